@@ -1,3 +1,39 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! See docs/architecture.md.
-fn main() {}
+//! An OpenID provider and a mytoken server in one process, for tests.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use testserver::{browser, replay, serve};
+
+#[derive(Parser)]
+#[command(name = "testserver", version, about = "OpenID provider and mytoken server in one process, for tests")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the provider and the mytoken server.
+    Serve(serve::Options),
+    /// Play captured scenarios against this server or another one.
+    Replay(replay::Options),
+    /// Open a link as a user's browser would: log in, accept, follow the redirects.
+    Browser(browser::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Replay(options) => replay::run(&options),
+        Command::Browser(options) => browser::run(&options),
+    };
+    match done {
+        Ok(code) => code,
+        Err(reason) => {
+            eprintln!("testserver: {reason}");
+            ExitCode::from(2)
+        }
+    }
+}
