@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Time as a parameter: what o'clock it is, and until when an operation may take.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Tells the time of day. Decisions take a `&dyn Clock`, so that tests can set it.
+pub trait Clock: Send + Sync {
+    /// Unix time in seconds.
+    fn now(&self) -> u64;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+}
+
+/// A clock that stands still.
+#[derive(Debug, Clone, Copy)]
+pub struct FixedClock(
+    /// Unix time in seconds.
+    pub u64,
+);
+
+impl Clock for FixedClock {
+    fn now(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The point in time at which an operation gives up. It is absolute and handed down: no function has a timeout of its own, so
+/// that the calls of one login or submission share one budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// The deadline that lies `duration` ahead of now.
+    #[must_use]
+    pub fn after(duration: Duration) -> Self {
+        let now = Instant::now();
+        Self(now.checked_add(duration).unwrap_or(now))
+    }
+
+    /// What is left, `None` when the deadline has passed.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.0.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    /// The earlier of this deadline and the one `duration` ahead of now.
+    #[must_use]
+    pub fn at_most(self, duration: Duration) -> Self {
+        self.min(Self::after(duration))
+    }
+}

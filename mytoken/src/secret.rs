@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Text that must not be seen: tokens, codes, keys.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+/// A token, code or key. Wiped when dropped; never displayed; `Debug` prints a fingerprint.
+///
+/// It serialises to its content, because protocols must carry it: serialise it only into a pipe, a socket, a sealed text or a 0600 file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes the text without leading and trailing white space: a JWT with a newline passes the server's signature check and then
+    /// fails with 500 (dossier `mytoken-protocol` 3.1).
+    pub fn new(text: impl Into<String>) -> Self {
+        let text = Zeroizing::new(text.into());
+        if text.trim().len() == text.len() { Self(text) } else { Self(Zeroizing::new(text.trim().to_owned())) }
+    }
+
+    /// The content. Callers send it to its one destination and nowhere else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is nothing in it. An empty `mytoken` field is an error at the server, so it must be left out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The first 8 hexadecimal digits of the SHA-256 of the content: what logs and screens may show.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        Sha256::digest(self.0.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.fingerprint())
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_a_fingerprint_only() {
+        let shown = format!("{:?}", Secret::new("eyJhbGciOi.J9.x"));
+        assert!(!shown.contains("eyJ"), "{shown}");
+        assert_eq!(shown.len(), "Secret(12345678)".len());
+    }
+
+    #[test]
+    fn white_space_around_a_token_is_dropped() {
+        assert_eq!(Secret::new(" a.b.c\r\n").expose(), "a.b.c");
+    }
+}
