@@ -25,4 +25,28 @@ pub enum Error {
         /// The agent's sentence.
         reason: String,
     },
+    /// A configuration file cannot be read.
+    #[error("cannot read {file}: {reason}")]
+    ConfigUnreadable {
+        /// The file.
+        file: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// A configuration file could have been written by others.
+    #[error("{file} is not used: {reason}")]
+    ConfigUnsafe {
+        /// The file or a directory above it.
+        file: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A configuration file has a mistake.
+    #[error("{place}: {problem}")]
+    ConfigInvalid {
+        /// File and line.
+        place: String,
+        /// The mistake.
+        problem: String,
+    },
 }

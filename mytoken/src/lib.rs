@@ -7,6 +7,8 @@
 
 pub mod agent;
 pub mod clock;
+#[cfg(feature = "client")]
+pub mod config;
 mod error;
 pub mod secret;
 

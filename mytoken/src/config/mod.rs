@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `/etc/mytoken/*.toml`: strict, with file and line in every error (DESIGN section 8, `docs/interfaces.md`).
+//!
+//! Each program reads only the parts it needs, so that a mistake in `jobs.toml` locks nobody out of ssh.
+
+mod source;
+mod trust;
+
+pub use source::read;
+pub use trust::FileTrust;

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One configuration file and its drop-ins, read strictly: a mistake is told with file, line and the nearest valid name.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::FileTrust;
+use crate::Error;
+
+/// A file as it was read.
+struct Source {
+    file: PathBuf,
+    text: String,
+}
+
+/// Reads `DIR/NAME.toml` and `DIR/NAME.d/*.toml` in the order of their names. Later files win over earlier ones key by key;
+/// lists of tables (`[[rule]]`) are appended.
+///
+/// # Errors
+/// The variants of [`Error`] that begin with `Config`.
+pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Result<T, Error> {
+    let main = dir.join(format!("{name}.toml"));
+    let mut sources = vec![Source { text: trust.read(&main)?, file: main }];
+    for file in drop_ins(&dir.join(format!("{name}.d")))? {
+        sources.push(Source { text: trust.read(&file)?, file });
+    }
+    parse(&sources)
+}
+
+fn drop_ins(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(Error::ConfigUnreadable { file: dir.display().to_string(), reason: error.to_string() });
+        }
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+fn parse<T: DeserializeOwned>(sources: &[Source]) -> Result<T, Error> {
+    if let [only] = sources {
+        return toml::from_str(&only.text).map_err(|error| only.mistake(&error));
+    }
+    let mut merged = Table::new();
+    for source in sources {
+        let table: Table = toml::from_str(&source.text).map_err(|error| source.mistake(&error))?;
+        // Alone a drop-in may lack what the main file has; everything else that is wrong in it is told with its position.
+        if let Err(error) = toml::from_str::<T>(&source.text) {
+            if !error.message().starts_with("missing field") {
+                return Err(source.mistake(&error));
+            }
+        }
+        merge(&mut merged, table);
+    }
+    Value::Table(merged).try_into().map_err(|error: toml::de::Error| located(sources, &error))
+}
+
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
+            (Some(Value::Array(old)), Value::Array(new))
+                if new.iter().all(Value::is_table) && old.iter().all(Value::is_table) =>
+            {
+                old.extend(new);
+            }
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+impl Source {
+    fn mistake(&self, error: &toml::de::Error) -> Error {
+        let line = error.span().map(|span| line_of(&self.text, span.start));
+        Error::ConfigInvalid { place: place(&self.file, line), problem: problem(error.message()) }
+    }
+}
+
+/// A mistake that shows only in the merged whole has no position; the key that the message names has one.
+fn located(sources: &[Source], error: &toml::de::Error) -> Error {
+    let key = quoted(error.message()).next().unwrap_or_default();
+    let found = sources.iter().rev().find_map(|source| {
+        let line = source.text.lines().position(|line| !key.is_empty() && line.trim_start().starts_with(key))?;
+        Some(place(&source.file, Some(line + 1)))
+    });
+    let first = || sources.first().map(|source| source.file.display().to_string()).unwrap_or_default();
+    Error::ConfigInvalid { place: found.unwrap_or_else(first), problem: problem(error.message()) }
+}
+
+fn place(file: &Path, line: Option<usize>) -> String {
+    line.map_or_else(|| file.display().to_string(), |line| format!("{}:{line}", file.display()))
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// serde's `unknown field` message lists every valid name; a person needs the nearest.
+fn problem(message: &str) -> String {
+    let Some(rest) = message.strip_prefix("unknown field ") else { return message.trim().to_owned() };
+    let mut names = quoted(rest);
+    let wrong = names.next().unwrap_or_default();
+    let nearest = names.map(|name| (strsim::damerau_levenshtein(wrong, name), name)).min();
+    match nearest {
+        Some((distance, name)) if distance <= 1 + wrong.len() / 3 => {
+            format!("unknown key \"{wrong}\"; did you mean \"{name}\"?")
+        }
+        _ => format!("unknown key \"{wrong}\"; valid here: {}", quoted(rest).skip(1).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        services: Vec<String>,
+        #[serde(default)]
+        limits: Limits,
+        #[serde(default)]
+        rule: Vec<Rule>,
+    }
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields, default)]
+    struct Limits {
+        fail_floor: u32,
+        body: u32,
+    }
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Rule {
+        name: String,
+    }
+
+    fn parse_texts(texts: &[&str]) -> Result<Sample, Error> {
+        let sources: Vec<Source> = texts
+            .iter()
+            .enumerate()
+            .map(|(number, text)| Source { file: PathBuf::from(format!("{number}.toml")), text: (*text).to_owned() })
+            .collect();
+        parse(&sources)
+    }
+
+    #[test]
+    fn drop_ins_override_keys_and_append_lists_of_tables() {
+        let sample = parse_texts(&[
+            "services = [\"sshd\"]\n[limits]\nbody = 1\nfail_floor = 2\n[[rule]]\nname = \"a\"",
+            "services = [\"sshd\", \"login\"]\n[limits]\nbody = 7",
+            "[[rule]]\nname = \"b\"",
+        ])
+        .unwrap();
+        assert_eq!(sample.services, ["sshd", "login"]);
+        assert_eq!(sample.limits, Limits { fail_floor: 2, body: 7 });
+        assert_eq!(sample.rule.len(), 2);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_file_line_and_nearest_name() {
+        let told = |texts: &[&str]| parse_texts(texts).unwrap_err().to_string();
+        let wrong = told(&["services = []\n[limits]\nfail_flor = 2"]);
+        assert!(wrong.contains("0.toml:3") && wrong.contains("did you mean \"fail_floor\"?"), "{wrong}");
+        let wrong = told(&["services = []", "[limits]\n\nbudy = 2"]);
+        assert!(wrong.contains("1.toml:3") && wrong.contains("\"body\""), "{wrong}");
+        let wrong = told(&["services = []", "\nxyzzy = 2"]);
+        assert!(wrong.contains("1.toml:2") && wrong.contains("valid here"), "{wrong}");
+        let wrong = told(&["services = 5"]);
+        assert!(wrong.contains("0.toml:1"), "{wrong}");
+    }
+
+    #[test]
+    fn a_main_file_without_a_required_key_is_refused_even_with_drop_ins() {
+        let wrong = parse_texts(&["[limits]\nbody = 1", "[limits]\nbody = 2"]).unwrap_err().to_string();
+        assert!(wrong.contains("services"), "{wrong}");
+    }
+}
