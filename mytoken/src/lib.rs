@@ -10,6 +10,8 @@ pub mod clock;
 #[cfg(feature = "client")]
 pub mod config;
 mod error;
+#[cfg(feature = "client")]
+pub mod jobs;
 pub mod secret;
 
 pub use clock::{Clock, Deadline, SystemClock};

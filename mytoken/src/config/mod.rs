@@ -3,8 +3,10 @@
 //!
 //! Each program reads only the parts it needs, so that a mistake in `jobs.toml` locks nobody out of ssh.
 
+pub mod duration;
 mod source;
 mod trust;
 
+pub use duration::Duration;
 pub use source::read;
 pub use trust::FileTrust;

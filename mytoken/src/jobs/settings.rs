@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `jobs.toml`: cluster, submission, agent, profiles.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::config::Duration;
+
+/// Everything in `jobs.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The cluster whose jobs these are.
+    pub cluster: Cluster,
+    /// What happens in `sbatch`, `srun` and `salloc`.
+    #[serde(default)]
+    pub submit: Submit,
+    /// The daemon on each node.
+    #[serde(default)]
+    pub agent: Agent,
+    /// Named kinds of job credentials.
+    #[serde(default)]
+    pub profile: Vec<Profile>,
+}
+
+/// `[cluster]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Name in every sealed credential: one sealed for another cluster is refused.
+    pub name: String,
+    /// Public key that job credentials are sealed to.
+    #[serde(default = "Cluster::public_key_file")]
+    pub public_key_file: PathBuf,
+    /// Its private key, on nodes only.
+    #[serde(default = "Cluster::private_key_file")]
+    pub private_key_file: PathBuf,
+    /// Longest wait in the queue.
+    #[serde(default = "Cluster::max_pending")]
+    pub max_pending: Duration,
+    /// Longest job.
+    #[serde(default = "Cluster::max_wall")]
+    pub max_wall: Duration,
+}
+
+impl Cluster {
+    fn public_key_file() -> PathBuf {
+        PathBuf::from("/etc/mytoken/keys/cluster.pub")
+    }
+
+    fn private_key_file() -> PathBuf {
+        PathBuf::from("/etc/mytoken/keys/cluster.key")
+    }
+
+    const fn max_pending() -> Duration {
+        Duration::seconds(7 * 86_400)
+    }
+
+    const fn max_wall() -> Duration {
+        Duration::seconds(2 * 86_400)
+    }
+}
+
+/// `[submit]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Submit {
+    /// All that `mytoken-submit` may take.
+    pub deadline: Duration,
+    /// `off`, or the profile that jobs get that did not say anything.
+    pub default: String,
+}
+
+impl Default for Submit {
+    fn default() -> Self {
+        Self { deadline: Duration::seconds(10), default: OFF.to_owned() }
+    }
+}
+
+/// `[agent]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agent {
+    /// Where the socket, token files and state are.
+    pub runtime_dir: PathBuf,
+    /// A starting step has its answer after this at the latest.
+    pub start_deadline: Duration,
+    /// All that one request to a mytoken server may take, connection and discovery included.
+    pub request_deadline: Duration,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            runtime_dir: PathBuf::from("/run/mytoken"),
+            start_deadline: Duration::seconds(2),
+            request_deadline: Duration::seconds(30),
+        }
+    }
+}
+
+/// `[[profile]]`: what a job credential is good for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// `--mytoken=NAME`; the one called `default` is meant by a bare `--mytoken`.
+    pub name: String,
+    /// Name of a `[[server]]` of `mytoken.toml`.
+    pub server: String,
+    /// Scopes, separated by single blanks.
+    pub scope: String,
+    /// The audience of the access tokens.
+    pub audience: String,
+    /// Addresses from which the mytoken server sees this cluster: an address or a network each; empty: anywhere.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+}
+
+/// The word for "no credential" where a profile's name could stand.
+pub const OFF: &str = "off";
+/// The word for "fail without a credential" where a profile's name could stand.
+pub const REQUIRED: &str = "required";
+/// The profile that a bare `--mytoken` means.
+pub const DEFAULT: &str = "default";
+
+impl Settings {
+    /// The profile called `name`.
+    #[must_use]
+    pub fn profile(&self, name: &str) -> Option<&Profile> {
+        self.profile.iter().find(|profile| profile.name == name)
+    }
+
+    /// Checks what the types alone do not say; `servers` are the names in `mytoken.toml`.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn check(&self, servers: &[&str]) -> Result<(), String> {
+        // The child's name is "<cluster>:<32 hex>", and the server fails with 500 on more than 89 characters (dossier
+        // `mytoken-protocol` 6.1). Slurm itself allows 40.
+        if !is_name(&self.cluster.name, 40) {
+            return Err("cluster.name is 1 to 40 letters, digits, \"-\", \"_\", \".\"".to_owned());
+        }
+        if self.submit.default != OFF && self.profile(&self.submit.default).is_none() {
+            return Err(format!(
+                "submit.default is \"{}\", but there is no [[profile]] of that name; write one or \"off\"",
+                self.submit.default
+            ));
+        }
+        for (key, duration) in [
+            ("submit.deadline", self.submit.deadline),
+            ("agent.start_deadline", self.agent.start_deadline),
+            ("agent.request_deadline", self.agent.request_deadline),
+            ("cluster.max_wall", self.cluster.max_wall),
+        ] {
+            if duration.as_secs() == 0 {
+                return Err(format!("{key} is zero"));
+            }
+        }
+        let mut seen = HashSet::new();
+        for profile in &self.profile {
+            let name = &profile.name;
+            if !is_name(name, 64) || [OFF, REQUIRED].contains(&name.as_str()) {
+                return Err(format!(
+                    "a profile's name is 1 to 64 letters, digits, \"-\", \"_\", \".\" and neither \"off\" nor \"required\", not \"{}\"",
+                    name.escape_debug()
+                ));
+            }
+            if !seen.insert(name) {
+                return Err(format!("there are two profiles called \"{name}\""));
+            }
+            profile.check(servers).map_err(|fault| format!("profile \"{name}\": {fault}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Profile {
+    fn check(&self, servers: &[&str]) -> Result<(), String> {
+        if !servers.contains(&self.server.as_str()) {
+            return Err(format!("server \"{}\" is no [[server]] of mytoken.toml", self.server));
+        }
+        if self.scope.is_empty() || self.scope.split(' ').any(str::is_empty) {
+            // Doubled blanks reach the provider verbatim and are refused there (dossier `mytoken-protocol` 5).
+            return Err("scope is a list of scopes separated by single blanks, and not empty".to_owned());
+        }
+        if self.audience.is_empty() || self.audience.contains(char::is_whitespace) {
+            return Err("audience is exactly one audience, without blanks".to_owned());
+        }
+        self.hosts.iter().try_for_each(|host| check_network(host))
+    }
+}
+
+fn is_name(name: &str, longest: usize) -> bool {
+    (1..=longest).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && !name.starts_with(['-', '.'])
+}
+
+/// An address, or a network with a zero host part: the server takes `192.0.2.7/24` for one address (dossier `mytoken-protocol` 17.4).
+fn check_network(host: &str) -> Result<(), String> {
+    let wrong = || {
+        format!(
+            "hosts: \"{}\" is neither an address nor a network like 192.0.2.0/24; names are not safe here, their reverse zone decides",
+            host.escape_debug()
+        )
+    };
+    let Some((address, length)) = host.split_once('/') else {
+        return host.parse::<IpAddr>().map(drop).map_err(|_| wrong());
+    };
+    let (bits, width) = match address.parse::<IpAddr>().map_err(|_| wrong())? {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    let length = length.parse::<u32>().ok().filter(|length| *length <= width).ok_or_else(wrong)?;
+    if bits.checked_shl(length).unwrap_or(0) != 0 {
+        return Err(format!(
+            "hosts: \"{host}\" has bits set behind its {length} network bits; the server would take it for a single address"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENTED: &str = r#"
+        [cluster]
+        name = "testbed"
+        public_key_file = "/etc/mytoken/keys/cluster.pub"
+        private_key_file = "/etc/mytoken/keys/cluster.key"
+        max_pending = "7d"
+        max_wall = "2d"
+        [submit]
+        deadline = "10s"
+        default = "off"
+        [agent]
+        runtime_dir = "/run/mytoken"
+        start_deadline = "2s"
+        request_deadline = "30s"
+        [[profile]]
+        name = "default"
+        server = "testbed"
+        scope = "storage.read"
+        audience = "https://testbed"
+        hosts = []
+    "#;
+    const SHORT: &str = r#"
+        [cluster]
+        name = "testbed"
+        [[profile]]
+        name = "default"
+        server = "testbed"
+        scope = "storage.read"
+        audience = "https://testbed"
+    "#;
+
+    #[test]
+    fn what_the_documentation_shows_are_the_defaults() {
+        let documented: Settings = toml::from_str(DOCUMENTED).unwrap();
+        assert_eq!(documented, toml::from_str(SHORT).unwrap());
+        documented.check(&["testbed"]).unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        for (section, key) in
+            [("[submit]", "dedline"), ("[agent]", "runtimedir"), ("[cluster]", "nam"), ("[[profile]]", "scopes")]
+        {
+            let text = DOCUMENTED.replace(section, &format!("{section}\n{key} = \"1s\""));
+            assert!(toml::from_str::<Settings>(&text).unwrap_err().message().contains(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn values_that_would_fail_later_are_refused_at_once() {
+        for (old, new, word) in [
+            ("name = \"testbed\"", "name = \"../x\"", "cluster.name"),
+            ("default = \"off\"", "default = \"data\"", "submit.default"),
+            ("name = \"default\"", "name = \"required\"", "required"),
+            ("server = \"testbed\"", "server = \"other\"", "other"),
+            ("scope = \"storage.read\"", "scope = \"a  b\"", "single blanks"),
+            ("audience = \"https://testbed\"", "audience = \"\"", "audience"),
+            ("hosts = []", "hosts = [\"login.example.org\"]", "reverse zone"),
+            ("hosts = []", "hosts = [\"192.0.2.7/24\"]", "single address"),
+            ("hosts = []", "hosts = [\"192.0.2.0/33\"]", "neither"),
+            ("start_deadline = \"2s\"", "start_deadline = \"0s\"", "start_deadline"),
+        ] {
+            let settings: Settings = toml::from_str(&DOCUMENTED.replace(old, new)).unwrap();
+            let fault = settings.check(&["testbed"]).unwrap_err();
+            assert!(fault.contains(word), "{new}: {fault}");
+        }
+        for host in ["192.0.2.7", "192.0.2.0/24", "0.0.0.0/0", "192.0.2.1/32", "2001:db8::/32", "2001:db8::1"] {
+            assert_eq!(check_network(host), Ok(()), "{host}");
+        }
+    }
+}
