@@ -12,6 +12,10 @@ pub mod config;
 mod error;
 #[cfg(feature = "client")]
 pub mod jobs;
+#[cfg(feature = "client")]
+pub mod login;
+#[cfg(feature = "client")]
+pub mod oidc;
 pub mod secret;
 
 pub use clock::{Clock, Deadline, SystemClock};

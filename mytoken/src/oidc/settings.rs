@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the configuration says about an OpenID provider whose access tokens are accepted: `[[issuer]]` in `mytoken.toml`.
+
+use serde::{Deserialize, Deserializer};
+
+use super::Algorithm;
+use crate::config::Duration;
+
+/// Longest permitted difference of clocks.
+const LEEWAY_LIMIT: Duration = Duration::seconds(300);
+
+/// A provider whose access tokens are accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerSettings {
+    /// Short name, for rules and logs.
+    pub name: String,
+    /// Issuer URL. A token belongs to this provider when its `iss` equals it byte for byte, one trailing slash aside.
+    pub url: String,
+    /// Algorithms that its signatures may use.
+    #[serde(default = "default_algorithms")]
+    pub algorithms: Vec<Algorithm>,
+    /// A token must name one of these in `aud`.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// Whether `audiences` is checked at all. Without it any service that sees a user's token can log in as the user.
+    #[serde(default = "yes")]
+    pub require_audience: bool,
+    /// Scopes that a token must carry, all of them.
+    #[serde(default)]
+    pub required_scopes: Vec<String>,
+    /// Permitted difference of clocks for `exp`, `nbf` and `iat`; at most 300 s.
+    #[serde(default = "default_leeway", deserialize_with = "leeway")]
+    pub leeway: Duration,
+    /// Highest age of a token since `iat`; zero: not checked.
+    #[serde(default = "day")]
+    pub max_age: Duration,
+    /// How long fetched keys are used without asking the provider again.
+    #[serde(default = "hour")]
+    pub jwks_max_age: Duration,
+    /// How long fetched keys are used while the provider does not answer.
+    #[serde(default = "day")]
+    pub jwks_stale_if_error: Duration,
+}
+
+impl IssuerSettings {
+    /// Whether `iss`, which nobody has verified, names this provider.
+    #[must_use]
+    pub fn is(&self, iss: &str) -> bool {
+        without_slash(iss) == without_slash(&self.url)
+    }
+
+    /// What no single field can tell.
+    ///
+    /// # Errors
+    /// A sentence for the administrator.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.require_audience && self.audiences.is_empty() {
+            return Err(format!(
+                "issuer \"{}\" has no audiences; name those that tokens for this site carry, or write require_audience = false to accept tokens that were made for any service",
+                self.name
+            ));
+        }
+        if self.algorithms.is_empty() {
+            return Err(format!("issuer \"{}\" allows no signature algorithm", self.name));
+        }
+        if self.name.is_empty() || self.url.is_empty() {
+            return Err("an issuer needs a name and a url".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Removes one trailing slash: the only normalisation of an issuer.
+fn without_slash(issuer: &str) -> &str {
+    issuer.strip_suffix('/').unwrap_or(issuer)
+}
+
+fn default_algorithms() -> Vec<Algorithm> {
+    vec![Algorithm::RS256, Algorithm::ES256]
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_leeway() -> Duration {
+    Duration::seconds(30)
+}
+
+fn hour() -> Duration {
+    Duration::seconds(3_600)
+}
+
+fn day() -> Duration {
+    Duration::seconds(86_400)
+}
+
+fn leeway<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let leeway = Duration::deserialize(deserializer)?;
+    if leeway > LEEWAY_LIMIT {
+        return Err(serde::de::Error::custom("leeway may be 300s at most; set the clocks instead"));
+    }
+    Ok(leeway)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<IssuerSettings, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn defaults_are_the_safe_ones() {
+        let issuer = read("name = 'op'\nurl = 'https://op.example.org'").unwrap();
+        assert!(issuer.require_audience);
+        assert_eq!(issuer.algorithms, [Algorithm::RS256, Algorithm::ES256]);
+        assert_eq!(issuer.leeway, Duration::seconds(30));
+        assert!(issuer.validate().unwrap_err().contains("audiences"));
+    }
+
+    #[test]
+    fn what_is_not_known_or_too_lax_is_an_error() {
+        for line in ["audience = ['x']", "algorithms = ['none']", "algorithms = ['HS256']", "leeway = '6m'"] {
+            assert!(read(&format!("name = 'op'\nurl = 'https://op.example.org'\n{line}")).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_is_compared_exactly() {
+        let issuer = read("name = 'op'\nurl = 'https://op.example.org/x'").unwrap();
+        assert!(issuer.is("https://op.example.org/x") && issuer.is("https://op.example.org/x/"));
+        for other in [
+            "https://op.example.org/x//",
+            "https://OP.example.org/x",
+            "https://op.example.org",
+            "",
+            "https://op.example.org/x?",
+        ] {
+            assert!(!issuer.is(other), "{other}");
+        }
+    }
+}
