@@ -49,4 +49,18 @@ pub enum Error {
         /// The mistake.
         problem: String,
     },
+    /// A file or directory that holds credentials is not as it must be.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file or directory.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The process may not act on files as this user.
+    #[error("this process may not act on files as user {uid}")]
+    Identity {
+        /// The user.
+        uid: u32,
+    },
 }

@@ -9,6 +9,8 @@ pub mod agent;
 pub mod clock;
 #[cfg(feature = "client")]
 pub mod config;
+#[cfg(feature = "seal")]
+pub mod credential;
 mod error;
 #[cfg(feature = "client")]
 pub mod jobs;

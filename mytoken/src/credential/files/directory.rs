@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A directory as an open handle.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, openat, renameat, renameat2};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use zeroize::Zeroizing;
+
+use super::identity::current;
+use crate::Error;
+
+/// Whose a file or directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// Root.
+    pub const ROOT: Self = Self { uid: 0, gid: 0 };
+
+    /// Who the calling thread is where files are concerned.
+    #[must_use]
+    pub fn current() -> Self {
+        current()
+    }
+}
+
+/// An open directory. All its operations go through the handle, so that renaming what is above it changes nothing.
+#[derive(Debug)]
+pub struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+const OPEN_DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Whether a written file may take another's place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Replace,
+    New,
+}
+
+impl Directory {
+    /// Opens the absolute `path`, following no symbolic link in it. Every directory on the way must belong to root or to the
+    /// caller, and others must not be able to write it (a sticky one like `/tmp` is fine on the way, not at the end).
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut names = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::RootDir => {}
+                Component::Normal(name) => names.push(name),
+                _ => return Err(refused(path, "the path must be absolute and without \"..\"")),
+            }
+        }
+        if !path.is_absolute() {
+            return Err(refused(path, "the path must be absolute and without \"..\""));
+        }
+        let root = openat(AT_FDCWD, "/", OPEN_DIRECTORY, Mode::empty()).map_err(|errno| failed(path, errno))?;
+        let mut here = Self { fd: root, path: PathBuf::from("/") };
+        for name in names {
+            here.nobody_else_writes(true)?;
+            let below = here.path.join(name);
+            let fd = openat(&here.fd, name, OPEN_DIRECTORY, Mode::empty()).map_err(|errno| failed(&below, errno))?;
+            here = Self { fd, path: below };
+        }
+        here.nobody_else_writes(false)?;
+        Ok(here)
+    }
+
+    /// The path it was opened by, for messages and for the environment of a job or session.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the directory `name` in this one. It must belong to `owner` and have exactly `mode`.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn enter(&self, name: &str, owner: Owner, mode: u32) -> Result<Self, Error> {
+        let below = self.open_below(name)?;
+        let stat = below.stat()?;
+        if stat.st_uid != owner.uid || stat.st_mode & 0o7777 != mode {
+            return Err(refused(
+                &below.path,
+                &format!(
+                    "it belongs to user {} with mode {:04o}, expected user {} and mode {mode:04o}",
+                    stat.st_uid,
+                    stat.st_mode & 0o7777,
+                    owner.uid
+                ),
+            ));
+        }
+        Ok(below)
+    }
+
+    /// Opens the directory `name` in this one, and makes it when it is not there. One that belongs to the caller is given `owner`
+    /// and `mode` (it may be what an interrupted earlier attempt left); any other must have them.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn make(&self, name: &str, owner: Owner, mode: u32) -> Result<Self, Error> {
+        let path = self.below(name)?;
+        match mkdirat(&self.fd, name, Mode::from_bits_truncate(0o700)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(failed(&path, errno)),
+        }
+        let below = self.open_below(name)?;
+        if below.stat()?.st_uid == current().uid {
+            give(&below.fd, owner, mode).map_err(|errno| failed(&path, errno))?;
+        }
+        self.enter(name, owner, mode)
+    }
+
+    /// Writes the file `name` with exactly `bytes`. A reader sees the old content or the new, never a part; on an error the old
+    /// file stays and nothing is left behind.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn write(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
+        self.put(name, bytes, owner, mode, Place::Replace, false)
+    }
+
+    /// Like [`Self::write`], and survives a power failure from the moment it returns.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn write_durably(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
+        self.put(name, bytes, owner, mode, Place::Replace, true)
+    }
+
+    /// Like [`Self::write`], but fails when the name is taken.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn write_new(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
+        self.put(name, bytes, owner, mode, Place::New, false)
+    }
+
+    /// Reads the regular file `name`, which must belong to `owner`, give nobody more than `mode`, have no second name and at most
+    /// `limit` bytes. `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn read(&self, name: &str, owner: Owner, mode: u32, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        let path = self.below(name)?;
+        // O_NONBLOCK: a FIFO in the place of the file must not hang the reader.
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let fd = match openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(failed(&path, errno)),
+        };
+        let stat = fstat(&fd).map_err(|errno| failed(&path, errno))?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFREG || stat.st_nlink != 1 {
+            return Err(refused(&path, "it is not a regular file with one name"));
+        }
+        if stat.st_uid != owner.uid || stat.st_mode & 0o7777 & !mode != 0 {
+            return Err(refused(
+                &path,
+                &format!(
+                    "it belongs to user {} with mode {:04o}, expected user {} and at most {mode:04o}",
+                    stat.st_uid,
+                    stat.st_mode & 0o7777,
+                    owner.uid
+                ),
+            ));
+        }
+        // Room for everything at once: a growing vector would leave copies of the secret in freed memory.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(limit.saturating_add(1)));
+        File::from(fd)
+            .take(limit as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| refused(&path, &error.to_string()))?;
+        if bytes.len() > limit {
+            Err(refused(&path, &format!("it is longer than {limit} bytes")))
+        } else {
+            Ok(Some(bytes))
+        }
+    }
+
+    /// Removes the file `name`; whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn remove(&self, name: &str) -> Result<bool, Error> {
+        self.unlink(name, UnlinkatFlags::NoRemoveDir)
+    }
+
+    /// Removes the empty directory `name`; whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn remove_dir(&self, name: &str) -> Result<bool, Error> {
+        self.unlink(name, UnlinkatFlags::RemoveDir)
+    }
+
+    /// The names in it, in no order; names that are not UTF-8 are left out, for this suite makes none.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        // A handle of its own: reading a directory moves the position of the handle.
+        let mut dir =
+            Dir::openat(&self.fd, ".", OPEN_DIRECTORY, Mode::empty()).map_err(|errno| failed(&self.path, errno))?;
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry.map_err(|errno| failed(&self.path, errno))?;
+            if let Ok(name) = entry.file_name().to_str() {
+                if name != "." && name != ".." {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// The handle, e.g. to lock it.
+    #[must_use]
+    pub fn handle(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    fn put(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32, place: Place, durable: bool) -> Result<(), Error> {
+        let path = self.below(name)?;
+        let fail = |errno| failed(&path, errno);
+        let temporary = format!(".{name}.{:016x}", rand::random::<u64>());
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, temporary.as_str(), flags, Mode::from_bits_truncate(0o600)).map_err(fail)?;
+        let written =
+            fill(fd, bytes, owner, mode, durable).map_err(|error| refused(&path, &error.to_string())).and_then(|()| {
+                match place {
+                    Place::Replace => renameat(&self.fd, temporary.as_str(), &self.fd, name),
+                    Place::New => {
+                        renameat2(&self.fd, temporary.as_str(), &self.fd, name, RenameFlags::RENAME_NOREPLACE)
+                    }
+                }
+                .map_err(fail)
+            });
+        if written.is_err() {
+            let _ = unlinkat(&self.fd, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        written?;
+        if durable { nix::unistd::fsync(&self.fd).map_err(fail) } else { Ok(()) }
+    }
+
+    fn unlink(&self, name: &str, flags: UnlinkatFlags) -> Result<bool, Error> {
+        let path = self.below(name)?;
+        match unlinkat(&self.fd, name, flags) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(failed(&path, errno)),
+        }
+    }
+
+    fn open_below(&self, name: &str) -> Result<Self, Error> {
+        let path = self.below(name)?;
+        let fd = openat(&self.fd, name, OPEN_DIRECTORY, Mode::empty()).map_err(|errno| failed(&path, errno))?;
+        Ok(Self { fd, path })
+    }
+
+    fn below(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.path.join(name);
+        let one_component = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
+        if one_component && name.len() <= 200 {
+            Ok(path)
+        } else {
+            Err(refused(&self.path, "a name in it has one component"))
+        }
+    }
+
+    fn stat(&self) -> Result<FileStat, Error> {
+        fstat(&self.fd).map_err(|errno| failed(&self.path, errno))
+    }
+
+    fn nobody_else_writes(&self, sticky_is_fine: bool) -> Result<(), Error> {
+        let stat = self.stat()?;
+        if stat.st_uid != 0 && stat.st_uid != current().uid {
+            return Err(refused(&self.path, &format!("it belongs to user {}", stat.st_uid)));
+        }
+        let sticky = sticky_is_fine && stat.st_mode & libc::S_ISVTX != 0;
+        if stat.st_mode & 0o022 != 0 && !sticky {
+            return Err(refused(&self.path, &format!("others can write it (mode {:04o})", stat.st_mode & 0o7777)));
+        }
+        Ok(())
+    }
+}
+
+fn fill(fd: OwnedFd, bytes: &[u8], owner: Owner, mode: u32, durable: bool) -> std::io::Result<()> {
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    give(&file, owner, mode)?;
+    if durable { file.sync_all() } else { Ok(()) }
+}
+
+/// Always both: in a directory with the setgid bit a new file has the directory's group.
+fn give<Fd: AsFd>(fd: Fd, owner: Owner, mode: u32) -> Result<(), Errno> {
+    fchmod(&fd, Mode::from_bits_truncate(mode))?;
+    fchown(&fd, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
+}
+
+fn failed(path: &Path, errno: Errno) -> Error {
+    let reason = match errno {
+        Errno::ELOOP => "a symbolic link is in its place".to_owned(),
+        Errno::ENOTDIR => "a part of it is no directory, or a symbolic link".to_owned(),
+        errno => std::io::Error::from(errno).to_string(),
+    };
+    Error::File { path: path.display().to_string(), reason }
+}
+
+fn refused(path: &Path, reason: &str) -> Error {
+    Error::File { path: path.display().to_string(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

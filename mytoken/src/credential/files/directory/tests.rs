@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Directories and files under attack.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use super::super::as_user;
+use super::*;
+
+const ALICE: Owner = Owner { uid: 62_001, gid: 62_001 };
+
+fn me() -> Owner {
+    Owner::current()
+}
+
+fn is_root() -> bool {
+    me().uid == 0
+}
+
+fn sandbox() -> (tempfile::TempDir, Directory) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let open = Directory::open(dir.path()).unwrap();
+    (dir, open)
+}
+
+#[test]
+fn a_file_is_written_with_owner_and_mode_and_replaced_whole() {
+    let (temp, dir) = sandbox();
+    dir.write("bt_u1", b"one", me(), 0o400).unwrap();
+    let first = fs::metadata(temp.path().join("bt_u1")).unwrap();
+    assert_eq!((first.mode() & 0o7777, first.uid()), (0o400, me().uid));
+    let reader = fs::File::open(temp.path().join("bt_u1")).unwrap();
+    dir.write("bt_u1", b"two, longer", me(), 0o400).unwrap();
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "one", "a reader of the old file reads it to its end");
+    assert_eq!(&dir.read("bt_u1", me(), 0o400, 100).unwrap().unwrap()[..], b"two, longer");
+    assert_eq!(dir.names().unwrap(), ["bt_u1"], "no temporary file stays");
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+    let (temp, dir) = sandbox();
+    fs::create_dir(temp.path().join("taken")).unwrap();
+    assert!(dir.write("taken", b"x", me(), 0o600).is_err());
+    dir.write("old", b"old", me(), 0o600).unwrap();
+    assert!(dir.write_new("old", b"new", me(), 0o600).unwrap_err().to_string().contains("old"));
+    assert_eq!(&dir.read("old", me(), 0o600, 10).unwrap().unwrap()[..], b"old");
+    let mut names = dir.names().unwrap();
+    names.sort();
+    assert_eq!(names, ["old", "taken"]);
+    if !is_root() {
+        assert!(dir.write("old", b"new", Owner { uid: 0, gid: 0 }, 0o600).is_err());
+        assert_eq!(&dir.read("old", me(), 0o600, 10).unwrap().unwrap()[..], b"old");
+    }
+}
+
+#[test]
+fn a_symbolic_link_in_the_place_of_a_file_is_replaced_not_followed() {
+    let (temp, dir) = sandbox();
+    let victim = temp.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    symlink(&victim, temp.path().join("bt")).unwrap();
+    assert!(dir.read("bt", me(), 0o777, 100).unwrap_err().to_string().contains("symbolic link"));
+    dir.write("bt", b"token", me(), 0o400).unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(fs::symlink_metadata(temp.path().join("bt")).unwrap().is_file());
+    symlink(&victim, temp.path().join("gone")).unwrap();
+    dir.remove("gone").unwrap();
+    assert!(victim.exists());
+}
+
+#[test]
+fn a_symbolic_link_anywhere_on_the_way_is_refused() {
+    let (temp, dir) = sandbox();
+    fs::create_dir_all(temp.path().join("real/deep")).unwrap();
+    symlink("real", temp.path().join("link")).unwrap();
+    for path in ["link", "link/deep", "real/../real"] {
+        assert!(Directory::open(&temp.path().join(path)).is_err(), "{path}");
+    }
+    assert!(Directory::open(Path::new("tmp")).is_err());
+    assert!(dir.make("link", me(), 0o711).is_err());
+    assert!(dir.enter("link", me(), 0o755).is_err());
+    assert!(Directory::open(&temp.path().join("real/deep")).is_ok());
+}
+
+#[test]
+fn swapping_the_directory_by_a_link_after_it_was_opened_changes_nothing() {
+    let (temp, dir) = sandbox();
+    let held = dir.make("session", me(), 0o700).unwrap();
+    fs::create_dir(temp.path().join("elsewhere")).unwrap();
+    fs::rename(temp.path().join("session"), temp.path().join("moved")).unwrap();
+    symlink("elsewhere", temp.path().join("session")).unwrap();
+    held.write("at", b"token", me(), 0o600).unwrap();
+    assert!(temp.path().join("moved/at").exists());
+    assert_eq!(fs::read_dir(temp.path().join("elsewhere")).unwrap().count(), 0);
+}
+
+#[test]
+fn directories_that_others_can_write_are_refused() {
+    let (temp, _) = sandbox();
+    let open = temp.path().join("open");
+    fs::create_dir_all(open.join("below")).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(Directory::open(&open.join("below")).unwrap_err().to_string().contains("others can write"));
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(Directory::open(&open.join("below")).is_ok());
+    assert!(Directory::open(&open).is_err(), "sticky is fine on the way only");
+}
+
+#[test]
+fn a_directory_is_made_with_owner_and_mode_and_found_again() {
+    let (temp, dir) = sandbox();
+    fs::create_dir(temp.path().join("left")).unwrap();
+    for name in ["fresh", "left", "fresh"] {
+        let made = dir.make(name, me(), 0o711).unwrap();
+        assert_eq!(made.stat().unwrap().st_mode & 0o7777, 0o711, "{name}");
+    }
+    fs::write(temp.path().join("file"), "").unwrap();
+    assert!(dir.make("file", me(), 0o711).is_err());
+    assert!(dir.remove_dir("fresh").unwrap());
+    assert!(!dir.remove_dir("fresh").unwrap());
+}
+
+#[test]
+fn reading_refuses_what_is_not_exactly_ours() {
+    let (temp, dir) = sandbox();
+    dir.write("f", b"12345", me(), 0o600).unwrap();
+    assert!(dir.read("absent", me(), 0o600, 10).unwrap().is_none());
+    assert!(dir.read("f", me(), 0o600, 4).is_err(), "too long");
+    assert!(dir.read("f", me(), 0o600, 5).is_ok());
+    assert!(dir.read("f", Owner { uid: me().uid + 1, gid: 0 }, 0o600, 10).is_err(), "another's");
+    assert!(dir.read("f", me(), 0o400, 10).is_err(), "more than the mode");
+    fs::hard_link(temp.path().join("f"), temp.path().join("g")).unwrap();
+    assert!(dir.read("f", me(), 0o600, 10).is_err(), "two names");
+    nix::unistd::mkfifo(&temp.path().join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
+    assert!(dir.read("fifo", me(), 0o600, 10).is_err(), "a pipe, without hanging");
+    for name in ["", ".", "..", "a/b", "a\0b"] {
+        assert!(dir.write(name, b"", me(), 0o600).is_err(), "{name:?}");
+    }
+}
+
+#[test]
+fn root_gives_directories_and_files_away() {
+    if !is_root() {
+        return;
+    }
+    let (temp, dir) = sandbox();
+    let theirs = dir.make("62001", ALICE, 0o700).unwrap();
+    assert_eq!(theirs.stat().unwrap().st_uid, ALICE.uid);
+    assert!(dir.make("62001", Owner { uid: 62_002, gid: 62_002 }, 0o700).is_err(), "another user's is not taken over");
+    dir.write("bt", b"x", ALICE, 0o400).unwrap();
+    let meta = fs::metadata(temp.path().join("bt")).unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (ALICE.uid, ALICE.gid, 0o400));
+}
+
+#[test]
+fn acting_as_the_user_cannot_reach_what_the_user_cannot() {
+    if !is_root() {
+        return;
+    }
+    let (temp, dir) = sandbox();
+    let theirs = dir.make("62001", ALICE, 0o700).unwrap();
+    dir.write("secret", b"root's", me(), 0o600).unwrap();
+    as_user(ALICE, || theirs.write("at", b"token", ALICE, 0o600)).unwrap();
+    let meta = fs::metadata(temp.path().join("62001/at")).unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (ALICE.uid, ALICE.gid, 0o600));
+    assert!(as_user(ALICE, || dir.write("at", b"token", ALICE, 0o600)).is_err());
+    assert!(as_user(ALICE, || dir.read("secret", me(), 0o600, 100).map(drop)).is_err());
+    // The user puts a link to root's file into the directory: acting as the user replaces the link and cannot read through it.
+    symlink(temp.path().join("secret"), temp.path().join("62001/link")).unwrap();
+    as_user(ALICE, || theirs.write("link", b"token", ALICE, 0o600)).unwrap();
+    assert_eq!(fs::read_to_string(temp.path().join("secret")).unwrap(), "root's");
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Acting on files as a user, for one thread and one piece of work.
+
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+
+use super::Owner;
+use crate::Error;
+
+/// Does `work` with the file-system identity of `owner`: what the thread creates belongs to the user, and what the user may not
+/// touch it may not touch either. The former identity is back when this returns, also after a panic.
+///
+/// `setfsuid` and `setfsgid` concern the calling thread only. `seteuid` would change every thread of sshd or slurmstepd, because
+/// glibc broadcasts it. The supplementary groups stay root's; in directories of mode 0700 they open nothing.
+///
+/// # Errors
+/// [`Error::Identity`] when the process may not act as `owner` (it is neither root nor `owner`), and what `work` fails with.
+pub fn as_user<T>(owner: Owner, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let guard = Guard::enter(owner)?;
+    let result = work();
+    let former = guard.former;
+    drop(guard);
+    if current() == former { result } else { Err(Error::Identity { uid: former.uid }) }
+}
+
+/// The thread's file-system identity. An invalid id changes nothing and returns the present one (setfsuid(2)).
+pub(super) fn current() -> Owner {
+    Owner { uid: setfsuid(Uid::from_raw(u32::MAX)).as_raw(), gid: setfsgid(Gid::from_raw(u32::MAX)).as_raw() }
+}
+
+struct Guard {
+    former: Owner,
+}
+
+impl Guard {
+    fn enter(owner: Owner) -> Result<Self, Error> {
+        let guard = Self { former: current() };
+        set(owner);
+        // Neither call reports an error: only asking again shows whether it worked.
+        if current() == owner { Ok(guard) } else { Err(Error::Identity { uid: owner.uid }) }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        set(self.former);
+    }
+}
+
+fn set(owner: Owner) {
+    setfsgid(Gid::from_raw(owner.gid));
+    setfsuid(Uid::from_raw(owner.uid));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    const NOBODY: Owner = Owner { uid: 65_534, gid: 65_534 };
+
+    #[test]
+    fn the_former_identity_is_back_afterwards_also_after_a_panic() {
+        let before = current();
+        let seen = as_user(before, || Ok(current())).unwrap();
+        assert_eq!(seen, before);
+        if before.uid == 0 {
+            assert_eq!(as_user(NOBODY, || Ok(current())).unwrap(), NOBODY);
+            let _ = catch_unwind(AssertUnwindSafe(|| as_user(NOBODY, || -> Result<(), Error> { panic!("injected") })));
+        }
+        assert_eq!(current(), before);
+    }
+
+    #[test]
+    fn who_is_not_root_cannot_act_as_another() {
+        let other = Owner { uid: 54_321, gid: 54_321 };
+        let attempt = || as_user(other, || Ok(current()));
+        // As root the outer switch drops no right to switch again, so only an ordinary user shows the refusal.
+        if current().uid != 0 {
+            assert_eq!(attempt(), Err(Error::Identity { uid: other.uid }));
+        }
+    }
+
+    #[test]
+    fn other_threads_keep_their_identity() {
+        let before = current();
+        if before.uid != 0 {
+            return;
+        }
+        as_user(NOBODY, || {
+            let other = std::thread::spawn(|| {
+                // A thread inherits its creator's identity; one that existed before is not touched.
+                current()
+            });
+            assert_eq!(other.join().unwrap(), NOBODY);
+            Ok(())
+        })
+        .unwrap();
+        let (tell, hear) = std::sync::mpsc::channel::<()>();
+        let standing = std::thread::spawn(move || {
+            hear.recv().unwrap();
+            current()
+        });
+        as_user(NOBODY, || {
+            tell.send(()).unwrap();
+            assert_eq!(standing.join().unwrap(), before);
+            Ok(())
+        })
+        .unwrap();
+    }
+}

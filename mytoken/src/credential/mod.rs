@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Credentials at rest and on their way: files, sealed job credentials.
+
+#[cfg(feature = "client")]
+pub mod files;
