@@ -4,9 +4,11 @@
 //! Each program reads only the parts it needs, so that a mistake in `jobs.toml` locks nobody out of ssh.
 
 pub mod duration;
+mod shared;
 mod source;
 mod trust;
 
 pub use duration::Duration;
+pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared};
 pub use source::read;
 pub use trust::FileTrust;

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytoken.toml`: what every program of the suite needs to know, servers, issuers, TLS, proxy.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Duration, FileTrust, read};
+use crate::Error;
+use crate::jobs;
+use crate::login::{LoginSettings, Mapping};
+use crate::oidc::IssuerSettings;
+
+/// Where the configuration is unless a program is told otherwise.
+pub const DIRECTORY: &str = "/etc/mytoken";
+
+/// What `mytoken.toml` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shared {
+    /// How servers are talked to.
+    #[serde(default)]
+    pub http: HttpSection,
+    /// Mytoken servers.
+    #[serde(default, rename = "server")]
+    pub servers: Vec<ServerSettings>,
+    /// OpenID providers whose access tokens are accepted.
+    #[serde(default, rename = "issuer")]
+    pub issuers: Vec<IssuerSettings>,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSection {
+    /// PEM file of trusted certificates; absent: the distribution's bundle.
+    pub ca_file: Option<PathBuf>,
+    /// URL of an HTTP proxy; empty: none, whatever the environment says.
+    pub proxy: String,
+    /// Whether plain http to this machine is accepted.
+    pub allow_loopback_http: bool,
+    /// How long making one connection may take, within the deadline of the operation.
+    pub connect_timeout: Duration,
+}
+
+impl Default for HttpSection {
+    fn default() -> Self {
+        Self { ca_file: None, proxy: String::new(), allow_loopback_http: false, connect_timeout: Duration::seconds(3) }
+    }
+}
+
+/// `[[server]]`: a mytoken server.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Short name, for `login.toml` and `jobs.toml`.
+    pub name: String,
+    /// The instance's URL, exactly as its discovery document says (one trailing slash aside).
+    pub url: String,
+}
+
+impl Shared {
+    /// Reads `DIR/mytoken.toml` and its drop-ins.
+    ///
+    /// # Errors
+    /// The variants of [`Error`] that begin with `Config`.
+    pub fn load(dir: &Path, trust: FileTrust) -> Result<Self, Error> {
+        let shared: Self = read(dir, "mytoken", trust)?;
+        let names = |names: Vec<&str>| {
+            let mut seen = HashSet::new();
+            names.iter().find(|name| !seen.insert(**name)).map(|name| (*name).to_owned())
+        };
+        let twice = names(shared.servers.iter().map(|server| server.name.as_str()).collect())
+            .or_else(|| names(shared.issuers.iter().map(|issuer| issuer.name.as_str()).collect()));
+        if let Some(name) = twice {
+            return Err(invalid(dir, "mytoken", format!("the name \"{name}\" is used twice")));
+        }
+        for issuer in &shared.issuers {
+            issuer.validate().map_err(|problem| invalid(dir, "mytoken", problem))?;
+        }
+        Ok(shared)
+    }
+
+    /// Reads `DIR/login.toml` and its drop-ins and checks that the names in it exist.
+    ///
+    /// # Errors
+    /// The variants of [`Error`] that begin with `Config`.
+    pub fn login(&self, dir: &Path, trust: FileTrust) -> Result<LoginSettings, Error> {
+        let login: LoginSettings = read(dir, "login", trust)?;
+        let wrong = |problem: String| Err(invalid(dir, "login", problem));
+        if let Some(exchange) = login.exchange.as_ref().filter(|exchange| self.server(&exchange.server).is_none()) {
+            return wrong(format!(
+                "exchange.server is \"{}\", which is no [[server]] of mytoken.toml",
+                exchange.server
+            ));
+        }
+        for rule in &login.rules {
+            if !self.issuers.iter().any(|issuer| issuer.name == rule.issuer) {
+                return wrong(format!(
+                    "rule \"{}\": issuer \"{}\" is no [[issuer]] of mytoken.toml",
+                    rule.name, rule.issuer
+                ));
+            }
+            if let Mapping::File(file) = &rule.mapping {
+                trust.read(file)?;
+            }
+        }
+        Ok(login)
+    }
+
+    /// Reads `DIR/jobs.toml` and its drop-ins and checks that the names in it exist.
+    ///
+    /// # Errors
+    /// The variants of [`Error`] that begin with `Config`.
+    pub fn jobs(&self, dir: &Path, trust: FileTrust) -> Result<jobs::settings::Settings, Error> {
+        let jobs: jobs::settings::Settings = read(dir, "jobs", trust)?;
+        let servers: Vec<&str> = self.servers.iter().map(|server| server.name.as_str()).collect();
+        jobs.check(&servers).map_err(|problem| invalid(dir, "jobs", problem))?;
+        Ok(jobs)
+    }
+
+    /// The server of this name.
+    #[must_use]
+    pub fn server(&self, name: &str) -> Option<&ServerSettings> {
+        self.servers.iter().find(|server| server.name == name)
+    }
+}
+
+fn invalid(dir: &Path, name: &str, problem: String) -> Error {
+    Error::ConfigInvalid { place: dir.join(format!("{name}.toml")).display().to_string(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARED: &str = r#"
+        [[server]]
+        name = "testbed"
+        url = "https://mytoken.testbed:8443"
+        [[issuer]]
+        name = "op"
+        url = "https://op.testbed:8444"
+        audiences = ["https://testbed"]
+    "#;
+    const LOGIN: &str = r#"
+        [exchange]
+        server = "testbed"
+        [[rule]]
+        name = "hpc"
+        issuer = "op"
+        template = "{preferred_username}"
+    "#;
+    const JOBS: &str =
+        "[cluster]\nname = 'c'\n[[profile]]\nname = 'default'\nserver = 'testbed'\nscope = 'a'\naudience = 'https://x'";
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        dir
+    }
+
+    fn me() -> FileTrust {
+        FileTrust::user(nix::unistd::geteuid().as_raw())
+    }
+
+    #[test]
+    fn each_program_reads_its_own_part() {
+        let dir = folder(&[("mytoken.toml", SHARED), ("login.toml", LOGIN), ("jobs.toml", "this is no TOML")]);
+        let shared = Shared::load(dir.path(), me()).unwrap();
+        assert_eq!(shared.login(dir.path(), me()).unwrap().rules.len(), 1);
+        assert!(shared.jobs(dir.path(), me()).is_err());
+    }
+
+    #[test]
+    fn names_that_lead_nowhere_are_told() {
+        let told = |login: &str, jobs: &str| {
+            let dir = folder(&[("mytoken.toml", SHARED), ("login.toml", login), ("jobs.toml", jobs)]);
+            let shared = Shared::load(dir.path(), me()).unwrap();
+            let login = shared.login(dir.path(), me()).err().map(|error| error.to_string());
+            (login, shared.jobs(dir.path(), me()).err().map(|error| error.to_string()))
+        };
+        assert_eq!(told(LOGIN, JOBS), (None, None));
+        let (login, jobs) = told(&LOGIN.replace("\"op\"", "\"egi\""), &JOBS.replace("testbed", "elsewhere"));
+        assert!(login.unwrap().contains("issuer \"egi\""));
+        assert!(jobs.unwrap().contains("\"elsewhere\""));
+    }
+
+    #[test]
+    fn an_issuer_without_audience_needs_it_in_writing() {
+        let without = SHARED.replace("audiences = [\"https://testbed\"]", "");
+        let dir = folder(&[("mytoken.toml", &without)]);
+        assert!(Shared::load(dir.path(), me()).unwrap_err().to_string().contains("require_audience = false"));
+        let written = without.replace("name = \"op\"", "name = \"op\"\nrequire_audience = false");
+        let dir = folder(&[("mytoken.toml", &written)]);
+        assert!(Shared::load(dir.path(), me()).is_ok());
+    }
+}
