@@ -63,4 +63,26 @@ pub enum Error {
         /// The user.
         uid: u32,
     },
+    /// A key file does not hold a key.
+    #[error("this is no key of a cluster: {reason}")]
+    KeyInvalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A sealed text is not one, or was changed.
+    #[error("the sealed job credential is not valid: {reason}")]
+    SealedInvalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A sealed text is for another key.
+    #[error(
+        "the job credential is sealed to the key {sealed}, this node has {own}; the submit host needs the cluster.pub that belongs to this node's cluster.key"
+    )]
+    SealedToOtherKey {
+        /// Id of the key it was sealed to.
+        sealed: String,
+        /// Id of the key that is here.
+        own: String,
+    },
 }
