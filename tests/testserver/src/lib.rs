@@ -3,8 +3,24 @@
 //! and the player of the captures.
 
 pub mod browser;
+pub mod form;
 pub mod http;
+pub mod jwks;
 pub mod mytoken;
+mod private_file;
 pub mod provider;
 pub mod replay;
 pub mod serve;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Locks; a panic elsewhere leaves the data of this test server good enough.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seconds since 1970.
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

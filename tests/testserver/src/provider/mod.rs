@@ -1,4 +1,213 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The OpenID provider.
+//! The OpenID provider. It answers as the provider of the captures did; who may log in, how long tokens live and how
+//! it misbehaves is up to the tests.
 
+mod authorize;
+pub mod faults;
+mod grants;
+pub mod inspection;
+mod keyring;
+pub mod keys;
 pub mod link;
+pub mod mint;
+mod own_client;
+pub mod policy;
+mod tokens;
+pub mod users;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+use crate::form::{Form, decode, first};
+use crate::http::{Handler, Reply, Request, Response};
+use crate::locked;
+use faults::{Endpoint, Faults};
+use grants::{Code, Grant};
+use keyring::Keyring;
+use policy::{Client, Policy, Setup};
+
+/// An OpenID provider.
+pub struct Provider {
+    setup: Setup,
+    /// Path of the issuer URL.
+    base: String,
+    down: AtomicBool,
+    policy: Mutex<Policy>,
+    keys: Mutex<Keyring>,
+    state: Mutex<State>,
+    faults: Mutex<Faults>,
+    requests: own_client::Requests,
+}
+
+/// What a provider remembers of logins; gone with the process.
+#[derive(Default)]
+struct State {
+    codes: HashMap<String, Code>,
+    refresh_tokens: HashMap<String, Grant>,
+    opaque: HashMap<String, Map<String, Value>>,
+    revoked: HashSet<String>,
+}
+
+impl Provider {
+    /// Sets a provider up; makes its first key when its folder holds none.
+    ///
+    /// # Errors
+    /// The keys cannot be read or kept, or there is no client.
+    pub fn new(setup: Setup) -> Result<Self, String> {
+        if setup.clients.is_empty() {
+            return Err("the provider needs a client: the mytoken server".into());
+        }
+        let issuer = url::Url::parse(&setup.issuer).map_err(|error| format!("{}: {error}", setup.issuer))?;
+        Ok(Self {
+            base: issuer.path().trim_end_matches('/').to_owned(),
+            down: AtomicBool::new(false),
+            keys: Mutex::new(Keyring::open(setup.folder.as_deref(), setup.policy.algorithm)?),
+            policy: Mutex::new(setup.policy.clone()),
+            setup,
+            state: Mutex::default(),
+            faults: Mutex::default(),
+            requests: own_client::Requests::default(),
+        })
+    }
+
+    /// The issuer URL.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.setup.issuer
+    }
+
+    /// The JWKS document.
+    #[must_use]
+    pub fn jwks(&self) -> Value {
+        locked(&self.keys).jwks()
+    }
+
+    /// The policy of now.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        locked(&self.policy).clone()
+    }
+
+    /// Changes some members of the policy.
+    ///
+    /// # Errors
+    /// Unknown members or values, or no key of a new algorithm.
+    pub fn change_policy(&self, change: &Value) -> Result<(), String> {
+        let mut policy = locked(&self.policy);
+        let next = policy.changed(change)?;
+        if next.algorithm != policy.algorithm {
+            locked(&self.keys).add(next.algorithm, false)?;
+        }
+        *policy = next;
+        Ok(())
+    }
+
+    /// Adds a signing key and gives its id; the older ones stay in the JWKS unless they are dropped.
+    ///
+    /// # Errors
+    /// The key cannot be made or kept.
+    pub fn rotate_keys(&self, drop_old: bool) -> Result<String, String> {
+        let algorithm = locked(&self.policy).algorithm;
+        locked(&self.keys).add(algorithm, drop_old).map(|key| key.kid.clone())
+    }
+
+    /// Makes an endpoint misbehave until it is mended.
+    ///
+    /// # Errors
+    /// The fault is unknown.
+    pub fn set_fault(&self, endpoint: Endpoint, name: &str, argument: Option<u64>) -> Result<(), String> {
+        locked(&self.faults).set(endpoint, name, argument)
+    }
+
+    /// Ends all faults.
+    pub fn mend(&self) {
+        locked(&self.faults).clear();
+    }
+
+    fn now(&self) -> u64 {
+        crate::unix_time()
+    }
+
+    fn client(&self, id: &str) -> Option<&Client> {
+        self.setup.clients.iter().find(|client| client.id == id)
+    }
+
+    /// The answer of an endpoint, unless it is told to misbehave.
+    fn answer_at(&self, endpoint: Endpoint, good: impl FnOnce() -> Response) -> Reply {
+        let fault = locked(&self.faults).at(endpoint);
+        match fault {
+            Some(fault) => fault.answer(good),
+            None => Reply::Answer(good()),
+        }
+    }
+
+    fn with_client(&self, request: &Request, answer: impl FnOnce(&Client, &Form) -> Response) -> Response {
+        let form = decode(&request.body);
+        match self.authenticate(request, &form) {
+            Some(client) => answer(client, &form),
+            None => grants::refusal(401, "invalid_client", "client authentication failed")
+                .with("WWW-Authenticate", "Basic realm=\"provider\""),
+        }
+    }
+
+    /// The client of a request: by Basic, by its secret in the form, or without a secret if it has none.
+    fn authenticate(&self, request: &Request, form: &Form) -> Option<&Client> {
+        let (id, secret) = match request.header("Authorization") {
+            Some(header) => {
+                let (id, secret) = basic(header)?;
+                (id, Some(secret))
+            }
+            None => (first(form, "client_id")?.to_owned(), first(form, "client_secret").map(str::to_owned)),
+        };
+        self.client(&id).filter(|client| client.secret == secret)
+    }
+}
+
+/// Name and password of a Basic header; both are form-encoded in it (RFC 6749, 2.3.1).
+fn basic(header: &str) -> Option<(String, String)> {
+    let (scheme, value) = header.split_once(' ')?;
+    let text = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
+    let (name, password) = text.split_once(':').filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let plain = |part: &str| decode(format!("={part}").as_bytes()).into_iter().next().map(|(_, value)| value);
+    Some((plain(name)?, plain(password)?))
+}
+
+impl Handler for Provider {
+    fn handle(&self, request: &Request) -> Reply {
+        let path = request.path.strip_prefix(self.base.as_str()).unwrap_or_default();
+        let query = request.query.as_deref().unwrap_or_default();
+        match (request.method.as_str(), path) {
+            ("GET", "/.well-known/openid-configuration") => self.answer_at(Endpoint::Discovery, || {
+                Response::json(200, &authorize::discovery(self.issuer(), &self.policy().scopes))
+            }),
+            ("GET", "/jwks") => self.answer_at(Endpoint::Jwks, || Response::json(200, &self.jwks())),
+            ("GET", "/authorize") => self.answer_at(Endpoint::Authorization, || self.login_page(query)),
+            ("POST", "/authorize") => self.answer_at(Endpoint::Authorization, || self.log_in(request)),
+            ("POST", "/token") => {
+                self.requests.keep("token", request.header("Authorization"), &decode(&request.body));
+                self.answer_at(Endpoint::Token, || {
+                    self.with_client(request, |client, form| self.grant_tokens(client, form))
+                })
+            }
+            ("POST", "/revoke") => {
+                self.requests.keep("revocation", request.header("Authorization"), &decode(&request.body));
+                self.answer_at(Endpoint::Revocation, || {
+                    self.with_client(request, |client, form| self.revoke_token(client, form))
+                })
+            }
+            ("GET" | "POST", "/userinfo") => self.answer_at(Endpoint::Userinfo, || self.userinfo(request)),
+            ("POST", "/introspect") => self.answer_at(Endpoint::Introspection, || {
+                self.with_client(request, |client, form| self.introspect(client, form))
+            }),
+            _ => Reply::Answer(Response::json(404, &serde_json::json!({"error": "not_found"}))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

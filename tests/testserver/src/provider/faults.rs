@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Misbehaviour of single endpoints. Names and answers are those of `provider_fault` in the captures; the rest of
+//! the names is for clients that talk to the provider themselves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::grants::refusal;
+use crate::http::{Reply, Response};
+
+/// Endpoints of the provider.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Endpoint {
+    Discovery,
+    Authorization,
+    #[default]
+    Token,
+    Revocation,
+    Jwks,
+    Userinfo,
+    Introspection,
+}
+
+type Edit = fn(&mut Map<String, Value>);
+
+/// What an endpoint does instead of answering well.
+#[derive(Clone)]
+enum Shape {
+    Instead(Response),
+    Edited(Edit),
+    /// The good answer under another media type.
+    Labelled(&'static str),
+    Late(Duration),
+    Drip(Duration),
+    Close,
+    Refuse,
+}
+
+/// A fault that is on.
+#[derive(Clone)]
+pub struct Fault(Shape);
+
+/// The faults that are on.
+#[derive(Default)]
+pub struct Faults(BTreeMap<Endpoint, Fault>);
+
+impl Faults {
+    /// Puts a fault on an endpoint. `argument` is milliseconds for `latency` and `drip`, bytes for `huge-body`.
+    ///
+    /// # Errors
+    /// The name is unknown.
+    pub fn set(&mut self, endpoint: Endpoint, name: &str, argument: Option<u64>) -> Result<(), String> {
+        if name == "none" {
+            self.0.remove(&endpoint);
+            return Ok(());
+        }
+        let shape = shape(name, argument).ok_or_else(|| format!("the provider has no fault {name:?}"))?;
+        self.0.insert(endpoint, Fault(shape));
+        Ok(())
+    }
+
+    /// Mends everything.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The fault of an endpoint.
+    #[must_use]
+    pub fn at(&self, endpoint: Endpoint) -> Option<Fault> {
+        self.0.get(&endpoint).cloned()
+    }
+
+    /// Somebody has to stop listening, because a handler is too late to refuse a connection.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        self.0.values().any(|fault| matches!(fault.0, Shape::Refuse))
+    }
+}
+
+impl Fault {
+    /// What becomes of the request.
+    pub fn answer(&self, good: impl FnOnce() -> Response) -> Reply {
+        match &self.0 {
+            Shape::Instead(response) => Reply::Answer(response.clone()),
+            Shape::Edited(edit) => Reply::Answer(edited(good(), *edit)),
+            Shape::Labelled(media_type) => {
+                let mut response = good();
+                response.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+                Reply::Answer(response.with("Content-Type", *media_type))
+            }
+            Shape::Late(pause) => Reply::Late(good(), *pause),
+            Shape::Drip(pause) => Reply::Drip(good(), *pause),
+            Shape::Close | Shape::Refuse => Reply::Close,
+        }
+    }
+}
+
+fn shape(name: &str, argument: Option<u64>) -> Option<Shape> {
+    let html = |status| Shape::Instead(Response::typed(status, "text/html", "<html><body>not today</body></html>"));
+    let text = |status| Response::typed(status, "text/plain", "");
+    let json = |body: &str| Shape::Instead(Response::typed(200, "application/json", body));
+    let refused = |status, error, description| Shape::Instead(refusal(status, error, description));
+    let pause = |default| Duration::from_millis(argument.unwrap_or(default));
+    Some(match name {
+        "500-html" => html(500),
+        "502-html" => html(502),
+        "400-html" => html(400),
+        "200-html" => html(200),
+        "503-empty" => Shape::Instead(text(503)),
+        "429" => Shape::Instead(text(429).with("Retry-After", "7")),
+        "200-empty-object" => json("{}"),
+        "200-empty-body" => json(""),
+        "200-json-as-text" => Shape::Labelled("text/plain"),
+        "400-invalid-grant" => refused(400, "invalid_grant", "refresh token revoked"),
+        "400-no-description" => Shape::Instead(Response::json(400, &json!({"error": "invalid_grant"}))),
+        "400-invalid-scope" => refused(400, "invalid_scope", "scope not allowed"),
+        "401-invalid-client" => refused(401, "invalid_client", "client authentication failed"),
+        "close" => Shape::Close,
+        "refused" => Shape::Refuse,
+        "slow-10s" => Shape::Late(Duration::from_secs(10)),
+        "no-expires-in" => Shape::Edited(|answer| drop(answer.remove("expires_in"))),
+        "no-scope" => Shape::Edited(|answer| drop(answer.remove("scope"))),
+        "no-rt" => Shape::Edited(|answer| drop(answer.remove("refresh_token"))),
+        "no-id-token" => Shape::Edited(|answer| drop(answer.remove("id_token"))),
+        "expires-in-string" => Shape::Edited(|answer| put(answer, "expires_in", "3600")),
+        "opaque" => Shape::Edited(|answer| put(answer, "access_token", OPAQUE)),
+        "opaque-no-type" => Shape::Edited(|answer| {
+            put(answer, "access_token", OPAQUE);
+            answer.remove("token_type");
+        }),
+        "narrower-scope" => Shape::Edited(|answer| put(answer, "scope", "openid")),
+        // From here on not in the captures.
+        "latency" => Shape::Late(pause(1000)),
+        "drip" => Shape::Drip(pause(1000)),
+        "foreign-issuer" => Shape::Edited(|answer| put(answer, "issuer", "https://other.example.org")),
+        "foreign-subject" => Shape::Edited(|answer| put(answer, "sub", "somebody-else")),
+        "no-keys" => json(r#"{"keys":[]}"#),
+        "redirect" => Shape::Instead(Response::empty(308).with("Location", "https://other.example.org/")),
+        "huge-body" => {
+            let size = usize::try_from(argument.unwrap_or(64 << 20)).ok()?.min(256 << 20);
+            json(&format!("{{\"pad\":\"{}\"}}", "x".repeat(size)))
+        }
+        _ => return None,
+    })
+}
+
+const OPAQUE: &str = "opaque-access-token-0123456789";
+
+fn put(answer: &mut Map<String, Value>, member: &str, value: &str) {
+    answer.insert(member.into(), value.into());
+}
+
+/// A good answer with some members changed; a refusal stays as it is.
+fn edited(mut response: Response, edit: Edit) -> Response {
+    if let (200, Ok(mut members)) = (response.status, serde_json::from_slice::<Map<String, Value>>(&response.body)) {
+        edit(&mut members);
+        response.body = Value::Object(members).to_string().into_bytes();
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::link::{ProviderControl, TokenEndpoint};
+    use crate::provider::tests::{answer, body, call, log_in, pairs, provider};
+
+    /// Status, media type and a piece of the body (or of its absence) of each fault of the captures.
+    #[test]
+    fn faults_look_as_the_captures_say() {
+        let provider = provider(&json!({}));
+        let tokens = log_in(&provider, "openid compute.read", &[]);
+        let form =
+            pairs(&[("grant_type", "refresh_token"), ("refresh_token", tokens["refresh_token"].as_str().unwrap())]);
+        let plain = |name, status, media_type, expected: &str| {
+            provider.set_token_fault(Some(name)).unwrap();
+            let response = provider.token(&form).unwrap();
+            let told = String::from_utf8(response.body.clone()).unwrap();
+            assert_eq!((response.status, response.header("Content-Type")), (status, Some(media_type)), "{name}");
+            assert!(if expected.is_empty() { told.is_empty() } else { told.contains(expected) }, "{name}: {told}");
+        };
+        for name in ["500-html", "502-html", "400-html", "200-html"] {
+            plain(name, name[..3].parse().unwrap(), "text/html", "<html>");
+        }
+        plain("503-empty", 503, "text/plain", "");
+        plain("429", 429, "text/plain", "");
+        assert_eq!(provider.token(&form).unwrap().header("Retry-After"), Some("7"));
+        plain("200-empty-object", 200, "application/json", "{}");
+        plain("200-empty-body", 200, "application/json", "");
+        plain("200-json-as-text", 200, "text/plain", "\"access_token\"");
+        plain(
+            "400-invalid-grant",
+            400,
+            "application/json",
+            r#"{"error":"invalid_grant","error_description":"refresh token revoked"}"#,
+        );
+        plain("400-no-description", 400, "application/json", r#"{"error":"invalid_grant"}"#);
+        plain("400-invalid-scope", 400, "application/json", "scope not allowed");
+        plain("401-invalid-client", 401, "application/json", "client authentication failed");
+        let member = |name, member: &str| {
+            provider.set_token_fault(Some(name)).unwrap();
+            let answer = body(&provider.token(&form).unwrap());
+            assert!(answer.as_object().unwrap().len() >= 4, "{name}: the rest is there");
+            answer.get(member).cloned()
+        };
+        for (name, missing) in [
+            ("no-expires-in", "expires_in"),
+            ("no-scope", "scope"),
+            ("no-rt", "refresh_token"),
+            ("no-id-token", "id_token"),
+            ("opaque-no-type", "token_type"),
+        ] {
+            assert_eq!(member(name, missing), None, "{name}");
+        }
+        assert_eq!(member("expires-in-string", "expires_in"), Some(json!("3600")));
+        assert_eq!(member("narrower-scope", "scope"), Some(json!("openid")));
+        for name in ["opaque", "opaque-no-type"] {
+            assert_eq!(member(name, "access_token"), Some(json!("opaque-access-token-0123456789")));
+        }
+        assert!(provider.set_token_fault(Some("no such fault")).is_err());
+        let at = |endpoint, name, method, path| {
+            provider.mend();
+            provider.set_fault(endpoint, name, Some(5)).unwrap();
+            call(&provider, method, path, &[], &[])
+        };
+        assert!(
+            matches!(at(Endpoint::Jwks, "latency", "GET", "/jwks"), Reply::Late(_, pause) if pause.as_millis() == 5)
+        );
+        assert!(matches!(at(Endpoint::Jwks, "drip", "GET", "/jwks"), Reply::Drip(_, _)));
+        assert!(matches!(at(Endpoint::Jwks, "close", "GET", "/jwks"), Reply::Close));
+        let document = answer(at(Endpoint::Discovery, "foreign-issuer", "GET", "/.well-known/openid-configuration"));
+        assert_eq!(body(&document)["issuer"], "https://other.example.org");
+        provider.set_token_fault(Some("slow-10s")).unwrap();
+        let late = call(&provider, "POST", "/token", &[], &[]);
+        assert!(matches!(late, Reply::Late(_, pause) if pause.as_secs() == 10));
+    }
+}

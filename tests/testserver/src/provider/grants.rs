@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What was granted at a login, and the token endpoint that turns it into tokens.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::Provider;
+use super::policy::{Client, Policy};
+use super::tokens::random;
+use crate::form::{Form, all, first};
+use crate::http::Response;
+use crate::locked;
+
+/// A login.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// Client id.
+    pub client: String,
+    /// User name, and so the subject.
+    pub user: String,
+    /// Granted scopes in the order of the request.
+    pub scopes: Vec<String>,
+    /// Resources of the login (RFC 8707).
+    pub resources: Vec<String>,
+    /// Unix seconds.
+    pub login_time: u64,
+    /// For the ID token.
+    pub nonce: Option<String>,
+}
+
+/// A grant that waits for its client.
+#[derive(Debug, Clone)]
+pub struct Code {
+    /// What was granted.
+    pub grant: Grant,
+    /// Has to be repeated by the client.
+    pub redirect_uri: String,
+    /// PKCE, S256.
+    pub challenge: Option<String>,
+    /// Unix seconds.
+    pub expires: u64,
+}
+
+/// An error answer of RFC 6749, 5.2.
+pub(super) fn refusal(status: u16, error: &str, description: &str) -> Response {
+    Response::json(status, &json!({"error": error, "error_description": description}))
+}
+
+impl Provider {
+    /// The good answer of the token endpoint.
+    pub(super) fn grant_tokens(&self, client: &Client, form: &Form) -> Response {
+        let done = match first(form, "grant_type") {
+            Some("authorization_code") => self.redeem_code(client, form),
+            Some("refresh_token") => self.refresh(client, form),
+            _ => Err(refusal(400, "unsupported_grant_type", "unsupported grant_type requested")),
+        };
+        done.unwrap_or_else(|refused| refused)
+    }
+
+    fn redeem_code(&self, client: &Client, form: &Form) -> Result<Response, Response> {
+        let invalid = || refusal(400, "invalid_grant", "grant request is invalid");
+        let code = first(form, "code").and_then(|code| locked(&self.state).codes.remove(code)).ok_or_else(invalid)?;
+        let proven = match (&code.challenge, first(form, "code_verifier")) {
+            (Some(challenge), Some(verifier)) => *challenge == URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)),
+            (None, None) => true,
+            _ => false,
+        };
+        let same_client = code.grant.client == client.id && first(form, "redirect_uri") == Some(&code.redirect_uri);
+        if !proven || !same_client || code.expires <= self.now() {
+            return Err(invalid());
+        }
+        let audience = audience(&self.policy(), &code.grant, &all(form, "resource"))?;
+        let refresh_token = random().map_err(broken)?;
+        locked(&self.state).refresh_tokens.insert(refresh_token.clone(), code.grant.clone());
+        self.answer(&code.grant, &code.grant.scopes, &audience, &refresh_token)
+    }
+
+    fn refresh(&self, client: &Client, form: &Form) -> Result<Response, Response> {
+        let invalid = || refusal(400, "invalid_grant", "grant request is invalid");
+        let refresh_token = first(form, "refresh_token").ok_or_else(invalid)?;
+        let grant = locked(&self.state).refresh_tokens.get(refresh_token).cloned().ok_or_else(invalid)?;
+        if grant.client != client.id {
+            return Err(invalid());
+        }
+        let scopes = match first(form, "scope").filter(|scope| !scope.is_empty()) {
+            Some(asked) => narrowed(&grant, asked)?,
+            None => grant.scopes.clone(),
+        };
+        let audience = audience(&self.policy(), &grant, &all(form, "resource"))?;
+        self.answer(&grant, &scopes, &audience, refresh_token)
+    }
+
+    fn answer(
+        &self,
+        grant: &Grant,
+        scopes: &[String],
+        audience: &Value,
+        refresh_token: &str,
+    ) -> Result<Response, Response> {
+        let told: Vec<String> = scopes.iter().filter(|scope| *scope != "offline_access").cloned().collect();
+        let access_token = self.access_token(grant, &told, audience).map_err(broken)?;
+        let mut answer = json!({
+            "access_token": access_token, "token_type": "Bearer", "expires_in": self.policy().lifetime,
+            "scope": told.join(" "), "refresh_token": refresh_token,
+        });
+        if let (true, Some(members)) = (told.iter().any(|scope| scope == "openid"), answer.as_object_mut()) {
+            members.insert("id_token".into(), self.id_token(grant, &access_token).map_err(broken)?.into());
+        }
+        Ok(Response::json(200, &answer).with("Cache-Control", "no-store"))
+    }
+
+    /// The good answer of the revocation endpoint (RFC 7009): also for unknown tokens.
+    pub(super) fn revoke_token(&self, client: &Client, form: &Form) -> Response {
+        let Some(token) = first(form, "token") else {
+            return refusal(400, "invalid_request", "missing required parameter 'token'");
+        };
+        let mut state = locked(&self.state);
+        match state.refresh_tokens.get(token) {
+            Some(grant) if grant.client == client.id => {
+                state.refresh_tokens.remove(token);
+            }
+            Some(_) => {}
+            None => {
+                state.revoked.insert(token.to_owned());
+            }
+        }
+        Response::empty(200)
+    }
+}
+
+fn broken(reason: impl AsRef<str>) -> Response {
+    refusal(500, "server_error", reason.as_ref())
+}
+
+/// The scopes of a refresh, which must have been granted. The texts are those of the captures.
+fn narrowed(grant: &Grant, asked: &str) -> Result<Vec<String>, Response> {
+    let asked: Vec<String> = asked.split(' ').map(str::to_owned).collect();
+    if asked.iter().any(String::is_empty) {
+        return Err(refusal(400, "invalid_scope", "scope contains invalid characters"));
+    }
+    let granted = |scope: &&String| *scope == "offline_access" || grant.scopes.contains(scope);
+    match asked.iter().filter(|scope| !granted(scope)).count() {
+        0 => Ok(asked),
+        1 => Err(refusal(400, "invalid_scope", "refresh token missing requested scope")),
+        _ => Err(refusal(400, "invalid_scope", "refresh token missing requested scopes")),
+    }
+}
+
+/// The audience of an access token: what is asked for and was named at login, else all of the login, else the default.
+fn audience(policy: &Policy, grant: &Grant, asked: &[&str]) -> Result<Value, Response> {
+    let known =
+        |resource: &&str| grant.resources.iter().any(|login| login == resource) || policy.permits_later(resource);
+    if !asked.iter().all(known) {
+        return Err(refusal(400, "invalid_target", "resource indicator is missing, or unknown"));
+    }
+    let chosen: Vec<&str> =
+        if asked.is_empty() { grant.resources.iter().map(String::as_str).collect() } else { asked.to_vec() };
+    Ok(match chosen.as_slice() {
+        [] => policy.default_audience.clone().into(),
+        [one] => (*one).into(),
+        several => several.into(),
+    })
+}

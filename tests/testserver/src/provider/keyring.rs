@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! All keys of the provider: which one signs, which ones are published; kept in a file, because making an RSA key
+//! takes long and because tests restart the server.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::keys::{Algorithm, Key};
+use crate::private_file;
+
+/// The published keys; the last one of the list signs.
+pub struct Keyring {
+    file: Option<PathBuf>,
+    published: Vec<Arc<Key>>,
+    foreign: Option<Arc<Key>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    algorithm: Algorithm,
+    pkcs8: String,
+}
+
+impl Keyring {
+    /// Reads the keys of a folder, or begins with a new one of that algorithm. Without a folder nothing is kept.
+    ///
+    /// # Errors
+    /// The file cannot be read, written or understood.
+    pub fn open(folder: Option<&Path>, algorithm: Algorithm) -> Result<Self, String> {
+        let file = folder.map(|folder| folder.join("provider-keys.json"));
+        let mut ring = Self { published: read(file.as_deref())?, file, foreign: None };
+        if ring.published.last().is_none_or(|key| key.algorithm != algorithm) {
+            ring.add(algorithm, false)?;
+        }
+        Ok(ring)
+    }
+
+    /// Adds a key, which signs from now on; the older ones stay published unless they are to be dropped.
+    ///
+    /// # Errors
+    /// The key cannot be made or kept.
+    pub fn add(&mut self, algorithm: Algorithm, drop_old: bool) -> Result<Arc<Key>, String> {
+        let key = Arc::new(Key::generate(algorithm)?);
+        if drop_old {
+            self.published.clear();
+        }
+        self.published.push(Arc::clone(&key));
+        self.store()?;
+        Ok(key)
+    }
+
+    /// The key that signs.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn signing(&self) -> Result<Arc<Key>, String> {
+        self.published.last().cloned().ok_or_else(|| "the provider has no key".into())
+    }
+
+    /// The newest published key of an algorithm; made when there is none, without becoming the one that signs.
+    ///
+    /// # Errors
+    /// The key cannot be made or kept.
+    pub fn of(&mut self, algorithm: Algorithm) -> Result<Arc<Key>, String> {
+        if let Some(key) = self.published.iter().rev().find(|key| key.algorithm == algorithm) {
+            return Ok(Arc::clone(key));
+        }
+        let key = Arc::new(Key::generate(algorithm)?);
+        self.published.insert(0, Arc::clone(&key));
+        self.store()?;
+        Ok(key)
+    }
+
+    /// A key that is published nowhere.
+    ///
+    /// # Errors
+    /// The key cannot be made.
+    pub fn foreign(&mut self, algorithm: Algorithm) -> Result<Arc<Key>, String> {
+        match &self.foreign {
+            Some(key) if key.algorithm == algorithm => Ok(Arc::clone(key)),
+            _ => {
+                let key = Arc::new(Key::generate(algorithm)?);
+                self.foreign = Some(Arc::clone(&key));
+                Ok(key)
+            }
+        }
+    }
+
+    /// The JWKS document.
+    #[must_use]
+    pub fn jwks(&self) -> Value {
+        json!({"keys": self.published.iter().map(|key| key.public_jwk()).collect::<Vec<_>>()})
+    }
+
+    fn store(&self) -> Result<(), String> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let stored: Vec<_> = self
+            .published
+            .iter()
+            .map(|key| Stored { algorithm: key.algorithm, pkcs8: STANDARD.encode(key.pkcs8()) })
+            .collect();
+        let text = serde_json::to_vec(&stored).map_err(|error| error.to_string())?;
+        private_file::write(file, &text)
+    }
+}
+
+fn read(file: Option<&Path>) -> Result<Vec<Arc<Key>>, String> {
+    let Some(file) = file.filter(|file| file.exists()) else { return Ok(Vec::new()) };
+    let broken = |reason: String| format!("{}: {reason}", file.display());
+    let text = std::fs::read(file).map_err(|error| broken(error.to_string()))?;
+    let stored: Vec<Stored> = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+    stored
+        .into_iter()
+        .map(|key| {
+            let pkcs8 = STANDARD.decode(&key.pkcs8).map_err(|error| broken(error.to_string()))?;
+            Key::from_pkcs8(key.algorithm, pkcs8).map(Arc::new).map_err(broken)
+        })
+        .collect()
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tokens by order: good ones, and every kind of bad one that a verifier has to refuse.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Provider;
+use super::keys::Algorithm;
+use super::tokens::{random, signing_input};
+use crate::locked;
+
+/// An order. The empty order gives a good access token of alice.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Order {
+    /// User name; `alice` when absent.
+    pub user: Option<String>,
+    /// Scope; all of the provider when absent.
+    pub scope: Option<String>,
+    /// Claims that replace the usual ones; null removes one.
+    pub claims: Map<String, Value>,
+    /// No usual claims.
+    pub bare: bool,
+    /// Header fields that replace the usual ones, without effect on the signature; null removes one.
+    pub header: Map<String, Value>,
+    /// How to sign; with the provider's present algorithm when absent.
+    pub alg: Option<Signature>,
+    /// Sign with a key that is not published, under the id of the one that is.
+    pub foreign_key: bool,
+    /// A random string that stands for the claims.
+    pub opaque: bool,
+    /// An ID token for the mytoken server instead of an access token.
+    pub id_token: bool,
+    /// Spoil the finished token.
+    pub tamper: Option<Tamper>,
+    /// A claim of that many bytes more.
+    pub pad: usize,
+}
+
+/// Ways to sign.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[allow(missing_docs)]
+pub enum Signature {
+    #[serde(rename = "RS256")]
+    Rs256,
+    #[serde(rename = "ES256")]
+    Es256,
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// With the PEM of the RSA public key as the secret.
+    #[serde(rename = "HS256")]
+    Hs256,
+    /// An empty signature.
+    #[serde(rename = "none")]
+    None,
+}
+
+/// Ways to spoil a token.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tamper {
+    /// One bit of the signature flips.
+    Signature,
+    /// The claims become those of `mallory` under the old signature.
+    Claims,
+    /// The signature is cut off, with its dot.
+    Cut,
+}
+
+impl Provider {
+    /// Makes the ordered token.
+    ///
+    /// # Errors
+    /// A key cannot be made, or the order contradicts itself.
+    pub fn mint(&self, order: &Order) -> Result<String, String> {
+        let claims = self.ordered_claims(order)?;
+        if order.opaque {
+            return self.remember_opaque(claims);
+        }
+        let algorithm = match order.alg {
+            Some(Signature::Hs256 | Signature::None) => None,
+            Some(Signature::Rs256) => Some(Algorithm::Rs256),
+            Some(Signature::Es256) => Some(Algorithm::Es256),
+            Some(Signature::EdDsa) => Some(Algorithm::EdDsa),
+            None => Some(self.policy().algorithm),
+        };
+        let mut keys = locked(&self.keys);
+        // The confusion of algorithms needs the key that a verifier would find: the published RSA key.
+        let named = keys.of(algorithm.unwrap_or(Algorithm::Rs256))?;
+        let signing = match algorithm {
+            Some(algorithm) if order.foreign_key => keys.foreign(algorithm)?,
+            _ => named.clone(),
+        };
+        drop(keys);
+        let name = match order.alg {
+            Some(Signature::Hs256) => "HS256",
+            Some(Signature::None) => "none",
+            _ => signing.algorithm.name(),
+        };
+        let typ = if order.id_token { "JWT".into() } else { self.policy().typ };
+        let header = overlaid(json!({"alg": name, "typ": typ, "kid": named.kid}), &order.header);
+        let input = signing_input(&header, &claims);
+        let signature = match order.alg {
+            Some(Signature::None) => Vec::new(),
+            Some(Signature::Hs256) => {
+                let secret = hmac::Key::new(hmac::HMAC_SHA256, named.public_pem()?.as_bytes());
+                hmac::sign(&secret, input.as_bytes()).as_ref().to_vec()
+            }
+            _ => signing.sign(input.as_bytes())?,
+        };
+        Ok(spoiled(&header, claims, signature, &input, order.tamper))
+    }
+
+    fn ordered_claims(&self, order: &Order) -> Result<Value, String> {
+        let policy = self.policy();
+        let user = order.user.as_deref().unwrap_or("alice");
+        let scope = order.scope.clone().unwrap_or_else(|| {
+            policy.scopes.iter().filter(|scope| *scope != "offline_access").cloned().collect::<Vec<_>>().join(" ")
+        });
+        let scopes: Vec<_> = scope.split(' ').map(str::to_owned).collect();
+        let client = self.setup.clients.first().map(|client| client.id.as_str()).unwrap_or_default();
+        let now = self.now();
+        let mut usual = json!({"iss": self.issuer(), "iat": now, "nbf": now, "exp": now + policy.lifetime});
+        if order.id_token {
+            usual = overlaid(
+                usual,
+                &object(json!({
+                    "sub": user, "aud": client, "auth_time": now, "nonce": random()?, "at_hash": random()?
+                })),
+            );
+        } else {
+            usual = overlaid(usual, &self.setup.users.claims(user, &scopes));
+            usual = overlaid(
+                usual,
+                &object(json!({
+                    "aud": policy.default_audience, "client_id": client, "jti": random()?, "scope": scope
+                })),
+            );
+        }
+        let mut claims = overlaid(if order.bare { json!({}) } else { usual }, &order.claims);
+        if let (Some(members), 1..) = (claims.as_object_mut(), order.pad) {
+            members.insert("pad".into(), "x".repeat(order.pad.min(8 << 20)).into());
+        }
+        Ok(claims)
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    if let Value::Object(members) = value { members } else { Map::new() }
+}
+
+fn overlaid(below: Value, above: &Map<String, Value>) -> Value {
+    let mut whole = object(below);
+    for (name, value) in above {
+        if value.is_null() {
+            whole.remove(name);
+        } else {
+            whole.insert(name.clone(), value.clone());
+        }
+    }
+    Value::Object(whole)
+}
+
+fn spoiled(header: &Value, claims: Value, mut signature: Vec<u8>, input: &str, tamper: Option<Tamper>) -> String {
+    match tamper {
+        Some(Tamper::Cut) => return input.to_owned(),
+        Some(Tamper::Signature) => {
+            if let Some(byte) = signature.first_mut() {
+                *byte ^= 1;
+            }
+        }
+        Some(Tamper::Claims) => {
+            let other = overlaid(claims, &object(json!({"sub": "mallory"})));
+            return format!("{}.{}", signing_input(header, &other), URL_SAFE_NO_PAD.encode(signature));
+        }
+        None => {}
+    }
+    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::tests::{answer, call, claims, provider};
+
+    fn minted(provider: &Provider, order: Value) -> String {
+        provider.mint(&serde_json::from_value(order).unwrap()).unwrap()
+    }
+
+    fn header(token: &str) -> Value {
+        let part = token.split('.').next().unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    fn judge(provider: &Provider, token: &str) -> Result<Map<String, Value>, String> {
+        crate::jwks::verify(token, &serde_json::from_value(provider.jwks()).unwrap())
+    }
+
+    #[test]
+    fn good_orders_verify() {
+        let provider = provider(&json!({}));
+        for order in [json!({}), json!({"alg": "EdDSA"}), json!({"alg": "RS256"}), json!({"id_token": true})] {
+            assert!(judge(&provider, &minted(&provider, order.clone())).is_ok(), "{order}");
+        }
+        let token = minted(&provider, json!({"user": "bob", "claims": {"aud": ["a", "b"], "nbf": null, "exp": 17}}));
+        let told = claims(&json!(token));
+        assert_eq!((&told["sub"], &told["aud"], &told["exp"]), (&json!("bob"), &json!(["a", "b"]), &json!(17)));
+        assert_eq!(told.get("nbf"), None);
+        assert_eq!(claims(&json!(minted(&provider, json!({"bare": true, "claims": {"x": 1}})))), json!({"x": 1}));
+        assert!(minted(&provider, json!({"pad": 71680})).len() > 71680);
+    }
+
+    /// Each bad order is refused, and for the reason it was made for.
+    #[test]
+    fn bad_orders_do_not_verify() {
+        let provider = provider(&json!({}));
+        let table = [
+            (json!({"alg": "none"}), "no signed JWT"),
+            (json!({"alg": "HS256"}), "not accepted"),
+            (json!({"foreign_key": true}), "signature is not good"),
+            (json!({"alg": "RS256", "foreign_key": true}), "signature is not good"),
+            (json!({"tamper": "signature"}), "signature is not good"),
+            (json!({"tamper": "claims"}), "signature is not good"),
+            (json!({"tamper": "cut"}), "no signed JWT"),
+            (json!({"header": {"kid": "unknown"}}), "not among those of the issuer"),
+            (json!({"header": {"kid": null}}), "names no key"),
+            (json!({"header": {"alg": "RS256"}}), "not that of the key"),
+            (json!({"header": {"crit": ["x"], "x": true}}), "critical"),
+        ];
+        for (order, reason) in table {
+            let told = judge(&provider, &minted(&provider, order.clone())).unwrap_err();
+            assert!(told.contains(reason), "{order}: {told}");
+        }
+    }
+
+    #[test]
+    fn confusion_of_algorithms_is_a_real_attack() {
+        let provider = provider(&json!({}));
+        let token = minted(&provider, json!({"alg": "HS256"}));
+        let (input, signature) = token.rsplit_once('.').unwrap();
+        let pem = locked(&provider.keys).of(Algorithm::Rs256).unwrap().public_pem().unwrap();
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, pem.as_bytes());
+        hmac::verify(&secret, input.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap();
+        let named = header(&token)["kid"].clone();
+        assert!(
+            provider.jwks()["keys"].as_array().unwrap().iter().any(|key| key["kid"] == named && key["kty"] == "RSA")
+        );
+    }
+
+    #[test]
+    fn an_opaque_order_is_known_to_introspection_only() {
+        let provider = provider(&json!({}));
+        let token = minted(&provider, json!({"opaque": true, "scope": "openid"}));
+        assert!(!token.contains('.'));
+        let form = [("token", token.as_str()), ("client_id", "other"), ("client_secret", "o")];
+        let told = answer(call(&provider, "POST", "/introspect", &[], &form));
+        assert!(String::from_utf8(told.body).unwrap().contains(r#""active":true"#));
+    }
+}

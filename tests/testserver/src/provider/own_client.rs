@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The way of the mytoken server to its provider: calls in the same process, authenticated as the first client.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use url::form_urlencoded;
+
+use super::Provider;
+use super::faults::Endpoint;
+use super::link::{ProviderControl, ProviderInfo, TokenEndpoint};
+use super::policy::Client;
+use crate::form::{Form, encode};
+use crate::http::{Handler, Reply, Request, Response};
+use crate::locked;
+
+/// Nobody takes the requests of a server that runs for days.
+const KEPT: usize = 1000;
+
+/// Requests to the token and revocation endpoints, with all their secrets: they never leave the process.
+#[derive(Default)]
+pub(super) struct Requests(Mutex<VecDeque<Value>>);
+
+impl Requests {
+    pub(super) fn keep(&self, endpoint: &str, authorization: Option<&str>, form: &Form) {
+        let mut values: Map<String, Value> = Map::new();
+        for (key, value) in form {
+            if let Value::Array(list) = values.entry(key.as_str()).or_insert_with(|| json!([])) {
+                list.push(value.as_str().into());
+            }
+        }
+        let scheme = authorization.and_then(|header| header.split(' ').next()).unwrap_or_default();
+        let mut kept = locked(&self.0);
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(json!({"endpoint": endpoint, "authorization": scheme, "form": values}));
+    }
+}
+
+impl Provider {
+    /// What the mytoken server has to know.
+    ///
+    /// # Errors
+    /// There is no client.
+    pub fn info(&self) -> Result<ProviderInfo, String> {
+        let client = self.setup.clients.first().ok_or("the provider has no client")?;
+        Ok(ProviderInfo {
+            issuer: self.issuer().to_owned(),
+            authorization_endpoint: format!("{}/authorize", self.issuer()),
+            client_id: client.id.clone(),
+            scopes: self.policy().scopes,
+        })
+    }
+
+    /// The whole provider is out, also for the mytoken server.
+    pub fn set_outage(&self, on: bool) {
+        self.down.store(on, Ordering::SeqCst);
+    }
+
+    fn post(&self, path: &str, form: &Form) -> Result<Response, String> {
+        if self.down.load(Ordering::SeqCst) || locked(&self.faults).refuses() {
+            return Err("the connection was refused".into());
+        }
+        let client = self.setup.clients.first().ok_or("the provider has no client")?;
+        let request = Request {
+            method: "POST".into(),
+            path: format!("{}{path}", self.base),
+            query: None,
+            headers: vec![
+                ("Authorization".into(), basic(client)),
+                ("Content-Type".into(), "application/x-www-form-urlencoded".into()),
+            ],
+            body: encode(form).into_bytes(),
+            peer: Ipv4Addr::LOCALHOST.into(),
+        };
+        match self.handle(&request) {
+            Reply::Answer(response) => Ok(response),
+            Reply::Close => Err("the connection was closed without an answer".into()),
+            Reply::Drip(response, pause) | Reply::Late(response, pause) => {
+                std::thread::sleep(pause);
+                Ok(response)
+            }
+        }
+    }
+}
+
+/// Name and secret are form-encoded before they are joined (RFC 6749, 2.3.1).
+fn basic(client: &Client) -> String {
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pair = format!("{}:{}", encoded(&client.id), encoded(client.secret.as_deref().unwrap_or_default()));
+    format!("Basic {}", STANDARD.encode(pair))
+}
+
+impl TokenEndpoint for Provider {
+    fn token(&self, form: &Form) -> Result<Response, String> {
+        self.post("/token", form)
+    }
+
+    fn revoke(&self, form: &Form) -> Result<Response, String> {
+        self.post("/revoke", form)
+    }
+}
+
+impl ProviderControl for Provider {
+    fn set_token_fault(&self, name: Option<&str>) -> Result<(), String> {
+        self.set_fault(Endpoint::Token, name.unwrap_or("none"), None)
+    }
+
+    fn take_requests(&self) -> Vec<Value> {
+        locked(&self.requests.0).drain(..).collect()
+    }
+
+    fn login(&self, authorization_uri: &str, user: &str) -> Result<String, String> {
+        let query = authorization_uri.split_once('?').map_or("", |(_, query)| query);
+        let form = [("request", query), ("username", user), ("decision", "accept")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let request = Request {
+            method: "POST".into(),
+            path: format!("{}/authorize", self.base),
+            query: None,
+            headers: Vec::new(),
+            body: encode(&form).into_bytes(),
+            peer: Ipv4Addr::LOCALHOST.into(),
+        };
+        match self.handle(&request) {
+            Reply::Answer(response) => response
+                .header("Location")
+                .map(str::to_owned)
+                .ok_or_else(|| format!("the provider answers the login with status {}", response.status)),
+            _ => Err("the provider does not answer the login".into()),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How the provider is set up, and what of it can be changed while it runs.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::keys::Algorithm;
+use super::users::Users;
+
+/// Set-up of a provider.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Issuer URL without a slash at the end.
+    pub issuer: String,
+    /// Folder for the keys; none: new keys each time.
+    pub folder: Option<PathBuf>,
+    /// Who may ask. The first one is the mytoken server.
+    pub clients: Vec<Client>,
+    /// Users with a profile; any other name may log in too.
+    pub users: Users,
+    /// What can be changed later.
+    pub policy: Policy,
+}
+
+/// A client of the provider.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// Client id.
+    pub id: String,
+    /// Its secret; none for a public client, which needs PKCE.
+    #[serde(default)]
+    pub secret: Option<String>,
+    /// Where it may send browsers to, compared byte for byte.
+    #[serde(default)]
+    pub redirect_uris: Vec<String>,
+}
+
+/// What a provider decides for itself. The default is the provider of the captures.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// Scopes, in the order of the configuration of the mytoken server.
+    pub scopes: Vec<String>,
+    /// Life of an access token in seconds.
+    pub lifetime: u64,
+    /// What new tokens are signed with.
+    pub algorithm: Algorithm,
+    /// `typ` header of access tokens: `JWT`, or `at+jwt` (RFC 9068).
+    pub typ: String,
+    /// Access tokens are random strings instead of JWTs.
+    pub opaque: bool,
+    /// Access tokens carry the user's claims that their scope permits, not only userinfo does.
+    pub claims_in_access_token: bool,
+    /// Audience of access tokens of a login without a `resource`.
+    pub default_audience: String,
+    /// Resources that a refresh may ask for although the login did not; `*` permits all.
+    pub extra_resources: Vec<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let scopes = "openid offline_access profile email eduperson_entitlement compute.read compute.write storage.read storage.write";
+        Self {
+            scopes: scopes.split(' ').map(str::to_owned).collect(),
+            lifetime: 3600,
+            algorithm: Algorithm::Rs256,
+            typ: "JWT".into(),
+            opaque: false,
+            claims_in_access_token: true,
+            default_audience: "https://default.example.org".into(),
+            extra_resources: Vec::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// The policy with some members replaced.
+    ///
+    /// # Errors
+    /// Unknown members or values of the wrong type.
+    pub fn changed(&self, change: &Value) -> Result<Self, String> {
+        let mut whole = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        match (whole.as_object_mut(), change.as_object()) {
+            (Some(whole), Some(change)) => whole.extend(change.clone()),
+            _ => return Err("an object is needed".into()),
+        }
+        serde_json::from_value(whole).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn permits_later(&self, resource: &str) -> bool {
+        self.extra_resources.iter().any(|extra| extra == "*" || extra == resource)
+    }
+}
