@@ -23,6 +23,9 @@ type Encapsulated = <Kem as hpke::Kem>::EncappedKey;
 /// Longest sealed text in bytes.
 pub const LIMIT: usize = 16 * 1024;
 
+/// Longest text in a credential, the sub-token aside: these texts appear in messages.
+const TEXT_LIMIT: usize = 1024;
+
 const VERSION: &str = "mt1";
 const INFO: &[u8] = b"mytoken job credential";
 const ENCAPSULATED_LEN: usize = 32;
@@ -106,8 +109,8 @@ pub fn open(text: &str, key: &PrivateKey) -> Result<JobCredential, Error> {
         return Err(invalid("its content is no job credential"));
     }
     let texts = [&credential.server, &credential.cluster, &credential.profile, &credential.scope, &credential.audience];
-    if texts.iter().any(|text| text.chars().any(char::is_control)) {
-        return Err(invalid("its content has control characters"));
+    if texts.iter().any(|text| text.len() > TEXT_LIMIT || text.chars().any(char::is_control)) {
+        return Err(invalid("its content has control characters or is too long"));
     }
     Ok(credential)
 }

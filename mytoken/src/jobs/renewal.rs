@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! When an access token is renewed, and when a failed attempt is repeated.
+//!
+//! Times are Unix milliseconds here, because access tokens may live for seconds in tests. `draw` is a random number of [0, 1).
+
+use std::time::Duration;
+
+/// When to renew a token that expires at `exp` (Unix seconds) and was issued for `lifetime` seconds: when its remaining life is
+/// U(0.25, 0.40) of its lifetime, drawn per node and renewal. Ten thousand nodes that started together are spread over 0.15
+/// of the lifetime, and a reader normally sees a quarter of it left (dossier `slurm-spank` 11.4).
+#[must_use]
+pub fn renew_at(exp: u64, lifetime: u64, draw: f64) -> u64 {
+    let early = share(lifetime.saturating_mul(1000), 0.25 + 0.15 * unit(draw));
+    exp.saturating_mul(1000).saturating_sub(early)
+}
+
+/// How long to wait after the `failures`-th failure in a row (the first is 1): full jitter over an exponential window that begins
+/// at two seconds and ends at a twentieth of the token's `lifetime` (at least 10 s, at most 5 min).
+///
+/// A server that said `Retry-After` is not asked before that; the jitter comes on top, because every node of the cluster was told the same.
+/// It is believed up to an hour.
+#[must_use]
+pub fn backoff(failures: u32, lifetime: u64, retry_after: Option<Duration>, draw: f64) -> Duration {
+    let longest = (lifetime / 20).clamp(10, 300).saturating_mul(1000);
+    let window = 2_000_u64.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
+    // Never at once: a hundred milliseconds keep a broken draw from becoming a loop.
+    let jitter = Duration::from_millis(share(window, unit(draw)).max(100));
+    retry_after.map_or(Duration::ZERO, |wait| wait.min(Duration::from_secs(3_600))).saturating_add(jitter)
+}
+
+fn unit(draw: f64) -> f64 {
+    if draw.is_finite() { draw.clamp(0.0, 1.0) } else { 0.5 }
+}
+
+/// `fraction` (of [0, 1]) of `whole` milliseconds. Exact enough below 2^53 ms, which is 285,000 years.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+fn share(whole: u64, fraction: f64) -> u64 {
+    (whole as f64 * fraction) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_hour_is_renewed_with_15_to_24_minutes_left() {
+        let exp = 1_900_000_000;
+        for (draw, left) in [(0.0, 900_000), (0.5, 1_170_000), (1.0, 1_440_000)] {
+            assert_eq!(exp * 1000 - renew_at(exp, 3600, draw), left, "{draw}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_three_seconds_is_renewed_in_time_too() {
+        assert_eq!(renew_at(1000, 3, 0.0), 999_250);
+        assert_eq!(renew_at(0, 3600, 0.5), 0, "an expiry in the past is due at once");
+    }
+
+    #[test]
+    fn the_window_doubles_up_to_its_end() {
+        let longest: Vec<u64> = (1..=9).map(|n| backoff(n, 3600, None, 1.0).as_secs()).collect();
+        assert_eq!(longest, [2, 4, 8, 16, 32, 64, 128, 180, 180]);
+        assert_eq!(backoff(30, 15, None, 1.0).as_secs(), 10);
+        assert_eq!(backoff(u32::MAX, 1_000_000, None, 1.0).as_secs(), 300);
+    }
+
+    #[test]
+    fn retry_after_is_waited_for_and_spread() {
+        let told = Some(Duration::from_secs(120));
+        assert_eq!(backoff(1, 3600, told, 0.0).as_millis(), 120_100);
+        assert_eq!(backoff(1, 3600, told, 1.0).as_secs(), 122);
+        assert_eq!(backoff(1, 3600, Some(Duration::from_secs(u64::MAX)), 0.0).as_millis(), 3_600_100);
+    }
+
+    proptest! {
+        #[test]
+        fn renewal_lies_in_the_last_25_to_40_percent(exp in 1_000_000_u64..4_000_000_000, lifetime in 1_u64..1_000_000, draw in 0.0..1.0) {
+            let left = exp * 1000 - renew_at(exp, lifetime, draw);
+            prop_assert!(left * 4 + 4 >= lifetime * 1000 && left * 10 <= lifetime * 4000);
+        }
+
+        #[test]
+        fn waiting_is_never_nothing_and_never_long(failures in any::<u32>(), lifetime in any::<u64>(), draw in any::<f64>()) {
+            let wait = backoff(failures, lifetime, None, draw);
+            prop_assert!(wait >= Duration::from_millis(100) && wait <= Duration::from_secs(300));
+        }
+    }
+}
