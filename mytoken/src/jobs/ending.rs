@@ -47,7 +47,7 @@ pub fn fate(output: Option<&str>, job: u32, node: &str) -> Fate {
     match own {
         None => others,
         Some((Phase::Over, nodes)) => match others {
-            Fate::Revoke if !first_host(nodes).is_none_or(|first| first == node) => Fate::Leave,
+            Fate::Revoke if belongs_to_another(nodes, node) => Fate::Leave,
             others => others,
         },
         Some((Phase::Queued, _)) => Fate::Requeued,
@@ -68,7 +68,7 @@ enum Phase {
     Over,
 }
 
-/// Slurm's states (job_state_string, 22.05 to 26.05). An unknown one keeps the credential: a wrong revocation cannot be mended.
+/// Slurm's states (`job_state_string`, 22.05 to 26.05). An unknown one keeps the credential: a wrong revocation cannot be mended.
 fn phase(state: &str) -> Phase {
     match state.trim() {
         "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" | "RESV_DEL_HOLD" => Phase::Queued,
@@ -79,20 +79,51 @@ fn phase(state: &str) -> Phase {
     }
 }
 
-/// The first name of a Slurm host list: `n[1-3,7],m1` is `n1`, `r[2-4]n[01-16]` is `r2n01`.
-fn first_host(list: &str) -> Option<String> {
-    let mut name = String::new();
-    let mut rest = list.trim();
-    loop {
-        let stop = rest.find(['[', ',']).unwrap_or(rest.len());
-        let (plain, tail) = rest.split_at_checked(stop)?;
-        name.push_str(plain);
-        let Some(inside) = tail.strip_prefix('[') else { break };
-        let (ranges, after) = inside.split_once(']')?;
-        name.push_str(ranges.split([',', '-']).next().unwrap_or_default());
-        rest = after;
+/// Whether another node of `list` is the first. A node that is not in the list (its agent goes by another name than its slurmd) cannot
+/// know, and then revokes: twice does no harm, never does.
+fn belongs_to_another(list: &str, node: &str) -> bool {
+    let nodes = hosts(list);
+    nodes.first().is_some_and(|first| first != node) && nodes.iter().any(|name| name == node)
+}
+
+/// More nodes than any cluster has.
+const MOST_HOSTS: usize = 65_536;
+
+/// The names in a Slurm host list in order: `n[1-2,07],m1` is n1, n2, n07, m1; `r[1-2]n[1-2]` is r1n1, r1n2, r2n1, r2n2.
+fn hosts(list: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut depth = 0_usize;
+    let elements = list.trim().split(|c| {
+        match c {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    for element in elements.filter(|element| !element.is_empty() && !["(null)", "n/a"].contains(element)) {
+        names.extend(expand(element));
+        names.truncate(MOST_HOSTS);
     }
-    (!name.is_empty() && name != "(null)" && name != "n/a").then_some(name)
+    names
+}
+
+fn expand(element: &str) -> Vec<String> {
+    let bracket = element.split_once('[').and_then(|(front, rest)| Some((front, rest.split_once(']')?)));
+    let Some((front, (ranges, back))) = bracket else { return vec![element.to_owned()] };
+    let tails = expand(back);
+    let mut names = Vec::new();
+    for range in ranges.split(',') {
+        let (low, high) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (low.parse::<usize>(), high.parse::<usize>()) else { return Vec::new() };
+        for number in (first..=last).take(MOST_HOSTS) {
+            names.extend(tails.iter().map(|tail| format!("{front}{number:0width$}{tail}", width = low.len())));
+            if names.len() > MOST_HOSTS {
+                return names;
+            }
+        }
+    }
+    names
 }
 
 #[cfg(test)]
@@ -100,20 +131,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_name_of_a_host_list() {
-        for (list, first) in [
-            ("n1", Some("n1")),
-            ("n[1-3]", Some("n1")),
-            ("n[01-03,07],m1", Some("n01")),
-            ("a,b", Some("a")),
-            ("r[2-4]n[01-16]", Some("r2n01")),
-            ("n[3,5]-ib", Some("n3-ib")),
-            ("", None),
-            ("(null)", None),
-            ("n[1", None),
+    fn host_lists() {
+        for (list, names) in [
+            ("n1", "n1"),
+            ("n[1-3]", "n1 n2 n3"),
+            ("n[09-11,07],m1", "n09 n10 n11 n07 m1"),
+            ("a,b", "a b"),
+            ("r[1-2]n[1-2]", "r1n1 r1n2 r2n1 r2n2"),
+            ("n[3,5]-ib", "n3-ib n5-ib"),
+            ("", ""),
+            ("(null)", ""),
+            ("n[1", "n[1"),
+            ("n[x-y]", ""),
         ] {
-            assert_eq!(first_host(list).as_deref(), first, "{list}");
+            assert_eq!(hosts(list).join(" "), names, "{list}");
         }
+        assert!(hosts("n[0-99999999]").len() <= MOST_HOSTS);
+        assert!(hosts("n[0-9999][0-9999]").len() <= MOST_HOSTS);
     }
 
     #[test]
@@ -121,7 +155,8 @@ mod tests {
         for (output, expected) in [
             ("4711|COMPLETED|n[1-3]", Fate::Revoke),
             ("4711|CANCELLED|n1\n", Fate::Revoke),
-            ("4711|TIMEOUT|n2", Fate::Leave),
+            ("4711|TIMEOUT|n[0-2]", Fate::Leave),
+            ("4711|TIMEOUT|m[0-2]", Fate::Revoke),
             ("4711|FAILED|", Fate::Revoke),
             ("4711|COMPLETING|n1", Fate::Undecided),
             ("4711|RUNNING|n1", Fate::Undecided),
@@ -145,7 +180,7 @@ mod tests {
             ("12|PENDING|\n10|COMPLETED|n1", Fate::Leave),
             ("10|COMPLETED|n1\n11|COMPLETING|n2", Fate::Undecided),
             ("10|PENDING|\n11|RUNNING|n2", Fate::Requeued),
-            ("10|COMPLETED|n4\n11|COMPLETED|n2", Fate::Leave),
+            ("10|COMPLETED|n[0-1]\n11|COMPLETED|n2", Fate::Leave),
             ("11|COMPLETED|n4", Fate::Revoke),
         ] {
             assert_eq!(fate(Some(output), 10, "n1"), expected, "{output}");
