@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The access token endpoint (dossier 5).
+
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, Problem};
+use super::body::{self, Fields};
+use super::clauses::Use;
+use super::credential::Presented;
+use super::store::{Refresh, seal};
+use super::successor::with_update;
+use super::{Call, Server, jwt};
+use crate::http::Response;
+
+/// A request, whatever its form was.
+struct Asked {
+    token: Option<Value>,
+    issuer: String,
+    scope: String,
+    audience: Vec<String>,
+}
+
+/// What the checks decided before the provider is asked.
+struct Plan {
+    presented: Presented,
+    key: Option<String>,
+    refresh: Refresh,
+    number: u64,
+    scope: String,
+    audience: Vec<String>,
+}
+
+/// What is of interest in a token answer of a provider.
+#[derive(Debug, Default)]
+pub(super) struct Granted {
+    pub access_token: String,
+    pub token_type: String,
+    pub expires_in: i64,
+    pub scope: Option<String>,
+    pub refresh_token: Option<String>,
+    pub id_token: Option<String>,
+}
+
+impl Granted {
+    /// Audience of the access token, if it is a JWT that has one.
+    pub(super) fn audience(&self) -> Option<Vec<String>> {
+        match jwt::peek(&self.access_token)?.get("aud")? {
+            Value::String(one) => Some(vec![one.clone()]),
+            Value::Array(list) => Some(list.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()),
+            _ => None,
+        }
+    }
+
+    /// Reads an answer as the original does: what is not labelled JSON is an answer without anything in it, whatever
+    /// its status.
+    pub(super) fn read(answer: &Response) -> Answer<Self> {
+        let labelled = answer.header("Content-Type").unwrap_or_default();
+        if !labelled.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().ends_with("json") {
+            return Ok(Self::default());
+        }
+        if answer.body.is_empty() {
+            return Err(Problem::internal("unexpected end of JSON input"));
+        }
+        let body: Value = serde_json::from_slice(&answer.body).map_err(|error| Problem::internal(error.to_string()))?;
+        let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+        if let (400.., Some(error)) = (answer.status, text("error")) {
+            let description = text("error_description").filter(|description| !description.is_empty());
+            let said = description.map_or_else(|| error.clone(), |description| format!("{error}: {description}"));
+            return Err(Problem::new(answer.status, "oidc_error", said));
+        }
+        let expires_in = match body.get("expires_in") {
+            None | Some(Value::Null) => 0,
+            Some(number) => number.as_i64().ok_or_else(|| {
+                Problem::internal(
+                    "json: cannot unmarshal into Go struct field OIDCTokenResponse.expires_in of type int64",
+                )
+            })?,
+        };
+        Ok(Self {
+            access_token: text("access_token").unwrap_or_default(),
+            token_type: text("token_type").unwrap_or_default(),
+            expires_in,
+            scope: text("scope").filter(|scope| !scope.is_empty()),
+            refresh_token: text("refresh_token").filter(|token| !token.is_empty()),
+            id_token: text("id_token").filter(|token| !token.is_empty()),
+        })
+    }
+}
+
+impl Server {
+    pub(super) fn access_token(&self, call: &Call<'_>, unusable: bool) -> Answer<Response> {
+        let asked = self.read_access_request(call)?;
+        let plan = self.plan(call, &asked)?;
+        let mut form = vec![
+            ("grant_type".to_owned(), "refresh_token".to_owned()),
+            ("refresh_token".to_owned(), plan.refresh.token.clone()),
+            ("scope".to_owned(), plan.scope.clone()),
+        ];
+        form.extend(plan.audience.iter().map(|audience| ("resource".to_owned(), audience.clone())));
+        let upstream = self.upstream(plan.refresh.upstream)?;
+        // The lock is not held here: the provider may be slow, and parallel uses really overlap in the original.
+        let answer = upstream
+            .link
+            .token(&form)
+            .map_err(|reason| Problem::internal(format!("Post \"{}\": {reason}", upstream.info.issuer)))?;
+        let granted = if unusable { Granted::default() } else { Granted::read(&answer)? };
+        if granted.access_token.is_empty() && !self.config.quirks.empty_access_token {
+            return Err(Problem::new(555, "oidc_error", "the provider gave no access token"));
+        }
+        self.hand_out(call, &plan, &granted)
+    }
+
+    fn read_access_request(&self, call: &Call<'_>) -> Answer<Asked> {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+        match body::fields(call.request, "pkg.AccessTokenRequest")? {
+            Fields::Json(members) => {
+                grant(members.get("grant_type").filter(|grant| !grant.is_null()), "")?;
+                Ok(Asked {
+                    token: either(members.get("mytoken"), members.get("refresh_token")),
+                    issuer: body::text(&members, "oidc_issuer")?,
+                    scope: body::text(&members, "scope")?,
+                    audience: words(&body::text(&members, "audience")?),
+                })
+            }
+            Fields::Form(form) => {
+                let value = |name| body::last(&form, name).map(|text| json!(text));
+                let decode = "failed to decode: schema: error converting value for";
+                grant(value("grant_type").as_ref(), &format!("{decode} \"grant_type\". Details: "))?;
+                if body::last(&form, "mytoken") == Some("") && self.config.quirks.empty_token_is_error {
+                    return Err(Problem::request(format!("{decode} \"mytoken\". Details: token not valid")));
+                }
+                Ok(Asked {
+                    token: either(value("mytoken").as_ref(), value("refresh_token").as_ref()),
+                    issuer: body::last(&form, "issuer").unwrap_or_default().to_owned(),
+                    scope: body::last(&form, "scope").unwrap_or_default().to_owned(),
+                    audience: words(body::last(&form, "audience").unwrap_or_default()),
+                })
+            }
+        }
+    }
+
+    /// All checks, in the order of the original.
+    fn plan(&self, call: &Call<'_>, asked: &Asked) -> Answer<Plan> {
+        let credential = self.credential(asked.token.as_ref(), false, call.request)?;
+        let mut state = self.state();
+        let presented = self.present(&state, &credential, call.now)?;
+        let token = state.live(&presented.claims, call.now)?.clone();
+        Self::require(&presented, "AT")?;
+        let wanted = Use::AccessToken { scope: &asked.scope, audience: &asked.audience };
+        let clause = self.clause(&presented, &token, wanted, call)?;
+        if !asked.issuer.is_empty() && asked.issuer != presented.claims.oidc_iss {
+            return Err(Problem::issuer());
+        }
+        let refresh =
+            state.refresh.get(&token.refresh).cloned().ok_or_else(|| Problem::token("no refresh token attached"))?;
+        if token.sealed != seal(&presented.jwt) {
+            return Err(Problem::sealed());
+        }
+        let obeys = clause.is_some() || !self.config.quirks.unrestricted_ignores_request;
+        let mut scope = if obeys { asked.scope.clone() } else { String::new() };
+        if scope.is_empty() {
+            scope = match &clause {
+                Some(clause) if !clause.scope.is_empty() => clause.scope.clone(),
+                _ => self.upstream(refresh.upstream)?.info.scopes.join(" "),
+            };
+        }
+        if !scope.split_whitespace().any(|one| one == "offline_access") {
+            scope.push_str(" offline_access");
+        }
+        let mut audience = if obeys { asked.audience.clone() } else { Vec::new() };
+        if let (true, false, Some(clause)) = (audience.is_empty(), self.config.quirks.no_default_audience, &clause) {
+            audience = clause.audience.clone().unwrap_or_default();
+        }
+        let key = clause.map(|clause| clause.key());
+        Ok(Plan { presented, key, refresh, number: token.refresh, scope, audience })
+    }
+
+    /// Counts, rotates and answers.
+    fn hand_out(&self, call: &Call<'_>, plan: &Plan, granted: &Granted) -> Answer<Response> {
+        let claims = &plan.presented.claims;
+        let rotates = claims.rotation.is_some_and(|rotation| rotation.on_at);
+        self.refuse_short(&plan.presented, rotates)?;
+        let mut state = self.state();
+        if let (Some(new), Some(refresh)) = (&granted.refresh_token, state.refresh.get_mut(&plan.number)) {
+            refresh.token.clone_from(new);
+        }
+        let mut update = None;
+        if let Some(token) = state.tokens.get_mut(&claims.jti) {
+            if let Some(key) = &plan.key {
+                token.used.entry(key.clone()).or_default().at += 1;
+            }
+            token.events.push(call.event("AT_created", "Used grant_type mytoken"));
+            if rotates {
+                update = Some(self.rotate(&mut state, &plan.presented, call)?);
+            }
+        }
+        let mut members = Map::new();
+        members.insert("access_token".into(), json!(granted.access_token));
+        members.insert("token_type".into(), json!(granted.token_type));
+        members.insert("expires_in".into(), json!(granted.expires_in));
+        members.insert("scope".into(), json!(granted.scope.as_ref().unwrap_or(&plan.scope)));
+        if let Some(audience) = granted.audience().filter(|audience| !audience.is_empty()) {
+            members.insert("audience".into(), json!(audience));
+        }
+        Ok(with_update(200, members, update))
+    }
+}
+
+/// The member `mytoken` if it is there at all, else its alias.
+fn either(mytoken: Option<&Value>, alias: Option<&Value>) -> Option<Value> {
+    mytoken.or(alias).cloned()
+}
+
+/// Checks the grant type: unknown words are another error than known ones that do not fit.
+fn grant(value: Option<&Value>, prefix: &str) -> Answer<()> {
+    const KNOWN: [&str; 6] = ["mytoken", "oidc_flow", "polling_code", "transfer_code", "ssh", "refresh_token"];
+    match value {
+        None => Err(Problem::grant_type()),
+        Some(Value::String(grant)) if matches!(grant.as_str(), "mytoken" | "refresh_token") => Ok(()),
+        Some(Value::String(grant)) if KNOWN.contains(&grant.as_str()) => Err(Problem::grant_type()),
+        Some(Value::String(grant)) => Err(Problem::request(format!("{prefix}value '{grant}' not valid for GrantType"))),
+        Some(other) => Err(body::unfit(other, "Go value of type string")),
+    }
+}

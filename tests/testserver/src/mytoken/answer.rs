@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Error answers of the API (dossier 4).
+
+use serde_json::json;
+
+use crate::http::Response;
+
+/// An error on its way to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// HTTP status.
+    pub status: u16,
+    /// Member `error`.
+    pub error: String,
+    /// Member `error_description`.
+    pub description: Option<String>,
+}
+
+/// What most functions of the server give.
+pub type Answer<T> = Result<T, Problem>;
+
+impl Problem {
+    /// Any error.
+    #[must_use]
+    pub fn new(status: u16, error: &str, description: impl Into<String>) -> Self {
+        Self { status, error: error.into(), description: Some(description.into()) }
+    }
+
+    /// 400 `invalid_request`.
+    #[must_use]
+    pub fn request(description: impl Into<String>) -> Self {
+        Self::new(400, "invalid_request", description)
+    }
+
+    /// 401 `invalid_token`.
+    #[must_use]
+    pub fn token(description: impl Into<String>) -> Self {
+        Self::new(401, "invalid_token", description)
+    }
+
+    /// The answer for revoked and rotated tokens: no description.
+    #[must_use]
+    pub fn dead() -> Self {
+        Self { status: 401, error: "invalid_token".into(), description: None }
+    }
+
+    /// 500 of an ordinary error.
+    #[must_use]
+    pub fn internal(description: impl Into<String>) -> Self {
+        Self::new(500, "internal_server_error", description)
+    }
+
+    /// 500 of a panic the original recovers from.
+    #[must_use]
+    pub fn panic() -> Self {
+        Self::new(500, "Internal Server Error", "runtime error: invalid memory address or nil pointer dereference")
+    }
+
+    /// The refresh token is sealed with the token's text; another text cannot open it.
+    #[must_use]
+    pub fn sealed() -> Self {
+        Self::internal("cipher: message authentication failed")
+    }
+
+    /// 403 `insufficient_capabilities`.
+    #[must_use]
+    pub fn capabilities() -> Self {
+        Self::new(
+            403,
+            "insufficient_capabilities",
+            "The provided token does not have the required capability for this operation",
+        )
+    }
+
+    /// 403 `usage_restricted`.
+    #[must_use]
+    pub fn restricted() -> Self {
+        Self::new(403, "usage_restricted", "The restrictions of this token does not allow this usage")
+    }
+
+    /// 400 for a grant type that is not for this endpoint.
+    #[must_use]
+    pub fn grant_type() -> Self {
+        Self::new(400, "invalid_grant", "Unsupported grant_type")
+    }
+
+    /// 401 for an unknown or used code.
+    #[must_use]
+    pub fn code() -> Self {
+        Self::token("Bad polling or transfer code")
+    }
+
+    /// 400 for an issuer that is not the token's.
+    #[must_use]
+    pub fn issuer() -> Self {
+        Self::request("token not for specified issuer")
+    }
+
+    /// 400 for an issuer the server has no provider for.
+    #[must_use]
+    pub fn unsupported_issuer() -> Self {
+        Self::request("The provided issuer is not supported")
+    }
+
+    /// 404 as the API says it.
+    #[must_use]
+    pub fn not_found(path: &str) -> Self {
+        Self::new(404, "not_found", path)
+    }
+
+    /// The JSON form.
+    #[must_use]
+    pub fn response(&self) -> Response {
+        let body = match &self.description {
+            Some(description) => json!({"error": self.error, "error_description": description}),
+            None => json!({"error": self.error}),
+        };
+        Response::json(self.status, &body)
+    }
+
+    /// The page a browser sees.
+    #[must_use]
+    pub fn page(&self) -> Response {
+        html(self.status, "That went wrong", &format!("{}: {}", self.error, self.description.as_deref().unwrap_or("")))
+    }
+}
+
+/// A small page.
+#[must_use]
+pub fn html(status: u16, title: &str, text: &str) -> Response {
+    let body = format!(
+        "<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>{title}</title></head><body><h1>{title}</h1><p>{}</p></body></html>\n",
+        escape(text),
+        title = escape(title),
+    );
+    Response::typed(status, "text/html; charset=utf-8", body)
+}
+
+/// Text for HTML, also within quoted attributes.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A word in plain text.
+#[must_use]
+pub fn plain(status: u16, text: &str) -> Response {
+    Response::typed(status, "text/plain; charset=utf-8", text)
+}

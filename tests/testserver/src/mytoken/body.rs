@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Request bodies (dossier 3.2). The texts of the errors are near those of the original's decoders; nobody may rely
+//! on them.
+
+use serde_json::{Map, Value};
+
+use super::answer::{Answer, Problem};
+use crate::http::Request;
+
+/// A body as the endpoints with a choice of content types see it.
+pub enum Fields {
+    /// JSON: typed members.
+    Json(Map<String, Value>),
+    /// A form: the last value of each key counts.
+    Form(Vec<(String, String)>),
+}
+
+/// A JSON body, whatever the content type says.
+///
+/// # Errors
+/// No JSON, or none of an object.
+pub fn json(request: &Request, go_type: &str) -> Answer<Map<String, Value>> {
+    match parse(&request.body)? {
+        Value::Object(members) => Ok(members),
+        Value::Null => Ok(Map::new()),
+        other => Err(unfit(&other, &format!("Go value of type {go_type}"))),
+    }
+}
+
+/// A body in one of the accepted content types.
+///
+/// # Errors
+/// No known content type, or a body that is not of it.
+pub fn fields(request: &Request, go_type: &str) -> Answer<Fields> {
+    let content_type = request.header("Content-Type").unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if media_type.ends_with("json") {
+        return json(request, go_type).map(Fields::Json);
+    }
+    if media_type == "application/x-www-form-urlencoded" {
+        let pairs = url::form_urlencoded::parse(&request.body);
+        return Ok(Fields::Form(pairs.into_owned().collect()));
+    }
+    Err(Problem::request("Unprocessable Entity"))
+}
+
+fn parse(body: &[u8]) -> Answer<Value> {
+    serde_json::from_slice(body).map_err(|error| {
+        if error.is_eof() {
+            return Problem::request("unexpected end of JSON input");
+        }
+        let text = String::from_utf8_lossy(body);
+        let first = text.trim_start().chars().next().unwrap_or(' ');
+        Problem::request(format!("invalid character '{first}' looking for beginning of value"))
+    })
+}
+
+/// The Go decoder's complaint about a value of the wrong type.
+#[must_use]
+pub fn unfit(value: &Value, into: &str) -> Problem {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    Problem::request(format!("json: cannot unmarshal {kind} into {into}"))
+}
+
+/// A text member; absent and `null` are empty.
+///
+/// # Errors
+/// Another type.
+pub fn text(members: &Map<String, Value>, name: &str) -> Answer<String> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(other) => Err(unfit(other, &format!("Go struct field {name} of type string"))),
+    }
+}
+
+/// The last value of a form's key.
+#[must_use]
+pub fn last<'a>(form: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    form.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+/// The value of a query's key.
+#[must_use]
+pub fn query(request: &Request, name: &str) -> Option<String> {
+    let pairs = url::form_urlencoded::parse(request.query.as_deref()?.as_bytes());
+    pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(content_type: Option<&str>, body: &str) -> Request {
+        Request {
+            method: "POST".into(),
+            path: "/".into(),
+            query: None,
+            headers: content_type.map(|value| ("content-type".into(), value.into())).into_iter().collect(),
+            body: body.into(),
+            peer: std::net::Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    #[test]
+    fn the_content_type_chooses_the_parser() {
+        for (content_type, json) in [
+            (Some("application/json"), Some(true)),
+            (Some("application/json; charset=utf-8"), Some(true)),
+            (Some("application/vnd.api+json"), Some(true)),
+            (Some("application/x-www-form-urlencoded"), Some(false)),
+            (Some("text/plain"), None),
+            (None, None),
+        ] {
+            let seen = fields(&request(content_type, "{}"), "T").ok().map(|fields| matches!(fields, Fields::Json(_)));
+            assert_eq!(seen, json, "{content_type:?}");
+        }
+    }
+
+    #[test]
+    fn complaints_of_the_decoder() {
+        let said = |body| json(&request(None, body), "T").unwrap_err().description.unwrap();
+        assert_eq!(said(""), "unexpected end of JSON input");
+        assert_eq!(said("{\"a\":"), "unexpected end of JSON input");
+        assert_eq!(said("hello"), "invalid character 'h' looking for beginning of value");
+        assert_eq!(said("[]"), "json: cannot unmarshal array into Go value of type T");
+    }
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Restriction clauses (dossier 17): their form, which one is charged for a use, and what a login makes of them.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::hosts;
+
+/// One alternative of a token's restrictions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clause {
+    /// Not usable before, Unix seconds; 0 is absent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nbf: i64,
+    /// Usable until and with, Unix seconds; 0 is absent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub exp: i64,
+    /// Blank-separated upper bound, kept as written.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub scope: String,
+    /// Upper bound; an empty list is no bound, but makes the clause one that is kept.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub audience: Option<Vec<String>>,
+    /// Allowed client addresses.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub hosts: Option<Vec<String>>,
+    /// Allowed countries.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub geoip_allow: Option<Vec<String>>,
+    /// Forbidden countries.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub geoip_disallow: Option<Vec<String>>,
+    /// How many access tokens.
+    #[serde(default, rename = "usages_AT", skip_serializing_if = "Option::is_none")]
+    pub usages_at: Option<i64>,
+    /// How many other uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usages_other: Option<i64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+fn is_blank(list: &Option<Vec<String>>) -> bool {
+    list.as_ref().is_none_or(Vec::is_empty)
+}
+
+/// A bound of a list: `None` when there is none.
+pub(super) fn bound(list: &Option<Vec<String>>) -> Option<&[String]> {
+    list.as_deref().filter(|entries| !entries.is_empty())
+}
+
+/// Uses of one clause so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Access tokens.
+    pub at: i64,
+    /// Everything else that is counted.
+    pub other: i64,
+}
+
+/// What a token is about to be used for.
+#[derive(Debug, Clone, Copy)]
+pub enum Use<'a> {
+    /// An access token with these scopes and audiences.
+    AccessToken {
+        /// Requested scopes, blank-separated.
+        scope: &'a str,
+        /// Requested audiences.
+        audience: &'a [String],
+    },
+    /// Anything else that is counted.
+    Other,
+}
+
+/// Why no clause was selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    /// No clause fits.
+    Restricted,
+    /// The original dereferences a nil pointer here (dossier 17.3): a clause with `usages_other` and without
+    /// `usages_AT` that has been used before.
+    Panic,
+}
+
+impl Clause {
+    /// Whether the clause says nothing and is dropped. An empty list says something, if only that it is there.
+    #[must_use]
+    pub fn says_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The key of the clause's counter: its JSON.
+    #[must_use]
+    pub fn key(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    fn fits_time(&self, now: i64) -> bool {
+        now >= self.nbf && (self.exp == 0 || now <= self.exp)
+    }
+
+    fn fits_place(&self, peer: IpAddr) -> bool {
+        let country_allowed = bound(&self.geoip_allow).is_none();
+        country_allowed && bound(&self.hosts).is_none_or(|entries| hosts::admits(entries, peer))
+    }
+
+    fn fits_use(&self, wanted: Use<'_>, used: Option<Used>, panics: bool) -> Result<bool, Unfit> {
+        let done = used.unwrap_or_default();
+        match wanted {
+            Use::AccessToken { scope, audience } => {
+                let scopes: HashSet<&str> = self.scope.split_whitespace().collect();
+                let scope_fits = scopes.is_empty() || scope.split_whitespace().all(|one| scopes.contains(one));
+                let audience_fits =
+                    bound(&self.audience).is_none_or(|bound| audience.iter().all(|one| bound.contains(one)));
+                let left = self.usages_at.is_none_or(|limit| done.at < limit);
+                Ok(scope_fits && audience_fits && left)
+            }
+            Use::Other => {
+                if panics && self.usages_other.is_some() && self.usages_at.is_none() && used.is_some() {
+                    return Err(Unfit::Panic);
+                }
+                Ok(self.usages_other.is_none_or(|limit| done.other < limit))
+            }
+        }
+    }
+}
+
+/// The first clause that fits; only it is charged. `used` gives the counter of a clause that was used before.
+///
+/// # Errors
+/// None fits.
+pub fn select<'a>(
+    clauses: &'a [Clause],
+    wanted: Use<'_>,
+    now: i64,
+    peer: IpAddr,
+    panics: bool,
+    used: impl Fn(&Clause) -> Option<Used>,
+) -> Result<Option<&'a Clause>, Unfit> {
+    if clauses.is_empty() {
+        return Ok(None);
+    }
+    for clause in clauses {
+        if clause.fits_time(now) && clause.fits_place(peer) && clause.fits_use(wanted, used(clause), panics)? {
+            return Ok(Some(clause));
+        }
+    }
+    Err(Unfit::Restricted)
+}
+
+/// The claim `exp`: the latest of all clauses, absent (0) when one of them or nothing limits it.
+#[must_use]
+pub fn latest_exp(clauses: &[Clause]) -> i64 {
+    if clauses.iter().any(|clause| clause.exp == 0) {
+        return 0;
+    }
+    clauses.iter().map(|clause| clause.exp).max().unwrap_or(0)
+}
+
+/// The earliest `nbf` of all clauses; 0 when one of them or nothing sets it.
+#[must_use]
+pub fn earliest_nbf(clauses: &[Clause]) -> i64 {
+    clauses.iter().map(|clause| clause.nbf).min().unwrap_or(0)
+}
+
+/// Identical clauses become one, as at a login.
+#[must_use]
+pub fn merged(clauses: Vec<Clause>) -> Vec<Clause> {
+    let mut kept: Vec<Clause> = Vec::new();
+    for clause in clauses {
+        if !kept.contains(&clause) {
+            kept.push(clause);
+        }
+    }
+    kept
+}
+
+/// What the provider granted limits the clauses; an empty intersection leaves no bound, which is what the original
+/// does and nobody expects (dossier 14). With `widens` off the old bound stays.
+#[must_use]
+pub fn granted(clauses: &[Clause], scope: Option<&str>, audience: Option<&[String]>, widens: bool) -> Vec<Clause> {
+    let mut adjusted = clauses.to_vec();
+    for clause in &mut adjusted {
+        if let (Some(scope), false) = (scope, clause.scope.is_empty()) {
+            let given: HashSet<&str> = scope.split_whitespace().collect();
+            let left: Vec<&str> = clause.scope.split_whitespace().filter(|one| given.contains(one)).collect();
+            if widens || !left.is_empty() {
+                clause.scope = left.join(" ");
+            }
+        }
+        if let (Some(given), Some(asked)) = (audience, clause.audience.as_ref()) {
+            let left: Vec<String> = asked.iter().filter(|one| given.contains(one)).cloned().collect();
+            if widens || !left.is_empty() {
+                clause.audience = Some(left);
+            }
+        }
+    }
+    adjusted.retain(|clause| !clause.says_nothing());
+    adjusted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn clauses(value: serde_json::Value) -> Vec<Clause> {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn at(scope: &str) -> Use<'_> {
+        Use::AccessToken { scope, audience: &[] }
+    }
+
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn the_first_clause_that_covers_the_whole_request_is_charged() {
+        let list = clauses(json!([{"scope": "a", "usages_AT": 1}, {"scope": "a b"}]));
+        let fresh = |_: &Clause| None;
+        let first_used = |clause: &Clause| (clause.scope == "a").then_some(Used { at: 1, other: 0 });
+        let picked = |wanted, used: &dyn Fn(&Clause) -> Option<Used>| {
+            select(&list, wanted, 100, HOME, true, used).map(|clause| clause.unwrap().scope.clone())
+        };
+        assert_eq!(picked(at("a"), &fresh), Ok("a".into()));
+        assert_eq!(picked(at("a"), &first_used), Ok("a b".into()));
+        assert_eq!(picked(at("a b"), &fresh), Ok("a b".into()));
+        assert_eq!(picked(at("c"), &fresh), Err(Unfit::Restricted));
+        assert_eq!(picked(at(""), &fresh), Ok("a".into()));
+        assert_eq!(picked(at(""), &first_used), Ok("a b".into()));
+    }
+
+    #[test]
+    fn time_is_inclusive_at_the_end() {
+        let list = clauses(json!([{"nbf": 10, "exp": 20}]));
+        for (now, fits) in [(9, false), (10, true), (20, true), (21, false)] {
+            assert_eq!(select(&list, Use::Other, now, HOME, true, |_| None).is_ok(), fits, "{now}");
+        }
+    }
+
+    #[test]
+    fn other_uses_without_a_limit_for_access_tokens_panic_the_second_time() {
+        let list = clauses(json!([{"usages_other": 3}]));
+        let used = |_: &Clause| Some(Used { at: 0, other: 1 });
+        assert_eq!(select(&list, Use::Other, 1, HOME, true, used).unwrap_err(), Unfit::Panic);
+        assert!(select(&list, Use::Other, 1, HOME, false, used).is_ok());
+    }
+
+    #[test]
+    fn nothing_granted_means_no_bound() {
+        let list = clauses(json!([{"scope": "x", "exp": 5}, {"audience": ["a", "b"]}]));
+        let after = granted(&list, Some("openid"), Some(&["b".into()]), true);
+        assert_eq!(json!(after), json!([{"exp": 5}, {"audience": ["b"]}]));
+        assert_eq!(json!(granted(&list, Some("openid"), None, false)), json!(list));
+    }
+
+    #[test]
+    fn an_empty_list_is_kept_and_an_empty_clause_is_not() {
+        let list = clauses(json!([{"audience": []}, {"scope": ""}]));
+        assert!(!list[0].says_nothing());
+        assert!(list[1].says_nothing());
+        assert_eq!(list[0].key(), "{}");
+    }
+
+    #[test]
+    fn claims_of_several_clauses() {
+        assert_eq!(latest_exp(&clauses(json!([{"exp": 5}, {"exp": 9}]))), 9);
+        assert_eq!(latest_exp(&clauses(json!([{"exp": 5}, {"scope": "a"}]))), 0);
+        assert_eq!(earliest_nbf(&clauses(json!([{"nbf": 5}, {"nbf": 9}]))), 5);
+    }
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The consent page (dossier 14): the user sees what is asked for, may change all of it, and goes to the provider.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::answer::{Answer, Problem, escape};
+use super::clauses::{Clause, merged};
+use super::store::{CodeState, Login};
+use super::{Call, Server, Upstream, body, capabilities, wanted};
+use crate::http::Response;
+
+impl Server {
+    /// The page.
+    pub(super) fn consent_page(&self, call: &Call<'_>, code: &str) -> Answer<Response> {
+        let state = self.state();
+        let login = state
+            .logins
+            .get(code)
+            .filter(|login| login.expires >= call.now)
+            .ok_or_else(|| Problem::new(404, "Not Found", "Not Found"))?;
+        let upstream = self.upstream(login.upstream)?;
+        Ok(page(login, upstream))
+    }
+
+    /// The decision. The posted values replace the requested ones, for better or worse; an empty body is a no.
+    pub(super) fn consent(&self, call: &Call<'_>, code: &str) -> Answer<Response> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let login = state
+            .logins
+            .get_mut(code)
+            .filter(|login| login.expires >= call.now)
+            .ok_or_else(|| Problem::internal("Not Found"))?;
+        if call.request.body.is_empty() {
+            let url = native("/native/abort", &login.wanted.application_name, false);
+            if let Some(code) = login.polling_code.as_ref().and_then(|code| state.codes.get_mut(code)) {
+                code.state = CodeState::Declined;
+            }
+            state.logins.remove(code);
+            return Ok(Response::json(278, &json!({"url": url})));
+        }
+        let members = body::json(call.request, "ConsentApprovalRequest")?;
+        let restrictions = posted_clauses(members.get("restrictions"))?;
+        let mut posted = capabilities::words(members.get("capabilities"));
+        if posted.is_empty() {
+            posted = capabilities::DEFAULT.map(String::from).into();
+        }
+        if let Some(unknown) = posted.iter().find(|capability| !capabilities::is_known(capability)) {
+            return Err(Problem::request(format!("unknown capability '{{{unknown} }}'")));
+        }
+        let rotation = state.templates.rotation(members.get("rotation").filter(|value| value.is_object()))?;
+        let upstream = self.upstream(self.find_upstream(&body::text(&members, "oidc_issuer")?)?)?;
+        if rotation.is_some() && login.wanted.rotation.is_none() {
+            return Err(Problem::panic());
+        }
+        login.wanted.name = body::text(&members, "name")?;
+        login.wanted.capabilities = posted;
+        login.wanted.restrictions = merged(restrictions);
+        login.wanted.rotation = rotation.or(login.wanted.rotation);
+        Ok(Response::json(278, &json!({"authorization_uri": self.authorization_uri(login, upstream)?})))
+    }
+
+    fn authorization_uri(&self, login: &Login, upstream: &Upstream) -> Answer<String> {
+        let mut uri = url::Url::parse(&upstream.info.authorization_endpoint)
+            .map_err(|error| Problem::internal(error.to_string()))?;
+        let mut audiences: Vec<&String> =
+            login.wanted.restrictions.iter().filter_map(|clause| clause.audience.as_ref()).flatten().collect();
+        if self.config.quirks.last_audience_only {
+            audiences = audiences.pop().into_iter().collect();
+        }
+        uri.query_pairs_mut()
+            .append_pair("client_id", &upstream.info.client_id)
+            .append_pair("code_challenge", &URL_SAFE_NO_PAD.encode(Sha256::digest(&login.verifier)))
+            .append_pair("code_challenge_method", "S256")
+            .append_pair("prompt", "consent")
+            .append_pair("redirect_uri", &format!("{}/redirect", self.config.issuer))
+            .append_pair("response_type", "code")
+            .append_pair("scope", &asked_scope(&login.wanted.restrictions, &upstream.info.scopes))
+            .append_pair("state", &login.state)
+            .extend_pairs(audiences.into_iter().map(|audience| ("resource", audience)));
+        Ok(uri.into())
+    }
+}
+
+/// Clauses of the page: integers only, an array only, and `this` stays a word.
+fn posted_clauses(value: Option<&Value>) -> Answer<Vec<Clause>> {
+    let list = match value {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(list)) => list,
+        Some(other) => {
+            return Err(body::unfit(
+                other,
+                "Go struct field ConsentApprovalRequest.restrictions of type restrictions.Restrictions",
+            ));
+        }
+    };
+    let empty = Map::new();
+    let mut clauses = Vec::new();
+    for item in list {
+        let members = match item {
+            Value::Object(members) => members,
+            Value::Null => &empty,
+            other => return Err(body::unfit(other, "Go value of type restrictions.Restriction")),
+        };
+        clauses.push(wanted::clause(members, None)?);
+    }
+    clauses.retain(|clause| !clause.says_nothing());
+    Ok(clauses)
+}
+
+/// Scopes of all clauses, or of the provider if none has any; then what a login needs.
+fn asked_scope(clauses: &[Clause], all: &[String]) -> String {
+    let mut scopes: Vec<&str> = Vec::new();
+    for scope in clauses.iter().flat_map(|clause| clause.scope.split_whitespace()) {
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    if scopes.is_empty() {
+        scopes.extend(all.iter().map(String::as_str));
+    }
+    for needed in ["offline_access", "openid"] {
+        if !scopes.contains(&needed) {
+            scopes.push(needed);
+        }
+    }
+    scopes.join(" ")
+}
+
+/// A page of the native flow, with the application's name if it has one. Where the original does not encode it, that
+/// is kept.
+pub(super) fn native(path: &str, application: &str, encode: bool) -> String {
+    if application.is_empty() {
+        return path.to_owned();
+    }
+    let encoded: String = url::form_urlencoded::byte_serialize(application.as_bytes()).collect();
+    format!("{path}?application={}", if encode { &encoded } else { application })
+}
+
+/// The page: a browser without scripts cannot send JSON, so the buttons do it by one.
+fn page(login: &Login, upstream: &Upstream) -> Response {
+    let wanted = &login.wanted;
+    let capabilities = if wanted.capabilities.is_empty() {
+        capabilities::DEFAULT.map(String::from).into()
+    } else {
+        wanted.capabilities.clone()
+    };
+    let mut approval = Map::new();
+    approval.insert("oidc_issuer".into(), json!(upstream.info.issuer));
+    approval.insert("name".into(), json!(wanted.name));
+    approval.insert("capabilities".into(), json!(capabilities));
+    if !wanted.restrictions.is_empty() {
+        approval.insert("restrictions".into(), json!(wanted.restrictions));
+    }
+    if let Some(rotation) = wanted.rotation {
+        approval.insert("rotation".into(), json!(rotation));
+    }
+    let approval = Value::Object(approval);
+    let body = format!(
+        r#"<!DOCTYPE html><html><head><meta charset="utf-8"><title>Consent</title></head><body>
+<h1>A mytoken for {application}</h1>
+<pre id="approval" data-approval="{attribute}">{shown}</pre>
+<button id="approve">Approve</button> <button id="decline">Decline</button>
+<script>
+async function send(body) {{
+  const answer = await fetch(location.href, {{method: "POST", headers: {{"Content-Type": "application/json", "Accept": "application/json"}}, body}});
+  const said = await answer.json();
+  location.href = said.authorization_uri || said.url;
+}}
+document.getElementById("approve").onclick = () => send(document.getElementById("approval").dataset.approval);
+document.getElementById("decline").onclick = () => send("");
+</script></body></html>
+"#,
+        application =
+            escape(if wanted.application_name.is_empty() { "an application" } else { &wanted.application_name }),
+        attribute = escape(&approval.to_string()),
+        shown = escape(&serde_json::to_string_pretty(&approval).unwrap_or_default()),
+    );
+    Response::typed(200, "text/html; charset=utf-8", body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_of_a_login() {
+        let clauses = |value| serde_json::from_value::<Vec<Clause>>(value).unwrap();
+        let all = ["openid".to_owned(), "offline_access".to_owned(), "x".to_owned()];
+        for (restrictions, expected) in [
+            (json!([]), "openid offline_access x"),
+            (json!([{"scope": "openid a"}, {"exp": 5}]), "openid a offline_access"),
+            (json!([{"scope": "a"}, {"scope": "b a"}]), "a b offline_access openid"),
+        ] {
+            assert_eq!(asked_scope(&clauses(restrictions), &all), expected);
+        }
+    }
+
+    #[test]
+    fn the_application_is_named_if_there_is_one() {
+        assert_eq!(native("/native", "", true), "/native");
+        assert_eq!(native("/native/abort", "my app", false), "/native/abort?application=my app");
+    }
+}

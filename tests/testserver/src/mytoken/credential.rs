@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Finding the mytoken in a request and checking it (dossier 3.1, 15.1).
+
+use serde_json::Value;
+
+use super::answer::{Answer, Problem};
+use super::jwt::{Claims, looks_like};
+use super::store::State;
+use super::{SHORTEST_TOKEN, Server, body};
+use crate::http::Request;
+
+/// A mytoken whose signature and times are good. Whether it is still in the database is another question.
+#[derive(Debug, Clone)]
+pub(super) struct Presented {
+    /// The JWT: as sent, or the one behind the short token.
+    pub jwt: String,
+    /// Whether it came as a short token.
+    pub short: bool,
+    /// What it says.
+    pub claims: Claims,
+}
+
+impl Server {
+    /// The token of a body member, else of the header, else of the cookie. An empty member is an error at most
+    /// endpoints and counts as absent at the others (`lenient`).
+    pub(super) fn credential(&self, member: Option<&Value>, lenient: bool, request: &Request) -> Answer<String> {
+        let lenient = lenient || !self.config.quirks.empty_token_is_error;
+        match member {
+            None => {}
+            Some(Value::Null) if lenient => {}
+            Some(Value::String(text)) if text.is_empty() && lenient => {}
+            Some(Value::Null) => return Err(Problem::request("token not valid")),
+            Some(Value::String(text)) if text.len() < SHORTEST_TOKEN => {
+                return Err(Problem::request("token not valid"));
+            }
+            Some(Value::String(text)) => return Ok(text.clone()),
+            Some(other) => return Err(body::unfit(other, "Go value of type string")),
+        }
+        let token =
+            bearer(request).or_else(|| cookie(request)).ok_or_else(|| Problem::token("no mytoken found in request"))?;
+        if token.len() < SHORTEST_TOKEN {
+            return Err(Problem::token("token not valid"));
+        }
+        Ok(token)
+    }
+
+    /// Resolves a short token and checks signature and times.
+    pub(super) fn present(&self, state: &State, token: &str, now: i64) -> Answer<Presented> {
+        let presented = self.open(state, token)?;
+        check_times(&presented.claims, now, true)?;
+        Ok(presented)
+    }
+
+    /// Resolves a short token and checks the signature only.
+    pub(super) fn open(&self, state: &State, token: &str) -> Answer<Presented> {
+        if looks_like(token) {
+            return Ok(Presented { claims: self.key.open(token)?, jwt: token.to_owned(), short: false });
+        }
+        let jwt =
+            state.shorts.get(token).ok_or_else(|| Problem::token("token contains an invalid number of segments"))?;
+        Ok(Presented { claims: self.key.open(jwt)?, jwt: jwt.clone(), short: true })
+    }
+}
+
+/// Times of the claims, without leeway.
+pub(super) fn check_times(claims: &Claims, now: i64, with_nbf: bool) -> Answer<()> {
+    if let Some(exp) = claims.exp.filter(|exp| now > *exp) {
+        return Err(Problem::token(format!("token is expired by {}s", now - exp)));
+    }
+    if claims.iat > now {
+        return Err(Problem::token("Token used before issued"));
+    }
+    if with_nbf && claims.nbf > now {
+        return Err(Problem::token("token is not valid yet"));
+    }
+    Ok(())
+}
+
+/// The token of the header `Authorization`, if it is one of type Bearer.
+fn bearer(request: &Request) -> Option<String> {
+    let (scheme, token) = request.header("Authorization")?.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+}
+
+/// The cookie `mytoken`.
+pub(super) fn cookie(request: &Request) -> Option<String> {
+    request
+        .header("Cookie")?
+        .split(';')
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, value)| *name == "mytoken" && !value.is_empty())
+        .map(|(_, value)| value.to_owned())
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Misbehaviour on demand. Each fault may be bound to an endpoint by its name and to a number of requests:
+//! `{"endpoint": "access_token", "times": 1}`.
+//!
+//! | Name | Arguments | What happens |
+//! |---|---|---|
+//! | `latency` | `ms` | the answer comes late |
+//! | `drip` | `ms` | the body comes a byte at a time with that pause |
+//! | `429` | `retry_after`? | too many requests, in plain text |
+//! | `500-html` | | an error page |
+//! | `empty-access-token` | | 200 without an access token; counted and rotated |
+//! | `drop-after-commit` | | the request is carried out and the connection closed |
+//! | `outage` | | the connection is closed at once |
+//! | `clock-skew` | `seconds` | the server's clock is wrong, for all endpoints until `clear` |
+//! | `broader-child` | | a child gets all its parent has |
+//! | `gigantic-body` | `bytes`? | 200 with a body of that length, 64 MiB if not said |
+//! | `redirect-308` | `location`? | to another host |
+//! | `clear` | | mends everything |
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::answer::{html, plain};
+use crate::http::{Reply, Request, Response};
+use crate::locked;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Latency(Duration),
+    Drip(Duration),
+    TooMany(Option<u64>),
+    ErrorPage,
+    EmptyAccessToken,
+    DropAfterCommit,
+    Outage,
+    BroaderChild,
+    GiganticBody(usize),
+    Redirect(Option<String>),
+}
+
+#[derive(Debug)]
+struct Fault {
+    kind: Kind,
+    endpoint: Option<String>,
+    left: Option<u64>,
+}
+
+/// The faults that are set.
+#[derive(Default)]
+pub(super) struct Faults {
+    set: Mutex<Vec<Fault>>,
+    skew: AtomicI64,
+}
+
+/// The faults that fall on one request.
+pub(super) struct Struck(Vec<Kind>);
+
+impl Faults {
+    pub(super) fn skew(&self) -> i64 {
+        self.skew.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, name: &str, args: &Value) -> Result<(), String> {
+        let number = |key: &str| args.get(key).and_then(Value::as_u64);
+        let pause = || number("ms").map(Duration::from_millis).ok_or_else(|| format!("{name} needs ms"));
+        let kind = match name {
+            "clear" => {
+                self.skew.store(0, Ordering::Relaxed);
+                locked(&self.set).clear();
+                return Ok(());
+            }
+            "clock-skew" => {
+                let seconds = args.get("seconds").and_then(Value::as_i64).ok_or("clock-skew needs seconds")?;
+                self.skew.store(seconds, Ordering::Relaxed);
+                return Ok(());
+            }
+            "latency" => Kind::Latency(pause()?),
+            "drip" => Kind::Drip(pause()?),
+            "429" => Kind::TooMany(number("retry_after")),
+            "500-html" => Kind::ErrorPage,
+            "empty-access-token" => Kind::EmptyAccessToken,
+            "drop-after-commit" => Kind::DropAfterCommit,
+            "outage" => Kind::Outage,
+            "broader-child" => Kind::BroaderChild,
+            "gigantic-body" => {
+                let bytes = number("bytes").unwrap_or(64 << 20);
+                Kind::GiganticBody(usize::try_from(bytes).map_err(|error| error.to_string())?)
+            }
+            "redirect-308" => Kind::Redirect(args.get("location").and_then(Value::as_str).map(str::to_owned)),
+            _ => return Err(format!("no fault is named {name}")),
+        };
+        let endpoint = args.get("endpoint").and_then(Value::as_str).map(str::to_owned);
+        if let Some(unknown) = endpoint.as_ref().filter(|name| !super::routes::is_endpoint(name)) {
+            return Err(format!("no endpoint is named {unknown}"));
+        }
+        let fault = Fault { kind, endpoint, left: number("times") };
+        locked(&self.set).push(fault);
+        Ok(())
+    }
+
+    /// The faults for a request to that endpoint; each is used up by one.
+    pub(super) fn strike(&self, endpoint: &str) -> Struck {
+        let mut set = locked(&self.set);
+        let mut struck = Vec::new();
+        for fault in set.iter_mut() {
+            // Faults in the answer of one endpoint only must not be used up by requests they cannot touch.
+            let fits = match fault.kind {
+                Kind::EmptyAccessToken => endpoint == "access_token",
+                Kind::BroaderChild => endpoint == "mytoken",
+                _ => true,
+            };
+            let meant = fault.endpoint.as_ref().is_none_or(|name| name == endpoint);
+            if fits && meant && fault.left != Some(0) {
+                fault.left = fault.left.map(|left| left - 1);
+                struck.push(fault.kind.clone());
+            }
+        }
+        set.retain(|fault| fault.left != Some(0));
+        Struck(struck)
+    }
+}
+
+impl Struck {
+    /// What is answered without asking the server; `Close` for an outage.
+    pub(super) fn instead(&self, request: &Request) -> Option<Reply> {
+        self.0.iter().find_map(|kind| {
+            Some(match kind {
+                Kind::Outage => Reply::Close,
+                Kind::TooMany(after) => {
+                    let answer = plain(429, "Too Many Requests");
+                    Reply::Answer(match after {
+                        Some(seconds) => answer.with("Retry-After", seconds.to_string()),
+                        None => answer,
+                    })
+                }
+                Kind::ErrorPage => Reply::Answer(html(500, "Internal Server Error", "Something broke.")),
+                Kind::GiganticBody(length) => {
+                    let mut body = b"{\"filler\":\"".to_vec();
+                    body.resize(length.saturating_sub(2), b'x');
+                    body.extend_from_slice(b"\"}");
+                    Reply::Answer(Response::typed(200, "application/json", body))
+                }
+                Kind::Redirect(location) => {
+                    let location =
+                        location.clone().unwrap_or_else(|| format!("https://elsewhere.example.org{}", request.path));
+                    Reply::Answer(Response::empty(308).with("Location", location))
+                }
+                _ => return None,
+            })
+        })
+    }
+
+    pub(super) fn empties_access_token(&self) -> bool {
+        self.0.contains(&Kind::EmptyAccessToken)
+    }
+
+    pub(super) fn broadens_child(&self) -> bool {
+        self.0.contains(&Kind::BroaderChild)
+    }
+
+    /// How the answer goes out.
+    pub(super) fn deliver(&self, answer: Response) -> Reply {
+        if self.0.contains(&Kind::DropAfterCommit) {
+            return Reply::Close;
+        }
+        for kind in &self.0 {
+            match kind {
+                Kind::Drip(pause) => return Reply::Drip(answer, *pause),
+                Kind::Latency(pause) => return Reply::Late(answer, *pause),
+                _ => {}
+            }
+        }
+        Reply::Answer(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn faults_are_used_up_where_they_belong() {
+        let faults = Faults::default();
+        faults.set("empty-access-token", &json!({"times": 1})).unwrap();
+        assert!(!faults.strike("mytoken").empties_access_token());
+        assert!(faults.strike("access_token").empties_access_token());
+        assert!(!faults.strike("access_token").empties_access_token());
+        faults.set("drop-after-commit", &json!({"endpoint": "revocation"})).unwrap();
+        for _ in 0..2 {
+            let dropped = faults.strike("revocation").deliver(Response::empty(204));
+            assert!(matches!(dropped, Reply::Close));
+        }
+        assert!(matches!(faults.strike("mytoken").deliver(Response::empty(204)), Reply::Answer(_)));
+        faults.set("clear", &json!({})).unwrap();
+        assert!(matches!(faults.strike("revocation").deliver(Response::empty(204)), Reply::Answer(_)));
+    }
+
+    #[test]
+    fn unknown_names_are_refused() {
+        let faults = Faults::default();
+        assert!(faults.set("earthquake", &json!({})).is_err());
+        assert!(faults.set("latency", &json!({})).is_err());
+        assert!(faults.set("outage", &json!({"endpoint": "kitchen"})).is_err());
+    }
+}

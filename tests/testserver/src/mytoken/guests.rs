@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The dummy provider inside the server (dossier 13).
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::json;
+use sha3::{Digest, Sha3_256};
+
+use super::answer::{Answer, Problem};
+use super::{Call, Server, Upstream, body, codes};
+use crate::http::Response;
+use crate::locked;
+use crate::provider::link::{ProviderInfo, TokenEndpoint};
+
+/// Path of the provider below the instance.
+pub(super) const PATH: &str = "/api/v0/guests";
+
+/// Its entry among the providers.
+pub(super) fn upstream(issuer: &str) -> Upstream {
+    let own = format!("{issuer}{PATH}");
+    Upstream {
+        name: "Guest Mode".into(),
+        info: ProviderInfo {
+            authorization_endpoint: format!("{own}/auth"),
+            issuer: own,
+            client_id: "guest".into(),
+            scopes: vec!["openid".into()],
+        },
+        link: Arc::new(Guests::default()),
+    }
+}
+
+/// Codes are the base64url text of the guest's address: nothing here is worth a secret.
+#[derive(Default)]
+struct Guests {
+    refresh: Mutex<HashSet<String>>,
+}
+
+impl TokenEndpoint for Guests {
+    fn token(&self, form: &[(String, String)]) -> Result<Response, String> {
+        let bad = || Ok(Response::json(400, &json!({"error": "invalid_grant"})));
+        let random = || codes::opaque::<48>().map_err(|problem| problem.description.unwrap_or_default());
+        let mut known = locked(&self.refresh);
+        let mut answer = json!({"access_token": random()?, "expires_in": 600, "scope": "openid"});
+        let Some(members) = answer.as_object_mut() else { return bad() };
+        match body::last(form, "grant_type") {
+            Some("authorization_code") => {
+                let code = body::last(form, "code").and_then(|code| URL_SAFE_NO_PAD.decode(code).ok());
+                let Some(address) = code.and_then(|code| String::from_utf8(code).ok()) else { return bad() };
+                let subject = format!("guest-{}", STANDARD.encode(Sha3_256::digest(address)));
+                let id_token = URL_SAFE_NO_PAD.encode(json!({"sub": subject}).to_string());
+                let refresh = random()?;
+                known.insert(refresh.clone());
+                members.insert("refresh_token".into(), json!(refresh));
+                members.insert("id_token".into(), json!(format!("e30.{id_token}.")));
+            }
+            Some("refresh_token") if body::last(form, "refresh_token").is_some_and(|token| known.contains(token)) => {}
+            _ => return bad(),
+        }
+        Ok(Response::json(200, &answer))
+    }
+
+    fn revoke(&self, form: &[(String, String)]) -> Result<Response, String> {
+        let mut known = locked(&self.refresh);
+        if let Some(token) = body::last(form, "token") {
+            known.remove(token);
+        }
+        Ok(Response::empty(200))
+    }
+}
+
+impl Server {
+    /// The provider's public paths; the token endpoint is not reached over HTTP here.
+    pub(super) fn guests(&self, call: &Call<'_>, rest: &str) -> Answer<Response> {
+        let missing = || Problem::not_found(&call.request.path);
+        if !self.config.guests || call.request.method != "GET" {
+            return Err(missing());
+        }
+        let own = format!("{}{PATH}", self.config.issuer);
+        match rest {
+            "/.well-known/openid-configuration" => Ok(Response::json(
+                200,
+                &json!({"authorization_endpoint": format!("{own}/auth"), "token_endpoint": format!("{own}/token")}),
+            )),
+            "/auth" => {
+                let state = body::query(call.request, "state").ok_or_else(|| Problem::request("state is missing"))?;
+                let query = url::form_urlencoded::Serializer::new(String::new())
+                    .append_pair("code", &URL_SAFE_NO_PAD.encode(call.ip()))
+                    .append_pair("state", &state)
+                    .finish();
+                // Only ever to this server itself: the parameter redirect_uri is not obeyed.
+                Ok(Response::empty(303).with("Location", format!("{}/redirect?{query}", self.config.issuer)))
+            }
+            _ => Err(missing()),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Client addresses in restrictions (dossier 17.4). Host names are not looked up: the test server has no resolver,
+//! so a name fits nobody.
+
+use std::net::IpAddr;
+
+/// An address or a network with a zero host part. Anything else with a slash is the single address before it: so
+/// does the original.
+fn network(entry: &str) -> Option<(IpAddr, u32)> {
+    let Some((address, length)) = entry.split_once('/') else {
+        let address: IpAddr = entry.parse().ok()?;
+        return Some((address, bits(address)));
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let length: u32 = length.parse().ok()?;
+    if length > bits(address) {
+        return None;
+    }
+    if prefix(address, length) == number(address) { Some((address, length)) } else { Some((address, bits(address))) }
+}
+
+fn bits(address: IpAddr) -> u32 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
+    }
+}
+
+fn prefix(address: IpAddr, length: u32) -> u128 {
+    let host_bits = bits(address) - length;
+    number(address).checked_shr(host_bits).unwrap_or(0).checked_shl(host_bits).unwrap_or(0)
+}
+
+fn contains((network, length): (IpAddr, u32), address: IpAddr) -> bool {
+    network.is_ipv4() == address.is_ipv4() && prefix(address, length) == prefix(network, length)
+}
+
+/// Whether the client may come from there.
+#[must_use]
+pub fn admits(entries: &[String], peer: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    entries.iter().filter_map(|entry| network(entry)).any(|network| contains(network, peer))
+}
+
+/// Whether every wanted entry lies within one of the parent's.
+#[must_use]
+pub fn within(wanted: &[String], parent: &[String]) -> bool {
+    wanted.iter().all(|entry| {
+        parent.iter().any(|bound| match (network(entry), network(bound)) {
+            (Some(inner), Some(outer)) => inner.1 >= outer.1 && contains(outer, inner.0),
+            _ => {
+                entry == bound
+                    || bound.strip_prefix('*').is_some_and(|suffix| suffix.starts_with('.') && entry.ends_with(suffix))
+            }
+        })
+    })
+}
+
+/// `this` becomes the address of the requester, at creation only.
+pub fn resolve_this(entries: &mut [String], peer: IpAddr) {
+    for entry in entries.iter_mut().filter(|entry| entry.eq_ignore_ascii_case("this")) {
+        *entry = peer.to_canonical().to_string();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(entries: &[&str]) -> Vec<String> {
+        entries.iter().map(|entry| (*entry).to_owned()).collect()
+    }
+
+    #[test]
+    fn addresses_and_networks() {
+        for (entry, peer, expected) in [
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.0/8", "127.0.0.1", true),
+            ("127.0.0.9/8", "127.0.0.1", false),
+            ("127.0.0.9/8", "127.0.0.9", true),
+            ("0.0.0.0/0", "192.0.2.7", true),
+            ("192.0.2.0/24", "127.0.0.1", false),
+            ("2001:db8::/32", "2001:db8::1", true),
+            ("host.example.org", "127.0.0.1", false),
+            ("this", "127.0.0.1", false),
+        ] {
+            assert_eq!(admits(&list(&[entry]), peer.parse().unwrap()), expected, "{entry} {peer}");
+        }
+    }
+
+    #[test]
+    fn narrower_networks() {
+        for (wanted, parent, expected) in [
+            ("10.1.0.0/16", "10.0.0.0/8", true),
+            ("10.0.0.0/8", "10.1.0.0/16", false),
+            ("10.1.2.3", "10.0.0.0/8", true),
+            ("a.example.org", "*.example.org", true),
+            ("example.org", "*.example.org", false),
+        ] {
+            assert_eq!(within(&list(&[wanted]), &list(&[parent])), expected, "{wanted} in {parent}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What was asked and answered, for assertions on counts. Nothing secret: no query, no body, no code of a path.
+
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::body;
+use crate::http::Request;
+use crate::locked;
+
+/// Requests in the order of their answers.
+#[derive(Default)]
+pub(super) struct Journal(Mutex<Vec<Value>>);
+
+impl Journal {
+    /// Notes a request; a status of `None` is a closed connection.
+    pub(super) fn note(&self, request: &Request, endpoint: &str, status: Option<u16>) {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64());
+        let path = if endpoint == "consent" { "/c/*" } else { &request.path };
+        let entry = json!({
+            "time": time,
+            "method": request.method,
+            "path": path,
+            "endpoint": endpoint,
+            "grant_type": word(request, "grant_type"),
+            "action": word(request, "action"),
+            "status": status,
+        });
+        locked(&self.0).push(entry);
+    }
+
+    pub(super) fn entries(&self) -> Vec<Value> {
+        locked(&self.0).clone()
+    }
+
+    pub(super) fn clear(&self) {
+        locked(&self.0).clear();
+    }
+}
+
+/// A member that names a kind of request; anything that is not such a name could be a secret in the wrong place.
+fn word(request: &Request, name: &str) -> Option<String> {
+    let found = body::query(request, name).or_else(|| match serde_json::from_slice::<Value>(&request.body) {
+        Ok(members) => members.get(name).and_then(Value::as_str).map(str::to_owned),
+        Err(_) => {
+            url::form_urlencoded::parse(&request.body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        }
+    })?;
+    (found.len() < 32 && found.chars().all(|c| c.is_ascii_lowercase() || c == '_')).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_in_the_wrong_member_is_not_written_down() {
+        let request = |body: &str| Request {
+            method: "POST".into(),
+            path: "/".into(),
+            query: None,
+            headers: Vec::new(),
+            body: body.into(),
+            peer: std::net::Ipv4Addr::LOCALHOST.into(),
+        };
+        assert_eq!(word(&request(r#"{"grant_type":"mytoken"}"#), "grant_type").as_deref(), Some("mytoken"));
+        assert_eq!(word(&request("grant_type=refresh_token&x=1"), "grant_type").as_deref(), Some("refresh_token"));
+        assert_eq!(word(&request(r#"{"grant_type":"GkRbXpQm"}"#), "grant_type"), None);
+    }
+}

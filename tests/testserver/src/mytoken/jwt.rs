@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Mytokens as JWTs (dossier 15): ES512, no `kid`.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
+use p521::ecdsa::signature::{Signer, Verifier};
+use p521::ecdsa::{Signature, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use sha3::Sha3_256;
+
+use super::answer::{Answer, Problem};
+use super::clauses::Clause;
+use super::codes;
+use super::rotation::Rotation;
+
+/// The claims of a mytoken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Claims {
+    pub ver: String,
+    pub token_type: String,
+    pub iss: String,
+    pub sub: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exp: Option<i64>,
+    pub nbf: i64,
+    pub iat: i64,
+    pub auth_time: i64,
+    pub jti: String,
+    pub seq_no: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    pub aud: String,
+    pub oidc_sub: String,
+    pub oidc_iss: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restrictions: Vec<Clause>,
+    pub capabilities: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+}
+
+/// The signing key with its public half.
+pub struct Key {
+    signing: SigningKey,
+    verifying: VerifyingKey,
+}
+
+impl Key {
+    /// A new key.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn generate() -> Answer<Self> {
+        loop {
+            let mut scalar = codes::bytes::<66>()?;
+            // The order of the curve has 521 bits: 528 random ones are nearly always too many.
+            if let Some(first) = scalar.first_mut() {
+                *first &= 1;
+            }
+            if let Ok(signing) = SigningKey::from_slice(&scalar) {
+                let verifying = VerifyingKey::from(&signing);
+                return Ok(Self { signing, verifying });
+            }
+        }
+    }
+
+    /// Signs claims.
+    ///
+    /// # Errors
+    /// The claims are no JSON, or the signature fails.
+    pub fn sign(&self, claims: &Claims) -> Answer<String> {
+        let fail = |error: &dyn std::fmt::Display| Problem::internal(error.to_string());
+        let payload = serde_json::to_vec(claims).map_err(|error| fail(&error))?;
+        let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"ES512","typ":"MT+JWT"}"#);
+        let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
+        let signature: Signature = self.signing.try_sign(signed.as_bytes()).map_err(|error| fail(&error))?;
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes())))
+    }
+
+    /// The claims of a token this key signed; nothing else about them is checked.
+    ///
+    /// # Errors
+    /// The signature does not fit.
+    pub fn open(&self, token: &str) -> Answer<Claims> {
+        let bad = || Problem::token("crypto/ecdsa: verification error");
+        let (signed, signature) = token.rsplit_once('.').ok_or_else(bad)?;
+        // Go's base64 skips line ends, so a token with a newline at its end is still well signed.
+        let signature: String = signature.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| bad())?;
+        let signature = Signature::from_slice(&signature).map_err(|_| bad())?;
+        self.verifying.verify(signed.as_bytes(), &signature).map_err(|_| bad())?;
+        let (_, payload) = signed.split_once('.').ok_or_else(bad)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| bad())?;
+        serde_json::from_slice(&payload).map_err(|error| Problem::token(error.to_string()))
+    }
+
+    /// The key set of `/jwks`.
+    #[must_use]
+    pub fn jwks(&self) -> Value {
+        let point = self.verifying.to_encoded_point(false);
+        let part = |bytes: Option<&[u8]>| URL_SAFE_NO_PAD.encode(bytes.unwrap_or_default());
+        let (x, y) = (part(point.x().map(|x| &x[..])), part(point.y().map(|y| &y[..])));
+        // RFC 7638: the required members in lexical order.
+        let thumbprint = Sha256::digest(format!(r#"{{"crv":"P-521","kty":"EC","x":"{x}","y":"{y}"}}"#));
+        json!({"keys": [{
+            "alg": "ES512", "crv": "P-521", "kid": URL_SAFE_NO_PAD.encode(thumbprint),
+            "kty": "EC", "use": "sig", "x": x, "y": y,
+        }]})
+    }
+}
+
+/// Whether the original takes a text for a JWT; everything else it looks up as a short token. Its recogniser wants
+/// the signature to be decodable as padded base64url, which ES512 signatures happen to be.
+#[must_use]
+pub fn looks_like(token: &str) -> bool {
+    let mut parts = token.split('.');
+    let (Some(header), Some(_), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let signature: String = signature.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    let header = URL_SAFE_NO_PAD.decode(header).ok().and_then(|raw| serde_json::from_slice::<Value>(&raw).ok());
+    header.is_some_and(|header| header.get("alg").is_some()) && URL_SAFE.decode(signature).is_ok()
+}
+
+/// The claims of somebody else's JWT, unverified: for what the provider sends over its own connection.
+#[must_use]
+pub fn peek(token: &str) -> Option<Value> {
+    let mut parts = token.split('.');
+    let (_, payload) = (parts.next()?, parts.next()?);
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+/// The claim `sub`.
+#[must_use]
+pub fn subject(oidc_sub: &str, oidc_iss: &str) -> String {
+    STANDARD.encode(Sha3_256::digest(format!("{oidc_sub}@{oidc_iss}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_of_the_dossier() {
+        let sub = |issuer| subject("alice-0001", issuer);
+        assert_eq!(sub("https://op.example.org"), "er/7Lx8gFirVNfzUiaAJ+7qSVAGvrpl6I3uIrNjB/H0=");
+        assert_eq!(sub("https://op.example.org/"), "niUkkXUWqjQoL49Iy6edKF3ijC7dzk9zCPUtKVJeE5A=");
+    }
+
+    #[test]
+    fn recogniser() {
+        assert!(looks_like("eyJhbGciOiJFUzUxMiIsInR5cCI6Ik1UK0pXVCJ9.eyJhIjoxfQ.AAAA"));
+        assert!(!looks_like("aaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbbbbbbb.cccccccccccccccccccccc"));
+        assert!(!looks_like(" eyJhbGciOiJFUzUxMiJ9.eyJhIjoxfQ.AAAA"));
+        assert!(!looks_like("eyJhbGciOiJFUzUxMiJ9.eyJhIjoxfQ"));
+    }
+
+    #[test]
+    fn what_was_signed_opens_and_what_was_changed_does_not() {
+        let key = Key::generate().unwrap();
+        let claims = Claims {
+            ver: "0.7".into(),
+            token_type: "mytoken".into(),
+            iss: "i".into(),
+            sub: "s".into(),
+            exp: None,
+            nbf: 1,
+            iat: 1,
+            auth_time: 1,
+            jti: "j".into(),
+            seq_no: 1,
+            name: String::new(),
+            aud: "i".into(),
+            oidc_sub: "o".into(),
+            oidc_iss: "p".into(),
+            restrictions: Vec::new(),
+            capabilities: vec!["AT".into()],
+            rotation: None,
+        };
+        let token = key.sign(&claims).unwrap();
+        assert!(looks_like(&token));
+        assert_eq!(key.open(&token).unwrap().jti, "j");
+        assert_eq!(key.open(&format!("{token}\n")).unwrap().jti, "j");
+        assert!(Key::generate().unwrap().open(&token).is_err());
+        let other = key.sign(&Claims { jti: "k".into(), ..claims }).unwrap();
+        let mixed = format!("{}.{}", token.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
+        assert!(key.open(&mixed).is_err());
+    }
+}

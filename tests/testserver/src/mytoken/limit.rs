@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The request limit (dossier 19).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use super::answer::plain;
+use super::hosts;
+use crate::http::Response;
+use crate::locked;
+
+/// How many requests an address may send.
+#[derive(Debug, Clone)]
+pub struct Limit {
+    /// Requests per window.
+    pub requests: u64,
+    /// Seconds of a window.
+    pub window: i64,
+    /// Addresses and networks without a limit.
+    pub exempt: Vec<String>,
+}
+
+/// Windows by address: start and number of requests.
+#[derive(Default)]
+pub(super) struct Limiter(Mutex<HashMap<IpAddr, (i64, u64)>>);
+
+/// What the limit says to a request.
+pub(super) enum Verdict {
+    /// It passes, with these headers on its answer.
+    Pass(Vec<(String, String)>),
+    /// It does not.
+    Refused(Response),
+}
+
+impl Limiter {
+    pub(super) fn judge(&self, limit: Option<&Limit>, peer: IpAddr, now: i64) -> Verdict {
+        let Some(limit) = limit.filter(|limit| !hosts::admits(&limit.exempt, peer)) else {
+            return Verdict::Pass(Vec::new());
+        };
+        let mut windows = locked(&self.0);
+        let (start, seen) = windows.entry(peer).or_insert((now, 0));
+        if now >= *start + limit.window {
+            (*start, *seen) = (now, 0);
+        }
+        *seen += 1;
+        let reset = (*start + limit.window - now).max(1).to_string();
+        if *seen > limit.requests {
+            return Verdict::Refused(plain(429, "Too Many Requests").with("Retry-After", reset));
+        }
+        let header = |name: &str, value: String| (format!("X-RateLimit-{name}"), value);
+        Verdict::Pass(vec![
+            header("Limit", limit.requests.to_string()),
+            header("Remaining", (limit.requests - *seen).to_string()),
+            header("Reset", reset),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_the_limit_passes_and_the_window_ends() {
+        let limit = Limit { requests: 2, window: 6, exempt: vec!["192.0.2.0/24".into()] };
+        let limiter = Limiter::default();
+        let passes =
+            |peer: &str, now| matches!(limiter.judge(Some(&limit), peer.parse().unwrap(), now), Verdict::Pass(_));
+        assert!(passes("127.0.0.1", 0) && passes("127.0.0.1", 1) && !passes("127.0.0.1", 5));
+        assert!(passes("127.0.0.2", 5) && passes("127.0.0.1", 6));
+        assert!((0..9).all(|now| passes("192.0.2.9", now)));
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The start of a login (dossier 6.3).
+
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, Problem};
+use super::clauses::merged;
+use super::store::{Code, CodeState, Login};
+use super::{CODE_LENGTH, CODE_LIFETIME, Call, Server, body, codes, wanted};
+use crate::http::Response;
+
+/// Seconds between two polls that the client is told to leave.
+const INTERVAL: i64 = 5;
+
+impl Server {
+    pub(super) fn start_login(&self, call: &Call<'_>, members: &Map<String, Value>) -> Answer<Response> {
+        match members.get("oidc_flow") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(flow)) if flow == "authorization_code" => {}
+            Some(Value::String(flow)) => {
+                return Err(Problem::request(format!("value '{flow}' not valid for OIDCFlow")));
+            }
+            Some(other) => return Err(body::unfit(other, "Go value of type string")),
+        }
+        let mut state = self.state();
+        state.forget(call.now);
+        let mut wanted = wanted::read(members, &state.templates, call.now, call.request.peer)?;
+        wanted.restrictions = merged(wanted.restrictions);
+        let upstream = self.find_upstream(&body::text(members, "oidc_issuer")?)?;
+        let over = |exp: i64| exp != 0 && exp < call.now;
+        if !wanted.restrictions.is_empty() && wanted.restrictions.iter().all(|clause| over(clause.exp)) {
+            return Err(Problem::request("token would already be expired"));
+        }
+        let web = body::text(members, "client_type")? == "web";
+        let redirect_uri = body::text(members, "redirect_uri")?;
+        if web && redirect_uri.is_empty() {
+            return Err(Problem::request("parameter redirect_uri must be given for client_type=web"));
+        }
+        let consent_code = codes::letters(CODE_LENGTH)?;
+        let polling_code = if web { None } else { Some(codes::letters(CODE_LENGTH)?) };
+        let expires = call.now + CODE_LIFETIME;
+        if let Some(code) = &polling_code {
+            let pending = CodeState::Pending(consent_code.clone());
+            state.codes.insert(code.clone(), Code { state: pending, expires, fresh: true });
+        }
+        let login = Login {
+            upstream,
+            wanted,
+            polling_code: polling_code.clone(),
+            redirect_uri: web.then_some(redirect_uri),
+            state: codes::opaque::<24>()?,
+            verifier: codes::opaque::<32>()?,
+            expires,
+        };
+        let consent_uri = format!("{}/c/{consent_code}", self.config.issuer);
+        state.logins.insert(consent_code, login);
+        let mut answer = Map::new();
+        answer.insert("consent_uri".into(), json!(consent_uri));
+        if let Some(code) = polling_code {
+            answer.insert("polling_code".into(), json!(code));
+            answer.insert("expires_in".into(), json!(CODE_LIFETIME));
+            answer.insert("interval".into(), json!(INTERVAL));
+        }
+        Ok(Response::json(200, &Value::Object(answer)))
+    }
+
+    /// The provider of an issuer, with or without a trailing slash.
+    pub(super) fn find_upstream(&self, issuer: &str) -> Answer<usize> {
+        let trimmed = issuer.trim_end_matches('/');
+        self.upstreams
+            .iter()
+            .position(|upstream| !trimmed.is_empty() && upstream.info.issuer.trim_end_matches('/') == trimmed)
+            .ok_or_else(Problem::unsupported_issuer)
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Polling and transfer codes become tokens (dossier 6.4, 6.6). Both grants look into one table.
+
+use serde_json::{Map, Value};
+
+use super::answer::{Answer, Problem};
+use super::credential::check_times;
+use super::store::CodeState;
+use super::wanted::FormWish;
+use super::{Call, Server};
+use crate::http::Response;
+
+impl Server {
+    pub(super) fn redeem(&self, call: &Call<'_>, members: &Map<String, Value>, grant: &str) -> Answer<Response> {
+        let polling = grant == "polling_code";
+        let text = members.get(grant).and_then(Value::as_str).unwrap_or_default();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let code = state.codes.get(text).cloned().ok_or_else(Problem::code)?;
+        if code.expires < call.now {
+            return Err(Problem::new(401, "expired_token", "polling or transfer code is expired"));
+        }
+        let (jwt, jti, form) = match code.state {
+            CodeState::Pending(_) if polling => {
+                return Err(Problem { status: 428, error: "authorization_pending".into(), description: None });
+            }
+            CodeState::Pending(_) => return Err(Problem::request("token not valid")),
+            CodeState::Declined => return Err(Problem::new(401, "access_denied", "user declined consent")),
+            CodeState::Failed(reason) => return Err(Problem::new(401, "access_denied", reason)),
+            CodeState::Ready { jwt, jti, form } => (jwt, jti, form),
+        };
+        let claims = self.key.open(&jwt)?;
+        // Polling does not look at the times: a token for later can be fetched.
+        let usable = if polling { Ok(()) } else { check_times(&claims, call.now, true) };
+        if usable.is_ok() || self.config.quirks.redeeming_loses_invalid {
+            state.codes.remove(text);
+        }
+        usable.map_err(|problem| Problem { status: 500, error: "internal_server_error".into(), ..problem })?;
+        if let Some(token) = state.tokens.get_mut(&jti) {
+            token.events.push(call.event("transfer_code_used", ""));
+        }
+        let form = if polling { form } else { FormWish::JWT };
+        let mut answer = self.dressed(state, &claims, &jwt, form, call.now)?;
+        // A code of an existing token says nothing of rotation under either grant; that of a login does.
+        if (!polling || !code.fresh) && self.config.quirks.redeeming_hides_rotation {
+            answer.remove("rotation");
+        }
+        Ok(Response::json(200, &Value::Object(answer)))
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The way back from the provider (dossier 14): the code is exchanged and the token made.
+
+use serde_json::Value;
+
+use super::access::Granted;
+use super::answer::{Answer, Problem};
+use super::clauses::granted;
+use super::consent::native;
+use super::issue::Origin;
+use super::store::{CodeState, Login, Refresh};
+use super::{Call, Server, body, jwt};
+use crate::http::Response;
+
+impl Server {
+    /// Answers a browser; errors are pages.
+    pub(super) fn redirect(&self, call: &Call<'_>) -> Answer<Response> {
+        let unknown = || Problem::request("Bad or unknown state");
+        let wanted_state = body::query(call.request, "state").ok_or_else(unknown)?;
+        let (consent_code, login) = {
+            let state = self.state();
+            let found = state.logins.iter().find(|(_, login)| login.state == wanted_state && login.expires >= call.now);
+            found.map(|(code, login)| (code.clone(), login.clone())).ok_or_else(unknown)?
+        };
+        if let Some(error) = body::query(call.request, "error") {
+            let description = body::query(call.request, "error_description").unwrap_or_default();
+            self.give_up(&consent_code, &login);
+            return Err(Problem::new(555, "oidc_error", format!("{error}: {description}")));
+        }
+        let code = body::query(call.request, "code").ok_or_else(unknown)?;
+        match self.exchange(&login, code) {
+            Ok(tokens) => self.finish(call, &consent_code, &login, &tokens),
+            Err(problem) => {
+                if !self.config.quirks.failed_login_stays_pending {
+                    let said = problem.description.clone().unwrap_or_default();
+                    let mut state = self.state();
+                    if let Some(code) = login.polling_code.as_ref().and_then(|code| state.codes.get_mut(code)) {
+                        code.state = CodeState::Failed(said);
+                    }
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    /// Forgets a login with its polling code.
+    fn give_up(&self, consent_code: &str, login: &Login) {
+        let mut state = self.state();
+        state.logins.remove(consent_code);
+        if let Some(code) = &login.polling_code {
+            state.codes.remove(code);
+        }
+    }
+
+    fn exchange(&self, login: &Login, code: String) -> Answer<Granted> {
+        let upstream = self.upstream(login.upstream)?;
+        let form = [
+            ("grant_type", "authorization_code".to_owned()),
+            ("code", code),
+            ("redirect_uri", format!("{}/redirect", self.config.issuer)),
+            ("client_id", upstream.info.client_id.clone()),
+            ("code_verifier", login.verifier.clone()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value));
+        let answer = upstream
+            .link
+            .token(&form)
+            .map_err(|reason| Problem::internal(format!("Post \"{}\": {reason}", upstream.info.issuer)))?;
+        let tokens = Granted::read(&answer)?;
+        if tokens.refresh_token.is_none() {
+            return Err(Problem::new(555, "oidc_error", "Did not receive a refresh token"));
+        }
+        Ok(tokens)
+    }
+
+    fn finish(&self, call: &Call<'_>, consent_code: &str, login: &Login, tokens: &Granted) -> Answer<Response> {
+        let subject = tokens
+            .id_token
+            .as_deref()
+            .and_then(subject_of)
+            .or_else(|| subject_of(&tokens.access_token))
+            .ok_or_else(|| Problem::new(555, "oidc_error", "could not get the subject"))?;
+        let mut guard = self.state();
+        let state = &mut *guard;
+        // The lock was open during the exchange: a second request with the same code may have been faster.
+        let mut wanted =
+            state.logins.remove(consent_code).ok_or_else(|| Problem::request("Bad or unknown state"))?.wanted;
+        let widens = self.config.quirks.empty_intersection_widens;
+        let audience = tokens.audience();
+        wanted.restrictions = granted(&wanted.restrictions, tokens.scope.as_deref(), audience.as_deref(), widens);
+        let refresh = state.number();
+        let token = tokens.refresh_token.clone().unwrap_or_default();
+        state.refresh.insert(refresh, Refresh { upstream: login.upstream, token });
+        let origin = Origin {
+            oidc_sub: subject,
+            oidc_iss: self.upstream(login.upstream)?.info.issuer.clone(),
+            auth_time: call.now,
+            refresh,
+            parent: None,
+        };
+        let events = vec![call.event("created", "Used grant_type oidc_flow authorization_code")];
+        let (claims, jwt) = self.create(state, call, &wanted, origin, events)?;
+        if let Some(code) = login.polling_code.as_ref().and_then(|code| state.codes.get_mut(code)) {
+            code.state = CodeState::Ready { jwt: jwt.clone(), jti: claims.jti, form: wanted.form };
+        }
+        let answer = Response::empty(303);
+        Ok(match &login.redirect_uri {
+            Some(uri) => answer
+                .with("Set-Cookie", format!("mytoken={jwt}; max-age=604800; path=/api; HttpOnly; SameSite=Strict"))
+                .with("Location", uri.clone()),
+            None => answer.with("Location", native("/native", &wanted.application_name, true)),
+        })
+    }
+}
+
+/// Claim `sub` of a JWT that came over the provider's own connection.
+fn subject_of(token: &str) -> Option<String> {
+    jwt::peek(token)?.get("sub").and_then(Value::as_str).map(str::to_owned)
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Revocation (dossier 8).
+
+use serde_json::{Map, Value};
+
+use super::answer::{Answer, Problem};
+use super::body::{self, Fields};
+use super::capabilities;
+use super::credential::cookie;
+use super::store::{CodeState, Refresh, seal};
+use super::successor::with_update;
+use super::{Call, SHORTEST_TOKEN, Server};
+use crate::http::Response;
+
+/// Takes the token out of the browser.
+const CLEARED: &str = "mytoken=; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/api; HttpOnly; SameSite=Strict";
+
+struct Asked {
+    token: String,
+    issuer: String,
+    mom_id: String,
+    recursive: bool,
+}
+
+impl Server {
+    pub(super) fn revocation(&self, call: &Call<'_>) -> Answer<Response> {
+        let mut asked = self.read_revocation(call)?;
+        let from_cookie = asked.token.is_empty().then(|| cookie(call.request)).flatten();
+        if let Some(token) = &from_cookie {
+            asked.token.clone_from(token);
+        }
+        if asked.token.is_empty() {
+            return Err(Problem::request("no token given"));
+        }
+        if !asked.mom_id.is_empty() {
+            return self.revoke_other(call, &asked);
+        }
+        if let Some(orphan) = self.revoke_self(&asked)? {
+            let form = [("token", orphan.token), ("token_type_hint", "refresh_token".into())]
+                .map(|(key, value)| (key.to_owned(), value));
+            // The mytoken is gone whatever the provider says to that.
+            let _said = self.upstream(orphan.upstream)?.link.revoke(&form);
+        }
+        let answer = Response::empty(204);
+        Ok(if from_cookie.is_some() { answer.with("Set-Cookie", CLEARED) } else { answer })
+    }
+
+    fn read_revocation(&self, call: &Call<'_>) -> Answer<Asked> {
+        match body::fields(call.request, "api.RevocationRequest")? {
+            Fields::Json(members) => Ok(Asked {
+                token: body::text(&members, "token")?,
+                issuer: body::text(&members, "oidc_issuer")?,
+                mom_id: body::text(&members, "mom_id")?,
+                recursive: members.get("recursive") == Some(&Value::Bool(true)),
+            }),
+            Fields::Form(form) => {
+                let value = |name| body::last(&form, name).unwrap_or_default().to_owned();
+                let blind = self.config.quirks.form_revocation_ignores_mom_id;
+                Ok(Asked {
+                    token: value("token"),
+                    issuer: if blind { String::new() } else { value("oidc_issuer") },
+                    mom_id: if blind { String::new() } else { value("mom_id") },
+                    recursive: matches!(value("recursive").as_str(), "true" | "1" | "on"),
+                })
+            }
+        }
+    }
+
+    /// Revokes the token given; what is unknown, expired or revoked counts as done.
+    fn revoke_self(&self, asked: &Asked) -> Answer<Option<Refresh>> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if asked.token.len() < SHORTEST_TOKEN {
+            let Some(code) = state.codes.remove(&asked.token) else {
+                return Ok(None);
+            };
+            return Ok(match code.state {
+                CodeState::Ready { jti, .. } if code.fresh => state.revoke(&jti, true),
+                CodeState::Pending(consent) => {
+                    state.logins.remove(&consent);
+                    None
+                }
+                _ => None,
+            });
+        }
+        let Ok(presented) = self.open(state, &asked.token) else {
+            return Ok(None);
+        };
+        if !asked.issuer.is_empty() && asked.issuer != presented.claims.oidc_iss {
+            return Err(Problem::issuer());
+        }
+        let Some(token) = state.tokens.get(&presented.claims.jti) else {
+            return Ok(None);
+        };
+        if token.sealed != seal(&presented.jwt) && self.config.quirks.outdated_cannot_be_revoked {
+            return Err(Problem::sealed());
+        }
+        Ok(state.revoke(&presented.claims.jti, asked.recursive))
+    }
+
+    /// Revokes another token by its handle; the provider hears nothing of it.
+    fn revoke_other(&self, call: &Call<'_>, asked: &Asked) -> Answer<Response> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if asked.token.len() < SHORTEST_TOKEN {
+            return Err(Problem::request("token not valid"));
+        }
+        let presented = self.present(state, &asked.token, call.now).map_err(|problem| Problem {
+            status: 400,
+            error: "invalid_request".into(),
+            ..problem
+        })?;
+        let claims = &presented.claims;
+        if !asked.issuer.is_empty() && asked.issuer != claims.oidc_iss {
+            return Err(Problem::issuer());
+        }
+        let target = state.by_mom_id(&asked.mom_id).cloned();
+        let above = target.as_ref().is_some_and(|target| state.is_above(&claims.jti, target));
+        if !above && !capabilities::has(&claims.capabilities, "manage_mytokens:revoke") {
+            return Err(Problem::new(
+                403,
+                "insufficient_capabilities",
+                "The provided token is neither a parent of the token to be revoked nor does it have the 'manage_mytokens:revoke' capability",
+            ));
+        }
+        // The user is looked up by the row, which a revoked token no longer has.
+        let user = state.tokens.get(&claims.jti).map(|token| (token.oidc_sub.clone(), token.oidc_iss.clone()));
+        let target = target
+            .filter(|target| user.as_ref().is_some_and(|(sub, iss)| *sub == target.oidc_sub && *iss == target.oidc_iss))
+            .ok_or_else(|| {
+                Problem::new(403, "invalid_grant", "The provided token cannot be used to revoke this mom_id")
+            })?;
+        if target.jti == claims.jti {
+            if self.config.quirks.own_mom_id_fails {
+                return Err(Problem::internal("Error 1452 (23000): Cannot add or update a child row"));
+            }
+            state.revoke(&target.jti, asked.recursive);
+            return Ok(Response::empty(204));
+        }
+        let rotates = claims.rotation.is_some_and(|rotation| rotation.on_other)
+            && state.tokens.get(&claims.jti).is_some_and(|token| token.seq_no == claims.seq_no);
+        self.refuse_short(&presented, rotates)?;
+        state.revoke(&target.jti, asked.recursive);
+        if let Some(token) = state.tokens.get_mut(&claims.jti) {
+            token.events.push(call.event("revoked_other_token", format!("mom_id: {}", asked.mom_id)));
+        }
+        if !rotates {
+            return Ok(Response::empty(204));
+        }
+        let update = self.rotate(state, &presented, call)?;
+        Ok(with_update(200, Map::new(), Some(update)))
+    }
+}

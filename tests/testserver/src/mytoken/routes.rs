@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Paths (dossier 2, 3.3): matched without regard to case and with or without one trailing slash. A wrong method is
+//! a 404 like an unknown path.
+
+use super::answer::{Answer, Problem, html};
+use super::faults::Struck;
+use super::limit::Verdict;
+use super::{Call, Server, codes, guests};
+use crate::http::{Handler, Reply, Request, Response};
+
+/// Names for journal and faults, by prefix of the path; the first that fits counts.
+const ENDPOINTS: [(&str, &str); 13] = [
+    ("/.well-known/mytoken-configuration", "discovery"),
+    ("/.well-known/openid-configuration", "discovery"),
+    ("/jwks", "jwks"),
+    ("/api/v0/token/access", "access_token"),
+    ("/api/v0/token/my", "mytoken"),
+    ("/api/v0/token/revoke", "revocation"),
+    ("/api/v0/token/transfer", "transfer"),
+    ("/api/v0/tokeninfo", "tokeninfo"),
+    ("/api/v0/settings", "settings"),
+    ("/api/v0/pt", "profiles"),
+    (guests::PATH, "guests"),
+    ("/c", "consent"),
+    ("/redirect", "redirect"),
+];
+
+/// Whether a fault may be bound to that name.
+pub(super) fn is_endpoint(name: &str) -> bool {
+    ENDPOINTS.iter().any(|(_, known)| *known == name)
+}
+
+fn endpoint(path: &str) -> &'static str {
+    ENDPOINTS.iter().find(|(prefix, _)| below(path, prefix).is_some()).map_or("other", |(_, name)| name)
+}
+
+/// What of the path is below the prefix: nothing, or something that begins with a slash.
+fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let (head, rest) = path.split_at_checked(prefix.len())?;
+    (head.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))).then_some(rest)
+}
+
+impl Handler for Server {
+    fn handle(&self, request: &Request) -> Reply {
+        let endpoint = endpoint(&request.path);
+        let struck = self.faults.strike(endpoint);
+        let reply = struck.instead(request).unwrap_or_else(|| struck.deliver(self.limited(request, &struck)));
+        let status = match &reply {
+            Reply::Close => None,
+            Reply::Answer(answer) | Reply::Drip(answer, _) | Reply::Late(answer, _) => Some(answer.status),
+        };
+        self.journal.note(request, endpoint, status);
+        reply
+    }
+}
+
+impl Server {
+    fn limited(&self, request: &Request, struck: &Struck) -> Response {
+        let call = Call { request, now: self.now() };
+        let mut answer = match self.limiter.judge(self.config.limit.as_ref(), request.peer, call.now) {
+            Verdict::Refused(answer) => answer,
+            Verdict::Pass(headers) => {
+                let mut answer = self.answer(&call, struck);
+                answer.headers.extend(headers);
+                answer
+            }
+        };
+        if let Ok(id) = codes::uuid() {
+            answer.headers.push(("X-Request-ID".into(), id));
+        }
+        if below(&request.path, "/api").is_some() || endpoint(&request.path) == "discovery" {
+            answer.headers.push(("Access-Control-Allow-Origin".into(), "*".into()));
+        }
+        answer
+    }
+
+    fn answer(&self, call: &Call<'_>, struck: &Struck) -> Response {
+        let request = call.request;
+        // One trailing slash is forgiven, a second is not.
+        let path = request.path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&request.path);
+        if request.method == "OPTIONS" && request.header("Access-Control-Request-Method").is_some() {
+            return Response::empty(204)
+                .with("Access-Control-Allow-Methods", "GET,POST,HEAD,PUT,DELETE,PATCH")
+                .with("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
+        }
+        if let Some(answer) = self.browser_page(call, path) {
+            return answer;
+        }
+        self.api(call, path, struck).unwrap_or_else(|problem| {
+            if problem.error == "not_found" && below(path, "/api").is_none() {
+                return missing_page(request);
+            }
+            problem.response()
+        })
+    }
+
+    fn api(&self, call: &Call<'_>, path: &str, struck: &Struck) -> Answer<Response> {
+        let method = match call.request.method.as_str() {
+            // The listener leaves the body out.
+            "HEAD" => "GET",
+            method => method,
+        };
+        let name = endpoint(path);
+        let rest = ENDPOINTS.iter().find_map(|(prefix, _)| below(path, prefix)).unwrap_or_default();
+        match (method, name, rest) {
+            ("GET", "discovery", "") => Ok(Response::json(200, &self.configuration())),
+            ("GET", "jwks", "") => Ok(Response::json(200, &self.key.jwks())),
+            ("POST", "access_token", "") => self.access_token(call, struck.empties_access_token()),
+            ("POST", "mytoken", "") => self.mytoken(call, struck.broadens_child()),
+            ("POST", "revocation", "") => self.revocation(call),
+            ("POST", "transfer", "") => self.transfer(call),
+            ("POST", "tokeninfo", "") => self.tokeninfo(call),
+            ("GET", "settings", "") => Ok(self.settings_index()),
+            ("GET" | "POST" | "DELETE", "settings", rest) if rest.eq_ignore_ascii_case("/grants") => self.grants(call),
+            (_, "profiles", rest) => self.profiles(call, rest),
+            (_, "guests", rest) => self.guests(call, rest),
+            _ => Err(Problem::not_found(&call.request.path)),
+        }
+    }
+
+    /// Paths for people's browsers.
+    fn browser_page(&self, call: &Call<'_>, path: &str) -> Option<Response> {
+        let request = call.request;
+        if let Some(code) = below(path, "/c").and_then(|rest| rest.strip_prefix('/')) {
+            return match request.method.as_str() {
+                "GET" => {
+                    Some(self.consent_page(call, code).unwrap_or_else(|problem| {
+                        if wants_html(request) { problem.page() } else { problem.response() }
+                    }))
+                }
+                "POST" => Some(self.consent(call, code).unwrap_or_else(|problem| problem.response())),
+                _ => None,
+            };
+        }
+        if request.method != "GET" {
+            return None;
+        }
+        match path.to_ascii_lowercase().as_str() {
+            "/redirect" => Some(self.redirect(call).unwrap_or_else(|problem| problem.page())),
+            "/native" => Some(html(200, "Done", "The mytoken is ready. You can close this page.")),
+            "/native/abort" => Some(html(200, "Declined", "No mytoken was made. You can close this page.")),
+            "/" | "/home" => Some(html(200, "mytoken", "A mytoken server for tests.")),
+            _ => None,
+        }
+    }
+}
+
+/// No `Accept`, or one for anything, is a browser's.
+fn wants_html(request: &Request) -> bool {
+    request.header("Accept").is_none_or(|accept| {
+        accept.split(',').any(|range| {
+            let range = range.split(';').next().unwrap_or_default().trim();
+            range == "text/html" || range == "*/*"
+        })
+    })
+}
+
+fn missing_page(request: &Request) -> Response {
+    if wants_html(request) {
+        return html(404, "Not Found", &request.path);
+    }
+    Problem::not_found(&request.path).response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_paths() {
+        for (path, name) in [
+            ("/api/v0/token/my", "mytoken"),
+            ("/API/v0/token/MY/", "mytoken"),
+            ("/api/v0/token/mytoken", "other"),
+            ("/c/abcdefgh", "consent"),
+            ("/calendars/x", "other"),
+            ("//jwks", "other"),
+        ] {
+            assert_eq!(endpoint(path), name, "{path}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! User settings (dossier 11): the index and the grants. Mail and ssh keys are off, as in the captures.
+
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, Problem, plain};
+use super::credential::Presented;
+use super::store::{State, Token};
+use super::successor::with_update;
+use super::{Call, Server, body};
+use crate::http::Response;
+
+impl Server {
+    pub(super) fn settings_index(&self) -> Response {
+        let base = format!("{}/api/v0/settings", self.config.issuer);
+        Response::json(
+            200,
+            &json!({"grant_type_endpoint": format!("{base}/grants"), "email_endpoint": format!("{base}/email")}),
+        )
+    }
+
+    /// The user's grants: reading, enabling, disabling. These count and rotate with or without restrictions.
+    pub(super) fn grants(&self, call: &Call<'_>) -> Answer<Response> {
+        if call.request.method == "GET" {
+            let mut state = self.state();
+            let (presented, token) = self.settings_user(&mut state, call, None, "read@settings:grants")?;
+            let counted = self.other_use(&presented, &token, call)?;
+            let grants = listed(&state, &token);
+            let update = self.complete_other_use(&mut state, &presented, counted, call)?;
+            log(&mut state, &token, call, "settings_grants_listed");
+            return Ok(with_update(200, Map::from_iter([("grant_types".to_owned(), grants)]), update));
+        }
+        let enable = call.request.method == "POST";
+        let members = body::json(call.request, "pkg.GrantTypeRequest")?;
+        let grant = body::text(&members, "grant_type")?;
+        let mut state = self.state();
+        let (presented, token) = self.settings_user(&mut state, call, members.get("mytoken"), "settings:grants")?;
+        if grant != "ssh" {
+            return Err(Problem::request(format!("value '{grant}' not valid for GrantType")));
+        }
+        let counted = self.other_use(&presented, &token, call)?;
+        let update = self.complete_other_use(&mut state, &presented, counted, call)?;
+        let user = (token.oidc_sub.clone(), token.oidc_iss.clone());
+        state.grants.entry(user).or_default().insert(grant, enable);
+        log(&mut state, &token, call, if enable { "settings_grant_enabled" } else { "settings_grant_disabled" });
+        Ok(match (update, enable) {
+            (None, true) => plain(201, "Created"),
+            (None, false) => Response::empty(204),
+            (update, true) => with_update(201, Map::new(), update),
+            (update, false) => with_update(200, Map::new(), update),
+        })
+    }
+
+    fn settings_user(
+        &self,
+        state: &mut State,
+        call: &Call<'_>,
+        member: Option<&Value>,
+        capability: &str,
+    ) -> Answer<(Presented, Token)> {
+        let credential = self.credential(member, false, call.request)?;
+        let presented = self.present(state, &credential, call.now)?;
+        let token = state.live(&presented.claims, call.now)?.clone();
+        Self::require(&presented, capability)?;
+        Ok((presented, token))
+    }
+}
+
+fn listed(state: &State, token: &Token) -> Value {
+    let user = (token.oidc_sub.clone(), token.oidc_iss.clone());
+    state.grants.get(&user).map_or(Value::Null, |grants| {
+        grants.iter().map(|(grant, enabled)| json!({"grant_type": grant, "enabled": enabled})).collect()
+    })
+}
+
+fn log(state: &mut State, token: &Token, call: &Call<'_>, event: &'static str) {
+    if let Some(token) = state.tokens.get_mut(&token.jti) {
+        token.events.push(call.event(event, ""));
+    }
+}

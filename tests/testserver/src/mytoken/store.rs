@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Everything the server remembers, behind one lock. A restart forgets it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::answer::{Answer, Problem};
+use super::clauses::{Clause, Used};
+use super::jwt::Claims;
+use super::rotation::Rotation;
+use super::templates::Templates;
+use super::wanted::{FormWish, Wanted};
+
+/// One line of a token's history.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub event: &'static str,
+    pub comment: String,
+    pub time: i64,
+    pub ip: String,
+    pub user_agent: String,
+}
+
+/// A row per token; rotation does not make a new one.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// Claim `jti`.
+    pub jti: String,
+    /// Public handle.
+    pub mom_id: String,
+    /// Number of the row, for an order among tokens of one second.
+    pub row: u64,
+    /// The token it is a child of.
+    pub parent: Option<String>,
+    /// Key of the refresh token, shared by the whole tree.
+    pub refresh: u64,
+    /// Shown in lists.
+    pub name: String,
+    /// Unix time.
+    pub created: i64,
+    /// Address of the client that made it.
+    pub ip: String,
+    /// Claim `exp`; 0 when there is none.
+    pub exp: i64,
+    /// Sequence number that is valid now.
+    pub seq_no: u64,
+    /// When it was created or rotated last.
+    pub renewed: i64,
+    /// Digest of the JWT that opens the refresh token: it is sealed with the token's text.
+    pub sealed: [u8; 32],
+    /// Settings fixed at creation.
+    pub rotation: Option<Rotation>,
+    /// Claim `oidc_sub`.
+    pub oidc_sub: String,
+    /// Claim `oidc_iss`.
+    pub oidc_iss: String,
+    /// Uses by the JSON of the clause.
+    pub used: HashMap<String, Used>,
+    /// History, oldest first.
+    pub events: Vec<Event>,
+}
+
+impl Token {
+    /// Uses of a clause, if there were any.
+    #[must_use]
+    pub fn used(&self, clause: &Clause) -> Option<Used> {
+        self.used.get(&clause.key()).copied()
+    }
+}
+
+/// The digest a refresh token is sealed with.
+#[must_use]
+pub fn seal(jwt: &str) -> [u8; 32] {
+    Sha256::digest(jwt).into()
+}
+
+/// What a polling or transfer code stands for.
+#[derive(Debug, Clone)]
+pub enum CodeState {
+    /// The user has not finished; the consent code it belongs to.
+    Pending(String),
+    /// The user said no.
+    Declined,
+    /// The login failed for good (only without the quirk that keeps it pending).
+    Failed(String),
+    /// A token is there.
+    Ready {
+        /// Its text.
+        jwt: String,
+        /// Its id.
+        jti: String,
+        /// In which form a poller gets it.
+        form: FormWish,
+    },
+}
+
+/// A polling or transfer code.
+#[derive(Debug, Clone)]
+pub struct Code {
+    /// What it stands for.
+    pub state: CodeState,
+    /// Unix time.
+    pub expires: i64,
+    /// Whether the token was made for the code and dies with it.
+    pub fresh: bool,
+}
+
+/// A login between its start and its end.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Index of the provider; that of the start, whatever the consent says.
+    pub upstream: usize,
+    /// What the token will be.
+    pub wanted: Wanted,
+    /// Where the poller waits; a web client has none.
+    pub polling_code: Option<String>,
+    /// Where a web client's browser goes in the end.
+    pub redirect_uri: Option<String>,
+    /// OAuth state.
+    pub state: String,
+    /// PKCE.
+    pub verifier: String,
+    /// Unix time.
+    pub expires: i64,
+}
+
+/// The refresh token of a tree.
+#[derive(Debug, Clone)]
+pub struct Refresh {
+    /// Index of the provider.
+    pub upstream: usize,
+    /// The token.
+    pub token: String,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct State {
+    pub tokens: HashMap<String, Token>,
+    pub shorts: HashMap<String, String>,
+    pub codes: HashMap<String, Code>,
+    pub logins: HashMap<String, Login>,
+    pub refresh: HashMap<u64, Refresh>,
+    /// Grants by user; the value says whether it is enabled.
+    pub grants: HashMap<(String, String), BTreeMap<String, bool>>,
+    pub templates: Templates,
+    counter: u64,
+}
+
+impl State {
+    /// The next number nobody has.
+    pub fn number(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    /// The row of a token whose claims have been checked: it must be there with this sequence number and not have
+    /// lapsed. An outdated number, or a lapsed token, kills the tree if it is set to.
+    ///
+    /// # Errors
+    /// 401 without a description.
+    pub fn live(&mut self, claims: &Claims, now: i64) -> Answer<&mut Token> {
+        let token = self.tokens.get(&claims.jti).ok_or_else(Problem::dead)?;
+        let rotation = token.rotation.unwrap_or_default();
+        let lapsed = rotation.lifetime > 0 && now > token.renewed.saturating_add(rotation.lifetime);
+        if token.seq_no != claims.seq_no || lapsed {
+            if rotation.auto_revoke {
+                self.revoke(&claims.jti, true);
+            }
+            return Err(Problem::dead());
+        }
+        self.tokens.get_mut(&claims.jti).ok_or_else(Problem::dead)
+    }
+
+    /// The token of that handle.
+    #[must_use]
+    pub fn by_mom_id(&self, mom_id: &str) -> Option<&Token> {
+        self.tokens.values().find(|token| token.mom_id == mom_id)
+    }
+
+    /// Children, oldest first.
+    #[must_use]
+    pub fn children(&self, jti: &str) -> Vec<&Token> {
+        let mut children: Vec<&Token> =
+            self.tokens.values().filter(|token| token.parent.as_deref() == Some(jti)).collect();
+        children.sort_by_key(|token| token.row);
+        children
+    }
+
+    /// Whether `jti` is the token itself or above it.
+    #[must_use]
+    pub fn is_above(&self, jti: &str, token: &Token) -> bool {
+        let mut current = Some(token);
+        while let Some(token) = current {
+            if token.jti == jti {
+                return true;
+            }
+            current = token.parent.as_ref().and_then(|parent| self.tokens.get(parent));
+        }
+        false
+    }
+
+    /// Removes a token with its codes and short tokens; its children go as well or become roots. Gives the refresh
+    /// token if nothing uses it any more.
+    pub fn revoke(&mut self, jti: &str, recursive: bool) -> Option<Refresh> {
+        let mut gone = HashSet::from([jti.to_owned()]);
+        if recursive {
+            let mut row: Vec<String> = vec![jti.to_owned()];
+            while let Some(parent) = row.pop() {
+                for child in self.children(&parent) {
+                    row.push(child.jti.clone());
+                    gone.insert(child.jti.clone());
+                }
+            }
+        }
+        let refresh = self.tokens.get(jti).map(|token| token.refresh);
+        self.tokens.retain(|jti, _| !gone.contains(jti));
+        for token in self.tokens.values_mut() {
+            if token.parent.as_ref().is_some_and(|parent| gone.contains(parent)) {
+                token.parent = None;
+            }
+        }
+        self.codes.retain(|_, code| !matches!(&code.state, CodeState::Ready { jti, .. } if gone.contains(jti)));
+        self.shorts.retain(|_, jwt| !jti_of(jwt).is_some_and(|jti| gone.contains(&jti)));
+        let refresh = refresh?;
+        if self.tokens.values().any(|token| token.refresh == refresh) {
+            return None;
+        }
+        self.refresh.remove(&refresh)
+    }
+
+    /// Forgets what ran out long ago, so that a server that runs for days does not grow.
+    pub fn forget(&mut self, now: i64) {
+        const KEPT: i64 = 3600;
+        self.codes.retain(|_, code| code.expires + KEPT > now);
+        self.logins.retain(|_, login| login.expires > now);
+    }
+
+    /// The tree below a token as tokeninfo shows it.
+    #[must_use]
+    pub fn tree(&self, token: &Token) -> Value {
+        let mut entry = Map::new();
+        entry.insert("ip".into(), json!(token.ip));
+        entry.insert("name".into(), json!(token.name));
+        entry.insert("created".into(), json!(token.created));
+        if token.exp != 0 {
+            entry.insert("expires_at".into(), json!(token.exp));
+        }
+        entry.insert("mom_id".into(), json!(token.mom_id));
+        let children: Vec<Value> = self.children(&token.jti).into_iter().map(|child| self.tree(child)).collect();
+        if children.is_empty() { json!({"token": entry}) } else { json!({"token": entry, "children": children}) }
+    }
+}
+
+fn jti_of(jwt: &str) -> Option<String> {
+    super::jwt::peek(jwt)?.get("jti")?.as_str().map(str::to_owned)
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Answers with tokens in them, and the successors of rotating tokens (dossier 6.2, 18).
+
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, Problem};
+use super::clauses::{Clause, Unfit, Use, earliest_nbf, latest_exp, select};
+use super::codes;
+use super::credential::Presented;
+use super::jwt::Claims;
+use super::store::{State, Token, seal};
+use super::{Call, Server, capabilities};
+use crate::http::Response;
+
+/// Members that every answer about a token has, without the token.
+pub(super) fn described(claims: &Claims, now: i64) -> Map<String, Value> {
+    let mut members = Map::new();
+    members.insert("mom_id".into(), json!(codes::mom_id(&claims.jti)));
+    if let Some(exp) = claims.exp.filter(|exp| *exp > now) {
+        members.insert("expires_in".into(), json!(exp - now));
+    }
+    members.insert("capabilities".into(), json!(claims.capabilities));
+    if !claims.restrictions.is_empty() {
+        members.insert("restrictions".into(), json!(claims.restrictions));
+    }
+    if let Some(rotation) = &claims.rotation {
+        members.insert("rotation".into(), json!(rotation));
+    }
+    members
+}
+
+/// What a counted use that is no access token does to the token that was used.
+pub(super) struct Counted {
+    jti: String,
+    key: Option<String>,
+}
+
+impl Server {
+    /// Checks the capability.
+    pub(super) fn require(presented: &Presented, capability: &str) -> Answer<()> {
+        if capabilities::has(&presented.claims.capabilities, capability) {
+            return Ok(());
+        }
+        Err(Problem::capabilities())
+    }
+
+    /// The clause that a use will be charged to.
+    pub(super) fn clause(
+        &self,
+        presented: &Presented,
+        token: &Token,
+        wanted: Use<'_>,
+        call: &Call<'_>,
+    ) -> Answer<Option<Clause>> {
+        let panics = self.config.quirks.usages_other_panics;
+        let clauses = &presented.claims.restrictions;
+        match select(clauses, wanted, call.now, call.request.peer, panics, |clause| token.used(clause)) {
+            Ok(clause) => Ok(clause.cloned()),
+            Err(Unfit::Restricted) => Err(Problem::restricted()),
+            Err(Unfit::Panic) => Err(Problem::panic()),
+        }
+    }
+
+    /// The clause that fits another use, to be charged when it has succeeded.
+    pub(super) fn other_use(&self, presented: &Presented, token: &Token, call: &Call<'_>) -> Answer<Counted> {
+        let clause = self.clause(presented, token, Use::Other, call)?;
+        Ok(Counted { jti: token.jti.clone(), key: clause.map(|clause| clause.key()) })
+    }
+
+    /// Charges the use and rotates, if the token does that on other uses. A short token that has to rotate fails
+    /// before anything is charged: the original deadlocks with itself and rolls back.
+    pub(super) fn complete_other_use(
+        &self,
+        state: &mut State,
+        presented: &Presented,
+        counted: Counted,
+        call: &Call<'_>,
+    ) -> Answer<Option<Successor>> {
+        let rotates = presented.claims.rotation.is_some_and(|rotation| rotation.on_other);
+        self.refuse_short(presented, rotates)?;
+        if let (Some(token), Some(key)) = (state.tokens.get_mut(&counted.jti), counted.key) {
+            token.used.entry(key).or_default().other += 1;
+        }
+        if rotates { self.rotate(state, presented, call).map(Some) } else { Ok(None) }
+    }
+
+    /// The 500 of a short token that would have to rotate.
+    pub(super) fn refuse_short(&self, presented: &Presented, rotates: bool) -> Answer<()> {
+        if rotates && presented.short && self.config.quirks.short_tokens_cannot_rotate {
+            return Err(Problem::internal(
+                "Error 1205 (HY000): Lock wait timeout exceeded; try restarting transaction",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes the successor of the presented token. It follows the number of that token, not that of the database:
+    /// overlapping uses all get one, and the last is the only one that opens the refresh token.
+    pub(super) fn rotate(&self, state: &mut State, presented: &Presented, call: &Call<'_>) -> Answer<Successor> {
+        let mut claims = presented.claims.clone();
+        claims.seq_no += 1;
+        claims.iat = call.now;
+        claims.nbf = earliest_nbf(&claims.restrictions).max(call.now);
+        let lifetime = claims.rotation.map_or(0, |rotation| rotation.lifetime);
+        claims.exp = match latest_exp(&claims.restrictions) {
+            _ if lifetime > 0 => Some(call.now.saturating_add(lifetime)),
+            0 => None,
+            exp => Some(exp),
+        };
+        let jwt = self.key.sign(&claims)?;
+        let event = call.event("token_rotated", "");
+        let token = state.tokens.get_mut(&claims.jti).ok_or_else(Problem::dead)?;
+        token.seq_no = claims.seq_no;
+        token.renewed = call.now;
+        token.exp = claims.exp.unwrap_or(0);
+        token.sealed = seal(&jwt);
+        token.events.push(event);
+        let text = if presented.short {
+            let short = codes::letters(super::SHORT_LENGTH)?;
+            state.shorts.retain(|_, old| *old != presented.jwt);
+            state.shorts.insert(short.clone(), jwt);
+            short
+        } else {
+            jwt
+        };
+        let mut members = described(&claims, call.now);
+        members.insert("mytoken_type".into(), json!(if presented.short { "short_token" } else { "token" }));
+        members.insert("mytoken".into(), json!(text));
+        Ok(Successor { members: Value::Object(members), cookie: self.cookie(&text) })
+    }
+
+    fn cookie(&self, token: &str) -> String {
+        let host = url::Url::parse(&self.config.issuer)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned))
+            .unwrap_or_default();
+        let secure = if self.config.issuer.starts_with("https:") { " secure;" } else { "" };
+        format!("mytoken={token}; max-age=604800; domain={host}; path=/api; HttpOnly;{secure} SameSite=Strict")
+    }
+}
+
+/// A new text for a token.
+pub(super) struct Successor {
+    members: Value,
+    cookie: String,
+}
+
+/// An answer with the successor in it, if there is one.
+pub(super) fn with_update(status: u16, mut members: Map<String, Value>, update: Option<Successor>) -> Response {
+    let Some(update) = update else {
+        return Response::json(status, &Value::Object(members));
+    };
+    members.insert("token_update".into(), update.members);
+    Response::json(status, &Value::Object(members)).with("Set-Cookie", update.cookie)
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Profiles and templates (dossier 10): what the names in a request stand for.
+
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, Problem};
+use super::clauses::Clause;
+use super::rotation::Rotation;
+use super::{body, capabilities, wanted};
+
+/// What a template is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A partial request.
+    Profiles,
+    /// Words.
+    Capabilities,
+    /// Clauses.
+    Restrictions,
+    /// Rotation settings.
+    Rotation,
+}
+
+impl Kind {
+    /// The kind of a path segment.
+    #[must_use]
+    pub fn of(segment: &str) -> Option<Self> {
+        match segment.to_ascii_lowercase().as_str() {
+            "profiles" => Some(Self::Profiles),
+            "capabilities" => Some(Self::Capabilities),
+            "restrictions" => Some(Self::Restrictions),
+            "rotation" => Some(Self::Rotation),
+            _ => None,
+        }
+    }
+}
+
+/// One stored template.
+#[derive(Debug, Clone)]
+pub struct Template {
+    pub id: String,
+    pub group: String,
+    pub kind: Kind,
+    pub name: String,
+    pub payload: Value,
+}
+
+/// All templates of the server.
+#[derive(Debug, Clone, Default)]
+pub struct Templates {
+    /// In the order of their creation.
+    pub all: Vec<Template>,
+}
+
+/// A profile, resolved.
+#[derive(Debug, Clone, Default)]
+pub struct Profile {
+    pub capabilities: Vec<String>,
+    pub restrictions: Vec<Clause>,
+    pub rotation: Option<Rotation>,
+}
+
+/// Templates that include each other stop here.
+const DEPTH: usize = 8;
+
+impl Templates {
+    fn payload(&self, kind: Kind, name: &str) -> Answer<&Value> {
+        let (group, short) = name.split_once('/').unwrap_or(("_", name));
+        self.all
+            .iter()
+            .find(|template| template.kind == kind && template.group == group && template.name == short)
+            .map(|template| &template.payload)
+            .ok_or_else(|| Problem::request(format!("unknown include name: '{name}'")))
+    }
+
+    /// Names of a member that may be a string of names or an array of them.
+    fn names(value: Option<&Value>) -> Vec<String> {
+        capabilities::words(value)
+    }
+
+    /// Words of capabilities with the templates among them replaced, each word once.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn capabilities(&self, value: Option<&Value>) -> Answer<Vec<String>> {
+        let mut given = Vec::new();
+        self.add_capabilities(value, DEPTH, &mut given)?;
+        Ok(given)
+    }
+
+    fn add_capabilities(&self, value: Option<&Value>, depth: usize, given: &mut Vec<String>) -> Answer<()> {
+        for word in capabilities::words(value) {
+            match word.strip_prefix('@') {
+                Some(name) if depth > 0 => {
+                    let payload = self.payload(Kind::Capabilities, name)?;
+                    self.add_capabilities(Some(payload), depth - 1, given)?;
+                }
+                _ if given.contains(&word) => {}
+                _ => given.push(word),
+            }
+        }
+        Ok(())
+    }
+
+    /// Clauses with their includes resolved and times made absolute.
+    ///
+    /// # Errors
+    /// An unknown name or a member of the wrong type.
+    pub fn restrictions(&self, value: Option<&Value>, now: i64) -> Answer<Vec<Clause>> {
+        self.clauses(value, now, DEPTH)
+    }
+
+    fn clauses(&self, value: Option<&Value>, now: i64, depth: usize) -> Answer<Vec<Clause>> {
+        let by_name = |value: &Value| {
+            let mut clauses = Vec::new();
+            for name in Self::names(Some(value)) {
+                if depth > 0 {
+                    clauses.extend(self.clauses(Some(self.payload(Kind::Restrictions, &name)?), now, depth - 1)?);
+                }
+            }
+            Ok(clauses)
+        };
+        let mut clauses = Vec::new();
+        match value {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(members)) => clauses.extend(self.clause(members, now, &by_name)?),
+            Some(Value::Array(list)) => {
+                for item in list {
+                    match item {
+                        Value::Object(members) => clauses.extend(self.clause(members, now, &by_name)?),
+                        Value::String(_) => clauses.extend(by_name(item)?),
+                        Value::Null => {}
+                        other => return Err(body::unfit(other, "Go value of type restrictions.Restriction")),
+                    }
+                }
+            }
+            Some(names) => clauses.extend(by_name(names)?),
+        }
+        clauses.retain(|clause| !clause.says_nothing());
+        Ok(clauses)
+    }
+
+    /// A clause beside its includes: its keys go into the first included clause if that has none of them, else they
+    /// stand before it as a clause of their own. The latter widens; so does the original.
+    fn clause(
+        &self,
+        members: &Map<String, Value>,
+        now: i64,
+        by_name: &impl Fn(&Value) -> Answer<Vec<Clause>>,
+    ) -> Answer<Vec<Clause>> {
+        let own = wanted::clause(members, Some(now))?;
+        let mut included = match members.get("include") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(names) => by_name(names)?,
+        };
+        if let Some(first) = included.first_mut() {
+            if let Some(joined) = joined(&own, first) {
+                *first = joined;
+                return Ok(included);
+            }
+        }
+        included.insert(0, own);
+        Ok(included)
+    }
+
+    /// Rotation settings.
+    ///
+    /// # Errors
+    /// An unknown name or a member of the wrong type.
+    pub fn rotation(&self, value: Option<&Value>) -> Answer<Option<Rotation>> {
+        self.rotation_within(value, DEPTH)
+    }
+
+    fn rotation_within(&self, value: Option<&Value>, depth: usize) -> Answer<Option<Rotation>> {
+        match value {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(members)) => {
+                let mut settings = Map::new();
+                for name in Self::names(members.get("include")) {
+                    if let (true, Some(included)) =
+                        (depth > 0, self.rotation_within(Some(self.payload(Kind::Rotation, &name)?), depth - 1)?)
+                    {
+                        if let Value::Object(included) = json!(included) {
+                            settings.extend(included);
+                        }
+                    }
+                }
+                settings.extend(members.clone());
+                settings.retain(|_, value| !value.is_null());
+                serde_json::from_value(Value::Object(settings))
+                    .map(Some)
+                    .map_err(|error| Problem::request(format!("json: cannot unmarshal rotation: {error}")))
+            }
+            Some(names) => {
+                let mut found = None;
+                for name in Self::names(Some(names)) {
+                    if depth > 0 {
+                        found = self.rotation_within(Some(self.payload(Kind::Rotation, &name)?), depth - 1)?.or(found);
+                    }
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// A profile by its name.
+    ///
+    /// # Errors
+    /// An unknown name, here or in the profile.
+    pub fn profile(&self, name: &str, now: i64) -> Answer<Profile> {
+        self.profile_of(self.payload(Kind::Profiles, name)?, now)
+    }
+
+    fn profile_of(&self, payload: &Value, now: i64) -> Answer<Profile> {
+        Ok(Profile {
+            capabilities: self.capabilities(payload.get("capabilities"))?,
+            restrictions: self.restrictions(payload.get("restrictions"), now)?,
+            rotation: self.rotation(payload.get("rotation"))?,
+        })
+    }
+
+    /// The payload as readers see it: includes expanded, times absolute.
+    ///
+    /// # Errors
+    /// A template it refers to is missing.
+    pub fn expanded(&self, template: &Template, now: i64) -> Answer<Value> {
+        let payload = Some(&template.payload);
+        Ok(match template.kind {
+            Kind::Capabilities => json!(self.capabilities(payload)?),
+            Kind::Restrictions => json!(self.restrictions(payload, now)?),
+            Kind::Rotation => json!(self.rotation(payload)?),
+            Kind::Profiles => {
+                let profile = self.profile_of(&template.payload, now)?;
+                let mut members = Map::new();
+                if !profile.capabilities.is_empty() {
+                    members.insert("capabilities".into(), json!(profile.capabilities));
+                }
+                if !profile.restrictions.is_empty() {
+                    members.insert("restrictions".into(), json!(profile.restrictions));
+                }
+                if let Some(rotation) = profile.rotation {
+                    members.insert("rotation".into(), json!(rotation));
+                }
+                Value::Object(members)
+            }
+        })
+    }
+}
+
+/// Two clauses as one, if they have no key in common.
+fn joined(own: &Clause, included: &Clause) -> Option<Clause> {
+    let (Value::Object(own), Value::Object(mut keys)) = (json!(own), json!(included)) else {
+        return None;
+    };
+    if own.keys().any(|key| keys.contains_key(key)) {
+        return None;
+    }
+    keys.extend(own);
+    serde_json::from_value(Value::Object(keys)).ok()
+}

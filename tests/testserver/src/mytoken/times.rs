@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Times in requests that the server resolves itself (dossier 6.1).
+
+/// A string as a Unix time: seconds, `+duration`, or `YYYY-MM-DD HH:MM` in the server's time zone, which is UTC.
+/// Blank counts as absent (0).
+///
+/// # Errors
+/// The text the original would answer with, more or less.
+pub fn resolve(text: &str, now: i64) -> Result<i64, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    if let Ok(seconds) = text.parse::<i64>() {
+        if let Some(relative) = text.strip_prefix('+') {
+            return relative.parse().map(|seconds: i64| now.saturating_add(seconds)).map_err(|_| layout(text));
+        }
+        if seconds >= 0 {
+            return Ok(seconds);
+        }
+    }
+    if let Some(duration) = text.strip_prefix('+') {
+        return seconds_of(duration)
+            .map(|seconds| now.saturating_add(seconds))
+            .ok_or_else(|| format!("time: invalid duration \"{duration}\""));
+    }
+    date(text).ok_or_else(|| layout(text))
+}
+
+fn layout(text: &str) -> String {
+    format!("parsing time \"{text}\" as \"2006-01-02 15:04\": cannot parse \"{text}\" as \"2006\"")
+}
+
+/// Whole seconds of a duration such as `1d12h`.
+fn seconds_of(text: &str) -> Option<i64> {
+    let mut nanoseconds: i128 = 0;
+    let mut rest = text;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, tail) = rest.split_at_checked(digits)?;
+        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at_checked(unit_end)?;
+        let unit: i128 = match unit {
+            "ns" => 1,
+            "us" | "µs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            "d" => 86_400_000_000_000,
+            "w" => 604_800_000_000_000,
+            "y" => 31_536_000_000_000_000,
+            _ => return None,
+        };
+        nanoseconds = nanoseconds.checked_add(number.parse::<i128>().ok()?.checked_mul(unit)?)?;
+        rest = tail;
+    }
+    i64::try_from(nanoseconds / 1_000_000_000).ok()
+}
+
+/// `YYYY-MM-DD HH:MM` in UTC.
+fn date(text: &str) -> Option<i64> {
+    let (day, clock) = text.split_once(' ')?;
+    let mut parts = day.split('-');
+    let (year, month, day) = (field(parts.next()?, 4)?, field(parts.next()?, 2)?, field(parts.next()?, 2)?);
+    let (hour, minute) = clock.split_once(':')?;
+    let (hour, minute) = (field(hour, 2)?, field(minute, 2)?);
+    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let length = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if parts.next().is_some() || !(1..=length).contains(&day) || hour > 23 || minute > 59 {
+        return None;
+    }
+    // Days since 1970-01-01 of the proleptic Gregorian calendar, with the year beginning in March.
+    let shifted = year - i64::from(month <= 2);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let era = shifted.div_euclid(400);
+    let year_of_era = shifted.rem_euclid(400);
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468;
+    Some(days * 86_400 + hour * 3_600 + minute * 60)
+}
+
+fn field(text: &str, length: usize) -> Option<i64> {
+    (text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_the_original_takes() {
+        for (text, expected) in [
+            ("", 0),
+            ("1735689600", 1_735_689_600),
+            ("+3600", 1_003_600),
+            ("+1h", 1_003_600),
+            ("+90m", 1_005_400),
+            ("+1h30m", 1_005_400),
+            ("+1d12h", 1_129_600),
+            ("+1w", 1_604_800),
+            ("+1y", 32_536_000),
+            ("2099-01-01 00:00", 4_070_908_800),
+            ("1970-01-01 00:01", 60),
+            ("2024-02-29 12:00", 1_709_208_000),
+        ] {
+            assert_eq!(resolve(text, 1_000_000), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn forms_it_does_not_take() {
+        for text in ["tomorrow", "-1h", "1h", "2099-01-01T00:00:00Z", "2099-01-01", "+", "+1x", "2023-02-29 00:00"] {
+            assert!(resolve(text, 1_000_000).is_err(), "{text}");
+        }
+    }
+}

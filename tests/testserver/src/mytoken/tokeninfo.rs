@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The tokeninfo endpoint (dossier 9).
+
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, Problem};
+use super::credential::Presented;
+use super::store::{State, Token};
+use super::successor::with_update;
+use super::{Call, Server, body, capabilities};
+use crate::http::Response;
+
+impl Server {
+    pub(super) fn tokeninfo(&self, call: &Call<'_>) -> Answer<Response> {
+        let members = body::json(call.request, "pkg.TokenInfoRequest")?;
+        let action = match members.get("action") {
+            None | Some(Value::Null) => "introspect",
+            Some(Value::String(action)) => action.as_str(),
+            Some(other) => return Err(body::unfit(other, "Go value of type string")),
+        };
+        const ACTIONS: [&str; 5] = ["introspect", "event_history", "subtokens", "list_mytokens", "notifications"];
+        if !ACTIONS.contains(&action) {
+            return Err(Problem::request(format!("value '{action}' not valid for TokeninfoAction")));
+        }
+        let credential = self.credential(members.get("mytoken"), false, call.request)?;
+        let mut state = self.state();
+        let presented = self.present(&state, &credential, call.now)?;
+        let token = state.live(&presented.claims, call.now)?.clone();
+        match action {
+            "introspect" => introspect(&mut state, &presented, &token, call),
+            "event_history" => self.history(&mut state, &presented, &token, &members, call),
+            "subtokens" => {
+                Self::require(&presented, "tokeninfo:subtokens")?;
+                self.counted_query(&mut state, &presented, &token, "tokeninfo_subtokens", call, |state| {
+                    Map::from_iter([("mytokens".to_owned(), state.tree(&token))])
+                })
+            }
+            "list_mytokens" => {
+                Self::require(&presented, "manage_mytokens:list")?;
+                self.counted_query(&mut state, &presented, &token, "tokeninfo_list_mytokens", call, |state| {
+                    Map::from_iter([("mytokens".to_owned(), list(state, &token))])
+                })
+            }
+            _ => {
+                Self::require(&presented, "tokeninfo:notify")?;
+                self.counted_query(&mut state, &presented, &token, "tokeninfo_notifications", call, |_| Map::new())
+            }
+        }
+    }
+
+    fn history(
+        &self,
+        state: &mut State,
+        presented: &Presented,
+        token: &Token,
+        members: &Map<String, Value>,
+        call: &Call<'_>,
+    ) -> Answer<Response> {
+        let asked: Vec<String> = match members.get("mom_ids") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(list) => serde_json::from_value(list.clone())
+                .map_err(|_| body::unfit(list, "Go struct field TokenInfoRequest.mom_ids of type []string"))?,
+        };
+        let of = if asked.is_empty() {
+            Self::require(presented, "tokeninfo:history")?;
+            vec![token.mom_id.clone()]
+        } else {
+            self.readable(state, presented, token, &asked)?
+        };
+        self.counted_query(state, presented, token, "tokeninfo_history", call, |state| {
+            Map::from_iter([("events".to_owned(), events(state, &of))])
+        })
+    }
+
+    /// The handles behind the ids and words of a request, if the token may read all of them.
+    fn readable(&self, state: &State, presented: &Presented, token: &Token, asked: &[String]) -> Answer<Vec<String>> {
+        let manages = capabilities::has(&presented.claims.capabilities, "manage_mytokens:history");
+        let words = !manages || !self.config.quirks.history_words_refused;
+        let refused = |id: &str| {
+            if manages {
+                let said = format!("The provided token cannot be used to obtain history for mom_id '{id}'");
+                return Problem::new(403, "invalid_grant", said);
+            }
+            Problem::new(
+                403,
+                "insufficient_capabilities",
+                format!(
+                    "The provided token is neither a parent of the the token with  mom_id '{id}' nor does it have the 'manage_mytokens:history' capability"
+                ),
+            )
+        };
+        let may_read = |id: &str| {
+            state.by_mom_id(id).filter(|other| {
+                state.is_above(&token.jti, other)
+                    || (manages && other.oidc_sub == token.oidc_sub && other.oidc_iss == token.oidc_iss)
+            })
+        };
+        let handles = |tokens: Vec<&Token>| tokens.into_iter().map(|token| token.mom_id.clone()).collect::<Vec<_>>();
+        let mut found = Vec::new();
+        for id in asked {
+            match (words, id.as_str(), id.strip_prefix("children@")) {
+                (true, "this", _) => found.push(token.mom_id.clone()),
+                (true, "children", _) => found.extend(handles(state.children(&token.jti))),
+                (true, _, Some(parent)) => {
+                    let parent = may_read(parent).ok_or_else(|| refused(parent))?;
+                    found.extend(handles(state.children(&parent.jti)));
+                }
+                (_, id, _) => found.push(may_read(id).ok_or_else(|| refused(id))?.mom_id.clone()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A query that is counted, logged and followed by a rotation only if the token has restrictions at all.
+    fn counted_query(
+        &self,
+        state: &mut State,
+        presented: &Presented,
+        token: &Token,
+        event: &'static str,
+        call: &Call<'_>,
+        query: impl FnOnce(&State) -> Map<String, Value>,
+    ) -> Answer<Response> {
+        if presented.claims.restrictions.is_empty() {
+            return Ok(with_update(200, query(state), None));
+        }
+        let counted = self.other_use(presented, token, call)?;
+        let members = query(state);
+        let update = self.complete_other_use(state, presented, counted, call)?;
+        if let Some(token) = state.tokens.get_mut(&token.jti) {
+            token.events.push(call.event(event, ""));
+        }
+        Ok(with_update(200, members, update))
+    }
+}
+
+/// All claims, with the counters beside the limits. Never counted, never refused by restrictions, always logged.
+fn introspect(state: &mut State, presented: &Presented, token: &Token, call: &Call<'_>) -> Answer<Response> {
+    Server::require(presented, "tokeninfo:introspect")?;
+    let mut claims = json!(presented.claims);
+    let clauses = claims.get_mut("restrictions").and_then(Value::as_array_mut);
+    for (shown, clause) in clauses.into_iter().flatten().zip(&presented.claims.restrictions) {
+        if let (Value::Object(members), Some(used)) = (shown, token.used(clause)) {
+            members.insert("usages_AT_done".into(), json!(used.at));
+            members.insert("usages_other_done".into(), json!(used.other));
+        }
+    }
+    if let Some(token) = state.tokens.get_mut(&token.jti) {
+        token.events.push(call.event("tokeninfo_introspect", ""));
+    }
+    let answer = json!({
+        "valid": true,
+        "mom_id": token.mom_id,
+        "token_type": if presented.short { "short_token" } else { "token" },
+        "token": claims,
+    });
+    Ok(Response::json(200, &answer))
+}
+
+/// All trees of the user.
+fn list(state: &State, token: &Token) -> Value {
+    let mut roots: Vec<&Token> = state
+        .tokens
+        .values()
+        .filter(|other| other.parent.is_none() && other.oidc_sub == token.oidc_sub && other.oidc_iss == token.oidc_iss)
+        .collect();
+    roots.sort_by_key(|token| token.row);
+    Value::Array(roots.into_iter().map(|root| state.tree(root)).collect())
+}
+
+/// The histories of the tokens, newest first; `null` when there is nothing.
+fn events(state: &State, of: &[String]) -> Value {
+    let mut events: Vec<(i64, Value)> = Vec::new();
+    for token in of.iter().filter_map(|mom_id| state.by_mom_id(mom_id)) {
+        for event in token.events.iter().rev() {
+            let mut members = Map::new();
+            members.insert("event".into(), json!(event.event));
+            members.insert("time".into(), json!(event.time));
+            for (name, value) in [
+                ("comment", &event.comment),
+                ("ip", &event.ip),
+                ("user_agent", &event.user_agent),
+                ("mom_id", &token.mom_id),
+            ] {
+                if !value.is_empty() {
+                    members.insert(name.into(), json!(value));
+                }
+            }
+            events.push((event.time, Value::Object(members)));
+        }
+    }
+    events.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    if events.is_empty() {
+        return Value::Null;
+    }
+    Value::Array(events.into_iter().map(|(_, event)| event).collect())
+}

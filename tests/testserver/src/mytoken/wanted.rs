@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a request for a mytoken asks for (dossier 6.1).
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+
+use super::answer::{Answer, Problem};
+use super::clauses::Clause;
+use super::rotation::Rotation;
+use super::templates::Templates;
+use super::{body, capabilities, hosts, times};
+
+/// In which form a token is handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The JWT.
+    Jwt,
+    /// A short token.
+    Short,
+    /// A transfer code.
+    Code,
+}
+
+/// The wish for a form, which may depend on the length of the JWT.
+#[derive(Debug, Clone, Copy)]
+pub struct FormWish {
+    asked: Form,
+    longest: i64,
+}
+
+impl FormWish {
+    /// The JWT whatever was asked.
+    pub const JWT: Self = Self { asked: Form::Jwt, longest: 0 };
+
+    /// The form for a JWT of that length.
+    #[must_use]
+    pub fn choose(&self, jwt: usize, short: usize) -> Form {
+        let fits = |length: usize| i64::try_from(length).is_ok_and(|length| length <= self.longest);
+        match self.longest {
+            ..=0 => self.asked,
+            _ if fits(jwt) => Form::Jwt,
+            _ if fits(short) => Form::Short,
+            _ => Form::Code,
+        }
+    }
+}
+
+/// The common members of a request.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub name: String,
+    pub capabilities: Vec<String>,
+    pub restrictions: Vec<Clause>,
+    pub rotation: Option<Rotation>,
+    pub form: FormWish,
+    pub application_name: String,
+    pub strict: bool,
+}
+
+/// Reads the members.
+///
+/// # Errors
+/// A member of the wrong type, a time that is none, an unknown template.
+pub fn read(members: &Map<String, Value>, templates: &Templates, now: i64, peer: IpAddr) -> Answer<Wanted> {
+    let asked = match members.get("response_type").and_then(Value::as_str) {
+        Some("short_token") => Form::Short,
+        Some("transfer_code") => Form::Code,
+        _ => Form::Jwt,
+    };
+    let mut wanted = Wanted {
+        name: body::text(members, "name")?,
+        capabilities: templates.capabilities(members.get("capabilities"))?,
+        restrictions: templates.restrictions(members.get("restrictions"), now)?,
+        rotation: templates.rotation(members.get("rotation"))?,
+        form: FormWish { asked, longest: number(members.get("max_token_len"))?.unwrap_or(0) },
+        application_name: body::text(members, "application_name")?,
+        strict: members.get("error_on_restrictions") == Some(&Value::Bool(true)),
+    };
+    include(&mut wanted, members, templates, now)?;
+    for clause in &mut wanted.restrictions {
+        if let Some(entries) = &mut clause.hosts {
+            hosts::resolve_this(entries, peer);
+        }
+    }
+    Ok(wanted)
+}
+
+/// Profiles beside the request's own members, combined as observed (dossier 10).
+fn include(wanted: &mut Wanted, members: &Map<String, Value>, templates: &Templates, now: i64) -> Answer<()> {
+    let mut profiles = Vec::new();
+    for name in capabilities::words(members.get("include")) {
+        profiles.push(templates.profile(&name, now)?);
+    }
+    let rotation = profiles.iter().find_map(|profile| profile.rotation);
+    if rotation.is_some() && wanted.rotation.is_some() {
+        wanted.capabilities.clear();
+        wanted.restrictions.clear();
+        wanted.rotation = None;
+        return Ok(());
+    }
+    wanted.rotation = wanted.rotation.or(rotation);
+    if let Some(first) = profiles.iter().find(|profile| !profile.restrictions.is_empty()) {
+        wanted.restrictions.extend(first.restrictions.iter().cloned());
+    }
+    for capability in profiles.into_iter().flat_map(|profile| profile.capabilities) {
+        if !wanted.capabilities.contains(&capability) {
+            wanted.capabilities.push(capability);
+        }
+    }
+    Ok(())
+}
+
+/// A clause of a request. With `now` its times may be strings; without (consent page, ssh keys) only integers will do.
+///
+/// # Errors
+/// A member of the wrong type, or a time that is none.
+pub fn clause(members: &Map<String, Value>, now: Option<i64>) -> Answer<Clause> {
+    let scope = match members.get("scope") {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(scope)) => scope.clone(),
+        Some(other) => return Err(member_unfit(other, "scope", "string")),
+    };
+    Ok(Clause {
+        nbf: time(members, "nbf", now)?,
+        exp: time(members, "exp", now)?,
+        scope,
+        audience: list(members, "audience")?,
+        hosts: list(members, "hosts")?,
+        geoip_allow: list(members, "geoip_allow")?,
+        geoip_disallow: list(members, "geoip_disallow")?,
+        usages_at: number(members.get("usages_AT"))?,
+        usages_other: number(members.get("usages_other"))?,
+    })
+}
+
+fn member_unfit(value: &Value, name: &str, wanted: &str) -> Problem {
+    body::unfit(value, &format!("Go struct field restrictionWT.Restriction.{name} of type {wanted}"))
+}
+
+fn time(members: &Map<String, Value>, name: &str, now: Option<i64>) -> Answer<i64> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(0),
+        Some(Value::String(text)) => match now {
+            Some(now) => times::resolve(text, now).map_err(Problem::request),
+            None => Err(member_unfit(&Value::String(text.clone()), name, "unixtime.UnixTime")),
+        },
+        Some(value) => value.as_i64().ok_or_else(|| body::unfit(value, "Go value of type string")),
+    }
+}
+
+fn list(members: &Map<String, Value>, name: &str) -> Answer<Option<Vec<String>>> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            serde_json::from_value(value.clone()).map(Some).map_err(|_| member_unfit(value, name, "[]string"))
+        }
+    }
+}
+
+fn number(value: Option<&Value>) -> Answer<Option<i64>> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_i64().map(Some).ok_or_else(|| body::unfit(value, "Go struct field of type int64")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn wanted(request: &Value) -> Answer<Wanted> {
+        let members = request.as_object().unwrap();
+        read(members, &Templates::default(), 1000, std::net::Ipv4Addr::LOCALHOST.into())
+    }
+
+    #[test]
+    fn one_clause_or_several_or_none() {
+        for (restrictions, expected) in [
+            (json!([{"exp": "+1h"}]), json!([{"exp": 4600}])),
+            (json!({"exp": 5}), json!([{"exp": 5}])),
+            (json!([{}]), json!([])),
+            (json!([{"ip": ["192.0.2.1"]}]), json!([])),
+            (json!([{"audience": []}]), json!([{}])),
+            (json!([{"hosts": ["This"]}]), json!([{"hosts": ["127.0.0.1"]}])),
+            (json!(null), json!([])),
+        ] {
+            assert_eq!(json!(wanted(&json!({"restrictions": restrictions})).unwrap().restrictions), expected);
+        }
+        for bad in
+            [json!([{"exp": 1.5}]), json!([{"scope": ["a"]}]), json!([{"audience": "a"}]), json!("name"), json!(5)]
+        {
+            assert!(wanted(&json!({"restrictions": bad})).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn forms() {
+        let form = |request: Value| wanted(&request).unwrap().form.choose(700, 64);
+        assert_eq!(form(json!({})), Form::Jwt);
+        assert_eq!(form(json!({"response_type": "auto"})), Form::Jwt);
+        assert_eq!(form(json!({"response_type": "short_token"})), Form::Short);
+        assert_eq!(form(json!({"response_type": "short_token", "max_token_len": 5000})), Form::Jwt);
+        assert_eq!(form(json!({"max_token_len": 64})), Form::Short);
+        assert_eq!(form(json!({"max_token_len": 63})), Form::Code);
+        assert_eq!(form(json!({"max_token_len": -1})), Form::Jwt);
+    }
+}
