@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one error type of the crate: each variant is a sentence for the person who meets it.
 
+use std::time::Duration;
+
 /// What went wrong, in words that say what to do. No variant holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -85,4 +87,342 @@ pub enum Error {
         /// Id of the key that is here.
         own: String,
     },
+
+    // ---- names
+    /// A URL that must not be used.
+    #[error("the URL {url} cannot be used: {reason}")]
+    InvalidUrl {
+        /// The URL without credentials; only its origin when it came from a server.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// A name that no account here can have.
+    #[error("that is no valid account name: {reason}")]
+    InvalidAccountName {
+        /// Why; the name itself is not repeated.
+        reason: String,
+    },
+
+    // ---- HTTP
+    /// The trusted certificates could not be loaded.
+    #[error("the trusted certificates cannot be read from {file}: {reason}; set ca_file in mytoken.toml")]
+    Roots {
+        /// The file or files.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+    /// The HTTP client cannot be made with these settings.
+    #[error("the HTTP client cannot be set up: {reason}; see [http] in mytoken.toml")]
+    HttpSettings {
+        /// Why.
+        reason: String,
+    },
+    /// No answer from a host.
+    #[error("{host} cannot be reached ({reason}); try again later")]
+    Unreachable {
+        /// Scheme, host and port.
+        host: String,
+        /// What the operating system or TLS said.
+        reason: String,
+        /// Whether the request may have been received and carried out, although no answer came.
+        sent: bool,
+    },
+    /// The operation's deadline passed.
+    #[error("{host} did not answer in time; try again later")]
+    TooLate {
+        /// Scheme, host and port.
+        host: String,
+    },
+    /// An answer beyond the limit.
+    #[error("{host} sent an answer of more than {limit} bytes; it was not read")]
+    TooLarge {
+        /// Scheme, host and port.
+        host: String,
+        /// The limit in bytes.
+        limit: usize,
+    },
+
+    // ---- mytoken server: temporary
+    /// An answer that is not the protocol.
+    #[error("{server} gave an answer that this program does not understand (status {status}, {reason})")]
+    NotUnderstood {
+        /// The server.
+        server: String,
+        /// HTTP status.
+        status: u16,
+        /// What was wrong with it, without its content.
+        reason: String,
+    },
+    /// The server failed.
+    #[error("{server} has an internal problem (status {status}); try again later")]
+    ServerFailed {
+        /// The server.
+        server: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The server's request limit is reached.
+    #[error("{server} accepts no more requests from this address for now{}; try again later", wait_text(*.retry_after))]
+    TooManyRequests {
+        /// The server.
+        server: String,
+        /// When the server says that it will accept requests again.
+        retry_after: Option<Duration>,
+    },
+    /// Success in form, but no access token: the provider behind the server is down.
+    #[error(
+        "the mytoken server at {server} answered with an empty access token; its provider is probably down. Your token is safe; try again later"
+    )]
+    EmptyAccessToken {
+        /// The server.
+        server: String,
+    },
+
+    // ---- mytoken server: set up
+    /// Another server answered.
+    #[error("{server} says that it is {claimed:?}; use the URL that the server gives itself, or another server")]
+    ForeignIssuer {
+        /// The URL that was asked.
+        server: String,
+        /// What the document says.
+        claimed: String,
+    },
+    /// The server does not offer what is needed.
+    #[error("the mytoken server at {server} does not offer {what}")]
+    NotOffered {
+        /// The server.
+        server: String,
+        /// What is missing.
+        what: String,
+    },
+
+    // ---- mytoken server: refusals
+    /// 401: the mytoken is expired, revoked, rotated away, not yet valid, or none at all.
+    #[error("{server} does not accept this mytoken: it is expired, revoked, replaced or not valid yet; get a new one")]
+    TokenRefused {
+        /// The server.
+        server: String,
+    },
+    /// A transfer or polling code that is unknown, used or too old.
+    #[error("{server} does not accept this code: it is unknown, already used, or {}; make a new one", if *.expired { "was too old" } else { "revoked" })]
+    CodeRefused {
+        /// The server.
+        server: String,
+        /// Whether the server says that it was too old.
+        expired: bool,
+    },
+    /// 403: the mytoken lacks a capability.
+    #[error("this mytoken may not do that at {server}: it lacks the capability {needed}")]
+    MissingCapability {
+        /// The server.
+        server: String,
+        /// The capability.
+        needed: String,
+    },
+    /// 403: no clause of the mytoken fits.
+    #[error(
+        "the restrictions of this mytoken do not allow this: time, place, scope, audience or the number of uses ({server})"
+    )]
+    UsageRestricted {
+        /// The server.
+        server: String,
+    },
+    /// The provider refused what the server asked on the holder's behalf.
+    #[error("the provider behind {server} refused: {}", provider_text(.code))]
+    ProviderRefused {
+        /// The server.
+        server: String,
+        /// The OAuth error code.
+        code: String,
+    },
+    /// The person said no on the consent page.
+    #[error("the login was declined in the browser")]
+    Declined,
+    /// Nobody confirmed the login in the browser.
+    #[error("the login was not confirmed in time; look at the browser for the reason and try again")]
+    LoginNotConfirmed,
+    /// Any other refusal.
+    #[error("{server} refused the request (status {status}, {code})")]
+    Rejected {
+        /// The server.
+        server: String,
+        /// HTTP status.
+        status: u16,
+        /// The `error` member, or a word for its absence.
+        code: String,
+    },
+
+    // ---- held against the answer
+    /// The access token is not what was asked for. It was not handed on.
+    #[error(
+        "{server} gave an access token with another {what} than asked for; a mytoken without restrictions gets everything: use a restricted one"
+    )]
+    OtherAccessToken {
+        /// The server.
+        server: String,
+        /// `scope` or `audience`, with what differs.
+        what: String,
+    },
+    /// The child came back broader than asked for. It is not used.
+    #[error("{server} made a mytoken with more rights than asked for ({what}); it was {} and is not used", if *.revoked { "revoked" } else { "NOT revoked (revoking failed)" })]
+    Broader {
+        /// The server.
+        server: String,
+        /// What was broader.
+        what: String,
+        /// Whether the revocation succeeded.
+        revoked: bool,
+    },
+    /// The server replaced the token and the replacement could not be stored.
+    #[error(
+        "the mytoken was replaced by the server, but its successor could not be stored ({reason}); the old one is dead: log in again"
+    )]
+    RotatedTokenNotStored {
+        /// What the store said.
+        reason: String,
+    },
+
+    // ---- refused before anything was sent
+    /// A request that cannot be right.
+    #[error("{reason}")]
+    InvalidRequest {
+        /// A whole sentence.
+        reason: String,
+    },
+    /// What is wanted is not within what the parent allows.
+    #[error("the mytoken does not allow this: {reason}")]
+    NotNarrower {
+        /// Which part of it.
+        reason: String,
+    },
+    /// A restriction, capability or token text that is malformed.
+    #[error("{what} is malformed: {reason}")]
+    Malformed {
+        /// What was read.
+        what: String,
+        /// Why, without its content.
+        reason: String,
+    },
+}
+
+/// What a caller may do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Temporary: the same request may succeed later. Keep what you have.
+    Unavailable,
+    /// The token, code or right was refused: the same request will fail again.
+    Refused,
+    /// An answer that must not be used (broader than asked, foreign issuer).
+    Untrusted,
+    /// The request or input is wrong.
+    Invalid,
+    /// The configuration of this machine or of the server is wrong.
+    Configuration,
+    /// A file of this machine cannot be read or written as it must be; a rotated token may be lost by it.
+    Storage,
+}
+
+impl Error {
+    /// What a caller may do about it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::AgentUnreachable { .. }
+            | Self::AgentProtocol { .. }
+            | Self::Unreachable { .. }
+            | Self::TooLate { .. }
+            | Self::TooLarge { .. }
+            | Self::NotUnderstood { .. }
+            | Self::ServerFailed { .. }
+            | Self::TooManyRequests { .. }
+            | Self::EmptyAccessToken { .. } => Kind::Unavailable,
+            Self::ProviderRefused { code, .. } if code == "temporarily_unavailable" || code == "server_error" => {
+                Kind::Unavailable
+            }
+            Self::AgentRefused { .. }
+            | Self::TokenRefused { .. }
+            | Self::CodeRefused { .. }
+            | Self::MissingCapability { .. }
+            | Self::UsageRestricted { .. }
+            | Self::ProviderRefused { .. }
+            | Self::Declined
+            | Self::LoginNotConfirmed
+            | Self::Rejected { .. }
+            | Self::NotNarrower { .. } => Kind::Refused,
+            Self::SealedInvalid { .. }
+            | Self::SealedToOtherKey { .. }
+            | Self::ForeignIssuer { .. }
+            | Self::OtherAccessToken { .. }
+            | Self::Broader { .. } => Kind::Untrusted,
+            Self::InvalidUrl { .. }
+            | Self::InvalidAccountName { .. }
+            | Self::InvalidRequest { .. }
+            | Self::Malformed { .. } => Kind::Invalid,
+            Self::ConfigUnreadable { .. }
+            | Self::ConfigUnsafe { .. }
+            | Self::ConfigInvalid { .. }
+            | Self::KeyInvalid { .. }
+            | Self::Roots { .. }
+            | Self::HttpSettings { .. }
+            | Self::NotOffered { .. } => Kind::Configuration,
+            Self::File { .. } | Self::Identity { .. } | Self::RotatedTokenNotStored { .. } => Kind::Storage,
+        }
+    }
+
+    /// Whether the same request may succeed later: network, deadline, 5xx, 429, empty access token.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        self.kind() == Kind::Unavailable
+    }
+}
+
+fn wait_text(retry_after: Option<Duration>) -> String {
+    retry_after.map(|wait| format!(" (for {} s)", wait.as_secs())).unwrap_or_default()
+}
+
+fn provider_text(code: &str) -> String {
+    let advice = match code {
+        "invalid_scope" => "the scope was not granted at login; log in again and ask for it there",
+        "invalid_target" => {
+            "the audience was not asked for at login; log in again with this audience (one login holds one audience)"
+        }
+        "invalid_grant" => "it no longer accepts the login behind this mytoken; log in again",
+        "temporarily_unavailable" | "server_error" => "it has an internal problem; try again later",
+        _ => "see its administrator",
+    };
+    format!("{code}: {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_and_final_are_told_apart() {
+        let server = || "https://mt.example.org".to_owned();
+        let table = [
+            (Error::EmptyAccessToken { server: server() }, Kind::Unavailable),
+            (Error::TooLate { host: server() }, Kind::Unavailable),
+            (Error::ServerFailed { server: server(), status: 500 }, Kind::Unavailable),
+            (Error::TooManyRequests { server: server(), retry_after: None }, Kind::Unavailable),
+            (Error::ProviderRefused { server: server(), code: "temporarily_unavailable".into() }, Kind::Unavailable),
+            (Error::ProviderRefused { server: server(), code: "invalid_grant".into() }, Kind::Refused),
+            (Error::TokenRefused { server: server() }, Kind::Refused),
+            (Error::Broader { server: server(), what: "scope".into(), revoked: true }, Kind::Untrusted),
+            (Error::RotatedTokenNotStored { reason: "disk full".into() }, Kind::Storage),
+            (Error::Roots { file: "x".into(), reason: "y".into() }, Kind::Configuration),
+        ];
+        for (error, kind) in table {
+            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(error.is_unavailable(), kind == Kind::Unavailable, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_refused_audience_is_explained_in_words_of_the_login() {
+        let error = Error::ProviderRefused { server: "https://mt.example.org".into(), code: "invalid_target".into() };
+        assert!(error.to_string().contains("not asked for at login"), "{error}");
+    }
 }

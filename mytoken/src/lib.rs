@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+#[cfg(feature = "client")]
+pub mod capabilities;
 pub mod clock;
 #[cfg(feature = "client")]
 pub mod config;
@@ -13,13 +15,23 @@ pub mod config;
 pub mod credential;
 mod error;
 #[cfg(feature = "client")]
+pub mod http;
+#[cfg(feature = "client")]
 pub mod jobs;
 #[cfg(feature = "client")]
 pub mod login;
 #[cfg(feature = "client")]
+pub mod names;
+#[cfg(feature = "client")]
 pub mod oidc;
+#[cfg(feature = "client")]
+pub mod restrictions;
 pub mod secret;
+#[cfg(feature = "client")]
+pub mod server;
+#[cfg(feature = "client")]
+pub mod token;
 
 pub use clock::{Clock, Deadline, SystemClock};
-pub use error::Error;
+pub use error::{Error, Kind};
 pub use secret::Secret;

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One client for one operation, on reqwest's blocking client.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io::Read;
+use std::time::Duration;
+
+use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{NoProxy, Proxy};
+use serde::Serialize;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::{Answer, HttpSettings, Roots, roots};
+use crate::{Deadline, Error, Secret, names};
+
+/// The client. Dropping it joins its thread and closes its sockets.
+pub struct HttpClient {
+    client: Client,
+    loopback_http: bool,
+}
+
+impl HttpClient {
+    /// Makes a client; loads the trusted certificates.
+    ///
+    /// # Errors
+    /// [`Error::Roots`] or [`Error::HttpSettings`] when the settings cannot be used.
+    pub fn new(settings: &HttpSettings) -> Result<Self, Error> {
+        let wrong = |reason: String| Error::HttpSettings { reason };
+        let mut builder = Client::builder()
+            .use_preconfigured_tls(roots::tls(&settings.roots)?)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(settings.connect_timeout)
+            .timeout(None)
+            .pool_max_idle_per_host(1)
+            .user_agent(&settings.user_agent);
+        match &settings.proxy {
+            Some(proxy) => {
+                // The proxy's URL may hold a password: the error does not repeat it.
+                let proxy = Proxy::all(proxy).map_err(|_| wrong("the URL of the proxy is malformed".to_owned()))?;
+                builder = builder.proxy(proxy.no_proxy(NoProxy::from_string("localhost,127.0.0.0/8,::1")));
+            }
+            None if settings.roots == Roots::UserTool => {}
+            None => builder = builder.no_proxy(),
+        }
+        let client = builder.build().map_err(|error| wrong(deepest(&error)))?;
+        Ok(Self { client, loopback_http: settings.loopback_http })
+    }
+
+    /// `GET url`, with `bearer` as `Authorization: Bearer` when given. At most `limit` bytes of body are read.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUrl`] before anything is sent; [`Error::Unreachable`], [`Error::TooLate`], [`Error::TooLarge`] after. Every
+    /// status is an [`Answer`].
+    pub fn get(&self, url: &str, bearer: Option<&Secret>, deadline: Deadline, limit: usize) -> Result<Answer, Error> {
+        let url = self.checked(url)?;
+        let request = self.client.get(url.clone());
+        self.send(&url, authorized(request, bearer)?, deadline, limit)
+    }
+
+    /// `POST url` with `body` as JSON.
+    ///
+    /// # Errors
+    /// As [`HttpClient::get`].
+    pub fn post_json<T: Serialize + ?Sized>(
+        &self,
+        url: &str,
+        body: &T,
+        deadline: Deadline,
+        limit: usize,
+    ) -> Result<Answer, Error> {
+        let url = self.checked(url)?;
+        let body = serde_json::to_vec(body).map_err(|error| Error::InvalidRequest { reason: error.to_string() })?;
+        let request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        self.send(&url, request, deadline, limit)
+    }
+
+    /// `POST url` with `fields` as a form, with `basic` (user, password) as HTTP Basic credentials when given.
+    ///
+    /// # Errors
+    /// As [`HttpClient::get`].
+    pub fn post_form(
+        &self,
+        url: &str,
+        fields: &[(&str, &str)],
+        basic: Option<(&str, &Secret)>,
+        deadline: Deadline,
+        limit: usize,
+    ) -> Result<Answer, Error> {
+        let url = self.checked(url)?;
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let mut request =
+            self.client.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
+        if let Some((user, password)) = basic {
+            request = request.basic_auth(user, Some(password.expose()));
+        }
+        self.send(&url, request, deadline, limit)
+    }
+
+    /// Whether plain http to this machine is accepted.
+    #[must_use]
+    pub fn loopback_http(&self) -> bool {
+        self.loopback_http
+    }
+
+    /// Parses and applies the rule for addresses that may see secrets.
+    fn checked(&self, url: &str) -> Result<Url, Error> {
+        let parsed = Url::parse(url).map_err(|error| Error::InvalidUrl {
+            url: url
+                .chars()
+                .take_while(|c| !matches!(c, '?' | '#' | '@'))
+                .filter(|c| !c.is_control())
+                .take(200)
+                .collect(),
+            reason: error.to_string(),
+        })?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err(Error::InvalidUrl {
+                url: names::origin(&parsed),
+                reason: "it must not contain a user or password".to_owned(),
+            });
+        }
+        names::allowed(&parsed, self.loopback_http)?;
+        Ok(parsed)
+    }
+
+    fn send(&self, url: &Url, request: RequestBuilder, deadline: Deadline, limit: usize) -> Result<Answer, Error> {
+        let late = || Error::TooLate { host: names::origin(url) };
+        let left = deadline.remaining().ok_or_else(late)?;
+        // The timeout is reqwest's total one: it ends the body as well, and each read is bounded by it too.
+        let response = request
+            .header(ACCEPT, "application/json")
+            .timeout(left)
+            .send()
+            .map_err(|error| failed(url, &error, deadline))?;
+        let headers = response.headers();
+        let answer = Answer {
+            status: response.status().as_u16(),
+            content_type: header(headers, &CONTENT_TYPE)
+                .map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()),
+            retry_after: header(headers, &RETRY_AFTER)
+                .and_then(|text| text.trim().parse().ok())
+                .map(Duration::from_secs),
+            body: Zeroizing::new(Vec::new()),
+        };
+        let body = read(url, response, deadline, limit)?;
+        Ok(Answer { body, ..answer })
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").field("loopback_http", &self.loopback_http).finish_non_exhaustive()
+    }
+}
+
+/// Reads at most `limit` bytes until `deadline`. The buffer has its full size from the start, because growing would leave copies of
+/// tokens in freed memory.
+fn read(url: &Url, mut response: Response, deadline: Deadline, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let too_large = || Error::TooLarge { host: names::origin(url), limit };
+    if response.content_length().is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
+        return Err(too_large());
+    }
+    let mut body = Zeroizing::new(Vec::with_capacity(limit));
+    let mut chunk = Zeroizing::new([0_u8; 8 * 1024]);
+    loop {
+        if deadline.remaining().is_none() {
+            return Err(Error::TooLate { host: names::origin(url) });
+        }
+        let count = match response.read(&mut *chunk) {
+            Ok(0) => return Ok(body),
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(broken(url, &error, deadline)),
+        };
+        if body.len() + count > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(chunk.get(..count).unwrap_or_default());
+    }
+}
+
+fn authorized(request: RequestBuilder, bearer: Option<&Secret>) -> Result<RequestBuilder, Error> {
+    let Some(token) = bearer else { return Ok(request) };
+    let text = Zeroizing::new(format!("Bearer {}", token.expose()));
+    let mut value = HeaderValue::from_str(&text).map_err(|_| Error::Malformed {
+        what: "the token".to_owned(),
+        reason: "it holds characters that no token has".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(request.header(AUTHORIZATION, value))
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn failed(url: &Url, error: &reqwest::Error, deadline: Deadline) -> Error {
+    let host = names::origin(url);
+    if deadline.remaining().is_none() {
+        return Error::TooLate { host };
+    }
+    let reason = if error.is_timeout() { "no connection in time".to_owned() } else { deepest(error) };
+    Error::Unreachable { host, reason, sent: !error.is_connect() }
+}
+
+fn broken(url: &Url, error: &std::io::Error, deadline: Deadline) -> Error {
+    let host = names::origin(url);
+    if deadline.remaining().is_none() || error.kind() == std::io::ErrorKind::TimedOut {
+        return Error::TooLate { host };
+    }
+    Error::Unreachable { host, reason: "the connection broke off within the answer".to_owned(), sent: true }
+}
+
+/// The innermost cause: "Connection refused", "invalid peer certificate: `UnknownIssuer`". The outer texts repeat the URL.
+fn deepest(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = match error.source() {
+        Some(source) => source,
+        None => return "the request failed".to_owned(),
+    };
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string().chars().filter(|c| !c.is_control()).take(160).collect()
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Trusted certificates and the TLS settings built from them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::Roots;
+use crate::Error;
+
+/// Where distributions keep their bundle: Debian and derivatives, Fedora and RHEL, openSUSE, Alpine.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// TLS 1.2 and 1.3 with ring and exactly these roots. The provider is handed over explicitly: a process-wide default would be
+/// visible to other users of rustls in sshd's process.
+pub(super) fn tls(roots: &Roots) -> Result<ClientConfig, Error> {
+    let store = load(&file(roots)?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| Error::HttpSettings { reason: error.to_string() })?;
+    Ok(builder.with_root_certificates(store).with_no_client_auth())
+}
+
+fn file(roots: &Roots) -> Result<PathBuf, Error> {
+    if let Roots::File(file) = roots {
+        return Ok(file.clone());
+    }
+    if *roots == Roots::UserTool {
+        if let Some(file) = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()) {
+            return Ok(file.into());
+        }
+    }
+    BUNDLES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| Error::Roots {
+        file: BUNDLES.join(", "),
+        reason: "no such file; install ca-certificates".to_owned(),
+    })
+}
+
+fn load(path: &Path) -> Result<RootCertStore, Error> {
+    let wrong = |reason: String| Error::Roots { file: path.display().to_string(), reason };
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong(error.to_string()))?;
+    let mut store = RootCertStore::empty();
+    // Bundles of distributions hold a few certificates that webpki does not like: those are left out.
+    let (added, _) = store.add_parsable_certificates(certificates);
+    if added == 0 { Err(wrong("it holds no certificate".to_owned())) } else { Ok(store) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_certificates_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            std::fs::write(file.path(), text).unwrap();
+            let error = tls(&Roots::File(file.path().to_owned())).unwrap_err();
+            assert!(matches!(error, Error::Roots { .. }), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = tls(&Roots::File("/nonexistent/ca.pem".into())).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/ca.pem"), "{error}");
+    }
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Names that are parsed once and then trusted to be well formed: URLs of servers and issuers, names of accounts.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use url::{Host, Url};
+
+use crate::Error;
+
+/// The URL of a mytoken server, without trailing slash. Equality is byte for byte.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerUrl(String);
+
+/// The URL of an OpenID provider, without trailing slash. Equality is byte for byte.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IssuerUrl(String);
+
+/// The name of a local account: `[a-z_][a-z0-9_.-]*`, at most 32 bytes (dossier `pam-ssh` 6.27).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountName(String);
+
+/// Whether `url` is a base URL that may be talked to: https, or http when `loopback_http` and the host is this machine.
+///
+/// Only the normal form is accepted, so that two spellings never mean the same server: lower-case host, no default port, no
+/// credentials, query, fragment, dot segments. One trailing slash is removed.
+fn parse_base(text: &str, loopback_http: bool) -> Result<String, Error> {
+    let wrong = |reason: &str| Error::InvalidUrl { url: without_credentials(text), reason: reason.to_owned() };
+    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    let trimmed = text.strip_suffix('/').unwrap_or(text);
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("it must not contain a user or password"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("it must not contain a query or fragment"));
+    }
+    allowed(&url, loopback_http)?;
+    let normal = url.as_str().strip_suffix('/').unwrap_or(url.as_str());
+    if normal != trimmed {
+        return Err(wrong(&format!("write it as {normal}")));
+    }
+    if trimmed.ends_with('/') || url.path().contains("//") {
+        return Err(wrong("it has an empty path segment"));
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// The rule for every address that may see a secret: https, or http to this machine when the configuration says so.
+pub(crate) fn allowed(url: &Url, loopback_http: bool) -> Result<(), Error> {
+    let wrong = |reason: &str| Error::InvalidUrl { url: origin(url), reason: reason.to_owned() };
+    match url.scheme() {
+        "https" if url.has_host() => Ok(()),
+        "http" if loopback_http && is_loopback(url) => Ok(()),
+        "http" if is_loopback(url) => Err(wrong("plain http needs allow_loopback_http = true")),
+        "http" => Err(wrong("plain http is accepted for this machine only; write https")),
+        _ => Err(wrong("it must begin with https://")),
+    }
+}
+
+/// Whether the URL's host is this machine: 127.0.0.0/8, `::1`, `localhost`.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+/// Scheme, host and port: what error texts may show, since paths and queries may hold codes.
+pub(crate) fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// What the person wrote, for an error text, without what may be a password.
+fn without_credentials(text: &str) -> String {
+    let shown = match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}://...{}", text.get(..scheme).unwrap_or_default(), text.get(at..).unwrap_or_default())
+        }
+        _ => text.to_owned(),
+    };
+    shown.chars().take(200).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+macro_rules! base_url {
+    ($name:ident, $what:literal) => {
+        impl $name {
+            #[doc = concat!("Parses the URL of ", $what, ": https, or http when `loopback_http` and the host is this machine.")]
+            ///
+            /// # Errors
+            /// [`Error::InvalidUrl`] with the reason; only the normal form is accepted (one trailing slash is removed).
+            pub fn parse(text: &str, loopback_http: bool) -> Result<Self, Error> {
+                parse_base(text, loopback_http).map(Self)
+            }
+
+            /// The URL without trailing slash.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// Whether `text` is this URL, byte for byte but for one trailing slash: for `issuer` members and `iss` claims.
+            #[must_use]
+            pub fn matches(&self, text: &str) -> bool {
+                text.strip_suffix('/').unwrap_or(text) == self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        /// Http to this machine passes here, because a serialised URL does not carry the configuration: the configuration loader
+        /// parses with its flag, and the HTTP client refuses again.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::parse(&String::deserialize(deserializer)?, true).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+base_url!(ServerUrl, "a mytoken server");
+base_url!(IssuerUrl, "an OpenID provider");
+
+impl AccountName {
+    /// Parses an account's name.
+    ///
+    /// # Errors
+    /// [`Error::InvalidAccountName`] when a character or the length is wrong. The name is not repeated: it may be attacker text.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = |reason: &str| Err(Error::InvalidAccountName { reason: reason.to_owned() });
+        match text.bytes().next() {
+            None => return wrong("it is empty"),
+            Some(b'a'..=b'z' | b'_') => {}
+            Some(_) => return wrong("it must begin with a lower-case letter or an underscore"),
+        }
+        if text.len() > 32 {
+            return wrong("it is longer than 32 characters");
+        }
+        if !text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-')) {
+            return wrong("it may hold only a-z, 0-9, underscore, dot and hyphen");
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AccountName({})", self.0)
+    }
+}
+
+impl Serialize for AccountName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn base_urls() {
+        // (written, with loopback http, result)
+        let table: &[(&str, bool, Option<&str>)] = &[
+            ("https://mt.example.org", false, Some("https://mt.example.org")),
+            ("https://mt.example.org/", false, Some("https://mt.example.org")),
+            ("https://mt.example.org:8443/realms/a/", false, Some("https://mt.example.org:8443/realms/a")),
+            ("https://[2001:db8::1]:8443", false, Some("https://[2001:db8::1]:8443")),
+            ("http://127.0.0.1:8080", true, Some("http://127.0.0.1:8080")),
+            ("http://127.9.9.9", true, Some("http://127.9.9.9")),
+            ("http://[::1]:80", true, None), // default port
+            ("http://[::1]", true, Some("http://[::1]")),
+            ("http://localhost:1", true, Some("http://localhost:1")),
+            ("http://127.0.0.1:8080", false, None),
+            ("http://mt.example.org", true, None),
+            ("http://127.0.0.1.example.org", true, None),
+            ("http://localhost.example.org", true, None),
+            ("http://2130706433", true, None), // 127.0.0.1 in disguise: not the normal form
+            ("https://MT.example.org", false, None),
+            ("https://mt.example.org:443", false, None),
+            ("https://mt.example.org//", false, None),
+            ("https://mt.example.org/a//b", false, None),
+            ("https://mt.example.org/a/../b", false, None),
+            ("https://mt.example.org?x=1", false, None),
+            ("https://mt.example.org/#x", false, None),
+            ("https://user:pw@mt.example.org", false, None),
+            (" https://mt.example.org", false, None),
+            ("https://mt.exa\tmple.org", false, None),
+            ("ftp://mt.example.org", false, None),
+            ("mt.example.org", false, None),
+            ("https://", false, None),
+            ("", false, None),
+        ];
+        for (text, loopback, expected) in table {
+            let server = ServerUrl::parse(text, *loopback);
+            assert_eq!(server.as_ref().ok().map(ServerUrl::as_str), *expected, "{text:?}: {server:?}");
+            assert_eq!(IssuerUrl::parse(text, *loopback).is_ok(), expected.is_some(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_repeated() {
+        let error = ServerUrl::parse("https://user:hunter2@mt.example.org", false).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn an_issuer_matches_modulo_one_trailing_slash() {
+        let issuer = IssuerUrl::parse("https://op.example.org/", false).unwrap();
+        assert!(issuer.matches("https://op.example.org") && issuer.matches("https://op.example.org/"));
+        assert!(!issuer.matches("https://op.example.org//") && !issuer.matches("https://op.example.org.evil"));
+    }
+
+    #[test]
+    fn account_names() {
+        for good in ["alice", "_svc", "a.b-c_9", &"a".repeat(32)] {
+            assert!(AccountName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "Alice", "1234", "-x", ".x", "a b", "a\n", "ali\u{441}e", "a/b", "..", &"a".repeat(33)] {
+            assert!(AccountName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_is_stable(text in "\\PC{0,60}") {
+            if let Ok(url) = ServerUrl::parse(&text, true) {
+                prop_assert_eq!(ServerUrl::parse(url.as_str(), true).unwrap(), url);
+            }
+            let _ = AccountName::parse(&text);
+        }
+
+        #[test]
+        fn serde_round_trip(host in "[a-z]{1,8}\\.org", path in "(/[a-z]{1,5}){0,2}") {
+            let url = ServerUrl::parse(&format!("https://{host}{path}"), false).unwrap();
+            let text = serde_json::to_string(&url).unwrap();
+            prop_assert_eq!(serde_json::from_str::<ServerUrl>(&text).unwrap(), url);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! "At least as tight as", for clauses and lists of clauses.
+
+use super::{Clause, hosts};
+
+/// Whether `child` allows nothing that `bound` does not allow: each clause of it fits one clause of `bound`. No clauses at all are
+/// the same as one open clause. Counters are compared clause by clause; their sums are not.
+#[must_use]
+pub fn within(child: &[Clause], bound: &[Clause]) -> bool {
+    let open = [Clause::default()];
+    let child = if child.is_empty() { &open } else { child };
+    let bound = if bound.is_empty() { &open } else { bound };
+    child.iter().all(|clause| bound.iter().any(|bound| clause.fits(bound)))
+}
+
+impl Clause {
+    /// Whether this clause is at least as tight as `bound` in every dimension.
+    #[must_use]
+    pub fn fits(&self, bound: &Clause) -> bool {
+        self.broader_in(bound).is_empty()
+    }
+
+    /// The dimensions in which this clause is broader than `bound`, by their names on the wire.
+    #[must_use]
+    pub fn broader_in(&self, bound: &Clause) -> Vec<&'static str> {
+        let own: Vec<&str> = self.scopes().collect();
+        let limit: Vec<&str> = bound.scopes().collect();
+        let dimensions = [
+            ("nbf", self.nbf.unwrap_or(0) >= bound.nbf.unwrap_or(0)),
+            ("exp", at_most(self.exp, bound.exp)),
+            ("scope", subset(&own, &limit, |limit, own| limit == own)),
+            ("audience", subset(&self.audience, &bound.audience, |limit, own| limit == own)),
+            ("hosts", subset(&self.hosts, &bound.hosts, |limit, own| hosts::covers(limit, own))),
+            ("geoip_allow", subset(&self.geoip_allow, &bound.geoip_allow, |limit, own| limit == own)),
+            ("geoip_disallow", bound.geoip_disallow.iter().all(|country| self.geoip_disallow.contains(country))),
+            ("usages_AT", at_most(self.usages_at, bound.usages_at)),
+            ("usages_other", at_most(self.usages_other, bound.usages_other)),
+            ("unknown members", bound.unknown.iter().all(|(key, value)| self.unknown.get(key) == Some(value))),
+        ];
+        dimensions.into_iter().filter_map(|(name, fits)| (!fits).then_some(name)).collect()
+    }
+}
+
+fn at_most<T: Ord>(own: Option<T>, bound: Option<T>) -> bool {
+    match (own, bound) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(own), Some(bound)) => own <= bound,
+    }
+}
+
+/// A non-empty subset, when there is a bound.
+fn subset<T>(own: &[T], bound: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
+    bound.is_empty() || (!own.is_empty() && own.iter().all(|own| bound.iter().any(|bound| covers(bound, own))))
+}

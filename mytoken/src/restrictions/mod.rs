@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The restrictions of a mytoken: alternatives (clauses), each a conjunction of bounds (dossier `mytoken-protocol` 17).
+//!
+//! No clause at all means unrestricted, and so does a clause without any bound.
+
+mod fits;
+mod hosts;
+mod narrow;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::Error;
+
+pub use fits::within;
+pub use narrow::narrow;
+
+/// One alternative. Absent and empty members are no bound. Times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Clause {
+    /// Not usable before.
+    #[serde(default, deserialize_with = "time", skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<u64>,
+    /// Usable until, inclusive.
+    #[serde(default, deserialize_with = "time", skip_serializing_if = "Option::is_none")]
+    pub exp: Option<u64>,
+    /// Blank-separated upper bound for the scopes of access tokens.
+    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "String::is_empty")]
+    pub scope: String,
+    /// Upper bound for the audiences of access tokens.
+    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
+    pub audience: Vec<String>,
+    /// Addresses, networks (CIDR) and names from which the token may be used; `this` in requests is the requester's address.
+    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Countries from which it may be used.
+    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
+    pub geoip_allow: Vec<String>,
+    /// Countries from which it may not be used.
+    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
+    pub geoip_disallow: Vec<String>,
+    /// How many access tokens. No hard quota: simultaneous uses overrun it.
+    #[serde(default, rename = "usages_AT", skip_serializing_if = "Option::is_none")]
+    pub usages_at: Option<i64>,
+    /// How many other uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usages_other: Option<i64>,
+    /// In introspection: how many access tokens this clause has given. Never sent.
+    #[serde(default, rename = "usages_AT_done", skip_serializing)]
+    pub usages_at_done: Option<i64>,
+    /// In introspection: how many other uses this clause has seen. Never sent.
+    #[serde(default, skip_serializing)]
+    pub usages_other_done: Option<i64>,
+    /// Bounds that this version does not know. All members of a clause are required, so an unknown one can only tighten what the
+    /// others say: it is kept, repeated in children, and ignored when an answer is held against what was wanted.
+    #[serde(flatten)]
+    pub unknown: BTreeMap<String, Value>,
+}
+
+impl Clause {
+    /// Reads a clause that a person wrote (configuration, command line): unknown members are refused, because the server would drop
+    /// them silently and the token would be broader than meant.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] naming the unknown member or what is wrong.
+    pub fn parse_strict(text: &str) -> Result<Self, Error> {
+        let malformed = |reason: String| Error::Malformed { what: "the restriction".to_owned(), reason };
+        let clause: Self = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+        match clause.unknown.keys().next() {
+            Some(key) => Err(malformed(format!("there is no restriction called {key:?}"))),
+            None if clause.usages_at_done.is_some() || clause.usages_other_done.is_some() => {
+                Err(malformed("counters cannot be set".to_owned()))
+            }
+            None => Ok(clause),
+        }
+    }
+
+    /// The scopes one by one.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.scope.split_ascii_whitespace()
+    }
+
+    /// Whether the clause bounds nothing.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.without_counters() == Self::default()
+    }
+
+    /// The clause as it may be sent: without what introspection added.
+    #[must_use]
+    pub fn without_counters(&self) -> Self {
+        Self { usages_at_done: None, usages_other_done: None, ..self.clone() }
+    }
+
+    /// The names of the members that are set, as on the wire: to be held against `restriction_claims_supported`.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&str> {
+        let known = [
+            ("nbf", self.nbf.is_some()),
+            ("exp", self.exp.is_some()),
+            ("scope", self.scopes().next().is_some()),
+            ("audience", !self.audience.is_empty()),
+            ("hosts", !self.hosts.is_empty()),
+            ("geoip_allow", !self.geoip_allow.is_empty()),
+            ("geoip_disallow", !self.geoip_disallow.is_empty()),
+            ("usages_AT", self.usages_at.is_some()),
+            ("usages_other", self.usages_other.is_some()),
+        ];
+        let unknown = self.unknown.keys().map(String::as_str);
+        known.into_iter().filter_map(|(key, set)| set.then_some(key)).chain(unknown).collect()
+    }
+
+    /// Whether the clause can be used at `now` for an access token with these scopes and audiences (blank-separated; empty: none
+    /// asked for). Place is the server's to judge.
+    #[must_use]
+    pub fn allows(&self, scope: &str, audience: &str, now: u64) -> bool {
+        let used_up = self.usages_at.is_some_and(|limit| self.usages_at_done.unwrap_or(0) >= limit);
+        let scope_bound = self.scopes().next().is_some();
+        !used_up
+            && self.nbf.is_none_or(|nbf| nbf <= now)
+            && self.exp.is_none_or(|exp| now <= exp)
+            && (!scope_bound || scope.split_ascii_whitespace().all(|wanted| self.scopes().any(|scope| scope == wanted)))
+            && (self.audience.is_empty()
+                || audience.split_ascii_whitespace().all(|wanted| self.audience.iter().any(|owned| owned == wanted)))
+    }
+}
+
+/// The clause that the server would charge for such an access token: the first that allows all of it. `Some(None)` when there are no
+/// clauses, `None` when no clause fits.
+#[must_use]
+pub fn select<'a>(clauses: &'a [Clause], scope: &str, audience: &str, now: u64) -> Option<Option<&'a Clause>> {
+    if clauses.is_empty() {
+        return Some(None);
+    }
+    clauses.iter().find(|clause| clause.allows(scope, audience, now)).map(Some)
+}
+
+/// The latest `exp` over all clauses; `None` when the token never expires by them.
+#[must_use]
+pub fn latest_exp(clauses: &[Clause]) -> Option<u64> {
+    clauses.iter().map(|clause| clause.exp).collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// The server writes absent times as absent, reads 0 as absent.
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<u64>::deserialize(deserializer)?.filter(|time| *time != 0))
+}
+
+/// `null` as the empty value.
+fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}

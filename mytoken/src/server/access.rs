@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Access tokens (dossier `mytoken-protocol` 5).
+
+use serde::{Deserialize, Serialize};
+
+use super::call::{Context, Repeat};
+use super::{Keep, Server};
+use crate::http::{ANSWER_LIMIT, Answer};
+use crate::token::{self, Presented};
+use crate::{Deadline, Error, Secret, capabilities};
+
+/// Scopes that the server or provider adds by itself and that widen nothing a resource server looks at.
+const ADDED: [&str; 2] = ["openid", "offline_access"];
+
+/// What an access token is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct AccessTokenRequest<'a> {
+    /// The mytoken: JWT or short token.
+    pub mytoken: &'a Secret,
+    /// Blank-separated scopes; empty: those of the first clause that fits.
+    pub scope: &'a str,
+    /// Blank-separated audiences; empty: the provider's choice, even if the mytoken's clauses name some. So name one.
+    pub audience: &'a str,
+    /// For the server's log of access tokens.
+    pub comment: &'a str,
+}
+
+/// An access token that is what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessToken {
+    /// The token.
+    pub token: Secret,
+    /// Seconds that are left; `None` when nobody knows: do not cache it.
+    pub expires_in: Option<u64>,
+    /// The same as Unix time.
+    pub exp: Option<u64>,
+    /// Blank-separated scopes that were granted.
+    pub scope: String,
+    /// Audiences; empty when the token is opaque.
+    pub audience: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    grant_type: &'static str,
+    mytoken: &'a Secret,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    scope: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    audience: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    comment: &'a str,
+}
+
+#[derive(Deserialize)]
+struct AccessAnswer {
+    #[serde(default)]
+    access_token: Option<Secret>,
+    #[serde(default)]
+    expires_in: Option<i64>,
+    #[serde(default)]
+    scope: Option<String>,
+    #[serde(default)]
+    audience: Option<Vec<String>>,
+}
+
+impl Server<'_> {
+    /// Exchanges a mytoken for an access token. Counts one use; a rotating mytoken is replaced (see `keep`).
+    ///
+    /// # Errors
+    /// [`Error::EmptyAccessToken`] when the provider is down (the use is counted, the successor is stored);
+    /// [`Error::OtherAccessToken`] when scope or audience are not the ones asked for; else what the server or network says.
+    pub fn access_token(
+        &self,
+        request: &AccessTokenRequest<'_>,
+        keep: Keep<'_>,
+        deadline: Deadline,
+    ) -> Result<AccessToken, Error> {
+        super::usable(request.mytoken)?;
+        // Doubled blanks reach the provider verbatim and are refused by some.
+        let (scope, audience) = (joined(request.scope), joined(request.audience));
+        let body = Body {
+            grant_type: "mytoken",
+            mytoken: request.mytoken,
+            scope: &scope,
+            audience: &audience,
+            comment: request.comment,
+        };
+        let endpoint = &self.discovery.access_token_endpoint;
+        let answer = self.post(endpoint, &body, repeat(request.mytoken), ANSWER_LIMIT, deadline)?;
+        self.keep_successor(&answer, keep)?;
+        if answer.status != 200 {
+            return Err(self.refusal(&answer, Context::Mytoken(capabilities::AT)));
+        }
+        self.granted_access(&answer, &scope, &audience)
+    }
+
+    fn granted_access(&self, answer: &Answer, scope: &str, audience: &str) -> Result<AccessToken, Error> {
+        let said: AccessAnswer = answer.json().map_err(|reason| self.not_understood(answer, reason))?;
+        let token = said.access_token.filter(|token| !token.is_empty());
+        let token = token.ok_or_else(|| Error::EmptyAccessToken { server: self.url.to_string() })?;
+        let granted_scope = joined(said.scope.as_deref().unwrap_or_default());
+        let granted_audience = said.audience.unwrap_or_default();
+        let jwt = match token::classify(&token) {
+            Presented::AccessToken(jwt) => Some(jwt),
+            _ => None,
+        };
+        let other = |what| Error::OtherAccessToken { server: self.url.to_string(), what };
+        if let Some(what) = different_scope(scope, &granted_scope) {
+            return Err(other(what));
+        }
+        // An opaque token's audience is nobody's to see: the resource server judges.
+        let audience_known = jwt.is_some() || !granted_audience.is_empty();
+        if !audience.is_empty() && audience_known && !same_set(audience, &granted_audience) {
+            return Err(other("audience".to_owned()));
+        }
+        let now = self.clock.now();
+        let told = said.expires_in.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+        let exp = told.map(|seconds| now.saturating_add(seconds)).or(jwt.and_then(|jwt| jwt.unverified_exp));
+        Ok(AccessToken {
+            token,
+            expires_in: exp.map(|exp| exp.saturating_sub(now)),
+            exp,
+            scope: granted_scope,
+            audience: granted_audience,
+        })
+    }
+}
+
+/// A lost answer may hide the successor of a rotating token, and only a JWT tells whether it rotates.
+pub(super) fn repeat(mytoken: &Secret) -> Repeat {
+    match token::unverified_claims(mytoken) {
+        Some(claims) if !claims.unverified().rotates() => Repeat::Harmless,
+        _ => Repeat::Never,
+    }
+}
+
+/// In what the granted scopes differ from the asked ones; nothing was asked: nothing to compare.
+fn different_scope(asked: &str, granted: &str) -> Option<String> {
+    if asked.is_empty() {
+        return None;
+    }
+    let asked: Vec<&str> = asked.split(' ').collect();
+    let granted: Vec<&str> = granted.split(' ').collect();
+    let more = granted.iter().find(|scope| !scope.is_empty() && !asked.contains(scope) && !ADDED.contains(scope));
+    let less = asked.iter().find(|scope| !granted.contains(scope) && **scope != "offline_access");
+    match (more, less) {
+        (Some(_), _) => Some("scope (broader)".to_owned()),
+        (None, Some(_)) => Some("scope (narrower)".to_owned()),
+        (None, None) => None,
+    }
+}
+
+fn same_set(asked: &str, granted: &[String]) -> bool {
+    let mut asked: Vec<&str> = asked.split(' ').collect();
+    let mut granted: Vec<&str> = granted.iter().map(String::as_str).collect();
+    for set in [&mut asked, &mut granted] {
+        set.sort_unstable();
+        set.dedup();
+    }
+    asked == granted
+}
+
+/// With single blanks.
+fn joined(text: &str) -> String {
+    text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sending a request: when it may be repeated, and what a refusal means (dossier `mytoken-protocol` 4).
+
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Server;
+use crate::http::Answer;
+use crate::names::ServerUrl;
+use crate::{Deadline, Error};
+
+/// Pause before the one repetition after a failure.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How often a 429 is waited out.
+const PATIENCE: u32 = 3;
+
+/// Whether a request may be sent again when its answer is lost or the server failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Nothing changes at the server, or the same change twice is the same.
+    Harmless,
+    /// The lost answer may hide a rotation, a redemption, a new token.
+    Never,
+}
+
+/// What was asked, as far as the meaning of a refusal depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Context<'a> {
+    /// With a mytoken, for something that needs this capability.
+    Mytoken(&'a str),
+    /// With a transfer or polling code.
+    Code,
+    /// Without a secret.
+    Plain,
+}
+
+impl Server<'_> {
+    pub(super) fn post<T: Serialize>(
+        &self,
+        endpoint: &str,
+        body: &T,
+        repeat: Repeat,
+        limit: usize,
+        deadline: Deadline,
+    ) -> Result<Answer, Error> {
+        repeated(repeat, deadline, || self.http.post_json(endpoint, body, deadline, limit))
+    }
+
+    pub(super) fn refusal(&self, answer: &Answer, context: Context<'_>) -> Error {
+        refusal(&self.url, answer, context)
+    }
+
+    pub(super) fn not_understood(&self, answer: &Answer, reason: impl Into<String>) -> Error {
+        Error::NotUnderstood { server: self.url.to_string(), status: answer.status, reason: reason.into() }
+    }
+}
+
+/// Sends once, and again where that is harmless:
+/// when no connection was made nothing was sent, so always; after 5xx or a lost answer only if `repeat` says so, once; after a 429 of
+/// the server's limiter, which comes before anything is done, when `Retry-After` lies within the deadline.
+pub(super) fn repeated(
+    repeat: Repeat,
+    deadline: Deadline,
+    mut send: impl FnMut() -> Result<Answer, Error>,
+) -> Result<Answer, Error> {
+    let (mut failures, mut refusals) = (0, 0);
+    loop {
+        let result = send();
+        let wait = match &result {
+            Err(Error::Unreachable { sent, .. }) if failures == 0 && (!sent || repeat == Repeat::Harmless) => {
+                failures += 1;
+                PAUSE
+            }
+            Ok(answer) if answer.status >= 500 && failures == 0 && repeat == Repeat::Harmless => {
+                failures += 1;
+                PAUSE
+            }
+            Ok(answer) if answer.status == 429 && !answer.is_json() && refusals < PATIENCE => {
+                refusals += 1;
+                // At least a little, so that "Retry-After: 0" does not spin.
+                answer.retry_after.unwrap_or(Duration::from_secs(1)).max(PAUSE)
+            }
+            _ => return result,
+        };
+        if deadline.remaining().is_none_or(|left| left <= wait) {
+            return result;
+        }
+        thread::sleep(wait);
+    }
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+    #[serde(default)]
+    error_description: Option<String>,
+}
+
+/// What a status that is no success means: first the `error` member, then the status. Descriptions never get into an error, since
+/// they may repeat what was sent.
+pub(super) fn refusal(server: &ServerUrl, answer: &Answer, context: Context<'_>) -> Error {
+    let server = server.to_string();
+    let status = answer.status;
+    let said: Option<Refusal> = answer.json().ok();
+    let code = said.as_ref().map(|said| word(&said.error)).unwrap_or_default();
+    match (code.as_str(), status) {
+        // The provider's status is passed on with this code: a 401 here is not a bad mytoken.
+        ("oidc_error", 429) => Error::TooManyRequests { server, retry_after: answer.retry_after },
+        ("oidc_error", 500..) => Error::ServerFailed { server, status },
+        ("oidc_error", _) => {
+            let description = said.and_then(|said| said.error_description).unwrap_or_default();
+            let code = word(description.split(':').next().unwrap_or_default());
+            Error::ProviderRefused { server, code }
+        }
+        (_, 429) => Error::TooManyRequests { server, retry_after: answer.retry_after },
+        (_, 500..) => Error::ServerFailed { server, status },
+        (_, 408) => Error::TooLate { host: server },
+        ("expired_token", _) => Error::CodeRefused { server, expired: true },
+        ("invalid_token", _) => match context {
+            Context::Code => Error::CodeRefused { server, expired: false },
+            Context::Mytoken(_) | Context::Plain => Error::TokenRefused { server },
+        },
+        ("access_denied", 401) => Error::Declined,
+        ("insufficient_capabilities", _) => {
+            let needed = match context {
+                Context::Mytoken(capability) => capability.to_owned(),
+                Context::Code | Context::Plain => "for it".to_owned(),
+            };
+            Error::MissingCapability { server, needed }
+        }
+        ("usage_restricted", _) => Error::UsageRestricted { server },
+        (_, 300..=399) => not_understood(server, status, "it redirects; redirects are not followed"),
+        // There is no 405: an endpoint that is not there says nothing about the token.
+        ("not_found", _) | (_, 404) => not_understood(server, status, "the endpoint is not there"),
+        ("", 400..) => not_understood(server, status, "the body is not the server's; is a proxy in between?"),
+        (_, 400..) => Error::Rejected { server, status, code },
+        _ => not_understood(server, status, "unexpected status"),
+    }
+}
+
+fn not_understood(server: String, status: u16, reason: &str) -> Error {
+    Error::NotUnderstood { server, status, reason: reason.to_owned() }
+}
+
+/// An OAuth error code, never a text that might repeat a token.
+fn word(text: &str) -> String {
+    let text = text.trim();
+    let fine =
+        !text.is_empty() && text.len() <= 40 && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b' ');
+    if fine {
+        text.to_owned()
+    } else if text.is_empty() {
+        String::new()
+    } else {
+        "unknown_error".to_owned()
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Transfer codes: making one for an existing token, redeeming one (dossier `mytoken-protocol` 6.6, 7).
+
+use serde::{Deserialize, Serialize};
+
+use super::call::{Context, Repeat};
+use super::wire::MytokenAnswer;
+use super::{Granted, Server};
+use crate::http::{ANSWER_LIMIT, Answer};
+use crate::{Deadline, Error, Secret};
+
+/// A one-time code for a token. Its holder and the one who redeems it share the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferCode {
+    /// The code: 8 letters.
+    pub code: Secret,
+    /// Seconds for which it can be redeemed.
+    pub expires_in: u64,
+}
+
+#[derive(Serialize)]
+struct Redeem<'a> {
+    grant_type: &'static str,
+    transfer_code: &'a Secret,
+}
+
+#[derive(Serialize)]
+struct Make<'a> {
+    mytoken: &'a Secret,
+}
+
+#[derive(Deserialize)]
+struct Made {
+    transfer_code: Secret,
+    #[serde(default)]
+    expires_in: u64,
+}
+
+impl Server<'_> {
+    /// Redeems a transfer code. It cannot be repeated: keep what came before doing anything else.
+    ///
+    /// # Errors
+    /// [`Error::CodeRefused`] when the code is unknown, used or too old; else what the server or network says.
+    pub fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Granted, Error> {
+        super::usable(code)?;
+        let body = Redeem { grant_type: "transfer_code", transfer_code: code };
+        let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
+        self.granted(&answer)
+    }
+
+    /// Makes a code for an existing token. Nothing is counted; the token must be valid. To hand on fewer rights make a child with
+    /// [`super::Deliver::TransferCode`] instead.
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`] when the server has transfer codes switched off; else what the server or network says.
+    pub fn transfer_code(&self, mytoken: &Secret, deadline: Deadline) -> Result<TransferCode, Error> {
+        super::usable(mytoken)?;
+        let endpoint = self.endpoint(self.discovery.token_transfer_endpoint.as_deref(), "transfer codes")?;
+        let answer = self.post(endpoint, &Make { mytoken }, Repeat::Harmless, ANSWER_LIMIT, deadline)?;
+        if answer.status != 200 {
+            return Err(self.refusal(&answer, Context::Mytoken("")));
+        }
+        let made: Made = answer.json().map_err(|reason| self.not_understood(&answer, reason))?;
+        if made.transfer_code.is_empty() {
+            return Err(self.not_understood(&answer, "an empty code"));
+        }
+        Ok(TransferCode { code: made.transfer_code, expires_in: made.expires_in })
+    }
+
+    /// A mytoken that came for a code.
+    pub(super) fn granted(&self, answer: &Answer) -> Result<Granted, Error> {
+        if answer.status != 200 {
+            return Err(self.refusal(answer, Context::Code));
+        }
+        let said: MytokenAnswer = answer.json().map_err(|reason| self.not_understood(answer, reason))?;
+        said.granted(self.clock.now()).map_err(|reason| self.not_understood(answer, reason))
+    }
+
+    pub(super) fn endpoint<'e>(&self, endpoint: Option<&'e str>, what: &str) -> Result<&'e str, Error> {
+        endpoint.ok_or_else(|| Error::NotOffered { server: self.url.to_string(), what: what.to_owned() })
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The discovery document (dossier `mytoken-protocol` 2). Every endpoint comes from it; none is built by hand.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use url::Url;
+
+use super::call;
+use crate::http::{DOCUMENT_LIMIT, HttpClient};
+use crate::names::{self, ServerUrl};
+use crate::{Deadline, Error};
+
+/// What a mytoken server says about itself. Unknown members are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discovery {
+    /// The server's own URL.
+    pub issuer: String,
+    /// Access tokens.
+    pub access_token_endpoint: String,
+    /// Children, codes, logins.
+    pub mytoken_endpoint: String,
+    /// Introspection, history; absent when switched off.
+    #[serde(default)]
+    pub tokeninfo_endpoint: Option<String>,
+    /// Revocation; absent when switched off.
+    #[serde(default)]
+    pub revocation_endpoint: Option<String>,
+    /// Transfer codes; absent when switched off.
+    #[serde(default)]
+    pub token_transfer_endpoint: Option<String>,
+    /// OpenID providers for logins.
+    #[serde(default, deserialize_with = "or_default")]
+    pub providers_supported: Vec<Provider>,
+    /// Restrictions that the server enforces; it drops all others silently.
+    #[serde(default, deserialize_with = "or_default")]
+    pub restriction_claims_supported: Vec<String>,
+    /// Forms in which a new mytoken can be delivered.
+    #[serde(default, deserialize_with = "or_default")]
+    pub response_types_supported: Vec<String>,
+    /// The server's release.
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
+/// An OpenID provider of a mytoken server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provider {
+    /// Its issuer, in the spelling that the server wants.
+    pub issuer: String,
+    /// Its name for people.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The scopes that the server may ask it for.
+    #[serde(default, deserialize_with = "or_default")]
+    pub scopes_supported: Vec<String>,
+}
+
+impl Discovery {
+    /// The document must be this server's, and each endpoint an address that may see a token.
+    pub(super) fn check(&self, url: &ServerUrl, loopback_http: bool) -> Result<(), Error> {
+        if !url.matches(&self.issuer) {
+            let claimed = self.issuer.chars().filter(|c| !c.is_control()).take(120).collect();
+            return Err(Error::ForeignIssuer { server: url.to_string(), claimed });
+        }
+        let optional = [&self.tokeninfo_endpoint, &self.revocation_endpoint, &self.token_transfer_endpoint];
+        let endpoints = optional.into_iter().flatten().chain([&self.access_token_endpoint, &self.mytoken_endpoint]);
+        for endpoint in endpoints {
+            let parsed = Url::parse(endpoint).map_err(|error| Error::InvalidUrl {
+                url: format!("{url} (an endpoint)"),
+                reason: error.to_string(),
+            })?;
+            names::allowed(&parsed, loopback_http)?;
+        }
+        Ok(())
+    }
+
+    /// The restrictions among `keys` that the server would drop silently.
+    pub(super) fn unsupported<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+        keys.into_iter().find(|key| !self.restriction_claims_supported.iter().any(|known| known == key))
+    }
+}
+
+pub(super) fn fetch(http: &HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Discovery, Error> {
+    let address = format!("{url}/.well-known/mytoken-configuration");
+    let answer =
+        call::repeated(call::Repeat::Harmless, deadline, || http.get(&address, None, deadline, DOCUMENT_LIMIT))?;
+    if answer.status != 200 {
+        return Err(call::refusal(url, &answer, call::Context::Plain));
+    }
+    answer.json().map_err(|reason| Error::NotUnderstood { server: url.to_string(), status: answer.status, reason })
+}
+
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The first mytoken: a person confirms in the browser, we poll (dossier `mytoken-protocol` 6.3, 6.4).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::call::{Context, Repeat};
+use super::subtoken::{invalid, short_name};
+use super::{Granted, Server};
+use crate::capabilities::Capabilities;
+use crate::http::ANSWER_LIMIT;
+use crate::names::{self, IssuerUrl};
+use crate::restrictions::Clause;
+use crate::token::Rotation;
+use crate::{Deadline, Error, Secret};
+
+/// What a login asks for. The person may change all of it on the consent page: hold the result against it with
+/// [`Granted::broader_than`].
+#[derive(Debug, Clone)]
+pub struct LoginRequest<'a> {
+    /// The provider at which the person logs in; one of the server's.
+    pub issuer: &'a IssuerUrl,
+    /// Never empty.
+    pub capabilities: &'a Capabilities,
+    /// Clauses with at most one audience among them: the provider sees only one.
+    pub restrictions: &'a [Clause],
+    /// When it is replaced; only for a single owner with durable storage.
+    pub rotation: Option<Rotation>,
+    /// What the person will call it; cut at 80 characters.
+    pub name: &'a str,
+    /// Shown on the consent page.
+    pub application_name: &'a str,
+}
+
+/// A login that waits for the person.
+#[derive(Debug, Clone)]
+pub struct PendingLogin {
+    /// The link for the person. A secret: who sees it can compute the polling code.
+    pub consent_uri: Secret,
+    /// What is polled with.
+    pub polling_code: Secret,
+    /// For how long, beginning with the answer.
+    pub expires_in: Duration,
+    /// How long to wait between polls.
+    pub interval: Duration,
+}
+
+/// The answer to one poll.
+#[derive(Debug, Clone)]
+pub enum Poll {
+    /// The person has not finished.
+    Pending,
+    /// Done. This answer comes only once: store it before anything else.
+    Granted(Box<Granted>),
+}
+
+#[derive(Serialize)]
+struct Start<'a> {
+    grant_type: &'static str,
+    oidc_flow: &'static str,
+    client_type: &'static str,
+    response_type: &'static str,
+    oidc_issuer: &'a str,
+    capabilities: &'a Capabilities,
+    #[serde(skip_serializing_if = "<[Clause]>::is_empty")]
+    restrictions: &'a [Clause],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation: Option<Rotation>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    application_name: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Started {
+    consent_uri: Secret,
+    polling_code: Secret,
+    #[serde(default)]
+    expires_in: u64,
+    #[serde(default)]
+    interval: u64,
+}
+
+#[derive(Serialize)]
+struct PollBody<'a> {
+    grant_type: &'static str,
+    polling_code: &'a Secret,
+}
+
+impl Server<'_> {
+    /// Begins a login and returns the link for the person.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] and [`Error::NotOffered`] before anything is sent; else what the server or network says.
+    pub fn start_login(&self, request: &LoginRequest<'_>, deadline: Deadline) -> Result<PendingLogin, Error> {
+        self.check_login(request)?;
+        let providers = &self.discovery.providers_supported;
+        let provider = providers.iter().find(|provider| request.issuer.matches(&provider.issuer)).ok_or_else(|| {
+            Error::NotOffered { server: self.url.to_string(), what: format!("logins at {}", request.issuer) }
+        })?;
+        let body = Start {
+            grant_type: "oidc_flow",
+            oidc_flow: "authorization_code",
+            client_type: "native",
+            response_type: "token",
+            oidc_issuer: &provider.issuer,
+            capabilities: request.capabilities,
+            restrictions: request.restrictions,
+            rotation: request.rotation.filter(Rotation::rotates),
+            name: &short_name(request.name),
+            application_name: &short_name(request.application_name),
+        };
+        let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Harmless, ANSWER_LIMIT, deadline)?;
+        if answer.status != 200 {
+            return Err(self.refusal(&answer, Context::Plain));
+        }
+        let started: Started = answer.json().map_err(|reason| self.not_understood(&answer, reason))?;
+        let shown = Url::parse(started.consent_uri.expose()).is_ok_and(|url| {
+            // It is printed on a terminal and opened in a browser.
+            url.as_str() == started.consent_uri.expose() && names::allowed(&url, self.http.loopback_http()).is_ok()
+        });
+        if !shown || started.polling_code.is_empty() {
+            return Err(self.not_understood(&answer, "no usable link or polling code"));
+        }
+        Ok(PendingLogin {
+            consent_uri: started.consent_uri,
+            polling_code: started.polling_code,
+            expires_in: Duration::from_secs(if started.expires_in == 0 { 300 } else { started.expires_in }),
+            interval: Duration::from_secs(if started.interval == 0 { 5 } else { started.interval }),
+        })
+    }
+
+    fn check_login(&self, request: &LoginRequest<'_>) -> Result<(), Error> {
+        if request.capabilities.is_empty() {
+            return Err(invalid("a login without capabilities cannot be asked for"));
+        }
+        let audiences: BTreeSet<&String> = request.restrictions.iter().flat_map(|clause| &clause.audience).collect();
+        if audiences.len() > 1 {
+            return Err(invalid("only one audience goes into a login; log in once per audience"));
+        }
+        let now = self.clock.now();
+        if request.restrictions.iter().any(|clause| clause.exp.is_some_and(|exp| exp <= now)) {
+            return Err(invalid("a restriction of the login ends in the past"));
+        }
+        self.sendable(request.restrictions)
+    }
+
+    /// Asks once whether the person has finished. Mind the server's limit of requests: not more often than `interval`.
+    ///
+    /// # Errors
+    /// [`Error::Declined`], [`Error::CodeRefused`] when the time is over or the code was fetched; else what the server or network says.
+    pub fn poll(&self, pending: &PendingLogin, deadline: Deadline) -> Result<Poll, Error> {
+        let body = PollBody { grant_type: "polling_code", polling_code: &pending.polling_code };
+        let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
+        if answer.status == 428 {
+            return Ok(Poll::Pending);
+        }
+        self.granted(&answer).map(|granted| Poll::Granted(Box::new(granted)))
+    }
+
+    /// Polls until the person has finished, the login's time is over, or `deadline`. `sleep` waits, at most a second at a time;
+    /// `on_tick` is told before each how much time is left. A server that is unavailable for a while is asked again.
+    ///
+    /// # Errors
+    /// As [`Server::poll`]; [`Error::LoginNotConfirmed`] when the time is over. When the exchange of the code at the provider failed,
+    /// the server says "pending" until then, and only the browser shows why.
+    pub fn wait(
+        &self,
+        pending: &PendingLogin,
+        deadline: Deadline,
+        sleep: &mut dyn FnMut(Duration),
+        on_tick: &mut dyn FnMut(Duration),
+    ) -> Result<Granted, Error> {
+        const TICK: Duration = Duration::from_secs(1);
+        let ends = deadline.at_most(pending.expires_in);
+        let mut slept = Duration::ZERO;
+        loop {
+            let mut pause = pending.interval;
+            while !pause.is_zero() {
+                let left = ends.remaining().unwrap_or_default().min(pending.expires_in.saturating_sub(slept));
+                if left.is_zero() {
+                    return Err(Error::LoginNotConfirmed);
+                }
+                on_tick(left);
+                let step = pause.min(TICK).min(left);
+                sleep(step);
+                slept = slept.saturating_add(step);
+                pause = pause.saturating_sub(step);
+            }
+            match self.poll(pending, ends) {
+                Ok(Poll::Granted(granted)) => return Ok(*granted),
+                Ok(Poll::Pending) => {}
+                Err(error) if error.is_unavailable() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The mytoken server: one request type and one answer type per operation. Every answer is held against its request, and a rotated
+//! token is stored before anything else is done with an answer.
+//!
+//! Only JSON is sent, the mytoken always in the body and never empty (dossier `mytoken-protocol` 3.1, 3.2).
+
+mod access;
+mod call;
+mod codes;
+mod discovery;
+mod info;
+mod login;
+mod revoke;
+mod subtoken;
+mod wire;
+
+use crate::http::HttpClient;
+use crate::names::ServerUrl;
+use crate::{Clock, Deadline, Error, Secret, SystemClock};
+
+pub use access::{AccessToken, AccessTokenRequest};
+pub use codes::TransferCode;
+pub use discovery::{Discovery, Provider};
+pub use info::{HistoryEvent, Introspection};
+pub use login::{LoginRequest, PendingLogin, Poll};
+pub use subtoken::{Deliver, SubTokenRequest};
+pub use wire::{Granted, GrantedKind};
+
+/// Stores the successor of a rotated token durably (temporary file, fsync, rename, under the lock held since before the request).
+/// It is called before anything else is done with an answer, and once more when it fails.
+pub type Keep<'k> = &'k mut dyn FnMut(&Secret) -> Result<(), Error>;
+
+/// For callers whose tokens never rotate and who have no storage: a successor would be lost, so it is an error.
+///
+/// # Errors
+/// Always [`Error::RotatedTokenNotStored`].
+pub fn no_storage(_successor: &Secret) -> Result<(), Error> {
+    Err(Error::RotatedTokenNotStored { reason: "this program cannot store rotating tokens".to_owned() })
+}
+
+/// A mytoken server whose endpoints are known.
+pub struct Server<'h> {
+    http: &'h HttpClient,
+    clock: &'h dyn Clock,
+    url: ServerUrl,
+    discovery: Discovery,
+}
+
+impl<'h> Server<'h> {
+    /// Fetches and checks the server's discovery document. Cache [`Server::discovery`] for an hour: every request counts against the
+    /// server's limit of 100 in 300 s per address.
+    ///
+    /// # Errors
+    /// [`Error::ForeignIssuer`] when the document belongs to another server, [`Error::InvalidUrl`] when an endpoint is not https,
+    /// else what the network says.
+    pub fn discover(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
+        let discovery = discovery::fetch(http, url, deadline)?;
+        Self::from_discovery(http, url, discovery)
+    }
+
+    /// A server from a cached discovery document, which is checked again.
+    ///
+    /// # Errors
+    /// As [`Server::discover`], without network.
+    pub fn from_discovery(http: &'h HttpClient, url: &ServerUrl, discovery: Discovery) -> Result<Self, Error> {
+        discovery.check(url, http.loopback_http())?;
+        Ok(Self { http, clock: &SystemClock, url: url.clone(), discovery })
+    }
+
+    /// The same server by another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: &'h dyn Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The server's URL.
+    #[must_use]
+    pub fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
+    /// What the server says about itself.
+    #[must_use]
+    pub fn discovery(&self) -> &Discovery {
+        &self.discovery
+    }
+}
+
+/// An empty token or code would be an error at the server, or be looked for elsewhere.
+fn usable(secret: &Secret) -> Result<(), Error> {
+    if secret.is_empty() {
+        return Err(Error::InvalidRequest { reason: "there is no token".to_owned() });
+    }
+    Ok(())
+}

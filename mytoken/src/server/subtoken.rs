@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Children: narrowed from the parent's clauses, and verified (dossier `mytoken-protocol` 6.5, 17.5).
+
+use serde::Serialize;
+
+use super::call::{Context, Repeat};
+use super::wire::MytokenAnswer;
+use super::{Granted, GrantedKind, Keep, Server};
+use crate::capabilities::{self, Capabilities};
+use crate::http::ANSWER_LIMIT;
+use crate::restrictions::{self, Clause};
+use crate::token;
+use crate::{Deadline, Error, Secret};
+
+/// Longer names make the server fail (89 characters and more together with its own words).
+const NAME_LIMIT: usize = 80;
+
+/// Stands for "unlimited" where the server needs a number: a clause with one counter only makes it fail on the second use (17.3).
+const MANY: i64 = 1_000_000_000;
+
+/// A child as wanted. It never rotates.
+#[derive(Debug, Clone)]
+pub struct SubTokenRequest<'a> {
+    /// The parent; needs `create_mytoken`.
+    pub parent: &'a Secret,
+    /// The parent's clauses when the caller knows them (from introspection or when it was granted). `None`: they are read from the
+    /// parent itself when it is a JWT, else asked for, which needs `tokeninfo:introspect`.
+    pub parent_clauses: Option<&'a [Clause]>,
+    /// What the child shall be able to do; what is left out is inherited. Each resulting clause needs an end.
+    pub wanted: &'a [Clause],
+    /// What it may be used for; never empty.
+    pub capabilities: &'a Capabilities,
+    /// Shown to the person in lists; cut at 80 characters.
+    pub name: &'a str,
+    /// In which form it is delivered.
+    pub deliver: Deliver,
+}
+
+/// In which form a child is delivered. Short tokens are not offered: they break when they rotate, and we need none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deliver {
+    /// As JWT.
+    #[default]
+    Token,
+    /// As a one-time code for somebody else to fetch it.
+    TransferCode,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    grant_type: &'static str,
+    mytoken: &'a Secret,
+    restrictions: &'a [Clause],
+    capabilities: &'a Capabilities,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    response_type: &'static str,
+    /// The server never evaluates it (6.5), newer ones may.
+    error_on_restrictions: bool,
+}
+
+impl Server<'_> {
+    /// Makes a child. The answer is held against what was wanted; a child that came back broader is revoked and not handed out.
+    ///
+    /// # Errors
+    /// [`Error::NotNarrower`], [`Error::InvalidRequest`], [`Error::NotOffered`] before anything is sent; [`Error::Broader`] when the
+    /// answer is broader than wanted; else what the server or network says.
+    pub fn create(&self, request: &SubTokenRequest<'_>, keep: Keep<'_>, deadline: Deadline) -> Result<Granted, Error> {
+        super::usable(request.parent)?;
+        if request.capabilities.is_empty() {
+            return Err(invalid(
+                "a mytoken without capabilities cannot be asked for: it would get all of its parent's",
+            ));
+        }
+        let clauses = self.child_clauses(request, deadline)?;
+        if request.deliver == Deliver::TransferCode {
+            self.offers("transfer_code")?;
+        }
+        let name = short_name(request.name);
+        let body = Body {
+            grant_type: "mytoken",
+            mytoken: request.parent,
+            restrictions: &clauses,
+            capabilities: request.capabilities,
+            name: &name,
+            response_type: match request.deliver {
+                Deliver::Token => "token",
+                Deliver::TransferCode => "transfer_code",
+            },
+            error_on_restrictions: true,
+        };
+        let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
+        self.keep_successor(&answer, keep)?;
+        if answer.status != 200 {
+            return Err(self.refusal(&answer, Context::Mytoken(capabilities::CREATE_MYTOKEN)));
+        }
+        let said: MytokenAnswer = answer.json().map_err(|reason| self.not_understood(&answer, reason))?;
+        let Some(secret) = said.secret() else {
+            return Err(self.not_understood(&answer, "neither a mytoken nor a code"));
+        };
+        let checked = said.granted(self.clock.now()).and_then(|granted| {
+            match excess(&granted, &clauses, request.capabilities, request.deliver) {
+                None => Ok(granted),
+                Some(what) => Err(what),
+            }
+        });
+        checked.map_err(|what| {
+            // Revoking a code of a new token revokes the token behind it (8).
+            let revoked = self.revoke(secret, true, deadline).is_ok();
+            Error::Broader { server: self.url.to_string(), what, revoked }
+        })
+    }
+
+    /// The clauses to send.
+    fn child_clauses(&self, request: &SubTokenRequest<'_>, deadline: Deadline) -> Result<Vec<Clause>, Error> {
+        let parent = match (request.parent_clauses, token::unverified_claims(request.parent)) {
+            (Some(clauses), _) => clauses.to_vec(),
+            (None, Some(claims)) => claims.unverified().restrictions.clone(),
+            (None, None) => self.introspect(request.parent, deadline)?.claims.restrictions,
+        };
+        let clauses: Vec<Clause> =
+            restrictions::narrow(&parent, request.wanted)?.into_iter().map(with_both_counters).collect();
+        self.sendable(&clauses)?;
+        let now = self.clock.now();
+        if clauses.is_empty() || clauses.iter().any(|clause| clause.exp.is_none()) {
+            return Err(invalid("a sub-token needs an end: give every restriction an exp"));
+        }
+        // The server accepts an end in the past and makes a dead token of it.
+        if clauses.iter().any(|clause| clause.exp.is_some_and(|exp| exp <= now)) {
+            return Err(Error::NotNarrower { reason: "the mytoken, or the time asked for, is over".to_owned() });
+        }
+        Ok(clauses)
+    }
+
+    /// Whether the server enforces all of these; it drops silently what it does not know.
+    pub(super) fn sendable(&self, clauses: &[Clause]) -> Result<(), Error> {
+        match self.discovery.unsupported(clauses.iter().flat_map(Clause::keys)) {
+            None => Ok(()),
+            Some(key) => {
+                let key: String = key.chars().filter(|c| !c.is_control()).take(40).collect();
+                Err(Error::NotOffered { server: self.url.to_string(), what: format!("the restriction {key}") })
+            }
+        }
+    }
+
+    pub(super) fn offers(&self, response_type: &str) -> Result<(), Error> {
+        if self.discovery.response_types_supported.iter().any(|known| known == response_type) {
+            return Ok(());
+        }
+        Err(Error::NotOffered { server: self.url.to_string(), what: response_type.replace('_', " ") + "s" })
+    }
+}
+
+/// In what the child is more than was wanted.
+fn excess(granted: &Granted, clauses: &[Clause], capabilities: &Capabilities, deliver: Deliver) -> Option<String> {
+    let form = match deliver {
+        Deliver::Token => GrantedKind::Token,
+        Deliver::TransferCode => GrantedKind::TransferCode,
+    };
+    if granted.kind != form {
+        return Some("another form of token".to_owned());
+    }
+    if granted.rotates() {
+        return Some("rotation".to_owned());
+    }
+    // What the token itself says counts as well: the answer beside it may leave something out.
+    if let Some(claims) = token::unverified_claims(&granted.mytoken) {
+        let own = claims.unverified();
+        if own.rotates() || !own.capabilities.within(capabilities) || !restrictions::within(&own.restrictions, clauses)
+        {
+            return Some("the token's own claims".to_owned());
+        }
+    }
+    granted.broader_than(clauses, capabilities)
+}
+
+fn with_both_counters(clause: Clause) -> Clause {
+    if clause.usages_at.is_none() && clause.usages_other.is_none() {
+        return clause;
+    }
+    Clause { usages_at: clause.usages_at.or(Some(MANY)), usages_other: clause.usages_other.or(Some(MANY)), ..clause }
+}
+
+pub(super) fn short_name(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(NAME_LIMIT).collect()
+}
+
+pub(super) fn invalid(reason: &str) -> Error {
+    Error::InvalidRequest { reason: reason.to_owned() }
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the server sends when it gives a mytoken, and the successor of a rotated one.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Keep, Server};
+use crate::capabilities::Capabilities;
+use crate::http::Answer;
+use crate::restrictions::{self, Clause};
+use crate::token::{self, Rotation};
+use crate::{Error, Secret};
+
+/// A mytoken (or a code for one) with what was really granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// The mytoken, or the code by which it can be fetched.
+    pub mytoken: Secret,
+    /// Which of them.
+    pub kind: GrantedKind,
+    /// Its clauses; empty: unrestricted.
+    pub restrictions: Vec<Clause>,
+    /// What it may be used for.
+    pub capabilities: Capabilities,
+    /// When it is replaced; `None`: never. From the token itself where the answer does not tell.
+    pub rotation: Option<Rotation>,
+    /// Until when the mytoken can be used, Unix seconds; `None`: without end.
+    pub expires_at: Option<u64>,
+    /// Until when the code can be redeemed, Unix seconds; only for [`GrantedKind::TransferCode`].
+    pub code_expires_at: Option<u64>,
+    /// Public handle for managing the token.
+    pub mom_id: String,
+}
+
+impl Granted {
+    /// Whether any use replaces the token.
+    #[must_use]
+    pub fn rotates(&self) -> bool {
+        self.rotation.is_some_and(|rotation| rotation.rotates())
+    }
+
+    /// In what this is broader than asked for; `None` when it is not. After a login look at it: the person may have widened
+    /// everything on the consent page, and empty intersections at the provider turn into "unrestricted".
+    #[must_use]
+    pub fn broader_than(&self, clauses: &[Clause], capabilities: &Capabilities) -> Option<String> {
+        let beyond = self.capabilities.beyond(capabilities);
+        if !beyond.is_empty() {
+            return Some(format!("capabilities {beyond}"));
+        }
+        if restrictions::within(&self.restrictions, clauses) {
+            return None;
+        }
+        let mut names: Vec<&str> = match (self.restrictions.as_slice(), clauses) {
+            ([], [only]) => Clause::default().broader_in(only),
+            ([own], [only]) => own.broader_in(only),
+            _ => Vec::new(),
+        };
+        names.truncate(4);
+        Some(if names.is_empty() { "restrictions".to_owned() } else { format!("restriction {}", names.join(", ")) })
+    }
+}
+
+/// In which form a mytoken came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantedKind {
+    /// The JWT.
+    Token,
+    /// An alias of the same rights.
+    ShortToken,
+    /// A one-time code for fetching it.
+    TransferCode,
+}
+
+/// The answer as sent. What cannot be verified is kept apart, so that the token in it can be revoked nevertheless.
+#[derive(Deserialize)]
+pub(super) struct MytokenAnswer {
+    #[serde(default)]
+    mytoken: Option<Secret>,
+    #[serde(default)]
+    transfer_code: Option<Secret>,
+    #[serde(default)]
+    mytoken_type: Option<String>,
+    #[serde(default)]
+    mom_id: Option<String>,
+    #[serde(default)]
+    expires_in: Option<u64>,
+    #[serde(default)]
+    restrictions: Value,
+    #[serde(default)]
+    capabilities: Value,
+    #[serde(default)]
+    rotation: Value,
+}
+
+impl MytokenAnswer {
+    /// The token or code, whatever else is wrong.
+    pub(super) fn secret(&self) -> Option<&Secret> {
+        self.mytoken.as_ref().or(self.transfer_code.as_ref()).filter(|secret| !secret.is_empty())
+    }
+
+    /// Reads the rest. The error says what could not be read.
+    pub(super) fn granted(&self, now: u64) -> Result<Granted, String> {
+        let (mytoken, kind) = match (&self.mytoken, &self.transfer_code, self.mytoken_type.as_deref()) {
+            (Some(token), None, Some("token") | None) => (token, GrantedKind::Token),
+            (Some(token), None, Some("short_token")) => (token, GrantedKind::ShortToken),
+            (None, Some(code), Some("transfer_code") | None) => (code, GrantedKind::TransferCode),
+            _ => return Err("neither a mytoken nor a code".to_owned()),
+        };
+        if mytoken.is_empty() {
+            return Err("an empty mytoken".to_owned());
+        }
+        let restrictions: Vec<Clause> = member(&self.restrictions, "restrictions")?;
+        let own = token::unverified_claims(mytoken);
+        let rotation = match member::<Option<Rotation>>(&self.rotation, "rotation")? {
+            // A redeemed code's answer does not tell (6.6).
+            None => own.as_ref().and_then(|claims| claims.unverified().rotation),
+            told => told,
+        };
+        let (expires_at, code_expires_at) = if kind == GrantedKind::TransferCode {
+            (restrictions::latest_exp(&restrictions), self.expires_in.map(|seconds| now.saturating_add(seconds)))
+        } else {
+            let told = self.expires_in.filter(|seconds| *seconds > 0).map(|seconds| now.saturating_add(seconds));
+            // `expires_in` is also missing for tokens that are already expired (6.2).
+            (told.or_else(|| restrictions::latest_exp(&restrictions)), None)
+        };
+        Ok(Granted {
+            mytoken: mytoken.clone(),
+            kind,
+            restrictions,
+            capabilities: member(&self.capabilities, "capabilities")?,
+            rotation,
+            expires_at,
+            code_expires_at,
+            mom_id: self.mom_id.clone().unwrap_or_default(),
+        })
+    }
+}
+
+fn member<T: for<'de> Deserialize<'de> + Default>(value: &Value, name: &str) -> Result<T, String> {
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    T::deserialize(value).map_err(|_| format!("{name} cannot be read"))
+}
+
+#[derive(Deserialize)]
+struct Update {
+    #[serde(default)]
+    token_update: Option<Successor>,
+    /// The name in the documentation; the wire says `token_update`.
+    #[serde(default)]
+    updated_token: Option<Successor>,
+}
+
+#[derive(Deserialize)]
+struct Successor {
+    mytoken: Secret,
+}
+
+impl Server<'_> {
+    /// Stores the successor when the answer brings one. Nothing else may be done with the answer before.
+    pub(super) fn keep_successor(&self, answer: &Answer, keep: Keep<'_>) -> Result<(), Error> {
+        let update: Update = match answer.json() {
+            Ok(update) => update,
+            Err(_) if !names_successor(&answer.body) => return Ok(()),
+            Err(reason) => return Err(self.not_understood(answer, reason)),
+        };
+        let Some(successor) = update.token_update.or(update.updated_token) else { return Ok(()) };
+        if successor.mytoken.is_empty() {
+            return Err(self.not_understood(answer, "the successor of the mytoken is empty"));
+        }
+        // The old token is dead already, so a failing store gets a second chance before the successor is lost.
+        keep(&successor.mytoken).or_else(|_| keep(&successor.mytoken)).map_err(|error| match error {
+            Error::RotatedTokenNotStored { .. } => error,
+            other => Error::RotatedTokenNotStored { reason: other.to_string() },
+        })
+    }
+}
+
+/// Whether a body that is not the expected JSON may nevertheless hold a successor.
+fn names_successor(body: &[u8]) -> bool {
+    [b"token_update".as_slice(), b"updated_token"].iter().any(|name| body.windows(name.len()).any(|part| part == *name))
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Recognising a JWT: three parts, the first a JSON object in base64url. Nothing is verified here.
+
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Without padding as the standard says, but tolerant of what careless issuers append.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// What an unverified JWT says about itself: only fit to choose one of the configured issuers by exact comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Jwt {
+    /// Header `alg`.
+    pub alg: Option<String>,
+    /// Header `typ`.
+    pub typ: Option<String>,
+    /// Claim `iss`.
+    pub unverified_issuer: Option<String>,
+    /// Claim `exp` in Unix seconds.
+    pub unverified_exp: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: Option<String>,
+    typ: Option<String>,
+}
+
+pub(super) enum Parsed {
+    /// Not of the form of a JWT.
+    No,
+    /// The header is one, the claims cannot be read.
+    Broken,
+    /// Header and claims can be read.
+    Good {
+        /// What it says about itself.
+        jwt: Jwt,
+        /// All claims.
+        payload: Map<String, Value>,
+        /// Whether the signature has a length that its algorithm makes.
+        signature_fits: bool,
+    },
+}
+
+pub(super) fn parse(text: &str) -> Parsed {
+    let mut parts = text.split('.');
+    let (first, second, third, rest) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let Some(header) = first.and_then(decode::<Header>) else { return Parsed::No };
+    let (Some(payload), Some(signature)) = (second, third) else { return Parsed::Broken };
+    if rest.is_some() {
+        return Parsed::No; // an encrypted token (JWE) has five parts
+    }
+    let Some(payload) = decode::<Map<String, Value>>(payload) else { return Parsed::Broken };
+    let signature_fits = signature_fits(header.alg.as_deref().unwrap_or_default(), signature);
+    let jwt = Jwt {
+        alg: header.alg,
+        typ: header.typ,
+        unverified_issuer: payload.get("iss").and_then(Value::as_str).map(str::to_owned),
+        unverified_exp: payload.get("exp").and_then(Value::as_u64),
+    };
+    Parsed::Good { jwt, payload, signature_fits }
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
+    let bytes = zeroize::Zeroizing::new(BASE64.decode(part).ok()?);
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// A cut JWT mostly still has three parts; its signature is too short then.
+fn signature_fits(alg: &str, signature: &str) -> bool {
+    let Ok(bytes) = BASE64.decode(signature) else { return false };
+    match alg {
+        "ES256" | "ES256K" | "EdDSA" | "Ed25519" => bytes.len() == 64,
+        "ES384" => bytes.len() == 96,
+        "ES512" => bytes.len() == 132,
+        "RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" => matches!(bytes.len(), 256 | 384 | 512 | 1024),
+        _ => true,
+    }
+}
