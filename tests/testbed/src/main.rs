@@ -1,3 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! See docs/architecture.md.
-fn main() {}
+//! `testbed`: makes a site for a person. Stories use the library.
+
+use std::process::ExitCode;
+
+mod cli;
+
+fn main() -> ExitCode {
+    cli::run().unwrap_or_else(|error| {
+        eprintln!("testbed: {error}");
+        ExitCode::from(2)
+    })
+}

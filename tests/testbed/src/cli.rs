@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use testbed::root::{Recipe, Root};
+use testbed::services::syslog;
+use testbed::{Error, Foreign, Options, Release, Result, Site, init, plan};
+
+#[derive(Debug, Parser)]
+#[command(name = "testbed", version, about = "A whole site on one machine: real sshd, real Slurm, namespaces")]
+struct Cli {
+    #[command(flatten)]
+    site: SiteArguments,
+    #[command(subcommand)]
+    command: What,
+}
+
+/// What the site is made of.
+#[derive(Debug, Args)]
+struct SiteArguments {
+    /// Debian release of the site: bookworm, trixie or sid [default: the host's if it is one of these, else bookworm]
+    #[arg(long = "root", value_name = "RELEASE", global = true)]
+    release: Option<Release>,
+    /// Number of Slurm nodes
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64), global = true)]
+    nodes: u8,
+    /// A mytoken server outside the site; the site then stays in this network
+    #[arg(long, value_name = "URL", global = true)]
+    server: Option<String>,
+    /// The provider behind that server
+    #[arg(long, value_name = "URL", global = true)]
+    issuer: Option<String>,
+    /// Root certificates of both
+    #[arg(long, value_name = "FILE", global = true)]
+    ca: Option<PathBuf>,
+    /// A file with a mytoken of that server
+    #[arg(long, value_name = "FILE", global = true)]
+    mytoken_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Make the root file system, if it is not there yet
+    Root,
+    /// Open a site and a shell in it
+    Shell {
+        /// Whose shell
+        #[arg(long, default_value = "alice")]
+        user: String,
+    },
+    /// Make a site, run one command in it, take the site away
+    Exec {
+        /// Who runs it
+        #[arg(long, default_value = "root")]
+        user: String,
+        /// The command
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
+    },
+    /// The first process of a site
+    #[command(hide = true)]
+    Init { plan: String },
+    /// The system log of a site
+    #[command(hide = true)]
+    Syslog,
+}
+
+pub(crate) fn run() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    match cli.command {
+        What::Root => {
+            let root = Root::open(&Recipe::site(release(&cli.site)?))?;
+            println!("{}", root.directory().display());
+            Ok(ExitCode::SUCCESS)
+        }
+        What::Shell { user } => shell(options(&cli.site)?, &user),
+        What::Exec { user, command } => {
+            let site = Site::start(options(&cli.site)?)?;
+            status(site.command(&user, command).interactive())
+        }
+        What::Init { plan } => {
+            let plan: plan::Plan = serde_json::from_str(&plan).map_err(|error| Error::Refused(error.to_string()))?;
+            init::run(&plan).map(|()| ExitCode::SUCCESS)
+        }
+        What::Syslog => syslog::collect().map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn release(site: &SiteArguments) -> Result<Release> {
+    site.release.map_or_else(Release::default_here, Ok)
+}
+
+fn options(site: &SiteArguments) -> Result<Options> {
+    let foreign = match (site.server.clone(), site.issuer.clone(), site.mytoken_file.clone()) {
+        (None, None, None) => None,
+        (Some(server), Some(issuer), Some(mytoken_file)) => {
+            Some(Foreign { server, issuer, ca: site.ca.clone(), mytoken_file })
+        }
+        _ => return Err(Error::Refused("--server, --issuer and --mytoken-file belong together".into())),
+    };
+    Ok(Options { release: release(site)?, nodes: site.nodes, foreign, ..Options::new()? })
+}
+
+fn shell(options: Options, user: &str) -> Result<ExitCode> {
+    let site = Site::start(options)?;
+    let logs = "logs are in /var/log; the site ends with this shell";
+    eprintln!(
+        "A site of Debian {} with {} nodes: try `sinfo`, `ssh testbed`; {logs}.",
+        site.options().release,
+        site.options().nodes
+    );
+    if std::io::stdin().is_terminal() {
+        // A terminal of the site's own: the caller's is none of its devices.
+        status(site.command(user, ["script", "-qec", "bash -l", "/dev/null"]).interactive())
+    } else {
+        status(site.command(user, ["bash", "-l"]).interactive())
+    }
+}
+
+fn status(mut command: Command) -> Result<ExitCode> {
+    let status = command.status().map_err(|source| Error::Io { what: "entering the site".into(), source })?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Commands inside a site: as whom, seen from where, for how long.
+
+use std::io::Write;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::error::Trying;
+use crate::namespace::Namespace;
+use crate::plan::{STATE_DIR, node_holder};
+use crate::{Error, Result, users};
+
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A command to run inside a site. Arguments and environment are visible to everybody; a secret goes through
+/// [`Inside::stdin`].
+#[derive(Debug)]
+#[must_use]
+pub struct Inside<'site> {
+    namespace: &'site Namespace,
+    user: String,
+    argv: Vec<String>,
+    node: Option<String>,
+    environment: Vec<(String, String)>,
+    stdin: Option<Vec<u8>>,
+    timeout: Duration,
+}
+
+/// What a command did.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The command as a person would type it.
+    pub command: String,
+    /// Exit status; 124 when it ran out of time, 128 + n when it was killed by signal n.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Whether the command ended with status 0.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.code == 0
+    }
+
+    /// This outcome when the command succeeded.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with everything the command said, when it did not.
+    pub fn ok(self) -> Result<Self> {
+        if self.success() {
+            return Ok(self);
+        }
+        Err(Error::Failed {
+            command: self.command,
+            status: if self.code == 124 { "no end in time".into() } else { format!("status {}", self.code) },
+            stdout: self.stdout,
+            stderr: self.stderr,
+        })
+    }
+
+    /// The lines of standard output.
+    #[must_use]
+    pub fn lines(&self) -> Vec<&str> {
+        self.stdout.lines().collect()
+    }
+}
+
+impl<'site> Inside<'site> {
+    pub(crate) fn new(namespace: &'site Namespace, user: &str, argv: Vec<String>) -> Self {
+        Self {
+            namespace,
+            user: user.to_owned(),
+            argv,
+            node: None,
+            environment: Vec::new(),
+            stdin: None,
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// Runs it as node `name` ("n2") sees the world: its own `/run/mytoken`.
+    pub fn on(mut self, name: &str) -> Self {
+        self.node = Some(name.to_owned());
+        self
+    }
+
+    /// Adds a variable to the environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// What the command reads; without it, `/dev/null`.
+    pub fn stdin(mut self, content: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(content.into());
+        self
+    }
+
+    /// Ends the command after this time (default 60 s), first politely, then by SIGKILL.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    /// When it could not be started; a bad status is no error here, see [`Outcome::ok`].
+    pub fn run(self) -> Result<Outcome> {
+        let name = self.shown();
+        let stdin = self.stdin.clone();
+        let mut child = self.spawn()?;
+        let writer = child.stdin.take().map(|mut pipe| {
+            let content = stdin.unwrap_or_default();
+            // A command may end without reading everything; its status says what that means.
+            std::thread::spawn(move || drop(pipe.write_all(&content)))
+        });
+        let output = child.wait_with_output().trying(|| format!("running `{name}`"))?;
+        if let Some(writer) = writer {
+            drop(writer.join());
+        }
+        Ok(outcome(name, &output))
+    }
+
+    /// Starts the command and leaves it running. Its standard streams are pipes (standard input only when
+    /// [`Inside::stdin`] was called).
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub fn spawn(self) -> Result<Child> {
+        let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        let name = self.shown();
+        let limit = ["--kill-after=5".to_owned(), self.timeout.as_secs_f64().to_string()];
+        let [kill_after, seconds] = limit;
+        self.prepare(&["timeout".to_owned(), kill_after, seconds])
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .trying(|| format!("starting `{name}`"))
+    }
+
+    /// A command with this process's own standard streams and no time limit, for people.
+    pub fn interactive(self) -> Command {
+        self.prepare(&[])
+    }
+
+    /// The words a person would type to be here.
+    fn shown(&self) -> String {
+        let place = self.node.as_deref().map(|node| format!("@{node}")).unwrap_or_default();
+        format!("{}{place}: {}", self.user, self.argv.join(" "))
+    }
+
+    fn prepare(&self, wrapper: &[String]) -> Command {
+        let mut command = self.namespace.enter();
+        if let Some(node) = &self.node {
+            let enter = format!("exec nsenter --mount --target $(cat {STATE_DIR}/pid/{}) -- \"$@\"", node_holder(node));
+            command.args(["sh", "-c", &enter, "sh"]);
+        }
+        if self.user != "root" {
+            let (uid, gid) = (format!("--reuid={}", self.user), format!("--regid={}", self.user));
+            command.args(["setpriv", &uid, &gid, "--init-groups", "--"]);
+        }
+        let home = users::home(&self.user);
+        let shown_home = home.display();
+        command.args(["env", "-i", "-C"]).arg(&home).args([
+            format!("HOME={shown_home}"),
+            format!("USER={}", self.user),
+            format!("LOGNAME={}", self.user),
+            format!("PATH={SEARCH_PATH}"),
+            "SHELL=/bin/bash".to_owned(),
+            "LANG=C.UTF-8".to_owned(),
+            format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "dumb".into())),
+        ]);
+        command.args(self.environment.iter().map(|(name, value)| format!("{name}={value}")));
+        command.args(wrapper).args(&self.argv);
+        command
+    }
+}
+
+fn outcome(command: String, output: &Output) -> Outcome {
+    use std::os::unix::process::ExitStatusExt;
+    let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default());
+    Outcome {
+        command,
+        code,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Waits until a spawned command ends and collects what it said.
+///
+/// # Errors
+/// When the pipes cannot be read.
+pub fn finish(child: Child) -> Result<Outcome> {
+    let output = child.wait_with_output().trying(|| "waiting for a command".into())?;
+    Ok(outcome("a command started before".into(), &output))
+}

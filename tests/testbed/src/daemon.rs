@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Long-running programs of a site: started in the background, found again by a file with their process id.
+
+use std::time::Duration;
+
+use crate::plan::STATE_DIR;
+use crate::site::Site;
+use crate::{Result, wait};
+
+/// How to start a daemon.
+#[derive(Debug, Clone)]
+pub struct Daemon {
+    name: String,
+    argv: Vec<String>,
+    node: Option<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Daemon {
+    /// A daemon that stays in the foreground by itself. `name` names its log (`/var/log/NAME.log`) and is what
+    /// [`Site::stop`] and [`Site::restart`] take.
+    pub fn new<const N: usize>(name: &str, argv: [&str; N]) -> Self {
+        Self { name: name.to_owned(), argv: argv.map(str::to_owned).to_vec(), node: None, environment: Vec::new() }
+    }
+
+    /// Lets it live on a node.
+    #[must_use]
+    pub fn on(mut self, node: &str) -> Self {
+        self.node = Some(node.to_owned());
+        self
+    }
+
+    /// Adds a variable to its environment, which is otherwise almost empty.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn pid_file(&self) -> String {
+        format!("{STATE_DIR}/pid/{}", self.name)
+    }
+
+    /// Starts it. Its parent becomes the first process of the site.
+    pub(crate) fn start(&self, site: &Site) -> Result<()> {
+        // The inner shell's `$$` stays the same over `exec`; the outer one leaves at once.
+        let (pid_file, name) = (self.pid_file(), &self.name);
+        let script = format!(
+            "setsid sh -c 'echo $$ >{pid_file}; exec \"$@\"' sh \"$@\" </dev/null >>/var/log/{name}.log 2>&1 &"
+        );
+        let mut argv = vec!["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()];
+        argv.extend(self.argv.iter().cloned());
+        let mut command = site.command("root", argv);
+        if let Some(node) = &self.node {
+            command = command.on(node);
+        }
+        for (name, value) in &self.environment {
+            command = command.env(name, value);
+        }
+        command.run()?.ok().map(drop)
+    }
+
+    /// Sends a signal ("TERM", "KILL") and waits until the process is gone.
+    pub(crate) fn stop(&self, site: &Site, signal: &str) -> Result<()> {
+        let pid_file = self.pid_file();
+        site.sh("root", &format!("test -s {pid_file} && kill -{signal} $(cat {pid_file}) || true"))?.ok()?;
+        wait::until(&format!("the end of {}", self.name), Duration::from_secs(20), || {
+            let gone = format!("pid=$(cat {pid_file} 2>/dev/null) || exit 0; ! kill -0 $pid 2>/dev/null");
+            Ok(site.sh("root", &gone)?.success().then_some(()))
+        })?;
+        site.sh("root", &format!("rm -f {pid_file}"))?.ok().map(drop)
+    }
+
+    /// Whether its process is alive.
+    pub(crate) fn is_running(&self, site: &Site) -> Result<bool> {
+        Ok(site.sh("root", &format!("kill -0 $(cat {})", self.pid_file()))?.success())
+    }
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The first process of a site: builds the world it lives in, then waits until the site is let go.
+//!
+//! It runs in fresh namespaces (made by `unshare`, see `namespace`) and ends when its standard input does, which
+//! happens however the process that holds the site dies. The kernel then kills everything inside.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::{chdir, pivot_root, sethostname};
+
+use crate::error::Trying;
+use crate::plan::{HOST_NAME, Network, Plan, SERVER_NAMES, STATE_DIR};
+use crate::{Error, Result, users};
+
+/// Character devices of a site, with their numbers. They are made anew: a bind mount of the host's would let a
+/// `chmod` inside reach the host.
+const DEVICES: &[(&str, u64, u64)] =
+    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Builds the site's world as `plan` says, reports `ready PID` (the process id as the host sees it) on standard
+/// output and waits until standard input ends.
+///
+/// # Errors
+/// What could not be built.
+pub fn run(plan: &Plan) -> Result<()> {
+    // `/proc` is still the host's here, so this is the process id that others can use.
+    let host_pid = fs::read_link("/proc/self").trying(|| "reading /proc/self".into())?;
+    let world = overlay(plan)?;
+    kernel_file_systems(&world)?;
+    for (outside, inside) in &plan.programs {
+        bind_program(outside, &world.join(inside.strip_prefix("/").unwrap_or(inside)))?;
+    }
+    if let Some((repository, profile)) = &plan.install {
+        install_product(repository, profile, &world)?;
+    }
+    let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
+    enter(&world)?;
+    sethostname(HOST_NAME).trying(|| "setting the host name".into())?;
+    names(plan.network, &resolver)?;
+    if plan.network == Network::Own {
+        network(plan.network)?;
+    }
+    run_directories()?;
+    users::create()?;
+
+    let mut out = io::stdout();
+    writeln!(out, "ready {}", host_pid.display()).and_then(|()| out.flush()).trying(|| "reporting".into())?;
+    wait_for_the_end()
+}
+
+/// The cached root below, a memory file system above.
+fn overlay(plan: &Plan) -> Result<PathBuf> {
+    let base = &plan.mount_point;
+    mount_at(Some("tmpfs"), base, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+    let world = base.join("world");
+    for directory in ["upper", "work", "world"] {
+        make_directory(&base.join(directory), 0o755)?;
+    }
+    // Relative names: the options of an overlay cannot hold a colon or a comma.
+    let (parent, name) = match (plan.root.parent(), plan.root.file_name()) {
+        (Some(parent), Some(name)) => (parent, name.to_string_lossy()),
+        _ => return Err(Error::Refused(format!("{} is no root file system", plan.root.display()))),
+    };
+    symlink(parent, base.join("roots")).trying(|| "linking the root file systems".into())?;
+    chdir(base).trying(|| format!("entering {}", base.display()))?;
+    let options = format!("lowerdir=roots/{name},upperdir=upper,workdir=work");
+    mount_at(Some("overlay"), &world, Some("overlay"), MsFlags::empty(), Some(&options))?;
+    Ok(world)
+}
+
+fn kernel_file_systems(world: &Path) -> Result<()> {
+    let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
+    mount_at(Some("proc"), &world.join("proc"), Some("proc"), quiet, None)?;
+    // hwloc reads /sys/devices. A fresh sysfs shows this network and none of the host's cgroups.
+    mount_at(Some("sysfs"), &world.join("sys"), Some("sysfs"), quiet | MsFlags::MS_RDONLY, None)?;
+    mount_at(
+        Some("tmpfs"),
+        &world.join("run"),
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some("mode=755"),
+    )?;
+    let dev = world.join("dev");
+    mount_at(Some("tmpfs"), &dev, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755"))?;
+    for (name, major, minor) in DEVICES {
+        let path = dev.join(name);
+        mknod(&path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(*major, *minor))
+            .trying(|| format!("making {}", path.display()))?;
+        set_mode(&path, 0o666)?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        symlink(target, dev.join(name)).trying(|| format!("making /dev/{name}"))?;
+    }
+    make_directory(&dev.join("pts"), 0o755)?;
+    make_directory(&dev.join("shm"), 0o1777)?;
+    mount_at(
+        Some("devpts"),
+        &dev.join("pts"),
+        Some("devpts"),
+        MsFlags::MS_NOSUID,
+        Some("newinstance,gid=5,mode=620,ptmxmode=666"),
+    )?;
+    mount_at(Some("tmpfs"), &dev.join("shm"), Some("tmpfs"), quiet, Some("mode=1777"))
+}
+
+fn bind_program(outside: &Path, inside: &Path) -> Result<()> {
+    File::create(inside).trying(|| format!("creating {}", inside.display()))?;
+    mount(Some(outside), inside, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .trying(|| format!("binding {}", outside.display()))?;
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, inside, None::<&str>, read_only, None::<&str>)
+        .trying(|| format!("binding {}", outside.display()))
+}
+
+/// Installs the product as a package would, into this site's own layer.
+fn install_product(repository: &Path, profile: &str, world: &Path) -> Result<()> {
+    let output = Command::new("make")
+        .args(["--silent", "--no-print-directory", "-C"])
+        .arg(repository)
+        .arg("install")
+        .arg(format!("DESTDIR={}", world.display()))
+        .arg(format!("PROFILE={profile}"))
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL")
+        .stdin(Stdio::null())
+        .output()
+        .trying(|| "starting make install".into())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Failed {
+        command: "make install".into(),
+        status: output.status.to_string(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// Makes `world` the root and forgets the host's. `chroot` would not do: `nsenter` enters the namespace's root.
+fn enter(world: &Path) -> Result<()> {
+    chdir(world).trying(|| format!("entering {}", world.display()))?;
+    pivot_root(".", ".").trying(|| "changing the root".into())?;
+    umount2(".", MntFlags::MNT_DETACH).trying(|| "leaving the host's root".into())?;
+    chdir("/").trying(|| "entering /".into())
+}
+
+fn names(network: Network, resolver: &[u8]) -> Result<()> {
+    let hosts = format!(
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost\n{} {HOST_NAME} {}\n",
+        network.address(),
+        SERVER_NAMES.join(" ")
+    );
+    write("/etc/hosts", hosts.as_bytes())?;
+    write("/etc/hostname", format!("{HOST_NAME}\n").as_bytes())?;
+    // Without a network of the caller's there is nobody to ask: fail at once instead of waiting.
+    write("/etc/resolv.conf", if network == Network::Callers { resolver } else { b"" })
+}
+
+/// Two ends of a cable, both here: the device type `dummy` may be missing in the kernel, `veth` is there.
+fn network(network: Network) -> Result<()> {
+    let address = format!("{}/24", network.address());
+    let steps: [&[&str]; 5] = [
+        &["link", "set", "lo", "up"],
+        &["link", "add", "site0", "type", "veth", "peer", "name", "site1"],
+        &["addr", "add", &address, "dev", "site0"],
+        &["link", "set", "site0", "up"],
+        &["link", "set", "site1", "up"],
+    ];
+    for step in steps {
+        let output = Command::new("ip").args(step).stdin(Stdio::null()).output().trying(|| "starting ip".into())?;
+        if !output.status.success() {
+            let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(Error::Refused(format!("ip {}: {reason}", step.join(" "))));
+        }
+    }
+    Ok(())
+}
+
+fn run_directories() -> Result<()> {
+    for (path, mode) in [
+        (STATE_DIR, 0o755),
+        ("/run/testbed/pid", 0o755),
+        ("/run/testbed/nodes", 0o755),
+        ("/run/lock", 0o1777),
+        ("/run/sshd", 0o755),
+        ("/run/munge", 0o755),
+        ("/run/mytoken", 0o711),
+    ] {
+        make_directory(Path::new(path), mode)?;
+    }
+    Ok(())
+}
+
+/// Reaps what the daemons leave behind and ends with standard input.
+fn wait_for_the_end() -> Result<()> {
+    std::thread::spawn(|| {
+        loop {
+            // A first process inherits every orphan. With no child at all there is nothing to wait for: look again.
+            if nix::sys::wait::wait().is_err() {
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+        }
+    });
+    io::copy(&mut io::stdin().lock().take(u64::MAX), &mut io::sink())
+        .map(drop)
+        .trying(|| "waiting for the end of the site".into())
+}
+
+fn mount_at(source: Option<&str>, at: &Path, kind: Option<&str>, flags: MsFlags, options: Option<&str>) -> Result<()> {
+    mount(source, at, kind, flags, options).trying(|| format!("mounting {} on {}", kind.unwrap_or("-"), at.display()))
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    fs::create_dir_all(path).trying(|| format!("creating {}", path.display()))?;
+    set_mode(path, mode)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .trying(|| format!("setting the mode of {}", path.display()))
+}
+
+fn write(path: &str, content: &[u8]) -> Result<()> {
+    fs::write(path, content).trying(|| format!("writing {path}"))
+}

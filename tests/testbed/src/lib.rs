@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A whole site on one machine: a root file system per Debian release, entered through fresh namespaces with an
+//! overlay on top. Inside run sshd with PAM, munge, slurmctld, several slurmd, the test server and the agents. Nothing
+//! of the host is touched and everything dies with the process that holds the [`Site`].
+
+pub mod command;
+pub mod daemon;
+mod error;
+mod host;
+pub mod init;
+mod namespace;
+mod options;
+pub mod paths;
+pub mod plan;
+mod release;
+pub mod root;
+pub mod services;
+mod site;
+mod story;
+pub mod users;
+pub mod wait;
+
+pub use error::{Error, Result};
+pub use host::{can_hold_a_site, has_program};
+pub use options::{Foreign, Options};
+pub use release::Release;
+pub use site::Site;
+pub use story::{SKIPPED_FILE, skip, story};

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The walls of a site, seen from outside: fresh namespaces with `testbed init` as their first process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::Trying;
+use crate::plan::{Network, Plan};
+use crate::{Error, Result, host, paths};
+
+/// How long the kernel may take to clear a site away.
+const TEARDOWN: Duration = Duration::from_secs(10);
+
+/// Live namespaces. Dropping the value kills everything inside and waits until it is gone.
+#[derive(Debug)]
+pub struct Namespace {
+    /// `unshare`, the parent of the first process inside.
+    unshare: Child,
+    /// While this pipe is open the site lives. It closes with this process, however that dies.
+    lifeline: Option<ChildStdin>,
+    /// The first process inside, as the host sees it.
+    init: u32,
+}
+
+impl Namespace {
+    /// Makes the namespaces and lets `testbed init` build the world inside.
+    ///
+    /// # Errors
+    /// When a namespace, a mount or the installation of the product failed; the text is the first process's own.
+    pub fn create(plan: &Plan) -> Result<Self> {
+        let order = serde_json::to_string(plan).map_err(std::io::Error::from).trying(|| "writing the plan".into())?;
+        let mut command = Command::new("unshare");
+        command.args(host::NAMESPACES);
+        if plan.network == Network::Own {
+            command.arg("--net");
+        }
+        let mut unshare = command
+            .args(["--fork", "--kill-child"])
+            .arg(paths::testbed_program()?)
+            .args(["init", &order])
+            // Not in the terminal's foreground group: Ctrl-C reaches us, and through the lifeline the site.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .trying(|| "starting unshare".into())?;
+        let lifeline = unshare.stdin.take();
+        let mut line = String::new();
+        if let Some(stdout) = unshare.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line).trying(|| "waiting for the namespace".into())?;
+        }
+        match line.strip_prefix("ready ").and_then(|pid| pid.trim().parse().ok()) {
+            Some(init) => Ok(Self { unshare, lifeline, init }),
+            None => Err(setup_failure(unshare)),
+        }
+    }
+
+    /// A command that will run inside, as root and with this process's environment.
+    #[must_use]
+    pub fn enter(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--all", "--target", &self.init.to_string(), "--"]);
+        command
+    }
+
+    /// The process id, on the host, of the first process inside.
+    #[must_use]
+    pub fn init_pid(&self) -> u32 {
+        self.init
+    }
+}
+
+fn setup_failure(mut unshare: Child) -> Error {
+    let mut reason = String::new();
+    if let Some(stderr) = unshare.stderr.as_mut() {
+        // The process has closed its standard output, so it is ending.
+        let _ = stderr.read_to_string(&mut reason);
+    }
+    let _ = unshare.kill();
+    let _ = unshare.wait();
+    Error::Refused(reason.trim().to_owned())
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
+        let end = Instant::now() + TEARDOWN;
+        while Instant::now() < end {
+            match self.unshare.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+                _ => return,
+            }
+        }
+        let _ = self.unshare.kill();
+        let _ = self.unshare.wait();
+    }
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where things are on the host: the repository, its build results, the cache of root file systems.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::error::Trying;
+use crate::{Error, Result};
+
+/// The repository this crate was built from, unless `TESTBED_REPOSITORY` names another.
+#[must_use]
+pub fn repository() -> PathBuf {
+    match env::var_os("TESTBED_REPOSITORY") {
+        Some(path) => PathBuf::from(path),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("/")).to_path_buf(),
+    }
+}
+
+/// Cargo's target directory.
+#[must_use]
+pub fn target() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        Some(path) => repository().join(path),
+        None => repository().join("target"),
+    }
+}
+
+/// The cache of root file systems.
+#[must_use]
+pub fn roots() -> PathBuf {
+    target().join("roots")
+}
+
+/// The cargo profile whose results are installed into the site: `release`, or what `TESTBED_PROFILE` says.
+#[must_use]
+pub fn product_profile() -> String {
+    env::var("TESTBED_PROFILE").unwrap_or_else(|_| "release".into())
+}
+
+/// The `testbed` program: this process, or the one cargo built beside the running test.
+///
+/// # Errors
+/// When there is none, which means that the library is used from outside the workspace.
+pub fn testbed_program() -> Result<PathBuf> {
+    program_beside("testbed")
+}
+
+/// The test server as cargo built it beside this program, when it is built.
+#[must_use]
+pub fn testserver_program() -> Option<PathBuf> {
+    program_beside("testserver").ok()
+}
+
+/// Tests run from `target/<profile>/deps/`, programs from `target/<profile>/`.
+fn program_beside(name: &str) -> Result<PathBuf> {
+    let me = env::current_exe().trying(|| "finding the running program".into())?;
+    me.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| Error::Refused(format!("no program `{name}` beside {}; build it first", me.display())))
+}

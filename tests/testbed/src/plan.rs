@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the first process of a site is told: the agreement between `namespace` (outside) and `init` (inside).
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The host's name inside a site.
+pub const HOST_NAME: &str = "testbed";
+
+/// Names of the servers of a site; all of them are the site's one address.
+pub const SERVER_NAMES: &[&str] = &["mytoken.testbed", "op.testbed", "se.testbed"];
+
+/// Files of the testbed itself inside a site: process ids, logs, the namespaces of the nodes.
+pub const STATE_DIR: &str = "/run/testbed";
+
+/// Where the `testbed` program is found inside a site.
+pub const TESTBED_INSIDE: &str = "/usr/local/bin/testbed";
+
+/// Where the test server's program is found inside a site.
+pub const TESTSERVER_INSIDE: &str = "/usr/local/bin/testserver";
+
+/// The daemon whose mount namespace is the node's.
+#[must_use]
+pub fn node_holder(node: &str) -> String {
+    format!("node.{node}")
+}
+
+/// How a site reaches the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// A network of its own with one address from TEST-NET-1. With loopback alone `getaddrinfo` refuses every name
+    /// (`AI_ADDRCONFIG`), and Slurm loops on "Unable to resolve".
+    Own,
+    /// The caller's network, for a mytoken server that runs elsewhere. Services listen on loopback only.
+    Callers,
+}
+
+impl Network {
+    /// The site's address.
+    #[must_use]
+    pub fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Own => Ipv4Addr::new(192, 0, 2, 10),
+            Self::Callers => Ipv4Addr::LOCALHOST,
+        }
+    }
+}
+
+/// The whole order to `testbed init`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// The cached root file system; only read.
+    pub root: PathBuf,
+    /// An empty directory of the host to mount on; the mount itself is seen inside only.
+    pub mount_point: PathBuf,
+    /// The network of the site.
+    pub network: Network,
+    /// Number of Slurm nodes.
+    pub nodes: u8,
+    /// Programs of the host that appear inside, read-only: outside, inside.
+    pub programs: Vec<(PathBuf, PathBuf)>,
+    /// The repository whose `make install` puts the product in, and the cargo profile to take it from.
+    pub install: Option<(PathBuf, String)>,
+}

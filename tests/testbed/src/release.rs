@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The Debian releases a site can be made of, and what differs between them.
+
+use std::fmt;
+use std::fs;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// A Debian release. Slurm and OpenSSH come with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Release {
+    /// Debian 12: Slurm 22.05, OpenSSH 9.2.
+    Bookworm,
+    /// Debian 13: Slurm 24.11, OpenSSH 10.0.
+    Trixie,
+    /// Unstable: newest Slurm and OpenSSH.
+    Sid,
+}
+
+impl Release {
+    /// The release a site is made of when nobody chose: `TESTBED_ROOT`, else the host's own when it is bookworm or
+    /// trixie (a program built on a host needs a root of the same release or a newer one), else bookworm.
+    ///
+    /// # Errors
+    /// When `TESTBED_ROOT` names no known release.
+    pub fn default_here() -> Result<Self> {
+        let chosen = std::env::var("TESTBED_ROOT").unwrap_or_default();
+        if !chosen.is_empty() {
+            return chosen.parse();
+        }
+        let os = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let host = os.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or_default();
+        Ok(if host == "trixie" { Self::Trixie } else { Self::Bookworm })
+    }
+
+    /// The name Debian's archive uses.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+            Self::Sid => "sid",
+        }
+    }
+
+    /// Whether this Slurm (23.02 and later) refuses the explicit `none` plugins and can do without cgroups.
+    #[must_use]
+    pub fn slurm_knows_disabled_cgroups(self) -> bool {
+        self != Self::Bookworm
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Release {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Bookworm, Self::Trixie, Self::Sid]
+            .into_iter()
+            .find(|release| release.name() == text)
+            .ok_or_else(|| Error::Refused(format!("unknown release \"{text}\"; known are bookworm, trixie and sid")))
+    }
+}

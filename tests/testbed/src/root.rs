@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Root file systems: one directory per Debian release, made once by mmdebstrap and only read afterwards.
+//!
+//! `<target>/roots/<name>/` is the root, `<name>.stamp` the recipe it was made by, `<name>.lock` is held shared while
+//! a site runs on the root and exclusively while the root is made.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::error::Trying;
+use crate::{Error, Release, Result, paths};
+
+/// What a site needs; the rest comes with Debian's essential packages.
+const SITE_PACKAGES: &[&str] = &[
+    "slurmctld",
+    "slurmd",
+    "slurm-client",
+    "munge",
+    "openssh-server",
+    "openssh-client",
+    "curl",
+    "ca-certificates",
+    "procps",
+    "iproute2",
+    "mount",
+    "jq",
+    "expect",
+    "pamtester",
+    "keyutils",
+];
+
+/// How a root file system is made.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    name: String,
+    arguments: Vec<String>,
+}
+
+impl Recipe {
+    /// The root of a site of this release.
+    #[must_use]
+    pub fn site(release: Release) -> Self {
+        let mut arguments = vec!["--variant=apt".to_owned(), format!("--include={}", SITE_PACKAGES.join(","))];
+        if release == Release::Sid {
+            // Unstable's index can be past its Valid-Until on a snapshot mirror; signatures are still checked.
+            arguments.push("--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned());
+        }
+        arguments.push(release.name().to_owned());
+        Self { name: release.name().to_owned(), arguments }
+    }
+
+    /// A root with the oldest compiler the workspace promises to build with: bookworm without its security archive,
+    /// which carries a newer one.
+    #[must_use]
+    pub fn oldest_compiler() -> Self {
+        let packages = "--include=rustc-web,cargo-web,gcc,libc6-dev,ca-certificates,libpam0g";
+        Self {
+            name: "msrv".to_owned(),
+            arguments: ["--variant=apt", packages, "bookworm", "deb http://deb.debian.org/debian bookworm main"]
+                .map(str::to_owned)
+                .to_vec(),
+        }
+    }
+}
+
+/// A finished root file system. While this value lives nobody replaces the root.
+#[derive(Debug)]
+pub struct Root {
+    directory: PathBuf,
+    _shared: Flock<File>,
+}
+
+impl Root {
+    /// The directory that holds the root. It must not be written to.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Opens the root of this recipe and makes it first when it is missing or was made by another recipe.
+    ///
+    /// # Errors
+    /// When mmdebstrap is missing or fails, or the cache cannot be written.
+    pub fn open(recipe: &Recipe) -> Result<Self> {
+        let roots = paths::roots();
+        fs::create_dir_all(&roots).trying(|| format!("creating {}", roots.display()))?;
+        let directory = roots.join(&recipe.name);
+        let stamp = roots.join(format!("{}.stamp", recipe.name));
+        let wanted = recipe_text(recipe);
+        loop {
+            let shared = lock(&roots, recipe, FlockArg::LockShared)?;
+            if directory.is_dir() && fs::read_to_string(&stamp).is_ok_and(|made_by| made_by == wanted) {
+                return Ok(Self { directory, _shared: shared });
+            }
+            drop(shared);
+            let _exclusive = lock(&roots, recipe, FlockArg::LockExclusive)?;
+            // Another process may have made it while we waited for the lock.
+            if !fs::read_to_string(&stamp).is_ok_and(|made_by| made_by == wanted) {
+                make(recipe, &roots, &directory)?;
+                write_whole(&stamp, &wanted)?;
+            }
+        }
+    }
+}
+
+fn recipe_text(recipe: &Recipe) -> String {
+    let mirror = env::var("TESTBED_MIRROR").unwrap_or_default();
+    format!("mmdebstrap {} {mirror}\n", recipe.arguments.join(" "))
+}
+
+fn lock(roots: &Path, recipe: &Recipe, how: FlockArg) -> Result<Flock<File>> {
+    let path = roots.join(format!("{}.lock", recipe.name));
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .trying(|| format!("opening {}", path.display()))?;
+    Flock::lock(file, how)
+        .map_err(|(_, errno)| Error::Io { what: format!("waiting for {}", path.display()), source: errno.into() })
+}
+
+/// Makes the root beside its place and renames it there, so that an interrupted run leaves no half root behind.
+fn make(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
+    if !crate::host::has_program("mmdebstrap") {
+        return Err(Error::Refused("mmdebstrap is missing; run tests/testbed/bootstrap".into()));
+    }
+    let fresh = roots.join(format!("{}.new", recipe.name));
+    remove(&fresh)?;
+    eprintln!("testbed: making the root file system {} (about 30 s, once)", recipe.name);
+    let log_path = roots.join(format!("{}.log", recipe.name));
+    let log = File::create(&log_path).trying(|| format!("creating {}", log_path.display()))?;
+    // mmdebstrap wants the suite, then the directory, then mirrors.
+    let suite_at = recipe.arguments.iter().position(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let (before, after) = recipe.arguments.split_at((suite_at + 1).min(recipe.arguments.len()));
+    // In a process namespace of its own it dies whole when we die, also by SIGKILL, and mounts nothing on the host.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg("mmdebstrap")
+        .args(before)
+        .arg(&fresh)
+        .args(after)
+        .args(env::var("TESTBED_MIRROR"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().trying(|| "sharing the log".into())?)
+        .stderr(log);
+    let status = command.status().trying(|| "starting mmdebstrap".into())?;
+    if !status.success() {
+        let text = fs::read_to_string(&log_path).unwrap_or_default();
+        let tail: Vec<&str> = text.lines().rev().take(15).collect();
+        let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+        return Err(Error::Refused(format!(
+            "mmdebstrap ended with {status}; the end of {}:\n{tail}",
+            log_path.display()
+        )));
+    }
+    remove(directory)?;
+    fs::rename(&fresh, directory).trying(|| format!("renaming {}", fresh.display()))
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).trying(|| format!("removing {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let fresh = path.with_extension("stamp.new");
+    fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, path)).trying(|| format!("writing {}", path.display()))
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! munge: how Slurm's commands and daemons know each other. Its key comes with the package in the cached root.
+
+use crate::daemon::Daemon;
+use crate::{Result, Site};
+
+pub(crate) fn start(site: &Site) -> Result<()> {
+    site.sh("root", "chown munge:munge /run/munge")?.ok()?;
+    let drop_to = ["setpriv", "--reuid=munge", "--regid=munge", "--init-groups", "munged", "--foreground"];
+    site.start_daemon(Daemon::new("munged", drop_to))
+}
+
+pub(crate) fn wait(site: &Site) -> Result<()> {
+    site.wait_for("munge", std::time::Duration::from_secs(10), "root", "munge -n | unmunge").map(drop)
+}

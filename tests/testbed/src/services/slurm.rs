@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Slurm: one slurmctld and several slurmd on one kernel, each slurmd in a mount namespace of its own.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::daemon::Daemon;
+use crate::plan::{HOST_NAME, STATE_DIR, node_holder};
+use crate::{Release, Result, Site};
+
+/// What a node has for itself: where the product keeps the files of jobs and its socket, as on separate machines.
+const PRIVATE_TO_A_NODE: &str = "/run/mytoken";
+
+const PRODUCT_SNIPPET: &str = "/usr/share/mytoken/plugstack.conf";
+
+/// Makes the mount namespaces of the nodes. Each is held by a process of its own, by whose id others enter; a bind
+/// mount of the namespace itself would do without, but kernel 6.18 refuses it now and then.
+pub(crate) fn nodes(site: &Site) -> Result<()> {
+    for node in site.nodes() {
+        let hold = format!(
+            "set -e; mount -t tmpfs -o mode=711,nosuid,nodev tmpfs {PRIVATE_TO_A_NODE}; \
+             touch {STATE_DIR}/nodes/{node}; exec sleep infinity"
+        );
+        let argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", &hold];
+        site.start_daemon(Daemon::new(&node_holder(&node), argv))?;
+    }
+    let all = format!("cd {STATE_DIR}/nodes && ls {}", site.nodes().join(" "));
+    site.wait_for("the nodes' namespaces", Duration::from_secs(5), "root", &all).map(drop)
+}
+
+pub(crate) fn start(site: &Site) -> Result<()> {
+    site.write("/etc/slurm/slurm.conf", &configuration(site)?, "0644")?;
+    // Pinned, because detection looks at the machine's own cgroups, which a site neither sees nor needs.
+    let cgroups = if site.options().release.slurm_knows_disabled_cgroups() { "disabled" } else { "cgroup/v1" };
+    site.write("/etc/slurm/cgroup.conf", &format!("CgroupPlugin={cgroups}\n"), "0644")?;
+    let prepare = format!(
+        "set -e; mkdir -p -m 755 /var/log/slurm /var/spool/slurmctld; \
+         if test -e {PRODUCT_SNIPPET}; then ln -s {PRODUCT_SNIPPET} /etc/slurm/plugstack.conf.d/mytoken.conf; fi"
+    );
+    site.sh("root", &prepare)?.ok()?;
+    super::munge::wait(site)?;
+    site.start_daemon(Daemon::new("slurmctld", ["slurmctld", "-D", "-i"]))?;
+    for node in site.nodes() {
+        site.start_daemon(Daemon::new(&format!("slurmd.{node}"), ["slurmd", "-D", "-N", &node]).on(&node))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn wait(site: &Site) -> Result<()> {
+    let idle = format!("sinfo -h -N -o %T | tee /dev/stderr | grep -cx idle | grep -qx {}", site.options().nodes);
+    site.wait_for("Slurm with all nodes idle", Duration::from_secs(60), "root", &idle).map(drop)
+}
+
+fn configuration(site: &Site) -> Result<String> {
+    let options = site.options();
+    let address = site.network().address();
+    let last = options.nodes;
+    let mut text = format!(
+        "ClusterName=testbed
+SlurmctldHost={HOST_NAME}({address})
+SlurmctldPort=27817
+SlurmUser=root
+AuthType=auth/munge
+CredType=cred/munge
+StateSaveLocation=/var/spool/slurmctld
+SlurmdSpoolDir=/var/spool/slurmd.%n
+SlurmctldPidFile=/run/slurmctld.pid
+SlurmdPidFile=/run/slurmd.%n.pid
+SlurmctldLogFile=/var/log/slurm/slurmctld.log
+SlurmdLogFile=/var/log/slurm/slurmd.%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+MpiDefault=none
+ReturnToService=2
+KillWait=2
+SlurmdParameters=config_overrides
+SchedulerParameters=sched_min_interval=100000,batch_sched_delay=1
+"
+    );
+    if options.release == Release::Bookworm {
+        // Debian's 22.05 has other defaults; later releases refuse these lines.
+        text.push_str(
+            "JobAcctGatherType=jobacct_gather/none\nAccountingStorageType=accounting_storage/none\n\
+             JobCompType=jobcomp/none\n",
+        );
+    }
+    if !options.prolog_flags.is_empty() {
+        let _ = writeln!(text, "PrologFlags={}", options.prolog_flags);
+    }
+    let _ = writeln!(
+        text,
+        "NodeName=n[1-{last}] NodeHostname={HOST_NAME} NodeAddr={address} Port=[17001-{}] CPUs=8 RealMemory=8000 State=UNKNOWN",
+        17_000 + u32::from(last)
+    );
+    text.push_str("PartitionName=main Nodes=ALL Default=YES DefaultTime=10 MaxTime=UNLIMITED State=UP\n");
+    Ok(text)
+}

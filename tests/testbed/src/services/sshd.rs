@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! sshd with PAM and keyboard-interactive, as an administrator would set it up from the product's examples.
+
+use std::time::Duration;
+
+use crate::daemon::Daemon;
+use crate::plan::Network;
+use crate::{Release, Result, Site};
+
+/// A user's own key for logins without a token. It has no default name, so that plain `ssh testbed` does not use it.
+pub const USER_KEY: &str = ".ssh/site_key";
+
+const PRODUCT_DROP_IN: &str = "/usr/share/mytoken/sshd.conf";
+const PRODUCT_STACK: &str = "/usr/share/mytoken/pam-sshd.example";
+
+/// sshd's port: a foreign server's site shares the caller's network, where 22 is often taken.
+fn port(network: Network) -> u16 {
+    match network {
+        Network::Own => 22,
+        Network::Callers => 22_022,
+    }
+}
+
+pub(crate) fn start(site: &Site) -> Result<()> {
+    let network = site.network();
+    let (address, port) = (network.address(), port(network));
+    let mut config = format!(
+        "ListenAddress {address}:{port}\nUsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n\
+         LogLevel {}\nMaxStartups 200\nMaxSessions 100\n",
+        site.options().sshd_log_level
+    );
+    if site.options().release != Release::Bookworm {
+        // Since OpenSSH 9.8 a few refused logins shut an address out, and all ours come from one.
+        config.push_str("PerSourcePenalties no\n");
+    }
+    site.write("/etc/ssh/sshd_config.d/50-testbed.conf", &config, "0644")?;
+    if network == Network::Callers {
+        let client = format!("Host testbed\n  HostName {address}\n  Port {port}\n  HostKeyAlias testbed\n");
+        site.write("/etc/ssh/ssh_config.d/testbed.conf", &client, "0644")?;
+    }
+    // The product's files, as README.Debian tells an administrator; nothing to do where it is not installed.
+    let wire = format!(
+        "if test -e {PRODUCT_STACK}; then cp {PRODUCT_STACK} /etc/pam.d/sshd; \
+         ln -s {PRODUCT_DROP_IN} /etc/ssh/sshd_config.d/10-mytoken.conf; fi"
+    );
+    site.sh("root", &wire)?.ok()?;
+    site.start_daemon(Daemon::new("sshd", ["/usr/sbin/sshd", "-D"]))
+}
+
+pub(crate) fn wait(site: &Site) -> Result<()> {
+    let (address, port) = (site.network().address(), port(site.network()));
+    let greeting = format!("exec 3<>/dev/tcp/{address}/{port} && read -t 5 line <&3 && [[ $line == SSH-2.0-* ]]");
+    site.wait_for("sshd", Duration::from_secs(10), "root", &greeting).map(drop)
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A running site.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::command::{Inside, Outcome};
+use crate::daemon::Daemon;
+use crate::namespace::Namespace;
+use crate::plan::{Network, Plan, TESTBED_INSIDE, TESTSERVER_INSIDE};
+use crate::root::{Recipe, Root};
+use crate::{Error, Options, Result, host, paths, services, wait};
+
+/// A site: sshd, munge, Slurm with its nodes, users, and whatever of the product and the test server is built.
+/// Dropping it kills everything inside.
+#[derive(Debug)]
+pub struct Site {
+    namespace: Namespace,
+    options: Options,
+    daemons: Mutex<Vec<Daemon>>,
+    _root: Root,
+}
+
+impl Site {
+    /// Makes a site and waits until its sshd answers and its nodes are idle.
+    ///
+    /// # Errors
+    /// [`Error::Impossible`] on a machine that cannot hold a site; otherwise what went wrong, with the logs.
+    pub fn start(options: Options) -> Result<Self> {
+        let site = Self::walls(options)?;
+        match services::start(&site) {
+            Ok(()) => Ok(site),
+            Err(error) => Err(Error::Refused(format!("{error}\n{}", site.logs()))),
+        }
+    }
+
+    /// The namespaces and the files of a site, with no service running.
+    ///
+    /// # Errors
+    /// As [`Site::start`].
+    pub fn walls(options: Options) -> Result<Self> {
+        host::can_hold_a_site()?;
+        let root = Root::open(&Recipe::site(options.release))?;
+        let mount_point = paths::roots().join("mnt");
+        std::fs::create_dir_all(&mount_point)
+            .map_err(|source| Error::Io { what: mount_point.display().to_string(), source })?;
+        let mut programs = vec![(paths::testbed_program()?, TESTBED_INSIDE.into())];
+        programs.extend(paths::testserver_program().map(|program| (program, TESTSERVER_INSIDE.into())));
+        let profile = paths::product_profile();
+        let built = paths::target().join(&profile).join("libspank_mytoken.so").is_file();
+        let plan = Plan {
+            root: root.directory().to_owned(),
+            mount_point,
+            network: network_of(&options),
+            nodes: options.nodes,
+            programs,
+            install: (options.product && built).then(|| (paths::repository(), profile)),
+        };
+        let namespace = Namespace::create(&plan)?;
+        Ok(Self { namespace, options, daemons: Mutex::default(), _root: root })
+    }
+
+    /// What the site was made of.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whose network the site is in.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        network_of(&self.options)
+    }
+
+    /// Names of the nodes: n1, n2, ...
+    #[must_use]
+    pub fn nodes(&self) -> Vec<String> {
+        (1..=self.options.nodes).map(|number| format!("n{number}")).collect()
+    }
+
+    /// The first process inside, as the host sees it.
+    #[must_use]
+    pub fn init_pid(&self) -> u32 {
+        self.namespace.init_pid()
+    }
+
+    /// A command as `user` on the login node; see [`Inside`] for what can be added before it runs.
+    pub fn command<I, S>(&self, user: &str, argv: I) -> Inside<'_>
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        Inside::new(&self.namespace, user, argv.into_iter().map(Into::into).collect())
+    }
+
+    /// A shell script as `user` on the login node.
+    pub fn script(&self, user: &str, script: &str) -> Inside<'_> {
+        self.command(user, ["bash", "-c", script])
+    }
+
+    /// Runs a command as `user` on the login node to its end.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub fn run<const N: usize>(&self, user: &str, argv: [&str; N]) -> Result<Outcome> {
+        self.command(user, argv).run()
+    }
+
+    /// Runs a shell script as `user` on the login node to its end.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub fn sh(&self, user: &str, script: &str) -> Result<Outcome> {
+        self.script(user, script).run()
+    }
+
+    /// Runs a shell script as root, as a node sees the world.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub fn on_node(&self, node: &str, script: &str) -> Result<Outcome> {
+        self.script("root", script).on(node).run()
+    }
+
+    /// Writes a file as root, with this mode ("0644").
+    ///
+    /// # Errors
+    /// When the file could not be written.
+    pub fn write(&self, path: &str, content: &str, mode: &str) -> Result<()> {
+        // By a command inside: through /proc/PID/root an absolute link would lead out to the host.
+        let script =
+            format!("set -e; mkdir -p \"$(dirname '{path}')\"; install -m {mode} /dev/null '{path}'; cat >'{path}'");
+        self.script("root", &script).stdin(content).run()?.ok().map(drop)
+    }
+
+    /// Reads a file as root.
+    ///
+    /// # Errors
+    /// When the file could not be read.
+    pub fn read(&self, path: &str) -> Result<String> {
+        Ok(self.run("root", ["cat", path])?.ok()?.stdout)
+    }
+
+    /// Whether a path exists on the login node.
+    ///
+    /// # Errors
+    /// When nothing could be asked.
+    pub fn exists(&self, path: &str) -> Result<bool> {
+        Ok(self.run("root", ["test", "-e", path])?.success())
+    }
+
+    /// Starts a daemon and remembers it by its name.
+    ///
+    /// # Errors
+    /// When it could not be started; that it lives on is the caller's to find out.
+    pub fn start_daemon(&self, daemon: Daemon) -> Result<()> {
+        daemon.start(self)?;
+        let mut daemons = self.daemons();
+        daemons.retain(|other| other.name() != daemon.name());
+        daemons.push(daemon);
+        Ok(())
+    }
+
+    /// Stops a daemon: politely ("TERM"), by a crash ("KILL"), and waits until it is gone.
+    ///
+    /// # Errors
+    /// When there is none of this name or it does not go.
+    pub fn stop(&self, name: &str, signal: &str) -> Result<()> {
+        self.daemon(name)?.stop(self, signal)
+    }
+
+    /// Starts a stopped daemon as it was started before.
+    ///
+    /// # Errors
+    /// When there was none of this name or it could not be started.
+    pub fn restart(&self, name: &str) -> Result<()> {
+        self.daemon(name)?.start(self)
+    }
+
+    /// Whether a daemon's process is alive.
+    ///
+    /// # Errors
+    /// When there was none of this name.
+    pub fn is_running(&self, name: &str) -> Result<bool> {
+        self.daemon(name)?.is_running(self)
+    }
+
+    /// Waits until a command succeeds; it is asked every 5 to 100 ms.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] with the command's last words when the time is over.
+    pub fn wait_for(&self, what: &str, limit: Duration, user: &str, script: &str) -> Result<Outcome> {
+        let mut last = None;
+        let waited = wait::until(what, limit, || {
+            let outcome = self.sh(user, script)?;
+            if outcome.success() {
+                return Ok(Some(outcome));
+            }
+            last = Some(outcome);
+            Ok(None)
+        });
+        waited.map_err(|error| match (error, last) {
+            (Error::NotReady { what, waited, .. }, Some(seen)) => {
+                Error::NotReady { what, waited, detail: format!("; last seen:\n{}{}", seen.stdout, seen.stderr) }
+            }
+            (error, _) => error,
+        })
+    }
+
+    /// The ends of all logs, for a person who wants to know what happened.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let script = "cd /var/log; for f in *.log slurm/*.log; do [ -s \"$f\" ] || continue; \
+                      case $f in dpkg.log|alternatives.log|bootstrap.log|apt/*) continue;; esac; \
+                      echo \"--- /var/log/$f\"; tail -n 40 \"$f\"; done; echo '--- processes'; ps -eo pid,user,args";
+        match self.sh("root", script) {
+            Ok(outcome) => outcome.stdout,
+            Err(error) => format!("no logs: {error}"),
+        }
+    }
+
+    fn daemon(&self, name: &str) -> Result<Daemon> {
+        let known = self.daemons().iter().find(|daemon| daemon.name() == name).cloned();
+        known.ok_or_else(|| Error::Refused(format!("no daemon \"{name}\" was started in this site")))
+    }
+
+    fn daemons(&self) -> std::sync::MutexGuard<'_, Vec<Daemon>> {
+        self.daemons.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn network_of(options: &Options) -> Network {
+    if options.foreign.is_some() { Network::Callers } else { Network::Own }
+}
