@@ -1,16 +1,178 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testserver browser`.
+//! `testserver browser`: a user at a browser, who opens the link of a login, consents, logs in at the provider and is
+//! sent back. It knows the pages of this test server.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use url::Url;
+
+use crate::client::{Fetch, Network};
+use crate::form::encode;
+use crate::http::Response;
 
 /// Arguments of `testserver browser`.
 #[derive(Debug, clap::Args)]
-pub struct Options {}
+pub struct Options {
+    /// The link: a consent page, or an authorization request to the provider.
+    url: String,
+    /// Who logs in.
+    #[arg(long, value_name = "NAME")]
+    user: String,
+    /// Authority of the servers' certificates.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Say no to the first question.
+    #[arg(long)]
+    decline: bool,
+}
 
 /// Plays a browser.
 ///
 /// # Errors
 /// What kept it from the end of the way.
-pub fn run(_options: &Options) -> Result<ExitCode, String> {
-    Err("not there yet".into())
+pub fn run(options: &Options) -> Result<ExitCode, String> {
+    let network = Network::new(options.ca.as_deref())?;
+    let mut report = |line: &str| println!("{line}");
+    let mut visit = Visit::new(&network, &mut report);
+    visit.decline = options.decline;
+    let end = visit.open(&options.url, &options.user)?;
+    let succeeded = options.decline || (end.status < 400 && end.header("Location").is_some());
+    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Enough for every login; more is a loop.
+const MOST_HOPS: usize = 10;
+
+/// One user's way through the pages.
+pub struct Visit<'a> {
+    fetch: &'a dyn Fetch,
+    report: &'a mut dyn FnMut(&str),
+    /// Say no to the first question.
+    pub decline: bool,
+}
+
+enum Next {
+    Get(String),
+    End(Response),
+}
+
+impl<'a> Visit<'a> {
+    /// A visit that tells each hop, without secrets.
+    pub fn new(fetch: &'a dyn Fetch, report: &'a mut dyn FnMut(&str)) -> Self {
+        Self { fetch, report, decline: false }
+    }
+
+    /// Opens a link and does what the pages want, until the mytoken server's `/redirect` (or what stands in for it)
+    /// has answered; gives that answer.
+    ///
+    /// # Errors
+    /// A server does not answer, or a page is not one of those known here.
+    pub fn open(&mut self, url: &str, user: &str) -> Result<Response, String> {
+        let mut url = url.to_owned();
+        let mut logged_in = false;
+        for _ in 0..MOST_HOPS {
+            let page = self.send("GET", &url, &[("Accept", "text/html")], b"")?;
+            if logged_in {
+                return Ok(page);
+            }
+            let next = if let Some(location) = page.header("Location") {
+                Next::Get(resolve(&url, location)?)
+            } else if let Some(wish) = attribute(&page, "data-approval=\"") {
+                self.consent(&url, &wish)?
+            } else if let Some(request) = attribute(&page, "name=\"request\" value=\"") {
+                logged_in = true;
+                self.log_in(&url, &request, user)?
+            } else {
+                return Err(format!("{} answers {} with no page of a login", place(&url), page.status));
+            };
+            match next {
+                Next::Get(next) => url = next,
+                Next::End(end) => return Ok(end),
+            }
+        }
+        Err("the login goes round in circles".into())
+    }
+
+    fn consent(&mut self, url: &str, wish: &str) -> Result<Next, String> {
+        let headers = [("Content-Type", "application/json"), ("Accept", "application/json")];
+        let answer = if self.decline {
+            self.send("POST", url, &[("Accept", "application/json")], b"")?
+        } else {
+            self.send("POST", url, &headers, wish.as_bytes())?
+        };
+        let told: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        match told.get("authorization_uri").and_then(|uri| uri.as_str()) {
+            Some(uri) => Ok(Next::Get(uri.to_owned())),
+            None if self.decline && answer.status < 400 => Ok(Next::End(answer)),
+            None => Err(format!("the consent is answered with status {}", answer.status)),
+        }
+    }
+
+    fn log_in(&mut self, url: &str, request: &str, user: &str) -> Result<Next, String> {
+        let decision = if self.decline { "decline" } else { "accept" };
+        let form = [("request", request), ("username", user), ("decision", decision)]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "text/html")];
+        let answer = self.send("POST", url, &headers, encode(&form).as_bytes())?;
+        match answer.header("Location") {
+            Some(location) => Ok(Next::Get(resolve(url, location)?)),
+            None => Err(format!("the provider answers the login with status {}", answer.status)),
+        }
+    }
+
+    fn send(&mut self, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, String> {
+        let mut all = vec![("User-Agent", "browser/1.0")];
+        all.extend(headers);
+        let answer = self
+            .fetch
+            .fetch(method, url, &all, body)
+            .map_err(|reason| format!("{} does not answer: {reason}", place(url)))?;
+        (self.report)(&format!("{method} {} {}", place(url), answer.status));
+        Ok(answer)
+    }
+}
+
+/// A URL without what must not be shown: its query, and the code of a consent page.
+fn place(url: &str) -> String {
+    let Ok(url) = Url::parse(url) else { return "an unreadable URL".into() };
+    let path = match url.path().split_once("/c/") {
+        Some((before, _)) => format!("{before}/c/..."),
+        None => url.path().to_owned(),
+    };
+    format!("{}{path}", url.origin().ascii_serialization())
+}
+
+fn resolve(base: &str, location: &str) -> Result<String, String> {
+    Url::parse(base)
+        .and_then(|base| base.join(location))
+        .map(String::from)
+        .map_err(|error| format!("{} redirects to no URL: {error}", place(base)))
+}
+
+/// The value of an attribute of an HTML page, from what stands before it.
+fn attribute(page: &Response, before: &str) -> Option<String> {
+    let html = std::str::from_utf8(&page.body).ok()?;
+    let (value, _) = html.split_once(before)?.1.split_once('"')?;
+    let plain = value.replace("&quot;", "\"").replace("&#34;", "\"").replace("&#39;", "'").replace("&lt;", "<");
+    Some(plain.replace("&gt;", ">").replace("&amp;", "&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_show_no_secrets() {
+        assert_eq!(place("https://mt.test:8443/c/AbCdEfGh"), "https://mt.test:8443/c/...");
+        assert_eq!(place("https://mt.test/redirect?code=s3cret&state=x"), "https://mt.test/redirect");
+        assert_eq!(place("::"), "an unreadable URL");
+    }
+
+    #[test]
+    fn attributes_are_unescaped_once() {
+        let page = Response::typed(200, "text/html", r#"<pre data-approval="{&quot;a&quot;:&quot;&amp;lt;&quot;}">"#);
+        assert_eq!(attribute(&page, "data-approval=\"").unwrap(), r#"{"a":"&lt;"}"#);
+        assert_eq!(attribute(&page, "name=\"request\" value=\""), None);
+    }
 }

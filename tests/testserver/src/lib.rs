@@ -3,14 +3,19 @@
 //! and the player of the captures.
 
 pub mod browser;
+pub mod client;
 pub mod form;
 pub mod http;
+pub mod journal;
 pub mod jwks;
+pub mod listener;
 pub mod mytoken;
 mod private_file;
 pub mod provider;
 pub mod replay;
+pub mod resource;
 pub mod serve;
+pub mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -210,4 +210,4 @@ impl Handler for Provider {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

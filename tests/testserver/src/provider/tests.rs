@@ -14,12 +14,12 @@ use super::users::Users;
 use crate::form::{decode, encode, first};
 use crate::http::{Handler, Reply, Request, Response};
 
-pub(super) const ISSUER: &str = "https://op.test/x";
+pub(crate) const ISSUER: &str = "https://op.test/x";
 const REDIRECT: &str = "https://mt.test/redirect";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
 /// Elliptic keys where RSA does not matter: an RSA key takes a second to make.
-pub(super) fn provider(change: &Value) -> Provider {
+pub(crate) fn provider(change: &Value) -> Provider {
     let users = json!({"alice": {"email": "alice@example.org", "eduperson_entitlement": ["urn:geant:x:group:hpc"]}});
     let policy = Policy { algorithm: Algorithm::Es256, ..Policy::default() }.changed(change).unwrap();
     let client = |id: &str, secret: Option<&str>| Client {
@@ -37,15 +37,15 @@ pub(super) fn provider(change: &Value) -> Provider {
     .unwrap()
 }
 
-pub(super) fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
     list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-pub(super) fn body(response: &Response) -> Value {
+pub(crate) fn body(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap()
 }
 
-pub(super) fn call(
+pub(crate) fn call(
     provider: &Provider,
     method: &str,
     path: &str,
@@ -63,7 +63,7 @@ pub(super) fn call(
     })
 }
 
-pub(super) fn answer(reply: Reply) -> Response {
+pub(crate) fn answer(reply: Reply) -> Response {
     match reply {
         Reply::Answer(response) => response,
         other => panic!("no answer: {other:?}"),
@@ -100,7 +100,7 @@ fn exchange(provider: &Provider, code: &str, verifier: &str) -> Response {
     provider.token(&pairs(&form)).unwrap()
 }
 
-pub(super) fn log_in(provider: &Provider, scope: &str, resources: &[&str]) -> Value {
+pub(crate) fn log_in(provider: &Provider, scope: &str, resources: &[&str]) -> Value {
     let query = come_back(provider, scope, resources);
     let response = exchange(provider, first(&query, "code").unwrap(), VERIFIER);
     assert_eq!(response.status, 200);
@@ -114,7 +114,7 @@ fn refresh(provider: &Provider, token: &Value, more: &[(&str, &str)]) -> (u16, V
     (response.status, body(&response))
 }
 
-pub(super) fn claims(token: &Value) -> Value {
+pub(crate) fn claims(token: &Value) -> Value {
     let part = token.as_str().unwrap().split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Requests to servers: over the network, or straight to the handlers of this process.
+
+use std::fs;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::Agent;
+use ureq::http;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+
+use crate::http::{Handler, Reply, Request, Response};
+
+/// Something that gets answers from servers. Redirects are answers; whoever asks decides whether to follow.
+pub trait Fetch {
+    /// Sends a request to a URL.
+    ///
+    /// # Errors
+    /// There is no answer.
+    fn fetch(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, String>;
+}
+
+/// Over the network. Proxies of the environment are not used.
+pub struct Network(Agent);
+
+/// Answers of a test are small.
+const ANSWER_LIMIT: u64 = 4 << 20;
+
+impl Network {
+    /// A client that trusts the authorities of a PEM file, or those of the web.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds no certificate.
+    pub fn new(ca: Option<&Path>) -> Result<Self, String> {
+        let roots = match ca {
+            Some(path) => read_roots(path).map_err(|reason| format!("{}: {reason}", path.display()))?,
+            None => RootCerts::WebPki,
+        };
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            .build();
+        Ok(Self(config.new_agent()))
+    }
+}
+
+fn read_roots(path: &Path) -> Result<RootCerts, String> {
+    let text = fs::read(path).map_err(|error| error.to_string())?;
+    let mut roots = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| error.to_string())? {
+            roots.push(certificate);
+        }
+    }
+    if roots.is_empty() { Err("holds no certificate".into()) } else { Ok(RootCerts::new_with_certs(&roots)) }
+}
+
+impl Fetch for Network {
+    fn fetch(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, String> {
+        let mut request = http::Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = if body.is_empty() && method != "POST" {
+            request.body(()).map_err(|error| error.to_string()).map(|request| self.0.run(request))?
+        } else {
+            request.body(body).map_err(|error| error.to_string()).map(|request| self.0.run(request))?
+        };
+        let mut answer = answer.map_err(|error| error.to_string())?;
+        let mut content = Vec::new();
+        answer
+            .body_mut()
+            .as_reader()
+            .take(ANSWER_LIMIT)
+            .read_to_end(&mut content)
+            .map_err(|error| error.to_string())?;
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        Ok(Response {
+            status: answer.status().as_u16(),
+            headers: answer.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            body: content,
+        })
+    }
+}
+
+/// Handlers of this process by the base URL they answer for. No socket is involved.
+#[derive(Default)]
+pub struct Direct(Vec<(String, Arc<dyn Handler>)>);
+
+impl Direct {
+    /// Requests below this URL go to this handler.
+    #[must_use]
+    pub fn with(mut self, base: &str, handler: Arc<dyn Handler>) -> Self {
+        self.0.push((base.trim_end_matches('/').to_owned(), handler));
+        self
+    }
+}
+
+impl Fetch for Direct {
+    fn fetch(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, String> {
+        let below =
+            |base: &str| url.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+        let (_, handler) =
+            self.0.iter().find(|(base, _)| below(base)).ok_or("no server of this process has this URL")?;
+        let parsed = url::Url::parse(url).map_err(|error| error.to_string())?;
+        let request = Request {
+            method: method.to_owned(),
+            path: parsed.path().to_owned(),
+            query: parsed.query().map(str::to_owned),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body: body.to_vec(),
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        match handler.handle(&request) {
+            Reply::Answer(response) => Ok(response),
+            Reply::Close => Err("the connection was closed without an answer".into()),
+            Reply::Late(response, pause) | Reply::Drip(response, pause) => {
+                std::thread::sleep(pause);
+                Ok(response)
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What was asked of a server, for assertions on counts and kinds. Secrets are kept as fingerprints only.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::form::decode;
+use crate::http::{Handler, Reply, Request};
+use crate::locked;
+
+/// A server that runs for days must not fill the memory.
+const KEPT: usize = 10_000;
+
+/// Members of forms and queries whose values are shown; all others may be secrets.
+const OPEN: &[&str] = &[
+    "audience",
+    "client_id",
+    "code_challenge_method",
+    "decision",
+    "grant_type",
+    "prompt",
+    "redirect_uri",
+    "resource",
+    "response_type",
+    "scope",
+    "token_type_hint",
+    "username",
+];
+
+/// A handler whose requests are written down.
+pub struct Journal {
+    inner: Arc<dyn Handler>,
+    entries: Mutex<VecDeque<Value>>,
+}
+
+impl Journal {
+    /// Writes down what this handler is asked.
+    #[must_use]
+    pub fn of(inner: Arc<dyn Handler>) -> Self {
+        Self { inner, entries: Mutex::default() }
+    }
+
+    /// The entries since the last [`clear`](Self::clear), oldest first: objects with `time` (Unix seconds), `method`,
+    /// `path`, `query` and `form` (lists of values by key), `authorization` (scheme and fingerprint), `user_agent`,
+    /// `peer`, `status` (null: closed without an answer), `milliseconds`.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Value> {
+        locked(&self.entries).iter().cloned().collect()
+    }
+
+    /// Forgets the entries.
+    pub fn clear(&self) {
+        locked(&self.entries).clear();
+    }
+}
+
+impl Handler for Journal {
+    fn handle(&self, request: &Request) -> Reply {
+        let start = Instant::now();
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let reply = self.inner.handle(request);
+        let status = match &reply {
+            Reply::Answer(response) | Reply::Late(response, _) | Reply::Drip(response, _) => Some(response.status),
+            Reply::Close => None,
+        };
+        let is_form = request
+            .header("Content-Type")
+            .is_some_and(|media_type| media_type.starts_with("application/x-www-form-urlencoded"));
+        let entry = json!({
+            "time": time,
+            "method": request.method,
+            "path": request.path,
+            "query": request.query.as_ref().map(|query| shown(query.as_bytes())),
+            "form": is_form.then(|| shown(&request.body)),
+            "authorization": request.header("Authorization").map(authorization),
+            "user_agent": request.header("User-Agent"),
+            "peer": request.peer.to_string(),
+            "status": status,
+            "milliseconds": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        let mut entries = locked(&self.entries);
+        if entries.len() == KEPT {
+            entries.pop_front();
+        }
+        entries.push_back(entry);
+        reply
+    }
+}
+
+/// The first eight hexadecimal digits of the SHA-256, as everywhere in this project.
+#[must_use]
+pub fn fingerprint(secret: &str) -> String {
+    let print: String = Sha256::digest(secret).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("#{print}")
+}
+
+fn shown(text: &[u8]) -> Value {
+    let mut members: Map<String, Value> = Map::new();
+    for (key, value) in decode(text) {
+        let value = if OPEN.contains(&key.as_str()) { value } else { fingerprint(&value) };
+        if let Value::Array(list) = members.entry(key).or_insert_with(|| json!([])) {
+            list.push(value.into());
+        }
+    }
+    Value::Object(members)
+}
+
+fn authorization(header: &str) -> String {
+    match header.split_once(' ') {
+        Some((scheme, value)) => format!("{scheme} {}", fingerprint(value)),
+        None => fingerprint(header),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Response;
+
+    struct Yes;
+
+    impl Handler for Yes {
+        fn handle(&self, _: &Request) -> Reply {
+            Reply::Answer(Response::empty(204))
+        }
+    }
+
+    #[test]
+    fn secrets_become_fingerprints() {
+        let journal = Journal::of(Arc::new(Yes));
+        journal.handle(&Request {
+            method: "POST".into(),
+            path: "/token".into(),
+            query: Some("code=SECRET1&scope=a+b".into()),
+            headers: vec![
+                ("authorization".into(), "Basic SECRET2".into()),
+                ("content-type".into(), "application/x-www-form-urlencoded".into()),
+            ],
+            body: b"refresh_token=SECRET3&resource=a:b&resource=c:d&unheard_of=SECRET4".to_vec(),
+            peer: std::net::Ipv4Addr::LOCALHOST.into(),
+        });
+        let entries = journal.entries();
+        assert_eq!(entries[0]["form"]["resource"], json!(["a:b", "c:d"]));
+        assert_eq!(entries[0]["form"]["refresh_token"], json!([fingerprint("SECRET3")]));
+        assert_eq!(entries[0]["query"]["scope"], json!(["a b"]));
+        assert_eq!(entries[0]["status"], 204);
+        assert!(!json!(entries).to_string().contains("SECRET"));
+        journal.clear();
+        assert!(journal.entries().is_empty());
+    }
+}

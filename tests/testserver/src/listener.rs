@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! HTTP/1.1 and HTTPS in front of a [`Handler`], with the ways of misbehaving that a handler may ask for.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::http::{Handler, Reply, Request, Response};
+use crate::tls::TlsConfig;
+
+/// Larger requests are answered with 413.
+const BODY_LIMIT: usize = 4 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Up,
+    Out,
+    Stopped,
+}
+
+/// A running listener. It stops when this is dropped.
+#[derive(Debug)]
+pub struct Listening {
+    address: SocketAddr,
+    state: watch::Sender<State>,
+}
+
+impl Listening {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Nobody listens while the outage is on, and connections that were open are closed.
+    pub fn set_outage(&self, on: bool) {
+        self.state.send_replace(if on { State::Out } else { State::Up });
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.state.send_replace(State::Stopped);
+    }
+}
+
+/// Listens on an address; port 0 takes a free one. Requests run on threads of their own.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub fn spawn(address: SocketAddr, tls: Option<TlsConfig>, handler: Arc<dyn Handler>) -> io::Result<Listening> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let socket = runtime.block_on(TcpListener::bind(address))?;
+    let address = socket.local_addr()?;
+    let (state, watched) = watch::channel(State::Up);
+    let front = Front { tls: tls.map(TlsAcceptor::from), handler };
+    std::thread::Builder::new().name(format!("listener {}", address.port())).spawn(move || {
+        runtime.block_on(listen(socket, address, watched, front));
+        // Handlers that sleep in a fault must not keep the process.
+        runtime.shutdown_background();
+    })?;
+    Ok(Listening { address, state })
+}
+
+#[derive(Clone)]
+struct Front {
+    tls: Option<TlsAcceptor>,
+    handler: Arc<dyn Handler>,
+}
+
+async fn listen(first: TcpListener, address: SocketAddr, mut state: watch::Receiver<State>, front: Front) {
+    let mut socket = Some(first);
+    loop {
+        let now = *state.borrow_and_update();
+        match (now, &socket) {
+            (State::Stopped, _) => return,
+            (State::Out, _) => {
+                // Closing the socket is what makes the kernel refuse.
+                socket = None;
+                if state.changed().await.is_err() {
+                    return;
+                }
+            }
+            (State::Up, None) => match TcpListener::bind(address).await {
+                Ok(bound) => socket = Some(bound),
+                Err(error) => {
+                    eprintln!("testserver: cannot listen on {address} again: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            (State::Up, Some(listening)) => tokio::select! {
+                accepted = listening.accept() => match accepted {
+                    Ok((stream, peer)) => drop(tokio::spawn(connection(stream, peer, state.clone(), front.clone()))),
+                    // Out of descriptors, most likely: others will be closed.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                },
+                _ = state.changed() => {}
+            },
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, mut state: watch::Receiver<State>, front: Front) {
+    // Without it a drip would wait for the client's acknowledgements.
+    let _ = stream.set_nodelay(true);
+    let talk = pin!(async {
+        match &front.tls {
+            Some(acceptor) => {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    converse(TokioIo::new(stream), peer, &front.handler).await;
+                }
+            }
+            None => converse(TokioIo::new(stream), peer, &front.handler).await,
+        }
+    });
+    tokio::select! {
+        () = talk => {}
+        _ = state.wait_for(|state| *state != State::Up) => {}
+    }
+}
+
+async fn converse<S>(stream: S, peer: SocketAddr, handler: &Arc<dyn Handler>)
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    let service = service_fn(|request| answer(request, peer, Arc::clone(handler)));
+    // What breaks a connection is the client's affair, or the fault that was asked for.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(60))
+        .serve_connection(stream, service)
+        .await;
+}
+
+type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
+
+/// A request that gets no answer; hyper closes the connection for it.
+#[derive(Debug, thiserror::Error)]
+#[error("closed on purpose")]
+struct Closed;
+
+async fn answer(
+    request: hyper::Request<Incoming>,
+    peer: SocketAddr,
+    handler: Arc<dyn Handler>,
+) -> Result<hyper::Response<Body>, Closed> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
+        return Ok(whole(Response::typed(413, "text/plain", "the request is too large\n")));
+    };
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let request = Request {
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        body: body.to_bytes().to_vec(),
+        peer: peer.ip().to_canonical(),
+    };
+    let reply = tokio::task::spawn_blocking(move || handler.handle(&request)).await;
+    match reply.unwrap_or_else(|_| Reply::Answer(Response::typed(500, "text/plain", "the handler panicked\n"))) {
+        Reply::Answer(response) => Ok(whole(response)),
+        Reply::Close => Err(Closed),
+        Reply::Late(response, pause) => {
+            tokio::time::sleep(pause).await;
+            Ok(whole(response))
+        }
+        Reply::Drip(response, pause) => Ok(dripping(response, pause)),
+    }
+}
+
+fn whole(response: Response) -> hyper::Response<Body> {
+    let (head, body) = split(response);
+    head.map(|()| Either::Left(Full::new(body)))
+}
+
+fn dripping(response: Response, pause: Duration) -> hyper::Response<Body> {
+    let (mut head, body) = split(response);
+    head.headers_mut().insert(CONTENT_LENGTH, body.len().into());
+    let (mut sender, channel) = Channel::new(1);
+    tokio::spawn(async move {
+        for byte in body {
+            if sender.send_data(Bytes::from(vec![byte])).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    });
+    head.map(|()| Either::Right(channel))
+}
+
+fn split(response: Response) -> (hyper::Response<()>, Bytes) {
+    let mut head = hyper::Response::new(());
+    // A handler with an impossible status or header is a bug of this server, which a client shall see.
+    *head.status_mut() = hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::NOT_IMPLEMENTED);
+    for (name, value) in &response.headers {
+        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+            (Ok(name), Ok(value)) => drop(head.headers_mut().append(name, value)),
+            _ => *head.status_mut() = hyper::StatusCode::NOT_IMPLEMENTED,
+        }
+    }
+    (head, response.body.into())
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A resource server, as strict as a good one: signature, issuer, audience, scope, and not a second of leeway.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::http::{Handler, Reply, Request, Response};
+use crate::jwks;
+use crate::provider::Provider;
+use crate::provider::inspection::{bearer, scopes};
+
+/// Paths and the scopes they need.
+const PATHS: &[(&str, &str)] = &[("/data", "storage.read"), ("/compute", "compute.read")];
+
+/// The resource server.
+pub struct ResourceServer {
+    /// Whose tokens are accepted; its keys are asked anew each time, so that a rotation shows at once.
+    pub issuer: Arc<dyn Issuer>,
+    /// The names this server has for itself; a token must be for one of them.
+    pub audiences: Vec<String>,
+}
+
+/// An issuer of access tokens.
+pub trait Issuer: Send + Sync {
+    /// Its URL.
+    fn url(&self) -> String;
+
+    /// Its JWKS document.
+    ///
+    /// # Errors
+    /// The keys cannot be had.
+    fn keys(&self) -> Result<Value, String>;
+}
+
+impl Issuer for Provider {
+    fn url(&self) -> String {
+        self.issuer().to_owned()
+    }
+
+    fn keys(&self) -> Result<Value, String> {
+        Ok(self.jwks())
+    }
+}
+
+/// Why a request is refused.
+struct Refused {
+    status: u16,
+    error: &'static str,
+    reason: String,
+}
+
+fn refused(status: u16, error: &'static str, reason: impl Into<String>) -> Refused {
+    Refused { status, error, reason: reason.into() }
+}
+
+fn invalid(reason: impl Into<String>) -> Refused {
+    refused(401, "invalid_token", reason)
+}
+
+impl ResourceServer {
+    fn judge(&self, request: &Request, needed: &str, now: u64) -> Result<Value, Refused> {
+        let header = request.header("Authorization").ok_or_else(|| invalid("there is no access token"))?;
+        let token = bearer(header).ok_or_else(|| invalid("the Authorization header holds no Bearer token"))?;
+        let keys = self.issuer.keys().and_then(|keys| serde_json::from_value(keys).map_err(|error| error.to_string()));
+        let keys = keys.map_err(|reason| refused(503, "temporarily_unavailable", reason))?;
+        let claims = jwks::verify(token, &keys).map_err(invalid)?;
+        let exp = self.check(&claims, now)?;
+        let held = scopes(&claims);
+        if !held.iter().any(|scope| scope == needed) {
+            let reason = format!("the token has the scopes {:?}, needed is {needed}", held.join(" "));
+            return Err(refused(403, "insufficient_scope", reason));
+        }
+        let subject = claims.get("sub").cloned().unwrap_or_default();
+        Ok(json!({"sub": subject, "exp": exp, "scope": held.join(" "), "seconds_left": exp - now}))
+    }
+
+    /// Everything but the scope; gives the end of the token's life.
+    fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Refused> {
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let time = |name: &str| claims.get(name).and_then(Value::as_u64);
+        if text("iss") != Some(self.issuer.url().as_str()) {
+            return Err(invalid("the token is of another issuer"));
+        }
+        if claims.contains_key("at_hash") || claims.contains_key("nonce") {
+            return Err(invalid("this is an ID token"));
+        }
+        let audiences: Vec<&str> = match claims.get("aud") {
+            Some(Value::String(one)) => vec![one],
+            Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        if !audiences.iter().any(|audience| self.audiences.iter().any(|own| own == audience)) {
+            return Err(invalid(format!("the token is for {audiences:?}, not for {:?}", self.audiences)));
+        }
+        let exp = time("exp").ok_or_else(|| invalid("the token has no end"))?;
+        // RFC 7519, 4.1.4: not accepted on or after this time.
+        if exp <= now {
+            return Err(invalid(format!("the token expired {} s ago", now - exp)));
+        }
+        match time("nbf") {
+            Some(nbf) if nbf > now => Err(invalid(format!("the token is not valid before {} s from now", nbf - now))),
+            _ => Ok(exp),
+        }
+    }
+
+    fn answer(&self, request: &Request, now: u64) -> Response {
+        let Some((_, needed)) = PATHS.iter().find(|(path, _)| *path == request.path) else {
+            return Response::json(404, &json!({"error": "not_found", "reason": "there are /data and /compute"}));
+        };
+        if request.method != "GET" {
+            return Response::json(405, &json!({"error": "method_not_allowed", "reason": "only GET"}))
+                .with("Allow", "GET");
+        }
+        match self.judge(request, needed, now) {
+            Ok(told) => Response::json(200, &told),
+            Err(why) => Response::json(why.status, &json!({"error": why.error, "reason": why.reason}))
+                .with("WWW-Authenticate", format!("Bearer error=\"{}\"", why.error)),
+        }
+    }
+}
+
+impl Handler for ResourceServer {
+    fn handle(&self, request: &Request) -> Reply {
+        Reply::Answer(self.answer(request, crate::unix_time()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::tests::provider;
+
+    #[test]
+    fn accepts_good_tokens_and_refuses_all_others_with_the_reason() {
+        let provider = Arc::new(provider(&json!({"default_audience": "https://se.test"})));
+        let server = ResourceServer {
+            issuer: provider.clone(),
+            audiences: vec!["https://se.test".into(), "https://site".into()],
+        };
+        let now = crate::unix_time();
+        let ask = |path: &str, authorization: Option<String>, now: u64| {
+            let headers = authorization.map(|value| ("Authorization".into(), value)).into_iter().collect();
+            let request = Request {
+                method: "GET".into(),
+                path: path.into(),
+                query: None,
+                headers,
+                body: Vec::new(),
+                peer: std::net::Ipv4Addr::LOCALHOST.into(),
+            };
+            let response = server.answer(&request, now);
+            (response.status, serde_json::from_slice::<Value>(&response.body).unwrap())
+        };
+        let mint = |order: &Value| {
+            let token = provider.mint(&serde_json::from_value(order.clone()).unwrap()).unwrap();
+            Some(format!("Bearer {token}"))
+        };
+        let good = json!({"user": "bob", "scope": "openid storage.read", "claims": {"exp": now + 15}});
+        let expected = json!({"sub": "bob", "exp": now + 15, "scope": "openid storage.read", "seconds_left": 15});
+        assert_eq!(ask("/data", mint(&good), now), (200, expected));
+        let several = json!({"claims": {"aud": ["https://else", "https://site"]}});
+        assert_eq!(ask("/compute", mint(&several), now).0, 200);
+        assert_eq!(ask("/data", None, now).0, 401);
+        assert_eq!(ask("/data", Some("Basic abc".into()), now).0, 401);
+        assert_eq!(ask("/secrets", mint(&good), now).0, 404);
+        let table = [
+            (good.clone(), "/compute", 0, 403, "needed is compute.read"),
+            (good.clone(), "/data", 15, 401, "expired 0 s ago"),
+            (good.clone(), "/data", 17, 401, "expired 2 s ago"),
+            (json!({"claims": {"nbf": now + 3}}), "/data", 0, 401, "not valid before 3 s"),
+            (json!({"claims": {"exp": null}}), "/data", 0, 401, "no end"),
+            (json!({"claims": {"exp": "soon"}}), "/data", 0, 401, "no end"),
+            (json!({"claims": {"aud": "https://else"}}), "/data", 0, 401, "https://else"),
+            (json!({"claims": {"aud": null}}), "/data", 0, 401, "is for []"),
+            (json!({"claims": {"iss": "https://evil"}}), "/data", 0, 401, "another issuer"),
+            (json!({"id_token": true, "claims": {"aud": "https://se.test"}}), "/data", 0, 401, "ID token"),
+            (json!({"foreign_key": true}), "/data", 0, 401, "signature"),
+            (json!({"tamper": "claims"}), "/data", 0, 401, "signature"),
+            (json!({"alg": "none"}), "/data", 0, 401, "no signed JWT"),
+            (json!({"alg": "HS256"}), "/data", 0, 401, "not accepted"),
+            (json!({"header": {"crit": ["x"]}}), "/data", 0, 401, "critical"),
+            (json!({"opaque": true}), "/data", 0, 401, "no signed JWT"),
+        ];
+        for (order, path, later, status, reason) in table {
+            let (got, told) = ask(path, mint(&order), now + later);
+            assert_eq!(got, status, "{order}: {told}");
+            assert!(told["reason"].as_str().unwrap().contains(reason), "{order}: {told}");
+        }
+        let old = mint(&json!({}));
+        provider.rotate_keys(true).unwrap();
+        assert_eq!(ask("/data", old, now).0, 401);
+        assert_eq!(ask("/data", mint(&json!({})), now).0, 200);
+    }
+}

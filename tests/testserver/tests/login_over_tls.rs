@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A login at the provider through real sockets and real TLS: a client that is not the mytoken server sends a
+//! browser there, redeems the code with PKCE and asks for userinfo.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use testserver::browser::Visit;
+use testserver::client::{Fetch, Network};
+use testserver::form::{decode, encode, first};
+use testserver::http::{Handler, Reply, Request, Response};
+use testserver::journal::Journal;
+use testserver::listener::{self, Listening};
+use testserver::provider::Provider;
+use testserver::provider::faults::Endpoint;
+use testserver::provider::keys::Algorithm;
+use testserver::provider::policy::{Client, Policy, Setup};
+use testserver::provider::users::Users;
+use testserver::tls::{self, TlsConfig};
+
+/// RFC 7636, appendix B.
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+/// The client's own web server.
+struct Application;
+
+impl Handler for Application {
+    fn handle(&self, request: &Request) -> Reply {
+        match request.path.as_str() {
+            "/redirect" => {
+                let query = decode(request.query.as_deref().unwrap_or_default().as_bytes());
+                let shown = first(&query, "code").or(first(&query, "error")).unwrap_or_default();
+                Reply::Answer(Response::typed(200, "text/plain", shown.to_owned()))
+            }
+            _ => Reply::Answer(Response::typed(200, "text/plain", request.body.len().to_string())),
+        }
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    tls: TlsConfig,
+    application: Listening,
+    op: Listening,
+    provider: Arc<Provider>,
+    journal: Arc<Journal>,
+    network: Network,
+    issuer: String,
+}
+
+fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = tls::server_config(folder.path(), &["localhost".into(), "127.0.0.1".into()]).unwrap();
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let application = listener::spawn(free, Some(tls.clone()), Arc::new(Application)).unwrap();
+    // The issuer URL holds the port, so a free one is looked for before the provider is made.
+    let address = std::net::TcpListener::bind(free).unwrap().local_addr().unwrap();
+    let issuer = format!("https://localhost:{}", address.port());
+    let provider = Arc::new(
+        Provider::new(Setup {
+            issuer: issuer.clone(),
+            folder: None,
+            clients: vec![Client {
+                id: "application".into(),
+                secret: None,
+                redirect_uris: vec![format!("https://localhost:{}/redirect", application.address().port())],
+            }],
+            users: Users::from_json(json!({"bob": {"email": "bob@example.org"}})).unwrap(),
+            policy: Policy { algorithm: Algorithm::Es256, ..Policy::default() },
+        })
+        .unwrap(),
+    );
+    let journal = Arc::new(Journal::of(provider.clone()));
+    let op = listener::spawn(address, Some(tls.clone()), journal.clone()).unwrap();
+    let network = Network::new(Some(&folder.path().join(tls::CA_FILE))).unwrap();
+    World { folder, tls, application, op, provider, journal, network, issuer }
+}
+
+impl World {
+    fn pairs(list: &[(&str, &str)]) -> String {
+        encode(&list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+    }
+
+    fn redirect_uri(&self) -> String {
+        format!("https://localhost:{}/redirect", self.application.address().port())
+    }
+
+    fn get(&self, url: &str) -> Result<Value, String> {
+        let response = self.network.fetch("GET", url, &[], b"")?;
+        serde_json::from_slice(&response.body).map_err(|error| format!("{}: {error}", response.status))
+    }
+
+    /// The browser's way; gives what the application was told, and the hops.
+    fn visit(&self, decline: bool) -> (String, Vec<String>) {
+        let document = self.get(&format!("{}/.well-known/openid-configuration", self.issuer)).unwrap();
+        assert_eq!(document["issuer"], self.issuer);
+        let query = Self::pairs(&[
+            ("client_id", "application"),
+            ("redirect_uri", &self.redirect_uri()),
+            ("response_type", "code"),
+            ("scope", "openid email"),
+            ("code_challenge", CHALLENGE),
+            ("code_challenge_method", "S256"),
+            ("state", "\"<s&t>"),
+        ]);
+        let url = format!("{}?{query}", document["authorization_endpoint"].as_str().unwrap());
+        let mut hops = Vec::new();
+        let mut report = |line: &str| hops.push(line.to_owned());
+        let mut visit = Visit::new(&self.network, &mut report);
+        visit.decline = decline;
+        let end = visit.open(&url, "bob").unwrap();
+        (String::from_utf8(end.body).unwrap(), hops)
+    }
+
+    fn redeem(&self, code: &str, verifier: &str) -> Response {
+        let form = Self::pairs(&[
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", &self.redirect_uri()),
+            ("client_id", "application"),
+            ("code_verifier", verifier),
+        ]);
+        let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+        self.network.fetch("POST", &format!("{}/token", self.issuer), &headers, form.as_bytes()).unwrap()
+    }
+}
+
+#[test]
+fn a_public_client_logs_a_user_in() {
+    let world = world();
+    let (code, hops) = world.visit(false);
+    assert_eq!(hops.len(), 3, "{hops:?}");
+    assert!(hops.iter().all(|hop| !hop.contains(&code) && !hop.contains('?')), "{hops:?}");
+    let tokens: Value = serde_json::from_slice(&world.redeem(&code, VERIFIER).body).unwrap();
+    let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
+    let told =
+        world.network.fetch("GET", &format!("{}/userinfo", world.issuer), &[("Authorization", &bearer)], b"").unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&told.body).unwrap(), json!({"sub": "bob", "email": "bob@example.org"}));
+    let written = json!(world.journal.entries());
+    assert_eq!(written.as_array().unwrap().iter().filter(|entry| entry["path"] == "/token").count(), 1);
+    let secrets = [code.as_str(), VERIFIER, tokens["refresh_token"].as_str().unwrap(), &bearer];
+    assert!(secrets.iter().all(|secret| !written.to_string().contains(secret)));
+    let (code, _) = world.visit(false);
+    assert_eq!(world.redeem(&code, "a wrong verifier that is long enough for PKCE").status, 400);
+}
+
+#[test]
+fn a_user_declines() {
+    let (told, _) = world().visit(true);
+    assert_eq!(told, "access_denied");
+}
+
+#[test]
+fn an_outage_refuses_and_ends() {
+    let world = world();
+    let jwks = format!("{}/jwks", world.issuer);
+    assert!(world.get(&jwks).is_ok());
+    world.op.set_outage(true);
+    wait_until(|| std::net::TcpStream::connect(world.op.address()).is_err());
+    let refused = world.get(&jwks).unwrap_err();
+    assert!(refused.contains("refused"), "{refused}");
+    world.op.set_outage(false);
+    wait_until(|| world.get(&jwks).is_ok());
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed().as_secs() < 5, "not within five seconds");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn faults_reach_the_wire() {
+    let world = world();
+    let jwks = format!("{}/jwks", world.issuer);
+    let fault = |name, argument| world.provider.set_fault(Endpoint::Jwks, name, argument).unwrap();
+    fault("close", None);
+    assert!(world.get(&jwks).is_err());
+    fault("latency", Some(300));
+    let start = Instant::now();
+    assert!(world.get(&jwks).is_ok());
+    assert!(start.elapsed().as_millis() >= 300);
+    fault("drip", Some(2));
+    let start = Instant::now();
+    let length = world.get(&jwks).unwrap().to_string().len();
+    assert!(start.elapsed().as_millis() >= 2 * u128::try_from(length - 1).unwrap());
+    fault("429", None);
+    let told = world.network.fetch("GET", &jwks, &[], b"").unwrap();
+    assert_eq!((told.status, told.header("Retry-After")), (429, Some("7")));
+    world.provider.mend();
+    assert!(world.get(&jwks).is_ok());
+}
+
+#[test]
+fn large_requests_are_refused_unread() {
+    let world = world();
+    let url = format!("https://localhost:{}/echo", world.application.address().port());
+    let send = |size: usize| world.network.fetch("POST", &url, &[], &vec![b'x'; size]);
+    assert_eq!(send(4 << 20).unwrap().body, b"4194304");
+    // The client may still be writing when the answer comes, and then sees a broken connection.
+    assert!(send((4 << 20) + 1).map_or(true, |answer| answer.status == 413));
+}
+
+#[test]
+fn the_authority_outlives_the_process_and_other_names_get_a_new_certificate() {
+    let world = world();
+    let ca = || std::fs::read(world.folder.path().join(tls::CA_FILE)).unwrap();
+    let server = || std::fs::read(world.folder.path().join("tls/server.pem")).unwrap();
+    let before = (ca(), server());
+    tls::server_config(world.folder.path(), &["localhost".into(), "127.0.0.1".into()]).unwrap();
+    assert_eq!((ca(), server()), before);
+    let renamed = tls::server_config(world.folder.path(), &["127.0.0.1".into()]).unwrap();
+    assert_eq!(ca(), before.0);
+    assert_ne!(server(), before.1);
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listening = listener::spawn(free, Some(renamed), Arc::new(Application)).unwrap();
+    let at =
+        |host: &str| world.network.fetch("GET", &format!("https://{host}:{}/", listening.address().port()), &[], b"");
+    assert_eq!(at("127.0.0.1").unwrap().status, 200);
+    assert!(at("localhost").is_err(), "the certificate is for other names");
+    let strangers = Network::new(None).unwrap();
+    assert!(strangers.fetch("GET", &format!("{}/jwks", world.issuer), &[], b"").is_err());
+    drop(world.tls);
+}
