@@ -8,8 +8,10 @@ use serde::Deserialize;
 
 use super::{Duration, FileTrust, read};
 use crate::Error;
+use crate::http::{HttpSettings, Roots};
 use crate::jobs;
 use crate::login::{LoginSettings, Mapping};
+use crate::names::{IssuerUrl, ServerUrl};
 use crate::oidc::IssuerSettings;
 
 /// Where the configuration is unless a program is told otherwise.
@@ -76,7 +78,12 @@ impl Shared {
         if let Some(name) = twice {
             return Err(invalid(dir, "mytoken", format!("the name \"{name}\" is used twice")));
         }
+        for server in &shared.servers {
+            shared.server_url(&server.name).map_err(|error| invalid(dir, "mytoken", error.to_string()))?;
+        }
         for issuer in &shared.issuers {
+            IssuerUrl::parse(&issuer.url, shared.http.allow_loopback_http)
+                .map_err(|error| invalid(dir, "mytoken", error.to_string()))?;
             issuer.validate().map_err(|problem| invalid(dir, "mytoken", problem))?;
         }
         Ok(shared)
@@ -118,6 +125,30 @@ impl Shared {
         let servers: Vec<&str> = self.servers.iter().map(|server| server.name.as_str()).collect();
         jobs.check(&servers).map_err(|problem| invalid(dir, "jobs", problem))?;
         Ok(jobs)
+    }
+
+    /// What the HTTP client is told.
+    #[must_use]
+    pub fn http_settings(&self) -> HttpSettings {
+        HttpSettings {
+            roots: self.http.ca_file.clone().map_or(Roots::Distribution, Roots::File),
+            proxy: Some(self.http.proxy.clone()).filter(|proxy| !proxy.is_empty()),
+            loopback_http: self.http.allow_loopback_http,
+            connect_timeout: self.http.connect_timeout.get(),
+            ..HttpSettings::default()
+        }
+    }
+
+    /// The URL of the server of this name.
+    ///
+    /// # Errors
+    /// [`Error::ConfigInvalid`] when there is none, [`Error::InvalidUrl`] when its URL may not be talked to.
+    pub fn server_url(&self, name: &str) -> Result<ServerUrl, Error> {
+        let server = self.server(name).ok_or_else(|| Error::ConfigInvalid {
+            place: "mytoken.toml".to_owned(),
+            problem: format!("there is no [[server]] \"{name}\""),
+        })?;
+        ServerUrl::parse(&server.url, self.http.allow_loopback_http)
     }
 
     /// The server of this name.
@@ -173,6 +204,17 @@ mod tests {
         let shared = Shared::load(dir.path(), me()).unwrap();
         assert_eq!(shared.login(dir.path(), me()).unwrap().rules.len(), 1);
         assert!(shared.jobs(dir.path(), me()).is_err());
+    }
+
+    #[test]
+    fn plain_http_needs_loopback_and_permission() {
+        let told = |url: &str, http: &str| {
+            let text = format!("[http]\n{http}\n{}", SHARED.replace("https://mytoken.testbed:8443", url));
+            Shared::load(folder(&[("mytoken.toml", &text)]).path(), me()).err().map(|error| error.to_string())
+        };
+        assert_eq!(told("http://127.0.0.1:8000", "allow_loopback_http = true"), None);
+        assert!(told("http://127.0.0.1:8000", "").unwrap().contains("allow_loopback_http"));
+        assert!(told("http://mytoken.testbed", "allow_loopback_http = true").is_some());
     }
 
     #[test]
