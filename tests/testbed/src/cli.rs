@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use clap::{Args, Parser, Subcommand};
 use testbed::root::{Recipe, Root};
 use testbed::services::syslog;
-use testbed::{Error, Foreign, Options, Release, Result, Site, init, plan};
+use testbed::{Error, Foreign, Options, Release, Result, Site, demo, init, plan};
 
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version, about = "A whole site on one machine: real sshd, real Slurm, namespaces")]
@@ -61,6 +61,8 @@ enum What {
         #[arg(required = true, last = true)]
         command: Vec<String>,
     },
+    /// Tell the whole story on the terminal
+    Demo,
     /// The first process of a site
     #[command(hide = true)]
     Init { plan: String },
@@ -82,6 +84,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             let site = Site::start(options(&cli.site)?)?;
             status(site.command(&user, command).interactive())
         }
+        What::Demo => demo::tell(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
         What::Init { plan } => {
             let plan: plan::Plan = serde_json::from_str(&plan).map_err(|error| Error::Refused(error.to_string()))?;
             init::run(&plan).map(|()| ExitCode::SUCCESS)

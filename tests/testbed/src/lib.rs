@@ -5,12 +5,14 @@
 
 pub mod command;
 pub mod daemon;
+pub mod demo;
 mod error;
 mod host;
 pub mod init;
 mod namespace;
 mod options;
 pub mod paths;
+pub mod people;
 pub mod plan;
 mod release;
 pub mod root;

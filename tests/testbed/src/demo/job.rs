@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Steps 3, 4 and 5: a job of a minute with tokens of 15 seconds, what can be seen of its credential, and its end.
+
+use std::time::{Duration, Instant};
+
+use super::Teller;
+use crate::people::{self, CA, RESOURCE_SERVER, Session};
+use crate::{Error, Result, Site};
+
+/// What the job's tasks do for this long.
+const SECONDS: u32 = 60;
+
+/// A running job.
+pub(super) struct Job {
+    id: String,
+    session_output: String,
+}
+
+fn script() -> String {
+    format!(
+        r##"#!/bin/bash
+#SBATCH --nodes=3 --ntasks-per-node=1 --job-name=data --output=data.out
+env | sed 's/^/env: /' > data.env
+srun bash -c '
+  node=$SLURMD_NODENAME; good=0; bad=0; files=0; last=
+  while (( SECONDS < {SECONDS} )); do
+    token=$(cat "$BEARER_TOKEN_FILE")
+    [[ $token == "$last" ]] || files=$((files+1)); last=$token
+    code=$(curl -s -o /dev/null -w "%{{http_code}}" --max-time 10 --cacert {CA} -H "Authorization: Bearer $token" {RESOURCE_SERVER}/data)
+    if [[ $code == 200 ]]; then good=$((good+1)); else bad=$((bad+1)); echo "$node: HTTP $code after $SECONDS s"; fi
+    sleep 2
+  done
+  echo "$node: $good calls accepted, $bad refused, $files different access tokens"'
+"##
+    )
+}
+
+/// Submits from the session, looks at the running job from all sides, and waits for its end.
+pub(super) fn run(site: &Site, teller: &mut Teller, session: &mut Session) -> Result<Job> {
+    teller.chapter("3. From that session: plain sbatch --mytoken job.sh, on 3 of 4 nodes");
+    let short = Duration::from_secs(20);
+    session.run(&format!("cat > job.sh <<'END'\n{}END", script()), short)?;
+    let submitted = session.run("sbatch --mytoken job.sh", short)?;
+    teller.show("alice@testbed", "sbatch --mytoken job.sh", &submitted);
+    let id = submitted.stdout.split_whitespace().last().unwrap_or_default().to_owned();
+    if !submitted.success() || id.parse::<u32>().is_err() {
+        return Err(Error::Refused(format!("sbatch did not submit: {}", submitted.stdout)));
+    }
+    site.wait_for("the start of the job", short, "alice", &format!("squeue -h -j {id} -t R -o %N | grep n"))?;
+    let started = Instant::now();
+    teller.say(&format!("Its tasks call the resource server every 2 seconds for {SECONDS} seconds."));
+
+    teller.chapter("4. Meanwhile: what others can see");
+    look(site, teller, &id)?;
+    thief(site, teller)?;
+
+    let rest = Duration::from_secs(u64::from(SECONDS) + 60).saturating_sub(started.elapsed());
+    site.wait_for("the end of the job", rest, "alice", &format!("test -z \"$(squeue -h -j {id})\""))?;
+    let output = session.run("cat data.out", short)?;
+    teller.show("alice@testbed", "cat data.out", &output);
+    let good = output.stdout.lines().filter(|line| line.contains(" calls accepted, 0 refused")).count();
+    teller.check(good == 3, "on each of 3 nodes every call of the job succeeded");
+    let renewed = output
+        .stdout
+        .lines()
+        .filter_map(|line| line.split(" different").next()?.rsplit(' ').next()?.parse::<u32>().ok())
+        .all(|count| count >= 3);
+    teller.check(good == 3 && renewed, "because the agent on each node renewed the access token at least twice");
+    Ok(Job { id, session_output: output.stdout })
+}
+
+fn look(site: &Site, teller: &mut Teller, id: &str) -> Result<()> {
+    let shown = site.sh(
+        "alice",
+        &format!(
+            "scontrol -dd show job {id} | grep -i -e mytoken -e TOKEN -e JobState; grep -e TOKEN -e MYTOKEN data.env"
+        ),
+    )?;
+    teller.show("alice@testbed", &format!("scontrol -dd show job {id}; env in the job"), &shown);
+    let state = site.sh(
+        "root",
+        "cd \"$(scontrol show config | sed -n 's/^StateSaveLocation *= //p')\"; grep -rlaE 'mt1\\.' . | head; \
+         echo \"access tokens or mytokens in clear: $(grep -raoE 'eyJ[A-Za-z0-9_-]{8,}\\.[A-Za-z0-9_-]{8,}' . /var/log | wc -l)\"",
+    )?;
+    teller.show("root@testbed", "grep for tokens in slurmctld's state and in all logs", &state);
+    let clear = state.stdout.contains("in clear: 0");
+    teller.check(
+        clear && !shown.stdout.contains("eyJ"),
+        "scontrol, slurmctld's state, env in the job and the logs hold ciphertext only",
+    );
+    Ok(())
+}
+
+/// bob has seen the ciphertext and puts it into a job of his own.
+fn thief(site: &Site, teller: &mut Teller) -> Result<()> {
+    let sealed = site.sh("alice", "sed -n 's/^env: SLURM_MYTOKEN=//p' data.env")?.stdout.trim().to_owned();
+    if sealed.is_empty() {
+        return Err(Error::Refused("the job's environment holds no SLURM_MYTOKEN".into()));
+    }
+    let command = format!(
+        "sbatch --nodes=1 --output=stolen.out --export=ALL,SLURM_MYTOKEN={sealed} --wrap 'cat $BEARER_TOKEN_FILE'"
+    );
+    let submitted = site.sh("bob", &command)?.ok()?;
+    teller.show("bob@testbed", &command, &submitted);
+    let id = submitted.stdout.split_whitespace().last().unwrap_or_default().to_owned();
+    site.wait_for(
+        "the end of bob's job",
+        Duration::from_secs(40),
+        "bob",
+        &format!("test -z \"$(squeue -h -j {id})\""),
+    )?;
+    let got = site.sh("bob", "cat stolen.out")?;
+    teller.show("bob@testbed", "cat stolen.out", &got);
+    let node = site
+        .sh("bob", &format!("scontrol show job {id} | sed -n 's/^ *NodeList=\\(n[0-9]*\\).*/\\1/p'"))?
+        .stdout
+        .trim()
+        .to_owned();
+    let status = site.script("bob", &format!("mytokenctl status {id}")).on(&node).run()?;
+    teller.show(&format!("bob@{node}"), &format!("mytokenctl status {id}"), &status);
+    teller.check(
+        !got.stdout.contains("eyJ") && status.stdout.contains("another user"),
+        "bob, who copied the ciphertext into a job of his own, got nothing, and is told why",
+    );
+    Ok(())
+}
+
+/// Step 5: what is left of the credential.
+pub(super) fn end(site: &Site, teller: &mut Teller, job: Job) -> Result<()> {
+    teller.chapter("5. The job has ended");
+    let mut left = 0;
+    for node in site.nodes() {
+        let gone = wait_gone(site, &node, &job.id)?;
+        left += usize::from(!gone);
+        teller.say(&format!("{node}: /run/mytoken/jobs/{} is {}", job.id, if gone { "gone" } else { "still there" }));
+    }
+    teller.check(left == 0, "the job's files are gone on every node");
+    let revoked = (0..40).any(|_| {
+        std::thread::sleep(Duration::from_millis(500));
+        people::control(site, "/journal?service=mytoken", None).is_ok_and(|journal| journal.contains("revoc"))
+    });
+    let journal = people::control(site, "/journal?service=mytoken", None)?;
+    let history = site
+        .command(
+            "root",
+            ["jq", "-r", ".[-12:][]|[.time,.method,.endpoint,.grant_type,.status]|map(tostring)|join(\"  \")"],
+        )
+        .stdin(journal)
+        .run()?;
+    teller.show("mytoken server", "its history, last lines", &history);
+    teller.check(revoked, "the job's sub-token is revoked at the server");
+    let node = site
+        .sh("alice", &format!("scontrol show job {} | sed -n 's/^ *BatchHost=//p'", job.id))?
+        .stdout
+        .trim()
+        .to_owned();
+    if !node.is_empty() {
+        let status = site.script("alice", &format!("mytokenctl status {}", job.id)).on(&node).run()?;
+        teller.show(&format!("alice@{node}"), &format!("mytokenctl status {}", job.id), &status);
+    }
+    drop(job.session_output);
+    Ok(())
+}
+
+fn wait_gone(site: &Site, node: &str, job: &str) -> Result<bool> {
+    for _ in 0..30 {
+        if site.on_node(node, &format!("test ! -e /run/mytoken/jobs/{job}"))?.success() {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    Ok(false)
+}

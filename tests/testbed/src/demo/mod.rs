@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The demo: the whole story once, on the terminal, with real commands and their real output.
+
+mod job;
+mod outage;
+mod session;
+mod teller;
+
+use crate::people::{self, Session};
+use crate::{Error, Options, Result, Site};
+
+pub use teller::{Teller, masked};
+
+/// Lifetime of the demo's access tokens: short enough that a job of a minute needs several.
+const TOKEN_SECONDS: u32 = 15;
+
+/// Makes a site and tells the story in it.
+///
+/// # Errors
+/// When a step could not be run, or at the end when a claim did not hold.
+pub fn tell(options: Options) -> Result<()> {
+    if options.foreign.is_some() {
+        return Err(Error::Refused(
+            "the demo injects faults, so it needs a server of its own; use the stories with --server".into(),
+        ));
+    }
+    let mut teller = Teller::new();
+    teller.chapter("A site: OpenID provider, mytoken server, sshd, munge, slurmctld, 4 nodes");
+    let site = Site::start(options)?;
+    people::control(&site, "/provider/lifetime", Some(&format!("{{\"seconds\":{TOKEN_SECONDS}}}")))?;
+    let versions = site.sh("root", "sinfo --version; ssh -V; sinfo --noheader --format '%D nodes, %T'")?;
+    teller.show("root", "sinfo --version; ssh -V; sinfo", &versions);
+    teller.say(&format!("Access tokens of this provider live {TOKEN_SECONDS} seconds."));
+
+    let mut session = session::log_in(&site, &mut teller)?;
+    let job = job::run(&site, &mut teller, &mut session)?;
+    job::end(&site, &mut teller, job)?;
+    outage::tell(&site, &mut teller, &mut session)?;
+    leave(&site, &mut teller, session)?;
+    teller.summary()
+}
+
+/// The session ends, and so do its files.
+fn leave(site: &Site, teller: &mut Teller, session: Session) -> Result<()> {
+    teller.chapter("alice logs out");
+    session.close()?;
+    let gone = site.wait_for(
+        "the end of the session's files",
+        std::time::Duration::from_secs(10),
+        "root",
+        "test -z \"$(find /run/mytoken/sessions -type f 2>/dev/null)\"",
+    );
+    teller.check(gone.is_ok(), "the session's files are gone after logout");
+    Ok(())
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What people do at a site, in the words they would type: stories and the demo share it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use crate::command::Outcome;
+use crate::error::Trying;
+use crate::plan::TESTSERVER_INSIDE;
+use crate::{Error, Result, Site};
+
+/// Certificates of the site's servers.
+pub const CA: &str = "/etc/ssl/testbed-ca.pem";
+/// The site's mytoken server.
+pub const MYTOKEN_SERVER: &str = "https://mytoken.testbed:8443";
+/// The site's resource server.
+pub const RESOURCE_SERVER: &str = "https://se.testbed:8445";
+/// The audience that the site's services accept.
+pub const AUDIENCE: &str = "https://testbed";
+/// Control API of the test server.
+pub const CONTROL: &str = "http://127.0.0.1:9440";
+
+/// The line a person types to get a first mytoken.
+pub const LOGIN: &str = "mytoken-ssh login --server https://mytoken.testbed:8443 --ca /etc/ssl/testbed-ca.pem \
+                         --audience https://testbed";
+
+/// Runs `mytoken-ssh login` as `user` and plays the browser: opens the link, confirms, logs in at the provider.
+///
+/// # Errors
+/// When no link was printed, the browser was refused or the command failed.
+pub fn first_mytoken(site: &Site, user: &str) -> Result<Outcome> {
+    let mut child = site.script(user, &format!("exec {LOGIN} 2>&1")).timeout(Duration::from_secs(120)).spawn()?;
+    let lines = lines_of(&mut child)?;
+    let mut said = String::new();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let link = loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                said.push_str(&line);
+                if let Some(link) =
+                    line.split_whitespace().find(|word| word.starts_with("https://") && word.contains("/c/"))
+                {
+                    break link.to_owned();
+                }
+            }
+            Err(_) => return Err(Error::Refused(format!("`{LOGIN}` printed no link:\n{said}"))),
+        }
+    };
+    browser(site, user, &link)?;
+    let status = child.wait().trying(|| "waiting for mytoken-ssh login".into())?;
+    said.extend(lines.iter());
+    let outcome =
+        Outcome { command: LOGIN.to_owned(), code: status.code().unwrap_or(1), stdout: said, stderr: String::new() };
+    outcome.ok()
+}
+
+/// Opens a consent link as a person would: confirms it and logs in at the provider as `user`.
+///
+/// # Errors
+/// When one of the pages refuses.
+pub fn browser(site: &Site, user: &str, link: &str) -> Result<Outcome> {
+    site.command(user, [TESTSERVER_INSIDE, "browser", link, "--user", user, "--ca", CA]).run()?.ok()
+}
+
+/// Asks the test server's control API; `body` makes it a POST.
+///
+/// # Errors
+/// When it does not answer with success.
+pub fn control(site: &Site, path: &str, body: Option<&str>) -> Result<String> {
+    let mut argv = vec!["curl".to_owned(), "-sS".into(), "--fail-with-body".into(), "--max-time".into(), "20".into()];
+    if let Some(body) = body {
+        argv.extend([
+            "-X".into(),
+            "POST".into(),
+            "-H".into(),
+            "Content-Type: application/json".into(),
+            "-d".into(),
+            body.into(),
+        ]);
+    }
+    argv.push(format!("{CONTROL}{path}"));
+    Ok(site.command("root", argv).run()?.ok()?.stdout)
+}
+
+/// An ssh session that stays open: commands are typed one after the other.
+#[derive(Debug)]
+pub struct Session {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    errors: Receiver<String>,
+    count: u32,
+}
+
+impl Session {
+    /// Starts `command` (an ssh that runs `bash -s` at the far end) as `user` and waits until the far end answers.
+    ///
+    /// # Errors
+    /// With what the command said, when it ended instead.
+    pub fn open(site: &Site, user: &str, command: &str) -> Result<Self> {
+        let mut child =
+            site.script(user, &format!("exec {command}")).stdin("").timeout(Duration::from_secs(900)).spawn()?;
+        let stdin = child.stdin.take();
+        let lines = lines_of(&mut child)?;
+        let errors = match child.stderr.take() {
+            Some(stderr) => relay(stderr),
+            None => channel().1,
+        };
+        let mut session = Self { child, stdin, lines, errors, count: 0 };
+        session.run("true", Duration::from_secs(40))?;
+        Ok(session)
+    }
+
+    /// Types one command and waits for its end. Standard error of the far end is shown with its output.
+    ///
+    /// # Errors
+    /// When the session ended or the command took longer than `limit`.
+    pub fn run(&mut self, command: &str, limit: Duration) -> Result<Outcome> {
+        self.count += 1;
+        let mark = format!("--end-of-command-{}--", self.count);
+        let typed = format!("{{ {command}\n}} 2>&1 </dev/null; echo \"{mark}$?\"\n");
+        if let Some(stdin) = &mut self.stdin {
+            // A session that is gone says why on its standard error, which is read below.
+            drop(stdin.write_all(typed.as_bytes()).and_then(|()| stdin.flush()));
+        }
+        let mut stdout = String::new();
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some((before, status)) = line.split_once(&mark) {
+                        stdout.push_str(before);
+                        let code = status.trim().parse().unwrap_or(1);
+                        return Ok(Outcome { command: command.to_owned(), code, stdout, stderr: String::new() });
+                    }
+                    stdout.push_str(&line);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(Error::Refused(format!("`{command}` did not end in {} s:\n{stdout}", limit.as_secs())));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let said: String = self.errors.iter().collect();
+                    return Err(Error::Refused(format!("the session ended before `{command}`:\n{stdout}{said}")));
+                }
+            }
+        }
+    }
+
+    /// Ends the session as `exit` does and waits until ssh has ended.
+    ///
+    /// # Errors
+    /// When ssh could not be waited for.
+    pub fn close(mut self) -> Result<()> {
+        drop(self.stdin.take());
+        self.child.wait().trying(|| "waiting for the end of the session".into()).map(drop)
+    }
+}
+
+fn lines_of(child: &mut Child) -> Result<Receiver<String>> {
+    child.stdout.take().map(relay).ok_or_else(|| Error::Refused("a command without standard output".into()))
+}
+
+fn relay(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+    receiver
+}
