@@ -305,6 +305,38 @@ pub enum Error {
         /// Why, without its content.
         reason: String,
     },
+
+    // ---- token store
+    /// The token store, or a file in it, can be reached by others.
+    #[error("{path} is not used: {reason}")]
+    StoreUnsafe {
+        /// The directory or file.
+        path: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The token store cannot be read or written.
+    #[error("the token store cannot be used: {path}: {reason}")]
+    StoreUnusable {
+        /// The directory or file.
+        path: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// A file of the token store holds something else.
+    #[error("{path} is damaged ({reason}); run: mytoken-ssh login")]
+    StoreDamaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it, without its content.
+        reason: String,
+    },
+    /// Another process kept the token store locked.
+    #[error("another program uses the token store and did not finish in time ({path}); try again")]
+    StoreBusy {
+        /// The lock.
+        path: String,
+    },
 }
 
 /// What a caller may do about an error.
@@ -337,7 +369,8 @@ impl Error {
             | Self::NotUnderstood { .. }
             | Self::ServerFailed { .. }
             | Self::TooManyRequests { .. }
-            | Self::EmptyAccessToken { .. } => Kind::Unavailable,
+            | Self::EmptyAccessToken { .. }
+            | Self::StoreBusy { .. } => Kind::Unavailable,
             Self::ProviderRefused { code, .. } if code == "temporarily_unavailable" || code == "server_error" => {
                 Kind::Unavailable
             }
@@ -367,7 +400,12 @@ impl Error {
             | Self::Roots { .. }
             | Self::HttpSettings { .. }
             | Self::NotOffered { .. } => Kind::Configuration,
-            Self::File { .. } | Self::Identity { .. } | Self::RotatedTokenNotStored { .. } => Kind::Storage,
+            Self::File { .. }
+            | Self::Identity { .. }
+            | Self::RotatedTokenNotStored { .. }
+            | Self::StoreUnsafe { .. }
+            | Self::StoreUnusable { .. }
+            | Self::StoreDamaged { .. } => Kind::Storage,
         }
     }
 

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A user's token store: one file per mytoken server, `~/.config/mytoken/tokens/<server>.json`.
+//!
+//! A rotating token is dead the moment the server has answered, and two overlapping users of one knock each other out (dossier
+//! `mytoken-protocol` 18). So the store's lock is held over the request *and* the storage of the successor, see [`Held::keep`],
+//! and storing is durable: temporary file, fsync, rename, fsync of the directory.
+
+mod disk;
+mod entry;
+
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use self::disk::{Disk, Lock, damaged};
+pub use self::entry::Entry;
+use crate::names::ServerUrl;
+use crate::{Deadline, Error, Secret};
+
+/// The store. Reading needs no lock, because files are replaced as a whole.
+#[derive(Debug)]
+pub struct Store {
+    disk: Disk,
+}
+
+impl Store {
+    /// Where a user's store is: `.config/mytoken/tokens` below the home directory.
+    #[must_use]
+    pub fn default_path(home: &Path) -> PathBuf {
+        home.join(".config/mytoken/tokens")
+    }
+
+    /// Opens the store in `dir`, made with mode 0700 when it is missing.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnsafe`] when others can reach the directory or it is a symbolic link, [`Error::StoreUnusable`] otherwise.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        Ok(Self { disk: Disk::open(dir)? })
+    }
+
+    /// The token for `server`, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnsafe`] when others can reach the file, [`Error::StoreDamaged`] when it is no entry for this server.
+    pub fn token(&self, server: &ServerUrl) -> Result<Option<Entry>, Error> {
+        let name = file_name(server);
+        let Some(entry) = self.read(&name)? else { return Ok(None) };
+        if entry.server != *server {
+            return Err(damaged(&self.disk.path_of(&name), &format!("it holds a token for {}", entry.server)));
+        }
+        Ok(Some(entry))
+    }
+
+    /// All tokens, sorted by file name.
+    ///
+    /// # Errors
+    /// As [`Store::token`].
+    pub fn tokens(&self) -> Result<Vec<Entry>, Error> {
+        self.disk.names()?.iter().filter_map(|name| self.read(name).transpose()).collect()
+    }
+
+    /// Waits until `deadline` for the lock of the store. It ends with the guard or with the process.
+    ///
+    /// # Errors
+    /// [`Error::StoreBusy`] when another process held it all the time.
+    pub fn lock(&self, deadline: Deadline) -> Result<Guard<'_>, Error> {
+        Ok(Guard { store: self, _lock: self.disk.lock(deadline)? })
+    }
+
+    /// The token for `server`, to be presented to the server: the store is locked from before it is read until the answer is
+    /// stored when the token rotates, and not at all when it does not.
+    ///
+    /// # Errors
+    /// As [`Store::token`] and [`Store::lock`].
+    pub fn hold(&self, server: &ServerUrl, deadline: Deadline) -> Result<Option<Held<'_>>, Error> {
+        match self.token(server)? {
+            Some(entry) if entry.rotates() => {}
+            Some(entry) => return Ok(Some(Held { store: self, entry, guard: None, deadline })),
+            None => return Ok(None),
+        }
+        let guard = self.lock(deadline)?;
+        // Read again: whoever had the lock before has probably rotated it.
+        Ok(guard.token(server)?.map(|entry| Held { store: self, entry, guard: Some(guard), deadline }))
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Entry>, Error> {
+        let Some(bytes) = self.disk.read(name)? else { return Ok(None) };
+        // serde_json's messages can quote the text, which holds the token: say the place only.
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            let place = format!("line {}, column {}: {:?} error", error.line(), error.column(), error.classify());
+            damaged(&self.disk.path_of(name), &place)
+        })
+    }
+}
+
+/// The locked store.
+#[derive(Debug)]
+pub struct Guard<'store> {
+    store: &'store Store,
+    _lock: Lock,
+}
+
+impl Guard<'_> {
+    /// As [`Store::token`].
+    ///
+    /// # Errors
+    /// As [`Store::token`].
+    pub fn token(&self, server: &ServerUrl) -> Result<Option<Entry>, Error> {
+        self.store.token(server)
+    }
+
+    /// Stores `entry` in the place of the server's former one. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnusable`] when it cannot be written; then the former one is still there.
+    pub fn put(&mut self, entry: &Entry) -> Result<(), Error> {
+        let name = file_name(&entry.server);
+        let bytes = serde_json::to_vec_pretty(entry)
+            .map(Zeroizing::new)
+            .map_err(|error| damaged(&self.store.disk.path_of(&name), &error.to_string()))?;
+        self.store.disk.replace(&name, &bytes)
+    }
+
+    /// Removes the server's token; whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnusable`].
+    pub fn remove(&mut self, server: &ServerUrl) -> Result<bool, Error> {
+        self.store.disk.remove(&file_name(server))
+    }
+}
+
+/// A stored token in use.
+#[derive(Debug)]
+pub struct Held<'store> {
+    store: &'store Store,
+    entry: Entry,
+    guard: Option<Guard<'store>>,
+    deadline: Deadline,
+}
+
+impl Held<'_> {
+    /// What is stored.
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Stores the successor that a server's answer brought: hand it to the calls of [`crate::server`] as
+    /// `&mut |successor| held.keep(successor)`, with the same `held` whose token is presented.
+    ///
+    /// # Errors
+    /// As [`Store::lock`] and [`Guard::put`].
+    pub fn keep(&mut self, successor: &Secret) -> Result<(), Error> {
+        let mut entry = self.entry.clone();
+        entry.succeed(successor);
+        if let Some(guard) = &mut self.guard {
+            guard.put(&entry)?;
+        } else {
+            // A token that is said not to rotate did. Somebody may have logged in meanwhile, and theirs stays.
+            let mut guard = self.store.lock(self.deadline)?;
+            if guard.token(&entry.server)?.is_some_and(|stored| stored.mytoken == self.entry.mytoken) {
+                guard.put(&entry)?;
+            }
+        }
+        self.entry = entry;
+        Ok(())
+    }
+}
+
+/// `mytoken.example.org.json`, `localhost:8443%2Fpath.json`, `http:%2F%2Flocalhost:8000.json`: readable and injective.
+fn file_name(server: &ServerUrl) -> String {
+    let url = server.to_string();
+    let rest = url.strip_prefix("https://").unwrap_or(&url);
+    let mut name = String::with_capacity(rest.len() + 5);
+    for byte in rest.bytes() {
+        if byte.is_ascii_alphanumeric() || b":-_[]".contains(&byte) || (byte == b'.' && !name.is_empty()) {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    name + ".json"
+}
+
+#[cfg(test)]
+mod tests;

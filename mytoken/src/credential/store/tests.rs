@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Crashes, races and foreign hands.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::disk::Step;
+use super::*;
+
+const SERVER: &str = "https://mytoken.example.org";
+
+fn server() -> ServerUrl {
+    ServerUrl::parse(SERVER, false).unwrap()
+}
+
+fn entry(token: &str, rotates: bool) -> Entry {
+    let rotation = if rotates { serde_json::json!({"on_AT": true}) } else { serde_json::Value::Null };
+    serde_json::from_value(serde_json::json!({
+        "server": SERVER, "issuer": "https://op.example.org", "name": "laptop", "mytoken": token, "mom_id": "bW9t",
+        "capabilities": ["AT", "create_mytoken"], "restrictions": [{"exp": 2_000_000_000, "scope": "openid"}],
+        "rotation": rotation, "expires_at": 2_000_000_000, "created": 1_700_000_000,
+    }))
+    .unwrap()
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(&Store::default_path(home.path())).unwrap();
+    (home, store)
+}
+
+#[test]
+fn what_was_put_is_found_and_private() {
+    let (home, store) = store();
+    assert_eq!(store.token(&server()).unwrap(), None);
+    store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("a.b.c", false)));
+    let dir = Store::default_path(home.path());
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&dir), 0o700);
+    assert_eq!(mode(&dir.join("mytoken.example.org.json")), 0o600);
+    assert!(store.lock(soon()).unwrap().remove(&server()).unwrap());
+    assert!(store.tokens().unwrap().is_empty());
+}
+
+#[test]
+fn servers_have_different_files() {
+    let urls =
+        ["https://a.example.org", "https://a.example.org:8443", "https://a.example.org/x", "https://a.example.org/y"];
+    let mut names: Vec<String> = urls.iter().map(|url| file_name(&ServerUrl::parse(url, false).unwrap())).collect();
+    assert_eq!(names[2], "a.example.org%2Fx.json");
+    names.dedup();
+    assert_eq!(names.len(), urls.len());
+}
+
+#[test]
+fn a_place_that_others_can_reach_is_refused() {
+    let (home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
+    let dir = Store::default_path(home.path());
+    let file = dir.join("mytoken.example.org.json");
+    for mode in [0o640, 0o604, 0o620, 0o602] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(matches!(store.token(&server()), Err(Error::StoreUnsafe { .. })), "{mode:o}");
+    }
+    fs::rename(&file, dir.join("else")).unwrap();
+    symlink(dir.join("else"), &file).unwrap();
+    assert!(matches!(store.token(&server()), Err(Error::StoreUnsafe { .. })));
+    for mode in [0o750, 0o701, 0o777] {
+        fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(matches!(Store::open(&dir), Err(Error::StoreUnsafe { .. })), "{mode:o}");
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+    let link = home.path().join("link");
+    symlink(&dir, &link).unwrap();
+    assert!(matches!(Store::open(&link), Err(Error::StoreUnsafe { .. })));
+}
+
+#[test]
+fn a_damaged_file_is_told_without_its_content() {
+    let (home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
+    let file = Store::default_path(home.path()).join("mytoken.example.org.json");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("\"a.b.c\"", "[\"eyJsecret\"]")).unwrap();
+    let error = store.token(&server()).unwrap_err();
+    assert!(matches!(error, Error::StoreDamaged { .. }));
+    assert!(!error.to_string().contains("eyJsecret") && !format!("{error:?}").contains("eyJsecret"), "{error}");
+    fs::write(&file, text.replace(SERVER, "https://other.example.org")).unwrap();
+    assert!(store.token(&server()).unwrap_err().to_string().contains("other.example.org"));
+}
+
+#[test]
+fn a_crash_between_any_two_steps_leaves_the_old_or_the_new() {
+    for crash in [Step::Created, Step::HalfWritten, Step::Written, Step::Synced, Step::Renamed] {
+        let (_home, store) = store();
+        let mut guard = store.lock(soon()).unwrap();
+        guard.put(&entry("old.old.old", true)).unwrap();
+        let bytes = serde_json::to_vec(&entry("new.new.new", true)).unwrap();
+        let stop = |step| if step == crash { Err(std::io::Error::other("crash")) } else { Ok(()) };
+        store.disk.replace_with(&file_name(&server()), &bytes, &mut { stop }).unwrap_err();
+        let found = guard.token(&server()).unwrap().unwrap();
+        let expected = if crash == Step::Renamed { "new.new.new" } else { "old.old.old" };
+        assert_eq!(found.mytoken.expose(), expected, "{crash:?}");
+        // What the crash left is in nobody's way.
+        guard.put(&entry("next.next.next", true)).unwrap();
+        assert_eq!(store.tokens().unwrap().len(), 1);
+        assert_eq!(guard.token(&server()).unwrap().unwrap().mytoken.expose(), "next.next.next");
+    }
+}
+
+#[test]
+fn a_rotating_token_is_locked_while_it_is_held_and_others_are_not() {
+    let (_home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    let moment = Deadline::after(Duration::from_millis(100));
+    assert!(matches!(store.lock(moment), Err(Error::StoreBusy { .. })));
+    held.keep(&Secret::new("two.two.two")).unwrap();
+    assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "two.two.two");
+    drop(held);
+    store.lock(soon()).unwrap().put(&entry("three.three.three", false)).unwrap();
+    let _held = store.hold(&server(), soon()).unwrap().unwrap();
+    drop(store.lock(Deadline::after(Duration::from_millis(100))).unwrap());
+}
+
+#[test]
+fn a_successor_does_not_replace_a_newer_login() {
+    let (_home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
+    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    store.lock(soon()).unwrap().put(&entry("login.login.login", false)).unwrap();
+    held.keep(&Secret::new("two.two.two")).unwrap();
+    assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "login.login.login");
+}
+
+/// Run in processes of their own by the two tests below: rotates the token n -> n+1 again and again.
+#[test]
+fn rotate_in_a_child_process() {
+    let (Ok(dir), Ok(rounds)) = (std::env::var("STORE_TEST_DIR"), std::env::var("STORE_TEST_ROUNDS")) else { return };
+    let store = Store::open(Path::new(&dir)).unwrap();
+    for _ in 0..rounds.parse::<u32>().unwrap() {
+        let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+        let count: u32 = held.entry().mytoken.expose().parse().unwrap();
+        held.keep(&Secret::new((count + 1).to_string())).unwrap();
+    }
+}
+
+fn rotator(dir: &Path, rounds: u32) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "credential::store::tests::rotate_in_a_child_process"])
+        .env("STORE_TEST_DIR", dir)
+        .env("STORE_TEST_ROUNDS", rounds.to_string())
+        .stdout(Stdio::null());
+    command
+}
+
+#[test]
+fn two_processes_never_lose_a_rotation() {
+    let (home, store) = store();
+    let dir = Store::default_path(home.path());
+    store.lock(soon()).unwrap().put(&entry("0", true)).unwrap();
+    let mut children: Vec<_> = (0..2).map(|_| rotator(&dir, 50).spawn().unwrap()).collect();
+    for child in &mut children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "100");
+}
+
+#[test]
+fn a_killed_process_leaves_a_whole_file_and_no_lock() {
+    let (home, store) = store();
+    let dir = Store::default_path(home.path());
+    store.lock(soon()).unwrap().put(&entry("0", true)).unwrap();
+    let mut last = 0;
+    for round in 0..8_u64 {
+        let mut child = rotator(&dir, 1_000_000).spawn().unwrap();
+        // Long enough to start, different enough to hit different steps.
+        std::thread::sleep(Duration::from_millis(60 + 7 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(store.lock(soon()).unwrap());
+        let count: u32 = store.token(&server()).unwrap().unwrap().mytoken.expose().parse().unwrap();
+        assert!(count >= last, "{count} after {last}");
+        last = count;
+    }
+    assert!(last > 0, "no child ever rotated");
+}
