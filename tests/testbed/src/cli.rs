@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use crate::{oldest_compiler, results};
 use clap::{Args, Parser, Subcommand};
 use testbed::root::{Recipe, Root};
 use testbed::services::syslog;
@@ -63,6 +64,16 @@ enum What {
     },
     /// Tell the whole story on the terminal
     Demo,
+    /// Run all tests of the workspace and sum up
+    Test {
+        /// Only tests whose name contains this
+        name: Option<String>,
+        /// Only the stories
+        #[arg(long)]
+        stories: bool,
+    },
+    /// Check that the workspace compiles with the oldest supported compiler, Debian 12's
+    Msrv,
     /// The first process of a site
     #[command(hide = true)]
     Init { plan: String },
@@ -85,6 +96,8 @@ pub(crate) fn run() -> Result<ExitCode> {
             status(site.command(&user, command).interactive())
         }
         What::Demo => demo::tell(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
+        What::Test { name, stories } => results::run(release(&cli.site)?, name.as_deref(), stories),
+        What::Msrv => oldest_compiler::check(),
         What::Init { plan } => {
             let plan: plan::Plan = serde_json::from_str(&plan).map_err(|error| Error::Refused(error.to_string()))?;
             init::run(&plan).map(|()| ExitCode::SUCCESS)

@@ -33,8 +33,8 @@ pub fn run(plan: &Plan) -> Result<()> {
     let host_pid = fs::read_link("/proc/self").trying(|| "reading /proc/self".into())?;
     let world = overlay(plan)?;
     kernel_file_systems(&world)?;
-    for (outside, inside) in &plan.programs {
-        bind_program(outside, &world.join(inside.strip_prefix("/").unwrap_or(inside)))?;
+    for (outside, inside) in &plan.binds {
+        bind(outside, &world.join(inside.strip_prefix("/").unwrap_or(inside)))?;
     }
     if let Some((repository, profile)) = &plan.install {
         install_product(repository, profile, &world)?;
@@ -47,7 +47,9 @@ pub fn run(plan: &Plan) -> Result<()> {
         network(plan.network)?;
     }
     run_directories()?;
-    users::create()?;
+    if plan.users {
+        users::create()?;
+    }
 
     let mut out = io::stdout();
     writeln!(out, "ready {}", host_pid.display()).and_then(|()| out.flush()).trying(|| "reporting".into())?;
@@ -115,8 +117,12 @@ fn kernel_file_systems(world: &Path) -> Result<()> {
     mount_at(Some("tmpfs"), &dev.join("shm"), Some("tmpfs"), quiet, Some("mode=1777"))
 }
 
-fn bind_program(outside: &Path, inside: &Path) -> Result<()> {
-    File::create(inside).trying(|| format!("creating {}", inside.display()))?;
+fn bind(outside: &Path, inside: &Path) -> Result<()> {
+    if outside.is_dir() {
+        make_directory(inside, 0o755)?;
+    } else {
+        File::create(inside).trying(|| format!("creating {}", inside.display()))?;
+    }
     mount(Some(outside), inside, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .trying(|| format!("binding {}", outside.display()))?;
     let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;

@@ -9,7 +9,7 @@ pub mod demo;
 mod error;
 mod host;
 pub mod init;
-mod namespace;
+pub mod namespace;
 mod options;
 pub mod paths;
 pub mod people;

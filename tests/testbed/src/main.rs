@@ -4,6 +4,8 @@
 use std::process::ExitCode;
 
 mod cli;
+mod oldest_compiler;
+mod results;
 
 fn main() -> ExitCode {
     cli::run().unwrap_or_else(|error| {

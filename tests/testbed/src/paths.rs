@@ -2,6 +2,7 @@
 //! Where things are on the host: the repository, its build results, the cache of root file systems.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::Trying;
@@ -29,6 +30,16 @@ pub fn target() -> PathBuf {
 #[must_use]
 pub fn roots() -> PathBuf {
     target().join("roots")
+}
+
+/// An empty directory to mount a site on, made on first use. The mount itself is seen inside the site only.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn mount_point() -> Result<PathBuf> {
+    let path = roots().join("mnt");
+    fs::create_dir_all(&path).trying(|| format!("creating {}", path.display()))?;
+    Ok(path)
 }
 
 /// The cargo profile whose results are installed into the site: `release`, or what `TESTBED_PROFILE` says.

@@ -57,10 +57,10 @@ pub struct Plan {
     pub mount_point: PathBuf,
     /// The network of the site.
     pub network: Network,
-    /// Number of Slurm nodes.
-    pub nodes: u8,
-    /// Programs of the host that appear inside, read-only: outside, inside.
-    pub programs: Vec<(PathBuf, PathBuf)>,
+    /// Files and directories of the host that appear inside, read-only: outside, inside.
+    pub binds: Vec<(PathBuf, PathBuf)>,
+    /// Create the users of a site.
+    pub users: bool,
     /// The repository whose `make install` puts the product in, and the cargo profile to take it from.
     pub install: Option<(PathBuf, String)>,
 }

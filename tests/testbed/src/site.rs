@@ -41,19 +41,16 @@ impl Site {
     pub fn walls(options: Options) -> Result<Self> {
         host::can_hold_a_site()?;
         let root = Root::open(&Recipe::site(options.release))?;
-        let mount_point = paths::roots().join("mnt");
-        std::fs::create_dir_all(&mount_point)
-            .map_err(|source| Error::Io { what: mount_point.display().to_string(), source })?;
-        let mut programs = vec![(paths::testbed_program()?, TESTBED_INSIDE.into())];
-        programs.extend(paths::testserver_program().map(|program| (program, TESTSERVER_INSIDE.into())));
+        let mut binds = vec![(paths::testbed_program()?, TESTBED_INSIDE.into())];
+        binds.extend(paths::testserver_program().map(|program| (program, TESTSERVER_INSIDE.into())));
         let profile = paths::product_profile();
         let built = paths::target().join(&profile).join("libspank_mytoken.so").is_file();
         let plan = Plan {
             root: root.directory().to_owned(),
-            mount_point,
+            mount_point: paths::mount_point()?,
             network: network_of(&options),
-            nodes: options.nodes,
-            programs,
+            binds,
+            users: true,
             install: (options.product && built).then(|| (paths::repository(), profile)),
         };
         let namespace = Namespace::create(&plan)?;

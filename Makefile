@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# The whole suite: build, install, test. `make help` lists the targets.
+
+PREFIX ?= /usr
+PROFILE ?= release
+CARGO ?= cargo
+# Debian release of the testbed's site; empty: this machine's own, else bookworm.
+ROOT ?=
+
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+BUILT := $(TARGET_DIR)/$(PROFILE)
+TESTBED := $(TARGET_DIR)/debug/testbed
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,CARGO_TARGET_DIR,TESTBED_MIRROR,TESTBED_PROFILE)
+SITE := $(AS_ROOT) $(TESTBED) $(if $(ROOT),--root $(ROOT))
+# Where PAM and Slurm look for modules, e.g. x86_64-linux-gnu. The Rust target is the host's.
+TRIPLET ?= $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-gnu)
+
+.DEFAULT_GOAL := build
+.PHONY: help bootstrap build tools install test demo shell lint msrv clean
+
+help:
+	@echo 'build    the product, in release mode          install  put it below DESTDIR, as packages do'
+	@echo 'demo     the whole story on the terminal'
+	@echo 'test     everything, ROOT=bookworm|trixie      shell    a shell as alice in a site'
+	@echo 'lint     formatting, clippy, rustdoc, licences msrv     check with the oldest supported compiler'
+
+bootstrap:
+	@tests/testbed/bootstrap
+
+# The plugin by itself: built together with the others it would get their features of the shared crate.
+build: bootstrap
+	$(CARGO) build --locked --release -p slurm-spank
+	$(CARGO) build --locked --release -p pam-mytoken -p mytokend -p ssh-helper
+
+# The testbed and the test server are never installed and need no optimising link.
+tools: bootstrap
+	$(CARGO) build --locked -p testbed -p testserver
+
+# What packages ship, from what `build` made; installs nothing else and builds nothing.
+install:
+	install -D -m 0644 $(BUILT)/libpam_mytoken.so $(DESTDIR)$(PREFIX)/lib/$(TRIPLET)/security/pam_mytoken.so
+	install -D -m 0644 $(BUILT)/libspank_mytoken.so $(DESTDIR)$(PREFIX)/lib/$(TRIPLET)/slurm-wlm/spank_mytoken.so
+	install -D -m 0755 $(BUILT)/mytoken-ssh $(DESTDIR)$(PREFIX)/bin/mytoken-ssh
+	install -D -m 0755 $(BUILT)/mytokenctl $(DESTDIR)$(PREFIX)/bin/mytokenctl
+	install -D -m 0755 $(BUILT)/mytokend $(DESTDIR)$(PREFIX)/sbin/mytokend
+	install -D -m 0755 $(BUILT)/mytoken-submit $(DESTDIR)$(PREFIX)/libexec/mytoken/mytoken-submit
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken packaging/plugstack.conf packaging/sshd.conf packaging/pam-sshd.example
+
+# Ends with the sum of all results: "N passed, N failed" and ", N skipped" when there are any.
+test: build tools
+	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test
+
+demo: build tools
+	@$(SITE) demo
+
+shell: build tools
+	@$(SITE) shell
+
+lint: bootstrap
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked --offline check licenses bans sources; \
+	else echo 'lint: skipped licences, bans and sources: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
+
+msrv: tools
+	@$(AS_ROOT) $(TESTBED) msrv
+
+clean:
+	$(AS_ROOT) rm -rf $(TARGET_DIR)/roots
+	$(CARGO) clean

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `testbed msrv`: the promise of `rust-version`, held against the compiler that Debian 12 ships.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use testbed::namespace::Namespace;
+use testbed::plan::{Network, Plan};
+use testbed::root::{Recipe, Root};
+use testbed::{Error, Result, can_hold_a_site, paths};
+
+/// Where the host's cargo keeps what it downloaded.
+fn registry() -> Result<PathBuf> {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    home.map(|home| home.join("registry"))
+        .filter(|registry| registry.is_dir())
+        .ok_or_else(|| Error::Refused("cargo's registry is empty; run `cargo fetch --locked` first".into()))
+}
+
+/// Compiles the workspace inside a bare root, from the host's downloads and without a network.
+pub(crate) fn check() -> Result<ExitCode> {
+    can_hold_a_site()?;
+    let root = Root::open(&Recipe::oldest_compiler())?;
+    let plan = Plan {
+        root: root.directory().to_owned(),
+        mount_point: paths::mount_point()?,
+        network: Network::Callers,
+        binds: vec![(paths::repository(), "/src".into()), (registry()?, "/cargo/registry".into())],
+        users: false,
+        install: None,
+    };
+    let namespace = Namespace::create(&plan)?;
+    let script = "cd /src && rustc --version && cargo check --locked --offline --workspace";
+    let status = namespace
+        .enter()
+        .args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CARGO_HOME=/cargo", "CARGO_TARGET_DIR=/tmp/target"])
+        .args(["sh", "-c", script])
+        .status()
+        .map_err(|source| Error::Io { what: "entering the namespace".into(), source })?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `testbed test`: runs cargo's tests and the stories, and says at the end how many passed, failed and were skipped.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use testbed::{Error, Release, Result, SKIPPED_FILE};
+
+/// Sites of stories that run at the same time.
+const SITES_AT_ONCE: &str = "2";
+
+/// Results so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sum {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Sum {
+    /// Adds what a line of libtest says, if it is a summary:
+    /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
+    fn add_line(&mut self, line: &str) {
+        let Some(summary) = line.strip_prefix("test result: ") else { return };
+        for part in summary.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            let Some(Ok(count)) = words.next().map(str::parse::<usize>) else { continue };
+            match words.next() {
+                Some("passed") => self.passed += count,
+                Some("failed") => self.failed += count,
+                Some("ignored") => self.skipped += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 { write!(f, ", {} skipped", self.skipped) } else { Ok(()) }
+    }
+}
+
+/// Runs everything, or what `name` picks. The last line on standard output is the sum.
+pub(crate) fn run(release: Release, name: Option<&str>, only_stories: bool) -> Result<ExitCode> {
+    let mut sum = Sum::default();
+    if !only_stories {
+        let mut units = cargo_test();
+        units.args(["--workspace", "--exclude", "testbed"]);
+        units.args(name.map(|name| ["--", name]).into_iter().flatten());
+        add(&mut sum, units)?;
+    }
+    let notes =
+        tempfile::NamedTempFile::new().map_err(|source| Error::Io { what: "a temporary file".into(), source })?;
+    let mut stories = cargo_test();
+    stories.args(["-p", "testbed", "--", "--test-threads", SITES_AT_ONCE]).args(name);
+    stories.env("TESTBED_ROOT", release.name()).env(SKIPPED_FILE, notes.path());
+    as_root(&mut stories)?;
+    add(&mut sum, stories)?;
+
+    let notes = fs::read_to_string(notes.path()).unwrap_or_default();
+    for (story, reason) in notes.lines().filter_map(|line| line.split_once('\t')) {
+        println!("skipped {story}: {reason}");
+        sum.skipped += 1;
+        sum.passed = sum.passed.saturating_sub(1);
+    }
+    println!("{sum}");
+    Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn cargo_test() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["test", "--locked", "--no-fail-fast"]);
+    command
+}
+
+/// Compiles as the caller but lets root run the stories.
+fn as_root(stories: &mut Command) -> Result<()> {
+    if nix::unistd::Uid::effective().is_root() || !testbed::has_program("sudo") {
+        return Ok(());
+    }
+    let version =
+        Command::new("rustc").arg("-vV").output().map_err(|source| Error::Io { what: "rustc -vV".into(), source })?;
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    if let Some(host) = version.lines().find_map(|line| line.strip_prefix("host: ")) {
+        let variable = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_"));
+        stories.env(variable, "sudo -E");
+    }
+    Ok(())
+}
+
+/// Runs cargo, shows what it says, counts what it reports. A run that fails without a failed test (it did not
+/// compile, a test process crashed) is a failure too.
+fn add(sum: &mut Sum, mut cargo: Command) -> Result<()> {
+    let began = Instant::now();
+    let failed_before = sum.failed;
+    let mut running = cargo
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|source| Error::Io { what: "starting cargo".into(), source })?;
+    for line in running.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines) {
+        let line = line.map_err(|source| Error::Io { what: "reading cargo's output".into(), source })?;
+        sum.add_line(&line);
+        println!("{line}");
+    }
+    let status = running.wait().map_err(|source| Error::Io { what: "waiting for cargo".into(), source })?;
+    if !status.success() && sum.failed == failed_before {
+        println!("cargo test ended with {status}");
+        sum.failed += 1;
+    }
+    println!("took {} s", began.elapsed().as_secs());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sum;
+
+    #[test]
+    fn summaries_add_up_and_other_lines_do_not() {
+        let mut sum = Sum::default();
+        for line in [
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 9 filtered out; finished in 7.12s",
+            "test 5 passed ... ok",
+        ] {
+            sum.add_line(line);
+        }
+        assert_eq!(sum, Sum { passed: 4, failed: 2, skipped: 1 });
+        assert_eq!(sum.to_string(), "4 passed, 2 failed, 1 skipped");
+        assert_eq!(Sum { passed: 4, ..Sum::default() }.to_string(), "4 passed, 0 failed");
+    }
+}
