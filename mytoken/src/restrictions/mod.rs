@@ -152,3 +152,6 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
 fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

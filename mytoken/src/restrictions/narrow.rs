@@ -25,25 +25,24 @@ pub fn narrow(parent: &[Clause], wanted: &[Clause]) -> Result<Vec<Clause>, Error
     for clause in wanted {
         let mut reasons = Vec::new();
         let mut fitting = Vec::new();
-        for (index, bound) in bounds.iter().enumerate() {
+        for bound in bounds {
             match inherit(bound, clause) {
-                Ok(child) => fitting.push((index, child)),
+                Ok(child) => fitting.push(child),
                 Err(reason) => reasons.push(reason),
             }
         }
         // A stable sort: among equals the server's order decides.
-        fitting.sort_by_key(|(_, child)| Reverse(reach(child)));
-        let Some((index, child)) = fitting.into_iter().next() else {
+        fitting.sort_by_key(|child| Reverse(reach(child)));
+        let Some(child) = fitting.into_iter().next() else {
             return Err(Error::NotNarrower { reason: explain(&reasons) });
         };
         // Within one request the server limits the sum over the clauses (17.3): what exceeds it would be dropped.
-        if let Some((at, other)) = left.get_mut(index) {
-            if !take(at, child.usages_at) || !take(other, child.usages_other) {
-                return Err(Error::NotNarrower {
-                    reason: "its number of uses is not enough for all clauses; give each clause its share of usages_AT and usages_other"
-                        .to_owned(),
-                });
-            }
+        let mut shares = bounds.iter().zip(&mut left).filter(|(bound, _)| child.fits(bound));
+        if !shares.any(|(_, left)| take(left, &child)) {
+            return Err(Error::NotNarrower {
+                reason: "its number of uses is not enough for all clauses; give each clause its share of usages_AT and usages_other"
+                    .to_owned(),
+            });
         }
         children.push(child);
     }
@@ -122,15 +121,18 @@ fn reach(clause: &Clause) -> (u64, Reverse<u64>, i64, i64) {
     )
 }
 
-fn take(left: &mut Option<i64>, used: Option<i64>) -> bool {
-    match (left.as_mut(), used) {
-        (Some(left), Some(used)) if used <= *left => {
-            *left = left.saturating_sub(used.max(0));
-            true
-        }
-        (Some(_), _) => false,
-        (None, _) => true,
+/// Takes the child's uses from what a clause of the parent has left, if that is enough.
+fn take(left: &mut (Option<i64>, Option<i64>), child: &Clause) -> bool {
+    let rest = |left: Option<i64>, used: Option<i64>| match (left, used) {
+        (Some(left), Some(used)) => Some(left.saturating_sub(used.max(0))),
+        (left, _) => left,
+    };
+    let after = (rest(left.0, child.usages_at), rest(left.1, child.usages_other));
+    let enough = [after.0, after.1].into_iter().flatten().all(|rest| rest >= 0);
+    if enough {
+        *left = after;
     }
+    enough
 }
 
 fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {

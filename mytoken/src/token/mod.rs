@@ -124,3 +124,6 @@ pub fn unverified_claims(token: &Secret) -> Option<UnverifiedClaims> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The tables of dossier `mytoken-protocol` 17 and 25, and the laws of the algebra.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn clauses(text: &str) -> Vec<Clause> {
+    serde_json::from_str(text).unwrap()
+}
+
+/// What the real server does with a child's clauses (17.5; checked by the table below, which was executed on it).
+fn server_tightens(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
+    if parent.is_empty() {
+        return wanted.to_vec();
+    }
+    if wanted.is_empty() {
+        return parent.to_vec();
+    }
+    let mut left: Vec<Clause> = parent.to_vec();
+    let mut child = Vec::new();
+    for clause in wanted {
+        if let Some(bound) = left.iter_mut().find(|bound| clause.fits(bound)) {
+            bound.usages_at = bound.usages_at.map(|left| left - clause.usages_at.unwrap_or(0).max(0));
+            bound.usages_other = bound.usages_other.map(|left| left - clause.usages_other.unwrap_or(0).max(0));
+            child.push(clause.clone());
+        }
+    }
+    if child.is_empty() { parent.to_vec() } else { child }
+}
+
+#[test]
+fn the_server_drops_what_does_not_fit() {
+    // parent, wanted, child gets: dossier 25, all rows executed on the real server
+    let table = [
+        ("[]", r#"[{"exp":100}]"#, r#"[{"exp":100}]"#),
+        (r#"[{"exp":100}]"#, "[]", r#"[{"exp":100}]"#),
+        (r#"[{"exp":100}]"#, r#"[{"exp":50}]"#, r#"[{"exp":50}]"#),
+        (r#"[{"exp":100}]"#, r#"[{"exp":200}]"#, r#"[{"exp":100}]"#),
+        (r#"[{"exp":100}]"#, r#"[{"scope":"a"}]"#, r#"[{"exp":100}]"#),
+        (r#"[{"exp":100}]"#, r#"[{"exp":100,"scope":"a"}]"#, r#"[{"exp":100,"scope":"a"}]"#),
+        (
+            r#"[{"exp":100,"scope":"a b"}]"#,
+            r#"[{"exp":90,"scope":"a"},{"exp":90,"scope":"c"}]"#,
+            r#"[{"exp":90,"scope":"a"}]"#,
+        ),
+        (
+            r#"[{"usages_AT":5}]"#,
+            r#"[{"usages_AT":3,"scope":"a"},{"usages_AT":3,"scope":"b"}]"#,
+            r#"[{"usages_AT":3,"scope":"a"}]"#,
+        ),
+        (r#"[{"usages_AT":5,"usages_AT_done":3}]"#, r#"[{"usages_AT":5}]"#, r#"[{"usages_AT":5}]"#),
+        (r#"[{"hosts":["10.0.0.0/8"]}]"#, r#"[{"hosts":["10.1.0.0/16"]}]"#, r#"[{"hosts":["10.1.0.0/16"]}]"#),
+        (r#"[{"nbf":10}]"#, r#"[{"exp":50}]"#, r#"[{"nbf":10}]"#),
+    ];
+    for (parent, wanted, child) in table {
+        assert_eq!(server_tightens(&clauses(parent), &clauses(wanted)), clauses(child), "{parent} / {wanted}");
+    }
+}
+
+#[test]
+fn narrowing() {
+    // parent, wanted, child or part of the refusal
+    let table: &[(&str, &str, Result<&str, &str>)] = &[
+        ("[]", "[]", Ok("[]")),
+        ("[]", r#"[{"exp":100}]"#, Ok(r#"[{"exp":100}]"#)),
+        (r#"[{"exp":100}]"#, "[]", Ok(r#"[{"exp":100}]"#)),
+        (r#"[{"exp":100}]"#, r#"[{"exp":50}]"#, Ok(r#"[{"exp":50}]"#)),
+        (r#"[{"exp":100}]"#, r#"[{"exp":200}]"#, Ok(r#"[{"exp":100}]"#)),
+        (r#"[{"exp":100}]"#, r#"[{"scope":"a"}]"#, Ok(r#"[{"exp":100,"scope":"a"}]"#)),
+        (r#"[{"nbf":10}]"#, r#"[{"exp":50}]"#, Ok(r#"[{"nbf":10,"exp":50}]"#)),
+        (r#"[{"nbf":60}]"#, r#"[{"exp":50}]"#, Err("wanted time")),
+        (
+            r#"[{"exp":100,"scope":"a b"}]"#,
+            r#"[{"exp":200,"scope":"c"}]"#,
+            Err("scope c is not in any clause of the parent"),
+        ),
+        (r#"[{"exp":100,"scope":"a b"}]"#, r#"[{"scope":"b a"}]"#, Ok(r#"[{"exp":100,"scope":"b a"}]"#)),
+        // one clause must cover all of it; clauses are not added up
+        (r#"[{"scope":"a"},{"scope":"b"}]"#, r#"[{"scope":"a b"}]"#, Err("no single clause")),
+        (r#"[{"scope":"a"},{"scope":"b"}]"#, r#"[{"scope":"b"}]"#, Ok(r#"[{"scope":"b"}]"#)),
+        // the clause that clips least
+        (r#"[{"exp":10},{"exp":100}]"#, r#"[{"exp":50}]"#, Ok(r#"[{"exp":50}]"#)),
+        (r#"[{"audience":["x"]}]"#, r#"[{"audience":["x/"]}]"#, Err("audience x/ is not in any")),
+        (r#"[{"audience":["x","y"]}]"#, r#"[{"audience":["y"]}]"#, Ok(r#"[{"audience":["y"]}]"#)),
+        (r#"[{"hosts":["10.0.0.0/8"]}]"#, r#"[{"hosts":["10.1.0.0/16"]}]"#, Ok(r#"[{"hosts":["10.1.0.0/16"]}]"#)),
+        (r#"[{"hosts":["10.0.0.0/8"]}]"#, r#"[{"hosts":["11.0.0.1"]}]"#, Err("host 11.0.0.1 is not in any")),
+        (r#"[{"hosts":["10.0.0.0/8"]}]"#, r#"[{"exp":9}]"#, Ok(r#"[{"exp":9,"hosts":["10.0.0.0/8"]}]"#)),
+        (r#"[{"geoip_disallow":["XX"]}]"#, r#"[{"geoip_disallow":["YY"]}]"#, Ok(r#"[{"geoip_disallow":["YY","XX"]}]"#)),
+        (r#"[{"geoip_allow":["DE"]}]"#, r#"[{"geoip_allow":["FR"]}]"#, Err("country FR")),
+        (r#"[{"usages_AT":5,"usages_AT_done":3}]"#, r#"[{"exp":9}]"#, Ok(r#"[{"exp":9,"usages_AT":5}]"#)),
+        (r#"[{"usages_AT":5}]"#, r#"[{"usages_AT":7}]"#, Ok(r#"[{"usages_AT":5}]"#)),
+        (r#"[{"usages_AT":5}]"#, r#"[{"usages_AT":3,"scope":"a"},{"usages_AT":3,"scope":"b"}]"#, Err("usages_AT")),
+        (
+            r#"[{"usages_AT":5}]"#,
+            r#"[{"usages_AT":3,"scope":"a"},{"usages_AT":2,"scope":"b"}]"#,
+            Ok(r#"[{"usages_AT":3,"scope":"a"},{"usages_AT":2,"scope":"b"}]"#),
+        ),
+        (r#"[{"future_bound":[1]}]"#, r#"[{"exp":9}]"#, Ok(r#"[{"exp":9,"future_bound":[1]}]"#)),
+    ];
+    for (parent, wanted, expected) in table {
+        let child = narrow(&clauses(parent), &clauses(wanted));
+        match (&child, expected) {
+            (Ok(child), Ok(expected)) => assert_eq!(child, &clauses(expected), "{parent} / {wanted}"),
+            (Err(error), Err(expected)) => {
+                assert!(error.to_string().contains(expected), "{parent} / {wanted}: {error}")
+            }
+            _ => panic!("{parent} / {wanted}: {child:?}"),
+        }
+    }
+}
+
+#[test]
+fn within_table() {
+    let table = [
+        ("[]", "[]", true),
+        (r#"[{"exp":1}]"#, "[]", true),
+        ("[]", r#"[{"exp":1}]"#, false),
+        ("[{}]", r#"[{"exp":1}]"#, false),
+        ("[]", "[{}]", true),
+        (r#"[{"scope":"a"}]"#, r#"[{"scope":"a b"}]"#, true),
+        (r#"[{"scope":"a c"}]"#, r#"[{"scope":"a b"}]"#, false),
+        (r#"[{"scope":"  "}]"#, r#"[{"scope":"a"}]"#, false),
+        (r#"[{"exp":1},{"scope":"a"}]"#, r#"[{"exp":1}]"#, false),
+        (r#"[{"exp":1,"new":true}]"#, r#"[{"exp":1}]"#, true), // an unknown bound only tightens
+        (r#"[{"exp":1}]"#, r#"[{"exp":1,"new":true}]"#, false),
+        (r#"[{"geoip_disallow":["DE","FR"]}]"#, r#"[{"geoip_disallow":["DE"]}]"#, true),
+        (r#"[{"geoip_disallow":["FR"]}]"#, r#"[{"geoip_disallow":["DE"]}]"#, false),
+        (r#"[{"usages_AT":0}]"#, r#"[{"usages_AT":1}]"#, true),
+        (r#"[{"usages_other":1}]"#, r#"[{"usages_AT":1}]"#, false),
+        (r#"[{"hosts":["192.0.2.1"]}]"#, r#"[{"hosts":["this"]}]"#, true),
+    ];
+    for (child, bound, expected) in table {
+        assert_eq!(within(&clauses(child), &clauses(bound)), expected, "{child} within {bound}");
+    }
+}
+
+#[test]
+fn selection_for_access_tokens() {
+    // clauses, scope, audience, index of the clause that is charged; `None`: refused
+    let c = r#"[{"scope":"a","usages_AT":1},{"scope":"a b"}]"#;
+    let used = r#"[{"scope":"a","usages_AT":1,"usages_AT_done":1},{"scope":"a b"}]"#;
+    let table = [
+        (c, "a", "", Some(0)),
+        (used, "a", "", Some(1)),
+        (c, "a b", "", Some(1)),
+        (c, "c", "", None),
+        (c, "", "", Some(0)),
+        (used, "", "", Some(1)),
+        (r#"[{"usages_AT":0}]"#, "", "", None),
+        (r#"[{"exp":1000}]"#, "", "", Some(0)), // inclusive
+        (r#"[{"exp":999}]"#, "", "", None),
+        (r#"[{"nbf":1001}]"#, "", "", None),
+        (r#"[{"nbf":1000}]"#, "", "", Some(0)),
+        (r#"[{"audience":["x"]}]"#, "", "x", Some(0)),
+        (r#"[{"audience":["x"]}]"#, "", "x/", None),
+        (r#"[{"audience":["x"]}]"#, "", "x y", None),
+        (r#"[{"scope":"A"}]"#, "a", "", None), // no case folding
+    ];
+    for (list, scope, audience, expected) in table {
+        let list = clauses(list);
+        let found = select(&list, scope, audience, 1000);
+        assert_eq!(found, expected.map(|index: usize| Some(&list[index])), "{list:?} {scope:?} {audience:?}");
+    }
+    assert_eq!(select(&[], "a", "x", 0), Some(None));
+}
+
+#[test]
+fn the_wire_form_is_the_servers() {
+    let text = r#"{"nbf":1,"exp":2,"scope":"a b","audience":["x"],"hosts":["192.0.2.0/24"],"geoip_allow":["DE"],"geoip_disallow":["XX"],"usages_AT":3,"usages_other":4}"#;
+    let clause: Clause = serde_json::from_str(text).unwrap();
+    assert!(clause.unknown.is_empty());
+    assert_eq!(serde_json::to_string(&clause).unwrap(), text);
+    let sparse = r#"{"exp":0,"scope":null,"audience":null,"usages_AT":null}"#;
+    assert!(serde_json::from_str::<Clause>(sparse).unwrap().is_open());
+}
+
+#[test]
+fn what_a_person_writes_is_read_strictly() {
+    assert!(Clause::parse_strict(r#"{"exp":1,"usages_AT":2}"#).is_ok());
+    for (text, named) in [
+        (r#"{"ip":["192.0.2.1"]}"#, "ip"),
+        (r#"{"expires":1}"#, "expires"),
+        (r#"{"usages_at":1}"#, "usages_at"),
+        (r#"{"usages_AT_done":1}"#, "counters"),
+        (r#"{"exp":1.5}"#, "malformed"),
+    ] {
+        let error = Clause::parse_strict(text).unwrap_err().to_string();
+        assert!(error.contains(named), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_latest_end() {
+    assert_eq!(latest_exp(&clauses(r#"[{"exp":1},{"exp":3},{"exp":2}]"#)), Some(3));
+    assert_eq!(latest_exp(&clauses(r#"[{"exp":1},{}]"#)), None);
+    assert_eq!(latest_exp(&[]), None);
+}
+
+fn subset(of: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
+    prop_oneof![
+        2 => Just(Vec::new()),
+        3 => prop::sample::subsequence(of, 1..=of.len()).prop_map(|list| list.into_iter().map(str::to_owned).collect()),
+    ]
+}
+
+prop_compose! {
+    fn clause()(
+        nbf in prop::option::of(1_u64..5),
+        exp in prop::option::of(3_u64..9),
+        scope in subset(&["a", "b", "c"]),
+        audience in subset(&["x", "y"]),
+        hosts in subset(&["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "*.example.org", "a.example.org", "this"]),
+        geoip_allow in subset(&["DE", "FR"]),
+        geoip_disallow in subset(&["XX", "YY"]),
+        usages_at in prop::option::of(0_i64..6),
+        usages_other in prop::option::of(0_i64..6),
+        unknown in prop::option::weighted(0.1, 0_i32..2),
+    ) -> Clause {
+        Clause {
+            nbf, exp, scope: scope.join(" "), audience, hosts, geoip_allow, geoip_disallow, usages_at, usages_other,
+            unknown: unknown.map(|value: i32| ("later".to_owned(), value.into())).into_iter().collect(),
+            ..Clause::default()
+        }
+    }
+}
+
+fn lists() -> impl Strategy<Value = Vec<Clause>> {
+    prop::collection::vec(clause(), 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn narrow_is_never_broader(parent in lists(), wanted in lists()) {
+        if let Ok(child) = narrow(&parent, &wanted) {
+            prop_assert!(within(&child, &parent), "{child:?}");
+            if !wanted.is_empty() {
+                prop_assert!(within(&child, &wanted), "{child:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_server_drops_nothing_of_what_was_narrowed(parent in lists(), wanted in lists()) {
+        if let Ok(child) = narrow(&parent, &wanted) {
+            prop_assert_eq!(server_tightens(&parent, &child), child);
+        }
+    }
+
+    #[test]
+    fn a_narrowed_child_of_itself_stays(parent in lists(), wanted in clause()) {
+        if let Ok(child) = narrow(&parent, &[wanted]) {
+            prop_assert_eq!(narrow(&child, &child), Ok(child.clone()));
+        }
+    }
+
+    #[test]
+    fn fitting_is_a_preorder(a in clause(), b in clause(), c in clause()) {
+        prop_assert!(a.fits(&a));
+        if a.fits(&b) && b.fits(&c) {
+            prop_assert!(a.fits(&c));
+        }
+    }
+
+    #[test]
+    fn what_a_child_allows_its_bound_allows(a in clause(), b in clause(), now in 0_u64..10, scope in subset(&["a", "b", "c"])) {
+        let scope = scope.join(" ");
+        if a.fits(&b) && a.allows(&scope, "", now) {
+            prop_assert!(b.allows(&scope, "", now));
+        }
+    }
+
+    #[test]
+    fn serde_round_trip(list in lists()) {
+        prop_assert_eq!(&serde_json::from_str::<Vec<Clause>>(&serde_json::to_string(&list).unwrap()).unwrap(), &list);
+    }
+
+    #[test]
+    fn arbitrary_json_never_panics(text in "[{}\\[\\]\":,0-9a-zA-Z_ .-]{0,80}", host in "\\PC{0,20}", bound in "\\PC{0,20}") {
+        let _ = Clause::parse_strict(&text);
+        if let Ok(list) = serde_json::from_str::<Vec<Clause>>(&text) {
+            let _ = narrow(&list, &list);
+        }
+        let a = Clause { hosts: vec![host], ..Clause::default() };
+        let b = Clause { hosts: vec![bound], ..Clause::default() };
+        let _ = (a.fits(&b), narrow(&[b], &[a]));
+    }
+}
