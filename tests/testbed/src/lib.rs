@@ -4,6 +4,7 @@
 //! of the host is touched and everything dies with the process that holds the [`Site`].
 
 pub mod command;
+mod config;
 pub mod daemon;
 pub mod demo;
 mod error;

@@ -15,6 +15,8 @@ use crate::{Error, Result, Site};
 pub const CA: &str = "/etc/ssl/testbed-ca.pem";
 /// The site's mytoken server.
 pub const MYTOKEN_SERVER: &str = "https://mytoken.testbed:8443";
+/// The site's provider.
+pub const PROVIDER: &str = "https://op.testbed:8444";
 /// The site's resource server.
 pub const RESOURCE_SERVER: &str = "https://se.testbed:8445";
 /// The audience that the site's services accept.

@@ -17,6 +17,8 @@ use crate::{Error, Options, Result, host, paths, services, wait};
 pub struct Site {
     namespace: Namespace,
     options: Options,
+    has_product: bool,
+    has_testserver: bool,
     daemons: Mutex<Vec<Daemon>>,
     _root: Root,
 }
@@ -42,25 +44,39 @@ impl Site {
         host::can_hold_a_site()?;
         let root = Root::open(&Recipe::site(options.release))?;
         let mut binds = vec![(paths::testbed_program()?, TESTBED_INSIDE.into())];
-        binds.extend(paths::testserver_program().map(|program| (program, TESTSERVER_INSIDE.into())));
+        let testserver = paths::testserver_program().filter(|_| options.product && options.foreign.is_none());
+        let has_testserver = testserver.is_some();
+        binds.extend(testserver.map(|program| (program, TESTSERVER_INSIDE.into())));
         let profile = paths::product_profile();
-        let built = paths::target().join(&profile).join("libspank_mytoken.so").is_file();
+        let has_product = options.product && paths::target().join(&profile).join("libspank_mytoken.so").is_file();
         let plan = Plan {
             root: root.directory().to_owned(),
             mount_point: paths::mount_point()?,
             network: network_of(&options),
             binds,
             users: true,
-            install: (options.product && built).then(|| (paths::repository(), profile)),
+            install: has_product.then(|| (paths::repository(), profile)),
         };
         let namespace = Namespace::create(&plan)?;
-        Ok(Self { namespace, options, daemons: Mutex::default(), _root: root })
+        Ok(Self { namespace, options, has_product, has_testserver, daemons: Mutex::default(), _root: root })
     }
 
     /// What the site was made of.
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Whether the product is installed: it was built and wanted.
+    #[must_use]
+    pub fn has_product(&self) -> bool {
+        self.has_product
+    }
+
+    /// Whether the test server is in the site: it was built and wanted, and no foreign server was given.
+    #[must_use]
+    pub fn has_testserver(&self) -> bool {
+        self.has_testserver
     }
 
     /// Whose network the site is in.

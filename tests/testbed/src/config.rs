@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The product's configuration for a site: one server, one provider, one rule, one profile.
+
+use crate::people::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER};
+use crate::{Result, Site};
+
+/// Writes `/etc/mytoken/*.toml` and the cluster's key pair.
+pub(crate) fn write(site: &Site) -> Result<()> {
+    site.write("/etc/mytoken/mytoken.toml", &shared(site), "0644")?;
+    site.write("/etc/mytoken/login.toml", &login(), "0644")?;
+    site.write("/etc/mytoken/jobs.toml", &jobs(), "0644")?;
+    site.sh("root", "mkdir -p -m 755 /etc/mytoken/keys && mytokenctl keygen --dir /etc/mytoken/keys")?.ok().map(drop)
+}
+
+fn shared(site: &Site) -> String {
+    let (server, issuer, ca) = match &site.options().foreign {
+        None => (MYTOKEN_SERVER, PROVIDER, true),
+        Some(foreign) => (foreign.server.as_str(), foreign.issuer.as_str(), foreign.ca.is_some()),
+    };
+    let ca_file = if ca { format!("ca_file = \"{CA}\"\n") } else { String::new() };
+    let loopback = [server, issuer].iter().any(|url| url.starts_with("http:"));
+    format!(
+        r#"[http]
+{ca_file}allow_loopback_http = {loopback}
+
+[[server]]
+name = "testbed"
+url = "{server}"
+
+[[issuer]]
+name = "op"
+url = "{issuer}"
+audiences = ["{AUDIENCE}"]
+"#
+    )
+}
+
+fn login() -> String {
+    format!(
+        r#"services = ["sshd"]
+deadline = "10s"
+fail_floor = "500ms"
+
+[exchange]
+server = "testbed"
+scope = "openid profile storage.read"
+audience = "{AUDIENCE}"
+
+[[rule]]
+name = "hpc"
+issuer = "op"
+template = "{{preferred_username}}"
+"#
+    )
+}
+
+fn jobs() -> String {
+    format!(
+        r#"[cluster]
+name = "testbed"
+
+[[profile]]
+name = "default"
+server = "testbed"
+scope = "storage.read"
+audience = "{AUDIENCE}"
+"#
+    )
+}

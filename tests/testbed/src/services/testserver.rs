@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The provider, the mytoken server and the resource server of a site, under the names of the site.
+
+use std::time::Duration;
+
+use crate::daemon::Daemon;
+use crate::people::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER, RESOURCE_SERVER};
+use crate::plan::TESTSERVER_INSIDE;
+use crate::{Result, Site};
+
+/// Keys, certificates and `endpoints.json`.
+const FOLDER: &str = "/var/lib/testserver";
+
+/// The name to stop and restart it by.
+pub const NAME: &str = "testserver";
+
+pub(crate) fn start(site: &Site) -> Result<()> {
+    let address = site.network().address();
+    let (mytoken, provider, resource) =
+        (format!("{address}:8443"), format!("{address}:8444"), format!("{address}:8445"));
+    #[rustfmt::skip]
+    let argv = [
+        TESTSERVER_INSIDE, "serve", "--dir", FOLDER,
+        "--mytoken-addr", &mytoken, "--mytoken-url", MYTOKEN_SERVER,
+        "--provider-addr", &provider, "--provider-url", PROVIDER,
+        "--resource-addr", &resource, "--resource-url", RESOURCE_SERVER, "--resource-audience", AUDIENCE,
+        "--control-addr", "127.0.0.1:9440",
+    ];
+    site.start_daemon(Daemon::new(NAME, argv))
+}
+
+pub(crate) fn wait(site: &Site) -> Result<()> {
+    let endpoints = format!("test -s {FOLDER}/endpoints.json && install -m 644 {FOLDER}/ca.pem {CA}");
+    site.wait_for("the test server", Duration::from_secs(30), "root", &endpoints).map(drop)
+}
