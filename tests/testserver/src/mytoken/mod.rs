@@ -39,6 +39,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use answer::Problem;
+pub use codes::mom_id;
+pub use jwt::peek as claims_of;
 pub use limit::Limit;
 pub use quirks::Quirks;
 

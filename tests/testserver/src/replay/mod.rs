@@ -1,8 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testserver replay`: plays captured scenarios against a server.
+//! `testserver replay`: plays captured scenarios against a server. The pattern language and the world they were
+//! captured in are in the README of the captures.
 
-use std::path::PathBuf;
+mod capture;
+mod first;
+mod pattern;
+mod play;
+mod vars;
+mod world;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+
+use serde_json::Value;
+
+use crate::locked;
+use capture::{Capture, Scenario};
+use first::Source;
+use play::{Outcome, obstacle, play};
+use world::World;
 
 /// Arguments of `testserver replay`.
 #[derive(Debug, clap::Args)]
@@ -13,12 +32,26 @@ pub struct Options {
     /// Play against this server instead of an own one.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// Authority of that server's certificate.
+    #[arg(long, value_name = "FILE", requires = "server")]
+    ca: Option<PathBuf>,
     /// Program that reads a `first_token` object as JSON and prints the token.
     #[arg(long, value_name = "CMD", requires = "server")]
     first_token: Option<String>,
-    /// Only the scenario of that name; may be repeated.
+    /// Only the scenario of that name, or of `topic/name`; may be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+}
+
+/// How a replay went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Scenarios without a difference.
+    pub passed: usize,
+    /// Scenarios with one.
+    pub failed: usize,
+    /// Scenarios that could not be played.
+    pub skipped: usize,
 }
 
 /// Plays the scenarios and prints a line for each.
@@ -26,5 +59,139 @@ pub struct Options {
 /// # Errors
 /// The captures cannot be read or the servers not be started.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
-    Err(format!("cannot play {:?} yet", options.paths))
+    let tally = replay(options, &mut |line| println!("{line}"))?;
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Plays files or directories against an own server.
+///
+/// # Errors
+/// As [`run`].
+pub fn replay_own(paths: Vec<PathBuf>, report: &mut dyn FnMut(&str)) -> Result<Tally, String> {
+    replay(&Options { paths, server: None, ca: None, first_token: None, only: Vec::new() }, report)
+}
+
+/// A scenario with what it needs of its file.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    index: usize,
+    topic: &'a str,
+    scenario: &'a Scenario,
+    server_config: Option<&'a Value>,
+}
+
+impl Job<'_> {
+    /// Seconds it sleeps; the sleepiest are started first.
+    fn naps(&self) -> f64 {
+        self.scenario.steps.iter().filter_map(|step| step.sleep).sum()
+    }
+}
+
+/// Most of a scenario's time is sleep, if anything is.
+const WORKERS: usize = 12;
+
+fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, String> {
+    let captures = capture::load(&options.paths)?;
+    let jobs = selected(&captures, &options.only)?;
+    let keys = tempfile::tempdir().map_err(|error| format!("no folder for keys: {error}"))?;
+    let (source, workers) = match (&options.server, &options.first_token) {
+        (None, _) => {
+            // Makes the keys that all worlds share.
+            world::provider("http://127.0.0.1", keys.path(), "http://127.0.0.1")?;
+            (Source::Login, WORKERS)
+        }
+        // Somebody else's server may have a request limit.
+        (Some(_), Some(command)) => (Source::Program(command.clone()), 1),
+        (Some(_), None) => (Source::Nobody, 1),
+    };
+    let mut waiting = jobs.clone();
+    waiting.sort_by(|one, other| other.naps().total_cmp(&one.naps()));
+    let waiting = Mutex::new(VecDeque::from(waiting));
+    let (sender, results) = mpsc::channel();
+    let mut tally = Tally::default();
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            let (sender, waiting, source, keys) = (sender.clone(), &waiting, &source, keys.path());
+            scope.spawn(move || {
+                loop {
+                    let Some(job) = locked(waiting).pop_front() else { return };
+                    let outcome = one(&job, options, source, keys);
+                    if sender.send((job.index, outcome)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        in_order(&jobs, &results, &mut |job, outcome| report(&line(job, outcome, &mut tally)));
+    });
+    Ok(tally)
+}
+
+/// Hands on results in the order of the files.
+fn in_order(jobs: &[Job<'_>], results: &mpsc::Receiver<(usize, Outcome)>, hand_on: &mut dyn FnMut(&Job<'_>, &Outcome)) {
+    let mut early: Vec<Option<Outcome>> = vec![None; jobs.len()];
+    let mut ready = jobs.iter().peekable();
+    for (index, outcome) in results {
+        if let Some(place) = early.get_mut(index) {
+            *place = Some(outcome);
+        }
+        while let Some(outcome) = ready.peek().and_then(|job| early.get(job.index)?.as_ref()) {
+            if let Some(job) = ready.peek() {
+                hand_on(job, outcome);
+            }
+            ready.next();
+        }
+    }
+}
+
+fn line(job: &Job<'_>, outcome: &Outcome, tally: &mut Tally) -> String {
+    let name = format!("{}/{}", job.topic, job.scenario.name);
+    match outcome {
+        Outcome::Passed => {
+            tally.passed += 1;
+            format!("ok {name}")
+        }
+        Outcome::Failed(reason) => {
+            tally.failed += 1;
+            format!("FAILED {name}: {reason}")
+        }
+        Outcome::Skipped(reason) => {
+            tally.skipped += 1;
+            format!("skipped {name}: {reason}")
+        }
+    }
+}
+
+fn selected<'a>(captures: &'a [Capture], only: &[String]) -> Result<Vec<Job<'a>>, String> {
+    let mut jobs = Vec::new();
+    for capture in captures {
+        for scenario in &capture.scenarios {
+            let named = |name: &String| *name == scenario.name || *name == format!("{}/{}", capture.topic, scenario.name);
+            if only.is_empty() || only.iter().any(named) {
+                let server_config = capture.server_config.as_ref();
+                jobs.push(Job { index: jobs.len(), topic: &capture.topic, scenario, server_config });
+            }
+        }
+    }
+    if jobs.is_empty() { Err("there is nothing to play".into()) } else { Ok(jobs) }
+}
+
+/// Each scenario has a world of its own, so that none sees another's templates, limits or faults.
+fn one(job: &Job<'_>, options: &Options, source: &Source, keys: &Path) -> Outcome {
+    if let Some(reason) = obstacle(job.scenario, source) {
+        return Outcome::Skipped(reason.into());
+    }
+    let world = match &options.server {
+        Some(_) if job.server_config.is_some() => {
+            return Outcome::Skipped("the server would have to be configured for it".into());
+        }
+        Some(url) => World::other(url, options.ca.as_deref()),
+        None => World::own(keys, job.server_config),
+    };
+    match world {
+        Ok(world) => play(job.scenario, &world, source),
+        Err(reason) => Outcome::Failed(reason),
+    }
 }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Capture files as written down in their README.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+/// One file.
+#[derive(Debug, Deserialize)]
+pub(super) struct Capture {
+    pub topic: String,
+    pub server_config: Option<Value>,
+    pub scenarios: Vec<Scenario>,
+}
+
+/// A list of steps that share variables.
+#[derive(Debug, Deserialize)]
+pub(super) struct Scenario {
+    pub name: String,
+    pub first_token: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub more_tokens: Vec<Map<String, Value>>,
+    /// Seconds the original takes.
+    #[serde(default)]
+    pub slow: i64,
+    pub steps: Vec<Step>,
+}
+
+/// One exchange, or a pause.
+#[derive(Debug, Deserialize)]
+pub(super) struct Step {
+    #[serde(default)]
+    pub name: String,
+    pub request: Option<Ask>,
+    pub browser: Option<Browser>,
+    pub sleep: Option<f64>,
+    pub response: Option<Expected>,
+    #[serde(default)]
+    pub jwt: BTreeMap<String, Decoded>,
+    pub authorization_query: Option<Value>,
+    pub provider_requests: Option<Value>,
+    pub provider_fault: Option<String>,
+    #[serde(default)]
+    pub unordered: Vec<String>,
+}
+
+/// What is sent.
+#[derive(Debug, Deserialize)]
+pub(super) struct Ask {
+    pub method: String,
+    pub endpoint: Option<String>,
+    pub path: Option<String>,
+    pub url: Option<String>,
+    #[serde(default)]
+    pub suffix: String,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    pub auth: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    pub json: Option<Value>,
+    pub form: Option<Value>,
+    pub raw: Option<String>,
+}
+
+/// A browser opens a URL as a user.
+#[derive(Debug, Deserialize)]
+pub(super) struct Browser {
+    pub open: String,
+    pub user: String,
+}
+
+/// What must come back.
+#[derive(Debug, Deserialize)]
+pub(super) struct Expected {
+    pub status: u16,
+    pub content_type: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    pub json: Option<Value>,
+    pub text: Option<String>,
+    #[serde(default)]
+    pub headers: BTreeMap<String, Option<Value>>,
+    pub location: Option<String>,
+}
+
+/// Header and claims of a JWT.
+#[derive(Debug, Deserialize)]
+pub(super) struct Decoded {
+    pub header: Value,
+    pub claims: Value,
+}
+
+/// A member that is `null` is another thing than one that is not there.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// Reads files and the JSON files of directories.
+pub(super) fn load(paths: &[PathBuf]) -> Result<Vec<Capture>, String> {
+    let mut captures = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let mut files: Vec<PathBuf> = fs::read_dir(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?
+                .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+                .filter(|file| file.extension().is_some_and(|extension| extension == "json"))
+                .collect();
+            files.sort();
+            for file in files {
+                captures.push(read(&file)?);
+            }
+        } else {
+            captures.push(read(path)?);
+        }
+    }
+    Ok(captures)
+}
+
+fn read(path: &Path) -> Result<Capture, String> {
+    let text = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
