@@ -142,7 +142,8 @@ fn narrowed(grant: &Grant, asked: &str) -> Result<Vec<String>, Response> {
     }
     let granted = |scope: &&String| *scope == "offline_access" || grant.scopes.contains(scope);
     match asked.iter().filter(|scope| !granted(scope)).count() {
-        0 => Ok(asked),
+        // In the order of the login, whatever that of the refresh.
+        0 => Ok(grant.scopes.iter().filter(|scope| asked.contains(scope)).cloned().collect()),
         1 => Err(refusal(400, "invalid_scope", "refresh token missing requested scope")),
         _ => Err(refusal(400, "invalid_scope", "refresh token missing requested scopes")),
     }
