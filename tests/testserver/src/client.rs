@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
+use ureq::config::AutoHeaderValue;
 use ureq::http;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
@@ -43,6 +44,10 @@ impl Network {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
+            // Only the headers that were asked for: captures say when one is missing.
+            .accept(AutoHeaderValue::None)
+            .accept_encoding(AutoHeaderValue::None)
+            .user_agent(AutoHeaderValue::None)
             .timeout_global(Some(Duration::from_secs(60)))
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();

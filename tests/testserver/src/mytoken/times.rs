@@ -12,7 +12,10 @@ pub fn resolve(text: &str, now: i64) -> Result<i64, String> {
     }
     if let Ok(seconds) = text.parse::<i64>() {
         if let Some(relative) = text.strip_prefix('+') {
-            return relative.parse().map(|seconds: i64| now.saturating_add(seconds)).map_err(|_| layout(text));
+            return relative
+                .parse()
+                .map(|seconds: i64| now.saturating_add(seconds))
+                .map_err(|_| complaint(text, text, "2006"));
         }
         if seconds >= 0 {
             return Ok(seconds);
@@ -23,11 +26,7 @@ pub fn resolve(text: &str, now: i64) -> Result<i64, String> {
             .map(|seconds| now.saturating_add(seconds))
             .ok_or_else(|| format!("time: invalid duration \"{duration}\""));
     }
-    date(text).ok_or_else(|| layout(text))
-}
-
-fn layout(text: &str) -> String {
-    format!("parsing time \"{text}\" as \"2006-01-02 15:04\": cannot parse \"{text}\" as \"2006\"")
+    date(text)
 }
 
 /// Whole seconds of a duration such as `1d12h`.
@@ -60,13 +59,42 @@ fn seconds_of(text: &str) -> Option<i64> {
     i64::try_from(nanoseconds / 1_000_000_000).ok()
 }
 
-/// `YYYY-MM-DD HH:MM` in UTC.
-fn date(text: &str) -> Option<i64> {
-    let (day, clock) = text.split_once(' ')?;
-    let mut parts = day.split('-');
-    let (year, month, day) = (field(parts.next()?, 4)?, field(parts.next()?, 2)?, field(parts.next()?, 2)?);
-    let (hour, minute) = clock.split_once(':')?;
-    let (hour, minute) = (field(hour, 2)?, field(minute, 2)?);
+fn complaint(text: &str, rest: &str, element: &str) -> String {
+    format!("parsing time \"{text}\" as \"2006-01-02 15:04\": cannot parse \"{rest}\" as \"{element}\"")
+}
+
+/// `YYYY-MM-DD HH:MM` in UTC. The complaint names the element at which the text stops making sense.
+fn date(text: &str) -> Result<i64, String> {
+    let mut rest = text;
+    let mut fields = [0; 5];
+    let elements = [("", "2006", 4), ("-", "01", 2), ("-", "02", 2), (" ", "15", 2), (":", "04", 2)];
+    for ((separator, element, width), field) in elements.into_iter().zip(&mut fields) {
+        let fail = |rest: &str, element: &str| Err(complaint(text, rest, element));
+        rest = match rest.strip_prefix(separator) {
+            Some(after) => after,
+            // Go forgives a blank that is missing at the end.
+            None if separator == " " && rest.is_empty() => rest,
+            None => return fail(rest, separator),
+        };
+        let digits =
+            rest.split_at_checked(width).filter(|(digits, _)| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        match digits.and_then(|(digits, after)| Some((digits.parse().ok()?, after))) {
+            Some((number, after)) => (*field, rest) = (number, after),
+            None => return fail(rest, element),
+        }
+    }
+    let [year, month, day, hour, minute] = fields;
+    if !rest.is_empty() {
+        return Err(format!("parsing time \"{text}\": extra text: \"{rest}\""));
+    }
+    unix(year, month, day)
+        .filter(|_| hour < 24 && minute < 60)
+        .map(|midnight| midnight + hour * 3_600 + minute * 60)
+        .ok_or_else(|| format!("parsing time \"{text}\": out of range"))
+}
+
+/// Midnight of a day of the Gregorian calendar.
+fn unix(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let length = match month {
         2 => 28 + i64::from(leap),
@@ -74,20 +102,15 @@ fn date(text: &str) -> Option<i64> {
         1..=12 => 31,
         _ => return None,
     };
-    if parts.next().is_some() || !(1..=length).contains(&day) || hour > 23 || minute > 59 {
+    if !(1..=length).contains(&day) {
         return None;
     }
-    // Days since 1970-01-01 of the proleptic Gregorian calendar, with the year beginning in March.
+    // Days since 1970-01-01 with the year beginning in March, so that the leap day is its last.
     let shifted = year - i64::from(month <= 2);
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let era = shifted.div_euclid(400);
-    let year_of_era = shifted.rem_euclid(400);
+    let (era, year_of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
     let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468;
-    Some(days * 86_400 + hour * 3_600 + minute * 60)
-}
-
-fn field(text: &str, length: usize) -> Option<i64> {
-    (text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+    Some(days * 86_400)
 }
 
 #[cfg(test)]
@@ -116,8 +139,15 @@ mod tests {
 
     #[test]
     fn forms_it_does_not_take() {
-        for text in ["tomorrow", "-1h", "1h", "2099-01-01T00:00:00Z", "2099-01-01", "+", "+1x", "2023-02-29 00:00"] {
+        for text in ["tomorrow", "-1h", "1h", "+", "+1x", "2023-02-29 00:00", "2099-13-01 00:00", "2099-01-01 24:00"] {
             assert!(resolve(text, 1_000_000).is_err(), "{text}");
+        }
+        for (text, end) in [
+            ("2099-01-01T00:00:00Z", "cannot parse \"T00:00:00Z\" as \" \""),
+            ("2099-01-01", "cannot parse \"\" as \"15\""),
+            ("1h", "cannot parse \"1h\" as \"2006\""),
+        ] {
+            assert!(resolve(text, 0).unwrap_err().ends_with(end), "{text}");
         }
     }
 }

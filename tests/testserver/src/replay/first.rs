@@ -24,12 +24,7 @@ pub(super) enum Source {
 }
 
 /// Gets a token and saves it with its handle.
-pub(super) fn obtain(
-    wish: &Map<String, Value>,
-    world: &World,
-    source: &Source,
-    vars: &mut Vars,
-) -> Result<(), String> {
+pub(super) fn obtain(wish: &Map<String, Value>, world: &World, source: &Source, vars: &mut Vars) -> Result<(), String> {
     let text = |name: &str| wish.get(name).and_then(Value::as_str);
     let save = text("save").ok_or("the capture does not say how to save it")?;
     let mut user = text("user").ok_or("the capture does not say whose it is")?.to_owned();
@@ -83,8 +78,7 @@ fn string(answer: &Value, name: &str) -> Result<String, String> {
 }
 
 fn post(world: &World, url: &str, body: &Value, status: u16) -> Result<Value, String> {
-    let headers =
-        [("User-Agent", "capture/1.0"), ("Accept", "application/json"), ("Content-Type", "application/json")];
+    let headers = [("User-Agent", "capture/1.0"), ("Accept", "application/json"), ("Content-Type", "application/json")];
     let answer = world.network.fetch("POST", url, &headers, body.to_string().as_bytes())?;
     if answer.status != status {
         return Err(format!("status {}: {}", answer.status, String::from_utf8_lossy(&answer.body)));
@@ -110,12 +104,8 @@ pub(super) fn browse(url: &str, world: &World) -> Result<Response, String> {
 /// Asks a program that reads the wish as JSON and prints the token.
 fn ask_program(command: &str, wish: &Map<String, Value>) -> Result<String, String> {
     let fail = |error: std::io::Error| format!("{command}: {error}");
-    let mut child = Command::new("sh")
-        .args(["-c", command])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(fail)?;
+    let mut child =
+        Command::new("sh").args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(fail)?;
     if let Some(mut input) = child.stdin.take() {
         input.write_all(Value::Object(wish.clone()).to_string().as_bytes()).map_err(fail)?;
     }

@@ -168,7 +168,8 @@ fn selected<'a>(captures: &'a [Capture], only: &[String]) -> Result<Vec<Job<'a>>
     let mut jobs = Vec::new();
     for capture in captures {
         for scenario in &capture.scenarios {
-            let named = |name: &String| *name == scenario.name || *name == format!("{}/{}", capture.topic, scenario.name);
+            let named =
+                |name: &String| *name == scenario.name || *name == format!("{}/{}", capture.topic, scenario.name);
             if only.is_empty() || only.iter().any(named) {
                 let server_config = capture.server_config.as_ref();
                 jobs.push(Job { index: jobs.len(), topic: &capture.topic, scenario, server_config });

@@ -49,7 +49,10 @@ impl Comparison<'_> {
             (Value::Array(expected), Value::Array(got)) => {
                 if expected.len() != got.len() {
                     let (wanted, found) = (expected.len(), got.len());
-                    return Err(format!("{path}: expected {wanted} entries, got {found}: {}", brief(&got.clone().into())));
+                    return Err(format!(
+                        "{path}: expected {wanted} entries, got {found}: {}",
+                        brief(&got.clone().into())
+                    ));
                 }
                 if self.unordered.iter().any(|list| list == path) {
                     return self.in_any_order(expected, got, path, vars);
@@ -59,7 +62,9 @@ impl Comparison<'_> {
                 }
                 Ok(())
             }
-            (Value::String(expected), got) => self.pattern(expected, got, vars).map_err(|reason| format!("{path}: {reason}")),
+            (Value::String(expected), got) => {
+                self.pattern(expected, got, vars).map_err(|reason| format!("{path}: {reason}"))
+            }
             (expected, got) if expected == got => Ok(()),
             (expected, got) => Err(format!("{path}: expected {}, got {}", brief(expected), brief(got))),
         }
@@ -98,9 +103,11 @@ impl Comparison<'_> {
         if kind == "unix" {
             let offset = number(argument)?;
             let range = vars.t0 + offset - SLACK - vars.slow..=self.now + offset + SLACK;
-            return got.as_i64().filter(|time| range.contains(time)).map(|_| ()).ok_or_else(|| {
-                format!("expected {expected} ({}), got {}", vars.t0 + offset, brief(got))
-            });
+            return got
+                .as_i64()
+                .filter(|time| range.contains(time))
+                .map(|_| ())
+                .ok_or_else(|| format!("expected {expected} ({}), got {}", vars.t0 + offset, brief(got)));
         }
         if kind == "about" {
             let middle = number(argument)?;
@@ -163,9 +170,8 @@ fn is_letter(letter: char) -> bool {
 }
 
 fn is_jwt(text: &str) -> bool {
-    let base64url = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-    };
+    let base64url =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     text.starts_with("eyJ") && text.split('.').count() == 3 && text.split('.').all(base64url)
 }
 

@@ -123,10 +123,8 @@ fn send(ask: &Ask, world: &World, vars: &Vars) -> Result<Response, String> {
         _ => return Err("the capture has no address here".into()),
     };
     let url = format!("{base}{}", vars.fill(&ask.suffix)?);
-    let mut headers = vec![
-        ("User-Agent".to_owned(), "capture/1.0".to_owned()),
-        ("Accept".to_owned(), "application/json".to_owned()),
-    ];
+    let mut headers =
+        vec![("User-Agent".to_owned(), "capture/1.0".to_owned()), ("Accept".to_owned(), "application/json".to_owned())];
     let mut body = Vec::new();
     if let Some(value) = &ask.json {
         body = vars.value(value)?.to_string().into_bytes();
@@ -181,7 +179,8 @@ fn check(expected: &Expected, answer: &Response, unordered: &[String], vars: &mu
     if answer.status != expected.status {
         return Err(format!("status: expected {}, got {}: {}", expected.status, answer.status, shown()));
     }
-    let content_type = answer.header("Content-Type").filter(|_| expected.status != 303 || expected.content_type.is_some());
+    let content_type =
+        answer.header("Content-Type").filter(|_| expected.status != 303 || expected.content_type.is_some());
     if content_type != expected.content_type.as_deref() {
         return Err(format!("Content-Type: expected {:?}, got {content_type:?}", expected.content_type));
     }
@@ -203,7 +202,8 @@ fn check(expected: &Expected, answer: &Response, unordered: &[String], vars: &mu
     }
     match (&expected.json, expected.text.as_deref()) {
         (Some(json), _) => {
-            let got: Value = serde_json::from_slice(&answer.body).map_err(|error| format!("body: {error}: {}", shown()))?;
+            let got: Value =
+                serde_json::from_slice(&answer.body).map_err(|error| format!("body: {error}: {}", shown()))?;
             compare(&without_prose(expected.status, json), &got, unordered, now, vars)
                 .map_err(|reason| format!("body {reason}; whole body {}", shown()))
         }
