@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What Slurm calls: four hooks and the callback of the option, each through `guard`.
+//!
+//! Nothing else is exported. A hook costs even when it is empty: `job_prolog` alone 16 ms per job start, `user_init`,
+//! `task_post_fork` and `task_exit` further clones with `contain_spank`.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
+use std::sync::Once;
+
+use super::process::end;
+use super::slurm::{Context, Spank, info};
+use crate::dispatch::{self, Call, Verdict};
+use crate::settings::Settings;
+
+/// Every process of Slurm that loads the plugin.
+///
+/// # Safety
+/// Called by Slurm as `slurm/spank.h` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_init(spank: *mut c_void, count: c_int, arguments: *const *const c_char) -> c_int {
+    // SAFETY: this hook's own arguments, passed on unchanged.
+    unsafe { hook("init", spank, count, arguments, dispatch::init, |_| Verdict::Proceed) }
+}
+
+/// Submission and the start of a step, when the options are known.
+///
+/// # Safety
+/// Called by Slurm as `slurm/spank.h` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_init_post_opt(
+    spank: *mut c_void,
+    count: c_int,
+    arguments: *const *const c_char,
+) -> c_int {
+    // SAFETY: this hook's own arguments, passed on unchanged.
+    unsafe { hook("init_post_opt", spank, count, arguments, dispatch::init_post_opt, dispatch::init_post_opt_panicked) }
+}
+
+/// A task, in its own process as the user, before its program.
+///
+/// # Safety
+/// Called by Slurm as `slurm/spank.h` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_task_init(
+    spank: *mut c_void,
+    count: c_int,
+    arguments: *const *const c_char,
+) -> c_int {
+    // SAFETY: this hook's own arguments, passed on unchanged.
+    unsafe { hook("task_init", spank, count, arguments, dispatch::task_init, dispatch::task_init_panicked) }
+}
+
+/// The end of a job on a node.
+///
+/// # Safety
+/// Called by Slurm as `slurm/spank.h` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_job_epilog(
+    spank: *mut c_void,
+    count: c_int,
+    arguments: *const *const c_char,
+) -> c_int {
+    // SAFETY: this hook's own arguments, passed on unchanged.
+    unsafe { hook("job_epilog", spank, count, arguments, dispatch::job_epilog, |_| Verdict::Proceed) }
+}
+
+impl Spank<'_> {
+    /// Registers `--mytoken`. Slurm wants this in every context, or complains on the other side about an unknown option.
+    #[must_use]
+    pub fn register_option(&self, name: &CStr, arginfo: &CStr, usage: &CStr) -> bool {
+        self.register(name, arginfo, usage, option_given)
+    }
+}
+
+/// The option was met, at submission or on a node.
+///
+/// # Safety
+/// Called by Slurm as `slurm/spank.h` says for `spank_opt_cb_f`.
+unsafe extern "C" fn option_given(_value: c_int, argument: *const c_char, remote: c_int) -> c_int {
+    // An absent argument is NULL in sbatch and srun; on its way through the environment it becomes "" or "(null)".
+    let text = (!argument.is_null()).then(|| {
+        // SAFETY: not NULL, so a NUL-terminated string that lives during the call; it is copied.
+        unsafe { CStr::from_ptr(argument) }.to_string_lossy().into_owned()
+    });
+    let text = text.as_deref();
+    let remote = remote != 0;
+    match guard("option", || dispatch::option(text, remote), || dispatch::option_panicked(text, remote)) {
+        Verdict::Proceed => 0,
+        // A wrong argument: Slurm ends the command with a line of its own, also when the plugin is optional.
+        Verdict::Refuse => -1,
+    }
+}
+
+/// Runs a hook. Its answer is 0, always: see `end` for the two refusals.
+///
+/// # Safety
+/// The arguments are those of a hook that Slurm has called and that is still running.
+unsafe fn hook(
+    name: &'static str,
+    spank: *mut c_void,
+    count: c_int,
+    arguments: *const *const c_char,
+    run: fn(&Call) -> Verdict,
+    panicked: fn(&Call) -> Verdict,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let spank = unsafe { Spank::of(spank) };
+    // SAFETY: the caller's promise.
+    let arguments = unsafe { copy_arguments(count, arguments) };
+    let call = || Call { spank: &spank, context: Context::now(), settings: Settings::parse(&arguments) };
+    let verdict = guard(
+        name,
+        || {
+            let call = call();
+            call.settings.panic_when_asked(name);
+            run(&call)
+        },
+        || panicked(&call()),
+    );
+    match verdict {
+        Verdict::Proceed => 0,
+        Verdict::Refuse => end(),
+    }
+}
+
+/// The plugin's arguments in plugstack.conf.
+///
+/// # Safety
+/// `arguments` points to `count` pointers to NUL-terminated strings, or `count` is 0.
+unsafe fn copy_arguments(count: c_int, arguments: *const *const c_char) -> Vec<String> {
+    let count = usize::try_from(count).unwrap_or(0);
+    if arguments.is_null() || count == 0 {
+        return Vec::new();
+    }
+    // SAFETY: the caller's promise; Slurm keeps the array as long as the plugin stack.
+    let pointers = unsafe { std::slice::from_raw_parts(arguments, count) };
+    let copy = |pointer: &*const c_char| {
+        // SAFETY: the caller's promise; the string is copied.
+        unsafe { CStr::from_ptr(*pointer) }.to_string_lossy().into_owned()
+    };
+    pointers.iter().filter(|pointer| !pointer.is_null()).map(copy).collect()
+}
+
+/// Keeps panics away from C, where they abort: in `user_init` an abort leaves a job that runs for ever on a busy node.
+fn guard(name: &str, run: impl FnOnce() -> Verdict, panicked: impl FnOnce() -> Verdict) -> Verdict {
+    static SILENCE: Once = Once::new();
+    // The default hook would print the panic's text into the user's job output. This std is the library's own copy, so that no
+    // other plugin's hook is touched.
+    SILENCE.call_once(|| set_hook(Box::new(|_| {})));
+    if let Ok(verdict) = catch_unwind(AssertUnwindSafe(run)) {
+        return verdict;
+    }
+    catch_unwind(AssertUnwindSafe(|| {
+        if !Context::now().is_client() {
+            info(&format!("internal error in {name}; the job goes on without this plugin's help"));
+        }
+        panicked()
+    }))
+    .unwrap_or(Verdict::Proceed)
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The border to Slurm and libc: the only unsafe code of the crate.
+
+mod entry;
+mod process;
+mod release;
+mod slurm;
+
+pub use process::{set_env, unset_env};
+pub use slurm::{Context, Item, JobEnv, Spank, error, info};

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The plugin's arguments in plugstack.conf, read strictly: `key=value`, nothing twice, nothing unknown.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::wish::Profile;
+
+/// What the administrator wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The program that makes a job credential.
+    pub submit: PathBuf,
+    /// The agent's socket.
+    pub socket: PathBuf,
+    /// The profile of submissions without the option; `None`: they get no credential.
+    pub default: Option<Profile>,
+    /// How long a submission may wait for `Settings::submit`.
+    pub submit_time: Duration,
+    /// How long the start of a step may wait for the agent.
+    pub agent_time: Duration,
+    /// What was not understood, a sentence each. Such an argument keeps its default.
+    pub problems: Vec<String>,
+    #[cfg(feature = "panic-injection")]
+    panic: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            submit: PathBuf::from("/usr/libexec/mytoken/mytoken-submit"),
+            socket: PathBuf::from(mytoken::agent::SOCKET),
+            default: None,
+            submit_time: Duration::from_secs(12),
+            agent_time: Duration::from_secs(2),
+            problems: Vec::new(),
+            #[cfg(feature = "panic-injection")]
+            panic: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the arguments.
+    pub fn parse(arguments: &[String]) -> Self {
+        let mut settings = Self::default();
+        let mut seen: Vec<&str> = Vec::new();
+        for argument in arguments {
+            let problem = match argument.split_once('=') {
+                Some((key, _)) if seen.contains(&key) => Err("is given twice".to_owned()),
+                Some((key, value)) => {
+                    seen.push(key);
+                    settings.take(key, value)
+                }
+                None => Err("is not of the form key=value".to_owned()),
+            };
+            if let Err(reason) = problem {
+                settings.problems.push(format!("plugstack.conf: argument {argument:?} {reason}"));
+            }
+        }
+        settings
+    }
+
+    fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "submit" => self.submit = absolute(value)?,
+            "socket" => self.socket = absolute(value)?,
+            "default" if value == "off" => self.default = None,
+            "default" => self.default = Some(Profile::parse(value).ok_or("names no profile and is not \"off\"")?),
+            "submit_seconds" => self.submit_time = seconds(value, 1..=120)?,
+            "agent_seconds" => self.agent_time = seconds(value, 1..=30)?,
+            #[cfg(feature = "panic-injection")]
+            "panic" => self.panic = Some(value.to_owned()),
+            _ => return Err("is unknown; known are submit, socket, default, submit_seconds, agent_seconds".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Where the agent keeps the files of jobs: `jobs` beside its socket.
+    pub fn jobs(&self) -> PathBuf {
+        self.socket.with_file_name("jobs")
+    }
+
+    /// Whether a panic was asked for in `hook`.
+    pub fn panics_in(&self, hook: &str) -> bool {
+        #[cfg(feature = "panic-injection")]
+        return self.panic.as_deref() == Some(hook);
+        #[cfg(not(feature = "panic-injection"))]
+        {
+            let _ = hook;
+            false
+        }
+    }
+
+    /// Panics when that was asked for.
+    pub fn panic_when_asked(&self, hook: &str) {
+        if self.panics_in(hook) {
+            #[cfg(feature = "panic-injection")]
+            injected_panic();
+        }
+    }
+}
+
+/// The panic of a test build. Its text must be seen nowhere.
+#[cfg(feature = "panic-injection")]
+pub fn injected_panic() {
+    #[allow(clippy::panic)]
+    {
+        panic!("injected-panic-text");
+    }
+}
+
+fn absolute(value: &str) -> Result<PathBuf, String> {
+    if value.starts_with('/') { Ok(PathBuf::from(value)) } else { Err("is no absolute path".to_owned()) }
+}
+
+fn seconds(value: &str, range: RangeInclusive<u64>) -> Result<Duration, String> {
+    let number = value.parse().ok().filter(|number| range.contains(number));
+    number
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("is no number of seconds from {} to {}", range.start(), range.end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Settings {
+        Settings::parse(&arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn every_argument_is_taken() {
+        let settings = parse(&["submit=/a", "socket=/b", "default=data", "submit_seconds=3", "agent_seconds=1"]);
+        let wanted = Settings {
+            submit: "/a".into(),
+            socket: "/b".into(),
+            default: Profile::parse("data"),
+            submit_time: Duration::from_secs(3),
+            agent_time: Duration::from_secs(1),
+            ..Settings::default()
+        };
+        assert_eq!(settings, wanted);
+    }
+
+    #[test]
+    fn what_is_wrong_is_quoted_and_changes_nothing() {
+        for wrong in [
+            "submt=/a",
+            "submit",
+            "submit=relative",
+            "socket=",
+            "default=",
+            "default=required",
+            "default=a b",
+            "submit_seconds=0",
+            "submit_seconds=121",
+            "submit_seconds=1.5",
+            "agent_seconds=-1",
+            "agent_seconds=2s",
+        ] {
+            let settings = parse(&[wrong]);
+            assert_eq!(settings.problems.len(), 1, "{wrong}");
+            assert!(settings.problems[0].contains(&format!("{wrong:?}")), "{:?}", settings.problems);
+            assert_eq!(Settings { problems: Vec::new(), ..settings }, Settings::default());
+        }
+        assert_eq!(parse(&["default=a", "default=b"]).problems.len(), 1);
+    }
+}
