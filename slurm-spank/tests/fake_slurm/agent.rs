@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A false agent: a socket that answers each line with a fixed text, or misbehaves.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+pub struct Agent {
+    dir: tempfile::TempDir,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Agent {
+    /// Answers every request with `answer`; `None`: reads it and never answers.
+    pub fn that(answer: Option<&str>) -> Self {
+        Self::serve(true, answer)
+    }
+
+    /// Closes every connection at once.
+    pub fn that_hangs_up() -> Self {
+        Self::serve(false, None)
+    }
+
+    /// Says that the token is there.
+    pub fn ready() -> Self {
+        Self::that(Some(r#"{"v":1,"started":{"path":"/run/mytoken/jobs/4711/bt_u2001","state":"ready"}}"#))
+    }
+
+    /// Has a directory, but nobody listens.
+    pub fn down() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), requests: Arc::default() }
+    }
+
+    fn serve(reads: bool, answer: Option<&str>) -> Self {
+        let agent = Self::down();
+        let listener = UnixListener::bind(agent.socket()).unwrap();
+        let requests = Arc::clone(&agent.requests);
+        let answer = answer.map(str::to_owned);
+        std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for mut stream in listener.incoming().flatten() {
+                if !reads {
+                    continue;
+                }
+                let mut line = String::new();
+                let _ = BufReader::new(&stream).read_line(&mut line);
+                requests.lock().unwrap().push(line.trim_end().to_owned());
+                if let Some(answer) = &answer {
+                    let _ = stream.write_all(answer.as_bytes());
+                    let _ = stream.write_all(b"\n");
+                } else {
+                    kept.push(stream);
+                }
+            }
+        });
+        agent
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("agent.sock")
+    }
+
+    pub fn argument(&self) -> String {
+        format!("arg socket={}", self.socket().display())
+    }
+
+    /// The file that a step gets when the agent says nothing.
+    pub fn file(&self, job: u32, uid: u32) -> String {
+        self.dir.path().join(format!("jobs/{job}/bt_u{uid}")).display().to_string()
+    }
+
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}

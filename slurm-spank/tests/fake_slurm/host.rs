@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs `host.c`: builds it once, writes its script, judges what it prints.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+pub const LOCAL: u32 = 1;
+pub const REMOTE: u32 = 2;
+pub const ALLOCATOR: u32 = 3;
+pub const SLURMD: u32 = 4;
+pub const JOB_SCRIPT: u32 = 5;
+pub const SEALED: &str = "mt1.0123abcd.QUJDREVG-_x";
+pub const HANDLE: &str = "00112233445566778899aabbccddeeff";
+
+/// The plugin as cargo has built it for these tests.
+pub fn plugin() -> PathBuf {
+    std::env::current_exe().unwrap().with_file_name("libspank_mytoken.so")
+}
+
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("slurm-host-{}", std::process::id()));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake_slurm/host.c");
+        let status =
+            Command::new("cc").args(["-O1", "-Wall", "-rdynamic", "-o"]).arg(&program).arg(source).arg("-ldl").status();
+        assert!(status.unwrap().success(), "host.c does not compile");
+        program
+    })
+}
+
+/// A process of Slurm to be.
+pub struct Host {
+    script: String,
+    plugin: PathBuf,
+    name: String,
+    words: Vec<String>,
+    api: u32,
+}
+
+/// What it has printed.
+pub struct Seen {
+    pub lines: Vec<String>,
+    /// Status of the process; hooks that refuse end it with 1.
+    pub status: Option<i32>,
+    pub took: Duration,
+}
+
+impl Host {
+    pub fn new(context: u32) -> Self {
+        Self {
+            script: format!("context {context}\n"),
+            plugin: plugin(),
+            name: "sbatch".into(),
+            words: Vec::new(),
+            api: 38,
+        }
+    }
+
+    /// A step of job 4711 of alice on a node.
+    pub fn step(step: u32) -> Self {
+        Self::new(REMOTE).lines(&[
+            "item 0 2001",
+            "item 1 3001",
+            "item 2 4711",
+            &format!("item 3 {step}"),
+            "item 11 0",
+            "item 30 4711",
+            "item 31 4294967294",
+        ])
+    }
+
+    pub fn with_plugin(mut self, plugin: &Path) -> Self {
+        self.plugin = plugin.to_owned();
+        self
+    }
+
+    pub fn of_api(mut self, api: u32) -> Self {
+        self.api = api;
+        self
+    }
+
+    /// The command as the user typed it.
+    pub fn typed(mut self, words: &[&str]) -> Self {
+        self.name = words[0].to_owned();
+        self.words = words[1..].iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    pub fn line(mut self, line: &str) -> Self {
+        writeln!(self.script, "{line}").unwrap();
+        self
+    }
+
+    pub fn lines(self, lines: &[&str]) -> Self {
+        lines.iter().fold(self, |host, line| host.line(line))
+    }
+
+    pub fn run(self) -> Seen {
+        let start = Instant::now();
+        let mut child = Command::new(program())
+            .arg0(&self.name)
+            .args(&self.words)
+            .env_clear()
+            .envs([("PATH", "/usr/bin:/bin"), ("HOME", "/nowhere"), ("API", &self.api.to_string())])
+            .env("PLUGIN", &self.plugin)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let script = format!("{}dump\n", self.script);
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        let seen = Seen {
+            lines: text.lines().map(str::to_owned).collect(),
+            status: output.status.code(),
+            took: start.elapsed(),
+        };
+        assert_eq!(printed, "", "the plugin itself printed something\n{text}");
+        assert!(seen.status.is_some(), "killed by a signal ({})\n{text}", output.status);
+        assert!(seen.status != Some(0) || text.ends_with("end\n"), "not finished\n{text}");
+        let left: Vec<_> = seen.lines.iter().filter(|line| line.starts_with("left ")).collect();
+        assert!(left.is_empty(), "a hook left traces: {left:?}\n{text}");
+        seen
+    }
+}
+
+impl Seen {
+    pub fn has(&self, line: &str) -> bool {
+        self.lines.iter().any(|seen| seen == line)
+    }
+
+    /// What follows `prefix` in the first line that starts with it.
+    pub fn after(&self, prefix: &str) -> Option<&str> {
+        self.lines.iter().find_map(|line| line.strip_prefix(prefix))
+    }
+
+    pub fn env(&self, name: &str) -> Option<&str> {
+        self.after(&format!("env {name}="))
+    }
+
+    pub fn job(&self, name: &str) -> Option<&str> {
+        self.after(&format!("job {name} "))
+    }
+
+    pub fn logs(&self) -> Vec<&str> {
+        self.lines.iter().filter_map(|line| line.strip_prefix("log ")).collect()
+    }
+
+    /// Every hook answered 0.
+    pub fn all_zero(&self) -> bool {
+        self.lines
+            .iter()
+            .filter(|line| line.starts_with("hook ") || line.starts_with("option "))
+            .all(|line| line.ends_with(" 0"))
+    }
+}
+
+/// A directory with a false `mytoken-submit`: a shell script that first notes how it was called.
+pub struct Submit {
+    pub dir: tempfile::TempDir,
+}
+
+impl Submit {
+    pub fn script(body: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mytoken-submit");
+        let at = dir.path().display();
+        // Written by a process of its own: a descriptor that another test's fork still holds would make the exec fail (ETXTBSY).
+        let text = format!(
+            "#!/bin/sh\necho $$ >> {at}/pids\necho \"$@\" >> {at}/calls\nls -l /proc/$$/fd > {at}/fds\ngrep ^Sig /proc/self/status > {at}/signals\nenv > {at}/env\n{body}\n"
+        );
+        let made = Command::new("sh").args(["-c", "cat > \"$0\""]).arg(&path).stdin(Stdio::piped()).spawn();
+        let mut made = made.unwrap();
+        made.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(made.wait().unwrap().success());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self { dir }
+    }
+
+    /// Answers as it should.
+    pub fn good() -> Self {
+        Self::script(&format!(r#"printf '{{"v":1,"sealed":"{SEALED}","handle":"{HANDLE}"}}\n'"#))
+    }
+
+    pub fn argument(&self) -> String {
+        format!("arg submit={}", self.dir.path().join("mytoken-submit").display())
+    }
+
+    pub fn note(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    }
+
+    /// How often it ran, and with which arguments.
+    pub fn calls(&self) -> Vec<String> {
+        self.note("calls").lines().map(str::to_owned).collect()
+    }
+
+    /// Whether a process of it is alive or a zombie.
+    pub fn lives(&self) -> bool {
+        self.note("pids").lines().any(|pid| Path::new("/proc").join(pid).exists())
+    }
+}
