@@ -4,6 +4,8 @@
 
 pub mod browser;
 pub mod client;
+pub mod control;
+pub mod first_token;
 pub mod form;
 pub mod http;
 pub mod journal;

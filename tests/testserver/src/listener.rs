@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use http_body_util::channel::Channel;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Handler, Reply, Request, Response};
+use crate::locked;
 use crate::tls::TlsConfig;
 
 /// Larger requests are answered with 413.
@@ -36,7 +37,30 @@ enum State {
 pub struct Listening {
     address: SocketAddr,
     state: watch::Sender<State>,
+    reached: Arc<Reached>,
 }
+
+/// The state that the listener has come to.
+#[derive(Debug)]
+struct Reached {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Reached {
+    fn tell(&self, state: State) {
+        *locked(&self.state) = state;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, wanted: State) {
+        let waiting = self.changed.wait_timeout_while(locked(&self.state), PATIENCE, |state| *state != wanted);
+        drop(waiting);
+    }
+}
+
+/// How long a caller waits for a listener to obey.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Listening {
     /// Where it listens.
@@ -45,9 +69,11 @@ impl Listening {
         self.address
     }
 
-    /// Nobody listens while the outage is on, and connections that were open are closed.
+    /// Nobody listens while the outage is on, and connections that were open are closed. It is so when this returns.
     pub fn set_outage(&self, on: bool) {
-        self.state.send_replace(if on { State::Out } else { State::Up });
+        let state = if on { State::Out } else { State::Up };
+        self.state.send_replace(state);
+        self.reached.wait(state);
     }
 }
 
@@ -63,16 +89,23 @@ impl Drop for Listening {
 /// The address cannot be listened on.
 pub fn spawn(address: SocketAddr, tls: Option<TlsConfig>, handler: Arc<dyn Handler>) -> io::Result<Listening> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let socket = runtime.block_on(TcpListener::bind(address))?;
+    let socket = std::net::TcpListener::bind(address)?;
+    socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
+    let socket = {
+        let _inside = runtime.enter();
+        TcpListener::from_std(socket)?
+    };
     let (state, watched) = watch::channel(State::Up);
+    let reached = Arc::new(Reached { state: Mutex::new(State::Up), changed: Condvar::new() });
     let front = Front { tls: tls.map(TlsAcceptor::from), handler };
+    let telling = Arc::clone(&reached);
     std::thread::Builder::new().name(format!("listener {}", address.port())).spawn(move || {
-        runtime.block_on(listen(socket, address, watched, front));
+        runtime.block_on(listen(socket, address, watched, front, &telling));
         // Handlers that sleep in a fault must not keep the process.
         runtime.shutdown_background();
     })?;
-    Ok(Listening { address, state })
+    Ok(Listening { address, state, reached })
 }
 
 #[derive(Clone)]
@@ -81,7 +114,13 @@ struct Front {
     handler: Arc<dyn Handler>,
 }
 
-async fn listen(first: TcpListener, address: SocketAddr, mut state: watch::Receiver<State>, front: Front) {
+async fn listen(
+    first: TcpListener,
+    address: SocketAddr,
+    mut state: watch::Receiver<State>,
+    front: Front,
+    reached: &Reached,
+) {
     let mut socket = Some(first);
     loop {
         let now = *state.borrow_and_update();
@@ -90,12 +129,16 @@ async fn listen(first: TcpListener, address: SocketAddr, mut state: watch::Recei
             (State::Out, _) => {
                 // Closing the socket is what makes the kernel refuse.
                 socket = None;
+                reached.tell(State::Out);
                 if state.changed().await.is_err() {
                     return;
                 }
             }
             (State::Up, None) => match TcpListener::bind(address).await {
-                Ok(bound) => socket = Some(bound),
+                Ok(bound) => {
+                    socket = Some(bound);
+                    reached.tell(State::Up);
+                }
                 Err(error) => {
                     eprintln!("testserver: cannot listen on {address} again: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,16 +1,244 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testserver serve`.
+//! `testserver serve`: provider, mytoken server, resource server and control API until SIGTERM.
 
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use url::Url;
+
+use crate::client::Direct;
+use crate::control::{Control, MytokenControl};
+use crate::http::Handler;
+use crate::journal::Journal;
+use crate::listener;
+use crate::mytoken;
+use crate::provider::Provider;
+use crate::provider::policy::{Client, Policy, Setup};
+use crate::provider::tokens::random;
+use crate::provider::users::Users;
+use crate::resource::ResourceServer;
+use crate::tls;
 
 /// Arguments of `testserver serve`.
 #[derive(Debug, clap::Args)]
-pub struct Options {}
+pub struct Options {
+    /// Folder for keys, certificates (`ca.pem`) and `endpoints.json`.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Further settings as JSON: `clients`, `policy`, `users`, `resource_audiences`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Users and their claims, JSON or TOML.
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+    /// Life of access tokens in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    at_lifetime: Option<u64>,
+    /// Audience that the resource server accepts beside its URL; may be repeated.
+    #[arg(long, value_name = "AUDIENCE")]
+    resource_audience: Vec<String>,
+    /// HTTP instead of HTTPS.
+    #[arg(long)]
+    plain: bool,
+    /// Address of the mytoken server; port 0 takes a free one, here and below.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    mytoken_addr: SocketAddr,
+    /// Its URL for clients; made of the address when absent.
+    #[arg(long, value_name = "URL")]
+    mytoken_url: Option<String>,
+    /// Address of the provider.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8444")]
+    provider_addr: SocketAddr,
+    /// Its issuer URL; made of the address when absent.
+    #[arg(long, value_name = "URL")]
+    provider_url: Option<String>,
+    /// Address of the resource server.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8445")]
+    resource_addr: SocketAddr,
+    /// Its URL, which is also an audience; made of the address when absent.
+    #[arg(long, value_name = "URL")]
+    resource_url: Option<String>,
+    /// Address of the control API.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9440")]
+    control_addr: SocketAddr,
+}
 
-/// Runs the servers until killed.
+/// The settings file.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    clients: Vec<Client>,
+    policy: Option<Value>,
+    users: Option<Value>,
+    resource_audiences: Vec<String>,
+}
+
+/// Runs the servers until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// What kept them from starting.
-pub fn run(_options: &Options) -> Result<ExitCode, String> {
-    Err("not there yet".into())
+pub fn run(options: &Options) -> Result<ExitCode, String> {
+    fs::create_dir_all(&options.dir).map_err(|error| format!("{}: {error}", options.dir.display()))?;
+    let control_address = free(options.control_addr)?;
+    if !control_address.ip().is_loopback() {
+        return Err("the control API may only listen on a loopback address".into());
+    }
+    let file = options.dir.join("endpoints.json");
+    // That of an earlier run would tell that this one is ready.
+    match fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(format!("{}: {error}", file.display()));
+        }
+        _ => {}
+    }
+    let control = start(options, control_address)?;
+    let endpoints = control.endpoints.to_string();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let (mut term, mut int) = {
+        // Installed before anybody is told that the servers are there. As the first process of a namespace this
+        // program would otherwise not even notice the signals.
+        let _inside = runtime.enter();
+        let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+        signals.map_err(|error| error.to_string())?
+    };
+    let listening = listener::spawn(control_address, None, Arc::new(control))
+        .map_err(|error| format!("{control_address}: {error}"))?;
+    fs::write(&file, endpoints).map_err(|error| format!("{}: {error}", file.display()))?;
+    // Whoever started this may have closed the other end already.
+    let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());
+    runtime.block_on(async {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    });
+    drop(listening);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where a server listens and what it is called.
+struct Place {
+    address: SocketAddr,
+    url: String,
+}
+
+impl Place {
+    fn of(address: SocketAddr, url: Option<&str>, plain: bool) -> Result<Self, String> {
+        let address = free(address)?;
+        let scheme = if plain { "http" } else { "https" };
+        let url = url.map_or_else(|| format!("{scheme}://{address}"), |url| url.trim_end_matches('/').to_owned());
+        let parsed = Url::parse(&url).map_err(|error| format!("{url}: {error}"))?;
+        if parsed.scheme() == scheme { Ok(Self { address, url }) } else { Err(format!("{url}: must be {scheme}")) }
+    }
+
+    /// The host of the URL and the address, for the certificate.
+    fn names(&self) -> Vec<String> {
+        let host = Url::parse(&self.url)
+            .ok()
+            .and_then(|url| url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned()));
+        let address = Some(self.address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+        host.into_iter().chain(address).collect()
+    }
+}
+
+/// An address with a port: URLs, and with them the issuer, hold it before anybody listens.
+fn free(address: SocketAddr) -> Result<SocketAddr, String> {
+    if address.port() != 0 {
+        return Ok(address);
+    }
+    std::net::TcpListener::bind(address).and_then(|socket| socket.local_addr()).map_err(|e| format!("{address}: {e}"))
+}
+
+fn start(options: &Options, control: SocketAddr) -> Result<Control, String> {
+    let settings = settings(options)?;
+    let place = |address, url: &Option<String>| Place::of(address, url.as_deref(), options.plain);
+    let mytoken_place = place(options.mytoken_addr, &options.mytoken_url)?;
+    let provider_place = place(options.provider_addr, &options.provider_url)?;
+    let resource_place = place(options.resource_addr, &options.resource_url)?;
+
+    let provider = Arc::new(provider(options, &settings, &provider_place.url, &mytoken_place.url)?);
+    let upstream = mytoken::Upstream { name: "OP".into(), info: provider.info()?, link: provider.clone() };
+    let mytoken = Arc::new(mytoken::Server::new(mytoken::Config::captured(&mytoken_place.url, vec![upstream]))?);
+    let audiences =
+        [std::slice::from_ref(&resource_place.url), &settings.resource_audiences, &options.resource_audience];
+    let resource = ResourceServer { issuer: provider.clone(), audiences: audiences.concat() };
+    let provider_journal = Arc::new(Journal::of(provider.clone()));
+    let resource_journal = Arc::new(Journal::of(Arc::new(resource)));
+
+    let places = [&mytoken_place, &provider_place, &resource_place];
+    let mut names: Vec<String> = places.iter().flat_map(|place| place.names()).collect();
+    names.extend(["localhost".into(), "127.0.0.1".into()]);
+    names.sort();
+    names.dedup();
+    let tls = if options.plain { None } else { Some(tls::server_config(&options.dir, &names)?) };
+    let listen = |place: &Place, handler: Arc<dyn Handler>| {
+        listener::spawn(place.address, tls.clone(), handler).map_err(|error| format!("{}: {error}", place.address))
+    };
+    Ok(Control {
+        mytoken_listening: listen(&mytoken_place, mytoken.clone())?,
+        provider_listening: listen(&provider_place, provider_journal.clone())?,
+        resource_listening: listen(&resource_place, resource_journal.clone())?,
+        direct: Direct::default()
+            .with(&mytoken_place.url, mytoken.clone())
+            .with(&provider_place.url, provider_journal.clone()),
+        endpoints: json!({
+            "mytoken": mytoken_place.url, "provider": provider_place.url, "resource": resource_place.url,
+            "control": format!("http://{control}"), "ca": (!options.plain).then(|| options.dir.join(tls::CA_FILE)),
+        }),
+        mytoken_url: mytoken_place.url,
+        provider,
+        mytoken,
+        provider_journal,
+        resource_journal,
+    })
+}
+
+fn settings(options: &Options) -> Result<Settings, String> {
+    let Some(path) = &options.config else { return Ok(Settings::default()) };
+    let named = |reason: String| format!("{}: {reason}", path.display());
+    let text = fs::read(path).map_err(|error| named(error.to_string()))?;
+    serde_json::from_slice(&text).map_err(|error| named(error.to_string()))
+}
+
+fn provider(options: &Options, settings: &Settings, url: &str, mytoken_url: &str) -> Result<Provider, String> {
+    let users = match (&options.users, &settings.users) {
+        (Some(path), _) => Users::read(path)?,
+        (None, Some(users)) => Users::from_json(users.clone())?,
+        (None, None) => Users::default(),
+    };
+    let mut policy = Policy::default();
+    if let Some(change) = &settings.policy {
+        policy = policy.changed(change)?;
+    }
+    if let Some(seconds) = options.at_lifetime {
+        policy.lifetime = seconds;
+    }
+    let mut clients = vec![Client {
+        id: "mytoken".into(),
+        secret: Some(random()?),
+        redirect_uris: vec![format!("{mytoken_url}/redirect")],
+    }];
+    clients.extend(settings.clients.iter().cloned());
+    Provider::new(Setup { issuer: url.to_owned(), folder: Some(options.dir.clone()), clients, users, policy })
+}
+
+impl MytokenControl for mytoken::Server {
+    fn set_fault(&self, name: &str, args: &Value) -> Result<(), String> {
+        Self::set_fault(self, name, args)
+    }
+
+    fn journal(&self) -> Vec<Value> {
+        Self::journal(self)
+    }
+
+    fn clear_journal(&self) {
+        Self::clear_journal(self);
+    }
 }

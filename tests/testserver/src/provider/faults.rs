@@ -45,22 +45,40 @@ enum Shape {
 #[derive(Clone)]
 pub struct Fault(Shape);
 
-/// The faults that are on.
+/// The faults that are on, and how many requests each still has to hit if it ends by itself.
 #[derive(Default)]
-pub struct Faults(BTreeMap<Endpoint, Fault>);
+pub struct Faults(BTreeMap<Endpoint, (Fault, Option<u64>)>);
+
+/// An order for a fault.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultOrder {
+    /// Its name; `none` mends the endpoint.
+    pub name: String,
+    /// Where; the token endpoint when absent.
+    #[serde(default)]
+    pub endpoint: Endpoint,
+    /// Milliseconds for `latency` and `drip`, bytes for `huge-body`.
+    #[serde(default)]
+    pub argument: Option<u64>,
+    /// After so many requests it is mended; never when absent.
+    #[serde(default)]
+    pub times: Option<u64>,
+}
 
 impl Faults {
-    /// Puts a fault on an endpoint. `argument` is milliseconds for `latency` and `drip`, bytes for `huge-body`.
+    /// Puts a fault on an endpoint, in place of the one it had.
     ///
     /// # Errors
     /// The name is unknown.
-    pub fn set(&mut self, endpoint: Endpoint, name: &str, argument: Option<u64>) -> Result<(), String> {
-        if name == "none" {
-            self.0.remove(&endpoint);
+    pub fn set(&mut self, order: &FaultOrder) -> Result<(), String> {
+        if order.name == "none" || order.times == Some(0) {
+            self.0.remove(&order.endpoint);
             return Ok(());
         }
-        let shape = shape(name, argument).ok_or_else(|| format!("the provider has no fault {name:?}"))?;
-        self.0.insert(endpoint, Fault(shape));
+        let shape = shape(&order.name, order.argument);
+        let shape = shape.ok_or_else(|| format!("the provider has no fault {:?}", order.name))?;
+        self.0.insert(order.endpoint, (Fault(shape), order.times));
         Ok(())
     }
 
@@ -69,16 +87,23 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The fault of an endpoint.
-    #[must_use]
-    pub fn at(&self, endpoint: Endpoint) -> Option<Fault> {
-        self.0.get(&endpoint).cloned()
+    /// The fault that hits a request to this endpoint now.
+    pub fn strike(&mut self, endpoint: Endpoint) -> Option<Fault> {
+        let (fault, left) = self.0.get_mut(&endpoint)?;
+        let fault = fault.clone();
+        if let Some(left) = left {
+            *left -= 1;
+            if *left == 0 {
+                self.0.remove(&endpoint);
+            }
+        }
+        Some(fault)
     }
 
     /// Somebody has to stop listening, because a handler is too late to refuse a connection.
     #[must_use]
     pub fn refuses(&self) -> bool {
-        self.0.values().any(|fault| matches!(fault.0, Shape::Refuse))
+        self.0.values().any(|(fault, _)| matches!(fault.0, Shape::Refuse))
     }
 }
 
@@ -225,7 +250,9 @@ mod tests {
         assert!(provider.set_token_fault(Some("no such fault")).is_err());
         let at = |endpoint, name, method, path| {
             provider.mend();
-            provider.set_fault(endpoint, name, Some(5)).unwrap();
+            provider
+                .set_fault(&FaultOrder { name: String::from(name), endpoint, argument: Some(5), times: None })
+                .unwrap();
             call(&provider, method, path, &[], &[])
         };
         assert!(
@@ -238,5 +265,14 @@ mod tests {
         provider.set_token_fault(Some("slow-10s")).unwrap();
         let late = call(&provider, "POST", "/token", &[], &[]);
         assert!(matches!(late, Reply::Late(_, pause) if pause.as_secs() == 10));
+    }
+
+    #[test]
+    fn a_fault_can_end_by_itself() {
+        let provider = provider(&json!({}));
+        let order = json!({"name": "500-html", "endpoint": "jwks", "times": 2});
+        provider.set_fault(&serde_json::from_value(order).unwrap()).unwrap();
+        let statuses = [(); 3].map(|()| answer(call(&provider, "GET", "/jwks", &[], &[])).status);
+        assert_eq!(statuses, [500, 500, 200]);
     }
 }

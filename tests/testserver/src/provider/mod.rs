@@ -12,12 +12,12 @@ pub mod link;
 pub mod mint;
 mod own_client;
 pub mod policy;
-mod tokens;
+pub mod tokens;
 pub mod users;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 use crate::form::{Form, decode, first};
 use crate::http::{Handler, Reply, Request, Response};
 use crate::locked;
-use faults::{Endpoint, Faults};
+use faults::{Endpoint, FaultOrder, Faults};
 use grants::{Code, Grant};
 use keyring::Keyring;
 use policy::{Client, Policy, Setup};
@@ -120,8 +120,14 @@ impl Provider {
     ///
     /// # Errors
     /// The fault is unknown.
-    pub fn set_fault(&self, endpoint: Endpoint, name: &str, argument: Option<u64>) -> Result<(), String> {
-        locked(&self.faults).set(endpoint, name, argument)
+    pub fn set_fault(&self, order: &FaultOrder) -> Result<(), String> {
+        locked(&self.faults).set(order)
+    }
+
+    /// Nobody may listen on the provider's port now.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        self.down.load(Ordering::SeqCst) || locked(&self.faults).refuses()
     }
 
     /// Ends all faults.
@@ -139,7 +145,7 @@ impl Provider {
 
     /// The answer of an endpoint, unless it is told to misbehave.
     fn answer_at(&self, endpoint: Endpoint, good: impl FnOnce() -> Response) -> Reply {
-        let fault = locked(&self.faults).at(endpoint);
+        let fault = locked(&self.faults).strike(endpoint);
         match fault {
             Some(fault) => fault.answer(good),
             None => Reply::Answer(good()),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
 use super::Provider;
-use super::faults::Endpoint;
+use super::faults::{Endpoint, FaultOrder};
 use super::link::{ProviderControl, ProviderInfo, TokenEndpoint};
 use super::policy::Client;
 use crate::form::{Form, encode};
@@ -64,7 +64,7 @@ impl Provider {
     }
 
     fn post(&self, path: &str, form: &Form) -> Result<Response, String> {
-        if self.down.load(Ordering::SeqCst) || locked(&self.faults).refuses() {
+        if self.refuses() {
             return Err("the connection was refused".into());
         }
         let client = self.setup.clients.first().ok_or("the provider has no client")?;
@@ -109,7 +109,12 @@ impl TokenEndpoint for Provider {
 
 impl ProviderControl for Provider {
     fn set_token_fault(&self, name: Option<&str>) -> Result<(), String> {
-        self.set_fault(Endpoint::Token, name.unwrap_or("none"), None)
+        self.set_fault(&FaultOrder {
+            name: name.unwrap_or("none").to_owned(),
+            endpoint: Endpoint::Token,
+            argument: None,
+            times: None,
+        })
     }
 
     fn take_requests(&self) -> Vec<Value> {

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The control API of the tests: plain HTTP, JSON in and out, on a loopback address.
+//!
+//! | Request | Body | What it does |
+//! |---|---|---|
+//! | `GET /health` | | URLs of the servers |
+//! | `GET /journal?service=mytoken\|provider\|resource` | | requests to that server, oldest first |
+//! | `DELETE /journal` | | forgets them, all or of one `service` |
+//! | `POST /provider/fault` | `{"name", "endpoint"?, "argument"?, "times"?}` | see `provider::faults` |
+//! | `POST /provider/lifetime` | `{"seconds"}` | life of new access tokens |
+//! | `POST /provider/policy` | members of `provider::policy::Policy` | changes them |
+//! | `POST /provider/rotate` | `{"drop_old"?}` | a new signing key |
+//! | `POST /provider/mint` | `provider::mint::Order` | a token by order: `{"token"}` |
+//! | `POST /mytoken/fault` | `{"name", ...}` | see the mytoken server |
+//! | `POST /mytoken/first-token` | a `first_token` of the captures | login, consent, polling: the server's answer |
+//! | `POST /outage` | `{"service", "on"}` | nobody listens there |
+//! | `POST /clear` | | ends all faults and outages |
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::client::Direct;
+use crate::first_token;
+use crate::form::{decode, first};
+use crate::http::{Handler, Reply, Request, Response};
+use crate::journal::Journal;
+use crate::listener::Listening;
+use crate::provider::Provider;
+
+/// What the control API needs of the mytoken server.
+pub trait MytokenControl: Send + Sync {
+    /// Sets a fault; `clear` mends all.
+    ///
+    /// # Errors
+    /// The server does not know the fault.
+    fn set_fault(&self, name: &str, args: &Value) -> Result<(), String>;
+
+    /// The requests so far.
+    fn journal(&self) -> Vec<Value>;
+
+    /// Forgets them.
+    fn clear_journal(&self);
+}
+
+/// The servers of this process and the way to them.
+pub struct Control {
+    /// The provider.
+    pub provider: Arc<Provider>,
+    /// The mytoken server.
+    pub mytoken: Arc<dyn MytokenControl>,
+    /// What the provider was asked over HTTP.
+    pub provider_journal: Arc<Journal>,
+    /// What the resource server was asked.
+    pub resource_journal: Arc<Journal>,
+    /// Listener of the mytoken server.
+    pub mytoken_listening: Listening,
+    /// Listener of the provider.
+    pub provider_listening: Listening,
+    /// Listener of the resource server.
+    pub resource_listening: Listening,
+    /// The handlers, for logins without a socket.
+    pub direct: Direct,
+    /// URL of the mytoken server.
+    pub mytoken_url: String,
+    /// What `health` tells.
+    pub endpoints: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Service {
+    Mytoken,
+    Provider,
+    Resource,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outage {
+    service: Service,
+    on: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lifetime {
+    seconds: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Rotation {
+    drop_old: bool,
+}
+
+type Answer = Result<Value, String>;
+
+impl Control {
+    fn route(&self, request: &Request) -> Option<Answer> {
+        let body = request.body.as_slice();
+        Some(match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/health") => Ok(self.endpoints.clone()),
+            ("GET", "/journal") => service(request).and_then(|service| {
+                service.map(|service| self.journal(&service)).ok_or_else(|| "which service?".into())
+            }),
+            ("DELETE", "/journal") => service(request).map(|service| self.clear_journal(service.as_ref())),
+            ("POST", "/provider/fault") => parsed(body).and_then(|order| {
+                self.provider.set_fault(&order)?;
+                Ok(self.settle())
+            }),
+            ("POST", "/provider/lifetime") => parsed(body)
+                .and_then(|Lifetime { seconds }| self.provider.change_policy(&json!({"lifetime": seconds})))
+                .map(|()| json!({})),
+            ("POST", "/provider/policy") => {
+                parsed::<Value>(body).and_then(|change| self.provider.change_policy(&change)).map(|()| json!({}))
+            }
+            ("POST", "/provider/rotate") => parsed(body)
+                .and_then(|Rotation { drop_old }| self.provider.rotate_keys(drop_old))
+                .map(|kid| json!({"kid": kid})),
+            ("POST", "/provider/mint") => {
+                parsed(body).and_then(|order| self.provider.mint(&order)).map(|token| json!({"token": token}))
+            }
+            ("POST", "/mytoken/fault") => parsed::<Value>(body).and_then(|args| {
+                let name = args.get("name").and_then(Value::as_str).ok_or("which fault?")?;
+                self.mytoken.set_fault(name, &args).map(|()| json!({}))
+            }),
+            ("POST", "/mytoken/first-token") => parsed::<Value>(body)
+                .and_then(|wish| first_token::obtain(&self.direct, &self.mytoken_url, self.provider.issuer(), &wish)),
+            ("POST", "/outage") => parsed(body).map(|outage| self.outage(&outage)),
+            ("POST", "/clear") => self.clear(),
+            _ => return None,
+        })
+    }
+
+    fn journal(&self, service: &Service) -> Value {
+        match service {
+            Service::Mytoken => self.mytoken.journal(),
+            Service::Provider => self.provider_journal.entries(),
+            Service::Resource => self.resource_journal.entries(),
+        }
+        .into()
+    }
+
+    fn clear_journal(&self, service: Option<&Service>) -> Value {
+        if matches!(service, None | Some(Service::Mytoken)) {
+            self.mytoken.clear_journal();
+        }
+        if matches!(service, None | Some(Service::Provider)) {
+            self.provider_journal.clear();
+        }
+        if matches!(service, None | Some(Service::Resource)) {
+            self.resource_journal.clear();
+        }
+        json!({})
+    }
+
+    fn outage(&self, outage: &Outage) -> Value {
+        match outage.service {
+            Service::Mytoken => self.mytoken_listening.set_outage(outage.on),
+            Service::Resource => self.resource_listening.set_outage(outage.on),
+            Service::Provider => self.provider.set_outage(outage.on),
+        }
+        self.settle()
+    }
+
+    /// The provider also refuses connections by one of its faults.
+    fn settle(&self) -> Value {
+        self.provider_listening.set_outage(self.provider.refuses());
+        json!({})
+    }
+
+    fn clear(&self) -> Answer {
+        self.mytoken.set_fault("clear", &json!({}))?;
+        self.provider.mend();
+        self.provider.set_outage(false);
+        self.mytoken_listening.set_outage(false);
+        self.resource_listening.set_outage(false);
+        Ok(self.settle())
+    }
+}
+
+fn service(request: &Request) -> Result<Option<Service>, String> {
+    let query = decode(request.query.as_deref().unwrap_or_default().as_bytes());
+    first(&query, "service")
+        .map(|name| serde_json::from_value(name.into()).map_err(|error| error.to_string()))
+        .transpose()
+}
+
+/// The body; nothing stands for an empty object.
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(if body.is_empty() { b"{}" } else { body }).map_err(|error| error.to_string())
+}
+
+impl Handler for Control {
+    fn handle(&self, request: &Request) -> Reply {
+        Reply::Answer(match self.route(request) {
+            Some(Ok(told)) => Response::json(200, &told),
+            Some(Err(reason)) => Response::json(400, &json!({"error": reason})),
+            None => Response::json(404, &json!({"error": "no such call of the control API"})),
+        })
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A user's first mytoken: start of the flow, consent, login at the provider, polling. The wish is `first_token` of
+//! the captures: `{"capabilities": [...], "restrictions"?, "rotation"?, "name"?, "issuer"?, "user": "alice"}`; other
+//! members go into the request that starts the flow (`response_type`, `max_token_len`, ...).
+
+use serde_json::{Map, Value, json};
+
+use crate::browser::Visit;
+use crate::client::Fetch;
+use crate::http::Response;
+
+/// Members of a wish that are none of the flow's.
+const NOT_SENT: &[&str] = &["user", "save", "issuer"];
+
+/// Members that the user approves on the consent page.
+const APPROVED: &[&str] = &["oidc_issuer", "capabilities", "restrictions", "rotation", "name"];
+
+/// Gets a mytoken for the user of the wish; gives the whole answer of the server.
+///
+/// # Errors
+/// What a server refuses, or that one does not answer.
+pub fn obtain(fetch: &dyn Fetch, server: &str, provider: &str, wish: &Value) -> Result<Value, String> {
+    let wish = wish.as_object().ok_or("the wish is no object")?;
+    let user = wish.get("user").and_then(Value::as_str).ok_or("the wish names no user")?;
+    let mut start = json!({
+        "grant_type": "oidc_flow", "oidc_flow": "authorization_code", "client_type": "native", "name": "t",
+        "oidc_issuer": wish.get("issuer").and_then(Value::as_str).unwrap_or(provider),
+    });
+    let members = start.as_object_mut().ok_or("no object")?;
+    members
+        .extend(wish.iter().filter(|(key, _)| !NOT_SENT.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())));
+    let approval: Map<String, Value> = members
+        .iter()
+        .filter(|(key, _)| APPROVED.contains(&key.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+
+    let discovery = format!("{server}/.well-known/mytoken-configuration");
+    let document = told("discovery", &fetch.fetch("GET", &discovery, &[], b"")?, &[200])?;
+    let endpoint = text(&document, "mytoken_endpoint")?;
+    let started = post(fetch, "the start of the flow", &endpoint, &start, &[200])?;
+    let consented = post(fetch, "the consent", &text(&started, "consent_uri")?, &approval.into(), &[278])?;
+    let end = Visit::new(fetch, &mut |_| ()).open(&text(&consented, "authorization_uri")?, user)?;
+    if end.status != 303 {
+        return Err(format!("the login of {user} ends with status {}", end.status));
+    }
+    let poll = json!({"grant_type": "polling_code", "polling_code": text(&started, "polling_code")?});
+    post(fetch, "the poll", &endpoint, &poll, &[200])
+}
+
+fn post(fetch: &dyn Fetch, what: &str, url: &str, body: &Value, good: &[u16]) -> Result<Value, String> {
+    let headers =
+        [("Content-Type", "application/json"), ("Accept", "application/json"), ("User-Agent", "testserver/1.0")];
+    told(what, &fetch.fetch("POST", url, &headers, body.to_string().as_bytes())?, good)
+}
+
+fn told(what: &str, answer: &Response, good: &[u16]) -> Result<Value, String> {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if good.contains(&answer.status) {
+        return Ok(body);
+    }
+    let reason = body.get("error_description").or(body.get("error")).and_then(Value::as_str).unwrap_or("no reason");
+    Err(format!("{what} is answered with {}: {reason}", answer.status))
+}
+
+fn text(answer: &Value, member: &str) -> Result<String, String> {
+    answer.get(member).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("the answer lacks {member}"))
+}
