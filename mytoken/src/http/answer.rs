@@ -20,13 +20,17 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads the body as JSON. The error tells line and column, not the content.
+    /// Reads the body as a JSON object. The error tells line and column, not the content.
     ///
     /// # Errors
     /// A short description of what is wrong with the body.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, String> {
         if self.body.is_empty() {
             return Err("empty body".to_owned());
+        }
+        // serde would also read a list as a structure, member by member.
+        if self.body.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+            return Err("a list where an object was expected".to_owned());
         }
         serde_json::from_slice(&self.body).map_err(|error| {
             let kind = match error.classify() {

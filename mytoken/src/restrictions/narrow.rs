@@ -61,7 +61,12 @@ fn inherit(bound: &Clause, wanted: &Clause) -> Result<Clause, String> {
     let mut geoip_disallow = wanted.geoip_disallow.clone();
     geoip_disallow.extend(bound.geoip_disallow.iter().filter(|code| !wanted.geoip_disallow.contains(code)).cloned());
     let mut unknown = wanted.unknown.clone();
-    unknown.extend(bound.unknown.clone());
+    for (key, value) in &bound.unknown {
+        // Which of two values is tighter only somebody who knows the member could say.
+        if unknown.insert(key.clone(), value.clone()).is_some_and(|wanted| wanted != *value) {
+            return Err(format!("restriction {}", shown(key)));
+        }
+    }
     let (nbf, exp) = (wanted.nbf.max(bound.nbf), least(wanted.exp, bound.exp));
     if nbf.zip(exp).is_some_and(|(nbf, exp)| nbf > exp) {
         return Err("it is not valid in the wanted time".to_owned());

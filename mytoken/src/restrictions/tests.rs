@@ -96,6 +96,7 @@ fn narrowing() {
             r#"[{"usages_AT":3,"scope":"a"},{"usages_AT":2,"scope":"b"}]"#,
             Ok(r#"[{"usages_AT":3,"scope":"a"},{"usages_AT":2,"scope":"b"}]"#),
         ),
+        (r#"[{"later":1}]"#, r#"[{"later":2}]"#, Err("restriction later")),
         (r#"[{"future_bound":[1]}]"#, r#"[{"exp":9}]"#, Ok(r#"[{"exp":9,"future_bound":[1]}]"#)),
     ];
     for (parent, wanted, expected) in table {
@@ -103,7 +104,7 @@ fn narrowing() {
         match (&child, expected) {
             (Ok(child), Ok(expected)) => assert_eq!(child, &clauses(expected), "{parent} / {wanted}"),
             (Err(error), Err(expected)) => {
-                assert!(error.to_string().contains(expected), "{parent} / {wanted}: {error}")
+                assert!(error.to_string().contains(expected), "{parent} / {wanted}: {error}");
             }
             _ => panic!("{parent} / {wanted}: {child:?}"),
         }

@@ -4,7 +4,6 @@
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Without padding as the standard says, but tolerant of what careless issuers append.
@@ -28,12 +27,6 @@ pub struct Jwt {
     pub unverified_exp: Option<u64>,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: Option<String>,
-    typ: Option<String>,
-}
-
 pub(super) enum Parsed {
     /// Not of the form of a JWT.
     No,
@@ -53,23 +46,25 @@ pub(super) enum Parsed {
 pub(super) fn parse(text: &str) -> Parsed {
     let mut parts = text.split('.');
     let (first, second, third, rest) = (parts.next(), parts.next(), parts.next(), parts.next());
-    let Some(header) = first.and_then(decode::<Header>) else { return Parsed::No };
+    let Some(header) = first.and_then(decode) else { return Parsed::No };
     let (Some(payload), Some(signature)) = (second, third) else { return Parsed::Broken };
     if rest.is_some() {
         return Parsed::No; // an encrypted token (JWE) has five parts
     }
-    let Some(payload) = decode::<Map<String, Value>>(payload) else { return Parsed::Broken };
-    let signature_fits = signature_fits(header.alg.as_deref().unwrap_or_default(), signature);
+    let Some(payload) = decode(payload) else { return Parsed::Broken };
+    let text = |name: &str| header.get(name).and_then(Value::as_str).map(str::to_owned);
+    let (alg, typ) = (text("alg"), text("typ"));
+    let signature_fits = signature_fits(alg.as_deref().unwrap_or_default(), signature);
     let jwt = Jwt {
-        alg: header.alg,
-        typ: header.typ,
+        alg,
+        typ,
         unverified_issuer: payload.get("iss").and_then(Value::as_str).map(str::to_owned),
         unverified_exp: payload.get("exp").and_then(Value::as_u64),
     };
     Parsed::Good { jwt, payload, signature_fits }
 }
 
-fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
+fn decode(part: &str) -> Option<Map<String, Value>> {
     let bytes = zeroize::Zeroizing::new(BASE64.decode(part).ok()?);
     serde_json::from_slice(&bytes).ok()
 }

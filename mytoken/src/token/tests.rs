@@ -69,6 +69,7 @@ fn forms() {
         (format!("{}.!!!.AAAA", part(br#"{"alg":"RS256"}"#)), "a damaged token"),
         (format!("{}.{}.AAAA", part(br#"{"alg":"RS256"}"#), part(b"[1]")), "a damaged token"),
         (part(br#"{"alg":"RS256"}"#) + ".", "a damaged token"),
+        (format!("{}.{}.AAAA", part(br#"["RS256","JWT"]"#), part(b"{}")), "opaque"), // a list is no header
         (format!("{}.a.b.c.d", part(br#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#)), "opaque"), // encrypted
         (String::new(), "nothing was entered"),
         (" \r\n".into(), "nothing was entered"),

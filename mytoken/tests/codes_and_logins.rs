@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Transfer codes, revocation, introspection, history, discovery, the login flow.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+mod fake;
+
+use std::time::Duration;
+
+use fake::mytoken_server::{MytokenServer, NOW, client, discovery, mytoken, nothing_to_keep, soon};
+use fake::{Fake, Reply};
+use mytoken::capabilities::Capabilities;
+use mytoken::names::{IssuerUrl, ServerUrl};
+use mytoken::restrictions::Clause;
+use mytoken::server::{Granted, LoginRequest, PendingLogin, Server};
+use mytoken::{Error, Kind, Secret};
+use serde_json::{Value, json};
+
+fn refused(status: u16, code: &str) -> Reply {
+    Reply::json(status, &json!({"error": code, "error_description": "Bad polling or transfer code"}))
+}
+
+#[test]
+fn a_redeemed_token_tells_itself_that_it_rotates() {
+    let token = mytoken(json!({"rotation": {"on_AT": true}}));
+    let answer =
+        json!({"mytoken": token, "mytoken_type": "token", "mom_id": "m==", "expires_in": 60, "capabilities": ["AT"]});
+    let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+    let http = client();
+    let granted = server.server(&http).redeem(&Secret::new("abcdefgh\n"), soon()).unwrap();
+    assert!(granted.rotates());
+    assert_eq!(granted.expires_at, Some(NOW + 60));
+    assert_eq!(server.requests()[0].json(), json!({"grant_type": "transfer_code", "transfer_code": "abcdefgh"}));
+}
+
+#[test]
+fn a_code_is_redeemed_once_whatever_happens() {
+    let table = [
+        (refused(401, "invalid_token"), Kind::Refused, "already used"),
+        (refused(401, "expired_token"), Kind::Refused, "too old"),
+        (Reply::json(500, &json!({"error": "internal_server_error"})), Kind::Unavailable, "later"),
+        (Reply::hang_up(), Kind::Unavailable, "later"),
+        (Reply::json(200, &json!({"mytoken": ""})), Kind::Unavailable, "empty mytoken"),
+        (Reply::json(200, &json!({})), Kind::Unavailable, "neither"),
+    ];
+    for (reply, kind, words) in table {
+        let server = MytokenServer::playing(vec![reply]);
+        let http = client();
+        let error = server.server(&http).redeem(&Secret::new("abcdefgh"), soon()).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(server.requests().len(), 1, "{error}");
+    }
+}
+
+#[test]
+fn a_transfer_code_is_made() {
+    let answer = json!({"transfer_code": "GkRbXpQm", "expires_in": 300, "mytoken_type": "transfer_code"});
+    let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+    let http = client();
+    let code = server.server(&http).transfer_code(&mytoken(json!({})), soon()).unwrap();
+    assert_eq!((code.code.expose(), code.expires_in), ("GkRbXpQm", 300));
+}
+
+#[test]
+fn revocation_is_repeated_and_knows_its_answers() {
+    let http = client();
+    let gone = Reply::new(204, "text/plain", "");
+    let server = MytokenServer::playing(vec![Reply::hang_up(), gone.clone()]);
+    server.server(&http).revoke(&Secret::new("abcdefgh"), true, soon()).unwrap();
+    assert_eq!(server.requests().len(), 2);
+    assert_eq!(server.requests()[1].json(), json!({"token": "abcdefgh", "recursive": true}));
+
+    let outdated = Reply::json(500, &json!({"error": "internal_server_error", "error_description": "cipher"}));
+    let server = MytokenServer::playing(vec![outdated]);
+    let error = server.server(&http).revoke(&mytoken(json!({})), false, soon()).unwrap_err();
+    assert!(matches!(error, Error::ServerFailed { .. }), "{error}");
+}
+
+#[test]
+fn a_foreign_tokens_introspection_is_not_believed() {
+    for (valid, iss, accepted) in
+        [(true, None, true), (false, None, false), (true, Some("https://evil.example.org"), false)]
+    {
+        let server = MytokenServer::answering(move |request| {
+            let own = format!("http://{}", request.header("host").unwrap());
+            let token = json!({"iss": iss.unwrap_or(&own), "oidc_sub": "alice", "capabilities": ["AT"]});
+            Reply::json(200, &json!({"valid": valid, "token_type": "token", "mom_id": "m==", "token": token}))
+        });
+        let http = client();
+        let result = server.server(&http).introspect(&mytoken(json!({})), soon());
+        assert_eq!(result.is_ok(), accepted, "{result:?}");
+    }
+}
+
+#[test]
+fn the_history_may_be_null_and_may_rotate() {
+    let http = client();
+    let successor = mytoken(json!({"seq_no": 2}));
+    let events = json!([{"event": "AT_created", "time": NOW, "ip": "192.0.2.1", "new_member": 1}]);
+    let answer = json!({"events": events, "token_update": {"mytoken": successor}});
+    let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+    let mut kept = Vec::new();
+    let mut keep = |new: &Secret| {
+        kept.push(new.clone());
+        Ok(())
+    };
+    let history = server.server(&http).history(&mytoken(json!({})), &mut keep, soon()).unwrap();
+    assert_eq!(history[0].event, "AT_created");
+    assert_eq!(kept, [successor]);
+    let server = MytokenServer::playing(vec![Reply::json(200, &json!({"events": null}))]);
+    assert!(server.server(&http).history(&mytoken(json!({})), &mut nothing_to_keep, soon()).unwrap().is_empty());
+}
+
+#[test]
+fn the_discovery_document_must_be_the_servers_own() {
+    let change = |change: fn(&mut Value)| {
+        Fake::plain(move |request| {
+            let mut document = discovery(&format!("http://{}", request.header("host").unwrap()));
+            change(&mut document);
+            Reply::json(200, &document)
+        })
+    };
+    let cases: [(&str, Fake, bool); 7] = [
+        ("good", change(|_| ()), true),
+        ("trailing slash", change(|d| d["issuer"] = json!(format!("{}/", d["issuer"].as_str().unwrap()))), true),
+        ("foreign issuer", change(|d| d["issuer"] = json!("https://evil.example.org")), false),
+        ("plain endpoint elsewhere", change(|d| d["revocation_endpoint"] = json!("http://mt.example.org/r")), false),
+        ("endpoint is no URL", change(|d| d["mytoken_endpoint"] = json!("/my")), false),
+        ("endpoint missing", change(|d| d["access_token_endpoint"] = json!(null)), false),
+        ("issuer missing", change(|d| d["issuer"] = json!(null)), false),
+    ];
+    let http = client();
+    for (what, fake, good) in cases {
+        let url = ServerUrl::parse(&fake.url(""), true).unwrap();
+        let result = Server::discover(&http, &url, soon()).map(|server| server.discovery().clone());
+        assert_eq!(result.is_ok(), good, "{what}: {result:?}");
+        assert_eq!(fake.requests()[0].path, "/.well-known/mytoken-configuration");
+        if let Ok(document) = result {
+            let cached = serde_json::to_string(&document).unwrap();
+            Server::from_discovery(&http, &url, serde_json::from_str(&cached).unwrap()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_switched_off_is_named() {
+    let fake = Fake::plain(|request| {
+        let mut document = discovery(&format!("http://{}", request.header("host").unwrap()));
+        for endpoint in ["revocation_endpoint", "token_transfer_endpoint", "tokeninfo_endpoint"] {
+            document.as_object_mut().unwrap().remove(endpoint);
+        }
+        Reply::json(200, &document)
+    });
+    let http = client();
+    let server = Server::discover(&http, &ServerUrl::parse(&fake.url(""), true).unwrap(), soon()).unwrap();
+    let token = mytoken(json!({}));
+    for error in [
+        server.revoke(&token, false, soon()).unwrap_err(),
+        server.transfer_code(&token, soon()).unwrap_err(),
+        server.introspect(&token, soon()).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::NotOffered { .. }), "{error}");
+    }
+}
+
+fn login(server: &Server<'_>, issuer: &str, restrictions: Value, capabilities: &str) -> Result<PendingLogin, Error> {
+    let issuer = IssuerUrl::parse(issuer, false).unwrap();
+    let capabilities = Capabilities::parse(capabilities).unwrap();
+    let restrictions: Vec<Clause> = serde_json::from_value(restrictions).unwrap();
+    let request = LoginRequest {
+        issuer: &issuer,
+        capabilities: &capabilities,
+        restrictions: &restrictions,
+        rotation: None,
+        name: "laptop",
+        application_name: "mytoken-ssh",
+    };
+    server.start_login(&request, soon())
+}
+
+fn started() -> Value {
+    json!({"consent_uri": "https://mt.example.org/c/AbCdEfGh", "polling_code": "Zm9vYmFy", "expires_in": 300, "interval": 5})
+}
+
+#[test]
+fn a_login_begins() {
+    let server = MytokenServer::playing(vec![Reply::json(200, &started())]);
+    let http = client();
+    let pending =
+        login(&server.server(&http), "https://op.example.org", json!([{"exp": NOW + 9, "audience": ["x"]}]), "AT")
+            .unwrap();
+    assert_eq!(pending.consent_uri.expose(), "https://mt.example.org/c/AbCdEfGh");
+    assert_eq!((pending.expires_in.as_secs(), pending.interval.as_secs()), (300, 5));
+    assert_eq!(
+        server.requests()[0].json(),
+        json!({"grant_type": "oidc_flow", "oidc_flow": "authorization_code", "client_type": "native", "response_type": "token",
+            "oidc_issuer": "https://op.example.org/", "capabilities": ["AT"], "name": "laptop", "application_name": "mytoken-ssh",
+            "restrictions": [{"exp": NOW + 9, "audience": ["x"]}]}),
+        "the issuer in the server's own spelling"
+    );
+}
+
+#[test]
+fn a_login_that_cannot_be_right_is_not_begun() {
+    let server = MytokenServer::playing(vec![Reply::json(200, &started())]);
+    let http = client();
+    let op = "https://op.example.org";
+    let table = [
+        (op, json!([{"audience": ["x", "y"]}]), "AT", "only one audience"),
+        (op, json!([{"audience": ["x"]}, {"audience": ["y"]}]), "AT", "only one audience"),
+        (op, json!([]), "", "without capabilities"),
+        (op, json!([{"exp": NOW}]), "AT", "in the past"),
+        (op, json!([{"geoip_allow": ["DE"]}]), "AT", "geoip_allow"),
+        ("https://other.example.org", json!([]), "AT", "logins at https://other.example.org"),
+    ];
+    for (issuer, restrictions, capabilities, words) in table {
+        let error = login(&server.server(&http), issuer, restrictions, capabilities).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn a_link_that_a_terminal_must_not_see_is_refused() {
+    for link in ["javascript:alert(1)", "http://mt.example.org/c/x", "https://mt.example.org/c/\u{1b}[2J", "", "/c/x"] {
+        let mut answer = started();
+        answer["consent_uri"] = json!(link);
+        let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+        let http = client();
+        let error = login(&server.server(&http), "https://op.example.org", json!([]), "AT").unwrap_err();
+        assert!(matches!(error, Error::NotUnderstood { .. }), "{link}: {error}");
+    }
+}
+
+fn pending() -> PendingLogin {
+    PendingLogin {
+        consent_uri: Secret::new("https://mt.example.org/c/AbCdEfGh"),
+        polling_code: Secret::new("Zm9vYmFy"),
+        expires_in: Duration::from_secs(60),
+        interval: Duration::from_secs(5),
+    }
+}
+
+/// Waits without waiting; returns the result, the seconds slept and the ticks.
+fn wait(replies: Vec<Reply>) -> (Result<Granted, Error>, u64, Vec<u128>, usize) {
+    let server = MytokenServer::playing(replies);
+    let http = client();
+    let (mut slept, mut ticks) = (Duration::ZERO, Vec::new());
+    let deadline = mytoken::Deadline::after(Duration::from_secs(300));
+    let result = server
+        .server(&http)
+        .wait(&pending(), deadline, &mut |time| slept += time, &mut |left| ticks.push(left.as_millis().div_ceil(1000)));
+    (result, slept.as_secs(), ticks, server.requests().len())
+}
+
+#[test]
+fn polling_goes_on_until_the_person_has_confirmed() {
+    let pending = || refused(428, "authorization_pending");
+    let done = Reply::json(
+        200,
+        &json!({"mytoken": mytoken(json!({})), "mytoken_type": "token", "mom_id": "m==", "capabilities": ["AT"]}),
+    );
+    let outage = Reply::new(503, "text/html", "<html>");
+    let (result, slept, ticks, polls) = wait(vec![pending(), outage, pending(), done]);
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!((slept, polls), (20, 4), "every five seconds");
+    assert_eq!(ticks.len(), 20);
+    assert_eq!((ticks.first(), ticks.last()), (Some(&60), Some(&41)));
+}
+
+#[test]
+fn polling_ends_when_there_is_nothing_to_wait_for() {
+    let (result, _, _, polls) = wait(vec![refused(401, "access_denied")]);
+    assert!(matches!(result, Err(Error::Declined)) && polls == 1, "{result:?}");
+    let (result, _, _, polls) = wait(vec![refused(401, "expired_token")]);
+    assert!(matches!(result, Err(Error::CodeRefused { expired: true, .. })) && polls == 1, "{result:?}");
+    let (result, _, _, polls) = wait(vec![refused(401, "invalid_token")]);
+    assert!(matches!(result, Err(Error::CodeRefused { expired: false, .. })) && polls == 1, "{result:?}");
+    let (result, slept, _, polls) = wait(vec![refused(428, "authorization_pending")]);
+    assert!(matches!(result, Err(Error::LoginNotConfirmed)), "{result:?}");
+    assert_eq!((slept, polls), (60, 12));
+}
+
+#[test]
+fn what_the_person_widened_is_seen() {
+    let table = [
+        (json!([{"exp": NOW + 9}]), "AT", None),
+        (json!([{"exp": NOW + 9, "scope": "a"}]), "AT", None),
+        (json!([{"exp": NOW + 10}]), "AT", Some("restriction exp")),
+        (json!([]), "AT", Some("restriction exp")),
+        (json!([{"exp": NOW + 9}, {"scope": "a"}]), "AT", Some("restrictions")),
+        (json!([{"exp": NOW + 9}]), "AT settings", Some("capabilities settings")),
+    ];
+    for (restrictions, capabilities, expected) in table {
+        let answer = json!({"mytoken": mytoken(json!({})), "restrictions": restrictions, "capabilities": capabilities});
+        let (result, ..) = wait(vec![Reply::json(200, &answer)]);
+        let asked: Vec<Clause> = serde_json::from_value(json!([{"exp": NOW + 9}])).unwrap();
+        let broader = result.unwrap().broader_than(&asked, &Capabilities::parse("AT").unwrap());
+        assert_eq!(broader.as_deref(), expected, "{answer}");
+    }
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A mytoken server that plays a list of answers, and the tokens for it.
+
+use std::io::Write;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mytoken::http::{HttpClient, HttpSettings, Roots};
+use mytoken::names::ServerUrl;
+use mytoken::server::Server;
+use mytoken::{Clock, Deadline, Error, Secret};
+use serde_json::{Value, json};
+
+use super::{Fake, Reply, Request, authority};
+
+/// It is always this late in these tests.
+pub const NOW: u64 = 1_800_000_000;
+
+#[derive(Debug)]
+pub struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> u64 {
+        NOW
+    }
+}
+
+pub struct MytokenServer {
+    fake: Fake,
+}
+
+impl MytokenServer {
+    /// Answers discovery, and everything else with `replies` in order, the last one for ever.
+    pub fn playing(replies: Vec<Reply>) -> Self {
+        let mut next = 0;
+        Self::answering(move |_| {
+            let reply = replies.get(next).or(replies.last()).cloned().unwrap();
+            next += 1;
+            reply
+        })
+    }
+
+    pub fn answering(mut handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+        let fake = Fake::plain(move |request| {
+            if request.path.starts_with("/.well-known/") {
+                let url = format!("http://{}", request.header("host").unwrap_or_default());
+                return Reply::json(200, &discovery(&url));
+            }
+            handler(request)
+        });
+        Self { fake }
+    }
+
+    pub fn url(&self) -> ServerUrl {
+        ServerUrl::parse(&self.fake.url(""), true).unwrap()
+    }
+
+    pub fn server<'h>(&self, http: &'h HttpClient) -> Server<'h> {
+        Server::discover(http, &self.url(), soon()).unwrap().with_clock(&Noon)
+    }
+
+    /// The requests after discovery.
+    pub fn requests(&self) -> Vec<Request> {
+        self.fake.requests().into_iter().filter(|request| !request.path.starts_with("/.well-known/")).collect()
+    }
+}
+
+pub fn discovery(url: &str) -> Value {
+    json!({
+        "issuer": url,
+        "access_token_endpoint": format!("{url}/access"),
+        "mytoken_endpoint": format!("{url}/my"),
+        "tokeninfo_endpoint": format!("{url}/info"),
+        "revocation_endpoint": format!("{url}/revoke"),
+        "token_transfer_endpoint": format!("{url}/transfer"),
+        "providers_supported": [
+            {"issuer": "https://op.example.org/", "name": "OP", "scopes_supported": ["openid"], "oidc_fed": false}
+        ],
+        "response_types_supported": ["token", "short_token", "transfer_code"],
+        "restriction_claims_supported": ["nbf", "exp", "scope", "audience", "hosts", "usages_AT", "usages_other"],
+        "version": "0.10.2"
+    })
+}
+
+pub fn client() -> HttpClient {
+    let mut roots = tempfile::NamedTempFile::new().unwrap();
+    roots.write_all(authority("127.0.0.1", false).0.as_bytes()).unwrap();
+    let settings =
+        HttpSettings { roots: Roots::File(roots.path().into()), loopback_http: true, ..HttpSettings::default() };
+    HttpClient::new(&settings).unwrap()
+}
+
+pub fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(10))
+}
+
+fn jwt(header: &Value, claims: &Value, signature: usize) -> Secret {
+    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    Secret::new(format!(
+        "{}.{}.{}",
+        part(header.to_string().as_bytes()),
+        part(claims.to_string().as_bytes()),
+        part(&vec![1; signature])
+    ))
+}
+
+/// A mytoken with these claims beside the usual ones.
+pub fn mytoken(claims: Value) -> Secret {
+    let mut all = json!({"ver": "0.7", "token_type": "mytoken", "iss": "https://mt.example.org", "oidc_sub": "alice",
+        "oidc_iss": "https://op.example.org", "iat": NOW, "nbf": NOW, "seq_no": 1});
+    if let (Some(all), Value::Object(claims)) = (all.as_object_mut(), claims) {
+        all.extend(claims);
+    }
+    jwt(&json!({"alg": "ES512", "typ": "MT+JWT"}), &all, 132)
+}
+
+pub fn access_token(claims: &Value) -> Secret {
+    jwt(&json!({"alg": "RS256", "typ": "at+jwt"}), claims, 256)
+}
+
+/// A `keep` for tokens that must not rotate.
+pub fn nothing_to_keep(_: &Secret) -> Result<(), Error> {
+    panic!("there is no successor here")
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one HTTP client against servers that behave badly.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+mod fake;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use fake::{Fake, Reply, authority};
+use mytoken::http::{ANSWER_LIMIT, HttpClient, HttpSettings, Roots};
+use mytoken::{Deadline, Error, Secret};
+
+fn file(pem: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(pem.as_bytes()).unwrap();
+    file
+}
+
+/// A client for plain http to this machine; it trusts some authority that signed nothing here.
+fn client() -> HttpClient {
+    let roots = file(&authority("127.0.0.1", false).0);
+    let settings =
+        HttpSettings { roots: Roots::File(roots.path().into()), loopback_http: true, ..HttpSettings::default() };
+    HttpClient::new(&settings).unwrap()
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(10))
+}
+
+#[test]
+fn a_redirect_is_an_answer_and_not_followed() {
+    let other = Fake::plain(|_| Reply::new(200, "text/plain", "here"));
+    for status in [301, 302, 303, 307, 308] {
+        let target = other.url("/elsewhere");
+        let fake = Fake::plain(move |_| Reply::new(status, "text/html", "").header("Location", &target));
+        let answer = client().post_json(&fake.url("/"), &serde_json::json!({"mytoken": "x"}), soon(), 1024).unwrap();
+        assert_eq!(answer.status, status);
+    }
+    assert_eq!(other.connections(), 0);
+}
+
+#[test]
+fn a_body_beyond_the_limit_is_not_read() {
+    for length in [None, Some(None), Some(Some(5_000_000_000))] {
+        let fake = Fake::plain(move |_| Reply { length, ..Reply::new(200, "text/plain", "x".repeat(101)) });
+        let error = client().get(&fake.url("/"), None, soon(), 100).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { limit: 100, .. }), "{length:?}: {error}");
+    }
+    let fake = Fake::plain(|_| Reply { length: Some(None), ..Reply::new(200, "text/plain", "x".repeat(100)) });
+    assert_eq!(client().get(&fake.url("/"), None, soon(), 100).unwrap().body.len(), 100);
+}
+
+#[test]
+fn a_server_that_drips_or_is_silent_cannot_stretch_the_deadline() {
+    let slow = [
+        ("head", Reply { drip: Some(Duration::from_millis(30)), ..Reply::new(200, "text/plain", "x") }),
+        ("all", Reply { silence: Duration::from_secs(5), ..Reply::new(200, "text/plain", "x") }),
+    ];
+    for (what, reply) in slow {
+        let fake = Fake::plain(move |_| reply.clone());
+        let begun = Instant::now();
+        let error = client().get(&fake.url("/"), None, Deadline::after(Duration::from_millis(600)), 4096).unwrap_err();
+        let took = begun.elapsed();
+        assert!(matches!(error, Error::TooLate { .. }), "{what}: {error}");
+        assert!(took < Duration::from_millis(1500), "{what}: {took:?}");
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_is_no_answer() {
+    let fake = Fake::plain(|_| Reply { length: Some(Some(1000)), ..Reply::new(200, "text/plain", "x") });
+    let error = client().get(&fake.url("/"), None, soon(), 4096).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { sent: true, .. }), "{error}");
+}
+
+#[test]
+fn a_dripping_body_ends_with_the_deadline() {
+    let body = "x".repeat(400);
+    let fake = Fake::plain(move |_| Reply {
+        drip: Some(Duration::from_millis(4)),
+        ..Reply::new(200, "text/plain", body.clone())
+    });
+    let begun = Instant::now();
+    let error = client().get(&fake.url("/"), None, Deadline::after(Duration::from_millis(1000)), 4096).unwrap_err();
+    let took = begun.elapsed();
+    assert!(matches!(error, Error::TooLate { .. }), "{error}");
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_millis(1800), "{took:?}");
+}
+
+#[test]
+fn a_passed_deadline_sends_nothing() {
+    let fake = Fake::plain(|_| Reply::new(200, "text/plain", ""));
+    let error = client().get(&fake.url("/"), None, Deadline::after(Duration::ZERO), 1024).unwrap_err();
+    assert!(matches!(error, Error::TooLate { .. }), "{error}");
+    assert_eq!(fake.connections(), 0);
+}
+
+#[test]
+fn a_lost_answer_is_told_from_a_refused_connection() {
+    let fake = Fake::plain(|_| Reply::hang_up());
+    let error = client().get(&fake.url("/"), None, soon(), 1024).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { sent: true, .. }), "{error:?}");
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = client().get(&format!("http://{nobody}/"), None, soon(), 1024).unwrap_err();
+    assert!(
+        matches!(&error, Error::Unreachable { sent: false, reason, .. } if reason.contains("refused")),
+        "{error:?}"
+    );
+    assert!(error.is_unavailable());
+}
+
+#[test]
+fn plain_http_is_for_this_machine_and_only_when_allowed() {
+    let fake = Fake::plain(|_| Reply::new(200, "text/plain", ""));
+    let roots = file(&authority("127.0.0.1", false).0);
+    let strict =
+        HttpClient::new(&HttpSettings { roots: Roots::File(roots.path().into()), ..HttpSettings::default() }).unwrap();
+    for url in [fake.url("/"), "http://mt.example.org/".into(), "http://192.0.2.1/".into(), "file:///etc/passwd".into()]
+    {
+        let error = strict.get(&url, None, soon(), 1024).unwrap_err();
+        assert!(matches!(error, Error::InvalidUrl { .. }), "{url}: {error}");
+    }
+    for url in ["http://mt.example.org/", "http://192.0.2.1/", "http://user:pw@127.0.0.1/"] {
+        let error = client().get(url, None, soon(), 1024).unwrap_err();
+        assert!(matches!(error, Error::InvalidUrl { .. }), "{url}: {error}");
+    }
+    assert_eq!(fake.connections(), 0);
+    assert_eq!(client().get(&fake.url("/"), None, soon(), 1024).unwrap().status, 200);
+}
+
+#[test]
+fn only_certificates_of_the_given_authority_are_accepted() {
+    let (ours, good) = authority("127.0.0.1", false);
+    let (_, foreign) = authority("127.0.0.1", false);
+    let (other_ca, other_host) = authority("mt.example.org", false);
+    let (old_ca, old) = authority("127.0.0.1", true);
+    let cases = [
+        ("good", &ours, good, true),
+        ("foreign authority", &ours, foreign, false),
+        ("other host", &other_ca, other_host, false),
+        ("expired", &old_ca, old, false),
+    ];
+    for (what, ca, config, accepted) in cases {
+        let fake = Fake::tls(config, |_| Reply::new(200, "text/plain", "hello"));
+        let roots = file(ca);
+        let settings = HttpSettings { roots: Roots::File(roots.path().into()), ..HttpSettings::default() };
+        let result = HttpClient::new(&settings).unwrap().get(&fake.url("/"), Some(&Secret::new("t")), soon(), 1024);
+        match result {
+            Ok(answer) => assert!(accepted && answer.body.as_slice() == b"hello", "{what}"),
+            Err(error) => {
+                assert!(
+                    !accepted && matches!(&error, Error::Unreachable { reason, .. } if reason.contains("certificate")),
+                    "{what}: {error}"
+                );
+                assert_eq!(fake.requests().len(), 0, "{what}: no request before the certificate is trusted");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_is_recognisable_and_has_no_memory() {
+    let fake = Fake::plain(|_| {
+        Reply::new(200, "Application/JSON; charset=utf-8", "{}").header("Set-Cookie", "mytoken=secret")
+    });
+    let client = client();
+    let answer = client.get(&fake.url("/a"), Some(&Secret::new("tok")), soon(), ANSWER_LIMIT).unwrap();
+    assert_eq!(answer.content_type.as_deref(), Some("application/json"));
+    assert!(answer.is_json());
+    client.post_form(&fake.url("/b"), &[("token", "a&b=c d")], Some(("me", &Secret::new("pw"))), soon(), 1024).unwrap();
+    let requests = fake.requests();
+    assert_eq!(requests[0].header("authorization"), Some("Bearer tok"));
+    assert_eq!(requests[0].header("user-agent"), Some(concat!("mytoken-suite/", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(requests[0].header("accept-encoding"), None, "no compression");
+    assert_eq!(requests[1].header("cookie"), None, "no cookies");
+    assert_eq!(requests[1].header("authorization"), Some("Basic bWU6cHc="));
+    assert_eq!(requests[1].header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(String::from_utf8_lossy(&requests[1].body), "token=a%26b%3Dc+d");
+}
+
+#[test]
+fn errors_repeat_neither_tokens_nor_queries() {
+    let secret = Secret::new("hush-hush-token");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let big = Fake::plain(|_| Reply::new(200, "text/plain", "hush-hush-token".repeat(100)));
+    let errors = [
+        client().get(&format!("http://{nobody}/hush-hush-path?code=hush-hush"), Some(&secret), soon(), 64).unwrap_err(),
+        client().get(&big.url("/hush-hush?x=hush-hush"), Some(&secret), soon(), 64).unwrap_err(),
+        client().get("http://mt.example.org/hush-hush", Some(&secret), soon(), 64).unwrap_err(),
+        client().get("https://mt.example.org:port/?hush-hush", Some(&secret), soon(), 64).unwrap_err(),
+        client().get("http://127.0.0.1:1/", Some(&Secret::new("hush-hush\n\rtoken\u{7f}")), soon(), 64).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
+    }
+    let answer = client().get(&big.url("/"), None, soon(), ANSWER_LIMIT).unwrap();
+    assert!(!format!("{answer:?}").contains("hush"));
+}
+
+#[test]
+fn a_proxy_is_used_when_it_is_configured() {
+    let proxy = Fake::plain(|_| Reply::new(502, "text/plain", "no"));
+    let roots = file(&authority("127.0.0.1", false).0);
+    let settings = HttpSettings {
+        roots: Roots::File(roots.path().into()),
+        proxy: Some(proxy.url("")),
+        loopback_http: true,
+        ..HttpSettings::default()
+    };
+    let client = HttpClient::new(&settings).unwrap();
+    let error = client.get("https://mt.example.org/", None, soon(), 1024).unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert_eq!(proxy.requests()[0].method, "CONNECT");
+    let direct = Fake::plain(|_| Reply::new(200, "text/plain", ""));
+    assert_eq!(client.get(&direct.url("/"), None, soon(), 1024).unwrap().status, 200, "this machine without proxy");
+
+    let wrong = HttpSettings { proxy: Some("http://user:hush@[".into()), ..settings };
+    let error = HttpClient::new(&wrong).unwrap_err();
+    assert!(matches!(error, Error::HttpSettings { .. }) && !error.to_string().contains("hush"), "{error}");
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Nothing of the client outlives it: it runs inside sshd. One test only, because it counts the threads of the process.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+mod fake;
+
+use std::io::Write;
+use std::time::Duration;
+
+use fake::{Fake, Reply, authority};
+use mytoken::Deadline;
+use mytoken::http::{HttpClient, HttpSettings, Roots};
+
+fn count(what: &str) -> usize {
+    std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
+}
+
+#[test]
+fn threads_and_sockets_end_with_the_client() {
+    let (ca, config) = authority("localhost", false);
+    let mut roots = tempfile::NamedTempFile::new().unwrap();
+    roots.write_all(ca.as_bytes()).unwrap();
+    let mut silent = false;
+    let fake = Fake::tls(config, move |_| {
+        silent = !silent;
+        let silence = if silent { Duration::ZERO } else { Duration::from_secs(2) };
+        Reply { silence, ..Reply::new(200, "text/plain", "x") }
+    });
+    let settings = HttpSettings { roots: Roots::File(roots.path().into()), ..HttpSettings::default() };
+    // By name, so that getaddrinfo runs in its own thread.
+    let url = format!("https://localhost:{}/", fake.address.port());
+    let before = (count("task"), count("fd"));
+    let client = HttpClient::new(&settings).unwrap();
+    assert_eq!(client.get(&url, None, Deadline::after(Duration::from_secs(10)), 64).unwrap().status, 200);
+    assert!(count("task") > before.0, "the client has a thread while it lives");
+    let late = client.get(&url, None, Deadline::after(Duration::from_millis(300)), 64);
+    assert!(late.is_err(), "the second answer comes too late");
+    drop(client);
+    let tasks = count("task");
+    // The fake may still hold its side of the late connection.
+    std::thread::sleep(Duration::from_millis(2200));
+    assert_eq!(tasks, before.0, "threads");
+    assert_eq!(count("fd"), before.1, "files and sockets");
+}
