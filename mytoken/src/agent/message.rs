@@ -159,8 +159,16 @@ pub enum JobState {
 pub struct Status {
     /// Host or node name of the agent.
     pub node: String,
-    /// Jobs and sessions, oldest first.
+    /// Jobs and sessions, oldest first. Asked for all, each has its last events only.
     pub jobs: Vec<JobStatus>,
+    /// So many older ones were left out, because an answer is one line.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// One job (or session) as `mytokenctl status` shows it.

@@ -55,6 +55,17 @@ pub fn fate(output: Option<&str>, job: u32, node: &str) -> Fate {
     }
 }
 
+/// Whether the job itself is not on any node any more, whatever becomes of its credential. Without a word about it: no.
+#[must_use]
+pub fn is_gone(output: Option<&str>, job: u32) -> bool {
+    let Some(output) = output else { return true };
+    output.lines().any(|line| {
+        let mut fields = line.trim().splitn(3, '|');
+        let own = fields.next().is_some_and(|id| id.trim().parse() == Ok(job));
+        own && fields.next().is_some_and(|state| matches!(phase(state), Phase::Over | Phase::Queued))
+    })
+}
+
 /// Another task still needs the credential, but a requeue of this one is told as such.
 fn own_first(own: Option<(Phase, &str)>) -> Option<Fate> {
     matches!(own, Some((Phase::Queued, _))).then_some(Fate::Requeued)
@@ -170,6 +181,21 @@ mod tests {
             assert_eq!(fate(Some(output), 4711, "n1"), expected, "{output}");
         }
         assert_eq!(fate(None, 4711, "n9"), Fate::Revoke);
+    }
+
+    #[test]
+    fn a_job_is_gone_when_it_says_so_itself() {
+        for (output, gone) in [
+            (None, true),
+            (Some(""), false),
+            (Some("4711|RUNNING|n1"), false),
+            (Some("4711|COMPLETING|n1"), false),
+            (Some("4711|COMPLETED|n1"), true),
+            (Some("4711|PENDING|"), true),
+            (Some("4712|COMPLETED|n1\n4711|RUNNING|n1"), false),
+        ] {
+            assert_eq!(is_gone(output, 4711), gone, "{output:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub mod renewal;
 pub mod settings;
 pub mod start;
 
-pub use ending::{Fate, fate};
+pub use ending::{Fate, fate, is_gone};
 pub use history::History;
 pub use renewal::{backoff, renew_at};
 pub use start::{Refusal, check};

@@ -1,3 +1,46 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! See docs/architecture.md.
-fn main() {}
+//! `mytokend agent`: keeps the access tokens of a node's jobs and login sessions fresh.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mytokend::agent::run;
+
+#[derive(Parser)]
+#[command(version, about = "Daemons that keep access tokens fresh")]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Serves the jobs and login sessions of this node, in the foreground
+    Agent {
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = mytoken::config::DIRECTORY)]
+        config: PathBuf,
+        /// Where to listen [default: agent.sock in the runtime directory]
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+        /// In place of `agent.runtime_dir` of jobs.toml
+        #[arg(long, value_name = "DIR")]
+        runtime_dir: Option<PathBuf>,
+        /// Name of this node in Slurm [default: the host's name without its domain]
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Role::Agent { config, socket, runtime_dir, node } = Arguments::parse().role;
+    match run::run(&run::Options { config, socket, runtime_dir, node }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mytokend: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The agent's socket: who asks is known from the kernel, how much and how long is bounded.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
+use std::time::Duration;
+
+use mytoken::Deadline;
+use mytoken::agent::{Answer, Envelope, LINE_LIMIT, Request, VERSION};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use zeroize::Zeroizing;
+
+use super::Agent;
+use crate::log::Level;
+
+/// A line must be there, and an answer taken, within this.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Connections at a time: root's (starting steps wait in theirs), all others', and of these one user's.
+const ROOT_LIMIT: usize = 512;
+const OTHERS_LIMIT: usize = 32;
+const USER_LIMIT: usize = 4;
+
+const STACK: usize = 256 * 1024;
+
+/// The socket, and who is connected.
+pub struct Listener {
+    socket: UnixListener,
+    connected: Arc<Mutex<HashMap<u32, usize>>>,
+    /// The user who may ask everything: root; in tests whoever runs them.
+    trusted: u32,
+}
+
+impl Listener {
+    /// Listens at `path`, in place of a socket that a former agent left there.
+    ///
+    /// # Errors
+    /// When the path is taken by something else, or by an agent that runs.
+    pub fn bind(path: &Path, trusted: u32) -> io::Result<Self> {
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if meta.file_type().is_socket() => {
+                if UnixStream::connect(path).is_ok() {
+                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent listens there"));
+                }
+                std::fs::remove_file(path)?;
+            }
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is no socket")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let socket = UnixListener::bind(path)?;
+        // By path, but in a directory that only root can write.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, connected: Arc::default(), trusted })
+    }
+
+    /// Serves until `stop` can be read (a signalfd, in tests a pipe).
+    ///
+    /// # Errors
+    /// When the socket itself fails.
+    pub fn serve(&self, agent: &Arc<Agent>, stop: &impl AsFd) -> io::Result<()> {
+        loop {
+            let mut fds =
+                [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let [asked, stopped] = fds.map(|fd| fd.any().unwrap_or(false));
+            if stopped {
+                return Ok(());
+            }
+            if asked {
+                match self.socket.accept() {
+                    Ok((stream, _)) => self.admit(agent, stream),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // Out of descriptors, or the caller is gone already: wait a little rather than spin.
+                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
+                }
+            }
+        }
+    }
+
+    fn admit(&self, agent: &Arc<Agent>, stream: UnixStream) {
+        let Ok(peer) = getsockopt(&stream, PeerCredentials) else { return };
+        let (uid, trusted) = (peer.uid(), peer.uid() == self.trusted);
+        let Some(place) = Place::take(&self.connected, uid, trusted, self.trusted) else { return };
+        let agent = Arc::clone(agent);
+        // Without a thread the connection is closed, and the caller says that the agent did not answer.
+        let _ = Builder::new().name("caller".to_owned()).stack_size(STACK).spawn(move || {
+            let _place = place;
+            // The caller reads a closed connection as "did not answer"; nobody else is interested.
+            let _ = converse(&agent, &stream, uid, trusted);
+        });
+    }
+}
+
+fn converse(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool) -> io::Result<()> {
+    // Accepted sockets do not inherit the listener's mode on Linux; said anyway, because everything here counts on it.
+    stream.set_nonblocking(false)?;
+    let answer = match read_line(stream) {
+        Ok(line) => match serde_json::from_slice::<Version>(&line) {
+            Ok(Version { v }) if v != VERSION => Answer::Error(format!(
+                "this agent speaks version {VERSION} of the protocol, not {v}; restart it after an upgrade"
+            )),
+            Err(_) => Answer::Error("that is no request".to_owned()),
+            // serde's message could quote a secret.
+            Ok(_) => match serde_json::from_slice::<Envelope<Request>>(&line) {
+                Ok(envelope) => agent.answer(envelope.message, uid, trusted),
+                Err(_) => Answer::Error("that is no request that this agent knows".to_owned()),
+            },
+        },
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Answer::Error(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    if let Answer::Error(reason) = &answer {
+        agent.log.line(Level::Warning, &format!("request of user {uid} refused: {reason}"));
+    }
+    let mut bytes = serde_json::to_vec(&Envelope::of(answer))?;
+    if bytes.len() >= LINE_LIMIT {
+        let sorry = Answer::Error("the answer is too long for one line; ask for one job".to_owned());
+        bytes = serde_json::to_vec(&Envelope::of(sorry))?;
+    }
+    bytes.push(b'\n');
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = stream;
+    stream.write_all(&bytes)
+}
+
+#[derive(serde::Deserialize)]
+struct Version {
+    v: u32,
+}
+
+fn read_line(mut stream: &UnixStream) -> io::Result<Zeroizing<Vec<u8>>> {
+    let deadline = Deadline::after(PATIENCE);
+    // Room for everything at once, so that no copy of a secret stays behind in freed memory; untouched pages cost nothing.
+    let mut line = Zeroizing::new(Vec::with_capacity(LINE_LIMIT));
+    let mut chunk = Zeroizing::new([0_u8; 4096]);
+    loop {
+        let left = deadline.remaining().ok_or(io::ErrorKind::TimedOut)?;
+        stream.set_read_timeout(Some(left))?;
+        let count = stream.read(&mut chunk[..])?;
+        let part = chunk.get(..count).unwrap_or_default();
+        let (part, done) = match part.iter().position(|byte| *byte == b'\n') {
+            Some(end) => (part.get(..end).unwrap_or_default(), true),
+            None => (part, count == 0),
+        };
+        if line.len() + part.len() > LINE_LIMIT {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a request has at most {LINE_LIMIT} bytes"),
+            ));
+        }
+        line.extend_from_slice(part);
+        if done {
+            return Ok(line);
+        }
+    }
+}
+
+/// A connection's place among the connected.
+struct Place {
+    connected: Arc<Mutex<HashMap<u32, usize>>>,
+    uid: u32,
+}
+
+impl Place {
+    fn take(connected: &Arc<Mutex<HashMap<u32, usize>>>, uid: u32, trusted: bool, root: u32) -> Option<Self> {
+        let mut map = connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = map.get(&uid).copied().unwrap_or(0);
+        let others: usize = map.iter().filter(|(other, _)| **other != root).map(|(_, count)| count).sum();
+        let room = if trusted { own < ROOT_LIMIT } else { own < USER_LIMIT && others < OTHERS_LIMIT };
+        if !room {
+            return None;
+        }
+        map.insert(uid, own + 1);
+        Some(Self { connected: Arc::clone(connected), uid })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut map = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = map.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                map.remove(&self.uid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_cannot_take_roots_places_nor_each_others() {
+        let connected = Arc::default();
+        let alice: Vec<_> = (0..USER_LIMIT).map(|_| Place::take(&connected, 2001, false, 0).unwrap()).collect();
+        assert!(Place::take(&connected, 2001, false, 0).is_none());
+        let bob = Place::take(&connected, 2002, false, 0);
+        assert!(bob.is_some());
+        let mut crowd = Vec::new();
+        for uid in 3000..3100 {
+            crowd.extend(Place::take(&connected, uid, false, 0));
+        }
+        assert_eq!(alice.len() + 1 + crowd.len(), OTHERS_LIMIT);
+        assert!(Place::take(&connected, 0, true, 0).is_some());
+        drop((alice, bob, crowd));
+        assert!(connected.lock().unwrap().is_empty());
+        assert!(Place::take(&connected, 2001, false, 0).is_some());
+    }
+}

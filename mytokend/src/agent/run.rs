@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokend agent`: from the command line to the running agent.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mytoken::config::{FileTrust, Shared};
+use mytoken::credential::files::Owner;
+use mytoken::credential::keys::PrivateKey;
+use mytoken::jobs::settings::{Agent as Section, Settings};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::direct::{ClusterKey, Direct};
+use super::listener::Listener;
+use super::places::Places;
+use super::slurm::Squeue;
+use super::{Agent, Threads, Times};
+use crate::log::{Level, Log};
+use crate::privacy;
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Directory of the configuration.
+    pub config: PathBuf,
+    /// The socket; `None`: `agent.sock` in the runtime directory.
+    pub socket: Option<PathBuf>,
+    /// In place of `agent.runtime_dir`.
+    pub runtime_dir: Option<PathBuf>,
+    /// Name of this node in Slurm; `None`: the host's name without its domain.
+    pub node: Option<String>,
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A sentence for the administrator: nothing was started, or the socket failed.
+pub fn run(options: &Options) -> Result<(), String> {
+    let log = Log::open("mytokend");
+    let result = prepare(options, log);
+    match result {
+        Ok((agent, listener, socket)) => serve(&agent, &listener, &socket),
+        Err(error) => {
+            Log::open("mytokend").line(Level::Error, &error);
+            Err(error)
+        }
+    }
+}
+
+fn prepare(options: &Options, log: Log) -> Result<(Arc<Agent>, Listener, PathBuf), String> {
+    privacy::protect();
+    // The socket and everything else gets its mode explicitly; until then it is for nobody else.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let me = Owner::current();
+    let text = |error: mytoken::Error| error.to_string();
+    let trust = if me.uid == 0 { FileTrust::ROOT } else { FileTrust::user(me.uid) };
+    let shared = Shared::load(&options.config, trust).map_err(text)?;
+    let settings = jobs_settings(&shared, &options.config, trust)?;
+    let (section, cluster) = match settings {
+        Some(settings) => {
+            let key = PrivateKey::load(&settings.cluster.private_key_file, me).map_err(text)?;
+            (settings.agent, Some(ClusterKey { name: settings.cluster.name, key }))
+        }
+        None => (Section::default(), None),
+    };
+    let with_jobs = cluster.is_some();
+    let times =
+        Times { start: section.start_deadline.get(), request: section.request_deadline.get(), ..Times::default() };
+    let runtime = options.runtime_dir.clone().unwrap_or(section.runtime_dir);
+    let places = Places::open(&runtime, me).map_err(text)?;
+    let authority = Direct::new(&shared, cluster).map_err(text)?;
+    let node = options.node.clone().map_or_else(host, Ok)?;
+    let agent =
+        Agent::new(node, times, Box::new(authority), Box::new(Squeue::installed()), places, log).map_err(text)?;
+    let socket = options.socket.clone().unwrap_or_else(|| runtime.join("agent.sock"));
+    let listener =
+        Listener::bind(&socket, me.uid).map_err(|error| format!("cannot listen at {}: {error}", socket.display()))?;
+    let scope = if with_jobs { "jobs and sessions" } else { "sessions only: there is no jobs.toml" };
+    agent.log.line(Level::Info, &format!("node {} serves {scope} at {}", agent.node, socket.display()));
+    Ok((agent, listener, socket))
+}
+
+fn serve(agent: &Arc<Agent>, listener: &Listener, socket: &Path) -> Result<(), String> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    // Blocked before the first thread starts, so that all threads inherit it and only the descriptor hears them.
+    let mut blocked = signals;
+    blocked.add(Signal::SIGHUP);
+    blocked.thread_block().map_err(|errno| errno.to_string())?;
+    let stop = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|errno| errno.to_string())?;
+    let threads = Threads::start(agent).map_err(|error| format!("cannot start a thread: {error}"))?;
+    let served = listener.serve(agent, &stop);
+    let _ = fs::remove_file(socket);
+    threads.stop();
+    agent.log.line(Level::Info, "ends; the state stays for the next start");
+    served.map_err(|error| format!("the socket failed: {error}"))
+}
+
+/// A host without Slurm has no `jobs.toml`, and its agent serves login sessions.
+fn jobs_settings(shared: &Shared, dir: &Path, trust: FileTrust) -> Result<Option<Settings>, String> {
+    match fs::symlink_metadata(dir.join("jobs.toml")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => shared.jobs(dir, trust).map(Some).map_err(|error| error.to_string()),
+    }
+}
+
+fn host() -> Result<String, String> {
+    let name = nix::unistd::gethostname().map_err(|errno| errno.to_string())?;
+    let name = name.to_string_lossy();
+    Ok(name.split('.').next().unwrap_or_default().to_owned())
+}

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Job credentials on a cluster: the node agent, the submission helper, the control program.
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod log;
+pub mod privacy;

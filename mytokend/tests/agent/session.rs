@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Login sessions.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+
+use mytoken::agent::{Answer, Request, SessionEnd, SessionStart};
+use mytoken::{Clock, Secret, SystemClock};
+
+use crate::play::{Stage, eventually, me};
+
+const ID: &str = "0123456789abcdef0123456789abcdef";
+
+/// What the PAM module makes, and a process in the monitor's place.
+fn login(stage: &Stage) -> (PathBuf, Child) {
+    let uid = me().uid;
+    let session = stage.dir.path().join(format!("mytoken/sessions/{uid}/{ID}"));
+    fs::create_dir_all(&session).unwrap();
+    let mode = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(&stage.dir.path().join("mytoken/sessions"), 0o711);
+    mode(session.parent().unwrap(), 0o700);
+    mode(&session, 0o700);
+    for name in ["bt", "mt"] {
+        fs::write(session.join(format!("{name}_u{uid}")), "first").unwrap();
+    }
+    (session, Command::new("sleep").arg("60").spawn().unwrap())
+}
+
+fn request(child: &Child, lifetime: u64, mytoken: Option<&str>) -> SessionStart {
+    SessionStart {
+        session: ID.into(),
+        uid: me().uid,
+        gid: me().gid,
+        pid: child.id(),
+        server: Some("testbed".into()),
+        mytoken: mytoken.map(Secret::new),
+        scope: "a".into(),
+        audience: "b".into(),
+        exp: SystemClock.now() + lifetime,
+        lifetime,
+    }
+}
+
+fn done(answer: &Answer) {
+    assert!(matches!(answer, Answer::Done {}), "{answer:?}");
+}
+
+#[test]
+fn the_token_is_renewed_in_place_and_gone_with_the_session() {
+    let stage = Stage::new(2);
+    let (session, mut child) = login(&stage);
+    let file = session.join(format!("bt_u{}", me().uid));
+    done(&stage.ask(Request::SessionStart(request(&child, 2, Some("m.y.t")))).unwrap());
+    eventually("the renewal", || fs::read_to_string(&file).unwrap().starts_with("token-"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+    done(&stage.ask(Request::SessionEnd(SessionEnd { session: ID.into() })).unwrap());
+    assert!(!session.exists());
+    let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
+    assert!(!state.contains("m.y.t"), "the mytoken is forgotten");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_session_whose_process_is_gone_is_over_also_after_a_restart() {
+    let mut stage = Stage::new(3600);
+    let (session, mut child) = login(&stage);
+    done(&stage.ask(Request::SessionStart(request(&child, 3600, Some("m.y.t")))).unwrap());
+    stage.end();
+    let state = stage.dir.path().join(format!("mytoken/state/session-{ID}.json"));
+    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o7777, 0o600);
+    stage.begin();
+    assert!(session.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("the removal", || !session.exists());
+}
+
+#[test]
+fn without_a_mytoken_the_files_are_removed_but_not_renewed() {
+    let stage = Stage::new(3600);
+    let (session, mut child) = login(&stage);
+    done(&stage.ask(Request::SessionStart(request(&child, 1, None))).unwrap());
+    let file = session.join(format!("bt_u{}", me().uid));
+    eventually("the removal of the expired token", || !file.exists());
+    assert_eq!(stage.script.with(|script| script.exchanges), 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("the removal", || !session.exists());
+}
+
+#[test]
+fn a_link_in_the_place_of_the_file_is_replaced_and_not_followed() {
+    let stage = Stage::new(2);
+    let (session, mut child) = login(&stage);
+    let file = session.join(format!("bt_u{}", me().uid));
+    let victim = stage.dir.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&victim, &file).unwrap();
+    done(&stage.ask(Request::SessionStart(request(&child, 1, Some("m.y.t")))).unwrap());
+    eventually("the renewal", || fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()));
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn an_id_that_is_a_path_is_refused() {
+    let stage = Stage::new(2);
+    let (_, mut child) = login(&stage);
+    for id in ["../../etc/passwd0123456789abcdef0", "", "0123456789ABCDEF0123456789ABCDEF"] {
+        let start = SessionStart { session: id.into(), ..request(&child, 2, None) };
+        assert!(stage.ask(Request::SessionStart(start)).is_err(), "{id}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
