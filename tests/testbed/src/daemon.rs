@@ -49,10 +49,12 @@ impl Daemon {
 
     /// Starts it. Its parent becomes the first process of the site.
     pub(crate) fn start(&self, site: &Site) -> Result<()> {
-        // The inner shell's `$$` stays the same over `exec`; the outer one leaves at once.
+        // The inner shell's `$$` stays the same over `exec`; the outer one leaves as soon as it is written down.
         let (pid_file, name) = (self.pid_file(), &self.name);
         let script = format!(
-            "setsid sh -c 'echo $$ >{pid_file}; exec \"$@\"' sh \"$@\" </dev/null >>/var/log/{name}.log 2>&1 &"
+            "rm -f {pid_file}; \
+             setsid sh -c 'echo $$ >{pid_file}; exec \"$@\"' sh \"$@\" </dev/null >>/var/log/{name}.log 2>&1 & \
+             until test -s {pid_file}; do sleep 0.005; done"
         );
         let mut argv = vec!["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()];
         argv.extend(self.argv.iter().cloned());

@@ -24,13 +24,7 @@ pub(crate) fn start(site: &Site) -> Result<()> {
 }
 
 pub(crate) fn wait(site: &Site) -> Result<()> {
-    let listens = format!("test -S {SOCKET}");
-    site.wait_for("the login node's agent", Duration::from_secs(10), "root", &listens)?;
-    for node in site.nodes() {
-        let what = format!("the agent of {node}");
-        crate::wait::until(&what, Duration::from_secs(10), || {
-            Ok(site.on_node(&node, &listens)?.success().then_some(()))
-        })?;
-    }
-    Ok(())
+    let (limit, listens) = (Duration::from_secs(10), format!("test -S {SOCKET}"));
+    super::ready(site, "agent", None, limit, &listens)?;
+    site.nodes().iter().try_for_each(|node| super::ready(site, &name(node), Some(node), limit, &listens))
 }

@@ -8,7 +8,9 @@ pub mod sshd;
 pub mod syslog;
 pub mod testserver;
 
-use crate::{Result, Site, config};
+use std::time::Duration;
+
+use crate::{Error, Result, Site, config, wait};
 
 /// Starts everything and waits until sshd answers and all nodes are idle.
 pub(crate) fn start(site: &Site) -> Result<()> {
@@ -32,4 +34,19 @@ pub(crate) fn start(site: &Site) -> Result<()> {
     }
     sshd::wait(site)?;
     slurm::wait(site)
+}
+
+/// Waits until `probe`, a shell script of root's, succeeds where the daemon lives; a daemon that ended will not.
+pub(crate) fn ready(site: &Site, daemon: &str, node: Option<&str>, limit: Duration, probe: &str) -> Result<()> {
+    wait::until(daemon, limit, || {
+        let asked = site.script("root", probe);
+        let asked = if let Some(node) = node { asked.on(node) } else { asked };
+        if asked.run()?.success() {
+            return Ok(Some(()));
+        }
+        if site.is_running(daemon)? {
+            return Ok(None);
+        }
+        Err(Error::Refused(format!("{daemon} ended before it was ready; its last words are in /var/log/{daemon}.log")))
+    })
 }

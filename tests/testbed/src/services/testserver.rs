@@ -31,5 +31,5 @@ pub(crate) fn start(site: &Site) -> Result<()> {
 
 pub(crate) fn wait(site: &Site) -> Result<()> {
     let endpoints = format!("test -s {FOLDER}/endpoints.json && install -m 644 {FOLDER}/ca.pem {CA}");
-    site.wait_for("the test server", Duration::from_secs(30), "root", &endpoints).map(drop)
+    super::ready(site, NAME, None, Duration::from_secs(30), &endpoints)
 }
