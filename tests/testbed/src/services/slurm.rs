@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::daemon::Daemon;
-use crate::plan::{HOST_NAME, STATE_DIR, node_holder};
+use crate::plan::{HOST_NAME, Network, STATE_DIR, node_holder};
 use crate::{Release, Result, Site};
 
 /// What a node has for itself: where the product keeps the files of jobs and its socket, as on separate machines.
@@ -88,6 +88,10 @@ SchedulerParameters=sched_min_interval=100000,batch_sched_delay=1
     }
     if !options.prolog_flags.is_empty() {
         let _ = writeln!(text, "PrologFlags={}", options.prolog_flags);
+    }
+    if site.network() == Network::Callers {
+        // Not reachable from the machine's own network.
+        text.push_str("CommunicationParameters=NoCtldInAddrAny,NoInAddrAny\n");
     }
     let _ = writeln!(
         text,
