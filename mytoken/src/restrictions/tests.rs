@@ -231,7 +231,7 @@ fn lists() -> impl Strategy<Value = Vec<Clause>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn narrow_is_never_broader(parent in lists(), wanted in lists()) {
