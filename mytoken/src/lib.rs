@@ -7,6 +7,10 @@
 
 pub mod agent;
 #[cfg(feature = "client")]
+pub mod breaker;
+#[cfg(feature = "client")]
+pub mod cache;
+#[cfg(feature = "client")]
 pub mod capabilities;
 pub mod clock;
 #[cfg(feature = "client")]

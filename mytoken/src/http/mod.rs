@@ -7,6 +7,7 @@
 
 mod answer;
 mod client;
+mod lazy;
 mod roots;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use answer::Answer;
 pub use client::HttpClient;
+pub use lazy::LazyClient;
 
 /// How many bytes an ordinary answer may have.
 pub const ANSWER_LIMIT: usize = 64 * 1024;

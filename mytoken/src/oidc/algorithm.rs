@@ -44,6 +44,23 @@ impl Algorithm {
             _ => return None,
         })
     }
+
+    /// The same for the crate that checks signatures.
+    #[must_use]
+    pub(crate) fn of_library(self) -> jsonwebtoken::Algorithm {
+        use jsonwebtoken::Algorithm as Library;
+        match self {
+            Self::RS256 => Library::RS256,
+            Self::RS384 => Library::RS384,
+            Self::RS512 => Library::RS512,
+            Self::PS256 => Library::PS256,
+            Self::PS384 => Library::PS384,
+            Self::PS512 => Library::PS512,
+            Self::ES256 => Library::ES256,
+            Self::ES384 => Library::ES384,
+            Self::EdDSA => Library::EdDSA,
+        }
+    }
 }
 
 impl std::fmt::Display for Algorithm {

@@ -2,7 +2,19 @@
 //! Verification of access tokens (RFC 9068, RFC 7519) against providers that the configuration names.
 
 mod algorithm;
+mod claims;
+mod jws;
+mod keys;
+mod provider;
+mod rejection;
 mod settings;
+mod strict;
+mod verify;
 
 pub use algorithm::Algorithm;
+pub use claims::{Claims, list};
+pub use keys::{Fresh, KeySet, KeySource};
+pub use provider::ProviderKeys;
+pub use rejection::Rejection;
 pub use settings::IssuerSettings;
+pub use verify::verify;

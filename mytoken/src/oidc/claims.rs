@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a verified access token says.
+
+use serde_json::{Map, Value};
+
+/// The claims of a verified access token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claims {
+    /// Name of the provider in the configuration.
+    pub issuer: String,
+    /// `iss`, as in the token.
+    pub iss: String,
+    /// `sub`.
+    pub sub: String,
+    /// `exp`, Unix seconds.
+    pub exp: u64,
+    /// `iat`, Unix seconds.
+    pub iat: Option<u64>,
+    /// `scope`, split.
+    pub scopes: Vec<String>,
+    /// Signature algorithm and key, for explanations.
+    pub signed: String,
+    /// All claims.
+    pub all: Map<String, Value>,
+}
+
+/// The values of a claim that is a list, or a string instead of a list.
+#[must_use]
+pub fn list<'a>(claims: &'a Map<String, Value>, name: &str) -> Vec<&'a str> {
+    match claims.get(name) {
+        Some(Value::String(one)) => vec![one.as_str()],
+        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Scopes: a string of scopes separated by blanks (RFC 9068), or a list of such.
+pub(super) fn scopes(claims: &Map<String, Value>) -> Vec<String> {
+    list(claims, "scope").iter().flat_map(|text| text.split_ascii_whitespace()).map(str::to_owned).collect()
+}
+
+/// A `NumericDate` (RFC 7519): a number, possibly with a fraction. `Err` when it is something else.
+pub(super) fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, &'static str> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::Number(number)) => {
+            if let Some(whole) = number.as_u64() {
+                return Ok(Some(whole));
+            }
+            let seconds = number.as_f64().filter(|seconds| (0.0..1e15).contains(seconds)).ok_or(name)?;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+            Ok(Some(seconds as u64))
+        }
+        Some(_) => Err(name),
+    }
+}
