@@ -1,9 +1,38 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A login with a token: from the prompt to the decision, and from there to the session.
+//!
+//! [`authenticate`] asks and decides, [`decide`] is the pure heart of it, [`handover`] carries the result from sshd's auth child to
+//! the [`session`]. The network, the clock, the accounts and the person come in as traits.
 
+mod authenticate;
+mod conversation;
+mod decision;
+mod explain;
+mod floor;
+pub mod handover;
+mod identity;
+mod maps;
+mod process;
+mod refusal;
+mod report;
+mod server_tokens;
+mod service;
+pub mod session;
 mod settings;
 mod template;
 
+pub use authenticate::{Accepted, Attempt, Fact, Renewal, Report, Times, World, authenticate, examine};
+pub use conversation::{Asked, CHUNKS_LIMIT, ChunkFault, Conversation, Gone, TOTAL_LIMIT, ask, prompt_for};
+pub use decision::{Decision, Finding, Requirement, Source, Step, Verdict, decide};
+pub use explain::explain;
+pub use floor::hold;
+pub use identity::{Account, Accounts, Identity, SystemAccounts};
+pub use maps::{MapFile, Maps};
+pub use process::Process;
+pub use refusal::{Class, Level, Refusal};
+pub use report::field;
+pub use server_tokens::ServerTokens;
+pub use service::{Exchanged, TokenService, Wanted};
 pub use settings::{
     AccountSettings, ExchangeSettings, Exchangeable, LoginSettings, Mapping, PromptSettings, Rule, SessionMytoken,
     SessionSettings,

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A login, from the prompt to the decision.
+//!
+//! The order is part of its security (dossier `pam-ssh` 6, 10.2): what does not concern this module is left alone without a
+//! prompt; everybody else sees the same prompt; what is not of the form of a token is sent nowhere; what has to be exchanged is
+//! exchanged once, at the configured server; the access token is verified like any other; then the rules decide.
+
+use std::time::{Duration, Instant};
+
+use super::conversation::{self, Asked, Conversation};
+use super::decision::{Decision, Step, Verdict, decide};
+use super::service::{TokenService, Wanted};
+use super::{Account, Accounts, ExchangeSettings, Exchangeable, Identity, LoginSettings, Maps, Refusal};
+use crate::oidc::{IssuerSettings, KeySource, verify};
+use crate::token::{MytokenClaims, Presented, Why, classify};
+use crate::{Clock, Deadline, Secret};
+
+/// Who wants to log in, in the host's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// PAM service.
+    pub service: String,
+    /// Account asked for. PAM's user is never changed.
+    pub user: String,
+    /// Where they come from.
+    pub rhost: Option<String>,
+    /// This host's name, for the server's log.
+    pub host: String,
+}
+
+/// Everything outside that a login depends on.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    /// `login.toml`.
+    pub settings: &'a LoginSettings,
+    /// Providers whose access tokens are accepted.
+    pub issuers: &'a [IssuerSettings],
+    /// URL of the configured mytoken server.
+    pub server: Option<&'a str>,
+    /// The accounts of this machine.
+    pub accounts: &'a dyn Accounts,
+    /// The map files.
+    pub maps: &'a Maps,
+    /// The mytoken server.
+    pub tokens: &'a dyn TokenService,
+    /// The providers' keys.
+    pub keys: &'a dyn KeySource,
+    /// The time of day.
+    pub clock: &'a dyn Clock,
+}
+
+/// How a login went: everything that log, person, session and `explain` need.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Let in, or not.
+    pub outcome: Result<Box<Accepted>, Refusal>,
+    /// User id, once the account is known.
+    pub uid: Option<u32>,
+    /// Name of the provider and subject, once verified.
+    pub identity: Option<(String, String)>,
+    /// What was presented: `at`, `mt`, `st`, `tc` and a fingerprint.
+    pub token: Option<String>,
+    /// What was found about the token before the rules, for `explain`.
+    pub facts: Vec<Fact>,
+    /// What each rule said.
+    pub steps: Vec<Step>,
+    /// When the answer was there; the floor counts from here.
+    pub answered: Option<Instant>,
+    /// Where the time went.
+    pub times: Times,
+}
+
+/// Something that was found out about a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// What about: `token`, `exchange`, `signature`, `audience`.
+    pub about: &'static str,
+    /// What was found.
+    pub found: String,
+}
+
+/// Where the time of a login went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Redeeming and exchanging.
+    pub exchange: Duration,
+    /// Verifying, keys included.
+    pub verify: Duration,
+    /// The rules.
+    pub map: Duration,
+}
+
+/// A login that is let in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    /// The account.
+    pub account: Account,
+    /// Whose it is.
+    pub identity: Identity,
+    /// The rule that said so.
+    pub rule: String,
+    /// The access token, for the session.
+    pub access_token: Secret,
+    /// Its expiry, Unix seconds.
+    pub exp: u64,
+    /// Its remaining life when it was verified, in seconds.
+    pub lifetime: u64,
+    /// The mytoken that it came from.
+    pub renewal: Option<Renewal>,
+}
+
+/// What renews the access token of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// Name of the configured server.
+    pub server: String,
+    /// A mytoken that does not rotate.
+    pub mytoken: Secret,
+    /// Scopes asked for.
+    pub scope: String,
+    /// Audience asked for.
+    pub audience: String,
+    /// Whether it came by transfer code and may create sub-tokens: then it was meant for the session.
+    pub delegated: bool,
+}
+
+/// Asks the person, decides, and tells them when they are not let in.
+pub fn authenticate(attempt: &Attempt, world: &World<'_>, conversation: &mut dyn Conversation) -> Report {
+    let mut report = Report::new();
+    let accepted = ours(attempt, world).and_then(|account| {
+        report.uid = account.as_ref().map(|account| account.uid);
+        let token = prompt(world, conversation, &mut report)?;
+        judge(attempt, account, &token, world, &mut report)
+    });
+    if let Some(refusal) = accepted.as_ref().err().filter(|refusal| refusal.is_told()) {
+        conversation.tell(&refusal.to_string());
+    }
+    report.outcome = accepted.map(Box::new);
+    report
+}
+
+/// Decides about a token that is already there: for `mytokenctl explain`.
+#[must_use]
+pub fn examine(attempt: &Attempt, token: &Secret, world: &World<'_>) -> Report {
+    let mut report = Report::new();
+    report.answered = Some(Instant::now());
+    let accepted = ours(attempt, world).and_then(|account| {
+        report.uid = account.as_ref().map(|account| account.uid);
+        judge(attempt, account, token, world, &mut report)
+    });
+    report.outcome = accepted.map(Box::new);
+    report
+}
+
+/// Whether service and account concern this module. `None`: no such account, which is told to nobody.
+fn ours(attempt: &Attempt, world: &World<'_>) -> Result<Option<Account>, Refusal> {
+    let settings = world.settings;
+    if !settings.services.contains(&attempt.service) {
+        return Err(Refusal::NotOurs("the service is not listed"));
+    }
+    if settings.accounts.deny.contains(&attempt.user) {
+        return Err(Refusal::NotOurs("the account is denied"));
+    }
+    let Some((uid, gid)) = world.accounts.find(&attempt.user).map_err(Refusal::System)? else { return Ok(None) };
+    let account = Account::new(&attempt.user, uid, gid, &settings.accounts);
+    if account.system && !settings.accounts.allow_system.contains(&attempt.user) {
+        return Err(Refusal::NotOurs("the account is one of the system's"));
+    }
+    Ok(Some(account))
+}
+
+fn prompt(world: &World<'_>, conversation: &mut dyn Conversation, report: &mut Report) -> Result<Secret, Refusal> {
+    let prompt = &world.settings.prompt;
+    let asked = conversation::ask(conversation, &prompt.text, prompt.chunks);
+    report.answered = Some(Instant::now());
+    match asked {
+        Err(conversation::Gone) => Err(Refusal::Conversation),
+        Ok(Asked::Broken(fault)) => Err(Refusal::Chunks(fault)),
+        Ok(Asked::Answer(answer)) => match std::str::from_utf8(&answer) {
+            Ok(text) => Ok(Secret::new(text)),
+            Err(_) => Err(Refusal::Garbage(Why::ForeignCharacters)),
+        },
+    }
+}
+
+fn judge(
+    attempt: &Attempt,
+    account: Option<Account>,
+    token: &Secret,
+    world: &World<'_>,
+    report: &mut Report,
+) -> Result<Accepted, Refusal> {
+    if token.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    let account = account.ok_or(Refusal::UserUnknown)?;
+    // The time for a login begins when the person has answered; how long they may take is sshd's affair (LoginGraceTime).
+    let deadline = Deadline::after(world.settings.deadline.get());
+
+    let began = Instant::now();
+    let obtained = obtain(attempt, token, world, deadline, report);
+    report.times.exchange = began.elapsed();
+    let (access_token, renewal) = obtained?;
+
+    let began = Instant::now();
+    let verified = verify(&access_token, world.issuers, world.keys, world.clock, deadline);
+    report.times.verify = began.elapsed();
+    let claims = verified?;
+    report.identity = Some((claims.issuer.clone(), claims.sub.clone()));
+    report.fact("signature", claims.signed.clone());
+    report.fact("audience", crate::oidc::list(&claims.all, "aud").join(" "));
+
+    let exp = claims.exp;
+    let lifetime = exp.saturating_sub(world.clock.now());
+    let identity = Identity::from(claims);
+    let began = Instant::now();
+    let Decision { verdict, steps } = decide(&identity, &account, &world.settings.rules, world.maps);
+    report.times.map = began.elapsed();
+    report.steps = steps;
+    match verdict {
+        Verdict::Accept { rule } => Ok(Accepted { account, identity, rule, access_token, exp, lifetime, renewal }),
+        Verdict::Refuse(refusal) => Err(refusal),
+    }
+}
+
+/// The access token: the presented one, or what the configured server gives for it.
+fn obtain(
+    attempt: &Attempt,
+    token: &Secret,
+    world: &World<'_>,
+    deadline: Deadline,
+    report: &mut Report,
+) -> Result<(Secret, Option<Renewal>), Refusal> {
+    let mut presented = |kind: &str, name: &str| {
+        report.token = Some(format!("{kind}:{}", token.fingerprint()));
+        report.fact("token", name.to_owned());
+    };
+    match classify(token) {
+        Presented::Garbage(why) => Err(Refusal::Garbage(why)),
+        Presented::AccessToken(_) => {
+            presented("at", "access token (JWT)");
+            Ok((token.clone(), None))
+        }
+        Presented::Opaque => {
+            presented("at", "opaque text");
+            Err(Refusal::Opaque)
+        }
+        Presented::Mytoken(claims) => {
+            presented("mt", "mytoken (JWT)");
+            let exchange = accepted(world, Exchangeable::Mytoken)?;
+            fit(claims.unverified(), world)?;
+            exchanged(attempt, token.clone(), false, exchange, world, deadline)
+        }
+        Presented::ShortToken => {
+            presented("st", "short token");
+            let exchange = accepted(world, Exchangeable::ShortToken)?;
+            exchanged(attempt, token.clone(), false, exchange, world, deadline)
+        }
+        Presented::TransferCode => {
+            presented("tc", "transfer code");
+            let exchange = accepted(world, Exchangeable::TransferCode)?;
+            let mytoken = world.tokens.redeem(token, deadline)?;
+            let Presented::Mytoken(claims) = classify(&mytoken) else {
+                return Err(Refusal::Unavailable("the server gave no mytoken for the transfer code".to_owned()));
+            };
+            let claims = claims.unverified();
+            fit(claims, world)?;
+            let delegated = claims.capabilities.has("create_mytoken");
+            exchanged(attempt, mytoken, delegated, exchange, world, deadline)
+        }
+    }
+}
+
+/// Whether the configuration accepts this kind.
+fn accepted<'a>(world: &World<'a>, kind: Exchangeable) -> Result<&'a ExchangeSettings, Refusal> {
+    let name = match kind {
+        Exchangeable::Mytoken => "a mytoken",
+        Exchangeable::ShortToken => "a short token",
+        Exchangeable::TransferCode => "a transfer code",
+    };
+    world
+        .settings
+        .exchange
+        .as_ref()
+        .filter(|exchange| exchange.accept.contains(&kind))
+        .ok_or(Refusal::KindNotAccepted(name))
+}
+
+/// What can be seen before a mytoken is sent anywhere. Its claims are not verified, but a lie only leads to a refusal, here or by
+/// the server.
+fn fit(claims: &MytokenClaims, world: &World<'_>) -> Result<(), Refusal> {
+    let slashless = |url: &str| url.strip_suffix('/').unwrap_or(url).to_owned();
+    if world.server.map(slashless) != Some(slashless(&claims.iss)) {
+        return Err(Refusal::ForeignServer);
+    }
+    if claims.rotates() {
+        return Err(Refusal::Rotating);
+    }
+    if !claims.capabilities.has("AT") {
+        return Err(Refusal::NoAccessTokens);
+    }
+    Ok(())
+}
+
+/// Exchanges, once: a second try could count a second use.
+fn exchanged(
+    attempt: &Attempt,
+    mytoken: Secret,
+    delegated: bool,
+    exchange: &ExchangeSettings,
+    world: &World<'_>,
+    deadline: Deadline,
+) -> Result<(Secret, Option<Renewal>), Refusal> {
+    let comment = format!("{} {}@{}", attempt.service, attempt.user, attempt.host);
+    let wanted = Wanted { scope: &exchange.scope, audience: &exchange.audience, comment: &comment };
+    let token = world.tokens.exchange(&mytoken, &wanted, deadline)?.token;
+    let renewal = Renewal {
+        server: exchange.server.clone(),
+        mytoken,
+        scope: exchange.scope.clone(),
+        audience: exchange.audience.clone(),
+        delegated,
+    };
+    Ok((token, Some(renewal)))
+}
+
+impl Report {
+    fn new() -> Self {
+        Self {
+            outcome: Err(Refusal::Conversation),
+            uid: None,
+            identity: None,
+            token: None,
+            facts: Vec::new(),
+            steps: Vec::new(),
+            answered: None,
+            times: Times::default(),
+        }
+    }
+
+    fn fact(&mut self, about: &'static str, found: String) {
+        self.facts.push(Fact { about, found });
+    }
+}

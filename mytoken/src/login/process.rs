@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A process and the time of its start: a process id alone is used again.
+
+use serde::{Deserialize, Serialize};
+
+/// A process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// Start time in clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start: u64,
+}
+
+impl Process {
+    /// This process.
+    #[must_use]
+    pub fn own() -> Option<Self> {
+        Self::running(std::process::id())
+    }
+
+    /// Its parent: in sshd's auth child the monitor, which later opens the session.
+    #[must_use]
+    pub fn parent() -> Option<Self> {
+        Self::running(std::os::unix::process::parent_id())
+    }
+
+    fn running(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(Self { pid, start: start(&stat)? })
+    }
+}
+
+/// The name in field 2 may hold blanks and parentheses, so the fields are counted from its last one.
+fn start(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_any_name() {
+        let rest = (3..=30).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(start(&format!("7 (sshd: a) b ) {rest}")), Some(22));
+        assert_eq!(start("7 (x"), None);
+    }
+
+    #[test]
+    fn this_process_is_the_same_each_time() {
+        assert_eq!(Process::own(), Process::own());
+        assert!(Process::own().is_some() && Process::parent() != Process::own());
+    }
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The configured mytoken server as a login uses it: discovery kept on disk, a server that does not answer left alone.
+
+use serde::{Deserialize, Serialize};
+
+use super::Refusal;
+use super::service::{Exchanged, TokenService, Wanted};
+use crate::breaker::Breaker;
+use crate::cache::{DiskCache, file_name};
+use crate::http::LazyClient;
+use crate::names::ServerUrl;
+use crate::server::{AccessTokenRequest, Discovery, Server, no_storage};
+use crate::token::{Presented, classify};
+use crate::{Clock, Deadline, Error, Secret};
+
+/// How long a discovery document is used without asking again, in seconds.
+const DISCOVERY_AGE: u64 = 3_600;
+
+/// The configured mytoken server.
+pub struct ServerTokens<'a> {
+    url: ServerUrl,
+    http: &'a LazyClient<'a>,
+    cache: Option<&'a DiskCache>,
+    clock: &'a dyn Clock,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cached {
+    server: ServerUrl,
+    fetched: u64,
+    discovery: Discovery,
+}
+
+impl<'a> ServerTokens<'a> {
+    /// The server at `url`.
+    #[must_use]
+    pub fn new(url: ServerUrl, http: &'a LazyClient<'a>, cache: Option<&'a DiskCache>, clock: &'a dyn Clock) -> Self {
+        Self { url, http, cache, clock }
+    }
+
+    fn breaker(&self) -> Breaker<'_> {
+        Breaker::new(self.cache, self.clock)
+    }
+
+    fn server(&self, deadline: Deadline) -> Result<Server<'_>, Refusal> {
+        if self.breaker().is_open(self.url.as_str()) {
+            return Err(Refusal::Unavailable(format!("{} did not answer a moment ago", self.url)));
+        }
+        let http = self.http.get()?;
+        let name = file_name("server", self.url.as_str());
+        let cached = self.cache.and_then(|cache| serde_json::from_slice::<Cached>(&cache.read(&name)?).ok());
+        let now = self.clock.now();
+        if let Some(cached) = cached
+            .filter(|cached| cached.server == self.url && cached.fetched <= now && now - cached.fetched < DISCOVERY_AGE)
+        {
+            return Ok(Server::from_discovery(http, &self.url, cached.discovery)?.with_clock(self.clock));
+        }
+        let server = Server::discover(http, &self.url, deadline)
+            .map_err(|error| self.noted(error, true))?
+            .with_clock(self.clock);
+        let cached = Cached { server: self.url.clone(), fetched: now, discovery: server.discovery().clone() };
+        if let (Some(cache), Ok(bytes)) = (self.cache, serde_json::to_vec(&cached)) {
+            let _ = cache.write(&name, &bytes);
+        }
+        Ok(server)
+    }
+
+    /// Notes that the server did not answer. Silence after a short token says nothing about the server: one that rotates makes it
+    /// wait for itself (dossier `mytoken-protocol` 18), and its holder must not lock out the others.
+    fn noted(&self, error: Error, silence_counts: bool) -> Refusal {
+        match error {
+            Error::Unreachable { sent: false, .. } => self.breaker().open(self.url.as_str()),
+            Error::Unreachable { .. } | Error::TooLate { .. } if silence_counts => {
+                self.breaker().open(self.url.as_str());
+            }
+            _ => {}
+        }
+        Refusal::from(error)
+    }
+}
+
+impl TokenService for ServerTokens<'_> {
+    fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Secret, Refusal> {
+        let granted = self.server(deadline)?.redeem(code, deadline).map_err(|error| self.noted(error, true))?;
+        self.breaker().close(self.url.as_str());
+        Ok(granted.mytoken)
+    }
+
+    fn exchange(&self, mytoken: &Secret, wanted: &Wanted<'_>, deadline: Deadline) -> Result<Exchanged, Refusal> {
+        let request =
+            AccessTokenRequest { mytoken, scope: wanted.scope, audience: wanted.audience, comment: wanted.comment };
+        let silence_counts = classify(mytoken) != Presented::ShortToken;
+        // Nobody here could give a successor back to the person, so a token that rotates after all is refused.
+        let token = self
+            .server(deadline)?
+            .access_token(&request, &mut no_storage, deadline)
+            .map_err(|error| self.noted(error, silence_counts))?;
+        self.breaker().close(self.url.as_str());
+        Ok(Exchanged { token: token.token })
+    }
+}
