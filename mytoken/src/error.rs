@@ -243,6 +243,9 @@ pub enum Error {
     /// Nobody confirmed the login in the browser.
     #[error("the login was not confirmed in time; look at the browser for the reason and try again")]
     LoginNotConfirmed,
+    /// The person gave up waiting.
+    #[error("the login was given up; nothing was stored")]
+    LoginAbandoned,
     /// Any other refusal.
     #[error("{server} refused the request (status {status}, {code})")]
     Rejected {
@@ -382,6 +385,7 @@ impl Error {
             | Self::ProviderRefused { .. }
             | Self::Declined
             | Self::LoginNotConfirmed
+            | Self::LoginAbandoned
             | Self::Rejected { .. }
             | Self::NotNarrower { .. } => Kind::Refused,
             Self::SealedInvalid { .. }

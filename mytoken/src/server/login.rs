@@ -2,6 +2,7 @@
 //! The first mytoken: a person confirms in the browser, we poll (dossier `mytoken-protocol` 6.3, 6.4).
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -162,17 +163,18 @@ impl Server<'_> {
         self.granted(&answer).map(|granted| Poll::Granted(Box::new(granted)))
     }
 
-    /// Polls until the person has finished, the login's time is over, or `deadline`. `sleep` waits, at most a second at a time;
-    /// `on_tick` is told before each how much time is left. A server that is unavailable for a while is asked again.
+    /// Polls until the person has finished, the login's time is over, or `deadline`. `sleep` waits, at most a second at a time, and
+    /// breaks when the person gives up: between polls only, because the answer with the token comes once. `on_tick` is told before
+    /// each how much time is left. A server that is unavailable for a while is asked again.
     ///
     /// # Errors
-    /// As [`Server::poll`]; [`Error::LoginNotConfirmed`] when the time is over. When the exchange of the code at the provider failed,
+    /// As [`Server::poll`]; [`Error::LoginNotConfirmed`] when the time is over, [`Error::LoginAbandoned`] when `sleep` broke. When the exchange of the code at the provider failed,
     /// the server says "pending" until then, and only the browser shows why.
     pub fn wait(
         &self,
         pending: &PendingLogin,
         deadline: Deadline,
-        sleep: &mut dyn FnMut(Duration),
+        sleep: &mut dyn FnMut(Duration) -> ControlFlow<()>,
         on_tick: &mut dyn FnMut(Duration),
     ) -> Result<Granted, Error> {
         const TICK: Duration = Duration::from_secs(1);
@@ -187,7 +189,9 @@ impl Server<'_> {
                 }
                 on_tick(left);
                 let step = pause.min(TICK).min(left);
-                sleep(step);
+                if sleep(step).is_break() {
+                    return Err(Error::LoginAbandoned);
+                }
                 slept = slept.saturating_add(step);
                 pause = pause.saturating_sub(step);
             }
