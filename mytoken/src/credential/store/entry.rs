@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A stored token and what is known about it.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Secret;
@@ -37,6 +39,9 @@ pub struct Entry {
     pub expires_at: Option<u64>,
     /// When it was stored first, Unix seconds.
     pub created: u64,
+    /// PEM file of the certificates that were trusted at login, when the person named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Entry {
@@ -54,6 +59,7 @@ impl Entry {
             rotation: granted.rotation,
             expires_at: granted.expires_at,
             created: now,
+            ca_file: None,
         }
     }
 
