@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The destinations in the arguments of scp and sftp, read the way they read them (OpenSSH 8.5 to 10.x).
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Arguments for `ssh -G` that mean what the program will ask ssh for.
+pub type Query = Vec<OsString>;
+
+/// A program that runs ssh by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// `ssh`: its arguments are their own query.
+    Ssh,
+    /// `scp`
+    Scp,
+    /// `sftp`
+    Sftp,
+}
+
+impl Program {
+    /// Name of the executable.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Scp => "scp",
+            Self::Sftp => "sftp",
+        }
+    }
+
+    /// Options with a value (getopt strings of OpenSSH 10).
+    fn with_value(self) -> &'static [u8] {
+        match self {
+            Self::Ssh => b"BbcDEeFIiJLlmOoPpQRSWw",
+            Self::Scp => b"cDFiJloPSX",
+            Self::Sftp => b"BbcDFiJloPRSsX",
+        }
+    }
+}
+
+/// One `ssh -G` query per distinct host that `program` will connect to when run with `args`.
+pub fn queries(program: Program, args: &[OsString]) -> Vec<Query> {
+    if program == Program::Ssh {
+        return vec![args.to_vec()];
+    }
+    let (options, operands) = split(program, args);
+    let destinations: Vec<Destination> = match program {
+        Program::Sftp => operands.first().and_then(|operand| sftp_destination(operand)).into_iter().collect(),
+        _ => operands.iter().filter_map(|operand| scp_destination(operand)).collect(),
+    };
+    let mut queries: Vec<Query> = Vec::new();
+    for destination in destinations {
+        let mut query = options.clone();
+        if let Some(port) = destination.port {
+            // What a URL says wins, as in scp itself: first value counts.
+            query.insert(0, joined(b"-oPort=", &port));
+        }
+        if let Some(user) = destination.user {
+            query.extend(["-l".into(), user]);
+        }
+        query.extend(["--".into(), destination.host]);
+        if !queries.contains(&query) {
+            queries.push(query);
+        }
+    }
+    queries
+}
+
+struct Destination {
+    user: Option<OsString>,
+    host: OsString,
+    port: Option<OsString>,
+}
+
+/// Options that matter to `ssh -G`, translated, and the operands. OpenSSH's own getopt stops at the first operand.
+fn split(program: Program, args: &[OsString]) -> (Query, Vec<&OsString>) {
+    let mut options = Query::new();
+    let mut args = args.iter();
+    let mut operands = Vec::new();
+    while let Some(arg) = args.next() {
+        let bytes = arg.as_bytes();
+        let Some(letters) = bytes.strip_prefix(b"-").filter(|rest| !rest.is_empty()) else {
+            operands.push(arg);
+            break;
+        };
+        if letters == b"-" {
+            break;
+        }
+        for (index, letter) in letters.iter().enumerate() {
+            if !program.with_value().contains(letter) {
+                options.extend(translate_flag(program, *letter));
+                continue;
+            }
+            let rest = letters.get(index + 1..).unwrap_or_default();
+            let value = if rest.is_empty() { args.next().cloned() } else { Some(OsString::from_vec(rest.to_vec())) };
+            options.extend(value.into_iter().flat_map(|value| translate(program, *letter, value)));
+            break;
+        }
+    }
+    operands.extend(args);
+    (options, operands)
+}
+
+fn translate_flag(program: Program, letter: u8) -> Option<OsString> {
+    match (program, letter) {
+        (_, b'4') => Some("-4".into()),
+        (_, b'6') => Some("-6".into()),
+        (Program::Scp, b'B') => Some("-oBatchMode=yes".into()),
+        _ => None,
+    }
+}
+
+fn translate(program: Program, letter: u8, value: OsString) -> Vec<OsString> {
+    match letter {
+        b'o' | b'F' | b'i' | b'J' | b'c' => vec![OsString::from(format!("-{}", char::from(letter))), value],
+        b'P' => vec!["-p".into(), value],
+        b'b' if program == Program::Sftp => vec!["-oBatchMode=yes".into()],
+        _ => Vec::new(),
+    }
+}
+
+/// `[user@]host:path`, `[user@][2001:db8::1]:path`, `scp://[user@]host[:port][/path]`; anything else is a local file.
+fn scp_destination(operand: &OsStr) -> Option<Destination> {
+    let bytes = operand.as_bytes();
+    if let Some(rest) = bytes.strip_prefix(b"scp://") {
+        return url_destination(rest);
+    }
+    let colon = path_colon(bytes)?;
+    authority(bytes.get(..colon)?)
+}
+
+/// `[user@]host[:path]`, `sftp://[user@]host[:port][/path]`.
+fn sftp_destination(operand: &OsStr) -> Option<Destination> {
+    let bytes = operand.as_bytes();
+    if let Some(rest) = bytes.strip_prefix(b"sftp://") {
+        return url_destination(rest);
+    }
+    authority(path_colon(bytes).and_then(|colon| bytes.get(..colon)).unwrap_or(bytes))
+}
+
+/// scp's `colon()`: the colon that ends the host. A leading colon or a slash in front of it makes a file name.
+fn path_colon(bytes: &[u8]) -> Option<usize> {
+    if bytes.starts_with(b":") {
+        return None;
+    }
+    let mut bracket = bytes.starts_with(b"[");
+    for (index, byte) in bytes.iter().enumerate() {
+        let next = bytes.get(index + 1);
+        match byte {
+            b'@' if next == Some(&b'[') => bracket = true,
+            b']' if next == Some(&b':') && bracket => return Some(index + 1),
+            b':' if !bracket => return Some(index),
+            b'/' => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// `[user@]host`, the user up to the last `@`, brackets around the host removed.
+fn authority(bytes: &[u8]) -> Option<Destination> {
+    let (user, host) = match bytes.iter().rposition(|byte| *byte == b'@') {
+        Some(at) => (bytes.get(..at), bytes.get(at + 1..)?),
+        None => (None, bytes),
+    };
+    let host = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
+    if host.is_empty() {
+        return None;
+    }
+    Some(Destination { user: user.filter(|user| !user.is_empty()).map(text), host: text(host), port: None })
+}
+
+/// What follows the scheme of a URL. `ssh -G` reads `ssh://` itself, percent-encoding included, but not with options behind it.
+fn url_destination(rest: &[u8]) -> Option<Destination> {
+    let before_path = rest.split(|byte| *byte == b'/').next()?;
+    let at = before_path.iter().rposition(|byte| *byte == b'@').map_or(0, |at| at + 1);
+    let host_at = before_path.get(at..)?;
+    let end = if host_at.starts_with(b"[") { host_at.iter().position(|byte| *byte == b']')? + 1 } else { 0 };
+    let colon = host_at.get(end..)?.iter().position(|byte| *byte == b':').map(|colon| colon + end);
+    let (host_end, port) = match colon {
+        Some(colon) => (at + colon, host_at.get(colon + 1..).filter(|port| !port.is_empty())),
+        None => (before_path.len(), None),
+    };
+    let mut destination = authority(before_path.get(..host_end)?)?;
+    destination.user = destination.user.map(|user| percent_decoded(&user));
+    destination.port = port.map(text);
+    Some(destination)
+}
+
+fn percent_decoded(text: &OsStr) -> OsString {
+    let mut decoded = Vec::new();
+    let mut bytes = text.as_bytes();
+    while let Some((first, rest)) = bytes.split_first() {
+        let code = rest
+            .get(..2)
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        if let (b'%', Some(code)) = (*first, code) {
+            decoded.push(code);
+            bytes = rest.get(2..).unwrap_or_default();
+        } else {
+            decoded.push(*first);
+            bytes = rest;
+        }
+    }
+    OsString::from_vec(decoded)
+}
+
+fn text(bytes: &[u8]) -> OsString {
+    OsString::from_vec(bytes.to_vec())
+}
+
+fn joined(prefix: &[u8], value: &OsStr) -> OsString {
+    OsString::from_vec([prefix, value.as_bytes()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(program: Program, args: &str) -> Vec<String> {
+        let args: Vec<OsString> = args.split_whitespace().map(OsString::from).collect();
+        let words =
+            |query: Query| query.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+        queries(program, &args).into_iter().map(words).collect()
+    }
+
+    #[test]
+    fn scp_destinations() {
+        let table: &[(&str, &[&str])] = &[
+            ("file testbed:", &["-- testbed"]),
+            ("file alice@testbed:dir/file", &["-l alice -- testbed"]),
+            ("-r -P 2222 -oUser=bob testbed:/etc dir", &["-p 2222 -o User=bob -- testbed"]),
+            ("-rpP2222 testbed:x .", &["-p 2222 -- testbed"]),
+            ("-F cfg -i key -J jump -c aes x testbed:", &["-F cfg -i key -J jump -c aes -- testbed"]),
+            ("-S myssh -l 100 -X nrequests=1 x testbed:", &["-- testbed"]),
+            ("a:x b@c:y d:z", &["-- a", "-l b -- c", "-- d"]),
+            ("a:x a:y local", &["-- a"]),
+            ("user@[2001:db8::1]:x .", &["-l user -- 2001:db8::1"]),
+            ("[::1]:x .", &["-- ::1"]),
+            ("./with:colon dir/with:colon :leading", &[]),
+            ("-- -odd:x .", &["-- -odd"]),
+            ("a@b@host:x .", &["-l a@b -- host"]),
+            ("scp://alice@testbed:2222/dir .", &["-oPort=2222 -l alice -- testbed"]),
+            ("scp://testbed/x .", &["-- testbed"]),
+            ("scp://a%40b@[::1]:22/x .", &["-oPort=22 -l a@b -- ::1"]),
+            ("-B x testbed:", &["-oBatchMode=yes -- testbed"]),
+            ("x testbed: -P 22", &["-- testbed"]),
+            ("", &[]),
+        ];
+        for (args, expected) in table {
+            assert_eq!(shown(Program::Scp, args), *expected, "scp {args}");
+        }
+    }
+
+    #[test]
+    fn sftp_destinations() {
+        let table: &[(&str, &[&str])] = &[
+            ("testbed", &["-- testbed"]),
+            ("alice@testbed:dir", &["-l alice -- testbed"]),
+            ("-P 2222 alice@testbed", &["-p 2222 -l alice -- testbed"]),
+            ("-b batch testbed", &["-oBatchMode=yes -- testbed"]),
+            ("-oBatchMode=no -b - testbed", &["-o BatchMode=no -oBatchMode=yes -- testbed"]),
+            ("-B 32768 -R 64 -s sub testbed", &["-- testbed"]),
+            ("sftp://alice@testbed:2222/dir", &["-oPort=2222 -l alice -- testbed"]),
+            ("[::1]:dir", &["-- ::1"]),
+            ("[::1]", &["-- ::1"]),
+        ];
+        for (args, expected) in table {
+            assert_eq!(shown(Program::Sftp, args), *expected, "sftp {args}");
+        }
+    }
+
+    #[test]
+    fn arguments_of_ssh_are_their_own_query() {
+        assert_eq!(shown(Program::Ssh, "-p 22 alice@testbed ls -l"), ["-p 22 alice@testbed ls -l"]);
+    }
+}
