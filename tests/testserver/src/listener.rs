@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Handler, Reply, Request, Response};
@@ -122,6 +122,8 @@ async fn listen(
     reached: &Reached,
 ) {
     let mut socket = Some(first);
+    // Dropping the set closes the connections.
+    let mut connections = JoinSet::new();
     loop {
         let now = *state.borrow_and_update();
         match (now, &socket) {
@@ -129,6 +131,7 @@ async fn listen(
             (State::Out, _) => {
                 // Closing the socket is what makes the kernel refuse.
                 socket = None;
+                connections.shutdown().await;
                 reached.tell(State::Out);
                 if state.changed().await.is_err() {
                     return;
@@ -146,7 +149,10 @@ async fn listen(
             },
             (State::Up, Some(listening)) => tokio::select! {
                 accepted = listening.accept() => match accepted {
-                    Ok((stream, peer)) => drop(tokio::spawn(connection(stream, peer, state.clone(), front.clone()))),
+                    Ok((stream, peer)) => {
+                        while connections.try_join_next().is_some() {}
+                        connections.spawn(connection(stream, peer, front.clone()));
+                    }
                     // Out of descriptors, most likely: others will be closed.
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 },
@@ -156,22 +162,16 @@ async fn listen(
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, mut state: watch::Receiver<State>, front: Front) {
+async fn connection(stream: TcpStream, peer: SocketAddr, front: Front) {
     // Without it a drip would wait for the client's acknowledgements.
     let _ = stream.set_nodelay(true);
-    let talk = pin!(async {
-        match &front.tls {
-            Some(acceptor) => {
-                if let Ok(stream) = acceptor.accept(stream).await {
-                    converse(TokioIo::new(stream), peer, &front.handler).await;
-                }
+    match &front.tls {
+        Some(acceptor) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                converse(TokioIo::new(stream), peer, &front.handler).await;
             }
-            None => converse(TokioIo::new(stream), peer, &front.handler).await,
         }
-    });
-    tokio::select! {
-        () = talk => {}
-        _ = state.wait_for(|state| *state != State::Up) => {}
+        None => converse(TokioIo::new(stream), peer, &front.handler).await,
     }
 }
 
