@@ -5,3 +5,4 @@
 pub mod agent;
 pub mod log;
 pub mod privacy;
+pub mod submit;

@@ -5,6 +5,7 @@
 pub mod ending;
 pub mod history;
 pub mod renewal;
+pub mod request;
 pub mod settings;
 pub mod start;
 

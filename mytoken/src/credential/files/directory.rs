@@ -111,6 +111,16 @@ impl Directory {
         Ok(below)
     }
 
+    /// Opens the directory `name` in this one, whatever its mode, if it belongs to root or the caller and others cannot write it.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn step(&self, name: &str) -> Result<Self, Error> {
+        let below = self.open_below(name)?;
+        below.nobody_else_writes(false)?;
+        Ok(below)
+    }
+
     /// Opens the directory `name` in this one, and makes it when it is not there. One that belongs to the caller is given `owner`
     /// and `mode` (it may be what an interrupted earlier attempt left); any other must have them.
     ///
