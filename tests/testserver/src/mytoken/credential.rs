@@ -56,8 +56,11 @@ impl Server {
         if looks_like(token) {
             return Ok(Presented { claims: self.key.open(token)?, jwt: token.to_owned(), short: false });
         }
-        let jwt =
-            state.shorts.get(token).ok_or_else(|| Problem::token("token contains an invalid number of segments"))?;
+        let jwt = state
+            .shorts
+            .get(token)
+            .map(|short| &short.jwt)
+            .ok_or_else(|| Problem::token("token contains an invalid number of segments"))?;
         Ok(Presented { claims: self.key.open(jwt)?, jwt: jwt.clone(), short: true })
     }
 }
@@ -65,7 +68,7 @@ impl Server {
 /// Times of the claims, without leeway.
 pub(super) fn check_times(claims: &Claims, now: i64, with_nbf: bool) -> Answer<()> {
     if let Some(exp) = claims.exp.filter(|exp| now > *exp) {
-        return Err(Problem::token(format!("token is expired by {}s", now - exp)));
+        return Err(Problem::token(format!("token is expired by {}s", now.saturating_sub(exp))));
     }
     if claims.iat > now {
         return Err(Problem::token("Token used before issued"));

@@ -27,6 +27,9 @@ use super::answer::{html, plain};
 use crate::http::{Reply, Request, Response};
 use crate::locked;
 
+/// Seconds of a century.
+const MOST_SKEW: i64 = 3_155_760_000;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Latency(Duration),
@@ -73,7 +76,11 @@ impl Faults {
                 return Ok(());
             }
             "clock-skew" => {
-                let seconds = args.get("seconds").and_then(Value::as_i64).ok_or("clock-skew needs seconds")?;
+                let seconds = args
+                    .get("seconds")
+                    .and_then(Value::as_i64)
+                    .filter(|seconds| (-MOST_SKEW..=MOST_SKEW).contains(seconds))
+                    .ok_or("clock-skew needs seconds, of at most a century")?;
                 self.skew.store(seconds, Ordering::Relaxed);
                 return Ok(());
             }

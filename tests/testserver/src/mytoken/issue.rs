@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Problem};
 use super::clauses::{earliest_nbf, latest_exp};
 use super::jwt::{Claims, subject};
-use super::store::{Event, State, Token, seal};
+use super::store::{Event, Short, State, Token, seal};
 use super::successor::{described, with_update};
 use super::transfer::new_code;
 use super::wanted::{Form, FormWish, Wanted};
@@ -172,7 +172,7 @@ impl Server {
             }
             Form::Short => {
                 let short = codes::letters(SHORT_LENGTH)?;
-                state.shorts.insert(short.clone(), jwt.to_owned());
+                state.shorts.insert(short.clone(), Short { jwt: jwt.to_owned(), jti: claims.jti.clone() });
                 members.insert("mytoken".into(), json!(short));
                 members.insert("mytoken_type".into(), json!("short_token"));
             }

@@ -35,6 +35,9 @@ mod tokeninfo;
 mod transfer;
 mod wanted;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 

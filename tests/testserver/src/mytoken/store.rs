@@ -76,6 +76,15 @@ pub fn seal(jwt: &str) -> [u8; 32] {
     Sha256::digest(jwt).into()
 }
 
+/// What a short token stands for.
+#[derive(Debug, Clone)]
+pub struct Short {
+    /// The JWT behind it.
+    pub jwt: String,
+    /// The id in that.
+    pub jti: String,
+}
+
 /// What a polling or transfer code stands for.
 #[derive(Debug, Clone)]
 pub enum CodeState {
@@ -139,7 +148,7 @@ pub struct Refresh {
 #[derive(Debug, Default)]
 pub struct State {
     pub tokens: HashMap<String, Token>,
-    pub shorts: HashMap<String, String>,
+    pub shorts: HashMap<String, Short>,
     pub codes: HashMap<String, Code>,
     pub logins: HashMap<String, Login>,
     pub refresh: HashMap<u64, Refresh>,
@@ -223,7 +232,7 @@ impl State {
             }
         }
         self.codes.retain(|_, code| !matches!(&code.state, CodeState::Ready { jti, .. } if gone.contains(jti)));
-        self.shorts.retain(|_, jwt| !jti_of(jwt).is_some_and(|jti| gone.contains(&jti)));
+        self.shorts.retain(|_, short| !gone.contains(&short.jti));
         let refresh = refresh?;
         if self.tokens.values().any(|token| token.refresh == refresh) {
             return None;
@@ -252,8 +261,4 @@ impl State {
         let children: Vec<Value> = self.children(&token.jti).into_iter().map(|child| self.tree(child)).collect();
         if children.is_empty() { json!({"token": entry}) } else { json!({"token": entry, "children": children}) }
     }
-}
-
-fn jti_of(jwt: &str) -> Option<String> {
-    super::jwt::peek(jwt)?.get("jti")?.as_str().map(str::to_owned)
 }

@@ -8,7 +8,7 @@ use super::clauses::{Clause, Unfit, Use, earliest_nbf, latest_exp, select};
 use super::codes;
 use super::credential::Presented;
 use super::jwt::Claims;
-use super::store::{State, Token, seal};
+use super::store::{Short, State, Token, seal};
 use super::{Call, Server, capabilities};
 use crate::http::Response;
 
@@ -17,7 +17,7 @@ pub(super) fn described(claims: &Claims, now: i64) -> Map<String, Value> {
     let mut members = Map::new();
     members.insert("mom_id".into(), json!(codes::mom_id(&claims.jti)));
     if let Some(exp) = claims.exp.filter(|exp| *exp > now) {
-        members.insert("expires_in".into(), json!(exp - now));
+        members.insert("expires_in".into(), json!(exp.saturating_sub(now)));
     }
     members.insert("capabilities".into(), json!(claims.capabilities));
     if !claims.restrictions.is_empty() {
@@ -117,8 +117,8 @@ impl Server {
         token.events.push(event);
         let text = if presented.short {
             let short = codes::letters(super::SHORT_LENGTH)?;
-            state.shorts.retain(|_, old| *old != presented.jwt);
-            state.shorts.insert(short.clone(), jwt);
+            state.shorts.retain(|_, old| old.jwt != presented.jwt);
+            state.shorts.insert(short.clone(), Short { jwt, jti: claims.jti.clone() });
             short
         } else {
             jwt

@@ -34,7 +34,7 @@ pub fn loses_nothing(parent: &[Clause], wanted: &[Clause]) -> bool {
 
 fn take(left: &mut Option<i64>, used: Option<i64>) {
     if let (Some(left), Some(used)) = (left, used) {
-        *left -= used;
+        *left = left.saturating_sub(used);
     }
 }
 
