@@ -10,6 +10,8 @@ mod vars;
 mod world;
 
 use std::collections::VecDeque;
+use std::iter;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, mpsc};
@@ -82,37 +84,46 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Seconds it sleeps; the sleepiest are started first.
-    fn naps(&self) -> f64 {
-        self.scenario.steps.iter().filter_map(|step| step.sleep).sum()
+    /// Whether most of its time is sleep.
+    fn sleeps(&self) -> bool {
+        self.scenario.steps.iter().any(|step| step.sleep.is_some())
+            || self
+                .scenario
+                .steps
+                .iter()
+                .filter_map(|step| step.provider_fault.as_ref())
+                .any(|name| name.starts_with("slow-"))
     }
 }
 
-/// Most of a scenario's time is sleep, if anything is.
-const WORKERS: usize = 12;
+/// How many sleeping scenarios may sleep at once.
+const SLEEPERS: usize = 24;
 
 fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, String> {
     let captures = capture::load(&options.paths)?;
     let jobs = selected(&captures, &options.only)?;
     let keys = tempfile::tempdir().map_err(|error| format!("no folder for keys: {error}"))?;
-    let (source, workers) = match (&options.server, &options.first_token) {
+    let source = match (&options.server, &options.first_token) {
         (None, _) => {
             // Makes the keys that all worlds share.
             world::provider("http://127.0.0.1", keys.path(), "http://127.0.0.1")?;
-            (Source::Login, WORKERS)
+            Source::Login
         }
-        // Somebody else's server may have a request limit.
-        (Some(_), Some(command)) => (Source::Program(command.clone()), 1),
-        (Some(_), None) => (Source::Nobody, 1),
+        (Some(_), Some(command)) => Source::Program(command.clone()),
+        (Some(_), None) => Source::Nobody,
     };
-    let mut waiting = jobs.clone();
-    waiting.sort_by(|one, other| other.naps().total_cmp(&one.naps()));
-    let waiting = Mutex::new(VecDeque::from(waiting));
+    // More at once than there are processors would make each slower, and the captures' times have a tolerance.
+    // Somebody else's server is asked one thing at a time: it may have a request limit.
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let (asleep, awake): (VecDeque<Job<'_>>, VecDeque<Job<'_>>) =
+        jobs.iter().partition(|job| options.server.is_none() && job.sleeps());
+    let workers = if options.server.is_none() { processors } else { 1 };
+    let queues = [(asleep.len().min(SLEEPERS), Mutex::new(asleep)), (workers, Mutex::new(awake))];
     let (sender, results) = mpsc::channel();
     let mut tally = Tally::default();
     thread::scope(|scope| {
-        for _ in 0..workers {
-            let (sender, waiting, source, keys) = (sender.clone(), &waiting, &source, keys.path());
+        for waiting in queues.iter().flat_map(|(workers, waiting)| iter::repeat_n(waiting, *workers)) {
+            let (sender, source, keys) = (sender.clone(), &source, keys.path());
             scope.spawn(move || {
                 loop {
                     let Some(job) = locked(waiting).pop_front() else { return };
