@@ -4,6 +4,7 @@
 use std::error::Error as _;
 use std::fmt;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
@@ -13,13 +14,17 @@ use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::resolver::{Lookups, Resolver};
 use super::{Answer, HttpSettings, Roots, roots};
 use crate::{Deadline, Error, Secret, names};
 
-/// The client. Dropping it joins its thread and closes its sockets.
+/// The client. Dropping it joins its threads and closes its sockets; only a name lookup that hangs in the system's resolver is left
+/// to itself, because it cannot be ended and must not stretch a login.
 pub struct HttpClient {
     client: Client,
     loopback_http: bool,
+    /// Dropped after the client, whose runtime waits for the lookups.
+    _lookups: Lookups,
 }
 
 impl HttpClient {
@@ -28,6 +33,10 @@ impl HttpClient {
     /// # Errors
     /// [`Error::Roots`] or [`Error::HttpSettings`] when the settings cannot be used.
     pub fn new(settings: &HttpSettings) -> Result<Self, Error> {
+        Self::resolving_by(settings, Resolver::system())
+    }
+
+    fn resolving_by(settings: &HttpSettings, resolver: Resolver) -> Result<Self, Error> {
         let wrong = |reason: String| Error::HttpSettings { reason };
         let mut builder = Client::builder()
             .use_preconfigured_tls(roots::tls(&settings.roots)?)
@@ -35,6 +44,7 @@ impl HttpClient {
             .connect_timeout(settings.connect_timeout)
             .timeout(None)
             .pool_max_idle_per_host(1)
+            .dns_resolver(Arc::new(resolver.clone()))
             .user_agent(&settings.user_agent);
         match &settings.proxy {
             Some(proxy) => {
@@ -46,7 +56,7 @@ impl HttpClient {
             None => builder = builder.no_proxy(),
         }
         let client = builder.build().map_err(|error| wrong(deepest(&error)))?;
-        Ok(Self { client, loopback_http: settings.loopback_http })
+        Ok(Self { client, loopback_http: settings.loopback_http, _lookups: Lookups(resolver) })
     }
 
     /// `GET url`, with `bearer` as `Authorization: Bearer` when given. At most `limit` bytes of body are read.
@@ -224,4 +234,52 @@ fn deepest(error: &reqwest::Error) -> String {
         cause = source;
     }
     cause.to_string().chars().filter(|c| !c.is_control()).take(160).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn settings(roots: &tempfile::NamedTempFile) -> HttpSettings {
+        HttpSettings { roots: Roots::File(roots.path().into()), ..HttpSettings::default() }
+    }
+
+    fn roots() -> tempfile::NamedTempFile {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(ca.pem().as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn dead_name_servers_do_not_stretch_the_deadline() {
+        let dead = Resolver::by(|_| {
+            thread::sleep(Duration::from_secs(30));
+            Ok(Vec::new())
+        });
+        let begun = Instant::now();
+        let client = HttpClient::resolving_by(&settings(&roots()), dead).unwrap();
+        let error =
+            client.get("https://mt.example.org/", None, Deadline::after(Duration::from_millis(300)), 64).unwrap_err();
+        drop(client);
+        assert!(matches!(error, Error::TooLate { .. }), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_name_that_nobody_knows_is_told() {
+        let empty = Resolver::by(|_| Err(std::io::Error::other("failed to lookup address information")));
+        let client = HttpClient::resolving_by(&settings(&roots()), empty).unwrap();
+        let error =
+            client.get("https://mt.example.org/", None, Deadline::after(Duration::from_secs(9)), 64).unwrap_err();
+        assert!(
+            matches!(&error, Error::Unreachable { reason, sent: false, .. } if reason.contains("lookup address")),
+            "{error:?}"
+        );
+    }
 }

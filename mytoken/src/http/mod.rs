@@ -8,6 +8,7 @@
 mod answer;
 mod client;
 mod lazy;
+mod resolver;
 mod roots;
 
 use std::path::PathBuf;

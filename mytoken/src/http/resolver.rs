@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Names to addresses by the system's resolver, which cannot be interrupted: with dead name servers it blocks for half a minute.
+//!
+//! reqwest's own way runs it in its runtime, and dropping the client would wait for it, past every deadline. Here a thread of ours
+//! runs it; dropping the client waits for threads that have answered and leaves one that hangs to itself.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::thread::{self, JoinHandle};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// How a name is looked up; a parameter for tests.
+type Lookup = fn(&str) -> io::Result<Vec<SocketAddr>>;
+
+/// The resolver of one client.
+#[derive(Clone)]
+pub(super) struct Resolver {
+    lookup: Lookup,
+    running: Arc<Mutex<Vec<Running>>>,
+}
+
+struct Running {
+    answer: Arc<Mutex<Answer>>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Answer {
+    given: bool,
+    addresses: Option<io::Result<Vec<SocketAddr>>>,
+    waker: Option<Waker>,
+}
+
+impl Resolver {
+    /// The system's resolver.
+    pub(super) fn system() -> Self {
+        Self::by(|name| Ok((name, 0).to_socket_addrs()?.collect()))
+    }
+
+    pub(super) fn by(lookup: Lookup) -> Self {
+        Self { lookup, running: Arc::default() }
+    }
+
+    fn start(&self, name: String) -> io::Result<Arc<Mutex<Answer>>> {
+        let answer = Arc::new(Mutex::new(Answer::default()));
+        let (lookup, ours) = (self.lookup, Arc::clone(&answer));
+        let thread = thread::Builder::new().name("resolve".to_owned()).spawn(move || {
+            let addresses = lookup(&name);
+            let mut answer = lock(&ours);
+            answer.given = true;
+            answer.addresses = Some(addresses);
+            if let Some(waker) = answer.waker.take() {
+                waker.wake();
+            }
+        })?;
+        lock(&self.running).push(Running { answer: Arc::clone(&answer), thread });
+        Ok(answer)
+    }
+}
+
+/// The lookups of a client that is dropped: those that have answered are joined.
+pub(super) struct Lookups(pub(super) Resolver);
+
+impl Drop for Lookups {
+    fn drop(&mut self) {
+        for running in lock(&self.0.running).drain(..) {
+            let given = lock(&running.answer).given;
+            if given {
+                let _ = running.thread.join();
+            }
+        }
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let started = self.start(name.as_str().to_owned());
+        Box::pin(async move {
+            let answer = started?;
+            let addresses = poll_fn(|context| {
+                let mut answer = lock(&answer);
+                answer.waker = Some(context.waker().clone());
+                answer.addresses.take().map_or(Poll::Pending, Poll::Ready)
+            })
+            .await?;
+            Ok::<Addrs, _>(Box::new(addresses.into_iter()))
+        })
+    }
+}
+
+/// Nothing here panics while it holds the lock, so a poisoned one is as good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
