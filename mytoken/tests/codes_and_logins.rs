@@ -4,6 +4,7 @@
 
 mod fake;
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use fake::mytoken_server::{MytokenServer, NOW, client, discovery, mytoken, nothing_to_keep, soon};
@@ -247,9 +248,15 @@ fn wait(replies: Vec<Reply>) -> (Result<Granted, Error>, u64, Vec<u128>, usize) 
     let http = client();
     let (mut slept, mut ticks) = (Duration::ZERO, Vec::new());
     let deadline = mytoken::Deadline::after(Duration::from_secs(300));
-    let result = server
-        .server(&http)
-        .wait(&pending(), deadline, &mut |time| slept += time, &mut |left| ticks.push(left.as_millis().div_ceil(1000)));
+    let result = server.server(&http).wait(
+        &pending(),
+        deadline,
+        &mut |time| {
+            slept += time;
+            ControlFlow::Continue(())
+        },
+        &mut |left| ticks.push(left.as_millis().div_ceil(1000)),
+    );
     (result, slept.as_secs(), ticks, server.requests().len())
 }
 
@@ -279,6 +286,16 @@ fn polling_ends_when_there_is_nothing_to_wait_for() {
     let (result, slept, _, polls) = wait(vec![refused(428, "authorization_pending")]);
     assert!(matches!(result, Err(Error::LoginNotConfirmed)), "{result:?}");
     assert_eq!((slept, polls), (60, 12));
+}
+
+#[test]
+fn a_person_who_gives_up_is_not_kept_waiting() {
+    let server = MytokenServer::playing(vec![refused(428, "authorization_pending")]);
+    let http = client();
+    let mut stop = |_| ControlFlow::Break(());
+    let result = server.server(&http).wait(&pending(), soon(), &mut stop, &mut |_| ());
+    assert!(matches!(result, Err(Error::LoginAbandoned)), "{result:?}");
+    assert!(server.requests().is_empty());
 }
 
 #[test]
