@@ -10,7 +10,7 @@ ROOT ?=
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BUILT := $(TARGET_DIR)/$(PROFILE)
 TESTBED := $(TARGET_DIR)/debug/testbed
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,CARGO_TARGET_DIR,TESTBED_MIRROR,TESTBED_PROFILE)
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,CARGO_TARGET_DIR,TESTBED_MIRROR,TESTBED_PROFILE,TESTBED_SERVER,TESTBED_ISSUER,TESTBED_CA,TESTBED_MYTOKEN_FILE)
 SITE := $(AS_ROOT) $(TESTBED) $(if $(ROOT),--root $(ROOT))
 # Where PAM and Slurm look for modules, e.g. x86_64-linux-gnu. The Rust target is the host's.
 TRIPLET ?= $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-gnu)

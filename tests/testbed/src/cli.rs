@@ -9,7 +9,7 @@ use crate::{oldest_compiler, results};
 use clap::{Args, Parser, Subcommand};
 use testbed::root::{Recipe, Root};
 use testbed::services::syslog;
-use testbed::{Error, Foreign, Options, Release, Result, Site, demo, init, plan};
+use testbed::{Error, Foreign, Options, Release, Result, Site, demo, foreign, init, plan};
 
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version, about = "A whole site on one machine: real sshd, real Slurm, namespaces")]
@@ -77,6 +77,16 @@ enum What {
     /// The first process of a site
     #[command(hide = true)]
     Init { plan: String },
+    /// Store a mytoken from standard input for the running user
+    #[command(hide = true)]
+    KeepMytoken {
+        #[arg(long)]
+        server: String,
+        #[arg(long)]
+        issuer: String,
+        #[arg(long)]
+        ca: Option<PathBuf>,
+    },
     /// The system log of a site
     #[command(hide = true)]
     Syslog,
@@ -86,7 +96,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         What::Root => {
-            let root = Root::open(&Recipe::site(release(&cli.site)?))?;
+            let root = Root::open(&Recipe::site(options(&cli.site)?.release))?;
             println!("{}", root.directory().display());
             Ok(ExitCode::SUCCESS)
         }
@@ -96,29 +106,29 @@ pub(crate) fn run() -> Result<ExitCode> {
             status(site.command(&user, command).interactive())
         }
         What::Demo => demo::tell(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
-        What::Test { name, stories } => results::run(release(&cli.site)?, name.as_deref(), stories),
+        What::Test { name, stories } => results::run(&options(&cli.site)?, name.as_deref(), stories),
         What::Msrv => oldest_compiler::check(),
         What::Init { plan } => {
             let plan: plan::Plan = serde_json::from_str(&plan).map_err(|error| Error::Refused(error.to_string()))?;
             init::run(&plan).map(|()| ExitCode::SUCCESS)
         }
+        What::KeepMytoken { server, issuer, ca } => {
+            foreign::keep_mytoken(&server, &issuer, ca.as_deref()).map(|()| ExitCode::SUCCESS)
+        }
         What::Syslog => syslog::collect().map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn release(site: &SiteArguments) -> Result<Release> {
-    site.release.map_or_else(Release::default_here, Ok)
-}
-
 fn options(site: &SiteArguments) -> Result<Options> {
-    let foreign = match (site.server.clone(), site.issuer.clone(), site.mytoken_file.clone()) {
-        (None, None, None) => None,
-        (Some(server), Some(issuer), Some(mytoken_file)) => {
-            Some(Foreign { server, issuer, ca: site.ca.clone(), mytoken_file })
-        }
-        _ => return Err(Error::Refused("--server, --issuer and --mytoken-file belong together".into())),
-    };
-    Ok(Options { release: release(site)?, nodes: site.nodes, foreign, ..Options::new()? })
+    let chosen = Options::new()?;
+    let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let foreign = Foreign::new(site.server.clone(), site.issuer.clone(), text(&site.mytoken_file), text(&site.ca))?;
+    Ok(Options {
+        release: site.release.unwrap_or(chosen.release),
+        nodes: site.nodes,
+        foreign: foreign.or(chosen.foreign.clone()),
+        ..chosen
+    })
 }
 
 fn shell(options: Options, user: &str) -> Result<ExitCode> {

@@ -28,11 +28,15 @@ pub const CONTROL: &str = "http://127.0.0.1:9440";
 pub const LOGIN: &str = "mytoken-ssh login --server https://mytoken.testbed:8443 --ca /etc/ssl/testbed-ca.pem \
                          --audience https://testbed";
 
-/// Runs `mytoken-ssh login` as `user` and plays the browser: opens the link, confirms, logs in at the provider.
+/// Runs `mytoken-ssh login` as `user` and plays the browser: opens the link, confirms, logs in at the provider. With a
+/// foreign server, whose pages nobody here knows, `user` gets the mytoken that the caller brought.
 ///
 /// # Errors
 /// When no link was printed, the browser was refused or the command failed.
 pub fn first_mytoken(site: &Site, user: &str) -> Result<Outcome> {
+    if let Some(foreign) = &site.options().foreign {
+        return crate::foreign::give_mytoken(site, user, foreign);
+    }
     let mut child = site.script(user, &format!("exec {LOGIN} 2>&1")).timeout(Duration::from_secs(120)).spawn()?;
     let lines = lines_of(&mut child)?;
     let mut said = String::new();

@@ -20,19 +20,13 @@ pub enum Release {
 }
 
 impl Release {
-    /// The release a site is made of when nobody chose: `TESTBED_ROOT`, else the host's own when it is bookworm or
-    /// trixie (a program built on a host needs a root of the same release or a newer one), else bookworm.
-    ///
-    /// # Errors
-    /// When `TESTBED_ROOT` names no known release.
-    pub fn default_here() -> Result<Self> {
-        let chosen = std::env::var("TESTBED_ROOT").unwrap_or_default();
-        if !chosen.is_empty() {
-            return chosen.parse();
-        }
+    /// The release a site is made of when nobody chose: the host's own when it is bookworm or trixie (a program built
+    /// on a host needs a root of the same release or a newer one), else bookworm.
+    #[must_use]
+    pub fn of_this_host() -> Self {
         let os = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let host = os.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or_default();
-        Ok(if host == "trixie" { Self::Trixie } else { Self::Bookworm })
+        if host == "trixie" { Self::Trixie } else { Self::Bookworm }
     }
 
     /// The name Debian's archive uses.

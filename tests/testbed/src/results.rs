@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use testbed::{Error, Release, Result, SKIPPED_FILE};
+use testbed::{Error, Options, Result, SKIPPED_FILE};
 
 /// Sites of stories that run at the same time.
 const SITES_AT_ONCE: &str = "2";
@@ -47,7 +47,7 @@ impl fmt::Display for Sum {
 }
 
 /// Runs everything, or what `name` picks. The last line on standard output is the sum.
-pub(crate) fn run(release: Release, name: Option<&str>, only_stories: bool) -> Result<ExitCode> {
+pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool) -> Result<ExitCode> {
     let mut sum = Sum::default();
     if !only_stories {
         let mut units = cargo_test();
@@ -58,8 +58,10 @@ pub(crate) fn run(release: Release, name: Option<&str>, only_stories: bool) -> R
     let notes =
         tempfile::NamedTempFile::new().map_err(|source| Error::Io { what: "a temporary file".into(), source })?;
     let mut stories = cargo_test();
-    stories.args(["-p", "testbed", "--", "--test-threads", SITES_AT_ONCE]).args(name);
-    stories.env("TESTBED_ROOT", release.name()).env(SKIPPED_FILE, notes.path());
+    // Sites in the caller's network have the same ports.
+    let at_once = if options.foreign.is_some() { "1" } else { SITES_AT_ONCE };
+    stories.args(["-p", "testbed", "--", "--test-threads", at_once]).args(name);
+    stories.envs(options.as_environment()).env(SKIPPED_FILE, notes.path());
     as_root(&mut stories)?;
     add(&mut sum, stories)?;
 

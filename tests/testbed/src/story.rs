@@ -33,6 +33,17 @@ pub fn story(options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result
     }
 }
 
+/// A story that injects faults or asks the test server what it saw; skipped when the servers are foreign.
+///
+/// # Errors
+/// As [`story`].
+pub fn story_with_own_servers(options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    if options.foreign.is_some() {
+        return skip("it needs the control of the test server, and the servers are foreign");
+    }
+    story(options, tell)
+}
+
 /// Notes that the running story is skipped.
 ///
 /// # Errors

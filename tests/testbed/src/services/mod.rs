@@ -10,7 +10,7 @@ pub mod testserver;
 
 use std::time::Duration;
 
-use crate::{Error, Result, Site, config, wait};
+use crate::{Error, Result, Site, config, foreign, wait};
 
 /// Starts everything and waits until sshd answers and all nodes are idle.
 pub(crate) fn start(site: &Site) -> Result<()> {
@@ -20,6 +20,7 @@ pub(crate) fn start(site: &Site) -> Result<()> {
     if site.has_testserver() {
         testserver::start(site)?;
     }
+    foreign::trust(site)?;
     if site.has_product() {
         config::write(site)?;
         agent::start(site)?;

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A mytoken server outside the site: what the caller gave is put where a login would have put it.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use mytoken::credential::store::{Entry, Store};
+use mytoken::names::{IssuerUrl, ServerUrl};
+use mytoken::token::unverified_claims;
+use mytoken::{Deadline, Secret};
+
+use crate::command::Outcome;
+use crate::error::Trying;
+use crate::options::Foreign;
+use crate::people::CA;
+use crate::plan::TESTBED_INSIDE;
+use crate::{Error, Result, Site};
+
+/// Puts the certificates of a foreign server where the site looks for them.
+pub(crate) fn trust(site: &Site) -> Result<()> {
+    let Some(path) = site.options().foreign.as_ref().and_then(|foreign| foreign.ca.as_ref()) else { return Ok(()) };
+    let certificates = fs::read_to_string(path).trying(|| format!("reading {}", path.display()))?;
+    site.write(CA, &certificates, "0644")
+}
+
+/// Gives `user` the caller's mytoken, as `mytoken-ssh login` would have left it.
+pub(crate) fn give_mytoken(site: &Site, user: &str, foreign: &Foreign) -> Result<Outcome> {
+    let path = &foreign.mytoken_file;
+    let token = fs::read(path).trying(|| format!("reading {}", path.display()))?;
+    let mut argv = vec![TESTBED_INSIDE, "keep-mytoken", "--server", &foreign.server, "--issuer", &foreign.issuer];
+    if foreign.ca.is_some() {
+        argv.extend(["--ca", CA]);
+    }
+    site.command(user, argv).stdin(token).run()?.ok()
+}
+
+/// `testbed keep-mytoken`, inside: reads a mytoken from standard input and stores it for the running user.
+///
+/// # Errors
+/// When it is no mytoken or the store cannot be written.
+pub fn keep_mytoken(server: &str, issuer: &str, ca: Option<&Path>) -> Result<()> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).trying(|| "reading the mytoken".into())?;
+    let refused = |error: mytoken::Error| Error::Refused(error.to_string());
+    let mytoken = Secret::new(text);
+    let Some(claims) = unverified_claims(&mytoken) else {
+        return Err(Error::Refused("the file holds no mytoken in its long form".into()));
+    };
+    let claims = claims.unverified();
+    let entry = Entry {
+        server: ServerUrl::parse(server, true).map_err(refused)?,
+        issuer: IssuerUrl::parse(issuer, true).map_err(refused)?,
+        name: claims.name.clone(),
+        mom_id: String::new(),
+        capabilities: claims.capabilities.clone(),
+        restrictions: claims.restrictions.clone(),
+        rotation: claims.rotation,
+        expires_at: claims.exp,
+        created: claims.iat.unwrap_or_default(),
+        ca_file: ca.map(Path::to_owned),
+        mytoken: mytoken.clone(),
+    };
+    let home = std::env::home_dir().ok_or_else(|| Error::Refused("no home directory".into()))?;
+    let store = Store::open(&Store::default_path(&home)).map_err(refused)?;
+    let mut guard = store.lock(Deadline::after(Duration::from_secs(5))).map_err(refused)?;
+    guard.put(&entry).map_err(refused)
+}
