@@ -158,3 +158,43 @@ fn word(text: &str) -> String {
         "unknown_error".to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_error_repeats_nothing_of_what_the_server_wrote(
+            status in 100_u16..600,
+            code in "(oidc_error|invalid_token|access_denied|[A-Za-z_ ]{0,12}HUSH[A-Za-z_.]{0,40})",
+            description in "(HUSH|[a-z_]{0,20}: HUSH|HUSH: [a-z]{0,20}|eyJHUSH\\.eyJ\\.x)",
+            html in any::<bool>(),
+        ) {
+            let server = ServerUrl::parse("https://mt.example.org", false).unwrap();
+            let json = serde_json::json!({"error": code, "error_description": description}).to_string();
+            let body = if html { format!("<html>{description}") } else { json };
+            let answer = Answer {
+                status,
+                content_type: Some(if html { "text/html" } else { "application/json" }.to_owned()),
+                retry_after: None,
+                body: Zeroizing::new(body.into_bytes()),
+            };
+            for context in [Context::Plain, Context::Code, Context::Mytoken("AT")] {
+                let error = refusal(&server, &answer, context);
+                prop_assert!(!format!("{error} {error:?}").contains("HUSH"), "{error:?}");
+            }
+        }
+
+        #[test]
+        fn no_body_makes_it_panic(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..80)) {
+            let server = ServerUrl::parse("https://mt.example.org", false).unwrap();
+            let body = Zeroizing::new(body);
+            let answer = Answer { status, content_type: None, retry_after: None, body };
+            let _ = refusal(&server, &answer, Context::Plain);
+        }
+    }
+}

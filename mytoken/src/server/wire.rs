@@ -181,3 +181,54 @@ impl Server<'_> {
 fn names_successor(body: &[u8]) -> bool {
     [b"token_update".as_slice(), b"updated_token"].iter().any(|name| body.windows(name.len()).any(|part| part == *name))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn answer() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            prop::sample::select(vec!["", "token", "transfer_code", "abcdefgh", "AT", "a b"]).prop_map(Value::from),
+        ];
+        let name = prop::sample::select(vec![
+            "mytoken",
+            "transfer_code",
+            "mytoken_type",
+            "mom_id",
+            "expires_in",
+            "restrictions",
+            "capabilities",
+            "rotation",
+            "exp",
+            "scope",
+            "usages_AT",
+            "on_AT",
+            "token_update",
+        ]);
+        leaf.prop_recursive(4, 40, 8, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(name.clone().prop_map(str::to_owned), inner, 0..8)
+                    .prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic_and_none_is_granted_without_a_token(value in answer(), now in any::<u64>()) {
+            if let Ok(answer) = MytokenAnswer::deserialize(&value) {
+                if let Ok(granted) = answer.granted(now) {
+                    prop_assert!(!granted.mytoken.is_empty());
+                    prop_assert_eq!(Some(&granted.mytoken), answer.secret());
+                }
+            }
+        }
+    }
+}
