@@ -1,2 +1,44 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! Entry points only; what they do is in `mytoken`.
+//! PAM entry points. Each gathers what the host tells, asks `mytoken::login`, and answers with one PAM code.
+
+mod arguments;
+mod codes;
+mod conversation;
+mod entry;
+mod ffi;
+mod host;
+mod phase;
+
+use pamsm::{Pam, PamError, PamFlags, PamServiceModule, pam_module};
+
+use entry::{Hook, entry};
+
+struct Module;
+
+impl PamServiceModule for Module {
+    fn authenticate(pam: Pam, flags: PamFlags, args: Vec<String>) -> PamError {
+        entry(Hook::Authenticate, &pam, flags, &args, phase::authenticate)
+    }
+
+    fn acct_mgmt(pam: Pam, flags: PamFlags, args: Vec<String>) -> PamError {
+        entry(Hook::Account, &pam, flags, &args, phase::account)
+    }
+
+    fn setcred(pam: Pam, flags: PamFlags, args: Vec<String>) -> PamError {
+        entry(Hook::Credentials, &pam, flags, &args, phase::credentials)
+    }
+
+    fn open_session(pam: Pam, flags: PamFlags, args: Vec<String>) -> PamError {
+        entry(Hook::Session, &pam, flags, &args, phase::open_session)
+    }
+
+    fn close_session(pam: Pam, flags: PamFlags, args: Vec<String>) -> PamError {
+        entry(Hook::Close, &pam, flags, &args, phase::close_session)
+    }
+
+    fn chauthtok(pam: Pam, flags: PamFlags, args: Vec<String>) -> PamError {
+        entry(Hook::Password, &pam, flags, &args, phase::chauthtok)
+    }
+}
+
+pam_module!(Module);

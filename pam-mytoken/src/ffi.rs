@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The only unsafe code of the module: PAM's conversation.
+//!
+//! `pamsm`'s own neither frees nor wipes the answer, so that the token would stay in the heap of sshd's monitor for the whole
+//! session, and it follows a null pointer when an application answers with none (dossier `pam-ssh` 5.2).
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr;
+
+use pamsm::{Pam, PamError};
+use zeroize::Zeroizing;
+
+const PAM_SUCCESS: c_int = 0;
+const PAM_CONV: c_int = 5;
+
+/// Kind of a message (`pam_conv(3)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A question whose answer is not shown.
+    PromptEchoOff = 1,
+    /// An error.
+    ErrorMessage = 3,
+}
+
+#[repr(C)]
+struct Message {
+    style: c_int,
+    text: *const c_char,
+}
+
+#[repr(C)]
+struct Response {
+    text: *mut c_char,
+    code: c_int,
+}
+
+type Callback = unsafe extern "C" fn(c_int, *mut *const Message, *mut *mut Response, *mut c_void) -> c_int;
+
+#[repr(C)]
+struct Conversation {
+    callback: Option<Callback>,
+    data: *mut c_void,
+}
+
+#[link(name = "pam")]
+unsafe extern "C" {
+    fn pam_get_item(handle: *const c_void, item: c_int, value: *mut *const c_void) -> c_int;
+}
+
+/// Says or asks one thing. The answer is the module's own: the application's copy is wiped and freed. `None`: no answer.
+///
+/// # Errors
+/// `CONV_ERR` when there is no conversation or it fails.
+pub fn converse(pam: &Pam, style: Style, text: &str) -> Result<Option<Zeroizing<Vec<u8>>>, PamError> {
+    let text = CString::new(text).map_err(|_| PamError::CONV_ERR)?;
+    // SAFETY: `Pam` is `repr(transparent)` over the handle, a `*const c_void`, which libpam gave to the hook and keeps valid until
+    // the hook returns; `pam` cannot outlive it.
+    let handle = unsafe { std::mem::transmute_copy::<Pam, *const c_void>(pam) };
+    let mut item: *const c_void = ptr::null();
+    // SAFETY: the handle is valid and `item` is a place for one pointer (pam_get_item(3)).
+    let code = unsafe { pam_get_item(handle, PAM_CONV, &raw mut item) };
+    if code != PAM_SUCCESS || item.is_null() {
+        return Err(PamError::CONV_ERR);
+    }
+    // SAFETY: for PAM_CONV the item is a `struct pam_conv` that libpam owns and keeps until the item is set again, which nobody
+    // does during this call. Both members are copied out.
+    let (callback, data) = unsafe {
+        let conversation = &*item.cast::<Conversation>();
+        (conversation.callback, conversation.data)
+    };
+    let callback = callback.ok_or(PamError::CONV_ERR)?;
+    let message = Message { style: style as c_int, text: text.as_ptr() };
+    let mut messages: *const Message = &raw const message;
+    let mut responses: *mut Response = ptr::null_mut();
+    // SAFETY: pam_conv(3): one message, an array of one pointer to it (which is what Linux-PAM and Solaris both mean then), a
+    // place for the array of responses, and the application's own pointer. Message and text outlive the call.
+    let code = unsafe { callback(1, &raw mut messages, &raw mut responses, data) };
+    // SAFETY: after the call the array, if any, holds one response and belongs to the caller (pam_conv(3)); it is not used again.
+    let answer = unsafe { take(responses) };
+    if code == PAM_SUCCESS { Ok(answer) } else { Err(PamError::CONV_ERR) }
+}
+
+/// Takes the text out of an array of one response; the originals are wiped and freed.
+///
+/// # Safety
+/// `responses` is null or points to one `struct pam_response` from `malloc`, whose text is null or a C string from `malloc`. Both
+/// belong to the caller and are gone afterwards.
+unsafe fn take(responses: *mut Response) -> Option<Zeroizing<Vec<u8>>> {
+    if responses.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so it points to one response by this function's contract.
+    let text = unsafe { (*responses).text };
+    let answer = if text.is_null() {
+        None
+    } else {
+        // SAFETY: not null, so it is a C string by this function's contract.
+        let answer = Zeroizing::new(unsafe { CStr::from_ptr(text) }.to_bytes().to_vec());
+        // SAFETY: the string has exactly this many bytes before its end; explicit_bzero(3) is not optimised away.
+        unsafe { libc::explicit_bzero(text.cast(), answer.len()) };
+        // SAFETY: it comes from malloc by this function's contract and is not used again.
+        unsafe { libc::free(text.cast()) };
+        Some(answer)
+    };
+    // SAFETY: it comes from malloc by this function's contract and is not used again.
+    unsafe { libc::free(responses.cast()) };
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an application's conversation hands over.
+    fn response(text: Option<&[u8]>) -> *mut Response {
+        // SAFETY: malloc(3) of the size of one response, checked for null.
+        let responses: *mut Response = unsafe { libc::malloc(size_of::<Response>()) }.cast();
+        assert!(!responses.is_null());
+        let copy = text.map_or(ptr::null_mut(), |text| {
+            let text = CString::new(text).unwrap();
+            // SAFETY: strdup(3) of a C string.
+            unsafe { libc::strdup(text.as_ptr()) }
+        });
+        // SAFETY: it was just allocated with this size.
+        unsafe { responses.write(Response { text: copy, code: 0 }) };
+        responses
+    }
+
+    #[test]
+    fn miri_answers_are_taken_whole() {
+        for text in [b"".as_slice(), b"token", &[0xff; 5_000]] {
+            // SAFETY: `response` gives what the contract of `take` asks for.
+            let answer = unsafe { take(response(Some(text))) };
+            assert_eq!(answer.unwrap().as_slice(), text);
+        }
+    }
+
+    #[test]
+    fn miri_no_answer_is_none() {
+        // SAFETY: null is allowed by the contract.
+        assert!(unsafe { take(ptr::null_mut()) }.is_none());
+        // SAFETY: a response without text is allowed by the contract.
+        assert!(unsafe { take(response(None)) }.is_none());
+    }
+}

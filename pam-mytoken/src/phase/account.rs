@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! `acct_mgmt`: is what `authenticate` found still true?
+//!
+//! It reads no configuration: logins with a key come here too, and must not depend on it.
+
+use mytoken::login::handover::Login;
+use mytoken::login::{Level, Process};
+use mytoken::{Clock, SystemClock};
+use pamsm::PamError;
+
+use super::handover;
+use crate::codes::{self, Standing};
+use crate::host::Host;
+
+/// The account phase.
+pub fn account(host: &Host<'_>) -> PamError {
+    codes::account(standing(host))
+}
+
+fn standing(host: &Host<'_>) -> Standing {
+    let Some(handle) = host.handle() else { return Standing::NotOurs };
+    let (user, service) = (host.user().unwrap_or_default(), host.service());
+    let login = Login { user: &user, service: &service, process: Process::own() };
+    match handover().look(&handle, &login, &SystemClock) {
+        Ok(record) if record.exp <= SystemClock.now() => {
+            host.log(Level::Notice, &format!("user={} the token has expired since", mytoken::login::field(&user)));
+            Standing::Expired
+        }
+        Ok(_) => Standing::Good,
+        Err(fault) => {
+            host.log(Level::Warning, &format!("user={} account refused: {fault}", mytoken::login::field(&user)));
+            Standing::Foreign
+        }
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What the module shows to the process that loads it: the six entry points and nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+const GOLDEN: [&str; 6] = [
+    "pam_sm_acct_mgmt",
+    "pam_sm_authenticate",
+    "pam_sm_chauthtok",
+    "pam_sm_close_session",
+    "pam_sm_open_session",
+    "pam_sm_setcred",
+];
+
+/// The module as it is built now: cargo builds it for no integration test, since nothing can link to it.
+fn module() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let directory = tests.ancestors().nth(2).unwrap();
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "pam-mytoken", "--target-dir"])
+        .arg(directory.parent().unwrap())
+        .status()
+        .unwrap();
+    assert!(built.success());
+    directory.join("libpam_mytoken.so")
+}
+
+fn run(program: &str, options: &[&str]) -> String {
+    let output = Command::new(program).args(options).arg(module()).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn only_the_entry_points_are_exported() {
+    let listed = run("nm", &["-D", "--defined-only", "--format=posix"]);
+    let mut names: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
+    names.sort_unstable();
+    assert_eq!(names, GOLDEN);
+}
+
+#[test]
+fn the_module_stays_mapped_and_names_what_it_needs() {
+    let dynamic = run("readelf", &["-dW"]);
+    assert!(dynamic.contains("NODELETE"), "{dynamic}");
+    assert!(dynamic.contains("[libpam.so.0]"), "{dynamic}");
+    assert!(dynamic.contains("[pam_mytoken.so]"), "{dynamic}");
+    assert!(dynamic.contains("BIND_NOW") || dynamic.contains("Flags: NOW"), "{dynamic}");
+}
