@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use jsonwebtoken::Algorithm;
 use mytoken::clock::FixedClock;
 use mytoken::login::{
-    Accounts, Attempt, Conversation, Exchanged, Gone, Level, LoginSettings, Maps, Refusal, TokenService, Wanted, World,
-    authenticate, hold,
+    Accounts, Attempt, ConfiguredServer, Conversation, Exchanged, Gone, Level, LoginSettings, Maps, Refusal,
+    TokenService, Wanted, World, authenticate, hold,
 };
 use mytoken::oidc::{Fresh, IssuerSettings, KeySet, KeySource};
 use mytoken::{Deadline, Error, Secret};
@@ -324,10 +324,9 @@ fn play(case: &Case, directory: &Path) {
     let world = World {
         settings: &settings,
         issuers: &issuers,
-        server: Some(SERVER),
+        server: Some(ConfiguredServer { url: SERVER, tokens: &stage }),
         accounts: &Machine,
         maps: &maps,
-        tokens: &stage,
         keys: &stage,
         clock: &FixedClock(NOW),
     };

@@ -35,18 +35,25 @@ pub struct World<'a> {
     pub settings: &'a LoginSettings,
     /// Providers whose access tokens are accepted.
     pub issuers: &'a [IssuerSettings],
-    /// URL of the configured mytoken server.
-    pub server: Option<&'a str>,
+    /// The mytoken server of `[exchange]`.
+    pub server: Option<ConfiguredServer<'a>>,
     /// The accounts of this machine.
     pub accounts: &'a dyn Accounts,
     /// The map files.
     pub maps: &'a Maps,
-    /// The mytoken server.
-    pub tokens: &'a dyn TokenService,
     /// The providers' keys.
     pub keys: &'a dyn KeySource,
     /// The time of day.
     pub clock: &'a dyn Clock,
+}
+
+/// The mytoken server that mytokens are exchanged at.
+#[derive(Clone, Copy)]
+pub struct ConfiguredServer<'a> {
+    /// Its URL.
+    pub url: &'a str,
+    /// What it does.
+    pub tokens: &'a dyn TokenService,
 }
 
 /// How a login went: everything that log, person, session and `explain` need.
@@ -247,50 +254,34 @@ fn obtain(
         }
         Presented::Mytoken(claims) => {
             presented("mt", "mytoken (JWT)");
-            let exchange = accepted(world, Exchangeable::Mytoken)?;
-            fit(claims.unverified(), world)?;
-            exchanged(attempt, token.clone(), false, exchange, world, deadline)
+            let exchange = Exchange::of(world, Exchangeable::Mytoken)?;
+            fit(claims.unverified(), exchange.server.url)?;
+            exchange.run(attempt, token.clone(), false, deadline)
         }
         Presented::ShortToken => {
             presented("st", "short token");
-            let exchange = accepted(world, Exchangeable::ShortToken)?;
-            exchanged(attempt, token.clone(), false, exchange, world, deadline)
+            Exchange::of(world, Exchangeable::ShortToken)?.run(attempt, token.clone(), false, deadline)
         }
         Presented::TransferCode => {
             presented("tc", "transfer code");
-            let exchange = accepted(world, Exchangeable::TransferCode)?;
-            let mytoken = world.tokens.redeem(token, deadline)?;
+            let exchange = Exchange::of(world, Exchangeable::TransferCode)?;
+            let mytoken = exchange.server.tokens.redeem(token, deadline)?;
             let Presented::Mytoken(claims) = classify(&mytoken) else {
                 return Err(Refusal::Unavailable("the server gave no mytoken for the transfer code".to_owned()));
             };
             let claims = claims.unverified();
-            fit(claims, world)?;
+            fit(claims, exchange.server.url)?;
             let delegated = claims.capabilities.has("create_mytoken");
-            exchanged(attempt, mytoken, delegated, exchange, world, deadline)
+            exchange.run(attempt, mytoken, delegated, deadline)
         }
     }
 }
 
-/// Whether the configuration accepts this kind.
-fn accepted<'a>(world: &World<'a>, kind: Exchangeable) -> Result<&'a ExchangeSettings, Refusal> {
-    let name = match kind {
-        Exchangeable::Mytoken => "a mytoken",
-        Exchangeable::ShortToken => "a short token",
-        Exchangeable::TransferCode => "a transfer code",
-    };
-    world
-        .settings
-        .exchange
-        .as_ref()
-        .filter(|exchange| exchange.accept.contains(&kind))
-        .ok_or(Refusal::KindNotAccepted(name))
-}
-
 /// What can be seen before a mytoken is sent anywhere. Its claims are not verified, but a lie only leads to a refusal, here or by
 /// the server.
-fn fit(claims: &MytokenClaims, world: &World<'_>) -> Result<(), Refusal> {
+fn fit(claims: &MytokenClaims, server: &str) -> Result<(), Refusal> {
     let slashless = |url: &str| url.strip_suffix('/').unwrap_or(url).to_owned();
-    if world.server.map(slashless) != Some(slashless(&claims.iss)) {
+    if slashless(server) != slashless(&claims.iss) {
         return Err(Refusal::ForeignServer);
     }
     if claims.rotates() {
@@ -302,26 +293,46 @@ fn fit(claims: &MytokenClaims, world: &World<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Exchanges, once: a second try could count a second use.
-fn exchanged(
-    attempt: &Attempt,
-    mytoken: Secret,
-    delegated: bool,
-    exchange: &ExchangeSettings,
-    world: &World<'_>,
-    deadline: Deadline,
-) -> Result<(Secret, Option<Renewal>), Refusal> {
-    let comment = format!("{} {}@{}", attempt.service, attempt.user, attempt.host);
-    let wanted = Wanted { scope: &exchange.scope, audience: &exchange.audience, comment: &comment };
-    let token = world.tokens.exchange(&mytoken, &wanted, deadline)?.token;
-    let renewal = Renewal {
-        server: exchange.server.clone(),
-        mytoken,
-        scope: exchange.scope.clone(),
-        audience: exchange.audience.clone(),
-        delegated,
-    };
-    Ok((token, Some(renewal)))
+/// An exchange that the configuration accepts.
+struct Exchange<'a> {
+    settings: &'a ExchangeSettings,
+    server: ConfiguredServer<'a>,
+}
+
+impl<'a> Exchange<'a> {
+    fn of(world: &World<'a>, kind: Exchangeable) -> Result<Self, Refusal> {
+        let name = match kind {
+            Exchangeable::Mytoken => "a mytoken",
+            Exchangeable::ShortToken => "a short token",
+            Exchangeable::TransferCode => "a transfer code",
+        };
+        match (&world.settings.exchange, world.server) {
+            (Some(settings), Some(server)) if settings.accept.contains(&kind) => Ok(Self { settings, server }),
+            _ => Err(Refusal::KindNotAccepted(name)),
+        }
+    }
+
+    /// Exchanges, once: a second try could count a second use.
+    fn run(
+        &self,
+        attempt: &Attempt,
+        mytoken: Secret,
+        delegated: bool,
+        deadline: Deadline,
+    ) -> Result<(Secret, Option<Renewal>), Refusal> {
+        let comment = format!("{} {}@{}", attempt.service, attempt.user, attempt.host);
+        let (scope, audience) = (&self.settings.scope, &self.settings.audience);
+        let token =
+            self.server.tokens.exchange(&mytoken, &Wanted { scope, audience, comment: &comment }, deadline)?.token;
+        let renewal = Renewal {
+            server: self.settings.server.clone(),
+            mytoken,
+            scope: scope.clone(),
+            audience: audience.clone(),
+            delegated,
+        };
+        Ok((token, Some(renewal)))
+    }
 }
 
 impl Report {

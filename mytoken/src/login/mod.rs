@@ -21,7 +21,9 @@ pub mod session;
 mod settings;
 mod template;
 
-pub use authenticate::{Accepted, Attempt, Fact, Renewal, Report, Times, World, authenticate, examine};
+pub use authenticate::{
+    Accepted, Attempt, ConfiguredServer, Fact, Renewal, Report, Times, World, authenticate, examine,
+};
 pub use conversation::{Asked, CHUNKS_LIMIT, ChunkFault, Conversation, Gone, TOTAL_LIMIT, ask, prompt_for};
 pub use decision::{Decision, Finding, Requirement, Source, Step, Verdict, decide};
 pub use explain::explain;
