@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod control;
 pub mod log;
 pub mod privacy;
 pub mod submit;

@@ -90,6 +90,8 @@ pub struct Agent {
     pub start_deadline: Duration,
     /// All that one request to a mytoken server may take, connection and discovery included.
     pub request_deadline: Duration,
+    /// The `squeue` that is asked what became of an ended job; absent: the first in the usual places.
+    pub squeue: Option<PathBuf>,
 }
 
 impl Default for Agent {
@@ -98,6 +100,7 @@ impl Default for Agent {
             runtime_dir: PathBuf::from("/run/mytoken"),
             start_deadline: Duration::seconds(2),
             request_deadline: Duration::seconds(30),
+            squeue: None,
         }
     }
 }
@@ -158,6 +161,9 @@ impl Settings {
             if duration.as_secs() == 0 {
                 return Err(format!("{key} is zero"));
             }
+        }
+        if self.agent.squeue.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return Err("agent.squeue is not an absolute path".to_owned());
         }
         let mut seen = HashSet::new();
         for profile in &self.profile {

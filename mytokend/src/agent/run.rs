@@ -71,9 +71,9 @@ fn prepare(options: &Options, log: Log) -> Result<(Arc<Agent>, Listener, PathBuf
     let runtime = options.runtime_dir.clone().unwrap_or(section.runtime_dir);
     let places = Places::open(&runtime, me).map_err(text)?;
     let authority = Direct::new(&shared, cluster).map_err(text)?;
+    let squeue = Squeue::find(section.squeue);
     let node = options.node.clone().map_or_else(host, Ok)?;
-    let agent =
-        Agent::new(node, times, Box::new(authority), Box::new(Squeue::installed()), places, log).map_err(text)?;
+    let agent = Agent::new(node, times, Box::new(authority), Box::new(squeue), places, log).map_err(text)?;
     let socket = options.socket.clone().unwrap_or_else(|| runtime.join("agent.sock"));
     let listener =
         Listener::bind(&socket, me.uid).map_err(|error| format!("cannot listen at {}: {error}", socket.display()))?;

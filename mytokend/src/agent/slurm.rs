@@ -33,16 +33,11 @@ const PLACES: [&str; 4] =
 const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
 
 impl Squeue {
-    /// The installed one, if there is one.
+    /// The configured one, else the first in the usual places, if there is one.
     #[must_use]
-    pub fn installed() -> Self {
-        Self::at(PLACES.iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned))
-    }
-
-    /// This one.
-    #[must_use]
-    pub fn at(program: Option<PathBuf>) -> Self {
-        Self { program, deadline: Duration::from_secs(10) }
+    pub fn find(configured: Option<PathBuf>) -> Self {
+        let usual = || PLACES.iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned);
+        Self { program: configured.or_else(usual), deadline: Duration::from_secs(10) }
     }
 }
 
@@ -134,7 +129,8 @@ mod tests {
         assert_eq!(squeue.lines(1), Ok(None));
         let (_dir, squeue) = fake("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1");
         assert!(squeue.lines(1).unwrap_err().contains("Unable to contact"));
-        assert!(Squeue::at(None).lines(1).is_err());
+        let none = Squeue { program: None, deadline: Duration::ZERO };
+        assert!(none.lines(1).is_err());
     }
 
     #[test]

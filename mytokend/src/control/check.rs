@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl check`: one screen, each finding with its mend.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use mytoken::agent::{Answer, Request, ask};
+use mytoken::config::{FileTrust, Shared};
+use mytoken::credential::files::Owner;
+use mytoken::credential::keys::{PrivateKey, PublicKey};
+use mytoken::http::HttpClient;
+use mytoken::jobs::settings::Settings;
+use mytoken::server::Server;
+use mytoken::{Deadline, Error};
+use serde::Serialize;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Works, but not for long or not for everybody.
+    Warning,
+    /// Does not work.
+    Error,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What about.
+    pub part: String,
+    /// How bad.
+    pub level: Level,
+    /// What was found.
+    pub text: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+}
+
+/// All findings.
+#[derive(Debug, Default, Serialize)]
+pub struct Findings {
+    /// In the order in which things depend on each other.
+    pub findings: Vec<Finding>,
+}
+
+/// A server that does not answer within this is not there.
+const NETWORK: Duration = Duration::from_secs(10);
+
+/// Checks what is configured in `dir` and reachable from here.
+#[must_use]
+pub fn check(dir: &Path, socket: &Path) -> Findings {
+    let mut findings = Findings::default();
+    let me = Owner::current();
+    let trust = if me.uid == 0 { FileTrust::ROOT } else { FileTrust::user(me.uid) };
+    let Some(shared) = findings.result("configuration", Shared::load(dir, trust), |_| "mytoken.toml".to_owned()) else {
+        return findings;
+    };
+    if dir.join("login.toml").exists() {
+        findings.result("configuration", shared.login(dir, trust), |_| "login.toml".to_owned());
+    }
+    let jobs = if dir.join("jobs.toml").exists() {
+        findings.result("configuration", shared.jobs(dir, trust), |jobs| {
+            let profiles: Vec<&str> = jobs.profile.iter().map(|profile| profile.name.as_str()).collect();
+            format!("jobs.toml: cluster {}, profiles {}", jobs.cluster.name, profiles.join(" "))
+        })
+    } else {
+        None
+    };
+    if let Some(jobs) = &jobs {
+        findings.keys(jobs, trust, me);
+    }
+    findings.servers(&shared);
+    findings.agent(socket, jobs.is_some());
+    findings
+}
+
+impl Findings {
+    /// Whether something does not work.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.count(Level::Error) > 0
+    }
+
+    fn count(&self, level: Level) -> usize {
+        self.findings.iter().filter(|finding| finding.level == level).count()
+    }
+
+    fn add(&mut self, part: &str, level: Level, text: impl Into<String>, mend: Option<&str>) {
+        self.findings.push(Finding { part: part.to_owned(), level, text: text.into(), mend: mend.map(str::to_owned) });
+    }
+
+    fn result<T>(&mut self, part: &str, result: Result<T, Error>, told: impl FnOnce(&T) -> String) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.add(part, Level::Ok, told(&value), None);
+                Some(value)
+            }
+            // The sentences of the configuration's errors say what to do.
+            Err(error) => {
+                self.add(part, Level::Error, error.to_string(), None);
+                None
+            }
+        }
+    }
+
+    fn keys(&mut self, jobs: &Settings, trust: FileTrust, me: Owner) {
+        let (public_file, private_file) = (&jobs.cluster.public_key_file, &jobs.cluster.private_key_file);
+        let make = "on one host: mytokenctl keygen; then copy cluster.pub to every host and cluster.key (mode 0600) to the nodes";
+        let public = match PublicKey::load(public_file, trust) {
+            Ok(public) => {
+                self.add("public key", Level::Ok, format!("{} ({})", public.id(), public_file.display()), None);
+                Some(public)
+            }
+            Err(error) => {
+                self.add("public key", Level::Error, error.to_string(), Some(make));
+                None
+            }
+        };
+        if !private_file.exists() {
+            let text = format!("{} is not here; right for a login host, wrong for a node", private_file.display());
+            return self.add("private key", Level::Ok, text, None);
+        }
+        if me.uid != 0 && std::fs::metadata(private_file).is_ok_and(|meta| meta.uid() == 0) {
+            return self.add("private key", Level::Ok, "only root can check it", None);
+        }
+        match (PrivateKey::load(private_file, me), public) {
+            (Err(error), _) => {
+                let mend = format!("chown root: {0} && chmod 600 {0}", private_file.display());
+                self.add("private key", Level::Error, error.to_string(), Some(&mend));
+            }
+            (Ok(private), Some(public)) if private.id() != public.id() => {
+                let text = format!("{} does not belong to the public key {}", private.id(), public.id());
+                self.add(
+                    "private key",
+                    Level::Error,
+                    text,
+                    Some("copy cluster.pub and cluster.key from the same host"),
+                );
+            }
+            (Ok(private), _) => {
+                self.add("private key", Level::Ok, format!("{} ({})", private.id(), private_file.display()), None);
+            }
+        }
+    }
+
+    fn servers(&mut self, shared: &Shared) {
+        if shared.servers.is_empty() {
+            self.add(
+                "mytoken server",
+                Level::Warning,
+                "none is configured; only access tokens are accepted at login",
+                None,
+            );
+        }
+        for named in &shared.servers {
+            let deadline = Deadline::after(NETWORK);
+            let found = shared.server_url(&named.name).and_then(|url| {
+                let http = HttpClient::new(&shared.http_settings())?;
+                Ok(Server::discover(&http, &url, deadline)?.discovery().version.clone())
+            });
+            match found {
+                Ok(version) => {
+                    let text = format!("{} {}", named.url, version.unwrap_or_default());
+                    self.add("mytoken server", Level::Ok, text.trim_end(), None);
+                }
+                Err(error) => self.add(
+                    "mytoken server",
+                    Level::Error,
+                    error.to_string(),
+                    Some("compare [[server]] url, [http] ca_file and proxy in mytoken.toml with: curl -v URL/.well-known/mytoken-configuration"),
+                ),
+            }
+        }
+    }
+
+    fn agent(&mut self, socket: &Path, jobs: bool) {
+        match ask(socket, Request::Status { job: None }, Deadline::after(Duration::from_secs(3))) {
+            Ok(Answer::Status(status)) => {
+                let count = status.jobs.len() + status.omitted;
+                self.add(
+                    "agent",
+                    Level::Ok,
+                    format!("{} answers as {}, {count} jobs and sessions", socket.display(), status.node),
+                    None,
+                );
+            }
+            Ok(_) => self.add("agent", Level::Error, "it gave a strange answer", Some("restart it after an upgrade")),
+            Err(error) => {
+                let level = if jobs { Level::Error } else { Level::Warning };
+                self.add(
+                    "agent",
+                    level,
+                    error.to_string(),
+                    Some("systemctl enable --now mytokend (on nodes and login hosts)"),
+                );
+            }
+        }
+    }
+
+    /// For a screen.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        for finding in &self.findings {
+            let mark = match finding.level {
+                Level::Ok => '✓',
+                Level::Warning => '!',
+                Level::Error => '✗',
+            };
+            let _ = writeln!(text, "{:<15} {mark} {}", finding.part, finding.text);
+            if let Some(mend) = &finding.mend {
+                let _ = writeln!(text, "{:<17} mend: {mend}", "");
+            }
+        }
+        let (errors, warnings) = (self.count(Level::Error), self.count(Level::Warning));
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let _ = writeln!(text, "{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::keygen::keygen;
+
+    fn site(keys: bool) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().display();
+        // Nobody listens on port 9 of this machine.
+        let shared = "[http]\nallow_loopback_http = true\n[[server]]\nname = 't'\nurl = 'http://127.0.0.1:9'\n";
+        let jobs = format!(
+            "[cluster]\nname = 'c'\npublic_key_file = '{path}/keys/cluster.pub'\nprivate_key_file = '{path}/keys/cluster.key'\n\
+             [[profile]]\nname = 'default'\nserver = 't'\nscope = 'a'\naudience = 'https://x'\n"
+        );
+        std::fs::write(dir.path().join("mytoken.toml"), shared).unwrap();
+        std::fs::write(dir.path().join("jobs.toml"), jobs).unwrap();
+        if keys {
+            keygen(&dir.path().join("keys"), "").unwrap();
+        }
+        dir
+    }
+
+    fn levels(findings: &Findings, part: &str) -> Vec<Level> {
+        findings.findings.iter().filter(|finding| finding.part == part).map(|finding| finding.level).collect()
+    }
+
+    #[test]
+    fn each_thing_that_does_not_work_is_found_with_its_mend() {
+        let dir = site(true);
+        let findings = check(dir.path(), &dir.path().join("agent.sock"));
+        assert_eq!(levels(&findings, "configuration"), [Level::Ok, Level::Ok]);
+        assert_eq!(levels(&findings, "public key"), [Level::Ok]);
+        assert_eq!(levels(&findings, "private key"), [Level::Ok]);
+        assert_eq!(levels(&findings, "mytoken server"), [Level::Error]);
+        assert_eq!(levels(&findings, "agent"), [Level::Error]);
+        let screen = findings.render();
+        assert!(screen.contains("mend: systemctl") && screen.ends_with("2 errors, 0 warnings\n"), "{screen}");
+    }
+
+    #[test]
+    fn keys_that_do_not_fit_are_found() {
+        let (dir, other) = (site(true), site(true));
+        std::fs::copy(other.path().join("keys/cluster.pub"), dir.path().join("keys/cluster.pub")).unwrap();
+        assert_eq!(levels(&check(dir.path(), Path::new("/nonexistent")), "private key"), [Level::Error]);
+        let without = site(false);
+        assert_eq!(levels(&check(without.path(), Path::new("/nonexistent")), "public key"), [Level::Error]);
+    }
+
+    #[test]
+    fn a_broken_configuration_is_the_only_finding() {
+        let dir = site(true);
+        std::fs::write(dir.path().join("mytoken.toml"), "[http]\nproxi = ''").unwrap();
+        let findings = check(dir.path(), Path::new("/nonexistent"));
+        assert_eq!(findings.findings.len(), 1);
+        assert!(findings.failed() && findings.findings[0].text.contains("proxy"), "{findings:?}");
+    }
+}
