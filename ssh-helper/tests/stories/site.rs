@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A mytoken server with its provider, a user's home, and an ssh that only asks.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use mytoken::credential::store::{Entry, Store};
+use mytoken::http::{HttpClient, HttpSettings, Roots};
+use mytoken::names::ServerUrl;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The audience of everything here.
+pub const AUDIENCE: &str = "https://testbed";
+
+/// The running servers; they end with it.
+pub struct Site {
+    dir: TempDir,
+    server: Child,
+    endpoints: Value,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// The test server, built when the tests of this package run alone.
+fn testserver() -> &'static PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let own = PathBuf::from(env!("CARGO_BIN_EXE_mytoken-ssh"));
+        let built = Command::new(env!("CARGO")).args(["build", "-q", "-p", "testserver"]).status().unwrap();
+        assert!(built.success());
+        own.with_file_name("testserver")
+    })
+}
+
+impl Site {
+    pub fn start() -> Self {
+        let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap();
+        let mut command = Command::new(testserver());
+        // Making an RSA key takes seconds in a debug build.
+        let config = dir.path().join("config.json");
+        fs::write(&config, r#"{"policy": {"algorithm": "ES256"}}"#).unwrap();
+        command.arg("serve").arg("--dir").arg(dir.path().join("server")).arg("--config").arg(&config);
+        for name in ["mytoken", "provider", "resource", "control"] {
+            command.args([format!("--{name}-addr"), "127.0.0.1:0".into()]);
+        }
+        let mut server = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let endpoints = fs::read(dir.path().join("server/endpoints.json")).unwrap();
+        let site = Self { endpoints: serde_json::from_slice(&endpoints).unwrap(), dir, server };
+        site.make_home();
+        site
+    }
+
+    fn make_home(&self) {
+        for name in ["home", "home/.config", "home/.config/mytoken", "bin", "run"] {
+            fs::create_dir(self.path(name)).unwrap();
+            fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        let config = format!(
+            "server = \"{}\"\nca_file = \"{}\"\naudience = \"{AUDIENCE}\"\nscope = \"openid profile storage.read\"\nname = \"laptop\"\n",
+            self.mytoken_url(),
+            self.ca().display()
+        );
+        fs::write(self.path("home/.config/mytoken/config.toml"), config).unwrap();
+        self.fake_ssh("ask '(alice@testbed) Access Token: '");
+    }
+
+    /// An ssh whose login is this script; each answer becomes a line of `answers`.
+    pub fn fake_ssh(&self, login: &str) {
+        let script = format!(
+            "#!/bin/sh\ncase \"$1\" in\n-V) echo OpenSSH_9.2p1, >&2; exit 0;;\n-G) printf 'host tb\\nuser alice\\nhostname testbed\\n'; exit 0;;\nesac\n\
+             ask() {{ answer=$(\"$SSH_ASKPASS\" \"$1\"); [ -z \"$answer\" ] || echo \"$answer\" >> {}; }}\n{login}\n",
+            self.path("answers").display()
+        );
+        fs::write(self.path("bin/ssh"), script).unwrap();
+        fs::set_permissions(self.path("bin/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn mytoken_url(&self) -> &str {
+        self.endpoints["mytoken"].as_str().unwrap()
+    }
+
+    pub fn url(&self) -> ServerUrl {
+        ServerUrl::parse(self.mytoken_url(), false).unwrap()
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.path("server/ca.pem")
+    }
+
+    pub fn http(&self) -> HttpClient {
+        HttpClient::new(&HttpSettings { roots: Roots::File(self.ca()), ..HttpSettings::default() }).unwrap()
+    }
+
+    pub fn store(&self) -> Store {
+        Store::open(&Store::default_path(&self.path("home"))).unwrap()
+    }
+
+    pub fn stored(&self) -> Option<Entry> {
+        self.store().token(&self.url()).unwrap()
+    }
+
+    /// The helper, without a controlling terminal.
+    pub fn helper(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("setsid");
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        command
+            .args(["--wait", env!("CARGO_BIN_EXE_mytoken-ssh")])
+            .args(args)
+            .env("PATH", path)
+            .env("HOME", self.path("home"))
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env_remove("SSH_ASKPASS")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.helper(args).output().unwrap()
+    }
+
+    /// Starts a login and reads its link.
+    pub fn begin_login(&self, args: &[&str]) -> (Child, BufReader<std::process::ChildStdout>, String) {
+        // Not by setsid: a test sends signals.
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mytoken-ssh"))
+            .arg("login")
+            .args(args)
+            .env("HOME", self.path("home"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut link = String::new();
+        while !link.contains("/c/") {
+            link.clear();
+            if lines.read_line(&mut link).unwrap() == 0 {
+                break;
+            }
+        }
+        (child, lines, link.trim().to_owned())
+    }
+
+    /// What the person does with the link.
+    pub fn browse(&self, link: &str, more: &[&str]) {
+        let mut browser = Command::new(testserver());
+        browser.args(["browser", link, "--user", "alice", "--ca"]).arg(self.ca()).args(more);
+        assert!(browser.output().unwrap().status.success());
+    }
+
+    /// A whole login; what it printed.
+    pub fn login(&self, args: &[&str]) -> String {
+        let (mut child, mut lines, link) = self.begin_login(args);
+        self.browse(&link, &[]);
+        let mut said = String::new();
+        lines.read_to_string(&mut said).unwrap();
+        assert!(child.wait().unwrap().success(), "{said}");
+        said
+    }
+
+    /// Stores a token of the given kind without a login.
+    pub fn give(&self, capabilities: &[&str], rotation: &Value) -> Entry {
+        let exp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 3600;
+        let clause = json!({"exp": exp, "scope": "openid profile storage.read", "audience": [AUDIENCE]});
+        let mut order = json!({"capabilities": capabilities, "restrictions": [clause], "name": "laptop", "user": "alice", "save": "mt"});
+        if !rotation.is_null() {
+            order["rotation"] = rotation.clone();
+        }
+        let answer = self.control("POST", "/mytoken/first-token", &order);
+        let entry: Entry = serde_json::from_value(json!({
+            "server": self.mytoken_url(), "issuer": self.endpoints["provider"], "name": "laptop", "mytoken": answer["mytoken"],
+            "capabilities": capabilities, "restrictions": [clause], "rotation": rotation, "expires_at": exp, "created": 1,
+        }))
+        .unwrap();
+        let deadline = mytoken::Deadline::after(std::time::Duration::from_secs(10));
+        self.store().lock(deadline).unwrap().put(&entry).unwrap();
+        entry
+    }
+
+    /// The test server's control API.
+    pub fn control(&self, method: &str, path: &str, body: &Value) -> Value {
+        let address = self.endpoints["control"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
+        let body = body.to_string();
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(" 200 "), "{head} {body}");
+        serde_json::from_str(body).unwrap_or_default()
+    }
+
+    /// What the fake ssh was answered.
+    pub fn answers(&self) -> Vec<String> {
+        fs::read_to_string(self.path("answers")).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+}
+
+/// Standard error as text.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
