@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use super::message::{Answer, Envelope, LINE_LIMIT, Request, VERSION};
+use super::message::{Answer, Envelope, LINE_LIMIT, Request, VERSION, parse_answer};
 use crate::{Deadline, Error};
 
 /// Where the agent listens.
@@ -27,13 +27,13 @@ pub const SOCKET: &str = "/run/mytoken/agent.sock";
 pub fn ask(path: &Path, request: Request, deadline: Deadline) -> Result<Answer, Error> {
     let protocol = |reason: String| Error::AgentProtocol { reason };
     let mut line = zeroize::Zeroizing::new(
-        serde_json::to_vec(&Envelope::of(request)).map_err(|error| protocol(error.to_string()))?,
+        serde_json::to_vec(&Envelope::of(request)).map_err(|_| protocol("the request cannot be written".to_owned()))?,
     );
     line.push(b'\n');
     let mut stream = connect_until(path, deadline)?;
     send_all(&stream, &line, deadline)?;
     let answer = read_line(&mut stream, deadline)?;
-    let envelope: Envelope<Answer> = serde_json::from_slice(&answer).map_err(|error| protocol(error.to_string()))?;
+    let envelope = parse_answer(&answer).map_err(|_| protocol("it is no answer".to_owned()))?;
     match envelope.message {
         _ if envelope.v != VERSION => Err(protocol(format!("it speaks version {}", envelope.v))),
         Answer::Error(reason) => Err(Error::AgentRefused { reason }),
