@@ -84,9 +84,9 @@ pub fn init_post_opt(call: &Call) -> Verdict {
 }
 
 /// See `option_panicked`; on a node `task_init` speaks for a job that demands its credential.
-pub fn init_post_opt_panicked(call: &Call) -> Verdict {
+pub fn init_post_opt_panicked(context: Context) -> Verdict {
     match state::change(|state| state.wish.clone()).flatten() {
-        Some(Wish::On { required, .. }) if call.context.is_client() => {
+        Some(Wish::On { required, .. }) if context.is_client() => {
             error("no credential: internal error");
             if required { Verdict::Refuse } else { Verdict::Proceed }
         }
@@ -103,7 +103,7 @@ pub fn task_init(call: &Call) -> Verdict {
 }
 
 /// A task of a job that demands its credential does not start when we do not know whether it is there.
-pub fn task_init_panicked(_call: &Call) -> Verdict {
+pub fn task_init_panicked(_context: Context) -> Verdict {
     if state::change(|state| state.step.as_ref().is_some_and(|step| step.required)).unwrap_or(false) {
         error("internal error; this job demands an access token and is not started without");
         return Verdict::Refuse;

@@ -28,15 +28,15 @@ pub struct Ended {
     pub output: Vec<u8>,
     /// Its status. `None` when somebody else has reaped it: the host may ignore `SIGCHLD` or wait for any child.
     pub status: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<Signal>,
+    /// The number of the signal that ended it.
+    pub signal: Option<i32>,
 }
 
 /// Why there is no answer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Failure {
     /// It was not started.
-    NotStarted(Errno),
+    NotStarted(std::io::Error),
     /// It was killed at the deadline.
     Late,
     /// It was killed because it printed too much.
@@ -45,7 +45,7 @@ pub enum Failure {
 
 /// Runs `program` until it has ended or the deadline has passed; then nothing of it is left.
 pub fn run(program: &CString, arguments: &[CString], deadline: Deadline) -> Result<Ended, Failure> {
-    let (child, output) = start(program, arguments).map_err(Failure::NotStarted)?;
+    let (child, output) = start(program, arguments).map_err(|errno| Failure::NotStarted(errno.into()))?;
     let output = match read_line(&output, deadline) {
         Ok(output) => output,
         Err(failure) => {
@@ -55,7 +55,7 @@ pub fn run(program: &CString, arguments: &[CString], deadline: Deadline) -> Resu
     };
     match reap(child, deadline) {
         Some(WaitStatus::Exited(_, status)) => Ok(Ended { output, status: Some(status), signal: None }),
-        Some(WaitStatus::Signaled(_, signal, _)) => Ok(Ended { output, status: None, signal: Some(signal) }),
+        Some(WaitStatus::Signaled(_, signal, _)) => Ok(Ended { output, status: None, signal: Some(signal as i32) }),
         Some(_) => Ok(Ended { output, status: None, signal: None }),
         None => {
             stop(child);

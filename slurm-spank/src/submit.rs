@@ -37,7 +37,7 @@ pub fn run(settings: &Settings, profile: &Profile, required: bool, context: Cont
             Reason::Told(sentence) => sentence,
             Reason::Found(fault) => format!("{name} {fault}"),
         }),
-        Err(Failure::NotStarted(error)) => Err(format!("{name} cannot be started: {}", error.desc())),
+        Err(Failure::NotStarted(error)) => Err(format!("{name} cannot be started: {error}")),
         Err(Failure::Late) => Err(format!("{name} did not answer within {} s", settings.submit_time.as_secs())),
         Err(Failure::TooLong) => Err(format!("{name} gave an answer that is too long")),
     }
@@ -56,7 +56,7 @@ enum Reason {
 fn read(ended: &Ended) -> Result<Credential, Reason> {
     let found = |fault: &str| Reason::Found(fault.to_owned());
     if let Some(signal) = ended.signal {
-        return Err(Reason::Found(format!("was ended by {signal}")));
+        return Err(Reason::Found(format!("was ended by signal {signal}")));
     }
     // serde's own words could repeat what was printed, so they are not.
     let answer: Answer = match serde_json::from_slice(&ended.output) {

@@ -102,22 +102,18 @@ unsafe fn hook(
     count: c_int,
     arguments: *const *const c_char,
     run: fn(&Call) -> Verdict,
-    panicked: fn(&Call) -> Verdict,
+    panicked: fn(Context) -> Verdict,
 ) -> c_int {
     // SAFETY: the caller's promise.
     let spank = unsafe { Spank::of(spank) };
     // SAFETY: the caller's promise.
     let arguments = unsafe { copy_arguments(count, arguments) };
-    let call = || Call { spank: &spank, context: Context::now(), settings: Settings::parse(&arguments) };
-    let verdict = guard(
-        name,
-        || {
-            let call = call();
-            call.settings.panic_when_asked(name);
-            run(&call)
-        },
-        || panicked(&call()),
-    );
+    let run = || {
+        let call = Call { spank: &spank, context: Context::now(), settings: Settings::parse(&arguments) };
+        call.settings.panic_when_asked(name);
+        run(&call)
+    };
+    let verdict = guard(name, run, || panicked(Context::now()));
     match verdict {
         Verdict::Proceed => 0,
         Verdict::Refuse => end(),
