@@ -17,19 +17,42 @@ pub const JOB_SCRIPT: u32 = 5;
 pub const SEALED: &str = "mt1.0123abcd.QUJDREVG-_x";
 pub const HANDLE: &str = "00112233445566778899aabbccddeeff";
 
-/// The plugin as cargo has built it for these tests.
-pub fn plugin() -> PathBuf {
-    std::env::current_exe().unwrap().with_file_name("libspank_mytoken.so")
+/// The plugin. Cargo builds no library of type cdylib for an integration test, so the first test does.
+pub fn plugin() -> &'static Path {
+    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
+    PLUGIN.get_or_init(|| build(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(".."), &[]))
+}
+
+/// The plugin that panics on request, in a target directory of its own: both builds have the same file name.
+pub fn panicking() -> &'static Path {
+    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-injection");
+    PLUGIN.get_or_init(|| build(&target, &["--features", "panic-injection"]))
+}
+
+fn build(target: &Path, features: &[&str]) -> PathBuf {
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--offline", "--lib", "--manifest-path"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target)
+        .args(features)
+        .status();
+    assert!(status.unwrap().success(), "the plugin does not build");
+    target.join("debug/libspank_mytoken.so")
 }
 
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("slurm-host-{}", std::process::id()));
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (program, fresh) =
+            (directory.join("slurm-host"), directory.join(format!("slurm-host.{}", std::process::id())));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake_slurm/host.c");
         let status =
-            Command::new("cc").args(["-O1", "-Wall", "-rdynamic", "-o"]).arg(&program).arg(source).arg("-ldl").status();
+            Command::new("cc").args(["-O1", "-Wall", "-rdynamic", "-o"]).arg(&fresh).arg(source).arg("-ldl").status();
         assert!(status.unwrap().success(), "host.c does not compile");
+        std::fs::rename(fresh, &program).unwrap();
         program
     })
 }
@@ -55,7 +78,7 @@ impl Host {
     pub fn new(context: u32) -> Self {
         Self {
             script: format!("context {context}\n"),
-            plugin: plugin(),
+            plugin: plugin().to_owned(),
             name: "sbatch".into(),
             words: Vec::new(),
             api: 38,

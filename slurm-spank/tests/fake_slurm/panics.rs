@@ -1,37 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A panic in each hook, in a build with `panic-injection`.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
-
 use super::agent::Agent;
-use super::host::{ALLOCATOR, HANDLE, Host, JOB_SCRIPT, LOCAL, SEALED, SLURMD, Submit};
-
-/// The plugin with the feature, in a target directory of its own: both builds have the same file name.
-fn panicking() -> &'static Path {
-    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
-    PLUGIN.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-injection");
-        let status = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--locked",
-                "--offline",
-                "--lib",
-                "--features",
-                "panic-injection",
-                "--manifest-path",
-            ])
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&target)
-            .status();
-        assert!(status.unwrap().success(), "the plugin with panic-injection does not build");
-        target.join("debug/libspank_mytoken.so")
-    })
-}
+use super::host::{ALLOCATOR, HANDLE, Host, JOB_SCRIPT, LOCAL, SEALED, SLURMD, Submit, panicking};
 
 fn quiet(lines: &[String]) {
     assert!(!lines.iter().any(|line| line.contains("injected") || line.contains("panicked")), "{lines:?}");

@@ -132,7 +132,7 @@ fn a_mytoken_submit_that_misbehaves_is_named_and_its_output_is_not_repeated() {
     for (body, wanted) in [
         ("echo hidden-text", "gave an answer that this plugin does not understand"),
         ("true", "gave no answer"),
-        ("kill -9 $$", "was ended by SIGKILL"),
+        ("kill -9 $$", "was ended by signal 9"),
         ("yes 0123456789abcdef0123456789abcdef | tr -d '\\n'", "gave an answer that is too long"),
         (
             r#"printf '{"v":1,"sealed":"mt1.hidden text","handle":"x"}\n'"#,
@@ -190,7 +190,7 @@ fn a_missing_mytoken_submit_is_named() {
     assert_eq!(
         seen.logs(),
         [
-            "error mytoken: no credential: /nowhere/mytoken-submit cannot be started: No such file or directory (submitting without)"
+            "error mytoken: no credential: /nowhere/mytoken-submit cannot be started: No such file or directory (os error 2) (submitting without)"
         ]
     );
 }
