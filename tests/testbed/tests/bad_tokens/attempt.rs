@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Two ways to knock: the PAM stack alone, for its code, and real ssh.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use testbed::command::Outcome;
+use testbed::{Error, Result, Site};
+
+const INSIDE: &str = "/usr/local/bin/pam_driver";
+/// A stack of the module alone under the service name that it accepts.
+const STACK: &str = "auth required pam_mytoken.so\naccount required pam_mytoken.so\n";
+
+/// What a PAM stack answered.
+pub(crate) struct Seen {
+    pub(crate) code: i32,
+    pub(crate) said: String,
+    pub(crate) packets: Option<u32>,
+}
+
+/// The program `pam_driver` in a site.
+pub(crate) struct Driver;
+
+impl Driver {
+    pub(crate) fn build(site: &Site) -> Result<Self> {
+        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/bad_tokens/pam_driver.c");
+        let program = std::env::temp_dir().join(format!("pam_driver.{}", std::process::id()));
+        // By soname: the development package with libpam.so may be missing.
+        let output = Command::new("cc").arg("-o").arg(&program).arg(&source).arg("-l:libpam.so.0").output();
+        let output = output.map_err(|error| Error::Refused(format!("cc: {error}")))?;
+        if !output.status.success() {
+            return Err(Error::Refused(format!("cc: {}", String::from_utf8_lossy(&output.stderr))));
+        }
+        let bytes =
+            std::fs::read(&program).map_err(|error| Error::Refused(format!("{}: {error}", program.display())))?;
+        drop(std::fs::remove_file(&program));
+        site.script("root", &format!("cat >{INSIDE} && chmod 755 {INSIDE}")).stdin(bytes).run()?.ok()?;
+        site.write("/etc/pam-lone/sshd", STACK, "0644")?;
+        Ok(Self)
+    }
+
+    pub(crate) fn authenticate(&self, site: &Site, user: &str, answers: &[String]) -> Result<Seen> {
+        seen(
+            site.command("root", [INSIDE, "/etc/pam-lone", "sshd", user]).stdin(answers.join("\0")).run()?.ok()?.stdout,
+        )
+    }
+
+    /// The same in a network of its own, where everything that is sent is counted (and reaches nobody).
+    pub(crate) fn authenticate_without_network(&self, site: &Site, user: &str, answers: &[String]) -> Result<Seen> {
+        let script = format!(
+            "ip link set lo up; {INSIDE} /etc/pam-lone sshd {user}; \
+             awk '$1==\"Ip:\"{{n++; if(n==2) print \"packets \" $11}}' /proc/net/snmp"
+        );
+        seen(
+            site.command("root", ["unshare", "--net", "sh", "-c", &script])
+                .stdin(answers.join("\0"))
+                .run()?
+                .ok()?
+                .stdout,
+        )
+    }
+}
+
+fn seen(said: String) -> Result<Seen> {
+    let number =
+        |word: &str| said.lines().find_map(|line| line.strip_prefix(word)).and_then(|rest| rest.trim().parse().ok());
+    let code = number("code ").ok_or_else(|| Error::Refused(format!("the driver gave no code:\n{said}")))?;
+    let packets = number("packets ").and_then(|count: i32| u32::try_from(count).ok());
+    Ok(Seen { code, said, packets })
+}
+
+/// ssh as an attacker runs it: an askpass that gives one answer per prompt, whatever is asked.
+pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Outcome> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let dir = format!("/home/{user}/knock.{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut setup = format!(
+        "mkdir -p {dir} && cd {dir} && echo 0 >count && csplit -s -z -f a -b %d /dev/stdin '/^\\x1e$/' '{{*}}' && "
+    );
+    setup.push_str("cat >ask <<'END'\n#!/bin/sh\ncd \"$(dirname \"$0\")\"; n=$(cat count); echo $((n+1)) >count; [ -e a$n ] && grep -v \"$(printf '\\036')\" a$n\nexit 0\nEND\nchmod 755 ask");
+    let joined = answers.iter().map(|answer| format!("{answer}\n")).collect::<Vec<_>>().join("\u{1e}\n");
+    site.script(user, &setup).stdin(joined).run()?.ok()?;
+    let command = format!(
+        "SSH_ASKPASS={dir}/ask SSH_ASKPASS_REQUIRE=force ssh -o PreferredAuthentications=keyboard-interactive \
+         -o NumberOfPasswordPrompts=1 testbed echo inside"
+    );
+    site.sh(user, &command)
+}

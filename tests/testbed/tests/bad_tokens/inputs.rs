@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The inputs, made by the provider and the mytoken server of the site.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use testbed::people::{AUDIENCE, CA, MYTOKEN_SERVER, control};
+use testbed::{Error, Result, Site};
+
+/// PAM's answers, by their meaning.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outcome {
+    /// The token is not accepted.
+    AuthErr,
+    /// The token is good, but the account is not its holder's.
+    PermDenied,
+}
+
+impl Outcome {
+    /// `security/_pam_types.h`.
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Self::AuthErr => 7,
+            Self::PermDenied => 6,
+        }
+    }
+}
+
+/// Something a person, or an attacker, answers at the prompt; several answers for a chunked token.
+pub(crate) struct Input {
+    pub(crate) name: &'static str,
+    pub(crate) answers: Vec<String>,
+    pub(crate) outcome: Outcome,
+}
+
+fn refused(name: &'static str, answer: impl Into<String>) -> Input {
+    chunked(name, [answer.into()])
+}
+
+fn chunked(name: &'static str, answers: impl Into<Vec<String>>) -> Input {
+    Input { name, answers: answers.into(), outcome: Outcome::AuthErr }
+}
+
+/// A token that alice may log in with; short enough for an unmodified client.
+pub(crate) fn good_access_token(site: &Site) -> Result<String> {
+    mint(site, &json!({}))
+}
+
+pub(crate) fn all(site: &Site) -> Result<Vec<Input>> {
+    let mut inputs = texts(site)?;
+    inputs.extend(access_tokens(site)?);
+    inputs.extend(of_unknown_issuers(site)?);
+    inputs.extend(mytokens(site)?);
+    Ok(inputs)
+}
+
+/// What is no token at all, or not one whole token.
+fn texts(site: &Site) -> Result<Vec<Input>> {
+    let good = good_access_token(site)?;
+    let long = mint(site, &json!({"pad": 2000}))?;
+    let half = |index: usize, n: usize| format!("@{index}/{n}:{}", good.get(..400).unwrap_or_default());
+    Ok(vec![
+        refused("empty", ""),
+        refused("the junk that sshd sends for unknown users", "\u{8}\n\r\u{7f}INCORRECT"),
+        refused("a JWT cut by the client", long.get(..1023).unwrap_or_default()),
+        refused("70 KiB", mint(site, &json!({"pad": 53_000}))?),
+        refused("control characters", good.replace('.', "\u{1b}[31m.\u{1}")),
+        refused("not ASCII", format!("{good}\u{e4}\u{1f511}")),
+        refused("a blank inside", good.replacen('.', " .", 1)),
+        refused("a password", "correct horse battery staple"),
+        refused("three parts that are no JWT", "aaaa.bbbb.cccc"),
+        chunked("chunks out of order", [half(2, 3), half(1, 3), half(3, 3)]),
+        chunked("chunks that change their number", [half(1, 2), half(2, 3)]),
+        chunked("65 chunks", [half(1, 65)]),
+        chunked("a chunk that is no chunk", [half(1, 2), good.clone()]),
+        chunked("chunk zero", [half(0, 2), half(1, 2)]),
+    ])
+}
+
+fn access_tokens(site: &Site) -> Result<Vec<Input>> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut inputs = Vec::new();
+    for (name, order) in [
+        ("alg none", json!({"alg": "none"})),
+        ("HS256 with the public key", json!({"alg": "HS256"})),
+        ("signed by a foreign key", json!({"foreign_key": true})),
+        ("a spoilt signature", json!({"tamper": "signature"})),
+        ("changed claims", json!({"tamper": "claims"})),
+        ("no signature at all", json!({"tamper": "cut"})),
+        ("a foreign audience", json!({"claims": {"aud": "https://elsewhere.example.org"}})),
+        ("no audience", json!({"claims": {"aud": null}})),
+        ("an ID token", json!({"id_token": true, "claims": {"aud": AUDIENCE}})),
+        ("expired", json!({"claims": {"exp": now - 120, "iat": now - 3600, "nbf": now - 3600}})),
+        ("without expiry", json!({"claims": {"exp": null}})),
+        ("not yet valid", json!({"claims": {"nbf": now + 600}})),
+        ("issued in the future", json!({"claims": {"iat": now + 600}})),
+        ("issued two days ago", json!({"claims": {"iat": now - 2 * 86_400, "nbf": now - 2 * 86_400}})),
+        ("wrong kid", json!({"header": {"kid": "somebody-else"}})),
+        ("a crit header", json!({"header": {"crit": ["b64"], "b64": false}})),
+        (
+            "a key in its own header",
+            json!({"foreign_key": true, "header": {"jku": "https://elsewhere.example.org/jwks"}}),
+        ),
+        ("a logout token", json!({"header": {"typ": "logout+jwt"}})),
+        ("opaque", json!({"opaque": true})),
+    ] {
+        inputs.push(refused(name, mint(site, &order)?));
+    }
+    let bobs = mint(site, &json!({"user": "bob"}))?;
+    inputs.push(Input { name: "bob's token for alice's account", answers: vec![bobs], outcome: Outcome::PermDenied });
+    Ok(inputs)
+}
+
+/// Tokens that name an issuer or server of their own choice.
+pub(crate) fn of_unknown_issuers(site: &Site) -> Result<Vec<Input>> {
+    Ok(vec![
+        refused(
+            "a foreign issuer",
+            mint(site, &json!({"foreign_key": true, "claims": {"iss": "https://evil.example.org"}}))?,
+        ),
+        refused(
+            "an issuer that only looks alike",
+            mint(site, &json!({"claims": {"iss": "https://op.testbed:8444//"}}))?,
+        ),
+        refused("no issuer", mint(site, &json!({"claims": {"iss": null}}))?),
+        refused(
+            "a mytoken of a foreign server",
+            mint(
+                site,
+                &json!({"foreign_key": true, "header": {"typ": "MT+JWT"}, "claims": {"token_type": "mytoken", "iss": "https://evil.example.org"}}),
+            )?,
+        ),
+    ])
+}
+
+fn mytokens(site: &Site) -> Result<Vec<Input>> {
+    let capable = json!(["AT", "create_mytoken", "tokeninfo"]);
+    let first = |first: Value| first_token(site, &first);
+    let revoked = first(json!({"capabilities": capable}))?;
+    api(site, "/api/v0/token/revoke", &json!({"token": revoked}))?;
+    let used = transfer_code(site, &first(json!({"capabilities": capable}))?)?;
+    api(site, "/api/v0/token/my", &json!({"grant_type": "transfer_code", "transfer_code": used}))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let expired = first(json!({"capabilities": capable, "restrictions": [{"exp": now + 3}]}))?;
+    let inputs = vec![
+        refused("a used transfer code", used),
+        refused("an unknown code", "abcdefgh"),
+        refused("an unknown short token", "abcdefgh".repeat(8)),
+        refused("a revoked mytoken", revoked),
+        refused("a rotating mytoken", first(json!({"capabilities": capable, "rotation": {"on_AT": true}}))?),
+        refused(
+            "a rotating mytoken behind a transfer code",
+            transfer_code(site, &first(json!({"capabilities": capable, "rotation": {"on_AT": true}}))?)?,
+        ),
+        refused("a mytoken without capability AT", first(json!({"capabilities": ["tokeninfo"]}))?),
+        refused(
+            "a mytoken for another host",
+            first(json!({"capabilities": capable, "restrictions": [{"exp": now + 600, "hosts": ["198.51.100.1"]}]}))?,
+        ),
+        refused(
+            "a mytoken for another audience",
+            first(
+                json!({"capabilities": capable, "restrictions": [{"exp": now + 600, "audience": ["https://elsewhere.example.org"]}]}),
+            )?,
+        ),
+        refused("an expired mytoken", expired),
+    ];
+    std::thread::sleep(Duration::from_secs(4));
+    // A JWT of a mytoken is longer than the client's line: it goes as chunks, as our helper sends it.
+    Ok(inputs.into_iter().map(in_chunks).collect())
+}
+
+fn in_chunks(input: Input) -> Input {
+    let [answer] = input.answers.as_slice() else { return input };
+    if answer.len() <= 1023 {
+        return input;
+    }
+    let pieces: Vec<&str> = answer.as_bytes().chunks(900).filter_map(|piece| std::str::from_utf8(piece).ok()).collect();
+    let n = pieces.len();
+    let answers = pieces.iter().enumerate().map(|(index, piece)| format!("@{}/{n}:{piece}", index + 1)).collect();
+    Input { answers, ..input }
+}
+
+fn mint(site: &Site, order: &Value) -> Result<String> {
+    let mut order = order.clone();
+    // The site's audience, unless the order has another: the order is about one fault, not two.
+    if let Some(claims) = order.as_object_mut().map(|order| order.entry("claims").or_insert_with(|| json!({}))) {
+        if let Some(claims) = claims.as_object_mut() {
+            claims.entry("aud").or_insert_with(|| AUDIENCE.into());
+        }
+    }
+    text(&control(site, "/provider/mint", Some(&order.to_string()))?, "token")
+}
+
+fn first_token(site: &Site, first: &Value) -> Result<String> {
+    let mut first = first.clone();
+    if let Some(members) = first.as_object_mut() {
+        members.insert("user".into(), "alice".into());
+        members.insert("save".into(), "mt".into());
+    }
+    text(&control(site, "/mytoken/first-token", Some(&first.to_string()))?, "mytoken")
+}
+
+fn transfer_code(site: &Site, mytoken: &str) -> Result<String> {
+    text(&api(site, "/api/v0/token/transfer", &json!({"mytoken": mytoken}))?, "transfer_code")
+}
+
+fn api(site: &Site, path: &str, body: &Value) -> Result<String> {
+    let url = format!("{MYTOKEN_SERVER}{path}");
+    let argv =
+        ["curl", "-sS", "--fail-with-body", "--cacert", CA, "-H", "Content-Type: application/json", "-d", "@-", &url];
+    Ok(site.command("root", argv).stdin(body.to_string()).run()?.ok()?.stdout)
+}
+
+fn text(answer: &str, member: &str) -> Result<String> {
+    let parsed: Value = serde_json::from_str(answer).map_err(|error| Error::Refused(format!("{error}: {answer}")))?;
+    parsed
+        .get(member)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| Error::Refused(format!("no {member} in the answer")))
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Everything that must not open the door: each input is refused with the code of the table in `pam-mytoken/src/codes.rs`,
+//! nobody gets in over ssh, and no log holds any of it, also at sshd's DEBUG3.
+
+mod attempt;
+mod inputs;
+
+use testbed::{Options, Result, Site, people, story};
+
+use attempt::Driver;
+use inputs::Input;
+
+#[test]
+fn no_bad_token_opens_the_door() -> Result<()> {
+    story(Options { nodes: 1, sshd_log_level: "DEBUG3", ..Options::new()? }, |site| {
+        let driver = Driver::build(site)?;
+        let inputs = inputs::all(site)?;
+        assert!(inputs.len() >= 30, "only {} inputs", inputs.len());
+        let good = inputs::good_access_token(site)?;
+        assert_eq!(
+            driver.authenticate(site, "alice", std::slice::from_ref(&good))?.code,
+            0,
+            "the good token is refused"
+        );
+
+        let wrong: Vec<String> = in_parallel(&inputs, |input| judge(site, &driver, input));
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let wrong: Vec<String> = in_parallel(&inputs, |input| knock(site, input));
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        nothing_secret_in_the_logs(site, inputs.iter().flat_map(|input| &input.answers).chain([&good]))
+    })
+}
+
+#[test]
+fn an_unknown_issuer_causes_no_packet() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        let driver = Driver::build(site)?;
+        for input in inputs::of_unknown_issuers(site)? {
+            let seen = driver.authenticate_without_network(site, "alice", &input.answers)?;
+            assert_eq!(seen.code, input.outcome.code(), "{}: {}", input.name, seen.said);
+            assert_eq!(seen.packets, Some(0), "{}: something was sent", input.name);
+        }
+        Ok(())
+    })
+}
+
+/// The module's own code for this input, or what is wrong with it.
+fn judge(site: &Site, driver: &Driver, input: &Input) -> Option<String> {
+    match driver.authenticate(site, "alice", &input.answers) {
+        Ok(seen) if seen.code == input.outcome.code() => None,
+        Ok(seen) => {
+            Some(format!("{}: code {} instead of {}\n{}", input.name, seen.code, input.outcome.code(), seen.said))
+        }
+        Err(error) => Some(format!("{}: {error}", input.name)),
+    }
+}
+
+/// Real ssh with an askpass that gives this input, or what is wrong: it must not get in.
+fn knock(site: &Site, input: &Input) -> Option<String> {
+    match attempt::ssh(site, "alice", &input.answers) {
+        Ok(seen) if seen.success() || seen.stdout.contains("inside") => Some(format!("{}: ssh let it in", input.name)),
+        Ok(seen) if seen.stderr.contains("Permission denied") || seen.stderr.contains("Connection closed") => None,
+        Ok(seen) => Some(format!("{}: ssh ended otherwise: {}", input.name, seen.stderr)),
+        Err(error) => Some(format!("{}: {error}", input.name)),
+    }
+}
+
+fn nothing_secret_in_the_logs<'a>(site: &Site, secrets: impl Iterator<Item = &'a String>) -> Result<()> {
+    let log = site.sh("root", "cat /var/log/all.log")?.ok()?.stdout;
+    assert!(log.contains("debug3:"), "sshd did not log at DEBUG3");
+    for secret in secrets.filter(|secret| secret.len() >= 8 && !secret.starts_with("INCORRECT")) {
+        // Whole tokens, and also the halves of one that was cut or chunked.
+        let (head, tail) = secret.split_at(secret.floor_char_boundary_at(secret.len() / 2));
+        for part in [head, tail].into_iter().filter(|part| part.len() >= 8) {
+            assert!(!log.contains(part), "a log holds a part of a token: {part:.12}...");
+        }
+    }
+    people::control(site, "/health", None).map(drop)
+}
+
+/// `floor_char_boundary` is newer than the oldest compiler.
+trait FloorCharBoundary {
+    fn floor_char_boundary_at(&self, index: usize) -> usize;
+}
+
+impl FloorCharBoundary for String {
+    fn floor_char_boundary_at(&self, index: usize) -> usize {
+        (0..=index).rev().find(|index| self.is_char_boundary(*index)).unwrap_or(0)
+    }
+}
+
+/// Runs `each` on all inputs, eight at a time: a refusal takes two seconds by design.
+fn in_parallel(inputs: &[Input], each: impl Fn(&Input) -> Option<String> + Sync) -> Vec<String> {
+    inputs
+        .chunks(8)
+        .flat_map(|chunk| {
+            std::thread::scope(|scope| {
+                let running: Vec<_> = chunk.iter().map(|input| scope.spawn(|| each(input))).collect();
+                running
+                    .into_iter()
+                    .filter_map(|thread| thread.join().unwrap_or_else(|_| Some("a panic".into())))
+                    .collect::<Vec<_>>()
+            })
+        })
+        .collect()
+}
