@@ -70,6 +70,7 @@ pub(super) fn run(site: &Site, teller: &mut Teller, session: &mut Session) -> Re
 }
 
 fn look(site: &Site, teller: &mut Teller, id: &str) -> Result<()> {
+    site.wait_for("the job's first words", Duration::from_secs(10), "alice", "grep -q SLURM_MYTOKEN= data.env")?;
     let shown = site.sh(
         "alice",
         &format!(
@@ -85,7 +86,7 @@ fn look(site: &Site, teller: &mut Teller, id: &str) -> Result<()> {
     teller.show("root@testbed", "grep for tokens in slurmctld's state and in all logs", &state);
     let clear = state.stdout.contains("in clear: 0");
     teller.check(
-        clear && !shown.stdout.contains("eyJ"),
+        clear && shown.stdout.contains("SLURM_MYTOKEN=mt1.") && !shown.stdout.contains("eyJ"),
         "scontrol, slurmctld's state, env in the job and the logs hold ciphertext only",
     );
     Ok(())
@@ -119,7 +120,7 @@ fn thief(site: &Site, teller: &mut Teller) -> Result<()> {
     let status = site.script("bob", &format!("mytokenctl status {id}")).on(&node).run()?;
     teller.show(&format!("bob@{node}"), &format!("mytokenctl status {id}"), &status);
     teller.check(
-        !got.stdout.contains("eyJ") && status.stdout.contains("another user"),
+        !got.stdout.contains("eyJ") && status.stdout.contains("copied SLURM_MYTOKEN"),
         "bob, who copied the ciphertext into a job of his own, got nothing, and is told why",
     );
     Ok(())
@@ -143,7 +144,7 @@ pub(super) fn end(site: &Site, teller: &mut Teller, job: Job) -> Result<()> {
     let history = site
         .command(
             "root",
-            ["jq", "-r", ".[-12:][]|[.time,.method,.endpoint,.grant_type,.status]|map(tostring)|join(\"  \")"],
+            ["jq", "-r", ".[-12:][]|[(.time|todate),.method,.endpoint,.grant_type,.status]|map(tostring)|join(\"  \")"],
         )
         .stdin(journal)
         .run()?;

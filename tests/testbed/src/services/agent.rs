@@ -18,7 +18,8 @@ pub fn name(node: &str) -> String {
 pub(crate) fn start(site: &Site) -> Result<()> {
     site.start_daemon(Daemon::new("agent", [PROGRAM, "agent"]))?;
     for node in site.nodes() {
-        site.start_daemon(Daemon::new(&name(&node), [PROGRAM, "agent"]).on(&node))?;
+        // All nodes share the host's name here, so each agent is told its node's.
+        site.start_daemon(Daemon::new(&name(&node), [PROGRAM, "agent", "--node", &node]).on(&node))?;
     }
     Ok(())
 }
