@@ -41,9 +41,8 @@ impl Driver {
     }
 
     pub(crate) fn authenticate(&self, site: &Site, user: &str, answers: &[String]) -> Result<Seen> {
-        seen(
-            site.command("root", [INSIDE, "/etc/pam-lone", "sshd", user]).stdin(answers.join("\0")).run()?.ok()?.stdout,
-        )
+        let command = site.command("root", [INSIDE, "/etc/pam-lone", "sshd", user]);
+        seen(command.stdin(ended(answers)).run()?.ok()?.stdout)
     }
 
     /// The same in a network of its own, where everything that is sent is counted (and reaches nobody).
@@ -52,14 +51,13 @@ impl Driver {
             "ip link set lo up; {INSIDE} /etc/pam-lone sshd {user}; \
              awk '$1==\"Ip:\"{{n++; if(n==2) print \"packets \" $11}}' /proc/net/snmp"
         );
-        seen(
-            site.command("root", ["unshare", "--net", "sh", "-c", &script])
-                .stdin(answers.join("\0"))
-                .run()?
-                .ok()?
-                .stdout,
-        )
+        seen(site.command("root", ["unshare", "--net", "sh", "-c", &script]).stdin(ended(answers)).run()?.ok()?.stdout)
     }
+}
+
+/// Each answer with its end: an empty one is an answer too.
+fn ended(answers: &[String]) -> String {
+    answers.iter().map(|answer| format!("{answer}\0")).collect()
 }
 
 fn seen(said: String) -> Result<Seen> {
@@ -74,12 +72,13 @@ fn seen(said: String) -> Result<Seen> {
 pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Outcome> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let dir = format!("/home/{user}/knock.{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let mut setup = format!(
-        "mkdir -p {dir} && cd {dir} && echo 0 >count && csplit -s -z -f a -b %d /dev/stdin '/^\\x1e$/' '{{*}}' && "
+    let setup = format!(
+        "mkdir -p {dir} && cd {dir} && echo 0 >count && n=0 && \
+         while IFS= read -r -d '' answer; do printf '%s' \"$answer\" >a$n; n=$((n+1)); done && \
+         printf '%s\\n' '#!/bin/sh' 'cd \"$(dirname \"$0\")\"; n=$(cat count); echo $((n+1)) >count' \
+         'test -e a$n && cat a$n; exit 0' >ask && chmod 755 ask"
     );
-    setup.push_str("cat >ask <<'END'\n#!/bin/sh\ncd \"$(dirname \"$0\")\"; n=$(cat count); echo $((n+1)) >count; [ -e a$n ] && grep -v \"$(printf '\\036')\" a$n\nexit 0\nEND\nchmod 755 ask");
-    let joined = answers.iter().map(|answer| format!("{answer}\n")).collect::<Vec<_>>().join("\u{1e}\n");
-    site.script(user, &setup).stdin(joined).run()?.ok()?;
+    site.script(user, &setup).stdin(ended(answers)).run()?.ok()?;
     let command = format!(
         "SSH_ASKPASS={dir}/ask SSH_ASKPASS_REQUIRE=force ssh -o PreferredAuthentications=keyboard-interactive \
          -o NumberOfPasswordPrompts=1 testbed echo inside"
