@@ -25,7 +25,8 @@ pub(crate) struct Driver;
 impl Driver {
     pub(crate) fn build(site: &Site) -> Result<Self> {
         let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/bad_tokens/pam_driver.c");
-        let program = std::env::temp_dir().join(format!("pam_driver.{}", std::process::id()));
+        let folder = tempfile::tempdir().map_err(|error| Error::Refused(format!("a temporary folder: {error}")))?;
+        let program = folder.path().join("pam_driver");
         // By soname: the development package with libpam.so may be missing.
         let output = Command::new("cc").arg("-o").arg(&program).arg(&source).arg("-l:libpam.so.0").output();
         let output = output.map_err(|error| Error::Refused(format!("cc: {error}")))?;
@@ -34,15 +35,19 @@ impl Driver {
         }
         let bytes =
             std::fs::read(&program).map_err(|error| Error::Refused(format!("{}: {error}", program.display())))?;
-        drop(std::fs::remove_file(&program));
         site.script("root", &format!("cat >{INSIDE} && chmod 755 {INSIDE}")).stdin(bytes).run()?.ok()?;
         site.write("/etc/pam-lone/sshd", STACK, "0644")?;
         Ok(Self)
     }
 
     pub(crate) fn authenticate(&self, site: &Site, user: &str, answers: &[String]) -> Result<Seen> {
-        let command = site.command("root", [INSIDE, "/etc/pam-lone", "sshd", user]);
-        seen(command.stdin(ended(answers)).run()?.ok()?.stdout)
+        seen(
+            site.command("root", [INSIDE, "/etc/pam-lone", "sshd", user])
+                .stdin(terminated(answers))
+                .run()?
+                .ok()?
+                .stdout,
+        )
     }
 
     /// The same in a network of its own, where everything that is sent is counted (and reaches nobody).
@@ -51,12 +56,17 @@ impl Driver {
             "ip link set lo up; {INSIDE} /etc/pam-lone sshd {user}; \
              awk '$1==\"Ip:\"{{n++; if(n==2) print \"packets \" $11}}' /proc/net/snmp"
         );
-        seen(site.command("root", ["unshare", "--net", "sh", "-c", &script]).stdin(ended(answers)).run()?.ok()?.stdout)
+        seen(
+            site.command("root", ["unshare", "--net", "sh", "-c", &script])
+                .stdin(terminated(answers))
+                .run()?
+                .ok()?
+                .stdout,
+        )
     }
 }
 
-/// Each answer with its end: an empty one is an answer too.
-fn ended(answers: &[String]) -> String {
+fn terminated(answers: &[String]) -> String {
     answers.iter().map(|answer| format!("{answer}\0")).collect()
 }
 
@@ -74,11 +84,10 @@ pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Outcome
     let dir = format!("/home/{user}/knock.{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let setup = format!(
         "mkdir -p {dir} && cd {dir} && echo 0 >count && n=0 && \
-         while IFS= read -r -d '' answer; do printf '%s' \"$answer\" >a$n; n=$((n+1)); done && \
-         printf '%s\\n' '#!/bin/sh' 'cd \"$(dirname \"$0\")\"; n=$(cat count); echo $((n+1)) >count' \
-         'test -e a$n && cat a$n; exit 0' >ask && chmod 755 ask"
+         while IFS= read -r -d '' answer; do printf '%s\\n' \"$answer\" >a$n; n=$((n+1)); done; \
+         printf '#!/bin/sh\\ncd {dir}; n=$(cat count); echo $((n+1)) >count; cat a$n 2>/dev/null; exit 0\\n' >ask; chmod 755 ask"
     );
-    site.script(user, &setup).stdin(ended(answers)).run()?.ok()?;
+    site.script(user, &setup).stdin(terminated(answers)).run()?.ok()?;
     let command = format!(
         "SSH_ASKPASS={dir}/ask SSH_ASKPASS_REQUIRE=force ssh -o PreferredAuthentications=keyboard-interactive \
          -o NumberOfPasswordPrompts=1 testbed echo inside"

@@ -3,7 +3,7 @@
 //
 //     pam_driver CONFDIR SERVICE USER < answers
 //
-// Answers are separated by NUL; each hidden prompt takes the next one, without one the conversation fails. It prints
+// Each answer ends with NUL; each hidden prompt takes the next one, without one the conversation fails. It prints
 // "prompt ...", "text ..." as they come and "code N" at the end. The prototypes are repeated from pam_appl(3), so that no
 // development package is needed.
 #include <stdio.h>
