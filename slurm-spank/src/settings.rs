@@ -33,7 +33,8 @@ impl Default for Settings {
             socket: PathBuf::from(mytoken::agent::SOCKET),
             default: None,
             submit_time: Duration::from_secs(12),
-            agent_time: Duration::from_secs(2),
+            // A second more than the agent takes at most (`start_deadline`), so that its "pending" arrives.
+            agent_time: Duration::from_secs(3),
             problems: Vec::new(),
             #[cfg(feature = "panic-injection")]
             panic: None,

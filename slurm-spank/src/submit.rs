@@ -67,7 +67,9 @@ fn read(ended: &Ended) -> Result<Credential, Reason> {
     match answer {
         Answer { v, .. } if v != 1 => Err(Reason::Found(format!("speaks version {v}, this plugin version 1"))),
         Answer { error: Some(sentence), .. } if !sentence.trim().is_empty() => {
-            Err(Reason::Told(sentence.trim().to_owned()))
+            let sentence = sentence.trim();
+            // The words that stand before every reason; not twice.
+            Err(Reason::Told(sentence.strip_prefix("no credential: ").unwrap_or(sentence).to_owned()))
         }
         Answer { sealed: Some(sealed), handle: Some(handle), .. } if ended.status.is_none_or(|status| status == 0) => {
             Credential::parse(&sealed, &handle).map_err(|fault| Reason::Found(format!("answered, but {fault}")))
@@ -111,6 +113,8 @@ mod tests {
     #[test]
     fn its_own_sentence_is_passed_on() {
         let told = read(&ended(r#"{"v":1,"error":" your session has none. "}"#, Some(1)));
+        assert_eq!(told, Err(Reason::Told("your session has none.".into())));
+        let told = read(&ended(r#"{"v":1,"error":"no credential: your session has none."}"#, Some(1)));
         assert_eq!(told, Err(Reason::Told("your session has none.".into())));
     }
 
