@@ -183,21 +183,21 @@ impl Spank<'_> {
 /// A line for the person in front: `sbatch: error: mytoken: TEXT` at submission, the job's standard error from `user_init` on, the
 /// log of slurmd before.
 pub fn error(text: &str) {
+    let line = printable(text);
     // SAFETY: printf(3): the format has one %s and gets one NUL-terminated string.
-    with_line(text, |line| unsafe { slurm_error(c"mytoken: %s".as_ptr(), line.as_ptr()) });
+    unsafe { slurm_error(c"mytoken: %s".as_ptr(), line.as_ptr()) };
 }
 
 /// A line for slurmd's log; on a node the user never sees it.
 pub fn info(text: &str) {
+    let line = printable(text);
     // SAFETY: as in `error`.
-    with_line(text, |line| unsafe { slurm_info(c"mytoken: %s".as_ptr(), line.as_ptr()) });
+    unsafe { slurm_info(c"mytoken: %s".as_ptr(), line.as_ptr()) };
 }
 
 /// Texts come from other programs too: what is printed is one line without control characters and of bounded length.
-fn with_line(text: &str, print: impl FnOnce(&CStr)) {
+fn printable(text: &str) -> CString {
     const LONGEST: usize = 600;
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
-    if let Ok(line) = CString::new(line) {
-        print(&line);
-    }
+    CString::new(line).unwrap_or_default()
 }
