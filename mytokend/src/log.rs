@@ -37,6 +37,12 @@ impl Log {
         Self { process, system: Mutex::new(syslog::unix(formatter).ok()) }
     }
 
+    /// The standard error output in any case, for a foreground without syslog and for tests.
+    #[must_use]
+    pub fn stderr(process: &'static str) -> Self {
+        Self { process, system: Mutex::new(None) }
+    }
+
     /// One line; control characters become `?`, so that nobody forges another.
     pub fn line(&self, level: Level, text: &str) {
         let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();

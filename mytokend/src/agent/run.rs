@@ -31,6 +31,8 @@ pub struct Options {
     pub runtime_dir: Option<PathBuf>,
     /// Name of this node in Slurm; `None`: the host's name without its domain.
     pub node: Option<String>,
+    /// Log to the standard error output.
+    pub stderr: bool,
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -38,12 +40,13 @@ pub struct Options {
 /// # Errors
 /// A sentence for the administrator: nothing was started, or the socket failed.
 pub fn run(options: &Options) -> Result<(), String> {
-    let log = Log::open("mytokend");
-    let result = prepare(options, log);
-    match result {
+    let log = || if options.stderr { Log::stderr("mytokend") } else { Log::open("mytokend") };
+    match prepare(options, log()) {
         Ok((agent, listener, socket)) => serve(&agent, &listener, &socket),
+        // The caller tells it on the standard error output.
+        Err(error) if options.stderr => Err(error),
         Err(error) => {
-            Log::open("mytokend").line(Level::Error, &error);
+            log().line(Level::Error, &error);
             Err(error)
         }
     }

@@ -31,12 +31,15 @@ enum Role {
         /// Name of this node in Slurm [default: the host's name without its domain]
         #[arg(long, value_name = "NAME")]
         node: Option<String>,
+        /// Log to the standard error output instead of syslog
+        #[arg(long)]
+        stderr: bool,
     },
 }
 
 fn main() -> ExitCode {
-    let Role::Agent { config, socket, runtime_dir, node } = Arguments::parse().role;
-    match run::run(&run::Options { config, socket, runtime_dir, node }) {
+    let Role::Agent { config, socket, runtime_dir, node, stderr } = Arguments::parse().role;
+    match run::run(&run::Options { config, socket, runtime_dir, node, stderr }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mytokend: {error}");

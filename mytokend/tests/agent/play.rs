@@ -119,7 +119,7 @@ impl Stage {
             Box::new(self.script.clone()),
             Box::new(self.script.clone()),
             places,
-            Log::open("test"),
+            Log::stderr("test"),
         )
         .unwrap();
         let threads = Threads::start(&agent).unwrap();

@@ -2,7 +2,7 @@
 //! A job starts.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 use mytoken::agent::{JobStart, JobState};
@@ -99,4 +99,17 @@ fn another_user_with_the_same_job_id_is_another_job() {
     let started = stage.start_with(JobStart { uid: 54_321, sealed: Some("1:h".into()), ..step(7) });
     assert_eq!(started.state, JobState::Failed);
     assert!(stage.status(7).events.iter().all(|event| event.what == "refused"), "nothing of the other user's is shown");
+}
+
+#[test]
+fn the_file_belongs_to_the_jobs_user_and_its_directory_to_root() {
+    let stage = Stage::new(3600);
+    if crate::play::me().uid != 0 {
+        return;
+    }
+    let started = stage.start_with(JobStart { uid: 62_001, gid: 62_002, sealed: Some("62001:h1".into()), ..step(7) });
+    let file = fs::metadata(&started.path).unwrap();
+    assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (62_001, 62_002, 0o400));
+    let directory = fs::metadata(std::path::Path::new(&started.path).parent().unwrap()).unwrap();
+    assert_eq!((directory.uid(), directory.mode() & 0o7777), (0, 0o711));
 }

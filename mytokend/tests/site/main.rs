@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The programs as they are installed, against the test server: from a submission to the end of its job.
+
+#[cfg(test)]
+mod job;
+#[cfg(test)]
+mod place;
+#[cfg(test)]
+mod submission;

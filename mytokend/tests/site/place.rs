@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A site in a temporary directory: test server, configuration, keys, a user's home, an agent.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use mytoken::agent::{Answer, JobEnd, JobStart, JobStatus, Request, Started, Status, ask};
+use mytoken::config::{FileTrust, Shared};
+use mytoken::credential::files::Owner;
+use mytoken::credential::keys::PrivateKey;
+use mytoken::credential::sealed::{JobCredential, open};
+use mytoken::credential::store::{Entry, Store};
+use mytoken::http::{HttpClient, HttpSettings};
+use mytoken::names::{IssuerUrl, ServerUrl};
+use mytoken::server::{AccessTokenRequest, Server, no_storage};
+use mytoken::{Deadline, Error, Secret};
+use mytokend::control::keygen::keygen;
+use serde_json::{Value, json};
+
+/// Scopes and audience of the site's profile.
+pub const SCOPE: &str = "storage.read";
+pub const AUDIENCE: &str = "https://testbed";
+
+pub struct Site {
+    pub dir: tempfile::TempDir,
+    endpoints: Value,
+    server: Child,
+    agent: Option<Child>,
+}
+
+/// What `mytoken-submit` printed.
+#[derive(Debug)]
+pub struct Printed {
+    pub status: ExitStatus,
+    pub line: Value,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+/// The test server is built by whoever runs these tests; one that is there may be old.
+fn testserver() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let built = build.args(["build", "--quiet", "--package", "testserver"]).status();
+        assert!(built.unwrap().success(), "the test server cannot be built");
+        Path::new(env!("CARGO_BIN_EXE_mytokend")).with_file_name("testserver")
+    })
+}
+
+impl Site {
+    pub fn new(lifetime: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let free = "127.0.0.1:0";
+        let mut server = Command::new(testserver())
+            .args(["serve", "--at-lifetime", &lifetime.to_string(), "--resource-audience", AUDIENCE, "--dir"])
+            .arg(path.join("server"))
+            .args(["--mytoken-addr", free, "--provider-addr", free, "--resource-addr", free, "--control-addr", free])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert_eq!(ready.trim(), "ready");
+        let endpoints: Value = serde_json::from_slice(&fs::read(path.join("server/endpoints.json")).unwrap()).unwrap();
+        fs::create_dir(path.join("home")).unwrap();
+        let site = Self { dir, endpoints, server, agent: None };
+        site.configure(&path);
+        site
+    }
+
+    fn configure(&self, path: &Path) {
+        let config = self.config();
+        fs::create_dir(&config).unwrap();
+        keygen(&config.join("keys"), "site").unwrap();
+        let (ca, server) = (self.endpoint("ca"), self.endpoint("mytoken"));
+        fs::write(
+            config.join("mytoken.toml"),
+            format!("[http]\nca_file = '{ca}'\n[[server]]\nname = 't'\nurl = '{server}'\n"),
+        )
+        .unwrap();
+        let (keys, squeue, run) = (config.join("keys"), path.join("squeue"), path.join("run"));
+        let jobs = format!(
+            "[cluster]\nname = 'site'\npublic_key_file = '{0}/cluster.pub'\nprivate_key_file = '{0}/cluster.key'\n\
+             [submit]\ndeadline = '3s'\n[agent]\nruntime_dir = '{1}'\nsqueue = '{2}'\nrequest_deadline = '5s'\n\
+             [[profile]]\nname = 'default'\nserver = 't'\nscope = '{SCOPE}'\naudience = '{AUDIENCE}'\n",
+            keys.display(),
+            run.display(),
+            squeue.display(),
+        );
+        fs::write(config.join("jobs.toml"), jobs).unwrap();
+        self.slurm_says("1|RUNNING|n1");
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("etc")
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    pub fn endpoint(&self, name: &str) -> &str {
+        self.endpoints[name].as_str().unwrap()
+    }
+
+    /// What the played squeue prints, for every job.
+    pub fn slurm_says(&self, lines: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let (path, fresh) = (self.dir.path().join("squeue"), self.dir.path().join("squeue.new"));
+        fs::write(&fresh, format!("#!/bin/sh\necho '{lines}'\n")).unwrap();
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(fresh, path).unwrap();
+    }
+
+    pub fn control(&self, path: &str, body: &Value) -> Value {
+        let settings = HttpSettings { loopback_http: true, ..HttpSettings::default() };
+        let http = HttpClient::new(&settings).unwrap();
+        let url = format!("{}{path}", self.endpoint("control"));
+        let answer = http.post_json(&url, body, soon(), 1 << 20).unwrap();
+        assert!((200..300).contains(&answer.status), "{path}: {}", String::from_utf8_lossy(&answer.body));
+        serde_json::from_slice(&answer.body).unwrap_or_default()
+    }
+
+    /// Requests to the mytoken server.
+    pub fn journal(&self) -> Vec<Value> {
+        let settings = HttpSettings { loopback_http: true, ..HttpSettings::default() };
+        let url = format!("{}/journal?service=mytoken", self.endpoint("control"));
+        let answer = HttpClient::new(&settings).unwrap().get(&url, None, soon(), 1 << 20).unwrap();
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    pub fn requests(&self, endpoint: &str) -> usize {
+        self.journal().iter().filter(|request| request["endpoint"] == endpoint).count()
+    }
+
+    /// alice's mytoken, with these members of the wish changed.
+    pub fn mytoken(&self, change: &Value) -> Value {
+        let mut wish = json!({
+            "user": "alice", "capabilities": ["AT", "create_mytoken", "tokeninfo"],
+            "restrictions": [{"scope": "openid storage.read compute.read", "audience": [AUDIENCE], "exp": unix_time() + 86_400}],
+        });
+        wish.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        self.control("/mytoken/first-token", &wish)
+    }
+
+    /// Leaves alice's mytoken as the session's.
+    pub fn log_in(&self) {
+        let granted = self.mytoken(&json!({}));
+        fs::write(self.dir.path().join("mt"), granted["mytoken"].as_str().unwrap()).unwrap();
+    }
+
+    /// Puts a mytoken into the helper's store.
+    pub fn store(&self, granted: &Value) {
+        let store = Store::open(&Store::default_path(&self.home())).unwrap();
+        let entry = Entry {
+            server: ServerUrl::parse(self.endpoint("mytoken"), false).unwrap(),
+            issuer: IssuerUrl::parse(self.endpoint("provider"), false).unwrap(),
+            name: "laptop".into(),
+            mytoken: Secret::new(granted["mytoken"].as_str().unwrap()),
+            mom_id: String::new(),
+            capabilities: serde_json::from_value(granted["capabilities"].clone()).unwrap(),
+            restrictions: serde_json::from_value(granted["restrictions"].clone()).unwrap(),
+            rotation: serde_json::from_value(granted["rotation"].clone()).unwrap(),
+            expires_at: None,
+            created: 1,
+            ca_file: None,
+        };
+        store.lock(soon()).unwrap().put(&entry).unwrap();
+    }
+
+    pub fn stored(&self) -> Secret {
+        let store = Store::open(&Store::default_path(&self.home())).unwrap();
+        let server = ServerUrl::parse(self.endpoint("mytoken"), false).unwrap();
+        store.token(&server).unwrap().unwrap().mytoken
+    }
+
+    pub fn submit_with(&self, arguments: &[&str]) -> Printed {
+        let begin = Instant::now();
+        let output = Command::new(env!("CARGO_BIN_EXE_mytoken-submit"))
+            .args(["--context", "sbatch", "--config"])
+            .arg(self.config())
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.home())
+            .env("MYTOKEN_FILE", self.dir.path().join("mt"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let took = begin.elapsed();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+        let line: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(line["v"], 1);
+        Printed { status: output.status, line, stderr: String::from_utf8(output.stderr).unwrap(), took }
+    }
+
+    /// A submission that succeeds: sealed text and handle.
+    pub fn submit(&self) -> (String, String) {
+        let printed = self.submit_with(&["--profile", "default"]);
+        assert!(printed.status.success() && printed.stderr.is_empty(), "{printed:?}");
+        let text = |name: &str| printed.line[name].as_str().unwrap().to_owned();
+        (text("sealed"), text("handle"))
+    }
+
+    pub fn open(&self, sealed: &str) -> JobCredential {
+        let key = PrivateKey::load(&self.config().join("keys/cluster.key"), Owner::current()).unwrap();
+        open(sealed, &key).unwrap()
+    }
+
+    /// What the mytoken server says to a sub-token.
+    pub fn exchange(&self, token: &Secret) -> Result<Secret, Error> {
+        let shared = Shared::load(&self.config(), FileTrust::user(Owner::current().uid)).unwrap();
+        let http = HttpClient::new(&shared.http_settings()).unwrap();
+        let server = Server::discover(&http, &shared.server_url("t").unwrap(), soon()).unwrap();
+        let request = AccessTokenRequest { mytoken: token, scope: SCOPE, audience: AUDIENCE, comment: "test" };
+        server.access_token(&request, &mut no_storage, soon()).map(|access| access.token)
+    }
+
+    /// Kills a mytoken.
+    pub fn revoke(&self, token: &Secret) {
+        let shared = Shared::load(&self.config(), FileTrust::user(Owner::current().uid)).unwrap();
+        let http = HttpClient::new(&shared.http_settings()).unwrap();
+        let server = Server::discover(&http, &shared.server_url("t").unwrap(), soon()).unwrap();
+        server.revoke(token, true, soon()).unwrap();
+    }
+
+    /// Status of the resource server's answer to the token in the file.
+    pub fn visit(&self, file: &Path) -> u16 {
+        let token = Secret::new(fs::read_to_string(file).unwrap());
+        let shared = Shared::load(&self.config(), FileTrust::user(Owner::current().uid)).unwrap();
+        let http = HttpClient::new(&shared.http_settings()).unwrap();
+        http.get(&format!("{}/data", self.endpoint("resource")), Some(&token), soon(), 1 << 16).unwrap().status
+    }
+
+    pub fn begin_agent(&mut self) {
+        let agent = Command::new(env!("CARGO_BIN_EXE_mytokend"))
+            .args(["agent", "--stderr", "--node", "n1", "--config"])
+            .arg(self.config())
+            .stderr(fs::File::create(self.dir.path().join("agent.log")).unwrap())
+            .spawn()
+            .unwrap();
+        self.agent = Some(agent);
+        eventually("the agent's answer", || self.ask(Request::Status { job: None }).is_ok());
+    }
+
+    /// Ends the agent with SIGTERM.
+    pub fn end_agent(&mut self) -> ExitStatus {
+        let mut agent = self.agent.take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(agent.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        agent.wait().unwrap()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/agent.sock")
+    }
+
+    pub fn ask(&self, request: Request) -> Result<Answer, Error> {
+        ask(&self.socket(), request, soon())
+    }
+
+    pub fn start(&self, job: u32, uid: u32, sealed: &str) -> Started {
+        let gid = Owner::current().gid;
+        let start = JobStart { job, step: 0, uid, gid, array_job: None, sealed: Some(sealed.into()), handle: None };
+        match self.ask(Request::JobStart(start)).unwrap() {
+            Answer::Started(started) => started,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn end(&self, job: u32) {
+        assert!(matches!(self.ask(Request::JobEnd(JobEnd { job })).unwrap(), Answer::Done {}));
+    }
+
+    pub fn status(&self, job: u32) -> JobStatus {
+        match self.ask(Request::Status { job: Some(job) }).unwrap() {
+            Answer::Status(Status { mut jobs, .. }) if !jobs.is_empty() => jobs.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn told(&self, job: u32, what: &str) -> bool {
+        self.status(job).events.iter().any(|event| event.what == what)
+    }
+
+    /// A size of the agent's memory (`VmRSS`, `VmHWM`) in KiB.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.agent.as_ref().unwrap().id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    pub fn ctl(&self, arguments: &[&str]) -> (String, bool) {
+        let output = Command::new(env!("CARGO_BIN_EXE_mytokenctl")).args(arguments).output().unwrap();
+        (
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+            output.status.success(),
+        )
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for child in self.agent.iter_mut().chain([&mut self.server]) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(10))
+}
+
+pub fn unix_time() -> u64 {
+    use mytoken::Clock;
+    mytoken::SystemClock.now()
+}
+
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

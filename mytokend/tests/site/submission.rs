@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytoken-submit`, as the plugin calls it.
+
+use std::fs;
+use std::time::Duration;
+
+use mytoken::Secret;
+use mytoken::credential::files::Owner;
+use serde_json::json;
+
+use crate::place::{AUDIENCE, SCOPE, Site, unix_time};
+
+#[test]
+fn a_submission_seals_a_sub_token_that_can_do_nothing_else() {
+    let site = Site::new(60);
+    site.log_in();
+    let (sealed, handle) = site.submit();
+    let credential = site.open(&sealed);
+    assert_eq!(
+        (credential.uid, credential.id.as_str(), credential.cluster.as_str()),
+        (Owner::current().uid, handle.as_str(), "site")
+    );
+    assert_eq!((credential.scope.as_str(), credential.audience.as_str()), (SCOPE, AUDIENCE));
+    assert!(!credential.required);
+    // The parent ends in a day, long before nine days of queue and job.
+    assert!(credential.exp <= unix_time() + 86_400);
+    let claims = mytoken::token::unverified_claims(&credential.sub_token).unwrap();
+    let own = claims.unverified();
+    assert_eq!(own.name, format!("site:{handle}"));
+    assert_eq!(own.capabilities.to_string(), "AT");
+    assert!(!own.rotates());
+    assert_eq!((own.restrictions.len(), own.restrictions[0].scope.as_str()), (1, SCOPE));
+    assert!(site.exchange(&credential.sub_token).is_ok());
+}
+
+#[test]
+fn the_second_submission_is_one_request() {
+    let site = Site::new(60);
+    site.log_in();
+    site.submit();
+    let before = site.journal().len();
+    site.submit();
+    assert_eq!(site.journal().len() - before, 1, "{:?}", site.journal());
+}
+
+#[test]
+fn required_is_sealed_in() {
+    let site = Site::new(60);
+    site.log_in();
+    let printed = site.submit_with(&["--profile", "default", "--required"]);
+    assert!(site.open(printed.line["sealed"].as_str().unwrap()).required);
+}
+
+#[test]
+fn without_a_mytoken_the_user_is_told_what_to_do() {
+    let site = Site::new(60);
+    let printed = site.submit_with(&["--profile", "default"]);
+    assert_eq!(printed.status.code(), Some(1));
+    let error = printed.line["error"].as_str().unwrap();
+    assert!(error.starts_with("no credential:") && error.ends_with("Run: mytoken-ssh login"), "{error}");
+    assert!(printed.stderr.is_empty());
+    assert!(site.journal().is_empty(), "nobody is asked");
+}
+
+#[test]
+fn an_unknown_profile_names_the_known_ones() {
+    let site = Site::new(60);
+    site.log_in();
+    let error = site.submit_with(&["--profile", "no\x1bsuch"]).line["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("this cluster has: default") && !error.contains('\x1b'), "{error}");
+}
+
+#[test]
+fn a_rotating_mytoken_is_used_from_the_store_and_its_successor_kept() {
+    let site = Site::new(60);
+    let granted = site.mytoken(&json!({"rotation": {"on_AT": true, "on_other": true}}));
+    let first = Secret::new(granted["mytoken"].as_str().unwrap());
+    // In a file of the session it is not touched.
+    fs::write(site.dir.path().join("mt"), first.expose()).unwrap();
+    let error = site.submit_with(&["--profile", "default"]).line["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("replaced at each use"), "{error}");
+    site.store(&granted);
+    site.submit();
+    let second = site.stored();
+    assert_ne!(second, first, "the successor is stored");
+    site.submit();
+    assert_ne!(site.stored(), second, "and was good for the next submission");
+}
+
+#[test]
+fn two_submissions_at_once_do_not_lose_a_rotating_mytoken() {
+    let site = Site::new(60);
+    site.store(&site.mytoken(&json!({"rotation": {"on_AT": true, "on_other": true}})));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| site.submit());
+        }
+    });
+    site.submit();
+}
+
+#[test]
+fn a_child_that_comes_back_broader_is_revoked_and_not_used() {
+    let site = Site::new(60);
+    site.log_in();
+    site.control("/mytoken/fault", &json!({"name": "broader-child"}));
+    let error = site.submit_with(&["--profile", "default"]).line["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("more rights than asked for") && error.contains("revoked"), "{error}");
+    assert_eq!(site.requests("revocation"), 1, "{:?}", site.journal());
+}
+
+#[test]
+fn a_scope_that_the_mytoken_lacks_is_named_before_anything_is_sent() {
+    let site = Site::new(60);
+    let restrictions = json!([{"scope": "openid compute.read", "audience": [AUDIENCE], "exp": unix_time() + 3600}]);
+    let granted = site.mytoken(&json!({"restrictions": restrictions}));
+    fs::write(site.dir.path().join("mt"), granted["mytoken"].as_str().unwrap()).unwrap();
+    let before = site.requests("mytoken");
+    let error = site.submit_with(&["--profile", "default"]).line["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("storage.read"), "{error}");
+    assert_eq!(site.requests("mytoken"), before);
+}
+
+#[test]
+fn whatever_the_server_does_it_ends_in_time() {
+    let site = Site::new(60);
+    site.log_in();
+    for fault in [
+        json!({"name": "latency", "ms": 20_000}),
+        json!({"name": "drip", "ms": 500}),
+        json!({"name": "gigantic-body"}),
+        json!({"name": "500-html"}),
+        json!({"name": "429", "retry_after": 600}),
+        json!({"name": "redirect-308", "location": "https://evil.example/"}),
+    ] {
+        let _ = fs::remove_dir_all(site.home().join(".cache"));
+        site.control("/mytoken/fault", &fault);
+        let printed = site.submit_with(&["--profile", "default"]);
+        assert!(printed.took < Duration::from_millis(4500), "{fault}: {:?}", printed.took);
+        assert!(printed.line["error"].is_string() && printed.stderr.is_empty(), "{fault}: {printed:?}");
+        site.control("/clear", &json!({}));
+    }
+    site.control("/outage", &json!({"service": "mytoken", "on": true}));
+    let printed = site.submit_with(&["--profile", "default"]);
+    assert!(printed.took < Duration::from_secs(4), "{printed:?}");
+    assert!(printed.line["error"].as_str().unwrap().contains("try again later"), "{printed:?}");
+}
+
+#[test]
+fn a_mytoken_that_will_not_do_is_refused_in_words() {
+    let site = Site::new(60);
+    site.log_in();
+    let (sealed, _) = site.submit();
+    let refusal = |text: &str| {
+        fs::write(site.dir.path().join("mt"), text).unwrap();
+        site.submit_with(&["--profile", "default"]).line["error"].as_str().unwrap().to_owned()
+    };
+    let child = site.open(&sealed).sub_token;
+    assert!(refusal("").contains("no mytoken"));
+    assert!(refusal(child.expose()).contains("may not make sub-tokens"));
+    let dead = site.mytoken(&json!({}));
+    let dead = Secret::new(dead["mytoken"].as_str().unwrap());
+    site.revoke(&dead);
+    let told = refusal(dead.expose());
+    assert!(told.contains("expired, revoked, replaced") && !told.contains("eyJ"), "{told}");
+}
