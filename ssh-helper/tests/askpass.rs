@@ -214,8 +214,8 @@ fn a_failed_login_is_explained() {
         assert_eq!(output.status.code(), Some(255));
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    assert!(told("exit 255", "no").contains("testbed: it did not ask for a token"));
-    assert!(told("ask '(alice@testbed) Access Token: '; exit 255", "no").contains("handed over as alice"));
+    assert!(told("exit 255", "no").contains("testbed: no token was asked for"));
+    assert!(told("ask '(alice@testbed) Access Token: '; exit 255", "no").contains("a token was handed over"));
     assert!(told("exit 255", "yes").contains("BatchMode is on"));
 }
 

@@ -38,13 +38,13 @@ impl End<'_> {
         let recent = |given: &Instant| self.now.duration_since(*given) < LOGIN_TIME;
         if let Some((account, _)) = self.given.iter().find(|(_, given)| given.as_ref().is_some_and(recent)) {
             return Some(format!(
-                "{}: a token was handed over as {}; if you were not let in, the server says why above, and its administrator sees more in the log",
+                "{}: a token was handed over; if the login as {} was refused, the reason is above, or in the server's log",
                 account.host, account.user
             ));
         }
         let (account, _) = self.given.iter().find(|(_, given)| given.is_none())?;
         Some(format!(
-            "{}: it did not ask for a token; it is not reachable, its host key is unknown or changed, or its sshd offers no keyboard-interactive login with tokens",
+            "{}: no token was asked for (not reachable, host key not known, or no login with tokens)",
             account.host
         ))
     }
@@ -62,7 +62,7 @@ mod tests {
             End { program, status, given: vec![(&account, given)], told, now }.sentence()
         };
         assert!(sentence(Program::Ssh, 255, Some(now), false).unwrap().contains("handed over"));
-        assert!(sentence(Program::Ssh, 255, None, false).unwrap().contains("did not ask"));
+        assert!(sentence(Program::Ssh, 255, None, false).unwrap().contains("no token was asked for"));
         assert!(sentence(Program::Scp, 1, None, false).is_some());
         assert_eq!(sentence(Program::Ssh, 1, None, false), None);
         assert_eq!(sentence(Program::Ssh, 0, Some(now), false), None);
