@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytoken-ssh status`: what is stored. Nothing is asked over the network.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use mytoken::credential::store::Entry;
@@ -16,12 +17,12 @@ use crate::words;
 pub fn run() -> Result<ExitCode, Error> {
     let now = SystemClock.now();
     let entries = Settings::load()?.store()?.tokens()?;
+    let mut text: String = entries.iter().map(|entry| describe(entry, now)).collect();
     if entries.is_empty() {
-        println!("no mytoken; run: mytoken-ssh login");
+        text.push_str("no mytoken; run: mytoken-ssh login\n");
     }
-    for entry in &entries {
-        print!("{}", describe(entry, now));
-    }
+    // Whoever closed our output has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(if entries.iter().any(|entry| !entry.expired(now)) { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
