@@ -109,7 +109,7 @@ fn an_ended_job_is_settled_after_a_restart() {
 
 #[test]
 fn a_missed_end_is_found_out() {
-    let stage = Stage::new(3600);
+    let stage = Stage::with_doubt(3600, Duration::from_millis(300));
     said(&stage, "7|COMPLETED|n1");
     stage.start(7, "h1");
     eventually("the removal", || !stage.token(7).exists());
@@ -119,7 +119,7 @@ fn a_missed_end_is_found_out() {
 
 #[test]
 fn a_running_job_without_a_process_here_keeps_its_token() {
-    let stage = Stage::new(3600);
+    let stage = Stage::with_doubt(3600, Duration::from_millis(300));
     said(&stage, "7|RUNNING|n1");
     stage.start(7, "h1");
     std::thread::sleep(Duration::from_millis(700));

@@ -91,14 +91,20 @@ impl Controller for Shared {
 pub struct Stage {
     pub dir: Arc<tempfile::TempDir>,
     pub script: Shared,
+    doubt: Duration,
     running: Option<(Threads, JoinHandle<()>, UnixStream)>,
 }
 
 impl Stage {
     pub fn new(lifetime: u64) -> Self {
+        Self::with_doubt(lifetime, Duration::from_secs(60))
+    }
+
+    /// Jobs never have a process here, so they are asked about after `doubt`.
+    pub fn with_doubt(lifetime: u64, doubt: Duration) -> Self {
         let script = Shared::default();
         script.with(|script| script.lifetime = lifetime);
-        let mut stage = Self { dir: Arc::new(tempfile::tempdir().unwrap()), script, running: None };
+        let mut stage = Self { dir: Arc::new(tempfile::tempdir().unwrap()), script, doubt, running: None };
         stage.begin();
         stage
     }
@@ -108,7 +114,7 @@ impl Stage {
             start: Duration::from_millis(600),
             grace: Duration::from_millis(50),
             sweep: Duration::from_millis(100),
-            doubt: Duration::from_millis(300),
+            doubt: self.doubt,
             ..Times::default()
         };
         let me = Owner::current();
