@@ -2,7 +2,7 @@
 //! What came back, read within a limit.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -15,6 +15,8 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// `Retry-After`, when it is a number of seconds.
     pub retry_after: Option<Duration>,
+    /// `Date`: the server's clock, in whole seconds.
+    pub date: Option<SystemTime>,
     /// The body.
     pub body: Zeroizing<Vec<u8>>,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{NoProxy, Proxy};
 use serde::Serialize;
 use url::Url;
@@ -153,6 +153,7 @@ impl HttpClient {
             retry_after: header(headers, &RETRY_AFTER)
                 .and_then(|text| text.trim().parse().ok())
                 .map(Duration::from_secs),
+            date: header(headers, &DATE).and_then(|text| httpdate::parse_http_date(text).ok()),
             body: Zeroizing::new(Vec::new()),
         };
         let body = read(url, response, deadline, limit)?;

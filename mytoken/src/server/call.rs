@@ -181,6 +181,7 @@ mod tests {
                 status,
                 content_type: Some(if html { "text/html" } else { "application/json" }.to_owned()),
                 retry_after: None,
+                date: None,
                 body: Zeroizing::new(body.into_bytes()),
             };
             for context in [Context::Plain, Context::Code, Context::Mytoken("AT")] {
@@ -193,7 +194,7 @@ mod tests {
         fn no_body_makes_it_panic(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..80)) {
             let server = ServerUrl::parse("https://mt.example.org", false).unwrap();
             let body = Zeroizing::new(body);
-            let answer = Answer { status, content_type: None, retry_after: None, body };
+            let answer = Answer { status, content_type: None, retry_after: None, date: None, body };
             let _ = refusal(&server, &answer, Context::Plain);
         }
     }

@@ -4,13 +4,13 @@
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mytoken::agent::{Answer, Request, ask};
 use mytoken::config::{FileTrust, Shared};
 use mytoken::credential::files::Owner;
 use mytoken::credential::keys::{PrivateKey, PublicKey};
-use mytoken::http::HttpClient;
+use mytoken::http::{DOCUMENT_LIMIT, HttpClient};
 use mytoken::jobs::settings::Settings;
 use mytoken::server::Server;
 use mytoken::{Deadline, Error};
@@ -51,6 +51,18 @@ pub struct Findings {
 
 /// A server that does not answer within this is not there.
 const NETWORK: Duration = Duration::from_secs(10);
+
+/// Seconds between two clocks that make tokens expire early or begin late.
+const SKEW: i64 = 10;
+
+/// How many seconds `theirs` is ahead of `ours`.
+fn ahead(theirs: SystemTime, ours: SystemTime) -> i64 {
+    let seconds = |difference: Duration| i64::try_from(difference.as_secs()).unwrap_or(i64::MAX);
+    match theirs.duration_since(ours) {
+        Ok(ahead) => seconds(ahead),
+        Err(behind) => -seconds(behind.duration()),
+    }
+}
 
 /// Checks what is configured in `dir` and reachable from here.
 #[must_use]
@@ -162,12 +174,24 @@ impl Findings {
             let deadline = Deadline::after(NETWORK);
             let found = shared.server_url(&named.name).and_then(|url| {
                 let http = HttpClient::new(&shared.http_settings())?;
-                Ok(Server::discover(&http, &url, deadline)?.discovery().version.clone())
+                let version = Server::discover(&http, &url, deadline)?.discovery().version.clone();
+                let again =
+                    http.get(&format!("{url}/.well-known/mytoken-configuration"), None, deadline, DOCUMENT_LIMIT)?;
+                Ok((version, again.date.map(|date| ahead(date, SystemTime::now()))))
             });
             match found {
-                Ok(version) => {
-                    let text = format!("{} {}", named.url, version.unwrap_or_default());
-                    self.add("mytoken server", Level::Ok, text.trim_end(), None);
+                Ok((version, skew)) => {
+                    let release = version.map(|version| format!(" {version}")).unwrap_or_default();
+                    // The header has whole seconds.
+                    let clock = skew.filter(|skew| skew.abs() > 2).map(|skew| format!(", its clock is {skew:+} s from ours"));
+                    let text = format!("{}{release}{}", named.url, clock.unwrap_or_default());
+                    // The server allows no leeway: a token from a clock that is ahead is not valid yet.
+                    if skew.is_some_and(|skew| skew.abs() > SKEW) {
+                        let mend = "let both clocks follow NTP: timedatectl set-ntp true";
+                        self.add("mytoken server", Level::Warning, text, Some(mend));
+                    } else {
+                        self.add("mytoken server", Level::Ok, text, None);
+                    }
                 }
                 Err(error) => self.add(
                     "mytoken server",
@@ -262,6 +286,13 @@ mod tests {
         assert_eq!(levels(&findings, "agent"), [Level::Error]);
         let screen = findings.render();
         assert!(screen.contains("mend: systemctl") && screen.ends_with("2 errors, 0 warnings\n"), "{screen}");
+    }
+
+    #[test]
+    fn clocks_are_compared_in_both_directions() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        assert_eq!(ahead(now + Duration::from_secs(30), now), 30);
+        assert_eq!(ahead(now, now + Duration::from_secs(30)), -30);
     }
 
     #[test]
