@@ -16,13 +16,14 @@ SITE := $(AS_ROOT) $(TESTBED) $(if $(ROOT),--root $(ROOT))
 TRIPLET ?= $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-gnu)
 
 .DEFAULT_GOAL := build
-.PHONY: help bootstrap build tools install test demo shell lint msrv clean
+.PHONY: help bootstrap build tools install test demo shell bench lint msrv clean
 
 help:
 	@echo 'build    the product, in release mode          install  put it below DESTDIR, as packages do'
 	@echo 'demo     the whole story on the terminal'
 	@echo 'test     everything, ROOT=bookworm|trixie      shell    a shell as alice in a site'
 	@echo 'lint     formatting, clippy, rustdoc, licences msrv     check with the oldest supported compiler'
+	@echo 'bench    measure what it costs, into target/bench.json'
 
 bootstrap:
 	@tests/testbed/bootstrap
@@ -57,6 +58,10 @@ demo: build tools
 
 shell: build tools
 	@$(SITE) shell
+
+# Wants a quiet machine; goals that are not met are shown and fail nothing. BENCH= passes arguments on, e.g. BENCH='--scale 20 logins'.
+bench: build tools
+	@$(SITE) bench $(BENCH)
 
 lint: bootstrap
 	$(CARGO) fmt --all --check

@@ -9,7 +9,7 @@ use crate::{oldest_compiler, results};
 use clap::{Args, Parser, Subcommand};
 use testbed::root::{Recipe, Root};
 use testbed::services::syslog;
-use testbed::{Error, Foreign, Options, Release, Result, Site, demo, foreign, init, plan};
+use testbed::{Error, Foreign, Options, Release, Result, Site, bench, demo, foreign, init, plan};
 
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version, about = "A whole site on one machine: real sshd, real Slurm, namespaces")]
@@ -72,6 +72,14 @@ enum What {
         #[arg(long)]
         stories: bool,
     },
+    /// Measure what the product costs, print a table, write bench.json
+    Bench {
+        /// How much to measure, in percent; less is quicker and says less
+        #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        scale: u16,
+        /// Only parts whose name contains this
+        part: Option<String>,
+    },
     /// Check that the workspace compiles with the oldest supported compiler, Debian 12's
     Msrv,
     /// The first process of a site
@@ -90,6 +98,12 @@ enum What {
     /// The system log of a site
     #[command(hide = true)]
     Syslog,
+    /// The clock of the bench, inside a site
+    #[command(hide = true)]
+    Laps,
+    /// Jobs for an agent to remember, inside a site
+    #[command(hide = true)]
+    JobStarts,
 }
 
 pub(crate) fn run() -> Result<ExitCode> {
@@ -107,6 +121,12 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         What::Demo => demo::tell(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
         What::Test { name, stories } => results::run(&options(&cli.site)?, name.as_deref(), stories),
+        What::Bench { scale, part } => {
+            let amount = bench::Amount { percent: scale, part: part.unwrap_or_default() };
+            bench::run(options(&cli.site)?, &amount).map(|()| ExitCode::SUCCESS)
+        }
+        What::Laps => bench::time_laps().map(|()| ExitCode::SUCCESS),
+        What::JobStarts => bench::start_jobs().map(|()| ExitCode::SUCCESS),
         What::Msrv => oldest_compiler::check(),
         What::Init { plan } => {
             let plan: plan::Plan = serde_json::from_str(&plan).map_err(|error| Error::Refused(error.to_string()))?;

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A figure of the bench, its goal, and how both are shown.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::statistics::Comparison;
+
+/// One line of the table and of `bench.json`. What does not apply is `None`, and `null` there.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Figure {
+    /// Its name; it never changes, so that runs can be compared.
+    pub(super) name: &'static str,
+    /// What the product takes: a median, a size.
+    pub(super) ours: Option<f64>,
+    /// What it is compared with.
+    pub(super) baseline: Option<f64>,
+    /// Median of the pairs' ratios.
+    pub(super) ratio: Option<f64>,
+    /// Median of the pairs' differences.
+    pub(super) difference: Option<f64>,
+    /// Unit of ours, baseline, difference and spread.
+    pub(super) unit: &'static str,
+    /// Number of pairs or samples; 0: it could not be taken.
+    pub(super) n: usize,
+    /// Interquartile range of the pairs' differences.
+    pub(super) spread: Option<f64>,
+    #[serde(skip)]
+    goal: Goal,
+    #[serde(skip)]
+    note: String,
+}
+
+/// What a figure should be at most. A goal that is not met is shown and fails nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Goal {
+    /// Nothing was measured.
+    None,
+    /// Ours.
+    Value(f64),
+    /// Ours minus baseline.
+    Difference(f64),
+    /// Ours over baseline.
+    Ratio(f64),
+    /// Ours, compared with so many times the baseline plus so much.
+    RatioPlus(f64, f64),
+}
+
+impl Figure {
+    /// A comparison in milliseconds.
+    pub(super) fn compared(name: &'static str, found: Comparison, goal: Goal, note: &str) -> Self {
+        Self {
+            name,
+            ours: Some(found.ours),
+            baseline: Some(found.baseline),
+            ratio: Some(found.ratio),
+            difference: Some(found.difference),
+            unit: "ms",
+            n: found.n,
+            spread: Some(found.spread),
+            goal,
+            note: note.to_owned(),
+        }
+    }
+
+    /// A single value, e.g. a size.
+    pub(super) fn value(name: &'static str, ours: f64, unit: &'static str, goal: f64, note: &str) -> Self {
+        Self {
+            ours: Some(ours),
+            unit,
+            n: 1,
+            note: note.to_owned(),
+            goal: Goal::Value(goal),
+            ..Self::missing(name, unit, "")
+        }
+    }
+
+    /// A figure that could not be taken, and why.
+    pub(super) fn missing(name: &'static str, unit: &'static str, reason: &str) -> Self {
+        Self {
+            name,
+            ours: None,
+            baseline: None,
+            ratio: None,
+            difference: None,
+            unit,
+            n: 0,
+            spread: None,
+            goal: Goal::None,
+            note: reason.to_owned(),
+        }
+    }
+
+    /// Adds what it is compared with: the same thing without load, once.
+    pub(super) fn over(mut self, baseline: f64) -> Self {
+        self.baseline = Some(baseline);
+        self.difference = self.ours.map(|ours| ours - baseline);
+        self.ratio = self.ours.map(|ours| ours / baseline);
+        self
+    }
+
+    /// Whether it could be taken.
+    pub(super) fn is_taken(&self) -> bool {
+        self.n > 0
+    }
+
+    /// Whether the goal is met; `None` when nothing was measured.
+    pub(super) fn is_met(&self) -> Option<bool> {
+        Some(match self.goal {
+            Goal::None => return None,
+            Goal::Value(most) => self.ours? <= most,
+            Goal::Difference(most) => self.difference? <= most,
+            Goal::Ratio(most) => self.ratio? <= most,
+            Goal::RatioPlus(times, plus) => self.ours? <= times * self.baseline? + plus,
+        })
+    }
+}
+
+/// The whole table, with a sentence below it for each figure.
+pub(super) struct Table<'a>(pub(super) &'a [Figure]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<32} {:>10} {:>10} {:>10} {:>7} {:>8} {:>5} {:<5}  goal",
+            "name", "ours", "baseline", "difference", "ratio", "spread", "n", "unit"
+        )?;
+        for figure in self.0 {
+            let met = match figure.is_met() {
+                Some(true) => "met",
+                Some(false) => "not met",
+                None => "not measured",
+            };
+            writeln!(
+                f,
+                "{:<32} {:>10} {:>10} {:>10} {:>7} {:>8} {:>5} {:<5}  {}: {met}",
+                figure.name,
+                shown(figure.ours, 2),
+                shown(figure.baseline, 2),
+                shown(figure.difference, 2),
+                shown(figure.ratio, 3),
+                shown(figure.spread, 2),
+                figure.n,
+                figure.unit,
+                figure.goal
+            )?;
+        }
+        writeln!(
+            f,
+            "\nours, baseline: medians; difference, ratio: medians of the pairs, whose order is drawn by lot;"
+        )?;
+        writeln!(f, "spread: interquartile range of the differences of the pairs.")?;
+        self.0.iter().try_for_each(|figure| writeln!(f, "  {}: {}", figure.name, figure.note))
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("-"),
+            Self::Value(most) => write!(f, "ours <= {most}"),
+            Self::Difference(most) => write!(f, "difference <= {most}"),
+            Self::Ratio(most) => write!(f, "ratio <= {most}"),
+            Self::RatioPlus(times, plus) => write!(f, "ours <= {times} x baseline + {plus}"),
+        }
+    }
+}
+
+/// Whole numbers, sizes, need no digits behind the point.
+fn shown(value: Option<f64>, digits: usize) -> String {
+    match value {
+        None => "-".to_owned(),
+        Some(value) if value.fract() == 0.0 && value.abs() >= 100.0 => format!("{value:.0}"),
+        Some(value) => format!("{value:.digits$}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timed(ours: f64, baseline: f64, goal: Goal) -> Figure {
+        let found =
+            Comparison { ours, baseline, difference: ours - baseline, ratio: ours / baseline, spread: 0.5, n: 9 };
+        Figure::compared("x", found, goal, "a note")
+    }
+
+    #[test]
+    fn a_goal_is_met_at_its_limit_and_not_beyond() {
+        for (goal, baseline, at, beyond) in [
+            (Goal::Difference(10.0), 100.0, 110.0, 110.1),
+            (Goal::Ratio(1.5), 100.0, 150.0, 150.1),
+            (Goal::RatioPlus(1.5, 10.0), 100.0, 160.0, 160.1),
+            (Goal::Value(7.0), 1.0, 7.0, 7.1),
+        ] {
+            assert_eq!(timed(at, baseline, goal).is_met(), Some(true), "{goal}");
+            assert_eq!(timed(beyond, baseline, goal).is_met(), Some(false), "{goal}");
+        }
+        assert_eq!(Figure::missing("x", "ms", "why").is_met(), None);
+    }
+
+    #[test]
+    fn json_has_the_agreed_members_and_nulls() {
+        let members = ["name", "ours", "baseline", "ratio", "difference", "unit", "n", "spread"];
+        for figure in [Figure::value("so", 7.0, "bytes", 9.0, ""), timed(2.0, 1.0, Goal::Ratio(1.0))] {
+            let json = serde_json::to_value(&figure).unwrap();
+            let object = json.as_object().unwrap();
+            assert_eq!(object.len(), members.len());
+            assert!(members.iter().all(|member| object.contains_key(*member)), "{json}");
+        }
+        let size = serde_json::to_value(Figure::value("so", 7.0, "bytes", 9.0, "")).unwrap();
+        assert!(size["baseline"].is_null() && size["ratio"].is_null() && size["spread"].is_null(), "{size}");
+    }
+
+    #[test]
+    fn the_table_says_what_was_not_met_and_what_was_not_measured() {
+        let figures = [timed(200.0, 100.0, Goal::Ratio(1.1)), Figure::missing("y", "ms", "no sshd")];
+        let table = Table(&figures).to_string();
+        assert!(table.contains("ratio <= 1.1: not met") && table.contains("x: a note"), "{table}");
+        assert!(table.contains("not measured") && table.contains("y: no sshd"), "{table}");
+    }
+}

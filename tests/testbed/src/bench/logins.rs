@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a login by token takes, held against a login by key.
+
+use super::Amount;
+use super::figure::{Figure, Goal};
+use super::laps::{Race, Step};
+use super::statistics::compare;
+use super::tokens::{self, ACCESS_TOKEN, SHORT_TOKEN};
+use crate::services::sshd::USER_KEY;
+use crate::{Result, Site};
+
+/// The askpass of the bench: prints what is in the file, whatever is asked.
+const ASKPASS: &str = "/home/alice/bench/askpass";
+
+/// Logins with an access token, with a short token, and with a key.
+pub(super) fn race(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
+    let script = format!("printf '#!/bin/sh\\nexec cat \"$BENCH_TOKEN\"\\n' >{ASKPASS} && chmod 700 {ASKPASS}");
+    site.sh("alice", &script)?.ok()?;
+    let sides =
+        [by_token(ACCESS_TOKEN), by_token(SHORT_TOKEN), by_key(), tokens::curl_exchange()].map(|step| vec![step]);
+    let race = Race::new(amount.of(60), sides);
+    // One exchange by sshd's module, the same by curl, none for the other two sides.
+    let times = tokens::asking(site, "access_token", 2 * race.laps(), || race.run(site, "alice", &[]))?;
+    let [access, short, key, curl] = times.as_slice() else { return Ok(Vec::new()) };
+    let key_and_curl: Vec<f64> = key.iter().zip(curl).map(|(key, curl)| key + curl).collect();
+    let at = "`ssh testbed true` with an access token by a shell script as askpass; baseline: with a key. Provider's keys are cached";
+    let mytoken = "the same with a short token, which sshd's module exchanges; baseline: login with a key, plus one curl that POSTs the \
+                   same exchange (discovery and provider's keys known to both)";
+    Ok([
+        compare(access, key)
+            .map(|found| Figure::compared("login_at_minus_publickey_ms", found, Goal::Difference(10.0), at)),
+        compare(short, &key_and_curl)
+            .map(|found| Figure::compared("login_mytoken_over_curl", found, Goal::RatioPlus(1.1, 10.0), mytoken)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect())
+}
+
+fn by_token(file: &str) -> Step {
+    Step::new("ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed true")
+        .env("SSH_ASKPASS", ASKPASS)
+        .env("SSH_ASKPASS_REQUIRE", "force")
+        .env("BENCH_TOKEN", file)
+}
+
+fn by_key() -> Step {
+    Step::new(&format!("ssh -o PreferredAuthentications=publickey -o BatchMode=yes -i {USER_KEY} testbed true"))
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the plugin costs at the start of a step inside a job that has a credential.
+
+use super::Amount;
+use super::figure::{Figure, Goal};
+use super::laps::{Race, Step};
+use super::stacks::{self, Stack};
+use super::statistics::compare;
+use super::tokens::MYTOKEN;
+use crate::{Result, Site};
+
+/// Two nodes of one job, one with the plugin and one without; half-way they change places, so that neither is favoured.
+pub(super) fn start(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
+    let (mut ours, mut none) = (Vec::new(), Vec::new());
+    for (with, without) in [("n1", "n2"), ("n2", "n1")] {
+        stacks::give(site, with, Stack::Ours)?;
+        stacks::give(site, without, Stack::None)?;
+        // Each lap proves that it is what it is called.
+        let with = Stack::Ours.of(step(with, "test -s \"$BEARER_TOKEN_FILE\""));
+        let without = Stack::None
+            .of(step(without, "test -z \"$BEARER_TOKEN_FILE\""))
+            .without("SLURM_MYTOKEN")
+            .without("SLURM_SPANK_MYTOKEN_H");
+        let file = format!("MYTOKEN_FILE={MYTOKEN}");
+        let job = ["env", &file, "salloc", "--quiet", "--nodelist=n1,n2", "--nodes=2", "--mytoken"];
+        let times = Race::new(amount.of(60), [vec![with], vec![without]]).run(site, "alice", &job)?;
+        let [with, without] = times.as_slice() else { return Ok(Vec::new()) };
+        ours.extend(with);
+        none.extend(without);
+    }
+    let note = "`srun` of one task inside a job with a credential, after the job's first step on the node (which fetches the access \
+                token); baseline: the same on a node without plugin";
+    Ok(compare(&ours, &none)
+        .map(|found| Figure::compared("step_start_minus_none_ms", found, Goal::Difference(2.0), note))
+        .into_iter()
+        .collect())
+}
+
+/// `--overlap`: the step before may still be ending, and srun would wait a second for its processors.
+fn step(node: &str, check: &str) -> Step {
+    Step::new("srun --overlap --nodes=1 --ntasks=1").arg(&format!("--nodelist={node}")).arg("sh").arg("-c").arg(check)
+}
