@@ -21,6 +21,9 @@ use crate::wish::{self, Wish};
 /// `SLURM_EXTERN_CONT`: the step that adopts what does not come from Slurm. Its environment is empty.
 const EXTERN_STEP: u32 = 0xffff_fffc;
 
+/// `SLURM_BATCH_SCRIPT`: the step that runs the script.
+const BATCH_STEP: u32 = 0xffff_fffb;
+
 /// What `S_JOB_ARRAY_TASK_ID` says of a job that is in no array (`NO_VAL`); `S_JOB_ARRAY_ID` may be the job's own id then.
 const NO_TASK: u32 = 0xffff_fffe;
 
@@ -133,16 +136,27 @@ pub fn task(call: &Call) -> Verdict {
         return Verdict::Proceed;
     };
     let reason = match (&step.outlook, step.required) {
-        (_, false) | (Outlook::Ready, true) => return Verdict::Proceed,
+        (Outlook::Failed(reason), false) => {
+            // Only now: what the hooks before say reaches slurmd's log alone.
+            if speaks(call) && call.spank.item(Item::Step).is_some_and(|step| step == 0 || step == BATCH_STEP) {
+                error(&format!("no access token: {reason}"));
+            }
+            return Verdict::Proceed;
+        }
+        (Outlook::Pending, false) | (Outlook::Ready, _) => return Verdict::Proceed,
         (Outlook::Failed(reason), true) => reason.clone(),
         (Outlook::Pending, true) if appears(&step.file) => return Verdict::Proceed,
         (Outlook::Pending, true) => format!("the agent got none within {} s", PENDING_TIME.as_secs()),
     };
-    // Once per node, not once per task.
-    if call.spank.item(Item::Task).is_none_or(|task| task == 0) {
+    if speaks(call) {
         error(&format!("this job demands an access token and is not started without: {reason}"));
     }
     Verdict::Refuse
+}
+
+/// Once per node, not once per task.
+fn speaks(call: &Call) -> bool {
+    call.spank.item(Item::Task).is_none_or(|task| task == 0)
 }
 
 /// Waits for the file.

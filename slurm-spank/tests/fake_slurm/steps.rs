@@ -83,7 +83,9 @@ fn the_handle_alone_is_enough_to_ask_why() {
     let seen = step(Host::step(BATCH).line(&carriers()[1]), &agent, &[]);
     assert!(seen.all_zero() && seen.has(TASK_RUNS));
     assert!(agent.requests()[0].contains(HANDLE) && !agent.requests()[0].contains("sealed"), "{:?}", agent.requests());
-    assert_eq!(seen.logs(), ["info mytoken: job 4711: no access token: the credential was lost by --export-file"]);
+    let (log, output) = (seen.logs()[0], seen.logs()[1]);
+    assert_eq!(log, "info mytoken: job 4711: no access token: the credential was lost by --export-file");
+    assert_eq!(output, "error mytoken: no access token: the credential was lost by --export-file");
 }
 
 #[test]
@@ -115,8 +117,12 @@ fn an_agent_that_is_down_hangs_or_talks_nonsense_harms_no_step() {
         let seen = with_credential(&agent, &["arg agent_seconds=1"]);
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
         assert!(seen.all_zero() && seen.has("task hook 0") && seen.has(TASK_RUNS), "{:?}", seen.lines);
-        // Only slurmd's log hears of it, and the file may still appear.
-        assert!(seen.logs().iter().all(|line| line.starts_with("info ")), "{:?}", seen.logs());
+        // One line in slurmd's log and one in the job's output, where the user who asked for a token looks first.
+        assert!(
+            matches!(&seen.logs()[..], [log, output] if log.starts_with("info ") && output.starts_with("error mytoken: no access token: ")),
+            "{:?}",
+            seen.logs()
+        );
         let file = seen.job("BEARER_TOKEN_FILE").unwrap();
         assert!(file == agent.file(4711, 2001) || file == "/run/mytoken/jobs/4711/bt_u2001", "{file}");
     }
@@ -153,6 +159,17 @@ fn only_the_first_task_of_a_node_says_why() {
     let agent = Agent::that(Some(&started("failed", true)));
     let seen = with_credential(&agent, &["item 11 5"]);
     assert!(seen.has(TASK_REFUSED) && seen.logs().iter().all(|line| line.starts_with("info ")), "{:?}", seen.lines);
+}
+
+#[test]
+fn a_job_that_demands_nothing_is_told_once_per_node_and_not_by_every_step() {
+    let agent = Agent::that(Some(&started("failed", false)));
+    let errors = |seen: &Seen| seen.logs().iter().filter(|line| line.starts_with("error ")).count();
+    assert_eq!(errors(&with_credential(&agent, &[])), 1);
+    assert_eq!(errors(&with_credential(&agent, &["item 11 5"])), 0);
+    let [sealed, handle] = carriers();
+    let later = step(Host::step(7).lines(&[&sealed, &handle]), &agent, &[]);
+    assert!(later.has(TASK_RUNS) && errors(&later) == 0, "{:?}", later.logs());
 }
 
 #[test]
