@@ -12,6 +12,7 @@ mod error;
 pub mod foreign;
 mod host;
 pub mod init;
+pub mod journal;
 pub mod namespace;
 mod options;
 pub mod paths;
@@ -22,6 +23,8 @@ pub mod root;
 pub mod services;
 mod site;
 mod story;
+pub mod tokens;
+pub mod typist;
 pub mod users;
 pub mod wait;
 

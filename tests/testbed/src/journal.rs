@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the site's mytoken server was asked, from its journal.
+
+use serde::Deserialize;
+
+use crate::people::{CONTROL, control};
+use crate::{Error, Result, Site};
+
+/// The requests since the journal was last cleared, oldest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Journal(Vec<Request>);
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Request {
+    /// Unix time of the answer in seconds.
+    pub time: f64,
+    /// `mytoken`, `access_token`, `revocation`, `transfer`, `tokeninfo`, `discovery`, ...
+    pub endpoint: String,
+    /// `mytoken`, `transfer_code`, `oidc_flow`, ... where the request has one.
+    pub grant_type: Option<String>,
+    /// The answer's status; none when the connection was closed instead.
+    pub status: Option<u16>,
+}
+
+impl Journal {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the control API gives none.
+    pub fn read(site: &Site) -> Result<Self> {
+        let text = control(site, "/journal?service=mytoken", None)?;
+        serde_json::from_str(&text).map(Self).map_err(|error| Error::Refused(format!("the journal: {error}: {text}")))
+    }
+
+    /// Begins a new one.
+    ///
+    /// # Errors
+    /// When the control API refuses.
+    pub fn clear(site: &Site) -> Result<()> {
+        let url = format!("{CONTROL}/journal");
+        site.run("root", ["curl", "-sS", "--fail-with-body", "--max-time", "20", "-X", "DELETE", &url])?.ok().map(drop)
+    }
+
+    /// The requests.
+    #[must_use]
+    pub fn requests(&self) -> &[Request] {
+        &self.0
+    }
+
+    /// Answers of 2xx from this endpoint.
+    #[must_use]
+    pub fn granted(&self, endpoint: &str) -> usize {
+        self.0.iter().filter(|request| request.endpoint == endpoint && request.is_granted()).count()
+    }
+
+    /// Requests to this endpoint, whatever came of them.
+    #[must_use]
+    pub fn asked(&self, endpoint: &str) -> usize {
+        self.0.iter().filter(|request| request.endpoint == endpoint).count()
+    }
+
+    /// Mytokens made from another: the sub-tokens of submissions and logins.
+    #[must_use]
+    pub fn sub_tokens(&self) -> usize {
+        let made =
+            |request: &&Request| request.endpoint == "mytoken" && request.grant_type.as_deref() == Some("mytoken");
+        self.0.iter().filter(made).filter(|request| request.is_granted()).count()
+    }
+}
+
+impl Request {
+    fn is_granted(&self) -> bool {
+        self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tokens beside those of the helper: made to order by the site's servers, or looked up where the helper keeps them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::people::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER, control};
+use crate::plan::TESTBED_INSIDE;
+use crate::{Error, Result, Site};
+
+/// What a person's first mytoken usually may do.
+pub const CAPABILITIES: [&str; 3] = ["AT", "create_mytoken", "tokeninfo"];
+
+/// An access token (JWT) of the site's provider for `user`, as some other tool of theirs may have got it.
+///
+/// # Errors
+/// When the control API gives none.
+pub fn access_token(site: &Site, user: &str) -> Result<String> {
+    let order = json!({"user": user, "scope": "openid profile storage.read", "claims": {"aud": AUDIENCE}});
+    text(&parsed(&control(site, "/provider/mint", Some(&order.to_string()))?)?, "token")
+}
+
+/// A first mytoken of `user`, by the browser, bound as the helper binds its own: one without restrictions gets more than
+/// anybody asks for. `wish` adds to it or replaces members: `rotation`, `restrictions`, `response_type`.
+///
+/// # Errors
+/// When the server gives none.
+pub fn mytoken(site: &Site, user: &str, wish: &Value) -> Result<String> {
+    let clause = json!({"exp": in_an_hour(), "scope": "openid profile storage.read", "audience": [AUDIENCE]});
+    let mut order = json!({"user": user, "capabilities": CAPABILITIES, "restrictions": [clause]});
+    if let (Some(members), Some(wish)) = (order.as_object_mut(), wish.as_object()) {
+        members.extend(wish.clone());
+    }
+    text(&parsed(&control(site, "/mytoken/first-token", Some(&order.to_string()))?)?, "mytoken")
+}
+
+/// Puts a mytoken where `mytoken-ssh login` leaves its own.
+///
+/// # Errors
+/// When it cannot be stored.
+pub fn store(site: &Site, user: &str, mytoken: &str) -> Result<()> {
+    let argv = [TESTBED_INSIDE, "keep-mytoken", "--server", MYTOKEN_SERVER, "--issuer", PROVIDER, "--ca", CA];
+    site.command(user, argv).stdin(mytoken).run()?.ok().map(drop)
+}
+
+/// The mytoken that the helper keeps for `user`.
+///
+/// # Errors
+/// When there is none.
+pub fn stored(site: &Site, user: &str) -> Result<String> {
+    let shown = site.sh(user, "jq -er .mytoken .config/mytoken/tokens/*.json")?.ok()?.stdout;
+    Ok(shown.trim().to_owned())
+}
+
+/// A transfer code for this mytoken.
+///
+/// # Errors
+/// When the server gives none.
+pub fn transfer_code(site: &Site, mytoken: &str) -> Result<String> {
+    text(&ask(site, "/api/v0/token/transfer", &json!({"mytoken": mytoken}))?, "transfer_code")
+}
+
+/// What the server says of a mytoken: `{"valid", "token": {..claims..}, ..}`.
+///
+/// # Errors
+/// When it refuses to say.
+pub fn introspect(site: &Site, mytoken: &str) -> Result<Value> {
+    ask(site, "/api/v0/tokeninfo", &json!({"action": "introspect", "mytoken": mytoken}))
+}
+
+/// Whether the server accepts a mytoken. The question counts as a use of it.
+///
+/// # Errors
+/// When the server is not there.
+pub fn is_valid(site: &Site, mytoken: &str) -> Result<bool> {
+    let answer = post(site, "/api/v0/tokeninfo", &json!({"action": "introspect", "mytoken": mytoken}))?;
+    Ok(answer.lines().last() == Some("200"))
+}
+
+fn ask(site: &Site, path: &str, body: &Value) -> Result<Value> {
+    let answer = post(site, path, body)?;
+    match answer.trim_end().rsplit_once('\n') {
+        Some((body, status)) if status.starts_with('2') => parsed(body),
+        _ => Err(Error::Refused(format!("{path} is answered with {answer}"))),
+    }
+}
+
+/// The answer's body, and its status on a line of its own.
+fn post(site: &Site, path: &str, body: &Value) -> Result<String> {
+    let foreign = site.options().foreign.as_ref();
+    let server = foreign.map_or(MYTOKEN_SERVER, |foreign| foreign.server.as_str());
+    let url = format!("{}{path}", server.trim_end_matches('/'));
+    let mut argv = vec!["curl", "-sS", "--max-time", "20", "-w", "\n%{http_code}\n"];
+    if foreign.is_none_or(|foreign| foreign.ca.is_some()) {
+        argv.extend(["--cacert", CA]);
+    }
+    argv.extend(["-H", "Content-Type: application/json", "-d", "@-", &url]);
+    Ok(site.command("root", argv).stdin(body.to_string()).run()?.ok()?.stdout)
+}
+
+fn in_an_hour() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) + 3600
+}
+
+fn parsed(answer: &str) -> Result<Value> {
+    serde_json::from_str(answer).map_err(|error| Error::Refused(format!("{error}: {answer}")))
+}
+
+fn text(answer: &Value, member: &str) -> Result<String> {
+    let found = answer.get(member).and_then(Value::as_str).map(str::to_owned);
+    found.ok_or_else(|| Error::Refused(format!("no {member} in {answer}")))
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A person at plain ssh, who answers its prompts with prepared texts and notes what was asked.
+
+use crate::command::Outcome;
+use crate::{Result, Site};
+
+/// Gives one line of `answers` per prompt and fails when none is left, as a person who closes the window.
+const ASKPASS: &str = r#"#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+printf '%s\n--\n' "$1" >>prompts
+head -n 1 answers | grep . || exit 1
+sed -i 1d answers
+"#;
+
+const FOLDER: &str = ".typist";
+
+/// Runs `command` (an ssh, or something that runs one) as `user`, who types these answers.
+///
+/// # Errors
+/// When it could not be started.
+pub fn type_into(site: &Site, user: &str, answers: &[&str], command: &str) -> Result<Outcome> {
+    prepare(site, user, answers)?;
+    beside(site, user, command)
+}
+
+/// Runs `command` as `user`, whose askpass gives the answers that lie ready.
+///
+/// # Errors
+/// When it could not be started.
+pub fn beside(site: &Site, user: &str, command: &str) -> Result<Outcome> {
+    let program = crate::users::home(user).join(FOLDER).join("ask").display().to_string();
+    site.script(user, command).env("SSH_ASKPASS", &program).env("SSH_ASKPASS_REQUIRE", "force").run()
+}
+
+/// Lays the answers ready and forgets the prompts so far.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn prepare(site: &Site, user: &str, answers: &[&str]) -> Result<()> {
+    let lines: String = answers.iter().map(|answer| format!("{answer}\n")).collect();
+    let setup = format!(
+        "umask 077 && mkdir -p {FOLDER} && cd {FOLDER} && : >prompts && cat >answers && \
+         cat >ask <<'END' && chmod 700 ask\n{ASKPASS}END\n"
+    );
+    site.script(user, &setup).stdin(lines).run()?.ok().map(drop)
+}
+
+/// The prompts that were shown since the answers were laid ready.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn prompts(site: &Site, user: &str) -> Result<Vec<String>> {
+    let noted = site.sh(user, &format!("cat {FOLDER}/prompts"))?.ok()?.stdout;
+    Ok(noted.split("\n--\n").filter(|prompt| !prompt.is_empty()).map(str::to_owned).collect())
+}
+
+/// A long token in pieces, as ssh's 1023 bytes per answer demand: `@1/3:...`, `@2/3:...`, `@3/3:...`.
+#[must_use]
+pub fn in_pieces(token: &str) -> Vec<String> {
+    const PIECE: usize = 900;
+    let pieces: Vec<&str> =
+        token.as_bytes().chunks(PIECE).filter_map(|piece| std::str::from_utf8(piece).ok()).collect();
+    let count = pieces.len();
+    pieces.iter().enumerate().map(|(index, piece)| format!("@{}/{count}:{piece}", index + 1)).collect()
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Logins over real ssh: with the helper, and with tokens typed at the prompt.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::journal::Journal;
+use testbed::people::{self, CA, RESOURCE_SERVER, Session};
+use testbed::{Error, Options, Result, Site, story, story_with_own_servers, tokens, typist};
+
+/// Plain ssh to the site with nothing but the prompt.
+const PLAIN_SSH: &str = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed";
+
+/// Logins need no cluster.
+fn one_node() -> Result<Options> {
+    Ok(Options { nodes: 1, ..Options::new()? })
+}
+
+/// Calls the resource server with the session's access token; prints the status.
+fn call() -> String {
+    format!(
+        "curl -s -o /dev/null -w '%{{http_code}}' --cacert {CA} \
+         -H \"Authorization: Bearer $(cat \"$BEARER_TOKEN_FILE\")\" {RESOURCE_SERVER}/data"
+    )
+}
+
+fn lifetime(site: &Site, seconds: u32) -> Result<()> {
+    people::control(site, "/provider/lifetime", Some(&json!({"seconds": seconds}).to_string())).map(drop)
+}
+
+/// A file of the site's, for root's eyes: does anything of a session exist?
+fn session_files(site: &Site) -> Result<String> {
+    Ok(site.sh("root", "find /run/mytoken/sessions -mindepth 2 2>/dev/null")?.stdout)
+}
+
+#[test]
+fn a_first_mytoken_by_link_and_browser_opens_the_door_without_password_and_key() -> Result<()> {
+    story(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        let inside =
+            site.sh("alice", "mytoken-ssh ssh testbed 'id -un; wc -l <$BEARER_TOKEN_FILE; echo \"<$MYTOKEN_FILE>\"'")?;
+        let log = site.read("/var/log/all.log")?;
+        assert!(log.contains("Accepted keyboard-interactive/pam for alice"), "{inside:?}");
+        assert!(!log.contains("Accepted publickey") && !log.contains("Accepted password"), "{log}");
+        // An access token without a line break, and no mytoken: it was not asked for.
+        assert_eq!(inside.ok()?.lines(), ["alice", "0", "<>"]);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_session_holds_an_access_token_that_services_accept() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        let called = site.sh("alice", &format!("mytoken-ssh ssh testbed '{}'", call().replace('\'', "'\\''")))?.ok()?;
+        assert_eq!(called.stdout, "200");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_delegated_mytoken_may_do_less_than_the_stored_one() -> Result<()> {
+    story(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        let inside =
+            site.sh("alice", "mytoken-ssh ssh --delegate testbed 'stat -c %a:%U $MYTOKEN_FILE; cat $MYTOKEN_FILE'")?;
+        let lines = inside.ok()?;
+        let [mode, delegated] = lines.lines()[..] else { return Err(Error::Refused(lines.stdout)) };
+        assert_eq!(mode, "600:alice");
+
+        let (stored, delegated) =
+            (tokens::introspect(site, &tokens::stored(site, "alice")?)?, tokens::introspect(site, delegated)?);
+        let (more, less) = (capabilities(&stored), capabilities(&delegated));
+        assert!(less.is_subset(&more) && less.len() < more.len(), "{less:?} of {more:?}");
+        assert!(less.contains("create_mytoken"), "jobs of the session need it: {less:?}");
+        assert!(end(&delegated) < end(&stored), "{delegated}\n{stored}");
+        Ok(())
+    })
+}
+
+fn capabilities(introspection: &Value) -> BTreeSet<String> {
+    let listed = introspection.pointer("/token/capabilities").and_then(Value::as_array);
+    listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// The latest end of its clauses; far away when it has none.
+fn end(introspection: &Value) -> u64 {
+    let clauses = introspection.pointer("/token/restrictions").and_then(Value::as_array);
+    let ends = clauses.into_iter().flatten().map(|clause| clause.get("exp").and_then(Value::as_u64));
+    ends.map(|end| end.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX)
+}
+
+#[test]
+fn a_session_keeps_its_access_token_fresh_while_it_is_open() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        lifetime(site, 15)?;
+        people::first_mytoken(site, "alice")?;
+        let mut session = Session::open(site, "alice", "mytoken-ssh ssh testbed bash -s")?;
+        let watch = format!(
+            "for i in $(seq 10); do echo $(sha256sum <$BEARER_TOKEN_FILE | cut -c1-8) $({}); sleep 2; done",
+            call()
+        );
+        let seen = session.run(&watch, Duration::from_secs(60))?;
+        let tokens: BTreeSet<&str> = seen.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(seen.stdout.lines().all(|line| line.ends_with(" 200")), "a call was refused:\n{}", seen.stdout);
+        assert!(tokens.len() >= 2, "the token was not renewed:\n{}", seen.stdout);
+        session.close()
+    })
+}
+
+#[test]
+fn logging_out_leaves_nothing_behind() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        lifetime(site, 15)?;
+        people::first_mytoken(site, "alice")?;
+        let session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
+        let during = session_files(site)?;
+        assert!(during.contains("/bt_u2001") && during.contains("/mt_u2001"), "{during}");
+        session.close()?;
+        site.wait_for(
+            "the end of the session's files",
+            Duration::from_secs(10),
+            "root",
+            "test -z \"$(find /run/mytoken/sessions -mindepth 2)\"",
+        )?;
+        let status = site.sh("alice", "mytokenctl status")?.ok()?.stdout;
+        assert!(status.lines().last().is_some_and(|line| line.contains("removed")), "{status}");
+        Journal::clear(site)?;
+        // Longer than any access token lives: an agent that still knew the session would ask for another.
+        std::thread::sleep(Duration::from_secs(12));
+        assert_eq!(Journal::read(site)?.requests(), [], "the session is still renewed");
+        Ok(())
+    })
+}
+
+#[test]
+fn scp_and_sftp_go_through_the_helper() -> Result<()> {
+    story(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        let copied = "echo treasure >here && mytoken-ssh scp here testbed:there && cat there \
+                      && printf 'get there back\\n' >batch && mytoken-ssh sftp -oBatchMode=no -b batch testbed >&2 && cat back";
+        assert_eq!(site.sh("alice", copied)?.ok()?.lines(), ["treasure", "treasure"]);
+        Ok(())
+    })
+}
+
+#[test]
+fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
+        let pieces = typist::in_pieces(&mytoken);
+        assert!(pieces.len() >= 2, "the mytoken is short enough for one answer");
+        let kinds = [
+            ("an access token", vec![tokens::access_token(site, "alice")?]),
+            ("a short token", vec![tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))?]),
+            ("a mytoken in pieces", pieces),
+            ("a transfer code", vec![tokens::transfer_code(site, &mytoken)?]),
+        ];
+        let refused: Vec<String> = kinds
+            .iter()
+            .filter_map(|(kind, answers)| {
+                let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+                match typist::type_into(site, "alice", &answers, &format!("{PLAIN_SSH} cat '$BEARER_TOKEN_FILE'")) {
+                    Ok(seen) if seen.success() && seen.stdout.matches('.').count() == 2 => None,
+                    other => Some(format!("{kind}: {other:?}")),
+                }
+            })
+            .collect();
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_transfer_code_works_once() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let code = tokens::transfer_code(site, &tokens::mytoken(site, "alice", &json!({}))?)?;
+        let log_in = format!("{PLAIN_SSH} echo inside");
+        let first = typist::type_into(site, "alice", &[&code], &log_in)?;
+        let second = typist::type_into(site, "alice", &[&code], &log_in)?;
+        assert_eq!((first.code, second.code), (0, 255), "{first:?}\n{second:?}");
+        assert!(
+            second.stderr.contains("the code is unknown, too old, or was used before; make a new one"),
+            "{second:?}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn bobs_token_does_not_open_alices_account_and_he_is_told_in_one_sentence() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        people::first_mytoken(site, "bob")?;
+        let knock = site.sh("bob", "mytoken-ssh ssh alice@testbed echo inside")?;
+        assert_eq!((knock.code, knock.stdout.as_str()), (255, ""), "{knock:?}");
+        let sentence = "your identity is valid but not mapped to the account \"alice\". It maps to \"bob\"";
+        assert_eq!(knock.stderr.matches(sentence).count(), 1, "{knock:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_helper_answers_no_prompt_but_its_own() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        Journal::clear(site)?;
+        typist::prepare(site, "alice", &["wrong password", "wrong passphrase"])?;
+        let helper = |arguments: &str| {
+            typist::beside(
+                site,
+                "alice",
+                &format!("mytoken-ssh ssh -o NumberOfPasswordPrompts=1 {arguments} echo inside"),
+            )
+        };
+        // An unknown host key, and nobody at a terminal who could look at it.
+        let stranger = helper("-o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile=/dev/null testbed")?;
+        // A host whose PAM asks for a password.
+        site.write("/etc/pam.d/sshd", "auth required pam_unix.so\naccount required pam_permit.so\n", "0644")?;
+        let password = helper("testbed")?;
+        site.sh(
+            "alice",
+            "ssh-keygen -q -t ed25519 -N 'much secret' -f locked && cat locked.pub >>.ssh/authorized_keys",
+        )?
+        .ok()?;
+        let locked =
+            helper("-o PreferredAuthentications=publickey -o IdentityFile=locked -o IdentitiesOnly=yes testbed")?;
+        // The person's own askpass was asked instead.
+        let prompts = typist::prompts(site, "alice")?;
+        assert!(
+            matches!(&prompts[..], [word, phrase] if word.ends_with("Password: ") && phrase.contains("passphrase")),
+            "{prompts:?}\n{stranger:?}\n{password:?}\n{locked:?}"
+        );
+        assert_eq!(Journal::read(site)?.sub_tokens(), 0, "a token was made for a prompt that is not its own");
+        assert!([stranger, password, locked].iter().all(|seen| seen.code == 255), "somebody got in");
+        Ok(())
+    })
+}
