@@ -12,6 +12,7 @@ mod error;
 pub mod foreign;
 mod host;
 pub mod init;
+pub mod jobs;
 pub mod journal;
 pub mod namespace;
 mod options;

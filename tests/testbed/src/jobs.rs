@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Jobs of a site's users: submitted as they would, followed to their end, with what the agents say about them.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::command::Outcome;
+use crate::people::{CA, RESOURCE_SERVER};
+use crate::{Error, Result, Site, wait};
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its id; of an array, the array's.
+    pub id: u32,
+    /// Whose.
+    pub user: String,
+}
+
+/// What a task of [`calling_script`] said at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Calls {
+    /// The node it ran on.
+    pub node: String,
+    /// Calls that the resource server accepted.
+    pub accepted: u32,
+    /// Calls that it refused.
+    pub refused: u32,
+    /// Different access tokens that were in the file.
+    pub tokens: u32,
+}
+
+/// One line of `mytokenctl status`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Event {
+    /// `opened`, `started`, `renewed`, `retry`, `refused`, `removed`, `revoked`, `left`, ...
+    pub what: String,
+    /// A sentence.
+    pub text: String,
+}
+
+/// A task's shell commands: calls the resource server with what is in `$BEARER_TOKEN_FILE` every second for `seconds`.
+#[must_use]
+pub fn calling_script(seconds: u32) -> String {
+    format!(
+        r#"node=$SLURMD_NODENAME accepted=0 refused=0 tokens=0 last=
+end=$((SECONDS + {seconds}))
+while (( SECONDS < end )); do
+  token=$(cat "$BEARER_TOKEN_FILE")
+  [[ $token == "$last" ]] || tokens=$((tokens+1)); last=$token
+  code=$(curl -s -o /dev/null -w "%{{http_code}}" --max-time 10 --cacert {CA} -H "Authorization: Bearer $token" {RESOURCE_SERVER}/data)
+  if [[ $code == 200 ]]; then accepted=$((accepted+1)); else refused=$((refused+1)); fi
+  sleep 1
+done
+echo "calls: $node $accepted $refused $tokens"
+"#
+    )
+}
+
+/// What the tasks of [`calling_script`] said, in the order of their nodes.
+#[must_use]
+pub fn calls(output: &str) -> Vec<Calls> {
+    let mut found: Vec<Calls> =
+        output.lines().filter_map(|line| line.strip_prefix("calls: ")).filter_map(one).collect();
+    found.sort_by(|one, two| one.node.cmp(&two.node));
+    found
+}
+
+fn one(line: &str) -> Option<Calls> {
+    let mut words = line.split(' ');
+    let node = words.next()?.to_owned();
+    let mut number = || words.next()?.parse().ok();
+    Some(Calls { node, accepted: number()?, refused: number()?, tokens: number()? })
+}
+
+impl Job {
+    /// Submits by `command`, an sbatch that prints `Submitted batch job N`; returns also what it said.
+    ///
+    /// # Errors
+    /// When it did not submit.
+    pub fn submit(site: &Site, user: &str, command: &str) -> Result<(Self, Outcome)> {
+        let said = site.sh(user, command)?.ok()?;
+        Ok((Self::submitted(user, &said)?, said))
+    }
+
+    /// The job that an sbatch of `user` said it has submitted.
+    ///
+    /// # Errors
+    /// When it named none.
+    pub fn submitted(user: &str, said: &Outcome) -> Result<Self> {
+        let id = said.stdout.lines().find_map(|line| line.strip_prefix("Submitted batch job "));
+        match id.and_then(|id| id.trim().parse().ok()) {
+            Some(id) => Ok(Self { id, user: user.to_owned() }),
+            None => Err(Error::Refused(format!("`{}` names no job:\n{}{}", said.command, said.stdout, said.stderr))),
+        }
+    }
+
+    /// Waits until its tasks have an access token, on `node` and within 20 s.
+    ///
+    /// # Errors
+    /// When they have none by then.
+    pub fn wait_for_token(&self, site: &Site, node: &str) -> Result<()> {
+        wait::until(&format!("the access token of job {} on {node}", self.id), Duration::from_secs(20), || {
+            Ok(self.token(site, node)?.map(drop))
+        })
+    }
+
+    /// The access token in the job's file on `node`.
+    ///
+    /// # Errors
+    /// When nothing could be asked.
+    pub fn token(&self, site: &Site, node: &str) -> Result<Option<String>> {
+        let read = site.on_node(node, &format!("cat /run/mytoken/jobs/{}/bt_u*", self.id))?;
+        Ok(read.success().then_some(read.stdout).filter(|token| !token.is_empty()))
+    }
+
+    /// Waits until it runs.
+    ///
+    /// # Errors
+    /// When it does not within 30 s.
+    pub fn wait_for_start(&self, site: &Site) -> Result<()> {
+        let running = format!("squeue -h -j {} -t R -o %N | grep n", self.id);
+        site.wait_for(&format!("the start of job {}", self.id), Duration::from_secs(30), "root", &running).map(drop)
+    }
+
+    /// Waits until it has left the queue.
+    ///
+    /// # Errors
+    /// When it has not within `limit`.
+    pub fn wait_for_end(&self, site: &Site, limit: Duration) -> Result<()> {
+        let over = format!("test -z \"$(squeue -h -j {})\"", self.id);
+        site.wait_for(&format!("the end of job {}", self.id), limit, "root", &over).map(drop)
+    }
+
+    /// The nodes it ran on, or runs on, in order.
+    ///
+    /// # Errors
+    /// When slurmctld does not know it.
+    pub fn nodes(&self, site: &Site) -> Result<Vec<String>> {
+        let list = format!("scontrol show hostnames \"$(squeue -h -t all -j {} -o %N)\"", self.id);
+        Ok(site.sh("root", &list)?.ok()?.lines().into_iter().map(str::to_owned).collect())
+    }
+
+    /// What it wrote to `slurm-ID.out`.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn output(&self, site: &Site) -> Result<String> {
+        Ok(site.sh(&self.user, &format!("cat slurm-{}.out", self.id))?.ok()?.stdout)
+    }
+
+    /// What the agent of `node` tells the job's owner: the events, oldest first; none when it knows nothing.
+    ///
+    /// # Errors
+    /// When the answer is not understood.
+    pub fn events(&self, site: &Site, node: &str) -> Result<Vec<Event>> {
+        let asked = site.script(&self.user, &format!("mytokenctl status {} --json", self.id)).on(node).run()?.ok()?;
+        let status: Value = serde_json::from_str(&asked.stdout)
+            .map_err(|error| Error::Refused(format!("mytokenctl status --json: {error}:\n{}", asked.stdout)))?;
+        let Some(events) = status.pointer("/jobs/0/events") else { return Ok(Vec::new()) };
+        serde_json::from_value(events.clone()).map_err(|error| Error::Refused(format!("events: {error}: {events}")))
+    }
+
+    /// Waits until each of `nodes` has removed the job's directory and its agent has settled what becomes of the sub-token; returns
+    /// the agents' last words.
+    ///
+    /// # Errors
+    /// When that takes longer than 30 s.
+    pub fn wait_until_settled(&self, site: &Site, nodes: &[String]) -> Result<Vec<String>> {
+        nodes
+            .iter()
+            .map(|node| {
+                let what = format!("the end of job {} on {node}", self.id);
+                wait::until(&what, Duration::from_secs(30), || {
+                    let gone = site.on_node(node, &format!("test ! -e /run/mytoken/jobs/{}", self.id))?.success();
+                    let last = self.events(site, node)?.pop().map(|event| event.what).unwrap_or_default();
+                    let settled = ["revoked", "left", "kept"].contains(&last.as_str());
+                    Ok((gone && settled).then_some(last))
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tasks_reports_are_read_in_the_order_of_their_nodes() {
+        let found = calls("noise\ncalls: n2 3 1 2\ncalls: n1 4 0 2\ncalls: broken\n");
+        let expected = |node: &str, accepted, refused| Calls { node: node.into(), accepted, refused, tokens: 2 };
+        assert_eq!(found, [expected("n1", 4, 0), expected("n2", 3, 1)]);
+    }
+}

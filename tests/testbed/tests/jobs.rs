@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Jobs that hold a fresh access token: submission, renewal, what others see, the end.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+use testbed::jobs::{Calls, Job, calling_script, calls};
+use testbed::journal::Journal;
+use testbed::people::{self, CA, RESOURCE_SERVER, Session};
+use testbed::services::agent;
+use testbed::{Options, Result, Site, story, story_with_own_servers, wait};
+
+/// A job's end is noticed within this time.
+const SOON: Duration = Duration::from_secs(60);
+
+fn nodes(nodes: u8) -> Result<Options> {
+    Ok(Options { nodes, ..Options::new()? })
+}
+
+/// A site whose access tokens live for so many seconds, with alice logged in at the token server, and a fresh journal.
+fn with_alice(nodes: u8, lifetime: u32, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story_with_own_servers(self::nodes(nodes)?, |site| {
+        people::control(site, "/provider/lifetime", Some(&json!({"seconds": lifetime}).to_string()))?;
+        people::first_mytoken(site, "alice")?;
+        Journal::clear(site)?;
+        tell(site)
+    })
+}
+
+/// Calls the resource server once; prints the status.
+fn call() -> String {
+    format!(
+        "curl -s -o /dev/null -w %{{http_code}}\\\\n --cacert {CA} \
+         -H \"Authorization: Bearer $(cat $BEARER_TOKEN_FILE)\" {RESOURCE_SERVER}/data"
+    )
+}
+
+fn write_script(site: &Site, user: &str, name: &str, lines: &str) -> Result<()> {
+    site.script(user, &format!("cat >{name} && chmod 755 {name}"))
+        .stdin(format!("#!/bin/bash\n{lines}"))
+        .run()?
+        .ok()
+        .map(drop)
+}
+
+/// Sub-tokens made, and revocations.
+fn made_and_revoked(site: &Site) -> Result<(usize, usize)> {
+    let journal = Journal::read(site)?;
+    Ok((journal.sub_tokens(), journal.granted("revocation")))
+}
+
+#[test]
+fn a_job_on_three_nodes_always_has_a_fresh_token_and_leaves_nothing_behind() -> Result<()> {
+    with_alice(4, 15, |site| {
+        write_script(site, "alice", "task", &calling_script(40))?;
+        write_script(site, "alice", "job.sh", "srun ./task\n")?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --nodes=3 --ntasks-per-node=1 job.sh")?;
+        job.wait_for_end(site, Duration::from_secs(120))?;
+
+        let output = job.output(site)?;
+        let calls = calls(&output);
+        assert!(
+            calls.len() == 3 && calls.iter().all(|Calls { refused, tokens, .. }| *refused == 0 && *tokens >= 3),
+            "{output}"
+        );
+
+        let ran_on = job.nodes(site)?;
+        let mut last = job.wait_until_settled(site, &ran_on)?;
+        last.sort_unstable();
+        let mut obtained = 0;
+        for node in &ran_on {
+            let events = job.events(site, node)?;
+            obtained += events.iter().filter(|event| ["started", "renewed"].contains(&event.what.as_str())).count();
+        }
+        let journal = Journal::read(site)?;
+        // The agents' own account of it is the server's.
+        assert_eq!(
+            (journal.sub_tokens(), journal.asked("access_token"), journal.asked("revocation"), last),
+            (1, obtained, 1, vec!["left".to_owned(), "left".to_owned(), "revoked".to_owned()])
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_job_is_submitted_from_a_login_session_with_the_delegated_mytoken() -> Result<()> {
+    story(nodes(2)?, |site| {
+        people::first_mytoken(site, "alice")?;
+        let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
+        // The stored mytoken is on the laptop, not here.
+        site.sh("alice", "mv .config/mytoken .config/laptop")?.ok()?;
+        let said = session.run("sbatch --mytoken --nodes=2 --wrap 'srun wc -c $BEARER_TOKEN_FILE'", SOON)?.ok()?;
+        let job = Job::submitted("alice", &said)?;
+        job.wait_for_end(site, SOON)?;
+        let output = job.output(site)?;
+        let file = format!("/run/mytoken/jobs/{}/bt_u2001", job.id);
+        assert_eq!(
+            output.lines().filter(|line| line.ends_with(&file) && !line.starts_with("0 ")).count(),
+            2,
+            "{output}"
+        );
+        session.close()
+    })
+}
+
+#[test]
+fn srun_and_salloc_bring_a_fresh_token_too() -> Result<()> {
+    with_alice(2, 60, |site| {
+        let srun = site.sh("alice", &format!("srun --mytoken -N2 bash -c '{}'", call()))?;
+        let salloc = site.sh("alice", &format!("salloc --mytoken -N2 srun bash -c '{}'", call()))?;
+        assert_eq!((srun.lines(), salloc.lines()), (vec!["200"; 2], vec!["200"; 2]), "{srun:?}\n{salloc:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_job_without_the_users_environment_has_its_token() -> Result<()> {
+    with_alice(1, 60, |site| {
+        write_script(site, "alice", "call", &call())?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --export=NONE --wrap 'srun ./call'")?;
+        job.wait_for_end(site, SOON)?;
+        assert_eq!(job.output(site)?, "200\n");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_tasks_of_an_array_share_one_sub_token_and_the_last_one_ends_it() -> Result<()> {
+    with_alice(2, 60, |site| {
+        write_script(site, "alice", "job.sh", &format!("sleep $((SLURM_ARRAY_TASK_ID * 3)); {}\n", call()))?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --array=1-3 --output=task.%a job.sh")?;
+        job.wait_for_end(site, SOON)?;
+        let revoked = wait::until("the end of the sub-token", SOON, || {
+            let counts = made_and_revoked(site)?;
+            Ok((counts.1 > 0).then_some(counts))
+        })?;
+        assert_eq!(site.sh("alice", "cat task.1 task.2 task.3")?.stdout, "200\n200\n200\n");
+        assert_eq!(revoked, (1, 1));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_profile_that_does_not_exist_is_refused_in_one_line() -> Result<()> {
+    with_alice(1, 60, |site| {
+        let asked = site.sh("alice", "sbatch --mytoken=nope --wrap true")?;
+        let demanded = site.sh("alice", "sbatch --mytoken=required:nope --wrap true")?;
+        let line = "sbatch: error: mytoken: no credential: there is no profile \"nope\"; this cluster has: default";
+        assert_eq!((asked.stderr.trim_end(), asked.code), (&*format!("{line} (submitting without)"), 0));
+        assert_eq!((demanded.stderr.trim_end(), demanded.code), (line, 1), "{demanded:?}");
+        assert!(!demanded.stdout.contains("Submitted"), "{demanded:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn others_see_nothing_but_ciphertext() -> Result<()> {
+    with_alice(2, 60, |site| {
+        site.sh("root", "scontrol setdebug debug3; scontrol setdebug debug3 nodes=ALL")?;
+        write_script(site, "alice", "job.sh", "env >batch.env; srun bash -c 'env >step.env; sleep 20'\n")?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken job.sh")?;
+        job.wait_for_start(site)?;
+        let node = job.nodes(site)?.concat();
+        job.wait_for_token(site, &node)?;
+        site.wait_for("the step", SOON, "alice", "test -s step.env")?;
+
+        let token = job.token(site, &node)?.unwrap_or_default();
+        // A JWT has two dots and begins with the base64 of `{"`. Memory of processes is not looked at: only root could.
+        let looking = "cat $(find /home/alice -name '*.env') /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'
+             scontrol -dd show job
+             grep -rahE . /var/spool/slurm* /var/log /tmp 2>/dev/null";
+        let seen = site.sh(
+            "root",
+            &format!("({looking}) | tee /dev/shm/seen | grep -acE 'eyJ[A-Za-z0-9_-]+\\.eyJ[A-Za-z0-9_-]+'"),
+        )?;
+        let signature = token.rsplit('.').next().unwrap_or_default();
+        let leaked = site.script("root", "grep -acF -f - /dev/shm/seen").stdin(format!("{signature}\n")).run()?;
+        assert!(
+            signature.len() > 20 && leaked.stdout.trim() == "0" && seen.stdout.trim() == "0",
+            "{seen:?} {leaked:?}"
+        );
+        // It was there to be seen: in the job's environment and in slurmctld's state.
+        let sealed = site.sh(
+            "root",
+            "grep -c '^SLURM_MYTOKEN=mt1\\.' /home/alice/batch.env; grep -rlaE 'mt1\\.' /var/spool/slurmctld | wc -l",
+        )?;
+        assert!(sealed.lines().iter().all(|count| *count != "0") && sealed.lines().len() == 2, "{sealed:?}");
+        site.run("alice", ["scancel", &job.id.to_string()])?.ok().map(drop)
+    })
+}
+
+#[test]
+fn a_copied_ciphertext_is_worth_nothing_to_another_user() -> Result<()> {
+    with_alice(2, 60, |site| {
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'echo $SLURM_MYTOKEN; sleep 30'")?;
+        site.wait_for("alice's job", SOON, "alice", &format!("grep -q mt1 slurm-{}.out", job.id))?;
+        let copy = job.output(site)?;
+        let before = Journal::read(site)?;
+
+        let steal = "sbatch --export=ALL,SLURM_MYTOKEN=$(cat) --output=stolen --wrap 'cat $BEARER_TOKEN_FILE'";
+        let said = site.script("bob", steal).stdin(copy.trim()).run()?.ok()?;
+        let theft = Job::submitted("bob", &said)?;
+        theft.wait_for_end(site, SOON)?;
+        let node = theft.nodes(site)?.concat();
+        let stolen = site.sh("bob", "cat stolen")?.stdout;
+        assert!(!stolen.contains("eyJ"), "{stolen}");
+        let told = theft.events(site, &node)?;
+        assert!(
+            told.iter()
+                .any(|event| event.what == "refused" && event.text.contains("the credential was made for user 2001")),
+            "{told:?}\n{said:?}\n{stolen}"
+        );
+        let after = Journal::read(site)?;
+        assert_eq!(after.asked("revocation"), before.asked("revocation"), "the thief's job ended alice's token");
+        site.run("alice", ["scancel", &job.id.to_string()])?.ok().map(drop)
+    })
+}
+
+#[test]
+fn an_agent_that_is_killed_goes_on_where_it_was() -> Result<()> {
+    with_alice(1, 15, |site| {
+        write_script(site, "alice", "task", &calling_script(30))?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'srun ./task'")?;
+        job.wait_for_start(site)?;
+        job.wait_for_token(site, "n1")?;
+        site.stop(&agent::name("n1"), "KILL")?;
+        std::thread::sleep(Duration::from_secs(3));
+        site.restart(&agent::name("n1"))?;
+        job.wait_for_end(site, Duration::from_secs(90))?;
+        let output = job.output(site)?;
+        let [Calls { refused: 0, tokens, .. }] = calls(&output)[..] else { panic!("{output}") };
+        assert!(tokens >= 3, "{output}");
+        assert_eq!(job.wait_until_settled(site, &["n1".to_owned()])?, ["revoked"]);
+        Ok(())
+    })
+}
+
+#[test]
+fn scancel_cleans_up_and_revokes() -> Result<()> {
+    with_alice(2, 60, |site| {
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --nodes=2 --wrap 'srun sleep 300'")?;
+        job.wait_for_start(site)?;
+        let nodes = job.nodes(site)?;
+        for node in &nodes {
+            job.wait_for_token(site, node)?;
+        }
+        site.run("alice", ["scancel", &job.id.to_string()])?.ok()?;
+        let mut last = job.wait_until_settled(site, &nodes)?;
+        last.sort_unstable();
+        assert_eq!((last, made_and_revoked(site)?), (vec!["left".to_owned(), "revoked".to_owned()], (1, 1)));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_requeued_job_keeps_its_sub_token() -> Result<()> {
+    with_alice(1, 60, |site| {
+        write_script(site, "alice", "job.sh", &format!("{}\n[[ $SLURM_RESTART_COUNT ]] || sleep 300\n", call()))?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --requeue --open-mode=append job.sh")?;
+        let output = format!("slurm-{}.out", job.id);
+        site.wait_for("the first run", SOON, "alice", &format!("grep -q 200 {output}"))?;
+        site.run("root", ["scontrol", "requeue", &job.id.to_string()])?.ok()?;
+        // A requeued job is begun again after two minutes at the earliest, unless somebody says otherwise.
+        let begin = format!("scontrol update jobid={} starttime=now", job.id);
+        site.wait_for(
+            "the job in the queue",
+            SOON,
+            "root",
+            &format!("squeue -h -j {} -t PD -o %i | grep . && {begin}", job.id),
+        )?;
+        site.wait_for(
+            "the second run",
+            Duration::from_secs(180),
+            "alice",
+            &format!("test $(grep -c 200 {output}) = 2"),
+        )?;
+        assert_eq!(job.wait_until_settled(site, &["n1".to_owned()])?, ["revoked"]);
+        assert_eq!(made_and_revoked(site)?, (1, 1));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_job_without_the_option_causes_no_request() -> Result<()> {
+    with_alice(2, 60, |site| {
+        let (job, said) = Job::submit(site, "alice", "sbatch --nodes=2 --wrap 'srun env'")?;
+        job.wait_for_end(site, SOON)?;
+        site.sh("alice", "srun true; salloc srun true")?;
+        assert_eq!(Journal::read(site)?.requests(), []);
+        let names: BTreeSet<String> =
+            job.output(site)?.lines().filter(|line| line.contains("TOKEN")).map(str::to_owned).collect();
+        assert!(names.is_empty() && said.stderr.is_empty(), "{names:?} {said:?}");
+        Ok(())
+    })
+}
