@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What happens when a server, an agent or an answer is not as it should be.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testbed::command::Outcome;
+use testbed::jobs::Job;
+use testbed::journal::Journal;
+use testbed::people;
+use testbed::services::agent;
+use testbed::{Options, Result, Site, story_with_own_servers, tokens, typist, wait};
+
+const KEY_LOGIN: &str = "ssh -o BatchMode=yes -o PreferredAuthentications=publickey -i .ssh/site_key testbed true";
+const PLAIN_SSH: &str =
+    "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed true";
+const SOON: Duration = Duration::from_secs(60);
+
+/// `deadline` of the site's login.toml and of `[submit]`, and what ssh, PAM and Slurm need besides on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(10 + 5);
+
+fn with_alice(nodes: u8, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story_with_own_servers(Options { nodes, ..Options::new()? }, |site| {
+        people::first_mytoken(site, "alice")?;
+        tell(site)
+    })
+}
+
+fn order(site: &Site, path: &str, body: &Value) -> Result<()> {
+    people::control(site, path, Some(&body.to_string())).map(drop)
+}
+
+fn token_server_is_out(site: &Site, out: bool) -> Result<()> {
+    order(site, "/outage", &json!({"service": "mytoken", "on": out}))
+}
+
+/// From now on the mytoken server answers 200 with an empty access token, because its provider sends pages.
+fn provider_is_out(site: &Site) -> Result<()> {
+    order(site, "/provider/fault", &json!({"name": "500-html"}))
+}
+
+fn all_is_well(site: &Site) -> Result<()> {
+    order(site, "/clear", &json!({}))
+}
+
+fn timed(act: impl FnOnce() -> Result<Outcome>) -> Result<(Duration, Outcome)> {
+    let start = Instant::now();
+    let outcome = act()?;
+    Ok((start.elapsed(), outcome))
+}
+
+/// A login with a short token at the prompt: what fails here fails in PAM, not in the helper.
+fn log_in_by_hand(site: &Site, token: &str) -> Result<(Duration, Outcome)> {
+    timed(|| typist::type_into(site, "alice", &[token], PLAIN_SSH))
+}
+
+fn short_token(site: &Site) -> Result<String> {
+    tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))
+}
+
+/// What a command told the person, without what ssh itself says of a refusal.
+fn sentences(outcome: &Outcome) -> Vec<&str> {
+    let of_ssh =
+        |line: &&str| line.contains("Permission denied") || line.contains("handed over") || line.trim().is_empty();
+    outcome.stderr.lines().filter(|line| !of_ssh(line)).collect()
+}
+
+/// Every node is ready for the next job: neither drained nor down, and not completing for ever.
+fn no_node_drains(site: &Site) -> Result<()> {
+    let idle = "test \"$(sinfo -h -N -o %T | tee /dev/stderr | sort -u)\" = idle";
+    site.wait_for("idle nodes", Duration::from_secs(20), "root", idle).map(drop)
+}
+
+#[test]
+fn without_the_token_server_keys_work_as_ever_and_token_logins_fail_in_time() -> Result<()> {
+    with_alice(1, |site| {
+        let token = short_token(site)?;
+        let (before, _) = timed(|| site.sh("alice", KEY_LOGIN)?.ok())?;
+        token_server_is_out(site, true)?;
+        let (during, _) = timed(|| site.sh("alice", KEY_LOGIN)?.ok())?;
+        assert!(during < before * 3 + Duration::from_millis(500), "a key login took {during:?} instead of {before:?}");
+
+        let (took, by_hand) = log_in_by_hand(site, &token)?;
+        assert!(!by_hand.success() && took < DEADLINE, "{took:?} {by_hand:?}");
+        assert_eq!(
+            by_hand.stderr.matches("the login service is unavailable at the moment; try again later").count(),
+            1,
+            "{by_hand:?}"
+        );
+        let (took, by_helper) = timed(|| site.sh("alice", "mytoken-ssh ssh testbed true"))?;
+        let said = sentences(&by_helper);
+        assert!(!by_helper.success() && took < DEADLINE && said.len() == 1, "{took:?} {by_helper:?}");
+        assert!(said.concat().contains("https://mytoken.testbed:8443"), "{said:?}");
+
+        token_server_is_out(site, false)?;
+        // It was left alone for 15 s.
+        wait::until("a login as ever", Duration::from_secs(25), || {
+            Ok(log_in_by_hand(site, &token)?.1.success().then_some(()))
+        })
+    })
+}
+
+#[test]
+fn without_the_token_server_jobs_run_and_no_node_drains() -> Result<()> {
+    with_alice(2, |site| {
+        token_server_is_out(site, true)?;
+        let plain = site.sh("alice", "srun -N2 echo plain")?;
+        assert_eq!((plain.stdout.as_str(), plain.stderr.as_str()), ("plain\nplain\n", ""));
+        let (took, asked) = timed(|| site.sh("alice", "sbatch --mytoken -N2 --wrap 'srun echo started'"))?;
+        assert!(
+            took < DEADLINE && asked.stderr.lines().count() == 1 && asked.stderr.contains("submitting without"),
+            "{took:?} {asked:?}"
+        );
+        let demanded = site.sh("alice", "sbatch --mytoken=required --wrap 'echo never'")?;
+        assert!(
+            demanded.code == 1 && demanded.stdout.is_empty() && demanded.stderr.lines().count() == 1,
+            "{demanded:?}"
+        );
+        let job = Job::submitted("alice", &asked)?;
+        job.wait_for_end(site, SOON)?;
+        assert_eq!(job.output(site)?, "started\nstarted\n");
+        no_node_drains(site)
+    })
+}
+
+#[test]
+fn a_job_that_runs_when_the_token_server_goes_is_unharmed_and_gets_its_token_later() -> Result<()> {
+    with_alice(1, |site| {
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --hold --wrap 'srun sleep 300'")?;
+        token_server_is_out(site, true)?;
+        site.run("root", ["scontrol", "release", &job.id.to_string()])?.ok()?;
+        job.wait_for_start(site)?;
+        wait::until("the agent's first failure", SOON, || {
+            Ok(job.events(site, "n1")?.iter().any(|event| event.what == "retry").then_some(()))
+        })?;
+        assert_eq!(job.token(site, "n1")?, None);
+        token_server_is_out(site, false)?;
+        job.wait_for_token(site, "n1")
+    })
+}
+
+#[test]
+fn when_the_provider_is_out_a_login_says_so_and_no_token_is_lost() -> Result<()> {
+    with_alice(1, |site| {
+        let (token, stored) = (short_token(site)?, tokens::stored(site, "alice")?);
+        provider_is_out(site)?;
+        let (took, by_hand) = log_in_by_hand(site, &token)?;
+        let by_helper = site.sh("alice", "mytoken-ssh ssh testbed true")?;
+        let sentence = "the login service is unavailable at the moment";
+        for seen in [&by_hand, &by_helper] {
+            assert!(!seen.success() && seen.stderr.matches(sentence).count() == 1, "{took:?} {seen:?}");
+        }
+        all_is_well(site)?;
+        assert_eq!(tokens::stored(site, "alice")?, stored);
+        log_in_by_hand(site, &token)?.1.ok()?;
+        site.sh("alice", "mytoken-ssh ssh testbed true")?.ok().map(drop)
+    })
+}
+
+#[test]
+fn a_rotating_mytoken_survives_a_login_that_fails() -> Result<()> {
+    with_alice(1, |site| {
+        let rotating = tokens::mytoken(site, "alice", &json!({"rotation": {"on_AT": true, "on_other": true}}))?;
+        tokens::store(site, "alice", &rotating)?;
+        provider_is_out(site)?;
+        let failed = site.sh("alice", "mytoken-ssh ssh testbed true")?;
+        assert!(!failed.success(), "{failed:?}");
+        let successor = tokens::stored(site, "alice")?;
+        assert_ne!(successor, rotating, "the transfer code of the login was made by a rotating token");
+        all_is_well(site)?;
+        site.sh("alice", "mytoken-ssh ssh testbed true")?.ok()?;
+        assert!(tokens::is_valid(site, &tokens::stored(site, "alice")?)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn when_the_provider_is_out_the_agent_keeps_the_old_token_and_recovers() -> Result<()> {
+    with_alice(1, |site| {
+        order(site, "/provider/lifetime", &json!({"seconds": 30}))?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'srun sleep 300'")?;
+        job.wait_for_start(site)?;
+        job.wait_for_token(site, "n1")?;
+        let first = job.token(site, "n1")?;
+        provider_is_out(site)?;
+        let told = wait::until("the agent's failure", SOON, || {
+            Ok(job.events(site, "n1")?.into_iter().find(|event| event.what == "retry"))
+        })?;
+        assert!(told.text.contains("the old access token stays, the agent tries again"), "{told:?}");
+        assert_eq!(job.token(site, "n1")?, first);
+        all_is_well(site)?;
+        wait::until("a new access token", SOON, || {
+            Ok(job.token(site, "n1")?.filter(|token| Some(token) != first.as_ref()).map(drop))
+        })
+    })
+}
+
+#[test]
+fn a_broader_sub_token_is_revoked_and_no_job_gets_it() -> Result<()> {
+    with_alice(1, |site| {
+        Journal::clear(site)?;
+        order(site, "/mytoken/fault", &json!({"name": "broader-child"}))?;
+        let (job, said) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'echo \"<$SLURM_MYTOKEN>\"'")?;
+        job.wait_for_end(site, SOON)?;
+        assert!(
+            said.stderr.contains("more rights than asked for") && said.stderr.contains("submitting without"),
+            "{said:?}"
+        );
+        let journal = Journal::read(site)?;
+        assert_eq!(
+            (
+                journal.sub_tokens(),
+                journal.granted("revocation"),
+                journal.asked("access_token"),
+                job.output(site)?.as_str()
+            ),
+            (1, 1, 0, "<>\n")
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_broader_delegated_mytoken_is_revoked_and_no_host_gets_it() -> Result<()> {
+    with_alice(1, |site| {
+        for command in ["mytoken-ssh ssh --delegate testbed true", "mytoken-ssh ssh testbed true"] {
+            Journal::clear(site)?;
+            order(site, "/mytoken/fault", &json!({"name": "broader-child", "times": 1}))?;
+            let seen = site.sh("alice", command)?;
+            let journal = Journal::read(site)?;
+            assert!(!seen.success() && seen.stderr.contains("more rights than asked for"), "{seen:?}");
+            assert_eq!(
+                (journal.sub_tokens(), journal.granted("revocation"), journal.asked("access_token")),
+                (1, 1, 0),
+                "{seen:?}"
+            );
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_slow_or_dripping_server_holds_nobody_beyond_the_deadline() -> Result<()> {
+    with_alice(1, |site| {
+        let token = short_token(site)?;
+        for fault in [json!({"name": "latency", "ms": 60_000}), json!({"name": "drip", "ms": 900})] {
+            order(site, "/mytoken/fault", &fault)?;
+            let (took, login) = log_in_by_hand(site, &token)?;
+            assert!(!login.success() && took < DEADLINE, "{fault}: {took:?} {login:?}");
+            assert_eq!(login.stderr.matches("the login service is unavailable").count(), 1, "{fault}: {login:?}");
+            let (took, submission) = timed(|| site.sh("alice", "sbatch --mytoken=required --wrap true"))?;
+            assert!(submission.code == 1 && took < DEADLINE, "{fault}: {took:?} {submission:?}");
+            all_is_well(site)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn error_pages_and_too_many_requests_are_told_in_a_sentence() -> Result<()> {
+    with_alice(1, |site| {
+        let token = short_token(site)?;
+        for fault in [json!({"name": "500-html"}), json!({"name": "429", "retry_after": 7})] {
+            order(site, "/mytoken/fault", &fault)?;
+            let (_, login) = log_in_by_hand(site, &token)?;
+            assert_eq!(login.stderr.matches("the login service is unavailable").count(), 1, "{fault}: {login:?}");
+            let submission = site.sh("alice", "sbatch --mytoken=required --wrap true")?;
+            assert!(submission.code == 1 && submission.stderr.lines().count() == 1, "{fault}: {submission:?}");
+            assert!(!submission.stderr.contains('<'), "a page was shown: {submission:?}");
+            let helper = site.sh("alice", "mytoken-ssh ssh testbed true")?;
+            assert!(!helper.success() && sentences(&helper).len() == 1, "{fault}: {helper:?}");
+            all_is_well(site)?;
+        }
+        log_in_by_hand(site, &token)?.1.ok().map(drop)
+    })
+}
+
+#[test]
+fn without_an_agent_the_job_runs_and_its_owner_is_told() -> Result<()> {
+    with_alice(1, |site| {
+        site.stop(&agent::name("n1"), "TERM")?;
+        let ran = site.sh("alice", "srun --mytoken echo ran")?;
+        assert_eq!(ran.stdout, "ran\n", "{ran:?}");
+        assert!(ran.stderr.contains("no access token"), "{ran:?}");
+        let demanded = site.sh("alice", "srun --mytoken=required echo never")?;
+        assert!(
+            !demanded.success() && demanded.stdout.is_empty() && demanded.stderr.contains("demands an access token"),
+            "{demanded:?}"
+        );
+        no_node_drains(site)
+    })
+}
+
+#[test]
+fn without_an_agent_a_login_has_its_token_all_the_same() -> Result<()> {
+    with_alice(1, |site| {
+        site.stop("agent", "KILL")?;
+        let (took, inside) = timed(|| site.sh("alice", "mytoken-ssh ssh testbed 'cat $BEARER_TOKEN_FILE'"))?;
+        assert!(inside.success() && inside.stdout.starts_with("eyJ") && took < DEADLINE, "{took:?} {inside:?}");
+        Ok(())
+    })
+}
