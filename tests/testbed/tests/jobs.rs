@@ -157,35 +157,41 @@ fn a_profile_that_does_not_exist_is_refused_in_one_line() -> Result<()> {
 #[test]
 fn others_see_nothing_but_ciphertext() -> Result<()> {
     with_alice(2, 60, |site| {
-        site.sh("root", "scontrol setdebug debug3; scontrol setdebug debug3 nodes=ALL")?;
+        site.sh("root", "scontrol setdebug debug3 && echo SlurmdDebug=debug3 >>/etc/slurm/slurm.conf")?.ok()?;
+        for node in site.nodes() {
+            site.stop(&format!("slurmd.{node}"), "TERM")?;
+            site.restart(&format!("slurmd.{node}"))?;
+        }
         write_script(site, "alice", "job.sh", "env >batch.env; srun bash -c 'env >step.env; sleep 20'\n")?;
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken job.sh")?;
         job.wait_for_start(site)?;
         let node = job.nodes(site)?.concat();
         job.wait_for_token(site, &node)?;
         site.wait_for("the step", SOON, "alice", "test -s step.env")?;
-
         let token = job.token(site, &node)?.unwrap_or_default();
-        // A JWT has two dots and begins with the base64 of `{"`. Memory of processes is not looked at: only root could.
-        let looking = "cat $(find /home/alice -name '*.env') /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'
-             scontrol -dd show job
-             grep -rahE . /var/spool/slurm* /var/log /tmp 2>/dev/null";
-        let seen = site.sh(
-            "root",
-            &format!("({looking}) | tee /dev/shm/seen | grep -acE 'eyJ[A-Za-z0-9_-]+\\.eyJ[A-Za-z0-9_-]+'"),
-        )?;
-        let signature = token.rsplit('.').next().unwrap_or_default();
-        let leaked = site.script("root", "grep -acF -f - /dev/shm/seen").stdin(format!("{signature}\n")).run()?;
-        assert!(
-            signature.len() > 20 && leaked.stdout.trim() == "0" && seen.stdout.trim() == "0",
-            "{seen:?} {leaked:?}"
-        );
-        // It was there to be seen: in the job's environment and in slurmctld's state.
-        let sealed = site.sh(
-            "root",
-            "grep -c '^SLURM_MYTOKEN=mt1\\.' /home/alice/batch.env; grep -rlaE 'mt1\\.' /var/spool/slurmctld | wc -l",
-        )?;
-        assert!(sealed.lines().iter().all(|count| *count != "0") && sealed.lines().len() == 2, "{sealed:?}");
+
+        // Each with something that is there to be seen, so that it is the right place.
+        let sealed = "mt1\\.[0-9a-f]{8}\\.";
+        let places = [
+            ("cat /home/alice/*.env", sealed),
+            ("cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'", sealed),
+            ("grep -rahE . /var/spool/slurmctld", sealed),
+            ("scontrol -dd show job; squeue -O all", "JobId="),
+            ("cat /var/log/slurm/slurmctld.log", "debug3:"),
+            ("cat /var/log/slurm/slurmd.*.log", "debug3:"),
+            ("cat /var/log/*.log", "mytokend"),
+            ("grep -rahE . /var/spool /var/log /tmp /run/testbed", sealed),
+        ];
+        for (place, there) in places {
+            site.sh("root", &format!("{{ {place}; }} >/dev/shm/seen"))?;
+            let count = |pattern: &str| -> Result<u32> {
+                let found = site.script("root", "grep -acE -f - /dev/shm/seen").stdin(format!("{pattern}\n")).run()?;
+                Ok(found.stdout.trim().parse().unwrap_or(u32::MAX))
+            };
+            let (there, jwt) = (count(there)?, count("eyJ[A-Za-z0-9_-]+\\.eyJ[A-Za-z0-9_-]+")?);
+            let this = count(token.rsplit('.').next().filter(|signature| signature.len() > 20).unwrap_or("."))?;
+            assert!(there > 0 && there < u32::MAX && (jwt, this) == (0, 0), "{place}: {there} {jwt} {this}");
+        }
         site.run("alice", ["scancel", &job.id.to_string()])?.ok().map(drop)
     })
 }
