@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 /// When the process started, in clock ticks since boot; `None` when there is none of that number. Number and start together name a
 /// process: numbers are used again.
@@ -21,13 +22,16 @@ fn start_of(stat: &str) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// The jobs that have a slurmstepd on this node.
+/// The jobs that have a slurmstepd on this node. Only processes of the agent's own user count, which is root: anybody can choose the
+/// title of a process of his own.
 #[must_use]
 pub fn jobs_with_steps() -> HashSet<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return HashSet::new() };
+    let own = nix::unistd::geteuid().as_raw();
     entries
         .filter_map(Result::ok)
         .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())))
+        .filter(|entry| entry.metadata().is_ok_and(|process| process.uid() == own))
         .filter_map(|entry| job_of(&fs::read(entry.path().join("cmdline")).ok()?))
         .collect()
 }
@@ -60,6 +64,25 @@ mod tests {
         assert_eq!(job_of(b"slurmstepd: [4711.extern] \0"), Some(4711));
         assert_eq!(job_of(b"/usr/sbin/slurmstepd\0infinity\0"), None);
         assert_eq!(job_of(b"vim\0slurmstepd: [1.0]\0"), None);
-        let _ = jobs_with_steps();
+    }
+
+    #[test]
+    fn the_title_of_another_users_process_says_nothing() {
+        use std::os::unix::process::CommandExt;
+        let titled = |job: u32, uid: u32| {
+            let mut sleep = std::process::Command::new("sleep");
+            sleep.arg0(format!("slurmstepd: [{job}.batch]")).arg("30").uid(uid).spawn()
+        };
+        let own = nix::unistd::geteuid().as_raw();
+        let mut children = vec![titled(4_000_000_001, own).unwrap()];
+        if own == 0 {
+            children.push(titled(4_000_000_002, 65_534).unwrap());
+        }
+        let seen = jobs_with_steps();
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(seen.contains(&4_000_000_001) && !seen.contains(&4_000_000_002));
     }
 }
