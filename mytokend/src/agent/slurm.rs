@@ -22,7 +22,7 @@ pub trait Controller: Send + Sync {
 
 /// `squeue`, found in fixed places: a daemon of root takes no program from `PATH`.
 pub struct Squeue {
-    program: Option<PathBuf>,
+    configured: Option<PathBuf>,
     deadline: Duration,
 }
 
@@ -33,17 +33,21 @@ const PLACES: [&str; 4] =
 const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
 
 impl Squeue {
-    /// The configured one, else the first in the usual places, if there is one.
+    /// The configured one, else the first in the usual places.
     #[must_use]
     pub fn find(configured: Option<PathBuf>) -> Self {
-        let usual = || PLACES.iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned);
-        Self { program: configured.or_else(usual), deadline: Duration::from_secs(10) }
+        Self { configured, deadline: Duration::from_secs(10) }
+    }
+
+    /// Looked for at each use: the agent may start before the file system that Slurm is on.
+    fn program(&self) -> Option<&Path> {
+        self.configured.as_deref().or_else(|| PLACES.iter().map(Path::new).find(|path| path.is_file()))
     }
 }
 
 impl Controller for Squeue {
     fn lines(&self, job: u32) -> Result<Option<String>, String> {
-        let program = self.program.as_ref().ok_or("there is no squeue on this node")?;
+        let program = self.program().ok_or("there is no squeue on this node")?;
         let mut command = Command::new(program);
         command.args(["--noheader", "--states=all", "--format", FORMAT, "--jobs"]).arg(job.to_string());
         command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin");
@@ -113,7 +117,7 @@ mod tests {
         let path = dir.path().join("squeue");
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        (dir, Squeue { program: Some(path), deadline: Duration::from_millis(800) })
+        (dir, Squeue { configured: Some(path), deadline: Duration::from_millis(800) })
     }
 
     #[test]
@@ -129,8 +133,8 @@ mod tests {
         assert_eq!(squeue.lines(1), Ok(None));
         let (_dir, squeue) = fake("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1");
         assert!(squeue.lines(1).unwrap_err().contains("Unable to contact"));
-        let none = Squeue { program: None, deadline: Duration::ZERO };
-        assert!(none.lines(1).is_err());
+        let none = Squeue { configured: Some("/nonexistent/squeue".into()), deadline: Duration::ZERO };
+        assert!(none.lines(1).unwrap_err().contains("cannot be run"));
     }
 
     #[test]
