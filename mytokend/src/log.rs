@@ -3,6 +3,7 @@
 //!
 //! Nobody logs a secret: what is logged are sentences of errors and events, which hold none.
 
+use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
@@ -53,7 +54,8 @@ impl Log {
             Level::Info => logger.info(&text),
         });
         if !matches!(written, Some(Ok(()))) {
-            eprintln!("{}: {text}", self.process);
+            // Not eprintln, which panics when nobody reads any more.
+            let _ = writeln!(std::io::stderr(), "{}: {text}", self.process);
         }
     }
 }
