@@ -9,13 +9,25 @@ use super::lease::{Action, Key, Lease, Phase};
 /// So many leases that are over are remembered; an array with many short tasks must not fill the memory.
 const REMEMBERED: usize = 4096;
 
+/// A lease, what is to be done, and the lease's generation.
+pub type Work = (Key, Action, u64);
+
+/// Which workers do it. slurmctld may hang for all of a node's ended jobs; no running job's token may wait behind that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Access tokens.
+    Exchanges,
+    /// Questions to slurmctld, and what follows from its answers.
+    Questions,
+}
+
 /// The book.
 #[derive(Default)]
 pub struct Book {
     leases: HashMap<Key, Lease>,
     heap: BinaryHeap<Reverse<(u64, Key)>>,
-    /// What the workers are to do, in the order in which it was due.
-    pub queue: VecDeque<(Key, Action, u64)>,
+    exchanges: VecDeque<Work>,
+    questions: VecDeque<Work>,
     /// The agent is ending.
     pub stopping: bool,
     generations: u64,
@@ -98,8 +110,21 @@ impl Book {
     /// Hands the lease to the workers.
     pub fn assign(&mut self, key: &Key, action: Action) {
         let Some(lease) = self.leases.get_mut(key) else { return };
-        lease.busy = true;
-        self.queue.push_back((key.clone(), action, lease.generation));
+        // A doubt changes nothing until it is answered, and the token is renewed meanwhile.
+        lease.busy |= action != Action::Doubt;
+        let work = (key.clone(), action, lease.generation);
+        match action {
+            Action::Settle | Action::Doubt => self.questions.push_back(work),
+            Action::Renew | Action::Expire | Action::Forget => self.exchanges.push_back(work),
+        }
+    }
+
+    /// What the workers of `lane` are to do next, in the order in which it was due.
+    pub fn next_work(&mut self, lane: Lane) -> Option<Work> {
+        match lane {
+            Lane::Exchanges => self.exchanges.pop_front(),
+            Lane::Questions => self.questions.pop_front(),
+        }
     }
 
     /// Of the leases that are over, those beyond the number that is remembered, oldest first.

@@ -105,8 +105,12 @@ impl Direct {
         let granted = self
             .at(url, deadline, |server| server.access_token(request, &mut no_storage, deadline))
             .map_err(|error| failure(&error))?;
-        let lifetime = granted.expires_in.filter(|seconds| *seconds > 0).unwrap_or(UNKNOWN_LIFETIME);
-        let exp = granted.exp.unwrap_or_else(|| SystemClock.now().saturating_add(lifetime));
+        let now = SystemClock.now();
+        let told = granted.expires_in.filter(|seconds| *seconds > 0);
+        let seen = granted.exp.map(|exp| exp.saturating_sub(now));
+        let lifetime = told.or(seen).unwrap_or(UNKNOWN_LIFETIME);
+        // What is counted from the answer holds by any clock: one that is behind must not keep a token in the file that is dead.
+        let exp = granted.exp.unwrap_or(u64::MAX).min(now.saturating_add(lifetime));
         Ok(Fresh { token: granted.token, exp, lifetime })
     }
 }

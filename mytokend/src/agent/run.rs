@@ -2,6 +2,7 @@
 //! `mytokend agent`: from the command line to the running agent.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +55,11 @@ pub fn run(options: &Options) -> Result<(), String> {
 
 fn prepare(options: &Options, log: Log) -> Result<(Arc<Agent>, Listener, PathBuf), String> {
     privacy::protect();
+    // A panic's text could hold anything. Where it happened is enough; the work is tried again.
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "mytokend: internal error at {place}");
+    }));
     // The socket and everything else gets its mode explicitly; until then it is for nobody else.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let me = Owner::current();

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The thread that keeps the schedule, and the workers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::book::Lane;
 use super::lease::{Action, Key, Phase};
 use super::{Agent, millis, now, process};
 use crate::log::Level;
 
-/// Exchanges that run at the same time.
-const WORKERS: usize = 4;
+/// Exchanges that run at the same time, and questions to slurmctld.
+const WORKERS: [(Lane, usize); 2] = [(Lane::Exchanges, 4), (Lane::Questions, 2)];
 
 /// TLS needs some room, the schedule little; the default of 2 MiB each would be address space only, but an agent should look as small
 /// as it is.
@@ -31,11 +33,13 @@ impl Threads {
     /// # Errors
     /// When the system has no room for a thread.
     pub fn start(agent: &Arc<Agent>) -> std::io::Result<Self> {
-        let mut handles = Vec::with_capacity(WORKERS + 1);
-        for number in 0..WORKERS {
-            let agent = Arc::clone(agent);
-            let builder = Builder::new().name(format!("exchange-{number}")).stack_size(STACK);
-            handles.push(builder.spawn(move || agent.work_off())?);
+        let mut handles = Vec::new();
+        for (lane, count) in WORKERS {
+            for number in 0..count {
+                let agent = Arc::clone(agent);
+                let builder = Builder::new().name(format!("{lane:?}-{number}")).stack_size(STACK);
+                handles.push(builder.spawn(move || agent.work_off(lane))?);
+            }
         }
         let own = Arc::clone(agent);
         handles.push(Builder::new().name("schedule".to_owned()).stack_size(STACK).spawn(move || own.keep_schedule())?);
@@ -81,7 +85,7 @@ impl Agent {
                     Action::Forget => self.forget(&mut book, &key),
                     work => {
                         book.assign(&key, work);
-                        self.work.notify_one();
+                        self.work.notify_all();
                     }
                 }
             }
@@ -94,20 +98,23 @@ impl Agent {
         }
     }
 
-    fn work_off(&self) {
+    fn work_off(&self, lane: Lane) {
         loop {
             let mut book = self.book();
             let (key, action, generation) = loop {
                 if book.stopping {
                     return;
                 }
-                if let Some(work) = book.queue.pop_front() {
+                if let Some(work) = book.next_work(lane) {
                     break work;
                 }
                 book = self.work.wait(book).unwrap_or_else(std::sync::PoisonError::into_inner);
             };
             drop(book);
-            self.perform(&key, action, generation);
+            // A worker that died of one token would be missed by all others.
+            if catch_unwind(AssertUnwindSafe(|| self.perform(&key, action, generation))).is_err() {
+                self.stumbled(&key, generation);
+            }
         }
     }
 
@@ -162,7 +169,7 @@ impl Agent {
         }
         for key in doubted {
             book.assign(&key, Action::Doubt);
-            self.work.notify_one();
+            self.work.notify_all();
         }
     }
 }

@@ -12,8 +12,12 @@ use super::lease::{Action, Held, Key, Lease, Phase, Source};
 use super::{Agent, millis, now};
 use crate::log::Level;
 
-/// So often slurmctld is asked about an ended job, and a revocation tried; then the sub-token's expiry has to do.
-const TRIES: u32 = 12;
+/// So often slurmctld is asked about an ended job, and a revocation tried; then the sub-token's expiry has to do. With
+/// [`WINDOW`] that is a night without slurmctld or without the mytoken server.
+const TRIES: u32 = 20;
+
+/// The wait between two tries doubles so often: from seconds to an hour.
+const WINDOW: u32 = 11;
 
 impl Agent {
     /// Does one piece of work.
@@ -53,6 +57,15 @@ impl Agent {
     }
 
     fn install(&self, lease: &mut Lease, fresh: &Fresh, took: Duration) {
+        let now = now();
+        let left = fresh.exp.saturating_sub(now / 1000);
+        if left == 0 {
+            let text = format!(
+                "the access token that came expired {} s ago; is this node's clock right?",
+                now / 1000 - fresh.exp
+            );
+            return self.failed(lease, Failure { text, temporary: true, retry_after: None });
+        }
         if let Err(error) = self.places.write_token(lease, fresh.token.expose()) {
             let text = format!("the access token could not be written: {error}");
             return self.failed(lease, Failure { text, temporary: true, retry_after: None });
@@ -61,9 +74,9 @@ impl Agent {
         lease.held = Some(Held { exp: fresh.exp, lifetime: fresh.lifetime });
         lease.failures = 0;
         lease.reason = None;
-        let now = now();
-        // A token that is as good as expired when it comes must not become a loop.
-        let due = renew_at(fresh.exp, fresh.lifetime, (self.draw)()).max(now.saturating_add(500));
+        // By a clock that is ahead, or from a provider that hands out old tokens, it has less than its lifetime left. Counted from the
+        // whole lifetime, the next one would be due at once, and again, on every node.
+        let due = renew_at(fresh.exp, fresh.lifetime.min(left), (self.draw)()).max(now.saturating_add(500));
         lease.phase = Phase::Alive { due };
         let what = if first { "started" } else { "renewed" };
         let text =
@@ -93,15 +106,13 @@ impl Agent {
     /// An ended job: revoke, leave it to others, keep it for the requeued job, or ask again later.
     fn settle(&self, key: &Key, generation: u64) {
         let Key::Job(job) = *key else { return };
-        let found = self.borrow(key, generation, |lease| {
-            Some((lease.source.clone(), lease.array_job, lease.handle.clone(), lease.phase))
-        });
-        let Some((source, array, handle, Phase::Ended { tries, .. })) = found else { return };
+        let found = self.borrow(key, generation, |lease| Some((lease.source.clone(), lease.array_job, lease.phase)));
+        let Some((source, array, Phase::Ended { tries, .. })) = found else { return };
         let decision = match self.controller.lines(array.unwrap_or(job)) {
             Ok(lines) => Ok(fate(lines.as_deref(), job, &self.node)),
             Err(reason) => Err(reason),
         };
-        let shared = decision == Ok(Fate::Revoke) && self.is_shared(key, &handle);
+        let shared = decision == Ok(Fate::Revoke) && self.is_shared(key);
         let outcome = match (decision, source) {
             (Ok(Fate::Revoke), _) if shared => {
                 Outcome::Over("left", "another job of the same submission still runs here".to_owned())
@@ -136,7 +147,7 @@ impl Agent {
                 lease.phase = over;
             }
             Outcome::Again(_) if tries < TRIES => {
-                let wait = self.times.grace.saturating_mul(1 << tries.min(6));
+                let wait = self.times.grace.saturating_mul(1 << tries.min(WINDOW));
                 lease.phase = Phase::Ended { due: now.saturating_add(millis(wait)), tries };
             }
             Outcome::Again(reason) => {
@@ -156,10 +167,13 @@ impl Agent {
         }
     }
 
-    /// Components of a heterogeneous job and tasks of an array share one credential.
-    fn is_shared(&self, key: &Key, handle: &str) -> bool {
+    /// Components of a heterogeneous job and tasks of an array share one credential. Another user's never does: anybody can seal
+    /// a credential of his own with a handle that he has seen.
+    fn is_shared(&self, key: &Key) -> bool {
         let book = self.book();
-        book.leases().any(|other| other.key != *key && other.is_alive() && !handle.is_empty() && other.handle == handle)
+        let Some(own) = book.get(key).filter(|own| !own.handle.is_empty()) else { return false };
+        let same = |other: &Lease| other.uid == own.uid && other.handle == own.handle;
+        book.leases().any(|other| other.key != own.key && other.is_alive() && same(other))
     }
 
     /// A job without a process here: has it ended without an epilog that told us?
@@ -167,16 +181,27 @@ impl Agent {
         let Key::Job(job) = *key else { return };
         let gone = self.controller.lines(job).is_ok_and(|lines| is_gone(lines.as_deref(), job));
         let mut book = self.book();
-        let Some(lease) = returned(&mut book, key, generation) else { return };
+        let Some(lease) = book.get_mut(key).filter(|lease| lease.generation == generation) else { return };
         if gone && lease.is_alive() {
             self.tell(lease, Level::Warning, "missed", "the job ended, and no epilog told this agent");
             if let Err(error) = self.places.remove_job(job) {
                 self.log.line(Level::Error, &format!("job {job}: its files were not removed: {error}"));
             }
             self.end_job(&mut book, job);
-        } else {
-            book.schedule(key);
         }
+    }
+
+    /// The work ended in a panic: tried again like after any other failure.
+    pub(super) fn stumbled(&self, key: &Key, generation: u64) {
+        let mut book = self.book();
+        let Some(lease) = returned(&mut book, key, generation) else { return };
+        let text = "an internal error of the agent".to_owned();
+        match lease.phase {
+            Phase::Alive { .. } => self.failed(lease, Failure { text, temporary: true, retry_after: None }),
+            Phase::Ended { tries, .. } => self.conclude(lease, Outcome::Again(text), tries.saturating_add(1)),
+            Phase::Refused | Phase::Over { .. } => {}
+        }
+        self.settle_change(&mut book, key);
     }
 
     /// What the server's log of access tokens shows.
@@ -194,6 +219,7 @@ impl Agent {
         let copied = copy(lease);
         if copied.is_none() {
             lease.busy = false;
+            book.schedule(key);
         }
         copied
     }

@@ -136,3 +136,29 @@ fn a_job_that_ends_while_its_token_is_on_its_way_gets_no_file() {
     std::thread::sleep(Duration::from_millis(700));
     assert!(!stage.token(7).parent().unwrap().exists());
 }
+
+#[test]
+fn a_slurmctld_that_hangs_holds_up_no_token() {
+    let stage = Stage::new(3600);
+    for job in 1..=12 {
+        stage.start(job, "h1");
+    }
+    stage.script.with(|script| script.squeue_delay = Duration::from_secs(2));
+    (1..=12).for_each(|job| stage.finish(job));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(stage.start(20, "h2").state, JobState::Ready);
+}
+
+#[test]
+fn a_forged_handle_keeps_nobody_elses_credential_alive() {
+    let stage = Stage::new(3600);
+    if me().uid != 0 {
+        return;
+    }
+    stage.start(20, "h1");
+    let forged = JobStart { uid: 54_321, gid: 54_321, sealed: Some("54321:h1".into()), ..step(21) };
+    assert_eq!(stage.start_with(forged).state, JobState::Ready);
+    said(&stage, "20|COMPLETED|n1");
+    stage.finish(20);
+    eventually("the revocation", || revoked(&stage) == 1);
+}

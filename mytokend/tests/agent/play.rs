@@ -33,6 +33,12 @@ pub struct Script {
     pub revoked: Vec<String>,
     /// What squeue says, in place of "running".
     pub lines: Option<String>,
+    /// squeue takes so long.
+    pub squeue_delay: Duration,
+    /// The tokens come so many seconds before their expiry, or so many after it when negative; else with their whole life.
+    pub left: Option<i64>,
+    /// So many exchanges panic.
+    pub panics: usize,
 }
 
 #[derive(Clone, Default)]
@@ -61,15 +67,23 @@ impl Authority for Shared {
     }
 
     fn access_token(&self, _source: &Source, _comment: &str, _deadline: Deadline) -> Result<Fresh, Failure> {
-        let (delay, failure, lifetime, number) = self.with(|script| {
+        let (delay, failure, lifetime, number, left) = self.with(|script| {
             script.exchanges += 1;
-            (script.delay, script.failure.clone(), script.lifetime, script.exchanges)
+            let left = script.left.unwrap_or(script.lifetime.try_into().unwrap());
+            (script.delay, script.failure.clone(), script.lifetime, script.exchanges, left)
         });
+        let panics = self.with(|script| {
+            let panics = script.panics > 0;
+            script.panics = script.panics.saturating_sub(1);
+            panics
+        });
+        assert!(!panics, "played");
         std::thread::sleep(delay);
         match failure {
             Some(failure) => Err(failure),
             None => {
-                Ok(Fresh { token: Secret::new(format!("token-{number}")), exp: SystemClock.now() + lifetime, lifetime })
+                let exp = SystemClock.now().saturating_add_signed(left);
+                Ok(Fresh { token: Secret::new(format!("token-{number}")), exp, lifetime })
             }
         }
     }
@@ -83,6 +97,7 @@ impl Authority for Shared {
 
 impl Controller for Shared {
     fn lines(&self, job: u32) -> Result<Option<String>, String> {
+        std::thread::sleep(self.with(|script| script.squeue_delay));
         self.with(|script| Ok(Some(script.lines.clone().unwrap_or_else(|| format!("{job}|RUNNING|n1")))))
     }
 }

@@ -103,3 +103,46 @@ fn when_the_sub_token_ends_so_does_the_renewal() {
     assert!(stage.status(7).events.iter().any(|event| event.text.contains("credential itself has expired")));
     assert_eq!(stage.script.with(|script| script.exchanges), 1);
 }
+
+#[test]
+fn a_token_with_little_life_left_is_not_asked_for_again_and_again() {
+    let stage = Stage::new(3600);
+    // The node's clock is fifty minutes ahead.
+    stage.script.with(|script| script.left = Some(600));
+    assert_eq!(stage.start(7, "h1").state, JobState::Ready);
+    std::thread::sleep(Duration::from_millis(1600));
+    assert_eq!(stage.script.with(|script| script.exchanges), 1);
+}
+
+#[test]
+fn a_token_that_comes_expired_is_a_failure_and_says_so() {
+    let stage = Stage::new(3600);
+    stage.script.with(|script| script.left = Some(-100));
+    let started = stage.start(7, "h1");
+    assert_eq!(started.state, JobState::Pending);
+    assert!(started.reason.unwrap().contains("clock"), "{:?}", stage.status(7));
+    assert!(!stage.token(7).exists());
+    stage.script.with(|script| script.left = None);
+    eventually("a good one", || stage.token(7).exists());
+}
+
+#[test]
+fn a_token_is_renewed_while_slurmctld_is_asked_about_its_job() {
+    let stage = Stage::with_doubt(2, Duration::from_millis(200));
+    stage.script.with(|script| script.squeue_delay = Duration::from_secs(6));
+    stage.start(7, "h1");
+    eventually("the next token", || {
+        fs::read_to_string(stage.token(7)).expect("there is a file at every moment") == "token-3"
+    });
+}
+
+#[test]
+fn a_panic_costs_one_attempt_and_no_worker() {
+    let stage = Stage::new(3600);
+    stage.script.with(|script| script.panics = 6);
+    for job in 1..=6 {
+        assert_eq!(stage.start(job, "h1").state, JobState::Pending);
+    }
+    assert_eq!(stage.start(7, "h1").state, JobState::Ready);
+    eventually("the token of the first", || stage.token(1).exists());
+}
