@@ -4,12 +4,15 @@
 
 mod fake;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use fake::Reply;
 use fake::mytoken_server::{MytokenServer, NOW, access_token, client, mytoken, nothing_to_keep, soon};
+use mytoken::http::{HttpSettings, LazyClient, Roots};
+use mytoken::login::{Class, ServerTokens, TokenService, Wanted};
 use mytoken::server::{AccessToken, AccessTokenRequest};
-use mytoken::{Error, Kind, Secret};
+use mytoken::{Error, Kind, Secret, SystemClock};
 use serde_json::{Value, json};
 
 const SHORT: &str = "abcdefghjkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZabcdefghjkmnopq";
@@ -194,6 +197,26 @@ fn only_what_is_harmless_is_repeated() {
     let server = MytokenServer::playing(vec![Reply::new(500, "text/html", "")]);
     ask(&server, &fixed, "", "").unwrap_err();
     assert_eq!(server.requests().len(), 2, "once more, not for ever");
+}
+
+/// A lost answer may have counted the last use: a second exchange would make "try later" into "refused".
+#[test]
+fn a_login_exchanges_once_whatever_comes_back() {
+    let (authority, _) = fake::authority("127.0.0.1", false);
+    let mut roots = tempfile::NamedTempFile::new().unwrap();
+    roots.write_all(authority.as_bytes()).unwrap();
+    let roots = Roots::File(roots.path().into());
+    let settings = HttpSettings { roots, loopback_http: true, ..HttpSettings::default() };
+    let used_up = Reply::json(403, &json!({"error": "usage_restricted"}));
+    for failure in [Reply::json(500, &json!({"error": "internal_server_error"})), Reply::hang_up()] {
+        let server = MytokenServer::playing(vec![failure, used_up.clone()]);
+        let http = LazyClient::new(&settings);
+        let tokens = ServerTokens::new(server.url(), &http, None, &SystemClock);
+        let wanted = Wanted { scope: "openid", audience: "", comment: "" };
+        let refusal = tokens.exchange(&mytoken(json!({})), &wanted, soon()).unwrap_err();
+        assert_eq!(refusal.class(), Class::Unavailable, "{refusal:?}");
+        assert_eq!(server.requests().len(), 1);
+    }
 }
 
 #[test]

@@ -53,11 +53,12 @@ impl<'a> ServerTokens<'a> {
         if let Some(cached) = cached
             .filter(|cached| cached.server == self.url && cached.fetched <= now && now - cached.fetched < DISCOVERY_AGE)
         {
-            return Ok(Server::from_discovery(http, &self.url, cached.discovery)?.with_clock(self.clock));
+            return Ok(Server::from_discovery(http, &self.url, cached.discovery)?.with_clock(self.clock).once());
         }
         let server = Server::discover(http, &self.url, deadline)
             .map_err(|error| self.noted(error, true))?
-            .with_clock(self.clock);
+            .with_clock(self.clock)
+            .once();
         let cached = Cached { server: self.url.clone(), fetched: now, discovery: server.discovery().clone() };
         if let (Some(cache), Ok(bytes)) = (self.cache, serde_json::to_vec(&cached)) {
             let _ = cache.write(&name, &bytes);

@@ -46,6 +46,7 @@ impl Server<'_> {
         limit: usize,
         deadline: Deadline,
     ) -> Result<Answer, Error> {
+        let repeat = if self.once { Repeat::Never } else { repeat };
         repeated(repeat, deadline, || self.http.post_json(endpoint, body, deadline, limit))
     }
 

@@ -44,6 +44,7 @@ pub struct Server<'h> {
     clock: &'h dyn Clock,
     url: ServerUrl,
     discovery: Discovery,
+    once: bool,
 }
 
 impl<'h> Server<'h> {
@@ -64,13 +65,20 @@ impl<'h> Server<'h> {
     /// As [`Server::discover`], without network.
     pub fn from_discovery(http: &'h HttpClient, url: &ServerUrl, discovery: Discovery) -> Result<Self, Error> {
         discovery.check(url, http.loopback_http())?;
-        Ok(Self { http, clock: &SystemClock, url: url.clone(), discovery })
+        Ok(Self { http, clock: &SystemClock, url: url.clone(), discovery, once: false })
     }
 
     /// The same server by another clock.
     #[must_use]
     pub fn with_clock(self, clock: &'h dyn Clock) -> Self {
         Self { clock, ..self }
+    }
+
+    /// The same server, asked once: a request that may have arrived is not sent again, however harmless that seems. For callers
+    /// whose token may have a single use left: the second try would be refused, and "try later" would become "refused".
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self { once: true, ..self }
     }
 
     /// The server's URL.
