@@ -26,6 +26,7 @@ fn reason(token: &str) -> &'static str {
 fn a_good_token_says_whose_it_is() {
     let claims = check(&access_token(&json!({})), &issuer(""), &Source::default()).unwrap();
     assert_eq!((claims.issuer.as_str(), claims.sub.as_str(), claims.exp), ("op", "s-1", NOW + 3_600));
+    assert_eq!(claims.good_until, NOW + 3_630);
     assert_eq!(claims.scopes, ["openid", "profile", "storage.read"]);
     assert_eq!(claims.signed, "ES256, key ec");
 }

@@ -29,6 +29,7 @@ fn accepted(delegated: bool) -> Accepted {
         rule: "hpc".into(),
         access_token: Secret::new("the.access.token"),
         exp: NOW + 3_600,
+        good_until: NOW + 3_630,
         lifetime: 3_600,
         renewal: Some(Renewal {
             server: "testbed".into(),
@@ -66,6 +67,14 @@ fn record() -> Record {
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+/// The account phase asks again; a clock that is ten seconds ahead must not undo what `leeway` has let in.
+#[test]
+fn a_token_that_the_leeway_let_in_is_still_good_in_the_account_phase() {
+    let late = Accepted { exp: NOW - 10, good_until: NOW + 20, ..accepted(false) };
+    let record = Record::new(&late, "sshd", Vec::new(), &FixedClock(NOW));
+    assert!(!record.has_ended(&FixedClock(NOW)) && record.has_ended(&FixedClock(NOW + 20)));
 }
 
 #[test]

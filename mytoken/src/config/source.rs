@@ -30,17 +30,23 @@ pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Re
 }
 
 fn drop_ins(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unreadable =
+        |error: std::io::Error| Error::ConfigUnreadable { file: dir.display().to_string(), reason: error.to_string() };
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(Error::ConfigUnreadable { file: dir.display().to_string(), reason: error.to_string() });
-        }
+        Err(error) => return Err(unreadable(error)),
     };
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .collect();
+    let mut files = Vec::new();
+    for entry in entries {
+        // A drop-in that is overlooked may be the one that takes an account away.
+        let entry = entry.map_err(unreadable)?;
+        // Hidden ones belong to editors: Emacs' lock `.#10-egi.toml` leads nowhere and would refuse every login meanwhile.
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !hidden && entry.path().extension().is_some_and(|extension| extension == "toml") {
+            files.push(entry.path());
+        }
+    }
     files.sort();
     Ok(files)
 }
@@ -183,6 +189,19 @@ mod tests {
         assert!(wrong.contains("1.toml:2") && wrong.contains("valid here"), "{wrong}");
         let wrong = told(&["services = 5"]);
         assert!(wrong.contains("0.toml:1"), "{wrong}");
+    }
+
+    #[test]
+    fn an_editor_at_work_refuses_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("login.d")).unwrap();
+        std::fs::write(dir.path().join("login.toml"), "services = []").unwrap();
+        std::fs::write(dir.path().join("login.d/10-a.toml"), "[limits]\nbody = 7").unwrap();
+        for lock in [".#10-a.toml", "10-a.toml~"] {
+            std::os::unix::fs::symlink("root@host.4711:1", dir.path().join("login.d").join(lock)).unwrap();
+        }
+        let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+        assert_eq!(read::<Sample>(dir.path(), "login", me).unwrap().limits.body, 7);
     }
 
     #[test]

@@ -110,6 +110,8 @@ pub struct Accepted {
     pub access_token: Secret,
     /// Its expiry, Unix seconds.
     pub exp: u64,
+    /// Until when it is accepted, Unix seconds: its expiry and the permitted difference of clocks.
+    pub good_until: u64,
     /// Its remaining life when it was verified, in seconds.
     pub lifetime: u64,
     /// The mytoken that it came from.
@@ -217,7 +219,7 @@ fn judge(
     report.fact("signature", claims.signed.clone());
     report.fact("audience", crate::oidc::list(&claims.all, "aud").join(" "));
 
-    let exp = claims.exp;
+    let (exp, good_until) = (claims.exp, claims.good_until);
     let lifetime = exp.saturating_sub(world.clock.now());
     let identity = Identity::from(claims);
     let began = Instant::now();
@@ -225,7 +227,9 @@ fn judge(
     report.times.map = began.elapsed();
     report.steps = steps;
     match verdict {
-        Verdict::Accept { rule } => Ok(Accepted { account, identity, rule, access_token, exp, lifetime, renewal }),
+        Verdict::Accept { rule } => {
+            Ok(Accepted { account, identity, rule, access_token, exp, good_until, lifetime, renewal })
+        }
         Verdict::Refuse(refusal) => Err(refusal),
     }
 }

@@ -51,6 +51,8 @@ pub struct Record {
     pub access_token: Secret,
     /// Its expiry, Unix seconds.
     pub exp: u64,
+    /// Until when it is accepted, Unix seconds: by the rule that let it in.
+    good_until: u64,
     /// Its remaining life at the login, in seconds.
     pub lifetime: u64,
     /// What renews it.
@@ -98,11 +100,18 @@ impl Record {
             rule: accepted.rule.clone(),
             access_token: accepted.access_token.clone(),
             exp: accepted.exp,
+            good_until: accepted.good_until,
             lifetime: accepted.lifetime,
             renewal: accepted.renewal.as_ref().map(hand),
             created: clock.now(),
             processes,
         }
+    }
+
+    /// Whether the access token has ended since the login, by the same clock difference that let it in.
+    #[must_use]
+    pub fn has_ended(&self, clock: &dyn Clock) -> bool {
+        self.good_until <= clock.now()
     }
 }
 

@@ -48,7 +48,7 @@ impl Account {
     /// An account under the settings' view of what belongs to the system.
     #[must_use]
     pub fn new(name: &str, uid: u32, gid: u32, settings: &AccountSettings) -> Self {
-        Self { name: name.to_owned(), uid, gid, system: uid < settings.min_uid || RESERVED.contains(&uid) }
+        Self { name: name.to_owned(), uid, gid, system: uid == 0 || uid < settings.min_uid || RESERVED.contains(&uid) }
     }
 }
 
@@ -86,6 +86,8 @@ mod tests {
         {
             assert_eq!(Account::new("x", uid, uid, &settings).system, system, "{uid}");
         }
+        // Another name of root's, where no uid is too low.
+        assert!(Account::new("toor", 0, 0, &AccountSettings { min_uid: 0, ..settings }).system);
     }
 
     #[test]

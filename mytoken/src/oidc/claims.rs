@@ -14,6 +14,8 @@ pub struct Claims {
     pub sub: String,
     /// `exp`, Unix seconds.
     pub exp: u64,
+    /// Until when it is accepted, Unix seconds: `exp` and the permitted difference of clocks.
+    pub good_until: u64,
     /// `iat`, Unix seconds.
     pub iat: Option<u64>,
     /// `scope`, split.

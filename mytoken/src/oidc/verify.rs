@@ -96,7 +96,8 @@ fn accept(
     let leeway = issuer.leeway.as_secs();
     let date = |name| claims::date(&all, name).map_err(Rejection::Claim);
     let exp = date("exp")?.ok_or(Rejection::Claim("exp"))?;
-    if exp.saturating_add(leeway) <= now {
+    let good_until = exp.saturating_add(leeway);
+    if good_until <= now {
         return Err(Rejection::Expired);
     }
     if date("nbf")?.is_some_and(|nbf| nbf > now.saturating_add(leeway)) {
@@ -124,7 +125,7 @@ fn accept(
         return Err(Rejection::Scope(missing.clone()));
     }
     let sub = text(&all, "sub")?;
-    Ok(Claims { issuer: issuer.name.clone(), iss, sub, exp, iat, scopes, signed, all })
+    Ok(Claims { issuer: issuer.name.clone(), iss, sub, exp, good_until, iat, scopes, signed, all })
 }
 
 /// A claim that must be text and not empty.

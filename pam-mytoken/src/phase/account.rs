@@ -3,9 +3,9 @@
 //!
 //! It reads no configuration: logins with a key come here too, and must not depend on it.
 
+use mytoken::SystemClock;
 use mytoken::login::handover::Login;
 use mytoken::login::{Level, Process};
-use mytoken::{Clock, SystemClock};
 use pamsm::PamError;
 
 use super::handover;
@@ -22,7 +22,7 @@ fn standing(host: &Host<'_>) -> Standing {
     let (user, service) = (host.user().unwrap_or_default(), host.service());
     let login = Login { user: &user, service: &service, process: Process::own() };
     match handover().look(&handle, &login, &SystemClock) {
-        Ok(record) if record.exp <= SystemClock.now() => {
+        Ok(record) if record.has_ended(&SystemClock) => {
             host.log(Level::Notice, &format!("user={} the token has expired since", mytoken::login::field(&user)));
             Standing::Expired
         }
