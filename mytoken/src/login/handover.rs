@@ -184,8 +184,11 @@ impl Handover {
         self.get(handle, login, clock, false)
     }
 
-    /// Removes what was left by logins that never came to a session.
+    /// Removes what was left by logins that never came to a session: another factor failed, or the client went away.
     pub fn sweep(&self, clock: &dyn Clock) {
+        if !self.directory.exists() {
+            return; // a node without logins
+        }
         let Ok(directory) = self.open() else { return };
         let Ok(names) = directory.names() else { return };
         for name in names {

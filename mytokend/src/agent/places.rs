@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use mytoken::Error;
 use mytoken::credential::files::{Directory, Owner, as_user};
+use mytoken::login::handover::Handover;
+use mytoken::{Error, SystemClock};
 
 use super::lease::{Key, Lease};
 
@@ -59,6 +60,11 @@ impl Places {
             Key::Session(session) => self
                 .in_session(lease, session, |directory| directory.write(&name, token.as_bytes(), lease.owner(), 0o600)),
         }
+    }
+
+    /// Removes the tokens of logins that never came to a session. The PAM module does so too, but only at the next login.
+    pub fn sweep_handover(&self) {
+        Handover::new(&self.root.path().join("handover"), self.me).sweep(&SystemClock);
     }
 
     /// Removes the access token, but leaves its directory: the job or session goes on.

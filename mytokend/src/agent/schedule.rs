@@ -136,8 +136,9 @@ impl Agent {
         }
     }
 
-    /// Ends sessions whose process is gone, and doubts jobs that have had no process here for a while.
+    /// Ends sessions whose process is gone, removes what logins without a session left, and doubts jobs that have had no process here for a while.
     fn sweep(&self) {
+        self.places.sweep_handover();
         let sessions: Vec<(Key, (u32, u64))> = {
             let book = self.book();
             let alive = book.leases().filter(|lease| lease.is_alive());

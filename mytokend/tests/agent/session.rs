@@ -118,3 +118,19 @@ fn an_id_that_is_a_path_is_refused() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+/// Another factor failed after the token was accepted, and nobody has logged in since.
+#[test]
+fn what_a_login_without_a_session_left_is_removed() {
+    let stage = Stage::new(3_600);
+    let place = stage.dir.path().join("mytoken/handover");
+    fs::create_dir_all(&place).unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).unwrap();
+    let [old, young] = ["a", "b"].map(|name| place.join(name.repeat(32)));
+    for (file, created) in [(&old, 1), (&young, SystemClock.now())] {
+        fs::write(file, format!("{{\"created\":{created}}}")).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    eventually("the removal", || !old.exists());
+    assert!(young.exists(), "its session may be about to begin");
+}

@@ -23,6 +23,8 @@ fn standing(host: &Host<'_>) -> Standing {
     let login = Login { user: &user, service: &service, process: Process::own() };
     match handover().look(&handle, &login, &SystemClock) {
         Ok(record) if record.has_ended(&SystemClock) => {
+            // There will be no session that takes it.
+            let _ = handover().take(&handle, &login, &SystemClock);
             host.log(Level::Notice, &format!("user={} the token has expired since", mytoken::login::field(&user)));
             Standing::Expired
         }
