@@ -64,9 +64,11 @@ pub fn password() -> PamError {
     PamError::IGNORE
 }
 
-/// After a panic that was caught: whoever was about to be let in is not; whoever is in stays.
-pub fn after_panic(hook: Hook) -> PamError {
+/// After a panic that was caught: whoever was about to be let in by a token is not; whoever is in, or comes with a key, is not
+/// concerned. `ours`: the login left a record.
+pub fn after_panic(hook: Hook, ours: bool) -> PamError {
     match hook {
+        Hook::Account if !ours => account(Standing::NotOurs),
         Hook::Authenticate | Hook::Account => PamError::SERVICE_ERR,
         Hook::Credentials => credentials(),
         Hook::Session | Hook::Close => session(false),
@@ -148,12 +150,15 @@ mod tests {
     #[test]
     fn setcred_never_fails_and_a_panic_lets_nobody_in() {
         assert_eq!(credentials(), PamError::SUCCESS);
-        assert_eq!(after_panic(Hook::Credentials), PamError::SUCCESS);
-        assert_eq!(after_panic(Hook::Authenticate), PamError::SERVICE_ERR);
-        assert_eq!(after_panic(Hook::Account), PamError::SERVICE_ERR);
-        assert_eq!(after_panic(Hook::Session), PamError::IGNORE);
-        assert_eq!(after_panic(Hook::Close), PamError::IGNORE);
-        assert_eq!(after_panic(Hook::Password), PamError::IGNORE);
+        for ours in [true, false] {
+            assert_eq!(after_panic(Hook::Credentials, ours), PamError::SUCCESS);
+            assert_eq!(after_panic(Hook::Authenticate, ours), PamError::SERVICE_ERR);
+            assert_eq!(after_panic(Hook::Session, ours), PamError::IGNORE);
+            assert_eq!(after_panic(Hook::Close, ours), PamError::IGNORE);
+            assert_eq!(after_panic(Hook::Password, ours), PamError::IGNORE);
+        }
+        assert_eq!(after_panic(Hook::Account, true), PamError::SERVICE_ERR);
+        assert_eq!(after_panic(Hook::Account, false), PamError::IGNORE, "a login with a key");
     }
 
     #[test]

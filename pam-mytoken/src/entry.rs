@@ -66,19 +66,22 @@ pub fn entry(hook: Hook, pam: &Pam, flags: PamFlags, args: &[String], work: fn(&
         code
     }));
     let code = result.unwrap_or_else(|_| {
-        let answer = catch_unwind(AssertUnwindSafe(|| {
-            let host = Host::new(pam, flags, Arguments::parse(&[]));
-            let place = LOCATION.lock().ok().and_then(|mut location| location.take());
-            let place = place.unwrap_or_else(|| "an unknown place".to_owned());
-            host.log(Level::Critical, &format!("a defect in pam_mytoken was met in {} at {place}", hook.name()));
-            host.forget_handle();
-        }));
-        drop(answer);
-        codes::after_panic(hook)
+        let ours = catch_unwind(AssertUnwindSafe(|| told(hook, &Host::new(pam, flags, Arguments::parse(&[])))));
+        codes::after_panic(hook, ours.unwrap_or(true))
     });
     drop(take_hook());
     set_hook(former);
     code
+}
+
+/// Logs where a panic was, takes the handle away, and says whether there was one.
+fn told(hook: Hook, host: &Host<'_>) -> bool {
+    let place = LOCATION.lock().ok().and_then(|mut location| location.take());
+    let place = place.unwrap_or_else(|| "an unknown place".to_owned());
+    host.log(Level::Critical, &format!("a defect in pam_mytoken was met in {} at {place}", hook.name()));
+    let ours = host.handle().is_some();
+    host.forget_handle();
+    ours
 }
 
 #[cfg(feature = "panic-injection")]

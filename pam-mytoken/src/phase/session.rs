@@ -57,13 +57,13 @@ fn begin(host: &Host<'_>, record: &Record, installed: &Installed) {
     }
     host.remember_session(&format!("{}:{}:{}", installed.session, record.uid, record.gid));
     let agent = register(Path::new(SOCKET), record, installed, std::process::id(), Deadline::after(AGENT));
-    let renewal = match agent {
-        Ok(()) if record.renewal.is_some() => "renewed by the agent".to_owned(),
-        Ok(()) => "not renewed: there is no mytoken".to_owned(),
-        Err(error) => format!("not renewed: {error}"),
+    let (level, renewal) = match agent {
+        Ok(()) if record.renewal.is_some() => (Level::Info, "renewed by the agent".to_owned()),
+        Ok(()) => (Level::Info, "not renewed: there is no mytoken".to_owned()),
+        Err(error) => (Level::Warning, format!("not renewed: {error}")),
     };
     host.log(
-        Level::Info,
+        level,
         &format!(
             "session user={} uid={} issuer={} sub={} session={} credential until {} ({renewal})",
             field(&record.user),
