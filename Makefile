@@ -33,11 +33,12 @@ build: bootstrap
 	$(CARGO) build --locked --release -p slurm-spank
 	$(CARGO) build --locked --release -p pam-mytoken -p mytokend -p ssh-helper
 
-# The testbed and the test server are never installed and need no optimising link; neither does the Slurm plugin that panics on request,
-# in a directory of its own because both builds have the same file name.
+# The testbed and the test server are never installed and need no optimising link; neither do the modules that panic on request,
+# in a directory of their own because both builds have the same file names.
 tools: bootstrap
 	$(CARGO) build --locked -p testbed -p testserver
 	$(CARGO) build --locked -p slurm-spank --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
+	$(CARGO) build --locked -p pam-mytoken --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
 
 # What packages ship, from what `build` made; installs nothing else and builds nothing.
 install:

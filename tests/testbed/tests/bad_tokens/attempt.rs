@@ -80,6 +80,11 @@ fn seen(said: String) -> Result<Seen> {
 
 /// ssh as an attacker runs it: an askpass that gives one answer per prompt, whatever is asked.
 pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Outcome> {
+    ssh_with(site, user, answers, "-o PreferredAuthentications=keyboard-interactive testbed echo inside")
+}
+
+/// The same with these arguments of ssh.
+pub(crate) fn ssh_with(site: &Site, user: &str, answers: &[String], arguments: &str) -> Result<Outcome> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let dir = format!("/home/{user}/knock.{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let setup = format!(
@@ -88,9 +93,7 @@ pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Outcome
          printf '#!/bin/sh\\ncd {dir}; n=$(cat count); echo $((n+1)) >count; cat a$n 2>/dev/null; exit 0\\n' >ask; chmod 755 ask"
     );
     site.script(user, &setup).stdin(terminated(answers)).run()?.ok()?;
-    let command = format!(
-        "SSH_ASKPASS={dir}/ask SSH_ASKPASS_REQUIRE=force ssh -o PreferredAuthentications=keyboard-interactive \
-         -o NumberOfPasswordPrompts=1 testbed echo inside"
-    );
+    let command =
+        format!("SSH_ASKPASS={dir}/ask SSH_ASKPASS_REQUIRE=force ssh -o NumberOfPasswordPrompts=1 {arguments}");
     site.sh(user, &command)
 }

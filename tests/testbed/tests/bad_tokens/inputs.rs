@@ -171,17 +171,20 @@ fn mytokens(site: &Site) -> Result<Vec<Input>> {
 }
 
 fn in_chunks(input: Input) -> Input {
-    let [answer] = input.answers.as_slice() else { return input };
-    if answer.len() <= 1023 {
-        return input;
+    match input.answers.as_slice() {
+        [answer] if answer.len() > 1023 => Input { answers: pieces(answer), ..input },
+        _ => input,
     }
-    let pieces: Vec<&str> = answer.as_bytes().chunks(900).filter_map(|piece| std::str::from_utf8(piece).ok()).collect();
-    let n = pieces.len();
-    let answers = pieces.iter().enumerate().map(|(index, piece)| format!("@{}/{n}:{piece}", index + 1)).collect();
-    Input { answers, ..input }
 }
 
-fn mint(site: &Site, order: &Value) -> Result<String> {
+/// The answers that carry a long token.
+pub(crate) fn pieces(token: &str) -> Vec<String> {
+    let pieces: Vec<&str> = token.as_bytes().chunks(900).filter_map(|piece| std::str::from_utf8(piece).ok()).collect();
+    let n = pieces.len();
+    pieces.iter().enumerate().map(|(index, piece)| format!("@{}/{n}:{piece}", index + 1)).collect()
+}
+
+pub(crate) fn mint(site: &Site, order: &Value) -> Result<String> {
     let mut order = order.clone();
     // The site's audience, unless the order has another: the order is about one fault, not two.
     if let Some(claims) = order.as_object_mut().map(|order| order.entry("claims").or_insert_with(|| json!({}))) {
@@ -192,7 +195,7 @@ fn mint(site: &Site, order: &Value) -> Result<String> {
     text(&control(site, "/provider/mint", Some(&order.to_string()))?, "token")
 }
 
-fn first_token(site: &Site, first: &Value) -> Result<String> {
+pub(crate) fn first_token(site: &Site, first: &Value) -> Result<String> {
     let mut first = first.clone();
     if let Some(members) = first.as_object_mut() {
         members.insert("user".into(), "alice".into());
@@ -201,7 +204,7 @@ fn first_token(site: &Site, first: &Value) -> Result<String> {
     text(&control(site, "/mytoken/first-token", Some(&first.to_string()))?, "mytoken")
 }
 
-fn transfer_code(site: &Site, mytoken: &str) -> Result<String> {
+pub(crate) fn transfer_code(site: &Site, mytoken: &str) -> Result<String> {
     text(&api(site, "/api/v0/token/transfer", &json!({"mytoken": mytoken}))?, "transfer_code")
 }
 

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Servers that are out, defects in the module: sshd does not suffer, and nobody gets in by it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testbed::{Error, Result, Site, paths, story, story_with_own_servers};
+
+use crate::{inputs, mytoken, small, with_answers, with_key};
+
+#[test]
+fn an_outage_is_told_within_the_deadline_and_leaves_the_others_alone() -> Result<()> {
+    story_with_own_servers(small()?, |site| {
+        let token = inputs::mint(site, &json!({}))?;
+        let long_lived = mytoken(site, &["AT"])?;
+        with_answers(site, std::slice::from_ref(&token), "true")?.ok()?;
+        site.sh("root", "pkill -STOP -f '[t]estserver serve'")?.ok()?;
+
+        // The keys are on disk, so an access token needs nobody.
+        let began = Instant::now();
+        with_answers(site, &[token], "true")?.ok()?;
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+
+        let pieces = inputs::pieces(&long_lived);
+        let began = Instant::now();
+        let said = with_answers(site, &pieces, "true")?;
+        let took = began.elapsed();
+        assert!(!said.success() && said.stderr.contains("unavailable at the moment"), "{}", said.stderr);
+        assert!(took < Duration::from_secs(14), "the deadline is 10 s, it took {took:?}");
+
+        // The second one does not wait: the first has noted that nobody answers.
+        let began = Instant::now();
+        assert!(!with_answers(site, &pieces, "true")?.success());
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+
+        let began = Instant::now();
+        with_key(site, "alice", "true")?.ok()?;
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        site.sh("root", "pkill -CONT -f '[t]estserver serve'")?.ok().map(drop)
+    })
+}
+
+#[test]
+fn a_provider_that_is_out_makes_the_service_unavailable_and_loses_nothing() -> Result<()> {
+    story_with_own_servers(small()?, |site| {
+        let pieces = inputs::pieces(&mytoken(site, &["AT"])?);
+        with_answers(site, &pieces, "true")?.ok()?;
+        testbed::people::control(site, "/provider/fault", Some(r#"{"name":"502-html"}"#))?;
+        let said = with_answers(site, &pieces, "true")?;
+        assert!(!said.success() && said.stderr.contains("your token is safe"), "{}", said.stderr);
+        Ok(())
+    })
+}
+
+/// The module that panics on request, as `make tools` leaves it.
+fn install_panicking(site: &Site) -> Result<()> {
+    let file = paths::target().join("tmp/panic-injection/debug/libpam_mytoken.so");
+    let module = std::fs::read(&file)
+        .map_err(|error| Error::Refused(format!("{}: {error}; run `make tools`", file.display())))?;
+    let script =
+        "cat >/tmp/module && mv /tmp/module $(ls /usr/lib/*/security/pam_mytoken.so) && cp /etc/pam.d/sshd /tmp/stack";
+    site.script("root", script).stdin(module).run()?.ok().map(drop)
+}
+
+/// Lets one hook of the module panic.
+fn panic_in(site: &Site, hook: &str, line: &str) -> Result<()> {
+    let script = format!(
+        "sed -E '/^{line} /s/pam_mytoken.so/& panic={hook}/' /tmp/stack >/etc/pam.d/sshd; grep -c panic= /etc/pam.d/sshd"
+    );
+    site.sh("root", &script)?.ok().map(drop)
+}
+
+#[test]
+fn a_panic_in_any_hook_harms_nobody() -> Result<()> {
+    story(small()?, |site| {
+        install_panicking(site)?;
+        let token = inputs::mint(site, &json!({}))?;
+        for (hook, line, is_let_in) in [
+            ("authenticate", "auth", false),
+            ("account", "account", false),
+            ("credentials", "auth", true),
+            ("session", "session", true),
+            ("close", "session", true),
+        ] {
+            panic_in(site, hook, line)?;
+            let said = with_answers(site, std::slice::from_ref(&token), "id -un; env | grep -c PAM_MYTOKEN; true")?;
+            assert_eq!(said.success(), is_let_in, "{hook}: {} {}", said.stdout, said.stderr);
+            if is_let_in {
+                assert_eq!(said.lines(), ["alice", "0"], "{hook}");
+            }
+            let key = with_key(site, "alice", "id -un")?;
+            assert_eq!(key.lines(), ["alice"], "{hook}: a key must go on working: {}", key.stderr);
+            let log = site.read("/var/log/all.log")?;
+            assert!(
+                log.contains(&format!("a defect in pam_mytoken was met in {hook} at pam-mytoken/src/entry.rs:")),
+                "{hook}: {log}"
+            );
+            assert!(!log.contains("injected"), "{hook}: the text of the panic was shown");
+            assert!(!said.stderr.contains("panicked") && !said.stderr.contains("injected"), "{hook}: {}", said.stderr);
+        }
+        let crashes = site.sh("root", "grep -cE 'signal (6|11)|core dumped|fatal: ' /var/log/all.log")?;
+        assert_eq!(crashes.lines(), ["0"], "sshd suffered");
+        Ok(())
+    })
+}

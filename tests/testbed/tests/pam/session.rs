@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a login leaves, and that it goes again.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testbed::{Result, story};
+
+use crate::{inputs, mytoken, small, with_answers, with_key};
+
+/// Prints what a session has, in words that do not depend on its id.
+const LOOK: &str = "id -un; printenv BEARER_TOKEN_FILE MYTOKEN_FILE | sed -E \"s/[0-9a-f]{32}/ID/\"; env | grep -c PAM_MYTOKEN; \
+                    stat -c \"%a %U\" $(dirname $BEARER_TOKEN_FILE) $(dirname $BEARER_TOKEN_FILE)/*; cat $BEARER_TOKEN_FILE";
+
+/// Nothing of any session is left.
+const EMPTY: &str = "! find /run/mytoken/sessions /run/mytoken/handover -mindepth 2 | grep .";
+
+#[test]
+fn a_long_access_token_comes_in_pieces_and_becomes_the_sessions() -> Result<()> {
+    story(small()?, |site| {
+        let token = inputs::mint(site, &json!({"pad": 2_000}))?;
+        assert!(token.len() > 2_000);
+        let said = with_answers(site, &inputs::pieces(&token), LOOK)?.ok()?;
+        let expected =
+            ["alice", "/run/mytoken/sessions/2001/ID/bt_u2001", "0", "700 alice", "600 alice", token.as_str()];
+        assert_eq!(said.lines(), expected);
+        site.wait_for("the end of the session", Duration::from_secs(10), "root", EMPTY)?;
+        let log = site.read("/var/log/all.log")?;
+        assert!(log.contains("accept user=alice uid=2001 rhost=192.0.2.10 issuer=op"), "{log}");
+        for secret in inputs::pieces(&token).iter().flat_map(|piece| piece.split('.')).filter(|part| part.len() > 20) {
+            assert!(!log.contains(secret), "a log holds a part of the token");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_transfer_code_with_the_right_to_sub_tokens_leaves_the_mytoken() -> Result<()> {
+    story(small()?, |site| {
+        let code = inputs::transfer_code(site, &mytoken(site, &["AT", "create_mytoken"])?)?;
+        let said = with_answers(site, std::slice::from_ref(&code), LOOK)?.ok()?;
+        assert!(said.stdout.contains("/run/mytoken/sessions/2001/ID/mt_u2001"), "{}", said.stdout);
+        site.wait_for("the end of the session", Duration::from_secs(10), "root", EMPTY)?;
+
+        let code = inputs::transfer_code(site, &mytoken(site, &["AT"])?)?;
+        let said = with_answers(site, &[code], "printenv BEARER_TOKEN_FILE MYTOKEN_FILE | wc -l")?.ok()?;
+        assert_eq!(said.lines(), ["1"], "a mytoken that may create nothing stays with the agent");
+        Ok(())
+    })
+}
+
+#[test]
+fn two_sessions_have_a_credential_each() -> Result<()> {
+    story(small()?, |site| {
+        let token = inputs::mint(site, &json!({}))?;
+        let wait = "echo $BEARER_TOKEN_FILE >file; while test -e stay; do sleep 0.1; done; cat $BEARER_TOKEN_FILE";
+        site.sh("alice", "touch stay")?.ok()?;
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| with_answers(site, std::slice::from_ref(&token), wait));
+            site.wait_for("the first session", Duration::from_secs(20), "alice", "test -s file")?;
+            with_answers(site, std::slice::from_ref(&token), "cat $BEARER_TOKEN_FILE >/dev/null")?.ok()?;
+            site.sh("alice", "rm stay")?.ok()?;
+            let said = first.join().map_err(|_| testbed::Error::Refused("a panic".into()))??.ok()?;
+            assert_eq!(said.stdout, token, "the end of the second session took the first one's credential");
+            Ok(())
+        })
+    })
+}
+
+#[test]
+fn a_killed_sshd_leaves_nothing_for_long() -> Result<()> {
+    story(small()?, |site| {
+        let token = inputs::mint(site, &json!({}))?;
+        let suicide = "kill -0 1; echo $BEARER_TOKEN_FILE >file; sleep 30";
+        std::thread::scope(|scope| {
+            let session = scope.spawn(|| with_answers(site, std::slice::from_ref(&token), suicide));
+            site.wait_for("the session", Duration::from_secs(20), "alice", "test -s file")?;
+            site.sh("root", "pkill -KILL -f 'sshd: alice \\[priv\\]'")?.ok()?;
+            drop(session.join());
+            site.wait_for("the agent to clean up", Duration::from_secs(60), "root", EMPTY).map(drop)
+        })
+    })
+}
+
+#[test]
+fn a_login_with_a_key_is_none_of_its_business() -> Result<()> {
+    story(small()?, |site| {
+        let said = with_key(site, "alice", "id -un; env | grep -c TOKEN")?;
+        assert_eq!(said.lines(), ["alice", "0"], "{}", said.stderr);
+        // Not even with a configuration that nobody can read.
+        site.write("/etc/mytoken/login.toml", "services = [\"sshd\"]\nruel = 1\n", "0644")?;
+        assert_eq!(with_key(site, "alice", "id -un")?.ok()?.lines(), ["alice"]);
+        let token = inputs::mint(site, &json!({}))?;
+        assert!(!with_answers(site, &[token], "id -un")?.success());
+        let log = site.read("/var/log/all.log")?;
+        assert!(log.contains("login.toml:2: unknown key \"ruel\"; did you mean \"rule\"?"), "{log}");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_password_method_carries_what_is_short_enough() -> Result<()> {
+    story(small()?, |site| {
+        let config = "/etc/ssh/sshd_config.d/50-testbed.conf";
+        site.sh("root", &format!("sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' {config}"))?
+            .ok()?;
+        site.stop("sshd", "TERM")?;
+        site.restart("sshd")?;
+        site.wait_for("sshd", Duration::from_secs(10), "root", "exec 3<>/dev/tcp/192.0.2.10/22")?;
+        let token = inputs::mint(site, &json!({}))?;
+        assert!(token.len() < 1_024);
+        let arguments = format!("-o PreferredAuthentications=password testbed '{LOOK}'");
+        let said = crate::attempt::ssh_with(site, "alice", std::slice::from_ref(&token), &arguments)?.ok()?;
+        assert_eq!(said.lines().last().copied(), Some(token.as_str()));
+        let said = crate::attempt::ssh_with(site, "alice", &["@1/2:abc".into()], &arguments)?;
+        assert!(!said.success(), "the same answer for each piece was taken");
+        site.wait_for("the end of the session", Duration::from_secs(10), "root", EMPTY).map(drop)
+    })
+}
