@@ -8,9 +8,9 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, openat, renameat, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::libc;
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use zeroize::Zeroizing;
 
@@ -240,6 +240,19 @@ impl Directory {
             }
         }
         Ok(names)
+    }
+
+    /// Whether something of this name is in it; one look, however many others are there.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn has(&self, name: &str) -> Result<bool, Error> {
+        let path = self.below(name)?;
+        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(failed(&path, errno)),
+        }
     }
 
     /// The handle, e.g. to lock it.
