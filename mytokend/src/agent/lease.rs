@@ -222,19 +222,32 @@ impl Lease {
         self.phase = Phase::Refused;
     }
 
-    /// As `mytokenctl status` shows it.
+    /// The job's id, 0 for a session.
     #[must_use]
-    pub fn status(&self) -> JobStatus {
+    pub fn number(&self) -> u32 {
+        match self.key {
+            Key::Job(job) => job,
+            Key::Session(_) => 0,
+        }
+    }
+
+    /// When the first event was, Unix seconds.
+    #[must_use]
+    pub fn since(&self) -> Option<u64> {
+        self.history.events().first().map(|event| event.time)
+    }
+
+    /// As `mytokenctl status` shows it, with the last `most` events.
+    #[must_use]
+    pub fn status(&self, most: usize) -> JobStatus {
+        let events = self.history.events();
         JobStatus {
-            job: match self.key {
-                Key::Job(job) => job,
-                Key::Session(_) => 0,
-            },
+            job: self.number(),
             uid: self.uid,
             profile: self.profile.clone(),
             state: self.state(),
             until: self.until,
-            events: self.history.events().to_vec(),
+            events: events.get(events.len().saturating_sub(most)..).unwrap_or_default().to_vec(),
         }
     }
 }

@@ -197,18 +197,15 @@ impl Agent {
     }
 
     fn status(&self, job: Option<u32>, only: Option<u32>) -> Status {
+        let events = if job.is_none() { EVENTS_IN_LIST } else { usize::MAX };
         let mut jobs: Vec<_> = {
             let book = self.book();
             let visible = book.leases().filter(|lease| only.is_none_or(|uid| uid == lease.uid));
-            visible.filter(|lease| job.is_none_or(|job| lease.key == Key::Job(job))).map(Lease::status).collect()
+            let mut chosen: Vec<&Lease> =
+                visible.filter(|lease| job.is_none_or(|job| lease.key == Key::Job(job))).collect();
+            chosen.sort_by_key(|lease| (lease.since(), lease.number()));
+            chosen.into_iter().map(|lease| lease.status(events)).collect()
         };
-        jobs.sort_by_key(|job| (job.events.first().map(|event| event.time), job.job));
-        if job.is_none() {
-            for job in &mut jobs {
-                let surplus = job.events.len().saturating_sub(EVENTS_IN_LIST);
-                job.events.drain(..surplus);
-            }
-        }
         let omitted = beyond_a_line(&jobs);
         jobs.drain(..omitted);
         Status { node: self.node.clone(), jobs, omitted }
