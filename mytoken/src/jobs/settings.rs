@@ -70,13 +70,11 @@ impl Cluster {
 pub struct Submit {
     /// All that `mytoken-submit` may take.
     pub deadline: Duration,
-    /// `off`, or the profile that jobs get that did not say anything.
-    pub default: String,
 }
 
 impl Default for Submit {
     fn default() -> Self {
-        Self { deadline: Duration::seconds(10), default: OFF.to_owned() }
+        Self { deadline: Duration::seconds(10) }
     }
 }
 
@@ -145,12 +143,6 @@ impl Settings {
         // `mytoken-protocol` 6.1). Slurm itself allows 40.
         if !is_name(&self.cluster.name, 40) {
             return Err("cluster.name is 1 to 40 letters, digits, \"-\", \"_\", \".\"".to_owned());
-        }
-        if self.submit.default != OFF && self.profile(&self.submit.default).is_none() {
-            return Err(format!(
-                "submit.default is \"{}\", but there is no [[profile]] of that name; write one or \"off\"",
-                self.submit.default
-            ));
         }
         for (key, duration) in [
             ("submit.deadline", self.submit.deadline),
@@ -242,7 +234,6 @@ mod tests {
         max_wall = "2d"
         [submit]
         deadline = "10s"
-        default = "off"
         [agent]
         runtime_dir = "/run/mytoken"
         start_deadline = "2s"
@@ -285,7 +276,6 @@ mod tests {
     fn values_that_would_fail_later_are_refused_at_once() {
         for (old, new, word) in [
             ("name = \"testbed\"", "name = \"../x\"", "cluster.name"),
-            ("default = \"off\"", "default = \"data\"", "submit.default"),
             ("name = \"default\"", "name = \"required\"", "required"),
             ("server = \"testbed\"", "server = \"other\"", "other"),
             ("scope = \"storage.read\"", "scope = \"a  b\"", "single blanks"),
