@@ -37,16 +37,17 @@ pub struct Direct {
     http: HttpSettings,
     /// Names and URLs of the configured servers: nothing is ever sent to another.
     servers: Vec<(String, ServerUrl)>,
-    cluster: Option<ClusterKey>,
+    /// Or why there is none.
+    cluster: Result<ClusterKey, String>,
     discovered: Mutex<HashMap<ServerUrl, (Instant, Discovery)>>,
 }
 
 impl Direct {
-    /// With the servers of `shared`; without a cluster it serves login sessions only.
+    /// With the servers of `shared`; without a cluster's key, for the reason in its place, it serves login sessions only.
     ///
     /// # Errors
     /// When a server's URL may not be talked to.
-    pub fn new(shared: &Shared, cluster: Option<ClusterKey>) -> Result<Self, Error> {
+    pub fn new(shared: &Shared, cluster: Result<ClusterKey, String>) -> Result<Self, Error> {
         let servers = shared
             .servers
             .iter()
@@ -92,7 +93,7 @@ impl Direct {
     }
 
     fn open(&self, text: &str) -> Result<sealed::JobCredential, String> {
-        let cluster = self.cluster.as_ref().ok_or("this node has no jobs.toml, so it cannot open job credentials")?;
+        let cluster = self.cluster.as_ref().map_err(|why| format!("this host cannot open job credentials: {why}"))?;
         sealed::open(text, &cluster.key).map_err(|error| error.to_string())
     }
 
@@ -192,7 +193,7 @@ mod tests {
 
     fn direct(key: PrivateKey) -> Direct {
         let shared: Shared = toml::from_str("[[server]]\nname = 't'\nurl = 'https://mytoken.testbed:8443'").unwrap();
-        Direct::new(&shared, Some(ClusterKey { name: "testbed".into(), key })).unwrap()
+        Direct::new(&shared, Ok(ClusterKey { name: "testbed".into(), key })).unwrap()
     }
 
     fn credential() -> JobCredential {

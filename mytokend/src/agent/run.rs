@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::credential::files::Owner;
 use mytoken::credential::keys::PrivateKey;
-use mytoken::jobs::settings::{Agent as Section, Settings};
+use mytoken::jobs::settings::{Agent as Section, Cluster, Settings};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -68,13 +68,10 @@ fn prepare(options: &Options, log: Log) -> Result<(Arc<Agent>, Listener, PathBuf
     let shared = Shared::load(&options.config, trust).map_err(text)?;
     let settings = jobs_settings(&shared, &options.config, trust)?;
     let (section, cluster) = match settings {
-        Some(settings) => {
-            let key = PrivateKey::load(&settings.cluster.private_key_file, me).map_err(text)?;
-            (settings.agent, Some(ClusterKey { name: settings.cluster.name, key }))
-        }
-        None => (Section::default(), None),
+        Some(settings) => (settings.agent, cluster_key(&settings.cluster, me)?),
+        None => (Section::default(), Err("there is no jobs.toml".to_owned())),
     };
-    let with_jobs = cluster.is_some();
+    let scope = cluster.as_ref().map_or_else(|why| format!("sessions only: {why}"), |_| "jobs and sessions".to_owned());
     let times =
         Times { start: section.start_deadline.get(), request: section.request_deadline.get(), ..Times::default() };
     let runtime = options.runtime_dir.clone().unwrap_or(section.runtime_dir);
@@ -86,7 +83,6 @@ fn prepare(options: &Options, log: Log) -> Result<(Arc<Agent>, Listener, PathBuf
     let socket = options.socket.clone().unwrap_or_else(|| runtime.join("agent.sock"));
     let listener =
         Listener::bind(&socket, me.uid).map_err(|error| format!("cannot listen at {}: {error}", socket.display()))?;
-    let scope = if with_jobs { "jobs and sessions" } else { "sessions only: there is no jobs.toml" };
     agent.log.line(Level::Info, &format!("node {} serves {scope} at {}", agent.node, socket.display()));
     Ok((agent, listener, socket))
 }
@@ -107,6 +103,21 @@ fn serve(agent: &Arc<Agent>, listener: &Listener, socket: &Path) -> Result<(), S
     threads.stop();
     agent.log.line(Level::Info, "ends; the state stays for the next start");
     served.map_err(|error| format!("the socket failed: {error}"))
+}
+
+/// The cluster's private key. A login host has `jobs.toml` for its submissions, but not this key; any other trouble with it is one of a
+/// node, and there the agent does not start without.
+fn cluster_key(cluster: &Cluster, me: Owner) -> Result<Result<ClusterKey, String>, String> {
+    let file = &cluster.private_key_file;
+    match fs::symlink_metadata(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Err(format!("there is no {}", file.display())))
+        }
+        _ => {
+            let key = PrivateKey::load(file, me).map_err(|error| error.to_string())?;
+            Ok(Ok(ClusterKey { name: cluster.name.clone(), key }))
+        }
+    }
 }
 
 /// A host without Slurm has no `jobs.toml`, and its agent serves login sessions.

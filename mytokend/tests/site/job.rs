@@ -160,3 +160,31 @@ fn a_thousand_jobs_need_little_memory() {
     let goal = if cfg!(debug_assertions) { 32 * 1024 } else { 16 * 1024 };
     assert!(now < goal, "{now} KiB");
 }
+
+#[test]
+fn a_login_host_without_the_private_key_serves_sessions_and_refuses_jobs() {
+    let mut site = Site::new(60);
+    site.log_in();
+    let (sealed, _) = site.submit();
+    let key = site.config().join("keys/cluster.key");
+    fs::rename(&key, site.dir.path().join("elsewhere")).unwrap();
+    site.begin_agent();
+    let log = fs::read_to_string(site.dir.path().join("agent.log")).unwrap();
+    assert!(log.contains(&format!("serves sessions only: there is no {}", key.display())), "{log}");
+    let refused = site.start(7, me(), &sealed);
+    assert_eq!(refused.state, JobState::Failed);
+    let reason = refused.reason.unwrap();
+    assert!(reason.contains("cannot open job credentials") && reason.contains("cluster.key"), "{reason}");
+}
+
+#[test]
+fn an_agent_whose_private_key_others_can_read_does_not_start() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::new(60);
+    let key = site.config().join("keys/cluster.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut agent = std::process::Command::new(env!("CARGO_BIN_EXE_mytokend"));
+    let output = agent.args(["agent", "--stderr", "--config"]).arg(site.config()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("cluster.key"), "{said}");
+}
