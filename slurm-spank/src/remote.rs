@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mytoken::Deadline;
 use mytoken::agent::{Answer, JobStart, JobState, Request, Started, ask};
+use mytoken::{Deadline, Error};
 
 use crate::allocator;
 use crate::carriers::{self, HANDLE_STEP, OPTION, SEALED, SEALED_LIMIT, TOKEN, TOKEN_FILE};
@@ -26,6 +26,12 @@ const BATCH_STEP: u32 = 0xffff_fffb;
 
 /// What `S_JOB_ARRAY_TASK_ID` says of a job that is in no array (`NO_VAL`); `S_JOB_ARRAY_ID` may be the job's own id then.
 const NO_TASK: u32 = 0xffff_fffe;
+
+/// An agent is back after this when it is restarted.
+const RESTART: Duration = Duration::from_millis(1500);
+
+/// Between two attempts to reach it.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a task waits for the file when its job demands it.
 const PENDING_TIME: Duration = Duration::from_secs(5);
@@ -88,7 +94,7 @@ fn describe(call: &Call, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> {
 fn enquire(settings: &Settings, request: JobStart, demanded: bool) -> Step {
     let job = request.job;
     let file = settings.jobs().join(job.to_string()).join(format!("bt_u{}", request.uid));
-    let answer = ask(&settings.socket, Request::JobStart(request), Deadline::after(settings.agent_time));
+    let answer = persist(settings, &Request::JobStart(request), demanded);
     let step = match answer {
         Ok(Answer::Started(Started { path, state, reason, required })) => Step {
             file: if is_plain(&path) { PathBuf::from(path) } else { file },
@@ -110,6 +116,22 @@ fn enquire(settings: &Settings, request: JobStart, demanded: bool) -> Step {
         Outlook::Failed(reason) => info(&format!("job {job}: no access token: {reason}")),
     }
     step
+}
+
+/// Asks until somebody answers: an agent that is being restarted would otherwise cost a job its token for good, for there may be no
+/// second step. Only a job that demands its credential waits for all of the agent's time.
+fn persist(settings: &Settings, request: &Request, demanded: bool) -> Result<Answer, Error> {
+    let deadline = Deadline::after(settings.agent_time);
+    let patience = Deadline::after(if demanded { settings.agent_time } else { settings.agent_time.min(RESTART) });
+    loop {
+        match ask(&settings.socket, request.clone(), deadline) {
+            Err(error @ Error::AgentUnreachable { .. }) => {
+                let Some(left) = patience.remaining() else { return Err(error) };
+                std::thread::sleep(left.min(PAUSE));
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// Whether `path` may go into an environment.

@@ -33,6 +33,10 @@ pub fn ask(path: &Path, request: Request, deadline: Deadline) -> Result<Answer, 
     let mut stream = connect_until(path, deadline)?;
     send_all(&stream, &line, deadline)?;
     let answer = read_line(&mut stream, deadline)?;
+    if answer.is_empty() {
+        // It ends just now, or has too many callers.
+        return Err(Error::AgentUnreachable { reason: "it hung up".to_owned() });
+    }
     let envelope = parse_answer(&answer).map_err(|_| protocol("it is no answer".to_owned()))?;
     match envelope.message {
         _ if envelope.v != VERSION => Err(protocol(format!("it speaks version {}", envelope.v))),

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub struct Agent {
     dir: tempfile::TempDir,
@@ -30,6 +31,22 @@ impl Agent {
     /// Has a directory, but nobody listens.
     pub fn down() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), requests: Arc::default() }
+    }
+
+    /// Is back with `answer` after `pause`.
+    pub fn that_restarts(pause: Duration, answer: &str) -> Self {
+        let agent = Self::down();
+        let (socket, answer) = (agent.socket(), answer.to_owned());
+        std::thread::spawn(move || {
+            // As after a kill: the file is there, nobody listens.
+            drop(UnixListener::bind(&socket));
+            std::thread::sleep(pause);
+            std::fs::remove_file(&socket).unwrap();
+            let (mut stream, _) = UnixListener::bind(&socket).unwrap().accept().unwrap();
+            let _ = BufReader::new(&stream).read_line(&mut String::new());
+            let _ = writeln!(stream, "{answer}");
+        });
+        agent
     }
 
     fn serve(reads: bool, answer: Option<&str>) -> Self {

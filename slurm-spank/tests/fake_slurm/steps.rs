@@ -155,6 +155,18 @@ fn a_job_that_demands_its_token_fails_alone_and_says_why() {
 }
 
 #[test]
+fn an_agent_that_is_being_restarted_costs_nobody_the_token() {
+    let agent = Agent::that_restarts(Duration::from_millis(800), &started("ready", false));
+    let seen = with_credential(&agent, &[]);
+    assert!(seen.all_zero() && seen.has(TASK_RUNS) && seen.logs().is_empty(), "{:?}", seen.lines);
+    // A job that demands its token waits longer than one that does not.
+    let demand = ["job SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken required"];
+    let agent = Agent::that_restarts(Duration::from_millis(2200), &started("ready", true));
+    let seen = with_credential(&agent, &demand);
+    assert!(seen.all_zero() && seen.has(TASK_RUNS) && seen.logs().is_empty(), "{:?}", seen.lines);
+}
+
+#[test]
 fn only_the_first_task_of_a_node_says_why() {
     let agent = Agent::that(Some(&started("failed", true)));
     let seen = with_credential(&agent, &["item 11 5"]);
