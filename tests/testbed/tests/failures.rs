@@ -19,6 +19,9 @@ const SOON: Duration = Duration::from_secs(60);
 /// `deadline` of the site's login.toml and of `[submit]`, and what ssh, PAM and Slurm need besides on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(10 + 5);
 
+/// How long the helper waits for a token, and what ssh needs besides.
+const HELPERS_PATIENCE: Duration = Duration::from_secs(20 + 5);
+
 fn with_alice(nodes: u8, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     story_with_own_servers(Options { nodes, ..Options::new()? }, |site| {
         people::first_mytoken(site, "alice")?;
@@ -250,6 +253,9 @@ fn a_slow_or_dripping_server_holds_nobody_beyond_the_deadline() -> Result<()> {
             assert_eq!(login.stderr.matches("the login service is unavailable").count(), 1, "{fault}: {login:?}");
             let (took, submission) = timed(|| site.sh("alice", "sbatch --mytoken=required --wrap true"))?;
             assert!(submission.code == 1 && took < DEADLINE, "{fault}: {took:?} {submission:?}");
+            let (took, helper) = timed(|| site.sh("alice", "mytoken-ssh ssh testbed true"))?;
+            assert!(!helper.success() && sentences(&helper).len() == 1, "{fault}: {helper:?}");
+            assert!(took < HELPERS_PATIENCE, "{fault}: {took:?}");
             all_is_well(site)?;
         }
         Ok(())
