@@ -189,7 +189,7 @@ pub enum JobState {
 pub struct Status {
     /// Host or node name of the agent.
     pub node: String,
-    /// Jobs and sessions, oldest first. Asked for all, each has its last events only.
+    /// Jobs and sessions, oldest first; when they are many, each with its last events only.
     pub jobs: Vec<JobStatus>,
     /// So many older ones were left out, because an answer is one line.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -197,13 +197,13 @@ impl Agent {
     }
 
     fn status(&self, job: Option<u32>, only: Option<u32>) -> Status {
-        let events = if job.is_none() { EVENTS_IN_LIST } else { usize::MAX };
         let mut jobs: Vec<_> = {
             let book = self.book();
             let visible = book.leases().filter(|lease| only.is_none_or(|uid| uid == lease.uid));
             let mut chosen: Vec<&Lease> =
                 visible.filter(|lease| job.is_none_or(|job| lease.key == Key::Job(job))).collect();
             chosen.sort_by_key(|lease| (lease.since(), lease.number()));
+            let events = if chosen.len() <= SHORT_LIST { usize::MAX } else { EVENTS_IN_LIST };
             chosen.into_iter().map(|lease| lease.status(events)).collect()
         };
         let omitted = beyond_a_line(&jobs);
@@ -212,7 +212,10 @@ impl Agent {
     }
 }
 
-/// How many events each entry of a list shows.
+/// A list of so many shows all of their events: one line has room for them, and it is what one user on one node asks for.
+const SHORT_LIST: usize = 8;
+
+/// How many events each entry of a longer list shows.
 const EVENTS_IN_LIST: usize = 2;
 
 /// How many of the oldest entries do not fit into an answer.
