@@ -9,7 +9,7 @@ use testbed::jobs::Job;
 use testbed::journal::Journal;
 use testbed::people;
 use testbed::services::agent;
-use testbed::{Options, Result, Site, story_with_own_servers, tokens, typist, wait};
+use testbed::{Error, Options, Result, Site, story_with_own_servers, tokens, typist, wait};
 
 const KEY_LOGIN: &str = "ssh -o BatchMode=yes -o PreferredAuthentications=publickey -i .ssh/site_key testbed true";
 const PLAIN_SSH: &str =
@@ -248,14 +248,18 @@ fn a_slow_or_dripping_server_holds_nobody_beyond_the_deadline() -> Result<()> {
         let token = short_token(site)?;
         for fault in [json!({"name": "latency", "ms": 60_000}), json!({"name": "drip", "ms": 900})] {
             order(site, "/mytoken/fault", &fault)?;
-            let (took, login) = log_in_by_hand(site, &token)?;
+            let (login, submission, helper) = std::thread::scope(|scope| {
+                let submission = scope.spawn(|| timed(|| site.sh("alice", "sbatch --mytoken=required --wrap true")));
+                let helper = scope.spawn(|| timed(|| site.sh("alice", "mytoken-ssh ssh testbed true")));
+                (log_in_by_hand(site, &token), submission.join(), helper.join())
+            });
+            let died = |_| Error::Refused("a thread of the story panicked".into());
+            let ((took, login), submission, helper) = (login?, submission.map_err(died)??, helper.map_err(died)??);
             assert!(!login.success() && took < DEADLINE, "{fault}: {took:?} {login:?}");
             assert_eq!(login.stderr.matches("the login service is unavailable").count(), 1, "{fault}: {login:?}");
-            let (took, submission) = timed(|| site.sh("alice", "sbatch --mytoken=required --wrap true"))?;
-            assert!(submission.code == 1 && took < DEADLINE, "{fault}: {took:?} {submission:?}");
-            let (took, helper) = timed(|| site.sh("alice", "mytoken-ssh ssh testbed true"))?;
-            assert!(!helper.success() && sentences(&helper).len() == 1, "{fault}: {helper:?}");
-            assert!(took < HELPERS_PATIENCE, "{fault}: {took:?}");
+            assert!(submission.1.code == 1 && submission.0 < DEADLINE, "{fault}: {submission:?}");
+            assert!(!helper.1.success() && helper.0 < HELPERS_PATIENCE, "{fault}: {helper:?}");
+            assert_eq!(sentences(&helper.1).len(), 1, "{fault}: {helper:?}");
             all_is_well(site)?;
         }
         Ok(())
