@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A login with a token: from the prompt to the decision, and from there to the session.
 //!
-//! [`authenticate`] asks and decides, [`decide`] is the pure heart of it, [`handover`] carries the result from sshd's auth child to
+//! [`authenticate()`] asks and decides, [`decide`] is the pure heart of it, [`handover`] carries the result from sshd's auth child to
 //! the [`session`]. The network, the clock, the accounts and the person come in as traits.
 
 mod authenticate;
