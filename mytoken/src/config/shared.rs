@@ -69,6 +69,10 @@ impl Shared {
     /// The variants of [`Error`] that begin with `Config`.
     pub fn load(dir: &Path, trust: FileTrust) -> Result<Self, Error> {
         let shared: Self = read(dir, "mytoken", trust)?;
+        // Whoever writes it decides which servers are believed.
+        if let Some(file) = &shared.http.ca_file {
+            trust.check_file(file)?;
+        }
         let names = |names: Vec<&str>| {
             let mut seen = HashSet::new();
             names.iter().find(|name| !seen.insert(**name)).map(|name| (*name).to_owned())
@@ -215,6 +219,18 @@ mod tests {
         assert_eq!(told("http://127.0.0.1:8000", "allow_loopback_http = true"), None);
         assert!(told("http://127.0.0.1:8000", "").unwrap().contains("allow_loopback_http"));
         assert!(told("http://mytoken.testbed", "allow_loopback_http = true").is_some());
+    }
+
+    #[test]
+    fn certificates_that_others_can_replace_are_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = folder(&[("ca.pem", "x")]);
+        let ca = dir.path().join("ca.pem");
+        let text = format!("[http]\nca_file = \"{}\"\n{SHARED}", ca.display());
+        std::fs::write(dir.path().join("mytoken.toml"), text).unwrap();
+        assert!(Shared::load(dir.path(), me()).is_ok());
+        std::fs::set_permissions(&ca, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(matches!(Shared::load(dir.path(), me()), Err(Error::ConfigUnsafe { .. })));
     }
 
     #[test]

@@ -32,10 +32,7 @@ impl FileTrust {
     /// # Errors
     /// [`Error::ConfigUnreadable`] when it cannot be read, [`Error::ConfigUnsafe`] when others could have written it.
     pub fn read(self, path: &Path) -> Result<String, Error> {
-        let unreadable = |error: std::io::Error| Error::ConfigUnreadable {
-            file: path.display().to_string(),
-            reason: error.to_string(),
-        };
+        let unreadable = |error: std::io::Error| unreadable(path, &error);
         // O_NONBLOCK: a FIFO in the place of the file must not hang a login.
         let file = File::options()
             .read(true)
@@ -47,10 +44,7 @@ impl FileTrust {
             return Err(unsafe_file(path, "it is not a regular file"));
         }
         self.check(path, meta.uid(), meta.mode(), false)?;
-        for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
-            let meta = above.metadata().map_err(unreadable)?;
-            self.check(above, meta.uid(), meta.mode(), true)?;
-        }
+        self.check_above(path)?;
         let mut text = String::new();
         file.take(LIMIT + 1).read_to_string(&mut text).map_err(unreadable)?;
         if text.len() as u64 > LIMIT {
@@ -60,6 +54,31 @@ impl FileTrust {
             });
         }
         Ok(text)
+    }
+
+    /// Checks a file that others read: that nobody else can change it, whatever symbolic links of the distribution lead to it. One
+    /// that is missing is told by whoever needs it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn check_file(self, path: &Path) -> Result<(), Error> {
+        let real = match path.canonicalize() {
+            Ok(real) => real,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(unreadable(path, &error)),
+        };
+        let meta = real.metadata().map_err(|error| unreadable(&real, &error))?;
+        self.check(&real, meta.uid(), meta.mode(), false)?;
+        self.check_above(&real)?;
+        self.check_above(path)
+    }
+
+    fn check_above(self, path: &Path) -> Result<(), Error> {
+        for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+            let meta = above.metadata().map_err(|error| unreadable(path, &error))?;
+            self.check(above, meta.uid(), meta.mode(), true)?;
+        }
+        Ok(())
     }
 
     fn check(self, path: &Path, uid: u32, mode: u32, directory: bool) -> Result<(), Error> {
@@ -75,6 +94,10 @@ impl FileTrust {
         }
         Ok(())
     }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    Error::ConfigUnreadable { file: path.display().to_string(), reason: error.to_string() }
 }
 
 fn unsafe_file(path: &Path, reason: &str) -> Error {
@@ -110,6 +133,18 @@ mod tests {
         fs::write(&path, "").unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         assert!(matches!(me().read(&path), Err(Error::ConfigUnsafe { .. })));
+    }
+
+    #[test]
+    fn what_a_link_leads_to_must_be_as_safe() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("ca.pem"), dir.path().join("link.pem"));
+        symlink(&file, &link).unwrap();
+        assert!(me().check_file(&link).is_ok(), "what is missing is told where it is needed");
+        fs::write(&file, "x").unwrap();
+        assert!(me().check_file(&link).is_ok());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(matches!(me().check_file(&link), Err(Error::ConfigUnsafe { .. })));
     }
 
     #[test]
