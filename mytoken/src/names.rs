@@ -46,6 +46,12 @@ fn parse_base(text: &str, loopback_http: bool) -> Result<String, Error> {
     Ok(trimmed.to_owned())
 }
 
+/// Whether two base URLs are the same byte for byte, one trailing slash aside: the only normalisation of an issuer.
+pub(crate) fn same_base(one: &str, other: &str) -> bool {
+    let bare = |url| str::strip_suffix(url, '/').unwrap_or(url);
+    bare(one) == bare(other)
+}
+
 /// The rule for every address that may see a secret: https, or http to this machine when the configuration says so.
 pub(crate) fn allowed(url: &Url, loopback_http: bool) -> Result<(), Error> {
     let wrong = |reason: &str| Error::InvalidUrl { url: origin(url), reason: reason.to_owned() };
@@ -104,7 +110,7 @@ macro_rules! base_url {
             /// Whether `text` is this URL, byte for byte but for one trailing slash: for `issuer` members and `iss` claims.
             #[must_use]
             pub fn matches(&self, text: &str) -> bool {
-                text.strip_suffix('/').unwrap_or(text) == self.0
+                same_base(text, &self.0)
             }
         }
 

@@ -11,6 +11,7 @@ use super::conversation::{self, Asked, Conversation};
 use super::decision::{Decision, Step, Verdict, decide};
 use super::service::{TokenService, Wanted};
 use super::{Account, Accounts, ExchangeSettings, Exchangeable, Identity, LoginSettings, Maps, Refusal};
+use crate::names::same_base;
 use crate::oidc::{IssuerSettings, KeySource, verify};
 use crate::token::{MytokenClaims, Presented, Why, classify};
 use crate::{Clock, Deadline, Secret};
@@ -284,8 +285,7 @@ fn obtain(
 /// What can be seen before a mytoken is sent anywhere. Its claims are not verified, but a lie only leads to a refusal, here or by
 /// the server.
 fn fit(claims: &MytokenClaims, server: &str) -> Result<(), Refusal> {
-    let slashless = |url: &str| url.strip_suffix('/').unwrap_or(url).to_owned();
-    if slashless(server) != slashless(&claims.iss) {
+    if !same_base(server, &claims.iss) {
         return Err(Refusal::ForeignServer);
     }
     if claims.rotates() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Identity, Mapping, Rule};
 use crate::config::FileTrust;
-use crate::names::AccountName;
+use crate::names::{AccountName, same_base};
 
 /// The map files of a rule set.
 #[derive(Debug, Clone, Default)]
@@ -81,12 +81,11 @@ impl MapFile {
 
     /// The accounts of an identity, in the order of the file.
     pub(super) fn accounts<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = &'a AccountName> {
-        let url = |text: &'a str| text.strip_suffix('/').unwrap_or(text);
         self.0
             .iter()
             .filter(move |entry| {
                 entry.sub == identity.sub
-                    && (entry.issuer == identity.issuer || url(&entry.issuer) == url(&identity.iss))
+                    && (entry.issuer == identity.issuer || same_base(&entry.issuer, &identity.iss))
             })
             .map(|entry| &entry.account)
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Algorithm;
 use crate::config::Duration;
+use crate::names::same_base;
 
 /// Longest permitted difference of clocks.
 const LEEWAY_LIMIT: Duration = Duration::seconds(300);
@@ -47,7 +48,7 @@ impl IssuerSettings {
     /// Whether `iss`, which nobody has verified, names this provider.
     #[must_use]
     pub fn is(&self, iss: &str) -> bool {
-        without_slash(iss) == without_slash(&self.url)
+        same_base(iss, &self.url)
     }
 
     /// What no single field can tell.
@@ -69,11 +70,6 @@ impl IssuerSettings {
         }
         Ok(())
     }
-}
-
-/// Removes one trailing slash: the only normalisation of an issuer.
-fn without_slash(issuer: &str) -> &str {
-    issuer.strip_suffix('/').unwrap_or(issuer)
 }
 
 fn default_algorithms() -> Vec<Algorithm> {
