@@ -8,9 +8,9 @@ use super::service::{Exchanged, TokenService, Wanted};
 use crate::breaker::Breaker;
 use crate::cache::{DiskCache, file_name};
 use crate::http::LazyClient;
-use crate::names::ServerUrl;
+use crate::names::{ServerUrl, same_base};
 use crate::server::{AccessTokenRequest, Discovery, Server, no_storage};
-use crate::token::{Presented, classify};
+use crate::token::unverified_claims;
 use crate::{Clock, Deadline, Error, Secret};
 
 /// How long a discovery document is used without asking again, in seconds.
@@ -56,7 +56,7 @@ impl<'a> ServerTokens<'a> {
             return Ok(Server::from_discovery(http, &self.url, cached.discovery)?.with_clock(self.clock).once());
         }
         let server = Server::discover(http, &self.url, deadline)
-            .map_err(|error| self.noted(error, true))?
+            .map_err(|error| self.noted(error, Some(self.url.as_str())))?
             .with_clock(self.clock)
             .once();
         let cached = Cached { server: self.url.clone(), fetched: now, discovery: server.discovery().clone() };
@@ -66,23 +66,34 @@ impl<'a> ServerTokens<'a> {
         Ok(server)
     }
 
-    /// Notes that the server did not answer. Silence after a short token says nothing about the server: one that rotates makes it
-    /// wait for itself (dossier `mytoken-protocol` 18), and its holder must not lock out the others.
-    fn noted(&self, error: Error, silence_counts: bool) -> Refusal {
-        match error {
-            Error::Unreachable { sent: false, .. } => self.breaker().open(self.url.as_str()),
-            Error::Unreachable { .. } | Error::TooLate { .. } if silence_counts => {
-                self.breaker().open(self.url.as_str());
-            }
+    /// Notes who did not answer: the server when it cannot be reached, else `silent`, whom it waited for as far as is known.
+    fn noted(&self, error: Error, silent: Option<&str>) -> Refusal {
+        match (&error, silent) {
+            (Error::Unreachable { sent: false, .. }, _) => self.breaker().open(self.url.as_str()),
+            (Error::Unreachable { .. } | Error::TooLate { .. }, Some(silent)) => self.breaker().open(silent),
             _ => {}
         }
         Refusal::from(error)
+    }
+
+    /// Whom the server waits for when it exchanges this mytoken: the provider behind it, whose silence must not lock out the holders
+    /// of others. Nobody verified the claim, but a server does not wait for a lie, and only its own providers are noted. Silence after
+    /// a short token says nothing: one that rotates makes the server wait for itself (dossier `mytoken-protocol` 18).
+    fn behind(&self, server: &Server<'_>, mytoken: &Secret) -> Option<String> {
+        let claims = unverified_claims(mytoken)?;
+        let claimed = &claims.unverified().oidc_iss;
+        let mut providers = server.discovery().providers_supported.iter();
+        let provider = providers.find(|provider| same_base(&provider.issuer, claimed))?;
+        Some(format!("{} {}", self.url, provider.issuer))
     }
 }
 
 impl TokenService for ServerTokens<'_> {
     fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Secret, Refusal> {
-        let granted = self.server(deadline)?.redeem(code, deadline).map_err(|error| self.noted(error, true))?;
+        let granted = self
+            .server(deadline)?
+            .redeem(code, deadline)
+            .map_err(|error| self.noted(error, Some(self.url.as_str())))?;
         self.breaker().close(self.url.as_str());
         Ok(granted.mytoken)
     }
@@ -90,13 +101,19 @@ impl TokenService for ServerTokens<'_> {
     fn exchange(&self, mytoken: &Secret, wanted: &Wanted<'_>, deadline: Deadline) -> Result<Exchanged, Refusal> {
         let request =
             AccessTokenRequest { mytoken, scope: wanted.scope, audience: wanted.audience, comment: wanted.comment };
-        let silence_counts = classify(mytoken) != Presented::ShortToken;
+        let server = self.server(deadline)?;
+        let behind = self.behind(&server, mytoken);
+        if behind.as_deref().is_some_and(|behind| self.breaker().is_open(behind)) {
+            return Err(Refusal::Unavailable(format!("a provider behind {} did not answer a moment ago", self.url)));
+        }
         // Nobody here could give a successor back to the person, so a token that rotates after all is refused.
-        let token = self
-            .server(deadline)?
+        let token = server
             .access_token(&request, &mut no_storage, deadline)
-            .map_err(|error| self.noted(error, silence_counts))?;
+            .map_err(|error| self.noted(error, behind.as_deref()))?;
         self.breaker().close(self.url.as_str());
+        if let Some(behind) = &behind {
+            self.breaker().close(behind);
+        }
         Ok(Exchanged { token: token.token })
     }
 }
