@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether a job that has ended on a node is over for good, from what slurmctld says.
 //!
-//! It is asked with `squeue --noheader --states=all --jobs=ID --format=%A|%T|%N` ([`FORMAT`]): job id, state, nodes. `scontrol show job` is not used,
+//! It is asked with `squeue --noheader --states=all --jobs=ID --format=%A|%T|%N|%B` ([`FORMAT`]): job id, state, nodes, batch host. `scontrol show job` is not used,
 //! because its output begins with the job's name, which the user chooses (`JobName=x JobState=PENDING`).
 
-/// The format for `squeue`: job id, state, nodes. None of them is text that a user chooses.
-pub const FORMAT: &str = "%A|%T|%N";
+/// The format for `squeue`: job id, state, nodes, host of the batch script. None but the last is text that a user chooses: for a job
+/// of salloc or srun it is the name that the command gave for its own host.
+pub const FORMAT: &str = "%A|%T|%N|%B";
 
 /// What becomes of a job's sub-token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +31,11 @@ pub fn fate(output: Option<&str>, job: u32, node: &str) -> Fate {
     let mut own = None;
     let mut others = Fate::Revoke;
     for line in output.lines().filter(|line| !line.trim().is_empty()) {
-        let mut fields = line.trim().splitn(3, '|');
+        let mut fields = line.trim().splitn(4, '|');
         let (Some(id), Some(state)) = (fields.next(), fields.next()) else { return Fate::Undecided };
         let phase = phase(state);
         if id.trim().parse() == Ok(job) {
-            own = Some((phase, fields.next().unwrap_or_default()));
+            own = Some((phase, (fields.next().unwrap_or_default(), fields.next())));
         } else {
             match phase {
                 Phase::Over => {}
@@ -46,8 +47,8 @@ pub fn fate(output: Option<&str>, job: u32, node: &str) -> Fate {
     }
     match own {
         None => others,
-        Some((Phase::Over, nodes)) => match others {
-            Fate::Revoke if belongs_to_another(nodes, node) => Fate::Leave,
+        Some((Phase::Over, (nodes, batch_host))) => match others {
+            Fate::Revoke if belongs_to_another(nodes, batch_host, node) => Fate::Leave,
             others => others,
         },
         Some((Phase::Queued, _)) => Fate::Requeued,
@@ -67,7 +68,7 @@ pub fn is_gone(output: Option<&str>, job: u32) -> bool {
 }
 
 /// Another task still needs the credential, but a requeue of this one is told as such.
-fn own_first(own: Option<(Phase, &str)>) -> Option<Fate> {
+fn own_first<T>(own: Option<(Phase, T)>) -> Option<Fate> {
     matches!(own, Some((Phase::Queued, _))).then_some(Fate::Requeued)
 }
 
@@ -91,10 +92,12 @@ fn phase(state: &str) -> Phase {
 }
 
 /// Whether another node of `list` is the first. A node that is not in the list (its agent goes by another name than its slurmd) cannot
-/// know, and then revokes: twice does no harm, never does.
-fn belongs_to_another(list: &str, node: &str) -> bool {
+/// know, and then revokes: twice does no harm, never does. Only a batch script surely brought its credential to the first node; an
+/// allocation of salloc or srun, whose command ran on a host outside, may have had its only step on this one.
+fn belongs_to_another(list: &str, batch_host: Option<&str>, node: &str) -> bool {
     let nodes = hosts(list);
-    nodes.first().is_some_and(|first| first != node) && nodes.iter().any(|name| name == node)
+    let is_batch = batch_host.is_none_or(|host| nodes.iter().any(|name| name == host));
+    is_batch && nodes.first().is_some_and(|first| first != node) && nodes.iter().any(|name| name == node)
 }
 
 /// More nodes than any cluster has.
@@ -211,5 +214,13 @@ mod tests {
         ] {
             assert_eq!(fate(Some(output), 10, "n1"), expected, "{output}");
         }
+    }
+
+    #[test]
+    fn nodes_of_an_allocation_without_batch_script_each_revoke() {
+        let on = |batch_host, node| fate(Some(&format!("7|COMPLETED|n[1-3]|{batch_host}")), 7, node);
+        assert_eq!((on("n1", "n1"), on("n1", "n2")), (Fate::Revoke, Fate::Leave));
+        assert_eq!((on("login", "n1"), on("login", "n2")), (Fate::Revoke, Fate::Revoke));
+        assert_eq!(on("a|b", "n3"), Fate::Revoke);
     }
 }

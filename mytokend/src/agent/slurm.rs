@@ -124,7 +124,7 @@ mod tests {
     fn it_is_asked_with_the_job_and_the_format() {
         let (_dir, squeue) = fake("echo \"$@\"");
         let line = squeue.lines(4711).unwrap().unwrap();
-        assert_eq!(line.trim(), "--noheader --states=all --format %A|%T|%N --jobs 4711");
+        assert_eq!(line.trim(), "--noheader --states=all --format %A|%T|%N|%B --jobs 4711");
     }
 
     #[test]
