@@ -68,7 +68,7 @@ pub fn is_gone(output: Option<&str>, job: u32) -> bool {
 }
 
 /// Another task still needs the credential, but a requeue of this one is told as such.
-fn own_first<T>(own: Option<(Phase, T)>) -> Option<Fate> {
+fn own_first<T: Copy>(own: Option<(Phase, T)>) -> Option<Fate> {
     matches!(own, Some((Phase::Queued, _))).then_some(Fate::Requeued)
 }
 
