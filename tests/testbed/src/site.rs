@@ -49,6 +49,11 @@ impl Site {
         binds.extend(testserver.map(|program| (program, TESTSERVER_INSIDE.into())));
         let profile = paths::product_profile();
         let has_product = options.product && paths::target().join(&profile).join("libspank_mytoken.so").is_file();
+        if options.product && !has_product {
+            return Err(Error::Refused(format!(
+                "the product is not built in target/{profile}; run `make build`, or name another profile in TESTBED_PROFILE"
+            )));
+        }
         let plan = Plan {
             root: root.directory().to_owned(),
             mount_point: paths::mount_point()?,
