@@ -19,6 +19,7 @@ mod options;
 pub mod paths;
 pub mod people;
 pub mod plan;
+mod product;
 mod release;
 pub mod root;
 pub mod services;

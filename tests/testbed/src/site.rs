@@ -9,7 +9,7 @@ use crate::daemon::Daemon;
 use crate::namespace::Namespace;
 use crate::plan::{Network, Plan, TESTBED_INSIDE, TESTSERVER_INSIDE};
 use crate::root::{Recipe, Root};
-use crate::{Error, Options, Result, host, paths, services, wait};
+use crate::{Error, Options, Result, host, paths, product, services, wait};
 
 /// A site: sshd, munge, Slurm with its nodes, users, and whatever of the product and the test server is built.
 /// Dropping it kills everything inside.
@@ -48,8 +48,10 @@ impl Site {
         let has_testserver = testserver.is_some();
         binds.extend(testserver.map(|program| (program, TESTSERVER_INSIDE.into())));
         let profile = paths::product_profile();
-        let has_product = options.product && paths::target().join(&profile).join("libspank_mytoken.so").is_file();
-        if options.product && !has_product {
+        let has_product = options.product && product::is_built(&profile);
+        if has_product {
+            product::warn_when_outdated(&profile);
+        } else if options.product {
             return Err(Error::Refused(format!(
                 "the product is not built in target/{profile}; run `make build`, or name another profile in TESTBED_PROFILE"
             )));
