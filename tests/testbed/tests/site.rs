@@ -4,7 +4,7 @@
 use testbed::{Options, Result, story};
 
 fn bare() -> Result<Options> {
-    Ok(Options { product: false, ..Options::new()? })
+    Ok(Options { product: false, foreign: None, ..Options::new()? })
 }
 
 #[test]

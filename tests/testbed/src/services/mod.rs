@@ -34,7 +34,11 @@ pub(crate) fn start(site: &Site) -> Result<()> {
         agent::wait(site)?;
     }
     sshd::wait(site)?;
-    slurm::wait(site)
+    slurm::wait(site)?;
+    match &site.options().foreign {
+        Some(foreign) => foreign::give_mytoken(site, "alice", foreign).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Waits until `probe`, a shell script of root's, succeeds where the daemon lives; a daemon that ended will not.
