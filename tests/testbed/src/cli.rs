@@ -38,7 +38,7 @@ struct SiteArguments {
     /// Root certificates of both
     #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,
-    /// A file with a mytoken of that server, of a person whose account is alice, for the audience https://testbed
+    /// A file with a mytoken of that server, of a person whose account is alice, for the audience of the site (docs/interfaces.md)
     #[arg(long, value_name = "FILE", global = true)]
     mytoken_file: Option<PathBuf>,
 }
