@@ -87,11 +87,14 @@ fn a_job_on_three_nodes_always_has_a_fresh_token_and_leaves_nothing_behind() -> 
             obtained += events.iter().filter(|event| ["started", "renewed"].contains(&event.what.as_str())).count();
         }
         let journal = Journal::read(site)?;
-        // The agents' own account of it is the server's.
         assert_eq!(
-            (journal.sub_tokens(), journal.asked("access_token"), journal.asked("revocation"), last),
-            (1, obtained, 1, vec!["left".to_owned(), "left".to_owned(), "revoked".to_owned()])
+            (journal.sub_tokens(), journal.asked("revocation"), last),
+            (1, 1, vec!["left".to_owned(), "left".to_owned(), "revoked".to_owned()])
         );
+        // The agents' own account of it is the server's, but for a renewal under way on a node when the job ended there: its
+        // answer comes for nobody and is dropped.
+        let asked = journal.asked("access_token");
+        assert!((obtained..=obtained + ran_on.len()).contains(&asked), "{asked} requests for {obtained} access tokens");
         Ok(())
     })
 }
