@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -148,12 +149,23 @@ impl Place {
     }
 }
 
-/// An address with a port: URLs, and with them the issuer, hold it before anybody listens.
+/// An address with a port: URLs, and with them the issuer, hold it before anybody listens. Ports that the kernel gives to
+/// outgoing connections (from 32768 on) are left alone: one of those could be taken before we listen.
 fn free(address: SocketAddr) -> Result<SocketAddr, String> {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
     if address.port() != 0 {
         return Ok(address);
     }
-    std::net::TcpListener::bind(address).and_then(|socket| socket.local_addr()).map_err(|e| format!("{address}: {e}"))
+    let mut last = String::new();
+    for _ in 0..100 {
+        let number = std::process::id().wrapping_mul(31).wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+        let candidate = SocketAddr::new(address.ip(), u16::try_from(20_000 + number % 12_000).unwrap_or(20_000));
+        match std::net::TcpListener::bind(candidate) {
+            Ok(_) => return Ok(candidate),
+            Err(error) => last = format!("{candidate}: {error}"),
+        }
+    }
+    Err(last)
 }
 
 fn start(options: &Options, control: SocketAddr) -> Result<Control, String> {
