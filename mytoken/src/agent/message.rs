@@ -222,12 +222,24 @@ pub struct JobStatus {
 /// Something that happened to a credential: one line of `mytokenctl status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Unix seconds.
+    /// Unix seconds; of a repeated one, the last time.
     pub time: u64,
     /// One word: `started`, `renewed`, `refused`, `retry`, `removed`, `revoked`, ...
     pub what: String,
     /// A sentence without secrets.
     pub text: String,
+    /// How many times it happened, with nothing else in between.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub times: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_once(times: &u32) -> bool {
+    *times == 1
 }
 
 #[cfg(test)]

@@ -14,19 +14,20 @@ pub struct History(Vec<Event>);
 const KEPT: usize = 32;
 
 impl History {
-    /// Adds an event. One that repeats the last (same word and text) only moves the last one's time.
+    /// Adds an event. One that repeats the last (same word and text) moves the last one's time and counts.
     pub fn add(&mut self, time: u64, what: &str, text: impl Into<String>) {
         let text = text.into();
         if let Some(last) = self.0.last_mut() {
             if last.what == what && last.text == text {
                 last.time = time;
+                last.times = last.times.saturating_add(1);
                 return;
             }
         }
         if self.0.len() >= KEPT {
             self.0.remove(1);
         }
-        self.0.push(Event { time, what: what.to_owned(), text });
+        self.0.push(Event { time, what: what.to_owned(), text, times: 1 });
     }
 
     /// The events, oldest first.
@@ -52,12 +53,13 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_event_is_told_once() {
+    fn a_repeated_event_is_told_once_and_counted() {
         let mut history = History::default();
         history.add(1, "retry", "the provider is down");
         history.add(9, "retry", "the provider is down");
         history.add(10, "retry", "the server is down");
-        let told: Vec<_> = history.events().iter().map(|event| (event.time, event.text.as_str())).collect();
-        assert_eq!(told, [(9, "the provider is down"), (10, "the server is down")]);
+        let told: Vec<_> =
+            history.events().iter().map(|event| (event.time, event.text.as_str(), event.times)).collect();
+        assert_eq!(told, [(9, "the provider is down", 2), (10, "the server is down", 1)]);
     }
 }

@@ -47,11 +47,11 @@ impl Agent {
         let mut book = self.book();
         let Some(lease) = returned(&mut book, key, generation) else { return };
         // The job may have ended while the token was on its way: then no file is made.
-        if matches!(lease.phase, Phase::Alive { .. }) {
-            match result {
-                Ok(fresh) => self.install(lease, &fresh, took),
-                Err(failure) => self.failed(lease, failure),
-            }
+        match (lease.phase, result) {
+            (Phase::Alive { .. }, Ok(fresh)) => self.install(lease, &fresh, took),
+            (Phase::Alive { .. }, Err(failure)) => self.failed(lease, failure),
+            (_, Ok(_)) => self.tell(lease, Level::Info, "dropped", "an access token came after the end"),
+            (_, Err(_)) => {}
         }
         self.settle_change(&mut book, key);
     }

@@ -23,7 +23,8 @@ pub fn render(status: &Status, moments: Moments, name_of: &dyn Fn(u32) -> Option
         for event in &job.events {
             let time = moments.clock(event.time);
             let (what, told) = (printable(&event.what), printable(&event.text));
-            let _ = writeln!(text, "  {time}  {what:<10} {:<8} {told}", status.node);
+            let times = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
+            let _ = writeln!(text, "  {time}  {what:<10} {:<8} {told}{times}", status.node);
         }
     }
     text
@@ -41,7 +42,7 @@ fn credential(job: &JobStatus, moments: Moments) -> String {
         JobState::Pending => "no access token yet, the agent tries on".to_owned(),
         JobState::Failed => match job.events.last().map(|event| event.what.as_str()) {
             Some("revoked") => "over, revoked".to_owned(),
-            Some("removed" | "left" | "kept" | "requeued") => "over".to_owned(),
+            Some("removed" | "dropped" | "left" | "kept" | "requeued") => "over".to_owned(),
             _ => "none".to_owned(),
         },
     }
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     fn event(time: u64, what: &str, text: &str) -> Event {
-        Event { time, what: what.into(), text: text.into() }
+        Event { time, what: what.into(), text: text.into(), times: 1 }
     }
 
     #[test]
@@ -84,7 +85,7 @@ mod tests {
                     events: vec![
                         event(now - 2_000, "opened", "sub-token: scopes storage.read, audience https://se.example.org"),
                         event(now - 1_999, "started", "access token in 31 ms, next in 42 min"),
-                        event(now - 180, "renewed", "access token in 18 ms, next in 40 min"),
+                        Event { times: 2, ..event(now - 180, "renewed", "access token in 18 ms, next in 40 min") },
                     ],
                 },
                 JobStatus {
@@ -104,7 +105,7 @@ mod tests {
 JOB 4711  profile data  uid alice                    credential: valid until Sun 18:00, renewed 3 min ago
   20:24:51  opened     n1       sub-token: scopes storage.read, audience https://se.example.org
   20:24:52  started    n1       access token in 31 ms, next in 42 min
-  20:55:11  renewed    n1       access token in 18 ms, next in 40 min
+  20:55:11  renewed    n1       access token in 18 ms, next in 40 min (2 times)
 JOB 4712  profile -  uid 2002                        credential: none
   20:58:06  refused    n1       the credential was made for user 2001?[2J
 ";

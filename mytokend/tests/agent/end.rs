@@ -133,7 +133,7 @@ fn a_job_that_ends_while_its_token_is_on_its_way_gets_no_file() {
     stage.script.with(|script| script.delay = Duration::from_millis(900));
     assert_eq!(stage.start(7, "h1").state, JobState::Pending);
     stage.finish(7);
-    std::thread::sleep(Duration::from_millis(700));
+    eventually("the late token", || stage.words(7).last().is_some_and(|word| word == "dropped"));
     assert!(!stage.token(7).parent().unwrap().exists());
 }
 

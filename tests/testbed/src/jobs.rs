@@ -39,6 +39,13 @@ pub struct Event {
     pub what: String,
     /// A sentence.
     pub text: String,
+    /// How many times in a row.
+    #[serde(default = "once")]
+    pub times: usize,
+}
+
+fn once() -> usize {
+    1
 }
 
 /// A task's shell commands: calls the resource server with what is in `$BEARER_TOKEN_FILE` every second for `seconds`.
