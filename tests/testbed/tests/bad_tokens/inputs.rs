@@ -14,6 +14,8 @@ pub(crate) enum Outcome {
     AuthErr,
     /// The token is good, but the account is not its holder's.
     PermDenied,
+    /// Its server cannot be asked.
+    AuthinfoUnavail,
 }
 
 impl Outcome {
@@ -22,6 +24,7 @@ impl Outcome {
         match self {
             Self::AuthErr => 7,
             Self::PermDenied => 6,
+            Self::AuthinfoUnavail => 9,
         }
     }
 }

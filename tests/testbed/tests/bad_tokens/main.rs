@@ -5,6 +5,7 @@
 mod attempt;
 mod inputs;
 
+use serde_json::json;
 use testbed::{Options, Result, Site, people, story};
 
 use attempt::Driver;
@@ -40,6 +41,16 @@ fn an_unknown_issuer_causes_no_packet() -> Result<()> {
             assert_eq!(seen.code, input.outcome.code(), "{}: {}", input.name, seen.said);
             assert_eq!(seen.packets, Some(0), "{}: something was sent", input.name);
         }
+        // The counter counts: a question for a name, both families, and the module itself with a token that needs its server.
+        for program in ["getent hosts evil.example.org", "curl -sm2 http://192.0.2.1", "curl -sm2 http://[2001:db8::1]"]
+        {
+            let said = attempt::counted(site, program, &[])?;
+            assert!(attempt::packets(&said) > Some(0), "`{program}` was not counted: {said}");
+        }
+        let known = inputs::first_token(site, &json!({"capabilities": ["AT", "create_mytoken", "tokeninfo"]}))?;
+        let seen = driver.authenticate_without_network(site, "alice", &inputs::pieces(&known))?;
+        assert_eq!(seen.code, inputs::Outcome::AuthinfoUnavail.code(), "{}", seen.said);
+        assert!(seen.packets > Some(0), "the module's own request was not counted");
         Ok(())
     })
 }
