@@ -28,7 +28,7 @@ impl<T> Envelope<T> {
     }
 }
 
-/// What can be asked. On the wire `{"v":1,"call":"job_start",...}`.
+/// What can be asked. On the wire `{"v":1,"call":"job_start",...}`. Without the feature `client`: what a process of Slurm asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
 pub enum Request {
@@ -37,10 +37,13 @@ pub enum Request {
     /// A job has ended on this node (root; from the plugin's epilog).
     JobEnd(JobEnd),
     /// A login session begins; keep its access token fresh (root; from the PAM module's `open_session`).
+    #[cfg(feature = "client")]
     SessionStart(SessionStart),
     /// A login session has ended (root).
+    #[cfg(feature = "client")]
     SessionEnd(SessionEnd),
     /// What happened to the caller's jobs and sessions (root sees everyone's).
+    #[cfg(feature = "client")]
     Status {
         /// Only this job.
         #[serde(default, skip_serializing_if = "Option::is_none")]
