@@ -22,7 +22,7 @@ pub fn job_ended(call: &Call) {
     if std::env::var_os(HANDLE_EPILOG).is_none() && !call.settings.jobs().join(job.to_string()).exists() {
         return;
     }
-    if let Err(error) = ask(&call.settings.socket, Request::JobEnd(JobEnd { job }), Deadline::after(TIME)) {
+    if let Err(error) = ask(&call.settings.socket, &Request::JobEnd(JobEnd { job }), Deadline::after(TIME)) {
         // The agent finds out by itself that the job has no process left.
         info(&format!("job {job}: {error}"));
     }

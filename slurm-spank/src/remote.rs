@@ -124,7 +124,7 @@ fn persist(settings: &Settings, request: &Request, demanded: bool) -> Result<Ans
     let deadline = Deadline::after(settings.agent_time);
     let patience = Deadline::after(if demanded { settings.agent_time } else { settings.agent_time.min(RESTART) });
     loop {
-        match ask(&settings.socket, request.clone(), deadline) {
+        match ask(&settings.socket, request, deadline) {
             Err(error @ Error::AgentUnreachable { .. }) => {
                 let Some(left) = patience.remaining() else { return Err(error) };
                 std::thread::sleep(left.min(PAUSE));

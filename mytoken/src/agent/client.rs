@@ -24,7 +24,7 @@ pub const SOCKET: &str = "/run/mytoken/agent.sock";
 /// # Errors
 /// [`Error::AgentUnreachable`] when nobody listens or time runs out, [`Error::AgentProtocol`] when the answer is no message of this
 /// version, [`Error::AgentRefused`] with the agent's own sentence.
-pub fn ask(path: &Path, request: Request, deadline: Deadline) -> Result<Answer, Error> {
+pub fn ask(path: &Path, request: &Request, deadline: Deadline) -> Result<Answer, Error> {
     let protocol = |reason: String| Error::AgentProtocol { reason };
     let mut line = zeroize::Zeroizing::new(
         serde_json::to_vec(&Envelope::of(request)).map_err(|_| protocol("the request cannot be written".to_owned()))?,
@@ -138,7 +138,7 @@ mod tests {
         nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
         let _first = UnixStream::connect(&path).unwrap();
         let start = Instant::now();
-        let error = ask(&path, job_end(), Deadline::after(Duration::from_millis(300))).unwrap_err();
+        let error = ask(&path, &job_end(), Deadline::after(Duration::from_millis(300))).unwrap_err();
         assert!(matches!(error, Error::AgentUnreachable { .. }), "{error}");
         assert!(start.elapsed() >= Duration::from_millis(250) && start.elapsed() < Duration::from_secs(3));
     }

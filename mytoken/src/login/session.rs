@@ -118,7 +118,7 @@ pub fn register(
         exp: record.exp,
         lifetime: record.lifetime,
     };
-    agent::ask(socket, Request::SessionStart(start), deadline).map(|_| ())
+    agent::ask(socket, &Request::SessionStart(start), deadline).map(|_| ())
 }
 
 /// Tells the agent that the session has ended.
@@ -126,5 +126,5 @@ pub fn register(
 /// # Errors
 /// Why it could not be told. It finds out by itself: it watches the monitor process.
 pub fn unregister(socket: &Path, session: &str, deadline: Deadline) -> Result<(), Error> {
-    agent::ask(socket, Request::SessionEnd(SessionEnd { session: session.to_owned() }), deadline).map(|_| ())
+    agent::ask(socket, &Request::SessionEnd(SessionEnd { session: session.to_owned() }), deadline).map(|_| ())
 }

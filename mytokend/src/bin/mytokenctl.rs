@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 }
 
 fn show_status(socket: &std::path::Path, job: Option<u32>, json: bool, moments: Moments) -> Result<ExitCode, String> {
-    let answer = ask(socket, Request::Status { job }, Deadline::after(Duration::from_secs(5)));
+    let answer = ask(socket, &Request::Status { job }, Deadline::after(Duration::from_secs(5)));
     let Answer::Status(found) = answer.map_err(|error| error.to_string())? else {
         return Err("the agent gave an answer to another question".to_owned());
     };

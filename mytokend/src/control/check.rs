@@ -204,7 +204,7 @@ impl Findings {
     }
 
     fn agent(&mut self, socket: &Path, jobs: bool) {
-        match ask(socket, Request::Status { job: None }, Deadline::after(Duration::from_secs(3))) {
+        match ask(socket, &Request::Status { job: None }, Deadline::after(Duration::from_secs(3))) {
             Ok(Answer::Status(status)) => {
                 let count = status.jobs.len() + status.omitted;
                 self.add(

@@ -161,7 +161,7 @@ impl Stage {
         self.dir.path().join("agent.sock")
     }
 
-    pub fn ask(&self, request: Request) -> Result<Answer, Error> {
+    pub fn ask(&self, request: &Request) -> Result<Answer, Error> {
         ask(&self.socket(), request, Deadline::after(Duration::from_secs(5)))
     }
 
@@ -171,18 +171,18 @@ impl Stage {
     }
 
     pub fn start_with(&self, start: JobStart) -> Started {
-        match self.ask(Request::JobStart(start)).unwrap() {
+        match self.ask(&Request::JobStart(start)).unwrap() {
             Answer::Started(started) => started,
             other => panic!("{other:?}"),
         }
     }
 
     pub fn finish(&self, job: u32) {
-        assert!(matches!(self.ask(Request::JobEnd(JobEnd { job })).unwrap(), Answer::Done {}));
+        assert!(matches!(self.ask(&Request::JobEnd(JobEnd { job })).unwrap(), Answer::Done {}));
     }
 
     pub fn status(&self, job: u32) -> JobStatus {
-        match self.ask(Request::Status { job: Some(job) }).unwrap() {
+        match self.ask(&Request::Status { job: Some(job) }).unwrap() {
             Answer::Status(Status { mut jobs, .. }) if !jobs.is_empty() => jobs.remove(0),
             other => panic!("{other:?}"),
         }

@@ -52,10 +52,10 @@ fn the_token_is_renewed_in_place_and_gone_with_the_session() {
     let stage = Stage::new(2);
     let (session, mut child) = login(&stage);
     let file = session.join(format!("bt_u{}", me().uid));
-    done(&stage.ask(Request::SessionStart(request(&child, 2, Some("m.y.t")))).unwrap());
+    done(&stage.ask(&Request::SessionStart(request(&child, 2, Some("m.y.t")))).unwrap());
     eventually("the renewal", || fs::read_to_string(&file).unwrap().starts_with("token-"));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
-    done(&stage.ask(Request::SessionEnd(SessionEnd { session: ID.into() })).unwrap());
+    done(&stage.ask(&Request::SessionEnd(SessionEnd { session: ID.into() })).unwrap());
     assert!(!session.exists());
     let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
     assert!(!state.contains("m.y.t"), "the mytoken is forgotten");
@@ -67,7 +67,7 @@ fn the_token_is_renewed_in_place_and_gone_with_the_session() {
 fn a_session_whose_process_is_gone_is_over_also_after_a_restart() {
     let mut stage = Stage::new(3600);
     let (session, mut child) = login(&stage);
-    done(&stage.ask(Request::SessionStart(request(&child, 3600, Some("m.y.t")))).unwrap());
+    done(&stage.ask(&Request::SessionStart(request(&child, 3600, Some("m.y.t")))).unwrap());
     stage.end();
     let state = stage.dir.path().join(format!("mytoken/state/session-{ID}.json"));
     assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o7777, 0o600);
@@ -82,7 +82,7 @@ fn a_session_whose_process_is_gone_is_over_also_after_a_restart() {
 fn without_a_mytoken_the_files_are_removed_but_not_renewed() {
     let stage = Stage::new(3600);
     let (session, mut child) = login(&stage);
-    done(&stage.ask(Request::SessionStart(request(&child, 1, None))).unwrap());
+    done(&stage.ask(&Request::SessionStart(request(&child, 1, None))).unwrap());
     let file = session.join(format!("bt_u{}", me().uid));
     eventually("the removal of the expired token", || !file.exists());
     assert_eq!(stage.script.with(|script| script.exchanges), 0);
@@ -100,7 +100,7 @@ fn a_link_in_the_place_of_the_file_is_replaced_and_not_followed() {
     fs::write(&victim, "precious").unwrap();
     fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink(&victim, &file).unwrap();
-    done(&stage.ask(Request::SessionStart(request(&child, 1, Some("m.y.t")))).unwrap());
+    done(&stage.ask(&Request::SessionStart(request(&child, 1, Some("m.y.t")))).unwrap());
     eventually("the renewal", || fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()));
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
     child.kill().unwrap();
@@ -113,7 +113,7 @@ fn an_id_that_is_a_path_is_refused() {
     let (_, mut child) = login(&stage);
     for id in ["../../etc/passwd0123456789abcdef0", "", "0123456789ABCDEF0123456789ABCDEF"] {
         let start = SessionStart { session: id.into(), ..request(&child, 2, None) };
-        assert!(stage.ask(Request::SessionStart(start)).is_err(), "{id}");
+        assert!(stage.ask(&Request::SessionStart(start)).is_err(), "{id}");
     }
     child.kill().unwrap();
     child.wait().unwrap();

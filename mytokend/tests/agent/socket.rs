@@ -40,7 +40,7 @@ fn what_is_no_request_is_refused_without_being_repeated() {
     }
     let answer = raw(&stage, &vec![b'x'; LINE_LIMIT + 5000]);
     assert!(answer.is_empty() || answer.contains("at most"), "{answer}");
-    assert!(matches!(stage.ask(Request::Status { job: None }), Ok(Answer::Status(_))), "the agent lives");
+    assert!(matches!(stage.ask(&Request::Status { job: None }), Ok(Answer::Status(_))), "the agent lives");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_list_of_very_many_jobs_still_fits_into_an_answer() {
     for job in 1..=600 {
         stage.start_with(step(job));
     }
-    let Answer::Status(status) = stage.ask(Request::Status { job: None }).unwrap() else { panic!() };
+    let Answer::Status(status) = stage.ask(&Request::Status { job: None }).unwrap() else { panic!() };
     assert!(
         status.omitted > 0 && status.jobs.len() + status.omitted == 600,
         "{} {}",

@@ -253,7 +253,7 @@ impl Site {
             .spawn()
             .unwrap();
         self.agent = Some(agent);
-        eventually("the agent's answer", || self.ask(Request::Status { job: None }).is_ok());
+        eventually("the agent's answer", || self.ask(&Request::Status { job: None }).is_ok());
     }
 
     /// Ends the agent with SIGTERM.
@@ -268,25 +268,25 @@ impl Site {
         self.dir.path().join("run/agent.sock")
     }
 
-    pub fn ask(&self, request: Request) -> Result<Answer, Error> {
+    pub fn ask(&self, request: &Request) -> Result<Answer, Error> {
         ask(&self.socket(), request, soon())
     }
 
     pub fn start(&self, job: u32, uid: u32, sealed: &str) -> Started {
         let gid = Owner::current().gid;
         let start = JobStart { job, step: 0, uid, gid, array_job: None, sealed: Some(sealed.into()), handle: None };
-        match self.ask(Request::JobStart(start)).unwrap() {
+        match self.ask(&Request::JobStart(start)).unwrap() {
             Answer::Started(started) => started,
             other => panic!("{other:?}"),
         }
     }
 
     pub fn end(&self, job: u32) {
-        assert!(matches!(self.ask(Request::JobEnd(JobEnd { job })).unwrap(), Answer::Done {}));
+        assert!(matches!(self.ask(&Request::JobEnd(JobEnd { job })).unwrap(), Answer::Done {}));
     }
 
     pub fn status(&self, job: u32) -> JobStatus {
-        match self.ask(Request::Status { job: Some(job) }).unwrap() {
+        match self.ask(&Request::Status { job: Some(job) }).unwrap() {
             Answer::Status(Status { mut jobs, .. }) if !jobs.is_empty() => jobs.remove(0),
             other => panic!("{other:?}"),
         }
