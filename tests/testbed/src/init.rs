@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use nix::unistd::{chdir, pivot_root, sethostname};
+use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
 
 use crate::error::Trying;
 use crate::plan::{HOST_NAME, Network, Plan, SERVER_NAMES, STATE_DIR};
@@ -156,7 +157,12 @@ fn install_product(repository: &Path, profile: &str, world: &Path) -> Result<()>
 
 /// Makes `world` the root and forgets the host's. `chroot` would not do: `nsenter` enters the namespace's root.
 fn enter(world: &Path) -> Result<()> {
-    chdir(world).trying(|| format!("entering {}", world.display()))?;
+    let entering = || format!("entering {}", world.display());
+    let world = File::open(world).trying(entering)?;
+    // Where the host is itself in a chroot, the namespace's root is above it; whoever joins a namespace is put at its root.
+    let own = File::open("/proc/self/ns/mnt").trying(entering)?;
+    setns(own, CloneFlags::CLONE_NEWNS).trying(entering)?;
+    fchdir(&world).trying(entering)?;
     pivot_root(".", ".").trying(|| "changing the root".into())?;
     umount2(".", MntFlags::MNT_DETACH).trying(|| "leaving the host's root".into())?;
     chdir("/").trying(|| "entering /".into())

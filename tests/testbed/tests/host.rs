@@ -174,3 +174,22 @@ fn an_interrupted_start_leaves_nothing() -> Result<()> {
     }
     unchanged(&before, "after five interrupted starts")
 }
+
+#[test]
+fn a_host_may_be_a_chroot() -> Result<()> {
+    if let Err(reason) = can_hold_a_site() {
+        return skip(&reason.to_string());
+    }
+    let host = tempfile::tempdir().map_err(|source| Error::Io { what: "a temporary folder".into(), source })?;
+    let script = "mount --rbind / \"$1\" && exec chroot \"$1\" \"$2\" exec --user alice -- srun hostname";
+    let said = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
+        .arg(host.path())
+        .arg(env!("CARGO_BIN_EXE_testbed"))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| Error::Io { what: "starting a shell in a chroot".into(), source })?;
+    let (stdout, stderr) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert_eq!(stdout.trim(), "testbed", "{stderr}");
+    Ok(())
+}
