@@ -78,7 +78,14 @@ fn start(program: &CString, arguments: &[CString]) -> nix::Result<(Pid, OwnedFd)
         actions.add_close(descriptor)?;
     }
     let mut attributes = PosixSpawnAttr::init()?;
-    attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF)?;
+    attributes.set_flags(
+        PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
+            | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
+            | PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
+    )?;
+    // Out of reach of the terminal's Ctrl-C and hang-up: killed between the server's answer and its end, it would lose the successor of a
+    // token that rotates, and leave a sub-token behind. It ends by its deadline, or when nobody reads what it prints.
+    attributes.set_pgroup(Pid::from_raw(0))?;
     attributes.set_sigmask(&SigSet::empty())?;
     attributes.set_sigdefault(&SigSet::all())?;
     let child = posix_spawn(program.as_c_str(), &actions, &attributes, arguments, &environment())?;

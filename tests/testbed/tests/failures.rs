@@ -267,6 +267,36 @@ fn a_slow_or_dripping_server_holds_nobody_beyond_the_deadline() -> Result<()> {
 }
 
 #[test]
+fn an_interrupted_submission_leaves_no_sub_token() -> Result<()> {
+    with_alice(1, |site| {
+        Journal::clear(site)?;
+        order(site, "/mytoken/fault", &json!({"name": "latency", "ms": 1500}))?;
+        // To the whole group of processes, like a terminal's Ctrl-C.
+        let seen = site.sh("alice", "timeout --signal INT 1 sbatch --mytoken --wrap true")?;
+        assert!(!seen.success() && !seen.stdout.contains("Submitted"), "{seen:?}");
+        wait::until("the end of its sub-token", Duration::from_secs(20), || {
+            let journal = Journal::read(site)?;
+            Ok(((journal.sub_tokens(), journal.granted("revocation")) == (1, 1)).then_some(()))
+        })
+    })
+}
+
+#[test]
+fn an_interrupted_submission_does_not_lose_a_rotating_mytoken() -> Result<()> {
+    with_alice(1, |site| {
+        let rotating = tokens::mytoken(site, "alice", &json!({"rotation": {"on_AT": true, "on_other": true}}))?;
+        tokens::store(site, "alice", &rotating)?;
+        order(site, "/mytoken/fault", &json!({"name": "latency", "ms": 1500}))?;
+        site.sh("alice", "timeout --signal INT 1 sbatch --mytoken --wrap true")?;
+        wait::until("the successor in the store", Duration::from_secs(20), || {
+            Ok((tokens::stored(site, "alice")? != rotating).then_some(()))
+        })?;
+        all_is_well(site)?;
+        site.sh("alice", "sbatch --mytoken=required --wrap true")?.ok().map(drop)
+    })
+}
+
+#[test]
 fn error_pages_and_too_many_requests_are_told_in_a_sentence() -> Result<()> {
     with_alice(1, |site| {
         let token = short_token(site)?;
