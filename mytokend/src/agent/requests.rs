@@ -152,21 +152,29 @@ impl Agent {
         let mut lease = Lease::new(key.clone(), Owner { uid: start.uid, gid: start.gid }, "session", now);
         lease.process = Some((start.pid, begin));
         lease.held = Some(Held { exp: start.exp, lifetime: start.lifetime });
-        match (start.server, start.mytoken) {
+        let due = renew_at(start.exp, start.lifetime, (self.draw)());
+        let not_renewed = match (start.server, start.mytoken) {
             (Some(server), Some(mytoken)) if !mytoken.is_empty() => {
                 lease.until = mytoken::token::unverified_claims(&mytoken).and_then(|claims| claims.unverified().exp);
-                let (scope, audience) = (start.scope, start.audience);
-                lease.source = Some(Source::Mytoken { server, mytoken, scope, audience });
-                lease.phase = Phase::Alive { due: renew_at(start.exp, start.lifetime, (self.draw)()) };
-                self.tell(&mut lease, Level::Info, "started", "the access token of the login will be renewed");
+                if lease.until.is_some_and(|until| until.saturating_mul(1000) <= due) {
+                    // The helper's, without --delegate. Its spare use is for the login.
+                    Some("the login's mytoken ends before its access token is due for renewal")
+                } else {
+                    let (scope, audience) = (start.scope, start.audience);
+                    lease.source = Some(Source::Mytoken { server, mytoken, scope, audience });
+                    None
+                }
             }
-            _ => {
-                lease.phase = Phase::Refused;
-                let text = "the login brought nothing to renew its access token with";
-                self.tell(&mut lease, Level::Info, "started", text);
-                lease.reason = Some(text.to_owned());
-            }
+            _ => Some("the login brought nothing to renew its access token with"),
+        };
+        if let Some(reason) = not_renewed {
+            lease.phase = Phase::Refused;
+            lease.reason = Some(reason.to_owned());
+        } else {
+            lease.phase = Phase::Alive { due };
         }
+        let text = not_renewed.unwrap_or("the access token of the login will be renewed");
+        self.tell(&mut lease, Level::Info, "started", text);
         let mut book = self.book();
         book.enter(lease);
         self.settle_change(&mut book, &key);

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::agent::{Answer, Request, SessionEnd, SessionStart};
 use mytoken::{Clock, Secret, SystemClock};
 
@@ -85,6 +87,23 @@ fn without_a_mytoken_the_files_are_removed_but_not_renewed() {
     done(&stage.ask(&Request::SessionStart(request(&child, 1, None))).unwrap());
     let file = session.join(format!("bt_u{}", me().uid));
     eventually("the removal of the expired token", || !file.exists());
+    assert_eq!(stage.script.with(|script| script.exchanges), 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("the removal", || !session.exists());
+}
+
+#[test]
+fn a_mytoken_that_ends_before_the_renewal_is_not_used_up() {
+    let stage = Stage::new(3600);
+    let (session, mut child) = login(&stage);
+    let part = |json: String| URL_SAFE_NO_PAD.encode(json);
+    let claims = part(format!("{{\"iss\":\"https://mt\",\"exp\":{}}}", SystemClock.now() + 300));
+    let mytoken = format!("{}.{claims}.{}", part(r#"{"alg":"ES512","typ":"MT+JWT"}"#.into()), part("x".repeat(132)));
+    done(&stage.ask(&Request::SessionStart(request(&child, 3600, Some(&mytoken)))).unwrap());
+    let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
+    assert!(state.contains("ends before its access token is due for renewal") && !state.contains(&claims), "{state}");
+    assert!(session.join(format!("bt_u{}", me().uid)).exists(), "the access token of the login stays");
     assert_eq!(stage.script.with(|script| script.exchanges), 0);
     child.kill().unwrap();
     child.wait().unwrap();

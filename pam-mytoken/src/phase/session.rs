@@ -58,7 +58,7 @@ fn begin(host: &Host<'_>, record: &Record, installed: &Installed) {
     host.remember_session(&format!("{}:{}:{}", installed.session, record.uid, record.gid));
     let agent = register(Path::new(SOCKET), record, installed, std::process::id(), Deadline::after(AGENT));
     let (level, renewal) = match agent {
-        Ok(()) if record.renewal.is_some() => (Level::Info, "renewed by the agent".to_owned()),
+        Ok(()) if record.renewal.is_some() => (Level::Info, "in the agent's hands".to_owned()),
         Ok(()) => (Level::Info, "not renewed: there is no mytoken".to_owned()),
         Err(error) => (Level::Warning, format!("not renewed: {error}")),
     };
