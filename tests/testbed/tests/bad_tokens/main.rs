@@ -6,14 +6,14 @@ mod attempt;
 mod inputs;
 
 use serde_json::json;
-use testbed::{Options, Result, Site, people, story};
+use testbed::{Options, Result, Site, people, story_with_own_servers};
 
 use attempt::Driver;
 use inputs::Input;
 
 #[test]
 fn no_bad_token_opens_the_door() -> Result<()> {
-    story(Options { nodes: 1, sshd_log_level: "DEBUG3", ..Options::new()? }, |site| {
+    story_with_own_servers(Options { nodes: 1, sshd_log_level: "DEBUG3", ..Options::new()? }, |site| {
         let driver = Driver::build(site)?;
         let inputs = inputs::all(site)?;
         assert!(inputs.len() >= 30, "only {} inputs", inputs.len());
@@ -34,7 +34,7 @@ fn no_bad_token_opens_the_door() -> Result<()> {
 
 #[test]
 fn an_unknown_issuer_causes_no_packet() -> Result<()> {
-    story(Options { nodes: 1, ..Options::new()? }, |site| {
+    story_with_own_servers(Options { nodes: 1, ..Options::new()? }, |site| {
         let driver = Driver::build(site)?;
         for input in inputs::of_unknown_issuers(site)? {
             let seen = driver.authenticate_without_network(site, "alice", &input.answers)?;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testbed::{Error, Result, Site, paths, story, story_with_own_servers};
+use testbed::{Error, Result, Site, paths, story_with_own_servers};
 
 use crate::{inputs, mytoken, small, with_answers, with_key};
 
@@ -72,7 +72,7 @@ fn panic_in(site: &Site, hook: &str, line: &str) -> Result<()> {
 
 #[test]
 fn a_panic_in_any_hook_harms_nobody() -> Result<()> {
-    story(small()?, |site| {
+    story_with_own_servers(small()?, |site| {
         install_panicking(site)?;
         let token = inputs::mint(site, &json!({}))?;
         for (hook, line, is_let_in) in [

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::{Result, story};
+use testbed::{Result, story_with_own_servers};
 
 use crate::{inputs, mytoken, small, with_answers, with_key};
 
@@ -17,7 +17,7 @@ const EMPTY: &str = "! find /run/mytoken/sessions /run/mytoken/handover -mindept
 
 #[test]
 fn a_long_access_token_comes_in_pieces_and_becomes_the_sessions() -> Result<()> {
-    story(small()?, |site| {
+    story_with_own_servers(small()?, |site| {
         let token = inputs::mint(site, &json!({"pad": 2_000}))?;
         assert!(token.len() > 2_000);
         let said = with_answers(site, &inputs::pieces(&token), LOOK)?.ok()?;
@@ -36,7 +36,7 @@ fn a_long_access_token_comes_in_pieces_and_becomes_the_sessions() -> Result<()> 
 
 #[test]
 fn a_transfer_code_with_the_right_to_sub_tokens_leaves_the_mytoken() -> Result<()> {
-    story(small()?, |site| {
+    story_with_own_servers(small()?, |site| {
         let code = inputs::transfer_code(site, &mytoken(site, &["AT", "create_mytoken"])?)?;
         let said = with_answers(site, std::slice::from_ref(&code), LOOK)?.ok()?;
         assert!(said.stdout.contains("/run/mytoken/sessions/2001/ID/mt_u2001"), "{}", said.stdout);
@@ -51,7 +51,7 @@ fn a_transfer_code_with_the_right_to_sub_tokens_leaves_the_mytoken() -> Result<(
 
 #[test]
 fn two_sessions_have_a_credential_each() -> Result<()> {
-    story(small()?, |site| {
+    story_with_own_servers(small()?, |site| {
         let token = inputs::mint(site, &json!({}))?;
         let wait = "echo $BEARER_TOKEN_FILE >file; while test -e stay; do sleep 0.1; done; cat $BEARER_TOKEN_FILE";
         site.sh("alice", "touch stay")?.ok()?;
@@ -69,7 +69,7 @@ fn two_sessions_have_a_credential_each() -> Result<()> {
 
 #[test]
 fn a_killed_sshd_leaves_nothing_for_long() -> Result<()> {
-    story(small()?, |site| {
+    story_with_own_servers(small()?, |site| {
         let token = inputs::mint(site, &json!({}))?;
         let suicide = "kill -0 1; echo $BEARER_TOKEN_FILE >file; sleep 30";
         std::thread::scope(|scope| {
@@ -84,7 +84,7 @@ fn a_killed_sshd_leaves_nothing_for_long() -> Result<()> {
 
 #[test]
 fn a_login_with_a_key_is_none_of_its_business() -> Result<()> {
-    story(small()?, |site| {
+    story_with_own_servers(small()?, |site| {
         let said = with_key(site, "alice", "id -un; env | grep -c TOKEN")?;
         assert_eq!(said.lines(), ["alice", "0"], "{}", said.stderr);
         // Not even with a configuration that nobody can read.
@@ -100,7 +100,7 @@ fn a_login_with_a_key_is_none_of_its_business() -> Result<()> {
 
 #[test]
 fn the_password_method_carries_what_is_short_enough() -> Result<()> {
-    story(small()?, |site| {
+    story_with_own_servers(small()?, |site| {
         let config = "/etc/ssh/sshd_config.d/50-testbed.conf";
         site.sh("root", &format!("sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' {config}"))?
             .ok()?;
