@@ -72,7 +72,7 @@ lint: bootstrap
 	else echo 'lint: skipped licences, bans and sources: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
 
 msrv: tools
-	@$(AS_ROOT) $(TESTBED) msrv
+	@$(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" $(TESTBED) msrv
 
 clean:
 	$(AS_ROOT) rm -rf $(TARGET_DIR)/roots

@@ -33,11 +33,15 @@ pub(crate) fn check() -> Result<ExitCode> {
         install: None,
     };
     let namespace = Namespace::create(&plan)?;
-    let script = "cd /src && rustc --version && cargo check --locked --offline --workspace";
+    // A point release of Debian may bring a newer compiler: then this would check nothing.
+    let oldest = concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), ".");
+    let script = "cd /src && rustc --version && case $(rustc --version) in \"$1\"*) ;; \
+                  *) echo \"this root has another compiler than $1x\" >&2; exit 1 ;; esac && \
+                  cargo check --locked --offline --workspace";
     let status = namespace
         .enter()
         .args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CARGO_HOME=/cargo", "CARGO_TARGET_DIR=/tmp/target"])
-        .args(["sh", "-c", script])
+        .args(["sh", "-c", script, "sh", oldest])
         .status()
         .map_err(|source| Error::Io { what: "entering the namespace".into(), source })?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
