@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::command::Outcome;
-use crate::people::{CA, RESOURCE_SERVER};
+use crate::people::call;
 use crate::{Error, Result, Site, wait};
 
 /// A job.
@@ -57,12 +57,23 @@ end=$((SECONDS + {seconds}))
 while (( SECONDS < end )); do
   token=$(cat "$BEARER_TOKEN_FILE")
   [[ $token == "$last" ]] || tokens=$((tokens+1)); last=$token
-  code=$(curl -s -o /dev/null -w "%{{http_code}}" --max-time 10 --cacert {CA} -H "Authorization: Bearer $token" {RESOURCE_SERVER}/data)
+  code=$({call})
   if [[ $code == 200 ]]; then accepted=$((accepted+1)); else refused=$((refused+1)); fi
   sleep 1
 done
 echo "calls: $node $accepted $refused $tokens"
-"#
+"#,
+        call = call("-s -o /dev/null -w %{http_code} --max-time 10")
+    )
+}
+
+/// A shell command that looks for `seconds`, as whoever runs it, into the arguments of all commands on its host; prints those that
+/// hold a token, up to the token.
+#[must_use]
+pub fn argv_watch(seconds: u32) -> String {
+    format!(
+        "end=$((SECONDS + {seconds})); while (( SECONDS < end )); do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | \
+         grep -aoE '.{{0,60}}eyJ[A-Za-z0-9_-]{{8}}'; done"
     )
 }
 

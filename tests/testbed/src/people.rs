@@ -90,6 +90,15 @@ pub fn control(site: &Site, path: &str, body: Option<&str>) -> Result<String> {
     Ok(site.command("root", argv).run()?.ok()?.stdout)
 }
 
+/// Calls the resource server with what is in `$BEARER_TOKEN_FILE`, by curl with these options; adds no single quotes. The token goes
+/// through a pipe: a command's arguments are in `/proc/PID/cmdline` for every user of the host.
+#[must_use]
+pub fn call(options: &str) -> String {
+    format!(
+        "sed \"s/^/Authorization: Bearer /\" \"$BEARER_TOKEN_FILE\" | curl {options} --cacert {CA} -H @- {RESOURCE_SERVER}/data"
+    )
+}
+
 /// An ssh session that stays open: commands are typed one after the other.
 #[derive(Debug)]
 pub struct Session {

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::jobs::{Calls, Event, Job, calling_script, calls};
+use testbed::jobs::{Calls, Event, Job, argv_watch, calling_script, calls};
 use testbed::journal::Journal;
-use testbed::people::{self, CA, RESOURCE_SERVER, Session};
+use testbed::people::{self, Session};
 use testbed::services::agent;
-use testbed::{Options, Result, Site, story, story_with_own_servers, tokens, wait};
+use testbed::{Error, Options, Result, Site, story, story_with_own_servers, tokens, wait};
 
 /// A job's end is noticed within this time.
 const SOON: Duration = Duration::from_secs(60);
@@ -30,10 +30,7 @@ fn with_alice(nodes: u8, lifetime: u32, tell: impl FnOnce(&Site) -> Result<()>) 
 
 /// Calls the resource server once; prints the status.
 fn call() -> String {
-    format!(
-        "curl -s -o /dev/null -w %{{http_code}}\\\\n --cacert {CA} \
-         -H \"Authorization: Bearer $(cat $BEARER_TOKEN_FILE)\" {RESOURCE_SERVER}/data"
-    )
+    people::call("-s -o /dev/null -w %{http_code}\\\\n")
 }
 
 /// Prints 200 when the resource server accepts the token; with foreign servers, which have none, when there is a token.
@@ -115,6 +112,26 @@ fn a_job_is_submitted_from_a_login_session_with_the_delegated_mytoken() -> Resul
             2,
             "{output}"
         );
+        session.close()
+    })
+}
+
+#[test]
+fn from_the_login_to_the_jobs_calls_no_commands_arguments_hold_a_token() -> Result<()> {
+    with_alice(2, 15, |site| {
+        let watch = site.script("bob", &argv_watch(20)).spawn()?;
+        let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
+        session.run(&call(), SOON)?.ok()?;
+        write_script(site, "alice", "task", &calling_script(8))?;
+        let said = session.run("sbatch --mytoken --nodes=2 --wrap 'srun ./task'", SOON)?.ok()?;
+        Job::submitted("alice", &said)?.wait_for_end(site, SOON)?;
+        // What bob must see, or his looking proves nothing.
+        session.run("bash -c 'sleep 1; true' careless eyJcareless", SOON)?.ok()?;
+        let seen = watch.wait_with_output().map_err(|error| Error::Refused(error.to_string()))?.stdout;
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(seen.contains("careless eyJcareles"), "{seen}");
+        let others: BTreeSet<&str> = seen.lines().filter(|line| !line.contains("careless")).collect();
+        assert!(others.is_empty(), "{others:#?}");
         session.close()
     })
 }

@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::Teller;
-use crate::people::{self, CA, RESOURCE_SERVER, Session};
+use crate::jobs::argv_watch;
+use crate::people::{self, Session};
 use crate::{Error, Result, Site};
 
 /// What the job's tasks do for this long.
@@ -26,12 +27,13 @@ srun bash -c '
   while (( SECONDS < {SECONDS} )); do
     token=$(cat "$BEARER_TOKEN_FILE")
     [[ $token == "$last" ]] || files=$((files+1)); last=$token
-    code=$(curl -s -o /dev/null -w "%{{http_code}}" --max-time 10 --cacert {CA} -H "Authorization: Bearer $token" {RESOURCE_SERVER}/data)
+    code=$({call})
     if [[ $code == 200 ]]; then good=$((good+1)); else bad=$((bad+1)); echo "$node: HTTP $code after $SECONDS s"; fi
     sleep 2
   done
   echo "$node: $good calls accepted, $bad refused, $files different access tokens"'
-"##
+"##,
+        call = people::call("-s -o /dev/null -w %{http_code} --max-time 10")
     )
 }
 
@@ -89,6 +91,9 @@ fn look(site: &Site, teller: &mut Teller, id: &str) -> Result<()> {
         clear && shown.stdout.contains("SLURM_MYTOKEN=mt1.") && !shown.stdout.contains("eyJ"),
         "scontrol, slurmctld's state, env in the job and the logs hold ciphertext only",
     );
+    let arguments = site.sh("bob", &argv_watch(6))?;
+    teller.show("bob@testbed", "grep for tokens in /proc/*/cmdline, for 6 seconds", &arguments);
+    teller.check(arguments.stdout.is_empty(), "no command's arguments hold a token while the job makes its calls");
     Ok(())
 }
 

@@ -4,15 +4,8 @@
 use std::time::Duration;
 
 use super::Teller;
-use crate::people::{self, CA, LOGIN, RESOURCE_SERVER, Session};
+use crate::people::{self, LOGIN, Session};
 use crate::{Result, Site};
-
-/// How a session calls the resource server.
-pub(super) fn call() -> String {
-    format!(
-        "curl -sS -w ' HTTP %{{http_code}}\\n' --cacert {CA} -H \"Authorization: Bearer $(cat $BEARER_TOKEN_FILE)\" {RESOURCE_SERVER}/data"
-    )
-}
 
 /// alice logs in and looks around; the session stays open.
 pub(super) fn log_in(site: &Site, teller: &mut Teller) -> Result<Session> {
@@ -39,8 +32,9 @@ pub(super) fn log_in(site: &Site, teller: &mut Teller) -> Result<Session> {
     let files =
         session.run("ls -l \"$BEARER_TOKEN_FILE\" \"$MYTOKEN_FILE\"; env | grep -e TOKEN", Duration::from_secs(10))?;
     teller.show("alice@testbed", "ls -l $BEARER_TOKEN_FILE $MYTOKEN_FILE; env | grep TOKEN", &files);
-    let answer = session.run(&call(), Duration::from_secs(20))?;
-    teller.show("alice@testbed", &call(), &answer);
+    let call = people::call("-sS -w ' HTTP %{http_code}\\n'");
+    let answer = session.run(&call, Duration::from_secs(20))?;
+    teller.show("alice@testbed", &call, &answer);
     teller.check(answer.stdout.contains("HTTP 200"), "the resource server accepts the session's access token");
     teller.check(
         files.success() && files.stdout.contains("MYTOKEN_FILE=") && !files.stdout.contains("eyJ"),
