@@ -221,7 +221,7 @@ impl Findings {
                     "agent",
                     level,
                     error.to_string(),
-                    Some("systemctl enable --now mytokend (on nodes and login hosts)"),
+                    Some("start it as root, on nodes and login hosts: setsid --fork mytokend agent"),
                 );
             }
         }
@@ -285,7 +285,11 @@ mod tests {
         assert_eq!(levels(&findings, "mytoken server"), [Level::Error]);
         assert_eq!(levels(&findings, "agent"), [Level::Error]);
         let screen = findings.render();
-        assert!(screen.contains("mend: systemctl") && screen.ends_with("2 errors, 0 warnings\n"), "{screen}");
+        assert!(
+            screen.contains("mend: start it as root, on nodes and login hosts: setsid --fork mytokend agent\n")
+                && screen.ends_with("2 errors, 0 warnings\n"),
+            "{screen}"
+        );
     }
 
     #[test]

@@ -12,21 +12,17 @@ pub const PUBLIC: &str = "cluster.pub";
 /// Name of the private key's file.
 pub const PRIVATE: &str = "cluster.key";
 
-/// Makes a key pair in `dir` and gives its id. Neither file may exist: jobs that wait in the queue need the old key.
+/// Makes a key pair in `dir` and gives its id. Neither file may exist: jobs that wait in the queue need the old key. Directories that
+/// are missing are made, 0755: on a new host this is the first that is put into `/etc/mytoken`, and everybody reads the public key.
 ///
 /// # Errors
 /// [`Error::File`].
 pub fn keygen(dir: &Path, comment: &str) -> Result<String, Error> {
     let me = Owner::current();
-    let refused = |reason: &str| Error::File { path: dir.display().to_string(), reason: reason.to_owned() };
-    let directory = if dir.exists() {
-        Directory::open(dir)?
-    } else {
-        let name = dir.file_name().and_then(|name| name.to_str()).ok_or_else(|| refused("it has no name"))?;
-        Directory::open(dir.parent().ok_or_else(|| refused("it has no directory above it"))?)?.make(name, me, 0o755)?
-    };
+    let directory = open_or_make(dir, me)?;
     if directory.names()?.iter().any(|name| name == PUBLIC || name == PRIVATE) {
         return Err(refused(
+            dir,
             "there is a key already; jobs in the queue are sealed to it. To replace it move both files away first",
         ));
     }
@@ -34,6 +30,19 @@ pub fn keygen(dir: &Path, comment: &str) -> Result<String, Error> {
     directory.write_durably(PRIVATE, private.to_text().as_bytes(), me, 0o600)?;
     directory.write_durably(PUBLIC, public.to_text(comment).as_bytes(), me, 0o644)?;
     Ok(public.id().to_owned())
+}
+
+fn open_or_make(dir: &Path, me: Owner) -> Result<Directory, Error> {
+    if dir.exists() || dir.is_relative() {
+        return Directory::open(dir);
+    }
+    let name = dir.file_name().and_then(|name| name.to_str()).ok_or_else(|| refused(dir, "it has no name"))?;
+    let above = dir.parent().ok_or_else(|| refused(dir, "it has no directory above it"))?;
+    open_or_make(above, me)?.make(name, me, 0o755)
+}
+
+fn refused(path: &Path, reason: &str) -> Error {
+    Error::File { path: path.display().to_string(), reason: reason.to_owned() }
 }
 
 #[cfg(test)]
@@ -58,6 +67,19 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert!(keygen(&dir, "again").unwrap_err().to_string().contains("already"));
         assert_eq!(PrivateKey::load(&dir.join(PRIVATE), me).unwrap().id(), id);
+    }
+
+    #[test]
+    fn on_a_new_host_the_directories_are_made_for_everybody_to_read() {
+        let temp = tempfile::tempdir().unwrap();
+        keygen(&temp.path().join("mytoken/keys"), "").unwrap();
+        let mode = |below: &str| std::fs::metadata(temp.path().join(below)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!([mode("mytoken"), mode("mytoken/keys"), mode("mytoken/keys/cluster.pub")], [0o755, 0o755, 0o644]);
+    }
+
+    #[test]
+    fn a_relative_directory_is_refused() {
+        assert!(keygen(Path::new("keys"), "").unwrap_err().to_string().contains("absolute"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub(crate) fn write(site: &Site) -> Result<()> {
     site.write("/etc/mytoken/mytoken.toml", &shared(site), "0644")?;
     site.write("/etc/mytoken/login.toml", &login(), "0644")?;
     site.write("/etc/mytoken/jobs.toml", &jobs(), "0644")?;
-    site.sh("root", "mkdir -p -m 755 /etc/mytoken/keys && mytokenctl keygen --dir /etc/mytoken/keys")?.ok().map(drop)
+    site.sh("root", "mytokenctl keygen")?.ok().map(drop)
 }
 
 fn shared(site: &Site) -> String {
