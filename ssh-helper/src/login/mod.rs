@@ -40,6 +40,7 @@ pub fn run(options: &Login) -> Result<ExitCode, Error> {
     let store = settings.store()?;
     drop(store.lock(Deadline::after(PATIENCE))?);
     let stop = stop_on_signals()?;
+    let ca_file = options.ca.as_deref().map(std::path::absolute).transpose().map_err(Error::system("--ca"))?;
     let url = settings.server(options.server.as_deref())?;
     let http = HttpClient::new(&settings.http(options.ca.as_deref()))?;
     let server = Server::discover(&http, &url, Deadline::after(PATIENCE))?;
@@ -62,8 +63,11 @@ pub fn run(options: &Login) -> Result<ExitCode, Error> {
     let granted = wait(&server, &pending, &stop, &mut screen)?;
 
     let mut entry = Entry::of(url, issuer, &asked.name, &granted, SystemClock.now());
-    entry.ca_file = options.ca.as_deref().map(std::path::absolute).transpose().map_err(Error::system("--ca"))?;
-    let former = replace(&store, &entry)?;
+    entry.ca_file = ca_file;
+    let former = replace(&store, &entry).inspect_err(|_| {
+        // Nobody has it, and it would live for weeks.
+        let _ = server.revoke(&granted.mytoken, true, Deadline::after(PATIENCE));
+    })?;
     report(&mut screen, &entry, &granted, &asked);
     // What the former one made lives on: jobs that run with it keep their credentials.
     if let Some(former) = former {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A first mytoken, as a person at a browser gets it.
 
+use std::fs;
 use std::io::Read;
 use std::process::Command;
 use std::time::Duration;
@@ -72,6 +73,20 @@ fn ctrl_c_ends_the_waiting_and_stores_nothing() {
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     assert!(!rest.contains('✓') && site.stored().is_none());
+}
+
+#[test]
+fn a_token_that_cannot_be_stored_is_revoked() {
+    let site = Site::start();
+    let (child, _lines, link) = site.begin_login(&[]);
+    fs::remove_dir_all(site.path("home/.config/mytoken/tokens")).unwrap();
+    site.browse(&link, &[]);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("the token store cannot be used"), "{}", said(&output));
+    let journal = site.control("GET", "/journal?service=mytoken", &serde_json::Value::Null);
+    let revocations = journal.as_array().unwrap().iter().filter(|request| request["endpoint"] == "revocation");
+    assert_eq!(revocations.map(|request| request["status"].clone()).collect::<Vec<_>>(), [204], "{journal}");
 }
 
 #[test]
