@@ -75,7 +75,9 @@ fn listeners() -> std::io::Result<BTreeSet<String>> {
 /// `testbed exec` in a process group of its own, which stands for a terminal's foreground group.
 /// `mark` is in its environment.
 fn testbed(mark: &str, script: &str) -> Result<Child> {
-    Command::new(env!("CARGO_BIN_EXE_testbed"))
+    // A shell's background job inherits SIGINT ignored.
+    Command::new("env")
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_testbed")])
         .env(MARK, mark)
         .args(["exec", "--user", "alice", "--", "bash", "-c", script])
         .process_group(0)
