@@ -69,6 +69,15 @@ pub fn introspect(site: &Site, mytoken: &str) -> Result<Value> {
     ask(site, "/api/v0/tokeninfo", &json!({"action": "introspect", "mytoken": mytoken}))
 }
 
+/// The server's history of a mytoken (`this`), of those made from it (`children`), or both: `{"events": [{"event", "time", "mom_id", ..}]}`,
+/// newest first, null when there is nothing. The question counts as a use of it.
+///
+/// # Errors
+/// When it refuses to say.
+pub fn history(site: &Site, mytoken: &str, whose: &[&str]) -> Result<Value> {
+    ask(site, "/api/v0/tokeninfo", &json!({"action": "event_history", "mytoken": mytoken, "mom_ids": whose}))
+}
+
 /// Whether the server accepts a mytoken. The question counts as a use of it.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The demo: the whole story once, on the terminal, with real commands and their real output.
 
+mod history;
 mod job;
 mod outage;
 mod session;

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the mytoken server itself tells of the session's mytoken and of those made from it. A mytoken that is revoked has no history.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Teller;
+use crate::journal::Journal;
+use crate::people::Session;
+use crate::{Result, Site, tokens, wait};
+
+/// The job's sub-token, as the server knows it.
+pub(super) struct SubToken {
+    /// The session's mytoken, which it was made from.
+    parent: String,
+    /// The server's public handle of it.
+    mom_id: String,
+    /// Revocations granted before the job's end.
+    revocations: usize,
+}
+
+impl SubToken {
+    /// Finds the one sub-token of the session's mytoken, once it was used, and shows the server's history.
+    pub(super) fn find(site: &Site, teller: &mut Teller, session: &mut Session) -> Result<Option<Self>> {
+        let parent = session.run("cat \"$MYTOKEN_FILE\"", Duration::from_secs(10))?.ok()?.stdout.trim().to_owned();
+        let children = wait::until("the sub-token's history", Duration::from_secs(10), || {
+            let used = tokens::history(site, &parent, &["children"])?;
+            Ok(used.pointer("/events/0").is_some().then(|| handles(&used)))
+        })?;
+        show(site, teller, &tokens::history(site, &parent, &["this", "children"])?)?;
+        let mut children = children.into_iter();
+        let (Some(mom_id), None) = (children.next(), children.next()) else { return Ok(None) };
+        teller.say(&format!("{} is the job's sub-token.", mom_id.get(..8).unwrap_or(&mom_id)));
+        Ok(Some(Self { parent, mom_id, revocations: revocations(site)? }))
+    }
+
+    /// Waits until the server no longer knows it, shows the server's history, and tells whether it is gone by one granted revocation.
+    pub(super) fn is_revoked(&self, site: &Site, teller: &mut Teller) -> Result<bool> {
+        let gone = wait::until("the revocation", Duration::from_secs(20), || {
+            let children = handles(&tokens::history(site, &self.parent, &["children"])?);
+            Ok((!children.contains(&self.mom_id)).then_some(()))
+        });
+        show(site, teller, &tokens::history(site, &self.parent, &["this", "children"])?)?;
+        Ok(gone.is_ok() && revocations(site)? == self.revocations + 1)
+    }
+}
+
+/// Whose events these are.
+fn handles(history: &Value) -> BTreeSet<String> {
+    let events = history.get("events").and_then(Value::as_array);
+    events.into_iter().flatten().filter_map(|event| event.get("mom_id")?.as_str().map(str::to_owned)).collect()
+}
+
+fn revocations(site: &Site) -> Result<usize> {
+    let journal = Journal::read(site)?;
+    Ok(journal.requests().iter().filter(|asked| asked.endpoint == "revocation" && asked.status == Some(204)).count())
+}
+
+/// Oldest first, without the questions for the history itself.
+fn show(site: &Site, teller: &mut Teller, history: &Value) -> Result<()> {
+    let line = ".events // [] | reverse[] | select(.event != \"tokeninfo_history\") \
+                | \"\\(.time|todate)  mytoken \\(.mom_id[:8])  \\(.event)  \\(.comment // \"\")\"";
+    let lines = site.command("root", ["jq", "-r", line]).stdin(history.to_string()).run()?;
+    teller.show(
+        "alice@testbed",
+        "ask the mytoken server for the history of $MYTOKEN_FILE and of its sub-tokens",
+        &lines,
+    );
+    Ok(())
+}
