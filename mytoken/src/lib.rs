@@ -33,6 +33,9 @@ pub mod restrictions;
 pub mod secret;
 #[cfg(feature = "client")]
 pub mod server;
+#[cfg(all(test, feature = "seal"))]
+#[path = "../../tests/skipped.rs"]
+mod skipped;
 #[cfg(feature = "client")]
 pub mod token;
 

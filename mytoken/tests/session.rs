@@ -2,6 +2,9 @@
 //! From the auth child to the session and its end, in a directory of the test's own and as whoever runs it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+#[path = "../../tests/skipped.rs"]
+mod skipped;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -12,6 +15,7 @@ use mytoken::credential::files::Owner;
 use mytoken::login::handover::{Fault, Handover, Login, Record};
 use mytoken::login::session::Sessions;
 use mytoken::login::{Accepted, Account, Identity, Process, Renewal, SessionMytoken, SessionSettings};
+use skipped::skip;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -196,8 +200,7 @@ fn a_mytoken_is_left_only_where_it_was_meant_to_be() {
 #[test]
 fn as_root_the_files_are_the_users() {
     if Owner::current().uid != 0 {
-        eprintln!("skipped: only root can write as another user");
-        return;
+        return skip("only root can write as another user").unwrap();
     }
     let place = place();
     let mut accepted = accepted(true);

@@ -4,11 +4,17 @@
 #[cfg(test)]
 mod end;
 #[cfg(test)]
+#[path = "../../../tests/ordinary_user.rs"]
+mod ordinary_user;
+#[cfg(test)]
 mod play;
 #[cfg(test)]
 mod renewal;
 #[cfg(test)]
 mod session;
+#[cfg(test)]
+#[path = "../../../tests/skipped.rs"]
+mod skipped;
 #[cfg(test)]
 mod socket;
 #[cfg(test)]

@@ -24,6 +24,8 @@ mod release;
 pub mod root;
 pub mod services;
 mod site;
+#[path = "../../skipped.rs"]
+mod skipped;
 mod story;
 pub mod tokens;
 pub mod typist;
@@ -35,4 +37,5 @@ pub use host::{can_hold_a_site, has_program};
 pub use options::{Foreign, Options};
 pub use release::Release;
 pub use site::Site;
-pub use story::{SKIPPED_FILE, skip, story, story_with_own_servers};
+pub use skipped::SKIPPED_FILE;
+pub use story::{skip, story, story_with_own_servers};

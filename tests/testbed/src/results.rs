@@ -49,14 +49,14 @@ impl fmt::Display for Sum {
 /// Runs everything, or what `name` picks. The last line on standard output is the sum.
 pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool) -> Result<ExitCode> {
     let mut sum = Sum::default();
+    let notes =
+        tempfile::NamedTempFile::new().map_err(|source| Error::Io { what: "a temporary file".into(), source })?;
     if !only_stories {
         let mut units = cargo_test();
-        units.args(["--workspace", "--exclude", "testbed"]);
+        units.args(["--workspace", "--exclude", "testbed"]).env(SKIPPED_FILE, notes.path());
         units.args(name.map(|name| ["--", name]).into_iter().flatten());
         add(&mut sum, units)?;
     }
-    let notes =
-        tempfile::NamedTempFile::new().map_err(|source| Error::Io { what: "a temporary file".into(), source })?;
     let mut stories = cargo_test();
     // Sites in the caller's network have the same ports.
     let at_once = if options.foreign.is_some() { "1" } else { SITES_AT_ONCE };
@@ -66,8 +66,8 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool) -> 
     add(&mut sum, stories)?;
 
     let notes = fs::read_to_string(notes.path()).unwrap_or_default();
-    for (story, reason) in notes.lines().filter_map(|line| line.split_once('\t')) {
-        println!("skipped {story}: {reason}");
+    for (test, reason) in notes.lines().filter_map(|line| line.split_once('\t')) {
+        println!("skipped {test}: {reason}");
         sum.skipped += 1;
         sum.passed = sum.passed.saturating_sub(1);
     }

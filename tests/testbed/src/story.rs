@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The frame of an end-to-end test: a site of its own, the logs when it fails, a note when it cannot run.
 
-use std::fs::File;
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crate::{Error, Options, Result, Site};
-
-/// The file that skipped stories are noted in, one line each: name, tab, reason. `testbed test` sets it and counts.
-pub const SKIPPED_FILE: &str = "TESTBED_SKIPPED_FILE";
+use crate::{Error, Options, Result, Site, skipped};
 
 /// Runs `tell` in a fresh site. When the story fails, the site's logs are printed before the site goes. On a machine
 /// that cannot hold a site the story is skipped: noted with its reason, and not counted as passed.
@@ -49,14 +44,20 @@ pub fn story_with_own_servers(options: Options, tell: impl FnOnce(&Site) -> Resu
 /// # Errors
 /// When the note cannot be written: an unnoted skip would count as passed.
 pub fn skip(reason: &str) -> Result<()> {
-    let name = std::thread::current().name().unwrap_or("a story").to_owned();
-    eprintln!("{name}: skipped: {reason}");
-    let Some(path) = std::env::var_os(SKIPPED_FILE) else { return Ok(()) };
-    let line = format!("{name}\t{}\n", reason.replace('\n', " "));
-    File::options()
-        .append(true)
-        .create(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(line.as_bytes()))
-        .map_err(|source| Error::Io { what: format!("noting in {}", path.to_string_lossy()), source })
+    skipped::skip(reason).map_err(|source| Error::Io { what: "noting a skipped story".into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::skipped::note;
+
+    #[test]
+    fn a_note_is_added_to_a_file_that_is_there() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        note(file.path(), "one", "no\nroot").unwrap();
+        note(file.path(), "two", "no namespaces").unwrap();
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "one\tno root\ntwo\tno namespaces\n");
+        let missing = file.path().with_extension("missing");
+        assert!(note(&missing, "three", "no file").is_err() && !missing.exists(), "root may not make it in /tmp");
+    }
 }
