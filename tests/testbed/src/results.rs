@@ -5,6 +5,7 @@ use std::env;
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::mem;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
@@ -13,18 +14,27 @@ use testbed::{Error, Options, Result, SKIPPED_FILE};
 /// Sites of stories that run at the same time.
 const SITES_AT_ONCE: &str = "2";
 
+/// The reason of tests that others run as a child process, as libtest shows it.
+const RUN_BY_ANOTHER: &str = " ... ignored, run by ";
+
 /// Results so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sum {
     passed: usize,
     failed: usize,
     skipped: usize,
+    /// Of the tests that the next summary calls ignored.
+    run_by_others: usize,
 }
 
 impl Sum {
     /// Adds what a line of libtest says, if it is a summary:
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
+    /// Tests that others run in a child process are neither passed nor skipped by themselves.
     fn add_line(&mut self, line: &str) {
+        if line.strip_prefix("test ").is_some_and(|test| test.contains(RUN_BY_ANOTHER)) {
+            self.run_by_others += 1;
+        }
         let Some(summary) = line.strip_prefix("test result: ") else { return };
         for part in summary.split([';', '.']) {
             let mut words = part.split_whitespace();
@@ -32,7 +42,7 @@ impl Sum {
             match words.next() {
                 Some("passed") => self.passed += count,
                 Some("failed") => self.failed += count,
-                Some("ignored") => self.skipped += count,
+                Some("ignored") => self.skipped += count.saturating_sub(mem::take(&mut self.run_by_others)),
                 _ => {}
             }
         }
@@ -131,11 +141,14 @@ mod tests {
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
             "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 9 filtered out; finished in 7.12s",
             "test 5 passed ... ok",
+            "test a::child ... ignored, run by the other tests in a child process",
+            "test slow ... ignored, takes hours",
+            "test result: ok. 0 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s",
         ] {
             sum.add_line(line);
         }
-        assert_eq!(sum, Sum { passed: 4, failed: 2, skipped: 1 });
-        assert_eq!(sum.to_string(), "4 passed, 2 failed, 1 skipped");
+        assert_eq!(sum, Sum { passed: 4, failed: 2, skipped: 2, run_by_others: 0 });
+        assert_eq!(sum.to_string(), "4 passed, 2 failed, 2 skipped");
         assert_eq!(Sum { passed: 4, ..Sum::default() }.to_string(), "4 passed, 0 failed");
     }
 }
