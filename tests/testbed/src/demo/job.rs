@@ -135,7 +135,7 @@ fn thief(site: &Site, teller: &mut Teller) -> Result<()> {
 }
 
 /// Step 5: what is left of the credential.
-pub(super) fn end(site: &Site, teller: &mut Teller, job: Job) -> Result<()> {
+pub(super) fn end(site: &Site, teller: &mut Teller, job: &Job) -> Result<()> {
     teller.chapter("5. The job has ended");
     let mut left = 0;
     for node in site.nodes() {

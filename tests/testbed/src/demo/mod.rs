@@ -35,7 +35,7 @@ pub fn tell(options: Options) -> Result<()> {
 
     let mut session = session::log_in(&site, &mut teller)?;
     let job = job::run(&site, &mut teller, &mut session)?;
-    job::end(&site, &mut teller, job)?;
+    job::end(&site, &mut teller, &job)?;
     outage::tell(&site, &mut teller, &mut session)?;
     leave(&site, &mut teller, session)?;
     teller.summary()
