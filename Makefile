@@ -16,7 +16,7 @@ SITE := $(AS_ROOT) $(TESTBED) $(if $(ROOT),--root $(ROOT))
 TRIPLET ?= $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-gnu)
 
 .DEFAULT_GOAL := build
-.PHONY: help bootstrap build tools install test demo shell bench lint msrv clean
+.PHONY: help bootstrap build site tools install test demo shell bench lint msrv clean
 
 help:
 	@echo 'build    the product, in release mode          install  put it below DESTDIR, as packages do'
@@ -33,10 +33,12 @@ build: bootstrap
 	$(CARGO) build --locked --release -p slurm-spank
 	$(CARGO) build --locked --release -p pam-mytoken -p mytokend -p ssh-helper
 
-# The testbed and the test server are never installed and need no optimising link; neither do the modules that panic on request,
-# in a directory of their own because both builds have the same file names.
-tools: bootstrap
+# The testbed and the test server are never installed and need no optimising link.
+site: bootstrap
 	$(CARGO) build --locked -p testbed -p testserver
+
+# With the modules that panic on request, for the tests; in a directory of their own because both builds have the same file names.
+tools: site
 	$(CARGO) build --locked -p slurm-spank --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
 	$(CARGO) build --locked -p pam-mytoken --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
 
@@ -54,14 +56,14 @@ install:
 test: build tools
 	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test
 
-demo: build tools
+demo: build site
 	@$(SITE) demo
 
-shell: build tools
+shell: build site
 	@$(SITE) shell
 
 # Wants a quiet machine; goals that are not met are shown and fail nothing. BENCH= passes arguments on, e.g. BENCH='--scale 20 logins'.
-bench: build tools
+bench: build site
 	@$(SITE) bench $(BENCH)
 
 lint: bootstrap
