@@ -24,6 +24,9 @@ fn no_bad_token_opens_the_door() -> Result<()> {
             "the good token is refused"
         );
 
+        let said = attempt::ssh(site, "alice", std::slice::from_ref(&good))?;
+        assert!(said.success() && said.stdout.contains("inside"), "ssh refuses the good token: {}", said.stderr);
+
         let wrong: Vec<String> = in_parallel(&inputs, |input| judge(site, &driver, input));
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         let wrong: Vec<String> = in_parallel(&inputs, |input| knock(site, input));
