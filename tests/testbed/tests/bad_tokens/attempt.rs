@@ -9,7 +9,9 @@ use testbed::command::Outcome;
 use testbed::{Error, Result, Site};
 
 const INSIDE: &str = "/usr/local/bin/pam_driver";
-/// A stack of the module alone under the service name that it accepts.
+/// Stacks of the module alone.
+pub(crate) const LONE: &str = "/etc/pam-lone";
+/// One under the service name that it accepts.
 const STACK: &str = "auth required pam_mytoken.so\naccount required pam_mytoken.so\n";
 
 /// What a PAM stack answered.
@@ -36,23 +38,23 @@ impl Driver {
         let bytes =
             std::fs::read(&program).map_err(|error| Error::Refused(format!("{}: {error}", program.display())))?;
         site.script("root", &format!("cat >{INSIDE} && chmod 755 {INSIDE}")).stdin(bytes).run()?.ok()?;
-        site.write("/etc/pam-lone/sshd", STACK, "0644")?;
+        site.write(&format!("{LONE}/sshd"), STACK, "0644")?;
         Ok(Self)
     }
 
     pub(crate) fn authenticate(&self, site: &Site, user: &str, answers: &[String]) -> Result<Seen> {
-        seen(
-            site.command("root", [INSIDE, "/etc/pam-lone", "sshd", user])
-                .stdin(terminated(answers))
-                .run()?
-                .ok()?
-                .stdout,
-        )
+        self.run(site, &[LONE, "sshd", user], answers)
+    }
+
+    pub(crate) fn run(&self, site: &Site, arguments: &[&str], answers: &[String]) -> Result<Seen> {
+        let argv = [&[INSIDE], arguments].concat();
+        let outcome = site.command("root", argv).stdin(terminated(answers)).run()?.ok()?;
+        seen(outcome.stdout + &outcome.stderr)
     }
 
     /// The same in a network of its own, where everything that is sent is counted (and reaches nobody).
     pub(crate) fn authenticate_without_network(&self, site: &Site, user: &str, answers: &[String]) -> Result<Seen> {
-        seen(counted(site, &format!("{INSIDE} /etc/pam-lone sshd {user}"), answers)?)
+        seen(counted(site, &format!("{INSIDE} {LONE} sshd {user}"), answers)?)
     }
 }
 

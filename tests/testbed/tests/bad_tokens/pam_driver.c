@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Asks one PAM stack to authenticate one user and prints what came out, because sshd hides the module's code.
+// Asks one PAM stack to authenticate one user, or to change the password, which sshd never asks, and prints what came out, because
+// sshd hides the module's code.
 //
-//     pam_driver CONFDIR SERVICE USER < answers
+//     pam_driver CONFDIR SERVICE USER [password] < answers
 //
 // Each answer ends with NUL; each hidden prompt takes the next one, without one the conversation fails. It prints
 // "prompt ...", "text ..." as they come and "code N" at the end. The prototypes are repeated from pam_appl(3), so that no
@@ -21,6 +22,7 @@ int pam_start_confdir(const char *, const char *, const struct pam_conv *, const
 int pam_end(pam_handle_t *, int);
 int pam_authenticate(pam_handle_t *, int);
 int pam_acct_mgmt(pam_handle_t *, int);
+int pam_chauthtok(pam_handle_t *, int);
 int pam_set_item(pam_handle_t *, int, const void *);
 
 enum { PAM_SUCCESS = 0, PAM_CONV_ERR = 19, PAM_PROMPT_ECHO_OFF = 1, PAM_RHOST = 4 };
@@ -49,15 +51,16 @@ static int converse(int count, const struct pam_message **messages, struct pam_r
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    int password = argc == 5 && strcmp(argv[4], "password") == 0;
+    if (argc != 4 && !password) return 2;
     length = fread(answers, 1, sizeof answers - 1, stdin);
     struct pam_conv conversation = {converse, NULL};
     pam_handle_t *handle = NULL;
     int code = pam_start_confdir(argv[2], argv[3], &conversation, argv[1], &handle);
     if (code != PAM_SUCCESS) return 3;
     pam_set_item(handle, PAM_RHOST, "192.0.2.77");
-    code = pam_authenticate(handle, 0);
-    if (code == PAM_SUCCESS) code = pam_acct_mgmt(handle, 0);
+    code = password ? pam_chauthtok(handle, 0) : pam_authenticate(handle, 0);
+    if (code == PAM_SUCCESS && !password) code = pam_acct_mgmt(handle, 0);
     pam_end(handle, code);
     printf("code %d\n", code);
     return 0;

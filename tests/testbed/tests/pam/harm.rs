@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testbed::{Error, Result, Site, paths, story_with_own_servers};
+use testbed::{Error, Result, Site, paths, story, story_with_own_servers};
 
+use crate::attempt::{Driver, LONE};
 use crate::{inputs, mytoken, small, with_answers, with_key};
 
 #[test]
@@ -70,8 +71,16 @@ fn panic_in(site: &Site, hook: &str, line: &str) -> Result<()> {
     site.sh("root", &script)?.ok().map(drop)
 }
 
+fn told_without_its_text(site: &Site, hook: &str) -> Result<()> {
+    let log = site.read("/var/log/all.log")?;
+    let told = format!("a defect in pam_mytoken was met in {hook} at pam-mytoken/src/entry.rs:");
+    assert!(log.contains(&told), "{hook}: {log}");
+    assert!(!log.contains("injected"), "{hook}: the text of the panic was shown");
+    Ok(())
+}
+
 #[test]
-fn a_panic_in_any_hook_harms_nobody() -> Result<()> {
+fn a_panic_in_any_hook_of_sshds_harms_nobody() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         install_panicking(site)?;
         let token = inputs::mint(site, &json!({}))?;
@@ -90,16 +99,31 @@ fn a_panic_in_any_hook_harms_nobody() -> Result<()> {
             }
             let key = with_key(site, "alice", "id -un")?;
             assert_eq!(key.lines(), ["alice"], "{hook}: a key must go on working: {}", key.stderr);
-            let log = site.read("/var/log/all.log")?;
-            assert!(
-                log.contains(&format!("a defect in pam_mytoken was met in {hook} at pam-mytoken/src/entry.rs:")),
-                "{hook}: {log}"
-            );
-            assert!(!log.contains("injected"), "{hook}: the text of the panic was shown");
+            told_without_its_text(site, hook)?;
             assert!(!said.stderr.contains("panicked") && !said.stderr.contains("injected"), "{hook}: {}", said.stderr);
         }
         let crashes = site.sh("root", "grep -cE 'signal (6|11)|core dumped|fatal: ' /var/log/all.log")?;
         assert_eq!(crashes.lines(), ["0"], "sshd suffered");
         Ok(())
+    })
+}
+
+/// sshd never calls the sixth hook; passwd and su do.
+#[test]
+fn a_panic_while_a_password_is_changed_harms_nobody() -> Result<()> {
+    story(small()?, |site| {
+        install_panicking(site)?;
+        let driver = Driver::build(site)?;
+        // Success only when the module's own answer is PAM_IGNORE.
+        let stack =
+            "password [ignore=ignore default=die] pam_mytoken.so panic=password\npassword required pam_permit.so\n";
+        site.write(&format!("{LONE}/passwd"), stack, "0644")?;
+        let seen = driver.run(site, &[LONE, "passwd", "alice", "password"], &[])?;
+        assert_eq!(
+            (seen.code, seen.said.as_str()),
+            (0, "code 0\n"),
+            "something else was said, or the answer is not neutral"
+        );
+        told_without_its_text(site, "password")
     })
 }
