@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 
 use crate::{oldest_compiler, results};
 use clap::{Args, Parser, Subcommand};
+use testbed::people::{AUDIENCE, CA};
 use testbed::root::{Recipe, Root};
 use testbed::services::syslog;
 use testbed::{Error, Foreign, Options, Release, Result, Site, bench, demo, foreign, init, plan};
@@ -153,18 +154,33 @@ fn options(site: &SiteArguments) -> Result<Options> {
 
 fn shell(options: Options, user: &str) -> Result<ExitCode> {
     let site = Site::start(options)?;
-    let logs = "logs are in /var/log; the site ends with this shell";
     eprintln!(
-        "A site of Debian {} with {} nodes: try `sinfo`, `ssh testbed`; {logs}.",
+        "A site of Debian {} with {} nodes; logs are in /var/log; the site ends with this shell.",
         site.options().release,
         site.options().nodes
     );
     if std::io::stdin().is_terminal() {
+        eprint!("{}", what_to_try(&site, user));
         // A terminal of the site's own: the caller's is none of its devices.
         status(site.command(user, ["script", "-qec", "bash -l", "/dev/null"]).interactive())
     } else {
         status(site.command(user, ["bash", "-l"]).interactive())
     }
+}
+
+/// The way through the product for somebody who is new here; root is no account that tokens open.
+fn what_to_try(site: &Site, user: &str) -> String {
+    if user == "root" || !site.has_testserver() {
+        return "Try:  sinfo\n".to_owned();
+    }
+    format!(
+        "Try, line by line:
+  mytoken-ssh login --audience {AUDIENCE} |& cat &     # prints a LINK
+  testserver browser LINK --user {user} --ca {CA}       # opens it, as the browser would
+  mytoken-ssh ssh --delegate testbed                          # no password, no key; there: cat $BEARER_TOKEN_FILE
+  sbatch --mytoken --wrap 'ls -l $BEARER_TOKEN_FILE'          # there or here; what it said: cat slurm-*.out
+"
+    )
 }
 
 fn status(mut command: Command) -> Result<ExitCode> {

@@ -55,7 +55,7 @@ impl Teller {
         for (held, claim) in &self.checks {
             println!(" {} {claim}", mark(*held));
         }
-        println!("\nKeep a site open and try it yourself:  make shell");
+        println!("\nKeep a site open and try it yourself:  make shell   (it says what to type)");
         match self.checks.iter().filter(|(held, _)| !held).count() {
             0 => Ok(()),
             failed => Err(Error::Refused(format!("{failed} of {} claims did not hold", self.checks.len()))),
