@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The host under a site: the same before and after, however the site ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,39 +15,53 @@ use nix::unistd::Pid;
 use testbed::{Error, Result, can_hold_a_site, command, skip, wait};
 
 const MARK: &str = "TESTBED_STORY";
+const WAITS: &str = "waits: ";
 
-/// What of the host must not change.
-#[derive(Debug, PartialEq, Eq)]
-struct Host {
-    accounts: Vec<Vec<u8>>,
-    etc: BTreeSet<String>,
-    run: BTreeSet<String>,
-    dev: BTreeSet<String>,
-    mounts: BTreeSet<String>,
-    interfaces: BTreeSet<String>,
-    listeners: BTreeSet<String>,
-    name: String,
-}
+/// What of the host must not change, a line for each thing.
+type Host = BTreeSet<String>;
 
-impl Host {
-    fn now() -> std::io::Result<Self> {
-        Ok(Self {
-            accounts: ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/hosts", "/etc/resolv.conf"]
-                .map(|path| fs::read(path).unwrap_or_default())
-                .to_vec(),
-            etc: names("/etc")?,
-            run: names("/run")?,
-            dev: names("/dev")?,
-            mounts: mounts()?,
-            interfaces: names("/sys/class/net")?,
-            listeners: listeners()?,
-            name: fs::read_to_string("/proc/sys/kernel/hostname")?,
-        })
+fn now() -> std::io::Result<Host> {
+    let mut host = Host::new();
+    for directory in ["/run", "/dev", "/sys/class/net"] {
+        host.extend(names(directory)?.into_iter().map(|name| format!("{directory}/{name}")));
     }
+    host.extend(below(Path::new("/etc"))?.into_iter().map(|(path, looks)| format!("{}: {looks}", path.display())));
+    // Often a link to somewhere else.
+    host.insert(format!("resolver: {}", fs::read_to_string("/etc/resolv.conf").unwrap_or_default()));
+    host.extend(mounts()?.into_iter().map(|mount| format!("mounted: {mount}")));
+    host.extend(listeners()?.into_iter().map(|socket| format!("{WAITS}{socket}")));
+    host.insert(format!("name: {}", fs::read_to_string("/proc/sys/kernel/hostname")?));
+    Ok(host)
 }
 
 fn names(directory: &str) -> std::io::Result<BTreeSet<String>> {
     fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Everything below a directory, with what any change of it changes. Of directories their times are not among it: what was in them
+/// for a moment may have been another program's.
+fn below(directory: &Path) -> std::io::Result<BTreeMap<PathBuf, String>> {
+    let mut found = BTreeMap::new();
+    let mut ahead = vec![directory.to_owned()];
+    while let Some(directory) = ahead.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let path = entry?.path();
+            let meta = match fs::symlink_metadata(&path) {
+                Ok(meta) => meta,
+                // Somebody's temporary file.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let mut looks = format!("{:o} {}:{}", meta.mode(), meta.uid(), meta.gid());
+            if meta.is_dir() {
+                ahead.push(path.clone());
+            } else {
+                looks += &format!(", {} bytes, changed at {}.{:09}", meta.size(), meta.ctime(), meta.ctime_nsec());
+            }
+            found.insert(path, looks);
+        }
+    }
+    Ok(found)
 }
 
 /// Mount points; the ids in the full lines differ from reader to reader.
@@ -58,13 +73,13 @@ fn mounts() -> std::io::Result<BTreeSet<String>> {
 /// Local addresses and ports that wait for connections or datagrams.
 fn listeners() -> std::io::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    for protocol in ["tcp", "tcp6"] {
+    // TCP's state LISTEN; that of a datagram socket without a peer.
+    for (protocol, waits) in [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")] {
         let table = fs::read_to_string(Path::new("/proc/self/net").join(protocol))?;
         for row in table.lines().skip(1) {
             let mut columns = row.split_whitespace().skip(1);
             let (local, state) = (columns.next(), columns.nth(1));
-            // 0A is LISTEN.
-            if let (Some(local), Some("0A")) = (local, state) {
+            if let (Some(local), true) = (local, state == Some(waits)) {
                 found.insert(format!("{protocol} {local}"));
             }
         }
@@ -106,17 +121,48 @@ fn is_anybody_marked(mark: &str) -> Result<bool> {
 }
 
 fn host() -> Result<Host> {
-    Host::now().map_err(|source| Error::Io { what: "looking at the host".into(), source })
+    now().map_err(|source| Error::Io { what: "looking at the host".into(), source })
 }
 
 /// Other programs of the machine come and go meanwhile, so a difference counts when it stays.
 fn unchanged(before: &Host, how: &str) -> Result<()> {
-    let mut after = host()?;
+    let mut different = Vec::new();
     let same = wait::until(how, Duration::from_secs(10), || {
-        after = host()?;
-        Ok((*before == after).then_some(()))
+        let after = host()?;
+        // Who waited before may have gone by itself.
+        let gone = before.difference(&after).filter(|line| !line.starts_with(WAITS)).map(|line| format!("- {line}"));
+        different = gone.chain(after.difference(before).map(|line| format!("+ {line}"))).collect();
+        Ok(different.is_empty().then_some(()))
     });
-    assert!(same.is_ok(), "{how}: before {before:#?}\nafter {after:#?}");
+    assert!(same.is_ok(), "{how}: {different:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_changed_file_is_noticed() -> std::io::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("deep/hosts");
+    fs::create_dir(dir.path().join("deep"))?;
+    fs::write(&file, "one")?;
+    let before = below(dir.path())?;
+    assert_eq!((before.len(), &before), (2, &below(dir.path())?));
+    // Longer than the clock of the file system needs for a tick.
+    std::thread::sleep(Duration::from_millis(50));
+    fs::write(&file, "two")?;
+    assert_ne!(before, below(dir.path())?);
+    Ok(())
+}
+
+#[test]
+fn who_waits_for_connections_or_datagrams_is_noticed() -> std::io::Result<()> {
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let found = listeners()?;
+    for (protocol, address) in [("tcp", tcp.local_addr()?), ("udp", udp.local_addr()?)] {
+        // The kernel writes the four bytes as one number of the machine's order.
+        let local = format!("{protocol} {:08X}:{:04X}", u32::from_ne_bytes([127, 0, 0, 1]), address.port());
+        assert!(found.contains(&local), "no {local} in {found:?}");
+    }
     Ok(())
 }
 
