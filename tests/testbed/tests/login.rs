@@ -7,7 +7,7 @@ use std::time::Duration;
 use mytoken::capabilities::Capabilities;
 use serde_json::{Value, json};
 use testbed::journal::Journal;
-use testbed::people::{self, CA, RESOURCE_SERVER, Session};
+use testbed::people::{self, Session};
 use testbed::{Error, Options, Result, Site, story, story_with_own_servers, tokens, typist};
 
 /// Plain ssh to the site with nothing but the prompt.
@@ -20,10 +20,7 @@ fn one_node() -> Result<Options> {
 
 /// Calls the resource server with the session's access token; prints the status.
 fn call() -> String {
-    format!(
-        "curl -s -o /dev/null -w '%{{http_code}}' --cacert {CA} \
-         -H \"Authorization: Bearer $(cat \"$BEARER_TOKEN_FILE\")\" {RESOURCE_SERVER}/data"
-    )
+    people::call("-s -o /dev/null -w '%{http_code}'")
 }
 
 fn lifetime(site: &Site, seconds: u32) -> Result<()> {
