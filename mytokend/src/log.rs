@@ -3,7 +3,7 @@
 //!
 //! Nobody logs a secret: what is logged are sentences of errors and events, which hold none.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -59,12 +59,13 @@ impl Log {
     pub fn line(&self, level: Level, text: &str) {
         let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
-        if system.as_mut().is_some_and(|system| written(system, level, &text)) {
-            return;
+        let mut sent = send(system.as_mut(), level, &text);
+        if sent == Sent::NobodyThere {
+            // A system log that was restarted listens at a new socket.
+            *system = self.socket.as_ref().and_then(|socket| connect(self.process, socket));
+            sent = send(system.as_mut(), level, &text);
         }
-        // A system log that was restarted listens at a new socket.
-        *system = self.socket.as_ref().and_then(|socket| connect(self.process, socket));
-        if !system.as_mut().is_some_and(|system| written(system, level, &text)) {
+        if sent != Sent::Taken {
             // Not eprintln, which panics when nobody reads any more.
             let _ = writeln!(std::io::stderr(), "{}: {text}", self.process);
         }
@@ -87,13 +88,26 @@ fn connect(process: &str, socket: &Path) -> Option<System> {
     Some(system)
 }
 
-fn written(system: &mut System, level: Level, text: &str) -> bool {
-    match level {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Taken,
+    /// It listens, and its queue is full.
+    NotTaken,
+    NobodyThere,
+}
+
+fn send(system: Option<&mut System>, level: Level, text: &str) -> Sent {
+    let Some(system) = system else { return Sent::NobodyThere };
+    let result = match level {
         Level::Error => system.err(text),
         Level::Warning => system.warning(text),
         Level::Info => system.info(text),
+    };
+    match result {
+        Ok(()) => Sent::Taken,
+        Err(syslog::Error::Write(error)) if error.kind() == ErrorKind::WouldBlock => Sent::NotTaken,
+        Err(_) => Sent::NobodyThere,
     }
-    .is_ok()
 }
 
 #[cfg(test)]
