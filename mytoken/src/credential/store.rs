@@ -112,7 +112,8 @@ impl Guard<'_> {
     /// Stores `entry` in the place of the server's former one. Durable when it returns.
     ///
     /// # Errors
-    /// [`Error::StoreUnusable`] when it cannot be written; then the former one is still there.
+    /// [`Error::StoreUnusable`] when it cannot be written; then the former one is still there, unless only the
+    /// directory's own sync failed.
     pub fn put(&mut self, entry: &Entry) -> Result<(), Error> {
         let name = file_name(&entry.server);
         let bytes = serde_json::to_vec_pretty(entry)

@@ -66,7 +66,10 @@ pub fn run(options: &Login) -> Result<ExitCode, Error> {
     entry.ca_file = ca_file;
     let former = replace(&store, &entry).inspect_err(|_| {
         // Nobody has it, and it would live for weeks.
-        let _ = server.revoke(&granted.mytoken, true, Deadline::after(PATIENCE));
+        if server.revoke(&granted.mytoken, true, Deadline::after(PATIENCE)).is_err() {
+            let name = granted.mytoken.fingerprint();
+            screen.remark(&format!("the new mytoken {name} ({}) could not be stored, nor revoked", asked.name));
+        }
     })?;
     report(&mut screen, &entry, &granted, &asked);
     // What the former one made lives on: jobs that run with it keep their credentials.
