@@ -74,6 +74,7 @@ lint: bootstrap
 	else echo 'lint: skipped licences, bans and sources: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
 
 msrv: tools
+	@$(CARGO) fetch --locked
 	@$(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" $(TESTBED) msrv
 
 clean:
