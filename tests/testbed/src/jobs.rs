@@ -67,12 +67,12 @@ echo "calls: $node $accepted $refused $tokens"
     )
 }
 
-/// A shell command that looks for `seconds`, as whoever runs it, into the arguments of all commands on its host; prints those that
-/// hold a token, up to the token.
+/// A shell command that looks, as long as the shell's `condition` holds, into the arguments of all commands on its host; prints those
+/// that hold a token, up to the token.
 #[must_use]
-pub fn argv_watch(seconds: u32) -> String {
+pub fn argv_watch(condition: &str) -> String {
     format!(
-        "end=$((SECONDS + {seconds})); while (( SECONDS < end )); do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | \
+        "while {condition}; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | \
          grep -aoE '.{{0,60}}eyJ[A-Za-z0-9_-]{{8}}'; done"
     )
 }

@@ -44,7 +44,12 @@ fn below(directory: &Path) -> std::io::Result<BTreeMap<PathBuf, String>> {
     let mut found = BTreeMap::new();
     let mut ahead = vec![directory.to_owned()];
     while let Some(directory) = ahead.pop() {
-        for entry in fs::read_dir(&directory)? {
+        let entries = match fs::read_dir(&directory) {
+            // Somebody's temporary directory.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
             let path = entry?.path();
             let meta = match fs::symlink_metadata(&path) {
                 Ok(meta) => meta,
@@ -230,8 +235,8 @@ fn a_host_may_be_a_chroot() -> Result<()> {
     }
     let host = tempfile::tempdir().map_err(|source| Error::Io { what: "a temporary folder".into(), source })?;
     let script = "mount --rbind / \"$1\" && exec chroot \"$1\" \"$2\" exec --user alice -- srun hostname";
-    let said = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
+    let said = Command::new("timeout")
+        .args(["--kill-after=5", "120", "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"])
         .arg(host.path())
         .arg(env!("CARGO_BIN_EXE_testbed"))
         .stdin(Stdio::null())

@@ -119,7 +119,7 @@ fn a_job_is_submitted_from_a_login_session_with_the_delegated_mytoken() -> Resul
 #[test]
 fn from_the_login_to_the_jobs_calls_no_commands_arguments_hold_a_token() -> Result<()> {
     with_alice(2, 15, |site| {
-        let watch = site.script("bob", &argv_watch(20)).spawn()?;
+        let watch = site.script("bob", &argv_watch("(( SECONDS < 300 )) && test ! -e /tmp/seen-enough")).spawn()?;
         let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
         session.run(&call(), SOON)?.ok()?;
         write_script(site, "alice", "task", &calling_script(8))?;
@@ -127,6 +127,7 @@ fn from_the_login_to_the_jobs_calls_no_commands_arguments_hold_a_token() -> Resu
         Job::submitted("alice", &said)?.wait_for_end(site, SOON)?;
         // What bob must see, or his looking proves nothing.
         session.run("bash -c 'sleep 1; true' careless eyJcareless", SOON)?.ok()?;
+        site.sh("root", "touch /tmp/seen-enough")?.ok()?;
         let seen = watch.wait_with_output().map_err(|error| Error::Refused(error.to_string()))?.stdout;
         let seen = String::from_utf8_lossy(&seen);
         assert!(seen.contains("careless eyJcareles"), "{seen}");

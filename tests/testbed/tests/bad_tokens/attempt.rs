@@ -58,18 +58,19 @@ impl Driver {
     }
 }
 
-/// What `program` printed in a network of its own, and then `packets N`: so many it sent, by IPv4 and IPv6. Every address is this
+/// What `program` printed in a network of its own, and then `packets N`: so many it sent, by IPv4 and, where the kernel has it, IPv6. Every address is this
 /// host's there, so that nothing fails for want of a route before it is counted.
 pub(crate) fn counted(site: &Site, program: &str, answers: &[String]) -> Result<String> {
     let script = format!(
         r#"set -e
 ip link set lo up
 ip -4 route add local default dev lo
-ip -6 route add local default dev lo
+v6=/proc/net/snmp6
+if [ -e $v6 ]; then ip -6 route add local default dev lo; else v6=; fi
 sent() {{
   awk '$1=="Ip:" {{ if (!column) {{ for (i = 1; i <= NF; i++) if ($i == "OutRequests") column = i }} else sum += $column }}
        $1=="Ip6OutRequests" {{ sum += $2 }}
-       END {{ print sum + 0 }}' /proc/net/snmp /proc/net/snmp6
+       END {{ print sum + 0 }}' /proc/net/snmp $v6
 }}
 before=$(sent)
 {program} || true
