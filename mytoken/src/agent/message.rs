@@ -215,7 +215,7 @@ pub struct JobStatus {
     pub profile: String,
     /// State of the credential.
     pub state: JobState,
-    /// Expiry of the sub-token (or mytoken), Unix seconds.
+    /// Expiry of the sub-token or mytoken; where nothing renews a session, of its access token. Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
     /// What happened, oldest first.

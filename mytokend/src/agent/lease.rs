@@ -110,7 +110,7 @@ pub struct Lease {
     /// The user demanded a credential.
     #[serde(default)]
     pub required: bool,
-    /// Expiry of the sub-token or mytoken, Unix seconds.
+    /// Expiry of the sub-token or mytoken; where nothing renews a session, of its access token. Unix seconds.
     #[serde(default)]
     pub until: Option<u64>,
     /// What tokens are obtained with; gone when nothing more is to be done.

@@ -153,27 +153,33 @@ impl Agent {
         lease.process = Some((start.pid, begin));
         lease.held = Some(Held { exp: start.exp, lifetime: start.lifetime });
         let due = renew_at(start.exp, start.lifetime, (self.draw)());
-        let not_renewed = match (start.server, start.mytoken) {
+        let renewal = match (start.server, start.mytoken) {
             (Some(server), Some(mytoken)) if !mytoken.is_empty() => {
-                lease.until = mytoken::token::unverified_claims(&mytoken).and_then(|claims| claims.unverified().exp);
-                if lease.until.is_some_and(|until| until.saturating_mul(1000) <= due) {
+                let until = mytoken::token::unverified_claims(&mytoken).and_then(|claims| claims.unverified().exp);
+                if until.is_some_and(|until| until.saturating_mul(1000) <= due) {
                     // The helper's, without --delegate. Its spare use is for the login.
-                    Some("the login's mytoken ends before its access token is due for renewal")
+                    Err("the login's mytoken ends before its access token is due for renewal")
                 } else {
                     let (scope, audience) = (start.scope, start.audience);
-                    lease.source = Some(Source::Mytoken { server, mytoken, scope, audience });
-                    None
+                    Ok((Source::Mytoken { server, mytoken, scope, audience }, until))
                 }
             }
-            _ => Some("the login brought nothing to renew its access token with"),
+            _ => Err("the login brought nothing to renew its access token with"),
         };
-        if let Some(reason) = not_renewed {
-            lease.phase = Phase::Refused;
-            lease.reason = Some(reason.to_owned());
-        } else {
-            lease.phase = Phase::Alive { due };
-        }
-        let text = not_renewed.unwrap_or("the access token of the login will be renewed");
+        let text = match renewal {
+            Ok((source, until)) => {
+                lease.source = Some(source);
+                lease.until = until;
+                lease.phase = Phase::Alive { due };
+                "the access token of the login will be renewed"
+            }
+            Err(reason) => {
+                lease.until = Some(start.exp);
+                lease.phase = Phase::Refused;
+                lease.reason = Some(reason.to_owned());
+                reason
+            }
+        };
         self.tell(&mut lease, Level::Info, "started", text);
         let mut book = self.book();
         book.enter(lease);

@@ -100,7 +100,11 @@ fn a_mytoken_that_ends_before_the_renewal_is_not_used_up() {
     let part = |json: String| URL_SAFE_NO_PAD.encode(json);
     let claims = part(format!("{{\"iss\":\"https://mt\",\"exp\":{}}}", SystemClock.now() + 300));
     let mytoken = format!("{}.{claims}.{}", part(r#"{"alg":"ES512","typ":"MT+JWT"}"#.into()), part("x".repeat(132)));
-    done(&stage.ask(&Request::SessionStart(request(&child, 3600, Some(&mytoken)))).unwrap());
+    let start = request(&child, 3600, Some(&mytoken));
+    let exp = start.exp;
+    done(&stage.ask(&Request::SessionStart(start)).unwrap());
+    let Answer::Status(status) = stage.ask(&Request::Status { job: None }).unwrap() else { panic!() };
+    assert_eq!(status.jobs[0].until, Some(exp), "what the session has lasts as long as its access token");
     let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
     assert!(state.contains("ends before its access token is due for renewal") && !state.contains(&claims), "{state}");
     assert!(session.join(format!("bt_u{}", me().uid)).exists(), "the access token of the login stays");
