@@ -4,6 +4,7 @@
 //! Nobody logs a secret: what is logged are sentences of errors and events, which hold none.
 
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +22,7 @@ pub enum Level {
     Info,
 }
 
-/// Where the system log listens.
+/// Where the system log listens for datagrams.
 const SOCKET: &str = "/dev/log";
 
 /// Longest wait for a system log that takes nothing: a line is written while jobs wait for their tokens.
@@ -79,13 +80,11 @@ fn connect(process: &str, socket: &Path) -> Option<System> {
         process: process.to_owned(),
         pid: std::process::id(),
     };
-    let system = syslog::unix_custom(formatter, socket).ok()?;
-    match &system.backend {
-        LoggerBackend::Unix(datagrams) => datagrams.set_write_timeout(Some(WAIT)).ok()?,
-        LoggerBackend::UnixStream(stream) => stream.get_ref().set_write_timeout(Some(WAIT)).ok()?,
-        LoggerBackend::Udp(..) | LoggerBackend::Tcp(_) => {}
-    }
-    Some(system)
+    // Not `syslog::unix_custom`, which would also wait, without an end, for a stream socket whose listener accepts nobody.
+    let datagrams = UnixDatagram::unbound().ok()?;
+    datagrams.set_write_timeout(Some(WAIT)).ok()?;
+    datagrams.connect(socket).ok()?;
+    Some(Logger::new(LoggerBackend::Unix(datagrams), formatter))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,7 +111,6 @@ fn send(system: Option<&mut System>, level: Level, text: &str) -> Sent {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixDatagram;
     use std::sync::mpsc;
     use std::time::Instant;
 
