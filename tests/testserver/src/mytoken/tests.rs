@@ -211,12 +211,11 @@ fn overlapping_uses_all_succeed_and_the_last_successor_wins() {
     assert!(introspected.iter().all(|(status, _)| *status == 200), "{introspected:?}");
     assert_eq!(introspected[0].1.pointer("/token/restrictions/0/usages_AT_done"), Some(&json!(2)));
     // Which of the two won is chance. The loser hears of its seal, or, once the winner has rotated on, that it is outdated.
-    let mut after: Vec<u16> = successors
+    let after: Vec<u16> = successors
         .iter()
         .map(|token| world.post("/api/v0/token/access", &json!({"grant_type": "mytoken", "mytoken": token})).0)
         .collect();
-    after.sort_unstable();
-    assert!(matches!(after.as_slice(), [200, 401 | 500]), "{after:?}");
+    assert!(matches!(after.as_slice(), [200, 401] | [500, 200]), "{after:?}");
 }
 
 #[test]
