@@ -42,6 +42,7 @@ struct Conversation {
     data: *mut c_void,
 }
 
+// SAFETY: the signature is that of pam_get_item(3).
 #[link(name = "pam")]
 unsafe extern "C" {
     fn pam_get_item(handle: *const c_void, item: c_int, value: *mut *const c_void) -> c_int;

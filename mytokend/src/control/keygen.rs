@@ -20,7 +20,7 @@ pub const PRIVATE: &str = "cluster.key";
 pub fn keygen(dir: &Path, comment: &str) -> Result<String, Error> {
     let me = Owner::current();
     let directory = open_or_make(dir, me)?;
-    if directory.names()?.iter().any(|name| name == PUBLIC || name == PRIVATE) {
+    if directory.has(PUBLIC)? || directory.has(PRIVATE)? {
         return Err(refused(
             dir,
             "there is a key already; jobs in the queue are sealed to it. To replace it move both files away first",

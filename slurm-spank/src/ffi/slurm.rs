@@ -24,6 +24,8 @@ struct RawOption {
 /// `spank_opt_cb_f`: value, argument or NULL, whether on a node.
 pub(super) type OptionCallback = unsafe extern "C" fn(c_int, *const c_char, c_int) -> c_int;
 
+// SAFETY: the signatures are those of slurm/spank.h, the same in every release that the plugin serves; `spank_context` takes nothing
+// and only reads.
 unsafe extern "C" {
     safe fn spank_context() -> c_uint;
     fn spank_get_item(spank: *mut c_void, item: c_uint, ...) -> c_uint;

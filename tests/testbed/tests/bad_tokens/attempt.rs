@@ -58,8 +58,8 @@ impl Driver {
     }
 }
 
-/// What `program` printed in a network of its own, and then `packets N`: so many it sent, by IPv4 and, where the kernel has it, IPv6. Every address is this
-/// host's there, so that nothing fails for want of a route before it is counted.
+/// What `program` printed in a network of its own, and then `packets N`: so many it sent, by IPv4 and, where the kernel has it, IPv6.
+/// Every address is this host's there, so that nothing fails for want of a route before it is counted.
 pub(crate) fn counted(site: &Site, program: &str, answers: &[String]) -> Result<String> {
     let script = format!(
         r#"set -e
