@@ -16,8 +16,7 @@ mod words;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-use command_line::{Command, CommandLine, Wrap};
+use command_line::{Command, Wrap};
 use error::Error;
 use ssh::arguments::Program;
 
@@ -28,7 +27,8 @@ fn main() -> ExitCode {
     if askpass::instance::is_called_as(args.next().as_ref()) {
         return askpass::instance::run(&args.next().unwrap_or_default());
     }
-    match run(CommandLine::parse().command) {
+    let args = std::env::args_os().collect();
+    match run(command_line::parse(args).unwrap_or_else(|error| error.exit())) {
         Ok(code) => code,
         Err(Error::Interrupted) => ExitCode::from(130),
         Err(error) => {

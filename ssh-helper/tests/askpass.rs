@@ -2,96 +2,12 @@
 //! The whole way of a token into a program that calls itself ssh: what it gets, what it never sees, what is left behind.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+mod world;
+
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
-const TOKEN: &str = "eyJhbGciOiJub25lIn0.short.token";
-
-/// A home with a token file and, in front of PATH, an ssh whose login is the shell script `login`. It asks with `ask PROMPT`.
-struct World {
-    dir: TempDir,
-}
-
-impl World {
-    fn new(login: &str, token: &str) -> Self {
-        let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap();
-        let world = Self { dir };
-        fs::create_dir(world.path("bin")).unwrap();
-        fs::create_dir(world.path("run")).unwrap();
-        fs::set_permissions(world.path("run"), fs::Permissions::from_mode(0o700)).unwrap();
-        fs::write(world.path("token"), format!("{token}\n")).unwrap();
-        world.program(
-            "ssh",
-            &format!(
-                r#"case "$1" in
--V) echo "${{FAKE_VERSION:-OpenSSH_9.2p1 Debian}}, OpenSSL 3" >&2; exit 0;;
--G) printf 'host %s\nuser alice\nhostname testbed\nbatchmode %s\nstricthostkeychecking ask\n' tb "${{FAKE_BATCH:-no}}"; exit 0;;
-esac
-out={out}
-printf '%s\n' "$@" > $out/argv
-env > $out/environment
-ls -la "$(dirname "$SSH_ASKPASS")" > $out/listing
-ask() {{ answer=$("$SSH_ASKPASS" "$1"); echo "[$?] $answer" >> $out/answers; }}
-{login}
-"#,
-                out = world.dir.path().display()
-            ),
-        );
-        world
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn program(&self, name: &str, script: &str) {
-        let file = self.path("bin").join(name);
-        fs::write(&file, format!("#!/bin/sh\n{script}")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_default()
-    }
-
-    /// Without a controlling terminal, so that no prompt can reach the person who runs the tests.
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("setsid");
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-        command
-            .args(["--wait", env!("CARGO_BIN_EXE_mytoken-ssh")])
-            .args(args)
-            .env("PATH", path)
-            .env("HOME", self.dir.path())
-            .env("XDG_RUNTIME_DIR", self.path("run"))
-            .env_remove("SSH_ASKPASS")
-            .env_remove("SSH_ASKPASS_REQUIRE")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    fn ssh(&self) -> Output {
-        let token = self.path("token");
-        self.run(&["ssh", "--token-file", token.to_str().unwrap(), "-v", "tb", "true"])
-    }
-
-    fn answers(&self) -> Vec<String> {
-        self.read("answers").lines().map(str::to_owned).collect()
-    }
-
-    fn nothing_is_left(&self) -> bool {
-        fs::read_dir(self.path("run")).unwrap().next().is_none()
-    }
-}
+use world::{TOKEN, World};
 
 #[test]
 fn the_right_prompt_gets_the_token_and_nothing_else_sees_it() {

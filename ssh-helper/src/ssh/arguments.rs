@@ -28,11 +28,11 @@ impl Program {
         }
     }
 
-    /// Options with a value (getopt strings of OpenSSH 10).
+    /// Options with a value, the same from OpenSSH 8.7 to 10.0. Those of ssh are read by ssh only.
     fn with_value(self) -> &'static [u8] {
         match self {
-            Self::Ssh => b"BbcDEeFIiJLlmOoPpQRSWw",
-            Self::Scp => b"cDFiJloPSX",
+            Self::Ssh => b"",
+            Self::Scp => b"cDFiJlMoPSX",
             Self::Sftp => b"BbcDFiJloPRSsX",
         }
     }

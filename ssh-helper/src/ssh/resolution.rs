@@ -45,8 +45,8 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Asks ssh where `query` leads.
-pub fn resolve(ssh: &OsStr, query: &Query) -> Result<Resolution, Error> {
+/// Asks ssh where `query` leads. `None`: nowhere, it asks for something that needs no host (`-V`, `-Q`).
+pub fn resolve(ssh: &OsStr, query: &Query) -> Result<Option<Resolution>, Error> {
     let output = Command::new(ssh)
         .arg("-G")
         .args(query)
@@ -59,7 +59,10 @@ pub fn resolve(ssh: &OsStr, query: &Query) -> Result<Resolution, Error> {
     if !output.status.success() {
         return Err(not_resolved());
     }
-    parse(&text).ok_or_else(not_resolved)
+    if !text.lines().any(|line| line.starts_with("hostname ")) {
+        return Ok(None);
+    }
+    parse(&text).map(Some).ok_or_else(not_resolved)
 }
 
 /// The lines are `keyword value`; keywords are lower case.

@@ -64,7 +64,7 @@ pub fn run(program: Program, wrap: &Wrap) -> Result<ExitCode, Error> {
 fn destinations(ssh: &OsStr, program: Program, args: &[OsString]) -> Result<Vec<Resolution>, Error> {
     let mut destinations: Vec<Resolution> = Vec::new();
     for query in queries(program, args) {
-        let destination = resolve(ssh, &query)?;
+        let Some(destination) = resolve(ssh, &query)? else { continue };
         if !destinations.iter().any(|known| known.account == destination.account) {
             destinations.push(destination);
         }

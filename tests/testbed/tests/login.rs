@@ -145,6 +145,23 @@ fn scp_and_sftp_go_through_the_helper() -> Result<()> {
 }
 
 #[test]
+fn a_double_dash_reaches_ssh_wherever_it_stands() -> Result<()> {
+    story(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        for line in ["testbed -- echo there", "-- testbed echo there", "-v -- alice@testbed echo there"] {
+            let seen = site.sh("alice", &format!("mytoken-ssh ssh --delegate {line}"))?.ok()?;
+            assert_eq!(seen.stdout, "there\n", "{line}");
+        }
+        let injected = "'-oProxyCommand=touch hit' testbed";
+        for start in ["mytoken-ssh", "mytoken-ssh ssh", "mytoken-ssh ssh --delegate", "mytoken-ssh ssh -v"] {
+            let seen = site.sh("alice", &format!("{start} -- {injected}; ls hit"))?;
+            assert!(seen.code != 0 && seen.stdout.is_empty(), "{start}: {seen:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
