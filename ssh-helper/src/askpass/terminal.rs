@@ -16,19 +16,19 @@ const LONGEST: usize = 1024;
 /// An answer without its newline.
 pub type Line = Zeroizing<Vec<u8>>;
 
-/// Asks on the controlling terminal. `None`: there is none. `Some(None)`: the person did not answer.
+/// Asks on the controlling terminal. `None`: there is none that can be asked. `Some(None)`: the person did not answer.
 ///
 /// `kind` is `SSH_ASKPASS_PROMPT`: `confirm`, `none`, or unset for a secret.
 pub fn ask(prompt: &str, kind: Option<&str>) -> Option<Option<Line>> {
     let mut terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
-    terminal.write_all(shown(prompt).as_bytes()).ok()?;
     if kind == Some("none") {
         // A notice ("touch your key"): ssh ends us when it is over.
-        terminal.write_all(b"\n").ok()?;
+        terminal.write_all(format!("{}\n", shown(prompt)).as_bytes()).ok()?;
         return Some(Some(Line::default()));
     }
-    let visible = kind == Some("confirm") || is_question(prompt);
-    let hidden = if visible { None } else { Hidden::begin(&terminal) };
+    // Before the prompt: what is typed as soon as it appears must not be seen either.
+    let hidden = if is_host_key_question(prompt) { None } else { Some(Hidden::begin(&terminal)?) };
+    terminal.write_all(shown(prompt).as_bytes()).ok()?;
     let line = read_line(&mut terminal);
     if hidden.is_some() {
         drop(hidden);
@@ -41,9 +41,19 @@ pub fn ask(prompt: &str, kind: Option<&str>) -> Option<Option<Line>> {
     Some(Some(line))
 }
 
-/// The host key question, the only one of ssh whose answer may be seen.
-fn is_question(prompt: &str) -> bool {
-    prompt.trim_end().ends_with('?') || prompt.contains("(yes/no") || prompt.contains("'yes'")
+/// The only questions whose answer may be seen: those of ssh itself about host keys, in the words of OpenSSH 8.5 to 10.
+///
+/// ssh puts `(user@host) ` in front of what a server asks, so that no server can ask in these words; whatever else ends in a question
+/// mark may ask for a secret.
+fn is_host_key_question(prompt: &str) -> bool {
+    const ENDS: [&str; 2] = ["(yes/no/[fingerprint])? ", "(yes/no)? "];
+    const OTHERS: [&str; 3] = [
+        "Please type 'yes' or 'no': ",
+        "Please type 'yes', 'no' or the fingerprint: ",
+        "Accept updated hostkeys? (yes/no): ",
+    ];
+    let new = prompt.starts_with("The authenticity of host '") && ENDS.iter().any(|end| prompt.ends_with(end));
+    new || OTHERS.contains(&prompt)
 }
 
 /// ssh has escaped control characters of the server, but jump hosts and other programs ask as well.
