@@ -1,60 +1,178 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Small files that root keeps between logins, in `/var/cache/mytoken`: fetched keys, and which servers did not answer.
+//! Small files that root keeps between logins: fetched keys and documents, and what must not be asked again for a while.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
-use crate::Error;
 use crate::credential::files::{Directory, Owner};
+use crate::{Deadline, Error};
 
 /// Where the cache is.
 pub const DIRECTORY: &str = "/var/cache/mytoken";
 
+/// Where it is when that directory cannot be used: a memory that a full disk or a wrong owner switches off protects nobody.
+pub const SECOND_DIRECTORY: &str = "/run/mytoken/cache";
+
 /// Largest file that is read, in bytes.
 const LIMIT: usize = 512 * 1024;
 
-/// A directory of mode 0700 for one owner. Nothing is believed that another could have written.
+/// How long another process may hold the lock. It holds it to read and write one file.
+const LOCK: Duration = Duration::from_secs(1);
+
+/// How often the lock is tried.
+const LOCK_POLL: Duration = Duration::from_millis(1);
+
+/// A directory of mode 0700 for one owner, and a second one for when it cannot be written. Nothing is believed that another could
+/// have written.
 #[derive(Debug, Clone)]
 pub struct DiskCache {
+    first: Place,
+    second: Option<Place>,
+}
+
+/// A directory, below one that may have to be made with this mode.
+#[derive(Debug, Clone)]
+struct Place {
     path: PathBuf,
     owner: Owner,
+    above: Option<u32>,
 }
 
 impl DiskCache {
     /// The cache at `path`, which only `owner` may reach. Nothing is opened yet.
     #[must_use]
     pub fn new(path: &Path, owner: Owner) -> Self {
-        Self { path: path.to_owned(), owner }
+        Self { first: Place { path: path.to_owned(), owner, above: None }, second: None }
+    }
+
+    /// The same, and the directory to use when that one cannot be written. What is above it is made with mode 0711.
+    #[must_use]
+    pub fn or(self, second: &Path) -> Self {
+        let second = Place { path: second.to_owned(), owner: self.first.owner, above: Some(0o711) };
+        Self { second: Some(second), ..self }
+    }
+
+    /// The cache of this host, for root.
+    #[must_use]
+    pub fn of_host() -> Self {
+        Self::new(Path::new(DIRECTORY), Owner::ROOT).or(Path::new(SECOND_DIRECTORY))
     }
 
     /// The file `name`; `None` when there is none or it cannot be trusted.
     #[must_use]
     pub fn read(&self, name: &str) -> Option<Vec<u8>> {
-        self.directory().ok()?.read(name, self.owner, 0o600, LIMIT).ok()?.map(|bytes| bytes.to_vec())
+        let read = |place: &Place| place.read(&place.open().ok()?, name);
+        // A file in the second place is newer: a write that finds the first usable removes it.
+        self.second.as_ref().and_then(read).or_else(|| read(&self.first))
     }
 
     /// Writes the file `name` whole.
     ///
     /// # Errors
-    /// [`Error::File`]. Callers go on without: a cache that cannot be written costs time only.
+    /// [`Error::File`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.directory()?.write(name, bytes, self.owner, 0o600)
+        self.update(name, |_| (Some(bytes.to_vec()), ()))
+    }
+
+    /// Replaces the file `name` by what `change` makes of it; `None` leaves it as it is. No other process changes the cache
+    /// meanwhile, so `change` must not wait for anything. It is called again for the second directory.
+    ///
+    /// # Errors
+    /// [`Error::File`] when neither directory can be used.
+    pub fn update<T>(
+        &self,
+        name: &str,
+        mut change: impl FnMut(Option<&[u8]>) -> (Option<Vec<u8>>, T),
+    ) -> Result<T, Error> {
+        let Some(second) = &self.second else { return self.first.update(name, None, &mut change) };
+        let newer = second.open().ok().and_then(|directory| second.read(&directory, name));
+        match self.first.update(name, newer.as_deref(), &mut change) {
+            Ok(done) => {
+                if newer.is_some() {
+                    let _ = second.open().and_then(|directory| directory.remove(name));
+                }
+                Ok(done)
+            }
+            Err(error) => {
+                let old = || self.first.read(&self.first.open().ok()?, name);
+                let old = newer.is_none().then(old).flatten();
+                second.update(name, old.as_deref(), &mut change).map_err(|_| error)
+            }
+        }
     }
 
     /// Removes the file `name`.
     pub fn remove(&self, name: &str) {
-        if let Ok(directory) = self.directory() {
-            let _ = directory.remove(name);
+        for place in self.second.iter().chain([&self.first]) {
+            let _ = place.open().and_then(|directory| directory.remove(name));
         }
     }
 
-    fn directory(&self) -> Result<Directory, Error> {
+    /// What is wrong with the directories: of each that cannot be written its error.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Error> {
+        let try_out = |place: &Place| {
+            let directory = place.open()?;
+            directory.write(".check", b"", place.owner, 0o600)?;
+            directory.remove(".check").map(drop)
+        };
+        [Some(&self.first), self.second.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(|place| try_out(place).err())
+            .collect()
+    }
+}
+
+impl Place {
+    fn open(&self) -> Result<Directory, Error> {
         let wrong =
             || Error::File { path: self.path.display().to_string(), reason: "it is no absolute path".to_owned() };
-        let above = self.path.parent().ok_or_else(wrong)?;
-        let name = self.path.file_name().and_then(|name| name.to_str()).ok_or_else(wrong)?;
-        Directory::open(above)?.make(name, self.owner, 0o700)
+        let parts = |path: &Path| Some((path.parent()?.to_owned(), path.file_name()?.to_str()?.to_owned()));
+        let (above, name) = parts(&self.path).ok_or_else(wrong)?;
+        let above = match self.above {
+            None => Directory::open(&above)?,
+            Some(mode) => {
+                let (top, middle) = parts(&above).ok_or_else(wrong)?;
+                Directory::open(&top)?.make(&middle, self.owner, mode)?
+            }
+        };
+        above.make(&name, self.owner, 0o700)
+    }
+
+    fn read(&self, directory: &Directory, name: &str) -> Option<Vec<u8>> {
+        directory.read(name, self.owner, 0o600, LIMIT).ok()?.map(|bytes| bytes.to_vec())
+    }
+
+    /// `elsewhere` is the content by another directory, which counts when it is given.
+    fn update<T>(
+        &self,
+        name: &str,
+        elsewhere: Option<&[u8]>,
+        change: &mut impl FnMut(Option<&[u8]>) -> (Option<Vec<u8>>, T),
+    ) -> Result<T, Error> {
+        let directory = self.open()?;
+        let failed = |reason: String| Error::File { path: self.path.display().to_string(), reason };
+        let mut handle = directory.handle().try_clone().map_err(|error| failed(error.to_string()))?;
+        let deadline = Deadline::after(LOCK);
+        let _lock = loop {
+            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => break lock,
+                Err((back, Errno::EAGAIN | Errno::EINTR)) if deadline.remaining().is_some() => handle = back,
+                Err((_, errno)) => return Err(failed(format!("it cannot be locked: {}", errno.desc()))),
+            }
+            std::thread::sleep(LOCK_POLL);
+        };
+        let own = self.read(&directory, name);
+        let (new, result) = change(elsewhere.or(own.as_deref()));
+        if let Some(bytes) = new {
+            directory.write(name, &bytes, self.owner, 0o600)?;
+        }
+        Ok(result)
     }
 }
 
@@ -83,5 +201,58 @@ mod tests {
         assert_eq!(cache.read("a"), None);
         let foreign = DiskCache::new(&dir.path().join("cache"), Owner { uid: 4_242, gid: 4_242 });
         assert_eq!(foreign.read("a"), None);
+    }
+
+    #[test]
+    fn what_the_first_directory_cannot_take_is_in_the_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = dir.path().join("var/cache");
+        std::fs::create_dir(dir.path().join("var")).unwrap();
+        let cache = DiskCache::new(&first, Owner::current()).or(&dir.path().join("run/mytoken"));
+        cache.write("a", b"1").unwrap();
+        assert!(cache.faults().is_empty() && first.join("a").exists());
+
+        std::fs::rename(dir.path().join("var"), dir.path().join("gone")).unwrap();
+        assert_eq!((cache.read("a"), cache.faults().len()), (None, 1));
+        cache.write("a", b"2").unwrap();
+        assert_eq!(cache.read("a").unwrap(), b"2");
+
+        std::fs::rename(dir.path().join("gone"), dir.path().join("var")).unwrap();
+        assert_eq!(cache.read("a").unwrap(), b"2", "the newer one");
+        let seen = cache.update("a", |old| (Some(b"3".to_vec()), old.map(<[u8]>::to_vec))).unwrap();
+        assert_eq!(seen.unwrap(), b"2");
+        assert!(!dir.path().join("run/mytoken/a").exists());
+        assert_eq!(cache.read("a").unwrap(), b"3");
+        cache.remove("a");
+        assert_eq!(cache.read("a"), None);
+    }
+
+    #[test]
+    fn changes_of_many_at_once_are_all_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = DiskCache::new(&dir.path().join("cache"), Owner::current());
+        let count = |old: Option<&[u8]>| old.map_or(0, |old| std::str::from_utf8(old).unwrap().parse::<u32>().unwrap());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        cache.update("n", |old| (Some((count(old) + 1).to_string().into_bytes()), ())).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(cache.read("n").unwrap(), b"160");
+    }
+
+    #[test]
+    fn a_lock_that_is_not_given_back_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = DiskCache::new(&dir.path().join("cache"), Owner::current());
+        cache.write("a", b"1").unwrap();
+        let held = std::fs::File::open(dir.path().join("cache")).unwrap();
+        let held = Flock::lock(held, FlockArg::LockExclusive).unwrap();
+        assert!(cache.write("a", b"2").unwrap_err().to_string().contains("locked"));
+        drop(held);
+        cache.write("a", b"2").unwrap();
     }
 }

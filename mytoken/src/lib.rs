@@ -17,6 +17,8 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "seal")]
 pub mod credential;
+#[cfg(feature = "client")]
+pub mod document;
 mod error;
 #[cfg(feature = "client")]
 pub mod http;

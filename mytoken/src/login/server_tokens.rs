@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 use super::Refusal;
 use super::service::{Exchanged, TokenService, Wanted};
 use crate::breaker::Breaker;
-use crate::cache::{DiskCache, file_name};
+use crate::cache::DiskCache;
+use crate::document::{Age, Missing, SharedDocument};
 use crate::http::LazyClient;
 use crate::names::{ServerUrl, same_base};
-use crate::server::{AccessTokenRequest, Discovery, Server, no_storage};
+use crate::server::{AccessTokenRequest, Server, no_storage};
 use crate::token::unverified_claims;
 use crate::{Clock, Deadline, Error, Secret};
 
-/// How long a discovery document is used without asking again, in seconds.
-const DISCOVERY_AGE: u64 = 3_600;
+/// How old a discovery document may be. An old one is as good while nobody gives a newer: it only names addresses of the same server.
+const DISCOVERY: Age = Age { fresh: 3_600, stale: 86_400, while_awaited: true };
 
 /// The configured mytoken server.
 pub struct ServerTokens<'a> {
@@ -24,11 +25,15 @@ pub struct ServerTokens<'a> {
     clock: &'a dyn Clock,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Cached {
-    server: ServerUrl,
-    fetched: u64,
-    discovery: Discovery,
+/// Why the server's discovery document could not be had, as it is remembered for later logins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum NoDiscovery {
+    /// It may be there later.
+    Unavailable(String),
+    /// The configuration names a server that is none, or another.
+    Configuration(String),
+    /// The server refused it.
+    Refused(String),
 }
 
 impl<'a> ServerTokens<'a> {
@@ -47,23 +52,23 @@ impl<'a> ServerTokens<'a> {
             return Err(Refusal::Unavailable(format!("{} did not answer a moment ago", self.url)));
         }
         let http = self.http.get()?;
-        let name = file_name("server", self.url.as_str());
-        let cached = self.cache.and_then(|cache| serde_json::from_slice::<Cached>(&cache.read(&name)?).ok());
-        let now = self.clock.now();
-        if let Some(cached) = cached
-            .filter(|cached| cached.server == self.url && cached.fetched <= now && now - cached.fetched < DISCOVERY_AGE)
-        {
-            return Ok(Server::from_discovery(http, &self.url, cached.discovery)?.with_clock(self.clock).once());
-        }
-        let server = Server::discover(http, &self.url, deadline)
-            .map_err(|error| self.noted(error, Some(self.url.as_str())))?
-            .with_clock(self.clock)
-            .once();
-        let cached = Cached { server: self.url.clone(), fetched: now, discovery: server.discovery().clone() };
-        if let (Some(cache), Ok(bytes)) = (self.cache, serde_json::to_vec(&cached)) {
-            let _ = cache.write(&name, &bytes);
-        }
-        Ok(server)
+        let discovery = SharedDocument::new("server", self.url.as_str(), self.cache, self.clock)
+            .get(DISCOVERY, deadline, |deadline| {
+                let server =
+                    Server::discover_once(http, &self.url, deadline).map_err(|error| NoDiscovery::from(&error))?;
+                Ok(server.discovery().clone())
+            })
+            .map_err(|missing: Missing<NoDiscovery>| match missing {
+                Missing::Failed(NoDiscovery::Unavailable(reason)) => Refusal::Unavailable(reason),
+                Missing::Failed(NoDiscovery::Configuration(reason)) => Refusal::Configuration(reason),
+                Missing::Failed(NoDiscovery::Refused(reason)) => Refusal::ExchangeRefused(reason),
+                Missing::Awaited => Refusal::Unavailable(format!("{} has not answered another login yet", self.url)),
+                Missing::Forgetful(reason) => Refusal::Unavailable(format!(
+                    "{} is not asked, because nothing can be remembered: {reason}",
+                    self.url
+                )),
+            })?;
+        Ok(Server::from_discovery(http, &self.url, discovery)?.with_clock(self.clock).once())
     }
 
     /// Notes who did not answer: the server when it cannot be reached, else `silent`, whom it waited for as far as is known.
@@ -85,6 +90,17 @@ impl<'a> ServerTokens<'a> {
         let mut providers = server.discovery().providers_supported.iter();
         let provider = providers.find(|provider| same_base(&provider.issuer, claimed))?;
         Some(format!("{} {}", self.url, provider.issuer))
+    }
+}
+
+impl From<&Error> for NoDiscovery {
+    fn from(error: &Error) -> Self {
+        let reason = error.to_string();
+        match Refusal::from(error.clone()) {
+            Refusal::Configuration(_) => Self::Configuration(reason),
+            Refusal::ExchangeRefused(_) => Self::Refused(reason),
+            _ => Self::Unavailable(reason),
+        }
     }
 }
 

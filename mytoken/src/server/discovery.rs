@@ -79,10 +79,11 @@ impl Discovery {
     }
 }
 
-pub(super) fn fetch(http: &HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Discovery, Error> {
+/// Fetches the document; a failure that may pass is tried again within the deadline, unless it is to be asked `once`.
+pub(super) fn fetch(http: &HttpClient, url: &ServerUrl, once: bool, deadline: Deadline) -> Result<Discovery, Error> {
     let address = format!("{url}/.well-known/mytoken-configuration");
-    let answer =
-        call::repeated(call::Repeat::Harmless, deadline, || http.get(&address, None, deadline, DOCUMENT_LIMIT))?;
+    let get = || http.get(&address, None, deadline, DOCUMENT_LIMIT);
+    let answer = if once { get()? } else { call::repeated(call::Repeat::Harmless, deadline, get)? };
     if answer.status != 200 {
         return Err(call::refusal(url, &answer, call::Context::Plain));
     }

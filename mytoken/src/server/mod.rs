@@ -55,7 +55,16 @@ impl<'h> Server<'h> {
     /// [`Error::ForeignIssuer`] when the document belongs to another server, [`Error::InvalidUrl`] when an endpoint is not https,
     /// else what the network says.
     pub fn discover(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
-        let discovery = discovery::fetch(http, url, deadline)?;
+        let discovery = discovery::fetch(http, url, false, deadline)?;
+        Self::from_discovery(http, url, discovery)
+    }
+
+    /// The same with one request, whatever comes of it: nothing is tried again and no 429 is waited out.
+    ///
+    /// # Errors
+    /// As [`Server::discover`].
+    pub fn discover_once(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
+        let discovery = discovery::fetch(http, url, true, deadline)?;
         Self::from_discovery(http, url, discovery)
     }
 

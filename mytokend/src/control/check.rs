@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use mytoken::agent::{Answer, Request, ask};
+use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::credential::files::Owner;
 use mytoken::credential::keys::{PrivateKey, PublicKey};
@@ -87,6 +88,9 @@ pub fn check(dir: &Path, socket: &Path) -> Findings {
     if let Some(jobs) = &jobs {
         findings.keys(jobs, trust, me);
     }
+    if me.uid == 0 && dir.join("login.toml").exists() {
+        findings.cache(&DiskCache::of_host());
+    }
     findings.servers(&shared);
     findings.agent(socket, jobs.is_some());
     findings
@@ -158,6 +162,16 @@ impl Findings {
             (Ok(private), _) => {
                 self.add("private key", Level::Ok, format!("{} ({})", private.id(), private_file.display()), None);
             }
+        }
+    }
+
+    fn cache(&mut self, cache: &DiskCache) {
+        let faults = cache.faults();
+        // With one of the two directories nothing is missing yet.
+        let level = if faults.len() > 1 { Level::Error } else { Level::Warning };
+        for fault in faults {
+            let mend = "make it a directory of root with mode 0700 and with free space, or remove it";
+            self.add("cache", level, fault.to_string(), Some(mend));
         }
     }
 
@@ -306,6 +320,21 @@ mod tests {
         assert_eq!(levels(&check(dir.path(), Path::new("/nonexistent")), "private key"), [Level::Error]);
         let without = site(false);
         assert_eq!(levels(&check(without.path(), Path::new("/nonexistent")), "public key"), [Level::Error]);
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let broken = DiskCache::new(&dir.path().join("file/var"), Owner::current());
+        for (second, level) in [("run/cache", Level::Warning), ("file/run/cache", Level::Error)] {
+            let mut findings = Findings::default();
+            findings.cache(&broken.clone().or(&dir.path().join(second)));
+            assert_eq!(findings.findings[0].level, level, "{findings:?}");
+        }
+        let mut findings = Findings::default();
+        findings.cache(&DiskCache::new(&dir.path().join("cache"), Owner::current()));
+        assert!(findings.findings.is_empty(), "{findings:?}");
     }
 
     #[test]

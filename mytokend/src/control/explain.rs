@@ -26,7 +26,7 @@ pub fn explain(config: &Path, user: &str, token: &Secret) -> Result<(String, boo
     let settings = shared.http_settings();
     let http = LazyClient::new(&settings);
     // The cache is root's; others ask anew.
-    let cache = (me.uid == 0).then(|| DiskCache::new(Path::new("/var/cache/mytoken"), me));
+    let cache = (me.uid == 0).then(DiskCache::of_host);
     let url = login.exchange.as_ref().map(|exchange| shared.server_url(&exchange.server)).transpose()?;
     let server = url.as_ref().map(ServerUrl::to_string);
     let tokens = url.map(|url| ServerTokens::new(url, &http, cache.as_ref(), &SystemClock));

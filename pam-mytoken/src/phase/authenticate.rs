@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! `authenticate`: ask, decide, leave what the session needs.
 
-use std::path::Path;
 use std::time::Instant;
 
 use mytoken::SystemClock;
-use mytoken::cache::{self, DiskCache};
+use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::credential::files::Owner;
 use mytoken::http::LazyClient;
 use mytoken::login::handover::{Record, VARIABLE};
 use mytoken::login::{
@@ -51,7 +49,7 @@ fn configuration(host: &Host<'_>) -> Result<(Shared, LoginSettings), mytoken::Er
 fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSettings) -> PamError {
     let clock = SystemClock;
     // Who is not root may neither fill the cache nor be believed by root later.
-    let cache = geteuid().is_root().then(|| DiskCache::new(Path::new(cache::DIRECTORY), Owner::ROOT));
+    let cache = geteuid().is_root().then(DiskCache::of_host);
     let http_settings = shared.http_settings();
     let http = LazyClient::new(&http_settings);
     let url = match settings.exchange.as_ref().map(|exchange| shared.server_url(&exchange.server)).transpose() {

@@ -8,6 +8,7 @@ mod harm;
 #[allow(dead_code, reason = "shared with the story of the bad tokens")]
 #[path = "../bad_tokens/inputs.rs"]
 mod inputs;
+mod provider;
 mod session;
 
 use std::time::{SystemTime, UNIX_EPOCH};

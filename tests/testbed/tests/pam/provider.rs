@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The provider whose keys the module needs: how often it is asked.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testbed::people::control;
+use testbed::{Error, Result, Site, story_with_own_servers};
+
+use crate::{inputs, small, with_answers};
+
+/// How often the module asked the provider for its discovery document or its keys.
+fn requests(site: &Site) -> Result<usize> {
+    let text = control(site, "/journal?service=provider", None)?;
+    let journal: Vec<Value> =
+        serde_json::from_str(&text).map_err(|error| Error::Refused(format!("{error}: {text}")))?;
+    let member = |entry: &Value, name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let asked = |entry: &&Value| {
+        let path = member(entry, "path");
+        member(entry, "user_agent").starts_with("mytoken-suite/")
+            && (path.starts_with("/.well-known/") || path.contains("jwks"))
+    };
+    Ok(journal.iter().filter(asked).count())
+}
+
+fn fault(site: &Site, order: &Value) -> Result<()> {
+    control(site, "/provider/fault", Some(&order.to_string())).map(drop)
+}
+
+/// Six logins at once with invented keys, and how long they took.
+fn knock(site: &Site) -> Result<Duration> {
+    let tokens = (0..6)
+        .map(|n| inputs::mint(site, &json!({"header": {"kid": format!("invented-{n}")}})))
+        .collect::<Result<Vec<_>>>()?;
+    let began = Instant::now();
+    let seen = std::thread::scope(|scope| {
+        let running: Vec<_> = tokens
+            .iter()
+            .map(|token| scope.spawn(|| with_answers(site, std::slice::from_ref(token), "true")))
+            .collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| Error::Refused("a panic".into()))?)
+            .collect::<Result<Vec<_>>>()
+    })?;
+    assert!(seen.iter().all(|outcome| !outcome.success()), "{seen:?}");
+    Ok(began.elapsed())
+}
+
+#[test]
+fn invented_keys_cost_a_failing_provider_one_request_a_minute() -> Result<()> {
+    story_with_own_servers(small()?, |site| {
+        let good = inputs::mint(site, &json!({}))?;
+        let before = requests(site)?;
+        fault(site, &json!({"name": "500-html", "endpoint": "discovery"}))?;
+        knock(site)?;
+        assert_eq!(requests(site)? - before, 1, "a host without keys");
+
+        // Without its directory the memory lies below /run.
+        let block = "rm -rf /var/cache/mytoken && touch /var/cache/mytoken";
+        site.sh("root", block)?.ok()?;
+        knock(site)?;
+        assert_eq!(requests(site)? - before, 2, "a cache that cannot be used");
+        site.sh("root", "test -d /run/mytoken/cache && stat -c %a:%u /run/mytoken/cache")?.ok()?;
+
+        site.sh("root", "rm -rf /run/mytoken/cache && touch /run/mytoken/cache")?.ok()?;
+        knock(site)?;
+        assert_eq!(requests(site)? - before, 2, "nothing can be remembered, so nobody is asked");
+
+        fault(site, &json!({"name": "none", "endpoint": "discovery"}))?;
+        site.sh("root", "rm -f /var/cache/mytoken /run/mytoken/cache")?.ok()?;
+        with_answers(site, &[good], "true")?.ok()?;
+        assert_eq!(requests(site)? - before, 4);
+        knock(site)?;
+        assert_eq!(requests(site)? - before, 4, "fresh keys");
+        Ok(())
+    })
+}
+
+/// One login waits for the slow provider, the later ones do not.
+#[test]
+fn a_provider_that_hangs_holds_one_login_and_not_the_later_ones() -> Result<()> {
+    story_with_own_servers(small()?, |site| {
+        let good = inputs::mint(site, &json!({}))?;
+        fault(site, &json!({"name": "latency", "endpoint": "discovery", "argument": 60_000}))?;
+        let first = knock(site)?;
+        assert!(first < Duration::from_secs(12), "{first:?}");
+        let later = knock(site)?;
+        assert!(later < Duration::from_secs(5), "{later:?}");
+        let said = with_answers(site, &[good], "true")?;
+        assert!(!said.success() && said.stderr.contains("cannot be fetched at the moment"), "{}", said.stderr);
+        Ok(())
+    })
+}
