@@ -23,30 +23,24 @@ struct Source {
 pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Result<T, Error> {
     let main = dir.join(format!("{name}.toml"));
     let mut sources = vec![Source { text: trust.read(&main)?, file: main }];
-    for file in drop_ins(&dir.join(format!("{name}.d")))? {
+    for file in drop_ins(&dir.join(format!("{name}.d")), trust)? {
         sources.push(Source { text: trust.read(&file)?, file });
     }
     parse(&sources)
 }
 
-fn drop_ins(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let unreadable =
-        |error: std::io::Error| Error::ConfigUnreadable { file: dir.display().to_string(), reason: error.to_string() };
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        // A drop-in that is overlooked may be the one that takes an account away.
-        let entry = entry.map_err(unreadable)?;
+/// The directory must be as safe as the files: whoever can change it can hide one, and a drop-in that is overlooked may be the one
+/// that takes an account away.
+fn drop_ins(dir: &Path, trust: FileTrust) -> Result<Vec<PathBuf>, Error> {
+    let mut files: Vec<PathBuf> = trust
+        .names(dir)?
+        .unwrap_or_default()
+        .into_iter()
         // Hidden ones belong to editors: Emacs' lock `.#10-egi.toml` leads nowhere and would refuse every login meanwhile.
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if !hidden && entry.path().extension().is_some_and(|extension| extension == "toml") {
-            files.push(entry.path());
-        }
-    }
+        .filter(|name| !name.as_encoded_bytes().starts_with(b"."))
+        .map(|name| dir.join(name))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
     files.sort();
     Ok(files)
 }

@@ -1,157 +1,199 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which configuration files are believed: only those that nobody but their owner can change.
+//! Which files of the configuration are believed: only those that nobody but their owner and root can change.
+//!
+//! Symbolic links are followed, for configuration management makes them. Every directory and every link on the way must be as
+//! safe as the file, those behind a link too: whoever can change one of them chooses the file. The way is walked by descriptors
+//! ([`walk`]), so what was checked is what is read.
 
-use std::fs::File;
+mod walk;
+
+use std::ffi::OsString;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use zeroize::Zeroizing;
+
+use self::walk::{Found, walk};
 use crate::Error;
+use crate::credential::files::Owner;
 
 /// Whose files are believed. The owner is always joined by root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileTrust {
     owner: u32,
+    /// Whether a directory with the sticky bit, which everybody can write, is believed on the way.
+    sticky: bool,
 }
 
 /// A configuration file is a page or two; more is a mistake or an attack.
 const LIMIT: u64 = 1024 * 1024;
 
 impl FileTrust {
-    /// Root's files only: what `/etc/mytoken` needs.
-    pub const ROOT: Self = Self { owner: 0 };
+    /// Root's files only: what `/etc/mytoken` needs. A directory like `/tmp` is never on the way to them.
+    pub const ROOT: Self = Self { owner: 0, sticky: false };
 
-    /// Files of this user or of root: a user's own configuration, and tests.
+    /// Files of this user or of root: a user's own configuration, and tests. A home may lie below a directory like `/tmp`, where
+    /// nobody else can rename or remove it.
     #[must_use]
     pub fn user(uid: u32) -> Self {
-        Self { owner: uid }
+        Self { owner: uid, sticky: true }
     }
 
-    /// Reads a text file after checking that the file and every directory above it can be changed by nobody else.
+    /// Root's files for root, else this user's.
+    #[must_use]
+    pub fn current() -> Self {
+        let uid = Owner::current().uid;
+        if uid == 0 { Self::ROOT } else { Self::user(uid) }
+    }
+
+    /// Reads a text file after checking that nobody else can change it or the way to it.
     ///
     /// # Errors
     /// [`Error::ConfigUnreadable`] when it cannot be read, [`Error::ConfigUnsafe`] when others could have written it.
     pub fn read(self, path: &Path) -> Result<String, Error> {
-        let unreadable = |error: std::io::Error| unreadable(path, &error);
-        // O_NONBLOCK: a FIFO in the place of the file must not hang a login.
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
-            .open(path)
-            .map_err(unreadable)?;
-        let meta = file.metadata().map_err(unreadable)?;
-        if !meta.is_file() {
-            return Err(unsafe_file(path, "it is not a regular file"));
-        }
-        self.check(path, meta.uid(), meta.mode(), false)?;
-        self.check_above(path)?;
-        let mut text = String::new();
-        file.take(LIMIT + 1).read_to_string(&mut text).map_err(unreadable)?;
-        if text.len() as u64 > LIMIT {
-            return Err(Error::ConfigUnreadable {
-                file: path.display().to_string(),
-                reason: "it is larger than 1 MiB".to_owned(),
-            });
-        }
-        Ok(text)
+        let bytes = self.read_bytes(path)?;
+        String::from_utf8(bytes).map_err(|_| unreadable(path, "it is not UTF-8"))
     }
 
-    /// Checks a file that others read: that nobody else can change it, whatever symbolic links of the distribution lead to it. One
-    /// that is missing is told by whoever needs it.
+    /// As [`Self::read`], for files in which a wrong byte must not spoil the rest.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_bytes(self, path: &Path) -> Result<Vec<u8>, Error> {
+        let file = match walk(self, path)? {
+            Found::File { file, .. } => file,
+            Found::Directory { .. } => return Err(refused(path, "it is a directory")),
+            Found::Missing(missing) => return Err(absent(path, &missing)),
+        };
+        let mut bytes = Vec::new();
+        file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error.to_string()))?;
+        if bytes.len() as u64 > LIMIT { Err(unreadable(path, "it is larger than 1 MiB")) } else { Ok(bytes) }
+    }
+
+    /// Reads a file with a secret of at most `limit` bytes: as [`Self::read`], and nobody else may read it, and it has one name.
+    /// `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_private(self, path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        let (file, meta) = match walk(self, path)? {
+            Found::File { file, meta } => (file, meta),
+            Found::Directory { .. } => return Err(refused(path, "it is a directory")),
+            Found::Missing(_) => return Ok(None),
+        };
+        if meta.mode() & 0o7177 != 0 {
+            let mode = meta.mode() & 0o7777;
+            return Err(refused(path, &format!("it has mode {mode:04o}, expected at most 0600")));
+        }
+        if meta.nlink() != 1 {
+            return Err(refused(path, "it has a second name (hard link)"));
+        }
+        // Room for everything at once: a growing vector would leave copies of the secret in freed memory.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(limit.saturating_add(1)));
+        file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error.to_string()))?;
+        if bytes.len() > limit {
+            Err(refused(path, &format!("it is longer than {limit} bytes")))
+        } else {
+            Ok(Some(bytes))
+        }
+    }
+
+    /// Checks a file that others read. One that is missing is told by whoever needs it.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn check_file(self, path: &Path) -> Result<(), Error> {
-        let real = match path.canonicalize() {
-            Ok(real) => real,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(unreadable(path, &error)),
+        match walk(self, path)? {
+            Found::Missing(_) | Found::File { .. } => Ok(()),
+            Found::Directory { .. } => Err(refused(path, "it is a directory")),
+        }
+    }
+
+    /// The names in a directory; `None` when there is no such directory.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn names(self, path: &Path) -> Result<Option<Vec<OsString>>, Error> {
+        let failed = |errno: Errno| unreadable(path, &std::io::Error::from(errno).to_string());
+        let handle = match walk(self, path)? {
+            Found::Missing(_) => return Ok(None),
+            Found::File { .. } => return Err(refused(path, "it is no directory")),
+            Found::Directory { handle, .. } => handle,
         };
-        let meta = real.metadata().map_err(|error| unreadable(&real, &error))?;
-        self.check(&real, meta.uid(), meta.mode(), false)?;
-        self.check_above(&real)?;
-        self.check_above(path)
-    }
-
-    fn check_above(self, path: &Path) -> Result<(), Error> {
-        for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
-            let meta = above.metadata().map_err(|error| unreadable(path, &error))?;
-            self.check(above, meta.uid(), meta.mode(), true)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&handle, ".", flags, Mode::empty()).map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(std::os::unix::ffi::OsStringExt::from_vec(name.to_vec()));
+            }
         }
-        Ok(())
+        Ok(Some(names))
     }
 
-    fn check(self, path: &Path, uid: u32, mode: u32, directory: bool) -> Result<(), Error> {
+    /// Where a directory is, without links in its path.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn directory(self, path: &Path) -> Result<PathBuf, Error> {
+        match walk(self, path)? {
+            Found::Directory { path, .. } => Ok(path),
+            Found::File { .. } => Err(refused(path, "it is no directory")),
+            Found::Missing(missing) => Err(absent(path, &missing)),
+        }
+    }
+
+    /// What makes a part of the way with this owner and mode unfit.
+    fn fault(self, part: Part, uid: u32, mode: u32) -> Option<Fault> {
         if uid != 0 && uid != self.owner {
-            return Err(unsafe_file(path, &format!("it belongs to user {uid}; it must belong to root")));
+            return Some(Fault::Owner(uid));
         }
-        let sticky_directory = directory && mode & libc::S_ISVTX != 0;
-        if mode & 0o022 != 0 && !sticky_directory {
-            return Err(unsafe_file(
-                path,
-                &format!("others can write it (mode {:04o}); run: chmod go-w {}", mode & 0o7777, path.display()),
-            ));
-        }
-        Ok(())
+        let sticky = self.sticky && part == Part::Directory && mode & libc::S_ISVTX != 0;
+        (part != Part::Link && mode & 0o022 != 0 && !sticky).then_some(Fault::Writable(mode & 0o7777))
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    Error::ConfigUnreadable { file: path.display().to_string(), reason: error.to_string() }
+/// What is on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Directory,
+    /// Its mode means nothing.
+    Link,
+    File,
 }
 
-fn unsafe_file(path: &Path, reason: &str) -> Error {
+/// What is wrong with a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It belongs to this user.
+    Owner(u32),
+    /// Others can write it: its mode.
+    Writable(u32),
+}
+
+fn absent(path: &Path, missing: &Path) -> Error {
+    let reason = std::io::Error::from(Errno::ENOENT).to_string();
+    if path == missing {
+        unreadable(path, &reason)
+    } else {
+        unreadable(path, &format!("{}: {reason}", missing.display()))
+    }
+}
+
+fn unreadable(path: &Path, reason: &str) -> Error {
+    Error::ConfigUnreadable { file: path.display().to_string(), reason: reason.to_owned() }
+}
+
+fn refused(path: &Path, reason: &str) -> Error {
     Error::ConfigUnsafe { file: path.display().to_string(), reason: reason.to_owned() }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    fn me() -> FileTrust {
-        FileTrust::user(nix::unistd::geteuid().as_raw())
-    }
-
-    #[test]
-    fn a_file_that_others_can_write_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("login.toml");
-        fs::write(&path, "x = 1").unwrap();
-        assert_eq!(me().read(&path).unwrap(), "x = 1");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        let error = me().read(&path).unwrap_err().to_string();
-        assert!(error.contains("chmod go-w"), "{error}");
-    }
-
-    #[test]
-    fn a_directory_that_others_can_write_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("login.toml");
-        fs::write(&path, "").unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(me().read(&path), Err(Error::ConfigUnsafe { .. })));
-    }
-
-    #[test]
-    fn what_a_link_leads_to_must_be_as_safe() {
-        let dir = tempfile::tempdir().unwrap();
-        let (file, link) = (dir.path().join("ca.pem"), dir.path().join("link.pem"));
-        symlink(&file, &link).unwrap();
-        assert!(me().check_file(&link).is_ok(), "what is missing is told where it is needed");
-        fs::write(&file, "x").unwrap();
-        assert!(me().check_file(&link).is_ok());
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(me().check_file(&link), Err(Error::ConfigUnsafe { .. })));
-    }
-
-    #[test]
-    fn a_symbolic_link_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("login.toml");
-        symlink("/etc/hostname", &path).unwrap();
-        assert!(me().read(&path).is_err());
-    }
-}
+mod tests;

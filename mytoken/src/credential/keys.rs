@@ -147,7 +147,6 @@ mod load {
     use super::{PrivateKey, PublicKey};
     use crate::Error;
     use crate::config::FileTrust;
-    use crate::credential::files::{Directory, Owner};
 
     const LIMIT: usize = 4096;
 
@@ -162,16 +161,14 @@ mod load {
     }
 
     impl PrivateKey {
-        /// Reads the private key from `path`, which must belong to `owner` and be for nobody else to read.
+        /// Reads the private key from `path`, if `trust` allows and nobody else can read it.
         ///
         /// # Errors
-        /// [`Error::KeyInvalid`], [`Error::File`].
-        pub fn load(path: &Path, owner: Owner) -> Result<Self, Error> {
+        /// [`Error::KeyInvalid`], [`Error::File`] and the errors of [`FileTrust::read_private`].
+        pub fn load(path: &Path, trust: FileTrust) -> Result<Self, Error> {
             let file = |reason: &str| Error::File { path: path.display().to_string(), reason: reason.to_owned() };
-            let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| file("it has no file name"))?;
-            let parent = path.parent().ok_or_else(|| file("it has no directory"))?;
-            let bytes = Directory::open(parent)?
-                .read(name, owner, 0o600, LIMIT)?
+            let bytes = trust
+                .read_private(path, LIMIT)?
                 .ok_or_else(|| file("there is no such file; make a key pair with: mytokenctl keygen"))?;
             let text = std::str::from_utf8(&bytes).map_err(|_| file("it is no text"))?;
             named(path, Self::parse(text))

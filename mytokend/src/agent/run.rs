@@ -64,11 +64,11 @@ fn prepare(options: &Options, log: Log) -> Result<(Arc<Agent>, Listener, PathBuf
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let me = Owner::current();
     let text = |error: mytoken::Error| error.to_string();
-    let trust = if me.uid == 0 { FileTrust::ROOT } else { FileTrust::user(me.uid) };
+    let trust = FileTrust::current();
     let shared = Shared::load(&options.config, trust).map_err(text)?;
     let settings = jobs_settings(&shared, &options.config, trust)?;
     let (section, cluster) = match settings {
-        Some(settings) => (settings.agent, cluster_key(&settings.cluster, me)?),
+        Some(settings) => (settings.agent, cluster_key(&settings.cluster, trust)?),
         None => (Section::default(), Err("there is no jobs.toml".to_owned())),
     };
     let scope = cluster.as_ref().map_or_else(|why| format!("sessions only: {why}"), |_| "jobs and sessions".to_owned());
@@ -107,14 +107,14 @@ fn serve(agent: &Arc<Agent>, listener: &Listener, socket: &Path) -> Result<(), S
 
 /// The cluster's private key. A login host has `jobs.toml` for its submissions, but not this key; any other trouble with it is one of a
 /// node, and there the agent does not start without.
-fn cluster_key(cluster: &Cluster, me: Owner) -> Result<Result<ClusterKey, String>, String> {
+fn cluster_key(cluster: &Cluster, trust: FileTrust) -> Result<Result<ClusterKey, String>, String> {
     let file = &cluster.private_key_file;
     match fs::symlink_metadata(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Ok(Err(format!("there is no {}", file.display())))
         }
         _ => {
-            let key = PrivateKey::load(file, me).map_err(|error| error.to_string())?;
+            let key = PrivateKey::load(file, trust).map_err(|error| error.to_string())?;
             Ok(Ok(ClusterKey { name: cluster.name.clone(), key }))
         }
     }

@@ -2,6 +2,7 @@
 //! `mytokenctl check`: one screen, each finding with its mend.
 
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -68,16 +69,18 @@ fn ahead(theirs: SystemTime, ours: SystemTime) -> i64 {
 /// Checks what is configured in `dir` and reachable from here.
 #[must_use]
 pub fn check(dir: &Path, socket: &Path) -> Findings {
+    check_with(FileTrust::current(), dir, socket)
+}
+
+fn check_with(trust: FileTrust, dir: &Path, socket: &Path) -> Findings {
     let mut findings = Findings::default();
-    let me = Owner::current();
-    let trust = if me.uid == 0 { FileTrust::ROOT } else { FileTrust::user(me.uid) };
     let Some(shared) = findings.result("configuration", Shared::load(dir, trust), |_| "mytoken.toml".to_owned()) else {
         return findings;
     };
-    if dir.join("login.toml").exists() {
+    if is_there(&dir.join("login.toml")) {
         findings.result("configuration", shared.login(dir, trust), |_| "login.toml".to_owned());
     }
-    let jobs = if dir.join("jobs.toml").exists() {
+    let jobs = if is_there(&dir.join("jobs.toml")) {
         findings.result("configuration", shared.jobs(dir, trust), |jobs| {
             let profiles: Vec<&str> = jobs.profile.iter().map(|profile| profile.name.as_str()).collect();
             format!("jobs.toml: cluster {}, profiles {}", jobs.cluster.name, profiles.join(" "))
@@ -86,14 +89,19 @@ pub fn check(dir: &Path, socket: &Path) -> Findings {
         None
     };
     if let Some(jobs) = &jobs {
-        findings.keys(jobs, trust, me);
+        findings.keys(jobs, trust);
     }
-    if me.uid == 0 && dir.join("login.toml").exists() {
+    if Owner::current().uid == 0 && is_there(&dir.join("login.toml")) {
         findings.cache(&DiskCache::of_host());
     }
     findings.servers(&shared);
     findings.agent(socket, jobs.is_some());
     findings
+}
+
+/// Whether a file is there, or a link, wherever it leads: only what is not there at all is not wanted.
+fn is_there(path: &Path) -> bool {
+    !matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
 }
 
 impl Findings {
@@ -125,7 +133,7 @@ impl Findings {
         }
     }
 
-    fn keys(&mut self, jobs: &Settings, trust: FileTrust, me: Owner) {
+    fn keys(&mut self, jobs: &Settings, trust: FileTrust) {
         let (public_file, private_file) = (&jobs.cluster.public_key_file, &jobs.cluster.private_key_file);
         let make = "on one host: mytokenctl keygen; then copy cluster.pub to every host and cluster.key (mode 0600) to the nodes";
         let public = match PublicKey::load(public_file, trust) {
@@ -138,14 +146,14 @@ impl Findings {
                 None
             }
         };
-        if !private_file.exists() {
+        if !is_there(private_file) {
             let text = format!("{} is not here; right for a login host, wrong for a node", private_file.display());
             return self.add("private key", Level::Ok, text, None);
         }
-        if me.uid != 0 && std::fs::metadata(private_file).is_ok_and(|meta| meta.uid() == 0) {
+        if Owner::current().uid != 0 && std::fs::metadata(private_file).is_ok_and(|meta| meta.uid() == 0) {
             return self.add("private key", Level::Ok, "only root can check it", None);
         }
-        match (PrivateKey::load(private_file, me), public) {
+        match (PrivateKey::load(private_file, trust), public) {
             (Err(error), _) => {
                 let mend = format!("chown root: {0} && chmod 600 {0}", private_file.display());
                 self.add("private key", Level::Error, error.to_string(), Some(&mend));
@@ -283,6 +291,11 @@ mod tests {
             keygen(&dir.path().join("keys"), "").unwrap();
         }
         dir
+    }
+
+    /// In a directory below /tmp, which no configuration of root's is in.
+    fn check(dir: &Path, socket: &Path) -> Findings {
+        check_with(FileTrust::user(Owner::current().uid), dir, socket)
     }
 
     fn levels(findings: &Findings, part: &str) -> Vec<Level> {

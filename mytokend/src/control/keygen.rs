@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use mytoken::Error;
+use mytoken::config::FileTrust;
 use mytoken::credential::files::{Directory, Owner};
 use mytoken::credential::keys;
 
@@ -33,8 +34,12 @@ pub fn keygen(dir: &Path, comment: &str) -> Result<String, Error> {
 }
 
 fn open_or_make(dir: &Path, me: Owner) -> Result<Directory, Error> {
-    if dir.exists() || dir.is_relative() {
-        return Directory::open(dir);
+    if dir.is_relative() {
+        return Err(refused(dir, "the path must be absolute"));
+    }
+    if dir.exists() {
+        // /etc/mytoken may be a link; the way along it must be as safe as for whoever reads the keys.
+        return Directory::open(&FileTrust::user(me.uid).directory(dir)?);
     }
     let name = dir.file_name().and_then(|name| name.to_str()).ok_or_else(|| refused(dir, "it has no name"))?;
     let above = dir.parent().ok_or_else(|| refused(dir, "it has no directory above it"))?;
@@ -49,7 +54,6 @@ fn refused(path: &Path, reason: &str) -> Error {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use mytoken::config::FileTrust;
     use mytoken::credential::keys::{PrivateKey, PublicKey};
 
     use super::*;
@@ -59,8 +63,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("keys");
         let id = keygen(&dir, "testbed").unwrap();
-        let me = Owner::current();
-        let public = PublicKey::load(&dir.join(PUBLIC), FileTrust::user(me.uid)).unwrap();
+        let me = FileTrust::user(Owner::current().uid);
+        let public = PublicKey::load(&dir.join(PUBLIC), me).unwrap();
         let private = PrivateKey::load(&dir.join(PRIVATE), me).unwrap();
         assert_eq!((public.id(), private.id(), &private.public()), (id.as_str(), id.as_str(), &public));
         let mode = std::fs::metadata(dir.join(PRIVATE)).unwrap().permissions().mode();
@@ -78,6 +82,15 @@ mod tests {
     }
 
     #[test]
+    fn a_link_to_the_directory_is_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("managed")).unwrap();
+        std::os::unix::fs::symlink("managed", temp.path().join("mytoken")).unwrap();
+        keygen(&temp.path().join("mytoken/keys"), "").unwrap();
+        assert!(temp.path().join("managed/keys/cluster.key").exists());
+    }
+
+    #[test]
     fn a_relative_directory_is_refused() {
         assert!(keygen(Path::new("keys"), "").unwrap_err().to_string().contains("absolute"));
     }
@@ -88,7 +101,8 @@ mod tests {
         let dir = temp.path().join("keys");
         keygen(&dir, "").unwrap();
         std::fs::set_permissions(dir.join(PRIVATE), std::fs::Permissions::from_mode(0o640)).unwrap();
-        let error = PrivateKey::load(&dir.join(PRIVATE), Owner::current()).unwrap_err().to_string();
+        let me = FileTrust::user(Owner::current().uid);
+        let error = PrivateKey::load(&dir.join(PRIVATE), me).unwrap_err().to_string();
         assert!(error.contains("0640") && error.contains("0600"), "{error}");
     }
 }

@@ -59,9 +59,19 @@ fn testserver() -> &'static Path {
     })
 }
 
+/// A folder for files that root's programs believe, so not in /tmp when root runs the tests.
+fn folder() -> tempfile::TempDir {
+    let places = [Path::new(env!("CARGO_TARGET_TMPDIR")), Path::new("/root"), Path::new("/run")];
+    let place = places.into_iter().find(|place| FileTrust::ROOT.directory(place).is_ok());
+    match place {
+        Some(place) if Owner::current().uid == 0 => tempfile::tempdir_in(place).unwrap(),
+        _ => tempfile::tempdir().unwrap(),
+    }
+}
+
 impl Site {
     pub fn new(lifetime: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let path = dir.path().to_owned();
         let free = "127.0.0.1:0";
         let mut server = Command::new(testserver())
@@ -216,13 +226,13 @@ impl Site {
     }
 
     pub fn open(&self, sealed: &str) -> JobCredential {
-        let key = PrivateKey::load(&self.config().join("keys/cluster.key"), Owner::current()).unwrap();
+        let key = PrivateKey::load(&self.config().join("keys/cluster.key"), FileTrust::current()).unwrap();
         open(sealed, &key).unwrap()
     }
 
     /// What the mytoken server says to a sub-token.
     pub fn exchange(&self, token: &Secret) -> Result<Secret, Error> {
-        let shared = Shared::load(&self.config(), FileTrust::user(Owner::current().uid)).unwrap();
+        let shared = Shared::load(&self.config(), FileTrust::current()).unwrap();
         let http = HttpClient::new(&shared.http_settings()).unwrap();
         let server = Server::discover(&http, &shared.server_url("t").unwrap(), soon()).unwrap();
         let request = AccessTokenRequest { mytoken: token, scope: SCOPE, audience: AUDIENCE, comment: "test" };
@@ -231,7 +241,7 @@ impl Site {
 
     /// Kills a mytoken.
     pub fn revoke(&self, token: &Secret) {
-        let shared = Shared::load(&self.config(), FileTrust::user(Owner::current().uid)).unwrap();
+        let shared = Shared::load(&self.config(), FileTrust::current()).unwrap();
         let http = HttpClient::new(&shared.http_settings()).unwrap();
         let server = Server::discover(&http, &shared.server_url("t").unwrap(), soon()).unwrap();
         server.revoke(token, true, soon()).unwrap();
@@ -240,7 +250,7 @@ impl Site {
     /// Status of the resource server's answer to the token in the file.
     pub fn visit(&self, file: &Path) -> u16 {
         let token = Secret::new(fs::read_to_string(file).unwrap());
-        let shared = Shared::load(&self.config(), FileTrust::user(Owner::current().uid)).unwrap();
+        let shared = Shared::load(&self.config(), FileTrust::current()).unwrap();
         let http = HttpClient::new(&shared.http_settings()).unwrap();
         http.get(&format!("{}/data", self.endpoint("resource")), Some(&token), soon(), 1 << 16).unwrap().status
     }

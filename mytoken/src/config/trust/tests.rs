@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Files, directories and links that others could have made or changed.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+
+use super::*;
+use crate::skipped::skip;
+
+const ALICE: u32 = 62_001;
+
+fn me() -> FileTrust {
+    FileTrust::user(Owner::current().uid)
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A directory `etc` with the file `login.toml` in a directory of its own, without links in its path.
+fn sandbox() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let temp = tempfile::tempdir().unwrap();
+    let etc = temp.path().canonicalize().unwrap().join("etc");
+    fs::create_dir(&etc).unwrap();
+    let file = etc.join("login.toml");
+    fs::write(&file, "x = 1").unwrap();
+    (temp, etc, file)
+}
+
+/// The sentence by which `path` is refused.
+fn told(path: &Path) -> String {
+    match me().read(path) {
+        Err(error @ Error::ConfigUnsafe { .. }) => error.to_string(),
+        other => panic!("{}: {other:?}", path.display()),
+    }
+}
+
+#[test]
+fn a_file_that_others_can_write_is_refused() {
+    let (_temp, _, file) = sandbox();
+    assert_eq!(me().read(&file).unwrap(), "x = 1");
+    for mode in [0o666, 0o664, 0o646] {
+        chmod(&file, mode);
+        let expected = format!(
+            "{0} is not used: it can be written by others (mode {mode:04o}); run: chmod go-w {0}",
+            file.display()
+        );
+        assert_eq!(told(&file), expected);
+    }
+}
+
+#[test]
+fn a_directory_that_others_can_write_is_refused() {
+    let (_temp, etc, file) = sandbox();
+    for mode in [0o777, 0o775, 0o757] {
+        chmod(&etc, mode);
+        assert!(told(&file).contains(&format!("the directory {} can be written", etc.display())));
+        assert!(matches!(me().names(&etc), Err(Error::ConfigUnsafe { .. })));
+    }
+}
+
+#[test]
+fn a_sticky_directory_is_no_place_for_files_of_root() {
+    let (_temp, etc, file) = sandbox();
+    chmod(&etc, 0o1777);
+    assert!(me().read(&file).is_ok(), "a user's own files may lie below one");
+    if Owner::current().uid != 0 {
+        return skip("only root has files of root").unwrap();
+    }
+    let error = FileTrust::ROOT.read(&file).unwrap_err().to_string();
+    assert!(error.contains("can be written by others (mode 1777)"), "{error}");
+}
+
+#[test]
+fn links_are_followed() {
+    let (temp, etc, file) = sandbox();
+    let up = temp.path().canonicalize().unwrap();
+    for (name, target) in [
+        ("to-file", file.clone()),
+        ("relative", "etc/login.toml".into()),
+        ("through-a-directory", "directory/login.toml".into()),
+        ("around", "etc/../etc/./login.toml".into()),
+        ("twice", "around".into()),
+    ] {
+        symlink(target, up.join(name)).unwrap();
+        if name == "to-file" {
+            symlink(&etc, up.join("directory")).unwrap();
+        }
+        assert_eq!(me().read(&up.join(name)).unwrap(), "x = 1", "{name}");
+    }
+    assert_eq!(me().directory(&up.join("directory")).unwrap(), etc);
+    assert_eq!(me().names(&up.join("directory")).unwrap().unwrap(), ["login.toml"]);
+    assert_eq!(me().directory(&up.join("directory/../etc/..")).unwrap(), up, "the directory above the real one");
+    symlink("loop", up.join("loop")).unwrap();
+    let error = me().read(&up.join("loop")).unwrap_err();
+    assert!(matches!(error, Error::ConfigUnreadable { .. }), "{error}");
+}
+
+#[test]
+fn what_a_link_leads_to_must_be_as_safe() {
+    let (temp, etc, file) = sandbox();
+    let link = temp.path().join("link.toml");
+    symlink("etc/login.toml", &link).unwrap();
+    for (part, mode, kind) in [(&file, 0o666, "the file"), (&etc, 0o777, "the directory")] {
+        let before = fs::metadata(part).unwrap().permissions();
+        chmod(part, mode);
+        let told = told(&link);
+        let expected = format!("{kind} {} (reached by the link {}) can be written", part.display(), link.display());
+        assert!(told.contains(&expected), "{told}");
+        assert!(matches!(me().check_file(&link), Err(Error::ConfigUnsafe { .. })));
+        fs::set_permissions(part, before).unwrap();
+    }
+    assert!(me().check_file(&link).is_ok());
+    fs::remove_file(&file).unwrap();
+    assert!(me().check_file(&link).is_ok(), "what is missing is told where it is needed");
+    let error = me().read(&link).unwrap_err().to_string();
+    assert!(error.contains("link.toml: ") && error.contains("etc/login.toml: No such file"), "{error}");
+}
+
+#[test]
+fn what_belongs_to_another_user_is_refused_wherever_it_is() {
+    if Owner::current().uid != 0 {
+        return skip("only root can give files away").unwrap();
+    }
+    let (temp, etc, file) = sandbox();
+    let up = temp.path().canonicalize().unwrap();
+    let theirs = |part: &Path, asked: &Path, kind: &str| {
+        lchown(part, Some(ALICE), Some(ALICE)).unwrap();
+        let told = told(asked);
+        assert!(told.starts_with(&format!("{} is not used: {kind}", asked.display())), "{told}");
+        assert!(told.ends_with(&format!("belongs to user {ALICE}; it must belong to root")), "{told}");
+        assert!(FileTrust::user(ALICE).read(asked).is_ok(), "a user's own");
+        lchown(part, Some(0), Some(0)).unwrap();
+        assert!(me().read(asked).is_ok());
+    };
+    theirs(&file, &file, "it ");
+    theirs(&etc, &file, &format!("the directory {} ", etc.display()));
+    // The directory above, as seen through a link of root's.
+    fs::create_dir(up.join("root")).unwrap();
+    let link = up.join("root/conf");
+    symlink("../etc", &link).unwrap();
+    let asked = link.join("login.toml");
+    theirs(&file, &asked, &format!("the file {} (reached by the link {}) ", file.display(), link.display()));
+    theirs(&etc, &asked, &format!("the directory {} (reached by the link {}) ", etc.display(), link.display()));
+    // The link itself: whoever owns it chooses where it leads.
+    theirs(&link, &asked, &format!("the link {} ", link.display()));
+    // A directory above a link's target.
+    fs::create_dir_all(up.join("home/conf")).unwrap();
+    fs::write(up.join("home/conf/login.toml"), "y = 1").unwrap();
+    let deep = up.join("root/deep");
+    symlink(up.join("home/conf"), &deep).unwrap();
+    let home = up.join("home");
+    theirs(
+        &home,
+        &deep.join("login.toml"),
+        &format!("the directory {} (reached by the link {}) ", home.display(), deep.display()),
+    );
+    // Going up again does not undo it: what was chosen on the way counts.
+    theirs(&home, &up.join("home/../etc/login.toml"), &format!("the directory {} ", home.display()));
+}
+
+#[test]
+fn a_link_into_a_users_directory_is_no_configuration() {
+    if Owner::current().uid != 0 {
+        return skip("only root can give files away").unwrap();
+    }
+    let (temp, etc, _) = sandbox();
+    let up = temp.path().canonicalize().unwrap();
+    chown(&etc, Some(ALICE), Some(ALICE)).unwrap();
+    symlink(&etc, up.join("mytoken")).unwrap();
+    fs::write(etc.join("login.toml"), "").unwrap();
+    for asked in [up.join("mytoken/login.toml"), up.join("mytoken/login.d")] {
+        let read = me().read(&asked).map(drop);
+        assert!(matches!(read, Err(Error::ConfigUnsafe { .. })), "{read:?}");
+        assert!(matches!(me().names(&asked), Err(Error::ConfigUnsafe { .. })), "nor are drop-ins overlooked");
+        assert!(matches!(me().check_file(&asked), Err(Error::ConfigUnsafe { .. })));
+        assert!(matches!(me().read_private(&asked, 10), Err(Error::ConfigUnsafe { .. })));
+    }
+    assert!(matches!(me().directory(&up.join("mytoken")), Err(Error::ConfigUnsafe { .. })));
+}
+
+#[test]
+fn what_is_no_file_is_refused_without_hanging() {
+    let (_temp, etc, file) = sandbox();
+    nix::unistd::mkfifo(&etc.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
+    assert!(told(&etc.join("fifo")).contains("is not a regular file"));
+    assert!(told(&etc).contains("it is a directory"));
+    assert!(told(&file.join("below")).contains("is no directory"));
+    assert!(matches!(me().names(&file), Err(Error::ConfigUnsafe { .. })));
+    assert_eq!(me().names(&etc.join("missing")).unwrap(), None);
+    let large = etc.join("large");
+    fs::write(&large, vec![b'#'; 1024 * 1024 + 1]).unwrap();
+    assert!(matches!(me().read(&large), Err(Error::ConfigUnreadable { .. })));
+}
+
+#[test]
+fn a_secret_is_read_when_it_is_for_nobody_else() {
+    let (_temp, etc, file) = sandbox();
+    chmod(&file, 0o600);
+    assert_eq!(&me().read_private(&file, 5).unwrap().unwrap()[..], b"x = 1");
+    assert!(me().read_private(&file, 4).is_err(), "too long");
+    assert!(me().read_private(&etc.join("missing"), 5).unwrap().is_none());
+    for mode in [0o640, 0o604, 0o700] {
+        chmod(&file, mode);
+        assert!(matches!(me().read_private(&file, 5), Err(Error::ConfigUnsafe { .. })), "{mode:o}");
+    }
+    chmod(&file, 0o600);
+    fs::hard_link(&file, etc.join("second")).unwrap();
+    assert!(me().read_private(&file, 5).is_err(), "two names");
+}

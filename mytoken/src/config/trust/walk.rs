@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The way to a file, component by component: each is opened below the one before and looked at by its descriptor. A name is never
+//! resolved twice, so nothing can change between the look and the use.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fstat};
+
+use super::{Fault, FileTrust, Part, refused, unreadable};
+use crate::Error;
+
+/// As many links as Linux follows for one path.
+const LINKS: usize = 40;
+
+/// What is at the end of the way.
+pub(super) enum Found {
+    /// A regular file, open for reading.
+    File { file: File, meta: Metadata },
+    /// A directory and its path without links. The handle is good for names below it only (`O_PATH`).
+    Directory { handle: OwnedFd, path: PathBuf },
+    /// This part is not there. What is above it was checked.
+    Missing(PathBuf),
+}
+
+/// A directory on the way.
+struct Step {
+    handle: OwnedFd,
+    path: PathBuf,
+}
+
+struct Walk<'a> {
+    trust: FileTrust,
+    asked: &'a Path,
+    /// From the root directory to here, without links.
+    steps: Vec<Step>,
+    /// Components that are still to be gone, the next one last.
+    ahead: Vec<OsString>,
+    /// The last link that was followed, for sentences.
+    link: Option<PathBuf>,
+    links: usize,
+}
+
+/// Walks to `path`, along links, and checks everything on the way and at its end.
+pub(super) fn walk(trust: FileTrust, path: &Path) -> Result<Found, Error> {
+    let whole = std::path::absolute(path).map_err(|error| unreadable(path, &error.to_string()))?;
+    let mut walk = Walk { trust, asked: path, steps: Vec::new(), ahead: Vec::new(), link: None, links: 0 };
+    walk.go(&whole)?;
+    while let Some(name) = walk.ahead.pop() {
+        if name == ".." {
+            // A step's path has no links, so the step before it is the directory above. The root's is the root itself.
+            if walk.steps.len() > 1 {
+                walk.steps.pop();
+            }
+        } else if let Some(found) = walk.step(&name)? {
+            return Ok(found);
+        }
+    }
+    let last = walk.steps.pop().ok_or_else(|| unreadable(path, "it has no directory"))?;
+    Ok(Found::Directory { handle: last.handle, path: last.path })
+}
+
+/// Opens a directory for names below it. `O_DIRECTORY` makes an automounter mount what belongs there, which `O_PATH` alone does not.
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// `O_NONBLOCK`: a FIFO in the place of the file must not hang a login.
+const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
+
+impl Walk<'_> {
+    /// Puts `path` before what is ahead; an absolute one begins anew at the root directory.
+    fn go(&mut self, path: &Path) -> Result<(), Error> {
+        if path.is_absolute() {
+            let handle =
+                openat(AT_FDCWD, "/", DIRECTORY, Mode::empty()).map_err(|errno| self.failed(Path::new("/"), errno))?;
+            self.steps.clear();
+            self.enter(handle, PathBuf::from("/"))?;
+        }
+        let names = path.components().filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some(OsString::from("..")),
+            _ => None,
+        });
+        let names: Vec<OsString> = names.collect();
+        self.ahead.extend(names.into_iter().rev());
+        Ok(())
+    }
+
+    /// Goes one component further; `Some` when this was the end.
+    fn step(&mut self, name: &OsStr) -> Result<Option<Found>, Error> {
+        let Some(here) = self.steps.last() else { return Err(unreadable(self.asked, "it has no directory")) };
+        let path = here.path.join(name);
+        match openat(&here.handle, name, DIRECTORY, Mode::empty()) {
+            Ok(handle) => return self.enter(handle, path).map(|()| None),
+            Err(Errno::ENOENT) => return Ok(Some(Found::Missing(path))),
+            // What Linux answers for a file, and for a link with both flags.
+            Err(Errno::ENOTDIR | Errno::ELOOP) => {}
+            Err(errno) => return Err(self.failed(&path, errno)),
+        }
+        let other =
+            match openat(&here.handle, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) {
+                Ok(other) => other,
+                Err(Errno::ENOENT) => return Ok(Some(Found::Missing(path))),
+                Err(errno) => return Err(self.failed(&path, errno)),
+            };
+        let stat = fstat(&other).map_err(|errno| self.failed(&path, errno))?;
+        if stat.st_mode & libc::S_IFMT == libc::S_IFLNK {
+            return self.follow(&other, &stat, path).map(|()| None);
+        }
+        if !self.ahead.is_empty() {
+            return Err(self.refused(&path.display().to_string(), "is no directory"));
+        }
+        let handle = openat(&here.handle, name, FILE, Mode::empty()).map_err(|errno| self.failed(&path, errno))?;
+        let file = File::from(handle);
+        let meta = file.metadata().map_err(|error| unreadable(self.asked, &error.to_string()))?;
+        if !meta.is_file() {
+            return Err(self.refused(&path.display().to_string(), "is not a regular file"));
+        }
+        self.check(Part::File, &path, meta.uid(), meta.mode())?;
+        Ok(Some(Found::File { file, meta }))
+    }
+
+    fn enter(&mut self, handle: OwnedFd, path: PathBuf) -> Result<(), Error> {
+        let stat = fstat(&handle).map_err(|errno| self.failed(&path, errno))?;
+        self.check(Part::Directory, &path, stat.st_uid, stat.st_mode)?;
+        self.steps.push(Step { handle, path });
+        Ok(())
+    }
+
+    fn follow(&mut self, link: &OwnedFd, stat: &FileStat, path: PathBuf) -> Result<(), Error> {
+        self.check(Part::Link, &path, stat.st_uid, stat.st_mode)?;
+        self.links += 1;
+        if self.links > LINKS {
+            return Err(self.failed(&path, Errno::ELOOP));
+        }
+        // An empty name means the descriptor itself (readlinkat(2)).
+        let target = readlinkat(link, "").map_err(|errno| self.failed(&path, errno))?;
+        self.link = Some(path);
+        self.go(Path::new(&target))
+    }
+
+    fn check(&self, part: Part, path: &Path, uid: u32, mode: u32) -> Result<(), Error> {
+        let named = match part {
+            Part::Directory => format!("the directory {}", path.display()),
+            Part::Link => format!("the link {}", path.display()),
+            Part::File if path == self.asked => "it".to_owned(),
+            Part::File => format!("the file {}", path.display()),
+        };
+        match self.trust.fault(part, uid, mode) {
+            None => Ok(()),
+            Some(Fault::Owner(uid)) => {
+                Err(self.refused(&named, &format!("belongs to user {uid}; it must belong to root")))
+            }
+            Some(Fault::Writable(mode)) => {
+                let mend = format!("run: chmod go-w {}", path.display());
+                Err(self.refused(&named, &format!("can be written by others (mode {mode:04o}); {mend}")))
+            }
+        }
+    }
+
+    /// The sentence for a part that is not as it must be. It says how one came there when the path does not show it.
+    fn refused(&self, part: &str, fault: &str) -> Error {
+        let by = self.link.as_ref().map(|link| format!(" (reached by the link {})", link.display()));
+        refused(self.asked, &format!("{part}{} {fault}", by.unwrap_or_default()))
+    }
+
+    fn failed(&self, part: &Path, errno: Errno) -> Error {
+        let reason = std::io::Error::from(errno).to_string();
+        let named = if part == self.asked { reason } else { format!("{}: {reason}", part.display()) };
+        unreadable(self.asked, &named)
+    }
+}
