@@ -312,7 +312,7 @@ fn play(case: &Case, directory: &Path) {
     let settings: LoginSettings = toml::from_str(&text).unwrap();
     let mut maps = Maps::default();
     let path = Path::new("/etc/mytoken/users.map");
-    maps.insert(path, mytoken::login::MapFile::parse("op s-1 backup\nop s-1 root\n", path));
+    maps.insert(path, Ok(mytoken::login::MapFile::parse(b"op s-1 backup\nop s-1 root\n")));
     let stage = Stage::new(case.clone());
     let issuers = [issuer("")];
     let attempt = Attempt {

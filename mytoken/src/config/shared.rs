@@ -10,7 +10,7 @@ use super::{Duration, FileTrust, read};
 use crate::Error;
 use crate::http::{HttpSettings, Roots};
 use crate::jobs;
-use crate::login::{LoginSettings, Mapping};
+use crate::login::LoginSettings;
 use crate::names::{IssuerUrl, ServerUrl};
 use crate::oidc::IssuerSettings;
 
@@ -93,7 +93,8 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Reads `DIR/login.toml` and its drop-ins and checks that the names in it exist.
+    /// Reads `DIR/login.toml` and its drop-ins and checks that the names in it exist. Map files are read by
+    /// [`crate::login::Maps`]: one that cannot be used concerns only the rules that need it.
     ///
     /// # Errors
     /// The variants of [`Error`] that begin with `Config`.
@@ -112,9 +113,6 @@ impl Shared {
                     "rule \"{}\": issuer \"{}\" is no [[issuer]] of mytoken.toml",
                     rule.name, rule.issuer
                 ));
-            }
-            if let Mapping::File(file) = &rule.mapping {
-                trust.read(file)?;
             }
         }
         Ok(login)

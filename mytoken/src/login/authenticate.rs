@@ -224,7 +224,8 @@ fn judge(
     let lifetime = exp.saturating_sub(world.clock.now());
     let identity = Identity::from(claims);
     let began = Instant::now();
-    let Decision { verdict, steps } = decide(&identity, &account, &world.settings.rules, world.maps);
+    let settings = world.settings;
+    let Decision { verdict, steps } = decide(&identity, &account, &settings.rules, settings.accounts.names, world.maps);
     report.times.map = began.elapsed();
     report.steps = steps;
     match verdict {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::{Account, Identity, Mapping, Maps, Refusal, Rule, Template};
-use crate::names::AccountName;
+use crate::names::{AccountName, NameForm};
 use crate::oidc::list;
 
 /// A decision with the way to it; log, `explain` and the person see it in three forms.
@@ -109,13 +109,13 @@ pub enum Requirement {
 }
 
 /// Decides whether `identity` may use `account`. Rules are tried in order; the first that gives the account and has its demands met
-/// wins. PAM's user is compared with, never changed.
+/// wins. PAM's user is compared with, never changed. `names` is the form of the names that templates may give.
 #[must_use]
-pub fn decide(identity: &Identity, account: &Account, rules: &[Rule], maps: &Maps) -> Decision {
+pub fn decide(identity: &Identity, account: &Account, rules: &[Rule], names: NameForm, maps: &Maps) -> Decision {
     let mut steps = Vec::new();
     let mut winner = None;
     for rule in rules {
-        let finding = if winner.is_some() { Finding::NotTried } else { ask(rule, identity, account, maps) };
+        let finding = if winner.is_some() { Finding::NotTried } else { ask(rule, identity, account, names, maps) };
         if matches!(finding, Finding::Gives { .. }) {
             winner = Some(rule.name.clone());
         }
@@ -128,7 +128,7 @@ pub fn decide(identity: &Identity, account: &Account, rules: &[Rule], maps: &Map
     Decision { verdict, steps }
 }
 
-fn ask(rule: &Rule, identity: &Identity, account: &Account, maps: &Maps) -> Finding {
+fn ask(rule: &Rule, identity: &Identity, account: &Account, names: NameForm, maps: &Maps) -> Finding {
     if rule.issuer != identity.issuer {
         return Finding::OtherIssuer { issuer: rule.issuer.clone() };
     }
@@ -138,7 +138,7 @@ fn ask(rule: &Rule, identity: &Identity, account: &Account, maps: &Maps) -> Find
             Err(claim) => return Finding::ClaimMissing { claim },
             Ok(text) => {
                 let by = Source::Template(template.clone());
-                match AccountName::parse(&text) {
+                match AccountName::parse_as(&text, names) {
                     Err(_) => return Finding::NoName { by },
                     Ok(name) if name.as_str() != account.name => return Finding::OtherAccount { by, account: name },
                     Ok(_) => by,
@@ -241,7 +241,8 @@ impl std::fmt::Display for Finding {
 mod tests {
     use super::*;
 
-    const MAP: &str = "op s-1 carol\nhttps://op.example.org/ s-1 root\nother s-1 dave\nop s-2 bob\n";
+    const MAP: &str = "op s-1 carol\nhttps://op.example.org/ s-1 root\nother s-1 dave\nop s-2 bob\n\
+                       op s-1 4dave\nop s-1 Dave\nop s-1 dave@example.org\nop s-1 DOM\\dave # a comment\n";
 
     fn identity(claims: &str) -> Identity {
         let claims: serde_json::Map<_, _> = serde_json::from_str(claims).unwrap();
@@ -259,13 +260,17 @@ mod tests {
     }
 
     fn run(claims: &str, account: &str, rules: &[Rule]) -> Decision {
+        run_with(NameForm::Posix, claims, account, rules)
+    }
+
+    fn run_with(names: NameForm, claims: &str, account: &str, rules: &[Rule]) -> Decision {
         let uid = if account == "root" { 0 } else { 2_000 };
         let account = Account::new(account, uid, uid, &crate::login::AccountSettings::default());
         let mut maps = Maps::default();
         let path = std::path::Path::new("/users.map");
-        maps.insert(path, super::super::MapFile::parse(MAP, path));
+        maps.insert(path, Ok(super::super::MapFile::parse(MAP.as_bytes())));
         maps.insert(std::path::Path::new("/broken.map"), Err("/broken.map:1: no".into()));
-        decide(&identity(claims), &account, rules, &maps)
+        decide(&identity(claims), &account, rules, names, &maps)
     }
 
     fn reason(decision: &Decision) -> &'static str {
@@ -307,6 +312,30 @@ mod tests {
         for (claims, account, lines, expected) in table {
             let decision = run(claims, account, &[rule(lines)]);
             assert_eq!(reason(&decision), *expected, "{claims} as {account} with {lines}: {:?}", decision.steps);
+        }
+    }
+
+    #[test]
+    fn a_map_file_names_any_account_and_a_template_only_with_a_word() {
+        for name in ["4dave", "Dave", "dave@example.org", "DOM\\dave"] {
+            let claims = serde_json::json!({ "name": name }).to_string();
+            let (template, file) = ([rule("template = '{name}'")], [rule("map_file = '/users.map'")]);
+            assert_eq!(reason(&run("{}", name, &file)), "accept", "{name} by file");
+            assert_eq!(reason(&run(&claims, name, &template)), "not_mapped", "{name} by template");
+            assert_eq!(reason(&run_with(NameForm::Nss, &claims, name, &template)), "accept", "{name} by template");
+            // Byte for byte: the system's databases may be indifferent to case, this is not.
+            let other = name.replace("dave", "DAVE").replace("Dave", "dave");
+            assert_eq!(reason(&run("{}", &other, &file)), "not_mapped", "{other} by file");
+            assert_eq!(reason(&run_with(NameForm::Nss, &claims, &other, &template)), "not_mapped", "{other}");
+        }
+    }
+
+    #[test]
+    fn a_template_never_gives_what_is_no_name() {
+        for name in ["-oProxyCommand", "a/b", "..", "a:b", " dave", "a\u{1b}[2J"] {
+            let claims = serde_json::json!({ "name": name }).to_string();
+            let decision = run_with(NameForm::Nss, &claims, name, &[rule("template = '{name}'")]);
+            assert!(matches!(decision.steps[0].finding, Finding::NoName { .. }), "{name:?}");
         }
     }
 

@@ -1,50 +1,49 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Map files: lines `<issuer> <sub> <account>`, read before a decision so that the decision itself is pure.
+//! The map files of a rule set, read before a decision so that the decision itself is pure.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Identity, Mapping, Rule};
+use super::{MapFile, Mapping, Rule};
 use crate::config::FileTrust;
-use crate::names::{AccountName, same_base};
+
+/// How many wrong lines of a file a log line names.
+const NAMED: usize = 3;
 
 /// The map files of a rule set.
 #[derive(Debug, Clone, Default)]
-pub struct Maps(HashMap<PathBuf, Result<MapFile, String>>);
-
-/// One map file.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MapFile(Vec<Entry>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    issuer: String,
-    sub: String,
-    account: AccountName,
-}
+pub struct Maps(BTreeMap<PathBuf, Result<MapFile, String>>);
 
 impl Maps {
-    /// Reads the map files that `rules` name. A file that cannot be read or has a mistake is remembered as such: a rule that needs
-    /// it gives nobody an account.
+    /// Reads the map files that `rules` name. A file that cannot be read is remembered as such: a rule that needs it gives nobody an
+    /// account, other rules go on.
     #[must_use]
     pub fn load(rules: &[Rule], trust: FileTrust) -> Self {
         let files = rules.iter().filter_map(|rule| match &rule.mapping {
             Mapping::File(path) => Some(path),
             Mapping::Template(_) => None,
         });
-        Self(
-            files
-                .map(|path| {
-                    let text = trust.read(path).map_err(|error| error.to_string());
-                    (path.clone(), text.and_then(|text| MapFile::parse(&text, path)))
-                })
-                .collect(),
-        )
+        let read = |path: &PathBuf| match trust.read_bytes(path) {
+            Ok(bytes) => Ok(MapFile::parse(&bytes)),
+            Err(error) => Err(error.to_string()),
+        };
+        Self(files.map(|path| (path.clone(), read(path))).collect())
     }
 
     /// Adds a file.
     pub fn insert(&mut self, path: &Path, file: Result<MapFile, String>) {
         self.0.insert(path.to_owned(), file);
+    }
+
+    /// All of them, by path.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &Result<MapFile, String>)> {
+        self.0.iter().map(|(path, file)| (path.as_path(), file))
+    }
+
+    /// What is wrong with them, for a log: one line for each file that has mistakes or cannot be used.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        self.files().filter_map(|(path, file)| complaint(path, file)).collect()
     }
 
     pub(super) fn get(&self, path: &Path) -> Result<&MapFile, String> {
@@ -56,39 +55,16 @@ impl Maps {
     }
 }
 
-impl MapFile {
-    /// Reads lines `<issuer> <sub> <account>`: the issuer's URL or its name in the configuration, the subject (which may hold
-    /// blanks), the account. Empty lines and lines that begin with `#` are nothing.
-    ///
-    /// # Errors
-    /// A sentence with file and line. One wrong line spoils the whole file: it may be the line that takes an account away.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, String> {
-        let mut entries = Vec::new();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let wrong = |problem: &str| format!("{}:{}: {problem}", path.display(), number + 1);
-            let form = || wrong("a line holds an issuer, a subject and an account");
-            let (issuer, rest) = line.split_once(char::is_whitespace).ok_or_else(form)?;
-            let (sub, account) = rest.trim_start().rsplit_once(char::is_whitespace).ok_or_else(form)?;
-            let account = AccountName::parse(account).map_err(|error| wrong(&error.to_string()))?;
-            entries.push(Entry { issuer: issuer.to_owned(), sub: sub.trim_end().to_owned(), account });
-        }
-        Ok(Self(entries))
-    }
-
-    /// The accounts of an identity, in the order of the file.
-    pub(super) fn accounts<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = &'a AccountName> {
-        self.0
-            .iter()
-            .filter(move |entry| {
-                entry.sub == identity.sub
-                    && (entry.issuer == identity.issuer || same_base(&entry.issuer, &identity.iss))
-            })
-            .map(|entry| &entry.account)
-    }
+fn complaint(path: &Path, file: &Result<MapFile, String>) -> Option<String> {
+    let file = match file {
+        Ok(file) => file,
+        Err(reason) => return Some(format!("map file not used: {reason}")),
+    };
+    let count = file.wrong_lines();
+    let named: Vec<String> = file.mistakes().iter().take(NAMED).map(ToString::to_string).collect();
+    let (lines, more) = (if count == 1 { "line" } else { "lines" }, count.saturating_sub(named.len()));
+    let more = if more > 0 { format!("; and {more} more, see mytokenctl check") } else { String::new() };
+    (count > 0).then(|| format!("map file {}: {count} {lines} not used: {}{more}", path.display(), named.join("; ")))
 }
 
 #[cfg(test)]
@@ -96,12 +72,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_with_mistakes_are_told() {
-        let parse = |text: &str| MapFile::parse(text, Path::new("/etc/mytoken/users.map"));
-        assert_eq!(parse("# nobody\n\n").unwrap(), MapFile::default());
-        assert_eq!(parse("https://op/  a b\tc  alice\n").unwrap().0[0].sub, "a b\tc");
-        for (text, line) in [("\nop sub", ":2:"), ("op", ":1:"), ("op sub Alice", ":1:"), ("op sub ../x", ":1:")] {
-            assert!(parse(text).unwrap_err().contains(line), "{text}");
-        }
+    fn a_log_line_names_a_few_mistakes_and_counts_the_rest() {
+        let mut maps = Maps::default();
+        assert!(maps.complaints().is_empty());
+        maps.insert(Path::new("/a.map"), Ok(MapFile::parse(b"op s alice\n")));
+        maps.insert(Path::new("/b.map"), Ok(MapFile::parse("op\n".repeat(50).as_bytes())));
+        maps.insert(Path::new("/c.map"), Err("cannot read /c.map: no".to_owned()));
+        let [wrong, unusable] = &maps.complaints()[..] else { panic!("{:?}", maps.complaints()) };
+        assert!(wrong.starts_with("map file /b.map: 50 lines not used: 1:3: "), "{wrong}");
+        assert!(wrong.ends_with("; and 47 more, see mytokenctl check") && wrong.len() < 500, "{wrong}");
+        assert_eq!(unusable, "map file not used: cannot read /c.map: no");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_by_the_rule_that_needs_it() {
+        let maps = Maps::default();
+        assert!(maps.get(Path::new("/elsewhere.map")).unwrap_err().contains("was not read"));
     }
 }

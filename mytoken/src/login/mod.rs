@@ -11,6 +11,7 @@ mod explain;
 mod floor;
 pub mod handover;
 mod identity;
+mod map_file;
 mod maps;
 mod process;
 mod refusal;
@@ -29,7 +30,8 @@ pub use decision::{Decision, Finding, Requirement, Source, Step, Verdict, decide
 pub use explain::explain;
 pub use floor::hold;
 pub use identity::{Account, Accounts, Identity, SystemAccounts};
-pub use maps::{MapFile, Maps};
+pub use map_file::{MapFile, Mistake};
+pub use maps::Maps;
 pub use process::Process;
 pub use refusal::{Class, Level, Refusal};
 pub use report::field;

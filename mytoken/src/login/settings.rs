@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Template;
 use crate::config::Duration;
+use crate::names::NameForm;
 
 /// The whole of `login.toml`. Its default accepts nobody: there is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -73,11 +74,13 @@ pub struct AccountSettings {
     pub deny: Vec<String>,
     /// System accounts (uid 0 included) that a rule may open. `deny` comes first.
     pub allow_system: Vec<String>,
+    /// Which names a template may give. Map files may name any account that NSS knows: root wrote the name there.
+    pub names: NameForm,
 }
 
 impl Default for AccountSettings {
     fn default() -> Self {
-        Self { min_uid: 1_000, deny: vec!["root".to_owned()], allow_system: Vec::new() }
+        Self { min_uid: 1_000, deny: vec!["root".to_owned()], allow_system: Vec::new(), names: NameForm::Posix }
     }
 }
 
@@ -163,7 +166,7 @@ pub struct Rule {
 pub enum Mapping {
     /// Claims filled into a text.
     Template(Template),
-    /// A file with lines `<issuer> <sub> <account>`.
+    /// A map file, see [`super::MapFile`].
     File(PathBuf),
 }
 
@@ -243,6 +246,7 @@ mod tests {
             min_uid = 1000
             deny = ["root"]
             allow_system = []
+            names = "posix"
             [exchange]
             server = "testbed"
             accept = ["mytoken", "short_token", "transfer_code"]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytokenctl check`: one screen, each finding with its mend.
 
+mod login;
+
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -14,6 +16,7 @@ use mytoken::credential::files::Owner;
 use mytoken::credential::keys::{PrivateKey, PublicKey};
 use mytoken::http::{DOCUMENT_LIMIT, HttpClient};
 use mytoken::jobs::settings::Settings;
+use mytoken::login::SystemAccounts;
 use mytoken::server::Server;
 use mytoken::{Deadline, Error};
 use serde::Serialize;
@@ -78,7 +81,7 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path) -> Findings {
         return findings;
     };
     if is_there(&dir.join("login.toml")) {
-        findings.result("configuration", shared.login(dir, trust), |_| "login.toml".to_owned());
+        findings.login(dir, &shared, trust, &SystemAccounts);
     }
     let jobs = if is_there(&dir.join("jobs.toml")) {
         findings.result("configuration", shared.jobs(dir, trust), |jobs| {

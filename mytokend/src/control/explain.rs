@@ -20,7 +20,7 @@ use mytoken::{Error, Secret, SystemClock};
 /// The configuration's mistake.
 pub fn explain(config: &Path, user: &str, token: &Secret) -> Result<(String, bool), Error> {
     let me = Owner::current();
-    let trust = if me.uid == 0 { FileTrust::ROOT } else { FileTrust::user(me.uid) };
+    let trust = FileTrust::current();
     let shared = Shared::load(config, trust)?;
     let login = shared.login(config, trust)?;
     let settings = shared.http_settings();
@@ -49,5 +49,6 @@ pub fn explain(config: &Path, user: &str, token: &Secret) -> Result<(String, boo
         host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     };
     let report = examine(&attempt, token, &world);
-    Ok((render(&report, &attempt), report.outcome.is_ok()))
+    let complaints: String = maps.complaints().iter().map(|line| format!("! {line}\n")).collect();
+    Ok((render(&report, &attempt) + &complaints, report.outcome.is_ok()))
 }

@@ -61,17 +61,22 @@ fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSett
     };
     let tokens = url.clone().map(|url| ServerTokens::new(url, &http, cache.as_ref(), &clock));
     let server = url.as_ref().zip(tokens.as_ref());
+    let maps = Maps::load(&settings.rules, FileTrust::ROOT);
     let world = World {
         settings,
         issuers: &shared.issuers,
         server: server.map(|(url, tokens)| ConfiguredServer { url: url.as_str(), tokens }),
         accounts: &SystemAccounts,
-        maps: &Maps::load(&settings.rules, FileTrust::ROOT),
+        maps: &maps,
         keys: &ProviderKeys::new(&http, cache.as_ref(), &clock),
         clock: &clock,
     };
     let report = mytoken::login::authenticate(attempt, &world, &mut Person::new(host));
     host.log(report.level(), &report.line(attempt));
+    // Once for each login in which the rules were asked.
+    for complaint in maps.complaints().iter().filter(|_| !report.steps.is_empty()) {
+        host.log(Level::Error, complaint);
+    }
     match &report.outcome {
         Ok(accepted) => {
             leave(host, attempt, accepted);

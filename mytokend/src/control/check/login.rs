@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What `mytokenctl check` says of `login.toml` and the map files.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mytoken::config::{FileTrust, Shared};
+use mytoken::login::{Accounts, MapFile, Maps};
+use mytoken::oidc::IssuerSettings;
+
+use super::{Findings, Level};
+
+const PART: &str = "map file";
+
+/// So many lines of a file are shown, and so many numbers in a sentence.
+const SHOWN: usize = 20;
+
+/// Accounts are looked up for so long: behind NSS may be a directory server, and a file may have thousands of lines.
+const LOOKING: Duration = Duration::from_secs(3);
+
+impl Findings {
+    /// `login.toml` in `dir`, and the map files that it names.
+    pub(super) fn login(&mut self, dir: &Path, shared: &Shared, trust: FileTrust, accounts: &dyn Accounts) {
+        let read = shared.login(dir, trust);
+        let Some(login) = self.result("configuration", read, |_| "login.toml".to_owned()) else { return };
+        for (path, file) in Maps::load(&login.rules, trust).files() {
+            match file {
+                Ok(file) => self.map_file(path, file, &shared.issuers, accounts),
+                Err(reason) => self.add(PART, Level::Error, reason.as_str(), Some("its rules give nobody an account")),
+            }
+        }
+    }
+
+    fn map_file(&mut self, path: &Path, file: &MapFile, issuers: &[IssuerSettings], accounts: &dyn Accounts) {
+        let path = path.display();
+        self.add(PART, Level::Ok, format!("{path}: {} lines are used", file.lines()), None);
+        for mistake in file.mistakes().iter().take(SHOWN) {
+            self.add(PART, Level::Error, format!("{path}:{mistake}"), None);
+        }
+        let shown = file.mistakes().len().min(SHOWN);
+        if file.wrong_lines() > shown {
+            self.add(PART, Level::Error, format!("{path}: {} more wrong lines", file.wrong_lines() - shown), None);
+        }
+        let foreign: Vec<String> = file.foreign_lines(issuers).map(|line| line.to_string()).collect();
+        if !foreign.is_empty() {
+            let text = format!("{path}: the issuer of {} is no [[issuer]], so they match nobody", lines(&foreign));
+            self.add(PART, Level::Warning, text, Some("write the issuer's name or url of mytoken.toml"));
+        }
+        let (missing, all) = missing(file, accounts);
+        if !missing.is_empty() {
+            let text = format!("{path}: this machine has no account of exactly the name in {}", lines(&missing));
+            self.add(PART, Level::Warning, text, Some("compare with: getent passwd NAME"));
+        }
+        if !all {
+            let text = format!("{path}: not all accounts were looked up, it would take too long");
+            self.add(PART, Level::Warning, text, None);
+        }
+    }
+}
+
+/// The lines whose account NSS does not return under exactly this name, and whether all were looked up.
+fn missing(file: &MapFile, accounts: &dyn Accounts) -> (Vec<String>, bool) {
+    let began = Instant::now();
+    let mut missing = Vec::new();
+    for (line, account) in file.named_accounts() {
+        if began.elapsed() > LOOKING {
+            return (missing, false);
+        }
+        match accounts.find(account.as_str()) {
+            Ok(Some(_)) => {}
+            Ok(None) => missing.push(line.to_string()),
+            Err(_) => return (missing, false),
+        }
+    }
+    (missing, true)
+}
+
+fn lines(numbers: &[String]) -> String {
+    let word = if numbers.len() == 1 { "line" } else { "lines" };
+    let shown: Vec<&str> = numbers.iter().take(SHOWN).map(String::as_str).collect();
+    let more = if numbers.len() > SHOWN { format!(" and {} more", numbers.len() - SHOWN) } else { String::new() };
+    format!("{word} {}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use mytoken::credential::files::Owner;
+
+    use super::*;
+
+    struct Known;
+
+    impl Accounts for Known {
+        fn find(&self, name: &str) -> Result<Option<(u32, u32)>, String> {
+            Ok(["alice", "4dave"].contains(&name).then_some((2_001, 2_001)))
+        }
+    }
+
+    fn checked(map: Option<&[u8]>) -> Findings {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.map");
+        let shared = "[[issuer]]\nname = 'op'\nurl = 'https://op.example.org'\naudiences = ['https://a']\n";
+        std::fs::write(dir.path().join("mytoken.toml"), shared).unwrap();
+        let login = format!("[[rule]]\nname = 'r'\nissuer = 'op'\nmap_file = '{}'\n", path.display());
+        std::fs::write(dir.path().join("login.toml"), login).unwrap();
+        if let Some(map) = map {
+            std::fs::write(&path, map).unwrap();
+        }
+        let me = FileTrust::user(Owner::current().uid);
+        let mut findings = Findings::default();
+        findings.login(dir.path(), &Shared::load(dir.path(), me).unwrap(), me, &Known);
+        findings
+    }
+
+    fn told(findings: &Findings) -> Vec<(Level, String)> {
+        let of_map = findings.findings.iter().filter(|finding| finding.part == PART);
+        of_map.map(|finding| (finding.level, finding.text.rsplit("users.map").next().unwrap().to_owned())).collect()
+    }
+
+    #[test]
+    fn a_good_map_file_has_no_finding_but_its_size() {
+        let findings = checked(Some(b"op s-1 alice # the boss\nhttps://op.example.org s-2 4dave\n"));
+        assert_eq!(told(&findings), [(Level::Ok, ": 2 lines are used".to_owned())]);
+        assert!(!findings.failed());
+    }
+
+    #[test]
+    fn lines_that_match_nobody_are_told() {
+        let findings = checked(Some(b"op s-1 alice\nop s-1 alice the boss\negi s-3 alice\nop s-4 Alice\nop s\n"));
+        let told = told(&findings);
+        let expected = [
+            (Level::Ok, ": 3 lines are used"),
+            (Level::Error, ":2:14: a fourth field"),
+            (Level::Error, ":5:5: the account is missing"),
+            (Level::Warning, ": the issuer of line 3 is no [[issuer]]"),
+            (Level::Warning, ": this machine has no account of exactly the name in line 4"),
+        ];
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for ((level, text), (wanted, start)) in told.iter().zip(expected) {
+            assert!(*level == wanted && text.starts_with(start), "{text} for {start}");
+        }
+        assert!(findings.failed());
+    }
+
+    #[test]
+    fn a_file_of_mistakes_fills_no_screen() {
+        let findings = checked(Some("op\n".repeat(3_000).as_bytes()));
+        assert_eq!(told(&findings).last().unwrap().1, ": 2980 more wrong lines");
+        assert_eq!(told(&findings).len(), 22);
+    }
+
+    #[test]
+    fn a_map_file_that_is_not_there_is_an_error() {
+        let findings = checked(None);
+        assert_eq!(findings.findings[0].level, Level::Ok, "login.toml itself is good");
+        assert!(findings.failed() && findings.findings[1].text.contains("cannot read"), "{findings:?}");
+    }
+}

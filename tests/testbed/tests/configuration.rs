@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Configuration as it is found in the field: links of configuration management, map files from other systems, mistakes.
+
+use serde_json::json;
+use testbed::command::Outcome;
+use testbed::people::{self, AUDIENCE};
+use testbed::{Error, Options, Result, Site, story_with_own_servers, tokens, typist};
+
+const RULE_BY_FILE: &str = "[[rule]]\nname = \"map\"\nissuer = \"op\"\nmap_file = \"/etc/mytoken/users.map\"\n";
+
+/// Logins need no cluster.
+fn one_node() -> Result<Options> {
+    Ok(Options { nodes: 1, ..Options::new()? })
+}
+
+/// Alice's ssh to `account`, where she types these answers.
+fn log_in(site: &Site, account: &str, answers: &[&str]) -> Result<Outcome> {
+    let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
+    typist::type_into(site, "alice", answers, &format!("{ssh} -l '{account}' testbed id -un"))
+}
+
+/// `login.toml` without the rule that the site begins with.
+fn without_rules(site: &Site) -> Result<String> {
+    let text = site.read("/etc/mytoken/login.toml")?;
+    let end = text.find("[[rule]]").ok_or_else(|| Error::Refused("the site has no rule".into()))?;
+    Ok(text.get(..end).unwrap_or_default().to_owned())
+}
+
+fn add_accounts(site: &Site, names: &[&str]) -> Result<()> {
+    for name in names {
+        site.sh("root", &format!("useradd --badname --create-home --password '*' '{name}'"))?.ok()?;
+    }
+    Ok(())
+}
+
+fn log_lines(site: &Site, part: &str) -> Result<usize> {
+    Ok(site.read("/var/log/all.log")?.lines().filter(|line| line.contains(part)).count())
+}
+
+#[test]
+fn a_map_file_with_a_wrong_line_serves_all_other_lines_and_any_account_name() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        add_accounts(site, &["4dave", "Dave", "dave@example.org"])?;
+        site.write("/etc/mytoken/login.toml", &(without_rules(site)? + RULE_BY_FILE), "0644")?;
+        // As an editor on Windows saves it.
+        let map = "\u{feff}# users of the site\r\nop alice 4dave # the boss\r\nop alice alice the boss\r\n\
+                   op alice \"dave@example.org\"\r\nop alice\tDave\r\n";
+        site.write("/etc/mytoken/users.map", map, "0644")?;
+        let token = tokens::access_token(site, "alice")?;
+        for account in ["4dave", "Dave", "dave@example.org"] {
+            assert_eq!(log_in(site, account, &[&token])?.ok()?.lines(), [account]);
+        }
+        let refused = log_in(site, "alice", &[&token])?;
+        assert!(refused.stderr.contains("not mapped to the account \"alice\""), "{refused:?}");
+        // One line for each of the four logins.
+        let told = "map file /etc/mytoken/users.map: 1 line not used: 3:16: a fourth field";
+        assert_eq!(log_lines(site, told)?, 4, "{}", site.read("/var/log/all.log")?);
+        let check = site.run("root", ["mytokenctl", "check"])?;
+        assert!(!check.success() && check.stdout.contains("/etc/mytoken/users.map:3:16: a fourth field"), "{check:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_template_gives_names_beyond_posix_only_with_a_written_word() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        add_accounts(site, &["dave@example.org"])?;
+        let order = json!({"claims": {"aud": AUDIENCE, "preferred_username": "dave@example.org"}});
+        let minted = people::control(site, "/provider/mint", Some(&order.to_string()))?;
+        let minted: serde_json::Value = serde_json::from_str(&minted).unwrap_or_default();
+        let token = minted.get("token").and_then(|token| token.as_str()).unwrap_or_default();
+        assert!(!log_in(site, "dave@example.org", &[token])?.success(), "the strict form is the default");
+        let login = site.read("/etc/mytoken/login.toml")?;
+        let login = login.replace("[[rule]]", "[accounts]\nnames = \"nss\"\n[[rule]]");
+        site.write("/etc/mytoken/login.toml", &login, "0644")?;
+        assert_eq!(log_in(site, "dave@example.org", &[token])?.ok()?.lines(), ["dave@example.org"]);
+        Ok(())
+    })
+}
+
+#[test]
+fn links_of_root_lead_to_the_configuration_and_links_into_a_home_do_not() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let token = tokens::access_token(site, "alice")?;
+        // As configuration management lays files out: the directory is a link, and so is a file in it.
+        let managed = "set -e; mkdir -p /srv/managed/files; mv /etc/mytoken /srv/managed/mytoken; cd /srv/managed/mytoken
+            mv login.toml ../files/login.toml; ln -s ../files/login.toml login.toml; ln -s /srv/managed/mytoken /etc/mytoken";
+        site.sh("root", managed)?.ok()?;
+        assert_eq!(log_in(site, "alice", &[&token])?.ok()?.lines(), ["alice"]);
+        let check = site.run("root", ["mytokenctl", "check"])?;
+        assert!(check.stdout.contains("login.toml\n") && check.stdout.contains("cluster.key"), "{check:?}");
+        assert!(!check.stdout.contains("is not used"), "{check:?}");
+
+        // Files of root in a directory that alice can change.
+        let homely = "set -e; cp -a /srv/managed /home/alice/managed; ln -sfn /home/alice/managed/mytoken /etc/mytoken";
+        site.sh("root", homely)?.ok()?;
+        assert!(!log_in(site, "alice", &[&token])?.success(), "a directory of alice's was believed");
+        let told = "/etc/mytoken/mytoken.toml is not used: the directory /home/alice (reached by the link /etc/mytoken) \
+                    belongs to user 2001; it must belong to root";
+        assert!(log_lines(site, told)? > 0, "{}", site.read("/var/log/all.log")?);
+        let check = site.run("root", ["mytokenctl", "check"])?;
+        assert!(!check.success() && check.stdout.contains(told), "{check:?}");
+        Ok(())
+    })
+}
