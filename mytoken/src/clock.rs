@@ -19,6 +19,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// Seconds since boot, sleep included. For lengths of time between processes: setting the time of day changes nothing.
+#[must_use]
+pub fn uptime() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0))
+}
+
 /// A clock that stands still.
 #[derive(Debug, Clone, Copy)]
 pub struct FixedClock(
@@ -49,6 +56,12 @@ impl Deadline {
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.0.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    /// This deadline, earlier by `duration`, to keep that much for what comes afterwards.
+    #[must_use]
+    pub fn earlier(self, duration: Duration) -> Self {
+        Self(self.0.checked_sub(duration).unwrap_or(self.0))
     }
 
     /// The earlier of this deadline and the one `duration` ahead of now.

@@ -136,6 +136,15 @@ impl<'a> SharedDocument<'a> {
         }
     }
 
+    /// For how many seconds nobody asks again because fetching failed; `None`: it did not, or long ago.
+    #[must_use]
+    pub fn failing_for(&self) -> Option<u64> {
+        let bytes = self.cache?.read(&self.file)?;
+        let attempt = self.parse::<serde_json::Value, serde_json::Value>(Some(&bytes)).attempt?;
+        let failed = matches!(attempt.outcome, Outcome::Failed(_));
+        PAUSE.checked_sub(self.clock.now().saturating_sub(attempt.at)).filter(|left| failed && *left > 0)
+    }
+
     fn parse<T: DeserializeOwned, E: DeserializeOwned>(&self, bytes: Option<&[u8]>) -> State<T, E> {
         let now = self.clock.now();
         let state: Option<State<T, E>> = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok());

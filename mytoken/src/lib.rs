@@ -7,8 +7,6 @@
 
 pub mod agent;
 #[cfg(feature = "client")]
-pub mod breaker;
-#[cfg(feature = "client")]
 pub mod cache;
 #[cfg(feature = "client")]
 pub mod capabilities;

@@ -4,18 +4,15 @@
 
 mod fake;
 
-use std::io::Write;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use fake::Reply;
-use fake::mytoken_server::{MytokenServer, NOW, access_token, client, mytoken, nothing_to_keep, soon};
-use mytoken::cache::DiskCache;
-use mytoken::credential::files::Owner;
-use mytoken::http::{HttpSettings, LazyClient, Roots};
-use mytoken::login::{Class, ServerTokens, TokenService, Wanted};
+use fake::mytoken_server::{MytokenServer, NOW, access_token, client, mytoken, nothing_to_keep, roots, soon};
+use mytoken::http::{HttpSettings, LazyClient};
+use mytoken::login::budget::{Allowance, BudgetSettings};
+use mytoken::login::{Class, Remote, ServerTokens, TokenService, Wanted};
 use mytoken::server::{AccessToken, AccessTokenRequest};
-use mytoken::{Deadline, Error, Kind, Secret, SystemClock};
+use mytoken::{Error, Kind, Secret, SystemClock};
 use serde_json::{Value, json};
 
 const SHORT: &str = "abcdefghjkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZabcdefghjkmnopq";
@@ -24,17 +21,6 @@ fn ask(server: &MytokenServer, mytoken: &Secret, scope: &str, audience: &str) ->
     let http = client();
     let request = AccessTokenRequest { mytoken, scope, audience, comment: "" };
     server.server(&http).access_token(&request, &mut nothing_to_keep, soon())
-}
-
-/// A file of certificates that stays: the client reads it when the first request needs it.
-fn roots() -> Roots {
-    static FILE: OnceLock<tempfile::NamedTempFile> = OnceLock::new();
-    let file = FILE.get_or_init(|| {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(fake::authority("127.0.0.1", false).0.as_bytes()).unwrap();
-        file
-    });
-    Roots::File(file.path().into())
 }
 
 fn good() -> Value {
@@ -221,37 +207,14 @@ fn a_login_exchanges_once_whatever_comes_back() {
     for failure in [Reply::json(500, &json!({"error": "internal_server_error"})), Reply::hang_up()] {
         let server = MytokenServer::playing(vec![failure, used_up.clone()]);
         let http = LazyClient::new(&settings);
-        let tokens = ServerTokens::new(server.url(), &http, None, &SystemClock);
+        let settings = BudgetSettings::default();
+        let allowance = Allowance::new(None, &settings, Remote::of(None, None), None);
+        let tokens = ServerTokens::new(server.url(), &http, None, &SystemClock, &allowance);
         let wanted = Wanted { scope: "openid", audience: "", comment: "" };
-        let refusal = tokens.exchange(&mytoken(json!({})), &wanted, soon()).unwrap_err();
+        let refusal = tokens.exchange(&mytoken(json!({})), true, &wanted, soon()).unwrap_err();
         assert_eq!(refusal.class(), Class::Unavailable, "{refusal:?}");
         assert_eq!(server.requests().len(), 1);
     }
-}
-
-/// A mytoken server waits for the provider behind the token. One provider that hangs must not lock out the holders of others.
-#[test]
-fn a_provider_that_hangs_is_left_alone_and_the_others_are_not() {
-    let settings = HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() };
-    let (hanging, quick) = (mytoken(json!({})), mytoken(json!({"oidc_iss": "https://other.example.org"})));
-    let slow = hanging.expose().to_owned();
-    let server = MytokenServer::answering(move |request| {
-        let silence = Duration::from_secs(u64::from(request.json()["mytoken"] == slow.as_str()));
-        Reply { silence, ..Reply::json(200, &good()) }
-    });
-    let directory = tempfile::tempdir().unwrap();
-    let cache = DiskCache::new(&directory.path().join("cache"), Owner::current());
-    let exchange = |mytoken: &Secret, deadline: u64| {
-        let http = LazyClient::new(&settings);
-        let wanted = Wanted { scope: "storage.read", audience: "https://se.example.org", comment: "" };
-        let deadline = Deadline::after(Duration::from_millis(deadline));
-        ServerTokens::new(server.url(), &http, Some(&cache), &SystemClock).exchange(mytoken, &wanted, deadline)
-    };
-    for _ in 0..2 {
-        assert_eq!(exchange(&hanging, 500).unwrap_err().class(), Class::Unavailable);
-    }
-    assert_eq!(server.requests().len(), 1, "the second login did not wait for it");
-    exchange(&quick, 9_000).unwrap();
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::Algorithm;
 use mytoken::clock::FixedClock;
 use mytoken::login::{
@@ -22,9 +24,11 @@ use mytoken::{Deadline, Error, Secret};
 use regex_lite::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha3::{Digest as _, Sha3_256};
 use support::{NOW, Source, access_token, claims, issuer, sign};
 use zeroize::Zeroizing;
 
+const MYTOKEN_HEADER: &str = r#"{"alg":"ES512","typ":"MT+JWT"}"#;
 const SERVER: &str = "https://mt.example.org";
 
 #[derive(Deserialize)]
@@ -106,6 +110,8 @@ struct Http {
 struct Server {
     /// A word for what it answers instead of an access token.
     answers: Option<String>,
+    /// The same for a revocation.
+    revokes: Option<String>,
     /// Claims of the access token it gives.
     access_token: toml::Table,
     /// The mytoken behind the transfer code.
@@ -134,23 +140,29 @@ fn ec() -> String {
 
 /// A mytoken with these changes to its claims. Nobody here checks its signature.
 fn mytoken(changes: &toml::Table) -> String {
+    mytoken_with(MYTOKEN_HEADER, changes)
+}
+
+fn mytoken_with(header: &str, changes: &toml::Table) -> String {
     let mut claims = json!({
-        "ver": "0.7", "token_type": "mytoken", "iss": SERVER, "aud": SERVER, "sub": "x", "oidc_iss": support::ISSUER,
+        "ver": "0.7", "token_type": "mytoken", "iss": SERVER, "aud": SERVER, "sub": "", "oidc_iss": support::ISSUER,
         "oidc_sub": "somebody else", "seq_no": 1, "iat": NOW, "exp": NOW + 86_400, "jti": "3f2b7c1e-5d4a-4c8e-9a10-77b1c0de4242",
         "capabilities": ["AT", "create_mytoken"],
     });
+    claims["sub"] = STANDARD.encode(Sha3_256::digest(format!("somebody else@{}", support::ISSUER))).into();
     for (name, value) in changes {
         claims[name] = serde_json::to_value(value).unwrap();
     }
     let signature = support::b64([7_u8; 132]);
-    let parts = [r#"{"alg":"ES512","typ":"MT+JWT"}"#.to_owned(), claims.to_string()].map(support::b64);
+    let parts = [header.to_owned(), claims.to_string()].map(support::b64);
     format!("{}.{}.{signature}", parts[0], parts[1])
 }
 
 impl Token {
     fn text(&self) -> String {
         if self.mytoken {
-            return mytoken(&self.claims);
+            let header = self.header.as_deref().unwrap_or(MYTOKEN_HEADER);
+            return mytoken_with(header, &self.claims);
         }
         let mut changes = serde_json::to_value(&self.claims).unwrap();
         for name in &self.without {
@@ -253,7 +265,8 @@ impl TokenService for Stage {
         Ok(Secret::new(mytoken(&self.case.server.mytoken)))
     }
 
-    fn exchange(&self, token: &Secret, wanted: &Wanted<'_>, _: Deadline) -> Result<Exchanged, Refusal> {
+    fn exchange(&self, token: &Secret, vouched: bool, wanted: &Wanted<'_>, _: Deadline) -> Result<Exchanged, Refusal> {
+        assert_eq!(vouched, *self.code_used.borrow(), "only what was redeemed is vouched for");
         self.requests.borrow_mut().push("POST access_token_endpoint".into());
         assert_eq!((wanted.scope, wanted.audience), ("openid profile", "https://testbed"));
         assert!(!token.is_empty());
@@ -277,6 +290,16 @@ impl TokenService for Stage {
             Some(other) => panic!("unknown answer {other}"),
         };
         Err(error.into())
+    }
+
+    fn revoke(&self, token: &Secret, _: Deadline) -> Result<(), Refusal> {
+        self.requests.borrow_mut().push("POST revocation_endpoint".into());
+        assert_eq!(token.expose(), mytoken(&self.case.server.mytoken), "what was redeemed, nothing else");
+        match self.case.server.revokes.as_deref() {
+            None => Ok(()),
+            Some("nothing") => Err(Error::TooLate { host: SERVER.into() }.into()),
+            Some(other) => panic!("unknown answer {other}"),
+        }
     }
 }
 

@@ -105,11 +105,19 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
+/// Keys that have another name since a release.
+const RENAMED: [(&str, &str); 1] = [("fail_floor", "fail_delay")];
+
 /// serde's `unknown field` message lists every valid name; a person needs the nearest.
 fn problem(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field ") else { return message.trim().to_owned() };
     let mut names = quoted(rest);
     let wrong = names.next().unwrap_or_default();
+    if let Some((_, name)) =
+        RENAMED.iter().find(|(old, name)| *old == wrong && quoted(rest).any(|valid| valid == *name))
+    {
+        return format!("the key \"{wrong}\" is called \"{name}\" now; its meaning is the same");
+    }
     let nearest = names.map(|name| (strsim::damerau_levenshtein(wrong, name), name)).min();
     match nearest {
         Some((distance, name)) if distance <= 1 + wrong.len() / 3 => {
@@ -157,6 +165,19 @@ mod tests {
             .map(|(number, text)| Source { file: PathBuf::from(format!("{number}.toml")), text: (*text).to_owned() })
             .collect();
         parse(&sources)
+    }
+
+    #[test]
+    fn a_key_that_was_renamed_is_told_with_its_new_name() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Login {
+            #[serde(rename = "fail_delay")]
+            _fail_delay: String,
+        }
+        let source = Source { file: "/x.toml".into(), text: "\nfail_floor = \"2s\"".to_owned() };
+        let error = parse::<Login>(&[source]).unwrap_err().to_string();
+        assert_eq!(error, "/x.toml:2: the key \"fail_floor\" is called \"fail_delay\" now; its meaning is the same");
     }
 
     #[test]

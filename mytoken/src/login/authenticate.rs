@@ -13,8 +13,11 @@ use super::service::{TokenService, Wanted};
 use super::{Account, Accounts, ExchangeSettings, Exchangeable, Identity, LoginSettings, Maps, Refusal};
 use crate::names::same_base;
 use crate::oidc::{IssuerSettings, KeySource, verify};
-use crate::token::{MytokenClaims, Presented, Why, classify};
+use crate::token::{MytokenClaims, Presented, Why, classify, may_be_mytoken};
 use crate::{Clock, Deadline, Secret};
+
+/// Time for taking back what a refused login redeemed; its own may be over.
+const REVOCATION: Duration = Duration::from_secs(3);
 
 /// Who wants to log in, in the host's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,13 +69,16 @@ pub struct Report {
     pub uid: Option<u32>,
     /// Name of the provider and subject, once verified.
     pub identity: Option<(String, String)>,
-    /// What was presented: `at`, `mt`, `st`, `tc` and a fingerprint.
+    /// What was presented: `at`, `mt`, `st`, `tc`, `opaque`; with a fingerprint when it is a token beyond doubt. What may be a password
+    /// has none: 32 bits of its hash would be enough to find a weak one.
     pub token: Option<String>,
     /// What was found about the token before the rules, for `explain`.
     pub facts: Vec<Fact>,
     /// What each rule said.
     pub steps: Vec<Step>,
-    /// When the answer was there; the floor counts from here.
+    /// What became of the mytoken that was redeemed for this login, when the login was refused then.
+    pub taken_back: Option<TakenBack>,
+    /// When the answer was there; `fail_delay` counts from here.
     pub answered: Option<Instant>,
     /// Where the time went.
     pub times: Times,
@@ -85,6 +91,18 @@ pub struct Fact {
     pub about: &'static str,
     /// What was found.
     pub found: String,
+}
+
+/// What became of a mytoken that was redeemed for nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakenBack {
+    /// It was revoked.
+    Revoked,
+    /// It could not be revoked and lives on until it expires.
+    Alive {
+        /// Why, for the log.
+        reason: String,
+    },
 }
 
 /// Where the time of a login went.
@@ -137,13 +155,17 @@ pub struct Renewal {
 /// Asks the person, decides, and tells them when they are not let in.
 pub fn authenticate(attempt: &Attempt, world: &World<'_>, conversation: &mut dyn Conversation) -> Report {
     let mut report = Report::new();
+    let mut redeemed = None;
     let accepted = ours(attempt, world).and_then(|account| {
         report.uid = account.as_ref().map(|account| account.uid);
         let token = prompt(world, conversation, &mut report)?;
-        judge(attempt, account, &token, world, &mut report)
+        judge(attempt, account, &token, world, &mut report, &mut redeemed)
     });
+    if accepted.is_err() {
+        report.take_back(redeemed, world);
+    }
     if let Some(refusal) = accepted.as_ref().err().filter(|refusal| refusal.is_told()) {
-        conversation.tell(&refusal.to_string());
+        conversation.tell(&format!("{refusal}{}", report.taken_back.as_ref().map_or("", TakenBack::sentence)));
     }
     report.outcome = accepted.map(Box::new);
     report
@@ -154,10 +176,16 @@ pub fn authenticate(attempt: &Attempt, world: &World<'_>, conversation: &mut dyn
 pub fn examine(attempt: &Attempt, token: &Secret, world: &World<'_>) -> Report {
     let mut report = Report::new();
     report.answered = Some(Instant::now());
+    let mut redeemed = None;
     let accepted = ours(attempt, world).and_then(|account| {
         report.uid = account.as_ref().map(|account| account.uid);
-        judge(attempt, account, token, world, &mut report)
+        if token.is_empty() {
+            return Err(Refusal::Empty);
+        }
+        judge(attempt, account, token, world, &mut report, &mut redeemed)
     });
+    // There is no session that would get it.
+    report.take_back(redeemed, world);
     report.outcome = accepted.map(Box::new);
     report
 }
@@ -186,6 +214,7 @@ fn prompt(world: &World<'_>, conversation: &mut dyn Conversation, report: &mut R
     match asked {
         Err(conversation::Gone) => Err(Refusal::Conversation),
         Ok(Asked::Broken(fault)) => Err(Refusal::Chunks(fault)),
+        Ok(Asked::Answer(answer)) if answer.is_empty() => Err(Refusal::Empty),
         Ok(Asked::Answer(answer)) => match std::str::from_utf8(&answer) {
             Ok(text) => Ok(Secret::new(text)),
             Err(_) => Err(Refusal::Garbage(Why::ForeignCharacters)),
@@ -199,19 +228,26 @@ fn judge(
     token: &Secret,
     world: &World<'_>,
     report: &mut Report,
+    redeemed: &mut Option<Secret>,
 ) -> Result<Accepted, Refusal> {
-    if token.is_empty() {
-        return Err(Refusal::Empty);
-    }
     let account = account.ok_or(Refusal::UserUnknown)?;
     // The time for a login begins when the person has answered; how long they may take is sshd's affair (LoginGraceTime).
     let deadline = Deadline::after(world.settings.deadline.get());
+    let obtained = obtain(attempt, token, world, deadline, report, redeemed)?;
+    admit(account, obtained, world, deadline, report)
+}
 
-    let began = Instant::now();
-    let obtained = obtain(attempt, token, world, deadline, report);
-    report.times.exchange = began.elapsed();
-    let (access_token, renewal) = obtained?;
+/// An access token and what renews it.
+type Obtained = (Secret, Option<Renewal>);
 
+/// Verifies the access token and asks the rules.
+fn admit(
+    account: Account,
+    (access_token, renewal): Obtained,
+    world: &World<'_>,
+    deadline: Deadline,
+    report: &mut Report,
+) -> Result<Accepted, Refusal> {
     let began = Instant::now();
     let verified = verify(&access_token, world.issuers, world.keys, world.clock, deadline);
     report.times.verify = began.elapsed();
@@ -236,51 +272,61 @@ fn judge(
     }
 }
 
-/// The access token: the presented one, or what the configured server gives for it.
+/// The access token: the presented one, or what the configured server gives for it. A mytoken that came for a code is left in
+/// `redeemed` before anything else is done with it.
 fn obtain(
     attempt: &Attempt,
     token: &Secret,
     world: &World<'_>,
     deadline: Deadline,
     report: &mut Report,
-) -> Result<(Secret, Option<Renewal>), Refusal> {
-    let mut presented = |kind: &str, name: &str| {
-        report.token = Some(format!("{kind}:{}", token.fingerprint()));
-        report.fact("token", name.to_owned());
-    };
-    match classify(token) {
+    redeemed: &mut Option<Secret>,
+) -> Result<Obtained, Refusal> {
+    let began = Instant::now();
+    let obtained = match classify(token) {
         Presented::Garbage(why) => Err(Refusal::Garbage(why)),
         Presented::AccessToken(_) => {
-            presented("at", "access token (JWT)");
-            Ok((token.clone(), None))
+            report.presented("at", token, "access token (JWT)");
+            return Ok((token.clone(), None));
         }
         Presented::Opaque => {
-            presented("at", "opaque text");
+            report.unclear("opaque", "opaque text");
             Err(Refusal::Opaque)
         }
         Presented::Mytoken(claims) => {
-            presented("mt", "mytoken (JWT)");
-            let exchange = Exchange::of(world, Exchangeable::Mytoken)?;
-            fit(claims.unverified(), exchange.server.url)?;
-            exchange.run(attempt, token.clone(), false, deadline)
+            report.presented("mt", token, "mytoken (JWT)");
+            Exchange::of(world, Exchangeable::Mytoken).and_then(|exchange| {
+                fit(claims.unverified(), exchange.server.url)?;
+                if !may_be_mytoken(token, world.clock.now()) {
+                    return Err(Refusal::MytokenRefused);
+                }
+                exchange.run(attempt, token.clone(), Source::Typed, deadline)
+            })
         }
         Presented::ShortToken => {
-            presented("st", "short token");
-            Exchange::of(world, Exchangeable::ShortToken)?.run(attempt, token.clone(), false, deadline)
+            report.unclear("st", "short token");
+            Exchange::of(world, Exchangeable::ShortToken)
+                .and_then(|exchange| exchange.run(attempt, token.clone(), Source::Typed, deadline))
+                .inspect(|_| report.presented("st", token, "accepted by the server"))
         }
         Presented::TransferCode => {
-            presented("tc", "transfer code");
-            let exchange = Exchange::of(world, Exchangeable::TransferCode)?;
-            let mytoken = exchange.server.tokens.redeem(token, deadline)?;
-            let Presented::Mytoken(claims) = classify(&mytoken) else {
-                return Err(Refusal::Unavailable("the server gave no mytoken for the transfer code".to_owned()));
-            };
-            let claims = claims.unverified();
-            fit(claims, exchange.server.url)?;
-            let delegated = claims.capabilities.has("create_mytoken");
-            exchange.run(attempt, mytoken, delegated, deadline)
+            report.unclear("tc", "transfer code");
+            Exchange::of(world, Exchangeable::TransferCode).and_then(|exchange| {
+                let mytoken = exchange.server.tokens.redeem(token, deadline)?;
+                report.presented("tc", token, "accepted by the server");
+                *redeemed = Some(mytoken.clone());
+                let Presented::Mytoken(claims) = classify(&mytoken) else {
+                    return Err(Refusal::Unavailable("the server gave no mytoken for the transfer code".to_owned()));
+                };
+                let claims = claims.unverified();
+                fit(claims, exchange.server.url)?;
+                let delegated = claims.capabilities.has("create_mytoken");
+                exchange.run(attempt, mytoken, Source::Redeemed { delegated }, deadline)
+            })
         }
-    }
+    };
+    report.times.exchange = began.elapsed();
+    obtained
 }
 
 /// What can be seen before a mytoken is sent anywhere. Its claims are not verified, but a lie only leads to a refusal, here or by
@@ -296,6 +342,18 @@ fn fit(claims: &MytokenClaims, server: &str) -> Result<(), Refusal> {
         return Err(Refusal::NoAccessTokens);
     }
     Ok(())
+}
+
+/// How a mytoken came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Somebody typed it: only its holder vouches for it, and it is theirs, so the session does not get it.
+    Typed,
+    /// The server gave it for a code.
+    Redeemed {
+        /// Whether it may create sub-tokens: then it was meant for the session.
+        delegated: bool,
+    },
 }
 
 /// An exchange that the configuration accepts.
@@ -318,17 +376,15 @@ impl<'a> Exchange<'a> {
     }
 
     /// Exchanges, once: a second try could count a second use.
-    fn run(
-        &self,
-        attempt: &Attempt,
-        mytoken: Secret,
-        delegated: bool,
-        deadline: Deadline,
-    ) -> Result<(Secret, Option<Renewal>), Refusal> {
+    fn run(&self, attempt: &Attempt, mytoken: Secret, source: Source, deadline: Deadline) -> Result<Obtained, Refusal> {
+        let (vouched, delegated) = match source {
+            Source::Typed => (false, false),
+            Source::Redeemed { delegated } => (true, delegated),
+        };
         let comment = format!("{} {}@{}", attempt.service, attempt.user, attempt.host);
         let (scope, audience) = (&self.settings.scope, &self.settings.audience);
-        let token =
-            self.server.tokens.exchange(&mytoken, &Wanted { scope, audience, comment: &comment }, deadline)?.token;
+        let wanted = Wanted { scope, audience, comment: &comment };
+        let token = self.server.tokens.exchange(&mytoken, vouched, &wanted, deadline)?.token;
         let renewal = Renewal {
             server: self.settings.server.clone(),
             mytoken,
@@ -337,6 +393,18 @@ impl<'a> Exchange<'a> {
             delegated,
         };
         Ok((token, Some(renewal)))
+    }
+}
+
+impl TakenBack {
+    /// What the person is told after the refusal.
+    fn sentence(&self) -> &'static str {
+        match self {
+            Self::Revoked => ". Your code is used up, and the mytoken behind it was revoked",
+            Self::Alive { .. } => {
+                ". Your code is used up, and the mytoken behind it could not be revoked: do it at your mytoken server"
+            }
+        }
     }
 }
 
@@ -349,9 +417,32 @@ impl Report {
             token: None,
             facts: Vec::new(),
             steps: Vec::new(),
+            taken_back: None,
             answered: None,
             times: Times::default(),
         }
+    }
+
+    /// Revokes what was redeemed for nothing: nobody else has it, and it would live on for hours. The login's own time may be over.
+    fn take_back(&mut self, redeemed: Option<Secret>, world: &World<'_>) {
+        if let (Some(mytoken), Some(server)) = (redeemed, world.server) {
+            self.taken_back = Some(match server.tokens.revoke(&mytoken, Deadline::after(REVOCATION)) {
+                Ok(()) => TakenBack::Revoked,
+                Err(refusal) => TakenBack::Alive { reason: refusal.detail().unwrap_or_else(|| refusal.to_string()) },
+            });
+        }
+    }
+
+    /// A token beyond doubt.
+    fn presented(&mut self, kind: &str, token: &Secret, found: &str) {
+        self.token = Some(format!("{kind}:{}", token.fingerprint()));
+        self.fact("token", found.to_owned());
+    }
+
+    /// What may be a password, for all that is known yet.
+    fn unclear(&mut self, kind: &str, found: &str) {
+        self.token = Some(kind.to_owned());
+        self.fact("token", found.to_owned());
     }
 
     fn fact(&mut self, about: &'static str, found: String) {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::decision::Finding;
-use super::{Attempt, Report};
+use super::{Attempt, Report, TakenBack};
 
 /// Renders the report. Claims in it are escaped like in the log.
 #[must_use]
@@ -28,6 +28,20 @@ pub fn explain(report: &Report, attempt: &Attempt) -> String {
             _ => String::new(),
         };
         let _ = writeln!(text, "{mark} {:<15} {}{asked}", format!("rule \"{}\"", step.rule), step.finding);
+    }
+    match &report.taken_back {
+        None => {}
+        Some(TakenBack::Revoked) => {
+            let _ = writeln!(
+                text,
+                "✓ {:<15} the mytoken behind the code was revoked: there is no session for it",
+                "revocation"
+            );
+        }
+        Some(TakenBack::Alive { reason }) => {
+            let _ =
+                writeln!(text, "✗ {:<15} the mytoken behind the code lives on: {}", "revocation", printable(reason));
+        }
     }
     match &report.outcome {
         Ok(accepted) => {

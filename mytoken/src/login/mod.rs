@@ -5,16 +5,18 @@
 //! the [`session`]. The network, the clock, the accounts and the person come in as traits.
 
 mod authenticate;
+pub mod budget;
 mod conversation;
 mod decision;
 mod explain;
-mod floor;
+mod fail_delay;
 pub mod handover;
 mod identity;
 mod map_file;
 mod maps;
 mod process;
 mod refusal;
+mod remote;
 mod report;
 mod server_tokens;
 mod service;
@@ -23,17 +25,18 @@ mod settings;
 mod template;
 
 pub use authenticate::{
-    Accepted, Attempt, ConfiguredServer, Fact, Renewal, Report, Times, World, authenticate, examine,
+    Accepted, Attempt, ConfiguredServer, Fact, Renewal, Report, TakenBack, Times, World, authenticate, examine,
 };
 pub use conversation::{Asked, CHUNKS_LIMIT, ChunkFault, Conversation, Gone, TOTAL_LIMIT, ask, prompt_for};
 pub use decision::{Decision, Finding, Requirement, Source, Step, Verdict, decide};
 pub use explain::explain;
-pub use floor::hold;
+pub use fail_delay::hold;
 pub use identity::{Account, Accounts, Identity, SystemAccounts};
 pub use map_file::{MapFile, Mistake};
 pub use maps::Maps;
 pub use process::Process;
 pub use refusal::{Class, Level, Refusal};
+pub use remote::Remote;
 pub use report::field;
 pub use server_tokens::ServerTokens;
 pub use service::{Exchanged, TokenService, Wanted};

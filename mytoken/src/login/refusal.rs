@@ -16,7 +16,7 @@ pub enum Refusal {
         /// For the log.
         &'static str,
     ),
-    /// An empty answer. ssh sends those when an askpass helper fails.
+    /// An answer of zero bytes. ssh sends those when an askpass helper fails.
     #[error("no token was entered")]
     Empty,
     /// No such account. It reads like garbage, so that nobody learns which accounts exist.
@@ -73,6 +73,15 @@ pub enum Refusal {
         /// Why.
         Rejection,
     ),
+    /// Too many requests: the budget for what nobody has verified is spent, or the mytoken server said 429. Never an outage, because
+    /// whoever types tokens can cause it.
+    #[error("too many logins at the moment; try again in {wait} s")]
+    Busy {
+        /// Seconds.
+        wait: u64,
+        /// `budget_address`, `budget_host` or `server_limit`, for the log.
+        what: &'static str,
+    },
     /// A server did not answer, or not sensibly.
     #[error("the login service is unavailable at the moment; try again later")]
     Unavailable(
@@ -81,7 +90,7 @@ pub enum Refusal {
     ),
     /// The provider behind the mytoken server is down: success in form, but no access token.
     #[error(
-        "the login service is unavailable at the moment (the provider behind the mytoken server does not answer); your token is safe, try again later"
+        "the login service is unavailable at the moment (the provider behind the mytoken server does not answer); try again later"
     )]
     ProviderUnavailable,
     /// The identity is good, but no rule gives it this account.
@@ -172,7 +181,7 @@ impl Refusal {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NotOurs(_) => "not_ours",
-            Self::Empty | Self::Garbage(Why::Empty) => "empty",
+            Self::Empty => "empty",
             Self::UserUnknown => "user_unknown",
             Self::Garbage(Why::TooLong) => "too_long",
             Self::Garbage(Why::Cut) => "cut",
@@ -188,6 +197,7 @@ impl Refusal {
             Self::Restricted => "usage_restricted",
             Self::ExchangeRefused(_) => "exchange_refused",
             Self::Token(rejection) => rejection.reason(),
+            Self::Busy { what, .. } => what,
             Self::Unavailable(_) => "unavailable",
             Self::ProviderUnavailable => "provider_unavailable",
             Self::NotMapped { .. } => "not_mapped",
@@ -223,6 +233,7 @@ impl Refusal {
             | Self::MytokenRefused
             | Self::Restricted
             | Self::ExchangeRefused(_)
+            | Self::Busy { .. }
             | Self::Token(_) => Class::Rejected,
         }
     }
@@ -231,19 +242,21 @@ impl Refusal {
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
-            Self::NotOurs(_) | Self::Empty | Self::Garbage(Why::Empty) => Level::Debug,
-            Self::UserUnknown | Self::Conversation | Self::Garbage(Why::SshdJunk | Why::TooShort) => Level::Info,
+            Self::NotOurs(_) | Self::Empty => Level::Debug,
+            Self::UserUnknown | Self::Conversation | Self::Garbage(Why::Empty | Why::SshdJunk | Why::TooShort) => {
+                Level::Info
+            }
             Self::Configuration(_) => Level::Critical,
             _ if matches!(self.class(), Class::Unavailable | Class::System) => Level::Error,
             _ => Level::Notice,
         }
     }
 
-    /// Whether the answer waits for the floor: what takes no time must not differ from what does. Nothing is told by answering an
-    /// empty token at once, and ssh without askpass sends three of them.
+    /// Whether the answer waits for `fail_delay`: what takes no time must not differ from what does. Nothing is told by answering
+    /// zero bytes at once, which sshd hands on as they are for every account, and ssh without askpass sends three of them.
     #[must_use]
     pub fn waits(&self) -> bool {
-        !matches!(self, Self::NotOurs(_) | Self::Empty | Self::Garbage(Why::Empty) | Self::Conversation)
+        !matches!(self, Self::NotOurs(_) | Self::Empty | Self::Conversation)
     }
 
     /// Whether the person is told. Nobody reads it where nothing was asked, or nobody is there.
@@ -304,6 +317,10 @@ impl From<Error> for Refusal {
             (Error::MissingCapability { .. }, _) => Self::NoAccessTokens,
             (Error::UsageRestricted { .. }, _) => Self::Restricted,
             (Error::RotatedTokenNotStored { .. }, _) => Self::Rotating,
+            (Error::TooManyRequests { retry_after, .. }, _) => {
+                let wait = retry_after.map_or(30, |wait| wait.as_secs().max(1));
+                Self::Busy { wait, what: "server_limit" }
+            }
             (Error::InvalidUrl { .. } | Error::ForeignIssuer { .. }, _) | (_, Kind::Configuration) => {
                 Self::Configuration(error.to_string())
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The log line of a login: one line, nothing secret, nothing that a claim could forge.
 
-use super::{Attempt, Level, Report};
+use super::{Attempt, Level, Report, TakenBack};
 
 /// Longest value of a field, in characters.
 const VALUE_LIMIT: usize = 128;
@@ -38,7 +38,12 @@ impl Report {
             Ok(accepted) => format!("accept {who} {whose} rule={} token={token}{times}", field(&accepted.rule)),
             Err(refusal) => {
                 let why = refusal.detail().map(|detail| format!(" why={}", quoted(&detail))).unwrap_or_default();
-                format!("refuse {who} reason={} {whose} rule=- token={token}{times}{why}", refusal.reason())
+                let revoked = match &self.taken_back {
+                    None => String::new(),
+                    Some(TakenBack::Revoked) => " redeemed=revoked".to_owned(),
+                    Some(TakenBack::Alive { reason }) => format!(" redeemed=alive:{}", quoted(reason)),
+                };
+                format!("refuse {who} reason={} {whose} rule=- token={token}{times}{why}{revoked}", refusal.reason())
             }
         }
     }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The configured mytoken server as a login uses it: discovery kept on disk, a server that does not answer left alone.
+//! The configured mytoken server as a login uses it: each request counted before it leaves, discovery kept on disk, a server that does
+//! not answer left alone.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
+use super::budget::{Allowance, Behind};
 use super::service::{Exchanged, TokenService, Wanted};
-use crate::breaker::Breaker;
 use crate::cache::DiskCache;
 use crate::document::{Age, Missing, SharedDocument};
 use crate::http::LazyClient;
@@ -17,12 +20,19 @@ use crate::{Clock, Deadline, Error, Secret};
 /// How old a discovery document may be. An old one is as good while nobody gives a newer: it only names addresses of the same server.
 const DISCOVERY: Age = Age { fresh: 3_600, stale: 86_400, while_awaited: true };
 
+/// What is kept of a login's time for the question whether the server is there at all.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// Nobody's mytoken: a request for which only the server itself matters.
+const NOBODY: Behind<'static> = Behind { provider: None, vouched: false };
+
 /// The configured mytoken server.
 pub struct ServerTokens<'a> {
     url: ServerUrl,
     http: &'a LazyClient<'a>,
     cache: Option<&'a DiskCache>,
     clock: &'a dyn Clock,
+    allowance: &'a Allowance<'a>,
 }
 
 /// Why the server's discovery document could not be had, as it is remembered for later logins.
@@ -30,6 +40,8 @@ pub struct ServerTokens<'a> {
 enum NoDiscovery {
     /// It may be there later.
     Unavailable(String),
+    /// The server had no request left; the seconds that it named are in the ledger.
+    Busy,
     /// The configuration names a server that is none, or another.
     Configuration(String),
     /// The server refused it.
@@ -39,57 +51,101 @@ enum NoDiscovery {
 impl<'a> ServerTokens<'a> {
     /// The server at `url`.
     #[must_use]
-    pub fn new(url: ServerUrl, http: &'a LazyClient<'a>, cache: Option<&'a DiskCache>, clock: &'a dyn Clock) -> Self {
-        Self { url, http, cache, clock }
+    pub fn new(
+        url: ServerUrl,
+        http: &'a LazyClient<'a>,
+        cache: Option<&'a DiskCache>,
+        clock: &'a dyn Clock,
+        allowance: &'a Allowance<'a>,
+    ) -> Self {
+        Self { url, http, cache, clock, allowance }
     }
 
-    fn breaker(&self) -> Breaker<'_> {
-        Breaker::new(self.cache, self.clock)
-    }
-
+    /// The server, unless it is left alone.
     fn server(&self, deadline: Deadline) -> Result<Server<'_>, Refusal> {
-        if self.breaker().is_open(self.url.as_str()) {
-            return Err(Refusal::Unavailable(format!("{} did not answer a moment ago", self.url)));
-        }
+        self.allowance.check(self.url.as_str())?;
+        self.known(deadline)
+    }
+
+    /// The server, by its discovery document. Fetching that is not counted: it happens once an hour, or once a minute when it fails,
+    /// whatever is typed.
+    fn known(&self, deadline: Deadline) -> Result<Server<'_>, Refusal> {
+        let url = self.url.as_str();
         let http = self.http.get()?;
-        let discovery = SharedDocument::new("server", self.url.as_str(), self.cache, self.clock)
-            .get(DISCOVERY, deadline, |deadline| {
-                let server =
-                    Server::discover_once(http, &self.url, deadline).map_err(|error| NoDiscovery::from(&error))?;
-                Ok(server.discovery().clone())
-            })
+        let fetch = |deadline| match Server::discover_once(http, &self.url, deadline) {
+            Ok(server) => Ok(server.discovery().clone()),
+            Err(error) => {
+                self.allowance.told(url, &error);
+                Err(NoDiscovery::from(&error))
+            }
+        };
+        let discovery = SharedDocument::new("server", url, self.cache, self.clock)
+            .get(DISCOVERY, deadline, fetch)
             .map_err(|missing: Missing<NoDiscovery>| match missing {
                 Missing::Failed(NoDiscovery::Unavailable(reason)) => Refusal::Unavailable(reason),
+                Missing::Failed(NoDiscovery::Busy) => {
+                    // Without a ledger nothing is known of the seconds.
+                    self.allowance.check(url).err().unwrap_or(Refusal::Busy { wait: 60, what: "server_limit" })
+                }
                 Missing::Failed(NoDiscovery::Configuration(reason)) => Refusal::Configuration(reason),
                 Missing::Failed(NoDiscovery::Refused(reason)) => Refusal::ExchangeRefused(reason),
-                Missing::Awaited => Refusal::Unavailable(format!("{} has not answered another login yet", self.url)),
-                Missing::Forgetful(reason) => Refusal::Unavailable(format!(
-                    "{} is not asked, because nothing can be remembered: {reason}",
-                    self.url
-                )),
+                Missing::Awaited => Refusal::Unavailable(format!("{url} has not answered another login yet")),
+                Missing::Forgetful(reason) => {
+                    Refusal::Unavailable(format!("{url} is not asked, because nothing can be remembered: {reason}"))
+                }
             })?;
         Ok(Server::from_discovery(http, &self.url, discovery)?.with_clock(self.clock).once())
     }
 
-    /// Notes who did not answer: the server when it cannot be reached, else `silent`, whom it waited for as far as is known.
-    fn noted(&self, error: Error, silent: Option<&str>) -> Refusal {
-        match (&error, silent) {
-            (Error::Unreachable { sent: false, .. }, _) => self.breaker().open(self.url.as_str()),
-            (Error::Unreachable { .. } | Error::TooLate { .. }, Some(silent)) => self.breaker().open(silent),
-            _ => {}
+    /// Sends one counted request and notes what follows from its failure.
+    fn send<T>(
+        &self,
+        behind: Behind<'_>,
+        deadline: Deadline,
+        send: impl FnOnce(Deadline) -> Result<T, Error>,
+    ) -> Result<T, Refusal> {
+        let url = self.url.as_str();
+        self.allowance.ask(url, behind, deadline)?;
+        let probe = deadline.remaining().map_or(Duration::ZERO, |left| PROBE.min(left / 4));
+        send(deadline.earlier(probe)).inspect(|_| self.allowance.answered(url, behind.provider)).map_err(|error| {
+            match &error {
+                // No connection was made, so nothing of what was typed had a part in it.
+                Error::Unreachable { sent: false, .. } => self.silence(),
+                Error::Unreachable { .. } | Error::TooLate { .. } => {
+                    self.probe(deadline);
+                    self.allowance.silence(url, behind);
+                }
+                _ => self.allowance.told(url, &error),
+            }
+            Refusal::from(error)
+        })
+    }
+
+    /// Whether the server is silent for everybody, or only for one token: some make it wait, for a provider that their holder chose or
+    /// for itself (a short token that rotates; dossier `mytoken-protocol` 18). In a request for discovery nothing is somebody's word.
+    /// The answer is used by the next login, not by this one.
+    fn probe(&self, deadline: Deadline) {
+        let counted = self.allowance.ask(self.url.as_str(), NOBODY, deadline);
+        if let (Ok(()), Ok(http)) = (counted, self.http.get()) {
+            match Server::discover_once(http, &self.url, deadline) {
+                Err(Error::Unreachable { .. } | Error::TooLate { .. }) => self.silence(),
+                Err(error) => self.allowance.told(self.url.as_str(), &error),
+                Ok(_) => {}
+            }
         }
-        Refusal::from(error)
+    }
+
+    fn silence(&self) {
+        self.allowance.silence(self.url.as_str(), Behind { vouched: true, ..NOBODY });
     }
 
     /// Whom the server waits for when it exchanges this mytoken: the provider behind it, whose silence must not lock out the holders
-    /// of others. Nobody verified the claim, but a server does not wait for a lie, and only its own providers are noted. Silence after
-    /// a short token says nothing: one that rotates makes the server wait for itself (dossier `mytoken-protocol` 18).
-    fn behind(&self, server: &Server<'_>, mytoken: &Secret) -> Option<String> {
+    /// of others. Only a provider that the server has is noted.
+    fn provider(&self, server: &Server<'_>, mytoken: &Secret) -> Option<String> {
         let claims = unverified_claims(mytoken)?;
         let claimed = &claims.unverified().oidc_iss;
         let mut providers = server.discovery().providers_supported.iter();
-        let provider = providers.find(|provider| same_base(&provider.issuer, claimed))?;
-        Some(format!("{} {}", self.url, provider.issuer))
+        providers.find(|provider| same_base(&provider.issuer, claimed)).map(|provider| provider.issuer.clone())
     }
 }
 
@@ -99,6 +155,7 @@ impl From<&Error> for NoDiscovery {
         match Refusal::from(error.clone()) {
             Refusal::Configuration(_) => Self::Configuration(reason),
             Refusal::ExchangeRefused(_) => Self::Refused(reason),
+            Refusal::Busy { .. } => Self::Busy,
             _ => Self::Unavailable(reason),
         }
     }
@@ -106,30 +163,30 @@ impl From<&Error> for NoDiscovery {
 
 impl TokenService for ServerTokens<'_> {
     fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Secret, Refusal> {
-        let granted = self
-            .server(deadline)?
-            .redeem(code, deadline)
-            .map_err(|error| self.noted(error, Some(self.url.as_str())))?;
-        self.breaker().close(self.url.as_str());
-        Ok(granted.mytoken)
+        let server = self.server(deadline)?;
+        Ok(self.send(NOBODY, deadline, |deadline| server.redeem(code, deadline))?.mytoken)
     }
 
-    fn exchange(&self, mytoken: &Secret, wanted: &Wanted<'_>, deadline: Deadline) -> Result<Exchanged, Refusal> {
+    fn exchange(
+        &self,
+        mytoken: &Secret,
+        vouched: bool,
+        wanted: &Wanted<'_>,
+        deadline: Deadline,
+    ) -> Result<Exchanged, Refusal> {
         let request =
             AccessTokenRequest { mytoken, scope: wanted.scope, audience: wanted.audience, comment: wanted.comment };
         let server = self.server(deadline)?;
-        let behind = self.behind(&server, mytoken);
-        if behind.as_deref().is_some_and(|behind| self.breaker().is_open(behind)) {
-            return Err(Refusal::Unavailable(format!("a provider behind {} did not answer a moment ago", self.url)));
-        }
+        let provider = self.provider(&server, mytoken);
+        let behind = Behind { provider: provider.as_deref(), vouched };
         // Nobody here could give a successor back to the person, so a token that rotates after all is refused.
-        let token = server
-            .access_token(&request, &mut no_storage, deadline)
-            .map_err(|error| self.noted(error, behind.as_deref()))?;
-        self.breaker().close(self.url.as_str());
-        if let Some(behind) = &behind {
-            self.breaker().close(behind);
-        }
+        let token = self.send(behind, deadline, |deadline| server.access_token(&request, &mut no_storage, deadline))?;
         Ok(Exchanged { token: token.token })
+    }
+
+    fn revoke(&self, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
+        // Not counted, and no hold matters: the server has vouched for what is revoked, and it is taken back whatever is spent.
+        // Its children, if it was somebody's own token before, are none of this login's.
+        Ok(self.known(deadline)?.revoke(mytoken, false, deadline)?)
     }
 }

@@ -12,11 +12,24 @@ pub trait TokenService {
     /// The refusal that follows for the login.
     fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Secret, Refusal>;
 
-    /// Exchanges a mytoken or short token for an access token. Consumes a use.
+    /// Exchanges a mytoken or short token for an access token. Consumes a use. `vouched`: the mytoken came from the server, by
+    /// [`Self::redeem`].
     ///
     /// # Errors
     /// The refusal that follows for the login; [`Refusal::Rotating`] when the server replaced the mytoken.
-    fn exchange(&self, mytoken: &Secret, wanted: &Wanted<'_>, deadline: Deadline) -> Result<Exchanged, Refusal>;
+    fn exchange(
+        &self,
+        mytoken: &Secret,
+        vouched: bool,
+        wanted: &Wanted<'_>,
+        deadline: Deadline,
+    ) -> Result<Exchanged, Refusal>;
+
+    /// Revokes a mytoken that was redeemed and is not used after all. Its children, if it has any, are left.
+    ///
+    /// # Errors
+    /// What stood in the way, as if it were a login's refusal.
+    fn revoke(&self, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal>;
 }
 
 /// What an access token is wanted for.

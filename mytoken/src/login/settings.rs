@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::Template;
+use super::budget::BudgetSettings;
 use crate::config::Duration;
 use crate::names::NameForm;
 
@@ -18,8 +19,10 @@ pub struct LoginSettings {
     pub services: Vec<String>,
     /// Time for a whole login, exchange and verification included.
     pub deadline: Duration,
-    /// A failure is not answered earlier than this after the prompt was answered, so that its time tells nothing.
-    pub fail_floor: Duration,
+    /// A refusal is not answered earlier than this after the prompt was answered, so that its time tells nothing.
+    pub fail_delay: Duration,
+    /// What logins may ask of the mytoken server before anybody has vouched for them.
+    pub budget: BudgetSettings,
     /// The question.
     pub prompt: PromptSettings,
     /// Accounts that can be logged in to at all.
@@ -38,7 +41,8 @@ impl Default for LoginSettings {
         Self {
             services: vec!["sshd".to_owned()],
             deadline: Duration::seconds(20),
-            fail_floor: Duration::seconds(2),
+            fail_delay: Duration::seconds(2),
+            budget: BudgetSettings::default(),
             prompt: PromptSettings::default(),
             accounts: AccountSettings::default(),
             exchange: None,
@@ -238,7 +242,11 @@ mod tests {
         let text = r#"
             services = ["sshd"]
             deadline = "20s"
-            fail_floor = "2s"
+            fail_delay = "2s"
+            [budget]
+            per_address = 15
+            per_host = 60
+            window = "300s"
             [prompt]
             text = "Access Token:"
             chunks = true

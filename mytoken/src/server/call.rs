@@ -24,6 +24,8 @@ pub(super) enum Repeat {
     Harmless,
     /// The lost answer may hide a rotation, a redemption, a new token.
     Never,
+    /// As [`Self::Never`], and a 429 is an answer like any other: somebody waits, or something that others wait for is kept busy.
+    Once,
 }
 
 /// What was asked, as far as the meaning of a refusal depends on it.
@@ -46,7 +48,7 @@ impl Server<'_> {
         limit: usize,
         deadline: Deadline,
     ) -> Result<Answer, Error> {
-        let repeat = if self.once { Repeat::Never } else { repeat };
+        let repeat = if self.once { Repeat::Once } else { repeat };
         repeated(repeat, deadline, || self.http.post_json(endpoint, body, deadline, limit))
     }
 
@@ -79,7 +81,9 @@ pub(super) fn repeated(
                 failures += 1;
                 PAUSE
             }
-            Ok(answer) if answer.status == 429 && !answer.is_json() && refusals < PATIENCE => {
+            Ok(answer)
+                if answer.status == 429 && !answer.is_json() && repeat != Repeat::Once && refusals < PATIENCE =>
+            {
                 refusals += 1;
                 // At least a little, so that "Retry-After: 0" does not spin.
                 answer.retry_after.unwrap_or(Duration::from_secs(1)).max(PAUSE)

@@ -79,11 +79,14 @@ impl Discovery {
     }
 }
 
-/// Fetches the document; a failure that may pass is tried again within the deadline, unless it is to be asked `once`.
-pub(super) fn fetch(http: &HttpClient, url: &ServerUrl, once: bool, deadline: Deadline) -> Result<Discovery, Error> {
+pub(super) fn fetch(
+    http: &HttpClient,
+    url: &ServerUrl,
+    repeat: call::Repeat,
+    deadline: Deadline,
+) -> Result<Discovery, Error> {
     let address = format!("{url}/.well-known/mytoken-configuration");
-    let get = || http.get(&address, None, deadline, DOCUMENT_LIMIT);
-    let answer = if once { get()? } else { call::repeated(call::Repeat::Harmless, deadline, get)? };
+    let answer = call::repeated(repeat, deadline, || http.get(&address, None, deadline, DOCUMENT_LIMIT))?;
     if answer.status != 200 {
         return Err(call::refusal(url, &answer, call::Context::Plain));
     }

@@ -55,16 +55,16 @@ impl<'h> Server<'h> {
     /// [`Error::ForeignIssuer`] when the document belongs to another server, [`Error::InvalidUrl`] when an endpoint is not https,
     /// else what the network says.
     pub fn discover(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
-        let discovery = discovery::fetch(http, url, false, deadline)?;
+        let discovery = discovery::fetch(http, url, call::Repeat::Harmless, deadline)?;
         Self::from_discovery(http, url, discovery)
     }
 
-    /// The same with one request, whatever comes of it: nothing is tried again and no 429 is waited out.
+    /// As [`Server::discover`], asked once and never waiting for a 429 to end.
     ///
     /// # Errors
     /// As [`Server::discover`].
     pub fn discover_once(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
-        let discovery = discovery::fetch(http, url, true, deadline)?;
+        let discovery = discovery::fetch(http, url, call::Repeat::Once, deadline)?;
         Self::from_discovery(http, url, discovery)
     }
 
@@ -83,8 +83,9 @@ impl<'h> Server<'h> {
         Self { clock, ..self }
     }
 
-    /// The same server, asked once: a request that may have arrived is not sent again, however harmless that seems. For callers
-    /// whose token may have a single use left: the second try would be refused, and "try later" would become "refused".
+    /// The same server, asked once: a request that may have arrived is not sent again, however harmless that seems, and a 429 is not
+    /// waited out. For callers whose token may have a single use left: the second try would be refused, and "try later" would become
+    /// "refused".
     #[must_use]
     pub fn once(self) -> Self {
         Self { once: true, ..self }

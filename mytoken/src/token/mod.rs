@@ -2,6 +2,7 @@
 //! What a person typed or a program handed over: classified by its form alone, nothing is sent anywhere.
 
 mod claims;
+mod form;
 mod jwt;
 
 pub use claims::{MytokenClaims, Rotation, UnverifiedClaims};
@@ -15,6 +16,12 @@ pub const TOKEN_LIMIT: usize = 64 * 1024;
 /// Lengths at which clients cut what is typed: ssh 1023, the password method 1024, `misc_conv` 4095 (dossier `pam-ssh` 2.1).
 const CUTS: [usize; 3] = [1023, 1024, 4095];
 
+/// Length of a transfer code.
+const CODE: usize = 8;
+
+/// Lengths of short tokens: the server's operator chooses, 32 at least, 64 by default; nobody chooses more than this.
+const SHORT: std::ops::RangeInclusive<usize> = 32..=128;
+
 /// Shorter texts are no opaque token: more likely a password, which must go nowhere.
 const OPAQUE_MIN: usize = 16;
 
@@ -27,7 +34,7 @@ pub enum Presented {
     Opaque,
     /// A mytoken as JWT, with what it claims about itself. Boxed, because the claims are large.
     Mytoken(Box<UnverifiedClaims>),
-    /// A mytoken's alias: 32 or more letters of the server's alphabet.
+    /// A mytoken's alias: 32 to 128 letters of the server's alphabet.
     ShortToken,
     /// A transfer code: 8 letters of the server's alphabet.
     TransferCode,
@@ -103,8 +110,8 @@ pub fn classify(token: &Secret) -> Presented {
 fn without_structure(text: &str) -> Presented {
     let letters = text.bytes().all(is_code_letter);
     match text.len() {
-        8 if letters => Presented::TransferCode,
-        32.. if letters => Presented::ShortToken,
+        CODE if letters => Presented::TransferCode,
+        length if letters && SHORT.contains(&length) => Presented::ShortToken,
         OPAQUE_MIN.. => Presented::Opaque,
         _ => Presented::Garbage(Why::TooShort),
     }
@@ -123,6 +130,17 @@ pub fn unverified_claims(token: &Secret) -> Option<UnverifiedClaims> {
         Presented::Mytoken(claims) => Some(*claims),
         _ => None,
     }
+}
+
+/// Whether a text that calls itself a mytoken can be one that is valid at `now` (Unix seconds), as far as its form tells: what a
+/// stranger typed and no mytoken server can have made is not worth a request.
+#[must_use]
+pub fn may_be_mytoken(token: &Secret, now: u64) -> bool {
+    token.len() <= form::LONGEST
+        && match jwt::parse(token.expose()) {
+            jwt::Parsed::Good { jwt, payload, signature_fits } => form::is_mytoken(&jwt, &payload, signature_fits, now),
+            jwt::Parsed::No | jwt::Parsed::Broken => false,
+        }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! A mytoken server that plays a list of answers, and the tokens for it.
 
 use std::io::Write;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -60,6 +61,16 @@ impl MytokenServer {
         Server::discover(http, &self.url(), soon()).unwrap().with_clock(&Noon)
     }
 
+    /// A server that answers nothing as it should, not even discovery.
+    pub fn refusing(reply: Reply) -> Self {
+        Self { fake: Fake::plain(move |_| reply.clone()) }
+    }
+
+    /// How many requests came, discovery included.
+    pub fn count(&self) -> usize {
+        self.fake.requests().len()
+    }
+
     /// The requests after discovery.
     pub fn requests(&self) -> Vec<Request> {
         self.fake.requests().into_iter().filter(|request| !request.path.starts_with("/.well-known/")).collect()
@@ -81,6 +92,17 @@ pub fn discovery(url: &str) -> Value {
         "restriction_claims_supported": ["nbf", "exp", "scope", "audience", "hosts", "usages_AT", "usages_other"],
         "version": "0.10.2"
     })
+}
+
+/// A file of certificates that stays: the client reads it when the first request needs it.
+pub fn roots() -> Roots {
+    static FILE: OnceLock<tempfile::NamedTempFile> = OnceLock::new();
+    let file = FILE.get_or_init(|| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(authority("127.0.0.1", false).0.as_bytes()).unwrap();
+        file
+    });
+    Roots::File(file.path().into())
 }
 
 pub fn client() -> HttpClient {

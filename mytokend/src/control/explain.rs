@@ -7,8 +7,9 @@ use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::credential::files::Owner;
 use mytoken::http::LazyClient;
+use mytoken::login::budget::Allowance;
 use mytoken::login::{
-    Attempt, ConfiguredServer, Maps, ServerTokens, SystemAccounts, World, examine, explain as render,
+    Attempt, ConfiguredServer, Maps, Remote, ServerTokens, SystemAccounts, World, examine, explain as render,
 };
 use mytoken::names::ServerUrl;
 use mytoken::oidc::ProviderKeys;
@@ -29,7 +30,9 @@ pub fn explain(config: &Path, user: &str, token: &Secret) -> Result<(String, boo
     let cache = (me.uid == 0).then(DiskCache::of_host);
     let url = login.exchange.as_ref().map(|exchange| shared.server_url(&exchange.server)).transpose()?;
     let server = url.as_ref().map(ServerUrl::to_string);
-    let tokens = url.map(|url| ServerTokens::new(url, &http, cache.as_ref(), &SystemClock));
+    // An administrator's question is nobody's login: nothing is counted.
+    let allowance = Allowance::new(None, &login.budget, Remote::of(None, None), None);
+    let tokens = url.map(|url| ServerTokens::new(url, &http, cache.as_ref(), &SystemClock, &allowance));
     let configured = server.as_deref().zip(tokens.as_ref());
     let keys = ProviderKeys::new(&http, cache.as_ref(), &SystemClock);
     let maps = Maps::load(&login.rules, trust);

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! `authenticate`: ask, decide, leave what the session needs.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use mytoken::SystemClock;
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
+use mytoken::credential::files::Owner;
 use mytoken::http::LazyClient;
+use mytoken::login::budget::{self, Allowance, LedgerFile};
 use mytoken::login::handover::{Record, VARIABLE};
 use mytoken::login::{
-    Accepted, Attempt, ConfiguredServer, Level, LoginSettings, Maps, Process, ServerTokens, SystemAccounts, World,
-    field, hold,
+    Accepted, Attempt, ConfiguredServer, Level, LoginSettings, Maps, Process, Remote, ServerTokens, SystemAccounts,
+    TokenService, World, field, hold,
 };
 use mytoken::oidc::ProviderKeys;
+use mytoken::{Deadline, SystemClock};
 use nix::unistd::geteuid;
 use pamsm::PamError;
 
@@ -20,6 +23,9 @@ use super::handover;
 use crate::codes;
 use crate::conversation::Person;
 use crate::host::Host;
+
+/// Time for taking back a mytoken that no session will get.
+const REVOCATION: Duration = Duration::from_secs(3);
 
 /// The auth phase.
 pub fn authenticate(host: &Host<'_>) -> PamError {
@@ -48,8 +54,17 @@ fn configuration(host: &Host<'_>) -> Result<(Shared, LoginSettings), mytoken::Er
 
 fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSettings) -> PamError {
     let clock = SystemClock;
-    // Who is not root may neither fill the cache nor be believed by root later.
+    // Who is not root may neither fill cache and ledger nor be believed by root later.
     let cache = geteuid().is_root().then(DiskCache::of_host);
+    let ledger = geteuid().is_root().then(|| LedgerFile::new(Path::new(budget::DIRECTORY), Owner::ROOT));
+    let connection = host.connection();
+    let remote = Remote::of(connection.as_deref(), attempt.rhost.as_deref());
+    let allowance =
+        Allowance::new(ledger.as_ref(), &settings.budget, remote, connection.as_deref().map(of_this_process));
+    if let Some(class) = allowance.refused_before() {
+        host.log(Level::Debug, "nothing more is asked in this connection");
+        return codes::authenticate(class);
+    }
     let http_settings = shared.http_settings();
     let http = LazyClient::new(&http_settings);
     let url = match settings.exchange.as_ref().map(|exchange| shared.server_url(&exchange.server)).transpose() {
@@ -59,7 +74,7 @@ fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSett
             return PamError::SERVICE_ERR;
         }
     };
-    let tokens = url.clone().map(|url| ServerTokens::new(url, &http, cache.as_ref(), &clock));
+    let tokens = url.clone().map(|url| ServerTokens::new(url, &http, cache.as_ref(), &clock, &allowance));
     let server = url.as_ref().zip(tokens.as_ref());
     let maps = Maps::load(&settings.rules, FileTrust::ROOT);
     let world = World {
@@ -79,18 +94,30 @@ fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSett
     }
     match &report.outcome {
         Ok(accepted) => {
-            leave(host, attempt, accepted);
+            allowance.give_back();
+            if !leave(host, attempt, accepted) {
+                take_back(host, accepted, tokens.as_ref());
+            }
             PamError::SUCCESS
         }
         Err(refusal) => {
-            std::thread::sleep(hold(&report, settings.fail_floor.get(), Instant::now()));
+            allowance.refused(refusal);
+            std::thread::sleep(hold(&report, settings.fail_delay.get(), Instant::now()));
             codes::authenticate(refusal.class())
         }
     }
 }
 
-/// Leaves the record for the session. Without it the person is let in all the same; the session then has no credential.
-fn leave(host: &Host<'_>, attempt: &Attempt, accepted: &Accepted) {
+/// The connection and the process of sshd that has it: keyboard-interactive runs each attempt in a child of its own, whose parent
+/// is the connection's monitor. Without the process an address and port that are used again would be the same connection.
+fn of_this_process(connection: &str) -> String {
+    let process = Process::parent().map_or_else(String::new, |parent| format!(" {}:{}", parent.pid, parent.start));
+    format!("{connection}{process}")
+}
+
+/// Leaves the record for the session; whether it could. Without it the person is let in all the same; the session then has no
+/// credential.
+fn leave(host: &Host<'_>, attempt: &Attempt, accepted: &Accepted) -> bool {
     let handover = handover();
     handover.sweep(&SystemClock);
     let processes = [Process::own(), Process::parent()].into_iter().flatten().collect();
@@ -98,8 +125,20 @@ fn leave(host: &Host<'_>, attempt: &Attempt, accepted: &Accepted) {
     let left = handover.leave(&record).map_err(|error| error.to_string()).and_then(|handle| {
         if host.export(VARIABLE, &handle) { Ok(()) } else { Err("the PAM environment cannot be written".to_owned()) }
     });
-    if let Err(reason) = left {
+    if let Err(reason) = &left {
         host.log(Level::Warning, &format!("user={} session without credential: {reason}", field(&attempt.user)));
+    }
+    left.is_ok()
+}
+
+/// Revokes the mytoken that was meant for a session which will not get it: nobody has it any more, and it would live on for hours.
+fn take_back(host: &Host<'_>, accepted: &Accepted, tokens: Option<&ServerTokens<'_>>) {
+    let delegated = accepted.renewal.as_ref().filter(|renewal| renewal.delegated);
+    if let (Some(renewal), Some(tokens)) = (delegated, tokens) {
+        if let Err(refusal) = tokens.revoke(&renewal.mytoken, Deadline::after(REVOCATION)) {
+            let why = refusal.detail().unwrap_or_else(|| refusal.reason().to_owned());
+            host.log(Level::Warning, &format!("the session's mytoken is not used and could not be revoked: {why}"));
+        }
     }
 }
 

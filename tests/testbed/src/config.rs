@@ -39,7 +39,7 @@ fn login() -> String {
     format!(
         r#"services = ["sshd"]
 deadline = "10s"
-fail_floor = "1s"
+fail_delay = "1s"
 
 [exchange]
 server = "testbed"

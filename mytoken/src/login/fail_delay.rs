@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The floor: a failure takes at least as long as the configuration says, whatever it was. Otherwise the time would tell whether
+//! The fail delay: a refusal takes at least as long as the configuration says, whatever it was. Otherwise the time would tell whether
 //! an account exists, for sshd hands on junk in the place of tokens for those that do not (dossier `pam-ssh` 1.8).
 
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use super::Report;
 
 /// How long this report must still be held back at `now`.
 #[must_use]
-pub fn hold(report: &Report, floor: Duration, now: Instant) -> Duration {
+pub fn hold(report: &Report, fail_delay: Duration, now: Instant) -> Duration {
     match (&report.outcome, report.answered) {
         (Err(refusal), Some(answered)) if refusal.waits() => {
-            floor.saturating_sub(now.saturating_duration_since(answered))
+            fail_delay.saturating_sub(now.saturating_duration_since(answered))
         }
         _ => Duration::ZERO,
     }

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ledger between the processes of sshd: one small root-only file, changed under a lock.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::{BudgetSettings, Ledger};
+use crate::clock::uptime;
+use crate::credential::files::{Directory, Owner};
+use crate::login::handover::runtime;
+use crate::{Deadline, Error};
+
+/// Where the file is; on a tmpfs, because what it holds ends with the boot.
+pub const DIRECTORY: &str = "/run/mytoken/login";
+
+const NAME: &str = "ledger";
+
+/// Far above what a full ledger needs.
+const SIZE_LIMIT: usize = 2 * 1024 * 1024;
+
+/// How long the lock is waited for; it is held for less than a millisecond.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(2);
+
+/// The place of the ledger.
+#[derive(Debug, Clone)]
+pub struct LedgerFile {
+    directory: PathBuf,
+    owner: Owner,
+}
+
+impl LedgerFile {
+    /// The ledger in `directory`, for `owner` alone.
+    #[must_use]
+    pub fn new(directory: &Path, owner: Owner) -> Self {
+        Self { directory: directory.to_owned(), owner }
+    }
+
+    /// Changes the ledger: nobody else does meanwhile. `change` gets the seconds since boot.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be read, locked or written; then nothing was changed.
+    pub fn change<T>(
+        &self,
+        settings: &BudgetSettings,
+        deadline: Deadline,
+        change: impl FnOnce(&mut Ledger, u64) -> T,
+    ) -> Result<T, Error> {
+        let directory = self.open()?;
+        let lock = self.lock(&directory, deadline.at_most(PATIENCE))?;
+        let now = uptime();
+        let before = self.read(&directory, now, settings)?;
+        let mut ledger = before.clone();
+        let result = change(&mut ledger, now);
+        if ledger != before {
+            let bytes = serde_json::to_vec(&ledger).map_err(|error| self.failed(&error.to_string()))?;
+            directory.write(NAME, &bytes, self.owner, 0o600)?;
+        }
+        drop(lock);
+        Ok(result)
+    }
+
+    /// The ledger as it is, and the seconds since boot.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn look(&self, settings: &BudgetSettings) -> Result<(Ledger, u64), Error> {
+        let now = uptime();
+        let mut ledger = self.read(&self.open()?, now, settings)?;
+        ledger.forget(now, settings);
+        Ok((ledger, now))
+    }
+
+    fn read(&self, directory: &Directory, now: u64, settings: &BudgetSettings) -> Result<Ledger, Error> {
+        let bytes = directory.read(NAME, self.owner, 0o600, SIZE_LIMIT)?;
+        Ok(bytes.map_or_else(Ledger::default, |bytes| Ledger::parse(&bytes, now, settings)))
+    }
+
+    fn lock(&self, directory: &Directory, deadline: Deadline) -> Result<Flock<std::os::fd::OwnedFd>, Error> {
+        let failed = |error: std::io::Error| self.failed(&error.to_string());
+        let mut handle = directory.handle().try_clone().map_err(failed)?;
+        loop {
+            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((back, Errno::EAGAIN | Errno::EINTR)) if deadline.remaining().is_some() => handle = back,
+                Err((_, Errno::EAGAIN)) => return Err(self.failed("another login kept it locked")),
+                Err((_, errno)) => return Err(failed(errno.into())),
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    fn open(&self) -> Result<Directory, Error> {
+        let wrong = || self.failed("it is no absolute path");
+        let above = self.directory.parent().ok_or_else(wrong)?;
+        let name = self.directory.file_name().and_then(|name| name.to_str()).ok_or_else(wrong)?;
+        runtime(above, self.owner)?.make(name, self.owner, 0o700)
+    }
+
+    fn failed(&self, reason: &str) -> Error {
+        Error::File { path: self.directory.join(NAME).display().to_string(), reason: reason.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::login::Remote;
+
+    #[test]
+    fn simultaneous_logins_share_one_budget() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mytoken/login");
+        let settings = BudgetSettings { per_address: 50, per_host: 20, ..BudgetSettings::default() };
+        let passed: usize = thread::scope(|scope| {
+            let logins: Vec<_> = (0..8)
+                .map(|_| {
+                    let (path, settings) = (&path, &settings);
+                    scope.spawn(move || {
+                        let file = LedgerFile::new(path, Owner::current());
+                        let deadline = Deadline::after(Duration::from_secs(60));
+                        let remote = Remote::of(None, Some("192.0.2.1"));
+                        let spend = |ledger: &mut Ledger, now| ledger.spend(&remote, now, settings).is_ok();
+                        (0..10).filter(|_| file.change(settings, deadline, spend).unwrap()).count()
+                    })
+                })
+                .collect();
+            logins.into_iter().map(|login| login.join().unwrap()).sum()
+        });
+        assert_eq!(passed, 20);
+    }
+
+    #[test]
+    fn a_file_of_others_is_not_believed_and_nothing_is_spent() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::new(&dir.path().join("mytoken/login"), Owner::current());
+        let settings = BudgetSettings::default();
+        let deadline = || Deadline::after(Duration::from_secs(5));
+        let spend = |ledger: &mut Ledger, now| ledger.spend(&Remote::of(None, None), now, &settings).is_ok();
+        assert!(file.change(&settings, deadline(), spend).unwrap());
+        let path = dir.path().join("mytoken/login/ledger");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(matches!(file.change(&settings, deadline(), spend), Err(Error::File { .. })));
+    }
+}

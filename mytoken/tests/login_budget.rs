@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What logins may cause at the mytoken server, counted at the server.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+mod fake;
+
+use std::time::{Duration, Instant};
+
+use fake::Reply;
+use fake::mytoken_server::{MytokenServer, access_token, mytoken, roots, soon};
+use mytoken::cache::DiskCache;
+use mytoken::credential::files::Owner;
+use mytoken::http::{HttpSettings, LazyClient};
+use mytoken::login::budget::{Allowance, BudgetSettings, LedgerFile};
+use mytoken::login::{Class, Refusal, Remote, ServerTokens, TokenService, Wanted};
+use mytoken::{Deadline, Secret, SystemClock};
+use serde_json::json;
+
+const WANTED: Wanted<'static> = Wanted { scope: "storage.read", audience: "https://se.example.org", comment: "" };
+
+/// Of it 3 s are for the request, the rest for the question whether the server is there at all; the fake has one thread.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// A login host with its files.
+struct Host {
+    http: HttpSettings,
+    settings: BudgetSettings,
+    ledger: LedgerFile,
+    cache: Option<DiskCache>,
+    _directory: tempfile::TempDir,
+}
+
+impl Host {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            http: HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() },
+            settings: BudgetSettings { per_address: 4, per_host: 10, ..BudgetSettings::default() },
+            ledger: LedgerFile::new(&directory.path().join("mytoken/login"), Owner::current()),
+            cache: Some(DiskCache::new(&directory.path().join("cache"), Owner::current())),
+            _directory: directory,
+        }
+    }
+
+    /// One process of sshd: what it does at the server and, when it lets somebody in, the cost given back.
+    fn login<T>(
+        &self,
+        server: &MytokenServer,
+        from: &str,
+        act: impl FnOnce(&ServerTokens<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let http = LazyClient::new(&self.http);
+        let allowance = Allowance::new(Some(&self.ledger), &self.settings, Remote::of(None, Some(from)), None);
+        let tokens = ServerTokens::new(server.url(), &http, self.cache.as_ref(), &SystemClock, &allowance);
+        act(&tokens).inspect(|_| allowance.give_back())
+    }
+
+    fn guess(&self, server: &MytokenServer, from: &str) -> Refusal {
+        self.login(server, from, |tokens| tokens.redeem(&Secret::new("AbCdEfGh"), soon())).unwrap_err()
+    }
+
+    fn present(&self, server: &MytokenServer, from: &str, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
+        self.login(server, from, |tokens| tokens.exchange(mytoken, false, &WANTED, deadline)).map(drop)
+    }
+}
+
+fn good() -> Reply {
+    let token = access_token(&json!({"exp": 1_900_000_000}));
+    let granted = json!({"access_token": token.expose(), "expires_in": 3600, "scope": "storage.read", "audience": ["https://se.example.org"]});
+    Reply::json(200, &granted)
+}
+
+fn unknown_code() -> Reply {
+    Reply::json(401, &json!({"error": "invalid_token", "error_description": "Bad polling or transfer code"}))
+}
+
+#[test]
+fn guesses_spend_the_budget_of_their_address_and_then_nothing_leaves_the_host() {
+    let (host, server) = (Host::new(), MytokenServer::playing(vec![unknown_code()]));
+    let reasons: Vec<&str> = (0..20).map(|_| host.guess(&server, "192.0.2.1").reason()).collect();
+    assert_eq!(reasons[..4], ["code_unknown"; 4]);
+    assert_eq!(reasons[4..], ["budget_address"; 16]);
+    assert_eq!((server.requests().len(), server.count()), (4, 5), "and one for discovery");
+    assert_eq!(host.guess(&server, "192.0.2.2").reason(), "code_unknown", "another address has its own");
+    for from in ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:0:ffff::4", "2001:db8::5", "2001:db8:0:1::5"]
+    {
+        host.guess(&server, from);
+    }
+    assert_eq!(server.requests().len(), 10, "four from one /64, one from the next");
+    let refusal = host.guess(&server, "192.0.2.3");
+    assert_eq!((refusal.reason(), refusal.class()), ("budget_host", Class::Rejected));
+    assert_eq!(server.requests().len(), 10);
+}
+
+#[test]
+fn a_course_behind_one_address_gets_in() {
+    let (host, server) = (Host::new(), MytokenServer::playing(vec![good()]));
+    for person in 0..60 {
+        host.present(&server, "192.0.2.1", &mytoken(json!({})), soon()).unwrap_or_else(|why| panic!("{person}: {why}"));
+    }
+    assert_eq!(server.count(), 61);
+}
+
+#[test]
+fn too_many_requests_are_remembered_as_told_and_never_waited_out() {
+    let limited = Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", "7");
+    for (server, what) in [
+        (MytokenServer::playing(vec![limited.clone()]), "an answer to a token"),
+        (MytokenServer::refusing(limited.clone()), "an answer to discovery"),
+    ] {
+        let host = Host::new();
+        let begun = Instant::now();
+        let refusals: Vec<Refusal> = (0..5).map(|number| host.guess(&server, &format!("192.0.2.{number}"))).collect();
+        assert!(begun.elapsed() < Duration::from_secs(3), "{what}: {:?}", begun.elapsed());
+        assert!(refusals.iter().all(|refusal| refusal.reason() == "server_limit"), "{what}: {refusals:?}");
+        assert!(refusals.iter().all(|refusal| refusal.class() == Class::Rejected), "{what}: no fallback is asked");
+        assert_eq!(refusals[0].to_string(), "too many logins at the moment; try again in 7 s", "{what}");
+        let asked = server.requests().iter().filter(|request| request.path == "/my").count();
+        assert_eq!((asked, server.count()), (if what.ends_with("token") { (1, 2) } else { (0, 1) }), "{what}");
+    }
+}
+
+/// Some tokens make the server wait: a provider that hangs, a short token that rotates. Their holders wait, the others do not.
+#[test]
+fn a_slow_token_counts_for_its_own_address_only() {
+    let (slow, quick) = (mytoken(json!({"name": "slow"})), mytoken(json!({})));
+    let text = slow.expose().to_owned();
+    let server = MytokenServer::answering(move |request| Reply {
+        silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
+        ..good()
+    });
+    let host = Host::new();
+    host.present(&server, "192.0.2.9", &quick, soon()).unwrap();
+    let patience = || Deadline::after(PATIENCE);
+    assert_eq!(host.present(&server, "192.0.2.1", &slow, patience()).unwrap_err().class(), Class::Unavailable);
+    let before = server.count();
+    assert_eq!(host.present(&server, "192.0.2.1", &slow, patience()).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(server.count(), before, "it is not waited for again from there");
+    host.present(&server, "192.0.2.2", &quick, soon()).unwrap();
+    assert_eq!(host.guess_is_sent(&server, "192.0.2.3"), 1);
+}
+
+/// Of a mytoken that came from the server the claims are true: its provider is left alone by everybody, other providers are not.
+#[test]
+fn a_provider_that_hangs_is_left_alone_by_those_who_need_it() {
+    let (hanging, other) = (mytoken(json!({})), mytoken(json!({"oidc_iss": "https://other.example.org"})));
+    let text = hanging.expose().to_owned();
+    let server = MytokenServer::answering(move |request| Reply {
+        silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
+        ..good()
+    });
+    let host = Host::new();
+    let vouched = |from: &str, mytoken: &Secret| {
+        let deadline = Deadline::after(PATIENCE);
+        host.login(&server, from, |tokens| tokens.exchange(mytoken, true, &WANTED, deadline)).map(drop)
+    };
+    vouched("192.0.2.9", &other).unwrap();
+    assert_eq!(vouched("192.0.2.1", &hanging).unwrap_err().class(), Class::Unavailable);
+    let before = server.count();
+    assert_eq!(vouched("192.0.2.2", &hanging).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(server.count(), before);
+    vouched("192.0.2.2", &other).unwrap();
+}
+
+#[test]
+fn a_server_that_is_silent_to_everybody_is_left_alone_by_everybody() {
+    let silent = Reply { silence: Duration::from_millis(900), ..good() };
+    let server = MytokenServer::refusing(silent);
+    let host = Host::new();
+    let second = || Deadline::after(Duration::from_millis(600));
+    let login = |from: &str| host.present(&server, from, &mytoken(json!({})), second()).unwrap_err();
+    assert_eq!(login("192.0.2.1").class(), Class::Unavailable);
+    let before = server.count();
+    let begun = Instant::now();
+    assert_eq!(login("192.0.2.2").class(), Class::Unavailable);
+    assert!(begun.elapsed() < Duration::from_millis(300) && server.count() == before);
+}
+
+#[test]
+fn a_discovery_document_that_cannot_be_used_is_not_asked_for_again_at_once() {
+    for reply in
+        [Reply::json(500, &json!({})), Reply::json(404, &json!({})), Reply::json(200, &json!([])), Reply::hang_up()]
+    {
+        let (host, server) = (Host::new(), MytokenServer::refusing(reply));
+        let classes: Vec<Class> =
+            (0..6).map(|number| host.guess(&server, &format!("192.0.2.{number}")).class()).collect();
+        assert_eq!((classes, server.count()), (vec![Class::Unavailable; 6], 1));
+    }
+}
+
+#[test]
+fn what_cannot_be_counted_is_not_sent() {
+    let (mut host, server) = (Host::new(), MytokenServer::playing(vec![unknown_code()]));
+    host.ledger = LedgerFile::new(std::path::Path::new("/proc/mytoken/login"), Owner::current());
+    assert_eq!((host.guess(&server, "192.0.2.1").class(), server.count()), (Class::System, 0));
+}
+
+impl Host {
+    /// How many requests a guess causes after discovery.
+    fn guess_is_sent(&self, server: &MytokenServer, from: &str) -> usize {
+        let before = server.count();
+        let _ = self.login(server, from, |tokens| tokens.redeem(&Secret::new("AbCdEfGh"), soon()));
+        server.count() - before
+    }
+}
