@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use mytoken::agent::{Answer, Request, SOCKET, ask};
 use mytoken::config::DIRECTORY;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
-use mytokend::control::{check, explain, keygen, moment::Moments, status};
+use mytokend::control::{check, explain, keygen, logins::Logins, moment::Moments, status};
 use mytokend::privacy;
 use zeroize::Zeroizing;
 
@@ -27,10 +27,17 @@ enum Task {
     /// What happened to the credentials of your jobs and sessions on this node
     Status {
         /// Only this job
+        #[arg(conflicts_with = "login")]
         job: Option<u32>,
+        /// Instead: what logins on this host have asked of the mytoken server, and which servers are left alone (root)
+        #[arg(long)]
+        login: bool,
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Directory of the configuration, for --login
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
         /// The agent's socket
         #[arg(long, value_name = "PATH", default_value = SOCKET)]
         socket: PathBuf,
@@ -68,7 +75,8 @@ fn main() -> ExitCode {
     // The local zone is found out while there is one thread.
     let moments = Moments::local(SystemClock.now());
     let result = match Arguments::parse().task {
-        Task::Status { job, json, socket } => show_status(&socket, job, json, moments),
+        Task::Status { login: true, json, config, .. } => show_logins(&config, json),
+        Task::Status { job, json, socket, .. } => show_status(&socket, job, json, moments),
         Task::Keygen { dir } => make_keys(&dir),
         Task::Check { config, json, socket } => show_check(&config, json, &socket),
         Task::Explain { user, config } => show_explanation(&user, &config),
@@ -93,6 +101,16 @@ fn show_status(socket: &std::path::Path, job: Option<u32>, json: bool, moments: 
         return Err(format!("the agent on {} knows {what} of yours with a credential", found.node));
     }
     say(status::render(&found, moments, &status::account).trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_logins(config: &std::path::Path, json: bool) -> Result<ExitCode, String> {
+    let logins = Logins::look(config).map_err(|error| error.to_string())?;
+    if json {
+        say(&serde_json::to_string_pretty(&logins).map_err(|error| error.to_string())?);
+    } else {
+        say(logins.render().trim_end());
+    }
     Ok(ExitCode::SUCCESS)
 }
 

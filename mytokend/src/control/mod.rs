@@ -4,5 +4,6 @@
 pub mod check;
 pub mod explain;
 pub mod keygen;
+pub mod logins;
 pub mod moment;
 pub mod status;

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl status --login`: what logins have asked of the mytoken server, and which servers are left alone for now.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use mytoken::cache::DiskCache;
+use mytoken::config::{FileTrust, Shared};
+use mytoken::credential::files::Owner;
+use mytoken::document::SharedDocument;
+use mytoken::login::budget::{BudgetSettings, DIRECTORY, Ledger, LedgerFile, Why};
+use mytoken::{Error, SystemClock};
+use serde::Serialize;
+
+/// Most addresses that are shown on a screen; JSON has all.
+const SHOWN: usize = 20;
+
+/// What is known about the logins of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Logins {
+    /// Requests in the window for logins that were not let in.
+    pub requests: usize,
+    /// How many there may be.
+    pub per_host: usize,
+    /// How many from one address.
+    pub per_address: usize,
+    /// The window in seconds.
+    pub window: u64,
+    /// The same by remote address, the busiest first.
+    pub addresses: Vec<Address>,
+    /// Servers that are left alone.
+    pub holds: Vec<Held>,
+}
+
+/// A remote address, or the /64 of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Address {
+    /// As text.
+    pub address: String,
+    /// Requests in the window.
+    pub requests: usize,
+}
+
+/// A server that is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// Its URL.
+    pub server: String,
+    /// Only for mytokens of this provider behind it.
+    pub provider: Option<String>,
+    /// Only for logins from there.
+    pub address: Option<String>,
+    /// `silent` or `too_many_requests`.
+    pub why: Why,
+    /// Seconds until it is asked again.
+    pub seconds: u64,
+}
+
+impl Logins {
+    /// Reads the ledger of the logins and the notes about the configured providers. Nothing is asked over the network.
+    ///
+    /// # Errors
+    /// The configuration's mistake, or why the ledger cannot be read: only root may.
+    pub fn look(config: &Path) -> Result<Self, Error> {
+        let shared = Shared::load(config, FileTrust::ROOT)?;
+        let settings = shared.login(config, FileTrust::ROOT)?.budget;
+        let (ledger, now) = LedgerFile::new(Path::new(DIRECTORY), Owner::ROOT).look(&settings)?;
+        let mut logins = Self::of(&ledger, now, &settings);
+        // What could not be fetched lately: providers' keys, mytoken servers' discovery documents.
+        let cache = DiskCache::of_host();
+        let issuers = shared.issuers.iter().map(|issuer| ("jwks", issuer.url.clone()));
+        let servers = shared
+            .servers
+            .iter()
+            .filter_map(|server| Some(("server", shared.server_url(&server.name).ok()?.to_string())));
+        for (kind, server) in issuers.chain(servers) {
+            if let Some(seconds) = SharedDocument::new(kind, &server, Some(&cache), &SystemClock).failing_for() {
+                logins.holds.push(Held { server, provider: None, address: None, why: Why::Silent, seconds });
+            }
+        }
+        Ok(logins)
+    }
+
+    fn of(ledger: &Ledger, now: u64, settings: &BudgetSettings) -> Self {
+        let addresses: Vec<Address> = ledger
+            .by_remote()
+            .into_iter()
+            .map(|(address, requests)| Address { address: address.to_owned(), requests })
+            .collect();
+        let holds = ledger.holds().iter().map(|hold| Held {
+            server: hold.server.clone(),
+            provider: hold.provider.clone(),
+            address: hold.remote.clone(),
+            why: hold.why,
+            seconds: hold.until.saturating_sub(now),
+        });
+        Self {
+            requests: addresses.iter().map(|address| address.requests).sum(),
+            per_host: settings.per_host,
+            per_address: settings.per_address,
+            window: settings.window.as_secs(),
+            addresses,
+            holds: holds.collect(),
+        }
+    }
+
+    /// For a screen.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "requests        {} of {} in the last {} s for logins that were not let in",
+            self.requests, self.per_host, self.window
+        );
+        for Address { address, requests } in self.addresses.iter().take(SHOWN) {
+            let spent = if *requests >= self.per_address { "  spent" } else { "" };
+            let _ = writeln!(text, "  {address:<40} {requests} of {}{spent}", self.per_address);
+        }
+        if let Some(more) = self.addresses.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            let _ = writeln!(text, "  and {more} more addresses (--json shows all)");
+        }
+        if self.holds.is_empty() {
+            let _ = writeln!(text, "servers         none is left alone");
+        }
+        for hold in &self.holds {
+            let what = match hold.why {
+                Why::Silent => "did not answer as it should",
+                Why::TooManyRequests => "said 429, too many requests",
+            };
+            let provider =
+                hold.provider.as_ref().map(|provider| format!(", for mytokens of {provider}")).unwrap_or_default();
+            let address =
+                hold.address.as_ref().map(|address| format!(", for logins from {address}")).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "left alone      {}{provider}{address}: {what}; asked again in {} s",
+                hold.server, hold.seconds
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mytoken::login::Remote;
+    use mytoken::login::budget::Hold;
+
+    use super::*;
+
+    #[test]
+    fn a_screen_for_root() {
+        let settings = BudgetSettings { per_address: 3, ..BudgetSettings::default() };
+        let mut ledger = Ledger::default();
+        for from in ["192.0.2.1", "2001:db8::1", "192.0.2.1", "192.0.2.1"] {
+            ledger.spend(&Remote::of(None, Some(from)), 100, &settings).unwrap();
+        }
+        let hold = |why, remote: Option<&str>, until| Hold {
+            why,
+            server: "https://mt.example.org".into(),
+            provider: remote.map(|_| "https://op.example.org".into()),
+            remote: remote.map(str::to_owned),
+            until,
+        };
+        ledger.hold(hold(Why::TooManyRequests, None, 312));
+        ledger.hold(hold(Why::Silent, Some("192.0.2.1"), 109));
+        let logins = Logins::of(&ledger, 100, &settings);
+        let expected = "\
+requests        4 of 60 in the last 300 s for logins that were not let in
+  192.0.2.1                                3 of 3  spent
+  2001:db8::/64                            1 of 3
+left alone      https://mt.example.org: said 429, too many requests; asked again in 212 s
+left alone      https://mt.example.org, for mytokens of https://op.example.org, for logins from 192.0.2.1: did not answer as it should; asked again in 9 s
+";
+        assert_eq!(logins.render(), expected);
+        let nothing = Logins::of(&Ledger::default(), 100, &settings).render();
+        assert_eq!(nothing.lines().collect::<Vec<_>>()[1], "servers         none is left alone");
+    }
+}
