@@ -16,7 +16,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the provider and the mytoken server.
-    Serve(serve::Options),
+    Serve(Box<serve::Options>),
     /// Play captured scenarios against this server or another one.
     Replay(replay::Options),
     /// Open a link as a user's browser would: log in, accept, follow the redirects.

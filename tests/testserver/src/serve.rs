@@ -45,6 +45,12 @@ pub struct Options {
     /// Audience that the resource server accepts beside its URL; may be repeated.
     #[arg(long, value_name = "AUDIENCE")]
     resource_audience: Vec<String>,
+    /// Requests that the mytoken server answers per client address, e.g. 100/300s as the original's default; without it, all.
+    #[arg(long, value_name = "N/SECONDSs")]
+    request_limit: Option<mytoken::Limit>,
+    /// Address or network without a request limit; may be repeated.
+    #[arg(long, value_name = "NETWORK", default_values = mytoken::LOOPBACK)]
+    request_limit_exempt: Vec<String>,
     /// HTTP instead of HTTPS.
     #[arg(long)]
     plain: bool,
@@ -177,7 +183,11 @@ fn start(options: &Options, control: SocketAddr) -> Result<Control, String> {
 
     let provider = Arc::new(provider(options, &settings, &provider_place.url, &mytoken_place.url)?);
     let upstream = mytoken::Upstream { name: "OP".into(), info: provider.info()?, link: provider.clone() };
-    let mytoken = Arc::new(mytoken::Server::new(mytoken::Config::captured(&mytoken_place.url, vec![upstream]))?);
+    let mut mytoken_config = mytoken::Config::captured(&mytoken_place.url, vec![upstream]);
+    let limited = options.request_limit.clone();
+    mytoken_config.limit =
+        limited.map(|limit| mytoken::Limit { exempt: options.request_limit_exempt.clone(), ..limit });
+    let mytoken = Arc::new(mytoken::Server::new(mytoken_config)?);
     let audiences =
         [std::slice::from_ref(&resource_place.url), &settings.resource_audiences, &options.resource_audience];
     let resource = ResourceServer { issuer: provider.clone(), audiences: audiences.concat() };

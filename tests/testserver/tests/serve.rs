@@ -167,6 +167,30 @@ fn faults_and_outages_come_and_go() {
 }
 
 #[test]
+fn a_request_limit_counts_per_address_and_leaves_loopback_alone() {
+    let answers = |more: &[&str]| {
+        let served = serve(&[&["--request-limit", "3/300s"], more].concat());
+        let discovery = served.url("mytoken", "/.well-known/mytoken-configuration");
+        let seen: Vec<Response> = (0..5).map(|_| served.network.fetch("GET", &discovery, &[], b"").unwrap()).collect();
+        let peers: Vec<Value> = served.journal("mytoken").iter().map(|entry| entry["peer"].clone()).collect();
+        assert_eq!(peers, ["127.0.0.1"; 5]);
+        seen
+    };
+    let statuses = |seen: &[Response]| seen.iter().map(|answer| answer.status).collect::<Vec<_>>();
+    let as_the_original = answers(&[]);
+    assert_eq!(statuses(&as_the_original), [200; 5]);
+    assert!(as_the_original.iter().all(|answer| answer.header("x-ratelimit-limit").is_none()));
+
+    let limited = answers(&["--request-limit-exempt", "192.0.2.1"]);
+    assert_eq!(statuses(&limited), [200, 200, 200, 429, 429]);
+    assert_eq!(limited[2].header("x-ratelimit-remaining"), Some("0"));
+    let refused = &limited[3];
+    assert_eq!((refused.body.as_slice(), refused.header("x-ratelimit-limit")), (&b"Too Many Requests"[..], None));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=300).contains(&wait), "{wait}");
+}
+
+#[test]
 fn the_browser_command_logs_a_user_in_and_shows_no_secrets() {
     let served = serve(&[]);
     let start = |capability: &str| {

@@ -21,6 +21,7 @@ impl Journal {
         let path = if endpoint == "consent" { "/c/*" } else { &request.path };
         let entry = json!({
             "time": time,
+            "peer": request.peer.to_canonical(),
             "method": request.method,
             "path": path,
             "endpoint": endpoint,

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Mutex;
 
 use super::answer::plain;
@@ -19,6 +20,26 @@ pub struct Limit {
     pub window: i64,
     /// Addresses and networks without a limit.
     pub exempt: Vec<String>,
+}
+
+/// The networks that the original leaves alone unless it is told otherwise.
+pub const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1"];
+
+/// `100/300s`: so many requests in so many seconds, with nobody exempt.
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is no limit; an example is 100/300s");
+        let (requests, window) = text.split_once('/').ok_or_else(wrong)?;
+        let (requests, window) = (requests.parse(), window.strip_suffix('s').ok_or_else(wrong)?.parse());
+        match (requests, window) {
+            (Ok(requests), Ok(window)) if requests > 0 && window > 0 => {
+                Ok(Self { requests, window, exempt: Vec::new() })
+            }
+            _ => Err(wrong()),
+        }
+    }
 }
 
 /// Windows by address: start and number of requests.
@@ -70,5 +91,14 @@ mod tests {
         assert!(passes("127.0.0.1", 0) && passes("127.0.0.1", 1) && !passes("127.0.0.1", 5));
         assert!(passes("127.0.0.2", 5) && passes("127.0.0.1", 6));
         assert!((0..9).all(|now| passes("192.0.2.9", now)));
+    }
+
+    #[test]
+    fn a_limit_is_written_as_requests_and_seconds() {
+        let read = |text: &str| text.parse::<Limit>().map(|limit| (limit.requests, limit.window));
+        assert_eq!(read("100/300s"), Ok((100, 300)));
+        for wrong in ["100", "100/300", "0/300s", "100/0s", "/300s", "100/-1s", "100/5m", ""] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -44,7 +44,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub use answer::Problem;
 pub use codes::mom_id;
 pub use jwt::peek as claims_of;
-pub use limit::Limit;
+pub use limit::{LOOPBACK, Limit};
 pub use quirks::Quirks;
 
 use crate::http::Request;
