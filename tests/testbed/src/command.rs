@@ -82,7 +82,7 @@ impl<'site> Inside<'site> {
         }
     }
 
-    /// Runs it as node `name` ("n2") sees the world: its own `/run/mytoken`.
+    /// Runs it as node `name` ("n2") sees the world: its own `/run/mytoken`, its own address.
     pub fn on(mut self, name: &str) -> Self {
         self.node = Some(name.to_owned());
         self
@@ -158,7 +158,8 @@ impl<'site> Inside<'site> {
     fn prepare(&self, wrapper: &[String]) -> Command {
         let mut command = self.namespace.enter();
         if let Some(node) = &self.node {
-            let enter = format!("exec nsenter --mount --target $(cat {STATE_DIR}/pid/{}) -- \"$@\"", node_holder(node));
+            let enter =
+                format!("exec nsenter --mount --net --target $(cat {STATE_DIR}/pid/{}) -- \"$@\"", node_holder(node));
             command.args(["sh", "-c", &enter, "sh"]);
         }
         if self.user != "root" {

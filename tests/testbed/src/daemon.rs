@@ -19,8 +19,13 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon that stays in the foreground by itself. `name` names its log (`/var/log/NAME.log`) and is what
     /// [`Site::stop`] and [`Site::restart`] take.
-    pub fn new<const N: usize>(name: &str, argv: [&str; N]) -> Self {
-        Self { name: name.to_owned(), argv: argv.map(str::to_owned).to_vec(), node: None, environment: Vec::new() }
+    pub fn new<I>(name: &str, argv: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let argv = argv.into_iter().map(Into::into).collect();
+        Self { name: name.to_owned(), argv, node: None, environment: Vec::new() }
     }
 
     /// Lets it live on a node.

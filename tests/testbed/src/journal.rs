@@ -15,6 +15,8 @@ pub struct Journal(Vec<Request>);
 pub struct Request {
     /// Unix time of the answer in seconds.
     pub time: f64,
+    /// Address of the client.
+    pub peer: std::net::IpAddr,
     /// `mytoken`, `access_token`, `revocation`, `transfer`, `tokeninfo`, `discovery`, ...
     pub endpoint: String,
     /// `mytoken`, `transfer_code`, `oidc_flow`, ... where the request has one.

@@ -3,6 +3,7 @@
 //! overlay on top. Inside run sshd with PAM, munge, slurmctld, several slurmd, the test server and the agents. Nothing
 //! of the host is touched and everything dies with the process that holds the [`Site`].
 
+pub mod addresses;
 pub mod bench;
 pub mod command;
 mod config;

@@ -18,6 +18,13 @@ pub struct Options {
     pub prolog_flags: &'static str,
     /// `LogLevel` of sshd.
     pub sshd_log_level: &'static str,
+    /// Lines for sshd's configuration; they come first, and the first of a keyword counts. As Debian ships it, sshd lets few
+    /// unauthenticated connections wait (`MaxStartups`) and, since OpenSSH 9.8, shuts out addresses with refusals
+    /// (`PerSourcePenalties`). A story that needs it otherwise says so.
+    pub sshd_config: &'static str,
+    /// Requests per client address that the test server's mytoken server answers, the original's default; empty: all. A story
+    /// that needs more says so.
+    pub request_limit: &'static str,
     /// A mytoken server and provider outside the site instead of the test server inside.
     pub foreign: Option<Foreign>,
 }
@@ -59,6 +66,8 @@ impl Options {
             product: true,
             prolog_flags: "",
             sshd_log_level: "VERBOSE",
+            sshd_config: "",
+            request_limit: "100/300s",
             foreign: Foreign::new(env(SERVER), env(ISSUER), env(MYTOKEN_FILE), env(CA_FILE))?,
         })
     }

@@ -2,6 +2,7 @@
 //! A running site.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::command::{Inside, Outcome};
@@ -20,6 +21,7 @@ pub struct Site {
     has_product: bool,
     has_testserver: bool,
     daemons: Mutex<Vec<Daemon>>,
+    clients: AtomicU32,
     _root: Root,
 }
 
@@ -65,7 +67,15 @@ impl Site {
             install: has_product.then(|| (paths::repository(), profile)),
         };
         let namespace = Namespace::create(&plan)?;
-        Ok(Self { namespace, options, has_product, has_testserver, daemons: Mutex::default(), _root: root })
+        Ok(Self {
+            namespace,
+            options,
+            has_product,
+            has_testserver,
+            daemons: Mutex::default(),
+            clients: AtomicU32::default(),
+            _root: root,
+        })
     }
 
     /// What the site was made of.
@@ -237,6 +247,11 @@ impl Site {
             Ok(outcome) => outcome.stdout,
             Err(error) => format!("no logs: {error}"),
         }
+    }
+
+    /// How many addresses were handed out.
+    pub(crate) fn clients(&self) -> &AtomicU32 {
+        &self.clients
     }
 
     fn daemon(&self, name: &str) -> Result<Daemon> {

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The site itself: what stands before any token is involved.
 
-use testbed::{Options, Result, story};
+use std::net::IpAddr;
+
+use testbed::journal::Journal;
+use testbed::people::{CA, MYTOKEN_SERVER};
+use testbed::{Options, Result, Site, addresses, story, story_with_own_servers};
 
 fn bare() -> Result<Options> {
     Ok(Options { product: false, foreign: None, ..Options::new()? })
@@ -34,6 +38,73 @@ fn a_key_logs_in_over_ssh() -> Result<()> {
         let stranger = site.run("alice", ["ssh", "-i", ".ssh/site_key", "-oBatchMode=yes", "bob@testbed", "id"])?;
         assert_eq!(stranger.code, 255, "alice's key opened bob's account: {stranger:?}");
         Ok(())
+    })
+}
+
+#[test]
+fn people_come_from_several_addresses() -> Result<()> {
+    story(bare()?, |site| {
+        let mut clients = vec![site.new_client()?, site.new_client()?];
+        if std::path::Path::new("/proc/net/if_inet6").exists() {
+            for address in ["2001:db8:1::7", "2001:db8:2::7", "2001:db8:2::8"] {
+                clients.push(site.client_at(address.parse().unwrap())?);
+            }
+        }
+        for client in &clients {
+            let login = format!("ssh -i .ssh/site_key {} 'echo $SSH_CONNECTION'", client.destination());
+            let inside = site.sh("alice", &login)?.ok()?;
+            let from = inside.stdout.split(' ').next().and_then(|address| address.parse::<IpAddr>().ok());
+            assert_eq!(from, Some(client.address()), "{inside:?}");
+        }
+        let log = site.read("/var/log/all.log")?;
+        for client in &clients {
+            let accepted = format!("Accepted publickey for alice from {} port", client.address());
+            assert_eq!(log.matches(&accepted).count(), 1, "{accepted}: {log}");
+        }
+        Ok(())
+    })
+}
+
+/// Statuses of so many requests to the mytoken server in a row, from the login node or from `node`.
+fn ask(site: &Site, node: Option<&str>, count: u32) -> Result<Vec<String>> {
+    let url = format!("{MYTOKEN_SERVER}/.well-known/mytoken-configuration?[1-{count}]");
+    let command =
+        site.command("root", ["curl", "-sS", "--cacert", CA, "-o", "/dev/null", "-w", "%{http_code}\\n", &url]);
+    let command = if let Some(node) = node { command.on(node) } else { command };
+    Ok(command.run()?.ok()?.stdout.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn the_mytoken_server_counts_requests_per_address_as_the_original() -> Result<()> {
+    story_with_own_servers(Options { nodes: 2, ..Options::new()? }, |site| {
+        Journal::clear(site)?;
+        let here = ask(site, None, 101)?;
+        assert!(here[..100].iter().all(|status| status == "200") && here[100] == "429", "{here:?}");
+        assert_eq!(ask(site, Some("n1"), 1)?, ["200"], "the nodes have addresses of their own");
+        assert_eq!(ask(site, Some("n2"), 1)?, ["200"]);
+        let peers: Vec<IpAddr> =
+            Journal::read(site)?.requests().iter().rev().take(3).map(|request| request.peer).collect();
+        assert_eq!(peers, [addresses::node(2).into(), addresses::node(1).into(), IpAddr::V4(site.network().address())]);
+        Ok(())
+    })
+}
+
+#[test]
+fn sshd_is_as_shipped_with_the_products_example_and_keys_work() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        let link = site.sh("root", "readlink -f /etc/ssh/sshd_config.d/10-mytoken.conf")?.ok()?;
+        assert_eq!(link.lines(), ["/usr/share/mytoken/sshd.conf"]);
+        // OpenSSH 10.6 writes the keywords in both letter cases, and "5.000000" for 5.
+        let settings = site.sh("root", "sshd -T")?.ok()?.stdout.to_lowercase();
+        let has = |line: &str| settings.lines().any(|found| found == line);
+        for line in
+            ["usepam yes", "kbdinteractiveauthentication yes", "passwordauthentication no", "maxstartups 10:30:100"]
+        {
+            assert!(has(line), "{line}: {settings}");
+        }
+        let penalties = settings.lines().find(|line| line.starts_with("persourcepenalties "));
+        assert!(penalties.is_none_or(|line| line.contains(" authfail:5") && line.contains(" min:15")), "{penalties:?}");
+        site.sh("alice", "ssh -i .ssh/site_key testbed true")?.ok().map(drop)
     })
 }
 

@@ -6,26 +6,50 @@ use std::time::Duration;
 
 use crate::daemon::Daemon;
 use crate::plan::{HOST_NAME, Network, STATE_DIR, node_holder};
-use crate::{Release, Result, Site};
+use crate::{Release, Result, Site, addresses};
 
 /// What a node has for itself: where the product keeps the files of jobs and its socket, as on separate machines.
 const PRIVATE_TO_A_NODE: &str = "/run/mytoken";
 
 const PRODUCT_SNIPPET: &str = "/usr/share/mytoken/plugstack.conf";
 
-/// Makes the mount namespaces of the nodes. Each is held by a process of its own, by whose id others enter; a bind
-/// mount of the namespace itself would do without, but kernel 6.18 refuses it now and then.
+/// Makes the namespaces of the nodes: mounts, and in a network of our own a cable to the login node, so that servers see each
+/// node's address. Each is held by a process of its own, by whose id others enter; a bind mount of the namespace itself would do
+/// without, but kernel 6.18 refuses it now and then.
 pub(crate) fn nodes(site: &Site) -> Result<()> {
-    for node in site.nodes() {
+    let has_own_network = site.network() == Network::Own;
+    for (number, node) in (1..).zip(site.nodes()) {
+        let cable = if has_own_network { cable(site, number, &node) } else { String::new() };
         let hold = format!(
-            "set -e; mount -t tmpfs -o mode=711,nosuid,nodev tmpfs {PRIVATE_TO_A_NODE}; \
+            "set -e; mount -t tmpfs -o mode=711,nosuid,nodev tmpfs {PRIVATE_TO_A_NODE}; {cable} \
              touch {STATE_DIR}/nodes/{node}; exec sleep infinity"
         );
-        let argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", &hold];
+        let mut argv = vec!["unshare", "--mount", "--propagation=private"];
+        if has_own_network {
+            argv.push("--net");
+        }
+        argv.extend(["sh", "-c", &hold]);
         site.start_daemon(Daemon::new(&node_holder(&node), argv))?;
     }
     let all = format!("cd {STATE_DIR}/nodes && ls {}", site.nodes().join(" "));
-    site.wait_for("the nodes' namespaces", Duration::from_secs(5), "root", &all).map(drop)
+    site.wait_for("the nodes' namespaces", Duration::from_secs(5), "root", &all)?;
+    if has_own_network {
+        // The nodes reach each other through the login node.
+        site.sh("root", "echo 1 >/proc/sys/net/ipv4/ip_forward")?.ok()?;
+    }
+    Ok(())
+}
+
+/// Shell commands, run in the network of a node, that lay a cable to the login node. The first process of the site is in that
+/// node's network.
+fn cable(site: &Site, number: u8, node: &str) -> String {
+    let (login_node, address) = (site.network().address(), addresses::node(number));
+    format!(
+        "ip link set lo up; ip link add eth0 type veth peer name {node} netns 1; \
+         ip address add {address}/32 dev eth0; ip link set eth0 up; \
+         nsenter --net --target 1 sh -ec 'ip link set {node} up; ip route add {address} dev {node}'; \
+         ip route add {login_node} dev eth0; ip route add default via {login_node};"
+    )
 }
 
 pub(crate) fn start(site: &Site) -> Result<()> {
@@ -93,9 +117,13 @@ SchedulerParameters=sched_min_interval=100000,batch_sched_delay=1
         // Not reachable from the machine's own network.
         text.push_str("CommunicationParameters=NoCtldInAddrAny,NoInAddrAny\n");
     }
+    let addresses = match site.network() {
+        Network::Own => format!("192.0.2.[{}-{}]", addresses::node(1).octets()[3], addresses::node(last).octets()[3]),
+        Network::Callers => address.to_string(),
+    };
     let _ = writeln!(
         text,
-        "NodeName=n[1-{last}] NodeHostname={HOST_NAME} NodeAddr={address} Port=[17001-{}] CPUs=8 RealMemory=8000 State=UNKNOWN",
+        "NodeName=n[1-{last}] NodeHostname={HOST_NAME} NodeAddr={addresses} Port=[17001-{}] CPUs=8 RealMemory=8000 State=UNKNOWN",
         17_000 + u32::from(last)
     );
     text.push_str("PartitionName=main Nodes=ALL Default=YES DefaultTime=10 MaxTime=UNLIMITED State=UP\n");

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! sshd with PAM and keyboard-interactive, as an administrator would set it up from the product's examples.
+//! sshd as Debian ships it, with PAM and keyboard-interactive as an administrator would set it up from the product's examples.
 
 use std::time::Duration;
 
 use crate::daemon::Daemon;
 use crate::plan::Network;
-use crate::{Release, Result, Site};
+use crate::{Result, Site};
 
 /// A user's own key for logins without a token. It has no default name, so that plain `ssh testbed` does not use it.
 pub const USER_KEY: &str = ".ssh/site_key";
+
+/// Before the product's, for of each keyword the first line counts.
+const DROP_IN: &str = "/etc/ssh/sshd_config.d/05-testbed.conf";
 
 const PRODUCT_DROP_IN: &str = "/usr/share/mytoken/sshd.conf";
 const PRODUCT_STACK: &str = "/usr/share/mytoken/pam-sshd.example";
@@ -24,16 +27,12 @@ fn port(network: Network) -> u16 {
 pub(crate) fn start(site: &Site) -> Result<()> {
     let network = site.network();
     let (address, port) = (network.address(), port(network));
-    let mut config = format!(
-        "ListenAddress {address}:{port}\nUsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n\
-         LogLevel {}\nMaxStartups 200\nMaxSessions 100\n",
-        site.options().sshd_log_level
-    );
-    if site.options().release != Release::Bookworm {
-        // Since OpenSSH 9.8 a few refused logins shut an address out, and all ours come from one.
-        config.push_str("PerSourcePenalties no\n");
+    let options = site.options();
+    let mut config = format!("LogLevel {}\n{}\n", options.sshd_log_level, options.sshd_config);
+    if network == Network::Callers {
+        config += &format!("ListenAddress {address}:{port}\n");
     }
-    site.write("/etc/ssh/sshd_config.d/50-testbed.conf", &config, "0644")?;
+    site.write(DROP_IN, &config, "0644")?;
     if network == Network::Callers {
         let client = format!("Host testbed\n  HostName {address}\n  Port {port}\n  HostKeyAlias testbed\n");
         site.write("/etc/ssh/ssh_config.d/testbed.conf", &client, "0644")?;

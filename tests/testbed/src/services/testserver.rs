@@ -18,14 +18,18 @@ pub(crate) fn start(site: &Site) -> Result<()> {
     let address = site.network().address();
     let (mytoken, provider, resource) =
         (format!("{address}:8443"), format!("{address}:8444"), format!("{address}:8445"));
+    let limit = site.options().request_limit;
     #[rustfmt::skip]
-    let argv = [
+    let mut argv = vec![
         TESTSERVER_INSIDE, "serve", "--dir", FOLDER,
         "--mytoken-addr", &mytoken, "--mytoken-url", MYTOKEN_SERVER,
         "--provider-addr", &provider, "--provider-url", PROVIDER,
         "--resource-addr", &resource, "--resource-url", RESOURCE_SERVER, "--resource-audience", AUDIENCE,
         "--control-addr", "127.0.0.1:9440",
     ];
+    if !limit.is_empty() {
+        argv.extend(["--request-limit", limit]);
+    }
     site.start_daemon(Daemon::new(NAME, argv))
 }
 

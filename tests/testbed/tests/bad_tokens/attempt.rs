@@ -99,9 +99,16 @@ fn seen(said: String) -> Result<Seen> {
     Ok(Seen { code, said, packets })
 }
 
-/// ssh as an attacker runs it: an askpass that gives one answer per prompt, whatever is asked.
+/// ssh as an attacker runs it: an askpass that gives one answer per prompt, whatever is asked; each time from another address,
+/// for sshd shuts out one with several refusals.
 pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Outcome> {
-    ssh_with(site, user, answers, "-o PreferredAuthentications=keyboard-interactive testbed echo inside")
+    let destination = site.new_client()?.destination();
+    ssh_with(
+        site,
+        user,
+        answers,
+        &format!("-o PreferredAuthentications=keyboard-interactive {destination} echo inside"),
+    )
 }
 
 /// The same with these arguments of ssh.

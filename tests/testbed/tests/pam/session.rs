@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::{Result, story_with_own_servers};
+use testbed::{Options, Result, story_with_own_servers};
 
 use crate::{inputs, mytoken, small, with_answers, with_key};
 
@@ -100,13 +100,7 @@ fn a_login_with_a_key_is_none_of_its_business() -> Result<()> {
 
 #[test]
 fn the_password_method_carries_what_is_short_enough() -> Result<()> {
-    story_with_own_servers(small()?, |site| {
-        let config = "/etc/ssh/sshd_config.d/50-testbed.conf";
-        site.sh("root", &format!("sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' {config}"))?
-            .ok()?;
-        site.stop("sshd", "TERM")?;
-        site.restart("sshd")?;
-        site.wait_for("sshd", Duration::from_secs(10), "root", "exec 3<>/dev/tcp/192.0.2.10/22")?;
+    story_with_own_servers(Options { sshd_config: "PasswordAuthentication yes", ..small()? }, |site| {
         let token = inputs::mint(site, &json!({}))?;
         assert!(token.len() < 1_024);
         let arguments = format!("-o PreferredAuthentications=password testbed '{LOOK}'");
