@@ -12,6 +12,9 @@ pub struct Arguments {
     pub config: PathBuf,
     /// `debug`: say also what is usually not worth a line.
     pub debug: bool,
+    /// `services=NAME,NAME`: the PAM services that the line is for, in place of `services` in `login.toml`. It is looked at before
+    /// any file is read.
+    pub services: Option<Vec<String>>,
     /// `prompt=TEXT`: another prompt than the configuration's.
     pub prompt: Option<String>,
     /// `panic=HOOK`, in test builds.
@@ -27,6 +30,7 @@ impl Arguments {
         let mut arguments = Self {
             config: PathBuf::from(DIRECTORY),
             debug: false,
+            services: None,
             prompt: None,
             #[cfg(feature = "panic-injection")]
             panic: None,
@@ -35,6 +39,9 @@ impl Arguments {
         for arg in args {
             match arg.split_once('=') {
                 Some(("config", directory)) => arguments.config = PathBuf::from(directory),
+                Some(("services", names)) if !names.is_empty() => {
+                    arguments.services = Some(names.split(',').map(|name| name.trim().to_owned()).collect());
+                }
                 Some(("prompt", text)) => arguments.prompt = Some(text.to_owned()),
                 #[cfg(feature = "panic-injection")]
                 Some(("panic", hook)) => arguments.panic = Some(hook.to_owned()),
@@ -52,12 +59,21 @@ mod tests {
 
     #[test]
     fn unknown_arguments_are_kept_for_the_log() {
-        let args = ["config=/etc/x", "debug", "prompt=Token: ", "dbug", "use_first_pass", "debug=1"].map(str::to_owned);
+        let args = ["config=/etc/x", "debug", "prompt=Token: ", "dbug", "use_first_pass", "debug=1", "services="]
+            .map(str::to_owned);
         let arguments = Arguments::parse(&args);
         assert_eq!(arguments.config, PathBuf::from("/etc/x"));
         assert_eq!(arguments.prompt.as_deref(), Some("Token: "));
         assert!(arguments.debug);
-        assert_eq!(arguments.unknown, ["dbug", "use_first_pass", "debug=1"]);
+        assert_eq!(arguments.unknown, ["dbug", "use_first_pass", "debug=1", "services="]);
+    }
+
+    #[test]
+    fn services_are_a_list_with_commas() {
+        let services = |arg: &str| Arguments::parse(&[arg.to_owned()]).services;
+        assert_eq!(services("services=sshd"), Some(vec!["sshd".to_owned()]));
+        assert_eq!(services("services=sshd,su, login"), Some(vec!["sshd".into(), "su".into(), "login".into()]));
+        assert_eq!(services("debug"), None, "login.toml decides");
     }
 
     #[test]

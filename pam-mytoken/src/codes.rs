@@ -3,6 +3,8 @@
 //!
 //! - `AUTHINFO_UNAVAIL` is the only code that tells a careful stack "nobody could say". A rejected token must never get it, or whoever
 //!   presents a bad token opens the way that is kept for outages.
+//! - `SERVICE_ERR` says that root's configuration cannot be used, which nobody at a prompt can bring about: a stack may `ignore` it
+//!   and ask for something else. Whatever an answer may have caused gets another code, a panic too.
 //! - `IGNORE` is for lines that have nothing to say in `account` and `session`. `setcred` never gets it: with jumps in the stack
 //!   it lets later modules run whose credentials do not exist, and a failing `setcred` kills a keyboard-interactive login that
 //!   was already accepted.
@@ -65,11 +67,12 @@ pub fn password() -> PamError {
 }
 
 /// After a panic that was caught: whoever was about to be let in by a token is not; whoever is in, or comes with a key, is not
-/// concerned. `ours`: the login left a record.
+/// concerned. `ours`: the login left a record. Never `SERVICE_ERR`: what was typed may have caused it, and must not open the way that
+/// a stack keeps for a broken configuration.
 pub fn after_panic(hook: Hook, ours: bool) -> PamError {
     match hook {
         Hook::Account if !ours => account(Standing::NotOurs),
-        Hook::Authenticate | Hook::Account => PamError::SERVICE_ERR,
+        Hook::Authenticate | Hook::Account => PamError::SYSTEM_ERR,
         Hook::Credentials => credentials(),
         Hook::Session | Hook::Close => session(false),
         Hook::Password => password(),
@@ -152,12 +155,12 @@ mod tests {
         assert_eq!(credentials(), PamError::SUCCESS);
         for ours in [true, false] {
             assert_eq!(after_panic(Hook::Credentials, ours), PamError::SUCCESS);
-            assert_eq!(after_panic(Hook::Authenticate, ours), PamError::SERVICE_ERR);
+            assert_eq!(after_panic(Hook::Authenticate, ours), PamError::SYSTEM_ERR);
             assert_eq!(after_panic(Hook::Session, ours), PamError::IGNORE);
             assert_eq!(after_panic(Hook::Close, ours), PamError::IGNORE);
             assert_eq!(after_panic(Hook::Password, ours), PamError::IGNORE);
         }
-        assert_eq!(after_panic(Hook::Account, true), PamError::SERVICE_ERR);
+        assert_eq!(after_panic(Hook::Account, true), PamError::SYSTEM_ERR);
         assert_eq!(after_panic(Hook::Account, false), PamError::IGNORE, "a login with a key");
     }
 

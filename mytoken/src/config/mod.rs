@@ -10,5 +10,5 @@ mod trust;
 
 pub use duration::Duration;
 pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared};
-pub use source::read;
+pub use source::{peek_list, read};
 pub use trust::FileTrust;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::FileTrust;
@@ -27,6 +28,24 @@ pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Re
         sources.push(Source { text: trust.read(&file)?, file });
     }
     parse(&sources)
+}
+
+/// A list of texts in `DIR/NAME.toml` or its drop-ins, the later ones first, for whoever must know it although something else in
+/// them is wrong. What cannot be read or understood is passed over; [`read`] tells it.
+#[must_use]
+pub fn peek_list(dir: &Path, name: &str, trust: FileTrust, key: &str) -> Option<Vec<String>> {
+    let main = dir.join(format!("{name}.toml"));
+    let drop_ins = drop_ins(&dir.join(format!("{name}.d")), trust).unwrap_or_default();
+    let texts = drop_ins.iter().rev().chain([&main]).filter_map(|file| trust.read(file).ok());
+    texts.into_iter().find_map(|text| list(&text, key))
+}
+
+fn list(text: &str, key: &str) -> Option<Vec<String>> {
+    let (table, _mistakes) = DeTable::parse_recoverable(text);
+    let DeValue::Array(values) = table.get_ref().get(key)?.get_ref() else { return None };
+    let texts: Vec<String> = values.iter().filter_map(|value| value.get_ref().as_str()).map(str::to_owned).collect();
+    // One that is none of them shows that something went wrong in the list itself.
+    (texts.len() == values.len()).then_some(texts)
 }
 
 /// The directory must be as safe as the files: whoever can change it can hide one, and a drop-in that is overlooked may be the one
@@ -204,6 +223,48 @@ mod tests {
         assert!(wrong.contains("1.toml:2") && wrong.contains("valid here"), "{wrong}");
         let wrong = told(&["services = 5"]);
         assert!(wrong.contains("0.toml:1"), "{wrong}");
+    }
+
+    #[test]
+    fn a_list_is_known_although_something_else_is_wrong() {
+        let known = Some(vec!["sshd".to_owned(), "login".to_owned()]);
+        let line = "services = ['sshd', \"login\"]";
+        for text in [
+            line.to_owned(),
+            format!("{line}\nruel = 1"),
+            format!("deadline = \"20s\n{line}"),
+            format!("deadline = = 20\n{line}\n[[rule]"),
+            format!("{line}\n{line}"),
+            format!("# \u{1}\n{line}\nx"),
+        ] {
+            assert_eq!(list(&text, "services"), known, "{text}");
+        }
+        for text in [
+            "",
+            "services = \"sshd\"",
+            "services = [1]",
+            "services = [\"sshd\", 1]",
+            "[services]",
+            "[x]\nservices = ['a']",
+            "[limits\nservices = ['a']",
+        ] {
+            assert_eq!(list(text, "services"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_file_that_can_be_read_tells_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+        let told = || peek_list(dir.path(), "login", me, "services").map(|names| names.join(" "));
+        assert_eq!(told(), None);
+        std::fs::write(dir.path().join("login.toml"), "services = ['a']\n???").unwrap();
+        assert_eq!(told().as_deref(), Some("a"));
+        std::fs::create_dir(dir.path().join("login.d")).unwrap();
+        std::fs::write(dir.path().join("login.d/10.toml"), "services = ['b']").unwrap();
+        std::fs::write(dir.path().join("login.d/20.toml"), "[prompt]").unwrap();
+        std::fs::write(dir.path().join("login.d/30.toml"), b"\xff").unwrap();
+        assert_eq!(told().as_deref(), Some("b"));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `login.toml` holds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::Template;
 use super::budget::BudgetSettings;
-use crate::config::Duration;
+use crate::config::{Duration, FileTrust, peek_list};
 use crate::names::NameForm;
 
 /// The whole of `login.toml`. Its default accepts nobody: there is no rule.
@@ -49,6 +49,15 @@ impl Default for LoginSettings {
             session: SessionSettings::default(),
             rules: Vec::new(),
         }
+    }
+}
+
+impl LoginSettings {
+    /// `services` of `DIR/login.toml`, also when something is wrong in the configuration: a mistake must not concern the logins of
+    /// services that are not listed. `sshd` when the list itself cannot be read.
+    #[must_use]
+    pub fn services_in(dir: &Path, trust: FileTrust) -> Vec<String> {
+        peek_list(dir, "login", trust, "services").unwrap_or_else(|| Self::default().services)
     }
 }
 

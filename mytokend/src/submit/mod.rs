@@ -67,7 +67,7 @@ impl Site {
     /// # Errors
     /// The configuration's mistake, in a sentence.
     pub fn load(config: &Path) -> Result<Self, Error> {
-        let trust = FileTrust::user(Owner::current().uid);
+        let trust = FileTrust::current();
         let shared = Shared::load(config, trust)?;
         let jobs = shared.jobs(config, trust)?;
         let key = PublicKey::load(&jobs.cluster.public_key_file, trust)?;

@@ -11,8 +11,8 @@ use mytoken::http::LazyClient;
 use mytoken::login::budget::{self, Allowance, LedgerFile};
 use mytoken::login::handover::{Record, VARIABLE};
 use mytoken::login::{
-    Accepted, Attempt, ConfiguredServer, Level, LoginSettings, Maps, Process, Remote, ServerTokens, SystemAccounts,
-    TokenService, World, field, hold,
+    Accepted, Attempt, Class, ConfiguredServer, Level, LoginSettings, Maps, Process, Remote, ServerTokens,
+    SystemAccounts, TokenService, World, field, hold,
 };
 use mytoken::oidc::ProviderKeys;
 use mytoken::{Deadline, SystemClock};
@@ -33,19 +33,37 @@ pub fn authenticate(host: &Host<'_>) -> PamError {
     host.forget_handle();
     let Some(user) = host.user() else { return PamError::USER_UNKNOWN };
     let attempt = Attempt { service: host.service(), user, rhost: host.rhost(), host: hostname() };
+    if host.arguments.services.as_ref().is_some_and(|services| !services.contains(&attempt.service)) {
+        return codes::authenticate(Class::NotOurs);
+    }
     match configuration(host) {
+        Ok((_, settings)) if !settings.services.contains(&attempt.service) => codes::authenticate(Class::NotOurs),
         Ok((shared, settings)) => ask(host, &attempt, &shared, &settings),
-        Err(error) => {
+        // A mistake harms the services that are listed and no others.
+        Err(error) if is_ours(host, &attempt) => {
             host.log(Level::Critical, &error.to_string());
-            PamError::SERVICE_ERR
+            codes::authenticate(Class::Misconfigured)
+        }
+        Err(error) => {
+            host.log(Level::Debug, &format!("the service is not listed; {error}"));
+            codes::authenticate(Class::NotOurs)
         }
     }
+}
+
+/// Whether the service is listed, also in a configuration that cannot be used.
+fn is_ours(host: &Host<'_>, attempt: &Attempt) -> bool {
+    let listed = || LoginSettings::services_in(&host.arguments.config, FileTrust::ROOT);
+    host.arguments.services.clone().unwrap_or_else(listed).contains(&attempt.service)
 }
 
 fn configuration(host: &Host<'_>) -> Result<(Shared, LoginSettings), mytoken::Error> {
     let directory = &host.arguments.config;
     let shared = Shared::load(directory, FileTrust::ROOT)?;
     let mut settings = shared.login(directory, FileTrust::ROOT)?;
+    if let Some(services) = &host.arguments.services {
+        settings.services.clone_from(services);
+    }
     if let Some(prompt) = &host.arguments.prompt {
         settings.prompt.text.clone_from(prompt);
     }

@@ -58,7 +58,7 @@ fn a_provider_that_is_out_makes_the_service_unavailable_and_loses_nothing() -> R
 }
 
 /// The module that panics on request, as `make tools` leaves it.
-fn install_panicking(site: &Site) -> Result<()> {
+pub(crate) fn install_panicking(site: &Site) -> Result<()> {
     let file = paths::target().join("tmp/panic-injection/debug/libpam_mytoken.so");
     let module = std::fs::read(&file)
         .map_err(|error| Error::Refused(format!("{}: {error}; run `make tools`", file.display())))?;

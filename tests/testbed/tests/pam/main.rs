@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "shared with the story of the bad tokens")]
 #[path = "../bad_tokens/attempt.rs"]
 mod attempt;
+mod broken_configuration;
 mod harm;
 #[allow(dead_code, reason = "shared with the story of the bad tokens")]
 #[path = "../bad_tokens/inputs.rs"]

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A configuration that cannot be used harms the services that are listed, and a stack may ask for something else then.
+
+use serde_json::json;
+use testbed::{Error, Result, Site, story_with_own_servers, typist};
+
+use crate::attempt::{Driver, LONE};
+use crate::harm::install_panicking;
+use crate::{inputs, small};
+
+const SERVICE_ERR: i32 = 3;
+const USER_UNKNOWN: i32 = 10;
+
+const LOGIN: &str = "/etc/mytoken/login.toml";
+const SSH: &str = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed id -un";
+
+/// What can be wrong in `login.toml` of a site with these services, or around it.
+fn mistakes(services: &str) -> [String; 4] {
+    let services = format!("services = [{services}]");
+    [
+        format!("{services}\nruel = 1\n"),
+        format!("deadline = \"20s\n{services}\n"),
+        format!("{services}\n[[rule]]\nname = \"hpc\"\nissuer = \"nobody\"\ntemplate = \"{{sub}}\"\n"),
+        format!("{services}\n[[rule\n"),
+    ]
+}
+
+/// The line of the product's example, with these arguments of the module.
+fn recommended(site: &Site, arguments: &str) -> Result<String> {
+    let example = site.read("/usr/share/mytoken/pam-sshd.example")?;
+    let line = example.lines().find(|line| line.starts_with("auth ") && line.contains("pam_mytoken.so"));
+    line.map(|line| format!("{line} {arguments}\n"))
+        .ok_or_else(|| Error::Refused("the example has no line for the module".into()))
+}
+
+fn set_password(site: &Site, user: &str) -> Result<()> {
+    site.script("root", "chpasswd").stdin(format!("{user}:much secret\n")).run()?.ok().map(drop)
+}
+
+#[test]
+fn it_does_not_concern_su_unless_su_is_listed() -> Result<()> {
+    story_with_own_servers(small()?, |site| {
+        let driver = Driver::build(site)?;
+        set_password(site, "bob")?;
+        let rest = "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_unix.so\n";
+        site.write("/etc/pam.d/su", &(recommended(site, "")? + rest), "0644")?;
+        for service in ["su", "passwd"] {
+            let stack = "auth required pam_mytoken.so\naccount required pam_permit.so\n";
+            site.write(&format!("{LONE}/{service}"), stack, "0644")?;
+        }
+        let become_bob = || site.script("alice", "su bob -c 'id -un'").stdin("much secret\n").run();
+        let code = |service: &str| driver.run(site, &[LONE, service, "alice"], &[]).map(|seen| seen.code);
+
+        assert_eq!(become_bob()?.ok()?.lines(), ["bob"], "with a good configuration");
+        for mistake in mistakes("\"sshd\"") {
+            site.write(LOGIN, &mistake, "0644")?;
+            assert_eq!(become_bob()?.ok()?.lines(), ["bob"], "{mistake}");
+            assert_eq!((code("su")?, code("sshd")?), (USER_UNKNOWN, SERVICE_ERR), "{mistake}");
+        }
+        for mistake in mistakes("\"sshd\", \"su\"") {
+            site.write(LOGIN, &mistake, "0644")?;
+            assert_eq!(
+                (code("su")?, code("sshd")?, code("passwd")?),
+                (SERVICE_ERR, SERVICE_ERR, USER_UNKNOWN),
+                "{mistake}"
+            );
+        }
+        // The argument decides in place of the file.
+        for (arguments, su, sshd) in
+            [("services=sshd", USER_UNKNOWN, SERVICE_ERR), ("services=sshd,su", SERVICE_ERR, SERVICE_ERR)]
+        {
+            for service in ["su", "sshd"] {
+                let stack = format!("auth required pam_mytoken.so {arguments}\naccount required pam_permit.so\n");
+                site.write(&format!("{LONE}/{service}"), &stack, "0644")?;
+            }
+            assert_eq!((code("su")?, code("sshd")?), (su, sshd), "{arguments}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn the_recommended_stack_asks_for_a_second_way_then_and_never_for_a_bad_token() -> Result<()> {
+    story_with_own_servers(small()?, |site| {
+        set_password(site, "alice")?;
+        let login = site.read(LOGIN)?;
+        let stack = site.read("/etc/pam.d/sshd")?;
+        assert!(stack.contains("auth     requisite    pam_deny.so"), "{stack}");
+        let stack = stack.replace("auth     requisite    pam_deny.so", "auth required pam_unix.so");
+        site.write("/etc/pam.d/sshd", &stack, "0644")?;
+        let asked = |answers: &[&str]| -> Result<(bool, Vec<String>)> {
+            let seen = typist::type_into(site, "alice", answers, SSH)?;
+            let prompts = typist::prompts(site, "alice")?;
+            Ok((
+                seen.success(),
+                prompts.iter().map(|prompt| prompt.rsplit(')').next().unwrap_or(prompt).trim().to_owned()).collect(),
+            ))
+        };
+        site.write(LOGIN, "services = [\"sshd\"]\nruel = 1\n", "0644")?;
+        assert_eq!(asked(&["much secret"])?, (true, vec!["Password:".to_owned()]));
+
+        site.write(LOGIN, &login, "0644")?;
+        let prompt = || vec!["Access Token:".to_owned()];
+        let bobs = inputs::mint(site, &json!({"user": "bob"}))?;
+        let forged = inputs::mint(site, &json!({"foreign_key": true}))?;
+        for token in [bobs.as_str(), forged.as_str(), "nonsense"] {
+            assert_eq!(asked(&[token, "much secret"])?, (false, prompt()), "{token}");
+        }
+        // What was typed may have caused a panic.
+        install_panicking(site)?;
+        site.write(
+            "/etc/pam.d/sshd",
+            &stack.replace("default=die]  pam_mytoken.so", "default=die] pam_mytoken.so panic=authenticate"),
+            "0644",
+        )?;
+        assert_eq!(asked(&["much secret", "much secret"])?, (false, Vec::new()));
+        Ok(())
+    })
+}
