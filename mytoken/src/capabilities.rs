@@ -17,6 +17,8 @@ pub const TOKENINFO: &str = "tokeninfo";
 pub const TOKENINFO_INTROSPECT: &str = "tokeninfo:introspect";
 /// See this token's history.
 pub const TOKENINFO_HISTORY: &str = "tokeninfo:history";
+/// Revoke any mytoken of the person by its handle.
+pub const MANAGE_MYTOKENS_REVOKE: &str = "manage_mytokens:revoke";
 
 /// A set of capabilities, in the order in which they were given, without duplicates.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]

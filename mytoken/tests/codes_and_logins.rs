@@ -63,6 +63,31 @@ fn a_transfer_code_is_made() {
 }
 
 #[test]
+fn another_is_revoked_by_its_handle_once_and_the_successor_is_kept() {
+    let http = client();
+    let (parent, successor) = (mytoken(json!({})), mytoken(json!({"seq_no": 2})));
+    let update = Reply::json(200, &json!({"token_update": {"mytoken": successor}}));
+    let server = MytokenServer::playing(vec![update]);
+    let mut kept = None;
+    let mut keep = |token: &Secret| {
+        kept = Some(token.clone());
+        Ok(())
+    };
+    server.server(&http).revoke_other(&parent, "handle==", true, &mut keep, soon()).unwrap();
+    assert_eq!(kept, Some(successor));
+    assert_eq!(server.requests()[0].json(), json!({"token": parent, "recursive": true, "mom_id": "handle=="}));
+
+    // A lost answer is not asked for again: the second try would be refused, and a rotated token is dead.
+    let server = MytokenServer::playing(vec![Reply::hang_up()]);
+    let error = server.server(&http).revoke_other(&parent, "handle==", true, &mut nothing_to_keep, soon()).unwrap_err();
+    assert!(error.is_unavailable() && server.requests().len() == 1, "{error}");
+    // Without a handle it would be the authorising token's own revocation.
+    let server = MytokenServer::playing(Vec::new());
+    assert!(server.server(&http).revoke_other(&parent, "", true, &mut nothing_to_keep, soon()).is_err());
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
 fn revocation_is_repeated_and_knows_its_answers() {
     let http = client();
     let gone = Reply::new(204, "text/plain", "");

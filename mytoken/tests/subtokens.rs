@@ -136,6 +136,28 @@ fn a_broader_child_behind_a_code_is_revoked_by_its_code() {
 }
 
 #[test]
+fn a_child_whose_parent_is_lost_is_revoked() {
+    let mut answer = answer(&parent());
+    answer["token_update"] = json!({"mytoken": mytoken(json!({"seq_no": 2}))});
+    let server = MytokenServer::playing(vec![Reply::json(200, &answer), Reply::new(204, "text/plain", "")]);
+    let http = client();
+    let capabilities = Capabilities::parse("AT").unwrap();
+    let request = SubTokenRequest {
+        parent: &parent(),
+        parent_clauses: None,
+        wanted: &wanted(),
+        capabilities: &capabilities,
+        name: "job",
+        deliver: Deliver::Token,
+    };
+    let mut full = |_: &Secret| Err(Error::StoreUnusable { path: "/store".into(), reason: "disk full".into() });
+    let result = server.server(&http).create(&request, &mut full, soon());
+    assert!(matches!(result, Err(Error::RotatedTokenNotStored { .. })), "{result:?}");
+    let requests = server.requests();
+    assert_eq!(requests[1].json(), json!({"token": answer["mytoken"], "recursive": true}));
+}
+
+#[test]
 fn a_child_as_code_knows_both_ends() {
     let mut answer = answer(&parent());
     answer.as_object_mut().unwrap().remove("mytoken");

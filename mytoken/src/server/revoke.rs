@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Revocation of a token by itself (dossier `mytoken-protocol` 8).
+//! Revocation of a token by itself, or of another by its handle (dossier `mytoken-protocol` 8).
 
 use serde::Serialize;
 
-use super::Server;
 use super::call::{Context, Repeat};
+use super::{Keep, Server};
+use crate::capabilities::MANAGE_MYTOKENS_REVOKE;
 use crate::http::ANSWER_LIMIT;
 use crate::{Deadline, Error, Secret};
 
@@ -12,6 +13,8 @@ use crate::{Deadline, Error, Secret};
 struct Body<'a> {
     token: &'a Secret,
     recursive: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mom_id: Option<&'a str>,
 }
 
 impl Server<'_> {
@@ -24,10 +27,40 @@ impl Server<'_> {
     pub fn revoke(&self, token: &Secret, recursive: bool, deadline: Deadline) -> Result<(), Error> {
         super::usable(token)?;
         let endpoint = self.endpoint(self.discovery.revocation_endpoint.as_deref(), "revocation")?;
-        let answer = self.post(endpoint, &Body { token, recursive }, Repeat::Harmless, ANSWER_LIMIT, deadline)?;
+        let answer =
+            self.post(endpoint, &Body { token, recursive, mom_id: None }, Repeat::Harmless, ANSWER_LIMIT, deadline)?;
         match answer.status {
             200 | 204 => Ok(()),
             _ => Err(self.refusal(&answer, Context::Mytoken(""))),
+        }
+    }
+
+    /// Revokes another mytoken of the same person by its handle, `mom_id`. `authorising` must be one that it was made from, or have
+    /// `manage_mytokens:revoke`. Nothing is counted, but `authorising` may rotate.
+    ///
+    /// # Errors
+    /// [`Error::MissingCapability`], or [`Error::Rejected`] with status 403, when it may not, and also when the other is unknown or was
+    /// revoked before; else what the server or network says.
+    pub fn revoke_other(
+        &self,
+        authorising: &Secret,
+        mom_id: &str,
+        recursive: bool,
+        keep: Keep<'_>,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        super::usable(authorising)?;
+        // Without a handle the server would revoke the authorising token.
+        if mom_id.is_empty() {
+            return Err(Error::InvalidRequest { reason: "there is no handle of the mytoken to revoke".to_owned() });
+        }
+        let endpoint = self.endpoint(self.discovery.revocation_endpoint.as_deref(), "revocation")?;
+        let body = Body { token: authorising, recursive, mom_id: Some(mom_id) };
+        let answer = self.post(endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
+        self.keep_successor(&answer, keep)?;
+        match answer.status {
+            200 | 204 => Ok(()),
+            _ => Err(self.refusal(&answer, Context::Mytoken(MANAGE_MYTOKENS_REVOKE))),
         }
     }
 }

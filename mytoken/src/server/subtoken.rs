@@ -60,7 +60,8 @@ struct Body<'a> {
 }
 
 impl Server<'_> {
-    /// Makes a child. The answer is held against what was wanted; a child that came back broader is revoked and not handed out.
+    /// Makes a child. The answer is held against what was wanted; a child that came back broader is revoked and not handed out, as is
+    /// one whose parent rotated and could not be stored.
     ///
     /// # Errors
     /// [`Error::NotNarrower`], [`Error::InvalidRequest`], [`Error::NotOffered`] before anything is sent; [`Error::Broader`] when the
@@ -90,11 +91,21 @@ impl Server<'_> {
             error_on_restrictions: true,
         };
         let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
-        self.keep_successor(&answer, keep)?;
+        let kept = self.keep_successor(&answer, keep);
         if answer.status != 200 {
-            return Err(self.refusal(&answer, Context::Mytoken(capabilities::CREATE_MYTOKEN)));
+            return Err(kept
+                .err()
+                .unwrap_or_else(|| self.refusal(&answer, Context::Mytoken(capabilities::CREATE_MYTOKEN))));
         }
-        let said: MytokenAnswer = answer.json().map_err(|reason| self.not_understood(&answer, reason))?;
+        let said: Result<MytokenAnswer, _> = answer.json();
+        if let Err(error) = kept {
+            // The caller gets an error and knows of no child that it could revoke.
+            if let Some(secret) = said.as_ref().ok().and_then(MytokenAnswer::secret) {
+                let _ = self.revoke(secret, true, deadline);
+            }
+            return Err(error);
+        }
+        let said = said.map_err(|reason| self.not_understood(&answer, reason))?;
         let Some(secret) = said.secret() else {
             return Err(self.not_understood(&answer, "neither a mytoken nor a code"));
         };

@@ -13,6 +13,9 @@ use crate::restrictions::Clause;
 pub struct MytokenClaims {
     /// The mytoken server.
     pub iss: String,
+    /// The token's id, which stays when it rotates.
+    #[serde(default)]
+    pub jti: String,
     /// The provider at which the holder logged in.
     #[serde(default)]
     pub oidc_iss: String,
