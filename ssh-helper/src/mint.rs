@@ -4,6 +4,8 @@
 //! The child is bound to what the login needs. What a hostile host could do with it ends in minutes, and the stored mytoken, which
 //! rotates or lives for weeks, never leaves this machine.
 
+mod children;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,9 +14,10 @@ use mytoken::credential::store::Store;
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::names::ServerUrl;
 use mytoken::restrictions::Clause;
-use mytoken::server::{Deliver, Server, SubTokenRequest};
+use mytoken::server::{Deliver, Discovery, Server, SubTokenRequest};
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 
+use self::children::Child;
 use crate::askpass::service::TokenSource;
 use crate::error::Error;
 
@@ -32,6 +35,8 @@ const LOGIN_USES: i64 = 2;
 pub struct Wanted {
     /// Shown in the server's lists.
     pub name: String,
+    /// The host, for words to the person.
+    pub host: String,
     /// Scopes, separated by blanks; empty: those of the stored mytoken.
     pub scope: String,
     /// Audience; empty: that of the stored mytoken.
@@ -77,14 +82,14 @@ pub struct Minting {
     http: HttpSettings,
     ca_chosen: bool,
     wanted: Vec<Wanted>,
-    /// Codes of delegated mytokens: revoked when the login fails.
-    delegated: Vec<Secret>,
+    discovery: Option<Discovery>,
+    made: Vec<Child>,
 }
 
 impl Minting {
     /// `wanted` by account. `ca_chosen`: the command line or configuration names certificates, what was named at login is not used.
     pub fn new(store: Store, server: ServerUrl, http: HttpSettings, ca_chosen: bool, wanted: Vec<Wanted>) -> Self {
-        Self { store, server, http, ca_chosen, wanted, delegated: Vec::new() }
+        Self { store, server, http, ca_chosen, wanted, discovery: None, made: Vec::new() }
     }
 
     /// Refuses early what cannot succeed: better before ssh runs than in the middle of its login.
@@ -122,6 +127,7 @@ impl TokenSource for Minting {
         // Discovery first: a rotating token's lock is held as short as possible.
         let http = HttpClient::new(&self.http)?;
         let server = Server::discover(&http, &self.server, deadline)?;
+        self.discovery = Some(server.discovery().clone());
         let mut held = self.store.hold(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
         let parent = held.entry().clone();
         let request = SubTokenRequest {
@@ -133,22 +139,28 @@ impl TokenSource for Minting {
             deliver: Deliver::TransferCode,
         };
         let granted = server.create(&request, &mut |successor| held.keep(successor), deadline)?;
-        if wanted.delegate.is_some() {
-            self.delegated.push(granted.mytoken.clone());
-        }
-        Ok(granted.mytoken)
+        let code = granted.mytoken.clone();
+        self.made.push(Child::new(granted, &parent, &wanted.name, &wanted.host));
+        Ok(code)
     }
 
-    fn abandon(&mut self) {
+    fn abandon(&mut self) -> Vec<String> {
+        let made = std::mem::take(&mut self.made);
+        let Some(discovery) = self.discovery.take().filter(|_| !made.is_empty()) else { return Vec::new() };
         let deadline = Deadline::after(CLEANING);
-        let codes = std::mem::take(&mut self.delegated);
-        let Some(http) = (!codes.is_empty()).then(|| HttpClient::new(&self.http).ok()).flatten() else { return };
-        if let Ok(server) = Server::discover(&http, &self.server, deadline) {
-            for code in codes {
-                // A code that was redeemed is unknown to the server by now, and the session keeps its mytoken.
-                let _ = server.revoke(&code, true, deadline);
-            }
-        }
+        let http = HttpClient::new(&self.http);
+        let server = match &http {
+            Ok(http) => Server::from_discovery(http, &self.server, discovery),
+            Err(error) => Err(error.clone()),
+        };
+        let taken_back = made.iter().map(|child| match &server {
+            Ok(server) => child.take_back(&self.store, server, deadline),
+            Err(error) => Err(error.clone()),
+        });
+        let results: Vec<Result<(), mytoken::Error>> = taken_back.collect();
+        let stored = self.store.token(&self.server).ok().flatten();
+        let failed = made.iter().zip(results).filter_map(|(child, result)| Some((child, result.err()?)));
+        failed.map(|(child, error)| child.warning(&error, stored.as_ref(), &self.server)).collect()
     }
 }
 
@@ -168,6 +180,7 @@ mod tests {
     fn wanted(delegate: Option<u64>) -> Wanted {
         Wanted {
             name: "ssh alice@testbed".into(),
+            host: "testbed".into(),
             scope: String::new(),
             audience: "https://testbed".into(),
             delegate: delegate.map(Duration::from_secs),

@@ -15,12 +15,20 @@ fn world() -> World {
     world
 }
 
+/// Beginnings of the options that the helper puts in front.
+const OURS: [&str; 6] = [
+    "-oNumberOfPasswordPrompts=1",
+    "-oStrictHostKeyChecking=",
+    "-oKbdInteractiveAuthentication=yes",
+    "-oPreferredAuthentications=keyboard-interactive,",
+    "-oPermitLocalCommand=yes",
+    "-oLocalCommand=env \"$SSH_ASKPASS\" --entered",
+];
+
 /// What the program got, without the options that the helper puts in front.
 fn got(world: &World) -> Vec<String> {
     let argv: Vec<String> = world.read("argv").lines().map(str::to_owned).collect();
-    let ours =
-        ["-oNumberOfPasswordPrompts=", "-oStrictHostKeyChecking=", "-oKbdInteractiveAuthentication=", "-oPreferred"];
-    argv.into_iter().skip_while(|arg| ours.iter().any(|option| arg.starts_with(option))).collect()
+    argv.into_iter().skip_while(|arg| OURS.iter().any(|option| arg.starts_with(option))).collect()
 }
 
 fn check(world: &World, own: &[&str], program: Option<&str>, written: &[&str]) -> Option<String> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use mytoken::Secret;
 use zeroize::Zeroizing;
 
-use super::message::{Answer, Former, NONCE, PROGRAM, Question, SOCKET, receive, send};
+use super::message::{Answer, ENTERED, Former, Message, NONCE, PROGRAM, Question, SOCKET, receive, send};
 use super::{socket, terminal};
 use crate::error::Error;
 
@@ -28,9 +28,14 @@ pub fn is_called_as(name: Option<&OsString>) -> bool {
 pub fn run(prompt: &OsString) -> ExitCode {
     // A prompt that is no UTF-8 cannot be the token's, and its damaged copy is good enough to be shown.
     let prompt = String::from_utf8_lossy(prompt.as_bytes()).into_owned();
-    let answered = match ask_wrapper(&prompt) {
+    if prompt == ENTERED {
+        // A wrapper that is gone does not need to know.
+        let _ = ask_wrapper(Message::Entered);
+        return ExitCode::SUCCESS;
+    }
+    let answered = match ask_wrapper(Message::Prompt(prompt.clone())) {
         Ok(Answer::Token(token)) => print(token.expose().as_bytes()),
-        Ok(Answer::Refused) => false,
+        Ok(Answer::Refused | Answer::Noted) => false,
         Ok(Answer::NotOurs(former)) => ask_elsewhere(&prompt, &former),
         // ssh in the background outlives the wrapper, and its questions with it.
         Err(_) => ask_elsewhere(&prompt, &Former::default()),
@@ -38,7 +43,7 @@ pub fn run(prompt: &OsString) -> ExitCode {
     if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn ask_wrapper(prompt: &str) -> Result<Answer, Error> {
+fn ask_wrapper(message: Message) -> Result<Answer, Error> {
     let told = "the askpass socket";
     let path = std::env::var_os(SOCKET).ok_or_else(|| Error::Usage("this program is run by ssh".into()))?;
     let nonce = Secret::new(std::env::var(NONCE).unwrap_or_default());
@@ -47,7 +52,7 @@ fn ask_wrapper(prompt: &str) -> Result<Answer, Error> {
         return Err(Error::System { what: told.into(), reason: "it belongs to somebody else".into() });
     }
     stream.set_read_timeout(Some(PATIENCE)).map_err(Error::system(told))?;
-    send(&stream, &Question { nonce, prompt: prompt.to_owned() })?;
+    send(&stream, &Question { nonce, message })?;
     receive(&stream)
 }
 

@@ -20,13 +20,26 @@ pub const PROGRAM: &str = "mytoken-askpass";
 /// Longest line. A server's texts in front of a prompt can be long; what is longer is not ours to answer.
 const LIMIT: u64 = 256 * 1024;
 
-/// What ssh asked.
+/// The askpass's only argument in the place of a prompt: ssh was let in. No prompt of ssh reads like that.
+pub const ENTERED: &str = "--entered";
+
+/// From an askpass instance to the wrapper.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Question {
     /// The run's nonce.
     pub nonce: Secret,
-    /// The prompt as ssh gave it.
-    pub prompt: String,
+    /// What it is about.
+    pub message: Message,
+}
+
+/// What ssh ran the askpass for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// This prompt, as ssh gave it.
+    Prompt(String),
+    /// The login succeeded: ssh ran its `LocalCommand`.
+    Entered,
 }
 
 /// What to do about it.
@@ -39,6 +52,8 @@ pub enum Answer {
     NotOurs(Former),
     /// Answer nothing. The wrapper has told the person why.
     Refused,
+    /// Nothing was asked.
+    Noted,
 }
 
 /// The askpass settings of the wrapper's own environment.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use mytoken::Secret;
 
 use super::chunks;
-use super::message::{Answer, Former, Question};
+use super::message::{Answer, Former, Message, Question};
 use super::prompt::{Account, Asked, TokenPrompt, recognise};
 use crate::error::Error;
 use crate::ssh::resolution::printable;
@@ -16,8 +16,10 @@ pub trait TokenSource: Send {
     /// The token for the account with this index.
     fn token(&mut self, account: usize) -> Result<Secret, Error>;
 
-    /// The login failed: takes back what would outlive it.
-    fn abandon(&mut self) {}
+    /// The login failed: takes back what would outlive it. Gives what the person must know about what could not be taken back.
+    fn abandon(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What became of an account's token.
@@ -38,6 +40,7 @@ pub struct Service {
     accounts: Vec<Account>,
     states: Vec<State>,
     given: Vec<Option<Instant>>,
+    entered: bool,
     prompts: Vec<String>,
     nonce: Secret,
     former: Former,
@@ -57,7 +60,7 @@ impl Service {
     ) -> Self {
         let states = accounts.iter().map(|_| State::Unasked).collect();
         let given = accounts.iter().map(|_| None).collect();
-        Self { accounts, states, given, prompts, nonce, former, source, tell }
+        Self { accounts, states, given, entered: false, prompts, nonce, former, source, tell }
     }
 
     /// Answers one question.
@@ -65,8 +68,14 @@ impl Service {
         if question.nonce != self.nonce {
             return Answer::Refused;
         }
-        let Some(TokenPrompt { account, asked, texts }) = recognise(&question.prompt, &self.accounts, &self.prompts)
-        else {
+        let prompt = match &question.message {
+            Message::Prompt(prompt) => prompt,
+            Message::Entered => {
+                self.entered = true;
+                return Answer::Noted;
+            }
+        };
+        let Some(TokenPrompt { account, asked, texts }) = recognise(prompt, &self.accounts, &self.prompts) else {
             return Answer::NotOurs(self.former.clone());
         };
         let host = self.accounts.get(account).map(|account| account.host.clone()).unwrap_or_default();
@@ -114,9 +123,16 @@ impl Service {
         self.accounts.iter().zip(self.given.iter().copied())
     }
 
-    /// The login failed: takes back what would outlive it.
+    /// Whether ssh was let in. Only ssh tells; scp and sftp do not.
+    pub fn entered(&self) -> bool {
+        self.entered
+    }
+
+    /// The login failed: takes back what would outlive it, and tells what could not be taken back.
     pub fn abandon(&mut self) {
-        self.source.abandon();
+        for warning in self.source.abandon() {
+            (self.tell)(&warning);
+        }
     }
 
     /// Whether a token was asked for and could not be had, or was asked for twice; the person has been told.
@@ -165,7 +181,7 @@ mod tests {
 
     impl World {
         fn ask(&mut self, prompt: &str) -> Answer {
-            self.service.answer(&Question { nonce: Secret::new("nonce"), prompt: prompt.into() })
+            self.service.answer(&Question { nonce: Secret::new("nonce"), message: Message::Prompt(prompt.into()) })
         }
         fn token(&mut self, prompt: &str) -> Option<String> {
             match self.ask(prompt) {
@@ -188,8 +204,11 @@ mod tests {
     #[test]
     fn a_wrong_nonce_gets_nothing() {
         let mut world = world(vec![Ok("AAAA"), Ok("BBBB")]);
-        let question = Question { nonce: Secret::new("other"), prompt: "(alice@testbed) Access Token: ".into() };
-        assert!(matches!(world.service.answer(&question), Answer::Refused));
+        for message in [Message::Prompt("(alice@testbed) Access Token: ".into()), Message::Entered] {
+            let question = Question { nonce: Secret::new("other"), message };
+            assert!(matches!(world.service.answer(&question), Answer::Refused));
+        }
+        assert!(!world.service.entered());
         assert_eq!(*world.minted.lock().unwrap(), 0);
     }
 

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::arguments::Program;
+use super::run::Ended;
 use crate::askpass::prompt::Account;
 
 /// A login ends within sshd's `LoginGraceTime`; what ends later was a session.
@@ -13,8 +14,10 @@ const LOGIN_TIME: Duration = Duration::from_secs(120);
 pub struct End<'a> {
     /// Which program.
     pub program: Program,
-    /// Its exit status.
-    pub status: u8,
+    /// Its end.
+    pub ended: Ended,
+    /// ssh said that it was let in.
+    pub entered: bool,
     /// Accounts with the time of the last answer.
     pub given: Vec<(&'a Account, Option<Instant>)>,
     /// The person was told already why there was no token.
@@ -24,10 +27,18 @@ pub struct End<'a> {
 }
 
 impl End<'_> {
-    /// Whether the connection failed, as opposed to the command that ran over it. ssh says 255 for both its own failures and a remote
-    /// command's 255.
-    pub fn connection_failed(&self) -> bool {
-        self.status == 255 || (self.program == Program::Scp && self.status == 1)
+    /// Whether the connection failed, as opposed to the command that ran over it.
+    fn connection_failed(&self) -> bool {
+        !self.entered && (self.ended.status == 255 || (self.program == Program::Scp && self.ended.status == 1))
+    }
+
+    /// Whether nobody needs any more what was made for the login: it was refused or broken off, or the copying is over.
+    pub fn login_is_over(&self) -> bool {
+        match self.program {
+            Program::Ssh => !self.entered && (self.ended.status == 255 || self.ended.by_signal),
+            // These do not tell whether they were let in. They leave no session in which somebody could use a mytoken.
+            Program::Scp | Program::Sftp => self.ended.status != 0,
+        }
     }
 
     /// What the person should know beyond what ssh said.
@@ -59,7 +70,8 @@ mod tests {
         let account = Account { user: "alice".into(), host: "testbed".into() };
         let now = Instant::now();
         let sentence = |program, status, given: Option<Instant>, told| {
-            End { program, status, given: vec![(&account, given)], told, now }.sentence()
+            let ended = Ended { status, by_signal: false };
+            End { program, ended, entered: false, given: vec![(&account, given)], told, now }.sentence()
         };
         assert!(sentence(Program::Ssh, 255, Some(now), false).unwrap().contains("handed over"));
         assert!(sentence(Program::Ssh, 255, None, false).unwrap().contains("no token was asked for"));
@@ -70,5 +82,20 @@ mod tests {
         if let Some(old) = now.checked_sub(LOGIN_TIME * 2) {
             assert_eq!(sentence(Program::Ssh, 255, Some(old), false), None);
         }
+    }
+
+    #[test]
+    fn what_a_session_was_given_is_never_taken_back() {
+        let over = |program, status, by_signal, entered| {
+            let ended = Ended { status, by_signal };
+            End { program, ended, entered, given: Vec::new(), told: false, now: Instant::now() }.login_is_over()
+        };
+        for (status, by_signal) in [(0, false), (1, false), (255, false), (130, true), (143, true)] {
+            assert!(!over(Program::Ssh, status, by_signal, true), "{status}");
+        }
+        assert!(over(Program::Ssh, 255, false, false) && over(Program::Ssh, 130, true, false));
+        // The status of a remote command, which nobody runs who was not let in.
+        assert!(!over(Program::Ssh, 130, false, false) && !over(Program::Ssh, 0, false, false));
+        assert!(over(Program::Sftp, 255, false, false) && !over(Program::Scp, 0, false, false));
     }
 }

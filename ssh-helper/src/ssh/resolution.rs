@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::process::{Command, Stdio};
 
 use super::arguments::Query;
+use crate::askpass::message::ENTERED;
 use crate::askpass::prompt::Account;
 use crate::error::Error;
 
@@ -24,6 +25,8 @@ pub struct Resolution {
     pub batch: bool,
     /// `StrictHostKeyChecking` is the default, "ask".
     pub asks_for_host_keys: bool,
+    /// `LocalCommand`, when `PermitLocalCommand` lets it run.
+    pub local_command: Option<String>,
 }
 
 /// Refuses an ssh that does not name the destination in its prompts: with it the token could go to any host.
@@ -78,6 +81,7 @@ fn parse(text: &str) -> Option<Resolution> {
         written: value("host").unwrap_or(&hostname).to_owned(),
         batch: value("batchmode") == Some("yes"),
         asks_for_host_keys: matches!(value("stricthostkeychecking"), None | Some("ask")),
+        local_command: value("localcommand").filter(|_| value("permitlocalcommand") == Some("yes")).map(str::to_owned),
         hostname,
     })
 }
@@ -107,6 +111,17 @@ pub fn options(ask_for_host_keys: bool, user_chose_methods: bool) -> Vec<OsStrin
     options
 }
 
+/// Options by which ssh tells that it was let in: `LocalCommand` is run by the person's shell after the login and before the session.
+/// A status of 255 does not tell: it is that of a refused login, and that of a session whose connection broke.
+pub fn telling_of_entry(local_command: Option<&str>) -> Vec<OsString> {
+    let mut command = format!("-oLocalCommand=env \"$SSH_ASKPASS\" {ENTERED}");
+    if let Some(own) = local_command {
+        command.push_str("; ");
+        command.push_str(own);
+    }
+    vec!["-oPermitLocalCommand=yes".into(), command.into()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +143,17 @@ mod tests {
     }
 
     #[test]
+    fn a_local_command_of_the_person_runs_behind_ours() {
+        let resolved = |permit: &str| {
+            let text = format!("user alice\nhostname tb\npermitlocalcommand {permit}\nlocalcommand echo %h; date\n");
+            parse(&text).unwrap().local_command
+        };
+        assert_eq!((resolved("no"), resolved("yes").as_deref()), (None, Some("echo %h; date")));
+        let options = telling_of_entry(resolved("yes").as_deref());
+        assert_eq!(options[1], "-oLocalCommand=env \"$SSH_ASKPASS\" --entered; echo %h; date");
+    }
+
+    #[test]
     fn the_resolution_names_what_ssh_will_show() {
         let plain = parse("host TB\nuser alice\nhostname TestBed.example.org\nport 22\nbatchmode no\n").unwrap();
         assert_eq!(plain.account, Account { user: "alice".into(), host: "testbed.example.org".into() });
@@ -137,6 +163,7 @@ mod tests {
         );
         let alias = alias.unwrap();
         assert_eq!((alias.account.host.as_str(), alias.batch, alias.asks_for_host_keys), ("cluster", true, false));
+        assert_eq!((plain.local_command, alias.local_command), (None, None));
         assert_eq!(parse("user alice\n"), None);
         assert_eq!(parse("hostname x\nuser \n"), None);
     }

