@@ -35,6 +35,15 @@ pub fn mytoken(site: &Site, user: &str, wish: &Value) -> Result<String> {
     text(&parsed(&control(site, "/mytoken/first-token", Some(&order.to_string()))?)?, "mytoken")
 }
 
+/// A mytoken made from another, with these capabilities and the other's clauses.
+///
+/// # Errors
+/// When the server gives none.
+pub fn child(site: &Site, parent: &str, capabilities: &[&str]) -> Result<String> {
+    let wish = json!({"grant_type": "mytoken", "mytoken": parent, "capabilities": capabilities});
+    text(&ask(site, "/api/v0/token/my", &wish)?, "mytoken")
+}
+
 /// Puts a mytoken where `mytoken-ssh login` leaves its own.
 ///
 /// # Errors

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What strangers and bad luck at the prompt can do to the others: nothing.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testbed::addresses::Client;
+use testbed::command::Outcome;
+use testbed::journal::Journal;
+use testbed::people;
+use testbed::{Error, Options, Result, Site, story_with_own_servers, tokens, typist};
+
+/// `fail_delay` and `[budget] per_address` of the site.
+const FAIL_DELAY: Duration = Duration::from_secs(1);
+const PER_ADDRESS: usize = 15;
+
+/// What a machine may take longer that runs ten loops of ssh beside.
+const BUSY: Duration = Duration::from_secs(4);
+
+/// How long the strangers guess; `HOSTILE_SECONDS` makes it longer.
+const HOSTILE_SECONDS: u64 = 20;
+
+/// A stack with a way that is kept for outages, which notes that it was asked.
+const WITH_FALLBACK: &str = "\
+auth [success=done authinfo_unavail=ignore user_unknown=ignore ignore=ignore default=die] pam_mytoken.so
+auth required pam_exec.so quiet /usr/local/bin/fallback
+account required pam_mytoken.so
+account required pam_unix.so
+session required pam_limits.so
+session optional pam_mytoken.so
+";
+
+fn one_node() -> Result<Options> {
+    Ok(Options { nodes: 1, ..Options::new()? })
+}
+
+fn with_fallback(site: &Site) -> Result<()> {
+    site.write("/etc/pam.d/sshd", WITH_FALLBACK, "0644")?;
+    site.write("/usr/local/bin/fallback", "#!/bin/sh\ntouch /tmp/fallback-was-asked\nexit 1\n", "0755")
+}
+
+fn timed(act: impl FnOnce() -> Result<Outcome>) -> Result<(Duration, Outcome)> {
+    let began = Instant::now();
+    let outcome = act()?;
+    Ok((began.elapsed(), outcome))
+}
+
+/// A login with a short token at the prompt, which has to be exchanged.
+fn with_token(site: &Site, token: &str, options: &str) -> Result<Outcome> {
+    typist::type_into(
+        site,
+        "alice",
+        &[token],
+        &format!("ssh -o PreferredAuthentications=keyboard-interactive {options} true"),
+    )
+}
+
+fn with_key(site: &Site, client: &Client) -> Result<Outcome> {
+    site.sh("bob", &format!("ssh -o BatchMode=yes -i .ssh/site_key {} true", client.destination()))
+}
+
+fn short_token(site: &Site) -> Result<String> {
+    tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))
+}
+
+/// Ten loops of ssh that type random codes until the time is over; how many answers they gave.
+fn guess(site: &Site, from: &Client, seconds: u64) -> Result<usize> {
+    let script = format!(
+        r#"mkdir -p guess && cd guess && : >count
+cat >ask <<'END'
+#!/bin/sh
+echo >>"$(dirname "$0")/count"
+LC_ALL=C tr -dc 'a-km-zA-HJ-Z' </dev/urandom | head -c 8
+END
+chmod 755 ask
+for loop in 0 1 2 3 4 5 6 7 8 9; do
+    timeout {seconds} sh -c 'while :; do SSH_ASKPASS=$PWD/ask SSH_ASKPASS_REQUIRE=force ssh -o PreferredAuthentications=keyboard-interactive {destination} true; done' 2>/dev/null &
+done
+wait
+wc -l <count"#,
+        destination = from.destination_of("alice@testbed")
+    );
+    let said = site.script("carol", &script).timeout(Duration::from_secs(seconds + 60)).run()?.ok()?;
+    said.stdout.trim().parse().map_err(|_| Error::Refused(format!("no number: {said:?}")))
+}
+
+#[test]
+fn guesses_from_one_address_spend_its_budget_and_nobody_elses() -> Result<()> {
+    let seconds = std::env::var("HOSTILE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(HOSTILE_SECONDS);
+    // What the guesses cost at the mytoken server is asked here, not what they cost sshd.
+    let sshd_config = "PerSourceMaxStartups 5";
+    story_with_own_servers(Options { sshd_config, ..one_node()? }, |site| {
+        with_fallback(site)?;
+        let (stranger, office) = (site.new_client()?, site.new_client()?);
+        let token = short_token(site)?;
+        let by_token = || timed(|| with_token(site, &token, &office.destination())?.ok());
+        let by_key = || timed(|| with_key(site, &office)?.ok());
+        let (token_before, key_before) = (by_token()?.0, by_key()?.0);
+        Journal::clear(site)?;
+        let guessing = std::thread::scope(|scope| -> Result<_> {
+            let guesses = scope.spawn(|| guess(site, &stranger, seconds));
+            std::thread::sleep(Duration::from_secs(seconds / 2));
+            let during: Vec<_> = (0..3).map(|_| Ok((by_token()?.0, by_key()?.0))).collect::<Result<_>>()?;
+            let guesses = guesses.join().map_err(|_| Error::Refused("a thread of the story panicked".into()))??;
+            Ok((guesses, during))
+        });
+        let (guesses, during) = guessing?;
+        let journal = Journal::read(site)?;
+        let redeemed = journal.asked("mytoken");
+        println!(
+            "{guesses} guesses in {seconds} s: {redeemed} requests; token login {token_before:?} before, key login {key_before:?}; during: {during:?}"
+        );
+        assert!(guesses > PER_ADDRESS * 2, "only {guesses} guesses");
+        assert_eq!(redeemed, PER_ADDRESS, "{:?}", journal.requests());
+        assert!(journal.requests().iter().all(|request| request.status != Some(429)), "{:?}", journal.requests());
+        assert!(!site.exists("/tmp/fallback-was-asked")?, "a spent budget opened the way for outages");
+        // The loops alone make a machine of two cores slow; a login that waited for a budget or a slot would take much longer.
+        for (token, key) in during {
+            assert!(token < token_before * 3 + BUSY, "{token:?} instead of {token_before:?}");
+            assert!(key < key_before * 3 + BUSY, "{key:?} instead of {key_before:?}");
+        }
+        let status = site.sh("root", "mytokenctl status --login")?.ok()?.stdout;
+        assert!(status.contains(&format!("{} ", stranger.address())) && status.contains("15 of 15  spent"), "{status}");
+        let log = site.read("/var/log/all.log")?;
+        assert!(log.contains("reason=budget_address"), "{log}");
+        // Only root may look.
+        assert!(!site.sh("alice", "mytokenctl status --login")?.success());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_course_behind_one_address_gets_in() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let token = short_token(site)?;
+        Journal::clear(site)?;
+        for _ in 0..PER_ADDRESS + 5 {
+            with_token(site, &token, "testbed")?.ok()?;
+        }
+        assert_eq!(Journal::read(site)?.granted("access_token"), PER_ADDRESS + 5);
+        Ok(())
+    })
+}
+
+#[test]
+fn too_many_requests_open_no_fallback_and_hold_nobody() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        with_fallback(site)?;
+        let token = short_token(site)?;
+        with_token(site, &token, "testbed")?.ok()?;
+        Journal::clear(site)?;
+        people::control(site, "/mytoken/fault", Some(r#"{"name": "429", "retry_after": 9}"#))?;
+        for attempt in 0..3 {
+            let (took, said) = timed(|| with_token(site, &token, "-o NumberOfPasswordPrompts=1 testbed"))?;
+            assert!(!said.success() && said.stderr.contains("too many logins at the moment"), "{attempt}: {said:?}");
+            assert!(took < Duration::from_secs(5), "{attempt}: {took:?}");
+        }
+        assert_eq!(Journal::read(site)?.requests().len(), 1, "a 429 is remembered");
+        assert!(!site.exists("/tmp/fallback-was-asked")?);
+        let status = site.sh("root", "mytokenctl status --login")?.ok()?.stdout;
+        assert!(status.contains("said 429, too many requests; asked again in"), "{status}");
+        people::control(site, "/clear", Some("{}"))?;
+        testbed::wait::until("the end of the wait", Duration::from_secs(20), || {
+            Ok(with_token(site, &token, "testbed")?.success().then_some(()))
+        })
+    })
+}
+
+#[test]
+fn in_an_outage_nothing_more_is_asked_in_the_same_connection() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let token = short_token(site)?;
+        with_token(site, &token, "testbed")?.ok()?;
+        people::control(site, "/outage", Some(r#"{"service": "mytoken", "on": true}"#))?;
+        let three = [token.as_str(), token.as_str(), token.as_str()];
+        let ssh = "ssh -o PreferredAuthentications=keyboard-interactive testbed true";
+        let (took, said) = timed(|| typist::type_into(site, "alice", &three, ssh))?;
+        assert!(!said.success() && took < FAIL_DELAY * 4, "{took:?} {said:?}");
+        assert_eq!(said.stderr.matches("unavailable at the moment").count(), 1, "{said:?}");
+        assert_eq!(typist::prompts(site, "alice")?.len(), 1, "asked again although nobody could say");
+        // A new connection is asked again: the server may be back.
+        typist::type_into(site, "alice", &[token.as_str()], ssh)?;
+        assert_eq!(typist::prompts(site, "alice")?.len(), 1);
+        Ok(())
+    })
+}
+
+#[test]
+fn every_refusal_takes_as_long_whether_the_account_exists_or_not() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let foreign = people::control(
+            site,
+            "/provider/mint",
+            Some(&json!({"claims": {"iss": "https://evil.example", "aud": "x"}}).to_string()),
+        )?;
+        let foreign: serde_json::Value =
+            serde_json::from_str(&foreign).map_err(|error| Error::Refused(error.to_string()))?;
+        let foreign = foreign.get("token").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        let short = "aBcDeFgH".repeat(8);
+        let answers: [(&str, &str); 9] = [
+            ("a blank", " "),
+            ("a tab", "\t"),
+            ("a word", "hunter2!"),
+            ("a code", "AbCdEfGh"),
+            ("a short token", &short),
+            ("an opaque text", "0123456789abcdef0123456789"),
+            ("a broken JWT", "eyJhbGciOiJFUzI1NiJ9.e30"),
+            ("a foreign token", &foreign),
+            ("pieces out of order", "@2/3:abc"),
+        ];
+        for user in ["alice", "nobody-has-this-name"] {
+            for (what, answer) in answers {
+                let ssh = format!(
+                    "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 {user}@testbed true"
+                );
+                let (took, said) = timed(|| answered(site, answer, &ssh))?;
+                assert!(!said.success() && took >= FAIL_DELAY, "{what} for {user}: {took:?} {said:?}");
+            }
+            let ssh = format!(
+                "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 {user}@testbed true"
+            );
+            // The quickest of some: a busy machine makes anything slow.
+            let times: Vec<Duration> =
+                (0..4).map(|_| timed(|| answered(site, "", &ssh)).map(|(took, _)| took)).collect::<Result<_>>()?;
+            assert!(times.iter().any(|took| *took < FAIL_DELAY), "zero bytes for {user}: {times:?}");
+        }
+        Ok(())
+    })
+}
+
+/// ssh whose askpass prints exactly this; the typist would give up at an empty line.
+fn answered(site: &Site, answer: &str, ssh: &str) -> Result<Outcome> {
+    site.script("alice", "cat >answer && printf '#!/bin/sh\\ncat \"$HOME/answer\"; echo\\n' >ask && chmod 755 ask")
+        .stdin(answer)
+        .run()?
+        .ok()?;
+    site.sh("alice", &format!("SSH_ASKPASS=$HOME/ask SSH_ASKPASS_REQUIRE=force {ssh}"))
+}
+
+#[test]
+fn what_a_refused_login_redeemed_is_revoked() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let parent = tokens::mytoken(site, "alice", &json!({}))?;
+        let child = tokens::child(site, &parent, &["AT", "create_mytoken"])?;
+        let code = tokens::transfer_code(site, &child)?;
+        Journal::clear(site)?;
+        let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 bob@testbed true";
+        let said = typist::type_into(site, "alice", &[code.as_str()], ssh)?;
+        assert!(!said.success() && said.stderr.contains("the mytoken behind it was revoked"), "{said:?}");
+        assert_eq!(Journal::read(site)?.granted("revocation"), 1);
+        assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?);
+        let log = site.read("/var/log/all.log")?;
+        assert!(log.contains("reason=not_mapped") && log.contains("redeemed=revoked"), "{log}");
+        Ok(())
+    })
+}
