@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! `acct_mgmt`: is what `authenticate` found still true?
 //!
-//! It reads no configuration: logins with a key come here too, and must not depend on it.
+//! It reads no configuration where it lets somebody in: logins with a key come here too, and must not depend on it.
 
 use mytoken::SystemClock;
 use mytoken::login::handover::Login;
 use mytoken::login::{Level, Process};
 use pamsm::PamError;
 
-use super::handover;
+use super::{handover, revocation};
 use crate::codes::{self, Standing};
 use crate::host::Host;
 
@@ -26,6 +26,9 @@ fn standing(host: &Host<'_>) -> Standing {
             // There will be no session that takes it.
             let _ = handover().take(&handle, &login, &SystemClock);
             host.log(Level::Notice, &format!("user={} the token has expired since", mytoken::login::field(&user)));
+            if let Some(renewal) = record.renewal.filter(|renewal| renewal.delegated) {
+                revocation::revoke(host, &renewal.server, &renewal.mytoken);
+            }
             Standing::Expired
         }
         Ok(_) => Standing::Good,

@@ -2,8 +2,9 @@
 //! `authenticate`: ask, decide, leave what the session needs.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use mytoken::SystemClock;
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::credential::files::Owner;
@@ -12,20 +13,16 @@ use mytoken::login::budget::{self, Allowance, LedgerFile};
 use mytoken::login::handover::{Record, VARIABLE};
 use mytoken::login::{
     Accepted, Attempt, Class, ConfiguredServer, Level, LoginSettings, Maps, Process, Remote, ServerTokens,
-    SystemAccounts, TokenService, World, field, hold,
+    SystemAccounts, World, field, hold,
 };
 use mytoken::oidc::ProviderKeys;
-use mytoken::{Deadline, SystemClock};
 use nix::unistd::geteuid;
 use pamsm::PamError;
 
-use super::handover;
+use super::{handover, revocation};
 use crate::codes;
 use crate::conversation::Person;
 use crate::host::Host;
-
-/// Time for taking back a mytoken that no session will get.
-const REVOCATION: Duration = Duration::from_secs(3);
 
 /// The auth phase.
 pub fn authenticate(host: &Host<'_>) -> PamError {
@@ -113,8 +110,9 @@ fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSett
     match &report.outcome {
         Ok(accepted) => {
             allowance.give_back();
-            if !leave(host, attempt, accepted) {
-                take_back(host, accepted, tokens.as_ref());
+            let delegated = accepted.renewal.as_ref().filter(|renewal| renewal.delegated);
+            if let (false, Some(renewal)) = (leave(host, attempt, accepted), delegated) {
+                revocation::revoke(host, &renewal.server, &renewal.mytoken);
             }
             PamError::SUCCESS
         }
@@ -147,17 +145,6 @@ fn leave(host: &Host<'_>, attempt: &Attempt, accepted: &Accepted) -> bool {
         host.log(Level::Warning, &format!("user={} session without credential: {reason}", field(&attempt.user)));
     }
     left.is_ok()
-}
-
-/// Revokes the mytoken that was meant for a session which will not get it: nobody has it any more, and it would live on for hours.
-fn take_back(host: &Host<'_>, accepted: &Accepted, tokens: Option<&ServerTokens<'_>>) {
-    let delegated = accepted.renewal.as_ref().filter(|renewal| renewal.delegated);
-    if let (Some(renewal), Some(tokens)) = (delegated, tokens) {
-        if let Err(refusal) = tokens.revoke(&renewal.mytoken, Deadline::after(REVOCATION)) {
-            let why = refusal.detail().unwrap_or_else(|| refusal.reason().to_owned());
-            host.log(Level::Warning, &format!("the session's mytoken is not used and could not be revoked: {why}"));
-        }
-    }
 }
 
 fn hostname() -> String {

@@ -4,6 +4,7 @@
 mod account;
 mod authenticate;
 mod credentials;
+mod revocation;
 mod session;
 
 use std::path::Path;

@@ -13,7 +13,7 @@ use mytoken::login::{Level, Process, SessionSettings, field};
 use mytoken::{Deadline, SystemClock};
 use pamsm::PamError;
 
-use super::handover;
+use super::{handover, revocation};
 use crate::codes;
 use crate::host::Host;
 
@@ -38,7 +38,12 @@ pub fn open_session(host: &Host<'_>) -> PamError {
     };
     match settings(host).and_then(|settings| sessions().install(&record, &settings)) {
         Ok(installed) => begin(host, &record, &installed),
-        Err(error) => warn(error.to_string()),
+        Err(error) => {
+            warn(error.to_string());
+            if let Some(renewal) = record.renewal.as_ref().filter(|renewal| renewal.delegated) {
+                revocation::revoke(host, &renewal.server, &renewal.mytoken);
+            }
+        }
     }
     codes::session(true)
 }

@@ -254,3 +254,23 @@ fn what_a_refused_login_redeemed_is_revoked() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_mytoken_that_no_session_gets_is_revoked() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let parent = tokens::mytoken(site, "alice", &json!({}))?;
+        let child = tokens::child(site, &parent, &["AT", "create_mytoken"])?;
+        let code = tokens::transfer_code(site, &child)?;
+        // The record of the login has no place, as on a full disk.
+        site.sh("root", "rm -rf /run/mytoken/handover && touch /run/mytoken/handover")?.ok()?;
+        Journal::clear(site)?;
+        let ssh = "ssh -o PreferredAuthentications=keyboard-interactive testbed 'echo in without $BEARER_TOKEN_FILE'";
+        let said = typist::type_into(site, "alice", &[code.as_str()], ssh)?.ok()?;
+        assert_eq!(said.stdout, "in without\n");
+        assert_eq!(Journal::read(site)?.granted("revocation"), 1);
+        assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?);
+        let log = site.read("/var/log/all.log")?;
+        assert!(log.contains("session without credential") && log.contains("no session gets was revoked"), "{log}");
+        Ok(())
+    })
+}

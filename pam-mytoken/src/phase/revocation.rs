@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! A mytoken that was meant for a session which will not get it is revoked: nobody has it any more, and it would live on for hours.
+
+use std::time::Duration;
+
+use mytoken::cache::DiskCache;
+use mytoken::config::{FileTrust, Shared};
+use mytoken::http::LazyClient;
+use mytoken::login::budget::{Allowance, BudgetSettings};
+use mytoken::login::{Level, Refusal, Remote, ServerTokens, TokenService};
+use mytoken::{Deadline, Secret, SystemClock};
+use nix::unistd::geteuid;
+
+use crate::host::Host;
+
+/// How long it may take; a login waits for it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Revokes `mytoken` at the configured server of this name, and logs when that fails.
+pub fn revoke(host: &Host<'_>, server: &str, mytoken: &Secret) {
+    let why = match attempt(host, server, mytoken) {
+        Ok(()) => return host.log(Level::Info, "the mytoken that no session gets was revoked"),
+        Err(refusal) => refusal.detail().unwrap_or_else(|| refusal.reason().to_owned()),
+    };
+    host.log(Level::Warning, &format!("the mytoken that no session gets could not be revoked: {why}"));
+}
+
+fn attempt(host: &Host<'_>, server: &str, mytoken: &Secret) -> Result<(), Refusal> {
+    let shared = Shared::load(&host.arguments.config, FileTrust::ROOT)?;
+    let url = shared.server_url(server)?;
+    let settings = shared.http_settings();
+    let http = LazyClient::new(&settings);
+    let cache = geteuid().is_root().then(DiskCache::of_host);
+    // The server has vouched for it, so this is in nobody's budget.
+    let budget = BudgetSettings::default();
+    let allowance = Allowance::new(None, &budget, Remote::of(None, None), None);
+    ServerTokens::new(url, &http, cache.as_ref(), &SystemClock, &allowance).revoke(mytoken, Deadline::after(PATIENCE))
+}
