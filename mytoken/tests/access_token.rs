@@ -128,6 +128,98 @@ fn claim_by_claim() {
     }
 }
 
+/// `accept_typ` of the issuer, header, and what becomes of a token with it. RFC 7515 4.1.9: a media type, in any case, and without
+/// a slash it belongs to `application/`.
+#[test]
+fn the_header_says_what_kind_it_is() {
+    let usual = "";
+    let strict = "accept_typ = ['at+jwt']";
+    let table: &[(&str, &str, &str)] = &[
+        (usual, r#""typ":"at+jwt""#, "accepted"),
+        (usual, r#""typ":"AT+JWT""#, "accepted"),
+        (usual, r#""typ":"application/at+jwt""#, "accepted"),
+        (usual, r#""typ":"Application/At+Jwt""#, "accepted"),
+        (usual, r#""typ":"JWT""#, "accepted"),
+        (usual, r#""typ":"application/jwt""#, "accepted"),
+        (usual, r#""x":1"#, "accepted"),
+        (usual, r#""typ":"""#, "wrong_kind"),
+        (usual, r#""typ":"application/""#, "wrong_kind"),
+        (usual, r#""typ":"text/at+jwt""#, "wrong_kind"),
+        (usual, r#""typ":"application/x/at+jwt""#, "wrong_kind"),
+        (usual, r#""typ":" at+jwt""#, "wrong_kind"),
+        (usual, r#""typ":"id+jwt""#, "wrong_kind"),
+        (usual, r#""typ":["at+jwt"]"#, "malformed"),
+        (usual, r#""typ":null"#, "malformed"),
+        (strict, r#""typ":"at+jwt""#, "accepted"),
+        (strict, r#""typ":"application/at+JWT""#, "accepted"),
+        (strict, r#""typ":"JWT""#, "wrong_kind"),
+        (strict, r#""x":1"#, "wrong_kind"),
+        ("accept_typ = ['application/AT+jwt']", r#""typ":"at+jwt""#, "accepted"),
+        ("accept_typ = ['']", r#""x":1"#, "accepted"),
+        ("accept_typ = ['']", r#""typ":"JWT""#, "wrong_kind"),
+        ("accept_typ = ['']", r#""typ":"""#, "wrong_kind"),
+        ("accept_typ = ['acme+jwt', 'at+jwt']", r#""typ":"ACME+jwt""#, "accepted"),
+        ("accept_typ = ['x/at+jwt']", r#""typ":"x/at+jwt""#, "accepted"),
+        ("accept_typ = ['x/at+jwt']", r#""typ":"application/x/at+jwt""#, "wrong_kind"),
+        // Whatever a configuration says.
+        ("accept_typ = ['acme+jwt', 'at+jwt']", r#""typ":"application/logout+jwt""#, "wrong_kind"),
+        ("accept_typ = ['acme+jwt', 'at+jwt']", r#""typ":"MT+JWT""#, "wrong_kind"),
+    ];
+    for (lines, header, expected) in table {
+        let token = sign(&format!(r#"{{"alg":"ES256","kid":"ec",{header}}}"#), &claims(&json!({})), "ec", ES256);
+        let result = check(&token, &issuer(lines), &Source::default());
+        let seen = result.map_or_else(|rejection| rejection.reason(), |_| "accepted");
+        assert_eq!(seen, *expected, "{lines} {header}");
+    }
+}
+
+/// Claims of ID tokens, under each header. A Keycloak before 24 has `nonce` in access tokens, and says in the payload what they are.
+#[test]
+fn claims_of_id_tokens_are_refused_unless_the_payload_says_bearer() {
+    let headers = [r#""typ":"JWT","#, "", r#""typ":"at+jwt","#];
+    for name in ["nonce", "at_hash", "c_hash"] {
+        for header in headers {
+            let reason = |typ: Option<&str>| {
+                let mut changes = json!({name: "x"});
+                if let Some(typ) = typ {
+                    changes["typ"] = json!(typ);
+                }
+                reason(&sign(&format!(r#"{{"alg":"ES256",{header}"kid":"ec"}}"#), &claims(&changes), "ec", ES256))
+            };
+            assert_eq!(reason(Some("Bearer")), "accepted", "{name} {header}");
+            assert_eq!(reason(Some("bearer")), "accepted", "{name} {header}");
+            for typ in ["ID", "Refresh", ""] {
+                assert_eq!(reason(Some(typ)), "wrong_kind", "{name} {header} typ={typ}");
+            }
+            // RFC 9068 has the header for this: no ID token has it.
+            let alone = if name == "nonce" && header.contains("at+jwt") { "accepted" } else { "wrong_kind" };
+            assert_eq!((reason(None), reason(Some("JWT"))), (alone, alone), "{name} {header}");
+        }
+    }
+}
+
+/// In the code flow an ID token need not have `nonce` or `at_hash` (OpenID Connect Core 2, 3.1.3.6). One made for a client whose id
+/// is an accepted audience cannot be told from an access token, but for the scopes that it has not.
+#[test]
+fn an_id_token_without_its_marks_is_refused_by_header_audience_or_scope() {
+    let header = r#"{"alg":"ES256","kid":"ec","typ":"JWT"}"#;
+    let id_token =
+        |aud: &str| sign(header, &claims(&json!({"aud": aud, "scope": null, "auth_time": NOW - 60})), "ec", ES256);
+    for (aud, lines, expected) in [
+        ("some-client", "", "audience"),
+        ("https://testbed", "", "accepted"),
+        ("some-client", "require_audience = false", "accepted"),
+        ("https://testbed", "required_scopes = ['openid']", "scope_missing"),
+        ("some-client", "require_audience = false\nrequired_scopes = ['openid']", "scope_missing"),
+        ("https://testbed", "accept_typ = ['at+jwt']", "wrong_kind"),
+    ] {
+        let settings = issuer(lines);
+        let result = check(&id_token(aud), &settings, &Source::default());
+        assert_eq!(result.map_or_else(|rejection| rejection.reason(), |_| "accepted"), expected, "{aud} {lines}");
+        assert_eq!(settings.tells_id_tokens_apart(), matches!(expected, "scope_missing" | "wrong_kind"), "{lines}");
+    }
+}
+
 #[test]
 fn an_id_token_is_no_access_token() {
     let header = r#"{"alg":"ES256","kid":"ec","typ":"JWT"}"#;

@@ -20,7 +20,7 @@ pub(super) struct Jws<'a> {
     pub algorithm: String,
     /// `kid`.
     pub key_id: Option<String>,
-    /// `typ`, in lower case and without `application/`.
+    /// `typ`, as [`media_type`] writes it.
     pub kind: Option<String>,
     /// The claims.
     pub claims: Map<String, Value>,
@@ -46,10 +46,19 @@ impl<'a> Jws<'a> {
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(_) => Err(Rejection::Malformed),
         };
-        let kind = text("typ")?.map(|kind| kind.to_ascii_lowercase());
-        let kind = kind.map(|kind| kind.strip_prefix("application/").unwrap_or(&kind).to_owned());
+        let kind = text("typ")?.map(|kind| media_type(&kind));
         let algorithm = text("alg")?.ok_or(Rejection::Malformed)?;
         Ok(Self { signed, signature, algorithm, key_id: text("kid")?, kind, claims: object(payload)? })
+    }
+}
+
+/// `typ` in the form in which it is compared: in lower case, and without the `application/` that may be omitted where no other slash
+/// follows (RFC 7515 4.1.9, RFC 7519 5.1).
+pub(super) fn media_type(typ: &str) -> String {
+    let lower = typ.to_ascii_lowercase();
+    match lower.strip_prefix("application/") {
+        Some(rest) if !rest.contains('/') => rest.to_owned(),
+        _ => lower,
     }
 }
 

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Deserializer};
 
 use super::Algorithm;
+use super::jws::media_type;
 use crate::config::Duration;
 use crate::names::same_base;
 
@@ -21,6 +22,9 @@ pub struct IssuerSettings {
     /// Algorithms that its signatures may use.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<Algorithm>,
+    /// What the header's `typ` may be (RFC 9068 2.1), compared as a media type; empty: there is none.
+    #[serde(default = "default_typ")]
+    pub accept_typ: Vec<String>,
     /// A token must name one of these in `aud`.
     #[serde(default)]
     pub audiences: Vec<String>,
@@ -51,6 +55,21 @@ impl IssuerSettings {
         same_base(iss, &self.url)
     }
 
+    /// Whether the header's `typ`, in the form of [`media_type`], is one that is accepted.
+    pub(super) fn accepts_typ(&self, kind: Option<&str>) -> bool {
+        self.accept_typ.iter().any(|accepted| match kind {
+            None => accepted.is_empty(),
+            Some(kind) => !accepted.is_empty() && media_type(accepted) == kind,
+        })
+    }
+
+    /// Whether an ID token of this provider that has none of the claims of its kind would be refused, whatever its audience: by its
+    /// header, or because it has no scopes.
+    #[must_use]
+    pub fn tells_id_tokens_apart(&self) -> bool {
+        !self.required_scopes.is_empty() || self.accept_typ.iter().all(|typ| media_type(typ) == "at+jwt")
+    }
+
     /// What no single field can tell.
     ///
     /// # Errors
@@ -61,6 +80,9 @@ impl IssuerSettings {
                 "issuer \"{}\" has no audiences; name those that tokens for this site carry, or write require_audience = false to accept tokens that were made for any service",
                 self.name
             ));
+        }
+        if self.accept_typ.is_empty() {
+            return Err(format!("issuer \"{}\" accepts no typ; \"\" stands for a header that has none", self.name));
         }
         if self.algorithms.is_empty() {
             return Err(format!("issuer \"{}\" allows no signature algorithm", self.name));
@@ -74,6 +96,10 @@ impl IssuerSettings {
 
 fn default_algorithms() -> Vec<Algorithm> {
     vec![Algorithm::RS256, Algorithm::ES256]
+}
+
+fn default_typ() -> Vec<String> {
+    ["at+jwt", "application/at+jwt", "JWT", ""].map(str::to_owned).to_vec()
 }
 
 fn yes() -> bool {
@@ -114,7 +140,11 @@ mod tests {
         assert!(issuer.require_audience);
         assert_eq!(issuer.algorithms, [Algorithm::RS256, Algorithm::ES256]);
         assert_eq!(issuer.leeway, Duration::seconds(30));
+        assert_eq!(issuer.accept_typ, ["at+jwt", "application/at+jwt", "JWT", ""]);
         assert!(issuer.validate().unwrap_err().contains("audiences"));
+        let none =
+            read("name = 'op'\nurl = 'https://op.example.org'\nrequire_audience = false\naccept_typ = []").unwrap();
+        assert!(none.validate().unwrap_err().contains("accepts no typ"));
     }
 
     #[test]

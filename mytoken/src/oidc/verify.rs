@@ -28,25 +28,25 @@ pub fn verify(
     let algorithm = Algorithm::named(&jws.algorithm)
         .filter(|algorithm| issuer.algorithms.contains(algorithm))
         .ok_or(Rejection::Algorithm)?;
-    is_access_token(&jws)?;
+    is_access_token(&jws, issuer)?;
     check_signature(&jws, algorithm, issuer, keys, deadline)?;
     let key = jws.key_id.as_deref().map_or_else(|| "the only key".to_owned(), |id| format!("key {id}"));
     accept(jws.claims, issuer, iss, format!("{algorithm}, {key}"), clock.now())
 }
 
-/// Whether it is an access token and nothing else that the provider signs.
+/// Whether it is an access token and nothing else that the provider signs, as far as it says.
 ///
 /// `nonce` marks ID tokens, but Keycloak before 24 has it in access tokens too; it is tolerated where the token says what it is.
-fn is_access_token(jws: &Jws<'_>) -> Result<(), Rejection> {
+fn is_access_token(jws: &Jws<'_>, issuer: &IssuerSettings) -> Result<(), Rejection> {
     let is = |name: &str, wanted: &str| {
         jws.claims.get(name).and_then(Value::as_str).is_some_and(|value| value.eq_ignore_ascii_case(wanted))
     };
     let has = |name: &str| jws.claims.contains_key(name);
     match jws.kind.as_deref() {
-        None | Some("jwt" | "at+jwt") => {}
         Some("mt+jwt") => return Err(Rejection::WrongKind("a mytoken")),
         Some("logout+jwt") => return Err(Rejection::WrongKind("a logout token")),
-        Some(_) => return Err(Rejection::WrongKind("a token of another kind")),
+        kind if issuer.accepts_typ(kind) => {}
+        _ => return Err(Rejection::WrongKind("a token of another kind")),
     }
     if is("token_type", "mytoken") {
         return Err(Rejection::WrongKind("a mytoken"));
@@ -58,8 +58,9 @@ fn is_access_token(jws: &Jws<'_>) -> Result<(), Rejection> {
     if has("typ") && !is("typ", "Bearer") && !is("typ", "at+jwt") && !is("typ", "JWT") {
         return Err(Rejection::WrongKind(if is("typ", "ID") { "an ID token" } else { "a token of another kind" }));
     }
-    let says_so = jws.kind.as_deref() == Some("at+jwt") || is("typ", "Bearer") || is("typ", "at+jwt");
-    if has("at_hash") || has("c_hash") || is("token_use", "id") || (has("nonce") && !says_so) {
+    let bearer = is("typ", "Bearer");
+    let nonce_is_fine = bearer || jws.kind.as_deref() == Some("at+jwt") || is("typ", "at+jwt");
+    if is("token_use", "id") || ((has("at_hash") || has("c_hash")) && !bearer) || (has("nonce") && !nonce_is_fine) {
         return Err(Rejection::WrongKind("an ID token"));
     }
     Ok(())

@@ -339,6 +339,25 @@ mod tests {
     }
 
     #[test]
+    fn providers_whose_id_tokens_could_log_in_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = "[[issuer]]\nname = 'op'\nurl = 'https://op.example.org'\naudiences = ['a']\n";
+        let rule = "[[rule]]\nname = 'r'\nissuer = 'op'\ntemplate = '{sub}'\n";
+        for (more, of_rule, found) in [
+            ("", "", vec![Level::Warning]),
+            ("required_scopes = ['openid']", "", vec![]),
+            ("accept_typ = ['application/AT+JWT']", "", vec![]),
+            ("accept_typ = ['at+jwt', 'JWT']", "", vec![Level::Warning]),
+            ("", "require_scopes = ['openid']", vec![]),
+        ] {
+            std::fs::write(dir.path().join("mytoken.toml"), format!("{issuer}{more}\n")).unwrap();
+            std::fs::write(dir.path().join("login.toml"), format!("{rule}{of_rule}\n")).unwrap();
+            let findings = check(dir.path(), Path::new("/nonexistent"));
+            assert_eq!(levels(&findings, "issuer"), found, "{more} {of_rule}: {}", findings.render());
+        }
+    }
+
+    #[test]
     fn a_cache_that_cannot_be_written_is_found() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "").unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mytoken::config::{FileTrust, Shared};
-use mytoken::login::{Accounts, MapFile, Maps};
+use mytoken::login::{Accounts, LoginSettings, MapFile, Maps};
 use mytoken::oidc::IssuerSettings;
 
 use super::{Findings, Level};
@@ -28,6 +28,21 @@ impl Findings {
                 Ok(file) => self.map_file(path, file, &shared.issuers, accounts),
                 Err(reason) => self.add(PART, Level::Error, reason.as_str(), Some("its rules give nobody an account")),
             }
+        }
+        self.kinds(shared, &login);
+    }
+
+    /// Providers whose ID tokens a rule would take for access tokens, if one came with an audience that is accepted.
+    fn kinds(&mut self, shared: &Shared, login: &LoginSettings) {
+        let open = |name: &str| login.rules.iter().any(|rule| rule.issuer == name && rule.require_scopes.is_empty());
+        for issuer in shared.issuers.iter().filter(|issuer| !issuer.tells_id_tokens_apart() && open(&issuer.name)) {
+            let audience = if issuer.require_audience { "an accepted audience" } else { "any audience" };
+            let text = format!(
+                "{}: an ID token for {audience}, without nonce and at_hash, would be taken for an access token",
+                issuer.name
+            );
+            let mend = "required_scopes = [\"openid\"] (ID tokens have no scopes), or accept_typ = [\"at+jwt\"] if its access tokens say so";
+            self.add("issuer", Level::Warning, text, Some(mend));
         }
     }
 

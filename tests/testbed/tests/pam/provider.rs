@@ -92,3 +92,56 @@ fn a_provider_that_hangs_holds_one_login_and_not_the_later_ones() -> Result<()> 
         Ok(())
     })
 }
+
+/// `[[issuer]]` of the site with a line more.
+fn configure(site: &Site, line: &str) -> Result<()> {
+    let script = format!(
+        "cd /etc/mytoken && cp -n mytoken.toml /root/first.toml; cp /root/first.toml mytoken.toml && echo '{line}' >>mytoken.toml"
+    );
+    site.sh("root", &script)?.ok().map(drop)
+}
+
+/// An ID token of the code flow need have neither `nonce` nor `at_hash`; it is refused or not as docs/security.md says.
+#[test]
+fn an_id_token_gets_in_only_where_the_documents_say_so() -> Result<()> {
+    story_with_own_servers(small()?, |site| {
+        let access_token = inputs::mint(site, &json!({"header": {"typ": "at+jwt"}}))?;
+        let keycloak =
+            inputs::mint(site, &json!({"header": {"typ": "JWT"}, "claims": {"typ": "Bearer", "nonce": "n"}}))?;
+        let bare = json!({"preferred_username": "alice", "nonce": null, "at_hash": null});
+        let id_token = |claims: &Value| {
+            let mut all = bare.clone();
+            if let (Some(all), Some(claims)) = (all.as_object_mut(), claims.as_object()) {
+                all.extend(claims.clone());
+            }
+            inputs::mint(site, &json!({"id_token": true, "claims": all}))
+        };
+        let unmarked = id_token(&json!({}))?;
+        let marked =
+            [id_token(&json!({"nonce": "n"}))?, id_token(&json!({"at_hash": "h"}))?, id_token(&json!({"typ": "ID"}))?];
+        let for_a_client = id_token(&json!({"aud": "some-client"}))?;
+
+        let lets_in =
+            |token: &String| Ok::<_, Error>(with_answers(site, std::slice::from_ref(token), "true")?.success());
+        for token in marked.iter().chain([&for_a_client]) {
+            assert!(!lets_in(token)?, "a marked ID token, or one for a client, got in");
+        }
+        assert!(lets_in(&access_token)? && lets_in(&keycloak)?);
+        assert!(lets_in(&unmarked)?, "docs/security.md says that it gets in");
+        let found = site.sh("root", "mytokenctl check")?;
+        assert!(found.stdout.contains("would be taken for an access token"), "{found:?}");
+
+        for (line, said) in [
+            ("required_scopes = [\"openid\"]", "lacks the scope openid"),
+            ("accept_typ = [\"at+jwt\"]", "not an access token"),
+        ] {
+            configure(site, line)?;
+            let seen = with_answers(site, std::slice::from_ref(&unmarked), "true")?;
+            assert!(!seen.success() && seen.stderr.contains(said), "{line}: {}", seen.stderr);
+            assert!(lets_in(&access_token)?, "{line}");
+            let found = site.sh("root", "mytokenctl check")?;
+            assert!(!found.stdout.contains("would be taken"), "{line}: {found:?}");
+        }
+        Ok(())
+    })
+}
