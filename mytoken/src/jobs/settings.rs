@@ -2,12 +2,12 @@
 //! `jobs.toml`: cluster, submission, agent, profiles.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use crate::config::Duration;
+use crate::restrictions::hosts::{self, Entry};
 
 /// Everything in `jobs.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -197,28 +197,19 @@ fn is_name(name: &str, longest: usize) -> bool {
         && !name.starts_with(['-', '.'])
 }
 
-/// An address, or a network with a zero host part: the server takes `192.0.2.7/24` for one address (dossier `mytoken-protocol` 17.4).
+/// An address, or a network with a zero host part: the server takes `192.0.2.7/24` for one address, and `0.0.0.0/0` for a name
+/// (dossier `mytoken-protocol` 17.4).
 fn check_network(host: &str) -> Result<(), String> {
-    let wrong = || {
-        format!(
-            "hosts: \"{}\" is neither an address nor a network like 192.0.2.0/24; names are not safe here, their reverse zone decides",
+    match hosts::read(host) {
+        Entry::Network(_) => Ok(()),
+        Entry::Address(_) => Err(format!(
+            "hosts: \"{host}\" has bits set behind its network bits; the server would take it for a single address"
+        )),
+        Entry::Name => Err(format!(
+            "hosts: \"{}\" is neither an address nor a network like 192.0.2.0/24; names are not safe here, their reverse zone decides; for anywhere write []",
             host.escape_debug()
-        )
-    };
-    let Some((address, length)) = host.split_once('/') else {
-        return host.parse::<IpAddr>().map(drop).map_err(|_| wrong());
-    };
-    let (bits, width) = match address.parse::<IpAddr>().map_err(|_| wrong())? {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-    };
-    let length = length.parse::<u32>().ok().filter(|length| *length <= width).ok_or_else(wrong)?;
-    if bits.checked_shl(length).unwrap_or(0) != 0 {
-        return Err(format!(
-            "hosts: \"{host}\" has bits set behind its {length} network bits; the server would take it for a single address"
-        ));
+        )),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -283,13 +274,15 @@ mod tests {
             ("hosts = []", "hosts = [\"login.example.org\"]", "reverse zone"),
             ("hosts = []", "hosts = [\"192.0.2.7/24\"]", "single address"),
             ("hosts = []", "hosts = [\"192.0.2.0/33\"]", "neither"),
+            ("hosts = []", "hosts = [\"0.0.0.0/0\"]", "write []"),
+            ("hosts = []", "hosts = [\"::/0\"]", "write []"),
             ("start_deadline = \"2s\"", "start_deadline = \"0s\"", "start_deadline"),
         ] {
             let settings: Settings = toml::from_str(&DOCUMENTED.replace(old, new)).unwrap();
             let fault = settings.check(&["testbed"]).unwrap_err();
             assert!(fault.contains(word), "{new}: {fault}");
         }
-        for host in ["192.0.2.7", "192.0.2.0/24", "0.0.0.0/0", "192.0.2.1/32", "2001:db8::/32", "2001:db8::1"] {
+        for host in ["192.0.2.7", "192.0.2.0/24", "128.0.0.0/1", "192.0.2.1/32", "2001:db8::/32", "2001:db8::1"] {
             assert_eq!(check_network(host), Ok(()), "{host}");
         }
     }

@@ -22,13 +22,57 @@ pub(super) fn covers(bound: &str, entry: &str) -> bool {
     }
 }
 
-/// As the server reads it: a network only when its host part is zero, else the single address before the slash.
-fn network(entry: &str) -> Option<IpNet> {
-    if let Ok(address) = entry.parse::<IpAddr>() {
-        return Some(IpNet::from(address));
+/// What an entry is to the server, which reads it with Go's `net.ParseCIDR`, `net.ParseIP` and `IP.To4`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// An address, or a network written with a zero host part. An IPv4 address in IPv6 form (`::ffff:192.0.2.1`) is IPv4.
+    Network(IpNet),
+    /// A network with bits set behind its length: the single address before the slash.
+    Address(IpAddr),
+    /// All else, also the unspecified address and with it `0.0.0.0/0` and `::/0`: a name, which those fit nobody by.
+    Name,
+}
+
+/// Reads an entry as the server does.
+pub(crate) fn read(entry: &str) -> Entry {
+    let (address, length) = match entry.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (entry, None),
+    };
+    // No zone, no leading zeros: as in Go.
+    let Ok(written) = address.parse::<IpAddr>() else { return Entry::Name };
+    let canonical = written.to_canonical();
+    let (width, bits) = match written {
+        IpAddr::V4(v4) => (32, u128::from(v4.to_bits()) << 96),
+        IpAddr::V6(v6) => (128, v6.to_bits()),
+    };
+    let length = match length.map(number) {
+        None => width,
+        Some(Some(length)) if length <= width => length,
+        Some(_) => return Entry::Name,
+    };
+    if canonical.is_unspecified() {
+        return Entry::Name;
     }
-    let net: IpNet = entry.parse().ok()?;
-    Some(if net.addr() == net.network() { net } else { IpNet::from(net.addr()) })
+    if bits.checked_shl(length).unwrap_or(0) != 0 {
+        return Entry::Address(canonical);
+    }
+    // The 96 bits before an IPv4 address are ones and zeros, so a network of fewer is never one of these.
+    let length = if written.is_ipv6() && canonical.is_ipv4() { length.saturating_sub(96) } else { length };
+    u8::try_from(length).ok().and_then(|length| IpNet::new(canonical, length).ok()).map_or(Entry::Name, Entry::Network)
+}
+
+/// Decimal digits and nothing else; Go allows leading zeros here.
+fn number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+fn network(entry: &str) -> Option<IpNet> {
+    match read(entry) {
+        Entry::Network(network) => Some(network),
+        Entry::Address(address) => Some(IpNet::from(address)),
+        Entry::Name => None,
+    }
 }
 
 #[cfg(test)]
@@ -63,9 +107,80 @@ mod tests {
             ("this", "a.example.org", false),
             ("192.0.2.1", "this", false),
             ("*.example.org", "192.0.2.1", false),
+            ("::/0", "::ffff:10.1.2.3", false), // IPv4 to the server
+            ("::/1", "2001:db8::1", false),
+            ("::/0", "2001:db8::1", false),
+            ("0.0.0.0/0", "10.1.2.3", false), // a name to the server, which fits nobody
+            ("0.0.0.0/0", "0.0.0.0/0", true),
+            ("10.0.0.0/8", "0.0.0.0", false),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
+            ("10.0.0.0/8", "::ffff:10.1.0.0/112", true),
+            ("10.0.0.0/9", "::ffff:10.0.0.0/104", false),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", true),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/7", false),
+            ("::ffc0:0:0/90", "::ffff:10.1.2.3", false), // by its bits it would be in there
+            ("10.0.0.0/08", "10.1.2.3", true),
+            ("10.0.0.0/+8", "10.1.2.3", false),
+            ("this", "::ffff:10.1.2.3", true),
+            ("this", "0.0.0.0", false),
         ];
         for (bound, entry, expected) in table {
             assert_eq!(covers(bound, entry), expected, "{bound} covers {entry}");
+        }
+    }
+
+    /// What Go 1.26 lets in by each entry, of seven addresses; `-`: it is a name to it.
+    #[test]
+    fn an_entry_is_read_as_go_reads_it() {
+        let addresses = ["10.1.2.3", "10.200.0.1", "11.0.0.1", "192.0.2.1", "2001:db8::1", "::10.1.2.3", "::ffc0:1:2"];
+        let table = [
+            ("10.1.2.3", "10.1.2.3"),
+            ("::ffff:10.1.2.3", "10.1.2.3"),
+            ("::ffff:a01:203", "10.1.2.3"),
+            ("10.0.0.0/8", "10.1.2.3 10.200.0.1"),
+            ("::ffff:10.0.0.0/104", "10.1.2.3 10.200.0.1"),
+            ("::ffff:10.0.0.0/103", "10.1.2.3 10.200.0.1 11.0.0.1"),
+            ("::ffff:10.1.2.3/104", "10.1.2.3"),
+            ("::ffff:10.1.2.3/128", "10.1.2.3"),
+            ("::/0", "-"),
+            ("::/96", "-"),
+            ("0.0.0.0/0", "-"),
+            ("0.0.0.0/8", "-"),
+            ("0.0.0.0", "-"),
+            ("::", "-"),
+            ("::ffff:0.0.0.0/96", "-"),
+            ("::ffff:0:0/95", "-"),
+            ("::ffc0:0:0/90", "::ffc0:1:2"),
+            ("::fffe:0:0/95", ""),
+            ("8000::/1", ""),
+            ("2001:db8::/32", "2001:db8::1"),
+            ("2001:db8::1/32", "2001:db8::1"),
+            ("::10.1.2.3", "::10.1.2.3"),
+            ("64:ff9b::a01:203", ""),
+            ("10.1.2.3/08", "10.1.2.3"),
+            ("10.0.0.0/08", "10.1.2.3 10.200.0.1"),
+            ("10.0.0.0/0000000000008", "10.1.2.3 10.200.0.1"),
+            ("10.0.0.0/+8", "-"),
+            ("10.0.0.0/33", "-"),
+            ("10.0.0.0/", "-"),
+            ("10.0.0.0/8/8", "-"),
+            ("10.0.0.0/99999999999999999999", "-"),
+            ("010.1.2.3", "-"),
+            ("10.1.2", "-"),
+            (" 10.1.2.3", "-"),
+            ("fe80::1%eth0", "-"),
+            ("128.0.0.0/1", "192.0.2.1"),
+            ("10.1.2.3/0", "10.1.2.3"),
+        ];
+        for (entry, expected) in table {
+            let seen = network(entry).map_or_else(
+                || "-".to_owned(),
+                |network| {
+                    let inside = |address: &&&str| network.contains(&address.parse::<IpAddr>().unwrap());
+                    addresses.iter().filter(inside).copied().collect::<Vec<_>>().join(" ")
+                },
+            );
+            assert_eq!(seen, expected, "{entry}");
         }
     }
 }
