@@ -44,12 +44,15 @@ impl Clock for FixedClock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
+/// No deadline lies further ahead, about a hundred years: a longer duration, by a foreign number, would be beyond the clock's range.
+const FAR: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 impl Deadline {
     /// The deadline that lies `duration` ahead of now.
     #[must_use]
     pub fn after(duration: Duration) -> Self {
         let now = Instant::now();
-        Self(now.checked_add(duration).unwrap_or(now))
+        Self(now.checked_add(duration.min(FAR)).unwrap_or(now))
     }
 
     /// What is left, `None` when the deadline has passed.
@@ -68,5 +71,20 @@ impl Deadline {
     #[must_use]
     pub fn at_most(self, duration: Duration) -> Self {
         self.min(Self::after(duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_beyond_all_clocks_is_no_deadline_that_has_passed() {
+        for duration in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(i64::MAX as u64)] {
+            assert!(Deadline::after(duration).remaining() > Some(FAR / 2), "{duration:?}");
+            let soon = Deadline::after(Duration::from_secs(60));
+            assert_eq!(soon.at_most(duration), soon);
+        }
+        assert_eq!(Deadline::after(Duration::ZERO).remaining(), None);
     }
 }

@@ -267,6 +267,44 @@ fn pending() -> PendingLogin {
     }
 }
 
+/// The server's numbers decide how long a person has, and how often is asked: no number may end a login at once or never ask.
+#[test]
+fn whatever_times_a_server_names_the_login_can_be_confirmed() {
+    let numbers =
+        [json!(0), json!(-1), json!(u64::MAX), json!(i64::MAX), json!(1e300), json!(0.1), json!("5"), Value::Null];
+    for expires_in in &numbers {
+        for interval in &numbers {
+            let mut answer = started();
+            answer["expires_in"] = expires_in.clone();
+            answer["interval"] = interval.clone();
+            let done = json!({"mytoken": mytoken(json!({})), "mytoken_type": "token", "capabilities": ["AT"],
+                "expires_in": expires_in});
+            let replies =
+                vec![Reply::json(200, &answer), refused(428, "authorization_pending"), Reply::json(200, &done)];
+            let server = MytokenServer::playing(replies);
+            let http = client();
+            let server = server.server(&http);
+            let pending = login(&server, "https://op.example.org", json!([]), "AT").unwrap();
+            assert_eq!(pending.expires_in.as_secs(), 300, "{expires_in}");
+            let mut slept = Duration::ZERO;
+            let mut sleep = |time| {
+                slept += time;
+                ControlFlow::Continue(())
+            };
+            let granted = server.wait(&pending, soon(), &mut sleep, &mut |_| ());
+            assert!(granted.is_ok(), "{expires_in} {interval}: {granted:?}");
+            assert_eq!(granted.unwrap().expires_at, None);
+            assert!((1..=120).contains(&slept.as_secs()), "{expires_in} {interval}: {slept:?}");
+        }
+    }
+    let mut answer = started();
+    (answer["expires_in"], answer["interval"]) = (json!(86_400), json!(86_400));
+    let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+    let http = client();
+    let pending = login(&server.server(&http), "https://op.example.org", json!([]), "AT").unwrap();
+    assert_eq!((pending.expires_in.as_secs(), pending.interval.as_secs()), (86_400, 60));
+}
+
 /// Waits without waiting; returns the result, the seconds slept and the ticks.
 fn wait(replies: Vec<Reply>) -> (Result<Granted, Error>, u64, Vec<u128>, usize) {
     let server = MytokenServer::playing(replies);

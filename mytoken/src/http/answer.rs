@@ -13,7 +13,7 @@ pub struct Answer {
     pub status: u16,
     /// `Content-Type`, in lower case and without parameters.
     pub content_type: Option<String>,
-    /// `Retry-After`, when it is a number of seconds.
+    /// `Retry-After`: how long to wait.
     pub retry_after: Option<Duration>,
     /// `Date`: the server's clock, in whole seconds.
     pub date: Option<SystemTime>,
@@ -58,5 +58,44 @@ impl fmt::Debug for Answer {
             .field("retry_after", &self.retry_after)
             .field("body", &format_args!("{} bytes", self.body.len()))
             .finish()
+    }
+}
+
+/// What `Retry-After` says (RFC 9110 10.2.3): seconds, or a date, which counts from the server's own `Date`, not from the clock here.
+#[must_use]
+pub fn retry_after(text: &str, date: Option<SystemTime>) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than fits is for ever.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    Some(until.duration_since(date?).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_told_in_seconds_or_by_a_date() {
+        let date = httpdate::parse_http_date("Thu, 26 Nov 2026 02:00:00 GMT").ok();
+        for (text, seconds) in [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("Thu, 26 Nov 2026 02:05:00 GMT", Some(300)),
+            ("Thursday, 26-Nov-26 02:05:00 GMT", Some(300)),
+            ("Thu, 26 Nov 2026 01:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("", None),
+            ("soon", None),
+        ] {
+            assert_eq!(retry_after(text, date).map(|wait| wait.as_secs()), seconds, "{text}");
+        }
+        assert_eq!(retry_after("Thu, 26 Nov 2026 02:05:00 GMT", None), None);
     }
 }

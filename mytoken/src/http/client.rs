@@ -5,7 +5,6 @@ use std::error::Error as _;
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -14,6 +13,7 @@ use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::answer::retry_after;
 use super::resolver::{Lookups, Resolver};
 use super::{Answer, HttpSettings, Roots, roots};
 use crate::{Deadline, Error, Secret, names};
@@ -146,14 +146,13 @@ impl HttpClient {
             .send()
             .map_err(|error| failed(url, &error, deadline))?;
         let headers = response.headers();
+        let date = header(headers, &DATE).and_then(|text| httpdate::parse_http_date(text).ok());
         let answer = Answer {
             status: response.status().as_u16(),
             content_type: header(headers, &CONTENT_TYPE)
                 .map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()),
-            retry_after: header(headers, &RETRY_AFTER)
-                .and_then(|text| text.trim().parse().ok())
-                .map(Duration::from_secs),
-            date: header(headers, &DATE).and_then(|text| httpdate::parse_http_date(text).ok()),
+            retry_after: header(headers, &RETRY_AFTER).and_then(|text| retry_after(text, date)),
+            date,
             body: Zeroizing::new(Vec::new()),
         };
         let body = read(url, response, deadline, limit)?;
@@ -241,7 +240,7 @@ fn deepest(error: &reqwest::Error) -> String {
 mod tests {
     use std::io::Write;
     use std::thread;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
 

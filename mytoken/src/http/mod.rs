@@ -14,7 +14,7 @@ mod roots;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use answer::Answer;
+pub use answer::{Answer, retry_after};
 pub use client::HttpClient;
 pub use lazy::LazyClient;
 

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::call::{Context, Repeat};
+use super::wire::seconds;
 use super::{Keep, Server};
 use crate::http::{ANSWER_LIMIT, Answer};
 use crate::token::{self, Presented};
@@ -56,8 +57,8 @@ struct Body<'a> {
 struct AccessAnswer {
     #[serde(default)]
     access_token: Option<Secret>,
-    #[serde(default)]
-    expires_in: Option<i64>,
+    #[serde(default, deserialize_with = "seconds")]
+    expires_in: Option<u64>,
     #[serde(default)]
     scope: Option<String>,
     #[serde(default)]
@@ -115,8 +116,7 @@ impl Server<'_> {
             return Err(other("audience".to_owned()));
         }
         let now = self.clock.now();
-        let told = said.expires_in.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
-        let exp = told.map(|seconds| now.saturating_add(seconds)).or(jwt.and_then(|jwt| jwt.unverified_exp));
+        let exp = said.expires_in.map(|seconds| now.saturating_add(seconds)).or(jwt.and_then(|jwt| jwt.unverified_exp));
         Ok(AccessToken {
             token,
             expires_in: exp.map(|exp| exp.saturating_sub(now)),

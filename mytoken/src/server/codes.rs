@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::call::{Context, Repeat};
-use super::wire::MytokenAnswer;
+use super::wire::{MytokenAnswer, seconds};
 use super::{Granted, Server};
 use crate::http::{ANSWER_LIMIT, Answer};
 use crate::{Deadline, Error, Secret};
@@ -32,8 +32,8 @@ struct Make<'a> {
 #[derive(Deserialize)]
 struct Made {
     transfer_code: Secret,
-    #[serde(default)]
-    expires_in: u64,
+    #[serde(default, deserialize_with = "seconds")]
+    expires_in: Option<u64>,
 }
 
 impl Server<'_> {
@@ -64,7 +64,7 @@ impl Server<'_> {
         if made.transfer_code.is_empty() {
             return Err(self.not_understood(&answer, "an empty code"));
         }
-        Ok(TransferCode { code: made.transfer_code, expires_in: made.expires_in })
+        Ok(TransferCode { code: made.transfer_code, expires_in: made.expires_in.unwrap_or_default() })
     }
 
     /// A mytoken that came for a code.

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::call::{Context, Repeat};
 use super::subtoken::{invalid, short_name};
+use super::wire::seconds;
 use super::{Granted, Server};
 use crate::capabilities::Capabilities;
 use crate::http::ANSWER_LIMIT;
@@ -76,14 +77,17 @@ struct Start<'a> {
     application_name: &'a str,
 }
 
+/// Longest pause between two polls, in seconds, whatever the server says: a person waits for the end of it.
+const INTERVAL_LIMIT: u64 = 60;
+
 #[derive(Deserialize)]
 struct Started {
     consent_uri: Secret,
     polling_code: Secret,
-    #[serde(default)]
-    expires_in: u64,
-    #[serde(default)]
-    interval: u64,
+    #[serde(default, deserialize_with = "seconds")]
+    expires_in: Option<u64>,
+    #[serde(default, deserialize_with = "seconds")]
+    interval: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -130,8 +134,8 @@ impl Server<'_> {
         Ok(PendingLogin {
             consent_uri: started.consent_uri,
             polling_code: started.polling_code,
-            expires_in: Duration::from_secs(if started.expires_in == 0 { 300 } else { started.expires_in }),
-            interval: Duration::from_secs(if started.interval == 0 { 5 } else { started.interval }),
+            expires_in: Duration::from_secs(started.expires_in.unwrap_or(300)),
+            interval: Duration::from_secs(started.interval.unwrap_or(5).min(INTERVAL_LIMIT)),
         })
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the server sends when it gives a mytoken, and the successor of a rotated one.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Keep, Server};
@@ -82,7 +82,7 @@ pub(super) struct MytokenAnswer {
     mytoken_type: Option<String>,
     #[serde(default)]
     mom_id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u64>,
     #[serde(default)]
     restrictions: Value,
@@ -119,7 +119,7 @@ impl MytokenAnswer {
         let (expires_at, code_expires_at) = if kind == GrantedKind::TransferCode {
             (restrictions::latest_exp(&restrictions), self.expires_in.map(|seconds| now.saturating_add(seconds)))
         } else {
-            let told = self.expires_in.filter(|seconds| *seconds > 0).map(|seconds| now.saturating_add(seconds));
+            let told = self.expires_in.map(|seconds| now.saturating_add(seconds));
             // `expires_in` is also missing for tokens that are already expired (6.2).
             (told.or_else(|| restrictions::latest_exp(&restrictions)), None)
         };
@@ -141,6 +141,18 @@ fn member<T: for<'de> Deserialize<'de> + Default>(value: &Value, name: &str) -> 
         return Ok(T::default());
     }
     T::deserialize(value).map_err(|_| format!("{name} cannot be read"))
+}
+
+/// Longest time that a server is believed, in seconds: a hundred years.
+const LONGEST: u64 = 100 * 366 * 86_400;
+
+/// `expires_in` and the like: seconds, at least one. Anything else tells nothing, and no more: what came with it may have cost a use.
+pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+    let whole = |number: f64| (1.0..1e15).contains(&number).then_some(number as u64);
+    let seconds = value.as_u64().or_else(|| value.as_f64().and_then(whole));
+    Ok(seconds.filter(|seconds| (1..=LONGEST).contains(seconds)))
 }
 
 #[derive(Deserialize)]

@@ -151,7 +151,7 @@ impl Agent {
         }
         let running = process::jobs_with_steps();
         let now = now();
-        let (doubt, pause) = (millis(self.times.doubt), 5 * millis(self.times.doubt));
+        let (doubt, pause) = (millis(self.times.doubt), millis(self.times.doubt).saturating_mul(5));
         let mut book = self.book();
         let mut doubted = Vec::new();
         for lease in book.leases_mut() {

@@ -62,7 +62,7 @@ impl Agent {
         if left == 0 {
             let text = format!(
                 "the access token that came expired {} s ago; is this node's clock right?",
-                now / 1000 - fresh.exp
+                (now / 1000).saturating_sub(fresh.exp)
             );
             return self.failed(lease, Failure { text, temporary: true, retry_after: None });
         }

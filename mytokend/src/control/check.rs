@@ -231,7 +231,7 @@ impl Findings {
     fn agent(&mut self, socket: &Path, jobs: bool) {
         match ask(socket, &Request::Status { job: None }, Deadline::after(Duration::from_secs(3))) {
             Ok(Answer::Status(status)) => {
-                let count = status.jobs.len() + status.omitted;
+                let count = status.jobs.len().saturating_add(status.omitted);
                 self.add(
                     "agent",
                     Level::Ok,
