@@ -127,6 +127,7 @@ mod tests {
             (Refusal::MytokenRefused, PamError::AUTH_ERR),
             (Refusal::Restricted, PamError::AUTH_ERR),
             (Refusal::ExchangeRefused(text()), PamError::AUTH_ERR),
+            (Refusal::Busy { wait: 1, what: "budget_address" }, PamError::AUTH_ERR),
             (Refusal::Unavailable(text()), PamError::AUTHINFO_UNAVAIL),
             (Refusal::ProviderUnavailable, PamError::AUTHINFO_UNAVAIL),
             (Refusal::NotMapped { account: text(), maps_to: None }, PamError::PERM_DENIED),

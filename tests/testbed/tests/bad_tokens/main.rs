@@ -15,6 +15,8 @@ use inputs::Input;
 fn no_bad_token_opens_the_door() -> Result<()> {
     story_with_own_servers(Options { nodes: 1, sshd_log_level: "DEBUG3", ..Options::new()? }, |site| {
         let driver = Driver::build(site)?;
+        // Each is to be refused for what it is.
+        site.write("/etc/mytoken/login.d/50-budget.toml", "[budget]\nper_address = 1000\nper_host = 1000\n", "0644")?;
         let inputs = inputs::all(site)?;
         assert!(inputs.len() >= 30, "only {} inputs", inputs.len());
         let good = inputs::good_access_token(site)?;
@@ -82,6 +84,9 @@ fn knock(site: &Site, input: &Input) -> Option<String> {
 fn nothing_secret_in_the_logs<'a>(site: &Site, secrets: impl Iterator<Item = &'a String>) -> Result<()> {
     let log = site.sh("root", "cat /var/log/all.log")?.ok()?.stdout;
     assert!(log.contains("debug3:"), "sshd did not log at DEBUG3");
+    for not_for_what_it_is in ["reason=budget", "reason=server_limit"] {
+        assert!(!log.contains(not_for_what_it_is), "{not_for_what_it_is}");
+    }
     for secret in secrets.filter(|secret| secret.len() >= 8 && !secret.starts_with("INCORRECT")) {
         // Whole tokens, and also the halves of one that was cut or chunked.
         let (head, tail) = secret.split_at(secret.floor_char_boundary_at(secret.len() / 2));
