@@ -75,7 +75,7 @@ fn a_killed_sshd_leaves_nothing_for_long() -> Result<()> {
         std::thread::scope(|scope| {
             let session = scope.spawn(|| with_answers(site, std::slice::from_ref(&token), suicide));
             site.wait_for("the session", Duration::from_secs(20), "alice", "test -s file")?;
-            site.sh("root", "pkill -KILL -f 'sshd(-session)?: alice \\[priv\\]'")?.ok()?;
+            site.sh("root", "pkill -KILL -f 'sshd(-session)?: alice \\[(priv|postauth)\\]'")?.ok()?;
             drop(session.join());
             site.wait_for("the agent to clean up", Duration::from_secs(60), "root", EMPTY).map(drop)
         })
