@@ -50,7 +50,7 @@ install:
 	install -D -m 0755 $(BUILT)/mytokenctl $(DESTDIR)$(PREFIX)/bin/mytokenctl
 	install -D -m 0755 $(BUILT)/mytokend $(DESTDIR)$(PREFIX)/sbin/mytokend
 	install -D -m 0755 $(BUILT)/mytoken-submit $(DESTDIR)$(PREFIX)/libexec/mytoken/mytoken-submit
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken packaging/plugstack.conf packaging/sshd.conf packaging/pam-sshd.example
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken packaging/plugstack.conf packaging/sshd.conf packaging/sshd-penalties.conf packaging/pam-sshd.example
 
 # Ends with the sum of all results: "N passed, N failed" and ", N skipped" when there are any.
 test: build tools

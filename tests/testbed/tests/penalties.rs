@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Many people behind one address, and servers that are out: whom does sshd shut out?
+//!
+//! Since OpenSSH 9.8 a connection that ends after a refused login costs its address 5 s, whatever PAM answered; from 15 s on sshd
+//! drops all connections from there until they have run down. Earlier releases know no penalties and pass these stories as well.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testbed::addresses::Client;
+use testbed::command::Outcome;
+use testbed::{Options, Release, Result, Site, people, story_with_own_servers, tokens, typist, wait};
+
+/// A login that nothing delays takes so long at most on a busy machine; sshd's penalties are longer.
+const AT_ONCE: Duration = Duration::from_secs(8);
+
+/// What sshd writes when it shuts an address out.
+const SHUT_OUT: &str = "penalty: failed authentication";
+
+fn one_node() -> Result<Options> {
+    Ok(Options { nodes: 1, ..Options::new()? })
+}
+
+fn has_penalties(site: &Site) -> bool {
+    site.options().release != Release::Bookworm
+}
+
+/// Nobody answers at the mytoken server and the provider.
+fn outage(site: &Site) -> Result<()> {
+    ["mytoken", "provider"].iter().try_for_each(|service| {
+        people::control(site, "/outage", Some(&json!({"service": service, "on": true}).to_string())).map(drop)
+    })
+}
+
+/// Follows the product's example for sites behind NAT, where this sshd knows what is in it.
+fn use_example(site: &Site) -> Result<()> {
+    site.sh(
+        "root",
+        "if sshd -T | grep -qi ^persourcepenalties; then \
+         ln -s /usr/share/mytoken/sshd-penalties.conf /etc/ssh/sshd_config.d/11-mytoken-penalties.conf; fi; sshd -t",
+    )?
+    .ok()?;
+    site.stop("sshd", "TERM")?;
+    site.restart("sshd")?;
+    site.wait_for("sshd", Duration::from_secs(10), "root", "exec 3<>/dev/tcp/192.0.2.10/22").map(drop)
+}
+
+/// alice types a short token at plain ssh, which leaves when it is refused.
+fn token_login(site: &Site, from: Client, token: &str) -> Result<Outcome> {
+    let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
+    typist::type_into(site, "alice", &[token], &format!("{ssh} {} true", from.destination()))
+}
+
+fn key_login(site: &Site, from: Client) -> Result<Outcome> {
+    site.sh("bob", &format!("ssh -o BatchMode=yes -i .ssh/site_key {} id -un", from.destination()))
+}
+
+/// Ten logins with a token, each refused with its sentence.
+fn ten_are_refused(site: &Site, from: Client) -> Result<()> {
+    let token = tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))?;
+    outage(site)?;
+    for number in 1..=10 {
+        let said = token_login(site, from, &token)?;
+        let told = said.stderr.contains("the login service is unavailable at the moment");
+        assert!(!said.success() && told, "login {number}: {said:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn after_ten_token_logins_in_an_outage_a_key_from_the_same_address_gets_in_at_once() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        use_example(site)?;
+        let office = site.new_client()?;
+        ten_are_refused(site, office)?;
+        let began = Instant::now();
+        let bob = key_login(site, office)?.ok()?;
+        assert_eq!(bob.lines(), ["bob"]);
+        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+        let log = site.read("/var/log/all.log")?;
+        assert!(!log.contains("drop connection"), "{log}");
+        // Not because nothing was counted: sshd has noted the first one.
+        assert_eq!(log.contains(SHUT_OUT), has_penalties(site), "{log}");
+        Ok(())
+    })
+}
+
+/// The reason for the example.
+#[test]
+fn as_shipped_sshd_shuts_an_address_out_and_nobody_else() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let (office, home) = (site.new_client()?, site.new_client()?);
+        let token = tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))?;
+        outage(site)?;
+        let dropped =
+            (1..=10).find(|_| token_login(site, office, &token).is_ok_and(|said| said.stderr.contains("Connection")));
+        assert_eq!(dropped.is_some(), has_penalties(site), "{dropped:?}");
+        key_login(site, home)?.ok()?;
+        // It runs down by itself.
+        wait::until("bob's login from the same address", Duration::from_secs(60), || {
+            Ok(key_login(site, office)?.success().then_some(()))
+        })
+    })
+}
