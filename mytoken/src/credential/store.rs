@@ -3,7 +3,8 @@
 //!
 //! A rotating token is dead the moment the server has answered, and two overlapping users of one knock each other out (dossier
 //! `mytoken-protocol` 18). So the store's lock is held over the request *and* the storage of the successor, see [`Held::keep`],
-//! and storing is durable: temporary file, fsync, rename, fsync of the directory.
+//! and storing is durable: temporary file, fsync, rename, fsync of the directory. Room for the successor is taken before the request:
+//! on a full disk the token is not used at all.
 
 mod disk;
 mod entry;
@@ -12,10 +13,13 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use self::disk::{Disk, Lock, damaged};
+use self::disk::{Disk, Lock, Room, damaged};
 pub use self::entry::Entry;
 use crate::names::ServerUrl;
 use crate::{Deadline, Error, Secret};
+
+/// A successor has the claims of its predecessor; this much more is taken, in bytes.
+const SPARE: usize = 4096;
 
 /// The store. Reading needs no lock, because files are replaced as a whole.
 #[derive(Debug)]
@@ -67,20 +71,29 @@ impl Store {
         Ok(Guard { store: self, _lock: self.disk.lock(deadline)? })
     }
 
-    /// The token for `server`, to be presented to the server: the store is locked from before it is read until the answer is
-    /// stored when the token rotates, and not at all when it does not.
+    /// The token for `server`, to be presented to the server once: the store is locked from before it is read until the answer is
+    /// stored when the token rotates, with room for its successor, and not at all when it does not.
     ///
     /// # Errors
-    /// As [`Store::token`] and [`Store::lock`].
+    /// As [`Store::token`] and [`Store::lock`]; [`Error::StoreUnusable`] when there is no room for a successor. Then the token must
+    /// not be used.
     pub fn hold(&self, server: &ServerUrl, deadline: Deadline) -> Result<Option<Held<'_>>, Error> {
         match self.token(server)? {
             Some(entry) if entry.rotates() => {}
-            Some(entry) => return Ok(Some(Held { store: self, entry, guard: None, deadline })),
+            Some(entry) => return Ok(Some(Held { store: self, entry, guard: None, room: None, deadline })),
             None => return Ok(None),
         }
         let guard = self.lock(deadline)?;
         // Read again: whoever had the lock before has probably rotated it.
-        Ok(guard.token(server)?.map(|entry| Held { store: self, entry, guard: Some(guard), deadline }))
+        let Some(entry) = guard.token(server)? else { return Ok(None) };
+        let room = Some(self.disk.reserve(&file_name(server), self.bytes(&entry)?.len() + SPARE)?);
+        Ok(Some(Held { store: self, entry, guard: Some(guard), room, deadline }))
+    }
+
+    fn bytes(&self, entry: &Entry) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let wrong =
+            |error: serde_json::Error| damaged(&self.disk.path_of(&file_name(&entry.server)), &error.to_string());
+        serde_json::to_vec_pretty(entry).map(Zeroizing::new).map_err(wrong)
     }
 
     fn read(&self, name: &str) -> Result<Option<Entry>, Error> {
@@ -115,11 +128,18 @@ impl Guard<'_> {
     /// [`Error::StoreUnusable`] when it cannot be written; then the former one is still there, unless only the
     /// directory's own sync failed.
     pub fn put(&mut self, entry: &Entry) -> Result<(), Error> {
-        let name = file_name(&entry.server);
-        let bytes = serde_json::to_vec_pretty(entry)
-            .map(Zeroizing::new)
-            .map_err(|error| damaged(&self.store.disk.path_of(&name), &error.to_string()))?;
-        self.store.disk.replace(&name, &bytes)
+        self.store.disk.replace(&file_name(&entry.server), &self.store.bytes(entry)?)
+    }
+
+    /// Whether there is room for an entry of `server`: to be asked before something that ends with [`Guard::put`].
+    ///
+    /// # Errors
+    /// [`Error::StoreUnusable`] when there is none.
+    pub fn has_room(&mut self, server: &ServerUrl) -> Result<(), Error> {
+        let name = file_name(server);
+        let room = self.store.disk.reserve(&name, 2 * SPARE)?;
+        self.store.disk.give_back(&name, room);
+        Ok(())
     }
 
     /// Removes the server's token; whether there was one.
@@ -137,7 +157,16 @@ pub struct Held<'store> {
     store: &'store Store,
     entry: Entry,
     guard: Option<Guard<'store>>,
+    room: Option<Room>,
     deadline: Deadline,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(room) = self.room.take() {
+            self.store.disk.give_back(&file_name(&self.entry.server), room);
+        }
+    }
 }
 
 impl Held<'_> {
@@ -156,7 +185,13 @@ impl Held<'_> {
         let mut entry = self.entry.clone();
         entry.succeed(successor);
         if let Some(guard) = &mut self.guard {
-            guard.put(&entry)?;
+            match self.room.take() {
+                Some(room) => {
+                    self.store.disk.replace_in(&file_name(&entry.server), room, &self.store.bytes(&entry)?)?;
+                }
+                // The second attempt.
+                None => guard.put(&entry)?,
+            }
         } else {
             // A token that is said not to rotate did. Somebody may have logged in meanwhile, and theirs stays.
             let mut guard = self.store.lock(self.deadline)?;

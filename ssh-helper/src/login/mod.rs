@@ -36,12 +36,12 @@ const LIFETIME: u64 = 30 * 86_400;
 /// Gets a mytoken and stores it.
 pub fn run(options: &Login) -> Result<ExitCode, Error> {
     let settings = Settings::load()?;
-    // Before the person is bothered: a store that cannot be used would lose the token.
     let store = settings.store()?;
-    drop(store.lock(Deadline::after(PATIENCE))?);
     let stop = stop_on_signals()?;
     let ca_file = options.ca.as_deref().map(std::path::absolute).transpose().map_err(Error::system("--ca"))?;
     let url = settings.server(options.server.as_deref())?;
+    // Before the person is bothered: a store that cannot be used, or a full disk, would lose the token.
+    store.lock(Deadline::after(PATIENCE))?.has_room(&url)?;
     let http = HttpClient::new(&settings.http(options.ca.as_deref()))?;
     let server = Server::discover(&http, &url, Deadline::after(PATIENCE))?;
     let providers = server.discovery().providers_supported.iter().map(|provider| provider.issuer.as_str());

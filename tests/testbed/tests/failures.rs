@@ -82,6 +82,27 @@ fn no_node_drains(site: &Site) -> Result<()> {
 }
 
 #[test]
+fn a_full_disk_does_not_cost_a_rotating_token() -> Result<()> {
+    story_with_own_servers(Options { nodes: 1, ..Options::new()? }, |site| {
+        let small = "mkdir -p ~alice/.config/mytoken && mount -t tmpfs -o size=64k,mode=0700,uid=2001 none ~alice/.config/mytoken && \
+                     chown alice ~alice/.config";
+        site.sh("root", small)?.ok()?;
+        let rotating = tokens::mytoken(site, "alice", &json!({"rotation": {"on_AT": true, "on_other": true}}))?;
+        tokens::store(site, "alice", &rotating)?;
+        site.sh("alice", "! cat /dev/zero >.config/mytoken/ballast")?.ok()?;
+        Journal::clear(site)?;
+        let full = site.sh("alice", "mytoken-ssh ssh testbed true; mytoken-ssh login")?;
+        assert_eq!(full.stderr.matches("there is no room for a new token").count(), 2, "{full:?}");
+        assert_eq!(Journal::read(site)?.sub_tokens(), 0, "the token was used");
+
+        site.sh("alice", "rm .config/mytoken/ballast")?.ok()?;
+        site.sh("alice", "mytoken-ssh ssh testbed true")?.ok()?;
+        assert_ne!(tokens::stored(site, "alice")?, rotating, "it was not replaced");
+        Ok(())
+    })
+}
+
+#[test]
 fn without_the_token_server_keys_work_as_ever_and_token_logins_fail_in_time() -> Result<()> {
     with_alice(1, |site| {
         let token = known_to_the_host(site, short_token(site)?)?;

@@ -2,7 +2,7 @@
 //! The directory of the token store: private, reached by one handle, written so that a crash leaves the old file or the new one.
 
 use std::fs::{DirBuilder, File};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -36,6 +36,12 @@ pub(super) enum Step {
 pub(super) struct Disk {
     path: PathBuf,
     handle: OwnedFd,
+}
+
+/// Room on the disk for a file that is not written yet.
+#[derive(Debug)]
+pub(super) struct Room {
+    file: File,
 }
 
 /// The store's lock; released when dropped, also by the death of the process.
@@ -80,20 +86,56 @@ impl Disk {
         Ok(Some(bytes))
     }
 
+    /// Takes room for a file of `size` bytes: when it returns, that much is on the disk. Writing into it needs no more, except on file
+    /// systems that write each block anew (btrfs, zfs). The caller holds the lock until [`Disk::replace_in`] or [`Disk::give_back`].
+    pub(super) fn reserve(&self, name: &str, size: usize) -> Result<Room, Error> {
+        let new = new_name(name);
+        // Not zeros: file systems that compress, or keep no block for them, would take no room.
+        let mut filler = vec![0_u8; size];
+        rand::fill(&mut filler[..]);
+        let taken = self.create(&new).and_then(|mut file| {
+            file.write_all(&filler)?;
+            file.sync_all()?;
+            fsync(&self.handle)?;
+            Ok(Room { file })
+        });
+        taken.map_err(|error| {
+            let _ = unlinkat(&self.handle, new.as_str(), UnlinkatFlags::NoRemoveDir);
+            let reason = format!("there is no room for a new token ({error}); none was asked for");
+            Error::StoreUnusable { path: self.path.join(name).display().to_string(), reason }
+        })
+    }
+
+    /// Gives room back that was not used.
+    pub(super) fn give_back(&self, name: &str, room: Room) {
+        drop(room);
+        let _ = unlinkat(&self.handle, new_name(name).as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+
     /// Puts `bytes` in the place of a file. Durable when it returns; the caller holds the lock.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.replace_with(name, bytes, &mut |_| Ok(()))
+        self.replace_with(name, None, bytes, &mut |_| Ok(()))
+    }
+
+    /// As [`Disk::replace`], into room that was reserved for it.
+    pub(super) fn replace_in(&self, name: &str, room: Room, bytes: &[u8]) -> Result<(), Error> {
+        self.replace_with(name, Some(room), bytes, &mut |_| Ok(()))
     }
 
     /// [`Disk::replace`] that calls `at` after each step and stops where that fails.
     pub(super) fn replace_with(
         &self,
         name: &str,
+        room: Option<Room>,
         bytes: &[u8],
         at: &mut dyn FnMut(Step) -> std::io::Result<()>,
     ) -> Result<(), Error> {
-        let new = format!(".new-{name}");
-        self.write(&new, bytes, at)
+        let new = new_name(name);
+        let file = match room {
+            Some(room) => Ok(room.file),
+            None => self.create(&new),
+        };
+        file.and_then(|file| write(file, bytes, at))
             .and_then(|()| {
                 renameat(&self.handle, new.as_str(), &self.handle, name)?;
                 at(Step::Renamed)?;
@@ -102,22 +144,14 @@ impl Disk {
             .map_err(|error| unusable(&self.path.join(name), &error))
     }
 
-    fn write(&self, new: &str, bytes: &[u8], at: &mut dyn FnMut(Step) -> std::io::Result<()>) -> std::io::Result<()> {
+    fn create(&self, new: &str) -> std::io::Result<File> {
         // Whoever holds the lock is alone: what lies here was left by a crash.
         match unlinkat(&self.handle, new, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(error) => return Err(error.into()),
         }
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut file = File::from(openat(&self.handle, new, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
-        at(Step::Created)?;
-        let (first, second) = bytes.split_at(bytes.len() / 2);
-        file.write_all(first)?;
-        at(Step::HalfWritten)?;
-        file.write_all(second)?;
-        at(Step::Written)?;
-        file.sync_all()?;
-        at(Step::Synced)
+        Ok(File::from(openat(&self.handle, new, flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
     }
 
     /// Removes a file durably; whether it was there.
@@ -167,6 +201,25 @@ impl Disk {
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// Under which name a file is written before it takes the place of `name`.
+fn new_name(name: &str) -> String {
+    format!(".new-{name}")
+}
+
+/// Writes over what is in the file, so that the room which it has is used.
+fn write(mut file: File, bytes: &[u8], at: &mut dyn FnMut(Step) -> std::io::Result<()>) -> std::io::Result<()> {
+    at(Step::Created)?;
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    file.rewind()?;
+    file.write_all(first)?;
+    at(Step::HalfWritten)?;
+    file.write_all(second)?;
+    file.set_len(bytes.len() as u64)?;
+    at(Step::Written)?;
+    file.sync_all()?;
+    at(Step::Synced)
 }
 
 /// Others must neither write (they would choose our token) nor read.

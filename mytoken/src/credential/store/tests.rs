@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::disk::Step;
 use super::*;
+use crate::skipped::skip;
 
 const SERVER: &str = "https://mytoken.example.org";
 
@@ -98,13 +99,16 @@ fn a_damaged_file_is_told_without_its_content() {
 
 #[test]
 fn a_crash_between_any_two_steps_leaves_the_old_or_the_new() {
-    for crash in [Step::Created, Step::HalfWritten, Step::Written, Step::Synced, Step::Renamed] {
+    let steps = [Step::Created, Step::HalfWritten, Step::Written, Step::Synced, Step::Renamed];
+    for (crash, reserved) in steps.into_iter().flat_map(|step| [(step, false), (step, true)]) {
         let (_home, store) = store();
         let mut guard = store.lock(soon()).unwrap();
         guard.put(&entry("old.old.old", true)).unwrap();
         let bytes = serde_json::to_vec(&entry("new.new.new", true)).unwrap();
         let stop = |step| if step == crash { Err(std::io::Error::other("crash")) } else { Ok(()) };
-        store.disk.replace_with(&file_name(&server()), &bytes, &mut { stop }).unwrap_err();
+        let name = file_name(&server());
+        let room = reserved.then(|| store.disk.reserve(&name, 9_000).unwrap());
+        store.disk.replace_with(&name, room, &bytes, &mut { stop }).unwrap_err();
         let found = guard.token(&server()).unwrap().unwrap();
         let expected = if crash == Step::Renamed { "new.new.new" } else { "old.old.old" };
         assert_eq!(found.mytoken.expose(), expected, "{crash:?}");
@@ -138,6 +142,94 @@ fn a_successor_does_not_replace_a_newer_login() {
     store.lock(soon()).unwrap().put(&entry("login.login.login", false)).unwrap();
     held.keep(&Secret::new("two.two.two")).unwrap();
     assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "login.login.login");
+}
+
+#[test]
+fn the_room_for_a_successor_is_used_or_given_back() {
+    let (home, store) = store();
+    let dir = Store::default_path(home.path());
+    let files = || {
+        let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    store.lock(soon()).unwrap().has_room(&server()).unwrap();
+    let before = files();
+    drop(store.hold(&server(), soon()).unwrap().unwrap());
+    assert_eq!(files(), before, "nothing was rotated");
+    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    let room = fs::metadata(dir.join(".new-mytoken.example.org.json")).unwrap();
+    assert!(room.len() > SPARE as u64 && room.permissions().mode() & 0o077 == 0);
+    held.keep(&Secret::new("two.two.two")).unwrap();
+    held.keep(&Secret::new("three.three.three")).unwrap();
+    drop(held);
+    assert_eq!(files(), before);
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("three.three.three", true)), "the whole file and no more");
+    // A crash leaves it in nobody's way.
+    fs::write(dir.join(".new-mytoken.example.org.json"), "left").unwrap();
+    assert!(store.hold(&server(), soon()).unwrap().is_some());
+}
+
+#[test]
+fn a_full_disk_is_told_before_the_token_is_used_and_cannot_fill_in_between() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can mount a small file system").unwrap();
+    }
+    let mut child = Command::new("unshare");
+    child.arg("--mount").arg(std::env::current_exe().unwrap());
+    child.args(["--ignored", "--exact", "credential::store::tests::fill_a_small_disk_in_a_child_process"]);
+    let output = child.env("STORE_TEST_DISK", "1").output().unwrap();
+    if String::from_utf8_lossy(&output.stderr).contains("unshare failed") {
+        return skip("no namespace to mount in").unwrap();
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Not a test by itself: mounts.
+#[test]
+#[ignore = "run by the test above in a child process with mounts of its own"]
+fn fill_a_small_disk_in_a_child_process() {
+    if std::env::var_os("STORE_TEST_DISK").is_none() {
+        return;
+    }
+    let disk = tempfile::tempdir().unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=64k,mode=0700", "none"];
+    assert!(Command::new("mount").args(mount).arg(disk.path()).status().unwrap().success());
+    let store = Store::open(&disk.path().join("tokens")).unwrap();
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let fill = || {
+        let mut file = fs::File::options().append(true).create(true).open(disk.path().join("ballast")).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 1024]).is_ok() {}
+    };
+    let stored = || store.token(&server()).unwrap().unwrap().mytoken.expose().to_owned();
+
+    fill();
+    for error in [
+        store.hold(&server(), soon()).map(drop).unwrap_err(),
+        store.lock(soon()).unwrap().has_room(&server()).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::StoreUnusable { .. }), "{error}");
+        assert!(
+            error.to_string().contains("No space left") && error.to_string().contains("none was asked for"),
+            "{error}"
+        );
+    }
+    assert_eq!(stored(), "one.one.one");
+    assert!(!disk.path().join("tokens/.new-mytoken.example.org.json").exists(), "half of the room is kept");
+
+    fs::remove_file(disk.path().join("ballast")).unwrap();
+    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    fill();
+    let successor = format!("two.{}.two", "x".repeat(1_000));
+    held.keep(&Secret::new(successor.as_str())).unwrap();
+    assert_eq!(stored(), successor);
+    drop(held);
+    // Nothing can be written now, and the token is not used for it.
+    fill();
+    assert!(store.hold(&server(), soon()).is_err());
+    assert_eq!(stored(), successor);
 }
 
 /// Not a test: rotates the token n -> n+1 again and again.
