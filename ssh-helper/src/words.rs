@@ -43,9 +43,9 @@ pub fn validity(expires_at: Option<u64>, now: u64) -> String {
 pub fn span(seconds: u64) -> String {
     let (unit, name) = [(86_400, "day"), (3_600, "hour"), (60, "minute")]
         .into_iter()
-        .find(|(unit, _)| (seconds + 30) / unit >= 2)
+        .find(|(unit, _)| seconds.saturating_add(30) / unit >= 2)
         .unwrap_or((1, "second"));
-    let count = (seconds + (unit / 2).min(1_800)) / unit;
+    let count = seconds.saturating_add((unit / 2).min(1_800)) / unit;
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -93,10 +93,10 @@ pub fn differences(granted: &Granted, clause: &Clause, asked: &Capabilities) -> 
     let (got, wanted) = (latest_exp(&granted.restrictions).or(granted.expires_at), clause.exp);
     match (got, wanted) {
         (None, Some(_)) => told.push("it has no end: the server left out its lifetime".into()),
-        (Some(got), Some(wanted)) if got + 60 < wanted => {
+        (Some(got), Some(wanted)) if got.saturating_add(60) < wanted => {
             told.push(format!("it ends {} earlier than asked for", span(wanted - got)));
         }
-        (Some(got), Some(wanted)) if got > wanted + 60 => {
+        (Some(got), Some(wanted)) if got > wanted.saturating_add(60) => {
             told.push(format!("it ends {} later than asked for", span(got - wanted)));
         }
         _ => {}
@@ -181,6 +181,19 @@ mod tests {
         }
         assert_eq!(validity(Some(5), 5), "expired");
         assert_eq!(validity(None, 5), "valid without end");
+    }
+
+    #[test]
+    fn a_time_near_the_end_of_numbers_is_told_as_any_other() {
+        assert_eq!(span(u64::MAX), "213503982334601 days");
+        assert_eq!(validity(Some(u64::MAX), 1_000_000), "valid 213503982334589 days");
+        let asked = Capabilities::parse("AT").unwrap();
+        for (got, wanted, told) in
+            [(u64::MAX, 1_000, "later"), (1_000, u64::MAX, "earlier"), (u64::MAX, u64::MAX - 7, "")]
+        {
+            let differences = differences(&granted("AT", &[clause(got, "a", &[])]), &clause(wanted, "a", &[]), &asked);
+            assert!(differences.iter().all(|said| said.contains(told)) && differences.is_empty() == told.is_empty());
+        }
     }
 
     #[test]
