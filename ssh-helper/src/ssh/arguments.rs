@@ -4,6 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use percent_encoding::percent_decode;
+
 /// Arguments for `ssh -G` that mean what the program will ask ssh for.
 pub type Query = Vec<OsString>;
 
@@ -135,7 +137,14 @@ fn sftp_destination(operand: &OsStr) -> Option<Destination> {
     if let Some(rest) = bytes.strip_prefix(b"sftp://") {
         return url_destination(rest);
     }
-    authority(path_colon(bytes).and_then(|colon| bytes.get(..colon)).unwrap_or(bytes))
+    match path_colon(bytes) {
+        Some(colon) => authority(bytes.get(..colon)?),
+        // Without a path an empty user is none, and the whole is the host's name.
+        None if bytes.starts_with(b"@") && bytes.iter().filter(|byte| **byte == b'@').count() == 1 => {
+            Some(Destination { user: None, host: text(bytes), port: None })
+        }
+        None => authority(bytes),
+    }
 }
 
 /// scp's `colon()`: the colon that ends the host. A leading colon or a slash in front of it makes a file name.
@@ -163,47 +172,48 @@ fn authority(bytes: &[u8]) -> Option<Destination> {
         Some(at) => (bytes.get(..at), bytes.get(at + 1..)?),
         None => (None, bytes),
     };
-    let host = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
+    let host = without_brackets(host);
     if host.is_empty() {
         return None;
     }
     Some(Destination { user: user.filter(|user| !user.is_empty()).map(text), host: text(host), port: None })
 }
 
-/// What follows the scheme of a URL. `ssh -G` reads `ssh://` itself, percent-encoding included, but not with options behind it.
+/// What follows the scheme of a URL, read as OpenSSH reads it, which is not the URL standard's way: the first `@` ends the user, in the
+/// path as well, and parameters behind a `;` are ignored. `None`: the program refuses it.
 fn url_destination(rest: &[u8]) -> Option<Destination> {
-    let before_path = rest.split(|byte| *byte == b'/').next()?;
-    let at = before_path.iter().rposition(|byte| *byte == b'@').map_or(0, |at| at + 1);
-    let host_at = before_path.get(at..)?;
-    let end = if host_at.starts_with(b"[") { host_at.iter().position(|byte| *byte == b']')? + 1 } else { 0 };
-    let colon = host_at.get(end..)?.iter().position(|byte| *byte == b':').map(|colon| colon + end);
-    let (host_end, port) = match colon {
-        Some(colon) => (at + colon, host_at.get(colon + 1..).filter(|port| !port.is_empty())),
-        None => (before_path.len(), None),
+    let (user, rest) = match rest.iter().position(|byte| *byte == b'@') {
+        Some(at) => {
+            let user = rest.get(..at)?.split(|byte| *byte == b';').next().filter(|user| !user.is_empty())?;
+            (Some(decoded(user)?), rest.get(at + 1..)?)
+        }
+        None => (None, rest),
     };
-    let mut destination = authority(before_path.get(..host_end)?)?;
-    destination.user = destination.user.map(|user| percent_decoded(&user));
-    destination.port = port.map(text);
-    Some(destination)
+    let end = match rest.first() {
+        Some(b'[') => rest.iter().position(|byte| *byte == b']')? + 1,
+        _ => rest.iter().position(|byte| b":/".contains(byte)).unwrap_or(rest.len()),
+    };
+    let port = match rest.get(end..)? {
+        [] | [b'/', ..] | [b':'] => None,
+        [b':', rest @ ..] => Some(rest.split(|byte| *byte == b'/').next().filter(|port| !port.is_empty())?),
+        _ => return None,
+    };
+    let host = without_brackets(rest.get(..end)?);
+    (!host.is_empty()).then(|| Destination { user, host: text(host), port: port.map(text) })
 }
 
-fn percent_decoded(text: &OsStr) -> OsString {
-    let mut decoded = Vec::new();
-    let mut bytes = text.as_bytes();
-    while let Some((first, rest)) = bytes.split_first() {
-        let code = rest
-            .get(..2)
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        if let (b'%', Some(code)) = (*first, code) {
-            decoded.push(code);
-            bytes = rest.get(2..).unwrap_or_default();
-        } else {
-            decoded.push(*first);
-            bytes = rest;
-        }
+/// Percent-encoding with `+` for a blank; a `%` must begin a code, and C ends a text at a zero byte.
+fn decoded(user: &[u8]) -> Option<OsString> {
+    let codes = user.split(|byte| *byte == b'%').skip(1);
+    if codes.into_iter().any(|code| !code.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))) {
+        return None;
     }
-    OsString::from_vec(decoded)
+    let blanks: Vec<u8> = user.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    Some(OsString::from_vec(percent_decode(&blanks).take_while(|byte| *byte != 0).collect()))
+}
+
+fn without_brackets(host: &[u8]) -> &[u8] {
+    host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host)
 }
 
 fn text(bytes: &[u8]) -> OsString {
@@ -244,6 +254,12 @@ mod tests {
             ("scp://alice@testbed:2222/dir .", &["-oPort=2222 -l alice -- testbed"]),
             ("scp://testbed/x .", &["-- testbed"]),
             ("scp://a%40b@[::1]:22/x .", &["-oPort=22 -l a@b -- ::1"]),
+            ("scp://a%2Bb@tb/x .", &["-l a+b -- tb"]),
+            ("scp://alice;fingerprint=x@tb/a@b .", &["-l alice -- tb"]),
+            ("scp://tb/dir@other:22/file .", &["-oPort=22 -l tb/dir -- other"]),
+            ("scp://a%00b@tb/x .", &["-l a -- tb"]),
+            ("scp://tb: .", &["-- tb"]),
+            ("scp://a%zz@tb/x scp://a%4@tb/x scp://@tb/x scp://;a@tb/x scp://tb:/x scp://[::1]x/y scp:///x .", &[]),
             ("-B x testbed:", &["-oBatchMode=yes -- testbed"]),
             ("x testbed: -P 22", &["-- testbed"]),
             ("", &[]),
