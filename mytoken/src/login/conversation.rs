@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Talking with the person: one prompt, or several when the token does not fit into one answer.
 //!
-//! OpenSSH's client sends 1023 bytes of an answer at most. A helper therefore cuts a long token and answers `@1/3:first piece`; the
-//! module asks for `Access Token (2/3):`, and so on, all within one `pam_authenticate` (dossier `pam-ssh` 2.3). Neither `@` nor
-//! `:` occurs in a JWT.
+//! All pieces are asked for within one `pam_authenticate`. How they and their prompts look is in [`super::chunks`].
 
 use zeroize::Zeroizing;
 
-/// Most pieces.
-pub const CHUNKS_LIMIT: usize = 64;
-
-/// Most bytes, over all pieces.
-pub const TOTAL_LIMIT: usize = 64 * 1024;
+use super::chunks::{TOTAL_LIMIT, prompt_for, split};
 
 /// The person, or whatever answers for them.
 pub trait Conversation {
@@ -100,37 +94,12 @@ fn collect(conversation: &mut dyn Conversation, prompt: &str, first: &[u8]) -> R
     Ok(Asked::Answer(whole))
 }
 
-/// `Access Token:` becomes `Access Token (2/3):`.
-#[must_use]
-pub fn prompt_for(prompt: &str, index: usize, count: usize) -> String {
-    format!("{} ({index}/{count}):", prompt.trim_end().trim_end_matches(':'))
-}
-
-/// Splits `@i/n:piece`. Numbers have one spelling: no sign, no leading zero.
-fn split(answer: &[u8]) -> Result<(usize, usize, &[u8]), ChunkFault> {
-    let colon = answer.iter().take(8).position(|byte| *byte == b':').ok_or(ChunkFault::Mark)?;
-    let (mark, piece) = answer.split_at(colon);
-    let mark = std::str::from_utf8(mark).ok().and_then(|mark| mark.strip_prefix('@')).ok_or(ChunkFault::Mark)?;
-    let (index, count) = mark.split_once('/').ok_or(ChunkFault::Mark)?;
-    let number = |text: &str| match text.as_bytes() {
-        [b'1'..=b'9'] | [b'1'..=b'9', b'0'..=b'9'] | [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => {
-            text.parse::<usize>().map_err(|_| ChunkFault::Mark)
-        }
-        _ => Err(ChunkFault::Mark),
-    };
-    let (index, count) = (number(index)?, number(count)?);
-    if count > CHUNKS_LIMIT {
-        return Err(ChunkFault::Many);
-    }
-    let piece = piece.get(1..).unwrap_or_default();
-    if piece.is_empty() { Err(ChunkFault::Empty) } else { Ok((index, count, piece)) }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::login::CHUNKS_LIMIT;
 
     /// Answers in order and remembers the prompts.
     struct Script {

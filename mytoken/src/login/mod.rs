@@ -6,6 +6,7 @@
 
 mod authenticate;
 pub mod budget;
+mod chunks;
 mod conversation;
 mod decision;
 mod explain;
@@ -27,7 +28,8 @@ mod template;
 pub use authenticate::{
     Accepted, Attempt, ConfiguredServer, Fact, Renewal, Report, TakenBack, Times, World, authenticate, examine,
 };
-pub use conversation::{Asked, CHUNKS_LIMIT, ChunkFault, Conversation, Gone, TOTAL_LIMIT, ask, prompt_for};
+pub use chunks::{CHUNKS_LIMIT, Part, TOTAL_LIMIT, Unsendable, answers, part_asked_for, prompt_for};
+pub use conversation::{Asked, ChunkFault, Conversation, Gone, ask};
 pub use decision::{Decision, Finding, Requirement, Source, Step, Verdict, decide};
 pub use explain::explain;
 pub use fail_delay::hold;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which prompts get the token: those of the requested user and host, and among them the token prompt only.
 
+use mytoken::login::{Part, part_asked_for};
+
 /// What the PAM module asks with when nothing else is configured.
 pub const DEFAULT: &str = "Access Token:";
-
-/// Most chunks of a token that a prompt may ask for (dossier `pam-ssh` 2.3).
-const MOST_CHUNKS: u32 = 64;
 
 /// Whom ssh will name in front of a keyboard-interactive prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -16,27 +15,13 @@ pub struct Account {
     pub host: String,
 }
 
-/// What a token prompt asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// The token, or its first chunk.
-    Token,
-    /// Chunk `index` of `count`: the module has seen that more follow.
-    Chunk {
-        /// From 2.
-        index: u32,
-        /// How many there are.
-        count: u32,
-    },
-}
-
 /// A prompt taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TokenPrompt<'text> {
     /// Index of the account it is for.
     pub account: usize,
     /// What it asks for.
-    pub asked: Asked,
+    pub asked: Part,
     /// Texts of the server in front of it: OpenSSH <= 10.2 glues them to the prompt.
     pub texts: Vec<&'text str>,
 }
@@ -44,38 +29,36 @@ pub struct TokenPrompt<'text> {
 /// Recognises a token prompt of one of `accounts`; `None`: the prompt is not ours to answer.
 ///
 /// OpenSSH >= 8.5 puts `(user@host) ` in front of what the server sends, and the server can neither remove nor precede it. It can
-/// append lines that look like another prefix: so the prefix counts at the very start only, and the last line must be the whole
+/// append lines that look like another prefix: so the prefix counts at the very start only, and what is asked last must be the whole
 /// token prompt. The password method (`user@host's password: `), key passphrases and host key questions have no such prefix.
 pub fn recognise<'text>(prompt: &'text str, accounts: &[Account], texts: &[String]) -> Option<TokenPrompt<'text>> {
     let (account, rest) = accounts.iter().enumerate().find_map(|(index, account)| {
-        let rest = prompt.strip_prefix('(')?.strip_prefix(account.user.as_str())?.strip_prefix('@')?;
-        Some((index, rest.strip_prefix(account.host.as_str())?.strip_prefix(") ")?))
+        let prefix = format!("({}@{}) ", account.user, account.host);
+        let rest = DISPLAYS.iter().find_map(|display| prompt.strip_prefix(&display(&prefix)))?;
+        Some((index, rest))
     })?;
-    let mut lines: Vec<&str> = rest.split('\n').collect();
-    let last = lines.pop()?;
-    let asked = texts.iter().find_map(|text| asked(last.trim_end_matches(' '), text.trim_end_matches(' ')))?;
-    lines.retain(|line| !line.trim().is_empty());
-    Some(TokenPrompt { account, asked, texts: lines })
+    let mut asked =
+        DISPLAYS.iter().flat_map(|display| texts.iter().map(move |text| part_asked_for(rest, text, display)));
+    let (asked, before) = asked.find_map(|asked| asked)?;
+    Some(TokenPrompt { account, asked, texts: before.split('\n').filter(|line| !line.trim().is_empty()).collect() })
 }
 
-/// `Access Token:` or `Access Token (2/3):`.
-fn asked(line: &str, text: &str) -> Option<Asked> {
-    if text.is_empty() {
-        return None;
-    }
-    if line == text {
-        return Some(Asked::Token);
-    }
-    let stem = text.strip_suffix(':').unwrap_or(text);
-    let numbers = line.strip_prefix(stem)?.strip_prefix(" (")?.strip_suffix("):")?;
-    let (index, count) = numbers.split_once('/')?;
-    let (index, count) = (number(index)?, number(count)?);
-    (2..=count).contains(&index).then_some(Asked::Chunk { index, count })
-}
+/// How ssh shows texts: what the person's locale has no character for becomes octal numbers, byte by byte. In the C locale that is
+/// everything beyond ASCII.
+const DISPLAYS: [fn(&str) -> String; 2] =
+    [|text| octal(text, char::is_control), |text| octal(text, |c| c.is_control() || !c.is_ascii())];
 
-fn number(text: &str) -> Option<u32> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    text.parse().ok().filter(|number| plain && *number <= MOST_CHUNKS)
+fn octal(text: &str, hidden: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if hidden(character) && !matches!(character, '\n' | '\r' | '\t') {
+            let mut bytes = [0; 4];
+            shown.extend(character.encode_utf8(&mut bytes).bytes().map(|byte| format!("\\{byte:03o}")));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -84,26 +67,33 @@ mod tests {
 
     fn accounts() -> Vec<Account> {
         let account = |user: &str, host: &str| Account { user: user.into(), host: host.into() };
-        vec![account("alice", "testbed"), account("bob", "login.example.org"), account("alice", "2001:db8::1")]
+        vec![
+            account("alice", "testbed"),
+            account("bob", "login.example.org"),
+            account("alice", "2001:db8::1"),
+            account("j\u{fc}rgen", "testbed"),
+        ]
     }
 
-    fn recognised(prompt: &str) -> Option<(usize, Asked)> {
+    fn recognised(prompt: &str) -> Option<(usize, Part)> {
         let texts = [DEFAULT.to_owned(), "Enter token: ".to_owned()];
         recognise(prompt, &accounts(), &texts).map(|prompt| (prompt.account, prompt.asked))
     }
 
     #[test]
     fn prompts() {
-        let chunk = |index, count| Some((0, Asked::Chunk { index, count }));
-        let table: &[(&str, Option<(usize, Asked)>)] = &[
-            ("(alice@testbed) Access Token:", Some((0, Asked::Token))),
-            ("(alice@testbed) Access Token: ", Some((0, Asked::Token))),
-            ("(alice@testbed) Enter token:", Some((0, Asked::Token))),
-            ("(bob@login.example.org) Access Token: ", Some((1, Asked::Token))),
-            ("(alice@2001:db8::1) Access Token: ", Some((2, Asked::Token))),
+        let chunk = |index, count| Some((0, Part::Next { index, count }));
+        let table: &[(&str, Option<(usize, Part)>)] = &[
+            ("(alice@testbed) Access Token:", Some((0, Part::First))),
+            ("(alice@testbed) Access Token: ", Some((0, Part::First))),
+            ("(alice@testbed) Enter token:", Some((0, Part::First))),
+            ("(bob@login.example.org) Access Token: ", Some((1, Part::First))),
+            ("(alice@2001:db8::1) Access Token: ", Some((2, Part::First))),
+            ("(j\u{fc}rgen@testbed) Access Token: ", Some((3, Part::First))),
+            ("(j\\303\\274rgen@testbed) Access Token: ", Some((3, Part::First))),
             // OpenSSH <= 10.2 glues texts in front
-            ("(alice@testbed) maintenance at noon\nfull at five\nAccess Token: ", Some((0, Asked::Token))),
-            ("(alice@testbed) \nAccess Token: ", Some((0, Asked::Token))),
+            ("(alice@testbed) maintenance at noon\nfull at five\nAccess Token: ", Some((0, Part::First))),
+            ("(alice@testbed) \nAccess Token: ", Some((0, Part::First))),
             ("(alice@testbed) Access Token (2/4): ", chunk(2, 4)),
             ("(alice@testbed) text\nAccess Token (64/64):", chunk(64, 64)),
             // wrong numbers

@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use mytoken::Secret;
+use mytoken::login::{self, Part};
 
-use super::chunks;
 use super::message::{Answer, Former, Message, Question};
-use super::prompt::{Account, Asked, TokenPrompt, recognise};
+use super::prompt::{Account, TokenPrompt, recognise};
 use crate::error::Error;
 use crate::ssh::resolution::printable;
 
@@ -29,8 +29,8 @@ enum State {
     /// These answers remain, the next one first; `count` in all.
     Sending {
         rest: std::vec::IntoIter<Secret>,
-        next: u32,
-        count: u32,
+        next: usize,
+        count: usize,
     },
     Refused,
 }
@@ -96,17 +96,18 @@ impl Service {
         }
     }
 
-    fn give(&mut self, account: usize, asked: Asked) -> Result<Secret, Error> {
+    fn give(&mut self, account: usize, asked: Part) -> Result<Secret, Error> {
         let Some(state) = self.states.get_mut(account) else { return Err(again()) };
         match (std::mem::replace(state, State::Refused), asked) {
-            (State::Unasked, Asked::Token) => {
-                let mut rest = chunks::answers(&self.source.token(account)?)?.into_iter();
-                let count = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+            (State::Unasked, Part::First) => {
+                let token = self.source.token(account)?;
+                let mut rest = login::answers(&token).map_err(|error| Error::Usage(error.to_string()))?.into_iter();
+                let count = rest.len();
                 let first = rest.next().ok_or_else(again)?;
                 *state = State::Sending { rest, next: 2, count };
                 Ok(first)
             }
-            (State::Sending { mut rest, next, count }, Asked::Chunk { index, count: of })
+            (State::Sending { mut rest, next, count }, Part::Next { index, count: of })
                 if (index, of) == (next, count) =>
             {
                 let chunk = rest.next().ok_or_else(again)?;
@@ -149,6 +150,8 @@ fn again() -> Error {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use mytoken::login::prompt_for;
+
     use super::*;
 
     struct Fixed(Vec<Result<&'static str, ()>>, Arc<Mutex<u32>>);
@@ -168,6 +171,10 @@ mod tests {
     }
 
     fn world(tokens: Vec<Result<&'static str, ()>>) -> World {
+        world_of("Access Token:", tokens)
+    }
+
+    fn world_of(prompt: &str, tokens: Vec<Result<&'static str, ()>>) -> World {
         let hosts = ["testbed", "other"];
         let accounts = hosts.map(|host| Account { user: "alice".into(), host: host.into() }).to_vec();
         let (minted, told) = (Arc::default(), Arc::new(Mutex::new(Vec::new())));
@@ -175,7 +182,7 @@ mod tests {
         let heard = Arc::clone(&told);
         let tell = Box::new(move |line: &str| heard.lock().unwrap().push(line.to_owned()));
         let former = Former { program: Some("/usr/bin/old".into()), require: None };
-        let service = Service::new(accounts, vec!["Access Token:".into()], Secret::new("nonce"), former, source, tell);
+        let service = Service::new(accounts, vec![prompt.into()], Secret::new("nonce"), former, source, tell);
         World { service, minted, told }
     }
 
@@ -243,6 +250,24 @@ mod tests {
             assert_eq!(world.token("(alice@testbed) Access Token (2/3):"), None);
         }
         assert_eq!(world.token("(alice@other) Access Token (2/3):"), None);
+    }
+
+    #[test]
+    fn whatever_the_prompt_every_piece_is_given() {
+        let long: &'static str = Box::leak("x".repeat(2500).into_boxed_str());
+        for prompt in
+            ["Access Token::", "Token:\t", "Jeton d'acc\u{e8}s :", "Welcome\nToken:", "Token:\n", "Token", "T (2/3):"]
+        {
+            for display in [|text: &str| text.to_owned(), |text: &str| text.replace('\u{e8}', "\\303\\250")] {
+                let mut world = world_of(prompt, vec![Ok(long), Ok(long)]);
+                let prompts = [prompt.to_owned(), prompt_for(prompt, 2, 3), prompt_for(prompt, 3, 3)];
+                for (number, asked) in prompts.iter().enumerate() {
+                    let answer = world.token(&format!("(alice@testbed) full at noon\n{}", display(asked)));
+                    let mark = format!("@{}/3:", number + 1);
+                    assert!(answer.is_some_and(|answer| answer.starts_with(&mark)), "{prompt:?}: {asked:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -203,6 +203,27 @@ fn a_session_that_ends_like_a_refusal_keeps_its_mytoken() -> Result<()> {
 }
 
 #[test]
+fn a_long_token_goes_through_whatever_the_prompt_and_the_locale() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
+        assert!(typist::in_pieces(&mytoken).len() >= 2, "the mytoken is short enough for one answer");
+        site.script("alice", "umask 077; cat >token; mkdir -p .config/mytoken").stdin(mytoken).run()?.ok()?;
+        let login = site.read("/etc/mytoken/login.toml")?;
+        for prompt in ["Access Token::", "Token:\\t", "Jeton d'acc\u{e8}s\u{a0}:"] {
+            site.write("/etc/mytoken/login.toml", &format!("{login}\n[prompt]\ntext = \"{prompt}\"\n"), "0644")?;
+            let own = format!("prompts = [\"{prompt}\"]\n");
+            site.script("alice", "cat >.config/mytoken/config.toml").stdin(own).run()?.ok()?;
+            for locale in ["C", "C.UTF-8"] {
+                let seen =
+                    site.sh("alice", &format!("LC_ALL={locale} mytoken-ssh ssh --token-file token testbed id -un"))?;
+                assert_eq!((seen.code, seen.stdout.as_str()), (0, "alice\n"), "{prompt:?} {locale}: {seen:?}");
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
