@@ -82,6 +82,9 @@ impl Default for Options {
 struct Run {
     phase: String,
     expect: String,
+    /// Of a login that is let in and can be renewed: whether its mytoken was meant for the session.
+    #[serde(default)]
+    delegated: Option<bool>,
 }
 
 #[derive(Deserialize, Clone)]
@@ -362,6 +365,14 @@ fn play(case: &Case, directory: &Path) {
         assert_eq!(code, format!("PAM_{}", run.expect), "{about}: {line}");
         if report.level() != Level::Debug || case.options.debug {
             logged.push((report.level().name(), line));
+        }
+        let accepted = report.outcome.as_ref().ok();
+        let delegated = accepted.and_then(|accepted| accepted.renewal.as_ref()).map(|renewal| renewal.delegated);
+        assert_eq!(delegated, run.delegated, "{about}: delegated");
+        if let Some(accepted) = accepted {
+            let ends = (accepted.exp, accepted.good_until, accepted.lifetime);
+            let leeway = issuers[0].leeway.as_secs();
+            assert_eq!(ends, (accepted.exp, accepted.exp + leeway, accepted.exp.saturating_sub(NOW)), "{about}: times");
         }
         // A failure that could tell something by its time is held back.
         let quick = matches!(run.expect.as_str(), "SUCCESS" | "USER_UNKNOWN" | "CONV_ERR" | "SYSTEM_ERR")

@@ -280,12 +280,18 @@ proptest! {
 
     #[test]
     fn arbitrary_json_never_panics(text in "[{}\\[\\]\":,0-9a-zA-Z_ .-]{0,80}", host in "\\PC{0,20}", bound in "\\PC{0,20}") {
-        let _ = Clause::parse_strict(&text);
+        if let Ok(list) = Clause::parse_strict(&text) {
+            let written = serde_json::to_string(&list).unwrap();
+            prop_assert_eq!(Clause::parse_strict(&written).ok(), Some(list));
+        }
         if let Ok(list) = serde_json::from_str::<Vec<Clause>>(&text) {
-            let _ = narrow(&list, &list);
+            if let Ok(child) = narrow(&list, &list) {
+                prop_assert!(within(&child, &list), "{child:?} of {list:?}");
+            }
         }
         let a = Clause { hosts: vec![host], ..Clause::default() };
         let b = Clause { hosts: vec![bound], ..Clause::default() };
-        let _ = (a.fits(&b), narrow(&[b], &[a]));
+        prop_assert!(a.fits(&a) && b.fits(&b));
+        prop_assert_eq!(narrow(std::slice::from_ref(&b), std::slice::from_ref(&a)).is_ok(), a.fits(&b));
     }
 }

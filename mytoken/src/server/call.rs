@@ -200,7 +200,11 @@ mod tests {
             let server = ServerUrl::parse("https://mt.example.org", false).unwrap();
             let body = Zeroizing::new(body);
             let answer = Answer { status, content_type: None, retry_after: None, date: None, body };
-            let _ = refusal(&server, &answer, Context::Plain);
+            let error = refusal(&server, &answer, Context::Plain);
+            prop_assert!(!error.to_string().is_empty());
+            // A body that is not the server's says nothing about the token: it may be a proxy's.
+            prop_assert!(error.is_unavailable(), "{status}: {error:?}");
+            prop_assert_eq!(matches!(error, Error::TooManyRequests { .. }), status == 429);
         }
     }
 }

@@ -132,13 +132,26 @@ fn a_token_without_rotation_does_not_rotate() {
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,200}") {
-        let _ = classify(&Secret::new(text));
+        let secret = Secret::new(text);
+        let claims = unverified_claims(&secret);
+        match classify(&secret) {
+            Presented::Mytoken(own) => prop_assert_eq!(claims, Some(*own)),
+            presented => {
+                prop_assert!(claims.is_none());
+                let of_letters = matches!(presented, Presented::TransferCode | Presented::ShortToken);
+                prop_assert!(!of_letters || secret.expose().bytes().all(is_code_letter));
+            }
+        }
     }
 
     #[test]
     fn no_claims_make_it_panic(header in "[{}\":a-zA-Z+,]{0,30}", payload in "[{}\\[\\]\":a-z_,0-9-]{0,60}", length in 0_usize..140) {
-        let _ = classify(&Secret::new(token(&header, &payload, length)));
-        let _ = classify(&Secret::new(mytoken(&payload)));
+        let readable = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&payload).is_ok();
+        let jwt = |presented| matches!(presented, Presented::AccessToken(_) | Presented::Mytoken(_));
+        prop_assert!(readable || !jwt(classify(&Secret::new(token(&header, &payload, length)))));
+        // Without an issuer it is none.
+        let issuer = readable && payload.contains("\"iss\"");
+        prop_assert!(issuer || !jwt(classify(&Secret::new(mytoken(&payload)))));
     }
 
     #[test]

@@ -93,13 +93,56 @@ fn without_a_mytoken_the_files_are_removed_but_not_renewed() {
     eventually("the removal", || !session.exists());
 }
 
+/// A mytoken that ends at this Unix time.
+fn mytoken_until(exp: u64) -> String {
+    let part = |json: String| URL_SAFE_NO_PAD.encode(json);
+    let claims = part(format!("{{\"iss\":\"https://mt\",\"exp\":{exp}}}"));
+    format!("{}.{claims}.{}", part(r#"{"alg":"ES512","typ":"MT+JWT"}"#.into()), part("x".repeat(132)))
+}
+
+/// The access token is renewed when 25 to 40 percent of its life are left: of 3600 s, 900 to 1440.
+#[test]
+fn a_mytoken_is_kept_when_it_outlives_the_renewal_and_not_otherwise() {
+    for (before_the_end, renewed) in [(0, true), (890, true), (1_450, false), (3_000, false)] {
+        let stage = Stage::new(3600);
+        let (_, mut child) = login(&stage);
+        let mut start = request(&child, 3600, None);
+        start.mytoken = Some(Secret::new(mytoken_until(start.exp - before_the_end)));
+        let exp = start.exp;
+        done(&stage.ask(&Request::SessionStart(start)).unwrap());
+        let Answer::Status(status) = stage.ask(&Request::Status { job: None }).unwrap() else { panic!() };
+        let until = if renewed { exp - before_the_end } else { exp };
+        assert_eq!(status.jobs[0].until, Some(until), "{before_the_end}");
+        let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
+        assert_eq!(state.contains("will be renewed"), renewed, "{before_the_end}: {state}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+/// The times of a session's first renewal are counted from what the login said of its token, not from the agent's own.
+#[test]
+fn the_first_renewal_comes_in_the_last_part_of_the_tokens_life() {
+    let stage = Stage::new(3600);
+    let (session, mut child) = login(&stage);
+    let file = session.join(format!("bt_u{}", me().uid));
+    let start = SessionStart { exp: SystemClock.now() + 4, ..request(&child, 4, Some("m.y.t")) };
+    let begun = std::time::Instant::now();
+    done(&stage.ask(&Request::SessionStart(start)).unwrap());
+    eventually("the renewal", || fs::read_to_string(&file).unwrap().starts_with("token-"));
+    // 4 s of life, up to one of them over already, and 1.6 s left at the most.
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(1_300), "{:?}", begun.elapsed());
+    assert_eq!(stage.script.with(|script| script.exchanges), 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn a_mytoken_that_ends_before_the_renewal_is_not_used_up() {
     let stage = Stage::new(3600);
     let (session, mut child) = login(&stage);
-    let part = |json: String| URL_SAFE_NO_PAD.encode(json);
-    let claims = part(format!("{{\"iss\":\"https://mt\",\"exp\":{}}}", SystemClock.now() + 300));
-    let mytoken = format!("{}.{claims}.{}", part(r#"{"alg":"ES512","typ":"MT+JWT"}"#.into()), part("x".repeat(132)));
+    let mytoken = mytoken_until(SystemClock.now() + 300);
+    let claims = mytoken.split('.').nth(1).unwrap().to_owned();
     let start = request(&child, 3600, Some(&mytoken));
     let exp = start.exp;
     done(&stage.ask(&Request::SessionStart(start)).unwrap());
