@@ -2,7 +2,9 @@
 // Asks one PAM stack to authenticate one user, or to change the password, which sshd never asks, and prints what came out, because
 // sshd hides the module's code.
 //
-//     pam_driver CONFDIR SERVICE USER [password] < answers
+//     pam_driver CONFDIR SERVICE USER [password|later=SECONDS] < answers
+//
+// With "later=" the account phase waits for so long after the authentication.
 //
 // Each answer ends with NUL; each hidden prompt takes the next one, without one the conversation fails. It prints
 // "prompt ...", "text ..." as they come and "code N" at the end. The prototypes are repeated from pam_appl(3), so that no
@@ -10,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct pam_message { int msg_style; const char *msg; };
 struct pam_response { char *resp; int resp_retcode; };
@@ -52,7 +55,8 @@ static int converse(int count, const struct pam_message **messages, struct pam_r
 
 int main(int argc, char **argv) {
     int password = argc == 5 && strcmp(argv[4], "password") == 0;
-    if (argc != 4 && !password) return 2;
+    int later = argc == 5 && strncmp(argv[4], "later=", 6) == 0;
+    if (argc != 4 && !password && !later) return 2;
     length = fread(answers, 1, sizeof answers - 1, stdin);
     struct pam_conv conversation = {converse, NULL};
     pam_handle_t *handle = NULL;
@@ -60,6 +64,7 @@ int main(int argc, char **argv) {
     if (code != PAM_SUCCESS) return 3;
     pam_set_item(handle, PAM_RHOST, "192.0.2.77");
     code = password ? pam_chauthtok(handle, 0) : pam_authenticate(handle, 0);
+    if (code == PAM_SUCCESS && later) sleep((unsigned)atoi(argv[4] + 6));
     if (code == PAM_SUCCESS && !password) code = pam_acct_mgmt(handle, 0);
     pam_end(handle, code);
     printf("code %d\n", code);

@@ -9,6 +9,7 @@ mod harm;
 #[allow(dead_code, reason = "shared with the story of the bad tokens")]
 #[path = "../bad_tokens/inputs.rs"]
 mod inputs;
+mod phases;
 mod provider;
 mod session;
 

@@ -94,7 +94,7 @@ fn a_provider_that_hangs_holds_one_login_and_not_the_later_ones() -> Result<()> 
 }
 
 /// `[[issuer]]` of the site with a line more.
-fn configure(site: &Site, line: &str) -> Result<()> {
+pub(crate) fn configure(site: &Site, line: &str) -> Result<()> {
     let script = format!(
         "cd /etc/mytoken && cp -n mytoken.toml /root/first.toml; cp /root/first.toml mytoken.toml && echo '{line}' >>mytoken.toml"
     );
