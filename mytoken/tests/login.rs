@@ -135,6 +135,9 @@ struct Token {
     without: Vec<String>,
     #[serde(default)]
     mytoken: bool,
+    /// So many bytes more, in its name.
+    #[serde(default)]
+    pad: usize,
 }
 
 fn ec() -> String {
@@ -165,7 +168,11 @@ impl Token {
     fn text(&self) -> String {
         if self.mytoken {
             let header = self.header.as_deref().unwrap_or(MYTOKEN_HEADER);
-            return mytoken_with(header, &self.claims);
+            let mut claims = self.claims.clone();
+            if self.pad > 0 {
+                claims.insert("name".into(), "x".repeat(self.pad).into());
+            }
+            return mytoken_with(header, &claims);
         }
         let mut changes = serde_json::to_value(&self.claims).unwrap();
         for name in &self.without {

@@ -4,6 +4,8 @@
 
 mod fake;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fake::Reply;
@@ -11,8 +13,9 @@ use fake::mytoken_server::{MytokenServer, access_token, mytoken, roots, soon};
 use mytoken::cache::DiskCache;
 use mytoken::credential::files::Owner;
 use mytoken::http::{HttpSettings, LazyClient};
-use mytoken::login::budget::{Allowance, BudgetSettings, LedgerFile};
+use mytoken::login::budget::{Allowance, BudgetSettings, Hold, LedgerFile, Why};
 use mytoken::login::{Class, Refusal, Remote, ServerTokens, TokenService, Wanted};
+use mytoken::names::ServerUrl;
 use mytoken::{Deadline, Secret, SystemClock};
 use serde_json::json;
 
@@ -49,9 +52,18 @@ impl Host {
         from: &str,
         act: impl FnOnce(&ServerTokens<'_>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
+        self.login_at(server.url(), from, act)
+    }
+
+    fn login_at<T>(
+        &self,
+        server: ServerUrl,
+        from: &str,
+        act: impl FnOnce(&ServerTokens<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
         let http = LazyClient::new(&self.http);
         let allowance = Allowance::new(Some(&self.ledger), &self.settings, Remote::of(None, Some(from)), None);
-        let tokens = ServerTokens::new(server.url(), &http, self.cache.as_ref(), &SystemClock, &allowance);
+        let tokens = ServerTokens::new(server, &http, self.cache.as_ref(), &SystemClock, &allowance);
         act(&tokens).inspect(|_| allowance.give_back())
     }
 
@@ -60,7 +72,11 @@ impl Host {
     }
 
     fn present(&self, server: &MytokenServer, from: &str, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
-        self.login(server, from, |tokens| tokens.exchange(mytoken, false, &WANTED, deadline)).map(drop)
+        self.present_at(server.url(), from, mytoken, deadline)
+    }
+
+    fn present_at(&self, server: ServerUrl, from: &str, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
+        self.login_at(server, from, |tokens| tokens.exchange(mytoken, false, &WANTED, deadline)).map(drop)
     }
 }
 
@@ -174,6 +190,60 @@ fn a_server_that_is_silent_to_everybody_is_left_alone_by_everybody() {
     let begun = Instant::now();
     assert_eq!(login("192.0.2.2").class(), Class::Unavailable);
     assert!(begun.elapsed() < Duration::from_millis(300) && server.count() == before);
+}
+
+#[test]
+fn a_server_that_falls_silent_is_left_alone_by_everybody_after_the_first() {
+    let (slow, silent) = (Duration::from_millis(900), Arc::new(AtomicBool::new(false)));
+    let told = Arc::clone(&silent);
+    let server = MytokenServer::moody(move || if told.load(Ordering::SeqCst) { slow } else { Duration::ZERO }, good());
+    let host = Host::new();
+    let login = |from: &str| {
+        let deadline = Deadline::after(Duration::from_millis(600));
+        host.present(&server, from, &mytoken(json!({})), deadline)
+    };
+    host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
+    silent.store(true, Ordering::SeqCst);
+    assert_eq!(login("192.0.2.1").unwrap_err().class(), Class::Unavailable);
+    // Discovery did not answer either, so it is not the token.
+    let refusal = login("192.0.2.2").unwrap_err();
+    assert!(refusal.detail().is_some_and(|why| why.contains("did not answer a moment ago")), "{refusal:?}");
+}
+
+#[test]
+fn a_server_that_is_gone_is_left_alone_by_everybody() {
+    let (host, server) = (Host::new(), MytokenServer::playing(vec![good()]));
+    host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
+    let gone = server.stop();
+    let login = |from: &str| host.present_at(gone.clone(), from, &mytoken(json!({})), soon()).unwrap_err();
+    assert_eq!(login("192.0.2.1").class(), Class::Unavailable);
+    let (ledger, _) = host.ledger.look(&host.settings).unwrap();
+    assert!(ledger.holds().iter().any(|hold| hold.remote.is_none() && hold.provider.is_none()), "{ledger:?}");
+    assert!(login("192.0.2.2").detail().is_some_and(|why| why.contains("a moment ago")));
+}
+
+#[test]
+fn an_answer_ends_the_silence_that_another_login_met() {
+    let host = Host::new();
+    let (ledger, settings) = (host.ledger.clone(), host.settings.clone());
+    let server = MytokenServer::answering(move |request| {
+        // Meanwhile another login meets silence.
+        let url = format!("http://{}", request.header("host").unwrap_or_default());
+        let hold = |until| Hold { why: Why::Silent, server: url, provider: None, remote: None, until };
+        ledger.change(&settings, soon(), |ledger, now| ledger.hold(hold(now + 15))).unwrap();
+        good()
+    });
+    host.present(&server, "192.0.2.1", &mytoken(json!({})), soon()).unwrap();
+    assert_eq!(host.ledger.look(&host.settings).unwrap().0.holds(), []);
+}
+
+#[test]
+fn only_what_was_redeemed_is_revoked_and_its_children_are_not() {
+    let (host, server) = (Host::new(), MytokenServer::playing(vec![Reply::new(204, "text/plain", "")]));
+    let redeemed = mytoken(json!({}));
+    host.login(&server, "192.0.2.1", |tokens| tokens.revoke(&redeemed, soon())).unwrap();
+    let body = server.requests()[0].json();
+    assert_eq!(body, json!({"token": redeemed.expose(), "recursive": false}));
 }
 
 #[test]

@@ -43,3 +43,62 @@ fn is_uuid(text: &str) -> bool {
             _ => byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'),
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn header() -> Jwt {
+        Jwt { alg: Some("ES512".into()), typ: Some("MT+JWT".into()), ..Jwt::default() }
+    }
+
+    fn claims(changes: Value) -> Map<String, Value> {
+        let subject = STANDARD.encode(Sha3_256::digest("alice@https://op.example.org"));
+        let claims = json!({"ver": "0.7", "token_type": "mytoken", "iss": "https://mt", "aud": "https://mt", "sub": subject,
+            "oidc_sub": "alice", "oidc_iss": "https://op.example.org", "jti": "3f2b7c1e-5d4a-4c8e-9a10-77b1c0de4242",
+            "exp": NOW + 60});
+        let (Value::Object(mut claims), Value::Object(changes)) = (claims, changes) else { panic!("no objects") };
+        claims.extend(changes);
+        claims
+    }
+
+    #[test]
+    fn every_part_of_the_form_counts() {
+        assert!(is_mytoken(&header(), &claims(json!({})), true, NOW));
+        let mut endless = claims(json!({}));
+        endless.remove("exp");
+        assert!(is_mytoken(&header(), &endless, true, NOW), "one without expiry is unlimited");
+        assert!(is_mytoken(&header(), &claims(json!({})), true, NOW + 119), "our clock may differ");
+
+        assert!(!is_mytoken(&header(), &claims(json!({})), true, NOW + 120));
+        assert!(!is_mytoken(&header(), &claims(json!({})), false, NOW));
+        for header in [
+            Jwt { alg: None, ..header() },
+            Jwt { alg: Some("none".into()), ..header() },
+            Jwt { alg: Some("HS512".into()), ..header() },
+            Jwt { typ: None, ..header() },
+            Jwt { typ: Some("JWT".into()), ..header() },
+        ] {
+            assert!(!is_mytoken(&header, &claims(json!({})), true, NOW), "{header:?}");
+        }
+        for changes in [
+            json!({"token_type": "Bearer"}),
+            json!({"aud": "https://elsewhere"}),
+            json!({"aud": ["https://mt"]}),
+            json!({"ver": ""}),
+            json!({"ver": 7}),
+            json!({"jti": "3F2B7C1E-5D4A-4C8E-9A10-77B1C0DE4242"}),
+            json!({"jti": "3f2b7c1e-5d4a-4c8e-9a10-77b1c0de424"}),
+            json!({"sub": "alice"}),
+            json!({"oidc_sub": "bob"}),
+            json!({"exp": "tomorrow"}),
+            json!({"exp": -1}),
+        ] {
+            assert!(!is_mytoken(&header(), &claims(changes.clone()), true, NOW), "{changes}");
+        }
+    }
+}

@@ -66,6 +66,22 @@ impl MytokenServer {
         Self { fake: Fake::plain(move |_| reply.clone()) }
     }
 
+    /// A server that takes as long as `pause` says for whatever it is asked, discovery too.
+    pub fn moody(pause: impl Fn() -> Duration + Send + 'static, reply: Reply) -> Self {
+        let fake = Fake::plain(move |request| {
+            let url = format!("http://{}", request.header("host").unwrap_or_default());
+            let discovered = request.path.starts_with("/.well-known/");
+            let reply = if discovered { Reply::json(200, &discovery(&url)) } else { reply.clone() };
+            Reply { silence: pause(), ..reply }
+        });
+        Self { fake }
+    }
+
+    /// Ends it; where it was.
+    pub fn stop(self) -> ServerUrl {
+        self.url()
+    }
+
     /// How many requests came, discovery included.
     pub fn count(&self) -> usize {
         self.fake.requests().len()

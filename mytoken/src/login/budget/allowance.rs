@@ -107,7 +107,7 @@ impl<'a> Allowance<'a> {
         // Mostly there is nothing to note; looking needs no lock.
         let silent = |file: &LedgerFile| file.look(self.settings).is_ok_and(|(ledger, _)| ledger.is_silent(server));
         if self.file.is_some_and(silent) {
-            self.note(|ledger, _| ledger.answered(server, provider));
+            self.note(|ledger, _| ledger.answered(server, provider, &self.remote));
         }
     }
 

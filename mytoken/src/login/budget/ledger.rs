@@ -172,16 +172,18 @@ impl Ledger {
         self.holds.iter().filter(concerns).max_by_key(|hold| (hold.why == Why::TooManyRequests, hold.until))
     }
 
-    /// The server answered: its silence is over, also that of `provider` behind it.
-    pub fn answered(&mut self, server: &str, provider: Option<&str>) {
+    /// The server answered `remote`: its silence is over, also that of `provider` behind it. What others met by tokens of their own stays.
+    pub fn answered(&mut self, server: &str, provider: Option<&str>, remote: &Remote) {
+        let over = |held: Option<&str>, met: Option<&str>| held.is_none_or(|held| met == Some(held));
         self.holds.retain(|hold| {
             hold.why != Why::Silent
                 || hold.server != server
-                || hold.provider.as_deref().is_some_and(|held| provider != Some(held))
+                || !over(hold.provider.as_deref(), provider)
+                || !over(hold.remote.as_deref(), Some(remote.as_str()))
         });
     }
 
-    /// Whether there is nothing to remember of this server's silence.
+    /// Whether something is remembered of this server's silence.
     #[must_use]
     pub fn is_silent(&self, server: &str) -> bool {
         self.holds.iter().any(|hold| hold.why == Why::Silent && hold.server == server)
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn what_was_written_before_a_boot_is_forgotten() {
         let (settings, mut ledger) = (settings(1, 1), Ledger::default());
-        ledger.spend(&remote("192.0.2.1"), 50_000, &settings).unwrap();
+        ledger.spend(&remote("192.0.2.1"), 120, &settings).unwrap();
         ledger.hold(silent(None, None, 50_015));
         assert_eq!(ledger.spend(&remote("192.0.2.1"), 20, &settings), Ok(()));
         assert_eq!(ledger.holds(), []);
@@ -351,7 +353,7 @@ mod tests {
         ledger.hold(silent(None, None, 200));
         ledger.hold(Hold { why: Why::TooManyRequests, until: 150, ..silent(None, None, 0) });
         assert_eq!(ledger.held("https://mt", None, &here, 100).unwrap().why, Why::TooManyRequests);
-        ledger.answered("https://mt", None);
+        ledger.answered("https://mt", None, &here);
         assert_eq!(ledger.held("https://mt", None, &here, 100).unwrap().until, 150, "an answer ends silence only");
     }
 
@@ -375,8 +377,11 @@ mod tests {
         for provider in [None, Some("https://op"), Some("https://other")] {
             ledger.hold(silent(provider, None, 200));
         }
-        ledger.answered("https://mt", Some("https://op"));
-        assert_eq!(ledger.holds(), [silent(Some("https://other"), None, 200)]);
+        ledger.hold(silent(None, Some("192.0.2.9"), 200));
+        ledger.hold(silent(None, Some("192.0.2.1"), 200));
+        ledger.answered("https://mt", Some("https://op"), &remote("192.0.2.1"));
+        let left = [silent(Some("https://other"), None, 200), silent(None, Some("192.0.2.9"), 200)];
+        assert_eq!(ledger.holds(), left);
     }
 
     proptest::proptest! {
