@@ -281,6 +281,18 @@ mod tests {
     }
 
     #[test]
+    fn drop_ins_that_others_can_hide_are_no_configuration() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("login.d")).unwrap();
+        std::fs::write(dir.path().join("login.toml"), "services = []").unwrap();
+        let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+        assert!(read::<Sample>(dir.path(), "login", me).is_ok(), "an empty directory");
+        std::fs::set_permissions(dir.path().join("login.d"), std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(read::<Sample>(dir.path(), "login", me), Err(Error::ConfigUnsafe { .. })));
+    }
+
+    #[test]
     fn a_main_file_without_a_required_key_is_refused_even_with_drop_ins() {
         let wrong = parse_texts(&["[limits]\nbody = 1", "[limits]\nbody = 2"]).unwrap_err().to_string();
         assert!(wrong.contains("services"), "{wrong}");

@@ -84,6 +84,26 @@ fn a_place_that_others_can_reach_is_refused() {
 }
 
 #[test]
+fn a_place_of_another_user_is_refused() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can give files away").unwrap();
+    }
+    let (home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
+    let dir = Store::default_path(home.path());
+    let file = dir.join("mytoken.example.org.json");
+    std::os::unix::fs::chown(&file, Some(62_001), None).unwrap();
+    for error in [store.token(&server()).unwrap_err(), store.tokens().unwrap_err()] {
+        assert!(matches!(error, Error::StoreUnsafe { .. }), "{error}");
+        assert!(error.to_string().contains("belongs to user 62001, not to you"), "{error}");
+    }
+    std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+    assert!(store.token(&server()).unwrap().is_some());
+    std::os::unix::fs::chown(&dir, Some(62_001), None).unwrap();
+    assert!(matches!(Store::open(&dir), Err(Error::StoreUnsafe { .. })));
+}
+
+#[test]
 fn a_damaged_file_is_told_without_its_content() {
     let (home, store) = store();
     store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
@@ -132,6 +152,18 @@ fn a_rotating_token_is_locked_while_it_is_held_and_others_are_not() {
     store.lock(soon()).unwrap().put(&entry("three.three.three", false)).unwrap();
     let _held = store.hold(&server(), soon()).unwrap().unwrap();
     drop(store.lock(Deadline::after(Duration::from_millis(100))).unwrap());
+}
+
+#[test]
+fn a_successor_is_kept_for_a_token_that_was_said_not_to_rotate() {
+    let (_home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
+    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    held.keep(&Secret::new("two.two.two")).unwrap();
+    assert_eq!(held.entry().mytoken.expose(), "two.two.two");
+    assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "two.two.two", "the old one is dead");
+    drop(held);
+    drop(store.lock(soon()).unwrap());
 }
 
 #[test]

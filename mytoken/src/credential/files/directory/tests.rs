@@ -137,6 +137,34 @@ fn reading_refuses_what_is_not_exactly_ours() {
 }
 
 #[test]
+fn what_belongs_to_another_user_is_refused() {
+    if !is_root() {
+        return skip("only root can give files away").unwrap();
+    }
+    let (temp, dir) = sandbox();
+    let theirs = temp.path().join("theirs");
+    fs::create_dir_all(theirs.join("below")).unwrap();
+    fs::write(theirs.join("below/f"), "x").unwrap();
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o700)).unwrap();
+    let give = |path: &Path, uid| std::os::unix::fs::chown(path, Some(uid), None).unwrap();
+    let told = |result: Result<Directory, Error>| result.unwrap_err().to_string();
+    assert!(Directory::open(&theirs.join("below")).is_ok());
+    give(&theirs, ALICE.uid);
+    assert!(told(Directory::open(&theirs.join("below"))).contains("it belongs to user 62001"), "on the way");
+    assert!(told(Directory::open(&theirs)).contains("it belongs to user 62001"), "at the end");
+    assert!(told(dir.step("theirs")).contains("it belongs to user 62001"));
+    assert!(told(dir.enter("theirs", me(), 0o700)).contains("it belongs to user 62001"));
+    assert!(dir.enter("theirs", ALICE, 0o700).is_ok());
+    assert!(dir.make("theirs", me(), 0o700).is_err(), "it is not taken over");
+    assert_eq!(fs::metadata(&theirs).unwrap().uid(), ALICE.uid);
+    dir.write("f", b"x", me(), 0o600).unwrap();
+    give(&temp.path().join("f"), ALICE.uid);
+    let error = dir.read("f", me(), 0o600, 10).unwrap_err().to_string();
+    assert!(error.contains("it belongs to user 62001"), "{error}");
+    assert!(dir.read("f", ALICE, 0o600, 10).is_ok());
+}
+
+#[test]
 fn root_gives_directories_and_files_away() {
     if !is_root() {
         return skip("only root can give files away").unwrap();
