@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm::{self, ES256, EdDSA, HS256, PS256, RS256, RS512};
 use mytoken::clock::FixedClock;
-use mytoken::oidc::{Claims, Fresh, IssuerSettings, Rejection, verify};
+use mytoken::oidc::{Claims, Fresh, IssuerSettings, KeySet, KeySource, Rejection, verify};
 use mytoken::{Deadline, Secret};
 use serde_json::{Value, json};
 use support::{NOW, Source, access_token, b64, claims, issuer, sign};
@@ -75,6 +75,57 @@ fn headers() {
     ];
     for (header, key, algorithm, expected) in table {
         assert_eq!(reason(&sign(header, &claims(&json!({})), key, *algorithm)), *expected, "{header} by {key}");
+    }
+}
+
+/// A provider with one key.
+struct OneKey(Value);
+
+impl KeySource for OneKey {
+    fn keys(&self, _: &IssuerSettings, _: Fresh, _: Deadline) -> Result<KeySet, String> {
+        KeySet::parse(json!({"keys": [self.0]}).to_string().as_bytes())
+    }
+}
+
+#[test]
+fn what_a_key_says_of_itself_must_agree_with_the_token() {
+    let table: &[(&str, Algorithm, Value, &str)] = &[
+        ("ec", ES256, json!({"use": "sig", "alg": "ES256", "key_ops": ["verify"]}), "accepted"),
+        ("ec", ES256, json!({"key_ops": ["sign", "verify"]}), "accepted"),
+        ("ec", ES256, json!({"key_ops": ["sign"]}), "key_unfit"),
+        ("ec", ES256, json!({"key_ops": []}), "key_unfit"),
+        ("ec", ES256, json!({"alg": "ES384"}), "key_unfit"),
+        ("ec", ES256, json!({"alg": "ECDH-ES"}), "key_unfit"),
+        ("ec", ES256, json!({"alg": ""}), "key_unfit"),
+        ("ec", ES256, json!({"crv": "P-384"}), "key_unfit"),
+        ("ec", ES256, json!({"crv": null}), "key_unfit"),
+        ("ec", ES256, json!({"kty": "OKP"}), "key_unfit"),
+        ("ec", ES256, json!({"use": "enc"}), "key_unfit"),
+        ("rsa", RS256, json!({"alg": "RS256"}), "accepted"),
+        ("rsa", RS256, json!({"alg": "RS512"}), "key_unfit"),
+        ("rsa", RS256, json!({"alg": "PS256"}), "key_unfit"),
+        ("rsa", RS256, json!({"key_ops": ["encrypt"]}), "key_unfit"),
+        ("ed", EdDSA, json!({"alg": "EdDSA"}), "accepted"),
+        ("ed", EdDSA, json!({"alg": "ES256"}), "key_unfit"),
+        ("ed", EdDSA, json!({"crv": "X25519"}), "key_unfit"),
+        ("ed", EdDSA, json!({"crv": "Ed448"}), "key_unfit"),
+    ];
+    let published = support::keys().jwks["keys"].as_array().unwrap();
+    for (name, algorithm, says, expected) in table {
+        let mut key = published.iter().find(|key| key["kid"] == *name).unwrap().clone();
+        for (member, value) in says.as_object().unwrap() {
+            key[member] = value.clone();
+        }
+        // With and without the key's name in the token: an unfit key is not the only one that fits.
+        let unnamed = if *expected == "accepted" { "accepted" } else { "key_unknown" };
+        for (kid, expected) in [(format!(r#","kid":"{name}""#), *expected), (String::new(), unnamed)] {
+            let token = sign(&format!(r#"{{"alg":"{algorithm:?}"{kid}}}"#), &claims(&json!({})), name, *algorithm);
+            let (issuer, deadline) = (issuer(""), Deadline::after(Duration::from_secs(5)));
+            let issuers = std::slice::from_ref(&issuer);
+            let result = verify(&Secret::new(token), issuers, &OneKey(key.clone()), &FixedClock(NOW), deadline);
+            let found = result.map_or_else(|rejection| rejection.reason(), |_| "accepted");
+            assert_eq!(found, expected, "{name} {says} {kid}");
+        }
     }
 }
 

@@ -112,6 +112,12 @@ fn a_broader_child_is_revoked_and_not_used() {
         claims["rotation"] = json!({"on_other": true});
         a["mytoken"] = json!(mytoken(claims));
     });
+    case("its own claims rotate although the answer denies it", &|a| {
+        let mut claims = good.clone();
+        claims["rotation"] = json!({"on_AT": true});
+        a["mytoken"] = json!(mytoken(claims));
+        a["rotation"] = json!({"on_AT": false});
+    });
     for (what, answer) in cases {
         let server = MytokenServer::playing(vec![Reply::json(200, &answer), Reply::new(204, "text/plain", "")]);
         let result = create(&server, &parent(), &wanted(), "AT", Deliver::Token);
@@ -169,6 +175,19 @@ fn a_child_as_code_knows_both_ends() {
     assert_eq!(granted.kind, GrantedKind::TransferCode);
     assert_eq!((granted.expires_at, granted.code_expires_at), (Some(NOW + 600), Some(NOW + 300)));
     assert_eq!(server.requests()[0].json()["response_type"], "transfer_code");
+}
+
+#[test]
+fn a_code_is_not_asked_for_where_none_is_offered() {
+    let child = mytoken(json!({"capabilities": ["AT"], "restrictions": answer(&parent())["restrictions"]}));
+    for offered in [json!([]), json!(["token"]), json!(["token", "short_token", "transfer_codes"])] {
+        let more = json!({"response_types_supported": offered});
+        let server = MytokenServer::describing(more, vec![Reply::json(200, &answer(&child))]);
+        let error = create(&server, &parent(), &wanted(), "AT", Deliver::TransferCode).unwrap_err();
+        assert!(matches!(error, Error::NotOffered { .. }) && error.to_string().contains("transfer codes"), "{error}");
+        assert!(server.requests().is_empty(), "{offered}");
+        create(&server, &parent(), &wanted(), "AT", Deliver::Token).unwrap();
+    }
 }
 
 #[test]

@@ -143,6 +143,8 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(settings, wanted);
+        // No profile of this name, and nothing to complain about.
+        assert_eq!(parse(&["default=off"]), Settings::default());
     }
 
     #[test]

@@ -96,6 +96,7 @@ mod tests {
     fn claims_are_filled_in() {
         let template = Template::parse("hpc_{sub}-{org}").unwrap();
         assert_eq!(template.fill(&claims(r#"{"sub":"a1","org":"x"}"#)).unwrap(), "hpc_a1-x");
+        assert_eq!(Template::parse("{sub}-hpc").unwrap().fill(&claims(r#"{"sub":"a1"}"#)).unwrap(), "a1-hpc");
     }
 
     #[test]
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn bad_templates_are_refused() {
-        for text in ["", "alice", "{", "}", "{}", "a{b", "a}b{c}", "{a{b}}"] {
+        for text in ["", "alice", "{", "}", "{}", "a{b", "a}b{c}", "{a{b}}", "{a}b}"] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
     }

@@ -34,19 +34,32 @@ pub struct MytokenServer {
 impl MytokenServer {
     /// Answers discovery, and everything else with `replies` in order, the last one for ever.
     pub fn playing(replies: Vec<Reply>) -> Self {
+        Self::describing(json!({}), replies)
+    }
+
+    /// The same with these members of the discovery document changed.
+    pub fn describing(change: Value, replies: Vec<Reply>) -> Self {
         let mut next = 0;
-        Self::answering(move |_| {
+        Self::describing_and_answering(change, move |_| {
             let reply = replies.get(next).or(replies.last()).cloned().unwrap();
             next += 1;
             reply
         })
     }
 
-    pub fn answering(mut handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+    pub fn answering(handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+        Self::describing_and_answering(json!({}), handler)
+    }
+
+    fn describing_and_answering(change: Value, mut handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
         let fake = Fake::plain(move |request| {
             if request.path.starts_with("/.well-known/") {
                 let url = format!("http://{}", request.header("host").unwrap_or_default());
-                return Reply::json(200, &discovery(&url));
+                let mut document = discovery(&url);
+                if let (Some(document), Value::Object(change)) = (document.as_object_mut(), change.clone()) {
+                    document.extend(change);
+                }
+                return Reply::json(200, &document);
             }
             handler(request)
         });

@@ -197,24 +197,36 @@ impl Site {
         store.token(&server).unwrap().unwrap().mytoken
     }
 
-    pub fn submit_with(&self, arguments: &[&str]) -> Printed {
-        let begin = Instant::now();
-        let output = Command::new(env!("CARGO_BIN_EXE_mytoken-submit"))
+    fn submission(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mytoken-submit"));
+        command
             .args(["--context", "sbatch", "--config"])
             .arg(self.config())
             .args(arguments)
             .env_clear()
             .env("HOME", self.home())
             .env("MYTOKEN_FILE", self.dir.path().join("mt"))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn submit_with(&self, arguments: &[&str]) -> Printed {
+        let begin = Instant::now();
+        let output = self.submission(arguments).output().unwrap();
         let took = begin.elapsed();
         let stdout = String::from_utf8(output.stdout).unwrap();
         assert_eq!(stdout.lines().count(), 1, "{stdout}");
         let line: Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(line["v"], 1);
         Printed { status: output.status, line, stderr: String::from_utf8(output.stderr).unwrap(), took }
+    }
+
+    /// A submission whose answer nobody reads; its status.
+    pub fn submit_to_nobody(&self) -> ExitStatus {
+        let mut child = self.submission(&["--profile", "default"]).stdout(Stdio::piped()).spawn().unwrap();
+        // It asks the server before it writes anything.
+        drop(child.stdout.take());
+        child.wait().unwrap()
     }
 
     /// A submission that succeeds: sealed text and handle.

@@ -110,6 +110,20 @@ fn a_child_that_comes_back_broader_is_revoked_and_not_used() {
 }
 
 #[test]
+fn a_sub_token_that_nobody_takes_is_taken_back() {
+    let site = Site::new(60);
+    site.log_in();
+    let before = site.requests("mytoken");
+    assert_eq!(site.submit_to_nobody().code(), Some(1));
+    assert_eq!((site.requests("mytoken"), site.requests("revocation")), (before + 1, 1), "{:?}", site.journal());
+    let answers = site.journal();
+    let revocation = answers.iter().find(|request| request["endpoint"] == "revocation").unwrap();
+    assert_eq!(revocation["status"], 204, "{revocation}");
+    site.submit();
+    assert_eq!(site.requests("revocation"), 1, "one that was taken is left alone");
+}
+
+#[test]
 fn a_scope_that_the_mytoken_lacks_is_named_before_anything_is_sent() {
     let site = Site::new(60);
     let restrictions = json!([{"scope": "openid compute.read", "audience": [AUDIENCE], "exp": unix_time() + 3600}]);
