@@ -8,7 +8,7 @@ use testbed::addresses::Client;
 use testbed::command::Outcome;
 use testbed::journal::Journal;
 use testbed::people;
-use testbed::{Error, Options, Result, Site, story_with_own_servers, tokens, typist};
+use testbed::{Error, Options, Release, Result, Site, story_with_own_servers, tokens, typist};
 
 /// `fail_delay` and `[budget] per_address` of the site.
 const FAIL_DELAY: Duration = Duration::from_secs(1);
@@ -87,9 +87,13 @@ wc -l <count"#,
 #[test]
 fn guesses_from_one_address_spend_its_budget_and_nobody_elses() -> Result<()> {
     let seconds = std::env::var("HOSTILE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(HOSTILE_SECONDS);
-    // What the guesses cost at the mytoken server is asked here, not what they cost sshd.
-    let sshd_config = "PerSourceMaxStartups 5";
-    story_with_own_servers(Options { sshd_config, ..one_node()? }, |site| {
+    // What the guesses cost at the mytoken server is asked here. sshd would shut the stranger out before, where it knows penalties.
+    let options = one_node()?;
+    let sshd_config = match options.release {
+        Release::Bookworm => "PerSourceMaxStartups 5",
+        _ => "PerSourceMaxStartups 5\nPerSourcePenalties no",
+    };
+    story_with_own_servers(Options { sshd_config, ..options }, |site| {
         with_fallback(site)?;
         let (stranger, office) = (site.new_client()?, site.new_client()?);
         let token = short_token(site)?;
@@ -151,7 +155,10 @@ fn too_many_requests_open_no_fallback_and_hold_nobody() -> Result<()> {
         Journal::clear(site)?;
         people::control(site, "/mytoken/fault", Some(r#"{"name": "429", "retry_after": 9}"#))?;
         for attempt in 0..3 {
-            let (took, said) = timed(|| with_token(site, &token, "-o NumberOfPasswordPrompts=1 testbed"))?;
+            // Each from an address of its own: sshd has penalties for one that is refused often.
+            let destination = site.new_client()?.destination();
+            let (took, said) =
+                timed(|| with_token(site, &token, &format!("-o NumberOfPasswordPrompts=1 {destination}")))?;
             assert!(!said.success() && said.stderr.contains("too many logins at the moment"), "{attempt}: {said:?}");
             assert!(took < Duration::from_secs(5), "{attempt}: {took:?}");
         }
@@ -161,7 +168,7 @@ fn too_many_requests_open_no_fallback_and_hold_nobody() -> Result<()> {
         assert!(status.contains("said 429, too many requests; asked again in"), "{status}");
         people::control(site, "/clear", Some("{}"))?;
         testbed::wait::until("the end of the wait", Duration::from_secs(20), || {
-            Ok(with_token(site, &token, "testbed")?.success().then_some(()))
+            Ok(with_token(site, &token, &site.new_client()?.destination())?.success().then_some(()))
         })
     })
 }
@@ -209,19 +216,19 @@ fn every_refusal_takes_as_long_whether_the_account_exists_or_not() -> Result<()>
             ("pieces out of order", "@2/3:abc"),
         ];
         for user in ["alice", "nobody-has-this-name"] {
+            // Each from an address of its own: sshd has penalties, and the module a budget, for one that is refused often.
+            let knock = |answer: &str| {
+                let destination = site.new_client()?.destination_of(&format!("{user}@testbed"));
+                let options = "-o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
+                timed(|| answered(site, answer, &format!("ssh {options} {destination} true")))
+            };
             for (what, answer) in answers {
-                let ssh = format!(
-                    "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 {user}@testbed true"
-                );
-                let (took, said) = timed(|| answered(site, answer, &ssh))?;
-                assert!(!said.success() && took >= FAIL_DELAY, "{what} for {user}: {took:?} {said:?}");
+                let (took, said) = knock(answer)?;
+                let refused = !said.success() && said.stderr.contains("Permission denied");
+                assert!(refused && took >= FAIL_DELAY, "{what} for {user}: {took:?} {said:?}");
             }
-            let ssh = format!(
-                "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 {user}@testbed true"
-            );
             // The quickest of some: a busy machine makes anything slow.
-            let times: Vec<Duration> =
-                (0..4).map(|_| timed(|| answered(site, "", &ssh)).map(|(took, _)| took)).collect::<Result<_>>()?;
+            let times: Vec<Duration> = (0..4).map(|_| knock("").map(|(took, _)| took)).collect::<Result<_>>()?;
             assert!(times.iter().any(|took| *took < FAIL_DELAY), "zero bytes for {user}: {times:?}");
         }
         Ok(())
