@@ -19,9 +19,11 @@ pub struct Options {
     /// `LogLevel` of sshd.
     pub sshd_log_level: &'static str,
     /// Lines for sshd's configuration; they come first, and the first of a keyword counts. As Debian ships it, sshd lets few
-    /// unauthenticated connections wait (`MaxStartups`) and, since OpenSSH 9.8, shuts out addresses with refusals
-    /// (`PerSourcePenalties`). A story that needs it otherwise says so.
+    /// unauthenticated connections wait (`MaxStartups`). A story that needs it otherwise says so.
     pub sshd_config: &'static str,
+    /// Whether sshd shuts out an address with several refusals, as it does by itself since OpenSSH 9.8 (`PerSourcePenalties`). A
+    /// story that has many refusals from one address and is about something else says no.
+    pub penalties: bool,
     /// Requests per client address that the test server's mytoken server answers, the original's default; empty: all. A story
     /// that needs more says so.
     pub request_limit: &'static str,
@@ -67,6 +69,7 @@ impl Options {
             prolog_flags: "",
             sshd_log_level: "VERBOSE",
             sshd_config: "",
+            penalties: true,
             request_limit: "100/300s",
             foreign: Foreign::new(env(SERVER), env(ISSUER), env(MYTOKEN_FILE), env(CA_FILE))?,
         })

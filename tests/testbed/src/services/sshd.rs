@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::daemon::Daemon;
 use crate::plan::Network;
-use crate::{Result, Site};
+use crate::{Release, Result, Site};
 
 /// A user's own key for logins without a token. It has no default name, so that plain `ssh testbed` does not use it.
 pub const USER_KEY: &str = ".ssh/site_key";
@@ -29,6 +29,10 @@ pub(crate) fn start(site: &Site) -> Result<()> {
     let (address, port) = (network.address(), port(network));
     let options = site.options();
     let mut config = format!("LogLevel {}\n{}\n", options.sshd_log_level, options.sshd_config);
+    // An earlier sshd does not start with a keyword that it does not know.
+    if !options.penalties && options.release != Release::Bookworm {
+        config += "PerSourcePenalties no\n";
+    }
     if network == Network::Callers {
         config += &format!("ListenAddress {address}:{port}\n");
     }

@@ -5,9 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::people::control;
-use testbed::{Error, Result, Site, story_with_own_servers};
+use testbed::{Error, Options, Result, Site, story_with_own_servers};
 
 use crate::{inputs, small, with_answers};
+
+/// A site for many refusals from one address.
+fn refusing() -> Result<Options> {
+    Ok(Options { penalties: false, ..small()? })
+}
 
 /// How often the module asked the provider for its discovery document or its keys.
 fn requests(site: &Site) -> Result<usize> {
@@ -49,7 +54,7 @@ fn knock(site: &Site) -> Result<Duration> {
 
 #[test]
 fn invented_keys_cost_a_failing_provider_one_request_a_minute() -> Result<()> {
-    story_with_own_servers(small()?, |site| {
+    story_with_own_servers(refusing()?, |site| {
         let good = inputs::mint(site, &json!({}))?;
         let before = requests(site)?;
         fault(site, &json!({"name": "500-html", "endpoint": "discovery"}))?;
@@ -80,7 +85,7 @@ fn invented_keys_cost_a_failing_provider_one_request_a_minute() -> Result<()> {
 /// One login waits for the slow provider, the later ones do not.
 #[test]
 fn a_provider_that_hangs_holds_one_login_and_not_the_later_ones() -> Result<()> {
-    story_with_own_servers(small()?, |site| {
+    story_with_own_servers(refusing()?, |site| {
         let good = inputs::mint(site, &json!({}))?;
         fault(site, &json!({"name": "latency", "endpoint": "discovery", "argument": 60_000}))?;
         let first = knock(site)?;
@@ -104,7 +109,7 @@ pub(crate) fn configure(site: &Site, line: &str) -> Result<()> {
 /// An ID token of the code flow need have neither `nonce` nor `at_hash`; it is refused or not as docs/security.md says.
 #[test]
 fn an_id_token_gets_in_only_where_the_documents_say_so() -> Result<()> {
-    story_with_own_servers(small()?, |site| {
+    story_with_own_servers(refusing()?, |site| {
         let access_token = inputs::mint(site, &json!({"header": {"typ": "at+jwt"}}))?;
         let keycloak =
             inputs::mint(site, &json!({"header": {"typ": "JWT"}, "claims": {"typ": "Bearer", "nonce": "n"}}))?;
