@@ -52,6 +52,14 @@ struct Place {
     sessions: Sessions,
 }
 
+impl Place {
+    /// `f:<uid>:<name>` is the file `<uid>/<name>`.
+    fn file(&self, handle: &str) -> PathBuf {
+        let (uid, name) = handle.strip_prefix("f:").unwrap().split_once(':').unwrap();
+        self.path.join("handover").join(uid).join(name)
+    }
+}
+
 fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mytoken");
@@ -85,8 +93,7 @@ fn a_token_that_the_leeway_let_in_is_still_good_in_the_account_phase() {
 fn a_record_is_taken_once() {
     let place = place();
     let handle = place.handover.leave(&record()).unwrap();
-    assert!(handle.starts_with("f:") && handle.len() == 34);
-    let file = place.path.join("handover").join(&handle[2..]);
+    let file = place.file(&handle);
     assert_eq!((mode(&file), mode(file.parent().unwrap()), mode(&place.path)), (0o600, 0o700, 0o711));
     let seen = place.handover.look(&handle, &login(), &FixedClock(NOW)).unwrap();
     let taken = place.handover.take(&handle, &login(), &FixedClock(NOW)).unwrap();
@@ -118,19 +125,18 @@ fn a_record_grows_old() {
     let place = place();
     let handle = place.handover.leave(&record()).unwrap();
     assert_eq!(place.handover.look(&handle, &login(), &FixedClock(NOW + 601)), Err(Fault::Old));
-    place.handover.sweep(&FixedClock(NOW + 600));
+    place.handover.sweep_all(&FixedClock(NOW + 600));
     assert!(place.handover.look(&handle, &login(), &FixedClock(NOW)).is_ok());
-    place.handover.sweep(&FixedClock(NOW + 601));
+    place.handover.sweep_all(&FixedClock(NOW + 601));
     assert_eq!(place.handover.look(&handle, &login(), &FixedClock(NOW)), Err(Fault::Missing));
 }
 
 #[test]
 fn what_another_could_have_put_there_is_not_believed() {
     let place = place();
-    let handle = place.handover.leave(&record()).unwrap();
-    let file = place.path.join("handover").join(&handle[2..]);
-    let name = |digit: &str| format!("f:{}", digit.repeat(32));
-    let at = |digit: &str| place.path.join("handover").join(digit.repeat(32));
+    let file = place.file(&place.handover.leave(&record()).unwrap());
+    let name = |digit: &str| format!("f:{}:1-{}", Owner::current().uid, digit.repeat(32));
+    let at = |digit: &str| place.file(&name(digit));
 
     fs::copy(&file, at("a")).unwrap();
     fs::set_permissions(at("a"), fs::Permissions::from_mode(0o640)).unwrap();
@@ -143,7 +149,8 @@ fn what_another_could_have_put_there_is_not_believed() {
     assert!(matches!(take(&name("b")), Err(Fault::File(_))));
     assert!(matches!(take(&name("c")), Err(Fault::File(_))));
     assert_eq!(take(&name("d")), Err(Fault::Malformed));
-    for handle in ["", "f:", "k:x", "f:../../../etc/shadow", "f:.", &name("g"), &format!("{}0", name("a"))] {
+    let twice = name("a").replace("f:", "f:0");
+    for handle in ["", "f:", "k:x", "f:../../../etc/shadow", "f:.:.", &name("g"), &format!("{}0", name("a")), &twice] {
         assert_eq!(take(handle), Err(Fault::Handle), "{handle}");
     }
 }

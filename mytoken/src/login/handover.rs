@@ -2,13 +2,19 @@
 //! From the auth child to the session.
 //!
 //! With keyboard-interactive sshd authenticates in a child whose PAM data is lost; only the PAM environment reaches the monitor,
-//! which opens the session. What the session needs lies in a root-only file meanwhile, and its random name travels in
-//! `PAM_MYTOKEN_HANDLE` (dossier `pam-ssh` 10.3). In password mode both are one process; the way is the same.
+//! which opens the session. What the session needs lies in a root-only file meanwhile, `<uid>/<name>`, and its name, which nobody can
+//! guess, travels in `PAM_MYTOKEN_HANDLE` (dossier `pam-ssh` 10.3). In password mode both are one process; the way is the same.
+
+mod name;
+mod sweep;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+use name::Name;
+pub use sweep::ACCOUNT_LIMIT;
 
 use super::process::Process;
 use super::{Accepted, Renewal};
@@ -158,14 +164,16 @@ impl Handover {
     /// Stores the record; the handle for the PAM environment.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`], also when [`ACCOUNT_LIMIT`] records of this account wait already.
     pub fn leave(&self, record: &Record) -> Result<String, Error> {
-        let name = format!("{:032x}", rand::random::<u128>());
+        let name = Name::new(record.created, &record.processes).to_string();
         let bytes = serde_json::to_vec(record)
             .map(Zeroizing::new)
             .map_err(|error| Error::File { path: self.directory.display().to_string(), reason: error.to_string() })?;
-        self.open()?.write_new(&name, &bytes, self.owner, 0o600)?;
-        Ok(format!("f:{name}"))
+        let write = || self.room(record.uid, record.created)?.write_new(&name, &bytes, self.owner, 0o600);
+        // A sweep may take the account's directory away while it is empty, but not twice in a row.
+        write().or_else(|_| write())?;
+        Ok(format!("f:{}:{name}", record.uid))
     }
 
     /// Takes the record away, for the session. It is gone from the disk before a byte of it is believed.
@@ -184,43 +192,16 @@ impl Handover {
         self.get(handle, login, clock, false)
     }
 
-    /// Removes what was left by logins that never came to a session: another factor failed, or the client went away.
-    pub fn sweep(&self, clock: &dyn Clock) {
-        if !self.directory.exists() {
-            return; // a node without logins
-        }
-        let Ok(directory) = self.open() else { return };
-        let Ok(names) = directory.names() else { return };
-        for name in names {
-            let created = directory
-                .read(&name, self.owner, 0o600, SIZE_LIMIT)
-                .ok()
-                .flatten()
-                .and_then(|bytes| serde_json::from_slice::<Stamp>(&bytes).ok())
-                .map(|stamp| stamp.created);
-            // What cannot be read is the half of a file whose writer died, or nothing of ours; a writer needs no ten minutes.
-            let age = match created {
-                Some(created) => clock.now().abs_diff(created),
-                None => self.age_on_disk(&name, clock),
-            };
-            if age > AGE_LIMIT {
-                let _ = directory.remove(&name);
-            }
-        }
-    }
-
-    fn age_on_disk(&self, name: &str, clock: &dyn Clock) -> u64 {
-        let modified = std::fs::symlink_metadata(self.directory.join(name)).and_then(|meta| meta.modified());
-        let seconds = modified.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        seconds.map_or(0, |since| clock.now().saturating_sub(since.as_secs()))
-    }
-
     fn get(&self, handle: &str, login: &Login<'_>, clock: &dyn Clock, remove: bool) -> Result<Record, Fault> {
-        let name = handle.strip_prefix("f:").filter(|name| is_name(name)).ok_or(Fault::Handle)?;
-        let directory = self.open().map_err(Fault::File)?;
-        let bytes = directory.read(name, self.owner, 0o600, SIZE_LIMIT);
+        let (uid, name) = parts(handle).ok_or(Fault::Handle)?;
+        let handover = self.open().map_err(Fault::File)?;
+        if !handover.has(&uid).map_err(Fault::File)? {
+            return Err(Fault::Missing);
+        }
+        let directory = handover.enter(&uid, self.owner, 0o700).map_err(Fault::File)?;
+        let bytes = directory.read(&name, self.owner, 0o600, SIZE_LIMIT);
         if remove {
-            directory.remove(name).map_err(Fault::File)?;
+            directory.remove(&name).map_err(Fault::File)?;
         }
         let bytes = bytes.map_err(Fault::File)?.ok_or(Fault::Missing)?;
         let record: Record = serde_json::from_slice(&bytes).map_err(|_| Fault::Malformed)?;
@@ -277,11 +258,10 @@ impl Login<'_> {
     }
 }
 
-#[derive(Deserialize)]
-struct Stamp {
-    created: u64,
-}
-
-fn is_name(name: &str) -> bool {
-    name.len() == 32 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+/// The account and the file that a handle names, as they are written.
+fn parts(handle: &str) -> Option<(String, String)> {
+    let (uid, name) = handle.strip_prefix("f:")?.split_once(':')?;
+    let (uid, name) = (uid.parse::<u32>().ok()?, name.parse::<Name>().ok()?);
+    let parts = (uid.to_string(), name.to_string());
+    (handle == format!("f:{}:{}", parts.0, parts.1)).then_some(parts)
 }

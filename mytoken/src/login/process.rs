@@ -25,6 +25,12 @@ impl Process {
         Self::running(std::os::unix::process::parent_id())
     }
 
+    /// Whether it lives. A zombie does: it is gone as soon as its parent looks.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        Self::running(self.pid).as_ref() == Some(self)
+    }
+
     fn running(pid: u32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Some(Self { pid, start: start(&stat)? })

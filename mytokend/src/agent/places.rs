@@ -64,7 +64,7 @@ impl Places {
 
     /// Removes the tokens of logins that never came to a session. The PAM module does so too, but only at the next login.
     pub fn sweep_handover(&self) {
-        Handover::new(&self.root.path().join("handover"), self.me).sweep(&SystemClock);
+        Handover::new(&self.root.path().join("handover"), self.me).sweep_all(&SystemClock);
     }
 
     /// Removes the access token, but leaves its directory: the job or session goes on.

@@ -9,6 +9,7 @@ use std::process::{Child, Command};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::agent::{Answer, Request, SessionEnd, SessionStart};
+use mytoken::login::Process;
 use mytoken::{Clock, Secret, SystemClock};
 
 use crate::play::{Stage, eventually, me};
@@ -189,14 +190,18 @@ fn an_id_that_is_a_path_is_refused() {
 #[test]
 fn what_a_login_without_a_session_left_is_removed() {
     let stage = Stage::new(3_600);
-    let place = stage.dir.path().join("mytoken/handover");
+    let place = stage.dir.path().join("mytoken/handover/1001");
     fs::create_dir_all(&place).unwrap();
-    fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).unwrap();
-    let [old, young] = ["a", "b"].map(|name| place.join(name.repeat(32)));
-    for (file, created) in [(&old, 1), (&young, SystemClock.now())] {
-        fs::write(file, format!("{{\"created\":{created}}}")).unwrap();
-        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    for directory in [place.parent().unwrap(), &place] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
     }
-    eventually("the removal", || !old.exists());
+    // When it was written, and who may take it.
+    let (now, Process { pid, start }) = (SystemClock.now(), Process::own().unwrap());
+    let [old, orphan, young] = [(1, start), (now, start + 1), (now, start)]
+        .map(|(created, start)| place.join(format!("{created}-{pid}.{start}-{}", "a".repeat(32))));
+    for file in [&old, &orphan, &young] {
+        fs::write(file, "").unwrap();
+    }
+    eventually("the removal", || !old.exists() && !orphan.exists());
     assert!(young.exists(), "its session may be about to begin");
 }
