@@ -46,10 +46,10 @@ pub struct Mistake {
     pub problem: String,
 }
 
-/// A field and the column where it begins.
+/// A field and the byte where it begins.
 struct Field<'a> {
     text: &'a str,
-    column: usize,
+    at: usize,
     quoted: bool,
 }
 
@@ -61,17 +61,25 @@ impl MapFile {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            match entry(number + 1, line) {
-                Ok(entry) => file.entries.extend(entry),
-                Err((column, problem)) => {
-                    file.wrong_lines += 1;
-                    if file.mistakes.len() < KEPT {
-                        file.mistakes.push(Mistake { line: number + 1, column, problem });
-                    }
+            match std::str::from_utf8(line) {
+                Ok(line) => match entry(number + 1, line) {
+                    Ok(entry) => file.entries.extend(entry),
+                    Err((at, problem)) => file.mistaken(number + 1, column(line, at), problem),
+                },
+                Err(error) => {
+                    let good = String::from_utf8_lossy(line.get(..error.valid_up_to()).unwrap_or_default());
+                    file.mistaken(number + 1, column(&good, good.len()), "this is not UTF-8".to_owned());
                 }
             }
         }
         file
+    }
+
+    fn mistaken(&mut self, line: usize, column: usize, problem: String) {
+        self.wrong_lines += 1;
+        if self.mistakes.len() < KEPT {
+            self.mistakes.push(Mistake { line, column, problem });
+        }
     }
 
     /// The lines that are not used, the first hundred of them.
@@ -116,43 +124,39 @@ fn is_of(entry: &Entry, name: &str, url: &str) -> bool {
     entry.issuer == name || same_base(&entry.issuer, url)
 }
 
-/// The line's entry, nothing for an empty one, or column and problem.
-fn entry(number: usize, line: &[u8]) -> Result<Option<Entry>, (usize, String)> {
-    let line = std::str::from_utf8(line).map_err(|error| {
-        let before = line.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok());
-        (columns(before.unwrap_or_default()) + 1, "this is not UTF-8".to_owned())
-    })?;
+/// A mistake in a line: its place in bytes and what it is. Columns are counted for mistakes only, not for each login.
+type Fault = (usize, String);
+
+/// The line's entry, nothing for an empty one.
+fn entry(number: usize, line: &str) -> Result<Option<Entry>, Fault> {
     let fields = fields(line)?;
     let mut fields = fields.iter();
     let Some(issuer) = fields.next() else { return Ok(None) };
-    let end = || columns(line) + 1;
-    let sub = fields.next().ok_or_else(|| (end(), format!("the subject is missing: {FORM}")))?;
-    let account = fields.next().ok_or_else(|| (end(), format!("the account is missing: {FORM}")))?;
+    let sub = fields.next().ok_or_else(|| (line.len(), format!("the subject is missing: {FORM}")))?;
+    let account = fields.next().ok_or_else(|| (line.len(), format!("the account is missing: {FORM}")))?;
     if let Some(fourth) = fields.next() {
         let problem = format!("a fourth field: {FORM}; a comment begins with #, a field with blanks has \"quotes\"");
-        return Err((fourth.column, problem));
+        return Err((fourth.at, problem));
     }
     if !account.quoted && account.text.contains('#') {
         let problem = "a # in the account: put a blank before a comment, or the name in \"quotes\"";
-        return Err((account.column, problem.to_owned()));
+        return Err((account.at, problem.to_owned()));
     }
-    let name =
-        AccountName::parse_as(account.text, NameForm::Nss).map_err(|error| (account.column, error.to_string()))?;
+    let name = AccountName::parse_as(account.text, NameForm::Nss).map_err(|error| (account.at, error.to_string()))?;
     Ok(Some(Entry { line: number, issuer: issuer.text.to_owned(), sub: sub.text.to_owned(), account: name }))
 }
 
 /// The fields of a line, without its comment.
-fn fields(line: &str) -> Result<Vec<Field<'_>>, (usize, String)> {
-    let at = |rest: &str| columns(line) - columns(rest) + 1;
-    let wrong = |rest: &str, problem: &str| Err((at(rest), problem.to_owned()));
-    let mut fields = Vec::new();
+fn fields(line: &str) -> Result<Vec<Field<'_>>, Fault> {
+    let wrong = |rest: &str, problem: &str| Err((line.len() - rest.len(), problem.to_owned()));
+    let mut fields = Vec::with_capacity(4);
     let mut rest = line;
     loop {
         rest = rest.trim_start_matches(is_blank);
         if rest.is_empty() || rest.starts_with('#') {
             return Ok(fields);
         }
-        let column = at(rest);
+        let at = line.len() - rest.len();
         let (text, tail, quoted) = if let Some(inner) = rest.strip_prefix('"') {
             let Some((text, tail)) = inner.split_once('"') else { return wrong(rest, "the quotes are not closed") };
             if tail.starts_with(|c| !is_blank(c)) {
@@ -168,16 +172,17 @@ fn fields(line: &str) -> Result<Vec<Field<'_>>, (usize, String)> {
             return wrong(rest, "the field is empty");
         }
         if let Some((before, c)) = text.char_indices().find(|(_, c)| is_unseen(*c)) {
-            let column = column + usize::from(quoted) + columns(text.get(..before).unwrap_or_default());
-            return Err((column, format!("a character that cannot be seen (U+{:04X})", u32::from(c))));
+            let problem = format!("a character that cannot be seen (U+{:04X})", u32::from(c));
+            return Err((at + usize::from(quoted) + before, problem));
         }
-        fields.push(Field { text, column, quoted });
+        fields.push(Field { text, at, quoted });
         rest = tail;
     }
 }
 
-fn columns(text: &str) -> usize {
-    text.chars().count()
+/// The column of the character at this byte.
+fn column(line: &str, at: usize) -> usize {
+    line.get(..at).unwrap_or(line).chars().count() + 1
 }
 
 fn is_blank(c: char) -> bool {

@@ -152,7 +152,8 @@ impl Walk<'_> {
         match self.trust.fault(part, uid, mode) {
             None => Ok(()),
             Some(Fault::Owner(uid)) => {
-                Err(self.refused(&named, &format!("belongs to user {uid}; it must belong to root")))
+                let owner = if self.trust == FileTrust::ROOT { "root" } else { "you or root" };
+                Err(self.refused(&named, &format!("belongs to user {uid}; it must belong to {owner}")))
             }
             Some(Fault::Writable(mode)) => {
                 let mend = format!("run: chmod go-w {}", path.display());
