@@ -3,6 +3,9 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::*;
 use crate::skipped::skip;
@@ -177,6 +180,38 @@ fn a_link_into_a_users_directory_is_no_configuration() {
         assert!(matches!(me().read_private(&asked, 10), Err(Error::ConfigUnsafe { .. })));
     }
     assert!(matches!(me().directory(&up.join("mytoken")), Err(Error::ConfigUnsafe { .. })));
+}
+
+#[test]
+fn whoever_swaps_names_meanwhile_gets_nothing_read() {
+    if Owner::current().uid != 0 {
+        return skip("only root can give files away").unwrap();
+    }
+    let (temp, etc, file) = sandbox();
+    let up = temp.path().canonicalize().unwrap();
+    let evil = up.join("evil");
+    fs::create_dir(&evil).unwrap();
+    fs::write(evil.join("login.toml"), "evil").unwrap();
+    chown(&evil, Some(ALICE), Some(ALICE)).unwrap();
+    let done = AtomicBool::new(false);
+    let (mut good, mut read) = (0, Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                renameat2(AT_FDCWD, &etc, AT_FDCWD, &evil, RenameFlags::RENAME_EXCHANGE).unwrap();
+            }
+        });
+        for _ in 0..3_000 {
+            match me().read(&file).as_deref() {
+                Ok("x = 1") => good += 1,
+                Ok(other) => read.push(other.to_owned()),
+                Err(_) => {}
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(read.is_empty(), "alice's file was read {} times", read.len());
+    assert!(good > 0 && good < 3_000, "{good}: nothing was swapped");
 }
 
 #[test]
