@@ -9,6 +9,7 @@ mod login;
 mod logout;
 mod mint;
 mod settings;
+mod signals;
 mod ssh;
 mod status;
 mod words;

@@ -30,12 +30,20 @@ struct Asked {
 
 impl Asked {
     fn new(prompt: &str, kind: Option<&str>) -> Self {
+        Self::after("true", prompt, kind)
+    }
+
+    /// In a shell that has begun with `setup`.
+    fn after(setup: &str, prompt: &str, kind: Option<&str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("mytoken-askpass");
         symlink(env!("CARGO_BIN_EXE_mytoken-ssh"), &program).unwrap();
         let pty = openpty(None, None).unwrap();
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait"]).arg(program).arg(prompt);
+        command
+            .args(["--ctty", "--wait", "sh", "-c", &format!("{setup}; exec \"$0\" \"$1\"")])
+            .arg(program)
+            .arg(prompt);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.envs(kind.map(|kind| ("SSH_ASKPASS_PROMPT", kind)));
         command.stdin(pty.slave.try_clone().unwrap()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -142,4 +150,27 @@ fn the_terminal_echoes_again_after_an_interruption() {
     asked.type_in("secr\u{3}");
     assert_eq!(asked.answer(), (false, String::new()));
     assert!(asked.echoes() && !asked.seen.contains("secr"), "{:?}", asked.seen);
+}
+
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let mut asked = Asked::after("trap '' INT", "alice@testbed's password: ", None);
+    asked.type_in("\u{3}");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(asked.askpass.try_wait().unwrap(), None);
+    asked.type_in("secret\n");
+    assert_eq!(asked.answer(), (true, "secret\n".into()));
+}
+
+#[test]
+fn the_terminal_echoes_while_the_askpass_is_stopped() {
+    let mut asked = Asked::new("alice@testbed's password: ", None);
+    asked.type_in("\u{1a}");
+    asked.until(Asked::echoes);
+    let id = asked.askpass.id().to_string();
+    assert!(Command::new("kill").args(["-CONT", &id]).status().unwrap().success());
+    asked.until(|asked| !asked.echoes());
+    asked.type_in("secret\n");
+    assert_eq!(asked.answer(), (true, "secret\n".into()));
+    assert!(asked.echoes() && !asked.seen.contains("secret"), "{:?}", asked.seen);
 }

@@ -6,9 +6,11 @@ use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 use zeroize::Zeroizing;
+
+use crate::signals::heeded;
 
 /// Longest answer: a passphrase. ssh takes 1023 bytes.
 const LONGEST: usize = 1024;
@@ -75,7 +77,7 @@ fn read_line(terminal: &mut File) -> Option<Line> {
     }
 }
 
-/// Echo is off while this lives, and back on also when a signal ends us.
+/// Echo is off while this lives; back on also when a signal ends us, and while one stops us.
 struct Hidden {
     before: Arc<Mutex<Option<(File, Termios)>>>,
 }
@@ -86,28 +88,36 @@ impl Hidden {
         let own = terminal.try_clone().ok()?;
         let mut quiet = before.clone();
         quiet.local_flags.remove(LocalFlags::ECHO);
-        let before = Arc::new(Mutex::new(Some((own, before))));
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]).ok()?;
-        let restored = Arc::clone(&before);
+        let mut signals = Signals::new(heeded(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP])).ok()?;
+        let hidden = Self { before: Arc::new(Mutex::new(Some((own, before)))) };
+        tcsetattr(terminal, SetArg::TCSAFLUSH, &quiet).ok()?;
+        let shared = Arc::clone(&hidden.before);
         std::thread::spawn(move || {
             for signal in signals.forever() {
-                restore(&restored);
+                // Held meanwhile, so that the terminal is not hidden after the answer.
+                let mut before = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                restore(before.as_ref());
+                if signal != SIGTSTP {
+                    *before = None;
+                }
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
+                if let Some((terminal, _)) = &*before {
+                    let _ = tcsetattr(terminal, SetArg::TCSADRAIN, &quiet);
+                }
             }
         });
-        tcsetattr(terminal, SetArg::TCSAFLUSH, &quiet).ok()?;
-        Some(Self { before })
+        Some(hidden)
     }
 }
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        restore(&self.before);
+        restore(self.before.lock().unwrap_or_else(PoisonError::into_inner).take().as_ref());
     }
 }
 
-fn restore(before: &Mutex<Option<(File, Termios)>>) {
-    if let Some((terminal, before)) = before.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        let _ = tcsetattr(&terminal, SetArg::TCSADRAIN, &before);
+fn restore(before: Option<&(File, Termios)>) {
+    if let Some((terminal, before)) = before {
+        let _ = tcsetattr(terminal, SetArg::TCSADRAIN, before);
     }
 }

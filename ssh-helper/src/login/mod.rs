@@ -23,6 +23,7 @@ use self::screen::Screen;
 use crate::command_line::Login;
 use crate::error::Error;
 use crate::settings::Settings;
+use crate::signals::heeded;
 use crate::ssh::resolution::printable;
 use crate::words;
 
@@ -117,7 +118,7 @@ fn machine() -> String {
 /// Ctrl-C must not fall between the server's only answer with the token and its storage.
 fn stop_on_signals() -> Result<Arc<AtomicBool>, Error> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    for signal in heeded(&[SIGINT, SIGTERM, SIGHUP]) {
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Error::system("cannot watch for signals"))?;
     }
     Ok(stop)

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::error::Error;
+use crate::signals::heeded;
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,8 @@ pub struct Ended {
 pub fn in_foreground(mut command: Command) -> Result<Ended, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let cannot = |reason: String| Error::CannotRun { program: program.clone(), reason };
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM]).map_err(|error| cannot(error.to_string()))?;
+    let mut signals =
+        Signals::new(heeded(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM])).map_err(|error| cannot(error.to_string()))?;
     let child = command.spawn().map_err(|error| cannot(error.to_string()))?;
     let child = i32::try_from(child.id()).map(Pid::from_raw).map_err(|error| cannot(error.to_string()))?;
     let handle = signals.handle();

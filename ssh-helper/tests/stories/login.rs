@@ -76,6 +76,18 @@ fn ctrl_c_ends_the_waiting_and_stores_nothing() {
 }
 
 #[test]
+fn a_login_that_ignores_hangups_goes_on() {
+    let site = Site::start();
+    let (mut child, mut lines, link) = site.begin_login_after("trap '' HUP", &[]);
+    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    std::thread::sleep(Duration::from_millis(300));
+    site.browse(&link, &[]);
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    assert!(child.wait().unwrap().success() && rest.contains('✓') && site.stored().is_some(), "{rest}");
+}
+
+#[test]
 fn a_token_that_cannot_be_stored_is_revoked() {
     let site = Site::start();
     let (child, _lines, link) = site.begin_login(&[]);

@@ -138,9 +138,18 @@ impl Site {
 
     /// Starts a login and reads its link.
     pub fn begin_login(&self, args: &[&str]) -> (Child, BufReader<std::process::ChildStdout>, String) {
+        self.begin_login_after("true", args)
+    }
+
+    /// Starts a login in a shell that has begun with `setup`, and reads its link.
+    pub fn begin_login_after(
+        &self,
+        setup: &str,
+        args: &[&str],
+    ) -> (Child, BufReader<std::process::ChildStdout>, String) {
         // Not by setsid: a test sends signals.
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mytoken-ssh"))
-            .arg("login")
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{setup}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_mytoken-ssh"), "login"])
             .args(args)
             .env("HOME", self.path("home"))
             .stdin(Stdio::null())

@@ -224,6 +224,21 @@ fn a_long_token_goes_through_whatever_the_prompt_and_the_locale() -> Result<()> 
 }
 
 #[test]
+fn nohup_keeps_a_connection_without_a_session() -> Result<()> {
+    story(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        let begun = "nohup mytoken-ssh ssh -o ControlMaster=yes -o ControlPath=~/control -N testbed >/dev/null 2>&1 & \
+            for i in $(seq 100); do [ -S control ] && break; sleep 0.1; done; ls control";
+        site.sh("alice", begun)?.ok()?;
+        let hung_up = "pkill -HUP -x mytoken-ssh; pkill -HUP -x ssh; sleep 1; ssh -S ~/control testbed echo still there; \
+            ssh -S ~/control -O exit testbed";
+        let seen = site.sh("alice", hung_up)?.ok()?;
+        assert_eq!(seen.stdout, "still there\n", "{seen:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
