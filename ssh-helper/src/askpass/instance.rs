@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -47,7 +46,7 @@ fn ask_wrapper(message: Message) -> Result<Answer, Error> {
     let told = "the askpass socket";
     let path = std::env::var_os(SOCKET).ok_or_else(|| Error::Usage("this program is run by ssh".into()))?;
     let nonce = Secret::new(std::env::var(NONCE).unwrap_or_default());
-    let stream = UnixStream::connect(path).map_err(Error::system(told))?;
+    let stream = socket::connect(Path::new(&path)).map_err(Error::system(told))?;
     if !socket::same_user(&stream) {
         return Err(Error::System { what: told.into(), reason: "it belongs to somebody else".into() });
     }

@@ -4,6 +4,7 @@
 //! ssh closes all descriptors above 2 and hands its environment to `ProxyCommand` and `LocalCommand`, so neither a descriptor nor the
 //! environment can carry the token (dossier `pam-ssh` 2.4). The environment carries the socket's path and a nonce.
 
+mod directory;
 pub mod instance;
 pub mod message;
 pub mod prompt;

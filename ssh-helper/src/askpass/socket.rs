@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The wrapper's private directory: socket, and a link under which ssh runs this program as askpass.
 
-use std::fs::Permissions;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +12,8 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
-use tempfile::TempDir;
 
+use super::directory::{PrivateDirectory, SOCKET_NAME};
 use super::message::{Answer, PROGRAM, Question, receive, send};
 use super::service::Service;
 use crate::error::Error;
@@ -19,21 +21,24 @@ use crate::error::Error;
 /// The askpass instance sends at once; who does not is none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Longest path in the address of a socket (`sun_path` without its end).
+const LONGEST_ADDRESS: usize = 107;
+
 /// A socket that answers askpass instances until it is dropped.
 pub struct Desk {
     service: Arc<Mutex<Service>>,
-    directory: TempDir,
+    directory: PrivateDirectory,
 }
 
 impl Desk {
     /// Makes the directory (0700) with socket (0600) and link, and answers from a thread of its own.
     pub fn open(service: Service) -> Result<Self, Error> {
         let own = std::env::current_exe().map_err(Error::system("cannot find this program's own file"))?;
-        let directory = private_directory()?;
+        let directory = PrivateDirectory::make()?;
         let desk = Self { service: Arc::new(Mutex::new(service)), directory };
         let told = || format!("cannot make the askpass socket in {}", desk.directory.path().display());
         symlink(own, desk.program()).map_err(Error::system(told()))?;
-        let listener = UnixListener::bind(desk.socket()).map_err(Error::system(told()))?;
+        let listener = by_short_path(&desk.socket(), |path| UnixListener::bind(path)).map_err(Error::system(told()))?;
         std::fs::set_permissions(desk.socket(), Permissions::from_mode(0o600)).map_err(Error::system(told()))?;
         let service = Arc::clone(&desk.service);
         std::thread::spawn(move || {
@@ -52,7 +57,7 @@ impl Desk {
 
     /// The socket's path.
     pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("socket")
+        self.directory.path().join(SOCKET_NAME)
     }
 
     /// The decisions. Waits for a token that is being made: leaving between a server's answer and its storage loses a rotating token.
@@ -62,7 +67,7 @@ impl Desk {
 
     /// Removes the directory.
     pub fn close(self) -> Result<(), Error> {
-        self.directory.close().map_err(Error::system("cannot remove the askpass socket"))
+        self.directory.close()
     }
 }
 
@@ -83,19 +88,17 @@ pub fn same_user(stream: &UnixStream) -> bool {
     getsockopt(stream, PeerCredentials).is_ok_and(|peer| peer.uid() == geteuid().as_raw())
 }
 
-/// A fresh directory that only this user can enter: in the login's runtime directory, else among the temporary files.
-fn private_directory() -> Result<TempDir, Error> {
-    let runtime =
-        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute() && is_private(dir));
-    let parent = runtime.unwrap_or_else(std::env::temp_dir);
-    tempfile::Builder::new()
-        .prefix("mytoken-ssh-")
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir_in(&parent)
-        .map_err(Error::system(format!("cannot make a private directory in {}", parent.display())))
+/// Connects to the socket at `path`.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    by_short_path(path, |path| UnixStream::connect(path))
 }
 
-fn is_private(dir: &Path) -> bool {
-    std::fs::metadata(dir)
-        .is_ok_and(|meta| meta.is_dir() && meta.uid() == geteuid().as_raw() && meta.mode() & 0o077 == 0)
+/// Gives `action` a path that fits into the address of a socket: `path`, or one by a handle of its directory.
+fn by_short_path<T>(path: &Path, action: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return action(path) };
+    if path.as_os_str().len() <= LONGEST_ADDRESS {
+        return action(path);
+    }
+    let directory = File::open(directory)?;
+    action(&PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name))
 }
