@@ -3,7 +3,7 @@
 //!
 //! Symbolic links are followed, for configuration management makes them. Every directory and every link on the way must be as
 //! safe as the file, those behind a link too: whoever can change one of them chooses the file. The way is walked by descriptors
-//! ([`walk`]), so what was checked is what is read.
+//! ([`mod@walk`]), so what was checked is what is read.
 
 mod walk;
 

@@ -88,6 +88,11 @@ mod tests {
         std::os::unix::fs::symlink("managed", temp.path().join("mytoken")).unwrap();
         keygen(&temp.path().join("mytoken/keys"), "").unwrap();
         assert!(temp.path().join("managed/keys/cluster.key").exists());
+        let me = FileTrust::user(Owner::current().uid);
+        let keys = temp.path().join("mytoken/keys");
+        assert!(PublicKey::load(&keys.join(PUBLIC), me).is_ok() && PrivateKey::load(&keys.join(PRIVATE), me).is_ok());
+        let error = PrivateKey::load(&keys.join("missing"), me).unwrap_err().to_string();
+        assert!(error.contains("mytokenctl keygen"), "{error}");
     }
 
     #[test]
