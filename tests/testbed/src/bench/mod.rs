@@ -5,6 +5,7 @@
 //! beside the figures and fail nothing.
 
 mod agent_load;
+mod authentications;
 mod figure;
 mod laps;
 mod logins;
@@ -75,6 +76,7 @@ type Part = (&'static str, fn(&Site, &Amount) -> Result<Vec<Figure>>, &'static [
 
 const PARTS: &[Part] = &[
     ("logins", logins::race, &[("login_at_minus_publickey_ms", "ms"), ("login_mytoken_over_curl", "ms")]),
+    ("authentications", authentications::both, &[("pam_auth_at_ms", "ms"), ("pam_auth_at_ms_1000_left", "ms")]),
     (
         "submissions without --mytoken",
         submissions::idle,
@@ -143,6 +145,8 @@ mod tests {
             "agent_rss_kib_1000_jobs",
             "login_at_minus_publickey_ms",
             "login_mytoken_over_curl",
+            "pam_auth_at_ms",
+            "pam_auth_at_ms_1000_left",
             "sbatch_idle_minus_none_ms",
             "sbatch_idle_over_empty_plugin",
             "sbatch_optin_over_curl",

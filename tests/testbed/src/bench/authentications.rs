@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the module itself costs: one authentication through libpam in a fresh process, held against `pam_permit`, and the same when
+//! others have left a thousand records that wait for their session.
+
+use std::process::{Command, Stdio};
+
+use super::Amount;
+use super::figure::{Figure, Goal};
+use super::laps::{Race, Step};
+use super::statistics::compare;
+use super::tokens::ACCESS_TOKEN;
+use crate::error::Trying;
+use crate::{Error, Result, Site};
+
+const SOURCE: &str = include_str!("authenticate.c");
+const PROGRAM: &str = "/usr/local/bin/bench-authenticate";
+
+/// Records that others leave: of twenty accounts, fifty each, of a process that lives as long as the site.
+const LEAVE: &str = r#"
+set -e
+start=$(sed 's/.*) //' /proc/1/stat | cut -d' ' -f20)
+now=$(date +%s)
+for uid in $(seq 3001 3020); do
+  mkdir -p -m 700 /run/mytoken/handover/$uid
+  for number in $(seq 50); do
+    file=/run/mytoken/handover/$uid/$now-1.$start-$(printf %032x $((uid * 100 + number)))
+    (umask 077 && head -c 2000 /dev/zero >$file)
+  done
+done
+test $(find /run/mytoken/handover -type f -size +1k | wc -l) = 1000
+"#;
+
+/// Takes away what the authentications left: a session would have taken it. Untimed.
+const TIDY: &str = "find /run/mytoken/handover/2001 -type f -delete";
+
+/// Authentications with an access token, without and with what others left.
+pub(super) fn both(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
+    prepare(site)?;
+    let alone = race(site, amount)?;
+    site.sh("root", LEAVE)?.ok()?;
+    let among_a_thousand = race(site, amount)?;
+    site.sh("root", "rm -rf /run/mytoken/handover/30??")?.ok()?;
+    let note = "pam_authenticate with an access token in a fresh process; baseline: the same with pam_permit. Provider's keys are cached";
+    let more = "the same while 1000 records of other accounts wait for their sessions";
+    let figure = |name, rows: &[Vec<f64>], note: &str| match rows {
+        [ours, permit] => compare(ours, permit).map(|found| Figure::compared(name, found, Goal::Difference(4.0), note)),
+        _ => None,
+    };
+    let figures = [figure("pam_auth_at_ms", &alone, note), figure("pam_auth_at_ms_1000_left", &among_a_thousand, more)];
+    Ok(figures.into_iter().flatten().collect())
+}
+
+fn race(site: &Site, amount: &Amount) -> Result<Vec<Vec<f64>>> {
+    let by = |stack: &str| vec![Step::new(&format!("{PROGRAM} /etc/bench/pam-{stack} sshd alice {ACCESS_TOKEN}"))];
+    // An account's records are bounded; far fewer laps than that lie between two tidyings.
+    let tidy = Step::new("sh -c").arg(TIDY);
+    Race::new(amount.of(200), [by("ours"), by("permit")]).tidied(20, tidy).run(site, "root", &[])
+}
+
+fn prepare(site: &Site) -> Result<()> {
+    for (stack, module) in [("ours", "pam_mytoken.so"), ("permit", "pam_permit.so")] {
+        site.write(&format!("/etc/bench/pam-{stack}/sshd"), &format!("auth required {module}\n"), "0644")?;
+    }
+    let folder = tempfile::tempdir().trying(|| "a temporary folder".into())?;
+    let (source, built) = (folder.path().join("authenticate.c"), folder.path().join("authenticate"));
+    std::fs::write(&source, SOURCE).trying(|| format!("writing {}", source.display()))?;
+    // By soname: the development package with libpam.so may be missing.
+    let output = Command::new("cc")
+        .args(["-Os", "-s", "-o"])
+        .args([&built, &source])
+        .arg("-l:libpam.so.0")
+        .stdin(Stdio::null())
+        .output()
+        .trying(|| "starting cc".into())?;
+    if !output.status.success() {
+        return Err(Error::Refused(format!("cc: {}", String::from_utf8_lossy(&output.stderr))));
+    }
+    let bytes = std::fs::read(&built).trying(|| format!("reading {}", built.display()))?;
+    site.script("root", &format!("cat >{PROGRAM} && chmod 755 {PROGRAM}")).stdin(bytes).run()?.ok().map(drop)
+}
