@@ -18,8 +18,8 @@ pub struct Options {
     pub prolog_flags: &'static str,
     /// `LogLevel` of sshd.
     pub sshd_log_level: &'static str,
-    /// Lines for sshd's configuration; they come first, and the first of a keyword counts. As Debian ships it, sshd lets few
-    /// unauthenticated connections wait (`MaxStartups`). A story that needs it otherwise says so.
+    /// Lines for sshd's configuration; they come first, and the first of a keyword counts. Otherwise sshd is as Debian ships it, with
+    /// the product's `sshd.conf`.
     pub sshd_config: &'static str,
     /// Whether sshd shuts out an address with several refusals, as it does by itself since OpenSSH 9.8 (`PerSourcePenalties`). A
     /// story that has many refusals from one address and is about something else says no.
