@@ -117,14 +117,14 @@ impl HttpClient {
 
     /// Parses and applies the rule for addresses that may see secrets.
     fn checked(&self, url: &str) -> Result<Url, Error> {
-        let parsed = Url::parse(url).map_err(|error| Error::InvalidUrl {
+        let parsed = names::parse_url(url).map_err(|reason| Error::InvalidUrl {
             url: url
                 .chars()
                 .take_while(|c| !matches!(c, '?' | '#' | '@'))
                 .filter(|c| !c.is_control())
                 .take(200)
                 .collect(),
-            reason: error.to_string(),
+            reason,
         })?;
         if !parsed.username().is_empty() || parsed.password().is_some() {
             return Err(Error::InvalidUrl {

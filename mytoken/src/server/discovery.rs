@@ -2,7 +2,6 @@
 //! The discovery document (dossier `mytoken-protocol` 2). Every endpoint comes from it; none is built by hand.
 
 use serde::{Deserialize, Deserializer, Serialize};
-use url::Url;
 
 use super::call;
 use crate::http::{DOCUMENT_LIMIT, HttpClient};
@@ -64,10 +63,8 @@ impl Discovery {
         let optional = [&self.tokeninfo_endpoint, &self.revocation_endpoint, &self.token_transfer_endpoint];
         let endpoints = optional.into_iter().flatten().chain([&self.access_token_endpoint, &self.mytoken_endpoint]);
         for endpoint in endpoints {
-            let parsed = Url::parse(endpoint).map_err(|error| Error::InvalidUrl {
-                url: format!("{url} (an endpoint)"),
-                reason: error.to_string(),
-            })?;
+            let parsed = names::parse_url(endpoint)
+                .map_err(|reason| Error::InvalidUrl { url: format!("{url} (an endpoint)"), reason })?;
             names::allowed(&parsed, loopback_http)?;
         }
         Ok(())

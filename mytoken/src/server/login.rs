@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use super::call::{Context, Repeat};
 use super::subtoken::{invalid, short_name};
@@ -124,7 +123,7 @@ impl Server<'_> {
             return Err(self.refusal(&answer, Context::Plain));
         }
         let started: Started = answer.json().map_err(|reason| self.not_understood(&answer, reason))?;
-        let shown = Url::parse(started.consent_uri.expose()).is_ok_and(|url| {
+        let shown = names::parse_url(started.consent_uri.expose()).is_ok_and(|url| {
             // It is printed on a terminal and opened in a browser.
             url.as_str() == started.consent_uri.expose() && names::allowed(&url, self.http.loopback_http()).is_ok()
         });
