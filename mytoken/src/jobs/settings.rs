@@ -160,9 +160,11 @@ impl Settings {
         let mut seen = HashSet::new();
         for profile in &self.profile {
             let name = &profile.name;
-            if !is_name(name, 64) || [OFF, REQUIRED].contains(&name.as_str()) {
+            // As the plugin reads it, which refuses to submit with another.
+            let begins = name.starts_with(|first: char| first.is_ascii_alphanumeric());
+            if !begins || !is_name(name, 64) || [OFF, REQUIRED].contains(&name.as_str()) {
                 return Err(format!(
-                    "a profile's name is 1 to 64 letters, digits, \"-\", \"_\", \".\" and neither \"off\" nor \"required\", not \"{}\"",
+                    "a profile's name is 1 to 64 letters, digits, \"-\", \"_\", \".\", begins with a letter or digit and is neither \"off\" nor \"required\", not \"{}\"",
                     name.escape_debug()
                 ));
             }
@@ -268,6 +270,7 @@ mod tests {
         for (old, new, word) in [
             ("name = \"testbed\"", "name = \"../x\"", "cluster.name"),
             ("name = \"default\"", "name = \"required\"", "required"),
+            ("name = \"default\"", "name = \"_x\"", "begins with a letter or digit"),
             ("server = \"testbed\"", "server = \"other\"", "other"),
             ("scope = \"storage.read\"", "scope = \"a  b\"", "single blanks"),
             ("audience = \"https://testbed\"", "audience = \"\"", "audience"),

@@ -82,7 +82,8 @@ pub fn part_asked_for<'s>(shown: &'s str, prompt: &str, display: impl Fn(&str) -
 /// [`Unsendable`].
 pub fn answers(token: &Secret) -> Result<Vec<Secret>, Unsendable> {
     let text = token.expose();
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    // What begins like a piece would be taken for one.
+    if text.is_empty() || text.starts_with('@') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Unsendable::NoToken);
     }
     if text.len() <= ANSWER_LIMIT {
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_not_sent() {
-        for text in ["", "two words", "a\nb", "tok\u{e9}n", "a\u{1b}[0m"] {
+        for text in ["@1/3:abc", "", "two words", "a\nb", "tok\u{e9}n", "a\u{1b}[0m"] {
             assert_eq!(answers(&Secret::new(text)), Err(Unsendable::NoToken), "{text:?}");
         }
         assert_eq!(answers(&Secret::new("x".repeat(70 * 1024))), Err(Unsendable::Long(70 * 1024)));
