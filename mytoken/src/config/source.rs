@@ -250,6 +250,22 @@ mod tests {
         ] {
             assert_eq!(list(text, "services"), None, "{text}");
         }
+        // As deep as a file can be.
+        for brackets in ["[", "{a="] {
+            let text = format!("services = {}", brackets.repeat(1024 * 1024 / brackets.len()));
+            let _ = list(&text, "services");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_broken_text_makes_looking_for_a_list_panic(
+            before in "[\\PC\n\t]{0,40}", after in "[]\\[{}=\"'#.,\\\\a-z0-9 \n\t\u{0}-\u{1f}]{0,60}", cut in 0_usize..200,
+        ) {
+            let text = format!("{before}\nservices = ['sshd', \"su\"]\n{after}");
+            let cut = (0..=cut.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+            let _ = (list(&text, "services"), list(&text[cut..], "services"), list(&text[..cut], "services"));
+        }
     }
 
     #[test]
