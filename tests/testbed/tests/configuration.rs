@@ -52,6 +52,8 @@ fn a_map_file_with_a_wrong_line_serves_all_other_lines_and_any_account_name() ->
         }
         let refused = log_in(site, "alice", &[&token])?;
         assert!(refused.stderr.contains("not mapped to the account \"alice\""), "{refused:?}");
+        // Nobody asks the rules about this one.
+        assert!(!log_in(site, "alice", &["nonsense"])?.success());
         // One line for each of the four logins.
         let told = "map file /etc/mytoken/users.map: 1 line not used: 3:16: a fourth field";
         assert_eq!(log_lines(site, told)?, 4, "{}", site.read("/var/log/all.log")?);

@@ -10,6 +10,7 @@ use crate::{inputs, small};
 
 const SERVICE_ERR: i32 = 3;
 const USER_UNKNOWN: i32 = 10;
+const CONV_ERR: i32 = 19;
 
 const LOGIN: &str = "/etc/mytoken/login.toml";
 const SSH: &str = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed id -un";
@@ -41,6 +42,7 @@ fn set_password(site: &Site, user: &str) -> Result<()> {
 fn it_does_not_concern_su_unless_su_is_listed() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let driver = Driver::build(site)?;
+        let good = site.read(LOGIN)?;
         set_password(site, "bob")?;
         let rest = "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_unix.so\n";
         site.write("/etc/pam.d/su", &(recommended(site, "")? + rest), "0644")?;
@@ -66,14 +68,20 @@ fn it_does_not_concern_su_unless_su_is_listed() -> Result<()> {
             );
         }
         // The argument decides in place of the file.
-        for (arguments, su, sshd) in
-            [("services=sshd", USER_UNKNOWN, SERVICE_ERR), ("services=sshd,su", SERVICE_ERR, SERVICE_ERR)]
-        {
+        let [broken, ..] = mistakes("\"sshd\"");
+        for (configuration, arguments, su, sshd) in [
+            (&broken, "services=sshd", USER_UNKNOWN, SERVICE_ERR),
+            (&broken, "services=su", SERVICE_ERR, USER_UNKNOWN),
+            (&broken, "services=sshd,su", SERVICE_ERR, SERVICE_ERR),
+            // It asks, and nobody answers.
+            (&good, "services=su", CONV_ERR, USER_UNKNOWN),
+        ] {
+            site.write(LOGIN, configuration, "0644")?;
             for service in ["su", "sshd"] {
                 let stack = format!("auth required pam_mytoken.so {arguments}\naccount required pam_permit.so\n");
                 site.write(&format!("{LONE}/{service}"), &stack, "0644")?;
             }
-            assert_eq!((code("su")?, code("sshd")?), (su, sshd), "{arguments}");
+            assert_eq!((code("su")?, code("sshd")?), (su, sshd), "{arguments}: {configuration}");
         }
         Ok(())
     })
