@@ -83,6 +83,28 @@ fn a_killed_sshd_leaves_nothing_for_long() -> Result<()> {
 }
 
 #[test]
+fn what_a_login_left_that_got_no_session_goes_with_its_sshd() -> Result<()> {
+    story_with_own_servers(small()?, |site| {
+        let token = inputs::mint(site, &json!({}))?;
+        let stack = site.read("/etc/pam.d/sshd")?;
+        let denied = stack.replace("@include common-account", "account required pam_deny.so");
+        assert!(stack != denied, "{stack}");
+        site.write("/etc/pam.d/sshd", &denied, "0644")?;
+        site.stop("agent", "TERM")?;
+        let log_in = || with_answers(site, std::slice::from_ref(&token), "true");
+        assert!(!log_in()?.success());
+        let left = || Ok::<_, testbed::Error>(site.sh("root", "ls /run/mytoken/handover/2001")?.lines().len());
+        assert_eq!(left()?, 1, "the story shows nothing");
+        // Without an agent the next login does it, once a minute.
+        site.sh("root", "rm -f /run/mytoken/handover/swept")?.ok()?;
+        assert!(!log_in()?.success());
+        assert_eq!(left()?, 1, "of two that were left the first is gone");
+        site.restart("agent")?;
+        site.wait_for("the agent to clean up", Duration::from_secs(40), "root", EMPTY).map(drop)
+    })
+}
+
+#[test]
 fn a_login_with_a_key_is_none_of_its_business() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let said = with_key(site, "alice", "id -un; env | grep -c TOKEN")?;
