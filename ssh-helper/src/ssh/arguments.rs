@@ -244,6 +244,7 @@ mod tests {
             ("-rpP2222 testbed:x .", &["-p 2222 -- testbed"]),
             ("-F cfg -i key -J jump -c aes x testbed:", &["-F cfg -i key -J jump -c aes -- testbed"]),
             ("-S myssh -l 100 -X nrequests=1 x testbed:", &["-- testbed"]),
+            ("-X a:b -M c:d -l e:f -S g:h -D i:j x testbed:", &["-- testbed"]),
             ("a:x b@c:y d:z", &["-- a", "-l b -- c", "-- d"]),
             ("a:x a:y local", &["-- a"]),
             ("user@[2001:db8::1]:x .", &["-l user -- 2001:db8::1"]),

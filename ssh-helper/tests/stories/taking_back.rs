@@ -22,6 +22,20 @@ fn soon() -> Deadline {
 
 /// Runs the helper with an ssh that ends like `end`; its host redeems the code and does `then` with the mytoken.
 fn login(site: &Site, args: &[&str], end: &str, then: impl Fn(&Server<'_>, &Secret)) -> (Secret, Output) {
+    login_by_code(site, args, end, |server, code| {
+        let child = server.redeem(code, soon()).unwrap().mytoken;
+        then(server, &child);
+        child
+    })
+}
+
+/// As [`login`]; what the host does with the code is `then`.
+fn login_by_code(
+    site: &Site,
+    args: &[&str],
+    end: &str,
+    then: impl Fn(&Server<'_>, &Secret) -> Secret,
+) -> (Secret, Output) {
     site.fake_ssh(&format!("{ASK}{end}"));
     let mut line = vec!["ssh"];
     line.extend(args);
@@ -34,10 +48,9 @@ fn login(site: &Site, args: &[&str], end: &str, then: impl Fn(&Server<'_>, &Secr
     }
     let http = site.http();
     let server = Server::discover(&http, &site.url(), soon()).unwrap();
-    let child = server.redeem(&Secret::new(site.answers().remove(0)), soon()).unwrap().mytoken;
-    then(&server, &child);
+    let got = then(&server, &Secret::new(site.answers().remove(0)));
     std::fs::write(site.path("home/redeemed"), "").unwrap();
-    (child, run.wait_with_output().unwrap())
+    (got, run.wait_with_output().unwrap())
 }
 
 fn nothing(_: &Server<'_>, _: &Secret) {}
@@ -121,4 +134,17 @@ fn a_child_of_a_mytoken_that_was_replaced_meanwhile_is_told_of() {
     });
     let told = said(&output);
     assert!(alive(&site, &child) && told.contains("may still") && !told.contains("logout"), "{told}");
+}
+
+#[test]
+fn a_code_that_nobody_redeemed_is_revoked_even_when_the_handle_does_not_help() {
+    let site = Site::start();
+    let parent = site.give(USUAL, &Value::Null);
+    let (code, _) = login_by_code(&site, &["--delegate"], "exit 255", |server, code| {
+        server.revoke(&parent.mytoken, false, soon()).unwrap();
+        code.clone()
+    });
+    let http = site.http();
+    let server = Server::discover(&http, &site.url(), soon()).unwrap();
+    assert!(matches!(server.redeem(&code, soon()), Err(mytoken::Error::CodeRefused { .. })));
 }
