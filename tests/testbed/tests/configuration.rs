@@ -59,6 +59,8 @@ fn a_map_file_with_a_wrong_line_serves_all_other_lines_and_any_account_name() ->
         assert_eq!(log_lines(site, told)?, 4, "{}", site.read("/var/log/all.log")?);
         let check = site.run("root", ["mytokenctl", "check"])?;
         assert!(!check.success() && check.stdout.contains("/etc/mytoken/users.map:3:16: a fourth field"), "{check:?}");
+        let explained = site.script("root", "mytokenctl explain --user alice").stdin(token).run()?;
+        assert!(!explained.success() && explained.stdout.contains(told), "{explained:?}");
         Ok(())
     })
 }

@@ -67,7 +67,7 @@ impl Findings {
             self.add(PART, Level::Warning, text, Some("compare with: getent passwd NAME"));
         }
         if !all {
-            let text = format!("{path}: not all accounts were looked up, it would take too long");
+            let text = format!("{path}: not all accounts were looked up: NSS takes too long or fails");
             self.add(PART, Level::Warning, text, None);
         }
     }
@@ -107,6 +107,9 @@ mod tests {
 
     impl Accounts for Known {
         fn find(&self, name: &str) -> Result<Option<(u32, u32)>, String> {
+            if name == "unlucky" {
+                return Err("the directory server does not answer".to_owned());
+            }
             Ok(["alice", "4dave"].contains(&name).then_some((2_001, 2_001)))
         }
     }
@@ -155,6 +158,12 @@ mod tests {
             assert!(*level == wanted && text.starts_with(start), "{text} for {start}");
         }
         assert!(findings.failed());
+    }
+
+    #[test]
+    fn accounts_that_cannot_be_looked_up_are_not_called_missing() {
+        let told = told(&checked(Some(b"op s-1 alice\nop s-2 unlucky\nop s-3 bob\n")));
+        assert!(told[1].1.contains("not all accounts were looked up") && told.len() == 2, "{told:?}");
     }
 
     #[test]
