@@ -110,7 +110,7 @@ impl Ledger {
     /// Counts one request of `remote`, if it is within the budget.
     ///
     /// # Errors
-    /// [`Exceeded`], with the time to wait; nothing was counted.
+    /// `Exceeded`, with the time to wait; nothing was counted.
     pub fn spend(&mut self, remote: &Remote, now: u64, settings: &BudgetSettings) -> Result<(), Exceeded> {
         self.forget(now, settings);
         let window = settings.window.as_secs();
