@@ -139,6 +139,11 @@ fn command(program: Program, wrap: &Wrap, destinations: &[Resolution], desk: &De
         .env("SSH_ASKPASS_REQUIRE", "force")
         .env(SOCKET, desk.socket())
         .env(NONCE, nonce.expose());
+    // The account of a service has a shell that runs nothing, neither ssh's local command nor a proxy command.
+    let shell = std::env::var_os("SHELL").unwrap_or_default();
+    if Path::new(&shell).file_name().is_some_and(|name| name == "nologin" || name == "false") {
+        command.env("SHELL", "/bin/sh");
+    }
     command
 }
 

@@ -14,7 +14,7 @@ const USUAL: &[&str] = &["AT", "create_mytoken", "tokeninfo:introspect"];
 /// An ssh whose host redeems the code before it answers.
 const ASK: &str = "ask '(alice@testbed) Access Token: '; until [ -e \"$HOME/redeemed\" ]; do sleep 0.02; done; ";
 /// What ssh does when it was let in.
-const ENTER: &str = "for arg; do case $arg in -oLocalCommand=*) sh -c \"${arg#*=}\";; esac; done; ";
+const ENTER: &str = "for arg; do case $arg in -oLocalCommand=*) $SHELL -c \"${arg#*=}\";; esac; done; ";
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
@@ -40,7 +40,9 @@ fn login_by_code(
     let mut line = vec!["ssh"];
     line.extend(args);
     line.push("tb");
-    let run = site.helper(&line).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut helper = site.helper(&line);
+    // As a service has it: ssh would run its local command by a shell that runs nothing.
+    let run = helper.env("SHELL", "/usr/sbin/nologin").stderr(std::process::Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
     while site.answers().is_empty() {
         assert!(start.elapsed() < Duration::from_secs(20), "no code was handed over");
