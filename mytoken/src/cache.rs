@@ -65,7 +65,7 @@ impl DiskCache {
     /// The file `name`; `None` when there is none or it cannot be trusted.
     #[must_use]
     pub fn read(&self, name: &str) -> Option<Vec<u8>> {
-        let read = |place: &Place| place.read(&place.open().ok()?, name);
+        let read = |place: &Place| place.read(&place.look().ok()?, name);
         // A file in the second place is newer: a write that finds the first usable removes it.
         self.second.as_ref().and_then(read).or_else(|| read(&self.first))
     }
@@ -89,7 +89,7 @@ impl DiskCache {
         mut change: impl FnMut(Option<&[u8]>) -> (Option<Vec<u8>>, T),
     ) -> Result<T, Error> {
         let Some(second) = &self.second else { return self.first.update(name, None, &mut change) };
-        let newer = second.open().ok().and_then(|directory| second.read(&directory, name));
+        let newer = second.look().ok().and_then(|directory| second.read(&directory, name));
         match self.first.update(name, newer.as_deref(), &mut change) {
             Ok(done) => {
                 if newer.is_some() {
@@ -98,7 +98,7 @@ impl DiskCache {
                 Ok(done)
             }
             Err(error) => {
-                let old = || self.first.read(&self.first.open().ok()?, name);
+                let old = || self.first.read(&self.first.look().ok()?, name);
                 let old = newer.is_none().then(old).flatten();
                 second.update(name, old.as_deref(), &mut change).map_err(|_| error)
             }
@@ -108,7 +108,7 @@ impl DiskCache {
     /// Removes the file `name`.
     pub fn remove(&self, name: &str) {
         for place in self.second.iter().chain([&self.first]) {
-            let _ = place.open().and_then(|directory| directory.remove(name));
+            let _ = place.look().and_then(|directory| directory.remove(name));
         }
     }
 
@@ -129,19 +129,28 @@ impl DiskCache {
 }
 
 impl Place {
+    /// The directory as it is; nothing is made by those who only read.
+    fn look(&self) -> Result<Directory, Error> {
+        let (above, name) = self.parts(&self.path)?;
+        Directory::open(above)?.enter(name, self.owner, 0o700)
+    }
+
     fn open(&self) -> Result<Directory, Error> {
-        let wrong =
-            || Error::File { path: self.path.display().to_string(), reason: "it is no absolute path".to_owned() };
-        let parts = |path: &Path| Some((path.parent()?.to_owned(), path.file_name()?.to_str()?.to_owned()));
-        let (above, name) = parts(&self.path).ok_or_else(wrong)?;
+        let (above, name) = self.parts(&self.path)?;
         let above = match self.above {
-            None => Directory::open(&above)?,
+            None => Directory::open(above)?,
             Some(mode) => {
-                let (top, middle) = parts(&above).ok_or_else(wrong)?;
-                Directory::open(&top)?.make(&middle, self.owner, mode)?
+                let (top, middle) = self.parts(above)?;
+                Directory::open(top)?.make(middle, self.owner, mode)?
             }
         };
-        above.make(&name, self.owner, 0o700)
+        above.make(name, self.owner, 0o700)
+    }
+
+    fn parts<'p>(&self, path: &'p Path) -> Result<(&'p Path, &'p str), Error> {
+        let parts = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
+        let wrong = || "it is no absolute path".to_owned();
+        parts.ok_or_else(|| Error::File { path: self.path.display().to_string(), reason: wrong() })
     }
 
     fn read(&self, directory: &Directory, name: &str) -> Option<Vec<u8>> {
@@ -213,7 +222,10 @@ mod tests {
         assert!(cache.faults().is_empty() && first.join("a").exists());
 
         std::fs::rename(dir.path().join("var"), dir.path().join("gone")).unwrap();
-        assert_eq!((cache.read("a"), cache.faults().len()), (None, 1));
+        let made = |path: &str| dir.path().join(path).exists();
+        std::fs::remove_dir_all(dir.path().join("run")).unwrap();
+        assert!(cache.read("a").is_none() && !made("run") && !made("var"), "who reads makes nothing");
+        assert_eq!(cache.faults().len(), 1);
         cache.write("a", b"2").unwrap();
         assert_eq!(cache.read("a").unwrap(), b"2");
 
