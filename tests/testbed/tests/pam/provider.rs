@@ -82,6 +82,30 @@ fn invented_keys_cost_a_failing_provider_one_request_a_minute() -> Result<()> {
     })
 }
 
+/// The old keys can be read there, and nothing new be written.
+#[test]
+fn a_full_disk_does_not_make_the_host_forget() -> Result<()> {
+    story_with_own_servers(small()?, |site| {
+        let good = [inputs::mint(site, &json!({}))?];
+        let disk = "mkdir -p /var/cache/mytoken && mount -t tmpfs -o size=16k,mode=700 cache /var/cache/mytoken";
+        site.sh("root", disk)?.ok()?;
+        with_answers(site, &good, "true")?.ok()?;
+        let before = requests(site)?;
+        site.sh("root", "head -c 64k /dev/zero >/var/cache/mytoken/full; test -s /var/cache/mytoken/full")?.ok()?;
+        // Older than a minute, so that an invented key makes somebody ask.
+        let age =
+            "cd /var/cache/mytoken && jq -c '.document.at -= 70' jwks-* >/tmp/older && cat /tmp/older >$(echo jwks-*)";
+        site.sh("root", age)?.ok()?;
+        fault(site, &json!({"name": "500-html", "endpoint": "discovery"}))?;
+        for _ in 0..2 {
+            knock(site)?;
+            assert_eq!(requests(site)? - before, 1);
+        }
+        with_answers(site, &good, "true")?.ok()?;
+        Ok(())
+    })
+}
+
 /// One login waits for the slow provider, the later ones do not.
 #[test]
 fn a_provider_that_hangs_holds_one_login_and_not_the_later_ones() -> Result<()> {
