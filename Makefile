@@ -16,7 +16,7 @@ SITE := $(AS_ROOT) $(TESTBED) $(if $(ROOT),--root $(ROOT))
 TRIPLET ?= $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-gnu)
 
 .DEFAULT_GOAL := build
-.PHONY: help bootstrap build site tools install test demo shell bench lint msrv clean
+.PHONY: help bootstrap build site tools install test demo shell bench fuzz lint msrv clean
 
 help:
 	@echo 'build    the product, in release mode          install  put it below DESTDIR, as packages do'
@@ -24,6 +24,7 @@ help:
 	@echo 'test     everything, ROOT=bookworm|trixie      shell    a shell as alice in a site'
 	@echo 'lint     formatting, clippy, rustdoc, licences msrv     check with the oldest supported compiler'
 	@echo 'bench    measure what it costs, into target/bench.json'
+	@echo 'fuzz     each parser of foreign input for FUZZ_SECONDS, 60'
 
 bootstrap:
 	@tests/testbed/bootstrap
@@ -66,8 +67,13 @@ shell: build site
 bench: build site
 	@$(SITE) bench $(BENCH)
 
+# A target for each parser of foreign input. FUZZ= names some, e.g. FUZZ='prompt names'.
+fuzz: bootstrap
+	@CARGO='$(CARGO)' FUZZ_SECONDS='$(or $(FUZZ_SECONDS),60)' fuzz/run $(FUZZ)
+
 lint: bootstrap
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked --offline check licenses bans sources; \

@@ -7,6 +7,13 @@
 mod client;
 mod message;
 
+/// Whether a line is an answer, of whatever version: for a fuzz target.
+#[cfg(fuzzing)]
+#[must_use]
+pub fn is_answer(line: &[u8]) -> bool {
+    message::parse_answer(line).is_ok()
+}
+
 pub use client::{SOCKET, ask};
 pub use message::{
     Answer, Envelope, Event, JobEnd, JobStart, JobState, JobStatus, LINE_LIMIT, Request, SessionEnd, SessionStart,

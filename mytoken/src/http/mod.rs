@@ -6,6 +6,8 @@
 //! closed then. A client must never rest in a static: a forked child would inherit a dead one.
 
 mod answer;
+#[cfg(fuzzing)]
+pub mod canned;
 mod client;
 mod lazy;
 mod resolver;

@@ -41,7 +41,7 @@ pub fn check_version(ssh: &OsStr) -> Result<(), Error> {
 }
 
 /// `OpenSSH_9.2p1 Debian-2+deb12u6, OpenSSL 3.0.19`
-fn version(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
     let rest = text.strip_prefix("OpenSSH_")?;
     let (major, rest) = rest.split_once('.')?;
     let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -69,7 +69,7 @@ pub fn resolve(ssh: &OsStr, query: &Query) -> Result<Option<Resolution>, Error> 
 }
 
 /// The lines are `keyword value`; keywords are lower case.
-fn parse(text: &str) -> Option<Resolution> {
+pub(crate) fn parse(text: &str) -> Option<Resolution> {
     let value = |keyword: &str| {
         text.lines().find_map(|line| line.strip_prefix(keyword)?.strip_prefix(' ')).filter(|value| !value.is_empty())
     };

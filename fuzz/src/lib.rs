@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the targets share: inputs of several texts, times, keys, answers in the place of the network.
+
+use std::time::Duration;
+
+use mytoken::Deadline;
+use mytoken::http::{Answer, HttpClient, HttpSettings, Roots};
+use mytoken::oidc::{Fresh, IssuerSettings, KeySet, KeySource};
+use zeroize::Zeroizing;
+
+/// It is always this late.
+pub const NOW: u64 = 1_800_000_000;
+
+/// The mytoken server of all targets.
+pub const SERVER: &str = "https://mt.example.org";
+
+/// The provider of all targets.
+pub const ISSUER: &str = "https://op.example.org";
+
+/// The texts of an input, separated by lines of `---`, which no parser here knows. At least `COUNT`, the last ones empty.
+pub fn texts<const COUNT: usize>(data: &[u8]) -> Option<[&str; COUNT]> {
+    let mut parts = std::str::from_utf8(data).ok()?.split("\n---\n");
+    Some(std::array::from_fn(|_| parts.next().unwrap_or_default()))
+}
+
+/// Long enough for what is done in memory, and shorter than any pause before a second request.
+pub fn soon() -> Deadline {
+    Deadline::after(Duration::from_millis(100))
+}
+
+/// Does `work` with a client whose requests get what `mytoken::http::canned` holds.
+pub fn with_client<T>(work: impl FnOnce(&HttpClient) -> T) -> T {
+    thread_local! {
+        static CLIENT: HttpClient = {
+            let settings = HttpSettings { roots: Roots::File("/etc/ssl/certs/ca-certificates.crt".into()), ..HttpSettings::default() };
+            HttpClient::new(&settings).expect("a client; is ca-certificates installed?")
+        };
+    }
+    CLIENT.with(work)
+}
+
+/// An answer with this status and body; the content type is that of the server, or of a proxy when the body begins with `<`.
+pub fn answer(status: u16, body: &str) -> Answer {
+    let html = body.starts_with('<');
+    Answer {
+        status,
+        content_type: Some(if html { "text/html" } else { "application/json" }.to_owned()),
+        retry_after: Some(Duration::from_secs(7)),
+        date: None,
+        body: Zeroizing::new(body.as_bytes().to_vec()),
+    }
+}
+
+/// The first number in a text.
+pub fn number(text: &str) -> u64 {
+    let digits: String = text.chars().filter(char::is_ascii_digit).take(20).collect();
+    digits.parse().unwrap_or_default()
+}
+
+/// `[[issuer]]` of the provider, with these lines more.
+pub fn issuer(lines: &str) -> IssuerSettings {
+    let text = format!(
+        "name = 'op'\nurl = '{ISSUER}'\naudiences = ['https://testbed']\nalgorithms = ['RS256', 'ES256', 'ES384', 'PS256', 'EdDSA']\n{lines}"
+    );
+    toml::from_str(&text).expect("settings")
+}
+
+/// A provider with these keys.
+pub struct Keys(pub KeySet);
+
+impl KeySource for Keys {
+    fn keys(&self, _: &IssuerSettings, _: Fresh, _: Deadline) -> Result<KeySet, String> {
+        Ok(self.0.clone())
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Header and claims of an access token, signed by the provider's key whatever they are, so that all of its checks are reached.
+#![no_main]
+
+use std::sync::OnceLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use fuzz::{Keys, NOW, issuer, soon, texts};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+use libfuzzer_sys::fuzz_target;
+use mytoken::Secret;
+use mytoken::clock::FixedClock;
+use mytoken::login::{Account, AccountSettings, Identity, LoginSettings, Maps, decide};
+use mytoken::oidc::{KeySet, list, verify};
+
+/// An Ed25519 key for these targets alone (RFC 8410 10.3), and its public half.
+const PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC";
+const PUBLIC: &str = "GbQJ3j_tbmYZs8vpgU_zjtrgbhOu9eWXwA9Qs3Ewx4s";
+
+fn keys() -> &'static Keys {
+    static KEYS: OnceLock<Keys> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let set = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"ed","x":"{PUBLIC}"}}]}}"#);
+        Keys(KeySet::parse(set.as_bytes()).expect("a key set"))
+    })
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some([header, claims, lines, raw]) = texts(data) else { return };
+    static SETTINGS: OnceLock<LoginSettings> = OnceLock::new();
+    let login = SETTINGS.get_or_init(|| {
+        toml::from_str(
+            "[[rule]]\nname='a'\nissuer='op'\ntemplate='{preferred_username}'\nrequire_groups=['x']\nrequire_scopes=['openid']\n             [[rule]]\nname='b'\nissuer='op'\ntemplate='{sub}'\nrequire_entitlements=['urn:x:group:a#y']\n             [[rule]]\nname='c'\nissuer='op'\ntemplate='h-{eduperson.id}-x'",
+        )
+        .expect("rules")
+    });
+    // Of the settings only those that say what is accepted.
+    let settings = match lines {
+        "0" => issuer("require_audience = false\nmax_age = '0s'"),
+        "1" => issuer("required_scopes = ['openid', 'x']\nleeway = '300s'"),
+        "2" => issuer("accept_typ = ['at+jwt']"),
+        _ => issuer(""),
+    };
+    let issuers = std::slice::from_ref(&settings);
+    let clock = FixedClock(NOW);
+    let _ = verify(&Secret::new(raw), issuers, keys(), &clock, soon());
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let key = EncodingKey::from_ed_der(&STANDARD.decode(PRIVATE).expect("a key"));
+    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::EdDSA).expect("a signature");
+    let token = Secret::new(format!("{message}.{signature}"));
+    let verified = verify(&token, issuers, keys(), &clock, soon());
+    if let Ok(claims) = verified {
+        assert!(!claims.sub.is_empty() && settings.is(&claims.iss), "{claims:?}");
+        assert!(claims.good_until > NOW && claims.good_until >= claims.exp);
+        let good = list(&claims.all, "aud").iter().any(|one| settings.audiences.iter().any(|own| own == one));
+        assert!(good || !settings.require_audience);
+        assert!(settings.required_scopes.iter().all(|scope| claims.scopes.contains(scope)));
+        let identity = Identity::from(claims);
+        for name in ["alice", "root", "1"] {
+            let account = Account::new(name, 2_001, 2_001, &AccountSettings::default());
+            let _ = decide(&identity, &account, &login.rules, login.accounts.names, &Maps::default());
+        }
+    }
+});

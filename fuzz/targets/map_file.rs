@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Map files, line by line.
+#![no_main]
+
+use fuzz::issuer;
+use libfuzzer_sys::fuzz_target;
+use mytoken::login::MapFile;
+
+fuzz_target!(|data: &[u8]| {
+    let file = MapFile::parse(data);
+    let count = data.split(|byte| *byte == b'\n').count();
+    assert!(file.lines() + file.wrong_lines() <= count);
+    assert!(file.mistakes().iter().all(|mistake| mistake.line <= count && !mistake.problem.is_empty()));
+    assert!(file.mistakes().iter().all(|mistake| !mistake.to_string().chars().any(char::is_control)));
+    assert!(file.foreign_lines(&[issuer("")]).all(|line| line <= count));
+    assert_eq!(file.named_accounts().count(), file.lines());
+});

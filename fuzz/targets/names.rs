@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Names and addresses: of servers, issuers, accounts, profiles; durations; where somebody comes from.
+#![no_main]
+
+#[allow(dead_code)]
+#[path = "../../slurm-spank/src/wish.rs"]
+mod wish;
+
+use fuzz::texts;
+use libfuzzer_sys::fuzz_target;
+use mytoken::config::Duration;
+use mytoken::jobs::settings::Settings;
+use mytoken::login::{Remote, field};
+use mytoken::names::{AccountName, IssuerUrl, ServerUrl};
+use serde_json::json;
+
+fuzz_target!(|data: &[u8]| {
+    let Some([text, other]) = texts(data) else { return };
+    for loopback in [false, true] {
+        if let Ok(url) = ServerUrl::parse(text, loopback) {
+            assert!(url.matches(url.as_str()) && !url.as_str().ends_with('/'));
+            assert_eq!(ServerUrl::parse(url.as_str(), loopback).as_ref(), Ok(&url));
+        }
+        if let Ok(url) = IssuerUrl::parse(text, loopback) {
+            assert!(url.matches(url.as_str()), "{url}");
+        }
+    }
+    if let Ok(name) = AccountName::parse(text) {
+        assert!(!name.as_str().is_empty() && !name.as_str().contains(['/', ':', '\n', '\0']));
+    }
+    if let Ok(duration) = text.parse::<Duration>() {
+        assert_eq!(duration.to_string().parse::<Duration>(), Ok(duration));
+    }
+    if let Ok(wish::Wish::On { profile: Some(profile), .. }) = wish::parse(Some(text)) {
+        assert!(wish::Profile::parse(profile.as_str()).is_some());
+    }
+    let profile = wish::Profile::parse(text);
+    let profile_table = json!({"name": text, "server": "s", "scope": "a", "audience": "x"});
+    let jobs = json!({"cluster": {"name": "c"}, "profile": [profile_table]});
+    let jobs: Settings = serde_json::from_value(jobs).expect("settings");
+    assert_eq!(jobs.check(&["s"]).is_ok(), profile.is_some(), "check and plugin differ about {text:?}");
+    let remote = Remote::of(Some(text), Some(other));
+    assert!(!remote.as_str().is_empty());
+    let shown = field(text);
+    assert!(shown.bytes().all(|byte| byte.is_ascii_graphic()), "{shown:?}");
+});

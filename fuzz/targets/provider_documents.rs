@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A provider's discovery document and what it leads to.
+#![no_main]
+
+use fuzz::{NOW, answer, issuer, number, soon, texts};
+use libfuzzer_sys::fuzz_target;
+use mytoken::clock::FixedClock;
+use mytoken::http::{HttpSettings, LazyClient, Roots, canned};
+use mytoken::oidc::{Fresh, KeySource, ProviderKeys};
+
+thread_local! {
+    static SETTINGS: &'static HttpSettings = Box::leak(Box::new(HttpSettings {
+        roots: Roots::File("/etc/ssl/certs/ca-certificates.crt".into()),
+        ..HttpSettings::default()
+    }));
+    static CLIENT: LazyClient<'static> = LazyClient::new(SETTINGS.with(|settings| *settings));
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some([statuses, discovery, keys]) = texts(data) else { return };
+    let status = |divisor| u16::try_from(number(statuses) / divisor % 1_000).unwrap_or_default();
+    canned::answer_with([answer(status(1), discovery), answer(status(1_000), keys)]);
+    let settings = issuer("");
+    let found =
+        CLIENT.with(|client| ProviderKeys::new(client, None, &FixedClock(NOW)).keys(&settings, Fresh::Enough, soon()));
+    match found {
+        Ok(keys) => assert!(!keys.is_empty()),
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+});

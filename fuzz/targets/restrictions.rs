@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Clauses, hosts and capabilities: what a person wrote, what a server answers, and whether one is within the other.
+#![no_main]
+
+use fuzz::{NOW, texts};
+use libfuzzer_sys::fuzz_target;
+use mytoken::capabilities::Capabilities;
+use mytoken::restrictions::{Clause, narrow, within};
+
+fuzz_target!(|data: &[u8]| {
+    let Some([parent, wanted, owned, asked]) = texts(data) else { return };
+    for text in [parent, wanted] {
+        if let Ok(clauses) = Clause::parse_strict(text) {
+            let written = serde_json::to_string(&clauses).expect("JSON");
+            assert_eq!(Clause::parse_strict(&written).ok(), Some(clauses), "{written}");
+        }
+    }
+    let read = |text| serde_json::from_str::<Vec<Clause>>(text).ok();
+    if let (Some(parent), Some(wanted)) = (read(parent), read(wanted)) {
+        assert!(within(&parent, &parent) && within(&wanted, &wanted));
+        if let Ok(child) = narrow(&parent, &wanted) {
+            assert!(within(&child, &parent), "{child:?} of {parent:?}");
+            assert!(within(&child, &wanted), "{child:?} for {wanted:?}");
+        }
+        for clause in &wanted {
+            let _ = (clause.allows("openid", "https://testbed", NOW), parent.iter().any(|bound| clause.fits(bound)));
+        }
+        let _ = mytoken::restrictions::latest_exp(&parent);
+    }
+    if let (Ok(owned), Ok(asked)) = (Capabilities::parse(owned), Capabilities::parse(asked)) {
+        assert!(asked.within(&asked));
+        let beyond = asked.beyond(&owned);
+        assert_eq!(beyond.is_empty(), asked.within(&owned));
+        assert_eq!(Capabilities::parse(&owned.to_string()).expect("its own form"), owned);
+    }
+    let _ = serde_json::from_str::<Capabilities>(owned);
+});

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sealed job credentials and keys: text of users, in both directions.
+#![no_main]
+
+use std::sync::OnceLock;
+
+use fuzz::{number, texts};
+use libfuzzer_sys::fuzz_target;
+use mytoken::Secret;
+use mytoken::credential::keys::{PrivateKey, PublicKey, generate};
+use mytoken::credential::sealed::{JobCredential, key_id, open, seal};
+
+fuzz_target!(|data: &[u8]| {
+    static KEYS: OnceLock<(PublicKey, PrivateKey)> = OnceLock::new();
+    let (public, private) = KEYS.get_or_init(generate);
+    let Some([text, one, other]) = texts(data) else { return };
+    let _ = key_id(text);
+    assert!(open(text, private).is_err(), "nobody sealed this");
+    assert!(open(&format!("mt1.{}.{text}", public.id()), private).is_err(), "nobody sealed this");
+    let _ = (PublicKey::parse(text), PrivateKey::parse(text));
+    let credential = JobCredential {
+        server: one.to_owned(),
+        sub_token: Secret::new(other),
+        uid: u32::try_from(number(one) % 70_000).unwrap_or_default(),
+        cluster: other.to_owned(),
+        id: "0".repeat(32),
+        exp: number(other),
+        profile: one.to_owned(),
+        scope: one.to_owned(),
+        audience: other.to_owned(),
+        required: true,
+    };
+    if let Ok(sealed) = seal(&credential, public) {
+        if let Ok(opened) = open(&sealed, private) {
+            assert_eq!(opened, credential);
+        }
+        let changed = sealed.replace('A', "B");
+        assert!(changed == sealed || open(&changed, private).is_err());
+    }
+});

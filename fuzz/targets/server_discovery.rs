@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The mytoken server's discovery document.
+#![no_main]
+
+use fuzz::{SERVER, answer, soon, with_client};
+use libfuzzer_sys::fuzz_target;
+use mytoken::http::canned;
+use mytoken::names::ServerUrl;
+use mytoken::server::{Discovery, Server};
+
+fuzz_target!(|document: &str| {
+    canned::answer_with([answer(200, document)]);
+    let url = ServerUrl::parse(SERVER, false).expect("a url");
+    with_client(|http| {
+        if let Ok(server) = Server::discover_once(http, &url, soon()) {
+            let found = server.discovery();
+            assert!(found.access_token_endpoint.trim_start().to_ascii_lowercase().starts_with("https:"), "{found:?}");
+            let kept = serde_json::to_string(found).expect("JSON");
+            assert_eq!(&serde_json::from_str::<Discovery>(&kept).expect("its own form"), found);
+        }
+    });
+});

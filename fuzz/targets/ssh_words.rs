@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What ssh says (`-G`, `-V`), and the arguments that a person gives it.
+#![no_main]
+#![allow(dead_code)]
+
+#[path = "../../ssh-helper/src/error.rs"]
+mod error;
+
+#[path = "../../ssh-helper/src/askpass"]
+mod askpass {
+    pub mod message;
+    pub mod prompt;
+}
+
+#[path = "../../ssh-helper/src/ssh"]
+mod ssh {
+    pub mod arguments;
+    pub mod resolution;
+}
+
+use std::ffi::OsString;
+
+use fuzz::texts;
+use libfuzzer_sys::fuzz_target;
+use ssh::arguments::{Program, queries};
+use ssh::resolution::{parse, printable, version};
+
+fuzz_target!(|data: &[u8]| {
+    let Some([settings, said, arguments]) = texts(data) else { return };
+    if let Some(found) = parse(settings) {
+        assert!(!found.hostname.is_empty() && !found.account.user.is_empty());
+        assert!(!found.account.host.contains('\n') && !found.account.user.contains('\n'));
+    }
+    let _ = version(said);
+    assert!(!printable(said).chars().any(char::is_control));
+    let arguments: Vec<OsString> = arguments.split('\n').map(OsString::from).collect();
+    for program in [Program::Ssh, Program::Scp, Program::Sftp] {
+        let _ = queries(program, &arguments);
+    }
+});

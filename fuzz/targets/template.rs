@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Account templates, and the claims that fill them.
+#![no_main]
+
+use fuzz::texts;
+use libfuzzer_sys::fuzz_target;
+use mytoken::login::Template;
+use serde_json::{Map, Value};
+
+fuzz_target!(|data: &[u8]| {
+    let Some([template, claims]) = texts(data) else { return };
+    let Ok(parsed) = Template::parse(template) else { return };
+    assert_eq!(Template::parse(&parsed.to_string()).as_ref(), Ok(&parsed));
+    let Ok(claims) = serde_json::from_str::<Map<String, Value>>(claims) else { return };
+    match parsed.fill(&claims) {
+        Ok(filled) => assert!(!filled.is_empty()),
+        Err(missing) => assert!(template.contains(&missing)),
+    }
+});
