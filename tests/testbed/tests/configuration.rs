@@ -40,23 +40,24 @@ fn log_lines(site: &Site, part: &str) -> Result<usize> {
 #[test]
 fn a_map_file_with_a_wrong_line_serves_all_other_lines_and_any_account_name() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
-        add_accounts(site, &["4dave", "Dave", "dave@example.org"])?;
+        let accounts = ["4dave", "Dave", "dave@example.org", "DOM\\dave"];
+        add_accounts(site, &accounts)?;
         site.write("/etc/mytoken/login.toml", &(without_rules(site)? + RULE_BY_FILE), "0644")?;
         // As an editor on Windows saves it.
         let map = "\u{feff}# users of the site\r\nop alice 4dave # the boss\r\nop alice alice the boss\r\n\
-                   op alice \"dave@example.org\"\r\nop alice\tDave\r\n";
+                   op alice \"dave@example.org\"\r\nop alice\tDave\r\nop alice DOM\\dave\r\n";
         site.write("/etc/mytoken/users.map", map, "0644")?;
         let token = tokens::access_token(site, "alice")?;
-        for account in ["4dave", "Dave", "dave@example.org"] {
+        for account in accounts {
             assert_eq!(log_in(site, account, &[&token])?.ok()?.lines(), [account]);
         }
         let refused = log_in(site, "alice", &[&token])?;
         assert!(refused.stderr.contains("not mapped to the account \"alice\""), "{refused:?}");
         // Nobody asks the rules about this one.
         assert!(!log_in(site, "alice", &["nonsense"])?.success());
-        // One line for each of the four logins.
+        // One line for each of the five logins.
         let told = "map file /etc/mytoken/users.map: 1 line not used: 3:16: a fourth field";
-        assert_eq!(log_lines(site, told)?, 4, "{}", site.read("/var/log/all.log")?);
+        assert_eq!(log_lines(site, told)?, 5, "{}", site.read("/var/log/all.log")?);
         let check = site.run("root", ["mytokenctl", "check"])?;
         assert!(!check.success() && check.stdout.contains("/etc/mytoken/users.map:3:16: a fourth field"), "{check:?}");
         let explained = site.script("root", "mytokenctl explain --user alice").stdin(token).run()?;
