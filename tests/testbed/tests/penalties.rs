@@ -85,6 +85,33 @@ fn after_ten_token_logins_in_an_outage_a_key_from_the_same_address_gets_in_at_on
     })
 }
 
+/// Ten people of a course press Enter in the same moment.
+#[test]
+fn ten_refused_at_once_shut_nobody_out_either() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        use_example(site)?;
+        let office = site.new_client()?;
+        let token = tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))?;
+        outage(site)?;
+        let ssh = format!(
+            "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 {} true",
+            office.destination()
+        );
+        // Not the typist, whose answers are used up one by one.
+        let together = format!(
+            "umask 077; cat >token; printf '#!/bin/sh\\ncat ~/token\\n' >ask; chmod 700 ask; \
+             for n in 0 1 2 3 4 5 6 7 8 9; do SSH_ASKPASS=$HOME/ask SSH_ASKPASS_REQUIRE=force {ssh} 2>said.$n & done; wait; \
+             cat said.? | grep -c 'the login service is unavailable at the moment'"
+        );
+        let said = site.script("alice", &together).stdin(format!("{token}\n")).run()?;
+        assert_eq!(said.stdout, "10\n", "{said:?}\n{}", site.sh("alice", "cat said.?")?.stdout);
+        let began = Instant::now();
+        assert_eq!(key_login(site, office)?.ok()?.lines(), ["bob"]);
+        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+        Ok(())
+    })
+}
+
 /// The reason for the example.
 #[test]
 fn as_shipped_sshd_shuts_an_address_out_and_nobody_else() -> Result<()> {
