@@ -22,6 +22,8 @@ pub struct End<'a> {
     pub given: Vec<(&'a Account, Option<Instant>)>,
     /// The person was told already why there was no token.
     pub told: bool,
+    /// A mytoken was to be left in the session.
+    pub delegated: bool,
     /// Now.
     pub now: Instant,
 }
@@ -36,8 +38,9 @@ impl End<'_> {
     pub fn login_is_over(&self) -> bool {
         match self.program {
             Program::Ssh => !self.entered && (self.ended.status == 255 || self.ended.by_signal),
-            // These do not tell whether they were let in. They leave no session in which somebody could use a mytoken.
-            Program::Scp | Program::Sftp => self.ended.status != 0,
+            // These do not tell whether they were let in. They leave no session in which somebody could use a mytoken; without
+            // delegation it ends in minutes.
+            Program::Scp | Program::Sftp => self.ended.status != 0 || self.delegated,
         }
     }
 
@@ -71,7 +74,8 @@ mod tests {
         let now = Instant::now();
         let sentence = |program, status, given: Option<Instant>, told| {
             let ended = Ended { status, by_signal: false };
-            End { program, ended, entered: false, given: vec![(&account, given)], told, now }.sentence()
+            End { program, ended, entered: false, given: vec![(&account, given)], told, delegated: false, now }
+                .sentence()
         };
         assert!(sentence(Program::Ssh, 255, Some(now), false).unwrap().contains("handed over"));
         assert!(sentence(Program::Ssh, 255, None, false).unwrap().contains("no token was asked for"));
@@ -88,7 +92,9 @@ mod tests {
     fn what_a_session_was_given_is_never_taken_back() {
         let over = |program, status, by_signal, entered| {
             let ended = Ended { status, by_signal };
-            End { program, ended, entered, given: Vec::new(), told: false, now: Instant::now() }.login_is_over()
+            let delegated = program == Program::Ssh;
+            End { program, ended, entered, given: Vec::new(), told: false, delegated, now: Instant::now() }
+                .login_is_over()
         };
         for (status, by_signal) in [(0, false), (1, false), (255, false), (130, true), (143, true)] {
             assert!(!over(Program::Ssh, status, by_signal, true), "{status}");
@@ -97,5 +103,22 @@ mod tests {
         // The status of a remote command, which nobody runs who was not let in.
         assert!(!over(Program::Ssh, 130, false, false) && !over(Program::Ssh, 0, false, false));
         assert!(over(Program::Sftp, 255, false, false) && !over(Program::Scp, 0, false, false));
+    }
+
+    #[test]
+    fn copying_leaves_no_mytoken_to_anybody() {
+        for program in [Program::Scp, Program::Sftp] {
+            let ended = Ended { status: 0, by_signal: false };
+            let end = End {
+                program,
+                ended,
+                entered: false,
+                given: Vec::new(),
+                told: false,
+                delegated: true,
+                now: Instant::now(),
+            };
+            assert!(end.login_is_over() && end.sentence().is_none());
+        }
     }
 }

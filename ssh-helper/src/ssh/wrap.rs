@@ -47,7 +47,8 @@ pub fn run(program: Program, wrap: &Wrap) -> Result<ExitCode, Error> {
     let mut service = desk.service();
     if let Ok(ended) = ended {
         let (given, told) = (service.given().collect(), service.refused());
-        let end = End { program, ended, entered: service.entered(), given, told, now: Instant::now() };
+        let (entered, delegated) = (service.entered(), wrap.delegate.is_some());
+        let end = End { program, ended, entered, given, told, delegated, now: Instant::now() };
         if let Some(sentence) = end.sentence() {
             eprintln!("{sentence}");
         }

@@ -239,6 +239,18 @@ fn nohup_keeps_a_connection_without_a_session() -> Result<()> {
 }
 
 #[test]
+fn a_mytoken_that_was_delegated_for_copying_ends_with_it() -> Result<()> {
+    story(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        site.write("/etc/ssh/sshrc", "cat \"$MYTOKEN_FILE\" >~/seen\n", "0644")?;
+        site.sh("alice", "echo x >here && mytoken-ssh scp --delegate here testbed:there")?.ok()?;
+        let seen = site.sh("alice", "cat seen")?.ok()?.stdout;
+        assert!(seen.len() > 100 && !tokens::is_valid(site, seen.trim())?, "{}", seen.len());
+        Ok(())
+    })
+}
+
+#[test]
 fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
