@@ -89,19 +89,21 @@ impl DiskCache {
         name: &str,
         mut change: impl FnMut(Option<&[u8]>) -> (Option<Vec<u8>>, T),
     ) -> Result<T, Error> {
-        let Some(second) = &self.second else { return self.first.update(name, None, &mut change) };
+        let Some(second) = &self.second else {
+            return self.first.update(name, |own| own, &mut change).map(|(_, done)| done);
+        };
         let newer = second.look().ok().and_then(|directory| second.read(&directory, name));
-        match self.first.update(name, newer.as_deref(), &mut change) {
-            Ok(done) => {
-                if newer.is_some() {
+        match self.first.update(name, |own| newer.clone().or(own), &mut change) {
+            Ok((written, done)) => {
+                if written && newer.is_some() {
                     let _ = second.open().and_then(|directory| directory.remove(name));
                 }
                 Ok(done)
             }
             Err(error) => {
                 let old = || self.first.read(&self.first.look().ok()?, name);
-                let old = newer.is_none().then(old).flatten();
-                second.update(name, old.as_deref(), &mut change).map_err(|_| error)
+                // Another process may have been here since: what lies here under the lock counts.
+                second.update(name, |own| own.or_else(old), &mut change).map(|(_, done)| done).map_err(|_| error)
             }
         }
     }
@@ -158,13 +160,13 @@ impl Place {
         directory.read(name, self.owner, 0o600, LIMIT).ok()?.map(|bytes| bytes.to_vec())
     }
 
-    /// `elsewhere` is the content by another directory, which counts when it is given.
+    /// `content` tells what counts, given what lies here. Returns whether something was written, and what `change` did.
     fn update<T>(
         &self,
         name: &str,
-        elsewhere: Option<&[u8]>,
+        content: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>,
         change: &mut impl FnMut(Option<&[u8]>) -> (Option<Vec<u8>>, T),
-    ) -> Result<T, Error> {
+    ) -> Result<(bool, T), Error> {
         let directory = self.open()?;
         let failed = |reason: String| Error::File { path: self.path.display().to_string(), reason };
         let mut handle = directory.handle().try_clone().map_err(|error| failed(error.to_string()))?;
@@ -177,12 +179,11 @@ impl Place {
             }
             std::thread::sleep(LOCK_POLL);
         };
-        let own = self.read(&directory, name);
-        let (new, result) = change(elsewhere.or(own.as_deref()));
-        if let Some(bytes) = new {
-            directory.write(name, &bytes, self.owner, 0o600)?;
+        let (new, result) = change(content(self.read(&directory, name)).as_deref());
+        if let Some(bytes) = &new {
+            directory.write(name, bytes, self.owner, 0o600)?;
         }
-        Ok(result)
+        Ok((new.is_some(), result))
     }
 }
 
@@ -238,6 +239,26 @@ mod tests {
         assert_eq!(cache.read("a").unwrap(), b"3");
         cache.remove("a");
         assert_eq!(cache.read("a"), None);
+    }
+
+    #[test]
+    fn what_lies_in_the_second_directory_stays_until_the_first_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = |path: &str| dir.path().join(path);
+        std::fs::create_dir(here("var")).unwrap();
+        let cache = DiskCache::new(&here("var/cache"), Owner::current()).or(&here("run/mytoken"));
+        cache.write("a", b"old").unwrap();
+        let second = cache.second.clone().unwrap();
+        second.update("a", |own| own, &mut |_| (Some(b"new".to_vec()), ())).unwrap();
+        // Who only looks takes nothing away.
+        let seen = |cache: &DiskCache| cache.update("a", |old| (None, old.map(<[u8]>::to_vec))).unwrap().unwrap();
+        assert_eq!((seen(&cache), seen(&cache)), (b"new".to_vec(), b"new".to_vec()));
+        assert_eq!(cache.read("a").unwrap(), b"new");
+        assert!(here("run/mytoken/a").exists());
+        // Who comes late to the second directory, with the first one's content in hand, meets what another has written meanwhile.
+        let late =
+            || second.update("a", |own| own.or(Some(b"old".to_vec())), &mut |old| (None, old.map(<[u8]>::to_vec)));
+        assert_eq!(late().unwrap(), (false, Some(b"new".to_vec())));
     }
 
     #[test]
