@@ -175,6 +175,14 @@ pub enum Error {
         /// When the server says that it will accept requests again.
         retry_after: Option<Duration>,
     },
+    /// The provider behind the server answered 429 to what the server asked for this token.
+    #[error("the provider behind {server} accepts no more requests for now{}; try again later", wait_text(*.retry_after))]
+    ProviderTooManyRequests {
+        /// The server.
+        server: String,
+        /// When the provider will accept requests again, if that was said.
+        retry_after: Option<Duration>,
+    },
     /// Success in form, but no access token: the provider behind the server is down.
     #[error(
         "the mytoken server at {server} answered with an empty access token; its provider is probably down. Your token is safe; try again later"

@@ -291,6 +291,7 @@ impl TokenService for Stage {
             Some("403 capability") => Error::MissingCapability { server: server(), needed: "AT".into() },
             Some("403 usage") => Error::UsageRestricted { server: server() },
             Some("429") => Error::TooManyRequests { server: server(), retry_after: None },
+            Some("429 of the provider") => Error::ProviderTooManyRequests { server: server(), retry_after: None },
             Some("500") => Error::ServerFailed { server: server(), status: 500 },
             Some("nothing") => Error::TooLate { host: server() },
             Some("no connection") => Error::Unreachable { host: server(), reason: "refused".into(), sent: false },

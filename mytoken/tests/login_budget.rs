@@ -38,7 +38,7 @@ impl Host {
         let directory = tempfile::tempdir().unwrap();
         Self {
             http: HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() },
-            settings: BudgetSettings { per_address: 4, per_host: 10, ..BudgetSettings::default() },
+            settings: BudgetSettings { per_address: 4, per_host: 15, ..BudgetSettings::default() },
             ledger: LedgerFile::new(&directory.path().join("mytoken/login"), Owner::current()),
             cache: Some(DiskCache::new(&directory.path().join("cache"), Owner::current())),
             _directory: directory,
@@ -64,7 +64,7 @@ impl Host {
         let http = LazyClient::new(&self.http);
         let allowance = Allowance::new(Some(&self.ledger), &self.settings, Remote::of(None, Some(from)), None);
         let tokens = ServerTokens::new(server, &http, self.cache.as_ref(), &SystemClock, &allowance);
-        act(&tokens).inspect(|_| allowance.give_back())
+        act(&tokens).inspect(|_| allowance.let_in())
     }
 
     fn guess(&self, server: &MytokenServer, from: &str) -> Refusal {
@@ -244,6 +244,85 @@ fn only_what_was_redeemed_is_revoked_and_its_children_are_not() {
     host.login(&server, "192.0.2.1", |tokens| tokens.revoke(&redeemed, soon())).unwrap();
     let body = server.requests()[0].json();
     assert_eq!(body, json!({"token": redeemed.expose(), "recursive": false}));
+}
+
+#[test]
+fn the_provider_s_limit_for_one_token_holds_its_own_address_only() {
+    let limited = Reply::json(429, &json!({"error": "oidc_error", "error_description": "slow_down"}));
+    let (theirs, mine) = (mytoken(json!({"name": "theirs"})), mytoken(json!({})));
+    let text = theirs.expose().to_owned();
+    let server =
+        MytokenServer::answering(
+            move |request| {
+                if request.json()["mytoken"] == text.as_str() { limited.clone() } else { good() }
+            },
+        );
+    let host = Host::new();
+    for _ in 0..2 {
+        let refusal = host.present(&server, "192.0.2.1", &theirs, soon()).unwrap_err();
+        assert_eq!(refusal.class(), Class::Rejected, "{refusal:?}");
+    }
+    assert_eq!(server.requests().len(), 1, "remembered");
+    host.present(&server, "192.0.2.2", &mine, soon()).unwrap();
+}
+
+/// Nobody's guesses may cost somebody a mytoken that was redeemed.
+#[test]
+fn what_was_redeemed_is_exchanged_and_revoked_whatever_is_spent_and_weighs_on_the_next() {
+    let redeemed = mytoken(json!({}));
+    let answer = json!({"mytoken": redeemed.expose(), "mytoken_type": "token", "capabilities": ["AT"], "mom_id": "x"});
+    let server = MytokenServer::answering(move |request| match request.path.as_str() {
+        "/my" if request.json()["transfer_code"] == "GoodCode" => Reply::json(200, &answer),
+        "/my" => unknown_code(),
+        "/revoke" => Reply::new(204, "text/plain", ""),
+        _ => good(),
+    });
+    let host = Host::new();
+    for _ in 0..3 {
+        host.guess(&server, "192.0.2.1");
+    }
+    let refused: Result<(), Refusal> = host.login(&server, "192.0.2.1", |tokens| {
+        let mytoken = tokens.redeem(&Secret::new("GoodCode"), soon())?;
+        // Meanwhile the server is left alone for everybody.
+        let url = server.url().to_string();
+        let hold = |until| Hold { why: Why::TooManyRequests, server: url, provider: None, remote: None, until };
+        host.ledger.change(&host.settings, soon(), |ledger, now| ledger.hold(hold(now + 60))).unwrap();
+        tokens.exchange(&mytoken, true, &WANTED, soon())?;
+        tokens.revoke(&mytoken, soon())?;
+        Err(Refusal::MytokenRefused)
+    });
+    assert_eq!(refused, Err(Refusal::MytokenRefused));
+    let (ledger, _) = host.ledger.look(&host.settings).unwrap();
+    assert_eq!(ledger.by_remote(), [("192.0.2.1", 6)], "three guesses, a code, an exchange, a revocation");
+}
+
+#[test]
+fn who_was_held_up_asks_nothing_and_says_nothing_of_the_server() {
+    let (host, server) = (Host::new(), MytokenServer::playing(vec![good()]));
+    host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
+    let before = server.count();
+    let refusal = host.present(&server, "192.0.2.1", &mytoken(json!({})), Deadline::after(Duration::ZERO)).unwrap_err();
+    assert_eq!((refusal.class(), server.count()), (Class::Rejected, before));
+    assert_eq!(host.ledger.look(&host.settings).unwrap().0.holds(), []);
+}
+
+#[test]
+fn the_question_whether_the_server_is_there_is_counted_and_its_429_remembered() {
+    let slow = mytoken(json!({}));
+    let text = slow.expose().to_owned();
+    let limited = Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", "100000");
+    let server = MytokenServer::from_the_second_discovery(limited, move |request| Reply {
+        silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
+        ..good()
+    });
+    let host = Host::new();
+    host.present(&server, "192.0.2.9", &mytoken(json!({"name": "quick"})), soon()).unwrap();
+    host.present(&server, "192.0.2.1", &slow, Deadline::after(PATIENCE)).unwrap_err();
+    let (ledger, now) = host.ledger.look(&host.settings).unwrap();
+    assert_eq!(ledger.by_remote(), [("192.0.2.1", 2)]);
+    let held = ledger.holds().iter().find(|hold| hold.why == Why::TooManyRequests).unwrap();
+    // No server can ask for more than a quarter of an hour.
+    assert!(held.remote.is_none() && held.until > now + 800 && held.until <= now + 900, "{held:?}");
 }
 
 #[test]

@@ -128,6 +128,7 @@ mod tests {
             (Refusal::Restricted, PamError::AUTH_ERR),
             (Refusal::ExchangeRefused(text()), PamError::AUTH_ERR),
             (Refusal::Busy { wait: 1, what: "budget_address" }, PamError::AUTH_ERR),
+            (Refusal::Late, PamError::AUTH_ERR),
             (Refusal::Unavailable(text()), PamError::AUTHINFO_UNAVAIL),
             (Refusal::ProviderUnavailable, PamError::AUTHINFO_UNAVAIL),
             (Refusal::NotMapped { account: text(), maps_to: None }, PamError::PERM_DENIED),

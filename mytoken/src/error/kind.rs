@@ -33,6 +33,7 @@ impl Error {
             | Self::NotUnderstood { .. }
             | Self::ServerFailed { .. }
             | Self::TooManyRequests { .. }
+            | Self::ProviderTooManyRequests { .. }
             | Self::EmptyAccessToken { .. }
             | Self::StoreBusy { .. } => Kind::Unavailable,
             Self::ProviderRefused { code, .. } if code == "temporarily_unavailable" || code == "server_error" => {

@@ -79,9 +79,12 @@ pub enum Refusal {
     Busy {
         /// Seconds.
         wait: u64,
-        /// `budget_address`, `budget_host` or `server_limit`, for the log.
+        /// `budget_address`, `budget_host`, `server_limit` or `provider_limit`, for the log.
         what: &'static str,
     },
+    /// The time for the login was over before anything was asked. Never an outage: who calls a set-uid program can stop it for so long.
+    #[error("this login took too long; try again")]
+    Late,
     /// A server did not answer, or not sensibly.
     #[error("the login service is unavailable at the moment; try again later")]
     Unavailable(
@@ -198,6 +201,7 @@ impl Refusal {
             Self::ExchangeRefused(_) => "exchange_refused",
             Self::Token(rejection) => rejection.reason(),
             Self::Busy { what, .. } => what,
+            Self::Late => "late",
             Self::Unavailable(_) => "unavailable",
             Self::ProviderUnavailable => "provider_unavailable",
             Self::NotMapped { .. } => "not_mapped",
@@ -234,6 +238,7 @@ impl Refusal {
             | Self::Restricted
             | Self::ExchangeRefused(_)
             | Self::Busy { .. }
+            | Self::Late
             | Self::Token(_) => Class::Rejected,
         }
     }
@@ -317,9 +322,10 @@ impl From<Error> for Refusal {
             (Error::MissingCapability { .. }, _) => Self::NoAccessTokens,
             (Error::UsageRestricted { .. }, _) => Self::Restricted,
             (Error::RotatedTokenNotStored { .. }, _) => Self::Rotating,
-            (Error::TooManyRequests { retry_after, .. }, _) => {
+            (Error::TooManyRequests { retry_after, .. } | Error::ProviderTooManyRequests { retry_after, .. }, _) => {
                 let wait = retry_after.map_or(30, |wait| wait.as_secs().max(1));
-                Self::Busy { wait, what: "server_limit" }
+                let provider = matches!(error, Error::ProviderTooManyRequests { .. });
+                Self::Busy { wait, what: if provider { "provider_limit" } else { "server_limit" } }
             }
             (Error::InvalidUrl { .. } | Error::ForeignIssuer { .. }, _) | (_, Kind::Configuration) => {
                 Self::Configuration(error.to_string())

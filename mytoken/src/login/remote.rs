@@ -26,6 +26,8 @@ impl Remote {
 
     fn prefix(address: IpAddr) -> Self {
         match address.to_canonical() {
+            // All of it is this host: whoever is on it can take any address there.
+            address if address.is_loopback() => Self("loopback".to_owned()),
             IpAddr::V4(address) => Self(address.to_string()),
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments();
@@ -74,6 +76,8 @@ mod tests {
             (Some("2001:db8:1:2:3:4:5:6 51234 2001:db8::1 22"), None, "2001:db8:1:2::/64"),
             (Some("2001:db8:1:2:ffff::1 1 ::1 22"), None, "2001:db8:1:2::/64"),
             (Some("::ffff:192.0.2.7 1 ::1 22"), None, "192.0.2.7"),
+            (Some("127.0.0.77 1 127.0.0.1 22"), None, "loopback"),
+            (Some("::1 1 ::1 22"), None, "loopback"),
             (Some("fe80::1%eth0 1 fe80::2%eth0 22"), None, "fe80::/64"),
             (None, Some("192.0.2.7"), "192.0.2.7"),
             (None, Some("Pc7.Example.ORG"), "pc7.example.org"),

@@ -75,7 +75,7 @@ impl<'a> ServerTokens<'a> {
         let fetch = |deadline| match Server::discover_once(http, &self.url, deadline) {
             Ok(server) => Ok(server.discovery().clone()),
             Err(error) => {
-                self.allowance.told(url, &error);
+                self.allowance.told(url, NOBODY, &error);
                 Err(NoDiscovery::from(&error))
             }
         };
@@ -106,16 +106,20 @@ impl<'a> ServerTokens<'a> {
     ) -> Result<T, Refusal> {
         let url = self.url.as_str();
         self.allowance.ask(url, behind, deadline)?;
-        let probe = deadline.remaining().map_or(Duration::ZERO, |left| PROBE.min(left / 4));
+        let Some(left) = deadline.remaining() else { return Err(Refusal::Late) };
+        let probe = PROBE.min(left / 4);
         send(deadline.earlier(probe)).inspect(|_| self.allowance.answered(url, behind.provider)).map_err(|error| {
             match &error {
                 // No connection was made, so nothing of what was typed had a part in it.
                 Error::Unreachable { sent: false, .. } => self.silence(),
                 Error::Unreachable { .. } | Error::TooLate { .. } => {
-                    self.probe(deadline);
+                    // Who was held up until now learns nothing from an answer that is late.
+                    if deadline.remaining().is_some_and(|left| left >= probe / 2) {
+                        self.probe(deadline);
+                    }
                     self.allowance.silence(url, behind);
                 }
-                _ => self.allowance.told(url, &error),
+                _ => self.allowance.told(url, behind, &error),
             }
             Refusal::from(error)
         })
@@ -129,7 +133,7 @@ impl<'a> ServerTokens<'a> {
         if let (Ok(()), Ok(http)) = (counted, self.http.get()) {
             match Server::discover_once(http, &self.url, deadline) {
                 Err(Error::Unreachable { .. } | Error::TooLate { .. }) => self.silence(),
-                Err(error) => self.allowance.told(self.url.as_str(), &error),
+                Err(error) => self.allowance.told(self.url.as_str(), NOBODY, &error),
                 Ok(_) => {}
             }
         }
@@ -176,7 +180,8 @@ impl TokenService for ServerTokens<'_> {
     ) -> Result<Exchanged, Refusal> {
         let request =
             AccessTokenRequest { mytoken, scope: wanted.scope, audience: wanted.audience, comment: wanted.comment };
-        let server = self.server(deadline)?;
+        // A hold that has appeared since it was redeemed must not cost somebody a mytoken.
+        let server = if vouched { self.known(deadline)? } else { self.server(deadline)? };
         let provider = self.provider(&server, mytoken);
         let behind = Behind { provider: provider.as_deref(), vouched };
         // Nobody here could give a successor back to the person, so a token that rotates after all is refused.
@@ -185,7 +190,8 @@ impl TokenService for ServerTokens<'_> {
     }
 
     fn revoke(&self, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
-        // Not counted, and no hold matters: the server has vouched for what is revoked, and it is taken back whatever is spent.
+        // No hold matters and no budget: what was handed out here is taken back.
+        self.allowance.count();
         // Its children, if it was somebody's own token before, are none of this login's.
         Ok(self.known(deadline)?.revoke(mytoken, false, deadline)?)
     }

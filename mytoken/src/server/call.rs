@@ -113,7 +113,7 @@ pub(super) fn refusal(server: &ServerUrl, answer: &Answer, context: Context<'_>)
     let code = said.as_ref().map(|said| word(&said.error)).unwrap_or_default();
     match (code.as_str(), status) {
         // The provider's status is passed on with this code: a 401 here is not a bad mytoken.
-        ("oidc_error", 429) => Error::TooManyRequests { server, retry_after: answer.retry_after },
+        ("oidc_error", 429) => Error::ProviderTooManyRequests { server, retry_after: answer.retry_after },
         ("oidc_error", 500..) => Error::ServerFailed { server, status },
         ("oidc_error", _) => {
             let description = said.and_then(|said| said.error_description).unwrap_or_default();

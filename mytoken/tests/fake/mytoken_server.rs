@@ -90,6 +90,22 @@ impl MytokenServer {
         Self { fake }
     }
 
+    /// Discovery is answered once; from then on with `reply`.
+    pub fn from_the_second_discovery(
+        reply: Reply,
+        mut handler: impl FnMut(&Request) -> Reply + Send + 'static,
+    ) -> Self {
+        let mut discovered = false;
+        let fake = Fake::plain(move |request| {
+            if !request.path.starts_with("/.well-known/") {
+                return handler(request);
+            }
+            let url = format!("http://{}", request.header("host").unwrap_or_default());
+            if std::mem::replace(&mut discovered, true) { reply.clone() } else { Reply::json(200, &discovery(&url)) }
+        });
+        Self { fake }
+    }
+
     /// Ends it; where it was.
     pub fn stop(self) -> ServerUrl {
         self.url()

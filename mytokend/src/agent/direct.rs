@@ -174,7 +174,7 @@ fn lasting(text: impl Into<String>) -> Failure {
 /// wrong CA file is mended by the administrator.
 fn failure(error: &Error) -> Failure {
     let retry_after = match error {
-        Error::TooManyRequests { retry_after, .. } => *retry_after,
+        Error::TooManyRequests { retry_after, .. } | Error::ProviderTooManyRequests { retry_after, .. } => *retry_after,
         _ => None,
     };
     let temporary = match error {

@@ -8,7 +8,7 @@ use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::credential::files::Owner;
 use mytoken::document::SharedDocument;
-use mytoken::login::budget::{BudgetSettings, DIRECTORY, Ledger, LedgerFile, Why};
+use mytoken::login::budget::{BudgetSettings, DIRECTORY, LOCAL_DIRECTORY, Ledger, LedgerFile, Why};
 use mytoken::{Error, SystemClock};
 use serde::Serialize;
 
@@ -66,6 +66,13 @@ impl Logins {
         let settings = shared.login(config, FileTrust::ROOT)?.budget;
         let (ledger, now) = LedgerFile::new(Path::new(DIRECTORY), Owner::ROOT).look(&settings)?;
         let mut logins = Self::of(&ledger, now, &settings);
+        // Programs that their caller can stop: what they met concerns them alone.
+        let (ledger, now) = LedgerFile::new(Path::new(LOCAL_DIRECTORY), Owner::ROOT).look(&settings)?;
+        let local = Self::of(&ledger, now, &settings);
+        logins.requests += local.requests;
+        logins.addresses.extend(local.addresses);
+        let here = |hold| Held { address: Some("local".to_owned()), ..hold };
+        logins.holds.extend(local.holds.into_iter().map(here));
         // What could not be fetched lately: providers' keys, mytoken servers' discovery documents.
         let cache = DiskCache::of_host();
         let issuers = shared.issuers.iter().map(|issuer| ("jwks", issuer.url.clone()));

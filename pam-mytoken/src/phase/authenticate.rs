@@ -71,8 +71,9 @@ fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSett
     let clock = SystemClock;
     // Who is not root may neither fill cache and ledger nor be believed by root later.
     let cache = geteuid().is_root().then(DiskCache::of_host);
-    let ledger = geteuid().is_root().then(|| LedgerFile::new(Path::new(budget::DIRECTORY), Owner::ROOT));
     let connection = host.connection();
+    let directory = if connection.is_some() { budget::DIRECTORY } else { budget::LOCAL_DIRECTORY };
+    let ledger = geteuid().is_root().then(|| LedgerFile::new(Path::new(directory), Owner::ROOT));
     let remote = Remote::of(connection.as_deref(), attempt.rhost.as_deref());
     let allowance =
         Allowance::new(ledger.as_ref(), &settings.budget, remote, connection.as_deref().map(of_this_process));
@@ -109,7 +110,7 @@ fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSett
     }
     match &report.outcome {
         Ok(accepted) => {
-            allowance.give_back();
+            allowance.let_in();
             let delegated = accepted.renewal.as_ref().filter(|renewal| renewal.delegated);
             if let (false, Some(renewal)) = (leave(host, attempt, accepted), delegated) {
                 revocation::revoke(host, &renewal.server, &renewal.mytoken);

@@ -193,17 +193,19 @@ impl Directory {
                 ),
             ));
         }
-        // Room for everything at once: a growing vector would leave copies of the secret in freed memory.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(limit.saturating_add(1)));
+        // Room for everything at once: a growing vector would leave copies of the secret in freed memory. No more than that, for all of
+        // it is wiped afterwards.
+        let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+        if size > limit {
+            return Err(refused(&path, &format!("it is longer than {limit} bytes")));
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
         File::from(fd)
-            .take(limit as u64 + 1)
+            .take(size as u64 + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| refused(&path, &error.to_string()))?;
-        if bytes.len() > limit {
-            Err(refused(&path, &format!("it is longer than {limit} bytes")))
-        } else {
-            Ok(Some(bytes))
-        }
+        // What the suite writes is replaced whole and never grows.
+        if bytes.len() > size { Err(refused(&path, "it grew while it was read")) } else { Ok(Some(bytes)) }
     }
 
     /// Removes the file `name`; whether there was one.

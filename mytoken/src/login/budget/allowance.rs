@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What one login may still ask of the mytoken server.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::time::Duration;
 
 use super::ledger::Exceeded;
@@ -38,7 +38,8 @@ pub struct Allowance<'a> {
     settings: &'a BudgetSettings,
     remote: Remote,
     connection: Option<String>,
-    spent: Cell<usize>,
+    /// When the requests were counted that this login has made, in seconds since boot.
+    spent: RefCell<Vec<u64>>,
 }
 
 impl<'a> Allowance<'a> {
@@ -50,7 +51,7 @@ impl<'a> Allowance<'a> {
         remote: Remote,
         connection: Option<String>,
     ) -> Self {
-        Self { file, settings, remote, connection, spent: Cell::new(0) }
+        Self { file, settings, remote, connection, spent: RefCell::default() }
     }
 
     /// What an earlier attempt of this connection came to, if that was the end of asking: a server that is out of order or of
@@ -71,7 +72,9 @@ impl<'a> Allowance<'a> {
         }
     }
 
-    /// Counts a request that is about to be sent to `server`, unless the server is left alone or the budget is spent.
+    /// Counts a request that is about to be sent to `server`, unless the server is left alone or the budget is spent. One about a mytoken
+    /// that the server has just handed out is counted and not refused, unless its provider hangs: it would be lost, and strangers could
+    /// see to that.
     ///
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Unavailable`]; [`Refusal::System`] when the ledger cannot be used: what cannot be counted is not
@@ -79,6 +82,15 @@ impl<'a> Allowance<'a> {
     pub fn ask(&self, server: &str, behind: Behind<'_>, deadline: Deadline) -> Result<(), Refusal> {
         let Some(file) = self.file else { return Ok(()) };
         file.change(self.settings, deadline, |ledger, now| {
+            if behind.vouched {
+                // Waiting for a provider that hangs would end in the same refusal, later.
+                if let Some(hold) = ledger.hanging(server, behind.provider, now) {
+                    return Err(refusal(hold, now));
+                }
+                ledger.count(&self.remote, now);
+                self.spent.borrow_mut().push(now);
+                return Ok(());
+            }
             if let Some(hold) = ledger.held(server, behind.provider, &self.remote, now) {
                 return Err(refusal(hold, now));
             }
@@ -86,10 +98,18 @@ impl<'a> Allowance<'a> {
                 Exceeded::Address { wait } => Refusal::Busy { wait, what: "budget_address" },
                 Exceeded::Host { wait } => Refusal::Busy { wait, what: "budget_host" },
             })?;
-            self.spent.set(self.spent.get() + 1);
+            self.spent.borrow_mut().push(now);
             Ok(())
         })
         .map_err(|error| Refusal::System(error.to_string()))?
+    }
+
+    /// Counts a request that is sent whatever is left.
+    pub fn count(&self) {
+        self.note(|ledger, now| {
+            ledger.count(&self.remote, now);
+            self.spent.borrow_mut().push(now);
+        });
     }
 
     /// Whether `server` is left alone for now. Nothing is counted.
@@ -122,20 +142,30 @@ impl<'a> Allowance<'a> {
         });
     }
 
-    /// What the server says in an error about further requests is remembered. `None`: nothing.
-    pub fn told(&self, server: &str, error: &Error) {
-        if let Error::TooManyRequests { retry_after, .. } = error {
-            let until = retry_after.map_or(UNTOLD, |wait| wait.as_secs().max(1));
-            let why = Why::TooManyRequests;
-            self.put(Hold { why, server: server.to_owned(), provider: None, remote: None, until });
-        }
+    /// What an error says about further requests is remembered: the server's own limit for everybody, the provider's for those whom it
+    /// concerns as far as somebody vouches for that.
+    pub fn told(&self, server: &str, behind: Behind<'_>, error: &Error) {
+        let (retry_after, provider) = match error {
+            Error::TooManyRequests { retry_after, .. } => (retry_after, None),
+            Error::ProviderTooManyRequests { retry_after, .. } => (retry_after, behind.provider),
+            _ => return,
+        };
+        let of_server = matches!(error, Error::TooManyRequests { .. });
+        self.put(Hold {
+            why: Why::TooManyRequests,
+            server: server.to_owned(),
+            provider: provider.map(str::to_owned),
+            // Nobody knows which provider it was: it concerns this address.
+            remote: (!of_server && (provider.is_none() || !behind.vouched)).then(|| self.remote.to_string()),
+            until: retry_after.map_or(UNTOLD, |wait| wait.as_secs().max(1)),
+        });
     }
 
-    /// The login is let in: what it cost is given back.
-    pub fn give_back(&self) {
-        let count = self.spent.take();
-        if count > 0 {
-            self.note(|ledger, _| ledger.give_back(&self.remote, count));
+    /// The login is let in: what it cost is given back, and its address is known for a while.
+    pub fn let_in(&self) {
+        let times = self.spent.take();
+        if !times.is_empty() {
+            self.note(|ledger, now| ledger.let_in(&self.remote, &times, now));
         }
     }
 

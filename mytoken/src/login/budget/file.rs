@@ -14,8 +14,12 @@ use crate::credential::files::{Directory, Owner};
 use crate::login::handover::runtime;
 use crate::{Deadline, Error};
 
-/// Where the file is; on a tmpfs, because what it holds ends with the boot.
+/// Where the ledger of logins over ssh is; on a tmpfs, because what it holds ends with the boot.
 pub const DIRECTORY: &str = "/run/mytoken/login";
+
+/// Where that of all others is. Who calls a set-uid program (su) can stop it at any moment, also while it holds the lock or waits for a
+/// server: that must not concern logins over ssh.
+pub const LOCAL_DIRECTORY: &str = "/run/mytoken/login-local";
 
 const NAME: &str = "ledger";
 
@@ -53,10 +57,10 @@ impl LedgerFile {
         let directory = self.open()?;
         let lock = self.lock(&directory, deadline.at_most(PATIENCE))?;
         let now = uptime();
-        let before = self.read(&directory, now, settings)?;
+        let (before, store) = self.read(&directory, now, settings)?;
         let mut ledger = before.clone();
         let result = change(&mut ledger, now);
-        if ledger != before {
+        if store || ledger != before {
             let bytes = serde_json::to_vec(&ledger).map_err(|error| self.failed(&error.to_string()))?;
             directory.write(NAME, &bytes, self.owner, 0o600)?;
         }
@@ -70,14 +74,15 @@ impl LedgerFile {
     /// [`Error::File`].
     pub fn look(&self, settings: &BudgetSettings) -> Result<(Ledger, u64), Error> {
         let now = uptime();
-        let mut ledger = self.read(&self.open()?, now, settings)?;
+        let (mut ledger, _) = self.read(&self.open()?, now, settings)?;
         ledger.forget(now, settings);
         Ok((ledger, now))
     }
 
-    fn read(&self, directory: &Directory, now: u64, settings: &BudgetSettings) -> Result<Ledger, Error> {
+    /// The ledger, and whether it must be stored although nothing in it changes.
+    fn read(&self, directory: &Directory, now: u64, settings: &BudgetSettings) -> Result<(Ledger, bool), Error> {
         let bytes = directory.read(NAME, self.owner, 0o600, SIZE_LIMIT)?;
-        Ok(bytes.map_or_else(Ledger::default, |bytes| Ledger::parse(&bytes, now, settings)))
+        Ok(bytes.map_or_else(Default::default, |bytes| Ledger::parse(&bytes, now, settings)))
     }
 
     fn lock(&self, directory: &Directory, deadline: Deadline) -> Result<Flock<std::os::fd::OwnedFd>, Error> {
@@ -115,7 +120,7 @@ mod tests {
     fn simultaneous_logins_share_one_budget() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mytoken/login");
-        let settings = BudgetSettings { per_address: 50, per_host: 20, ..BudgetSettings::default() };
+        let settings = BudgetSettings { per_address: 50, per_host: 30, ..BudgetSettings::default() };
         let passed: usize = thread::scope(|scope| {
             let logins: Vec<_> = (0..8)
                 .map(|_| {
@@ -132,6 +137,23 @@ mod tests {
             logins.into_iter().map(|login| login.join().unwrap()).sum()
         });
         assert_eq!(passed, 20);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_good_again_after_one_window() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::new(&dir.path().join("mytoken/login"), Owner::current());
+        let settings = BudgetSettings { window: crate::config::Duration::seconds(1), ..BudgetSettings::default() };
+        let spend = || {
+            let remote = Remote::of(None, None);
+            let spend = |ledger: &mut Ledger, now| ledger.spend(&remote, now, &settings).is_ok();
+            file.change(&settings, Deadline::after(Duration::from_secs(60)), spend).unwrap()
+        };
+        assert!(spend());
+        std::fs::write(dir.path().join("mytoken/login/ledger"), r#"{"v":2}"#).unwrap();
+        assert!(!spend(), "it may have been spent");
+        thread::sleep(Duration::from_millis(2_100));
+        assert!(spend());
     }
 
     #[test]

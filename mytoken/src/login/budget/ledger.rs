@@ -15,6 +15,12 @@ const HOLDS: usize = 256;
 /// Most connections that are remembered; older ones go first.
 const CONNECTIONS: usize = 256;
 
+/// Most addresses that are remembered because somebody was let in from there; older ones go first.
+const KNOWN: usize = 256;
+
+/// How long they are remembered, in seconds.
+const KNOWN_AGE: u64 = 86_400;
+
 /// How long a refused connection is remembered, in seconds; sshd's default `LoginGraceTime` is 120.
 const CONNECTION_AGE: u64 = 600;
 
@@ -26,6 +32,15 @@ pub struct Ledger {
     spent: Vec<Spent>,
     holds: Vec<Hold>,
     refused: Vec<Refused>,
+    known: Vec<Known>,
+}
+
+/// An address from which somebody was let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    remote: String,
+    at: u64,
 }
 
 /// A connection in which nothing more is asked.
@@ -88,23 +103,22 @@ pub enum Exceeded {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { v: VERSION, spent: Vec::new(), holds: Vec::new(), refused: Vec::new() }
+        Self { v: VERSION, spent: Vec::new(), holds: Vec::new(), refused: Vec::new(), known: Vec::new() }
     }
 }
 
 impl Ledger {
-    /// Reads the stored form. One that cannot be read counts as spent: whoever could damage it must gain nothing, and it is good
-    /// again after one window.
+    /// Reads the stored form. One that cannot be read counts as spent, from `now` on: whoever could damage it must gain nothing, and it
+    /// is good again after one window. So it must be stored, which the flag says.
     #[must_use]
-    pub fn parse(bytes: &[u8], now: u64, settings: &BudgetSettings) -> Self {
-        let parsed = serde_json::from_slice::<Self>(bytes).ok().filter(|ledger| ledger.v == VERSION);
-        parsed.unwrap_or_else(|| Self {
-            spent: vec![
-                Spent { at: now, remote: "unreadable".to_owned() };
-                settings.per_host.min(BudgetSettings::LARGEST)
-            ],
-            ..Self::default()
-        })
+    pub fn parse(bytes: &[u8], now: u64, settings: &BudgetSettings) -> (Self, bool) {
+        match serde_json::from_slice::<Self>(bytes).ok().filter(|ledger| ledger.v == VERSION) {
+            Some(ledger) => (ledger, false),
+            None => {
+                let spent = vec![Spent { at: now, remote: "unreadable".to_owned() }; settings.per_host];
+                (Self { spent, ..Self::default() }, true)
+            }
+        }
     }
 
     /// Counts one request of `remote`, if it is within the budget.
@@ -130,20 +144,37 @@ impl Ledger {
         if let Some(wait) = wait(of(&|spent| spent.remote == remote.as_str()), settings.per_address) {
             return Err(Exceeded::Address { wait });
         }
-        if let Some(wait) = wait(of(&|_| true), settings.per_host.min(BudgetSettings::LARGEST)) {
+        // Strangers at many addresses leave a third to the addresses from which somebody was let in lately.
+        let known = self.known.iter().any(|known| known.remote == remote.as_str());
+        let limit = if known { settings.per_host } else { settings.per_host - settings.per_host / 3 };
+        if let Some(wait) = wait(of(&|_| true), limit) {
             return Err(Exceeded::Host { wait });
         }
-        self.spent.push(Spent { at: now, remote: remote.as_str().to_owned() });
+        self.count(remote, now);
         Ok(())
     }
 
-    /// Gives back the last `count` requests of `remote`.
-    pub fn give_back(&mut self, remote: &Remote, count: usize) {
-        for _ in 0..count {
-            if let Some(at) = self.spent.iter().rposition(|spent| spent.remote == remote.as_str()) {
+    /// Counts one request of `remote`, whatever is left: it is about something that the server itself has handed out, and weighs on the
+    /// next.
+    pub fn count(&mut self, remote: &Remote, now: u64) {
+        if self.spent.len() < BudgetSettings::LARGEST {
+            self.spent.push(Spent { at: now, remote: remote.as_str().to_owned() });
+        }
+    }
+
+    /// Somebody was let in from `remote`: gives back the requests that it made at these times.
+    pub fn let_in(&mut self, remote: &Remote, times: &[u64], now: u64) {
+        for time in times {
+            let same = |spent: &Spent| spent.remote == remote.as_str() && spent.at == *time;
+            if let Some(at) = self.spent.iter().position(same) {
                 self.spent.remove(at);
             }
         }
+        self.known.retain(|known| known.remote != remote.as_str());
+        if self.known.len() >= KNOWN {
+            self.known.remove(0);
+        }
+        self.known.push(Known { remote: remote.as_str().to_owned(), at: now });
     }
 
     /// Notes that a server is to be left alone; a longer hold for the same reason stays.
@@ -170,6 +201,19 @@ impl Ledger {
         };
         // "Not before" counts more than silence: it is a refusal, silence is an outage.
         self.holds.iter().filter(concerns).max_by_key(|hold| (hold.why == Why::TooManyRequests, hold.until))
+    }
+
+    /// The hold of everybody because this provider behind `server` does not answer.
+    #[must_use]
+    pub fn hanging(&self, server: &str, provider: Option<&str>, now: u64) -> Option<&Hold> {
+        self.holds.iter().find(|hold| {
+            hold.why == Why::Silent
+                && hold.server == server
+                && hold.until > now
+                && hold.remote.is_none()
+                && hold.provider.is_some()
+                && hold.provider.as_deref() == provider
+        })
     }
 
     /// The server answered `remote`: its silence is over, also that of `provider` behind it. What others met by tokens of their own stays.
@@ -230,6 +274,7 @@ impl Ledger {
         let window = settings.window.as_secs();
         self.spent.retain(|spent| spent.at <= now && now - spent.at < window);
         self.holds.retain(|hold| hold.until > now && hold.until - now <= super::allowance::LONGEST_HOLD);
+        self.known.retain(|known| known.at <= now && now - known.at < KNOWN_AGE);
     }
 }
 
@@ -260,7 +305,7 @@ mod tests {
 
     #[test]
     fn all_together_spend_no_more_than_the_host_may() {
-        let (settings, mut ledger) = (settings(3, 5), Ledger::default());
+        let (settings, mut ledger) = (settings(3, 7), Ledger::default());
         for number in 0..5 {
             assert_eq!(ledger.spend(&remote(&format!("192.0.2.{number}")), 100 + number, &settings), Ok(()));
         }
@@ -272,21 +317,65 @@ mod tests {
     fn a_course_of_sixty_behind_one_address_gets_in() {
         let (settings, mut ledger) = (BudgetSettings::default(), Ledger::default());
         for number in 0..60 {
-            for _ in 0..2 {
-                ledger.spend(&remote("192.0.2.1"), 100 + number / 10, &settings).unwrap();
-            }
-            ledger.give_back(&remote("192.0.2.1"), 2);
+            let now = 100 + number / 10;
+            ledger.spend(&remote("192.0.2.1"), now, &settings).unwrap();
+            ledger.count(&remote("192.0.2.1"), now);
+            ledger.let_in(&remote("192.0.2.1"), &[now, now], now);
         }
-        assert_eq!(ledger, Ledger::default());
+        assert_eq!(ledger.by_remote(), []);
     }
 
     #[test]
-    fn giving_back_takes_nothing_from_others_and_never_more_than_there_is() {
-        let (settings, mut ledger) = (settings(3, 5), Ledger::default());
+    fn giving_back_takes_nothing_from_others_and_nothing_that_was_not_spent() {
+        let (settings, mut ledger) = (settings(3, 9), Ledger::default());
         ledger.spend(&remote("192.0.2.1"), 100, &settings).unwrap();
         ledger.spend(&remote("192.0.2.2"), 100, &settings).unwrap();
-        ledger.give_back(&remote("192.0.2.1"), 7);
-        assert_eq!(ledger.by_remote(), [("192.0.2.2", 1)]);
+        // A guess from the same address, while the slow good login was under way, stays and does not get older.
+        ledger.spend(&remote("192.0.2.1"), 119, &settings).unwrap();
+        ledger.let_in(&remote("192.0.2.1"), &[100, 100, 7], 119);
+        assert_eq!(
+            ledger.spent,
+            [("192.0.2.2", 100), ("192.0.2.1", 119)].map(|(remote, at)| Spent { at, remote: remote.into() })
+        );
+    }
+
+    #[test]
+    fn strangers_at_many_addresses_leave_a_third_to_known_ones() {
+        let (settings, mut ledger) = (settings(3, 9), Ledger::default());
+        ledger.let_in(&remote("192.0.2.1"), &[], 100);
+        for number in 10..16 {
+            ledger.spend(&remote(&format!("192.0.2.{number}")), 200, &settings).unwrap();
+        }
+        assert_eq!(ledger.spend(&remote("192.0.2.16"), 200, &settings), Err(Exceeded::Host { wait: 300 }));
+        for _ in 0..3 {
+            assert_eq!(ledger.spend(&remote("192.0.2.1"), 200, &settings), Ok(()));
+        }
+        assert_eq!(ledger.spend(&remote("192.0.2.1"), 86_500, &settings), Ok(()));
+        assert_eq!(ledger.known, [], "not for ever");
+        for number in 0..600 {
+            ledger.let_in(&remote(&format!("10.0.{}.{}", number / 250, number % 250)), &[], 86_501);
+        }
+        assert_eq!(ledger.known.len(), KNOWN);
+    }
+
+    #[test]
+    fn what_the_server_handed_out_is_counted_and_never_refused() {
+        let (settings, mut ledger) = (settings(2, 9), Ledger::default());
+        ledger.spend(&remote("192.0.2.1"), 100, &settings).unwrap();
+        for _ in 0..3 {
+            ledger.count(&remote("192.0.2.1"), 100);
+        }
+        assert_eq!(ledger.by_remote(), [("192.0.2.1", 4)]);
+        assert_eq!(ledger.spend(&remote("192.0.2.1"), 101, &settings), Err(Exceeded::Address { wait: 299 }));
+    }
+
+    #[test]
+    fn a_shorter_hold_does_not_end_a_longer_one() {
+        let mut ledger = Ledger::default();
+        for until in [200, 150] {
+            ledger.hold(silent(None, None, until));
+        }
+        assert_eq!(ledger.holds(), [silent(None, None, 200)]);
     }
 
     #[test]
@@ -299,8 +388,11 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_spent_for_one_window() {
         let settings = settings(3, 5);
-        for damaged in ["", "{", r#"{"v":2,"spent":[],"holds":[],"refused":[]}"#, r#"{"v":1,"spent":[],"holds":[]}"#] {
-            let mut ledger = Ledger::parse(damaged.as_bytes(), 100, &settings);
+        for damaged in
+            ["", "{", r#"{"v":2,"spent":[],"holds":[],"refused":[],"known":[]}"#, r#"{"v":1,"spent":[],"holds":[]}"#]
+        {
+            let (mut ledger, store) = Ledger::parse(damaged.as_bytes(), 100, &settings);
+            assert!(store, "{damaged}");
             assert_eq!(
                 ledger.spend(&remote("192.0.2.1"), 101, &settings),
                 Err(Exceeded::Host { wait: 299 }),
@@ -395,7 +487,7 @@ mod tests {
                 now += pause;
                 let remote = remote(&format!("192.0.2.{who}"));
                 if ledger.spend(&remote, now, &settings).is_ok() {
-                    if good { ledger.give_back(&remote, 1); } else { sent.push((now, remote.to_string())); }
+                    if good { ledger.let_in(&remote, &[now], now); } else { sent.push((now, remote.to_string())); }
                 }
                 let recent = sent.iter().filter(|(at, _)| now - at < 300);
                 proptest::prop_assert!(recent.clone().count() <= 9);

@@ -12,6 +12,6 @@ mod ledger;
 mod settings;
 
 pub use allowance::{Allowance, Behind};
-pub use file::{DIRECTORY, LedgerFile};
+pub use file::{DIRECTORY, LOCAL_DIRECTORY, LedgerFile};
 pub use ledger::{Hold, Ledger, Why};
 pub use settings::BudgetSettings;
