@@ -17,6 +17,10 @@ pub const DIRECTORY: &str = "/var/cache/mytoken";
 /// Where it is when that directory cannot be used: a memory that a full disk or a wrong owner switches off protects nobody.
 pub const SECOND_DIRECTORY: &str = "/run/mytoken/cache";
 
+/// Where programs without `SSH_CONNECTION` (su) keep theirs: who calls a set-uid program can stop it while it holds the lock or waits for a
+/// server, and limit what it may open. What it then notes must not concern logins over ssh.
+pub const LOCAL_DIRECTORY: &str = "/run/mytoken/cache-local";
+
 /// Largest file that is read, in bytes.
 const LIMIT: usize = 512 * 1024;
 
@@ -63,6 +67,13 @@ impl DiskCache {
         Self::new(Path::new(DIRECTORY), Owner::ROOT).or(Path::new(SECOND_DIRECTORY))
     }
 
+    /// That of programs that their caller can stop, for root.
+    #[must_use]
+    pub fn of_callers() -> Self {
+        let first = Place { path: PathBuf::from(LOCAL_DIRECTORY), owner: Owner::ROOT, above: Some(0o711) };
+        Self { first, second: None }
+    }
+
     /// The file `name`; `None` when there is none or it cannot be trusted.
     #[must_use]
     pub fn read(&self, name: &str) -> Option<Vec<u8>> {
@@ -76,24 +87,26 @@ impl DiskCache {
     /// # Errors
     /// [`Error::File`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.update(name, |_| (Some(bytes.to_vec()), ()))
+        self.update(name, Deadline::after(LOCK), |_| (Some(bytes.to_vec()), ()))
     }
 
     /// Replaces the file `name` by what `change` makes of it; `None` leaves it as it is. No other process changes the cache
-    /// meanwhile, so `change` must not wait for anything. It is called again for the second directory.
+    /// meanwhile, so `change` must not wait for anything. It is called again for the second directory. The lock is waited for until
+    /// `patience`, but no longer than some seconds.
     ///
     /// # Errors
     /// [`Error::File`] when neither directory can be used.
     pub fn update<T>(
         &self,
         name: &str,
+        patience: Deadline,
         mut change: impl FnMut(Option<&[u8]>) -> (Option<Vec<u8>>, T),
     ) -> Result<T, Error> {
         let Some(second) = &self.second else {
-            return self.first.update(name, |own| own, &mut change).map(|(_, done)| done);
+            return self.first.update(name, patience, |own| own, &mut change).map(|(_, done)| done);
         };
         let newer = second.look().ok().and_then(|directory| second.read(&directory, name));
-        match self.first.update(name, |own| newer.clone().or(own), &mut change) {
+        match self.first.update(name, patience, |own| newer.clone().or(own), &mut change) {
             Ok((written, done)) => {
                 if written && newer.is_some() {
                     let _ = second.open().and_then(|directory| directory.remove(name));
@@ -103,7 +116,10 @@ impl DiskCache {
             Err(error) => {
                 let old = || self.first.read(&self.first.look().ok()?, name);
                 // Another process may have been here since: what lies here under the lock counts.
-                second.update(name, |own| own.or_else(old), &mut change).map(|(_, done)| done).map_err(|_| error)
+                second
+                    .update(name, patience, |own| own.or_else(old), &mut change)
+                    .map(|(_, done)| done)
+                    .map_err(|_| error)
             }
         }
     }
@@ -164,13 +180,14 @@ impl Place {
     fn update<T>(
         &self,
         name: &str,
+        patience: Deadline,
         content: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>,
         change: &mut impl FnMut(Option<&[u8]>) -> (Option<Vec<u8>>, T),
     ) -> Result<(bool, T), Error> {
         let directory = self.open()?;
         let failed = |reason: String| Error::File { path: self.path.display().to_string(), reason };
         let mut handle = directory.handle().try_clone().map_err(|error| failed(error.to_string()))?;
-        let deadline = Deadline::after(LOCK);
+        let deadline = patience.at_most(LOCK);
         let _lock = loop {
             match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => break lock,
@@ -181,7 +198,7 @@ impl Place {
         };
         let (new, result) = change(content(self.read(&directory, name)).as_deref());
         if let Some(bytes) = &new {
-            directory.write(name, bytes, self.owner, 0o600)?;
+            directory.write_alone(name, bytes, self.owner, 0o600)?;
         }
         Ok((new.is_some(), result))
     }
@@ -199,6 +216,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    fn patience() -> Deadline {
+        Deadline::after(Duration::from_secs(60))
+    }
 
     #[test]
     fn what_others_could_have_written_is_not_read() {
@@ -233,7 +254,7 @@ mod tests {
 
         std::fs::rename(dir.path().join("gone"), dir.path().join("var")).unwrap();
         assert_eq!(cache.read("a").unwrap(), b"2", "the newer one");
-        let seen = cache.update("a", |old| (Some(b"3".to_vec()), old.map(<[u8]>::to_vec))).unwrap();
+        let seen = cache.update("a", patience(), |old| (Some(b"3".to_vec()), old.map(<[u8]>::to_vec))).unwrap();
         assert_eq!(seen.unwrap(), b"2");
         assert!(!dir.path().join("run/mytoken/a").exists());
         assert_eq!(cache.read("a").unwrap(), b"3");
@@ -249,15 +270,19 @@ mod tests {
         let cache = DiskCache::new(&here("var/cache"), Owner::current()).or(&here("run/mytoken"));
         cache.write("a", b"old").unwrap();
         let second = cache.second.clone().unwrap();
-        second.update("a", |own| own, &mut |_| (Some(b"new".to_vec()), ())).unwrap();
+        second.update("a", patience(), |own| own, &mut |_| (Some(b"new".to_vec()), ())).unwrap();
         // Who only looks takes nothing away.
-        let seen = |cache: &DiskCache| cache.update("a", |old| (None, old.map(<[u8]>::to_vec))).unwrap().unwrap();
+        let seen =
+            |cache: &DiskCache| cache.update("a", patience(), |old| (None, old.map(<[u8]>::to_vec))).unwrap().unwrap();
         assert_eq!((seen(&cache), seen(&cache)), (b"new".to_vec(), b"new".to_vec()));
         assert_eq!(cache.read("a").unwrap(), b"new");
         assert!(here("run/mytoken/a").exists());
         // Who comes late to the second directory, with the first one's content in hand, meets what another has written meanwhile.
-        let late =
-            || second.update("a", |own| own.or(Some(b"old".to_vec())), &mut |old| (None, old.map(<[u8]>::to_vec)));
+        let late = || {
+            second.update("a", patience(), |own| own.or(Some(b"old".to_vec())), &mut |old| {
+                (None, old.map(<[u8]>::to_vec))
+            })
+        };
         assert_eq!(late().unwrap(), (false, Some(b"new".to_vec())));
     }
 
@@ -270,7 +295,9 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..10 {
-                        cache.update("n", |old| (Some((count(old) + 1).to_string().into_bytes()), ())).unwrap();
+                        cache
+                            .update("n", patience(), |old| (Some((count(old) + 1).to_string().into_bytes()), ()))
+                            .unwrap();
                     }
                 });
             }

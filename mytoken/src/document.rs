@@ -2,7 +2,8 @@
 //! Documents that all logins of a host share: a provider's keys, the mytoken server's discovery document.
 //!
 //! Each login is a process of its own, and anybody at a prompt can make one want such a document. So the attempt to fetch one is
-//! noted on disk before the request leaves, and its outcome after: whatever it is, nobody asks again within [`PAUSE`].
+//! noted on disk before the request leaves, and its outcome after: whatever it is, nobody asks again within [`PAUSE`]. Where the asking
+//! process ended before there was an outcome, the next may ask after 8 s.
 
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ pub const PAUSE: u64 = 60;
 
 /// How long one attempt may take, so that something is left of a login's deadline, and how long others wait for its outcome.
 const ATTEMPT: Duration = Duration::from_secs(6);
+
+/// How long the lock is waited for to note an outcome: the login itself waits for that.
+const NOTE: Duration = Duration::from_secs(2);
 
 /// An attempt without outcome after this many seconds belonged to a process that is gone: the next one may try.
 const ABANDONED: u64 = 8;
@@ -127,7 +131,7 @@ impl<'a> SharedDocument<'a> {
                 Next::Wait(old) if patience.remaining().is_none() => return old.ok_or(Missing::Awaited),
                 Next::Wait(_) => std::thread::sleep(LOOK),
                 Next::Ask(old) if deadline.remaining().is_none() => return old.ok_or(Missing::Awaited),
-                Next::Ask(old) => match self.begin::<T, E>(cache, age) {
+                Next::Ask(old) => match self.begin::<T, E>(cache, age, deadline) {
                     Ok(true) => return self.ask(cache, fetch(deadline.at_most(ATTEMPT)), old),
                     Ok(false) => {} // another was quicker
                     Err(error) => return old.ok_or_else(|| Missing::Forgetful(error.to_string())),
@@ -141,7 +145,7 @@ impl<'a> SharedDocument<'a> {
     pub fn failing_for(&self) -> Option<u64> {
         let bytes = self.cache?.read(&self.file)?;
         let attempt = self.parse::<serde_json::Value, serde_json::Value>(Some(&bytes)).attempt?;
-        let failed = matches!(attempt.outcome, Outcome::Failed(_));
+        let failed = matches!(attempt.outcome, Outcome::Failed(_) | Outcome::NotStored);
         PAUSE.checked_sub(self.clock.now().saturating_sub(attempt.at)).filter(|left| failed && *left > 0)
     }
 
@@ -184,12 +188,12 @@ impl<'a> SharedDocument<'a> {
     }
 
     /// Notes that this process asks; `false` when another one has noted the same since.
-    fn begin<T, E>(&self, cache: &DiskCache, age: Age) -> Result<bool, crate::Error>
+    fn begin<T, E>(&self, cache: &DiskCache, age: Age, deadline: Deadline) -> Result<bool, crate::Error>
     where
         T: Clone + Serialize + DeserializeOwned,
         E: Clone + Serialize + DeserializeOwned,
     {
-        cache.update(&self.file, |bytes| {
+        cache.update(&self.file, deadline, |bytes| {
             if !matches!(self.next(self.parse::<T, E>(bytes), age), Next::Ask(_)) {
                 return (None, false);
             }
@@ -206,7 +210,7 @@ impl<'a> SharedDocument<'a> {
     {
         let now = self.clock.now();
         let note = |outcome: &Outcome<E>| {
-            cache.update(&self.file, |bytes| {
+            cache.update(&self.file, Deadline::after(NOTE), |bytes| {
                 let attempt = Some(Attempt { at: now, outcome: outcome.clone() });
                 (serde_json::to_vec(&State { attempt, ..self.parse::<T, E>(bytes) }).ok(), ())
             })
@@ -215,7 +219,7 @@ impl<'a> SharedDocument<'a> {
             Ok(content) => {
                 let document = Some(Dated { at: now, content: content.clone() });
                 let state = State::<T, E> { v: VERSION, source: self.source.to_owned(), document, attempt: None };
-                let stored = cache.update(&self.file, |_| (serde_json::to_vec(&state).ok(), ()));
+                let stored = cache.update(&self.file, Deadline::after(NOTE), |_| (serde_json::to_vec(&state).ok(), ()));
                 if stored.is_err() {
                     let _ = note(&Outcome::NotStored);
                 }

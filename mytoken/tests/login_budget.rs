@@ -260,7 +260,7 @@ fn the_provider_s_limit_for_one_token_holds_its_own_address_only() {
     let host = Host::new();
     for _ in 0..2 {
         let refusal = host.present(&server, "192.0.2.1", &theirs, soon()).unwrap_err();
-        assert_eq!(refusal.class(), Class::Rejected, "{refusal:?}");
+        assert_eq!((refusal.class(), refusal.reason()), (Class::Rejected, "provider_limit"));
     }
     assert_eq!(server.requests().len(), 1, "remembered");
     host.present(&server, "192.0.2.2", &mine, soon()).unwrap();

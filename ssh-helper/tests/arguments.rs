@@ -16,13 +16,14 @@ fn world() -> World {
 }
 
 /// Beginnings of the options that the helper puts in front.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "-oNumberOfPasswordPrompts=1",
     "-oStrictHostKeyChecking=",
     "-oKbdInteractiveAuthentication=yes",
     "-oPreferredAuthentications=keyboard-interactive,",
+    "-oControlMaster=no",
     "-oPermitLocalCommand=yes",
-    "-oLocalCommand=env \"$SSH_ASKPASS\" --entered",
+    "-oLocalCommand=env \"$MYTOKEN_SSH_ASKPASS\" --entered",
 ];
 
 /// What the program got, without the options that the helper puts in front.

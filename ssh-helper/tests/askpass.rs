@@ -87,8 +87,15 @@ fn a_signal_ends_ssh_and_leaves_nothing() {
         let world = World::new("trap 'exit 255' HUP INT TERM; touch $out/started; sleep 20 & wait", TOKEN);
         let token = world.path("token");
         // Not by setsid: the signal must reach the wrapper itself.
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mytoken-ssh"))
-            .args(["ssh", "--token-file", token.to_str().unwrap(), "tb"])
+        let mut child = Command::new("env")
+            .args([
+                "--default-signal=HUP,INT,QUIT",
+                env!("CARGO_BIN_EXE_mytoken-ssh"),
+                "ssh",
+                "--token-file",
+                token.to_str().unwrap(),
+                "tb",
+            ])
             .env("PATH", format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap()))
             .env("HOME", world.dir.path())
             .env("XDG_RUNTIME_DIR", world.path("run"))

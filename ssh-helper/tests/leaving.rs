@@ -15,9 +15,16 @@ use world::{TOKEN, World};
 /// The helper in a shell that has begun with `setup`; it is the child itself.
 fn start(world: &World, setup: &str) -> Child {
     let token = world.path("token");
-    let mut command = Command::new("sh");
+    let mut command = Command::new("env");
     command
-        .args(["-c", &format!("{setup}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_mytoken-ssh")])
+        .args([
+            "--default-signal=HUP,INT,QUIT",
+            "sh",
+            "-c",
+            &format!("{setup}; exec \"$@\""),
+            "sh",
+            env!("CARGO_BIN_EXE_mytoken-ssh"),
+        ])
         .args(["ssh", "--token-file", token.to_str().unwrap(), "tb"])
         .env("PATH", format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap()))
         .env("HOME", world.dir.path())

@@ -39,9 +39,17 @@ impl Asked {
         let program = dir.path().join("mytoken-askpass");
         symlink(env!("CARGO_BIN_EXE_mytoken-ssh"), &program).unwrap();
         let pty = openpty(None, None).unwrap();
-        let mut command = Command::new("setsid");
+        let mut command = Command::new("env");
         command
-            .args(["--ctty", "--wait", "sh", "-c", &format!("{setup}; exec \"$0\" \"$1\"")])
+            .args([
+                "--default-signal=HUP,INT,QUIT",
+                "setsid",
+                "--ctty",
+                "--wait",
+                "sh",
+                "-c",
+                &format!("{setup}; exec \"$0\" \"$1\""),
+            ])
             .arg(program)
             .arg(prompt);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());

@@ -30,8 +30,8 @@ pub struct FileTrust {
     sticky: bool,
 }
 
-/// A configuration file is a page or two; more is a mistake or an attack.
-const LIMIT: u64 = 1024 * 1024;
+/// A configuration file is a page or two, a map file has a line for each person; more is a mistake or an attack.
+const LIMIT: u64 = 16 * 1024 * 1024;
 
 impl FileTrust {
     /// Root's files only: what `/etc/mytoken` needs. A directory like `/tmp` is never on the way to them.
@@ -72,7 +72,7 @@ impl FileTrust {
         };
         let mut bytes = Vec::new();
         file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error.to_string()))?;
-        if bytes.len() as u64 > LIMIT { Err(unreadable(path, "it is larger than 1 MiB")) } else { Ok(bytes) }
+        if bytes.len() as u64 > LIMIT { Err(unreadable(path, "it is larger than 16 MiB")) } else { Ok(bytes) }
     }
 
     /// Reads a file with a secret of at most `limit` bytes: as [`Self::read`], and nobody else may read it, and it has one name.

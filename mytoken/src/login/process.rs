@@ -28,13 +28,20 @@ impl Process {
     /// Whether it lives. A zombie does: it is gone as soon as its parent looks.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        Self::running(self.pid).as_ref() == Some(self)
+        match stat(self.pid) {
+            Ok(stat) => start(&stat) == Some(self.start),
+            // Only these say that there is no such process; others say that this one may open no more files.
+            Err(error) => !(error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)),
+        }
     }
 
     fn running(pid: u32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some(Self { pid, start: start(&stat)? })
+        Some(Self { pid, start: start(&stat(pid).ok()?)? })
     }
+}
+
+fn stat(pid: u32) -> std::io::Result<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
 }
 
 /// The name in field 2 may hold blanks and parentheses, so the fields are counted from its last one.

@@ -62,7 +62,7 @@ impl Places {
         }
     }
 
-    /// Removes the tokens of logins that never came to a session. The PAM module does so too, but only at the next login.
+    /// Removes the tokens of logins that never came to a session. Where no agent does, logins do it, a few at a time.
     pub fn sweep_handover(&self) {
         Handover::new(&self.root.path().join("handover"), self.me).sweep_all(&SystemClock);
     }

@@ -20,7 +20,9 @@ const SHOWN: usize = 20;
 pub struct Logins {
     /// Requests in the window for logins that were not let in.
     pub requests: usize,
-    /// How many there may be.
+    /// The same for programs of this host that are no logins over ssh (su); they have numbers of their own.
+    pub local_requests: usize,
+    /// How many there may be of each.
     pub per_host: usize,
     /// How many from one address.
     pub per_address: usize,
@@ -50,7 +52,7 @@ pub struct Held {
     pub provider: Option<String>,
     /// Only for logins from there.
     pub address: Option<String>,
-    /// `silent` or `too_many_requests`.
+    /// `silent`, `too_many_requests` or `provider_limit`.
     pub why: Why,
     /// Seconds until it is asked again.
     pub seconds: u64,
@@ -69,9 +71,9 @@ impl Logins {
         // Programs that their caller can stop: what they met concerns them alone.
         let (ledger, now) = LedgerFile::new(Path::new(LOCAL_DIRECTORY), Owner::ROOT).look(&settings)?;
         let local = Self::of(&ledger, now, &settings);
-        logins.requests += local.requests;
+        logins.local_requests = local.requests;
         logins.addresses.extend(local.addresses);
-        let here = |hold| Held { address: Some("local".to_owned()), ..hold };
+        let here = |hold: Held| Held { address: hold.address.or_else(|| Some("local".to_owned())), ..hold };
         logins.holds.extend(local.holds.into_iter().map(here));
         // What could not be fetched lately: providers' keys, mytoken servers' discovery documents.
         let cache = DiskCache::of_host();
@@ -103,6 +105,7 @@ impl Logins {
         });
         Self {
             requests: addresses.iter().map(|address| address.requests).sum(),
+            local_requests: 0,
             per_host: settings.per_host,
             per_address: settings.per_address,
             window: settings.window.as_secs(),
@@ -115,11 +118,22 @@ impl Logins {
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
+        // As the ledger reckons: a third is kept.
+        let spent = match self.requests {
+            requests if requests >= self.per_host => "; spent",
+            requests if requests >= self.per_host - self.per_host / 3 => {
+                "; spent for addresses from which nobody was let in lately"
+            }
+            _ => "",
+        };
         let _ = writeln!(
             text,
-            "requests        {} of {} in the last {} s for logins that were not let in",
+            "requests        {} of {} in the last {} s for logins that were not let in{spent}",
             self.requests, self.per_host, self.window
         );
+        if self.local_requests > 0 {
+            let _ = writeln!(text, "not over ssh    {} of {}", self.local_requests, self.per_host);
+        }
         for Address { address, requests } in self.addresses.iter().take(SHOWN) {
             let spent = if *requests >= self.per_address { "  spent" } else { "" };
             let _ = writeln!(text, "  {address:<40} {requests} of {}{spent}", self.per_address);
@@ -134,6 +148,7 @@ impl Logins {
             let what = match hold.why {
                 Why::Silent => "did not answer as it should",
                 Why::TooManyRequests => "said 429, too many requests",
+                Why::ProviderLimit => "its provider said 429, too many requests",
             };
             let provider =
                 hold.provider.as_ref().map(|provider| format!(", for mytokens of {provider}")).unwrap_or_default();
@@ -181,6 +196,11 @@ left alone      https://mt.example.org: said 429, too many requests; asked again
 left alone      https://mt.example.org, for mytokens of https://op.example.org, for logins from 192.0.2.1: did not answer as it should; asked again in 9 s
 ";
         assert_eq!(logins.render(), expected);
+        let with = |requests, local_requests| Logins { requests, local_requests, ..logins.clone() }.render();
+        let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
+        assert!(first(with(39, 0)).ends_with("not let in") && first(with(60, 0)).ends_with("let in; spent"));
+        assert!(first(with(40, 0)).ends_with("spent for addresses from which nobody was let in lately"));
+        assert!(with(0, 7).contains("not over ssh    7 of 60"));
         let nothing = Logins::of(&Ledger::default(), 100, &settings).render();
         assert_eq!(nothing.lines().collect::<Vec<_>>()[1], "servers         none is left alone");
     }

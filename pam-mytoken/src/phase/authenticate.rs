@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! `authenticate`: ask, decide, leave what the session needs.
 
-use std::path::Path;
 use std::time::Instant;
 
 use mytoken::SystemClock;
-use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::credential::files::Owner;
 use mytoken::http::LazyClient;
-use mytoken::login::budget::{self, Allowance, LedgerFile};
+use mytoken::login::budget::Allowance;
 use mytoken::login::handover::{Record, VARIABLE};
 use mytoken::login::{
     Accepted, Attempt, Class, ConfiguredServer, Level, LoginSettings, Maps, Process, Remote, ServerTokens,
     SystemAccounts, World, field, hold,
 };
 use mytoken::oidc::ProviderKeys;
-use nix::unistd::geteuid;
 use pamsm::PamError;
 
 use super::{handover, revocation};
@@ -69,11 +65,7 @@ fn configuration(host: &Host<'_>) -> Result<(Shared, LoginSettings), mytoken::Er
 
 fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSettings) -> PamError {
     let clock = SystemClock;
-    // Who is not root may neither fill cache and ledger nor be believed by root later.
-    let cache = geteuid().is_root().then(DiskCache::of_host);
-    let connection = host.connection();
-    let directory = if connection.is_some() { budget::DIRECTORY } else { budget::LOCAL_DIRECTORY };
-    let ledger = geteuid().is_root().then(|| LedgerFile::new(Path::new(directory), Owner::ROOT));
+    let (cache, ledger, connection) = (super::cache(host), super::ledger(host), host.connection());
     let remote = Remote::of(connection.as_deref(), attempt.rhost.as_deref());
     let allowance =
         Allowance::new(ledger.as_ref(), &settings.budget, remote, connection.as_deref().map(of_this_process));

@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::http::LazyClient;
 use mytoken::login::budget::{Allowance, BudgetSettings};
 use mytoken::login::{Level, Refusal, Remote, ServerTokens, TokenService};
 use mytoken::{Deadline, Secret, SystemClock};
-use nix::unistd::geteuid;
 
 use crate::host::Host;
 
@@ -30,9 +28,12 @@ fn attempt(host: &Host<'_>, server: &str, mytoken: &Secret) -> Result<(), Refusa
     let url = shared.server_url(server)?;
     let settings = shared.http_settings();
     let http = LazyClient::new(&settings);
-    let cache = geteuid().is_root().then(DiskCache::of_host);
-    // The server has vouched for it, so this is in nobody's budget.
+    let connection = host.connection();
+    let cache = super::cache(host);
+    let ledger = super::ledger(host);
+    // Counted, never refused: its numbers do not matter.
     let budget = BudgetSettings::default();
-    let allowance = Allowance::new(None, &budget, Remote::of(None, None), None);
+    let remote = Remote::of(connection.as_deref(), host.rhost().as_deref());
+    let allowance = Allowance::new(ledger.as_ref(), &budget, remote, None);
     ServerTokens::new(url, &http, cache.as_ref(), &SystemClock, &allowance).revoke(mytoken, Deadline::after(PATIENCE))
 }

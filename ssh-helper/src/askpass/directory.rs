@@ -72,7 +72,9 @@ impl PrivateDirectory {
 
 /// Removes the directories of runs that are gone. Whatever else has such a name stays.
 fn sweep(parent: &Path) {
-    let (Ok(entries), Ok(handle)) = (std::fs::read_dir(parent), open(parent)) else { return };
+    // TMPDIR may be a link; below it nothing is followed.
+    let parent_handle = File::options().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(parent);
+    let (Ok(entries), Ok(handle)) = (std::fs::read_dir(parent), parent_handle) else { return };
     let names = entries.take(MOST_NAMES).flatten().map(|entry| entry.file_name());
     for name in names.filter(|name| name.as_bytes().starts_with(PREFIX.as_bytes())).take(MOST_REMOVED) {
         remove(&handle, &parent.join(&name), &name);

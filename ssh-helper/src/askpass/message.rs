@@ -20,6 +20,9 @@ pub const PROGRAM: &str = "mytoken-askpass";
 /// Longest line. A server's texts in front of a prompt can be long; what is longer is not ours to answer.
 const LIMIT: u64 = 256 * 1024;
 
+/// The variable that names the askpass program for ssh's local command. Startup files of shells set `SSH_ASKPASS` to one of their own.
+pub const ASKPASS: &str = "MYTOKEN_SSH_ASKPASS";
+
 /// The askpass's only argument in the place of a prompt: ssh was let in. No prompt of ssh reads like that.
 pub const ENTERED: &str = "--entered";
 

@@ -34,10 +34,21 @@ impl End<'_> {
         !self.entered && (self.ended.status == 255 || (self.program == Program::Scp && self.ended.status == 1))
     }
 
+    /// ssh did not say that it was let in, and its end does not tell either. It says so by the person's shell, which may be missing.
+    fn ended_untold(&self) -> bool {
+        !self.entered && (self.ended.status == 255 || self.ended.by_signal)
+    }
+
+    /// Whether it went on for longer than a login can after an answer.
+    fn lasted(&self) -> bool {
+        let long_ago = |given: &Instant| self.now.duration_since(*given) >= LOGIN_TIME;
+        self.given.iter().any(|(_, given)| given.as_ref().is_some_and(long_ago))
+    }
+
     /// Whether nobody needs any more what was made for the login: it was refused or broken off, or the copying is over.
     pub fn login_is_over(&self) -> bool {
         match self.program {
-            Program::Ssh => !self.entered && (self.ended.status == 255 || self.ended.by_signal),
+            Program::Ssh => self.ended_untold() && !self.lasted(),
             // These do not tell whether they were let in. They leave no session in which somebody could use a mytoken; without
             // delegation it ends in minutes.
             Program::Scp | Program::Sftp => self.ended.status != 0 || self.delegated,
@@ -46,6 +57,12 @@ impl End<'_> {
 
     /// What the person should know beyond what ssh said.
     pub fn sentence(&self) -> Option<String> {
+        if self.program == Program::Ssh && self.delegated && self.ended_untold() && self.lasted() {
+            return Some(
+                "the mytoken that was made for the session is left; if you were not let in, end it: mytoken-ssh logout"
+                    .to_owned(),
+            );
+        }
         if !self.connection_failed() || self.told {
             return None;
         }
@@ -100,6 +117,17 @@ mod tests {
             assert!(!over(Program::Ssh, status, by_signal, true), "{status}");
         }
         assert!(over(Program::Ssh, 255, false, false) && over(Program::Ssh, 130, true, false));
+        // Nobody told of the entry, as where $SHELL is missing; but no login takes that long.
+        let account = Account { user: "alice".into(), host: "testbed".into() };
+        let given = Instant::now();
+        let after = |seconds| {
+            let now = given + Duration::from_secs(seconds);
+            let ended = Ended { status: 255, by_signal: false };
+            let given = vec![(&account, Some(given))];
+            End { program: Program::Ssh, ended, entered: false, given, told: false, delegated: true, now }
+        };
+        assert!(after(119).login_is_over() && !after(120).login_is_over());
+        assert!(after(120).sentence().is_some_and(|sentence| sentence.contains("if you were not let in")));
         // The status of a remote command, which nobody runs who was not let in.
         assert!(!over(Program::Ssh, 130, false, false) && !over(Program::Ssh, 0, false, false));
         assert!(over(Program::Sftp, 255, false, false) && !over(Program::Scp, 0, false, false));

@@ -2,10 +2,12 @@
 //! What ssh itself says where it will connect (`ssh -G`), and whether it is new enough.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::arguments::Query;
-use crate::askpass::message::ENTERED;
+use crate::askpass::message::{ASKPASS, ENTERED};
 use crate::askpass::prompt::Account;
 use crate::error::Error;
 
@@ -48,11 +50,23 @@ pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
+/// The variable that makes ssh find a shell where the person's own runs nothing, as that of a service's account, or is not there: ssh
+/// runs local and proxy commands and `Match exec` by it. It is the same for each ssh that is run, so that they read the configuration
+/// alike.
+pub fn shell() -> Option<(&'static str, &'static str)> {
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty())?;
+    let path = Path::new(&shell);
+    let silent = path.file_name().is_some_and(|name| name == "nologin" || name == "false" || name == "true");
+    let runs = path.metadata().is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0);
+    (silent || !runs).then_some(("SHELL", "/bin/sh"))
+}
+
 /// Asks ssh where `query` leads. `None`: nowhere, it asks for something that needs no host (`-V`, `-Q`).
 pub fn resolve(ssh: &OsStr, query: &Query) -> Result<Option<Resolution>, Error> {
     let output = Command::new(ssh)
         .arg("-G")
         .args(query)
+        .envs(shell())
         .stdin(Stdio::null())
         .output()
         .map_err(|error| cannot_run(ssh, &error))?;
@@ -114,7 +128,7 @@ pub fn options(ask_for_host_keys: bool, user_chose_methods: bool) -> Vec<OsStrin
 /// Options by which ssh tells that it was let in: `LocalCommand` is run by the person's shell after the login and before the session.
 /// A status of 255 does not tell: it is that of a refused login, and that of a session whose connection broke.
 pub fn telling_of_entry(local_command: Option<&str>) -> Vec<OsString> {
-    let mut command = format!("-oLocalCommand=env \"$SSH_ASKPASS\" {ENTERED}");
+    let mut command = format!("-oLocalCommand=env \"${ASKPASS}\" {ENTERED}");
     if let Some(own) = local_command {
         command.push_str("; ");
         command.push_str(own);
@@ -150,7 +164,7 @@ mod tests {
         };
         assert_eq!((resolved("no"), resolved("yes").as_deref()), (None, Some("echo %h; date")));
         let options = telling_of_entry(resolved("yes").as_deref());
-        assert_eq!(options[1], "-oLocalCommand=env \"$SSH_ASKPASS\" --entered; echo %h; date");
+        assert_eq!(options[1], "-oLocalCommand=env \"$MYTOKEN_SSH_ASKPASS\" --entered; echo %h; date");
     }
 
     #[test]

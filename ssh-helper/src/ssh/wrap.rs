@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 
 use super::arguments::{Program, queries};
 use super::explain::End;
-use super::resolution::{Resolution, check_version, options, resolve, telling_of_entry};
+use super::resolution::{Resolution, check_version, options, resolve, shell, telling_of_entry};
 use super::run;
-use crate::askpass::message::{Former, NONCE, SOCKET};
+use crate::askpass::message::{ASKPASS, Former, NONCE, SOCKET};
 use crate::askpass::service::{Service, TokenSource};
 use crate::askpass::socket::Desk;
 use crate::command_line::Wrap;
@@ -128,7 +128,11 @@ fn command(program: Program, wrap: &Wrap, destinations: &[Resolution], desk: &De
         std::io::stdin().is_terminal() && destinations.iter().all(|destination| destination.asks_for_host_keys);
     let chosen = wrap.args.iter().any(|arg| arg.to_string_lossy().to_lowercase().contains("preferredauthentications"));
     let mut options = options(ask_for_host_keys, chosen);
-    // scp and sftp forbid local commands.
+    // scp and sftp forbid local commands. A connection that others go on using would keep what was delegated for the copying; OpenSSH 10
+    // says the same to its own ssh.
+    if program != Program::Ssh {
+        options.push("-oControlMaster=no".into());
+    }
     if let (Program::Ssh, [destination]) = (program, destinations) {
         options.extend(telling_of_entry(destination.local_command.as_deref()));
     }
@@ -137,14 +141,11 @@ fn command(program: Program, wrap: &Wrap, destinations: &[Resolution], desk: &De
         .args(options)
         .args(&wrap.args)
         .env("SSH_ASKPASS", desk.program())
+        .env(ASKPASS, desk.program())
+        .envs(shell())
         .env("SSH_ASKPASS_REQUIRE", "force")
         .env(SOCKET, desk.socket())
         .env(NONCE, nonce.expose());
-    // The account of a service has a shell that runs nothing, neither ssh's local command nor a proxy command.
-    let shell = std::env::var_os("SHELL").unwrap_or_default();
-    if Path::new(&shell).file_name().is_some_and(|name| name == "nologin" || name == "false") {
-        command.env("SHELL", "/bin/sh");
-    }
     command
 }
 

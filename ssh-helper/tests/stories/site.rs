@@ -119,10 +119,11 @@ impl Site {
 
     /// The helper, without a controlling terminal.
     pub fn helper(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("setsid");
+        // A shell's background job inherits SIGINT ignored, and the helper leaves it so.
+        let mut command = Command::new("env");
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         command
-            .args(["--wait", env!("CARGO_BIN_EXE_mytoken-ssh")])
+            .args(["--default-signal=HUP,INT,QUIT", "setsid", "--wait", env!("CARGO_BIN_EXE_mytoken-ssh")])
             .args(args)
             .env("PATH", path)
             .env("HOME", self.path("home"))
@@ -148,8 +149,15 @@ impl Site {
         args: &[&str],
     ) -> (Child, BufReader<std::process::ChildStdout>, String) {
         // Not by setsid: a test sends signals.
-        let mut child = Command::new("sh")
-            .args(["-c", &format!("{setup}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_mytoken-ssh"), "login"])
+        let mut child = Command::new("env")
+            .args([
+                "--default-signal=HUP,INT,QUIT",
+                "sh",
+                "-c",
+                &format!("{setup}; exec \"$0\" \"$@\""),
+                env!("CARGO_BIN_EXE_mytoken-ssh"),
+                "login",
+            ])
             .args(args)
             .env("HOME", self.path("home"))
             .stdin(Stdio::null())

@@ -36,13 +36,23 @@ fn login_by_code(
     end: &str,
     then: impl Fn(&Server<'_>, &Secret) -> Secret,
 ) -> (Secret, Output) {
+    login_by_shell(site, "/usr/sbin/nologin", args, end, then)
+}
+
+fn login_by_shell(
+    site: &Site,
+    shell: &str,
+    args: &[&str],
+    end: &str,
+    then: impl Fn(&Server<'_>, &Secret) -> Secret,
+) -> (Secret, Output) {
     site.fake_ssh(&format!("{ASK}{end}"));
     let mut line = vec!["ssh"];
     line.extend(args);
     line.push("tb");
     let mut helper = site.helper(&line);
     // As a service has it: ssh would run its local command by a shell that runs nothing.
-    let run = helper.env("SHELL", "/usr/sbin/nologin").stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let run = helper.env("SHELL", shell).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
     while site.answers().is_empty() {
         assert!(start.elapsed() < Duration::from_secs(20), "no code was handed over");
@@ -104,6 +114,19 @@ fn a_session_that_was_let_in_keeps_its_mytoken_however_it_ends() {
         let (child, output) = login(&site, &["--delegate"], &format!("{ENTER}{end}"), nothing);
         assert!(alive(&site, &child), "{end}");
         assert_eq!(said(&output), "", "{end}");
+    }
+}
+
+#[test]
+fn who_was_let_in_is_known_whatever_shell_there_is_and_whatever_its_startup_file_sets() {
+    for shell in ["/usr/sbin/nologin", "/bin/false", "/bin/true", "/no/such/shell", "/etc/passwd"] {
+        let site = Site::start();
+        site.give(USUAL, &Value::Null);
+        let end = format!("export SSH_ASKPASS=/bin/true; {ENTER}exit 255");
+        let (child, output) = login_by_shell(&site, shell, &["--delegate"], &end, |server, code| {
+            server.redeem(code, soon()).unwrap().mytoken
+        });
+        assert!(alive(&site, &child), "{shell}: the session's mytoken was revoked: {}", said(&output));
     }
 }
 

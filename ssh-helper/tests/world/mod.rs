@@ -61,10 +61,11 @@ ask() {{ answer=$("$SSH_ASKPASS" "$1"); echo "[$?] $answer" >> $out/answers; }}
 
     /// Without a controlling terminal, so that no prompt can reach the person who runs the tests.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("setsid");
+        // A shell's background job inherits SIGINT ignored, and the helper leaves it so.
+        let mut command = Command::new("env");
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         command
-            .args(["--wait", env!("CARGO_BIN_EXE_mytoken-ssh")])
+            .args(["--default-signal=HUP,INT,QUIT", "setsid", "--wait", env!("CARGO_BIN_EXE_mytoken-ssh")])
             .args(args)
             .env("PATH", path)
             .env("HOME", self.dir.path())

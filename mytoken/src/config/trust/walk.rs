@@ -156,7 +156,12 @@ impl Walk<'_> {
                 Err(self.refused(&named, &format!("belongs to user {uid}; it must belong to {owner}")))
             }
             Some(Fault::Writable(mode)) => {
-                let mend = format!("run: chmod go-w {}", path.display());
+                // Nobody must make /tmp unusable for the others by what is said here.
+                let mend = if mode & 0o1000 == 0 {
+                    format!("run: chmod go-w {}", path.display())
+                } else {
+                    "put the file elsewhere".to_owned()
+                };
                 Err(self.refused(&named, &format!("can be written by others (mode {mode:04o}); {mend}")))
             }
         }

@@ -148,6 +148,18 @@ impl Directory {
         self.put(name, bytes, owner, mode, Place::Replace, false)
     }
 
+    /// Like [`Self::write`], for a caller that keeps all other writers out by a lock. Half a file that a killed writer left is replaced by
+    /// the next; otherwise each would leave one of its own.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn write_alone(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
+        self.below(name)?;
+        let temporary = format!(".{name}.new");
+        self.remove(&temporary)?;
+        self.put_by(&temporary, name, bytes, owner, mode, Place::Replace, false)
+    }
+
     /// Like [`Self::write`], and survives a power failure from the moment it returns.
     ///
     /// # Errors
@@ -264,23 +276,35 @@ impl Directory {
     }
 
     fn put(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32, place: Place, durable: bool) -> Result<(), Error> {
+        let temporary = format!(".{name}.{:016x}", rand::random::<u64>());
+        self.put_by(&temporary, name, bytes, owner, mode, place, durable)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "private, for the writers above")]
+    fn put_by(
+        &self,
+        temporary: &str,
+        name: &str,
+        bytes: &[u8],
+        owner: Owner,
+        mode: u32,
+        place: Place,
+        durable: bool,
+    ) -> Result<(), Error> {
         let path = self.below(name)?;
         let fail = |errno| failed(&path, errno);
-        let temporary = format!(".{name}.{:016x}", rand::random::<u64>());
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&self.fd, temporary.as_str(), flags, Mode::from_bits_truncate(0o600)).map_err(fail)?;
+        let fd = openat(&self.fd, temporary, flags, Mode::from_bits_truncate(0o600)).map_err(fail)?;
         let written =
             fill(fd, bytes, owner, mode, durable).map_err(|error| refused(&path, &error.to_string())).and_then(|()| {
                 match place {
-                    Place::Replace => renameat(&self.fd, temporary.as_str(), &self.fd, name),
-                    Place::New => {
-                        renameat2(&self.fd, temporary.as_str(), &self.fd, name, RenameFlags::RENAME_NOREPLACE)
-                    }
+                    Place::Replace => renameat(&self.fd, temporary, &self.fd, name),
+                    Place::New => renameat2(&self.fd, temporary, &self.fd, name, RenameFlags::RENAME_NOREPLACE),
                 }
                 .map_err(fail)
             });
         if written.is_err() {
-            let _ = unlinkat(&self.fd, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(&self.fd, temporary, UnlinkatFlags::NoRemoveDir);
         }
         written?;
         if durable { nix::unistd::fsync(&self.fd).map_err(fail) } else { Ok(()) }

@@ -152,7 +152,7 @@ impl<'a> Allowance<'a> {
         };
         let of_server = matches!(error, Error::TooManyRequests { .. });
         self.put(Hold {
-            why: Why::TooManyRequests,
+            why: if of_server { Why::TooManyRequests } else { Why::ProviderLimit },
             server: server.to_owned(),
             provider: provider.map(str::to_owned),
             // Nobody knows which provider it was: it concerns this address.
@@ -188,6 +188,7 @@ fn refusal(hold: &Hold, now: u64) -> Refusal {
     let wait = hold.until.saturating_sub(now).max(1);
     match hold.why {
         Why::TooManyRequests => Refusal::Busy { wait, what: "server_limit" },
+        Why::ProviderLimit => Refusal::Busy { wait, what: "provider_limit" },
         Why::Silent => {
             let who = hold.provider.as_ref().map(|provider| format!("{provider} behind ")).unwrap_or_default();
             Refusal::Unavailable(format!("{who}{} did not answer a moment ago", hold.server))

@@ -62,7 +62,7 @@ impl LedgerFile {
         let result = change(&mut ledger, now);
         if store || ledger != before {
             let bytes = serde_json::to_vec(&ledger).map_err(|error| self.failed(&error.to_string()))?;
-            directory.write(NAME, &bytes, self.owner, 0o600)?;
+            directory.write_alone(NAME, &bytes, self.owner, 0o600)?;
         }
         drop(lock);
         Ok(result)

@@ -84,6 +84,8 @@ pub enum Why {
     Silent,
     /// It answered 429.
     TooManyRequests,
+    /// The provider behind it did.
+    ProviderLimit,
 }
 
 /// How long the next request must wait.
@@ -200,7 +202,7 @@ impl Ledger {
                 && hold.remote.as_deref().is_none_or(|held| held == remote.as_str())
         };
         // "Not before" counts more than silence: it is a refusal, silence is an outage.
-        self.holds.iter().filter(concerns).max_by_key(|hold| (hold.why == Why::TooManyRequests, hold.until))
+        self.holds.iter().filter(concerns).max_by_key(|hold| (hold.why != Why::Silent, hold.until))
     }
 
     /// The hold of everybody because this provider behind `server` does not answer.

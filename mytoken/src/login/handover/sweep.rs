@@ -14,8 +14,9 @@ pub const ACCOUNT_LIMIT: usize = 64;
 /// Seconds between two sweeps by logins, of all processes of sshd together.
 const PAUSE: u64 = 60;
 
-/// Most names that a login's sweep looks at. What it looks at and may not remove waits for a session, and of these sshd lets
-/// only a few exist; so the next sweep comes further.
+/// Most names that a login's sweep looks at. What it looks at and may not remove waits for a session, and of these sshd lets only a few
+/// exist with keyboard-interactive, so the next sweep comes further. With the password method a record names sshd's listener, which
+/// lives on: such ones wait for their age, and meanwhile many of them can keep a login's sweep from coming further. The agent's looks at all.
 const GLANCES: usize = 200;
 
 /// When the last sweep was, Unix seconds. Not a name that an account's directory can have.
