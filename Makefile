@@ -74,7 +74,8 @@ fuzz: bootstrap
 lint: bootstrap
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
-	RUSTFLAGS='--cfg fuzzing' $(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR)/fuzz-check
+	@# Named, so that libFuzzer itself, which is C++, is not built for a check.
+	CUSTOM_LIBFUZZER_PATH=/usr/lib/libFuzzer.a RUSTFLAGS='--cfg fuzzing' $(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR)/fuzz-check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@# Also what other platforms need: cargo-deny looks at the whole lock file.
