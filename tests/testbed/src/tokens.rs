@@ -87,13 +87,18 @@ pub fn history(site: &Site, mytoken: &str, whose: &[&str]) -> Result<Value> {
     ask(site, "/api/v0/tokeninfo", &json!({"action": "event_history", "mytoken": mytoken, "mom_ids": whose}))
 }
 
-/// Whether the server accepts a mytoken. The question counts as a use of it.
+/// Whether the server accepts a mytoken, which must be allowed to ask about itself (`tokeninfo`): for any other it could not be told
+/// from a dead one. The question counts as a use of it.
 ///
 /// # Errors
-/// When the server is not there.
+/// When the server is not there, or refuses the question.
 pub fn is_valid(site: &Site, mytoken: &str) -> Result<bool> {
     let answer = post(site, "/api/v0/tokeninfo", &json!({"action": "introspect", "mytoken": mytoken}))?;
-    Ok(answer.lines().last() == Some("200"))
+    match answer.lines().last() {
+        Some("200") => Ok(true),
+        Some("401") => Ok(false),
+        _ => Err(Error::Refused(format!("whether a mytoken is valid is answered with {answer}"))),
+    }
 }
 
 fn ask(site: &Site, path: &str, body: &Value) -> Result<Value> {

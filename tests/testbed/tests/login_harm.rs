@@ -243,8 +243,9 @@ fn answered(site: &Site, answer: &str, ssh: &str) -> Result<Outcome> {
 fn what_a_refused_login_redeemed_is_revoked() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let parent = tokens::mytoken(site, "alice", &json!({}))?;
-        let child = tokens::child(site, &parent, &["AT", "create_mytoken"])?;
+        let child = tokens::child(site, &parent, &["AT", "create_mytoken", "tokeninfo"])?;
         let code = tokens::transfer_code(site, &child)?;
+        assert!(tokens::is_valid(site, &child)?);
         Journal::clear(site)?;
         let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 bob@testbed true";
         let said = typist::type_into(site, "alice", &[code.as_str()], ssh)?;
@@ -261,18 +262,24 @@ fn what_a_refused_login_redeemed_is_revoked() -> Result<()> {
 fn a_mytoken_that_no_session_gets_is_revoked() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let parent = tokens::mytoken(site, "alice", &json!({}))?;
-        let child = tokens::child(site, &parent, &["AT", "create_mytoken"])?;
-        let code = tokens::transfer_code(site, &child)?;
-        // The record of the login has no place, as on a full disk.
-        site.sh("root", "rm -rf /run/mytoken/handover && touch /run/mytoken/handover")?.ok()?;
-        Journal::clear(site)?;
-        let ssh = "ssh -o PreferredAuthentications=keyboard-interactive testbed 'echo in without $BEARER_TOKEN_FILE'";
-        let said = typist::type_into(site, "alice", &[code.as_str()], ssh)?.ok()?;
-        assert_eq!(said.stdout, "in without\n");
-        assert_eq!(Journal::read(site)?.granted("revocation"), 1);
-        assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?);
-        let log = site.read("/var/log/all.log")?;
-        assert!(log.contains("session without credential") && log.contains("no session gets was revoked"), "{log}");
+        // Neither the record of the login nor the session's files have a place then, as on a full disk.
+        for directory in ["handover", "sessions"] {
+            let child = tokens::child(site, &parent, &["AT", "create_mytoken", "tokeninfo"])?;
+            let code = tokens::transfer_code(site, &child)?;
+            assert!(tokens::is_valid(site, &child)?);
+            let (path, kept) = (format!("/run/mytoken/{directory}"), format!("/run/mytoken/{directory}.kept"));
+            site.sh("root", &format!("mv {path} {kept} 2>/dev/null; touch {path}"))?.ok()?;
+            Journal::clear(site)?;
+            let ssh =
+                "ssh -o PreferredAuthentications=keyboard-interactive testbed 'echo in without $BEARER_TOKEN_FILE'";
+            let said = typist::type_into(site, "alice", &[code.as_str()], ssh)?.ok()?;
+            assert_eq!(said.stdout, "in without\n", "{directory}");
+            assert_eq!(Journal::read(site)?.granted("revocation"), 1, "{directory}");
+            assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?, "{directory}");
+            let log = site.read("/var/log/all.log")?;
+            assert!(log.contains("session without credential") && log.contains("no session gets was revoked"), "{log}");
+            site.sh("root", &format!("rm {path}; mv {kept} {path} 2>/dev/null; true"))?.ok()?;
+        }
         Ok(())
     })
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use testbed::{Result, Site, story_with_own_servers};
+use testbed::{Result, Site, people, story_with_own_servers, tokens};
 
 use crate::attempt::{Driver, LONE};
 use crate::provider::configure;
@@ -39,6 +39,25 @@ fn a_token_that_expires_before_the_account_phase_opens_nothing() -> Result<()> {
             // What no session will take is gone.
             assert_eq!(records(site)? == "0\n", code == PAM_ACCT_EXPIRED, "{later}");
         }
+        Ok(())
+    })
+}
+
+/// Nobody has it any more, and it would live on for hours.
+#[test]
+fn a_delegated_mytoken_ends_with_a_login_that_the_account_phase_refuses() -> Result<()> {
+    story_with_own_servers(small()?, |site| {
+        let driver = Driver::build(site)?;
+        configure(site, "leeway = \"0s\"")?;
+        site.stop("agent", "TERM")?;
+        let parent = tokens::mytoken(site, "alice", &json!({}))?;
+        let child = tokens::child(site, &parent, &["AT", "create_mytoken", "tokeninfo"])?;
+        let code = tokens::transfer_code(site, &child)?;
+        assert!(tokens::is_valid(site, &child)?);
+        people::control(site, "/provider/lifetime", Some(r#"{"seconds": 8}"#))?;
+        let seen = driver.run(site, &[LONE, "sshd", "alice", "later=9"], &[code])?;
+        assert_eq!(seen.code, PAM_ACCT_EXPIRED, "{}", seen.said);
+        assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?);
         Ok(())
     })
 }
