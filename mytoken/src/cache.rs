@@ -4,11 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
-use crate::credential::files::{Directory, Owner};
+use crate::credential::files::{Directory, Owner, lock};
 use crate::{Deadline, Error};
 
 /// Where the cache is.
@@ -30,6 +28,9 @@ const LOCK: Duration = Duration::from_secs(5);
 
 /// How often the lock is tried.
 const LOCK_POLL: Duration = Duration::from_millis(1);
+
+/// What a file becomes, given what it is; `None` leaves it.
+type Change<'a> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'a;
 
 /// A directory of mode 0700 for one owner, and a second one for when it cannot be written. Nothing is believed that another could
 /// have written.
@@ -87,7 +88,7 @@ impl DiskCache {
     /// # Errors
     /// [`Error::File`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.update(name, Deadline::after(LOCK), |_| (Some(bytes.to_vec()), ()))
+        self.update(name, Deadline::after(LOCK), &mut |_| Some(bytes.to_vec()))
     }
 
     /// Replaces the file `name` by what `change` makes of it; `None` leaves it as it is. No other process changes the cache
@@ -96,30 +97,22 @@ impl DiskCache {
     ///
     /// # Errors
     /// [`Error::File`] when neither directory can be used.
-    pub fn update<T>(
-        &self,
-        name: &str,
-        patience: Deadline,
-        mut change: impl FnMut(Option<&[u8]>) -> (Option<Vec<u8>>, T),
-    ) -> Result<T, Error> {
+    pub fn update(&self, name: &str, patience: Deadline, change: &mut Change<'_>) -> Result<(), Error> {
         let Some(second) = &self.second else {
-            return self.first.update(name, patience, |own| own, &mut change).map(|(_, done)| done);
+            return self.first.update(name, patience, &|own| own, change).map(drop);
         };
         let newer = second.look().ok().and_then(|directory| second.read(&directory, name));
-        match self.first.update(name, patience, |own| newer.clone().or(own), &mut change) {
-            Ok((written, done)) => {
+        match self.first.update(name, patience, &|own| newer.clone().or(own), change) {
+            Ok(written) => {
                 if written && newer.is_some() {
                     let _ = second.open().and_then(|directory| directory.remove(name));
                 }
-                Ok(done)
+                Ok(())
             }
             Err(error) => {
                 let old = || self.first.read(&self.first.look().ok()?, name);
                 // Another process may have been here since: what lies here under the lock counts.
-                second
-                    .update(name, patience, |own| own.or_else(old), &mut change)
-                    .map(|(_, done)| done)
-                    .map_err(|_| error)
+                second.update(name, patience, &|own| own.or_else(old), change).map(drop).map_err(|_| error)
             }
         }
     }
@@ -176,31 +169,24 @@ impl Place {
         directory.read(name, self.owner, 0o600, LIMIT).ok()?.map(|bytes| bytes.to_vec())
     }
 
-    /// `content` tells what counts, given what lies here. Returns whether something was written, and what `change` did.
-    fn update<T>(
+    /// `content` tells what counts, given what lies here. Returns whether something was written.
+    fn update(
         &self,
         name: &str,
         patience: Deadline,
-        content: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>,
-        change: &mut impl FnMut(Option<&[u8]>) -> (Option<Vec<u8>>, T),
-    ) -> Result<(bool, T), Error> {
+        content: &dyn Fn(Option<Vec<u8>>) -> Option<Vec<u8>>,
+        change: &mut Change<'_>,
+    ) -> Result<bool, Error> {
         let directory = self.open()?;
         let failed = |reason: String| Error::File { path: self.path.display().to_string(), reason };
-        let mut handle = directory.handle().try_clone().map_err(|error| failed(error.to_string()))?;
-        let deadline = patience.at_most(LOCK);
-        let _lock = loop {
-            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => break lock,
-                Err((back, Errno::EAGAIN | Errno::EINTR)) if deadline.remaining().is_some() => handle = back,
-                Err((_, errno)) => return Err(failed(format!("it cannot be locked: {}", errno.desc()))),
-            }
-            std::thread::sleep(LOCK_POLL);
-        };
-        let (new, result) = change(content(self.read(&directory, name)).as_deref());
+        let handle = directory.handle().try_clone().map_err(|error| failed(error.to_string()))?;
+        let _lock = lock(handle, patience.at_most(LOCK), LOCK_POLL)
+            .map_err(|errno| failed(format!("it cannot be locked: {}", errno.desc())))?;
+        let new = change(content(self.read(&directory, name)).as_deref());
         if let Some(bytes) = &new {
             directory.write_alone(name, bytes, self.owner, 0o600)?;
         }
-        Ok((new.is_some(), result))
+        Ok(new.is_some())
     }
 }
 
@@ -214,6 +200,8 @@ pub fn file_name(prefix: &str, url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use nix::fcntl::{Flock, FlockArg};
 
     use super::*;
 
@@ -254,7 +242,13 @@ mod tests {
 
         std::fs::rename(dir.path().join("gone"), dir.path().join("var")).unwrap();
         assert_eq!(cache.read("a").unwrap(), b"2", "the newer one");
-        let seen = cache.update("a", patience(), |old| (Some(b"3".to_vec()), old.map(<[u8]>::to_vec))).unwrap();
+        let mut seen = None;
+        cache
+            .update("a", patience(), &mut |old| {
+                seen = old.map(<[u8]>::to_vec);
+                Some(b"3".to_vec())
+            })
+            .unwrap();
         assert_eq!(seen.unwrap(), b"2");
         assert!(!dir.path().join("run/mytoken/a").exists());
         assert_eq!(cache.read("a").unwrap(), b"3");
@@ -270,20 +264,29 @@ mod tests {
         let cache = DiskCache::new(&here("var/cache"), Owner::current()).or(&here("run/mytoken"));
         cache.write("a", b"old").unwrap();
         let second = cache.second.clone().unwrap();
-        second.update("a", patience(), |own| own, &mut |_| (Some(b"new".to_vec()), ())).unwrap();
+        second.update("a", patience(), &|own| own, &mut |_| Some(b"new".to_vec())).unwrap();
         // Who only looks takes nothing away.
-        let seen =
-            |cache: &DiskCache| cache.update("a", patience(), |old| (None, old.map(<[u8]>::to_vec))).unwrap().unwrap();
+        let seen = |cache: &DiskCache| {
+            let mut seen = None;
+            let mut look = |old: Option<&[u8]>| {
+                seen = old.map(<[u8]>::to_vec);
+                None
+            };
+            cache.update("a", patience(), &mut look).unwrap();
+            seen.unwrap()
+        };
         assert_eq!((seen(&cache), seen(&cache)), (b"new".to_vec(), b"new".to_vec()));
         assert_eq!(cache.read("a").unwrap(), b"new");
         assert!(here("run/mytoken/a").exists());
         // Who comes late to the second directory, with the first one's content in hand, meets what another has written meanwhile.
-        let late = || {
-            second.update("a", patience(), |own| own.or(Some(b"old".to_vec())), &mut |old| {
-                (None, old.map(<[u8]>::to_vec))
-            })
+        let mut late = None;
+        let mut look = |old: Option<&[u8]>| {
+            late = old.map(<[u8]>::to_vec);
+            None
         };
-        assert_eq!(late().unwrap(), (false, Some(b"new".to_vec())));
+        let written = second.update("a", patience(), &|own| own.or(Some(b"old".to_vec())), &mut look);
+        assert!(!written.unwrap());
+        assert_eq!(late.unwrap(), b"new");
     }
 
     #[test]
@@ -295,9 +298,8 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..10 {
-                        cache
-                            .update("n", patience(), |old| (Some((count(old) + 1).to_string().into_bytes()), ()))
-                            .unwrap();
+                        let mut one_more = |old: Option<&[u8]>| Some((count(old) + 1).to_string().into_bytes());
+                        cache.update("n", patience(), &mut one_more).unwrap();
                     }
                 });
             }

@@ -29,13 +29,13 @@ const ABANDONED: u64 = 8;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Version of the form on disk.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Why there is no document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Missing<E> {
+pub enum Missing {
     /// Fetching it failed, now or less than [`PAUSE`] seconds ago.
-    Failed(E),
+    Failed(Failure),
     /// Another process is fetching it and has no answer yet, or the deadline has passed.
     Awaited,
     /// No attempt could be noted on disk, so none was made: without a memory every forged token would cause one.
@@ -43,6 +43,19 @@ pub enum Missing<E> {
         /// What is wrong with the cache.
         String,
     ),
+}
+
+/// Why fetching failed, as it is remembered for later logins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// It may be there later.
+    Unavailable(String),
+    /// The server had no request left; the seconds that it named are in the ledger.
+    Busy,
+    /// The configuration names a server that is none, or another.
+    Configuration(String),
+    /// The server refused it.
+    Refused(String),
 }
 
 /// How old a document may be.
@@ -65,39 +78,46 @@ pub struct SharedDocument<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct State<T, E> {
+struct State {
     v: u32,
     source: String,
-    document: Option<Dated<T>>,
-    attempt: Option<Attempt<E>>,
+    document: Option<Dated>,
+    attempt: Option<Attempt>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Dated<T> {
-    at: u64,
-    content: T,
+impl State {
+    fn bytes(&self) -> Option<Vec<u8>> {
+        serde_json::to_vec(self).ok()
+    }
 }
 
+/// A document in JSON and when it was fetched.
 #[derive(Serialize, Deserialize)]
-struct Attempt<E> {
+struct Dated {
     at: u64,
-    outcome: Outcome<E>,
+    content: String,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-enum Outcome<E> {
+struct Attempt {
+    at: u64,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+enum Outcome {
     Awaited,
-    Failed(E),
+    Failed(Failure),
     /// It was fetched, but there was no room for it.
     NotStored,
 }
 
 /// What is to be done.
-enum Next<T, E> {
-    Use(T),
-    Missing(Missing<E>, Option<T>),
-    Wait(Option<T>),
-    Ask(Option<T>),
+enum Next {
+    Use(String),
+    Missing(Missing, Option<String>),
+    Wait(Option<String>),
+    Ask(Option<String>),
 }
 
 impl<'a> SharedDocument<'a> {
@@ -111,32 +131,30 @@ impl<'a> SharedDocument<'a> {
     ///
     /// # Errors
     /// [`Missing`], when there is not even an old one.
-    pub fn get<T, E>(
+    pub fn get<T: Serialize + DeserializeOwned>(
         &self,
         age: Age,
         deadline: Deadline,
-        fetch: impl FnOnce(Deadline) -> Result<T, E>,
-    ) -> Result<T, Missing<E>>
-    where
-        T: Clone + Serialize + DeserializeOwned,
-        E: Clone + Serialize + DeserializeOwned,
-    {
+        fetch: impl FnOnce(Deadline) -> Result<T, Failure>,
+    ) -> Result<T, Missing> {
         let Some(cache) = self.cache else { return fetch(deadline.at_most(ATTEMPT)).map_err(Missing::Failed) };
-        let patience = deadline.at_most(ATTEMPT);
-        loop {
-            match self.next(self.parse(cache.read(&self.file).as_deref()), age) {
-                Next::Use(content) => return Ok(content),
-                Next::Missing(missing, old) => return old.ok_or(missing),
-                Next::Wait(Some(old)) if age.while_awaited => return Ok(old),
-                Next::Wait(old) if patience.remaining().is_none() => return old.ok_or(Missing::Awaited),
-                Next::Wait(_) => std::thread::sleep(LOOK),
-                Next::Ask(old) if deadline.remaining().is_none() => return old.ok_or(Missing::Awaited),
-                Next::Ask(old) => match self.begin::<T, E>(cache, age, deadline) {
-                    Ok(true) => return self.ask(cache, fetch(deadline.at_most(ATTEMPT)), old),
-                    Ok(false) => {} // another was quicker
-                    Err(error) => return old.ok_or_else(|| Missing::Forgetful(error.to_string())),
-                },
-            }
+        let readable = |content: &str| decode::<T>(content).is_some();
+        // What is used was readable a moment ago.
+        let known = |content: String| decode(&content).ok_or(Missing::Awaited);
+        match self.wait(cache, age, deadline, &readable) {
+            Next::Use(content) => known(content),
+            Next::Missing(missing, old) => old.map_or(Err(missing), known),
+            Next::Wait(old) => old.map_or(Err(Missing::Awaited), known),
+            Next::Ask(old) => match fetch(deadline.at_most(ATTEMPT)) {
+                Ok(document) => {
+                    self.store(cache, serde_json::to_string(&document).ok());
+                    Ok(document)
+                }
+                Err(failure) => {
+                    self.note(cache, Outcome::Failed(failure.clone()));
+                    old.map_or(Err(Missing::Failed(failure)), known)
+                }
+            },
         }
     }
 
@@ -144,25 +162,48 @@ impl<'a> SharedDocument<'a> {
     #[must_use]
     pub fn failing_for(&self) -> Option<u64> {
         let bytes = self.cache?.read(&self.file)?;
-        let attempt = self.parse::<serde_json::Value, serde_json::Value>(Some(&bytes)).attempt?;
+        let attempt = self.parse(Some(&bytes), &|_| true).attempt?;
         let failed = matches!(attempt.outcome, Outcome::Failed(_) | Outcome::NotStored);
         PAUSE.checked_sub(self.clock.now().saturating_sub(attempt.at)).filter(|left| failed && *left > 0)
     }
 
-    fn parse<T: DeserializeOwned, E: DeserializeOwned>(&self, bytes: Option<&[u8]>) -> State<T, E> {
+    /// Waits until there is a document, or a reason why not, or until this process is the one that asks: then that is noted.
+    fn wait(&self, cache: &DiskCache, age: Age, deadline: Deadline, readable: &dyn Fn(&str) -> bool) -> Next {
+        let patience = deadline.at_most(ATTEMPT);
+        loop {
+            match self.next(self.parse(cache.read(&self.file).as_deref(), readable), age) {
+                Next::Wait(old) => {
+                    let enough = age.while_awaited && old.is_some();
+                    if enough || patience.remaining().is_none() {
+                        return Next::Wait(old);
+                    }
+                    std::thread::sleep(LOOK);
+                }
+                Next::Ask(old) if deadline.remaining().is_none() => return Next::Wait(old),
+                Next::Ask(old) => match self.begin(cache, age, deadline, readable) {
+                    Ok(true) => return Next::Ask(old),
+                    Ok(false) => {} // another was quicker
+                    Err(error) => return Next::Missing(Missing::Forgetful(error.to_string()), old),
+                },
+                settled => return settled,
+            }
+        }
+    }
+
+    fn parse(&self, bytes: Option<&[u8]>, readable: &dyn Fn(&str) -> bool) -> State {
         let now = self.clock.now();
-        let state: Option<State<T, E>> = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok());
+        let state: Option<State> = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok());
         let empty = State { v: VERSION, source: self.source.to_owned(), document: None, attempt: None };
         let Some(mut state) = state.filter(|state| state.v == VERSION && state.source == self.source) else {
             return empty;
         };
         // A time in the future comes from a clock that was wrong then: nothing can be said about the age.
-        state.document = state.document.filter(|document| document.at <= now);
+        state.document = state.document.filter(|document| document.at <= now && readable(&document.content));
         state.attempt = state.attempt.filter(|attempt| attempt.at <= now);
         state
     }
 
-    fn next<T, E>(&self, state: State<T, E>, age: Age) -> Next<T, E> {
+    fn next(&self, state: State, age: Age) -> Next {
         let now = self.clock.now();
         let (mut fresh, mut old) = (None, None);
         if let Some(document) = state.document {
@@ -177,8 +218,8 @@ impl<'a> SharedDocument<'a> {
         match (fresh, attempt) {
             (Some(fresh), _) => Next::Use(fresh),
             (None, Some((since, Outcome::Awaited))) if since < ABANDONED => Next::Wait(old),
-            (None, Some((since, Outcome::Failed(error)))) if since < PAUSE => {
-                Next::Missing(Missing::Failed(error), old)
+            (None, Some((since, Outcome::Failed(failure)))) if since < PAUSE => {
+                Next::Missing(Missing::Failed(failure), old)
             }
             (None, Some((since, Outcome::NotStored))) if since < PAUSE => {
                 Next::Missing(Missing::Forgetful("the cache is full".to_owned()), old)
@@ -188,47 +229,41 @@ impl<'a> SharedDocument<'a> {
     }
 
     /// Notes that this process asks; `false` when another one has noted the same since.
-    fn begin<T, E>(&self, cache: &DiskCache, age: Age, deadline: Deadline) -> Result<bool, crate::Error>
-    where
-        T: Clone + Serialize + DeserializeOwned,
-        E: Clone + Serialize + DeserializeOwned,
-    {
-        cache.update(&self.file, deadline, |bytes| {
-            if !matches!(self.next(self.parse::<T, E>(bytes), age), Next::Ask(_)) {
-                return (None, false);
-            }
+    fn begin(
+        &self,
+        cache: &DiskCache,
+        age: Age,
+        deadline: Deadline,
+        readable: &dyn Fn(&str) -> bool,
+    ) -> Result<bool, crate::Error> {
+        let mut ours = false;
+        let mut begin = |bytes: Option<&[u8]>| {
+            ours = matches!(self.next(self.parse(bytes, readable), age), Next::Ask(_));
             let attempt = Attempt { at: self.clock.now(), outcome: Outcome::Awaited };
-            (serde_json::to_vec(&State { attempt: Some(attempt), ..self.parse::<T, E>(bytes) }).ok(), true)
-        })
+            let state = State { attempt: Some(attempt), ..self.parse(bytes, readable) };
+            if ours { state.bytes() } else { None }
+        };
+        cache.update(&self.file, deadline, &mut begin).map(|()| ours)
     }
 
-    /// Notes the outcome.
-    fn ask<T, E>(&self, cache: &DiskCache, fetched: Result<T, E>, old: Option<T>) -> Result<T, Missing<E>>
-    where
-        T: Clone + Serialize + DeserializeOwned,
-        E: Clone + Serialize + DeserializeOwned,
-    {
-        let now = self.clock.now();
-        let note = |outcome: &Outcome<E>| {
-            cache.update(&self.file, Deadline::after(NOTE), |bytes| {
-                let attempt = Some(Attempt { at: now, outcome: outcome.clone() });
-                (serde_json::to_vec(&State { attempt, ..self.parse::<T, E>(bytes) }).ok(), ())
-            })
-        };
-        match fetched {
-            Ok(content) => {
-                let document = Some(Dated { at: now, content: content.clone() });
-                let state = State::<T, E> { v: VERSION, source: self.source.to_owned(), document, attempt: None };
-                let stored = cache.update(&self.file, Deadline::after(NOTE), |_| (serde_json::to_vec(&state).ok(), ()));
-                if stored.is_err() {
-                    let _ = note(&Outcome::NotStored);
-                }
-                Ok(content)
-            }
-            Err(error) => {
-                let _ = note(&Outcome::Failed(error.clone()));
-                old.ok_or(Missing::Failed(error))
-            }
+    /// Notes a document, or that there is no room for it.
+    fn store(&self, cache: &DiskCache, content: Option<String>) {
+        let document = content.map(|content| Dated { at: self.clock.now(), content });
+        let state = State { v: VERSION, source: self.source.to_owned(), document, attempt: None };
+        if cache.update(&self.file, Deadline::after(NOTE), &mut |_| state.bytes()).is_err() {
+            self.note(cache, Outcome::NotStored);
         }
     }
+
+    /// Notes the outcome of an attempt that brought nothing. Who cannot note it goes on: the attempt itself was noted.
+    fn note(&self, cache: &DiskCache, outcome: Outcome) {
+        let attempt = Attempt { at: self.clock.now(), outcome };
+        let mut note =
+            |bytes: Option<&[u8]>| State { attempt: Some(attempt.clone()), ..self.parse(bytes, &|_| true) }.bytes();
+        let _ = cache.update(&self.file, Deadline::after(NOTE), &mut note);
+    }
+}
+
+fn decode<T: DeserializeOwned>(content: &str) -> Option<T> {
+    serde_json::from_slice(content.as_bytes()).ok()
 }

@@ -28,6 +28,8 @@ pub mod login;
 pub mod names;
 #[cfg(feature = "client")]
 pub mod oidc;
+#[cfg(feature = "seal")]
+pub mod random;
 #[cfg(feature = "client")]
 pub mod restrictions;
 pub mod secret;

@@ -229,8 +229,8 @@ fn an_answer_ends_the_silence_that_another_login_met() {
     let server = MytokenServer::answering(move |request| {
         // Meanwhile another login meets silence.
         let url = format!("http://{}", request.header("host").unwrap_or_default());
-        let hold = |until| Hold { why: Why::Silent, server: url, provider: None, remote: None, until };
-        ledger.change(&settings, soon(), |ledger, now| ledger.hold(hold(now + 15))).unwrap();
+        let hold = |until| Hold { why: Why::Silent, server: url.clone(), provider: None, remote: None, until };
+        ledger.change(&settings, soon(), &mut |ledger, now| ledger.hold(hold(now + 15))).unwrap();
         good()
     });
     host.present(&server, "192.0.2.1", &mytoken(json!({})), soon()).unwrap();
@@ -285,8 +285,8 @@ fn what_was_redeemed_is_exchanged_and_revoked_whatever_is_spent_and_weighs_on_th
         let mytoken = tokens.redeem(&Secret::new("GoodCode"), soon())?;
         // Meanwhile the server is left alone for everybody.
         let url = server.url().to_string();
-        let hold = |until| Hold { why: Why::TooManyRequests, server: url, provider: None, remote: None, until };
-        host.ledger.change(&host.settings, soon(), |ledger, now| ledger.hold(hold(now + 60))).unwrap();
+        let hold = |until| Hold { why: Why::TooManyRequests, server: url.clone(), provider: None, remote: None, until };
+        host.ledger.change(&host.settings, soon(), &mut |ledger, now| ledger.hold(hold(now + 60))).unwrap();
         tokens.exchange(&mytoken, true, &WANTED, soon())?;
         tokens.revoke(&mytoken, soon())?;
         Err(Refusal::MytokenRefused)

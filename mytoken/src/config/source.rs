@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use toml::de::{DeTable, DeValue};
-use toml::{Table, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::FileTrust;
 use crate::Error;
@@ -65,55 +65,104 @@ fn drop_ins(dir: &Path, trust: FileTrust) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn parse<T: DeserializeOwned>(sources: &[Source]) -> Result<T, Error> {
-    if let [only] = sources {
-        return toml::from_str(&only.text).map_err(|error| only.mistake(&error));
-    }
-    let mut merged = Table::new();
+    let mut merged = DeTable::new();
+    let mut base = 0;
     for source in sources {
-        let table: Table = toml::from_str(&source.text).map_err(|error| source.mistake(&error))?;
-        // Alone a drop-in may lack what the main file has; everything else that is wrong in it is told with its position.
-        if let Err(error) = toml::from_str::<T>(&source.text) {
-            if !error.message().starts_with("missing field") {
-                return Err(source.mistake(&error));
+        let table = source.table()?;
+        // Alone a drop-in may lack what the main file has. Everything else is told here, also what a later file would cover.
+        if sources.len() > 1 {
+            if let Err(error) = deserialize::<T>(table.clone()) {
+                if !error.message().starts_with("missing field") {
+                    return Err(source.mistake(&error, 0));
+                }
             }
         }
-        merge(&mut merged, table);
+        merge(&mut merged, moved_table(table, base));
+        base += source.length();
     }
-    Value::Table(merged).try_into().map_err(|error: toml::de::Error| located(sources, &error))
+    deserialize(merged).map_err(|error| mistake(sources, &error))
 }
 
-fn merge(into: &mut Table, from: Table) {
+fn deserialize<T: DeserializeOwned>(table: DeTable<'_>) -> Result<T, toml::de::Error> {
+    T::deserialize(Deserializer::from(Spanned::new(0..0, table)))
+}
+
+fn merge<'a>(into: &mut DeTable<'a>, from: DeTable<'a>) {
     for (key, value) in from {
-        match (into.get_mut(&key), value) {
-            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
-            (Some(Value::Array(old)), Value::Array(new))
-                if new.iter().all(Value::is_table) && old.iter().all(Value::is_table) =>
-            {
-                old.extend(new);
+        let old = into.get_mut(key.get_ref().as_ref());
+        match (old.map(Spanned::get_mut), value.get_ref()) {
+            (Some(DeValue::Table(old)), DeValue::Table(_)) => {
+                if let DeValue::Table(new) = value.into_inner() {
+                    merge(old, new);
+                }
             }
-            (_, value) => {
+            (Some(DeValue::Array(old)), DeValue::Array(new)) if all_tables(new) && all_tables(old) => {
+                if let DeValue::Array(new) = value.into_inner() {
+                    new.into_iter().for_each(|table| old.push(table));
+                }
+            }
+            _ => {
                 into.insert(key, value);
             }
         }
     }
 }
 
+fn all_tables(values: &[Spanned<DeValue<'_>>]) -> bool {
+    values.iter().all(|value| value.get_ref().is_table())
+}
+
+/// Positions count from the start of the first file, as if the files stood one behind the other: so a mistake that shows only in the
+/// merged whole is told with the file and the line that it stands in.
+fn moved_table(table: DeTable<'_>, by: usize) -> DeTable<'_> {
+    table.into_iter().map(|(key, value)| (moved(key, by, |key, _| key), moved(value, by, moved_value))).collect()
+}
+
+fn moved_value(value: DeValue<'_>, by: usize) -> DeValue<'_> {
+    match value {
+        DeValue::Table(table) => DeValue::Table(moved_table(table, by)),
+        DeValue::Array(values) => {
+            DeValue::Array(values.into_iter().map(|value| moved(value, by, moved_value)).collect())
+        }
+        single => single,
+    }
+}
+
+fn moved<T>(spanned: Spanned<T>, by: usize, inner: impl FnOnce(T, usize) -> T) -> Spanned<T> {
+    let span = spanned.span();
+    Spanned::new(span.start + by..span.end + by, inner(spanned.into_inner(), by))
+}
+
 impl Source {
-    fn mistake(&self, error: &toml::de::Error) -> Error {
-        let line = error.span().map(|span| line_of(&self.text, span.start));
+    fn table(&self) -> Result<DeTable<'_>, Error> {
+        DeTable::parse(&self.text).map(Spanned::into_inner).map_err(|error| self.mistake(&error, 0))
+    }
+
+    /// Its share of the positions; one more than its bytes, for the position of its end.
+    fn length(&self) -> usize {
+        self.text.len() + 1
+    }
+
+    fn mistake(&self, error: &toml::de::Error, base: usize) -> Error {
+        let line = error.span().map(|span| line_of(&self.text, span.start.saturating_sub(base)));
         Error::ConfigInvalid { place: place(&self.file, line), problem: problem(error.message()) }
     }
 }
 
-/// A mistake that shows only in the merged whole has no position; the key that the message names has one.
-fn located(sources: &[Source], error: &toml::de::Error) -> Error {
-    let key = quoted(error.message()).next().unwrap_or_default();
-    let found = sources.iter().rev().find_map(|source| {
-        let line = source.text.lines().position(|line| !key.is_empty() && line.trim_start().starts_with(key))?;
-        Some(place(&source.file, Some(line + 1)))
-    });
-    let first = || sources.first().map(|source| source.file.display().to_string()).unwrap_or_default();
-    Error::ConfigInvalid { place: found.unwrap_or_else(first), problem: problem(error.message()) }
+/// A mistake in the merged whole.
+fn mistake(sources: &[Source], error: &toml::de::Error) -> Error {
+    let position = error.span().map_or(0, |span| span.start);
+    let mut base = 0;
+    let mut last = None;
+    for source in sources {
+        last = Some((source, base));
+        if position < base + source.length() {
+            break;
+        }
+        base += source.length();
+    }
+    let nothing = || Error::ConfigInvalid { place: String::new(), problem: problem(error.message()) };
+    last.map_or_else(nothing, |(source, base)| source.mistake(error, base))
 }
 
 fn place(file: &Path, line: Option<usize>) -> String {
@@ -311,6 +360,20 @@ mod tests {
     #[test]
     fn a_main_file_without_a_required_key_is_refused_even_with_drop_ins() {
         let wrong = parse_texts(&["[limits]\nbody = 1", "[limits]\nbody = 2"]).unwrap_err().to_string();
-        assert!(wrong.contains("services"), "{wrong}");
+        assert!(wrong.contains("services") && wrong.contains("0.toml:1"), "{wrong}");
+    }
+
+    #[test]
+    fn a_mistake_in_the_merged_whole_is_told_with_the_file_it_stands_in() {
+        let texts = ["services = []\n[[rule]]\nname = \"a\"\n", "[limits]\nbody = 1", "\n# name = 1\n\n[[rule]]\n"];
+        let wrong = parse_texts(&texts).unwrap_err().to_string();
+        assert!(wrong.contains("2.toml:4") && wrong.contains("`name`"), "{wrong}");
+    }
+
+    #[test]
+    fn a_mistake_that_a_later_file_covers_is_told() {
+        let wrong =
+            parse_texts(&["services = []\n[limits]\nbody = \"x\"", "[limits]\nbody = 2"]).unwrap_err().to_string();
+        assert!(wrong.contains("0.toml:3"), "{wrong}");
     }
 }

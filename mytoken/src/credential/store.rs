@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use self::disk::{Disk, Lock, Room, damaged};
+use self::disk::{Disk, Room, damaged};
 pub use self::entry::Entry;
+use super::files::Lock;
 use crate::names::ServerUrl;
 use crate::{Deadline, Error, Secret};
 

@@ -4,13 +4,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::Refusal;
 use super::budget::{Allowance, Behind};
 use super::service::{Exchanged, TokenService, Wanted};
 use crate::cache::DiskCache;
-use crate::document::{Age, Missing, SharedDocument};
+use crate::document::{Age, Failure, Missing, SharedDocument};
 use crate::http::LazyClient;
 use crate::names::{ServerUrl, same_base};
 use crate::server::{AccessTokenRequest, Server, no_storage};
@@ -33,19 +31,6 @@ pub struct ServerTokens<'a> {
     cache: Option<&'a DiskCache>,
     clock: &'a dyn Clock,
     allowance: &'a Allowance<'a>,
-}
-
-/// Why the server's discovery document could not be had, as it is remembered for later logins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum NoDiscovery {
-    /// It may be there later.
-    Unavailable(String),
-    /// The server had no request left; the seconds that it named are in the ledger.
-    Busy,
-    /// The configuration names a server that is none, or another.
-    Configuration(String),
-    /// The server refused it.
-    Refused(String),
 }
 
 impl<'a> ServerTokens<'a> {
@@ -76,19 +61,19 @@ impl<'a> ServerTokens<'a> {
             Ok(server) => Ok(server.discovery().clone()),
             Err(error) => {
                 self.allowance.told(url, NOBODY, &error);
-                Err(NoDiscovery::from(&error))
+                Err(Failure::from(&error))
             }
         };
         let discovery = SharedDocument::new("server", url, self.cache, self.clock)
             .get(DISCOVERY, deadline, fetch)
-            .map_err(|missing: Missing<NoDiscovery>| match missing {
-                Missing::Failed(NoDiscovery::Unavailable(reason)) => Refusal::Unavailable(reason),
-                Missing::Failed(NoDiscovery::Busy) => {
+            .map_err(|missing| match missing {
+                Missing::Failed(Failure::Unavailable(reason)) => Refusal::Unavailable(reason),
+                Missing::Failed(Failure::Busy) => {
                     // Without a ledger nothing is known of the seconds.
                     self.allowance.check(url).err().unwrap_or(Refusal::Busy { wait: 60, what: "server_limit" })
                 }
-                Missing::Failed(NoDiscovery::Configuration(reason)) => Refusal::Configuration(reason),
-                Missing::Failed(NoDiscovery::Refused(reason)) => Refusal::ExchangeRefused(reason),
+                Missing::Failed(Failure::Configuration(reason)) => Refusal::Configuration(reason),
+                Missing::Failed(Failure::Refused(reason)) => Refusal::ExchangeRefused(reason),
                 Missing::Awaited => Refusal::Unavailable(format!("{url} has not answered another login yet")),
                 Missing::Forgetful(reason) => {
                     Refusal::Unavailable(format!("{url} is not asked, because nothing can be remembered: {reason}"))
@@ -153,7 +138,7 @@ impl<'a> ServerTokens<'a> {
     }
 }
 
-impl From<&Error> for NoDiscovery {
+impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         let reason = error.to_string();
         match Refusal::from(error.clone()) {

@@ -7,6 +7,7 @@ use super::handover::{Handed, Record, runtime};
 use super::{SessionMytoken, SessionSettings};
 use crate::agent::{self, Request, SessionEnd, SessionStart};
 use crate::credential::files::{Directory, Owner, as_user};
+use crate::random::random;
 use crate::{Deadline, Error};
 
 /// Where the suite's run-time files are.
@@ -46,7 +47,7 @@ impl Sessions {
     /// [`Error::File`] or [`Error::Identity`]; nothing is left behind then.
     pub fn install(&self, record: &Record, settings: &SessionSettings) -> Result<Installed, Error> {
         let owner = Owner { uid: record.uid, gid: record.gid };
-        let session = format!("{:032x}", rand::random::<u128>());
+        let session = format!("{:032x}", random::<u128>());
         let user = self.user_directory(owner)?;
         let written = as_user(owner, || {
             let directory = user.make(&session, owner, 0o700)?;

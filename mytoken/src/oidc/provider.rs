@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{Fresh, IssuerSettings, KeySet, KeySource};
 use crate::cache::DiskCache;
-use crate::document::{Age, Missing, SharedDocument};
+use crate::document::{Age, Failure, Missing, SharedDocument};
 use crate::http::{DOCUMENT_LIMIT, LazyClient};
 use crate::{Clock, Deadline};
 
@@ -60,9 +60,12 @@ impl KeySource for ProviderKeys<'_> {
         };
         let url = &issuer.url;
         SharedDocument::new("jwks", url, self.cache, self.clock)
-            .get(age, deadline, |deadline| self.fetch(issuer, deadline))
-            .map_err(|missing: Missing<String>| match missing {
-                Missing::Failed(reason) => format!("{reason} (not asked again for a minute)"),
+            .get(age, deadline, |deadline| self.fetch(issuer, deadline).map_err(Failure::Unavailable))
+            .map_err(|missing| match missing {
+                Missing::Failed(
+                    Failure::Unavailable(reason) | Failure::Configuration(reason) | Failure::Refused(reason),
+                ) => format!("{reason} (not asked again for a minute)"),
+                Missing::Failed(Failure::Busy) => format!("{url} had no request left (not asked again for a minute)"),
                 Missing::Awaited => format!("{url} has not answered another login yet"),
                 Missing::Forgetful(reason) => {
                     format!("{url} is not asked, because nothing can be remembered: {reason}")

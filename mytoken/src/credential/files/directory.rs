@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::identity::current;
 use crate::Error;
+use crate::random::random;
 
 /// Whose a file or directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,7 +277,7 @@ impl Directory {
     }
 
     fn put(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32, place: Place, durable: bool) -> Result<(), Error> {
-        let temporary = format!(".{name}.{:016x}", rand::random::<u64>());
+        let temporary = format!(".{name}.{:016x}", random::<u64>());
         self.put_by(&temporary, name, bytes, owner, mode, place, durable)
     }
 

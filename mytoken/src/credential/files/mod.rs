@@ -7,6 +7,8 @@
 
 mod directory;
 mod identity;
+mod lock;
 
 pub use directory::{Directory, Owner};
 pub use identity::as_user;
+pub use lock::{Lock, lock};

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
+use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, fsync, geteuid, unlinkat};
 use zeroize::Zeroizing;
 
+use crate::credential::files::{Lock, lock};
 use crate::{Deadline, Error};
 
 /// A stored token with its clauses is a few KiB.
@@ -43,9 +44,6 @@ pub(super) struct Disk {
 pub(super) struct Room {
     file: File,
 }
-
-/// The store's lock; released when dropped, also by the death of the process.
-pub(super) type Lock = Flock<File>;
 
 impl Disk {
     /// Opens the directory, made with mode 0700 when it is missing.
@@ -170,17 +168,10 @@ impl Disk {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let handle = openat(&self.handle, LOCK, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|error| unusable(&path, &error.into()))?;
-        let mut file = File::from(handle);
-        loop {
-            // flock has no timeout of its own.
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
-                Err((_, error)) => return Err(unusable(&path, &error.into())),
-            }
-            let left = deadline.remaining().ok_or_else(|| Error::StoreBusy { path: path.display().to_string() })?;
-            std::thread::sleep(LOCK_POLL.min(left));
-        }
+        lock(handle, deadline, LOCK_POLL).map_err(|errno| match errno {
+            Errno::EAGAIN => Error::StoreBusy { path: path.display().to_string() },
+            errno => unusable(&path, &errno.into()),
+        })
     }
 
     /// Names of the stored files, sorted.

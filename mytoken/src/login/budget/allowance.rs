@@ -68,7 +68,7 @@ impl<'a> Allowance<'a> {
         let ends = matches!(refusal, Refusal::Busy { .. }) || refusal.class() == Class::Unavailable;
         if let Some(connection) = self.connection.as_deref().filter(|_| ends) {
             let outage = refusal.class() == Class::Unavailable;
-            self.note(|ledger, now| ledger.refuse(connection, outage, now));
+            self.note(&mut |ledger, now| ledger.refuse(connection, outage, now));
         }
     }
 
@@ -81,16 +81,20 @@ impl<'a> Allowance<'a> {
     /// sent.
     pub fn ask(&self, server: &str, behind: Behind<'_>, deadline: Deadline) -> Result<(), Refusal> {
         let Some(file) = self.file else { return Ok(()) };
-        file.change(self.settings, deadline, |ledger, now| {
-            if behind.vouched {
-                // Waiting for a provider that hangs would end in the same refusal, later.
-                if let Some(hold) = ledger.hanging(server, behind.provider, now) {
-                    return Err(refusal(hold, now));
-                }
-                ledger.count(&self.remote, now);
-                self.spent.borrow_mut().push(now);
-                return Ok(());
+        let mut answer = Ok(());
+        file.change(self.settings, deadline, &mut |ledger, now| answer = self.counted(ledger, now, server, behind))
+            .map_err(|error| Refusal::System(error.to_string()))?;
+        answer
+    }
+
+    fn counted(&self, ledger: &mut Ledger, now: u64, server: &str, behind: Behind<'_>) -> Result<(), Refusal> {
+        if behind.vouched {
+            // Waiting for a provider that hangs would end in the same refusal, later.
+            if let Some(hold) = ledger.hanging(server, behind.provider, now) {
+                return Err(refusal(hold, now));
             }
+            ledger.count(&self.remote, now);
+        } else {
             if let Some(hold) = ledger.held(server, behind.provider, &self.remote, now) {
                 return Err(refusal(hold, now));
             }
@@ -98,15 +102,14 @@ impl<'a> Allowance<'a> {
                 Exceeded::Address { wait } => Refusal::Busy { wait, what: "budget_address" },
                 Exceeded::Host { wait } => Refusal::Busy { wait, what: "budget_host" },
             })?;
-            self.spent.borrow_mut().push(now);
-            Ok(())
-        })
-        .map_err(|error| Refusal::System(error.to_string()))?
+        }
+        self.spent.borrow_mut().push(now);
+        Ok(())
     }
 
     /// Counts a request that is sent whatever is left.
     pub fn count(&self) {
-        self.note(|ledger, now| {
+        self.note(&mut |ledger, now| {
             ledger.count(&self.remote, now);
             self.spent.borrow_mut().push(now);
         });
@@ -127,7 +130,7 @@ impl<'a> Allowance<'a> {
         // Mostly there is nothing to note; looking needs no lock.
         let silent = |file: &LedgerFile| file.look(self.settings).is_ok_and(|(ledger, _)| ledger.is_silent(server));
         if self.file.is_some_and(silent) {
-            self.note(|ledger, _| ledger.answered(server, provider, &self.remote));
+            self.note(&mut |ledger, _| ledger.answered(server, provider, &self.remote));
         }
     }
 
@@ -165,18 +168,19 @@ impl<'a> Allowance<'a> {
     pub fn let_in(&self) {
         let times = self.spent.take();
         if !times.is_empty() {
-            self.note(|ledger, now| ledger.let_in(&self.remote, &times, now));
+            self.note(&mut |ledger, now| ledger.let_in(&self.remote, &times, now));
         }
     }
 
     /// `hold.until` is a number of seconds here.
+    #[expect(clippy::needless_pass_by_value, reason = "made for this call")]
     fn put(&self, hold: Hold) {
-        self.note(|ledger, now| {
-            ledger.hold(Hold { until: now.saturating_add(hold.until.min(LONGEST_HOLD)), ..hold });
+        self.note(&mut |ledger, now| {
+            ledger.hold(Hold { until: now.saturating_add(hold.until.min(LONGEST_HOLD)), ..hold.clone() });
         });
     }
 
-    fn note(&self, change: impl FnOnce(&mut Ledger, u64)) {
+    fn note(&self, change: &mut dyn FnMut(&mut Ledger, u64)) {
         if let Some(file) = self.file {
             // Without it the next login is slower or dearer; this one is decided already.
             let _ = file.change(self.settings, Deadline::after(NOTE), change);

@@ -2,15 +2,13 @@
 //! The ledger between the processes of sshd: one small root-only file, changed under a lock.
 
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use super::{BudgetSettings, Ledger};
 use crate::clock::uptime;
-use crate::credential::files::{Directory, Owner};
+use crate::credential::files::{Directory, Lock, Owner, lock};
 use crate::login::handover::runtime;
 use crate::{Deadline, Error};
 
@@ -48,24 +46,23 @@ impl LedgerFile {
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be read, locked or written; then nothing was changed.
-    pub fn change<T>(
+    pub fn change(
         &self,
         settings: &BudgetSettings,
         deadline: Deadline,
-        change: impl FnOnce(&mut Ledger, u64) -> T,
-    ) -> Result<T, Error> {
+        change: &mut dyn FnMut(&mut Ledger, u64),
+    ) -> Result<(), Error> {
         let directory = self.open()?;
-        let lock = self.lock(&directory, deadline.at_most(PATIENCE))?;
+        let _lock = self.lock(&directory, deadline.at_most(PATIENCE))?;
         let now = uptime();
         let (before, store) = self.read(&directory, now, settings)?;
         let mut ledger = before.clone();
-        let result = change(&mut ledger, now);
+        change(&mut ledger, now);
         if store || ledger != before {
             let bytes = serde_json::to_vec(&ledger).map_err(|error| self.failed(&error.to_string()))?;
             directory.write_alone(NAME, &bytes, self.owner, 0o600)?;
         }
-        drop(lock);
-        Ok(result)
+        Ok(())
     }
 
     /// The ledger as it is, and the seconds since boot.
@@ -85,18 +82,12 @@ impl LedgerFile {
         Ok(bytes.map_or_else(Default::default, |bytes| Ledger::parse(&bytes, now, settings)))
     }
 
-    fn lock(&self, directory: &Directory, deadline: Deadline) -> Result<Flock<std::os::fd::OwnedFd>, Error> {
-        let failed = |error: std::io::Error| self.failed(&error.to_string());
-        let mut handle = directory.handle().try_clone().map_err(failed)?;
-        loop {
-            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((back, Errno::EAGAIN | Errno::EINTR)) if deadline.remaining().is_some() => handle = back,
-                Err((_, Errno::EAGAIN)) => return Err(self.failed("another login kept it locked")),
-                Err((_, errno)) => return Err(failed(errno.into())),
-            }
-            thread::sleep(POLL);
-        }
+    fn lock(&self, directory: &Directory, deadline: Deadline) -> Result<Lock, Error> {
+        let handle = directory.handle().try_clone().map_err(|error| self.failed(&error.to_string()))?;
+        lock(handle, deadline, POLL).map_err(|errno| match errno {
+            Errno::EAGAIN => self.failed("another login kept it locked"),
+            errno => self.failed(errno.desc()),
+        })
     }
 
     fn open(&self) -> Result<Directory, Error> {
@@ -113,8 +104,21 @@ impl LedgerFile {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use crate::login::Remote;
+
+    /// What `change` answered.
+    fn changed<T: Default>(
+        file: &LedgerFile,
+        settings: &BudgetSettings,
+        deadline: Deadline,
+        mut change: impl FnMut(&mut Ledger, u64) -> T,
+    ) -> Result<T, Error> {
+        let mut answer = T::default();
+        file.change(settings, deadline, &mut |ledger, now| answer = change(ledger, now)).map(|()| answer)
+    }
 
     #[test]
     fn simultaneous_logins_share_one_budget() {
@@ -130,7 +134,7 @@ mod tests {
                         let deadline = Deadline::after(Duration::from_secs(60));
                         let remote = Remote::of(None, Some("192.0.2.1"));
                         let spend = |ledger: &mut Ledger, now| ledger.spend(&remote, now, settings).is_ok();
-                        (0..10).filter(|_| file.change(settings, deadline, spend).unwrap()).count()
+                        (0..10).filter(|_| changed(&file, settings, deadline, spend).unwrap()).count()
                     })
                 })
                 .collect();
@@ -147,7 +151,7 @@ mod tests {
         let spend = || {
             let remote = Remote::of(None, None);
             let spend = |ledger: &mut Ledger, now| ledger.spend(&remote, now, &settings).is_ok();
-            file.change(&settings, Deadline::after(Duration::from_secs(60)), spend).unwrap()
+            changed(&file, &settings, Deadline::after(Duration::from_secs(60)), spend).unwrap()
         };
         assert!(spend());
         std::fs::write(dir.path().join("mytoken/login/ledger"), r#"{"v":2}"#).unwrap();
@@ -164,9 +168,9 @@ mod tests {
         let settings = BudgetSettings::default();
         let deadline = || Deadline::after(Duration::from_secs(5));
         let spend = |ledger: &mut Ledger, now| ledger.spend(&Remote::of(None, None), now, &settings).is_ok();
-        assert!(file.change(&settings, deadline(), spend).unwrap());
+        assert!(changed(&file, &settings, deadline(), spend).unwrap());
         let path = dir.path().join("mytoken/login/ledger");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(file.change(&settings, deadline(), spend), Err(Error::File { .. })));
+        assert!(matches!(changed(&file, &settings, deadline(), spend), Err(Error::File { .. })));
     }
 }

@@ -29,18 +29,10 @@ const CONNECTION_AGE: u64 = 600;
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
     v: u32,
-    spent: Vec<Spent>,
+    spent: Vec<Seen>,
     holds: Vec<Hold>,
     refused: Vec<Refused>,
-    known: Vec<Known>,
-}
-
-/// An address from which somebody was let in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Known {
-    remote: String,
-    at: u64,
+    known: Vec<Seen>,
 }
 
 /// A connection in which nothing more is asked.
@@ -52,10 +44,10 @@ struct Refused {
     outage: bool,
 }
 
-/// One request.
+/// A request of an address, or that somebody was let in from there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Spent {
+struct Seen {
     at: u64,
     remote: String,
 }
@@ -117,7 +109,7 @@ impl Ledger {
         match serde_json::from_slice::<Self>(bytes).ok().filter(|ledger| ledger.v == VERSION) {
             Some(ledger) => (ledger, false),
             None => {
-                let spent = vec![Spent { at: now, remote: "unreadable".to_owned() }; settings.per_host];
+                let spent = vec![Seen { at: now, remote: "unreadable".to_owned() }; settings.per_host];
                 (Self { spent, ..Self::default() }, true)
             }
         }
@@ -138,7 +130,7 @@ impl Ledger {
                 oldest.map(|at| at.saturating_add(window).saturating_sub(now).max(1))
             }
         };
-        let of = |mine: &dyn Fn(&Spent) -> bool| {
+        let of = |mine: &dyn Fn(&Seen) -> bool| {
             let mut times: Vec<u64> = self.spent.iter().filter(|spent| mine(spent)).map(|spent| spent.at).collect();
             times.sort_unstable();
             times
@@ -160,14 +152,14 @@ impl Ledger {
     /// next.
     pub fn count(&mut self, remote: &Remote, now: u64) {
         if self.spent.len() < BudgetSettings::LARGEST {
-            self.spent.push(Spent { at: now, remote: remote.as_str().to_owned() });
+            self.spent.push(Seen { at: now, remote: remote.as_str().to_owned() });
         }
     }
 
     /// Somebody was let in from `remote`: gives back the requests that it made at these times.
     pub fn let_in(&mut self, remote: &Remote, times: &[u64], now: u64) {
         for time in times {
-            let same = |spent: &Spent| spent.remote == remote.as_str() && spent.at == *time;
+            let same = |spent: &Seen| spent.remote == remote.as_str() && spent.at == *time;
             if let Some(at) = self.spent.iter().position(same) {
                 self.spent.remove(at);
             }
@@ -176,7 +168,7 @@ impl Ledger {
         if self.known.len() >= KNOWN {
             self.known.remove(0);
         }
-        self.known.push(Known { remote: remote.as_str().to_owned(), at: now });
+        self.known.push(Seen { remote: remote.as_str().to_owned(), at: now });
     }
 
     /// Notes that a server is to be left alone; a longer hold for the same reason stays.
@@ -337,7 +329,7 @@ mod tests {
         ledger.let_in(&remote("192.0.2.1"), &[100, 100, 7], 119);
         assert_eq!(
             ledger.spent,
-            [("192.0.2.2", 100), ("192.0.2.1", 119)].map(|(remote, at)| Spent { at, remote: remote.into() })
+            [("192.0.2.2", 100), ("192.0.2.1", 119)].map(|(remote, at)| Seen { at, remote: remote.into() })
         );
     }
 

@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use crate::login::Process;
+use crate::random::random;
 
 /// Most processes of a record: the one that authenticated and its parent.
 const PROCESSES: usize = 2;
@@ -19,7 +20,7 @@ pub(super) struct Name {
 
 impl Name {
     pub(super) fn new(created: u64, processes: &[Process]) -> Self {
-        Self { created, processes: processes.iter().take(PROCESSES).copied().collect(), random: rand::random() }
+        Self { created, processes: processes.iter().take(PROCESSES).copied().collect(), random: random() }
     }
 
     /// Seconds between then and now, whichever is earlier: the clock may have been set.

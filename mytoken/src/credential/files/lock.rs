@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A lock between processes.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::Deadline;
+
+/// A lock that ends with this value, or with its process.
+pub type Lock = Flock<OwnedFd>;
+
+/// Waits for the only lock of an open file or directory. `flock` has no timeout of its own, so it is tried once per `interval`.
+///
+/// # Errors
+/// `EAGAIN` when somebody else kept it until the deadline; others as `flock(2)` says.
+pub fn lock(mut handle: OwnedFd, deadline: Deadline, interval: Duration) -> Result<Lock, Errno> {
+    loop {
+        match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EAGAIN | Errno::EINTR)) => handle = back,
+            Err((_, errno)) => return Err(errno),
+        }
+        std::thread::sleep(interval.min(deadline.remaining().ok_or(Errno::EAGAIN)?));
+    }
+}

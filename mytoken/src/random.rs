@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Random numbers for names that nobody can guess.
+
+use rand::distr::{Distribution, StandardUniform};
+use rand::{Rng, TryRngCore};
+
+/// A random value from the kernel. No generator is kept in this process, which may be sshd and may fork.
+///
+/// # Panics
+/// When the kernel gives none, which Linux does not do.
+#[must_use]
+pub fn random<T>() -> T
+where
+    StandardUniform: Distribution<T>,
+{
+    rand::rngs::OsRng.unwrap_err().random()
+}
