@@ -198,6 +198,20 @@ mod tests {
         assert_eq!(shown, format!("PrivateKey({})", public.id()));
     }
 
+    /// Key files that lie on clusters must stay readable when the crates below this one change. Made by release 0.1.0 with hpke 0.13;
+    /// the key was made for this test.
+    #[test]
+    fn key_files_of_earlier_releases_are_read() {
+        let private_file = "mytoken-x25519-private kUm3Cz8dLE5GXP4LWfxrJRadKU2FCkMu3NhbZSsnsk0\n";
+        let public_file = "mytoken-x25519 n7ZkSbe5aEJfwLrFPzoRewsUUHXbebqZpwD7WMe9tBg testbed 2026-11-26\n";
+        let private = PrivateKey::parse(private_file).unwrap();
+        let public = PublicKey::parse(public_file).unwrap();
+        assert_eq!(private.public(), public);
+        assert_eq!((private.id(), public.id()), ("6a1d98ed", "6a1d98ed"));
+        assert_eq!(private.to_text().as_str(), private_file);
+        assert_eq!(public.to_text("testbed 2026-11-26"), public_file);
+    }
+
     #[test]
     fn damaged_key_files_are_refused() {
         let (public, private) = generate();

@@ -194,6 +194,23 @@ mod tests {
         assert_eq!(key_id(&text).unwrap(), public.id());
     }
 
+    /// Jobs may wait for weeks: what an earlier release sealed must still open. Made by release 0.1.0 with hpke 0.13 and a key that was
+    /// made for this test.
+    #[test]
+    fn sealed_texts_of_earlier_releases_open() {
+        let key = PrivateKey::parse("mytoken-x25519-private kUm3Cz8dLE5GXP4LWfxrJRadKU2FCkMu3NhbZSsnsk0").unwrap();
+        let plain = "mt1.6a1d98ed.77ZwAeYpyqryi-lbv7CiCpMrudRrWHvvrp6kBOOm5yduXNyMiX7EaoqbTBtp4JcKP1NF1J7SIA0tbF6opV_QbsEo2QIpQPHF0\
+            ZsNCcH07gJz5z8z-SKYjQZ__qzGoGydEwj0UYtZtBPTT0q2zrbPNR2_WbbEXP5FYT4FNevOHc9dL2BJ2cfEEq6P39Do3xJxlEF2CyeeEQdm2QJuXXOkvLQDLeX6\
+            mr2fkqo1pXPesejckLwy2VYYnXVsxJKZAnut5ZoCKRxfmrV-1_fqxVSoYJ8Mx19YgL2ruyn_a9-uaU7ep_dVt0KJSai9KMDy7euo5xsS_JOuwdv017OFWEOA_mc\
+            8bMFbN8TtqxbcjcyHboDKCvS8kHGkxfkoREc553VXeL7B6xR4vGXteLN6uSliN5vjTQGPpA";
+        let required = "mt1.6a1d98ed.Rtzn379YCkDVAPTbmAx_6GvOpihLUEGEW71Qrn5uliJetXgESHfdw4w07lGkubbrmMWOFbJ6J6VHaRWEqHSEPu4xYJi2GB\
+            zS4GVaaZIT7nHOpIHZesJLc0gPigz-G2lmgub5FoM7rVswL7W8SKgtfJa80V8-t8wHVYx0FatKU8ufJKVy47v_bfcyFz4laR5fgwPceiIHoebD1QBUAthX4lFcY\
+            NTt1iWSC44uA175jUZF9gaIuK7al8V-x-0QLFVdM5y0e5toM249St11VS0GAXsfdc_28go2TYXIFCdsvRqicX-JVOoZK5r9xs_t0ouP02FXf2xAZqy91--1QjNe\
+            h1BeNhjcQgQDyZzewV-7DsL8-Nd072DGVFhJRYX9jKc0jhD75IreNS-YLiHRQIxtX04cno9X";
+        assert_eq!(open(plain, &key).unwrap(), sample());
+        assert_eq!(open(required, &key).unwrap(), JobCredential { required: true, ..sample() });
+    }
+
     #[test]
     fn another_key_is_named_in_the_refusal() {
         let (public, _) = generate();

@@ -295,4 +295,23 @@ mod tests {
         assert_eq!(after.history, before.history);
         assert!(!after.busy && after.queued.is_none());
     }
+
+    /// Jobs go on over an upgrade of the agent: what release 0.1.0 wrote; the secrets are made up.
+    #[test]
+    fn files_of_earlier_releases_are_read() {
+        for text in [
+            r#"{"key":{"job":1},"uid":1,"gid":1,"array_job":7,"process":null,"profile":"default","handle":"0123456789abcdef0123456789abcdef",
+                "required":true,"until":1800086400,"source":{"sealed":"mt1.6a1d98ed.AAAA"},"held":{"exp":1800000120,"lifetime":60},
+                "phase":{"alive":{"due":1800000060500}},"failures":0,"reason":null,
+                "history":[{"time":1800000000,"what":"started","text":"node1"}]}"#,
+            r#"{"key":{"session":"s1"},"uid":1,"gid":1,"array_job":null,"process":[4711,99],"profile":"session","handle":"",
+                "required":false,"until":null,"source":{"mytoken":{"server":"main","mytoken":"a.b.c","scope":"openid",
+                "audience":"https://testbed"}},"held":null,"phase":{"ended":{"due":5,"tries":2}},"failures":3,"reason":"no token",
+                "history":[]}"#,
+        ] {
+            let lease: Lease = serde_json::from_str(text).unwrap();
+            let before: serde_json::Value = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_value(&lease).unwrap(), before);
+        }
+    }
 }

@@ -50,6 +50,40 @@ fn what_was_put_is_found_and_private() {
     assert!(store.tokens().unwrap().is_empty());
 }
 
+/// Users keep their logins over upgrades: byte for byte what release 0.1.0 wrote; the token is made up.
+#[test]
+fn files_of_earlier_releases_are_read() {
+    let text = r#"{
+  "server": "https://mytoken.example.org",
+  "issuer": "https://op.example.org",
+  "name": "laptop",
+  "mytoken": "one.two.three",
+  "mom_id": "bW9t",
+  "capabilities": [
+    "AT",
+    "create_mytoken"
+  ],
+  "restrictions": [
+    {
+      "exp": 2000000000,
+      "scope": "openid"
+    }
+  ],
+  "rotation": {
+    "on_AT": true
+  },
+  "expires_at": 2000000000,
+  "created": 1700000000
+}"#;
+    let (home, store) = store();
+    let file = Store::default_path(home.path()).join("mytoken.example.org.json");
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("one.two.three", true)));
+    store.lock(soon()).unwrap().put(&entry("one.two.three", true)).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), text, "and an earlier release can read ours");
+}
+
 #[test]
 fn servers_have_different_files() {
     let urls =
