@@ -1,48 +1,62 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How the demo speaks: headings, the command as typed, its real output with every token replaced by its fingerprint.
 
+use std::fmt;
+use std::io::{self, Write};
+use std::mem;
 use std::time::Instant;
 
+use anstream::AutoStream;
 use sha2::{Digest, Sha256};
 
 use crate::command::Outcome;
 use crate::{Error, Result};
 
 /// Tells the story and keeps the marks for the summary.
-#[derive(Debug)]
 pub struct Teller {
+    /// Without control sequences where they do not belong: in a file or a pipe, or when `NO_COLOR` is set.
+    out: Box<dyn Write>,
     start: Instant,
     checks: Vec<(bool, String)>,
 }
 
 impl Teller {
-    /// Begins now.
+    /// Begins now, on standard output.
     #[must_use]
     pub fn new() -> Self {
-        Self { start: Instant::now(), checks: Vec::new() }
+        Self::to(AutoStream::auto(io::stdout()))
+    }
+
+    fn to(out: impl Write + 'static) -> Self {
+        Self { out: Box::new(out), start: Instant::now(), checks: Vec::new() }
+    }
+
+    fn line(&mut self, text: fmt::Arguments) {
+        // A reader who has gone away, as `| head` does, changes nothing about the story.
+        let _ = writeln!(self.out, "{text}");
     }
 
     /// Opens a chapter.
-    pub fn chapter(&self, title: &str) {
-        println!("\n\x1b[1m== {title}\x1b[0m  ({} s)", self.start.elapsed().as_secs());
+    pub fn chapter(&mut self, title: &str) {
+        self.line(format_args!("\n\x1b[1m== {title}\x1b[0m  ({} s)", self.start.elapsed().as_secs()));
     }
 
     /// Says a sentence.
-    pub fn say(&self, sentence: &str) {
-        println!("   {sentence}");
+    pub fn say(&mut self, sentence: &str) {
+        self.line(format_args!("   {sentence}"));
     }
 
     /// Shows a command as `who` typed it, and what it printed.
-    pub fn show(&self, who: &str, command: &str, outcome: &Outcome) {
-        println!("{who}$ {}", masked(command));
+    pub fn show(&mut self, who: &str, command: &str, outcome: &Outcome) {
+        self.line(format_args!("{who}$ {}", masked(command)));
         for line in outcome.stdout.lines().chain(outcome.stderr.lines()) {
-            println!("   | {}", masked(line));
+            self.line(format_args!("   | {}", masked(line)));
         }
     }
 
     /// Notes for the summary whether a claim held; a claim that did not hold fails the demo at its end.
     pub fn check(&mut self, held: bool, claim: &str) {
-        println!("   {} {claim}", mark(held));
+        self.line(format_args!("   {} {claim}", mark(held)));
         self.checks.push((held, claim.to_owned()));
     }
 
@@ -50,15 +64,16 @@ impl Teller {
     ///
     /// # Errors
     /// [`Error::Refused`] when a claim did not hold.
-    pub fn summary(&self) -> Result<()> {
-        println!("\n\x1b[1m== Summary\x1b[0m  ({} s)", self.start.elapsed().as_secs());
-        for (held, claim) in &self.checks {
-            println!(" {} {claim}", mark(*held));
+    pub fn summary(mut self) -> Result<()> {
+        self.line(format_args!("\n\x1b[1m== Summary\x1b[0m  ({} s)", self.start.elapsed().as_secs()));
+        let checks = mem::take(&mut self.checks);
+        for (held, claim) in &checks {
+            self.line(format_args!(" {} {claim}", mark(*held)));
         }
-        println!("\nKeep a site open and try it yourself:  make shell   (it says what to type)");
-        match self.checks.iter().filter(|(held, _)| !held).count() {
+        self.line(format_args!("\nKeep a site open and try it yourself:  make shell   (it says what to type)"));
+        match checks.iter().filter(|(held, _)| !held).count() {
             0 => Ok(()),
-            failed => Err(Error::Refused(format!("{failed} of {} claims did not hold", self.checks.len()))),
+            failed => Err(Error::Refused(format!("{failed} of {} claims did not hold", checks.len()))),
         }
     }
 }
@@ -110,7 +125,27 @@ fn shown(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
+
+    /// A whole story, written by a teller as `by` makes it for a file.
+    fn told(by: impl Fn(File) -> AutoStream<File>) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut teller = Teller::to(by(file.reopen().unwrap()));
+        teller.chapter("A site");
+        teller.check(true, "held");
+        teller.check(false, "broken");
+        teller.summary().unwrap_err();
+        std::fs::read_to_string(file.path()).unwrap()
+    }
+
+    #[test]
+    fn a_file_has_no_control_sequences() {
+        let text = told(AutoStream::auto);
+        assert!(!text.contains('\x1b') && text.contains("== A site") && text.contains("✗ broken"), "{text}");
+        assert!(told(AutoStream::always).contains("\x1b[1m== A site"));
+    }
 
     #[test]
     fn tokens_are_shown_by_fingerprint_only() {
