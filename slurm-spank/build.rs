@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Link options of a library that lives inside other people's daemons, and the optional fixed version stamp.
 
-use std::env;
+use std::path::Path;
+use std::{env, fs};
 
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -10,11 +11,35 @@ fn main() -> Result<(), String> {
     for option in ["-z,nodelete", "-z,relro", "-z,now", "-soname,spank_mytoken.so"] {
         println!("cargo::rustc-cdylib-link-arg=-Wl,{option}");
     }
+    link_the_unwinder_in()?;
     // One file serves every release; `SLURM_RELEASE=24.11` makes one for a release that the table does not know.
     if let Ok(release) = env::var("SLURM_RELEASE") {
         let stamp = stamp(&release).ok_or(format!("SLURM_RELEASE={release:?} is not of the form YY.MM, like 24.11"))?;
         println!("cargo::rustc-env=SPANK_MYTOKEN_STAMP={stamp}");
     }
+    Ok(())
+}
+
+/// Links the unwinder into the plugin, so that no sbatch has to load `libgcc_s.so.1`: that took the loader half of its time for
+/// this plugin. Rust's std asks the linker for `-lgcc_s`, and the first `libgcc_s.so` that the linker finds is a script that names
+/// the static halves of the same library.
+///
+/// An unwinder of its own is sound because no unwinding crosses the plugin's border. Every hook catches its panics. Slurm is C
+/// and throws nothing. Slurm calls hooks in the main thread of a process and never cancels that thread. The linker keeps the
+/// unwinder's symbols local, so that nothing else in the process binds to them.
+fn link_the_unwinder_in() -> Result<(), String> {
+    // Other C libraries than glibc have no libgcc_s or link it in by themselves.
+    if env::var("CARGO_CFG_TARGET_ENV").as_deref() != Ok("gnu") {
+        return Ok(());
+    }
+    let out = env::var("OUT_DIR").map_err(|error| format!("OUT_DIR: {error}"))?;
+    let directory = Path::new(&out).join("unwinder");
+    let script = directory.join("libgcc_s.so");
+    fs::create_dir_all(&directory)
+        .and_then(|()| fs::write(&script, "INPUT(-lgcc_eh -lgcc)\n"))
+        .map_err(|error| format!("{}: {error}", script.display()))?;
+    // GNU ld and lld search directories of `-L` before their own, wherever it stands on the line.
+    println!("cargo::rustc-cdylib-link-arg=-L{}", directory.display());
     Ok(())
 }
 

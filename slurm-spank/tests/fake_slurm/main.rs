@@ -13,6 +13,9 @@ mod loading;
 #[cfg(test)]
 mod panics;
 #[cfg(test)]
+#[path = "../../../tests/skipped.rs"]
+mod skipped;
+#[cfg(test)]
 mod steps;
 #[cfg(test)]
 mod submissions;
