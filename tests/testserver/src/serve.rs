@@ -22,7 +22,7 @@ use crate::listener;
 use crate::mytoken;
 use crate::provider::Provider;
 use crate::provider::policy::{Client, Policy, Setup};
-use crate::provider::tokens::random;
+use crate::provider::random::random;
 use crate::provider::users::Users;
 use crate::resource::ResourceServer;
 use crate::tls;

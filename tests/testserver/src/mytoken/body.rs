@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, Problem};
 use crate::http::Request;
+use crate::mytoken::answer::{Answer, Problem};
 
 /// A body as the endpoints with a choice of content types see it.
 pub enum Fields {

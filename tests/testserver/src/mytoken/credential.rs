@@ -3,15 +3,17 @@
 
 use serde_json::Value;
 
-use super::answer::{Answer, Problem};
-use super::jwt::{Claims, looks_like};
-use super::store::State;
-use super::{SHORTEST_TOKEN, Server, body};
 use crate::http::Request;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::body;
+use crate::mytoken::model::codes::SHORTEST_TOKEN;
+use crate::mytoken::model::jwt::{Claims, looks_like};
+use crate::mytoken::model::store::State;
+use crate::mytoken::server::Server;
 
 /// A mytoken whose signature and times are good. Whether it is still in the database is another question.
 #[derive(Debug, Clone)]
-pub(super) struct Presented {
+pub(crate) struct Presented {
     /// The JWT: as sent, or the one behind the short token.
     pub jwt: String,
     /// Whether it came as a short token.
@@ -23,7 +25,7 @@ pub(super) struct Presented {
 impl Server {
     /// The token of a body member, else of the header, else of the cookie. An empty member is an error at most
     /// endpoints and counts as absent at the others (`lenient`).
-    pub(super) fn credential(&self, member: Option<&Value>, lenient: bool, request: &Request) -> Answer<String> {
+    pub(crate) fn credential(&self, member: Option<&Value>, lenient: bool, request: &Request) -> Answer<String> {
         let lenient = lenient || !self.config.quirks.empty_token_is_error;
         match member {
             None => {}
@@ -45,14 +47,14 @@ impl Server {
     }
 
     /// Resolves a short token and checks signature and times.
-    pub(super) fn present(&self, state: &State, token: &str, now: i64) -> Answer<Presented> {
+    pub(crate) fn present(&self, state: &State, token: &str, now: i64) -> Answer<Presented> {
         let presented = self.open(state, token)?;
         check_times(&presented.claims, now, true)?;
         Ok(presented)
     }
 
     /// Resolves a short token and checks the signature only.
-    pub(super) fn open(&self, state: &State, token: &str) -> Answer<Presented> {
+    pub(crate) fn open(&self, state: &State, token: &str) -> Answer<Presented> {
         if looks_like(token) {
             return Ok(Presented { claims: self.key.open(token)?, jwt: token.to_owned(), short: false });
         }
@@ -66,7 +68,7 @@ impl Server {
 }
 
 /// Times of the claims, without leeway.
-pub(super) fn check_times(claims: &Claims, now: i64, with_nbf: bool) -> Answer<()> {
+pub(crate) fn check_times(claims: &Claims, now: i64, with_nbf: bool) -> Answer<()> {
     if let Some(exp) = claims.exp.filter(|exp| now > *exp) {
         return Err(Problem::token(format!("token is expired by {}s", now.saturating_sub(exp))));
     }
@@ -86,7 +88,7 @@ fn bearer(request: &Request) -> Option<String> {
 }
 
 /// The cookie `mytoken`.
-pub(super) fn cookie(request: &Request) -> Option<String> {
+pub(crate) fn cookie(request: &Request) -> Option<String> {
     request
         .header("Cookie")?
         .split(';')

@@ -23,9 +23,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::answer::{html, plain};
 use crate::http::{Reply, Request, Response};
 use crate::locked;
+use crate::mytoken::answer::{html, plain};
+use crate::mytoken::paths;
 
 /// Seconds of a century.
 const MOST_SKEW: i64 = 3_155_760_000;
@@ -53,20 +54,20 @@ struct Fault {
 
 /// The faults that are set.
 #[derive(Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     set: Mutex<Vec<Fault>>,
     skew: AtomicI64,
 }
 
 /// The faults that fall on one request.
-pub(super) struct Struck(Vec<Kind>);
+pub(crate) struct Struck(Vec<Kind>);
 
 impl Faults {
-    pub(super) fn skew(&self) -> i64 {
+    pub(crate) fn skew(&self) -> i64 {
         self.skew.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set(&self, name: &str, args: &Value) -> Result<(), String> {
+    pub(crate) fn set(&self, name: &str, args: &Value) -> Result<(), String> {
         let number = |key: &str| args.get(key).and_then(Value::as_u64);
         let pause = || number("ms").map(Duration::from_millis).ok_or_else(|| format!("{name} needs ms"));
         let kind = match name {
@@ -100,7 +101,7 @@ impl Faults {
             _ => return Err(format!("no fault is named {name}")),
         };
         let endpoint = args.get("endpoint").and_then(Value::as_str).map(str::to_owned);
-        if let Some(unknown) = endpoint.as_ref().filter(|name| !super::routes::is_endpoint(name)) {
+        if let Some(unknown) = endpoint.as_ref().filter(|name| !paths::is_endpoint(name)) {
             return Err(format!("no endpoint is named {unknown}"));
         }
         let fault = Fault { kind, endpoint, left: number("times") };
@@ -109,7 +110,7 @@ impl Faults {
     }
 
     /// The faults for a request to that endpoint; each is used up by one.
-    pub(super) fn strike(&self, endpoint: &str) -> Struck {
+    pub(crate) fn strike(&self, endpoint: &str) -> Struck {
         let mut set = locked(&self.set);
         let mut struck = Vec::new();
         for fault in set.iter_mut() {
@@ -132,7 +133,7 @@ impl Faults {
 
 impl Struck {
     /// What is answered without asking the server; `Close` for an outage.
-    pub(super) fn instead(&self, request: &Request) -> Option<Reply> {
+    pub(crate) fn instead(&self, request: &Request) -> Option<Reply> {
         self.0.iter().find_map(|kind| {
             Some(match kind {
                 Kind::Outage => Reply::Close,
@@ -160,16 +161,16 @@ impl Struck {
         })
     }
 
-    pub(super) fn empties_access_token(&self) -> bool {
+    pub(crate) fn empties_access_token(&self) -> bool {
         self.0.contains(&Kind::EmptyAccessToken)
     }
 
-    pub(super) fn broadens_child(&self) -> bool {
+    pub(crate) fn broadens_child(&self) -> bool {
         self.0.contains(&Kind::BroaderChild)
     }
 
     /// How the answer goes out.
-    pub(super) fn deliver(&self, answer: Response) -> Reply {
+    pub(crate) fn deliver(&self, answer: Response) -> Reply {
         if self.0.contains(&Kind::DropAfterCommit) {
             return Reply::Close;
         }

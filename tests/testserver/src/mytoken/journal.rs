@@ -6,17 +6,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::body;
 use crate::http::Request;
 use crate::locked;
+use crate::mytoken::body;
 
 /// Requests in the order of their answers.
 #[derive(Default)]
-pub(super) struct Journal(Mutex<Vec<Value>>);
+pub(crate) struct Journal(Mutex<Vec<Value>>);
 
 impl Journal {
     /// Notes a request; a status of `None` is a closed connection.
-    pub(super) fn note(&self, request: &Request, endpoint: &str, status: Option<u16>) {
+    pub(crate) fn note(&self, request: &Request, endpoint: &str, status: Option<u16>) {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64());
         let path = if endpoint == "consent" { "/c/*" } else { &request.path };
         let entry = json!({
@@ -32,11 +32,11 @@ impl Journal {
         locked(&self.0).push(entry);
     }
 
-    pub(super) fn entries(&self) -> Vec<Value> {
+    pub(crate) fn entries(&self) -> Vec<Value> {
         locked(&self.0).clone()
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         locked(&self.0).clear();
     }
 }

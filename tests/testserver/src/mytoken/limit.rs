@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Mutex;
 
-use super::answer::plain;
-use super::hosts;
 use crate::http::Response;
 use crate::locked;
+use crate::mytoken::answer::plain;
+use crate::mytoken::model::hosts;
 
 /// How many requests an address may send.
 #[derive(Debug, Clone)]
@@ -44,10 +44,10 @@ impl FromStr for Limit {
 
 /// Windows by address: start and number of requests.
 #[derive(Default)]
-pub(super) struct Limiter(Mutex<HashMap<IpAddr, (i64, u64)>>);
+pub(crate) struct Limiter(Mutex<HashMap<IpAddr, (i64, u64)>>);
 
 /// What the limit says to a request.
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It passes, with these headers on its answer.
     Pass(Vec<(String, String)>),
     /// It does not.
@@ -55,7 +55,7 @@ pub(super) enum Verdict {
 }
 
 impl Limiter {
-    pub(super) fn judge(&self, limit: Option<&Limit>, peer: IpAddr, now: i64) -> Verdict {
+    pub(crate) fn judge(&self, limit: Option<&Limit>, peer: IpAddr, now: i64) -> Verdict {
         let Some(limit) = limit.filter(|limit| !hosts::admits(&limit.exempt, peer)) else {
             return Verdict::Pass(Vec::new());
         };

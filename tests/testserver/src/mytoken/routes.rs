@@ -2,43 +2,13 @@
 //! Paths (dossier 2, 3.3): matched without regard to case and with or without one trailing slash. A wrong method is
 //! a 404 like an unknown path.
 
-use super::answer::{Answer, Problem, html};
-use super::faults::Struck;
-use super::limit::Verdict;
-use super::{Call, Server, codes, guests};
 use crate::http::{Handler, Reply, Request, Response};
-
-/// Names for journal and faults, by prefix of the path; the first that fits counts.
-const ENDPOINTS: [(&str, &str); 13] = [
-    ("/.well-known/mytoken-configuration", "discovery"),
-    ("/.well-known/openid-configuration", "discovery"),
-    ("/jwks", "jwks"),
-    ("/api/v0/token/access", "access_token"),
-    ("/api/v0/token/my", "mytoken"),
-    ("/api/v0/token/revoke", "revocation"),
-    ("/api/v0/token/transfer", "transfer"),
-    ("/api/v0/tokeninfo", "tokeninfo"),
-    ("/api/v0/settings", "settings"),
-    ("/api/v0/pt", "profiles"),
-    (guests::PATH, "guests"),
-    ("/c", "consent"),
-    ("/redirect", "redirect"),
-];
-
-/// Whether a fault may be bound to that name.
-pub(super) fn is_endpoint(name: &str) -> bool {
-    ENDPOINTS.iter().any(|(_, known)| *known == name)
-}
-
-fn endpoint(path: &str) -> &'static str {
-    ENDPOINTS.iter().find(|(prefix, _)| below(path, prefix).is_some()).map_or("other", |(_, name)| name)
-}
-
-/// What of the path is below the prefix: nothing, or something that begins with a slash.
-fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
-    let (head, rest) = path.split_at_checked(prefix.len())?;
-    (head.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))).then_some(rest)
-}
+use crate::mytoken::answer::{Answer, Problem, html};
+use crate::mytoken::faults::Struck;
+use crate::mytoken::limit::Verdict;
+use crate::mytoken::model::codes;
+use crate::mytoken::paths::{ENDPOINTS, below, endpoint};
+use crate::mytoken::server::{Call, Server};
 
 impl Handler for Server {
     fn handle(&self, request: &Request) -> Reply {
@@ -160,23 +130,4 @@ fn missing_page(request: &Request) -> Response {
         return html(404, "Not Found", &request.path);
     }
     Problem::not_found(&request.path).response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_paths() {
-        for (path, name) in [
-            ("/api/v0/token/my", "mytoken"),
-            ("/API/v0/token/MY/", "mytoken"),
-            ("/api/v0/token/mytoken", "other"),
-            ("/c/abcdefgh", "consent"),
-            ("/calendars/x", "other"),
-            ("//jwks", "other"),
-        ] {
-            assert_eq!(endpoint(path), name, "{path}");
-        }
-    }
 }

@@ -3,17 +3,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Problem};
-use super::clauses::{Clause, Unfit, Use, earliest_nbf, latest_exp, select};
-use super::codes;
-use super::credential::Presented;
-use super::jwt::Claims;
-use super::store::{Short, State, Token, seal};
-use super::{Call, Server, capabilities};
 use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::credential::Presented;
+use crate::mytoken::model::capabilities;
+use crate::mytoken::model::clauses::{Clause, Unfit, Use, earliest_nbf, latest_exp, select};
+use crate::mytoken::model::codes::{self, SHORT_LENGTH};
+use crate::mytoken::model::jwt::Claims;
+use crate::mytoken::model::store::{Short, State, Token, seal};
+use crate::mytoken::server::{Call, Server};
 
 /// Members that every answer about a token has, without the token.
-pub(super) fn described(claims: &Claims, now: i64) -> Map<String, Value> {
+pub(crate) fn described(claims: &Claims, now: i64) -> Map<String, Value> {
     let mut members = Map::new();
     members.insert("mom_id".into(), json!(codes::mom_id(&claims.jti)));
     if let Some(exp) = claims.exp.filter(|exp| *exp > now) {
@@ -30,14 +31,14 @@ pub(super) fn described(claims: &Claims, now: i64) -> Map<String, Value> {
 }
 
 /// What a counted use that is no access token does to the token that was used.
-pub(super) struct Counted {
+pub(crate) struct Counted {
     jti: String,
     key: Option<String>,
 }
 
 impl Server {
     /// Checks the capability.
-    pub(super) fn require(presented: &Presented, capability: &str) -> Answer<()> {
+    pub(crate) fn require(presented: &Presented, capability: &str) -> Answer<()> {
         if capabilities::has(&presented.claims.capabilities, capability) {
             return Ok(());
         }
@@ -45,7 +46,7 @@ impl Server {
     }
 
     /// The clause that a use will be charged to.
-    pub(super) fn clause(
+    pub(crate) fn clause(
         &self,
         presented: &Presented,
         token: &Token,
@@ -62,14 +63,14 @@ impl Server {
     }
 
     /// The clause that fits another use, to be charged when it has succeeded.
-    pub(super) fn other_use(&self, presented: &Presented, token: &Token, call: &Call<'_>) -> Answer<Counted> {
+    pub(crate) fn other_use(&self, presented: &Presented, token: &Token, call: &Call<'_>) -> Answer<Counted> {
         let clause = self.clause(presented, token, Use::Other, call)?;
         Ok(Counted { jti: token.jti.clone(), key: clause.map(|clause| clause.key()) })
     }
 
     /// Charges the use and rotates, if the token does that on other uses. A short token that has to rotate fails
     /// before anything is charged: the original deadlocks with itself and rolls back.
-    pub(super) fn complete_other_use(
+    pub(crate) fn complete_other_use(
         &self,
         state: &mut State,
         presented: &Presented,
@@ -85,7 +86,7 @@ impl Server {
     }
 
     /// The 500 of a short token that would have to rotate.
-    pub(super) fn refuse_short(&self, presented: &Presented, rotates: bool) -> Answer<()> {
+    pub(crate) fn refuse_short(&self, presented: &Presented, rotates: bool) -> Answer<()> {
         if rotates && presented.short && self.config.quirks.short_tokens_cannot_rotate {
             return Err(Problem::internal(
                 "Error 1205 (HY000): Lock wait timeout exceeded; try restarting transaction",
@@ -96,7 +97,7 @@ impl Server {
 
     /// Makes the successor of the presented token. It follows the number of that token, not that of the database:
     /// overlapping uses all get one, and the last is the only one that opens the refresh token.
-    pub(super) fn rotate(&self, state: &mut State, presented: &Presented, call: &Call<'_>) -> Answer<Successor> {
+    pub(crate) fn rotate(&self, state: &mut State, presented: &Presented, call: &Call<'_>) -> Answer<Successor> {
         let mut claims = presented.claims.clone();
         claims.seq_no += 1;
         claims.iat = call.now;
@@ -116,7 +117,7 @@ impl Server {
         token.sealed = seal(&jwt);
         token.events.push(event);
         let text = if presented.short {
-            let short = codes::letters(super::SHORT_LENGTH)?;
+            let short = codes::letters(SHORT_LENGTH)?;
             state.shorts.retain(|_, old| old.jwt != presented.jwt);
             state.shorts.insert(short.clone(), Short { jwt, jti: claims.jti.clone() });
             short
@@ -140,13 +141,13 @@ impl Server {
 }
 
 /// A new text for a token.
-pub(super) struct Successor {
+pub(crate) struct Successor {
     members: Value,
     cookie: String,
 }
 
 /// An answer with the successor in it, if there is one.
-pub(super) fn with_update(status: u16, mut members: Map<String, Value>, update: Option<Successor>) -> Response {
+pub(crate) fn with_update(status: u16, mut members: Map<String, Value>, update: Option<Successor>) -> Response {
     let Some(update) = update else {
         return Response::json(status, &Value::Object(members));
     };

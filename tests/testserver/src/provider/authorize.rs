@@ -4,9 +4,9 @@
 use serde_json::Value;
 use url::Url;
 
-use super::Provider;
-use super::grants::{Code, Grant};
-use super::tokens::random;
+use super::random::random;
+use super::server::Provider;
+use super::state::{Code, Grant};
 use crate::form::{Form, all, decode, encode, first};
 use crate::http::{Request, Response};
 use crate::locked;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::grants::refusal;
+use super::refusal::refusal;
 use crate::http::{Reply, Response};
 
 /// Endpoints of the provider.

@@ -1,52 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What was granted at a login, and the token endpoint that turns it into tokens.
+//! The token endpoint, which turns what was granted at a login into tokens, and the revocation endpoint.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Provider;
 use super::policy::{Client, Policy};
-use super::tokens::random;
+use super::random::random;
+use super::refusal::refusal;
+use super::server::Provider;
+use super::state::Grant;
 use crate::form::{Form, all, first};
 use crate::http::Response;
 use crate::locked;
-
-/// A login.
-#[derive(Debug, Clone)]
-pub struct Grant {
-    /// Client id.
-    pub client: String,
-    /// User name, and so the subject.
-    pub user: String,
-    /// Granted scopes in the order of the request.
-    pub scopes: Vec<String>,
-    /// Resources of the login (RFC 8707).
-    pub resources: Vec<String>,
-    /// Unix seconds.
-    pub login_time: u64,
-    /// For the ID token.
-    pub nonce: Option<String>,
-}
-
-/// A grant that waits for its client.
-#[derive(Debug, Clone)]
-pub struct Code {
-    /// What was granted.
-    pub grant: Grant,
-    /// Has to be repeated by the client.
-    pub redirect_uri: String,
-    /// PKCE, S256.
-    pub challenge: Option<String>,
-    /// Unix seconds.
-    pub expires: u64,
-}
-
-/// An error answer of RFC 6749, 5.2.
-pub(super) fn refusal(status: u16, error: &str, description: &str) -> Response {
-    Response::json(status, &json!({"error": error, "error_description": description}))
-}
 
 impl Provider {
     /// The good answer of the token endpoint.

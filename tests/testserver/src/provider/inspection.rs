@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Provider;
 use super::policy::Client;
+use super::refusal::refusal;
+use super::server::Provider;
 use crate::form::{Form, first};
 use crate::http::{Request, Response};
 use crate::locked;
@@ -29,7 +30,7 @@ impl Provider {
     /// `POST /introspect`, for clients with a secret.
     pub(super) fn introspect(&self, client: &Client, form: &Form) -> Response {
         if client.secret.is_none() {
-            return super::grants::refusal(401, "invalid_client", "client authentication failed");
+            return refusal(401, "invalid_client", "client authentication failed");
         }
         let token = first(form, "token").unwrap_or_default();
         let told = match (self.recognise(token), locked(&self.state).refresh_tokens.get(token)) {
@@ -64,6 +65,6 @@ pub fn scopes(claims: &Map<String, Value>) -> Vec<String> {
 }
 
 fn challenge(status: u16, error: &str, description: &str) -> Response {
-    super::grants::refusal(status, error, description)
+    refusal(status, error, description)
         .with("WWW-Authenticate", format!("Bearer error=\"{error}\", error_description=\"{description}\""))
 }

@@ -7,9 +7,10 @@ use ring::hmac;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Provider;
 use super::keys::Algorithm;
-use super::tokens::{random, signing_input};
+use super::random::random;
+use super::server::Provider;
+use super::tokens::signing_input;
 use crate::locked;
 
 /// An order. The empty order gives a good access token of alice.

@@ -1,47 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The way of the mytoken server to its provider: calls in the same process, authenticated as the first client.
 
-use std::collections::VecDeque;
 use std::net::Ipv4Addr;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use url::form_urlencoded;
 
-use super::Provider;
 use super::faults::{Endpoint, FaultOrder};
 use super::link::{ProviderControl, ProviderInfo, TokenEndpoint};
 use super::policy::Client;
+use super::server::Provider;
 use crate::form::{Form, encode};
 use crate::http::{Handler, Reply, Request, Response};
-use crate::locked;
-
-/// Nobody takes the requests of a server that runs for days.
-const KEPT: usize = 1000;
-
-/// Requests to the token and revocation endpoints, with all their secrets: they never leave the process.
-#[derive(Default)]
-pub(super) struct Requests(Mutex<VecDeque<Value>>);
-
-impl Requests {
-    pub(super) fn keep(&self, endpoint: &str, authorization: Option<&str>, form: &Form) {
-        let mut values: Map<String, Value> = Map::new();
-        for (key, value) in form {
-            if let Value::Array(list) = values.entry(key.as_str()).or_insert_with(|| json!([])) {
-                list.push(value.as_str().into());
-            }
-        }
-        let scheme = authorization.and_then(|header| header.split(' ').next()).unwrap_or_default();
-        let mut kept = locked(&self.0);
-        if kept.len() == KEPT {
-            kept.pop_front();
-        }
-        kept.push_back(json!({"endpoint": endpoint, "authorization": scheme, "form": values}));
-    }
-}
 
 impl Provider {
     /// What the mytoken server has to know.
@@ -118,7 +91,7 @@ impl ProviderControl for Provider {
     }
 
     fn take_requests(&self) -> Vec<Value> {
-        locked(&self.requests.0).drain(..).collect()
+        self.requests.take()
     }
 
     fn login(&self, authorization_uri: &str, user: &str) -> Result<String, String> {

@@ -6,10 +6,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Provider;
 use super::keys::Algorithm;
 use super::link::{ProviderControl, TokenEndpoint};
 use super::policy::{Client, Policy, Setup};
+use super::server::Provider;
 use super::users::Users;
 use crate::form::{decode, encode, first};
 use crate::http::{Handler, Reply, Request, Response};

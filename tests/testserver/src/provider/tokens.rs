@@ -3,24 +3,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Provider;
-use super::grants::Grant;
-use super::keys::Key;
-use crate::locked;
+use super::server::Provider;
 
-/// A random string that cannot be guessed.
-///
-/// # Errors
-/// The system gives no random numbers.
-pub fn random() -> Result<String, String> {
-    let mut bytes = [0; 24];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| "no random numbers".to_owned())?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
+use super::keys::Key;
+use super::random::random;
+use super::state::Grant;
+use crate::locked;
 
 /// Header and claims, encoded and joined: what is signed.
 #[must_use]

@@ -6,15 +6,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::answer::{Answer, Problem, escape};
-use super::clauses::{Clause, merged};
-use super::store::{CodeState, Login};
-use super::{Call, Server, Upstream, body, capabilities, wanted};
 use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem, escape};
+use crate::mytoken::body;
+use crate::mytoken::model::clauses::{Clause, merged};
+use crate::mytoken::model::store::{CodeState, Login};
+use crate::mytoken::model::upstream::Upstream;
+use crate::mytoken::model::{capabilities, clause_json};
+use crate::mytoken::server::{Call, Server};
 
 impl Server {
     /// The page.
-    pub(super) fn consent_page(&self, call: &Call<'_>, code: &str) -> Answer<Response> {
+    pub(crate) fn consent_page(&self, call: &Call<'_>, code: &str) -> Answer<Response> {
         let state = self.state();
         let login = state
             .logins
@@ -26,7 +29,7 @@ impl Server {
     }
 
     /// The decision. The posted values replace the requested ones, for better or worse; an empty body is a no.
-    pub(super) fn consent(&self, call: &Call<'_>, code: &str) -> Answer<Response> {
+    pub(crate) fn consent(&self, call: &Call<'_>, code: &str) -> Answer<Response> {
         let mut state = self.state();
         let state = &mut *state;
         let login = state
@@ -105,7 +108,7 @@ fn posted_clauses(value: Option<&Value>) -> Answer<Vec<Clause>> {
             Value::Null => &empty,
             other => return Err(body::unfit(other, "Go value of type restrictions.Restriction")),
         };
-        clauses.push(wanted::clause(members, None)?);
+        clauses.push(clause_json::clause(members, None)?);
     }
     clauses.retain(|clause| !clause.says_nothing());
     Ok(clauses)
@@ -132,7 +135,7 @@ fn asked_scope(clauses: &[Clause], all: &[String]) -> String {
 
 /// A page of the native flow, with the application's name if it has one. Where the original does not encode it, that
 /// is kept.
-pub(super) fn native(path: &str, application: &str, encode: bool) -> String {
+pub(crate) fn native(path: &str, application: &str, encode: bool) -> String {
     if application.is_empty() {
         return path.to_owned();
     }

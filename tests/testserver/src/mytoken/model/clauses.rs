@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::hosts;
+use crate::mytoken::model::hosts;
 
 /// One alternative of a token's restrictions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ fn is_blank(list: &Option<Vec<String>>) -> bool {
 }
 
 /// A bound of a list: `None` when there is none.
-pub(super) fn bound(list: &Option<Vec<String>>) -> Option<&[String]> {
+pub(crate) fn bound(list: &Option<Vec<String>>) -> Option<&[String]> {
     list.as_deref().filter(|entries| !entries.is_empty())
 }
 

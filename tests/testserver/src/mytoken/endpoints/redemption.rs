@@ -3,15 +3,15 @@
 
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, Problem};
-use super::credential::check_times;
-use super::store::CodeState;
-use super::wanted::FormWish;
-use super::{Call, Server};
 use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::credential::check_times;
+use crate::mytoken::model::store::CodeState;
+use crate::mytoken::model::wanted::FormWish;
+use crate::mytoken::server::{Call, Server};
 
 impl Server {
-    pub(super) fn redeem(&self, call: &Call<'_>, members: &Map<String, Value>, grant: &str) -> Answer<Response> {
+    pub(crate) fn redeem(&self, call: &Call<'_>, members: &Map<String, Value>, grant: &str) -> Answer<Response> {
         let polling = grant == "polling_code";
         let text = members.get(grant).and_then(Value::as_str).unwrap_or_default();
         let mut guard = self.state();

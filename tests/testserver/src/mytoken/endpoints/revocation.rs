@@ -3,14 +3,15 @@
 
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, Problem};
-use super::body::{self, Fields};
-use super::capabilities;
-use super::credential::cookie;
-use super::store::{CodeState, Refresh, seal};
-use super::successor::with_update;
-use super::{Call, SHORTEST_TOKEN, Server};
 use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::body::{self, Fields};
+use crate::mytoken::credential::cookie;
+use crate::mytoken::model::capabilities;
+use crate::mytoken::model::codes::SHORTEST_TOKEN;
+use crate::mytoken::model::store::{CodeState, Refresh, seal};
+use crate::mytoken::server::{Call, Server};
+use crate::mytoken::successor::with_update;
 
 /// Takes the token out of the browser.
 const CLEARED: &str = "mytoken=; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/api; HttpOnly; SameSite=Strict";
@@ -23,7 +24,7 @@ struct Asked {
 }
 
 impl Server {
-    pub(super) fn revocation(&self, call: &Call<'_>) -> Answer<Response> {
+    pub(crate) fn revocation(&self, call: &Call<'_>) -> Answer<Response> {
         let mut asked = self.read_revocation(call)?;
         let from_cookie = asked.token.is_empty().then(|| cookie(call.request)).flatten();
         if let Some(token) = &from_cookie {

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sha3::Sha3_256;
 
-use super::answer::{Answer, Problem};
-use super::clauses::Clause;
-use super::codes;
-use super::rotation::Rotation;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::model::clauses::Clause;
+use crate::mytoken::model::codes;
+use crate::mytoken::model::rotation::Rotation;
 
 /// The claims of a mytoken.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::answer::{Answer, Problem};
-use super::clauses::{Clause, Used};
-use super::jwt::Claims;
-use super::rotation::Rotation;
-use super::templates::Templates;
-use super::wanted::{FormWish, Wanted};
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::model::clauses::{Clause, Used};
+use crate::mytoken::model::codes::{self, CODE_LENGTH, CODE_LIFETIME};
+use crate::mytoken::model::jwt::Claims;
+use crate::mytoken::model::rotation::Rotation;
+use crate::mytoken::model::templates::Templates;
+use crate::mytoken::model::wanted::{FormWish, Wanted};
 
 /// One line of a token's history.
 #[derive(Debug, Clone)]
@@ -163,6 +164,17 @@ impl State {
     pub fn number(&mut self) -> u64 {
         self.counter += 1;
         self.counter
+    }
+
+    /// A code for a token; a fresh one takes the token with it when it is revoked.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn add_code(&mut self, jwt: String, jti: String, fresh: bool, now: i64) -> Answer<String> {
+        let code = codes::letters(CODE_LENGTH)?;
+        let ready = CodeState::Ready { jwt, jti, form: FormWish::JWT };
+        self.codes.insert(code.clone(), Code { state: ready, expires: now + CODE_LIFETIME, fresh });
+        Ok(code)
     }
 
     /// The row of a token whose claims have been checked: it must be there with this sequence number and not have

@@ -5,14 +5,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Problem, plain};
-use super::templates::{Kind, Template};
-use super::{Call, Server, body, codes};
 use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem, plain};
+use crate::mytoken::body;
+use crate::mytoken::model::codes;
+use crate::mytoken::model::templates::{Kind, Template};
+use crate::mytoken::server::{Call, Server};
 
 impl Server {
     /// `rest` is the path below the endpoint.
-    pub(super) fn profiles(&self, call: &Call<'_>, rest: &str) -> Answer<Response> {
+    pub(crate) fn profiles(&self, call: &Call<'_>, rest: &str) -> Answer<Response> {
         let missing = || Problem::not_found(&call.request.path);
         let segments: Vec<&str> = rest.split('/').filter(|segment| !segment.is_empty()).collect();
         let method = call.request.method.as_str();

@@ -3,10 +3,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Problem};
-use super::clauses::Clause;
-use super::rotation::Rotation;
-use super::{body, capabilities, wanted};
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::body;
+use crate::mytoken::model::clauses::Clause;
+use crate::mytoken::model::rotation::Rotation;
+use crate::mytoken::model::{capabilities, clause_json};
 
 /// What a template is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +149,7 @@ impl Templates {
         now: i64,
         by_name: &impl Fn(&Value) -> Answer<Vec<Clause>>,
     ) -> Answer<Vec<Clause>> {
-        let own = wanted::clause(members, Some(now))?;
+        let own = clause_json::clause(members, Some(now))?;
         let mut included = match members.get("include") {
             None | Some(Value::Null) => Vec::new(),
             Some(names) => by_name(names)?,

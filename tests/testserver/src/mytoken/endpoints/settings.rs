@@ -3,15 +3,16 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Problem, plain};
-use super::credential::Presented;
-use super::store::{State, Token};
-use super::successor::with_update;
-use super::{Call, Server, body};
 use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem, plain};
+use crate::mytoken::body;
+use crate::mytoken::credential::Presented;
+use crate::mytoken::model::store::{State, Token};
+use crate::mytoken::server::{Call, Server};
+use crate::mytoken::successor::with_update;
 
 impl Server {
-    pub(super) fn settings_index(&self) -> Response {
+    pub(crate) fn settings_index(&self) -> Response {
         let base = format!("{}/api/v0/settings", self.config.issuer);
         Response::json(
             200,
@@ -20,7 +21,7 @@ impl Server {
     }
 
     /// The user's grants: reading, enabling, disabling. These count and rotate with or without restrictions.
-    pub(super) fn grants(&self, call: &Call<'_>) -> Answer<Response> {
+    pub(crate) fn grants(&self, call: &Call<'_>) -> Answer<Response> {
         if call.request.method == "GET" {
             let mut state = self.state();
             let (presented, token) = self.settings_user(&mut state, call, None, "read@settings:grants")?;

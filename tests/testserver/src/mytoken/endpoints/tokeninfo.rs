@@ -3,15 +3,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Problem};
-use super::credential::Presented;
-use super::store::{State, Token};
-use super::successor::with_update;
-use super::{Call, Server, body, capabilities};
 use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::body;
+use crate::mytoken::credential::Presented;
+use crate::mytoken::model::capabilities;
+use crate::mytoken::model::store::{State, Token};
+use crate::mytoken::server::{Call, Server};
+use crate::mytoken::successor::with_update;
 
 impl Server {
-    pub(super) fn tokeninfo(&self, call: &Call<'_>) -> Answer<Response> {
+    pub(crate) fn tokeninfo(&self, call: &Call<'_>) -> Answer<Response> {
         let members = body::json(call.request, "pkg.TokenInfoRequest")?;
         let action = match members.get("action") {
             None | Some(Value::Null) => "introspect",

@@ -3,14 +3,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Problem};
-use super::body::{self, Fields};
-use super::clauses::Use;
-use super::credential::Presented;
-use super::store::{Refresh, seal};
-use super::successor::with_update;
-use super::{Call, Server, jwt};
 use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::body::{self, Fields};
+use crate::mytoken::credential::Presented;
+use crate::mytoken::model::clauses::Use;
+use crate::mytoken::model::store::{Refresh, seal};
+use crate::mytoken::model::token_answer::TokenAnswer;
+use crate::mytoken::server::{Call, Server};
+use crate::mytoken::successor::with_update;
 
 /// A request, whatever its form was.
 struct Asked {
@@ -30,65 +31,8 @@ struct Plan {
     audience: Vec<String>,
 }
 
-/// What is of interest in a token answer of a provider.
-#[derive(Debug, Default)]
-pub(super) struct Granted {
-    pub access_token: String,
-    pub token_type: String,
-    pub expires_in: i64,
-    pub scope: Option<String>,
-    pub refresh_token: Option<String>,
-    pub id_token: Option<String>,
-}
-
-impl Granted {
-    /// Audience of the access token, if it is a JWT that has one.
-    pub(super) fn audience(&self) -> Option<Vec<String>> {
-        match jwt::peek(&self.access_token)?.get("aud")? {
-            Value::String(one) => Some(vec![one.clone()]),
-            Value::Array(list) => Some(list.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()),
-            _ => None,
-        }
-    }
-
-    /// Reads an answer as the original does: what is not labelled JSON is an answer without anything in it, whatever
-    /// its status.
-    pub(super) fn read(answer: &Response) -> Answer<Self> {
-        let labelled = answer.header("Content-Type").unwrap_or_default();
-        if !labelled.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().ends_with("json") {
-            return Ok(Self::default());
-        }
-        if answer.body.is_empty() {
-            return Err(Problem::internal("unexpected end of JSON input"));
-        }
-        let body: Value = serde_json::from_slice(&answer.body).map_err(|error| Problem::internal(error.to_string()))?;
-        let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
-        if let (400.., Some(error)) = (answer.status, text("error")) {
-            let description = text("error_description").filter(|description| !description.is_empty());
-            let said = description.map_or_else(|| error.clone(), |description| format!("{error}: {description}"));
-            return Err(Problem::new(answer.status, "oidc_error", said));
-        }
-        let expires_in = match body.get("expires_in") {
-            None | Some(Value::Null) => 0,
-            Some(number) => number.as_i64().ok_or_else(|| {
-                Problem::internal(
-                    "json: cannot unmarshal into Go struct field OIDCTokenResponse.expires_in of type int64",
-                )
-            })?,
-        };
-        Ok(Self {
-            access_token: text("access_token").unwrap_or_default(),
-            token_type: text("token_type").unwrap_or_default(),
-            expires_in,
-            scope: text("scope").filter(|scope| !scope.is_empty()),
-            refresh_token: text("refresh_token").filter(|token| !token.is_empty()),
-            id_token: text("id_token").filter(|token| !token.is_empty()),
-        })
-    }
-}
-
 impl Server {
-    pub(super) fn access_token(&self, call: &Call<'_>, unusable: bool) -> Answer<Response> {
+    pub(crate) fn access_token(&self, call: &Call<'_>, unusable: bool) -> Answer<Response> {
         let asked = self.read_access_request(call)?;
         let plan = self.plan(call, &asked)?;
         let mut form = vec![
@@ -103,7 +47,7 @@ impl Server {
             .link
             .token(&form)
             .map_err(|reason| Problem::internal(format!("Post \"{}\": {reason}", upstream.info.issuer)))?;
-        let granted = if unusable { Granted::default() } else { Granted::read(&answer)? };
+        let granted = if unusable { TokenAnswer::default() } else { TokenAnswer::read(&answer)? };
         if granted.access_token.is_empty() && !self.config.quirks.empty_access_token {
             return Err(Problem::new(555, "oidc_error", "the provider gave no access token"));
         }
@@ -176,7 +120,7 @@ impl Server {
     }
 
     /// Counts, rotates and answers.
-    fn hand_out(&self, call: &Call<'_>, plan: &Plan, granted: &Granted) -> Answer<Response> {
+    fn hand_out(&self, call: &Call<'_>, plan: &Plan, granted: &TokenAnswer) -> Answer<Response> {
         let claims = &plan.presented.claims;
         let rotates = claims.rotation.is_some_and(|rotation| rotation.on_at);
         self.refuse_short(&plan.presented, rotates)?;

@@ -3,18 +3,20 @@
 
 use serde_json::Value;
 
-use super::access::Granted;
-use super::answer::{Answer, Problem};
-use super::clauses::granted;
-use super::consent::native;
-use super::issue::Origin;
-use super::store::{CodeState, Login, Refresh};
-use super::{Call, Server, body, jwt};
 use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::body;
+use crate::mytoken::issue::Origin;
+use crate::mytoken::model::clauses::granted;
+use crate::mytoken::model::jwt;
+use crate::mytoken::model::store::{CodeState, Login, Refresh};
+use crate::mytoken::model::token_answer::TokenAnswer;
+use crate::mytoken::pages::consent::native;
+use crate::mytoken::server::{Call, Server};
 
 impl Server {
     /// Answers a browser; errors are pages.
-    pub(super) fn redirect(&self, call: &Call<'_>) -> Answer<Response> {
+    pub(crate) fn redirect(&self, call: &Call<'_>) -> Answer<Response> {
         let unknown = || Problem::request("Bad or unknown state");
         let wanted_state = body::query(call.request, "state").ok_or_else(unknown)?;
         let (consent_code, login) = {
@@ -52,7 +54,7 @@ impl Server {
         }
     }
 
-    fn exchange(&self, login: &Login, code: String) -> Answer<Granted> {
+    fn exchange(&self, login: &Login, code: String) -> Answer<TokenAnswer> {
         let upstream = self.upstream(login.upstream)?;
         let form = [
             ("grant_type", "authorization_code".to_owned()),
@@ -66,14 +68,14 @@ impl Server {
             .link
             .token(&form)
             .map_err(|reason| Problem::internal(format!("Post \"{}\": {reason}", upstream.info.issuer)))?;
-        let tokens = Granted::read(&answer)?;
+        let tokens = TokenAnswer::read(&answer)?;
         if tokens.refresh_token.is_none() {
             return Err(Problem::new(555, "oidc_error", "Did not receive a refresh token"));
         }
         Ok(tokens)
     }
 
-    fn finish(&self, call: &Call<'_>, consent_code: &str, login: &Login, tokens: &Granted) -> Answer<Response> {
+    fn finish(&self, call: &Call<'_>, consent_code: &str, login: &Login, tokens: &TokenAnswer) -> Answer<Response> {
         let subject = tokens
             .id_token
             .as_deref()

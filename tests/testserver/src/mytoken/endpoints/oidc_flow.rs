@@ -3,17 +3,20 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Problem};
-use super::clauses::merged;
-use super::store::{Code, CodeState, Login};
-use super::{CODE_LENGTH, CODE_LIFETIME, Call, Server, body, codes, wanted};
 use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::body;
+use crate::mytoken::model::clauses::merged;
+use crate::mytoken::model::codes::{self, CODE_LENGTH, CODE_LIFETIME};
+use crate::mytoken::model::store::{Code, CodeState, Login};
+use crate::mytoken::model::wanted;
+use crate::mytoken::server::{Call, Server};
 
 /// Seconds between two polls that the client is told to leave.
 const INTERVAL: i64 = 5;
 
 impl Server {
-    pub(super) fn start_login(&self, call: &Call<'_>, members: &Map<String, Value>) -> Answer<Response> {
+    pub(crate) fn start_login(&self, call: &Call<'_>, members: &Map<String, Value>) -> Answer<Response> {
         match members.get("oidc_flow") {
             None | Some(Value::Null) => {}
             Some(Value::String(flow)) if flow == "authorization_code" => {}
@@ -65,7 +68,7 @@ impl Server {
     }
 
     /// The provider of an issuer, with or without a trailing slash.
-    pub(super) fn find_upstream(&self, issuer: &str) -> Answer<usize> {
+    pub(crate) fn find_upstream(&self, issuer: &str) -> Answer<usize> {
         let trimmed = issuer.trim_end_matches('/');
         self.upstreams
             .iter()

@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
-use super::clauses::{Clause, bound};
-use super::hosts;
+use crate::mytoken::model::clauses::{Clause, bound};
+use crate::mytoken::model::hosts;
 
 /// The clauses of the child. A wanted clause that fits no parent clause is dropped without a word, and when all are,
 /// the parent's are used unchanged.

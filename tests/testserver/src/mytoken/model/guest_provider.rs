@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The dummy provider inside the server (dossier 13).
+//! The provider for guests inside the server (dossier 13): what it answers to the server itself.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -9,17 +9,18 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::json;
 use sha3::{Digest, Sha3_256};
 
-use super::answer::{Answer, Problem};
-use super::{Call, Server, Upstream, body, codes};
 use crate::http::Response;
 use crate::locked;
+use crate::mytoken::body;
+use crate::mytoken::model::codes;
+use crate::mytoken::model::upstream::Upstream;
 use crate::provider::link::{ProviderInfo, TokenEndpoint};
 
 /// Path of the provider below the instance.
-pub(super) const PATH: &str = "/api/v0/guests";
+pub(crate) const PATH: &str = "/api/v0/guests";
 
 /// Its entry among the providers.
-pub(super) fn upstream(issuer: &str) -> Upstream {
+pub(crate) fn upstream(issuer: &str) -> Upstream {
     let own = format!("{issuer}{PATH}");
     Upstream {
         name: "Guest Mode".into(),
@@ -69,32 +70,5 @@ impl TokenEndpoint for Guests {
             known.remove(token);
         }
         Ok(Response::empty(200))
-    }
-}
-
-impl Server {
-    /// The provider's public paths; the token endpoint is not reached over HTTP here.
-    pub(super) fn guests(&self, call: &Call<'_>, rest: &str) -> Answer<Response> {
-        let missing = || Problem::not_found(&call.request.path);
-        if !self.config.guests || call.request.method != "GET" {
-            return Err(missing());
-        }
-        let own = format!("{}{PATH}", self.config.issuer);
-        match rest {
-            "/.well-known/openid-configuration" => Ok(Response::json(
-                200,
-                &json!({"authorization_endpoint": format!("{own}/auth"), "token_endpoint": format!("{own}/token")}),
-            )),
-            "/auth" => {
-                let state = body::query(call.request, "state").ok_or_else(|| Problem::request("state is missing"))?;
-                let query = url::form_urlencoded::Serializer::new(String::new())
-                    .append_pair("code", &URL_SAFE_NO_PAD.encode(call.ip()))
-                    .append_pair("state", &state)
-                    .finish();
-                // Only ever to this server itself: the parameter redirect_uri is not obeyed.
-                Ok(Response::empty(303).with("Location", format!("{}/redirect?{query}", self.config.issuer)))
-            }
-            _ => Err(missing()),
-        }
     }
 }

@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::Server;
+use crate::mytoken::server::Server;
 
 impl Server {
-    pub(super) fn configuration(&self) -> Value {
+    pub(crate) fn configuration(&self) -> Value {
         let issuer = &self.config.issuer;
         let at = |path: &str| format!("{issuer}{path}");
         let providers: Vec<Value> = self

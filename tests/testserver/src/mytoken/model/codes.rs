@@ -8,7 +8,16 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use sha2::{Digest, Sha512};
 
-use super::answer::{Answer, Problem};
+use crate::mytoken::answer::{Answer, Problem};
+
+/// Seconds a polling, transfer or consent code lives.
+pub(crate) const CODE_LIFETIME: i64 = 300;
+/// Letters of a code.
+pub(crate) const CODE_LENGTH: usize = 8;
+/// Letters of a short token.
+pub(crate) const SHORT_LENGTH: usize = 64;
+/// Below this a credential is a code.
+pub(crate) const SHORTEST_TOKEN: usize = 32;
 
 /// The letters of the original's codes and short tokens.
 const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZ";

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The mytoken endpoint and the making of tokens (dossier 6).
+
+use serde_json::{Map, Value};
+
+use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::body;
+use crate::mytoken::issue::Origin;
+use crate::mytoken::model::jwt::Claims;
+use crate::mytoken::model::wanted::{self, Wanted};
+use crate::mytoken::model::{capabilities, tighten};
+use crate::mytoken::server::{Call, Server};
+use crate::mytoken::successor::with_update;
+
+/// Longest name the original's database takes.
+const LONGEST_NAME: usize = 100;
+/// Its event text is "Created MT " and the name, in the same length.
+const LONGEST_CHILD_NAME: usize = LONGEST_NAME - 11;
+
+impl Server {
+    /// All grants.
+    pub(crate) fn mytoken(&self, call: &Call<'_>, broader: bool) -> Answer<Response> {
+        let members = body::json(call.request, "pkg.MytokenRequest")?;
+        let grant = match body::query(call.request, "grant_type") {
+            Some(grant) => grant,
+            None => body::text(&members, "grant_type")?,
+        };
+        match grant.as_str() {
+            // The alias is for the access token endpoint; here its token is not looked for.
+            "mytoken" | "refresh_token" => self.child(call, &members, broader),
+            "oidc_flow" => self.start_login(call, &members),
+            "polling_code" => self.redeem(call, &members, "polling_code"),
+            "transfer_code" => self.redeem(call, &members, "transfer_code"),
+            _ => Err(Problem::grant_type()),
+        }
+    }
+
+    fn child(&self, call: &Call<'_>, members: &Map<String, Value>, broader: bool) -> Answer<Response> {
+        let mut state = self.state();
+        let wanted = wanted::read(members, &state.templates, call.now, call.request.peer)?;
+        let issuer = body::text(members, "oidc_issuer")?;
+        let credential = self.credential(members.get("mytoken"), true, call.request)?;
+        let parent = self.present(&state, &credential, call.now)?;
+        let row = state.live(&parent.claims, call.now)?.clone();
+        Self::require(&parent, "create_mytoken")?;
+        let counted = self.other_use(&parent, &row, call)?;
+        if !issuer.is_empty() && issuer != parent.claims.oidc_iss {
+            return Err(Problem::issuer());
+        }
+        let wanted = self.granted_to_child(&parent.claims, wanted, broader)?;
+        let origin = Origin {
+            oidc_sub: row.oidc_sub.clone(),
+            oidc_iss: row.oidc_iss.clone(),
+            auth_time: parent.claims.auth_time,
+            refresh: row.refresh,
+            parent: Some(row.jti.clone()),
+        };
+        let update = self.complete_other_use(&mut state, &parent, counted, call)?;
+        let events =
+            vec![call.event("created", "Used grant_type mytoken"), call.event("inherited_RT", "Got RT from parent")];
+        let (claims, jwt) = self.create(&mut state, call, &wanted, origin, events)?;
+        if let Some(row) = state.tokens.get_mut(&row.jti) {
+            row.events.push(call.event("MT_created", format!("Created MT {}", wanted.name).trim_end()));
+        }
+        let members = self.dressed(&mut state, &claims, &jwt, wanted.form, call.now)?;
+        Ok(with_update(200, members, update))
+    }
+
+    /// What the parent lets the child have of what it wants.
+    fn granted_to_child(&self, parent: &Claims, mut wanted: Wanted, broader: bool) -> Answer<Wanted> {
+        if broader {
+            wanted.capabilities.clone_from(&parent.capabilities);
+            wanted.restrictions.clone_from(&parent.restrictions);
+        }
+        wanted.capabilities = capabilities::inherit(&parent.capabilities, &wanted.capabilities);
+        if wanted.capabilities.is_empty() {
+            return Err(Problem::request("mytoken to be issued cannot have any of the requested capabilities"));
+        }
+        let heeds = wanted.strict && !self.config.quirks.restrictions_dropped_silently;
+        if heeds && !tighten::loses_nothing(&parent.restrictions, &wanted.restrictions) {
+            return Err(Problem::request("the restrictions cannot be granted as requested"));
+        }
+        wanted.restrictions = tighten::tighten(&parent.restrictions, &wanted.restrictions);
+        let length = wanted.name.chars().count();
+        let column = match length {
+            _ if length > LONGEST_NAME => "name",
+            _ if length > LONGEST_CHILD_NAME && self.config.quirks.long_names_fail => "comment",
+            _ => return Ok(wanted),
+        };
+        Err(Problem::internal(format!("Error 1406 (22001): Data too long for column '{column}' at row 1")))
+    }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reading a clause, and the types of its members, from JSON.
+
+use serde_json::{Map, Value};
+
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::body;
+use crate::mytoken::model::clauses::Clause;
+use crate::mytoken::model::times;
+
+/// A clause of a request. With `now` its times may be strings; without (consent page, ssh keys) only integers will do.
+///
+/// # Errors
+/// A member of the wrong type, or a time that is none.
+pub fn clause(members: &Map<String, Value>, now: Option<i64>) -> Answer<Clause> {
+    let scope = match members.get("scope") {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(scope)) => scope.clone(),
+        Some(other) => return Err(member_unfit(other, "scope", "string")),
+    };
+    Ok(Clause {
+        nbf: time(members, "nbf", now)?,
+        exp: time(members, "exp", now)?,
+        scope,
+        audience: list(members, "audience")?,
+        hosts: list(members, "hosts")?,
+        geoip_allow: list(members, "geoip_allow")?,
+        geoip_disallow: list(members, "geoip_disallow")?,
+        usages_at: number(members.get("usages_AT"))?,
+        usages_other: number(members.get("usages_other"))?,
+    })
+}
+
+fn member_unfit(value: &Value, name: &str, wanted: &str) -> Problem {
+    body::unfit(value, &format!("Go struct field restrictionWT.Restriction.{name} of type {wanted}"))
+}
+
+fn time(members: &Map<String, Value>, name: &str, now: Option<i64>) -> Answer<i64> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(0),
+        Some(Value::String(text)) => match now {
+            Some(now) => times::resolve(text, now).map_err(Problem::request),
+            None => Err(member_unfit(&Value::String(text.clone()), name, "unixtime.UnixTime")),
+        },
+        Some(value) => value.as_i64().ok_or_else(|| body::unfit(value, "Go value of type string")),
+    }
+}
+
+fn list(members: &Map<String, Value>, name: &str) -> Answer<Option<Vec<String>>> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            serde_json::from_value(value.clone()).map(Some).map_err(|_| member_unfit(value, name, "[]string"))
+        }
+    }
+}
+
+/// An integer member; absent and `null` are none.
+///
+/// # Errors
+/// Another type.
+pub fn number(value: Option<&Value>) -> Answer<Option<i64>> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_i64().map(Some).ok_or_else(|| body::unfit(value, "Go struct field of type int64")),
+    }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The dummy provider inside the server (dossier 13).
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+
+use crate::http::Response;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::body;
+use crate::mytoken::model::guest_provider::PATH;
+use crate::mytoken::server::{Call, Server};
+
+impl Server {
+    /// The provider's public paths; the token endpoint is not reached over HTTP here.
+    pub(crate) fn guests(&self, call: &Call<'_>, rest: &str) -> Answer<Response> {
+        let missing = || Problem::not_found(&call.request.path);
+        if !self.config.guests || call.request.method != "GET" {
+            return Err(missing());
+        }
+        let own = format!("{}{PATH}", self.config.issuer);
+        match rest {
+            "/.well-known/openid-configuration" => Ok(Response::json(
+                200,
+                &json!({"authorization_endpoint": format!("{own}/auth"), "token_endpoint": format!("{own}/token")}),
+            )),
+            "/auth" => {
+                let state = body::query(call.request, "state").ok_or_else(|| Problem::request("state is missing"))?;
+                let query = url::form_urlencoded::Serializer::new(String::new())
+                    .append_pair("code", &URL_SAFE_NO_PAD.encode(call.ip()))
+                    .append_pair("state", &state)
+                    .finish();
+                // Only ever to this server itself: the parameter redirect_uri is not obeyed.
+                Ok(Response::empty(303).with("Location", format!("{}/redirect?{query}", self.config.issuer)))
+            }
+            _ => Err(missing()),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Paths of the endpoints, and the names that journal and faults have for them.
+
+use crate::mytoken::model::guest_provider;
+
+/// Names for journal and faults, by prefix of the path; the first that fits counts.
+pub(crate) const ENDPOINTS: [(&str, &str); 13] = [
+    ("/.well-known/mytoken-configuration", "discovery"),
+    ("/.well-known/openid-configuration", "discovery"),
+    ("/jwks", "jwks"),
+    ("/api/v0/token/access", "access_token"),
+    ("/api/v0/token/my", "mytoken"),
+    ("/api/v0/token/revoke", "revocation"),
+    ("/api/v0/token/transfer", "transfer"),
+    ("/api/v0/tokeninfo", "tokeninfo"),
+    ("/api/v0/settings", "settings"),
+    ("/api/v0/pt", "profiles"),
+    (guest_provider::PATH, "guests"),
+    ("/c", "consent"),
+    ("/redirect", "redirect"),
+];
+
+/// Whether a fault may be bound to that name.
+pub(crate) fn is_endpoint(name: &str) -> bool {
+    ENDPOINTS.iter().any(|(_, known)| *known == name)
+}
+
+pub(crate) fn endpoint(path: &str) -> &'static str {
+    ENDPOINTS.iter().find(|(prefix, _)| below(path, prefix).is_some()).map_or("other", |(_, name)| name)
+}
+
+/// What of the path is below the prefix: nothing, or something that begins with a slash.
+pub(crate) fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let (head, rest) = path.split_at_checked(prefix.len())?;
+    (head.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_paths() {
+        for (path, name) in [
+            ("/api/v0/token/my", "mytoken"),
+            ("/API/v0/token/MY/", "mytoken"),
+            ("/api/v0/token/mytoken", "other"),
+            ("/c/abcdefgh", "consent"),
+            ("/calendars/x", "other"),
+            ("//jwks", "other"),
+        ] {
+            assert_eq!(endpoint(path), name, "{path}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The server: its settings, what it holds, and what every endpoint needs of a request.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+
+use crate::http::Request;
+use crate::locked;
+use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::faults::Faults;
+use crate::mytoken::journal::Journal;
+use crate::mytoken::limit::{Limit, Limiter};
+use crate::mytoken::model::guest_provider;
+use crate::mytoken::model::jwt::Key;
+use crate::mytoken::model::store::{Event, State};
+use crate::mytoken::model::upstream::Upstream;
+use crate::mytoken::quirks::Quirks;
+
+/// The server's settings.
+pub struct Config {
+    /// Instance URL, without a trailing slash.
+    pub issuer: String,
+    /// Providers in the order of the discovery document.
+    pub upstreams: Vec<Upstream>,
+    /// Whether the dummy provider for guests is there.
+    pub guests: bool,
+    /// Request limit.
+    pub limit: Option<Limit>,
+    /// Bugs of the original.
+    pub quirks: Quirks,
+    /// Passwords of the groups that may write templates.
+    pub groups: HashMap<String, String>,
+    /// Unix seconds; the fault `clock-skew` is added to it.
+    pub clock: Box<dyn Fn() -> i64 + Send + Sync>,
+}
+
+impl Config {
+    /// The world of the captures: guest mode on, group `_` with password `profilepw`, all quirks, no request limit.
+    #[must_use]
+    pub fn captured(issuer: &str, upstreams: Vec<Upstream>) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            upstreams,
+            guests: true,
+            limit: None,
+            quirks: Quirks::default(),
+            groups: HashMap::from([("_".into(), "profilepw".into())]),
+            clock: Box::new(unix_now),
+        }
+    }
+}
+
+/// The system's clock.
+#[must_use]
+pub fn unix_now() -> i64 {
+    i64::try_from(crate::unix_time()).unwrap_or(i64::MAX)
+}
+
+/// The server.
+pub struct Server {
+    pub(crate) config: Config,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) key: Key,
+    state: Mutex<State>,
+    pub(crate) faults: Faults,
+    pub(crate) journal: Journal,
+    pub(crate) limiter: Limiter,
+}
+
+impl Server {
+    /// A server with nothing in it.
+    ///
+    /// # Errors
+    /// No randomness for the signing key.
+    pub fn new(config: Config) -> Result<Self, String> {
+        let key = Key::generate().map_err(|problem| problem.description.unwrap_or_default())?;
+        let mut upstreams = config.upstreams.clone();
+        if config.guests {
+            upstreams.push(guest_provider::upstream(&config.issuer));
+        }
+        Ok(Self {
+            upstreams,
+            key,
+            state: Mutex::default(),
+            faults: Faults::default(),
+            journal: Journal::default(),
+            limiter: Limiter::default(),
+            config,
+        })
+    }
+
+    /// Unix seconds as this server sees them.
+    pub(crate) fn now(&self) -> i64 {
+        (self.config.clock)().saturating_add(self.faults.skew())
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+
+    pub(crate) fn upstream(&self, index: usize) -> Answer<&Upstream> {
+        self.upstreams.get(index).ok_or_else(|| Problem::internal("no such provider"))
+    }
+
+    /// Sets a fault by its name (see `faults`), or with `clear` mends all of them.
+    ///
+    /// # Errors
+    /// A name or an argument the server does not know.
+    pub fn set_fault(&self, name: &str, args: &serde_json::Value) -> Result<(), String> {
+        self.faults.set(name, args)
+    }
+
+    /// The requests answered so far, oldest first: objects with `time`, `method`, `path`, `endpoint`, `grant_type`,
+    /// `action`, `status` and nothing secret.
+    #[must_use]
+    pub fn journal(&self) -> Vec<serde_json::Value> {
+        self.journal.entries()
+    }
+
+    /// Forgets the requests answered so far.
+    pub fn clear_journal(&self) {
+        self.journal.clear();
+    }
+}
+
+/// A request with what every endpoint needs of it.
+pub(crate) struct Call<'a> {
+    pub request: &'a Request,
+    pub now: i64,
+}
+
+impl Call<'_> {
+    pub(crate) fn event(&self, event: &'static str, comment: impl Into<String>) -> Event {
+        Event {
+            event,
+            comment: comment.into(),
+            time: self.now,
+            ip: self.ip(),
+            user_agent: self.request.header("User-Agent").unwrap_or_default().to_owned(),
+        }
+    }
+
+    pub(crate) fn ip(&self) -> String {
+        self.request.peer.to_canonical().to_string()
+    }
+}

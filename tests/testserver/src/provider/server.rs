@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The provider itself: its set-up, what it holds, and how it is changed while it runs.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::faults::{Endpoint, FaultOrder, Faults};
+use super::keyring::Keyring;
+use super::policy::{Client, Policy, Setup};
+use super::refusal::refusal;
+use super::request_log::RequestLog;
+use super::state::State;
+use crate::form::{Form, decode, first};
+use crate::http::{Reply, Request, Response};
+use crate::locked;
+
+/// An OpenID provider.
+pub struct Provider {
+    pub(super) setup: Setup,
+    /// Path of the issuer URL.
+    pub(super) base: String,
+    pub(super) down: AtomicBool,
+    pub(super) policy: Mutex<Policy>,
+    pub(super) keys: Mutex<Keyring>,
+    pub(super) state: Mutex<State>,
+    pub(super) faults: Mutex<Faults>,
+    pub(super) requests: RequestLog,
+}
+
+impl Provider {
+    /// Sets a provider up; makes its first key when its folder holds none.
+    ///
+    /// # Errors
+    /// The keys cannot be read or kept, or there is no client.
+    pub fn new(setup: Setup) -> Result<Self, String> {
+        if setup.clients.is_empty() {
+            return Err("the provider needs a client: the mytoken server".into());
+        }
+        let issuer = url::Url::parse(&setup.issuer).map_err(|error| format!("{}: {error}", setup.issuer))?;
+        Ok(Self {
+            base: issuer.path().trim_end_matches('/').to_owned(),
+            down: AtomicBool::new(false),
+            keys: Mutex::new(Keyring::open(setup.folder.as_deref(), setup.policy.algorithm)?),
+            policy: Mutex::new(setup.policy.clone()),
+            setup,
+            state: Mutex::default(),
+            faults: Mutex::default(),
+            requests: RequestLog::default(),
+        })
+    }
+
+    /// The issuer URL.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.setup.issuer
+    }
+
+    /// The JWKS document.
+    #[must_use]
+    pub fn jwks(&self) -> Value {
+        locked(&self.keys).jwks()
+    }
+
+    /// The policy of now.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        locked(&self.policy).clone()
+    }
+
+    /// Changes some members of the policy.
+    ///
+    /// # Errors
+    /// Unknown members or values, or no key of a new algorithm.
+    pub fn change_policy(&self, change: &Value) -> Result<(), String> {
+        let mut policy = locked(&self.policy);
+        let next = policy.changed(change)?;
+        if next.algorithm != policy.algorithm {
+            locked(&self.keys).add(next.algorithm, false)?;
+        }
+        *policy = next;
+        Ok(())
+    }
+
+    /// Adds a signing key and gives its id; the older ones stay in the JWKS unless they are dropped.
+    ///
+    /// # Errors
+    /// The key cannot be made or kept.
+    pub fn rotate_keys(&self, drop_old: bool) -> Result<String, String> {
+        let algorithm = locked(&self.policy).algorithm;
+        locked(&self.keys).add(algorithm, drop_old).map(|key| key.kid.clone())
+    }
+
+    /// Makes an endpoint misbehave until it is mended.
+    ///
+    /// # Errors
+    /// The fault is unknown.
+    pub fn set_fault(&self, order: &FaultOrder) -> Result<(), String> {
+        locked(&self.faults).set(order)
+    }
+
+    /// Nobody may listen on the provider's port now.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        self.down.load(Ordering::SeqCst) || locked(&self.faults).refuses()
+    }
+
+    /// Ends all faults.
+    pub fn mend(&self) {
+        locked(&self.faults).clear();
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        crate::unix_time()
+    }
+
+    pub(super) fn client(&self, id: &str) -> Option<&Client> {
+        self.setup.clients.iter().find(|client| client.id == id)
+    }
+
+    /// The answer of an endpoint, unless it is told to misbehave.
+    pub(super) fn answer_at(&self, endpoint: Endpoint, good: impl FnOnce() -> Response) -> Reply {
+        let fault = locked(&self.faults).strike(endpoint);
+        match fault {
+            Some(fault) => fault.answer(good),
+            None => Reply::Answer(good()),
+        }
+    }
+
+    pub(super) fn with_client(&self, request: &Request, answer: impl FnOnce(&Client, &Form) -> Response) -> Response {
+        let form = decode(&request.body);
+        match self.authenticate(request, &form) {
+            Some(client) => answer(client, &form),
+            None => refusal(401, "invalid_client", "client authentication failed")
+                .with("WWW-Authenticate", "Basic realm=\"provider\""),
+        }
+    }
+
+    /// The client of a request: by Basic, by its secret in the form, or without a secret if it has none.
+    fn authenticate(&self, request: &Request, form: &Form) -> Option<&Client> {
+        let (id, secret) = match request.header("Authorization") {
+            Some(header) => {
+                let (id, secret) = basic(header)?;
+                (id, Some(secret))
+            }
+            None => (first(form, "client_id")?.to_owned(), first(form, "client_secret").map(str::to_owned)),
+        };
+        self.client(&id).filter(|client| client.secret == secret)
+    }
+}
+
+/// Name and password of a Basic header; both are form-encoded in it (RFC 6749, 2.3.1).
+fn basic(header: &str) -> Option<(String, String)> {
+    let (scheme, value) = header.split_once(' ')?;
+    let text = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
+    let (name, password) = text.split_once(':').filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let plain = |part: &str| decode(format!("={part}").as_bytes()).into_iter().next().map(|(_, value)| value);
+    Some((plain(name)?, plain(password)?))
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a provider remembers of logins; gone with the process.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+/// A login.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// Client id.
+    pub client: String,
+    /// User name, and so the subject.
+    pub user: String,
+    /// Granted scopes in the order of the request.
+    pub scopes: Vec<String>,
+    /// Resources of the login (RFC 8707).
+    pub resources: Vec<String>,
+    /// Unix seconds.
+    pub login_time: u64,
+    /// For the ID token.
+    pub nonce: Option<String>,
+}
+
+/// A grant that waits for its client.
+#[derive(Debug, Clone)]
+pub struct Code {
+    /// What was granted.
+    pub grant: Grant,
+    /// Has to be repeated by the client.
+    pub redirect_uri: String,
+    /// PKCE, S256.
+    pub challenge: Option<String>,
+    /// Unix seconds.
+    pub expires: u64,
+}
+
+/// What a provider remembers of logins; gone with the process.
+#[derive(Default)]
+pub(super) struct State {
+    pub codes: HashMap<String, Code>,
+    pub refresh_tokens: HashMap<String, Grant>,
+    pub opaque: HashMap<String, Map<String, Value>>,
+    pub revoked: HashSet<String>,
+}
