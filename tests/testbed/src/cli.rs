@@ -7,10 +7,11 @@ use std::process::{Command, ExitCode};
 
 use crate::{oldest_compiler, results};
 use clap::{Args, Parser, Subcommand};
-use testbed::people::{AUDIENCE, CA};
-use testbed::root::{Recipe, Root};
-use testbed::services::syslog;
-use testbed::{Error, Foreign, Options, Release, Result, Site, bench, demo, foreign, init, plan};
+use testbed::site::root::{Recipe, Root};
+use testbed::site::servers::{AUDIENCE, CA};
+use testbed::site::services::syslog;
+use testbed::site::{foreign, init, plan};
+use testbed::{Error, Foreign, Options, Release, Result, Site, bench, demo};
 
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version, about = "A whole site on one machine: real sshd, real Slurm, namespaces")]

@@ -5,10 +5,11 @@ use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use testbed::namespace::Namespace;
-use testbed::plan::{Network, Plan};
-use testbed::root::{Recipe, Root};
-use testbed::{Error, Result, can_hold_a_site, paths};
+use testbed::site::namespace::Namespace;
+use testbed::site::paths;
+use testbed::site::plan::{Network, Plan};
+use testbed::site::root::{Recipe, Root};
+use testbed::{Error, Result, can_hold_a_site};
 
 /// Where the host's cargo keeps what it downloaded.
 fn registry() -> Result<PathBuf> {

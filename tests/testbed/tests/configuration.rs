@@ -2,9 +2,10 @@
 //! Configuration as it is found in the field: links of configuration management, map files from other systems, mistakes.
 
 use serde_json::json;
-use testbed::command::Outcome;
-use testbed::people::{self, AUDIENCE};
-use testbed::{Error, Options, Result, Site, story_with_own_servers, tokens, typist};
+use testbed::drive::{people, tokens, typist};
+use testbed::site::command::Outcome;
+use testbed::site::servers::AUDIENCE;
+use testbed::{Error, Options, Result, Site, story_with_own_servers};
 
 const RULE_BY_FILE: &str = "[[rule]]\nname = \"map\"\nissuer = \"op\"\nmap_file = \"/etc/mytoken/users.map\"\n";
 

@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testbed::command::Outcome;
-use testbed::jobs::Job;
-use testbed::journal::Journal;
-use testbed::people;
-use testbed::services::agent;
-use testbed::{Error, Options, Result, Site, story_with_own_servers, tokens, typist, wait};
+use testbed::drive::jobs::Job;
+use testbed::drive::journal::Journal;
+use testbed::drive::{people, tokens, typist};
+use testbed::site::command::Outcome;
+use testbed::site::services::agent;
+use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
 
 const KEY_LOGIN: &str = "ssh -o BatchMode=yes -o PreferredAuthentications=publickey -i .ssh/site_key testbed true";
 const PLAIN_SSH: &str =

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use testbed::{Error, Result, can_hold_a_site, command, skip, wait};
+use testbed::site::command;
+use testbed::{Error, Result, can_hold_a_site, skip, wait};
 
 const MARK: &str = "TESTBED_STORY";
 const WAITS: &str = "waits: ";

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::jobs::{Calls, Event, Job, argv_watch, calling_script, calls};
-use testbed::journal::Journal;
-use testbed::people::{self, Session};
-use testbed::services::agent;
-use testbed::{Error, Options, Result, Site, story, story_with_own_servers, tokens, wait};
+use testbed::drive::jobs::{Calls, Event, Job, argv_watch, calling_script, calls};
+use testbed::drive::journal::Journal;
+use testbed::drive::people::{self, Session};
+use testbed::drive::tokens;
+use testbed::site::services::agent;
+use testbed::{Error, Options, Result, Site, story, story_with_own_servers, wait};
 
 /// A job's end is noticed within this time.
 const SOON: Duration = Duration::from_secs(60);

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use mytoken::capabilities::Capabilities;
 use serde_json::{Value, json};
-use testbed::journal::Journal;
-use testbed::people::{self, Session};
-use testbed::{Error, Options, Result, Site, story, story_with_own_servers, tokens, typist};
+use testbed::drive::journal::Journal;
+use testbed::drive::people::{self, Session};
+use testbed::drive::{tokens, typist};
+use testbed::{Error, Options, Result, Site, story, story_with_own_servers};
 
 /// Plain ssh to the site with nothing but the prompt.
 const PLAIN_SSH: &str = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed";

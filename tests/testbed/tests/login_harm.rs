@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testbed::addresses::Client;
-use testbed::command::Outcome;
-use testbed::journal::Journal;
-use testbed::people;
-use testbed::{Error, Options, Result, Site, story_with_own_servers, tokens, typist};
+use testbed::drive::journal::Journal;
+use testbed::drive::{people, tokens, typist};
+use testbed::site::addresses::Client;
+use testbed::site::command::Outcome;
+use testbed::{Error, Options, Result, Site, story_with_own_servers};
 
 /// `fail_delay` and `[budget] per_address` of the site.
 const FAIL_DELAY: Duration = Duration::from_secs(1);

@@ -7,9 +7,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testbed::addresses::Client;
-use testbed::command::Outcome;
-use testbed::{Options, Release, Result, Site, people, story_with_own_servers, tokens, typist, wait};
+use testbed::drive::{people, tokens, typist};
+use testbed::site::addresses::Client;
+use testbed::site::command::Outcome;
+use testbed::{Options, Release, Result, Site, story_with_own_servers, wait};
 
 /// A login that nothing delays takes so long at most on a busy machine; sshd's penalties are longer.
 const AT_ONCE: Duration = Duration::from_secs(8);

@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 
-use testbed::journal::Journal;
-use testbed::people::{CA, MYTOKEN_SERVER};
-use testbed::{Options, Result, Site, addresses, story, story_with_own_servers};
+use testbed::drive::journal::Journal;
+use testbed::site::addresses;
+use testbed::site::servers::{CA, MYTOKEN_SERVER};
+use testbed::{Options, Result, Site, story, story_with_own_servers};
 
 fn bare() -> Result<Options> {
     Ok(Options { product: false, foreign: None, ..Options::new()? })

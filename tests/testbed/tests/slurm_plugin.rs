@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use testbed::command::Outcome;
-use testbed::daemon::Daemon;
-use testbed::{Error, Options, Result, Site, paths, story};
+use testbed::site::command::Outcome;
+use testbed::site::daemon::Daemon;
+use testbed::site::paths;
+use testbed::{Error, Options, Result, Site, story};
 
 const PLUGIN: &str = "/usr/local/lib/spank_mytoken.so";
 const SUBMIT: &str = "/usr/local/bin/submit";

@@ -12,9 +12,9 @@ use super::Amount;
 use super::figure::Figure;
 use super::tokens::MYTOKEN;
 use crate::error::Trying;
-use crate::plan::{STATE_DIR, TESTBED_INSIDE};
-use crate::services::agent;
-use crate::users::USERS;
+use crate::site::plan::{STATE_DIR, TESTBED_INSIDE};
+use crate::site::services::agent;
+use crate::site::users::USERS;
 use crate::{Error, Result, Site};
 
 const NODE: &str = "n4";

@@ -12,7 +12,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Trying;
-use crate::plan::TESTBED_INSIDE;
+use crate::site::plan::TESTBED_INSIDE;
 use crate::{Error, Result, Site};
 
 /// Rounds whose times are thrown away: caches fill, programs are read from disk.

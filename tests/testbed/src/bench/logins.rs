@@ -6,7 +6,7 @@ use super::figure::{Figure, Goal};
 use super::laps::{Race, Step};
 use super::statistics::compare;
 use super::tokens::{self, ACCESS_TOKEN, SHORT_TOKEN};
-use crate::services::sshd::USER_KEY;
+use crate::site::services::sshd::USER_KEY;
 use crate::{Result, Site};
 
 /// The askpass of the bench: prints what is in the file, whatever is asked.

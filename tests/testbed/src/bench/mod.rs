@@ -20,7 +20,8 @@ use std::fs;
 use std::time::Instant;
 
 use crate::error::Trying;
-use crate::{Error, Options, Result, Site, paths};
+use crate::site::paths;
+use crate::{Error, Options, Result, Site};
 use figure::{Figure, Table};
 
 pub use agent_load::start as start_jobs;

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use super::Amount;
 use super::figure::Figure;
 use crate::error::Trying;
-use crate::{Error, Result, Site, paths};
+use crate::site::paths;
+use crate::{Error, Result, Site};
 
 /// Both modules.
 pub(super) fn both(_site: &Site, _amount: &Amount) -> Result<Vec<Figure>> {

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::laps::Step;
-use crate::people::{self, AUDIENCE, CA, MYTOKEN_SERVER};
+use crate::drive::people;
+use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER};
 use crate::{Error, Result, Site};
 
 /// A mytoken that may make sub-tokens.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Teller;
-use crate::journal::Journal;
-use crate::people::Session;
-use crate::{Result, Site, tokens, wait};
+use crate::drive::journal::Journal;
+use crate::drive::people::Session;
+use crate::drive::tokens;
+use crate::{Result, Site, wait};
 
 /// The job's sub-token, as the server knows it.
 pub(super) struct SubToken {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Teller;
 use super::history::SubToken;
-use crate::jobs::argv_watch;
-use crate::people::{self, Session};
+use crate::drive::jobs::argv_watch;
+use crate::drive::people::{self, Session};
 use crate::{Error, Result, Site};
 
 /// What the job's tasks do for this long.

@@ -7,7 +7,7 @@ mod outage;
 mod session;
 mod teller;
 
-use crate::people::{self, Session};
+use crate::drive::people::{self, Session};
 use crate::{Error, Options, Result, Site};
 
 pub use teller::{Teller, masked};

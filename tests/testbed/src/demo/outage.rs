@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::Teller;
-use crate::people::{self, Session};
-use crate::{Result, Site, tokens, typist};
+use crate::drive::people::{self, Session};
+use crate::drive::{tokens, typist};
+use crate::{Result, Site};
 
 /// The site's `deadline` in login.toml, and what ssh and PAM need besides on a busy machine.
 const LOGIN_LIMIT: Duration = Duration::from_secs(10 + 5);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Teller;
-use crate::people::{self, LOGIN, Session};
+use crate::drive::people::{self, LOGIN, Session};
 use crate::{Result, Site};
 
 /// alice logs in and looks around; the session stays open.

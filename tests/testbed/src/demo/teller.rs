@@ -9,7 +9,7 @@ use std::time::Instant;
 use anstream::AutoStream;
 use sha2::{Digest, Sha256};
 
-use crate::command::Outcome;
+use crate::site::command::Outcome;
 use crate::{Error, Result};
 
 /// Tells the story and keeps the marks for the summary.

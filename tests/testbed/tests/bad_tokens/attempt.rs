@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use testbed::command::Outcome;
+use testbed::site::command::Outcome;
 use testbed::{Error, Result, Site};
 
 const INSIDE: &str = "/usr/local/bin/pam_driver";

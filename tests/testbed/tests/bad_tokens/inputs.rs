@@ -4,7 +4,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use testbed::people::{AUDIENCE, CA, MYTOKEN_SERVER, control};
+use testbed::drive::people::control;
+use testbed::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER};
 use testbed::{Error, Result, Site};
 
 /// PAM's answers, by their meaning.

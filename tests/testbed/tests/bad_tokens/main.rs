@@ -6,7 +6,8 @@ mod attempt;
 mod inputs;
 
 use serde_json::json;
-use testbed::{Options, Result, Site, people, story_with_own_servers};
+use testbed::drive::people;
+use testbed::{Options, Result, Site, story_with_own_servers};
 
 use attempt::Driver;
 use inputs::Input;

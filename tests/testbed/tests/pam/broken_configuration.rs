@@ -2,7 +2,8 @@
 //! A configuration that cannot be used harms the services that are listed, and a stack may ask for something else then.
 
 use serde_json::json;
-use testbed::{Error, Result, Site, story_with_own_servers, typist};
+use testbed::drive::typist;
+use testbed::{Error, Result, Site, story_with_own_servers};
 
 use crate::attempt::{Driver, LONE};
 use crate::harm::install_panicking;

@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testbed::{Error, Result, Site, paths, story, story_with_own_servers};
+use testbed::site::paths;
+use testbed::{Error, Result, Site, story, story_with_own_servers};
 
 use crate::attempt::{Driver, LONE};
 use crate::{inputs, mytoken, small, with_answers, with_key};
@@ -46,7 +47,7 @@ fn a_provider_that_is_out_makes_the_service_unavailable_and_loses_nothing() -> R
     story_with_own_servers(small()?, |site| {
         let pieces = inputs::pieces(&mytoken(site, &["AT"])?);
         with_answers(site, &pieces, "true")?.ok()?;
-        testbed::people::control(site, "/provider/fault", Some(r#"{"name":"502-html"}"#))?;
+        testbed::drive::people::control(site, "/provider/fault", Some(r#"{"name":"502-html"}"#))?;
         let said = with_answers(site, &pieces, "true")?;
         assert!(
             !said.success() && said.stderr.contains("the provider behind the mytoken server does not answer"),

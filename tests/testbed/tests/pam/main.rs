@@ -16,8 +16,8 @@ mod session;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use testbed::command::Outcome;
-use testbed::people::AUDIENCE;
+use testbed::site::command::Outcome;
+use testbed::site::servers::AUDIENCE;
 use testbed::{Options, Result, Site};
 
 /// A site with one node, where sshd says everything it can.

@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use testbed::{Result, Site, people, story_with_own_servers, tokens};
+use testbed::drive::{people, tokens};
+use testbed::{Result, Site, story_with_own_servers};
 
 use crate::attempt::{Driver, LONE};
 use crate::provider::configure;

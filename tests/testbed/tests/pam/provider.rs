@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testbed::people::control;
+use testbed::drive::people::control;
 use testbed::{Error, Options, Result, Site, story_with_own_servers};
 
 use crate::{inputs, small, with_answers};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::daemon::Daemon;
+use crate::site::daemon::Daemon;
 use crate::{Result, Site};
 
 const PROGRAM: &str = "/usr/sbin/mytokend";
@@ -26,6 +26,6 @@ pub(crate) fn start(site: &Site) -> Result<()> {
 
 pub(crate) fn wait(site: &Site) -> Result<()> {
     let (limit, listens) = (Duration::from_secs(10), format!("test -S {SOCKET}"));
-    super::ready(site, "agent", None, limit, &listens)?;
-    site.nodes().iter().try_for_each(|node| super::ready(site, &name(node), Some(node), limit, &listens))
+    site.wait_for_daemon("agent", None, limit, &listens)?;
+    site.nodes().iter().try_for_each(|node| site.wait_for_daemon(&name(node), Some(node), limit, &listens))
 }

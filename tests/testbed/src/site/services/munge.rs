@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! munge: how Slurm's commands and daemons know each other. Its key comes with the package in the cached root.
 
-use crate::daemon::Daemon;
+use crate::site::daemon::Daemon;
 use crate::{Result, Site};
 
 pub(crate) fn start(site: &Site) -> Result<()> {

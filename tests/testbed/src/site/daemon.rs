@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::plan::STATE_DIR;
-use crate::site::Site;
+use crate::site::command::Inside;
+use crate::site::namespace::Namespace;
+use crate::site::plan::STATE_DIR;
 use crate::{Result, wait};
 
 /// How to start a daemon.
@@ -18,7 +19,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// A daemon that stays in the foreground by itself. `name` names its log (`/var/log/NAME.log`) and is what
-    /// [`Site::stop`] and [`Site::restart`] take.
+    /// [`Site::stop`](crate::Site::stop) and [`Site::restart`](crate::Site::restart) take.
     pub fn new<I>(name: &str, argv: I) -> Self
     where
         I: IntoIterator,
@@ -53,7 +54,7 @@ impl Daemon {
     }
 
     /// Starts it. Its parent becomes the first process of the site.
-    pub(crate) fn start(&self, site: &Site) -> Result<()> {
+    pub(crate) fn start(&self, namespace: &Namespace) -> Result<()> {
         // The inner shell's `$$` stays the same over `exec`; the outer one leaves as soon as it is written down.
         let (pid_file, name) = (self.pid_file(), &self.name);
         let script = format!(
@@ -63,7 +64,7 @@ impl Daemon {
         );
         let mut argv = vec!["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()];
         argv.extend(self.argv.iter().cloned());
-        let mut command = site.command("root", argv);
+        let mut command = Inside::new(namespace, "root", argv);
         if let Some(node) = &self.node {
             command = command.on(node);
         }
@@ -74,18 +75,20 @@ impl Daemon {
     }
 
     /// Sends a signal ("TERM", "KILL") and waits until the process is gone.
-    pub(crate) fn stop(&self, site: &Site, signal: &str) -> Result<()> {
+    pub(crate) fn stop(&self, namespace: &Namespace, signal: &str) -> Result<()> {
         let pid_file = self.pid_file();
-        site.sh("root", &format!("test -s {pid_file} && kill -{signal} $(cat {pid_file}) || true"))?.ok()?;
+        Inside::script(namespace, "root", &format!("test -s {pid_file} && kill -{signal} $(cat {pid_file}) || true"))
+            .run()?
+            .ok()?;
         wait::until(&format!("the end of {}", self.name), Duration::from_secs(20), || {
             let gone = format!("pid=$(cat {pid_file} 2>/dev/null) || exit 0; ! kill -0 $pid 2>/dev/null");
-            Ok(site.sh("root", &gone)?.success().then_some(()))
+            Ok(Inside::script(namespace, "root", &gone).run()?.success().then_some(()))
         })?;
-        site.sh("root", &format!("rm -f {pid_file}"))?.ok().map(drop)
+        Inside::script(namespace, "root", &format!("rm -f {pid_file}")).run()?.ok().map(drop)
     }
 
     /// Whether its process is alive.
-    pub(crate) fn is_running(&self, site: &Site) -> Result<bool> {
-        Ok(site.sh("root", &format!("kill -0 $(cat {})", self.pid_file()))?.success())
+    pub(crate) fn is_running(&self, namespace: &Namespace) -> Result<bool> {
+        Ok(Inside::script(namespace, "root", &format!("kill -0 $(cat {})", self.pid_file())).run()?.success())
     }
 }

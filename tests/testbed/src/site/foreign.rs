@@ -11,11 +11,11 @@ use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken::token::unverified_claims;
 use mytoken::{Deadline, Secret};
 
-use crate::command::Outcome;
 use crate::error::Trying;
-use crate::options::Foreign;
-use crate::people::CA;
-use crate::plan::TESTBED_INSIDE;
+use crate::site::command::Outcome;
+use crate::site::options::Foreign;
+use crate::site::plan::TESTBED_INSIDE;
+use crate::site::servers::CA;
 use crate::{Error, Result, Site};
 
 /// Puts the certificates of a foreign server where the site looks for them.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The product's configuration for a site: one server, one provider, one rule, one profile.
 
-use crate::people::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER};
+use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER};
 use crate::{Result, Site};
 
 /// Writes `/etc/mytoken/*.toml` and the cluster's key pair.

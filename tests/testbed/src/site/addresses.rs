@@ -16,7 +16,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 
-use crate::plan::Network;
+use crate::site::plan::Network;
 use crate::{Error, Result, Site};
 
 /// The site's own IPv6 address. It is there from the first client that has one.

@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use crate::daemon::Daemon;
 use crate::error::Trying;
-use crate::plan::TESTBED_INSIDE;
+use crate::site::daemon::Daemon;
+use crate::site::plan::TESTBED_INSIDE;
 use crate::{Result, Site};
 
 /// Where the messages are.

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::daemon::Daemon;
-use crate::people::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER, RESOURCE_SERVER};
-use crate::plan::TESTSERVER_INSIDE;
+use crate::site::daemon::Daemon;
+use crate::site::plan::TESTSERVER_INSIDE;
+use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER, RESOURCE_SERVER};
 use crate::{Result, Site};
 
 /// Keys, certificates and `endpoints.json`.
@@ -35,5 +35,5 @@ pub(crate) fn start(site: &Site) -> Result<()> {
 
 pub(crate) fn wait(site: &Site) -> Result<()> {
     let endpoints = format!("test -s {FOLDER}/endpoints.json && install -m 644 {FOLDER}/ca.pem {CA}");
-    super::ready(site, NAME, None, Duration::from_secs(30), &endpoints)
+    site.wait_for_daemon(NAME, None, Duration::from_secs(30), &endpoints)
 }

@@ -6,23 +6,11 @@ use std::process::{Child, ChildStdin};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use crate::command::Outcome;
 use crate::error::Trying;
-use crate::plan::TESTSERVER_INSIDE;
+use crate::site::command::Outcome;
+use crate::site::plan::TESTSERVER_INSIDE;
+use crate::site::servers::{CA, CONTROL, RESOURCE_SERVER};
 use crate::{Error, Result, Site};
-
-/// Certificates of the site's servers.
-pub const CA: &str = "/etc/ssl/testbed-ca.pem";
-/// The site's mytoken server.
-pub const MYTOKEN_SERVER: &str = "https://mytoken.testbed:8443";
-/// The site's provider.
-pub const PROVIDER: &str = "https://op.testbed:8444";
-/// The site's resource server.
-pub const RESOURCE_SERVER: &str = "https://se.testbed:8445";
-/// The audience that the site's services accept.
-pub const AUDIENCE: &str = "https://testbed";
-/// Control API of the test server.
-pub const CONTROL: &str = "http://127.0.0.1:9440";
 
 /// The line a person types to get a first mytoken.
 pub const LOGIN: &str = "mytoken-ssh login --server https://mytoken.testbed:8443 --ca /etc/ssl/testbed-ca.pem \
@@ -35,7 +23,7 @@ pub const LOGIN: &str = "mytoken-ssh login --server https://mytoken.testbed:8443
 /// When no link was printed, the browser was refused or the command failed.
 pub fn first_mytoken(site: &Site, user: &str) -> Result<Outcome> {
     if let Some(foreign) = &site.options().foreign {
-        return crate::foreign::give_mytoken(site, user, foreign);
+        return crate::site::foreign::give_mytoken(site, user, foreign);
     }
     let mut child = site.script(user, &format!("exec {LOGIN} 2>&1")).timeout(Duration::from_secs(120)).spawn()?;
     let lines = lines_of(&mut child)?;

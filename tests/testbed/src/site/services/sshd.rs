@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::daemon::Daemon;
-use crate::plan::Network;
+use crate::site::daemon::Daemon;
+use crate::site::plan::Network;
 use crate::{Release, Result, Site};
 
 /// A user's own key for logins without a token. It has no default name, so that plain `ssh testbed` does not use it.

@@ -4,9 +4,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::daemon::Daemon;
-use crate::plan::{HOST_NAME, Network, STATE_DIR, node_holder};
-use crate::{Release, Result, Site, addresses};
+use crate::site::addresses;
+use crate::site::daemon::Daemon;
+use crate::site::plan::{HOST_NAME, Network, STATE_DIR, node_holder};
+use crate::site::services::munge;
+use crate::{Release, Result, Site};
 
 /// What a node has for itself: where the product keeps the files of jobs and its socket, as on separate machines.
 const PRIVATE_TO_A_NODE: &str = "/run/mytoken";
@@ -62,7 +64,7 @@ pub(crate) fn start(site: &Site) -> Result<()> {
          if test -e {PRODUCT_SNIPPET}; then ln -s {PRODUCT_SNIPPET} /etc/slurm/plugstack.conf.d/mytoken.conf; fi"
     );
     site.sh("root", &prepare)?.ok()?;
-    super::munge::wait(site)?;
+    munge::wait(site)?;
     site.start_daemon(Daemon::new("slurmctld", ["slurmctld", "-D", "-i"]))?;
     for node in site.nodes() {
         site.start_daemon(Daemon::new(&format!("slurmd.{node}"), ["slurmd", "-D", "-N", &node]).on(&node))?;

@@ -16,8 +16,9 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
 
 use crate::error::Trying;
-use crate::plan::{HOST_NAME, Network, Plan, SERVER_NAMES, STATE_DIR};
-use crate::{Error, Result, users};
+use crate::site::plan::{HOST_NAME, Network, Plan, SERVER_NAMES, STATE_DIR};
+use crate::site::users;
+use crate::{Error, Result};
 
 /// Character devices of a site, with their numbers. They are made anew: a bind mount of the host's would let a
 /// `chmod` inside reach the host.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::command::Outcome;
-use crate::people::call;
+use crate::drive::people::call;
+use crate::site::command::Outcome;
 use crate::{Error, Result, Site, wait};
 
 /// A job.

@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::Trying;
-use crate::{Error, Release, Result, paths};
+use crate::site::paths;
+use crate::{Error, Release, Result};
 
 /// What a site needs; the rest comes with Debian's essential packages.
 const SITE_PACKAGES: &[&str] = &[
@@ -126,7 +127,7 @@ fn lock(roots: &Path, recipe: &Recipe, how: FlockArg) -> Result<Flock<File>> {
 
 /// Makes the root beside its place and renames it there, so that an interrupted run leaves no half root behind.
 fn make(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
-    if !crate::host::has_program("mmdebstrap") {
+    if !crate::site::host::has_program("mmdebstrap") {
         return Err(Error::Refused("mmdebstrap is missing; run tests/testbed/bootstrap".into()));
     }
     let fresh = roots.join(format!("{}.new", recipe.name));

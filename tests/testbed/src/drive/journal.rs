@@ -3,7 +3,8 @@
 
 use serde::Deserialize;
 
-use crate::people::{CONTROL, control};
+use crate::drive::people::control;
+use crate::site::servers::CONTROL;
 use crate::{Error, Result, Site};
 
 /// The requests since the journal was last cleared, oldest first.

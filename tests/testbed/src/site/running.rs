@@ -5,12 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use crate::command::{Inside, Outcome};
-use crate::daemon::Daemon;
-use crate::namespace::Namespace;
-use crate::plan::{Network, Plan, TESTBED_INSIDE, TESTSERVER_INSIDE};
-use crate::root::{Recipe, Root};
-use crate::{Error, Options, Result, host, paths, product, services, wait};
+use crate::site::command::{Inside, Outcome};
+use crate::site::daemon::Daemon;
+use crate::site::namespace::Namespace;
+use crate::site::plan::{Network, Plan, TESTBED_INSIDE, TESTSERVER_INSIDE};
+use crate::site::root::{Recipe, Root};
+use crate::site::{host, paths, product};
+use crate::{Error, Options, Result, wait};
 
 /// A site: sshd, munge, Slurm with its nodes, users, and whatever of the product and the test server is built.
 /// Dropping it kills everything inside.
@@ -26,18 +27,6 @@ pub struct Site {
 }
 
 impl Site {
-    /// Makes a site and waits until its sshd answers and its nodes are idle.
-    ///
-    /// # Errors
-    /// [`Error::Impossible`] on a machine that cannot hold a site; otherwise what went wrong, with the logs.
-    pub fn start(options: Options) -> Result<Self> {
-        let site = Self::walls(options)?;
-        match services::start(&site) {
-            Ok(()) => Ok(site),
-            Err(error) => Err(Error::Refused(format!("{error}\n{}", site.logs()))),
-        }
-    }
-
     /// The namespaces and the files of a site, with no service running.
     ///
     /// # Errors
@@ -125,7 +114,7 @@ impl Site {
 
     /// A shell script as `user` on the login node.
     pub fn script(&self, user: &str, script: &str) -> Inside<'_> {
-        self.command(user, ["bash", "-c", script])
+        Inside::script(&self.namespace, user, script)
     }
 
     /// Runs a command as `user` on the login node to its end.
@@ -184,7 +173,7 @@ impl Site {
     /// # Errors
     /// When it could not be started; that it lives on is the caller's to find out.
     pub fn start_daemon(&self, daemon: Daemon) -> Result<()> {
-        daemon.start(self)?;
+        daemon.start(&self.namespace)?;
         let mut daemons = self.daemons();
         daemons.retain(|other| other.name() != daemon.name());
         daemons.push(daemon);
@@ -196,7 +185,7 @@ impl Site {
     /// # Errors
     /// When there is none of this name or it does not go.
     pub fn stop(&self, name: &str, signal: &str) -> Result<()> {
-        self.daemon(name)?.stop(self, signal)
+        self.daemon(name)?.stop(&self.namespace, signal)
     }
 
     /// Starts a stopped daemon as it was started before.
@@ -204,7 +193,7 @@ impl Site {
     /// # Errors
     /// When there was none of this name or it could not be started.
     pub fn restart(&self, name: &str) -> Result<()> {
-        self.daemon(name)?.start(self)
+        self.daemon(name)?.start(&self.namespace)
     }
 
     /// Whether a daemon's process is alive.
@@ -212,7 +201,7 @@ impl Site {
     /// # Errors
     /// When there was none of this name.
     pub fn is_running(&self, name: &str) -> Result<bool> {
-        self.daemon(name)?.is_running(self)
+        self.daemon(name)?.is_running(&self.namespace)
     }
 
     /// Waits until a command succeeds; it is asked every 5 to 100 ms.
@@ -234,6 +223,23 @@ impl Site {
                 Error::NotReady { what, waited, detail: format!("; last seen:\n{}{}", seen.stdout, seen.stderr) }
             }
             (error, _) => error,
+        })
+    }
+
+    /// Waits until `probe`, a shell script of root's, succeeds where the daemon lives; a daemon that ended will not.
+    pub(crate) fn wait_for_daemon(&self, daemon: &str, node: Option<&str>, limit: Duration, probe: &str) -> Result<()> {
+        wait::until(daemon, limit, || {
+            let asked = self.script("root", probe);
+            let asked = if let Some(node) = node { asked.on(node) } else { asked };
+            if asked.run()?.success() {
+                return Ok(Some(()));
+            }
+            if self.is_running(daemon)? {
+                return Ok(None);
+            }
+            Err(Error::Refused(format!(
+                "{daemon} ended before it was ready; its last words are in /var/log/{daemon}.log"
+            )))
         })
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::paths;
+use crate::site::paths;
 
 /// Built files, and beside each what it was made of, as cargo writes it down (`NAME.d`).
 const BUILT: &[&str] =

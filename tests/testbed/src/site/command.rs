@@ -6,9 +6,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::error::Trying;
-use crate::namespace::Namespace;
-use crate::plan::{STATE_DIR, node_holder};
-use crate::{Error, Result, users};
+use crate::site::namespace::Namespace;
+use crate::site::plan::{STATE_DIR, node_holder};
+use crate::site::users;
+use crate::{Error, Result};
 
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -80,6 +81,11 @@ impl<'site> Inside<'site> {
             stdin: None,
             timeout: Duration::from_secs(60),
         }
+    }
+
+    /// A shell script.
+    pub(crate) fn script(namespace: &'site Namespace, user: &str, script: &str) -> Self {
+        Self::new(namespace, user, ["bash", "-c", script].map(str::to_owned).into())
     }
 
     /// Runs it as node `name` ("n2") sees the world: its own `/run/mytoken`, its own address.

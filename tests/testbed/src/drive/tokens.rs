@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::people::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER, control};
-use crate::plan::TESTBED_INSIDE;
+use crate::drive::people::control;
+use crate::site::plan::TESTBED_INSIDE;
+use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER};
 use crate::{Error, Result, Site};
 
 /// What a person's first mytoken usually may do.

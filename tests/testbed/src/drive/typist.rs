@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A person at plain ssh, who answers its prompts with prepared texts and notes what was asked.
 
-use crate::command::Outcome;
+use crate::site::command::Outcome;
 use crate::{Result, Site};
 
 /// Gives one line of `answers` per prompt and fails when none is left, as a person who closes the window.
@@ -28,7 +28,7 @@ pub fn type_into(site: &Site, user: &str, answers: &[&str], command: &str) -> Re
 /// # Errors
 /// When it could not be started.
 pub fn beside(site: &Site, user: &str, command: &str) -> Result<Outcome> {
-    let program = crate::users::home(user).join(FOLDER).join("ask").display().to_string();
+    let program = crate::site::users::home(user).join(FOLDER).join("ask").display().to_string();
     site.script(user, command).env("SSH_ASKPASS", &program).env("SSH_ASKPASS_REQUIRE", "force").run()
 }
 

@@ -7,8 +7,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::Trying;
-use crate::plan::{Network, Plan};
-use crate::{Error, Result, host, paths};
+use crate::site::plan::{Network, Plan};
+use crate::site::{host, paths};
+use crate::{Error, Result};
 
 /// How long the kernel may take to clear a site away.
 const TEARDOWN: Duration = Duration::from_secs(10);

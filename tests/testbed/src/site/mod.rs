@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A site: its root file system and namespaces, its users and addresses, and the services that run in it.
+
+pub mod addresses;
+pub mod command;
+pub mod daemon;
+pub mod foreign;
+pub(crate) mod host;
+pub mod init;
+pub mod namespace;
+pub(crate) mod options;
+pub mod paths;
+pub mod plan;
+mod product;
+mod product_config;
+pub(crate) mod release;
+pub mod root;
+pub(crate) mod running;
+pub mod servers;
+pub mod services;
+mod startup;
+pub mod users;

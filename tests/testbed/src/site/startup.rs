@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The start of a site: its services in their order.
+
+use crate::site::services::{agent, munge, slurm, sshd, syslog, testserver};
+use crate::site::{foreign, product_config};
+use crate::{Error, Options, Result, Site};
+
+impl Site {
+    /// Makes a site and waits until its sshd answers and its nodes are idle.
+    ///
+    /// # Errors
+    /// [`Error::Impossible`] on a machine that cannot hold a site; otherwise what went wrong, with the logs.
+    pub fn start(options: Options) -> Result<Self> {
+        let site = Self::walls(options)?;
+        match start(&site) {
+            Ok(()) => Ok(site),
+            Err(error) => Err(Error::Refused(format!("{error}\n{}", site.logs()))),
+        }
+    }
+}
+
+/// Starts everything and waits until sshd answers and all nodes are idle.
+fn start(site: &Site) -> Result<()> {
+    syslog::start(site)?;
+    slurm::nodes(site)?;
+    munge::start(site)?;
+    if site.has_testserver() {
+        testserver::start(site)?;
+    }
+    foreign::trust(site)?;
+    if site.has_product() {
+        product_config::write(site)?;
+        agent::start(site)?;
+    }
+    sshd::start(site)?;
+    slurm::start(site)?;
+    if site.has_testserver() {
+        testserver::wait(site)?;
+    }
+    if site.has_product() {
+        agent::wait(site)?;
+    }
+    sshd::wait(site)?;
+    slurm::wait(site)?;
+    match &site.options().foreign {
+        Some(foreign) => foreign::give_mytoken(site, "alice", foreign).map(drop),
+        None => Ok(()),
+    }
+}
