@@ -2,15 +2,13 @@
 //! What the module itself costs: one authentication through libpam in a fresh process, held against `pam_permit`, and the same when
 //! others have left a thousand records that wait for their session.
 
-use std::process::{Command, Stdio};
-
 use super::Amount;
+use super::c_program;
 use super::figure::{Figure, Goal};
 use super::laps::{Race, Step};
 use super::statistics::compare;
 use super::tokens::ACCESS_TOKEN;
-use crate::error::Trying;
-use crate::{Error, Result, Site};
+use crate::{Result, Site};
 
 const SOURCE: &str = include_str!("authenticate.c");
 const PROGRAM: &str = "/usr/local/bin/bench-authenticate";
@@ -61,20 +59,6 @@ fn prepare(site: &Site) -> Result<()> {
     for (stack, module) in [("ours", "pam_mytoken.so"), ("permit", "pam_permit.so")] {
         site.write(&format!("/etc/bench/pam-{stack}/sshd"), &format!("auth required {module}\n"), "0644")?;
     }
-    let folder = tempfile::tempdir().trying(|| "a temporary folder".into())?;
-    let (source, built) = (folder.path().join("authenticate.c"), folder.path().join("authenticate"));
-    std::fs::write(&source, SOURCE).trying(|| format!("writing {}", source.display()))?;
     // By soname: the development package with libpam.so may be missing.
-    let output = Command::new("cc")
-        .args(["-Os", "-s", "-o"])
-        .args([&built, &source])
-        .arg("-l:libpam.so.0")
-        .stdin(Stdio::null())
-        .output()
-        .trying(|| "starting cc".into())?;
-    if !output.status.success() {
-        return Err(Error::Refused(format!("cc: {}", String::from_utf8_lossy(&output.stderr))));
-    }
-    let bytes = std::fs::read(&built).trying(|| format!("reading {}", built.display()))?;
-    site.script("root", &format!("cat >{PROGRAM} && chmod 755 {PROGRAM}")).stdin(bytes).run()?.ok().map(drop)
+    c_program::install(site, SOURCE, &["-l:libpam.so.0"], PROGRAM)
 }

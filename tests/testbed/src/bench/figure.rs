@@ -64,6 +64,11 @@ impl Figure {
         }
     }
 
+    /// The same comparison, of times in another unit.
+    pub(super) fn in_unit(self, unit: &'static str) -> Self {
+        Self { unit, ..self }
+    }
+
     /// A single value, e.g. a size.
     pub(super) fn value(name: &'static str, ours: f64, unit: &'static str, goal: f64, note: &str) -> Self {
         Self {

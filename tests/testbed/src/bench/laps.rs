@@ -41,37 +41,54 @@ impl Step {
         self
     }
 
-    fn run(&self) -> Result<()> {
+    /// Runs it and gives what it printed.
+    fn run(&self) -> Result<String> {
         let line = self.argv.join(" ");
         let mut words = self.argv.iter();
         let mut command = Command::new(words.next().map(String::as_str).unwrap_or_default());
         command.args(words).envs(&self.environment).stdin(Stdio::null());
         let output = command.output().trying(|| format!("starting `{line}`"))?;
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {
-            return Ok(());
+            return Ok(stdout);
         }
         Err(Error::Failed {
             command: line,
             status: output.status.to_string(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stdout,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
     }
 }
 
+/// How long a side takes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Clock {
+    /// Milliseconds from the start of its first step to the end of its last.
+    WholeSide,
+    /// The number that its last step prints, in that program's unit.
+    Printed,
+}
+
 /// What is held against each other, and how often.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Race {
-    /// Each side is timed from the start of its first step to the end of its last.
     sides: Vec<Vec<Step>>,
     rounds: usize,
+    clock: Clock,
     /// Runs untimed after so many rounds.
     tidy: Option<(usize, Step)>,
 }
 
 impl Race {
     pub(super) fn new(rounds: usize, sides: impl Into<Vec<Vec<Step>>>) -> Self {
-        Self { sides: sides.into(), rounds, tidy: None }
+        Self { sides: sides.into(), rounds, clock: Clock::WholeSide, tidy: None }
+    }
+
+    /// Takes the times that the sides' last steps print, which measure a part of themselves.
+    pub(super) fn printed(mut self) -> Self {
+        self.clock = Clock::Printed;
+        self
     }
 
     /// Lets `step` put things in order, untimed, after every `rounds` rounds and at the end.
@@ -86,7 +103,7 @@ impl Race {
     }
 
     /// Runs the race in a site as `user`; `within` is a command that runs another, as `salloc` does, or nothing. Gives the times
-    /// of each side in milliseconds; those with the same index are of the same round.
+    /// of each side, in milliseconds unless they are [`Race::printed`]; those with the same index are of the same round.
     pub(super) fn run(&self, site: &Site, user: &str, within: &[&str]) -> Result<Vec<Vec<f64>>> {
         let order = serde_json::to_vec(self).map_err(io::Error::from).trying(|| "writing the race".into())?;
         let argv = within.iter().copied().chain([TESTBED_INSIDE, "laps"]);
@@ -108,7 +125,7 @@ pub fn time() -> Result<()> {
     let race: Race = serde_json::from_slice(&order).map_err(io::Error::from).trying(|| "reading the race".into())?;
     let mut times = vec![Vec::with_capacity(race.rounds); race.sides.len()];
     for round in 0..race.laps() {
-        for (side, took) in lap_each(&race.sides)? {
+        for (side, took) in lap_each(&race.sides, race.clock)? {
             if let Some(row) = times.get_mut(side).filter(|_| round >= WARM_UP) {
                 row.push(took);
             }
@@ -124,15 +141,19 @@ pub fn time() -> Result<()> {
 }
 
 /// One round: every side once, in an order drawn by lot.
-fn lap_each(sides: &[Vec<Step>]) -> Result<Vec<(usize, f64)>> {
+fn lap_each(sides: &[Vec<Step>], clock: Clock) -> Result<Vec<(usize, f64)>> {
     let mut shuffled: Vec<(usize, &Vec<Step>)> = sides.iter().enumerate().collect();
     shuffled.shuffle(&mut rand::rng());
     shuffled
         .into_iter()
         .map(|(side, steps)| {
             let began = Instant::now();
-            steps.iter().try_for_each(Step::run)?;
-            Ok((side, began.elapsed().as_secs_f64() * 1000.0))
+            let said = steps.iter().try_fold(String::new(), |_, step| step.run())?;
+            let took = match clock {
+                Clock::WholeSide => began.elapsed().as_secs_f64() * 1000.0,
+                Clock::Printed => said.trim().parse().map_err(|_| Error::Refused(format!("\"{said}\" is no time")))?,
+            };
+            Ok((side, took))
         })
         .collect()
 }
@@ -144,7 +165,7 @@ mod tests {
     #[test]
     fn a_side_lasts_as_long_as_all_its_steps() {
         let sides = [vec![Step::new("sleep 0.02"), Step::new("sleep 0.03")], vec![Step::new("true")]];
-        let times = lap_each(&sides).unwrap();
+        let times = lap_each(&sides, Clock::WholeSide).unwrap();
         let of = |side| times.iter().find(|(index, _)| *index == side).unwrap().1;
         assert!(of(0) >= 50.0, "{times:?}");
         assert_eq!(times.len(), 2);
@@ -154,15 +175,24 @@ mod tests {
     #[test]
     fn each_round_draws_its_order() {
         let sides = [vec![], vec![], vec![]];
-        let first: std::collections::BTreeSet<usize> =
-            (0..200).filter_map(|_| lap_each(&sides).unwrap().first().map(|(side, _)| *side)).collect();
+        let first: std::collections::BTreeSet<usize> = (0..200)
+            .filter_map(|_| lap_each(&sides, Clock::WholeSide).unwrap().first().map(|(side, _)| *side))
+            .collect();
         assert_eq!(first.len(), 3);
     }
 
     #[test]
     fn a_command_that_fails_is_no_measurement() {
-        let error = lap_each(&[vec![Step::new("ls /no/such/file")]]).unwrap_err().to_string();
+        let error = lap_each(&[vec![Step::new("ls /no/such/file")]], Clock::WholeSide).unwrap_err().to_string();
         assert!(error.contains("/no/such/file") && error.contains("ended with"), "{error}");
+    }
+
+    #[test]
+    fn a_step_can_print_its_own_time() {
+        let side = |line| [vec![Step::new("echo 1"), Step::new(line)]];
+        assert_eq!(lap_each(&side("echo 12.5"), Clock::Printed).unwrap(), [(0, 12.5)]);
+        let error = lap_each(&side("echo soon"), Clock::Printed).unwrap_err().to_string();
+        assert!(error.contains("soon"), "{error}");
     }
 
     #[test]

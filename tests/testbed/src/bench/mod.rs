@@ -6,9 +6,11 @@
 
 mod agent_load;
 mod authentications;
+mod c_program;
 mod figure;
 mod laps;
 mod logins;
+mod plugin_load;
 mod sizes;
 mod stacks;
 mod statistics;
@@ -84,6 +86,7 @@ const PARTS: &[Part] = &[
         &[("sbatch_idle_minus_none_ms", "ms"), ("sbatch_idle_over_empty_plugin", "ms")],
     ),
     ("submissions with --mytoken", submissions::opted_in, &[("sbatch_optin_over_curl", "ms")]),
+    ("loads of the plugin", plugin_load::dlopen, &[("plugin_load_us", "us")]),
     ("starts of steps", steps::start, &[("step_start_minus_none_ms", "ms")]),
     ("modules", sizes::both, &[("so_bytes_spank", "bytes"), ("so_bytes_pam", "bytes")]),
     ("the agent", agent_load::memory, &[("agent_rss_kib_1000_jobs", "KiB")]),
@@ -148,6 +151,7 @@ mod tests {
             "login_mytoken_over_curl",
             "pam_auth_at_ms",
             "pam_auth_at_ms_1000_left",
+            "plugin_load_us",
             "sbatch_idle_minus_none_ms",
             "sbatch_idle_over_empty_plugin",
             "sbatch_optin_over_curl",

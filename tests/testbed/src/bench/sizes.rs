@@ -11,7 +11,7 @@ use crate::{Error, Result, Site};
 
 /// Both modules.
 pub(super) fn both(_site: &Site, _amount: &Amount) -> Result<Vec<Figure>> {
-    let spank = module("so_bytes_spank", "libspank_mytoken.so", 400_000.0)?;
+    let spank = module("so_bytes_spank", "libspank_mytoken.so", 430_000.0)?;
     Ok(vec![spank, module("so_bytes_pam", "libpam_mytoken.so", 3_000_000.0)?])
 }
 

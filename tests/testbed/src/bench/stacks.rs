@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Three configurations of Slurm that differ in their plugins only, side by side in one site. A command chooses by `SLURM_CONF`.
 
-use std::process::{Command, Stdio};
-
+use super::c_program;
 use super::laps::Step;
-use crate::error::Trying;
 use crate::{Error, Result, Site};
 
 const PLUGIN_SOURCE: &str = include_str!("empty_plugin.c");
+const EMPTY_PLUGIN: &str = "spank_empty.so";
+const OUR_PLUGIN: &str = "spank_mytoken.so";
 
 /// Plugins that Slurm loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,18 @@ impl Stack {
             Self::Empty => "optional spank_empty.so\n",
             Self::Ours => "include /usr/share/mytoken/plugstack.conf\n",
         }
+    }
+
+    /// The file of its plugin in a site, when it has one.
+    pub(super) fn plugin(self, site: &Site) -> Result<Option<String>> {
+        let name = match self {
+            Self::None => return Ok(None),
+            Self::Empty => EMPTY_PLUGIN,
+            Self::Ours => OUR_PLUGIN,
+        };
+        // Where it lies depends on the machine's architecture.
+        let directory = site.sh("root", &format!("dirname /usr/lib/*/slurm-wlm/{OUR_PLUGIN}"))?.ok()?.stdout;
+        Ok(Some(format!("{}/{name}", directory.trim())))
     }
 
     fn directory(self) -> String {
@@ -79,24 +91,9 @@ fn check(site: &Site, stack: Stack) -> Result<()> {
 
 fn install_empty_plugin(site: &Site) -> Result<()> {
     let version = site.sh("root", "sbatch --version")?.ok()?.stdout;
-    let directory = site.sh("root", "dirname /usr/lib/*/slurm-wlm/spank_mytoken.so")?.ok()?.stdout;
-    let built = tempfile::NamedTempFile::new().trying(|| "a temporary file".into())?;
-    let source = tempfile::Builder::new().suffix(".c").tempfile().trying(|| "a temporary file".into())?;
-    std::fs::write(source.path(), PLUGIN_SOURCE).trying(|| format!("writing {}", source.path().display()))?;
-    let output = Command::new("cc")
-        .args(["-shared", "-fPIC", "-Os", "-s"])
-        .arg(format!("-DSLURM_VERSION={}", version_number(&version)?))
-        .arg("-o")
-        .args([built.path(), source.path()])
-        .stdin(Stdio::null())
-        .output()
-        .trying(|| "starting cc".into())?;
-    if !output.status.success() {
-        return Err(Error::Refused(format!("cc: {}", String::from_utf8_lossy(&output.stderr))));
-    }
-    let bytes = std::fs::read(built.path()).trying(|| format!("reading {}", built.path().display()))?;
-    let write = format!("cat >{0}/spank_empty.so && chmod 644 {0}/spank_empty.so", directory.trim());
-    site.script("root", &write).stdin(bytes).run()?.ok().map(drop)
+    let version = format!("-DSLURM_VERSION={}", version_number(&version)?);
+    let Some(path) = Stack::Empty.plugin(site)? else { return Ok(()) };
+    c_program::install(site, PLUGIN_SOURCE, &["-shared", "-fPIC", &version], &path)
 }
 
 /// Slurm's number for what `sbatch --version` says: "slurm-wlm 22.05.8" is 0x160508.

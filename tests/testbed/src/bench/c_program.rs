@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Small C programs and plugins of the bench, compiled on the host and put into the site.
+
+use std::process::{Command, Stdio};
+
+use crate::error::Trying;
+use crate::{Error, Result, Site};
+
+/// Compiles `source` with these further arguments for `cc` and writes the result to `path` in the site, executable by all.
+pub(super) fn install(site: &Site, source: &str, arguments: &[&str], path: &str) -> Result<()> {
+    let folder = tempfile::tempdir().trying(|| "a temporary folder".into())?;
+    let (file, built) = (folder.path().join("source.c"), folder.path().join("built"));
+    std::fs::write(&file, source).trying(|| format!("writing {}", file.display()))?;
+    let output = Command::new("cc")
+        .args(["-Os", "-s", "-o"])
+        .args([&built, &file])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .trying(|| "starting cc".into())?;
+    if !output.status.success() {
+        return Err(Error::Refused(format!("cc: {}", String::from_utf8_lossy(&output.stderr))));
+    }
+    let bytes = std::fs::read(&built).trying(|| format!("reading {}", built.display()))?;
+    site.script("root", &format!("cat >{path} && chmod 755 {path}")).stdin(bytes).run()?.ok().map(drop)
+}
