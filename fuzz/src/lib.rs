@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use mytoken::Deadline;
+use mytoken::config::IssuerSettings;
 use mytoken::http::{Answer, HttpClient, HttpSettings, Roots};
-use mytoken::oidc::{Fresh, IssuerSettings, KeySet, KeySource};
+use mytoken_login::oidc::{Fresh, KeySet, KeySource};
 use zeroize::Zeroizing;
 
 /// It is always this late.

@@ -10,9 +10,9 @@ use fuzz::{Keys, NOW, issuer, soon, texts};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
-use mytoken::clock::FixedClock;
-use mytoken::login::{Account, AccountSettings, Identity, LoginSettings, Maps, decide};
-use mytoken::oidc::{KeySet, list, verify};
+use mytoken_login::oidc::{KeySet, list, verify};
+use mytoken_login::{Account, AccountSettings, Identity, LoginSettings, Maps, decide};
+use mytoken_wire::clock::FixedClock;
 
 /// An Ed25519 key for these targets alone (RFC 8410 10.3), and its public half.
 const PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC";

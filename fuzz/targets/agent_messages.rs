@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mytoken::agent::{Answer, Envelope, Request, is_answer};
+use mytoken_wire::agent::{Answer, Envelope, Request, is_answer};
 
 fuzz_target!(|line: &[u8]| {
     if let Ok(request) = serde_json::from_slice::<Envelope<Request>>(line) {

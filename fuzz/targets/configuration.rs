@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::credential::files::Owner;
+use mytoken::files::Owner;
+use mytoken_login::LoginSettings;
+use mytokend::jobs::settings::Settings;
 
 fn directory() -> &'static PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
@@ -39,8 +41,8 @@ fuzz_target!(|data: &[u8]| {
         .expect("settings")
     };
     let shared = Shared::load(directory, trust).map_err(told).unwrap_or_else(|()| usual());
-    if let Err(error) = shared.login(directory, trust) {
+    if let Err(error) = LoginSettings::load(directory, trust, &shared) {
         assert!(!error.to_string().is_empty());
     }
-    let _ = shared.jobs(directory, trust).map_err(told);
+    let _ = Settings::load(directory, trust, &shared).map_err(told);
 });

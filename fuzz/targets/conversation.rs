@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
-use mytoken::login::{Asked, Conversation, Gone, TOTAL_LIMIT, answers, ask, part_asked_for};
+use mytoken_login::{Asked, Conversation, Gone, ask};
+use mytoken_wire::chunks::{TOTAL_LIMIT, answers, part_asked_for};
 use zeroize::Zeroizing;
 
 /// Answers in order, and what was asked.

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fuzz::{ISSUER, Keys, NOW, issuer, soon, texts};
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
-use mytoken::clock::FixedClock;
-use mytoken::oidc::{KeySet, verify};
+use mytoken_login::oidc::{KeySet, verify};
+use mytoken_wire::clock::FixedClock;
 
 fuzz_target!(|data: &[u8]| {
     let Some([document, header]) = texts(data) else { return };

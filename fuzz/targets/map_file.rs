@@ -4,7 +4,7 @@
 
 use fuzz::issuer;
 use libfuzzer_sys::fuzz_target;
-use mytoken::login::MapFile;
+use mytoken_login::MapFile;
 
 fuzz_target!(|data: &[u8]| {
     let file = MapFile::parse(data);

@@ -9,9 +9,10 @@ mod wish;
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
 use mytoken::config::Duration;
-use mytoken::jobs::settings::Settings;
-use mytoken::login::{Remote, field};
-use mytoken::names::{AccountName, IssuerUrl, ServerUrl};
+use mytoken::names::{IssuerUrl, ServerUrl};
+use mytoken_login::AccountName;
+use mytoken_login::{Remote, field};
+use mytokend::jobs::settings::Settings;
 use serde_json::json;
 
 fuzz_target!(|data: &[u8]| {

@@ -8,7 +8,7 @@ mod recognition;
 
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
-use mytoken::login::{Part, prompt_for};
+use mytoken_wire::chunks::{Part, prompt_for};
 use recognition::{Account, recognise};
 
 fuzz_target!(|data: &[u8]| {

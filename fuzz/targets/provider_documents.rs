@@ -4,9 +4,9 @@
 
 use fuzz::{NOW, answer, issuer, number, soon, texts};
 use libfuzzer_sys::fuzz_target;
-use mytoken::clock::FixedClock;
 use mytoken::http::{HttpSettings, LazyClient, Roots, canned};
-use mytoken::oidc::{Fresh, KeySource, ProviderKeys};
+use mytoken_login::oidc::{Fresh, KeySource, ProviderKeys};
+use mytoken_wire::clock::FixedClock;
 
 thread_local! {
     static SETTINGS: &'static HttpSettings = Box::leak(Box::new(HttpSettings {

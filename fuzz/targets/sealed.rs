@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use fuzz::{number, texts};
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
-use mytoken::credential::keys::{PrivateKey, PublicKey, generate};
-use mytoken::credential::sealed::{JobCredential, key_id, open, seal};
+use mytokend::jobs::keys::{PrivateKey, PublicKey, generate};
+use mytokend::jobs::sealed::{JobCredential, key_id, open, seal};
 
 fuzz_target!(|data: &[u8]| {
     static KEYS: OnceLock<(PublicKey, PrivateKey)> = OnceLock::new();

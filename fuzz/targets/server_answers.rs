@@ -9,11 +9,11 @@ use fuzz::{ISSUER, NOW, SERVER, answer, number, soon, texts, with_client};
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
 use mytoken::capabilities::Capabilities;
-use mytoken::clock::FixedClock;
 use mytoken::http::canned;
 use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken::restrictions::Clause;
 use mytoken::server::{AccessTokenRequest, Deliver, Discovery, LoginRequest, Server, SubTokenRequest};
+use mytoken_wire::clock::FixedClock;
 
 fn discovery() -> Discovery {
     static DISCOVERY: OnceLock<Discovery> = OnceLock::new();

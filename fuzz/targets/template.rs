@@ -4,7 +4,7 @@
 
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
-use mytoken::login::Template;
+use mytoken_login::Template;
 use serde_json::{Map, Value};
 
 fuzz_target!(|data: &[u8]| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::credential::files::{Directory, Owner, lock};
+use crate::files::{Directory, Owner, lock};
 use crate::{Deadline, Error};
 
 /// Where the cache is.

@@ -11,26 +11,6 @@ pub use kind::Kind;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The agent's socket could not be reached or did not answer in time.
-    #[error("the mytoken agent on this node did not answer ({reason}); is mytokend running?")]
-    AgentUnreachable {
-        /// What the operating system said.
-        reason: String,
-    },
-    /// The agent answered something that is not the protocol.
-    #[error(
-        "the mytoken agent on this node gave an answer that this program does not understand ({reason}); do the versions match?"
-    )]
-    AgentProtocol {
-        /// What was wrong with it.
-        reason: String,
-    },
-    /// The agent refused the request.
-    #[error("{reason}")]
-    AgentRefused {
-        /// The agent's sentence.
-        reason: String,
-    },
     /// A configuration file cannot be read.
     #[error("cannot read {file}: {reason}")]
     ConfigUnreadable {
@@ -69,29 +49,6 @@ pub enum Error {
         /// The user.
         uid: u32,
     },
-    /// A key file does not hold a key.
-    #[error("this is no key of a cluster: {reason}")]
-    KeyInvalid {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A sealed text is not one, or was changed.
-    #[error("the sealed job credential is not valid: {reason}")]
-    SealedInvalid {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A sealed text is for another key.
-    #[error(
-        "the job credential is sealed to the key {sealed}, this node has {own}; the submit host needs the cluster.pub that belongs to this node's cluster.key"
-    )]
-    SealedToOtherKey {
-        /// Id of the key it was sealed to.
-        sealed: String,
-        /// Id of the key that is here.
-        own: String,
-    },
-
     // ---- names
     /// A URL that must not be used.
     #[error("the URL {url} cannot be used: {reason}")]
@@ -99,12 +56,6 @@ pub enum Error {
         /// The URL without credentials; only its origin when it came from a server.
         url: String,
         /// Why.
-        reason: String,
-    },
-    /// A name that no account here can have.
-    #[error("that is no valid account name: {reason}")]
-    InvalidAccountName {
-        /// Why; the name itself is not repeated.
         reason: String,
     },
 

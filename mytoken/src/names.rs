@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Names that are parsed once and then trusted to be well formed: URLs of servers and issuers, names of accounts.
 
-mod account;
-
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::{Host, Url};
-
-pub(crate) use account::is_invisible;
-pub use account::{AccountName, NameForm};
 
 use crate::Error;
 
@@ -65,7 +60,8 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
 }
 
 /// Whether two base URLs are the same byte for byte, one trailing slash aside: the only normalisation of an issuer.
-pub(crate) fn same_base(one: &str, other: &str) -> bool {
+#[must_use]
+pub fn same_base(one: &str, other: &str) -> bool {
     let bare = |url| str::strip_suffix(url, '/').unwrap_or(url);
     bare(one) == bare(other)
 }

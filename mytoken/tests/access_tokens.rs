@@ -7,12 +7,9 @@ mod fake;
 use std::time::{Duration, Instant};
 
 use fake::Reply;
-use fake::mytoken_server::{MytokenServer, NOW, access_token, client, mytoken, nothing_to_keep, roots, soon};
-use mytoken::http::{HttpSettings, LazyClient};
-use mytoken::login::budget::{Allowance, BudgetSettings};
-use mytoken::login::{Class, Remote, ServerTokens, TokenService, Wanted};
+use fake::mytoken_server::{MytokenServer, NOW, access_token, client, mytoken, nothing_to_keep, soon};
 use mytoken::server::{AccessToken, AccessTokenRequest};
-use mytoken::{Error, Kind, Secret, SystemClock};
+use mytoken::{Error, Kind, Secret};
 use serde_json::{Value, json};
 
 const SHORT: &str = "abcdefghjkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZabcdefghjkmnopq";
@@ -208,23 +205,6 @@ fn only_what_is_harmless_is_repeated() {
 }
 
 /// A lost answer may have counted the last use: a second exchange would make "try later" into "refused".
-#[test]
-fn a_login_exchanges_once_whatever_comes_back() {
-    let settings = HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() };
-    let used_up = Reply::json(403, &json!({"error": "usage_restricted"}));
-    for failure in [Reply::json(500, &json!({"error": "internal_server_error"})), Reply::hang_up()] {
-        let server = MytokenServer::playing(vec![failure, used_up.clone()]);
-        let http = LazyClient::new(&settings);
-        let settings = BudgetSettings::default();
-        let allowance = Allowance::new(None, &settings, Remote::of(None, None), None);
-        let tokens = ServerTokens::new(server.url(), &http, None, &SystemClock, &allowance);
-        let wanted = Wanted { scope: "openid", audience: "", comment: "" };
-        let refusal = tokens.exchange(&mytoken(json!({})), true, &wanted, soon()).unwrap_err();
-        assert_eq!(refusal.class(), Class::Unavailable, "{refusal:?}");
-        assert_eq!(server.requests().len(), 1);
-    }
-}
-
 #[test]
 fn the_request_limit_is_waited_for_within_the_deadline() {
     let limited = |after: &str| Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", after);

@@ -6,7 +6,7 @@
 mod ordinary_user;
 
 use mytoken::Error;
-use mytoken::credential::files::{Directory, Owner, as_user};
+use mytoken::files::{Directory, Owner, as_user};
 use ordinary_user::as_ordinary_user;
 
 const OTHER: Owner = Owner { uid: 54_321, gid: 54_321 };

@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod control;
+pub mod jobs;
 pub mod log;
 pub mod privacy;
 pub mod submit;

@@ -10,7 +10,7 @@
 //!   was already accepted.
 //! - What is not ours gets `USER_UNKNOWN` from `authenticate`: a module that stands alone must not open the door.
 
-use mytoken::login::Class;
+use mytoken_login::Class;
 use pamsm::PamError;
 
 use crate::entry::Hook;
@@ -81,9 +81,10 @@ pub fn after_panic(hook: Hook, ours: bool) -> PamError {
 
 #[cfg(test)]
 mod tests {
-    use mytoken::login::{ChunkFault, Refusal};
-    use mytoken::oidc::Rejection;
     use mytoken::token::Why;
+    use mytoken_login::Refusal;
+    use mytoken_login::oidc::Rejection;
+    use mytoken_wire::chunks::ChunkFault;
 
     use super::*;
 

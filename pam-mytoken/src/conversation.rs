@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! The person behind PAM's conversation.
 
-use mytoken::login::{Conversation, Gone};
+use mytoken_login::{Conversation, Gone};
 use zeroize::Zeroizing;
 
 use crate::ffi::{self, Style};

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 
-use mytoken::login::Level;
+use mytoken_login::Level;
 use pamsm::{Pam, PamError, PamFlags};
 
 use crate::arguments::Arguments;
@@ -58,7 +58,7 @@ pub fn entry(hook: Hook, pam: &Pam, flags: PamFlags, args: &[String], work: fn(&
     let result = catch_unwind(AssertUnwindSafe(|| {
         let host = Host::new(pam, flags, Arguments::parse(args));
         for unknown in &host.arguments.unknown {
-            host.log(Level::Error, &format!("unknown argument {}", mytoken::login::field(unknown)));
+            host.log(Level::Error, &format!("unknown argument {}", mytoken_login::field(unknown)));
         }
         inject_panic(hook, &host.arguments);
         let code = work(&host);

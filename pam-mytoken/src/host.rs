@@ -4,8 +4,8 @@
 
 use std::ffi::CStr;
 
-use mytoken::login::Level;
-use mytoken::login::handover::VARIABLE;
+use mytoken_login::Level;
+use mytoken_login::handover::VARIABLE;
 use pamsm::{LogLvl, Pam, PamFlags, PamLibExt, PamResult};
 
 use crate::arguments::Arguments;

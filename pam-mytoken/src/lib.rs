@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! PAM entry points. Each gathers what the host tells, asks `mytoken::login`, and answers with one PAM code.
+//! PAM entry points. Each gathers what the host tells, asks `mytoken_login`, and answers with one PAM code.
 
 mod arguments;
 mod codes;

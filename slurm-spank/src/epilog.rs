@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use mytoken::Deadline;
-use mytoken::agent::{JobEnd, Request, ask};
+use mytoken_wire::Deadline;
+use mytoken_wire::agent::{JobEnd, Request, ask};
 
 use crate::carriers::HANDLE_EPILOG;
 use crate::dispatch::Call;

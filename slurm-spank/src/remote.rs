@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mytoken::agent::{Answer, JobStart, JobState, Request, Started, ask};
-use mytoken::{Deadline, Error};
+use mytoken_wire::Deadline;
+use mytoken_wire::agent::{AgentError, Answer, JobStart, JobState, Request, Started, ask};
 
 use crate::allocator;
 use crate::carriers::{self, HANDLE_STEP, OPTION, SEALED, SEALED_LIMIT, TOKEN, TOKEN_FILE};
@@ -120,12 +120,12 @@ fn enquire(settings: &Settings, request: JobStart, demanded: bool) -> Step {
 
 /// Asks until somebody answers: an agent that is being restarted would otherwise cost a job its token for good, for there may be no
 /// second step. Only a job that demands its credential waits for all of the agent's time.
-fn persist(settings: &Settings, request: &Request, demanded: bool) -> Result<Answer, Error> {
+fn persist(settings: &Settings, request: &Request, demanded: bool) -> Result<Answer, AgentError> {
     let deadline = Deadline::after(settings.agent_time);
     let patience = Deadline::after(if demanded { settings.agent_time } else { settings.agent_time.min(RESTART) });
     loop {
         match ask(&settings.socket, request, deadline) {
-            Err(error @ Error::AgentUnreachable { .. }) => {
+            Err(error @ AgentError::Unreachable { .. }) => {
                 let Some(left) = patience.remaining() else { return Err(error) };
                 std::thread::sleep(left.min(PAUSE));
             }

@@ -30,7 +30,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             submit: PathBuf::from("/usr/libexec/mytoken/mytoken-submit"),
-            socket: PathBuf::from(mytoken::agent::SOCKET),
+            socket: PathBuf::from(mytoken_wire::agent::SOCKET),
             default: None,
             submit_time: Duration::from_secs(12),
             // A second more than the agent takes at most (`start_deadline`), so that its "pending" arrives.

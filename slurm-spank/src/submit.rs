@@ -4,7 +4,7 @@
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use mytoken::Deadline;
+use mytoken_wire::Deadline;
 use serde::Deserialize;
 
 use crate::carriers::Credential;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken::credential::store::Entry;
 use mytoken::http::HttpClient;
 use mytoken::server::Server;
+use mytoken::store::Entry;
 
 use crate::command_line::Logout;
 use crate::error::Error;

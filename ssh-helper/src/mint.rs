@@ -10,11 +10,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities, TOKENINFO_INTROSPECT};
-use mytoken::credential::store::Store;
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::names::ServerUrl;
 use mytoken::restrictions::Clause;
 use mytoken::server::{Deliver, Discovery, Server, SubTokenRequest};
+use mytoken::store::Store;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 
 use self::children::Child;

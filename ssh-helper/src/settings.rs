@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use mytoken::config::{self, Duration, FileTrust, Shared};
-use mytoken::credential::store::{Entry, Store};
 use mytoken::http::{HttpSettings, Roots};
 use mytoken::names::{IssuerUrl, ServerUrl};
+use mytoken::store::{Entry, Store};
 use nix::unistd::{User, geteuid};
 use serde::Deserialize;
 

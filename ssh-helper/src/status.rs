@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use mytoken::credential::store::Entry;
+use mytoken::store::Entry;
 use mytoken::{Clock, SystemClock};
 
 use crate::error::Error;

@@ -3,12 +3,16 @@
 //!
 //! Each program reads only the parts it needs, so that a mistake in `jobs.toml` locks nobody out of ssh.
 
+mod algorithm;
 pub mod duration;
+mod issuer;
 mod shared;
 mod source;
 mod trust;
 
+pub use algorithm::Algorithm;
 pub use duration::Duration;
-pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared};
+pub use issuer::{IssuerSettings, media_type};
+pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared, invalid};
 pub use source::{peek_list, read};
 pub use trust::FileTrust;

@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Duration, FileTrust, read};
+use super::{Duration, FileTrust, IssuerSettings, read};
 use crate::Error;
 use crate::http::{HttpSettings, Roots};
-use crate::jobs;
-use crate::login::LoginSettings;
 use crate::names::{IssuerUrl, ServerUrl};
-use crate::oidc::IssuerSettings;
 
 /// Where the configuration is unless a program is told otherwise.
 pub const DIRECTORY: &str = "/etc/mytoken";
@@ -93,42 +90,6 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Reads `DIR/login.toml` and its drop-ins and checks that the names in it exist. Map files are read by
-    /// [`crate::login::Maps`]: one that cannot be used concerns only the rules that need it.
-    ///
-    /// # Errors
-    /// The variants of [`Error`] that begin with `Config`.
-    pub fn login(&self, dir: &Path, trust: FileTrust) -> Result<LoginSettings, Error> {
-        let login: LoginSettings = read(dir, "login", trust)?;
-        let wrong = |problem: String| Err(invalid(dir, "login", problem));
-        if let Some(exchange) = login.exchange.as_ref().filter(|exchange| self.server(&exchange.server).is_none()) {
-            return wrong(format!(
-                "exchange.server is \"{}\", which is no [[server]] of mytoken.toml",
-                exchange.server
-            ));
-        }
-        for rule in &login.rules {
-            if !self.issuers.iter().any(|issuer| issuer.name == rule.issuer) {
-                return wrong(format!(
-                    "rule \"{}\": issuer \"{}\" is no [[issuer]] of mytoken.toml",
-                    rule.name, rule.issuer
-                ));
-            }
-        }
-        Ok(login)
-    }
-
-    /// Reads `DIR/jobs.toml` and its drop-ins and checks that the names in it exist.
-    ///
-    /// # Errors
-    /// The variants of [`Error`] that begin with `Config`.
-    pub fn jobs(&self, dir: &Path, trust: FileTrust) -> Result<jobs::settings::Settings, Error> {
-        let jobs: jobs::settings::Settings = read(dir, "jobs", trust)?;
-        let servers: Vec<&str> = self.servers.iter().map(|server| server.name.as_str()).collect();
-        jobs.check(&servers).map_err(|problem| invalid(dir, "jobs", problem))?;
-        Ok(jobs)
-    }
-
     /// What the HTTP client is told.
     #[must_use]
     pub fn http_settings(&self) -> HttpSettings {
@@ -160,7 +121,9 @@ impl Shared {
     }
 }
 
-fn invalid(dir: &Path, name: &str, problem: String) -> Error {
+/// A mistake in `DIR/NAME.toml` that has no line.
+#[must_use]
+pub fn invalid(dir: &Path, name: &str, problem: String) -> Error {
     Error::ConfigInvalid { place: dir.join(format!("{name}.toml")).display().to_string(), problem }
 }
 
@@ -177,17 +140,6 @@ mod tests {
         url = "https://op.testbed:8444"
         audiences = ["https://testbed"]
     "#;
-    const LOGIN: &str = r#"
-        [exchange]
-        server = "testbed"
-        [[rule]]
-        name = "hpc"
-        issuer = "op"
-        template = "{preferred_username}"
-    "#;
-    const JOBS: &str =
-        "[cluster]\nname = 'c'\n[[profile]]\nname = 'default'\nserver = 'testbed'\nscope = 'a'\naudience = 'https://x'";
-
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -198,14 +150,6 @@ mod tests {
 
     fn me() -> FileTrust {
         FileTrust::user(nix::unistd::geteuid().as_raw())
-    }
-
-    #[test]
-    fn each_program_reads_its_own_part() {
-        let dir = folder(&[("mytoken.toml", SHARED), ("login.toml", LOGIN), ("jobs.toml", "this is no TOML")]);
-        let shared = Shared::load(dir.path(), me()).unwrap();
-        assert_eq!(shared.login(dir.path(), me()).unwrap().rules.len(), 1);
-        assert!(shared.jobs(dir.path(), me()).is_err());
     }
 
     #[test]
@@ -229,20 +173,6 @@ mod tests {
         assert!(Shared::load(dir.path(), me()).is_ok());
         std::fs::set_permissions(&ca, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(matches!(Shared::load(dir.path(), me()), Err(Error::ConfigUnsafe { .. })));
-    }
-
-    #[test]
-    fn names_that_lead_nowhere_are_told() {
-        let told = |login: &str, jobs: &str| {
-            let dir = folder(&[("mytoken.toml", SHARED), ("login.toml", login), ("jobs.toml", jobs)]);
-            let shared = Shared::load(dir.path(), me()).unwrap();
-            let login = shared.login(dir.path(), me()).err().map(|error| error.to_string());
-            (login, shared.jobs(dir.path(), me()).err().map(|error| error.to_string()))
-        };
-        assert_eq!(told(LOGIN, JOBS), (None, None));
-        let (login, jobs) = told(&LOGIN.replace("\"op\"", "\"egi\""), &JOBS.replace("testbed", "elsewhere"));
-        assert!(login.unwrap().contains("issuer \"egi\""));
-        assert!(jobs.unwrap().contains("\"elsewhere\""));
     }
 
     #[test]

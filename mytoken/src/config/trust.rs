@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use self::walk::{Found, walk};
 use crate::Error;
-use crate::credential::files::Owner;
+use crate::files::Owner;
 
 /// Whose files are believed. The owner is always joined by root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

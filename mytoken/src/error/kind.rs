@@ -25,9 +25,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::AgentUnreachable { .. }
-            | Self::AgentProtocol { .. }
-            | Self::Unreachable { .. }
+            Self::Unreachable { .. }
             | Self::TooLate { .. }
             | Self::TooLarge { .. }
             | Self::NotUnderstood { .. }
@@ -39,8 +37,7 @@ impl Error {
             Self::ProviderRefused { code, .. } if code == "temporarily_unavailable" || code == "server_error" => {
                 Kind::Unavailable
             }
-            Self::AgentRefused { .. }
-            | Self::TokenRefused { .. }
+            Self::TokenRefused { .. }
             | Self::CodeRefused { .. }
             | Self::MissingCapability { .. }
             | Self::UsageRestricted { .. }
@@ -50,19 +47,11 @@ impl Error {
             | Self::LoginAbandoned
             | Self::Rejected { .. }
             | Self::NotNarrower { .. } => Kind::Refused,
-            Self::SealedInvalid { .. }
-            | Self::SealedToOtherKey { .. }
-            | Self::ForeignIssuer { .. }
-            | Self::OtherAccessToken { .. }
-            | Self::Broader { .. } => Kind::Untrusted,
-            Self::InvalidUrl { .. }
-            | Self::InvalidAccountName { .. }
-            | Self::InvalidRequest { .. }
-            | Self::Malformed { .. } => Kind::Invalid,
+            Self::ForeignIssuer { .. } | Self::OtherAccessToken { .. } | Self::Broader { .. } => Kind::Untrusted,
+            Self::InvalidUrl { .. } | Self::InvalidRequest { .. } | Self::Malformed { .. } => Kind::Invalid,
             Self::ConfigUnreadable { .. }
             | Self::ConfigUnsafe { .. }
             | Self::ConfigInvalid { .. }
-            | Self::KeyInvalid { .. }
             | Self::Roots { .. }
             | Self::HttpSettings { .. }
             | Self::NotOffered { .. } => Kind::Configuration,

@@ -24,7 +24,7 @@ pub(super) fn covers(bound: &str, entry: &str) -> bool {
 
 /// What an entry is to the server, which reads it with Go's `net.ParseCIDR`, `net.ParseIP` and `IP.To4`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub enum Entry {
     /// An address, or a network written with a zero host part. An IPv4 address in IPv6 form (`::ffff:192.0.2.1`) is IPv4.
     Network(IpNet),
     /// A network with bits set behind its length: the single address before the slash.
@@ -34,7 +34,8 @@ pub(crate) enum Entry {
 }
 
 /// Reads an entry as the server does.
-pub(crate) fn read(entry: &str) -> Entry {
+#[must_use]
+pub fn read(entry: &str) -> Entry {
     let (address, length) = match entry.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (entry, None),

@@ -4,7 +4,7 @@
 //! No clause at all means unrestricted, and so does a clause without any bound.
 
 mod fits;
-pub(crate) mod hosts;
+pub mod hosts;
 mod narrow;
 
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use mytoken::agent::JobStart;
 use mytoken::{Deadline, Secret};
+use mytoken_wire::agent::JobStart;
 
 use super::lease::Source;
 

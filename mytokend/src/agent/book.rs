@@ -148,7 +148,7 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use mytoken::credential::files::Owner;
+    use mytoken::files::Owner;
 
     use super::*;
 

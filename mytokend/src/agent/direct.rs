@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mytoken::agent::JobStart;
 use mytoken::config::Shared;
-use mytoken::credential::keys::PrivateKey;
-use mytoken::credential::sealed;
 use mytoken::http::{HttpClient, HttpSettings};
-use mytoken::jobs::start;
 use mytoken::names::ServerUrl;
 use mytoken::server::{AccessTokenRequest, Discovery, Server, no_storage};
 use mytoken::{Clock, Deadline, Error, Kind, Secret, SystemClock};
+use mytoken_wire::agent::JobStart;
 
 use super::authority::{Admitted, Authority, Denied, Failure, Fresh};
 use super::lease::Source;
+use crate::jobs::keys::PrivateKey;
+use crate::jobs::sealed;
+use crate::jobs::start;
 
 /// A discovery document is used so long; every request counts at the server.
 const DISCOVERY_AGE: Duration = Duration::from_secs(3600);
@@ -186,8 +186,8 @@ fn failure(error: &Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use mytoken::credential::keys;
-    use mytoken::credential::sealed::JobCredential;
+    use crate::jobs::keys;
+    use crate::jobs::sealed::JobCredential;
 
     use super::*;
 

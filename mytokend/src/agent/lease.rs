@@ -4,10 +4,11 @@
 //! Everything here is a function of the lease and the time; times of schedules are Unix milliseconds.
 
 use mytoken::Secret;
-use mytoken::agent::{JobState, JobStatus};
-use mytoken::credential::files::Owner;
-use mytoken::jobs::History;
+use mytoken::files::Owner;
+use mytoken_wire::agent::{JobState, JobStatus};
 use serde::{Deserialize, Serialize};
+
+use crate::jobs::History;
 
 /// Whose lease it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

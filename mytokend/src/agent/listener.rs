@@ -12,7 +12,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken::agent::{Answer, Envelope, LINE_LIMIT, Request, VERSION};
+use mytoken_wire::agent::{Answer, Envelope, LINE_LIMIT, Request, VERSION};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use zeroize::Zeroizing;

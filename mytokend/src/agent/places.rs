@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use mytoken::credential::files::{Directory, Owner, as_user};
-use mytoken::login::handover::Handover;
+use mytoken::files::{Directory, Owner, as_user};
 use mytoken::{Error, SystemClock};
+use mytoken_login::handover::Handover;
 
 use super::lease::{Key, Lease};
 

@@ -3,14 +3,14 @@
 
 use std::time::Instant;
 
-use mytoken::agent::{
+use mytoken::files::Owner;
+use mytoken_wire::agent::{
     Answer, JobEnd, JobStart, JobState, JobStatus, LINE_LIMIT, Request, SessionEnd, SessionStart, Started, Status,
 };
-use mytoken::credential::files::Owner;
-use mytoken::jobs::{renew_at, start};
 
 use super::lease::{Held, Key, Lease, Phase, Source};
 use super::{Agent, millis, now, process};
+use crate::jobs::{renew_at, start};
 use crate::log::Level;
 
 impl Agent {

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mytoken::config::{FileTrust, Shared};
-use mytoken::credential::files::Owner;
-use mytoken::credential::keys::PrivateKey;
-use mytoken::jobs::settings::{Agent as Section, Cluster, Settings};
+use mytoken::files::Owner;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -18,6 +16,8 @@ use super::listener::Listener;
 use super::places::Places;
 use super::slurm::Squeue;
 use super::{Agent, Threads, Times};
+use crate::jobs::keys::PrivateKey;
+use crate::jobs::settings::{Agent as Section, Cluster, Settings};
 use crate::log::{Level, Log};
 use crate::privacy;
 
@@ -124,7 +124,7 @@ fn cluster_key(cluster: &Cluster, trust: FileTrust) -> Result<Result<ClusterKey,
 fn jobs_settings(shared: &Shared, dir: &Path, trust: FileTrust) -> Result<Option<Settings>, String> {
     match fs::symlink_metadata(dir.join("jobs.toml")) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        _ => shared.jobs(dir, trust).map(Some).map_err(|error| error.to_string()),
+        _ => Settings::load(dir, trust, shared).map(Some).map_err(|error| error.to_string()),
     }
 }
 

@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken::jobs::ending::FORMAT;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::jobs::ending::FORMAT;
 
 /// Tells about jobs.
 pub trait Controller: Send + Sync {

@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use mytoken::Deadline;
-use mytoken::jobs::{Fate, backoff, fate, is_gone, renew_at};
 
 use super::authority::{Failure, Fresh};
 use super::book::Book;
 use super::lease::{Action, Held, Key, Lease, Phase, Source};
 use super::{Agent, millis, now};
+use crate::jobs::{Fate, backoff, fate, is_gone, renew_at};
 use crate::log::Level;
 
 /// So often slurmctld is asked about an ended job, and a revocation tried; then the sub-token's expiry has to do. With

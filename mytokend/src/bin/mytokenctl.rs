@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use mytoken::agent::{Answer, Request, SOCKET, ask};
 use mytoken::config::DIRECTORY;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
+use mytoken_wire::agent::{Answer, Request, SOCKET, ask};
 use mytokend::control::{check, explain, keygen, logins::Logins, moment::Moments, status};
 use mytokend::privacy;
 use zeroize::Zeroizing;

@@ -9,17 +9,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use mytoken::agent::{Answer, Request, ask};
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::credential::files::Owner;
-use mytoken::credential::keys::{PrivateKey, PublicKey};
+use mytoken::files::Owner;
 use mytoken::http::{DOCUMENT_LIMIT, HttpClient};
-use mytoken::jobs::settings::Settings;
-use mytoken::login::SystemAccounts;
 use mytoken::server::Server;
 use mytoken::{Deadline, Error};
+use mytoken_login::SystemAccounts;
+use mytoken_wire::agent::{Answer, Request, ask};
 use serde::Serialize;
+
+use crate::jobs::keys::{PrivateKey, PublicKey};
+use crate::jobs::settings::Settings;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -84,7 +85,7 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path) -> Findings {
         findings.login(dir, &shared, trust, &SystemAccounts);
     }
     let jobs = if is_there(&dir.join("jobs.toml")) {
-        findings.result("configuration", shared.jobs(dir, trust), |jobs| {
+        findings.result("configuration", Settings::load(dir, trust, &shared), |jobs| {
             let profiles: Vec<&str> = jobs.profile.iter().map(|profile| profile.name.as_str()).collect();
             format!("jobs.toml: cluster {}, profiles {}", jobs.cluster.name, profiles.join(" "))
         })

@@ -5,15 +5,16 @@ use std::path::Path;
 
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::credential::files::Owner;
+use mytoken::files::Owner;
 use mytoken::http::LazyClient;
-use mytoken::login::budget::Allowance;
-use mytoken::login::{
-    Attempt, ConfiguredServer, Maps, Remote, ServerTokens, SystemAccounts, World, examine, explain as render,
-};
 use mytoken::names::ServerUrl;
-use mytoken::oidc::ProviderKeys;
 use mytoken::{Error, Secret, SystemClock};
+use mytoken_login::budget::Allowance;
+use mytoken_login::oidc::ProviderKeys;
+use mytoken_login::{
+    Attempt, ConfiguredServer, LoginSettings, Maps, Remote, ServerTokens, SystemAccounts, World, examine,
+    explain as render,
+};
 
 /// The explanation, and whether the login would be let in. A mytoken or code is used by this as by a login: it costs a use, or the code.
 ///
@@ -23,7 +24,7 @@ pub fn explain(config: &Path, user: &str, token: &Secret) -> Result<(String, boo
     let me = Owner::current();
     let trust = FileTrust::current();
     let shared = Shared::load(config, trust)?;
-    let login = shared.login(config, trust)?;
+    let login = LoginSettings::load(config, trust, &shared)?;
     let settings = shared.http_settings();
     let http = LazyClient::new(&settings);
     // The cache is root's; others ask anew.

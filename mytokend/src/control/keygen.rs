@@ -5,8 +5,9 @@ use std::path::Path;
 
 use mytoken::Error;
 use mytoken::config::FileTrust;
-use mytoken::credential::files::{Directory, Owner};
-use mytoken::credential::keys;
+use mytoken::files::{Directory, Owner};
+
+use crate::jobs::keys;
 
 /// Name of the public key's file.
 pub const PUBLIC: &str = "cluster.pub";
@@ -54,7 +55,7 @@ fn refused(path: &Path, reason: &str) -> Error {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use mytoken::credential::keys::{PrivateKey, PublicKey};
+    use crate::jobs::keys::{PrivateKey, PublicKey};
 
     use super::*;
 

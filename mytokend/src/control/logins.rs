@@ -6,10 +6,11 @@ use std::path::Path;
 
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::credential::files::Owner;
 use mytoken::document::SharedDocument;
-use mytoken::login::budget::{BudgetSettings, DIRECTORY, LOCAL_DIRECTORY, Ledger, LedgerFile, Why};
+use mytoken::files::Owner;
 use mytoken::{Error, SystemClock};
+use mytoken_login::LoginSettings;
+use mytoken_login::budget::{BudgetSettings, DIRECTORY, LOCAL_DIRECTORY, Ledger, LedgerFile, Why};
 use serde::Serialize;
 
 /// Most addresses that are shown on a screen; JSON has all.
@@ -65,7 +66,7 @@ impl Logins {
     /// The configuration's mistake, or why the ledger cannot be read: only root may.
     pub fn look(config: &Path) -> Result<Self, Error> {
         let shared = Shared::load(config, FileTrust::ROOT)?;
-        let settings = shared.login(config, FileTrust::ROOT)?.budget;
+        let settings = LoginSettings::load(config, FileTrust::ROOT, &shared)?.budget;
         let (ledger, now) = LedgerFile::new(Path::new(DIRECTORY), Owner::ROOT).look(&settings)?;
         let mut logins = Self::of(&ledger, now, &settings);
         // Programs that their caller can stop: what they met concerns them alone.
@@ -166,8 +167,8 @@ impl Logins {
 
 #[cfg(test)]
 mod tests {
-    use mytoken::login::Remote;
-    use mytoken::login::budget::Hold;
+    use mytoken_login::Remote;
+    use mytoken_login::budget::Hold;
 
     use super::*;
 

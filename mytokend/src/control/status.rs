@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use mytoken::agent::{JobState, JobStatus, Status};
+use mytoken_wire::agent::{JobState, JobStatus, Status};
 use nix::unistd::{Uid, User};
 
 use super::moment::Moments;
@@ -61,7 +61,7 @@ pub fn account(uid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use mytoken::agent::Event;
+    use mytoken_wire::agent::Event;
 
     use super::*;
 

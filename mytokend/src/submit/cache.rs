@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use mytoken::credential::files::{Directory, Owner};
+use mytoken::files::{Directory, Owner};
 use mytoken::names::ServerUrl;
 use mytoken::server::Discovery;
 use serde::{Deserialize, Serialize};

@@ -9,14 +9,14 @@ mod parent;
 
 use std::path::{Path, PathBuf};
 
+use crate::jobs::keys::PublicKey;
+use crate::jobs::sealed::{JobCredential, seal};
+use crate::jobs::settings::{Profile, Settings};
+use crate::jobs::{SealError, request};
 use mytoken::capabilities::{AT, Capabilities};
 use mytoken::config::{FileTrust, Shared};
-use mytoken::credential::files::Owner;
-use mytoken::credential::keys::PublicKey;
-use mytoken::credential::sealed::{JobCredential, seal};
+use mytoken::files::Owner;
 use mytoken::http::{HttpClient, HttpSettings};
-use mytoken::jobs::request;
-use mytoken::jobs::settings::{Profile, Settings};
 use mytoken::names::ServerUrl;
 use mytoken::server::{Deliver, Discovery, Granted, Server, SubTokenRequest};
 use mytoken::{Clock, Deadline, Error, Secret, SystemClock};
@@ -66,10 +66,10 @@ impl Site {
     ///
     /// # Errors
     /// The configuration's mistake, in a sentence.
-    pub fn load(config: &Path) -> Result<Self, Error> {
+    pub fn load(config: &Path) -> Result<Self, SealError> {
         let trust = FileTrust::current();
         let shared = Shared::load(config, trust)?;
-        let jobs = shared.jobs(config, trust)?;
+        let jobs = Settings::load(config, trust, &shared)?;
         let key = PublicKey::load(&jobs.cluster.public_key_file, trust)?;
         Ok(Self { shared, jobs, key })
     }
@@ -176,7 +176,7 @@ fn sealed(
     url: &ServerUrl,
     granted: &Granted,
     handle: &str,
-) -> Result<Submission, Error> {
+) -> Result<Submission, SealError> {
     let exp = granted.expires_at.ok_or_else(|| Error::InvalidRequest {
         reason: "the mytoken server made a sub-token without an end; it was revoked".to_owned(),
     })?;

@@ -7,10 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use mytoken::capabilities::CREATE_MYTOKEN;
-use mytoken::credential::store::{Held, Store};
 use mytoken::names::ServerUrl;
 use mytoken::restrictions::Clause;
 use mytoken::server::no_storage;
+use mytoken::store::{Held, Store};
 use mytoken::token::{MytokenClaims, unverified_claims};
 use mytoken::{Deadline, Error, Secret};
 use zeroize::Zeroizing;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mytoken::agent::{JobStart, JobState};
+use mytoken_wire::agent::{JobStart, JobState};
 
 use crate::play::{Stage, eventually, me, step};
 use crate::skipped::skip;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mytoken::agent::{Answer, JobEnd, JobStart, JobStatus, Request, Started, Status, ask};
-use mytoken::credential::files::Owner;
-use mytoken::{Clock, Deadline, Error, Secret, SystemClock};
+use mytoken::files::Owner;
+use mytoken::{Clock, Deadline, Secret, SystemClock};
+use mytoken_wire::agent::{AgentError, Answer, JobEnd, JobStart, JobStatus, Request, Started, Status, ask};
 use mytokend::agent::authority::{Admitted, Authority, Denied, Failure, Fresh};
 use mytokend::agent::lease::Source;
 use mytokend::agent::listener::Listener;
@@ -161,7 +161,7 @@ impl Stage {
         self.dir.path().join("agent.sock")
     }
 
-    pub fn ask(&self, request: &Request) -> Result<Answer, Error> {
+    pub fn ask(&self, request: &Request) -> Result<Answer, AgentError> {
         ask(&self.socket(), request, Deadline::after(Duration::from_secs(5)))
     }
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use mytoken::agent::JobState;
+use mytoken_wire::agent::JobState;
 use mytokend::agent::authority::Failure;
 
 use crate::play::{Stage, eventually, outage};

@@ -8,9 +8,9 @@ use std::process::{Child, Command};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mytoken::agent::{Answer, Request, SessionEnd, SessionStart};
-use mytoken::login::Process;
 use mytoken::{Clock, Secret, SystemClock};
+use mytoken_login::Process;
+use mytoken_wire::agent::{Answer, Request, SessionEnd, SessionStart};
 
 use crate::play::{Stage, eventually, me};
 

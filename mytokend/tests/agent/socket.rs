@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-use mytoken::agent::{Answer, LINE_LIMIT, Request};
+use mytoken_wire::agent::{Answer, LINE_LIMIT, Request};
 
 use crate::ordinary_user::as_ordinary_user;
 use crate::play::{Stage, me, step};

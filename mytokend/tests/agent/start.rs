@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
-use mytoken::agent::{JobStart, JobState};
+use mytoken_wire::agent::{JobStart, JobState};
 use mytokend::agent::authority::Failure;
 
 use crate::play::{Stage, eventually, me, outage, step};

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mytoken::Error;
-use mytoken::agent::JobState;
-use mytoken::credential::files::Owner;
+use mytoken::files::Owner;
+use mytoken_wire::agent::JobState;
 use serde_json::json;
 
 use crate::place::{Site, eventually};

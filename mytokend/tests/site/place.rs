@@ -8,17 +8,17 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use mytoken::agent::{Answer, JobEnd, JobStart, JobStatus, Request, Started, Status, ask};
 use mytoken::config::{FileTrust, Shared};
-use mytoken::credential::files::Owner;
-use mytoken::credential::keys::PrivateKey;
-use mytoken::credential::sealed::{JobCredential, open};
-use mytoken::credential::store::{Entry, Store};
+use mytoken::files::Owner;
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken::server::{AccessTokenRequest, Server, no_storage};
+use mytoken::store::{Entry, Store};
 use mytoken::{Deadline, Error, Secret};
+use mytoken_wire::agent::{AgentError, Answer, JobEnd, JobStart, JobStatus, Request, Started, Status, ask};
 use mytokend::control::keygen::keygen;
+use mytokend::jobs::keys::PrivateKey;
+use mytokend::jobs::sealed::{JobCredential, open};
 use serde_json::{Value, json};
 
 /// Scopes and audience of the site's profile.
@@ -290,7 +290,7 @@ impl Site {
         self.dir.path().join("run/agent.sock")
     }
 
-    pub fn ask(&self, request: &Request) -> Result<Answer, Error> {
+    pub fn ask(&self, request: &Request) -> Result<Answer, AgentError> {
         ask(&self.socket(), request, soon())
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use mytoken::Secret;
-use mytoken::credential::files::Owner;
+use mytoken::files::Owner;
 use serde_json::json;
 
 use crate::place::{AUDIENCE, SCOPE, Site, unix_time};

@@ -4,8 +4,8 @@
 //! It reads no configuration where it lets somebody in: logins with a key come here too, and must not depend on it.
 
 use mytoken::SystemClock;
-use mytoken::login::handover::Login;
-use mytoken::login::{Level, Process};
+use mytoken_login::handover::Login;
+use mytoken_login::{Level, Process};
 use pamsm::PamError;
 
 use super::{handover, revocation};
@@ -25,7 +25,7 @@ fn standing(host: &Host<'_>) -> Standing {
         Ok(record) if record.has_ended(&SystemClock) => {
             // There will be no session that takes it.
             let _ = handover().take(&handle, &login, &SystemClock);
-            host.log(Level::Notice, &format!("user={} the token has expired since", mytoken::login::field(&user)));
+            host.log(Level::Notice, &format!("user={} the token has expired since", mytoken_login::field(&user)));
             if let Some(renewal) = record.renewal.filter(|renewal| renewal.delegated) {
                 revocation::revoke(host, &renewal.server, &renewal.mytoken);
             }
@@ -33,7 +33,7 @@ fn standing(host: &Host<'_>) -> Standing {
         }
         Ok(_) => Standing::Good,
         Err(fault) => {
-            host.log(Level::Warning, &format!("user={} account refused: {fault}", mytoken::login::field(&user)));
+            host.log(Level::Warning, &format!("user={} account refused: {fault}", mytoken_login::field(&user)));
             Standing::Foreign
         }
     }

@@ -6,13 +6,13 @@ use std::time::Instant;
 use mytoken::SystemClock;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::http::LazyClient;
-use mytoken::login::budget::Allowance;
-use mytoken::login::handover::{Record, VARIABLE};
-use mytoken::login::{
+use mytoken_login::budget::Allowance;
+use mytoken_login::handover::{Record, VARIABLE};
+use mytoken_login::oidc::ProviderKeys;
+use mytoken_login::{
     Accepted, Attempt, Class, ConfiguredServer, Level, LoginSettings, Maps, Process, Remote, ServerTokens,
     SystemAccounts, World, field, hold,
 };
-use mytoken::oidc::ProviderKeys;
 use pamsm::PamError;
 
 use super::{handover, revocation};
@@ -53,7 +53,7 @@ fn is_ours(host: &Host<'_>, attempt: &Attempt) -> bool {
 fn configuration(host: &Host<'_>) -> Result<(Shared, LoginSettings), mytoken::Error> {
     let directory = &host.arguments.config;
     let shared = Shared::load(directory, FileTrust::ROOT)?;
-    let mut settings = shared.login(directory, FileTrust::ROOT)?;
+    let mut settings = LoginSettings::load(directory, FileTrust::ROOT, &shared)?;
     if let Some(services) = &host.arguments.services {
         settings.services.clone_from(services);
     }
@@ -94,7 +94,7 @@ fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSett
         keys: &ProviderKeys::new(&http, cache.as_ref(), &clock),
         clock: &clock,
     };
-    let report = mytoken::login::authenticate(attempt, &world, &mut Person::new(host));
+    let report = mytoken_login::authenticate(attempt, &world, &mut Person::new(host));
     host.log(report.level(), &report.line(attempt));
     // Once for each login in which the rules were asked.
     for complaint in maps.complaints().iter().filter(|_| !report.steps.is_empty()) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The hooks' work, one file each. All of it is deciding what to ask `mytoken::login` and where to put the answer.
+//! The hooks' work, one file each. All of it is deciding what to ask `mytoken_login` and where to put the answer.
 
 mod account;
 mod authenticate;
@@ -10,9 +10,9 @@ mod session;
 use std::path::Path;
 
 use mytoken::cache::DiskCache;
-use mytoken::credential::files::Owner;
-use mytoken::login::budget::{self, LedgerFile};
-use mytoken::login::handover::{self, Handover};
+use mytoken::files::Owner;
+use mytoken_login::budget::{self, LedgerFile};
+use mytoken_login::handover::{self, Handover};
 use nix::unistd::geteuid;
 
 use crate::host::Host;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use mytoken::config::{FileTrust, Shared};
 use mytoken::http::LazyClient;
-use mytoken::login::budget::{Allowance, BudgetSettings};
-use mytoken::login::{Level, Refusal, Remote, ServerTokens, TokenService};
 use mytoken::{Deadline, Secret, SystemClock};
+use mytoken_login::budget::{Allowance, BudgetSettings};
+use mytoken_login::{Level, Refusal, Remote, ServerTokens, TokenService};
 
 use crate::host::Host;
 

@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mytoken::agent::SOCKET;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::credential::files::Owner;
-use mytoken::login::handover::{Login, Record};
-use mytoken::login::session::{Installed, RUNTIME, Sessions, register, unregister};
-use mytoken::login::{Level, Process, SessionSettings, field};
+use mytoken::files::Owner;
 use mytoken::{Deadline, SystemClock};
+use mytoken_login::handover::{Login, Record};
+use mytoken_login::session::{Installed, RUNTIME, Sessions, register, unregister};
+use mytoken_login::{Level, LoginSettings, Process, SessionSettings, field};
+use mytoken_wire::agent::SOCKET;
 use pamsm::PamError;
 
 use super::{handover, revocation};
@@ -50,7 +50,7 @@ pub fn open_session(host: &Host<'_>) -> PamError {
 
 fn settings(host: &Host<'_>) -> Result<SessionSettings, mytoken::Error> {
     let directory = &host.arguments.config;
-    Ok(Shared::load(directory, FileTrust::ROOT)?.login(directory, FileTrust::ROOT)?.session)
+    Ok(LoginSettings::load(directory, FileTrust::ROOT, &Shared::load(directory, FileTrust::ROOT)?)?.session)
 }
 
 fn begin(host: &Host<'_>, record: &Record, installed: &Installed) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which prompts get the token: those of the requested user and host, and among them the token prompt only.
 
-use mytoken::login::{Part, part_asked_for};
+use mytoken_wire::chunks::{Part, part_asked_for};
 
 /// What the PAM module asks with when nothing else is configured.
 pub const DEFAULT: &str = "Access Token:";

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use mytoken::Secret;
-use mytoken::login::{self, Part};
+use mytoken_wire::chunks::{self, Part};
 
 use super::message::{Answer, Former, Message, Question};
 use super::prompt::{Account, TokenPrompt, recognise};
@@ -101,7 +101,7 @@ impl Service {
         match (std::mem::replace(state, State::Refused), asked) {
             (State::Unasked, Part::First) => {
                 let token = self.source.token(account)?;
-                let mut rest = login::answers(&token).map_err(|error| Error::Usage(error.to_string()))?.into_iter();
+                let mut rest = chunks::answers(&token).map_err(|error| Error::Usage(error.to_string()))?.into_iter();
                 let count = rest.len();
                 let first = rest.next().ok_or_else(again)?;
                 *state = State::Sending { rest, next: 2, count };
@@ -150,7 +150,7 @@ fn again() -> Error {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use mytoken::login::prompt_for;
+    use mytoken_wire::chunks::prompt_for;
 
     use super::*;
 

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities, TOKENINFO_HISTORY, TOKENINFO_INTROSPECT};
-use mytoken::credential::store::{Entry, Store};
 use mytoken::http::HttpClient;
 use mytoken::names::IssuerUrl;
 use mytoken::restrictions::Clause;
 use mytoken::server::{Granted, LoginRequest, PendingLogin, Server};
+use mytoken::store::{Entry, Store};
 use mytoken::token::unverified_claims;
 use mytoken::{Clock, Deadline, SystemClock};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

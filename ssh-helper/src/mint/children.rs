@@ -4,9 +4,9 @@
 //! A refusal says nothing about the code: a hostile host redeems it first. Then the code is gone, and only the handle reaches the
 //! mytoken behind it (dossier `mytoken-protocol` 8).
 
-use mytoken::credential::store::{Entry, Store};
 use mytoken::names::ServerUrl;
 use mytoken::server::{Granted, Server};
+use mytoken::store::{Entry, Store};
 use mytoken::token::unverified_claims;
 use mytoken::{Clock, Deadline, Error, Secret, SystemClock};
 

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use mytoken::Secret;
-use mytoken::credential::store::Store;
+use mytoken::store::Store;
 use rand::RngCore;
 use zeroize::Zeroizing;
 

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use mytoken::credential::store::{Entry, Store};
 use mytoken::http::{HttpClient, HttpSettings, Roots};
 use mytoken::names::ServerUrl;
+use mytoken::store::{Entry, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

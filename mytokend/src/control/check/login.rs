@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mytoken::config::IssuerSettings;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::login::{Accounts, LoginSettings, MapFile, Maps};
-use mytoken::oidc::IssuerSettings;
+use mytoken_login::{Accounts, LoginSettings, MapFile, Maps};
 
 use super::{Findings, Level};
 
@@ -21,7 +21,7 @@ const LOOKING: Duration = Duration::from_secs(3);
 impl Findings {
     /// `login.toml` in `dir`, and the map files that it names.
     pub(super) fn login(&mut self, dir: &Path, shared: &Shared, trust: FileTrust, accounts: &dyn Accounts) {
-        let read = shared.login(dir, trust);
+        let read = LoginSettings::load(dir, trust, shared);
         let Some(login) = self.result("configuration", read, |_| "login.toml".to_owned()) else { return };
         for (path, file) in Maps::load(&login.rules, trust).files() {
             match file {
@@ -99,7 +99,7 @@ fn lines(numbers: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mytoken::credential::files::Owner;
+    use mytoken::files::Owner;
 
     use super::*;
 

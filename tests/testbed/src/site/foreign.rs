@@ -6,8 +6,8 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use mytoken::credential::store::{Entry, Store};
 use mytoken::names::{IssuerUrl, ServerUrl};
+use mytoken::store::{Entry, Store};
 use mytoken::token::unverified_claims;
 use mytoken::{Deadline, Secret};
 

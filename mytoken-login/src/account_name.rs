@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Names of local accounts.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The name of a local account, in one of the two forms of [`NameForm`].
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountName(String);
+
+/// Which names an account can have: `[accounts] names` in `login.toml`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameForm {
+    /// `[a-z_][a-z0-9_.-]*`, at most 32 bytes (dossier `pam-ssh` 6.27).
+    #[default]
+    Posix,
+    /// Whatever the system's databases (NSS) return unchanged: `4dave`, `Dave`, `dave@example.org`, `DOM\dave`.
+    Nss,
+}
+
+/// A name that no account here can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("that is no valid account name: {reason}")]
+pub struct InvalidAccountName {
+    /// Why; the name itself is not repeated.
+    pub reason: String,
+}
+
+/// Longest name of the form [`NameForm::Nss`], in bytes: `LOGIN_NAME_MAX` of Linux.
+const LONGEST: usize = 256;
+
+impl AccountName {
+    /// Parses a name of the form [`NameForm::Posix`].
+    ///
+    /// # Errors
+    /// [`InvalidAccountName`] when a character or the length is wrong. The name is not repeated: it may be attacker text.
+    pub fn parse(text: &str) -> Result<Self, InvalidAccountName> {
+        Self::parse_as(text, NameForm::Posix)
+    }
+
+    /// Parses a name of this form.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_as(text: &str, form: NameForm) -> Result<Self, InvalidAccountName> {
+        let fault = match form {
+            NameForm::Posix => posix_fault(text),
+            NameForm::Nss => nss_fault(text),
+        };
+        match fault {
+            Some(reason) => Err(InvalidAccountName { reason: reason.to_owned() }),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn posix_fault(text: &str) -> Option<&'static str> {
+    match text.bytes().next() {
+        None => return Some("it is empty"),
+        Some(b'a'..=b'z' | b'_') => {}
+        Some(_) => return Some("it must begin with a lower-case letter or an underscore"),
+    }
+    if text.len() > 32 {
+        return Some("it is longer than 32 characters");
+    }
+    let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
+    (!text.bytes().all(fits)).then_some("it may hold only a-z, 0-9, underscore, dot and hyphen")
+}
+
+/// What no account can be called whatever the database: names that end a field of passwd(5) or lead elsewhere in a path, names
+/// that programs take for an option, and text that cannot be seen.
+fn nss_fault(text: &str) -> Option<&'static str> {
+    if text.is_empty() {
+        return Some("it is empty");
+    }
+    if text.len() > LONGEST {
+        return Some("it is longer than 256 bytes");
+    }
+    if text.starts_with('-') {
+        return Some("it must not begin with a hyphen");
+    }
+    if text == "." || text == ".." || text.contains(['/', ':']) {
+        return Some("it must not be \".\" or \"..\" or hold a slash or colon");
+    }
+    if text.chars().any(|c| c.is_control() || is_invisible(c) || (c.is_whitespace() && c != ' ')) {
+        return Some("it holds a character that cannot be seen");
+    }
+    (text.trim() != text).then_some("it begins or ends with a blank")
+}
+
+/// Characters that text editors and web pages leave behind and nobody sees: of no width, or changing the direction.
+pub(crate) fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+impl fmt::Display for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AccountName({})", self.0)
+    }
+}
+
+impl Serialize for AccountName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn posix_names() {
+        for good in ["alice", "_svc", "a.b-c_9", &"a".repeat(32)] {
+            assert!(AccountName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "Alice", "1234", "-x", ".x", "a b", "a\n", "ali\u{441}e", "a/b", "..", &"a".repeat(33)] {
+            assert!(AccountName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_nss() {
+        let parse = |text: &str| AccountName::parse_as(text, NameForm::Nss);
+        for good in ["4dave", "Dave", "dave@example.org", "DOM\\dave", "DOM\\dave smith", "j\u{f6}rg", &"a".repeat(256)]
+        {
+            assert_eq!(parse(good).unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "-x",
+            ".",
+            "..",
+            "a/b",
+            "../x",
+            "a:b",
+            " a",
+            "a ",
+            "a\0b",
+            "a\nb",
+            "a\tb",
+            "a\u{1b}[2J",
+            "a\u{85}b",
+            "a\u{a0}b",
+            "a\u{200b}",
+            "\u{feff}a",
+            "\u{202e}a",
+            &"a".repeat(257),
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_changes_nothing(text in "\\PC{0,300}") {
+            for form in [NameForm::Posix, NameForm::Nss] {
+                if let Ok(name) = AccountName::parse_as(&text, form) {
+                    prop_assert_eq!(name.as_str(), text.as_str());
+                }
+            }
+            // Whatever the strict form allows the wide one does.
+            prop_assert!(AccountName::parse(&text).is_err() || AccountName::parse_as(&text, NameForm::Nss).is_ok());
+        }
+    }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `[budget]` of `login.toml`.
+
+use mytoken::config::Duration;
+use serde::Deserialize;
+
+/// How many requests to the mytoken server logins may cause that were not let in (yet).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "BudgetTable")]
+pub struct BudgetSettings {
+    /// From one IPv4 address or one IPv6 /64, within `window`.
+    pub per_address: usize,
+    /// From everywhere together, within `window`; a third of it is for addresses from which somebody was let in lately. Below the mytoken server's own limit for this host's address, so that accepted
+    /// logins and the agent have something left.
+    pub per_host: usize,
+    /// The length of time in which they are counted.
+    pub window: Duration,
+}
+
+impl BudgetSettings {
+    /// The longest list of requests that is kept: the ledger is read and written whole.
+    pub const LARGEST: usize = 10_000;
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        Self { per_address: 15, per_host: 60, window: Duration::seconds(300) }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BudgetTable {
+    per_address: Option<usize>,
+    per_host: Option<usize>,
+    window: Option<Duration>,
+}
+
+impl TryFrom<BudgetTable> for BudgetSettings {
+    type Error = String;
+
+    fn try_from(table: BudgetTable) -> Result<Self, String> {
+        let default = Self::default();
+        let settings = Self {
+            per_address: table.per_address.unwrap_or(default.per_address),
+            per_host: table.per_host.unwrap_or(default.per_host),
+            window: table.window.unwrap_or(default.window),
+        };
+        if !(1..=86_400).contains(&settings.window.as_secs()) {
+            return Err("window must be between \"1s\" and \"1d\"; without one nothing is limited".to_owned());
+        }
+        if settings.per_address.max(settings.per_host) > Self::LARGEST {
+            return Err(format!("per_address and per_host can be {} at most", Self::LARGEST));
+        }
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_that_limits_nothing_is_a_mistake() {
+        let read = |text: &str| toml::from_str::<BudgetSettings>(text).map_err(|error| error.message().to_owned());
+        assert_eq!(read(""), Ok(BudgetSettings::default()));
+        assert_eq!(read("per_host = 0").map(|settings| settings.per_host), Ok(0));
+        for (text, part) in [
+            ("window = \"0s\"", "window must be"),
+            ("window = \"2d\"", "window must be"),
+            ("per_host = 10001", "10000 at most"),
+            ("per_adress = 1", "per_adress"),
+        ] {
+            assert!(read(text).is_err_and(|message| message.contains(part)), "{text}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The keys that a provider publishes (JWKS, RFC 7517), and which of them fits a token.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use mytoken::Deadline;
+use mytoken::config::{Algorithm, IssuerSettings};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Rejection;
+
+/// Most keys that are looked at; providers publish two or three.
+const KEYS_LIMIT: usize = 100;
+
+/// Smallest RSA modulus in bits.
+const RSA_BITS: usize = 2_048;
+
+/// Where keys come from.
+pub trait KeySource {
+    /// The keys of `issuer`. With [`Fresh::Unknown`] a token named a key that the last answer did not hold: the source may ask the
+    /// provider again, but not for every such token.
+    ///
+    /// # Errors
+    /// A sentence for the log when there are none, not even old ones.
+    fn keys(&self, issuer: &IssuerSettings, fresh: Fresh, deadline: Deadline) -> Result<KeySet, String>;
+}
+
+/// How fresh keys must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fresh {
+    /// As fresh as the settings say.
+    Enough,
+    /// A key was not found.
+    Unknown,
+}
+
+/// A set of keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySet {
+    keys: Vec<Key>,
+}
+
+/// A public key as it was published; kinds that are not known here are kept out by [`KeySet::parse`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Key {
+    kty: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kid: Option<String>,
+    #[serde(default, rename = "use", skip_serializing_if = "Option::is_none")]
+    usage: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_ops: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alg: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crv: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    n: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    e: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    x: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    y: Option<String>,
+}
+
+impl KeySet {
+    /// Reads a JWKS document. A key that is malformed or of an unknown kind is left out, so that it spoils none of the others.
+    ///
+    /// # Errors
+    /// When it is no JWKS, or holds no usable key: a provider that publishes none is broken, and old keys are better.
+    pub fn parse(document: &[u8]) -> Result<Self, String> {
+        let document: Value = serde_json::from_slice(document).map_err(|_| "its key set is not JSON".to_owned())?;
+        let list = document.get("keys").and_then(Value::as_array).ok_or("its key set has no list of keys")?;
+        let keys: Vec<Key> = list
+            .iter()
+            .take(KEYS_LIMIT)
+            .filter_map(|key| Key::deserialize(key).ok())
+            .filter(|key| matches!(key.kty.as_str(), "RSA" | "EC" | "OKP"))
+            .collect();
+        if keys.is_empty() { Err("its key set holds no public key".to_owned()) } else { Ok(Self { keys }) }
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The key for a token with this `kid` and algorithm. Without a `kid` only one key may fit.
+    pub(super) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, Rejection> {
+        let fitting = |key: &&Key| key.fits(algorithm);
+        match key_id {
+            Some(id) => {
+                let named: Vec<&Key> = self.keys.iter().filter(|key| key.kid.as_deref() == Some(id)).collect();
+                let first = named.first().ok_or(Rejection::KeyUnknown)?;
+                named.iter().copied().find(|key| fitting(key)).unwrap_or(first).decoding(algorithm)
+            }
+            None => {
+                let mut keys = self.keys.iter().filter(fitting);
+                match (keys.next(), keys.next()) {
+                    (Some(only), None) => only.decoding(algorithm),
+                    _ => Err(Rejection::KeyUnknown),
+                }
+            }
+        }
+    }
+}
+
+impl Key {
+    /// Whether kind, curve and purpose are those of `algorithm`.
+    fn fits(&self, algorithm: Algorithm) -> bool {
+        use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
+        let kind = match algorithm {
+            RS256 | RS384 | RS512 | PS256 | PS384 | PS512 => ("RSA", None),
+            ES256 => ("EC", Some("P-256")),
+            ES384 => ("EC", Some("P-384")),
+            EdDSA => ("OKP", Some("Ed25519")),
+        };
+        self.kty == kind.0
+            && (kind.1.is_none() || self.crv.as_deref() == kind.1)
+            && self.usage.as_deref().is_none_or(|usage| usage == "sig")
+            && self.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|one| one == "verify"))
+            && self.alg.as_deref().is_none_or(|own| Algorithm::named(own) == Some(algorithm))
+    }
+
+    fn decoding(&self, algorithm: Algorithm) -> Result<DecodingKey, Rejection> {
+        if !self.fits(algorithm) {
+            return Err(Rejection::KeyUnfit);
+        }
+        let part = |part: &Option<String>| part.clone().ok_or(Rejection::KeyUnfit);
+        let key = match self.kty.as_str() {
+            "RSA" => {
+                let modulus = part(&self.n)?;
+                if bits(&modulus).ok_or(Rejection::KeyUnfit)? < RSA_BITS {
+                    return Err(Rejection::KeyUnfit);
+                }
+                DecodingKey::from_rsa_components(&modulus, &part(&self.e)?)
+            }
+            "EC" => DecodingKey::from_ec_components(&part(&self.x)?, &part(&self.y)?),
+            _ => DecodingKey::from_ed_components(&part(&self.x)?),
+        };
+        key.map_err(|_| Rejection::KeyUnfit)
+    }
+}
+
+/// Length in bits of a number in base64url.
+fn bits(number: &str) -> Option<usize> {
+    let bytes = URL_SAFE_NO_PAD.decode(number).ok()?;
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    let first = bytes.get(zeros)?;
+    Some((bytes.len() - zeros) * 8 - first.leading_zeros() as usize)
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Keys from the providers themselves: discovery, JWKS, and what is kept on disk between logins.
+
+use mytoken::cache::DiskCache;
+use mytoken::config::IssuerSettings;
+use mytoken::document::{Age, Failure, Missing, SharedDocument};
+use mytoken::http::{DOCUMENT_LIMIT, LazyClient};
+use mytoken::{Clock, Deadline};
+use serde::Deserialize;
+
+use super::{Fresh, KeySet, KeySource};
+
+/// Tokens with unknown `kid`s, which anybody can make, cause at most one request in this many seconds.
+const UNKNOWN_KEY_PAUSE: u64 = 60;
+
+/// Fetches keys from providers.
+pub struct ProviderKeys<'a> {
+    http: &'a LazyClient<'a>,
+    cache: Option<&'a DiskCache>,
+    clock: &'a dyn Clock,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+impl<'a> ProviderKeys<'a> {
+    /// Keys over HTTP, kept in `cache`. Without one, each call that needs keys asks the provider.
+    #[must_use]
+    pub fn new(http: &'a LazyClient<'a>, cache: Option<&'a DiskCache>, clock: &'a dyn Clock) -> Self {
+        Self { http, cache, clock }
+    }
+
+    fn fetch(&self, issuer: &IssuerSettings, deadline: Deadline) -> Result<KeySet, String> {
+        let client = self.http.get().map_err(|error| error.to_string())?;
+        let get = |url: &str| {
+            let answer = client.get(url, None, deadline, DOCUMENT_LIMIT).map_err(|error| error.to_string())?;
+            if answer.status == 200 { Ok(answer) } else { Err(format!("{url} answered with status {}", answer.status)) }
+        };
+        let base = issuer.url.strip_suffix('/').unwrap_or(&issuer.url);
+        let discovery: Discovery = get(&format!("{base}/.well-known/openid-configuration"))?.json()?;
+        if !issuer.is(&discovery.issuer) {
+            return Err(format!("the discovery document of {base} belongs to another issuer"));
+        }
+        KeySet::parse(&get(&discovery.jwks_uri)?.body)
+    }
+}
+
+impl KeySource for ProviderKeys<'_> {
+    fn keys(&self, issuer: &IssuerSettings, fresh: Fresh, deadline: Deadline) -> Result<KeySet, String> {
+        let age = Age {
+            fresh: match fresh {
+                Fresh::Enough => issuer.jwks_max_age.as_secs(),
+                Fresh::Unknown => UNKNOWN_KEY_PAUSE,
+            },
+            stale: issuer.jwks_stale_if_error.as_secs(),
+            // Who misses a key in the old set waits for the new one.
+            while_awaited: fresh == Fresh::Enough,
+        };
+        let url = &issuer.url;
+        SharedDocument::new("jwks", url, self.cache, self.clock)
+            .get(age, deadline, |deadline| self.fetch(issuer, deadline).map_err(Failure::Unavailable))
+            .map_err(|missing| match missing {
+                Missing::Failed(
+                    Failure::Unavailable(reason) | Failure::Configuration(reason) | Failure::Refused(reason),
+                ) => format!("{reason} (not asked again for a minute)"),
+                Missing::Failed(Failure::Busy) => format!("{url} had no request left (not asked again for a minute)"),
+                Missing::Awaited => format!("{url} has not answered another login yet"),
+                Missing::Forgetful(reason) => {
+                    format!("{url} is not asked, because nothing can be remembered: {reason}")
+                }
+            })
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What logins leave that never come to a session: who removes it, and that it costs the next login nothing.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mytoken::Secret;
+use mytoken::files::Owner;
+use mytoken_login::handover::{ACCOUNT_LIMIT, Fault, Handover, Login, Record};
+use mytoken_login::{Accepted, Account, Identity, Process};
+use mytoken_wire::clock::FixedClock;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
+
+const NOW: u64 = 1_800_000_000;
+
+struct Place {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    handover: Handover,
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mytoken/handover");
+    let handover = Handover::new(&path, Owner::current());
+    Place { path, handover, _dir: dir }
+}
+
+/// A process that lives, and one whose id another has now.
+fn living() -> Process {
+    Process::own().unwrap()
+}
+
+fn dead() -> Process {
+    Process { start: living().start + 1, ..living() }
+}
+
+fn record(uid: u32, created: u64, processes: &[Process]) -> Record {
+    let accepted = Accepted {
+        account: Account { name: "alice".into(), uid, gid: uid, system: false },
+        identity: Identity {
+            issuer: "op".into(),
+            iss: "https://op.example.org".into(),
+            sub: "s-1".into(),
+            scopes: Vec::new(),
+            claims: serde_json::Map::new(),
+        },
+        rule: "hpc".into(),
+        access_token: Secret::new("the.access.token"),
+        exp: NOW + 3_600,
+        good_until: NOW + 3_630,
+        lifetime: 3_600,
+        renewal: None,
+    };
+    Record::new(&accepted, "sshd", processes.to_vec(), &FixedClock(created))
+}
+
+/// The records that are there: `<uid>/<name>`.
+fn left(place: &Place) -> Vec<PathBuf> {
+    let below = |path: &Path| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    below(&place.path).iter().filter(|path| path.is_dir()).flat_map(|account| below(account)).collect()
+}
+
+#[test]
+fn records_of_processes_that_are_gone_are_removed_and_others_stay() {
+    let place = place();
+    let kept = place.handover.leave(&record(1_001, NOW, &[dead(), living()])).unwrap();
+    place.handover.leave(&record(1_001, NOW, &[dead()])).unwrap();
+    place.handover.leave(&record(1_002, NOW, &[dead(), dead()])).unwrap();
+    place.handover.leave(&record(1_003, NOW - 601, &[living()])).unwrap();
+    assert_eq!(left(&place).len(), 4);
+    place.handover.sweep_all(&FixedClock(NOW));
+    assert_eq!(left(&place).len(), 1);
+    assert!(!place.path.join("1002").exists() && !place.path.join("1003").exists(), "directories without records stay");
+    let login = Login { user: "alice", service: "sshd", process: Process::own() };
+    assert!(place.handover.take(&kept, &login, &FixedClock(NOW)).is_ok());
+    place.handover.sweep_all(&FixedClock(NOW));
+    assert_eq!(place.handover.take(&kept, &login, &FixedClock(NOW)), Err(Fault::Missing));
+}
+
+#[test]
+fn no_record_is_opened_to_be_removed() {
+    let place = place();
+    let handle = place.handover.leave(&record(1_001, NOW, &[dead()])).unwrap();
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+    let file = place.path.join(handle.strip_prefix("f:").unwrap().replace(':', "/"));
+    inotify.add_watch(&file, AddWatchFlags::IN_OPEN | AddWatchFlags::IN_ACCESS).unwrap();
+    // A second name, so that the removal is not the end of the watch.
+    fs::hard_link(&file, place.path.parent().unwrap().join("second")).unwrap();
+    place.handover.sweep_all(&FixedClock(NOW));
+    assert!(!file.exists());
+    assert!(inotify.read_events().is_err(), "it was opened");
+}
+
+#[test]
+fn logins_sweep_once_a_minute_and_a_little_each_time() {
+    let place = place();
+    for uid in 0..250 {
+        place.handover.leave(&record(uid, NOW, &[dead()])).unwrap();
+    }
+    place.handover.sweep(&FixedClock(NOW));
+    let after_one = left(&place).len();
+    assert!((100..250).contains(&after_one), "{after_one} of 250 are left");
+    place.handover.sweep(&FixedClock(NOW + 59));
+    assert_eq!(left(&place).len(), after_one, "the same minute");
+    place.handover.sweep(&FixedClock(NOW + 60));
+    place.handover.sweep(&FixedClock(NOW - 60));
+    assert_eq!(left(&place).len(), 0, "a clock that is set back does not stop it");
+}
+
+#[test]
+fn an_account_has_room_for_a_few_and_takes_none_of_the_others() {
+    let place = place();
+    for _ in 0..ACCOUNT_LIMIT {
+        place.handover.leave(&record(1_001, NOW, &[living()])).unwrap();
+    }
+    let full = place.handover.leave(&record(1_001, NOW, &[living()])).unwrap_err();
+    assert!(full.to_string().contains("64 logins of this account wait"), "{full}");
+    place.handover.leave(&record(1_002, NOW, &[living()])).unwrap();
+    // Those of processes that are gone make room at once.
+    for _ in 0..2 * ACCOUNT_LIMIT {
+        place.handover.leave(&record(1_003, NOW, &[dead()])).unwrap();
+    }
+    assert!(left(&place).len() <= 2 * ACCOUNT_LIMIT + 1);
+}
+
+/// How many directories of others a login lists, and how many of their records it opens or reads.
+fn touched(place: &Place, others: u32) -> usize {
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+    let all = AddWatchFlags::IN_OPEN | AddWatchFlags::IN_ACCESS;
+    for uid in 0..others {
+        inotify.add_watch(&place.path.join((2_000 + uid).to_string()), all).unwrap();
+    }
+    inotify.add_watch(&place.path, AddWatchFlags::IN_ACCESS).unwrap();
+    place.handover.sweep(&FixedClock(NOW + 1));
+    let handle = place.handover.leave(&record(1_001, NOW, &[living()])).unwrap();
+    let login = Login { user: "alice", service: "sshd", process: Process::own() };
+    place.handover.look(&handle, &login, &FixedClock(NOW)).unwrap();
+    place.handover.take(&handle, &login, &FixedClock(NOW)).unwrap();
+    let read = || inotify.read_events().unwrap_or_default();
+    // Its own account's directory and the marker lie beside those of the others.
+    let own = |event: &&InotifyEvent| event.name.as_ref().is_some_and(|name| name == "swept" || name == "1001");
+    let count = |events: Vec<InotifyEvent>| events.iter().filter(|event| !own(event)).count();
+    std::iter::repeat_with(read).take_while(|events| !events.is_empty()).map(count).sum()
+}
+
+#[test]
+fn a_login_opens_nothing_of_what_a_thousand_others_left() {
+    let place = place();
+    place.handover.leave(&record(1_001, NOW, &[dead()])).unwrap();
+    place.handover.sweep(&FixedClock(NOW));
+    assert_eq!(touched(&place, 0), 0);
+    for number in 0..1_000 {
+        place.handover.leave(&record(2_000 + number % 20, NOW, &[living()])).unwrap();
+    }
+    assert_eq!(touched(&place, 20), 0);
+    assert_eq!(left(&place).len(), 1_000);
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What logins may cause at the mytoken server, counted at the server.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+#[path = "../../mytoken/tests/fake/mod.rs"]
+mod fake;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fake::Reply;
+use fake::mytoken_server::{MytokenServer, access_token, mytoken, roots, soon};
+use mytoken::cache::DiskCache;
+use mytoken::files::Owner;
+use mytoken::http::{HttpSettings, LazyClient};
+use mytoken::names::ServerUrl;
+use mytoken::{Deadline, Secret, SystemClock};
+use mytoken_login::budget::{Allowance, BudgetSettings, Hold, LedgerFile, Why};
+use mytoken_login::{Class, Refusal, Remote, ServerTokens, TokenService, Wanted};
+use serde_json::json;
+
+const WANTED: Wanted<'static> = Wanted { scope: "storage.read", audience: "https://se.example.org", comment: "" };
+
+/// Of it 3 s are for the request, the rest for the question whether the server is there at all; the fake has one thread.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// A login host with its files.
+struct Host {
+    http: HttpSettings,
+    settings: BudgetSettings,
+    ledger: LedgerFile,
+    cache: Option<DiskCache>,
+    _directory: tempfile::TempDir,
+}
+
+impl Host {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            http: HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() },
+            settings: BudgetSettings { per_address: 4, per_host: 15, ..BudgetSettings::default() },
+            ledger: LedgerFile::new(&directory.path().join("mytoken/login"), Owner::current()),
+            cache: Some(DiskCache::new(&directory.path().join("cache"), Owner::current())),
+            _directory: directory,
+        }
+    }
+
+    /// One process of sshd: what it does at the server and, when it lets somebody in, the cost given back.
+    fn login<T>(
+        &self,
+        server: &MytokenServer,
+        from: &str,
+        act: impl FnOnce(&ServerTokens<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        self.login_at(server.url(), from, act)
+    }
+
+    fn login_at<T>(
+        &self,
+        server: ServerUrl,
+        from: &str,
+        act: impl FnOnce(&ServerTokens<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let http = LazyClient::new(&self.http);
+        let allowance = Allowance::new(Some(&self.ledger), &self.settings, Remote::of(None, Some(from)), None);
+        let tokens = ServerTokens::new(server, &http, self.cache.as_ref(), &SystemClock, &allowance);
+        act(&tokens).inspect(|_| allowance.let_in())
+    }
+
+    fn guess(&self, server: &MytokenServer, from: &str) -> Refusal {
+        self.login(server, from, |tokens| tokens.redeem(&Secret::new("AbCdEfGh"), soon())).unwrap_err()
+    }
+
+    fn present(&self, server: &MytokenServer, from: &str, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
+        self.present_at(server.url(), from, mytoken, deadline)
+    }
+
+    fn present_at(&self, server: ServerUrl, from: &str, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
+        self.login_at(server, from, |tokens| tokens.exchange(mytoken, false, &WANTED, deadline)).map(drop)
+    }
+}
+
+fn good() -> Reply {
+    let token = access_token(&json!({"exp": 1_900_000_000}));
+    let granted = json!({"access_token": token.expose(), "expires_in": 3600, "scope": "storage.read", "audience": ["https://se.example.org"]});
+    Reply::json(200, &granted)
+}
+
+fn unknown_code() -> Reply {
+    Reply::json(401, &json!({"error": "invalid_token", "error_description": "Bad polling or transfer code"}))
+}
+
+#[test]
+fn guesses_spend_the_budget_of_their_address_and_then_nothing_leaves_the_host() {
+    let (host, server) = (Host::new(), MytokenServer::playing(vec![unknown_code()]));
+    let reasons: Vec<&str> = (0..20).map(|_| host.guess(&server, "192.0.2.1").reason()).collect();
+    assert_eq!(reasons[..4], ["code_unknown"; 4]);
+    assert_eq!(reasons[4..], ["budget_address"; 16]);
+    assert_eq!((server.requests().len(), server.count()), (4, 5), "and one for discovery");
+    assert_eq!(host.guess(&server, "192.0.2.2").reason(), "code_unknown", "another address has its own");
+    for from in ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:0:ffff::4", "2001:db8::5", "2001:db8:0:1::5"]
+    {
+        host.guess(&server, from);
+    }
+    assert_eq!(server.requests().len(), 10, "four from one /64, one from the next");
+    let refusal = host.guess(&server, "192.0.2.3");
+    assert_eq!((refusal.reason(), refusal.class()), ("budget_host", Class::Rejected));
+    assert_eq!(server.requests().len(), 10);
+}
+
+#[test]
+fn a_course_behind_one_address_gets_in() {
+    let (host, server) = (Host::new(), MytokenServer::playing(vec![good()]));
+    for person in 0..60 {
+        host.present(&server, "192.0.2.1", &mytoken(json!({})), soon()).unwrap_or_else(|why| panic!("{person}: {why}"));
+    }
+    assert_eq!(server.count(), 61);
+}
+
+#[test]
+fn too_many_requests_are_remembered_as_told_and_never_waited_out() {
+    let limited = Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", "7");
+    for (server, what) in [
+        (MytokenServer::playing(vec![limited.clone()]), "an answer to a token"),
+        (MytokenServer::refusing(limited.clone()), "an answer to discovery"),
+    ] {
+        let host = Host::new();
+        let begun = Instant::now();
+        let refusals: Vec<Refusal> = (0..5).map(|number| host.guess(&server, &format!("192.0.2.{number}"))).collect();
+        assert!(begun.elapsed() < Duration::from_secs(3), "{what}: {:?}", begun.elapsed());
+        assert!(refusals.iter().all(|refusal| refusal.reason() == "server_limit"), "{what}: {refusals:?}");
+        assert!(refusals.iter().all(|refusal| refusal.class() == Class::Rejected), "{what}: no fallback is asked");
+        assert_eq!(refusals[0].to_string(), "too many logins at the moment; try again in 7 s", "{what}");
+        let asked = server.requests().iter().filter(|request| request.path == "/my").count();
+        assert_eq!((asked, server.count()), (if what.ends_with("token") { (1, 2) } else { (0, 1) }), "{what}");
+    }
+}
+
+/// Some tokens make the server wait: a provider that hangs, a short token that rotates. Their holders wait, the others do not.
+#[test]
+fn a_slow_token_counts_for_its_own_address_only() {
+    let (slow, quick) = (mytoken(json!({"name": "slow"})), mytoken(json!({})));
+    let text = slow.expose().to_owned();
+    let server = MytokenServer::answering(move |request| Reply {
+        silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
+        ..good()
+    });
+    let host = Host::new();
+    host.present(&server, "192.0.2.9", &quick, soon()).unwrap();
+    let patience = || Deadline::after(PATIENCE);
+    assert_eq!(host.present(&server, "192.0.2.1", &slow, patience()).unwrap_err().class(), Class::Unavailable);
+    let before = server.count();
+    assert_eq!(host.present(&server, "192.0.2.1", &slow, patience()).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(server.count(), before, "it is not waited for again from there");
+    host.present(&server, "192.0.2.2", &quick, soon()).unwrap();
+    assert_eq!(host.guess_is_sent(&server, "192.0.2.3"), 1);
+}
+
+/// Of a mytoken that came from the server the claims are true: its provider is left alone by everybody, other providers are not.
+#[test]
+fn a_provider_that_hangs_is_left_alone_by_those_who_need_it() {
+    let (hanging, other) = (mytoken(json!({})), mytoken(json!({"oidc_iss": "https://other.example.org"})));
+    let text = hanging.expose().to_owned();
+    let server = MytokenServer::answering(move |request| Reply {
+        silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
+        ..good()
+    });
+    let host = Host::new();
+    let vouched = |from: &str, mytoken: &Secret| {
+        let deadline = Deadline::after(PATIENCE);
+        host.login(&server, from, |tokens| tokens.exchange(mytoken, true, &WANTED, deadline)).map(drop)
+    };
+    vouched("192.0.2.9", &other).unwrap();
+    assert_eq!(vouched("192.0.2.1", &hanging).unwrap_err().class(), Class::Unavailable);
+    let before = server.count();
+    assert_eq!(vouched("192.0.2.2", &hanging).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(server.count(), before);
+    vouched("192.0.2.2", &other).unwrap();
+}
+
+#[test]
+fn a_server_that_is_silent_to_everybody_is_left_alone_by_everybody() {
+    let silent = Reply { silence: Duration::from_millis(900), ..good() };
+    let server = MytokenServer::refusing(silent);
+    let host = Host::new();
+    let second = || Deadline::after(Duration::from_millis(600));
+    let login = |from: &str| host.present(&server, from, &mytoken(json!({})), second()).unwrap_err();
+    assert_eq!(login("192.0.2.1").class(), Class::Unavailable);
+    let before = server.count();
+    let begun = Instant::now();
+    assert_eq!(login("192.0.2.2").class(), Class::Unavailable);
+    assert!(begun.elapsed() < Duration::from_millis(300) && server.count() == before);
+}
+
+#[test]
+fn a_server_that_falls_silent_is_left_alone_by_everybody_after_the_first() {
+    let (slow, silent) = (Duration::from_millis(900), Arc::new(AtomicBool::new(false)));
+    let told = Arc::clone(&silent);
+    let server = MytokenServer::moody(move || if told.load(Ordering::SeqCst) { slow } else { Duration::ZERO }, good());
+    let host = Host::new();
+    let login = |from: &str| {
+        let deadline = Deadline::after(Duration::from_millis(600));
+        host.present(&server, from, &mytoken(json!({})), deadline)
+    };
+    host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
+    silent.store(true, Ordering::SeqCst);
+    assert_eq!(login("192.0.2.1").unwrap_err().class(), Class::Unavailable);
+    // Discovery did not answer either, so it is not the token.
+    let refusal = login("192.0.2.2").unwrap_err();
+    assert!(refusal.detail().is_some_and(|why| why.contains("did not answer a moment ago")), "{refusal:?}");
+}
+
+#[test]
+fn a_server_that_is_gone_is_left_alone_by_everybody() {
+    let (host, server) = (Host::new(), MytokenServer::playing(vec![good()]));
+    host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
+    let gone = server.stop();
+    let login = |from: &str| host.present_at(gone.clone(), from, &mytoken(json!({})), soon()).unwrap_err();
+    assert_eq!(login("192.0.2.1").class(), Class::Unavailable);
+    let (ledger, _) = host.ledger.look(&host.settings).unwrap();
+    assert!(ledger.holds().iter().any(|hold| hold.remote.is_none() && hold.provider.is_none()), "{ledger:?}");
+    assert!(login("192.0.2.2").detail().is_some_and(|why| why.contains("a moment ago")));
+}
+
+#[test]
+fn an_answer_ends_the_silence_that_another_login_met() {
+    let host = Host::new();
+    let (ledger, settings) = (host.ledger.clone(), host.settings.clone());
+    let server = MytokenServer::answering(move |request| {
+        // Meanwhile another login meets silence.
+        let url = format!("http://{}", request.header("host").unwrap_or_default());
+        let hold = |until| Hold { why: Why::Silent, server: url.clone(), provider: None, remote: None, until };
+        ledger.change(&settings, soon(), &mut |ledger, now| ledger.hold(hold(now + 15))).unwrap();
+        good()
+    });
+    host.present(&server, "192.0.2.1", &mytoken(json!({})), soon()).unwrap();
+    assert_eq!(host.ledger.look(&host.settings).unwrap().0.holds(), []);
+}
+
+#[test]
+fn only_what_was_redeemed_is_revoked_and_its_children_are_not() {
+    let (host, server) = (Host::new(), MytokenServer::playing(vec![Reply::new(204, "text/plain", "")]));
+    let redeemed = mytoken(json!({}));
+    host.login(&server, "192.0.2.1", |tokens| tokens.revoke(&redeemed, soon())).unwrap();
+    let body = server.requests()[0].json();
+    assert_eq!(body, json!({"token": redeemed.expose(), "recursive": false}));
+}
+
+#[test]
+fn the_provider_s_limit_for_one_token_holds_its_own_address_only() {
+    let limited = Reply::json(429, &json!({"error": "oidc_error", "error_description": "slow_down"}));
+    let (theirs, mine) = (mytoken(json!({"name": "theirs"})), mytoken(json!({})));
+    let text = theirs.expose().to_owned();
+    let server =
+        MytokenServer::answering(
+            move |request| {
+                if request.json()["mytoken"] == text.as_str() { limited.clone() } else { good() }
+            },
+        );
+    let host = Host::new();
+    for _ in 0..2 {
+        let refusal = host.present(&server, "192.0.2.1", &theirs, soon()).unwrap_err();
+        assert_eq!((refusal.class(), refusal.reason()), (Class::Rejected, "provider_limit"));
+    }
+    assert_eq!(server.requests().len(), 1, "remembered");
+    host.present(&server, "192.0.2.2", &mine, soon()).unwrap();
+}
+
+/// Nobody's guesses may cost somebody a mytoken that was redeemed.
+#[test]
+fn what_was_redeemed_is_exchanged_and_revoked_whatever_is_spent_and_weighs_on_the_next() {
+    let redeemed = mytoken(json!({}));
+    let answer = json!({"mytoken": redeemed.expose(), "mytoken_type": "token", "capabilities": ["AT"], "mom_id": "x"});
+    let server = MytokenServer::answering(move |request| match request.path.as_str() {
+        "/my" if request.json()["transfer_code"] == "GoodCode" => Reply::json(200, &answer),
+        "/my" => unknown_code(),
+        "/revoke" => Reply::new(204, "text/plain", ""),
+        _ => good(),
+    });
+    let host = Host::new();
+    for _ in 0..3 {
+        host.guess(&server, "192.0.2.1");
+    }
+    let refused: Result<(), Refusal> = host.login(&server, "192.0.2.1", |tokens| {
+        let mytoken = tokens.redeem(&Secret::new("GoodCode"), soon())?;
+        // Meanwhile the server is left alone for everybody.
+        let url = server.url().to_string();
+        let hold = |until| Hold { why: Why::TooManyRequests, server: url.clone(), provider: None, remote: None, until };
+        host.ledger.change(&host.settings, soon(), &mut |ledger, now| ledger.hold(hold(now + 60))).unwrap();
+        tokens.exchange(&mytoken, true, &WANTED, soon())?;
+        tokens.revoke(&mytoken, soon())?;
+        Err(Refusal::MytokenRefused)
+    });
+    assert_eq!(refused, Err(Refusal::MytokenRefused));
+    let (ledger, _) = host.ledger.look(&host.settings).unwrap();
+    assert_eq!(ledger.by_remote(), [("192.0.2.1", 6)], "three guesses, a code, an exchange, a revocation");
+}
+
+#[test]
+fn who_was_held_up_asks_nothing_and_says_nothing_of_the_server() {
+    let (host, server) = (Host::new(), MytokenServer::playing(vec![good()]));
+    host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
+    let before = server.count();
+    let refusal = host.present(&server, "192.0.2.1", &mytoken(json!({})), Deadline::after(Duration::ZERO)).unwrap_err();
+    assert_eq!((refusal.class(), server.count()), (Class::Rejected, before));
+    assert_eq!(host.ledger.look(&host.settings).unwrap().0.holds(), []);
+}
+
+#[test]
+fn the_question_whether_the_server_is_there_is_counted_and_its_429_remembered() {
+    let slow = mytoken(json!({}));
+    let text = slow.expose().to_owned();
+    let limited = Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", "100000");
+    let server = MytokenServer::from_the_second_discovery(limited, move |request| Reply {
+        silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
+        ..good()
+    });
+    let host = Host::new();
+    host.present(&server, "192.0.2.9", &mytoken(json!({"name": "quick"})), soon()).unwrap();
+    host.present(&server, "192.0.2.1", &slow, Deadline::after(PATIENCE)).unwrap_err();
+    let (ledger, now) = host.ledger.look(&host.settings).unwrap();
+    assert_eq!(ledger.by_remote(), [("192.0.2.1", 2)]);
+    let held = ledger.holds().iter().find(|hold| hold.why == Why::TooManyRequests).unwrap();
+    // No server can ask for more than a quarter of an hour.
+    assert!(held.remote.is_none() && held.until > now + 800 && held.until <= now + 900, "{held:?}");
+}
+
+#[test]
+fn a_discovery_document_that_cannot_be_used_is_not_asked_for_again_at_once() {
+    for reply in
+        [Reply::json(500, &json!({})), Reply::json(404, &json!({})), Reply::json(200, &json!([])), Reply::hang_up()]
+    {
+        let (host, server) = (Host::new(), MytokenServer::refusing(reply));
+        let classes: Vec<Class> =
+            (0..6).map(|number| host.guess(&server, &format!("192.0.2.{number}")).class()).collect();
+        assert_eq!((classes, server.count()), (vec![Class::Unavailable; 6], 1));
+    }
+}
+
+#[test]
+fn what_cannot_be_counted_is_not_sent() {
+    let (mut host, server) = (Host::new(), MytokenServer::playing(vec![unknown_code()]));
+    host.ledger = LedgerFile::new(std::path::Path::new("/proc/mytoken/login"), Owner::current());
+    assert_eq!((host.guess(&server, "192.0.2.1").class(), server.count()), (Class::System, 0));
+}
+
+impl Host {
+    /// How many requests a guess causes after discovery.
+    fn guess_is_sent(&self, server: &MytokenServer, from: &str) -> usize {
+        let before = server.count();
+        let _ = self.login(server, from, |tokens| tokens.redeem(&Secret::new("AbCdEfGh"), soon()));
+        server.count() - before
+    }
+}
+
+#[test]
+fn a_login_exchanges_once_whatever_comes_back() {
+    let settings = HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() };
+    let used_up = Reply::json(403, &json!({"error": "usage_restricted"}));
+    for failure in [Reply::json(500, &json!({"error": "internal_server_error"})), Reply::hang_up()] {
+        let server = MytokenServer::playing(vec![failure, used_up.clone()]);
+        let http = LazyClient::new(&settings);
+        let settings = BudgetSettings::default();
+        let allowance = Allowance::new(None, &settings, Remote::of(None, None), None);
+        let tokens = ServerTokens::new(server.url(), &http, None, &SystemClock, &allowance);
+        let wanted = Wanted { scope: "openid", audience: "", comment: "" };
+        let refusal = tokens.exchange(&mytoken(json!({})), true, &wanted, soon()).unwrap_err();
+        assert_eq!(refusal.class(), Class::Unavailable, "{refusal:?}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}

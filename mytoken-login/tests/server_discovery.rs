@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How often logins ask the mytoken server for its discovery document.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+#[path = "../../mytoken/tests/fake/mod.rs"]
+mod fake;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fake::mytoken_server::{access_token, discovery, mytoken};
+use fake::{Fake, Reply};
+use mytoken::cache::DiskCache;
+use mytoken::files::Owner;
+use mytoken::http::{HttpSettings, LazyClient, Roots};
+use mytoken::names::ServerUrl;
+use mytoken::{Deadline, Secret};
+use mytoken_login::budget::{Allowance, BudgetSettings};
+use mytoken_login::{Class, Exchanged, Refusal, Remote, ServerTokens, TokenService, Wanted};
+use mytoken_wire::clock::FixedClock;
+use serde_json::json;
+
+const NOW: u64 = 1_800_000_000;
+
+struct Stage {
+    server: Fake,
+    mood: Arc<Mutex<&'static str>>,
+    dir: tempfile::TempDir,
+}
+
+fn answer(mood: &str, path: &str, url: &str) -> Reply {
+    match (mood, path) {
+        (_, "/access") => Reply::json(200, &json!({"access_token": access_token(&json!({})), "token_type": "Bearer"})),
+        ("500", _) => Reply::new(500, "text/html", "<html>"),
+        ("429", _) => Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", "1"),
+        ("silent", _) => Reply { silence: Duration::from_secs(30), ..Reply::new(200, "text/plain", "") },
+        ("hangs up", _) => Reply::hang_up(),
+        ("another", _) => Reply::json(200, &discovery("https://evil.example")),
+        _ => Reply::json(200, &discovery(url)),
+    }
+}
+
+impl Stage {
+    fn new(mood: &'static str) -> Self {
+        let mood = Arc::new(Mutex::new(mood));
+        let played = Arc::clone(&mood);
+        let server = Fake::plain(move |request| {
+            let url = format!("http://{}", request.header("host").unwrap_or_default());
+            answer(*played.lock().unwrap(), &request.path, &url)
+        });
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("roots"), fake::authority("127.0.0.1", false).0).unwrap();
+        Self { server, mood, dir }
+    }
+
+    fn is(&self, mood: &'static str) -> &Self {
+        *self.mood.lock().unwrap() = mood;
+        self
+    }
+
+    /// What a login of its own process gets at this time, for a token that nobody has verified.
+    fn login(&self, seconds: u64) -> Result<Exchanged, Refusal> {
+        self.login_with(&DiskCache::new(&self.dir.path().join("cache"), Owner::current()), seconds, 5_000)
+    }
+
+    fn login_with(&self, cache: &DiskCache, seconds: u64, deadline: u64) -> Result<Exchanged, Refusal> {
+        let settings = HttpSettings {
+            roots: Roots::File(self.dir.path().join("roots")),
+            loopback_http: true,
+            ..HttpSettings::default()
+        };
+        let (http, clock) = (LazyClient::new(&settings), FixedClock(NOW + seconds));
+        let url = ServerUrl::parse(&self.server.url(""), true).unwrap();
+        let wanted = Wanted { scope: "", audience: "", comment: "" };
+        let deadline = Deadline::after(Duration::from_millis(deadline));
+        // Nothing is counted: the documents are fetched at most once a minute whatever is typed.
+        let settings = BudgetSettings::default();
+        let allowance = Allowance::new(None, &settings, Remote::of(None, None), None);
+        let tokens = ServerTokens::new(url, &http, Some(cache), &clock, &allowance);
+        tokens.exchange(&mytoken(json!({})), false, &wanted, deadline)
+    }
+
+    fn discoveries(&self) -> usize {
+        self.server.requests().iter().filter(|request| request.path.starts_with("/.well-known/")).count()
+    }
+}
+
+#[test]
+fn a_server_that_fails_is_asked_once_a_minute() {
+    for (mood, class) in [
+        ("500", Class::Unavailable),
+        ("hangs up", Class::Unavailable),
+        ("429", Class::Rejected), // whoever types tokens can cause it
+        ("another", Class::Misconfigured),
+    ] {
+        let stage = Stage::new(mood);
+        for seconds in [0, 1, 16, 31, 46, 59] {
+            assert_eq!(stage.login(seconds).unwrap_err().class(), class, "{mood}, second {seconds}");
+        }
+        assert_eq!(stage.discoveries(), 1, "{mood}");
+        stage.is("well").login(60).unwrap();
+        assert_eq!(stage.discoveries(), 2, "{mood}");
+    }
+}
+
+#[test]
+fn a_time_out_is_remembered_like_a_failure() {
+    let stage = Stage::new("silent");
+    let cache = DiskCache::new(&stage.dir.path().join("cache"), Owner::current());
+    assert_eq!(stage.login_with(&cache, 0, 300).unwrap_err().class(), Class::Unavailable);
+    let begun = Instant::now();
+    assert_eq!(stage.login(20).unwrap_err().class(), Class::Unavailable);
+    assert!(begun.elapsed() < Duration::from_secs(3), "the next login waited for {:?}", begun.elapsed());
+    assert_eq!(stage.discoveries(), 1);
+}
+
+#[test]
+fn an_old_document_does_while_there_is_no_newer_one() {
+    let stage = Stage::new("well");
+    stage.login(0).unwrap();
+    stage.is("500");
+    for seconds in [3_600, 3_601, 3_659] {
+        stage.login(seconds).unwrap();
+    }
+    assert_eq!(stage.discoveries(), 2);
+    assert_eq!(stage.login(86_400).unwrap_err().class(), Class::Unavailable);
+}
+
+#[test]
+fn logins_in_the_same_moment_ask_once() {
+    let stage = Stage::new("well");
+    std::thread::scope(|scope| {
+        let logins: Vec<_> = (0..8).map(|_| scope.spawn(|| stage.login(0))).collect();
+        logins.into_iter().for_each(|login| drop(login.join().unwrap().unwrap()));
+    });
+    assert_eq!(stage.discoveries(), 1);
+}
+
+#[test]
+fn without_any_memory_nobody_is_asked() {
+    let stage = Stage::new("well");
+    std::fs::write(stage.dir.path().join("file"), "").unwrap();
+    let below = |path: &str| stage.dir.path().join("file").join(path);
+    let cache = DiskCache::new(&below("var"), Owner::current()).or(&below("run/cache"));
+    let refusal = stage.login_with(&cache, 0, 5_000).unwrap_err();
+    assert_eq!(refusal.class(), Class::Unavailable);
+    assert!(refusal.detail().unwrap().contains("nothing can be remembered"), "{refusal:?}");
+    assert!(stage.server.requests().is_empty());
+
+    let second = DiskCache::new(&below("var"), Owner::current()).or(&stage.dir.path().join("run/cache"));
+    stage.login_with(&second, 0, 5_000).unwrap();
+    stage.login_with(&second, 1, 5_000).unwrap();
+    assert_eq!(stage.discoveries(), 1);
+}
+
+#[test]
+fn the_token_is_not_in_what_is_remembered() {
+    let stage = Stage::new("another");
+    stage.login(0).unwrap_err();
+    let files = std::fs::read_dir(stage.dir.path().join("cache")).unwrap();
+    let texts: Vec<String> = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    assert_eq!(texts.len(), 1);
+    assert!(!texts[0].contains(Secret::new(mytoken(json!({})).expose()).expose()), "{texts:?}");
+}

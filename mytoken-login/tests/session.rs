@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the auth child to the session and its end, in a directory of the test's own and as whoever runs it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+#[path = "../../tests/skipped.rs"]
+mod skipped;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use mytoken::Secret;
+use mytoken::files::Owner;
+use mytoken_login::handover::{Fault, Handover, Login, Record};
+use mytoken_login::session::Sessions;
+use mytoken_login::{Accepted, Account, Identity, Process, Renewal, SessionMytoken, SessionSettings};
+use mytoken_wire::clock::FixedClock;
+use skipped::skip;
+
+const NOW: u64 = 1_800_000_000;
+
+fn accepted(delegated: bool) -> Accepted {
+    let me = Owner::current();
+    Accepted {
+        account: Account { name: "alice".into(), uid: me.uid, gid: me.gid, system: false },
+        identity: Identity {
+            issuer: "op".into(),
+            iss: "https://op.example.org".into(),
+            sub: "s-1".into(),
+            scopes: Vec::new(),
+            claims: serde_json::Map::new(),
+        },
+        rule: "hpc".into(),
+        access_token: Secret::new("the.access.token"),
+        exp: NOW + 3_600,
+        good_until: NOW + 3_630,
+        lifetime: 3_600,
+        renewal: Some(Renewal {
+            server: "testbed".into(),
+            mytoken: Secret::new("the.my.token"),
+            scope: "openid".into(),
+            audience: "https://testbed".into(),
+            delegated,
+        }),
+    }
+}
+
+struct Place {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    handover: Handover,
+    sessions: Sessions,
+}
+
+impl Place {
+    /// `f:<uid>:<name>` is the file `<uid>/<name>`.
+    fn file(&self, handle: &str) -> PathBuf {
+        let (uid, name) = handle.strip_prefix("f:").unwrap().split_once(':').unwrap();
+        self.path.join("handover").join(uid).join(name)
+    }
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mytoken");
+    let me = Owner::current();
+    let handover = Handover::new(&path.join("handover"), me);
+    let sessions = Sessions::new(&path, me);
+    Place { _dir: dir, path, handover, sessions }
+}
+
+fn login() -> Login<'static> {
+    Login { user: "alice", service: "sshd", process: Process::own() }
+}
+
+fn record() -> Record {
+    Record::new(&accepted(true), "sshd", vec![Process::own().unwrap()], &FixedClock(NOW))
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+/// The account phase asks again; a clock that is ten seconds ahead must not undo what `leeway` has let in.
+#[test]
+fn a_token_that_the_leeway_let_in_is_still_good_in_the_account_phase() {
+    let late = Accepted { exp: NOW - 10, good_until: NOW + 20, ..accepted(false) };
+    let record = Record::new(&late, "sshd", Vec::new(), &FixedClock(NOW));
+    assert!(!record.has_ended(&FixedClock(NOW)) && record.has_ended(&FixedClock(NOW + 20)));
+}
+
+#[test]
+fn a_record_is_taken_once() {
+    let place = place();
+    let handle = place.handover.leave(&record()).unwrap();
+    let file = place.file(&handle);
+    assert_eq!((mode(&file), mode(file.parent().unwrap()), mode(&place.path)), (0o600, 0o700, 0o711));
+    let seen = place.handover.look(&handle, &login(), &FixedClock(NOW)).unwrap();
+    let taken = place.handover.take(&handle, &login(), &FixedClock(NOW)).unwrap();
+    assert_eq!((&seen, &taken), (&record(), &record()));
+    assert!(!file.exists());
+    assert_eq!(place.handover.take(&handle, &login(), &FixedClock(NOW)), Err(Fault::Missing));
+}
+
+#[test]
+fn a_record_is_for_one_login_and_gone_when_another_tries() {
+    let other_start = Process { start: Process::own().unwrap().start + 1, ..Process::own().unwrap() };
+    let table = [
+        (Login { user: "bob", ..login() }, "user"),
+        (Login { service: "su", ..login() }, "service"),
+        (Login { process: Process::parent(), ..login() }, "process"),
+        (Login { process: Some(other_start), ..login() }, "process"),
+        (Login { process: None, ..login() }, "process"),
+    ];
+    for (other, what) in table {
+        let place = place();
+        let handle = place.handover.leave(&record()).unwrap();
+        assert_eq!(place.handover.take(&handle, &other, &FixedClock(NOW)), Err(Fault::Foreign(what)));
+        assert_eq!(place.handover.take(&handle, &login(), &FixedClock(NOW)), Err(Fault::Missing), "{what}");
+    }
+}
+
+#[test]
+fn a_record_grows_old() {
+    let place = place();
+    let handle = place.handover.leave(&record()).unwrap();
+    assert_eq!(place.handover.look(&handle, &login(), &FixedClock(NOW + 601)), Err(Fault::Old));
+    place.handover.sweep_all(&FixedClock(NOW + 600));
+    assert!(place.handover.look(&handle, &login(), &FixedClock(NOW)).is_ok());
+    place.handover.sweep_all(&FixedClock(NOW + 601));
+    assert_eq!(place.handover.look(&handle, &login(), &FixedClock(NOW)), Err(Fault::Missing));
+}
+
+#[test]
+fn what_another_could_have_put_there_is_not_believed() {
+    let place = place();
+    let file = place.file(&place.handover.leave(&record()).unwrap());
+    let name = |digit: &str| format!("f:{}:1-{}", Owner::current().uid, digit.repeat(32));
+    let at = |digit: &str| place.file(&name(digit));
+
+    fs::copy(&file, at("a")).unwrap();
+    fs::set_permissions(at("a"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink(&file, at("b")).unwrap();
+    fs::hard_link(&file, at("c")).unwrap();
+    fs::write(at("d"), "{}").unwrap();
+    fs::set_permissions(at("d"), fs::Permissions::from_mode(0o600)).unwrap();
+    let take = |handle: &str| place.handover.take(handle, &login(), &FixedClock(NOW));
+    assert!(matches!(take(&name("a")), Err(Fault::File(_))));
+    assert!(matches!(take(&name("b")), Err(Fault::File(_))));
+    assert!(matches!(take(&name("c")), Err(Fault::File(_))));
+    assert_eq!(take(&name("d")), Err(Fault::Malformed));
+    let twice = name("a").replace("f:", "f:0");
+    for handle in ["", "f:", "k:x", "f:../../../etc/shadow", "f:.:.", &name("g"), &format!("{}0", name("a")), &twice] {
+        assert_eq!(take(handle), Err(Fault::Handle), "{handle}");
+    }
+}
+
+#[test]
+fn a_directory_of_another_mode_or_owner_is_not_used() {
+    let place = place();
+    let handle = place.handover.leave(&record()).unwrap();
+    let stranger = Owner { uid: 4_242, gid: 4_242 };
+    let elsewhere = Handover::new(&place.path.join("handover"), stranger);
+    assert!(matches!(elsewhere.look(&handle, &login(), &FixedClock(NOW)), Err(Fault::File(_))));
+}
+
+#[test]
+fn a_session_gets_its_files_and_leaves_nothing() {
+    let place = place();
+    let me = Owner::current();
+    let installed = place.sessions.install(&record(), &SessionSettings::default()).unwrap();
+    let (bearer, mytoken) = (installed.bearer_token_file.unwrap(), installed.mytoken_file.unwrap());
+    assert_eq!(bearer, place.path.join(format!("sessions/{}/{}/bt_u{}", me.uid, installed.session, me.uid)));
+    assert_eq!(fs::read_to_string(&bearer).unwrap(), "the.access.token");
+    assert_eq!(fs::read_to_string(&mytoken).unwrap(), "the.my.token\n");
+    for file in [&bearer, &mytoken] {
+        assert_eq!((mode(file), fs::metadata(file).unwrap().uid()), (0o600, me.uid));
+    }
+    assert_eq!(mode(bearer.parent().unwrap()), 0o700);
+    assert_eq!(mode(bearer.parent().unwrap().parent().unwrap()), 0o700);
+    assert_eq!(mode(&place.path.join("sessions")), 0o711);
+
+    let second = place.sessions.install(&record(), &SessionSettings::default()).unwrap();
+    place.sessions.remove(&installed.session, me);
+    assert!(!bearer.parent().unwrap().exists());
+    assert!(second.bearer_token_file.unwrap().exists(), "another session keeps its own");
+    place.sessions.remove(&installed.session, me);
+}
+
+#[test]
+fn a_mytoken_is_left_only_where_it_was_meant_to_be() {
+    let never = SessionSettings { mytoken: SessionMytoken::Never, ..SessionSettings::default() };
+    let nothing = SessionSettings { access_token: false, mytoken: SessionMytoken::Never };
+    for (delegated, settings, bearer, mytoken) in [
+        (true, SessionSettings::default(), true, true),
+        (false, SessionSettings::default(), true, false),
+        (true, never, true, false),
+        (true, nothing, false, false),
+    ] {
+        let place = place();
+        let record = Record::new(&accepted(delegated), "sshd", Vec::new(), &FixedClock(NOW));
+        let installed = place.sessions.install(&record, &settings).unwrap();
+        assert_eq!((installed.bearer_token_file.is_some(), installed.mytoken_file.is_some()), (bearer, mytoken));
+    }
+}
+
+#[test]
+fn as_root_the_files_are_the_users() {
+    if Owner::current().uid != 0 {
+        return skip("only root can write as another user").unwrap();
+    }
+    let place = place();
+    let mut accepted = accepted(true);
+    (accepted.account.uid, accepted.account.gid) = (4_242, 4_343);
+    fs::set_permissions(place.path.parent().unwrap(), fs::Permissions::from_mode(0o711)).unwrap();
+    let record = Record::new(&accepted, "sshd", Vec::new(), &FixedClock(NOW));
+    let installed = place.sessions.install(&record, &SessionSettings::default()).unwrap();
+    let bearer = installed.bearer_token_file.unwrap();
+    for path in [bearer.as_path(), bearer.parent().unwrap(), bearer.parent().unwrap().parent().unwrap()] {
+        let meta = fs::metadata(path).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (4_242, 4_343), "{}", path.display());
+    }
+    assert_eq!(fs::metadata(place.path.join("sessions")).unwrap().uid(), 0);
+
+    // The user puts a link to somebody else's directory where the session was: nothing is removed there.
+    let victim = place.path.join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("precious"), "x").unwrap();
+    let session = bearer.parent().unwrap();
+    fs::rename(session, session.with_extension("moved")).unwrap();
+    symlink(&victim, session).unwrap();
+    place.sessions.remove(&installed.session, Owner { uid: 4_242, gid: 4_343 });
+    assert!(victim.join("precious").exists());
+}

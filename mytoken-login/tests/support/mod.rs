@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A provider for tests: keys made on the spot, tokens with anything in them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, dead_code, missing_docs)]
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+use mytoken::config::IssuerSettings;
+use mytoken::{Deadline, Secret};
+use mytoken_login::oidc::{Fresh, KeySet, KeySource};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use rsa::RsaPrivateKey;
+use rsa::pkcs1::EncodeRsaPrivateKey;
+use rsa::signature::{SignatureEncoding, Signer};
+use rsa::traits::PublicKeyParts;
+use serde_json::{Value, json};
+
+pub const ISSUER: &str = "https://op.example.org";
+pub const NOW: u64 = 1_800_000_000;
+
+/// The keys of the provider: `rsa`, `weak` (RSA, 1024 bits), `ec`, `ed`.
+pub struct Keys {
+    rsa: RsaPrivateKey,
+    weak: RsaPrivateKey,
+    ec: Vec<u8>,
+    ed: Vec<u8>,
+    pub jwks: Value,
+}
+
+/// Made once for all tests of a file: an RSA key takes a second.
+pub fn keys() -> &'static Keys {
+    static KEYS: OnceLock<Keys> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let rng = SystemRandom::new();
+        let rsa = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap();
+        let weak = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 1024).unwrap();
+        let ec = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng).unwrap().as_ref().to_vec();
+        let ed = Ed25519KeyPair::generate_pkcs8(&rng).unwrap().as_ref().to_vec();
+        let point = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &ec, &rng).unwrap();
+        let point = point.public_key().as_ref().to_vec();
+        let x = Ed25519KeyPair::from_pkcs8(&ed).unwrap().public_key().as_ref().to_vec();
+        let of_rsa = |key: &RsaPrivateKey, kid: &str| {
+            json!({"kty": "RSA", "kid": kid, "use": "sig", "n": b64(key.n().to_bytes_be()), "e": b64(key.e().to_bytes_be())})
+        };
+        let jwks = json!({"keys": [
+            of_rsa(&rsa, "rsa"),
+            of_rsa(&weak, "weak"),
+            {"kty": "RSA", "kid": "enc", "use": "enc", "n": b64(rsa.n().to_bytes_be()), "e": b64(rsa.e().to_bytes_be())},
+            {"kty": "EC", "kid": "ec", "crv": "P-256", "x": b64(&point[1..33]), "y": b64(&point[33..65])},
+            {"kty": "OKP", "kid": "ed", "crv": "Ed25519", "x": b64(&x)},
+            {"kty": "oct", "kid": "oct", "k": "c2VjcmV0"},
+            {"kty": "EC", "kid": "broken", "crv": "P-256", "x": 7},
+            "no key at all",
+        ]});
+        Keys { rsa, weak, ec, ed, jwks }
+    })
+}
+
+pub fn b64(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Signs header and claims, given as text so that they can be wrong.
+pub fn sign(header: &str, claims: &str, key: &str, algorithm: Algorithm) -> String {
+    let keys = keys();
+    let message = format!("{}.{}", b64(header), b64(claims));
+    let key = match key {
+        "weak" => {
+            let signer = rsa::pkcs1v15::SigningKey::<rsa::sha2::Sha256>::new(keys.weak.clone());
+            return format!("{message}.{}", b64(signer.sign(message.as_bytes()).to_bytes()));
+        }
+        "rsa" | "enc" => EncodingKey::from_rsa_der(keys.rsa.to_pkcs1_der().unwrap().as_bytes()),
+        "ec" => EncodingKey::from_ec_der(&keys.ec),
+        "ed" => EncodingKey::from_ed_der(&keys.ed),
+        other => EncodingKey::from_secret(other.as_bytes()),
+    };
+    let signature = crypto::sign(message.as_bytes(), &key, algorithm).unwrap();
+    format!("{message}.{signature}")
+}
+
+/// The claims of a good access token, with `changes` over them; a `null` takes a claim away.
+pub fn claims(changes: &Value) -> String {
+    let mut claims = json!({
+        "iss": ISSUER, "sub": "s-1", "aud": ["https://elsewhere", "https://testbed"], "iat": NOW - 60, "exp": NOW + 3_600,
+        "scope": "openid profile storage.read", "preferred_username": "alice",
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value.clone();
+        }
+    }
+    claims.to_string()
+}
+
+/// An access token signed with `ec`.
+pub fn access_token(changes: &Value) -> String {
+    sign(r#"{"alg":"ES256","typ":"at+jwt","kid":"ec"}"#, &claims(changes), "ec", Algorithm::ES256)
+}
+
+pub fn issuer(lines: &str) -> IssuerSettings {
+    let text = format!(
+        "name = 'op'\nurl = '{ISSUER}'\naudiences = ['https://testbed']\nalgorithms = ['RS256', 'ES256', 'EdDSA']\n{lines}"
+    );
+    toml::from_str(&text).unwrap()
+}
+
+/// The provider's keys; remembers how often and how fresh they were wanted.
+#[derive(Default)]
+pub struct Source {
+    pub asked: RefCell<Vec<Fresh>>,
+    pub unavailable: bool,
+}
+
+impl KeySource for Source {
+    fn keys(&self, issuer: &IssuerSettings, fresh: Fresh, _: Deadline) -> Result<KeySet, String> {
+        self.asked.borrow_mut().push(fresh);
+        if self.unavailable {
+            return Err(format!("{} cannot be reached", issuer.url));
+        }
+        KeySet::parse(keys().jwks.to_string().as_bytes())
+    }
+}
+
+pub fn secret(text: &str) -> Secret {
+    Secret::new(text)
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the processes of the suite say to each other on one host: the agent's protocol, the answer of `mytoken-submit`, prompts and
+//! pieces of tokens over ssh, and the types that all of them need.
+//!
+//! The Slurm plugin loads this crate and nothing else of the suite into sbatch and slurmstepd: no HTTP, no TLS, no configuration, no
+//! encryption, and no features that would change an enum.
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod chunks;
+pub mod clock;
+mod secret;
+
+pub use clock::{Clock, Deadline, SystemClock};
+pub use secret::Secret;

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The directory of the token store: private, reached by one handle, written so that a crash leaves the old file or the new one.
+
+use std::fs::{DirBuilder, File};
+use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, fsync, geteuid, unlinkat};
+use zeroize::Zeroizing;
+
+use crate::files::{Lock, lock};
+use crate::{Deadline, Error};
+
+/// A stored token with its clauses is a few KiB.
+const LIMIT: u64 = 256 * 1024;
+const LOCK: &str = ".lock";
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// The points between which a crash may fall. Tests interrupt [`Disk::replace_with`] at each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Created,
+    HalfWritten,
+    Written,
+    Synced,
+    Renamed,
+}
+
+/// The store's directory.
+#[derive(Debug)]
+pub(super) struct Disk {
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+/// Room on the disk for a file that is not written yet.
+#[derive(Debug)]
+pub(super) struct Room {
+    file: File,
+}
+
+impl Disk {
+    /// Opens the directory, made with mode 0700 when it is missing.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable(path, &error))?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let handle = open(path, flags, Mode::empty()).map_err(|error| match error {
+            // ENOTDIR is what Linux answers for a symbolic link with both flags.
+            Errno::ELOOP | Errno::ENOTDIR => unsafe_place(path, "it is no directory of its own but a link or a file"),
+            error => unusable(path, &error.into()),
+        })?;
+        let file = File::from(handle);
+        check_private(path, &file)?;
+        Ok(Self { path: path.to_owned(), handle: file.into() })
+    }
+
+    /// The content of a file, `None` when there is none.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        let path = self.path.join(name);
+        // O_NONBLOCK: a FIFO in the place of the file must not hang.
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let file = match openat(&self.handle, name, flags, Mode::empty()) {
+            Ok(handle) => File::from(handle),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ELOOP) => return Err(unsafe_place(&path, "it is a symbolic link")),
+            Err(error) => return Err(unusable(&path, &error.into())),
+        };
+        let meta = check_private(&path, &file)?;
+        if !meta.is_file() {
+            return Err(unsafe_place(&path, "it is not a regular file"));
+        }
+        if meta.len() > LIMIT {
+            return Err(damaged(&path, "it is larger than any token"));
+        }
+        // Room for everything at once: a buffer that grows leaves unwiped copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or_default() + 1));
+        file.take(LIMIT).read_to_end(&mut bytes).map_err(|error| unusable(&path, &error))?;
+        Ok(Some(bytes))
+    }
+
+    /// Takes room for a file of `size` bytes: when it returns, that much is on the disk. Writing into it needs no more, except on file
+    /// systems that write each block anew (btrfs, zfs). The caller holds the lock until [`Disk::replace_in`] or [`Disk::give_back`].
+    pub(super) fn reserve(&self, name: &str, size: usize) -> Result<Room, Error> {
+        let new = new_name(name);
+        // Not zeros: file systems that compress, or keep no block for them, would take no room.
+        let mut filler = vec![0_u8; size];
+        rand::fill(&mut filler[..]);
+        let taken = self.create(&new).and_then(|mut file| {
+            file.write_all(&filler)?;
+            file.sync_all()?;
+            fsync(&self.handle)?;
+            Ok(Room { file })
+        });
+        taken.map_err(|error| {
+            let _ = unlinkat(&self.handle, new.as_str(), UnlinkatFlags::NoRemoveDir);
+            let reason = format!("there is no room for a new token ({error}); none was asked for");
+            Error::StoreUnusable { path: self.path.join(name).display().to_string(), reason }
+        })
+    }
+
+    /// Gives room back that was not used.
+    pub(super) fn give_back(&self, name: &str, room: Room) {
+        drop(room);
+        let _ = unlinkat(&self.handle, new_name(name).as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+
+    /// Puts `bytes` in the place of a file. Durable when it returns; the caller holds the lock.
+    pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.replace_with(name, None, bytes, &mut |_| Ok(()))
+    }
+
+    /// As [`Disk::replace`], into room that was reserved for it.
+    pub(super) fn replace_in(&self, name: &str, room: Room, bytes: &[u8]) -> Result<(), Error> {
+        self.replace_with(name, Some(room), bytes, &mut |_| Ok(()))
+    }
+
+    /// [`Disk::replace`] that calls `at` after each step and stops where that fails.
+    pub(super) fn replace_with(
+        &self,
+        name: &str,
+        room: Option<Room>,
+        bytes: &[u8],
+        at: &mut dyn FnMut(Step) -> std::io::Result<()>,
+    ) -> Result<(), Error> {
+        let new = new_name(name);
+        let file = match room {
+            Some(room) => Ok(room.file),
+            None => self.create(&new),
+        };
+        file.and_then(|file| write(file, bytes, at))
+            .and_then(|()| {
+                renameat(&self.handle, new.as_str(), &self.handle, name)?;
+                at(Step::Renamed)?;
+                Ok(fsync(&self.handle)?)
+            })
+            .map_err(|error| unusable(&self.path.join(name), &error))
+    }
+
+    fn create(&self, new: &str) -> std::io::Result<File> {
+        // Whoever holds the lock is alone: what lies here was left by a crash.
+        match unlinkat(&self.handle, new, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(File::from(openat(&self.handle, new, flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
+    }
+
+    /// Removes a file durably; whether it was there.
+    pub(super) fn remove(&self, name: &str) -> Result<bool, Error> {
+        let unusable = |error: Errno| unusable(&self.path.join(name), &error.into());
+        match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => fsync(&self.handle).map(|()| true).map_err(unusable),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(unusable(error)),
+        }
+    }
+
+    /// Waits for the lock of the whole store.
+    pub(super) fn lock(&self, deadline: Deadline) -> Result<Lock, Error> {
+        let path = self.path.join(LOCK);
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let handle = openat(&self.handle, LOCK, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .map_err(|error| unusable(&path, &error.into()))?;
+        lock(handle, deadline, LOCK_POLL).map_err(|errno| match errno {
+            Errno::EAGAIN => Error::StoreBusy { path: path.display().to_string() },
+            errno => unusable(&path, &errno.into()),
+        })
+    }
+
+    /// Names of the stored files, sorted.
+    pub(super) fn names(&self) -> Result<Vec<String>, Error> {
+        let unusable = |error: std::io::Error| unusable(&self.path, &error);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(unusable)? {
+            let name = entry.map_err(unusable)?.file_name();
+            names.extend(
+                name.to_str().filter(|name| name.ends_with(".json") && !name.starts_with('.')).map(str::to_owned),
+            );
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// A file's path, for sentences.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// Under which name a file is written before it takes the place of `name`.
+fn new_name(name: &str) -> String {
+    format!(".new-{name}")
+}
+
+/// Writes over what is in the file, so that the room which it has is used.
+fn write(mut file: File, bytes: &[u8], at: &mut dyn FnMut(Step) -> std::io::Result<()>) -> std::io::Result<()> {
+    at(Step::Created)?;
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    file.rewind()?;
+    file.write_all(first)?;
+    at(Step::HalfWritten)?;
+    file.write_all(second)?;
+    file.set_len(bytes.len() as u64)?;
+    at(Step::Written)?;
+    file.sync_all()?;
+    at(Step::Synced)
+}
+
+/// Others must neither write (they would choose our token) nor read.
+fn check_private(path: &Path, file: &File) -> Result<std::fs::Metadata, Error> {
+    let meta = file.metadata().map_err(|error| unusable(path, &error))?;
+    if meta.uid() != geteuid().as_raw() {
+        return Err(unsafe_place(path, &format!("it belongs to user {}, not to you", meta.uid())));
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(unsafe_place(
+            path,
+            &format!("others can reach it (mode {mode:04o}); run: chmod go= {}", path.display()),
+        ));
+    }
+    Ok(meta)
+}
+
+fn unsafe_place(path: &Path, reason: &str) -> Error {
+    Error::StoreUnsafe { path: path.display().to_string(), reason: reason.to_owned() }
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Error {
+    Error::StoreUnusable { path: path.display().to_string(), reason: error.to_string() }
+}
+
+pub(super) fn damaged(path: &Path, reason: &str) -> Error {
+    Error::StoreDamaged { path: path.display().to_string(), reason: reason.to_owned() }
+}

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Crashes, races and foreign hands.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::disk::Step;
+use super::*;
+use crate::skipped::skip;
+
+const SERVER: &str = "https://mytoken.example.org";
+
+fn server() -> ServerUrl {
+    ServerUrl::parse(SERVER, false).unwrap()
+}
+
+fn entry(token: &str, rotates: bool) -> Entry {
+    let rotation = if rotates { serde_json::json!({"on_AT": true}) } else { serde_json::Value::Null };
+    serde_json::from_value(serde_json::json!({
+        "server": SERVER, "issuer": "https://op.example.org", "name": "laptop", "mytoken": token, "mom_id": "bW9t",
+        "capabilities": ["AT", "create_mytoken"], "restrictions": [{"exp": 2_000_000_000, "scope": "openid"}],
+        "rotation": rotation, "expires_at": 2_000_000_000, "created": 1_700_000_000,
+    }))
+    .unwrap()
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(&Store::default_path(home.path())).unwrap();
+    (home, store)
+}
+
+#[test]
+fn what_was_put_is_found_and_private() {
+    let (home, store) = store();
+    assert_eq!(store.token(&server()).unwrap(), None);
+    store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("a.b.c", false)));
+    let dir = Store::default_path(home.path());
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&dir), 0o700);
+    assert_eq!(mode(&dir.join("mytoken.example.org.json")), 0o600);
+    assert!(store.lock(soon()).unwrap().remove(&server()).unwrap());
+    assert!(store.tokens().unwrap().is_empty());
+}
+
+/// Users keep their logins over upgrades: byte for byte what release 0.1.0 wrote; the token is made up.
+#[test]
+fn files_of_earlier_releases_are_read() {
+    let text = r#"{
+  "server": "https://mytoken.example.org",
+  "issuer": "https://op.example.org",
+  "name": "laptop",
+  "mytoken": "one.two.three",
+  "mom_id": "bW9t",
+  "capabilities": [
+    "AT",
+    "create_mytoken"
+  ],
+  "restrictions": [
+    {
+      "exp": 2000000000,
+      "scope": "openid"
+    }
+  ],
+  "rotation": {
+    "on_AT": true
+  },
+  "expires_at": 2000000000,
+  "created": 1700000000
+}"#;
+    let (home, store) = store();
+    let file = Store::default_path(home.path()).join("mytoken.example.org.json");
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("one.two.three", true)));
+    store.lock(soon()).unwrap().put(&entry("one.two.three", true)).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), text, "and an earlier release can read ours");
+}
+
+#[test]
+fn servers_have_different_files() {
+    let urls =
+        ["https://a.example.org", "https://a.example.org:8443", "https://a.example.org/x", "https://a.example.org/y"];
+    let mut names: Vec<String> = urls.iter().map(|url| file_name(&ServerUrl::parse(url, false).unwrap())).collect();
+    assert_eq!(names[2], "a.example.org%2Fx.json");
+    names.dedup();
+    assert_eq!(names.len(), urls.len());
+}
+
+#[test]
+fn a_place_that_others_can_reach_is_refused() {
+    let (home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
+    let dir = Store::default_path(home.path());
+    let file = dir.join("mytoken.example.org.json");
+    for mode in [0o640, 0o604, 0o620, 0o602] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(matches!(store.token(&server()), Err(Error::StoreUnsafe { .. })), "{mode:o}");
+    }
+    fs::rename(&file, dir.join("else")).unwrap();
+    symlink(dir.join("else"), &file).unwrap();
+    assert!(matches!(store.token(&server()), Err(Error::StoreUnsafe { .. })));
+    for mode in [0o750, 0o701, 0o777] {
+        fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(matches!(Store::open(&dir), Err(Error::StoreUnsafe { .. })), "{mode:o}");
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+    let link = home.path().join("link");
+    symlink(&dir, &link).unwrap();
+    assert!(matches!(Store::open(&link), Err(Error::StoreUnsafe { .. })));
+}
+
+#[test]
+fn a_place_of_another_user_is_refused() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can give files away").unwrap();
+    }
+    let (home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
+    let dir = Store::default_path(home.path());
+    let file = dir.join("mytoken.example.org.json");
+    std::os::unix::fs::chown(&file, Some(62_001), None).unwrap();
+    for error in [store.token(&server()).unwrap_err(), store.tokens().unwrap_err()] {
+        assert!(matches!(error, Error::StoreUnsafe { .. }), "{error}");
+        assert!(error.to_string().contains("belongs to user 62001, not to you"), "{error}");
+    }
+    std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+    assert!(store.token(&server()).unwrap().is_some());
+    std::os::unix::fs::chown(&dir, Some(62_001), None).unwrap();
+    assert!(matches!(Store::open(&dir), Err(Error::StoreUnsafe { .. })));
+}
+
+#[test]
+fn a_damaged_file_is_told_without_its_content() {
+    let (home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
+    let file = Store::default_path(home.path()).join("mytoken.example.org.json");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("\"a.b.c\"", "[\"eyJsecret\"]")).unwrap();
+    let error = store.token(&server()).unwrap_err();
+    assert!(matches!(error, Error::StoreDamaged { .. }));
+    assert!(!error.to_string().contains("eyJsecret") && !format!("{error:?}").contains("eyJsecret"), "{error}");
+    fs::write(&file, text.replace(SERVER, "https://other.example.org")).unwrap();
+    assert!(store.token(&server()).unwrap_err().to_string().contains("other.example.org"));
+}
+
+#[test]
+fn a_crash_between_any_two_steps_leaves_the_old_or_the_new() {
+    let steps = [Step::Created, Step::HalfWritten, Step::Written, Step::Synced, Step::Renamed];
+    for (crash, reserved) in steps.into_iter().flat_map(|step| [(step, false), (step, true)]) {
+        let (_home, store) = store();
+        let mut guard = store.lock(soon()).unwrap();
+        guard.put(&entry("old.old.old", true)).unwrap();
+        let bytes = serde_json::to_vec(&entry("new.new.new", true)).unwrap();
+        let stop = |step| if step == crash { Err(std::io::Error::other("crash")) } else { Ok(()) };
+        let name = file_name(&server());
+        let room = reserved.then(|| store.disk.reserve(&name, 9_000).unwrap());
+        store.disk.replace_with(&name, room, &bytes, &mut { stop }).unwrap_err();
+        let found = guard.token(&server()).unwrap().unwrap();
+        let expected = if crash == Step::Renamed { "new.new.new" } else { "old.old.old" };
+        assert_eq!(found.mytoken.expose(), expected, "{crash:?}");
+        // What the crash left is in nobody's way.
+        guard.put(&entry("next.next.next", true)).unwrap();
+        assert_eq!(store.tokens().unwrap().len(), 1);
+        assert_eq!(guard.token(&server()).unwrap().unwrap().mytoken.expose(), "next.next.next");
+    }
+}
+
+#[test]
+fn a_rotating_token_is_locked_while_it_is_held_and_others_are_not() {
+    let (_home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    let moment = Deadline::after(Duration::from_millis(100));
+    assert!(matches!(store.lock(moment), Err(Error::StoreBusy { .. })));
+    held.keep(&Secret::new("two.two.two")).unwrap();
+    assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "two.two.two");
+    drop(held);
+    store.lock(soon()).unwrap().put(&entry("three.three.three", false)).unwrap();
+    let _held = store.hold(&server(), soon()).unwrap().unwrap();
+    drop(store.lock(Deadline::after(Duration::from_millis(100))).unwrap());
+}
+
+#[test]
+fn a_successor_is_kept_for_a_token_that_was_said_not_to_rotate() {
+    let (_home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
+    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    held.keep(&Secret::new("two.two.two")).unwrap();
+    assert_eq!(held.entry().mytoken.expose(), "two.two.two");
+    assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "two.two.two", "the old one is dead");
+    drop(held);
+    drop(store.lock(soon()).unwrap());
+}
+
+#[test]
+fn a_successor_does_not_replace_a_newer_login() {
+    let (_home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
+    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    store.lock(soon()).unwrap().put(&entry("login.login.login", false)).unwrap();
+    held.keep(&Secret::new("two.two.two")).unwrap();
+    assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "login.login.login");
+}
+
+#[test]
+fn the_room_for_a_successor_is_used_or_given_back() {
+    let (home, store) = store();
+    let dir = Store::default_path(home.path());
+    let files = || {
+        let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    store.lock(soon()).unwrap().has_room(&server()).unwrap();
+    let before = files();
+    drop(store.hold(&server(), soon()).unwrap().unwrap());
+    assert_eq!(files(), before, "nothing was rotated");
+    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    let room = fs::metadata(dir.join(".new-mytoken.example.org.json")).unwrap();
+    assert!(room.len() > SPARE as u64 && room.permissions().mode() & 0o077 == 0);
+    held.keep(&Secret::new("two.two.two")).unwrap();
+    held.keep(&Secret::new("three.three.three")).unwrap();
+    drop(held);
+    assert_eq!(files(), before);
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("three.three.three", true)), "the whole file and no more");
+    // A crash leaves it in nobody's way.
+    fs::write(dir.join(".new-mytoken.example.org.json"), "left").unwrap();
+    assert!(store.hold(&server(), soon()).unwrap().is_some());
+}
+
+#[test]
+fn a_full_disk_is_told_before_the_token_is_used_and_cannot_fill_in_between() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can mount a small file system").unwrap();
+    }
+    let mut child = Command::new("unshare");
+    child.arg("--mount").arg(std::env::current_exe().unwrap());
+    child.args(["--ignored", "--exact", "store::tests::fill_a_small_disk_in_a_child_process"]);
+    let output = child.env("STORE_TEST_DISK", "1").output().unwrap();
+    if String::from_utf8_lossy(&output.stderr).contains("unshare failed") {
+        return skip("no namespace to mount in").unwrap();
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Not a test by itself: mounts.
+#[test]
+#[ignore = "run by the test above in a child process with mounts of its own"]
+fn fill_a_small_disk_in_a_child_process() {
+    if std::env::var_os("STORE_TEST_DISK").is_none() {
+        return;
+    }
+    let disk = tempfile::tempdir().unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=64k,mode=0700", "none"];
+    assert!(Command::new("mount").args(mount).arg(disk.path()).status().unwrap().success());
+    let store = Store::open(&disk.path().join("tokens")).unwrap();
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let fill = || {
+        let mut file = fs::File::options().append(true).create(true).open(disk.path().join("ballast")).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 1024]).is_ok() {}
+    };
+    let stored = || store.token(&server()).unwrap().unwrap().mytoken.expose().to_owned();
+
+    fill();
+    for error in [
+        store.hold(&server(), soon()).map(drop).unwrap_err(),
+        store.lock(soon()).unwrap().has_room(&server()).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::StoreUnusable { .. }), "{error}");
+        assert!(
+            error.to_string().contains("No space left") && error.to_string().contains("none was asked for"),
+            "{error}"
+        );
+    }
+    assert_eq!(stored(), "one.one.one");
+    assert!(!disk.path().join("tokens/.new-mytoken.example.org.json").exists(), "half of the room is kept");
+
+    fs::remove_file(disk.path().join("ballast")).unwrap();
+    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    fill();
+    let successor = format!("two.{}.two", "x".repeat(1_000));
+    held.keep(&Secret::new(successor.as_str())).unwrap();
+    assert_eq!(stored(), successor);
+    drop(held);
+    // Nothing can be written now, and the token is not used for it.
+    fill();
+    assert!(store.hold(&server(), soon()).is_err());
+    assert_eq!(stored(), successor);
+}
+
+/// Not a test: rotates the token n -> n+1 again and again.
+#[test]
+#[ignore = "run by the two tests below in a child process"]
+fn rotate_in_a_child_process() {
+    let (Ok(dir), Ok(rounds)) = (std::env::var("STORE_TEST_DIR"), std::env::var("STORE_TEST_ROUNDS")) else { return };
+    let store = Store::open(Path::new(&dir)).unwrap();
+    for _ in 0..rounds.parse::<u32>().unwrap() {
+        let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+        let count: u32 = held.entry().mytoken.expose().parse().unwrap();
+        held.keep(&Secret::new((count + 1).to_string())).unwrap();
+    }
+}
+
+fn rotator(dir: &Path, rounds: u32) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--ignored", "--exact", "store::tests::rotate_in_a_child_process"])
+        .env("STORE_TEST_DIR", dir)
+        .env("STORE_TEST_ROUNDS", rounds.to_string())
+        .stdout(Stdio::null());
+    command
+}
+
+#[test]
+fn two_processes_never_lose_a_rotation() {
+    let (home, store) = store();
+    let dir = Store::default_path(home.path());
+    store.lock(soon()).unwrap().put(&entry("0", true)).unwrap();
+    let mut children: Vec<_> = (0..2).map(|_| rotator(&dir, 50).spawn().unwrap()).collect();
+    for child in &mut children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "100");
+}
+
+#[test]
+fn a_killed_process_leaves_a_whole_file_and_no_lock() {
+    let (home, store) = store();
+    let dir = Store::default_path(home.path());
+    store.lock(soon()).unwrap().put(&entry("0", true)).unwrap();
+    let mut last = 0;
+    for round in 0..8_u64 {
+        let mut child = rotator(&dir, 1_000_000).spawn().unwrap();
+        // Long enough to start, different enough to hit different steps.
+        std::thread::sleep(Duration::from_millis(60 + 7 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(store.lock(soon()).unwrap());
+        let count: u32 = store.token(&server()).unwrap().unwrap().mytoken.expose().parse().unwrap();
+        assert!(count >= last, "{count} after {last}");
+        last = count;
+    }
+    assert!(last > 0, "no child ever rotated");
+}

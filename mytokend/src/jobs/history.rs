@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What happened to a credential, for the person who asks "why do I have no token?".
+
+use mytoken_wire::agent::Event;
+use serde::{Deserialize, Serialize};
+
+/// The last events of one job or session, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct History(Vec<Event>);
+
+/// So many are kept; the first one always is, for it tells how it began.
+const KEPT: usize = 32;
+
+impl History {
+    /// Adds an event. One that repeats the last (same word and text) moves the last one's time and counts.
+    pub fn add(&mut self, time: u64, what: &str, text: impl Into<String>) {
+        let text = text.into();
+        if let Some(last) = self.0.last_mut() {
+            if last.what == what && last.text == text {
+                last.time = time;
+                last.times = last.times.saturating_add(1);
+                return;
+            }
+        }
+        if self.0.len() >= KEPT {
+            self.0.remove(1);
+        }
+        self.0.push(Event { time, what: what.to_owned(), text, times: 1 });
+    }
+
+    /// The events, oldest first.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_the_first_and_the_last_events() {
+        let mut history = History::default();
+        for number in 0..100 {
+            history.add(number, "renewed", number.to_string());
+        }
+        let times: Vec<u64> = history.events().iter().map(|event| event.time).collect();
+        assert_eq!(times.len(), 32);
+        assert_eq!((times[0], times[1], times[31]), (0, 69, 99));
+    }
+
+    #[test]
+    fn a_repeated_event_is_told_once_and_counted() {
+        let mut history = History::default();
+        history.add(1, "retry", "the provider is down");
+        history.add(9, "retry", "the provider is down");
+        history.add(10, "retry", "the server is down");
+        let told: Vec<_> =
+            history.events().iter().map(|event| (event.time, event.text.as_str(), event.times)).collect();
+        assert_eq!(told, [(9, "the provider is down", 2), (10, "the server is down", 1)]);
+    }
+}

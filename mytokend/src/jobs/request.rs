@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a submission asks the mytoken server for.
+
+use mytoken::restrictions::Clause;
+
+use super::settings::{Cluster, Profile};
+
+/// The bounds of a job's sub-token: the profile's scopes and audience, the cluster's addresses, and an end after the longest wait and the
+/// longest job. Nothing at submission tells the job's own limit (dossier `slurm-spank` 4). The caller narrows it by the parent's clauses, which
+/// clips the end; capability is `AT` alone, rotation none.
+#[must_use]
+pub fn wanted(profile: &Profile, cluster: &Cluster, now: u64) -> Clause {
+    let longest = cluster.max_pending.as_secs().saturating_add(cluster.max_wall.as_secs());
+    Clause {
+        exp: Some(now.saturating_add(longest)),
+        scope: profile.scope.clone(),
+        audience: vec![profile.audience.clone()],
+        hosts: profile.hosts.clone(),
+        ..Clause::default()
+    }
+}
+
+/// The sub-token's name in the server's lists. No job id exists yet; the handle is in the job's record as `MYTOKEN_H`.
+#[must_use]
+pub fn name(cluster: &Cluster, handle: &str) -> String {
+    format!("{}:{handle}", cluster.name)
+}
+
+/// A new handle: 128 bits that name a submission and are worth nothing.
+#[must_use]
+pub fn handle(draw: u128) -> String {
+    format!("{draw:032x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::jobs::settings::Settings;
+    use mytoken::restrictions::{narrow, within};
+
+    fn settings() -> Settings {
+        toml::from_str(
+            "[cluster]\nname='c'\nmax_pending='1h'\nmax_wall='30m'\n[[profile]]\nname='default'\nserver='s'\nscope='a b'\naudience='https://x'\nhosts=['192.0.2.0/24']",
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn it_ends_after_the_longest_wait_and_the_longest_job() {
+        let settings = settings();
+        let clause = wanted(&settings.profile[0], &settings.cluster, 1000);
+        assert_eq!(clause.exp, Some(1000 + 3600 + 1800));
+        assert_eq!((clause.scope.as_str(), clause.audience.as_slice()), ("a b", ["https://x".to_owned()].as_slice()));
+        assert_eq!(clause.hosts, ["192.0.2.0/24"]);
+        assert_eq!((clause.usages_at, clause.nbf), (None, None));
+        assert_eq!(name(&settings.cluster, &handle(10)), "c:0000000000000000000000000000000a");
+    }
+
+    proptest! {
+        #[test]
+        fn the_parents_end_clips_it(now in 0_u64..2_000_000_000, left in 1_u64..100_000) {
+            let settings = settings();
+            let clause = wanted(&settings.profile[0], &settings.cluster, now);
+            let parent = [Clause { exp: Some(now + left), ..Clause::default() }];
+            let child = narrow(&parent, std::slice::from_ref(&clause)).unwrap();
+            prop_assert_eq!(child[0].exp, Some(now + left.min(5400)));
+            prop_assert!(within(&child, &parent) && within(&child, &[clause]));
+        }
+    }
+}

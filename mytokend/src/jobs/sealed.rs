@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sealed job credentials: what Slurm carries, stores and prints is ciphertext (RFC 9180, `docs/interfaces.md`).
+//!
+//! `mt1.<key id>.<base64url(enc || ciphertext)>`, HPKE in base mode with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20-Poly1305.
+//! Anybody can seal (the key is public), so what comes out of [`open`] is as hostile as what went in: its uid must be compared with the
+//! job's, its server with the configured ones.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hpke::aead::ChaCha20Poly1305;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable, OpModeR, OpModeS, Serializable, single_shot_open, single_shot_seal};
+use mytoken_wire::Secret;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::keys::{PrivateKey, PublicKey};
+use super::seal_error::SealError;
+
+type Kem = X25519HkdfSha256;
+type Encapsulated = <Kem as hpke::Kem>::EncappedKey;
+
+/// Longest sealed text in bytes.
+pub const LIMIT: usize = 16 * 1024;
+
+/// Longest text in a credential, the sub-token aside: these texts appear in messages.
+const TEXT_LIMIT: usize = 1024;
+
+const VERSION: &str = "mt1";
+const INFO: &[u8] = b"mytoken job credential";
+const ENCAPSULATED_LEN: usize = 32;
+
+/// What a submission hands to the nodes of its job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCredential {
+    /// URL of the mytoken server that issued the sub-token.
+    pub server: String,
+    /// The sub-token.
+    pub sub_token: Secret,
+    /// The user who submitted: nobody else's job gets anything for it.
+    pub uid: u32,
+    /// Name of the cluster it is for.
+    pub cluster: String,
+    /// The handle, 32 hexadecimal digits: names the submission without being worth anything.
+    pub id: String,
+    /// Expiry of the sub-token, Unix seconds.
+    pub exp: u64,
+    /// The profile of the submission.
+    pub profile: String,
+    /// Scopes of the access tokens, separated by single blanks.
+    pub scope: String,
+    /// Audience of the access tokens.
+    pub audience: String,
+    /// The user demanded a credential: the job fails without one.
+    #[serde(default)]
+    pub required: bool,
+}
+
+/// Seals `credential` to `key`.
+///
+/// # Errors
+/// [`SealError::Invalid`] when it would be longer than [`LIMIT`].
+pub fn seal(credential: &JobCredential, key: &PublicKey) -> Result<String, SealError> {
+    let plain = Zeroizing::new(serde_json::to_vec(credential).map_err(|error| invalid(&error.to_string()))?);
+    let header = format!("{VERSION}.{}", key.id());
+    let (encapsulated, ciphertext) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem, _>(
+        &OpModeS::Base,
+        &key.key,
+        INFO,
+        &plain,
+        header.as_bytes(),
+        &mut rand::rng(),
+    )
+    .map_err(|error| invalid(&format!("cannot encrypt: {error}")))?;
+    let mut bytes = encapsulated.to_bytes().to_vec();
+    bytes.extend_from_slice(&ciphertext);
+    let text = format!("{header}.{}", URL_SAFE_NO_PAD.encode(&bytes));
+    if text.len() > LIMIT { Err(invalid("it is longer than 16 KiB")) } else { Ok(text) }
+}
+
+/// Opens a sealed text with `key`. Everything about `text` is hostile.
+///
+/// # Errors
+/// [`SealError::OtherKey`] when it was sealed to another key, [`SealError::Invalid`] when it is damaged or no sealed text.
+pub fn open(text: &str, key: &PrivateKey) -> Result<JobCredential, SealError> {
+    let (id, header, body) = split(text)?;
+    if id != key.id() {
+        return Err(SealError::OtherKey { sealed: id.to_owned(), own: key.id().to_owned() });
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(body).map_err(|_| invalid("it is not base64url"))?;
+    let (encapsulated, ciphertext) =
+        bytes.split_at_checked(ENCAPSULATED_LEN).ok_or_else(|| invalid("it is too short"))?;
+    let encapsulated = Encapsulated::from_bytes(encapsulated).map_err(|_| invalid("it was changed"))?;
+    let plain = single_shot_open::<ChaCha20Poly1305, HkdfSha256, Kem>(
+        &OpModeR::Base,
+        &key.key,
+        &encapsulated,
+        INFO,
+        ciphertext,
+        header.as_bytes(),
+    )
+    .map(Zeroizing::new)
+    .map_err(|_| invalid("it was changed"))?;
+    // serde's message could quote a value, e.g. the sub-token in the place of a number.
+    let credential: JobCredential =
+        serde_json::from_slice(&plain).map_err(|_| invalid("its content is no job credential"))?;
+    let is_handle = credential.id.len() == 32 && credential.id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_handle || credential.sub_token.is_empty() {
+        return Err(invalid("its content is no job credential"));
+    }
+    let texts = [&credential.server, &credential.cluster, &credential.profile, &credential.scope, &credential.audience];
+    if texts.iter().any(|text| text.len() > TEXT_LIMIT || text.chars().any(char::is_control)) {
+        return Err(invalid("its content has control characters or is too long"));
+    }
+    Ok(credential)
+}
+
+/// The key id in the header of a sealed text, for messages; nothing else is known without the key.
+///
+/// # Errors
+/// [`SealError::Invalid`].
+pub fn key_id(text: &str) -> Result<&str, SealError> {
+    split(text).map(|(id, ..)| id)
+}
+
+/// Key id, header (the additional data) and body.
+fn split(text: &str) -> Result<(&str, &str, &str), SealError> {
+    if text.len() > LIMIT {
+        return Err(invalid("it is longer than 16 KiB"));
+    }
+    let (header, body) = text.rsplit_once('.').ok_or_else(|| invalid("it has no header"))?;
+    let id = match header.split_once('.') {
+        Some((VERSION, id)) => id,
+        Some((version, _)) if version.len() <= 4 && version.starts_with("mt") => {
+            return Err(invalid("it is of a newer version; upgrade mytokend on this node"));
+        }
+        _ => return Err(invalid("it does not begin with \"mt1.\"")),
+    };
+    if id.len() != 8 || !id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(invalid("its key id is not 8 hexadecimal digits"));
+    }
+    Ok((id, header, body))
+}
+
+fn invalid(reason: &str) -> SealError {
+    SealError::Invalid { reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::keys::generate;
+    use super::*;
+
+    fn sample() -> JobCredential {
+        JobCredential {
+            server: "https://mytoken.testbed:8443".into(),
+            sub_token: Secret::new("eyJhbGciOiJFUzUxMiJ9.e30.c2ln"),
+            uid: 2001,
+            cluster: "testbed".into(),
+            id: "0123456789abcdef0123456789abcdef".into(),
+            exp: 1_893_456_000,
+            profile: "default".into(),
+            scope: "storage.read".into(),
+            audience: "https://testbed".into(),
+            required: false,
+        }
+    }
+
+    fn seal_raw(plain: &[u8], key: &PublicKey, info: &[u8], aad: &[u8], header: &str) -> String {
+        let (enc, ct) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem, _>(
+            &OpModeS::Base,
+            &key.key,
+            info,
+            plain,
+            aad,
+            &mut rand::rng(),
+        )
+        .unwrap();
+        let mut bytes = enc.to_bytes().to_vec();
+        bytes.extend(ct);
+        format!("{header}.{}", URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    #[test]
+    fn what_was_sealed_is_opened_and_is_different_each_time() {
+        let (public, private) = generate();
+        let text = seal(&sample(), &public).unwrap();
+        assert!(text.starts_with(&format!("mt1.{}.", public.id())), "{text}");
+        assert!(!text.contains("eyJ"), "{text}");
+        assert_eq!(open(&text, &private).unwrap(), sample());
+        assert_ne!(text, seal(&sample(), &public).unwrap());
+        assert_eq!(key_id(&text).unwrap(), public.id());
+    }
+
+    /// Jobs may wait for weeks: what an earlier release sealed must still open. Made by release 0.1.0 with hpke 0.13 and a key that was
+    /// made for this test.
+    #[test]
+    fn sealed_texts_of_earlier_releases_open() {
+        let key = PrivateKey::parse("mytoken-x25519-private kUm3Cz8dLE5GXP4LWfxrJRadKU2FCkMu3NhbZSsnsk0").unwrap();
+        let plain = "mt1.6a1d98ed.77ZwAeYpyqryi-lbv7CiCpMrudRrWHvvrp6kBOOm5yduXNyMiX7EaoqbTBtp4JcKP1NF1J7SIA0tbF6opV_QbsEo2QIpQPHF0\
+            ZsNCcH07gJz5z8z-SKYjQZ__qzGoGydEwj0UYtZtBPTT0q2zrbPNR2_WbbEXP5FYT4FNevOHc9dL2BJ2cfEEq6P39Do3xJxlEF2CyeeEQdm2QJuXXOkvLQDLeX6\
+            mr2fkqo1pXPesejckLwy2VYYnXVsxJKZAnut5ZoCKRxfmrV-1_fqxVSoYJ8Mx19YgL2ruyn_a9-uaU7ep_dVt0KJSai9KMDy7euo5xsS_JOuwdv017OFWEOA_mc\
+            8bMFbN8TtqxbcjcyHboDKCvS8kHGkxfkoREc553VXeL7B6xR4vGXteLN6uSliN5vjTQGPpA";
+        let required = "mt1.6a1d98ed.Rtzn379YCkDVAPTbmAx_6GvOpihLUEGEW71Qrn5uliJetXgESHfdw4w07lGkubbrmMWOFbJ6J6VHaRWEqHSEPu4xYJi2GB\
+            zS4GVaaZIT7nHOpIHZesJLc0gPigz-G2lmgub5FoM7rVswL7W8SKgtfJa80V8-t8wHVYx0FatKU8ufJKVy47v_bfcyFz4laR5fgwPceiIHoebD1QBUAthX4lFcY\
+            NTt1iWSC44uA175jUZF9gaIuK7al8V-x-0QLFVdM5y0e5toM249St11VS0GAXsfdc_28go2TYXIFCdsvRqicX-JVOoZK5r9xs_t0ouP02FXf2xAZqy91--1QjNe\
+            h1BeNhjcQgQDyZzewV-7DsL8-Nd072DGVFhJRYX9jKc0jhD75IreNS-YLiHRQIxtX04cno9X";
+        assert_eq!(open(plain, &key).unwrap(), sample());
+        assert_eq!(open(required, &key).unwrap(), JobCredential { required: true, ..sample() });
+    }
+
+    #[test]
+    fn another_key_is_named_in_the_refusal() {
+        let (public, _) = generate();
+        let (_, other) = generate();
+        let text = seal(&sample(), &public).unwrap();
+        let expected = SealError::OtherKey { sealed: public.id().into(), own: other.id().into() };
+        assert_eq!(open(&text, &other).unwrap_err(), expected);
+        // The right id written over it does not help.
+        let forged = text.replace(public.id(), other.id());
+        assert!(matches!(open(&forged, &other), Err(SealError::Invalid { .. })));
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let (public, private) = generate();
+        let text = seal(&sample(), &public).unwrap();
+        // Header, key id, encapsulated key; a sample of ciphertext; the tag.
+        let end = text.len();
+        for position in (0..60).chain((60..end).step_by(11)).chain(end - 22..end) {
+            let mut bytes = text.clone().into_bytes();
+            bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert!(open(&changed, &private).is_err(), "byte {position}");
+        }
+        for length in (0..end).step_by(13) {
+            assert!(open(&text[..length], &private).is_err(), "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn header_and_purpose_are_authenticated() {
+        let (public, private) = generate();
+        let plain = serde_json::to_vec(&sample()).unwrap();
+        let header = format!("mt1.{}", public.id());
+        assert!(open(&seal_raw(&plain, &public, INFO, header.as_bytes(), &header), &private).is_ok());
+        assert!(open(&seal_raw(&plain, &public, INFO, b"", &header), &private).is_err(), "additional data");
+        assert!(
+            open(&seal_raw(&plain, &public, b"mytoken broker", header.as_bytes(), &header), &private).is_err(),
+            "info"
+        );
+    }
+
+    #[test]
+    fn hostile_content_is_refused_without_being_quoted() {
+        let (public, private) = generate();
+        let header = format!("mt1.{}", public.id());
+        let json = serde_json::to_string(&sample()).unwrap();
+        for plain in [
+            "{}".to_owned(),
+            "null".to_owned(),
+            json.replace("2001", "\"eyJhbGciOiJFUzUxMiJ9\""),
+            json.replace("2001", "-1"),
+            json.replace("2001", "4294967296"),
+            json.replace("0123456789abcdef0123456789abcdef", "../../etc/passwd"),
+            json.replace("0123456789abcdef0123456789abcdef", "0123456789ABCDEF0123456789ABCDEF"),
+            json.replace("eyJhbGciOiJFUzUxMiJ9.e30.c2ln", ""),
+            json.replace("storage.read", "a\\nb"),
+        ] {
+            let error =
+                open(&seal_raw(plain.as_bytes(), &public, INFO, header.as_bytes(), &header), &private).unwrap_err();
+            assert!(matches!(error, SealError::Invalid { .. }), "{plain}");
+            assert!(!error.to_string().contains("eyJ"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_point_of_low_order_and_other_shapes_are_refused() {
+        let (public, private) = generate();
+        let id = public.id();
+        for text in [
+            format!("mt1.{id}.{}", URL_SAFE_NO_PAD.encode([0_u8; 64])),
+            format!("mt1.{id}."),
+            format!("mt1.{id}.{}", URL_SAFE_NO_PAD.encode([7_u8; 31])),
+            format!("mt2.{id}.AAAA"),
+            format!("mt1..{id}.AAAA"),
+            "mt1.ZZZZZZZZ.AAAA".to_owned(),
+            String::new(),
+            ".".to_owned(),
+            "A".repeat(LIMIT + 1),
+            format!("mt1.{id}.{}==", URL_SAFE_NO_PAD.encode([0_u8; 64])),
+        ] {
+            assert!(open(&text, &private).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,200}|mt1\\.[0-9a-f]{8}\\.[A-Za-z0-9_-]{0,200}") {
+            let (_, private) = generate();
+            prop_assert!(open(&text, &private).is_err());
+        }
+    }
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `jobs.toml`: cluster, submission, agent, profiles.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use mytoken::Error;
+use mytoken::config::{Duration, FileTrust, Shared, invalid, read};
+use mytoken::restrictions::hosts::{self, Entry};
+use serde::Deserialize;
+
+/// Everything in `jobs.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The cluster whose jobs these are.
+    pub cluster: Cluster,
+    /// What happens in `sbatch`, `srun` and `salloc`.
+    #[serde(default)]
+    pub submit: Submit,
+    /// The daemon on each node.
+    #[serde(default)]
+    pub agent: Agent,
+    /// Named kinds of job credentials.
+    #[serde(default)]
+    pub profile: Vec<Profile>,
+}
+
+/// `[cluster]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Name in every sealed credential: one sealed for another cluster is refused.
+    pub name: String,
+    /// Public key that job credentials are sealed to.
+    #[serde(default = "Cluster::public_key_file")]
+    pub public_key_file: PathBuf,
+    /// Its private key, on nodes only.
+    #[serde(default = "Cluster::private_key_file")]
+    pub private_key_file: PathBuf,
+    /// Longest wait in the queue.
+    #[serde(default = "Cluster::max_pending")]
+    pub max_pending: Duration,
+    /// Longest job.
+    #[serde(default = "Cluster::max_wall")]
+    pub max_wall: Duration,
+}
+
+impl Cluster {
+    fn public_key_file() -> PathBuf {
+        PathBuf::from("/etc/mytoken/keys/cluster.pub")
+    }
+
+    fn private_key_file() -> PathBuf {
+        PathBuf::from("/etc/mytoken/keys/cluster.key")
+    }
+
+    const fn max_pending() -> Duration {
+        Duration::seconds(7 * 86_400)
+    }
+
+    const fn max_wall() -> Duration {
+        Duration::seconds(2 * 86_400)
+    }
+}
+
+/// `[submit]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Submit {
+    /// All that `mytoken-submit` may take.
+    pub deadline: Duration,
+}
+
+impl Default for Submit {
+    fn default() -> Self {
+        Self { deadline: Duration::seconds(10) }
+    }
+}
+
+/// `[agent]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agent {
+    /// Where the socket, token files and state are.
+    pub runtime_dir: PathBuf,
+    /// A starting step has its answer after this at the latest.
+    pub start_deadline: Duration,
+    /// All that one request to a mytoken server may take, connection and discovery included.
+    pub request_deadline: Duration,
+    /// The `squeue` that is asked what became of an ended job; absent: the first in the usual places.
+    pub squeue: Option<PathBuf>,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            runtime_dir: PathBuf::from("/run/mytoken"),
+            start_deadline: Duration::seconds(2),
+            request_deadline: Duration::seconds(30),
+            squeue: None,
+        }
+    }
+}
+
+/// `[[profile]]`: what a job credential is good for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// `--mytoken=NAME`; the one called `default` is meant by a bare `--mytoken`.
+    pub name: String,
+    /// Name of a `[[server]]` of `mytoken.toml`.
+    pub server: String,
+    /// Scopes, separated by single blanks.
+    pub scope: String,
+    /// The audience of the access tokens.
+    pub audience: String,
+    /// Addresses from which the mytoken server sees this cluster: an address or a network each; empty: anywhere.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+}
+
+/// The word for "no credential" where a profile's name could stand.
+pub const OFF: &str = "off";
+/// The word for "fail without a credential" where a profile's name could stand.
+pub const REQUIRED: &str = "required";
+/// The profile that a bare `--mytoken` means.
+pub const DEFAULT: &str = "default";
+
+impl Settings {
+    /// Reads `DIR/jobs.toml` and its drop-ins and checks that the names in it exist in `shared`.
+    ///
+    /// # Errors
+    /// The variants of [`Error`] that begin with `Config`.
+    pub fn load(dir: &Path, trust: FileTrust, shared: &Shared) -> Result<Self, Error> {
+        let jobs: Self = read(dir, "jobs", trust)?;
+        let servers: Vec<&str> = shared.servers.iter().map(|server| server.name.as_str()).collect();
+        jobs.check(&servers).map_err(|problem| invalid(dir, "jobs", problem))?;
+        Ok(jobs)
+    }
+
+    /// The profile called `name`.
+    #[must_use]
+    pub fn profile(&self, name: &str) -> Option<&Profile> {
+        self.profile.iter().find(|profile| profile.name == name)
+    }
+
+    /// Checks what the types alone do not say; `servers` are the names in `mytoken.toml`.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn check(&self, servers: &[&str]) -> Result<(), String> {
+        // The child's name is "<cluster>:<32 hex>", and the server fails with 500 on more than 89 characters (dossier
+        // `mytoken-protocol` 6.1). Slurm itself allows 40.
+        if !is_name(&self.cluster.name, 40) {
+            return Err("cluster.name is 1 to 40 letters, digits, \"-\", \"_\", \".\"".to_owned());
+        }
+        for (key, duration) in [
+            ("submit.deadline", self.submit.deadline),
+            ("agent.start_deadline", self.agent.start_deadline),
+            ("agent.request_deadline", self.agent.request_deadline),
+            ("cluster.max_wall", self.cluster.max_wall),
+        ] {
+            if duration.as_secs() == 0 {
+                return Err(format!("{key} is zero"));
+            }
+        }
+        if self.agent.squeue.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return Err("agent.squeue is not an absolute path".to_owned());
+        }
+        let mut seen = HashSet::new();
+        for profile in &self.profile {
+            let name = &profile.name;
+            // As the plugin reads it, which refuses to submit with another.
+            let begins = name.starts_with(|first: char| first.is_ascii_alphanumeric());
+            if !begins || !is_name(name, 64) || [OFF, REQUIRED].contains(&name.as_str()) {
+                return Err(format!(
+                    "a profile's name is 1 to 64 letters, digits, \"-\", \"_\", \".\", begins with a letter or digit and is neither \"off\" nor \"required\", not \"{}\"",
+                    name.escape_debug()
+                ));
+            }
+            if !seen.insert(name) {
+                return Err(format!("there are two profiles called \"{name}\""));
+            }
+            profile.check(servers).map_err(|fault| format!("profile \"{name}\": {fault}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Profile {
+    fn check(&self, servers: &[&str]) -> Result<(), String> {
+        if !servers.contains(&self.server.as_str()) {
+            return Err(format!("server \"{}\" is no [[server]] of mytoken.toml", self.server));
+        }
+        if self.scope.is_empty() || self.scope.split(' ').any(str::is_empty) {
+            // Doubled blanks reach the provider verbatim and are refused there (dossier `mytoken-protocol` 5).
+            return Err("scope is a list of scopes separated by single blanks, and not empty".to_owned());
+        }
+        if self.audience.is_empty() || self.audience.contains(char::is_whitespace) {
+            return Err("audience is exactly one audience, without blanks".to_owned());
+        }
+        self.hosts.iter().try_for_each(|host| check_network(host))
+    }
+}
+
+fn is_name(name: &str, longest: usize) -> bool {
+    (1..=longest).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && !name.starts_with(['-', '.'])
+}
+
+/// An address, or a network with a zero host part: the server takes `192.0.2.7/24` for one address, and `0.0.0.0/0` for a name
+/// (dossier `mytoken-protocol` 17.4).
+fn check_network(host: &str) -> Result<(), String> {
+    match hosts::read(host) {
+        Entry::Network(_) => Ok(()),
+        Entry::Address(_) => Err(format!(
+            "hosts: \"{host}\" has bits set behind its network bits; the server would take it for a single address"
+        )),
+        Entry::Name => Err(format!(
+            "hosts: \"{}\" is neither an address nor a network like 192.0.2.0/24; names are not safe here, their reverse zone decides; for anywhere write []",
+            host.escape_debug()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENTED: &str = r#"
+        [cluster]
+        name = "testbed"
+        public_key_file = "/etc/mytoken/keys/cluster.pub"
+        private_key_file = "/etc/mytoken/keys/cluster.key"
+        max_pending = "7d"
+        max_wall = "2d"
+        [submit]
+        deadline = "10s"
+        [agent]
+        runtime_dir = "/run/mytoken"
+        start_deadline = "2s"
+        request_deadline = "30s"
+        [[profile]]
+        name = "default"
+        server = "testbed"
+        scope = "storage.read"
+        audience = "https://testbed"
+        hosts = []
+    "#;
+    const SHORT: &str = r#"
+        [cluster]
+        name = "testbed"
+        [[profile]]
+        name = "default"
+        server = "testbed"
+        scope = "storage.read"
+        audience = "https://testbed"
+    "#;
+
+    #[test]
+    fn what_the_documentation_shows_are_the_defaults() {
+        let documented: Settings = toml::from_str(DOCUMENTED).unwrap();
+        assert_eq!(documented, toml::from_str(SHORT).unwrap());
+        documented.check(&["testbed"]).unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        for (section, key) in
+            [("[submit]", "dedline"), ("[agent]", "runtimedir"), ("[cluster]", "nam"), ("[[profile]]", "scopes")]
+        {
+            let text = DOCUMENTED.replace(section, &format!("{section}\n{key} = \"1s\""));
+            assert!(toml::from_str::<Settings>(&text).unwrap_err().message().contains(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn values_that_would_fail_later_are_refused_at_once() {
+        for (old, new, word) in [
+            ("name = \"testbed\"", "name = \"../x\"", "cluster.name"),
+            ("name = \"default\"", "name = \"required\"", "required"),
+            ("name = \"default\"", "name = \"_x\"", "begins with a letter or digit"),
+            ("server = \"testbed\"", "server = \"other\"", "other"),
+            ("scope = \"storage.read\"", "scope = \"a  b\"", "single blanks"),
+            ("audience = \"https://testbed\"", "audience = \"\"", "audience"),
+            ("hosts = []", "hosts = [\"login.example.org\"]", "reverse zone"),
+            ("hosts = []", "hosts = [\"192.0.2.7/24\"]", "single address"),
+            ("hosts = []", "hosts = [\"192.0.2.0/33\"]", "neither"),
+            ("hosts = []", "hosts = [\"0.0.0.0/0\"]", "write []"),
+            ("hosts = []", "hosts = [\"::/0\"]", "write []"),
+            ("start_deadline = \"2s\"", "start_deadline = \"0s\"", "start_deadline"),
+        ] {
+            let settings: Settings = toml::from_str(&DOCUMENTED.replace(old, new)).unwrap();
+            let fault = settings.check(&["testbed"]).unwrap_err();
+            assert!(fault.contains(word), "{new}: {fault}");
+        }
+        for host in ["192.0.2.7", "192.0.2.0/24", "128.0.0.0/1", "192.0.2.1/32", "2001:db8::/32", "2001:db8::1"] {
+            assert_eq!(check_network(host), Ok(()), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_mytoken_toml_does_not_have_is_refused() {
+        let load = |jobs: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let shared = "[[server]]\nname = 's'\nurl = 'https://mytoken.testbed:8443'";
+            std::fs::write(dir.path().join("mytoken.toml"), shared).unwrap();
+            std::fs::write(dir.path().join("jobs.toml"), jobs).unwrap();
+            let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+            Settings::load(dir.path(), me, &Shared::load(dir.path(), me).unwrap()).map_err(|error| error.to_string())
+        };
+        let jobs =
+            "[cluster]\nname = 'c'\n[[profile]]\nname = 'default'\nserver = 's'\nscope = 'a'\naudience = 'https://x'";
+        assert!(load(jobs).is_ok());
+        assert!(load(&jobs.replace("'s'", "'elsewhere'")).is_err_and(|problem| problem.contains("\"elsewhere\"")));
+        assert!(load("this is not TOML").is_err());
+    }
+}
