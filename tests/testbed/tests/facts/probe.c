@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* A SPANK plugin that notes each call of Slurm: hook, program, user, threads, ids, and which variables it sees.
+ * Arguments in plugstack.conf: "fail=HOOK" lets a hook answer -1, "abort=HOOK" ends its process, "slow=HOOK" takes 5 s, "say" lets
+ * each hook print a line, "blind" registers no option on nodes. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <dirent.h>
+#include <unistd.h>
+
+struct spank_option {
+	char *name, *arginfo, *usage;
+	int has_arg, val;
+	int (*cb)(int, const char *, int);
+};
+extern unsigned spank_context(void);
+extern unsigned spank_get_item(void *, unsigned, ...);
+extern unsigned spank_getenv(void *, const char *, char *, int);
+extern unsigned spank_job_control_setenv(void *, const char *, const char *, int);
+extern unsigned spank_option_register(void *, struct spank_option *);
+extern void slurm_error(const char *, ...);
+extern char *program_invocation_short_name;
+
+const char plugin_name[] = "probe";
+const char plugin_type[] = "spank";
+const unsigned int plugin_version = VERSION;
+
+enum { LOCAL = 1, REMOTE = 2, ALLOCATOR = 3 };
+
+static int threads(void)
+{
+	int count = -2;
+	DIR *tasks = opendir("/proc/self/task");
+	while (tasks && readdir(tasks))
+		count++;
+	if (tasks)
+		closedir(tasks);
+	return count;
+}
+
+static const char *seen(void *spank, const char *name, char *buffer)
+{
+	if (spank && spank_context() == REMOTE)
+		return spank_getenv(spank, name, buffer, 64) ? "-" : buffer;
+	const char *value = getenv(name);
+	return value ? value : "-";
+}
+
+static void note(void *spank, const char *hook, const char *more)
+{
+	static const struct { const char *name; unsigned item; } ids[] = {
+		{ "job", 2 }, { "step", 3 }, { "array", 30 }, { "arraytask", 31 } };
+	static const char *names[] = { "SLURM_PROBE", "PROBE", "SLURM_SPANK_PROBE_J", "SPANK_PROBE_J" };
+	char line[1024], buffer[64];
+	int end = snprintf(line, sizeof line, "%s program=%s context=%u uid=%u threads=%d%s", hook,
+			   program_invocation_short_name, spank_context(), (unsigned)geteuid(), threads(), more);
+	for (int i = 0; spank && i < 4; i++) {
+		unsigned id;
+		if (spank_get_item(spank, ids[i].item, &id))
+			end += snprintf(line + end, sizeof line - end, " %s=-", ids[i].name);
+		else
+			end += snprintf(line + end, sizeof line - end, " %s=%u", ids[i].name, id);
+	}
+	for (int i = 0; i < 4; i++)
+		end += snprintf(line + end, sizeof line - end, " %s=%s", names[i], seen(spank, names[i], buffer));
+	line[end++] = '\n';
+	int file = open("/var/probe", O_WRONLY | O_APPEND);
+	if (file >= 0) {
+		if (write(file, line, end) < 0)
+			abort();
+		close(file);
+	}
+}
+
+static int hook(void *spank, const char *name, int count, char **arguments)
+{
+	int answer = 0;
+	note(spank, name, "");
+	for (int i = 0; i < count; i++) {
+		if (!strcmp(arguments[i], "say"))
+			slurm_error("probe: said in %s", name);
+		char *of = strchr(arguments[i], '=');
+		if (!of || strcmp(of + 1, name))
+			continue;
+		if (!strncmp(arguments[i], "fail", 4))
+			answer = -1;
+		if (!strncmp(arguments[i], "slow", 4))
+			sleep(5);
+		if (!strncmp(arguments[i], "abort", 5))
+			abort();
+	}
+	return answer;
+}
+
+static int option(int value, const char *argument, int remote)
+{
+	char more[128];
+	(void)value;
+	snprintf(more, sizeof more, " argument=%s remote=%d", argument ? argument : "NULL", remote);
+	note(NULL, "option", more);
+	return argument && !strcmp(argument, "wrong") ? -1 : 0;
+}
+
+int slurm_spank_init(void *spank, int count, char **arguments)
+{
+	static struct spank_option probe = { "probe", "WORD", "Note what happens", 2, 0, option };
+	int blind = count > 0 && !strcmp(arguments[0], "blind") && spank_context() == REMOTE;
+	if (spank_context() <= ALLOCATOR && !blind)
+		spank_option_register(spank, &probe);
+	return hook(spank, "init", count, arguments);
+}
+
+int slurm_spank_init_post_opt(void *spank, int count, char **arguments)
+{
+	if (spank_context() == ALLOCATOR || (spank_context() == LOCAL && !getenv("SLURM_JOB_ID"))) {
+		setenv("SLURM_PROBE", getenv("SLURM_PROBE") ? "later" : "s", 1);
+		setenv("PROBE", "p", 1);
+		spank_job_control_setenv(spank, "PROBE_J", "j", 1);
+	}
+	return hook(spank, "init_post_opt", count, arguments);
+}
+
+int slurm_spank_user_init(void *spank, int count, char **arguments)
+{
+	return hook(spank, "user_init", count, arguments);
+}
+
+int slurm_spank_task_init(void *spank, int count, char **arguments)
+{
+	return hook(spank, "task_init", count, arguments);
+}
+
+int slurm_spank_job_epilog(void *spank, int count, char **arguments)
+{
+	return hook(spank, "job_epilog", count, arguments);
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What Slurm does with a plugin that is not ours: the proofs of `docs/facts/slurm.md`. The plugin is `probe.c`.
+
+use std::time::Duration;
+
+use testbed::{Options, Release, Result, story};
+
+use crate::probe::{Call, PLUGIN, bare, built, calls, configure, forget, job, restart_slurmd, with_probe};
+
+/// The batch step, the external step: `SLURM_BATCH_SCRIPT`, `SLURM_EXTERN_CONT`.
+const BATCH: &str = "4294967291";
+const EXTERN: &str = "4294967292";
+/// `NO_VAL`: in no array.
+const NO_VAL: &str = "4294967294";
+
+#[test]
+fn names_that_begin_with_slurm_survive_every_export() -> Result<()> {
+    with_probe("optional probe", bare()?, |site| {
+        site.write("/home/alice/exported", "FOO=bar\0", "0644")?;
+        for (export, expected) in [
+            ("", ["s", "p", "j"]),
+            ("--export=NONE", ["s", "-", "j"]),
+            ("--export=NIL", ["s", "-", "j"]),
+            ("--export=FOO=bar", ["s", "-", "j"]),
+            ("--export-file=exported", ["-", "-", "j"]),
+        ] {
+            forget(site)?;
+            job(site, export, "true")?;
+            let steps = calls(site, "init_post_opt")?;
+            let batch: Vec<&Call> = steps.iter().filter(|call| call.get("step") == BATCH).collect();
+            let [batch] = batch[..] else { panic!("{export}: {} batch steps", batch.len()) };
+            let seen = ["SLURM_PROBE", "PROBE", "SLURM_SPANK_PROBE_J"].map(|name| batch.get(name));
+            assert_eq!(seen, expected, "{export}");
+            let epilogs = calls(site, "job_epilog")?;
+            assert_eq!(epilogs.iter().map(|call| call.get("SPANK_PROBE_J")).collect::<Vec<_>>(), ["j"], "{export}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn steps_of_sruns_own_allocation_see_no_job_control_variable() -> Result<()> {
+    with_probe("optional probe", bare()?, |site| {
+        site.sh("alice", "srun true")?.ok()?;
+        let steps = calls(site, "init_post_opt")?;
+        let step = steps.iter().find(|call| call.get("context") == "2").unwrap();
+        assert_eq!((step.get("SLURM_PROBE"), step.get("SLURM_SPANK_PROBE_J")), ("s", "-"));
+        Ok(())
+    })
+}
+
+#[test]
+fn the_options_callback_is_no_signal_on_a_node() -> Result<()> {
+    with_probe("optional probe", bare()?, |site| {
+        site.write("/home/alice/exported", "FOO=bar\0", "0644")?;
+        let old = site.options().release == Release::Bookworm;
+        for (export, fires) in [
+            ("", true),
+            ("--export=NONE", !old),
+            ("--export=NIL", !old),
+            ("--export=FOO=bar", !old),
+            ("--export-file=exported", false),
+        ] {
+            forget(site)?;
+            job(site, &format!("--probe=word {export}"), "true")?;
+            let fired = calls(site, "option")?.iter().any(|call| call.get("remote") == "1");
+            assert_eq!(fired, fires, "{export}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_command_inside_a_job_imports_the_jobs_option() -> Result<()> {
+    with_probe("optional probe", bare()?, |site| {
+        job(site, "--probe", "sbatch --hold --wrap true >/dev/null; srun true")?;
+        let options = calls(site, "option")?;
+        for program in ["sbatch", "srun"] {
+            let inside: Vec<&str> =
+                options.iter().filter(|call| call.get("program") == program).map(|call| call.get("argument")).collect();
+            // The first sbatch is the one that alice typed; nobody typed the others.
+            let expected: &[&str] = if program == "sbatch" { &["NULL", "(null)"] } else { &["(null)"] };
+            assert_eq!(inside, expected, "{program}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn the_submission_hook_runs_per_component_and_for_tests() -> Result<()> {
+    with_probe("optional probe", Options { nodes: 2, ..bare()? }, |site| {
+        for (options, times) in [("--hold -n1 : -n1", 2), ("--test-only", 1)] {
+            forget(site)?;
+            site.sh("alice", &format!("printf '#!/bin/sh\\ntrue\\n' >it; sbatch {options} it"))?.ok()?;
+            let hooks = calls(site, "init_post_opt")?;
+            assert_eq!(hooks.iter().filter(|call| call.get("context") == "3").count(), times, "{options}");
+            // No job id, not even the user's.
+            assert!(hooks.iter().all(|call| call.get("job") == "-"), "{options}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn ids_of_a_lone_job_and_of_an_array() -> Result<()> {
+    with_probe("optional probe", bare()?, |site| {
+        job(site, "", "srun true")?;
+        let steps = calls(site, "init_post_opt")?;
+        let steps: Vec<&Call> = steps.iter().filter(|call| call.get("context") == "2").collect();
+        let [batch, step] = steps[..] else { panic!("{} steps", steps.len()) };
+        assert_eq!((batch.get("array"), batch.get("arraytask")), ("0", NO_VAL));
+        assert_eq!((step.get("array"), step.get("arraytask")), (step.get("job"), NO_VAL));
+        forget(site)?;
+        job(site, "--array=7", "true")?;
+        let steps = calls(site, "init_post_opt")?;
+        assert_eq!(steps.iter().find(|call| call.get("step") == BATCH).unwrap().get("arraytask"), "7");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_external_step_has_no_environment() -> Result<()> {
+    with_probe("optional probe", Options { prolog_flags: "Contain", ..bare()? }, |site| {
+        job(site, "--probe", "true")?;
+        let steps = calls(site, "init_post_opt")?;
+        let own = steps.iter().find(|call| call.get("step") == EXTERN).unwrap();
+        let seen = ["SLURM_PROBE", "PROBE", "SLURM_SPANK_PROBE_J"].map(|name| own.get(name));
+        assert_eq!(seen, ["-"; 3]);
+        Ok(())
+    })
+}
+
+#[test]
+fn root_hooks_speak_to_slurmds_log_and_later_ones_to_the_jobs_output() -> Result<()> {
+    with_probe("optional probe say", bare()?, |site| {
+        let output = job(site, "", "true")?;
+        let log = site.sh("root", "cat /var/log/slurm/slurmd.*.log")?.ok()?.stdout;
+        for (hook, told) in [("init", false), ("init_post_opt", false), ("user_init", true), ("task_init", true)] {
+            let line = format!("probe: said in {hook}\n");
+            assert_eq!(output.contains(&line), told, "{hook}: {output}");
+            assert!(told || log.contains(&line), "{hook}: {log}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn where_a_hook_runs_and_beside_how_many_threads() -> Result<()> {
+    with_probe("optional probe", bare()?, |site| {
+        job(site, "", "srun true")?;
+        let uid = |hook: &str, context: &str| -> Result<Vec<String>> {
+            let calls = calls(site, hook)?;
+            Ok(calls
+                .iter()
+                .filter(|call| call.get("context") == context)
+                .map(|call| call.get("uid").to_owned())
+                .collect())
+        };
+        assert_eq!(
+            (uid("init_post_opt", "2")?, uid("task_init", "2")?),
+            (vec!["0".to_owned(); 2], vec!["2001".to_owned(); 2])
+        );
+        let threads = |hook: &str, program: &str| -> Result<Vec<u32>> {
+            let calls = calls(site, hook)?;
+            let of = calls.iter().filter(|call| call.get("program") == program);
+            Ok(of.filter_map(|call| call.get("threads").parse().ok()).collect())
+        };
+        assert!(threads("init_post_opt", "slurmstepd")?.iter().all(|count| *count > 1));
+        assert!(threads("task_init", "slurmstepd")?.iter().all(|count| *count == 1));
+        assert!(threads("init_post_opt", "sbatch")?.iter().all(|count| *count == 1));
+        let crowded = threads("init_post_opt", "srun")?.iter().all(|count| *count > 1);
+        assert_eq!(crowded, site.options().release == Release::Sid);
+        Ok(())
+    })
+}
+
+#[test]
+fn what_a_failing_hook_costs() -> Result<()> {
+    with_probe("optional probe fail=init_post_opt", bare()?, |site| {
+        // Dropped, at the submission and on the node.
+        assert_eq!(job(site, "", "echo RAN")?, "RAN\n");
+        configure(site, "required probe fail=task_init")?;
+        assert_eq!(job(site, "", "echo RAN")?.matches("RAN").count(), 0);
+        assert_eq!(site.sh("root", "sinfo -h -N -o %T")?.ok()?.stdout, "idle\n", "a task hurts its job only");
+        // On the node only: the command reads another file.
+        site.sh("root", "cp -r /etc/slurm /etc/slurm-client; : >/etc/slurm-client/plugstack.conf")?.ok()?;
+        configure(site, "required probe fail=user_init")?;
+        site.sh("alice", "SLURM_CONF=/etc/slurm-client/slurm.conf sbatch --wrap true")?.ok()?;
+        site.wait_for("a drained node", Duration::from_secs(30), "root", "sinfo -h -N -o %T | grep drain").map(drop)
+    })
+}
+
+#[test]
+fn an_epilog_that_fails_drains_its_node() -> Result<()> {
+    with_probe("required probe fail=job_epilog", bare()?, |site| {
+        job(site, "", "true")?;
+        site.wait_for("a drained node", Duration::from_secs(30), "root", "sinfo -h -N -o %T | grep drain").map(drop)
+    })
+}
+
+#[test]
+fn an_abort_in_a_root_hook_leaves_the_job_running() -> Result<()> {
+    with_probe("optional probe abort=user_init", bare()?, |site| {
+        let id = site.sh("alice", "sbatch --parsable --wrap true")?.ok()?.stdout;
+        site.wait_for("the abort", Duration::from_secs(20), "root", "grep '^user_init' /var/probe")?;
+        std::thread::sleep(Duration::from_secs(5));
+        let state = site.sh("root", &format!("squeue -h -o %T -j {}; pgrep -c slurmstepd", id.trim()))?.stdout;
+        assert_eq!(state, "RUNNING\n0\n");
+        Ok(())
+    })
+}
+
+#[test]
+fn during_an_epilog_the_state_is_completing_also_before_a_requeue() -> Result<()> {
+    with_probe("optional probe slow=job_epilog", bare()?, |site| {
+        let state = "squeue -h --states=all -o %T -j 1";
+        site.sh("alice", "sbatch --requeue --wrap 'sleep 60'")?.ok()?;
+        site.wait_for("the job", Duration::from_secs(20), "root", "squeue -h -t R | grep .")?;
+        site.sh("root", "scontrol requeue 1")?.ok()?;
+        site.wait_for("the epilog", Duration::from_secs(20), "root", "grep '^job_epilog' /var/probe")?;
+        assert_eq!(site.sh("root", state)?.ok()?.stdout, "COMPLETING\n");
+        site.wait_for("the queue", Duration::from_secs(30), "root", "squeue -h -t PD | grep .")?;
+        // Not now: a node refuses a credential of the second in which the job was killed.
+        let begin = site.sh("root", "date +%s -d $(squeue -h -j 1 -o %S); date +%s")?.ok()?.stdout;
+        let times: Vec<u64> = begin.lines().filter_map(|line| line.parse().ok()).collect();
+        assert!((60..180).contains(&times[0].saturating_sub(times[1])), "{times:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn components_of_a_heterogeneous_job_have_the_environment_of_the_first() -> Result<()> {
+    with_probe("optional probe", Options { nodes: 2, ..bare()? }, |site| {
+        job(site, "-N1 : -N1", "srun --het-group=0,1 true")?;
+        let steps = calls(site, "init_post_opt")?;
+        let steps: Vec<&Call> = steps.iter().filter(|call| call.get("context") == "2").collect();
+        assert_eq!(steps.len(), 3, "the batch script and a step of each component");
+        assert!(steps.iter().all(|call| call.get("SLURM_PROBE") == "s"), "{:?}", site.read("/var/probe"));
+        assert_eq!(calls(site, "job_epilog")?.len(), 2);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_optional_plugin_can_refuse_an_argument_of_its_option() -> Result<()> {
+    with_probe("optional probe", bare()?, |site| {
+        let refused = site.sh("alice", "sbatch --probe=wrong --wrap true")?;
+        assert!(!refused.success() && refused.stdout.is_empty(), "{refused:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_node_complains_of_an_option_that_is_not_registered_there() -> Result<()> {
+    with_probe("optional probe", bare()?, |site| {
+        let complaints = || -> Result<usize> {
+            job(site, "--probe", "srun true")?;
+            let log = site.sh("root", "cat /var/log/slurm/slurmd.*.log")?.ok()?.stdout;
+            Ok(log.matches("option \"probe\" not found").count())
+        };
+        assert_eq!(complaints()?, 0);
+        configure(site, "optional probe blind")?;
+        assert!(complaints()? > 0);
+        Ok(())
+    })
+}
+
+#[test]
+fn slurmd_asks_once_whether_there_is_an_epilog() -> Result<()> {
+    with_probe("", bare()?, |site| {
+        configure(site, "optional probe")?;
+        job(site, "", "true")?;
+        assert_eq!((calls(site, "job_epilog")?.len(), calls(site, "task_init")?.len()), (0, 1));
+        restart_slurmd(site)?;
+        job(site, "", "true")?;
+        assert_eq!(calls(site, "job_epilog")?.len(), 1);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_plugin_of_another_release_is_not_loaded() -> Result<()> {
+    with_probe("", bare()?, |site| {
+        let other = if site.options().release == Release::Bookworm { Release::Trixie } else { Release::Bookworm };
+        site.script("root", &format!("cat >{PLUGIN}")).stdin(built(other)?).run()?.ok()?;
+        configure(site, "optional probe")?;
+        let submitted = site.sh("alice", "sbatch --wrap true")?.ok()?;
+        assert!(submitted.stderr.contains("Incompatible"), "{submitted:?}");
+        assert_eq!(site.read("/var/probe")?, "");
+        configure(site, "required probe")?;
+        assert!(!site.sh("alice", "sbatch --wrap true")?.success());
+        Ok(())
+    })
+}
+
+#[test]
+fn squeue_and_ps_name_a_job_in_words_that_its_user_did_not_choose() -> Result<()> {
+    story(bare()?, |site| {
+        let lines = "squeue -h -o '%T|%N|%B'; ps -eo args | grep -o '^slurmstepd: .*'";
+        site.sh("alice", "sbatch --job-name='x JobState=PENDING' --wrap 'sleep 60'")?.ok()?;
+        site.wait_for("the job", Duration::from_secs(20), "root", "squeue -h -t R | grep .")?;
+        let batch = site.sh("root", lines)?.ok()?.stdout;
+        assert!(batch.contains("RUNNING|n1|n1\n") && batch.contains("slurmstepd: [1.batch]"), "{batch}");
+        let shown = site.sh("root", "scontrol -o show job 1")?.ok()?.stdout;
+        assert!(shown.contains("JobName=x JobState=PENDING"), "{shown}");
+        site.sh("root", "scancel 1")?.ok()?;
+        // An allocation without a batch script: the host on which the command ran.
+        site.sh("alice", "srun sleep 60 >/dev/null 2>&1 &")?.ok()?;
+        site.wait_for("the step", Duration::from_secs(20), "root", "squeue -h -t R -j 2 | grep .")?;
+        let step = site.sh("root", "squeue -h -j 2 -o '%T|%N|%B'")?.ok()?.stdout;
+        assert_eq!(step, "RUNNING|n1|testbed\n");
+        Ok(())
+    })
+}
