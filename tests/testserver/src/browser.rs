@@ -25,6 +25,9 @@ pub struct Options {
     /// Say no to the first question.
     #[arg(long)]
     decline: bool,
+    /// Do not open the mytoken server's /redirect: print its URL and nothing else.
+    #[arg(long, conflicts_with = "decline")]
+    until_redirect: bool,
 }
 
 /// Plays a browser.
@@ -33,6 +36,10 @@ pub struct Options {
 /// What kept it from the end of the way.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     let network = Network::new(options.ca.as_deref())?;
+    if options.until_redirect {
+        println!("{}", Visit::new(&network, &mut |_| ()).redirect(&options.url, &options.user)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut report = |line: &str| println!("{line}");
     let mut visit = Visit::new(&network, &mut report);
     visit.decline = options.decline;
@@ -57,6 +64,14 @@ enum Next {
     End(Response),
 }
 
+/// Where the way through the pages ends.
+enum End {
+    /// The URL of `/redirect`, not opened yet.
+    Redirect(String),
+    /// The answer of the consent page to a no.
+    Declined(Response),
+}
+
 impl<'a> Visit<'a> {
     /// A visit that tells each hop, without secrets.
     pub fn new(fetch: &'a dyn Fetch, report: &'a mut dyn FnMut(&str)) -> Self {
@@ -69,14 +84,32 @@ impl<'a> Visit<'a> {
     /// # Errors
     /// A server does not answer, or a page is not one of those known here.
     pub fn open(&mut self, url: &str, user: &str) -> Result<Response, String> {
+        match self.walk(url, user)? {
+            End::Redirect(url) => self.get(&url),
+            End::Declined(answer) => Ok(answer),
+        }
+    }
+
+    /// The same up to the URL of that `/redirect`, which is not opened.
+    ///
+    /// # Errors
+    /// As [`Visit::open`]; the user declined.
+    pub fn redirect(&mut self, url: &str, user: &str) -> Result<String, String> {
+        match self.walk(url, user)? {
+            End::Redirect(url) => Ok(url),
+            End::Declined(_) => Err("the user declined".into()),
+        }
+    }
+
+    fn walk(&mut self, url: &str, user: &str) -> Result<End, String> {
         let mut url = url.to_owned();
         let mut logged_in = false;
         for _ in 0..MOST_HOPS {
-            let page = self.send("GET", &url, &[("Accept", "text/html")], b"")?;
             // A provider for guests has no page to log in at.
             if logged_in || Url::parse(&url).is_ok_and(|url| url.path().ends_with("/redirect")) {
-                return Ok(page);
+                return Ok(End::Redirect(url));
             }
+            let page = self.get(&url)?;
             let next = if let Some(location) = page.header("Location") {
                 Next::Get(resolve(&url, location)?)
             } else if let Some(wish) = attribute(&page, "data-approval=\"") {
@@ -89,7 +122,7 @@ impl<'a> Visit<'a> {
             };
             match next {
                 Next::Get(next) => url = next,
-                Next::End(end) => return Ok(end),
+                Next::End(answer) => return Ok(End::Declined(answer)),
             }
         }
         Err("the login goes round in circles".into())
@@ -120,6 +153,10 @@ impl<'a> Visit<'a> {
             Some(location) => Ok(Next::Get(resolve(url, location)?)),
             None => Err(format!("the provider answers the login with status {}", answer.status)),
         }
+    }
+
+    fn get(&mut self, url: &str) -> Result<Response, String> {
+        self.send("GET", url, &[("Accept", "text/html")], b"")
     }
 
     fn send(&mut self, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, String> {

@@ -7,6 +7,7 @@
 //! | `GET /journal?service=mytoken\|provider\|resource` | | requests to that server, oldest first |
 //! | `DELETE /journal` | | forgets them, all or of one `service` |
 //! | `POST /provider/fault` | `{"name", "endpoint"?, "argument"?, "times"?}` | see `provider::faults` |
+//! | `POST /provider/requests` | | takes the requests to the token and revocation endpoints, secrets as fingerprints |
 //! | `POST /provider/lifetime` | `{"seconds"}` | life of new access tokens |
 //! | `POST /provider/policy` | members of `provider::policy::Policy` | changes them |
 //! | `POST /provider/rotate` | `{"drop_old"?}` | a new signing key |
@@ -26,7 +27,7 @@ use crate::client::Direct;
 use crate::first_token;
 use crate::form::{decode, first};
 use crate::http::{Handler, Reply, Request, Response};
-use crate::journal::Journal;
+use crate::journal::{Journal, hide_secrets};
 use crate::listener::Listening;
 use crate::provider::Provider;
 
@@ -111,6 +112,7 @@ impl Control {
                 self.provider.set_fault(&order)?;
                 Ok(self.settle())
             }),
+            ("POST", "/provider/requests") => Ok(self.take_provider_requests()),
             ("POST", "/provider/lifetime") => parsed(body)
                 .and_then(|Lifetime { seconds }| self.provider.change_policy(&json!({"lifetime": seconds})))
                 .map(|()| json!({})),
@@ -142,6 +144,15 @@ impl Control {
             Service::Resource => self.resource_journal.entries(),
         }
         .into()
+    }
+
+    /// The mytoken server calls its provider within the process: the journal of the listener does not see it.
+    fn take_provider_requests(&self) -> Value {
+        let mut requests = self.provider.take_requests();
+        for form in requests.iter_mut().filter_map(|request| request.get_mut("form")?.as_object_mut()) {
+            hide_secrets(form);
+        }
+        requests.into()
     }
 
     fn clear_journal(&self, service: Option<&Service>) -> Value {

@@ -98,14 +98,23 @@ pub fn fingerprint(secret: &str) -> String {
     format!("#{print}")
 }
 
+/// Puts fingerprints in the place of values that may be secrets; a form as `{"key": ["value"]}`.
+pub(crate) fn hide_secrets(form: &mut Map<String, Value>) {
+    for (_, values) in form.iter_mut().filter(|(key, _)| !OPEN.contains(&key.as_str())) {
+        for value in values.as_array_mut().into_iter().flatten() {
+            *value = fingerprint(value.as_str().unwrap_or_default()).into();
+        }
+    }
+}
+
 fn shown(text: &[u8]) -> Value {
     let mut members: Map<String, Value> = Map::new();
     for (key, value) in decode(text) {
-        let value = if OPEN.contains(&key.as_str()) { value } else { fingerprint(&value) };
         if let Value::Array(list) = members.entry(key).or_insert_with(|| json!([])) {
             list.push(value.into());
         }
     }
+    hide_secrets(&mut members);
     Value::Object(members)
 }
 

@@ -14,6 +14,7 @@ pub mod listener;
 pub mod mytoken;
 mod private_file;
 pub mod provider;
+pub mod provider_faults;
 pub mod replay;
 pub mod resource;
 pub mod serve;

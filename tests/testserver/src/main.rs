@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use testserver::{browser, replay, serve};
+use testserver::{browser, provider_faults, replay, serve};
 
 #[derive(Parser)]
 #[command(name = "testserver", version, about = "OpenID provider and mytoken server in one process, for tests")]
@@ -21,6 +21,8 @@ enum Command {
     Replay(replay::Options),
     /// Open a link as a user's browser would: log in, accept, follow the redirects.
     Browser(browser::Options),
+    /// Let the provider of a running `serve` misbehave, and print what it was asked: `replay --provider-faults`.
+    ProviderFaults(provider_faults::Options),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Browser(options) => browser::run(&options),
+        Command::ProviderFaults(options) => provider_faults::run(&options),
     };
     match done {
         Ok(code) => code,

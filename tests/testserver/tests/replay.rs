@@ -1,15 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The test server answers as the captured original does.
+//! The test server answers as the captured original does. A second instance of it stands for a foreign server, which
+//! the replay reaches over HTTP and by commands alone.
 
-use std::path::Path;
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
 
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
 use testserver::replay::replay_own;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_testserver");
+
+fn captures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../captures")
+}
 
 #[test]
 fn every_capture_is_answered_as_by_the_original() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../captures");
     let mut different = Vec::new();
-    let tally = replay_own(vec![folder], &mut |line| {
+    let tally = replay_own(vec![captures()], &mut |line| {
         if !line.starts_with("ok ") {
             different.push(line.to_owned());
         }
@@ -17,4 +28,119 @@ fn every_capture_is_answered_as_by_the_original() {
     .unwrap();
     assert_eq!((tally.failed, tally.skipped), (0, 0), "{}", different.join("\n"));
     assert!(tally.passed > 0);
+}
+
+/// A server of another process.
+struct Foreign {
+    process: Child,
+    endpoints: Value,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Foreign {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.json");
+        // Making an RSA key takes seconds in a debug build.
+        std::fs::write(&config, r#"{"policy": {"algorithm": "ES256"}}"#).unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--plain", "--dir"]).arg(folder.path()).arg("--config").arg(&config);
+        for address in ["--mytoken-addr", "--provider-addr", "--resource-addr", "--control-addr"] {
+            command.args([address, "127.0.0.1:0"]);
+        }
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let endpoints = std::fs::read(folder.path().join("endpoints.json")).unwrap();
+        Self { process, endpoints: serde_json::from_slice(&endpoints).unwrap(), _folder: folder }
+    }
+
+    fn url(&self, service: &str) -> &str {
+        self.endpoints[service].as_str().unwrap()
+    }
+
+    /// Plays some topics, or `topic/scenario`s; gives the lines that are not `ok`, and the sum.
+    fn replay(&self, played: &[&str], commands: &[(&str, &str)]) -> (Vec<String>, String) {
+        let mut command = Command::new(PROGRAM);
+        command.args(["replay", "--server", self.url("mytoken")]);
+        for one in played {
+            let topic = one.split_once('/').map_or(*one, |(topic, _)| {
+                command.args(["--only", one]);
+                topic
+            });
+            command.arg(captures().join(format!("{topic}.json")));
+        }
+        for (option, value) in commands {
+            command.args([option, value]);
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let mut lines: Vec<String> = said.lines().map(str::to_owned).collect();
+        let sum = lines.pop().unwrap_or_default();
+        assert_eq!(output.status.success(), sum.contains(" 0 failed"), "{said}");
+        lines.retain(|line| !line.starts_with("ok "));
+        (lines, sum)
+    }
+
+    /// A command that plays the person at the browser.
+    fn browser() -> String {
+        format!("f() {{ '{PROGRAM}' browser \"$1\" --user \"$2\" --until-redirect; }}; f")
+    }
+
+    /// A command that makes this server's provider misbehave.
+    fn provider_faults(&self) -> String {
+        format!("'{PROGRAM}' provider-faults --control {}", self.url("control"))
+    }
+}
+
+#[test]
+fn logins_faults_and_requests_to_the_provider_are_played_at_a_foreign_server() {
+    let foreign = Foreign::start();
+    let commands = [("--browser", &*Foreign::browser()), ("--provider-faults", &*foreign.provider_faults())];
+    let (different, sum) = foreign.replay(&["login-flow", "provider", "faults", "guest"], &commands);
+    assert_eq!(different, Vec::<String>::new(), "{sum}");
+    assert_eq!(sum, "74 passed, 0 failed, 0 skipped");
+}
+
+#[test]
+fn what_cannot_be_done_at_a_foreign_server_is_skipped_with_the_reason() {
+    let foreign = Foreign::start();
+    let browser = ("--browser", &*Foreign::browser());
+    let faults = ("--provider-faults", &*foreign.provider_faults());
+    let skipped = |topic: &str, commands: &[(&str, &str)], reason: &str| {
+        let (lines, sum) = foreign.replay(&[topic], commands);
+        assert_eq!(sum, "0 passed, 0 failed, 1 skipped", "{lines:?}");
+        assert!(lines[0].starts_with("skipped ") && lines[0].ends_with(reason), "{lines:?}");
+    };
+    skipped("login-flow/complete", &[faults], "a person would have to log in (--browser, or --first-token)");
+    skipped("faults/at-500-html", &[browser], "the provider would have to misbehave (--provider-faults)");
+    skipped("provider/login", &[browser], "the requests to the provider are unseen (--provider-faults)");
+    skipped("ratelimit", &[browser, faults], "the server would have to be configured for it");
+    let nobody = ("--browser", "f() { echo \"no account $2 there\" >&2; exit 77; }; f");
+    skipped("login-flow/complete", &[nobody, faults], "no account alice there");
+    let faultless = ("--provider-faults", "f() { echo \"cannot do $2\" >&2; exit 77; }; f");
+    skipped("faults/at-500-html", &[browser, faultless], "cannot do 500-html");
+}
+
+#[test]
+fn a_command_that_does_not_do_its_work_fails_the_scenario() {
+    let foreign = Foreign::start();
+    let browser = ("--browser", &*Foreign::browser());
+    let failed = |scenario: &str, commands: &[(&str, &str)], reason: &str| {
+        let (lines, sum) = foreign.replay(&[scenario], commands);
+        assert_eq!(sum, "0 passed, 1 failed, 0 skipped", "{lines:?}");
+        assert!(lines[0].contains(reason), "{lines:?}");
+    };
+    failed("login-flow/complete", &[("--browser", "false")], "exit status: 1");
+    failed("login-flow/complete", &[("--browser", "echo")], "the browser command must print the URL");
+    failed("faults/at-500-html", &[browser, ("--provider-faults", "true")], "access_token: expected");
+    failed("provider/login", &[browser, ("--provider-faults", "echo")], "no list of requests");
 }

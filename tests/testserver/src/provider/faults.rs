@@ -192,7 +192,7 @@ fn edited(mut response: Response, edit: Edit) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::link::{ProviderControl, TokenEndpoint};
+    use crate::provider::link::TokenEndpoint;
     use crate::provider::tests::{answer, body, call, log_in, pairs, provider};
 
     /// Status, media type and a piece of the body (or of its absence) of each fault of the captures.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the mytoken server and the replay need of a provider. The mytoken server talks to its provider by calls in
+//! What the mytoken server needs of a provider. The mytoken server talks to its provider by calls in
 //! the same process; everybody else over HTTP.
-
-use serde_json::Value;
 
 use crate::http::Response;
 
@@ -32,24 +30,4 @@ pub trait TokenEndpoint: Send + Sync {
     /// # Errors
     /// The connection was refused or closed without an answer; the text says which.
     fn revoke(&self, form: &[(String, String)]) -> Result<Response, String>;
-}
-
-/// What the replay does to the provider beside HTTP.
-pub trait ProviderControl: Send + Sync {
-    /// Sets the fault of the token endpoint by its name in the captures' README; `None` mends it.
-    ///
-    /// # Errors
-    /// A name the provider does not know.
-    fn set_token_fault(&self, name: Option<&str>) -> Result<(), String>;
-
-    /// Takes the requests that reached the token and revocation endpoints since the last call: objects
-    /// `{"endpoint": "token", "authorization": "Basic", "form": {"key": ["value"]}}` as in `provider_requests` of the captures.
-    fn take_requests(&self) -> Vec<Value>;
-
-    /// Logs the user in and accepts, as a browser sent to this authorization URL would; gives the URL (of the mytoken
-    /// server's `/redirect`) the provider sends the browser to.
-    ///
-    /// # Errors
-    /// The provider refuses without a redirect.
-    fn login(&self, authorization_uri: &str, user: &str) -> Result<String, String>;
 }

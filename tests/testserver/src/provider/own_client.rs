@@ -10,7 +10,7 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 use super::faults::{Endpoint, FaultOrder};
-use super::link::{ProviderControl, ProviderInfo, TokenEndpoint};
+use super::link::{ProviderInfo, TokenEndpoint};
 use super::policy::Client;
 use super::server::Provider;
 use crate::form::{Form, encode};
@@ -80,8 +80,13 @@ impl TokenEndpoint for Provider {
     }
 }
 
-impl ProviderControl for Provider {
-    fn set_token_fault(&self, name: Option<&str>) -> Result<(), String> {
+/// What the replay does to the provider beside HTTP.
+impl Provider {
+    /// Sets the fault of the token endpoint by its name in the captures' README; `None` ends it.
+    ///
+    /// # Errors
+    /// A name the provider does not know.
+    pub fn set_token_fault(&self, name: Option<&str>) -> Result<(), String> {
         self.set_fault(&FaultOrder {
             name: name.unwrap_or("none").to_owned(),
             endpoint: Endpoint::Token,
@@ -90,11 +95,19 @@ impl ProviderControl for Provider {
         })
     }
 
-    fn take_requests(&self) -> Vec<Value> {
+    /// Takes the requests that reached the token and revocation endpoints since the last call: objects
+    /// `{"endpoint": "token", "authorization": "Basic", "form": {"key": ["value"]}}` as in `provider_requests` of the
+    /// captures.
+    pub fn take_requests(&self) -> Vec<Value> {
         self.requests.take()
     }
 
-    fn login(&self, authorization_uri: &str, user: &str) -> Result<String, String> {
+    /// Logs the user in and accepts, as a browser sent to this authorization URL would; gives the URL (of the mytoken
+    /// server's `/redirect`) the provider sends the browser to.
+    ///
+    /// # Errors
+    /// The provider refuses without a redirect.
+    pub fn log_in_at(&self, authorization_uri: &str, user: &str) -> Result<String, String> {
         let query = authorization_uri.split_once('?').map_or("", |(_, query)| query);
         let form = [("request", query), ("username", user), ("decision", "accept")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()));

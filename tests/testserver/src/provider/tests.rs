@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::keys::Algorithm;
-use super::link::{ProviderControl, TokenEndpoint};
+use super::link::TokenEndpoint;
 use super::policy::{Client, Policy, Setup};
 use super::server::Provider;
 use super::users::Users;
@@ -86,7 +86,7 @@ fn authorization(scope: &str, resources: &[&str]) -> String {
 
 /// The query with which the browser comes back.
 fn come_back(provider: &Provider, scope: &str, resources: &[&str]) -> Vec<(String, String)> {
-    let back = provider.login(&authorization(scope, resources), "alice").unwrap();
+    let back = provider.log_in_at(&authorization(scope, resources), "alice").unwrap();
     let (uri, query) = back.split_once('?').unwrap();
     assert_eq!(uri, REDIRECT);
     let query = decode(query.as_bytes());
@@ -233,11 +233,11 @@ fn clients_prove_who_they_are() {
 fn browsers_are_sent_to_registered_addresses_only() {
     let provider = provider(&json!({}));
     let foreign = authorization("openid", &[]).replace("mt.test", "evil.test");
-    assert!(provider.login(&foreign, "alice").unwrap_err().contains("400"));
+    assert!(provider.log_in_at(&foreign, "alice").unwrap_err().contains("400"));
     let query = come_back(&provider, "openid", &["not absolute"]);
     assert_eq!(first(&query, "error"), Some("invalid_target"));
     let plain = authorization("openid", &[]).replace("S256", "plain");
-    assert!(provider.login(&plain, "alice").unwrap().contains("error=invalid_request"));
+    assert!(provider.log_in_at(&plain, "alice").unwrap().contains("error=invalid_request"));
 }
 
 #[test]

@@ -34,12 +34,12 @@ pub(super) struct Scenario {
 pub(super) struct Step {
     #[serde(default)]
     pub name: String,
-    pub request: Option<Ask>,
-    pub browser: Option<Browser>,
+    pub request: Option<CapturedRequest>,
+    pub browser: Option<BrowserStep>,
     pub sleep: Option<f64>,
-    pub response: Option<Expected>,
+    pub response: Option<CapturedResponse>,
     #[serde(default)]
-    pub jwt: BTreeMap<String, Decoded>,
+    pub jwt: BTreeMap<String, DecodedJwt>,
     pub authorization_query: Option<Value>,
     pub provider_requests: Option<Value>,
     pub provider_fault: Option<String>,
@@ -49,7 +49,7 @@ pub(super) struct Step {
 
 /// What is sent.
 #[derive(Debug, Deserialize)]
-pub(super) struct Ask {
+pub(super) struct CapturedRequest {
     pub method: String,
     pub endpoint: Option<String>,
     pub path: Option<String>,
@@ -67,14 +67,14 @@ pub(super) struct Ask {
 
 /// A browser opens a URL as a user.
 #[derive(Debug, Deserialize)]
-pub(super) struct Browser {
+pub(super) struct BrowserStep {
     pub open: String,
     pub user: String,
 }
 
 /// What must come back.
 #[derive(Debug, Deserialize)]
-pub(super) struct Expected {
+pub(super) struct CapturedResponse {
     pub status: u16,
     pub content_type: Option<String>,
     #[serde(default, deserialize_with = "present")]
@@ -87,7 +87,7 @@ pub(super) struct Expected {
 
 /// Header and claims of a JWT.
 #[derive(Debug, Deserialize)]
-pub(super) struct Decoded {
+pub(super) struct DecodedJwt {
     pub header: Value,
     pub claims: Value,
 }

@@ -3,11 +3,17 @@
 //! captured in are in the README of the captures.
 
 mod capture;
-mod first;
+mod command;
+mod first_token;
+mod outcome;
 mod pattern;
-mod play;
+mod player;
+mod provider_access;
+mod request;
+mod response;
+mod spacing;
+mod target;
 mod vars;
-mod world;
 
 use std::collections::VecDeque;
 use std::iter;
@@ -21,12 +27,12 @@ use serde_json::Value;
 
 use crate::locked;
 use capture::{Capture, Scenario};
-use first::Source;
-use play::{Outcome, obstacle, play};
-use world::World;
+use outcome::Outcome;
+use player::play;
+use target::{Commands, Target};
 
 /// Arguments of `testserver replay`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Options {
     /// Capture files, or directories of them.
     #[arg(required = true)]
@@ -37,12 +43,32 @@ pub struct Options {
     /// Authority of that server's certificate.
     #[arg(long, value_name = "FILE", requires = "server")]
     ca: Option<PathBuf>,
-    /// Program that reads a `first_token` object as JSON and prints the token.
+    /// Shell command that gets a `first_token` object as JSON on its standard input and prints the token.
     #[arg(long, value_name = "CMD", requires = "server")]
     first_token: Option<String>,
+    /// Shell command that plays the person at the browser: with the URL of an authorization request and a user name
+    /// added, it logs in at the provider, accepts, and prints the URL of the server's /redirect that it is sent to,
+    /// without opening it. Ends with status 77 where it cannot; the scenario is skipped then.
+    #[arg(long, value_name = "CMD", requires = "server")]
+    browser: Option<String>,
+    /// Shell command that controls the provider's token endpoint: with `set NAME` added it lets it misbehave, with
+    /// `clear` it ends that, with `requests` it prints and forgets what the token and revocation endpoints were asked.
+    /// Names and the form of requests are in the README of the captures. Status 77 as for --browser.
+    #[arg(long, value_name = "CMD", requires = "server")]
+    provider_faults: Option<String>,
     /// Only the scenario of that name, or of `topic/name`; may be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+}
+
+impl Options {
+    fn commands(&self) -> Commands {
+        Commands {
+            browser: self.browser.clone(),
+            provider_faults: self.provider_faults.clone(),
+            first_token: self.first_token.clone(),
+        }
+    }
 }
 
 /// How a replay went.
@@ -71,7 +97,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
 /// # Errors
 /// As [`run`].
 pub fn replay_own(paths: Vec<PathBuf>, report: &mut dyn FnMut(&str)) -> Result<Tally, String> {
-    replay(&Options { paths, server: None, ca: None, first_token: None, only: Vec::new() }, report)
+    replay(&Options { paths, ..Options::default() }, report)
 }
 
 /// A scenario with what it needs of its file.
@@ -103,15 +129,10 @@ fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, Stri
     let captures = capture::load(&options.paths)?;
     let jobs = selected(&captures, &options.only)?;
     let keys = tempfile::tempdir().map_err(|error| format!("no folder for keys: {error}"))?;
-    let source = match (&options.server, &options.first_token) {
-        (None, _) => {
-            // Makes the keys that all worlds share.
-            world::provider("http://127.0.0.1", keys.path(), "http://127.0.0.1")?;
-            Source::Login
-        }
-        (Some(_), Some(command)) => Source::Program(command.clone()),
-        (Some(_), None) => Source::Nobody,
-    };
+    if options.server.is_none() {
+        // Makes the keys that the providers of all scenarios share.
+        target::provider("http://127.0.0.1", keys.path(), "http://127.0.0.1")?;
+    }
     // More at once than there are processors would make each slower, and the captures' times have a tolerance.
     // Somebody else's server is asked one thing at a time: it may have a request limit.
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
@@ -123,11 +144,11 @@ fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, Stri
     let mut tally = Tally::default();
     thread::scope(|scope| {
         for waiting in queues.iter().flat_map(|(workers, waiting)| iter::repeat_n(waiting, *workers)) {
-            let (sender, source, keys) = (sender.clone(), &source, keys.path());
+            let (sender, keys) = (sender.clone(), keys.path());
             scope.spawn(move || {
                 loop {
                     let Some(job) = locked(waiting).pop_front() else { return };
-                    let outcome = one(&job, options, source, keys);
+                    let outcome = one(&job, options, keys);
                     if sender.send((job.index, outcome)).is_err() {
                         return;
                     }
@@ -190,20 +211,17 @@ fn selected<'a>(captures: &'a [Capture], only: &[String]) -> Result<Vec<Job<'a>>
     if jobs.is_empty() { Err("there is nothing to play".into()) } else { Ok(jobs) }
 }
 
-/// Each scenario has a world of its own, so that none sees another's templates, limits or faults.
-fn one(job: &Job<'_>, options: &Options, source: &Source, keys: &Path) -> Outcome {
-    if let Some(reason) = obstacle(job.scenario, source) {
-        return Outcome::Skipped(reason.into());
-    }
-    let world = match &options.server {
+/// Each scenario has servers of its own, so that none sees another's templates, limits or faults.
+fn one(job: &Job<'_>, options: &Options, keys: &Path) -> Outcome {
+    let target = match &options.server {
         Some(_) if job.server_config.is_some() => {
             return Outcome::Skipped("the server would have to be configured for it".into());
         }
-        Some(url) => World::other(url, options.ca.as_deref()),
-        None => World::own(keys, job.server_config),
+        Some(url) => Target::foreign(url, options.ca.as_deref(), options.commands()),
+        None => Target::own(keys, job.server_config),
     };
-    match world {
-        Ok(world) => play(job.scenario, &world, source),
+    match target {
+        Ok(target) => play(job.scenario, &target),
         Err(reason) => Outcome::Failed(reason),
     }
 }

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `testserver provider-faults`: the command that `testserver replay --provider-faults` wants, for a server that was
+//! started by `testserver serve`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use crate::client::{Fetch, Network};
+
+/// Arguments of `testserver provider-faults`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Control API of the server.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9440")]
+    control: String,
+    #[command(subcommand)]
+    order: Order,
+}
+
+#[derive(Debug, Subcommand)]
+enum Order {
+    /// The token endpoint misbehaves from now on.
+    Set {
+        /// The fault, as the README of the captures names it.
+        name: String,
+    },
+    /// It does so no longer.
+    Clear,
+    /// Print, as JSON, the requests to the token and revocation endpoints since the last call.
+    Requests,
+}
+
+/// Asks the control API.
+///
+/// # Errors
+/// It does not answer, or refuses.
+pub fn run(options: &Options) -> Result<ExitCode, String> {
+    let fault = |name: &str| json!({"name": name, "endpoint": "token"});
+    match &options.order {
+        Order::Set { name } => drop(ask(options, "/provider/fault", &fault(name))?),
+        Order::Clear => drop(ask(options, "/provider/fault", &fault("none"))?),
+        Order::Requests => println!("{}", ask(options, "/provider/requests", &json!({}))?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask(options: &Options, path: &str, body: &Value) -> Result<Value, String> {
+    let url = format!("{}{path}", options.control.trim_end_matches('/'));
+    let answer = Network::new(None)?.fetch("POST", &url, &[], body.to_string().as_bytes())?;
+    let told = String::from_utf8_lossy(&answer.body);
+    if answer.status != 200 {
+        return Err(format!("{url} answers {}: {told}", answer.status));
+    }
+    serde_json::from_str(&told).map_err(|error| format!("{url}: {error}"))
+}

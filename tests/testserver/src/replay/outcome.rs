@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How a scenario ended, and why it stopped.
+
+/// The result of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Every answer was as captured.
+    Passed,
+    /// The first difference.
+    Failed(String),
+    /// Why it cannot be played against this server.
+    Skipped(String),
+}
+
+/// Why a scenario stopped before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// An answer differs from the capture, or there is none.
+    Differs(String),
+    /// Something that the scenario needs cannot be done at this server.
+    Unplayable(String),
+}
+
+impl Stop {
+    /// The same with the place it happened in front of it.
+    pub(super) fn at(self, place: &str) -> Self {
+        match self {
+            Self::Differs(reason) => Self::Differs(format!("{place}: {reason}")),
+            Self::Unplayable(reason) => Self::Unplayable(format!("{place}: {reason}")),
+        }
+    }
+}
+
+impl From<String> for Stop {
+    fn from(reason: String) -> Self {
+        Self::Differs(reason)
+    }
+}
+
+impl From<&str> for Stop {
+    fn from(reason: &str) -> Self {
+        Self::Differs(reason.to_owned())
+    }
+}
+
+impl From<Result<(), Stop>> for Outcome {
+    fn from(result: Result<(), Stop>) -> Self {
+        match result {
+            Ok(()) => Self::Passed,
+            Err(Stop::Differs(reason)) => Self::Failed(reason),
+            Err(Stop::Unplayable(reason)) => Self::Skipped(reason),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the replay does to the provider of a server: lets it misbehave, and reads what it was asked.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::command;
+use super::outcome::Stop;
+use crate::provider::Provider;
+
+/// The way to the provider.
+pub(super) enum ProviderAccess {
+    /// Calls of our own.
+    Own(Arc<Provider>),
+    /// A command with the words `set NAME`, `clear` and `requests` added to it.
+    Command(String),
+}
+
+impl ProviderAccess {
+    /// Lets the token endpoint misbehave; the names are those in the README of the captures.
+    pub(super) fn set_fault(&self, name: &str) -> Result<(), Stop> {
+        match self {
+            Self::Own(provider) => Ok(provider.set_token_fault(Some(name))?),
+            Self::Command(command) => command::run(command, &["set", name], b"").map(drop),
+        }
+    }
+
+    /// Ends that.
+    pub(super) fn clear_fault(&self) -> Result<(), Stop> {
+        match self {
+            Self::Own(provider) => Ok(provider.set_token_fault(None)?),
+            Self::Command(command) => command::run(command, &["clear"], b"").map(drop),
+        }
+    }
+
+    /// The requests that reached the token and revocation endpoints since the last call, as in `provider_requests` of
+    /// the captures.
+    pub(super) fn take_requests(&self) -> Result<Vec<Value>, Stop> {
+        match self {
+            Self::Own(provider) => Ok(provider.take_requests()),
+            Self::Command(command) => {
+                let printed = command::run(command, &["requests"], b"")?;
+                serde_json::from_str(&printed)
+                    .map_err(|error| format!("{command}: no list of requests: {error}").into())
+            }
+        }
+    }
+}

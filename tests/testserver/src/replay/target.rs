@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The server that scenarios are played against, and what can be done to its provider.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Map, Value};
+
+use super::command;
+use super::outcome::Stop;
+use super::provider_access::ProviderAccess;
+use crate::client::{Fetch, Network};
+use crate::http::{Handler, Reply, Request, Response};
+use crate::listener::{self, Listening};
+use crate::mytoken::{Config, Limit, Server, Upstream};
+use crate::provider::Provider;
+use crate::provider::policy::{Client, Policy, Setup};
+use crate::provider::users::Users;
+
+/// A mytoken server.
+pub(super) struct Target {
+    /// Its URL.
+    pub issuer: String,
+    /// Issuer URL of its first provider.
+    pub op: String,
+    /// Its discovery document.
+    pub endpoints: Map<String, Value>,
+    /// The way to it.
+    pub network: Network,
+    /// What can be done to its provider, if anything.
+    pub provider: Option<ProviderAccess>,
+    /// A command that gets first tokens, instead of logins.
+    pub first_token_command: Option<String>,
+    person: Option<Person>,
+    listening: Vec<Listening>,
+}
+
+/// Who logs in at the provider.
+enum Person {
+    /// A call of our own provider.
+    Call(Arc<Provider>),
+    /// A command that plays the person.
+    Command(String),
+}
+
+/// What a caller brings for a foreign server.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Commands {
+    /// Plays the person at the browser.
+    pub browser: Option<String>,
+    /// Makes the provider misbehave, and tells what it was asked.
+    pub provider_faults: Option<String>,
+    /// Gets first tokens.
+    pub first_token: Option<String>,
+}
+
+/// A listener has a port before the server behind it can know its own URL.
+#[derive(Default)]
+struct Later(OnceLock<Arc<dyn Handler>>);
+
+impl Handler for Later {
+    fn handle(&self, request: &Request) -> Reply {
+        self.0.get().map_or(Reply::Close, |handler| handler.handle(request))
+    }
+}
+
+impl Target {
+    /// An own provider and an own mytoken server on free ports. All of them read their provider's keys from the
+    /// same folder: making them takes a while.
+    pub(super) fn own(keys: &Path, server_config: Option<&Value>) -> Result<Self, String> {
+        let start = || {
+            let later = Arc::new(Later::default());
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let listening = listener::spawn(address, None, Arc::clone(&later) as Arc<dyn Handler>)
+                .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+            Ok::<_, String>((later, format!("http://{}", listening.address()), listening))
+        };
+        let (provider_later, op, providerlistening) = start()?;
+        let (server_later, issuer, serverlistening) = start()?;
+        let provider = Arc::new(provider(&op, keys, &issuer)?);
+        let upstream = Upstream { name: "OP".into(), info: provider.info()?, link: Arc::clone(&provider) as _ };
+        let mut config = Config::captured(&issuer, vec![upstream]);
+        config.limit = server_config.map(limit).transpose()?.flatten();
+        let server: Arc<dyn Handler> = Arc::new(Server::new(config)?);
+        let taken = |_| String::from("the listener has a server already");
+        provider_later.0.set(Arc::clone(&provider) as _).map_err(taken)?;
+        server_later.0.set(server).map_err(taken)?;
+        let mut target = Self::discovered(issuer, Some(op), Network::new(None)?)?;
+        target.person = Some(Person::Call(Arc::clone(&provider)));
+        target.provider = Some(ProviderAccess::Own(provider));
+        target.listening = vec![providerlistening, serverlistening];
+        Ok(target)
+    }
+
+    /// A foreign server.
+    pub(super) fn foreign(url: &str, ca: Option<&Path>, commands: Commands) -> Result<Self, String> {
+        let mut target = Self::discovered(url.trim_end_matches('/').to_owned(), None, Network::new(ca)?)?;
+        target.provider = commands.provider_faults.map(ProviderAccess::Command);
+        target.person = commands.browser.map(Person::Command);
+        target.first_token_command = commands.first_token;
+        Ok(target)
+    }
+
+    fn discovered(issuer: String, op: Option<String>, network: Network) -> Result<Self, String> {
+        let url = format!("{issuer}/.well-known/mytoken-configuration");
+        let answer = network.fetch("GET", &url, &[("Accept", "application/json")], &[])?;
+        let endpoints: Map<String, Value> =
+            serde_json::from_slice(&answer.body).map_err(|error| format!("{url}: {error}"))?;
+        let first = endpoints.get("providers_supported").and_then(|providers| providers.pointer("/0/issuer"));
+        let op = op
+            .or_else(|| first.and_then(Value::as_str).map(str::to_owned))
+            .ok_or_else(|| format!("{url}: no provider"))?;
+        Ok(Self {
+            issuer,
+            op,
+            endpoints,
+            network,
+            provider: None,
+            first_token_command: None,
+            person: None,
+            listening: Vec::new(),
+        })
+    }
+
+    /// Whether first tokens come from logins of the replay itself, so that their history is known.
+    pub(super) fn logs_in_itself(&self) -> bool {
+        self.first_token_command.is_none()
+    }
+
+    /// Logs in at the provider an authorization request belongs to; gives the URL it sends the browser to.
+    pub(super) fn log_in(&self, authorization_uri: &str, user: &str) -> Result<String, Stop> {
+        if authorization_uri.starts_with(&format!("{}/", self.issuer)) {
+            // The provider for guests asks nothing.
+            let answer = self.browse(authorization_uri)?;
+            return answer.header("Location").map(str::to_owned).ok_or_else(|| "guests are not let in".into());
+        }
+        match &self.person {
+            Some(Person::Call(provider)) => Ok(provider.log_in_at(authorization_uri, user)?),
+            Some(Person::Command(command)) => {
+                redirect_of(&self.issuer, &command::run(command, &[authorization_uri, user], b"")?)
+            }
+            None => Err(Stop::Unplayable("a person would have to log in (--browser, or --first-token)".into())),
+        }
+    }
+
+    /// A browser's request.
+    pub(super) fn browse(&self, url: &str) -> Result<Response, String> {
+        self.network.fetch("GET", url, &[("User-Agent", "browser/1.0"), ("Accept", "text/html")], &[])
+    }
+}
+
+/// What a browser command printed: a URL of the server's `/redirect`, and nothing else that it could be taken for.
+fn redirect_of(issuer: &str, printed: &str) -> Result<String, Stop> {
+    let last = printed.lines().next_back().unwrap_or_default().trim();
+    let below = last.strip_prefix(issuer).and_then(|path| path.strip_prefix("/redirect"));
+    if below.is_some_and(|rest| rest.is_empty() || rest.starts_with('?')) {
+        return Ok(last.to_owned());
+    }
+    Err(Stop::Differs(format!("the browser command must print the URL of {issuer}/redirect that it was sent to")))
+}
+
+/// The provider of the captures. It makes its keys in the folder if there are none.
+pub(super) fn provider(issuer: &str, keys: &Path, mytoken: &str) -> Result<Provider, String> {
+    let client = Client {
+        id: "mytoken".into(),
+        secret: Some("mytoken-secret".into()),
+        redirect_uris: vec![format!("{mytoken}/redirect")],
+    };
+    Provider::new(Setup {
+        issuer: issuer.to_owned(),
+        folder: Some(keys.to_owned()),
+        clients: vec![client],
+        users: Users::default(),
+        policy: Policy::default(),
+    })
+}
+
+/// The request limit of a capture's `server_config`.
+fn limit(config: &Value) -> Result<Option<Limit>, String> {
+    let Some(limits) = config.get("request_limits").filter(|limits| limits.get("enabled") == Some(&Value::Bool(true)))
+    else {
+        return Ok(None);
+    };
+    let number = |name: &str| limits.get(name).and_then(Value::as_i64).ok_or_else(|| format!("{name} is missing"));
+    let exempt = limits.get("always_allow").and_then(Value::as_array).into_iter().flatten();
+    Ok(Some(Limit {
+        requests: u64::try_from(number("max_requests")?).map_err(|error| error.to_string())?,
+        window: number("window")?,
+        exempt: exempt.filter_map(|address| address.as_str().map(str::to_owned)).collect(),
+    }))
+}
