@@ -40,6 +40,8 @@ pub struct Quirks {
     pub failed_login_stays_pending: bool,
     /// 36: redeeming a code does not tell the rotation.
     pub redeeming_hides_rotation: bool,
+    /// 41: equal clauses of a request for a child are compared by their text; without it they become one.
+    pub clauses_compared_as_text: bool,
 }
 
 impl Quirks {
@@ -62,6 +64,7 @@ impl Quirks {
         own_mom_id_fails: false,
         failed_login_stays_pending: false,
         redeeming_hides_rotation: false,
+        clauses_compared_as_text: false,
     };
 }
 
@@ -85,6 +88,7 @@ impl Default for Quirks {
             own_mom_id_fails: true,
             failed_login_stays_pending: true,
             redeeming_hides_rotation: true,
+            clauses_compared_as_text: true,
         }
     }
 }

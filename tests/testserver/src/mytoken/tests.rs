@@ -99,13 +99,17 @@ impl World {
 }
 
 fn send(server: &Server, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
+    send_text(server, method, path, if body.is_null() { String::new() } else { body.to_string() })
+}
+
+fn send_text(server: &Server, method: &str, path: &str, body: String) -> Option<(u16, Value)> {
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query.to_owned())));
     let request = Request {
         method: method.into(),
         path: path.into(),
         query,
         headers: vec![("Content-Type".into(), "application/json".into())],
-        body: if body.is_null() { Vec::new() } else { body.to_string().into() },
+        body: body.into(),
         peer: std::net::Ipv4Addr::LOCALHOST.into(),
     };
     match server.handle(&request) {
@@ -240,6 +244,21 @@ fn without_quirks_the_request_is_obeyed_and_drops_are_told() {
     let itself = json!({"token": token, "mom_id": told["mom_id"]});
     assert_eq!(world.send("POST", "/api/v0/token/revoke", &itself).unwrap().0, 204);
     assert_eq!(world.introspect(&token).0, 401);
+}
+
+#[test]
+fn equal_clauses_of_a_child_are_compared_as_they_are_written() {
+    let clauses = |quirks, written: &str| {
+        let world = World::new(quirks);
+        let parent = world.login(json!({"capabilities": ["AT", "create_mytoken"]}));
+        let wish = format!(r#"{{"grant_type": "mytoken", "mytoken": "{parent}", "restrictions": [{written}]}}"#);
+        let (status, child) = send_text(&world.server, "POST", "/api/v0/token/my", wish).unwrap();
+        assert_eq!(status, 200, "{child}");
+        child["restrictions"].as_array().unwrap().len()
+    };
+    assert_eq!(clauses(Quirks::default(), r#"{"scope": "a"}, {"scope": "a"}"#), 2);
+    assert_eq!(clauses(Quirks::default(), r#"{"scope":"a"},{"scope":"a"}"#), 1);
+    assert_eq!(clauses(Quirks::NONE, r#"{"scope": "a"}, {"scope": "a"}"#), 1);
 }
 
 #[test]

@@ -7,9 +7,11 @@ use crate::http::Response;
 use crate::mytoken::answer::{Answer, Problem};
 use crate::mytoken::body;
 use crate::mytoken::issue::Origin;
+use crate::mytoken::model::clauses::merged;
 use crate::mytoken::model::jwt::Claims;
+use crate::mytoken::model::templates::Templates;
 use crate::mytoken::model::wanted::{self, Wanted};
-use crate::mytoken::model::{capabilities, tighten};
+use crate::mytoken::model::{capabilities, repeated_clauses, tighten};
 use crate::mytoken::server::{Call, Server};
 use crate::mytoken::successor::with_update;
 
@@ -38,7 +40,7 @@ impl Server {
 
     fn child(&self, call: &Call<'_>, members: &Map<String, Value>, broader: bool) -> Answer<Response> {
         let mut state = self.state();
-        let wanted = wanted::read(members, &state.templates, call.now, call.request.peer)?;
+        let wanted = self.wanted_for_child(members, &state.templates, call)?;
         let issuer = body::text(members, "oidc_issuer")?;
         let credential = self.credential(members.get("mytoken"), true, call.request)?;
         let parent = self.present(&state, &credential, call.now)?;
@@ -65,6 +67,17 @@ impl Server {
         }
         let members = self.dressed(&mut state, &claims, &jwt, wanted.form, call.now)?;
         Ok(with_update(200, members, update))
+    }
+
+    /// What the request asks for; of equal clauses some are dropped.
+    fn wanted_for_child(&self, members: &Map<String, Value>, templates: &Templates, call: &Call<'_>) -> Answer<Wanted> {
+        let read = |members: &Map<String, Value>| wanted::read(members, templates, call.now, call.request.peer);
+        if self.config.quirks.clauses_compared_as_text {
+            return read(&repeated_clauses::dropped(members.clone(), &call.request.body));
+        }
+        let mut wanted = read(members)?;
+        wanted.restrictions = merged(wanted.restrictions);
+        Ok(wanted)
     }
 
     /// What the parent lets the child have of what it wants.

@@ -8,6 +8,7 @@ pub(crate) mod codes;
 pub(crate) mod guest_provider;
 pub(crate) mod hosts;
 pub(crate) mod jwt;
+pub(crate) mod repeated_clauses;
 pub(crate) mod rotation;
 pub(crate) mod store;
 pub(crate) mod templates;

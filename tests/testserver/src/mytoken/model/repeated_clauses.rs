@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Equal clauses of one request. The original (0.10.2) compares the compact text of a clause with the text of
+//! the earlier ones as they were written: a clause is dropped when an equal one stands before it without blanks, and
+//! stays when that one has blanks in it.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(borrow)]
+    restrictions: Option<&'a RawValue>,
+}
+
+/// The members of a request without the clauses that the original drops. `body` is the text they were read from.
+#[must_use]
+pub fn dropped(mut members: Map<String, Value>, body: &[u8]) -> Map<String, Value> {
+    if let Some(Value::Array(clauses)) = members.get_mut("restrictions") {
+        let mut stays = repeated(body).into_iter().map(|repeated| !repeated);
+        clauses.retain(|_| stays.next().unwrap_or(true));
+    }
+    members
+}
+
+/// Which entries of the list of restrictions repeat an earlier one.
+fn repeated(body: &[u8]) -> Vec<bool> {
+    let restrictions = serde_json::from_slice::<Request<'_>>(body).ok().and_then(|request| request.restrictions);
+    let clauses = restrictions.and_then(|list| serde_json::from_str::<Vec<&RawValue>>(list.get()).ok());
+    let mut earlier: Vec<&str> = Vec::new();
+    let mut repeated = Vec::new();
+    for clause in clauses.unwrap_or_default() {
+        let is_object = clause.get().starts_with('{');
+        repeated.push(is_object && earlier.contains(&compact(clause.get()).as_str()));
+        earlier.push(clause.get());
+    }
+    repeated
+}
+
+/// JSON without the blanks between its parts.
+fn compact(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for letter in json.chars() {
+        if in_string {
+            in_string = escaped || letter != '"';
+            escaped = !escaped && letter == '\\';
+        } else if letter.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = letter == '"';
+        }
+        text.push(letter);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clause_is_dropped_when_an_equal_one_stands_before_it_without_blanks() {
+        for (restrictions, left) in [
+            (r#"[{"scope":"a"},{"scope":"a"}]"#, 1),
+            (r#"[{"scope": "a"}, {"scope": "a"}]"#, 2),
+            (r#"[{"scope":"a"}, {"scope": "a"}]"#, 1),
+            (r#"[{"scope": "a"}, {"scope":"a"}]"#, 2),
+            (r#"[{"scope": "a"}, {"scope":"a"}, {"scope":"a"}]"#, 2),
+            (r#"[ {"scope":"a"} , {"scope":"b"} ]"#, 2),
+            (r#"[{"scope":"a b"},{"scope":"ab"}]"#, 2),
+            (r#"[{"scope":"a\" b"},{"scope" : "a\" b"}]"#, 1),
+            (r#"["name","name"]"#, 2),
+            (r#"{"scope":"a"}"#, 1),
+        ] {
+            let body = format!(r#"{{"grant_type": "mytoken", "restrictions": {restrictions}}}"#);
+            let members = dropped(serde_json::from_str(&body).unwrap(), body.as_bytes());
+            assert_eq!(members["restrictions"].as_array().map_or(1, Vec::len), left, "{restrictions}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_list_of_clauses_stays_as_it_is() {
+        for body in [r#"{"a":1}"#, r#"{"restrictions":null}"#, r#"{"restrictions":"@name"}"#] {
+            let members: Map<String, Value> = serde_json::from_str(body).unwrap();
+            assert_eq!(dropped(members.clone(), body.as_bytes()), members);
+        }
+    }
+}
