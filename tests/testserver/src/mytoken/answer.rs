@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Error answers of the API (dossier 4).
+//! Error answers of the API (MT-06).
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Request bodies (dossier 3.2). The texts of the errors are near those of the original's decoders; nobody may rely
+//! Request bodies (MT-05). The texts of the errors are near those of the original's decoders; nobody may rely
 //! on them.
 
 use serde_json::{Map, Value};

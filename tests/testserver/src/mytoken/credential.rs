@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Finding the mytoken in a request and checking it (dossier 3.1, 15.1).
+//! Finding the mytoken in a request and checking it (MT-03, MT-08).
 
 use serde_json::Value;
 

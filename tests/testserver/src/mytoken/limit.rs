@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The request limit (dossier 19).
+//! The request limit (MT-07).
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,44 +1,44 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Bugs of the original that a client has to live with (dossier 23). All are on by default, so that clients are tested
+//! Bugs of the original that a client has to live with. All are on by default, so that clients are tested
 //! against reality.
 
 /// Which bugs are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "a list of switches")]
 pub struct Quirks {
-    /// 1: an unrestricted token gets all scopes and no audience, whatever the request says.
+    /// MT-09: an unrestricted token gets all scopes and no audience, whatever the request says.
     pub unrestricted_ignores_request: bool,
-    /// 2: the audience of the clause is not the default.
+    /// MT-10: the audience of the clause is not the default.
     pub no_default_audience: bool,
-    /// 3: an unusable answer of the provider is a 200 with an empty access token, counted and rotated.
+    /// MT-12: an unusable answer of the provider is a 200 with an empty access token, counted and rotated.
     pub empty_access_token: bool,
-    /// 4: `error_on_restrictions` has no effect.
+    /// MT-18: `error_on_restrictions` has no effect.
     pub restrictions_dropped_silently: bool,
-    /// 5: nothing granted of a clause's scope or audience means no bound.
+    /// MT-28: nothing granted of a clause's scope or audience means no bound.
     pub empty_intersection_widens: bool,
-    /// 7: the second other use of a clause with `usages_other` and without `usages_AT` panics.
+    /// MT-17: the second other use of a clause with `usages_other` and without `usages_AT` panics.
     pub usages_other_panics: bool,
-    /// 8: form revocation does not see `mom_id`.
+    /// MT-41: form revocation does not see `mom_id`.
     pub form_revocation_ignores_mom_id: bool,
-    /// 9: an empty `mytoken` member is an error.
+    /// MT-03: an empty `mytoken` member is an error.
     pub empty_token_is_error: bool,
-    /// 12: history words are refused to tokens with `manage_mytokens:history`.
+    /// MT-49: history words are refused to tokens with `manage_mytokens:history`.
     pub history_words_refused: bool,
-    /// 17: a code of a token that is not valid now is lost with a 500.
+    /// MT-37: a code of a token that is not valid now is lost with a 500.
     pub redeeming_loses_invalid: bool,
-    /// 24: a child's name of more than 89 characters is a 500.
+    /// MT-23: a child's name of more than 89 characters is a 500.
     pub long_names_fail: bool,
-    /// 26: only the last audience of a login goes to the provider.
+    /// MT-29: only the last audience of a login goes to the provider.
     pub last_audience_only: bool,
-    /// 29: a short token cannot rotate.
+    /// MT-45: a short token cannot rotate.
     pub short_tokens_cannot_rotate: bool,
-    /// 30: an outdated token cannot be revoked.
+    /// MT-42: an outdated token cannot be revoked.
     pub outdated_cannot_be_revoked: bool,
-    /// 31: a token cannot revoke itself by its `mom_id`.
+    /// MT-40: a token cannot revoke itself by its `mom_id`.
     pub own_mom_id_fails: bool,
-    /// 34: a failed code exchange stays pending.
+    /// MT-30: a failed code exchange stays pending.
     pub failed_login_stays_pending: bool,
-    /// 36: redeeming a code does not tell the rotation.
+    /// MT-36: redeeming a code does not tell the rotation.
     pub redeeming_hides_rotation: bool,
     /// 41: equal clauses of a request for a child are compared by their text; without it they become one.
     pub clauses_compared_as_text: bool,

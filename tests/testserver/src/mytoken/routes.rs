@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Paths (dossier 2, 3.3): matched without regard to case and with or without one trailing slash. A wrong method is
+//! Paths (MT-02): matched without regard to case and with or without one trailing slash. A wrong method is
 //! a 404 like an unknown path.
 
 use crate::http::{Handler, Reply, Request, Response};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Answers with tokens in them, and the successors of rotating tokens (dossier 6.2, 18).
+//! Answers with tokens in them, and the successors of rotating tokens (MT-43, MT-44).
 
 use serde_json::{Map, Value, json};
 
@@ -69,7 +69,7 @@ impl Server {
     }
 
     /// Charges the use and rotates, if the token does that on other uses. A short token that has to rotate fails
-    /// before anything is charged: the original deadlocks with itself and rolls back.
+    /// before anything is charged: the original deadlocks with itself and rolls back (MT-45).
     pub(crate) fn complete_other_use(
         &self,
         state: &mut State,

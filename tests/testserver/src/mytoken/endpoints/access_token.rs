@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The access token endpoint (dossier 5).
+//! The access token endpoint (MT-09 to MT-14).
 
 use serde_json::{Map, Value, json};
 
@@ -42,7 +42,8 @@ impl Server {
         ];
         form.extend(plan.audience.iter().map(|audience| ("resource".to_owned(), audience.clone())));
         let upstream = self.upstream(plan.refresh.upstream)?;
-        // The lock is not held here: the provider may be slow, and parallel uses really overlap in the original.
+        // The lock is not held here: the provider may be slow, and parallel uses really overlap in the original (MT-16).
+        // MT-13: no answer is a 500, and nothing is counted.
         let answer = upstream
             .link
             .token(&form)

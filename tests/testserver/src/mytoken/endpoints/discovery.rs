@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The discovery document (dossier 2).
+//! The discovery document (MT-01).
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The mytoken endpoint and the making of tokens (dossier 6).
+//! The mytoken endpoint and the making of tokens (MT-18, MT-22, MT-23, MT-47).
 
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ use crate::mytoken::model::{capabilities, repeated_clauses, tighten};
 use crate::mytoken::server::{Call, Server};
 use crate::mytoken::successor::with_update;
 
-/// Longest name the original's database takes.
+/// Longest name the original's database takes (MT-23).
 const LONGEST_NAME: usize = 100;
 /// Its event text is "Created MT " and the name, in the same length.
 const LONGEST_CHILD_NAME: usize = LONGEST_NAME - 11;

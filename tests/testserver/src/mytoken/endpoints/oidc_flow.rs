@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The start of a login (dossier 6.3).
+//! The start of a login (MT-26, MT-32).
 
 use serde_json::{Map, Value, json};
 

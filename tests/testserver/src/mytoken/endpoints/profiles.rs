@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The profiles endpoint (dossier 10): reading for everybody, writing with the group's password.
+//! The profiles endpoint (MT-53): reading for everybody, writing with the group's password.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

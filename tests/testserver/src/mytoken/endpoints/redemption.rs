@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Polling and transfer codes become tokens (dossier 6.4, 6.6). Both grants look into one table.
+//! Polling and transfer codes become tokens (MT-33, MT-36, MT-37). Both grants look into one table.
 
 use serde_json::{Map, Value};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Revocation (dossier 8).
+//! Revocation (MT-39 to MT-42).
 
 use serde_json::{Map, Value};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! User settings (dossier 11): the index and the grants. Mail and ssh keys are off, as in the captures.
+//! User settings (MT-55): the index and the grants. Mail and ssh keys are off, as in the captures.
 
 use serde_json::{Map, Value, json};
 

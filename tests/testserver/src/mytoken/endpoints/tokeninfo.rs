@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The tokeninfo endpoint (dossier 9).
+//! The tokeninfo endpoint (MT-48, MT-49).
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The transfer endpoint (dossier 7): a code for a token that exists.
+//! The transfer endpoint (MT-35): a code for a token that exists.
 
 use serde_json::json;
 

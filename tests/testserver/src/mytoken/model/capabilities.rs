@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The capability algebra (dossier 16). Written from the dossier, not from the client library's code: an oracle must
+//! The capability algebra (MT-22). Written from what the original does, not from the client library's code: an oracle must
 //! not share its bugs.
 
 use serde_json::Value;
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_of_the_dossier() {
+    fn the_table_of_the_original() {
         for (owned, wanted, expected) in [
             ("settings", "read@settings:grants:ssh", true),
             ("read@settings", "settings:grants", false),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Restriction clauses (dossier 17): their form, which one is charged for a use, and what a login makes of them.
+//! Restriction clauses (MT-15, MT-20, MT-26): their form, which one is charged for a use, and what a login makes of them.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -82,7 +82,7 @@ pub enum Use<'a> {
 pub enum Unfit {
     /// No clause fits.
     Restricted,
-    /// The original dereferences a nil pointer here (dossier 17.3): a clause with `usages_other` and without
+    /// The original dereferences a nil pointer here (MT-17): a clause with `usages_other` and without
     /// `usages_AT` that has been used before.
     Panic,
 }
@@ -181,7 +181,7 @@ pub fn merged(clauses: Vec<Clause>) -> Vec<Clause> {
 }
 
 /// What the provider granted limits the clauses; an empty intersection leaves no bound, which is what the original
-/// does and nobody expects (dossier 14). With `widens` off the old bound stays.
+/// does and nobody expects (MT-28). With `widens` off the old bound stays.
 #[must_use]
 pub fn granted(clauses: &[Clause], scope: Option<&str>, audience: Option<&[String]>, widens: bool) -> Vec<Clause> {
     let mut adjusted = clauses.to_vec();

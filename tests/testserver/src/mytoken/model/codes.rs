@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Random things: codes, short tokens, identifiers. All of them come from the operating system's generator, each
-//! independent of the others (the original derives polling codes from consent codes; that is not copied).
+//! independent of the others (the original derives polling codes from consent codes, MT-31; that is not copied).
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -19,7 +19,7 @@ pub(crate) const SHORT_LENGTH: usize = 64;
 /// Below this a credential is a code.
 pub(crate) const SHORTEST_TOKEN: usize = 32;
 
-/// The letters of the original's codes and short tokens.
+/// The letters of the original's codes and short tokens (MT-33).
 const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZ";
 
 /// Random bytes.
@@ -76,7 +76,7 @@ pub fn uuid() -> Answer<String> {
     Ok(text)
 }
 
-/// The public handle of a token: SHA-512 of the raw bytes of its id.
+/// The public handle of a token (MT-52): SHA-512 of the raw bytes of its id.
 #[must_use]
 pub fn mom_id(jti: &str) -> String {
     let digits: Vec<u32> = jti.chars().filter_map(|digit| digit.to_digit(16)).collect();
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mom_id_of_the_dossier() {
+    fn mom_id_of_the_original() {
         assert_eq!(
             mom_id("3f2b7c1e-5d4a-4c8e-9a10-77b1c0de4242"),
             "ZjLGXjMDLsolRdoEhxujN/7ClpM5nooNzsgdRkCXrm9+TE8ksEOQRYxUM/36wSt5Ff2wyT+XVUt2TRYi+YXf1g=="

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The provider for guests inside the server (dossier 13): what it answers to the server itself.
+//! The provider for guests inside the server (MT-54): what it answers to the server itself.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

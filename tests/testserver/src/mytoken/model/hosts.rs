@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Client addresses in restrictions (dossier 17.4). Host names are not looked up: the test server has no resolver,
+//! Client addresses in restrictions (MT-21). Host names are not looked up: the test server has no resolver,
 //! so a name fits nobody.
 
 use std::net::IpAddr;

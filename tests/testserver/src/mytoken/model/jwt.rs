@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Mytokens as JWTs (dossier 15): ES512, no `kid`.
+//! Mytokens as JWTs (MT-50): ES512, no `kid`.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -86,7 +86,7 @@ impl Key {
     pub fn open(&self, token: &str) -> Answer<Claims> {
         let bad = || Problem::token("crypto/ecdsa: verification error");
         let (signed, signature) = token.rsplit_once('.').ok_or_else(bad)?;
-        // Go's base64 skips line ends, so a token with a newline at its end is still well signed.
+        // MT-04: Go's base64 skips line ends, so a token with a newline at its end is still well signed.
         let signature: String = signature.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| bad())?;
         let signature = Signature::from_slice(&signature).map_err(|_| bad())?;
@@ -111,7 +111,7 @@ impl Key {
     }
 }
 
-/// Whether the original takes a text for a JWT; everything else it looks up as a short token. Its recogniser wants
+/// Whether the original takes a text for a JWT (MT-51); everything else it looks up as a short token. Its recogniser wants
 /// the signature to be decodable as padded base64url, which ES512 signatures happen to be.
 #[must_use]
 pub fn looks_like(token: &str) -> bool {
@@ -133,7 +133,7 @@ pub fn peek(token: &str) -> Option<Value> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
-/// The claim `sub`.
+/// The claim `sub` (MT-52).
 #[must_use]
 pub fn subject(oidc_sub: &str, oidc_iss: &str) -> String {
     STANDARD.encode(Sha3_256::digest(format!("{oidc_sub}@{oidc_iss}")))
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subjects_of_the_dossier() {
+    fn subjects_of_the_original() {
         let sub = |issuer| subject("alice-0001", issuer);
         assert_eq!(sub("https://op.example.org"), "er/7Lx8gFirVNfzUiaAJ+7qSVAGvrpl6I3uIrNjB/H0=");
         assert_eq!(sub("https://op.example.org/"), "niUkkXUWqjQoL49Iy6edKF3ijC7dzk9zCPUtKVJeE5A=");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rotation settings of a token (dossier 18).
+//! Rotation settings of a token (MT-43, MT-46).
 
 use serde::{Deserialize, Serialize};
 

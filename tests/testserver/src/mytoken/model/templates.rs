@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Profiles and templates (dossier 10): what the names in a request stand for.
+//! Profiles and templates (MT-53): what the names in a request stand for.
 
 use serde_json::{Map, Value, json};
 

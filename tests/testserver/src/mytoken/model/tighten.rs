@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a child gets of the restrictions it asks for (dossier 17.5).
+//! What a child gets of the restrictions it asks for (MT-18).
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ pub fn tighten(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
     if parent.is_empty() {
         return wanted.to_vec();
     }
-    // Uses are taken from the parent's clause as wanted clauses are granted: within one request their sum is limited.
+    // Uses are taken from the parent's clause as wanted clauses are granted: within one request their sum is limited (MT-19).
     let mut left = parent.to_vec();
     let mut given = Vec::new();
     for clause in wanted {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_the_dossier() {
+    fn the_table_of_the_original() {
         check(&json!([]), &json!([{"exp": 100}]), &json!([{"exp": 100}]));
         check(&json!([{"exp": 100}]), &json!([]), &json!([{"exp": 100}]));
         check(&json!([{"exp": 100}]), &json!([{"exp": 50}]), &json!([{"exp": 50}]));

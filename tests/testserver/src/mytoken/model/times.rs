@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Times in requests that the server resolves itself (dossier 6.1).
+//! Times in requests that the server resolves itself (MT-25).
 
 /// A string as a Unix time: seconds, `+duration`, or `YYYY-MM-DD HH:MM` in the server's time zone, which is UTC.
 /// Blank counts as absent (0).

@@ -28,7 +28,7 @@ impl TokenAnswer {
         }
     }
 
-    /// Reads an answer as the original does: what is not labelled JSON is an answer without anything in it, whatever
+    /// Reads an answer as the original does (MT-12): what is not labelled JSON is an answer without anything in it, whatever
     /// its status.
     pub(crate) fn read(answer: &Response) -> Answer<Self> {
         let labelled = answer.header("Content-Type").unwrap_or_default();

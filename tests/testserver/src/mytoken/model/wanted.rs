@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a request for a mytoken asks for (dossier 6.1).
+//! What a request for a mytoken asks for (MT-22, MT-25, MT-38).
 
 use std::net::IpAddr;
 
@@ -88,7 +88,7 @@ pub fn read(members: &Map<String, Value>, templates: &Templates, now: i64, peer:
     Ok(wanted)
 }
 
-/// Profiles beside the request's own members, combined as observed (dossier 10).
+/// Profiles beside the request's own members, combined as observed (MT-53).
 fn include(wanted: &mut Wanted, members: &Map<String, Value>, templates: &Templates, now: i64) -> Answer<()> {
     let mut profiles = Vec::new();
     for name in capabilities::words(members.get("include")) {

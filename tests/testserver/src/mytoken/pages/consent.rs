@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The consent page (dossier 14): the user sees what is asked for, may change all of it, and goes to the provider.
+//! The consent page (MT-27): the user sees what is asked for, may change all of it, and goes to the provider.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

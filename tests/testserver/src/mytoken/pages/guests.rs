@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The dummy provider inside the server (dossier 13).
+//! The dummy provider inside the server (MT-54).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

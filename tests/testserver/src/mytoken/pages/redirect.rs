@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The way back from the provider (dossier 14): the code is exchanged and the token made.
+//! The way back from the provider (MT-28, MT-30): the code is exchanged and the token made.
 
 use serde_json::Value;
 
