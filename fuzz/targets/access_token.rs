@@ -7,12 +7,12 @@ use std::sync::OnceLock;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use fuzz::{Keys, NOW, issuer, soon, texts};
-use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
 use mytoken_login::oidc::{KeySet, list, verify};
 use mytoken_login::{Account, AccountSettings, Identity, LoginSettings, Maps, decide};
 use mytoken_wire::clock::FixedClock;
+use ring::signature::Ed25519KeyPair;
 
 /// An Ed25519 key for these targets alone (RFC 8410 10.3), and its public half.
 const PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC";
@@ -46,8 +46,9 @@ fuzz_target!(|data: &[u8]| {
     let clock = FixedClock(NOW);
     let _ = verify(&Secret::new(raw), issuers, keys(), &clock, soon());
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-    let key = EncodingKey::from_ed_der(&STANDARD.decode(PRIVATE).expect("a key"));
-    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::EdDSA).expect("a signature");
+    let pair = STANDARD.decode(PRIVATE).expect("base64");
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pair).expect("a key");
+    let signature = URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()));
     let token = Secret::new(format!("{message}.{signature}"));
     let verified = verify(&token, issuers, keys(), &clock, soon());
     if let Ok(claims) = verified {

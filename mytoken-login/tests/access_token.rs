@@ -6,12 +6,12 @@ mod support;
 
 use std::time::Duration;
 
-use jsonwebtoken::Algorithm::{self, ES256, EdDSA, HS256, PS256, RS256, RS512};
 use mytoken::config::IssuerSettings;
 use mytoken::{Deadline, Secret};
 use mytoken_login::oidc::{Claims, Fresh, KeySet, KeySource, Rejection, verify};
 use mytoken_wire::clock::FixedClock;
 use serde_json::{Value, json};
+use support::Algorithm::{self, ES256, EdDSA, HS256, PS256, RS256, RS512};
 use support::{NOW, Source, access_token, b64, claims, issuer, sign};
 
 fn check(token: &str, issuer: &IssuerSettings, source: &Source) -> Result<Claims, Rejection> {

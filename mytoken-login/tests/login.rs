@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jsonwebtoken::Algorithm;
 use mytoken::config::IssuerSettings;
 use mytoken::{Deadline, Error, Secret};
 use mytoken_login::oidc::{Fresh, KeySet, KeySource};
@@ -26,7 +25,7 @@ use regex_lite::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha3::{Digest as _, Sha3_256};
-use support::{NOW, Source, access_token, claims, issuer, sign};
+use support::{Algorithm, NOW, Source, access_token, claims, issuer, sign};
 use zeroize::Zeroizing;
 
 const MYTOKEN_HEADER: &str = r#"{"alg":"ES512","typ":"MT+JWT"}"#;

@@ -3,13 +3,14 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
 use mytoken::Deadline;
 use mytoken::config::{Algorithm, IssuerSettings};
+use ring::signature::RsaPublicKeyComponents;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Rejection;
+use super::signature::{Scheme, VerificationKey};
 
 /// Most keys that are looked at; providers publish two or three.
 const KEYS_LIMIT: usize = 100;
@@ -96,18 +97,18 @@ impl KeySet {
     }
 
     /// The key for a token with this `kid` and algorithm. Without a `kid` only one key may fit.
-    pub(super) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, Rejection> {
+    pub(super) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Result<VerificationKey, Rejection> {
         let fitting = |key: &&Key| key.fits(algorithm);
         match key_id {
             Some(id) => {
                 let named: Vec<&Key> = self.keys.iter().filter(|key| key.kid.as_deref() == Some(id)).collect();
                 let first = named.first().ok_or(Rejection::KeyUnknown)?;
-                named.iter().copied().find(|key| fitting(key)).unwrap_or(first).decoding(algorithm)
+                named.iter().copied().find(|key| fitting(key)).unwrap_or(first).verifying(algorithm)
             }
             None => {
                 let mut keys = self.keys.iter().filter(fitting);
                 match (keys.next(), keys.next()) {
-                    (Some(only), None) => only.decoding(algorithm),
+                    (Some(only), None) => only.verifying(algorithm),
                     _ => Err(Rejection::KeyUnknown),
                 }
             }
@@ -132,30 +133,29 @@ impl Key {
             && self.alg.as_deref().is_none_or(|own| Algorithm::named(own) == Some(algorithm))
     }
 
-    fn decoding(&self, algorithm: Algorithm) -> Result<DecodingKey, Rejection> {
+    fn verifying(&self, algorithm: Algorithm) -> Result<VerificationKey, Rejection> {
         if !self.fits(algorithm) {
             return Err(Rejection::KeyUnfit);
         }
-        let part = |part: &Option<String>| part.clone().ok_or(Rejection::KeyUnfit);
-        let key = match self.kty.as_str() {
-            "RSA" => {
-                let modulus = part(&self.n)?;
-                if bits(&modulus).ok_or(Rejection::KeyUnfit)? < RSA_BITS {
+        let decode = |part: &Option<String>| {
+            part.as_deref().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok()).ok_or(Rejection::KeyUnfit)
+        };
+        Ok(match Scheme::of(algorithm) {
+            Scheme::Rsa(parameters) => {
+                let parts = RsaPublicKeyComponents { n: decode(&self.n)?, e: decode(&self.e)? };
+                if bits(&parts.n) < RSA_BITS {
                     return Err(Rejection::KeyUnfit);
                 }
-                DecodingKey::from_rsa_components(&modulus, &part(&self.e)?)
+                VerificationKey::Rsa(parameters, parts)
             }
-            "EC" => DecodingKey::from_ec_components(&part(&self.x)?, &part(&self.y)?),
-            _ => DecodingKey::from_ed_components(&part(&self.x)?),
-        };
-        key.map_err(|_| Rejection::KeyUnfit)
+            Scheme::Ecdsa(curve) => VerificationKey::ecdsa(curve, &decode(&self.x)?, &decode(&self.y)?),
+            Scheme::Ed25519 => VerificationKey::ed25519(decode(&self.x)?),
+        })
     }
 }
 
-/// Length in bits of a number in base64url.
-fn bits(number: &str) -> Option<usize> {
-    let bytes = URL_SAFE_NO_PAD.decode(number).ok()?;
-    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-    let first = bytes.get(zeros)?;
-    Some((bytes.len() - zeros) * 8 - first.leading_zeros() as usize)
+/// Length in bits of a big-endian number.
+fn bits(number: &[u8]) -> usize {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros).map_or(0, |first| (number.len() - zeros) * 8 - first.leading_zeros() as usize)
 }

@@ -6,6 +6,7 @@ mod jws;
 mod keys;
 mod provider;
 mod rejection;
+mod signature;
 mod strict;
 mod verify;
 

@@ -7,12 +7,15 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use mytoken::config::IssuerSettings;
 use mytoken::{Deadline, Secret};
 use mytoken_login::oidc::{Fresh, KeySet, KeySource};
+use ring::hmac;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512,
+    RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
+};
 use rsa::RsaPrivateKey;
 use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::signature::{SignatureEncoding, Signer};
@@ -21,6 +24,17 @@ use serde_json::{Value, json};
 
 pub const ISSUER: &str = "https://op.example.org";
 pub const NOW: u64 = 1_800_000_000;
+
+/// How [`sign`] signs. HS256 is what an attacker can do.
+#[derive(Debug, Clone, Copy)]
+pub enum Algorithm {
+    RS256,
+    RS512,
+    PS256,
+    ES256,
+    EdDSA,
+    HS256,
+}
 
 /// The keys of the provider: `rsa`, `weak` (RSA, 1024 bits), `ec`, `ed`.
 pub struct Keys {
@@ -66,20 +80,36 @@ pub fn b64(bytes: impl AsRef<[u8]>) -> String {
 
 /// Signs header and claims, given as text so that they can be wrong.
 pub fn sign(header: &str, claims: &str, key: &str, algorithm: Algorithm) -> String {
-    let keys = keys();
     let message = format!("{}.{}", b64(header), b64(claims));
-    let key = match key {
-        "weak" => {
+    let signature = signature(message.as_bytes(), key, algorithm);
+    format!("{message}.{}", b64(signature))
+}
+
+fn signature(message: &[u8], key: &str, algorithm: Algorithm) -> Vec<u8> {
+    let keys = keys();
+    let rng = SystemRandom::new();
+    let rsa = |padding: &'static dyn RsaEncoding| {
+        // ring signs with no key below 2048 bits.
+        if key == "weak" {
             let signer = rsa::pkcs1v15::SigningKey::<rsa::sha2::Sha256>::new(keys.weak.clone());
-            return format!("{message}.{}", b64(signer.sign(message.as_bytes()).to_bytes()));
+            return signer.sign(message).to_vec();
         }
-        "rsa" | "enc" => EncodingKey::from_rsa_der(keys.rsa.to_pkcs1_der().unwrap().as_bytes()),
-        "ec" => EncodingKey::from_ec_der(&keys.ec),
-        "ed" => EncodingKey::from_ed_der(&keys.ed),
-        other => EncodingKey::from_secret(other.as_bytes()),
+        let pair = RsaKeyPair::from_der(keys.rsa.to_pkcs1_der().unwrap().as_bytes()).unwrap();
+        let mut signature = vec![0; pair.public().modulus_len()];
+        pair.sign(padding, &rng, message, &mut signature).unwrap();
+        signature
     };
-    let signature = crypto::sign(message.as_bytes(), &key, algorithm).unwrap();
-    format!("{message}.{signature}")
+    match algorithm {
+        Algorithm::RS256 => rsa(&RSA_PKCS1_SHA256),
+        Algorithm::RS512 => rsa(&RSA_PKCS1_SHA512),
+        Algorithm::PS256 => rsa(&RSA_PSS_SHA256),
+        Algorithm::ES256 => {
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &keys.ec, &rng).unwrap();
+            pair.sign(&rng, message).unwrap().as_ref().to_vec()
+        }
+        Algorithm::EdDSA => Ed25519KeyPair::from_pkcs8(&keys.ed).unwrap().sign(message).as_ref().to_vec(),
+        Algorithm::HS256 => hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), message).as_ref().to_vec(),
+    }
 }
 
 /// The claims of a good access token, with `changes` over them; a `null` takes a claim away.

@@ -62,8 +62,7 @@ impl ResourceServer {
     fn judge(&self, request: &Request, needed: &str, now: u64) -> Result<Value, Refused> {
         let header = request.header("Authorization").ok_or_else(|| invalid("there is no access token"))?;
         let token = bearer(header).ok_or_else(|| invalid("the Authorization header holds no Bearer token"))?;
-        let keys = self.issuer.keys().and_then(|keys| serde_json::from_value(keys).map_err(|error| error.to_string()));
-        let keys = keys.map_err(|reason| refused(503, "temporarily_unavailable", reason))?;
+        let keys = self.issuer.keys().map_err(|reason| refused(503, "temporarily_unavailable", reason))?;
         let claims = jwks::verify(token, &keys).map_err(invalid)?;
         let exp = self.check(&claims, now)?;
         let held = scopes(&claims);

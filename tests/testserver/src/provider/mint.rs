@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn judge(provider: &Provider, token: &str) -> Result<Map<String, Value>, String> {
-        crate::jwks::verify(token, &serde_json::from_value(provider.jwks()).unwrap())
+        crate::jwks::verify(token, &provider.jwks())
     }
 
     #[test]
