@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Random numbers for names that nobody can guess.
 
+use rand::RngExt;
 use rand::distr::{Distribution, StandardUniform};
-use rand::{Rng, TryRngCore};
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
 
 /// A random value from the kernel. No generator is kept in this process, which may be sshd and may fork.
 ///
@@ -13,5 +15,5 @@ pub fn random<T>() -> T
 where
     StandardUniform: Distribution<T>,
 {
-    rand::rngs::OsRng.unwrap_err().random()
+    UnwrapErr(SysRng).random()
 }

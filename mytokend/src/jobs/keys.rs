@@ -34,7 +34,7 @@ pub struct PrivateKey {
 /// Makes a key pair from the operating system's randomness.
 #[must_use]
 pub fn generate() -> (PublicKey, PrivateKey) {
-    let (private, public) = Kem::gen_keypair(&mut rand::rng());
+    let (private, public) = Kem::gen_keypair();
     let id = id_of(&public);
     (PublicKey { key: public, id: id.clone() }, PrivateKey { key: private, id })
 }

@@ -64,13 +64,12 @@ pub struct JobCredential {
 pub fn seal(credential: &JobCredential, key: &PublicKey) -> Result<String, SealError> {
     let plain = Zeroizing::new(serde_json::to_vec(credential).map_err(|error| invalid(&error.to_string()))?);
     let header = format!("{VERSION}.{}", key.id());
-    let (encapsulated, ciphertext) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem, _>(
+    let (encapsulated, ciphertext) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem>(
         &OpModeS::Base,
         &key.key,
         INFO,
         &plain,
         header.as_bytes(),
-        &mut rand::rng(),
     )
     .map_err(|error| invalid(&format!("cannot encrypt: {error}")))?;
     let mut bytes = encapsulated.to_bytes().to_vec();
@@ -170,15 +169,8 @@ mod tests {
     }
 
     fn seal_raw(plain: &[u8], key: &PublicKey, info: &[u8], aad: &[u8], header: &str) -> String {
-        let (enc, ct) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem, _>(
-            &OpModeS::Base,
-            &key.key,
-            info,
-            plain,
-            aad,
-            &mut rand::rng(),
-        )
-        .unwrap();
+        let (enc, ct) =
+            single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem>(&OpModeS::Base, &key.key, info, plain, aad).unwrap();
         let mut bytes = enc.to_bytes().to_vec();
         bytes.extend(ct);
         format!("{header}.{}", URL_SAFE_NO_PAD.encode(bytes))

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use mytoken::Secret;
 use mytoken::store::Store;
-use rand::RngCore;
+use rand::Rng;
 use zeroize::Zeroizing;
 
 use super::arguments::{Program, queries};

@@ -4,8 +4,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rand::TryRngCore;
-use rand::rngs::OsRng;
+use rand::TryRng;
+use rand::rngs::SysRng;
 use sha2::{Digest, Sha512};
 
 use crate::mytoken::answer::{Answer, Problem};
@@ -28,7 +28,7 @@ const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZ";
 /// The operating system has none.
 pub fn bytes<const N: usize>() -> Answer<[u8; N]> {
     let mut bytes = [0; N];
-    OsRng.try_fill_bytes(&mut bytes).map_err(|error| Problem::internal(error.to_string()))?;
+    SysRng.try_fill_bytes(&mut bytes).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(bytes)
 }
 
