@@ -11,11 +11,14 @@ use mytoken::config::IssuerSettings;
 use mytoken::names::same_base;
 use mytoken::token::{MytokenClaims, Presented, Why, classify, may_be_mytoken};
 use mytoken::{Clock, Deadline, Secret};
+use mytoken_wire::agent::RenewalCredential;
 
 use super::conversation::{self, Asked, Conversation};
 use super::decision::{Decision, Step, Verdict, decide};
 use super::service::{TokenService, Wanted};
-use super::{Account, Accounts, ExchangeSettings, Exchangeable, Identity, LoginSettings, Maps, Refusal};
+use super::{
+    Account, Accounts, ExchangeSettings, Exchangeable, Identity, LoginSettings, Maps, Refusal, SessionCredential,
+};
 use crate::oidc::{KeySource, verify};
 
 /// Time for taking back what a refused login redeemed; its own may be over.
@@ -127,31 +130,8 @@ pub struct Accepted {
     pub identity: Identity,
     /// The rule that said so.
     pub rule: String,
-    /// The access token, for the session.
-    pub access_token: Secret,
-    /// Its expiry, Unix seconds.
-    pub exp: u64,
-    /// Until when it is accepted, Unix seconds: its expiry and the permitted difference of clocks.
-    pub good_until: u64,
-    /// Its remaining life when it was verified, in seconds.
-    pub lifetime: u64,
-    /// The mytoken that it came from.
-    pub renewal: Option<Renewal>,
-}
-
-/// What renews the access token of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Renewal {
-    /// Name of the configured server.
-    pub server: String,
-    /// A mytoken that does not rotate.
-    pub mytoken: Secret,
-    /// Scopes asked for.
-    pub scope: String,
-    /// Audience asked for.
-    pub audience: String,
-    /// Whether it came by transfer code and may create sub-tokens: then it was meant for the session.
-    pub delegated: bool,
+    /// What it leaves for the session.
+    pub credential: SessionCredential,
 }
 
 /// Asks the person, decides, and tells them when they are not let in.
@@ -239,18 +219,23 @@ fn judge(
     admit(account, obtained, world, deadline, report)
 }
 
-/// An access token and what renews it.
-type Obtained = (Secret, Option<Renewal>);
+/// An access token that is not verified yet, and the mytoken that it was exchanged for.
+struct Obtained {
+    access_token: Secret,
+    renewal: Option<RenewalCredential>,
+    delegated: bool,
+}
 
 /// Verifies the access token and asks the rules.
 fn admit(
     account: Account,
-    (access_token, renewal): Obtained,
+    obtained: Obtained,
     world: &World<'_>,
     deadline: Deadline,
     report: &mut Report,
 ) -> Result<Accepted, Refusal> {
     let began = Instant::now();
+    let Obtained { access_token, renewal, delegated } = obtained;
     let verified = verify(&access_token, world.issuers, world.keys, world.clock, deadline);
     report.times.verify = began.elapsed();
     let claims = verified?;
@@ -268,7 +253,8 @@ fn admit(
     report.steps = steps;
     match verdict {
         Verdict::Accept { rule } => {
-            Ok(Accepted { account, identity, rule, access_token, exp, good_until, lifetime, renewal })
+            let credential = SessionCredential { access_token, exp, good_until, lifetime, renewal, delegated };
+            Ok(Accepted { account, identity, rule, credential })
         }
         Verdict::Refuse(refusal) => Err(refusal),
     }
@@ -289,7 +275,7 @@ fn obtain(
         Presented::Garbage(why) => Err(Refusal::Garbage(why)),
         Presented::AccessToken(_) => {
             report.presented("at", token, "access token (JWT)");
-            return Ok((token.clone(), None));
+            return Ok(Obtained { access_token: token.clone(), renewal: None, delegated: false });
         }
         Presented::Opaque => {
             report.unclear("opaque", "opaque text");
@@ -386,15 +372,10 @@ impl<'a> Exchange<'a> {
         let comment = format!("{} {}@{}", attempt.service, attempt.user, attempt.host);
         let (scope, audience) = (&self.settings.scope, &self.settings.audience);
         let wanted = Wanted { scope, audience, comment: &comment };
-        let token = self.server.tokens.exchange(&mytoken, vouched, &wanted, deadline)?.token;
-        let renewal = Renewal {
-            server: self.settings.server.clone(),
-            mytoken,
-            scope: scope.clone(),
-            audience: audience.clone(),
-            delegated,
-        };
-        Ok((token, Some(renewal)))
+        let access_token = self.server.tokens.exchange(&mytoken, vouched, &wanted, deadline)?.token;
+        let server = self.settings.server.clone();
+        let renewal = RenewalCredential { server, mytoken, scope: scope.clone(), audience: audience.clone() };
+        Ok(Obtained { access_token, renewal: Some(renewal), delegated })
     }
 }
 

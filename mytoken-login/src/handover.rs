@@ -16,9 +16,9 @@ pub use sweep::ACCOUNT_LIMIT;
 use zeroize::Zeroizing;
 
 use super::process::Process;
-use super::{Accepted, Renewal};
+use super::{Accepted, SessionCredential};
 use mytoken::files::{Directory, Owner};
-use mytoken::{Clock, Error, Secret};
+use mytoken::{Clock, Error};
 
 /// Where the files are.
 pub const DIRECTORY: &str = "/run/mytoken/handover";
@@ -52,48 +52,19 @@ pub struct Record {
     pub sub: String,
     /// The rule that let them in.
     pub rule: String,
-    /// The access token.
-    pub access_token: Secret,
-    /// Its expiry, Unix seconds.
-    pub exp: u64,
-    /// Until when it is accepted, Unix seconds: by the rule that let it in.
-    good_until: u64,
-    /// Its remaining life at the login, in seconds.
-    pub lifetime: u64,
-    /// What renews it.
-    pub renewal: Option<Handed>,
+    /// The session's credential.
+    #[serde(flatten)]
+    pub credential: SessionCredential,
     /// When it was written, Unix seconds.
     created: u64,
     /// The processes that may open the session: the one that authenticated and its parent, sshd's monitor.
     processes: Vec<Process>,
 }
 
-/// The mytoken of a login.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handed {
-    /// Name of the configured server.
-    pub server: String,
-    /// The mytoken.
-    pub mytoken: Secret,
-    /// Scopes asked for.
-    pub scope: String,
-    /// Audience asked for.
-    pub audience: String,
-    /// Whether it was meant for the session.
-    pub delegated: bool,
-}
-
 impl Record {
     /// The record of a login that was let in. `processes` may open its session.
     #[must_use]
     pub fn new(accepted: &Accepted, service: &str, processes: Vec<Process>, clock: &dyn Clock) -> Self {
-        let hand = |renewal: &Renewal| Handed {
-            server: renewal.server.clone(),
-            mytoken: renewal.mytoken.clone(),
-            scope: renewal.scope.clone(),
-            audience: renewal.audience.clone(),
-            delegated: renewal.delegated,
-        };
         Self {
             v: VERSION,
             user: accepted.account.name.clone(),
@@ -103,11 +74,7 @@ impl Record {
             issuer: accepted.identity.issuer.clone(),
             sub: accepted.identity.sub.clone(),
             rule: accepted.rule.clone(),
-            access_token: accepted.access_token.clone(),
-            exp: accepted.exp,
-            good_until: accepted.good_until,
-            lifetime: accepted.lifetime,
-            renewal: accepted.renewal.as_ref().map(hand),
+            credential: accepted.credential.clone(),
             created: clock.now(),
             processes,
         }
@@ -116,7 +83,7 @@ impl Record {
     /// Whether the access token has ended since the login, by the same clock difference that let it in.
     #[must_use]
     pub fn has_ended(&self, clock: &dyn Clock) -> bool {
-        self.good_until <= clock.now()
+        self.credential.good_until <= clock.now()
     }
 }
 

@@ -9,6 +9,7 @@ mod account_name;
 mod authenticate;
 pub mod budget;
 mod conversation;
+mod credential;
 mod decision;
 mod explain;
 mod fail_delay;
@@ -29,9 +30,10 @@ mod template;
 
 pub use account_name::{AccountName, NameForm};
 pub use authenticate::{
-    Accepted, Attempt, ConfiguredServer, Fact, Renewal, Report, TakenBack, Times, World, authenticate, examine,
+    Accepted, Attempt, ConfiguredServer, Fact, Report, TakenBack, Times, World, authenticate, examine,
 };
 pub use conversation::{Asked, Conversation, Gone, ask};
+pub use credential::SessionCredential;
 pub use decision::{Decision, Finding, Requirement, Source, Step, Verdict, decide};
 pub use explain::explain;
 pub use fail_delay::hold;

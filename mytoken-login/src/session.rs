@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use mytoken::files::{Directory, Owner, as_user};
 use mytoken::random::random;
 use mytoken::{Deadline, Error};
-use mytoken_wire::agent::{self, AgentError, Request, SessionEnd, SessionStart};
+use mytoken_wire::agent::{self, AgentError, RenewalCredential, Request, SessionEnd, SessionStart};
 
-use super::handover::{Handed, Record, runtime};
+use super::handover::{Record, runtime};
 use super::{SessionMytoken, SessionSettings};
 
 /// Where the suite's run-time files are.
@@ -55,12 +55,12 @@ impl Sessions {
             let mut installed = Installed { session: session.clone(), ..Installed::default() };
             if settings.access_token {
                 let name = format!("bt_u{}", owner.uid);
-                directory.write(&name, record.access_token.expose().as_bytes(), owner, 0o600)?;
+                directory.write(&name, record.credential.access_token.expose().as_bytes(), owner, 0o600)?;
                 installed.bearer_token_file = Some(directory.path().join(name));
             }
-            if let Some(handed) = mytoken_for_session(record, settings) {
+            if let Some(renewal) = delegated_mytoken(record, settings) {
                 let name = format!("mt_u{}", owner.uid);
-                directory.write(&name, format!("{}\n", handed.mytoken.expose()).as_bytes(), owner, 0o600)?;
+                directory.write(&name, format!("{}\n", renewal.mytoken.expose()).as_bytes(), owner, 0o600)?;
                 installed.mytoken_file = Some(directory.path().join(name));
             }
             Ok(installed)
@@ -92,8 +92,8 @@ impl Sessions {
 }
 
 /// The mytoken that the session gets as a file.
-fn mytoken_for_session<'a>(record: &'a Record, settings: &SessionSettings) -> Option<&'a Handed> {
-    record.renewal.as_ref().filter(|handed| handed.delegated && settings.mytoken == SessionMytoken::Delegated)
+fn delegated_mytoken<'a>(record: &'a Record, settings: &SessionSettings) -> Option<&'a RenewalCredential> {
+    record.credential.delegated().filter(|_| settings.mytoken == SessionMytoken::Delegated)
 }
 
 /// Tells the agent of the session, so that it keeps the access token fresh.
@@ -107,18 +107,15 @@ pub fn register(
     monitor: u32,
     deadline: Deadline,
 ) -> Result<(), AgentError> {
-    let renewal = record.renewal.as_ref().filter(|_| installed.bearer_token_file.is_some());
+    let renewal = record.credential.renewal.clone().filter(|_| installed.bearer_token_file.is_some());
     let start = SessionStart {
         session: installed.session.clone(),
         uid: record.uid,
         gid: record.gid,
         pid: monitor,
-        server: renewal.map(|handed| handed.server.clone()),
-        mytoken: renewal.map(|handed| handed.mytoken.clone()),
-        scope: renewal.map(|handed| handed.scope.clone()).unwrap_or_default(),
-        audience: renewal.map(|handed| handed.audience.clone()).unwrap_or_default(),
-        exp: record.exp,
-        lifetime: record.lifetime,
+        renewal,
+        exp: record.credential.exp,
+        lifetime: record.credential.lifetime,
     };
     agent::ask(socket, &Request::SessionStart(start), deadline).map(|_| ())
 }

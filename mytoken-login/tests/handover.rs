@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mytoken::Secret;
 use mytoken::files::Owner;
 use mytoken_login::handover::{ACCOUNT_LIMIT, Fault, Handover, Login, Record};
-use mytoken_login::{Accepted, Account, Identity, Process};
+use mytoken_login::{Accepted, Account, Identity, Process, SessionCredential};
 use mytoken_wire::clock::FixedClock;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 
@@ -47,11 +47,14 @@ fn record(uid: u32, created: u64, processes: &[Process]) -> Record {
             claims: serde_json::Map::new(),
         },
         rule: "hpc".into(),
-        access_token: Secret::new("the.access.token"),
-        exp: NOW + 3_600,
-        good_until: NOW + 3_630,
-        lifetime: 3_600,
-        renewal: None,
+        credential: SessionCredential {
+            access_token: Secret::new("the.access.token"),
+            exp: NOW + 3_600,
+            good_until: NOW + 3_630,
+            lifetime: 3_600,
+            renewal: None,
+            delegated: false,
+        },
     };
     Record::new(&accepted, "sshd", processes.to_vec(), &FixedClock(created))
 }

@@ -13,7 +13,8 @@ use mytoken::Secret;
 use mytoken::files::Owner;
 use mytoken_login::handover::{Fault, Handover, Login, Record};
 use mytoken_login::session::Sessions;
-use mytoken_login::{Accepted, Account, Identity, Process, Renewal, SessionMytoken, SessionSettings};
+use mytoken_login::{Accepted, Account, Identity, Process, SessionCredential, SessionMytoken, SessionSettings};
+use mytoken_wire::agent::RenewalCredential;
 use mytoken_wire::clock::FixedClock;
 use skipped::skip;
 
@@ -31,17 +32,19 @@ fn accepted(delegated: bool) -> Accepted {
             claims: serde_json::Map::new(),
         },
         rule: "hpc".into(),
-        access_token: Secret::new("the.access.token"),
-        exp: NOW + 3_600,
-        good_until: NOW + 3_630,
-        lifetime: 3_600,
-        renewal: Some(Renewal {
-            server: "testbed".into(),
-            mytoken: Secret::new("the.my.token"),
-            scope: "openid".into(),
-            audience: "https://testbed".into(),
+        credential: SessionCredential {
+            access_token: Secret::new("the.access.token"),
+            exp: NOW + 3_600,
+            good_until: NOW + 3_630,
+            lifetime: 3_600,
+            renewal: Some(RenewalCredential {
+                server: "testbed".into(),
+                mytoken: Secret::new("the.my.token"),
+                scope: "openid".into(),
+                audience: "https://testbed".into(),
+            }),
             delegated,
-        }),
+        },
     }
 }
 
@@ -84,7 +87,8 @@ fn mode(path: &Path) -> u32 {
 /// The account phase asks again; a clock that is ten seconds ahead must not undo what `leeway` has let in.
 #[test]
 fn a_token_that_the_leeway_let_in_is_still_good_in_the_account_phase() {
-    let late = Accepted { exp: NOW - 10, good_until: NOW + 20, ..accepted(false) };
+    let mut late = accepted(false);
+    (late.credential.exp, late.credential.good_until) = (NOW - 10, NOW + 20);
     let record = Record::new(&late, "sshd", Vec::new(), &FixedClock(NOW));
     assert!(!record.has_ended(&FixedClock(NOW)) && record.has_ended(&FixedClock(NOW + 20)));
 }

@@ -12,8 +12,8 @@ use mytoken::files::Owner;
 use mytoken::{Deadline, Secret};
 use mytoken_login::handover::{Fault, Handover, Login, Record};
 use mytoken_login::session::{Installed, register};
-use mytoken_login::{Accepted, Account, Identity, Process, Renewal};
-use mytoken_wire::agent::{Answer, Envelope};
+use mytoken_login::{Accepted, Account, Identity, Process, SessionCredential};
+use mytoken_wire::agent::{Answer, Envelope, RenewalCredential};
 use mytoken_wire::clock::FixedClock;
 use serde_json::{Value, json};
 
@@ -31,17 +31,19 @@ fn record(renewal: bool) -> Record {
             claims: serde_json::Map::new(),
         },
         rule: "hpc".into(),
-        access_token: Secret::new("the.access.token"),
-        exp: NOW + 3_600,
-        good_until: NOW + 3_630,
-        lifetime: 3_500,
-        renewal: renewal.then(|| Renewal {
-            server: "testbed".into(),
-            mytoken: Secret::new("the.my.token"),
-            scope: "openid".into(),
-            audience: "https://testbed".into(),
+        credential: SessionCredential {
+            access_token: Secret::new("the.access.token"),
+            exp: NOW + 3_600,
+            good_until: NOW + 3_630,
+            lifetime: 3_500,
+            renewal: renewal.then(|| RenewalCredential {
+                server: "testbed".into(),
+                mytoken: Secret::new("the.my.token"),
+                scope: "openid".into(),
+                audience: "https://testbed".into(),
+            }),
             delegated: false,
-        }),
+        },
     };
     Record::new(&accepted, "sshd", vec![Process::own().unwrap()], &FixedClock(NOW))
 }
@@ -110,7 +112,7 @@ fn the_agent_is_told_when_the_access_token_ends_and_how_long_it_lived() {
 
     // Without the file there is nothing to renew, and without a mytoken nothing to renew it with: no secret travels.
     let without = json!({"v": 1, "call": "session_start", "session": installed.session, "uid": me.uid, "gid": me.gid,
-        "pid": 4_242, "scope": "", "audience": "", "exp": NOW + 3_600, "lifetime": 3_500});
+        "pid": 4_242, "exp": NOW + 3_600, "lifetime": 3_500});
     assert_eq!(told(&record(false), &installed), without);
     let installed = Installed { bearer_token_file: None, ..installed };
     assert_eq!(told(&record(true), &installed), without);

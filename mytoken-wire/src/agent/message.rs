@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Secret;
+use super::RenewalCredential;
 
 /// Version of the protocol. A step of a job can outlive an upgrade of the agent by weeks, so it is in every message.
 pub const VERSION: u32 = 1;
@@ -88,18 +88,9 @@ pub struct SessionStart {
     pub gid: u32,
     /// The monitor process of sshd: when it is gone the session is over, also when `close_session` never came.
     pub pid: u32,
-    /// Name of the configured mytoken server (`mytoken.toml`) at which `mytoken` is exchanged; absent: nothing to renew with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server: Option<String>,
-    /// The mytoken that renews the access token. Never one that rotates.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mytoken: Option<Secret>,
-    /// Scopes of the access token, separated by single blanks; empty: what the mytoken's clause says.
-    #[serde(default)]
-    pub scope: String,
-    /// Audience of the access token; empty: none asked for.
-    #[serde(default)]
-    pub audience: String,
+    /// What renews the access token; its members stand in the message itself. Absent: the login left no mytoken.
+    #[serde(flatten)]
+    pub renewal: Option<RenewalCredential>,
     /// Expiry of the access token in the session's file, Unix seconds.
     pub exp: u64,
     /// Lifetime of that access token in seconds, for the time of renewal.

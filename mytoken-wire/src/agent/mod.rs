@@ -7,6 +7,7 @@
 mod client;
 mod error;
 mod message;
+mod renewal;
 
 /// Whether a line is an answer, of whatever version: for a fuzz target.
 #[cfg(fuzzing)]
@@ -21,3 +22,4 @@ pub use message::{
     Answer, Envelope, Event, JobEnd, JobStart, JobState, JobStatus, LINE_LIMIT, Request, SessionEnd, SessionStart,
     Started, Status, VERSION,
 };
+pub use renewal::RenewalCredential;

@@ -147,8 +147,9 @@ impl Authority for Direct {
                     deadline,
                 )
             }
-            Source::Mytoken { server, mytoken, scope, audience } => {
-                self.exchange(self.by_name(server)?, &request(mytoken, scope, audience, comment), deadline)
+            Source::Mytoken(renewal) => {
+                let request = request(&renewal.mytoken, &renewal.scope, &renewal.audience, comment);
+                self.exchange(self.by_name(&renewal.server)?, &request, deadline)
             }
         }
     }

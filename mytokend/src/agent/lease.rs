@@ -3,9 +3,8 @@
 //!
 //! Everything here is a function of the lease and the time; times of schedules are Unix milliseconds.
 
-use mytoken::Secret;
 use mytoken::files::Owner;
-use mytoken_wire::agent::{JobState, JobStatus};
+use mytoken_wire::agent::{JobState, JobStatus, RenewalCredential};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::History;
@@ -27,16 +26,7 @@ pub enum Source {
     /// A job's sealed credential: opened for each exchange and forgotten again.
     Sealed(String),
     /// A session's mytoken.
-    Mytoken {
-        /// Name of the configured server.
-        server: String,
-        /// The mytoken; it never rotates.
-        mytoken: Secret,
-        /// Scopes, separated by single blanks.
-        scope: String,
-        /// Audience.
-        audience: String,
-    },
+    Mytoken(RenewalCredential),
 }
 
 /// The access token in the file.

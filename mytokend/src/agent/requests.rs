@@ -153,15 +153,15 @@ impl Agent {
         lease.process = Some((start.pid, begin));
         lease.held = Some(Held { exp: start.exp, lifetime: start.lifetime });
         let due = renew_at(start.exp, start.lifetime, (self.draw)());
-        let renewal = match (start.server, start.mytoken) {
-            (Some(server), Some(mytoken)) if !mytoken.is_empty() => {
-                let until = mytoken::token::unverified_claims(&mytoken).and_then(|claims| claims.unverified().exp);
+        let renewal = match start.renewal {
+            Some(renewal) if !renewal.mytoken.is_empty() => {
+                let until =
+                    mytoken::token::unverified_claims(&renewal.mytoken).and_then(|claims| claims.unverified().exp);
                 if until.is_some_and(|until| until.saturating_mul(1000) <= due) {
                     // The helper's, without --delegate. Its spare use is for the login.
                     Err("the login's mytoken ends before its access token is due for renewal")
                 } else {
-                    let (scope, audience) = (start.scope, start.audience);
-                    Ok((Source::Mytoken { server, mytoken, scope, audience }, until))
+                    Ok((Source::Mytoken(renewal), until))
                 }
             }
             _ => Err("the login brought nothing to renew its access token with"),

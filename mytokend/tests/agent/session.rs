@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::{Clock, Secret, SystemClock};
 use mytoken_login::Process;
-use mytoken_wire::agent::{Answer, Request, SessionEnd, SessionStart};
+use mytoken_wire::agent::{Answer, RenewalCredential, Request, SessionEnd, SessionStart};
 
 use crate::play::{Stage, eventually, me};
 
@@ -37,10 +37,12 @@ fn request(child: &Child, lifetime: u64, mytoken: Option<&str>) -> SessionStart 
         uid: me().uid,
         gid: me().gid,
         pid: child.id(),
-        server: Some("testbed".into()),
-        mytoken: mytoken.map(Secret::new),
-        scope: "a".into(),
-        audience: "b".into(),
+        renewal: mytoken.map(|mytoken| RenewalCredential {
+            server: "testbed".into(),
+            mytoken: Secret::new(mytoken),
+            scope: "a".into(),
+            audience: "b".into(),
+        }),
         exp: SystemClock.now() + lifetime,
         lifetime,
     }
@@ -107,9 +109,9 @@ fn a_mytoken_is_kept_when_it_outlives_the_renewal_and_not_otherwise() {
     for (before_the_end, renewed) in [(0, true), (890, true), (1_450, false), (3_000, false)] {
         let stage = Stage::new(3600);
         let (_, mut child) = login(&stage);
-        let mut start = request(&child, 3600, None);
-        start.mytoken = Some(Secret::new(mytoken_until(start.exp - before_the_end)));
+        let mut start = request(&child, 3600, Some(""));
         let exp = start.exp;
+        start.renewal.as_mut().unwrap().mytoken = Secret::new(mytoken_until(exp - before_the_end));
         done(&stage.ask(&Request::SessionStart(start)).unwrap());
         let Answer::Status(status) = stage.ask(&Request::Status { job: None }).unwrap() else { panic!() };
         let until = if renewed { exp - before_the_end } else { exp };

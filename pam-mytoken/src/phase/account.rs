@@ -26,9 +26,7 @@ fn standing(host: &Host<'_>) -> Standing {
             // There will be no session that takes it.
             let _ = handover().take(&handle, &login, &SystemClock);
             host.log(Level::Notice, &format!("user={} the token has expired since", mytoken_login::field(&user)));
-            if let Some(renewal) = record.renewal.filter(|renewal| renewal.delegated) {
-                revocation::revoke(host, &renewal.server, &renewal.mytoken);
-            }
+            revocation::revoke_delegated(host, &record.credential);
             Standing::Expired
         }
         Ok(_) => Standing::Good,

@@ -103,9 +103,8 @@ fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSett
     match &report.outcome {
         Ok(accepted) => {
             allowance.let_in();
-            let delegated = accepted.renewal.as_ref().filter(|renewal| renewal.delegated);
-            if let (false, Some(renewal)) = (leave(host, attempt, accepted), delegated) {
-                revocation::revoke(host, &renewal.server, &renewal.mytoken);
+            if !leave(host, attempt, accepted) {
+                revocation::revoke_delegated(host, &accepted.credential);
             }
             PamError::SUCCESS
         }

@@ -7,16 +7,17 @@ use mytoken::config::{FileTrust, Shared};
 use mytoken::http::LazyClient;
 use mytoken::{Deadline, Secret, SystemClock};
 use mytoken_login::budget::{Allowance, BudgetSettings};
-use mytoken_login::{Level, Refusal, Remote, ServerTokens, TokenService};
+use mytoken_login::{Level, Refusal, Remote, ServerTokens, SessionCredential, TokenService};
 
 use crate::host::Host;
 
 /// How long it may take; a login waits for it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Revokes `mytoken` at the configured server of this name, and logs when that fails.
-pub fn revoke(host: &Host<'_>, server: &str, mytoken: &Secret) {
-    let why = match attempt(host, server, mytoken) {
+/// Revokes the delegated mytoken of `credential`, if there is one, and logs when that fails.
+pub fn revoke_delegated(host: &Host<'_>, credential: &SessionCredential) {
+    let Some(renewal) = credential.delegated() else { return };
+    let why = match attempt(host, &renewal.server, &renewal.mytoken) {
         Ok(()) => return host.log(Level::Info, "the mytoken that no session gets was revoked"),
         Err(refusal) => refusal.detail().unwrap_or_else(|| refusal.reason().to_owned()),
     };

@@ -40,9 +40,7 @@ pub fn open_session(host: &Host<'_>) -> PamError {
         Ok(installed) => begin(host, &record, &installed),
         Err(error) => {
             warn(error.to_string());
-            if let Some(renewal) = record.renewal.as_ref().filter(|renewal| renewal.delegated) {
-                revocation::revoke(host, &renewal.server, &renewal.mytoken);
-            }
+            revocation::revoke_delegated(host, &record.credential);
         }
     }
     codes::session(true)
@@ -63,7 +61,7 @@ fn begin(host: &Host<'_>, record: &Record, installed: &Installed) {
     host.remember_session(&format!("{}:{}:{}", installed.session, record.uid, record.gid));
     let agent = register(Path::new(SOCKET), record, installed, std::process::id(), Deadline::after(AGENT));
     let (level, renewal) = match agent {
-        Ok(()) if record.renewal.is_some() => (Level::Info, "in the agent's hands".to_owned()),
+        Ok(()) if record.credential.renewal.is_some() => (Level::Info, "in the agent's hands".to_owned()),
         Ok(()) => (Level::Info, "not renewed: there is no mytoken".to_owned()),
         Err(error) => (Level::Warning, format!("not renewed: {error}")),
     };
@@ -76,7 +74,7 @@ fn begin(host: &Host<'_>, record: &Record, installed: &Installed) {
             field(&record.issuer),
             field(&record.sub),
             installed.session,
-            record.exp
+            record.credential.exp
         ),
     );
 }

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What an accepted login leaves for its session.
+
+use mytoken::Secret;
+use mytoken_wire::agent::RenewalCredential;
+use serde::{Deserialize, Serialize};
+
+/// The credential of a session: the access token of its login, and what renews it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionCredential {
+    /// The access token.
+    pub access_token: Secret,
+    /// Its expiry, Unix seconds.
+    pub exp: u64,
+    /// Until when it is accepted, Unix seconds: `exp` and the issuer's `leeway`.
+    pub good_until: u64,
+    /// Its remaining lifetime when it was verified, in seconds.
+    pub lifetime: u64,
+    /// What renews it. `None`: the user entered an access token.
+    pub renewal: Option<RenewalCredential>,
+    /// Whether the mytoken of `renewal` was delegated: a transfer code brought it, and it may create sub-tokens.
+    #[serde(default)]
+    pub delegated: bool,
+}
+
+impl SessionCredential {
+    /// The delegated mytoken, if there is one. It exists for the session alone: when no session gets it, it must be revoked.
+    #[must_use]
+    pub fn delegated(&self) -> Option<&RenewalCredential> {
+        self.renewal.as_ref().filter(|_| self.delegated)
+    }
+}
