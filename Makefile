@@ -15,28 +15,48 @@ SITE := $(AS_ROOT) $(TESTBED) $(if $(ROOT),--root $(ROOT))
 # Where PAM and Slurm look for modules, e.g. x86_64-linux-gnu. The Rust target is the host's.
 TRIPLET ?= $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-gnu)
 
+# Removes symbols from what `install` installs; empty: they stay, for packages that ship them apart.
+STRIP ?= strip
+
 .DEFAULT_GOAL := build
-.PHONY: help bootstrap build site tools install test demo shell bench fuzz lint msrv clean
+TARGETS := help toolchain compiler mmdebstrap build site tools install test demo shell bench fuzz lint msrv clean
+.PHONY: $(TARGETS)
+
+# Otherwise the name of a directory, like `make tests`, would be a target with nothing to be done.
+UNKNOWN := $(filter-out $(TARGETS),$(MAKECMDGOALS))
+ifneq ($(UNKNOWN),)
+$(error There is no target $(UNKNOWN); `make help` lists the targets)
+endif
 
 help:
 	@echo 'build    the product, in release mode          install  put it below DESTDIR, as packages do'
-	@echo 'demo     the whole story on the terminal'
-	@echo 'test     everything, ROOT=bookworm|trixie      shell    a shell as alice in a site'
-	@echo 'lint     formatting, clippy, rustdoc, licences msrv     check with the oldest supported compiler'
+	@echo 'demo     the whole story on the terminal       shell    a shell as alice in a site'
+	@echo 'test     everything, ROOT=bookworm|trixie      lint     formatting, clippy, rustdoc, licences'
 	@echo 'bench    measure what it costs, into target/bench.json'
 	@echo 'fuzz     each parser of foreign input for FUZZ_SECONDS, 60'
+	@echo 'msrv     check with the oldest supported compiler'
+	@echo 'toolchain  install what is missing: a C compiler, Rust, mmdebstrap (Debian; the first demo or test does it too)'
 
-bootstrap:
-	@tests/testbed/bootstrap
+# Only these install something on the host, and only packages that are missing. All other targets say what is missing.
+MISSING := $(if $(filter toolchain demo test,$(MAKECMDGOALS)),install,check)
 
-# The plugin by itself: built together with the others it would get their features of the shared crate.
-build: bootstrap
-	$(CARGO) build --locked --release -p slurm-spank
-	$(CARGO) build --locked --release -p pam-mytoken -p mytokend -p ssh-helper
+toolchain: mmdebstrap
 
-# The testbed and the test server are never installed and need no optimising link.
-site: bootstrap
-	$(CARGO) build --locked -p testbed -p testserver
+compiler:
+	@tests/testbed/bootstrap $(MISSING:check=check compiler)
+
+mmdebstrap: compiler
+	@tests/testbed/bootstrap $(MISSING:check=check site)
+
+build: compiler
+	@echo 'Building the product in release mode. The first time takes several minutes on two cores.'
+	$(CARGO) build --locked --release -p slurm-spank -p pam-mytoken -p mytokend -p ssh-helper
+
+# All of the workspace in cargo's dev profile: the testbed, the test server, and the product that demo and shell install. One call
+# in one profile, so that no dependency is compiled twice: cargo shares nothing between profiles.
+site: compiler
+	@echo 'Building the product, the test servers and the testbed for tests. The first time takes about two minutes on two cores.'
+	$(CARGO) build --locked --workspace
 
 # With the modules that panic on request, for the tests; in a directory of their own because both builds have the same file names.
 tools: site
@@ -44,34 +64,43 @@ tools: site
 	$(CARGO) build --locked -p pam-mytoken --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
 
 # What packages ship, from what `build` made; installs nothing else and builds nothing.
+PRODUCT := libpam_mytoken.so libspank_mytoken.so mytoken-ssh mytokenctl mytokend mytoken-submit
+INSTALL_BUILT := install -D $(if $(STRIP),-s --strip-program=$(STRIP))
+
 install:
-	install -D -m 0644 $(BUILT)/libpam_mytoken.so $(DESTDIR)$(PREFIX)/lib/$(TRIPLET)/security/pam_mytoken.so
-	install -D -m 0644 $(BUILT)/libspank_mytoken.so $(DESTDIR)$(PREFIX)/lib/$(TRIPLET)/slurm-wlm/spank_mytoken.so
-	install -D -m 0755 $(BUILT)/mytoken-ssh $(DESTDIR)$(PREFIX)/bin/mytoken-ssh
-	install -D -m 0755 $(BUILT)/mytokenctl $(DESTDIR)$(PREFIX)/bin/mytokenctl
-	install -D -m 0755 $(BUILT)/mytokend $(DESTDIR)$(PREFIX)/sbin/mytokend
-	install -D -m 0755 $(BUILT)/mytoken-submit $(DESTDIR)$(PREFIX)/libexec/mytoken/mytoken-submit
+	@for file in $(PRODUCT); do \
+	    [ -e $(BUILT)/$$file ] || { echo "There is no $(BUILT)/$$file to install. Run \`make build\` first." >&2; exit 1; }; \
+	done
+	$(INSTALL_BUILT) -m 0644 $(BUILT)/libpam_mytoken.so $(DESTDIR)$(PREFIX)/lib/$(TRIPLET)/security/pam_mytoken.so
+	$(INSTALL_BUILT) -m 0644 $(BUILT)/libspank_mytoken.so $(DESTDIR)$(PREFIX)/lib/$(TRIPLET)/slurm-wlm/spank_mytoken.so
+	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytoken-ssh $(DESTDIR)$(PREFIX)/bin/mytoken-ssh
+	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytokenctl $(DESTDIR)$(PREFIX)/bin/mytokenctl
+	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytokend $(DESTDIR)$(PREFIX)/sbin/mytokend
+	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytoken-submit $(DESTDIR)$(PREFIX)/libexec/mytoken/mytoken-submit
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken packaging/plugstack.conf packaging/sshd.conf packaging/sshd-penalties.conf packaging/pam-sshd.example
 
 # Ends with the sum of all results: "N passed, N failed" and ", N skipped" when there are any.
-test: build tools
+test: mmdebstrap build tools
 	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test
 
-demo: build site
+# Both take the product that `site` builds, without waiting for a release build.
+demo shell: export TESTBED_PROFILE ?= debug
+
+demo: mmdebstrap site
 	@$(SITE) demo
 
-shell: build site
+shell: mmdebstrap site
 	@$(SITE) shell
 
 # Wants a quiet machine; goals that are not met are shown and fail nothing. BENCH= passes arguments on, e.g. BENCH='--scale 20 logins'.
-bench: build site
+bench: mmdebstrap build site
 	@$(SITE) bench $(BENCH)
 
 # A target for each parser of foreign input. FUZZ= names some, e.g. FUZZ='prompt names'.
-fuzz: bootstrap
+fuzz: compiler
 	@CARGO='$(CARGO)' FUZZ_SECONDS='$(or $(FUZZ_SECONDS),60)' fuzz/run $(FUZZ)
 
-lint: bootstrap
+lint: compiler
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@# Named, so that libFuzzer itself, which is C++, is not built for a check.
@@ -83,7 +112,7 @@ lint: bootstrap
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked --offline check licenses bans sources; \
 	else echo 'lint: skipped licences, bans and sources: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
 
-msrv: site
+msrv: mmdebstrap site
 	@$(CARGO) fetch --locked
 	@$(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" $(TESTBED) msrv
 

@@ -16,12 +16,18 @@ pub(crate) fn is_built(profile: &str) -> bool {
     BUILT.iter().all(|name| paths::target().join(profile).join(name).is_file())
 }
 
+/// The make target that builds the product in a profile.
+pub(crate) fn target_of(profile: &str) -> &'static str {
+    if profile == "debug" { "site" } else { "build" }
+}
+
 /// Says on standard error which built file is older than one of its sources: a story would test yesterday's product.
 pub(crate) fn warn_when_outdated(profile: &str) {
     let directory = paths::target().join(profile);
     for built in BUILT.iter().map(|name| directory.join(name)) {
         if let Some(source) = newer_source(&built) {
-            eprintln!("testbed: {} is older than {}; run `make build`", built.display(), source.display());
+            let (built, source, target) = (built.display(), source.display(), target_of(profile));
+            eprintln!("testbed: {built} is older than {source}; run `make {target}`");
         }
     }
 }

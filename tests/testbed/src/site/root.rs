@@ -128,7 +128,7 @@ fn lock(roots: &Path, recipe: &Recipe, how: FlockArg) -> Result<Flock<File>> {
 /// Makes the root beside its place and renames it there, so that an interrupted run leaves no half root behind.
 fn make(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
     if !crate::site::host::has_program("mmdebstrap") {
-        return Err(Error::Refused("mmdebstrap is missing; run tests/testbed/bootstrap".into()));
+        return Err(Error::Refused("mmdebstrap is missing; run `make toolchain`".into()));
     }
     let fresh = roots.join(format!("{}.new", recipe.name));
     remove(&fresh)?;

@@ -44,7 +44,8 @@ impl Site {
             product::warn_when_outdated(&profile);
         } else if options.product {
             return Err(Error::Refused(format!(
-                "the product is not built in target/{profile}; run `make build`, or name another profile in TESTBED_PROFILE"
+                "the product is not built in target/{profile}; run `make {}`, or name another profile in TESTBED_PROFILE",
+                product::target_of(&profile)
             )));
         }
         let plan = Plan {

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The Makefile: what it installs on the host and when, and what it says when it cannot go on.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use testbed::site::paths;
+
+/// Programs that the Makefile needs itself.
+const ALWAYS: [&str; 6] = ["make", "sh", "sed", "uname", "sleep", "env"];
+
+fn make(arguments: &[&str]) -> Command {
+    let mut command = Command::new("make");
+    // A make around this test would hand its flags and its job server down.
+    command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("CARGO_TARGET_DIR");
+    command.arg("-C").arg(paths::repository()).args(arguments);
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn find(program: &str) -> PathBuf {
+    let directories = ["/usr/bin", "/bin", "/usr/local/bin"].map(Path::new);
+    directories.iter().map(|directory| directory.join(program)).find(|path| path.exists()).unwrap()
+}
+
+/// A Debian without compilers: a directory of programs in which root's `apt-get` notes its arguments and installs nothing.
+struct BareHost(tempfile::TempDir);
+
+impl BareHost {
+    fn new() -> Self {
+        let host = Self(tempfile::tempdir().unwrap());
+        for program in ALWAYS {
+            symlink(find(program), host.0.path().join(program)).unwrap();
+        }
+        host.script("id", "echo 0");
+        host.script("apt-get", &format!("echo \"$*\" >>{}", host.0.path().join("installed").display()));
+        host
+    }
+
+    fn script(&self, name: &str, line: &str) {
+        let path = self.0.path().join(name);
+        fs::write(&path, format!("#!{}\n{line}\n", find("sh").display())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn make(&self, target: &str) -> Output {
+        make(&[target]).env("PATH", self.0.path()).output().unwrap()
+    }
+
+    /// What apt-get was told to do.
+    fn installed(&self) -> String {
+        fs::read_to_string(self.0.path().join("installed")).unwrap_or_default()
+    }
+}
+
+#[test]
+fn only_three_targets_install_something_on_the_host() {
+    for target in ["toolchain", "demo", "test"] {
+        let host = BareHost::new();
+        host.make(target);
+        let installed = host.installed();
+        for package in [" gcc ", " libc6-dev ", "rustc", "cargo", " mmdebstrap"] {
+            assert!(installed.contains(package), "{target}: {package}: {installed}");
+        }
+    }
+}
+
+#[test]
+fn all_others_say_what_is_missing_and_how_to_install_it() {
+    for target in ["build", "site", "tools", "lint", "fuzz", "shell", "bench", "msrv"] {
+        let host = BareHost::new();
+        let output = host.make(target);
+        let text = said(&output);
+        assert!(!output.status.success(), "{target}: {text}");
+        assert!(text.contains("lacks a C compiler, Rust 1.85 or newer"), "{target}: {text}");
+        assert!(text.contains("`make toolchain` installs: gcc libc6-dev"), "{target}: {text}");
+        assert_eq!(host.installed(), "", "{target}");
+    }
+}
+
+#[test]
+fn a_target_that_is_not_there_fails_with_a_sentence() {
+    // The second is a directory, with which make would be content.
+    for target in ["tset", "tests"] {
+        let output = make(&[target]).output().unwrap();
+        assert!(!output.status.success());
+        assert!(
+            said(&output).contains(&format!("There is no target {target}; `make help` lists")),
+            "{}",
+            said(&output)
+        );
+    }
+}
+
+#[test]
+fn install_without_a_build_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = format!("DESTDIR={}", folder.path().display());
+    let output = make(&["install", &to, "BUILT=/no/such/directory"]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(said(&output).contains("Run `make build` first."), "{}", said(&output));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_installed_has_no_symbols_unless_somebody_wants_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (built, to) = (folder.path().join("built"), folder.path().join("to"));
+    fs::create_dir(&built).unwrap();
+    // Any program does; this one has symbols.
+    for name in ["libpam_mytoken.so", "libspank_mytoken.so", "mytoken-ssh", "mytokenctl", "mytokend", "mytoken-submit"]
+    {
+        symlink(paths::testbed_program().unwrap(), built.join(name)).unwrap();
+    }
+    let variables = [format!("BUILT={}", built.display()), format!("DESTDIR={}", to.display()), "TRIPLET=here".into()];
+    for (strip, symbols) in [(None, false), (Some("STRIP="), true)] {
+        let output = make(&["install"]).args(&variables).args(strip).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        for file in ["usr/bin/mytoken-ssh", "usr/sbin/mytokend", "usr/lib/here/slurm-wlm/spank_mytoken.so"] {
+            let listed = Command::new("nm").arg(to.join(file)).output().unwrap();
+            assert!(listed.status.success(), "{}", said(&listed));
+            assert_eq!(!listed.stdout.is_empty(), symbols, "{file}");
+        }
+    }
+}
