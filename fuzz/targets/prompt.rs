@@ -9,17 +9,17 @@ mod recognition;
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
 use mytoken_wire::chunks::{Part, prompt_for};
-use recognition::{Account, recognise};
+use recognition::{RemoteAccount, recognise};
 
 fuzz_target!(|data: &[u8]| {
     let Some([shown, text, user, host]) = texts(data) else { return };
-    let account = Account { user: user.to_owned(), host: host.to_owned() };
-    let accounts = [Account { user: "alice".to_owned(), host: "login.example.org".to_owned() }, account];
+    let account = RemoteAccount { user: user.to_owned(), host: host.to_owned() };
+    let accounts = [RemoteAccount { user: "alice".to_owned(), host: "login.example.org".to_owned() }, account];
     let prompts = [text.to_owned(), "Access Token:".to_owned()];
     if let Some(found) = recognise(shown, &accounts, &prompts) {
         assert!(found.account < accounts.len());
         assert!(shown.starts_with('('), "the prefix counts at the very start only: {shown:?}");
-        if let Part::Next { index, count } = found.asked {
+        if let Part::Next { index, count } = found.part {
             assert!(index >= 2 && index <= count, "{index}/{count}");
         }
     }
@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
     if plain(text) {
         let first = format!("(alice@login.example.org) {text}");
         let next = format!("(alice@login.example.org) {}", prompt_for(text, 2, 3));
-        let found = |shown: &str| recognise(shown, &accounts[..1], &prompts[..1]).map(|found| found.asked);
+        let found = |shown: &str| recognise(shown, &accounts[..1], &prompts[..1]).map(|found| found.part);
         let is_next = matches!(found(&first), Some(Part::Next { .. }));
         assert!(is_next || found(&first) == Some(Part::First), "{first:?}");
         assert_eq!(found(&next), Some(Part::Next { index: 2, count: 3 }), "{next:?}");

@@ -6,6 +6,9 @@
 #[path = "../../ssh-helper/src/error.rs"]
 mod error;
 
+#[path = "../../ssh-helper/src/printable.rs"]
+mod printable;
+
 #[path = "../../ssh-helper/src/askpass"]
 mod askpass {
     pub mod message;
@@ -16,14 +19,17 @@ mod askpass {
 mod ssh {
     pub mod arguments;
     pub mod resolution;
+    pub mod version;
 }
 
 use std::ffi::OsString;
 
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
+use printable::printable;
 use ssh::arguments::{Program, queries};
-use ssh::resolution::{parse, printable, version};
+use ssh::resolution::parse;
+use ssh::version::version;
 
 fuzz_target!(|data: &[u8]| {
     let Some([settings, said, arguments]) = texts(data) else { return };

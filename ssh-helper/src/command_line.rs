@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands and options.
 //!
-//! No parser sees the arguments of ssh, scp and sftp: one that took a `--` away would make an option of the host behind it.
+//! clap does not parse the arguments of ssh, scp and sftp. It removes `--`, and then ssh would take a host that begins with `-` for an option.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use mytoken::config::Duration;
 
-/// Get a mytoken, and log in over ssh with it.
+/// Get a mytoken and log in over ssh with it
 #[derive(Debug, Parser)]
 #[command(
     name = "mytoken-ssh",
@@ -21,85 +21,85 @@ use mytoken::config::Duration;
 pub struct CommandLine {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Invocation,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Get a mytoken: confirm in the browser, it is stored for the other commands
-    Login(Login),
+pub enum Invocation {
+    /// Get a mytoken: confirm in the browser, and it is stored for the other commands
+    Login(LoginOptions),
     /// Run ssh and answer its token prompt
     #[command(override_usage = "mytoken-ssh ssh [OPTIONS] [SSH'S OPTIONS] HOST [COMMAND]")]
-    Ssh(Wrap),
+    Ssh(WrapperOptions),
     /// Run scp and answer its token prompts
     #[command(override_usage = "mytoken-ssh scp [OPTIONS] [SCP'S OPTIONS] SOURCE... TARGET")]
-    Scp(Wrap),
+    Scp(WrapperOptions),
     /// Run sftp and answer its token prompt
     #[command(override_usage = "mytoken-ssh sftp [OPTIONS] [SFTP'S OPTIONS] HOST")]
-    Sftp(Wrap),
+    Sftp(WrapperOptions),
     /// Show the stored mytokens
     Status,
-    /// Revoke a stored mytoken with everything made from it, and remove it
-    Logout(Logout),
-    /// A host: short for `ssh HOST`
+    /// Revoke a stored mytoken with every mytoken made from it, and remove it
+    Logout(LogoutOptions),
+    /// `mytoken-ssh HOST`, short for `mytoken-ssh ssh HOST`
     #[command(skip)]
     Host(Vec<OsString>),
 }
 
 /// Options of `login`.
-#[derive(Debug, Args)]
-pub struct Login {
+#[derive(Debug, Default, Args)]
+pub struct LoginOptions {
     /// URL of the mytoken server
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// URL of the OpenID provider at which you log in
+    /// URL of your OpenID provider
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,
     /// Name of the mytoken in the server's lists [default: this machine's name]
     #[arg(long)]
     pub name: Option<String>,
-    /// Scopes that access tokens may have (repeat, or separate by blanks)
+    /// Scopes that access tokens may have (repeat the option, or separate them by blanks)
     #[arg(long)]
     pub scope: Vec<String>,
-    /// Audience that access tokens may have; one per login
+    /// Audience that access tokens may have
     #[arg(long)]
     pub audience: Option<String>,
-    /// Capabilities in the place of the usual ones (repeat)
+    /// Capability of the mytoken, instead of the default ones (repeat the option for more)
     #[arg(long, value_name = "NAME")]
     pub capability: Vec<String>,
-    /// How long it is valid [default: 30d]
+    /// Lifetime of the mytoken [default: 30d]
     #[arg(long, value_name = "DURATION")]
     pub lifetime: Option<Duration>,
-    /// PEM file of the certificates to trust
+    /// PEM file with the CA certificates to trust
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }
 
-/// Options of `ssh`, `scp` and `sftp`; they stand in front of the program's own arguments.
+/// Options of `ssh`, `scp` and `sftp`. They come before the program's own arguments.
 #[derive(Debug, Args)]
-// `-h` is the program's own.
+// `-h` belongs to the program.
 #[command(disable_help_flag = true)]
-pub struct Wrap {
+pub struct WrapperOptions {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     pub help: Option<bool>,
-    /// Leave a mytoken of its own in the session [default lifetime: 24h]
+    /// Give the session its own mytoken [default lifetime: 24h]
     #[arg(long, value_name = "LIFETIME", num_args = 0..=1, require_equals = true, default_missing_value = "24h")]
     pub delegate: Option<Duration>,
     /// URL of the mytoken server
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// Scopes of the login's token [default: all of yours]
+    /// Scopes of the login's token [default: the scopes of your mytoken]
     #[arg(long)]
     pub scope: Option<String>,
-    /// Audience of the login's token [default: yours]
+    /// Audience of the login's token [default: the audience of your mytoken]
     #[arg(long)]
     pub audience: Option<String>,
-    /// PEM file of the certificates to trust
+    /// PEM file with the CA certificates to trust
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Hand over the token in this file as it is, to one host
+    /// Send the token in this file unchanged, to one host only
     #[arg(long, value_name = "FILE", conflicts_with_all = ["delegate", "scope", "audience", "server"])]
     pub token_file: Option<PathBuf>,
     /// The program's own arguments
@@ -107,42 +107,42 @@ pub struct Wrap {
     pub args: Vec<OsString>,
 }
 
-impl Wrap {
-    /// `mytoken-ssh HOST ...`
-    pub fn plain(args: Vec<OsString>) -> Self {
+impl WrapperOptions {
+    /// No options, as in `mytoken-ssh HOST ...`.
+    pub fn without_options(args: Vec<OsString>) -> Self {
         Self { help: None, delegate: None, server: None, scope: None, audience: None, ca: None, token_file: None, args }
     }
 }
 
-/// Reads `args`, the first of which is this program's name.
+/// Parses `args`. The first of them is the name of this program.
 ///
-/// Our own options begin with two dashes and a letter, which no option of ssh, scp and sftp does. Everything from the first other
-/// argument on is the program's, as it is written.
-pub fn parse(mut args: Vec<OsString>) -> Result<Command, clap::Error> {
+/// The helper's own options begin with two dashes and a letter. No option of ssh, scp and sftp does. The first other argument, and all
+/// arguments after it, belong to the program and are passed on unchanged.
+pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     let mut commands = CommandLine::command();
     commands.build();
     let first = args.get(1).cloned().unwrap_or_default();
     let known = commands.find_subcommand(&first);
     if first == "--" || known.is_none() && !first.is_empty() && !first.as_bytes().starts_with(b"-") {
-        return Ok(Command::Host(args.split_off(1)));
+        return Ok(Invocation::Host(args.split_off(1)));
     }
-    let of_program = match known.filter(|_| ["ssh", "scp", "sftp"].iter().any(|program| first == *program)) {
-        Some(program) => args.split_off(2 + own_options(program, args.get(2..).unwrap_or_default())),
+    let program_args = match known.filter(|_| ["ssh", "scp", "sftp"].iter().any(|program| first == *program)) {
+        Some(program) => args.split_off(2 + count_own_options(program, args.get(2..).unwrap_or_default())),
         None => Vec::new(),
     };
     let mut command = CommandLine::try_parse_from(args)?.command;
-    if let Command::Ssh(wrap) | Command::Scp(wrap) | Command::Sftp(wrap) = &mut command {
-        if of_program.is_empty() {
-            let missing = format!("say where to; see mytoken-ssh {} --help", first.to_string_lossy());
+    if let Invocation::Ssh(options) | Invocation::Scp(options) | Invocation::Sftp(options) = &mut command {
+        if program_args.is_empty() {
+            let missing = format!("no destination is given; see mytoken-ssh {} --help", first.to_string_lossy());
             return Err(commands.error(ErrorKind::MissingRequiredArgument, missing));
         }
-        wrap.args = of_program;
+        options.args = program_args;
     }
     Ok(command)
 }
 
-/// How many of `args` are our own options and their values.
-fn own_options(program: &clap::Command, args: &[OsString]) -> usize {
+/// How many of `args` are options of the helper, or their values.
+fn count_own_options(program: &clap::Command, args: &[OsString]) -> usize {
     let mut count = 0;
     while let Some(option) =
         args.get(count).and_then(|arg| arg.as_bytes().strip_prefix(b"--")).filter(|o| !o.is_empty())
@@ -159,14 +159,14 @@ fn own_options(program: &clap::Command, args: &[OsString]) -> usize {
 
 /// Options of `logout`.
 #[derive(Debug, Args)]
-pub struct Logout {
-    /// URL of the mytoken server [default: the only one you have a mytoken for]
+pub struct LogoutOptions {
+    /// URL of the mytoken server [default: the only server that you have a mytoken for]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// Remove it here even when the server cannot be asked to revoke it
+    /// Remove the stored mytoken even if it cannot be revoked
     #[arg(long)]
     pub forget: bool,
-    /// PEM file of the certificates to trust
+    /// PEM file with the CA certificates to trust
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }
@@ -175,7 +175,7 @@ pub struct Logout {
 mod tests {
     use super::*;
 
-    /// getopt strings of OpenSSH 9.2 and 10.0, as they stand in the programs.
+    /// The getopt strings in the source of OpenSSH 9.2 and 10.0.
     const SSH: [&str; 2] = [
         "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:PQ:R:S:TVw:W:XYy",
         "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy",
@@ -183,18 +183,18 @@ mod tests {
     const SCP: [&str; 1] = ["12346ABCTdfOpqRrstvD:F:J:M:P:S:c:i:l:o:X:"];
     const SFTP: [&str; 1] = ["1246AafhNpqrvCc:D:i:l:o:s:S:b:B:F:J:P:R:X:"];
 
-    fn parsed(args: &[&str]) -> Result<Command, clap::Error> {
+    fn parsed(args: &[&str]) -> Result<Invocation, clap::Error> {
         parse(std::iter::once("mytoken-ssh").chain(args.iter().copied()).map(OsString::from).collect())
     }
 
-    fn wrap(args: &[&str]) -> Wrap {
+    fn wrapper_options(args: &[&str]) -> WrapperOptions {
         match parsed(args) {
-            Ok(Command::Ssh(wrap) | Command::Scp(wrap) | Command::Sftp(wrap)) => wrap,
+            Ok(Invocation::Ssh(options) | Invocation::Scp(options) | Invocation::Sftp(options)) => options,
             other => panic!("{args:?}: {other:?}"),
         }
     }
 
-    /// An option in each of its spellings.
+    /// Each option in all its spellings.
     fn spellings(options: &str) -> Vec<Vec<String>> {
         let letters: Vec<char> = options.chars().collect();
         let mut all = Vec::new();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_of_the_programs_reaches_them_as_written() {
+    fn every_option_of_ssh_scp_and_sftp_is_passed_on_unchanged() {
         let owns: [&[&str]; 3] =
             [&[], &["--delegate", "--server", "https://a"], &["--token-file", "token", "--ca=ca.pem"]];
         let mut tried = 0;
@@ -225,7 +225,7 @@ mod tests {
                     }
                     for own in owns {
                         let args: Vec<&str> = [program].iter().chain(own).chain(&written).copied().collect();
-                        assert_eq!(wrap(&args).args, written, "{args:?}");
+                        assert_eq!(wrapper_options(&args).args, written, "{args:?}");
                         tried += 1;
                     }
                 }
@@ -235,16 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn a_double_dash_ends_our_own_options() {
-        let got = wrap(&["ssh", "--", "--delegate", "--server"]);
+    fn a_double_dash_ends_the_helpers_options() {
+        let got = wrapper_options(&["ssh", "--", "--delegate", "--server"]);
         assert_eq!((got.delegate, got.args), (None, ["--", "--delegate", "--server"].map(OsString::from).to_vec()));
-        // It is nobody's value.
+        // `--` is not taken as the value of an option.
         assert!(parsed(&["ssh", "--server", "--", "testbed"]).is_err());
     }
 
     #[test]
-    fn our_own_options_are_read_in_front_of_the_program_s() {
-        let got = wrap(&["ssh", "--server", "https://a", "--delegate", "--scope=b", "testbed", "--scope", "c"]);
+    fn the_helpers_options_come_before_the_programs_arguments() {
+        let got =
+            wrapper_options(&["ssh", "--server", "https://a", "--delegate", "--scope=b", "testbed", "--scope", "c"]);
         assert_eq!((got.server.as_deref(), got.scope.as_deref()), (Some("https://a"), Some("b")));
         assert_eq!(got.args, ["testbed", "--scope", "c"]);
         for wrong in
@@ -255,24 +256,24 @@ mod tests {
     }
 
     #[test]
-    fn delegation_takes_a_lifetime_or_none() {
-        assert_eq!(wrap(&["ssh", "--delegate", "testbed"]).delegate, Some(Duration::seconds(86_400)));
-        assert_eq!(wrap(&["ssh", "--delegate=2h", "testbed"]).delegate, Some(Duration::seconds(7_200)));
-        assert_eq!(wrap(&["ssh", "testbed"]).delegate, None);
-        assert_eq!(wrap(&["ssh", "--delegate", "testbed"]).args, ["testbed"]);
+    fn the_lifetime_of_a_delegation_is_optional() {
+        assert_eq!(wrapper_options(&["ssh", "--delegate", "testbed"]).delegate, Some(Duration::seconds(86_400)));
+        assert_eq!(wrapper_options(&["ssh", "--delegate=2h", "testbed"]).delegate, Some(Duration::seconds(7_200)));
+        assert_eq!(wrapper_options(&["ssh", "testbed"]).delegate, None);
+        assert_eq!(wrapper_options(&["ssh", "--delegate", "testbed"]).args, ["testbed"]);
     }
 
     #[test]
-    fn a_host_alone_is_ssh() {
+    fn a_host_without_a_command_is_short_for_ssh() {
         for line in [
             &["alice@testbed", "ls", "-l"][..],
             &["testbed", "--", "ls", "--help"],
             &["--", "-oProxyCommand=x", "testbed"],
             &["--", "login"],
         ] {
-            assert!(matches!(parsed(line), Ok(Command::Host(args)) if args == line), "{line:?}");
+            assert!(matches!(parsed(line), Ok(Invocation::Host(args)) if args == line), "{line:?}");
         }
-        assert!(matches!(parsed(&["status"]), Ok(Command::Status)));
+        assert!(matches!(parsed(&["status"]), Ok(Invocation::Status)));
         for line in [&["-p", "22", "testbed"][..], &["--delegate", "testbed"], &["help"], &["--help"], &[]] {
             assert!(parsed(line).is_err(), "{line:?}");
         }

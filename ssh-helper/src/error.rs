@@ -1,66 +1,91 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can go wrong, as sentences for the person at the terminal.
+//! What can go wrong. Each error is a sentence for the user, and says what to do.
 
-/// A sentence that says what to do.
+use std::ffi::OsStr;
+
+use mytoken_wire::chunks::Unsendable;
+
+/// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// From the shared crate.
+    /// The mytoken server, the token store or a configuration file.
     #[error(transparent)]
     Mytoken(#[from] mytoken::Error),
-    /// ssh does not name the destination in its prompts.
+    /// The token cannot be sent as answer to a prompt.
+    #[error(transparent)]
+    Unsendable(#[from] Unsendable),
+    /// ssh does not show the destination in its prompts.
     #[error(
-        "this ssh ({found}) is too old: before OpenSSH 8.5 it does not say which host asks, so the token could go to any; install a newer one"
+        "{found} is too old: releases before OpenSSH 8.5 do not show which host asks, so any host could get the token. Install OpenSSH 8.5 or newer"
     )]
-    OldSsh {
-        /// What `ssh -V` said.
+    SshTooOld {
+        /// Name and release of the program.
         found: String,
     },
-    /// A program cannot be started.
+    /// A program could not be started.
     #[error("cannot run {program}: {reason}")]
     CannotRun {
         /// The program.
         program: String,
-        /// What the operating system said.
+        /// Error of the operating system.
         reason: String,
     },
     /// `ssh -G` failed.
-    #[error("ssh cannot tell where these arguments lead: {said}")]
+    #[error("ssh cannot find the destination in these arguments: {message}")]
     NotResolved {
-        /// What ssh said.
-        said: String,
+        /// Message of ssh.
+        message: String,
     },
-    /// A question to the person has no answer in configuration or arguments.
+    /// The askpass has no wrapper.
+    #[error("only ssh can start this program as its askpass")]
+    NotStartedBySsh,
+    /// Arguments or configuration are wrong or incomplete.
     #[error("{0}")]
     Usage(String),
-    /// Nothing in the store.
+    /// The store has no mytoken for the server.
     #[error("you have no mytoken for {server}; run: mytoken-ssh login")]
     NotLoggedIn {
         /// The server.
         server: String,
     },
-    /// The stored mytoken is over.
+    /// The stored mytoken has expired.
     #[error("your mytoken for {server} has expired; run: mytoken-ssh login")]
     Expired {
         /// The server.
         server: String,
     },
-    /// Something of this machine: a socket, a directory, a file.
-    #[error("{what}: {reason}")]
+    /// The stored mytoken cannot make a token for a login.
+    #[error("your mytoken lacks the capability {capability}; run: mytoken-ssh login")]
+    MissingCapability {
+        /// Name of the capability.
+        capability: &'static str,
+    },
+    /// A host asked for more than one token, or for chunks in the wrong order.
+    #[error("it asked for the token again, but each login gets only one")]
+    TokenAlreadySent,
+    /// An operation on this machine failed: a socket, a directory, a file.
+    #[error("{action}: {reason}")]
     System {
-        /// What was tried.
-        what: String,
-        /// What the operating system said.
+        /// What failed.
+        action: String,
+        /// Why, usually an error of the operating system.
         reason: String,
     },
-    /// The person pressed Ctrl-C, or somebody ended the program.
+    /// The user pressed Ctrl-C, or a signal ended the program.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl Error {
-    /// For `map_err`: what was tried when the operating system refused.
-    pub fn system<E: std::fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
-        let what = what.into();
-        move |error| Self::System { what, reason: error.to_string() }
+    /// For `map_err`: `program` could not be started.
+    pub fn cannot_run<E: std::fmt::Display>(program: &OsStr) -> impl FnOnce(E) -> Self {
+        let program = program.to_string_lossy().into_owned();
+        move |error| Self::CannotRun { program, reason: error.to_string() }
+    }
+
+    /// For `map_err`: the operating system refused `action`.
+    pub fn system<E: std::fmt::Display>(action: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let action = action.into();
+        move |error| Self::System { action, reason: error.to_string() }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytoken-ssh logout`: revoke with everything made from it, then remove.
+//! `mytoken-ssh logout`: revokes a stored mytoken with all its sub-tokens, then removes it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,41 +9,46 @@ use mytoken::http::HttpClient;
 use mytoken::server::Server;
 use mytoken::store::Entry;
 
-use crate::command_line::Logout;
+use crate::command_line::LogoutOptions;
 use crate::error::Error;
-use crate::mint::trust;
-use crate::settings::Settings;
+use crate::login_token::trust_ca_file;
+use crate::output::print_line;
+use crate::settings::HelperSettings;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit for the whole command.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Revokes and removes one stored token.
-pub fn run(options: &Logout) -> Result<ExitCode, Error> {
-    let settings = Settings::load()?;
+/// Revokes and removes one stored mytoken.
+pub fn run(options: &LogoutOptions) -> Result<ExitCode, Error> {
+    let settings = HelperSettings::load()?;
     let store = settings.store()?;
     let url = settings.stored_server(options.server.as_deref(), &store)?;
-    let deadline = Deadline::after(PATIENCE);
-    // Locked from reading to removing: a rotation in between would leave us with an outdated token, which cannot be revoked.
+    let deadline = Deadline::after(TIMEOUT);
+    // Locked from reading to removing: if another process rotates the mytoken meanwhile, this one would be out of date and could not be
+    // revoked.
     let mut guard = store.lock(deadline)?;
     let Some(entry) = guard.token(&url)? else { return Err(Error::NotLoggedIn { server: url.to_string() }) };
     match revoke(&settings, options, &entry, deadline) {
-        Ok(()) => println!("✓ revoked at {url}, with every mytoken made from it"),
+        Ok(()) => print_line(&format!("✓ revoked at {url}, with every mytoken made from it")),
         Err(error) if options.forget => {
-            eprintln!("mytoken-ssh: it could not be revoked and lives until it ends: {error}");
+            eprintln!("mytoken-ssh: the mytoken was not revoked and stays valid until it expires: {error}");
         }
         Err(error) => {
-            eprintln!("mytoken-ssh: it could not be revoked and is kept; --forget removes it nevertheless");
+            eprintln!(
+                "mytoken-ssh: the mytoken was not revoked and is still stored; to remove it anyway, use --forget"
+            );
             return Err(error);
         }
     }
     guard.remove(&url)?;
-    println!("✓ mytoken {} removed", entry.mytoken.fingerprint());
+    print_line(&format!("✓ mytoken {} removed", entry.mytoken.fingerprint()));
     Ok(ExitCode::SUCCESS)
 }
 
-fn revoke(settings: &Settings, options: &Logout, entry: &Entry, deadline: Deadline) -> Result<(), Error> {
+fn revoke(settings: &HelperSettings, options: &LogoutOptions, entry: &Entry, deadline: Deadline) -> Result<(), Error> {
     let mut http = settings.http(options.ca.as_deref());
     if options.ca.is_none() && settings.user.ca_file.is_none() {
-        trust(&mut http, entry.ca_file.as_deref());
+        trust_ca_file(&mut http, entry.ca_file.as_deref());
     }
     let http = HttpClient::new(&http)?;
     let server = Server::discover(&http, &entry.server, deadline)?;

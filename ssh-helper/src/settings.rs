@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the user and the site have written down: `~/.config/mytoken/config.toml`, then `/etc/mytoken/mytoken.toml`.
+//! Configuration of the user (`~/.config/mytoken/config.toml`) and of the site (`/etc/mytoken/mytoken.toml`). The user's takes precedence.
 
 use std::path::{Path, PathBuf};
 
@@ -12,19 +12,19 @@ use serde::Deserialize;
 
 use crate::error::Error;
 
-/// `~/.config/mytoken/config.toml`. Everything may be missing.
+/// `~/.config/mytoken/config.toml`. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct UserFile {
+pub struct UserConfig {
     /// URL of the mytoken server.
     pub server: Option<String>,
     /// URL of the OpenID provider.
     pub issuer: Option<String>,
-    /// PEM file of trusted certificates.
+    /// PEM file with the CA certificates to trust.
     pub ca_file: Option<PathBuf>,
-    /// Whether plain http to this machine is accepted.
+    /// Whether http without TLS is accepted for servers on this machine.
     pub allow_loopback_http: bool,
-    /// Name of the mytoken; default: the machine's.
+    /// Name of the mytoken; default: the name of this machine.
     pub name: Option<String>,
     /// Scopes of the mytoken, separated by blanks.
     pub scope: Option<String>,
@@ -34,9 +34,9 @@ pub struct UserFile {
     pub capabilities: Vec<String>,
     /// Lifetime of the mytoken.
     pub lifetime: Option<Duration>,
-    /// Prompts that get the token; default `Access Token:`.
+    /// Prompts that ask for the token; default: `Access Token:`.
     pub prompts: Vec<String>,
-    /// What differs by host; the first pattern that fits counts.
+    /// Settings per host. The first matching pattern applies.
     #[serde(rename = "host")]
     pub hosts: Vec<HostRule>,
 }
@@ -45,33 +45,33 @@ pub struct UserFile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostRule {
-    /// Host names as given to ssh or as ssh resolved them, `*` and `?` as in ssh's own configuration.
+    /// The host as the user wrote it, or as ssh resolved it. `*` and `?` as in `ssh_config`.
     pub pattern: String,
-    /// Scopes of the login's token; default: all of the stored mytoken.
+    /// Scopes of the login's token; default: the scopes of the stored mytoken.
     pub scope: Option<String>,
-    /// Audience of the login's token; default: that of the stored mytoken.
+    /// Audience of the login's token; default: the audience of the stored mytoken.
     pub audience: Option<String>,
 }
 
-/// Both files.
+/// Configuration of user and site.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// The user's.
-    pub user: UserFile,
-    /// The site's.
+pub struct HelperSettings {
+    /// The user's configuration.
+    pub user: UserConfig,
+    /// The site's configuration, if there is one.
     pub site: Option<Shared>,
     home: PathBuf,
 }
 
-impl Settings {
-    /// Reads both files where they exist.
+impl HelperSettings {
+    /// Reads the files that exist.
     pub fn load() -> Result<Self, Error> {
         let home = home()?;
-        let own = home.join(".config/mytoken");
-        let user = if own.join("config.toml").exists() {
-            config::read(&own, "config", FileTrust::user(geteuid().as_raw()))?
+        let directory = home.join(".config/mytoken");
+        let user = if directory.join("config.toml").exists() {
+            config::read(&directory, "config", FileTrust::user(geteuid().as_raw()))?
         } else {
-            UserFile::default()
+            UserConfig::default()
         };
         let dir = Path::new(config::DIRECTORY);
         let site = if dir.join("mytoken.toml").exists() { Some(Shared::load(dir, FileTrust::ROOT)?) } else { None };
@@ -83,13 +83,13 @@ impl Settings {
         Ok(Store::open(&Store::default_path(&self.home))?)
     }
 
-    /// How servers are talked to. `ca` is the command line's.
+    /// HTTP settings. `ca` is the option `--ca`.
     pub fn http(&self, ca: Option<&Path>) -> HttpSettings {
         let site = self.site.as_ref().map(|site| &site.http);
         let file = ca.or(self.user.ca_file.as_deref()).or_else(|| site.and_then(|http| http.ca_file.as_deref()));
         let roots = match file {
             Some(file) => Roots::File(file.to_owned()),
-            // For root the variables of the environment may be somebody else's.
+            // root may have inherited environment variables of another user, so they are not used.
             None if geteuid().is_root() => Roots::Distribution,
             None => Roots::UserTool,
         };
@@ -106,19 +106,21 @@ impl Settings {
         self.user.allow_loopback_http || self.site.as_ref().is_some_and(|site| site.http.allow_loopback_http)
     }
 
-    /// The server for a first login.
-    pub fn server(&self, asked: Option<&str>) -> Result<ServerUrl, Error> {
+    /// The server for `mytoken-ssh login`. `option` is the option `--server`.
+    pub fn server(&self, option: Option<&str>) -> Result<ServerUrl, Error> {
         let configured = || self.site.as_ref().and_then(|site| site.servers.first()).map(|server| server.url.as_str());
-        let url = asked.or(self.user.server.as_deref()).or_else(configured).ok_or_else(|| {
-            Error::Usage("name your mytoken server: mytoken-ssh login --server https://mytoken.example.org".into())
+        let url = option.or(self.user.server.as_deref()).or_else(configured).ok_or_else(|| {
+            Error::Usage(
+                "no mytoken server is configured; run: mytoken-ssh login --server https://mytoken.example.org".into(),
+            )
         })?;
         Ok(ServerUrl::parse(url, self.loopback_http())?)
     }
 
-    /// The server whose stored token is meant.
-    pub fn stored_server(&self, asked: Option<&str>, store: &Store) -> Result<ServerUrl, Error> {
-        if asked.is_some() || self.user.server.is_some() {
-            return self.server(asked);
+    /// The server whose stored mytoken is used. `option` is the option `--server`.
+    pub fn stored_server(&self, option: Option<&str>, store: &Store) -> Result<ServerUrl, Error> {
+        if option.is_some() || self.user.server.is_some() {
+            return self.server(option);
         }
         let stored = store.tokens()?;
         let configured = self.server(None).ok();
@@ -127,43 +129,43 @@ impl Settings {
             ([Entry { server, .. }], _) => Ok(server.clone()),
             ([], Some(url)) => Ok(url),
             ([], None) => Err(Error::Usage("you have no mytoken; run: mytoken-ssh login".into())),
-            _ => Err(Error::Usage("you have mytokens for several servers; say which with --server".into())),
+            _ => Err(Error::Usage("you have mytokens for several servers; choose one with --server".into())),
         }
     }
 
-    /// The provider for a first login, among those that the server offers.
-    pub fn issuer(&self, asked: Option<&str>, offered: &[&str]) -> Result<IssuerUrl, Error> {
+    /// The provider for `mytoken-ssh login`, one of those that the server offers. `option` is the option `--issuer`.
+    pub fn issuer(&self, option: Option<&str>, offered: &[&str]) -> Result<IssuerUrl, Error> {
         let parse = |url: &str| IssuerUrl::parse(url, self.loopback_http());
-        if let Some(url) = asked.or(self.user.issuer.as_deref()) {
+        if let Some(url) = option.or(self.user.issuer.as_deref()) {
             return Ok(parse(url)?);
         }
         if let [only] = offered {
             return Ok(parse(only)?);
         }
-        let of_site = |url: &&&str| {
+        let is_sites = |url: &&&str| {
             let issuers = self.site.iter().flat_map(|site| &site.issuers);
             parse(url).is_ok_and(|url| issuers.into_iter().any(|issuer| url.matches(&issuer.url)))
         };
-        let known: Vec<&&str> = offered.iter().filter(of_site).collect();
+        let known: Vec<&&str> = offered.iter().filter(is_sites).collect();
         match known.as_slice() {
             [only] => Ok(parse(only)?),
             _ => Err(Error::Usage(format!(
-                "say at which provider you log in with --issuer; offered: {}",
+                "choose your provider with --issuer; the server offers: {}",
                 offered.join(", ")
             ))),
         }
     }
 
-    /// The first `[[host]]` that fits one of a destination's names.
+    /// The first `[[host]]` whose pattern matches one of a destination's names.
     pub fn host_rule(&self, names: [&str; 2]) -> Option<&HostRule> {
         self.user
             .hosts
             .iter()
-            .find(|rule| names.iter().any(|name| fits(&rule.pattern.to_lowercase(), &name.to_lowercase())))
+            .find(|rule| names.iter().any(|name| matches_pattern(&rule.pattern.to_lowercase(), &name.to_lowercase())))
     }
 
-    /// Prompts that get the token.
-    pub fn prompts(&self) -> Vec<String> {
+    /// Prompts that ask for the token.
+    pub fn token_prompts(&self) -> Vec<String> {
         if self.user.prompts.is_empty() {
             return vec![crate::askpass::prompt::DEFAULT.to_owned()];
         }
@@ -179,8 +181,8 @@ fn home() -> Result<PathBuf, Error> {
     user.map(|user| user.dir).ok_or_else(|| Error::Usage("you have no home directory; set HOME".into()))
 }
 
-/// `*` is any text, `?` any character.
-fn fits(pattern: &str, name: &str) -> bool {
+/// Whether `name` matches `pattern`: `*` matches any text, `?` any character.
+fn matches_pattern(pattern: &str, name: &str) -> bool {
     let Some(first) = pattern.chars().next() else { return name.is_empty() };
     let rest = pattern.get(first.len_utf8()..).unwrap_or_default();
     match first {
@@ -188,9 +190,11 @@ fn fits(pattern: &str, name: &str) -> bool {
             .char_indices()
             .map(|(index, _)| index)
             .chain([name.len()])
-            .any(|index| fits(rest, name.get(index..).unwrap_or_default())),
+            .any(|index| matches_pattern(rest, name.get(index..).unwrap_or_default())),
         _ => match name.chars().next() {
-            Some(next) if first == '?' || first == next => fits(rest, name.get(next.len_utf8()..).unwrap_or_default()),
+            Some(next) if first == '?' || first == next => {
+                matches_pattern(rest, name.get(next.len_utf8()..).unwrap_or_default())
+            }
             _ => false,
         },
     }
@@ -201,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_patterns() {
+    fn patterns_have_stars_and_question_marks() {
         let table = [
             ("*", "anything", true),
             ("*.cluster.example.org", "login.cluster.example.org", true),
@@ -213,14 +217,14 @@ mod tests {
             ("", "x", false),
         ];
         for (pattern, name, expected) in table {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+            assert_eq!(matches_pattern(pattern, name), expected, "{pattern} {name}");
         }
     }
 
     #[test]
-    fn the_first_rule_that_fits_either_name_counts() {
+    fn the_first_rule_that_matches_either_name_applies() {
         let text = "[[host]]\npattern = 'tb'\nscope = 'one'\n[[host]]\npattern = '*.example.org'\nscope = 'two'";
-        let settings = Settings { user: toml::from_str(text).unwrap(), ..Settings::default() };
+        let settings = HelperSettings { user: toml::from_str(text).unwrap(), ..HelperSettings::default() };
         let scope = |names| settings.host_rule(names).and_then(|rule| rule.scope.clone());
         assert_eq!(scope(["TB", "x.example.org"]).as_deref(), Some("one"));
         assert_eq!(scope(["y", "x.example.org"]).as_deref(), Some("two"));
@@ -228,8 +232,8 @@ mod tests {
     }
 
     #[test]
-    fn one_provider_needs_no_choice() {
-        let settings = Settings::default();
+    fn the_only_provider_is_chosen_without_an_option() {
+        let settings = HelperSettings::default();
         assert_eq!(settings.issuer(None, &["https://op.example.org"]).unwrap().as_str(), "https://op.example.org");
         let error = settings.issuer(None, &["https://a.example.org", "https://b.example.org"]).unwrap_err().to_string();
         assert!(error.contains("--issuer") && error.contains("https://b.example.org"), "{error}");

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Signals that were ignored when this program was started stay ignored, here and in what it starts.
+//! Signals that were ignored when this program was started stay ignored, in this program and in the programs that it starts.
 //!
-//! `nohup` and shells with background jobs say by it that we shall live on. A handler would undo that, for ssh as well: over exec it
-//! becomes the default.
+//! `nohup` ignores SIGHUP so that a program lives on, and shells ignore SIGINT for background jobs. A signal handler would undo this, also
+//! for ssh: exec resets a handled signal to its default action.
 
 use std::ffi::c_int;
 
-/// Those of `signals` that end this program.
-pub fn heeded(signals: &[c_int]) -> Vec<c_int> {
-    // Where there is no /proc nothing is known, and Ctrl-C must work.
+/// The signals among `signals` that are not ignored.
+pub fn not_ignored(signals: &[c_int]) -> Vec<c_int> {
+    // Without /proc the mask is unknown. Then all signals are handled, because Ctrl-C must work.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = ignored(&status).unwrap_or_default();
-    signals.iter().copied().filter(|signal| (ignored >> (signal - 1)) & 1 == 0).collect()
+    let mask = parse_ignored_mask(&status).unwrap_or_default();
+    signals.iter().copied().filter(|signal| (mask >> (signal - 1)) & 1 == 0).collect()
 }
 
-/// The set of ignored signals, signal 1 in the lowest bit.
-fn ignored(status: &str) -> Option<u64> {
+/// The mask of ignored signals in `/proc/self/status`; bit 0 is signal 1.
+fn parse_ignored_mask(status: &str) -> Option<u64> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(mask.trim(), 16).ok()
 }
@@ -27,13 +27,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_s_words() {
-        assert_eq!(ignored("Name:\tx\nSigIgn:\t0000000000001003\nSigCgt:\t0\n"), Some(0x1003));
-        assert_eq!((ignored(""), ignored("SigIgn: x\n")), (None, None));
-        // Rust's start ignores SIGPIPE. The others are as whoever runs the tests has left them.
+    fn the_mask_of_ignored_signals_is_read_from_proc() {
+        assert_eq!(parse_ignored_mask("Name:\tx\nSigIgn:\t0000000000001003\nSigCgt:\t0\n"), Some(0x1003));
+        assert_eq!((parse_ignored_mask(""), parse_ignored_mask("SigIgn: x\n")), (None, None));
+    }
+
+    #[test]
+    fn ignored_signals_are_left_out() {
+        // Rust's runtime ignores SIGPIPE. The other signals are as the parent of the test process has left them.
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let mask = ignored(&status).unwrap();
+        let mask = parse_ignored_mask(&status).unwrap();
         let expected: Vec<_> = [SIGHUP, SIGINT].into_iter().filter(|signal| mask & (1 << (signal - 1)) == 0).collect();
-        assert_eq!(heeded(&[SIGHUP, SIGPIPE, SIGINT]), expected);
+        assert_eq!(not_ignored(&[SIGHUP, SIGPIPE, SIGINT]), expected);
     }
 }

@@ -1,50 +1,41 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytoken-ssh status`: what is stored. Nothing is asked over the network.
+//! `mytoken-ssh status`: shows the stored mytokens, without any request over the network.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use mytoken::store::Entry;
 use mytoken::{Clock, SystemClock};
 
+use crate::describe;
 use crate::error::Error;
-use crate::login::holder;
-use crate::settings::Settings;
-use crate::ssh::resolution::printable;
-use crate::words;
+use crate::output::print;
+use crate::printable::printable;
+use crate::settings::HelperSettings;
+use crate::time_format::{duration, validity};
 
-/// Shows every stored token; status 1 when none can be used.
+/// Shows every stored mytoken. The exit status is 1 if all have expired or there is none.
 pub fn run() -> Result<ExitCode, Error> {
     let now = SystemClock.now();
-    let entries = Settings::load()?.store()?.tokens()?;
-    let mut text: String = entries.iter().map(|entry| describe(entry, now)).collect();
+    let entries = HelperSettings::load()?.store()?.tokens()?;
     if entries.is_empty() {
-        text.push_str("no mytoken; run: mytoken-ssh login\n");
+        print("no mytoken; run: mytoken-ssh login\n");
     }
-    // Whoever closed our output has seen enough.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(&entries.iter().map(|entry| describe_entry(entry, now)).collect::<String>());
     Ok(if entries.iter().any(|entry| !entry.expired(now)) { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn describe(entry: &Entry, now: u64) -> String {
+fn describe_entry(entry: &Entry, now: u64) -> String {
+    let (name, owner, fingerprint) = (printable(&entry.name), describe::owner(entry), entry.mytoken.fingerprint());
+    let age = duration(now.saturating_sub(entry.created));
     let mut lines = vec![
         entry.server.to_string(),
-        format!(
-            "  mytoken \"{}\" of {}, fingerprint {}",
-            printable(&entry.name),
-            holder(entry),
-            entry.mytoken.fingerprint()
-        ),
-        format!(
-            "  {}, stored {} ago",
-            words::validity(entry.expires_at, now),
-            words::span(now.saturating_sub(entry.created))
-        ),
-        format!("  may: {}", words::capabilities(&entry.capabilities)),
-        format!("  for: {}", words::bounds(&entry.restrictions)),
+        format!("  mytoken \"{name}\" of {owner}, fingerprint {fingerprint}"),
+        format!("  {}, stored {age} ago", validity(entry.expires_at, now)),
+        format!("  may: {}", describe::capabilities(&entry.capabilities)),
+        format!("  for: {}", describe::restrictions(&entry.restrictions)),
     ];
     if entry.rotates() {
-        lines.push("  replaced with each use: keep it on this machine only".into());
+        lines.push("  the server replaces it at each use: keep it on this machine only".into());
     }
     if entry.expired(now) {
         lines.push("  run: mytoken-ssh login".into());
@@ -66,13 +57,13 @@ mod tests {
             "expires_at": 1_000_000, "created": 100_000,
         }))
         .unwrap();
-        let text = describe(&entry, 200_000);
+        let text = describe_entry(&entry, 200_000);
         assert!(!text.contains("eyJ") && !text.contains('\u{1b}'), "{text}");
         assert!(text.contains(&entry.mytoken.fingerprint()) && text.contains("valid 9 days"), "{text}");
         assert!(
             text.contains("scopes openid; audience https://se.example.org") && text.contains("op.example.org"),
             "{text}"
         );
-        assert!(describe(&entry, 2_000_000).contains("expired"));
+        assert!(describe_entry(&entry, 2_000_000).contains("expired"));
     }
 }

@@ -1,48 +1,49 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! ssh, scp and sftp get the arguments that the user wrote, each in its place.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
+//! The helper passes the user's arguments to ssh, scp and sftp unchanged and in order.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "clippy recognises test code only by its attribute")]
 
-mod world;
+mod test_home;
 
-use world::{TOKEN, World};
+use test_home::{TOKEN, TestHome};
 
-/// Fakes of the three programs that note their arguments, one a line.
-fn world() -> World {
-    let world = World::new("exit 0", TOKEN);
+/// Fakes of the three programs. They write their arguments to a file, one per line.
+fn test_home() -> TestHome {
+    let home = TestHome::new("exit 0", TOKEN);
     for program in ["scp", "sftp"] {
-        world.program(program, &format!("printf '%s\\n' \"$@\" > {}", world.path("argv").display()));
+        home.program(program, &format!("printf '%s\\n' \"$@\" > {}", home.path("argv").display()));
     }
-    world
+    home
 }
 
-/// Beginnings of the options that the helper puts in front.
-const OURS: [&str; 7] = [
+/// How the options begin that the helper puts first.
+const HELPER_OPTIONS: [&str; 7] = [
     "-oNumberOfPasswordPrompts=1",
     "-oStrictHostKeyChecking=",
     "-oKbdInteractiveAuthentication=yes",
     "-oPreferredAuthentications=keyboard-interactive,",
     "-oControlMaster=no",
     "-oPermitLocalCommand=yes",
-    "-oLocalCommand=env \"$MYTOKEN_SSH_ASKPASS\" --entered",
+    "-oLocalCommand=env \"$MYTOKEN_SSH_ASKPASS\" --authenticated",
 ];
 
-/// What the program got, without the options that the helper puts in front.
-fn got(world: &World) -> Vec<String> {
-    let argv: Vec<String> = world.read("argv").lines().map(str::to_owned).collect();
-    argv.into_iter().skip_while(|arg| OURS.iter().any(|option| arg.starts_with(option))).collect()
+/// The program's arguments without the options that the helper puts first.
+fn user_arguments(home: &TestHome) -> Vec<String> {
+    let argv: Vec<String> = home.read("argv").lines().map(str::to_owned).collect();
+    argv.into_iter().skip_while(|arg| HELPER_OPTIONS.iter().any(|option| arg.starts_with(option))).collect()
 }
 
-fn check(world: &World, own: &[&str], program: Option<&str>, written: &[&str]) -> Option<String> {
-    std::fs::remove_file(world.path("argv")).unwrap_or_default();
+/// Runs the helper. Describes the difference if the program did not get `written`. `own`: options of the helper.
+fn check(home: &TestHome, own: &[&str], program: Option<&str>, written: &[&str]) -> Option<String> {
+    std::fs::remove_file(home.path("argv")).unwrap_or_default();
     let mut args: Vec<&str> = program.into_iter().collect();
     args.extend(own);
     args.extend(written);
-    let output = world.run(&args);
-    let got = got(world);
+    let output = home.run(&args);
+    let got = user_arguments(home);
     (got != written).then(|| format!("{args:?}: got {got:?} {}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// The options of OpenSSH 9.2 and 10.0 as their getopt strings have them; `ssh -P` has a value from 9.4 on.
+/// The getopt strings of OpenSSH 9.2 and 10.0. `ssh -P` takes a value since 9.4.
 const OPTIONS: [(&str, &str); 4] = [
     ("ssh", "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:PQ:R:S:TVw:W:XYy"),
     ("ssh", "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"),
@@ -51,9 +52,9 @@ const OPTIONS: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn every_option_of_the_programs_reaches_them() {
-    let world = world();
-    let file = world.path("token");
+fn every_option_of_ssh_scp_and_sftp_is_passed_on() {
+    let home = test_home();
+    let file = home.path("token");
     let own = ["--token-file", file.to_str().unwrap()];
     let mut wrong = Vec::new();
     for (program, options) in OPTIONS {
@@ -65,18 +66,18 @@ fn every_option_of_the_programs_reaches_them() {
                 line.push("--");
             }
             line.extend(["alice@tb:x", "--scope"]);
-            wrong.extend(check(&world, &own, Some(program), &line));
+            wrong.extend(check(&home, &own, Some(program), &line));
             line.insert(0, "--");
-            wrong.extend(check(&world, &own, Some(program), &line));
+            wrong.extend(check(&home, &own, Some(program), &line));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn the_program_gets_the_arguments_as_written_wherever_a_double_dash_stands() {
-    let world = world();
-    let file = world.path("token");
+fn arguments_are_passed_on_unchanged_wherever_the_double_dash_is() {
+    let home = test_home();
+    let file = home.path("token");
     let file = file.to_str().unwrap();
     let owns: [&[&str]; 2] = [&["--token-file", file], &[&format!("--token-file={file}")]];
     let lines: [(Option<&str>, &[&str]); 4] = [
@@ -88,11 +89,11 @@ fn the_program_gets_the_arguments_as_written_wherever_a_double_dash_stands() {
     let mut wrong = Vec::new();
     for (program, line) in lines {
         for own in owns {
-            wrong.extend(check(&world, own, program, line));
+            wrong.extend(check(&home, own, program, line));
             for place in 0..=line.len() {
                 let mut written = line.to_vec();
                 written.insert(place, "--");
-                wrong.extend(check(&world, own, program, &written));
+                wrong.extend(check(&home, own, program, &written));
             }
         }
     }

@@ -1,41 +1,41 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The helper around the real ssh, scp and sftp of this machine. No server is needed.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
+//! The helper with the real ssh, scp and sftp of this machine. No server is needed.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "clippy recognises test code only by its attribute")]
 
 #[path = "../../tests/skipped.rs"]
 mod skipped;
-mod world;
+mod test_home;
 
 use std::process::{Command, Output};
 
-use world::{TOKEN, World};
+use test_home::{TOKEN, TestHome};
 
-/// A user with the programs of this machine; none where they are missing.
-fn world() -> Option<World> {
-    let there = ["ssh", "scp", "sftp"].iter().all(|program| {
+/// A home directory without the fake ssh. `None`: OpenSSH is not installed.
+fn home_with_openssh() -> Option<TestHome> {
+    let installed = ["ssh", "scp", "sftp"].iter().all(|program| {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
         found.is_ok_and(|found| found.status.success())
     });
-    if !there {
+    if !installed {
         skipped::skip("OpenSSH's client programs are not installed").unwrap();
         return None;
     }
-    let world = World::new("", TOKEN);
-    std::fs::remove_file(world.path("bin/ssh")).unwrap();
-    Some(world)
+    let home = TestHome::new("", TOKEN);
+    std::fs::remove_file(home.path("bin/ssh")).unwrap();
+    Some(home)
 }
 
-fn run(world: &World, program: &str, args: &[&str]) -> Output {
-    let file = world.path("token");
+fn run(home: &TestHome, program: &str, args: &[&str]) -> Output {
+    let file = home.path("token");
     let mut line = vec![program, "--token-file", file.to_str().unwrap()];
     line.extend(args);
-    world.run(&line)
+    home.run(&line)
 }
 
 #[test]
-fn a_host_that_looks_like_an_option_is_a_host_behind_a_double_dash() {
-    let Some(world) = world() else { return };
-    let hit = world.path("hit");
+fn a_host_after_a_double_dash_is_never_taken_for_an_option() {
+    let Some(home) = home_with_openssh() else { return };
+    let hit = home.path("hit");
     let option = format!("-oProxyCommand=touch {}", hit.display());
     let with_path = format!("{option}:x");
     let lines: [(&str, &[&str]); 4] = [
@@ -45,49 +45,49 @@ fn a_host_that_looks_like_an_option_is_a_host_behind_a_double_dash() {
         ("sftp", &["--", &option]),
     ];
     for (program, line) in lines {
-        let output = run(&world, program, line);
+        let output = run(&home, program, line);
         assert!(!output.status.success() && !hit.exists(), "{program} {line:?}: {output:?}");
     }
-    // As an option it is one, or nothing was shown above.
-    run(&world, "ssh", &[&option, "tb"]);
+    // Without the double dash it is an option. Otherwise the checks above would prove nothing.
+    run(&home, "ssh", &[&option, "tb"]);
     assert!(hit.exists());
 }
 
 #[test]
-fn what_ssh_does_without_a_host_it_does_here() {
-    let Some(world) = world() else { return };
+fn ssh_options_that_need_no_host_work() {
+    let Some(home) = home_with_openssh() else { return };
     for args in [&["-V"][..], &["-Q", "cipher"], &["-vV", "tb"]] {
-        let output = run(&world, "ssh", args);
+        let output = run(&home, "ssh", args);
         let alone = Command::new("ssh").args(args).output().unwrap();
         assert_eq!((output.status.code(), output.stdout), (alone.status.code(), alone.stdout), "{args:?}");
         assert!(output.stderr.ends_with(&alone.stderr), "{args:?}");
     }
 }
 
-/// Where a program goes with this operand: the account that the helper expects, and the one that the program hands to ssh. `None`:
-/// it asks for none.
-fn accounts(world: &World, program: &str, operand: &str) -> (Option<String>, Option<String>) {
-    let [asked, ran] = ["asked", "ran"].map(|name| world.path(name));
+/// The account that the helper expects for this operand, and the account that the program passes to ssh. `None`: the program does not
+/// start ssh.
+fn accounts(home: &TestHome, program: &str, operand: &str) -> (Option<String>, Option<String>) {
+    let [asked, ran] = ["asked", "ran"].map(|name| home.path(name));
     for file in [&asked, &ran] {
         std::fs::remove_file(file).unwrap_or_default();
     }
-    let note = |file: &std::path::Path| format!("printf '%s\\n' \"$@\" > {}", file.display());
+    let write_arguments = |file: &std::path::Path| format!("printf '%s\\n' \"$@\" > {}", file.display());
     let real = Command::new("sh").args(["-c", "command -v ssh"]).output().unwrap();
     let real = String::from_utf8(real.stdout).unwrap().trim().to_owned();
-    world.program(
+    home.program(
         "ssh",
         &format!(
             "case $1 in -G) shift; {}; exec {real} -G -F none \"$@\";; *) exec {real} \"$@\";; esac",
-            note(&asked)
+            write_arguments(&asked)
         ),
     );
-    world.program("run", &note(&ran));
-    let run_by = world.path("bin/run");
+    home.program("run", &write_arguments(&ran));
+    let run_by = home.path("bin/run");
     let mut args = vec!["-S", run_by.to_str().unwrap(), operand];
     args.extend((program == "scp").then_some("."));
-    run(world, program, &args);
+    run(home, program, &args);
     std::fs::remove_file(&ran).unwrap_or_default();
-    // Alone, so that nothing of the helper's is between.
+    // Without the helper.
     Command::new(program).args(&args).output().unwrap();
     let account = |file: &std::path::Path| {
         let args = std::fs::read_to_string(file).ok()?;
@@ -100,8 +100,8 @@ fn accounts(world: &World, program: &str, operand: &str) -> (Option<String>, Opt
 }
 
 #[test]
-fn the_account_is_the_one_that_scp_and_sftp_ask_ssh_for() {
-    let Some(world) = world() else { return };
+fn the_helper_expects_the_account_that_scp_and_sftp_pass_to_ssh() {
+    let Some(home) = home_with_openssh() else { return };
     let urls = [
         "tb",
         "tb:22",
@@ -156,8 +156,8 @@ fn the_account_is_the_one_that_scp_and_sftp_ask_ssh_for() {
     for program in ["scp", "sftp"] {
         let urls = urls.iter().map(|url| format!("{program}://{url}"));
         for operand in urls.chain(others.map(str::to_owned)) {
-            let (expected, real) = accounts(&world, program, &operand);
-            // What the program refuses is never asked for.
+            let (expected, real) = accounts(&home, program, &operand);
+            // If the program refuses the operand, no host gets to ask for a token.
             if real.is_some() {
                 assert_eq!(expected, real, "{program} {operand}");
                 asked_for += usize::from(real.as_deref() != Some("@ "));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Prompts that are not the token's, at a terminal: what is typed there may be a password.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
+//! Prompts at a terminal that do not ask for the token. The answer may be a password, so it must not be shown.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "clippy recognises test code only by its attribute")]
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -19,22 +19,22 @@ const HOST_KEY: &str = "The authenticity of host 'testbed (192.0.2.10)' can't be
     ED25519 key fingerprint is SHA256:x.\nThis key is not known by any other names.\n\
     Are you sure you want to continue connecting (yes/no/[fingerprint])? ";
 
-/// An askpass that has its terminal to itself.
-struct Asked {
+/// An askpass on a terminal of its own, and the user at this terminal.
+struct TerminalSession {
     _dir: TempDir,
     askpass: Child,
-    person: File,
+    user: File,
     terminal: OwnedFd,
-    seen: String,
+    screen: String,
 }
 
-impl Asked {
+impl TerminalSession {
     fn new(prompt: &str, kind: Option<&str>) -> Self {
-        Self::after("true", prompt, kind)
+        Self::new_after("true", prompt, kind)
     }
 
-    /// In a shell that has begun with `setup`.
-    fn after(setup: &str, prompt: &str, kind: Option<&str>) -> Self {
+    /// Starts the askpass from a shell that has run `setup`.
+    fn new_after(setup: &str, prompt: &str, kind: Option<&str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("mytoken-askpass");
         symlink(env!("CARGO_BIN_EXE_mytoken-ssh"), &program).unwrap();
@@ -56,51 +56,52 @@ impl Asked {
         command.envs(kind.map(|kind| ("SSH_ASKPASS_PROMPT", kind)));
         command.stdin(pty.slave.try_clone().unwrap()).stdout(Stdio::piped()).stderr(Stdio::null());
         let askpass = command.spawn().unwrap();
-        let person = File::from(pty.master);
-        let mut asked = Self { _dir: dir, askpass, person, terminal: pty.slave, seen: String::new() };
+        let user = File::from(pty.master);
+        let mut session = Self { _dir: dir, askpass, user, terminal: pty.slave, screen: String::new() };
         let shown = prompt.lines().last().unwrap().trim_end().to_owned();
-        asked.until(|asked| asked.seen.contains(&shown));
-        asked
+        session.wait_until(|session| session.screen.contains(&shown));
+        session
     }
 
-    /// Reads the screen until `condition` holds.
-    fn until(&mut self, condition: impl Fn(&Self) -> bool) {
+    /// Reads the screen until `condition` is true.
+    fn wait_until(&mut self, condition: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !condition(self) {
-            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", self.seen);
-            self.look();
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", self.screen);
+            self.read_screen();
         }
     }
 
-    fn look(&mut self) {
-        let mut watched = [PollFd::new(self.person.as_fd(), PollFlags::POLLIN)];
+    /// Reads what has appeared on the screen.
+    fn read_screen(&mut self) {
+        let mut watched = [PollFd::new(self.user.as_fd(), PollFlags::POLLIN)];
         if poll(&mut watched, PollTimeout::from(20_u8)).unwrap() > 0 {
             let mut bytes = [0; 1024];
-            let count = self.person.read(&mut bytes).unwrap();
-            self.seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            let count = self.user.read(&mut bytes).unwrap();
+            self.screen.push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
     }
 
     fn type_in(&mut self, text: &str) {
-        self.person.write_all(text.as_bytes()).unwrap();
+        self.user.write_all(text.as_bytes()).unwrap();
     }
 
     fn echoes(&self) -> bool {
         tcgetattr(&self.terminal).unwrap().local_flags.contains(LocalFlags::ECHO)
     }
 
-    /// What ssh got, once the askpass has ended, and whether it took it for an answer.
+    /// Waits for the askpass to end. Returns whether it succeeded, and its standard output.
     fn answer(&mut self) -> (bool, String) {
         let status = self.askpass.wait().unwrap();
         let mut answer = String::new();
         self.askpass.stdout.take().unwrap().read_to_string(&mut answer).unwrap();
-        self.look();
+        self.read_screen();
         (status.success(), answer)
     }
 }
 
 #[test]
-fn what_is_typed_at_a_prompt_is_not_seen() {
+fn typed_answers_are_not_echoed() {
     let prompts = [
         ("PIN?", None),
         ("(alice@testbed) PIN? ", None),
@@ -115,18 +116,18 @@ fn what_is_typed_at_a_prompt_is_not_seen() {
         ("Allow shared connection to testbed? ", Some("confirm")),
     ];
     for (prompt, kind) in prompts {
-        let mut asked = Asked::new(prompt, kind);
-        assert!(!asked.echoes(), "{prompt:?}");
-        asked.type_in("yes\n");
-        assert_eq!(asked.answer(), (true, "yes\n".into()), "{prompt:?}");
-        let shown = asked.seen.rsplit_once(prompt.lines().last().unwrap().trim_end()).unwrap().1;
+        let mut session = TerminalSession::new(prompt, kind);
+        assert!(!session.echoes(), "{prompt:?}");
+        session.type_in("yes\n");
+        assert_eq!(session.answer(), (true, "yes\n".into()), "{prompt:?}");
+        let shown = session.screen.rsplit_once(prompt.lines().last().unwrap().trim_end()).unwrap().1;
         assert!(!shown.contains("yes"), "{prompt:?}: {shown:?}");
-        assert!(asked.echoes(), "{prompt:?}");
+        assert!(session.echoes(), "{prompt:?}");
     }
 }
 
 #[test]
-fn the_answer_to_ssh_s_own_question_about_a_host_key_is_seen() {
+fn answers_to_questions_about_host_keys_are_echoed() {
     let prompts = [
         HOST_KEY,
         &HOST_KEY.replace("/[fingerprint]", ""),
@@ -135,50 +136,50 @@ fn the_answer_to_ssh_s_own_question_about_a_host_key_is_seen() {
         "Accept updated hostkeys? (yes/no): ",
     ];
     for prompt in prompts {
-        let mut asked = Asked::new(prompt, None);
-        assert!(asked.echoes(), "{prompt:?}");
-        asked.type_in("maybe\n");
-        assert_eq!(asked.answer(), (true, "maybe\n".into()), "{prompt:?}");
-        asked.until(|asked| asked.seen.contains("maybe"));
+        let mut session = TerminalSession::new(prompt, None);
+        assert!(session.echoes(), "{prompt:?}");
+        session.type_in("maybe\n");
+        assert_eq!(session.answer(), (true, "maybe\n".into()), "{prompt:?}");
+        session.wait_until(|session| session.screen.contains("maybe"));
     }
 }
 
 #[test]
-fn a_permission_is_given_by_yes_only() {
+fn only_yes_confirms() {
     for (typed, given) in [("yes\n", true), ("y\n", true), ("no\n", false), ("\n", false)] {
-        let mut asked = Asked::new("Allow forward to testbed:22? ", Some("confirm"));
-        asked.type_in(typed);
-        assert_eq!(asked.answer().0, given, "{typed:?}");
+        let mut session = TerminalSession::new("Allow forward to testbed:22? ", Some("confirm"));
+        session.type_in(typed);
+        assert_eq!(session.answer().0, given, "{typed:?}");
     }
 }
 
 #[test]
-fn the_terminal_echoes_again_after_an_interruption() {
-    let mut asked = Asked::new("alice@testbed's password: ", None);
-    asked.type_in("secr\u{3}");
-    assert_eq!(asked.answer(), (false, String::new()));
-    assert!(asked.echoes() && !asked.seen.contains("secr"), "{:?}", asked.seen);
+fn echo_is_on_again_after_ctrl_c() {
+    let mut session = TerminalSession::new("alice@testbed's password: ", None);
+    session.type_in("secr\u{3}");
+    assert_eq!(session.answer(), (false, String::new()));
+    assert!(session.echoes() && !session.screen.contains("secr"), "{:?}", session.screen);
 }
 
 #[test]
 fn an_ignored_signal_stays_ignored() {
-    let mut asked = Asked::after("trap '' INT", "alice@testbed's password: ", None);
-    asked.type_in("\u{3}");
+    let mut session = TerminalSession::new_after("trap '' INT", "alice@testbed's password: ", None);
+    session.type_in("\u{3}");
     std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(asked.askpass.try_wait().unwrap(), None);
-    asked.type_in("secret\n");
-    assert_eq!(asked.answer(), (true, "secret\n".into()));
+    assert_eq!(session.askpass.try_wait().unwrap(), None);
+    session.type_in("secret\n");
+    assert_eq!(session.answer(), (true, "secret\n".into()));
 }
 
 #[test]
-fn the_terminal_echoes_while_the_askpass_is_stopped() {
-    let mut asked = Asked::new("alice@testbed's password: ", None);
-    asked.type_in("\u{1a}");
-    asked.until(Asked::echoes);
-    let id = asked.askpass.id().to_string();
+fn echo_is_on_while_the_askpass_is_stopped() {
+    let mut session = TerminalSession::new("alice@testbed's password: ", None);
+    session.type_in("\u{1a}");
+    session.wait_until(TerminalSession::echoes);
+    let id = session.askpass.id().to_string();
     assert!(Command::new("kill").args(["-CONT", &id]).status().unwrap().success());
-    asked.until(|asked| !asked.echoes());
-    asked.type_in("secret\n");
-    assert_eq!(asked.answer(), (true, "secret\n".into()));
-    assert!(asked.echoes() && !asked.seen.contains("secret"), "{:?}", asked.seen);
+    session.wait_until(|session| !session.echoes());
+    session.type_in("secret\n");
+    assert_eq!(session.answer(), (true, "secret\n".into()));
+    assert!(session.echoes() && !session.screen.contains("secret"), "{:?}", session.screen);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Question and answer between the askpass instance and the wrapper: one JSON line each way, one question per connection.
+//! Messages between the askpass and the wrapper: one JSON line each way, one request per connection.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -10,58 +10,61 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// Environment variable that names the socket.
-pub const SOCKET: &str = "MYTOKEN_SSH_SOCKET";
-/// Environment variable with the nonce of this run.
-pub const NONCE: &str = "MYTOKEN_SSH_NONCE";
-/// Name under which ssh runs this program as askpass: the link in the wrapper's private directory.
-pub const PROGRAM: &str = "mytoken-askpass";
+/// Environment variable: path of the wrapper's socket.
+pub const SOCKET_VARIABLE: &str = "MYTOKEN_SSH_SOCKET";
+/// Environment variable: nonce of this run.
+pub const NONCE_VARIABLE: &str = "MYTOKEN_SSH_NONCE";
+/// Environment variable: path of the askpass, for `LocalCommand`. The startup file of a shell may set `SSH_ASKPASS` to something else.
+pub const ASKPASS_VARIABLE: &str = "MYTOKEN_SSH_ASKPASS";
 
-/// Longest line. A server's texts in front of a prompt can be long; what is longer is not ours to answer.
-const LIMIT: u64 = 256 * 1024;
+/// Name of the link by which ssh runs this program as its askpass. The link is in the wrapper's private directory.
+pub const ASKPASS_NAME: &str = "mytoken-askpass";
 
-/// The variable that names the askpass program for ssh's local command. Startup files of shells set `SSH_ASKPASS` to one of their own.
-pub const ASKPASS: &str = "MYTOKEN_SSH_ASKPASS";
+/// Argument of the askpass instead of a prompt: ssh has authenticated. No prompt of ssh is equal to it.
+pub const AUTHENTICATED_FLAG: &str = "--authenticated";
 
-/// The askpass's only argument in the place of a prompt: ssh was let in. No prompt of ssh reads like that.
-pub const ENTERED: &str = "--entered";
+/// Longest line in bytes. The server may send long texts before a prompt. A longer line is not a message.
+const MAX_LINE: u64 = 256 * 1024;
 
-/// From an askpass instance to the wrapper.
+/// Name of the connection in error messages.
+const CONNECTION: &str = "the askpass socket";
+
+/// From the askpass to the wrapper.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Question {
-    /// The run's nonce.
+pub struct AskpassRequest {
+    /// Nonce of the run. The wrapper refuses a request with another one.
     pub nonce: Secret,
-    /// What it is about.
-    pub message: Message,
+    /// Why ssh started the askpass.
+    pub event: AskpassEvent,
 }
 
-/// What ssh ran the askpass for.
+/// Why ssh started the askpass.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Message {
-    /// This prompt, as ssh gave it.
+pub enum AskpassEvent {
+    /// ssh shows this prompt.
     Prompt(String),
-    /// The login succeeded: ssh ran its `LocalCommand`.
-    Entered,
+    /// ssh has authenticated and runs its `LocalCommand`.
+    Authenticated,
 }
 
-/// What to do about it.
+/// From the wrapper to the askpass.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// Print this.
+pub enum AskpassResponse {
+    /// Print this answer.
     Token(Secret),
-    /// Not for the token: ask the person, or the askpass that was set before.
-    NotOurs(Former),
-    /// Answer nothing. The wrapper has told the person why.
+    /// The prompt does not ask for the token. Pass it on to the previous askpass, or ask the user.
+    PassOn(PreviousAskpass),
+    /// Print nothing. The wrapper has shown the reason.
     Refused,
-    /// Nothing was asked.
-    Noted,
+    /// The event needs no answer.
+    Acknowledged,
 }
 
-/// The askpass settings of the wrapper's own environment.
+/// The askpass settings that were in the wrapper's environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Former {
+pub struct PreviousAskpass {
     /// `SSH_ASKPASS`
     pub program: Option<String>,
     /// `SSH_ASKPASS_REQUIRE`
@@ -70,17 +73,16 @@ pub struct Former {
 
 /// Writes a message as one line.
 pub fn send<T: Serialize>(mut stream: impl Write, message: &T) -> Result<(), Error> {
-    let told = "the askpass socket";
-    let mut line = Zeroizing::new(serde_json::to_vec(message).map_err(Error::system(told))?);
+    let mut line = Zeroizing::new(serde_json::to_vec(message).map_err(Error::system(CONNECTION))?);
     line.push(b'\n');
-    stream.write_all(&line).map_err(Error::system(told))
+    stream.write_all(&line).map_err(Error::system(CONNECTION))
 }
 
 /// Reads one line as a message.
 pub fn receive<T: DeserializeOwned>(stream: impl Read) -> Result<T, Error> {
-    let told = "the askpass socket";
     let mut line = Zeroizing::new(Vec::with_capacity(8 * 1024));
-    BufReader::new(stream.take(LIMIT)).read_until(b'\n', &mut line).map_err(Error::system(told))?;
-    // The text of a parse error can quote the line.
-    serde_json::from_slice(&line).map_err(|_| Error::System { what: told.into(), reason: "not a message".into() })
+    BufReader::new(stream.take(MAX_LINE)).read_until(b'\n', &mut line).map_err(Error::system(CONNECTION))?;
+    // The parser's own error may quote the line, and the line may hold a token.
+    serde_json::from_slice(&line)
+        .map_err(|_| Error::System { action: CONNECTION.into(), reason: "malformed message".into() })
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How ssh gets the token: it runs this program as its askpass, which asks the wrapper that started ssh over a private socket.
+//! How ssh gets the token: ssh runs this program as its askpass, and the askpass asks the wrapper that started ssh, over a private socket.
 //!
-//! ssh closes all descriptors above 2 and hands its environment to `ProxyCommand` and `LocalCommand`, so neither a descriptor nor the
-//! environment can carry the token (dossier `pam-ssh` 2.4). The environment carries the socket's path and a nonce.
+//! ssh closes all descriptors above 2 and passes its environment on to `ProxyCommand` and `LocalCommand`. So neither a descriptor nor the
+//! environment can carry the token (dossier `pam-ssh` 2.4). The environment carries the path of the socket and a nonce.
 
+pub mod client;
 mod directory;
-pub mod instance;
 pub mod message;
 pub mod prompt;
-pub mod service;
-pub mod socket;
-pub mod terminal;
+pub mod responder;
+pub mod server;
+mod socket;
+mod terminal;

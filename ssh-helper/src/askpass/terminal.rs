@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Questions to the person at the terminal, for prompts that are not ours to answer.
+//! Asks the user at the terminal, for prompts that do not ask for the token.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,43 +10,80 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 use zeroize::Zeroizing;
 
-use crate::signals::heeded;
+use crate::printable::printable_lines;
+use crate::signals::not_ignored;
 
-/// Longest answer: a passphrase. ssh takes 1023 bytes.
-const LONGEST: usize = 1024;
+/// Longest answer in bytes, for example a passphrase. ssh itself takes 1023 bytes.
+const MAX_ANSWER: usize = 1024;
 
 /// An answer without its newline.
 pub type Line = Zeroizing<Vec<u8>>;
 
-/// Asks on the controlling terminal. `None`: there is none that can be asked. `Some(None)`: the person did not answer.
-///
-/// `kind` is `SSH_ASKPASS_PROMPT`: `confirm`, `none`, or unset for a secret.
-pub fn ask(prompt: &str, kind: Option<&str>) -> Option<Option<Line>> {
-    let mut terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
-    if kind == Some("none") {
-        // A notice ("touch your key"): ssh ends us when it is over.
-        terminal.write_all(format!("{}\n", shown(prompt)).as_bytes()).ok()?;
-        return Some(Some(Line::default()));
-    }
-    // Before the prompt: what is typed as soon as it appears must not be seen either.
-    let hidden = if is_host_key_question(prompt) { None } else { Some(Hidden::begin(&terminal)?) };
-    terminal.write_all(shown(prompt).as_bytes()).ok()?;
-    let line = read_line(&mut terminal);
-    if hidden.is_some() {
-        drop(hidden);
-        let _ = terminal.write_all(b"\n");
-    }
-    let line = line?;
-    if kind == Some("confirm") && !matches!(line.as_slice(), b"y" | b"Y" | b"yes" | b"Yes") {
-        return Some(None);
-    }
-    Some(Some(line))
+/// What ssh expects of its askpass (`SSH_ASKPASS_PROMPT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptKind {
+    /// A line of text, usually a secret. The variable is not set.
+    Text,
+    /// `confirm`: yes or no.
+    Confirm,
+    /// `none`: a notice, for example "touch your key". ssh kills the askpass when the notice is out of date.
+    Notice,
 }
 
-/// The only questions whose answer may be seen: those of ssh itself about host keys, in the words of OpenSSH 8.5 to 10.
+impl PromptKind {
+    /// Reads `SSH_ASKPASS_PROMPT`.
+    pub fn from_environment() -> Self {
+        match std::env::var("SSH_ASKPASS_PROMPT").as_deref() {
+            Ok("confirm") => Self::Confirm,
+            Ok("none") => Self::Notice,
+            _ => Self::Text,
+        }
+    }
+}
+
+/// The user's reply.
+#[derive(Debug)]
+pub enum Reply {
+    /// The user typed this.
+    Line(Line),
+    /// The user did not confirm.
+    Declined,
+    /// There is no terminal, or it gave no line.
+    Unavailable,
+}
+
+/// Asks on the controlling terminal.
+pub fn ask(prompt: &str, kind: PromptKind) -> Reply {
+    match (ask_line(prompt, kind), kind) {
+        (None, _) => Reply::Unavailable,
+        (Some(line), PromptKind::Confirm) if !matches!(line.as_slice(), b"y" | b"Y" | b"yes" | b"Yes") => {
+            Reply::Declined
+        }
+        (Some(line), _) => Reply::Line(line),
+    }
+}
+
+fn ask_line(prompt: &str, kind: PromptKind) -> Option<Line> {
+    let mut terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
+    if kind == PromptKind::Notice {
+        terminal.write_all(format!("{}\n", printable_lines(prompt)).as_bytes()).ok()?;
+        return Some(Line::default());
+    }
+    // Echo goes off before the prompt appears, because the user may type at once.
+    let echo_off = if is_host_key_question(prompt) { None } else { Some(EchoOff::start(&terminal)?) };
+    terminal.write_all(printable_lines(prompt).as_bytes()).ok()?;
+    let line = read_line(&mut terminal);
+    if echo_off.is_some() {
+        drop(echo_off);
+        let _ = terminal.write_all(b"\n");
+    }
+    line
+}
+
+/// Whether ssh itself asks about a host key, in the words of OpenSSH 8.5 to 10. Only the answers to these questions are echoed.
 ///
-/// ssh puts `(user@host) ` in front of what a server asks, so that no server can ask in these words; whatever else ends in a question
-/// mark may ask for a secret.
+/// A server cannot ask in these words, because ssh puts `(user@host) ` in front of its prompts. Any other question may ask for a secret,
+/// also one that ends with a question mark.
 fn is_host_key_question(prompt: &str) -> bool {
     const ENDS: [&str; 2] = ["(yes/no/[fingerprint])? ", "(yes/no)? "];
     const OTHERS: [&str; 3] = [
@@ -58,43 +95,38 @@ fn is_host_key_question(prompt: &str) -> bool {
     new || OTHERS.contains(&prompt)
 }
 
-/// ssh has escaped control characters of the server, but jump hosts and other programs ask as well.
-fn shown(prompt: &str) -> String {
-    prompt.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
-}
-
+/// Reads a line. `None`: end of file or an error.
 fn read_line(terminal: &mut File) -> Option<Line> {
-    let mut line = Zeroizing::new(Vec::with_capacity(LONGEST));
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
     let mut byte = Zeroizing::new([0_u8; 1]);
     loop {
         match terminal.read(byte.as_mut()) {
             Ok(1) if matches!(byte.first(), Some(b'\n' | b'\r')) => return Some(line),
-            Ok(1) if line.len() < LONGEST => line.extend_from_slice(byte.as_ref()),
+            Ok(1) if line.len() < MAX_ANSWER => line.extend_from_slice(byte.as_ref()),
             Ok(1) => {}
-            // End of file: nothing was answered.
             _ => return None,
         }
     }
 }
 
-/// Echo is off while this lives; back on also when a signal ends us, and while one stops us.
-struct Hidden {
+/// Switches the terminal's echo off until it is dropped. Echo is also on while a signal stops this process, and after one has ended it.
+struct EchoOff {
     before: Arc<Mutex<Option<(File, Termios)>>>,
 }
 
-impl Hidden {
-    fn begin(terminal: &File) -> Option<Self> {
+impl EchoOff {
+    fn start(terminal: &File) -> Option<Self> {
         let before = tcgetattr(terminal).ok()?;
-        let own = terminal.try_clone().ok()?;
-        let mut quiet = before.clone();
-        quiet.local_flags.remove(LocalFlags::ECHO);
-        let mut signals = Signals::new(heeded(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP])).ok()?;
-        let hidden = Self { before: Arc::new(Mutex::new(Some((own, before)))) };
-        tcsetattr(terminal, SetArg::TCSAFLUSH, &quiet).ok()?;
-        let shared = Arc::clone(&hidden.before);
+        let handle = terminal.try_clone().ok()?;
+        let mut without_echo = before.clone();
+        without_echo.local_flags.remove(LocalFlags::ECHO);
+        let mut signals = Signals::new(not_ignored(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP])).ok()?;
+        let echo_off = Self { before: Arc::new(Mutex::new(Some((handle, before)))) };
+        tcsetattr(terminal, SetArg::TCSAFLUSH, &without_echo).ok()?;
+        let shared = Arc::clone(&echo_off.before);
         std::thread::spawn(move || {
             for signal in signals.forever() {
-                // Held meanwhile, so that the terminal is not hidden after the answer.
+                // The lock is held until echo is off again, so that this thread does not switch it off after `drop`.
                 let mut before = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 restore(before.as_ref());
                 if signal != SIGTSTP {
@@ -102,15 +134,15 @@ impl Hidden {
                 }
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
                 if let Some((terminal, _)) = &*before {
-                    let _ = tcsetattr(terminal, SetArg::TCSADRAIN, &quiet);
+                    let _ = tcsetattr(terminal, SetArg::TCSADRAIN, &without_echo);
                 }
             }
         });
-        Some(hidden)
+        Some(echo_off)
     }
 }
 
-impl Drop for Hidden {
+impl Drop for EchoOff {
     fn drop(&mut self) {
         restore(self.before.lock().unwrap_or_else(PoisonError::into_inner).take().as_ref());
     }

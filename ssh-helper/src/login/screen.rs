@@ -1,100 +1,93 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a login shows: on a terminal with QR code and a running clock, else plain lines that a program can read.
+//! What a login shows: on a terminal a QR code and a countdown, otherwise plain lines that a program can read.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use qrcode::render::unicode;
 use qrcode::{EcLevel, QrCode};
 use terminal_size::{Height, Width, terminal_size};
 
-/// Lines around the QR code: invitation, link, progress.
+use crate::output::{print, print_line};
+use crate::time_format::countdown;
+
+/// Lines that must fit on the screen beside the QR code: invitation, link, countdown.
 const OTHER_LINES: usize = 8;
 
-/// Standard output.
+/// The countdown's line without the time.
+const WAITING: &str = "  waiting for you at the browser ...";
+
+/// Bold, and back to normal.
+const BOLD: (&str, &str) = ("\u{1b}[1m", "\u{1b}[0m");
+
+/// Standard output during a login.
 pub struct Screen {
-    terminal: bool,
-    progress: bool,
+    is_terminal: bool,
+    /// The countdown as it stands on the screen.
+    shown_countdown: Option<String>,
 }
 
 impl Screen {
-    /// Looks at what standard output is.
+    /// Finds out whether standard output is a terminal.
     pub fn new() -> Self {
-        Self { terminal: std::io::stdout().is_terminal(), progress: false }
+        Self { is_terminal: std::io::stdout().is_terminal(), shown_countdown: None }
     }
 
-    /// Shows the link, and its QR code where there is room.
-    pub fn invite(&mut self, link: &str, time: Duration) {
-        self.line(&format!("Open this link and confirm within {}:", clock(time)));
-        self.line("");
-        self.line(&format!("    {link}"));
-        self.line("");
-        if self.terminal {
-            if let Some(code) = terminal_size().and_then(|size| picture(link, size)) {
-                self.line(&code);
-            }
-        } else {
-            self.line("  waiting for you at the browser ...");
+    /// Shows the link, and its QR code if it fits.
+    pub fn show_link(&self, link: &str, expires_in: Duration) {
+        print_line(&format!("Open this link and confirm within {}:\n\n    {link}\n", countdown(expires_in)));
+        if !self.is_terminal {
+            print_line(WAITING);
+        } else if let Some(code) = terminal_size().and_then(|size| qr_code(link, size)) {
+            print_line(&code);
         }
     }
 
-    /// The running clock.
-    pub fn waiting(&mut self, left: Duration) {
-        if self.terminal {
-            self.progress = true;
-            write(&format!("\r  waiting for you at the browser ...  {} left ", clock(left)));
+    /// Shows the time left to confirm, on a terminal only.
+    pub fn show_countdown(&mut self, left: Duration) {
+        if self.is_terminal {
+            let text = format!("{WAITING}  {} left ", countdown(left));
+            print(&format!("\r{text}"));
+            self.shown_countdown = Some(text);
         }
     }
 
-    /// Takes the running clock away.
-    pub fn waited(&mut self) {
-        if std::mem::take(&mut self.progress) {
-            write("\r\u{1b}[K");
+    /// Clears the countdown.
+    pub fn clear_countdown(&mut self) {
+        if let Some(text) = self.shown_countdown.take() {
+            // Blanks instead of the sequence "erase line", so that it also works with NO_COLOR.
+            print(&format!("\r{}\r", " ".repeat(text.chars().count())));
         }
     }
 
-    /// Something went well.
-    pub fn success(&mut self, text: &str) {
-        self.line(&format!("✓ {text}"));
+    /// Shows a success.
+    pub fn success(&self, text: &str) {
+        print_line(&format!("✓ {text}"));
     }
 
-    /// Something the person should see.
-    pub fn remark(&mut self, text: &str) {
-        if self.terminal {
-            self.line(&format!("\u{1b}[1m! {text}\u{1b}[0m"));
-        } else {
-            self.line(&format!("! {text}"));
-        }
+    /// Shows a warning, in bold type on a terminal.
+    pub fn warning(&self, text: &str) {
+        let (start, end) = if self.is_terminal { BOLD } else { ("", "") };
+        print_line(&format!("{start}! {text}{end}"));
     }
 
-    /// A line. Written out at once: whoever reads it may be waiting for the link.
-    pub fn line(&mut self, text: &str) {
-        write(&format!("{text}\n"));
+    /// Shows what to do next.
+    pub fn next(&self, command: &str) {
+        print_line(&format!("Next:  {command}"));
     }
 }
 
-fn write(text: &str) {
-    let mut out = std::io::stdout().lock();
-    // Whoever closed our output does not want to know.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-/// `4:52`
-fn clock(time: Duration) -> String {
-    format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60)
-}
-
-/// The link as QR code, two modules a character; `None` when it does not fit.
-fn picture(link: &str, (Width(width), Height(height)): (Width, Height)) -> Option<String> {
+/// The link as QR code, two modules per character. `None`: it does not fit on the screen.
+fn qr_code(link: &str, (Width(width), Height(height)): (Width, Height)) -> Option<String> {
     let code = QrCode::with_error_correction_level(link.as_bytes(), EcLevel::L).ok()?;
-    // Terminals are dark more often than light, and readers want dark on light.
+    // Scanners expect dark modules on a light background, and most terminals have a dark background. So the colours are swapped.
     let text = code
         .render::<unicode::Dense1x2>()
         .dark_color(unicode::Dense1x2::Light)
         .light_color(unicode::Dense1x2::Dark)
         .build();
-    let wide = text.lines().map(|line| line.chars().count()).max()?;
-    let fits = wide <= usize::from(width) && text.lines().count() + OTHER_LINES <= usize::from(height);
+    let columns = text.lines().map(|line| line.chars().count()).max()?;
+    let fits = columns <= usize::from(width) && text.lines().count() + OTHER_LINES <= usize::from(height);
     fits.then_some(text)
 }
 
@@ -103,17 +96,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_qr_code_is_shown_where_it_fits() {
+    fn the_qr_code_is_shown_if_it_fits() {
         let link = "https://mytoken.example.org/c/AbCdEfGh";
-        let shown = picture(link, (Width(80), Height(50))).unwrap();
-        assert!(shown.lines().count() > 10 && shown.contains('█'));
-        assert!(picture(link, (Width(20), Height(50))).is_none());
-        assert!(picture(link, (Width(80), Height(15))).is_none());
-    }
-
-    #[test]
-    fn time_is_minutes_and_seconds() {
-        assert_eq!(clock(Duration::from_secs(292)), "4:52");
-        assert_eq!(clock(Duration::from_secs(9)), "0:09");
+        let code = qr_code(link, (Width(80), Height(50))).unwrap();
+        assert!(code.lines().count() > 10 && code.contains('█'));
+        assert!(qr_code(link, (Width(20), Height(50))).is_none());
+        assert!(qr_code(link, (Width(80), Height(15))).is_none());
     }
 }

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The destinations in the arguments of scp and sftp, read the way they read them (OpenSSH 8.5 to 10.x).
+//! Finds the destinations in the arguments of scp and sftp, by the rules of these programs (OpenSSH 8.5 to 10.x).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use percent_encoding::percent_decode;
 
-/// Arguments for `ssh -G` that mean what the program will ask ssh for.
+/// Arguments for `ssh -G`. They lead to the same destination as the connection that the program will open.
 pub type Query = Vec<OsString>;
 
-/// A program that runs ssh by itself.
+/// A program of OpenSSH that connects to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
-    /// `ssh`: its arguments are their own query.
+    /// `ssh`: its arguments are passed to `ssh -G` unchanged.
     Ssh,
     /// `scp`
     Scp,
@@ -30,8 +30,8 @@ impl Program {
         }
     }
 
-    /// Options with a value, the same from OpenSSH 8.7 to 10.0. Those of ssh are read by ssh only.
-    fn with_value(self) -> &'static [u8] {
+    /// Options with a value, the same from OpenSSH 8.7 to 10.0. The options of ssh are parsed by ssh itself.
+    fn options_with_value(self) -> &'static [u8] {
         match self {
             Self::Ssh => b"",
             Self::Scp => b"cDFiJlMoPSX",
@@ -45,7 +45,7 @@ pub fn queries(program: Program, args: &[OsString]) -> Vec<Query> {
     if program == Program::Ssh {
         return vec![args.to_vec()];
     }
-    let (options, operands) = split(program, args);
+    let (options, operands) = split_arguments(program, args);
     let destinations: Vec<Destination> = match program {
         Program::Sftp => operands.first().and_then(|operand| sftp_destination(operand)).into_iter().collect(),
         _ => operands.iter().filter_map(|operand| scp_destination(operand)).collect(),
@@ -54,8 +54,8 @@ pub fn queries(program: Program, args: &[OsString]) -> Vec<Query> {
     for destination in destinations {
         let mut query = options.clone();
         if let Some(port) = destination.port {
-            // What a URL says wins, as in scp itself: first value counts.
-            query.insert(0, joined(b"-oPort=", &port));
+            // In front of the options: the port of a URL takes precedence, and ssh takes the first value of an option.
+            query.insert(0, concat(b"-oPort=", &port));
         }
         if let Some(user) = destination.user {
             query.extend(["-l".into(), user]);
@@ -74,8 +74,8 @@ struct Destination {
     port: Option<OsString>,
 }
 
-/// Options that matter to `ssh -G`, translated, and the operands. OpenSSH's own getopt stops at the first operand.
-fn split(program: Program, args: &[OsString]) -> (Query, Vec<&OsString>) {
+/// Splits arguments into options, as `ssh -G` spells them, and operands. OpenSSH's own getopt stops at the first operand.
+fn split_arguments(program: Program, args: &[OsString]) -> (Query, Vec<&OsString>) {
     let mut options = Query::new();
     let mut args = args.iter();
     let mut operands = Vec::new();
@@ -89,13 +89,13 @@ fn split(program: Program, args: &[OsString]) -> (Query, Vec<&OsString>) {
             break;
         }
         for (index, letter) in letters.iter().enumerate() {
-            if !program.with_value().contains(letter) {
-                options.extend(translate_flag(program, *letter));
+            if !program.options_with_value().contains(letter) {
+                options.extend(ssh_flag(program, *letter));
                 continue;
             }
             let rest = letters.get(index + 1..).unwrap_or_default();
             let value = if rest.is_empty() { args.next().cloned() } else { Some(OsString::from_vec(rest.to_vec())) };
-            options.extend(value.into_iter().flat_map(|value| translate(program, *letter, value)));
+            options.extend(value.into_iter().flat_map(|value| ssh_option(program, *letter, value)));
             break;
         }
     }
@@ -103,7 +103,8 @@ fn split(program: Program, args: &[OsString]) -> (Query, Vec<&OsString>) {
     (options, operands)
 }
 
-fn translate_flag(program: Program, letter: u8) -> Option<OsString> {
+/// An option without value as ssh spells it. `None`: it does not change the destination.
+fn ssh_flag(program: Program, letter: u8) -> Option<OsString> {
     match (program, letter) {
         (_, b'4') => Some("-4".into()),
         (_, b'6') => Some("-6".into()),
@@ -112,7 +113,8 @@ fn translate_flag(program: Program, letter: u8) -> Option<OsString> {
     }
 }
 
-fn translate(program: Program, letter: u8, value: OsString) -> Vec<OsString> {
+/// An option with a value as ssh spells it. Empty: it does not change the destination.
+fn ssh_option(program: Program, letter: u8, value: OsString) -> Vec<OsString> {
     match letter {
         b'o' | b'F' | b'i' | b'J' | b'c' => vec![OsString::from(format!("-{}", char::from(letter))), value],
         b'P' => vec!["-p".into(), value],
@@ -121,7 +123,7 @@ fn translate(program: Program, letter: u8, value: OsString) -> Vec<OsString> {
     }
 }
 
-/// `[user@]host:path`, `[user@][2001:db8::1]:path`, `scp://[user@]host[:port][/path]`; anything else is a local file.
+/// `[user@]host:path`, `[user@][2001:db8::1]:path`, `scp://[user@]host[:port][/path]`. Other operands are local files.
 fn scp_destination(operand: &OsStr) -> Option<Destination> {
     let bytes = operand.as_bytes();
     if let Some(rest) = bytes.strip_prefix(b"scp://") {
@@ -139,15 +141,16 @@ fn sftp_destination(operand: &OsStr) -> Option<Destination> {
     }
     match path_colon(bytes) {
         Some(colon) => authority(bytes.get(..colon)?),
-        // Without a path an empty user is none, and the whole is the host's name.
+        // sftp takes `@host` without a path as a host name that begins with `@`.
         None if bytes.starts_with(b"@") && bytes.iter().filter(|byte| **byte == b'@').count() == 1 => {
-            Some(Destination { user: None, host: text(bytes), port: None })
+            Some(Destination { user: None, host: os_string(bytes), port: None })
         }
         None => authority(bytes),
     }
 }
 
-/// scp's `colon()`: the colon that ends the host. A leading colon or a slash in front of it makes a file name.
+/// Position of the colon that ends the host, as scp's `colon()` finds it. With a leading colon, or a slash before the colon, the operand is
+/// a local file.
 fn path_colon(bytes: &[u8]) -> Option<usize> {
     if bytes.starts_with(b":") {
         return None;
@@ -166,7 +169,7 @@ fn path_colon(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// `[user@]host`, the user up to the last `@`, brackets around the host removed.
+/// Parses `[user@]host`. The user ends at the last `@`. Brackets around the host are removed.
 fn authority(bytes: &[u8]) -> Option<Destination> {
     let (user, host) = match bytes.iter().rposition(|byte| *byte == b'@') {
         Some(at) => (bytes.get(..at), bytes.get(at + 1..)?),
@@ -176,16 +179,16 @@ fn authority(bytes: &[u8]) -> Option<Destination> {
     if host.is_empty() {
         return None;
     }
-    Some(Destination { user: user.filter(|user| !user.is_empty()).map(text), host: text(host), port: None })
+    Some(Destination { user: user.filter(|user| !user.is_empty()).map(os_string), host: os_string(host), port: None })
 }
 
-/// What follows the scheme of a URL, read as OpenSSH reads it, which is not the URL standard's way: the first `@` ends the user, in the
-/// path as well, and parameters behind a `;` are ignored. `None`: the program refuses it.
+/// Parses a URL after its scheme, by OpenSSH's rules. They differ from the URL standard: the user ends at the first `@`, even if that is in
+/// the path, and parameters after a `;` are ignored. `None`: OpenSSH refuses the URL.
 fn url_destination(rest: &[u8]) -> Option<Destination> {
     let (user, rest) = match rest.iter().position(|byte| *byte == b'@') {
         Some(at) => {
             let user = rest.get(..at)?.split(|byte| *byte == b';').next().filter(|user| !user.is_empty())?;
-            (Some(decoded(user)?), rest.get(at + 1..)?)
+            (Some(percent_decoded(user)?), rest.get(at + 1..)?)
         }
         None => (None, rest),
     };
@@ -199,11 +202,11 @@ fn url_destination(rest: &[u8]) -> Option<Destination> {
         _ => return None,
     };
     let host = without_brackets(rest.get(..end)?);
-    (!host.is_empty()).then(|| Destination { user, host: text(host), port: port.map(text) })
+    (!host.is_empty()).then(|| Destination { user, host: os_string(host), port: port.map(os_string) })
 }
 
-/// Percent-encoding with `+` for a blank; a `%` must begin a code, and C ends a text at a zero byte.
-fn decoded(user: &[u8]) -> Option<OsString> {
+/// Decodes percent-encoding, with `+` for a blank. `None`: a `%` without two hexadecimal digits. A zero byte ends the text, as in C.
+fn percent_decoded(user: &[u8]) -> Option<OsString> {
     let codes = user.split(|byte| *byte == b'%').skip(1);
     if codes.into_iter().any(|code| !code.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))) {
         return None;
@@ -216,11 +219,11 @@ fn without_brackets(host: &[u8]) -> &[u8] {
     host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host)
 }
 
-fn text(bytes: &[u8]) -> OsString {
+fn os_string(bytes: &[u8]) -> OsString {
     OsString::from_vec(bytes.to_vec())
 }
 
-fn joined(prefix: &[u8], value: &OsStr) -> OsString {
+fn concat(prefix: &[u8], value: &OsStr) -> OsString {
     OsString::from_vec([prefix, value.as_bytes()].concat())
 }
 
@@ -228,7 +231,8 @@ fn joined(prefix: &[u8], value: &OsStr) -> OsString {
 mod tests {
     use super::*;
 
-    fn shown(program: Program, args: &str) -> Vec<String> {
+    /// The queries for a command line, one text each.
+    fn query_texts(program: Program, args: &str) -> Vec<String> {
         let args: Vec<OsString> = args.split_whitespace().map(OsString::from).collect();
         let words =
             |query: Query| query.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn scp_destinations() {
+    fn queries_have_the_destinations_of_scp() {
         let table: &[(&str, &[&str])] = &[
             ("file testbed:", &["-- testbed"]),
             ("file alice@testbed:dir/file", &["-l alice -- testbed"]),
@@ -266,12 +270,12 @@ mod tests {
             ("", &[]),
         ];
         for (args, expected) in table {
-            assert_eq!(shown(Program::Scp, args), *expected, "scp {args}");
+            assert_eq!(query_texts(Program::Scp, args), *expected, "scp {args}");
         }
     }
 
     #[test]
-    fn sftp_destinations() {
+    fn queries_have_the_destinations_of_sftp() {
         let table: &[(&str, &[&str])] = &[
             ("testbed", &["-- testbed"]),
             ("alice@testbed:dir", &["-l alice -- testbed"]),
@@ -284,12 +288,12 @@ mod tests {
             ("[::1]", &["-- ::1"]),
         ];
         for (args, expected) in table {
-            assert_eq!(shown(Program::Sftp, args), *expected, "sftp {args}");
+            assert_eq!(query_texts(Program::Sftp, args), *expected, "sftp {args}");
         }
     }
 
     #[test]
-    fn arguments_of_ssh_are_their_own_query() {
-        assert_eq!(shown(Program::Ssh, "-p 22 alice@testbed ls -l"), ["-p 22 alice@testbed ls -l"]);
+    fn the_arguments_of_ssh_are_passed_on_unchanged() {
+        assert_eq!(query_texts(Program::Ssh, "-p 22 alice@testbed ls -l"), ["-p 22 alice@testbed ls -l"]);
     }
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! ssh, scp and sftp, run so that they get one token for the right host.
+//! Runs ssh, scp and sftp so that only the right host gets a token.
 
 pub mod arguments;
-pub mod explain;
-pub mod resolution;
-pub mod run;
-pub mod wrap;
+mod foreground;
+mod options;
+mod outcome;
+mod resolution;
+mod version;
+pub mod wrapper;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A first mytoken, as a person at a browser gets it.
+//! `mytoken-ssh login` and `mytoken-ssh logout`, with a user who confirms in the browser.
 
 use std::fs;
 use std::io::Read;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::site::{AUDIENCE, Site, said};
+use crate::test_site::{AUDIENCE, TestSite, stderr};
 use mytoken::Deadline;
 use mytoken::server::Server;
 
@@ -15,12 +15,12 @@ fn soon() -> Deadline {
 }
 
 #[test]
-fn a_login_stores_a_token_and_tells_it_in_words() {
-    let site = Site::start();
-    let told = site.login(&[]);
-    assert!(told.contains("✓ alice @ ") && told.contains("mytoken \"laptop\", valid 30 days"), "{told}");
-    assert!(told.contains("may: get access tokens, create narrower mytokens"), "{told}");
-    assert!(!told.contains("\n! ") && !told.contains('\u{1b}') && !told.contains("eyJ"), "{told}");
+fn a_login_stores_a_mytoken_and_describes_it() {
+    let site = TestSite::start();
+    let output = site.login(&[]);
+    assert!(output.contains("✓ alice @ ") && output.contains("mytoken \"laptop\", valid 30 days"), "{output}");
+    assert!(output.contains("may: get access tokens, create narrower mytokens"), "{output}");
+    assert!(!output.contains("\n! ") && !output.contains('\u{1b}') && !output.contains("eyJ"), "{output}");
     let entry = site.stored().unwrap();
     assert_eq!(entry.restrictions[0].audience, [AUDIENCE]);
     assert_eq!(entry.restrictions[0].scope, "openid profile storage.read");
@@ -33,15 +33,15 @@ fn a_login_stores_a_token_and_tells_it_in_words() {
 }
 
 #[test]
-fn what_the_provider_left_out_stands_out() {
-    let site = Site::start();
-    let told = site.login(&["--scope", "openid", "--scope", "no.such.scope"]);
-    assert!(told.contains("! the server left out the scope no.such.scope"), "{told}");
+fn a_scope_that_the_server_left_out_is_shown_as_warning() {
+    let site = TestSite::start();
+    let output = site.login(&["--scope", "openid", "--scope", "no.such.scope"]);
+    assert!(output.contains("! the server left out the scope no.such.scope"), "{output}");
 }
 
 #[test]
 fn a_second_login_replaces_and_revokes_the_first() {
-    let site = Site::start();
+    let site = TestSite::start();
     site.login(&[]);
     let first = site.stored().unwrap();
     site.login(&[]);
@@ -54,20 +54,20 @@ fn a_second_login_replaces_and_revokes_the_first() {
 }
 
 #[test]
-fn a_declined_login_is_told_and_stores_nothing() {
-    let site = Site::start();
-    let (child, _lines, link) = site.begin_login(&[]);
-    site.browse(&link, &["--decline"]);
+fn a_declined_login_is_an_error_and_stores_nothing() {
+    let site = TestSite::start();
+    let (child, _lines, link) = site.start_login(&[]);
+    site.confirm(&link, &["--decline"]);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("declined in the browser"), "{}", said(&output));
+    assert!(stderr(&output).contains("declined in the browser"), "{}", stderr(&output));
     assert!(site.stored().is_none());
 }
 
 #[test]
-fn ctrl_c_ends_the_waiting_and_stores_nothing() {
-    let site = Site::start();
-    let (mut child, mut lines, _link) = site.begin_login(&[]);
+fn ctrl_c_interrupts_a_login_and_stores_nothing() {
+    let site = TestSite::start();
+    let (mut child, mut lines, _link) = site.start_login(&[]);
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut rest = String::new();
@@ -76,35 +76,35 @@ fn ctrl_c_ends_the_waiting_and_stores_nothing() {
 }
 
 #[test]
-fn a_login_that_ignores_hangups_goes_on() {
-    let site = Site::start();
-    let (mut child, mut lines, link) = site.begin_login_after("trap '' HUP", &[]);
+fn a_login_with_ignored_hangup_signal_continues() {
+    let site = TestSite::start();
+    let (mut child, mut lines, link) = site.start_login_after("trap '' HUP", &[]);
     assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
     std::thread::sleep(Duration::from_millis(300));
-    site.browse(&link, &[]);
+    site.confirm(&link, &[]);
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     assert!(child.wait().unwrap().success() && rest.contains('✓') && site.stored().is_some(), "{rest}");
 }
 
 #[test]
-fn a_token_that_cannot_be_stored_is_revoked() {
-    let site = Site::start();
-    let (child, _lines, link) = site.begin_login(&[]);
+fn a_mytoken_that_cannot_be_stored_is_revoked() {
+    let site = TestSite::start();
+    let (child, _lines, link) = site.start_login(&[]);
     fs::remove_dir_all(site.path("home/.config/mytoken/tokens")).unwrap();
-    site.browse(&link, &[]);
+    site.confirm(&link, &[]);
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("the token store cannot be used"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the token store cannot be used"), "{}", stderr(&output));
     let journal = site.control("GET", "/journal?service=mytoken", &serde_json::Value::Null);
     let revocations = journal.as_array().unwrap().iter().filter(|request| request["endpoint"] == "revocation");
     assert_eq!(revocations.map(|request| request["status"].clone()).collect::<Vec<_>>(), [204], "{journal}");
 }
 
 #[test]
-fn logout_revokes_what_was_made_from_it_and_removes_it() {
-    let site = Site::start();
-    let entry = site.give(&["AT", "create_mytoken", "tokeninfo:introspect"], &serde_json::Value::Null);
+fn logout_revokes_the_mytoken_with_its_sub_tokens_and_removes_it() {
+    let site = TestSite::start();
+    let entry = site.store_mytoken(&["AT", "create_mytoken", "tokeninfo:introspect"], &serde_json::Value::Null);
     site.run(&["ssh", "--delegate", "tb"]);
     let http = site.http();
     let server = Server::discover(&http, &site.url(), soon()).unwrap();
@@ -112,7 +112,7 @@ fn logout_revokes_what_was_made_from_it_and_removes_it() {
     assert!(server.introspect(&child, soon()).unwrap().valid);
 
     let output = site.run(&["logout"]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     assert!(site.stored().is_none());
     for token in [&entry.mytoken, &child] {
         assert!(matches!(server.introspect(token, soon()), Err(mytoken::Error::TokenRefused { .. })));
@@ -120,12 +120,12 @@ fn logout_revokes_what_was_made_from_it_and_removes_it() {
 }
 
 #[test]
-fn logout_keeps_a_token_that_it_cannot_revoke_unless_told_to_forget() {
-    let site = Site::start();
-    site.give(&["AT"], &serde_json::Value::Null);
+fn logout_keeps_a_mytoken_that_it_cannot_revoke_except_with_forget() {
+    let site = TestSite::start();
+    site.store_mytoken(&["AT"], &serde_json::Value::Null);
     site.control("POST", "/outage", &serde_json::json!({"service": "mytoken", "on": true}));
     let output = site.run(&["logout"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("--forget") && site.stored().is_some());
+    assert!(stderr(&output).contains("--forget") && site.stored().is_some());
     assert!(site.run(&["logout", "--forget"]).status.success() && site.stored().is_none());
 }

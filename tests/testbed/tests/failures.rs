@@ -70,8 +70,9 @@ fn known_to_the_host(site: &Site, token: String) -> Result<String> {
 
 /// What a command told the person, without what ssh itself says of a refusal.
 fn sentences(outcome: &Outcome) -> Vec<&str> {
-    let of_ssh =
-        |line: &&str| line.contains("Permission denied") || line.contains("handed over") || line.trim().is_empty();
+    let of_ssh = |line: &&str| {
+        line.contains("Permission denied") || line.contains("the token was sent") || line.trim().is_empty()
+    };
     outcome.stderr.lines().filter(|line| !of_ssh(line)).collect()
 }
 

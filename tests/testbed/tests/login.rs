@@ -181,7 +181,7 @@ fn what_a_hostile_host_redeemed_is_dead_when_it_has_refused() -> Result<()> {
         site.write("/etc/pam.d/sshd", stack, "0644")?;
         let knock = site.sh("alice", "mytoken-ssh ssh --delegate testbed echo inside")?;
         assert_eq!((knock.code, knock.stdout.as_str()), (255, ""), "{knock:?}");
-        assert!(!knock.stderr.contains("may still"), "{knock:?}");
+        assert!(!knock.stderr.contains("was not revoked"), "{knock:?}");
         let stolen = site.sh("root", "jq -er .mytoken /root/stolen")?.ok()?.stdout;
         assert!(!tokens::is_valid(site, stolen.trim())?, "the host has a mytoken that works");
         Ok(())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A user with the helper, and programs that call themselves ssh, scp and sftp.
-#![allow(dead_code, reason = "each test binary uses a part")]
+//! A home directory for the helper, with shell scripts in the place of ssh, scp and sftp.
+#![allow(dead_code, reason = "each test binary uses only a part of it")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,23 +9,24 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// The token in the file.
+/// The content of the token file.
 pub const TOKEN: &str = "eyJhbGciOiJub25lIn0.short.token";
 
-/// A home with a token file and, in front of PATH, an ssh whose login is the shell script `login`. It asks with `ask PROMPT`.
-pub struct World {
+/// A home directory with a token file and a fake ssh, which comes first in PATH. The fake ssh runs a shell script as its login. In the
+/// script, `ask PROMPT` asks the askpass and writes status and answer to the file `answers`.
+pub struct TestHome {
     pub dir: TempDir,
 }
 
-impl World {
+impl TestHome {
     pub fn new(login: &str, token: &str) -> Self {
         let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap();
-        let world = Self { dir };
-        fs::create_dir(world.path("bin")).unwrap();
-        fs::create_dir(world.path("run")).unwrap();
-        fs::set_permissions(world.path("run"), fs::Permissions::from_mode(0o700)).unwrap();
-        fs::write(world.path("token"), format!("{token}\n")).unwrap();
-        world.program(
+        let home = Self { dir };
+        fs::create_dir(home.path("bin")).unwrap();
+        fs::create_dir(home.path("run")).unwrap();
+        fs::set_permissions(home.path("run"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(home.path("token"), format!("{token}\n")).unwrap();
+        home.program(
             "ssh",
             &format!(
                 r#"case "$1" in
@@ -39,29 +40,31 @@ ls -la "$(dirname "$SSH_ASKPASS")" > $out/listing
 ask() {{ answer=$("$SSH_ASKPASS" "$1"); echo "[$?] $answer" >> $out/answers; }}
 {login}
 "#,
-                out = world.dir.path().display()
+                out = home.dir.path().display()
             ),
         );
-        world
+        home
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
+    /// Installs a shell script as a program.
     pub fn program(&self, name: &str, script: &str) {
         let file = self.path("bin").join(name);
         fs::write(&file, format!("#!/bin/sh\n{script}")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// The content of a file, or nothing.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// Without a controlling terminal, so that no prompt can reach the person who runs the tests.
+    /// The helper without a controlling terminal, so that no prompt reaches the developer who runs the tests.
     pub fn command(&self, args: &[&str]) -> Command {
-        // A shell's background job inherits SIGINT ignored, and the helper leaves it so.
+        // Signals may be ignored here, as in a background job of a shell, and the helper would keep them ignored.
         let mut command = Command::new("env");
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         command
@@ -80,16 +83,19 @@ ask() {{ answer=$("$SSH_ASKPASS" "$1"); echo "[$?] $answer" >> $out/answers; }}
         self.command(args).output().unwrap()
     }
 
+    /// Runs `mytoken-ssh ssh` with the token file.
     pub fn ssh(&self) -> Output {
         let token = self.path("token");
         self.run(&["ssh", "--token-file", token.to_str().unwrap(), "-v", "tb", "true"])
     }
 
+    /// Status and answer of each `ask`.
     pub fn answers(&self) -> Vec<String> {
         self.read("answers").lines().map(str::to_owned).collect()
     }
 
-    pub fn nothing_is_left(&self) -> bool {
+    /// Whether the runtime directory is empty.
+    pub fn runtime_directory_is_empty(&self) -> bool {
         fs::read_dir(self.path("run")).unwrap().next().is_none()
     }
 }

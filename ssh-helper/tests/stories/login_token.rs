@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a host gets for its prompt.
+//! Which token a host gets for its prompt.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::site::{AUDIENCE, Site, said};
+use crate::test_site::{AUDIENCE, TestSite, stderr};
 use mytoken::server::{AccessTokenRequest, Granted, Server, no_storage};
 use mytoken::{Deadline, Secret};
 use serde_json::{Value, json};
 
-const USUAL: &[&str] = &["AT", "create_mytoken", "tokeninfo:introspect"];
+const CAPABILITIES: &[&str] = &["AT", "create_mytoken", "tokeninfo:introspect"];
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
@@ -18,17 +18,17 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn redeem(site: &Site, code: &str) -> Result<Granted, mytoken::Error> {
+fn redeem(site: &TestSite, code: &str) -> Result<Granted, mytoken::Error> {
     let http = site.http();
     Server::discover(&http, &site.url(), soon()).unwrap().redeem(&Secret::new(code), soon())
 }
 
 #[test]
-fn a_login_gets_a_child_for_minutes_that_gives_access_tokens_only() {
-    let site = Site::start();
-    site.give(USUAL, &Value::Null);
+fn a_login_gets_a_sub_token_that_expires_in_five_minutes_and_gives_only_access_tokens() {
+    let site = TestSite::start();
+    site.store_mytoken(CAPABILITIES, &Value::Null);
     let output = site.run(&["ssh", "tb"]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     let answers = site.answers();
     assert_eq!((answers.len(), answers[0].len()), (1, 8), "{answers:?}");
     let child = redeem(&site, &answers[0]).unwrap();
@@ -47,9 +47,9 @@ fn a_login_gets_a_child_for_minutes_that_gives_access_tokens_only() {
 }
 
 #[test]
-fn a_delegated_child_lives_as_long_as_asked_and_never_longer_than_its_parent() {
-    let site = Site::start();
-    let parent = site.give(USUAL, &Value::Null);
+fn a_delegated_mytoken_has_the_requested_lifetime_limited_by_its_parent() {
+    let site = TestSite::start();
+    let parent = site.store_mytoken(CAPABILITIES, &Value::Null);
     site.run(&["ssh", "--delegate=10m", "tb"]);
     site.run(&["ssh", "--delegate", "tb"]);
     let children: Vec<Granted> = site.answers().iter().map(|code| redeem(&site, code).unwrap()).collect();
@@ -60,33 +60,33 @@ fn a_delegated_child_lives_as_long_as_asked_and_never_longer_than_its_parent() {
 }
 
 #[test]
-fn a_host_rule_narrows_what_the_host_gets() {
-    let site = Site::start();
+fn a_host_rule_limits_the_scope() {
+    let site = TestSite::start();
     let file = site.path("home/.config/mytoken/config.toml");
     let config = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, config + "[[host]]\npattern = \"test*\"\nscope = \"openid\"\n").unwrap();
-    site.give(USUAL, &Value::Null);
+    site.store_mytoken(CAPABILITIES, &Value::Null);
     site.run(&["ssh", "tb"]);
     site.run(&["ssh", "--scope", "compute.write", "tb"]);
     let answers = site.answers();
     assert_eq!(redeem(&site, &answers[0]).unwrap().restrictions[0].scope, "openid");
-    // A scope that the stored token does not have is refused here, not widened by the server.
+    // The stored mytoken lacks the scope compute.write. So the helper refuses to ask for it, and there is no second answer.
     assert_eq!(answers.len(), 1);
 }
 
 #[test]
-fn the_code_of_a_delegation_whose_login_failed_is_revoked() {
-    let site = Site::start();
-    site.give(USUAL, &Value::Null);
-    site.fake_ssh("ask '(alice@testbed) Access Token: '; exit 255");
+fn the_transfer_code_of_a_failed_login_is_revoked() {
+    let site = TestSite::start();
+    site.store_mytoken(CAPABILITIES, &Value::Null);
+    site.install_ssh("ask '(alice@testbed) Access Token: '; exit 255");
     assert_eq!(site.run(&["ssh", "--delegate", "tb"]).status.code(), Some(255));
     assert!(matches!(redeem(&site, &site.answers()[0]), Err(mytoken::Error::CodeRefused { .. })));
 }
 
 #[test]
-fn simultaneous_logins_with_a_rotating_token_all_succeed() {
-    let site = Site::start();
-    let first = site.give(USUAL, &json!({"on_AT": true, "on_other": true}));
+fn simultaneous_logins_with_a_rotating_mytoken_succeed() {
+    let site = TestSite::start();
+    let first = site.store_mytoken(CAPABILITIES, &json!({"on_AT": true, "on_other": true}));
     let mut runs: Vec<_> = (0..4).map(|_| site.helper(&["ssh", "tb"]).spawn().unwrap()).collect();
     assert!(runs.iter_mut().all(|run| run.wait().unwrap().success()));
     let answers = site.answers();
@@ -100,48 +100,48 @@ fn simultaneous_logins_with_a_rotating_token_all_succeed() {
 }
 
 #[test]
-fn a_child_that_comes_back_broader_is_revoked_and_not_handed_over() {
-    let site = Site::start();
-    site.give(USUAL, &Value::Null);
+fn a_sub_token_with_more_rights_than_requested_is_revoked_and_not_sent() {
+    let site = TestSite::start();
+    site.store_mytoken(CAPABILITIES, &Value::Null);
     site.control("POST", "/mytoken/fault", &json!({"name": "broader-child"}));
     let output = site.run(&["ssh", "tb"]);
     assert!(site.answers().is_empty());
     assert!(
-        said(&output).contains("more rights than asked for") && said(&output).contains("was revoked"),
+        stderr(&output).contains("more rights than asked for") && stderr(&output).contains("was revoked"),
         "{}",
-        said(&output)
+        stderr(&output)
     );
 }
 
 #[test]
-fn an_outage_is_told_in_one_sentence_and_sends_nothing() {
-    let site = Site::start();
-    site.give(USUAL, &Value::Null);
-    site.fake_ssh("ask '(alice@testbed) Access Token: '; exit 255");
+fn in_an_outage_nothing_is_sent_and_one_sentence_says_why() {
+    let site = TestSite::start();
+    site.store_mytoken(CAPABILITIES, &Value::Null);
+    site.install_ssh("ask '(alice@testbed) Access Token: '; exit 255");
     site.control("POST", "/outage", &json!({"service": "mytoken", "on": true}));
     let output = site.run(&["ssh", "tb"]);
-    let told = said(&output);
+    let messages = stderr(&output);
     assert!(site.answers().is_empty() && output.status.code() == Some(255));
-    assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(told.contains("cannot be reached") && told.contains("try again later"), "{told}");
+    assert_eq!(messages.lines().count(), 1, "{messages}");
+    assert!(messages.contains("cannot be reached") && messages.contains("try again later"), "{messages}");
 }
 
 #[test]
-fn no_prompt_no_token() {
-    let site = Site::start();
-    site.give(USUAL, &Value::Null);
-    site.fake_ssh("exit 0");
+fn without_a_prompt_no_token_is_made() {
+    let site = TestSite::start();
+    site.store_mytoken(CAPABILITIES, &Value::Null);
+    site.install_ssh("exit 0");
     site.control("DELETE", "/journal", &Value::Null);
     assert!(site.run(&["ssh", "tb"]).status.success());
     assert_eq!(site.control("GET", "/journal?service=mytoken", &Value::Null), json!([]));
 }
 
 #[test]
-fn a_token_that_cannot_do_it_is_refused_before_ssh_runs() {
-    let site = Site::start();
-    site.give(&["AT"], &Value::Null);
-    site.fake_ssh("touch \"$HOME/started\"");
+fn without_a_needed_capability_ssh_is_not_started() {
+    let site = TestSite::start();
+    site.store_mytoken(&["AT"], &Value::Null);
+    site.install_ssh("touch \"$HOME/started\"");
     let output = site.run(&["ssh", "tb"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("create_mytoken") && !site.path("home/started").exists());
+    assert!(stderr(&output).contains("create_mytoken") && !site.path("home/started").exists());
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the helper changes of its surroundings: signals that were ignored, directories that were left behind.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
+//! Ignored signals stay ignored, and the helper removes its own directories only.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "clippy recognises test code only by its attribute")]
 
-mod world;
+mod test_home;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,11 +10,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use world::{TOKEN, World};
+use test_home::{TOKEN, TestHome};
 
-/// The helper in a shell that has begun with `setup`; it is the child itself.
-fn start(world: &World, setup: &str) -> Child {
-    let token = world.path("token");
+/// Starts the helper from a shell that has run `setup`. The shell replaces itself, so the child is the helper.
+fn start(home: &TestHome, setup: &str) -> Child {
+    let token = home.path("token");
     let mut command = Command::new("env");
     command
         .args([
@@ -26,14 +26,14 @@ fn start(world: &World, setup: &str) -> Child {
             env!("CARGO_BIN_EXE_mytoken-ssh"),
         ])
         .args(["ssh", "--token-file", token.to_str().unwrap(), "tb"])
-        .env("PATH", format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap()))
-        .env("HOME", world.dir.path())
-        .env("XDG_RUNTIME_DIR", world.path("run"))
+        .env("PATH", format!("{}:{}", home.path("bin").display(), std::env::var("PATH").unwrap()))
+        .env("HOME", home.dir.path())
+        .env("XDG_RUNTIME_DIR", home.path("run"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let child = command.spawn().unwrap();
-    wait_for(&world.path("started"));
+    wait_for(&home.path("started"));
     child
 }
 
@@ -51,58 +51,58 @@ fn send(signal: &str, child: &Child) {
 }
 
 /// The names in the runtime directory.
-fn names(world: &World) -> Vec<String> {
-    let entries = fs::read_dir(world.path("run")).unwrap();
+fn names(home: &TestHome) -> Vec<String> {
+    let entries = fs::read_dir(home.path("run")).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-/// An ssh that lives until it may go.
-const LONG_LIVED: &str = "touch $out/started; for i in $(seq 1000); do [ -e $out/go ] && exit 7; sleep 0.02; done";
+/// An ssh that runs until the file `go` exists, for 20 seconds at most.
+const WAIT_FOR_GO: &str = "touch $out/started; for i in $(seq 1000); do [ -e $out/go ] && exit 7; sleep 0.02; done";
 
 #[test]
-fn ignored_signals_stay_ignored_for_helper_and_ssh() {
-    let world = World::new(&format!("kill -HUP $$; kill -INT $$; kill -QUIT $$; {LONG_LIVED}"), TOKEN);
-    let mut child = start(&world, "trap '' HUP INT QUIT");
+fn ignored_signals_stay_ignored_in_helper_and_ssh() {
+    let home = TestHome::new(&format!("kill -HUP $$; kill -INT $$; kill -QUIT $$; {WAIT_FOR_GO}"), TOKEN);
+    let mut child = start(&home, "trap '' HUP INT QUIT");
     for signal in ["HUP", "INT", "QUIT"] {
         send(signal, &child);
     }
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(child.try_wait().unwrap(), None);
-    fs::write(world.path("go"), "").unwrap();
+    fs::write(home.path("go"), "").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(7));
 }
 
 #[test]
-fn what_is_not_ignored_still_ends_ssh() {
-    let world = World::new(LONG_LIVED, TOKEN);
-    let mut child = start(&world, "trap '' HUP");
+fn a_signal_that_is_not_ignored_ends_ssh() {
+    let home = TestHome::new(WAIT_FOR_GO, TOKEN);
+    let mut child = start(&home, "trap '' HUP");
     send("TERM", &child);
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!(world.nothing_is_left());
+    assert!(home.runtime_directory_is_empty());
 }
 
 #[test]
-fn what_a_killed_helper_left_is_swept_by_the_next_and_nothing_else() {
-    let world = World::new(LONG_LIVED, TOKEN);
-    let mut killed = start(&world, "true");
-    let left = names(&world);
+fn the_directory_of_a_killed_helper_is_removed_by_the_next_run_and_no_other() {
+    let home = TestHome::new(WAIT_FOR_GO, TOKEN);
+    let mut killed = start(&home, "true");
+    let left = names(&home);
     assert_eq!(left.len(), 1);
     send("KILL", &killed);
     killed.wait().unwrap();
-    assert_eq!(names(&world), left);
+    assert_eq!(names(&home), left);
 
-    // Things of the same name that are not the helper's.
-    let run = world.path("run");
-    let precious = world.path("precious");
-    fs::create_dir(&precious).unwrap();
-    fs::set_permissions(&precious, fs::Permissions::from_mode(0o700)).unwrap();
-    fs::write(precious.join("socket"), "").unwrap();
-    symlink(&precious, run.join("mytoken-ssh-link")).unwrap();
+    // Files, links and directories with such a name that no run has created.
+    let run = home.path("run");
+    let target = home.path("target");
+    fs::create_dir(&target).unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(target.join("socket"), "").unwrap();
+    symlink(&target, run.join("mytoken-ssh-link")).unwrap();
     fs::write(run.join("mytoken-ssh-file"), "").unwrap();
-    let mine = ["mytoken-ssh-open", "mytoken-ssh-full", "mytoken-ssh-nobody", "other"];
-    for name in mine {
+    let others = ["mytoken-ssh-open", "mytoken-ssh-full", "mytoken-ssh-nobody", "other"];
+    for name in others {
         fs::create_dir(run.join(name)).unwrap();
         fs::set_permissions(run.join(name), fs::Permissions::from_mode(0o700)).unwrap();
     }
@@ -112,41 +112,41 @@ fn what_a_killed_helper_left_is_swept_by_the_next_and_nothing_else() {
     if root {
         std::os::unix::fs::chown(run.join("mytoken-ssh-nobody"), Some(65_534), None).unwrap();
     }
-    fs::remove_file(world.path("started")).unwrap();
-    // One that lives.
-    let mut living = start(&world, "true");
-    let found = names(&world);
+    fs::remove_file(home.path("started")).unwrap();
+    // A run that has not ended.
+    let mut living = start(&home, "true");
+    let found = names(&home);
     assert!(!found.contains(&left[0]), "{found:?}");
 
-    let after = World::new("exit 0", TOKEN);
+    let after = TestHome::new("exit 0", TOKEN);
     let token = after.path("token");
     let mut command = after.command(&["ssh", "--token-file", token.to_str().unwrap(), "tb"]);
     assert!(command.env("XDG_RUNTIME_DIR", &run).status().unwrap().success());
-    assert_eq!(names(&world), found);
+    assert_eq!(names(&home), found);
     for name in ["mytoken-ssh-link", "mytoken-ssh-file", "mytoken-ssh-open", "mytoken-ssh-full", "other"] {
         assert!(found.iter().any(|found| found == name), "{name}: {found:?}");
     }
     assert_eq!(found.iter().any(|found| found == "mytoken-ssh-nobody"), root, "{found:?}");
-    assert!(run.join("mytoken-ssh-full/thesis").exists() && precious.join("socket").exists());
-    fs::write(world.path("go"), "").unwrap();
+    assert!(run.join("mytoken-ssh-full/thesis").exists() && target.join("socket").exists());
+    fs::write(home.path("go"), "").unwrap();
     assert_eq!(living.wait().unwrap().code(), Some(7));
 }
 
 #[test]
-fn a_long_path_of_temporary_files_is_no_hindrance() {
+fn the_path_of_the_temporary_directory_may_be_long() {
     for length in [60, 90, 107, 108, 300, 1000] {
-        let world = World::new("ask '(alice@testbed) Access Token: '; exit 7", TOKEN);
-        let mut directory = world.path("tmp");
+        let home = TestHome::new("ask '(alice@testbed) Access Token: '; exit 7", TOKEN);
+        let mut directory = home.path("tmp");
         while directory.as_os_str().len() < length {
             directory.push("x".repeat((length - directory.as_os_str().len()).clamp(2, 200) - 1));
         }
         fs::create_dir_all(&directory).unwrap();
-        let token = world.path("token");
-        let mut command = world.command(&["ssh", "--token-file", token.to_str().unwrap(), "tb"]);
+        let token = home.path("token");
+        let mut command = home.command(&["ssh", "--token-file", token.to_str().unwrap(), "tb"]);
         let output = command.env_remove("XDG_RUNTIME_DIR").env("TMPDIR", &directory).output().unwrap();
         assert_eq!(output.status.code(), Some(7), "{length}: {}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(world.answers(), [format!("[0] {TOKEN}")], "{length}");
-        assert!(world.read("listing").contains("srw------- "), "{length}: {}", world.read("listing"));
+        assert_eq!(home.answers(), [format!("[0] {TOKEN}")], "{length}");
+        assert!(home.read("listing").contains("srw------- "), "{length}: {}", home.read("listing"));
         assert!(fs::read_dir(&directory).unwrap().next().is_none(), "{length}");
     }
 }

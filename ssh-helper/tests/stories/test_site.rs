@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A mytoken server with its provider, a user's home, and an ssh that only asks.
+//! A mytoken server with its provider, a user's home directory, and a fake ssh that shows prompts.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,24 +15,24 @@ use mytoken::store::{Entry, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The audience of everything here.
+/// The audience of all tokens.
 pub const AUDIENCE: &str = "https://testbed";
 
-/// The running servers; they end with it.
-pub struct Site {
+/// Servers and home directory. The servers are stopped when it is dropped.
+pub struct TestSite {
     dir: TempDir,
     server: Child,
     endpoints: Value,
 }
 
-impl Drop for Site {
+impl Drop for TestSite {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
 }
 
-/// The test server, built when the tests of this package run alone.
+/// Path of the test server. It is built first, because cargo does not build it for the tests of this package alone.
 fn testserver() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -43,11 +43,11 @@ fn testserver() -> &'static PathBuf {
     })
 }
 
-impl Site {
+impl TestSite {
     pub fn start() -> Self {
         let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap();
         let mut command = Command::new(testserver());
-        // Making an RSA key takes seconds in a debug build.
+        // ES256, because a debug build needs seconds to create an RSA key.
         let config = dir.path().join("config.json");
         fs::write(&config, r#"{"policy": {"algorithm": "ES256"}}"#).unwrap();
         command.arg("serve").arg("--dir").arg(dir.path().join("server")).arg("--config").arg(&config);
@@ -75,11 +75,12 @@ impl Site {
             self.ca().display()
         );
         fs::write(self.path("home/.config/mytoken/config.toml"), config).unwrap();
-        self.fake_ssh("ask '(alice@testbed) Access Token: '");
+        self.install_ssh("ask '(alice@testbed) Access Token: '");
     }
 
-    /// An ssh whose login is this script; each answer becomes a line of `answers`.
-    pub fn fake_ssh(&self, login: &str) {
+    /// Installs a fake ssh that runs the shell script `login`. In the script, `ask PROMPT` asks the askpass and appends the answer to the
+    /// file `answers`.
+    pub fn install_ssh(&self, login: &str) {
         let script = format!(
             "#!/bin/sh\ncase \"$1\" in\n-V) echo OpenSSH_9.2p1, >&2; exit 0;;\n-G) printf 'host tb\\nuser alice\\nhostname testbed\\n'; exit 0;;\nesac\n\
              ask() {{ answer=$(\"$SSH_ASKPASS\" \"$1\"); [ -z \"$answer\" ] || echo \"$answer\" >> {}; }}\n{login}\n",
@@ -119,7 +120,7 @@ impl Site {
 
     /// The helper, without a controlling terminal.
     pub fn helper(&self, args: &[&str]) -> Command {
-        // A shell's background job inherits SIGINT ignored, and the helper leaves it so.
+        // Signals may be ignored here, as in a background job of a shell, and the helper would keep them ignored.
         let mut command = Command::new("env");
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         command
@@ -137,18 +138,18 @@ impl Site {
         self.helper(args).output().unwrap()
     }
 
-    /// Starts a login and reads its link.
-    pub fn begin_login(&self, args: &[&str]) -> (Child, BufReader<std::process::ChildStdout>, String) {
-        self.begin_login_after("true", args)
+    /// Starts `mytoken-ssh login` and reads the link.
+    pub fn start_login(&self, args: &[&str]) -> (Child, BufReader<std::process::ChildStdout>, String) {
+        self.start_login_after("true", args)
     }
 
-    /// Starts a login in a shell that has begun with `setup`, and reads its link.
-    pub fn begin_login_after(
+    /// Starts `mytoken-ssh login` from a shell that has run `setup`, and reads the link.
+    pub fn start_login_after(
         &self,
         setup: &str,
         args: &[&str],
     ) -> (Child, BufReader<std::process::ChildStdout>, String) {
-        // Not by setsid: a test sends signals.
+        // Without setsid, so that the child is the helper itself: tests send signals to it.
         let mut child = Command::new("env")
             .args([
                 "--default-signal=HUP,INT,QUIT",
@@ -176,25 +177,25 @@ impl Site {
         (child, lines, link.trim().to_owned())
     }
 
-    /// What the person does with the link.
-    pub fn browse(&self, link: &str, more: &[&str]) {
+    /// Opens the link and confirms. `more` are options of the test server's browser.
+    pub fn confirm(&self, link: &str, more: &[&str]) {
         let mut browser = Command::new(testserver());
         browser.args(["browser", link, "--user", "alice", "--ca"]).arg(self.ca()).args(more);
         assert!(browser.output().unwrap().status.success());
     }
 
-    /// A whole login; what it printed.
+    /// Runs a whole login. Returns its standard output after the link.
     pub fn login(&self, args: &[&str]) -> String {
-        let (mut child, mut lines, link) = self.begin_login(args);
-        self.browse(&link, &[]);
-        let mut said = String::new();
-        lines.read_to_string(&mut said).unwrap();
-        assert!(child.wait().unwrap().success(), "{said}");
-        said
+        let (mut child, mut lines, link) = self.start_login(args);
+        self.confirm(&link, &[]);
+        let mut output = String::new();
+        lines.read_to_string(&mut output).unwrap();
+        assert!(child.wait().unwrap().success(), "{output}");
+        output
     }
 
-    /// Stores a token of the given kind without a login.
-    pub fn give(&self, capabilities: &[&str], rotation: &Value) -> Entry {
+    /// Stores a mytoken without a login.
+    pub fn store_mytoken(&self, capabilities: &[&str], rotation: &Value) -> Entry {
         let exp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 3600;
         let clause = json!({"exp": exp, "scope": "openid profile storage.read", "audience": [AUDIENCE]});
         let mut order = json!({"capabilities": capabilities, "restrictions": [clause], "name": "laptop", "user": "alice", "save": "mt"});
@@ -212,7 +213,7 @@ impl Site {
         entry
     }
 
-    /// The test server's control API.
+    /// Calls the test server's control API.
     pub fn control(&self, method: &str, path: &str, body: &Value) -> Value {
         let address = self.endpoints["control"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
         let body = body.to_string();
@@ -230,13 +231,13 @@ impl Site {
         serde_json::from_str(body).unwrap_or_default()
     }
 
-    /// What the fake ssh was answered.
+    /// What the askpass answered to the fake ssh.
     pub fn answers(&self) -> Vec<String> {
         fs::read_to_string(self.path("answers")).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 }
 
 /// Standard error as text.
-pub fn said(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decides how to respond to the askpass processes of one run. Each account gets one token, once, and only for its token prompt.
+
+use std::time::Instant;
+
+use mytoken::Secret;
+use mytoken_wire::chunks::{self, Part};
+
+use super::message::{AskpassEvent, AskpassRequest, AskpassResponse, PreviousAskpass};
+use super::prompt::{RemoteAccount, TokenPrompt, recognise};
+use crate::error::Error;
+use crate::printable::printable;
+
+/// Where a token comes from.
+pub trait TokenSource: Send {
+    /// Gets the token for the account with this index. Called when the host asks, and at most once per account: a login by key makes no
+    /// token.
+    fn token(&mut self, account: usize) -> Result<Secret, Error>;
+
+    /// Revokes the tokens that were made, because the login has failed. Returns a warning for each that may still be valid.
+    fn revoke(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// How far the token of an account has been sent.
+#[derive(Debug)]
+enum Progress {
+    NotRequested,
+    /// These of the `count` answers remain. The number of the first of them is `next`.
+    Sending {
+        remaining: std::vec::IntoIter<Secret>,
+        next: usize,
+        count: usize,
+    },
+    Refused,
+}
+
+/// Decides for one run.
+pub struct Responder {
+    accounts: Vec<RemoteAccount>,
+    progress: Vec<Progress>,
+    last_answers: Vec<Option<Instant>>,
+    authenticated: bool,
+    token_prompts: Vec<String>,
+    nonce: Secret,
+    previous: PreviousAskpass,
+    source: Box<dyn TokenSource>,
+    show: Box<dyn FnMut(&str) + Send>,
+}
+
+impl Responder {
+    /// `show` prints a line for the user.
+    pub fn new(
+        accounts: Vec<RemoteAccount>,
+        token_prompts: Vec<String>,
+        nonce: Secret,
+        previous: PreviousAskpass,
+        source: Box<dyn TokenSource>,
+        show: Box<dyn FnMut(&str) + Send>,
+    ) -> Self {
+        let progress = accounts.iter().map(|_| Progress::NotRequested).collect();
+        let last_answers = accounts.iter().map(|_| None).collect();
+        Self { accounts, progress, last_answers, authenticated: false, token_prompts, nonce, previous, source, show }
+    }
+
+    /// Responds to one request.
+    pub fn respond(&mut self, request: &AskpassRequest) -> AskpassResponse {
+        if request.nonce != self.nonce {
+            return AskpassResponse::Refused;
+        }
+        let prompt = match &request.event {
+            AskpassEvent::Prompt(prompt) => prompt,
+            AskpassEvent::Authenticated => {
+                self.authenticated = true;
+                return AskpassResponse::Acknowledged;
+            }
+        };
+        let Some(TokenPrompt { account, part, messages }) = recognise(prompt, &self.accounts, &self.token_prompts)
+        else {
+            return AskpassResponse::PassOn(self.previous.clone());
+        };
+        let host = self.accounts.get(account).map(|account| account.host.clone()).unwrap_or_default();
+        for message in messages {
+            (self.show)(&format!("{host}: {}", printable(message)));
+        }
+        match self.next_answer(account, part) {
+            Ok(answer) => {
+                if let Some(last) = self.last_answers.get_mut(account) {
+                    *last = Some(Instant::now());
+                }
+                AskpassResponse::Token(answer)
+            }
+            Err(reason) => {
+                (self.show)(&format!("{host}: {reason}"));
+                AskpassResponse::Refused
+            }
+        }
+    }
+
+    fn next_answer(&mut self, account: usize, part: Part) -> Result<Secret, Error> {
+        let Some(progress) = self.progress.get_mut(account) else { return Err(Error::TokenAlreadySent) };
+        match (std::mem::replace(progress, Progress::Refused), part) {
+            (Progress::NotRequested, Part::First) => {
+                let token = self.source.token(account)?;
+                let mut remaining = chunks::answers(&token)?.into_iter();
+                let count = remaining.len();
+                let first = remaining.next().ok_or(Error::TokenAlreadySent)?;
+                *progress = Progress::Sending { remaining, next: 2, count };
+                Ok(first)
+            }
+            (Progress::Sending { mut remaining, next, count }, Part::Next { index, count: requested_count })
+                if (index, requested_count) == (next, count) =>
+            {
+                let chunk = remaining.next().ok_or(Error::TokenAlreadySent)?;
+                *progress = Progress::Sending { remaining, next: next + 1, count };
+                Ok(chunk)
+            }
+            // The PAM module asks for the chunks in order. Another order means that something else asks.
+            _ => Err(Error::TokenAlreadySent),
+        }
+    }
+
+    /// The accounts, each with the time of the last answer to its host.
+    pub fn last_answers(&self) -> impl Iterator<Item = (&RemoteAccount, Option<Instant>)> {
+        self.accounts.iter().zip(self.last_answers.iter().copied())
+    }
+
+    /// Whether ssh has reported that it authenticated. scp and sftp do not report it.
+    pub fn authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    /// Revokes the tokens that were made, because the login has failed. Warns about each that may still be valid.
+    pub fn revoke_tokens(&mut self) {
+        for warning in self.source.revoke() {
+            (self.show)(&warning);
+        }
+    }
+
+    /// Whether a host asked for a token and got none, or asked twice. The user has seen the reason.
+    pub fn has_refused(&self) -> bool {
+        self.progress.iter().any(|progress| matches!(progress, Progress::Refused))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use mytoken_wire::chunks::prompt_for;
+
+    use super::*;
+
+    /// Gives these tokens, and counts how many were asked for.
+    struct FixedTokens(Vec<Result<&'static str, ()>>, Arc<Mutex<u32>>);
+    impl TokenSource for FixedTokens {
+        fn token(&mut self, account: usize) -> Result<Secret, Error> {
+            *self.1.lock().unwrap() += 1;
+            self.0[account]
+                .map(Secret::new)
+                .map_err(|()| Error::NotLoggedIn { server: "https://mt.example.org".into() })
+        }
+    }
+
+    /// A responder for two hosts, and what it has done.
+    struct Run {
+        responder: Responder,
+        tokens_made: Arc<Mutex<u32>>,
+        shown: Arc<Mutex<Vec<String>>>,
+    }
+
+    fn run_with(tokens: Vec<Result<&'static str, ()>>) -> Run {
+        run_with_prompt("Access Token:", tokens)
+    }
+
+    fn run_with_prompt(prompt: &str, tokens: Vec<Result<&'static str, ()>>) -> Run {
+        let hosts = ["testbed", "other"];
+        let accounts = hosts.map(|host| RemoteAccount { user: "alice".into(), host: host.into() }).to_vec();
+        let (tokens_made, shown) = (Arc::default(), Arc::new(Mutex::new(Vec::new())));
+        let source = Box::new(FixedTokens(tokens, Arc::clone(&tokens_made)));
+        let lines = Arc::clone(&shown);
+        let show = Box::new(move |line: &str| lines.lock().unwrap().push(line.to_owned()));
+        let previous = PreviousAskpass { program: Some("/usr/bin/old".into()), require: None };
+        let responder = Responder::new(accounts, vec![prompt.into()], Secret::new("nonce"), previous, source, show);
+        Run { responder, tokens_made, shown }
+    }
+
+    impl Run {
+        fn ask(&mut self, prompt: &str) -> AskpassResponse {
+            let event = AskpassEvent::Prompt(prompt.into());
+            self.responder.respond(&AskpassRequest { nonce: Secret::new("nonce"), event })
+        }
+        fn token(&mut self, prompt: &str) -> Option<String> {
+            match self.ask(prompt) {
+                AskpassResponse::Token(token) => Some(token.expose().to_owned()),
+                _ => None,
+            }
+        }
+    }
+
+    #[test]
+    fn each_host_gets_one_token() {
+        let mut run = run_with(vec![Ok("AAAA"), Ok("BBBB")]);
+        assert_eq!(run.token("(alice@testbed) Access Token: ").as_deref(), Some("AAAA"));
+        assert_eq!(run.token("(alice@testbed) Access Token: "), None);
+        assert_eq!(run.token("(alice@other) Access Token: ").as_deref(), Some("BBBB"));
+        assert_eq!(*run.tokens_made.lock().unwrap(), 2);
+        assert!(run.responder.has_refused());
+    }
+
+    #[test]
+    fn a_request_with_another_nonce_is_refused() {
+        let mut run = run_with(vec![Ok("AAAA"), Ok("BBBB")]);
+        for event in [AskpassEvent::Prompt("(alice@testbed) Access Token: ".into()), AskpassEvent::Authenticated] {
+            let request = AskpassRequest { nonce: Secret::new("other"), event };
+            assert!(matches!(run.responder.respond(&request), AskpassResponse::Refused));
+        }
+        assert!(!run.responder.authenticated());
+        assert_eq!(*run.tokens_made.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn other_prompts_are_passed_on_to_the_previous_askpass() {
+        let mut run = run_with(vec![Ok("AAAA"), Ok("BBBB")]);
+        for prompt in ["(alice@jump) Access Token: ", "alice@testbed's password: ", "(alice@testbed) Password: "] {
+            match run.ask(prompt) {
+                AskpassResponse::PassOn(previous) => assert_eq!(previous.program.as_deref(), Some("/usr/bin/old")),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(*run.tokens_made.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn the_chunks_of_a_long_token_are_sent_in_order_and_once() {
+        let long: &'static str = Box::leak("x".repeat(2500).into_boxed_str());
+        let mut run = run_with(vec![Ok(long), Ok(long)]);
+        for (prompt, start) in
+            [("Access Token:", "@1/3:"), ("Access Token (2/3):", "@2/3:"), ("Access Token (3/3): ", "@3/3:")]
+        {
+            let answer = run.token(&format!("(alice@testbed) {prompt}")).unwrap();
+            assert!(answer.starts_with(start), "{prompt}");
+        }
+        assert_eq!(run.token("(alice@testbed) Access Token (3/3):"), None);
+        for wrong in ["Access Token (3/3):", "Access Token (2/4):", "Access Token:"] {
+            let mut run = run_with(vec![Ok(long), Ok(long)]);
+            assert!(run.token("(alice@testbed) Access Token:").is_some());
+            assert_eq!(run.token(&format!("(alice@testbed) {wrong}")), None, "{wrong}");
+            // After a wrong request the host gets no further chunk.
+            assert_eq!(run.token("(alice@testbed) Access Token (2/3):"), None);
+        }
+        assert_eq!(run.token("(alice@other) Access Token (2/3):"), None);
+    }
+
+    #[test]
+    fn every_chunk_is_sent_for_any_configured_prompt() {
+        let long: &'static str = Box::leak("x".repeat(2500).into_boxed_str());
+        for prompt in
+            ["Access Token::", "Token:\t", "Jeton d'acc\u{e8}s :", "Welcome\nToken:", "Token:\n", "Token", "T (2/3):"]
+        {
+            for escape in [|text: &str| text.to_owned(), |text: &str| text.replace('\u{e8}', "\\303\\250")] {
+                let mut run = run_with_prompt(prompt, vec![Ok(long), Ok(long)]);
+                let prompts = [prompt.to_owned(), prompt_for(prompt, 2, 3), prompt_for(prompt, 3, 3)];
+                for (number, asked) in prompts.iter().enumerate() {
+                    let answer = run.token(&format!("(alice@testbed) full at noon\n{}", escape(asked)));
+                    let mark = format!("@{}/3:", number + 1);
+                    assert!(answer.is_some_and(|answer| answer.starts_with(&mark)), "{prompt:?}: {asked:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn messages_of_the_server_and_the_reason_of_a_refusal_are_shown() {
+        let mut run = run_with(vec![Err(()), Ok("BBBB")]);
+        assert_eq!(run.token("(alice@testbed) closed \u{1b}[31mat noon\nAccess Token: "), None);
+        let shown = run.shown.lock().unwrap();
+        assert_eq!(shown[0], "testbed: closed [31mat noon");
+        assert!(shown[1].starts_with("testbed: you have no mytoken for https://mt.example.org"), "{shown:?}");
+    }
+}

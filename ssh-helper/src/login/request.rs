@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The mytoken that a login requests: options of the command line, then the user's configuration, then defaults.
+
+use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities, TOKENINFO_HISTORY, TOKENINFO_INTROSPECT};
+use mytoken::restrictions::Clause;
+
+use crate::command_line::LoginOptions;
+use crate::error::Error;
+use crate::settings::UserConfig;
+
+/// Default lifetime in seconds: 30 days.
+const DEFAULT_LIFETIME: u64 = 30 * 86_400;
+
+/// The mytoken that a login requests.
+pub struct RequestedMytoken {
+    /// Name in the server's lists.
+    pub name: String,
+    /// What it may do.
+    pub capabilities: Capabilities,
+    /// Its only clause.
+    pub clause: Clause,
+}
+
+impl RequestedMytoken {
+    /// Combines options and configuration at time `now`.
+    pub fn new(options: &LoginOptions, user: &UserConfig, now: u64) -> Result<Self, Error> {
+        let scope =
+            if options.scope.is_empty() { user.scope.clone().unwrap_or_default() } else { options.scope.join(" ") };
+        let audience = options.audience.clone().or_else(|| user.audience.clone()).unwrap_or_default();
+        let names = if options.capability.is_empty() { &user.capabilities } else { &options.capability };
+        let default = [AT, CREATE_MYTOKEN, TOKENINFO_INTROSPECT, TOKENINFO_HISTORY].map(str::to_owned);
+        let capabilities = Capabilities::new(if names.is_empty() { default.to_vec() } else { names.clone() })?;
+        let lifetime = options.lifetime.or(user.lifetime).map_or(DEFAULT_LIFETIME, |lifetime| lifetime.as_secs());
+        let clause = Clause {
+            exp: Some(now.saturating_add(lifetime)),
+            scope: scope.split_ascii_whitespace().collect::<Vec<_>>().join(" "),
+            audience: audience.split_ascii_whitespace().map(str::to_owned).collect(),
+            ..Clause::default()
+        };
+        let name = options.name.clone().or_else(|| user.name.clone()).unwrap_or_else(host_name);
+        Ok(Self { name, capabilities, clause })
+    }
+}
+
+/// Name of this machine.
+fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "mytoken-ssh".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_take_precedence_over_the_configuration_and_defaults() {
+        let user: UserConfig =
+            toml::from_str("name = 'laptop'\nscope = 'a'\naudience = 'https://x'\nlifetime = '2h'").unwrap();
+        let configured = RequestedMytoken::new(&LoginOptions::default(), &user, 1_000).unwrap();
+        assert_eq!((configured.name.as_str(), configured.clause.scope.as_str()), ("laptop", "a"));
+        assert_eq!((configured.clause.exp, configured.clause.audience), (Some(8_200), vec!["https://x".to_owned()]));
+        assert!(configured.capabilities.has(AT) && configured.capabilities.has(TOKENINFO_HISTORY));
+
+        let options = LoginOptions {
+            scope: vec!["b".into(), "c  d".into()],
+            capability: vec![AT.into()],
+            ..LoginOptions::default()
+        };
+        let chosen = RequestedMytoken::new(&options, &user, 1_000).unwrap();
+        assert_eq!((chosen.clause.scope.as_str(), chosen.capabilities.to_string()), ("b c d", AT.to_owned()));
+
+        let default = RequestedMytoken::new(&LoginOptions::default(), &UserConfig::default(), 1_000).unwrap();
+        assert_eq!(default.clause.exp, Some(1_000 + DEFAULT_LIFETIME));
+    }
+}

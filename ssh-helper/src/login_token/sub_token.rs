@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A sub-token that was created for a login, and its revocation if the host refuses the login.
+//!
+//! A refusal does not mean that the transfer code is unused: a hostile host redeems it before it refuses. Then the code no longer exists,
+//! and only the handle leads to the mytoken behind it (dossier `mytoken-protocol` 8).
+
+use mytoken::names::ServerUrl;
+use mytoken::server::{Granted, Server};
+use mytoken::store::{Entry, Store};
+use mytoken::token::unverified_claims;
+use mytoken::{Clock, Deadline, Error, Secret, SystemClock};
+
+use crate::printable::printable;
+use crate::time_format::duration;
+
+/// A sub-token that was created for a login.
+pub struct SubToken {
+    granted: Granted,
+    parent: Option<String>,
+    name: String,
+    host: String,
+}
+
+impl SubToken {
+    /// A sub-token of `parent` for `host`, with this name in the server's lists.
+    pub fn new(granted: Granted, parent: &Entry, name: &str, host: &str) -> Self {
+        Self { granted, parent: token_id(parent), name: name.to_owned(), host: host.to_owned() }
+    }
+
+    /// Revokes the sub-token and its own sub-tokens. After an error it may still be valid.
+    pub fn revoke(&self, store: &Store, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
+        let by_handle = self.revoke_by_handle(store, server, deadline);
+        if by_handle.is_err() {
+            // Revokes a code that no host has redeemed. The server's answer is the same for a redeemed code, so it proves nothing.
+            let _ = server.revoke(&self.granted.mytoken, true, deadline);
+        }
+        by_handle
+    }
+
+    fn revoke_by_handle(&self, store: &Store, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
+        let Some(mut held) = store.hold(server.url(), deadline)? else {
+            return Err(Error::InvalidRequest { reason: "its parent mytoken is no longer stored".into() });
+        };
+        let parent = held.entry().mytoken.clone();
+        let mut keep = |successor: &Secret| held.keep(successor);
+        match server.revoke_other(&parent, &self.granted.mom_id, true, &mut keep, deadline) {
+            // A valid parent may revoke its sub-token. If the server refuses, the sub-token no longer exists: the host has revoked it.
+            Err(Error::MissingCapability { .. } | Error::Rejected { status: 403, .. })
+                if self.is_child_of(held.entry()) && is_valid(server, &parent, deadline) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn is_child_of(&self, stored: &Entry) -> bool {
+        self.parent.is_some() && self.parent == token_id(stored)
+    }
+
+    /// A warning for the user after a failed revocation. `stored` is the mytoken that is stored now.
+    pub fn warning(&self, error: &Error, stored: Option<&Entry>, server: &ServerUrl) -> String {
+        let lifetime = match self.granted.expires_at {
+            Some(exp) => format!("is valid for {}", duration(exp.saturating_sub(SystemClock.now()))),
+            None => "does not expire".to_owned(),
+        };
+        // `mytoken-ssh logout` revokes the sub-tokens of the stored mytoken, so it must be the parent.
+        let logout =
+            if stored.is_some_and(|stored| self.is_child_of(stored)) { "run mytoken-ssh logout, or " } else { "" };
+        format!(
+            "{}: the mytoken for this login was not revoked ({error}). If the host has redeemed it, it {lifetime}. \
+             To revoke it, {logout}revoke \"{}\" at {server}",
+            self.host,
+            printable(&self.name),
+        )
+    }
+}
+
+/// An identifier that a mytoken keeps when it rotates.
+fn token_id(entry: &Entry) -> Option<String> {
+    let jti = unverified_claims(&entry.mytoken).map(|claims| claims.unverified().jti.clone());
+    jti.into_iter().chain([entry.mom_id.clone()]).find(|id| !id.is_empty())
+}
+
+fn is_valid(server: &Server<'_>, mytoken: &Secret, deadline: Deadline) -> bool {
+    match server.introspect(mytoken, deadline) {
+        Ok(_) => true,
+        // The server checks capabilities of valid mytokens only.
+        Err(error) => matches!(error, Error::MissingCapability { .. }),
+    }
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Options that the helper puts in front of the user's own. ssh takes the first value of an option, so the user cannot change these.
+
+use std::ffi::OsString;
+
+use super::arguments::Program;
+use super::resolution::ResolvedDestination;
+use crate::askpass::message::{ASKPASS_VARIABLE, AUTHENTICATED_FLAG};
+
+/// Options of `program` for connections to `destinations` with the user's own arguments `args`.
+pub fn options(
+    program: Program,
+    args: &[OsString],
+    destinations: &[ResolvedDestination],
+    has_terminal: bool,
+) -> Vec<OsString> {
+    // Without a terminal nobody can compare the key's fingerprint.
+    let ask = has_terminal && destinations.iter().all(|destination| destination.asks_about_host_keys);
+    let mut options = vec![
+        // If the askpass fails, ssh sends an empty answer and asks again, three times by default.
+        "-oNumberOfPasswordPrompts=1".into(),
+        format!("-oStrictHostKeyChecking={}", if ask { "ask" } else { "yes" }).into(),
+        "-oKbdInteractiveAuthentication=yes".into(),
+    ];
+    let is_preference = |arg: &OsString| arg.to_string_lossy().to_lowercase().contains("preferredauthentications");
+    if !args.iter().any(is_preference) {
+        // Without `password`: after a refused token ssh would ask for a password. Keys come last: a login by key leaves the session
+        // without a token.
+        options.push("-oPreferredAuthentications=keyboard-interactive,gssapi-with-mic,hostbased,publickey".into());
+    }
+    if program != Program::Ssh {
+        // A shared connection outlives the copy, and with it a delegated mytoken. OpenSSH 10 passes this option itself.
+        options.push("-oControlMaster=no".into());
+    }
+    // scp and sftp switch local commands off.
+    if let (Program::Ssh, [destination]) = (program, destinations) {
+        options.extend(report_authentication(destination.local_command.as_deref()));
+    }
+    options
+}
+
+/// Options by which ssh reports that it has authenticated: `LocalCommand` runs after the login and before the session. The exit status
+/// does not show this: 255 means a refused login or a broken session. The user's own local command runs afterwards.
+fn report_authentication(local_command: Option<&str>) -> [OsString; 2] {
+    let mut command = format!("-oLocalCommand=env \"${ASKPASS_VARIABLE}\" {AUTHENTICATED_FLAG}");
+    if let Some(own) = local_command {
+        command.push_str("; ");
+        command.push_str(own);
+    }
+    ["-oPermitLocalCommand=yes".into(), command.into()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_local_command_runs_after_the_helpers() {
+        let [permit, command] = report_authentication(Some("echo %h; date"));
+        assert_eq!(permit, "-oPermitLocalCommand=yes");
+        assert_eq!(command, "-oLocalCommand=env \"$MYTOKEN_SSH_ASKPASS\" --authenticated; echo %h; date");
+    }
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytoken-ssh ssh|scp|sftp`: runs the program and answers its token prompts.
+
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use mytoken::Secret;
+use mytoken::random::random;
+use zeroize::Zeroizing;
+
+use super::arguments::{Program, queries};
+use super::foreground::{self, ProgramExit};
+use super::options::options;
+use super::outcome::Outcome;
+use super::resolution::{ResolvedDestination, resolve, shell_override};
+use super::version::check_version;
+use crate::askpass::message::{ASKPASS_VARIABLE, NONCE_VARIABLE, PreviousAskpass, SOCKET_VARIABLE};
+use crate::askpass::responder::{Responder, TokenSource};
+use crate::askpass::server::AskpassServer;
+use crate::command_line::WrapperOptions;
+use crate::error::Error;
+use crate::login_token::{LoginTokenRequest, SubTokenSource, TokenFromFile};
+use crate::settings::{HelperSettings, HostRule};
+
+/// Runs `program` and exits with its status.
+pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error> {
+    let ssh = OsStr::new("ssh");
+    let destinations = resolve_destinations(ssh, program, &wrapper.args)?;
+    if destinations.is_empty() {
+        let mut command = Command::new(program.name());
+        command.args(&wrapper.args);
+        return foreground::run(command).map(|exit| ExitCode::from(exit.status));
+    }
+    check_version(ssh)?;
+    warn_about_batch_mode(program, &destinations);
+    let settings = HelperSettings::load()?;
+    let source = token_source(&settings, wrapper, &destinations)?;
+    let accounts = destinations.iter().map(|destination| destination.account.clone()).collect();
+    let previous = PreviousAskpass { program: variable("SSH_ASKPASS"), require: variable("SSH_ASKPASS_REQUIRE") };
+    let nonce = Secret::new(format!("{:032x}", random::<u128>()));
+    let show = Box::new(|line: &str| eprintln!("{line}"));
+    let responder = Responder::new(accounts, settings.token_prompts(), nonce.clone(), previous, source, show);
+    let server = AskpassServer::start(responder)?;
+
+    let exit = foreground::run(command(program, wrapper, &destinations, &server, &nonce));
+    finish(program, wrapper, exit.as_ref().ok(), &mut server.responder());
+    server.close()?;
+    exit.map(|exit| ExitCode::from(exit.status))
+}
+
+/// Tells the user what went wrong, and revokes the tokens of a failed login. `exit` is `None` if the program could not be run.
+fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>, responder: &mut Responder) {
+    let Some(exit) = exit else { return responder.revoke_tokens() };
+    let outcome = Outcome {
+        program,
+        exit: *exit,
+        authenticated: responder.authenticated(),
+        last_answers: responder.last_answers().collect(),
+        reason_shown: responder.has_refused(),
+        delegated: wrapper.delegate.is_some(),
+        now: Instant::now(),
+    };
+    let (message, must_revoke) = (outcome.message(), outcome.must_revoke());
+    if let Some(message) = message {
+        eprintln!("{message}");
+    }
+    if must_revoke {
+        responder.revoke_tokens();
+    }
+}
+
+/// Where the program will connect to. Each account appears once.
+fn resolve_destinations(ssh: &OsStr, program: Program, args: &[OsString]) -> Result<Vec<ResolvedDestination>, Error> {
+    let mut destinations: Vec<ResolvedDestination> = Vec::new();
+    for query in queries(program, args) {
+        let Some(destination) = resolve(ssh, &query)? else { continue };
+        if !destinations.iter().any(|known| known.account == destination.account) {
+            destinations.push(destination);
+        }
+    }
+    Ok(destinations)
+}
+
+fn warn_about_batch_mode(program: Program, destinations: &[ResolvedDestination]) {
+    if destinations.iter().any(|destination| destination.batch_mode) {
+        let fix = match program {
+            Program::Sftp => ". With sftp -b, use: mytoken-ssh sftp -oBatchMode=no -b FILE HOST",
+            Program::Scp => ". Leave out -B, or put -oBatchMode=no before it",
+            Program::Ssh => "",
+        };
+        eprintln!("mytoken-ssh: BatchMode is on, so ssh will not ask for a token{fix}");
+    }
+}
+
+fn token_source(
+    settings: &HelperSettings,
+    wrapper: &WrapperOptions,
+    destinations: &[ResolvedDestination],
+) -> Result<Box<dyn TokenSource>, Error> {
+    if let Some(file) = &wrapper.token_file {
+        if destinations.len() > 1 {
+            return Err(Error::Usage(
+                "--token-file is for one host only: two hosts must not get the same token".into(),
+            ));
+        }
+        return Ok(Box::new(TokenFromFile(read_token(file)?)));
+    }
+    let store = settings.store()?;
+    let server = settings.stored_server(wrapper.server.as_deref(), &store)?;
+    let requests = destinations.iter().map(|destination| token_request(settings, wrapper, destination)).collect();
+    let http = settings.http(wrapper.ca.as_deref());
+    let ca_configured = wrapper.ca.is_some() || settings.user.ca_file.is_some();
+    let mut source = SubTokenSource::new(store, server, http, ca_configured, requests);
+    source.check()?;
+    Ok(Box::new(source))
+}
+
+fn token_request(
+    settings: &HelperSettings,
+    wrapper: &WrapperOptions,
+    destination: &ResolvedDestination,
+) -> LoginTokenRequest {
+    let rule = settings.host_rule([&destination.host_argument, &destination.hostname]);
+    let of_rule = |value: fn(&HostRule) -> Option<String>| rule.and_then(value).unwrap_or_default();
+    let account = &destination.account;
+    LoginTokenRequest {
+        name: format!("ssh {}@{}", account.user, account.host),
+        host: account.host.clone(),
+        scope: wrapper.scope.clone().unwrap_or_else(|| of_rule(|rule| rule.scope.clone())),
+        audience: wrapper.audience.clone().unwrap_or_else(|| of_rule(|rule| rule.audience.clone())),
+        delegate: wrapper.delegate.map(Into::into),
+    }
+}
+
+/// Reads the first line of a file.
+fn read_token(file: &Path) -> Result<Secret, Error> {
+    let action = format!("cannot read the token file {}", file.display());
+    let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(Error::system(action))?;
+    Ok(Secret::new(text.lines().next().unwrap_or_default()))
+}
+
+fn command(
+    program: Program,
+    wrapper: &WrapperOptions,
+    destinations: &[ResolvedDestination],
+    server: &AskpassServer,
+    nonce: &Secret,
+) -> Command {
+    let mut command = Command::new(program.name());
+    command
+        .args(options(program, &wrapper.args, destinations, std::io::stdin().is_terminal()))
+        .args(&wrapper.args)
+        .env("SSH_ASKPASS", server.program())
+        .env(ASKPASS_VARIABLE, server.program())
+        .envs(shell_override())
+        .env("SSH_ASKPASS_REQUIRE", "force")
+        .env(SOCKET_VARIABLE, server.socket())
+        .env(NONCE_VARIABLE, nonce.expose());
+    command
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
