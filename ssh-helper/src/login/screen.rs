@@ -67,8 +67,7 @@ impl Screen {
 
     /// Shows a warning, in bold type on a terminal.
     pub fn warning(&self, text: &str) {
-        let (start, end) = if self.is_terminal { BOLD } else { ("", "") };
-        print_line(&format!("{start}! {text}{end}"));
+        print_line(&format!("{}! {text}{}", BOLD.0, BOLD.1));
     }
 
     /// Shows what to do next.

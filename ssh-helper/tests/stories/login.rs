@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytoken-ssh login` and `mytoken-ssh logout`, with a user who confirms in the browser.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::test_site::{AUDIENCE, TestSite, stderr};
 use mytoken::Deadline;
 use mytoken::server::Server;
+use nix::pty::openpty;
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
@@ -37,6 +38,39 @@ fn a_scope_that_the_server_left_out_is_shown_as_warning() {
     let site = TestSite::start();
     let output = site.login(&["--scope", "openid", "--scope", "no.such.scope"]);
     assert!(output.contains("! the server left out the scope no.such.scope"), "{output}");
+}
+
+/// Runs a login with a warning on a terminal of its own. Returns what appeared on the terminal.
+fn login_on_terminal(site: &TestSite, environment: &[(&str, &str)]) -> String {
+    let pty = openpty(None, None).unwrap();
+    let mut helper = site.helper(&["login", "--scope", "openid", "--scope", "no.such.scope"]);
+    helper.env_remove("NO_COLOR").env("TERM", "xterm").envs(environment.iter().copied());
+    let mut child = helper.stdout(pty.slave).spawn().unwrap();
+    // The terminal has its end when no process has it open any more.
+    drop(helper);
+    let mut terminal = BufReader::new(File::from(pty.master));
+    let mut output = String::new();
+    while !output.contains("/c/") {
+        assert!(terminal.read_line(&mut output).unwrap() > 0, "{output}");
+    }
+    site.confirm(output.lines().last().unwrap().trim(), &[]);
+    // Reading a terminal whose other end is closed is an error on Linux.
+    while terminal.read_line(&mut output).is_ok_and(|count| count > 0) {}
+    assert!(child.wait().unwrap().success(), "{output}");
+    assert!(output.contains("! the server left out the scope no.such.scope"), "{output}");
+    output
+}
+
+#[test]
+fn control_sequences_reach_a_terminal_only_and_none_with_no_color() {
+    let site = TestSite::start();
+    assert!(login_on_terminal(&site, &[]).contains('\u{1b}'));
+    let output = login_on_terminal(&site, &[("NO_COLOR", "1")]);
+    assert!(!output.contains('\u{1b}'), "{output:?}");
+    assert!(output.contains("\r  waiting for you at the browser"), "{output:?}");
+    // Into a pipe.
+    let output = site.login(&["--scope", "openid", "--scope", "no.such.scope"]);
+    assert!(output.contains("\n! ") && !output.contains(['\u{1b}', '\r']), "{output:?}");
 }
 
 #[test]
