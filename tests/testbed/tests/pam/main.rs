@@ -30,13 +30,10 @@ fn with_key(site: &Site, user: &str, command: &str) -> Result<Outcome> {
     site.sh(user, &format!("ssh -i .ssh/site_key testbed '{command}'"))
 }
 
-/// ssh of alice with these answers at the prompts. Each comes from an address of its own, where the site can make some: sshd shuts out
-/// one that is refused often, and then nothing is learned about the module.
+/// ssh of alice with these answers at the prompts. Each login comes from an address of its own: sshd shuts out an
+/// address that is refused often, and then nothing is learned about the module.
 fn with_answers(site: &Site, answers: &[String], command: &str) -> Result<Outcome> {
-    let destination = match site.options().foreign {
-        None => site.new_client()?.destination(),
-        Some(_) => "testbed".to_owned(),
-    };
+    let destination = site.new_client()?.destination();
     let arguments = format!("-o PreferredAuthentications=keyboard-interactive {destination} '{command}'");
     attempt::ssh_with(site, "alice", answers, &arguments)
 }
