@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    // nodelete: std registers thread-local destructors; unmapped at pam_end they would be called all the same.
+    // SSH-29: nodelete. std registers thread-local destructors; unmapped at pam_end they would be called all the same.
     for argument in ["-Wl,-soname,pam_mytoken.so", "-Wl,-z,nodelete", "-Wl,-z,relro", "-Wl,-z,now"] {
         println!("cargo::rustc-cdylib-link-arg={argument}");
     }

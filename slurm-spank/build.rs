@@ -7,7 +7,7 @@ use std::{env, fs};
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=SLURM_RELEASE");
-    // nodelete: std registers destructors with pthread keys; Slurm unmaps plugins while its threads live (rust-lang/rust 91979).
+    // SSH-29: nodelete. std registers destructors with pthread keys; Slurm unmaps plugins while its threads live (rust-lang/rust 91979).
     for option in ["-z,nodelete", "-z,relro", "-z,now", "-soname,spank_mytoken.so"] {
         println!("cargo::rustc-cdylib-link-arg=-Wl,{option}");
     }
@@ -43,7 +43,7 @@ fn link_the_unwinder_in() -> Result<(), String> {
     Ok(())
 }
 
-/// Slurm compares `0x00MMmmuu` without the last byte.
+/// Slurm compares `0x00MMmmuu` without the last byte (SLURM-01).
 fn stamp(release: &str) -> Option<u32> {
     let (year, month) = release.split_once('.')?;
     let (year, month): (u8, u8) = (year.parse().ok()?, month.parse().ok()?);

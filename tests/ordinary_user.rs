@@ -20,7 +20,7 @@ pub fn as_ordinary_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// By system calls, which concern the calling thread; glibc's functions would change all threads of the process.
+/// By system calls, which concern the calling thread; glibc's functions would change all threads of the process (SSH-30).
 fn become_nobody() {
     // SAFETY: no group is read with the length 0.
     let groups = unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) };

@@ -13,7 +13,7 @@ pub struct AccountName(String);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NameForm {
-    /// `[a-z_][a-z0-9_.-]*`, at most 32 bytes (dossier `pam-ssh` 6.27).
+    /// `[a-z_][a-z0-9_.-]*`, at most 32 bytes.
     #[default]
     Posix,
     /// Whatever the system's databases (NSS) return unchanged: `4dave`, `Dave`, `dave@example.org`, `DOM\dave`.

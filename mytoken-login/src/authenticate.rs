@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A login, from the prompt to the decision.
 //!
-//! The order is part of its security (dossier `pam-ssh` 6, 10.2): what does not concern this module is left alone without a
+//! The order is part of its security: what does not concern this module is left alone without a
 //! prompt; everybody else sees the same prompt; what is not of the form of a token is sent nowhere; what has to be exchanged is
 //! exchanged once, at the configured server; the access token is verified like any other; then the rules decide.
 
@@ -29,7 +29,7 @@ const REVOCATION: Duration = Duration::from_secs(3);
 pub struct Attempt {
     /// PAM service.
     pub service: String,
-    /// Account asked for. PAM's user is never changed.
+    /// Account asked for. PAM's user is never changed (SSH-14).
     pub user: String,
     /// Where they come from.
     pub rhost: Option<String>,
@@ -213,7 +213,7 @@ fn judge(
     redeemed: &mut Option<Secret>,
 ) -> Result<Accepted, Refusal> {
     let account = account.ok_or(Refusal::UserUnknown)?;
-    // The time for a login begins when the person has answered; how long they may take is sshd's affair (LoginGraceTime).
+    // The time for a login begins when the person has answered; how long they may take is sshd's affair (SSH-10).
     let deadline = Deadline::after(world.settings.deadline.get());
     let obtained = obtain(attempt, token, world, deadline, report, redeemed)?;
     admit(account, obtained, world, deadline, report)

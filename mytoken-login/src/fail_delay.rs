@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The fail delay: a refusal takes at least as long as the configuration says, whatever it was. Otherwise the time would tell whether
-//! an account exists, for sshd hands on junk in the place of tokens for those that do not (dossier `pam-ssh` 1.8).
+//! an account exists, for sshd hands on junk in the place of tokens for those that do not (SSH-04).
 
 use std::time::{Duration, Instant};
 

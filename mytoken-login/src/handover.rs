@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From the auth child to the session.
 //!
-//! With keyboard-interactive sshd authenticates in a child whose PAM data is lost; only the PAM environment reaches the monitor,
+//! With keyboard-interactive sshd authenticates in a child whose PAM data is lost (SSH-01); only the PAM environment reaches the monitor,
 //! which opens the session. What the session needs lies in a root-only file meanwhile, `<uid>/<name>`, and its name, which nobody can
-//! guess, travels in `PAM_MYTOKEN_HANDLE` (dossier `pam-ssh` 10.3). In password mode both are one process; the way is the same.
+//! guess, travels in `PAM_MYTOKEN_HANDLE`. In password mode both are one process (SSH-02); the way is the same.
 
 mod name;
 mod sweep;
@@ -23,10 +23,10 @@ use mytoken::{Clock, Error};
 /// Where the files are.
 pub const DIRECTORY: &str = "/run/mytoken/handover";
 
-/// The variable of the PAM environment. It never holds more than a name: sshd logs the PAM environment at DEBUG3.
+/// The variable of the PAM environment. It never holds more than a name: sshd logs the PAM environment at DEBUG3 (SSH-08).
 pub const VARIABLE: &str = "PAM_MYTOKEN_HANDLE";
 
-/// A record is good for this many seconds: sshd's default `LoginGraceTime` is 120.
+/// A record is good for this many seconds: sshd's default `LoginGraceTime` is 120 (SSH-10).
 const AGE_LIMIT: u64 = 600;
 
 /// Largest file, in bytes: two tokens of the largest size and a few names.

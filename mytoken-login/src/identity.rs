@@ -14,7 +14,7 @@ pub struct Identity {
     pub issuer: String,
     /// `iss`.
     pub iss: String,
-    /// `sub`. Only the pair of issuer and subject is stable (dossier `pam-ssh` 7.1).
+    /// `sub`. Only the pair of issuer and subject is stable (OpenID Connect Core 5.7).
     pub sub: String,
     /// Scopes of the access token.
     pub scopes: Vec<String>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every reason for which a login is not let in: a word for the log, a sentence for the person, and the class that decides the
-//! PAM code (dossier `pam-ssh` 10.9).
+//! PAM code (`docs/interfaces.md`, "The prompt").
 
 use mytoken::token::Why;
 use mytoken::{Error, Kind};
@@ -17,7 +17,7 @@ pub enum Refusal {
         /// For the log.
         &'static str,
     ),
-    /// An answer of zero bytes. ssh sends those when an askpass helper fails.
+    /// An answer of zero bytes. ssh sends those when an askpass helper fails (SSH-21).
     #[error("no token was entered")]
     Empty,
     /// No such account. It reads like garbage, so that nobody learns which accounts exist.
@@ -259,7 +259,7 @@ impl Refusal {
     }
 
     /// Whether the answer waits for `fail_delay`: what takes no time must not differ from what does. Nothing is told by answering
-    /// zero bytes at once, which sshd hands on as they are for every account, and ssh without askpass sends three of them.
+    /// zero bytes at once, which sshd hands on as they are for every account, and ssh without askpass sends three of them (SSH-21).
     #[must_use]
     pub fn waits(&self) -> bool {
         !matches!(self, Self::NotOurs(_) | Self::Empty | Self::Conversation)

@@ -12,7 +12,7 @@ const NAME_LIMIT: usize = 64;
 pub struct Remote(String);
 
 impl Remote {
-    /// From what the host tells: `SSH_CONNECTION` of the PAM environment, which sshd sets in every phase and no client can choose
+    /// From what the host tells: `SSH_CONNECTION` of the PAM environment, which sshd sets in every phase (SSH-07) and no client can choose
     /// (client address, port, server address, port), else `PAM_RHOST`, which is a name under `UseDNS yes`.
     #[must_use]
     pub fn of(ssh_connection: Option<&str>, rhost: Option<&str>) -> Self {

@@ -112,7 +112,7 @@ impl<'a> ServerTokens<'a> {
     }
 
     /// Whether the server is silent for everybody, or only for one token: some make it wait, for a provider that their holder chose or
-    /// for itself (a short token that rotates; dossier `mytoken-protocol` 18). In a request for discovery nothing is somebody's word.
+    /// for itself (a short token that rotates, MT-45). In a request for discovery nothing is somebody's word.
     /// The answer is used by the next login, not by this one.
     fn probe(&self, deadline: Deadline) {
         let counted = self.allowance.ask(self.url.as_str(), NOBODY, deadline);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A token that is longer than one answer: the prompts for its pieces and the marks on them, written and read here only.
 //!
-//! OpenSSH's client sends 1023 bytes of an answer and drops the rest silently (dossier `pam-ssh` 2.1, 2.3). A helper therefore answers
+//! ssh sends 1023 bytes of an answer and drops the rest silently (SSH-15), and asks as often as the module does (SSH-03). A helper therefore answers
 //! `@1/3:first piece`; the module asks for `Access Token (2/3):`, and so on. Neither `@` nor `:` occurs in a JWT.
 
 use crate::Secret;

@@ -15,7 +15,7 @@ pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Takes the text without leading and trailing white space: a JWT with a newline passes the server's signature check and then
-    /// fails with 500 (dossier `mytoken-protocol` 3.1).
+    /// fails with 500 (MT-04).
     pub fn new(text: impl Into<String>) -> Self {
         let text = Zeroizing::new(text.into());
         if text.trim().len() == text.len() { Self(text) } else { Self(Zeroizing::new(text.trim().to_owned())) }
@@ -27,7 +27,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether there is nothing in it. An empty `mytoken` field is an error at the server, so it must be left out.
+    /// Whether there is nothing in it. An empty `mytoken` field is an error at the server (MT-03), so it must be left out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

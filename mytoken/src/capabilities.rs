@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a mytoken may be used for, and the algebra of it (dossier `mytoken-protocol` 16).
+//! What a mytoken may be used for, and the algebra of it (MT-22).
 
 use std::fmt;
 
@@ -79,7 +79,7 @@ impl Capabilities {
         Self(self.0.iter().filter(|name| !bound.has(name)).cloned().collect())
     }
 
-    /// Whether the set is empty. It is never sent like that: the server would give a child everything its parent has.
+    /// Whether the set is empty. It is never sent like that: the server would give a child everything its parent has (MT-22).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

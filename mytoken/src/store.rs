@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A user's token store: one file per mytoken server, `~/.config/mytoken/tokens/<server>.json`.
 //!
-//! A rotating token is dead the moment the server has answered, and two overlapping users of one knock each other out (dossier
-//! `mytoken-protocol` 18). So the store's lock is held over the request *and* the storage of the successor, see [`Held::keep`],
+//! A rotating token is dead the moment the server has answered, and two overlapping users of one knock each other out
+//! (MT-43, MT-44). So the store's lock is held over the request *and* the storage of the successor, see [`Held::keep`],
 //! and storing is durable: temporary file, fsync, rename, fsync of the directory. Room for the successor is taken before the request:
 //! on a full disk the token is not used at all.
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! Which PAM code follows from which situation: the one table (dossier `pam-ssh` 10.9), and why.
+//! Which PAM code follows from which situation: the one table, and why.
 //!
-//! - `AUTHINFO_UNAVAIL` is the only code that tells a careful stack "nobody could say". A rejected token must never get it, or whoever
+//! - `AUTHINFO_UNAVAIL` is the only code that tells a careful stack "nobody could say" (SSH-06). A rejected token must never get it, or whoever
 //!   presents a bad token opens the way that is kept for outages.
 //! - `SERVICE_ERR` says that root's configuration cannot be used, which nobody at a prompt can bring about: a stack may `ignore` it
 //!   and ask for something else. Whatever an answer may have caused gets another code, a panic too.
@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// Each row of the table of dossier 10.9 that this landing knows.
+    /// Each situation with its code.
     #[test]
     fn situations_of_authenticate() {
         let text = || "x".to_owned();

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::ffi::{self, Style};
 use crate::host::Host;
 
-/// Longest text that is said, in bytes: classic applications cut at 512 (`PAM_MAX_MSG_SIZE`).
+/// Longest text that is said, in bytes: classic applications cut at 512 (`PAM_MAX_MSG_SIZE`, SSH-28).
 const TEXT_LIMIT: usize = 500;
 
 /// Talks through the application.

@@ -45,7 +45,7 @@ impl Hook {
 /// Where the last panic was. Never its text: that may hold anything.
 static LOCATION: Mutex<Option<String>> = Mutex::new(None);
 
-/// Runs `work`. A panic ends here: unwinding into sshd would abort it, and since OpenSSH 9.8 a crash bans the client's address.
+/// Runs `work`. A panic ends here: unwinding into sshd would abort it, and since OpenSSH 9.8 a crash bans the client's address (SSH-12).
 pub fn entry(hook: Hook, pam: &Pam, flags: PamFlags, args: &[String], work: fn(&Host<'_>) -> PamError) -> PamError {
     // The default hook prints to the host's standard error, in su that is the user's terminal. The copy of std in this module is
     // its own, so the host's hook is not concerned.

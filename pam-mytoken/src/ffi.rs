@@ -2,7 +2,7 @@
 //! The only unsafe code of the module: PAM's conversation.
 //!
 //! `pamsm`'s own neither frees nor wipes the answer, so that the token would stay in the heap of sshd's monitor for the whole
-//! session, and it follows a null pointer when an application answers with none (dossier `pam-ssh` 5.2).
+//! session, and it follows a null pointer when an application answers with none (SSH-27).
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;

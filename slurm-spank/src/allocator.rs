@@ -13,7 +13,7 @@ use crate::wish::{Profile, Wish};
 /// Announces the option.
 pub fn init(call: &Call) {
     register_option(call);
-    // sbatch imports the option of the job it runs in as if the user had typed it. What the outer job asked for says nothing
+    // SLURM-16: sbatch imports the option of the job it runs in as if the user had typed it. What the outer job asked for says nothing
     // about this one.
     if carriers::inside_job() {
         unset_env(carriers::OPTION);
@@ -30,7 +30,7 @@ pub fn register_option(call: &Call) {
     );
 }
 
-/// The submission hook. Runs once per component of a heterogeneous job; one credential serves them all.
+/// The submission hook. Runs once per component of a heterogeneous job (SLURM-17); one credential serves them all.
 pub fn submit(call: &Call) -> Verdict {
     let Some((wish, before)) = state::change(|state| (state.wish.clone(), state.submission.clone())) else {
         return Verdict::Proceed;
@@ -49,7 +49,7 @@ pub fn submit(call: &Call) -> Verdict {
     let outcome = match before {
         Submission::New if is_test_only() => return unwanted(),
         Submission::New => acquire(call, &profile.unwrap_or_else(Profile::standard), required),
-        // Slurm keeps one set of job-control variables per component.
+        // SLURM-18: Slurm keeps one set of job-control variables per component.
         Submission::Placed(credential) => credential.place(call.spank).map(|()| credential).map_err(str::to_owned),
         Submission::Failed(reason) if required => Err(reason),
         Submission::Failed(_) => return Verdict::Proceed,
@@ -98,7 +98,7 @@ fn conclude(outcome: Result<carriers::Credential, String>, required: bool) -> Ve
     verdict
 }
 
-/// Whether this is evidently `sbatch --test-only`, which runs the hooks and submits nothing. What stands behind the first word that
+/// Whether this is evidently `sbatch --test-only`, which runs the hooks and submits nothing (SLURM-17). What stands behind the first word that
 /// is no option may belong to the script.
 fn is_test_only() -> bool {
     env::args_os()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How a credential travels from the submission to the nodes.
 //!
-//! The ciphertext goes in the environment variable `SLURM_MYTOKEN`: a name with this prefix survives every `--export`, rests in one
-//! 0600 file and not in slurmctld's memory. A random handle goes by job control: it reaches epilogs, and jobs with
+//! The ciphertext goes in the environment variable `SLURM_MYTOKEN`: a name with this prefix survives every `--export` (SLURM-11), rests in one
+//! 0600 file and not in slurmctld's memory (SLURM-12). A random handle goes by job control: it reaches epilogs, and jobs with
 //! `--export-file`, where it explains the missing ciphertext. Both are hostile input on a node: anybody can set them.
 
 use std::ffi::CStr;
@@ -18,7 +18,7 @@ pub const HANDLE_CONTROL: &CStr = c"MYTOKEN_H";
 pub const HANDLE_STEP: &CStr = c"SLURM_SPANK_MYTOKEN_H";
 /// The handle in an epilog.
 pub const HANDLE_EPILOG: &str = "SPANK_MYTOKEN_H";
-/// The option's value, which sbatch and salloc put into the job's environment, and from which commands inside the job import it.
+/// The option's value, which sbatch and salloc put into the job's environment, and from which commands inside the job import it (SLURM-16).
 pub const OPTION: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken";
 /// The name of the file with the access token (WLCG bearer token discovery).
 pub const TOKEN_FILE: &CStr = c"BEARER_TOKEN_FILE";
@@ -48,7 +48,7 @@ impl Credential {
     }
 
     /// Places both for the job that is about to be submitted. The handle also goes into this process's environment, because the
-    /// steps of srun's own allocation do not see job-control variables.
+    /// steps of srun's own allocation do not see job-control variables (SLURM-13).
     pub fn place(&self, spank: &Spank) -> Result<(), &'static str> {
         let placed = set_env(SEALED, &self.sealed)
             && set_env(HANDLE_STEP, &self.handle)

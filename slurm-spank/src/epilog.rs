@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The end of a job on a node. An epilog that fails drains the node, one that takes long keeps it busy: so one call of a second.
+//! The end of a job on a node. An epilog that fails drains the node, one that takes long keeps it busy (SLURM-10): so one call of a second.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! slurmstepd: the start of a step on a node, and of its tasks.
 //!
-//! What a step gets depends on the carriers in its environment alone: the option's callback does not fire in batch steps with
-//! `--export` (22.05) or `--export-file` (all releases).
+//! What a step gets depends on the carriers in its environment alone: the option's callback does not fire in all batch steps
+//! (SLURM-14).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::settings::Settings;
 use crate::state::{self, Outlook, Step};
 use crate::wish::{self, Wish};
 
-/// `SLURM_EXTERN_CONT`: the step that adopts what does not come from Slurm. Its environment is empty.
+/// `SLURM_EXTERN_CONT`: the step that adopts what does not come from Slurm. Its environment is empty (SLURM-20).
 const EXTERN_STEP: u32 = 0xffff_fffc;
 
 /// `SLURM_BATCH_SCRIPT`: the step that runs the script.
 const BATCH_STEP: u32 = 0xffff_fffb;
 
-/// What `S_JOB_ARRAY_TASK_ID` says of a job that is in no array (`NO_VAL`); `S_JOB_ARRAY_ID` may be the job's own id then.
+/// What `S_JOB_ARRAY_TASK_ID` says of a job that is in no array (`NO_VAL`); `S_JOB_ARRAY_ID` may be the job's own id then (SLURM-21).
 const NO_TASK: u32 = 0xffff_fffe;
 
 /// An agent is back after this when it is restarted.
@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long a task waits for the file when its job demands it.
 const PENDING_TIME: Duration = Duration::from_secs(5);
 
-/// Announces the option; Slurm complains in slurmd's log about a job's option that is not.
+/// Announces the option; Slurm complains in slurmd's log about a job's option that is not (SLURM-15).
 pub fn init(call: &Call) {
     allocator::register_option(call);
 }
@@ -152,14 +152,14 @@ fn demanded(call: &Call) -> bool {
 }
 
 /// A task's start, in its own process, as the user. A job that demands its access token ends here without it: this is the one hook
-/// whose failure hurts that job and nothing else.
+/// whose failure hurts that job and nothing else (SLURM-07).
 pub fn task(call: &Call) -> Verdict {
     let Some(Some(step)) = state::change(|state| state.step.clone()) else {
         return Verdict::Proceed;
     };
     let reason = match (&step.outlook, step.required) {
         (Outlook::Failed(reason), false) => {
-            // Only now: what the hooks before say reaches slurmd's log alone.
+            // SLURM-22: only now, what the hooks before say reaches slurmd's log alone.
             if speaks(call) && call.spank.item(Item::Step).is_some_and(|step| step == 0 || step == BATCH_STEP) {
                 error(&format!("no access token: {reason}"));
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! slurmd itself: it loads the plugin because `slurm_spank_init` exists, and is the place where an administrator reads what is wrong.
+//! slurmd itself: it loads the plugin because `slurm_spank_init` exists (SLURM-04), and is the place where an administrator reads what is wrong.
 
 use crate::dispatch::Call;
 use crate::ffi::error;

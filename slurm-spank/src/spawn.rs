@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One child process with nothing of ours but its environment, and the line that it prints.
 //!
-//! By `posix_spawn`, because srun and salloc have threads since 26.05: no code of ours runs between fork and exec.
+//! By `posix_spawn`, because srun and salloc have threads since 26.05 (SLURM-23): no code of ours runs between fork and exec.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -101,7 +101,7 @@ fn above_standard(descriptor: OwnedFd) -> nix::Result<OwnedFd> {
     descriptor.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
 }
 
-/// What is open in this process above the standard streams. Slurm's commands hold descriptors without close-on-exec.
+/// What is open in this process above the standard streams: whoever called the command may have left something open.
 fn open_descriptors() -> Vec<RawFd> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
         return (3..256).collect();

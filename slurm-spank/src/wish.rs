@@ -4,7 +4,7 @@
 /// Longest name of a profile in bytes.
 const PROFILE_LIMIT: usize = 64;
 
-/// Name of a profile: letters, digits, `_`, `-`, `.`; it goes into a command line and into messages, and Slurm shows it to others.
+/// Name of a profile: letters, digits, `_`, `-`, `.`; it goes into a command line and into messages, and Slurm shows it to others (SLURM-19).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile(String);
 
@@ -44,7 +44,7 @@ pub enum Wish {
 
 /// Reads the argument: none, `off`, `PROFILE`, `required`, `required:PROFILE`.
 ///
-/// Slurm hands out an absent argument as NULL, and re-imports it from the environment as the text `(null)`.
+/// Slurm hands out an absent argument as NULL, and re-imports it from the environment as the text `(null)` (SLURM-16).
 pub fn parse(argument: Option<&str>) -> Result<Wish, String> {
     match argument {
         None | Some("" | "(null)") => Ok(Wish::On { profile: None, required: false }),

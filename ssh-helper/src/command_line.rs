@@ -175,7 +175,7 @@ pub struct LogoutOptions {
 mod tests {
     use super::*;
 
-    /// The getopt strings in the source of OpenSSH 9.2 and 10.0.
+    /// The getopt strings of OpenSSH 9.2 and 10.0 (SSH-25).
     const SSH: [&str; 2] = [
         "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:PQ:R:S:TVw:W:XYy",
         "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy",

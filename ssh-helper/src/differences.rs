@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How a granted mytoken differs from the requested one.
 //!
-//! The user may change everything on the consent page, and the server drops what it does not know (dossier `mytoken-protocol` 14).
+//! The user may change everything on the consent page, and the server drops what it does not know (MT-27, MT-28).
 
 use mytoken::capabilities::Capabilities;
 use mytoken::restrictions::{Clause, latest_exp};

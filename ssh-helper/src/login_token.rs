@@ -29,7 +29,7 @@ const REVOCATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// minute or two.
 const LOGIN_LIFETIME: u64 = 300;
 /// How many access tokens a login's sub-token may get: one, and one more because the server also counts a request that fails while the
-/// provider is down.
+/// provider is down (MT-12).
 const LOGIN_USES: i64 = 2;
 
 /// The token that a host is to get.

@@ -43,7 +43,7 @@ fn check(home: &TestHome, own: &[&str], program: Option<&str>, written: &[&str])
     (got != written).then(|| format!("{args:?}: got {got:?} {}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// The getopt strings of OpenSSH 9.2 and 10.0. `ssh -P` takes a value since 9.4.
+/// The getopt strings of OpenSSH 9.2 and 10.0 (SSH-25). `ssh -P` takes a value since 9.4.
 const OPTIONS: [(&str, &str); 4] = [
     ("ssh", "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:PQ:R:S:TVw:W:XYy"),
     ("ssh", "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"),

@@ -11,7 +11,7 @@ use super::{BudgetSettings, Hold, Ledger, LedgerFile, Why};
 use crate::{Class, Refusal, Remote};
 
 /// How long a server that did not answer is left alone, in seconds: every login that waits for it holds one of sshd's
-/// `MaxStartups` slots.
+/// `MaxStartups` slots (SSH-11).
 pub const SILENCE: u64 = 15;
 
 /// After a 429 without `Retry-After`, in seconds.

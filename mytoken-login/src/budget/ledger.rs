@@ -21,7 +21,7 @@ const KNOWN: usize = 256;
 /// How long they are remembered, in seconds.
 const KNOWN_AGE: u64 = 86_400;
 
-/// How long a refused connection is remembered, in seconds; sshd's default `LoginGraceTime` is 120.
+/// How long a refused connection is remembered, in seconds; sshd's default `LoginGraceTime` is 120 (SSH-10).
 const CONNECTION_AGE: u64 = 600;
 
 /// What was spent, and who is left alone.

@@ -16,7 +16,7 @@ pub const ACCOUNT_LIMIT: usize = 64;
 const PAUSE: u64 = 60;
 
 /// Most names that a login's sweep looks at. What it looks at and may not remove waits for a session, and of these sshd lets only a few
-/// exist with keyboard-interactive, so the next sweep comes further. With the password method a record names sshd's listener, which
+/// exist with keyboard-interactive, so the next sweep comes further. With the password method a record names sshd's listener (SSH-02), which
 /// lives on: such ones wait for their age, and meanwhile many of them can keep a login's sweep from coming further. The agent's looks at all.
 const GLANCES: usize = 200;
 

@@ -86,7 +86,7 @@ pub struct SessionStart {
     pub uid: u32,
     /// The account's primary gid.
     pub gid: u32,
-    /// The monitor process of sshd: when it is gone the session is over, also when `close_session` never came.
+    /// The monitor process of sshd: when it is gone the session is over, also when `close_session` never came (SSH-09).
     pub pid: u32,
     /// What renews the access token; its members stand in the message itself. Absent: the login left no mytoken.
     #[serde(flatten)]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `/etc/mytoken/*.toml`: strict, with file and line in every error (DESIGN section 8, `docs/interfaces.md`).
+//! `/etc/mytoken/*.toml`: strict, with file and line in every error (`docs/interfaces.md`).
 //!
 //! Each program reads only the parts it needs, so that a mistake in `jobs.toml` locks nobody out of ssh.
 

@@ -10,7 +10,7 @@ use crate::Error;
 /// touch it may not touch either. The former identity is back when this returns, also after a panic.
 ///
 /// `setfsuid` and `setfsgid` concern the calling thread only. `seteuid` would change every thread of sshd or slurmstepd, because
-/// glibc broadcasts it. The supplementary groups stay root's; in directories of mode 0700 they open nothing.
+/// glibc broadcasts it (SSH-30). The supplementary groups stay root's; in directories of mode 0700 they open nothing.
 ///
 /// # Errors
 /// [`Error::Identity`] when the process may not act as `owner` (it is neither root nor `owner`), and what `work` fails with.

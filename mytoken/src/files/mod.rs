@@ -3,7 +3,7 @@
 //!
 //! A [`Directory`] is opened component by component without following symbolic links and checked by what was opened, never by
 //! name. Files in it appear whole or not at all. There is no `chown` or `chmod` by path anywhere: between the check of a path and
-//! its use the user could swap it (dossier `pam-ssh` 6.33, `slurm-spank` 5.2).
+//! its use the user could swap it.
 
 mod directory;
 mod identity;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one hardened HTTP client. It obeys no environment variable, follows no redirect, keeps no cookie, reads no more than it is
-//! told, and ends with the operation's deadline (dossier `pam-ssh` 6.12-6.17).
+//! told, and ends with the operation's deadline (SSH-31: what reqwest does otherwise).
 //!
 //! A client is made for one operation and dropped before the operation returns: its helper thread is joined and its sockets are
 //! closed then. A client must never rest in a static: a forked child would inherit a dead one.

@@ -22,7 +22,7 @@ pub(super) fn covers(bound: &str, entry: &str) -> bool {
     }
 }
 
-/// What an entry is to the server, which reads it with Go's `net.ParseCIDR`, `net.ParseIP` and `IP.To4`.
+/// What an entry is to the server, which reads it with Go's `net.ParseCIDR`, `net.ParseIP` and `IP.To4` (MT-21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
     /// An address, or a network written with a zero host part. An IPv4 address in IPv6 form (`::ffff:192.0.2.1`) is IPv4.

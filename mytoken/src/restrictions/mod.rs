@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The restrictions of a mytoken: alternatives (clauses), each a conjunction of bounds (dossier `mytoken-protocol` 17).
+//! The restrictions of a mytoken: alternatives (clauses), each a conjunction of bounds (MT-15).
 //!
 //! No clause at all means unrestricted, and so does a clause without any bound.
 
@@ -41,7 +41,7 @@ pub struct Clause {
     /// Countries from which it may not be used.
     #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub geoip_disallow: Vec<String>,
-    /// How many access tokens. No hard quota: simultaneous uses overrun it.
+    /// How many access tokens. No hard quota: simultaneous uses overrun it (MT-16).
     #[serde(default, rename = "usages_AT", skip_serializing_if = "Option::is_none")]
     pub usages_at: Option<i64>,
     /// How many other uses.
@@ -61,7 +61,7 @@ pub struct Clause {
 
 impl Clause {
     /// Reads a clause that a person wrote (configuration, command line): unknown members are refused, because the server would drop
-    /// them silently and the token would be broader than meant.
+    /// them silently (MT-20) and the token would be broader than meant.
     ///
     /// # Errors
     /// [`Error::Malformed`] naming the unknown member or what is wrong.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Child clauses made from the parent's clauses: the server drops silently what does not fit, and then gives the parent's.
+//! Child clauses made from the parent's clauses: the server drops silently what does not fit, and then gives the parent's (MT-18).
 
 use std::cmp::Reverse;
 
@@ -36,7 +36,7 @@ pub fn narrow(parent: &[Clause], wanted: &[Clause]) -> Result<Vec<Clause>, Error
         let Some(child) = fitting.into_iter().next() else {
             return Err(Error::NotNarrower { reason: explain(&reasons) });
         };
-        // Within one request the server limits the sum over the clauses (17.3): what exceeds it would be dropped.
+        // Within one request the server limits the sum over the clauses (MT-19): what exceeds it would be dropped.
         let mut shares = bounds.iter().zip(&mut left).filter(|(bound, _)| child.fits(bound));
         if !shares.any(|(_, left)| take(left, &child)) {
             return Err(Error::NotNarrower {

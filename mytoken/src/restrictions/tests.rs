@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The tables of dossier `mytoken-protocol` 17 and 25, and the laws of the algebra.
+//! What the server does with clauses (MT-15, MT-18), and the laws of the algebra.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ fn clauses(text: &str) -> Vec<Clause> {
     serde_json::from_str(text).unwrap()
 }
 
-/// What the real server does with a child's clauses (17.5; checked by the table below, which was executed on it).
+/// What the real server does with a child's clauses (MT-18; checked by the table below, which was executed on it).
 fn server_tightens(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
     if parent.is_empty() {
         return wanted.to_vec();
@@ -31,7 +31,7 @@ fn server_tightens(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
 
 #[test]
 fn the_server_drops_what_does_not_fit() {
-    // parent, wanted, child gets: dossier 25, all rows executed on the real server
+    // parent, wanted, child gets: all rows executed on the real server
     let table = [
         ("[]", r#"[{"exp":100}]"#, r#"[{"exp":100}]"#),
         (r#"[{"exp":100}]"#, "[]", r#"[{"exp":100}]"#),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Access tokens (dossier `mytoken-protocol` 5).
+//! Access tokens. Only the answer tells what was granted (MT-09), and success may hold no token (MT-12).
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct AccessTokenRequest<'a> {
     pub mytoken: &'a Secret,
     /// Blank-separated scopes; empty: those of the first clause that fits.
     pub scope: &'a str,
-    /// Blank-separated audiences; empty: the provider's choice, even if the mytoken's clauses name some. So name one.
+    /// Blank-separated audiences; empty: the provider's choice, even if the mytoken's clauses name some (MT-10). So name one.
     pub audience: &'a str,
     /// For the server's log of access tokens.
     pub comment: &'a str,
@@ -31,7 +31,7 @@ pub struct AccessTokenRequest<'a> {
 pub struct AccessToken {
     /// The token.
     pub token: Secret,
-    /// Seconds that are left; `None` when nobody knows: do not cache it.
+    /// Seconds that are left; `None` when nobody knows (MT-14): do not cache it.
     pub expires_in: Option<u64>,
     /// The same as Unix time.
     pub exp: Option<u64>,
@@ -78,7 +78,7 @@ impl Server<'_> {
         deadline: Deadline,
     ) -> Result<AccessToken, Error> {
         super::usable(request.mytoken)?;
-        // Doubled blanks reach the provider verbatim and are refused by some.
+        // MT-11: doubled blanks reach the provider verbatim and are refused by some.
         let (scope, audience) = (joined(request.scope), joined(request.audience));
         let body = Body {
             grant_type: "mytoken",

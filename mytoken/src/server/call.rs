@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sending a request: when it may be repeated, and what a refusal means (dossier `mytoken-protocol` 4).
+//! Sending a request: when it may be repeated, and what a refusal means (MT-06).
 
 use std::thread;
 use std::time::Duration;
@@ -112,7 +112,7 @@ pub(super) fn refusal(server: &ServerUrl, answer: &Answer, context: Context<'_>)
     let said: Option<Refusal> = answer.json().ok();
     let code = said.as_ref().map(|said| word(&said.error)).unwrap_or_default();
     match (code.as_str(), status) {
-        // The provider's status is passed on with this code: a 401 here is not a bad mytoken.
+        // MT-06: the provider's status is passed on with this code: a 401 here is not a bad mytoken.
         ("oidc_error", 429) => Error::ProviderTooManyRequests { server, retry_after: answer.retry_after },
         ("oidc_error", 500..) => Error::ServerFailed { server, status },
         ("oidc_error", _) => {
@@ -138,7 +138,7 @@ pub(super) fn refusal(server: &ServerUrl, answer: &Answer, context: Context<'_>)
         }
         ("usage_restricted", _) => Error::UsageRestricted { server },
         (_, 300..=399) => not_understood(server, status, "it redirects; redirects are not followed"),
-        // There is no 405: an endpoint that is not there says nothing about the token.
+        // MT-02: there is no 405, an endpoint that is not there says nothing about the token.
         ("not_found", _) | (_, 404) => not_understood(server, status, "the endpoint is not there"),
         ("", 400..) => not_understood(server, status, "the body is not the server's; is a proxy in between?"),
         (_, 400..) => Error::Rejected { server, status, code },

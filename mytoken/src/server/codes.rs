@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Transfer codes: making one for an existing token, redeeming one (dossier `mytoken-protocol` 6.6, 7).
+//! Transfer codes: making one for an existing token (MT-35), redeeming one (MT-33).
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The discovery document (dossier `mytoken-protocol` 2). Every endpoint comes from it; none is built by hand.
+//! The discovery document. Every endpoint comes from it (MT-01); none is built by hand.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -29,7 +29,7 @@ pub struct Discovery {
     /// OpenID providers for logins.
     #[serde(default, deserialize_with = "or_default")]
     pub providers_supported: Vec<Provider>,
-    /// Restrictions that the server enforces; it drops all others silently.
+    /// Restrictions that the server enforces; it drops all others silently (MT-20).
     #[serde(default, deserialize_with = "or_default")]
     pub restriction_claims_supported: Vec<String>,
     /// Forms in which a new mytoken can be delivered.

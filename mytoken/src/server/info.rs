@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the server knows about a token (dossier `mytoken-protocol` 9).
+//! What the server knows about a token (MT-48).
 
 use serde::{Deserialize, Serialize};
 

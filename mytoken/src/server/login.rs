@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The first mytoken: a person confirms in the browser, we poll (dossier `mytoken-protocol` 6.3, 6.4).
+//! The first mytoken: a person confirms in the browser, we poll.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -18,7 +18,7 @@ use crate::restrictions::Clause;
 use crate::token::Rotation;
 use crate::{Deadline, Error, Secret};
 
-/// What a login asks for. The person may change all of it on the consent page: hold the result against it with
+/// What a login asks for. The person may change all of it on the consent page (MT-27): hold the result against it with
 /// [`Granted::broader_than`].
 #[derive(Debug, Clone)]
 pub struct LoginRequest<'a> {
@@ -26,7 +26,7 @@ pub struct LoginRequest<'a> {
     pub issuer: &'a IssuerUrl,
     /// Never empty.
     pub capabilities: &'a Capabilities,
-    /// Clauses with at most one audience among them: the provider sees only one.
+    /// Clauses with at most one audience among them: the provider sees only one (MT-29).
     pub restrictions: &'a [Clause],
     /// When it is replaced; only for a single owner with durable storage.
     pub rotation: Option<Rotation>,
@@ -39,7 +39,7 @@ pub struct LoginRequest<'a> {
 /// A login that waits for the person.
 #[derive(Debug, Clone)]
 pub struct PendingLogin {
-    /// The link for the person. A secret: who sees it can compute the polling code.
+    /// The link for the person. A secret: who sees it can compute the polling code (MT-31).
     pub consent_uri: Secret,
     /// What is polled with.
     pub polling_code: Secret,
@@ -172,7 +172,7 @@ impl Server<'_> {
     ///
     /// # Errors
     /// As [`Server::poll`]; [`Error::LoginNotConfirmed`] when the time is over, [`Error::LoginAbandoned`] when `sleep` broke. When the exchange of the code at the provider failed,
-    /// the server says "pending" until then, and only the browser shows why.
+    /// the server says "pending" until then, and only the browser shows why (MT-30).
     pub fn wait(
         &self,
         pending: &PendingLogin,

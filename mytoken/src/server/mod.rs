@@ -2,7 +2,7 @@
 //! The mytoken server: one request type and one answer type per operation. Every answer is held against its request, and a rotated
 //! token is stored before anything else is done with an answer.
 //!
-//! Only JSON is sent, the mytoken always in the body and never empty (dossier `mytoken-protocol` 3.1, 3.2).
+//! Only JSON is sent (MT-05), the mytoken always in the body and never empty (MT-03).
 
 mod access;
 mod call;
@@ -49,7 +49,7 @@ pub struct Server<'h> {
 
 impl<'h> Server<'h> {
     /// Fetches and checks the server's discovery document. Cache [`Server::discovery`] for an hour: every request counts against the
-    /// server's limit of 100 in 300 s per address.
+    /// server's limit of 100 in 300 s per address (MT-07).
     ///
     /// # Errors
     /// [`Error::ForeignIssuer`] when the document belongs to another server, [`Error::InvalidUrl`] when an endpoint is not https,

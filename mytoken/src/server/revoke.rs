@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Revocation of a token by itself, or of another by its handle (dossier `mytoken-protocol` 8).
+//! Revocation of a token by itself, or of another by its handle (MT-39, MT-40).
 
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ impl Server<'_> {
     ///
     /// # Errors
     /// [`Error::NotOffered`] when the server has revocation switched off; [`Error::ServerFailed`] also for the outdated form of a
-    /// token that has rotated; else what the server or network says.
+    /// token that has rotated (MT-42); else what the server or network says.
     pub fn revoke(&self, token: &Secret, recursive: bool, deadline: Deadline) -> Result<(), Error> {
         super::usable(token)?;
         let endpoint = self.endpoint(self.discovery.revocation_endpoint.as_deref(), "revocation")?;

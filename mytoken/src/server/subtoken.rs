@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Children: narrowed from the parent's clauses, and verified (dossier `mytoken-protocol` 6.5, 17.5).
+//! Children: narrowed from the parent's clauses, and verified (MT-18).
 
 use serde::Serialize;
 
@@ -12,13 +12,13 @@ use crate::restrictions::{self, Clause};
 use crate::token;
 use crate::{Deadline, Error, Secret};
 
-/// Longer names make the server fail (89 characters and more together with its own words).
+/// MT-23: longer names make the server fail (more than 89 characters).
 const NAME_LIMIT: usize = 80;
 
-/// Stands for "unlimited" where the server needs a number: a clause with one counter only makes it fail on the second use (17.3).
+/// Stands for "unlimited" where the server needs a number: a clause with one counter only makes it fail on the second use (MT-17).
 const MANY: i64 = 1_000_000_000;
 
-/// A child as wanted. It never rotates.
+/// A child as wanted. It never rotates (MT-47).
 #[derive(Debug, Clone)]
 pub struct SubTokenRequest<'a> {
     /// The parent; needs `create_mytoken`.
@@ -36,7 +36,7 @@ pub struct SubTokenRequest<'a> {
     pub deliver: Deliver,
 }
 
-/// In which form a child is delivered. Short tokens are not offered: they break when they rotate, and we need none.
+/// In which form a child is delivered. Short tokens are not offered: they break when they rotate (MT-45), and we need none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deliver {
     /// As JWT.
@@ -55,7 +55,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     name: &'a str,
     response_type: &'static str,
-    /// The server never evaluates it (6.5), newer ones may.
+    /// The server never evaluates it (MT-18), newer ones may.
     error_on_restrictions: bool,
 }
 
@@ -116,7 +116,7 @@ impl Server<'_> {
             }
         });
         checked.map_err(|what| {
-            // Revoking a code of a new token revokes the token behind it (8).
+            // Revoking a code of a new token revokes the token behind it (MT-35).
             let revoked = self.revoke(secret, true, deadline).is_ok();
             Error::Broader { server: self.url.to_string(), what, revoked }
         })
@@ -136,14 +136,14 @@ impl Server<'_> {
         if clauses.is_empty() || clauses.iter().any(|clause| clause.exp.is_none()) {
             return Err(invalid("a sub-token needs an end: give every restriction an exp"));
         }
-        // The server accepts an end in the past and makes a dead token of it.
+        // MT-24: the server accepts an end in the past and makes a dead token of it.
         if clauses.iter().any(|clause| clause.exp.is_some_and(|exp| exp <= now)) {
             return Err(Error::NotNarrower { reason: "the mytoken, or the time asked for, is over".to_owned() });
         }
         Ok(clauses)
     }
 
-    /// Whether the server enforces all of these; it drops silently what it does not know.
+    /// Whether the server enforces all of these; it drops silently what it does not know (MT-20).
     pub(super) fn sendable(&self, clauses: &[Clause]) -> Result<(), Error> {
         match self.discovery.unsupported(clauses.iter().flat_map(Clause::keys)) {
             None => Ok(()),

@@ -22,7 +22,7 @@ pub struct Granted {
     pub restrictions: Vec<Clause>,
     /// What it may be used for.
     pub capabilities: Capabilities,
-    /// When it is replaced; `None`: never. From the token itself where the answer does not tell.
+    /// When it is replaced; `None`: never. From the token itself where the answer does not tell (MT-36).
     pub rotation: Option<Rotation>,
     /// Until when the mytoken can be used, Unix seconds; `None`: without end.
     pub expires_at: Option<u64>,

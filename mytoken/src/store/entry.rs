@@ -75,7 +75,7 @@ impl Entry {
         self.expires_at.is_some_and(|exp| exp < now)
     }
 
-    /// Takes the successor of a rotation. With a rotation lifetime the successor's expiry differs (dossier 18).
+    /// Takes the successor of a rotation. With a rotation lifetime the successor's expiry differs (MT-46).
     pub(super) fn succeed(&mut self, successor: &Secret) {
         self.mytoken = successor.clone();
         if let Some(claims) = unverified_claims(successor) {

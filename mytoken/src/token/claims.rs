@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The claims of a mytoken (dossier `mytoken-protocol` 15.1).
+//! The claims of a mytoken (MT-50).
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -51,7 +51,7 @@ pub struct MytokenClaims {
     pub rotation: Option<Rotation>,
 }
 
-/// When a mytoken is replaced by a successor (dossier `mytoken-protocol` 18).
+/// When a mytoken is replaced by a successor (MT-43).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rotation {
     /// After each access token.

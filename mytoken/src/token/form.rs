@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether a text that calls itself a mytoken has the form of one (dossier `mytoken-protocol` 15.1).
+//! Whether a text that calls itself a mytoken has the form of one (MT-50).
 //!
 //! This proves nothing: anybody can write such a text. It keeps what no mytoken server can have made from being sent to one.
 

@@ -13,7 +13,7 @@ use crate::Secret;
 /// No token is longer.
 pub const TOKEN_LIMIT: usize = 64 * 1024;
 
-/// Lengths at which clients cut what is typed: ssh 1023, the password method 1024, `misc_conv` 4095 (dossier `pam-ssh` 2.1).
+/// Lengths at which clients cut what is typed: ssh 1023 (SSH-15), the password method 1024 (SSH-02), `misc_conv` 4095 (SSH-16).
 const CUTS: [usize; 3] = [1023, 1024, 4095];
 
 /// Length of a transfer code.
@@ -49,7 +49,7 @@ pub enum Why {
     Empty,
     /// Longer than [`TOKEN_LIMIT`].
     TooLong,
-    /// What sshd sends into PAM in the place of a password for accounts that must not log in.
+    /// What sshd sends into PAM in the place of a password for accounts that must not log in (SSH-04).
     SshdJunk,
     /// Other than visible ASCII characters.
     ForeignCharacters,

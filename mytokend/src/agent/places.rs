@@ -52,7 +52,7 @@ impl Places {
     pub fn write_token(&self, lease: &Lease, token: &str) -> Result<(), Error> {
         let name = token_name(lease.uid);
         match &lease.key {
-            // Every directory is root's, so the user cannot put a link into the way (dossier `slurm-spank` 5.2).
+            // Every directory is root's, so the user cannot put a link into the way.
             Key::Job(job) => {
                 let directory = self.jobs.make(&job.to_string(), self.me, 0o711)?;
                 directory.write(&name, token.as_bytes(), lease.owner(), 0o400)

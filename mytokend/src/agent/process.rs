@@ -36,7 +36,7 @@ pub fn jobs_with_steps() -> HashSet<u32> {
         .collect()
 }
 
-/// slurmstepd shows `slurmstepd: [4711.batch]` as its command line.
+/// slurmstepd shows `slurmstepd: [4711.batch]` as its command line (SLURM-24).
 fn job_of(cmdline: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(cmdline).ok()?;
     let (_, step) = text.strip_prefix("slurmstepd: [")?.split_once(']').map(|(step, rest)| (rest, step))?;

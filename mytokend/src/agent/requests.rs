@@ -45,7 +45,7 @@ impl Agent {
     }
 
     /// The lease of a job that starts here, refused or waiting for its first token. It continues what is remembered of an earlier run
-    /// (a requeued job keeps its id).
+    /// (a requeued job keeps its id, SLURM-28).
     fn admitted(&self, start: &JobStart) -> Lease {
         let now = now();
         let owner = Owner { uid: start.uid, gid: start.gid };

@@ -211,7 +211,7 @@ impl Findings {
                     // The header has whole seconds.
                     let clock = skew.filter(|skew| skew.abs() > 2).map(|skew| format!(", its clock is {skew:+} s from ours"));
                     let text = format!("{}{release}{}", named.url, clock.unwrap_or_default());
-                    // The server allows no leeway: a token from a clock that is ahead is not valid yet.
+                    // MT-08: the server allows no leeway, a token from a clock that is ahead is not valid yet.
                     if skew.is_some_and(|skew| skew.abs() > SKEW) {
                         let mend = "let both clocks follow NTP: timedatectl set-ntp true";
                         self.add("mytoken server", Level::Warning, text, Some(mend));

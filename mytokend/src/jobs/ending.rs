@@ -2,10 +2,10 @@
 //! Whether a job that has ended on a node is over for good, from what slurmctld says.
 //!
 //! It is asked with `squeue --noheader --states=all --jobs=ID --format=%A|%T|%N|%B` ([`FORMAT`]): job id, state, nodes, batch host. `scontrol show job` is not used,
-//! because its output begins with the job's name, which the user chooses (`JobName=x JobState=PENDING`).
+//! because its output begins with the job's name, which the user chooses (SLURM-25).
 
 /// The format for `squeue`: job id, state, nodes, host of the batch script. None but the last is text that a user chooses: for a job
-/// of salloc or srun it is the name that the command gave for its own host.
+/// of salloc or srun it is the name that the command gave for its own host (SLURM-26).
 pub const FORMAT: &str = "%A|%T|%N|%B";
 
 /// What becomes of a job's sub-token.
@@ -17,7 +17,7 @@ pub enum Fate {
     Leave,
     /// The job waits again in the queue and will need its credential.
     Requeued,
-    /// Not yet decided: ask again. While the epilog runs the state is COMPLETING, also for a job that is about to be requeued
+    /// Not yet decided: ask again. While the epilog runs the state is COMPLETING (SLURM-27), also for a job that is about to be requeued
     /// (the flag hides the state below it).
     Undecided,
 }
@@ -80,7 +80,7 @@ enum Phase {
     Over,
 }
 
-/// Slurm's states (`job_state_string`, 22.05 to 26.05). An unknown one keeps the credential: a wrong revocation cannot be mended.
+/// Slurm's states (SLURM-27). An unknown one keeps the credential: a wrong revocation cannot be mended.
 fn phase(state: &str) -> Phase {
     match state.trim() {
         "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" | "RESV_DEL_HOLD" => Phase::Queued,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// When to renew a token that expires at `exp` (Unix seconds) and was issued for `lifetime` seconds: when its remaining life is
 /// U(0.25, 0.40) of its lifetime, drawn per node and renewal. Ten thousand nodes that started together are spread over 0.15
-/// of the lifetime, and a reader normally sees a quarter of it left (dossier `slurm-spank` 11.4).
+/// of the lifetime, and a reader normally sees a quarter of it left.
 #[must_use]
 pub fn renew_at(exp: u64, lifetime: u64, draw: f64) -> u64 {
     let early = share(lifetime.saturating_mul(1000), 0.25 + 0.15 * unit(draw));

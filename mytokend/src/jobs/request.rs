@@ -6,7 +6,7 @@ use mytoken::restrictions::Clause;
 use super::settings::{Cluster, Profile};
 
 /// The bounds of a job's sub-token: the profile's scopes and audience, the cluster's addresses, and an end after the longest wait and the
-/// longest job. Nothing at submission tells the job's own limit (dossier `slurm-spank` 4). The caller narrows it by the parent's clauses, which
+/// longest job. Nothing at submission tells the job's own limit (SLURM-17). The caller narrows it by the parent's clauses, which
 /// clips the end; capability is `AT` alone, rotation none.
 #[must_use]
 pub fn wanted(profile: &Profile, cluster: &Cluster, now: u64) -> Clause {
@@ -20,7 +20,7 @@ pub fn wanted(profile: &Profile, cluster: &Cluster, now: u64) -> Clause {
     }
 }
 
-/// The sub-token's name in the server's lists. No job id exists yet; the handle is in the job's record as `MYTOKEN_H`.
+/// The sub-token's name in the server's lists. No job id exists yet (SLURM-17); the handle is in the job's record as `MYTOKEN_H`.
 #[must_use]
 pub fn name(cluster: &Cluster, handle: &str) -> String {
     format!("{}:{handle}", cluster.name)

@@ -150,8 +150,7 @@ impl Settings {
     /// # Errors
     /// A sentence that names the key.
     pub fn check(&self, servers: &[&str]) -> Result<(), String> {
-        // The child's name is "<cluster>:<32 hex>", and the server fails with 500 on more than 89 characters (dossier
-        // `mytoken-protocol` 6.1). Slurm itself allows 40.
+        // MT-23: the child's name is "<cluster>:<32 hex>", and the server fails with 500 on more than 89 characters.
         if !is_name(&self.cluster.name, 40) {
             return Err("cluster.name is 1 to 40 letters, digits, \"-\", \"_\", \".\"".to_owned());
         }
@@ -194,7 +193,7 @@ impl Profile {
             return Err(format!("server \"{}\" is no [[server]] of mytoken.toml", self.server));
         }
         if self.scope.is_empty() || self.scope.split(' ').any(str::is_empty) {
-            // Doubled blanks reach the provider verbatim and are refused there (dossier `mytoken-protocol` 5).
+            // MT-11: doubled blanks reach the provider verbatim and are refused there.
             return Err("scope is a list of scopes separated by single blanks, and not empty".to_owned());
         }
         if self.audience.is_empty() || self.audience.contains(char::is_whitespace) {
@@ -211,7 +210,7 @@ fn is_name(name: &str, longest: usize) -> bool {
 }
 
 /// An address, or a network with a zero host part: the server takes `192.0.2.7/24` for one address, and `0.0.0.0/0` for a name
-/// (dossier `mytoken-protocol` 17.4).
+/// (MT-21).
 fn check_network(host: &str) -> Result<(), String> {
     match hosts::read(host) {
         Entry::Network(_) => Ok(()),

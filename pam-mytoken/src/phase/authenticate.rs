@@ -116,7 +116,7 @@ fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSett
     }
 }
 
-/// The connection and the process of sshd that has it: keyboard-interactive runs each attempt in a child of its own, whose parent
+/// The connection and the process of sshd that has it: keyboard-interactive runs each attempt in a child of its own (SSH-01), whose parent
 /// is the connection's monitor. Without the process an address and port that are used again would be the same connection.
 fn of_this_process(connection: &str) -> String {
     let process = Process::parent().map_or_else(String::new, |parent| format!(" {}:{}", parent.pid, parent.start));

@@ -2,7 +2,7 @@
 //! `setcred` and `chauthtok`: nothing to do.
 //!
 //! The credential is installed by `open_session`. After keyboard-interactive libpam walks the auth stack anew for `setcred` in
-//! the monitor, and a module before ours that succeeds keeps ours from being called at all (dossier `pam-ssh` 1.4).
+//! the monitor, and a module before ours that succeeds keeps ours from being called at all (SSH-05).
 
 use pamsm::PamError;
 

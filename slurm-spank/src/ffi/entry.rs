@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What Slurm calls: four hooks and the callback of the option, each through `guard`.
 //!
-//! Nothing else is exported. A hook costs even when it is empty: `job_prolog` alone 16 ms per job start, `user_init`,
-//! `task_post_fork` and `task_exit` further clones with `contain_spank`.
+//! Nothing else is exported: a hook costs even when it is empty (SLURM-03).
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
@@ -66,7 +65,7 @@ pub unsafe extern "C" fn slurm_spank_job_epilog(
 }
 
 impl Spank<'_> {
-    /// Registers `--mytoken`. Slurm wants this in every context, or complains on the other side about an unknown option.
+    /// Registers `--mytoken`. Slurm wants this in every context (SLURM-15).
     #[must_use]
     pub fn register_option(&self, name: &CStr, arginfo: &CStr, usage: &CStr) -> bool {
         self.register(name, arginfo, usage, option_given)
@@ -78,7 +77,7 @@ impl Spank<'_> {
 /// # Safety
 /// Called by Slurm as `slurm/spank.h` says for `spank_opt_cb_f`.
 unsafe extern "C" fn option_given(_value: c_int, argument: *const c_char, remote: c_int) -> c_int {
-    // An absent argument is NULL in sbatch and srun; on its way through the environment it becomes "" or "(null)".
+    // SLURM-16: an absent argument is NULL in sbatch and srun; on its way through the environment it becomes "" or "(null)".
     let text = (!argument.is_null()).then(|| {
         // SAFETY: not NULL, so a NUL-terminated string that lives during the call; it is copied.
         unsafe { CStr::from_ptr(argument) }.to_string_lossy().into_owned()
@@ -87,7 +86,7 @@ unsafe extern "C" fn option_given(_value: c_int, argument: *const c_char, remote
     let remote = remote != 0;
     match guard("option", || dispatch::option(text, remote), || dispatch::option_panicked(text, remote)) {
         Verdict::Proceed => 0,
-        // A wrong argument: Slurm ends the command with a line of its own, also when the plugin is optional.
+        // SLURM-09: a wrong argument. Slurm ends the command with a line of its own, also when the plugin is optional.
         Verdict::Refuse => -1,
     }
 }
@@ -138,7 +137,7 @@ unsafe fn copy_arguments(count: c_int, arguments: *const *const c_char) -> Vec<S
     pointers.iter().filter(|pointer| !pointer.is_null()).map(copy).collect()
 }
 
-/// Keeps panics away from C, where they abort: in `user_init` an abort leaves a job that runs for ever on a busy node.
+/// Keeps panics away from C, where they abort: in `user_init` an abort leaves a job that runs for ever on a busy node (SLURM-08).
 fn guard(name: &str, run: impl FnOnce() -> Verdict, panicked: impl FnOnce() -> Verdict) -> Verdict {
     static SILENCE: Once = Once::new();
     // The default hook would print the panic's text into the user's job output. This std is the library's own copy, so that no

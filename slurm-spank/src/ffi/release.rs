@@ -2,7 +2,7 @@
 //! One file for every Slurm release: the version stamp is written while the library is loaded.
 //!
 //! Slurm (21.08 and later) refuses a plugin whose `plugin_version` has another major.minor than itself, and reads it after dlopen has
-//! run the constructors. The interface between the two has not changed since 21.08, only this number has.
+//! run the constructors (SLURM-01). The interface between the two has not changed since 21.08, only this number has.
 
 use std::ffi::c_long;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Slurm's side: declarations from `slurm/spank.h`, unchanged from 22.05 to 26.05, and a safe handle around them.
 //!
-//! Only symbols of Slurm 21.08 are linked. Rust links with `BIND_NOW`, so that one symbol a release lacks would keep it from
+//! Only symbols of Slurm 21.08 are linked. Rust links with `BIND_NOW` (SLURM-02), so that one symbol a release lacks would keep it from
 //! loading the plugin at all; newer ones would have to be fetched by dlsym.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
@@ -183,7 +183,7 @@ impl Spank<'_> {
 }
 
 /// A line for the person in front: `sbatch: error: mytoken: TEXT` at submission, the job's standard error from `user_init` on, the
-/// log of slurmd before.
+/// log of slurmd before (SLURM-22).
 pub fn error(text: &str) {
     let line = printable(text);
     // SAFETY: printf(3): the format has one %s and gets one NUL-terminated string.

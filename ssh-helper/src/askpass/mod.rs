@@ -2,7 +2,7 @@
 //! How ssh gets the token: ssh runs this program as its askpass, and the askpass asks the wrapper that started ssh, over a private socket.
 //!
 //! ssh closes all descriptors above 2 and passes its environment on to `ProxyCommand` and `LocalCommand`. So neither a descriptor nor the
-//! environment can carry the token (dossier `pam-ssh` 2.4). The environment carries the path of the socket and a nonce.
+//! environment can carry the token (SSH-20). The environment carries the path of the socket and a nonce.
 
 pub mod client;
 mod directory;

@@ -22,13 +22,13 @@ pub struct TokenPrompt<'text> {
     pub account: usize,
     /// The part of the token that the prompt asks for.
     pub part: Part,
-    /// Messages of the server in front of the prompt: OpenSSH <= 10.2 shows them as one text with it.
+    /// Messages of the server in front of the prompt: OpenSSH <= 10.2 shows them as one text with it (SSH-18).
     pub messages: Vec<&'text str>,
 }
 
 /// Recognises a token prompt of one of `accounts`. `None`: another prompt.
 ///
-/// OpenSSH >= 8.5 puts `(user@host) ` in front of the server's text. The server can neither remove this prefix nor write before it, but
+/// SSH-17: OpenSSH >= 8.5 puts `(user@host) ` in front of the server's text. The server can neither remove this prefix nor write before it, but
 /// its text may contain a line that looks like another prefix. So the prefix counts only at the start of the prompt, and the last line
 /// must be the whole token prompt. The password method (`user@host's password: `), key passphrases and questions about host keys have no
 /// such prefix.
@@ -48,7 +48,7 @@ pub fn recognise<'text>(
     Some(TokenPrompt { account, part, messages: before.split('\n').filter(|line| !line.trim().is_empty()).collect() })
 }
 
-/// How ssh escapes text: each byte of a character that the locale cannot show becomes an octal number. In a UTF-8 locale these are the
+/// How ssh escapes text (SSH-19): each byte of a character that the locale cannot show becomes an octal number. In a UTF-8 locale these are the
 /// control characters, in the C locale also all characters beyond ASCII.
 const SSH_ESCAPES: [fn(&str) -> String; 2] =
     [|text| escape_octal(text, char::is_control), |text| escape_octal(text, |c| c.is_control() || !c.is_ascii())];
@@ -96,7 +96,7 @@ mod tests {
             ("(alice@2001:db8::1) Access Token: ", Some((2, Part::First))),
             ("(j\u{fc}rgen@testbed) Access Token: ", Some((3, Part::First))),
             ("(j\\303\\274rgen@testbed) Access Token: ", Some((3, Part::First))),
-            // OpenSSH <= 10.2: messages of the server before the prompt
+            // SSH-18: messages of the server before the prompt
             ("(alice@testbed) maintenance at noon\nfull at five\nAccess Token: ", Some((0, Part::First))),
             ("(alice@testbed) \nAccess Token: ", Some((0, Part::First))),
             ("(alice@testbed) Access Token (2/4): ", chunk(2, 4)),

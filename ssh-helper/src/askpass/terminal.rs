@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::printable::printable_lines;
 use crate::signals::not_ignored;
 
-/// Longest answer in bytes, for example a passphrase. ssh itself takes 1023 bytes.
+/// Longest answer in bytes, for example a passphrase. ssh itself takes 1023 bytes (SSH-15).
 const MAX_ANSWER: usize = 1024;
 
 /// An answer without its newline.
@@ -80,7 +80,7 @@ fn ask_line(prompt: &str, kind: PromptKind) -> Option<Line> {
     line
 }
 
-/// Whether ssh itself asks about a host key, in the words of OpenSSH 8.5 to 10. Only the answers to these questions are echoed.
+/// Whether ssh itself asks about a host key, in its own words (SSH-25). Only the answers to these questions are echoed.
 ///
 /// A server cannot ask in these words, because ssh puts `(user@host) ` in front of its prompts. Any other question may ask for a secret,
 /// also one that ends with a question mark.

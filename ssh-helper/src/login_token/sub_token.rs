@@ -2,7 +2,7 @@
 //! A sub-token that was created for a login, and its revocation if the host refuses the login.
 //!
 //! A refusal does not mean that the transfer code is unused: a hostile host redeems it before it refuses. Then the code no longer exists,
-//! and only the handle leads to the mytoken behind it (dossier `mytoken-protocol` 8).
+//! and only the handle leads to the mytoken behind it (MT-40).
 
 use mytoken::names::ServerUrl;
 use mytoken::server::{Granted, Server};

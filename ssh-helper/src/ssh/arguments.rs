@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Finds the destinations in the arguments of scp and sftp, by the rules of these programs (OpenSSH 8.5 to 10.x).
+//! Finds the destinations in the arguments of scp and sftp, by the rules of these programs (SSH-24).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -30,7 +30,7 @@ impl Program {
         }
     }
 
-    /// Options with a value, the same from OpenSSH 8.7 to 10.0. The options of ssh are parsed by ssh itself.
+    /// Options with a value (SSH-25). The options of ssh are parsed by ssh itself.
     fn options_with_value(self) -> &'static [u8] {
         match self {
             Self::Ssh => b"",
@@ -54,7 +54,7 @@ pub fn queries(program: Program, args: &[OsString]) -> Vec<Query> {
     for destination in destinations {
         let mut query = options.clone();
         if let Some(port) = destination.port {
-            // In front of the options: the port of a URL takes precedence, and ssh takes the first value of an option.
+            // In front of the options: the port of a URL takes precedence, and ssh takes the first value of an option (SSH-22).
             query.insert(0, concat(b"-oPort=", &port));
         }
         if let Some(user) = destination.user {

@@ -52,7 +52,7 @@ fn wait(child: Pid) -> nix::Result<ProgramExit> {
             Ok(WaitStatus::Signaled(_, signal, _)) => {
                 return Ok(ProgramExit { status: status(128 + signal as i32), by_signal: true });
             }
-            // "~^Z" stops ssh but not this process. Without this the shell would wait for ever.
+            // SSH-26: "~^Z" stops ssh but not this process. Without this the shell would wait for ever.
             Ok(WaitStatus::Stopped(..)) => {
                 kill(getpid(), Signal::SIGSTOP)?;
                 kill(child, Signal::SIGCONT)?;

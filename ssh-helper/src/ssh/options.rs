@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Options that the helper puts in front of the user's own. ssh takes the first value of an option, so the user cannot change these.
+//! Options that the helper puts in front of the user's own. ssh takes the first value of an option (SSH-22), so the user cannot change these.
 
 use std::ffi::OsString;
 
@@ -17,7 +17,7 @@ pub fn options(
     // Without a terminal nobody can compare the key's fingerprint.
     let ask = has_terminal && destinations.iter().all(|destination| destination.asks_about_host_keys);
     let mut options = vec![
-        // If the askpass fails, ssh sends an empty answer and asks again, three times by default.
+        // SSH-21: if the askpass fails, ssh sends an empty answer and asks again, three times by default.
         "-oNumberOfPasswordPrompts=1".into(),
         format!("-oStrictHostKeyChecking={}", if ask { "ask" } else { "yes" }).into(),
         "-oKbdInteractiveAuthentication=yes".into(),
@@ -32,7 +32,7 @@ pub fn options(
         // A shared connection outlives the copy, and with it a delegated mytoken. OpenSSH 10 passes this option itself.
         options.push("-oControlMaster=no".into());
     }
-    // scp and sftp switch local commands off.
+    // SSH-24: scp and sftp switch local commands off.
     if let (Program::Ssh, [destination]) = (program, destinations) {
         options.extend(report_authentication(destination.local_command.as_deref()));
     }
@@ -40,7 +40,7 @@ pub fn options(
 }
 
 /// Options by which ssh reports that it has authenticated: `LocalCommand` runs after the login and before the session. The exit status
-/// does not show this: 255 means a refused login or a broken session. The user's own local command runs afterwards.
+/// does not show this (SSH-23): 255 means a refused login or a broken session. The user's own local command runs afterwards.
 fn report_authentication(local_command: Option<&str>) -> [OsString; 2] {
     let mut command = format!("-oLocalCommand=env \"${ASKPASS_VARIABLE}\" {AUTHENTICATED_FLAG}");
     if let Some(own) = local_command {

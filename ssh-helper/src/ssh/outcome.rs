@@ -7,7 +7,7 @@ use super::arguments::Program;
 use super::foreground::ProgramExit;
 use crate::askpass::prompt::RemoteAccount;
 
-/// Longest duration of a login: sshd's default `LoginGraceTime`. If the program runs longer after the token was sent, there was a session.
+/// Longest duration of a login: sshd's default `LoginGraceTime` (SSH-10). If the program runs longer after the token was sent, there was a session.
 const MAX_LOGIN_TIME: Duration = Duration::from_secs(120);
 
 /// What is known when the program has ended.

@@ -49,7 +49,7 @@ pub fn resolve(ssh: &OsStr, query: &Query) -> Result<Option<ResolvedDestination>
         .output()
         .map_err(Error::cannot_run(ssh))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    // Shown only if ssh -G fails: it also warns about a missing terminal when it succeeds.
+    // SSH-22: shown only if ssh -G fails, it also warns about a missing terminal when it succeeds.
     let not_resolved = || Error::NotResolved { message: printable(String::from_utf8_lossy(&output.stderr).trim()) };
     if !output.status.success() {
         return Err(not_resolved());
@@ -66,7 +66,7 @@ pub(crate) fn parse(text: &str) -> Option<ResolvedDestination> {
         text.lines().find_map(|line| line.strip_prefix(keyword)?.strip_prefix(' ')).filter(|value| !value.is_empty())
     };
     let hostname = value("hostname")?.to_owned();
-    // In its prompts ssh shows the alias if there is one, and every host name in lower case.
+    // SSH-17: in its prompts ssh shows the alias if there is one, and every host name in lower case.
     let shown = value("hostkeyalias").unwrap_or(&hostname).to_ascii_lowercase();
     Some(ResolvedDestination {
         account: RemoteAccount { user: value("user")?.to_owned(), host: shown },

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::error::Error;
 use crate::printable::printable;
 
-/// First release that puts `(user@host) ` in front of keyboard-interactive prompts.
+/// First release that puts `(user@host) ` in front of keyboard-interactive prompts (SSH-17).
 const OLDEST: (u32, u32) = (8, 5);
 
 /// Refuses an ssh that does not show the destination in its prompts: any host could get the token.

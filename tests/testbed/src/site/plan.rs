@@ -31,7 +31,7 @@ pub fn node_holder(node: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// A network of its own with one address from TEST-NET-1. With loopback alone `getaddrinfo` refuses every name
-    /// (`AI_ADDRCONFIG`), and Slurm loops on "Unable to resolve".
+    /// (`AI_ADDRCONFIG`), and Slurm loops on "Unable to resolve" (SLURM-30).
     Own,
     /// The caller's network, for a mytoken server that runs elsewhere. Services listen on loopback only.
     Callers,

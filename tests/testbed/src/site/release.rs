@@ -39,7 +39,7 @@ impl Release {
         }
     }
 
-    /// Whether this Slurm (23.02 and later) refuses the explicit `none` plugins and can do without cgroups.
+    /// Whether this Slurm can do without cgroups (SLURM-29).
     #[must_use]
     pub fn slurm_knows_disabled_cgroups(self) -> bool {
         self != Self::Bookworm

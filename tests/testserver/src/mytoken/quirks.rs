@@ -40,7 +40,7 @@ pub struct Quirks {
     pub failed_login_stays_pending: bool,
     /// MT-36: redeeming a code does not tell the rotation.
     pub redeeming_hides_rotation: bool,
-    /// 41: equal clauses of a request for a child are compared by their text; without it they become one.
+    /// MT-26: equal clauses of a request for a child are compared by their text; without it they become one.
     pub clauses_compared_as_text: bool,
 }
 

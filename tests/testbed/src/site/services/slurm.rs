@@ -8,7 +8,7 @@ use crate::site::addresses;
 use crate::site::daemon::Daemon;
 use crate::site::plan::{HOST_NAME, Network, STATE_DIR, node_holder};
 use crate::site::services::munge;
-use crate::{Release, Result, Site};
+use crate::{Result, Site};
 
 /// What a node has for itself: where the product keeps the files of jobs and its socket, as on separate machines.
 const PRIVATE_TO_A_NODE: &str = "/run/mytoken";
@@ -105,13 +105,6 @@ SlurmdParameters=config_overrides
 SchedulerParameters=sched_min_interval=100000,batch_sched_delay=1
 "
     );
-    if options.release == Release::Bookworm {
-        // Debian's 22.05 has other defaults; later releases refuse these lines.
-        text.push_str(
-            "JobAcctGatherType=jobacct_gather/none\nAccountingStorageType=accounting_storage/none\n\
-             JobCompType=jobcomp/none\n",
-        );
-    }
     if !options.prolog_flags.is_empty() {
         let _ = writeln!(text, "PrologFlags={}", options.prolog_flags);
     }

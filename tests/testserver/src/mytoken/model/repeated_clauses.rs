@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Equal clauses of one request. The original (0.10.2) compares the compact text of a clause with the text of
+//! Equal clauses of one request (MT-26). The original compares the compact text of a clause with the text of
 //! the earlier ones as they were written: a clause is dropped when an equal one stands before it without blanks, and
 //! stays when that one has blanks in it.
 
