@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mytoken_wire::Deadline;
-use mytoken_wire::agent::{JobEnd, Request, ask};
+use mytoken_wire::agent::{JobEnd, Request, ask_without_status};
 
 use crate::carriers::HANDLE_EPILOG;
 use crate::dispatch::Call;
@@ -22,7 +22,9 @@ pub fn job_ended(call: &Call) {
     if std::env::var_os(HANDLE_EPILOG).is_none() && !call.settings.jobs().join(job.to_string()).exists() {
         return;
     }
-    if let Err(error) = ask(&call.settings.socket, &Request::JobEnd(JobEnd { job }), Deadline::after(TIME)) {
+    if let Err(error) =
+        ask_without_status(&call.settings.socket, &Request::JobEnd(JobEnd { job }), Deadline::after(TIME))
+    {
         // The agent finds out by itself that the job has no process left.
         info(&format!("job {job}: {error}"));
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mytoken_wire::Deadline;
-use mytoken_wire::agent::{AgentError, Answer, JobStart, JobState, Request, Started, ask};
+use mytoken_wire::agent::{AgentError, Answer, JobStart, JobState, Request, Started, ask_without_status};
 
 use crate::allocator;
 use crate::carriers::{self, HANDLE_STEP, OPTION, SEALED, SEALED_LIMIT, TOKEN, TOKEN_FILE};
@@ -124,7 +124,7 @@ fn persist(settings: &Settings, request: &Request, demanded: bool) -> Result<Ans
     let deadline = Deadline::after(settings.agent_time);
     let patience = Deadline::after(if demanded { settings.agent_time } else { settings.agent_time.min(RESTART) });
     loop {
-        match ask(&settings.socket, request, deadline) {
+        match ask_without_status(&settings.socket, request, deadline) {
             Err(error @ AgentError::Unreachable { .. }) => {
                 let Some(left) = patience.remaining() else { return Err(error) };
                 std::thread::sleep(left.min(PAUSE));

@@ -16,7 +16,7 @@ pub fn is_answer(line: &[u8]) -> bool {
     message::parse_answer(line).is_ok()
 }
 
-pub use client::{SOCKET, ask};
+pub use client::{SOCKET, ask, ask_without_status};
 pub use error::AgentError;
 pub use message::{
     Answer, Envelope, Event, JobEnd, JobStart, JobState, JobStatus, LINE_LIMIT, Request, SessionEnd, SessionStart,
