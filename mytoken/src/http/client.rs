@@ -40,7 +40,7 @@ impl HttpClient {
     fn resolving_by(settings: &HttpSettings, resolver: Resolver) -> Result<Self, Error> {
         let wrong = |reason: String| Error::HttpSettings { reason };
         let mut builder = Client::builder()
-            .use_preconfigured_tls(roots::tls(&settings.roots)?)
+            .tls_backend_preconfigured(roots::tls(&settings.roots)?)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(settings.connect_timeout)
             .timeout(None)
