@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use url::Url;
 
-use crate::client::{Fetch, Network};
+use crate::client::{Fetch, HttpClient};
 use crate::form::encode;
 use crate::http::Response;
 
@@ -35,7 +35,7 @@ pub struct Options {
 /// # Errors
 /// What kept it from the end of the way.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
-    let network = Network::new(options.ca.as_deref())?;
+    let network = HttpClient::new(options.ca.as_deref())?;
     if options.until_redirect {
         println!("{}", Visit::new(&network, &mut |_| ()).redirect(&options.url, &options.user)?);
         return Ok(ExitCode::SUCCESS);
@@ -59,7 +59,7 @@ pub struct Visit<'a> {
     pub decline: bool,
 }
 
-enum Next {
+enum NextStep {
     Get(String),
     End(Response),
 }
@@ -111,7 +111,7 @@ impl<'a> Visit<'a> {
             }
             let page = self.get(&url)?;
             let next = if let Some(location) = page.header("Location") {
-                Next::Get(resolve(&url, location)?)
+                NextStep::Get(resolve(&url, location)?)
             } else if let Some(wish) = attribute(&page, "data-approval=\"") {
                 self.consent(&url, &wish)?
             } else if let Some(request) = attribute(&page, "name=\"request\" value=\"") {
@@ -121,14 +121,14 @@ impl<'a> Visit<'a> {
                 return Err(format!("{} answers {} with no page of a login", place(&url), page.status));
             };
             match next {
-                Next::Get(next) => url = next,
-                Next::End(answer) => return Ok(End::Declined(answer)),
+                NextStep::Get(next) => url = next,
+                NextStep::End(answer) => return Ok(End::Declined(answer)),
             }
         }
         Err("the login goes round in circles".into())
     }
 
-    fn consent(&mut self, url: &str, wish: &str) -> Result<Next, String> {
+    fn consent(&mut self, url: &str, wish: &str) -> Result<NextStep, String> {
         let headers = [("Content-Type", "application/json"), ("Accept", "application/json")];
         let answer = if self.decline {
             self.send("POST", url, &[("Accept", "application/json")], b"")?
@@ -137,20 +137,20 @@ impl<'a> Visit<'a> {
         };
         let told: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         match told.get("authorization_uri").and_then(|uri| uri.as_str()) {
-            Some(uri) => Ok(Next::Get(uri.to_owned())),
-            None if self.decline && answer.status < 400 => Ok(Next::End(answer)),
+            Some(uri) => Ok(NextStep::Get(uri.to_owned())),
+            None if self.decline && answer.status < 400 => Ok(NextStep::End(answer)),
             None => Err(format!("the consent is answered with status {}", answer.status)),
         }
     }
 
-    fn log_in(&mut self, url: &str, request: &str, user: &str) -> Result<Next, String> {
+    fn log_in(&mut self, url: &str, request: &str, user: &str) -> Result<NextStep, String> {
         let decision = if self.decline { "decline" } else { "accept" };
         let form = [("request", request), ("username", user), ("decision", decision)]
             .map(|(key, value)| (key.to_owned(), value.to_owned()));
         let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "text/html")];
         let answer = self.send("POST", url, &headers, encode(&form).as_bytes())?;
         match answer.header("Location") {
-            Some(location) => Ok(Next::Get(resolve(url, location)?)),
+            Some(location) => Ok(NextStep::Get(resolve(url, location)?)),
             None => Err(format!("the provider answers the login with status {}", answer.status)),
         }
     }

@@ -25,12 +25,12 @@ pub trait Fetch {
 }
 
 /// Over the network. Proxies of the environment are not used.
-pub struct Network(Agent);
+pub struct HttpClient(Agent);
 
 /// Answers of a test are small.
 const ANSWER_LIMIT: u64 = 4 << 20;
 
-impl Network {
+impl HttpClient {
     /// A client that trusts the authorities of a PEM file, or those of the web.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ fn read_roots(path: &Path) -> Result<RootCerts, String> {
     if roots.is_empty() { Err("holds no certificate".into()) } else { Ok(RootCerts::new_with_certs(&roots)) }
 }
 
-impl Fetch for Network {
+impl Fetch for HttpClient {
     fn fetch(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, String> {
         let mut request = http::Request::builder().method(method).uri(url);
         for (name, value) in headers {
@@ -96,9 +96,9 @@ impl Fetch for Network {
 
 /// Handlers of this process by the base URL they answer for. No socket is involved.
 #[derive(Default)]
-pub struct Direct(Vec<(String, Arc<dyn Handler>)>);
+pub struct InProcess(Vec<(String, Arc<dyn Handler>)>);
 
-impl Direct {
+impl InProcess {
     /// Requests below this URL go to this handler.
     #[must_use]
     pub fn with(mut self, base: &str, handler: Arc<dyn Handler>) -> Self {
@@ -107,7 +107,7 @@ impl Direct {
     }
 }
 
-impl Fetch for Direct {
+impl Fetch for InProcess {
     fn fetch(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, String> {
         let below =
             |base: &str| url.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));

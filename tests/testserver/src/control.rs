@@ -11,7 +11,7 @@
 //! | `POST /provider/lifetime` | `{"seconds"}` | life of new access tokens |
 //! | `POST /provider/policy` | members of `provider::policy::Policy` | changes them |
 //! | `POST /provider/rotate` | `{"drop_old"?}` | a new signing key |
-//! | `POST /provider/mint` | `provider::mint::Order` | a token by order: `{"token"}` |
+//! | `POST /provider/mint` | `provider::mint::TokenOrder` | a token by order: `{"token"}` |
 //! | `POST /mytoken/fault` | `{"name", ...}` | see the mytoken server |
 //! | `POST /mytoken/first-token` | a `first_token` of the captures | login, consent, polling: the server's answer |
 //! | `POST /outage` | `{"service", "on"}` | nobody listens there |
@@ -23,11 +23,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::client::Direct;
+use crate::client::InProcess;
 use crate::first_token;
 use crate::form::{decode, first};
 use crate::http::{Handler, Reply, Request, Response};
-use crate::journal::{Journal, hide_secrets};
+use crate::journal::{JournaledHandler, hide_secrets};
 use crate::listener::Listening;
 use crate::provider::Provider;
 
@@ -53,9 +53,9 @@ pub struct Control {
     /// The mytoken server.
     pub mytoken: Arc<dyn MytokenControl>,
     /// What the provider was asked over HTTP.
-    pub provider_journal: Arc<Journal>,
+    pub provider_journal: Arc<JournaledHandler>,
     /// What the resource server was asked.
-    pub resource_journal: Arc<Journal>,
+    pub resource_journal: Arc<JournaledHandler>,
     /// Listener of the mytoken server.
     pub mytoken_listening: Listening,
     /// Listener of the provider.
@@ -63,7 +63,7 @@ pub struct Control {
     /// Listener of the resource server.
     pub resource_listening: Listening,
     /// The handlers, for logins without a socket.
-    pub direct: Direct,
+    pub direct: InProcess,
     /// URL of the mytoken server.
     pub mytoken_url: String,
     /// What `health` tells.
@@ -93,14 +93,14 @@ struct Lifetime {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Rotation {
+struct KeyRotation {
     drop_old: bool,
 }
 
-type Answer = Result<Value, String>;
+type ControlResult = Result<Value, String>;
 
 impl Control {
-    fn route(&self, request: &Request) -> Option<Answer> {
+    fn route(&self, request: &Request) -> Option<ControlResult> {
         let body = request.body.as_slice();
         Some(match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/health") => Ok(self.endpoints.clone()),
@@ -120,7 +120,7 @@ impl Control {
                 parsed::<Value>(body).and_then(|change| self.provider.change_policy(&change)).map(|()| json!({}))
             }
             ("POST", "/provider/rotate") => parsed(body)
-                .and_then(|Rotation { drop_old }| self.provider.rotate_keys(drop_old))
+                .and_then(|KeyRotation { drop_old }| self.provider.rotate_keys(drop_old))
                 .map(|kid| json!({"kid": kid})),
             ("POST", "/provider/mint") => {
                 parsed(body).and_then(|order| self.provider.mint(&order)).map(|token| json!({"token": token}))
@@ -183,9 +183,9 @@ impl Control {
         json!({})
     }
 
-    fn clear(&self) -> Answer {
+    fn clear(&self) -> ControlResult {
         self.mytoken.set_fault("clear", &json!({}))?;
-        self.provider.mend();
+        self.provider.clear_faults();
         self.provider.set_outage(false);
         self.mytoken_listening.set_outage(false);
         self.resource_listening.set_outage(false);

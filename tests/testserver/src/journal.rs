@@ -32,12 +32,12 @@ const OPEN: &[&str] = &[
 ];
 
 /// A handler whose requests are written down.
-pub struct Journal {
+pub struct JournaledHandler {
     inner: Arc<dyn Handler>,
     entries: Mutex<VecDeque<Value>>,
 }
 
-impl Journal {
+impl JournaledHandler {
     /// Writes down what this handler is asked.
     #[must_use]
     pub fn of(inner: Arc<dyn Handler>) -> Self {
@@ -58,7 +58,7 @@ impl Journal {
     }
 }
 
-impl Handler for Journal {
+impl Handler for JournaledHandler {
     fn handle(&self, request: &Request) -> Reply {
         let start = Instant::now();
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn secrets_become_fingerprints() {
-        let journal = Journal::of(Arc::new(Yes));
+        let journal = JournaledHandler::of(Arc::new(Yes));
         journal.handle(&Request {
             method: "POST".into(),
             path: "/token".into(),

@@ -26,7 +26,7 @@ use crate::tls::TlsConfig;
 const BODY_LIMIT: usize = 4 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ListenerState {
     Up,
     Out,
     Stopped,
@@ -36,24 +36,24 @@ enum State {
 #[derive(Debug)]
 pub struct Listening {
     address: SocketAddr,
-    state: watch::Sender<State>,
+    state: watch::Sender<ListenerState>,
     reached: Arc<Reached>,
 }
 
 /// The state that the listener has come to.
 #[derive(Debug)]
 struct Reached {
-    state: Mutex<State>,
+    state: Mutex<ListenerState>,
     changed: Condvar,
 }
 
 impl Reached {
-    fn tell(&self, state: State) {
+    fn tell(&self, state: ListenerState) {
         *locked(&self.state) = state;
         self.changed.notify_all();
     }
 
-    fn wait(&self, wanted: State) {
+    fn wait(&self, wanted: ListenerState) {
         let waiting = self.changed.wait_timeout_while(locked(&self.state), PATIENCE, |state| *state != wanted);
         drop(waiting);
     }
@@ -71,7 +71,7 @@ impl Listening {
 
     /// Nobody listens while the outage is on, and connections that were open are closed. It is so when this returns.
     pub fn set_outage(&self, on: bool) {
-        let state = if on { State::Out } else { State::Up };
+        let state = if on { ListenerState::Out } else { ListenerState::Up };
         self.state.send_replace(state);
         self.reached.wait(state);
     }
@@ -79,7 +79,7 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.state.send_replace(State::Stopped);
+        self.state.send_replace(ListenerState::Stopped);
     }
 }
 
@@ -96,8 +96,8 @@ pub fn spawn(address: SocketAddr, tls: Option<TlsConfig>, handler: Arc<dyn Handl
         let _inside = runtime.enter();
         TcpListener::from_std(socket)?
     };
-    let (state, watched) = watch::channel(State::Up);
-    let reached = Arc::new(Reached { state: Mutex::new(State::Up), changed: Condvar::new() });
+    let (state, watched) = watch::channel(ListenerState::Up);
+    let reached = Arc::new(Reached { state: Mutex::new(ListenerState::Up), changed: Condvar::new() });
     let front = Front { tls: tls.map(TlsAcceptor::from), handler };
     let telling = Arc::clone(&reached);
     std::thread::Builder::new().name(format!("listener {}", address.port())).spawn(move || {
@@ -117,7 +117,7 @@ struct Front {
 async fn listen(
     first: TcpListener,
     address: SocketAddr,
-    mut state: watch::Receiver<State>,
+    mut state: watch::Receiver<ListenerState>,
     front: Front,
     reached: &Reached,
 ) {
@@ -127,27 +127,27 @@ async fn listen(
     loop {
         let now = *state.borrow_and_update();
         match (now, &socket) {
-            (State::Stopped, _) => return,
-            (State::Out, _) => {
+            (ListenerState::Stopped, _) => return,
+            (ListenerState::Out, _) => {
                 // Closing the socket is what makes the kernel refuse.
                 socket = None;
                 connections.shutdown().await;
-                reached.tell(State::Out);
+                reached.tell(ListenerState::Out);
                 if state.changed().await.is_err() {
                     return;
                 }
             }
-            (State::Up, None) => match TcpListener::bind(address).await {
+            (ListenerState::Up, None) => match TcpListener::bind(address).await {
                 Ok(bound) => {
                     socket = Some(bound);
-                    reached.tell(State::Up);
+                    reached.tell(ListenerState::Up);
                 }
                 Err(error) => {
                     eprintln!("testserver: cannot listen on {address} again: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
-            (State::Up, Some(listening)) => tokio::select! {
+            (ListenerState::Up, Some(listening)) => tokio::select! {
                 accepted = listening.accept() => match accepted {
                     Ok((stream, peer)) => {
                         while connections.try_join_next().is_some() {}
@@ -188,7 +188,7 @@ where
         .await;
 }
 
-type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
+type ResponseBody = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
 
 /// A request that gets no answer; hyper closes the connection for it.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +199,7 @@ async fn answer(
     request: hyper::Request<Incoming>,
     peer: SocketAddr,
     handler: Arc<dyn Handler>,
-) -> Result<hyper::Response<Body>, Closed> {
+) -> Result<hyper::Response<ResponseBody>, Closed> {
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
         return Ok(whole(Response::typed(413, "text/plain", "the request is too large\n")));
@@ -225,12 +225,12 @@ async fn answer(
     }
 }
 
-fn whole(response: Response) -> hyper::Response<Body> {
+fn whole(response: Response) -> hyper::Response<ResponseBody> {
     let (head, body) = split(response);
     head.map(|()| Either::Left(Full::new(body)))
 }
 
-fn dripping(response: Response, pause: Duration) -> hyper::Response<Body> {
+fn dripping(response: Response, pause: Duration) -> hyper::Response<ResponseBody> {
     let (mut head, body) = split(response);
     head.headers_mut().insert(CONTENT_LENGTH, body.len().into());
     let (mut sender, channel) = Channel::new(1);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::client::{Fetch, Network};
+use crate::client::{Fetch, HttpClient};
 
 /// Arguments of `testserver provider-faults`.
 #[derive(Debug, clap::Args)]
@@ -16,11 +16,11 @@ pub struct Options {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9440")]
     control: String,
     #[command(subcommand)]
-    order: Order,
+    order: FaultCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Order {
+enum FaultCommand {
     /// The token endpoint misbehaves from now on.
     Set {
         /// The fault, as the README of the captures names it.
@@ -39,16 +39,16 @@ enum Order {
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     let fault = |name: &str| json!({"name": name, "endpoint": "token"});
     match &options.order {
-        Order::Set { name } => drop(ask(options, "/provider/fault", &fault(name))?),
-        Order::Clear => drop(ask(options, "/provider/fault", &fault("none"))?),
-        Order::Requests => println!("{}", ask(options, "/provider/requests", &json!({}))?),
+        FaultCommand::Set { name } => drop(ask(options, "/provider/fault", &fault(name))?),
+        FaultCommand::Clear => drop(ask(options, "/provider/fault", &fault("none"))?),
+        FaultCommand::Requests => println!("{}", ask(options, "/provider/requests", &json!({}))?),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn ask(options: &Options, path: &str, body: &Value) -> Result<Value, String> {
     let url = format!("{}{path}", options.control.trim_end_matches('/'));
-    let answer = Network::new(None)?.fetch("POST", &url, &[], body.to_string().as_bytes())?;
+    let answer = HttpClient::new(None)?.fetch("POST", &url, &[], body.to_string().as_bytes())?;
     let told = String::from_utf8_lossy(&answer.body);
     if answer.status != 200 {
         return Err(format!("{url} answers {}: {told}", answer.status));

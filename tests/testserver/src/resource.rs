@@ -44,22 +44,22 @@ impl Issuer for Provider {
 }
 
 /// Why a request is refused.
-struct Refused {
+struct BearerError {
     status: u16,
     error: &'static str,
     reason: String,
 }
 
-fn refused(status: u16, error: &'static str, reason: impl Into<String>) -> Refused {
-    Refused { status, error, reason: reason.into() }
+fn refused(status: u16, error: &'static str, reason: impl Into<String>) -> BearerError {
+    BearerError { status, error, reason: reason.into() }
 }
 
-fn invalid(reason: impl Into<String>) -> Refused {
+fn invalid(reason: impl Into<String>) -> BearerError {
     refused(401, "invalid_token", reason)
 }
 
 impl ResourceServer {
-    fn judge(&self, request: &Request, needed: &str, now: u64) -> Result<Value, Refused> {
+    fn authorize(&self, request: &Request, needed: &str, now: u64) -> Result<Value, BearerError> {
         let header = request.header("Authorization").ok_or_else(|| invalid("there is no access token"))?;
         let token = bearer(header).ok_or_else(|| invalid("the Authorization header holds no Bearer token"))?;
         let keys = self.issuer.keys().map_err(|reason| refused(503, "temporarily_unavailable", reason))?;
@@ -75,7 +75,7 @@ impl ResourceServer {
     }
 
     /// Everything but the scope; gives the end of the token's life.
-    fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Refused> {
+    fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, BearerError> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let time = |name: &str| claims.get(name).and_then(Value::as_u64);
         if text("iss") != Some(self.issuer.url().as_str()) {
@@ -111,7 +111,7 @@ impl ResourceServer {
             return Response::json(405, &json!({"error": "method_not_allowed", "reason": "only GET"}))
                 .with("Allow", "GET");
         }
-        match self.judge(request, needed, now) {
+        match self.authorize(request, needed, now) {
             Ok(told) => Response::json(200, &told),
             Err(why) => Response::json(why.status, &json!({"error": why.error, "reason": why.reason}))
                 .with("WWW-Authenticate", format!("Bearer error=\"{}\"", why.error)),
@@ -128,7 +128,7 @@ impl Handler for ResourceServer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::mint::Order;
+    use crate::provider::mint::TokenOrder;
     use crate::provider::tests::provider;
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             (response.status, serde_json::from_slice::<Value>(&response.body).unwrap())
         };
         let mint = |order: &Value| {
-            let mut order: Order = serde_json::from_value(order.clone()).unwrap();
+            let mut order: TokenOrder = serde_json::from_value(order.clone()).unwrap();
             // Minting takes seconds when it has to make an RSA key, and the clock of this test stands still.
             order.claims.entry("nbf").or_insert(now.into());
             Some(format!("Bearer {}", provider.mint(&order).unwrap()))

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-use crate::client::Direct;
+use crate::client::InProcess;
 use crate::control::{Control, MytokenControl};
 use crate::http::Handler;
-use crate::journal::Journal;
+use crate::journal::JournaledHandler;
 use crate::listener;
 use crate::mytoken;
 use crate::provider::Provider;
@@ -80,7 +80,7 @@ pub struct Options {
 /// The settings file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Settings {
+struct ServeSettings {
     clients: Vec<Client>,
     policy: Option<Value>,
     users: Option<Value>,
@@ -131,12 +131,12 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
 }
 
 /// Where a server listens and what it is called.
-struct Place {
+struct ServiceAddress {
     address: SocketAddr,
     url: String,
 }
 
-impl Place {
+impl ServiceAddress {
     fn of(address: SocketAddr, url: Option<&str>, plain: bool) -> Result<Self, String> {
         let address = free(address)?;
         let scheme = if plain { "http" } else { "https" };
@@ -176,7 +176,7 @@ fn free(address: SocketAddr) -> Result<SocketAddr, String> {
 
 fn start(options: &Options, control: SocketAddr) -> Result<Control, String> {
     let settings = settings(options)?;
-    let place = |address, url: &Option<String>| Place::of(address, url.as_deref(), options.plain);
+    let place = |address, url: &Option<String>| ServiceAddress::of(address, url.as_deref(), options.plain);
     let mytoken_place = place(options.mytoken_addr, &options.mytoken_url)?;
     let provider_place = place(options.provider_addr, &options.provider_url)?;
     let resource_place = place(options.resource_addr, &options.resource_url)?;
@@ -191,8 +191,8 @@ fn start(options: &Options, control: SocketAddr) -> Result<Control, String> {
     let audiences =
         [std::slice::from_ref(&resource_place.url), &settings.resource_audiences, &options.resource_audience];
     let resource = ResourceServer { issuer: provider.clone(), audiences: audiences.concat() };
-    let provider_journal = Arc::new(Journal::of(provider.clone()));
-    let resource_journal = Arc::new(Journal::of(Arc::new(resource)));
+    let provider_journal = Arc::new(JournaledHandler::of(provider.clone()));
+    let resource_journal = Arc::new(JournaledHandler::of(Arc::new(resource)));
 
     let places = [&mytoken_place, &provider_place, &resource_place];
     let mut names: Vec<String> = places.iter().flat_map(|place| place.names()).collect();
@@ -200,14 +200,14 @@ fn start(options: &Options, control: SocketAddr) -> Result<Control, String> {
     names.sort();
     names.dedup();
     let tls = if options.plain { None } else { Some(tls::server_config(&options.dir, &names)?) };
-    let listen = |place: &Place, handler: Arc<dyn Handler>| {
+    let listen = |place: &ServiceAddress, handler: Arc<dyn Handler>| {
         listener::spawn(place.address, tls.clone(), handler).map_err(|error| format!("{}: {error}", place.address))
     };
     Ok(Control {
         mytoken_listening: listen(&mytoken_place, mytoken.clone())?,
         provider_listening: listen(&provider_place, provider_journal.clone())?,
         resource_listening: listen(&resource_place, resource_journal.clone())?,
-        direct: Direct::default()
+        direct: InProcess::default()
             .with(&mytoken_place.url, mytoken.clone())
             .with(&provider_place.url, provider_journal.clone()),
         endpoints: json!({
@@ -222,14 +222,14 @@ fn start(options: &Options, control: SocketAddr) -> Result<Control, String> {
     })
 }
 
-fn settings(options: &Options) -> Result<Settings, String> {
-    let Some(path) = &options.config else { return Ok(Settings::default()) };
+fn settings(options: &Options) -> Result<ServeSettings, String> {
+    let Some(path) = &options.config else { return Ok(ServeSettings::default()) };
     let named = |reason: String| format!("{}: {reason}", path.display());
     let text = fs::read(path).map_err(|error| named(error.to_string()))?;
     serde_json::from_slice(&text).map_err(|error| named(error.to_string()))
 }
 
-fn provider(options: &Options, settings: &Settings, url: &str, mytoken_url: &str) -> Result<Provider, String> {
+fn provider(options: &Options, settings: &ServeSettings, url: &str, mytoken_url: &str) -> Result<Provider, String> {
     let users = match (&options.users, &settings.users) {
         (Some(path), _) => Users::read(path)?,
         (None, Some(users)) => Users::from_json(users.clone())?,

@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use testserver::browser::Visit;
-use testserver::client::{Fetch, Network};
+use testserver::client::{Fetch, HttpClient};
 use testserver::form::{decode, encode, first};
 use testserver::http::{Handler, Reply, Request, Response};
-use testserver::journal::Journal;
+use testserver::journal::JournaledHandler;
 use testserver::listener::{self, Listening};
 use testserver::provider::Provider;
 use testserver::provider::faults::{Endpoint, FaultOrder};
@@ -42,18 +42,18 @@ impl Handler for Application {
     }
 }
 
-struct World {
+struct TestServers {
     folder: tempfile::TempDir,
     tls: TlsConfig,
     application: Listening,
     op: Listening,
     provider: Arc<Provider>,
-    journal: Arc<Journal>,
-    network: Network,
+    journal: Arc<JournaledHandler>,
+    network: HttpClient,
     issuer: String,
 }
 
-fn world() -> World {
+fn servers() -> TestServers {
     let folder = tempfile::tempdir().unwrap();
     let tls = tls::server_config(folder.path(), &["localhost".into(), "127.0.0.1".into()]).unwrap();
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -75,13 +75,13 @@ fn world() -> World {
         })
         .unwrap(),
     );
-    let journal = Arc::new(Journal::of(provider.clone()));
+    let journal = Arc::new(JournaledHandler::of(provider.clone()));
     let op = listener::spawn(address, Some(tls.clone()), journal.clone()).unwrap();
-    let network = Network::new(Some(&folder.path().join(tls::CA_FILE))).unwrap();
-    World { folder, tls, application, op, provider, journal, network, issuer }
+    let network = HttpClient::new(Some(&folder.path().join(tls::CA_FILE))).unwrap();
+    TestServers { folder, tls, application, op, provider, journal, network, issuer }
 }
 
-impl World {
+impl TestServers {
     fn pairs(list: &[(&str, &str)]) -> String {
         encode(&list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
     }
@@ -132,72 +132,74 @@ impl World {
 
 #[test]
 fn a_public_client_logs_a_user_in() {
-    let world = world();
-    let (code, hops) = world.visit(false);
+    let servers = servers();
+    let (code, hops) = servers.visit(false);
     assert_eq!(hops.len(), 3, "{hops:?}");
     assert!(hops.iter().all(|hop| !hop.contains(&code) && !hop.contains('?')), "{hops:?}");
-    let tokens: Value = serde_json::from_slice(&world.redeem(&code, VERIFIER).body).unwrap();
+    let tokens: Value = serde_json::from_slice(&servers.redeem(&code, VERIFIER).body).unwrap();
     let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
-    let told =
-        world.network.fetch("GET", &format!("{}/userinfo", world.issuer), &[("Authorization", &bearer)], b"").unwrap();
+    let told = servers
+        .network
+        .fetch("GET", &format!("{}/userinfo", servers.issuer), &[("Authorization", &bearer)], b"")
+        .unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&told.body).unwrap(), json!({"sub": "bob", "email": "bob@example.org"}));
-    let written = json!(world.journal.entries());
+    let written = json!(servers.journal.entries());
     assert_eq!(written.as_array().unwrap().iter().filter(|entry| entry["path"] == "/token").count(), 1);
     let secrets = [code.as_str(), VERIFIER, tokens["refresh_token"].as_str().unwrap(), &bearer];
     assert!(secrets.iter().all(|secret| !written.to_string().contains(secret)));
-    let (code, _) = world.visit(false);
-    assert_eq!(world.redeem(&code, "a wrong verifier that is long enough for PKCE").status, 400);
+    let (code, _) = servers.visit(false);
+    assert_eq!(servers.redeem(&code, "a wrong verifier that is long enough for PKCE").status, 400);
 }
 
 #[test]
 fn a_user_declines() {
-    let (told, _) = world().visit(true);
+    let (told, _) = servers().visit(true);
     assert_eq!(told, "access_denied");
 }
 
 #[test]
 fn an_outage_refuses_and_ends() {
-    let world = world();
-    let jwks = format!("{}/jwks", world.issuer);
-    assert!(world.get(&jwks).is_ok());
-    world.op.set_outage(true);
-    assert!(std::net::TcpStream::connect(world.op.address()).is_err());
-    let refused = world.get(&jwks).unwrap_err();
+    let servers = servers();
+    let jwks = format!("{}/jwks", servers.issuer);
+    assert!(servers.get(&jwks).is_ok());
+    servers.op.set_outage(true);
+    assert!(std::net::TcpStream::connect(servers.op.address()).is_err());
+    let refused = servers.get(&jwks).unwrap_err();
     assert!(refused.contains("refused"), "{refused}");
-    world.op.set_outage(false);
-    assert!(world.get(&jwks).is_ok());
+    servers.op.set_outage(false);
+    assert!(servers.get(&jwks).is_ok());
 }
 
 #[test]
 fn faults_reach_the_wire() {
-    let world = world();
-    let jwks = format!("{}/jwks", world.issuer);
+    let servers = servers();
+    let jwks = format!("{}/jwks", servers.issuer);
     let fault = |name: &str, argument| {
         let order = FaultOrder { name: name.to_owned(), endpoint: Endpoint::Jwks, argument, times: None };
-        world.provider.set_fault(&order).unwrap();
+        servers.provider.set_fault(&order).unwrap();
     };
     fault("close", None);
-    assert!(world.get(&jwks).is_err());
+    assert!(servers.get(&jwks).is_err());
     fault("latency", Some(300));
     let start = Instant::now();
-    assert!(world.get(&jwks).is_ok());
+    assert!(servers.get(&jwks).is_ok());
     assert!(start.elapsed().as_millis() >= 300);
     fault("drip", Some(2));
     let start = Instant::now();
-    let length = world.get(&jwks).unwrap().to_string().len();
+    let length = servers.get(&jwks).unwrap().to_string().len();
     assert!(start.elapsed().as_millis() >= 2 * u128::try_from(length - 1).unwrap());
     fault("429", None);
-    let told = world.network.fetch("GET", &jwks, &[], b"").unwrap();
+    let told = servers.network.fetch("GET", &jwks, &[], b"").unwrap();
     assert_eq!((told.status, told.header("Retry-After")), (429, Some("7")));
-    world.provider.mend();
-    assert!(world.get(&jwks).is_ok());
+    servers.provider.clear_faults();
+    assert!(servers.get(&jwks).is_ok());
 }
 
 #[test]
 fn large_requests_are_refused_unread() {
-    let world = world();
-    let url = format!("https://localhost:{}/echo", world.application.address().port());
-    let send = |size: usize| world.network.fetch("POST", &url, &[], &vec![b'x'; size]);
+    let servers = servers();
+    let url = format!("https://localhost:{}/echo", servers.application.address().port());
+    let send = |size: usize| servers.network.fetch("POST", &url, &[], &vec![b'x'; size]);
     assert_eq!(send(4 << 20).unwrap().body, b"4194304");
     // The client may still be writing when the answer comes, and then sees a broken connection.
     assert!(send((4 << 20) + 1).map_or(true, |answer| answer.status == 413));
@@ -205,22 +207,22 @@ fn large_requests_are_refused_unread() {
 
 #[test]
 fn the_authority_outlives_the_process_and_other_names_get_a_new_certificate() {
-    let world = world();
-    let ca = || std::fs::read(world.folder.path().join(tls::CA_FILE)).unwrap();
-    let server = || std::fs::read(world.folder.path().join("tls/server.pem")).unwrap();
+    let servers = servers();
+    let ca = || std::fs::read(servers.folder.path().join(tls::CA_FILE)).unwrap();
+    let server = || std::fs::read(servers.folder.path().join("tls/server.pem")).unwrap();
     let before = (ca(), server());
-    tls::server_config(world.folder.path(), &["localhost".into(), "127.0.0.1".into()]).unwrap();
+    tls::server_config(servers.folder.path(), &["localhost".into(), "127.0.0.1".into()]).unwrap();
     assert_eq!((ca(), server()), before);
-    let renamed = tls::server_config(world.folder.path(), &["127.0.0.1".into()]).unwrap();
+    let renamed = tls::server_config(servers.folder.path(), &["127.0.0.1".into()]).unwrap();
     assert_eq!(ca(), before.0);
     assert_ne!(server(), before.1);
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listening = listener::spawn(free, Some(renamed), Arc::new(Application)).unwrap();
     let at =
-        |host: &str| world.network.fetch("GET", &format!("https://{host}:{}/", listening.address().port()), &[], b"");
+        |host: &str| servers.network.fetch("GET", &format!("https://{host}:{}/", listening.address().port()), &[], b"");
     assert_eq!(at("127.0.0.1").unwrap().status, 200);
     assert!(at("localhost").is_err(), "the certificate is for other names");
-    let strangers = Network::new(None).unwrap();
-    assert!(strangers.fetch("GET", &format!("{}/jwks", world.issuer), &[], b"").is_err());
-    drop(world.tls);
+    let strangers = HttpClient::new(None).unwrap();
+    assert!(strangers.fetch("GET", &format!("{}/jwks", servers.issuer), &[], b"").is_err());
+    drop(servers.tls);
 }

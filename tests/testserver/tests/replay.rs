@@ -31,20 +31,20 @@ fn every_capture_is_answered_as_by_the_original() {
 }
 
 /// A server of another process.
-struct Foreign {
+struct ForeignServer {
     process: Child,
     endpoints: Value,
     _folder: tempfile::TempDir,
 }
 
-impl Drop for Foreign {
+impl Drop for ForeignServer {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-impl Foreign {
+impl ForeignServer {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.json");
@@ -103,8 +103,8 @@ impl Foreign {
 
 #[test]
 fn logins_faults_and_requests_to_the_provider_are_played_at_a_foreign_server() {
-    let foreign = Foreign::start();
-    let commands = [("--browser", &*Foreign::browser()), ("--provider-faults", &*foreign.provider_faults())];
+    let foreign = ForeignServer::start();
+    let commands = [("--browser", &*ForeignServer::browser()), ("--provider-faults", &*foreign.provider_faults())];
     let (different, sum) = foreign.replay(&["login-flow", "provider", "faults", "guest"], &commands);
     assert_eq!(different, Vec::<String>::new(), "{sum}");
     assert_eq!(sum, "74 passed, 0 failed, 0 skipped");
@@ -112,8 +112,8 @@ fn logins_faults_and_requests_to_the_provider_are_played_at_a_foreign_server() {
 
 #[test]
 fn what_cannot_be_done_at_a_foreign_server_is_skipped_with_the_reason() {
-    let foreign = Foreign::start();
-    let browser = ("--browser", &*Foreign::browser());
+    let foreign = ForeignServer::start();
+    let browser = ("--browser", &*ForeignServer::browser());
     let faults = ("--provider-faults", &*foreign.provider_faults());
     let skipped = |topic: &str, commands: &[(&str, &str)], reason: &str| {
         let (lines, sum) = foreign.replay(&[topic], commands);
@@ -132,8 +132,8 @@ fn what_cannot_be_done_at_a_foreign_server_is_skipped_with_the_reason() {
 
 #[test]
 fn a_command_that_does_not_do_its_work_fails_the_scenario() {
-    let foreign = Foreign::start();
-    let browser = ("--browser", &*Foreign::browser());
+    let foreign = ForeignServer::start();
+    let browser = ("--browser", &*ForeignServer::browser());
     let failed = |scenario: &str, commands: &[(&str, &str)], reason: &str| {
         let (lines, sum) = foreign.replay(&[scenario], commands);
         assert_eq!(sum, "0 passed, 1 failed, 0 skipped", "{lines:?}");

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testserver::client::{Fetch, Network};
+use testserver::client::{Fetch, HttpClient};
 use testserver::http::Response;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_testserver");
@@ -16,7 +16,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_testserver");
 struct Served {
     process: Child,
     folder: tempfile::TempDir,
-    network: Network,
+    network: HttpClient,
     endpoints: Value,
 }
 
@@ -47,7 +47,7 @@ fn serve(more: &[&str]) -> Served {
     let endpoints: Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("endpoints.json")).unwrap()).unwrap();
     let ca = endpoints["ca"].as_str().map(std::path::Path::new);
-    Served { network: Network::new(ca).unwrap(), process, folder, endpoints }
+    Served { network: HttpClient::new(ca).unwrap(), process, folder, endpoints }
 }
 
 fn body(response: &Response) -> Value {

@@ -7,7 +7,7 @@ use crate::http::Response;
 
 /// An error on its way to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ApiError {
     /// HTTP status.
     pub status: u16,
     /// Member `error`.
@@ -17,9 +17,9 @@ pub struct Problem {
 }
 
 /// What most functions of the server give.
-pub type Answer<T> = Result<T, Problem>;
+pub type ApiResult<T> = Result<T, ApiError>;
 
-impl Problem {
+impl ApiError {
     /// Any error.
     #[must_use]
     pub fn new(status: u16, error: &str, description: impl Into<String>) -> Self {

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::http::Request;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 
 /// A body as the endpoints with a choice of content types see it.
 pub enum Fields {
@@ -19,11 +19,11 @@ pub enum Fields {
 ///
 /// # Errors
 /// No JSON, or none of an object.
-pub fn json(request: &Request, go_type: &str) -> Answer<Map<String, Value>> {
+pub fn json(request: &Request, go_type: &str) -> ApiResult<Map<String, Value>> {
     match parse(&request.body)? {
         Value::Object(members) => Ok(members),
         Value::Null => Ok(Map::new()),
-        other => Err(unfit(&other, &format!("Go value of type {go_type}"))),
+        other => Err(type_mismatch(&other, &format!("Go value of type {go_type}"))),
     }
 }
 
@@ -31,7 +31,7 @@ pub fn json(request: &Request, go_type: &str) -> Answer<Map<String, Value>> {
 ///
 /// # Errors
 /// No known content type, or a body that is not of it.
-pub fn fields(request: &Request, go_type: &str) -> Answer<Fields> {
+pub fn fields(request: &Request, go_type: &str) -> ApiResult<Fields> {
     let content_type = request.header("Content-Type").unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if media_type.ends_with("json") {
@@ -41,23 +41,23 @@ pub fn fields(request: &Request, go_type: &str) -> Answer<Fields> {
         let pairs = url::form_urlencoded::parse(&request.body);
         return Ok(Fields::Form(pairs.into_owned().collect()));
     }
-    Err(Problem::request("Unprocessable Entity"))
+    Err(ApiError::request("Unprocessable Entity"))
 }
 
-fn parse(body: &[u8]) -> Answer<Value> {
+fn parse(body: &[u8]) -> ApiResult<Value> {
     serde_json::from_slice(body).map_err(|error| {
         if error.is_eof() {
-            return Problem::request("unexpected end of JSON input");
+            return ApiError::request("unexpected end of JSON input");
         }
         let text = String::from_utf8_lossy(body);
         let first = text.trim_start().chars().next().unwrap_or(' ');
-        Problem::request(format!("invalid character '{first}' looking for beginning of value"))
+        ApiError::request(format!("invalid character '{first}' looking for beginning of value"))
     })
 }
 
 /// The Go decoder's complaint about a value of the wrong type.
 #[must_use]
-pub fn unfit(value: &Value, into: &str) -> Problem {
+pub fn type_mismatch(value: &Value, into: &str) -> ApiError {
     let kind = match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
@@ -66,18 +66,18 @@ pub fn unfit(value: &Value, into: &str) -> Problem {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    Problem::request(format!("json: cannot unmarshal {kind} into {into}"))
+    ApiError::request(format!("json: cannot unmarshal {kind} into {into}"))
 }
 
 /// A text member; absent and `null` are empty.
 ///
 /// # Errors
 /// Another type.
-pub fn text(members: &Map<String, Value>, name: &str) -> Answer<String> {
+pub fn text(members: &Map<String, Value>, name: &str) -> ApiResult<String> {
     match members.get(name) {
         None | Some(Value::Null) => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(unfit(other, &format!("Go struct field {name} of type string"))),
+        Some(other) => Err(type_mismatch(other, &format!("Go struct field {name} of type string"))),
     }
 }
 

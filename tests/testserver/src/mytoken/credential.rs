@@ -4,79 +4,80 @@
 use serde_json::Value;
 
 use crate::http::Request;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body;
 use crate::mytoken::model::codes::SHORTEST_TOKEN;
-use crate::mytoken::model::jwt::{Claims, looks_like};
-use crate::mytoken::model::store::State;
+use crate::mytoken::model::jwt::{MytokenClaims, looks_like};
+use crate::mytoken::model::store::ServerState;
 use crate::mytoken::server::Server;
 
 /// A mytoken whose signature and times are good. Whether it is still in the database is another question.
 #[derive(Debug, Clone)]
-pub(crate) struct Presented {
+pub(crate) struct PresentedMytoken {
     /// The JWT: as sent, or the one behind the short token.
     pub jwt: String,
     /// Whether it came as a short token.
     pub short: bool,
     /// What it says.
-    pub claims: Claims,
+    pub claims: MytokenClaims,
 }
 
 impl Server {
     /// The token of a body member, else of the header, else of the cookie. An empty member is an error at most
     /// endpoints and counts as absent at the others (`lenient`).
-    pub(crate) fn credential(&self, member: Option<&Value>, lenient: bool, request: &Request) -> Answer<String> {
+    pub(crate) fn credential(&self, member: Option<&Value>, lenient: bool, request: &Request) -> ApiResult<String> {
         let lenient = lenient || !self.config.quirks.empty_token_is_error;
         match member {
             None => {}
             Some(Value::Null) if lenient => {}
             Some(Value::String(text)) if text.is_empty() && lenient => {}
-            Some(Value::Null) => return Err(Problem::request("token not valid")),
+            Some(Value::Null) => return Err(ApiError::request("token not valid")),
             Some(Value::String(text)) if text.len() < SHORTEST_TOKEN => {
-                return Err(Problem::request("token not valid"));
+                return Err(ApiError::request("token not valid"));
             }
             Some(Value::String(text)) => return Ok(text.clone()),
-            Some(other) => return Err(body::unfit(other, "Go value of type string")),
+            Some(other) => return Err(body::type_mismatch(other, "Go value of type string")),
         }
-        let token =
-            bearer(request).or_else(|| cookie(request)).ok_or_else(|| Problem::token("no mytoken found in request"))?;
+        let token = bearer(request)
+            .or_else(|| cookie(request))
+            .ok_or_else(|| ApiError::token("no mytoken found in request"))?;
         if token.len() < SHORTEST_TOKEN {
-            return Err(Problem::token("token not valid"));
+            return Err(ApiError::token("token not valid"));
         }
         Ok(token)
     }
 
     /// Resolves a short token and checks signature and times.
-    pub(crate) fn present(&self, state: &State, token: &str, now: i64) -> Answer<Presented> {
+    pub(crate) fn present(&self, state: &ServerState, token: &str, now: i64) -> ApiResult<PresentedMytoken> {
         let presented = self.open(state, token)?;
         check_times(&presented.claims, now, true)?;
         Ok(presented)
     }
 
     /// Resolves a short token and checks the signature only.
-    pub(crate) fn open(&self, state: &State, token: &str) -> Answer<Presented> {
+    pub(crate) fn open(&self, state: &ServerState, token: &str) -> ApiResult<PresentedMytoken> {
         if looks_like(token) {
-            return Ok(Presented { claims: self.key.open(token)?, jwt: token.to_owned(), short: false });
+            return Ok(PresentedMytoken { claims: self.key.open(token)?, jwt: token.to_owned(), short: false });
         }
         let jwt = state
             .shorts
             .get(token)
             .map(|short| &short.jwt)
-            .ok_or_else(|| Problem::token("token contains an invalid number of segments"))?;
-        Ok(Presented { claims: self.key.open(jwt)?, jwt: jwt.clone(), short: true })
+            .ok_or_else(|| ApiError::token("token contains an invalid number of segments"))?;
+        Ok(PresentedMytoken { claims: self.key.open(jwt)?, jwt: jwt.clone(), short: true })
     }
 }
 
 /// Times of the claims, without leeway.
-pub(crate) fn check_times(claims: &Claims, now: i64, with_nbf: bool) -> Answer<()> {
+pub(crate) fn check_times(claims: &MytokenClaims, now: i64, with_nbf: bool) -> ApiResult<()> {
     if let Some(exp) = claims.exp.filter(|exp| now > *exp) {
-        return Err(Problem::token(format!("token is expired by {}s", now.saturating_sub(exp))));
+        return Err(ApiError::token(format!("token is expired by {}s", now.saturating_sub(exp))));
     }
     if claims.iat > now {
-        return Err(Problem::token("Token used before issued"));
+        return Err(ApiError::token("Token used before issued"));
     }
     if with_nbf && claims.nbf > now {
-        return Err(Problem::token("token is not valid yet"));
+        return Err(ApiError::token("token is not valid yet"));
     }
     Ok(())
 }

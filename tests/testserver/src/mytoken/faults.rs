@@ -32,7 +32,7 @@ use crate::mytoken::paths;
 const MOST_SKEW: i64 = 3_155_760_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
+enum FaultKind {
     Latency(Duration),
     Drip(Duration),
     TooMany(Option<u64>),
@@ -47,22 +47,22 @@ enum Kind {
 
 #[derive(Debug)]
 struct Fault {
-    kind: Kind,
+    kind: FaultKind,
     endpoint: Option<String>,
     left: Option<u64>,
 }
 
 /// The faults that are set.
 #[derive(Default)]
-pub(crate) struct Faults {
+pub(crate) struct ServerFaults {
     set: Mutex<Vec<Fault>>,
     skew: AtomicI64,
 }
 
 /// The faults that fall on one request.
-pub(crate) struct Struck(Vec<Kind>);
+pub(crate) struct ActiveFaults(Vec<FaultKind>);
 
-impl Faults {
+impl ServerFaults {
     pub(crate) fn skew(&self) -> i64 {
         self.skew.load(Ordering::Relaxed)
     }
@@ -85,19 +85,19 @@ impl Faults {
                 self.skew.store(seconds, Ordering::Relaxed);
                 return Ok(());
             }
-            "latency" => Kind::Latency(pause()?),
-            "drip" => Kind::Drip(pause()?),
-            "429" => Kind::TooMany(number("retry_after")),
-            "500-html" => Kind::ErrorPage,
-            "empty-access-token" => Kind::EmptyAccessToken,
-            "drop-after-commit" => Kind::DropAfterCommit,
-            "outage" => Kind::Outage,
-            "broader-child" => Kind::BroaderChild,
+            "latency" => FaultKind::Latency(pause()?),
+            "drip" => FaultKind::Drip(pause()?),
+            "429" => FaultKind::TooMany(number("retry_after")),
+            "500-html" => FaultKind::ErrorPage,
+            "empty-access-token" => FaultKind::EmptyAccessToken,
+            "drop-after-commit" => FaultKind::DropAfterCommit,
+            "outage" => FaultKind::Outage,
+            "broader-child" => FaultKind::BroaderChild,
             "gigantic-body" => {
                 let bytes = number("bytes").unwrap_or(64 << 20);
-                Kind::GiganticBody(usize::try_from(bytes).map_err(|error| error.to_string())?)
+                FaultKind::GiganticBody(usize::try_from(bytes).map_err(|error| error.to_string())?)
             }
-            "redirect-308" => Kind::Redirect(args.get("location").and_then(Value::as_str).map(str::to_owned)),
+            "redirect-308" => FaultKind::Redirect(args.get("location").and_then(Value::as_str).map(str::to_owned)),
             _ => return Err(format!("no fault is named {name}")),
         };
         let endpoint = args.get("endpoint").and_then(Value::as_str).map(str::to_owned);
@@ -110,48 +110,48 @@ impl Faults {
     }
 
     /// The faults for a request to that endpoint; each is used up by one.
-    pub(crate) fn strike(&self, endpoint: &str) -> Struck {
+    pub(crate) fn take_for(&self, endpoint: &str) -> ActiveFaults {
         let mut set = locked(&self.set);
-        let mut struck = Vec::new();
+        let mut faults = Vec::new();
         for fault in set.iter_mut() {
             // Faults in the answer of one endpoint only must not be used up by requests they cannot touch.
             let fits = match fault.kind {
-                Kind::EmptyAccessToken => endpoint == "access_token",
-                Kind::BroaderChild => endpoint == "mytoken",
+                FaultKind::EmptyAccessToken => endpoint == "access_token",
+                FaultKind::BroaderChild => endpoint == "mytoken",
                 _ => true,
             };
             let meant = fault.endpoint.as_ref().is_none_or(|name| name == endpoint);
             if fits && meant && fault.left != Some(0) {
                 fault.left = fault.left.map(|left| left - 1);
-                struck.push(fault.kind.clone());
+                faults.push(fault.kind.clone());
             }
         }
         set.retain(|fault| fault.left != Some(0));
-        Struck(struck)
+        ActiveFaults(faults)
     }
 }
 
-impl Struck {
+impl ActiveFaults {
     /// What is answered without asking the server; `Close` for an outage.
     pub(crate) fn instead(&self, request: &Request) -> Option<Reply> {
         self.0.iter().find_map(|kind| {
             Some(match kind {
-                Kind::Outage => Reply::Close,
-                Kind::TooMany(after) => {
+                FaultKind::Outage => Reply::Close,
+                FaultKind::TooMany(after) => {
                     let answer = plain(429, "Too Many Requests");
                     Reply::Answer(match after {
                         Some(seconds) => answer.with("Retry-After", seconds.to_string()),
                         None => answer,
                     })
                 }
-                Kind::ErrorPage => Reply::Answer(html(500, "Internal Server Error", "Something broke.")),
-                Kind::GiganticBody(length) => {
+                FaultKind::ErrorPage => Reply::Answer(html(500, "Internal Server Error", "Something broke.")),
+                FaultKind::GiganticBody(length) => {
                     let mut body = b"{\"filler\":\"".to_vec();
                     body.resize(length.saturating_sub(2), b'x');
                     body.extend_from_slice(b"\"}");
                     Reply::Answer(Response::typed(200, "application/json", body))
                 }
-                Kind::Redirect(location) => {
+                FaultKind::Redirect(location) => {
                     let location =
                         location.clone().unwrap_or_else(|| format!("https://elsewhere.example.org{}", request.path));
                     Reply::Answer(Response::empty(308).with("Location", location))
@@ -162,22 +162,22 @@ impl Struck {
     }
 
     pub(crate) fn empties_access_token(&self) -> bool {
-        self.0.contains(&Kind::EmptyAccessToken)
+        self.0.contains(&FaultKind::EmptyAccessToken)
     }
 
     pub(crate) fn broadens_child(&self) -> bool {
-        self.0.contains(&Kind::BroaderChild)
+        self.0.contains(&FaultKind::BroaderChild)
     }
 
     /// How the answer goes out.
     pub(crate) fn deliver(&self, answer: Response) -> Reply {
-        if self.0.contains(&Kind::DropAfterCommit) {
+        if self.0.contains(&FaultKind::DropAfterCommit) {
             return Reply::Close;
         }
         for kind in &self.0 {
             match kind {
-                Kind::Drip(pause) => return Reply::Drip(answer, *pause),
-                Kind::Latency(pause) => return Reply::Late(answer, *pause),
+                FaultKind::Drip(pause) => return Reply::Drip(answer, *pause),
+                FaultKind::Latency(pause) => return Reply::Late(answer, *pause),
                 _ => {}
             }
         }
@@ -192,24 +192,24 @@ mod tests {
 
     #[test]
     fn faults_are_used_up_where_they_belong() {
-        let faults = Faults::default();
+        let faults = ServerFaults::default();
         faults.set("empty-access-token", &json!({"times": 1})).unwrap();
-        assert!(!faults.strike("mytoken").empties_access_token());
-        assert!(faults.strike("access_token").empties_access_token());
-        assert!(!faults.strike("access_token").empties_access_token());
+        assert!(!faults.take_for("mytoken").empties_access_token());
+        assert!(faults.take_for("access_token").empties_access_token());
+        assert!(!faults.take_for("access_token").empties_access_token());
         faults.set("drop-after-commit", &json!({"endpoint": "revocation"})).unwrap();
         for _ in 0..2 {
-            let dropped = faults.strike("revocation").deliver(Response::empty(204));
+            let dropped = faults.take_for("revocation").deliver(Response::empty(204));
             assert!(matches!(dropped, Reply::Close));
         }
-        assert!(matches!(faults.strike("mytoken").deliver(Response::empty(204)), Reply::Answer(_)));
+        assert!(matches!(faults.take_for("mytoken").deliver(Response::empty(204)), Reply::Answer(_)));
         faults.set("clear", &json!({})).unwrap();
-        assert!(matches!(faults.strike("revocation").deliver(Response::empty(204)), Reply::Answer(_)));
+        assert!(matches!(faults.take_for("revocation").deliver(Response::empty(204)), Reply::Answer(_)));
     }
 
     #[test]
     fn unknown_names_are_refused() {
-        let faults = Faults::default();
+        let faults = ServerFaults::default();
         assert!(faults.set("earthquake", &json!({})).is_err());
         assert!(faults.set("latency", &json!({})).is_err());
         assert!(faults.set("outage", &json!({"endpoint": "kitchen"})).is_err());

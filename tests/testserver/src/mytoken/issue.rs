@@ -5,14 +5,14 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::mytoken::answer::Answer;
+use crate::mytoken::answer::ApiResult;
 use crate::mytoken::model::clauses::{earliest_nbf, latest_exp};
 use crate::mytoken::model::codes::{self, CODE_LIFETIME, SHORT_LENGTH};
-use crate::mytoken::model::jwt::{Claims, subject};
-use crate::mytoken::model::store::{Event, Short, State, Token, seal};
-use crate::mytoken::model::wanted::{Form, FormWish, Wanted};
-use crate::mytoken::server::{Call, Server};
-use crate::mytoken::successor::described;
+use crate::mytoken::model::jwt::{MytokenClaims, subject};
+use crate::mytoken::model::store::{HistoryEvent, ServerState, Short, TokenRow, seal};
+use crate::mytoken::model::wanted::{MytokenRequest, RequestedForm, TokenForm};
+use crate::mytoken::server::{RequestContext, Server};
+use crate::mytoken::successor::token_members;
 
 /// What the user of a new token is at the provider, and what it hangs on.
 pub(crate) struct Origin {
@@ -27,21 +27,21 @@ impl Server {
     /// Makes a token and its row.
     pub(crate) fn create(
         &self,
-        state: &mut State,
-        call: &Call<'_>,
-        wanted: &Wanted,
+        state: &mut ServerState,
+        context: &RequestContext<'_>,
+        wanted: &MytokenRequest,
         origin: Origin,
-        events: Vec<Event>,
-    ) -> Answer<(Claims, String)> {
+        events: Vec<HistoryEvent>,
+    ) -> ApiResult<(MytokenClaims, String)> {
         let exp = latest_exp(&wanted.restrictions);
-        let claims = Claims {
+        let claims = MytokenClaims {
             ver: "0.7".into(),
             token_type: "mytoken".into(),
             iss: self.config.issuer.clone(),
             sub: subject(&origin.oidc_sub, &origin.oidc_iss),
             exp: (exp != 0).then_some(exp),
-            nbf: earliest_nbf(&wanted.restrictions).max(call.now),
-            iat: call.now,
+            nbf: earliest_nbf(&wanted.restrictions).max(context.now),
+            iat: context.now,
             auth_time: origin.auth_time,
             jti: codes::uuid()?,
             seq_no: 1,
@@ -54,18 +54,18 @@ impl Server {
             rotation: wanted.rotation,
         };
         let jwt = self.key.sign(&claims)?;
-        let token = Token {
+        let token = TokenRow {
             jti: claims.jti.clone(),
             mom_id: codes::mom_id(&claims.jti),
-            row: state.number(),
+            row: state.next_number(),
             parent: origin.parent,
             refresh: origin.refresh,
             name: wanted.name.clone(),
-            created: call.now,
-            ip: call.ip(),
+            created: context.now,
+            ip: context.ip(),
             exp,
             seq_no: 1,
-            renewed: call.now,
+            renewed: context.now,
             sealed: seal(&jwt),
             rotation: wanted.rotation,
             oidc_sub: claims.oidc_sub.clone(),
@@ -78,27 +78,27 @@ impl Server {
     }
 
     /// A token in the form that was asked for.
-    pub(crate) fn dressed(
+    pub(crate) fn in_requested_form(
         &self,
-        state: &mut State,
-        claims: &Claims,
+        state: &mut ServerState,
+        claims: &MytokenClaims,
         jwt: &str,
-        form: FormWish,
+        form: RequestedForm,
         now: i64,
-    ) -> Answer<Map<String, Value>> {
-        let mut members = described(claims, now);
+    ) -> ApiResult<Map<String, Value>> {
+        let mut members = token_members(claims, now);
         match form.choose(jwt.len(), SHORT_LENGTH) {
-            Form::Jwt => {
+            TokenForm::Jwt => {
                 members.insert("mytoken".into(), json!(jwt));
                 members.insert("mytoken_type".into(), json!("token"));
             }
-            Form::Short => {
+            TokenForm::Short => {
                 let short = codes::letters(SHORT_LENGTH)?;
                 state.shorts.insert(short.clone(), Short { jwt: jwt.to_owned(), jti: claims.jti.clone() });
                 members.insert("mytoken".into(), json!(short));
                 members.insert("mytoken_type".into(), json!("short_token"));
             }
-            Form::Code => {
+            TokenForm::Code => {
                 let code = state.add_code(jwt.to_owned(), claims.jti.clone(), true, now)?;
                 members.insert("transfer_code".into(), json!(code));
                 members.insert("mytoken_type".into(), json!("transfer_code"));

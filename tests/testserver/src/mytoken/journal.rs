@@ -16,7 +16,7 @@ pub(crate) struct Journal(Mutex<Vec<Value>>);
 
 impl Journal {
     /// Notes a request; a status of `None` is a closed connection.
-    pub(crate) fn note(&self, request: &Request, endpoint: &str, status: Option<u16>) {
+    pub(crate) fn record(&self, request: &Request, endpoint: &str, status: Option<u16>) {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64());
         let path = if endpoint == "consent" { "/c/*" } else { &request.path };
         let entry = json!({
@@ -25,8 +25,8 @@ impl Journal {
             "method": request.method,
             "path": path,
             "endpoint": endpoint,
-            "grant_type": word(request, "grant_type"),
-            "action": word(request, "action"),
+            "grant_type": kind_word(request, "grant_type"),
+            "action": kind_word(request, "action"),
             "status": status,
         });
         locked(&self.0).push(entry);
@@ -42,7 +42,7 @@ impl Journal {
 }
 
 /// A member that names a kind of request; anything that is not such a name could be a secret in the wrong place.
-fn word(request: &Request, name: &str) -> Option<String> {
+fn kind_word(request: &Request, name: &str) -> Option<String> {
     let found = body::query(request, name).or_else(|| match serde_json::from_slice::<Value>(&request.body) {
         Ok(members) => members.get(name).and_then(Value::as_str).map(str::to_owned),
         Err(_) => {
@@ -66,8 +66,8 @@ mod tests {
             body: body.into(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         };
-        assert_eq!(word(&request(r#"{"grant_type":"mytoken"}"#), "grant_type").as_deref(), Some("mytoken"));
-        assert_eq!(word(&request("grant_type=refresh_token&x=1"), "grant_type").as_deref(), Some("refresh_token"));
-        assert_eq!(word(&request(r#"{"grant_type":"GkRbXpQm"}"#), "grant_type"), None);
+        assert_eq!(kind_word(&request(r#"{"grant_type":"mytoken"}"#), "grant_type").as_deref(), Some("mytoken"));
+        assert_eq!(kind_word(&request("grant_type=refresh_token&x=1"), "grant_type").as_deref(), Some("refresh_token"));
+        assert_eq!(kind_word(&request(r#"{"grant_type":"GkRbXpQm"}"#), "grant_type"), None);
     }
 }

@@ -47,7 +47,7 @@ impl FromStr for Limit {
 pub(crate) struct Limiter(Mutex<HashMap<IpAddr, (i64, u64)>>);
 
 /// What the limit says to a request.
-pub(crate) enum Verdict {
+pub(crate) enum Admission {
     /// It passes, with these headers on its answer.
     Pass(Vec<(String, String)>),
     /// It does not.
@@ -55,9 +55,9 @@ pub(crate) enum Verdict {
 }
 
 impl Limiter {
-    pub(crate) fn judge(&self, limit: Option<&Limit>, peer: IpAddr, now: i64) -> Verdict {
+    pub(crate) fn admit(&self, limit: Option<&Limit>, peer: IpAddr, now: i64) -> Admission {
         let Some(limit) = limit.filter(|limit| !hosts::admits(&limit.exempt, peer)) else {
-            return Verdict::Pass(Vec::new());
+            return Admission::Pass(Vec::new());
         };
         let mut windows = locked(&self.0);
         let (start, seen) = windows.entry(peer).or_insert((now, 0));
@@ -67,10 +67,10 @@ impl Limiter {
         *seen += 1;
         let reset = (*start + limit.window - now).max(1).to_string();
         if *seen > limit.requests {
-            return Verdict::Refused(plain(429, "Too Many Requests").with("Retry-After", reset));
+            return Admission::Refused(plain(429, "Too Many Requests").with("Retry-After", reset));
         }
         let header = |name: &str, value: String| (format!("X-RateLimit-{name}"), value);
-        Verdict::Pass(vec![
+        Admission::Pass(vec![
             header("Limit", limit.requests.to_string()),
             header("Remaining", (limit.requests - *seen).to_string()),
             header("Reset", reset),
@@ -87,7 +87,7 @@ mod tests {
         let limit = Limit { requests: 2, window: 6, exempt: vec!["192.0.2.0/24".into()] };
         let limiter = Limiter::default();
         let passes =
-            |peer: &str, now| matches!(limiter.judge(Some(&limit), peer.parse().unwrap(), now), Verdict::Pass(_));
+            |peer: &str, now| matches!(limiter.admit(Some(&limit), peer.parse().unwrap(), now), Admission::Pass(_));
         assert!(passes("127.0.0.1", 0) && passes("127.0.0.1", 1) && !passes("127.0.0.1", 5));
         assert!(passes("127.0.0.2", 5) && passes("127.0.0.1", 6));
         assert!((0..9).all(|now| passes("192.0.2.9", now)));

@@ -20,7 +20,7 @@ mod successor;
 #[cfg(test)]
 mod tests;
 
-pub use answer::Problem;
+pub use answer::ApiError;
 pub use limit::{LOOPBACK, Limit};
 pub use model::codes::mom_id;
 pub use model::jwt::peek as claims_of;

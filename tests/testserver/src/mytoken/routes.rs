@@ -3,34 +3,34 @@
 //! a 404 like an unknown path.
 
 use crate::http::{Handler, Reply, Request, Response};
-use crate::mytoken::answer::{Answer, Problem, html};
-use crate::mytoken::faults::Struck;
-use crate::mytoken::limit::Verdict;
+use crate::mytoken::answer::{ApiError, ApiResult, html};
+use crate::mytoken::faults::ActiveFaults;
+use crate::mytoken::limit::Admission;
 use crate::mytoken::model::codes;
 use crate::mytoken::paths::{ENDPOINTS, below, endpoint};
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::server::{RequestContext, Server};
 
 impl Handler for Server {
     fn handle(&self, request: &Request) -> Reply {
         let endpoint = endpoint(&request.path);
-        let struck = self.faults.strike(endpoint);
-        let reply = struck.instead(request).unwrap_or_else(|| struck.deliver(self.limited(request, &struck)));
+        let faults = self.faults.take_for(endpoint);
+        let reply = faults.instead(request).unwrap_or_else(|| faults.deliver(self.limited(request, &faults)));
         let status = match &reply {
             Reply::Close => None,
             Reply::Answer(answer) | Reply::Drip(answer, _) | Reply::Late(answer, _) => Some(answer.status),
         };
-        self.journal.note(request, endpoint, status);
+        self.journal.record(request, endpoint, status);
         reply
     }
 }
 
 impl Server {
-    fn limited(&self, request: &Request, struck: &Struck) -> Response {
-        let call = Call { request, now: self.now() };
-        let mut answer = match self.limiter.judge(self.config.limit.as_ref(), request.peer, call.now) {
-            Verdict::Refused(answer) => answer,
-            Verdict::Pass(headers) => {
-                let mut answer = self.answer(&call, struck);
+    fn limited(&self, request: &Request, faults: &ActiveFaults) -> Response {
+        let context = RequestContext { request, now: self.now() };
+        let mut answer = match self.limiter.admit(self.config.limit.as_ref(), request.peer, context.now) {
+            Admission::Refused(answer) => answer,
+            Admission::Pass(headers) => {
+                let mut answer = self.answer(&context, faults);
                 answer.headers.extend(headers);
                 answer
             }
@@ -44,8 +44,8 @@ impl Server {
         answer
     }
 
-    fn answer(&self, call: &Call<'_>, struck: &Struck) -> Response {
-        let request = call.request;
+    fn answer(&self, context: &RequestContext<'_>, faults: &ActiveFaults) -> Response {
+        let request = context.request;
         // One trailing slash is forgiven, a second is not.
         let path = request.path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&request.path);
         if request.method == "OPTIONS" && request.header("Access-Control-Request-Method").is_some() {
@@ -53,10 +53,10 @@ impl Server {
                 .with("Access-Control-Allow-Methods", "GET,POST,HEAD,PUT,DELETE,PATCH")
                 .with("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
         }
-        if let Some(answer) = self.browser_page(call, path) {
+        if let Some(answer) = self.browser_page(context, path) {
             return answer;
         }
-        self.api(call, path, struck).unwrap_or_else(|problem| {
+        self.api(context, path, faults).unwrap_or_else(|problem| {
             if problem.error == "not_found" && below(path, "/api").is_none() {
                 return missing_page(request);
             }
@@ -64,8 +64,8 @@ impl Server {
         })
     }
 
-    fn api(&self, call: &Call<'_>, path: &str, struck: &Struck) -> Answer<Response> {
-        let method = match call.request.method.as_str() {
+    fn api(&self, context: &RequestContext<'_>, path: &str, faults: &ActiveFaults) -> ApiResult<Response> {
+        let method = match context.request.method.as_str() {
             // The listener leaves the body out.
             "HEAD" => "GET",
             method => method,
@@ -75,30 +75,32 @@ impl Server {
         match (method, name, rest) {
             ("GET", "discovery", "") => Ok(Response::json(200, &self.configuration())),
             ("GET", "jwks", "") => Ok(Response::json(200, &self.key.jwks())),
-            ("POST", "access_token", "") => self.access_token(call, struck.empties_access_token()),
-            ("POST", "mytoken", "") => self.mytoken(call, struck.broadens_child()),
-            ("POST", "revocation", "") => self.revocation(call),
-            ("POST", "transfer", "") => self.transfer(call),
-            ("POST", "tokeninfo", "") => self.tokeninfo(call),
+            ("POST", "access_token", "") => self.access_token(context, faults.empties_access_token()),
+            ("POST", "mytoken", "") => self.mytoken(context, faults.broadens_child()),
+            ("POST", "revocation", "") => self.revocation(context),
+            ("POST", "transfer", "") => self.transfer(context),
+            ("POST", "tokeninfo", "") => self.tokeninfo(context),
             ("GET", "settings", "") => Ok(self.settings_index()),
-            ("GET" | "POST" | "DELETE", "settings", rest) if rest.eq_ignore_ascii_case("/grants") => self.grants(call),
-            (_, "profiles", rest) => self.profiles(call, rest),
-            (_, "guests", rest) => self.guests(call, rest),
-            _ => Err(Problem::not_found(&call.request.path)),
+            ("GET" | "POST" | "DELETE", "settings", rest) if rest.eq_ignore_ascii_case("/grants") => {
+                self.grants(context)
+            }
+            (_, "profiles", rest) => self.profiles(context, rest),
+            (_, "guests", rest) => self.guests(context, rest),
+            _ => Err(ApiError::not_found(&context.request.path)),
         }
     }
 
     /// Paths for people's browsers.
-    fn browser_page(&self, call: &Call<'_>, path: &str) -> Option<Response> {
-        let request = call.request;
+    fn browser_page(&self, context: &RequestContext<'_>, path: &str) -> Option<Response> {
+        let request = context.request;
         if let Some(code) = below(path, "/c").and_then(|rest| rest.strip_prefix('/')) {
             return match request.method.as_str() {
                 "GET" => {
-                    Some(self.consent_page(call, code).unwrap_or_else(|problem| {
+                    Some(self.consent_page(context, code).unwrap_or_else(|problem| {
                         if wants_html(request) { problem.page() } else { problem.response() }
                     }))
                 }
-                "POST" => Some(self.consent(call, code).unwrap_or_else(|problem| problem.response())),
+                "POST" => Some(self.consent(context, code).unwrap_or_else(|problem| problem.response())),
                 _ => None,
             };
         }
@@ -106,7 +108,7 @@ impl Server {
             return None;
         }
         match path.to_ascii_lowercase().as_str() {
-            "/redirect" => Some(self.redirect(call).unwrap_or_else(|problem| problem.page())),
+            "/redirect" => Some(self.redirect(context).unwrap_or_else(|problem| problem.page())),
             "/native" => Some(html(200, "Done", "The mytoken is ready. You can close this page.")),
             "/native/abort" => Some(html(200, "Declined", "No mytoken was made. You can close this page.")),
             "/" | "/home" => Some(html(200, "mytoken", "A mytoken server for tests.")),
@@ -129,5 +131,5 @@ fn missing_page(request: &Request) -> Response {
     if wants_html(request) {
         return html(404, "Not Found", &request.path);
     }
-    Problem::not_found(&request.path).response()
+    ApiError::not_found(&request.path).response()
 }

@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::http::Request;
 use crate::locked;
-use crate::mytoken::answer::{Answer, Problem};
-use crate::mytoken::faults::Faults;
+use crate::mytoken::answer::{ApiError, ApiResult};
+use crate::mytoken::faults::ServerFaults;
 use crate::mytoken::journal::Journal;
 use crate::mytoken::limit::{Limit, Limiter};
 use crate::mytoken::model::guest_provider;
-use crate::mytoken::model::jwt::Key;
-use crate::mytoken::model::store::{Event, State};
+use crate::mytoken::model::jwt::MytokenKey;
+use crate::mytoken::model::store::{HistoryEvent, ServerState};
 use crate::mytoken::model::upstream::Upstream;
 use crate::mytoken::quirks::Quirks;
 
@@ -60,9 +60,9 @@ pub fn unix_now() -> i64 {
 pub struct Server {
     pub(crate) config: Config,
     pub(crate) upstreams: Vec<Upstream>,
-    pub(crate) key: Key,
-    state: Mutex<State>,
-    pub(crate) faults: Faults,
+    pub(crate) key: MytokenKey,
+    state: Mutex<ServerState>,
+    pub(crate) faults: ServerFaults,
     pub(crate) journal: Journal,
     pub(crate) limiter: Limiter,
 }
@@ -73,7 +73,7 @@ impl Server {
     /// # Errors
     /// No randomness for the signing key.
     pub fn new(config: Config) -> Result<Self, String> {
-        let key = Key::generate().map_err(|problem| problem.description.unwrap_or_default())?;
+        let key = MytokenKey::generate().map_err(|problem| problem.description.unwrap_or_default())?;
         let mut upstreams = config.upstreams.clone();
         if config.guests {
             upstreams.push(guest_provider::upstream(&config.issuer));
@@ -82,7 +82,7 @@ impl Server {
             upstreams,
             key,
             state: Mutex::default(),
-            faults: Faults::default(),
+            faults: ServerFaults::default(),
             journal: Journal::default(),
             limiter: Limiter::default(),
             config,
@@ -94,12 +94,12 @@ impl Server {
         (self.config.clock)().saturating_add(self.faults.skew())
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, ServerState> {
         locked(&self.state)
     }
 
-    pub(crate) fn upstream(&self, index: usize) -> Answer<&Upstream> {
-        self.upstreams.get(index).ok_or_else(|| Problem::internal("no such provider"))
+    pub(crate) fn upstream(&self, index: usize) -> ApiResult<&Upstream> {
+        self.upstreams.get(index).ok_or_else(|| ApiError::internal("no such provider"))
     }
 
     /// Sets a fault by its name (see `faults`), or with `clear` mends all of them.
@@ -124,14 +124,14 @@ impl Server {
 }
 
 /// A request with what every endpoint needs of it.
-pub(crate) struct Call<'a> {
+pub(crate) struct RequestContext<'a> {
     pub request: &'a Request,
     pub now: i64,
 }
 
-impl Call<'_> {
-    pub(crate) fn event(&self, event: &'static str, comment: impl Into<String>) -> Event {
-        Event {
+impl RequestContext<'_> {
+    pub(crate) fn event(&self, event: &'static str, comment: impl Into<String>) -> HistoryEvent {
+        HistoryEvent {
             event,
             comment: comment.into(),
             time: self.now,

@@ -4,17 +4,17 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem};
-use crate::mytoken::credential::Presented;
+use crate::mytoken::answer::{ApiError, ApiResult};
+use crate::mytoken::credential::PresentedMytoken;
 use crate::mytoken::model::capabilities;
-use crate::mytoken::model::clauses::{Clause, Unfit, Use, earliest_nbf, latest_exp, select};
+use crate::mytoken::model::clauses::{Clause, NoClause, Use, earliest_nbf, latest_exp, select};
 use crate::mytoken::model::codes::{self, SHORT_LENGTH};
-use crate::mytoken::model::jwt::Claims;
-use crate::mytoken::model::store::{Short, State, Token, seal};
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::model::jwt::MytokenClaims;
+use crate::mytoken::model::store::{ServerState, Short, TokenRow, seal};
+use crate::mytoken::server::{RequestContext, Server};
 
 /// Members that every answer about a token has, without the token.
-pub(crate) fn described(claims: &Claims, now: i64) -> Map<String, Value> {
+pub(crate) fn token_members(claims: &MytokenClaims, now: i64) -> Map<String, Value> {
     let mut members = Map::new();
     members.insert("mom_id".into(), json!(codes::mom_id(&claims.jti)));
     if let Some(exp) = claims.exp.filter(|exp| *exp > now) {
@@ -38,33 +38,38 @@ pub(crate) struct Counted {
 
 impl Server {
     /// Checks the capability.
-    pub(crate) fn require(presented: &Presented, capability: &str) -> Answer<()> {
+    pub(crate) fn require(presented: &PresentedMytoken, capability: &str) -> ApiResult<()> {
         if capabilities::has(&presented.claims.capabilities, capability) {
             return Ok(());
         }
-        Err(Problem::capabilities())
+        Err(ApiError::capabilities())
     }
 
     /// The clause that a use will be charged to.
     pub(crate) fn clause(
         &self,
-        presented: &Presented,
-        token: &Token,
+        presented: &PresentedMytoken,
+        token: &TokenRow,
         wanted: Use<'_>,
-        call: &Call<'_>,
-    ) -> Answer<Option<Clause>> {
+        context: &RequestContext<'_>,
+    ) -> ApiResult<Option<Clause>> {
         let panics = self.config.quirks.usages_other_panics;
         let clauses = &presented.claims.restrictions;
-        match select(clauses, wanted, call.now, call.request.peer, panics, |clause| token.used(clause)) {
+        match select(clauses, wanted, context.now, context.request.peer, panics, |clause| token.used(clause)) {
             Ok(clause) => Ok(clause.cloned()),
-            Err(Unfit::Restricted) => Err(Problem::restricted()),
-            Err(Unfit::Panic) => Err(Problem::panic()),
+            Err(NoClause::Restricted) => Err(ApiError::restricted()),
+            Err(NoClause::Panic) => Err(ApiError::panic()),
         }
     }
 
     /// The clause that fits another use, to be charged when it has succeeded.
-    pub(crate) fn other_use(&self, presented: &Presented, token: &Token, call: &Call<'_>) -> Answer<Counted> {
-        let clause = self.clause(presented, token, Use::Other, call)?;
+    pub(crate) fn other_use(
+        &self,
+        presented: &PresentedMytoken,
+        token: &TokenRow,
+        context: &RequestContext<'_>,
+    ) -> ApiResult<Counted> {
+        let clause = self.clause(presented, token, Use::Other, context)?;
         Ok(Counted { jti: token.jti.clone(), key: clause.map(|clause| clause.key()) })
     }
 
@@ -72,23 +77,23 @@ impl Server {
     /// before anything is charged: the original deadlocks with itself and rolls back (MT-45).
     pub(crate) fn complete_other_use(
         &self,
-        state: &mut State,
-        presented: &Presented,
+        state: &mut ServerState,
+        presented: &PresentedMytoken,
         counted: Counted,
-        call: &Call<'_>,
-    ) -> Answer<Option<Successor>> {
+        context: &RequestContext<'_>,
+    ) -> ApiResult<Option<Successor>> {
         let rotates = presented.claims.rotation.is_some_and(|rotation| rotation.on_other);
         self.refuse_short(presented, rotates)?;
         if let (Some(token), Some(key)) = (state.tokens.get_mut(&counted.jti), counted.key) {
             token.used.entry(key).or_default().other += 1;
         }
-        if rotates { self.rotate(state, presented, call).map(Some) } else { Ok(None) }
+        if rotates { self.rotate(state, presented, context).map(Some) } else { Ok(None) }
     }
 
     /// The 500 of a short token that would have to rotate.
-    pub(crate) fn refuse_short(&self, presented: &Presented, rotates: bool) -> Answer<()> {
+    pub(crate) fn refuse_short(&self, presented: &PresentedMytoken, rotates: bool) -> ApiResult<()> {
         if rotates && presented.short && self.config.quirks.short_tokens_cannot_rotate {
-            return Err(Problem::internal(
+            return Err(ApiError::internal(
                 "Error 1205 (HY000): Lock wait timeout exceeded; try restarting transaction",
             ));
         }
@@ -97,22 +102,27 @@ impl Server {
 
     /// Makes the successor of the presented token. It follows the number of that token, not that of the database:
     /// overlapping uses all get one, and the last is the only one that opens the refresh token.
-    pub(crate) fn rotate(&self, state: &mut State, presented: &Presented, call: &Call<'_>) -> Answer<Successor> {
+    pub(crate) fn rotate(
+        &self,
+        state: &mut ServerState,
+        presented: &PresentedMytoken,
+        context: &RequestContext<'_>,
+    ) -> ApiResult<Successor> {
         let mut claims = presented.claims.clone();
         claims.seq_no += 1;
-        claims.iat = call.now;
-        claims.nbf = earliest_nbf(&claims.restrictions).max(call.now);
+        claims.iat = context.now;
+        claims.nbf = earliest_nbf(&claims.restrictions).max(context.now);
         let lifetime = claims.rotation.map_or(0, |rotation| rotation.lifetime);
         claims.exp = match latest_exp(&claims.restrictions) {
-            _ if lifetime > 0 => Some(call.now.saturating_add(lifetime)),
+            _ if lifetime > 0 => Some(context.now.saturating_add(lifetime)),
             0 => None,
             exp => Some(exp),
         };
         let jwt = self.key.sign(&claims)?;
-        let event = call.event("token_rotated", "");
-        let token = state.tokens.get_mut(&claims.jti).ok_or_else(Problem::dead)?;
+        let event = context.event("token_rotated", "");
+        let token = state.tokens.get_mut(&claims.jti).ok_or_else(ApiError::dead)?;
         token.seq_no = claims.seq_no;
-        token.renewed = call.now;
+        token.renewed = context.now;
         token.exp = claims.exp.unwrap_or(0);
         token.sealed = seal(&jwt);
         token.events.push(event);
@@ -124,7 +134,7 @@ impl Server {
         } else {
             jwt
         };
-        let mut members = described(&claims, call.now);
+        let mut members = token_members(&claims, context.now);
         members.insert("mytoken_type".into(), json!(if presented.short { "short_token" } else { "token" }));
         members.insert("mytoken".into(), json!(text));
         Ok(Successor { members: Value::Object(members), cookie: self.cookie(&text) })

@@ -43,12 +43,12 @@ impl TokenEndpoint for Generous {
     }
 }
 
-struct World {
+struct TestServer {
     server: Arc<Server>,
     provider: Arc<Generous>,
 }
 
-impl World {
+impl TestServer {
     fn new(quirks: Quirks) -> Self {
         let provider = Arc::new(Generous::default());
         let info = ProviderInfo {
@@ -126,78 +126,78 @@ fn text(value: &Value, pointer: &str) -> String {
 
 #[test]
 fn a_dropped_answer_loses_the_successor() {
-    let world = World::new(Quirks::default());
-    let first = world.login(json!({"capabilities": ["AT", "tokeninfo"], "rotation": {"on_AT": true}}));
-    world.fault("drop-after-commit", &json!({"endpoint": "access_token", "times": 1}));
+    let test = TestServer::new(Quirks::default());
+    let first = test.login(json!({"capabilities": ["AT", "tokeninfo"], "rotation": {"on_AT": true}}));
+    test.fault("drop-after-commit", &json!({"endpoint": "access_token", "times": 1}));
     let ask = json!({"grant_type": "mytoken", "mytoken": first});
-    assert_eq!(world.send("POST", "/api/v0/token/access", &ask), None);
-    assert_eq!(world.access_token(&first).0, 401);
+    assert_eq!(test.send("POST", "/api/v0/token/access", &ask), None);
+    assert_eq!(test.access_token(&first).0, 401);
     let statuses: Vec<Value> =
-        world.server.journal().iter().rev().take(2).map(|entry| entry["status"].clone()).collect();
+        test.server.journal().iter().rev().take(2).map(|entry| entry["status"].clone()).collect();
     assert_eq!(statuses, [json!(401), json!(null)]);
 }
 
 #[test]
 fn an_outage_changes_nothing() {
-    let world = World::new(Quirks::default());
-    let first = world.login(json!({"capabilities": ["AT"], "rotation": {"on_AT": true}}));
-    world.fault("outage", &json!({"times": 1}));
-    assert_eq!(world.send("POST", "/api/v0/token/access", &json!({"mytoken": first})), None);
-    assert_eq!(world.access_token(&first).0, 200);
+    let test = TestServer::new(Quirks::default());
+    let first = test.login(json!({"capabilities": ["AT"], "rotation": {"on_AT": true}}));
+    test.fault("outage", &json!({"times": 1}));
+    assert_eq!(test.send("POST", "/api/v0/token/access", &json!({"mytoken": first})), None);
+    assert_eq!(test.access_token(&first).0, 200);
 }
 
 #[test]
 fn an_empty_access_token_is_counted_and_rotates() {
-    let world = World::new(Quirks::default());
+    let test = TestServer::new(Quirks::default());
     let wish =
         json!({"capabilities": ["AT", "tokeninfo"], "rotation": {"on_AT": true}, "restrictions": [{"usages_AT": 5}]});
-    let first = world.login(wish);
-    world.fault("empty-access-token", &json!({"times": 1}));
-    let (status, answer) = world.access_token(&first);
+    let first = test.login(wish);
+    test.fault("empty-access-token", &json!({"times": 1}));
+    let (status, answer) = test.access_token(&first);
     assert_eq!((status, answer["access_token"].as_str()), (200, Some("")));
     let second = text(&answer, "/token_update/mytoken");
-    let (_, told) = world.introspect(&second);
+    let (_, told) = test.introspect(&second);
     assert_eq!(told.pointer("/token/restrictions/0/usages_AT_done"), Some(&json!(1)));
-    assert_eq!(text(&world.access_token(&second).1, "/access_token"), "opaque");
+    assert_eq!(text(&test.access_token(&second).1, "/access_token"), "opaque");
 }
 
 #[test]
 fn a_child_can_be_made_broader_than_asked() {
-    let world = World::new(Quirks::default());
-    let parent = world.login(json!({"capabilities": ["AT", "create_mytoken"]}));
+    let test = TestServer::new(Quirks::default());
+    let parent = test.login(json!({"capabilities": ["AT", "create_mytoken"]}));
     let wish =
         json!({"grant_type": "mytoken", "mytoken": parent, "capabilities": ["AT"], "restrictions": [{"usages_AT": 1}]});
-    world.fault("broader-child", &json!({"times": 1}));
-    let (_, broader) = world.post("/api/v0/token/my", &wish);
+    test.fault("broader-child", &json!({"times": 1}));
+    let (_, broader) = test.post("/api/v0/token/my", &wish);
     assert_eq!((&broader["capabilities"], broader.get("restrictions")), (&json!(["AT", "create_mytoken"]), None));
-    let (_, asked) = world.post("/api/v0/token/my", &wish);
+    let (_, asked) = test.post("/api/v0/token/my", &wish);
     assert_eq!((&asked["capabilities"], &asked["restrictions"]), (&json!(["AT"]), &json!([{"usages_AT": 1}])));
 }
 
 #[test]
 fn a_wrong_clock_kills_tokens_on_both_sides() {
-    let world = World::new(Quirks::default());
-    let token = world.login(json!({"capabilities": ["AT"], "restrictions": [{"exp": unix_now() + 100}]}));
-    world.fault("clock-skew", &json!({"seconds": -3600}));
-    assert_eq!(text(&world.access_token(&token).1, "/error_description"), "Token used before issued");
-    world.fault("clock-skew", &json!({"seconds": 3600}));
-    assert!(text(&world.access_token(&token).1, "/error_description").starts_with("token is expired by "));
-    world.fault("clear", &json!({}));
-    assert_eq!(world.access_token(&token).0, 200);
+    let test = TestServer::new(Quirks::default());
+    let token = test.login(json!({"capabilities": ["AT"], "restrictions": [{"exp": unix_now() + 100}]}));
+    test.fault("clock-skew", &json!({"seconds": -3600}));
+    assert_eq!(text(&test.access_token(&token).1, "/error_description"), "Token used before issued");
+    test.fault("clock-skew", &json!({"seconds": 3600}));
+    assert!(text(&test.access_token(&token).1, "/error_description").starts_with("token is expired by "));
+    test.fault("clear", &json!({}));
+    assert_eq!(test.access_token(&token).0, 200);
 }
 
 #[test]
 fn overlapping_uses_all_succeed_and_the_last_successor_wins() {
-    let world = World::new(Quirks::default());
-    let token = world.login(
+    let test = TestServer::new(Quirks::default());
+    let token = test.login(
         json!({"capabilities": ["AT", "tokeninfo"], "rotation": {"on_AT": true}, "restrictions": [{"usages_AT": 3}]}),
     );
     let (arrived, arrivals) = sync_channel(2);
     let (go, gone) = sync_channel(2);
-    *world.provider.gate.lock().unwrap() = Some(Gate { arrived, go: Arc::new(Mutex::new(gone)) });
+    *test.provider.gate.lock().unwrap() = Some(Gate { arrived, go: Arc::new(Mutex::new(gone)) });
     let uses: Vec<_> = (0..2)
         .map(|_| {
-            let (server, ask) = (Arc::clone(&world.server), json!({"grant_type": "mytoken", "mytoken": token}));
+            let (server, ask) = (Arc::clone(&test.server), json!({"grant_type": "mytoken", "mytoken": token}));
             std::thread::spawn(move || send(&server, "POST", "/api/v0/token/access", &ask).unwrap())
         })
         .collect();
@@ -207,52 +207,52 @@ fn overlapping_uses_all_succeed_and_the_last_successor_wins() {
     go.send(()).unwrap();
     go.send(()).unwrap();
     let answers: Vec<(u16, Value)> = uses.into_iter().map(|one| one.join().unwrap()).collect();
-    *world.provider.gate.lock().unwrap() = None;
+    *test.provider.gate.lock().unwrap() = None;
     assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
     let successors: Vec<String> = answers.iter().map(|(_, answer)| text(answer, "/token_update/mytoken")).collect();
     assert_ne!(successors[0], successors[1]);
-    let introspected: Vec<(u16, Value)> = successors.iter().map(|token| world.introspect(token)).collect();
+    let introspected: Vec<(u16, Value)> = successors.iter().map(|token| test.introspect(token)).collect();
     assert!(introspected.iter().all(|(status, _)| *status == 200), "{introspected:?}");
     assert_eq!(introspected[0].1.pointer("/token/restrictions/0/usages_AT_done"), Some(&json!(2)));
     // Which of the two won is chance. The loser hears of its seal, or, once the winner has rotated on, that it is outdated.
     let after: Vec<u16> = successors
         .iter()
-        .map(|token| world.post("/api/v0/token/access", &json!({"grant_type": "mytoken", "mytoken": token})).0)
+        .map(|token| test.post("/api/v0/token/access", &json!({"grant_type": "mytoken", "mytoken": token})).0)
         .collect();
     assert!(matches!(after.as_slice(), [200, 401] | [500, 200]), "{after:?}");
 }
 
 #[test]
 fn without_quirks_the_request_is_obeyed_and_drops_are_told() {
-    let world = World::new(Quirks::NONE);
-    let token = world.login(json!({"capabilities": ["AT", "create_mytoken", "tokeninfo"]}));
+    let test = TestServer::new(Quirks::NONE);
+    let token = test.login(json!({"capabilities": ["AT", "create_mytoken", "tokeninfo"]}));
     let ask = json!({"grant_type": "mytoken", "mytoken": token, "scope": "a"});
-    assert_eq!(text(&world.post("/api/v0/token/access", &ask).1, "/scope"), "a offline_access");
+    assert_eq!(text(&test.post("/api/v0/token/access", &ask).1, "/scope"), "a offline_access");
     let narrow = json!({"grant_type": "mytoken", "mytoken": token, "restrictions": [{"exp": unix_now() + 50}]});
-    let (_, parent) = world.post("/api/v0/token/my", &narrow);
+    let (_, parent) = test.post("/api/v0/token/my", &narrow);
     let wider = json!({"grant_type": "mytoken", "mytoken": parent["mytoken"], "error_on_restrictions": true,
                        "restrictions": [{"exp": unix_now() + 500}]});
-    assert_eq!(world.post("/api/v0/token/my", &wider).0, 400);
+    assert_eq!(test.post("/api/v0/token/my", &wider).0, 400);
     let short =
         json!({"grant_type": "mytoken", "mytoken": token, "response_type": "short_token", "rotation": {"on_AT": true}});
-    let short = text(&world.post("/api/v0/token/my", &short).1, "/mytoken");
-    let (status, rotated) = world.access_token(&short);
+    let short = text(&test.post("/api/v0/token/my", &short).1, "/mytoken");
+    let (status, rotated) = test.access_token(&short);
     assert_eq!((status, text(&rotated, "/token_update/mytoken_type")), (200, "short_token".into()));
-    assert_eq!(world.access_token(&short).0, 401);
-    assert_eq!(world.access_token(&text(&rotated, "/token_update/mytoken")).0, 200);
-    let (_, told) = world.introspect(&token);
+    assert_eq!(test.access_token(&short).0, 401);
+    assert_eq!(test.access_token(&text(&rotated, "/token_update/mytoken")).0, 200);
+    let (_, told) = test.introspect(&token);
     let itself = json!({"token": token, "mom_id": told["mom_id"]});
-    assert_eq!(world.send("POST", "/api/v0/token/revoke", &itself).unwrap().0, 204);
-    assert_eq!(world.introspect(&token).0, 401);
+    assert_eq!(test.send("POST", "/api/v0/token/revoke", &itself).unwrap().0, 204);
+    assert_eq!(test.introspect(&token).0, 401);
 }
 
 #[test]
 fn equal_clauses_of_a_child_are_compared_as_they_are_written() {
     let clauses = |quirks, written: &str| {
-        let world = World::new(quirks);
-        let parent = world.login(json!({"capabilities": ["AT", "create_mytoken"]}));
+        let test = TestServer::new(quirks);
+        let parent = test.login(json!({"capabilities": ["AT", "create_mytoken"]}));
         let wish = format!(r#"{{"grant_type": "mytoken", "mytoken": "{parent}", "restrictions": [{written}]}}"#);
-        let (status, child) = send_text(&world.server, "POST", "/api/v0/token/my", wish).unwrap();
+        let (status, child) = send_text(&test.server, "POST", "/api/v0/token/my", wish).unwrap();
         assert_eq!(status, 200, "{child}");
         child["restrictions"].as_array().unwrap().len()
     };
@@ -263,14 +263,14 @@ fn equal_clauses_of_a_child_are_compared_as_they_are_written() {
 
 #[test]
 fn the_journal_keeps_no_secret() {
-    let world = World::new(Quirks::default());
-    let token = world.login(json!({"capabilities": ["AT"]}));
-    world.access_token(&token);
-    let written = json!(world.server.journal()).to_string();
+    let test = TestServer::new(Quirks::default());
+    let token = test.login(json!({"capabilities": ["AT"]}));
+    test.access_token(&token);
+    let written = json!(test.server.journal()).to_string();
     assert!(!written.contains(&token) && !written.contains("state"));
-    let consents = world.server.journal().iter().filter(|entry| entry["path"] == "/c/*").count();
+    let consents = test.server.journal().iter().filter(|entry| entry["path"] == "/c/*").count();
     assert_eq!(consents, 1, "{written}");
-    let last = world.server.journal().pop().unwrap();
+    let last = test.server.journal().pop().unwrap();
     assert_eq!(
         (&last["endpoint"], &last["grant_type"], &last["status"]),
         (&json!("access_token"), &json!("mytoken"), &json!(200))
@@ -279,19 +279,19 @@ fn the_journal_keeps_no_secret() {
 
 #[test]
 fn extreme_numbers_are_only_numbers() {
-    let world = World::new(Quirks::default());
-    let parent = world.login(json!({"capabilities": ["AT", "create_mytoken"]}));
+    let test = TestServer::new(Quirks::default());
+    let parent = test.login(json!({"capabilities": ["AT", "create_mytoken"]}));
     let child = |parent: &str, clauses: Value| {
         let wish = json!({"grant_type": "mytoken", "mytoken": parent, "restrictions": clauses,
                           "rotation": {"lifetime": i64::MAX, "on_AT": true}});
-        let (status, answer) = world.post("/api/v0/token/my", &wish);
+        let (status, answer) = test.post("/api/v0/token/my", &wish);
         assert_eq!(status, 200, "{answer}");
         text(&answer, "/mytoken")
     };
     for clause in [json!({"exp": i64::MIN}), json!({"exp": i64::MAX, "nbf": i64::MAX}), json!({"usages_AT": i64::MIN})]
     {
         let token = child(&parent, json!([clause]));
-        let (status, answer) = world.access_token(&token);
+        let (status, answer) = test.access_token(&token);
         assert!(matches!(status, 401 | 403), "{clause} {answer}");
     }
     let few = child(&parent, json!([{"usages_AT": i64::MAX}]));

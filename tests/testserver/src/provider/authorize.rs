@@ -6,7 +6,7 @@ use url::Url;
 
 use super::random::random;
 use super::server::Provider;
-use super::state::{Code, Grant};
+use super::state::{AuthorizationCode, Grant};
 use crate::form::{Form, all, decode, encode, first};
 use crate::http::{Request, Response};
 use crate::locked;
@@ -15,7 +15,7 @@ use crate::locked;
 const CODE_LIFE: u64 = 60;
 
 /// An authorization request that passed all checks.
-struct Asked {
+struct AuthorizationRequest {
     client: String,
     redirect_uri: String,
     scopes: Vec<String>,
@@ -55,7 +55,7 @@ impl Provider {
         }
     }
 
-    fn issue_code(&self, asked: &Asked, user: &str) -> Result<String, String> {
+    fn issue_code(&self, asked: &AuthorizationRequest, user: &str) -> Result<String, String> {
         let code = random()?;
         let now = self.now();
         let grant = Grant {
@@ -66,7 +66,7 @@ impl Provider {
             login_time: now,
             nonce: asked.nonce.clone(),
         };
-        let waiting = Code {
+        let waiting = AuthorizationCode {
             grant,
             redirect_uri: asked.redirect_uri.clone(),
             challenge: asked.challenge.clone(),
@@ -80,7 +80,7 @@ impl Provider {
 
     /// What is asked; or the page or redirect that says what is wrong. A browser is only sent to an address that the
     /// client has registered (RFC 6749, 4.1.2.1).
-    fn check(&self, query: &Form) -> Result<Asked, Response> {
+    fn check(&self, query: &Form) -> Result<AuthorizationRequest, Response> {
         let client = first(query, "client_id").and_then(|id| self.client(id));
         let client = client.ok_or_else(|| page(400, "<p>The client is unknown.</p>"))?;
         let redirect_uri = first(query, "redirect_uri").unwrap_or_default();
@@ -89,7 +89,7 @@ impl Provider {
         }
         let owned = |key: &str| first(query, key).map(str::to_owned);
         let policy = self.policy();
-        let asked = Asked {
+        let asked = AuthorizationRequest {
             client: client.id.clone(),
             redirect_uri: redirect_uri.to_owned(),
             scopes: first(query, "scope")
@@ -120,7 +120,7 @@ impl Provider {
     }
 }
 
-impl Asked {
+impl AuthorizationRequest {
     /// Sends the browser back to the client.
     fn back(&self, answer: &[(&str, &str)]) -> Response {
         let mut pairs: Vec<(String, String)> =
@@ -147,7 +147,7 @@ fn form_page(query: &str) -> String {
     let scope = decode(query.as_bytes()).into_iter().find(|(key, _)| key == "scope").map(|(_, scope)| scope);
     format!(
         "<h1>Log in</h1>\n<form method=\"post\">\n<input type=\"hidden\" name=\"request\" value=\"{}\">\n\
-         <label>User name <input name=\"username\" autofocus></label>\n<p>Asked for: {}</p>\n\
+         <label>User name <input name=\"username\" autofocus></label>\n<p>AuthorizationRequest for: {}</p>\n\
          <button name=\"decision\" value=\"accept\">Log in and accept</button>\n\
          <button name=\"decision\" value=\"decline\">Decline</button>\n</form>",
         escape(query),

@@ -43,11 +43,11 @@ enum Shape {
 
 /// A fault that is on.
 #[derive(Clone)]
-pub struct Fault(Shape);
+pub struct ProviderFault(Shape);
 
 /// The faults that are on, and how many requests each still has to hit if it ends by itself.
 #[derive(Default)]
-pub struct Faults(BTreeMap<Endpoint, (Fault, Option<u64>)>);
+pub struct ProviderFaults(BTreeMap<Endpoint, (ProviderFault, Option<u64>)>);
 
 /// An order for a fault.
 #[derive(Debug, Clone, Deserialize)]
@@ -66,7 +66,7 @@ pub struct FaultOrder {
     pub times: Option<u64>,
 }
 
-impl Faults {
+impl ProviderFaults {
     /// Puts a fault on an endpoint, in place of the one it had.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Faults {
         }
         let shape = shape(&order.name, order.argument);
         let shape = shape.ok_or_else(|| format!("the provider has no fault {:?}", order.name))?;
-        self.0.insert(order.endpoint, (Fault(shape), order.times));
+        self.0.insert(order.endpoint, (ProviderFault(shape), order.times));
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl Faults {
     }
 
     /// The fault that hits a request to this endpoint now.
-    pub fn strike(&mut self, endpoint: Endpoint) -> Option<Fault> {
+    pub fn take_for(&mut self, endpoint: Endpoint) -> Option<ProviderFault> {
         let (fault, left) = self.0.get_mut(&endpoint)?;
         let fault = fault.clone();
         if let Some(left) = left {
@@ -107,7 +107,7 @@ impl Faults {
     }
 }
 
-impl Fault {
+impl ProviderFault {
     /// What becomes of the request.
     pub fn answer(&self, good: impl FnOnce() -> Response) -> Reply {
         match &self.0 {
@@ -249,7 +249,7 @@ mod tests {
         }
         assert!(provider.set_token_fault(Some("no such fault")).is_err());
         let at = |endpoint, name, method, path| {
-            provider.mend();
+            provider.clear_faults();
             provider
                 .set_fault(&FaultOrder { name: String::from(name), endpoint, argument: Some(5), times: None })
                 .unwrap();

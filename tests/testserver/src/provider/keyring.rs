@@ -10,14 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::keys::{Algorithm, Key};
+use super::keys::{Algorithm, ProviderKey};
 use crate::private_file;
 
 /// The published keys; the last one of the list signs.
 pub struct Keyring {
     file: Option<PathBuf>,
-    published: Vec<Arc<Key>>,
-    foreign: Option<Arc<Key>>,
+    published: Vec<Arc<ProviderKey>>,
+    foreign: Option<Arc<ProviderKey>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,8 +44,8 @@ impl Keyring {
     ///
     /// # Errors
     /// The key cannot be made or kept.
-    pub fn add(&mut self, algorithm: Algorithm, drop_old: bool) -> Result<Arc<Key>, String> {
-        let key = Arc::new(Key::generate(algorithm)?);
+    pub fn add(&mut self, algorithm: Algorithm, drop_old: bool) -> Result<Arc<ProviderKey>, String> {
+        let key = Arc::new(ProviderKey::generate(algorithm)?);
         if drop_old {
             self.published.clear();
         }
@@ -58,7 +58,7 @@ impl Keyring {
     ///
     /// # Errors
     /// There is none.
-    pub fn signing(&self) -> Result<Arc<Key>, String> {
+    pub fn signing(&self) -> Result<Arc<ProviderKey>, String> {
         self.published.last().cloned().ok_or_else(|| "the provider has no key".into())
     }
 
@@ -66,11 +66,11 @@ impl Keyring {
     ///
     /// # Errors
     /// The key cannot be made or kept.
-    pub fn of(&mut self, algorithm: Algorithm) -> Result<Arc<Key>, String> {
+    pub fn of(&mut self, algorithm: Algorithm) -> Result<Arc<ProviderKey>, String> {
         if let Some(key) = self.published.iter().rev().find(|key| key.algorithm == algorithm) {
             return Ok(Arc::clone(key));
         }
-        let key = Arc::new(Key::generate(algorithm)?);
+        let key = Arc::new(ProviderKey::generate(algorithm)?);
         self.published.insert(0, Arc::clone(&key));
         self.store()?;
         Ok(key)
@@ -80,11 +80,11 @@ impl Keyring {
     ///
     /// # Errors
     /// The key cannot be made.
-    pub fn foreign(&mut self, algorithm: Algorithm) -> Result<Arc<Key>, String> {
+    pub fn foreign(&mut self, algorithm: Algorithm) -> Result<Arc<ProviderKey>, String> {
         match &self.foreign {
             Some(key) if key.algorithm == algorithm => Ok(Arc::clone(key)),
             _ => {
-                let key = Arc::new(Key::generate(algorithm)?);
+                let key = Arc::new(ProviderKey::generate(algorithm)?);
                 self.foreign = Some(Arc::clone(&key));
                 Ok(key)
             }
@@ -109,7 +109,7 @@ impl Keyring {
     }
 }
 
-fn read(file: Option<&Path>) -> Result<Vec<Arc<Key>>, String> {
+fn read(file: Option<&Path>) -> Result<Vec<Arc<ProviderKey>>, String> {
     let Some(file) = file.filter(|file| file.exists()) else { return Ok(Vec::new()) };
     let broken = |reason: String| format!("{}: {reason}", file.display());
     let text = std::fs::read(file).map_err(|error| broken(error.to_string()))?;
@@ -118,7 +118,7 @@ fn read(file: Option<&Path>) -> Result<Vec<Arc<Key>>, String> {
         .into_iter()
         .map(|key| {
             let pkcs8 = STANDARD.decode(&key.pkcs8).map_err(|error| broken(error.to_string()))?;
-            Key::from_pkcs8(key.algorithm, pkcs8).map(Arc::new).map_err(broken)
+            ProviderKey::from_pkcs8(key.algorithm, pkcs8).map(Arc::new).map_err(broken)
         })
         .collect()
 }

@@ -43,7 +43,7 @@ enum Pair {
 }
 
 /// A key pair with its name in the JWKS.
-pub struct Key {
+pub struct ProviderKey {
     /// Key id.
     pub kid: String,
     /// What it signs with.
@@ -52,7 +52,7 @@ pub struct Key {
     pair: Pair,
 }
 
-impl Key {
+impl ProviderKey {
     /// Makes a new key.
     ///
     /// # Errors

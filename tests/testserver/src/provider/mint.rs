@@ -16,7 +16,7 @@ use crate::locked;
 /// An order. The empty order gives a good access token of alice.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Order {
+pub struct TokenOrder {
     /// User name; `alice` when absent.
     pub user: Option<String>,
     /// Scope; all of the provider when absent.
@@ -28,7 +28,7 @@ pub struct Order {
     /// Header fields that replace the usual ones, without effect on the signature; null removes one.
     pub header: Map<String, Value>,
     /// How to sign; with the provider's present algorithm when absent.
-    pub alg: Option<Signature>,
+    pub alg: Option<Signing>,
     /// Sign with a key that is not published, under the id of the one that is.
     pub foreign_key: bool,
     /// A random string that stands for the claims.
@@ -44,7 +44,7 @@ pub struct Order {
 /// Ways to sign.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[allow(missing_docs)]
-pub enum Signature {
+pub enum Signing {
     #[serde(rename = "RS256")]
     Rs256,
     #[serde(rename = "ES256")]
@@ -76,16 +76,16 @@ impl Provider {
     ///
     /// # Errors
     /// A key cannot be made, or the order contradicts itself.
-    pub fn mint(&self, order: &Order) -> Result<String, String> {
+    pub fn mint(&self, order: &TokenOrder) -> Result<String, String> {
         let claims = self.ordered_claims(order)?;
         if order.opaque {
             return self.remember_opaque(claims);
         }
         let algorithm = match order.alg {
-            Some(Signature::Hs256 | Signature::None) => None,
-            Some(Signature::Rs256) => Some(Algorithm::Rs256),
-            Some(Signature::Es256) => Some(Algorithm::Es256),
-            Some(Signature::EdDsa) => Some(Algorithm::EdDsa),
+            Some(Signing::Hs256 | Signing::None) => None,
+            Some(Signing::Rs256) => Some(Algorithm::Rs256),
+            Some(Signing::Es256) => Some(Algorithm::Es256),
+            Some(Signing::EdDsa) => Some(Algorithm::EdDsa),
             None => Some(self.policy().algorithm),
         };
         let mut keys = locked(&self.keys);
@@ -97,25 +97,25 @@ impl Provider {
         };
         drop(keys);
         let name = match order.alg {
-            Some(Signature::Hs256) => "HS256",
-            Some(Signature::None) => "none",
+            Some(Signing::Hs256) => "HS256",
+            Some(Signing::None) => "none",
             _ => signing.algorithm.name(),
         };
         let typ = if order.id_token { "JWT".into() } else { self.policy().typ };
         let header = overlaid(json!({"alg": name, "typ": typ, "kid": named.kid}), &order.header);
         let input = signing_input(&header, &claims);
         let signature = match order.alg {
-            Some(Signature::None) => Vec::new(),
-            Some(Signature::Hs256) => {
+            Some(Signing::None) => Vec::new(),
+            Some(Signing::Hs256) => {
                 let secret = hmac::Key::new(hmac::HMAC_SHA256, named.public_pem()?.as_bytes());
                 hmac::sign(&secret, input.as_bytes()).as_ref().to_vec()
             }
             _ => signing.sign(input.as_bytes())?,
         };
-        Ok(spoiled(&header, claims, signature, &input, order.tamper))
+        Ok(tampered(&header, claims, signature, &input, order.tamper))
     }
 
-    fn ordered_claims(&self, order: &Order) -> Result<Value, String> {
+    fn ordered_claims(&self, order: &TokenOrder) -> Result<Value, String> {
         let policy = self.policy();
         let user = order.user.as_deref().unwrap_or("alice");
         let scope = order.scope.clone().unwrap_or_else(|| {
@@ -165,7 +165,7 @@ fn overlaid(below: Value, above: &Map<String, Value>) -> Value {
     Value::Object(whole)
 }
 
-fn spoiled(header: &Value, claims: Value, mut signature: Vec<u8>, input: &str, tamper: Option<Tamper>) -> String {
+fn tampered(header: &Value, claims: Value, mut signature: Vec<u8>, input: &str, tamper: Option<Tamper>) -> String {
     match tamper {
         Some(Tamper::Cut) => return input.to_owned(),
         Some(Tamper::Signature) => {

@@ -8,12 +8,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::faults::{Endpoint, FaultOrder, Faults};
+use super::faults::{Endpoint, FaultOrder, ProviderFaults};
 use super::keyring::Keyring;
 use super::policy::{Client, Policy, Setup};
 use super::refusal::refusal;
 use super::request_log::RequestLog;
-use super::state::State;
+use super::state::ProviderState;
 use crate::form::{Form, decode, first};
 use crate::http::{Reply, Request, Response};
 use crate::locked;
@@ -26,8 +26,8 @@ pub struct Provider {
     pub(super) down: AtomicBool,
     pub(super) policy: Mutex<Policy>,
     pub(super) keys: Mutex<Keyring>,
-    pub(super) state: Mutex<State>,
-    pub(super) faults: Mutex<Faults>,
+    pub(super) state: Mutex<ProviderState>,
+    pub(super) faults: Mutex<ProviderFaults>,
     pub(super) requests: RequestLog,
 }
 
@@ -109,7 +109,7 @@ impl Provider {
     }
 
     /// Ends all faults.
-    pub fn mend(&self) {
+    pub fn clear_faults(&self) {
         locked(&self.faults).clear();
     }
 
@@ -123,7 +123,7 @@ impl Provider {
 
     /// The answer of an endpoint, unless it is told to misbehave.
     pub(super) fn answer_at(&self, endpoint: Endpoint, good: impl FnOnce() -> Response) -> Reply {
-        let fault = locked(&self.faults).strike(endpoint);
+        let fault = locked(&self.faults).take_for(endpoint);
         match fault {
             Some(fault) => fault.answer(good),
             None => Reply::Answer(good()),

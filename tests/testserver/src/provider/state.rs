@@ -24,7 +24,7 @@ pub struct Grant {
 
 /// A grant that waits for its client.
 #[derive(Debug, Clone)]
-pub struct Code {
+pub struct AuthorizationCode {
     /// What was granted.
     pub grant: Grant,
     /// Has to be repeated by the client.
@@ -37,8 +37,8 @@ pub struct Code {
 
 /// What a provider remembers of logins; gone with the process.
 #[derive(Default)]
-pub(super) struct State {
-    pub codes: HashMap<String, Code>,
+pub(super) struct ProviderState {
+    pub codes: HashMap<String, AuthorizationCode>,
     pub refresh_tokens: HashMap<String, Grant>,
     pub opaque: HashMap<String, Map<String, Value>>,
     pub revoked: HashSet<String>,

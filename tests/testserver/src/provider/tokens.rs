@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::server::Provider;
 
-use super::keys::Key;
+use super::keys::ProviderKey;
 use super::random::random;
 use super::state::Grant;
 use crate::locked;
@@ -24,7 +24,7 @@ pub fn signing_input(header: &Value, claims: &Value) -> String {
 ///
 /// # Errors
 /// The key cannot sign.
-pub fn jwt(key: &Key, typ: &str, claims: &Value) -> Result<String, String> {
+pub fn jwt(key: &ProviderKey, typ: &str, claims: &Value) -> Result<String, String> {
     let header = json!({"alg": key.algorithm.name(), "typ": typ, "kid": key.kid});
     let input = signing_input(&header, claims);
     let signature = key.sign(input.as_bytes())?;

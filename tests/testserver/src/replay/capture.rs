@@ -26,12 +26,12 @@ pub(super) struct Scenario {
     /// Seconds the original takes.
     #[serde(default)]
     pub slow: i64,
-    pub steps: Vec<Step>,
+    pub steps: Vec<ScenarioStep>,
 }
 
 /// One exchange, or a pause.
 #[derive(Debug, Deserialize)]
-pub(super) struct Step {
+pub(super) struct ScenarioStep {
     #[serde(default)]
     pub name: String,
     pub request: Option<CapturedRequest>,

@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::locked;
 use capture::{Capture, Scenario};
-use outcome::Outcome;
+use outcome::ScenarioResult;
 use player::play;
 use target::{Commands, Target};
 
@@ -102,14 +102,14 @@ pub fn replay_own(paths: Vec<PathBuf>, report: &mut dyn FnMut(&str)) -> Result<T
 
 /// A scenario with what it needs of its file.
 #[derive(Clone, Copy)]
-struct Job<'a> {
+struct QueuedScenario<'a> {
     index: usize,
     topic: &'a str,
     scenario: &'a Scenario,
     server_config: Option<&'a Value>,
 }
 
-impl Job<'_> {
+impl QueuedScenario<'_> {
     /// Whether most of its time is sleep.
     fn sleeps(&self) -> bool {
         self.scenario.steps.iter().any(|step| step.sleep.is_some())
@@ -127,7 +127,7 @@ const SLEEPERS: usize = 24;
 
 fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, String> {
     let captures = capture::load(&options.paths)?;
-    let jobs = selected(&captures, &options.only)?;
+    let queue = selected(&captures, &options.only)?;
     let keys = tempfile::tempdir().map_err(|error| format!("no folder for keys: {error}"))?;
     if options.server.is_none() {
         // Makes the keys that the providers of all scenarios share.
@@ -136,8 +136,8 @@ fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, Stri
     // More at once than there are processors would make each slower, and the captures' times have a tolerance.
     // Somebody else's server is asked one thing at a time: it may have a request limit.
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    let (asleep, awake): (VecDeque<Job<'_>>, VecDeque<Job<'_>>) =
-        jobs.iter().partition(|job| options.server.is_none() && job.sleeps());
+    let (asleep, awake): (VecDeque<QueuedScenario<'_>>, VecDeque<QueuedScenario<'_>>) =
+        queue.iter().partition(|queued| options.server.is_none() && queued.sleeps());
     let workers = if options.server.is_none() { processors } else { 1 };
     let queues = [(asleep.len().min(SLEEPERS), Mutex::new(asleep)), (workers, Mutex::new(awake))];
     let (sender, results) = mpsc::channel();
@@ -147,81 +147,85 @@ fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, Stri
             let (sender, keys) = (sender.clone(), keys.path());
             scope.spawn(move || {
                 loop {
-                    let Some(job) = locked(waiting).pop_front() else { return };
-                    let outcome = one(&job, options, keys);
-                    if sender.send((job.index, outcome)).is_err() {
+                    let Some(queued) = locked(waiting).pop_front() else { return };
+                    let outcome = one(&queued, options, keys);
+                    if sender.send((queued.index, outcome)).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(sender);
-        in_order(&jobs, &results, &mut |job, outcome| report(&line(job, outcome, &mut tally)));
+        in_order(&queue, &results, &mut |queued, outcome| report(&line(queued, outcome, &mut tally)));
     });
     Ok(tally)
 }
 
 /// Hands on results in the order of the files.
-fn in_order(jobs: &[Job<'_>], results: &mpsc::Receiver<(usize, Outcome)>, hand_on: &mut dyn FnMut(&Job<'_>, &Outcome)) {
-    let mut early: Vec<Option<Outcome>> = vec![None; jobs.len()];
-    let mut ready = jobs.iter().peekable();
+fn in_order(
+    queue: &[QueuedScenario<'_>],
+    results: &mpsc::Receiver<(usize, ScenarioResult)>,
+    hand_on: &mut dyn FnMut(&QueuedScenario<'_>, &ScenarioResult),
+) {
+    let mut early: Vec<Option<ScenarioResult>> = vec![None; queue.len()];
+    let mut ready = queue.iter().peekable();
     for (index, outcome) in results {
         if let Some(place) = early.get_mut(index) {
             *place = Some(outcome);
         }
-        while let Some(outcome) = ready.peek().and_then(|job| early.get(job.index)?.as_ref()) {
-            if let Some(job) = ready.peek() {
-                hand_on(job, outcome);
+        while let Some(outcome) = ready.peek().and_then(|queued| early.get(queued.index)?.as_ref()) {
+            if let Some(queued) = ready.peek() {
+                hand_on(queued, outcome);
             }
             ready.next();
         }
     }
 }
 
-fn line(job: &Job<'_>, outcome: &Outcome, tally: &mut Tally) -> String {
-    let name = format!("{}/{}", job.topic, job.scenario.name);
+fn line(queued: &QueuedScenario<'_>, outcome: &ScenarioResult, tally: &mut Tally) -> String {
+    let name = format!("{}/{}", queued.topic, queued.scenario.name);
     match outcome {
-        Outcome::Passed => {
+        ScenarioResult::Passed => {
             tally.passed += 1;
             format!("ok {name}")
         }
-        Outcome::Failed(reason) => {
+        ScenarioResult::Failed(reason) => {
             tally.failed += 1;
             format!("FAILED {name}: {reason}")
         }
-        Outcome::Skipped(reason) => {
+        ScenarioResult::Skipped(reason) => {
             tally.skipped += 1;
             format!("skipped {name}: {reason}")
         }
     }
 }
 
-fn selected<'a>(captures: &'a [Capture], only: &[String]) -> Result<Vec<Job<'a>>, String> {
-    let mut jobs = Vec::new();
+fn selected<'a>(captures: &'a [Capture], only: &[String]) -> Result<Vec<QueuedScenario<'a>>, String> {
+    let mut queue = Vec::new();
     for capture in captures {
         for scenario in &capture.scenarios {
             let named =
                 |name: &String| *name == scenario.name || *name == format!("{}/{}", capture.topic, scenario.name);
             if only.is_empty() || only.iter().any(named) {
                 let server_config = capture.server_config.as_ref();
-                jobs.push(Job { index: jobs.len(), topic: &capture.topic, scenario, server_config });
+                queue.push(QueuedScenario { index: queue.len(), topic: &capture.topic, scenario, server_config });
             }
         }
     }
-    if jobs.is_empty() { Err("there is nothing to play".into()) } else { Ok(jobs) }
+    if queue.is_empty() { Err("there is nothing to play".into()) } else { Ok(queue) }
 }
 
 /// Each scenario has servers of its own, so that none sees another's templates, limits or faults.
-fn one(job: &Job<'_>, options: &Options, keys: &Path) -> Outcome {
+fn one(queued: &QueuedScenario<'_>, options: &Options, keys: &Path) -> ScenarioResult {
     let target = match &options.server {
-        Some(_) if job.server_config.is_some() => {
-            return Outcome::Skipped("the server would have to be configured for it".into());
+        Some(_) if queued.server_config.is_some() => {
+            return ScenarioResult::Skipped("the server would have to be configured for it".into());
         }
         Some(url) => Target::foreign(url, options.ca.as_deref(), options.commands()),
-        None => Target::own(keys, job.server_config),
+        None => Target::own(keys, queued.server_config),
     };
     match target {
-        Ok(target) => play(job.scenario, &target),
-        Err(reason) => Outcome::Failed(reason),
+        Ok(target) => play(queued.scenario, &target),
+        Err(reason) => ScenarioResult::Failed(reason),
     }
 }

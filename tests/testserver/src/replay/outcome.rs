@@ -3,7 +3,7 @@
 
 /// The result of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ScenarioResult {
     /// Every answer was as captured.
     Passed,
     /// The first difference.
@@ -43,7 +43,7 @@ impl From<&str> for Stop {
     }
 }
 
-impl From<Result<(), Stop>> for Outcome {
+impl From<Result<(), Stop>> for ScenarioResult {
     fn from(result: Result<(), Stop>) -> Self {
         match result {
             Ok(()) => Self::Passed,

@@ -21,15 +21,15 @@ pub(super) fn compare(
     now: i64,
     vars: &mut Vars,
 ) -> Result<(), String> {
-    Comparison { unordered, now }.values(expected, got, "", vars)
+    Matcher { unordered, now }.values(expected, got, "", vars)
 }
 
-struct Comparison<'a> {
+struct Matcher<'a> {
     unordered: &'a [String],
     now: i64,
 }
 
-impl Comparison<'_> {
+impl Matcher<'_> {
     fn values(&self, expected: &Value, got: &Value, path: &str, vars: &mut Vars) -> Result<(), String> {
         match (expected, got) {
             (Value::Object(expected), Value::Object(got)) => {

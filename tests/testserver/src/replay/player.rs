@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::capture::{BrowserStep, Scenario, Step};
+use super::capture::{BrowserStep, Scenario, ScenarioStep};
 use super::first_token;
-use super::outcome::{Outcome, Stop};
+use super::outcome::{ScenarioResult, Stop};
 use super::pattern::compare;
 use super::request::send;
 use super::response::{check, check_authorization_query, check_jwt};
@@ -15,9 +15,9 @@ use crate::http::Response;
 use crate::mytoken::unix_now;
 
 /// Plays a scenario to its end or its first difference.
-pub(super) fn play(scenario: &Scenario, target: &Target) -> Outcome {
+pub(super) fn play(scenario: &Scenario, target: &Target) -> ScenarioResult {
     if let Some(reason) = obstacle(scenario, target) {
-        return Outcome::Skipped(reason.into());
+        return ScenarioResult::Skipped(reason.into());
     }
     run(scenario, target).into()
 }
@@ -28,7 +28,7 @@ fn obstacle(scenario: &Scenario, target: &Target) -> Option<&'static str> {
     if target.provider.is_some() {
         return None;
     }
-    let any = |needs: fn(&Step) -> bool| scenario.steps.iter().any(needs);
+    let any = |needs: fn(&ScenarioStep) -> bool| scenario.steps.iter().any(needs);
     if any(|step| step.provider_fault.is_some()) {
         return Some("the provider would have to misbehave (--provider-faults)");
     }
@@ -49,7 +49,7 @@ fn run(scenario: &Scenario, target: &Target) -> Result<(), Stop> {
     Ok(())
 }
 
-fn take(step: &Step, target: &Target, vars: &mut Vars) -> Result<(), Stop> {
+fn take(step: &ScenarioStep, target: &Target, vars: &mut Vars) -> Result<(), Stop> {
     if let Some(seconds) = step.sleep {
         std::thread::sleep(std::time::Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?);
         return Ok(());

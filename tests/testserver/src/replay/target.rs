@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::command;
 use super::outcome::Stop;
 use super::provider_access::ProviderAccess;
-use crate::client::{Fetch, Network};
+use crate::client::{Fetch, HttpClient};
 use crate::http::{Handler, Reply, Request, Response};
 use crate::listener::{self, Listening};
 use crate::mytoken::{Config, Limit, Server, Upstream};
@@ -27,17 +27,17 @@ pub(super) struct Target {
     /// Its discovery document.
     pub endpoints: Map<String, Value>,
     /// The way to it.
-    pub network: Network,
+    pub network: HttpClient,
     /// What can be done to its provider, if anything.
     pub provider: Option<ProviderAccess>,
     /// A command that gets first tokens, instead of logins.
     pub first_token_command: Option<String>,
-    person: Option<Person>,
+    person: Option<BrowserAccess>,
     listening: Vec<Listening>,
 }
 
 /// Who logs in at the provider.
-enum Person {
+enum BrowserAccess {
     /// A call of our own provider.
     Call(Arc<Provider>),
     /// A command that plays the person.
@@ -86,8 +86,8 @@ impl Target {
         let taken = |_| String::from("the listener has a server already");
         provider_later.0.set(Arc::clone(&provider) as _).map_err(taken)?;
         server_later.0.set(server).map_err(taken)?;
-        let mut target = Self::discovered(issuer, Some(op), Network::new(None)?)?;
-        target.person = Some(Person::Call(Arc::clone(&provider)));
+        let mut target = Self::discovered(issuer, Some(op), HttpClient::new(None)?)?;
+        target.person = Some(BrowserAccess::Call(Arc::clone(&provider)));
         target.provider = Some(ProviderAccess::Own(provider));
         target.listening = vec![providerlistening, serverlistening];
         Ok(target)
@@ -95,14 +95,14 @@ impl Target {
 
     /// A foreign server.
     pub(super) fn foreign(url: &str, ca: Option<&Path>, commands: Commands) -> Result<Self, String> {
-        let mut target = Self::discovered(url.trim_end_matches('/').to_owned(), None, Network::new(ca)?)?;
+        let mut target = Self::discovered(url.trim_end_matches('/').to_owned(), None, HttpClient::new(ca)?)?;
         target.provider = commands.provider_faults.map(ProviderAccess::Command);
-        target.person = commands.browser.map(Person::Command);
+        target.person = commands.browser.map(BrowserAccess::Command);
         target.first_token_command = commands.first_token;
         Ok(target)
     }
 
-    fn discovered(issuer: String, op: Option<String>, network: Network) -> Result<Self, String> {
+    fn discovered(issuer: String, op: Option<String>, network: HttpClient) -> Result<Self, String> {
         let url = format!("{issuer}/.well-known/mytoken-configuration");
         let answer = network.fetch("GET", &url, &[("Accept", "application/json")], &[])?;
         let endpoints: Map<String, Value> =
@@ -136,8 +136,8 @@ impl Target {
             return answer.header("Location").map(str::to_owned).ok_or_else(|| "guests are not let in".into());
         }
         match &self.person {
-            Some(Person::Call(provider)) => Ok(provider.log_in_at(authorization_uri, user)?),
-            Some(Person::Command(command)) => {
+            Some(BrowserAccess::Call(provider)) => Ok(provider.log_in_at(authorization_uri, user)?),
+            Some(BrowserAccess::Command(command)) => {
                 redirect_of(&self.issuer, &command::run(command, &[authorization_uri, user], b"")?)
             }
             None => Err(Stop::Unplayable("a person would have to log in (--browser, or --first-token)".into())),

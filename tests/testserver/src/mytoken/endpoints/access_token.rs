@@ -4,17 +4,17 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body::{self, Fields};
-use crate::mytoken::credential::Presented;
+use crate::mytoken::credential::PresentedMytoken;
 use crate::mytoken::model::clauses::Use;
 use crate::mytoken::model::store::{Refresh, seal};
 use crate::mytoken::model::token_answer::TokenAnswer;
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::server::{RequestContext, Server};
 use crate::mytoken::successor::with_update;
 
 /// A request, whatever its form was.
-struct Asked {
+struct AccessTokenRequest {
     token: Option<Value>,
     issuer: String,
     scope: String,
@@ -22,8 +22,8 @@ struct Asked {
 }
 
 /// What the checks decided before the provider is asked.
-struct Plan {
-    presented: Presented,
+struct CheckedRequest {
+    presented: PresentedMytoken,
     key: Option<String>,
     refresh: Refresh,
     number: u64,
@@ -32,9 +32,9 @@ struct Plan {
 }
 
 impl Server {
-    pub(crate) fn access_token(&self, call: &Call<'_>, unusable: bool) -> Answer<Response> {
-        let asked = self.read_access_request(call)?;
-        let plan = self.plan(call, &asked)?;
+    pub(crate) fn access_token(&self, context: &RequestContext<'_>, unusable: bool) -> ApiResult<Response> {
+        let asked = self.read_access_request(context)?;
+        let plan = self.plan(context, &asked)?;
         let mut form = vec![
             ("grant_type".to_owned(), "refresh_token".to_owned()),
             ("refresh_token".to_owned(), plan.refresh.token.clone()),
@@ -47,20 +47,20 @@ impl Server {
         let answer = upstream
             .link
             .token(&form)
-            .map_err(|reason| Problem::internal(format!("Post \"{}\": {reason}", upstream.info.issuer)))?;
+            .map_err(|reason| ApiError::internal(format!("Post \"{}\": {reason}", upstream.info.issuer)))?;
         let granted = if unusable { TokenAnswer::default() } else { TokenAnswer::read(&answer)? };
         if granted.access_token.is_empty() && !self.config.quirks.empty_access_token {
-            return Err(Problem::new(555, "oidc_error", "the provider gave no access token"));
+            return Err(ApiError::new(555, "oidc_error", "the provider gave no access token"));
         }
-        self.hand_out(call, &plan, &granted)
+        self.hand_out(context, &plan, &granted)
     }
 
-    fn read_access_request(&self, call: &Call<'_>) -> Answer<Asked> {
+    fn read_access_request(&self, context: &RequestContext<'_>) -> ApiResult<AccessTokenRequest> {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-        match body::fields(call.request, "pkg.AccessTokenRequest")? {
+        match body::fields(context.request, "pkg.AccessTokenRequest")? {
             Fields::Json(members) => {
                 grant(members.get("grant_type").filter(|grant| !grant.is_null()), "")?;
-                Ok(Asked {
+                Ok(AccessTokenRequest {
                     token: either(members.get("mytoken"), members.get("refresh_token")),
                     issuer: body::text(&members, "oidc_issuer")?,
                     scope: body::text(&members, "scope")?,
@@ -72,9 +72,9 @@ impl Server {
                 let decode = "failed to decode: schema: error converting value for";
                 grant(value("grant_type").as_ref(), &format!("{decode} \"grant_type\". Details: "))?;
                 if body::last(&form, "mytoken") == Some("") && self.config.quirks.empty_token_is_error {
-                    return Err(Problem::request(format!("{decode} \"mytoken\". Details: token not valid")));
+                    return Err(ApiError::request(format!("{decode} \"mytoken\". Details: token not valid")));
                 }
-                Ok(Asked {
+                Ok(AccessTokenRequest {
                     token: either(value("mytoken").as_ref(), value("refresh_token").as_ref()),
                     issuer: body::last(&form, "issuer").unwrap_or_default().to_owned(),
                     scope: body::last(&form, "scope").unwrap_or_default().to_owned(),
@@ -85,21 +85,21 @@ impl Server {
     }
 
     /// All checks, in the order of the original.
-    fn plan(&self, call: &Call<'_>, asked: &Asked) -> Answer<Plan> {
-        let credential = self.credential(asked.token.as_ref(), false, call.request)?;
+    fn plan(&self, context: &RequestContext<'_>, asked: &AccessTokenRequest) -> ApiResult<CheckedRequest> {
+        let credential = self.credential(asked.token.as_ref(), false, context.request)?;
         let mut state = self.state();
-        let presented = self.present(&state, &credential, call.now)?;
-        let token = state.live(&presented.claims, call.now)?.clone();
+        let presented = self.present(&state, &credential, context.now)?;
+        let token = state.live(&presented.claims, context.now)?.clone();
         Self::require(&presented, "AT")?;
         let wanted = Use::AccessToken { scope: &asked.scope, audience: &asked.audience };
-        let clause = self.clause(&presented, &token, wanted, call)?;
+        let clause = self.clause(&presented, &token, wanted, context)?;
         if !asked.issuer.is_empty() && asked.issuer != presented.claims.oidc_iss {
-            return Err(Problem::issuer());
+            return Err(ApiError::issuer());
         }
         let refresh =
-            state.refresh.get(&token.refresh).cloned().ok_or_else(|| Problem::token("no refresh token attached"))?;
+            state.refresh.get(&token.refresh).cloned().ok_or_else(|| ApiError::token("no refresh token attached"))?;
         if token.sealed != seal(&presented.jwt) {
-            return Err(Problem::sealed());
+            return Err(ApiError::sealed());
         }
         let obeys = clause.is_some() || !self.config.quirks.unrestricted_ignores_request;
         let mut scope = if obeys { asked.scope.clone() } else { String::new() };
@@ -117,11 +117,16 @@ impl Server {
             audience = clause.audience.clone().unwrap_or_default();
         }
         let key = clause.map(|clause| clause.key());
-        Ok(Plan { presented, key, refresh, number: token.refresh, scope, audience })
+        Ok(CheckedRequest { presented, key, refresh, number: token.refresh, scope, audience })
     }
 
     /// Counts, rotates and answers.
-    fn hand_out(&self, call: &Call<'_>, plan: &Plan, granted: &TokenAnswer) -> Answer<Response> {
+    fn hand_out(
+        &self,
+        context: &RequestContext<'_>,
+        plan: &CheckedRequest,
+        granted: &TokenAnswer,
+    ) -> ApiResult<Response> {
         let claims = &plan.presented.claims;
         let rotates = claims.rotation.is_some_and(|rotation| rotation.on_at);
         self.refuse_short(&plan.presented, rotates)?;
@@ -134,9 +139,9 @@ impl Server {
             if let Some(key) = &plan.key {
                 token.used.entry(key.clone()).or_default().at += 1;
             }
-            token.events.push(call.event("AT_created", "Used grant_type mytoken"));
+            token.events.push(context.event("AT_created", "Used grant_type mytoken"));
             if rotates {
-                update = Some(self.rotate(&mut state, &plan.presented, call)?);
+                update = Some(self.rotate(&mut state, &plan.presented, context)?);
             }
         }
         let mut members = Map::new();
@@ -157,13 +162,15 @@ fn either(mytoken: Option<&Value>, alias: Option<&Value>) -> Option<Value> {
 }
 
 /// Checks the grant type: unknown words are another error than known ones that do not fit.
-fn grant(value: Option<&Value>, prefix: &str) -> Answer<()> {
+fn grant(value: Option<&Value>, prefix: &str) -> ApiResult<()> {
     const KNOWN: [&str; 6] = ["mytoken", "oidc_flow", "polling_code", "transfer_code", "ssh", "refresh_token"];
     match value {
-        None => Err(Problem::grant_type()),
+        None => Err(ApiError::grant_type()),
         Some(Value::String(grant)) if matches!(grant.as_str(), "mytoken" | "refresh_token") => Ok(()),
-        Some(Value::String(grant)) if KNOWN.contains(&grant.as_str()) => Err(Problem::grant_type()),
-        Some(Value::String(grant)) => Err(Problem::request(format!("{prefix}value '{grant}' not valid for GrantType"))),
-        Some(other) => Err(body::unfit(other, "Go value of type string")),
+        Some(Value::String(grant)) if KNOWN.contains(&grant.as_str()) => Err(ApiError::grant_type()),
+        Some(Value::String(grant)) => {
+            Err(ApiError::request(format!("{prefix}value '{grant}' not valid for GrantType")))
+        }
+        Some(other) => Err(body::type_mismatch(other, "Go value of type string")),
     }
 }

@@ -4,15 +4,15 @@
 use serde_json::{Map, Value};
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body;
 use crate::mytoken::issue::Origin;
-use crate::mytoken::model::clauses::merged;
-use crate::mytoken::model::jwt::Claims;
+use crate::mytoken::model::clauses::without_duplicates;
+use crate::mytoken::model::jwt::MytokenClaims;
 use crate::mytoken::model::templates::Templates;
-use crate::mytoken::model::wanted::{self, Wanted};
+use crate::mytoken::model::wanted::{self, MytokenRequest};
 use crate::mytoken::model::{capabilities, repeated_clauses, tighten};
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::server::{RequestContext, Server};
 use crate::mytoken::successor::with_update;
 
 /// Longest name the original's database takes (MT-23).
@@ -22,33 +22,33 @@ const LONGEST_CHILD_NAME: usize = LONGEST_NAME - 11;
 
 impl Server {
     /// All grants.
-    pub(crate) fn mytoken(&self, call: &Call<'_>, broader: bool) -> Answer<Response> {
-        let members = body::json(call.request, "pkg.MytokenRequest")?;
-        let grant = match body::query(call.request, "grant_type") {
+    pub(crate) fn mytoken(&self, context: &RequestContext<'_>, broader: bool) -> ApiResult<Response> {
+        let members = body::json(context.request, "pkg.MytokenRequest")?;
+        let grant = match body::query(context.request, "grant_type") {
             Some(grant) => grant,
             None => body::text(&members, "grant_type")?,
         };
         match grant.as_str() {
             // The alias is for the access token endpoint; here its token is not looked for.
-            "mytoken" | "refresh_token" => self.child(call, &members, broader),
-            "oidc_flow" => self.start_login(call, &members),
-            "polling_code" => self.redeem(call, &members, "polling_code"),
-            "transfer_code" => self.redeem(call, &members, "transfer_code"),
-            _ => Err(Problem::grant_type()),
+            "mytoken" | "refresh_token" => self.child(context, &members, broader),
+            "oidc_flow" => self.start_login(context, &members),
+            "polling_code" => self.redeem(context, &members, "polling_code"),
+            "transfer_code" => self.redeem(context, &members, "transfer_code"),
+            _ => Err(ApiError::grant_type()),
         }
     }
 
-    fn child(&self, call: &Call<'_>, members: &Map<String, Value>, broader: bool) -> Answer<Response> {
+    fn child(&self, context: &RequestContext<'_>, members: &Map<String, Value>, broader: bool) -> ApiResult<Response> {
         let mut state = self.state();
-        let wanted = self.wanted_for_child(members, &state.templates, call)?;
+        let wanted = self.wanted_for_child(members, &state.templates, context)?;
         let issuer = body::text(members, "oidc_issuer")?;
-        let credential = self.credential(members.get("mytoken"), true, call.request)?;
-        let parent = self.present(&state, &credential, call.now)?;
-        let row = state.live(&parent.claims, call.now)?.clone();
+        let credential = self.credential(members.get("mytoken"), true, context.request)?;
+        let parent = self.present(&state, &credential, context.now)?;
+        let row = state.live(&parent.claims, context.now)?.clone();
         Self::require(&parent, "create_mytoken")?;
-        let counted = self.other_use(&parent, &row, call)?;
+        let counted = self.other_use(&parent, &row, context)?;
         if !issuer.is_empty() && issuer != parent.claims.oidc_iss {
-            return Err(Problem::issuer());
+            return Err(ApiError::issuer());
         }
         let wanted = self.granted_to_child(&parent.claims, wanted, broader)?;
         let origin = Origin {
@@ -58,41 +58,53 @@ impl Server {
             refresh: row.refresh,
             parent: Some(row.jti.clone()),
         };
-        let update = self.complete_other_use(&mut state, &parent, counted, call)?;
-        let events =
-            vec![call.event("created", "Used grant_type mytoken"), call.event("inherited_RT", "Got RT from parent")];
-        let (claims, jwt) = self.create(&mut state, call, &wanted, origin, events)?;
+        let update = self.complete_other_use(&mut state, &parent, counted, context)?;
+        let events = vec![
+            context.event("created", "Used grant_type mytoken"),
+            context.event("inherited_RT", "Got RT from parent"),
+        ];
+        let (claims, jwt) = self.create(&mut state, context, &wanted, origin, events)?;
         if let Some(row) = state.tokens.get_mut(&row.jti) {
-            row.events.push(call.event("MT_created", format!("Created MT {}", wanted.name).trim_end()));
+            row.events.push(context.event("MT_created", format!("Created MT {}", wanted.name).trim_end()));
         }
-        let members = self.dressed(&mut state, &claims, &jwt, wanted.form, call.now)?;
+        let members = self.in_requested_form(&mut state, &claims, &jwt, wanted.form, context.now)?;
         Ok(with_update(200, members, update))
     }
 
     /// What the request asks for; of equal clauses some are dropped.
-    fn wanted_for_child(&self, members: &Map<String, Value>, templates: &Templates, call: &Call<'_>) -> Answer<Wanted> {
-        let read = |members: &Map<String, Value>| wanted::read(members, templates, call.now, call.request.peer);
+    fn wanted_for_child(
+        &self,
+        members: &Map<String, Value>,
+        templates: &Templates,
+        context: &RequestContext<'_>,
+    ) -> ApiResult<MytokenRequest> {
+        let read = |members: &Map<String, Value>| wanted::read(members, templates, context.now, context.request.peer);
         if self.config.quirks.clauses_compared_as_text {
-            return read(&repeated_clauses::dropped(members.clone(), &call.request.body));
+            return read(&repeated_clauses::dropped(members.clone(), &context.request.body));
         }
         let mut wanted = read(members)?;
-        wanted.restrictions = merged(wanted.restrictions);
+        wanted.restrictions = without_duplicates(wanted.restrictions);
         Ok(wanted)
     }
 
     /// What the parent lets the child have of what it wants.
-    fn granted_to_child(&self, parent: &Claims, mut wanted: Wanted, broader: bool) -> Answer<Wanted> {
+    fn granted_to_child(
+        &self,
+        parent: &MytokenClaims,
+        mut wanted: MytokenRequest,
+        broader: bool,
+    ) -> ApiResult<MytokenRequest> {
         if broader {
             wanted.capabilities.clone_from(&parent.capabilities);
             wanted.restrictions.clone_from(&parent.restrictions);
         }
         wanted.capabilities = capabilities::inherit(&parent.capabilities, &wanted.capabilities);
         if wanted.capabilities.is_empty() {
-            return Err(Problem::request("mytoken to be issued cannot have any of the requested capabilities"));
+            return Err(ApiError::request("mytoken to be issued cannot have any of the requested capabilities"));
         }
         let heeds = wanted.strict && !self.config.quirks.restrictions_dropped_silently;
         if heeds && !tighten::loses_nothing(&parent.restrictions, &wanted.restrictions) {
-            return Err(Problem::request("the restrictions cannot be granted as requested"));
+            return Err(ApiError::request("the restrictions cannot be granted as requested"));
         }
         wanted.restrictions = tighten::tighten(&parent.restrictions, &wanted.restrictions);
         let length = wanted.name.chars().count();
@@ -101,6 +113,6 @@ impl Server {
             _ if length > LONGEST_CHILD_NAME && self.config.quirks.long_names_fail => "comment",
             _ => return Ok(wanted),
         };
-        Err(Problem::internal(format!("Error 1406 (22001): Data too long for column '{column}' at row 1")))
+        Err(ApiError::internal(format!("Error 1406 (22001): Data too long for column '{column}' at row 1")))
     }
 }

@@ -4,49 +4,53 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body;
-use crate::mytoken::model::clauses::merged;
+use crate::mytoken::model::clauses::without_duplicates;
 use crate::mytoken::model::codes::{self, CODE_LENGTH, CODE_LIFETIME};
-use crate::mytoken::model::store::{Code, CodeState, Login};
+use crate::mytoken::model::store::{CodeRecord, CodeState, PendingLogin};
 use crate::mytoken::model::wanted;
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::server::{RequestContext, Server};
 
 /// Seconds between two polls that the client is told to leave.
 const INTERVAL: i64 = 5;
 
 impl Server {
-    pub(crate) fn start_login(&self, call: &Call<'_>, members: &Map<String, Value>) -> Answer<Response> {
+    pub(crate) fn start_login(
+        &self,
+        context: &RequestContext<'_>,
+        members: &Map<String, Value>,
+    ) -> ApiResult<Response> {
         match members.get("oidc_flow") {
             None | Some(Value::Null) => {}
             Some(Value::String(flow)) if flow == "authorization_code" => {}
             Some(Value::String(flow)) => {
-                return Err(Problem::request(format!("value '{flow}' not valid for OIDCFlow")));
+                return Err(ApiError::request(format!("value '{flow}' not valid for OIDCFlow")));
             }
-            Some(other) => return Err(body::unfit(other, "Go value of type string")),
+            Some(other) => return Err(body::type_mismatch(other, "Go value of type string")),
         }
         let mut state = self.state();
-        state.forget(call.now);
-        let mut wanted = wanted::read(members, &state.templates, call.now, call.request.peer)?;
-        wanted.restrictions = merged(wanted.restrictions);
+        state.forget(context.now);
+        let mut wanted = wanted::read(members, &state.templates, context.now, context.request.peer)?;
+        wanted.restrictions = without_duplicates(wanted.restrictions);
         let upstream = self.find_upstream(&body::text(members, "oidc_issuer")?)?;
-        let over = |exp: i64| exp != 0 && exp < call.now;
+        let over = |exp: i64| exp != 0 && exp < context.now;
         if !wanted.restrictions.is_empty() && wanted.restrictions.iter().all(|clause| over(clause.exp)) {
-            return Err(Problem::request("token would already be expired"));
+            return Err(ApiError::request("token would already be expired"));
         }
         let web = body::text(members, "client_type")? == "web";
         let redirect_uri = body::text(members, "redirect_uri")?;
         if web && redirect_uri.is_empty() {
-            return Err(Problem::request("parameter redirect_uri must be given for client_type=web"));
+            return Err(ApiError::request("parameter redirect_uri must be given for client_type=web"));
         }
         let consent_code = codes::letters(CODE_LENGTH)?;
         let polling_code = if web { None } else { Some(codes::letters(CODE_LENGTH)?) };
-        let expires = call.now + CODE_LIFETIME;
+        let expires = context.now + CODE_LIFETIME;
         if let Some(code) = &polling_code {
             let pending = CodeState::Pending(consent_code.clone());
-            state.codes.insert(code.clone(), Code { state: pending, expires, fresh: true });
+            state.codes.insert(code.clone(), CodeRecord { state: pending, expires, fresh: true });
         }
-        let login = Login {
+        let login = PendingLogin {
             upstream,
             wanted,
             polling_code: polling_code.clone(),
@@ -68,11 +72,11 @@ impl Server {
     }
 
     /// The provider of an issuer, with or without a trailing slash.
-    pub(crate) fn find_upstream(&self, issuer: &str) -> Answer<usize> {
+    pub(crate) fn find_upstream(&self, issuer: &str) -> ApiResult<usize> {
         let trimmed = issuer.trim_end_matches('/');
         self.upstreams
             .iter()
             .position(|upstream| !trimmed.is_empty() && upstream.info.issuer.trim_end_matches('/') == trimmed)
-            .ok_or_else(Problem::unsupported_issuer)
+            .ok_or_else(ApiError::unsupported_issuer)
     }
 }

@@ -6,27 +6,27 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem, plain};
+use crate::mytoken::answer::{ApiError, ApiResult, plain};
 use crate::mytoken::body;
 use crate::mytoken::model::codes;
-use crate::mytoken::model::templates::{Kind, Template};
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::model::templates::{StoredTemplate, TemplateKind};
+use crate::mytoken::server::{RequestContext, Server};
 
 impl Server {
     /// `rest` is the path below the endpoint.
-    pub(crate) fn profiles(&self, call: &Call<'_>, rest: &str) -> Answer<Response> {
-        let missing = || Problem::not_found(&call.request.path);
+    pub(crate) fn profiles(&self, context: &RequestContext<'_>, rest: &str) -> ApiResult<Response> {
+        let missing = || ApiError::not_found(&context.request.path);
         let segments: Vec<&str> = rest.split('/').filter(|segment| !segment.is_empty()).collect();
-        let method = call.request.method.as_str();
+        let method = context.request.method.as_str();
         match (method, segments.as_slice()) {
             ("GET", []) => Ok(Response::json(200, &self.group_names())),
-            ("GET", [kind]) => self.listed(call, "_", Kind::of(kind).ok_or_else(missing)?),
-            ("GET", [group, kind]) => self.listed(call, group, Kind::of(kind).ok_or_else(missing)?),
+            ("GET", [kind]) => self.listed(context, "_", TemplateKind::of(kind).ok_or_else(missing)?),
+            ("GET", [group, kind]) => self.listed(context, group, TemplateKind::of(kind).ok_or_else(missing)?),
             ("POST" | "PUT" | "DELETE", [group, kind]) => {
-                self.write(call, group, Kind::of(kind).ok_or_else(missing)?, None)
+                self.write(context, group, TemplateKind::of(kind).ok_or_else(missing)?, None)
             }
             ("PUT" | "DELETE", [group, kind, id]) => {
-                self.write(call, group, Kind::of(kind).ok_or_else(missing)?, Some(id))
+                self.write(context, group, TemplateKind::of(kind).ok_or_else(missing)?, Some(id))
             }
             _ => Err(missing()),
         }
@@ -40,39 +40,46 @@ impl Server {
         if groups.is_empty() { Value::Null } else { json!(groups) }
     }
 
-    fn listed(&self, call: &Call<'_>, group: &str, kind: Kind) -> Answer<Response> {
+    fn listed(&self, context: &RequestContext<'_>, group: &str, kind: TemplateKind) -> ApiResult<Response> {
         let state = self.state();
         let mut list = Vec::new();
         for template in state.templates.all.iter().filter(|one| one.group == group && one.kind == kind) {
             let payload = state
                 .templates
-                .expanded(template, call.now)
-                .map_err(|problem| Problem::internal(problem.description.unwrap_or_default()))?;
+                .expanded(template, context.now)
+                .map_err(|problem| ApiError::internal(problem.description.unwrap_or_default()))?;
             list.push(json!({"id": template.id, "name": template.name, "payload": payload}));
         }
         Ok(Response::json(200, &if list.is_empty() { Value::Null } else { json!(list) }))
     }
 
-    fn write(&self, call: &Call<'_>, group: &str, kind: Kind, id: Option<&str>) -> Answer<Response> {
-        match self.group_of(call) {
+    fn write(
+        &self,
+        context: &RequestContext<'_>,
+        group: &str,
+        kind: TemplateKind,
+        id: Option<&str>,
+    ) -> ApiResult<Response> {
+        match self.group_of(context) {
             None => return Ok(plain(401, "Unauthorized").with("WWW-Authenticate", "basic realm=Restricted")),
-            Some(user) if user != group => return Err(Problem::new(403, "Forbidden", "Forbidden")),
+            Some(user) if user != group => return Err(ApiError::new(403, "Forbidden", "Forbidden")),
             Some(_) => {}
         }
         let mut state = self.state();
         let templates = &mut state.templates.all;
-        if call.request.method == "DELETE" {
-            let id = uuid(id, call)?;
+        if context.request.method == "DELETE" {
+            let id = uuid(id, context)?;
             templates.retain(|template| !(template.id == id && template.group == group && template.kind == kind));
             return Ok(Response::empty(204));
         }
-        let members = body::json(call.request, "profile")?;
+        let members = body::json(context.request, "profile")?;
         let name = body::text(&members, "name")?;
         let payload = members.get("payload").cloned().unwrap_or(Value::Null);
-        let taken = |template: &Template| template.group == group && template.kind == kind && template.name == name;
-        let duplicate = || Problem::internal("Error 1062 (23000): Duplicate entry for key 'ServerProfiles_UN'");
-        if call.request.method == "PUT" {
-            let id = uuid(id, call)?;
+        let taken =
+            |template: &StoredTemplate| template.group == group && template.kind == kind && template.name == name;
+        let duplicate = || ApiError::internal("Error 1062 (23000): Duplicate entry for key 'ServerProfiles_UN'");
+        if context.request.method == "PUT" {
+            let id = uuid(id, context)?;
             if templates.iter().any(|template| taken(template) && template.id != id) {
                 return Err(duplicate());
             }
@@ -85,13 +92,13 @@ impl Server {
         if templates.iter().any(taken) {
             return Err(duplicate());
         }
-        templates.push(Template { id: codes::uuid()?, group: group.to_owned(), kind, name, payload });
+        templates.push(StoredTemplate { id: codes::uuid()?, group: group.to_owned(), kind, name, payload });
         Ok(plain(201, "Created"))
     }
 
     /// The group whose name and password came by HTTP Basic.
-    fn group_of(&self, call: &Call<'_>) -> Option<String> {
-        let (scheme, encoded) = call.request.header("Authorization")?.split_once(' ')?;
+    fn group_of(&self, context: &RequestContext<'_>) -> Option<String> {
+        let (scheme, encoded) = context.request.header("Authorization")?.split_once(' ')?;
         let decoded = STANDARD.decode(encoded).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
         let text = String::from_utf8(decoded).ok()?;
         let (group, password) = text.split_once(':')?;
@@ -100,13 +107,13 @@ impl Server {
 }
 
 /// The id of the path, else of the body.
-fn uuid(id: Option<&str>, call: &Call<'_>) -> Answer<String> {
+fn uuid(id: Option<&str>, context: &RequestContext<'_>) -> ApiResult<String> {
     let id = match id {
         Some(id) => id.to_owned(),
-        None => body::text(&body::json(call.request, "profile")?, "id")?,
+        None => body::text(&body::json(context.request, "profile")?, "id")?,
     };
     if id.len() == 36 {
         return Ok(id);
     }
-    Err(Problem::request(format!("uuid: incorrect UUID length {} in string \"{id}\"", id.len())))
+    Err(ApiError::request(format!("uuid: incorrect UUID length {} in string \"{id}\"", id.len())))
 }

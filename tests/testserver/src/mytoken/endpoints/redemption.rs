@@ -4,43 +4,48 @@
 use serde_json::{Map, Value};
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::credential::check_times;
 use crate::mytoken::model::store::CodeState;
-use crate::mytoken::model::wanted::FormWish;
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::model::wanted::RequestedForm;
+use crate::mytoken::server::{RequestContext, Server};
 
 impl Server {
-    pub(crate) fn redeem(&self, call: &Call<'_>, members: &Map<String, Value>, grant: &str) -> Answer<Response> {
+    pub(crate) fn redeem(
+        &self,
+        context: &RequestContext<'_>,
+        members: &Map<String, Value>,
+        grant: &str,
+    ) -> ApiResult<Response> {
         let polling = grant == "polling_code";
         let text = members.get(grant).and_then(Value::as_str).unwrap_or_default();
         let mut guard = self.state();
         let state = &mut *guard;
-        let code = state.codes.get(text).cloned().ok_or_else(Problem::code)?;
-        if code.expires < call.now {
-            return Err(Problem::new(401, "expired_token", "polling or transfer code is expired"));
+        let code = state.codes.get(text).cloned().ok_or_else(ApiError::code)?;
+        if code.expires < context.now {
+            return Err(ApiError::new(401, "expired_token", "polling or transfer code is expired"));
         }
         let (jwt, jti, form) = match code.state {
             CodeState::Pending(_) if polling => {
-                return Err(Problem { status: 428, error: "authorization_pending".into(), description: None });
+                return Err(ApiError { status: 428, error: "authorization_pending".into(), description: None });
             }
-            CodeState::Pending(_) => return Err(Problem::request("token not valid")),
-            CodeState::Declined => return Err(Problem::new(401, "access_denied", "user declined consent")),
-            CodeState::Failed(reason) => return Err(Problem::new(401, "access_denied", reason)),
+            CodeState::Pending(_) => return Err(ApiError::request("token not valid")),
+            CodeState::Declined => return Err(ApiError::new(401, "access_denied", "user declined consent")),
+            CodeState::Failed(reason) => return Err(ApiError::new(401, "access_denied", reason)),
             CodeState::Ready { jwt, jti, form } => (jwt, jti, form),
         };
         let claims = self.key.open(&jwt)?;
         // Polling does not look at the times: a token for later can be fetched.
-        let usable = if polling { Ok(()) } else { check_times(&claims, call.now, true) };
+        let usable = if polling { Ok(()) } else { check_times(&claims, context.now, true) };
         if usable.is_ok() || self.config.quirks.redeeming_loses_invalid {
             state.codes.remove(text);
         }
-        usable.map_err(|problem| Problem { status: 500, error: "internal_server_error".into(), ..problem })?;
+        usable.map_err(|problem| ApiError { status: 500, error: "internal_server_error".into(), ..problem })?;
         if let Some(token) = state.tokens.get_mut(&jti) {
-            token.events.push(call.event("transfer_code_used", ""));
+            token.events.push(context.event("transfer_code_used", ""));
         }
-        let form = if polling { form } else { FormWish::JWT };
-        let mut answer = self.dressed(state, &claims, &jwt, form, call.now)?;
+        let form = if polling { form } else { RequestedForm::JWT };
+        let mut answer = self.in_requested_form(state, &claims, &jwt, form, context.now)?;
         // A code of an existing token says nothing of rotation under either grant; that of a login does.
         if (!polling || !code.fresh) && self.config.quirks.redeeming_hides_rotation {
             answer.remove("rotation");

@@ -4,19 +4,19 @@
 use serde_json::{Map, Value};
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body::{self, Fields};
 use crate::mytoken::credential::cookie;
 use crate::mytoken::model::capabilities;
 use crate::mytoken::model::codes::SHORTEST_TOKEN;
 use crate::mytoken::model::store::{CodeState, Refresh, seal};
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::server::{RequestContext, Server};
 use crate::mytoken::successor::with_update;
 
 /// Takes the token out of the browser.
 const CLEARED: &str = "mytoken=; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/api; HttpOnly; SameSite=Strict";
 
-struct Asked {
+struct RevocationRequest {
     token: String,
     issuer: String,
     mom_id: String,
@@ -24,17 +24,17 @@ struct Asked {
 }
 
 impl Server {
-    pub(crate) fn revocation(&self, call: &Call<'_>) -> Answer<Response> {
-        let mut asked = self.read_revocation(call)?;
-        let from_cookie = asked.token.is_empty().then(|| cookie(call.request)).flatten();
+    pub(crate) fn revocation(&self, context: &RequestContext<'_>) -> ApiResult<Response> {
+        let mut asked = self.read_revocation(context)?;
+        let from_cookie = asked.token.is_empty().then(|| cookie(context.request)).flatten();
         if let Some(token) = &from_cookie {
             asked.token.clone_from(token);
         }
         if asked.token.is_empty() {
-            return Err(Problem::request("no token given"));
+            return Err(ApiError::request("no token given"));
         }
         if !asked.mom_id.is_empty() {
-            return self.revoke_other(call, &asked);
+            return self.revoke_other(context, &asked);
         }
         if let Some(orphan) = self.revoke_self(&asked)? {
             let form = [("token", orphan.token), ("token_type_hint", "refresh_token".into())]
@@ -46,9 +46,9 @@ impl Server {
         Ok(if from_cookie.is_some() { answer.with("Set-Cookie", CLEARED) } else { answer })
     }
 
-    fn read_revocation(&self, call: &Call<'_>) -> Answer<Asked> {
-        match body::fields(call.request, "api.RevocationRequest")? {
-            Fields::Json(members) => Ok(Asked {
+    fn read_revocation(&self, context: &RequestContext<'_>) -> ApiResult<RevocationRequest> {
+        match body::fields(context.request, "api.RevocationRequest")? {
+            Fields::Json(members) => Ok(RevocationRequest {
                 token: body::text(&members, "token")?,
                 issuer: body::text(&members, "oidc_issuer")?,
                 mom_id: body::text(&members, "mom_id")?,
@@ -57,7 +57,7 @@ impl Server {
             Fields::Form(form) => {
                 let value = |name| body::last(&form, name).unwrap_or_default().to_owned();
                 let blind = self.config.quirks.form_revocation_ignores_mom_id;
-                Ok(Asked {
+                Ok(RevocationRequest {
                     token: value("token"),
                     issuer: if blind { String::new() } else { value("oidc_issuer") },
                     mom_id: if blind { String::new() } else { value("mom_id") },
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// Revokes the token given; what is unknown, expired or revoked counts as done.
-    fn revoke_self(&self, asked: &Asked) -> Answer<Option<Refresh>> {
+    fn revoke_self(&self, asked: &RevocationRequest) -> ApiResult<Option<Refresh>> {
         let mut guard = self.state();
         let state = &mut *guard;
         if asked.token.len() < SHORTEST_TOKEN {
@@ -88,37 +88,37 @@ impl Server {
             return Ok(None);
         };
         if !asked.issuer.is_empty() && asked.issuer != presented.claims.oidc_iss {
-            return Err(Problem::issuer());
+            return Err(ApiError::issuer());
         }
         let Some(token) = state.tokens.get(&presented.claims.jti) else {
             return Ok(None);
         };
         if token.sealed != seal(&presented.jwt) && self.config.quirks.outdated_cannot_be_revoked {
-            return Err(Problem::sealed());
+            return Err(ApiError::sealed());
         }
         Ok(state.revoke(&presented.claims.jti, asked.recursive))
     }
 
     /// Revokes another token by its handle; the provider hears nothing of it.
-    fn revoke_other(&self, call: &Call<'_>, asked: &Asked) -> Answer<Response> {
+    fn revoke_other(&self, context: &RequestContext<'_>, asked: &RevocationRequest) -> ApiResult<Response> {
         let mut guard = self.state();
         let state = &mut *guard;
         if asked.token.len() < SHORTEST_TOKEN {
-            return Err(Problem::request("token not valid"));
+            return Err(ApiError::request("token not valid"));
         }
-        let presented = self.present(state, &asked.token, call.now).map_err(|problem| Problem {
+        let presented = self.present(state, &asked.token, context.now).map_err(|problem| ApiError {
             status: 400,
             error: "invalid_request".into(),
             ..problem
         })?;
         let claims = &presented.claims;
         if !asked.issuer.is_empty() && asked.issuer != claims.oidc_iss {
-            return Err(Problem::issuer());
+            return Err(ApiError::issuer());
         }
         let target = state.by_mom_id(&asked.mom_id).cloned();
         let above = target.as_ref().is_some_and(|target| state.is_above(&claims.jti, target));
         if !above && !capabilities::has(&claims.capabilities, "manage_mytokens:revoke") {
-            return Err(Problem::new(
+            return Err(ApiError::new(
                 403,
                 "insufficient_capabilities",
                 "The provided token is neither a parent of the token to be revoked nor does it have the 'manage_mytokens:revoke' capability",
@@ -129,11 +129,11 @@ impl Server {
         let target = target
             .filter(|target| user.as_ref().is_some_and(|(sub, iss)| *sub == target.oidc_sub && *iss == target.oidc_iss))
             .ok_or_else(|| {
-                Problem::new(403, "invalid_grant", "The provided token cannot be used to revoke this mom_id")
+                ApiError::new(403, "invalid_grant", "The provided token cannot be used to revoke this mom_id")
             })?;
         if target.jti == claims.jti {
             if self.config.quirks.own_mom_id_fails {
-                return Err(Problem::internal("Error 1452 (23000): Cannot add or update a child row"));
+                return Err(ApiError::internal("Error 1452 (23000): Cannot add or update a child row"));
             }
             state.revoke(&target.jti, asked.recursive);
             return Ok(Response::empty(204));
@@ -143,12 +143,12 @@ impl Server {
         self.refuse_short(&presented, rotates)?;
         state.revoke(&target.jti, asked.recursive);
         if let Some(token) = state.tokens.get_mut(&claims.jti) {
-            token.events.push(call.event("revoked_other_token", format!("mom_id: {}", asked.mom_id)));
+            token.events.push(context.event("revoked_other_token", format!("mom_id: {}", asked.mom_id)));
         }
         if !rotates {
             return Ok(Response::empty(204));
         }
-        let update = self.rotate(state, &presented, call)?;
+        let update = self.rotate(state, &presented, context)?;
         Ok(with_update(200, Map::new(), Some(update)))
     }
 }

@@ -4,11 +4,11 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem, plain};
+use crate::mytoken::answer::{ApiError, ApiResult, plain};
 use crate::mytoken::body;
-use crate::mytoken::credential::Presented;
-use crate::mytoken::model::store::{State, Token};
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::credential::PresentedMytoken;
+use crate::mytoken::model::store::{ServerState, TokenRow};
+use crate::mytoken::server::{RequestContext, Server};
 use crate::mytoken::successor::with_update;
 
 impl Server {
@@ -21,29 +21,29 @@ impl Server {
     }
 
     /// The user's grants: reading, enabling, disabling. These count and rotate with or without restrictions.
-    pub(crate) fn grants(&self, call: &Call<'_>) -> Answer<Response> {
-        if call.request.method == "GET" {
+    pub(crate) fn grants(&self, context: &RequestContext<'_>) -> ApiResult<Response> {
+        if context.request.method == "GET" {
             let mut state = self.state();
-            let (presented, token) = self.settings_user(&mut state, call, None, "read@settings:grants")?;
-            let counted = self.other_use(&presented, &token, call)?;
+            let (presented, token) = self.settings_user(&mut state, context, None, "read@settings:grants")?;
+            let counted = self.other_use(&presented, &token, context)?;
             let grants = listed(&state, &token);
-            let update = self.complete_other_use(&mut state, &presented, counted, call)?;
-            log(&mut state, &token, call, "settings_grants_listed");
+            let update = self.complete_other_use(&mut state, &presented, counted, context)?;
+            log(&mut state, &token, context, "settings_grants_listed");
             return Ok(with_update(200, Map::from_iter([("grant_types".to_owned(), grants)]), update));
         }
-        let enable = call.request.method == "POST";
-        let members = body::json(call.request, "pkg.GrantTypeRequest")?;
+        let enable = context.request.method == "POST";
+        let members = body::json(context.request, "pkg.GrantTypeRequest")?;
         let grant = body::text(&members, "grant_type")?;
         let mut state = self.state();
-        let (presented, token) = self.settings_user(&mut state, call, members.get("mytoken"), "settings:grants")?;
+        let (presented, token) = self.settings_user(&mut state, context, members.get("mytoken"), "settings:grants")?;
         if grant != "ssh" {
-            return Err(Problem::request(format!("value '{grant}' not valid for GrantType")));
+            return Err(ApiError::request(format!("value '{grant}' not valid for GrantType")));
         }
-        let counted = self.other_use(&presented, &token, call)?;
-        let update = self.complete_other_use(&mut state, &presented, counted, call)?;
+        let counted = self.other_use(&presented, &token, context)?;
+        let update = self.complete_other_use(&mut state, &presented, counted, context)?;
         let user = (token.oidc_sub.clone(), token.oidc_iss.clone());
         state.grants.entry(user).or_default().insert(grant, enable);
-        log(&mut state, &token, call, if enable { "settings_grant_enabled" } else { "settings_grant_disabled" });
+        log(&mut state, &token, context, if enable { "settings_grant_enabled" } else { "settings_grant_disabled" });
         Ok(match (update, enable) {
             (None, true) => plain(201, "Created"),
             (None, false) => Response::empty(204),
@@ -54,28 +54,28 @@ impl Server {
 
     fn settings_user(
         &self,
-        state: &mut State,
-        call: &Call<'_>,
+        state: &mut ServerState,
+        context: &RequestContext<'_>,
         member: Option<&Value>,
         capability: &str,
-    ) -> Answer<(Presented, Token)> {
-        let credential = self.credential(member, false, call.request)?;
-        let presented = self.present(state, &credential, call.now)?;
-        let token = state.live(&presented.claims, call.now)?.clone();
+    ) -> ApiResult<(PresentedMytoken, TokenRow)> {
+        let credential = self.credential(member, false, context.request)?;
+        let presented = self.present(state, &credential, context.now)?;
+        let token = state.live(&presented.claims, context.now)?.clone();
         Self::require(&presented, capability)?;
         Ok((presented, token))
     }
 }
 
-fn listed(state: &State, token: &Token) -> Value {
+fn listed(state: &ServerState, token: &TokenRow) -> Value {
     let user = (token.oidc_sub.clone(), token.oidc_iss.clone());
     state.grants.get(&user).map_or(Value::Null, |grants| {
         grants.iter().map(|(grant, enabled)| json!({"grant_type": grant, "enabled": enabled})).collect()
     })
 }
 
-fn log(state: &mut State, token: &Token, call: &Call<'_>, event: &'static str) {
+fn log(state: &mut ServerState, token: &TokenRow, context: &RequestContext<'_>, event: &'static str) {
     if let Some(token) = state.tokens.get_mut(&token.jti) {
-        token.events.push(call.event(event, ""));
+        token.events.push(context.event(event, ""));
     }
 }

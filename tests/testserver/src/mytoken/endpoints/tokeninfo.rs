@@ -4,64 +4,64 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body;
-use crate::mytoken::credential::Presented;
+use crate::mytoken::credential::PresentedMytoken;
 use crate::mytoken::model::capabilities;
-use crate::mytoken::model::store::{State, Token};
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::model::store::{ServerState, TokenRow};
+use crate::mytoken::server::{RequestContext, Server};
 use crate::mytoken::successor::with_update;
 
 impl Server {
-    pub(crate) fn tokeninfo(&self, call: &Call<'_>) -> Answer<Response> {
-        let members = body::json(call.request, "pkg.TokenInfoRequest")?;
+    pub(crate) fn tokeninfo(&self, context: &RequestContext<'_>) -> ApiResult<Response> {
+        let members = body::json(context.request, "pkg.TokenInfoRequest")?;
         let action = match members.get("action") {
             None | Some(Value::Null) => "introspect",
             Some(Value::String(action)) => action.as_str(),
-            Some(other) => return Err(body::unfit(other, "Go value of type string")),
+            Some(other) => return Err(body::type_mismatch(other, "Go value of type string")),
         };
         const ACTIONS: [&str; 5] = ["introspect", "event_history", "subtokens", "list_mytokens", "notifications"];
         if !ACTIONS.contains(&action) {
-            return Err(Problem::request(format!("value '{action}' not valid for TokeninfoAction")));
+            return Err(ApiError::request(format!("value '{action}' not valid for TokeninfoAction")));
         }
-        let credential = self.credential(members.get("mytoken"), false, call.request)?;
+        let credential = self.credential(members.get("mytoken"), false, context.request)?;
         let mut state = self.state();
-        let presented = self.present(&state, &credential, call.now)?;
-        let token = state.live(&presented.claims, call.now)?.clone();
+        let presented = self.present(&state, &credential, context.now)?;
+        let token = state.live(&presented.claims, context.now)?.clone();
         match action {
-            "introspect" => introspect(&mut state, &presented, &token, call),
-            "event_history" => self.history(&mut state, &presented, &token, &members, call),
+            "introspect" => introspect(&mut state, &presented, &token, context),
+            "event_history" => self.history(&mut state, &presented, &token, &members, context),
             "subtokens" => {
                 Self::require(&presented, "tokeninfo:subtokens")?;
-                self.counted_query(&mut state, &presented, &token, "tokeninfo_subtokens", call, |state| {
+                self.counted_query(&mut state, &presented, &token, "tokeninfo_subtokens", context, |state| {
                     Map::from_iter([("mytokens".to_owned(), state.tree(&token))])
                 })
             }
             "list_mytokens" => {
                 Self::require(&presented, "manage_mytokens:list")?;
-                self.counted_query(&mut state, &presented, &token, "tokeninfo_list_mytokens", call, |state| {
+                self.counted_query(&mut state, &presented, &token, "tokeninfo_list_mytokens", context, |state| {
                     Map::from_iter([("mytokens".to_owned(), list(state, &token))])
                 })
             }
             _ => {
                 Self::require(&presented, "tokeninfo:notify")?;
-                self.counted_query(&mut state, &presented, &token, "tokeninfo_notifications", call, |_| Map::new())
+                self.counted_query(&mut state, &presented, &token, "tokeninfo_notifications", context, |_| Map::new())
             }
         }
     }
 
     fn history(
         &self,
-        state: &mut State,
-        presented: &Presented,
-        token: &Token,
+        state: &mut ServerState,
+        presented: &PresentedMytoken,
+        token: &TokenRow,
         members: &Map<String, Value>,
-        call: &Call<'_>,
-    ) -> Answer<Response> {
+        context: &RequestContext<'_>,
+    ) -> ApiResult<Response> {
         let asked: Vec<String> = match members.get("mom_ids") {
             None | Some(Value::Null) => Vec::new(),
             Some(list) => serde_json::from_value(list.clone())
-                .map_err(|_| body::unfit(list, "Go struct field TokenInfoRequest.mom_ids of type []string"))?,
+                .map_err(|_| body::type_mismatch(list, "Go struct field TokenInfoRequest.mom_ids of type []string"))?,
         };
         let of = if asked.is_empty() {
             Self::require(presented, "tokeninfo:history")?;
@@ -69,21 +69,27 @@ impl Server {
         } else {
             self.readable(state, presented, token, &asked)?
         };
-        self.counted_query(state, presented, token, "tokeninfo_history", call, |state| {
+        self.counted_query(state, presented, token, "tokeninfo_history", context, |state| {
             Map::from_iter([("events".to_owned(), events(state, &of))])
         })
     }
 
     /// The handles behind the ids and words of a request, if the token may read all of them.
-    fn readable(&self, state: &State, presented: &Presented, token: &Token, asked: &[String]) -> Answer<Vec<String>> {
+    fn readable(
+        &self,
+        state: &ServerState,
+        presented: &PresentedMytoken,
+        token: &TokenRow,
+        asked: &[String],
+    ) -> ApiResult<Vec<String>> {
         let manages = capabilities::has(&presented.claims.capabilities, "manage_mytokens:history");
         let words = !manages || !self.config.quirks.history_words_refused;
         let refused = |id: &str| {
             if manages {
                 let said = format!("The provided token cannot be used to obtain history for mom_id '{id}'");
-                return Problem::new(403, "invalid_grant", said);
+                return ApiError::new(403, "invalid_grant", said);
             }
-            Problem::new(
+            ApiError::new(
                 403,
                 "insufficient_capabilities",
                 format!(
@@ -97,7 +103,7 @@ impl Server {
                     || (manages && other.oidc_sub == token.oidc_sub && other.oidc_iss == token.oidc_iss)
             })
         };
-        let handles = |tokens: Vec<&Token>| tokens.into_iter().map(|token| token.mom_id.clone()).collect::<Vec<_>>();
+        let handles = |tokens: Vec<&TokenRow>| tokens.into_iter().map(|token| token.mom_id.clone()).collect::<Vec<_>>();
         let mut found = Vec::new();
         for id in asked {
             match (words, id.as_str(), id.strip_prefix("children@")) {
@@ -116,28 +122,33 @@ impl Server {
     /// A query that is counted, logged and followed by a rotation only if the token has restrictions at all.
     fn counted_query(
         &self,
-        state: &mut State,
-        presented: &Presented,
-        token: &Token,
+        state: &mut ServerState,
+        presented: &PresentedMytoken,
+        token: &TokenRow,
         event: &'static str,
-        call: &Call<'_>,
-        query: impl FnOnce(&State) -> Map<String, Value>,
-    ) -> Answer<Response> {
+        context: &RequestContext<'_>,
+        query: impl FnOnce(&ServerState) -> Map<String, Value>,
+    ) -> ApiResult<Response> {
         if presented.claims.restrictions.is_empty() {
             return Ok(with_update(200, query(state), None));
         }
-        let counted = self.other_use(presented, token, call)?;
+        let counted = self.other_use(presented, token, context)?;
         let members = query(state);
-        let update = self.complete_other_use(state, presented, counted, call)?;
+        let update = self.complete_other_use(state, presented, counted, context)?;
         if let Some(token) = state.tokens.get_mut(&token.jti) {
-            token.events.push(call.event(event, ""));
+            token.events.push(context.event(event, ""));
         }
         Ok(with_update(200, members, update))
     }
 }
 
 /// All claims, with the counters beside the limits. Never counted, never refused by restrictions, always logged.
-fn introspect(state: &mut State, presented: &Presented, token: &Token, call: &Call<'_>) -> Answer<Response> {
+fn introspect(
+    state: &mut ServerState,
+    presented: &PresentedMytoken,
+    token: &TokenRow,
+    context: &RequestContext<'_>,
+) -> ApiResult<Response> {
     Server::require(presented, "tokeninfo:introspect")?;
     let mut claims = json!(presented.claims);
     let clauses = claims.get_mut("restrictions").and_then(Value::as_array_mut);
@@ -148,7 +159,7 @@ fn introspect(state: &mut State, presented: &Presented, token: &Token, call: &Ca
         }
     }
     if let Some(token) = state.tokens.get_mut(&token.jti) {
-        token.events.push(call.event("tokeninfo_introspect", ""));
+        token.events.push(context.event("tokeninfo_introspect", ""));
     }
     let answer = json!({
         "valid": true,
@@ -160,8 +171,8 @@ fn introspect(state: &mut State, presented: &Presented, token: &Token, call: &Ca
 }
 
 /// All trees of the user.
-fn list(state: &State, token: &Token) -> Value {
-    let mut roots: Vec<&Token> = state
+fn list(state: &ServerState, token: &TokenRow) -> Value {
+    let mut roots: Vec<&TokenRow> = state
         .tokens
         .values()
         .filter(|other| other.parent.is_none() && other.oidc_sub == token.oidc_sub && other.oidc_iss == token.oidc_iss)
@@ -171,7 +182,7 @@ fn list(state: &State, token: &Token) -> Value {
 }
 
 /// The histories of the tokens, newest first; `null` when there is nothing.
-fn events(state: &State, of: &[String]) -> Value {
+fn events(state: &ServerState, of: &[String]) -> Value {
     let mut events: Vec<(i64, Value)> = Vec::new();
     for token in of.iter().filter_map(|mom_id| state.by_mom_id(mom_id)) {
         for event in token.events.iter().rev() {

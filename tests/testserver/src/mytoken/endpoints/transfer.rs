@@ -4,20 +4,20 @@
 use serde_json::json;
 
 use crate::http::Response;
-use crate::mytoken::answer::Answer;
+use crate::mytoken::answer::ApiResult;
 use crate::mytoken::body;
 use crate::mytoken::model::codes::CODE_LIFETIME;
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::server::{RequestContext, Server};
 
 impl Server {
-    pub(crate) fn transfer(&self, call: &Call<'_>) -> Answer<Response> {
-        let members = body::json(call.request, "pkg.CreateTransferCodeRequest")?;
-        let credential = self.credential(members.get("mytoken"), false, call.request)?;
+    pub(crate) fn transfer(&self, context: &RequestContext<'_>) -> ApiResult<Response> {
+        let members = body::json(context.request, "pkg.CreateTransferCodeRequest")?;
+        let credential = self.credential(members.get("mytoken"), false, context.request)?;
         let mut state = self.state();
-        let presented = self.present(&state, &credential, call.now)?;
-        let token = state.live(&presented.claims, call.now)?;
-        token.events.push(call.event("transfer_code_created", ""));
-        let code = state.add_code(presented.jwt, presented.claims.jti, false, call.now)?;
+        let presented = self.present(&state, &credential, context.now)?;
+        let token = state.live(&presented.claims, context.now)?;
+        token.events.push(context.event("transfer_code_created", ""));
+        let code = state.add_code(presented.jwt, presented.claims.jti, false, context.now)?;
         Ok(Response::json(
             200,
             &json!({"mytoken_type": "transfer_code", "transfer_code": code, "expires_in": CODE_LIFETIME}),

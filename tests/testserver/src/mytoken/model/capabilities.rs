@@ -80,7 +80,7 @@ pub fn inherit(parent: &[String], wanted: &[String]) -> Vec<String> {
 /// The words of a `capabilities` member, which may be an array or a blank-separated string; names of templates still
 /// carry their `@`. A number is taken for a word, as the original does.
 #[must_use]
-pub fn words(value: Option<&Value>) -> Vec<String> {
+pub fn names(value: Option<&Value>) -> Vec<String> {
     let of_string = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     match value {
         None | Some(Value::Null) => Vec::new(),

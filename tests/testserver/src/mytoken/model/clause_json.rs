@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body;
 use crate::mytoken::model::clauses::Clause;
 use crate::mytoken::model::times;
@@ -12,11 +12,11 @@ use crate::mytoken::model::times;
 ///
 /// # Errors
 /// A member of the wrong type, or a time that is none.
-pub fn clause(members: &Map<String, Value>, now: Option<i64>) -> Answer<Clause> {
+pub fn clause(members: &Map<String, Value>, now: Option<i64>) -> ApiResult<Clause> {
     let scope = match members.get("scope") {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(scope)) => scope.clone(),
-        Some(other) => return Err(member_unfit(other, "scope", "string")),
+        Some(other) => return Err(member_mismatch(other, "scope", "string")),
     };
     Ok(Clause {
         nbf: time(members, "nbf", now)?,
@@ -31,26 +31,26 @@ pub fn clause(members: &Map<String, Value>, now: Option<i64>) -> Answer<Clause> 
     })
 }
 
-fn member_unfit(value: &Value, name: &str, wanted: &str) -> Problem {
-    body::unfit(value, &format!("Go struct field restrictionWT.Restriction.{name} of type {wanted}"))
+fn member_mismatch(value: &Value, name: &str, wanted: &str) -> ApiError {
+    body::type_mismatch(value, &format!("Go struct field restrictionWT.Restriction.{name} of type {wanted}"))
 }
 
-fn time(members: &Map<String, Value>, name: &str, now: Option<i64>) -> Answer<i64> {
+fn time(members: &Map<String, Value>, name: &str, now: Option<i64>) -> ApiResult<i64> {
     match members.get(name) {
         None | Some(Value::Null) => Ok(0),
         Some(Value::String(text)) => match now {
-            Some(now) => times::resolve(text, now).map_err(Problem::request),
-            None => Err(member_unfit(&Value::String(text.clone()), name, "unixtime.UnixTime")),
+            Some(now) => times::resolve(text, now).map_err(ApiError::request),
+            None => Err(member_mismatch(&Value::String(text.clone()), name, "unixtime.UnixTime")),
         },
-        Some(value) => value.as_i64().ok_or_else(|| body::unfit(value, "Go value of type string")),
+        Some(value) => value.as_i64().ok_or_else(|| body::type_mismatch(value, "Go value of type string")),
     }
 }
 
-fn list(members: &Map<String, Value>, name: &str) -> Answer<Option<Vec<String>>> {
+fn list(members: &Map<String, Value>, name: &str) -> ApiResult<Option<Vec<String>>> {
     match members.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
-            serde_json::from_value(value.clone()).map(Some).map_err(|_| member_unfit(value, name, "[]string"))
+            serde_json::from_value(value.clone()).map(Some).map_err(|_| member_mismatch(value, name, "[]string"))
         }
     }
 }
@@ -59,9 +59,11 @@ fn list(members: &Map<String, Value>, name: &str) -> Answer<Option<Vec<String>>>
 ///
 /// # Errors
 /// Another type.
-pub fn number(value: Option<&Value>) -> Answer<Option<i64>> {
+pub fn number(value: Option<&Value>) -> ApiResult<Option<i64>> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_i64().map(Some).ok_or_else(|| body::unfit(value, "Go struct field of type int64")),
+        Some(value) => {
+            value.as_i64().map(Some).ok_or_else(|| body::type_mismatch(value, "Go struct field of type int64"))
+        }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn bound(list: &Option<Vec<String>>) -> Option<&[String]> {
 
 /// Uses of one clause so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Used {
+pub struct UseCount {
     /// Access tokens.
     pub at: i64,
     /// Everything else that is counted.
@@ -79,7 +79,7 @@ pub enum Use<'a> {
 
 /// Why no clause was selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unfit {
+pub enum NoClause {
     /// No clause fits.
     Restricted,
     /// The original dereferences a nil pointer here (MT-17): a clause with `usages_other` and without
@@ -90,7 +90,7 @@ pub enum Unfit {
 impl Clause {
     /// Whether the clause says nothing and is dropped. An empty list says something, if only that it is there.
     #[must_use]
-    pub fn says_nothing(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
@@ -109,7 +109,7 @@ impl Clause {
         country_allowed && bound(&self.hosts).is_none_or(|entries| hosts::admits(entries, peer))
     }
 
-    fn fits_use(&self, wanted: Use<'_>, used: Option<Used>, panics: bool) -> Result<bool, Unfit> {
+    fn fits_use(&self, wanted: Use<'_>, used: Option<UseCount>, panics: bool) -> Result<bool, NoClause> {
         let done = used.unwrap_or_default();
         match wanted {
             Use::AccessToken { scope, audience } => {
@@ -122,7 +122,7 @@ impl Clause {
             }
             Use::Other => {
                 if panics && self.usages_other.is_some() && self.usages_at.is_none() && used.is_some() {
-                    return Err(Unfit::Panic);
+                    return Err(NoClause::Panic);
                 }
                 Ok(self.usages_other.is_none_or(|limit| done.other < limit))
             }
@@ -140,8 +140,8 @@ pub fn select<'a>(
     now: i64,
     peer: IpAddr,
     panics: bool,
-    used: impl Fn(&Clause) -> Option<Used>,
-) -> Result<Option<&'a Clause>, Unfit> {
+    used: impl Fn(&Clause) -> Option<UseCount>,
+) -> Result<Option<&'a Clause>, NoClause> {
     if clauses.is_empty() {
         return Ok(None);
     }
@@ -150,7 +150,7 @@ pub fn select<'a>(
             return Ok(Some(clause));
         }
     }
-    Err(Unfit::Restricted)
+    Err(NoClause::Restricted)
 }
 
 /// The claim `exp`: the latest of all clauses, absent (0) when one of them or nothing limits it.
@@ -170,7 +170,7 @@ pub fn earliest_nbf(clauses: &[Clause]) -> i64 {
 
 /// Identical clauses become one, as at a login.
 #[must_use]
-pub fn merged(clauses: Vec<Clause>) -> Vec<Clause> {
+pub fn without_duplicates(clauses: Vec<Clause>) -> Vec<Clause> {
     let mut kept: Vec<Clause> = Vec::new();
     for clause in clauses {
         if !kept.contains(&clause) {
@@ -200,7 +200,7 @@ pub fn granted(clauses: &[Clause], scope: Option<&str>, audience: Option<&[Strin
             }
         }
     }
-    adjusted.retain(|clause| !clause.says_nothing());
+    adjusted.retain(|clause| !clause.is_empty());
     adjusted
 }
 
@@ -223,14 +223,14 @@ mod tests {
     fn the_first_clause_that_covers_the_whole_request_is_charged() {
         let list = clauses(json!([{"scope": "a", "usages_AT": 1}, {"scope": "a b"}]));
         let fresh = |_: &Clause| None;
-        let first_used = |clause: &Clause| (clause.scope == "a").then_some(Used { at: 1, other: 0 });
-        let picked = |wanted, used: &dyn Fn(&Clause) -> Option<Used>| {
+        let first_used = |clause: &Clause| (clause.scope == "a").then_some(UseCount { at: 1, other: 0 });
+        let picked = |wanted, used: &dyn Fn(&Clause) -> Option<UseCount>| {
             select(&list, wanted, 100, HOME, true, used).map(|clause| clause.unwrap().scope.clone())
         };
         assert_eq!(picked(at("a"), &fresh), Ok("a".into()));
         assert_eq!(picked(at("a"), &first_used), Ok("a b".into()));
         assert_eq!(picked(at("a b"), &fresh), Ok("a b".into()));
-        assert_eq!(picked(at("c"), &fresh), Err(Unfit::Restricted));
+        assert_eq!(picked(at("c"), &fresh), Err(NoClause::Restricted));
         assert_eq!(picked(at(""), &fresh), Ok("a".into()));
         assert_eq!(picked(at(""), &first_used), Ok("a b".into()));
     }
@@ -246,8 +246,8 @@ mod tests {
     #[test]
     fn other_uses_without_a_limit_for_access_tokens_panic_the_second_time() {
         let list = clauses(json!([{"usages_other": 3}]));
-        let used = |_: &Clause| Some(Used { at: 0, other: 1 });
-        assert_eq!(select(&list, Use::Other, 1, HOME, true, used).unwrap_err(), Unfit::Panic);
+        let used = |_: &Clause| Some(UseCount { at: 0, other: 1 });
+        assert_eq!(select(&list, Use::Other, 1, HOME, true, used).unwrap_err(), NoClause::Panic);
         assert!(select(&list, Use::Other, 1, HOME, false, used).is_ok());
     }
 
@@ -262,8 +262,8 @@ mod tests {
     #[test]
     fn an_empty_list_is_kept_and_an_empty_clause_is_not() {
         let list = clauses(json!([{"audience": []}, {"scope": ""}]));
-        assert!(!list[0].says_nothing());
-        assert!(list[1].says_nothing());
+        assert!(!list[0].is_empty());
+        assert!(list[1].is_empty());
         assert_eq!(list[0].key(), "{}");
     }
 

@@ -8,7 +8,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use sha2::{Digest, Sha512};
 
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 
 /// Seconds a polling, transfer or consent code lives.
 pub(crate) const CODE_LIFETIME: i64 = 300;
@@ -26,9 +26,9 @@ const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZ";
 ///
 /// # Errors
 /// The operating system has none.
-pub fn bytes<const N: usize>() -> Answer<[u8; N]> {
+pub fn bytes<const N: usize>() -> ApiResult<[u8; N]> {
     let mut bytes = [0; N];
-    SysRng.try_fill_bytes(&mut bytes).map_err(|error| Problem::internal(error.to_string()))?;
+    SysRng.try_fill_bytes(&mut bytes).map_err(|error| ApiError::internal(error.to_string()))?;
     Ok(bytes)
 }
 
@@ -36,7 +36,7 @@ pub fn bytes<const N: usize>() -> Answer<[u8; N]> {
 ///
 /// # Errors
 /// No randomness.
-pub fn letters(length: usize) -> Answer<String> {
+pub fn letters(length: usize) -> ApiResult<String> {
     let mut text = String::with_capacity(length);
     while text.len() < length {
         for byte in bytes::<64>()? {
@@ -55,7 +55,7 @@ pub fn letters(length: usize) -> Answer<String> {
 ///
 /// # Errors
 /// No randomness.
-pub fn opaque<const N: usize>() -> Answer<String> {
+pub fn opaque<const N: usize>() -> ApiResult<String> {
     Ok(URL_SAFE_NO_PAD.encode(bytes::<N>()?))
 }
 
@@ -63,7 +63,7 @@ pub fn opaque<const N: usize>() -> Answer<String> {
 ///
 /// # Errors
 /// No randomness.
-pub fn uuid() -> Answer<String> {
+pub fn uuid() -> ApiResult<String> {
     let [b0, b1, b2, b3, b4, b5, b6, b7, b8, rest @ ..] = bytes::<16>()?;
     let raw = [b0, b1, b2, b3, b4, b5, (b6 & 0x0f) | 0x40, b7, (b8 & 0x3f) | 0x80];
     let mut text = String::with_capacity(36);

@@ -30,17 +30,17 @@ pub(crate) fn upstream(issuer: &str) -> Upstream {
             client_id: "guest".into(),
             scopes: vec!["openid".into()],
         },
-        link: Arc::new(Guests::default()),
+        link: Arc::new(GuestProvider::default()),
     }
 }
 
 /// Codes are the base64url text of the guest's address: nothing here is worth a secret.
 #[derive(Default)]
-struct Guests {
+struct GuestProvider {
     refresh: Mutex<HashSet<String>>,
 }
 
-impl TokenEndpoint for Guests {
+impl TokenEndpoint for GuestProvider {
     fn token(&self, form: &[(String, String)]) -> Result<Response, String> {
         let bad = || Ok(Response::json(400, &json!({"error": "invalid_grant"})));
         let random = || codes::opaque::<48>().map_err(|problem| problem.description.unwrap_or_default());

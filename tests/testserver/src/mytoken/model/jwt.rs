@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sha3::Sha3_256;
 
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::model::clauses::Clause;
 use crate::mytoken::model::codes;
 use crate::mytoken::model::rotation::Rotation;
 
 /// The claims of a mytoken.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Claims {
+pub struct MytokenClaims {
     pub ver: String,
     pub token_type: String,
     pub iss: String,
@@ -42,17 +42,17 @@ pub struct Claims {
 }
 
 /// The signing key with its public half.
-pub struct Key {
+pub struct MytokenKey {
     signing: SigningKey,
     verifying: VerifyingKey,
 }
 
-impl Key {
+impl MytokenKey {
     /// A new key.
     ///
     /// # Errors
     /// No randomness.
-    pub fn generate() -> Answer<Self> {
+    pub fn generate() -> ApiResult<Self> {
         loop {
             let mut scalar = codes::bytes::<66>()?;
             // The order of the curve has 521 bits: 528 random ones are nearly always too many.
@@ -70,8 +70,8 @@ impl Key {
     ///
     /// # Errors
     /// The claims are no JSON, or the signature fails.
-    pub fn sign(&self, claims: &Claims) -> Answer<String> {
-        let fail = |error: &dyn std::fmt::Display| Problem::internal(error.to_string());
+    pub fn sign(&self, claims: &MytokenClaims) -> ApiResult<String> {
+        let fail = |error: &dyn std::fmt::Display| ApiError::internal(error.to_string());
         let payload = serde_json::to_vec(claims).map_err(|error| fail(&error))?;
         let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"ES512","typ":"MT+JWT"}"#);
         let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
@@ -83,8 +83,8 @@ impl Key {
     ///
     /// # Errors
     /// The signature does not fit.
-    pub fn open(&self, token: &str) -> Answer<Claims> {
-        let bad = || Problem::token("crypto/ecdsa: verification error");
+    pub fn open(&self, token: &str) -> ApiResult<MytokenClaims> {
+        let bad = || ApiError::token("crypto/ecdsa: verification error");
         let (signed, signature) = token.rsplit_once('.').ok_or_else(bad)?;
         // MT-04: Go's base64 skips line ends, so a token with a newline at its end is still well signed.
         let signature: String = signature.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
@@ -93,7 +93,7 @@ impl Key {
         self.verifying.verify(signed.as_bytes(), &signature).map_err(|_| bad())?;
         let (_, payload) = signed.split_once('.').ok_or_else(bad)?;
         let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| bad())?;
-        serde_json::from_slice(&payload).map_err(|error| Problem::token(error.to_string()))
+        serde_json::from_slice(&payload).map_err(|error| ApiError::token(error.to_string()))
     }
 
     /// The key set of `/jwks`.
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn what_was_signed_opens_and_what_was_changed_does_not() {
-        let key = Key::generate().unwrap();
-        let claims = Claims {
+        let key = MytokenKey::generate().unwrap();
+        let claims = MytokenClaims {
             ver: "0.7".into(),
             token_type: "mytoken".into(),
             iss: "i".into(),
@@ -184,8 +184,8 @@ mod tests {
         assert!(looks_like(&token));
         assert_eq!(key.open(&token).unwrap().jti, "j");
         assert_eq!(key.open(&format!("{token}\n")).unwrap().jti, "j");
-        assert!(Key::generate().unwrap().open(&token).is_err());
-        let other = key.sign(&Claims { jti: "k".into(), ..claims }).unwrap();
+        assert!(MytokenKey::generate().unwrap().open(&token).is_err());
+        let other = key.sign(&MytokenClaims { jti: "k".into(), ..claims }).unwrap();
         let mixed = format!("{}.{}", token.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
         assert!(key.open(&mixed).is_err());
     }

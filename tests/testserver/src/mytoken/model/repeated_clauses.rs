@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 #[derive(Deserialize)]
-struct Request<'a> {
+struct RawRequest<'a> {
     #[serde(borrow)]
     restrictions: Option<&'a RawValue>,
 }
@@ -25,7 +25,7 @@ pub fn dropped(mut members: Map<String, Value>, body: &[u8]) -> Map<String, Valu
 
 /// Which entries of the list of restrictions repeat an earlier one.
 fn repeated(body: &[u8]) -> Vec<bool> {
-    let restrictions = serde_json::from_slice::<Request<'_>>(body).ok().and_then(|request| request.restrictions);
+    let restrictions = serde_json::from_slice::<RawRequest<'_>>(body).ok().and_then(|request| request.restrictions);
     let clauses = restrictions.and_then(|list| serde_json::from_str::<Vec<&RawValue>>(list.get()).ok());
     let mut earlier: Vec<&str> = Vec::new();
     let mut repeated = Vec::new();

@@ -6,17 +6,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::mytoken::answer::{Answer, Problem};
-use crate::mytoken::model::clauses::{Clause, Used};
+use crate::mytoken::answer::{ApiError, ApiResult};
+use crate::mytoken::model::clauses::{Clause, UseCount};
 use crate::mytoken::model::codes::{self, CODE_LENGTH, CODE_LIFETIME};
-use crate::mytoken::model::jwt::Claims;
+use crate::mytoken::model::jwt::MytokenClaims;
 use crate::mytoken::model::rotation::Rotation;
 use crate::mytoken::model::templates::Templates;
-use crate::mytoken::model::wanted::{FormWish, Wanted};
+use crate::mytoken::model::wanted::{MytokenRequest, RequestedForm};
 
 /// One line of a token's history.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct HistoryEvent {
     pub event: &'static str,
     pub comment: String,
     pub time: i64,
@@ -26,7 +26,7 @@ pub struct Event {
 
 /// A row per token; rotation does not make a new one.
 #[derive(Debug, Clone)]
-pub struct Token {
+pub struct TokenRow {
     /// Claim `jti`.
     pub jti: String,
     /// Public handle.
@@ -58,15 +58,15 @@ pub struct Token {
     /// Claim `oidc_iss`.
     pub oidc_iss: String,
     /// Uses by the JSON of the clause.
-    pub used: HashMap<String, Used>,
+    pub used: HashMap<String, UseCount>,
     /// History, oldest first.
-    pub events: Vec<Event>,
+    pub events: Vec<HistoryEvent>,
 }
 
-impl Token {
+impl TokenRow {
     /// Uses of a clause, if there were any.
     #[must_use]
-    pub fn used(&self, clause: &Clause) -> Option<Used> {
+    pub fn used(&self, clause: &Clause) -> Option<UseCount> {
         self.used.get(&clause.key()).copied()
     }
 }
@@ -102,13 +102,13 @@ pub enum CodeState {
         /// Its id.
         jti: String,
         /// In which form a poller gets it.
-        form: FormWish,
+        form: RequestedForm,
     },
 }
 
 /// A polling or transfer code.
 #[derive(Debug, Clone)]
-pub struct Code {
+pub struct CodeRecord {
     /// What it stands for.
     pub state: CodeState,
     /// Unix time.
@@ -119,11 +119,11 @@ pub struct Code {
 
 /// A login between its start and its end.
 #[derive(Debug, Clone)]
-pub struct Login {
+pub struct PendingLogin {
     /// Index of the provider; that of the start, whatever the consent says.
     pub upstream: usize,
     /// What the token will be.
-    pub wanted: Wanted,
+    pub wanted: MytokenRequest,
     /// Where the poller waits; a web client has none.
     pub polling_code: Option<String>,
     /// Where a web client's browser goes in the end.
@@ -147,11 +147,11 @@ pub struct Refresh {
 
 /// All of it.
 #[derive(Debug, Default)]
-pub struct State {
-    pub tokens: HashMap<String, Token>,
+pub struct ServerState {
+    pub tokens: HashMap<String, TokenRow>,
     pub shorts: HashMap<String, Short>,
-    pub codes: HashMap<String, Code>,
-    pub logins: HashMap<String, Login>,
+    pub codes: HashMap<String, CodeRecord>,
+    pub logins: HashMap<String, PendingLogin>,
     pub refresh: HashMap<u64, Refresh>,
     /// Grants by user; the value says whether it is enabled.
     pub grants: HashMap<(String, String), BTreeMap<String, bool>>,
@@ -159,9 +159,9 @@ pub struct State {
     counter: u64,
 }
 
-impl State {
+impl ServerState {
     /// The next number nobody has.
-    pub fn number(&mut self) -> u64 {
+    pub fn next_number(&mut self) -> u64 {
         self.counter += 1;
         self.counter
     }
@@ -170,10 +170,10 @@ impl State {
     ///
     /// # Errors
     /// No randomness.
-    pub fn add_code(&mut self, jwt: String, jti: String, fresh: bool, now: i64) -> Answer<String> {
+    pub fn add_code(&mut self, jwt: String, jti: String, fresh: bool, now: i64) -> ApiResult<String> {
         let code = codes::letters(CODE_LENGTH)?;
-        let ready = CodeState::Ready { jwt, jti, form: FormWish::JWT };
-        self.codes.insert(code.clone(), Code { state: ready, expires: now + CODE_LIFETIME, fresh });
+        let ready = CodeState::Ready { jwt, jti, form: RequestedForm::JWT };
+        self.codes.insert(code.clone(), CodeRecord { state: ready, expires: now + CODE_LIFETIME, fresh });
         Ok(code)
     }
 
@@ -182,29 +182,29 @@ impl State {
     ///
     /// # Errors
     /// 401 without a description.
-    pub fn live(&mut self, claims: &Claims, now: i64) -> Answer<&mut Token> {
-        let token = self.tokens.get(&claims.jti).ok_or_else(Problem::dead)?;
+    pub fn live(&mut self, claims: &MytokenClaims, now: i64) -> ApiResult<&mut TokenRow> {
+        let token = self.tokens.get(&claims.jti).ok_or_else(ApiError::dead)?;
         let rotation = token.rotation.unwrap_or_default();
         let lapsed = rotation.lifetime > 0 && now > token.renewed.saturating_add(rotation.lifetime);
         if token.seq_no != claims.seq_no || lapsed {
             if rotation.auto_revoke {
                 self.revoke(&claims.jti, true);
             }
-            return Err(Problem::dead());
+            return Err(ApiError::dead());
         }
-        self.tokens.get_mut(&claims.jti).ok_or_else(Problem::dead)
+        self.tokens.get_mut(&claims.jti).ok_or_else(ApiError::dead)
     }
 
     /// The token of that handle.
     #[must_use]
-    pub fn by_mom_id(&self, mom_id: &str) -> Option<&Token> {
+    pub fn by_mom_id(&self, mom_id: &str) -> Option<&TokenRow> {
         self.tokens.values().find(|token| token.mom_id == mom_id)
     }
 
     /// Children, oldest first.
     #[must_use]
-    pub fn children(&self, jti: &str) -> Vec<&Token> {
-        let mut children: Vec<&Token> =
+    pub fn children(&self, jti: &str) -> Vec<&TokenRow> {
+        let mut children: Vec<&TokenRow> =
             self.tokens.values().filter(|token| token.parent.as_deref() == Some(jti)).collect();
         children.sort_by_key(|token| token.row);
         children
@@ -212,7 +212,7 @@ impl State {
 
     /// Whether `jti` is the token itself or above it.
     #[must_use]
-    pub fn is_above(&self, jti: &str, token: &Token) -> bool {
+    pub fn is_above(&self, jti: &str, token: &TokenRow) -> bool {
         let mut current = Some(token);
         while let Some(token) = current {
             if token.jti == jti {
@@ -261,7 +261,7 @@ impl State {
 
     /// The tree below a token as tokeninfo shows it.
     #[must_use]
-    pub fn tree(&self, token: &Token) -> Value {
+    pub fn tree(&self, token: &TokenRow) -> Value {
         let mut entry = Map::new();
         entry.insert("ip".into(), json!(token.ip));
         entry.insert("name".into(), json!(token.name));

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body;
 use crate::mytoken::model::clauses::Clause;
 use crate::mytoken::model::rotation::Rotation;
@@ -11,7 +11,7 @@ use crate::mytoken::model::{capabilities, clause_json};
 
 /// What a template is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TemplateKind {
     /// A partial request.
     Profiles,
     /// Words.
@@ -22,7 +22,7 @@ pub enum Kind {
     Rotation,
 }
 
-impl Kind {
+impl TemplateKind {
     /// The kind of a path segment.
     #[must_use]
     pub fn of(segment: &str) -> Option<Self> {
@@ -38,10 +38,10 @@ impl Kind {
 
 /// One stored template.
 #[derive(Debug, Clone)]
-pub struct Template {
+pub struct StoredTemplate {
     pub id: String,
     pub group: String,
-    pub kind: Kind,
+    pub kind: TemplateKind,
     pub name: String,
     pub payload: Value,
 }
@@ -50,12 +50,12 @@ pub struct Template {
 #[derive(Debug, Clone, Default)]
 pub struct Templates {
     /// In the order of their creation.
-    pub all: Vec<Template>,
+    pub all: Vec<StoredTemplate>,
 }
 
 /// A profile, resolved.
 #[derive(Debug, Clone, Default)]
-pub struct Profile {
+pub struct ExpandedProfile {
     pub capabilities: Vec<String>,
     pub restrictions: Vec<Clause>,
     pub rotation: Option<Rotation>,
@@ -65,35 +65,35 @@ pub struct Profile {
 const DEPTH: usize = 8;
 
 impl Templates {
-    fn payload(&self, kind: Kind, name: &str) -> Answer<&Value> {
+    fn payload(&self, kind: TemplateKind, name: &str) -> ApiResult<&Value> {
         let (group, short) = name.split_once('/').unwrap_or(("_", name));
         self.all
             .iter()
             .find(|template| template.kind == kind && template.group == group && template.name == short)
             .map(|template| &template.payload)
-            .ok_or_else(|| Problem::request(format!("unknown include name: '{name}'")))
+            .ok_or_else(|| ApiError::request(format!("unknown include name: '{name}'")))
     }
 
     /// Names of a member that may be a string of names or an array of them.
     fn names(value: Option<&Value>) -> Vec<String> {
-        capabilities::words(value)
+        capabilities::names(value)
     }
 
     /// Words of capabilities with the templates among them replaced, each word once.
     ///
     /// # Errors
     /// An unknown name.
-    pub fn capabilities(&self, value: Option<&Value>) -> Answer<Vec<String>> {
+    pub fn capabilities(&self, value: Option<&Value>) -> ApiResult<Vec<String>> {
         let mut given = Vec::new();
         self.add_capabilities(value, DEPTH, &mut given)?;
         Ok(given)
     }
 
-    fn add_capabilities(&self, value: Option<&Value>, depth: usize, given: &mut Vec<String>) -> Answer<()> {
-        for word in capabilities::words(value) {
+    fn add_capabilities(&self, value: Option<&Value>, depth: usize, given: &mut Vec<String>) -> ApiResult<()> {
+        for word in capabilities::names(value) {
             match word.strip_prefix('@') {
                 Some(name) if depth > 0 => {
-                    let payload = self.payload(Kind::Capabilities, name)?;
+                    let payload = self.payload(TemplateKind::Capabilities, name)?;
                     self.add_capabilities(Some(payload), depth - 1, given)?;
                 }
                 _ if given.contains(&word) => {}
@@ -107,16 +107,20 @@ impl Templates {
     ///
     /// # Errors
     /// An unknown name or a member of the wrong type.
-    pub fn restrictions(&self, value: Option<&Value>, now: i64) -> Answer<Vec<Clause>> {
+    pub fn restrictions(&self, value: Option<&Value>, now: i64) -> ApiResult<Vec<Clause>> {
         self.clauses(value, now, DEPTH)
     }
 
-    fn clauses(&self, value: Option<&Value>, now: i64, depth: usize) -> Answer<Vec<Clause>> {
+    fn clauses(&self, value: Option<&Value>, now: i64, depth: usize) -> ApiResult<Vec<Clause>> {
         let by_name = |value: &Value| {
             let mut clauses = Vec::new();
             for name in Self::names(Some(value)) {
                 if depth > 0 {
-                    clauses.extend(self.clauses(Some(self.payload(Kind::Restrictions, &name)?), now, depth - 1)?);
+                    clauses.extend(self.clauses(
+                        Some(self.payload(TemplateKind::Restrictions, &name)?),
+                        now,
+                        depth - 1,
+                    )?);
                 }
             }
             Ok(clauses)
@@ -131,13 +135,13 @@ impl Templates {
                         Value::Object(members) => clauses.extend(self.clause(members, now, &by_name)?),
                         Value::String(_) => clauses.extend(by_name(item)?),
                         Value::Null => {}
-                        other => return Err(body::unfit(other, "Go value of type restrictions.Restriction")),
+                        other => return Err(body::type_mismatch(other, "Go value of type restrictions.Restriction")),
                     }
                 }
             }
             Some(names) => clauses.extend(by_name(names)?),
         }
-        clauses.retain(|clause| !clause.says_nothing());
+        clauses.retain(|clause| !clause.is_empty());
         Ok(clauses)
     }
 
@@ -147,8 +151,8 @@ impl Templates {
         &self,
         members: &Map<String, Value>,
         now: i64,
-        by_name: &impl Fn(&Value) -> Answer<Vec<Clause>>,
-    ) -> Answer<Vec<Clause>> {
+        by_name: &impl Fn(&Value) -> ApiResult<Vec<Clause>>,
+    ) -> ApiResult<Vec<Clause>> {
         let own = clause_json::clause(members, Some(now))?;
         let mut included = match members.get("include") {
             None | Some(Value::Null) => Vec::new(),
@@ -168,19 +172,20 @@ impl Templates {
     ///
     /// # Errors
     /// An unknown name or a member of the wrong type.
-    pub fn rotation(&self, value: Option<&Value>) -> Answer<Option<Rotation>> {
+    pub fn rotation(&self, value: Option<&Value>) -> ApiResult<Option<Rotation>> {
         self.rotation_within(value, DEPTH)
     }
 
-    fn rotation_within(&self, value: Option<&Value>, depth: usize) -> Answer<Option<Rotation>> {
+    fn rotation_within(&self, value: Option<&Value>, depth: usize) -> ApiResult<Option<Rotation>> {
         match value {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Object(members)) => {
                 let mut settings = Map::new();
                 for name in Self::names(members.get("include")) {
-                    if let (true, Some(included)) =
-                        (depth > 0, self.rotation_within(Some(self.payload(Kind::Rotation, &name)?), depth - 1)?)
-                    {
+                    if let (true, Some(included)) = (
+                        depth > 0,
+                        self.rotation_within(Some(self.payload(TemplateKind::Rotation, &name)?), depth - 1)?,
+                    ) {
                         if let Value::Object(included) = json!(included) {
                             settings.extend(included);
                         }
@@ -190,13 +195,15 @@ impl Templates {
                 settings.retain(|_, value| !value.is_null());
                 serde_json::from_value(Value::Object(settings))
                     .map(Some)
-                    .map_err(|error| Problem::request(format!("json: cannot unmarshal rotation: {error}")))
+                    .map_err(|error| ApiError::request(format!("json: cannot unmarshal rotation: {error}")))
             }
             Some(names) => {
                 let mut found = None;
                 for name in Self::names(Some(names)) {
                     if depth > 0 {
-                        found = self.rotation_within(Some(self.payload(Kind::Rotation, &name)?), depth - 1)?.or(found);
+                        found = self
+                            .rotation_within(Some(self.payload(TemplateKind::Rotation, &name)?), depth - 1)?
+                            .or(found);
                     }
                 }
                 Ok(found)
@@ -208,12 +215,12 @@ impl Templates {
     ///
     /// # Errors
     /// An unknown name, here or in the profile.
-    pub fn profile(&self, name: &str, now: i64) -> Answer<Profile> {
-        self.profile_of(self.payload(Kind::Profiles, name)?, now)
+    pub fn profile(&self, name: &str, now: i64) -> ApiResult<ExpandedProfile> {
+        self.profile_of(self.payload(TemplateKind::Profiles, name)?, now)
     }
 
-    fn profile_of(&self, payload: &Value, now: i64) -> Answer<Profile> {
-        Ok(Profile {
+    fn profile_of(&self, payload: &Value, now: i64) -> ApiResult<ExpandedProfile> {
+        Ok(ExpandedProfile {
             capabilities: self.capabilities(payload.get("capabilities"))?,
             restrictions: self.restrictions(payload.get("restrictions"), now)?,
             rotation: self.rotation(payload.get("rotation"))?,
@@ -224,13 +231,13 @@ impl Templates {
     ///
     /// # Errors
     /// A template it refers to is missing.
-    pub fn expanded(&self, template: &Template, now: i64) -> Answer<Value> {
+    pub fn expanded(&self, template: &StoredTemplate, now: i64) -> ApiResult<Value> {
         let payload = Some(&template.payload);
         Ok(match template.kind {
-            Kind::Capabilities => json!(self.capabilities(payload)?),
-            Kind::Restrictions => json!(self.restrictions(payload, now)?),
-            Kind::Rotation => json!(self.rotation(payload)?),
-            Kind::Profiles => {
+            TemplateKind::Capabilities => json!(self.capabilities(payload)?),
+            TemplateKind::Restrictions => json!(self.restrictions(payload, now)?),
+            TemplateKind::Rotation => json!(self.rotation(payload)?),
+            TemplateKind::Profiles => {
                 let profile = self.profile_of(&template.payload, now)?;
                 let mut members = Map::new();
                 if !profile.capabilities.is_empty() {

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::model::jwt;
 
 /// What is of interest in a token answer of a provider.
@@ -30,25 +30,26 @@ impl TokenAnswer {
 
     /// Reads an answer as the original does (MT-12): what is not labelled JSON is an answer without anything in it, whatever
     /// its status.
-    pub(crate) fn read(answer: &Response) -> Answer<Self> {
+    pub(crate) fn read(answer: &Response) -> ApiResult<Self> {
         let labelled = answer.header("Content-Type").unwrap_or_default();
         if !labelled.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().ends_with("json") {
             return Ok(Self::default());
         }
         if answer.body.is_empty() {
-            return Err(Problem::internal("unexpected end of JSON input"));
+            return Err(ApiError::internal("unexpected end of JSON input"));
         }
-        let body: Value = serde_json::from_slice(&answer.body).map_err(|error| Problem::internal(error.to_string()))?;
+        let body: Value =
+            serde_json::from_slice(&answer.body).map_err(|error| ApiError::internal(error.to_string()))?;
         let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
         if let (400.., Some(error)) = (answer.status, text("error")) {
             let description = text("error_description").filter(|description| !description.is_empty());
             let said = description.map_or_else(|| error.clone(), |description| format!("{error}: {description}"));
-            return Err(Problem::new(answer.status, "oidc_error", said));
+            return Err(ApiError::new(answer.status, "oidc_error", said));
         }
         let expires_in = match body.get("expires_in") {
             None | Some(Value::Null) => 0,
             Some(number) => number.as_i64().ok_or_else(|| {
-                Problem::internal(
+                ApiError::internal(
                     "json: cannot unmarshal into Go struct field OIDCTokenResponse.expires_in of type int64",
                 )
             })?,

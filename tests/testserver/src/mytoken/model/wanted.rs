@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
-use crate::mytoken::answer::Answer;
+use crate::mytoken::answer::ApiResult;
 use crate::mytoken::body;
 use crate::mytoken::model::clause_json::number;
 use crate::mytoken::model::clauses::Clause;
@@ -15,7 +15,7 @@ use crate::mytoken::model::{capabilities, hosts};
 
 /// In which form a token is handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum TokenForm {
     /// The JWT.
     Jwt,
     /// A short token.
@@ -26,36 +26,36 @@ pub enum Form {
 
 /// The wish for a form, which may depend on the length of the JWT.
 #[derive(Debug, Clone, Copy)]
-pub struct FormWish {
-    asked: Form,
+pub struct RequestedForm {
+    asked: TokenForm,
     longest: i64,
 }
 
-impl FormWish {
+impl RequestedForm {
     /// The JWT whatever was asked.
-    pub const JWT: Self = Self { asked: Form::Jwt, longest: 0 };
+    pub const JWT: Self = Self { asked: TokenForm::Jwt, longest: 0 };
 
     /// The form for a JWT of that length.
     #[must_use]
-    pub fn choose(&self, jwt: usize, short: usize) -> Form {
+    pub fn choose(&self, jwt: usize, short: usize) -> TokenForm {
         let fits = |length: usize| i64::try_from(length).is_ok_and(|length| length <= self.longest);
         match self.longest {
             ..=0 => self.asked,
-            _ if fits(jwt) => Form::Jwt,
-            _ if fits(short) => Form::Short,
-            _ => Form::Code,
+            _ if fits(jwt) => TokenForm::Jwt,
+            _ if fits(short) => TokenForm::Short,
+            _ => TokenForm::Code,
         }
     }
 }
 
 /// The common members of a request.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct MytokenRequest {
     pub name: String,
     pub capabilities: Vec<String>,
     pub restrictions: Vec<Clause>,
     pub rotation: Option<Rotation>,
-    pub form: FormWish,
+    pub form: RequestedForm,
     pub application_name: String,
     pub strict: bool,
 }
@@ -64,18 +64,18 @@ pub struct Wanted {
 ///
 /// # Errors
 /// A member of the wrong type, a time that is none, an unknown template.
-pub fn read(members: &Map<String, Value>, templates: &Templates, now: i64, peer: IpAddr) -> Answer<Wanted> {
+pub fn read(members: &Map<String, Value>, templates: &Templates, now: i64, peer: IpAddr) -> ApiResult<MytokenRequest> {
     let asked = match members.get("response_type").and_then(Value::as_str) {
-        Some("short_token") => Form::Short,
-        Some("transfer_code") => Form::Code,
-        _ => Form::Jwt,
+        Some("short_token") => TokenForm::Short,
+        Some("transfer_code") => TokenForm::Code,
+        _ => TokenForm::Jwt,
     };
-    let mut wanted = Wanted {
+    let mut wanted = MytokenRequest {
         name: body::text(members, "name")?,
         capabilities: templates.capabilities(members.get("capabilities"))?,
         restrictions: templates.restrictions(members.get("restrictions"), now)?,
         rotation: templates.rotation(members.get("rotation"))?,
-        form: FormWish { asked, longest: number(members.get("max_token_len"))?.unwrap_or(0) },
+        form: RequestedForm { asked, longest: number(members.get("max_token_len"))?.unwrap_or(0) },
         application_name: body::text(members, "application_name")?,
         strict: members.get("error_on_restrictions") == Some(&Value::Bool(true)),
     };
@@ -89,9 +89,14 @@ pub fn read(members: &Map<String, Value>, templates: &Templates, now: i64, peer:
 }
 
 /// Profiles beside the request's own members, combined as observed (MT-53).
-fn include(wanted: &mut Wanted, members: &Map<String, Value>, templates: &Templates, now: i64) -> Answer<()> {
+fn include(
+    wanted: &mut MytokenRequest,
+    members: &Map<String, Value>,
+    templates: &Templates,
+    now: i64,
+) -> ApiResult<()> {
     let mut profiles = Vec::new();
-    for name in capabilities::words(members.get("include")) {
+    for name in capabilities::names(members.get("include")) {
         profiles.push(templates.profile(&name, now)?);
     }
     let rotation = profiles.iter().find_map(|profile| profile.rotation);
@@ -118,7 +123,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn wanted(request: &Value) -> Answer<Wanted> {
+    fn wanted(request: &Value) -> ApiResult<MytokenRequest> {
         let members = request.as_object().unwrap();
         read(members, &Templates::default(), 1000, std::net::Ipv4Addr::LOCALHOST.into())
     }
@@ -146,12 +151,12 @@ mod tests {
     #[test]
     fn forms() {
         let form = |request: Value| wanted(&request).unwrap().form.choose(700, 64);
-        assert_eq!(form(json!({})), Form::Jwt);
-        assert_eq!(form(json!({"response_type": "auto"})), Form::Jwt);
-        assert_eq!(form(json!({"response_type": "short_token"})), Form::Short);
-        assert_eq!(form(json!({"response_type": "short_token", "max_token_len": 5000})), Form::Jwt);
-        assert_eq!(form(json!({"max_token_len": 64})), Form::Short);
-        assert_eq!(form(json!({"max_token_len": 63})), Form::Code);
-        assert_eq!(form(json!({"max_token_len": -1})), Form::Jwt);
+        assert_eq!(form(json!({})), TokenForm::Jwt);
+        assert_eq!(form(json!({"response_type": "auto"})), TokenForm::Jwt);
+        assert_eq!(form(json!({"response_type": "short_token"})), TokenForm::Short);
+        assert_eq!(form(json!({"response_type": "short_token", "max_token_len": 5000})), TokenForm::Jwt);
+        assert_eq!(form(json!({"max_token_len": 64})), TokenForm::Short);
+        assert_eq!(form(json!({"max_token_len": 63})), TokenForm::Code);
+        assert_eq!(form(json!({"max_token_len": -1})), TokenForm::Jwt);
     }
 }

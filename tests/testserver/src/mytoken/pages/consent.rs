@@ -7,37 +7,37 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem, escape};
+use crate::mytoken::answer::{ApiError, ApiResult, escape};
 use crate::mytoken::body;
-use crate::mytoken::model::clauses::{Clause, merged};
-use crate::mytoken::model::store::{CodeState, Login};
+use crate::mytoken::model::clauses::{Clause, without_duplicates};
+use crate::mytoken::model::store::{CodeState, PendingLogin};
 use crate::mytoken::model::upstream::Upstream;
 use crate::mytoken::model::{capabilities, clause_json};
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::server::{RequestContext, Server};
 
 impl Server {
     /// The page.
-    pub(crate) fn consent_page(&self, call: &Call<'_>, code: &str) -> Answer<Response> {
+    pub(crate) fn consent_page(&self, context: &RequestContext<'_>, code: &str) -> ApiResult<Response> {
         let state = self.state();
         let login = state
             .logins
             .get(code)
-            .filter(|login| login.expires >= call.now)
-            .ok_or_else(|| Problem::new(404, "Not Found", "Not Found"))?;
+            .filter(|login| login.expires >= context.now)
+            .ok_or_else(|| ApiError::new(404, "Not Found", "Not Found"))?;
         let upstream = self.upstream(login.upstream)?;
         Ok(page(login, upstream))
     }
 
     /// The decision. The posted values replace the requested ones, for better or worse; an empty body is a no.
-    pub(crate) fn consent(&self, call: &Call<'_>, code: &str) -> Answer<Response> {
+    pub(crate) fn consent(&self, context: &RequestContext<'_>, code: &str) -> ApiResult<Response> {
         let mut state = self.state();
         let state = &mut *state;
         let login = state
             .logins
             .get_mut(code)
-            .filter(|login| login.expires >= call.now)
-            .ok_or_else(|| Problem::internal("Not Found"))?;
-        if call.request.body.is_empty() {
+            .filter(|login| login.expires >= context.now)
+            .ok_or_else(|| ApiError::internal("Not Found"))?;
+        if context.request.body.is_empty() {
             let url = native("/native/abort", &login.wanted.application_name, false);
             if let Some(code) = login.polling_code.as_ref().and_then(|code| state.codes.get_mut(code)) {
                 code.state = CodeState::Declined;
@@ -45,30 +45,30 @@ impl Server {
             state.logins.remove(code);
             return Ok(Response::json(278, &json!({"url": url})));
         }
-        let members = body::json(call.request, "ConsentApprovalRequest")?;
+        let members = body::json(context.request, "ConsentApprovalRequest")?;
         let restrictions = posted_clauses(members.get("restrictions"))?;
-        let mut posted = capabilities::words(members.get("capabilities"));
+        let mut posted = capabilities::names(members.get("capabilities"));
         if posted.is_empty() {
             posted = capabilities::DEFAULT.map(String::from).into();
         }
         if let Some(unknown) = posted.iter().find(|capability| !capabilities::is_known(capability)) {
-            return Err(Problem::request(format!("unknown capability '{{{unknown} }}'")));
+            return Err(ApiError::request(format!("unknown capability '{{{unknown} }}'")));
         }
         let rotation = state.templates.rotation(members.get("rotation").filter(|value| value.is_object()))?;
         let upstream = self.upstream(self.find_upstream(&body::text(&members, "oidc_issuer")?)?)?;
         if rotation.is_some() && login.wanted.rotation.is_none() {
-            return Err(Problem::panic());
+            return Err(ApiError::panic());
         }
         login.wanted.name = body::text(&members, "name")?;
         login.wanted.capabilities = posted;
-        login.wanted.restrictions = merged(restrictions);
+        login.wanted.restrictions = without_duplicates(restrictions);
         login.wanted.rotation = rotation.or(login.wanted.rotation);
         Ok(Response::json(278, &json!({"authorization_uri": self.authorization_uri(login, upstream)?})))
     }
 
-    fn authorization_uri(&self, login: &Login, upstream: &Upstream) -> Answer<String> {
+    fn authorization_uri(&self, login: &PendingLogin, upstream: &Upstream) -> ApiResult<String> {
         let mut uri = url::Url::parse(&upstream.info.authorization_endpoint)
-            .map_err(|error| Problem::internal(error.to_string()))?;
+            .map_err(|error| ApiError::internal(error.to_string()))?;
         let mut audiences: Vec<&String> =
             login.wanted.restrictions.iter().filter_map(|clause| clause.audience.as_ref()).flatten().collect();
         if self.config.quirks.last_audience_only {
@@ -89,12 +89,12 @@ impl Server {
 }
 
 /// Clauses of the page: integers only, an array only, and `this` stays a word.
-fn posted_clauses(value: Option<&Value>) -> Answer<Vec<Clause>> {
+fn posted_clauses(value: Option<&Value>) -> ApiResult<Vec<Clause>> {
     let list = match value {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Array(list)) => list,
         Some(other) => {
-            return Err(body::unfit(
+            return Err(body::type_mismatch(
                 other,
                 "Go struct field ConsentApprovalRequest.restrictions of type restrictions.Restrictions",
             ));
@@ -106,11 +106,11 @@ fn posted_clauses(value: Option<&Value>) -> Answer<Vec<Clause>> {
         let members = match item {
             Value::Object(members) => members,
             Value::Null => &empty,
-            other => return Err(body::unfit(other, "Go value of type restrictions.Restriction")),
+            other => return Err(body::type_mismatch(other, "Go value of type restrictions.Restriction")),
         };
         clauses.push(clause_json::clause(members, None)?);
     }
-    clauses.retain(|clause| !clause.says_nothing());
+    clauses.retain(|clause| !clause.is_empty());
     Ok(clauses)
 }
 
@@ -144,7 +144,7 @@ pub(crate) fn native(path: &str, application: &str, encode: bool) -> String {
 }
 
 /// The page: a browser without scripts cannot send JSON, so the buttons do it by one.
-fn page(login: &Login, upstream: &Upstream) -> Response {
+fn page(login: &PendingLogin, upstream: &Upstream) -> Response {
     let wanted = &login.wanted;
     let capabilities = if wanted.capabilities.is_empty() {
         capabilities::DEFAULT.map(String::from).into()

@@ -6,16 +6,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body;
 use crate::mytoken::model::guest_provider::PATH;
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::server::{RequestContext, Server};
 
 impl Server {
     /// The provider's public paths; the token endpoint is not reached over HTTP here.
-    pub(crate) fn guests(&self, call: &Call<'_>, rest: &str) -> Answer<Response> {
-        let missing = || Problem::not_found(&call.request.path);
-        if !self.config.guests || call.request.method != "GET" {
+    pub(crate) fn guests(&self, context: &RequestContext<'_>, rest: &str) -> ApiResult<Response> {
+        let missing = || ApiError::not_found(&context.request.path);
+        if !self.config.guests || context.request.method != "GET" {
             return Err(missing());
         }
         let own = format!("{}{PATH}", self.config.issuer);
@@ -25,9 +25,10 @@ impl Server {
                 &json!({"authorization_endpoint": format!("{own}/auth"), "token_endpoint": format!("{own}/token")}),
             )),
             "/auth" => {
-                let state = body::query(call.request, "state").ok_or_else(|| Problem::request("state is missing"))?;
+                let state =
+                    body::query(context.request, "state").ok_or_else(|| ApiError::request("state is missing"))?;
                 let query = url::form_urlencoded::Serializer::new(String::new())
-                    .append_pair("code", &URL_SAFE_NO_PAD.encode(call.ip()))
+                    .append_pair("code", &URL_SAFE_NO_PAD.encode(context.ip()))
                     .append_pair("state", &state)
                     .finish();
                 // Only ever to this server itself: the parameter redirect_uri is not obeyed.

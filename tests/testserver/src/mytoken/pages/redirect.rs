@@ -4,34 +4,35 @@
 use serde_json::Value;
 
 use crate::http::Response;
-use crate::mytoken::answer::{Answer, Problem};
+use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body;
 use crate::mytoken::issue::Origin;
 use crate::mytoken::model::clauses::granted;
 use crate::mytoken::model::jwt;
-use crate::mytoken::model::store::{CodeState, Login, Refresh};
+use crate::mytoken::model::store::{CodeState, PendingLogin, Refresh};
 use crate::mytoken::model::token_answer::TokenAnswer;
 use crate::mytoken::pages::consent::native;
-use crate::mytoken::server::{Call, Server};
+use crate::mytoken::server::{RequestContext, Server};
 
 impl Server {
     /// Answers a browser; errors are pages.
-    pub(crate) fn redirect(&self, call: &Call<'_>) -> Answer<Response> {
-        let unknown = || Problem::request("Bad or unknown state");
-        let wanted_state = body::query(call.request, "state").ok_or_else(unknown)?;
+    pub(crate) fn redirect(&self, context: &RequestContext<'_>) -> ApiResult<Response> {
+        let unknown = || ApiError::request("Bad or unknown state");
+        let wanted_state = body::query(context.request, "state").ok_or_else(unknown)?;
         let (consent_code, login) = {
             let state = self.state();
-            let found = state.logins.iter().find(|(_, login)| login.state == wanted_state && login.expires >= call.now);
+            let found =
+                state.logins.iter().find(|(_, login)| login.state == wanted_state && login.expires >= context.now);
             found.map(|(code, login)| (code.clone(), login.clone())).ok_or_else(unknown)?
         };
-        if let Some(error) = body::query(call.request, "error") {
-            let description = body::query(call.request, "error_description").unwrap_or_default();
+        if let Some(error) = body::query(context.request, "error") {
+            let description = body::query(context.request, "error_description").unwrap_or_default();
             self.give_up(&consent_code, &login);
-            return Err(Problem::new(555, "oidc_error", format!("{error}: {description}")));
+            return Err(ApiError::new(555, "oidc_error", format!("{error}: {description}")));
         }
-        let code = body::query(call.request, "code").ok_or_else(unknown)?;
+        let code = body::query(context.request, "code").ok_or_else(unknown)?;
         match self.exchange(&login, code) {
-            Ok(tokens) => self.finish(call, &consent_code, &login, &tokens),
+            Ok(tokens) => self.finish(context, &consent_code, &login, &tokens),
             Err(problem) => {
                 if !self.config.quirks.failed_login_stays_pending {
                     let said = problem.description.clone().unwrap_or_default();
@@ -46,7 +47,7 @@ impl Server {
     }
 
     /// Forgets a login with its polling code.
-    fn give_up(&self, consent_code: &str, login: &Login) {
+    fn give_up(&self, consent_code: &str, login: &PendingLogin) {
         let mut state = self.state();
         state.logins.remove(consent_code);
         if let Some(code) = &login.polling_code {
@@ -54,7 +55,7 @@ impl Server {
         }
     }
 
-    fn exchange(&self, login: &Login, code: String) -> Answer<TokenAnswer> {
+    fn exchange(&self, login: &PendingLogin, code: String) -> ApiResult<TokenAnswer> {
         let upstream = self.upstream(login.upstream)?;
         let form = [
             ("grant_type", "authorization_code".to_owned()),
@@ -67,41 +68,47 @@ impl Server {
         let answer = upstream
             .link
             .token(&form)
-            .map_err(|reason| Problem::internal(format!("Post \"{}\": {reason}", upstream.info.issuer)))?;
+            .map_err(|reason| ApiError::internal(format!("Post \"{}\": {reason}", upstream.info.issuer)))?;
         let tokens = TokenAnswer::read(&answer)?;
         if tokens.refresh_token.is_none() {
-            return Err(Problem::new(555, "oidc_error", "Did not receive a refresh token"));
+            return Err(ApiError::new(555, "oidc_error", "Did not receive a refresh token"));
         }
         Ok(tokens)
     }
 
-    fn finish(&self, call: &Call<'_>, consent_code: &str, login: &Login, tokens: &TokenAnswer) -> Answer<Response> {
+    fn finish(
+        &self,
+        context: &RequestContext<'_>,
+        consent_code: &str,
+        login: &PendingLogin,
+        tokens: &TokenAnswer,
+    ) -> ApiResult<Response> {
         let subject = tokens
             .id_token
             .as_deref()
             .and_then(subject_of)
             .or_else(|| subject_of(&tokens.access_token))
-            .ok_or_else(|| Problem::new(555, "oidc_error", "could not get the subject"))?;
+            .ok_or_else(|| ApiError::new(555, "oidc_error", "could not get the subject"))?;
         let mut guard = self.state();
         let state = &mut *guard;
         // The lock was open during the exchange: a second request with the same code may have been faster.
         let mut wanted =
-            state.logins.remove(consent_code).ok_or_else(|| Problem::request("Bad or unknown state"))?.wanted;
+            state.logins.remove(consent_code).ok_or_else(|| ApiError::request("Bad or unknown state"))?.wanted;
         let widens = self.config.quirks.empty_intersection_widens;
         let audience = tokens.audience();
         wanted.restrictions = granted(&wanted.restrictions, tokens.scope.as_deref(), audience.as_deref(), widens);
-        let refresh = state.number();
+        let refresh = state.next_number();
         let token = tokens.refresh_token.clone().unwrap_or_default();
         state.refresh.insert(refresh, Refresh { upstream: login.upstream, token });
         let origin = Origin {
             oidc_sub: subject,
             oidc_iss: self.upstream(login.upstream)?.info.issuer.clone(),
-            auth_time: call.now,
+            auth_time: context.now,
             refresh,
             parent: None,
         };
-        let events = vec![call.event("created", "Used grant_type oidc_flow authorization_code")];
-        let (claims, jwt) = self.create(state, call, &wanted, origin, events)?;
+        let events = vec![context.event("created", "Used grant_type oidc_flow authorization_code")];
+        let (claims, jwt) = self.create(state, context, &wanted, origin, events)?;
         if let Some(code) = login.polling_code.as_ref().and_then(|code| state.codes.get_mut(code)) {
             code.state = CodeState::Ready { jwt: jwt.clone(), jti: claims.jti, form: wanted.form };
         }
