@@ -3,15 +3,16 @@
 #![no_main]
 
 #[allow(dead_code)]
-#[path = "../../slurm-spank/src/wish.rs"]
-mod wish;
+#[path = "../../slurm-spank/src/credential_option.rs"]
+mod credential_option;
 
+use credential_option::CredentialOption;
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
 use mytoken::config::Duration;
 use mytoken::names::{IssuerUrl, ServerUrl};
-use mytoken_login::AccountName;
-use mytoken_login::{Remote, field};
+use mytoken_login::{AccountName, Remote, field};
+use mytoken_wire::ProfileName;
 use mytokend::jobs::settings::Settings;
 use serde_json::json;
 
@@ -32,10 +33,10 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(duration) = text.parse::<Duration>() {
         assert_eq!(duration.to_string().parse::<Duration>(), Ok(duration));
     }
-    if let Ok(wish::Wish::On { profile: Some(profile), .. }) = wish::parse(Some(text)) {
-        assert!(wish::Profile::parse(profile.as_str()).is_some());
+    if let Ok(CredentialOption::On { profile: Some(profile), .. }) = credential_option::parse(Some(text)) {
+        assert!(ProfileName::parse(profile.as_str()).is_some());
     }
-    let profile = wish::Profile::parse(text);
+    let profile = ProfileName::parse(text);
     let profile_table = json!({"name": text, "server": "s", "scope": "a", "audience": "x"});
     let jobs = json!({"cluster": {"name": "c"}, "profile": [profile_table]});
     let jobs: Settings = serde_json::from_value(jobs).expect("settings");

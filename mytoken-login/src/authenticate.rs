@@ -418,7 +418,7 @@ impl Report {
 
     /// A token beyond doubt.
     fn presented(&mut self, kind: &str, token: &Secret, found: &str) {
-        self.token = Some(format!("{kind}:{}", token.fingerprint()));
+        self.token = Some(format!("{kind}:{}", mytoken::token::fingerprint(token)));
         self.fact("token", found.to_owned());
     }
 

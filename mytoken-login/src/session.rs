@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use mytoken::files::{Directory, Owner, as_user};
 use mytoken::random::random;
 use mytoken::{Deadline, Error};
-use mytoken_wire::agent::{self, AgentError, RenewalCredential, Request, SessionEnd, SessionStart};
+use mytoken_wire::Handle;
+use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, SessionStart};
 
 use super::handover::{Record, runtime};
 use super::{SessionMytoken, SessionSettings};
 
 /// Where the suite's run-time files are.
-pub const RUNTIME: &str = "/run/mytoken";
+pub use mytoken_wire::paths::RUNTIME;
 
 /// The directory of the sessions in it.
 const SESSIONS: &str = "sessions";
@@ -48,7 +49,7 @@ impl Sessions {
     /// [`Error::File`] or [`Error::Identity`]; nothing is left behind then.
     pub fn install(&self, record: &Record, settings: &SessionSettings) -> Result<Installed, Error> {
         let owner = Owner { uid: record.uid, gid: record.gid };
-        let session = format!("{:032x}", random::<u128>());
+        let session = Handle::new(random()).to_string();
         let user = self.user_directory(owner)?;
         let written = as_user(owner, || {
             let directory = user.make(&session, owner, 0o700)?;
@@ -117,7 +118,7 @@ pub fn register(
         exp: record.credential.exp,
         lifetime: record.credential.lifetime,
     };
-    agent::ask(socket, &Request::SessionStart(start), deadline).map(|_| ())
+    agent::ask(socket, &start, deadline).map(drop)
 }
 
 /// Tells the agent that the session has ended.
@@ -125,5 +126,5 @@ pub fn register(
 /// # Errors
 /// Why it could not be told. It finds out by itself: it watches the monitor process.
 pub fn unregister(socket: &Path, session: &str, deadline: Deadline) -> Result<(), AgentError> {
-    agent::ask(socket, &Request::SessionEnd(SessionEnd { session: session.to_owned() }), deadline).map(|_| ())
+    agent::ask(socket, &SessionEnd { session: session.to_owned() }, deadline).map(drop)
 }

@@ -4,6 +4,8 @@
 //! ssh sends 1023 bytes of an answer and drops the rest silently (SSH-15), and asks as often as the module does (SSH-03). A helper therefore answers
 //! `@1/3:first piece`; the module asks for `Access Token (2/3):`, and so on. Neither `@` nor `:` occurs in a JWT.
 
+use std::fmt;
+
 use crate::Secret;
 
 /// Most pieces.
@@ -33,38 +35,61 @@ pub enum Part {
 }
 
 /// Why a text cannot be an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsendable {
     /// No token looks like that.
-    #[error("that is no token: it is empty or has blanks or other characters that no token has")]
     NoToken,
     /// More than the module takes.
-    #[error("this token is too long for ssh: {0} bytes, at most {most}", most = CHUNKS_LIMIT * PIECE_LIMIT)]
     Long(
         /// Its length in bytes.
         usize,
     ),
 }
 
+impl fmt::Display for Unsendable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoToken => {
+                f.write_str("that is no token: it is empty or has blanks or other characters that no token has")
+            }
+            Self::Long(length) => {
+                let most = CHUNKS_LIMIT * PIECE_LIMIT;
+                write!(f, "this token is too long for ssh: {length} bytes, at most {most}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Unsendable {}
+
 /// How the pieces were wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkFault {
     /// The mark is not of the form `@i/n:`.
-    #[error("malformed mark")]
     Mark,
     /// Not the piece that was asked for, or of another number of pieces.
-    #[error("out of order")]
     Order,
     /// Nothing in it.
-    #[error("empty piece")]
     Empty,
     /// More than 64 pieces.
-    #[error("too many pieces")]
     Many,
     /// More than 64 KiB.
-    #[error("too long")]
     Long,
 }
+
+impl fmt::Display for ChunkFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mark => "malformed mark",
+            Self::Order => "out of order",
+            Self::Empty => "empty piece",
+            Self::Many => "too many pieces",
+            Self::Long => "too long",
+        })
+    }
+}
+
+impl std::error::Error for ChunkFault {}
 
 /// `Access Token:` becomes `Access Token (2/3):`.
 #[must_use]

@@ -9,7 +9,15 @@
 pub mod agent;
 pub mod chunks;
 pub mod clock;
+mod handle;
+pub mod hex;
+pub mod paths;
+pub mod profile;
+pub mod sealed;
 mod secret;
+pub mod submission;
 
 pub use clock::{Clock, Deadline, SystemClock};
+pub use handle::Handle;
+pub use profile::ProfileName;
 pub use secret::Secret;

@@ -194,7 +194,7 @@ impl Place {
 #[must_use]
 pub fn file_name(prefix: &str, url: &str) -> String {
     let digest = Sha256::digest(url.as_bytes());
-    digest.iter().take(8).fold(format!("{prefix}-"), |name, byte| format!("{name}{byte:02x}"))
+    format!("{prefix}-{}", mytoken_wire::hex::encode(digest.get(..8).unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -1,65 +1,56 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! sbatch, salloc, and srun when it makes an allocation of its own: asks for the credential and places it.
+//! sbatch, salloc, and srun outside a job: gets a credential for the submission and puts it into the job's environment.
 
 use std::env;
 
-use crate::carriers::{self, TOKEN};
-use crate::dispatch::{Call, Verdict};
+use mytoken_wire::ProfileName;
+
+use crate::credential_option::CredentialOption;
 use crate::ffi::{error, unset_env};
+use crate::hook::{HookCall, Verdict};
+use crate::job_env::{self, TOKEN};
 use crate::state::{self, Submission};
 use crate::submit;
-use crate::wish::{Profile, Wish};
 
-/// Announces the option.
-pub fn init(call: &Call) {
-    register_option(call);
-    // SLURM-16: sbatch imports the option of the job it runs in as if the user had typed it. What the outer job asked for says nothing
-    // about this one.
-    if carriers::inside_job() {
-        unset_env(carriers::OPTION);
+/// Registers the option.
+pub fn init(call: &HookCall) {
+    call.register_option();
+    // SLURM-16: inside a job, sbatch imports that job's option as if the user had typed it. The new job is another one.
+    if job_env::inside_job() {
+        unset_env(job_env::OPTION);
     }
 }
 
-/// Announces the option, in whatever context.
-pub fn register_option(call: &Call) {
-    // Slurm prints its own reason.
-    let _ = call.spank.register_option(
-        c"mytoken",
-        c"[PROFILE|off|required[:PROFILE]]",
-        c"give the job a fresh access token ($BEARER_TOKEN_FILE) while it runs; required: refuse to run without",
-    );
-}
-
 /// The submission hook. Runs once per component of a heterogeneous job (SLURM-17); one credential serves them all.
-pub fn submit(call: &Call) -> Verdict {
-    let Some((wish, before)) = state::change(|state| (state.wish.clone(), state.submission.clone())) else {
+pub fn submit(call: &HookCall) -> Verdict {
+    let Some((option, before)) = state::change(|state| (state.option.clone(), state.submission.clone())) else {
         return Verdict::Proceed;
     };
     let first = before == Submission::New;
     if first {
-        carriers::remove_inherited(&call.settings.jobs());
+        job_env::remove_inherited(&call.settings.jobs());
     }
     let site = call.settings.default.clone();
-    let (profile, required) = match wish {
-        Some(Wish::Off) => return unwanted(),
-        Some(Wish::On { profile, required }) => (profile.or(site), required),
+    let (profile, required) = match option {
+        Some(CredentialOption::Off) => return unwanted(),
+        Some(CredentialOption::On { profile, required }) => (profile.or(site), required),
         None if site.is_some() => (site, false),
         None => return unwanted(),
     };
     let outcome = match before {
         Submission::New if is_test_only() => return unwanted(),
-        Submission::New => acquire(call, &profile.unwrap_or_else(Profile::standard), required),
+        Submission::New => acquire(call, &profile.unwrap_or_else(ProfileName::standard), required),
         // SLURM-18: Slurm keeps one set of job-control variables per component.
         Submission::Placed(credential) => credential.place(call.spank).map(|()| credential).map_err(str::to_owned),
         Submission::Failed(reason) if required => Err(reason),
         Submission::Failed(_) => return Verdict::Proceed,
-        // The batch script and all steps get the first component's environment, which has been taken already.
+        // The batch script and all steps get the environment of the first component, and Slurm has read that already.
         Submission::Unwanted => Err("of a heterogeneous job the first component has to ask for it".to_owned()),
     };
     conclude(outcome, required)
 }
 
-/// Notes that this job goes without.
+/// The submission gets no credential.
 fn unwanted() -> Verdict {
     state::change(|state| {
         if state.submission == Submission::New {
@@ -69,8 +60,8 @@ fn unwanted() -> Verdict {
     Verdict::Proceed
 }
 
-/// Runs mytoken-submit and places what it printed.
-fn acquire(call: &Call, profile: &Profile, required: bool) -> Result<carriers::Credential, String> {
+/// Runs mytoken-submit and sets the variables.
+fn acquire(call: &HookCall, profile: &ProfileName, required: bool) -> Result<job_env::Credential, String> {
     if let Some(problem) = call.settings.problems.first() {
         return Err(format!("the plugin is misconfigured: {problem}"));
     }
@@ -80,8 +71,8 @@ fn acquire(call: &Call, profile: &Profile, required: bool) -> Result<carriers::C
 }
 
 /// Remembers the outcome and tells the user when there is none.
-fn conclude(outcome: Result<carriers::Credential, String>, required: bool) -> Verdict {
-    // It would shadow the file on the nodes, and would be dead there soon. Only for users who want what this plugin gives.
+fn conclude(outcome: Result<job_env::Credential, String>, required: bool) -> Verdict {
+    // On the nodes the variable would win over the file, with a token that expires soon. Only for users who want a credential.
     unset_env(TOKEN);
     let (submission, verdict) = match outcome {
         Ok(credential) => (Submission::Placed(credential), Verdict::Proceed),
@@ -98,8 +89,8 @@ fn conclude(outcome: Result<carriers::Credential, String>, required: bool) -> Ve
     verdict
 }
 
-/// Whether this is evidently `sbatch --test-only`, which runs the hooks and submits nothing (SLURM-17). What stands behind the first word that
-/// is no option may belong to the script.
+/// Whether this is `sbatch --test-only`, which runs the hooks and submits nothing (SLURM-17). Only arguments before the first word without a
+/// dash count: later ones may belong to the script.
 fn is_test_only() -> bool {
     env::args_os()
         .skip(1)

@@ -1,32 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which part answers a hook in which program. What is not listed succeeds and does nothing.
+//! The router: which file answers a hook in which program. Everything else succeeds and does nothing.
 
-use crate::ffi::{Context, Spank, error};
-use crate::settings::Settings;
-use crate::wish::{self, Wish};
+use crate::credential_option::{self, CredentialOption};
+use crate::ffi::{Context, error};
+use crate::hook::{HookCall, Verdict};
 use crate::{allocator, epilog, local, remote, slurmd, state};
 
-/// What a hook is told.
-pub struct Call<'call> {
-    /// Slurm's handle.
-    pub spank: &'call Spank<'call>,
-    /// The program.
-    pub context: Context,
-    /// The plugin's arguments.
-    pub settings: Settings,
-}
-
-/// The answer of a hook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Slurm goes on.
-    Proceed,
-    /// The user said that without a credential he does not want it.
-    Refuse,
-}
-
 /// `slurm_spank_init`.
-pub fn init(call: &Call) -> Verdict {
+pub fn init(call: &HookCall) -> Verdict {
     match call.context {
         Context::Allocator => allocator::init(call),
         Context::Local => local::init(call),
@@ -44,12 +25,12 @@ pub fn option(argument: Option<&str>, remote: bool) -> Verdict {
         #[cfg(feature = "panic-injection")]
         crate::settings::injected_panic();
     }
-    match wish::parse(argument) {
-        Ok(wish) => {
-            state::change(|state| state.wish = Some(wish));
+    match credential_option::parse(argument) {
+        Ok(option) => {
+            state::change(|state| state.option = Some(option));
             Verdict::Proceed
         }
-        // On a node this is what a hostile client sent; the submission hook of an honest one has refused it.
+        // On a node the argument comes from a hostile client: at submission an honest one has refused it.
         Err(_) if remote => Verdict::Proceed,
         Err(sentence) => {
             error(&sentence);
@@ -58,20 +39,20 @@ pub fn option(argument: Option<&str>, remote: bool) -> Verdict {
     }
 }
 
-/// A submission that demands a credential is not made when we do not know what went wrong.
+/// After a panic it is unknown what the option said: a submission that requires a credential is refused.
 pub fn option_panicked(argument: Option<&str>, remote: bool) -> Verdict {
     if remote {
         return Verdict::Proceed;
     }
     error("internal error while reading the option; no credential");
-    match wish::parse(argument) {
-        Ok(Wish::On { required: true, .. }) => Verdict::Refuse,
+    match credential_option::parse(argument) {
+        Ok(CredentialOption::On { required: true, .. }) => Verdict::Refuse,
         _ => Verdict::Proceed,
     }
 }
 
 /// `slurm_spank_init_post_opt`.
-pub fn init_post_opt(call: &Call) -> Verdict {
+pub fn init_post_opt(call: &HookCall) -> Verdict {
     match call.context {
         Context::Allocator => allocator::submit(call),
         Context::Local => local::submit(call),
@@ -83,10 +64,10 @@ pub fn init_post_opt(call: &Call) -> Verdict {
     }
 }
 
-/// See `option_panicked`; on a node `task_init` speaks for a job that demands its credential.
+/// As `option_panicked`. On a node `task_init` refuses for a job that requires its credential.
 pub fn init_post_opt_panicked(context: Context) -> Verdict {
-    match state::change(|state| state.wish.clone()).flatten() {
-        Some(Wish::On { required, .. }) if context.is_client() => {
+    match state::change(|state| state.option.clone()).flatten() {
+        Some(CredentialOption::On { required, .. }) if context.is_client() => {
             error("no credential: internal error");
             if required { Verdict::Refuse } else { Verdict::Proceed }
         }
@@ -95,24 +76,24 @@ pub fn init_post_opt_panicked(context: Context) -> Verdict {
 }
 
 /// `slurm_spank_task_init`.
-pub fn task_init(call: &Call) -> Verdict {
+pub fn task_init(call: &HookCall) -> Verdict {
     match call.context {
         Context::Remote => remote::task(call),
         _ => Verdict::Proceed,
     }
 }
 
-/// A task of a job that demands its credential does not start when we do not know whether it is there.
+/// After a panic it is unknown whether the credential is there: a task that requires it does not start.
 pub fn task_init_panicked(_context: Context) -> Verdict {
     if state::change(|state| state.step.as_ref().is_some_and(|step| step.required)).unwrap_or(false) {
-        error("internal error; this job demands an access token and is not started without");
+        error("internal error; this job requires an access token and does not start without it");
         return Verdict::Refuse;
     }
     Verdict::Proceed
 }
 
 /// `slurm_spank_job_epilog`.
-pub fn job_epilog(call: &Call) -> Verdict {
+pub fn job_epilog(call: &HookCall) -> Verdict {
     epilog::job_ended(call);
     Verdict::Proceed
 }

@@ -4,28 +4,26 @@
 use std::time::Duration;
 
 use mytoken_wire::Deadline;
-use mytoken_wire::agent::{JobEnd, Request, ask_without_status};
+use mytoken_wire::agent::{JobEnd, ask};
 
-use crate::carriers::HANDLE_EPILOG;
-use crate::dispatch::Call;
 use crate::ffi::{Item, info};
+use crate::hook::HookCall;
+use crate::job_env::HANDLE_EPILOG;
 
 /// Longest wait for the agent.
 const TIME: Duration = Duration::from_secs(1);
 
-/// Tells the agent, for a job that had to do with it.
-pub fn job_ended(call: &Call) {
+/// Tells the agent that a job ended, if the job had a credential.
+pub fn job_ended(call: &HookCall) {
     let Some(job) = call.spank.item(Item::Job) else {
         return;
     };
-    // The handle is in the epilog of every honest submission; a job that came without one may still have made a directory.
+    // Every submission with a credential has a handle. A job without one may still have a directory: a user can set SLURM_MYTOKEN alone.
     if std::env::var_os(HANDLE_EPILOG).is_none() && !call.settings.jobs().join(job.to_string()).exists() {
         return;
     }
-    if let Err(error) =
-        ask_without_status(&call.settings.socket, &Request::JobEnd(JobEnd { job }), Deadline::after(TIME))
-    {
-        // The agent finds out by itself that the job has no process left.
+    if let Err(error) = ask(&call.settings.socket, &JobEnd { job }, Deadline::after(TIME)) {
+        // The agent notices by itself when the job has no process left.
         info(&format!("job {job}: {error}"));
     }
 }

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `spank_mytoken.so`: carries a job credential from the submission to every node of the job.
 //!
-//! At submission (`allocator`, `local`) it runs `mytoken-submit` and places the ciphertext that this prints into the job's
-//! environment. On a node (`remote`) it asks the agent for the file with the access token. At the end (`epilog`) it tells
+//! At submission (`allocator`, `local`) it runs `mytoken-submit` and puts the sealed credential that this prints into the
+//! job's environment. On a node (`remote`) it asks the agent for the file with the access token. At the end (`epilog`) it tells
 //! the agent. No thread, no network beyond one local socket, nothing that can keep Slurm from running a job: every hook answers
-//! 0, also after a panic, and only a user who said `required` can have a submission or a task of his own refused.
+//! 0, also after a panic. Only users who said `required` can have their own submission or task refused.
 //!
 //! Unsafe code and everything that Slurm sees is in `ffi`.
 #![deny(unsafe_code)]
 
 mod allocator;
-mod carriers;
+mod credential_option;
 mod dispatch;
 mod epilog;
 #[allow(unsafe_code)]
 mod ffi;
+mod hook;
+mod job_env;
 mod local;
 mod remote;
 mod settings;
@@ -22,4 +24,3 @@ mod slurmd;
 mod spawn;
 mod state;
 mod submit;
-mod wish;

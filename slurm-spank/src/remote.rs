@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! slurmstepd: the start of a step on a node, and of its tasks.
 //!
-//! What a step gets depends on the carriers in its environment alone: the option's callback does not fire in all batch steps
+//! What a step gets depends on the job's environment alone: the option's callback does not run in all batch steps
 //! (SLURM-14).
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mytoken_wire::Deadline;
-use mytoken_wire::agent::{AgentError, Answer, JobStart, JobState, Request, Started, ask_without_status};
+use mytoken_wire::agent::{AgentError, JobStart, JobState, Started, ask};
+use mytoken_wire::paths::bearer_token_file;
+use mytoken_wire::{Handle, sealed};
 
-use crate::allocator;
-use crate::carriers::{self, HANDLE_STEP, OPTION, SEALED, SEALED_LIMIT, TOKEN, TOKEN_FILE};
-use crate::dispatch::{Call, Verdict};
+use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Item, JobEnv, error, info};
+use crate::hook::{HookCall, Verdict};
+use crate::job_env::{HANDLE_STEP, OPTION, SEALED, TOKEN, TOKEN_FILE};
 use crate::settings::Settings;
 use crate::state::{self, Outlook, Step};
-use crate::wish::{self, Wish};
 
 /// `SLURM_EXTERN_CONT`: the step that adopts what does not come from Slurm. Its environment is empty (SLURM-20).
 const EXTERN_STEP: u32 = 0xffff_fffc;
@@ -27,26 +28,26 @@ const BATCH_STEP: u32 = 0xffff_fffb;
 /// What `S_JOB_ARRAY_TASK_ID` says of a job that is in no array (`NO_VAL`); `S_JOB_ARRAY_ID` may be the job's own id then (SLURM-21).
 const NO_TASK: u32 = 0xffff_fffe;
 
-/// An agent is back after this when it is restarted.
+/// How long an agent's restart takes at most.
 const RESTART: Duration = Duration::from_millis(1500);
 
-/// Between two attempts to reach it.
+/// Pause between two attempts to reach the agent.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a task waits for the file when its job demands it.
+/// How long a task waits for the file when its job requires it.
 const PENDING_TIME: Duration = Duration::from_secs(5);
 
-/// Announces the option; Slurm complains in slurmd's log about a job's option that is not (SLURM-15).
-pub fn init(call: &Call) {
-    allocator::register_option(call);
+/// Registers the option. Slurm logs an error for options that no plugin registered (SLURM-15).
+pub fn init(call: &HookCall) {
+    call.register_option();
 }
 
-/// The step's start, as root, before the user's side is set up. Costs a job without credential two look-ups.
-pub fn start(call: &Call) {
+/// The step's start, as root, before the step becomes the user's. A job without credential costs two look-ups.
+pub fn start(call: &HookCall) {
     if call.spank.item(Item::Step).is_none_or(|step| step == EXTERN_STEP) {
         return;
     }
-    let sealed = call.spank.job_env(SEALED, SEALED_LIMIT);
+    let sealed = call.spank.job_env(SEALED, u16::try_from(sealed::LIMIT).unwrap_or(u16::MAX));
     let handle = call.spank.job_env(HANDLE_STEP, 64);
     if sealed == JobEnv::Absent && handle == JobEnv::Absent {
         return;
@@ -54,11 +55,11 @@ pub fn start(call: &Call) {
     for problem in &call.settings.problems {
         info(problem);
     }
-    let Some(request) = describe(call, sealed, handle) else {
-        info("Slurm does not tell the job's id or user; no access token");
+    let Some(request) = request(call, sealed, handle) else {
+        info("Slurm gives no job id or user; no access token");
         return;
     };
-    let step = enquire(&call.settings, request, demanded(call));
+    let step = ask_agent(&call.settings, &request, is_required(call));
     if !call.spank.set_job_env(TOKEN_FILE, &step.file.to_string_lossy()) {
         info("Slurm did not take BEARER_TOKEN_FILE");
     }
@@ -67,14 +68,14 @@ pub fn start(call: &Call) {
 }
 
 /// What the agent needs to know. Ids come from Slurm, never from the environment, which is the user's.
-fn describe(call: &Call, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> {
+fn request(call: &HookCall, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> {
     let item = |item| call.spank.item(item);
     let well_formed = |value, check: fn(&str) -> bool| match value {
         JobEnv::Text(text) if check(&text) => Some(text),
         JobEnv::Absent => None,
-        // The agent, told of neither, notes for the user that the credential did not arrive whole.
+        // Without both the agent tells the user that the job carries no credential.
         JobEnv::Text(_) | JobEnv::Unusable => {
-            info("the job's environment holds a credential that is none");
+            info("the job's environment holds a malformed credential");
             None
         }
     };
@@ -85,30 +86,26 @@ fn describe(call: &Call, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> {
         uid: item(Item::Uid)?,
         gid: item(Item::Gid)?,
         array_job: item(Item::ArrayJob).filter(|id| in_array && *id != 0),
-        sealed: well_formed(sealed, carriers::is_sealed),
-        handle: well_formed(handle, carriers::is_handle),
+        sealed: well_formed(sealed, |text| sealed::parse(text).is_ok()),
+        handle: well_formed(handle, |text| Handle::parse(text).is_some()),
     })
 }
 
-/// Asks the agent. Whatever comes of it, the path is known: the file may appear later.
-fn enquire(settings: &Settings, request: JobStart, demanded: bool) -> Step {
+/// Asks the agent. The path is known also without an answer: the file may appear later.
+fn ask_agent(settings: &Settings, request: &JobStart, required: bool) -> Step {
     let job = request.job;
-    let file = settings.jobs().join(job.to_string()).join(format!("bt_u{}", request.uid));
-    let answer = persist(settings, &Request::JobStart(request), demanded);
-    let step = match answer {
-        Ok(Answer::Started(Started { path, state, reason, required })) => Step {
+    let file = settings.jobs().join(job.to_string()).join(bearer_token_file(request.uid));
+    let step = match ask_until_it_runs(settings, request, required) {
+        Ok(Started { path, state, reason, required: required_by_credential }) => Step {
             file: if is_plain(&path) { PathBuf::from(path) } else { file },
             outlook: match state {
                 JobState::Ready => Outlook::Ready,
                 JobState::Pending => Outlook::Pending,
                 JobState::Failed => Outlook::Failed(reason.unwrap_or_else(|| "the agent gives no reason".to_owned())),
             },
-            required: required || demanded,
+            required: required_by_credential || required,
         },
-        Ok(_) => {
-            Step { file, outlook: Outlook::Failed("the agent's answer makes no sense".to_owned()), required: demanded }
-        }
-        Err(error) => Step { file, outlook: Outlook::Failed(error.to_string()), required: demanded },
+        Err(error) => Step { file, outlook: Outlook::Failed(error.to_string()), required },
     };
     match &step.outlook {
         Outlook::Ready => {}
@@ -118,13 +115,13 @@ fn enquire(settings: &Settings, request: JobStart, demanded: bool) -> Step {
     step
 }
 
-/// Asks until somebody answers: an agent that is being restarted would otherwise cost a job its token for good, for there may be no
-/// second step. Only a job that demands its credential waits for all of the agent's time.
-fn persist(settings: &Settings, request: &Request, demanded: bool) -> Result<Answer, AgentError> {
+/// Asks again while no agent listens: there may be no second step, so an agent's restart would cost the job its token for good. Only
+/// a job that requires its credential waits for all of the agent's time.
+fn ask_until_it_runs(settings: &Settings, request: &JobStart, required: bool) -> Result<Started, AgentError> {
     let deadline = Deadline::after(settings.agent_time);
-    let patience = Deadline::after(if demanded { settings.agent_time } else { settings.agent_time.min(RESTART) });
+    let patience = Deadline::after(if required { settings.agent_time } else { settings.agent_time.min(RESTART) });
     loop {
-        match ask_without_status(&settings.socket, request, deadline) {
+        match ask(&settings.socket, request, deadline) {
             Err(error @ AgentError::Unreachable { .. }) => {
                 let Some(left) = patience.remaining() else { return Err(error) };
                 std::thread::sleep(left.min(PAUSE));
@@ -139,50 +136,50 @@ fn is_plain(path: &str) -> bool {
     path.starts_with('/') && path.len() < 4096 && !path.chars().any(char::is_control)
 }
 
-/// Whether the user said `required`. The sealed text says so too, but only to an agent that answers. Not a matter of security:
-/// users who forge it decide about their own job.
-fn demanded(call: &Call) -> bool {
-    let required = |wish: &Wish| matches!(wish, Wish::On { required: true, .. });
-    let sent = state::change(|state| state.wish.as_ref().is_some_and(required)).unwrap_or(false);
+/// Whether the user said `required`. The sealed credential says so too, but only an agent can read it. Forging it harms only the
+/// user's own job.
+fn is_required(call: &HookCall) -> bool {
+    let required = |option: &CredentialOption| matches!(option, CredentialOption::On { required: true, .. });
+    let sent = state::change(|state| state.option.as_ref().is_some_and(required)).unwrap_or(false);
     let inherited = match call.spank.job_env(OPTION, 128) {
-        JobEnv::Text(text) => wish::parse(Some(&text)).is_ok_and(|wish| required(&wish)),
+        JobEnv::Text(text) => credential_option::parse(Some(&text)).is_ok_and(|option| required(&option)),
         JobEnv::Absent | JobEnv::Unusable => false,
     };
     sent || inherited
 }
 
-/// A task's start, in its own process, as the user. A job that demands its access token ends here without it: this is the one hook
-/// whose failure hurts that job and nothing else (SLURM-07).
-pub fn task(call: &Call) -> Verdict {
+/// A task's start, in its own process, as the user. A task that requires an access token and has none ends here: no other hook can
+/// fail without harm to other jobs (SLURM-07).
+pub fn task(call: &HookCall) -> Verdict {
     let Some(Some(step)) = state::change(|state| state.step.clone()) else {
         return Verdict::Proceed;
     };
     let reason = match (&step.outlook, step.required) {
         (Outlook::Failed(reason), false) => {
-            // SLURM-22: only now, what the hooks before say reaches slurmd's log alone.
-            if speaks(call) && call.spank.item(Item::Step).is_some_and(|step| step == 0 || step == BATCH_STEP) {
+            // SLURM-22: only here, what earlier hooks print goes to slurmd's log.
+            if is_first_task(call) && call.spank.item(Item::Step).is_some_and(|step| step == 0 || step == BATCH_STEP) {
                 error(&format!("no access token: {reason}"));
             }
             return Verdict::Proceed;
         }
         (Outlook::Pending, false) | (Outlook::Ready, _) => return Verdict::Proceed,
         (Outlook::Failed(reason), true) => reason.clone(),
-        (Outlook::Pending, true) if appears(&step.file) => return Verdict::Proceed,
+        (Outlook::Pending, true) if wait_for(&step.file) => return Verdict::Proceed,
         (Outlook::Pending, true) => format!("the agent got none within {} s", PENDING_TIME.as_secs()),
     };
-    if speaks(call) {
-        error(&format!("this job demands an access token and is not started without: {reason}"));
+    if is_first_task(call) {
+        error(&format!("this job requires an access token and does not start without it: {reason}"));
     }
     Verdict::Refuse
 }
 
-/// Once per node, not once per task.
-fn speaks(call: &Call) -> bool {
+/// So that a message appears once per node, not once per task.
+fn is_first_task(call: &HookCall) -> bool {
     call.spank.item(Item::Task).is_none_or(|task| task == 0)
 }
 
-/// Waits for the file.
-fn appears(file: &std::path::Path) -> bool {
+/// Waits until the file is there.
+fn wait_for(file: &std::path::Path) -> bool {
     let deadline = Deadline::after(PENDING_TIME);
     loop {
         if std::fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The plugin's arguments in plugstack.conf, read strictly: `key=value`, nothing twice, nothing unknown.
+//! The plugin's arguments in plugstack.conf. Strict: only `key=value`, each key once, no unknown keys.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::wish::Profile;
+use mytoken_wire::ProfileName;
 
 /// What the administrator wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,12 +15,12 @@ pub struct Settings {
     /// The agent's socket.
     pub socket: PathBuf,
     /// The profile of submissions without the option; `None`: they get no credential.
-    pub default: Option<Profile>,
+    pub default: Option<ProfileName>,
     /// How long a submission may wait for `Settings::submit`.
     pub submit_time: Duration,
     /// How long the start of a step may wait for the agent.
     pub agent_time: Duration,
-    /// What was not understood, a sentence each. Such an argument keeps its default.
+    /// Wrong arguments, a sentence each. Such a setting keeps its default.
     pub problems: Vec<String>,
     #[cfg(feature = "panic-injection")]
     panic: Option<String>,
@@ -30,10 +30,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             submit: PathBuf::from("/usr/libexec/mytoken/mytoken-submit"),
-            socket: PathBuf::from(mytoken_wire::agent::SOCKET),
+            socket: PathBuf::from(mytoken_wire::paths::AGENT_SOCKET),
             default: None,
             submit_time: Duration::from_secs(12),
-            // A second more than the agent takes at most (`start_deadline`), so that its "pending" arrives.
+            // A second more than `[agent] start_deadline`, so that the answer "pending" arrives in time.
             agent_time: Duration::from_secs(3),
             problems: Vec::new(),
             #[cfg(feature = "panic-injection")]
@@ -68,7 +68,7 @@ impl Settings {
             "submit" => self.submit = absolute(value)?,
             "socket" => self.socket = absolute(value)?,
             "default" if value == "off" => self.default = None,
-            "default" => self.default = Some(Profile::parse(value).ok_or("names no profile and is not \"off\"")?),
+            "default" => self.default = Some(ProfileName::parse(value).ok_or("is neither a profile name nor \"off\"")?),
             "submit_seconds" => self.submit_time = seconds(value, 1..=120)?,
             "agent_seconds" => self.agent_time = seconds(value, 1..=30)?,
             #[cfg(feature = "panic-injection")]
@@ -80,7 +80,7 @@ impl Settings {
 
     /// Where the agent keeps the files of jobs: `jobs` beside its socket.
     pub fn jobs(&self) -> PathBuf {
-        self.socket.with_file_name("jobs")
+        self.socket.with_file_name(mytoken_wire::paths::JOBS)
     }
 
     /// Whether a panic was asked for in `hook`.
@@ -113,14 +113,14 @@ pub fn injected_panic() {
 }
 
 fn absolute(value: &str) -> Result<PathBuf, String> {
-    if value.starts_with('/') { Ok(PathBuf::from(value)) } else { Err("is no absolute path".to_owned()) }
+    if value.starts_with('/') { Ok(PathBuf::from(value)) } else { Err("is not an absolute path".to_owned()) }
 }
 
 fn seconds(value: &str, range: RangeInclusive<u64>) -> Result<Duration, String> {
     let number = value.parse().ok().filter(|number| range.contains(number));
     number
         .map(Duration::from_secs)
-        .ok_or_else(|| format!("is no number of seconds from {} to {}", range.start(), range.end()))
+        .ok_or_else(|| format!("is not a number of seconds from {} to {}", range.start(), range.end()))
 }
 
 #[cfg(test)]
@@ -137,13 +137,13 @@ mod tests {
         let wanted = Settings {
             submit: "/a".into(),
             socket: "/b".into(),
-            default: Profile::parse("data"),
+            default: ProfileName::parse("data"),
             submit_time: Duration::from_secs(3),
             agent_time: Duration::from_secs(1),
             ..Settings::default()
         };
         assert_eq!(settings, wanted);
-        // No profile of this name, and nothing to complain about.
+        // "off" is a word of its own, not a profile, and not a mistake.
         assert_eq!(parse(&["default=off"]), Settings::default());
     }
 

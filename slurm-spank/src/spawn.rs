@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One child process with nothing of ours but its environment, and the line that it prints.
+//! Runs a child process that inherits only the environment, and reads one line from it.
 //!
-//! By `posix_spawn`, because srun and salloc have threads since 26.05 (SLURM-23): no code of ours runs between fork and exec.
+//! By `posix_spawn`, because srun and salloc have threads since 26.05 (SLURM-23): between fork and exec no code of this plugin may run.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -64,7 +64,7 @@ pub fn run(program: &CString, arguments: &[CString], deadline: Deadline) -> Resu
     }
 }
 
-/// Starts the child with standard output on a pipe, all other descriptors closed, no signal blocked or ignored.
+/// Starts the child with its standard output on a pipe, every other descriptor closed, no signal blocked or ignored.
 fn start(program: &CString, arguments: &[CString]) -> nix::Result<(Pid, OwnedFd)> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
     // A caller with closed standard streams (cron, daemons) would get the pipe as one of them.
@@ -83,8 +83,8 @@ fn start(program: &CString, arguments: &[CString]) -> nix::Result<(Pid, OwnedFd)
             | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
             | PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
     )?;
-    // Out of reach of the terminal's Ctrl-C and hang-up: killed between the server's answer and its end, it would lose the successor of a
-    // token that rotates, and leave a sub-token behind. It ends by its deadline, or when nobody reads what it prints.
+    // A process group of its own, out of reach of Ctrl-C and hang-up. Killed after the server's answer, the child would lose the
+    // successor of a rotating token and leave a sub-token behind. It ends at its deadline, or when its output has no reader.
     attributes.set_pgroup(Pid::from_raw(0))?;
     attributes.set_sigmask(&SigSet::empty())?;
     attributes.set_sigdefault(&SigSet::all())?;
@@ -101,7 +101,7 @@ fn above_standard(descriptor: OwnedFd) -> nix::Result<OwnedFd> {
     descriptor.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
 }
 
-/// What is open in this process above the standard streams: whoever called the command may have left something open.
+/// The open descriptors above the standard streams. The caller of the command may have left some open.
 fn open_descriptors() -> Vec<RawFd> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
         return (3..256).collect();

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What one hook leaves for the next in the same process. SPANK's callbacks carry no pointer of ours, so it is a static.
+//! What a hook leaves for later hooks in the same process. A static, because SPANK passes no pointer of a plugin's own.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, TryLockError};
 
-use crate::carriers::Credential;
-use crate::wish::Wish;
+use crate::credential_option::CredentialOption;
+use crate::job_env::Credential;
 
-/// Everything that is remembered.
+/// What is kept between hooks.
 #[derive(Debug)]
 pub struct State {
     /// The last `--mytoken` of this process, as typed or, on a node, as sent.
-    pub wish: Option<Wish>,
+    pub option: Option<CredentialOption>,
     /// What became of the submission. A heterogeneous job calls the hook once per component.
     pub submission: Submission,
     /// The option's variable that `crate::local` has hidden from Slurm for a while.
@@ -29,9 +29,9 @@ pub enum Submission {
     New,
     /// No credential was wanted.
     Unwanted,
-    /// It is in the environment.
+    /// The credential is in the environment.
     Placed(Credential),
-    /// There is none, and why.
+    /// There is no credential, for this reason.
     Failed(String),
 }
 
@@ -40,37 +40,37 @@ pub enum Submission {
 pub struct Step {
     /// `BEARER_TOKEN_FILE`.
     pub file: PathBuf,
-    /// Whether it is there, will be, or why not.
+    /// Whether the file is there, may come, or why not.
     pub outlook: Outlook,
-    /// The job demands it.
+    /// The job requires it.
     pub required: bool,
 }
 
 /// Whether the access token is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outlook {
-    /// The agent said so.
+    /// It is there.
     Ready,
-    /// The agent is still at it.
+    /// The agent is still trying.
     Pending,
-    /// No, and why.
+    /// It will not come, for this reason.
     Failed(String),
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
-    wish: None,
+    option: None,
     submission: Submission::New,
     hidden_option: None,
     step: None,
     panic_in_option: false,
 });
 
-/// Reads or changes the state. `None` when another thread is at it, which Slurm does not do; a task's process is forked from a
-/// process with threads, so that waiting for the lock could be for ever.
+/// Reads or changes the state. `None` when another thread holds the lock, which does not happen in Slurm. Never waits: a task's process
+/// is forked from one with threads, and a lock that was held at the fork is never released.
 pub fn change<R>(with: impl FnOnce(&mut State) -> R) -> Option<R> {
     match STATE.try_lock() {
         Ok(mut state) => Some(with(&mut state)),
-        // A hook has panicked; what it left is still the best there is.
+        // A hook has panicked. Its half-changed state is still valid.
         Err(TryLockError::Poisoned(poisoned)) => Some(with(&mut poisoned.into_inner())),
         Err(TryLockError::WouldBlock) => None,
     }

@@ -1,29 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytoken-submit`: how it is called, and what its answer means.
+//! Runs `mytoken-submit` and reads its answer.
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use mytoken_wire::Deadline;
-use serde::Deserialize;
+use mytoken_wire::submission::{SubmitAnswer, VERSION};
+use mytoken_wire::{Deadline, ProfileName};
 
-use crate::carriers::Credential;
 use crate::ffi::Context;
+use crate::job_env::Credential;
 use crate::settings::Settings;
 use crate::spawn::{self, Ended, Failure};
-use crate::wish::Profile;
 
-/// The one line that it prints.
-#[derive(Deserialize)]
-struct Answer {
-    v: u32,
-    sealed: Option<String>,
-    handle: Option<String>,
-    error: Option<String>,
-}
-
-/// Runs it and returns the credential, or a sentence.
-pub fn run(settings: &Settings, profile: &Profile, required: bool, context: Context) -> Result<Credential, String> {
+/// Runs `mytoken-submit`.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn run(settings: &Settings, profile: &ProfileName, required: bool, context: Context) -> Result<Credential, String> {
     let program = CString::new(settings.submit.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
     let mut arguments = vec![program.clone(), c"--profile".to_owned(), word(profile.as_str())];
     if required {
@@ -46,39 +39,42 @@ pub fn run(settings: &Settings, profile: &Profile, required: bool, context: Cont
 /// Why there is no credential.
 #[derive(Debug, PartialEq, Eq)]
 enum Reason {
-    /// It said so itself.
+    /// mytoken-submit gave this reason.
     Told(String),
-    /// It did not do as it should.
+    /// mytoken-submit misbehaved in this way.
     Found(String),
 }
 
-/// Judges how it ended.
+/// The credential in its output.
 fn read(ended: &Ended) -> Result<Credential, Reason> {
     let found = |fault: &str| Reason::Found(fault.to_owned());
     if let Some(signal) = ended.signal {
         return Err(Reason::Found(format!("was ended by signal {signal}")));
     }
-    // serde's own words could repeat what was printed, so they are not.
-    let answer: Answer = match serde_json::from_slice(&ended.output) {
-        Ok(answer) => answer,
-        Err(_) if ended.output.is_empty() => return Err(found("gave no answer")),
-        Err(_) => return Err(found("gave an answer that this plugin does not understand")),
+    let answer = match SubmitAnswer::parse(&ended.output) {
+        Some(answer) => answer,
+        None if ended.output.is_empty() => return Err(found("gave no answer")),
+        None => return Err(found("gave an answer that this plugin does not understand")),
     };
     match answer {
-        Answer { v, .. } if v != 1 => Err(Reason::Found(format!("speaks version {v}, this plugin version 1"))),
-        Answer { error: Some(sentence), .. } if !sentence.trim().is_empty() => {
+        SubmitAnswer { v, .. } if v != VERSION => {
+            Err(Reason::Found(format!("speaks version {v}, this plugin version {VERSION}")))
+        }
+        SubmitAnswer { error: Some(sentence), .. } if !sentence.trim().is_empty() => {
             let sentence = sentence.trim();
-            // The words that stand before every reason; not twice.
+            // This plugin writes these words before every reason.
             Err(Reason::Told(sentence.strip_prefix("no credential: ").unwrap_or(sentence).to_owned()))
         }
-        Answer { sealed: Some(sealed), handle: Some(handle), .. } if ended.status.is_none_or(|status| status == 0) => {
+        SubmitAnswer { sealed: Some(sealed), handle: Some(handle), .. }
+            if ended.status.is_none_or(|status| status == 0) =>
+        {
             Credential::parse(&sealed, &handle).map_err(|fault| Reason::Found(format!("answered, but {fault}")))
         }
         _ => Err(found("gave an answer without a credential")),
     }
 }
 
-/// The command that the user has called.
+/// The command that the user called.
 fn command_name(own: Option<OsString>, context: Context) -> &'static str {
     let own = own.unwrap_or_default();
     let base = own.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();

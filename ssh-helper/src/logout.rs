@@ -41,7 +41,7 @@ pub fn run(options: &LogoutOptions) -> Result<ExitCode, Error> {
         }
     }
     guard.remove(&url)?;
-    print_line(&format!("✓ mytoken {} removed", entry.mytoken.fingerprint()));
+    print_line(&format!("✓ mytoken {} removed", mytoken::token::fingerprint(&entry.mytoken)));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -25,7 +25,8 @@ pub fn run() -> Result<ExitCode, Error> {
 }
 
 fn describe_entry(entry: &Entry, now: u64) -> String {
-    let (name, owner, fingerprint) = (printable(&entry.name), describe::owner(entry), entry.mytoken.fingerprint());
+    let (name, owner, fingerprint) =
+        (printable(&entry.name), describe::owner(entry), mytoken::token::fingerprint(&entry.mytoken));
     let age = duration(now.saturating_sub(entry.created));
     let mut lines = vec![
         entry.server.to_string(),
@@ -59,7 +60,7 @@ mod tests {
         .unwrap();
         let text = describe_entry(&entry, 200_000);
         assert!(!text.contains("eyJ") && !text.contains('\u{1b}'), "{text}");
-        assert!(text.contains(&entry.mytoken.fingerprint()) && text.contains("valid 9 days"), "{text}");
+        assert!(text.contains(&mytoken::token::fingerprint(&entry.mytoken)) && text.contains("valid 9 days"), "{text}");
         assert!(
             text.contains("scopes openid; audience https://se.example.org") && text.contains("op.example.org"),
             "{text}"

@@ -12,55 +12,41 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, setsockopt, socket, sockopt::SendTimeout,
 };
 use nix::sys::time::TimeVal;
+use zeroize::Zeroizing;
 
-use super::AgentError;
-use super::message::{Answer, Envelope, LINE_LIMIT, Request, VERSION, parse_answer, parse_answer_but_status};
+use super::call::{AnswerLine, Call, RequestLine};
+use super::envelope::{LINE_LIMIT, VERSION};
+use super::error::AgentError;
 use crate::Deadline;
-
-/// Where the agent listens.
-pub const SOCKET: &str = "/run/mytoken/agent.sock";
 
 /// Sends `request` and waits for the answer until `deadline`.
 ///
 /// # Errors
-/// [`AgentError::Unreachable`] when nobody listens or time runs out, [`AgentError::Protocol`] when the answer is no message of this
-/// version, [`AgentError::Refused`] with the agent's own sentence.
-pub fn ask(path: &Path, request: &Request, deadline: Deadline) -> Result<Answer, AgentError> {
-    exchange(path, request, deadline, parse_answer)
+/// [`AgentError::Unreachable`] when there is no listener or time runs out, [`AgentError::Protocol`] when the answer is not a message of
+/// this version, [`AgentError::Refused`] with the agent's own sentence.
+pub fn ask<C: Call>(path: &Path, request: &C, deadline: Deadline) -> Result<C::Answer, AgentError> {
+    let line = serde_json::to_vec(&RequestLine::of(request)).map_err(|_| protocol("the request cannot be written"))?;
+    let answer: AnswerLine<C::Answer> = serde_json::from_slice(&exchange(path, Zeroizing::new(line), deadline)?)
+        .map_err(|_| protocol("it is not an answer"))?;
+    match answer {
+        AnswerLine { v, .. } if v != VERSION => Err(protocol(&format!("it speaks version {v}"))),
+        AnswerLine { error: Some(reason), .. } => Err(AgentError::Refused { reason }),
+        AnswerLine { answer: Some(answer), .. } => Ok(answer),
+        AnswerLine { .. } => Err(protocol("it answers something else")),
+    }
 }
 
-/// The same for the Slurm plugin, which never asks for [`Request::Status`]: the code that reads one would be 15 KB of it.
-///
-/// # Errors
-/// As [`ask`].
-pub fn ask_without_status(path: &Path, request: &Request, deadline: Deadline) -> Result<Answer, AgentError> {
-    exchange(path, request, deadline, parse_answer_but_status)
-}
-
-fn exchange(
-    path: &Path,
-    request: &Request,
-    deadline: Deadline,
-    parse: fn(&[u8]) -> Result<Envelope<Answer>, serde_json::Error>,
-) -> Result<Answer, AgentError> {
-    let protocol = |reason: String| AgentError::Protocol { reason };
-    let mut line = zeroize::Zeroizing::new(
-        serde_json::to_vec(&Envelope::of(request)).map_err(|_| protocol("the request cannot be written".to_owned()))?,
-    );
+/// Sends a line and reads one.
+fn exchange(path: &Path, mut line: Zeroizing<Vec<u8>>, deadline: Deadline) -> Result<Vec<u8>, AgentError> {
     line.push(b'\n');
     let mut stream = connect_until(path, deadline)?;
     send_all(&stream, &line, deadline)?;
     let answer = read_line(&mut stream, deadline)?;
     if answer.is_empty() {
-        // It ends just now, or has too many callers.
+        // The agent is stopping, or has too many callers.
         return Err(AgentError::Unreachable { reason: "it hung up".to_owned() });
     }
-    let envelope = parse(&answer).map_err(|_| protocol("it is no answer".to_owned()))?;
-    match envelope.message {
-        _ if envelope.v != VERSION => Err(protocol(format!("it speaks version {}", envelope.v))),
-        Answer::Error(reason) => Err(AgentError::Refused { reason }),
-        message => Ok(message),
-    }
+    Ok(answer)
 }
 
 /// Connects. While the listener's backlog is full a unix socket's connect blocks, and only `SO_SNDTIMEO` bounds it (unix(7)): std,
@@ -109,7 +95,7 @@ fn read_line(stream: &mut UnixStream, deadline: Deadline) -> Result<Vec<u8>, Age
         };
         answer.extend_from_slice(chunk.get(..count).unwrap_or_default());
         if answer.len() > LINE_LIMIT {
-            return Err(AgentError::Protocol { reason: format!("it is longer than {LINE_LIMIT} bytes") });
+            return Err(protocol(&format!("it is longer than {LINE_LIMIT} bytes")));
         }
     }
     Ok(answer)
@@ -131,6 +117,10 @@ fn unreachable(error: impl Into<std::io::Error>) -> AgentError {
     AgentError::Unreachable { reason: error.into().to_string() }
 }
 
+fn protocol(reason: &str) -> AgentError {
+    AgentError::Protocol { reason: reason.to_owned() }
+}
+
 fn late() -> AgentError {
     AgentError::Unreachable { reason: "the time for it is over".to_owned() }
 }
@@ -141,11 +131,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::time::Instant;
 
-    use super::super::message::JobEnd;
-
-    fn job_end() -> Request {
-        Request::JobEnd(JobEnd { job: 1 })
-    }
+    use super::super::JobEnd;
 
     #[test]
     fn a_listener_that_never_accepts_costs_the_deadline_and_no_more() {
@@ -156,7 +142,7 @@ mod tests {
         nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
         let _first = UnixStream::connect(&path).unwrap();
         let start = Instant::now();
-        let error = ask(&path, &job_end(), Deadline::after(Duration::from_millis(300))).unwrap_err();
+        let error = ask(&path, &JobEnd { job: 1 }, Deadline::after(Duration::from_millis(300))).unwrap_err();
         assert!(matches!(error, AgentError::Unreachable { .. }), "{error}");
         assert!(start.elapsed() >= Duration::from_millis(250) && start.elapsed() < Duration::from_secs(3));
     }

@@ -1,25 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How a node's agent (`mytokend agent`) is talked to: one JSON line there, one JSON line back, one request per connection.
 //!
-//! The socket is `/run/mytoken/agent.sock` ([`SOCKET`]). The agent knows its caller by `SO_PEERCRED`: everything but
-//! [`Request::Status`] is for root. Lines are at most [`LINE_LIMIT`] bytes; a reader that meets more, or another version, refuses.
+//! The socket is [`AGENT_SOCKET`](crate::paths::AGENT_SOCKET). The agent knows its caller by `SO_PEERCRED`: everything but
+//! [`StatusQuery`] is for root. Lines are at most [`LINE_LIMIT`] bytes; a reader that meets more, or another version, refuses.
 
+mod answer;
+mod call;
 mod client;
+mod envelope;
 mod error;
-mod message;
+mod event;
 mod renewal;
+mod request;
 
-/// Whether a line is an answer, of whatever version: for a fuzz target.
+/// Whether a line answers some request, of whatever version: for a fuzz target.
 #[cfg(fuzzing)]
 #[must_use]
 pub fn is_answer(line: &[u8]) -> bool {
-    message::parse_answer(line).is_ok()
+    fn reads<C: Call>(line: &[u8]) -> bool {
+        serde_json::from_slice::<call::AnswerLine<C::Answer>>(line).is_ok()
+    }
+    reads::<JobStart>(line) || reads::<JobEnd>(line) || reads::<StatusQuery>(line)
 }
 
-pub use client::{SOCKET, ask, ask_without_status};
+pub use answer::{Answer, JobState, JobStatus, Started, Status};
+pub use call::{Call, Done};
+pub use client::ask;
+pub use envelope::{Envelope, LINE_LIMIT, VERSION};
 pub use error::AgentError;
-pub use message::{
-    Answer, Envelope, Event, JobEnd, JobStart, JobState, JobStatus, LINE_LIMIT, Request, SessionEnd, SessionStart,
-    Started, Status, VERSION,
-};
+pub use event::{Event, EventKind};
 pub use renewal::RenewalCredential;
+pub use request::{JobEnd, JobStart, Request, SessionEnd, SessionStart, StatusQuery};

@@ -2,10 +2,12 @@
 //! What a person typed or a program handed over: classified by its form alone, nothing is sent anywhere.
 
 mod claims;
+mod fingerprint;
 mod form;
 mod jwt;
 
 pub use claims::{MytokenClaims, Rotation, UnverifiedClaims};
+pub use fingerprint::fingerprint;
 pub use jwt::Jwt;
 
 use crate::Secret;

@@ -4,7 +4,7 @@
 //! Everything here is a function of the lease and the time; times of schedules are Unix milliseconds.
 
 use mytoken::files::Owner;
-use mytoken_wire::agent::{JobState, JobStatus, RenewalCredential};
+use mytoken_wire::agent::{EventKind, JobState, JobStatus, RenewalCredential};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::History;
@@ -201,13 +201,13 @@ impl Lease {
     }
 
     /// Adds an event at `now` (Unix milliseconds).
-    pub fn tell(&mut self, now: u64, what: &str, text: impl Into<String>) {
-        self.history.add(now / 1000, what, text);
+    pub fn tell(&mut self, now: u64, kind: EventKind, text: impl Into<String>) {
+        self.history.add(now / 1000, kind, text);
     }
 
     /// No further token, for `reason`.
     pub fn refuse(&mut self, now: u64, reason: String) {
-        self.tell(now, "refused", reason.clone());
+        self.tell(now, EventKind::Refused, reason.clone());
         self.reason = Some(reason);
         self.source = None;
         self.phase = Phase::Refused;
@@ -277,7 +277,7 @@ mod tests {
         let mut before = lease(Phase::Alive { due: 5 }, Some(10));
         before.source = Some(Source::Sealed("mt1.x".into()));
         before.busy = true;
-        before.tell(1_000, "started", "here");
+        before.tell(1_000, EventKind::Started, "here");
         let after: Lease = serde_json::from_slice(&serde_json::to_vec(&before).unwrap()).unwrap();
         assert_eq!(
             (after.key, after.phase, after.held, after.source),

@@ -21,6 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mytoken::Error;
+use mytoken_wire::agent::EventKind;
 
 use crate::log::{Level, Log};
 use authority::Authority;
@@ -144,10 +145,10 @@ impl Agent {
     }
 
     /// Adds an event to the lease and a line to the log.
-    fn tell(&self, lease: &mut Lease, level: Level, what: &str, text: impl Into<String>) {
+    fn tell(&self, lease: &mut Lease, level: Level, kind: EventKind, text: impl Into<String>) {
         let text = text.into();
-        self.log.line(level, &format!("{}: {what}: {text}", name(lease)));
-        lease.tell(now(), what, text);
+        self.log.line(level, &format!("{}: {kind}: {text}", name(lease)));
+        lease.tell(now(), kind, text);
     }
 }
 

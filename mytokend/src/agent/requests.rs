@@ -4,8 +4,10 @@
 use std::time::Instant;
 
 use mytoken::files::Owner;
+use mytoken_wire::Handle;
 use mytoken_wire::agent::{
-    Answer, JobEnd, JobStart, JobState, JobStatus, LINE_LIMIT, Request, SessionEnd, SessionStart, Started, Status,
+    Answer, EventKind, JobEnd, JobStart, JobState, JobStatus, LINE_LIMIT, Request, SessionEnd, SessionStart, Started,
+    Status,
 };
 
 use super::lease::{Held, Key, Lease, Phase, Source};
@@ -17,7 +19,7 @@ impl Agent {
     /// Answers a request of the user `caller`; `trusted` when it is root.
     pub fn answer(&self, request: Request, caller: u32, trusted: bool) -> Answer {
         match request {
-            Request::Status { job } => Answer::Status(self.status(job, (!trusted).then_some(caller))),
+            Request::Status(query) => Answer::Status(self.status(query.job, (!trusted).then_some(caller))),
             _ if !trusted => Answer::Error("only root may ask that; mytokenctl status is for everybody".to_owned()),
             Request::JobStart(start) => Answer::Started(self.job_start(&start)),
             Request::JobEnd(end) => self.job_end(&end),
@@ -65,7 +67,7 @@ impl Agent {
                 lease.required = admitted.required;
                 lease.until = Some(admitted.exp);
                 lease.source = Some(Source::Sealed(sealed.to_owned()));
-                self.tell(&mut lease, Level::Info, "opened", admitted.told);
+                self.tell(&mut lease, Level::Info, EventKind::Opened, admitted.told);
             }
             Err(denied) => {
                 lease.required = denied.required;
@@ -127,7 +129,7 @@ impl Agent {
         let now = now();
         lease.held = None;
         lease.reason = None;
-        self.tell(lease, Level::Info, "removed", "the job ended on this node; its access token was removed");
+        self.tell(lease, Level::Info, EventKind::Removed, "the job ended on this node; its access token was removed");
         lease.phase = if lease.source.is_some() {
             Phase::Ended { due: now.saturating_add(millis(self.times.grace)), tries: 0 }
         } else {
@@ -140,7 +142,7 @@ impl Agent {
     }
 
     fn session_start(&self, start: SessionStart) -> Answer {
-        let is_id = start.session.len() == 32 && start.session.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_id = Handle::parse(&start.session).is_some();
         if !is_id {
             return Answer::Error("a session's id is 32 hexadecimal digits".to_owned());
         }
@@ -180,7 +182,7 @@ impl Agent {
                 reason
             }
         };
-        self.tell(&mut lease, Level::Info, "started", text);
+        self.tell(&mut lease, Level::Info, EventKind::Started, text);
         let mut book = self.book();
         book.enter(lease);
         self.settle_change(&mut book, &key);
@@ -203,7 +205,7 @@ impl Agent {
         lease.held = None;
         lease.source = None;
         lease.phase = Phase::Over { due: now().saturating_add(millis(self.times.memory)) };
-        self.tell(lease, Level::Info, "removed", why);
+        self.tell(lease, Level::Info, EventKind::Removed, why);
         self.settle_change(book, key);
         for key in book.surplus() {
             self.forget(book, &key);

@@ -10,6 +10,7 @@ use super::book::Lane;
 use super::lease::{Action, Key, Phase};
 use super::{Agent, millis, now, process};
 use crate::log::Level;
+use mytoken_wire::agent::EventKind;
 
 /// Exchanges that run at the same time, and questions to slurmctld.
 const WORKERS: [(Lane, usize); 2] = [(Lane::Exchanges, 4), (Lane::Questions, 2)];
@@ -125,7 +126,12 @@ impl Agent {
         }
         lease.held = None;
         let why = lease.reason.clone().unwrap_or_else(|| "nothing renewed it".to_owned());
-        self.tell(lease, Level::Warning, "expired", format!("the access token expired and was removed: {why}"));
+        self.tell(
+            lease,
+            Level::Warning,
+            EventKind::Expired,
+            format!("the access token expired and was removed: {why}"),
+        );
         self.settle_change(book, key);
     }
 

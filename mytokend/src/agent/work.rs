@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use mytoken::Deadline;
+use mytoken_wire::agent::EventKind;
 
 use super::authority::{Failure, Fresh};
 use super::book::Book;
@@ -50,7 +51,7 @@ impl Agent {
         match (lease.phase, result) {
             (Phase::Alive { .. }, Ok(fresh)) => self.install(lease, &fresh, took),
             (Phase::Alive { .. }, Err(failure)) => self.failed(lease, failure),
-            (_, Ok(_)) => self.tell(lease, Level::Info, "dropped", "an access token came after the end"),
+            (_, Ok(_)) => self.tell(lease, Level::Info, EventKind::Dropped, "an access token came after the end"),
             (_, Err(_)) => {}
         }
         self.settle_change(&mut book, key);
@@ -78,7 +79,7 @@ impl Agent {
         // whole lifetime, the next one would be due at once, and again, on every node.
         let due = renew_at(fresh.exp, fresh.lifetime.min(left), (self.draw)()).max(now.saturating_add(500));
         lease.phase = Phase::Alive { due };
-        let what = if first { "started" } else { "renewed" };
+        let what = if first { EventKind::Started } else { EventKind::Renewed };
         let text =
             format!("access token in {} ms, next in {}", took.as_millis(), about(due.saturating_sub(now) / 1000));
         self.tell(lease, Level::Info, what, text);
@@ -99,7 +100,7 @@ impl Agent {
             "the agent tries again"
         };
         let text = format!("{}; {keeping}", failure.text);
-        self.tell(lease, Level::Warning, "retry", text.clone());
+        self.tell(lease, Level::Warning, EventKind::Retry, text.clone());
         lease.reason = Some(text);
     }
 
@@ -115,17 +116,18 @@ impl Agent {
         let shared = decision == Ok(Fate::Revoke) && self.is_shared(key);
         let outcome = match (decision, source) {
             (Ok(Fate::Revoke), _) if shared => {
-                Outcome::Over("left", "another job of the same submission still runs here".to_owned())
+                Outcome::Over(EventKind::Left, "another job of the same submission still runs here".to_owned())
             }
             (Ok(Fate::Revoke), Some(source)) => self.revoke(&source),
             (Ok(Fate::Revoke | Fate::Leave), _) => Outcome::Over(
-                "left",
+                EventKind::Left,
                 "the sub-token is revoked by the job's first node, or when the last task of the array has ended"
                     .to_owned(),
             ),
-            (Ok(Fate::Requeued), _) => {
-                Outcome::Over("requeued", "the job waits in the queue again and keeps its credential".to_owned())
-            }
+            (Ok(Fate::Requeued), _) => Outcome::Over(
+                EventKind::Requeued,
+                "the job waits in the queue again and keeps its credential".to_owned(),
+            ),
             (Ok(Fate::Undecided), _) => Outcome::Again("slurmctld does not call the job finished yet".to_owned()),
             (Err(reason), _) => Outcome::Again(reason),
         };
@@ -152,7 +154,7 @@ impl Agent {
             }
             Outcome::Again(reason) => {
                 let text = format!("the sub-token was not revoked ({reason}); it ends by its expiry");
-                self.tell(lease, Level::Warning, "kept", text);
+                self.tell(lease, Level::Warning, EventKind::Kept, text);
                 lease.source = None;
                 lease.phase = over;
             }
@@ -161,9 +163,11 @@ impl Agent {
 
     fn revoke(&self, source: &Source) -> Outcome {
         match self.authority.revoke(source, Deadline::after(self.times.request)) {
-            Ok(()) => Outcome::Over("revoked", "the job is over; its sub-token was revoked".to_owned()),
+            Ok(()) => Outcome::Over(EventKind::Revoked, "the job is over; its sub-token was revoked".to_owned()),
             Err(failure) if failure.temporary => Outcome::Again(failure.text),
-            Err(failure) => Outcome::Over("kept", format!("the sub-token could not be revoked: {}", failure.text)),
+            Err(failure) => {
+                Outcome::Over(EventKind::Kept, format!("the sub-token could not be revoked: {}", failure.text))
+            }
         }
     }
 
@@ -183,7 +187,7 @@ impl Agent {
         let mut book = self.book();
         let Some(lease) = book.get_mut(key).filter(|lease| lease.generation == generation) else { return };
         if gone && lease.is_alive() {
-            self.tell(lease, Level::Warning, "missed", "the job ended, and no epilog told this agent");
+            self.tell(lease, Level::Warning, EventKind::Missed, "the job ended, and no epilog told this agent");
             if let Err(error) = self.places.remove_job(job) {
                 self.log.line(Level::Error, &format!("job {job}: its files were not removed: {error}"));
             }
@@ -227,7 +231,7 @@ impl Agent {
 
 enum Outcome {
     /// Nothing more is to be done; the event says why.
-    Over(&'static str, String),
+    Over(EventKind, String),
     /// Try again, for this reason.
     Again(String),
 }

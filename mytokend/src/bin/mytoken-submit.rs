@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use mytoken::Deadline;
+use mytoken_wire::submission::SubmitAnswer;
 use mytokend::privacy;
 use mytokend::submit::{Made, Site, Surroundings, Wish, submit};
 use nix::unistd::{User, getuid};
@@ -106,7 +107,7 @@ fn surroundings() -> Surroundings {
 
 fn hand_over(made: &Made, deadline: Deadline) -> ExitCode {
     let submission = &made.submission;
-    let line = serde_json::json!({"v": 1, "sealed": submission.sealed, "handle": submission.handle});
+    let line = SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone());
     if say(&line).is_ok() {
         return ExitCode::SUCCESS;
     }
@@ -116,12 +117,12 @@ fn hand_over(made: &Made, deadline: Deadline) -> ExitCode {
 }
 
 fn fail(sentence: &str) -> ExitCode {
-    let _ = say(&serde_json::json!({"v": 1, "error": sentence}));
+    let _ = say(&SubmitAnswer::failed(sentence.to_owned()));
     ExitCode::FAILURE
 }
 
-fn say(line: &serde_json::Value) -> std::io::Result<()> {
+fn say(answer: &SubmitAnswer) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
+    writeln!(out, "{}", answer.line())?;
     out.flush()
 }

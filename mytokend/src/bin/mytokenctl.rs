@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use mytoken::config::DIRECTORY;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
-use mytoken_wire::agent::{Answer, Request, SOCKET, ask};
+use mytoken_wire::agent::{StatusQuery, ask};
+use mytoken_wire::paths::AGENT_SOCKET;
 use mytokend::control::{check, explain, keygen, logins::Logins, moment::Moments, status};
 use mytokend::privacy;
 use zeroize::Zeroizing;
@@ -39,7 +40,7 @@ enum Task {
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
         /// The agent's socket
-        #[arg(long, value_name = "PATH", default_value = SOCKET)]
+        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
         socket: PathBuf,
     },
     /// Makes the cluster's key pair
@@ -57,7 +58,7 @@ enum Task {
         #[arg(long)]
         json: bool,
         /// The agent's socket
-        #[arg(long, value_name = "PATH", default_value = SOCKET)]
+        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
         socket: PathBuf,
     },
     /// Explains the login that the token on standard input would give; a mytoken loses one use by it, a transfer code is used up
@@ -88,10 +89,8 @@ fn main() -> ExitCode {
 }
 
 fn show_status(socket: &std::path::Path, job: Option<u32>, json: bool, moments: Moments) -> Result<ExitCode, String> {
-    let answer = ask(socket, &Request::Status { job }, Deadline::after(Duration::from_secs(5)));
-    let Answer::Status(found) = answer.map_err(|error| error.to_string())? else {
-        return Err("the agent gave an answer to another question".to_owned());
-    };
+    let found = ask(socket, &StatusQuery { job }, Deadline::after(Duration::from_secs(5)))
+        .map_err(|error| error.to_string())?;
     if json {
         say(&serde_json::to_string_pretty(&found).map_err(|error| error.to_string())?);
         return Ok(ExitCode::SUCCESS);

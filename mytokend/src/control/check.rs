@@ -16,7 +16,7 @@ use mytoken::http::{DOCUMENT_LIMIT, HttpClient};
 use mytoken::server::Server;
 use mytoken::{Deadline, Error};
 use mytoken_login::SystemAccounts;
-use mytoken_wire::agent::{Answer, Request, ask};
+use mytoken_wire::agent::{AgentError, StatusQuery, ask};
 use serde::Serialize;
 
 use crate::jobs::keys::{PrivateKey, PublicKey};
@@ -230,8 +230,8 @@ impl Findings {
     }
 
     fn agent(&mut self, socket: &Path, jobs: bool) {
-        match ask(socket, &Request::Status { job: None }, Deadline::after(Duration::from_secs(3))) {
-            Ok(Answer::Status(status)) => {
+        match ask(socket, &StatusQuery { job: None }, Deadline::after(Duration::from_secs(3))) {
+            Ok(status) => {
                 let count = status.jobs.len().saturating_add(status.omitted);
                 self.add(
                     "agent",
@@ -240,7 +240,9 @@ impl Findings {
                     None,
                 );
             }
-            Ok(_) => self.add("agent", Level::Error, "it gave a strange answer", Some("restart it after an upgrade")),
+            Err(error @ AgentError::Protocol { .. }) => {
+                self.add("agent", Level::Error, error.to_string(), Some("restart it after an upgrade"));
+            }
             Err(error) => {
                 let level = if jobs { Level::Error } else { Level::Warning };
                 self.add(

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use mytoken_wire::agent::{JobState, JobStatus, Status};
+use mytoken_wire::agent::{EventKind, JobState, JobStatus, Status};
 use nix::unistd::{Uid, User};
 
 use super::moment::Moments;
@@ -22,7 +22,7 @@ pub fn render(status: &Status, moments: Moments, name_of: &dyn Fn(u32) -> Option
         let _ = writeln!(text, "{head:<52} credential: {}", credential(job, moments));
         for event in &job.events {
             let time = moments.clock(event.time);
-            let (what, told) = (printable(&event.what), printable(&event.text));
+            let (what, told) = (printable(event.kind.as_str()), printable(&event.text));
             let times = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
             let _ = writeln!(text, "  {time}  {what:<10} {:<8} {told}{times}", status.node);
         }
@@ -32,7 +32,7 @@ pub fn render(status: &Status, moments: Moments, name_of: &dyn Fn(u32) -> Option
 
 /// The state in words.
 fn credential(job: &JobStatus, moments: Moments) -> String {
-    let fresh = job.events.iter().rev().find(|event| ["started", "renewed"].contains(&event.what.as_str()));
+    let fresh = job.events.iter().rev().find(|event| matches!(event.kind, EventKind::Started | EventKind::Renewed));
     let until = job.until.map(|until| format!("valid until {}", moments.until(until)));
     match job.state {
         JobState::Ready => {
@@ -40,9 +40,11 @@ fn credential(job: &JobStatus, moments: Moments) -> String {
             [until, renewed].into_iter().flatten().collect::<Vec<_>>().join(", ")
         }
         JobState::Pending => "no access token yet, the agent tries on".to_owned(),
-        JobState::Failed => match job.events.last().map(|event| event.what.as_str()) {
-            Some("revoked") => "over, revoked".to_owned(),
-            Some("removed" | "dropped" | "left" | "kept" | "requeued") => "over".to_owned(),
+        JobState::Failed => match job.events.last().map(|event| &event.kind) {
+            Some(EventKind::Revoked) => "over, revoked".to_owned(),
+            Some(EventKind::Removed | EventKind::Dropped | EventKind::Left | EventKind::Kept | EventKind::Requeued) => {
+                "over".to_owned()
+            }
             _ => "none".to_owned(),
         },
     }
@@ -66,7 +68,7 @@ mod tests {
     use super::*;
 
     fn event(time: u64, what: &str, text: &str) -> Event {
-        Event { time, what: what.into(), text: text.into(), times: 1 }
+        Event { time, kind: what.parse().unwrap(), text: text.into(), times: 1 }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What happened to a credential, for the person who asks "why do I have no token?".
 
-use mytoken_wire::agent::Event;
+use mytoken_wire::agent::{Event, EventKind};
 use serde::{Deserialize, Serialize};
 
 /// The last events of one job or session, oldest first.
@@ -14,10 +14,10 @@ const KEPT: usize = 32;
 
 impl History {
     /// Adds an event. One that repeats the last (same word and text) moves the last one's time and counts.
-    pub fn add(&mut self, time: u64, what: &str, text: impl Into<String>) {
+    pub fn add(&mut self, time: u64, kind: EventKind, text: impl Into<String>) {
         let text = text.into();
         if let Some(last) = self.0.last_mut() {
-            if last.what == what && last.text == text {
+            if last.kind == kind && last.text == text {
                 last.time = time;
                 last.times = last.times.saturating_add(1);
                 return;
@@ -26,7 +26,7 @@ impl History {
         if self.0.len() >= KEPT {
             self.0.remove(1);
         }
-        self.0.push(Event { time, what: what.to_owned(), text, times: 1 });
+        self.0.push(Event { time, kind, text, times: 1 });
     }
 
     /// The events, oldest first.
@@ -44,7 +44,7 @@ mod tests {
     fn it_keeps_the_first_and_the_last_events() {
         let mut history = History::default();
         for number in 0..100 {
-            history.add(number, "renewed", number.to_string());
+            history.add(number, EventKind::Renewed, number.to_string());
         }
         let times: Vec<u64> = history.events().iter().map(|event| event.time).collect();
         assert_eq!(times.len(), 32);
@@ -54,9 +54,9 @@ mod tests {
     #[test]
     fn a_repeated_event_is_told_once_and_counted() {
         let mut history = History::default();
-        history.add(1, "retry", "the provider is down");
-        history.add(9, "retry", "the provider is down");
-        history.add(10, "retry", "the server is down");
+        history.add(1, EventKind::Retry, "the provider is down");
+        history.add(9, EventKind::Retry, "the provider is down");
+        history.add(10, EventKind::Retry, "the server is down");
         let told: Vec<_> =
             history.events().iter().map(|event| (event.time, event.text.as_str(), event.times)).collect();
         assert_eq!(told, [(9, "the provider is down", 2), (10, "the server is down", 1)]);

@@ -112,7 +112,7 @@ impl fmt::Debug for PrivateKey {
 }
 
 fn id_of(key: &<Kem as hpke::Kem>::PublicKey) -> String {
-    Sha256::digest(key.to_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    mytoken_wire::hex::encode(Sha256::digest(key.to_bytes()).get(..4).unwrap_or_default())
 }
 
 /// The key's bytes; keys of X25519 have 32, and a wrong count is an error here, not a panic of the library.

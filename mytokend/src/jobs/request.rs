@@ -2,6 +2,7 @@
 //! What a submission asks the mytoken server for.
 
 use mytoken::restrictions::Clause;
+use mytoken_wire::Handle;
 
 use super::settings::{Cluster, Profile};
 
@@ -22,14 +23,8 @@ pub fn wanted(profile: &Profile, cluster: &Cluster, now: u64) -> Clause {
 
 /// The sub-token's name in the server's lists. No job id exists yet (SLURM-17); the handle is in the job's record as `MYTOKEN_H`.
 #[must_use]
-pub fn name(cluster: &Cluster, handle: &str) -> String {
+pub fn name(cluster: &Cluster, handle: &Handle) -> String {
     format!("{}:{handle}", cluster.name)
-}
-
-/// A new handle: 128 bits that name a submission and are worth nothing.
-#[must_use]
-pub fn handle(draw: u128) -> String {
-    format!("{draw:032x}")
 }
 
 #[cfg(test)]
@@ -55,7 +50,7 @@ mod tests {
         assert_eq!((clause.scope.as_str(), clause.audience.as_slice()), ("a b", ["https://x".to_owned()].as_slice()));
         assert_eq!(clause.hosts, ["192.0.2.0/24"]);
         assert_eq!((clause.usages_at, clause.nbf), (None, None));
-        assert_eq!(name(&settings.cluster, &handle(10)), "c:0000000000000000000000000000000a");
+        assert_eq!(name(&settings.cluster, &Handle::new(10)), "c:0000000000000000000000000000000a");
     }
 
     proptest! {

@@ -11,7 +11,9 @@ use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, OpModeR, OpModeS, Serializable, single_shot_open, single_shot_seal};
+use mytoken_wire::Handle;
 use mytoken_wire::Secret;
+use mytoken_wire::sealed::{LIMIT, SealedParts, VERSION, parse};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -21,13 +23,9 @@ use super::seal_error::SealError;
 type Kem = X25519HkdfSha256;
 type Encapsulated = <Kem as hpke::Kem>::EncappedKey;
 
-/// Longest sealed text in bytes.
-pub const LIMIT: usize = 16 * 1024;
-
 /// Longest text in a credential, the sub-token aside: these texts appear in messages.
 const TEXT_LIMIT: usize = 1024;
 
-const VERSION: &str = "mt1";
 const INFO: &[u8] = b"mytoken job credential";
 const ENCAPSULATED_LEN: usize = 32;
 
@@ -83,7 +81,7 @@ pub fn seal(credential: &JobCredential, key: &PublicKey) -> Result<String, SealE
 /// # Errors
 /// [`SealError::OtherKey`] when it was sealed to another key, [`SealError::Invalid`] when it is damaged or no sealed text.
 pub fn open(text: &str, key: &PrivateKey) -> Result<JobCredential, SealError> {
-    let (id, header, body) = split(text)?;
+    let SealedParts { key_id: id, header, body } = parts(text)?;
     if id != key.id() {
         return Err(SealError::OtherKey { sealed: id.to_owned(), own: key.id().to_owned() });
     }
@@ -104,8 +102,7 @@ pub fn open(text: &str, key: &PrivateKey) -> Result<JobCredential, SealError> {
     // serde's message could quote a value, e.g. the sub-token in the place of a number.
     let credential: JobCredential =
         serde_json::from_slice(&plain).map_err(|_| invalid("its content is no job credential"))?;
-    let is_handle = credential.id.len() == 32 && credential.id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_handle || credential.sub_token.is_empty() {
+    if Handle::parse(&credential.id).is_none() || credential.sub_token.is_empty() {
         return Err(invalid("its content is no job credential"));
     }
     let texts = [&credential.server, &credential.cluster, &credential.profile, &credential.scope, &credential.audience];
@@ -120,26 +117,11 @@ pub fn open(text: &str, key: &PrivateKey) -> Result<JobCredential, SealError> {
 /// # Errors
 /// [`SealError::Invalid`].
 pub fn key_id(text: &str) -> Result<&str, SealError> {
-    split(text).map(|(id, ..)| id)
+    parts(text).map(|parts| parts.key_id)
 }
 
-/// Key id, header (the additional data) and body.
-fn split(text: &str) -> Result<(&str, &str, &str), SealError> {
-    if text.len() > LIMIT {
-        return Err(invalid("it is longer than 16 KiB"));
-    }
-    let (header, body) = text.rsplit_once('.').ok_or_else(|| invalid("it has no header"))?;
-    let id = match header.split_once('.') {
-        Some((VERSION, id)) => id,
-        Some((version, _)) if version.len() <= 4 && version.starts_with("mt") => {
-            return Err(invalid("it is of a newer version; upgrade mytokend on this node"));
-        }
-        _ => return Err(invalid("it does not begin with \"mt1.\"")),
-    };
-    if id.len() != 8 || !id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err(invalid("its key id is not 8 hexadecimal digits"));
-    }
-    Ok((id, header, body))
+fn parts(text: &str) -> Result<SealedParts<'_>, SealError> {
+    parse(text).map_err(|fault| invalid(&fault.to_string()))
 }
 
 fn invalid(reason: &str) -> SealError {

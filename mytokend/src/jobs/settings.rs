@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use mytoken::Error;
 use mytoken::config::{Duration, FileTrust, Shared, invalid, read};
 use mytoken::restrictions::hosts::{self, Entry};
+use mytoken_wire::ProfileName;
+use mytoken_wire::profile::RULE;
 use serde::Deserialize;
 
 /// Everything in `jobs.toml`.
@@ -120,10 +122,6 @@ pub struct Profile {
     pub hosts: Vec<String>,
 }
 
-/// The word for "no credential" where a profile's name could stand.
-pub const OFF: &str = "off";
-/// The word for "fail without a credential" where a profile's name could stand.
-pub const REQUIRED: &str = "required";
 /// The profile that a bare `--mytoken` means.
 pub const DEFAULT: &str = "default";
 
@@ -170,13 +168,8 @@ impl Settings {
         let mut seen = HashSet::new();
         for profile in &self.profile {
             let name = &profile.name;
-            // As the plugin reads it, which refuses to submit with another.
-            let begins = name.starts_with(|first: char| first.is_ascii_alphanumeric());
-            if !begins || !is_name(name, 64) || [OFF, REQUIRED].contains(&name.as_str()) {
-                return Err(format!(
-                    "a profile's name is 1 to 64 letters, digits, \"-\", \"_\", \".\", begins with a letter or digit and is neither \"off\" nor \"required\", not \"{}\"",
-                    name.escape_debug()
-                ));
+            if ProfileName::parse(name).is_none() {
+                return Err(format!("a profile's name is {RULE}, not \"{}\"", name.escape_debug()));
             }
             if !seen.insert(name) {
                 return Err(format!("there are two profiles called \"{name}\""));

@@ -61,7 +61,7 @@ impl Cache {
 
 fn name(url: &ServerUrl) -> String {
     let digest = Sha256::digest(url.to_string());
-    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hex = mytoken_wire::hex::encode(digest.get(..8).unwrap_or_default());
     format!("discovery-{hex}.json")
 }
 

@@ -20,6 +20,7 @@ use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::names::ServerUrl;
 use mytoken::server::{Deliver, Discovery, Granted, Server, SubTokenRequest};
 use mytoken::{Clock, Deadline, Error, Secret, SystemClock};
+use mytoken_wire::Handle;
 
 use cache::Cache;
 use parent::Parent;
@@ -97,7 +98,7 @@ pub fn submit(site: &Site, wish: &Wish, around: &Surroundings, deadline: Deadlin
     let http = HttpClient::new(&settings).map_err(text)?;
     let cache = Cache::open(around.home.as_deref());
     let server = discovered(&http, &url, cache.as_ref(), deadline).map_err(text)?;
-    let handle = request::handle(rand::random());
+    let handle = Handle::new(rand::random());
     let granted = create(&server, site, profile, parent, &handle, deadline).map_err(text)?;
     let submission = sealed(site, wish, profile, &url, &granted, &handle).map_err(|error| {
         // It exists, and nobody will use it.
@@ -152,7 +153,7 @@ fn create(
     site: &Site,
     profile: &Profile,
     mut parent: Parent<'_>,
-    handle: &str,
+    handle: &Handle,
     deadline: Deadline,
 ) -> Result<Granted, Error> {
     let wanted = [request::wanted(profile, &site.jobs.cluster, SystemClock.now())];
@@ -175,7 +176,7 @@ fn sealed(
     profile: &Profile,
     url: &ServerUrl,
     granted: &Granted,
-    handle: &str,
+    handle: &Handle,
 ) -> Result<Submission, SealError> {
     let exp = granted.expires_at.ok_or_else(|| Error::InvalidRequest {
         reason: "the mytoken server made a sub-token without an end; it was revoked".to_owned(),
@@ -185,12 +186,12 @@ fn sealed(
         sub_token: granted.mytoken.clone(),
         uid: Owner::current().uid,
         cluster: site.jobs.cluster.name.clone(),
-        id: handle.to_owned(),
+        id: handle.to_string(),
         exp,
         profile: profile.name.clone(),
         scope: profile.scope.clone(),
         audience: profile.audience.clone(),
         required: wish.required,
     };
-    Ok(Submission { sealed: seal(&credential, &site.key)?, handle: handle.to_owned() })
+    Ok(Submission { sealed: seal(&credential, &site.key)?, handle: handle.to_string() })
 }

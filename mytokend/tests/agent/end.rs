@@ -72,7 +72,7 @@ fn an_array_is_revoked_with_its_last_task() {
     let stage = Stage::new(3600);
     let sealed = Some(format!("{}:array", me().uid));
     for job in [11, 12] {
-        stage.start_with(JobStart { array_job: Some(10), sealed: sealed.clone(), ..step(job) });
+        stage.start_with(&JobStart { array_job: Some(10), sealed: sealed.clone(), ..step(job) });
     }
     said(&stage, "11|COMPLETED|n1\n12|RUNNING|n1");
     stage.finish(11);
@@ -158,7 +158,7 @@ fn a_forged_handle_keeps_nobody_elses_credential_alive() {
     let stage = Stage::new(3600);
     stage.start(20, "h1");
     let forged = JobStart { uid: 54_321, gid: 54_321, sealed: Some("54321:h1".into()), ..step(21) };
-    assert_eq!(stage.start_with(forged).state, JobState::Ready);
+    assert_eq!(stage.start_with(&forged).state, JobState::Ready);
     said(&stage, "20|COMPLETED|n1");
     stage.finish(20);
     eventually("the revocation", || revoked(&stage) == 1);

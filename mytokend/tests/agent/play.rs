@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mytoken::files::Owner;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
-use mytoken_wire::agent::{AgentError, Answer, JobEnd, JobStart, JobStatus, Request, Started, Status, ask};
+use mytoken_wire::agent::{AgentError, Call, JobEnd, JobStart, JobStatus, Started, StatusQuery, ask};
 use mytokend::agent::authority::{Admitted, Authority, Denied, Failure, Fresh};
 use mytokend::agent::lease::Source;
 use mytokend::agent::listener::Listener;
@@ -161,35 +161,29 @@ impl Stage {
         self.dir.path().join("agent.sock")
     }
 
-    pub fn ask(&self, request: &Request) -> Result<Answer, AgentError> {
+    pub fn ask<C: Call>(&self, request: &C) -> Result<C::Answer, AgentError> {
         ask(&self.socket(), request, Deadline::after(Duration::from_secs(5)))
     }
 
     pub fn start(&self, job: u32, handle: &str) -> Started {
         let uid = me().uid;
-        self.start_with(JobStart { sealed: Some(format!("{uid}:{handle}")), ..step(job) })
+        self.start_with(&JobStart { sealed: Some(format!("{uid}:{handle}")), ..step(job) })
     }
 
-    pub fn start_with(&self, start: JobStart) -> Started {
-        match self.ask(&Request::JobStart(start)).unwrap() {
-            Answer::Started(started) => started,
-            other => panic!("{other:?}"),
-        }
+    pub fn start_with(&self, start: &JobStart) -> Started {
+        self.ask(start).unwrap()
     }
 
     pub fn finish(&self, job: u32) {
-        assert!(matches!(self.ask(&Request::JobEnd(JobEnd { job })).unwrap(), Answer::Done {}));
+        self.ask(&JobEnd { job }).unwrap();
     }
 
     pub fn status(&self, job: u32) -> JobStatus {
-        match self.ask(&Request::Status { job: Some(job) }).unwrap() {
-            Answer::Status(Status { mut jobs, .. }) if !jobs.is_empty() => jobs.remove(0),
-            other => panic!("{other:?}"),
-        }
+        self.ask(&StatusQuery { job: Some(job) }).unwrap().jobs.remove(0)
     }
 
     pub fn words(&self, job: u32) -> Vec<String> {
-        self.status(job).events.into_iter().map(|event| event.what).collect()
+        self.status(job).events.into_iter().map(|event| event.kind.to_string()).collect()
     }
 
     pub fn token(&self, job: u32) -> PathBuf {

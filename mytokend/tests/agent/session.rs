@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::{Clock, Secret, SystemClock};
 use mytoken_login::Process;
-use mytoken_wire::agent::{Answer, RenewalCredential, Request, SessionEnd, SessionStart};
+use mytoken_wire::agent::{RenewalCredential, SessionEnd, SessionStart, StatusQuery};
 
 use crate::play::{Stage, eventually, me};
 
@@ -48,19 +48,15 @@ fn request(child: &Child, lifetime: u64, mytoken: Option<&str>) -> SessionStart 
     }
 }
 
-fn done(answer: &Answer) {
-    assert!(matches!(answer, Answer::Done {}), "{answer:?}");
-}
-
 #[test]
 fn the_token_is_renewed_in_place_and_gone_with_the_session() {
     let stage = Stage::new(2);
     let (session, mut child) = login(&stage);
     let file = session.join(format!("bt_u{}", me().uid));
-    done(&stage.ask(&Request::SessionStart(request(&child, 2, Some("m.y.t")))).unwrap());
+    stage.ask(&request(&child, 2, Some("m.y.t"))).unwrap();
     eventually("the renewal", || fs::read_to_string(&file).unwrap().starts_with("token-"));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
-    done(&stage.ask(&Request::SessionEnd(SessionEnd { session: ID.into() })).unwrap());
+    stage.ask(&SessionEnd { session: ID.into() }).unwrap();
     assert!(!session.exists());
     let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
     assert!(!state.contains("m.y.t"), "the mytoken is forgotten");
@@ -72,7 +68,7 @@ fn the_token_is_renewed_in_place_and_gone_with_the_session() {
 fn a_session_whose_process_is_gone_is_over_also_after_a_restart() {
     let mut stage = Stage::new(3600);
     let (session, mut child) = login(&stage);
-    done(&stage.ask(&Request::SessionStart(request(&child, 3600, Some("m.y.t")))).unwrap());
+    stage.ask(&request(&child, 3600, Some("m.y.t"))).unwrap();
     stage.end();
     let state = stage.dir.path().join(format!("mytoken/state/session-{ID}.json"));
     assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o7777, 0o600);
@@ -87,7 +83,7 @@ fn a_session_whose_process_is_gone_is_over_also_after_a_restart() {
 fn without_a_mytoken_the_files_are_removed_but_not_renewed() {
     let stage = Stage::new(3600);
     let (session, mut child) = login(&stage);
-    done(&stage.ask(&Request::SessionStart(request(&child, 1, None))).unwrap());
+    stage.ask(&request(&child, 1, None)).unwrap();
     let file = session.join(format!("bt_u{}", me().uid));
     eventually("the removal of the expired token", || !file.exists());
     assert_eq!(stage.script.with(|script| script.exchanges), 0);
@@ -112,8 +108,8 @@ fn a_mytoken_is_kept_when_it_outlives_the_renewal_and_not_otherwise() {
         let mut start = request(&child, 3600, Some(""));
         let exp = start.exp;
         start.renewal.as_mut().unwrap().mytoken = Secret::new(mytoken_until(exp - before_the_end));
-        done(&stage.ask(&Request::SessionStart(start)).unwrap());
-        let Answer::Status(status) = stage.ask(&Request::Status { job: None }).unwrap() else { panic!() };
+        stage.ask(&start).unwrap();
+        let status = stage.ask(&StatusQuery { job: None }).unwrap();
         let until = if renewed { exp - before_the_end } else { exp };
         assert_eq!(status.jobs[0].until, Some(until), "{before_the_end}");
         let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
@@ -131,7 +127,7 @@ fn the_first_renewal_comes_in_the_last_part_of_the_tokens_life() {
     let file = session.join(format!("bt_u{}", me().uid));
     let start = SessionStart { exp: SystemClock.now() + 4, ..request(&child, 4, Some("m.y.t")) };
     let begun = std::time::Instant::now();
-    done(&stage.ask(&Request::SessionStart(start)).unwrap());
+    stage.ask(&start).unwrap();
     eventually("the renewal", || fs::read_to_string(&file).unwrap().starts_with("token-"));
     // 4 s of life, up to one of them over already, and 1.6 s left at the most.
     assert!(begun.elapsed() >= std::time::Duration::from_millis(1_300), "{:?}", begun.elapsed());
@@ -148,8 +144,8 @@ fn a_mytoken_that_ends_before_the_renewal_is_not_used_up() {
     let claims = mytoken.split('.').nth(1).unwrap().to_owned();
     let start = request(&child, 3600, Some(&mytoken));
     let exp = start.exp;
-    done(&stage.ask(&Request::SessionStart(start)).unwrap());
-    let Answer::Status(status) = stage.ask(&Request::Status { job: None }).unwrap() else { panic!() };
+    stage.ask(&start).unwrap();
+    let status = stage.ask(&StatusQuery { job: None }).unwrap();
     assert_eq!(status.jobs[0].until, Some(exp), "what the session has lasts as long as its access token");
     let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
     assert!(state.contains("ends before its access token is due for renewal") && !state.contains(&claims), "{state}");
@@ -169,7 +165,7 @@ fn a_link_in_the_place_of_the_file_is_replaced_and_not_followed() {
     fs::write(&victim, "precious").unwrap();
     fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink(&victim, &file).unwrap();
-    done(&stage.ask(&Request::SessionStart(request(&child, 1, Some("m.y.t")))).unwrap());
+    stage.ask(&request(&child, 1, Some("m.y.t"))).unwrap();
     eventually("the renewal", || fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()));
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
     child.kill().unwrap();
@@ -182,7 +178,7 @@ fn an_id_that_is_a_path_is_refused() {
     let (_, mut child) = login(&stage);
     for id in ["../../etc/passwd0123456789abcdef0", "", "0123456789ABCDEF0123456789ABCDEF"] {
         let start = SessionStart { session: id.into(), ..request(&child, 2, None) };
-        assert!(stage.ask(&Request::SessionStart(start)).is_err(), "{id}");
+        assert!(stage.ask(&start).is_err(), "{id}");
     }
     child.kill().unwrap();
     child.wait().unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
-use mytoken_wire::agent::{JobStart, JobState};
+use mytoken_wire::agent::{EventKind, JobStart, JobState};
 use mytokend::agent::authority::Failure;
 
 use crate::play::{Stage, eventually, me, outage, step};
@@ -21,7 +21,7 @@ fn the_first_step_gets_a_token_and_the_others_the_same_answer() {
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode(&stage.token(7)), mode(stage.token(7).parent().unwrap())), (0o400, 0o711));
     assert_eq!(stage.start(7, "h1"), first);
-    assert_eq!(stage.start_with(step(7)), first, "a step without the credential is the known job's");
+    assert_eq!(stage.start_with(&step(7)), first, "a step without the credential is the known job's");
     assert_eq!(stage.script.with(|script| script.exchanges), 1);
     assert_eq!(stage.words(7), ["opened", "started"]);
 }
@@ -65,7 +65,7 @@ fn an_outage_at_the_start_is_told_at_once_and_mended_later() {
 #[test]
 fn a_copied_credential_gives_nothing_and_says_why() {
     let stage = Stage::new(3600);
-    let started = stage.start_with(JobStart { sealed: Some("54321:h1".into()), ..step(8) });
+    let started = stage.start_with(&JobStart { sealed: Some("54321:h1".into()), ..step(8) });
     assert_eq!((started.state, started.required), (JobState::Failed, false));
     assert!(started.reason.unwrap().contains("made for user 54321"));
     assert_eq!(stage.script.with(|script| script.exchanges), 0);
@@ -76,7 +76,7 @@ fn a_copied_credential_gives_nothing_and_says_why() {
 #[test]
 fn a_lost_credential_is_explained_and_a_later_step_may_bring_it() {
     let stage = Stage::new(3600);
-    let started = stage.start_with(JobStart { handle: Some("ab".into()), ..step(9) });
+    let started = stage.start_with(&JobStart { handle: Some("ab".into()), ..step(9) });
     assert_eq!(started.state, JobState::Failed);
     assert!(started.reason.unwrap().contains("--export-file"));
     assert_eq!(stage.start(9, "h1").state, JobState::Ready);
@@ -97,9 +97,12 @@ fn a_refused_token_is_not_asked_for_again() {
 fn another_user_with_the_same_job_id_is_another_job() {
     let stage = Stage::new(3600);
     stage.start(7, "h1");
-    let started = stage.start_with(JobStart { uid: 54_321, sealed: Some("1:h".into()), ..step(7) });
+    let started = stage.start_with(&JobStart { uid: 54_321, sealed: Some("1:h".into()), ..step(7) });
     assert_eq!(started.state, JobState::Failed);
-    assert!(stage.status(7).events.iter().all(|event| event.what == "refused"), "nothing of the other user's is shown");
+    assert!(
+        stage.status(7).events.iter().all(|event| event.kind == EventKind::Refused),
+        "nothing of the other user's is shown"
+    );
 }
 
 #[test]
@@ -108,7 +111,7 @@ fn the_file_belongs_to_the_jobs_user_and_its_directory_to_root() {
         return skip("only root can give files away").unwrap();
     }
     let stage = Stage::new(3600);
-    let started = stage.start_with(JobStart { uid: 62_001, gid: 62_002, sealed: Some("62001:h1".into()), ..step(7) });
+    let started = stage.start_with(&JobStart { uid: 62_001, gid: 62_002, sealed: Some("62001:h1".into()), ..step(7) });
     let file = fs::metadata(&started.path).unwrap();
     assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (62_001, 62_002, 0o400));
     let directory = fs::metadata(std::path::Path::new(&started.path).parent().unwrap()).unwrap();

@@ -15,7 +15,7 @@ use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken::server::{AccessTokenRequest, Server, no_storage};
 use mytoken::store::{Entry, Store};
 use mytoken::{Deadline, Error, Secret};
-use mytoken_wire::agent::{AgentError, Answer, JobEnd, JobStart, JobStatus, Request, Started, Status, ask};
+use mytoken_wire::agent::{AgentError, Call, JobEnd, JobStart, JobStatus, Started, StatusQuery, ask};
 use mytokend::control::keygen::keygen;
 use mytokend::jobs::keys::PrivateKey;
 use mytokend::jobs::sealed::{JobCredential, open};
@@ -275,7 +275,7 @@ impl Site {
             .spawn()
             .unwrap();
         self.agent = Some(agent);
-        eventually("the agent's answer", || self.ask(&Request::Status { job: None }).is_ok());
+        eventually("the agent's answer", || self.ask(&StatusQuery { job: None }).is_ok());
     }
 
     /// Ends the agent with SIGTERM.
@@ -290,32 +290,26 @@ impl Site {
         self.dir.path().join("run/agent.sock")
     }
 
-    pub fn ask(&self, request: &Request) -> Result<Answer, AgentError> {
+    pub fn ask<C: Call>(&self, request: &C) -> Result<C::Answer, AgentError> {
         ask(&self.socket(), request, soon())
     }
 
     pub fn start(&self, job: u32, uid: u32, sealed: &str) -> Started {
         let gid = Owner::current().gid;
         let start = JobStart { job, step: 0, uid, gid, array_job: None, sealed: Some(sealed.into()), handle: None };
-        match self.ask(&Request::JobStart(start)).unwrap() {
-            Answer::Started(started) => started,
-            other => panic!("{other:?}"),
-        }
+        self.ask(&start).unwrap()
     }
 
     pub fn end(&self, job: u32) {
-        assert!(matches!(self.ask(&Request::JobEnd(JobEnd { job })).unwrap(), Answer::Done {}));
+        self.ask(&JobEnd { job }).unwrap();
     }
 
     pub fn status(&self, job: u32) -> JobStatus {
-        match self.ask(&Request::Status { job: Some(job) }).unwrap() {
-            Answer::Status(Status { mut jobs, .. }) if !jobs.is_empty() => jobs.remove(0),
-            other => panic!("{other:?}"),
-        }
+        self.ask(&StatusQuery { job: Some(job) }).unwrap().jobs.remove(0)
     }
 
     pub fn told(&self, job: u32, what: &str) -> bool {
-        self.status(job).events.iter().any(|event| event.what == what)
+        self.status(job).events.iter().any(|event| event.kind.as_str() == what)
     }
 
     /// A size of the agent's memory (`VmRSS`, `VmHWM`) in KiB.

@@ -10,7 +10,7 @@ use mytoken::{Deadline, SystemClock};
 use mytoken_login::handover::{Login, Record};
 use mytoken_login::session::{Installed, RUNTIME, Sessions, register, unregister};
 use mytoken_login::{Level, LoginSettings, Process, SessionSettings, field};
-use mytoken_wire::agent::SOCKET;
+use mytoken_wire::paths::AGENT_SOCKET;
 use pamsm::PamError;
 
 use super::{handover, revocation};
@@ -59,7 +59,7 @@ fn begin(host: &Host<'_>, record: &Record, installed: &Installed) {
         }
     }
     host.remember_session(&format!("{}:{}:{}", installed.session, record.uid, record.gid));
-    let agent = register(Path::new(SOCKET), record, installed, std::process::id(), Deadline::after(AGENT));
+    let agent = register(Path::new(AGENT_SOCKET), record, installed, std::process::id(), Deadline::after(AGENT));
     let (level, renewal) = match agent {
         Ok(()) if record.credential.renewal.is_some() => (Level::Info, "in the agent's hands".to_owned()),
         Ok(()) => (Level::Info, "not renewed: there is no mytoken".to_owned()),
@@ -87,7 +87,7 @@ pub fn close_session(host: &Host<'_>) -> PamError {
         (parts.next(), parts.next().map(str::parse), parts.next().map(str::parse))
     {
         // The agent first: it must not write into a directory that is being removed. Without an agent there is nothing to stop.
-        if let Err(error) = unregister(Path::new(SOCKET), session, Deadline::after(AGENT)) {
+        if let Err(error) = unregister(Path::new(AGENT_SOCKET), session, Deadline::after(AGENT)) {
             host.log(Level::Debug, &error.to_string());
         }
         sessions().remove(session, Owner { uid, gid });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What Slurm calls: four hooks and the callback of the option, each through `guard`.
+//! The entry points for Slurm: four hooks and the callback of the option, each through `guard`.
 //!
 //! Nothing else is exported: a hook costs even when it is empty (SLURM-03).
 
@@ -9,7 +9,8 @@ use std::sync::Once;
 
 use super::process::end;
 use super::slurm::{Context, Spank, info};
-use crate::dispatch::{self, Call, Verdict};
+use crate::dispatch;
+use crate::hook::{HookCall, Verdict};
 use crate::settings::Settings;
 
 /// Every process of Slurm that loads the plugin.
@@ -72,7 +73,7 @@ impl Spank<'_> {
     }
 }
 
-/// The option was met, at submission or on a node.
+/// Slurm has read the option, at submission or on a node.
 ///
 /// # Safety
 /// Called by Slurm as `slurm/spank.h` says for `spank_opt_cb_f`.
@@ -91,7 +92,7 @@ unsafe extern "C" fn option_given(_value: c_int, argument: *const c_char, remote
     }
 }
 
-/// Runs a hook. Its answer is 0, always: see `end` for the two refusals.
+/// Runs a hook. It always answers 0; `end` says how the two refusals work.
 ///
 /// # Safety
 /// The arguments are those of a hook that Slurm has called and that is still running.
@@ -100,7 +101,7 @@ unsafe fn hook(
     spank: *mut c_void,
     count: c_int,
     arguments: *const *const c_char,
-    run: fn(&Call) -> Verdict,
+    run: fn(&HookCall) -> Verdict,
     panicked: fn(Context) -> Verdict,
 ) -> c_int {
     // SAFETY: the caller's promise.
@@ -108,7 +109,7 @@ unsafe fn hook(
     // SAFETY: the caller's promise.
     let arguments = unsafe { copy_arguments(count, arguments) };
     let run = || {
-        let call = Call { spank: &spank, context: Context::now(), settings: Settings::parse(&arguments) };
+        let call = HookCall { spank: &spank, context: Context::now(), settings: Settings::parse(&arguments) };
         call.settings.panic_when_asked(name);
         run(&call)
     };
@@ -137,7 +138,7 @@ unsafe fn copy_arguments(count: c_int, arguments: *const *const c_char) -> Vec<S
     pointers.iter().filter(|pointer| !pointer.is_null()).map(copy).collect()
 }
 
-/// Keeps panics away from C, where they abort: in `user_init` an abort leaves a job that runs for ever on a busy node (SLURM-08).
+/// Stops panics before they reach C, where they abort. An abort in slurmstepd can leave a job that never ends on a busy node (SLURM-08).
 fn guard(name: &str, run: impl FnOnce() -> Verdict, panicked: impl FnOnce() -> Verdict) -> Verdict {
     static SILENCE: Once = Once::new();
     // The default hook would print the panic's text into the user's job output. This std is the library's own copy, so that no

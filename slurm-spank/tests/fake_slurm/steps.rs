@@ -150,7 +150,7 @@ fn a_job_that_demands_its_token_fails_alone_and_says_why() {
     let seen = with_credential(&agent, &[]);
     assert!(seen.all_zero() && seen.has(TASK_REFUSED), "{:?}", seen.lines);
     let wanted =
-        "error mytoken: this job demands an access token and is not started without: the sub-token has expired";
+        "error mytoken: this job requires an access token and does not start without it: the sub-token has expired";
     assert_eq!(seen.logs().last(), Some(&wanted));
 }
 

@@ -66,7 +66,7 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     let previous = store_mytoken(&store, &entry).inspect_err(|_| {
         // Without a copy the user cannot revoke it, and it is valid for weeks.
         if server.revoke(&granted.mytoken, true, Deadline::after(STEP_TIMEOUT)).is_err() {
-            let (id, name) = (granted.mytoken.fingerprint(), printable(&requested.name));
+            let (id, name) = (mytoken::token::fingerprint(&granted.mytoken), printable(&requested.name));
             screen.warning(&format!("the new mytoken {id} (\"{name}\") could not be stored, and it was not revoked"));
         }
     })?;
@@ -74,7 +74,10 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     // Not recursive: running jobs keep their sub-tokens of the previous mytoken.
     if let Some(previous) = previous {
         if server.revoke(&previous.mytoken, false, Deadline::after(STEP_TIMEOUT)).is_err() {
-            screen.warning(&format!("your previous mytoken {} was not revoked", previous.mytoken.fingerprint()));
+            screen.warning(&format!(
+                "your previous mytoken {} was not revoked",
+                mytoken::token::fingerprint(&previous.mytoken)
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -358,7 +358,7 @@ fn without_an_agent_the_job_runs_and_its_owner_is_told() -> Result<()> {
         assert!(ran.stderr.contains("no access token"), "{ran:?}");
         let demanded = site.sh("alice", "srun --mytoken=required echo never")?;
         assert!(
-            !demanded.success() && demanded.stdout.is_empty() && demanded.stderr.contains("demands an access token"),
+            !demanded.success() && demanded.stdout.is_empty() && demanded.stderr.contains("requires an access token"),
             "{demanded:?}"
         );
         no_node_drains(site)

@@ -207,7 +207,7 @@ fn required_without_credential_is_refused_with_one_line_and_nothing_is_submitted
 #[test]
 fn a_job_that_demands_its_token_fails_alone_without_an_agent() -> Result<()> {
     with_plugin(&product(), "", |site| {
-        let sentence = "error: mytoken: this job demands an access token and is not started without";
+        let sentence = "error: mytoken: this job requires an access token and does not start without it";
         let seen = job(site, "--mytoken=required -N2", "echo RAN")?.ok()?;
         assert!(seen.stdout.contains(sentence) && !seen.stdout.contains("RAN"), "{seen:?}");
         assert!(seen.stdout.contains("JobState=FAILED") && seen.stdout.contains("ExitCode=1:0"), "{seen:?}");

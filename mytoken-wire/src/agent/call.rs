@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which answer belongs to which request, for callers.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::envelope::VERSION;
+use super::{JobEnd, JobStart, SessionEnd, SessionStart, Started, Status, StatusQuery};
+
+/// A request as its caller sees it. Each caller links the code for its own requests only: the Slurm plugin stays small.
+pub trait Call: Serialize {
+    /// The value of `call` in the line.
+    const NAME: &'static str;
+    /// What the agent answers when it does not refuse.
+    type Answer: DeserializeOwned;
+}
+
+/// The answer to a request that asks for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {}
+
+impl Call for JobStart {
+    const NAME: &'static str = "job_start";
+    type Answer = Started;
+}
+
+impl Call for JobEnd {
+    const NAME: &'static str = "job_end";
+    type Answer = Done;
+}
+
+impl Call for SessionStart {
+    const NAME: &'static str = "session_start";
+    type Answer = Done;
+}
+
+impl Call for SessionEnd {
+    const NAME: &'static str = "session_end";
+    type Answer = Done;
+}
+
+impl Call for StatusQuery {
+    const NAME: &'static str = "status";
+    type Answer = Status;
+}
+
+/// The line of a request, without its newline.
+#[derive(Serialize)]
+pub(super) struct RequestLine<'a, C: Call> {
+    v: u32,
+    call: &'static str,
+    #[serde(flatten)]
+    request: &'a C,
+}
+
+impl<'a, C: Call> RequestLine<'a, C> {
+    pub(super) fn of(request: &'a C) -> Self {
+        Self { v: VERSION, call: C::NAME, request }
+    }
+}
+
+/// The line of an answer. An enum in a flattened structure would make serde buffer everything in generic code, which was a tenth of
+/// the Slurm plugin.
+#[derive(Deserialize)]
+pub(super) struct AnswerLine<A> {
+    /// Version of the agent.
+    pub v: u32,
+    /// Why the agent refused.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// The answer, under the name of its kind.
+    #[serde(rename = "started", alias = "status", alias = "done", default = "none")]
+    pub answer: Option<A>,
+}
+
+fn none<A>() -> Option<A> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Answer, Envelope, JobState, Request};
+    use super::*;
+
+    fn line(call: &impl Call) -> String {
+        serde_json::to_string(&RequestLine::of(call)).unwrap()
+    }
+
+    fn session() -> SessionStart {
+        serde_json::from_str(r#"{"session":"0","uid":1,"gid":1,"pid":1,"exp":1,"lifetime":1}"#).unwrap()
+    }
+
+    #[test]
+    fn the_agent_reads_what_its_callers_write() {
+        let start: JobStart = serde_json::from_str(r#"{"job":1,"step":0,"uid":1,"gid":1}"#).unwrap();
+        let requests = [
+            (line(&JobEnd { job: 4711 }), Request::JobEnd(JobEnd { job: 4711 })),
+            (line(&start), Request::JobStart(start)),
+            (line(&session()), Request::SessionStart(session())),
+            (line(&SessionEnd { session: "0".into() }), Request::SessionEnd(SessionEnd { session: "0".into() })),
+            (line(&StatusQuery { job: Some(1) }), Request::Status(StatusQuery { job: Some(1) })),
+            (line(&StatusQuery { job: None }), Request::Status(StatusQuery { job: None })),
+        ];
+        assert_eq!(requests[0].0, r#"{"v":1,"call":"job_end","job":4711}"#);
+        for (line, request) in requests {
+            let read: Envelope<Request> = serde_json::from_str(&line).unwrap();
+            assert_eq!((read.v, format!("{:?}", read.message)), (VERSION, format!("{request:?}")));
+        }
+    }
+
+    #[test]
+    fn callers_read_what_the_agent_writes() {
+        fn read<C: Call>(answer: Answer) -> AnswerLine<C::Answer> {
+            serde_json::from_str(&serde_json::to_string(&Envelope::of(answer)).unwrap()).unwrap()
+        }
+        let started =
+            Started { path: "/x".into(), state: JobState::Failed, reason: Some("why".into()), required: true };
+        assert_eq!(read::<JobStart>(Answer::Started(started.clone())).answer, Some(started));
+        let status = Status { node: "n1".into(), ..Status::default() };
+        assert_eq!(read::<StatusQuery>(Answer::Status(status.clone())).answer, Some(status));
+        assert_eq!(read::<JobEnd>(Answer::Done {}).answer, Some(Done {}));
+        let refused = read::<JobEnd>(Answer::Error("no".into()));
+        assert_eq!((refused.v, refused.error.as_deref(), refused.answer), (VERSION, Some("no"), None));
+        assert!(serde_json::from_str::<AnswerLine<Done>>(r#"{"done":{}}"#).is_err(), "no version");
+    }
+}

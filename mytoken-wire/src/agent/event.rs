@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What happens to a credential.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Something that happened to a credential: one line of `mytokenctl status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Unix seconds; of a repeated one, the last time.
+    pub time: u64,
+    /// What kind of thing.
+    #[serde(rename = "what")]
+    pub kind: EventKind,
+    /// A sentence without secrets.
+    pub text: String,
+    /// How many times it happened, with nothing else in between.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub times: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_once(times: &u32) -> bool {
+    *times == 1
+}
+
+/// What kind of thing happened; on the wire its word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// The sealed credential was opened.
+    Opened,
+    /// The first access token is there.
+    Started,
+    /// A new access token took the place of the old one.
+    Renewed,
+    /// Getting an access token failed for now; the agent tries again.
+    Retry,
+    /// There will be no access token, or no further one.
+    Refused,
+    /// The access token expired before there was a new one, and was removed.
+    Expired,
+    /// The job or session ended; its access token was removed.
+    Removed,
+    /// The job ended and no epilog told the agent.
+    Missed,
+    /// The sub-token was revoked.
+    Revoked,
+    /// The sub-token could not be revoked; it ends by its expiry.
+    Kept,
+    /// Revoking the sub-token is left to another node.
+    Left,
+    /// The job was requeued; its sub-token stays.
+    Requeued,
+    /// Nothing is left to do.
+    Dropped,
+    /// A kind of a newer agent.
+    Other(String),
+}
+
+/// The kinds that have a word.
+const WORDS: [(EventKind, &str); 13] = [
+    (EventKind::Opened, "opened"),
+    (EventKind::Started, "started"),
+    (EventKind::Renewed, "renewed"),
+    (EventKind::Retry, "retry"),
+    (EventKind::Refused, "refused"),
+    (EventKind::Expired, "expired"),
+    (EventKind::Removed, "removed"),
+    (EventKind::Missed, "missed"),
+    (EventKind::Revoked, "revoked"),
+    (EventKind::Kept, "kept"),
+    (EventKind::Left, "left"),
+    (EventKind::Requeued, "requeued"),
+    (EventKind::Dropped, "dropped"),
+];
+
+impl EventKind {
+    /// The word.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        if let Self::Other(word) = self {
+            return word;
+        }
+        WORDS.iter().find(|(kind, _)| kind == self).map_or("", |(_, word)| word)
+    }
+}
+
+impl FromStr for EventKind {
+    type Err = Infallible;
+
+    fn from_str(word: &str) -> Result<Self, Infallible> {
+        let known = WORDS.into_iter().find(|(_, known)| *known == word);
+        Ok(known.map_or_else(|| Self::Other(word.to_owned()), |(kind, _)| kind))
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for EventKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for EventKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Ok(word.parse().unwrap_or_else(|never| match never {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_word_and_a_newer_one_is_kept() {
+        for (kind, word) in WORDS {
+            assert_eq!((word.parse(), kind.as_str()), (Ok(kind.clone()), word));
+        }
+        let line = r#"{"time":1,"what":"sublimed","text":"x"}"#;
+        let event: Event = serde_json::from_str(line).unwrap();
+        assert_eq!(event.kind, EventKind::Other("sublimed".into()));
+        assert_eq!(serde_json::to_string(&event).unwrap(), line);
+    }
+}

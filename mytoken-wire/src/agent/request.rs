@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can be asked, version 1.
+
+use serde::{Deserialize, Serialize};
+
+use super::RenewalCredential;
+
+/// What can be asked. On the wire `{"v":1,"call":"job_start",...}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case")]
+pub enum Request {
+    /// A step of a job starts on this node (root; from the Slurm plugin's remote `init_post_opt`).
+    JobStart(JobStart),
+    /// A job has ended on this node (root; from the plugin's epilog).
+    JobEnd(JobEnd),
+    /// A login session begins; keep its access token fresh (root; from the PAM module's `open_session`).
+    SessionStart(SessionStart),
+    /// A login session has ended (root).
+    SessionEnd(SessionEnd),
+    /// What happened to the caller's jobs and sessions (root sees everyone's).
+    Status(StatusQuery),
+}
+
+/// A step starts. Every field comes from SPANK items, never from the environment, except `sealed` and `handle`, which are hostile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStart {
+    /// Job id (`S_JOB_ID`).
+    pub job: u32,
+    /// Step id (`S_JOB_STEPID`); the batch step is 4294967291.
+    pub step: u32,
+    /// The job's user (`S_JOB_UID`).
+    pub uid: u32,
+    /// The job's group (`S_JOB_GID`).
+    pub gid: u32,
+    /// Array job id, when the job is a task of an array.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array_job: Option<u32>,
+    /// `SLURM_MYTOKEN` as found in the job's environment: ciphertext, at most 16 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
+    /// The handle of the submission; alone it says that the sealed text was lost (`--export-file`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<String>,
+}
+
+/// A job has ended on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEnd {
+    /// Job id.
+    pub job: u32,
+}
+
+/// A session begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStart {
+    /// 128 random bits in hexadecimal, chosen by the PAM module.
+    pub session: String,
+    /// The account's uid.
+    pub uid: u32,
+    /// The account's primary gid.
+    pub gid: u32,
+    /// The monitor process of sshd: when it is gone the session is over, also when `close_session` never came (SSH-09).
+    pub pid: u32,
+    /// What renews the access token; its members stand in the message itself. Absent: the login left no mytoken.
+    #[serde(flatten)]
+    pub renewal: Option<RenewalCredential>,
+    /// Expiry of the access token in the session's file, Unix seconds.
+    pub exp: u64,
+    /// Lifetime of that access token in seconds, for the time of renewal.
+    pub lifetime: u64,
+}
+
+/// A session has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEnd {
+    /// The session's id.
+    pub session: String,
+}
+
+/// What happened?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusQuery {
+    /// Only to this job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u32>,
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The name of a profile, as the Slurm plugin and `jobs.toml` take it.
+
+use std::fmt;
+
+/// Longest name in bytes.
+const LIMIT: usize = 64;
+
+/// Words of the option `--mytoken`, which therefore cannot name a profile.
+const RESERVED: [&str; 2] = ["off", "required"];
+
+/// What [`ProfileName::parse`] accepts, for messages.
+pub const RULE: &str = "1 to 64 letters, digits, \"-\", \"_\", \".\", begins with a letter or digit and is neither \"off\" nor \"required\"";
+
+/// Name of a profile. It goes into a command line and into messages, and Slurm shows it to others (SLURM-19).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProfileName(String);
+
+impl ProfileName {
+    /// The profile of a submission that names none, unless the site's default is another.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self("default".to_owned())
+    }
+
+    /// Reads a name; see [`RULE`].
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        let starts = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+        let good = starts && name.len() <= LIMIT && name.bytes().all(plain) && !RESERVED.contains(&name);
+        good.then(|| Self(name.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProfileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_plain_and_not_a_word_of_the_option() {
+        let longest = "x".repeat(LIMIT);
+        for good in ["default", "data-2.x", "9_", &longest] {
+            assert_eq!(ProfileName::parse(good).unwrap().as_str(), good);
+        }
+        assert_eq!(ProfileName::parse("default"), Some(ProfileName::standard()));
+        let long = "x".repeat(LIMIT + 1);
+        for wrong in ["", "off", "required", "-x", ".x", "_x", "a b", "a:b", "../x", "é", "a,b", "a\n", &long] {
+            assert_eq!(ProfileName::parse(wrong), None, "{wrong:?}");
+        }
+    }
+}

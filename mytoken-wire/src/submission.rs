@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The answer of `mytoken-submit`, which the Slurm plugin spawns: one JSON line on standard output.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the line.
+pub const VERSION: u32 = 1;
+
+/// The line as it is written and read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitAnswer {
+    /// [`VERSION`] of the writer.
+    pub v: u32,
+    /// The sealed credential, for `SLURM_MYTOKEN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
+    /// The handle of the submission, for `MYTOKEN_H`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<String>,
+    /// Why there is no credential: a sentence for the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl SubmitAnswer {
+    /// A credential was made.
+    #[must_use]
+    pub fn made(sealed: String, handle: String) -> Self {
+        Self { v: VERSION, sealed: Some(sealed), handle: Some(handle), error: None }
+    }
+
+    /// There is no credential, for this reason.
+    #[must_use]
+    pub fn failed(sentence: String) -> Self {
+        Self { v: VERSION, sealed: None, handle: None, error: Some(sentence) }
+    }
+
+    /// Reads the line.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+
+    /// The line, without its newline.
+    #[must_use]
+    pub fn line(&self) -> String {
+        // Strings and a number can always be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for answer in [SubmitAnswer::made("mt1.x".into(), "00".into()), SubmitAnswer::failed("no".into())] {
+            assert_eq!(SubmitAnswer::parse(answer.line().as_bytes()), Some(answer));
+        }
+        assert_eq!(SubmitAnswer::failed("no".into()).line(), r#"{"v":1,"error":"no"}"#);
+        assert_eq!(SubmitAnswer::parse(b"mt1.x"), None);
+    }
+}

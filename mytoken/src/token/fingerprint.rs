@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How a token is named on screens and in logs.
+
+use mytoken_wire::hex;
+use sha2::{Digest, Sha256};
+
+use crate::Secret;
+
+/// The first 8 hexadecimal digits of the token's SHA-256. Only for tokens: of a password it would tell 32 bits.
+#[must_use]
+pub fn fingerprint(token: &Secret) -> String {
+    let digest = Sha256::digest(token.expose().as_bytes());
+    hex::encode(digest.get(..4).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_the_beginning_of_the_hash() {
+        assert_eq!(fingerprint(&Secret::new("abc")), "ba7816bf");
+    }
+}

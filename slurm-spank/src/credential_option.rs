@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The option `--mytoken`.
+
+use mytoken_wire::ProfileName;
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialOption {
+    /// No credential, also where the site's default is one.
+    Off,
+    /// A credential.
+    On {
+        /// Of this profile; `None`: the site's default one.
+        profile: Option<ProfileName>,
+        /// Without a credential the job must not run.
+        required: bool,
+    },
+}
+
+/// Reads the argument: none, `off`, `PROFILE`, `required` or `required:PROFILE`.
+///
+/// # Errors
+/// A sentence for the user.
+///
+/// Slurm hands out an absent argument as NULL, and re-imports it from the environment as the text `(null)` (SLURM-16).
+pub fn parse(argument: Option<&str>) -> Result<CredentialOption, String> {
+    match argument {
+        None | Some("" | "(null)") => Ok(CredentialOption::On { profile: None, required: false }),
+        Some("off") => Ok(CredentialOption::Off),
+        Some("required") => Ok(CredentialOption::On { profile: None, required: true }),
+        Some(text) => {
+            let (name, required) = text.strip_prefix("required:").map_or((text, false), |name| (name, true));
+            let on = |profile| CredentialOption::On { profile: Some(profile), required };
+            ProfileName::parse(name).map(on).ok_or_else(|| {
+                format!("--mytoken={text:?} is not understood; it takes PROFILE, off, required or required:PROFILE")
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(profile: Option<&str>, required: bool) -> Result<CredentialOption, String> {
+        Ok(CredentialOption::On { profile: profile.map(|name| ProfileName::parse(name).unwrap()), required })
+    }
+
+    #[test]
+    fn each_form_of_the_option_has_one_meaning() {
+        for (argument, wanted) in [
+            (None, on(None, false)),
+            (Some(""), on(None, false)),
+            (Some("(null)"), on(None, false)),
+            (Some("off"), Ok(CredentialOption::Off)),
+            (Some("required"), on(None, true)),
+            (Some("data"), on(Some("data"), false)),
+            (Some("required:data-2.x"), on(Some("data-2.x"), true)),
+        ] {
+            assert_eq!(parse(argument), wanted, "{argument:?}");
+        }
+    }
+
+    #[test]
+    fn other_arguments_are_quoted_in_the_refusal() {
+        for wrong in [
+            "a b",
+            "-x",
+            "--required",
+            "required:",
+            "required:off",
+            "required:required",
+            "../x",
+            "é",
+            "a,b",
+            &"x".repeat(65),
+        ] {
+            let sentence = parse(Some(wrong)).unwrap_err();
+            assert!(sentence.contains(&format!("{wrong:?}")), "{sentence}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a hook gets and what it answers.
+
+use crate::ffi::{Context, Spank};
+use crate::settings::Settings;
+
+/// What a hook gets.
+pub struct HookCall<'call> {
+    /// Slurm's handle.
+    pub spank: &'call Spank<'call>,
+    /// The program.
+    pub context: Context,
+    /// The plugin's arguments.
+    pub settings: Settings,
+}
+
+impl HookCall<'_> {
+    /// Registers the option `--mytoken` with Slurm. Only in `slurm_spank_init`.
+    pub fn register_option(&self) {
+        // Slurm prints its own reason.
+        let _ = self.spank.register_option(
+            c"mytoken",
+            c"[PROFILE|off|required[:PROFILE]]",
+            c"give the job a fresh access token ($BEARER_TOKEN_FILE) while it runs; required: refuse to run without",
+        );
+    }
+}
+
+/// The answer of a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Slurm goes on.
+    Proceed,
+    /// The user required a credential and there is none.
+    Refuse,
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The environment variables that carry a credential from the submission to the nodes.
+//!
+//! `SLURM_MYTOKEN` holds the sealed credential. Variables with the prefix `SLURM_` survive every `--export` (SLURM-11); slurmctld keeps them in one
+//! 0600 file and not in memory (SLURM-12). A job-control variable holds the random handle. It also reaches epilogs and jobs with `--export-file`,
+//! where it explains why the sealed credential is missing. On a node both are hostile input: every user can set them.
+
+use std::ffi::CStr;
+use std::path::Path;
+
+use mytoken_wire::{Handle, sealed};
+
+use crate::ffi::{Spank, set_env, unset_env};
+
+/// The sealed credential, in the environment of submission and job.
+pub const SEALED: &CStr = c"SLURM_MYTOKEN";
+/// The handle as job-control variable.
+pub const HANDLE_CONTROL: &CStr = c"MYTOKEN_H";
+/// The handle in a step.
+pub const HANDLE_STEP: &CStr = c"SLURM_SPANK_MYTOKEN_H";
+/// The handle in an epilog.
+pub const HANDLE_EPILOG: &str = "SPANK_MYTOKEN_H";
+/// The option's value. sbatch and salloc put it into the job's environment; commands inside the job import it from there (SLURM-16).
+pub const OPTION: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken";
+/// The path of the file with the access token (WLCG Bearer Token Discovery).
+pub const TOKEN_FILE: &CStr = c"BEARER_TOKEN_FILE";
+/// An access token itself. By WLCG Bearer Token Discovery it wins over the file.
+pub const TOKEN: &CStr = c"BEARER_TOKEN";
+
+/// Sealed credential and handle, both well formed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    sealed: String,
+    handle: Handle,
+}
+
+impl Credential {
+    /// Checks the form of both.
+    pub fn parse(sealed: &str, handle: &str) -> Result<Self, &'static str> {
+        sealed::parse(sealed).map_err(|_| "its sealed credential is malformed")?;
+        let handle = Handle::parse(handle).ok_or("its handle is malformed")?;
+        Ok(Self { sealed: sealed.to_owned(), handle })
+    }
+
+    /// Sets the variables for the job that is about to be submitted. The handle also goes into this process's environment, because
+    /// the steps of srun's own allocation do not see job-control variables (SLURM-13).
+    pub fn place(&self, spank: &Spank) -> Result<(), &'static str> {
+        let placed = set_env(SEALED, &self.sealed)
+            && set_env(HANDLE_STEP, self.handle.as_str())
+            && spank.set_job_control(HANDLE_CONTROL, self.handle.as_str());
+        if placed { Ok(()) } else { Err("Slurm did not take the credential") }
+    }
+}
+
+/// Removes the credential of an outer job from this environment: it belongs to that job alone. `BEARER_TOKEN_FILE` goes only when it
+/// points into `jobs`, the agent's directory of jobs: that of a login session stays.
+pub fn remove_inherited(jobs: &Path) {
+    unset_env(SEALED);
+    unset_env(HANDLE_STEP);
+    let file = TOKEN_FILE.to_str().ok().and_then(std::env::var_os);
+    if file.is_some_and(|file| Path::new(&file).starts_with(jobs)) {
+        unset_env(TOKEN_FILE);
+    }
+}
+
+/// Whether this process runs inside a job.
+pub fn inside_job() -> bool {
+    std::env::var_os("SLURM_JOB_ID").is_some_and(|value| !value.is_empty())
+}
