@@ -19,7 +19,7 @@ impl Process {
         Self::running(std::process::id())
     }
 
-    /// Its parent: in sshd's auth child the monitor, which later opens the session.
+    /// Its parent: in sshd's auth child the monitor, which later opens the session (SSH-01).
     #[must_use]
     pub fn parent() -> Option<Self> {
         Self::running(std::os::unix::process::parent_id())

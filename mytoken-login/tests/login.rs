@@ -215,7 +215,7 @@ impl Stage {
         texts.insert("transfer_code".into(), "AbCdEfGh".into());
         texts.insert("short_token".into(), "aBcDeFgH".repeat(8));
         texts.insert("mytoken".into(), mytoken(&toml::Table::new()));
-        // What sshd hands on for accounts that must not log in: as long as the answer, never the answer.
+        // SSH-04: what sshd hands on for accounts that must not log in, as long as the answer, never the answer.
         texts.insert("junk".into(), format!("\u{8}\n\r\u{7f}INCORRECT{}", "\u{8}\n\r\u{7f}INCORRECT".repeat(50)));
         texts.insert("long".into(), "x".repeat(70 * 1024));
         let source = Source { unavailable: case.options.keys_unavailable, ..Source::default() };

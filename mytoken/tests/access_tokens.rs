@@ -116,7 +116,7 @@ fn the_end_comes_from_the_answer_or_the_token() {
     }
 }
 
-/// Captured in `faults.json`: the provider is out, the server says 200, the use is counted, the token rotated.
+/// MT-12: the provider is out, the server says 200, the use is counted, the token rotated.
 #[test]
 fn when_the_provider_is_out_the_successor_is_stored_first() {
     let successor = mytoken(json!({"seq_no": 2, "rotation": {"on_AT": true}}));

@@ -44,7 +44,7 @@ impl<'a> Host<'a> {
         owned(self.pam.get_rhost()).filter(|rhost| !rhost.is_empty())
     }
 
-    /// `SSH_CONNECTION`, which sshd puts into the PAM environment in every phase: client address and port, server address and port.
+    /// `SSH_CONNECTION`, which sshd puts into the PAM environment in every phase (SSH-07): client address and port, server address and port.
     pub fn connection(&self) -> Option<String> {
         owned(self.pam.getenv("SSH_CONNECTION")).filter(|connection| !connection.is_empty())
     }

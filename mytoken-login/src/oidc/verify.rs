@@ -39,7 +39,7 @@ pub fn verify(
 
 /// Whether it is an access token and nothing else that the provider signs, as far as it says.
 ///
-/// `nonce` marks ID tokens, but Keycloak before 24 has it in access tokens too; it is tolerated where the token says what it is.
+/// `nonce` marks ID tokens, but Keycloak before 24 has it in access tokens too (MT-57); it is tolerated where the token says what it is.
 fn is_access_token(jws: &Jws<'_>, issuer: &IssuerSettings) -> Result<(), Rejection> {
     let is = |name: &str, wanted: &str| {
         jws.claims.get(name).and_then(Value::as_str).is_some_and(|value| value.eq_ignore_ascii_case(wanted))

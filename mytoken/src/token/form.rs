@@ -10,7 +10,7 @@ use sha3::{Digest, Sha3_256};
 
 use super::Jwt;
 
-/// Longest mytoken as JWT that is sent for somebody unknown. One with four clauses has 1.7 KB; the original reads 8 KiB of headers.
+/// Longest mytoken as JWT that is sent for somebody unknown. One with four clauses has 1.7 KB; the original reads 8 KiB of headers (MT-56).
 pub(super) const LONGEST: usize = 16 * 1024;
 
 /// Difference between two clocks that is nobody's fault, in seconds.

@@ -122,7 +122,7 @@ fn required_refuses_the_submission_with_one_line() {
         let seen = submit(context, &program, &[], Some("required"));
         assert_eq!(seen.status, Some(1), "{:?}", seen.lines);
         assert_eq!(seen.logs(), ["error mytoken: no credential: your session has none. Run: mytoken-ssh login"]);
-        // Slurm drops the answer of an optional plugin's hook: so there must be none.
+        // SLURM-06: Slurm drops the answer of an optional plugin's hook, so there must be none.
         assert!(seen.after("hook init_post_opt").is_none());
     }
 }

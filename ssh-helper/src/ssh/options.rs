@@ -29,7 +29,7 @@ pub fn options(
         options.push("-oPreferredAuthentications=keyboard-interactive,gssapi-with-mic,hostbased,publickey".into());
     }
     if program != Program::Ssh {
-        // A shared connection outlives the copy, and with it a delegated mytoken. OpenSSH 10 passes this option itself.
+        // A shared connection outlives the copy, and with it a delegated mytoken. OpenSSH 10 passes this option itself (SSH-24).
         options.push("-oControlMaster=no".into());
     }
     // SSH-24: scp and sftp switch local commands off.

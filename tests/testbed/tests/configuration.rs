@@ -16,7 +16,7 @@ fn one_node() -> Result<Options> {
 
 /// Alice's ssh to `account`, where she types these answers.
 fn log_in(site: &Site, account: &str, answers: &[&str]) -> Result<Outcome> {
-    // In her configuration, not behind -l: OpenSSH 10.6 takes no backslash from the command line.
+    // SSH-32: in her configuration, not behind -l. OpenSSH 10.6 takes no backslash from the command line.
     site.script("alice", "mkdir -p .ssh && cat >.ssh/config").stdin(format!("User {account}\n")).run()?.ok()?;
     let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
     typist::type_into(site, "alice", answers, &format!("{ssh} testbed id -un"))

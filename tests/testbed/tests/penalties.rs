@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Many people behind one address, and servers that are out: whom does sshd shut out?
 //!
-//! Since OpenSSH 9.8 a connection that ends after a refused login costs its address 5 s, whatever PAM answered; from 15 s on sshd
+//! SSH-12: since OpenSSH 9.8 a connection that ends after a refused login costs its address 5 s, whatever PAM answered; from 15 s on sshd
 //! drops all connections from there until they have run down. Earlier releases know no penalties and pass these stories as well.
 
 use std::time::{Duration, Instant};

@@ -95,7 +95,7 @@ fn sshd_is_as_shipped_with_the_products_example_and_keys_work() -> Result<()> {
     story(Options { nodes: 1, ..Options::new()? }, |site| {
         let link = site.sh("root", "readlink -f /etc/ssh/sshd_config.d/10-mytoken.conf")?.ok()?;
         assert_eq!(link.lines(), ["/usr/share/mytoken/sshd.conf"]);
-        // OpenSSH 10.6 writes the keywords in both letter cases, and "5.000000" for 5.
+        // SSH-33: OpenSSH 10.6 writes the keywords in both letter cases, and "5.000000" for 5.
         let settings = site.sh("root", "sshd -T")?.ok()?.stdout.to_lowercase();
         let has = |line: &str| settings.lines().any(|found| found == line);
         for line in

@@ -39,7 +39,7 @@ fn with_plugin(file: &Path, arguments: &str, tell: impl FnOnce(&Site) -> Result<
     })
 }
 
-/// Writes plugstack.conf. slurmd looks once, when it starts, whether a plugin has an epilog.
+/// Writes plugstack.conf. SLURM-04: slurmd looks once, when it starts, whether a plugin has an epilog.
 fn configure(site: &Site, arguments: &str) -> Result<()> {
     site.write(
         "/etc/slurm/plugstack.conf",

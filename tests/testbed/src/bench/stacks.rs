@@ -96,7 +96,7 @@ fn install_empty_plugin(site: &Site) -> Result<()> {
     c_program::install(site, PLUGIN_SOURCE, &["-shared", "-fPIC", &version], &path)
 }
 
-/// Slurm's number for what `sbatch --version` says: "slurm-wlm 22.05.8" is 0x160508.
+/// Slurm's number (SLURM-01) for what `sbatch --version` says: "slurm-wlm 22.05.8" is 0x160508.
 fn version_number(said: &str) -> Result<u32> {
     let unknown = || Error::Refused(format!("what version of Slurm is \"{}\"?", said.trim()));
     let text = said.split_whitespace().last().ok_or_else(unknown)?;

@@ -21,10 +21,10 @@ pub struct Options {
     /// Lines for sshd's configuration; they come first, and the first of a keyword counts. Otherwise sshd is as Debian ships it, with
     /// the product's `sshd.conf`.
     pub sshd_config: &'static str,
-    /// Whether sshd shuts out an address with several refusals, as it does by itself since OpenSSH 9.8 (`PerSourcePenalties`). A
+    /// Whether sshd shuts out an address with several refusals, as it does by itself since OpenSSH 9.8 (SSH-12). A
     /// story that has many refusals from one address and is about something else says no.
     pub penalties: bool,
-    /// Requests per client address that the test server's mytoken server answers, the original's default; empty: all. A story
+    /// Requests per client address that the test server's mytoken server answers, the original's default (MT-07); empty: all. A story
     /// that needs more says so.
     pub request_limit: &'static str,
     /// A mytoken server and provider outside the site instead of the test server inside.

@@ -36,7 +36,7 @@ pub(crate) fn create() -> Result<()> {
     let rows = |row: &dyn Fn(&User) -> String| USERS.iter().map(row).collect::<String>();
     append("/etc/passwd", &rows(&|u| format!("{0}:x:{1}:{1}:{0}:/home/{0}:/bin/bash\n", u.name, u.uid)))?;
     append("/etc/group", &rows(&|u| format!("{}:x:{}:\n", u.name, u.uid)))?;
-    // `*`: no password, but not locked; sshd refuses even keys to a locked account.
+    // `*`: no password.
     append("/etc/shadow", &rows(&|u| format!("{}:*:20000:0:99999:7:::\n", u.name)))?;
     append("/etc/gshadow", &rows(&|u| format!("{}:!::\n", u.name)))?;
     for user in USERS {

@@ -18,7 +18,7 @@ connection=${SSH_CONNECTION%% *} rhost=$PAM_RHOST" >>/root/seen
 /// ssh by the keyboard-interactive method, once.
 const SSH: &str = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
 
-/// Everything but the product. Debian switches keyboard-interactive off.
+/// Everything but the product. Debian switches keyboard-interactive off (SSH-13).
 fn bare() -> Result<Options> {
     let sshd_config = "KbdInteractiveAuthentication yes\nPasswordAuthentication yes";
     Ok(Options { nodes: 1, product: false, foreign: None, penalties: false, sshd_config, ..Options::new()? })
@@ -202,6 +202,34 @@ fn ssh_takes_the_first_value_of_an_option() -> Result<()> {
         let resolved = site.sh("alice", "ssh -G -oPort=1 -oPort=2 TestBed 2>/dev/null")?.ok()?;
         let lines = resolved.lines();
         assert!(lines.contains(&"port 1") && lines.contains(&"hostname testbed"), "{resolved:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn scp_and_sftp_switch_local_commands_off_and_since_10_shared_connections_too() -> Result<()> {
+    with_stack("", bare()?, |site| {
+        site.write("/home/alice/fake", "#!/bin/sh\necho \"$@\" >~/args; exit 1\n", "0755")?;
+        let shares = site.options().release == Release::Bookworm;
+        for command in ["scp -S ~/fake /etc/hosts there:", "sftp -S ~/fake there"] {
+            let asked =
+                site.sh("alice", &format!("rm -f args; {command} >/dev/null 2>&1 </dev/null; tr = ' ' <args"))?.ok()?;
+            assert!(asked.stdout.contains("-oPermitLocalCommand no "), "{command}: {asked:?}");
+            assert_eq!(asked.stdout.contains("-oControlMaster no "), !shares, "{command}: {asked:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn since_10_6_no_account_with_a_backslash_is_taken_from_the_command_line() -> Result<()> {
+    with_stack("", bare()?, |site| {
+        let (name, old) = ("DOM\\dave", site.options().release != Release::Sid);
+        let typed = site.run("alice", ["ssh", "-G", "-l", name, "testbed"])?;
+        assert_eq!(typed.success(), old, "{typed:?}");
+        site.script("alice", "cat >config").stdin(format!("User {name}\n")).run()?.ok()?;
+        let written = site.run("alice", ["ssh", "-G", "-F", "config", "testbed"])?.ok()?;
+        assert!(written.lines().contains(&&*format!("user {name}")), "{written:?}");
         Ok(())
     })
 }

@@ -43,7 +43,7 @@ pub(crate) fn with_probe(line: &str, options: Options, tell: impl FnOnce(&Site) 
             .run()?
             .ok()?;
         configure(site, line)?;
-        // Whether a plugin has an epilog is asked once.
+        // SLURM-04: whether a plugin has an epilog is asked once.
         restart_slurmd(site)?;
         forget(site)?;
         tell(site)

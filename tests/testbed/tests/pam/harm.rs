@@ -114,7 +114,7 @@ fn a_panic_in_any_hook_of_sshds_harms_nobody() -> Result<()> {
     })
 }
 
-/// sshd never calls the sixth hook; passwd and su do.
+/// The sixth hook: sshd calls it for an expired password only, passwd and su do as well.
 #[test]
 fn a_panic_while_a_password_is_changed_harms_nobody() -> Result<()> {
     story(small()?, |site| {
