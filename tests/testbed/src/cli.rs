@@ -19,10 +19,10 @@ struct Cli {
     #[command(flatten)]
     site: SiteArguments,
     #[command(subcommand)]
-    command: What,
+    command: Action,
 }
 
-/// What the site is made of.
+/// Action the site is made of.
 #[derive(Debug, Args)]
 struct SiteArguments {
     /// Debian release of the site: bookworm, trixie or sid [default: the host's if it is one of these, else bookworm]
@@ -46,7 +46,7 @@ struct SiteArguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum Action {
     /// Make the root file system, if it is not there yet
     Root,
     /// Open a site and a shell in it
@@ -111,33 +111,33 @@ enum What {
 pub(crate) fn run() -> Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
-        What::Root => {
+        Action::Root => {
             let root = Root::open(&Recipe::site(options(&cli.site)?.release))?;
             println!("{}", root.directory().display());
             Ok(ExitCode::SUCCESS)
         }
-        What::Shell { user } => shell(options(&cli.site)?, &user),
-        What::Exec { user, command } => {
+        Action::Shell { user } => shell(options(&cli.site)?, &user),
+        Action::Exec { user, command } => {
             let site = Site::start(options(&cli.site)?)?;
             status(site.command(&user, command).interactive())
         }
-        What::Demo => demo::tell(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
-        What::Test { name, stories } => results::run(&options(&cli.site)?, name.as_deref(), stories),
-        What::Bench { scale, part } => {
+        Action::Demo => demo::tell(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
+        Action::Test { name, stories } => results::run(&options(&cli.site)?, name.as_deref(), stories),
+        Action::Bench { scale, part } => {
             let amount = bench::Amount { percent: scale, part: part.unwrap_or_default() };
             bench::run(options(&cli.site)?, &amount).map(|()| ExitCode::SUCCESS)
         }
-        What::Laps => bench::time_laps().map(|()| ExitCode::SUCCESS),
-        What::JobStarts => bench::start_jobs().map(|()| ExitCode::SUCCESS),
-        What::Msrv => oldest_compiler::check(),
-        What::Init { plan } => {
+        Action::Laps => bench::time_laps().map(|()| ExitCode::SUCCESS),
+        Action::JobStarts => bench::start_jobs().map(|()| ExitCode::SUCCESS),
+        Action::Msrv => oldest_compiler::check(),
+        Action::Init { plan } => {
             let plan: plan::Plan = serde_json::from_str(&plan).map_err(|error| Error::Refused(error.to_string()))?;
             init::run(&plan).map(|()| ExitCode::SUCCESS)
         }
-        What::KeepMytoken { server, issuer, ca } => {
+        Action::KeepMytoken { server, issuer, ca } => {
             foreign::keep_mytoken(&server, &issuer, ca.as_deref()).map(|()| ExitCode::SUCCESS)
         }
-        What::Syslog => syslog::collect().map(|()| ExitCode::SUCCESS),
+        Action::Syslog => syslog::collect().map(|()| ExitCode::SUCCESS),
     }
 }
 

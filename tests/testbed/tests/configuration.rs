@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use testbed::drive::{people, tokens, typist};
-use testbed::site::command::Outcome;
+use testbed::site::command::CommandOutcome;
 use testbed::site::servers::AUDIENCE;
 use testbed::{Error, Options, Result, Site, story_with_own_servers};
 
@@ -15,7 +15,7 @@ fn one_node() -> Result<Options> {
 }
 
 /// Alice's ssh to `account`, where she types these answers.
-fn log_in(site: &Site, account: &str, answers: &[&str]) -> Result<Outcome> {
+fn log_in(site: &Site, account: &str, answers: &[&str]) -> Result<CommandOutcome> {
     // SSH-32: in her configuration, not behind -l. OpenSSH 10.6 takes no backslash from the command line.
     site.script("alice", "mkdir -p .ssh && cat >.ssh/config").stdin(format!("User {account}\n")).run()?.ok()?;
     let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
@@ -70,7 +70,7 @@ fn a_map_file_with_a_wrong_line_serves_all_other_lines_and_any_account_name() ->
 }
 
 #[test]
-fn a_template_gives_names_beyond_posix_only_with_a_written_word() -> Result<()> {
+fn a_template_maps_to_non_posix_names_only_when_configured() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         add_accounts(site, &["dave@example.org"])?;
         let order = json!({"claims": {"aud": AUDIENCE, "preferred_username": "dave@example.org"}});
@@ -87,7 +87,7 @@ fn a_template_gives_names_beyond_posix_only_with_a_written_word() -> Result<()> 
 }
 
 #[test]
-fn links_of_root_lead_to_the_configuration_and_links_into_a_home_do_not() -> Result<()> {
+fn linked_configuration_is_used_only_when_root_owns_the_whole_path() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let token = tokens::access_token(site, "alice")?;
         // As configuration management lays files out: the directory is a link, and so is a file in it.

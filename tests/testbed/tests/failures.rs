@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testbed::drive::jobs::Job;
 use testbed::drive::journal::Journal;
 use testbed::drive::{people, tokens, typist};
-use testbed::site::command::Outcome;
+use testbed::site::command::CommandOutcome;
 use testbed::site::services::agent;
 use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
 
@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(10 + 5);
 
 /// How long the helper waits for a token, and what ssh needs besides.
-const HELPERS_PATIENCE: Duration = Duration::from_secs(20 + 5);
+const HELPER_LIMIT: Duration = Duration::from_secs(20 + 5);
 
 fn with_alice(nodes: u8, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     story_with_own_servers(Options { nodes, ..Options::new()? }, |site| {
@@ -29,31 +29,31 @@ fn with_alice(nodes: u8, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     })
 }
 
-fn order(site: &Site, path: &str, body: &Value) -> Result<()> {
+fn control(site: &Site, path: &str, body: &Value) -> Result<()> {
     people::control(site, path, Some(&body.to_string())).map(drop)
 }
 
-fn token_server_is_out(site: &Site, out: bool) -> Result<()> {
-    order(site, "/outage", &json!({"service": "mytoken", "on": out}))
+fn set_token_server_outage(site: &Site, out: bool) -> Result<()> {
+    control(site, "/outage", &json!({"service": "mytoken", "on": out}))
 }
 
 /// From now on the mytoken server answers 200 with an empty access token, because its provider sends pages.
-fn provider_is_out(site: &Site) -> Result<()> {
-    order(site, "/provider/fault", &json!({"name": "500-html"}))
+fn break_provider(site: &Site) -> Result<()> {
+    control(site, "/provider/fault", &json!({"name": "500-html"}))
 }
 
-fn all_is_well(site: &Site) -> Result<()> {
-    order(site, "/clear", &json!({}))
+fn clear_faults(site: &Site) -> Result<()> {
+    control(site, "/clear", &json!({}))
 }
 
-fn timed(act: impl FnOnce() -> Result<Outcome>) -> Result<(Duration, Outcome)> {
+fn timed(act: impl FnOnce() -> Result<CommandOutcome>) -> Result<(Duration, CommandOutcome)> {
     let start = Instant::now();
     let outcome = act()?;
     Ok((start.elapsed(), outcome))
 }
 
 /// A login with a short token at the prompt: what fails here fails in PAM, not in the helper.
-fn log_in_by_hand(site: &Site, token: &str) -> Result<(Duration, Outcome)> {
+fn log_in_by_hand(site: &Site, token: &str) -> Result<(Duration, CommandOutcome)> {
     timed(|| typist::type_into(site, "alice", &[token], PLAIN_SSH))
 }
 
@@ -69,7 +69,7 @@ fn known_to_the_host(site: &Site, token: String) -> Result<String> {
 }
 
 /// What a command told the person, without what ssh itself says of a refusal.
-fn sentences(outcome: &Outcome) -> Vec<&str> {
+fn sentences(outcome: &CommandOutcome) -> Vec<&str> {
     let of_ssh = |line: &&str| {
         line.contains("Permission denied") || line.contains("the token was sent") || line.trim().is_empty()
     };
@@ -83,7 +83,7 @@ fn no_node_drains(site: &Site) -> Result<()> {
 }
 
 #[test]
-fn a_full_disk_does_not_cost_a_rotating_token() -> Result<()> {
+fn a_full_disk_does_not_lose_a_rotating_token() -> Result<()> {
     story_with_own_servers(Options { nodes: 1, ..Options::new()? }, |site| {
         let small = "mkdir -p ~alice/.config/mytoken && mount -t tmpfs -o size=64k,mode=0700,uid=2001 none ~alice/.config/mytoken && \
                      chown alice ~alice/.config";
@@ -104,11 +104,11 @@ fn a_full_disk_does_not_cost_a_rotating_token() -> Result<()> {
 }
 
 #[test]
-fn without_the_token_server_keys_work_as_ever_and_token_logins_fail_in_time() -> Result<()> {
+fn without_the_token_server_key_logins_work_and_token_logins_fail_in_time() -> Result<()> {
     with_alice(1, |site| {
         let token = known_to_the_host(site, short_token(site)?)?;
         let (before, _) = timed(|| site.sh("alice", KEY_LOGIN)?.ok())?;
-        token_server_is_out(site, true)?;
+        set_token_server_outage(site, true)?;
         let (during, _) = timed(|| site.sh("alice", KEY_LOGIN)?.ok())?;
         assert!(during < before * 3 + Duration::from_millis(500), "a key login took {during:?} instead of {before:?}");
 
@@ -124,7 +124,7 @@ fn without_the_token_server_keys_work_as_ever_and_token_logins_fail_in_time() ->
         assert!(!by_helper.success() && took < DEADLINE && said.len() == 1, "{took:?} {by_helper:?}");
         assert!(said.concat().contains("https://mytoken.testbed:8443"), "{said:?}");
 
-        token_server_is_out(site, false)?;
+        set_token_server_outage(site, false)?;
         // It was left alone for 15 s.
         wait::until("a login as ever", Duration::from_secs(25), || {
             Ok(log_in_by_hand(site, &token)?.1.success().then_some(()))
@@ -135,7 +135,7 @@ fn without_the_token_server_keys_work_as_ever_and_token_logins_fail_in_time() ->
 #[test]
 fn without_the_token_server_jobs_run_and_no_node_drains() -> Result<()> {
     with_alice(2, |site| {
-        token_server_is_out(site, true)?;
+        set_token_server_outage(site, true)?;
         let plain = site.sh("alice", "srun -N2 echo plain")?;
         assert_eq!((plain.stdout.as_str(), plain.stderr.as_str()), ("plain\nplain\n", ""));
         let (took, asked) = timed(|| site.sh("alice", "sbatch --mytoken -N2 --wrap 'srun echo started'"))?;
@@ -156,33 +156,33 @@ fn without_the_token_server_jobs_run_and_no_node_drains() -> Result<()> {
 }
 
 #[test]
-fn a_job_that_runs_when_the_token_server_goes_is_unharmed_and_gets_its_token_later() -> Result<()> {
+fn a_job_started_during_an_outage_gets_its_token_afterwards() -> Result<()> {
     with_alice(1, |site| {
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --hold --wrap 'srun sleep 300'")?;
-        token_server_is_out(site, true)?;
+        set_token_server_outage(site, true)?;
         site.run("root", ["scontrol", "release", &job.id.to_string()])?.ok()?;
         job.wait_for_start(site)?;
         wait::until("the agent's first failure", SOON, || {
             Ok(job.events(site, "n1")?.iter().any(|event| event.what == "retry").then_some(()))
         })?;
         assert_eq!(job.token(site, "n1")?, None);
-        token_server_is_out(site, false)?;
+        set_token_server_outage(site, false)?;
         job.wait_for_token(site, "n1")
     })
 }
 
 #[test]
-fn when_the_provider_is_out_a_login_says_so_and_no_token_is_lost() -> Result<()> {
+fn a_provider_outage_is_reported_at_login_and_loses_no_token() -> Result<()> {
     with_alice(1, |site| {
         let (token, stored) = (short_token(site)?, tokens::stored(site, "alice")?);
-        provider_is_out(site)?;
+        break_provider(site)?;
         let (took, by_hand) = log_in_by_hand(site, &token)?;
         let by_helper = site.sh("alice", "mytoken-ssh ssh testbed true")?;
         let sentence = "the login service is unavailable at the moment";
         for seen in [&by_hand, &by_helper] {
             assert!(!seen.success() && seen.stderr.matches(sentence).count() == 1, "{took:?} {seen:?}");
         }
-        all_is_well(site)?;
+        clear_faults(site)?;
         assert_eq!(tokens::stored(site, "alice")?, stored);
         log_in_by_hand(site, &token)?.1.ok()?;
         site.sh("alice", "mytoken-ssh ssh testbed true")?.ok().map(drop)
@@ -194,12 +194,12 @@ fn a_rotating_mytoken_survives_a_login_that_fails() -> Result<()> {
     with_alice(1, |site| {
         let rotating = tokens::mytoken(site, "alice", &json!({"rotation": {"on_AT": true, "on_other": true}}))?;
         tokens::store(site, "alice", &rotating)?;
-        provider_is_out(site)?;
+        break_provider(site)?;
         let failed = site.sh("alice", "mytoken-ssh ssh testbed true")?;
         assert!(!failed.success(), "{failed:?}");
         let successor = tokens::stored(site, "alice")?;
         assert_ne!(successor, rotating, "the transfer code of the login was made by a rotating token");
-        all_is_well(site)?;
+        clear_faults(site)?;
         site.sh("alice", "mytoken-ssh ssh testbed true")?.ok()?;
         assert!(tokens::is_valid(site, &tokens::stored(site, "alice")?)?);
         Ok(())
@@ -207,20 +207,20 @@ fn a_rotating_mytoken_survives_a_login_that_fails() -> Result<()> {
 }
 
 #[test]
-fn when_the_provider_is_out_the_agent_keeps_the_old_token_and_recovers() -> Result<()> {
+fn in_a_provider_outage_the_agent_keeps_the_old_token_and_recovers() -> Result<()> {
     with_alice(1, |site| {
-        order(site, "/provider/lifetime", &json!({"seconds": 30}))?;
+        control(site, "/provider/lifetime", &json!({"seconds": 30}))?;
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'srun sleep 300'")?;
         job.wait_for_start(site)?;
         job.wait_for_token(site, "n1")?;
         let first = job.token(site, "n1")?;
-        provider_is_out(site)?;
+        break_provider(site)?;
         let told = wait::until("the agent's failure", SOON, || {
             Ok(job.events(site, "n1")?.into_iter().find(|event| event.what == "retry"))
         })?;
         assert!(told.text.contains("the old access token stays, the agent tries again"), "{told:?}");
         assert_eq!(job.token(site, "n1")?, first);
-        all_is_well(site)?;
+        clear_faults(site)?;
         wait::until("a new access token", SOON, || {
             Ok(job.token(site, "n1")?.filter(|token| Some(token) != first.as_ref()).map(drop))
         })
@@ -231,7 +231,7 @@ fn when_the_provider_is_out_the_agent_keeps_the_old_token_and_recovers() -> Resu
 fn a_broader_sub_token_is_revoked_and_no_job_gets_it() -> Result<()> {
     with_alice(1, |site| {
         Journal::clear(site)?;
-        order(site, "/mytoken/fault", &json!({"name": "broader-child"}))?;
+        control(site, "/mytoken/fault", &json!({"name": "broader-child"}))?;
         let (job, said) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'echo \"<$SLURM_MYTOKEN>\"'")?;
         job.wait_for_end(site, SOON)?;
         assert!(
@@ -257,7 +257,7 @@ fn a_broader_delegated_mytoken_is_revoked_and_no_host_gets_it() -> Result<()> {
     with_alice(1, |site| {
         for command in ["mytoken-ssh ssh --delegate testbed true", "mytoken-ssh ssh testbed true"] {
             Journal::clear(site)?;
-            order(site, "/mytoken/fault", &json!({"name": "broader-child", "times": 1}))?;
+            control(site, "/mytoken/fault", &json!({"name": "broader-child", "times": 1}))?;
             let seen = site.sh("alice", command)?;
             let journal = Journal::read(site)?;
             assert!(!seen.success() && seen.stderr.contains("more rights than asked for"), "{seen:?}");
@@ -272,11 +272,11 @@ fn a_broader_delegated_mytoken_is_revoked_and_no_host_gets_it() -> Result<()> {
 }
 
 #[test]
-fn a_slow_or_dripping_server_holds_nobody_beyond_the_deadline() -> Result<()> {
+fn a_slow_server_delays_no_command_beyond_its_deadline() -> Result<()> {
     with_alice(1, |site| {
         let token = known_to_the_host(site, short_token(site)?)?;
         for fault in [json!({"name": "latency", "ms": 60_000}), json!({"name": "drip", "ms": 900})] {
-            order(site, "/mytoken/fault", &fault)?;
+            control(site, "/mytoken/fault", &fault)?;
             let (login, submission, helper) = std::thread::scope(|scope| {
                 let submission = scope.spawn(|| timed(|| site.sh("alice", "sbatch --mytoken=required --wrap true")));
                 let helper = scope.spawn(|| timed(|| site.sh("alice", "mytoken-ssh ssh testbed true")));
@@ -287,9 +287,9 @@ fn a_slow_or_dripping_server_holds_nobody_beyond_the_deadline() -> Result<()> {
             assert!(!login.success() && took < DEADLINE, "{fault}: {took:?} {login:?}");
             assert_eq!(login.stderr.matches("the login service is unavailable").count(), 1, "{fault}: {login:?}");
             assert!(submission.1.code == 1 && submission.0 < DEADLINE, "{fault}: {submission:?}");
-            assert!(!helper.1.success() && helper.0 < HELPERS_PATIENCE, "{fault}: {helper:?}");
+            assert!(!helper.1.success() && helper.0 < HELPER_LIMIT, "{fault}: {helper:?}");
             assert_eq!(sentences(&helper.1).len(), 1, "{fault}: {helper:?}");
-            all_is_well(site)?;
+            clear_faults(site)?;
         }
         Ok(())
     })
@@ -299,7 +299,7 @@ fn a_slow_or_dripping_server_holds_nobody_beyond_the_deadline() -> Result<()> {
 fn an_interrupted_submission_leaves_no_sub_token() -> Result<()> {
     with_alice(1, |site| {
         Journal::clear(site)?;
-        order(site, "/mytoken/fault", &json!({"name": "latency", "ms": 1500}))?;
+        control(site, "/mytoken/fault", &json!({"name": "latency", "ms": 1500}))?;
         // To the whole group of processes, like a terminal's Ctrl-C.
         let seen = site.sh("alice", "timeout --signal INT 1 sbatch --mytoken --wrap true")?;
         assert!(!seen.success() && !seen.stdout.contains("Submitted"), "{seen:?}");
@@ -315,25 +315,25 @@ fn an_interrupted_submission_does_not_lose_a_rotating_mytoken() -> Result<()> {
     with_alice(1, |site| {
         let rotating = tokens::mytoken(site, "alice", &json!({"rotation": {"on_AT": true, "on_other": true}}))?;
         tokens::store(site, "alice", &rotating)?;
-        order(site, "/mytoken/fault", &json!({"name": "latency", "ms": 1500}))?;
+        control(site, "/mytoken/fault", &json!({"name": "latency", "ms": 1500}))?;
         site.sh("alice", "timeout --signal INT 1 sbatch --mytoken --wrap true")?;
         wait::until("the successor in the store", Duration::from_secs(20), || {
             Ok((tokens::stored(site, "alice")? != rotating).then_some(()))
         })?;
-        all_is_well(site)?;
+        clear_faults(site)?;
         site.sh("alice", "sbatch --mytoken=required --wrap true")?.ok().map(drop)
     })
 }
 
 #[test]
-fn error_pages_and_too_many_requests_are_told_in_a_sentence() -> Result<()> {
+fn error_pages_and_too_many_requests_are_reported_in_one_sentence() -> Result<()> {
     with_alice(1, |site| {
         let token = known_to_the_host(site, short_token(site)?)?;
         for (fault, sentence) in [
             (json!({"name": "500-html"}), "the login service is unavailable"),
             (json!({"name": "429", "retry_after": 7}), "too many logins at the moment; try again in"),
         ] {
-            order(site, "/mytoken/fault", &fault)?;
+            control(site, "/mytoken/fault", &fault)?;
             let (_, login) = log_in_by_hand(site, &token)?;
             assert_eq!(login.stderr.matches(sentence).count(), 1, "{fault}: {login:?}");
             let submission = site.sh("alice", "sbatch --mytoken=required --wrap true")?;
@@ -341,7 +341,7 @@ fn error_pages_and_too_many_requests_are_told_in_a_sentence() -> Result<()> {
             assert!(!submission.stderr.contains('<'), "a page was shown: {submission:?}");
             let helper = site.sh("alice", "mytoken-ssh ssh testbed true")?;
             assert!(!helper.success() && sentences(&helper).len() == 1, "{fault}: {helper:?}");
-            all_is_well(site)?;
+            clear_faults(site)?;
         }
         wait::until("the end of the 7 s", Duration::from_secs(20), || {
             Ok(log_in_by_hand(site, &token)?.1.success().then_some(()))
@@ -350,7 +350,7 @@ fn error_pages_and_too_many_requests_are_told_in_a_sentence() -> Result<()> {
 }
 
 #[test]
-fn without_an_agent_the_job_runs_and_its_owner_is_told() -> Result<()> {
+fn without_an_agent_the_job_runs_and_its_owner_gets_a_message() -> Result<()> {
     with_alice(1, |site| {
         site.stop(&agent::name("n1"), "TERM")?;
         let ran = site.sh("alice", "srun --mytoken echo ran")?;
@@ -366,7 +366,7 @@ fn without_an_agent_the_job_runs_and_its_owner_is_told() -> Result<()> {
 }
 
 #[test]
-fn without_an_agent_a_login_has_its_token_all_the_same() -> Result<()> {
+fn without_an_agent_a_login_still_has_its_token() -> Result<()> {
     with_alice(1, |site| {
         site.stop("agent", "KILL")?;
         let (took, inside) = timed(|| site.sh("alice", "mytoken-ssh ssh testbed 'cat $BEARER_TOKEN_FILE'"))?;

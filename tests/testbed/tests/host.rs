@@ -160,7 +160,7 @@ fn a_changed_file_is_noticed() -> std::io::Result<()> {
 }
 
 #[test]
-fn who_waits_for_connections_or_datagrams_is_noticed() -> std::io::Result<()> {
+fn a_new_listener_is_noticed() -> std::io::Result<()> {
     let tcp = std::net::TcpListener::bind("127.0.0.1:0")?;
     let udp = std::net::UdpSocket::bind("127.0.0.1:0")?;
     let found = listeners()?;

@@ -122,7 +122,7 @@ fn a_job_is_submitted_from_a_login_session_with_the_delegated_mytoken() -> Resul
 }
 
 #[test]
-fn from_the_login_to_the_jobs_calls_no_commands_arguments_hold_a_token() -> Result<()> {
+fn no_command_line_holds_a_token_between_login_and_job() -> Result<()> {
     with_alice(2, 15, |site| {
         let watch = site.script("bob", &argv_watch("(( SECONDS < 300 )) && test ! -e /tmp/seen-enough")).spawn()?;
         let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
@@ -143,7 +143,7 @@ fn from_the_login_to_the_jobs_calls_no_commands_arguments_hold_a_token() -> Resu
 }
 
 #[test]
-fn srun_and_salloc_bring_a_fresh_token_too() -> Result<()> {
+fn srun_and_salloc_jobs_get_a_valid_token() -> Result<()> {
     with_alice_anywhere(2, |site| {
         let srun = site.sh("alice", &format!("srun --mytoken -N2 bash -c '{}'", call_or_look(site)))?;
         let salloc = site.sh("alice", &format!("salloc --mytoken -N2 srun bash -c '{}'", call_or_look(site)))?;
@@ -209,7 +209,7 @@ fn a_rotating_mytoken_serves_submissions_at_the_same_time() -> Result<()> {
 }
 
 #[test]
-fn others_see_nothing_but_ciphertext() -> Result<()> {
+fn other_users_see_only_ciphertext() -> Result<()> {
     with_alice(2, 60, |site| {
         site.sh("root", "scontrol setdebug debug3 && echo SlurmdDebug=debug3 >>/etc/slurm/slurm.conf")?.ok()?;
         for node in site.nodes() {
@@ -251,7 +251,7 @@ fn others_see_nothing_but_ciphertext() -> Result<()> {
 }
 
 #[test]
-fn a_copied_ciphertext_is_worth_nothing_to_another_user() -> Result<()> {
+fn a_copied_credential_is_refused_to_another_user() -> Result<()> {
     with_alice(2, 60, |site| {
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'echo $SLURM_MYTOKEN; sleep 30'")?;
         site.wait_for("alice's job", SOON, "alice", &format!("grep -q mt1 slurm-{}.out", job.id))?;
@@ -278,7 +278,7 @@ fn a_copied_ciphertext_is_worth_nothing_to_another_user() -> Result<()> {
 }
 
 #[test]
-fn an_agent_that_is_killed_goes_on_where_it_was() -> Result<()> {
+fn a_killed_agent_continues_after_its_restart() -> Result<()> {
     with_alice(1, 15, |site| {
         write_script(site, "alice", "task", &calling_script(30))?;
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'srun ./task'")?;

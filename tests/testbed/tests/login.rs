@@ -34,7 +34,7 @@ fn session_files(site: &Site) -> Result<String> {
 }
 
 #[test]
-fn a_first_mytoken_by_link_and_browser_opens_the_door_without_password_and_key() -> Result<()> {
+fn a_first_mytoken_by_link_and_browser_logs_in_without_password_and_key() -> Result<()> {
     let options = one_node()?;
     if options.foreign.is_some() {
         return skip("a person would have to open the link: the pages of a foreign server are not known here");
@@ -176,7 +176,7 @@ exit 1
 "#;
 
 #[test]
-fn what_a_hostile_host_redeemed_is_dead_when_it_has_refused() -> Result<()> {
+fn a_mytoken_redeemed_by_a_hostile_host_is_revoked_after_its_refusal() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
         site.sh("alice", "echo 'prompts = [\"Password:\"]' >>.config/mytoken/config.toml")?.ok()?;
@@ -193,7 +193,7 @@ fn what_a_hostile_host_redeemed_is_dead_when_it_has_refused() -> Result<()> {
 }
 
 #[test]
-fn a_session_that_ends_like_a_refusal_keeps_its_mytoken() -> Result<()> {
+fn a_session_that_exits_with_255_keeps_its_mytoken() -> Result<()> {
     story(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
         // A local command of her own runs as well.
@@ -208,7 +208,7 @@ fn a_session_that_ends_like_a_refusal_keeps_its_mytoken() -> Result<()> {
 }
 
 #[test]
-fn a_long_token_goes_through_whatever_the_prompt_and_the_locale() -> Result<()> {
+fn a_long_token_is_sent_under_any_prompt_and_locale() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
         assert!(typist::in_pieces(&mytoken).len() >= 2, "the mytoken is short enough for one answer");
@@ -299,7 +299,7 @@ fn a_transfer_code_works_once() -> Result<()> {
 }
 
 #[test]
-fn bobs_token_does_not_open_alices_account_and_he_is_told_in_one_sentence() -> Result<()> {
+fn bobs_token_is_refused_for_alices_account_in_one_sentence() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         people::first_mytoken(site, "bob")?;
         let knock = site.sh("bob", "mytoken-ssh ssh alice@testbed echo inside")?;
@@ -311,13 +311,13 @@ fn bobs_token_does_not_open_alices_account_and_he_is_told_in_one_sentence() -> R
 }
 
 #[test]
-fn the_helper_answers_no_prompt_but_its_own() -> Result<()> {
+fn the_helper_answers_only_the_token_prompt() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
         Journal::clear(site)?;
         typist::prepare(site, "alice", &["wrong password", "wrong passphrase"])?;
         let helper = |arguments: &str| {
-            typist::beside(
+            typist::with_prepared_answers(
                 site,
                 "alice",
                 &format!("mytoken-ssh ssh -o NumberOfPasswordPrompts=1 {arguments} echo inside"),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use testbed::drive::journal::Journal;
 use testbed::drive::{people, tokens, typist};
-use testbed::site::addresses::Client;
-use testbed::site::command::Outcome;
+use testbed::site::addresses::ClientAddress;
+use testbed::site::command::CommandOutcome;
 use testbed::{Error, Options, Result, Site, story_with_own_servers};
 
 /// `fail_delay` and `[budget] per_address` of the site.
@@ -39,14 +39,14 @@ fn with_fallback(site: &Site) -> Result<()> {
     site.write("/usr/local/bin/fallback", "#!/bin/sh\ntouch /tmp/fallback-was-asked\nexit 1\n", "0755")
 }
 
-fn timed(act: impl FnOnce() -> Result<Outcome>) -> Result<(Duration, Outcome)> {
+fn timed(act: impl FnOnce() -> Result<CommandOutcome>) -> Result<(Duration, CommandOutcome)> {
     let began = Instant::now();
     let outcome = act()?;
     Ok((began.elapsed(), outcome))
 }
 
 /// A login with a short token at the prompt, which has to be exchanged.
-fn with_token(site: &Site, token: &str, options: &str) -> Result<Outcome> {
+fn with_token(site: &Site, token: &str, options: &str) -> Result<CommandOutcome> {
     typist::type_into(
         site,
         "alice",
@@ -55,7 +55,7 @@ fn with_token(site: &Site, token: &str, options: &str) -> Result<Outcome> {
     )
 }
 
-fn with_key(site: &Site, client: &Client) -> Result<Outcome> {
+fn with_key(site: &Site, client: &ClientAddress) -> Result<CommandOutcome> {
     site.sh("bob", &format!("ssh -o BatchMode=yes -i .ssh/site_key {} true", client.destination()))
 }
 
@@ -64,7 +64,7 @@ fn short_token(site: &Site) -> Result<String> {
 }
 
 /// Ten loops of ssh that type random codes until the time is over; how many answers they gave.
-fn guess(site: &Site, from: &Client, seconds: u64) -> Result<usize> {
+fn guess(site: &Site, from: &ClientAddress, seconds: u64) -> Result<usize> {
     let script = format!(
         r#"mkdir -p guess && cd guess && : >count
 cat >ask <<'END'
@@ -85,7 +85,7 @@ wc -l <count"#,
 }
 
 #[test]
-fn guesses_from_one_address_spend_its_budget_and_nobody_elses() -> Result<()> {
+fn guessed_codes_use_up_the_budget_of_their_address_only() -> Result<()> {
     let seconds = std::env::var("HOSTILE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(HOSTILE_SECONDS);
     // What the guesses cost at the mytoken server is asked here. sshd would shut the stranger out before, where it knows penalties.
     story_with_own_servers(Options { penalties: false, ..one_node()? }, |site| {
@@ -129,7 +129,7 @@ fn guesses_from_one_address_spend_its_budget_and_nobody_elses() -> Result<()> {
 }
 
 #[test]
-fn a_course_behind_one_address_gets_in() -> Result<()> {
+fn many_valid_logins_from_one_address_are_accepted() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let token = short_token(site)?;
         Journal::clear(site)?;
@@ -142,7 +142,7 @@ fn a_course_behind_one_address_gets_in() -> Result<()> {
 }
 
 #[test]
-fn too_many_requests_open_no_fallback_and_hold_nobody() -> Result<()> {
+fn a_429_opens_no_fallback_and_delays_no_login() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         with_fallback(site)?;
         let token = short_token(site)?;
@@ -169,7 +169,7 @@ fn too_many_requests_open_no_fallback_and_hold_nobody() -> Result<()> {
 }
 
 #[test]
-fn in_an_outage_nothing_more_is_asked_in_the_same_connection() -> Result<()> {
+fn an_outage_ends_the_prompts_of_the_connection() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let token = short_token(site)?;
         with_token(site, &token, "testbed")?.ok()?;
@@ -188,7 +188,7 @@ fn in_an_outage_nothing_more_is_asked_in_the_same_connection() -> Result<()> {
 }
 
 #[test]
-fn every_refusal_takes_as_long_whether_the_account_exists_or_not() -> Result<()> {
+fn every_refusal_takes_the_fail_delay_also_for_unknown_accounts() -> Result<()> {
     story_with_own_servers(Options { penalties: false, ..one_node()? }, |site| {
         let foreign = people::control(
             site,
@@ -231,7 +231,7 @@ fn every_refusal_takes_as_long_whether_the_account_exists_or_not() -> Result<()>
 }
 
 /// ssh whose askpass prints exactly this; the typist would give up at an empty line.
-fn answered(site: &Site, answer: &str, ssh: &str) -> Result<Outcome> {
+fn answered(site: &Site, answer: &str, ssh: &str) -> Result<CommandOutcome> {
     site.script("alice", "cat >answer && printf '#!/bin/sh\\ncat \"$HOME/answer\"; echo\\n' >ask && chmod 755 ask")
         .stdin(answer)
         .run()?
@@ -240,7 +240,7 @@ fn answered(site: &Site, answer: &str, ssh: &str) -> Result<Outcome> {
 }
 
 #[test]
-fn what_a_refused_login_redeemed_is_revoked() -> Result<()> {
+fn a_mytoken_redeemed_by_a_refused_login_is_revoked() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let parent = tokens::mytoken(site, "alice", &json!({}))?;
         let child = tokens::child(site, &parent, &["AT", "create_mytoken", "tokeninfo"])?;
@@ -259,7 +259,7 @@ fn what_a_refused_login_redeemed_is_revoked() -> Result<()> {
 }
 
 #[test]
-fn a_mytoken_that_no_session_gets_is_revoked() -> Result<()> {
+fn a_redeemed_mytoken_without_a_session_is_revoked() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let parent = tokens::mytoken(site, "alice", &json!({}))?;
         // Neither the record of the login nor the session's files have a place then, as on a full disk.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testbed::drive::{people, tokens, typist};
-use testbed::site::addresses::Client;
-use testbed::site::command::Outcome;
+use testbed::site::addresses::ClientAddress;
+use testbed::site::command::CommandOutcome;
 use testbed::{Options, Release, Result, Site, story_with_own_servers, wait};
 
 /// A login that nothing delays takes so long at most on a busy machine; sshd's penalties are longer.
@@ -47,17 +47,17 @@ fn use_example(site: &Site) -> Result<()> {
 }
 
 /// alice types a short token at plain ssh, which leaves when it is refused.
-fn token_login(site: &Site, from: Client, token: &str) -> Result<Outcome> {
+fn token_login(site: &Site, from: ClientAddress, token: &str) -> Result<CommandOutcome> {
     let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
     typist::type_into(site, "alice", &[token], &format!("{ssh} {} true", from.destination()))
 }
 
-fn key_login(site: &Site, from: Client) -> Result<Outcome> {
+fn key_login(site: &Site, from: ClientAddress) -> Result<CommandOutcome> {
     site.sh("bob", &format!("ssh -o BatchMode=yes -i .ssh/site_key {} id -un", from.destination()))
 }
 
 /// Ten logins with a token, each refused with its sentence.
-fn ten_are_refused(site: &Site, from: Client) -> Result<()> {
+fn ten_are_refused(site: &Site, from: ClientAddress) -> Result<()> {
     let token = tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))?;
     outage(site)?;
     for number in 1..=10 {
@@ -69,7 +69,7 @@ fn ten_are_refused(site: &Site, from: Client) -> Result<()> {
 }
 
 #[test]
-fn after_ten_token_logins_in_an_outage_a_key_from_the_same_address_gets_in_at_once() -> Result<()> {
+fn after_ten_token_logins_in_an_outage_a_key_login_from_the_same_address_works_at_once() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         use_example(site)?;
         let office = site.new_client()?;
@@ -88,7 +88,7 @@ fn after_ten_token_logins_in_an_outage_a_key_from_the_same_address_gets_in_at_on
 
 /// Ten people of a course press Enter in the same moment.
 #[test]
-fn ten_refused_at_once_shut_nobody_out_either() -> Result<()> {
+fn ten_simultaneous_refusals_do_not_block_the_address() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         use_example(site)?;
         let office = site.new_client()?;
@@ -115,7 +115,7 @@ fn ten_refused_at_once_shut_nobody_out_either() -> Result<()> {
 
 /// The reason for the example.
 #[test]
-fn as_shipped_sshd_shuts_an_address_out_and_nobody_else() -> Result<()> {
+fn sshd_as_shipped_blocks_only_the_address_of_refused_logins() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let (office, home) = (site.new_client()?, site.new_client()?);
         let token = tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))?;

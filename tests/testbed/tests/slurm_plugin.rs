@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use testbed::site::command::Outcome;
+use testbed::site::command::CommandOutcome;
 use testbed::site::daemon::Daemon;
 use testbed::site::paths;
 use testbed::{Error, Options, Result, Site, story};
@@ -60,7 +60,7 @@ fn idle(site: &Site) -> Result<()> {
 }
 
 /// Submits a job that runs `script` and waits for its end. Standard output: what the job has printed, then its state.
-fn job(site: &Site, options: &str, script: &str) -> Result<Outcome> {
+fn job(site: &Site, options: &str, script: &str) -> Result<CommandOutcome> {
     let submission = format!(
         "cat >job.sh; rm -f job.out; id=$(sbatch --parsable -o job.out {options} job.sh) || exit 9
          while squeue -h -j $id 2>/dev/null | grep -q .; do sleep 0.1; done
@@ -75,16 +75,16 @@ fn show(place: &str) -> String {
 }
 
 /// The lines of a job's output that come from `place`.
-fn at<'a>(outcome: &'a Outcome, place: &str) -> Vec<&'a str> {
+fn at<'a>(outcome: &'a CommandOutcome, place: &str) -> Vec<&'a str> {
     outcome.lines().iter().filter_map(|line| line.strip_prefix(place)?.strip_prefix(' ')).collect()
 }
 
-fn token_file(outcome: &Outcome) -> bool {
+fn token_file(outcome: &CommandOutcome) -> bool {
     outcome.stdout.contains("/run/mytoken/jobs/") && outcome.stdout.contains("/bt_u2001")
 }
 
 #[test]
-fn the_plugin_is_loaded_by_every_command_and_daemon_without_a_word() -> Result<()> {
+fn the_plugin_is_loaded_silently_by_every_command_and_daemon() -> Result<()> {
     with_plugin(&product(), "", |site| {
         for command in ["sbatch", "srun", "salloc"] {
             let help = site.run("alice", [command, "--help"])?.ok()?;
@@ -106,7 +106,7 @@ fn the_plugin_is_loaded_by_every_command_and_daemon_without_a_word() -> Result<(
 fn a_job_without_the_option_has_the_environment_it_would_have() -> Result<()> {
     with_plugin(&product(), "", |site| {
         let script = "env | sort; srun -N2 -l env | sort";
-        let names = |outcome: &Outcome| -> Vec<String> {
+        let names = |outcome: &CommandOutcome| -> Vec<String> {
             outcome.lines().iter().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect()
         };
         let with = job(site, "-N2", script)?.ok()?;
@@ -120,7 +120,7 @@ fn a_job_without_the_option_has_the_environment_it_would_have() -> Result<()> {
 }
 
 #[test]
-fn every_export_brings_the_credential_to_every_node() -> Result<()> {
+fn every_export_option_carries_the_credential_to_every_node() -> Result<()> {
     with_plugin(&product(), "", |site| {
         site.write("/home/alice/exported", "FOO=bar\0", "0644")?;
         let script = format!("{}srun /bin/sh -c '{}'", show("batch"), show("step").trim_end());
@@ -146,7 +146,7 @@ fn every_export_brings_the_credential_to_every_node() -> Result<()> {
 }
 
 #[test]
-fn srun_and_salloc_carry_too() -> Result<()> {
+fn srun_and_salloc_carry_the_credential() -> Result<()> {
     with_plugin(&product(), "", |site| {
         let script = format!("printenv {CARRIERS}");
         for argv in [
@@ -205,7 +205,7 @@ fn required_without_credential_is_refused_with_one_line_and_nothing_is_submitted
 }
 
 #[test]
-fn a_job_that_demands_its_token_fails_alone_without_an_agent() -> Result<()> {
+fn without_an_agent_only_the_job_that_requires_its_token_fails() -> Result<()> {
     with_plugin(&product(), "", |site| {
         let sentence = "error: mytoken: this job requires an access token and does not start without it";
         let seen = job(site, "--mytoken=required -N2", "echo RAN")?.ok()?;
@@ -244,7 +244,7 @@ fn an_agent_that_is_down_or_hangs_harms_no_job() -> Result<()> {
 }
 
 #[test]
-fn a_panic_in_any_hook_harms_nothing() -> Result<()> {
+fn a_panic_in_any_hook_does_not_affect_jobs_and_nodes() -> Result<()> {
     with_plugin(&panicking(), "", |site| {
         for hook in ["init", "option", "init_post_opt", "task_init", "job_epilog"] {
             site.sh("root", "truncate -s0 /var/log/slurm/slurmd.*.log")?.ok()?;

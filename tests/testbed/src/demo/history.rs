@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Teller;
+use super::Narrator;
 use crate::drive::journal::Journal;
 use crate::drive::people::Session;
 use crate::drive::tokens;
@@ -24,26 +24,26 @@ pub(super) struct SubToken {
 
 impl SubToken {
     /// Finds the one sub-token of the session's mytoken, once it was used, and shows the server's history.
-    pub(super) fn find(site: &Site, teller: &mut Teller, session: &mut Session) -> Result<Option<Self>> {
+    pub(super) fn find(site: &Site, narrator: &mut Narrator, session: &mut Session) -> Result<Option<Self>> {
         let parent = session.run("cat \"$MYTOKEN_FILE\"", Duration::from_secs(10))?.ok()?.stdout.trim().to_owned();
         let children = wait::until("the sub-token's history", Duration::from_secs(10), || {
             let used = tokens::history(site, &parent, &["children"])?;
             Ok(used.pointer("/events/0").is_some().then(|| handles(&used)))
         })?;
-        show(site, teller, &tokens::history(site, &parent, &["this", "children"])?)?;
+        show(site, narrator, &tokens::history(site, &parent, &["this", "children"])?)?;
         let mut children = children.into_iter();
         let (Some(mom_id), None) = (children.next(), children.next()) else { return Ok(None) };
-        teller.say(&format!("{} is the job's sub-token.", mom_id.get(..8).unwrap_or(&mom_id)));
+        narrator.say(&format!("{} is the job's sub-token.", mom_id.get(..8).unwrap_or(&mom_id)));
         Ok(Some(Self { parent, mom_id, revocations: revocations(site)? }))
     }
 
     /// Waits until the server no longer knows it, shows the server's history, and tells whether it is gone by one granted revocation.
-    pub(super) fn is_revoked(&self, site: &Site, teller: &mut Teller) -> Result<bool> {
+    pub(super) fn is_revoked(&self, site: &Site, narrator: &mut Narrator) -> Result<bool> {
         let gone = wait::until("the revocation", Duration::from_secs(20), || {
             let children = handles(&tokens::history(site, &self.parent, &["children"])?);
             Ok((!children.contains(&self.mom_id)).then_some(()))
         });
-        show(site, teller, &tokens::history(site, &self.parent, &["this", "children"])?)?;
+        show(site, narrator, &tokens::history(site, &self.parent, &["this", "children"])?)?;
         Ok(gone.is_ok() && revocations(site)? == self.revocations + 1)
     }
 }
@@ -60,11 +60,11 @@ fn revocations(site: &Site) -> Result<usize> {
 }
 
 /// Oldest first, without the questions for the history itself.
-fn show(site: &Site, teller: &mut Teller, history: &Value) -> Result<()> {
+fn show(site: &Site, narrator: &mut Narrator, history: &Value) -> Result<()> {
     let line = ".events // [] | reverse[] | select(.event != \"tokeninfo_history\") \
                 | \"\\(.time|todate)  mytoken \\(.mom_id[:8])  \\(.event)  \\(.comment // \"\")\"";
     let lines = site.command("root", ["jq", "-r", line]).stdin(history.to_string()).run()?;
-    teller.show(
+    narrator.show(
         "alice@testbed",
         "ask the mytoken server for the history of $MYTOKEN_FILE and of its sub-tokens",
         &lines,

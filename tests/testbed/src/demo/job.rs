@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Teller;
+use super::Narrator;
 use super::history::SubToken;
 use crate::drive::jobs::argv_watch;
 use crate::drive::people::{self, Session};
@@ -13,7 +13,7 @@ use crate::{Error, Result, Site};
 const SECONDS: u32 = 60;
 
 /// A running job.
-pub(super) struct Job {
+pub(super) struct DemoJob {
     id: String,
     sub_token: Option<SubToken>,
 }
@@ -39,42 +39,42 @@ srun bash -c '
 }
 
 /// Submits from the session, looks at the running job from all sides, and waits for its end.
-pub(super) fn run(site: &Site, teller: &mut Teller, session: &mut Session) -> Result<Job> {
-    teller.chapter("3. From that session: plain sbatch --mytoken job.sh, on 3 of 4 nodes");
+pub(super) fn run(site: &Site, narrator: &mut Narrator, session: &mut Session) -> Result<DemoJob> {
+    narrator.chapter("3. From that session: plain sbatch --mytoken job.sh, on 3 of 4 nodes");
     let short = Duration::from_secs(20);
     session.run(&format!("cat > job.sh <<'END'\n{}END", script()), short)?;
     let submitted = session.run("sbatch --mytoken job.sh", short)?;
-    teller.show("alice@testbed", "sbatch --mytoken job.sh", &submitted);
+    narrator.show("alice@testbed", "sbatch --mytoken job.sh", &submitted);
     let id = submitted.stdout.split_whitespace().last().unwrap_or_default().to_owned();
     if !submitted.success() || id.parse::<u32>().is_err() {
         return Err(Error::Refused(format!("sbatch did not submit: {}", submitted.stdout)));
     }
     site.wait_for("the start of the job", short, "alice", &format!("squeue -h -j {id} -t R -o %N | grep n"))?;
     let started = Instant::now();
-    teller.say(&format!("Its tasks call the resource server every 2 seconds for {SECONDS} seconds."));
-    let sub_token = SubToken::find(site, teller, session)?;
-    teller.check(sub_token.is_some(), "the mytoken server knows one sub-token, the job's");
+    narrator.say(&format!("Its tasks call the resource server every 2 seconds for {SECONDS} seconds."));
+    let sub_token = SubToken::find(site, narrator, session)?;
+    narrator.check(sub_token.is_some(), "the mytoken server knows one sub-token, the job's");
 
-    teller.chapter("4. Meanwhile: what others can see");
-    look(site, teller, &id)?;
-    thief(site, teller)?;
+    narrator.chapter("4. Meanwhile: what others can see");
+    look(site, narrator, &id)?;
+    thief(site, narrator)?;
 
     let rest = Duration::from_secs(u64::from(SECONDS) + 60).saturating_sub(started.elapsed());
     site.wait_for("the end of the job", rest, "alice", &format!("test -z \"$(squeue -h -j {id})\""))?;
     let output = session.run("cat data.out", short)?;
-    teller.show("alice@testbed", "cat data.out", &output);
+    narrator.show("alice@testbed", "cat data.out", &output);
     let good = output.stdout.lines().filter(|line| line.contains(" calls accepted, 0 refused")).count();
-    teller.check(good == 3, "on each of 3 nodes every call of the job succeeded");
+    narrator.check(good == 3, "on each of 3 nodes every call of the job succeeded");
     let renewed = output
         .stdout
         .lines()
         .filter_map(|line| line.split(" different").next()?.rsplit(' ').next()?.parse::<u32>().ok())
         .all(|count| count >= 3);
-    teller.check(good == 3 && renewed, "because the agent on each node renewed the access token at least twice");
-    Ok(Job { id, sub_token })
+    narrator.check(good == 3 && renewed, "because the agent on each node renewed the access token at least twice");
+    Ok(DemoJob { id, sub_token })
 }
 
-fn look(site: &Site, teller: &mut Teller, id: &str) -> Result<()> {
+fn look(site: &Site, narrator: &mut Narrator, id: &str) -> Result<()> {
     site.wait_for("the job's first words", Duration::from_secs(10), "alice", "grep -q SLURM_MYTOKEN= data.env")?;
     let shown = site.sh(
         "alice",
@@ -82,28 +82,28 @@ fn look(site: &Site, teller: &mut Teller, id: &str) -> Result<()> {
             "scontrol -dd show job {id} | grep -i -e mytoken -e TOKEN -e JobState; grep -e TOKEN -e MYTOKEN data.env"
         ),
     )?;
-    teller.show("alice@testbed", &format!("scontrol -dd show job {id}; env in the job"), &shown);
+    narrator.show("alice@testbed", &format!("scontrol -dd show job {id}; env in the job"), &shown);
     let state = site.sh(
         "root",
         "cd \"$(scontrol show config | sed -n 's/^StateSaveLocation *= //p')\"; grep -rlaE 'mt1\\.' . | head; \
          echo \"access tokens or mytokens in clear: $(grep -raoE 'eyJ[A-Za-z0-9_-]{8,}\\.[A-Za-z0-9_-]{8,}' . /var/log | wc -l)\"",
     )?;
-    teller.show("root@testbed", "grep for tokens in slurmctld's state and in all logs", &state);
+    narrator.show("root@testbed", "grep for tokens in slurmctld's state and in all logs", &state);
     let clear = state.stdout.contains("in clear: 0");
     // By chance, ciphertext in base64url holds what a JWT begins with.
     let is_jwt = |word: &str| word.contains("eyJ") && !word.contains("mt1.");
-    teller.check(
+    narrator.check(
         clear && shown.stdout.contains("SLURM_MYTOKEN=mt1.") && !shown.stdout.split_whitespace().any(is_jwt),
         "scontrol, slurmctld's state, env in the job and the logs hold ciphertext only",
     );
     let arguments = site.sh("bob", &argv_watch("(( SECONDS < 6 ))"))?;
-    teller.show("bob@testbed", "grep for tokens in /proc/*/cmdline, for 6 seconds", &arguments);
-    teller.check(arguments.stdout.is_empty(), "no command's arguments hold a token while the job makes its calls");
+    narrator.show("bob@testbed", "grep for tokens in /proc/*/cmdline, for 6 seconds", &arguments);
+    narrator.check(arguments.stdout.is_empty(), "no command's arguments hold a token while the job makes its calls");
     Ok(())
 }
 
 /// bob has seen the ciphertext and puts it into a job of his own.
-fn thief(site: &Site, teller: &mut Teller) -> Result<()> {
+fn thief(site: &Site, narrator: &mut Narrator) -> Result<()> {
     let sealed = site.sh("alice", "sed -n 's/^env: SLURM_MYTOKEN=//p' data.env")?.stdout.trim().to_owned();
     if sealed.is_empty() {
         return Err(Error::Refused("the job's environment holds no SLURM_MYTOKEN".into()));
@@ -112,7 +112,7 @@ fn thief(site: &Site, teller: &mut Teller) -> Result<()> {
         "sbatch --nodes=1 --output=stolen.out --export=ALL,SLURM_MYTOKEN={sealed} --wrap 'cat $BEARER_TOKEN_FILE'"
     );
     let submitted = site.sh("bob", &command)?.ok()?;
-    teller.show("bob@testbed", &command, &submitted);
+    narrator.show("bob@testbed", &command, &submitted);
     let id = submitted.stdout.split_whitespace().last().unwrap_or_default().to_owned();
     site.wait_for(
         "the end of bob's job",
@@ -121,15 +121,15 @@ fn thief(site: &Site, teller: &mut Teller) -> Result<()> {
         &format!("test -z \"$(squeue -h -j {id})\""),
     )?;
     let got = site.sh("bob", "cat stolen.out")?;
-    teller.show("bob@testbed", "cat stolen.out", &got);
+    narrator.show("bob@testbed", "cat stolen.out", &got);
     let node = site
         .sh("bob", &format!("scontrol show job {id} | sed -n 's/^ *NodeList=\\(n[0-9]*\\).*/\\1/p'"))?
         .stdout
         .trim()
         .to_owned();
     let status = site.script("bob", &format!("mytokenctl status {id}")).on(&node).run()?;
-    teller.show(&format!("bob@{node}"), &format!("mytokenctl status {id}"), &status);
-    teller.check(
+    narrator.show(&format!("bob@{node}"), &format!("mytokenctl status {id}"), &status);
+    narrator.check(
         !got.stdout.contains("eyJ") && status.stdout.contains("copied SLURM_MYTOKEN"),
         "bob, who copied the ciphertext into a job of his own, got nothing, and is told why",
     );
@@ -137,20 +137,20 @@ fn thief(site: &Site, teller: &mut Teller) -> Result<()> {
 }
 
 /// Step 5: what is left of the credential.
-pub(super) fn end(site: &Site, teller: &mut Teller, job: &Job) -> Result<()> {
-    teller.chapter("5. The job has ended");
+pub(super) fn end(site: &Site, narrator: &mut Narrator, job: &DemoJob) -> Result<()> {
+    narrator.chapter("5. The job has ended");
     let mut left = 0;
     for node in site.nodes() {
         let gone = wait_gone(site, &node, &job.id)?;
         left += usize::from(!gone);
-        teller.say(&format!("{node}: /run/mytoken/jobs/{} is {}", job.id, if gone { "gone" } else { "still there" }));
+        narrator.say(&format!("{node}: /run/mytoken/jobs/{} is {}", job.id, if gone { "gone" } else { "still there" }));
     }
-    teller.check(left == 0, "the job's files are gone on every node");
+    narrator.check(left == 0, "the job's files are gone on every node");
     let revoked = match &job.sub_token {
-        Some(sub_token) => sub_token.is_revoked(site, teller)?,
+        Some(sub_token) => sub_token.is_revoked(site, narrator)?,
         None => false,
     };
-    teller.check(revoked, "the job's sub-token is revoked: the server granted it and knows the sub-token no more");
+    narrator.check(revoked, "the job's sub-token is revoked: the server granted it and knows the sub-token no more");
     let node = site
         .sh("alice", &format!("scontrol show job {} | sed -n 's/^ *BatchHost=//p'", job.id))?
         .stdout
@@ -158,7 +158,7 @@ pub(super) fn end(site: &Site, teller: &mut Teller, job: &Job) -> Result<()> {
         .to_owned();
     if !node.is_empty() {
         let status = site.script("alice", &format!("mytokenctl status {}", job.id)).on(&node).run()?;
-        teller.show(&format!("alice@{node}"), &format!("mytokenctl status {}", job.id), &status);
+        narrator.show(&format!("alice@{node}"), &format!("mytokenctl status {}", job.id), &status);
     }
     Ok(())
 }

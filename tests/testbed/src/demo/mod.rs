@@ -3,14 +3,14 @@
 
 mod history;
 mod job;
+mod narrator;
 mod outage;
 mod session;
-mod teller;
 
 use crate::drive::people::{self, Session};
 use crate::{Error, Options, Result, Site};
 
-pub use teller::{Teller, masked};
+pub use narrator::{Narrator, masked};
 
 /// Lifetime of the demo's access tokens: short enough that a job of a minute needs several.
 const TOKEN_SECONDS: u32 = 15;
@@ -25,25 +25,25 @@ pub fn tell(options: Options) -> Result<()> {
             "the demo injects faults, so it needs a server of its own; use the stories with --server".into(),
         ));
     }
-    let mut teller = Teller::new();
-    teller.chapter("A site: OpenID provider, mytoken server, sshd, munge, slurmctld, 4 nodes");
+    let mut narrator = Narrator::new();
+    narrator.chapter("A site: OpenID provider, mytoken server, sshd, munge, slurmctld, 4 nodes");
     let site = Site::start(options)?;
     people::control(&site, "/provider/lifetime", Some(&format!("{{\"seconds\":{TOKEN_SECONDS}}}")))?;
     let versions = site.sh("root", "sinfo --version; ssh -V; sinfo --noheader --format '%D nodes, %T'")?;
-    teller.show("root", "sinfo --version; ssh -V; sinfo", &versions);
-    teller.say(&format!("Access tokens of this provider live {TOKEN_SECONDS} seconds."));
+    narrator.show("root", "sinfo --version; ssh -V; sinfo", &versions);
+    narrator.say(&format!("Access tokens of this provider live {TOKEN_SECONDS} seconds."));
 
-    let mut session = session::log_in(&site, &mut teller)?;
-    let job = job::run(&site, &mut teller, &mut session)?;
-    job::end(&site, &mut teller, &job)?;
-    outage::tell(&site, &mut teller, &mut session)?;
-    leave(&site, &mut teller, session)?;
-    teller.summary()
+    let mut session = session::log_in(&site, &mut narrator)?;
+    let job = job::run(&site, &mut narrator, &mut session)?;
+    job::end(&site, &mut narrator, &job)?;
+    outage::tell(&site, &mut narrator, &mut session)?;
+    leave(&site, &mut narrator, session)?;
+    narrator.summary()
 }
 
 /// The session ends, and so do its files.
-fn leave(site: &Site, teller: &mut Teller, session: Session) -> Result<()> {
-    teller.chapter("alice logs out");
+fn leave(site: &Site, narrator: &mut Narrator, session: Session) -> Result<()> {
+    narrator.chapter("alice logs out");
     session.close()?;
     let gone = site.wait_for(
         "the end of the session's files",
@@ -51,6 +51,6 @@ fn leave(site: &Site, teller: &mut Teller, session: Session) -> Result<()> {
         "root",
         "test -z \"$(find /run/mytoken/sessions -type f 2>/dev/null)\"",
     );
-    teller.check(gone.is_ok(), "the session's files are gone after logout");
+    narrator.check(gone.is_ok(), "the session's files are gone after logout");
     Ok(())
 }

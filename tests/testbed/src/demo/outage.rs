@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::Teller;
+use super::Narrator;
 use crate::drive::people::{self, Session};
 use crate::drive::{tokens, typist};
 use crate::{Result, Site};
@@ -20,8 +20,8 @@ const SENTENCE: &str = "the login service is unavailable at the moment; try agai
 const PLAIN_SSH: &str =
     "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed true";
 
-pub(super) fn tell(site: &Site, teller: &mut Teller, session: &mut Session) -> Result<()> {
-    teller.chapter("6. The token server is stopped");
+pub(super) fn tell(site: &Site, narrator: &mut Narrator, session: &mut Session) -> Result<()> {
+    narrator.chapter("6. The token server is stopped");
     let key_login = "ssh -o BatchMode=yes -o PreferredAuthentications=publickey -i ~/.ssh/site_key testbed true";
     let before = timed(|| site.sh("alice", key_login)).0;
     let short_token = tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))?;
@@ -29,42 +29,42 @@ pub(super) fn tell(site: &Site, teller: &mut Teller, session: &mut Session) -> R
 
     let (during, outcome) = timed(|| site.sh("alice", key_login));
     let outcome = outcome?;
-    teller.show("alice@laptop", key_login, &outcome);
-    teller.say(&format!("{} ms before, {} ms now", before.as_millis(), during.as_millis()));
-    teller.check(
+    narrator.show("alice@laptop", key_login, &outcome);
+    narrator.say(&format!("{} ms before, {} ms now", before.as_millis(), during.as_millis()));
+    narrator.check(
         outcome.success() && during < before * 3 + Duration::from_millis(500),
         "ssh with a key works at normal speed",
     );
 
     let (took, outcome) = timed(|| typist::type_into(site, "alice", &[&short_token], PLAIN_SSH));
     let outcome = outcome?;
-    teller.say("alice types a short token, which she got before, at the prompt of plain ssh:");
-    teller.show("alice@laptop", PLAIN_SSH, &outcome);
-    teller.say(&format!("after {} ms", took.as_millis()));
-    teller.check(!outcome.success() && took < LOGIN_LIMIT, "a token login fails within its deadline");
+    narrator.say("alice types a short token, which she got before, at the prompt of plain ssh:");
+    narrator.show("alice@laptop", PLAIN_SSH, &outcome);
+    narrator.say(&format!("after {} ms", took.as_millis()));
+    narrator.check(!outcome.success() && took < LOGIN_LIMIT, "a token login fails within its deadline");
     let told = outcome.stderr.lines().filter(|line| line.contains(SENTENCE)).count();
-    teller.check(told == 1, &format!("and PAM says why in one clear sentence: \"{SENTENCE}\""));
+    narrator.check(told == 1, &format!("and PAM says why in one clear sentence: \"{SENTENCE}\""));
     let token_login = "mytoken-ssh ssh testbed true";
-    teller.show("alice@laptop", token_login, &site.sh("alice", token_login)?);
+    narrator.show("alice@laptop", token_login, &site.sh("alice", token_login)?);
 
     let limit = Duration::from_secs(40);
     let plain =
         session.run("sbatch --wait --nodes=1 --output=plain.out --wrap 'echo unaffected' && cat plain.out", limit)?;
-    teller.show("alice@testbed", "sbatch --wait --wrap 'echo unaffected'", &plain);
-    teller.check(
+    narrator.show("alice@testbed", "sbatch --wait --wrap 'echo unaffected'", &plain);
+    narrator.check(
         plain.success() && plain.stdout.contains("unaffected"),
         "a job that did not ask for a token is unaffected",
     );
     let asked = session
         .run("sbatch --wait --mytoken --nodes=1 --output=asked.out --wrap 'echo started' && cat asked.out", limit)?;
-    teller.show("alice@testbed", "sbatch --wait --mytoken --wrap 'echo started'", &asked);
-    teller.check(asked.success() && asked.stdout.contains("started"), "a job that asked for one starts without");
+    narrator.show("alice@testbed", "sbatch --wait --mytoken --wrap 'echo started'", &asked);
+    narrator.check(asked.success() && asked.stdout.contains("started"), "a job that asked for one starts without");
     let required = session.run("sbatch --mytoken=required --wrap 'echo never'", limit)?;
-    teller.show("alice@testbed", "sbatch --mytoken=required --wrap 'echo never'", &required);
-    teller.check(!required.success(), "a job that said \"required\" is refused at submission");
+    narrator.show("alice@testbed", "sbatch --mytoken=required --wrap 'echo never'", &required);
+    narrator.check(!required.success(), "a job that said \"required\" is refused at submission");
     let nodes = site.sh("root", "sinfo --noheader --Node --format '%N %T'")?;
-    teller.show("root@testbed", "sinfo --Node", &nodes);
-    teller.check(!nodes.stdout.contains("drain") && !nodes.stdout.contains("down"), "no node drained");
+    narrator.show("root@testbed", "sinfo --Node", &nodes);
+    narrator.check(!nodes.stdout.contains("drain") && !nodes.stdout.contains("down"), "no node drained");
     people::control(site, "/outage", Some(r#"{"service":"mytoken","on":false}"#))?;
     Ok(())
 }

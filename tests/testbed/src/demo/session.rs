@@ -3,40 +3,41 @@
 
 use std::time::Duration;
 
-use super::Teller;
+use super::Narrator;
 use crate::drive::people::{self, LOGIN, Session};
 use crate::{Result, Site};
 
 /// alice logs in and looks around; the session stays open.
-pub(super) fn log_in(site: &Site, teller: &mut Teller) -> Result<Session> {
-    teller.chapter("1. alice gets her first mytoken and logs in with it");
+pub(super) fn log_in(site: &Site, narrator: &mut Narrator) -> Result<Session> {
+    narrator.chapter("1. alice gets her first mytoken and logs in with it");
     let login = people::first_mytoken(site, "alice")?;
-    teller.show("alice@laptop", LOGIN, &login);
-    teller.check(login.success(), "alice got her first mytoken (authorization-code flow; the demo played the browser)");
+    narrator.show("alice@laptop", LOGIN, &login);
+    narrator
+        .check(login.success(), "alice got her first mytoken (authorization-code flow; the demo played the browser)");
 
     let ssh = "mytoken-ssh ssh --delegate testbed bash -s";
     let mut session = Session::open(site, "alice", ssh)?;
     let who = session.run("whoami; echo \"$SSH_CONNECTION\"", Duration::from_secs(10))?;
-    teller.show("alice@laptop", "mytoken-ssh ssh --delegate testbed", &who);
+    narrator.show("alice@laptop", "mytoken-ssh ssh --delegate testbed", &who);
     let log = site.sh(
         "root",
         "grep -h 'pam_mytoken' /var/log/all.log | tail -n 3; grep -h 'Accepted' /var/log/all.log | tail -n 1",
     )?;
-    teller.show("root@testbed", "grep -e pam_mytoken -e Accepted /var/log/all.log", &log);
-    teller.check(
+    narrator.show("root@testbed", "grep -e pam_mytoken -e Accepted /var/log/all.log", &log);
+    narrator.check(
         who.stdout.starts_with("alice") && log.stdout.contains("Accepted keyboard-interactive/pam for alice"),
         "alice logged in through PAM keyboard-interactive, without password and key",
     );
 
-    teller.chapter("2. What the session holds");
+    narrator.chapter("2. What the session holds");
     let files =
         session.run("ls -l \"$BEARER_TOKEN_FILE\" \"$MYTOKEN_FILE\"; env | grep -e TOKEN", Duration::from_secs(10))?;
-    teller.show("alice@testbed", "ls -l $BEARER_TOKEN_FILE $MYTOKEN_FILE; env | grep TOKEN", &files);
+    narrator.show("alice@testbed", "ls -l $BEARER_TOKEN_FILE $MYTOKEN_FILE; env | grep TOKEN", &files);
     let call = people::call("-sS -w ' HTTP %{http_code}\\n'");
     let answer = session.run(&call, Duration::from_secs(20))?;
-    teller.show("alice@testbed", &call, &answer);
-    teller.check(answer.stdout.contains("HTTP 200"), "the resource server accepts the session's access token");
-    teller.check(
+    narrator.show("alice@testbed", &call, &answer);
+    narrator.check(answer.stdout.contains("HTTP 200"), "the resource server accepts the session's access token");
+    narrator.check(
         files.success() && files.stdout.contains("MYTOKEN_FILE=") && !files.stdout.contains("eyJ"),
         "--delegate left a narrower mytoken; the environment names files and holds no token",
     );

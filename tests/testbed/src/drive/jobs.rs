@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::drive::people::call;
-use crate::site::command::Outcome;
+use crate::site::command::CommandOutcome;
 use crate::{Error, Result, Site, wait};
 
 /// A job.
@@ -81,12 +81,12 @@ pub fn argv_watch(condition: &str) -> String {
 #[must_use]
 pub fn calls(output: &str) -> Vec<Calls> {
     let mut found: Vec<Calls> =
-        output.lines().filter_map(|line| line.strip_prefix("calls: ")).filter_map(one).collect();
+        output.lines().filter_map(|line| line.strip_prefix("calls: ")).filter_map(parse_calls).collect();
     found.sort_by(|one, two| one.node.cmp(&two.node));
     found
 }
 
-fn one(line: &str) -> Option<Calls> {
+fn parse_calls(line: &str) -> Option<Calls> {
     let mut words = line.split(' ');
     let node = words.next()?.to_owned();
     let mut number = || words.next()?.parse().ok();
@@ -98,7 +98,7 @@ impl Job {
     ///
     /// # Errors
     /// When it did not submit.
-    pub fn submit(site: &Site, user: &str, command: &str) -> Result<(Self, Outcome)> {
+    pub fn submit(site: &Site, user: &str, command: &str) -> Result<(Self, CommandOutcome)> {
         let said = site.sh(user, command)?.ok()?;
         Ok((Self::submitted(user, &said)?, said))
     }
@@ -107,7 +107,7 @@ impl Job {
     ///
     /// # Errors
     /// When it named none.
-    pub fn submitted(user: &str, said: &Outcome) -> Result<Self> {
+    pub fn submitted(user: &str, said: &CommandOutcome) -> Result<Self> {
         let id = said.stdout.lines().find_map(|line| line.strip_prefix("Submitted batch job "));
         match id.and_then(|id| id.trim().parse().ok()) {
             Some(id) => Ok(Self { id, user: user.to_owned() }),

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::error::Trying;
-use crate::site::command::Outcome;
+use crate::site::command::CommandOutcome;
 use crate::site::plan::TESTSERVER_INSIDE;
 use crate::site::servers::{CA, CONTROL, RESOURCE_SERVER};
 use crate::{Error, Result, Site};
@@ -21,7 +21,7 @@ pub const LOGIN: &str = "mytoken-ssh login --server https://mytoken.testbed:8443
 ///
 /// # Errors
 /// When no link was printed, the browser was refused or the command failed.
-pub fn first_mytoken(site: &Site, user: &str) -> Result<Outcome> {
+pub fn first_mytoken(site: &Site, user: &str) -> Result<CommandOutcome> {
     if let Some(foreign) = &site.options().foreign {
         return crate::site::foreign::give_mytoken(site, user, foreign);
     }
@@ -45,8 +45,12 @@ pub fn first_mytoken(site: &Site, user: &str) -> Result<Outcome> {
     browser(site, user, &link)?;
     let status = child.wait().trying(|| "waiting for mytoken-ssh login".into())?;
     said.extend(lines.iter());
-    let outcome =
-        Outcome { command: LOGIN.to_owned(), code: status.code().unwrap_or(1), stdout: said, stderr: String::new() };
+    let outcome = CommandOutcome {
+        command: LOGIN.to_owned(),
+        code: status.code().unwrap_or(1),
+        stdout: said,
+        stderr: String::new(),
+    };
     outcome.ok()
 }
 
@@ -54,7 +58,7 @@ pub fn first_mytoken(site: &Site, user: &str) -> Result<Outcome> {
 ///
 /// # Errors
 /// When one of the pages refuses.
-pub fn browser(site: &Site, user: &str, link: &str) -> Result<Outcome> {
+pub fn browser(site: &Site, user: &str, link: &str) -> Result<CommandOutcome> {
     site.command(user, [TESTSERVER_INSIDE, "browser", link, "--user", user, "--ca", CA]).run()?.ok()
 }
 
@@ -120,7 +124,7 @@ impl Session {
     ///
     /// # Errors
     /// When the session ended or the command took longer than `limit`.
-    pub fn run(&mut self, command: &str, limit: Duration) -> Result<Outcome> {
+    pub fn run(&mut self, command: &str, limit: Duration) -> Result<CommandOutcome> {
         self.count += 1;
         let mark = format!("--end-of-command-{}--", self.count);
         let typed = format!("{{ {command}\n}} 2>&1 </dev/null; echo \"{mark}$?\"\n");
@@ -136,7 +140,7 @@ impl Session {
                     if let Some((before, status)) = line.split_once(&mark) {
                         stdout.push_str(before);
                         let code = status.trim().parse().unwrap_or(1);
-                        return Ok(Outcome { command: command.to_owned(), code, stdout, stderr: String::new() });
+                        return Ok(CommandOutcome { command: command.to_owned(), code, stdout, stderr: String::new() });
                     }
                     stdout.push_str(&line);
                 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A person at plain ssh, who answers its prompts with prepared texts and notes what was asked.
 
-use crate::site::command::Outcome;
+use crate::site::command::CommandOutcome;
 use crate::{Result, Site};
 
 /// Gives one line of `answers` per prompt and fails when none is left, as a person who closes the window.
@@ -18,16 +18,16 @@ const FOLDER: &str = ".typist";
 ///
 /// # Errors
 /// When it could not be started.
-pub fn type_into(site: &Site, user: &str, answers: &[&str], command: &str) -> Result<Outcome> {
+pub fn type_into(site: &Site, user: &str, answers: &[&str], command: &str) -> Result<CommandOutcome> {
     prepare(site, user, answers)?;
-    beside(site, user, command)
+    with_prepared_answers(site, user, command)
 }
 
 /// Runs `command` as `user`, whose askpass gives the answers that lie ready.
 ///
 /// # Errors
 /// When it could not be started.
-pub fn beside(site: &Site, user: &str, command: &str) -> Result<Outcome> {
+pub fn with_prepared_answers(site: &Site, user: &str, command: &str) -> Result<CommandOutcome> {
     let program = crate::site::users::home(user).join(FOLDER).join("ask").display().to_string();
     site.script(user, command).env("SSH_ASKPASS", &program).env("SSH_ASKPASS_REQUIRE", "force").run()
 }

@@ -30,11 +30,11 @@ pub fn node(number: u8) -> Ipv4Addr {
 
 /// An address that ssh can come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client {
+pub struct ClientAddress {
     address: IpAddr,
 }
 
-impl Client {
+impl ClientAddress {
     /// The address: what sshd and PAM see.
     #[must_use]
     pub fn address(&self) -> IpAddr {
@@ -62,7 +62,7 @@ impl Site {
     ///
     /// # Errors
     /// After 254 of them, and as [`Site::client_at`].
-    pub fn new_client(&self) -> Result<Client> {
+    pub fn new_client(&self) -> Result<ClientAddress> {
         let number = self.clients().fetch_add(1, Ordering::Relaxed) + 1;
         let last = u8::try_from(number).ok().filter(|last| *last < 255);
         let last = last.ok_or_else(|| Error::Refused("there are no more addresses for clients".into()))?;
@@ -73,7 +73,7 @@ impl Site {
     ///
     /// # Errors
     /// In the caller's network, which is not ours to change, and for IPv6 on a machine without it.
-    pub fn client_at(&self, address: IpAddr) -> Result<Client> {
+    pub fn client_at(&self, address: IpAddr) -> Result<ClientAddress> {
         if self.network() == Network::Callers {
             return Err(Error::Refused("in the caller's network all clients have one address".into()));
         }
@@ -85,6 +85,6 @@ impl Site {
             ),
         };
         self.sh("root", &add)?.ok()?;
-        Ok(Client { address })
+        Ok(ClientAddress { address })
     }
 }

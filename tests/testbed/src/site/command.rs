@@ -29,7 +29,7 @@ pub struct Inside<'site> {
 
 /// What a command did.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct CommandOutcome {
     /// The command as a person would type it.
     pub command: String,
     /// Exit status; 124 when it ran out of time, 128 + n when it was killed by signal n.
@@ -40,7 +40,7 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-impl Outcome {
+impl CommandOutcome {
     /// Whether the command ended with status 0.
     #[must_use]
     pub fn success(&self) -> bool {
@@ -115,8 +115,8 @@ impl<'site> Inside<'site> {
     /// Runs the command to its end.
     ///
     /// # Errors
-    /// When it could not be started; a bad status is no error here, see [`Outcome::ok`].
-    pub fn run(self) -> Result<Outcome> {
+    /// When it could not be started; a bad status is no error here, see [`CommandOutcome::ok`].
+    pub fn run(self) -> Result<CommandOutcome> {
         let name = self.shown();
         let stdin = self.stdin.clone();
         let mut child = self.spawn()?;
@@ -189,10 +189,10 @@ impl<'site> Inside<'site> {
     }
 }
 
-fn outcome(command: String, output: &Output) -> Outcome {
+fn outcome(command: String, output: &Output) -> CommandOutcome {
     use std::os::unix::process::ExitStatusExt;
     let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default());
-    Outcome {
+    CommandOutcome {
         command,
         code,
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -204,7 +204,7 @@ fn outcome(command: String, output: &Output) -> Outcome {
 ///
 /// # Errors
 /// When the pipes cannot be read.
-pub fn finish(child: Child) -> Result<Outcome> {
+pub fn finish(child: Child) -> Result<CommandOutcome> {
     let output = child.wait_with_output().trying(|| "waiting for a command".into())?;
     Ok(outcome("a command started before".into(), &output))
 }

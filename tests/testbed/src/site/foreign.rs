@@ -12,21 +12,21 @@ use mytoken::token::unverified_claims;
 use mytoken::{Deadline, Secret};
 
 use crate::error::Trying;
-use crate::site::command::Outcome;
+use crate::site::command::CommandOutcome;
 use crate::site::options::Foreign;
 use crate::site::plan::TESTBED_INSIDE;
 use crate::site::servers::CA;
 use crate::{Error, Result, Site};
 
 /// Puts the certificates of a foreign server where the site looks for them.
-pub(crate) fn trust(site: &Site) -> Result<()> {
+pub(crate) fn install_certificates(site: &Site) -> Result<()> {
     let Some(path) = site.options().foreign.as_ref().and_then(|foreign| foreign.ca.as_ref()) else { return Ok(()) };
     let certificates = fs::read_to_string(path).trying(|| format!("reading {}", path.display()))?;
     site.write(CA, &certificates, "0644")
 }
 
 /// Gives `user` the caller's mytoken, as `mytoken-ssh login` would have left it.
-pub(crate) fn give_mytoken(site: &Site, user: &str, foreign: &Foreign) -> Result<Outcome> {
+pub(crate) fn give_mytoken(site: &Site, user: &str, foreign: &Foreign) -> Result<CommandOutcome> {
     let path = &foreign.mytoken_file;
     let token = fs::read(path).trying(|| format!("reading {}", path.display()))?;
     let mut argv = vec![TESTBED_INSIDE, "keep-mytoken", "--server", &foreign.server, "--issuer", &foreign.issuer];

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use crate::site::command::{Inside, Outcome};
+use crate::site::command::{CommandOutcome, Inside};
 use crate::site::daemon::Daemon;
 use crate::site::namespace::Namespace;
 use crate::site::plan::{Network, Plan, TESTBED_INSIDE, TESTSERVER_INSIDE};
@@ -31,7 +31,7 @@ impl Site {
     ///
     /// # Errors
     /// As [`Site::start`].
-    pub fn walls(options: Options) -> Result<Self> {
+    pub fn without_services(options: Options) -> Result<Self> {
         host::can_hold_a_site()?;
         let root = Root::open(&Recipe::site(options.release))?;
         let mut binds = vec![(paths::testbed_program()?, TESTBED_INSIDE.into())];
@@ -122,7 +122,7 @@ impl Site {
     ///
     /// # Errors
     /// When it could not be started.
-    pub fn run<const N: usize>(&self, user: &str, argv: [&str; N]) -> Result<Outcome> {
+    pub fn run<const N: usize>(&self, user: &str, argv: [&str; N]) -> Result<CommandOutcome> {
         self.command(user, argv).run()
     }
 
@@ -130,7 +130,7 @@ impl Site {
     ///
     /// # Errors
     /// When it could not be started.
-    pub fn sh(&self, user: &str, script: &str) -> Result<Outcome> {
+    pub fn sh(&self, user: &str, script: &str) -> Result<CommandOutcome> {
         self.script(user, script).run()
     }
 
@@ -138,7 +138,7 @@ impl Site {
     ///
     /// # Errors
     /// When it could not be started.
-    pub fn on_node(&self, node: &str, script: &str) -> Result<Outcome> {
+    pub fn on_node(&self, node: &str, script: &str) -> Result<CommandOutcome> {
         self.script("root", script).on(node).run()
     }
 
@@ -209,7 +209,7 @@ impl Site {
     ///
     /// # Errors
     /// [`Error::NotReady`] with the command's last words when the time is over.
-    pub fn wait_for(&self, what: &str, limit: Duration, user: &str, script: &str) -> Result<Outcome> {
+    pub fn wait_for(&self, what: &str, limit: Duration, user: &str, script: &str) -> Result<CommandOutcome> {
         let mut last = None;
         let waited = wait::until(what, limit, || {
             let outcome = self.sh(user, script)?;

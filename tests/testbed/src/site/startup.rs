@@ -11,7 +11,7 @@ impl Site {
     /// # Errors
     /// [`Error::Impossible`] on a machine that cannot hold a site; otherwise what went wrong, with the logs.
     pub fn start(options: Options) -> Result<Self> {
-        let site = Self::walls(options)?;
+        let site = Self::without_services(options)?;
         match start(&site) {
             Ok(()) => Ok(site),
             Err(error) => Err(Error::Refused(format!("{error}\n{}", site.logs()))),
@@ -27,7 +27,7 @@ fn start(site: &Site) -> Result<()> {
     if site.has_testserver() {
         testserver::start(site)?;
     }
-    foreign::trust(site)?;
+    foreign::install_certificates(site)?;
     if site.has_product() {
         product_config::write(site)?;
         agent::start(site)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use testbed::site::command::Outcome;
+use testbed::site::command::CommandOutcome;
 use testbed::{Error, Result, Site};
 
 const INSIDE: &str = "/usr/local/bin/pam_driver";
@@ -15,7 +15,7 @@ pub(crate) const LONE: &str = "/etc/pam-lone";
 const STACK: &str = "auth required pam_mytoken.so\naccount required pam_mytoken.so\n";
 
 /// What a PAM stack answered.
-pub(crate) struct Seen {
+pub(crate) struct PamAnswer {
     pub(crate) code: i32,
     pub(crate) said: String,
     pub(crate) packets: Option<u32>,
@@ -42,18 +42,23 @@ impl Driver {
         Ok(Self)
     }
 
-    pub(crate) fn authenticate(&self, site: &Site, user: &str, answers: &[String]) -> Result<Seen> {
+    pub(crate) fn authenticate(&self, site: &Site, user: &str, answers: &[String]) -> Result<PamAnswer> {
         self.run(site, &[LONE, "sshd", user], answers)
     }
 
-    pub(crate) fn run(&self, site: &Site, arguments: &[&str], answers: &[String]) -> Result<Seen> {
+    pub(crate) fn run(&self, site: &Site, arguments: &[&str], answers: &[String]) -> Result<PamAnswer> {
         let argv = [&[INSIDE], arguments].concat();
         let outcome = site.command("root", argv).stdin(terminated(answers)).run()?.ok()?;
         seen(outcome.stdout + &outcome.stderr)
     }
 
     /// The same in a network of its own, where everything that is sent is counted (and reaches nobody).
-    pub(crate) fn authenticate_without_network(&self, site: &Site, user: &str, answers: &[String]) -> Result<Seen> {
+    pub(crate) fn authenticate_without_network(
+        &self,
+        site: &Site,
+        user: &str,
+        answers: &[String],
+    ) -> Result<PamAnswer> {
         seen(counted(site, &format!("{INSIDE} {LONE} sshd {user}"), answers)?)
     }
 }
@@ -93,15 +98,15 @@ fn terminated(answers: &[String]) -> String {
     answers.iter().map(|answer| format!("{answer}\0")).collect()
 }
 
-fn seen(said: String) -> Result<Seen> {
+fn seen(said: String) -> Result<PamAnswer> {
     let code = number(&said, "code ").ok_or_else(|| Error::Refused(format!("the driver gave no code:\n{said}")))?;
     let packets = packets(&said);
-    Ok(Seen { code, said, packets })
+    Ok(PamAnswer { code, said, packets })
 }
 
 /// ssh as an attacker runs it: an askpass that gives one answer per prompt, whatever is asked; each time from another address,
 /// for sshd shuts out one with several refusals.
-pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Outcome> {
+pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<CommandOutcome> {
     let destination = site.new_client()?.destination();
     ssh_with(
         site,
@@ -112,7 +117,7 @@ pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Outcome
 }
 
 /// The same with these arguments of ssh.
-pub(crate) fn ssh_with(site: &Site, user: &str, answers: &[String], arguments: &str) -> Result<Outcome> {
+pub(crate) fn ssh_with(site: &Site, user: &str, answers: &[String], arguments: &str) -> Result<CommandOutcome> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let dir = format!("/home/{user}/knock.{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let setup = format!(

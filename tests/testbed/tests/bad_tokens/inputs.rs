@@ -10,7 +10,7 @@ use testbed::{Error, Result, Site};
 
 /// PAM's answers, by their meaning.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Outcome {
+pub(crate) enum ExpectedCode {
     /// The token is not accepted.
     AuthErr,
     /// The token is good, but the account is not its holder's.
@@ -19,7 +19,7 @@ pub(crate) enum Outcome {
     AuthinfoUnavail,
 }
 
-impl Outcome {
+impl ExpectedCode {
     /// `security/_pam_types.h`.
     pub(crate) fn code(self) -> i32 {
         match self {
@@ -34,7 +34,7 @@ impl Outcome {
 pub(crate) struct Input {
     pub(crate) name: &'static str,
     pub(crate) answers: Vec<String>,
-    pub(crate) outcome: Outcome,
+    pub(crate) expected: ExpectedCode,
 }
 
 fn refused(name: &'static str, answer: impl Into<String>) -> Input {
@@ -42,7 +42,7 @@ fn refused(name: &'static str, answer: impl Into<String>) -> Input {
 }
 
 fn chunked(name: &'static str, answers: impl Into<Vec<String>>) -> Input {
-    Input { name, answers: answers.into(), outcome: Outcome::AuthErr }
+    Input { name, answers: answers.into(), expected: ExpectedCode::AuthErr }
 }
 
 /// A token that alice may log in with; short enough for an unmodified client.
@@ -111,7 +111,11 @@ fn access_tokens(site: &Site) -> Result<Vec<Input>> {
         inputs.push(refused(name, mint(site, &order)?));
     }
     let bobs = mint(site, &json!({"user": "bob"}))?;
-    inputs.push(Input { name: "bob's token for alice's account", answers: vec![bobs], outcome: Outcome::PermDenied });
+    inputs.push(Input {
+        name: "bob's token for alice's account",
+        answers: vec![bobs],
+        expected: ExpectedCode::PermDenied,
+    });
     Ok(inputs)
 }
 

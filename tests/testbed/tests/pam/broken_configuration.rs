@@ -40,7 +40,7 @@ fn set_password(site: &Site, user: &str) -> Result<()> {
 }
 
 #[test]
-fn it_does_not_concern_su_unless_su_is_listed() -> Result<()> {
+fn a_broken_configuration_affects_only_the_listed_services() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let driver = Driver::build(site)?;
         let good = site.read(LOGIN)?;
@@ -89,7 +89,7 @@ fn it_does_not_concern_su_unless_su_is_listed() -> Result<()> {
 }
 
 #[test]
-fn the_recommended_stack_asks_for_a_second_way_then_and_never_for_a_bad_token() -> Result<()> {
+fn the_recommended_stack_falls_back_on_a_broken_configuration_and_never_on_a_bad_token() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         set_password(site, "alice")?;
         let login = site.read(LOGIN)?;

@@ -11,7 +11,7 @@ use crate::attempt::{Driver, LONE};
 use crate::{inputs, mytoken, small, with_answers, with_key};
 
 #[test]
-fn an_outage_is_told_within_the_deadline_and_leaves_the_others_alone() -> Result<()> {
+fn an_outage_is_reported_within_the_deadline_and_delays_no_other_login() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let token = inputs::mint(site, &json!({}))?;
         let long_lived = mytoken(site, &["AT"])?;
@@ -43,7 +43,7 @@ fn an_outage_is_told_within_the_deadline_and_leaves_the_others_alone() -> Result
 }
 
 #[test]
-fn a_provider_that_is_out_makes_the_service_unavailable_and_loses_nothing() -> Result<()> {
+fn a_provider_outage_is_reported_as_unavailable() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let pieces = inputs::pieces(&mytoken(site, &["AT"])?);
         with_answers(site, &pieces, "true")?.ok()?;
@@ -86,7 +86,7 @@ fn told_without_its_text(site: &Site, hook: &str) -> Result<()> {
 }
 
 #[test]
-fn a_panic_in_any_hook_of_sshds_harms_nobody() -> Result<()> {
+fn a_panic_in_any_hook_does_not_affect_sshd() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         install_panicking(site)?;
         let token = inputs::mint(site, &json!({}))?;
@@ -116,7 +116,7 @@ fn a_panic_in_any_hook_of_sshds_harms_nobody() -> Result<()> {
 
 /// The sixth hook: sshd calls it for an expired password only, passwd and su do as well.
 #[test]
-fn a_panic_while_a_password_is_changed_harms_nobody() -> Result<()> {
+fn a_panic_in_the_password_hook_is_ignored() -> Result<()> {
     story(small()?, |site| {
         install_panicking(site)?;
         let driver = Driver::build(site)?;

@@ -16,7 +16,7 @@ mod session;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use testbed::site::command::Outcome;
+use testbed::site::command::CommandOutcome;
 use testbed::site::servers::AUDIENCE;
 use testbed::{Options, Result, Site};
 
@@ -26,13 +26,13 @@ fn small() -> Result<Options> {
 }
 
 /// ssh of `user` with a key, which asks no token.
-fn with_key(site: &Site, user: &str, command: &str) -> Result<Outcome> {
+fn with_key(site: &Site, user: &str, command: &str) -> Result<CommandOutcome> {
     site.sh(user, &format!("ssh -i .ssh/site_key testbed '{command}'"))
 }
 
 /// ssh of alice with these answers at the prompts. Each login comes from an address of its own: sshd shuts out an
 /// address that is refused often, and then nothing is learned about the module.
-fn with_answers(site: &Site, answers: &[String], command: &str) -> Result<Outcome> {
+fn with_answers(site: &Site, answers: &[String], command: &str) -> Result<CommandOutcome> {
     let destination = site.new_client()?.destination();
     let arguments = format!("-o PreferredAuthentications=keyboard-interactive {destination} '{command}'");
     attempt::ssh_with(site, "alice", answers, &arguments)

@@ -22,7 +22,7 @@ fn records(site: &Site) -> Result<String> {
 
 /// Another factor may take its time between the two phases.
 #[test]
-fn a_token_that_expires_before_the_account_phase_opens_nothing() -> Result<()> {
+fn a_token_that_expires_before_the_account_phase_is_refused() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let driver = Driver::build(site)?;
         configure(site, "leeway = \"0s\"")?;
@@ -46,7 +46,7 @@ fn a_token_that_expires_before_the_account_phase_opens_nothing() -> Result<()> {
 
 /// Nobody has it any more, and it would live on for hours.
 #[test]
-fn a_delegated_mytoken_ends_with_a_login_that_the_account_phase_refuses() -> Result<()> {
+fn a_delegated_mytoken_is_revoked_when_the_account_phase_refuses() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let driver = Driver::build(site)?;
         configure(site, "leeway = \"0s\"")?;
@@ -64,7 +64,7 @@ fn a_delegated_mytoken_ends_with_a_login_that_the_account_phase_refuses() -> Res
 }
 
 #[test]
-fn the_modules_own_prompt_is_the_one_that_is_asked() -> Result<()> {
+fn the_prompt_argument_replaces_the_default_prompt() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let driver = Driver::build(site)?;
         let token = inputs::mint(site, &json!({}))?;
@@ -86,7 +86,7 @@ fn the_modules_own_prompt_is_the_one_that_is_asked() -> Result<()> {
 
 /// The module itself waits: what is measured here is its own answer, and no other module of the stack.
 #[test]
-fn a_refusal_takes_as_long_as_the_configuration_says() -> Result<()> {
+fn a_refusal_takes_the_configured_fail_delay() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let driver = Driver::build(site)?;
         let good = inputs::mint(site, &json!({}))?;

@@ -33,7 +33,7 @@ fn fault(site: &Site, order: &Value) -> Result<()> {
 }
 
 /// Six logins at once with invented keys, and how long they took.
-fn knock(site: &Site) -> Result<Duration> {
+fn log_in_with_invented_keys(site: &Site) -> Result<Duration> {
     let tokens = (0..6)
         .map(|n| inputs::mint(site, &json!({"header": {"kid": format!("invented-{n}")}})))
         .collect::<Result<Vec<_>>>()?;
@@ -53,30 +53,30 @@ fn knock(site: &Site) -> Result<Duration> {
 }
 
 #[test]
-fn invented_keys_cost_a_failing_provider_one_request_a_minute() -> Result<()> {
+fn invented_key_ids_cost_a_failing_provider_one_request_a_minute() -> Result<()> {
     story_with_own_servers(refusing()?, |site| {
         let good = inputs::mint(site, &json!({}))?;
         let before = requests(site)?;
         fault(site, &json!({"name": "500-html", "endpoint": "discovery"}))?;
-        knock(site)?;
+        log_in_with_invented_keys(site)?;
         assert_eq!(requests(site)? - before, 1, "a host without keys");
 
         // Without its directory the memory lies below /run.
         let block = "rm -rf /var/cache/mytoken && touch /var/cache/mytoken";
         site.sh("root", block)?.ok()?;
-        knock(site)?;
+        log_in_with_invented_keys(site)?;
         assert_eq!(requests(site)? - before, 2, "a cache that cannot be used");
         site.sh("root", "test -d /run/mytoken/cache && stat -c %a:%u /run/mytoken/cache")?.ok()?;
 
         site.sh("root", "rm -rf /run/mytoken/cache && touch /run/mytoken/cache")?.ok()?;
-        knock(site)?;
+        log_in_with_invented_keys(site)?;
         assert_eq!(requests(site)? - before, 2, "nothing can be remembered, so nobody is asked");
 
         fault(site, &json!({"name": "none", "endpoint": "discovery"}))?;
         site.sh("root", "rm -f /var/cache/mytoken /run/mytoken/cache")?.ok()?;
         with_answers(site, &[good], "true")?.ok()?;
         assert_eq!(requests(site)? - before, 4);
-        knock(site)?;
+        log_in_with_invented_keys(site)?;
         assert_eq!(requests(site)? - before, 4, "fresh keys");
         Ok(())
     })
@@ -84,7 +84,7 @@ fn invented_keys_cost_a_failing_provider_one_request_a_minute() -> Result<()> {
 
 /// The old keys can be read there, and nothing new be written.
 #[test]
-fn a_full_disk_does_not_make_the_host_forget() -> Result<()> {
+fn a_full_disk_keeps_the_cached_keys() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let good = [inputs::mint(site, &json!({}))?];
         let disk = "mkdir -p /var/cache/mytoken && mount -t tmpfs -o size=16k,mode=700 cache /var/cache/mytoken";
@@ -98,7 +98,7 @@ fn a_full_disk_does_not_make_the_host_forget() -> Result<()> {
         site.sh("root", age)?.ok()?;
         fault(site, &json!({"name": "500-html", "endpoint": "discovery"}))?;
         for _ in 0..2 {
-            knock(site)?;
+            log_in_with_invented_keys(site)?;
             assert_eq!(requests(site)? - before, 1);
         }
         with_answers(site, &good, "true")?.ok()?;
@@ -108,13 +108,13 @@ fn a_full_disk_does_not_make_the_host_forget() -> Result<()> {
 
 /// One login waits for the slow provider, the later ones do not.
 #[test]
-fn a_provider_that_hangs_holds_one_login_and_not_the_later_ones() -> Result<()> {
+fn a_hanging_provider_delays_one_login_only() -> Result<()> {
     story_with_own_servers(refusing()?, |site| {
         let good = inputs::mint(site, &json!({}))?;
         fault(site, &json!({"name": "latency", "endpoint": "discovery", "argument": 60_000}))?;
-        let first = knock(site)?;
+        let first = log_in_with_invented_keys(site)?;
         assert!(first < Duration::from_secs(12), "{first:?}");
-        let later = knock(site)?;
+        let later = log_in_with_invented_keys(site)?;
         assert!(later < Duration::from_secs(5), "{later:?}");
         let said = with_answers(site, &[good], "true")?;
         assert!(!said.success() && said.stderr.contains("cannot be fetched at the moment"), "{}", said.stderr);
@@ -132,7 +132,7 @@ pub(crate) fn configure(site: &Site, line: &str) -> Result<()> {
 
 /// An ID token of the code flow need have neither `nonce` nor `at_hash`; it is refused or not as docs/security.md says.
 #[test]
-fn an_id_token_gets_in_only_where_the_documents_say_so() -> Result<()> {
+fn an_id_token_is_accepted_only_in_the_documented_cases() -> Result<()> {
     story_with_own_servers(refusing()?, |site| {
         let access_token = inputs::mint(site, &json!({"header": {"typ": "at+jwt"}}))?;
         let keycloak =

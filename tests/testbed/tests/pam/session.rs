@@ -16,7 +16,7 @@ const LOOK: &str = "id -un; printenv BEARER_TOKEN_FILE MYTOKEN_FILE | sed -E \"s
 const EMPTY: &str = "! find /run/mytoken/sessions /run/mytoken/handover -mindepth 2 | grep .";
 
 #[test]
-fn a_long_access_token_comes_in_pieces_and_becomes_the_sessions() -> Result<()> {
+fn a_long_access_token_is_sent_in_pieces_and_becomes_the_sessions() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let token = inputs::mint(site, &json!({"pad": 2_000}))?;
         assert!(token.len() > 2_000);
@@ -68,7 +68,7 @@ fn two_sessions_have_a_credential_each() -> Result<()> {
 }
 
 #[test]
-fn a_killed_sshd_leaves_nothing_for_long() -> Result<()> {
+fn the_files_of_a_killed_sshd_are_removed() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let token = inputs::mint(site, &json!({}))?;
         let suicide = "kill -0 1; echo $BEARER_TOKEN_FILE >file; sleep 30";
@@ -83,7 +83,7 @@ fn a_killed_sshd_leaves_nothing_for_long() -> Result<()> {
 }
 
 #[test]
-fn what_a_login_left_that_got_no_session_goes_with_its_sshd() -> Result<()> {
+fn the_record_of_a_login_without_session_is_removed_with_its_sshd() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let token = inputs::mint(site, &json!({}))?;
         let stack = site.read("/etc/pam.d/sshd")?;
@@ -105,7 +105,7 @@ fn what_a_login_left_that_got_no_session_goes_with_its_sshd() -> Result<()> {
 }
 
 #[test]
-fn a_login_with_a_key_is_none_of_its_business() -> Result<()> {
+fn a_login_with_a_key_is_left_alone() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let said = with_key(site, "alice", "id -un; env | grep -c TOKEN")?;
         assert_eq!(said.lines(), ["alice", "0"], "{}", said.stderr);
@@ -121,7 +121,7 @@ fn a_login_with_a_key_is_none_of_its_business() -> Result<()> {
 }
 
 #[test]
-fn the_password_method_carries_what_is_short_enough() -> Result<()> {
+fn a_short_token_can_be_sent_by_the_password_method() -> Result<()> {
     story_with_own_servers(Options { sshd_config: "PasswordAuthentication yes", ..small()? }, |site| {
         let token = inputs::mint(site, &json!({}))?;
         assert!(token.len() < 1_024);

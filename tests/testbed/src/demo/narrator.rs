@@ -9,18 +9,18 @@ use std::time::Instant;
 use anstream::AutoStream;
 use sha2::{Digest, Sha256};
 
-use crate::site::command::Outcome;
+use crate::site::command::CommandOutcome;
 use crate::{Error, Result};
 
 /// Tells the story and keeps the marks for the summary.
-pub struct Teller {
+pub struct Narrator {
     /// Without control sequences where they do not belong: in a file or a pipe, or when `NO_COLOR` is set.
     out: Box<dyn Write>,
     start: Instant,
     checks: Vec<(bool, String)>,
 }
 
-impl Teller {
+impl Narrator {
     /// Begins now, on standard output.
     #[must_use]
     pub fn new() -> Self {
@@ -47,7 +47,7 @@ impl Teller {
     }
 
     /// Shows a command as `who` typed it, and what it printed.
-    pub fn show(&mut self, who: &str, command: &str, outcome: &Outcome) {
+    pub fn show(&mut self, who: &str, command: &str, outcome: &CommandOutcome) {
         self.line(format_args!("{who}$ {}", masked(command)));
         for line in outcome.stdout.lines().chain(outcome.stderr.lines()) {
             self.line(format_args!("   | {}", masked(line)));
@@ -78,7 +78,7 @@ impl Teller {
     }
 }
 
-impl Default for Teller {
+impl Default for Narrator {
     fn default() -> Self {
         Self::new()
     }
@@ -129,14 +129,14 @@ mod tests {
 
     use super::*;
 
-    /// A whole story, written by a teller as `by` makes it for a file.
+    /// A whole story, written by a narrator as `by` makes it for a file.
     fn told(by: impl Fn(File) -> AutoStream<File>) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut teller = Teller::to(by(file.reopen().unwrap()));
-        teller.chapter("A site");
-        teller.check(true, "held");
-        teller.check(false, "broken");
-        teller.summary().unwrap_err();
+        let mut narrator = Narrator::to(by(file.reopen().unwrap()));
+        narrator.chapter("A site");
+        narrator.check(true, "held");
+        narrator.check(false, "broken");
+        narrator.summary().unwrap_err();
         std::fs::read_to_string(file.path()).unwrap()
     }
 
