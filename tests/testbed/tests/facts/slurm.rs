@@ -191,6 +191,33 @@ fn what_a_failing_hook_costs() -> Result<()> {
 }
 
 #[test]
+fn a_required_plugin_that_is_missing_drains_the_node() -> Result<()> {
+    with_probe("", bare()?, |site| {
+        site.sh("root", "cp -r /etc/slurm /etc/slurm-client")?.ok()?;
+        site.write("/etc/slurm/plugstack.conf", "required /usr/local/lib/missing.so\n", "0644")?;
+        site.sh("alice", "SLURM_CONF=/etc/slurm-client/slurm.conf sbatch --wrap true")?.ok()?;
+        site.wait_for("a drained node", Duration::from_secs(30), "root", "sinfo -h -N -o %T | grep drain").map(drop)
+    })
+}
+
+#[test]
+fn the_environment_rests_in_one_file_and_job_control_in_every_record() -> Result<()> {
+    with_probe("optional probe", bare()?, |site| {
+        site.sh("alice", "sbatch --array=1-3 --wrap 'sleep 60'")?.ok()?;
+        let state = "/var/spool/slurmctld";
+        let three = format!("test $(grep -ao PROBE_J=j {state}/job_state | wc -l) -ge 3");
+        site.wait_for("the records", Duration::from_secs(30), "root", &three)?;
+        let files =
+            site.sh("root", &format!("grep -rla SLURM_PROBE=s {state} | xargs stat -c '%a %U %n'"))?.ok()?.stdout;
+        assert!(
+            files.lines().count() == 1 && files.starts_with("600 ") && files.ends_with("/environment\n"),
+            "{files}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
 fn an_epilog_that_fails_drains_its_node() -> Result<()> {
     with_probe("required probe fail=job_epilog", bare()?, |site| {
         job(site, "", "true")?;
