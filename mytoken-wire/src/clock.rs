@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Time as a parameter: what o'clock it is, and until when an operation may take.
+//! Time as a parameter: the time of day, elapsed time, and the deadline of an operation.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Tells the time of day. Decisions take a `&dyn Clock`, so that tests can set it.
+/// The time of day in seconds. Decisions take a `&dyn Clock`, so that tests can set it.
 pub trait Clock: Send + Sync {
     /// Unix time in seconds.
     fn now(&self) -> u64;
@@ -16,6 +16,27 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+}
+
+/// The clocks of a process that keeps a schedule: the time of day, which may be set while it runs, and elapsed time, which only grows.
+pub trait ScheduleClock: Send + Sync {
+    /// The time of day, in Unix milliseconds.
+    fn unix_millis(&self) -> u64;
+
+    /// Time since a fixed point in the past. Setting the time of day does not change it.
+    fn elapsed(&self) -> Duration;
+}
+
+impl ScheduleClock for SystemClock {
+    fn unix_millis(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn elapsed(&self) -> Duration {
+        use nix::time::{ClockId, clock_gettime};
+        clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
     }
 }
 

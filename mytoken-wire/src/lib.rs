@@ -17,7 +17,7 @@ pub mod sealed;
 mod secret;
 pub mod submission;
 
-pub use clock::{Clock, Deadline, SystemClock};
+pub use clock::{Clock, Deadline, ScheduleClock, SystemClock};
 pub use handle::Handle;
 pub use profile::ProfileName;
 pub use secret::Secret;

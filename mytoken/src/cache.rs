@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Small files that root keeps between logins: fetched keys and documents, and what must not be asked again for a while.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -18,6 +20,9 @@ pub const SECOND_DIRECTORY: &str = "/run/mytoken/cache";
 /// Where programs without `SSH_CONNECTION` (su) keep theirs: who calls a set-uid program can stop it while it holds the lock or waits for a
 /// server, and limit what it may open. What it then notes must not concern logins over ssh.
 pub const LOCAL_DIRECTORY: &str = "/run/mytoken/cache-local";
+
+/// Where a user's cache is in the home directory.
+pub const USER_DIRECTORY: &str = ".cache/mytoken";
 
 /// Largest file that is read, in bytes.
 const LIMIT: usize = 512 * 1024;
@@ -40,25 +45,80 @@ pub struct DiskCache {
     second: Option<Place>,
 }
 
-/// A directory, below one that may have to be made with this mode.
+/// A directory.
 #[derive(Debug, Clone)]
 struct Place {
     path: PathBuf,
     owner: Owner,
-    above: Option<u32>,
+    above: Above,
+}
+
+/// What happens to the directory above, when files are written.
+#[derive(Debug, Clone, Copy)]
+enum Above {
+    /// It must exist.
+    Exists,
+    /// It gets this mode, and is made when it is missing.
+    Mode(u32),
+    /// It is made with this mode when it is missing, and stays as it is otherwise.
+    MakeMissing(u32),
+}
+
+/// Bytes by name, for documents that one user or one process keeps for itself.
+pub trait Storage: Send + Sync {
+    /// The bytes of `name`, if there are any and nobody else could have written them.
+    fn read(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// Replaces the bytes of `name`.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error>;
+}
+
+/// The memory of this process.
+#[derive(Debug, Default)]
+pub struct MemoryCache(Mutex<HashMap<String, Vec<u8>>>);
+
+impl MemoryCache {
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage for MemoryCache {
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        self.entries().get(name).cloned()
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.entries().insert(name.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+}
+
+impl Storage for DiskCache {
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        Self::read(self, name)
+    }
+
+    /// Without the lock, which some file systems of home directories do not have: the old content does not matter.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.first.open()?.write(name, bytes, self.first.owner, 0o600)
+    }
 }
 
 impl DiskCache {
     /// The cache at `path`, which only `owner` may reach. Nothing is opened yet.
     #[must_use]
     pub fn new(path: &Path, owner: Owner) -> Self {
-        Self { first: Place { path: path.to_owned(), owner, above: None }, second: None }
+        Self { first: Place { path: path.to_owned(), owner, above: Above::Exists }, second: None }
     }
 
     /// The same, and the directory to use when that one cannot be written. What is above it is made with mode 0711.
     #[must_use]
     pub fn or(self, second: &Path) -> Self {
-        let second = Place { path: second.to_owned(), owner: self.first.owner, above: Some(0o711) };
+        let second = Place { path: second.to_owned(), owner: self.first.owner, above: Above::Mode(0o711) };
         Self { second: Some(second), ..self }
     }
 
@@ -71,8 +131,15 @@ impl DiskCache {
     /// That of programs that their caller can stop, for root.
     #[must_use]
     pub fn of_callers() -> Self {
-        let first = Place { path: PathBuf::from(LOCAL_DIRECTORY), owner: Owner::ROOT, above: Some(0o711) };
+        let first = Place { path: PathBuf::from(LOCAL_DIRECTORY), owner: Owner::ROOT, above: Above::Mode(0o711) };
         Self { first, second: None }
+    }
+
+    /// The cache of the calling user in `home`, an absolute path without symbolic links.
+    #[must_use]
+    pub fn of_user(home: &Path) -> Self {
+        let path = home.join(USER_DIRECTORY);
+        Self { first: Place { path, owner: Owner::current(), above: Above::MakeMissing(0o700) }, second: None }
     }
 
     /// The file `name`; `None` when there is none or it cannot be trusted.
@@ -149,12 +216,14 @@ impl Place {
 
     fn open(&self) -> Result<Directory, Error> {
         let (above, name) = self.parts(&self.path)?;
+        let make = |mode| {
+            let (top, middle) = self.parts(above)?;
+            Directory::open(top)?.make(middle, self.owner, mode)
+        };
         let above = match self.above {
-            None => Directory::open(above)?,
-            Some(mode) => {
-                let (top, middle) = self.parts(above)?;
-                Directory::open(top)?.make(middle, self.owner, mode)?
-            }
+            Above::Exists => Directory::open(above)?,
+            Above::Mode(mode) => make(mode)?,
+            Above::MakeMissing(mode) => Directory::open(above).or_else(|_| make(mode))?,
         };
         above.make(name, self.owner, 0o700)
     }
@@ -287,6 +356,21 @@ mod tests {
         let written = second.update("a", patience(), &|own| own.or(Some(b"old".to_vec())), &mut look);
         assert!(!written.unwrap());
         assert_eq!(late.unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_users_cache_makes_the_directory_above_but_does_not_change_its_mode() {
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let home = tempfile::tempdir().unwrap();
+        let (above, own) = (home.path().join(".cache"), home.path().join(USER_DIRECTORY));
+        let cache = DiskCache::of_user(home.path());
+        assert!(Storage::read(&cache, "a").is_none() && !above.exists());
+        cache.replace("a", b"1").unwrap();
+        assert_eq!((mode(&above), mode(&own)), (0o700, 0o700));
+        std::fs::set_permissions(&above, std::fs::Permissions::from_mode(0o755)).unwrap();
+        cache.replace("a", b"2").unwrap();
+        assert_eq!((mode(&above), mode(&own.join("a"))), (0o755, 0o600));
+        assert_eq!(Storage::read(&cache, "a").unwrap(), b"2");
     }
 
     #[test]

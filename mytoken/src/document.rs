@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{DiskCache, file_name};
+use crate::cache::{DiskCache, Storage, file_name};
 use crate::{Clock, Deadline};
 
 /// After a failure nobody asks again for this many seconds.
@@ -86,6 +86,19 @@ struct State {
 }
 
 impl State {
+    /// The state in `bytes` if it is of `source`; an empty one otherwise. Parts from the future were written by a wrong clock and are left
+    /// out, because their age is unknown. So is a document that is not `readable`.
+    fn parse(bytes: Option<&[u8]>, source: &str, now: u64, readable: &dyn Fn(&str) -> bool) -> Self {
+        let state: Option<Self> = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok());
+        let empty = Self { v: VERSION, source: source.to_owned(), document: None, attempt: None };
+        let Some(mut state) = state.filter(|state| state.v == VERSION && state.source == source) else {
+            return empty;
+        };
+        state.document = state.document.filter(|document| document.at <= now && readable(&document.content));
+        state.attempt = state.attempt.filter(|attempt| attempt.at <= now);
+        state
+    }
+
     fn bytes(&self) -> Option<Vec<u8>> {
         serde_json::to_vec(self).ok()
     }
@@ -191,16 +204,7 @@ impl<'a> SharedDocument<'a> {
     }
 
     fn parse(&self, bytes: Option<&[u8]>, readable: &dyn Fn(&str) -> bool) -> State {
-        let now = self.clock.now();
-        let state: Option<State> = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok());
-        let empty = State { v: VERSION, source: self.source.to_owned(), document: None, attempt: None };
-        let Some(mut state) = state.filter(|state| state.v == VERSION && state.source == self.source) else {
-            return empty;
-        };
-        // A time in the future comes from a clock that was wrong then: nothing can be said about the age.
-        state.document = state.document.filter(|document| document.at <= now && readable(&document.content));
-        state.attempt = state.attempt.filter(|attempt| attempt.at <= now);
-        state
+        State::parse(bytes, self.source, self.clock.now(), readable)
     }
 
     fn next(&self, state: State, age: Age) -> Next {
@@ -264,6 +268,63 @@ impl<'a> SharedDocument<'a> {
     }
 }
 
+/// A document that one user or one process keeps for itself. A failure to fetch it is not remembered.
+pub struct PrivateDocument<'a> {
+    storage: &'a dyn Storage,
+    clock: &'a dyn Clock,
+    source: &'a str,
+    file: String,
+}
+
+impl<'a> PrivateDocument<'a> {
+    /// The document of kind `kind` from `source`, an address.
+    #[must_use]
+    pub fn new(kind: &str, source: &'a str, storage: &'a dyn Storage, clock: &'a dyn Clock) -> Self {
+        Self { storage, clock, source, file: file_name(kind, source) }
+    }
+
+    /// The stored document, if it is younger than `fresh` seconds.
+    #[must_use]
+    pub fn read<T: DeserializeOwned>(&self, fresh: u64) -> Option<T> {
+        let now = self.clock.now();
+        let stored = State::parse(self.storage.read(&self.file).as_deref(), self.source, now, &|_| true).document?;
+        if now.saturating_sub(stored.at) < fresh { decode(&stored.content) } else { None }
+    }
+
+    /// Stores a new document. Without room for it, it is fetched again the next time.
+    pub fn write<T: Serialize>(&self, document: &T) {
+        let Ok(content) = serde_json::to_string(document) else { return };
+        let document = Some(Dated { at: self.clock.now(), content });
+        let state = State { v: VERSION, source: self.source.to_owned(), document, attempt: None };
+        if let Some(bytes) = state.bytes() {
+            let _ = self.storage.replace(&self.file, &bytes);
+        }
+    }
+}
+
 fn decode<T: DeserializeOwned>(content: &str) -> Option<T> {
     serde_json::from_slice(content.as_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use mytoken_wire::clock::FixedClock;
+
+    use super::*;
+    use crate::cache::MemoryCache;
+
+    #[test]
+    fn a_private_document_is_used_for_its_age_and_for_its_source_only() {
+        let storage = MemoryCache::default();
+        let read = |source: &str, now| {
+            PrivateDocument::new("server", source, &storage, &FixedClock(now)).read::<String>(3_600)
+        };
+        assert_eq!(read("https://a", 1_000), None);
+        PrivateDocument::new("server", "https://a", &storage, &FixedClock(1_000)).write(&"text");
+        assert_eq!(read("https://a", 4_599).as_deref(), Some("text"));
+        assert_eq!((read("https://a", 4_600), read("https://a", 999)), (None, None));
+        let copy = storage.read(&file_name("server", "https://a")).unwrap();
+        storage.replace(&file_name("server", "https://b"), &copy).unwrap();
+        assert_eq!(read("https://b", 1_001), None);
+    }
 }

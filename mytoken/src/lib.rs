@@ -22,4 +22,4 @@ pub mod store;
 pub mod token;
 
 pub use error::{Error, Kind};
-pub use mytoken_wire::{Clock, Deadline, Secret, SystemClock};
+pub use mytoken_wire::{Clock, Deadline, ScheduleClock, Secret, SystemClock};

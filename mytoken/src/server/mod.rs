@@ -14,6 +14,8 @@ mod revoke;
 mod subtoken;
 mod wire;
 
+use crate::cache::Storage;
+use crate::document::PrivateDocument;
 use crate::http::HttpClient;
 use crate::names::ServerUrl;
 use crate::{Clock, Deadline, Error, Secret, SystemClock};
@@ -38,6 +40,9 @@ pub fn no_storage(_successor: &Secret) -> Result<(), Error> {
     Err(Error::RotatedTokenNotStored { reason: "this program cannot store rotating tokens".to_owned() })
 }
 
+/// How long a stored discovery document is used, in seconds. Each request counts against the server's limit.
+const DISCOVERY_AGE: u64 = 3_600;
+
 /// A mytoken server whose endpoints are known.
 pub struct Server<'h> {
     http: &'h HttpClient,
@@ -57,6 +62,26 @@ impl<'h> Server<'h> {
     pub fn discover(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
         let discovery = discovery::fetch(http, url, call::Repeat::Harmless, deadline)?;
         Self::from_discovery(http, url, discovery)
+    }
+
+    /// The server by the discovery document in `storage`, if it is at most an hour old; else as [`Server::discover`], and the new document
+    /// is stored.
+    ///
+    /// # Errors
+    /// As [`Server::discover`].
+    pub fn discover_cached(
+        http: &'h HttpClient,
+        url: &ServerUrl,
+        storage: &dyn Storage,
+        clock: &dyn Clock,
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
+        let document = PrivateDocument::new("server", url.as_str(), storage, clock);
+        let stored = document.read(DISCOVERY_AGE).and_then(|stored| Self::from_discovery(http, url, stored).ok());
+        stored.map_or_else(
+            || Self::discover(http, url, deadline).inspect(|server| document.write(server.discovery())),
+            Ok,
+        )
     }
 
     /// As [`Server::discover`], asked once and never waiting for a 429 to end.
