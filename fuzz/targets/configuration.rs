@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::files::Owner;
 use mytoken_login::LoginSettings;
-use mytokend::jobs::settings::Settings;
+use mytokend::jobs::settings::JobsSettings;
 
 fn directory() -> &'static PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
@@ -44,5 +44,5 @@ fuzz_target!(|data: &[u8]| {
     if let Err(error) = LoginSettings::load(directory, trust, &shared) {
         assert!(!error.to_string().is_empty());
     }
-    let _ = Settings::load(directory, trust, &shared).map_err(told);
+    let _ = JobsSettings::load(directory, trust, &shared).map_err(told);
 });

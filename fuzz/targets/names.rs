@@ -13,7 +13,7 @@ use mytoken::config::Duration;
 use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken_login::{AccountName, Remote, field};
 use mytoken_wire::ProfileName;
-use mytokend::jobs::settings::Settings;
+use mytokend::jobs::settings::JobsSettings;
 use serde_json::json;
 
 fuzz_target!(|data: &[u8]| {
@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
     let profile = ProfileName::parse(text);
     let profile_table = json!({"name": text, "server": "s", "scope": "a", "audience": "x"});
     let jobs = json!({"cluster": {"name": "c"}, "profile": [profile_table]});
-    let jobs: Settings = serde_json::from_value(jobs).expect("settings");
+    let jobs: JobsSettings = serde_json::from_value(jobs).expect("settings");
     assert_eq!(jobs.check(&["s"]).is_ok(), profile.is_some(), "check and plugin differ about {text:?}");
     let remote = Remote::of(Some(text), Some(other));
     assert!(!remote.as_str().is_empty());

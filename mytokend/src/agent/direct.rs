@@ -1,134 +1,154 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Direct mode: this node has the cluster's private key and talks to the mytoken servers itself.
+//! Direct mode: this node has the cluster's private key and sends requests to the mytoken servers itself.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
+use mytoken::cache::MemoryCache;
 use mytoken::config::Shared;
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::names::ServerUrl;
-use mytoken::server::{AccessTokenRequest, Discovery, Server, no_storage};
-use mytoken::{Clock, Deadline, Error, Kind, Secret, SystemClock};
+use mytoken::server::{AccessTokenRequest, Server, no_storage};
+use mytoken::{Deadline, Error, Kind, ScheduleClock, Secret};
 use mytoken_wire::agent::JobStart;
+use mytoken_wire::clock::FixedClock;
 
-use super::authority::{Admitted, Authority, Denied, Failure, Fresh};
-use super::lease::Source;
+use super::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
+use super::lease::TokenSource;
 use crate::jobs::keys::PrivateKey;
-use crate::jobs::sealed;
-use crate::jobs::start;
+use crate::jobs::sealed::{self, JobCredential};
+use crate::jobs::{SealError, StartRefusal, job_start};
 
-/// A discovery document is used so long; every request counts at the server.
-const DISCOVERY_AGE: Duration = Duration::from_secs(3600);
-
-/// For a token of which nobody knows when it expires.
+/// Assumed lifetime in seconds of an access token whose expiry is unknown.
 const UNKNOWN_LIFETIME: u64 = 300;
 
-/// What a cluster's node needs beyond what every program needs.
+/// The private key of a cluster.
 pub struct ClusterKey {
     /// Name of the cluster.
-    pub name: String,
-    /// Its private key.
+    pub cluster: String,
+    /// The key.
     pub key: PrivateKey,
 }
 
-/// This node.
-pub struct Direct {
-    http: HttpSettings,
-    /// Names and URLs of the configured servers: nothing is ever sent to another.
-    servers: Vec<(String, ServerUrl)>,
-    /// Or why there is none.
-    cluster: Result<ClusterKey, String>,
-    discovered: Mutex<HashMap<ServerUrl, (Instant, Discovery)>>,
+/// Why this host has no cluster key. It then serves login sessions only.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoClusterKey {
+    /// There is no `jobs.toml`.
+    #[error("there is no jobs.toml")]
+    NoJobsToml,
+    /// `jobs.toml` names a private key file that does not exist, as on a login host.
+    #[error("there is no {0}")]
+    NoKeyFile(
+        /// Path of the file.
+        String,
+    ),
 }
 
-impl Direct {
-    /// With the servers of `shared`; without a cluster's key, for the reason in its place, it serves login sessions only.
+/// Why a sealed text cannot be opened here.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("this host cannot open job credentials: {0}")]
+    NoKey(NoClusterKey),
+    #[error(transparent)]
+    Sealed(#[from] SealError),
+}
+
+impl From<OpenError> for RequestFailure {
+    fn from(error: OpenError) -> Self {
+        Self::permanent(error.to_string())
+    }
+}
+
+/// The credential service of direct mode.
+pub struct DirectMode {
+    http: HttpSettings,
+    /// Names and URLs of the configured servers. Nothing is ever sent to another server.
+    servers: Vec<(String, ServerUrl)>,
+    key: Result<ClusterKey, NoClusterKey>,
+    clock: Arc<dyn ScheduleClock>,
+    discovery: MemoryCache,
+}
+
+impl DirectMode {
+    /// Direct mode with the servers of `shared`.
     ///
     /// # Errors
-    /// When a server's URL may not be talked to.
-    pub fn new(shared: &Shared, cluster: Result<ClusterKey, String>) -> Result<Self, Error> {
+    /// When the URL of a server is not allowed.
+    pub fn new(
+        shared: &Shared,
+        key: Result<ClusterKey, NoClusterKey>,
+        clock: Arc<dyn ScheduleClock>,
+    ) -> Result<Self, Error> {
         let servers = shared
             .servers
             .iter()
             .map(|server| Ok((server.name.clone(), shared.server_url(&server.name)?)))
             .collect::<Result<_, Error>>()?;
-        Ok(Self { http: shared.http_settings(), servers, cluster, discovered: Mutex::new(HashMap::new()) })
+        Ok(Self { http: shared.http_settings(), servers, key, clock, discovery: MemoryCache::default() })
     }
 
-    /// Does `work` at the server `url` with a client of its own, dropped afterwards.
-    fn at<T>(
+    /// Runs `work` with a client for the server `url`. The HTTP client is dropped afterwards.
+    fn with_server<T>(
         &self,
         url: &ServerUrl,
         deadline: Deadline,
         work: impl FnOnce(&Server<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let http = HttpClient::new(&self.http)?;
-        let known = {
-            let cache = self.discovered.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.get(url).filter(|(since, _)| since.elapsed() < DISCOVERY_AGE).map(|(_, discovery)| discovery.clone())
-        };
-        let server = match known {
-            Some(discovery) => Server::from_discovery(&http, url, discovery)?,
-            None => {
-                let server = Server::discover(&http, url, deadline)?;
-                let mut cache = self.discovered.lock().unwrap_or_else(PoisonError::into_inner);
-                cache.insert(url.clone(), (Instant::now(), server.discovery().clone()));
-                server
-            }
-        };
-        work(&server)
+        // The cache lives as long as this process, so its times can be elapsed time, which nobody sets.
+        let elapsed = FixedClock(self.clock.elapsed().as_secs());
+        work(&Server::discover_cached(&http, url, &self.discovery, &elapsed, deadline)?)
     }
 
-    fn by_url(&self, url: &str) -> Result<&ServerUrl, Failure> {
+    fn by_url(&self, url: &str) -> Result<&ServerUrl, RequestFailure> {
         let found = self.servers.iter().find(|(_, known)| known.to_string() == url);
-        found
-            .map(|(_, known)| known)
-            .ok_or_else(|| lasting(start::Refusal::UnknownServer { server: url.to_owned() }.to_string()))
+        let unknown = || StartRefusal::UnknownServer { server: url.to_owned() };
+        found.map(|(_, known)| known).ok_or_else(|| RequestFailure::permanent(unknown().to_string()))
     }
 
-    fn by_name(&self, name: &str) -> Result<&ServerUrl, Failure> {
+    fn by_name(&self, name: &str) -> Result<&ServerUrl, RequestFailure> {
         let found = self.servers.iter().find(|(known, _)| known == name);
-        found.map(|(_, url)| url).ok_or_else(|| lasting(format!("mytoken.toml names no server \"{name}\" any more")))
+        let unknown = || RequestFailure::permanent(format!("mytoken.toml has no server \"{name}\" any more"));
+        found.map(|(_, url)| url).ok_or_else(unknown)
     }
 
-    fn open(&self, text: &str) -> Result<sealed::JobCredential, String> {
-        let cluster = self.cluster.as_ref().map_err(|why| format!("this host cannot open job credentials: {why}"))?;
-        sealed::open(text, &cluster.key).map_err(|error| error.to_string())
+    fn open(&self, text: &str) -> Result<JobCredential, OpenError> {
+        let key = self.key.as_ref().map_err(|missing| OpenError::NoKey(missing.clone()))?;
+        Ok(sealed::open(text, &key.key)?)
     }
 
-    fn exchange(
+    fn request(
         &self,
         url: &ServerUrl,
         request: &AccessTokenRequest<'_>,
         deadline: Deadline,
-    ) -> Result<Fresh, Failure> {
+    ) -> Result<IssuedToken, RequestFailure> {
         let granted = self
-            .at(url, deadline, |server| server.access_token(request, &mut no_storage, deadline))
+            .with_server(url, deadline, |server| server.access_token(request, &mut no_storage, deadline))
             .map_err(|error| failure(&error))?;
-        let now = SystemClock.now();
-        let told = granted.expires_in.filter(|seconds| *seconds > 0);
-        let seen = granted.exp.map(|exp| exp.saturating_sub(now));
-        let lifetime = told.or(seen).unwrap_or(UNKNOWN_LIFETIME);
-        // What is counted from the answer holds by any clock: one that is behind must not keep a token in the file that is dead.
+        let now = self.clock.unix_millis() / 1000;
+        let from_answer = granted.expires_in.filter(|seconds| *seconds > 0);
+        let from_token = granted.exp.map(|exp| exp.saturating_sub(now));
+        let lifetime = from_answer.or(from_token).unwrap_or(UNKNOWN_LIFETIME);
+        // When this clock is slow, the token's `exp` seems far away, and an expired token would stay in its file. The lifetime in the
+        // answer is right by any clock.
         let exp = granted.exp.unwrap_or(u64::MAX).min(now.saturating_add(lifetime));
-        Ok(Fresh { token: granted.token, exp, lifetime })
+        Ok(IssuedToken { token: granted.token, exp, lifetime })
     }
 }
 
-impl Authority for Direct {
+impl CredentialService for DirectMode {
     fn admit(&self, job: &JobStart, sealed: &str, now: u64) -> Result<Admitted, Denied> {
-        let credential = self.open(sealed).map_err(|text| Denied { text, required: false })?;
-        let cluster = self.cluster.as_ref().map(|cluster| cluster.name.as_str()).unwrap_or_default();
+        let credential = self.open(sealed).map_err(|error| Denied { reason: error.to_string(), required: false })?;
+        let cluster = self.key.as_ref().map(|key| key.cluster.as_str()).unwrap_or_default();
         let servers: Vec<String> = self.servers.iter().map(|(_, url)| url.to_string()).collect();
         let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
-        start::check(&credential, job.uid, cluster, &servers, now).map_err(|refusal| Denied {
-            text: refusal.to_string(),
-            // Another user's wish is not this job's.
-            required: credential.required && !matches!(refusal, start::Refusal::OtherUser { .. }),
+        job_start::check(&credential, job.uid, cluster, &servers, now).map_err(|refusal| Denied {
+            reason: refusal.to_string(),
+            // What another user required does not bind this job.
+            required: credential.required && !matches!(refusal, StartRefusal::OtherUser { .. }),
         })?;
         Ok(Admitted {
-            told: format!("sub-token: scopes {}, audience {}", credential.scope, credential.audience),
+            description: format!("sub-token: scopes {}, audience {}", credential.scope, credential.audience),
             profile: credential.profile,
             handle: credential.id,
             required: credential.required,
@@ -136,44 +156,46 @@ impl Authority for Direct {
         })
     }
 
-    fn access_token(&self, source: &Source, comment: &str, deadline: Deadline) -> Result<Fresh, Failure> {
+    fn access_token(
+        &self,
+        source: &TokenSource,
+        comment: &str,
+        deadline: Deadline,
+    ) -> Result<IssuedToken, RequestFailure> {
         match source {
-            Source::Sealed(text) => {
-                let credential = self.open(text).map_err(lasting)?;
-                let url = self.by_url(&credential.server)?;
-                self.exchange(
-                    url,
-                    &request(&credential.sub_token, &credential.scope, &credential.audience, comment),
-                    deadline,
-                )
+            TokenSource::Sealed(text) => {
+                let JobCredential { server, sub_token, scope, audience, .. } = self.open(text)?;
+                let request = access_token_request(&sub_token, &scope, &audience, comment);
+                self.request(self.by_url(&server)?, &request, deadline)
             }
-            Source::Mytoken(renewal) => {
-                let request = request(&renewal.mytoken, &renewal.scope, &renewal.audience, comment);
-                self.exchange(self.by_name(&renewal.server)?, &request, deadline)
+            TokenSource::Mytoken(renewal) => {
+                let request = access_token_request(&renewal.mytoken, &renewal.scope, &renewal.audience, comment);
+                self.request(self.by_name(&renewal.server)?, &request, deadline)
             }
         }
     }
 
-    fn revoke(&self, source: &Source, deadline: Deadline) -> Result<(), Failure> {
-        let Source::Sealed(text) = source else { return Ok(()) };
-        let credential = self.open(text).map_err(lasting)?;
+    fn revoke(&self, source: &TokenSource, deadline: Deadline) -> Result<(), RequestFailure> {
+        let TokenSource::Sealed(text) = source else { return Ok(()) };
+        let credential = self.open(text)?;
         let url = self.by_url(&credential.server)?;
-        self.at(url, deadline, |server| server.revoke(&credential.sub_token, true, deadline))
+        self.with_server(url, deadline, |server| server.revoke(&credential.sub_token, true, deadline))
             .map_err(|error| failure(&error))
     }
 }
 
-fn request<'a>(mytoken: &'a Secret, scope: &'a str, audience: &'a str, comment: &'a str) -> AccessTokenRequest<'a> {
+fn access_token_request<'a>(
+    mytoken: &'a Secret,
+    scope: &'a str,
+    audience: &'a str,
+    comment: &'a str,
+) -> AccessTokenRequest<'a> {
     AccessTokenRequest { mytoken, scope, audience, comment }
 }
 
-fn lasting(text: impl Into<String>) -> Failure {
-    Failure { text: text.into(), temporary: false, retry_after: None }
-}
-
-/// Only a refusal of the token itself ends the renewal. Everything else is tried again: a maintenance page may look like anything, a
-/// wrong CA file is mended by the administrator.
-fn failure(error: &Error) -> Failure {
+/// Only a refusal of the token itself ends the renewal. All other errors are temporary: a maintenance page may look like anything, and an
+/// administrator may correct a wrong CA file.
+fn failure(error: &Error) -> RequestFailure {
     let retry_after = match error {
         Error::TooManyRequests { retry_after, .. } | Error::ProviderTooManyRequests { retry_after, .. } => *retry_after,
         _ => None,
@@ -182,19 +204,22 @@ fn failure(error: &Error) -> Failure {
         Error::Rejected { .. } | Error::ForeignIssuer { .. } => true,
         error => matches!(error.kind(), Kind::Unavailable | Kind::Configuration | Kind::Storage),
     };
-    Failure { text: error.to_string(), temporary, retry_after }
+    RequestFailure { reason: error.to_string(), temporary, retry_after }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use mytoken::SystemClock;
+
     use crate::jobs::keys;
-    use crate::jobs::sealed::JobCredential;
 
     use super::*;
 
-    fn direct(key: PrivateKey) -> Direct {
+    fn direct(key: PrivateKey) -> DirectMode {
         let shared: Shared = toml::from_str("[[server]]\nname = 't'\nurl = 'https://mytoken.testbed:8443'").unwrap();
-        Direct::new(&shared, Ok(ClusterKey { name: "testbed".into(), key })).unwrap()
+        DirectMode::new(&shared, Ok(ClusterKey { cluster: "testbed".into(), key }), Arc::new(SystemClock)).unwrap()
     }
 
     fn credential() -> JobCredential {
@@ -217,29 +242,29 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_admitted_and_a_thief_is_told_why_not() {
+    fn the_owner_is_admitted_and_another_user_gets_a_reason() {
         let (public, private) = keys::generate();
         let direct = direct(private);
         let text = sealed::seal(&credential(), &public).unwrap();
         let admitted = direct.admit(&start(2001), &text, 999).unwrap();
         assert_eq!((admitted.profile.as_str(), admitted.required, admitted.exp), ("data", true, 1000));
         let denied = direct.admit(&start(2002), &text, 999).unwrap_err();
-        assert!(denied.text.contains("made for user 2001") && !denied.required, "{denied:?}");
+        assert!(denied.reason.contains("made for user 2001") && !denied.required, "{denied:?}");
         let denied = direct.admit(&start(2001), &text, 1000).unwrap_err();
-        assert!(denied.text.contains("expired") && denied.required, "{denied:?}");
+        assert!(denied.reason.contains("expired") && denied.required, "{denied:?}");
         assert!(direct.admit(&start(2001), "mt1.nonsense", 1).is_err());
     }
 
     #[test]
-    fn a_server_that_is_not_configured_is_never_talked_to() {
+    fn nothing_is_sent_to_a_server_that_is_not_configured() {
         let (public, private) = keys::generate();
         let direct = direct(private);
         let text =
             sealed::seal(&JobCredential { server: "https://evil.example".into(), ..credential() }, &public).unwrap();
-        assert!(direct.admit(&start(2001), &text, 1).unwrap_err().text.contains("does not name"));
+        assert!(direct.admit(&start(2001), &text, 1).unwrap_err().reason.contains("does not name"));
         let failure =
-            direct.access_token(&Source::Sealed(text), "", Deadline::after(Duration::from_secs(1))).unwrap_err();
-        assert!(!failure.temporary && failure.text.contains("does not name"), "{failure:?}");
+            direct.access_token(&TokenSource::Sealed(text), "", Deadline::after(Duration::from_secs(1))).unwrap_err();
+        assert!(!failure.temporary && failure.reason.contains("does not name"), "{failure:?}");
     }
 
     #[test]

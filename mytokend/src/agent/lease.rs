@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A lease: one job's or session's claim to a fresh access token on this node, and what has to be done about it next.
+//! A lease: one job or login session of this node that gets access tokens, its state, and its next action.
 //!
-//! Everything here is a function of the lease and the time; times of schedules are Unix milliseconds.
+//! Everything here is a function of the lease and the time. The times of actions are Unix milliseconds.
 
 use mytoken::files::Owner;
 use mytoken_wire::agent::{EventKind, JobState, JobStatus, RenewalCredential};
@@ -12,85 +12,87 @@ use crate::jobs::History;
 /// Whose lease it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Key {
+pub enum LeaseKey {
     /// A job.
     Job(u32),
     /// A login session.
     Session(String),
 }
 
-/// What access tokens are obtained with.
+/// The credential that access tokens are obtained with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// A job's sealed credential: opened for each exchange and forgotten again.
+pub enum TokenSource {
+    /// A job's sealed credential. It is opened for each request, and the content is not kept.
     Sealed(String),
     /// A session's mytoken.
     Mytoken(RenewalCredential),
 }
 
-/// The access token in the file.
+/// The access token in the job's or session's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct CurrentToken {
     /// Expiry, Unix seconds.
     pub exp: u64,
     /// Lifetime in seconds when it was issued.
     pub lifetime: u64,
 }
 
-/// Where in its life a lease is.
+/// The state of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// The token is obtained and kept fresh; the next attempt is due then.
-    Alive {
-        /// Unix milliseconds.
+    /// The agent keeps the token fresh.
+    #[serde(rename = "alive")]
+    Active {
+        /// Time of the next request, Unix milliseconds.
         due: u64,
     },
-    /// There will be no further token: `reason` of the lease says why. One that is held stays until it expires.
+    /// There will be no further token; [`Lease::reason`] says why. The current one stays until it expires.
     Refused,
-    /// The job has ended here; whether its sub-token is to be revoked is to be found out then.
+    /// The job has ended on this node. The agent has to find out whether to revoke the sub-token.
     Ended {
-        /// Unix milliseconds.
+        /// Time of the next query, Unix milliseconds.
         due: u64,
-        /// How many times it was tried.
+        /// Number of queries so far.
         tries: u32,
     },
-    /// Nothing is left but the memory, until then.
-    Over {
-        /// Unix milliseconds.
+    /// Nothing is to be done any more. The lease is kept for `mytokenctl status`.
+    #[serde(rename = "over")]
+    Finished {
+        /// Time of its deletion, Unix milliseconds.
         due: u64,
     },
 }
 
-/// What is to be done.
+/// What the agent has to do for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Obtain an access token.
     Renew,
-    /// Remove the file: its token is not valid any more.
+    /// Remove the file with the expired token.
     Expire,
-    /// Find out whether the job is final and revoke.
+    /// Find out whether the ended job is final, and revoke its sub-token.
     Settle,
-    /// Forget the lease.
-    Forget,
-    /// Ask whether the job is still there: no process of it was seen for a while. Decided by the sweep.
-    Doubt,
+    /// Delete the lease.
+    Delete,
+    /// Ask slurmctld whether the job still exists, because it has had no process here for a while.
+    QueryJob,
 }
 
-/// The lease.
+/// A lease. It is stored as JSON between two runs of the agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Lease {
-    /// Whose.
-    pub key: Key,
+    /// The job or session.
+    pub key: LeaseKey,
     /// Owner of the file.
     pub uid: u32,
     /// Group of the file.
     pub gid: u32,
-    /// The array that the job is a task of.
+    /// Job id of the array that the job is a task of.
     #[serde(default)]
     pub array_job: Option<u32>,
-    /// A session's process and its start time: when it is gone, the session is over.
+    /// Process id and start time of the session's process. The session ends with this process.
     #[serde(default)]
     pub process: Option<(u32, u64)>,
     /// Profile of the submission, or `session`.
@@ -98,47 +100,50 @@ pub struct Lease {
     /// Handle of the submission.
     #[serde(default)]
     pub handle: String,
-    /// The user demanded a credential.
+    /// Whether the job must fail without a credential.
     #[serde(default)]
     pub required: bool,
-    /// Expiry of the sub-token or mytoken; where nothing renews a session, of its access token. Unix seconds.
+    /// Expiry of the sub-token or mytoken, or of a session's access token when nothing can renew it. Unix seconds.
     #[serde(default)]
     pub until: Option<u64>,
-    /// What tokens are obtained with; gone when nothing more is to be done.
+    /// The credential. Removed as soon as the agent needs it no more.
     #[serde(default)]
-    pub source: Option<Source>,
-    /// What is in the file, if there is a file.
-    #[serde(default)]
-    pub held: Option<Held>,
-    /// Where in its life.
+    pub source: Option<TokenSource>,
+    /// No step of the job has brought a sealed credential so far (for example `srun --export-file`). A later step may bring it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lacks_credential: bool,
+    /// The access token in the file, if there is one.
+    #[serde(default, rename = "held")]
+    pub token: Option<CurrentToken>,
+    /// State.
     pub phase: Phase,
-    /// Failures in a row.
+    /// Number of consecutive failures.
     #[serde(default)]
     pub failures: u32,
-    /// Why there is no token, or why it is not renewed: a sentence.
+    /// Why there is no token, or why it is not renewed. A sentence.
     #[serde(default)]
     pub reason: Option<String>,
-    /// What happened.
+    /// What happened so far.
     #[serde(default)]
     pub history: History,
-    /// Tells this lease from an earlier one of the same key, for a worker that comes back late.
+    /// Differs from that of an earlier lease with the same key. A worker compares it before it changes the lease.
     #[serde(skip)]
     pub generation: u64,
-    /// A worker is at it.
+    /// A worker thread processes this lease.
     #[serde(skip)]
-    pub busy: bool,
-    /// The heap has an entry for it, due then.
+    pub in_progress: bool,
+    /// Due time of the lease's entry in the heap.
     #[serde(skip)]
-    pub queued: Option<u64>,
+    pub scheduled: Option<u64>,
     /// When a process of the job was last seen on this node, Unix milliseconds.
     #[serde(skip)]
-    pub seen: u64,
+    pub last_seen: u64,
 }
 
 impl Lease {
-    /// A lease that wants its first token now.
+    /// A new lease. Its first request for a token is due at `now`, Unix milliseconds.
     #[must_use]
-    pub fn new(key: Key, owner: Owner, profile: &str, now: u64) -> Self {
+    pub fn new(key: LeaseKey, owner: Owner, profile: &str, now: u64) -> Self {
         Self {
             key,
             uid: owner.uid,
@@ -150,15 +155,16 @@ impl Lease {
             required: false,
             until: None,
             source: None,
-            held: None,
-            phase: Phase::Alive { due: now },
+            lacks_credential: false,
+            token: None,
+            phase: Phase::Active { due: now },
             failures: 0,
             reason: None,
             history: History::default(),
             generation: 0,
-            busy: false,
-            queued: None,
-            seen: now,
+            in_progress: false,
+            scheduled: None,
+            last_seen: now,
         }
     }
 
@@ -168,72 +174,72 @@ impl Lease {
         Owner { uid: self.uid, gid: self.gid }
     }
 
-    /// What is to be done next, and when; nothing while a worker is at it.
+    /// The next action and its time. Nothing while a worker thread processes the lease.
     #[must_use]
-    pub fn next(&self) -> Option<(u64, Action)> {
+    pub fn next_action(&self) -> Option<(u64, Action)> {
         let (due, action) = match self.phase {
-            _ if self.busy => return None,
-            Phase::Alive { due } => (due, Action::Renew),
+            _ if self.in_progress => return None,
+            Phase::Active { due } => (due, Action::Renew),
             Phase::Ended { due, .. } => (due, Action::Settle),
-            Phase::Over { due } => (due, Action::Forget),
-            Phase::Refused => (u64::MAX, Action::Forget),
+            Phase::Finished { due } => (due, Action::Delete),
+            Phase::Refused => (u64::MAX, Action::Delete),
         };
-        let expiry = self.held.map(|held| (held.exp.saturating_mul(1000), Action::Expire));
-        // A token that expires before its renewal is tried again leaves the file first.
+        let expiry = self.token.map(|token| (token.exp.saturating_mul(1000), Action::Expire));
+        // A token that expires before the next request is removed first.
         let next = expiry.filter(|(expires, _)| *expires <= due).unwrap_or((due, action));
         (next.0 != u64::MAX).then_some(next)
     }
 
-    /// Whether there is a job or session that wants tokens.
+    /// Whether the job or session still runs on this node.
     #[must_use]
-    pub fn is_alive(&self) -> bool {
-        matches!(self.phase, Phase::Alive { .. } | Phase::Refused)
+    pub fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Active { .. } | Phase::Refused)
     }
 
-    /// What a starting step is told.
+    /// The state that a starting step gets as its answer.
     #[must_use]
     pub fn state(&self) -> JobState {
         match self.phase {
-            _ if self.held.is_some() => JobState::Ready,
-            Phase::Alive { .. } => JobState::Pending,
+            _ if self.token.is_some() => JobState::Ready,
+            Phase::Active { .. } => JobState::Pending,
             _ => JobState::Failed,
         }
     }
 
     /// Adds an event at `now` (Unix milliseconds).
-    pub fn tell(&mut self, now: u64, kind: EventKind, text: impl Into<String>) {
+    pub fn record(&mut self, now: u64, kind: EventKind, text: impl Into<String>) {
         self.history.add(now / 1000, kind, text);
     }
 
-    /// No further token, for `reason`.
+    /// Ends the renewal for `reason`.
     pub fn refuse(&mut self, now: u64, reason: String) {
-        self.tell(now, EventKind::Refused, reason.clone());
+        self.record(now, EventKind::Refused, reason.clone());
         self.reason = Some(reason);
         self.source = None;
         self.phase = Phase::Refused;
     }
 
-    /// The job's id, 0 for a session.
+    /// The job's id; 0 for a session.
     #[must_use]
-    pub fn number(&self) -> u32 {
+    pub fn job_id(&self) -> u32 {
         match self.key {
-            Key::Job(job) => job,
-            Key::Session(_) => 0,
+            LeaseKey::Job(job) => job,
+            LeaseKey::Session(_) => 0,
         }
     }
 
-    /// When the first event was, Unix seconds.
+    /// Time of the first event, Unix seconds.
     #[must_use]
-    pub fn since(&self) -> Option<u64> {
+    pub fn first_event(&self) -> Option<u64> {
         self.history.events().first().map(|event| event.time)
     }
 
-    /// As `mytokenctl status` shows it, with the last `most` events.
+    /// The lease for `mytokenctl status`, with its last `most` events.
     #[must_use]
     pub fn status(&self, most: usize) -> JobStatus {
         let events = self.history.events();
         JobStatus {
-            job: self.number(),
+            job: self.job_id(),
             uid: self.uid,
             profile: self.profile.clone(),
             state: self.state(),
@@ -249,45 +255,45 @@ mod tests {
 
     const NOBODY: Owner = Owner { uid: 1, gid: 1 };
 
-    fn lease(phase: Phase, held: Option<u64>) -> Lease {
-        let mut lease = Lease::new(Key::Job(1), NOBODY, "default", 0);
+    fn lease(phase: Phase, token: Option<u64>) -> Lease {
+        let mut lease = Lease::new(LeaseKey::Job(1), NOBODY, "default", 0);
         lease.phase = phase;
-        lease.held = held.map(|exp| Held { exp, lifetime: 60 });
+        lease.token = token.map(|exp| CurrentToken { exp, lifetime: 60 });
         lease
     }
 
     #[test]
     fn the_next_action_is_the_earliest() {
         for (lease, next) in [
-            (lease(Phase::Alive { due: 5_000 }, None), Some((5_000, Action::Renew))),
-            (lease(Phase::Alive { due: 5_000 }, Some(10)), Some((5_000, Action::Renew))),
-            (lease(Phase::Alive { due: 50_000 }, Some(10)), Some((10_000, Action::Expire))),
+            (lease(Phase::Active { due: 5_000 }, None), Some((5_000, Action::Renew))),
+            (lease(Phase::Active { due: 5_000 }, Some(10)), Some((5_000, Action::Renew))),
+            (lease(Phase::Active { due: 50_000 }, Some(10)), Some((10_000, Action::Expire))),
             (lease(Phase::Refused, None), None),
             (lease(Phase::Refused, Some(10)), Some((10_000, Action::Expire))),
             (lease(Phase::Ended { due: 7, tries: 0 }, None), Some((7, Action::Settle))),
-            (lease(Phase::Over { due: 9 }, None), Some((9, Action::Forget))),
+            (lease(Phase::Finished { due: 9 }, None), Some((9, Action::Delete))),
         ] {
-            assert_eq!(lease.next(), next, "{:?}", lease.phase);
-            assert_eq!(Lease { busy: true, ..lease }.next(), None);
+            assert_eq!(lease.next_action(), next, "{:?}", lease.phase);
+            assert_eq!(Lease { in_progress: true, ..lease }.next_action(), None);
         }
     }
 
     #[test]
-    fn a_lease_survives_its_file() {
-        let mut before = lease(Phase::Alive { due: 5 }, Some(10));
-        before.source = Some(Source::Sealed("mt1.x".into()));
-        before.busy = true;
-        before.tell(1_000, EventKind::Started, "here");
+    fn a_lease_is_read_as_it_was_written() {
+        let mut before = lease(Phase::Active { due: 5 }, Some(10));
+        before.source = Some(TokenSource::Sealed("mt1.x".into()));
+        before.in_progress = true;
+        before.record(1_000, EventKind::Started, "here");
         let after: Lease = serde_json::from_slice(&serde_json::to_vec(&before).unwrap()).unwrap();
         assert_eq!(
-            (after.key, after.phase, after.held, after.source),
-            (before.key, before.phase, before.held, before.source)
+            (after.key, after.phase, after.token, after.source),
+            (before.key, before.phase, before.token, before.source)
         );
         assert_eq!(after.history, before.history);
-        assert!(!after.busy && after.queued.is_none());
+        assert!(!after.in_progress && after.scheduled.is_none());
     }
 
-    /// Jobs go on over an upgrade of the agent: what release 0.1.0 wrote; the secrets are made up.
+    /// Jobs go on while the agent is upgraded. These are files of release 0.1.0 with invented secrets.
     #[test]
     fn files_of_earlier_releases_are_read() {
         for text in [

@@ -1,63 +1,65 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The node agent: keeps the access tokens of jobs and login sessions fresh.
 //!
-//! One thread listens, one keeps the schedule, a few exchange tokens; each connection has a thread for as long as it lasts. What is to
-//! be done is in the [`book`](book::Book), what a lease needs next in [`lease`]; everything that touches the world is a field of [`Agent`].
+//! One thread listens, one keeps the schedule, some worker threads request tokens and query slurmctld; each connection has a thread of
+//! its own. The [`lease_table`] knows which action is due when, [`lease`] says which action that is. Network, Slurm, files, clock, log
+//! and randomness are fields of [`Agent`].
 
-pub mod authority;
-pub mod book;
+pub mod credential_service;
 pub mod direct;
 pub mod lease;
+pub mod lease_table;
 pub mod listener;
-pub mod places;
 pub mod process;
+mod renew;
 mod requests;
-pub mod run;
+pub mod runtime_dir;
 mod schedule;
+mod settle;
 pub mod slurm;
-mod work;
+pub mod startup;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use mytoken::Error;
+use mytoken::{Error, ScheduleClock};
 use mytoken_wire::agent::EventKind;
 
 use crate::log::{Level, Log};
-use authority::Authority;
-use book::Book;
-use lease::{Key, Lease};
-use places::Places;
+use credential_service::CredentialService;
+use lease::{Lease, LeaseKey};
+use lease_table::LeaseTable;
+use runtime_dir::RuntimeDir;
 use slurm::Controller;
 
 pub use schedule::Threads;
 
-/// Times that are the same everywhere but in tests.
+/// Time limits and intervals.
 #[derive(Debug, Clone)]
-pub struct Times {
-    /// A starting step has its answer after this.
-    pub start: Duration,
-    /// One exchange.
-    pub request: Duration,
-    /// Between the end of a job here and the question whether it is final: while the epilog runs it is not.
-    pub grace: Duration,
-    /// A lease that is over is remembered so long.
-    pub memory: Duration,
-    /// Between two looks at the processes.
-    pub sweep: Duration,
-    /// A job without a process on this node is asked about after this.
-    pub doubt: Duration,
+pub struct Intervals {
+    /// A starting step gets its answer within this time.
+    pub start_deadline: Duration,
+    /// Time limit of one request to the mytoken server.
+    pub request_deadline: Duration,
+    /// From the end of a job on this node to the first query of slurmctld: while the epilog runs, the job is not final.
+    pub settle_delay: Duration,
+    /// How long a finished lease is kept.
+    pub retention: Duration,
+    /// Between two sweeps.
+    pub sweep_interval: Duration,
+    /// slurmctld is asked about a job that has had no process on this node for this time.
+    pub missing_job_delay: Duration,
 }
 
-impl Default for Times {
+impl Default for Intervals {
     fn default() -> Self {
         Self {
-            start: Duration::from_secs(2),
-            request: Duration::from_secs(30),
-            grace: Duration::from_secs(2),
-            memory: Duration::from_secs(24 * 3600),
-            sweep: Duration::from_secs(20),
-            doubt: Duration::from_secs(120),
+            start_deadline: Duration::from_secs(2),
+            request_deadline: Duration::from_secs(30),
+            settle_delay: Duration::from_secs(2),
+            retention: Duration::from_secs(24 * 3600),
+            sweep_interval: Duration::from_secs(20),
+            missing_job_delay: Duration::from_secs(120),
         }
     }
 }
@@ -66,105 +68,119 @@ impl Default for Times {
 pub struct Agent {
     /// Name of this node in Slurm.
     pub node: String,
-    /// Times.
-    pub times: Times,
-    /// Opens and exchanges.
-    pub authority: Box<dyn Authority>,
-    /// Knows what became of a job.
+    /// Time limits and intervals.
+    pub intervals: Intervals,
+    /// Opens credentials, obtains and revokes tokens.
+    pub service: Box<dyn CredentialService>,
+    /// Answers queries about jobs.
     pub controller: Box<dyn Controller>,
-    /// Files.
-    pub places: Places,
+    /// Token files and stored leases.
+    pub runtime_dir: RuntimeDir,
+    /// Time of day and elapsed time.
+    pub clock: Arc<dyn ScheduleClock>,
     /// The log.
     pub log: Log,
-    /// A random number of [0, 1).
+    /// Gives a random number of [0, 1).
     pub draw: fn() -> f64,
-    book: Mutex<Book>,
-    /// A lease changed: a starting step may have its answer.
+    leases: Mutex<LeaseTable>,
+    /// Notified when a lease changes: steps wait for it.
     changed: Condvar,
-    /// The schedule changed.
+    /// Notified when an action may be due earlier: the schedule thread waits for it.
     wake: Condvar,
-    /// There is work.
-    work: Condvar,
+    /// Notified when a task is queued: the worker threads wait for it.
+    queued: Condvar,
 }
 
 impl Agent {
-    /// An agent that remembers its former life.
+    /// An agent with the leases that an earlier run stored in `runtime_dir`.
     ///
     /// # Errors
-    /// [`Error::File`] when the state cannot be read.
+    /// [`Error::File`] when `runtime_dir` cannot be read.
     pub fn new(
         node: String,
-        times: Times,
-        authority: Box<dyn Authority>,
+        intervals: Intervals,
+        service: Box<dyn CredentialService>,
         controller: Box<dyn Controller>,
-        places: Places,
+        runtime_dir: RuntimeDir,
+        clock: Arc<dyn ScheduleClock>,
         log: Log,
     ) -> Result<Arc<Self>, Error> {
-        let mut book = Book::default();
-        let now = now();
-        for mut lease in places.recall(|complaint| log.line(Level::Warning, &complaint))? {
-            lease.seen = now;
-            book.enter(lease);
+        let mut table = LeaseTable::default();
+        let now = clock.unix_millis();
+        for mut lease in runtime_dir.load_leases(|problem| log.line(Level::Warning, &problem))? {
+            lease.last_seen = now;
+            table.insert(lease);
         }
-        for job in places.jobs()? {
-            if book.get(&Key::Job(job)).is_none_or(|lease| !lease.is_alive()) {
-                log.line(Level::Info, &format!("job {job}: nobody remembers it; its directory is removed"));
-                places.remove_job(job)?;
+        for job in runtime_dir.jobs()? {
+            if table.get(&LeaseKey::Job(job)).is_none_or(|lease| !lease.is_running()) {
+                log.line(
+                    Level::Info,
+                    &format!("job {job}: removed its directory, because no stored lease belongs to it"),
+                );
+                runtime_dir.remove_job(job)?;
             }
         }
         Ok(Arc::new(Self {
             node,
-            times,
-            authority,
+            intervals,
+            service,
             controller,
-            places,
+            runtime_dir,
+            clock,
             log,
             draw: rand::random::<f64>,
-            book: Mutex::new(book),
+            leases: Mutex::new(table),
             changed: Condvar::new(),
             wake: Condvar::new(),
-            work: Condvar::new(),
+            queued: Condvar::new(),
         }))
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        // A panic of another thread leaves the book usable: every change is whole before anything that can fail.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Makes all threads read the clock again. A clock that does not run by itself calls this when it is set.
+    pub fn clock_was_set(&self) {
+        // With the lock: a thread that has read the clock already waits, or it holds the lock and has not read it yet.
+        let _table = self.leases();
+        self.changed.notify_all();
+        self.wake.notify_all();
     }
 
-    /// Writes a changed lease down, schedules it and tells who waits.
-    fn settle_change(&self, book: &mut Book, key: &Key) {
-        if let Some(lease) = book.get(key) {
-            if let Err(error) = self.places.remember(lease) {
-                self.log.line(Level::Error, &format!("{}: not written down: {error}", name(lease)));
+    /// Whether no action is due and no request for a token runs.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.leases().is_idle(self.clock.unix_millis())
+    }
+
+    fn leases(&self) -> MutexGuard<'_, LeaseTable> {
+        // A panic of another thread leaves the table consistent: each change is complete before anything that can fail.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a changed lease, schedules its next action and wakes the threads that wait.
+    fn lease_changed(&self, table: &mut LeaseTable, key: &LeaseKey) {
+        if let Some(lease) = table.get(key) {
+            if let Err(error) = self.runtime_dir.store_lease(lease) {
+                self.log.line(Level::Error, &format!("{}: its state could not be stored: {error}", name(lease)));
             }
         }
-        book.schedule(key);
+        table.schedule(key);
         self.changed.notify_all();
         self.wake.notify_all();
     }
 
     /// Adds an event to the lease and a line to the log.
-    fn tell(&self, lease: &mut Lease, level: Level, kind: EventKind, text: impl Into<String>) {
+    fn record(&self, lease: &mut Lease, level: Level, kind: EventKind, text: impl Into<String>) {
         let text = text.into();
         self.log.line(level, &format!("{}: {kind}: {text}", name(lease)));
-        lease.tell(now(), kind, text);
+        lease.record(self.clock.unix_millis(), kind, text);
     }
 }
 
-/// How log lines name a lease.
+/// The name of a lease in the log.
 fn name(lease: &Lease) -> String {
     match &lease.key {
-        Key::Job(job) => format!("job {job} uid {}", lease.uid),
-        Key::Session(session) => format!("session {} uid {}", session.get(..8).unwrap_or_default(), lease.uid),
+        LeaseKey::Job(job) => format!("job {job} uid {}", lease.uid),
+        LeaseKey::Session(session) => format!("session {} uid {}", session.get(..8).unwrap_or_default(), lease.uid),
     }
-}
-
-/// Unix milliseconds.
-#[must_use]
-pub fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn millis(duration: Duration) -> u64 {

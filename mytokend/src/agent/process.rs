@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which processes are there, read from `/proc`.
+//! Start times of processes and the jobs with a process on this node, from `/proc`.
 
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-/// When the process started, in clock ticks since boot; `None` when there is none of that number. Number and start together name a
-/// process: numbers are used again.
+/// Start time of a process in clock ticks since boot; `None` when there is no such process. Process ids are reused; the pair of process
+/// id and start time is unique.
 #[must_use]
-pub fn started(pid: u32) -> Option<u64> {
-    start_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+pub fn start_time(pid: u32) -> Option<u64> {
+    parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Field 22 of `/proc/PID/stat`, counted behind the command's name, which may hold blanks and parentheses. A zombie is gone.
-fn start_of(stat: &str) -> Option<u64> {
+/// Field 22 of `/proc/PID/stat`. The second field, the command's name, may contain blanks and parentheses. A zombie counts as ended.
+fn parse_start_time(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();
     if matches!(fields.next(), None | Some("Z" | "X")) {
@@ -22,8 +22,8 @@ fn start_of(stat: &str) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// The jobs that have a slurmstepd on this node. Only processes of the agent's own user count, which is root: anybody can choose the
-/// title of a process of his own.
+/// The jobs that have a slurmstepd on this node. Only processes of the agent's own user (root) count: every user can choose the title of
+/// their own processes.
 #[must_use]
 pub fn jobs_with_steps() -> HashSet<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return HashSet::new() };
@@ -48,17 +48,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_number_and_start() {
-        let me = started(std::process::id());
+    fn a_process_has_one_start_time() {
+        let me = start_time(std::process::id());
         assert!(me.is_some());
-        assert_eq!(me, started(std::process::id()));
-        assert_eq!(started(u32::MAX), None);
-        assert_eq!(start_of("7 (a) b) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0"), Some(4242));
-        assert_eq!(start_of("7 (x) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0"), None);
+        assert_eq!(me, start_time(std::process::id()));
+        assert_eq!(start_time(u32::MAX), None);
+        assert_eq!(parse_start_time("7 (a) b) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0"), Some(4242));
+        assert_eq!(parse_start_time("7 (x) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0"), None);
     }
 
     #[test]
-    fn a_step_is_known_by_its_title() {
+    fn the_title_of_slurmstepd_names_its_job() {
         assert_eq!(job_of(b"slurmstepd: [4711.batch]\0\0\0"), Some(4711));
         assert_eq!(job_of(b"slurmstepd: [4711.0]"), Some(4711));
         assert_eq!(job_of(b"slurmstepd: [4711.extern] \0"), Some(4711));
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_title_of_another_users_process_says_nothing() {
+    fn titles_of_other_users_processes_are_ignored() {
         use std::os::unix::process::CommandExt;
         let titled = |job: u32, uid: u32| {
             let mut sleep = std::process::Command::new("sleep");

@@ -1,28 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The thread that keeps the schedule, and the workers.
+//! The schedule thread and the worker threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::book::Lane;
-use super::lease::{Action, Key, Phase};
-use super::{Agent, millis, now, process};
-use crate::log::Level;
 use mytoken_wire::agent::EventKind;
 
-/// Exchanges that run at the same time, and questions to slurmctld.
-const WORKERS: [(Lane, usize); 2] = [(Lane::Exchanges, 4), (Lane::Questions, 2)];
+use super::lease::{Action, LeaseKey};
+use super::lease_table::{LeaseTable, Queue, Task};
+use super::{Agent, millis, process};
+use crate::log::Level;
 
-/// TLS needs some room, the schedule little; the default of 2 MiB each would be address space only, but an agent should look as small
-/// as it is.
+/// Number of worker threads of each queue.
+const WORKERS: [(Queue, usize); 2] = [(Queue::Tokens, 4), (Queue::Slurm, 2)];
+
+/// Stack of a thread in bytes. Enough for TLS; the default of 2 MiB would make the agent look larger than it is.
 const STACK: usize = 512 * 1024;
 
-/// No clock is trusted further than this: it may be set while the schedule sleeps.
+/// Longest sleep of the schedule thread: the time of day may be set in the meantime.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// The agent's standing threads; [`Threads::stop`] ends them.
+/// How long a stopping agent waits for each thread.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
+
+/// After a query about a missing job, the next query comes so many times later: slurmctld serves thousands of nodes.
+const QUERY_PAUSE: u64 = 5;
+
+/// The agent's permanent threads. [`Threads::stop`] ends them.
 pub struct Threads {
     agent: Arc<Agent>,
     handles: Vec<JoinHandle<()>>,
@@ -32,33 +38,30 @@ impl Threads {
     /// Starts them.
     ///
     /// # Errors
-    /// When the system has no room for a thread.
+    /// When the system cannot start a thread.
     pub fn start(agent: &Arc<Agent>) -> std::io::Result<Self> {
         let mut handles = Vec::new();
-        for (lane, count) in WORKERS {
+        for (queue, count) in WORKERS {
             for number in 0..count {
                 let agent = Arc::clone(agent);
-                let builder = Builder::new().name(format!("{lane:?}-{number}")).stack_size(STACK);
-                handles.push(builder.spawn(move || agent.work_off(lane))?);
+                let builder = Builder::new().name(format!("{queue:?}-{number}")).stack_size(STACK);
+                handles.push(builder.spawn(move || agent.run_tasks(queue))?);
             }
         }
         let own = Arc::clone(agent);
-        handles.push(Builder::new().name("schedule".to_owned()).stack_size(STACK).spawn(move || own.keep_schedule())?);
+        handles.push(Builder::new().name("schedule".to_owned()).stack_size(STACK).spawn(move || own.run_schedule())?);
         Ok(Self { agent: Arc::clone(agent), handles })
     }
 
-    /// Ends the threads. One that waits for a server is left behind: what it would have brought is asked for again by the agent's next life.
+    /// Ends the threads. A thread that waits for a server is abandoned: the agent's next run repeats the request.
     pub fn stop(self) {
-        {
-            let mut book = self.agent.book();
-            book.stopping = true;
-        }
+        self.agent.leases().stopping = true;
         self.agent.wake.notify_all();
-        self.agent.work.notify_all();
+        self.agent.queued.notify_all();
         self.agent.changed.notify_all();
-        let patience = Instant::now();
+        let begin = Instant::now();
         for handle in self.handles {
-            while !handle.is_finished() && patience.elapsed() < Duration::from_millis(500) {
+            while !handle.is_finished() && begin.elapsed() < STOP_PATIENCE {
                 std::thread::sleep(Duration::from_millis(5));
             }
             if handle.is_finished() {
@@ -69,114 +72,128 @@ impl Threads {
 }
 
 impl Agent {
-    fn keep_schedule(&self) {
-        let mut swept = Instant::now();
+    fn run_schedule(&self) {
+        let mut swept = self.clock.elapsed();
         loop {
-            if swept.elapsed() >= self.times.sweep {
-                swept = Instant::now();
+            if self.clock.elapsed().saturating_sub(swept) >= self.intervals.sweep_interval {
+                swept = self.clock.elapsed();
                 self.sweep();
             }
-            let mut book = self.book();
-            if book.stopping {
+            let mut table = self.leases();
+            if table.stopping {
                 return;
             }
-            while let Some((key, action)) = book.take_due(now()) {
+            while let Some((key, action)) = table.take_due(self.clock.unix_millis()) {
                 match action {
-                    Action::Expire => self.expire(&mut book, &key),
-                    Action::Forget => self.forget(&mut book, &key),
-                    work => {
-                        book.assign(&key, work);
-                        self.work.notify_all();
+                    Action::Expire => self.expire(&mut table, &key),
+                    Action::Delete => self.delete(&mut table, &key),
+                    Action::Renew | Action::Settle | Action::QueryJob => {
+                        table.enqueue(&key, action);
+                        self.queued.notify_all();
                     }
                 }
             }
+            let now = self.clock.unix_millis();
             let until_due =
-                book.next_due().map_or(LONGEST_SLEEP, |due| Duration::from_millis(due.saturating_sub(now())));
-            let until_sweep = self.times.sweep.saturating_sub(swept.elapsed());
-            // At least a moment, so that a clock that stands still cannot make this spin.
+                table.next_due().map_or(LONGEST_SLEEP, |due| Duration::from_millis(due.saturating_sub(now)));
+            let since_sweep = self.clock.elapsed().saturating_sub(swept);
+            let until_sweep = self.intervals.sweep_interval.saturating_sub(since_sweep);
+            // At least a millisecond, so that this loop cannot spin when the clock stands still.
             let sleep = until_due.min(until_sweep).clamp(Duration::from_millis(1), LONGEST_SLEEP);
-            drop(self.wake.wait_timeout(book, sleep));
+            drop(self.wake.wait_timeout(table, sleep));
         }
     }
 
-    fn work_off(&self, lane: Lane) {
+    fn run_tasks(&self, queue: Queue) {
         loop {
-            let mut book = self.book();
-            let (key, action, generation) = loop {
-                if book.stopping {
+            let mut table = self.leases();
+            let task = loop {
+                if table.stopping {
                     return;
                 }
-                if let Some(work) = book.next_work(lane) {
-                    break work;
+                if let Some(task) = table.dequeue(queue) {
+                    break task;
                 }
-                book = self.work.wait(book).unwrap_or_else(std::sync::PoisonError::into_inner);
+                table = self.queued.wait(table).unwrap_or_else(PoisonError::into_inner);
             };
-            drop(book);
-            // A worker that died of one token would be missed by all others.
-            if catch_unwind(AssertUnwindSafe(|| self.perform(&key, action, generation))).is_err() {
-                self.stumbled(&key, generation);
+            drop(table);
+            // A panic must not end the worker thread: all other leases need it.
+            if catch_unwind(AssertUnwindSafe(|| self.run_task(&task))).is_err() {
+                self.task_panicked(&task);
             }
         }
     }
 
-    fn expire(&self, book: &mut super::Book, key: &Key) {
-        let Some(lease) = book.get_mut(key) else { return };
-        if let Err(error) = self.places.remove_token(lease) {
+    fn run_task(&self, task: &Task) {
+        match task.action {
+            Action::Renew => self.renew(task),
+            Action::Settle => self.settle(task),
+            Action::QueryJob => self.query_job(task),
+            Action::Expire | Action::Delete => {}
+        }
+    }
+
+    fn expire(&self, table: &mut LeaseTable, key: &LeaseKey) {
+        let Some(lease) = table.get_mut(key) else { return };
+        if let Err(error) = self.runtime_dir.remove_token(lease) {
             self.log.line(Level::Error, &format!("{}: {error}", super::name(lease)));
         }
-        lease.held = None;
-        let why = lease.reason.clone().unwrap_or_else(|| "nothing renewed it".to_owned());
-        self.tell(
+        lease.token = None;
+        let why = lease.reason.clone().unwrap_or_else(|| "it was not renewed".to_owned());
+        self.record(
             lease,
             Level::Warning,
             EventKind::Expired,
             format!("the access token expired and was removed: {why}"),
         );
-        self.settle_change(book, key);
+        self.lease_changed(table, key);
     }
 
-    pub(super) fn forget(&self, book: &mut super::Book, key: &Key) {
-        book.remove(key);
-        if let Err(error) = self.places.forget(key) {
+    pub(super) fn delete(&self, table: &mut LeaseTable, key: &LeaseKey) {
+        table.remove(key);
+        if let Err(error) = self.runtime_dir.delete_lease(key) {
             self.log.line(Level::Error, &error.to_string());
         }
     }
 
-    /// Ends sessions whose process is gone, removes what logins without a session left, and doubts jobs that have had no process here for a while.
+    /// Removes what logins without a session left, ends sessions without a process, and asks about jobs without a process.
     fn sweep(&self) {
-        self.places.sweep_handover();
-        let sessions: Vec<(Key, (u32, u64))> = {
-            let book = self.book();
-            let alive = book.leases().filter(|lease| lease.is_alive());
-            alive.filter_map(|lease| Some((lease.key.clone(), lease.process?))).collect()
+        self.runtime_dir.sweep_handover(self.clock.unix_millis() / 1000);
+        self.sweep_sessions();
+        self.sweep_jobs();
+    }
+
+    fn sweep_sessions(&self) {
+        let sessions: Vec<(LeaseKey, (u32, u64))> = {
+            let table = self.leases();
+            let running = table.leases().filter(|lease| lease.is_running());
+            running.filter_map(|lease| Some((lease.key.clone(), lease.process?))).collect()
         };
-        for (key, (pid, begin)) in sessions {
-            if process::started(pid) != Some(begin) {
-                self.end_session(&mut self.book(), &key, "its process is gone");
+        for (key, (pid, start)) in sessions {
+            if process::start_time(pid) != Some(start) {
+                self.end_session(&mut self.leases(), &key, "the session's process ended");
             }
         }
-        let running = process::jobs_with_steps();
-        let now = now();
-        let (doubt, pause) = (millis(self.times.doubt), millis(self.times.doubt).saturating_mul(5));
-        let mut book = self.book();
-        let mut doubted = Vec::new();
-        for lease in book.leases_mut() {
-            let Key::Job(job) = lease.key else { continue };
-            if running.contains(&job) {
-                lease.seen = now;
-            } else if lease.is_alive()
-                && !lease.busy
-                && !matches!(lease.phase, Phase::Over { .. })
-                && now.saturating_sub(lease.seen) > doubt
-            {
-                // Not again before a while: slurmctld is one for thousands of nodes.
-                lease.seen = now.saturating_add(pause);
-                doubted.push(lease.key.clone());
+    }
+
+    fn sweep_jobs(&self) {
+        let with_process = process::jobs_with_steps();
+        let now = self.clock.unix_millis();
+        let delay = millis(self.intervals.missing_job_delay);
+        let mut table = self.leases();
+        let mut missing = Vec::new();
+        for lease in table.leases_mut() {
+            let LeaseKey::Job(job) = lease.key else { continue };
+            if with_process.contains(&job) {
+                lease.last_seen = now;
+            } else if lease.is_running() && !lease.in_progress && now.saturating_sub(lease.last_seen) > delay {
+                lease.last_seen = now.saturating_add(delay.saturating_mul(QUERY_PAUSE));
+                missing.push(lease.key.clone());
             }
         }
-        for key in doubted {
-            book.assign(&key, Action::Doubt);
-            self.work.notify_all();
+        for key in missing {
+            table.enqueue(&key, Action::QueryJob);
+            self.queued.notify_all();
         }
     }
 }

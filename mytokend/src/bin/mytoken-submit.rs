@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytoken-submit`: spawned by the Slurm plugin at submission; one JSON line on standard output, nothing anywhere else.
+//! `mytoken-submit`: the Slurm plugin starts it at submission. It prints one JSON line to standard output and nothing else.
 #![forbid(unsafe_code)]
 
 use std::io::Write;
@@ -12,7 +12,7 @@ use clap::{Parser, ValueEnum};
 use mytoken::Deadline;
 use mytoken_wire::submission::SubmitAnswer;
 use mytokend::privacy;
-use mytokend::submit::{Made, Site, Surroundings, Wish, submit};
+use mytokend::submit::{CreatedCredential, SubmitConfig, SubmitRequest, UserEnvironment, submit};
 use nix::unistd::{User, getuid};
 
 #[derive(Parser)]
@@ -21,10 +21,10 @@ struct Arguments {
     /// The profile of jobs.toml
     #[arg(long, value_name = "NAME")]
     profile: String,
-    /// Without a credential the job is to fail
+    /// The job must fail without a credential
     #[arg(long)]
     required: bool,
-    /// Which command submits
+    /// The command that submits
     #[arg(long, value_enum)]
     context: Context,
     /// Directory of the configuration
@@ -49,13 +49,13 @@ impl Context {
     }
 }
 
-/// The network gives up so much before the process does, so that what it learned is still used.
+/// Requests end this long before the process does, so that their result can still be printed.
 const MARGIN: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
     let begin = Instant::now();
     privacy::protect();
-    // Standard error is the user's terminal; a panic's text could hold anything.
+    // Standard error is the user's terminal, and the message of a panic could contain a secret.
     std::panic::set_hook(Box::new(|_| {}));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -64,64 +64,64 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(_) => {
-            return fail("mytoken-submit was called with arguments that it does not know; do the versions match?");
+            return fail(
+                "mytoken-submit got unknown arguments; are the plugin and mytoken-submit of the same version?",
+            );
         }
     };
-    let site = match Site::load(&arguments.config) {
-        Ok(site) => site,
+    let config = match SubmitConfig::load(&arguments.config) {
+        Ok(config) => config,
         Err(error) => return fail(&error.to_string()),
     };
-    let total = site.jobs.submit.deadline.get();
+    let total = config.jobs.submit.deadline.get();
     let (send, receive) = mpsc::channel();
-    // Name resolution knows no deadline, so somebody else waits for it; the thread ends with the process.
+    // Name resolution has no deadline, so another thread waits for it. That thread ends with the process.
     let worker = std::thread::Builder::new().spawn(move || {
         let deadline = Deadline::after(total.saturating_sub(begin.elapsed()).saturating_sub(MARGIN));
-        let wish = Wish {
+        let request = SubmitRequest {
             profile: arguments.profile,
             required: arguments.required,
-            context: arguments.context.name().to_owned(),
+            command: arguments.context.name().to_owned(),
         };
-        let result = submit(&site, &wish, &surroundings(), deadline).map(|made| (made, deadline));
+        let result = submit(&config, &request, &user_environment(), deadline).map(|created| (created, deadline));
         let _ = send.send(result);
     });
     if worker.is_err() {
-        return fail("the system has no room for a thread");
+        return fail("the system cannot start a thread");
     }
     match receive.recv_timeout(total.saturating_sub(begin.elapsed())) {
-        Ok(Ok((made, deadline))) => hand_over(&made, deadline),
-        Ok(Err(sentence)) => fail(&sentence),
+        Ok(Ok((created, deadline))) => print_credential(&created, deadline),
+        Ok(Err(error)) => fail(&error.to_string()),
         Err(mpsc::RecvTimeoutError::Timeout) => {
             fail(&format!("the mytoken server did not answer within {} s; try again later", total.as_secs()))
         }
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            fail("mytoken-submit failed in a way that it does not know itself")
-        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => fail("an internal error of mytoken-submit; please report it"),
     }
 }
 
-fn surroundings() -> Surroundings {
+fn user_environment() -> UserEnvironment {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = absolute("HOME").or_else(|| Some(User::from_uid(getuid()).ok()??.dir));
-    Surroundings { home, mytoken_file: absolute("MYTOKEN_FILE") }
+    UserEnvironment { home, mytoken_file: absolute("MYTOKEN_FILE") }
 }
 
-fn hand_over(made: &Made, deadline: Deadline) -> ExitCode {
-    let submission = &made.submission;
+fn print_credential(created: &CreatedCredential, deadline: Deadline) -> ExitCode {
+    let submission = &created.submission;
     let line = SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone());
-    if say(&line).is_ok() {
+    if print(&line).is_ok() {
         return ExitCode::SUCCESS;
     }
-    // Nobody listens any more (sbatch was interrupted): nobody will use the sub-token.
-    let _ = made.take_back(deadline);
+    // The plugin does not read any more (sbatch was interrupted), so no job will use the sub-token.
+    let _ = created.revoke(deadline);
     ExitCode::FAILURE
 }
 
 fn fail(sentence: &str) -> ExitCode {
-    let _ = say(&SubmitAnswer::failed(sentence.to_owned()));
+    let _ = print(&SubmitAnswer::failed(sentence.to_owned()));
     ExitCode::FAILURE
 }
 
-fn say(answer: &SubmitAnswer) -> std::io::Result<()> {
+fn print(answer: &SubmitAnswer) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", answer.line())?;
     out.flush()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mytokend::agent::run;
+use mytokend::agent::startup;
 
 #[derive(Parser)]
 #[command(version, about = "Daemons that keep access tokens fresh")]
@@ -39,7 +39,7 @@ enum Role {
 
 fn main() -> ExitCode {
     let Role::Agent { config, socket, runtime_dir, node, stderr } = Arguments::parse().role;
-    match run::run(&run::Options { config, socket, runtime_dir, node, stderr }) {
+    match startup::run(&startup::AgentOptions { config, socket, runtime_dir, node, stderr }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mytokend: {error}");

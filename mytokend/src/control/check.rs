@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl check`: one screen, each finding with its mend.
+//! `mytokenctl check`: one screen, each finding with its fix.
 
 mod login;
 
@@ -20,12 +20,12 @@ use mytoken_wire::agent::{AgentError, StatusQuery, ask};
 use serde::Serialize;
 
 use crate::jobs::keys::{PrivateKey, PublicKey};
-use crate::jobs::settings::Settings;
+use crate::jobs::settings::JobsSettings;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub enum Severity {
     /// As it should be.
     Ok,
     /// Works, but not for long or not for everybody.
@@ -40,12 +40,12 @@ pub struct Finding {
     /// What about.
     pub part: String,
     /// How bad.
-    pub level: Level,
+    pub level: Severity,
     /// What was found.
     pub text: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
 /// All findings.
@@ -85,7 +85,7 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path) -> Findings {
         findings.login(dir, &shared, trust, &SystemAccounts);
     }
     let jobs = if is_there(&dir.join("jobs.toml")) {
-        findings.result("configuration", Settings::load(dir, trust, &shared), |jobs| {
+        findings.result("configuration", JobsSettings::load(dir, trust, &shared), |jobs| {
             let profiles: Vec<&str> = jobs.profile.iter().map(|profile| profile.name.as_str()).collect();
             format!("jobs.toml: cluster {}, profiles {}", jobs.cluster.name, profiles.join(" "))
         })
@@ -112,67 +112,67 @@ impl Findings {
     /// Whether something does not work.
     #[must_use]
     pub fn failed(&self) -> bool {
-        self.count(Level::Error) > 0
+        self.count(Severity::Error) > 0
     }
 
-    fn count(&self, level: Level) -> usize {
+    fn count(&self, level: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.level == level).count()
     }
 
-    fn add(&mut self, part: &str, level: Level, text: impl Into<String>, mend: Option<&str>) {
-        self.findings.push(Finding { part: part.to_owned(), level, text: text.into(), mend: mend.map(str::to_owned) });
+    fn add(&mut self, part: &str, level: Severity, text: impl Into<String>, fix: Option<&str>) {
+        self.findings.push(Finding { part: part.to_owned(), level, text: text.into(), fix: fix.map(str::to_owned) });
     }
 
     fn result<T>(&mut self, part: &str, result: Result<T, Error>, told: impl FnOnce(&T) -> String) -> Option<T> {
         match result {
             Ok(value) => {
-                self.add(part, Level::Ok, told(&value), None);
+                self.add(part, Severity::Ok, told(&value), None);
                 Some(value)
             }
             // The sentences of the configuration's errors say what to do.
             Err(error) => {
-                self.add(part, Level::Error, error.to_string(), None);
+                self.add(part, Severity::Error, error.to_string(), None);
                 None
             }
         }
     }
 
-    fn keys(&mut self, jobs: &Settings, trust: FileTrust) {
+    fn keys(&mut self, jobs: &JobsSettings, trust: FileTrust) {
         let (public_file, private_file) = (&jobs.cluster.public_key_file, &jobs.cluster.private_key_file);
         let make = "on one host: mytokenctl keygen; then copy cluster.pub to every host and cluster.key (mode 0600) to the nodes";
         let public = match PublicKey::load(public_file, trust) {
             Ok(public) => {
-                self.add("public key", Level::Ok, format!("{} ({})", public.id(), public_file.display()), None);
+                self.add("public key", Severity::Ok, format!("{} ({})", public.id(), public_file.display()), None);
                 Some(public)
             }
             Err(error) => {
-                self.add("public key", Level::Error, error.to_string(), Some(make));
+                self.add("public key", Severity::Error, error.to_string(), Some(make));
                 None
             }
         };
         if !is_there(private_file) {
             let text = format!("{} is not here; right for a login host, wrong for a node", private_file.display());
-            return self.add("private key", Level::Ok, text, None);
+            return self.add("private key", Severity::Ok, text, None);
         }
         if Owner::current().uid != 0 && std::fs::metadata(private_file).is_ok_and(|meta| meta.uid() == 0) {
-            return self.add("private key", Level::Ok, "only root can check it", None);
+            return self.add("private key", Severity::Ok, "only root can check it", None);
         }
         match (PrivateKey::load(private_file, trust), public) {
             (Err(error), _) => {
-                let mend = format!("chown root: {0} && chmod 600 {0}", private_file.display());
-                self.add("private key", Level::Error, error.to_string(), Some(&mend));
+                let fix = format!("chown root: {0} && chmod 600 {0}", private_file.display());
+                self.add("private key", Severity::Error, error.to_string(), Some(&fix));
             }
             (Ok(private), Some(public)) if private.id() != public.id() => {
                 let text = format!("{} does not belong to the public key {}", private.id(), public.id());
                 self.add(
                     "private key",
-                    Level::Error,
+                    Severity::Error,
                     text,
                     Some("copy cluster.pub and cluster.key from the same host"),
                 );
             }
             (Ok(private), _) => {
-                self.add("private key", Level::Ok, format!("{} ({})", private.id(), private_file.display()), None);
+                self.add("private key", Severity::Ok, format!("{} ({})", private.id(), private_file.display()), None);
             }
         }
     }
@@ -180,10 +180,10 @@ impl Findings {
     fn cache(&mut self, cache: &DiskCache) {
         let faults = cache.faults();
         // With one of the two directories nothing is missing yet.
-        let level = if faults.len() > 1 { Level::Error } else { Level::Warning };
+        let level = if faults.len() > 1 { Severity::Error } else { Severity::Warning };
         for fault in faults {
-            let mend = "make it a directory of root with mode 0700 and with free space, or remove it";
-            self.add("cache", level, fault.to_string(), Some(mend));
+            let fix = "make it a directory of root with mode 0700 and with free space, or remove it";
+            self.add("cache", level, fault.to_string(), Some(fix));
         }
     }
 
@@ -191,7 +191,7 @@ impl Findings {
         if shared.servers.is_empty() {
             self.add(
                 "mytoken server",
-                Level::Warning,
+                Severity::Warning,
                 "none is configured; only access tokens are accepted at login",
                 None,
             );
@@ -213,15 +213,15 @@ impl Findings {
                     let text = format!("{}{release}{}", named.url, clock.unwrap_or_default());
                     // MT-08: the server allows no leeway, a token from a clock that is ahead is not valid yet.
                     if skew.is_some_and(|skew| skew.abs() > SKEW) {
-                        let mend = "let both clocks follow NTP: timedatectl set-ntp true";
-                        self.add("mytoken server", Level::Warning, text, Some(mend));
+                        let fix = "let both clocks follow NTP: timedatectl set-ntp true";
+                        self.add("mytoken server", Severity::Warning, text, Some(fix));
                     } else {
-                        self.add("mytoken server", Level::Ok, text, None);
+                        self.add("mytoken server", Severity::Ok, text, None);
                     }
                 }
                 Err(error) => self.add(
                     "mytoken server",
-                    Level::Error,
+                    Severity::Error,
                     error.to_string(),
                     Some("compare [[server]] url, [http] ca_file and proxy in mytoken.toml with: curl -v URL/.well-known/mytoken-configuration"),
                 ),
@@ -235,16 +235,16 @@ impl Findings {
                 let count = status.jobs.len().saturating_add(status.omitted);
                 self.add(
                     "agent",
-                    Level::Ok,
+                    Severity::Ok,
                     format!("{} answers as {}, {count} jobs and sessions", socket.display(), status.node),
                     None,
                 );
             }
             Err(error @ AgentError::Protocol { .. }) => {
-                self.add("agent", Level::Error, error.to_string(), Some("restart it after an upgrade"));
+                self.add("agent", Severity::Error, error.to_string(), Some("restart it after an upgrade"));
             }
             Err(error) => {
-                let level = if jobs { Level::Error } else { Level::Warning };
+                let level = if jobs { Severity::Error } else { Severity::Warning };
                 self.add(
                     "agent",
                     level,
@@ -261,16 +261,16 @@ impl Findings {
         let mut text = String::new();
         for finding in &self.findings {
             let mark = match finding.level {
-                Level::Ok => '✓',
-                Level::Warning => '!',
-                Level::Error => '✗',
+                Severity::Ok => '✓',
+                Severity::Warning => '!',
+                Severity::Error => '✗',
             };
             let _ = writeln!(text, "{:<15} {mark} {}", finding.part, finding.text);
-            if let Some(mend) = &finding.mend {
-                let _ = writeln!(text, "{:<17} mend: {mend}", "");
+            if let Some(fix) = &finding.fix {
+                let _ = writeln!(text, "{:<17} fix: {fix}", "");
             }
         }
-        let (errors, warnings) = (self.count(Level::Error), self.count(Level::Warning));
+        let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
         let plural = |count: usize| if count == 1 { "" } else { "s" };
         let _ = writeln!(text, "{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings));
         text
@@ -304,7 +304,7 @@ mod tests {
         check_with(FileTrust::user(Owner::current().uid), dir, socket)
     }
 
-    fn levels(findings: &Findings, part: &str) -> Vec<Level> {
+    fn levels(findings: &Findings, part: &str) -> Vec<Severity> {
         findings.findings.iter().filter(|finding| finding.part == part).map(|finding| finding.level).collect()
     }
 
@@ -312,14 +312,14 @@ mod tests {
     fn each_thing_that_does_not_work_is_found_with_its_mend() {
         let dir = site(true);
         let findings = check(dir.path(), &dir.path().join("agent.sock"));
-        assert_eq!(levels(&findings, "configuration"), [Level::Ok, Level::Ok]);
-        assert_eq!(levels(&findings, "public key"), [Level::Ok]);
-        assert_eq!(levels(&findings, "private key"), [Level::Ok]);
-        assert_eq!(levels(&findings, "mytoken server"), [Level::Error]);
-        assert_eq!(levels(&findings, "agent"), [Level::Error]);
+        assert_eq!(levels(&findings, "configuration"), [Severity::Ok, Severity::Ok]);
+        assert_eq!(levels(&findings, "public key"), [Severity::Ok]);
+        assert_eq!(levels(&findings, "private key"), [Severity::Ok]);
+        assert_eq!(levels(&findings, "mytoken server"), [Severity::Error]);
+        assert_eq!(levels(&findings, "agent"), [Severity::Error]);
         let screen = findings.render();
         assert!(
-            screen.contains("mend: start it as root, on nodes and login hosts: setsid --fork mytokend agent\n")
+            screen.contains("fix: start it as root, on nodes and login hosts: setsid --fork mytokend agent\n")
                 && screen.ends_with("2 errors, 0 warnings\n"),
             "{screen}"
         );
@@ -336,9 +336,9 @@ mod tests {
     fn keys_that_do_not_fit_are_found() {
         let (dir, other) = (site(true), site(true));
         std::fs::copy(other.path().join("keys/cluster.pub"), dir.path().join("keys/cluster.pub")).unwrap();
-        assert_eq!(levels(&check(dir.path(), Path::new("/nonexistent")), "private key"), [Level::Error]);
+        assert_eq!(levels(&check(dir.path(), Path::new("/nonexistent")), "private key"), [Severity::Error]);
         let without = site(false);
-        assert_eq!(levels(&check(without.path(), Path::new("/nonexistent")), "public key"), [Level::Error]);
+        assert_eq!(levels(&check(without.path(), Path::new("/nonexistent")), "public key"), [Severity::Error]);
     }
 
     #[test]
@@ -347,10 +347,10 @@ mod tests {
         let issuer = "[[issuer]]\nname = 'op'\nurl = 'https://op.example.org'\naudiences = ['a']\n";
         let rule = "[[rule]]\nname = 'r'\nissuer = 'op'\ntemplate = '{sub}'\n";
         for (more, of_rule, found) in [
-            ("", "", vec![Level::Warning]),
+            ("", "", vec![Severity::Warning]),
             ("required_scopes = ['openid']", "", vec![]),
             ("accept_typ = ['application/AT+JWT']", "", vec![]),
-            ("accept_typ = ['at+jwt', 'JWT']", "", vec![Level::Warning]),
+            ("accept_typ = ['at+jwt', 'JWT']", "", vec![Severity::Warning]),
             ("", "require_scopes = ['openid']", vec![]),
         ] {
             std::fs::write(dir.path().join("mytoken.toml"), format!("{issuer}{more}\n")).unwrap();
@@ -365,7 +365,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "").unwrap();
         let broken = DiskCache::new(&dir.path().join("file/var"), Owner::current());
-        for (second, level) in [("run/cache", Level::Warning), ("file/run/cache", Level::Error)] {
+        for (second, level) in [("run/cache", Severity::Warning), ("file/run/cache", Severity::Error)] {
             let mut findings = Findings::default();
             findings.cache(&broken.clone().or(&dir.path().join(second)));
             assert_eq!(findings.findings[0].level, level, "{findings:?}");

@@ -32,7 +32,7 @@ pub struct Logins {
     /// The same by remote address, the busiest first.
     pub addresses: Vec<Address>,
     /// Servers that are left alone.
-    pub holds: Vec<Held>,
+    pub holds: Vec<PausedServer>,
 }
 
 /// A remote address, or the /64 of one.
@@ -46,7 +46,7 @@ pub struct Address {
 
 /// A server that is left alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Held {
+pub struct PausedServer {
     /// Its URL.
     pub server: String,
     /// Only for mytokens of this provider behind it.
@@ -74,7 +74,8 @@ impl Logins {
         let local = Self::of(&ledger, now, &settings);
         logins.local_requests = local.requests;
         logins.addresses.extend(local.addresses);
-        let here = |hold: Held| Held { address: hold.address.or_else(|| Some("local".to_owned())), ..hold };
+        let here =
+            |hold: PausedServer| PausedServer { address: hold.address.or_else(|| Some("local".to_owned())), ..hold };
         logins.holds.extend(local.holds.into_iter().map(here));
         // What could not be fetched lately: providers' keys, mytoken servers' discovery documents.
         let cache = DiskCache::of_host();
@@ -85,7 +86,7 @@ impl Logins {
             .filter_map(|server| Some(("server", shared.server_url(&server.name).ok()?.to_string())));
         for (kind, server) in issuers.chain(servers) {
             if let Some(seconds) = SharedDocument::new(kind, &server, Some(&cache), &SystemClock).failing_for() {
-                logins.holds.push(Held { server, provider: None, address: None, why: Why::Silent, seconds });
+                logins.holds.push(PausedServer { server, provider: None, address: None, why: Why::Silent, seconds });
             }
         }
         Ok(logins)
@@ -97,7 +98,7 @@ impl Logins {
             .into_iter()
             .map(|(address, requests)| Address { address: address.to_owned(), requests })
             .collect();
-        let holds = ledger.holds().iter().map(|hold| Held {
+        let holds = ledger.holds().iter().map(|hold| PausedServer {
             server: hold.server.clone(),
             provider: hold.provider.clone(),
             address: hold.remote.clone(),

@@ -2,18 +2,18 @@
 //! Job credentials: what is asked for at submission, who gets it, when it is renewed, when it ends. Pure: clock and randomness
 //! come in as parameters.
 
-pub mod ending;
 pub mod history;
+pub mod job_end;
+pub mod job_start;
 pub mod keys;
 pub mod renewal;
 pub mod request;
 mod seal_error;
 pub mod sealed;
 pub mod settings;
-pub mod start;
 
-pub use ending::{Fate, fate, is_gone};
 pub use history::History;
+pub use job_end::{EndDecision, decide_end, is_gone};
+pub use job_start::StartRefusal;
 pub use renewal::{backoff, renew_at};
 pub use seal_error::SealError;
-pub use start::{Refusal, check};

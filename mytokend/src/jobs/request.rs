@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a submission asks the mytoken server for.
+//! The sub-token that a submission requests from the mytoken server.
 
 use mytoken::restrictions::Clause;
 use mytoken_wire::Handle;
 
-use super::settings::{Cluster, Profile};
+use super::settings::{ClusterSettings, ProfileSettings};
 
-/// The bounds of a job's sub-token: the profile's scopes and audience, the cluster's addresses, and an end after the longest wait and the
-/// longest job. Nothing at submission tells the job's own limit (SLURM-17). The caller narrows it by the parent's clauses, which
-/// clips the end; capability is `AT` alone, rotation none.
+/// The restriction clause of a job's sub-token: scopes and audience of the profile, addresses of the cluster, expiry after the longest wait
+/// and the longest job. At submission, Slurm does not say how long this job may run (SLURM-17). The caller narrows the clause to those of the
+/// parent, which may shorten the expiry.
 #[must_use]
-pub fn wanted(profile: &Profile, cluster: &Cluster, now: u64) -> Clause {
+pub fn wanted(profile: &ProfileSettings, cluster: &ClusterSettings, now: u64) -> Clause {
     let longest = cluster.max_pending.as_secs().saturating_add(cluster.max_wall.as_secs());
     Clause {
         exp: Some(now.saturating_add(longest)),
@@ -21,9 +21,10 @@ pub fn wanted(profile: &Profile, cluster: &Cluster, now: u64) -> Clause {
     }
 }
 
-/// The sub-token's name in the server's lists. No job id exists yet (SLURM-17); the handle is in the job's record as `MYTOKEN_H`.
+/// The name of the sub-token in the server's lists. The job has no id yet (SLURM-17), so the name contains the handle, which is in the
+/// job's record as `MYTOKEN_H`.
 #[must_use]
-pub fn name(cluster: &Cluster, handle: &Handle) -> String {
+pub fn name(cluster: &ClusterSettings, handle: &Handle) -> String {
     format!("{}:{handle}", cluster.name)
 }
 
@@ -32,10 +33,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::jobs::settings::Settings;
+    use crate::jobs::settings::JobsSettings;
     use mytoken::restrictions::{narrow, within};
 
-    fn settings() -> Settings {
+    fn settings() -> JobsSettings {
         toml::from_str(
             "[cluster]\nname='c'\nmax_pending='1h'\nmax_wall='30m'\n[[profile]]\nname='default'\nserver='s'\nscope='a b'\naudience='https://x'\nhosts=['192.0.2.0/24']",
         )

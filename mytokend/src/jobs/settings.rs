@@ -14,41 +14,41 @@ use serde::Deserialize;
 /// Everything in `jobs.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct JobsSettings {
     /// The cluster whose jobs these are.
-    pub cluster: Cluster,
+    pub cluster: ClusterSettings,
     /// What happens in `sbatch`, `srun` and `salloc`.
     #[serde(default)]
-    pub submit: Submit,
+    pub submit: SubmitSettings,
     /// The daemon on each node.
     #[serde(default)]
-    pub agent: Agent,
+    pub agent: AgentSettings,
     /// Named kinds of job credentials.
     #[serde(default)]
-    pub profile: Vec<Profile>,
+    pub profile: Vec<ProfileSettings>,
 }
 
 /// `[cluster]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Cluster {
+pub struct ClusterSettings {
     /// Name in every sealed credential: one sealed for another cluster is refused.
     pub name: String,
     /// Public key that job credentials are sealed to.
-    #[serde(default = "Cluster::public_key_file")]
+    #[serde(default = "ClusterSettings::public_key_file")]
     pub public_key_file: PathBuf,
     /// Its private key, on nodes only.
-    #[serde(default = "Cluster::private_key_file")]
+    #[serde(default = "ClusterSettings::private_key_file")]
     pub private_key_file: PathBuf,
     /// Longest wait in the queue.
-    #[serde(default = "Cluster::max_pending")]
+    #[serde(default = "ClusterSettings::max_pending")]
     pub max_pending: Duration,
     /// Longest job.
-    #[serde(default = "Cluster::max_wall")]
+    #[serde(default = "ClusterSettings::max_wall")]
     pub max_wall: Duration,
 }
 
-impl Cluster {
+impl ClusterSettings {
     fn public_key_file() -> PathBuf {
         PathBuf::from("/etc/mytoken/keys/cluster.pub")
     }
@@ -69,12 +69,12 @@ impl Cluster {
 /// `[submit]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Submit {
+pub struct SubmitSettings {
     /// All that `mytoken-submit` may take.
     pub deadline: Duration,
 }
 
-impl Default for Submit {
+impl Default for SubmitSettings {
     fn default() -> Self {
         Self { deadline: Duration::seconds(10) }
     }
@@ -83,7 +83,7 @@ impl Default for Submit {
 /// `[agent]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Agent {
+pub struct AgentSettings {
     /// Where the socket, token files and state are.
     pub runtime_dir: PathBuf,
     /// A starting step has its answer after this at the latest.
@@ -94,7 +94,7 @@ pub struct Agent {
     pub squeue: Option<PathBuf>,
 }
 
-impl Default for Agent {
+impl Default for AgentSettings {
     fn default() -> Self {
         Self {
             runtime_dir: PathBuf::from("/run/mytoken"),
@@ -108,7 +108,7 @@ impl Default for Agent {
 /// `[[profile]]`: what a job credential is good for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Profile {
+pub struct ProfileSettings {
     /// `--mytoken=NAME`; the one called `default` is meant by a bare `--mytoken`.
     pub name: String,
     /// Name of a `[[server]]` of `mytoken.toml`.
@@ -125,7 +125,7 @@ pub struct Profile {
 /// The profile that a bare `--mytoken` means.
 pub const DEFAULT: &str = "default";
 
-impl Settings {
+impl JobsSettings {
     /// Reads `DIR/jobs.toml` and its drop-ins and checks that the names in it exist in `shared`.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Settings {
 
     /// The profile called `name`.
     #[must_use]
-    pub fn profile(&self, name: &str) -> Option<&Profile> {
+    pub fn profile(&self, name: &str) -> Option<&ProfileSettings> {
         self.profile.iter().find(|profile| profile.name == name)
     }
 
@@ -180,7 +180,7 @@ impl Settings {
     }
 }
 
-impl Profile {
+impl ProfileSettings {
     fn check(&self, servers: &[&str]) -> Result<(), String> {
         if !servers.contains(&self.server.as_str()) {
             return Err(format!("server \"{}\" is no [[server]] of mytoken.toml", self.server));
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_the_documentation_shows_are_the_defaults() {
-        let documented: Settings = toml::from_str(DOCUMENTED).unwrap();
+        let documented: JobsSettings = toml::from_str(DOCUMENTED).unwrap();
         assert_eq!(documented, toml::from_str(SHORT).unwrap());
         documented.check(&["testbed"]).unwrap();
     }
@@ -264,7 +264,7 @@ mod tests {
             [("[submit]", "dedline"), ("[agent]", "runtimedir"), ("[cluster]", "nam"), ("[[profile]]", "scopes")]
         {
             let text = DOCUMENTED.replace(section, &format!("{section}\n{key} = \"1s\""));
-            assert!(toml::from_str::<Settings>(&text).unwrap_err().message().contains(key), "{key}");
+            assert!(toml::from_str::<JobsSettings>(&text).unwrap_err().message().contains(key), "{key}");
         }
     }
 
@@ -284,7 +284,7 @@ mod tests {
             ("hosts = []", "hosts = [\"::/0\"]", "write []"),
             ("start_deadline = \"2s\"", "start_deadline = \"0s\"", "start_deadline"),
         ] {
-            let settings: Settings = toml::from_str(&DOCUMENTED.replace(old, new)).unwrap();
+            let settings: JobsSettings = toml::from_str(&DOCUMENTED.replace(old, new)).unwrap();
             let fault = settings.check(&["testbed"]).unwrap_err();
             assert!(fault.contains(word), "{new}: {fault}");
         }
@@ -301,7 +301,8 @@ mod tests {
             std::fs::write(dir.path().join("mytoken.toml"), shared).unwrap();
             std::fs::write(dir.path().join("jobs.toml"), jobs).unwrap();
             let me = FileTrust::user(nix::unistd::geteuid().as_raw());
-            Settings::load(dir.path(), me, &Shared::load(dir.path(), me).unwrap()).map_err(|error| error.to_string())
+            JobsSettings::load(dir.path(), me, &Shared::load(dir.path(), me).unwrap())
+                .map_err(|error| error.to_string())
         };
         let jobs =
             "[cluster]\nname = 'c'\n[[profile]]\nname = 'default'\nserver = 's'\nscope = 'a'\naudience = 'https://x'";

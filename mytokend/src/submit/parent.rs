@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The user's mytoken from which the job's is made: the session's own (`MYTOKEN_FILE`), else the helper's store.
+//! Finds the mytoken from which the job's sub-token is made: the session's own (`MYTOKEN_FILE`), or one in the store of mytoken-ssh.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mytoken::capabilities::CREATE_MYTOKEN;
 use mytoken::names::ServerUrl;
@@ -15,13 +15,22 @@ use mytoken::token::{MytokenClaims, unverified_claims};
 use mytoken::{Deadline, Error, Secret};
 use zeroize::Zeroizing;
 
-use super::Surroundings;
+use super::error::{SubmitError, Unusable};
 
-/// A mytoken that may make sub-tokens, as far as one can see without asking.
-pub enum Parent<'store> {
+/// The parts of the user's environment that name mytokens.
+#[derive(Debug, Clone)]
+pub struct UserEnvironment {
+    /// The user's home directory.
+    pub home: Option<PathBuf>,
+    /// `MYTOKEN_FILE`.
+    pub mytoken_file: Option<PathBuf>,
+}
+
+/// A mytoken that can make sub-tokens, as far as its own claims say.
+pub(super) enum Parent<'store> {
     /// From the session's file. It does not rotate.
     File(Secret),
-    /// From the store, which is locked while a rotating token is in use.
+    /// From the store. The store is locked while a rotating token is in use.
     Stored(Box<Held<'store>>),
 }
 
@@ -33,7 +42,7 @@ impl Parent<'_> {
         }
     }
 
-    /// The clauses that were granted, where they are known beside the token.
+    /// The clauses that the server granted, if they are stored with the token.
     pub(super) fn clauses(&self) -> Option<&[Clause]> {
         match self {
             Self::File(_) => None,
@@ -41,7 +50,7 @@ impl Parent<'_> {
         }
     }
 
-    /// Stores the successor of a rotated token durably.
+    /// Stores the successor of a rotated token.
     pub(super) fn keep(&mut self, successor: &Secret) -> Result<(), Error> {
         match self {
             Self::File(_) => no_storage(successor),
@@ -50,82 +59,71 @@ impl Parent<'_> {
     }
 }
 
-/// The helper's store, if there is one; none is made.
+/// Opens the store of mytoken-ssh, if there is one.
 pub(super) fn open_store(home: Option<&Path>) -> Result<Option<Store>, Error> {
     let Some(path) = home.map(Store::default_path).filter(|path| path.is_dir()) else { return Ok(None) };
     Store::open(&path).map(Some)
 }
 
-/// The first mytoken for `server` that will do.
+/// The first usable mytoken for `server`. `now` is Unix seconds.
 ///
 /// # Errors
-/// A sentence that says why none will, and what to do.
+/// [`SubmitError::NoMytoken`], and the errors of the store.
 pub(super) fn find<'store>(
     server: &ServerUrl,
-    around: &Surroundings,
+    environment: &UserEnvironment,
     store: Option<&'store Store>,
     now: u64,
     deadline: Deadline,
-) -> Result<Parent<'store>, String> {
-    let session = match around.mytoken_file.as_deref().map(|path| from_file(path, server, now)) {
+) -> Result<Parent<'store>, SubmitError> {
+    let session = match environment.mytoken_file.as_deref().map(|path| from_file(path, server, now)) {
         Some(Ok(token)) => return Ok(Parent::File(token)),
-        Some(Err(why)) => format!("the mytoken of your session {why}"),
-        None => "your session has none".to_owned(),
+        Some(Err(unusable)) => Some(unusable),
+        None => None,
     };
-    let host = server.to_string();
-    let host = host.trim_start_matches("https://");
-    let stored = match store.map(|store| store.hold(server, deadline)) {
-        Some(Ok(Some(held))) => {
+    let stored = match store.map(|store| store.hold(server, deadline)).transpose()?.flatten() {
+        Some(held) => {
             let entry = held.entry();
-            let fault = if entry.expired(now) {
-                Some("has expired")
+            if entry.expired(now) {
+                Some(Unusable::Expired)
             } else if !entry.capabilities.has(CREATE_MYTOKEN) {
-                Some("may not make sub-tokens")
+                Some(Unusable::MissingCapability)
             } else {
-                None
-            };
-            match fault {
-                None => return Ok(Parent::Stored(Box::new(held))),
-                Some(fault) => format!("the one in ~/.config/mytoken for {host} {fault}"),
+                return Ok(Parent::Stored(Box::new(held)));
             }
         }
-        Some(Err(error)) => return Err(error.to_string()),
-        Some(Ok(None)) | None => format!("~/.config/mytoken holds no token for {host}"),
+        None => None,
     };
-    Err(format!("no credential: {session} and {stored}. Run: mytoken-ssh login"))
+    let server = server.as_str().trim_start_matches("https://").to_owned();
+    Err(SubmitError::NoMytoken { server, session, stored })
 }
 
-/// The mytoken in the session's file, or what is wrong with it.
-fn from_file(path: &Path, server: &ServerUrl, now: u64) -> Result<Secret, String> {
-    let token = read(path).map_err(|error| format!("cannot be read ({error})"))?;
-    let Some(claims) = unverified_claims(&token) else {
-        return Err("is no mytoken in the form of a JWT".to_owned());
-    };
-    match fault(claims.unverified(), server, now) {
-        Some(fault) => Err(fault.to_owned()),
-        None => Ok(token),
-    }
+/// The mytoken in the session's file.
+fn from_file(path: &Path, server: &ServerUrl, now: u64) -> Result<Secret, Unusable> {
+    let token = read(path)?;
+    let claims = unverified_claims(&token).ok_or(Unusable::NoMytoken)?;
+    check(claims.unverified(), server, now)?;
+    Ok(token)
 }
 
-/// Nothing is decided by these unverified claims but whether it is worth asking the server.
-fn fault(claims: &MytokenClaims, server: &ServerUrl, now: u64) -> Option<&'static str> {
+/// Checks claims whose signature is not verified. They only decide whether a request to the server is worthwhile.
+fn check(claims: &MytokenClaims, server: &ServerUrl, now: u64) -> Result<(), Unusable> {
     if !server.matches(&claims.iss) {
-        Some("is of another mytoken server")
+        Err(Unusable::OtherServer)
     } else if claims.exp.is_some_and(|exp| exp < now) {
-        Some("has expired")
+        Err(Unusable::Expired)
     } else if claims.rotates() {
-        // Its successor would have to be stored under a lock that everybody takes who uses it: that is what the store is for.
-        Some("is replaced at each use and cannot be shared by a file")
+        Err(Unusable::Rotates)
     } else if !claims.capabilities.has(CREATE_MYTOKEN) {
-        Some("may not make sub-tokens")
+        Err(Unusable::MissingCapability)
     } else {
-        None
+        Ok(())
     }
 }
 
 fn read(path: &Path) -> std::io::Result<Secret> {
     const LIMIT: u64 = 64 * 1024;
-    // O_NONBLOCK: a FIFO in its place must not hang sbatch.
+    // O_NONBLOCK: a FIFO at this path must not make sbatch hang.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("it is no regular file"));
@@ -152,7 +150,7 @@ mod tests {
             .replace(change.0, change.1)
     }
 
-    fn found(text: &str) -> Result<Secret, String> {
+    fn found(text: &str) -> Result<Secret, Unusable> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mt");
         std::fs::write(&path, format!("{text}\n")).unwrap();
@@ -166,29 +164,29 @@ mod tests {
     }
 
     #[test]
-    fn one_that_will_not_do_is_passed_over_with_its_reason() {
+    fn an_unusable_mytoken_is_refused_with_its_reason() {
         for (change, why) in [
             (("\"iss\":\"https://mt.example\"", "\"iss\":\"https://evil.example\""), "another mytoken server"),
             (("2000", "999"), "expired"),
             (("\"exp\"", "\"rotation\":{\"on_other\":true},\"exp\""), "replaced at each use"),
             ((",\"create_mytoken\"", ""), "may not make"),
         ] {
-            let error = found(&jwt(&claims(change))).unwrap_err();
+            let error = found(&jwt(&claims(change))).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
-        assert!(found("not a token").unwrap_err().contains("no mytoken"));
-        assert!(found("").unwrap_err().contains("no mytoken"));
+        assert!(matches!(found("not a token"), Err(Unusable::NoMytoken)));
+        assert!(matches!(found(""), Err(Unusable::NoMytoken)));
     }
 
     #[test]
-    fn without_any_the_sentence_says_what_to_do() {
+    fn without_a_mytoken_the_sentence_says_what_to_do() {
         let server = ServerUrl::parse("https://mt.example", false).unwrap();
-        let around = Surroundings { home: None, mytoken_file: Some("/nonexistent/mt".into()) };
+        let environment = UserEnvironment { home: None, mytoken_file: Some("/nonexistent/mt".into()) };
         let soon = Deadline::after(std::time::Duration::from_secs(1));
-        let error = find(&server, &around, None, 1000, soon).err().unwrap();
+        let error = find(&server, &environment, None, 1000, soon).err().unwrap().to_string();
         assert!(error.contains("cannot be read") && error.ends_with("Run: mytoken-ssh login"), "{error}");
-        let around = Surroundings { mytoken_file: None, ..around };
-        let error = find(&server, &around, None, 1000, soon).err().unwrap();
+        let environment = UserEnvironment { mytoken_file: None, ..environment };
+        let error = find(&server, &environment, None, 1000, soon).err().unwrap().to_string();
         let expected = "no credential: your session has none and ~/.config/mytoken holds no token for mt.example. Run: mytoken-ssh login";
         assert_eq!(error, expected);
     }

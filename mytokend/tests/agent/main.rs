@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The agent over its socket, with an authority and a slurmctld that the test plays.
+//! The agent over its socket, with a fake clock, a fake mytoken server and a fake slurmctld.
 
 #[cfg(test)]
 mod end;
 #[cfg(test)]
+mod harness;
+#[cfg(test)]
 #[path = "../../../tests/ordinary_user.rs"]
 mod ordinary_user;
-#[cfg(test)]
-mod play;
 #[cfg(test)]
 mod renewal;
 #[cfg(test)]

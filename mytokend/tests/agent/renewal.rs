@@ -2,147 +2,170 @@
 //! A job runs.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mytoken_wire::agent::JobState;
-use mytokend::agent::authority::Failure;
+use mytoken_wire::agent::{EventKind, JobState};
 
-use crate::play::{Stage, eventually, outage};
+use crate::harness::{BEFORE_RENEWAL, EXPIRY, MISSING, RENEWAL, TestAgent, eventually, outage, revocation};
+
+/// Longer than the first pause after a failure.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
 
 #[test]
 fn the_token_is_replaced_before_it_expires() {
-    let stage = Stage::new(2);
-    stage.start(7, "h1");
-    let mut seen = vec![fs::read_to_string(stage.token(7)).unwrap()];
-    eventually("three tokens", || {
-        let now = fs::read_to_string(stage.token(7)).expect("there is a file at every moment");
-        if seen.last() != Some(&now) {
-            seen.push(now);
-        }
-        seen.len() == 3
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert!(agent.read_token(7).starts_with("token-"));
+            }
+        });
+        agent.advance(BEFORE_RENEWAL);
+        let mut seen = vec![agent.read_token(7)];
+        agent.advance(RENEWAL - BEFORE_RENEWAL);
+        seen.push(agent.read_token(7));
+        agent.advance(RENEWAL);
+        seen.push(agent.read_token(7));
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(seen, ["token-1", "token-2", "token-3"]);
     });
-    assert_eq!(seen, ["token-1", "token-2", "token-3"]);
-    // Events with the same text are told as one.
-    let mut words = stage.words(7);
-    words.dedup();
-    assert_eq!(words, ["opened", "started", "renewed"]);
+    // Two events with the same text are one.
+    let mut events = agent.events(7);
+    events.dedup();
+    assert_eq!(events, [EventKind::Opened, EventKind::Started, EventKind::Renewed]);
 }
 
 #[test]
-fn an_outage_keeps_the_old_token_until_it_expires_and_ends_by_itself() {
-    let stage = Stage::new(3);
-    stage.start(7, "h1");
-    stage.script.with(|script| script.failure = Some(outage()));
-    eventually("a failed renewal", || stage.words(7).contains(&"retry".to_owned()));
-    assert_eq!(fs::read_to_string(stage.token(7)).unwrap(), "token-1");
-    let status = stage.status(7);
+fn an_outage_keeps_the_old_token_until_it_expires_and_renewal_goes_on_afterwards() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.services.with(|script| script.failure = Some(outage()));
+    agent.advance(RENEWAL);
+    assert_eq!(agent.read_token(7), "token-1");
+    let status = agent.status(7);
+    assert_eq!(status.events.last().unwrap().kind, EventKind::Retry);
     assert!(status.events.last().unwrap().text.contains("the old access token stays"), "{status:?}");
     assert_eq!(status.state, JobState::Ready);
-    eventually("its removal", || !stage.token(7).exists());
-    assert!(stage.words(7).contains(&"expired".to_owned()));
-    assert_eq!(stage.status(7).state, JobState::Pending);
-    stage.script.with(|script| script.failure = None);
-    eventually("a new token", || stage.token(7).exists());
+    agent.advance(EXPIRY - RENEWAL);
+    assert!(!agent.token(7).exists() && agent.has_event(7, &EventKind::Expired));
+    assert_eq!(agent.status(7).state, JobState::Pending);
+    agent.services.with(|script| script.failure = None);
+    agent.advance(Duration::from_secs(300));
+    assert!(agent.token(7).exists());
 }
 
 #[test]
 fn a_revoked_sub_token_leaves_the_access_token_until_it_expires() {
-    let stage = Stage::new(2);
-    stage.start(7, "h1");
-    let refusal = Failure { text: "the token was revoked".into(), temporary: false, retry_after: None };
-    stage.script.with(|script| script.failure = Some(refusal));
-    eventually("the refusal", || stage.words(7).contains(&"refused".to_owned()));
-    assert!(stage.token(7).exists());
-    eventually("its removal", || !stage.token(7).exists());
-    assert_eq!(stage.status(7).state, JobState::Failed);
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.services.with(|script| script.failure = Some(revocation()));
+    agent.advance(RENEWAL);
+    assert!(agent.has_event(7, &EventKind::Refused) && agent.token(7).exists());
+    agent.advance(EXPIRY - RENEWAL);
+    assert!(!agent.token(7).exists());
+    assert_eq!(agent.status(7).state, JobState::Failed);
 }
 
 #[test]
-fn a_restart_keeps_the_schedule_and_asks_for_nothing_more() {
-    let mut stage = Stage::new(3600);
-    stage.start(7, "h1");
-    stage.end();
-    assert!(stage.token(7).exists());
-    let state = fs::read_to_string(stage.dir.path().join("mytoken/state/job-7.json")).unwrap();
+fn a_restart_keeps_the_schedule_and_sends_no_further_request() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.end();
+    assert!(agent.token(7).exists());
+    let state = fs::read_to_string(agent.dir.path().join("mytoken/state/job-7.json")).unwrap();
     assert!(!state.contains("token-1"), "the access token is not in the state");
-    stage.begin();
-    assert_eq!(stage.start(7, "h1").state, JobState::Ready);
-    std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(stage.script.with(|script| script.exchanges), 1);
+    agent.begin();
+    assert_eq!(agent.start(7, "h1").state, JobState::Ready);
+    agent.advance(BEFORE_RENEWAL);
+    assert_eq!(agent.token_requests(), 1);
+    agent.advance(RENEWAL - BEFORE_RENEWAL);
+    assert_eq!(agent.token_requests(), 2);
 }
 
 #[test]
-fn a_renewal_that_was_due_while_the_agent_was_down_is_made_up_for() {
-    let mut stage = Stage::new(2);
-    stage.start(7, "h1");
-    stage.end();
-    std::thread::sleep(Duration::from_millis(2300));
-    stage.begin();
-    eventually("the next token", || fs::read_to_string(stage.token(7)).is_ok_and(|token| token != "token-1"));
+fn a_renewal_that_was_due_while_the_agent_was_stopped_is_done_at_the_start() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.end();
+    agent.move_clock(EXPIRY);
+    agent.begin();
+    agent.wait_until_idle();
+    assert_eq!(agent.read_token(7), "token-2");
 }
 
 #[test]
-fn damaged_state_is_dropped_and_the_rest_lives_on() {
-    let mut stage = Stage::new(3600);
-    stage.start(7, "h1");
-    stage.start(8, "h2");
-    stage.end();
-    fs::write(stage.dir.path().join("mytoken/state/job-8.json"), "{\"key\":{\"job\":").unwrap();
-    fs::write(stage.dir.path().join("mytoken/state/rubbish"), "x").unwrap();
-    stage.begin();
-    assert_eq!(stage.status(7).state, JobState::Ready);
-    assert!(!stage.token(8).exists(), "nobody would renew or remove it");
-    assert_eq!(stage.start(8, "h2").state, JobState::Ready);
+fn damaged_state_is_removed_and_all_other_state_is_used() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.start(8, "h2");
+    agent.end();
+    fs::write(agent.dir.path().join("mytoken/state/job-8.json"), "{\"key\":{\"job\":").unwrap();
+    fs::write(agent.dir.path().join("mytoken/state/rubbish"), "x").unwrap();
+    agent.begin();
+    assert_eq!(agent.status(7).state, JobState::Ready);
+    assert!(!agent.token(8).exists(), "no lease would renew or remove it");
+    assert_eq!(agent.start(8, "h2").state, JobState::Ready);
 }
 
 #[test]
 fn when_the_sub_token_ends_so_does_the_renewal() {
-    let stage = Stage::new(2);
-    stage.start(7, "short");
-    eventually("the end", || stage.words(7).contains(&"refused".to_owned()));
-    assert!(stage.status(7).events.iter().any(|event| event.text.contains("credential itself has expired")));
-    assert_eq!(stage.script.with(|script| script.exchanges), 1);
+    let agent = TestAgent::new();
+    agent.start(7, "short");
+    agent.advance(RENEWAL);
+    assert!(agent.has_event(7, &EventKind::Refused));
+    assert!(agent.status(7).events.iter().any(|event| event.text.contains("credential itself has expired")));
+    assert_eq!(agent.token_requests(), 1);
 }
 
 #[test]
-fn a_token_with_little_life_left_is_not_asked_for_again_and_again() {
-    let stage = Stage::new(3600);
+fn a_token_with_little_life_left_is_renewed_late_in_what_is_left() {
+    let agent = TestAgent::new();
     // The node's clock is fifty minutes ahead.
-    stage.script.with(|script| script.left = Some(600));
-    assert_eq!(stage.start(7, "h1").state, JobState::Ready);
-    std::thread::sleep(Duration::from_millis(1600));
-    assert_eq!(stage.script.with(|script| script.exchanges), 1);
+    agent.services.with(|script| script.left = Some(600));
+    assert_eq!(agent.start(7, "h1").state, JobState::Ready);
+    agent.advance(Duration::from_secs(359));
+    assert_eq!(agent.token_requests(), 1);
+    agent.advance(Duration::from_secs(450 - 359));
+    assert_eq!(agent.token_requests(), 2);
 }
 
 #[test]
-fn a_token_that_comes_expired_is_a_failure_and_says_so() {
-    let stage = Stage::new(3600);
-    stage.script.with(|script| script.left = Some(-100));
-    let started = stage.start(7, "h1");
+fn a_new_token_that_is_expired_counts_as_a_failure() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| script.left = Some(-100));
+    let started = agent.start(7, "h1");
     assert_eq!(started.state, JobState::Pending);
-    assert!(started.reason.unwrap().contains("clock"), "{:?}", stage.status(7));
-    assert!(!stage.token(7).exists());
-    stage.script.with(|script| script.left = None);
-    eventually("a good one", || stage.token(7).exists());
+    assert!(started.reason.unwrap().contains("clock"), "{:?}", agent.status(7));
+    assert!(!agent.token(7).exists());
+    agent.services.with(|script| script.left = None);
+    agent.advance(FIRST_RETRY);
+    assert!(agent.token(7).exists());
 }
 
 #[test]
 fn a_token_is_renewed_while_slurmctld_is_asked_about_its_job() {
-    let stage = Stage::with_doubt(2, Duration::from_millis(200));
-    stage.script.with(|script| script.squeue_delay = Duration::from_secs(6));
-    stage.start(7, "h1");
-    eventually("the next token", || {
-        fs::read_to_string(stage.token(7)).expect("there is a file at every moment") == "token-3"
-    });
+    let agent = TestAgent::new();
+    agent.services.with(|script| script.hold_squeue = true);
+    agent.start(7, "h1");
+    agent.move_clock(MISSING);
+    eventually("the query", || agent.queries() == 1);
+    for token in ["token-2", "token-3"] {
+        agent.move_clock(RENEWAL);
+        eventually("the next token", || agent.read_token(7) == token);
+    }
 }
 
 #[test]
-fn a_panic_costs_one_attempt_and_no_worker() {
-    let stage = Stage::new(3600);
-    stage.script.with(|script| script.panics = 6);
+fn a_panic_costs_one_attempt_and_no_thread() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| script.panics = 6);
     for job in 1..=6 {
-        assert_eq!(stage.start(job, "h1").state, JobState::Pending);
+        assert_eq!(agent.start(job, "h1").state, JobState::Pending);
     }
-    assert_eq!(stage.start(7, "h1").state, JobState::Ready);
-    eventually("the token of the first", || stage.token(1).exists());
+    assert_eq!(agent.start(7, "h1").state, JobState::Ready);
+    agent.advance(FIRST_RETRY);
+    assert!(agent.token(1).exists());
 }

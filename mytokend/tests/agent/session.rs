@@ -3,93 +3,131 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mytoken::{Clock, Secret, SystemClock};
+use mytoken::Secret;
 use mytoken_login::Process;
 use mytoken_wire::agent::{RenewalCredential, SessionEnd, SessionStart, StatusQuery};
 
-use crate::play::{Stage, eventually, me};
+use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, TestAgent, eventually, me};
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// What the PAM module makes, and a process in the monitor's place.
-fn login(stage: &Stage) -> (PathBuf, Child) {
-    let uid = me().uid;
-    let session = stage.dir.path().join(format!("mytoken/sessions/{uid}/{ID}"));
-    fs::create_dir_all(&session).unwrap();
-    let mode = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    mode(&stage.dir.path().join("mytoken/sessions"), 0o711);
-    mode(session.parent().unwrap(), 0o700);
-    mode(&session, 0o700);
-    for name in ["bt", "mt"] {
-        fs::write(session.join(format!("{name}_u{uid}")), "first").unwrap();
-    }
-    (session, Command::new("sleep").arg("60").spawn().unwrap())
+/// The files that the PAM module makes, and a process in place of sshd's monitor. It ends with the test.
+struct Session {
+    directory: PathBuf,
+    monitor: Child,
 }
 
-fn request(child: &Child, lifetime: u64, mytoken: Option<&str>) -> SessionStart {
-    SessionStart {
-        session: ID.into(),
-        uid: me().uid,
-        gid: me().gid,
-        pid: child.id(),
-        renewal: mytoken.map(|mytoken| RenewalCredential {
-            server: "testbed".into(),
-            mytoken: Secret::new(mytoken),
-            scope: "a".into(),
-            audience: "b".into(),
-        }),
-        exp: SystemClock.now() + lifetime,
-        lifetime,
+impl Session {
+    fn new(agent: &TestAgent) -> Self {
+        let uid = me().uid;
+        let directory = agent.dir.path().join(format!("mytoken/sessions/{uid}/{ID}"));
+        fs::create_dir_all(&directory).unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(&agent.dir.path().join("mytoken/sessions"), 0o711);
+        mode(directory.parent().unwrap(), 0o700);
+        mode(&directory, 0o700);
+        for name in ["bt", "mt"] {
+            fs::write(directory.join(format!("{name}_u{uid}")), "first").unwrap();
+        }
+        Self { directory, monitor: Command::new("sleep").arg("600").spawn().unwrap() }
     }
+
+    /// A start with an access token that was issued just now.
+    fn start(&self, mytoken: Option<&str>) -> SessionStart {
+        SessionStart {
+            session: ID.into(),
+            uid: me().uid,
+            gid: me().gid,
+            pid: self.monitor.id(),
+            renewal: mytoken.map(|mytoken| RenewalCredential {
+                server: "testbed".into(),
+                mytoken: Secret::new(mytoken),
+                scope: "a".into(),
+                audience: "b".into(),
+            }),
+            exp: NOW + LIFETIME,
+            lifetime: LIFETIME,
+        }
+    }
+
+    fn token(&self) -> PathBuf {
+        self.directory.join(format!("bt_u{}", me().uid))
+    }
+
+    fn read_token(&self) -> String {
+        fs::read_to_string(self.token()).expect("there is a token file at every moment")
+    }
+
+    fn kill_monitor(&mut self) {
+        self.monitor.kill().unwrap();
+        self.monitor.wait().unwrap();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.monitor.kill();
+        let _ = self.monitor.wait();
+    }
+}
+
+fn send(agent: &TestAgent, start: &SessionStart) {
+    agent.ask(start).unwrap();
+}
+
+fn until(agent: &TestAgent) -> Option<u64> {
+    agent.ask(&StatusQuery { job: None }).unwrap().jobs[0].until
+}
+
+fn state_file(agent: &TestAgent) -> PathBuf {
+    agent.dir.path().join(format!("mytoken/state/session-{ID}.json"))
 }
 
 #[test]
-fn the_token_is_renewed_in_place_and_gone_with_the_session() {
-    let stage = Stage::new(2);
-    let (session, mut child) = login(&stage);
-    let file = session.join(format!("bt_u{}", me().uid));
-    stage.ask(&request(&child, 2, Some("m.y.t"))).unwrap();
-    eventually("the renewal", || fs::read_to_string(&file).unwrap().starts_with("token-"));
-    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
-    stage.ask(&SessionEnd { session: ID.into() }).unwrap();
-    assert!(!session.exists());
-    let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
-    assert!(!state.contains("m.y.t"), "the mytoken is forgotten");
-    child.kill().unwrap();
-    child.wait().unwrap();
+fn the_token_is_renewed_in_place_and_removed_with_the_session() {
+    let agent = TestAgent::new();
+    let session = Session::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    agent.advance(RENEWAL);
+    assert!(session.read_token().starts_with("token-"));
+    assert_eq!(fs::metadata(session.token()).unwrap().permissions().mode() & 0o7777, 0o600);
+    agent.ask(&SessionEnd { session: ID.into() }).unwrap();
+    assert!(!session.directory.exists());
+    assert!(!fs::read_to_string(state_file(&agent)).unwrap().contains("m.y.t"), "the mytoken is forgotten");
 }
 
 #[test]
-fn a_session_whose_process_is_gone_is_over_also_after_a_restart() {
-    let mut stage = Stage::new(3600);
-    let (session, mut child) = login(&stage);
-    stage.ask(&request(&child, 3600, Some("m.y.t"))).unwrap();
-    stage.end();
-    let state = stage.dir.path().join(format!("mytoken/state/session-{ID}.json"));
-    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o7777, 0o600);
-    stage.begin();
-    assert!(session.exists());
-    child.kill().unwrap();
-    child.wait().unwrap();
-    eventually("the removal", || !session.exists());
+fn a_session_ends_with_its_process_also_after_a_restart() {
+    let mut agent = TestAgent::new();
+    let mut session = Session::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    agent.end();
+    assert_eq!(fs::metadata(state_file(&agent)).unwrap().permissions().mode() & 0o7777, 0o600);
+    agent.begin();
+    assert!(session.directory.exists());
+    session.kill_monitor();
+    agent.move_clock(SWEEP);
+    eventually("the removal", || !session.directory.exists());
 }
 
 #[test]
 fn without_a_mytoken_the_files_are_removed_but_not_renewed() {
-    let stage = Stage::new(3600);
-    let (session, mut child) = login(&stage);
-    stage.ask(&request(&child, 1, None)).unwrap();
-    let file = session.join(format!("bt_u{}", me().uid));
-    eventually("the removal of the expired token", || !file.exists());
-    assert_eq!(stage.script.with(|script| script.exchanges), 0);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    eventually("the removal", || !session.exists());
+    let agent = TestAgent::new();
+    let mut session = Session::new(&agent);
+    send(&agent, &session.start(None));
+    agent.advance(RENEWAL);
+    assert_eq!(session.read_token(), "first");
+    agent.advance(EXPIRY - RENEWAL);
+    assert!(!session.token().exists(), "it has expired");
+    assert_eq!(agent.token_requests(), 0);
+    session.kill_monitor();
+    agent.move_clock(SWEEP);
+    eventually("the removal", || !session.directory.exists());
 }
 
 /// A mytoken that ends at this Unix time.
@@ -101,105 +139,90 @@ fn mytoken_until(exp: u64) -> String {
 
 /// The access token is renewed when 25 to 40 percent of its life are left: of 3600 s, 900 to 1440.
 #[test]
-fn a_mytoken_is_kept_when_it_outlives_the_renewal_and_not_otherwise() {
+fn a_mytoken_is_kept_only_if_it_outlives_the_renewal() {
     for (before_the_end, renewed) in [(0, true), (890, true), (1_450, false), (3_000, false)] {
-        let stage = Stage::new(3600);
-        let (_, mut child) = login(&stage);
-        let mut start = request(&child, 3600, Some(""));
-        let exp = start.exp;
-        start.renewal.as_mut().unwrap().mytoken = Secret::new(mytoken_until(exp - before_the_end));
-        stage.ask(&start).unwrap();
-        let status = stage.ask(&StatusQuery { job: None }).unwrap();
-        let until = if renewed { exp - before_the_end } else { exp };
-        assert_eq!(status.jobs[0].until, Some(until), "{before_the_end}");
-        let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
+        let agent = TestAgent::new();
+        let session = Session::new(&agent);
+        let exp = NOW + LIFETIME;
+        send(&agent, &session.start(Some(&mytoken_until(exp - before_the_end))));
+        let expected = if renewed { exp - before_the_end } else { exp };
+        assert_eq!(until(&agent), Some(expected), "{before_the_end}");
+        let state = fs::read_to_string(state_file(&agent)).unwrap();
         assert_eq!(state.contains("will be renewed"), renewed, "{before_the_end}: {state}");
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 }
 
-/// The times of a session's first renewal are counted from what the login said of its token, not from the agent's own.
 #[test]
-fn the_first_renewal_comes_in_the_last_part_of_the_tokens_life() {
-    let stage = Stage::new(3600);
-    let (session, mut child) = login(&stage);
-    let file = session.join(format!("bt_u{}", me().uid));
-    let start = SessionStart { exp: SystemClock.now() + 4, ..request(&child, 4, Some("m.y.t")) };
-    let begun = std::time::Instant::now();
-    stage.ask(&start).unwrap();
-    eventually("the renewal", || fs::read_to_string(&file).unwrap().starts_with("token-"));
-    // 4 s of life, up to one of them over already, and 1.6 s left at the most.
-    assert!(begun.elapsed() >= std::time::Duration::from_millis(1_300), "{:?}", begun.elapsed());
-    assert_eq!(stage.script.with(|script| script.exchanges), 1);
-    child.kill().unwrap();
-    child.wait().unwrap();
+fn the_first_renewal_is_counted_from_the_login() {
+    let agent = TestAgent::new();
+    let session = Session::new(&agent);
+    // The access token is 1000 s old when the session begins.
+    send(&agent, &SessionStart { exp: NOW + LIFETIME - 1_000, ..session.start(Some("m.y.t")) });
+    agent.advance(BEFORE_RENEWAL - std::time::Duration::from_secs(1_000));
+    assert_eq!((session.read_token().as_str(), agent.token_requests()), ("first", 0));
+    agent.advance(RENEWAL - BEFORE_RENEWAL);
+    assert_eq!((session.read_token().as_str(), agent.token_requests()), ("token-1", 1));
 }
 
 #[test]
 fn a_mytoken_that_ends_before_the_renewal_is_not_used_up() {
-    let stage = Stage::new(3600);
-    let (session, mut child) = login(&stage);
-    let mytoken = mytoken_until(SystemClock.now() + 300);
+    let agent = TestAgent::new();
+    let mut session = Session::new(&agent);
+    let mytoken = mytoken_until(NOW + 300);
     let claims = mytoken.split('.').nth(1).unwrap().to_owned();
-    let start = request(&child, 3600, Some(&mytoken));
-    let exp = start.exp;
-    stage.ask(&start).unwrap();
-    let status = stage.ask(&StatusQuery { job: None }).unwrap();
-    assert_eq!(status.jobs[0].until, Some(exp), "what the session has lasts as long as its access token");
-    let state = fs::read_to_string(stage.dir.path().join(format!("mytoken/state/session-{ID}.json"))).unwrap();
+    send(&agent, &session.start(Some(&mytoken)));
+    assert_eq!(until(&agent), Some(NOW + LIFETIME), "the session's credential lasts as long as its access token");
+    let state = fs::read_to_string(state_file(&agent)).unwrap();
     assert!(state.contains("ends before its access token is due for renewal") && !state.contains(&claims), "{state}");
-    assert!(session.join(format!("bt_u{}", me().uid)).exists(), "the access token of the login stays");
-    assert_eq!(stage.script.with(|script| script.exchanges), 0);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    eventually("the removal", || !session.exists());
+    agent.advance(RENEWAL);
+    assert_eq!(session.read_token(), "first", "the access token of the login stays");
+    assert_eq!(agent.token_requests(), 0);
+    session.kill_monitor();
+    agent.move_clock(SWEEP);
+    eventually("the removal", || !session.directory.exists());
 }
 
 #[test]
-fn a_link_in_the_place_of_the_file_is_replaced_and_not_followed() {
-    let stage = Stage::new(2);
-    let (session, mut child) = login(&stage);
-    let file = session.join(format!("bt_u{}", me().uid));
-    let victim = stage.dir.path().join("victim");
+fn a_link_in_place_of_the_file_is_replaced_and_not_followed() {
+    let agent = TestAgent::new();
+    let session = Session::new(&agent);
+    let victim = agent.dir.path().join("victim");
     fs::write(&victim, "precious").unwrap();
-    fs::remove_file(&file).unwrap();
-    std::os::unix::fs::symlink(&victim, &file).unwrap();
-    stage.ask(&request(&child, 1, Some("m.y.t"))).unwrap();
-    eventually("the renewal", || fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()));
+    fs::remove_file(session.token()).unwrap();
+    std::os::unix::fs::symlink(&victim, session.token()).unwrap();
+    send(&agent, &session.start(Some("m.y.t")));
+    agent.advance(RENEWAL);
+    assert!(fs::symlink_metadata(session.token()).unwrap().is_file());
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 #[test]
-fn an_id_that_is_a_path_is_refused() {
-    let stage = Stage::new(2);
-    let (_, mut child) = login(&stage);
+fn a_session_id_that_is_a_path_is_refused() {
+    let agent = TestAgent::new();
+    let session = Session::new(&agent);
     for id in ["../../etc/passwd0123456789abcdef0", "", "0123456789ABCDEF0123456789ABCDEF"] {
-        let start = SessionStart { session: id.into(), ..request(&child, 2, None) };
-        assert!(stage.ask(&start).is_err(), "{id}");
+        let start = SessionStart { session: id.into(), ..session.start(None) };
+        assert!(agent.ask(&start).is_err(), "{id}");
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
-/// Another factor failed after the token was accepted, and nobody has logged in since.
+/// A login failed after its token was accepted, for example at another factor, and no later login of the account removed it.
 #[test]
-fn what_a_login_without_a_session_left_is_removed() {
-    let stage = Stage::new(3_600);
-    let place = stage.dir.path().join("mytoken/handover/1001");
-    fs::create_dir_all(&place).unwrap();
-    for directory in [place.parent().unwrap(), &place] {
+fn the_records_of_logins_without_a_session_are_removed() {
+    let agent = TestAgent::new();
+    let directory = agent.dir.path().join("mytoken/handover/1001");
+    fs::create_dir_all(&directory).unwrap();
+    for directory in [directory.parent().unwrap(), &directory] {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
     }
-    // When it was written, and who may take it.
-    let (now, Process { pid, start }) = (SystemClock.now(), Process::own().unwrap());
-    let [old, orphan, young] = [(1, start), (now, start + 1), (now, start)]
-        .map(|(created, start)| place.join(format!("{created}-{pid}.{start}-{}", "a".repeat(32))));
+    // The name has the time of the login and the process that may take the record.
+    let Process { pid, start } = Process::own().unwrap();
+    let [old, orphan, young] = [(1, start), (NOW, start + 1), (NOW, start)]
+        .map(|(created, start)| directory.join(format!("{created}-{pid}.{start}-{}", "a".repeat(32))));
     for file in [&old, &orphan, &young] {
         fs::write(file, "").unwrap();
     }
+    agent.move_clock(SWEEP);
     eventually("the removal", || !old.exists() && !orphan.exists());
     assert!(young.exists(), "its session may be about to begin");
 }

@@ -7,12 +7,12 @@ use std::os::unix::net::UnixStream;
 
 use mytoken_wire::agent::{LINE_LIMIT, StatusQuery};
 
+use crate::harness::{TestAgent, me, step};
 use crate::ordinary_user::as_ordinary_user;
-use crate::play::{Stage, me, step};
 use crate::skipped::skip;
 
-fn raw(stage: &Stage, bytes: &[u8]) -> String {
-    let mut stream = UnixStream::connect(stage.socket()).unwrap();
+fn raw(agent: &TestAgent, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(agent.socket()).unwrap();
     // The agent may hang up on too long a line.
     let _ = stream.write_all(bytes);
     let mut answer = String::new();
@@ -22,14 +22,14 @@ fn raw(stage: &Stage, bytes: &[u8]) -> String {
 
 #[test]
 fn everybody_may_connect() {
-    let stage = Stage::new(3600);
-    let mode = std::fs::metadata(stage.socket()).unwrap().permissions().mode();
+    let agent = TestAgent::new();
+    let mode = std::fs::metadata(agent.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o666);
 }
 
 #[test]
 fn what_is_no_request_is_refused_without_being_repeated() {
-    let stage = Stage::new(3600);
+    let agent = TestAgent::new();
     for (line, word) in [
         ("\n", "no request"),
         ("{\"v\":1}\n", "knows"),
@@ -37,12 +37,12 @@ fn what_is_no_request_is_refused_without_being_repeated() {
         ("{\"v\":1,\"call\":\"job_end\",\"job\":\"eyJhbGciOiJIUzI1NiJ9\"}\n", "knows"),
         ("{\"v\":1,\"call\":\"rm\"}\n", "knows"),
     ] {
-        let answer = raw(&stage, line.as_bytes());
+        let answer = raw(&agent, line.as_bytes());
         assert!(answer.contains("\"error\"") && answer.contains(word) && !answer.contains("eyJ"), "{line}: {answer}");
     }
-    let answer = raw(&stage, &vec![b'x'; LINE_LIMIT + 5000]);
+    let answer = raw(&agent, &vec![b'x'; LINE_LIMIT + 5000]);
     assert!(answer.is_empty() || answer.contains("at most"), "{answer}");
-    assert!(stage.ask(&StatusQuery { job: None }).is_ok(), "the agent lives");
+    assert!(agent.ask(&StatusQuery { job: None }).is_ok(), "the agent lives");
 }
 
 #[test]
@@ -50,23 +50,23 @@ fn an_ordinary_user_sees_only_what_is_his() {
     if me().uid != 0 {
         return skip("only root can ask as somebody else than the agent's owner").unwrap();
     }
-    let stage = Stage::new(3600);
-    stage.start(7, "h1");
-    std::fs::set_permissions(stage.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let [status, end] = ["{\"v\":1,\"call\":\"status\"}\n", "{\"v\":1,\"call\":\"job_end\",\"job\":7}\n"]
-        .map(|line| as_ordinary_user(|| raw(&stage, line.as_bytes())));
+        .map(|line| as_ordinary_user(|| raw(&agent, line.as_bytes())));
     assert_eq!(status, "{\"v\":1,\"status\":{\"node\":\"n1\",\"jobs\":[]}}\n");
     assert!(end.contains("only root"), "{end}");
-    assert!(stage.token(7).exists());
+    assert!(agent.token(7).exists());
 }
 
 #[test]
 fn a_list_of_very_many_jobs_still_fits_into_an_answer() {
-    let stage = Stage::new(3600);
+    let agent = TestAgent::new();
     for job in 1..=600 {
-        stage.start_with(&step(job));
+        agent.start_with(&step(job));
     }
-    let status = stage.ask(&StatusQuery { job: None }).unwrap();
+    let status = agent.ask(&StatusQuery { job: None }).unwrap();
     assert!(
         status.omitted > 0 && status.jobs.len() + status.omitted == 600,
         "{} {}",

@@ -9,14 +9,14 @@ use mytoken::files::Owner;
 use mytoken_wire::agent::JobState;
 use serde_json::json;
 
-use crate::place::{Site, eventually};
+use crate::harness::{TestSite, eventually};
 
 fn me() -> u32 {
     Owner::current().uid
 }
 
-fn running(lifetime: u64) -> Site {
-    let mut site = Site::new(lifetime);
+fn running(lifetime: u64) -> TestSite {
+    let mut site = TestSite::new(lifetime);
     site.log_in();
     site.begin_agent();
     site
@@ -137,7 +137,7 @@ fn a_check_of_a_good_site_finds_nothing_wrong() {
     let findings: serde_json::Value = serde_json::from_str(&json).unwrap();
     let errors: Vec<_> =
         findings["findings"].as_array().unwrap().iter().filter(|finding| finding["level"] == "error").collect();
-    assert!(!good && errors.len() == 1 && errors[0]["mend"].is_string(), "{json}");
+    assert!(!good && errors.len() == 1 && errors[0]["fix"].is_string(), "{json}");
 }
 
 /// A thousand exchanges would take a minute without optimisation; `make bench` measures a thousand jobs of the release build.
@@ -162,7 +162,7 @@ fn a_job_needs_little_memory() {
 
 #[test]
 fn a_login_host_without_the_private_key_serves_sessions_and_refuses_jobs() {
-    let mut site = Site::new(60);
+    let mut site = TestSite::new(60);
     site.log_in();
     let (sealed, _) = site.submit();
     let key = site.config().join("keys/cluster.key");
@@ -179,7 +179,7 @@ fn a_login_host_without_the_private_key_serves_sessions_and_refuses_jobs() {
 #[test]
 fn an_agent_whose_private_key_others_can_read_does_not_start() {
     use std::os::unix::fs::PermissionsExt;
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     let key = site.config().join("keys/cluster.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let mut agent = std::process::Command::new(env!("CARGO_BIN_EXE_mytokend"));

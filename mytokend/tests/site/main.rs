@@ -2,8 +2,8 @@
 //! The programs as they are installed, against the test server: from a submission to the end of its job.
 
 #[cfg(test)]
-mod job;
+mod harness;
 #[cfg(test)]
-mod place;
+mod job;
 #[cfg(test)]
 mod submission;

@@ -8,11 +8,11 @@ use mytoken::Secret;
 use mytoken::files::Owner;
 use serde_json::json;
 
-use crate::place::{AUDIENCE, SCOPE, Site, unix_time};
+use crate::harness::{AUDIENCE, SCOPE, TestSite, unix_time};
 
 #[test]
 fn a_submission_seals_a_sub_token_that_can_do_nothing_else() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     site.log_in();
     let (sealed, handle) = site.submit();
     let credential = site.open(&sealed);
@@ -35,7 +35,7 @@ fn a_submission_seals_a_sub_token_that_can_do_nothing_else() {
 
 #[test]
 fn the_second_submission_is_one_request() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     site.log_in();
     site.submit();
     let before = site.journal().len();
@@ -45,7 +45,7 @@ fn the_second_submission_is_one_request() {
 
 #[test]
 fn required_is_sealed_in() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     site.log_in();
     let printed = site.submit_with(&["--profile", "default", "--required"]);
     assert!(site.open(printed.line["sealed"].as_str().unwrap()).required);
@@ -53,7 +53,7 @@ fn required_is_sealed_in() {
 
 #[test]
 fn without_a_mytoken_the_user_is_told_what_to_do() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     let printed = site.submit_with(&["--profile", "default"]);
     assert_eq!(printed.status.code(), Some(1));
     let error = printed.line["error"].as_str().unwrap();
@@ -64,7 +64,7 @@ fn without_a_mytoken_the_user_is_told_what_to_do() {
 
 #[test]
 fn an_unknown_profile_names_the_known_ones() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     site.log_in();
     let error = site.submit_with(&["--profile", "no\x1bsuch"]).line["error"].as_str().unwrap().to_owned();
     assert!(error.contains("this cluster has: default") && !error.contains('\x1b'), "{error}");
@@ -72,7 +72,7 @@ fn an_unknown_profile_names_the_known_ones() {
 
 #[test]
 fn a_rotating_mytoken_is_used_from_the_store_and_its_successor_kept() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     let granted = site.mytoken(&json!({"rotation": {"on_AT": true, "on_other": true}}));
     let first = Secret::new(granted["mytoken"].as_str().unwrap());
     // In a file of the session it is not touched.
@@ -89,7 +89,7 @@ fn a_rotating_mytoken_is_used_from_the_store_and_its_successor_kept() {
 
 #[test]
 fn two_submissions_at_once_do_not_lose_a_rotating_mytoken() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     site.store(&site.mytoken(&json!({"rotation": {"on_AT": true, "on_other": true}})));
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -101,7 +101,7 @@ fn two_submissions_at_once_do_not_lose_a_rotating_mytoken() {
 
 #[test]
 fn a_child_that_comes_back_broader_is_revoked_and_not_used() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     site.log_in();
     site.control("/mytoken/fault", &json!({"name": "broader-child"}));
     let error = site.submit_with(&["--profile", "default"]).line["error"].as_str().unwrap().to_owned();
@@ -111,7 +111,7 @@ fn a_child_that_comes_back_broader_is_revoked_and_not_used() {
 
 #[test]
 fn a_sub_token_that_nobody_takes_is_taken_back() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     site.log_in();
     let before = site.requests("mytoken");
     assert_eq!(site.submit_to_nobody().code(), Some(1));
@@ -125,7 +125,7 @@ fn a_sub_token_that_nobody_takes_is_taken_back() {
 
 #[test]
 fn a_scope_that_the_mytoken_lacks_is_named_before_anything_is_sent() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     let restrictions = json!([{"scope": "openid compute.read", "audience": [AUDIENCE], "exp": unix_time() + 3600}]);
     let granted = site.mytoken(&json!({"restrictions": restrictions}));
     fs::write(site.dir.path().join("mt"), granted["mytoken"].as_str().unwrap()).unwrap();
@@ -137,7 +137,7 @@ fn a_scope_that_the_mytoken_lacks_is_named_before_anything_is_sent() {
 
 #[test]
 fn whatever_the_server_does_it_ends_in_time() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     site.log_in();
     for fault in [
         json!({"name": "latency", "ms": 20_000}),
@@ -162,7 +162,7 @@ fn whatever_the_server_does_it_ends_in_time() {
 
 #[test]
 fn a_mytoken_that_will_not_do_is_refused_in_words() {
-    let site = Site::new(60);
+    let site = TestSite::new(60);
     site.log_in();
     let (sealed, _) = site.submit();
     let refusal = |text: &str| {

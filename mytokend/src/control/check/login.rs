@@ -8,7 +8,7 @@ use mytoken::config::IssuerSettings;
 use mytoken::config::{FileTrust, Shared};
 use mytoken_login::{Accounts, LoginSettings, MapFile, Maps};
 
-use super::{Findings, Level};
+use super::{Findings, Severity};
 
 const PART: &str = "map file";
 
@@ -26,7 +26,9 @@ impl Findings {
         for (path, file) in Maps::load(&login.rules, trust).files() {
             match file {
                 Ok(file) => self.map_file(path, file, &shared.issuers, accounts),
-                Err(reason) => self.add(PART, Level::Error, reason.as_str(), Some("its rules give nobody an account")),
+                Err(reason) => {
+                    self.add(PART, Severity::Error, reason.as_str(), Some("its rules give nobody an account"));
+                }
             }
         }
         self.kinds(shared, &login);
@@ -41,34 +43,34 @@ impl Findings {
                 "{}: an ID token for {audience}, without nonce and at_hash, would be taken for an access token",
                 issuer.name
             );
-            let mend = "required_scopes = [\"openid\"] (ID tokens have no scopes), or accept_typ = [\"at+jwt\"] if its access tokens say so";
-            self.add("issuer", Level::Warning, text, Some(mend));
+            let fix = "required_scopes = [\"openid\"] (ID tokens have no scopes), or accept_typ = [\"at+jwt\"] if its access tokens say so";
+            self.add("issuer", Severity::Warning, text, Some(fix));
         }
     }
 
     fn map_file(&mut self, path: &Path, file: &MapFile, issuers: &[IssuerSettings], accounts: &dyn Accounts) {
         let path = path.display();
-        self.add(PART, Level::Ok, format!("{path}: {} lines are used", file.lines()), None);
+        self.add(PART, Severity::Ok, format!("{path}: {} lines are used", file.lines()), None);
         for mistake in file.mistakes().iter().take(SHOWN) {
-            self.add(PART, Level::Error, format!("{path}:{mistake}"), None);
+            self.add(PART, Severity::Error, format!("{path}:{mistake}"), None);
         }
         let shown = file.mistakes().len().min(SHOWN);
         if file.wrong_lines() > shown {
-            self.add(PART, Level::Error, format!("{path}: {} more wrong lines", file.wrong_lines() - shown), None);
+            self.add(PART, Severity::Error, format!("{path}: {} more wrong lines", file.wrong_lines() - shown), None);
         }
         let foreign: Vec<String> = file.foreign_lines(issuers).map(|line| line.to_string()).collect();
         if !foreign.is_empty() {
             let text = format!("{path}: the issuer of {} is no [[issuer]], so they match nobody", lines(&foreign));
-            self.add(PART, Level::Warning, text, Some("write the issuer's name or url of mytoken.toml"));
+            self.add(PART, Severity::Warning, text, Some("write the issuer's name or url of mytoken.toml"));
         }
         let (missing, all) = missing(file, accounts);
         if !missing.is_empty() {
             let text = format!("{path}: this machine has no account of exactly the name in {}", lines(&missing));
-            self.add(PART, Level::Warning, text, Some("compare with: getent passwd NAME"));
+            self.add(PART, Severity::Warning, text, Some("compare with: getent passwd NAME"));
         }
         if !all {
             let text = format!("{path}: not all accounts were looked up: NSS takes too long or fails");
-            self.add(PART, Level::Warning, text, None);
+            self.add(PART, Severity::Warning, text, None);
         }
     }
 }
@@ -130,7 +132,7 @@ mod tests {
         findings
     }
 
-    fn told(findings: &Findings) -> Vec<(Level, String)> {
+    fn told(findings: &Findings) -> Vec<(Severity, String)> {
         let of_map = findings.findings.iter().filter(|finding| finding.part == PART);
         of_map.map(|finding| (finding.level, finding.text.rsplit("users.map").next().unwrap().to_owned())).collect()
     }
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn a_good_map_file_has_no_finding_but_its_size() {
         let findings = checked(Some(b"op s-1 alice # the boss\nhttps://op.example.org s-2 4dave\n"));
-        assert_eq!(told(&findings), [(Level::Ok, ": 2 lines are used".to_owned())]);
+        assert_eq!(told(&findings), [(Severity::Ok, ": 2 lines are used".to_owned())]);
         assert!(!findings.failed());
     }
 
@@ -147,11 +149,11 @@ mod tests {
         let findings = checked(Some(b"op s-1 alice\nop s-1 alice the boss\negi s-3 alice\nop s-4 Alice\nop s\n"));
         let told = told(&findings);
         let expected = [
-            (Level::Ok, ": 3 lines are used"),
-            (Level::Error, ":2:14: a fourth field"),
-            (Level::Error, ":5:5: the account is missing"),
-            (Level::Warning, ": the issuer of line 3 is no [[issuer]]"),
-            (Level::Warning, ": this machine has no account of exactly the name in line 4"),
+            (Severity::Ok, ": 3 lines are used"),
+            (Severity::Error, ":2:14: a fourth field"),
+            (Severity::Error, ":5:5: the account is missing"),
+            (Severity::Warning, ": the issuer of line 3 is no [[issuer]]"),
+            (Severity::Warning, ": this machine has no account of exactly the name in line 4"),
         ];
         assert_eq!(told.len(), expected.len(), "{told:?}");
         for ((level, text), (wanted, start)) in told.iter().zip(expected) {
@@ -176,7 +178,7 @@ mod tests {
     #[test]
     fn a_map_file_that_is_not_there_is_an_error() {
         let findings = checked(None);
-        assert_eq!(findings.findings[0].level, Level::Ok, "login.toml itself is good");
+        assert_eq!(findings.findings[0].level, Severity::Ok, "login.toml itself is good");
         assert!(findings.failed() && findings.findings[1].text.contains("cannot read"), "{findings:?}");
     }
 }

@@ -7,7 +7,7 @@ use crate::jobs::sealed::JobCredential;
 
 /// Why a job gets nothing: a sentence for its owner.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum StartRefusal {
     /// The sealed text is another user's.
     #[error(
         "the credential was made for user {made_for}, and this job belongs to user {job}: a copied SLURM_MYTOKEN is worth nothing"
@@ -53,12 +53,12 @@ pub enum Refusal {
 /// The sealed text of a starting job.
 ///
 /// # Errors
-/// [`Refusal::Lost`], [`Refusal::Absent`].
-pub fn sealed_of(start: &JobStart) -> Result<&str, Refusal> {
+/// [`StartRefusal::Lost`], [`StartRefusal::Absent`].
+pub fn sealed_of(start: &JobStart) -> Result<&str, StartRefusal> {
     match (&start.sealed, &start.handle) {
         (Some(sealed), _) if !sealed.is_empty() => Ok(sealed),
-        (_, Some(handle)) if !handle.is_empty() => Err(Refusal::Lost),
-        _ => Err(Refusal::Absent),
+        (_, Some(handle)) if !handle.is_empty() => Err(StartRefusal::Lost),
+        _ => Err(StartRefusal::Absent),
     }
 }
 
@@ -66,18 +66,24 @@ pub fn sealed_of(start: &JobStart) -> Result<&str, Refusal> {
 ///
 /// # Errors
 /// The first reason to refuse.
-pub fn check(credential: &JobCredential, uid: u32, cluster: &str, servers: &[&str], now: u64) -> Result<(), Refusal> {
+pub fn check(
+    credential: &JobCredential,
+    uid: u32,
+    cluster: &str,
+    servers: &[&str],
+    now: u64,
+) -> Result<(), StartRefusal> {
     if credential.uid != uid {
-        return Err(Refusal::OtherUser { made_for: credential.uid, job: uid });
+        return Err(StartRefusal::OtherUser { made_for: credential.uid, job: uid });
     }
     if credential.cluster != cluster {
-        return Err(Refusal::OtherCluster { made_for: credential.cluster.clone(), here: cluster.to_owned() });
+        return Err(StartRefusal::OtherCluster { made_for: credential.cluster.clone(), here: cluster.to_owned() });
     }
     if credential.exp <= now {
-        return Err(Refusal::Expired { exp: credential.exp });
+        return Err(StartRefusal::Expired { exp: credential.exp });
     }
     if !servers.contains(&credential.server.as_str()) {
-        return Err(Refusal::UnknownServer { server: credential.server.clone() });
+        return Err(StartRefusal::UnknownServer { server: credential.server.clone() });
     }
     Ok(())
 }
@@ -111,11 +117,11 @@ mod tests {
             check(&credential, 2001, "testbed", &servers, 999)
         };
         assert_eq!(with(|_| ()), Ok(()));
-        assert_eq!(with(|c| c.uid = 2002), Err(Refusal::OtherUser { made_for: 2002, job: 2001 }));
-        assert!(matches!(with(|c| c.cluster = "other".into()), Err(Refusal::OtherCluster { .. })));
-        assert_eq!(with(|c| c.exp = 999), Err(Refusal::Expired { exp: 999 }));
-        assert!(matches!(with(|c| c.server.push('/')), Err(Refusal::UnknownServer { .. })));
-        assert!(matches!(with(|c| c.server = "https://evil.example".into()), Err(Refusal::UnknownServer { .. })));
+        assert_eq!(with(|c| c.uid = 2002), Err(StartRefusal::OtherUser { made_for: 2002, job: 2001 }));
+        assert!(matches!(with(|c| c.cluster = "other".into()), Err(StartRefusal::OtherCluster { .. })));
+        assert_eq!(with(|c| c.exp = 999), Err(StartRefusal::Expired { exp: 999 }));
+        assert!(matches!(with(|c| c.server.push('/')), Err(StartRefusal::UnknownServer { .. })));
+        assert!(matches!(with(|c| c.server = "https://evil.example".into()), Err(StartRefusal::UnknownServer { .. })));
     }
 
     #[test]
@@ -130,8 +136,8 @@ mod tests {
             handle: handle.map(str::to_owned),
         };
         assert_eq!(sealed_of(&start(Some("mt1.x"), None)), Ok("mt1.x"));
-        assert_eq!(sealed_of(&start(None, Some("ab"))), Err(Refusal::Lost));
-        assert_eq!(sealed_of(&start(Some(""), Some("ab"))), Err(Refusal::Lost));
-        assert_eq!(sealed_of(&start(None, None)), Err(Refusal::Absent));
+        assert_eq!(sealed_of(&start(None, Some("ab"))), Err(StartRefusal::Lost));
+        assert_eq!(sealed_of(&start(Some(""), Some("ab"))), Err(StartRefusal::Lost));
+        assert_eq!(sealed_of(&start(None, None)), Err(StartRefusal::Absent));
     }
 }

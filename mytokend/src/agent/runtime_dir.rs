@@ -1,85 +1,88 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The directories and files below `/run/mytoken`.
+//! Token files and stored leases below `/run/mytoken`.
 
 use std::path::{Path, PathBuf};
 
+use mytoken::Error;
 use mytoken::files::{Directory, Owner, as_user};
-use mytoken::{Error, SystemClock};
 use mytoken_login::handover::Handover;
+use mytoken_wire::clock::FixedClock;
 
-use super::lease::{Key, Lease};
+use super::lease::{Lease, LeaseKey};
 
-/// A lease's file: longest sealed text, thirty-two events and change.
+/// Longest file of a stored lease in bytes: the longest sealed text and 32 events, with room to spare.
 const STATE_LIMIT: usize = 256 * 1024;
 
-/// The agent's places.
-pub struct Places {
-    me: Owner,
+/// The agent's runtime directory, opened.
+pub struct RuntimeDir {
+    owner: Owner,
     root: Directory,
     jobs: Directory,
     state: Directory,
 }
 
-impl Places {
-    /// Makes and opens them. `me` owns them: root, in tests whoever runs them.
+impl RuntimeDir {
+    /// Opens the directory at `runtime` and makes what is missing. It belongs to `owner`: root, in tests the user who runs them.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn open(runtime: &Path, me: Owner) -> Result<Self, Error> {
+    pub fn open(runtime: &Path, owner: Owner) -> Result<Self, Error> {
         let file = |reason: &str| Error::File { path: runtime.display().to_string(), reason: reason.to_owned() };
         let name = runtime.file_name().and_then(|name| name.to_str()).ok_or_else(|| file("it has no name"))?;
         let parent = runtime.parent().ok_or_else(|| file("it has no directory above it"))?;
-        let root = Directory::open(parent)?.make(name, me, 0o711)?;
-        let jobs = root.make("jobs", me, 0o711)?;
-        let state = root.make("state", me, 0o700)?;
-        Ok(Self { me, root, jobs, state })
+        let root = Directory::open(parent)?.make(name, owner, 0o711)?;
+        let jobs = root.make("jobs", owner, 0o711)?;
+        let state = root.make("state", owner, 0o700)?;
+        Ok(Self { owner, root, jobs, state })
     }
 
-    /// Where the lease's access token is.
+    /// Path of the lease's access token.
     #[must_use]
     pub fn token_path(&self, lease: &Lease) -> PathBuf {
         let directory = match &lease.key {
-            Key::Job(job) => self.jobs.path().join(job.to_string()),
-            Key::Session(session) => self.root.path().join("sessions").join(lease.uid.to_string()).join(session),
+            LeaseKey::Job(job) => self.jobs.path().join(job.to_string()),
+            LeaseKey::Session(session) => self.root.path().join("sessions").join(lease.uid.to_string()).join(session),
         };
         directory.join(token_name(lease.uid))
     }
 
-    /// Puts an access token into the lease's file.
+    /// Writes an access token to the lease's file.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Identity`].
     pub fn write_token(&self, lease: &Lease, token: &str) -> Result<(), Error> {
         let name = token_name(lease.uid);
         match &lease.key {
-            // Every directory is root's, so the user cannot put a link into the way.
-            Key::Job(job) => {
-                let directory = self.jobs.make(&job.to_string(), self.me, 0o711)?;
+            // Every directory is root's, so that the user cannot place a link there.
+            LeaseKey::Job(job) => {
+                let directory = self.jobs.make(&job.to_string(), self.owner, 0o711)?;
                 directory.write(&name, token.as_bytes(), lease.owner(), 0o400)
             }
-            Key::Session(session) => self
+            LeaseKey::Session(session) => self
                 .in_session(lease, session, |directory| directory.write(&name, token.as_bytes(), lease.owner(), 0o600)),
         }
     }
 
-    /// Removes the tokens of logins that never came to a session. Where no agent does, logins do it, a few at a time.
-    pub fn sweep_handover(&self) {
-        Handover::new(&self.root.path().join("handover"), self.me).sweep_all(&SystemClock);
+    /// Removes the tokens of logins that did not lead to a session. `now` is Unix seconds.
+    pub fn sweep_handover(&self, now: u64) {
+        Handover::new(&self.root.path().join("handover"), self.owner).sweep_all(&FixedClock(now));
     }
 
-    /// Removes the access token, but leaves its directory: the job or session goes on.
+    /// Removes the access token and keeps its directory: the job or session still runs.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Identity`].
     pub fn remove_token(&self, lease: &Lease) -> Result<(), Error> {
         let name = token_name(lease.uid);
         match &lease.key {
-            Key::Job(job) => self.jobs.make(&job.to_string(), self.me, 0o711)?.remove(&name).map(drop),
-            Key::Session(session) => self.in_session(lease, session, |directory| directory.remove(&name).map(drop)),
+            LeaseKey::Job(job) => self.jobs.make(&job.to_string(), self.owner, 0o711)?.remove(&name).map(drop),
+            LeaseKey::Session(session) => {
+                self.in_session(lease, session, |directory| directory.remove(&name).map(drop))
+            }
         }
     }
 
-    /// Removes a job's directory with everything in it; whether there was one.
+    /// Removes a job's directory with everything in it. Returns whether there was one.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -88,14 +91,15 @@ impl Places {
         if !self.jobs.has(&name)? {
             return Ok(false);
         }
-        let directory = self.jobs.make(&name, self.me, 0o711)?;
+        let directory = self.jobs.make(&name, self.owner, 0o711)?;
         for file in directory.names()? {
             directory.remove(&file)?;
         }
         self.jobs.remove_dir(&name)
     }
 
-    /// Removes a session's directory with its tokens, as its user. What else the user put there stays, and then the directory.
+    /// Removes a session's tokens and its directory, with the rights of its user. The directory stays when the user put other files
+    /// into it.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Identity`].
@@ -103,14 +107,14 @@ impl Places {
         if !self.root.has("sessions")? {
             return Ok(());
         }
-        let sessions = self.root.enter("sessions", self.me, 0o711)?;
+        let sessions = self.root.enter("sessions", self.owner, 0o711)?;
         let uid = lease.uid.to_string();
         if !sessions.has(&uid)? {
             return Ok(());
         }
         as_user(lease.owner(), || {
             let own = sessions.enter(&uid, lease.owner(), 0o700)?;
-            // Not by a list: the directory is the user's, who can have put a million names there.
+            // No listing: the user may have put a million files into the directory.
             if !own.has(session)? {
                 return Ok(());
             }
@@ -121,7 +125,7 @@ impl Places {
         })
     }
 
-    /// The jobs that have a directory.
+    /// Ids of the jobs that have a directory.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -129,40 +133,40 @@ impl Places {
         Ok(self.jobs.names()?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Writes the lease down for the agent's next life.
+    /// Stores the lease for the agent's next run.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn remember(&self, lease: &Lease) -> Result<(), Error> {
+    pub fn store_lease(&self, lease: &Lease) -> Result<(), Error> {
         let bytes = zeroize::Zeroizing::new(serde_json::to_vec(lease).map_err(|error| Error::File {
             path: self.state.path().display().to_string(),
             reason: error.to_string(),
         })?);
-        self.state.write(&state_name(&lease.key), &bytes, self.me, 0o600)
+        self.state.write(&state_name(&lease.key), &bytes, self.owner, 0o600)
     }
 
-    /// Forgets the lease.
+    /// Deletes the stored lease.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn forget(&self, key: &Key) -> Result<(), Error> {
+    pub fn delete_lease(&self, key: &LeaseKey) -> Result<(), Error> {
         self.state.remove(&state_name(key)).map(drop)
     }
 
-    /// The leases of the agent's former life. What cannot be read is told to `complain` and removed.
+    /// Loads the leases of the agent's earlier run. A file that is not a valid lease is removed; `warn` gets a sentence about it.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn recall(&self, mut complain: impl FnMut(String)) -> Result<Vec<Lease>, Error> {
+    pub fn load_leases(&self, mut warn: impl FnMut(String)) -> Result<Vec<Lease>, Error> {
         let mut leases = Vec::new();
         for name in self.state.names()? {
-            let read = self.state.read(&name, self.me, 0o600, STATE_LIMIT);
+            let read = self.state.read(&name, self.owner, 0o600, STATE_LIMIT);
             let lease = read.map(|bytes| bytes.and_then(|bytes| serde_json::from_slice::<Lease>(&bytes).ok()));
             match lease {
                 Ok(Some(lease)) if state_name(&lease.key) == name => leases.push(lease),
                 _ => {
-                    complain(format!(
-                        "{}/{name} is no state of this version; it is removed",
+                    warn(format!(
+                        "{}/{name} is not a lease of this version; it is removed",
                         self.state.path().display()
                     ));
                     self.state.remove(&name)?;
@@ -178,8 +182,8 @@ impl Places {
         session: &str,
         work: impl FnOnce(&Directory) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let sessions = self.root.enter("sessions", self.me, 0o711)?;
-        // The directory is the user's, who may put anything into it at any time: so what is done there is done as the user.
+        let sessions = self.root.enter("sessions", self.owner, 0o711)?;
+        // The directory is the user's, who may put anything into it at any time. So this uses the rights of the user.
         as_user(lease.owner(), || {
             let own = sessions.enter(&lease.uid.to_string(), lease.owner(), 0o700)?;
             work(&own.enter(session, lease.owner(), 0o700)?)
@@ -191,9 +195,9 @@ fn token_name(uid: u32) -> String {
     format!("bt_u{uid}")
 }
 
-fn state_name(key: &Key) -> String {
+fn state_name(key: &LeaseKey) -> String {
     match key {
-        Key::Job(job) => format!("job-{job}.json"),
-        Key::Session(session) => format!("session-{session}.json"),
+        LeaseKey::Job(job) => format!("job-{job}.json"),
+        LeaseKey::Session(session) => format!("session-{session}.json"),
     }
 }

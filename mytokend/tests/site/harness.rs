@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 pub const SCOPE: &str = "storage.read";
 pub const AUDIENCE: &str = "https://testbed";
 
-pub struct Site {
+pub struct TestSite {
     pub dir: tempfile::TempDir,
     endpoints: Value,
     server: Child,
@@ -69,7 +69,7 @@ fn folder() -> tempfile::TempDir {
     }
 }
 
-impl Site {
+impl TestSite {
     pub fn new(lifetime: u64) -> Self {
         let dir = folder();
         let path = dir.path().to_owned();
@@ -328,7 +328,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for TestSite {
     fn drop(&mut self) {
         for child in self.agent.iter_mut().chain([&mut self.server]) {
             let _ = child.kill();

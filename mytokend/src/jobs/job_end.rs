@@ -10,7 +10,7 @@ pub const FORMAT: &str = "%A|%T|%N|%B";
 
 /// What becomes of a job's sub-token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum EndDecision {
     /// The job, and every task of its array, is over, and this node is to revoke.
     Revoke,
     /// Over, but another node revokes (the job's first), or other tasks of the array still need it.
@@ -25,14 +25,14 @@ pub enum Fate {
 /// Decides from squeue's `output` for `job` (for a task of an array: for the whole array) on the node called `node`. `None` as output: slurmctld
 /// does not know the job any more.
 #[must_use]
-pub fn fate(output: Option<&str>, job: u32, node: &str) -> Fate {
+pub fn decide_end(output: Option<&str>, job: u32, node: &str) -> EndDecision {
     // Forgotten means over for some minutes (MinJobAge). Nobody knows the first node then; revoking twice does no harm.
-    let Some(output) = output else { return Fate::Revoke };
+    let Some(output) = output else { return EndDecision::Revoke };
     let mut own = None;
-    let mut others = Fate::Revoke;
+    let mut others = EndDecision::Revoke;
     for line in output.lines().filter(|line| !line.trim().is_empty()) {
         let mut fields = line.trim().splitn(4, '|');
-        let (Some(id), Some(state)) = (fields.next(), fields.next()) else { return Fate::Undecided };
+        let (Some(id), Some(state)) = (fields.next(), fields.next()) else { return EndDecision::Undecided };
         let phase = phase(state);
         if id.trim().parse() == Ok(job) {
             own = Some((phase, (fields.next().unwrap_or_default(), fields.next())));
@@ -40,19 +40,19 @@ pub fn fate(output: Option<&str>, job: u32, node: &str) -> Fate {
             match phase {
                 Phase::Over => {}
                 // The other task may be the last one as well, and its node sees this one in the same state.
-                Phase::Completing => others = Fate::Undecided,
-                Phase::Alive | Phase::Queued => return own_first(own).unwrap_or(Fate::Leave),
+                Phase::Completing => others = EndDecision::Undecided,
+                Phase::Alive | Phase::Queued => return own_first(own).unwrap_or(EndDecision::Leave),
             }
         }
     }
     match own {
         None => others,
         Some((Phase::Over, (nodes, batch_host))) => match others {
-            Fate::Revoke if belongs_to_another(nodes, batch_host, node) => Fate::Leave,
+            EndDecision::Revoke if belongs_to_another(nodes, batch_host, node) => EndDecision::Leave,
             others => others,
         },
-        Some((Phase::Queued, _)) => Fate::Requeued,
-        Some((Phase::Completing | Phase::Alive, _)) => Fate::Undecided,
+        Some((Phase::Queued, _)) => EndDecision::Requeued,
+        Some((Phase::Completing | Phase::Alive, _)) => EndDecision::Undecided,
     }
 }
 
@@ -68,8 +68,8 @@ pub fn is_gone(output: Option<&str>, job: u32) -> bool {
 }
 
 /// Another task still needs the credential, but a requeue of this one is told as such.
-fn own_first<T: Copy>(own: Option<(Phase, T)>) -> Option<Fate> {
-    matches!(own, Some((Phase::Queued, _))).then_some(Fate::Requeued)
+fn own_first<T: Copy>(own: Option<(Phase, T)>) -> Option<EndDecision> {
+    matches!(own, Some((Phase::Queued, _))).then_some(EndDecision::Requeued)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,23 +167,23 @@ mod tests {
     #[test]
     fn a_single_job() {
         for (output, expected) in [
-            ("4711|COMPLETED|n[1-3]", Fate::Revoke),
-            ("4711|CANCELLED|n1\n", Fate::Revoke),
-            ("4711|TIMEOUT|n[0-2]", Fate::Leave),
-            ("4711|TIMEOUT|m[0-2]", Fate::Revoke),
-            ("4711|FAILED|", Fate::Revoke),
-            ("4711|COMPLETING|n1", Fate::Undecided),
-            ("4711|RUNNING|n1", Fate::Undecided),
-            ("4711|SOMETHING_NEW|n1", Fate::Undecided),
-            ("4711|PENDING|", Fate::Requeued),
-            ("4711|REQUEUE_HOLD|", Fate::Requeued),
-            ("4711|SPECIAL_EXIT|", Fate::Requeued),
-            ("no table", Fate::Undecided),
-            ("", Fate::Revoke),
+            ("4711|COMPLETED|n[1-3]", EndDecision::Revoke),
+            ("4711|CANCELLED|n1\n", EndDecision::Revoke),
+            ("4711|TIMEOUT|n[0-2]", EndDecision::Leave),
+            ("4711|TIMEOUT|m[0-2]", EndDecision::Revoke),
+            ("4711|FAILED|", EndDecision::Revoke),
+            ("4711|COMPLETING|n1", EndDecision::Undecided),
+            ("4711|RUNNING|n1", EndDecision::Undecided),
+            ("4711|SOMETHING_NEW|n1", EndDecision::Undecided),
+            ("4711|PENDING|", EndDecision::Requeued),
+            ("4711|REQUEUE_HOLD|", EndDecision::Requeued),
+            ("4711|SPECIAL_EXIT|", EndDecision::Requeued),
+            ("no table", EndDecision::Undecided),
+            ("", EndDecision::Revoke),
         ] {
-            assert_eq!(fate(Some(output), 4711, "n1"), expected, "{output}");
+            assert_eq!(decide_end(Some(output), 4711, "n1"), expected, "{output}");
         }
-        assert_eq!(fate(None, 4711, "n9"), Fate::Revoke);
+        assert_eq!(decide_end(None, 4711, "n9"), EndDecision::Revoke);
     }
 
     #[test]
@@ -204,23 +204,23 @@ mod tests {
     #[test]
     fn an_array_is_over_when_its_last_task_is() {
         for (output, expected) in [
-            ("10|COMPLETED|n1\n11|COMPLETED|n2\n12|FAILED|n3", Fate::Revoke),
-            ("10|COMPLETED|n1\n11|RUNNING|n2\n12|PENDING|", Fate::Leave),
-            ("12|PENDING|\n10|COMPLETED|n1", Fate::Leave),
-            ("10|COMPLETED|n1\n11|COMPLETING|n2", Fate::Undecided),
-            ("10|PENDING|\n11|RUNNING|n2", Fate::Requeued),
-            ("10|COMPLETED|n[0-1]\n11|COMPLETED|n2", Fate::Leave),
-            ("11|COMPLETED|n4", Fate::Revoke),
+            ("10|COMPLETED|n1\n11|COMPLETED|n2\n12|FAILED|n3", EndDecision::Revoke),
+            ("10|COMPLETED|n1\n11|RUNNING|n2\n12|PENDING|", EndDecision::Leave),
+            ("12|PENDING|\n10|COMPLETED|n1", EndDecision::Leave),
+            ("10|COMPLETED|n1\n11|COMPLETING|n2", EndDecision::Undecided),
+            ("10|PENDING|\n11|RUNNING|n2", EndDecision::Requeued),
+            ("10|COMPLETED|n[0-1]\n11|COMPLETED|n2", EndDecision::Leave),
+            ("11|COMPLETED|n4", EndDecision::Revoke),
         ] {
-            assert_eq!(fate(Some(output), 10, "n1"), expected, "{output}");
+            assert_eq!(decide_end(Some(output), 10, "n1"), expected, "{output}");
         }
     }
 
     #[test]
     fn nodes_of_an_allocation_without_batch_script_each_revoke() {
-        let on = |batch_host, node| fate(Some(&format!("7|COMPLETED|n[1-3]|{batch_host}")), 7, node);
-        assert_eq!((on("n1", "n1"), on("n1", "n2")), (Fate::Revoke, Fate::Leave));
-        assert_eq!((on("login", "n1"), on("login", "n2")), (Fate::Revoke, Fate::Revoke));
-        assert_eq!(on("a|b", "n3"), Fate::Revoke);
+        let on = |batch_host, node| decide_end(Some(&format!("7|COMPLETED|n[1-3]|{batch_host}")), 7, node);
+        assert_eq!((on("n1", "n1"), on("n1", "n2")), (EndDecision::Revoke, EndDecision::Leave));
+        assert_eq!((on("login", "n1"), on("login", "n2")), (EndDecision::Revoke, EndDecision::Revoke));
+        assert_eq!(on("a|b", "n3"), EndDecision::Revoke);
     }
 }

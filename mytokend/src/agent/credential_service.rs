@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Opens sealed credentials, obtains access tokens and revokes sub-tokens: this node itself ([`super::direct`]), later also a broker.
+
+use std::time::Duration;
+
+use mytoken::{Deadline, Secret};
+use mytoken_wire::agent::JobStart;
+
+use super::lease::TokenSource;
+
+/// What an opened credential says about its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// Profile of the submission.
+    pub profile: String,
+    /// Handle of the submission.
+    pub handle: String,
+    /// Whether the job must fail without a credential.
+    pub required: bool,
+    /// Expiry of the sub-token, Unix seconds.
+    pub exp: u64,
+    /// Scopes and audience of the sub-token, as text for the job's owner.
+    pub description: String,
+}
+
+/// The credential of a job was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// The reason, a sentence for the job's owner.
+    pub reason: String,
+    /// Whether the job must fail without a credential. False when the sealed text could not be opened.
+    pub required: bool,
+}
+
+/// A new access token.
+#[derive(Debug, Clone)]
+pub struct IssuedToken {
+    /// The token.
+    pub token: Secret,
+    /// Expiry, Unix seconds.
+    pub exp: u64,
+    /// Lifetime in seconds.
+    pub lifetime: u64,
+}
+
+/// A request for an access token or a revocation failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestFailure {
+    /// The reason, a sentence without secrets.
+    pub reason: String,
+    /// Whether the same request may succeed later.
+    pub temporary: bool,
+    /// The server's `Retry-After`.
+    pub retry_after: Option<Duration>,
+}
+
+impl RequestFailure {
+    /// The same request may succeed later.
+    #[must_use]
+    pub fn temporary(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), temporary: true, retry_after: None }
+    }
+
+    /// The same request will fail again.
+    #[must_use]
+    pub fn permanent(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), temporary: false, retry_after: None }
+    }
+}
+
+/// Opens credentials, obtains tokens, revokes them.
+pub trait CredentialService: Send + Sync {
+    /// Opens the sealed text of a starting job and checks that it was made for this job's user and cluster. `now` is Unix seconds.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    fn admit(&self, start: &JobStart, sealed: &str, now: u64) -> Result<Admitted, Denied>;
+
+    /// Obtains an access token. The mytoken server writes `comment` into the token's history.
+    ///
+    /// # Errors
+    /// [`RequestFailure`].
+    fn access_token(
+        &self,
+        source: &TokenSource,
+        comment: &str,
+        deadline: Deadline,
+    ) -> Result<IssuedToken, RequestFailure>;
+
+    /// Revokes the sub-token in a sealed text. Does nothing for a session's mytoken.
+    ///
+    /// # Errors
+    /// [`RequestFailure`].
+    fn revoke(&self, source: &TokenSource, deadline: Deadline) -> Result<(), RequestFailure>;
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! All leases of this node, a heap of their next actions by time, and the queues of the worker threads. One lock guards all of it.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+use super::lease::{Action, Lease, LeaseKey, Phase};
+
+/// Most leases that are kept. Above it the oldest finished ones are deleted: an array of many short tasks must not fill the memory.
+const MAX_LEASES: usize = 4096;
+
+/// An action for a worker thread. `generation` is that of the lease when the action was queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The lease.
+    pub key: LeaseKey,
+    /// What to do.
+    pub action: Action,
+    /// See [`Lease::generation`].
+    pub generation: u64,
+}
+
+/// The queues. They are separate because slurmctld may hang for all ended jobs of a node, and no running job's token may wait for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// Requests for access tokens.
+    Tokens,
+    /// Queries of slurmctld, and the revocations that follow.
+    Slurm,
+}
+
+/// The table.
+#[derive(Default)]
+pub struct LeaseTable {
+    leases: HashMap<LeaseKey, Lease>,
+    heap: BinaryHeap<Reverse<(u64, LeaseKey)>>,
+    tokens: VecDeque<Task>,
+    slurm: VecDeque<Task>,
+    /// The agent is stopping.
+    pub stopping: bool,
+    last_generation: u64,
+}
+
+impl LeaseTable {
+    /// The lease of `key`.
+    #[must_use]
+    pub fn get(&self, key: &LeaseKey) -> Option<&Lease> {
+        self.leases.get(key)
+    }
+
+    /// The lease of `key`, to be changed. Call [`Self::schedule`] afterwards.
+    pub fn get_mut(&mut self, key: &LeaseKey) -> Option<&mut Lease> {
+        self.leases.get_mut(key)
+    }
+
+    /// All leases.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values()
+    }
+
+    /// All leases, to be changed.
+    pub fn leases_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
+        self.leases.values_mut()
+    }
+
+    /// Inserts a lease, replaces an earlier one of the same key, and schedules it.
+    pub fn insert(&mut self, mut lease: Lease) {
+        self.last_generation += 1;
+        lease.generation = self.last_generation;
+        lease.in_progress = false;
+        lease.scheduled = None;
+        let key = lease.key.clone();
+        self.leases.insert(key.clone(), lease);
+        self.schedule(&key);
+    }
+
+    /// Removes a lease.
+    pub fn remove(&mut self, key: &LeaseKey) -> Option<Lease> {
+        self.leases.remove(key)
+    }
+
+    /// Puts the next action of the lease into the heap. An earlier entry stays in the heap and is ignored when its time comes.
+    pub fn schedule(&mut self, key: &LeaseKey) {
+        let Some(lease) = self.leases.get_mut(key) else { return };
+        let Some((due, _)) = lease.next_action() else { return };
+        if lease.scheduled.is_none_or(|scheduled| due < scheduled) {
+            lease.scheduled = Some(due);
+            self.heap.push(Reverse((due, key.clone())));
+        }
+    }
+
+    /// Takes one action that is due at `now`. The caller schedules the lease again afterwards.
+    pub fn take_due(&mut self, now: u64) -> Option<(LeaseKey, Action)> {
+        loop {
+            let Reverse((due, _)) = self.heap.peek()?;
+            if *due > now {
+                return None;
+            }
+            let Reverse((due, key)) = self.heap.pop()?;
+            let Some(lease) = self.leases.get_mut(&key) else { continue };
+            if lease.scheduled != Some(due) {
+                continue;
+            }
+            lease.scheduled = None;
+            match lease.next_action() {
+                Some((due, action)) if due <= now => return Some((key, action)),
+                _ => self.schedule(&key),
+            }
+        }
+    }
+
+    /// Time of the next action, Unix milliseconds.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Whether no action is due at `now` and no request for a token is queued or running.
+    #[must_use]
+    pub fn is_idle(&self, now: u64) -> bool {
+        let running = self.leases.values().any(|lease| lease.in_progress);
+        self.next_due().is_none_or(|due| due > now) && self.tokens.is_empty() && !running
+    }
+
+    /// Queues an action of the lease for the worker threads.
+    pub fn enqueue(&mut self, key: &LeaseKey, action: Action) {
+        let Some(lease) = self.leases.get_mut(key) else { return };
+        // A query changes nothing before its answer, and meanwhile the token is renewed.
+        lease.in_progress |= action != Action::QueryJob;
+        let task = Task { key: key.clone(), action, generation: lease.generation };
+        match action {
+            Action::Settle | Action::QueryJob => self.slurm.push_back(task),
+            Action::Renew | Action::Expire | Action::Delete => self.tokens.push_back(task),
+        }
+    }
+
+    /// The next task of `queue`, in the order in which the tasks were due.
+    pub fn dequeue(&mut self, queue: Queue) -> Option<Task> {
+        match queue {
+            Queue::Tokens => self.tokens.pop_front(),
+            Queue::Slurm => self.slurm.pop_front(),
+        }
+    }
+
+    /// Copies what a worker needs for `task`. When `copy` returns nothing, the task is over.
+    pub fn begin<T>(&mut self, task: &Task, copy: impl FnOnce(&Lease) -> Option<T>) -> Option<T> {
+        let lease = self.current(task)?;
+        let copied = copy(lease);
+        if copied.is_none() {
+            lease.in_progress = false;
+            self.schedule(&task.key);
+        }
+        copied
+    }
+
+    /// Marks `task` as done and gives its lease; nothing when the lease was replaced in the meantime.
+    pub fn finish(&mut self, task: &Task) -> Option<&mut Lease> {
+        let lease = self.current(task)?;
+        lease.in_progress = false;
+        Some(lease)
+    }
+
+    /// The lease of `task`; nothing when it was replaced in the meantime.
+    pub fn current(&mut self, task: &Task) -> Option<&mut Lease> {
+        self.leases.get_mut(&task.key).filter(|lease| lease.generation == task.generation)
+    }
+
+    /// The finished leases above the number that is kept, oldest first.
+    #[must_use]
+    pub fn surplus(&self) -> Vec<LeaseKey> {
+        if self.leases.len() <= MAX_LEASES {
+            return Vec::new();
+        }
+        let mut finished: Vec<(u64, &LeaseKey)> = self
+            .leases
+            .values()
+            .filter_map(|lease| match lease.phase {
+                Phase::Finished { due } => Some((due, &lease.key)),
+                _ => None,
+            })
+            .collect();
+        finished.sort_unstable();
+        finished.into_iter().take(self.leases.len() - MAX_LEASES).map(|(_, key)| key.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mytoken::files::Owner;
+
+    use super::*;
+
+    fn lease(job: u32, due: u64) -> Lease {
+        let mut lease = Lease::new(LeaseKey::Job(job), Owner { uid: 1, gid: 1 }, "default", 0);
+        lease.phase = Phase::Active { due };
+        lease
+    }
+
+    #[test]
+    fn due_actions_come_in_order_and_once() {
+        let mut table = LeaseTable::default();
+        for (job, due) in [(1, 30), (2, 10), (3, 20)] {
+            table.insert(lease(job, due));
+        }
+        assert_eq!(table.take_due(5), None);
+        assert_eq!(table.next_due(), Some(10));
+        assert_eq!(table.take_due(25), Some((LeaseKey::Job(2), Action::Renew)));
+        assert_eq!(table.take_due(25), Some((LeaseKey::Job(3), Action::Renew)));
+        assert_eq!(table.take_due(25), None);
+    }
+
+    #[test]
+    fn a_new_time_replaces_the_old_one() {
+        let mut table = LeaseTable::default();
+        table.insert(lease(1, 100));
+        table.get_mut(&LeaseKey::Job(1)).unwrap().phase = Phase::Ended { due: 10, tries: 0 };
+        table.schedule(&LeaseKey::Job(1));
+        assert_eq!(table.take_due(10), Some((LeaseKey::Job(1), Action::Settle)));
+        table.get_mut(&LeaseKey::Job(1)).unwrap().phase = Phase::Finished { due: 500 };
+        table.schedule(&LeaseKey::Job(1));
+        assert_eq!(table.take_due(400), None, "the old entry, due at 100, is ignored");
+        assert_eq!(table.take_due(500), Some((LeaseKey::Job(1), Action::Delete)));
+    }
+
+    #[test]
+    fn a_lease_in_progress_and_a_removed_lease_are_not_due() {
+        let mut table = LeaseTable::default();
+        table.insert(lease(1, 10));
+        table.insert(lease(2, 10));
+        table.enqueue(&LeaseKey::Job(1), Action::Renew);
+        table.remove(&LeaseKey::Job(2));
+        assert_eq!(table.take_due(50), None);
+        table.get_mut(&LeaseKey::Job(1)).unwrap().in_progress = false;
+        table.schedule(&LeaseKey::Job(1));
+        assert!(table.take_due(50).is_some());
+    }
+
+    #[test]
+    fn a_task_of_a_replaced_lease_changes_nothing() {
+        let mut table = LeaseTable::default();
+        table.insert(lease(1, 10));
+        table.enqueue(&LeaseKey::Job(1), Action::Renew);
+        let task = table.dequeue(Queue::Tokens).unwrap();
+        assert!(!table.is_idle(0) && table.begin(&task, |lease| Some(lease.uid)) == Some(1));
+        table.insert(lease(1, 20));
+        assert!(table.finish(&task).is_none() && table.begin(&task, |lease| Some(lease.uid)).is_none());
+        assert_eq!(table.take_due(19), None);
+        assert!(table.is_idle(19) && !table.is_idle(20));
+    }
+
+    #[test]
+    fn the_oldest_finished_leases_are_deleted_first() {
+        let mut table = LeaseTable::default();
+        for job in 0..4100 {
+            let mut lease = lease(job, 0);
+            lease.phase = if job == 0 { Phase::Refused } else { Phase::Finished { due: 10_000 - u64::from(job) } };
+            table.insert(lease);
+        }
+        let surplus = table.surplus();
+        assert_eq!(surplus, [4099, 4098, 4097, 4096].map(LeaseKey::Job));
+    }
+}

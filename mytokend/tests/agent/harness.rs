@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An agent in a temporary directory, with a clock that only the test moves, a fake mytoken server and a fake slurmctld.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mytoken::files::Owner;
+use mytoken::{Deadline, ScheduleClock, Secret};
+use mytoken_wire::agent::{AgentError, Call, EventKind, JobEnd, JobStart, JobStatus, Started, StatusQuery, ask};
+use mytokend::agent::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
+use mytokend::agent::lease::TokenSource;
+use mytokend::agent::listener::Listener;
+use mytokend::agent::runtime_dir::RuntimeDir;
+use mytokend::agent::slurm::{Controller, SqueueError};
+use mytokend::agent::{Agent, Intervals, Threads};
+use mytokend::log::Log;
+
+/// Unix time when a test begins.
+pub const NOW: u64 = 1_800_000_000;
+
+/// Lifetime of the access tokens, in seconds. They are renewed when between 25 and 40 percent of it are left.
+pub const LIFETIME: u64 = 3_600;
+/// Not before this time a token is renewed.
+pub const BEFORE_RENEWAL: Duration = Duration::from_secs(2_159);
+/// At this time a token has been renewed.
+pub const RENEWAL: Duration = Duration::from_secs(2_700);
+/// At this time a token that came at the beginning has expired.
+pub const EXPIRY: Duration = Duration::from_secs(3_600);
+/// A sweep comes within this time.
+pub const SWEEP: Duration = Duration::from_secs(20);
+/// After this time, slurmctld is asked about a job without a process. The jobs of these tests have none.
+pub const MISSING: Duration = Duration::from_secs(141);
+/// The first query about an ended job comes within this time.
+pub const SETTLE: Duration = Duration::from_secs(2);
+
+/// A clock that stands still until the test moves it.
+#[derive(Clone, Default)]
+pub struct FakeClock(Arc<Mutex<Duration>>);
+
+impl FakeClock {
+    /// Unix seconds.
+    pub fn now(&self) -> u64 {
+        self.unix_millis() / 1000
+    }
+}
+
+impl ScheduleClock for FakeClock {
+    fn unix_millis(&self) -> u64 {
+        NOW * 1000 + u64::try_from(self.elapsed().as_millis()).unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// What the fake services answer, and what they were asked.
+#[derive(Default)]
+pub struct Script {
+    /// Every request for a token fails with this.
+    pub failure: Option<RequestFailure>,
+    /// Requests for tokens wait while this is set.
+    pub hold_tokens: bool,
+    /// This many requests for tokens panic.
+    pub panics: usize,
+    /// Seconds between now and the expiry of new tokens, negative for the past; in place of [`LIFETIME`].
+    pub left: Option<i64>,
+    /// Number of requests for tokens.
+    pub token_requests: usize,
+    /// Sealed texts that were revoked.
+    pub revoked: Vec<String>,
+    /// The output of squeue, in place of "the job is running".
+    pub squeue: Option<String>,
+    /// Queries of slurmctld wait while this is set.
+    pub hold_squeue: bool,
+    /// Number of queries of slurmctld.
+    pub queries: usize,
+}
+
+/// The fake services.
+#[derive(Clone)]
+pub struct FakeServices {
+    script: Arc<(Mutex<Script>, Condvar)>,
+    clock: FakeClock,
+}
+
+impl FakeServices {
+    pub fn with<T>(&self, work: impl FnOnce(&mut Script) -> T) -> T {
+        let result = work(&mut self.script.0.lock().unwrap());
+        self.script.1.notify_all();
+        result
+    }
+
+    fn wait_while(&self, held: impl Fn(&Script) -> bool) {
+        let script = self.script.0.lock().unwrap();
+        drop(self.script.1.wait_while(script, |script| held(script)).unwrap());
+    }
+}
+
+impl CredentialService for FakeServices {
+    /// Sealed texts have the form `user:handle`.
+    fn admit(&self, start: &JobStart, sealed: &str, now: u64) -> Result<Admitted, Denied> {
+        let (user, handle) = sealed.split_once(':').unwrap_or_default();
+        if user != start.uid.to_string() {
+            return Err(Denied { reason: format!("made for user {user}"), required: false });
+        }
+        Ok(Admitted {
+            profile: "data".into(),
+            handle: handle.into(),
+            required: handle.starts_with("required"),
+            exp: now + if handle.starts_with("short") { 1 } else { 86_400 },
+            description: "sub-token: scopes a, audience b".into(),
+        })
+    }
+
+    fn access_token(
+        &self,
+        _source: &TokenSource,
+        _comment: &str,
+        _deadline: Deadline,
+    ) -> Result<IssuedToken, RequestFailure> {
+        let (number, panics) = self.with(|script| {
+            script.token_requests += 1;
+            let panics = script.panics > 0;
+            script.panics = script.panics.saturating_sub(1);
+            (script.token_requests, panics)
+        });
+        assert!(!panics, "on purpose");
+        self.wait_while(|script| script.hold_tokens);
+        let (failure, left) = self.with(|script| (script.failure.clone(), script.left));
+        failure.map_or(Ok(()), Err)?;
+        let exp = self.clock.now().saturating_add_signed(left.unwrap_or(LIFETIME.try_into().unwrap()));
+        Ok(IssuedToken { token: Secret::new(format!("token-{number}")), exp, lifetime: LIFETIME })
+    }
+
+    fn revoke(&self, source: &TokenSource, _deadline: Deadline) -> Result<(), RequestFailure> {
+        let TokenSource::Sealed(text) = source else { return Ok(()) };
+        self.with(|script| script.revoked.push(text.clone()));
+        Ok(())
+    }
+}
+
+impl Controller for FakeServices {
+    fn job_states(&self, job: u32) -> Result<Option<String>, SqueueError> {
+        self.with(|script| script.queries += 1);
+        self.wait_while(|script| script.hold_squeue);
+        self.with(|script| Ok(Some(script.squeue.clone().unwrap_or_else(|| format!("{job}|RUNNING|n1")))))
+    }
+}
+
+struct Running {
+    agent: Arc<Agent>,
+    threads: Threads,
+    listener: JoinHandle<()>,
+    stop: UnixStream,
+}
+
+/// A running agent.
+pub struct TestAgent {
+    pub dir: tempfile::TempDir,
+    pub clock: FakeClock,
+    pub services: FakeServices,
+    running: Option<Running>,
+}
+
+impl TestAgent {
+    pub fn new() -> Self {
+        let clock = FakeClock::default();
+        let services = FakeServices { script: Arc::default(), clock: clock.clone() };
+        let mut agent = Self { dir: tempfile::tempdir().unwrap(), clock, services, running: None };
+        agent.begin();
+        agent
+    }
+
+    pub fn begin(&mut self) {
+        let me = Owner::current();
+        let runtime_dir = RuntimeDir::open(&self.dir.path().join("mytoken"), me).unwrap();
+        let (service, controller) = (Box::new(self.services.clone()), Box::new(self.services.clone()));
+        let (clock, log) = (Arc::new(self.clock.clone()), Log::stderr("test"));
+        let agent =
+            Agent::new("n1".into(), Intervals::default(), service, controller, runtime_dir, clock, log).unwrap();
+        let threads = Threads::start(&agent).unwrap();
+        let socket = Listener::bind(&self.socket(), me.uid).unwrap();
+        let (stop, stopped) = UnixStream::pair().unwrap();
+        let served = Arc::clone(&agent);
+        let listener = std::thread::spawn(move || socket.serve(&served, &stopped).unwrap());
+        self.running = Some(Running { agent, threads, listener, stop });
+    }
+
+    pub fn end(&mut self) {
+        let Some(Running { threads, listener, stop, .. }) = self.running.take() else { return };
+        drop(stop);
+        self.services.with(|script| (script.hold_tokens, script.hold_squeue) = (false, false));
+        listener.join().unwrap();
+        threads.stop();
+    }
+
+    /// Moves the clock, whether the agent runs or not.
+    pub fn move_clock(&self, time: Duration) {
+        *self.clock.0.lock().unwrap() += time;
+        if let Some(running) = &self.running {
+            running.agent.clock_was_set();
+        }
+    }
+
+    /// Moves the clock and waits until the agent has done what is due then.
+    pub fn advance(&self, time: Duration) {
+        self.move_clock(time);
+        self.wait_until_idle();
+    }
+
+    /// Waits until nothing is due.
+    pub fn wait_until_idle(&self) {
+        let agent = &self.running.as_ref().unwrap().agent;
+        eventually("the end of all that is due", || agent.is_idle());
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("agent.sock")
+    }
+
+    pub fn ask<C: Call>(&self, request: &C) -> Result<C::Answer, AgentError> {
+        ask(&self.socket(), request, Deadline::after(Duration::from_secs(30)))
+    }
+
+    pub fn start(&self, job: u32, handle: &str) -> Started {
+        let uid = me().uid;
+        self.start_with(&JobStart { sealed: Some(format!("{uid}:{handle}")), ..step(job) })
+    }
+
+    pub fn start_with(&self, start: &JobStart) -> Started {
+        self.ask(start).unwrap()
+    }
+
+    pub fn finish(&self, job: u32) {
+        self.ask(&JobEnd { job }).unwrap();
+    }
+
+    pub fn status(&self, job: u32) -> JobStatus {
+        self.ask(&StatusQuery { job: Some(job) }).unwrap().jobs.remove(0)
+    }
+
+    /// The kinds of the job's events, oldest first.
+    pub fn events(&self, job: u32) -> Vec<EventKind> {
+        self.status(job).events.into_iter().map(|event| event.kind).collect()
+    }
+
+    /// The kind of the job's last event.
+    pub fn last_event(&self, job: u32) -> EventKind {
+        self.events(job).pop().unwrap()
+    }
+
+    /// Whether the job has an event of this kind.
+    pub fn has_event(&self, job: u32, kind: &EventKind) -> bool {
+        self.events(job).contains(kind)
+    }
+
+    /// Path of the job's access token.
+    pub fn token(&self, job: u32) -> PathBuf {
+        self.dir.path().join(format!("mytoken/jobs/{job}/bt_u{}", me().uid))
+    }
+
+    pub fn read_token(&self, job: u32) -> String {
+        std::fs::read_to_string(self.token(job)).expect("there is a token file at every moment")
+    }
+
+    /// Output of squeue from now on.
+    pub fn squeue_prints(&self, lines: &str) {
+        self.services.with(|script| script.squeue = Some(lines.to_owned()));
+    }
+
+    /// Number of revocations.
+    pub fn revoked(&self) -> usize {
+        self.services.with(|script| script.revoked.len())
+    }
+
+    /// Number of queries of slurmctld.
+    pub fn queries(&self) -> usize {
+        self.services.with(|script| script.queries)
+    }
+
+    /// Number of requests for tokens.
+    pub fn token_requests(&self) -> usize {
+        self.services.with(|script| script.token_requests)
+    }
+}
+
+impl Drop for TestAgent {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+pub fn me() -> Owner {
+    Owner::current()
+}
+
+/// A step of this process's user, without a credential.
+pub fn step(job: u32) -> JobStart {
+    JobStart { job, step: 0, uid: me().uid, gid: me().gid, array_job: None, sealed: None, handle: None }
+}
+
+pub fn outage() -> RequestFailure {
+    RequestFailure::temporary("the provider is down")
+}
+
+pub fn revocation() -> RequestFailure {
+    RequestFailure::permanent("the token was revoked")
+}
+
+/// Waits until `condition` holds. The time is that of other threads, not of the clock.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
