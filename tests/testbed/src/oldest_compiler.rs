@@ -36,9 +36,12 @@ pub(crate) fn check() -> Result<ExitCode> {
     let namespace = Namespace::create(&plan)?;
     // A point release of Debian may bring a newer compiler: then this would check nothing.
     let oldest = concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), ".");
+    // The plugin is linked too: its unwinder is chosen by the linker, which is GNU ld here and lld with newer compilers.
     let script = "cd /src && rustc --version && case $(rustc --version) in \"$1\"*) ;; \
                   *) echo \"this root has another compiler than $1x\" >&2; exit 1 ;; esac && \
-                  cargo check --locked --offline --workspace";
+                  cargo check --locked --offline --workspace && \
+                  cargo build --locked --offline --package slurm-spank && \
+                  readelf -d /tmp/target/debug/libspank_mytoken.so >/tmp/needed && ! grep libgcc_s /tmp/needed";
     let status = namespace
         .enter()
         .args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CARGO_HOME=/cargo", "CARGO_TARGET_DIR=/tmp/target"])
