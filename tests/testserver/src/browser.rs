@@ -16,13 +16,13 @@ use crate::http::Response;
 pub struct Options {
     /// The link: a consent page, or an authorization request to the provider.
     url: String,
-    /// Who logs in.
+    /// Name of the user who logs in.
     #[arg(long, value_name = "NAME")]
     user: String,
-    /// Authority of the servers' certificates.
+    /// PEM file with the authority of the servers' certificates.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Say no to the first question.
+    /// Decline the first question.
     #[arg(long)]
     decline: bool,
     /// Do not open the mytoken server's /redirect: print its URL and nothing else.
@@ -33,7 +33,7 @@ pub struct Options {
 /// Plays a browser.
 ///
 /// # Errors
-/// What kept it from the end of the way.
+/// The reason why the login was not completed.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     let network = HttpClient::new(options.ca.as_deref())?;
     if options.until_redirect {
@@ -48,14 +48,14 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Enough for every login; more is a loop.
+/// Enough for every login; more redirects are a loop.
 const MOST_HOPS: usize = 10;
 
-/// One user's way through the pages.
+/// One user's login, page by page.
 pub struct Visit<'a> {
     fetch: &'a dyn Fetch,
     report: &'a mut dyn FnMut(&str),
-    /// Say no to the first question.
+    /// Decline the first question.
     pub decline: bool,
 }
 
@@ -64,16 +64,16 @@ enum NextStep {
     End(Response),
 }
 
-/// Where the way through the pages ends.
+/// How the login ended.
 enum End {
     /// The URL of `/redirect`, not opened yet.
     Redirect(String),
-    /// The answer of the consent page to a no.
+    /// The answer of the consent page when the user declined.
     Declined(Response),
 }
 
 impl<'a> Visit<'a> {
-    /// A visit that tells each hop, without secrets.
+    /// A visit that reports each request, without secrets.
     pub fn new(fetch: &'a dyn Fetch, report: &'a mut dyn FnMut(&str)) -> Self {
         Self { fetch, report, decline: false }
     }
@@ -90,10 +90,10 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// The same up to the URL of that `/redirect`, which is not opened.
+    /// Does the same but stops before that `/redirect`; gives its URL.
     ///
     /// # Errors
-    /// As [`Visit::open`]; the user declined.
+    /// As [`Visit::open`], and when the user declined.
     pub fn redirect(&mut self, url: &str, user: &str) -> Result<String, String> {
         match self.walk(url, user)? {
             End::Redirect(url) => Ok(url),
@@ -105,7 +105,7 @@ impl<'a> Visit<'a> {
         let mut url = url.to_owned();
         let mut logged_in = false;
         for _ in 0..MOST_HOPS {
-            // A provider for guests has no page to log in at.
+            // The provider for guests has no login page.
             if logged_in || Url::parse(&url).is_ok_and(|url| url.path().ends_with("/redirect")) {
                 return Ok(End::Redirect(url));
             }
@@ -118,14 +118,14 @@ impl<'a> Visit<'a> {
                 logged_in = true;
                 self.log_in(&url, &request, user)?
             } else {
-                return Err(format!("{} answers {} with no page of a login", place(&url), page.status));
+                return Err(format!("{} answers {} with a page that is not part of a login", place(&url), page.status));
             };
             match next {
                 NextStep::Get(next) => url = next,
                 NextStep::End(answer) => return Ok(End::Declined(answer)),
             }
         }
-        Err("the login goes round in circles".into())
+        Err("too many redirects during the login".into())
     }
 
     fn consent(&mut self, url: &str, wish: &str) -> Result<NextStep, String> {
@@ -171,7 +171,7 @@ impl<'a> Visit<'a> {
     }
 }
 
-/// A URL without what must not be shown: its query, and the code of a consent page.
+/// A URL for logs: without its query and without the code of a consent page.
 fn place(url: &str) -> String {
     let Ok(url) = Url::parse(url) else { return "an unreadable URL".into() };
     let path = match url.path().split_once("/c/") {
@@ -185,10 +185,10 @@ fn resolve(base: &str, location: &str) -> Result<String, String> {
     Url::parse(base)
         .and_then(|base| base.join(location))
         .map(String::from)
-        .map_err(|error| format!("{} redirects to no URL: {error}", place(base)))
+        .map_err(|error| format!("{} redirects to an invalid URL: {error}", place(base)))
 }
 
-/// The value of an attribute of an HTML page, from what stands before it.
+/// The value of the attribute that follows this text in an HTML page.
 fn attribute(page: &Response, before: &str) -> Option<String> {
     let html = std::str::from_utf8(&page.body).ok()?;
     let (value, _) = html.split_once(before)?.1.split_once('"')?;

@@ -15,19 +15,19 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::http::{Handler, Reply, Request, Response};
 
-/// Something that gets answers from servers. Redirects are answers; whoever asks decides whether to follow.
+/// Sends requests to servers. A redirect is returned like any answer; the caller decides whether to follow it.
 pub trait Fetch {
     /// Sends a request to a URL.
     ///
     /// # Errors
-    /// There is no answer.
+    /// The server did not answer.
     fn fetch(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, String>;
 }
 
-/// Over the network. Proxies of the environment are not used.
+/// A client over the network. Proxies named in the environment are not used.
 pub struct HttpClient(Agent);
 
-/// Answers of a test are small.
+/// Limit of an answer, in bytes; the answers of tests are small.
 const ANSWER_LIMIT: u64 = 4 << 20;
 
 impl HttpClient {
@@ -44,7 +44,7 @@ impl HttpClient {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
-            // Only the headers that were asked for: captures say when one is missing.
+            // Only the headers of the request: captures check that others are absent.
             .accept(AutoHeaderValue::None)
             .accept_encoding(AutoHeaderValue::None)
             .user_agent(AutoHeaderValue::None)
@@ -63,7 +63,7 @@ fn read_roots(path: &Path) -> Result<RootCerts, String> {
             roots.push(certificate);
         }
     }
-    if roots.is_empty() { Err("holds no certificate".into()) } else { Ok(RootCerts::new_with_certs(&roots)) }
+    if roots.is_empty() { Err("contains no certificate".into()) } else { Ok(RootCerts::new_with_certs(&roots)) }
 }
 
 impl Fetch for HttpClient {
@@ -94,7 +94,7 @@ impl Fetch for HttpClient {
     }
 }
 
-/// Handlers of this process by the base URL they answer for. No socket is involved.
+/// Handlers of this process by their base URL, called without a socket.
 #[derive(Default)]
 pub struct InProcess(Vec<(String, Arc<dyn Handler>)>);
 

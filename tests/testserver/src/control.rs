@@ -33,7 +33,7 @@ use crate::provider::Provider;
 
 /// What the control API needs of the mytoken server.
 pub trait MytokenControl: Send + Sync {
-    /// Sets a fault; `clear` mends all.
+    /// Sets a fault; `clear` ends all.
     ///
     /// # Errors
     /// The server does not know the fault.
@@ -46,15 +46,15 @@ pub trait MytokenControl: Send + Sync {
     fn clear_journal(&self);
 }
 
-/// The servers of this process and the way to them.
+/// The servers of this process, with what controls them.
 pub struct Control {
     /// The provider.
     pub provider: Arc<Provider>,
     /// The mytoken server.
     pub mytoken: Arc<dyn MytokenControl>,
-    /// What the provider was asked over HTTP.
+    /// The requests to the provider over HTTP.
     pub provider_journal: Arc<JournaledHandler>,
-    /// What the resource server was asked.
+    /// The requests to the resource server.
     pub resource_journal: Arc<JournaledHandler>,
     /// Listener of the mytoken server.
     pub mytoken_listening: Listening,
@@ -66,7 +66,7 @@ pub struct Control {
     pub direct: InProcess,
     /// URL of the mytoken server.
     pub mytoken_url: String,
-    /// What `health` tells.
+    /// The answer to `GET /health`.
     pub endpoints: Value,
 }
 
@@ -105,7 +105,7 @@ impl Control {
         Some(match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/health") => Ok(self.endpoints.clone()),
             ("GET", "/journal") => service(request).and_then(|service| {
-                service.map(|service| self.journal(&service)).ok_or_else(|| "which service?".into())
+                service.map(|service| self.journal(&service)).ok_or_else(|| "the parameter service is missing".into())
             }),
             ("DELETE", "/journal") => service(request).map(|service| self.clear_journal(service.as_ref())),
             ("POST", "/provider/fault") => parsed(body).and_then(|order| {
@@ -126,7 +126,7 @@ impl Control {
                 parsed(body).and_then(|order| self.provider.mint(&order)).map(|token| json!({"token": token}))
             }
             ("POST", "/mytoken/fault") => parsed::<Value>(body).and_then(|args| {
-                let name = args.get("name").and_then(Value::as_str).ok_or("which fault?")?;
+                let name = args.get("name").and_then(Value::as_str).ok_or("the member name is missing")?;
                 self.mytoken.set_fault(name, &args).map(|()| json!({}))
             }),
             ("POST", "/mytoken/first-token") => parsed::<Value>(body)
@@ -146,7 +146,7 @@ impl Control {
         .into()
     }
 
-    /// The mytoken server calls its provider within the process: the journal of the listener does not see it.
+    /// The mytoken server calls its provider inside this process, so these requests are not in the provider's journal.
     fn take_provider_requests(&self) -> Value {
         let mut requests = self.provider.take_requests();
         for form in requests.iter_mut().filter_map(|request| request.get_mut("form")?.as_object_mut()) {
@@ -177,7 +177,7 @@ impl Control {
         self.settle()
     }
 
-    /// The provider also refuses connections by one of its faults.
+    /// Opens or closes the provider's port: it must be closed in an outage and under the fault `refused`.
     fn settle(&self) -> Value {
         self.provider_listening.set_outage(self.provider.refuses());
         json!({})
@@ -200,7 +200,7 @@ fn service(request: &Request) -> Result<Option<Service>, String> {
         .transpose()
 }
 
-/// The body; nothing stands for an empty object.
+/// Parses the body; an empty body counts as an empty object.
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     serde_json::from_slice(if body.is_empty() { b"{}" } else { body }).map_err(|error| error.to_string())
 }

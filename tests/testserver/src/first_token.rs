@@ -9,24 +9,24 @@ use crate::browser::Visit;
 use crate::client::Fetch;
 use crate::http::Response;
 
-/// Members of a wish that are none of the flow's.
+/// Members of `first_token` that are not sent to the server.
 const NOT_SENT: &[&str] = &["user", "save", "issuer"];
 
 /// Members that the user approves on the consent page.
 const APPROVED: &[&str] = &["oidc_issuer", "capabilities", "restrictions", "rotation", "name"];
 
-/// Gets a mytoken for the user of the wish; gives the whole answer of the server.
+/// Gets a mytoken for the user and returns the whole answer of the server.
 ///
 /// # Errors
-/// What a server refuses, or that one does not answer.
+/// A server refused a request or did not answer.
 pub fn obtain(fetch: &dyn Fetch, server: &str, provider: &str, wish: &Value) -> Result<Value, String> {
-    let wish = wish.as_object().ok_or("the wish is no object")?;
-    let user = wish.get("user").and_then(Value::as_str).ok_or("the wish names no user")?;
+    let wish = wish.as_object().ok_or("the body is not an object")?;
+    let user = wish.get("user").and_then(Value::as_str).ok_or("the member user is missing")?;
     let mut start = json!({
         "grant_type": "oidc_flow", "oidc_flow": "authorization_code", "client_type": "native", "name": "t",
         "oidc_issuer": wish.get("issuer").and_then(Value::as_str).unwrap_or(provider),
     });
-    let members = start.as_object_mut().ok_or("no object")?;
+    let members = start.as_object_mut().ok_or("not an object")?;
     members
         .extend(wish.iter().filter(|(key, _)| !NOT_SENT.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())));
     let approval: Map<String, Value> = members
@@ -60,9 +60,9 @@ fn told(what: &str, answer: &Response, good: &[u16]) -> Result<Value, String> {
         return Ok(body);
     }
     let reason = body.get("error_description").or(body.get("error")).and_then(Value::as_str).unwrap_or("no reason");
-    Err(format!("{what} is answered with {}: {reason}", answer.status))
+    Err(format!("{what} failed with status {}: {reason}", answer.status))
 }
 
 fn text(answer: &Value, member: &str) -> Result<String, String> {
-    answer.get(member).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("the answer lacks {member}"))
+    answer.get(member).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("the answer has no {member}"))
 }

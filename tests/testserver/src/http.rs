@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Requests and answers as the handlers of both servers see them.
+//! Requests and answers, independent of the HTTP library.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -73,7 +73,7 @@ impl Response {
     }
 }
 
-/// What becomes of a request.
+/// How a request is answered.
 #[derive(Debug, Clone)]
 pub enum Reply {
     /// The answer at once.
@@ -86,7 +86,7 @@ pub enum Reply {
     Late(Response, Duration),
 }
 
-/// A server's view of one request. Handlers block; the listener runs them on threads of their own.
+/// Answers requests. Handlers may block: the listener runs each on its own thread.
 pub trait Handler: Send + Sync {
     /// Answers the request.
     fn handle(&self, request: &Request) -> Reply;

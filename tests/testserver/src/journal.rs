@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What was asked of a server, for assertions on counts and kinds. Secrets are kept as fingerprints only.
+//! The journal of a server: its requests, for assertions in tests. Secrets are kept as fingerprints only.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::form::decode;
 use crate::http::{Handler, Reply, Request};
 use crate::locked;
 
-/// A server that runs for days must not fill the memory.
+/// Number of entries that are kept, so that a server that runs for days does not fill the memory.
 const KEPT: usize = 10_000;
 
 /// Members of forms and queries whose values are shown; all others may be secrets.
@@ -31,14 +31,14 @@ const OPEN: &[&str] = &[
     "username",
 ];
 
-/// A handler whose requests are written down.
+/// A handler that records its requests.
 pub struct JournaledHandler {
     inner: Arc<dyn Handler>,
     entries: Mutex<VecDeque<Value>>,
 }
 
 impl JournaledHandler {
-    /// Writes down what this handler is asked.
+    /// Records the requests to this handler.
     #[must_use]
     pub fn of(inner: Arc<dyn Handler>) -> Self {
         Self { inner, entries: Mutex::default() }
@@ -91,14 +91,14 @@ impl Handler for JournaledHandler {
     }
 }
 
-/// The first eight hexadecimal digits of the SHA-256, as everywhere in this project.
+/// Fingerprint of a secret: the first eight hexadecimal digits of its SHA-256, as everywhere in this project.
 #[must_use]
 pub fn fingerprint(secret: &str) -> String {
     let print: String = Sha256::digest(secret).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     format!("#{print}")
 }
 
-/// Puts fingerprints in the place of values that may be secrets; a form as `{"key": ["value"]}`.
+/// Replaces values that may be secrets by fingerprints, in a form as `{"key": ["value"]}`.
 pub(crate) fn hide_secrets(form: &mut Map<String, Value>) {
     for (_, values) in form.iter_mut().filter(|(key, _)| !OPEN.contains(&key.as_str())) {
         for value in values.as_array_mut().into_iter().flatten() {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Signatures of JWTs against a JWKS. Times, issuer and audience are the caller's business. Not the product's code, which is what is
+//! Signatures of JWTs against a JWKS. Times, issuer and audience are the caller's business. Not the product's code,
+//! which is what is
 //! tested.
 
 use base64::Engine;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 /// # Errors
 /// A sentence on what is wrong with the token.
 pub fn verify(token: &str, keys: &Value) -> Result<Map<String, Value>, String> {
-    let malformed = || "the token is no signed JWT".to_owned();
+    let malformed = || "the token is not a signed JWT".to_owned();
     let parts: Vec<&str> = token.split('.').collect();
     let [header, payload, signature] = parts[..] else { return Err(malformed()) };
     let header = object(header).ok_or_else(malformed)?;
@@ -38,7 +39,7 @@ pub fn verify(token: &str, keys: &Value) -> Result<Map<String, Value>, String> {
     }
     let (signed, _) = token.rsplit_once('.').ok_or_else(malformed)?;
     if !is_signed(signed.as_bytes(), signature, key, algorithm) {
-        return Err("the signature is not good".into());
+        return Err("the signature is wrong".into());
     }
     object(payload).ok_or_else(|| "the claims are no JSON object".to_owned())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The parts of the test server: an OpenID provider, a mytoken server that answers as the captured original does,
-//! and the player of the captures.
+//! and the replay of captures.
 
 pub mod browser;
 pub mod client;
@@ -23,7 +23,7 @@ pub mod tls;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Locks; a panic elsewhere leaves the data of this test server good enough.
+/// Locks a mutex and ignores poisoning: after a panic the data of this test server is still usable.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! HTTP/1.1 and HTTPS in front of a [`Handler`], with the ways of misbehaving that a handler may ask for.
+//! HTTP/1.1 and HTTPS in front of a [`Handler`]. Also closes, delays and drips answers, as the handler asks.
 
 use std::convert::Infallible;
 use std::io;
@@ -40,7 +40,7 @@ pub struct Listening {
     reached: Arc<Reached>,
 }
 
-/// The state that the listener has come to.
+/// The state that the listener has reached.
 #[derive(Debug)]
 struct Reached {
     state: Mutex<ListenerState>,
@@ -59,7 +59,7 @@ impl Reached {
     }
 }
 
-/// How long a caller waits for a listener to obey.
+/// How long a caller waits until the listener has changed its state.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Listening {
@@ -69,7 +69,7 @@ impl Listening {
         self.address
     }
 
-    /// Nobody listens while the outage is on, and connections that were open are closed. It is so when this returns.
+    /// Starts or ends an outage: the port is closed, and so are open connections. Returns when this has happened.
     pub fn set_outage(&self, on: bool) {
         let state = if on { ListenerState::Out } else { ListenerState::Up };
         self.state.send_replace(state);
@@ -102,7 +102,7 @@ pub fn spawn(address: SocketAddr, tls: Option<TlsConfig>, handler: Arc<dyn Handl
     let telling = Arc::clone(&reached);
     std::thread::Builder::new().name(format!("listener {}", address.port())).spawn(move || {
         runtime.block_on(listen(socket, address, watched, front, &telling));
-        // Handlers that sleep in a fault must not keep the process.
+        // Handlers that sleep in a fault must not keep the process alive.
         runtime.shutdown_background();
     })?;
     Ok(Listening { address, state, reached })
@@ -129,7 +129,7 @@ async fn listen(
         match (now, &socket) {
             (ListenerState::Stopped, _) => return,
             (ListenerState::Out, _) => {
-                // Closing the socket is what makes the kernel refuse.
+                // The kernel refuses connections once the socket is closed.
                 socket = None;
                 connections.shutdown().await;
                 reached.tell(ListenerState::Out);
@@ -153,7 +153,7 @@ async fn listen(
                         while connections.try_join_next().is_some() {}
                         connections.spawn(connection(stream, peer, front.clone()));
                     }
-                    // Out of descriptors, most likely: others will be closed.
+                    // Most likely out of file descriptors: try again when connections have closed.
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 },
                 _ = state.changed() => {}
@@ -163,7 +163,7 @@ async fn listen(
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, front: Front) {
-    // Without it a drip would wait for the client's acknowledgements.
+    // Otherwise a dripping answer would wait for the client's acknowledgements.
     let _ = stream.set_nodelay(true);
     match &front.tls {
         Some(acceptor) => {
@@ -180,7 +180,7 @@ where
     S: hyper::rt::Read + hyper::rt::Write + Unpin,
 {
     let service = service_fn(|request| answer(request, peer, Arc::clone(handler)));
-    // What breaks a connection is the client's affair, or the fault that was asked for.
+    // An error here is the client's or a fault that was set; nothing to report.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(60))
@@ -247,7 +247,7 @@ fn dripping(response: Response, pause: Duration) -> hyper::Response<ResponseBody
 
 fn split(response: Response) -> (hyper::Response<()>, Bytes) {
     let mut head = hyper::Response::new(());
-    // A handler with an impossible status or header is a bug of this server, which a client shall see.
+    // An invalid status or header is a bug of this server; 501 shows it to the client.
     *head.status_mut() = hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::NOT_IMPLEMENTED);
     for (name, value) in &response.headers {
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {

@@ -21,7 +21,7 @@ enum Command {
     Replay(replay::Options),
     /// Open a link as a user's browser would: log in, accept, follow the redirects.
     Browser(browser::Options),
-    /// Let the provider of a running `serve` misbehave, and print what it was asked: `replay --provider-faults`.
+    /// Control the provider of a running `serve`, as `replay --provider-faults` needs it.
     ProviderFaults(provider_faults::Options),
 }
 

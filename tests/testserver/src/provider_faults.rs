@@ -21,12 +21,12 @@ pub struct Options {
 
 #[derive(Debug, Subcommand)]
 enum FaultCommand {
-    /// The token endpoint misbehaves from now on.
+    /// Set a fault of the token endpoint.
     Set {
-        /// The fault, as the README of the captures names it.
+        /// Name of the fault, as in the README of the captures.
         name: String,
     },
-    /// It does so no longer.
+    /// End the fault.
     Clear,
     /// Print, as JSON, the requests to the token and revocation endpoints since the last call.
     Requests,
@@ -35,7 +35,7 @@ enum FaultCommand {
 /// Asks the control API.
 ///
 /// # Errors
-/// It does not answer, or refuses.
+/// The control API does not answer or refuses.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     let fault = |name: &str| json!({"name": name, "endpoint": "token"});
     match &options.order {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A resource server, as strict as a good one: signature, issuer, audience, scope, and not a second of leeway.
+//! A strict resource server: checks signature, issuer, audience, scope and times, without leeway.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ const PATHS: &[(&str, &str)] = &[("/data", "storage.read"), ("/compute", "comput
 
 /// The resource server.
 pub struct ResourceServer {
-    /// Whose tokens are accepted; its keys are asked anew each time, so that a rotation shows at once.
+    /// Whose tokens are accepted. Its keys are read for each request, so a rotation takes effect at once.
     pub issuer: Arc<dyn Issuer>,
-    /// The names this server has for itself; a token must be for one of them.
+    /// The audiences of this server; a token must name one of them.
     pub audiences: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ pub trait Issuer: Send + Sync {
     /// Its JWKS document.
     ///
     /// # Errors
-    /// The keys cannot be had.
+    /// The keys are not available.
     fn keys(&self) -> Result<Value, String>;
 }
 
@@ -61,25 +61,25 @@ fn invalid(reason: impl Into<String>) -> BearerError {
 impl ResourceServer {
     fn authorize(&self, request: &Request, needed: &str, now: u64) -> Result<Value, BearerError> {
         let header = request.header("Authorization").ok_or_else(|| invalid("there is no access token"))?;
-        let token = bearer(header).ok_or_else(|| invalid("the Authorization header holds no Bearer token"))?;
+        let token = bearer(header).ok_or_else(|| invalid("the Authorization header contains no Bearer token"))?;
         let keys = self.issuer.keys().map_err(|reason| refused(503, "temporarily_unavailable", reason))?;
         let claims = jwks::verify(token, &keys).map_err(invalid)?;
         let exp = self.check(&claims, now)?;
         let held = scopes(&claims);
         if !held.iter().any(|scope| scope == needed) {
-            let reason = format!("the token has the scopes {:?}, needed is {needed}", held.join(" "));
+            let reason = format!("the token has the scopes {:?}, {needed} is required", held.join(" "));
             return Err(refused(403, "insufficient_scope", reason));
         }
         let subject = claims.get("sub").cloned().unwrap_or_default();
         Ok(json!({"sub": subject, "exp": exp, "scope": held.join(" "), "seconds_left": exp - now}))
     }
 
-    /// Everything but the scope; gives the end of the token's life.
+    /// Checks everything but the scope; returns the expiry.
     fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, BearerError> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let time = |name: &str| claims.get(name).and_then(Value::as_u64);
         if text("iss") != Some(self.issuer.url().as_str()) {
-            return Err(invalid("the token is of another issuer"));
+            return Err(invalid("the token is from another issuer"));
         }
         if claims.contains_key("at_hash") || claims.contains_key("nonce") {
             return Err(invalid("this is an ID token"));
@@ -92,7 +92,7 @@ impl ResourceServer {
         if !audiences.iter().any(|audience| self.audiences.iter().any(|own| own == audience)) {
             return Err(invalid(format!("the token is for {audiences:?}, not for {:?}", self.audiences)));
         }
-        let exp = time("exp").ok_or_else(|| invalid("the token has no end"))?;
+        let exp = time("exp").ok_or_else(|| invalid("the token has no expiry"))?;
         // RFC 7519, 4.1.4: not accepted on or after this time.
         if exp <= now {
             return Err(invalid(format!("the token expired {} s ago", now - exp)));
@@ -154,7 +154,7 @@ mod tests {
         };
         let mint = |order: &Value| {
             let mut order: TokenOrder = serde_json::from_value(order.clone()).unwrap();
-            // Minting takes seconds when it has to make an RSA key, and the clock of this test stands still.
+            // Making an RSA key takes seconds, and this test uses one fixed time.
             order.claims.entry("nbf").or_insert(now.into());
             Some(format!("Bearer {}", provider.mint(&order).unwrap()))
         };
@@ -167,22 +167,22 @@ mod tests {
         assert_eq!(ask("/data", Some("Basic abc".into()), now).0, 401);
         assert_eq!(ask("/secrets", mint(&good), now).0, 404);
         let table = [
-            (good.clone(), "/compute", 0, 403, "needed is compute.read"),
+            (good.clone(), "/compute", 0, 403, "compute.read is required"),
             (good.clone(), "/data", 15, 401, "expired 0 s ago"),
             (good.clone(), "/data", 17, 401, "expired 2 s ago"),
             (json!({"claims": {"nbf": now + 3}}), "/data", 0, 401, "not valid before 3 s"),
-            (json!({"claims": {"exp": null}}), "/data", 0, 401, "no end"),
-            (json!({"claims": {"exp": "soon"}}), "/data", 0, 401, "no end"),
+            (json!({"claims": {"exp": null}}), "/data", 0, 401, "no expiry"),
+            (json!({"claims": {"exp": "soon"}}), "/data", 0, 401, "no expiry"),
             (json!({"claims": {"aud": "https://else"}}), "/data", 0, 401, "https://else"),
             (json!({"claims": {"aud": null}}), "/data", 0, 401, "is for []"),
             (json!({"claims": {"iss": "https://evil"}}), "/data", 0, 401, "another issuer"),
             (json!({"id_token": true, "claims": {"aud": "https://se.test"}}), "/data", 0, 401, "ID token"),
             (json!({"foreign_key": true}), "/data", 0, 401, "signature"),
             (json!({"tamper": "claims"}), "/data", 0, 401, "signature"),
-            (json!({"alg": "none"}), "/data", 0, 401, "no signed JWT"),
+            (json!({"alg": "none"}), "/data", 0, 401, "not a signed JWT"),
             (json!({"alg": "HS256"}), "/data", 0, 401, "not accepted"),
             (json!({"header": {"crit": ["x"]}}), "/data", 0, 401, "critical"),
-            (json!({"opaque": true}), "/data", 0, 401, "no signed JWT"),
+            (json!({"opaque": true}), "/data", 0, 401, "not a signed JWT"),
         ];
         for (order, path, later, status, reason) in table {
             let (got, told) = ask(path, mint(&order), now + later);

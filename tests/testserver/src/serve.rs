@@ -39,13 +39,14 @@ pub struct Options {
     /// Users and their claims, JSON or TOML.
     #[arg(long, value_name = "FILE")]
     users: Option<PathBuf>,
-    /// Life of access tokens in seconds.
+    /// Lifetime of access tokens in seconds.
     #[arg(long, value_name = "SECONDS")]
     at_lifetime: Option<u64>,
     /// Audience that the resource server accepts beside its URL; may be repeated.
     #[arg(long, value_name = "AUDIENCE")]
     resource_audience: Vec<String>,
-    /// Requests that the mytoken server answers per client address, e.g. 100/300s as the original's default; without it, all.
+    /// Request limit of the mytoken server per client address, e.g. 100/300s, the default of the original; no limit
+    /// if absent.
     #[arg(long, value_name = "N/SECONDSs")]
     request_limit: Option<mytoken::Limit>,
     /// Address or network without a request limit; may be repeated.
@@ -90,7 +91,7 @@ struct ServeSettings {
 /// Runs the servers until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// What kept them from starting.
+/// The reason why they could not be started.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     fs::create_dir_all(&options.dir).map_err(|error| format!("{}: {error}", options.dir.display()))?;
     let control_address = free(options.control_addr)?;
@@ -98,7 +99,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
         return Err("the control API may only listen on a loopback address".into());
     }
     let file = options.dir.join("endpoints.json");
-    // That of an earlier run would tell that this one is ready.
+    // The file of an earlier run would say that this one is ready.
     match fs::remove_file(&file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(format!("{}: {error}", file.display()));
@@ -109,8 +110,8 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     let endpoints = control.endpoints.to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let (mut term, mut int) = {
-        // Installed before anybody is told that the servers are there. As the first process of a namespace this
-        // program would otherwise not even notice the signals.
+        // Installed before the servers are announced. As the first process of a namespace this
+        // program would otherwise not receive the signals.
         let _inside = runtime.enter();
         let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
         signals.map_err(|error| error.to_string())?
@@ -118,7 +119,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     let listening = listener::spawn(control_address, None, Arc::new(control))
         .map_err(|error| format!("{control_address}: {error}"))?;
     fs::write(&file, endpoints).map_err(|error| format!("{}: {error}", file.display()))?;
-    // Whoever started this may have closed the other end already.
+    // The parent may have closed the pipe already.
     let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());
     runtime.block_on(async {
         tokio::select! {
@@ -130,7 +131,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where a server listens and what it is called.
+/// Address and URL of a server.
 struct ServiceAddress {
     address: SocketAddr,
     url: String,
@@ -155,7 +156,8 @@ impl ServiceAddress {
     }
 }
 
-/// An address with a port: URLs, and with them the issuer, hold it before anybody listens. Ports that the kernel gives to
+/// An address with a port: URLs, and with them the issuer, hold it before anybody listens. Ports that the kernel
+/// gives to
 /// outgoing connections (from 32768 on) are left alone: one of those could be taken before we listen.
 fn free(address: SocketAddr) -> Result<SocketAddr, String> {
     static TRIED: AtomicU32 = AtomicU32::new(0);

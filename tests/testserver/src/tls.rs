@@ -27,7 +27,7 @@ pub const CA_FILE: &str = "ca.pem";
 /// authority stays in any case. Its certificate is `ca.pem` in the folder.
 ///
 /// # Errors
-/// The folder cannot be read or written, or a name is none.
+/// The folder cannot be read or written, or a name is invalid.
 pub fn server_config(folder: &Path, names: &[String]) -> Result<TlsConfig, String> {
     let files = Files::below(folder);
     fs::create_dir_all(&files.keys).map_err(|error| format!("{}: {error}", files.keys.display()))?;
@@ -91,7 +91,7 @@ fn issue(files: &Files, names: &[String]) -> Result<(), String> {
     private_file::write(&files.server, certificate.pem().as_bytes())
 }
 
-/// The authority of a key. Its name follows from the key, so that two test servers can be trusted side by side.
+/// The authority of a key. Its name contains a fingerprint of the key, so that a client can trust two test servers.
 fn authority(key: &KeyPair) -> Result<CertificateParams, String> {
     let print: String = Sha256::digest(key.public_key_raw()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let mut params = dated(CertificateParams::new(Vec::new()).map_err(|error| error.to_string())?);

@@ -206,7 +206,7 @@ fn large_requests_are_refused_unread() {
 }
 
 #[test]
-fn the_authority_outlives_the_process_and_other_names_get_a_new_certificate() {
+fn the_authority_survives_a_restart_and_other_names_get_a_new_certificate() {
     let servers = servers();
     let ca = || std::fs::read(servers.folder.path().join(tls::CA_FILE)).unwrap();
     let server = || std::fs::read(servers.folder.path().join("tls/server.pem")).unwrap();

@@ -111,7 +111,7 @@ fn logins_faults_and_requests_to_the_provider_are_played_at_a_foreign_server() {
 }
 
 #[test]
-fn what_cannot_be_done_at_a_foreign_server_is_skipped_with_the_reason() {
+fn scenarios_that_a_foreign_server_cannot_play_are_skipped_with_the_reason() {
     let foreign = ForeignServer::start();
     let browser = ("--browser", &*ForeignServer::browser());
     let faults = ("--provider-faults", &*foreign.provider_faults());
@@ -122,7 +122,7 @@ fn what_cannot_be_done_at_a_foreign_server_is_skipped_with_the_reason() {
     };
     skipped("login-flow/complete", &[faults], "a person would have to log in (--browser, or --first-token)");
     skipped("faults/at-500-html", &[browser], "the provider would have to misbehave (--provider-faults)");
-    skipped("provider/login", &[browser], "the requests to the provider are unseen (--provider-faults)");
+    skipped("provider/login", &[browser], "the requests to the provider cannot be read (--provider-faults)");
     skipped("ratelimit", &[browser, faults], "the server would have to be configured for it");
     let nobody = ("--browser", "f() { echo \"no account $2 there\" >&2; exit 77; }; f");
     skipped("login-flow/complete", &[nobody, faults], "no account alice there");
@@ -131,7 +131,7 @@ fn what_cannot_be_done_at_a_foreign_server_is_skipped_with_the_reason() {
 }
 
 #[test]
-fn a_command_that_does_not_do_its_work_fails_the_scenario() {
+fn a_failing_command_fails_the_scenario() {
     let foreign = ForeignServer::start();
     let browser = ("--browser", &*ForeignServer::browser());
     let failed = |scenario: &str, commands: &[(&str, &str)], reason: &str| {

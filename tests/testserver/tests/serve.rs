@@ -167,7 +167,7 @@ fn faults_and_outages_come_and_go() {
 }
 
 #[test]
-fn a_request_limit_counts_per_address_and_leaves_loopback_alone() {
+fn a_request_limit_counts_per_address_and_exempts_loopback() {
     let answers = |more: &[&str]| {
         let served = serve(&[&["--request-limit", "3/300s"], more].concat());
         let discovery = served.url("mytoken", "/.well-known/mytoken-configuration");
@@ -226,7 +226,7 @@ fn the_browser_command_logs_a_user_in_and_shows_no_secrets() {
 }
 
 #[test]
-fn sigterm_ends_it_and_plain_is_plain() {
+fn sigterm_ends_the_server_also_during_a_fault() {
     let mut served = serve(&["--plain"]);
     assert_eq!(served.endpoints["ca"], Value::Null);
     assert!(served.url("mytoken", "").starts_with("http://"));

@@ -16,7 +16,7 @@ pub struct ApiError {
     pub description: Option<String>,
 }
 
-/// What most functions of the server give.
+/// The result of the server's functions.
 pub type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
@@ -50,13 +50,13 @@ impl ApiError {
         Self::new(500, "internal_server_error", description)
     }
 
-    /// 500 of a panic the original recovers from.
+    /// 500 of a panic that the original recovers from.
     #[must_use]
     pub fn panic() -> Self {
         Self::new(500, "Internal Server Error", "runtime error: invalid memory address or nil pointer dereference")
     }
 
-    /// The refresh token is sealed with the token's text; another text cannot open it.
+    /// 500 for an outdated JWT: the refresh token is encrypted with the text of the newest one.
     #[must_use]
     pub fn sealed() -> Self {
         Self::internal("cipher: message authentication failed")
@@ -102,7 +102,7 @@ impl ApiError {
         Self::request("The provided issuer is not supported")
     }
 
-    /// 404 as the API says it.
+    /// 404 of the API.
     #[must_use]
     pub fn not_found(path: &str) -> Self {
         Self::new(404, "not_found", path)
@@ -125,7 +125,7 @@ impl ApiError {
     }
 }
 
-/// A small page.
+/// A small HTML page.
 #[must_use]
 pub fn html(status: u16, title: &str, text: &str) -> Response {
     let body = format!(
@@ -136,13 +136,13 @@ pub fn html(status: u16, title: &str, text: &str) -> Response {
     Response::typed(status, "text/html; charset=utf-8", body)
 }
 
-/// Text for HTML, also within quoted attributes.
+/// Escapes text for HTML, also inside quoted attributes.
 #[must_use]
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A word in plain text.
+/// An answer in plain text.
 #[must_use]
 pub fn plain(status: u16, text: &str) -> Response {
     Response::typed(status, "text/plain; charset=utf-8", text)

@@ -7,18 +7,18 @@ use serde_json::{Map, Value};
 use crate::http::Request;
 use crate::mytoken::answer::{ApiError, ApiResult};
 
-/// A body as the endpoints with a choice of content types see it.
+/// The body of an endpoint that accepts JSON and forms.
 pub enum Fields {
-    /// JSON: typed members.
+    /// The members of a JSON object.
     Json(Map<String, Value>),
-    /// A form: the last value of each key counts.
+    /// The pairs of a form; the last value of a key counts.
     Form(Vec<(String, String)>),
 }
 
 /// A JSON body, whatever the content type says.
 ///
 /// # Errors
-/// No JSON, or none of an object.
+/// The body is not JSON or not an object.
 pub fn json(request: &Request, go_type: &str) -> ApiResult<Map<String, Value>> {
     match parse(&request.body)? {
         Value::Object(members) => Ok(members),
@@ -30,7 +30,7 @@ pub fn json(request: &Request, go_type: &str) -> ApiResult<Map<String, Value>> {
 /// A body in one of the accepted content types.
 ///
 /// # Errors
-/// No known content type, or a body that is not of it.
+/// The content type is unknown or the body does not match it.
 pub fn fields(request: &Request, go_type: &str) -> ApiResult<Fields> {
     let content_type = request.header("Content-Type").unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -55,7 +55,7 @@ fn parse(body: &[u8]) -> ApiResult<Value> {
     })
 }
 
-/// The Go decoder's complaint about a value of the wrong type.
+/// The error of Go's JSON decoder for a value of the wrong type.
 #[must_use]
 pub fn type_mismatch(value: &Value, into: &str) -> ApiError {
     let kind = match value {
@@ -72,7 +72,7 @@ pub fn type_mismatch(value: &Value, into: &str) -> ApiError {
 /// A text member; absent and `null` are empty.
 ///
 /// # Errors
-/// Another type.
+/// The member has another type.
 pub fn text(members: &Map<String, Value>, name: &str) -> ApiResult<String> {
     match members.get(name) {
         None | Some(Value::Null) => Ok(String::new()),

@@ -11,20 +11,20 @@ use crate::mytoken::model::jwt::{MytokenClaims, looks_like};
 use crate::mytoken::model::store::ServerState;
 use crate::mytoken::server::Server;
 
-/// A mytoken whose signature and times are good. Whether it is still in the database is another question.
+/// A mytoken with a valid signature and valid times. It may still be revoked or rotated.
 #[derive(Debug, Clone)]
 pub(crate) struct PresentedMytoken {
-    /// The JWT: as sent, or the one behind the short token.
+    /// The JWT: as sent, or the one that the short token stands for.
     pub jwt: String,
     /// Whether it came as a short token.
     pub short: bool,
-    /// What it says.
+    /// Its claims.
     pub claims: MytokenClaims,
 }
 
 impl Server {
-    /// The token of a body member, else of the header, else of the cookie. An empty member is an error at most
-    /// endpoints and counts as absent at the others (`lenient`).
+    /// The token of a body member, else of the header, else of the cookie. At most endpoints an empty member is an
+    /// error; at the others (`lenient`) it counts as absent.
     pub(crate) fn credential(&self, member: Option<&Value>, lenient: bool, request: &Request) -> ApiResult<String> {
         let lenient = lenient || !self.config.quirks.empty_token_is_error;
         match member {
@@ -82,7 +82,7 @@ pub(crate) fn check_times(claims: &MytokenClaims, now: i64, with_nbf: bool) -> A
     Ok(())
 }
 
-/// The token of the header `Authorization`, if it is one of type Bearer.
+/// The Bearer token of the header `Authorization`.
 fn bearer(request: &Request) -> Option<String> {
     let (scheme, token) = request.header("Authorization")?.split_once(' ')?;
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Misbehaviour on demand. Each fault may be bound to an endpoint by its name and to a number of requests:
+//! Faults that a test can set. A fault can be limited to an endpoint and to a number of requests:
 //! `{"endpoint": "access_token", "times": 1}`.
 //!
 //! | Name | Arguments | What happens |
@@ -59,7 +59,7 @@ pub(crate) struct ServerFaults {
     skew: AtomicI64,
 }
 
-/// The faults that fall on one request.
+/// The faults that apply to one request.
 pub(crate) struct ActiveFaults(Vec<FaultKind>);
 
 impl ServerFaults {
@@ -98,23 +98,23 @@ impl ServerFaults {
                 FaultKind::GiganticBody(usize::try_from(bytes).map_err(|error| error.to_string())?)
             }
             "redirect-308" => FaultKind::Redirect(args.get("location").and_then(Value::as_str).map(str::to_owned)),
-            _ => return Err(format!("no fault is named {name}")),
+            _ => return Err(format!("unknown fault {name}")),
         };
         let endpoint = args.get("endpoint").and_then(Value::as_str).map(str::to_owned);
         if let Some(unknown) = endpoint.as_ref().filter(|name| !paths::is_endpoint(name)) {
-            return Err(format!("no endpoint is named {unknown}"));
+            return Err(format!("unknown endpoint {unknown}"));
         }
         let fault = Fault { kind, endpoint, left: number("times") };
         locked(&self.set).push(fault);
         Ok(())
     }
 
-    /// The faults for a request to that endpoint; each is used up by one.
+    /// The faults for a request to that endpoint; each loses one of its remaining requests.
     pub(crate) fn take_for(&self, endpoint: &str) -> ActiveFaults {
         let mut set = locked(&self.set);
         let mut faults = Vec::new();
         for fault in set.iter_mut() {
-            // Faults in the answer of one endpoint only must not be used up by requests they cannot touch.
+            // A fault of one endpoint must not be used up by requests to another.
             let fits = match fault.kind {
                 FaultKind::EmptyAccessToken => endpoint == "access_token",
                 FaultKind::BroaderChild => endpoint == "mytoken",
@@ -132,7 +132,7 @@ impl ServerFaults {
 }
 
 impl ActiveFaults {
-    /// What is answered without asking the server; `Close` for an outage.
+    /// The answer that replaces the server's own, if a fault does so.
     pub(crate) fn instead(&self, request: &Request) -> Option<Reply> {
         self.0.iter().find_map(|kind| {
             Some(match kind {
@@ -169,7 +169,7 @@ impl ActiveFaults {
         self.0.contains(&FaultKind::BroaderChild)
     }
 
-    /// How the answer goes out.
+    /// Sends the server's answer, late, slowly or not at all if a fault says so.
     pub(crate) fn deliver(&self, answer: Response) -> Reply {
         if self.0.contains(&FaultKind::DropAfterCommit) {
             return Reply::Close;

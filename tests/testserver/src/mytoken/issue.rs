@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Making a token, and handing it out in the form that was asked for.
+//! Issues mytokens, in the requested form.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::mytoken::model::wanted::{MytokenRequest, RequestedForm, TokenForm};
 use crate::mytoken::server::{RequestContext, Server};
 use crate::mytoken::successor::token_members;
 
-/// What the user of a new token is at the provider, and what it hangs on.
+/// Where a new token comes from: the user at the provider, and the refresh token behind it.
 pub(crate) struct Origin {
     pub oidc_sub: String,
     pub oidc_iss: String,
@@ -24,7 +24,7 @@ pub(crate) struct Origin {
 }
 
 impl Server {
-    /// Makes a token and its row.
+    /// Makes a token and stores its row.
     pub(crate) fn create(
         &self,
         state: &mut ServerState,
@@ -77,7 +77,7 @@ impl Server {
         Ok((claims, jwt))
     }
 
-    /// A token in the form that was asked for.
+    /// The answer with a token in the requested form.
     pub(crate) fn in_requested_form(
         &self,
         state: &mut ServerState,

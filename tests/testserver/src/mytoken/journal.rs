@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What was asked and answered, for assertions on counts. Nothing secret: no query, no body, no code of a path.
+//! The journal of the mytoken server: its requests, for assertions in tests. No secrets: no query, no body, no code
+//! in a path.
 
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +16,7 @@ use crate::mytoken::body;
 pub(crate) struct Journal(Mutex<Vec<Value>>);
 
 impl Journal {
-    /// Notes a request; a status of `None` is a closed connection.
+    /// Records a request; the status is `None` for a closed connection.
     pub(crate) fn record(&self, request: &Request, endpoint: &str, status: Option<u16>) {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64());
         let path = if endpoint == "consent" { "/c/*" } else { &request.path };
@@ -41,7 +42,7 @@ impl Journal {
     }
 }
 
-/// A member that names a kind of request; anything that is not such a name could be a secret in the wrong place.
+/// A member that names the kind of a request. Other text is left out: it could be a secret in the wrong member.
 fn kind_word(request: &Request, name: &str) -> Option<String> {
     let found = body::query(request, name).or_else(|| match serde_json::from_slice::<Value>(&request.body) {
         Ok(members) => members.get(name).and_then(Value::as_str).map(str::to_owned),

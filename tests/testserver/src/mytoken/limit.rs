@@ -22,10 +22,10 @@ pub struct Limit {
     pub exempt: Vec<String>,
 }
 
-/// The networks that the original leaves alone unless it is told otherwise.
+/// The networks that the original exempts by default.
 pub const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1"];
 
-/// `100/300s`: so many requests in so many seconds, with nobody exempt.
+/// `100/300s`: requests per seconds, without exemptions.
 impl FromStr for Limit {
     type Err = String;
 
@@ -46,11 +46,11 @@ impl FromStr for Limit {
 #[derive(Default)]
 pub(crate) struct Limiter(Mutex<HashMap<IpAddr, (i64, u64)>>);
 
-/// What the limit says to a request.
+/// Whether a request is within the limit.
 pub(crate) enum Admission {
-    /// It passes, with these headers on its answer.
+    /// It is; these headers are added to its answer.
     Pass(Vec<(String, String)>),
-    /// It does not.
+    /// It is not; this is the answer.
     Refused(Response),
 }
 

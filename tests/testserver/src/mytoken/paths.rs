@@ -3,7 +3,7 @@
 
 use crate::mytoken::model::guest_provider;
 
-/// Names for journal and faults, by prefix of the path; the first that fits counts.
+/// Names for journal and faults by prefix of the path; the first match counts.
 pub(crate) const ENDPOINTS: [(&str, &str); 13] = [
     ("/.well-known/mytoken-configuration", "discovery"),
     ("/.well-known/openid-configuration", "discovery"),
@@ -29,7 +29,7 @@ pub(crate) fn endpoint(path: &str) -> &'static str {
     ENDPOINTS.iter().find(|(prefix, _)| below(path, prefix).is_some()).map_or("other", |(_, name)| name)
 }
 
-/// What of the path is below the prefix: nothing, or something that begins with a slash.
+/// The rest of the path below the prefix: empty, or beginning with a slash.
 pub(crate) fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     let (head, rest) = path.split_at_checked(prefix.len())?;
     (head.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))).then_some(rest)

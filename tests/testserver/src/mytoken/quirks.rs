@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Bugs of the original that a client has to live with. All are on by default, so that clients are tested
+//! Bugs of the original that a client must cope with. All are on by default, so that clients are tested
 //! against reality.
 
 /// Which bugs are copied.

@@ -46,7 +46,7 @@ impl Server {
 
     fn answer(&self, context: &RequestContext<'_>, faults: &ActiveFaults) -> Response {
         let request = context.request;
-        // One trailing slash is forgiven, a second is not.
+        // One trailing slash is ignored, a second one is not.
         let path = request.path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(&request.path);
         if request.method == "OPTIONS" && request.header("Access-Control-Request-Method").is_some() {
             return Response::empty(204)
@@ -66,7 +66,7 @@ impl Server {
 
     fn api(&self, context: &RequestContext<'_>, path: &str, faults: &ActiveFaults) -> ApiResult<Response> {
         let method = match context.request.method.as_str() {
-            // The listener leaves the body out.
+            // The listener does not send the body.
             "HEAD" => "GET",
             method => method,
         };
@@ -90,7 +90,7 @@ impl Server {
         }
     }
 
-    /// Paths for people's browsers.
+    /// Paths that a browser opens.
     fn browser_page(&self, context: &RequestContext<'_>, path: &str) -> Option<Response> {
         let request = context.request;
         if let Some(code) = below(path, "/c").and_then(|rest| rest.strip_prefix('/')) {
@@ -117,7 +117,7 @@ impl Server {
     }
 }
 
-/// No `Accept`, or one for anything, is a browser's.
+/// Whether a browser asks: no `Accept`, or one that includes HTML.
 fn wants_html(request: &Request) -> bool {
     request.header("Accept").is_none_or(|accept| {
         accept.split(',').any(|range| {

@@ -22,11 +22,11 @@ pub struct Config {
     pub issuer: String,
     /// Providers in the order of the discovery document.
     pub upstreams: Vec<Upstream>,
-    /// Whether the dummy provider for guests is there.
+    /// Whether the provider for guests is enabled.
     pub guests: bool,
     /// Request limit.
     pub limit: Option<Limit>,
-    /// Bugs of the original.
+    /// Which bugs of the original are copied.
     pub quirks: Quirks,
     /// Passwords of the groups that may write templates.
     pub groups: HashMap<String, String>,
@@ -35,7 +35,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The world of the captures: guest mode on, group `_` with password `profilepw`, all quirks, no request limit.
+    /// The configuration of the captures: guest mode, group `_` with password `profilepw`, all quirks, no request
+    /// limit.
     #[must_use]
     pub fn captured(issuer: &str, upstreams: Vec<Upstream>) -> Self {
         Self {
@@ -68,10 +69,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server with nothing in it.
+    /// A server without tokens.
     ///
     /// # Errors
-    /// No randomness for the signing key.
+    /// The operating system gives no random numbers.
     pub fn new(config: Config) -> Result<Self, String> {
         let key = MytokenKey::generate().map_err(|problem| problem.description.unwrap_or_default())?;
         let mut upstreams = config.upstreams.clone();
@@ -102,10 +103,10 @@ impl Server {
         self.upstreams.get(index).ok_or_else(|| ApiError::internal("no such provider"))
     }
 
-    /// Sets a fault by its name (see `faults`), or with `clear` mends all of them.
+    /// Sets a fault by its name (see `faults`); `clear` ends all.
     ///
     /// # Errors
-    /// A name or an argument the server does not know.
+    /// The name or an argument is unknown.
     pub fn set_fault(&self, name: &str, args: &serde_json::Value) -> Result<(), String> {
         self.faults.set(name, args)
     }
@@ -123,7 +124,7 @@ impl Server {
     }
 }
 
-/// A request with what every endpoint needs of it.
+/// A request and the time of its arrival.
 pub(crate) struct RequestContext<'a> {
     pub request: &'a Request,
     pub now: i64,

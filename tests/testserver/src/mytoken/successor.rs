@@ -13,7 +13,7 @@ use crate::mytoken::model::jwt::MytokenClaims;
 use crate::mytoken::model::store::{ServerState, Short, TokenRow, seal};
 use crate::mytoken::server::{RequestContext, Server};
 
-/// Members that every answer about a token has, without the token.
+/// The members that every answer about a token has, without the token itself.
 pub(crate) fn token_members(claims: &MytokenClaims, now: i64) -> Map<String, Value> {
     let mut members = Map::new();
     members.insert("mom_id".into(), json!(codes::mom_id(&claims.jti)));
@@ -30,7 +30,7 @@ pub(crate) fn token_members(claims: &MytokenClaims, now: i64) -> Map<String, Val
     members
 }
 
-/// What a counted use that is no access token does to the token that was used.
+/// A counted use other than an access token, to be charged when it has succeeded.
 pub(crate) struct Counted {
     jti: String,
     key: Option<String>,
@@ -45,7 +45,7 @@ impl Server {
         Err(ApiError::capabilities())
     }
 
-    /// The clause that a use will be charged to.
+    /// The clause to which a use will be charged.
     pub(crate) fn clause(
         &self,
         presented: &PresentedMytoken,
@@ -62,7 +62,7 @@ impl Server {
         }
     }
 
-    /// The clause that fits another use, to be charged when it has succeeded.
+    /// Selects the clause for a use other than an access token; it is charged when the use has succeeded.
     pub(crate) fn other_use(
         &self,
         presented: &PresentedMytoken,
@@ -100,8 +100,8 @@ impl Server {
         Ok(())
     }
 
-    /// Makes the successor of the presented token. It follows the number of that token, not that of the database:
-    /// overlapping uses all get one, and the last is the only one that opens the refresh token.
+    /// Makes the successor of the presented token. Its number follows that token's, not the database's:
+    /// all overlapping uses get a successor, and only the last one can decrypt the refresh token.
     pub(crate) fn rotate(
         &self,
         state: &mut ServerState,
@@ -150,7 +150,7 @@ impl Server {
     }
 }
 
-/// A new text for a token.
+/// The successor of a token, as sent to the client.
 pub(crate) struct Successor {
     members: Value,
     cookie: String,

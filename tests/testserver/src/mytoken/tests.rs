@@ -10,13 +10,13 @@ use super::{Config, Quirks, Server, Upstream, unix_now};
 use crate::http::{Handler, Reply, Request, Response};
 use crate::provider::link::{ProviderInfo, TokenEndpoint};
 
-/// A provider that grants everything, if it is told to only after a sign.
+/// A provider that grants everything; with a gate it waits for a signal first.
 #[derive(Default)]
 struct Generous {
     gate: Mutex<Option<Gate>>,
 }
 
-/// Who arrives says so and waits for a word.
+/// Each request announces itself and waits for a signal.
 #[derive(Clone)]
 struct Gate {
     arrived: SyncSender<()>,
@@ -201,7 +201,7 @@ fn overlapping_uses_all_succeed_and_the_last_successor_wins() {
             std::thread::spawn(move || send(&server, "POST", "/api/v0/token/access", &ask).unwrap())
         })
         .collect();
-    // Both have passed all checks before either is answered.
+    // Both requests have passed all checks before either is answered.
     arrivals.recv().unwrap();
     arrivals.recv().unwrap();
     go.send(()).unwrap();
@@ -214,7 +214,7 @@ fn overlapping_uses_all_succeed_and_the_last_successor_wins() {
     let introspected: Vec<(u16, Value)> = successors.iter().map(|token| test.introspect(token)).collect();
     assert!(introspected.iter().all(|(status, _)| *status == 200), "{introspected:?}");
     assert_eq!(introspected[0].1.pointer("/token/restrictions/0/usages_AT_done"), Some(&json!(2)));
-    // Which of the two won is chance. The loser hears of its seal, or, once the winner has rotated on, that it is outdated.
+    // Which one wins is chance. The loser gets 500, or 401 once the winner has rotated again.
     let after: Vec<u16> = successors
         .iter()
         .map(|token| test.post("/api/v0/token/access", &json!({"grant_type": "mytoken", "mytoken": token})).0)
@@ -278,7 +278,7 @@ fn the_journal_keeps_no_secret() {
 }
 
 #[test]
-fn extreme_numbers_are_only_numbers() {
+fn extreme_numbers_cause_no_overflow() {
     let test = TestServer::new(Quirks::default());
     let parent = test.login(json!({"capabilities": ["AT", "create_mytoken"]}));
     let child = |parent: &str, clauses: Value| {

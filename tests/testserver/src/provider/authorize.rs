@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The page where a user logs in. There are no passwords: the name is enough, and consent is implied by the button.
+//! The login page. There are no passwords: the user enters a name and accepts or declines.
 
 use serde_json::Value;
 use url::Url;
@@ -11,7 +11,7 @@ use crate::form::{Form, all, decode, encode, first};
 use crate::http::{Request, Response};
 use crate::locked;
 
-/// How long an authorization code waits for its client, in seconds.
+/// Lifetime of an authorization code, in seconds.
 const CODE_LIFE: u64 = 60;
 
 /// An authorization request that passed all checks.
@@ -26,7 +26,7 @@ struct AuthorizationRequest {
 }
 
 impl Provider {
-    /// `GET /authorize`: the page. It carries the whole request, so that nothing has to be remembered.
+    /// `GET /authorize`: the page. It contains the whole request, so the provider keeps no state.
     pub(super) fn login_page(&self, query: &str) -> Response {
         match self.check(&decode(query.as_bytes())) {
             Ok(_) => page(200, &form_page(query)),
@@ -78,7 +78,7 @@ impl Provider {
         Ok(code)
     }
 
-    /// What is asked; or the page or redirect that says what is wrong. A browser is only sent to an address that the
+    /// Checks a request; the error is a page or a redirect. A browser is only sent to an address that the
     /// client has registered (RFC 6749, 4.1.2.1).
     fn check(&self, query: &Form) -> Result<AuthorizationRequest, Response> {
         let client = first(query, "client_id").and_then(|id| self.client(id));

@@ -28,12 +28,12 @@ pub enum Endpoint {
 
 type Edit = fn(&mut Map<String, Value>);
 
-/// What an endpoint does instead of answering well.
+/// What an endpoint does instead of its regular answer.
 #[derive(Clone)]
 enum Shape {
     Instead(Response),
     Edited(Edit),
-    /// The good answer under another media type.
+    /// The regular answer with another media type.
     Labelled(&'static str),
     Late(Duration),
     Drip(Duration),
@@ -41,33 +41,33 @@ enum Shape {
     Refuse,
 }
 
-/// A fault that is on.
+/// A fault that is set.
 #[derive(Clone)]
 pub struct ProviderFault(Shape);
 
-/// The faults that are on, and how many requests each still has to hit if it ends by itself.
+/// The faults that are set, each with the number of its remaining requests, if limited.
 #[derive(Default)]
 pub struct ProviderFaults(BTreeMap<Endpoint, (ProviderFault, Option<u64>)>);
 
-/// An order for a fault.
+/// A request to set a fault.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultOrder {
-    /// Its name; `none` mends the endpoint.
+    /// Its name; `none` ends the fault of the endpoint.
     pub name: String,
-    /// Where; the token endpoint when absent.
+    /// The endpoint; `token` if absent.
     #[serde(default)]
     pub endpoint: Endpoint,
     /// Milliseconds for `latency` and `drip`, bytes for `huge-body`.
     #[serde(default)]
     pub argument: Option<u64>,
-    /// After so many requests it is mended; never when absent.
+    /// Number of requests after which the fault ends; unlimited if absent.
     #[serde(default)]
     pub times: Option<u64>,
 }
 
 impl ProviderFaults {
-    /// Puts a fault on an endpoint, in place of the one it had.
+    /// Sets the fault of an endpoint; it replaces an earlier one.
     ///
     /// # Errors
     /// The name is unknown.
@@ -77,17 +77,17 @@ impl ProviderFaults {
             return Ok(());
         }
         let shape = shape(&order.name, order.argument);
-        let shape = shape.ok_or_else(|| format!("the provider has no fault {:?}", order.name))?;
+        let shape = shape.ok_or_else(|| format!("unknown fault {:?}", order.name))?;
         self.0.insert(order.endpoint, (ProviderFault(shape), order.times));
         Ok(())
     }
 
-    /// Mends everything.
+    /// Ends all faults.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// The fault that hits a request to this endpoint now.
+    /// The fault for a request to this endpoint, if any.
     pub fn take_for(&mut self, endpoint: Endpoint) -> Option<ProviderFault> {
         let (fault, left) = self.0.get_mut(&endpoint)?;
         let fault = fault.clone();
@@ -100,7 +100,7 @@ impl ProviderFaults {
         Some(fault)
     }
 
-    /// Somebody has to stop listening, because a handler is too late to refuse a connection.
+    /// Whether connections must be refused. The listener does that: a handler is called too late.
     #[must_use]
     pub fn refuses(&self) -> bool {
         self.0.values().any(|(fault, _)| matches!(fault.0, Shape::Refuse))
@@ -108,7 +108,7 @@ impl ProviderFaults {
 }
 
 impl ProviderFault {
-    /// What becomes of the request.
+    /// Answers the request with the fault.
     pub fn answer(&self, good: impl FnOnce() -> Response) -> Reply {
         match &self.0 {
             Shape::Instead(response) => Reply::Answer(response.clone()),
@@ -159,7 +159,7 @@ fn shape(name: &str, argument: Option<u64>) -> Option<Shape> {
             answer.remove("token_type");
         }),
         "narrower-scope" => Shape::Edited(|answer| put(answer, "scope", "openid")),
-        // From here on not in the captures.
+        // The following are not in the captures.
         "latency" => Shape::Late(pause(1000)),
         "drip" => Shape::Drip(pause(1000)),
         "foreign-issuer" => Shape::Edited(|answer| put(answer, "issuer", "https://other.example.org")),
@@ -180,7 +180,7 @@ fn put(answer: &mut Map<String, Value>, member: &str, value: &str) {
     answer.insert(member.into(), value.into());
 }
 
-/// A good answer with some members changed; a refusal stays as it is.
+/// Changes members of a successful answer; an error answer stays unchanged.
 fn edited(mut response: Response, edit: Edit) -> Response {
     if let (200, Ok(mut members)) = (response.status, serde_json::from_slice::<Map<String, Value>>(&response.body)) {
         edit(&mut members);

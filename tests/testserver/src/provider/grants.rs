@@ -16,7 +16,7 @@ use crate::http::Response;
 use crate::locked;
 
 impl Provider {
-    /// The good answer of the token endpoint.
+    /// The regular answer of the token endpoint.
     pub(super) fn grant_tokens(&self, client: &Client, form: &Form) -> Response {
         let done = match first(form, "grant_type") {
             Some("authorization_code") => self.redeem_code(client, form),
@@ -78,7 +78,7 @@ impl Provider {
         Ok(Response::json(200, &answer).with("Cache-Control", "no-store"))
     }
 
-    /// The good answer of the revocation endpoint (RFC 7009): also for unknown tokens.
+    /// The regular answer of the revocation endpoint, the same for unknown tokens (RFC 7009).
     pub(super) fn revoke_token(&self, client: &Client, form: &Form) -> Response {
         let Some(token) = first(form, "token") else {
             return refusal(400, "invalid_request", "missing required parameter 'token'");
@@ -109,14 +109,15 @@ fn narrowed(grant: &Grant, asked: &str) -> Result<Vec<String>, Response> {
     }
     let granted = |scope: &&String| *scope == "offline_access" || grant.scopes.contains(scope);
     match asked.iter().filter(|scope| !granted(scope)).count() {
-        // In the order of the login, whatever that of the refresh.
+        // In the order of the login, not of the refresh.
         0 => Ok(grant.scopes.iter().filter(|scope| asked.contains(scope)).cloned().collect()),
         1 => Err(refusal(400, "invalid_scope", "refresh token missing requested scope")),
         _ => Err(refusal(400, "invalid_scope", "refresh token missing requested scopes")),
     }
 }
 
-/// The audience of an access token: what is asked for and was named at login, else all of the login, else the default.
+/// The audience of an access token: the requested resources if the login named them, else those of the login, else
+/// the default.
 fn audience(policy: &Policy, grant: &Grant, asked: &[&str]) -> Result<Value, Response> {
     let known =
         |resource: &&str| grant.resources.iter().any(|login| login == resource) || policy.permits_later(resource);

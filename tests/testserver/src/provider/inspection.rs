@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the provider tells about its tokens: userinfo and introspection (RFC 7662).
+//! Userinfo and introspection (RFC 7662).
 
 use serde_json::{Map, Value, json};
 

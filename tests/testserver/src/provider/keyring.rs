@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::keys::{Algorithm, ProviderKey};
 use crate::private_file;
 
-/// The published keys; the last one of the list signs.
+/// The published keys; the last one signs.
 pub struct Keyring {
     file: Option<PathBuf>,
     published: Vec<Arc<ProviderKey>>,
@@ -27,7 +27,7 @@ struct Stored {
 }
 
 impl Keyring {
-    /// Reads the keys of a folder, or begins with a new one of that algorithm. Without a folder nothing is kept.
+    /// Reads the keys of a folder, or makes one of that algorithm. Without a folder nothing is stored.
     ///
     /// # Errors
     /// The file cannot be read, written or understood.
@@ -40,7 +40,7 @@ impl Keyring {
         Ok(ring)
     }
 
-    /// Adds a key, which signs from now on; the older ones stay published unless they are to be dropped.
+    /// Adds a key that signs from now on. With `drop_old` the older ones are no longer published.
     ///
     /// # Errors
     /// The key cannot be made or kept.
@@ -57,12 +57,12 @@ impl Keyring {
     /// The key that signs.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no key.
     pub fn signing(&self) -> Result<Arc<ProviderKey>, String> {
         self.published.last().cloned().ok_or_else(|| "the provider has no key".into())
     }
 
-    /// The newest published key of an algorithm; made when there is none, without becoming the one that signs.
+    /// The newest published key of an algorithm; makes one if needed, which does not become the signing key.
     ///
     /// # Errors
     /// The key cannot be made or kept.
@@ -76,7 +76,7 @@ impl Keyring {
         Ok(key)
     }
 
-    /// A key that is published nowhere.
+    /// A key that is not published.
     ///
     /// # Errors
     /// The key cannot be made.

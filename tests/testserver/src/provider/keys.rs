@@ -81,7 +81,7 @@ impl ProviderKey {
     /// # Errors
     /// The bytes are no key of that kind.
     pub fn from_pkcs8(algorithm: Algorithm, pkcs8: Vec<u8>) -> Result<Self, String> {
-        let rejected = |reason| format!("no {} key: {reason}", algorithm.name());
+        let rejected = |reason| format!("not a {} key: {reason}", algorithm.name());
         let pair = match algorithm {
             Algorithm::Rs256 => Pair::Rsa(RsaKeyPair::from_pkcs8(&pkcs8).map_err(rejected)?),
             Algorithm::Es256 => Pair::Ec(
@@ -102,7 +102,7 @@ impl ProviderKey {
         &self.pkcs8
     }
 
-    /// Signs; the signature has the form that JOSE wants.
+    /// Signs a message; the signature has the JOSE form.
     ///
     /// # Errors
     /// The system gives no random numbers.
@@ -132,7 +132,7 @@ impl ProviderKey {
                 json!({"kty": "RSA", "n": encode(&parts.n), "e": encode(&parts.e)})
             }
             Pair::Ec(pair) => {
-                // An uncompressed point: one byte of form, then both coordinates.
+                // An uncompressed point: one byte for the form, then both coordinates.
                 let point = pair.public_key().as_ref().get(1..).unwrap_or_default();
                 let (x, y) = point.split_at(point.len() / 2);
                 json!({"kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y)})
@@ -156,7 +156,7 @@ impl ProviderKey {
     pub fn public_pem(&self) -> Result<String, String> {
         use rsa::pkcs8::DecodePrivateKey;
         if self.algorithm != Algorithm::Rs256 {
-            return Err("only an RSA key has this form here".into());
+            return Err("only RSA keys are supported in PEM".into());
         }
         rsa::RsaPrivateKey::from_pkcs8_der(&self.pkcs8)
             .map_err(|error| error.to_string())?

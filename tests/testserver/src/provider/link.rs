@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the mytoken server needs of a provider. The mytoken server talks to its provider by calls in
-//! the same process; everybody else over HTTP.
+//! the same process; all others use HTTP.
 
 use crate::http::Response;
 
@@ -11,13 +11,13 @@ pub struct ProviderInfo {
     pub issuer: String,
     /// Where the browser is sent.
     pub authorization_endpoint: String,
-    /// Client id of the mytoken server; the secret stays in the link.
+    /// Client id of the mytoken server.
     pub client_id: String,
     /// All scopes of the provider, in the order of its configuration.
     pub scopes: Vec<String>,
 }
 
-/// Back channel from the mytoken server to the provider, authenticated as the mytoken server's client.
+/// The token and revocation endpoints, authenticated as the mytoken server's client.
 pub trait TokenEndpoint: Send + Sync {
     /// Posts a form to the token endpoint.
     ///

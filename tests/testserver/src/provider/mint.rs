@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tokens by order: good ones, and every kind of bad one that a verifier has to refuse.
+//! Tokens made to order: valid ones, and all kinds of invalid ones that a verifier must refuse.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,13 +13,13 @@ use super::server::Provider;
 use super::tokens::signing_input;
 use crate::locked;
 
-/// An order. The empty order gives a good access token of alice.
+/// An order. The empty order gives a valid access token of alice.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenOrder {
     /// User name; `alice` when absent.
     pub user: Option<String>,
-    /// Scope; all of the provider when absent.
+    /// Scope; all scopes of the provider if absent.
     pub scope: Option<String>,
     /// Claims that replace the usual ones; null removes one.
     pub claims: Map<String, Value>,
@@ -35,9 +35,9 @@ pub struct TokenOrder {
     pub opaque: bool,
     /// An ID token for the mytoken server instead of an access token.
     pub id_token: bool,
-    /// Spoil the finished token.
+    /// Damage the finished token.
     pub tamper: Option<Tamper>,
-    /// A claim of that many bytes more.
+    /// Add a claim of this many bytes.
     pub pad: usize,
 }
 
@@ -59,15 +59,15 @@ pub enum Signing {
     None,
 }
 
-/// Ways to spoil a token.
+/// Ways to damage a token.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tamper {
-    /// One bit of the signature flips.
+    /// Flip one bit of the signature.
     Signature,
-    /// The claims become those of `mallory` under the old signature.
+    /// Change the user to `mallory` and keep the signature.
     Claims,
-    /// The signature is cut off, with its dot.
+    /// Remove the signature and its dot.
     Cut,
 }
 
@@ -89,7 +89,7 @@ impl Provider {
             None => Some(self.policy().algorithm),
         };
         let mut keys = locked(&self.keys);
-        // The confusion of algorithms needs the key that a verifier would find: the published RSA key.
+        // HS256 with a public key needs the key that a verifier would find: the published RSA key.
         let named = keys.of(algorithm.unwrap_or(Algorithm::Rs256))?;
         let signing = match algorithm {
             Some(algorithm) if order.foreign_key => keys.foreign(algorithm)?,
@@ -196,15 +196,15 @@ mod tests {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
     }
 
-    fn judge(provider: &Provider, token: &str) -> Result<Map<String, Value>, String> {
+    fn verify(provider: &Provider, token: &str) -> Result<Map<String, Value>, String> {
         crate::jwks::verify(token, &provider.jwks())
     }
 
     #[test]
-    fn good_orders_verify() {
+    fn valid_orders_verify() {
         let provider = provider(&json!({}));
         for order in [json!({}), json!({"alg": "EdDSA"}), json!({"alg": "RS256"}), json!({"id_token": true})] {
-            assert!(judge(&provider, &minted(&provider, order.clone())).is_ok(), "{order}");
+            assert!(verify(&provider, &minted(&provider, order.clone())).is_ok(), "{order}");
         }
         let token = minted(&provider, json!({"user": "bob", "claims": {"aud": ["a", "b"], "nbf": null, "exp": 17}}));
         let told = claims(&json!(token));
@@ -214,25 +214,25 @@ mod tests {
         assert!(minted(&provider, json!({"pad": 71680})).len() > 71680);
     }
 
-    /// Each bad order is refused, and for the reason it was made for.
+    /// Each invalid token is refused, for the reason that it was made for.
     #[test]
-    fn bad_orders_do_not_verify() {
+    fn invalid_orders_do_not_verify() {
         let provider = provider(&json!({}));
         let table = [
-            (json!({"alg": "none"}), "no signed JWT"),
+            (json!({"alg": "none"}), "not a signed JWT"),
             (json!({"alg": "HS256"}), "not accepted"),
-            (json!({"foreign_key": true}), "signature is not good"),
-            (json!({"alg": "RS256", "foreign_key": true}), "signature is not good"),
-            (json!({"tamper": "signature"}), "signature is not good"),
-            (json!({"tamper": "claims"}), "signature is not good"),
-            (json!({"tamper": "cut"}), "no signed JWT"),
+            (json!({"foreign_key": true}), "signature is wrong"),
+            (json!({"alg": "RS256", "foreign_key": true}), "signature is wrong"),
+            (json!({"tamper": "signature"}), "signature is wrong"),
+            (json!({"tamper": "claims"}), "signature is wrong"),
+            (json!({"tamper": "cut"}), "not a signed JWT"),
             (json!({"header": {"kid": "unknown"}}), "not among those of the issuer"),
             (json!({"header": {"kid": null}}), "names no key"),
             (json!({"header": {"alg": "RS256"}}), "not that of the key"),
             (json!({"header": {"crit": ["x"], "x": true}}), "critical"),
         ];
         for (order, reason) in table {
-            let told = judge(&provider, &minted(&provider, order.clone())).unwrap_err();
+            let told = verify(&provider, &minted(&provider, order.clone())).unwrap_err();
             assert!(told.contains(reason), "{order}: {told}");
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The way of the mytoken server to its provider: calls in the same process, authenticated as the first client.
+//! Calls of the mytoken server to its provider in the same process, authenticated as the first client.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::form::{Form, encode};
 use crate::http::{Handler, Reply, Request, Response};
 
 impl Provider {
-    /// What the mytoken server has to know.
+    /// What the mytoken server is configured with.
     ///
     /// # Errors
     /// There is no client.
@@ -31,7 +31,7 @@ impl Provider {
         })
     }
 
-    /// The whole provider is out, also for the mytoken server.
+    /// Starts or ends an outage of the provider, also for the mytoken server.
     pub fn set_outage(&self, on: bool) {
         self.down.store(on, Ordering::SeqCst);
     }
@@ -80,12 +80,12 @@ impl TokenEndpoint for Provider {
     }
 }
 
-/// What the replay does to the provider beside HTTP.
+/// What the replay does to the provider without HTTP.
 impl Provider {
     /// Sets the fault of the token endpoint by its name in the captures' README; `None` ends it.
     ///
     /// # Errors
-    /// A name the provider does not know.
+    /// The name is unknown.
     pub fn set_token_fault(&self, name: Option<&str>) -> Result<(), String> {
         self.set_fault(&FaultOrder {
             name: name.unwrap_or("none").to_owned(),
@@ -102,8 +102,8 @@ impl Provider {
         self.requests.take()
     }
 
-    /// Logs the user in and accepts, as a browser sent to this authorization URL would; gives the URL (of the mytoken
-    /// server's `/redirect`) the provider sends the browser to.
+    /// Logs the user in and accepts, as a browser would at this authorization URL; returns the URL (of the mytoken
+    /// server's `/redirect`) to which the provider sends the browser.
     ///
     /// # Errors
     /// The provider refuses without a redirect.

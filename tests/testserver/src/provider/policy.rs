@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the provider is set up, and what of it can be changed while it runs.
+//! Set-up of the provider, and the part of it that can be changed at run time.
 
 use std::path::PathBuf;
 
@@ -14,11 +14,11 @@ use super::users::Users;
 pub struct Setup {
     /// Issuer URL without a slash at the end.
     pub issuer: String,
-    /// Folder for the keys; none: new keys each time.
+    /// Folder for the keys; without one, new keys are made at each start.
     pub folder: Option<PathBuf>,
-    /// Who may ask. The first one is the mytoken server.
+    /// The registered clients. The first one is the mytoken server.
     pub clients: Vec<Client>,
-    /// Users with a profile; any other name may log in too.
+    /// Users with a profile; any other name can log in too.
     pub users: Users,
     /// What can be changed later.
     pub policy: Policy,
@@ -38,25 +38,25 @@ pub struct Client {
     pub redirect_uris: Vec<String>,
 }
 
-/// What a provider decides for itself. The default is the provider of the captures.
+/// The provider's own choices. The default is the provider of the captures.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// Scopes, in the order of the configuration of the mytoken server.
     pub scopes: Vec<String>,
-    /// Life of an access token in seconds.
+    /// Lifetime of an access token in seconds.
     pub lifetime: u64,
-    /// What new tokens are signed with.
+    /// Signature algorithm of new tokens.
     pub algorithm: Algorithm,
     /// `typ` header of access tokens: `JWT`, or `at+jwt` (RFC 9068).
     pub typ: String,
     /// Access tokens are random strings instead of JWTs.
     pub opaque: bool,
-    /// Access tokens carry the user's claims that their scope permits, not only userinfo does.
+    /// Whether access tokens contain the user's claims that their scope permits; otherwise only userinfo does.
     pub claims_in_access_token: bool,
     /// Audience of access tokens of a login without a `resource`.
     pub default_audience: String,
-    /// Resources that a refresh may ask for although the login did not; `*` permits all.
+    /// Resources that a refresh may ask for even if the login did not; `*` permits all.
     pub extra_resources: Vec<String>,
 }
 
@@ -85,7 +85,7 @@ impl Policy {
         let mut whole = serde_json::to_value(self).map_err(|error| error.to_string())?;
         match (whole.as_object_mut(), change.as_object()) {
             (Some(whole), Some(change)) => whole.extend(change.clone()),
-            _ => return Err("an object is needed".into()),
+            _ => return Err("the policy must be an object".into()),
         }
         serde_json::from_value(whole).map_err(|error| error.to_string())
     }

@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use crate::form::Form;
 use crate::locked;
 
-/// Nobody takes the requests of a server that runs for days.
+/// Number of requests that are kept: a server can run for days.
 const KEPT: usize = 1000;
 
-/// Requests to the token and revocation endpoints, with all their secrets: they never leave the process.
+/// Requests to the token and revocation endpoints, with their secrets: not to be sent anywhere as they are.
 #[derive(Default)]
 pub(super) struct RequestLog(Mutex<VecDeque<Value>>);
 

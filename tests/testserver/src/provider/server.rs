@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The provider itself: its set-up, what it holds, and how it is changed while it runs.
+//! The provider: its state, and changes at run time.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +65,7 @@ impl Provider {
         locked(&self.keys).jwks()
     }
 
-    /// The policy of now.
+    /// The current policy.
     #[must_use]
     pub fn policy(&self) -> Policy {
         locked(&self.policy).clone()
@@ -94,7 +94,7 @@ impl Provider {
         locked(&self.keys).add(algorithm, drop_old).map(|key| key.kid.clone())
     }
 
-    /// Makes an endpoint misbehave until it is mended.
+    /// Sets the fault of an endpoint.
     ///
     /// # Errors
     /// The fault is unknown.
@@ -102,7 +102,7 @@ impl Provider {
         locked(&self.faults).set(order)
     }
 
-    /// Nobody may listen on the provider's port now.
+    /// Whether the provider's port must be closed.
     #[must_use]
     pub fn refuses(&self) -> bool {
         self.down.load(Ordering::SeqCst) || locked(&self.faults).refuses()
@@ -121,7 +121,7 @@ impl Provider {
         self.setup.clients.iter().find(|client| client.id == id)
     }
 
-    /// The answer of an endpoint, unless it is told to misbehave.
+    /// The answer of an endpoint, or of its fault if one is set.
     pub(super) fn answer_at(&self, endpoint: Endpoint, good: impl FnOnce() -> Response) -> Reply {
         let fault = locked(&self.faults).take_for(endpoint);
         match fault {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a provider remembers of logins; gone with the process.
+//! State of logins; lost when the process ends.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,12 +22,12 @@ pub struct Grant {
     pub nonce: Option<String>,
 }
 
-/// A grant that waits for its client.
+/// An authorization code that was not redeemed yet.
 #[derive(Debug, Clone)]
 pub struct AuthorizationCode {
     /// What was granted.
     pub grant: Grant,
-    /// Has to be repeated by the client.
+    /// The client must repeat it.
     pub redirect_uri: String,
     /// PKCE, S256.
     pub challenge: Option<String>,
@@ -35,7 +35,7 @@ pub struct AuthorizationCode {
     pub expires: u64,
 }
 
-/// What a provider remembers of logins; gone with the process.
+/// State of logins; lost when the process ends.
 #[derive(Default)]
 pub(super) struct ProviderState {
     pub codes: HashMap<String, AuthorizationCode>,

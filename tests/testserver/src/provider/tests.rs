@@ -18,7 +18,7 @@ pub(crate) const ISSUER: &str = "https://op.test/x";
 const REDIRECT: &str = "https://mt.test/redirect";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-/// Elliptic keys where RSA does not matter: an RSA key takes a second to make.
+/// Uses elliptic keys where RSA does not matter: making an RSA key takes a second.
 pub(crate) fn provider(change: &Value) -> Provider {
     let users = json!({"alice": {"email": "alice@example.org", "eduperson_entitlement": ["urn:geant:x:group:hpc"]}});
     let policy = Policy { algorithm: Algorithm::Es256, ..Policy::default() }.changed(change).unwrap();
@@ -84,7 +84,7 @@ fn authorization(scope: &str, resources: &[&str]) -> String {
     format!("{ISSUER}/authorize?{}", encode(&query))
 }
 
-/// The query with which the browser comes back.
+/// The query of the redirect to the client.
 fn come_back(provider: &Provider, scope: &str, resources: &[&str]) -> Vec<(String, String)> {
     let back = provider.log_in_at(&authorization(scope, resources), "alice").unwrap();
     let (uri, query) = back.split_once('?').unwrap();
@@ -212,7 +212,7 @@ fn a_revoked_refresh_token_is_dead_and_others_cannot_revoke_it() {
 }
 
 #[test]
-fn clients_prove_who_they_are() {
+fn clients_must_authenticate() {
     let provider = provider(&json!({}));
     let tokens = log_in(&provider, "openid", &[]);
     let token = tokens["refresh_token"].as_str().unwrap();
@@ -261,7 +261,7 @@ fn new_keys_sign_and_old_ones_stay_until_dropped() {
 }
 
 #[test]
-fn keys_outlive_the_process() {
+fn keys_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = |algorithm| super::keyring::Keyring::open(Some(folder.path()), algorithm).unwrap();
     let first = open(Algorithm::Rs256).jwks();

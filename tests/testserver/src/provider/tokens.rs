@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tokens of the provider: writing JWTs, issuing, recognising its own.
+//! Tokens of the provider: encodes, issues and verifies them.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -68,7 +68,7 @@ impl Provider {
         jwt(&*locked(&self.keys).signing()?, "JWT", &claims)
     }
 
-    /// A random string that stands for these claims.
+    /// Makes an opaque token for these claims.
     pub(super) fn remember_opaque(&self, claims: Value) -> Result<String, String> {
         let token = random()?;
         let mut state = locked(&self.state);
@@ -80,7 +80,7 @@ impl Provider {
         Ok(token)
     }
 
-    /// The claims of an access token of this provider that is valid now.
+    /// The claims of an access token of this provider, if it is valid now.
     pub(super) fn recognise(&self, token: &str) -> Option<Map<String, Value>> {
         let claims = match locked(&self.state).opaque.get(token).cloned() {
             Some(claims) => claims,
@@ -90,7 +90,7 @@ impl Provider {
         let time = |name: &str| claims.get(name).and_then(Value::as_u64);
         let alive = time("exp").is_some_and(|exp| now < exp) && time("nbf").is_none_or(|nbf| nbf <= now);
         let ours = claims.get("iss").and_then(Value::as_str) == Some(self.issuer());
-        // Only access tokens say which scope they have; an ID token is no credential here.
+        // Only access tokens have a scope; an ID token is not accepted here.
         let is_access_token = claims.contains_key("scope") && !claims.contains_key("at_hash");
         let revoked = locked(&self.state).revoked.contains(token);
         (alive && ours && is_access_token && !revoked).then_some(claims)

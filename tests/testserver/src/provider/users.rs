@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Users and what is told about them.
+//! Users and their claims.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub struct Users(BTreeMap<String, Map<String, Value>>);
 const SCOPED: &[(&str, &[&str])] =
     &[("email", &["email", "email_verified"]), ("eduperson_entitlement", &["eduperson_entitlement", "entitlements"])];
 
-/// About the login rather than about the person: always told.
+/// Claims about the login rather than the person: always included.
 const ALWAYS: &[&str] = &["acr", "amr"];
 
 impl Users {
@@ -41,7 +41,7 @@ impl Users {
         serde_json::from_value(value).map(Self).map_err(|error| error.to_string())
     }
 
-    /// What a token or userinfo with these scopes tells about the user.
+    /// The claims of a user that a token or userinfo with these scopes contains.
     #[must_use]
     pub fn claims(&self, user: &str, scopes: &[String]) -> Map<String, Value> {
         let unknown = json!({"preferred_username": user});

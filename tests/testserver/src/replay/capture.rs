@@ -23,7 +23,7 @@ pub(super) struct Scenario {
     pub first_token: Option<Map<String, Value>>,
     #[serde(default)]
     pub more_tokens: Vec<Map<String, Value>>,
-    /// Seconds the original takes.
+    /// Seconds that the original takes.
     #[serde(default)]
     pub slow: i64,
     pub steps: Vec<ScenarioStep>,
@@ -47,7 +47,7 @@ pub(super) struct ScenarioStep {
     pub unordered: Vec<String>,
 }
 
-/// What is sent.
+/// The request to send.
 #[derive(Debug, Deserialize)]
 pub(super) struct CapturedRequest {
     pub method: String,
@@ -72,7 +72,7 @@ pub(super) struct BrowserStep {
     pub user: String,
 }
 
-/// What must come back.
+/// The expected answer.
 #[derive(Debug, Deserialize)]
 pub(super) struct CapturedResponse {
     pub status: u16,
@@ -92,7 +92,7 @@ pub(super) struct DecodedJwt {
     pub claims: Value,
 }
 
-/// A member that is `null` is another thing than one that is not there.
+/// Keeps a member that is `null` apart from an absent one.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }

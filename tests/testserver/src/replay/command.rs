@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Commands of the caller that do what the replay cannot do at a foreign server: play the person at the browser, make
-//! the provider misbehave, get first tokens.
+//! Commands of the caller for a foreign server: they play the person at the browser, make
+//! the provider misbehave, or get first tokens.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -10,11 +10,11 @@ use super::vars::Vars;
 use crate::client::Fetch;
 use crate::mytoken::{claims_of, mom_id};
 
-/// Gets a token and saves it with its handle.
+/// Gets a token and saves it and its `mom_id`.
 pub(super) fn obtain(wish: &Map<String, Value>, target: &Target, vars: &mut Vars) -> Result<(), Stop> {
     let text = |name: &str| wish.get(name).and_then(Value::as_str);
-    let save = text("save").ok_or("the capture does not say how to save it")?;
-    let user = user_name(text("user").ok_or("the capture does not say whose it is")?, vars);
+    let save = text("save").ok_or("the member save is missing")?;
+    let user = user_name(text("user").ok_or("the member user is missing")?, vars);
     let mut wish = vars.members(wish)?;
     wish.insert("user".into(), json!(user));
     let token = match &target.first_token_command {
@@ -22,7 +22,7 @@ pub(super) fn obtain(wish: &Map<String, Value>, target: &Target, vars: &mut Vars
         None => log_in_and_poll(&wish, target)?,
     };
     let jti = claims_of(&token).and_then(|claims| Some(claims.get("jti")?.as_str()?.to_owned()));
-    vars.set(&format!("{save}_momid"), mom_id(&jti.ok_or("the token is no JWT with a jti")?));
+    vars.set(&format!("{save}_momid"), mom_id(&jti.ok_or("the token is not a JWT with a jti")?));
     vars.set(save, token);
     Ok(())
 }

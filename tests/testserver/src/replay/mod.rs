@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testserver replay`: plays captured scenarios against a server. The pattern language and the world they were
-//! captured in are in the README of the captures.
+//! `testserver replay`: plays captured scenarios against a server. The pattern language and the
+//! conditions of the captures are in their README.
 
 mod capture;
 mod command;
@@ -37,10 +37,10 @@ pub struct Options {
     /// Capture files, or directories of them.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// Play against this server instead of an own one.
+    /// Play against this server instead of one in this process.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// Authority of that server's certificate.
+    /// PEM file with the authority of that server's certificate.
     #[arg(long, value_name = "FILE", requires = "server")]
     ca: Option<PathBuf>,
     /// Shell command that gets a `first_token` object as JSON on its standard input and prints the token.
@@ -74,9 +74,9 @@ impl Options {
 /// How a replay went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Scenarios without a difference.
+    /// Scenarios that were answered as captured.
     pub passed: usize,
-    /// Scenarios with one.
+    /// Scenarios with a difference.
     pub failed: usize,
     /// Scenarios that could not be played.
     pub skipped: usize,
@@ -92,7 +92,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Plays files or directories against an own server.
+/// Plays files or directories against a server in this process.
 ///
 /// # Errors
 /// As [`run`].
@@ -100,7 +100,7 @@ pub fn replay_own(paths: Vec<PathBuf>, report: &mut dyn FnMut(&str)) -> Result<T
     replay(&Options { paths, ..Options::default() }, report)
 }
 
-/// A scenario with what it needs of its file.
+/// A scenario, with the settings of its file.
 #[derive(Clone, Copy)]
 struct QueuedScenario<'a> {
     index: usize,
@@ -110,7 +110,7 @@ struct QueuedScenario<'a> {
 }
 
 impl QueuedScenario<'_> {
-    /// Whether most of its time is sleep.
+    /// Whether it mostly sleeps.
     fn sleeps(&self) -> bool {
         self.scenario.steps.iter().any(|step| step.sleep.is_some())
             || self
@@ -122,7 +122,7 @@ impl QueuedScenario<'_> {
     }
 }
 
-/// How many sleeping scenarios may sleep at once.
+/// Number of sleeping scenarios that run at once.
 const SLEEPERS: usize = 24;
 
 fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, String> {
@@ -133,8 +133,8 @@ fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, Stri
         // Makes the keys that the providers of all scenarios share.
         target::provider("http://127.0.0.1", keys.path(), "http://127.0.0.1")?;
     }
-    // More at once than there are processors would make each slower, and the captures' times have a tolerance.
-    // Somebody else's server is asked one thing at a time: it may have a request limit.
+    // One worker per processor: more would slow each other down, and the times in captures have a tolerance.
+    // A foreign server gets one scenario at a time: it may have a request limit.
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let (asleep, awake): (VecDeque<QueuedScenario<'_>>, VecDeque<QueuedScenario<'_>>) =
         queue.iter().partition(|queued| options.server.is_none() && queued.sleeps());
@@ -161,7 +161,7 @@ fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, Stri
     Ok(tally)
 }
 
-/// Hands on results in the order of the files.
+/// Passes results on in the order of the files.
 fn in_order(
     queue: &[QueuedScenario<'_>],
     results: &mpsc::Receiver<(usize, ScenarioResult)>,
@@ -212,7 +212,7 @@ fn selected<'a>(captures: &'a [Capture], only: &[String]) -> Result<Vec<QueuedSc
             }
         }
     }
-    if queue.is_empty() { Err("there is nothing to play".into()) } else { Ok(queue) }
+    if queue.is_empty() { Err("no scenario was selected".into()) } else { Ok(queue) }
 }
 
 /// Each scenario has servers of its own, so that none sees another's templates, limits or faults.

@@ -10,10 +10,11 @@ use sha3::{Digest, Sha3_256};
 
 use super::vars::{Vars, number, whole};
 
-/// Seconds that two clocks, or a slow machine, may be apart.
+/// Tolerance of times, in seconds: for clocks that differ and for slow machines.
 const SLACK: i64 = 10;
 
-/// Compares an answer with what is expected, saving what patterns save. The error names the first difference.
+/// Compares an answer with the expected one and saves the variables of its patterns. The error names the first
+/// difference.
 pub(super) fn compare(
     expected: &Value,
     got: &Value,
@@ -70,7 +71,7 @@ impl Matcher<'_> {
         }
     }
 
-    /// Finds a partner for each expected entry; what is saved on a wrong track is forgotten.
+    /// Finds a match for each expected entry. Variables of a failed attempt are discarded.
     fn in_any_order(&self, expected: &[Value], got: &[Value], path: &str, vars: &mut Vars) -> Result<(), String> {
         let Some((first, others)) = expected.split_first() else {
             return Ok(());
@@ -186,7 +187,7 @@ fn is_uuid(text: &str) -> bool {
     lengths == [8, 4, 4, 4, 12] && text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f' | '-'))
 }
 
-/// A value for a line on the terminal.
+/// A value, shortened for messages.
 pub(super) fn brief(value: &Value) -> String {
     const LONGEST: usize = 160;
     let text = value.to_string();
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_can_be_used() {
+    fn saved_variables_can_be_used() {
         let mut vars = vars();
         let url = "http://h/auth?state=s%201&x=y";
         compare(&json!(["@url:au", "@jwt:t"]), &json!([url, "eyJh.e30.AA"]), &[], 1000, &mut vars).unwrap();

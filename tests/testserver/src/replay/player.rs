@@ -22,8 +22,8 @@ pub(super) fn play(scenario: &Scenario, target: &Target) -> ScenarioResult {
     run(scenario, target).into()
 }
 
-/// What the scenario needs of the provider and cannot have. Found out before the first request, so that nothing is left
-/// half done; that there is no browser shows only when one is needed, for the provider for guests does without.
+/// What the scenario needs of the provider and this target cannot do. Checked before the first request, so that nothing
+/// is left half done. A missing browser is noticed later: the provider for guests needs none.
 fn obstacle(scenario: &Scenario, target: &Target) -> Option<&'static str> {
     if target.provider.is_some() {
         return None;
@@ -33,7 +33,7 @@ fn obstacle(scenario: &Scenario, target: &Target) -> Option<&'static str> {
         return Some("the provider would have to misbehave (--provider-faults)");
     }
     any(|step| step.provider_requests.is_some())
-        .then_some("the requests to the provider are unseen (--provider-faults)")
+        .then_some("the requests to the provider cannot be read (--provider-faults)")
 }
 
 fn run(scenario: &Scenario, target: &Target) -> Result<(), Stop> {
@@ -55,15 +55,15 @@ fn take(step: &ScenarioStep, target: &Target, vars: &mut Vars) -> Result<(), Sto
         return Ok(());
     }
     if step.provider_requests.is_some() {
-        // Those of earlier steps are not this one's.
+        // Discards the requests of earlier steps.
         take_requests(target)?;
     }
-    let expected = step.response.as_ref().ok_or("the capture has no response here")?;
+    let expected = step.response.as_ref().ok_or("the step has no response")?;
     let fault = step.provider_fault.as_deref();
     let answer = match (&step.request, &step.browser) {
         (Some(request), _) => with_fault(fault, target, || send(request, target, vars))?,
         (None, Some(browser)) => visit(browser, fault, target, vars)?,
-        (None, None) => return Err("the capture has no request here".into()),
+        (None, None) => return Err("the step has neither a request nor a browser".into()),
     };
     check(expected, &answer, &step.unordered, target.logs_in_itself(), vars)?;
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
@@ -85,7 +85,7 @@ fn take_requests(target: &Target) -> Result<Vec<Value>, Stop> {
     target.provider.as_ref().map_or(Ok(Vec::new()), |provider| provider.take_requests())
 }
 
-/// Sends a request while the provider misbehaves; afterwards it does not, whatever came of the request.
+/// Sends a request under a fault of the provider, and always ends the fault afterwards.
 fn with_fault(
     name: Option<&str>,
     target: &Target,
@@ -98,7 +98,7 @@ fn with_fault(
     Ok(answer?)
 }
 
-/// A browser's way to the server's `/redirect`. A fault begins after the provider has given its code.
+/// A browser step: the login at the provider, then the server's `/redirect`. A fault applies to the latter only.
 fn visit(browser: &BrowserStep, fault: Option<&str>, target: &Target, vars: &Vars) -> Result<Response, Stop> {
     let redirect = target.log_in(&vars.text(&browser.open)?, &vars.text(&browser.user)?)?;
     with_fault(fault, target, || target.browse(&redirect))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the replay does to the provider of a server: lets it misbehave, and reads what it was asked.
+//! Control of a server's provider: sets faults and reads its requests.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use super::command;
 use super::outcome::Stop;
 use crate::provider::Provider;
 
-/// The way to the provider.
+/// How the provider is controlled.
 pub(super) enum ProviderAccess {
-    /// Calls of our own.
+    /// Calls of the provider in this process.
     Own(Arc<Provider>),
     /// A command with the words `set NAME`, `clear` and `requests` added to it.
     Command(String),
 }
 
 impl ProviderAccess {
-    /// Lets the token endpoint misbehave; the names are those in the README of the captures.
+    /// Sets a fault of the token endpoint, named as in the README of the captures.
     pub(super) fn set_fault(&self, name: &str) -> Result<(), Stop> {
         match self {
             Self::Own(provider) => Ok(provider.set_token_fault(Some(name))?),
@@ -26,7 +26,7 @@ impl ProviderAccess {
         }
     }
 
-    /// Ends that.
+    /// Ends the fault.
     pub(super) fn clear_fault(&self) -> Result<(), Stop> {
         match self {
             Self::Own(provider) => Ok(provider.set_token_fault(None)?),

@@ -23,7 +23,7 @@ pub(super) fn send(request: &CapturedRequest, target: &Target, vars: &Vars) -> R
             .ok_or_else(|| format!("the server has no {endpoint}"))?,
         (_, Some(path), _) => format!("{}{}", target.issuer, vars.fill(path)?),
         (_, _, Some(url)) => vars.text(url)?,
-        _ => return Err("the capture has no address here".into()),
+        _ => return Err("the request has no address".into()),
     };
     let url = format!("{base}{}", vars.fill(&request.suffix)?);
     let mut headers =
@@ -60,9 +60,9 @@ fn pairs(form: &Value, vars: &Vars) -> Result<Vec<(String, String)>, String> {
             .iter()
             .map(|pair| match (pair.get(0), pair.get(1)) {
                 (Some(key), Some(value)) => Ok((text(key), text(value))),
-                _ => Err("a pair of the form is none".to_owned()),
+                _ => Err("an entry of the form is not a pair".to_owned()),
             })
             .collect(),
-        _ => Err("the form is none".into()),
+        _ => Err("the form is neither an object nor a list".into()),
     }
 }

@@ -26,9 +26,9 @@ pub(super) struct Target {
     pub op: String,
     /// Its discovery document.
     pub endpoints: Map<String, Value>,
-    /// The way to it.
+    /// The client for its requests.
     pub network: HttpClient,
-    /// What can be done to its provider, if anything.
+    /// Control of its provider, if there is any.
     pub provider: Option<ProviderAccess>,
     /// A command that gets first tokens, instead of logins.
     pub first_token_command: Option<String>,
@@ -38,13 +38,13 @@ pub(super) struct Target {
 
 /// Who logs in at the provider.
 enum BrowserAccess {
-    /// A call of our own provider.
+    /// A call of the provider in this process.
     Call(Arc<Provider>),
     /// A command that plays the person.
     Command(String),
 }
 
-/// What a caller brings for a foreign server.
+/// The commands of the caller for a foreign server.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Commands {
     /// Plays the person at the browser.
@@ -55,7 +55,7 @@ pub(super) struct Commands {
     pub first_token: Option<String>,
 }
 
-/// A listener has a port before the server behind it can know its own URL.
+/// A handler that is set later: a server needs its URL, and so its port, before it is made.
 #[derive(Default)]
 struct Later(OnceLock<Arc<dyn Handler>>);
 
@@ -66,8 +66,8 @@ impl Handler for Later {
 }
 
 impl Target {
-    /// An own provider and an own mytoken server on free ports. All of them read their provider's keys from the
-    /// same folder: making them takes a while.
+    /// A provider and a mytoken server in this process, on free ports. All providers read their keys from the
+    /// same folder, because making keys takes long.
     pub(super) fn own(keys: &Path, server_config: Option<&Value>) -> Result<Self, String> {
         let start = || {
             let later = Arc::new(Later::default());
@@ -123,17 +123,20 @@ impl Target {
         })
     }
 
-    /// Whether first tokens come from logins of the replay itself, so that their history is known.
+    /// Whether the replay itself gets first tokens by logins, so that their history is known.
     pub(super) fn logs_in_itself(&self) -> bool {
         self.first_token_command.is_none()
     }
 
-    /// Logs in at the provider an authorization request belongs to; gives the URL it sends the browser to.
+    /// Logs in at the provider of an authorization request; returns the URL to which the browser is sent.
     pub(super) fn log_in(&self, authorization_uri: &str, user: &str) -> Result<String, Stop> {
         if authorization_uri.starts_with(&format!("{}/", self.issuer)) {
-            // The provider for guests asks nothing.
+            // The provider for guests shows no page.
             let answer = self.browse(authorization_uri)?;
-            return answer.header("Location").map(str::to_owned).ok_or_else(|| "guests are not let in".into());
+            return answer
+                .header("Location")
+                .map(str::to_owned)
+                .ok_or_else(|| "the provider for guests refused the login".into());
         }
         match &self.person {
             Some(BrowserAccess::Call(provider)) => Ok(provider.log_in_at(authorization_uri, user)?),
@@ -144,13 +147,13 @@ impl Target {
         }
     }
 
-    /// A browser's request.
+    /// Opens a URL as a browser does.
     pub(super) fn browse(&self, url: &str) -> Result<Response, String> {
         self.network.fetch("GET", url, &[("User-Agent", "browser/1.0"), ("Accept", "text/html")], &[])
     }
 }
 
-/// What a browser command printed: a URL of the server's `/redirect`, and nothing else that it could be taken for.
+/// The URL that a browser command printed: it must be the server's `/redirect`.
 fn redirect_of(issuer: &str, printed: &str) -> Result<String, Stop> {
     let last = printed.lines().next_back().unwrap_or_default().trim();
     let below = last.strip_prefix(issuer).and_then(|path| path.strip_prefix("/redirect"));
@@ -160,7 +163,7 @@ fn redirect_of(issuer: &str, printed: &str) -> Result<String, Stop> {
     Err(Stop::Differs(format!("the browser command must print the URL of {issuer}/redirect that it was sent to")))
 }
 
-/// The provider of the captures. It makes its keys in the folder if there are none.
+/// The provider of the captures. It makes keys in the folder if there are none.
 pub(super) fn provider(issuer: &str, keys: &Path, mytoken: &str) -> Result<Provider, String> {
     let client = Client {
         id: "mytoken".into(),

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Variables of a scenario, and what requests are made of them.
+//! Variables of a scenario, and how they are filled into requests.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-/// Values by name, and the time the scenario began.
+/// Values by name, and the start time of the scenario.
 #[derive(Debug, Clone)]
 pub(super) struct Vars {
     values: HashMap<String, String>,
     /// Unix seconds of the scenario's beginning.
     pub t0: i64,
-    /// Seconds the original takes in a slow scenario; a quicker server's times lie that much earlier.
+    /// Seconds that the original takes in a slow scenario; the times of a faster server are earlier by up to that.
     pub slow: i64,
 }
 
@@ -25,7 +25,7 @@ impl Vars {
     }
 
     pub(super) fn get(&self, name: &str) -> Result<&str, String> {
-        self.values.get(name).map(String::as_str).ok_or_else(|| format!("nothing was saved as {name}"))
+        self.values.get(name).map(String::as_str).ok_or_else(|| format!("the variable {name} is not set"))
     }
 
     /// A text with `${name}` replaced.
@@ -77,7 +77,7 @@ pub(super) fn whole(text: &str) -> Option<&str> {
 
 /// A number with a sign.
 pub(super) fn number(text: &str) -> Result<i64, String> {
-    text.parse().map_err(|_| format!("{text} is no number"))
+    text.parse().map_err(|_| format!("{text} is not a number"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::mytoken::model::token_answer::TokenAnswer;
 use crate::mytoken::server::{RequestContext, Server};
 use crate::mytoken::successor::with_update;
 
-/// A request, whatever its form was.
+/// A request, from JSON or a form.
 struct AccessTokenRequest {
     token: Option<Value>,
     issuer: String,
@@ -21,7 +21,7 @@ struct AccessTokenRequest {
     audience: Vec<String>,
 }
 
-/// What the checks decided before the provider is asked.
+/// What follows from the checks, before the provider is asked.
 struct CheckedRequest {
     presented: PresentedMytoken,
     key: Option<String>,
@@ -42,7 +42,8 @@ impl Server {
         ];
         form.extend(plan.audience.iter().map(|audience| ("resource".to_owned(), audience.clone())));
         let upstream = self.upstream(plan.refresh.upstream)?;
-        // The lock is not held here: the provider may be slow, and parallel uses really overlap in the original (MT-16).
+        // The lock is not held here: the provider may be slow, and parallel uses really overlap in the original
+        // (MT-16).
         // MT-13: no answer is a 500, and nothing is counted.
         let answer = upstream
             .link
@@ -120,7 +121,7 @@ impl Server {
         Ok(CheckedRequest { presented, key, refresh, number: token.refresh, scope, audience })
     }
 
-    /// Counts, rotates and answers.
+    /// Counts the use, rotates the token and answers.
     fn hand_out(
         &self,
         context: &RequestContext<'_>,
@@ -156,12 +157,12 @@ impl Server {
     }
 }
 
-/// The member `mytoken` if it is there at all, else its alias.
+/// The member `mytoken` if present, else its alias.
 fn either(mytoken: Option<&Value>, alias: Option<&Value>) -> Option<Value> {
     mytoken.or(alias).cloned()
 }
 
-/// Checks the grant type: unknown words are another error than known ones that do not fit.
+/// Checks the grant type: an unknown one is another error than a known one of another endpoint.
 fn grant(value: Option<&Value>, prefix: &str) -> ApiResult<()> {
     const KNOWN: [&str; 6] = ["mytoken", "oidc_flow", "polling_code", "transfer_code", "ssh", "refresh_token"];
     match value {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The mytoken endpoint and the making of tokens (MT-18, MT-22, MT-23, MT-47).
+//! The mytoken endpoint: all grants, and sub-tokens (MT-18, MT-22, MT-23, MT-47).
 
 use serde_json::{Map, Value};
 
@@ -21,7 +21,7 @@ const LONGEST_NAME: usize = 100;
 const LONGEST_CHILD_NAME: usize = LONGEST_NAME - 11;
 
 impl Server {
-    /// All grants.
+    /// Handles all grant types.
     pub(crate) fn mytoken(&self, context: &RequestContext<'_>, broader: bool) -> ApiResult<Response> {
         let members = body::json(context.request, "pkg.MytokenRequest")?;
         let grant = match body::query(context.request, "grant_type") {
@@ -29,7 +29,7 @@ impl Server {
             None => body::text(&members, "grant_type")?,
         };
         match grant.as_str() {
-            // The alias is for the access token endpoint; here its token is not looked for.
+            // `refresh_token` is an alias at the access token endpoint only; its token is not read here.
             "mytoken" | "refresh_token" => self.child(context, &members, broader),
             "oidc_flow" => self.start_login(context, &members),
             "polling_code" => self.redeem(context, &members, "polling_code"),
@@ -71,7 +71,7 @@ impl Server {
         Ok(with_update(200, members, update))
     }
 
-    /// What the request asks for; of equal clauses some are dropped.
+    /// Reads the request. Some of several equal clauses are dropped.
     fn wanted_for_child(
         &self,
         members: &Map<String, Value>,
@@ -87,7 +87,7 @@ impl Server {
         Ok(wanted)
     }
 
-    /// What the parent lets the child have of what it wants.
+    /// What the parent allows of the request.
     fn granted_to_child(
         &self,
         parent: &MytokenClaims,

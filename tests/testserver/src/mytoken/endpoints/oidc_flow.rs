@@ -12,7 +12,7 @@ use crate::mytoken::model::store::{CodeRecord, CodeState, PendingLogin};
 use crate::mytoken::model::wanted;
 use crate::mytoken::server::{RequestContext, Server};
 
-/// Seconds between two polls that the client is told to leave.
+/// The polling interval that the client is told, in seconds.
 const INTERVAL: i64 = 5;
 
 impl Server {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The profiles endpoint (MT-53): reading for everybody, writing with the group's password.
+//! The profiles endpoint (MT-53): anybody can read, writing needs the password of the group.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -96,7 +96,7 @@ impl Server {
         Ok(plain(201, "Created"))
     }
 
-    /// The group whose name and password came by HTTP Basic.
+    /// The group that was authenticated by HTTP Basic.
     fn group_of(&self, context: &RequestContext<'_>) -> Option<String> {
         let (scheme, encoded) = context.request.header("Authorization")?.split_once(' ')?;
         let decoded = STANDARD.decode(encoded).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Polling and transfer codes become tokens (MT-33, MT-36, MT-37). Both grants look into one table.
+//! Redeems polling and transfer codes (MT-33, MT-36, MT-37). Both grants use one table.
 
 use serde_json::{Map, Value};
 
@@ -35,7 +35,7 @@ impl Server {
             CodeState::Ready { jwt, jti, form } => (jwt, jti, form),
         };
         let claims = self.key.open(&jwt)?;
-        // Polling does not look at the times: a token for later can be fetched.
+        // Polling ignores the times: a token that is not valid yet can be fetched.
         let usable = if polling { Ok(()) } else { check_times(&claims, context.now, true) };
         if usable.is_ok() || self.config.quirks.redeeming_loses_invalid {
             state.codes.remove(text);
@@ -46,7 +46,7 @@ impl Server {
         }
         let form = if polling { form } else { RequestedForm::JWT };
         let mut answer = self.in_requested_form(state, &claims, &jwt, form, context.now)?;
-        // A code of an existing token says nothing of rotation under either grant; that of a login does.
+        // The answer for an existing token lacks `rotation` under both grants; that of a login has it.
         if (!polling || !code.fresh) && self.config.quirks.redeeming_hides_rotation {
             answer.remove("rotation");
         }

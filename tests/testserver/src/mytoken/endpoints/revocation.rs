@@ -13,7 +13,7 @@ use crate::mytoken::model::store::{CodeState, Refresh, seal};
 use crate::mytoken::server::{RequestContext, Server};
 use crate::mytoken::successor::with_update;
 
-/// Takes the token out of the browser.
+/// Deletes the token's cookie.
 const CLEARED: &str = "mytoken=; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/api; HttpOnly; SameSite=Strict";
 
 struct RevocationRequest {
@@ -39,7 +39,7 @@ impl Server {
         if let Some(orphan) = self.revoke_self(&asked)? {
             let form = [("token", orphan.token), ("token_type_hint", "refresh_token".into())]
                 .map(|(key, value)| (key.to_owned(), value));
-            // The mytoken is gone whatever the provider says to that.
+            // The mytoken is revoked whatever the provider answers.
             let _said = self.upstream(orphan.upstream)?.link.revoke(&form);
         }
         let answer = Response::empty(204);
@@ -67,7 +67,7 @@ impl Server {
         }
     }
 
-    /// Revokes the token given; what is unknown, expired or revoked counts as done.
+    /// Revokes the given token. An unknown, expired or revoked one counts as success.
     fn revoke_self(&self, asked: &RevocationRequest) -> ApiResult<Option<Refresh>> {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -99,7 +99,7 @@ impl Server {
         Ok(state.revoke(&presented.claims.jti, asked.recursive))
     }
 
-    /// Revokes another token by its handle; the provider hears nothing of it.
+    /// Revokes another token by its `mom_id`, without a request to the provider.
     fn revoke_other(&self, context: &RequestContext<'_>, asked: &RevocationRequest) -> ApiResult<Response> {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -124,7 +124,7 @@ impl Server {
                 "The provided token is neither a parent of the token to be revoked nor does it have the 'manage_mytokens:revoke' capability",
             ));
         }
-        // The user is looked up by the row, which a revoked token no longer has.
+        // The user is read from the row, and a revoked token has none.
         let user = state.tokens.get(&claims.jti).map(|token| (token.oidc_sub.clone(), token.oidc_iss.clone()));
         let target = target
             .filter(|target| user.as_ref().is_some_and(|(sub, iss)| *sub == target.oidc_sub && *iss == target.oidc_iss))

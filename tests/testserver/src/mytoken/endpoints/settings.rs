@@ -20,7 +20,7 @@ impl Server {
         )
     }
 
-    /// The user's grants: reading, enabling, disabling. These count and rotate with or without restrictions.
+    /// Reads, enables and disables the user's grants. Each use counts and rotates, also without restrictions.
     pub(crate) fn grants(&self, context: &RequestContext<'_>) -> ApiResult<Response> {
         if context.request.method == "GET" {
             let mut state = self.state();

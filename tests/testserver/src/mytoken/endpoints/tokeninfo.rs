@@ -74,7 +74,7 @@ impl Server {
         })
     }
 
-    /// The handles behind the ids and words of a request, if the token may read all of them.
+    /// Resolves the ids and words of a request, if the token may read all of them.
     fn readable(
         &self,
         state: &ServerState,
@@ -142,7 +142,7 @@ impl Server {
     }
 }
 
-/// All claims, with the counters beside the limits. Never counted, never refused by restrictions, always logged.
+/// All claims, and the counters of the clauses. Not counted, not refused by restrictions, always logged.
 fn introspect(
     state: &mut ServerState,
     presented: &PresentedMytoken,
@@ -181,7 +181,7 @@ fn list(state: &ServerState, token: &TokenRow) -> Value {
     Value::Array(roots.into_iter().map(|root| state.tree(root)).collect())
 }
 
-/// The histories of the tokens, newest first; `null` when there is nothing.
+/// The events of the tokens, newest first; `null` if there are none.
 fn events(state: &ServerState, of: &[String]) -> Value {
     let mut events: Vec<(i64, Value)> = Vec::new();
     for token in of.iter().filter_map(|mom_id| state.by_mom_id(mom_id)) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The capability algebra (MT-22). Written from what the original does, not from the client library's code: an oracle must
+//! The capability algebra (MT-22). Written from what the original does, not from the client library's code: an oracle
+//! must
 //! not share its bugs.
 
 use serde_json::Value;
@@ -88,7 +89,7 @@ pub fn names(value: Option<&Value>) -> Vec<String> {
         Some(Value::Array(list)) => list
             .iter()
             .flat_map(|item| match item {
-                // An empty entry is not nothing: the list is not empty and grants nothing.
+                // An empty entry counts: the list is then not empty and grants nothing.
                 Value::Null => vec![String::from("null")],
                 Value::String(text) => vec![text.clone()],
                 other => vec![other.to_string()],
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_keeps_the_order_of_the_request_and_loses_what_is_foreign() {
+    fn a_child_keeps_the_order_of_the_request_and_loses_what_the_parent_lacks() {
         let parent: Vec<String> = ["AT", "tokeninfo:introspect", "settings"].map(String::from).into();
         let wanted: Vec<String> = ["settings:x", "AT", "tokeninfo", "AT", "frobnicate"].map(String::from).into();
         assert_eq!(inherit(&parent, &wanted), ["settings:x", "AT"]);

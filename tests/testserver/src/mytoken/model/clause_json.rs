@@ -11,7 +11,7 @@ use crate::mytoken::model::times;
 /// A clause of a request. With `now` its times may be strings; without (consent page, ssh keys) only integers will do.
 ///
 /// # Errors
-/// A member of the wrong type, or a time that is none.
+/// A member has the wrong type, or a time is invalid.
 pub fn clause(members: &Map<String, Value>, now: Option<i64>) -> ApiResult<Clause> {
     let scope = match members.get("scope") {
         None | Some(Value::Null) => String::new(),
@@ -55,10 +55,10 @@ fn list(members: &Map<String, Value>, name: &str) -> ApiResult<Option<Vec<String
     }
 }
 
-/// An integer member; absent and `null` are none.
+/// An integer member; `None` if it is absent or `null`.
 ///
 /// # Errors
-/// Another type.
+/// The member has another type.
 pub fn number(value: Option<&Value>) -> ApiResult<Option<i64>> {
     match value {
         None | Some(Value::Null) => Ok(None),

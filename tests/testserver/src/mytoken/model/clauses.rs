@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Restriction clauses (MT-15, MT-20, MT-26): their form, which one is charged for a use, and what a login makes of them.
+//! Restriction clauses (MT-15, MT-20, MT-26): their form, which one is charged for a use, and what a login makes of
+//! them.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -11,16 +12,16 @@ use crate::mytoken::model::hosts;
 /// One alternative of a token's restrictions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clause {
-    /// Not usable before, Unix seconds; 0 is absent.
+    /// First second of its validity, Unix seconds; 0 if absent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub nbf: i64,
-    /// Usable until and with, Unix seconds; 0 is absent.
+    /// Last second of its validity, Unix seconds; 0 if absent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub exp: i64,
     /// Blank-separated upper bound, kept as written.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,
-    /// Upper bound; an empty list is no bound, but makes the clause one that is kept.
+    /// Upper bound. An empty list sets no bound, but the clause is kept because of it.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub audience: Option<Vec<String>>,
     /// Allowed client addresses.
@@ -32,10 +33,10 @@ pub struct Clause {
     /// Forbidden countries.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub geoip_disallow: Option<Vec<String>>,
-    /// How many access tokens.
+    /// Number of access tokens.
     #[serde(default, rename = "usages_AT", skip_serializing_if = "Option::is_none")]
     pub usages_at: Option<i64>,
-    /// How many other uses.
+    /// Number of other uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usages_other: Option<i64>,
 }
@@ -49,7 +50,7 @@ fn is_blank(list: &Option<Vec<String>>) -> bool {
     list.as_ref().is_none_or(Vec::is_empty)
 }
 
-/// A bound of a list: `None` when there is none.
+/// The bound that a list sets; an empty list sets none.
 pub(crate) fn bound(list: &Option<Vec<String>>) -> Option<&[String]> {
     list.as_deref().filter(|entries| !entries.is_empty())
 }
@@ -59,11 +60,11 @@ pub(crate) fn bound(list: &Option<Vec<String>>) -> Option<&[String]> {
 pub struct UseCount {
     /// Access tokens.
     pub at: i64,
-    /// Everything else that is counted.
+    /// All other counted uses.
     pub other: i64,
 }
 
-/// What a token is about to be used for.
+/// The use of a token that is checked against its clauses.
 #[derive(Debug, Clone, Copy)]
 pub enum Use<'a> {
     /// An access token with these scopes and audiences.
@@ -73,14 +74,14 @@ pub enum Use<'a> {
         /// Requested audiences.
         audience: &'a [String],
     },
-    /// Anything else that is counted.
+    /// Any other counted use.
     Other,
 }
 
 /// Why no clause was selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoClause {
-    /// No clause fits.
+    /// No clause allows the use.
     Restricted,
     /// The original dereferences a nil pointer here (MT-17): a clause with `usages_other` and without
     /// `usages_AT` that has been used before.
@@ -88,7 +89,7 @@ pub enum NoClause {
 }
 
 impl Clause {
-    /// Whether the clause says nothing and is dropped. An empty list says something, if only that it is there.
+    /// Whether the clause has no member, and is dropped. An empty list counts as a member.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -130,10 +131,11 @@ impl Clause {
     }
 }
 
-/// The first clause that fits; only it is charged. `used` gives the counter of a clause that was used before.
+/// The first clause that allows the use; only this one is charged. `used` gives the counter of a clause, if it was
+/// used before.
 ///
 /// # Errors
-/// None fits.
+/// No clause allows the use.
 pub fn select<'a>(
     clauses: &'a [Clause],
     wanted: Use<'_>,
@@ -153,7 +155,7 @@ pub fn select<'a>(
     Err(NoClause::Restricted)
 }
 
-/// The claim `exp`: the latest of all clauses, absent (0) when one of them or nothing limits it.
+/// The claim `exp`: the latest of all clauses; absent (0) if there is a clause without one, or no clause.
 #[must_use]
 pub fn latest_exp(clauses: &[Clause]) -> i64 {
     if clauses.iter().any(|clause| clause.exp == 0) {
@@ -162,13 +164,13 @@ pub fn latest_exp(clauses: &[Clause]) -> i64 {
     clauses.iter().map(|clause| clause.exp).max().unwrap_or(0)
 }
 
-/// The earliest `nbf` of all clauses; 0 when one of them or nothing sets it.
+/// The earliest `nbf` of all clauses; 0 if there is a clause without one, or no clause.
 #[must_use]
 pub fn earliest_nbf(clauses: &[Clause]) -> i64 {
     clauses.iter().map(|clause| clause.nbf).min().unwrap_or(0)
 }
 
-/// Identical clauses become one, as at a login.
+/// Removes equal clauses, as a login does.
 #[must_use]
 pub fn without_duplicates(clauses: Vec<Clause>) -> Vec<Clause> {
     let mut kept: Vec<Clause> = Vec::new();
@@ -180,8 +182,8 @@ pub fn without_duplicates(clauses: Vec<Clause>) -> Vec<Clause> {
     kept
 }
 
-/// What the provider granted limits the clauses; an empty intersection leaves no bound, which is what the original
-/// does and nobody expects (MT-28). With `widens` off the old bound stays.
+/// Limits the clauses to what the provider granted. An empty intersection leaves no bound, as in the original
+/// (MT-28); without `widens` the old bound stays.
 #[must_use]
 pub fn granted(clauses: &[Clause], scope: Option<&str>, audience: Option<&[String]>, widens: bool) -> Vec<Clause> {
     let mut adjusted = clauses.to_vec();
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_inclusive_at_the_end() {
+    fn the_last_second_of_a_clause_is_included() {
         let list = clauses(json!([{"nbf": 10, "exp": 20}]));
         for (now, fits) in [(9, false), (10, true), (20, true), (21, false)] {
             assert_eq!(select(&list, Use::Other, now, HOME, true, |_| None).is_ok(), fits, "{now}");
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_granted_means_no_bound() {
+    fn an_empty_grant_removes_the_bound() {
         let list = clauses(json!([{"scope": "x", "exp": 5}, {"audience": ["a", "b"]}]));
         let after = granted(&list, Some("openid"), Some(&["b".into()]), true);
         assert_eq!(json!(after), json!([{"exp": 5}, {"audience": ["b"]}]));

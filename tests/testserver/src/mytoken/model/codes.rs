@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Random things: codes, short tokens, identifiers. All of them come from the operating system's generator, each
+//! Random codes, short tokens and identifiers. All come from the operating system's generator, each
 //! independent of the others (the original derives polling codes from consent codes, MT-31; that is not copied).
 
 use base64::Engine;
@@ -10,13 +10,13 @@ use sha2::{Digest, Sha512};
 
 use crate::mytoken::answer::{ApiError, ApiResult};
 
-/// Seconds a polling, transfer or consent code lives.
+/// Lifetime of polling, transfer and consent codes, in seconds.
 pub(crate) const CODE_LIFETIME: i64 = 300;
-/// Letters of a code.
+/// Number of letters of a code.
 pub(crate) const CODE_LENGTH: usize = 8;
-/// Letters of a short token.
+/// Number of letters of a short token.
 pub(crate) const SHORT_LENGTH: usize = 64;
-/// Below this a credential is a code.
+/// A shorter credential is a code.
 pub(crate) const SHORTEST_TOKEN: usize = 32;
 
 /// The letters of the original's codes and short tokens (MT-33).
@@ -25,17 +25,17 @@ const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZ";
 /// Random bytes.
 ///
 /// # Errors
-/// The operating system has none.
+/// The operating system gives none.
 pub fn bytes<const N: usize>() -> ApiResult<[u8; N]> {
     let mut bytes = [0; N];
     SysRng.try_fill_bytes(&mut bytes).map_err(|error| ApiError::internal(error.to_string()))?;
     Ok(bytes)
 }
 
-/// That many letters.
+/// A random text of this many letters.
 ///
 /// # Errors
-/// No randomness.
+/// The operating system gives no random numbers.
 pub fn letters(length: usize) -> ApiResult<String> {
     let mut text = String::with_capacity(length);
     while text.len() < length {
@@ -54,7 +54,7 @@ pub fn letters(length: usize) -> ApiResult<String> {
 /// Bytes as base64url text, for states and verifiers.
 ///
 /// # Errors
-/// No randomness.
+/// The operating system gives no random numbers.
 pub fn opaque<const N: usize>() -> ApiResult<String> {
     Ok(URL_SAFE_NO_PAD.encode(bytes::<N>()?))
 }
@@ -62,7 +62,7 @@ pub fn opaque<const N: usize>() -> ApiResult<String> {
 /// A UUID of version 4.
 ///
 /// # Errors
-/// No randomness.
+/// The operating system gives no random numbers.
 pub fn uuid() -> ApiResult<String> {
     let [b0, b1, b2, b3, b4, b5, b6, b7, b8, rest @ ..] = bytes::<16>()?;
     let raw = [b0, b1, b2, b3, b4, b5, (b6 & 0x0f) | 0x40, b7, (b8 & 0x3f) | 0x80];

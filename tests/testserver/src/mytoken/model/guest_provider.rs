@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The provider for guests inside the server (MT-54): what it answers to the server itself.
+//! The provider for guests inside the server (MT-54): its token endpoint.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use crate::provider::link::{ProviderInfo, TokenEndpoint};
 /// Path of the provider below the instance.
 pub(crate) const PATH: &str = "/api/v0/guests";
 
-/// Its entry among the providers.
+/// Its entry in the list of providers.
 pub(crate) fn upstream(issuer: &str) -> Upstream {
     let own = format!("{issuer}{PATH}");
     Upstream {
@@ -34,7 +34,7 @@ pub(crate) fn upstream(issuer: &str) -> Upstream {
     }
 }
 
-/// Codes are the base64url text of the guest's address: nothing here is worth a secret.
+/// Codes are the guest's address in base64url: guests have no secrets.
 #[derive(Default)]
 struct GuestProvider {
     refresh: Mutex<HashSet<String>>,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Client addresses in restrictions (MT-21). Host names are not looked up: the test server has no resolver,
-//! so a name fits nobody.
+//! so a host name allows no address.
 
 use std::net::IpAddr;
 
-/// An address or a network with a zero host part. Anything else with a slash is the single address before it: so
-/// does the original.
+/// An address, or a network with a zero host part. With another host part only the address before the slash counts,
+/// as in the original.
 fn network(entry: &str) -> Option<(IpAddr, u32)> {
     let Some((address, length)) = entry.split_once('/') else {
         let address: IpAddr = entry.parse().ok()?;
@@ -39,7 +39,7 @@ fn contains((network, length): (IpAddr, u32), address: IpAddr) -> bool {
     network.is_ipv4() == address.is_ipv4() && prefix(address, length) == prefix(network, length)
 }
 
-/// Whether the client may come from there.
+/// Whether an entry includes the address of the client.
 #[must_use]
 pub fn admits(entries: &[String], peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
@@ -60,7 +60,7 @@ pub fn within(wanted: &[String], parent: &[String]) -> bool {
     })
 }
 
-/// `this` becomes the address of the requester, at creation only.
+/// Replaces `this` by the address of the requester; only done when a token is made.
 pub fn resolve_this(entries: &mut [String], peer: IpAddr) {
     for entry in entries.iter_mut().filter(|entry| entry.eq_ignore_ascii_case("this")) {
         *entry = peer.to_canonical().to_string();

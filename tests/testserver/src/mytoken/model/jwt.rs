@@ -51,7 +51,7 @@ impl MytokenKey {
     /// A new key.
     ///
     /// # Errors
-    /// No randomness.
+    /// The operating system gives no random numbers.
     pub fn generate() -> ApiResult<Self> {
         loop {
             let mut scalar = codes::bytes::<66>()?;
@@ -69,7 +69,7 @@ impl MytokenKey {
     /// Signs claims.
     ///
     /// # Errors
-    /// The claims are no JSON, or the signature fails.
+    /// Encoding or signing failed.
     pub fn sign(&self, claims: &MytokenClaims) -> ApiResult<String> {
         let fail = |error: &dyn std::fmt::Display| ApiError::internal(error.to_string());
         let payload = serde_json::to_vec(claims).map_err(|error| fail(&error))?;
@@ -79,10 +79,10 @@ impl MytokenKey {
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes())))
     }
 
-    /// The claims of a token this key signed; nothing else about them is checked.
+    /// The claims of a token that this key signed. Only the signature is checked.
     ///
     /// # Errors
-    /// The signature does not fit.
+    /// The signature is wrong.
     pub fn open(&self, token: &str) -> ApiResult<MytokenClaims> {
         let bad = || ApiError::token("crypto/ecdsa: verification error");
         let (signed, signature) = token.rsplit_once('.').ok_or_else(bad)?;
@@ -111,7 +111,8 @@ impl MytokenKey {
     }
 }
 
-/// Whether the original takes a text for a JWT (MT-51); everything else it looks up as a short token. Its recogniser wants
+/// Whether the original takes a text for a JWT (MT-51); everything else it looks up as a short token. Its recogniser
+/// wants
 /// the signature to be decodable as padded base64url, which ES512 signatures happen to be.
 #[must_use]
 pub fn looks_like(token: &str) -> bool {
@@ -125,7 +126,7 @@ pub fn looks_like(token: &str) -> bool {
     header.is_some_and(|header| header.get("alg").is_some()) && URL_SAFE.decode(signature).is_ok()
 }
 
-/// The claims of somebody else's JWT, unverified: for what the provider sends over its own connection.
+/// The claims of a JWT, unverified: for tokens that came directly from the provider.
 #[must_use]
 pub fn peek(token: &str) -> Option<Value> {
     let mut parts = token.split('.');
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_signed_opens_and_what_was_changed_does_not() {
+    fn a_signed_token_is_accepted_and_a_changed_one_is_not() {
         let key = MytokenKey::generate().unwrap();
         let claims = MytokenClaims {
             ver: "0.7".into(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the server knows and the rules it follows, without HTTP: tokens, codes, clauses, capabilities, templates.
+//! State and rules of the server, without HTTP: tokens, codes, clauses, capabilities, templates.
 
 pub(crate) mod capabilities;
 pub(crate) mod clause_json;

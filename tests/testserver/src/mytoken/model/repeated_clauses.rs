@@ -13,7 +13,7 @@ struct RawRequest<'a> {
     restrictions: Option<&'a RawValue>,
 }
 
-/// The members of a request without the clauses that the original drops. `body` is the text they were read from.
+/// Removes from a request the clauses that the original drops. `body` is the text of the request.
 #[must_use]
 pub fn dropped(mut members: Map<String, Value>, body: &[u8]) -> Map<String, Value> {
     if let Some(Value::Array(clauses)) = members.get_mut("restrictions") {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// When a token is replaced by a successor.
+/// When a token is replaced by a successor, and what ends it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rotation {
@@ -13,10 +13,10 @@ pub struct Rotation {
     /// After any other counted use.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub on_other: bool,
-    /// Seconds a token may stay unused; 0 is for ever.
+    /// Seconds that a token may stay unused; 0 for no limit.
     #[serde(skip_serializing_if = "is_zero")]
     pub lifetime: i64,
-    /// Whether an outdated token kills the whole tree.
+    /// Whether the use of an outdated token revokes the whole tree.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub auto_revoke: bool,
 }

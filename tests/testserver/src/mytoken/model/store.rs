@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Everything the server remembers, behind one lock. A restart forgets it.
+//! The state of the server, behind one lock. It is lost at a restart.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::mytoken::model::rotation::Rotation;
 use crate::mytoken::model::templates::Templates;
 use crate::mytoken::model::wanted::{MytokenRequest, RequestedForm};
 
-/// One line of a token's history.
+/// One event of a token's history.
 #[derive(Debug, Clone)]
 pub struct HistoryEvent {
     pub event: &'static str,
@@ -24,16 +24,16 @@ pub struct HistoryEvent {
     pub user_agent: String,
 }
 
-/// A row per token; rotation does not make a new one.
+/// One token; rotation keeps its row.
 #[derive(Debug, Clone)]
 pub struct TokenRow {
     /// Claim `jti`.
     pub jti: String,
     /// Public handle.
     pub mom_id: String,
-    /// Number of the row, for an order among tokens of one second.
+    /// Number of the row: the order of tokens that were made in the same second.
     pub row: u64,
-    /// The token it is a child of.
+    /// The parent token, if any.
     pub parent: Option<String>,
     /// Key of the refresh token, shared by the whole tree.
     pub refresh: u64,
@@ -49,7 +49,7 @@ pub struct TokenRow {
     pub seq_no: u64,
     /// When it was created or rotated last.
     pub renewed: i64,
-    /// Digest of the JWT that opens the refresh token: it is sealed with the token's text.
+    /// Digest of the newest JWT. The original encrypts the refresh token with it, so no other JWT can decrypt it.
     pub sealed: [u8; 32],
     /// Settings fixed at creation.
     pub rotation: Option<Rotation>,
@@ -71,7 +71,7 @@ impl TokenRow {
     }
 }
 
-/// The digest a refresh token is sealed with.
+/// The digest of a JWT that stands for the encryption of the refresh token.
 #[must_use]
 pub fn seal(jwt: &str) -> [u8; 32] {
     Sha256::digest(jwt).into()
@@ -82,26 +82,26 @@ pub fn seal(jwt: &str) -> [u8; 32] {
 pub struct Short {
     /// The JWT behind it.
     pub jwt: String,
-    /// The id in that.
+    /// The token's id.
     pub jti: String,
 }
 
 /// What a polling or transfer code stands for.
 #[derive(Debug, Clone)]
 pub enum CodeState {
-    /// The user has not finished; the consent code it belongs to.
+    /// The login is not finished; with its consent code.
     Pending(String),
-    /// The user said no.
+    /// The user declined.
     Declined,
     /// The login failed for good (only without the quirk that keeps it pending).
     Failed(String),
-    /// A token is there.
+    /// The token is ready.
     Ready {
         /// Its text.
         jwt: String,
         /// Its id.
         jti: String,
-        /// In which form a poller gets it.
+        /// The form in which a poller gets it.
         form: RequestedForm,
     },
 }
@@ -113,20 +113,20 @@ pub struct CodeRecord {
     pub state: CodeState,
     /// Unix time.
     pub expires: i64,
-    /// Whether the token was made for the code and dies with it.
+    /// Whether the token was made for this code.
     pub fresh: bool,
 }
 
 /// A login between its start and its end.
 #[derive(Debug, Clone)]
 pub struct PendingLogin {
-    /// Index of the provider; that of the start, whatever the consent says.
+    /// Index of the provider that the start of the login named.
     pub upstream: usize,
-    /// What the token will be.
+    /// The requested token.
     pub wanted: MytokenRequest,
-    /// Where the poller waits; a web client has none.
+    /// The polling code; a web client has none.
     pub polling_code: Option<String>,
-    /// Where a web client's browser goes in the end.
+    /// The final redirect of a web client.
     pub redirect_uri: Option<String>,
     /// OAuth state.
     pub state: String,
@@ -145,7 +145,7 @@ pub struct Refresh {
     pub token: String,
 }
 
-/// All of it.
+/// The whole state.
 #[derive(Debug, Default)]
 pub struct ServerState {
     pub tokens: HashMap<String, TokenRow>,
@@ -153,23 +153,23 @@ pub struct ServerState {
     pub codes: HashMap<String, CodeRecord>,
     pub logins: HashMap<String, PendingLogin>,
     pub refresh: HashMap<u64, Refresh>,
-    /// Grants by user; the value says whether it is enabled.
+    /// Grants by user, and whether each is enabled.
     pub grants: HashMap<(String, String), BTreeMap<String, bool>>,
     pub templates: Templates,
     counter: u64,
 }
 
 impl ServerState {
-    /// The next number nobody has.
+    /// The next unused number.
     pub fn next_number(&mut self) -> u64 {
         self.counter += 1;
         self.counter
     }
 
-    /// A code for a token; a fresh one takes the token with it when it is revoked.
+    /// Makes a code for a token. `fresh` means that the token was made for this code.
     ///
     /// # Errors
-    /// No randomness.
+    /// The operating system gives no random numbers.
     pub fn add_code(&mut self, jwt: String, jti: String, fresh: bool, now: i64) -> ApiResult<String> {
         let code = codes::letters(CODE_LENGTH)?;
         let ready = CodeState::Ready { jwt, jti, form: RequestedForm::JWT };
@@ -177,8 +177,8 @@ impl ServerState {
         Ok(code)
     }
 
-    /// The row of a token whose claims have been checked: it must be there with this sequence number and not have
-    /// lapsed. An outdated number, or a lapsed token, kills the tree if it is set to.
+    /// The row of a token whose claims were checked. It must exist, have this sequence number and not have
+    /// lapsed. With `auto_revoke` an outdated or lapsed token revokes its tree.
     ///
     /// # Errors
     /// 401 without a description.
@@ -195,7 +195,7 @@ impl ServerState {
         self.tokens.get_mut(&claims.jti).ok_or_else(ApiError::dead)
     }
 
-    /// The token of that handle.
+    /// The token with this `mom_id`.
     #[must_use]
     pub fn by_mom_id(&self, mom_id: &str) -> Option<&TokenRow> {
         self.tokens.values().find(|token| token.mom_id == mom_id)
@@ -210,7 +210,7 @@ impl ServerState {
         children
     }
 
-    /// Whether `jti` is the token itself or above it.
+    /// Whether `jti` is the token itself or an ancestor of it.
     #[must_use]
     pub fn is_above(&self, jti: &str, token: &TokenRow) -> bool {
         let mut current = Some(token);
@@ -223,8 +223,9 @@ impl ServerState {
         false
     }
 
-    /// Removes a token with its codes and short tokens; its children go as well or become roots. Gives the refresh
-    /// token if nothing uses it any more.
+    /// Removes a token with its codes and short tokens; its children are removed too or become roots. Returns the
+    /// refresh
+    /// token if no token uses it any more.
     pub fn revoke(&mut self, jti: &str, recursive: bool) -> Option<Refresh> {
         let mut gone = HashSet::from([jti.to_owned()]);
         if recursive {
@@ -252,14 +253,14 @@ impl ServerState {
         self.refresh.remove(&refresh)
     }
 
-    /// Forgets what ran out long ago, so that a server that runs for days does not grow.
+    /// Removes codes and logins that expired long ago.
     pub fn forget(&mut self, now: i64) {
         const KEPT: i64 = 3600;
         self.codes.retain(|_, code| code.expires + KEPT > now);
         self.logins.retain(|_, login| login.expires > now);
     }
 
-    /// The tree below a token as tokeninfo shows it.
+    /// The tree below a token in the form of tokeninfo.
     #[must_use]
     pub fn tree(&self, token: &TokenRow) -> Value {
         let mut entry = Map::new();

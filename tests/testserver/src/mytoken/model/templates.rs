@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Profiles and templates (MT-53): what the names in a request stand for.
+//! Profiles and templates (MT-53), which a request can name.
 
 use serde_json::{Map, Value, json};
 
@@ -53,7 +53,7 @@ pub struct Templates {
     pub all: Vec<StoredTemplate>,
 }
 
-/// A profile, resolved.
+/// A profile with its includes resolved.
 #[derive(Debug, Clone, Default)]
 pub struct ExpandedProfile {
     pub capabilities: Vec<String>,
@@ -61,7 +61,7 @@ pub struct ExpandedProfile {
     pub rotation: Option<Rotation>,
 }
 
-/// Templates that include each other stop here.
+/// Greatest depth of includes: templates can include each other.
 const DEPTH: usize = 8;
 
 impl Templates {
@@ -74,15 +74,15 @@ impl Templates {
             .ok_or_else(|| ApiError::request(format!("unknown include name: '{name}'")))
     }
 
-    /// Names of a member that may be a string of names or an array of them.
+    /// The names in a member that is a string of names or an array.
     fn names(value: Option<&Value>) -> Vec<String> {
         capabilities::names(value)
     }
 
-    /// Words of capabilities with the templates among them replaced, each word once.
+    /// Capabilities with the templates among them expanded, each once.
     ///
     /// # Errors
-    /// An unknown name.
+    /// A name is unknown.
     pub fn capabilities(&self, value: Option<&Value>) -> ApiResult<Vec<String>> {
         let mut given = Vec::new();
         self.add_capabilities(value, DEPTH, &mut given)?;
@@ -106,7 +106,7 @@ impl Templates {
     /// Clauses with their includes resolved and times made absolute.
     ///
     /// # Errors
-    /// An unknown name or a member of the wrong type.
+    /// A name is unknown or a member has the wrong type.
     pub fn restrictions(&self, value: Option<&Value>, now: i64) -> ApiResult<Vec<Clause>> {
         self.clauses(value, now, DEPTH)
     }
@@ -145,8 +145,8 @@ impl Templates {
         Ok(clauses)
     }
 
-    /// A clause beside its includes: its keys go into the first included clause if that has none of them, else they
-    /// stand before it as a clause of their own. The latter widens; so does the original.
+    /// A clause with includes. Its keys are added to the first included clause if that has none of them; else they
+    /// become a clause of their own before it. The latter widens the token, as in the original.
     fn clause(
         &self,
         members: &Map<String, Value>,
@@ -171,7 +171,7 @@ impl Templates {
     /// Rotation settings.
     ///
     /// # Errors
-    /// An unknown name or a member of the wrong type.
+    /// A name is unknown or a member has the wrong type.
     pub fn rotation(&self, value: Option<&Value>) -> ApiResult<Option<Rotation>> {
         self.rotation_within(value, DEPTH)
     }
@@ -214,7 +214,7 @@ impl Templates {
     /// A profile by its name.
     ///
     /// # Errors
-    /// An unknown name, here or in the profile.
+    /// The name is unknown, or one in the profile.
     pub fn profile(&self, name: &str, now: i64) -> ApiResult<ExpandedProfile> {
         self.profile_of(self.payload(TemplateKind::Profiles, name)?, now)
     }
@@ -227,10 +227,10 @@ impl Templates {
         })
     }
 
-    /// The payload as readers see it: includes expanded, times absolute.
+    /// The payload for readers: includes expanded, times absolute.
     ///
     /// # Errors
-    /// A template it refers to is missing.
+    /// It names an unknown template.
     pub fn expanded(&self, template: &StoredTemplate, now: i64) -> ApiResult<Value> {
         let payload = Some(&template.payload);
         Ok(match template.kind {
@@ -255,7 +255,7 @@ impl Templates {
     }
 }
 
-/// Two clauses as one, if they have no key in common.
+/// Joins two clauses that have no key in common.
 fn joined(own: &Clause, included: &Clause) -> Option<Clause> {
     let (Value::Object(own), Value::Object(mut keys)) = (json!(own), json!(included)) else {
         return None;

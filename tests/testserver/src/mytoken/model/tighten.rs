@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a child gets of the restrictions it asks for (MT-18).
+//! The restrictions of a child (MT-18).
 
 use std::collections::HashSet;
 
 use crate::mytoken::model::clauses::{Clause, bound};
 use crate::mytoken::model::hosts;
 
-/// The clauses of the child. A wanted clause that fits no parent clause is dropped without a word, and when all are,
-/// the parent's are used unchanged.
+/// The clauses of the child. A requested clause that no clause of the parent covers is dropped silently. If all are
+/// dropped, the child gets the parent's clauses.
 #[must_use]
 pub fn tighten(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
     if parent.is_empty() {
         return wanted.to_vec();
     }
-    // Uses are taken from the parent's clause as wanted clauses are granted: within one request their sum is limited (MT-19).
+    // Each granted clause reduces the uses of the parent's clause: within one request their sum is limited (MT-19).
     let mut left = parent.to_vec();
     let mut given = Vec::new();
     for clause in wanted {
@@ -26,7 +26,7 @@ pub fn tighten(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
     if given.is_empty() { parent.to_vec() } else { given }
 }
 
-/// Whether everything wanted was granted.
+/// Whether all requested clauses were granted.
 #[must_use]
 pub fn loses_nothing(parent: &[Clause], wanted: &[Clause]) -> bool {
     wanted.is_empty() || tighten(parent, wanted) == wanted

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Times in requests that the server resolves itself (MT-25).
+//! Times in requests that the server resolves (MT-25).
 
 /// A string as a Unix time: seconds, `+duration`, or `YYYY-MM-DD HH:MM` in the server's time zone, which is UTC.
 /// Blank counts as absent (0).
 ///
 /// # Errors
-/// The text the original would answer with, more or less.
+/// A text near that of the original.
 pub fn resolve(text: &str, now: i64) -> Result<i64, String> {
     if text.is_empty() {
         return Ok(0);
@@ -63,7 +63,7 @@ fn complaint(text: &str, rest: &str, element: &str) -> String {
     format!("parsing time \"{text}\" as \"2006-01-02 15:04\": cannot parse \"{rest}\" as \"{element}\"")
 }
 
-/// `YYYY-MM-DD HH:MM` in UTC. The complaint names the element at which the text stops making sense.
+/// `YYYY-MM-DD HH:MM` in UTC. The error names the first element that cannot be parsed.
 fn date(text: &str) -> Result<i64, String> {
     let mut rest = text;
     let mut fields = [0; 5];
@@ -72,7 +72,7 @@ fn date(text: &str) -> Result<i64, String> {
         let fail = |rest: &str, element: &str| Err(complaint(text, rest, element));
         rest = match rest.strip_prefix(separator) {
             Some(after) => after,
-            // Go forgives a blank that is missing at the end.
+            // Go accepts a missing blank at the end.
             None if separator == " " && rest.is_empty() => rest,
             None => return fail(rest, separator),
         };
@@ -93,7 +93,7 @@ fn date(text: &str) -> Result<i64, String> {
         .ok_or_else(|| format!("parsing time \"{text}\": out of range"))
 }
 
-/// Midnight of a day of the Gregorian calendar.
+/// Unix time of midnight of a day.
 fn unix(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let length = match month {
@@ -105,7 +105,7 @@ fn unix(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=length).contains(&day) {
         return None;
     }
-    // Days since 1970-01-01 with the year beginning in March, so that the leap day is its last.
+    // The year begins in March here, so that the leap day is its last day.
     let shifted = year - i64::from(month <= 2);
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let (era, year_of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_the_original_takes() {
+    fn accepted_forms_of_times() {
         for (text, expected) in [
             ("", 0),
             ("1735689600", 1_735_689_600),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_it_does_not_take() {
+    fn rejected_forms_of_times() {
         for text in ["tomorrow", "-1h", "1h", "+", "+1x", "2023-02-29 00:00", "2099-13-01 00:00", "2099-01-01 24:00"] {
             assert!(resolve(text, 1_000_000).is_err(), "{text}");
         }

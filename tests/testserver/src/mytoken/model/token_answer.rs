@@ -7,7 +7,7 @@ use crate::http::Response;
 use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::model::jwt;
 
-/// What is of interest in a token answer of a provider.
+/// The members of a token answer that the server uses.
 #[derive(Debug, Default)]
 pub(crate) struct TokenAnswer {
     pub access_token: String,
@@ -19,7 +19,7 @@ pub(crate) struct TokenAnswer {
 }
 
 impl TokenAnswer {
-    /// Audience of the access token, if it is a JWT that has one.
+    /// The audience of the access token, if it is a JWT with one.
     pub(crate) fn audience(&self) -> Option<Vec<String>> {
         match jwt::peek(&self.access_token)?.get("aud")? {
             Value::String(one) => Some(vec![one.clone()]),
@@ -28,7 +28,8 @@ impl TokenAnswer {
         }
     }
 
-    /// Reads an answer as the original does (MT-12): what is not labelled JSON is an answer without anything in it, whatever
+    /// Reads an answer as the original does (MT-12): what is not labelled JSON is an answer without anything in it,
+    /// whatever
     /// its status.
     pub(crate) fn read(answer: &Response) -> ApiResult<Self> {
         let labelled = answer.header("Content-Type").unwrap_or_default();

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::provider::link::{ProviderInfo, TokenEndpoint};
 
-/// A provider the server has tokens from.
+/// A provider that the server gets tokens from.
 #[derive(Clone)]
 pub struct Upstream {
     /// Name in the discovery document.
     pub name: String,
-    /// How to reach it with a browser.
+    /// Its URLs for browsers.
     pub info: ProviderInfo,
-    /// How to reach it from here.
+    /// Its token endpoint.
     pub link: Arc<dyn TokenEndpoint>,
 }

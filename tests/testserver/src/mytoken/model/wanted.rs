@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a request for a mytoken asks for (MT-22, MT-25, MT-38).
+//! A request for a mytoken (MT-22, MT-25, MT-38).
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::mytoken::model::rotation::Rotation;
 use crate::mytoken::model::templates::Templates;
 use crate::mytoken::model::{capabilities, hosts};
 
-/// In which form a token is handed out.
+/// The form of a token in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenForm {
     /// The JWT.
@@ -24,7 +24,7 @@ pub enum TokenForm {
     Code,
 }
 
-/// The wish for a form, which may depend on the length of the JWT.
+/// The requested form, which can depend on the length of the JWT.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestedForm {
     asked: TokenForm,
@@ -32,7 +32,7 @@ pub struct RequestedForm {
 }
 
 impl RequestedForm {
-    /// The JWT whatever was asked.
+    /// Always the JWT.
     pub const JWT: Self = Self { asked: TokenForm::Jwt, longest: 0 };
 
     /// The form for a JWT of that length.
@@ -63,7 +63,7 @@ pub struct MytokenRequest {
 /// Reads the members.
 ///
 /// # Errors
-/// A member of the wrong type, a time that is none, an unknown template.
+/// A member has the wrong type, a time is invalid, or a template is unknown.
 pub fn read(members: &Map<String, Value>, templates: &Templates, now: i64, peer: IpAddr) -> ApiResult<MytokenRequest> {
     let asked = match members.get("response_type").and_then(Value::as_str) {
         Some("short_token") => TokenForm::Short,
@@ -88,7 +88,7 @@ pub fn read(members: &Map<String, Value>, templates: &Templates, now: i64, peer:
     Ok(wanted)
 }
 
-/// Profiles beside the request's own members, combined as observed (MT-53).
+/// Combines profiles with the members of the request, as the original does (MT-53).
 fn include(
     wanted: &mut MytokenRequest,
     members: &Map<String, Value>,

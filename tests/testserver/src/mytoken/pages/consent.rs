@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The consent page (MT-27): the user sees what is asked for, may change all of it, and goes to the provider.
+//! The consent page (MT-27): the user sees the request, can change it, and is sent to the provider.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +16,7 @@ use crate::mytoken::model::{capabilities, clause_json};
 use crate::mytoken::server::{RequestContext, Server};
 
 impl Server {
-    /// The page.
+    /// Shows the page.
     pub(crate) fn consent_page(&self, context: &RequestContext<'_>, code: &str) -> ApiResult<Response> {
         let state = self.state();
         let login = state
@@ -28,7 +28,7 @@ impl Server {
         Ok(page(login, upstream))
     }
 
-    /// The decision. The posted values replace the requested ones, for better or worse; an empty body is a no.
+    /// Handles the decision. The posted values replace the requested ones; an empty body declines.
     pub(crate) fn consent(&self, context: &RequestContext<'_>, code: &str) -> ApiResult<Response> {
         let mut state = self.state();
         let state = &mut *state;
@@ -88,7 +88,7 @@ impl Server {
     }
 }
 
-/// Clauses of the page: integers only, an array only, and `this` stays a word.
+/// The clauses of the page: only an array, only integers as times, and `this` is not resolved.
 fn posted_clauses(value: Option<&Value>) -> ApiResult<Vec<Clause>> {
     let list = match value {
         None | Some(Value::Null) => return Ok(Vec::new()),
@@ -114,7 +114,7 @@ fn posted_clauses(value: Option<&Value>) -> ApiResult<Vec<Clause>> {
     Ok(clauses)
 }
 
-/// Scopes of all clauses, or of the provider if none has any; then what a login needs.
+/// The scopes of all clauses, or of the provider if no clause has any, and those that a login needs.
 fn asked_scope(clauses: &[Clause], all: &[String]) -> String {
     let mut scopes: Vec<&str> = Vec::new();
     for scope in clauses.iter().flat_map(|clause| clause.scope.split_whitespace()) {
@@ -143,7 +143,7 @@ pub(crate) fn native(path: &str, application: &str, encode: bool) -> String {
     format!("{path}?application={}", if encode { &encoded } else { application })
 }
 
-/// The page: a browser without scripts cannot send JSON, so the buttons do it by one.
+/// The page. Its buttons use a script, because a browser sends no JSON by itself.
 fn page(login: &PendingLogin, upstream: &Upstream) -> Response {
     let wanted = &login.wanted;
     let capabilities = if wanted.capabilities.is_empty() {

@@ -31,7 +31,7 @@ impl Server {
                     .append_pair("code", &URL_SAFE_NO_PAD.encode(context.ip()))
                     .append_pair("state", &state)
                     .finish();
-                // Only ever to this server itself: the parameter redirect_uri is not obeyed.
+                // The parameter redirect_uri is ignored: guests are only sent back to this server.
                 Ok(Response::empty(303).with("Location", format!("{}/redirect?{query}", self.config.issuer)))
             }
             _ => Err(missing()),

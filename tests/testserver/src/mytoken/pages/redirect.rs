@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The way back from the provider (MT-28, MT-30): the code is exchanged and the token made.
+//! The redirect from the provider (MT-28, MT-30): exchanges the code and makes the token.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use crate::mytoken::pages::consent::native;
 use crate::mytoken::server::{RequestContext, Server};
 
 impl Server {
-    /// Answers a browser; errors are pages.
+    /// Answers the browser; errors are HTML pages.
     pub(crate) fn redirect(&self, context: &RequestContext<'_>) -> ApiResult<Response> {
         let unknown = || ApiError::request("Bad or unknown state");
         let wanted_state = body::query(context.request, "state").ok_or_else(unknown)?;
@@ -46,7 +46,7 @@ impl Server {
         }
     }
 
-    /// Forgets a login with its polling code.
+    /// Removes a login and its polling code.
     fn give_up(&self, consent_code: &str, login: &PendingLogin) {
         let mut state = self.state();
         state.logins.remove(consent_code);
@@ -91,7 +91,7 @@ impl Server {
             .ok_or_else(|| ApiError::new(555, "oidc_error", "could not get the subject"))?;
         let mut guard = self.state();
         let state = &mut *guard;
-        // The lock was open during the exchange: a second request with the same code may have been faster.
+        // The lock was not held during the exchange: a second request with the same code may have finished first.
         let mut wanted =
             state.logins.remove(consent_code).ok_or_else(|| ApiError::request("Bad or unknown state"))?.wanted;
         let widens = self.config.quirks.empty_intersection_widens;
@@ -122,7 +122,7 @@ impl Server {
     }
 }
 
-/// Claim `sub` of a JWT that came over the provider's own connection.
+/// Claim `sub` of a JWT that came directly from the provider.
 fn subject_of(token: &str) -> Option<String> {
     jwt::peek(token)?.get("sub").and_then(Value::as_str).map(str::to_owned)
 }
