@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands and options.
 //!
-//! clap does not parse the arguments of ssh, scp and sftp. It removes `--`, and then ssh would take a host that begins with `-` for an option.
+//! clap does not parse the arguments of ssh, scp and sftp. It removes `--`, and then ssh would take a host that begins
+//! with `-` for an option.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -116,8 +117,8 @@ impl WrapperOptions {
 
 /// Parses `args`. The first of them is the name of this program.
 ///
-/// The helper's own options begin with two dashes and a letter. No option of ssh, scp and sftp does. The first other argument, and all
-/// arguments after it, belong to the program and are passed on unchanged.
+/// The helper's own options begin with two dashes and a letter. No option of ssh, scp and sftp does. The first other
+/// argument, and all arguments after it, belong to the program and are passed on unchanged.
 pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     let mut commands = CommandLine::command();
     commands.build();

@@ -16,7 +16,8 @@ pub enum Error {
     Unsendable(#[from] Unsendable),
     /// ssh does not show the destination in its prompts.
     #[error(
-        "{found} is too old: releases before OpenSSH 8.5 do not show which host asks, so any host could get the token. Install OpenSSH 8.5 or newer"
+        "{found} is too old: releases before OpenSSH 8.5 do not show which host asks, so any host could get the token. \
+         Install OpenSSH 8.5 or newer"
     )]
     SshTooOld {
         /// Name and release of the program.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The token of one login: a sub-token of the stored mytoken, sent to the host as transfer code.
 //!
-//! The sub-token has only the rights that the login needs and expires within minutes, so a hostile host can do little with it. The stored
-//! mytoken rotates or is valid for weeks. It never leaves this machine.
+//! The sub-token has only the rights that the login needs and expires within minutes, so a hostile host can do little
+//! with it. The stored mytoken rotates or is valid for weeks. It never leaves this machine.
 
 mod sub_token;
 
@@ -25,11 +25,11 @@ use crate::error::Error;
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit for revoking the tokens of a failed login.
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Lifetime of a login's sub-token in seconds, the same as that of a transfer code. With less, a login would fail where clocks differ by a
-/// minute or two.
+/// Lifetime of a login's sub-token in seconds, the same as that of a transfer code. A shorter one would fail where
+/// clocks differ by a minute or two.
 const LOGIN_LIFETIME: u64 = 300;
-/// How many access tokens a login's sub-token may get: one, and one more because the server also counts a request that fails while the
-/// provider is down (MT-12).
+/// How many access tokens a login's sub-token may get: one, and one more because the server also counts a request that
+/// fails while the provider is down (MT-12).
 const LOGIN_USES: i64 = 2;
 
 /// The token that a host is to get.
@@ -48,7 +48,8 @@ pub struct LoginTokenRequest {
 }
 
 impl LoginTokenRequest {
-    /// The sub-token's clause at time `now`. The parent adds what is missing here, and limits what exceeds its own clause.
+    /// The sub-token's clause at time `now`. The parent adds what is missing here, and limits what exceeds its own
+    /// clause.
     fn clause(&self, now: u64) -> Clause {
         let audience = self.audience.split_ascii_whitespace().map(str::to_owned).collect();
         let limits = Clause { scope: self.scope.clone(), audience, ..Clause::default() };
@@ -87,8 +88,8 @@ pub struct SubTokenSource {
 }
 
 impl SubTokenSource {
-    /// `requests`: one per account. `ca_configured`: `http` trusts the certificates of the command line or the configuration, so those
-    /// that were given at `mytoken-ssh login` are not used.
+    /// `requests`: one per account. `ca_configured`: `http` trusts the certificates of the command line or the
+    /// configuration, so those that were given at `mytoken-ssh login` are not used.
     pub fn new(
         store: Store,
         server: ServerUrl,
@@ -99,8 +100,8 @@ impl SubTokenSource {
         Self { store, server, http, ca_configured, requests, discovery: None, created: Vec::new() }
     }
 
-    /// Fails if the stored mytoken cannot make the tokens. This is called before ssh runs: an error in the middle of a login is harder to
-    /// understand.
+    /// Fails if the stored mytoken cannot make the tokens. This is called before ssh runs: an error in the middle of a
+    /// login is harder to understand.
     pub fn check(&mut self) -> Result<(), Error> {
         let entry = self.store.token(&self.server)?.ok_or_else(|| self.not_logged_in())?;
         if entry.expired(SystemClock.now()) {

@@ -24,8 +24,8 @@ pub fn run(options: &LogoutOptions) -> Result<ExitCode, Error> {
     let store = settings.store()?;
     let url = settings.stored_server(options.server.as_deref(), &store)?;
     let deadline = Deadline::after(TIMEOUT);
-    // Locked from reading to removing: if another process rotates the mytoken meanwhile, this one would be out of date and could not be
-    // revoked (MT-42).
+    // Locked from reading to removing: if another process rotates the mytoken meanwhile, this one would be out of date
+    // and could not be revoked (MT-42).
     let mut guard = store.lock(deadline)?;
     let Some(entry) = guard.token(&url)? else { return Err(Error::NotLoggedIn { server: url.to_string() }) };
     match revoke(&settings, options, &entry, deadline) {

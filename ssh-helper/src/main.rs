@@ -26,7 +26,8 @@ use error::Error;
 use ssh::arguments::Program;
 
 fn main() -> ExitCode {
-    // This process handles tokens. So it writes no core file, and no process of the same user may attach to it as debugger.
+    // This process handles tokens. So it writes no core file, and no process of the same user may attach to it as
+    // debugger.
     let _ = nix::sys::prctl::set_dumpable(false);
     let mut args = std::env::args_os();
     if askpass::client::is_askpass_name(args.next().as_ref()) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Configuration of the user (`~/.config/mytoken/config.toml`) and of the site (`/etc/mytoken/mytoken.toml`). The user's takes precedence.
+//! Configuration of the user (`~/.config/mytoken/config.toml`) and of the site (`/etc/mytoken/mytoken.toml`). The
+//! user's takes precedence.
 
 use std::path::{Path, PathBuf};
 

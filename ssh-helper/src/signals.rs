@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Signals that were ignored when this program was started stay ignored, in this program and in the programs that it starts.
+//! Signals that were ignored when this program was started stay ignored, in this program and in the programs that it
+//! starts.
 //!
-//! `nohup` ignores SIGHUP so that a program lives on, and shells ignore SIGINT for background jobs. A signal handler would undo this, also
-//! for ssh: exec resets a handled signal to its default action.
+//! `nohup` ignores SIGHUP so that a program lives on, and shells ignore SIGINT for background jobs. A signal handler
+//! would undo this, also for ssh: exec resets a handled signal to its default action.
 
 use std::ffi::c_int;
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// Seconds in the largest unit that gives at least 2: `30 days`, `90 minutes`. Rounded, with days rounded up only in their last half hour:
-/// a mytoken that was requested for 30 days is a few seconds old when it is shown.
+/// Seconds in the largest unit that gives at least 2: `30 days`, `90 minutes`. Rounded, with days rounded up only in
+/// their last half hour: a mytoken that was requested for 30 days is a few seconds old when it is shown.
 pub fn duration(seconds: u64) -> String {
     let (unit, name) = [(86_400, "day"), (3_600, "hour"), (60, "minute")]
         .into_iter()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the token gets from the helper to a fake ssh: what ssh gets, where the token never appears, and what is left afterwards.
+//! How the token gets from the helper to a fake ssh: what ssh gets, where the token never appears, and what is left
+//! afterwards.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "clippy recognises test code only by its attribute")]
 
 mod test_home;
@@ -86,23 +87,8 @@ fn a_signal_ends_ssh_and_the_helper_removes_its_directory() {
     for signal in ["TERM", "HUP", "INT"] {
         let home = TestHome::new("trap 'exit 255' HUP INT TERM; touch $out/started; sleep 20 & wait", TOKEN);
         let token = home.path("token");
-        // Without setsid, so that the child is the helper itself and gets the signal.
-        let mut child = Command::new("env")
-            .args([
-                "--default-signal=HUP,INT,QUIT",
-                env!("CARGO_BIN_EXE_mytoken-ssh"),
-                "ssh",
-                "--token-file",
-                token.to_str().unwrap(),
-                "tb",
-            ])
-            .env("PATH", format!("{}:{}", home.path("bin").display(), std::env::var("PATH").unwrap()))
-            .env("HOME", home.dir.path())
-            .env("XDG_RUNTIME_DIR", home.path("run"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = home.command_after("true", &["ssh", "--token-file", token.to_str().unwrap(), "tb"]);
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let start = Instant::now();
         while !home.path("started").exists() {
             assert!(start.elapsed() < Duration::from_secs(10), "ssh was not started");

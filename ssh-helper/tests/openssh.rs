@@ -64,8 +64,8 @@ fn ssh_options_that_need_no_host_work() {
     }
 }
 
-/// The account that the helper expects for this operand, and the account that the program passes to ssh. `None`: the program does not
-/// start ssh.
+/// The account that the helper expects for this operand, and the account that the program passes to ssh. `None`: the
+/// program does not start ssh.
 fn accounts(home: &TestHome, program: &str, operand: &str) -> (Option<String>, Option<String>) {
     let [asked, ran] = ["asked", "ran"].map(|name| home.path(name));
     for file in [&asked, &ran] {

@@ -12,27 +12,11 @@ use std::time::{Duration, Instant};
 
 use test_home::{TOKEN, TestHome};
 
-/// Starts the helper from a shell that has run `setup`. The shell replaces itself, so the child is the helper.
+/// Starts the helper from a shell that has run `setup`, and waits until it has started ssh.
 fn start(home: &TestHome, setup: &str) -> Child {
     let token = home.path("token");
-    let mut command = Command::new("env");
-    command
-        .args([
-            "--default-signal=HUP,INT,QUIT",
-            "sh",
-            "-c",
-            &format!("{setup}; exec \"$@\""),
-            "sh",
-            env!("CARGO_BIN_EXE_mytoken-ssh"),
-        ])
-        .args(["ssh", "--token-file", token.to_str().unwrap(), "tb"])
-        .env("PATH", format!("{}:{}", home.path("bin").display(), std::env::var("PATH").unwrap()))
-        .env("HOME", home.dir.path())
-        .env("XDG_RUNTIME_DIR", home.path("run"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let child = command.spawn().unwrap();
+    let mut command = home.command_after(setup, &["ssh", "--token-file", token.to_str().unwrap(), "tb"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for(&home.path("started"));
     child
 }

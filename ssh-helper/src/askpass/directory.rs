@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A private directory for one run. The run holds a lock on it. The next run removes directories of runs that were killed.
+//! A private directory for one run. The run holds a lock on it. The next run removes directories of runs that were
+//! killed.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -71,7 +72,7 @@ impl PrivateDirectory {
     }
 }
 
-/// Removes the directories of runs that have ended without removing them. Other files and directories with such a name stay.
+/// Removes the directories that killed runs have left. Other files and directories with such a name stay.
 fn remove_abandoned(parent: &Path) {
     // TMPDIR itself may be a symbolic link. Links inside it are not followed.
     let parent_handle = File::options().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(parent);

@@ -14,7 +14,8 @@ use crate::error::Error;
 pub const SOCKET_VARIABLE: &str = "MYTOKEN_SSH_SOCKET";
 /// Environment variable: nonce of this run.
 pub const NONCE_VARIABLE: &str = "MYTOKEN_SSH_NONCE";
-/// Environment variable: path of the askpass, for `LocalCommand`. The startup file of a shell may set `SSH_ASKPASS` to something else.
+/// Environment variable: path of the askpass, for `LocalCommand`. The startup file of a shell may set `SSH_ASKPASS` to
+/// something else.
 pub const ASKPASS_VARIABLE: &str = "MYTOKEN_SSH_ASKPASS";
 
 /// Name of the link by which ssh runs this program as its askpass. The link is in the wrapper's private directory.

@@ -28,10 +28,10 @@ pub struct TokenPrompt<'text> {
 
 /// Recognises a token prompt of one of `accounts`. `None`: another prompt.
 ///
-/// SSH-17: OpenSSH >= 8.5 puts `(user@host) ` in front of the server's text. The server can neither remove this prefix nor write before it, but
-/// its text may contain a line that looks like another prefix. So the prefix counts only at the start of the prompt, and the last line
-/// must be the whole token prompt. The password method (`user@host's password: `), key passphrases and questions about host keys have no
-/// such prefix.
+/// SSH-17: OpenSSH >= 8.5 puts `(user@host) ` in front of the server's text. The server can neither remove this prefix
+/// nor write before it, but its text may contain a line that looks like another prefix. So the prefix counts only at
+/// the start of the prompt, and the last line must be the whole token prompt. The password method
+/// (`user@host's password: `), key passphrases and questions about host keys have no such prefix.
 pub fn recognise<'text>(
     prompt: &'text str,
     accounts: &[RemoteAccount],
@@ -48,8 +48,8 @@ pub fn recognise<'text>(
     Some(TokenPrompt { account, part, messages: before.split('\n').filter(|line| !line.trim().is_empty()).collect() })
 }
 
-/// How ssh escapes text (SSH-19): each byte of a character that the locale cannot show becomes an octal number. In a UTF-8 locale these are the
-/// control characters, in the C locale also all characters beyond ASCII.
+/// How ssh escapes text (SSH-19): each byte of a character that the locale cannot show becomes an octal number. In a
+/// UTF-8 locale these are the control characters, in the C locale also all characters beyond ASCII.
 const SSH_ESCAPES: [fn(&str) -> String; 2] =
     [|text| escape_octal(text, char::is_control), |text| escape_octal(text, |c| c.is_control() || !c.is_ascii())];
 

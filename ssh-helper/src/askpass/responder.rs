@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Decides how to respond to the askpass processes of one run. Each account gets one token, once, and only for its token prompt.
+//! Decides how to respond to the askpass processes of one run. Each account gets one token, once, and only for its
+//! token prompt.
 
 use std::time::Instant;
 
@@ -13,11 +14,12 @@ use crate::printable::printable;
 
 /// Where a token comes from.
 pub trait TokenSource: Send {
-    /// Gets the token for the account with this index. Called when the host asks, and at most once per account: a login by key makes no
-    /// token.
+    /// Gets the token for the account with this index. Called when the host asks, and at most once per account: a login
+    /// by key makes no token.
     fn token(&mut self, account: usize) -> Result<Secret, Error>;
 
-    /// Revokes the tokens that were made, because the login has failed. Returns a warning for each that may still be valid.
+    /// Revokes the tokens that were made, because the login has failed. Returns a warning for each that may still be
+    /// valid.
     fn revoke(&mut self) -> Vec<String> {
         Vec::new()
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The wrapper's side: a private directory with the socket, and with the link by which ssh runs this program as its askpass.
+//! The wrapper's side: a private directory with the socket, and with the link by which ssh runs this program as its
+//! askpass.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -53,8 +54,8 @@ impl AskpassServer {
         self.directory.path().join(SOCKET_NAME)
     }
 
-    /// Locks the responder. This waits while a token is being made: a process that ends before the server's answer is stored loses a
-    /// rotating token.
+    /// Locks the responder. This waits while a token is being made: a process that ends before the server's answer is
+    /// stored loses a rotating token.
     pub fn responder(&self) -> MutexGuard<'_, Responder> {
         self.responder.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -28,7 +28,8 @@ pub fn is_same_user(stream: &UnixStream) -> bool {
     getsockopt(stream, PeerCredentials).is_ok_and(|peer| peer.uid() == geteuid().as_raw())
 }
 
-/// Calls `action` with a path that fits into the address of a socket. A longer path is replaced by one through a handle of its directory.
+/// Calls `action` with a path that fits into the address of a socket. A longer path is replaced by one through a handle
+/// of its directory.
 fn with_short_path<T>(path: &Path, action: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return action(path) };
     if path.as_os_str().len() <= MAX_ADDRESS {

@@ -82,8 +82,8 @@ fn ask_line(prompt: &str, kind: PromptKind) -> Option<Line> {
 
 /// Whether ssh itself asks about a host key, in its own words (SSH-25). Only the answers to these questions are echoed.
 ///
-/// A server cannot ask in these words, because ssh puts `(user@host) ` in front of its prompts. Any other question may ask for a secret,
-/// also one that ends with a question mark.
+/// A server cannot ask in these words, because ssh puts `(user@host) ` in front of its prompts. Any other question may
+/// ask for a secret, also one that ends with a question mark.
 fn is_host_key_question(prompt: &str) -> bool {
     const ENDS: [&str; 2] = ["(yes/no/[fingerprint])? ", "(yes/no)? "];
     const OTHERS: [&str; 3] = [
@@ -109,7 +109,8 @@ fn read_line(terminal: &mut File) -> Option<Line> {
     }
 }
 
-/// Switches the terminal's echo off until it is dropped. Echo is also on while a signal stops this process, and after one has ended it.
+/// Switches the terminal's echo off until it is dropped. Echo is also on while a signal stops this process, and after
+/// one has ended it.
 struct EchoOff {
     before: Arc<Mutex<Option<(File, Termios)>>>,
 }

@@ -44,7 +44,8 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     let http = HttpClient::new(&settings.http(options.ca.as_deref()))?;
     let server = Server::discover(&http, &url, Deadline::after(STEP_TIMEOUT))?;
     let providers = server.discovery().providers_supported.iter().map(|provider| provider.issuer.as_str());
-    // In guest mode a server also offers itself as provider of temporary identities. The user gets that one only with --issuer.
+    // In guest mode a server also offers itself as provider of temporary identities. The user gets that one only with
+    // --issuer.
     let offered: Vec<&str> = providers.filter(|issuer| !issuer.starts_with(url.as_str())).collect();
     let issuer = settings.issuer(options.issuer.as_deref(), &offered)?;
     let requested = RequestedMytoken::new(options, &settings.user, SystemClock.now())?;
@@ -83,8 +84,8 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sets the returned flag on Ctrl-C, instead of ending the program: between the server's only answer with the token and its storage,
-/// the token would be lost.
+/// Sets the returned flag on Ctrl-C, instead of ending the program: between the server's only answer with the token and
+/// its storage, the token would be lost.
 fn watch_signals() -> Result<Arc<AtomicBool>, Error> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in not_ignored(&[SIGINT, SIGTERM, SIGHUP]) {

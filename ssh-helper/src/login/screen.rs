@@ -79,7 +79,8 @@ impl Screen {
 /// The link as QR code, two modules per character. `None`: it does not fit on the screen.
 fn qr_code(link: &str, (Width(width), Height(height)): (Width, Height)) -> Option<String> {
     let code = QrCode::with_error_correction_level(link.as_bytes(), EcLevel::L).ok()?;
-    // Scanners expect dark modules on a light background, and most terminals have a dark background. So the colours are swapped.
+    // Scanners expect dark modules on a light background, and most terminals have a dark background. So the colours are
+    // swapped.
     let text = code
         .render::<unicode::Dense1x2>()
         .dark_color(unicode::Dense1x2::Light)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A sub-token that was created for a login, and its revocation if the host refuses the login.
 //!
-//! A refusal does not mean that the transfer code is unused: a hostile host redeems it before it refuses. Then the code no longer exists,
-//! and only the handle leads to the mytoken behind it (MT-40).
+//! A refusal does not mean that the transfer code is unused: a hostile host redeems it before it refuses. Then the code
+//! no longer exists, and only the handle leads to the mytoken behind it (MT-40).
 
 use mytoken::names::ServerUrl;
 use mytoken::server::{Granted, Server};
@@ -31,7 +31,8 @@ impl SubToken {
     pub fn revoke(&self, store: &Store, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
         let by_handle = self.revoke_by_handle(store, server, deadline);
         if by_handle.is_err() {
-            // Revokes a code that no host has redeemed. The server's answer is the same for a redeemed code, so it proves nothing.
+            // Revokes a code that no host has redeemed. The server's answer is the same for a redeemed code, so it
+            // proves nothing.
             let _ = server.revoke(&self.granted.mytoken, true, deadline);
         }
         by_handle
@@ -44,7 +45,8 @@ impl SubToken {
         let parent = held.entry().mytoken.clone();
         let mut keep = |successor: &Secret| held.keep(successor);
         match server.revoke_other(&parent, &self.granted.mom_id, true, &mut keep, deadline) {
-            // A valid parent may revoke its sub-token. If the server refuses, the sub-token no longer exists: the host has revoked it.
+            // A valid parent may revoke its sub-token. If the server refuses, the sub-token no longer exists: the host
+            // has revoked it.
             Err(Error::MissingCapability { .. } | Error::Rejected { status: 403, .. })
                 if self.is_child_of(held.entry()) && is_valid(server, &parent, deadline) =>
             {

@@ -54,7 +54,8 @@ pub fn queries(program: Program, args: &[OsString]) -> Vec<Query> {
     for destination in destinations {
         let mut query = options.clone();
         if let Some(port) = destination.port {
-            // In front of the options: the port of a URL takes precedence, and ssh takes the first value of an option (SSH-22).
+            // In front of the options: the port of a URL takes precedence, and ssh takes the first value of an option
+            // (SSH-22).
             query.insert(0, concat(b"-oPort=", &port));
         }
         if let Some(user) = destination.user {
@@ -74,7 +75,8 @@ struct Destination {
     port: Option<OsString>,
 }
 
-/// Splits arguments into options, as `ssh -G` spells them, and operands. OpenSSH's own getopt stops at the first operand.
+/// Splits arguments into options, as `ssh -G` spells them, and operands. OpenSSH's own getopt stops at the first
+/// operand.
 fn split_arguments(program: Program, args: &[OsString]) -> (Query, Vec<&OsString>) {
     let mut options = Query::new();
     let mut args = args.iter();
@@ -149,8 +151,8 @@ fn sftp_destination(operand: &OsStr) -> Option<Destination> {
     }
 }
 
-/// Position of the colon that ends the host, as scp's `colon()` finds it. With a leading colon, or a slash before the colon, the operand is
-/// a local file.
+/// Position of the colon that ends the host, as scp's `colon()` finds it. With a leading colon, or a slash before the
+/// colon, the operand is a local file.
 fn path_colon(bytes: &[u8]) -> Option<usize> {
     if bytes.starts_with(b":") {
         return None;
@@ -182,8 +184,8 @@ fn authority(bytes: &[u8]) -> Option<Destination> {
     Some(Destination { user: user.filter(|user| !user.is_empty()).map(os_string), host: os_string(host), port: None })
 }
 
-/// Parses a URL after its scheme, by OpenSSH's rules. They differ from the URL standard: the user ends at the first `@`, even if that is in
-/// the path, and parameters after a `;` are ignored. `None`: OpenSSH refuses the URL.
+/// Parses a URL after its scheme, by OpenSSH's rules. They differ from the URL standard: the user ends at the first
+/// `@`, even if that is in the path, and parameters after a `;` are ignored. `None`: OpenSSH refuses the URL.
 fn url_destination(rest: &[u8]) -> Option<Destination> {
     let (user, rest) = match rest.iter().position(|byte| *byte == b'@') {
         Some(at) => {
@@ -205,7 +207,8 @@ fn url_destination(rest: &[u8]) -> Option<Destination> {
     (!host.is_empty()).then(|| Destination { user, host: os_string(host), port: port.map(os_string) })
 }
 
-/// Decodes percent-encoding, with `+` for a blank. `None`: a `%` without two hexadecimal digits. A zero byte ends the text, as in C.
+/// Decodes percent-encoding, with `+` for a blank. `None`: a `%` without two hexadecimal digits. A zero byte ends the
+/// text, as in C.
 fn percent_decoded(user: &[u8]) -> Option<OsString> {
     let codes = user.split(|byte| *byte == b'%').skip(1);
     if codes.into_iter().any(|code| !code.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Runs a program in the foreground as if the user had started it directly: signals, job control and exit status are the program's own.
+//! Runs a program in the foreground as if the user had started it directly: signals, job control and exit status are
+//! the program's own.
 
 use std::process::Command;
 use std::thread;
@@ -24,7 +25,8 @@ pub struct ProgramExit {
 
 /// Runs `command` and waits for its end.
 ///
-/// A signal that would end this process is passed on to the program instead. So the caller can clean up after the program has ended.
+/// A signal that would end this process is passed on to the program instead. So the caller can clean up after the
+/// program has ended.
 pub fn run(mut command: Command) -> Result<ProgramExit, Error> {
     let program = command.get_program().to_owned();
     let mut signals =

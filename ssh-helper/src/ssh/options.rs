@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Options that the helper puts in front of the user's own. ssh takes the first value of an option (SSH-22), so the user cannot change these.
+//! Options that the helper puts in front of the user's own. ssh takes the first value of an option (SSH-22), so the
+//! user cannot change these.
 
 use std::ffi::OsString;
 
@@ -24,8 +25,8 @@ pub fn options(
     ];
     let is_preference = |arg: &OsString| arg.to_string_lossy().to_lowercase().contains("preferredauthentications");
     if !args.iter().any(is_preference) {
-        // Without `password`: after a refused token ssh would ask for a password. Keys come last: a login by key leaves the session
-        // without a token.
+        // Without `password`: after a refused token ssh would ask for a password. Keys come last: a login by key leaves
+        // the session without a token.
         options.push("-oPreferredAuthentications=keyboard-interactive,gssapi-with-mic,hostbased,publickey".into());
     }
     if program != Program::Ssh {
@@ -39,8 +40,9 @@ pub fn options(
     options
 }
 
-/// Options by which ssh reports that it has authenticated: `LocalCommand` runs after the login and before the session. The exit status
-/// does not show this (SSH-23): 255 means a refused login or a broken session. The user's own local command runs afterwards.
+/// Options by which ssh reports that it has authenticated: `LocalCommand` runs after the login and before the session.
+/// The exit status does not show this (SSH-23): 255 means a refused login or a broken session. The user's own local
+/// command runs afterwards.
 fn report_authentication(local_command: Option<&str>) -> [OsString; 2] {
     let mut command = format!("-oLocalCommand=env \"${ASKPASS_VARIABLE}\" {AUTHENTICATED_FLAG}");
     if let Some(own) = local_command {

@@ -7,7 +7,8 @@ use super::arguments::Program;
 use super::foreground::ProgramExit;
 use crate::askpass::prompt::RemoteAccount;
 
-/// Longest duration of a login: sshd's default `LoginGraceTime` (SSH-10). If the program runs longer after the token was sent, there was a session.
+/// Longest duration of a login: sshd's default `LoginGraceTime` (SSH-10). If the program runs longer after the token
+/// was sent, there was a session.
 const MAX_LOGIN_TIME: Duration = Duration::from_secs(120);
 
 /// What is known when the program has ended.
@@ -34,8 +35,8 @@ impl Outcome<'_> {
         !self.authenticated && (self.exit.status == 255 || (self.program == Program::Scp && self.exit.status == 1))
     }
 
-    /// Whether ssh may have failed to authenticate: it did not report it, and its exit does not show a session either. A missing report
-    /// proves nothing, because ssh sends it through the user's shell.
+    /// Whether ssh may have failed to authenticate: it did not report it, and its exit does not show a session either.
+    /// A missing report proves nothing, because ssh sends it through the user's shell.
     fn may_have_failed(&self) -> bool {
         !self.authenticated && (self.exit.status == 255 || self.exit.by_signal)
     }
@@ -50,8 +51,8 @@ impl Outcome<'_> {
     pub fn must_revoke(&self) -> bool {
         match self.program {
             Program::Ssh => self.may_have_failed() && !self.lasted_longer_than_login(),
-            // scp and sftp do not report whether they authenticated. They leave no session that needs a mytoken. A token without
-            // delegation expires within minutes.
+            // scp and sftp do not report whether they authenticated. They leave no session that needs a mytoken. A
+            // token without delegation expires within minutes.
             Program::Scp | Program::Sftp => self.exit.status != 0 || self.delegated,
         }
     }

@@ -51,7 +51,8 @@ pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error
     exit.map(|exit| ExitCode::from(exit.status))
 }
 
-/// Tells the user what went wrong, and revokes the tokens of a failed login. `exit` is `None` if the program could not be run.
+/// Tells the user what went wrong, and revokes the tokens of a failed login. `exit` is `None` if the program could not
+/// be run.
 fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>, responder: &mut Responder) {
     let Some(exit) = exit else { return responder.revoke_tokens() };
     let outcome = Outcome {

@@ -6,14 +6,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::test_site::{AUDIENCE, TestSite, stderr};
-use mytoken::Deadline;
+use crate::test_site::{AUDIENCE, TestSite, deadline, stderr};
 use mytoken::server::Server;
 use nix::pty::openpty;
-
-fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(20))
-}
 
 #[test]
 fn a_login_stores_a_mytoken_and_describes_it() {
@@ -82,9 +77,9 @@ fn a_second_login_replaces_and_revokes_the_first() {
     let second = site.stored().unwrap();
     assert_ne!(first.mytoken, second.mytoken);
     let http = site.http();
-    let server = Server::discover(&http, &site.url(), soon()).unwrap();
-    assert!(matches!(server.introspect(&first.mytoken, soon()), Err(mytoken::Error::TokenRefused { .. })));
-    assert!(server.introspect(&second.mytoken, soon()).unwrap().valid);
+    let server = Server::discover(&http, &site.url(), deadline()).unwrap();
+    assert!(matches!(server.introspect(&first.mytoken, deadline()), Err(mytoken::Error::TokenRefused { .. })));
+    assert!(server.introspect(&second.mytoken, deadline()).unwrap().valid);
 }
 
 #[test]
@@ -141,15 +136,15 @@ fn logout_revokes_the_mytoken_with_its_sub_tokens_and_removes_it() {
     let entry = site.store_mytoken(&["AT", "create_mytoken", "tokeninfo:introspect"], &serde_json::Value::Null);
     site.run(&["ssh", "--delegate", "tb"]);
     let http = site.http();
-    let server = Server::discover(&http, &site.url(), soon()).unwrap();
-    let child = server.redeem(&mytoken::Secret::new(site.answers().remove(0)), soon()).unwrap().mytoken;
-    assert!(server.introspect(&child, soon()).unwrap().valid);
+    let server = Server::discover(&http, &site.url(), deadline()).unwrap();
+    let child = server.redeem(&mytoken::Secret::new(site.answers().remove(0)), deadline()).unwrap().mytoken;
+    assert!(server.introspect(&child, deadline()).unwrap().valid);
 
     let output = site.run(&["logout"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(site.stored().is_none());
     for token in [&entry.mytoken, &child] {
-        assert!(matches!(server.introspect(token, soon()), Err(mytoken::Error::TokenRefused { .. })));
+        assert!(matches!(server.introspect(token, deadline()), Err(mytoken::Error::TokenRefused { .. })));
     }
 }
 

@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which token a host gets for its prompt.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::test_site::{AUDIENCE, TestSite, stderr};
+use crate::test_site::{AUDIENCE, TestSite, deadline, stderr};
+use mytoken::Secret;
 use mytoken::server::{AccessTokenRequest, Granted, Server, no_storage};
-use mytoken::{Deadline, Secret};
 use serde_json::{Value, json};
 
 const CAPABILITIES: &[&str] = &["AT", "create_mytoken", "tokeninfo:introspect"];
-
-fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(20))
-}
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
@@ -20,7 +16,7 @@ fn now() -> u64 {
 
 fn redeem(site: &TestSite, code: &str) -> Result<Granted, mytoken::Error> {
     let http = site.http();
-    Server::discover(&http, &site.url(), soon()).unwrap().redeem(&Secret::new(code), soon())
+    Server::discover(&http, &site.url(), deadline()).unwrap().redeem(&Secret::new(code), deadline())
 }
 
 #[test]
@@ -40,10 +36,10 @@ fn a_login_gets_a_sub_token_that_expires_in_five_minutes_and_gives_only_access_t
         ([AUDIENCE.to_owned()].as_slice(), "openid profile storage.read")
     );
     let http = site.http();
-    let server = Server::discover(&http, &site.url(), soon()).unwrap();
+    let server = Server::discover(&http, &site.url(), deadline()).unwrap();
     let request =
         AccessTokenRequest { mytoken: &child.mytoken, scope: "openid profile", audience: AUDIENCE, comment: "test" };
-    server.access_token(&request, &mut no_storage, soon()).unwrap();
+    server.access_token(&request, &mut no_storage, deadline()).unwrap();
 }
 
 #[test]
@@ -70,7 +66,8 @@ fn a_host_rule_limits_the_scope() {
     site.run(&["ssh", "--scope", "compute.write", "tb"]);
     let answers = site.answers();
     assert_eq!(redeem(&site, &answers[0]).unwrap().restrictions[0].scope, "openid");
-    // The stored mytoken lacks the scope compute.write. So the helper refuses to ask for it, and there is no second answer.
+    // The stored mytoken lacks the scope compute.write. So the helper refuses to ask for it, and there is no second
+    // answer.
     assert_eq!(answers.len(), 1);
 }
 
@@ -95,8 +92,8 @@ fn simultaneous_logins_with_a_rotating_mytoken_succeed() {
     let stored = site.stored().unwrap();
     assert_ne!(stored.mytoken, first.mytoken);
     let http = site.http();
-    let server = Server::discover(&http, &site.url(), soon()).unwrap();
-    assert_eq!(server.introspect(&stored.mytoken, soon()).unwrap().claims.seq_no, Some(5));
+    let server = Server::discover(&http, &site.url(), deadline()).unwrap();
+    assert_eq!(server.introspect(&stored.mytoken, deadline()).unwrap().claims.seq_no, Some(5));
 }
 
 #[test]

@@ -4,9 +4,9 @@
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use crate::test_site::{AUDIENCE, TestSite, stderr};
+use crate::test_site::{AUDIENCE, TestSite, deadline, stderr};
+use mytoken::Secret;
 use mytoken::server::{AccessTokenRequest, Server, no_storage};
-use mytoken::{Deadline, Secret};
 use serde_json::{Value, json};
 
 const CAPABILITIES: &[&str] = &["AT", "create_mytoken", "tokeninfo:introspect"];
@@ -16,15 +16,11 @@ const ASK: &str = "ask '(alice@testbed) Access Token: '; until [ -e \"$HOME/rede
 /// How ssh reports that it has authenticated: it runs the local command.
 const AUTHENTICATE: &str = "for arg; do case $arg in -oLocalCommand=*) $SHELL -c \"${arg#*=}\";; esac; done; ";
 
-fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(20))
-}
-
-/// Runs the helper with a fake ssh that ends with the shell commands `end`. The host redeems the code and then calls `then`. Returns the
-/// mytoken of the host.
+/// Runs the helper with a fake ssh that ends with the shell commands `end`. The host redeems the code and then calls
+/// `then`. Returns the mytoken of the host.
 fn login(site: &TestSite, args: &[&str], end: &str, then: impl Fn(&Server<'_>, &Secret)) -> (Secret, Output) {
     login_with_code(site, args, end, |server, code| {
-        let child = server.redeem(code, soon()).unwrap().mytoken;
+        let child = server.redeem(code, deadline()).unwrap().mytoken;
         then(server, &child);
         child
     })
@@ -40,6 +36,7 @@ fn login_with_code(
     login_with_shell(site, "/usr/sbin/nologin", args, end, then)
 }
 
+/// Like [`login_with_code`], with `shell` as the user's shell on this machine.
 fn login_with_shell(
     site: &TestSite,
     shell: &str,
@@ -52,7 +49,7 @@ fn login_with_shell(
     line.extend(args);
     line.push("tb");
     let mut helper = site.helper(&line);
-    // ssh would run its local command by this shell.
+    // ssh runs its local command by this shell.
     let child = helper.env("SHELL", shell).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
     while site.answers().is_empty() {
@@ -60,7 +57,7 @@ fn login_with_shell(
         std::thread::sleep(Duration::from_millis(20));
     }
     let http = site.http();
-    let server = Server::discover(&http, &site.url(), soon()).unwrap();
+    let server = Server::discover(&http, &site.url(), deadline()).unwrap();
     let token = then(&server, &Secret::new(site.answers().remove(0)));
     std::fs::write(site.path("home/redeemed"), "").unwrap();
     (token, child.wait_with_output().unwrap())
@@ -70,9 +67,9 @@ fn do_nothing(_: &Server<'_>, _: &Secret) {}
 
 fn is_valid(site: &TestSite, token: &Secret) -> bool {
     let http = site.http();
-    let server = Server::discover(&http, &site.url(), soon()).unwrap();
+    let server = Server::discover(&http, &site.url(), deadline()).unwrap();
     let request = AccessTokenRequest { mytoken: token, scope: "openid", audience: AUDIENCE, comment: "test" };
-    let answer = server.access_token(&request, &mut no_storage, soon());
+    let answer = server.access_token(&request, &mut no_storage, deadline());
     let refused = matches!(answer, Err(mytoken::Error::TokenRefused { .. }));
     assert!(refused || matches!(answer, Ok(_) | Err(mytoken::Error::RotatedTokenNotStored { .. })), "{answer:?}");
     !refused
@@ -103,7 +100,7 @@ fn a_mytoken_that_the_host_has_revoked_causes_no_warning() {
     let site = TestSite::start();
     site.store_mytoken(CAPABILITIES, &Value::Null);
     let (child, output) =
-        login(&site, &["--delegate"], "exit 255", |server, child| server.revoke(child, true, soon()).unwrap());
+        login(&site, &["--delegate"], "exit 255", |server, child| server.revoke(child, true, deadline()).unwrap());
     assert!(!is_valid(&site, &child) && !stderr(&output).contains("was not revoked"), "{}", stderr(&output));
 }
 
@@ -125,7 +122,7 @@ fn ssh_reports_the_session_with_any_shell_and_any_startup_file() {
         site.store_mytoken(CAPABILITIES, &Value::Null);
         let end = format!("export SSH_ASKPASS=/bin/true; {AUTHENTICATE}exit 255");
         let (child, output) = login_with_shell(&site, shell, &["--delegate"], &end, |server, code| {
-            server.redeem(code, soon()).unwrap().mytoken
+            server.redeem(code, deadline()).unwrap().mytoken
         });
         assert!(is_valid(&site, &child), "{shell}: the session's mytoken was revoked: {}", stderr(&output));
     }
@@ -160,7 +157,7 @@ fn logout_is_not_suggested_if_the_parent_was_replaced() {
     let parent = site.store_mytoken(CAPABILITIES, &Value::Null);
     let (child, output) = login(&site, &["--delegate"], "exit 255", |server, _| {
         // As a new login does. The sub-tokens of the previous mytoken stay valid.
-        server.revoke(&parent.mytoken, false, soon()).unwrap();
+        server.revoke(&parent.mytoken, false, deadline()).unwrap();
         site.store_mytoken(CAPABILITIES, &Value::Null);
     });
     let messages = stderr(&output);
@@ -175,10 +172,10 @@ fn an_unused_code_is_revoked_even_if_revocation_by_handle_fails() {
     let site = TestSite::start();
     let parent = site.store_mytoken(CAPABILITIES, &Value::Null);
     let (code, _) = login_with_code(&site, &["--delegate"], "exit 255", |server, code| {
-        server.revoke(&parent.mytoken, false, soon()).unwrap();
+        server.revoke(&parent.mytoken, false, deadline()).unwrap();
         code.clone()
     });
     let http = site.http();
-    let server = Server::discover(&http, &site.url(), soon()).unwrap();
-    assert!(matches!(server.redeem(&code, soon()), Err(mytoken::Error::CodeRefused { .. })));
+    let server = Server::discover(&http, &site.url(), deadline()).unwrap();
+    assert!(matches!(server.redeem(&code, deadline()), Err(mytoken::Error::CodeRefused { .. })));
 }

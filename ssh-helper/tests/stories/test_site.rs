@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A mytoken server with its provider, a user's home directory, and a fake ssh that shows prompts.
 
+#[path = "../helper_command/mod.rs"]
+mod helper_command;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use mytoken::Deadline;
 use mytoken::http::{HttpClient, HttpSettings, Roots};
 use mytoken::names::ServerUrl;
 use mytoken::store::{Entry, Store};
@@ -78,8 +83,8 @@ impl TestSite {
         self.install_ssh("ask '(alice@testbed) Access Token: '");
     }
 
-    /// Installs a fake ssh that runs the shell script `login`. In the script, `ask PROMPT` asks the askpass and appends the answer to the
-    /// file `answers`.
+    /// Installs a fake ssh that runs the shell script `login`. In the script, `ask PROMPT` asks the askpass and appends
+    /// the answer to the file `answers`.
     pub fn install_ssh(&self, login: &str) {
         let script = format!(
             "#!/bin/sh\ncase \"$1\" in\n-V) echo OpenSSH_9.2p1, >&2; exit 0;;\n-G) printf 'host tb\\nuser alice\\nhostname testbed\\n'; exit 0;;\nesac\n\
@@ -118,20 +123,9 @@ impl TestSite {
         self.store().token(&self.url()).unwrap()
     }
 
-    /// The helper, without a controlling terminal.
+    /// The helper without a controlling terminal.
     pub fn helper(&self, args: &[&str]) -> Command {
-        // Signals may be ignored here, as in a background job of a shell, and the helper would keep them ignored.
-        let mut command = Command::new("env");
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-        command
-            .args(["--default-signal=HUP,INT,QUIT", "setsid", "--wait", env!("CARGO_BIN_EXE_mytoken-ssh")])
-            .args(args)
-            .env("PATH", path)
-            .env("HOME", self.path("home"))
-            .env("XDG_RUNTIME_DIR", self.path("run"))
-            .env_remove("SSH_ASKPASS")
-            .stdin(Stdio::null());
-        command
+        helper_command::without_terminal(self.dir.path(), &self.path("home"), args)
     }
 
     pub fn run(&self, args: &[&str]) -> Output {
@@ -139,33 +133,15 @@ impl TestSite {
     }
 
     /// Starts `mytoken-ssh login` and reads the link.
-    pub fn start_login(&self, args: &[&str]) -> (Child, BufReader<std::process::ChildStdout>, String) {
+    pub fn start_login(&self, args: &[&str]) -> (Child, BufReader<ChildStdout>, String) {
         self.start_login_after("true", args)
     }
 
     /// Starts `mytoken-ssh login` from a shell that has run `setup`, and reads the link.
-    pub fn start_login_after(
-        &self,
-        setup: &str,
-        args: &[&str],
-    ) -> (Child, BufReader<std::process::ChildStdout>, String) {
-        // Without setsid, so that the child is the helper itself: tests send signals to it.
-        let mut child = Command::new("env")
-            .args([
-                "--default-signal=HUP,INT,QUIT",
-                "sh",
-                "-c",
-                &format!("{setup}; exec \"$0\" \"$@\""),
-                env!("CARGO_BIN_EXE_mytoken-ssh"),
-                "login",
-            ])
-            .args(args)
-            .env("HOME", self.path("home"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    pub fn start_login_after(&self, setup: &str, args: &[&str]) -> (Child, BufReader<ChildStdout>, String) {
+        let args = [&["login"], args].concat();
+        let mut command = helper_command::after(setup, self.dir.path(), &self.path("home"), &args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut link = String::new();
         while !link.contains("/c/") {
@@ -208,8 +184,7 @@ impl TestSite {
             "capabilities": capabilities, "restrictions": [clause], "rotation": rotation, "expires_at": exp, "created": 1,
         }))
         .unwrap();
-        let deadline = mytoken::Deadline::after(std::time::Duration::from_secs(10));
-        self.store().lock(deadline).unwrap().put(&entry).unwrap();
+        self.store().lock(deadline()).unwrap().put(&entry).unwrap();
         entry
     }
 
@@ -235,6 +210,11 @@ impl TestSite {
     pub fn answers(&self) -> Vec<String> {
         fs::read_to_string(self.path("answers")).unwrap_or_default().lines().map(str::to_owned).collect()
     }
+}
+
+/// A time limit for one request.
+pub fn deadline() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
 }
 
 /// Standard error as text.

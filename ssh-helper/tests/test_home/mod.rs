@@ -2,18 +2,21 @@
 //! A home directory for the helper, with shell scripts in the place of ssh, scp and sftp.
 #![allow(dead_code, reason = "each test binary uses only a part of it")]
 
+#[path = "../helper_command/mod.rs"]
+mod helper_command;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
 /// The content of the token file.
 pub const TOKEN: &str = "eyJhbGciOiJub25lIn0.short.token";
 
-/// A home directory with a token file and a fake ssh, which comes first in PATH. The fake ssh runs a shell script as its login. In the
-/// script, `ask PROMPT` asks the askpass and writes status and answer to the file `answers`.
+/// A home directory with a token file and a fake ssh, which comes first in PATH. The fake ssh runs a shell script as
+/// its login. In the script, `ask PROMPT` asks the askpass and writes status and answer to the file `answers`.
 pub struct TestHome {
     pub dir: TempDir,
 }
@@ -62,21 +65,14 @@ ask() {{ answer=$("$SSH_ASKPASS" "$1"); echo "[$?] $answer" >> $out/answers; }}
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// The helper without a controlling terminal, so that no prompt reaches the developer who runs the tests.
+    /// The helper without a controlling terminal.
     pub fn command(&self, args: &[&str]) -> Command {
-        // Signals may be ignored here, as in a background job of a shell, and the helper would keep them ignored.
-        let mut command = Command::new("env");
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-        command
-            .args(["--default-signal=HUP,INT,QUIT", "setsid", "--wait", env!("CARGO_BIN_EXE_mytoken-ssh")])
-            .args(args)
-            .env("PATH", path)
-            .env("HOME", self.dir.path())
-            .env("XDG_RUNTIME_DIR", self.path("run"))
-            .env_remove("SSH_ASKPASS")
-            .env_remove("SSH_ASKPASS_REQUIRE")
-            .stdin(Stdio::null());
-        command
+        helper_command::without_terminal(self.dir.path(), self.dir.path(), args)
+    }
+
+    /// The helper from a shell that has run `setup`. The child is the helper itself.
+    pub fn command_after(&self, setup: &str, args: &[&str]) -> Command {
+        helper_command::after(setup, self.dir.path(), self.dir.path(), args)
     }
 
     pub fn run(&self, args: &[&str]) -> Output {
