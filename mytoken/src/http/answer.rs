@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 /// An answer: status first, then the body, whatever its form. The body may hold tokens and is wiped when dropped.
 pub struct Answer {
-    /// HTTP status; mytoken servers also use 278, 428 and 555.
+    /// HTTP status; mytoken servers also use 278, 428 and 555 (MT-06).
     pub status: u16,
     /// `Content-Type`, in lower case and without parameters.
     pub content_type: Option<String>,

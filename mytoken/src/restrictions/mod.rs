@@ -143,7 +143,7 @@ pub fn latest_exp(clauses: &[Clause]) -> Option<u64> {
     clauses.iter().map(|clause| clause.exp).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
-/// The server writes absent times as absent, reads 0 as absent.
+/// The server writes absent times as absent, reads 0 as absent (MT-25).
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(Option::<u64>::deserialize(deserializer)?.filter(|time| *time != 0))
 }

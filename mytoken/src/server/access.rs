@@ -10,7 +10,7 @@ use crate::http::{ANSWER_LIMIT, Answer};
 use crate::token::{self, Presented};
 use crate::{Deadline, Error, Secret, capabilities};
 
-/// Scopes that the server or provider adds by itself and that widen nothing a resource server looks at.
+/// Scopes that the server (MT-11) or provider adds by itself and that widen nothing a resource server looks at.
 const ADDED: [&str; 2] = ["openid", "offline_access"];
 
 /// What an access token is asked for.

@@ -112,7 +112,7 @@ impl MytokenAnswer {
         let restrictions: Vec<Clause> = member(&self.restrictions, "restrictions")?;
         let own = token::unverified_claims(mytoken);
         let rotation = match member::<Option<Rotation>>(&self.rotation, "rotation")? {
-            // A redeemed code's answer does not tell (6.6).
+            // MT-36: the answer for a redeemed code does not tell.
             None => own.as_ref().and_then(|claims| claims.unverified().rotation),
             told => told,
         };
@@ -120,7 +120,7 @@ impl MytokenAnswer {
             (restrictions::latest_exp(&restrictions), self.expires_in.map(|seconds| now.saturating_add(seconds)))
         } else {
             let told = self.expires_in.map(|seconds| now.saturating_add(seconds));
-            // `expires_in` is also missing for tokens that are already expired (6.2).
+            // `expires_in` is also missing for tokens that are already expired (MT-24).
             (told.or_else(|| restrictions::latest_exp(&restrictions)), None)
         };
         Ok(Granted {

@@ -22,7 +22,7 @@ pub enum EndDecision {
     Undecided,
 }
 
-/// Decides from squeue's `output` for `job` (for a task of an array: for the whole array) on the node called `node`. `None` as output: slurmctld
+/// Decides from squeue's `output` for `job` (for a task of an array: for the whole array, SLURM-32) on the node called `node`. `None` as output: slurmctld
 /// does not know the job any more.
 #[must_use]
 pub fn decide_end(output: Option<&str>, job: u32, node: &str) -> EndDecision {

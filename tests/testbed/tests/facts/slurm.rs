@@ -339,3 +339,21 @@ fn squeue_and_ps_name_a_job_in_words_that_its_user_did_not_choose() -> Result<()
         Ok(())
     })
 }
+
+#[test]
+fn squeue_lists_the_tasks_of_an_array_and_fails_for_an_unknown_job() -> Result<()> {
+    story(bare()?, |site| {
+        let states = |id: u32| site.sh("root", &format!("squeue --noheader --states=all --format '%A|%T' --jobs {id}"));
+        let unknown = states(7)?;
+        assert!(unknown.code == 1 && unknown.stderr.contains("Invalid job id specified"), "{unknown:?}");
+        site.sh("alice", "sbatch --hold --array=1-3 --wrap 'sleep 60'")?.ok()?;
+        assert_eq!(states(1)?.ok()?.lines(), ["1|PENDING"]);
+        site.sh("root", "scontrol release 1")?.ok()?;
+        site.wait_for("the tasks", Duration::from_secs(20), "root", "test $(squeue -h -t R | wc -l) = 3")?;
+        let (all, one) = (states(1)?.ok()?, states(2)?.ok()?);
+        let mut all = all.lines();
+        all.sort_unstable();
+        assert_eq!((all, one.lines()), (vec!["1|RUNNING", "2|RUNNING", "3|RUNNING"], vec!["2|RUNNING"]));
+        Ok(())
+    })
+}
