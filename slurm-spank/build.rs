@@ -25,8 +25,8 @@ fn main() -> Result<(), String> {
 /// the static halves of the same library.
 ///
 /// An unwinder of its own is sound because no unwinding crosses the plugin's border. Every hook catches its panics. Slurm is C
-/// and throws nothing. Slurm calls hooks in the main thread of a process and never cancels that thread. The linker keeps the
-/// unwinder's symbols local, so that nothing else in the process binds to them.
+/// and throws nothing, and no thread that it cancels is in a hook (SLURM-23). The linker keeps the unwinder's symbols local, so
+/// that nothing else in the process binds to them.
 fn link_the_unwinder_in() -> Result<(), String> {
     // Other C libraries than glibc have no libgcc_s or link it in by themselves.
     if env::var("CARGO_CFG_TARGET_ENV").as_deref() != Ok("gnu") {

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A SPANK plugin that notes each call of Slurm: hook, program, user, threads, ids, and which variables it sees.
+/* A SPANK plugin that notes each call of Slurm: hook, program, user, how many threads there are and whether this is the main one,
+ * ids, and which variables it sees.
  * Arguments in plugstack.conf: "fail=HOOK" lets a hook answer -1, "abort=HOOK" ends its process, "slow=HOOK" takes 5 s, "say" lets
  * each hook print a line, "blind" registers no option on nodes. */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,8 +55,8 @@ static void note(void *spank, const char *hook, const char *more)
 		{ "job", 2 }, { "step", 3 }, { "array", 30 }, { "arraytask", 31 } };
 	static const char *names[] = { "SLURM_PROBE", "PROBE", "SLURM_SPANK_PROBE_J", "SPANK_PROBE_J" };
 	char line[1024], buffer[64];
-	int end = snprintf(line, sizeof line, "%s program=%s context=%u uid=%u threads=%d%s", hook,
-			   program_invocation_short_name, spank_context(), (unsigned)geteuid(), threads(), more);
+	int end = snprintf(line, sizeof line, "%s program=%s context=%u uid=%u threads=%d main=%d%s", hook,
+			   program_invocation_short_name, spank_context(), (unsigned)geteuid(), threads(), gettid() == getpid(), more);
 	for (int i = 0; spank && i < 4; i++) {
 		unsigned id;
 		if (spank_get_item(spank, ids[i].item, &id))

@@ -170,6 +170,10 @@ fn where_a_hook_runs_and_beside_how_many_threads() -> Result<()> {
         assert!(threads("init_post_opt", "sbatch")?.iter().all(|count| *count == 1));
         let crowded = threads("init_post_opt", "srun")?.iter().all(|count| *count > 1);
         assert_eq!(crowded, site.options().release == Release::Sid);
+        for hook in ["init", "init_post_opt", "user_init", "task_init"] {
+            let calls = calls(site, hook)?;
+            assert!(!calls.is_empty() && calls.iter().all(|call| call.get("main") == "1"), "{hook}");
+        }
         Ok(())
     })
 }
