@@ -29,7 +29,7 @@ pub struct ResolvedDestination {
 }
 
 /// Environment variable for every ssh that is started: `SHELL=/bin/sh`, if the user's shell is missing or runs nothing,
-/// as that of a service account. ssh uses this shell for local commands, proxy commands and `Match exec`. Each ssh gets
+/// as that of a service account. ssh uses this shell for local commands (SSH-23), proxy commands and `Match exec`. Each ssh gets
 /// the same value, so that `ssh -G` and the real connection evaluate the configuration alike.
 pub fn shell_override() -> Option<(&'static str, &'static str)> {
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty())?;

@@ -36,8 +36,9 @@ pub(crate) fn built(release: Release) -> Result<Vec<u8>> {
 
 /// A site whose plugstack.conf has this line, with `PLUGIN` in the place of `probe`.
 pub(crate) fn with_probe(line: &str, options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
-    let library = built(options.release)?;
+    let release = options.release;
     story(options, |site| {
+        let library = built(release)?;
         site.script("root", &format!("cat >{PLUGIN}; touch /var/probe; chmod 666 /var/probe"))
             .stdin(library)
             .run()?
