@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What an ordinary user would see, in tests that may be run by root.
+//! Runs parts of a test as an ordinary user, even if root runs the tests.
 
 use std::panic::resume_unwind;
 
@@ -7,7 +7,7 @@ use nix::libc;
 
 const NOBODY: libc::c_ulong = 65_534;
 
-/// Runs `work` in a thread that is an ordinary user's for good: nobody's when root asks, else the caller's.
+/// Runs `work` in a thread without root's rights: as `nobody` if root runs the test, else as the caller.
 pub fn as_ordinary_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -20,11 +20,11 @@ pub fn as_ordinary_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// By system calls, which concern the calling thread; glibc's functions would change all threads of the process (SSH-30).
+/// By system calls, which change the calling thread only; glibc's functions change all threads of the process (SSH-30).
 fn become_nobody() {
-    // SAFETY: no group is read with the length 0.
+    // SAFETY: with length 0 the pointer is not read.
     let groups = unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) };
-    // SAFETY: the arguments are numbers, and Rust keeps nothing by the user.
+    // SAFETY: the arguments are numbers, and Rust has no state that depends on the user.
     let group = unsafe { libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY) };
     // SAFETY: as above.
     let user = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };

@@ -22,7 +22,7 @@ struct Cli {
     command: Action,
 }
 
-/// Action the site is made of.
+/// What the site is made of.
 #[derive(Debug, Args)]
 struct SiteArguments {
     /// Debian release of the site: bookworm, trixie or sid [default: the host's if it is one of these, else bookworm]
@@ -37,10 +37,10 @@ struct SiteArguments {
     /// The provider behind that server
     #[arg(long, value_name = "URL", global = true)]
     issuer: Option<String>,
-    /// Root certificates of both
+    /// Root certificates of both servers
     #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,
-    /// A file with a mytoken of that server, of a person whose account is alice, for the audience of the site (docs/interfaces.md)
+    /// A file with a mytoken of that server for the account alice and the audience of the site (docs/interfaces.md)
     #[arg(long, value_name = "FILE", global = true)]
     mytoken_file: Option<PathBuf>,
 }
@@ -51,32 +51,32 @@ enum Action {
     Root,
     /// Open a site and a shell in it
     Shell {
-        /// Whose shell
+        /// The user of the shell
         #[arg(long, default_value = "alice")]
         user: String,
     },
-    /// Make a site, run one command in it, take the site away
+    /// Make a site, run one command in it, remove the site
     Exec {
-        /// Who runs it
+        /// The user that runs it
         #[arg(long, default_value = "root")]
         user: String,
         /// The command
         #[arg(required = true, last = true)]
         command: Vec<String>,
     },
-    /// Tell the whole story on the terminal
+    /// Run the demo on the terminal
     Demo,
-    /// Run all tests of the workspace and sum up
+    /// Run all tests of the workspace and print the sum of the results
     Test {
         /// Only tests whose name contains this
         name: Option<String>,
-        /// Only the stories
+        /// Only the end-to-end tests
         #[arg(long)]
         stories: bool,
     },
     /// Measure what the product costs, print a table, write bench.json
     Bench {
-        /// How much to measure, in percent; less is quicker and says less
+        /// Number of measurements in percent; fewer are faster and less exact
         #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
         scale: u16,
         /// Only parts whose name contains this
@@ -103,7 +103,7 @@ enum Action {
     /// The clock of the bench, inside a site
     #[command(hide = true)]
     Laps,
-    /// Jobs for an agent to remember, inside a site
+    /// Make jobs that an agent remembers, inside a site
     #[command(hide = true)]
     JobStarts,
 }
@@ -162,14 +162,14 @@ fn shell(options: Options, user: &str) -> Result<ExitCode> {
     );
     if std::io::stdin().is_terminal() {
         eprint!("{}", what_to_try(&site, user));
-        // A terminal of the site's own: the caller's is none of its devices.
+        // A new terminal: the caller's is not among the devices of the site.
         status(site.command(user, ["script", "-qec", "bash -l", "/dev/null"]).interactive())
     } else {
         status(site.command(user, ["bash", "-l"]).interactive())
     }
 }
 
-/// The way through the product for somebody who is new here; root is no account that tokens open.
+/// Commands for a newcomer. Tokens do not log in to root.
 fn what_to_try(site: &Site, user: &str) -> String {
     if user == "root" || !site.has_testserver() {
         return "Try:  sinfo\n".to_owned();

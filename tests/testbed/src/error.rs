@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can go wrong while a site is made, as sentences for the person in front of it.
+//! Errors of the testbed, as sentences for its user.
 
 use std::io;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use std::time::Duration;
 /// The result of everything that touches a site.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a site could not be made or a command in it did not do what it should.
+/// Why a site could not be made, or why a command in it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// This machine cannot hold a site at all; stories are skipped then.
     #[error("this machine cannot hold a site: {0}")]
     Impossible(String),
-    /// A file, process or system call failed; the text names what was tried.
+    /// An operation on a file or process failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried, with the path or program.
+        /// The operation, with the path or program.
         what: String,
-        /// What the system answered.
+        /// The error of the system.
         source: io::Error,
     },
     /// A command ended with another status than success.
@@ -33,27 +33,27 @@ pub enum Error {
         /// Its standard error.
         stderr: String,
     },
-    /// Something did not come up in time.
+    /// Something was not ready in time.
     #[error("{what} was not ready after {} s{detail}", .waited.as_secs())]
     NotReady {
-        /// What was waited for.
+        /// The thing that was waited for.
         what: String,
-        /// For how long.
+        /// How long it was waited for.
         waited: Duration,
-        /// The last answer seen, on lines of its own, or nothing.
+        /// The last output, on lines of its own, or nothing.
         detail: String,
     },
-    /// The caller asked for something that does not exist or does not fit.
+    /// Any other failure, as a sentence.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Adds what was tried to a system error.
+/// Adds the operation to a system error.
 pub trait Trying<T> {
-    /// Turns the error into [`Error::Io`] that says what was tried.
+    /// Turns the error into an [`Error::Io`] with this operation.
     ///
     /// # Errors
-    /// The same error, with `what` in front of it.
+    /// The same error with the operation.
     fn trying(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testbed`: makes a site for a person. Stories use the library.
+//! `testbed`: the program. Stories use the library.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testbed msrv`: the promise of `rust-version`, held against the compiler that Debian 12 ships.
+//! `testbed msrv`: checks that the workspace compiles with `rust-version`, the compiler of Debian 12.
 
 use std::env;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use testbed::site::plan::{Network, Plan};
 use testbed::site::root::{Recipe, Root};
 use testbed::{Error, Result, can_hold_a_site};
 
-/// Where the host's cargo keeps what it downloaded.
+/// The directory of the host's cargo with its downloads.
 fn registry() -> Result<PathBuf> {
     let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
@@ -21,7 +21,7 @@ fn registry() -> Result<PathBuf> {
         .ok_or_else(|| Error::Refused("cargo's registry is empty; run `cargo fetch --locked` first".into()))
 }
 
-/// Compiles the workspace inside a bare root, from the host's downloads and without a network.
+/// Compiles the workspace in a minimal root, with the host's downloads and without a network.
 pub(crate) fn check() -> Result<ExitCode> {
     can_hold_a_site()?;
     let root = Root::open(&Recipe::oldest_compiler())?;
@@ -34,9 +34,10 @@ pub(crate) fn check() -> Result<ExitCode> {
         install: None,
     };
     let namespace = Namespace::create(&plan)?;
-    // A point release of Debian may bring a newer compiler: then this would check nothing.
+    // With a newer compiler, which a point release of Debian may bring, this would check nothing.
     let oldest = concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), ".");
-    // The plugin is linked too: its unwinder is chosen by the linker, which is GNU ld here and lld with newer compilers.
+    // The plugin is linked too: its unwinder is chosen by the linker, which is GNU ld here and lld with newer
+    // compilers.
     let script = "cd /src && rustc --version && case $(rustc --version) in \"$1\"*) ;; \
                   *) echo \"this root has another compiler than $1x\" >&2; exit 1 ;; esac && \
                   cargo check --locked --offline --workspace && \

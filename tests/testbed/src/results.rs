@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testbed test`: runs cargo's tests and the stories, and says at the end how many passed, failed and were skipped.
+//! `testbed test`: runs all tests and prints how many passed, failed and were skipped.
 
 use std::env;
 use std::fmt;
@@ -11,26 +11,26 @@ use std::time::Instant;
 
 use testbed::{Error, Options, Result, SKIPPED_FILE};
 
-/// Sites of stories that run at the same time.
+/// Number of stories that run at the same time.
 const SITES_AT_ONCE: &str = "2";
 
-/// The reason of tests that others run as a child process, as libtest shows it.
+/// How libtest shows tests that are ignored because another test runs them in a child process.
 const RUN_BY_ANOTHER: &str = " ... ignored, run by ";
 
-/// Results so far.
+/// Sum of the results so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sum {
     passed: usize,
     failed: usize,
     skipped: usize,
-    /// Of the tests that the next summary calls ignored.
+    /// How many of the tests in the next summary are run by other tests.
     run_by_others: usize,
 }
 
 impl Sum {
-    /// Adds what a line of libtest says, if it is a summary:
+    /// Adds a line of libtest if it is a summary:
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
-    /// Tests that others run in a child process are neither passed nor skipped by themselves.
+    /// Tests that are run by other tests count neither as passed nor as skipped.
     fn add_line(&mut self, line: &str) {
         if line.strip_prefix("test ").is_some_and(|test| test.contains(RUN_BY_ANOTHER)) {
             self.run_by_others += 1;
@@ -56,7 +56,7 @@ impl fmt::Display for Sum {
     }
 }
 
-/// Runs everything, or what `name` picks. The last line on standard output is the sum.
+/// Runs all tests, or those whose name contains `name`. The last line on standard output is the sum.
 pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool) -> Result<ExitCode> {
     let mut sum = Sum::default();
     let notes =
@@ -91,7 +91,7 @@ fn cargo_test() -> Command {
     command
 }
 
-/// Compiles as the caller but lets root run the stories.
+/// Compiles as the caller and runs the stories as root.
 fn as_root(stories: &mut Command) -> Result<()> {
     if nix::unistd::Uid::effective().is_root() || !testbed::has_program("sudo") {
         return Ok(());
@@ -106,8 +106,8 @@ fn as_root(stories: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo, shows what it says, counts what it reports. A run that fails without a failed test (it did not
-/// compile, a test process crashed) is a failure too.
+/// Runs cargo, shows its output and counts the results. A run that fails without a failed test (it did not
+/// compile, or a test process crashed) counts as a failure.
 fn add(sum: &mut Sum, mut cargo: Command) -> Result<()> {
     let began = Instant::now();
     let failed_before = sum.failed;

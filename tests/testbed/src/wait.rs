@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting for something to become true, never without a deadline.
+//! Waiting for a condition, always with a deadline.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
-/// Asks `probe` again and again until it answers, at most for `limit`.
+/// Calls `probe` until it gives a value, for at most `limit`.
 ///
 /// # Errors
 /// [`Error::NotReady`] when the time is over, or the first error of `probe`.

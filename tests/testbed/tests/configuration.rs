@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Configuration as it is found in the field: links of configuration management, map files from other systems, mistakes.
+//! Configuration as in the field: symbolic links, map files from other systems, mistakes.
 
 use serde_json::json;
 use testbed::drive::{people, tokens, typist};
@@ -14,7 +14,7 @@ fn one_node() -> Result<Options> {
     Ok(Options { nodes: 1, ..Options::new()? })
 }
 
-/// Alice's ssh to `account`, where she types these answers.
+/// An ssh of alice to `account`, with these answers.
 fn log_in(site: &Site, account: &str, answers: &[&str]) -> Result<CommandOutcome> {
     // SSH-32: in her configuration, not behind -l. OpenSSH 10.6 takes no backslash from the command line.
     site.script("alice", "mkdir -p .ssh && cat >.ssh/config").stdin(format!("User {account}\n")).run()?.ok()?;
@@ -22,7 +22,7 @@ fn log_in(site: &Site, account: &str, answers: &[&str]) -> Result<CommandOutcome
     typist::type_into(site, "alice", answers, &format!("{ssh} testbed id -un"))
 }
 
-/// `login.toml` without the rule that the site begins with.
+/// `login.toml` without its rules.
 fn without_rules(site: &Site) -> Result<String> {
     let text = site.read("/etc/mytoken/login.toml")?;
     let end = text.find("[[rule]]").ok_or_else(|| Error::Refused("the site has no rule".into()))?;
@@ -56,7 +56,7 @@ fn a_map_file_with_a_wrong_line_serves_all_other_lines_and_any_account_name() ->
         }
         let refused = log_in(site, "alice", &[&token])?;
         assert!(refused.stderr.contains("not mapped to the account \"alice\""), "{refused:?}");
-        // Nobody asks the rules about this one.
+        // The rules are not evaluated for this one.
         assert!(!log_in(site, "alice", &["nonsense"])?.success());
         // One line for each of the five logins.
         let told = "map file /etc/mytoken/users.map: 1 line not used: 3:16: a fourth field";
@@ -90,7 +90,7 @@ fn a_template_maps_to_non_posix_names_only_when_configured() -> Result<()> {
 fn linked_configuration_is_used_only_when_root_owns_the_whole_path() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let token = tokens::access_token(site, "alice")?;
-        // As configuration management lays files out: the directory is a link, and so is a file in it.
+        // As with configuration management: the directory is a link, and so is a file in it.
         let managed = "set -e; mkdir -p /srv/managed/files; mv /etc/mytoken /srv/managed/mytoken; cd /srv/managed/mytoken
             mv login.toml ../files/login.toml; ln -s ../files/login.toml login.toml; ln -s /srv/managed/mytoken /etc/mytoken";
         site.sh("root", managed)?.ok()?;
@@ -99,7 +99,7 @@ fn linked_configuration_is_used_only_when_root_owns_the_whole_path() -> Result<(
         assert!(check.stdout.contains("login.toml\n") && check.stdout.contains("cluster.key"), "{check:?}");
         assert!(!check.stdout.contains("is not used"), "{check:?}");
 
-        // Files of root in a directory that alice can change.
+        // Files of root in a directory of alice.
         let homely = "set -e; cp -a /srv/managed /home/alice/managed; ln -sfn /home/alice/managed/mytoken /etc/mytoken";
         site.sh("root", homely)?.ok()?;
         assert!(!log_in(site, "alice", &[&token])?.success(), "a directory of alice's was believed");

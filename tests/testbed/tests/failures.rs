@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What happens when a server, an agent or an answer is not as it should be.
+//! Failures of servers and agents, and faulty answers.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ const PLAIN_SSH: &str =
     "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed true";
 const SOON: Duration = Duration::from_secs(60);
 
-/// `deadline` of the site's login.toml and of `[submit]`, and what ssh, PAM and Slurm need besides on a busy machine.
+/// `deadline` in the site's login.toml and in `[submit]`, plus the time of ssh, PAM and Slurm on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(10 + 5);
 
-/// How long the helper waits for a token, and what ssh needs besides.
+/// How long the helper waits for a token, plus the time of ssh.
 const HELPER_LIMIT: Duration = Duration::from_secs(20 + 5);
 
 fn with_alice(nodes: u8, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
@@ -37,7 +37,7 @@ fn set_token_server_outage(site: &Site, out: bool) -> Result<()> {
     control(site, "/outage", &json!({"service": "mytoken", "on": out}))
 }
 
-/// From now on the mytoken server answers 200 with an empty access token, because its provider sends pages.
+/// The provider answers with error pages, so the mytoken server answers 200 with an empty access token (MT-12).
 fn break_provider(site: &Site) -> Result<()> {
     control(site, "/provider/fault", &json!({"name": "500-html"}))
 }
@@ -52,7 +52,7 @@ fn timed(act: impl FnOnce() -> Result<CommandOutcome>) -> Result<(Duration, Comm
     Ok((start.elapsed(), outcome))
 }
 
-/// A login with a short token at the prompt: what fails here fails in PAM, not in the helper.
+/// A login with a short token at the prompt, without the helper: a failure is one of PAM.
 fn log_in_by_hand(site: &Site, token: &str) -> Result<(Duration, CommandOutcome)> {
     timed(|| typist::type_into(site, "alice", &[token], PLAIN_SSH))
 }
@@ -61,14 +61,15 @@ fn short_token(site: &Site) -> Result<String> {
     tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))
 }
 
-/// The token, after a login with it: the host then has the servers' documents and keys, as a host in use has. It does not ask for them
+/// Logs in with the token, so that the host has cached the servers' documents and keys, as a host in use has. It does
+/// not ask for them
 /// again within a minute of a failure.
 fn known_to_the_host(site: &Site, token: String) -> Result<String> {
     log_in_by_hand(site, &token)?.1.ok()?;
     Ok(token)
 }
 
-/// What a command told the person, without what ssh itself says of a refusal.
+/// The messages of a command, without ssh's own about a refusal.
 fn sentences(outcome: &CommandOutcome) -> Vec<&str> {
     let of_ssh = |line: &&str| {
         line.contains("Permission denied") || line.contains("the token was sent") || line.trim().is_empty()
@@ -76,7 +77,7 @@ fn sentences(outcome: &CommandOutcome) -> Vec<&str> {
     outcome.stderr.lines().filter(|line| !of_ssh(line)).collect()
 }
 
-/// Every node is ready for the next job: neither drained nor down, and not completing for ever.
+/// Waits until every node is idle: neither drained nor down nor completing.
 fn no_node_drains(site: &Site) -> Result<()> {
     let idle = "test \"$(sinfo -h -N -o %T | tee /dev/stderr | sort -u)\" = idle";
     site.wait_for("idle nodes", Duration::from_secs(20), "root", idle).map(drop)
@@ -125,7 +126,7 @@ fn without_the_token_server_key_logins_work_and_token_logins_fail_in_time() -> R
         assert!(said.concat().contains("https://mytoken.testbed:8443"), "{said:?}");
 
         set_token_server_outage(site, false)?;
-        // It was left alone for 15 s.
+        // The breaker blocks requests for 15 s.
         wait::until("a login as ever", Duration::from_secs(25), || {
             Ok(log_in_by_hand(site, &token)?.1.success().then_some(()))
         })
@@ -300,7 +301,7 @@ fn an_interrupted_submission_leaves_no_sub_token() -> Result<()> {
     with_alice(1, |site| {
         Journal::clear(site)?;
         control(site, "/mytoken/fault", &json!({"name": "latency", "ms": 1500}))?;
-        // To the whole group of processes, like a terminal's Ctrl-C.
+        // Sent to the whole process group, like a terminal's Ctrl-C.
         let seen = site.sh("alice", "timeout --signal INT 1 sbatch --mytoken --wrap true")?;
         assert!(!seen.success() && !seen.stdout.contains("Submitted"), "{seen:?}");
         wait::until("the end of its sub-token", Duration::from_secs(20), || {

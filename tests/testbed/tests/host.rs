@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The host under a site: the same before and after, however the site ends.
+//! The host is the same before and after a site, however the site ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ use testbed::{Error, Result, can_hold_a_site, skip, wait};
 const MARK: &str = "TESTBED_STORY";
 const WAITS: &str = "waits: ";
 
-/// What of the host must not change, a line for each thing.
+/// The state of the host that must not change, one line per item.
 type Host = BTreeSet<String>;
 
 fn now() -> std::io::Result<Host> {
@@ -39,14 +39,14 @@ fn names(directory: &str) -> std::io::Result<BTreeSet<String>> {
     fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// Everything below a directory, with what any change of it changes. Of directories their times are not among it: what was in them
-/// for a moment may have been another program's.
+/// All files below a directory with their metadata. The times of directories are left out: a file that was in them
+/// for a moment may belong to another program.
 fn below(directory: &Path) -> std::io::Result<BTreeMap<PathBuf, String>> {
     let mut found = BTreeMap::new();
     let mut ahead = vec![directory.to_owned()];
     while let Some(directory) = ahead.pop() {
         let entries = match fs::read_dir(&directory) {
-            // Somebody's temporary directory.
+            // A temporary directory of another program.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             entries => entries?,
         };
@@ -54,7 +54,7 @@ fn below(directory: &Path) -> std::io::Result<BTreeMap<PathBuf, String>> {
             let path = entry?.path();
             let meta = match fs::symlink_metadata(&path) {
                 Ok(meta) => meta,
-                // Somebody's temporary file.
+                // A temporary file of another program.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
@@ -76,10 +76,10 @@ fn mounts() -> std::io::Result<BTreeSet<String>> {
     Ok(table.lines().filter_map(|line| line.split(' ').nth(4)).map(str::to_owned).collect())
 }
 
-/// Local addresses and ports that wait for connections or datagrams.
+/// Local addresses and ports of listeners.
 fn listeners() -> std::io::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    // TCP's state LISTEN; that of a datagram socket without a peer.
+    // The state LISTEN of TCP, and the state of a UDP socket without a peer.
     for (protocol, waits) in [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")] {
         let table = fs::read_to_string(Path::new("/proc/self/net").join(protocol))?;
         for row in table.lines().skip(1) {
@@ -130,12 +130,12 @@ fn host() -> Result<Host> {
     now().map_err(|source| Error::Io { what: "looking at the host".into(), source })
 }
 
-/// Other programs of the machine come and go meanwhile, so a difference counts when it stays.
+/// Other programs change the host meanwhile, so only a lasting difference counts.
 fn unchanged(before: &Host, how: &str) -> Result<()> {
     let mut different = Vec::new();
     let same = wait::until(how, Duration::from_secs(10), || {
         let after = host()?;
-        // Who waited before may have gone by itself.
+        // A listener may have ended by itself.
         let gone = before.difference(&after).filter(|line| !line.starts_with(WAITS)).map(|line| format!("- {line}"));
         different = gone.chain(after.difference(before).map(|line| format!("+ {line}"))).collect();
         Ok(different.is_empty().then_some(()))
@@ -177,7 +177,7 @@ fn nothing_of_the_host_is_touched() -> Result<()> {
     if let Err(reason) = can_hold_a_site() {
         return skip(&reason.to_string());
     }
-    // Made first: the cache of root file systems is the one thing that stays.
+    // The cache of root file systems is made first, because it stays.
     let made = Command::new(env!("CARGO_BIN_EXE_testbed")).arg("root").status();
     assert!(made.is_ok_and(|status| status.success()));
     let before = host()?;
@@ -196,7 +196,7 @@ fn nothing_of_the_host_is_touched() -> Result<()> {
         assert!(is_inhabited(&namespace)?, "no site came up: {namespace:?}");
 
         let pid = Pid::from_raw(i32::try_from(half.id()).unwrap());
-        // Ctrl-C reaches the whole group; a killed process gets no chance to tidy up.
+        // Ctrl-C reaches the whole group; a killed process cannot clean up.
         let sent = if signal == Signal::SIGINT { killpg(pid, signal) } else { kill(pid, signal) };
         sent.map_err(|errno| Error::Io { what: format!("sending {signal}"), source: errno.into() })?;
         half.wait().map_err(|source| Error::Io { what: "waiting for testbed".into(), source })?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Jobs that hold a fresh access token: submission, renewal, what others see, the end.
+//! Jobs with an access token: submission, renewal, visibility, end.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use testbed::drive::tokens;
 use testbed::site::services::agent;
 use testbed::{Error, Options, Result, Site, story, story_with_own_servers, wait};
 
-/// A job's end is noticed within this time.
+/// Limit for waiting on a job.
 const SOON: Duration = Duration::from_secs(60);
 
 fn nodes(nodes: u8) -> Result<Options> {
     Ok(Options { nodes, ..Options::new()? })
 }
 
-/// A site whose access tokens live for so many seconds, with alice logged in at the token server, and a fresh journal.
+/// A site with access tokens of this lifetime in seconds, a stored mytoken of alice and an empty journal.
 fn with_alice(nodes: u8, lifetime: u32, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     story_with_own_servers(self::nodes(nodes)?, |site| {
         people::control(site, "/provider/lifetime", Some(&json!({"seconds": lifetime}).to_string()))?;
@@ -34,16 +34,17 @@ fn call() -> String {
     people::call("-s -o /dev/null -w %{http_code}\\\\n")
 }
 
-/// Prints 200 when the access token is a JWT whose expiry lies in the future. No single quotes: it goes into some.
+/// Prints 200 when the access token is a JWT that has not expired. Without single quotes, because it is put into some.
 const LOOK: &str = "{ cut -d. -f2 $BEARER_TOKEN_FILE | tr _- /+; echo ==; } | base64 -d 2>/dev/null | \
                     jq -e \".exp > now\" >/dev/null && echo 200";
 
-/// Prints 200 when the resource server accepts the token; a foreign server has none, there the token itself is read.
+/// Prints 200 when the resource server accepts the token. At a foreign server, which has none, the token itself is
+/// read.
 fn call_or_look(site: &Site) -> String {
     if site.has_testserver() { call() } else { LOOK.to_owned() }
 }
 
-/// alice, logged in at the token server, own or foreign, and nothing of it is controlled.
+/// A site with a stored mytoken of alice, at the test server or a foreign one.
 fn with_alice_anywhere(nodes: u8, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     story(self::nodes(nodes)?, |site| {
         people::first_mytoken(site, "alice")?;
@@ -59,7 +60,7 @@ fn write_script(site: &Site, user: &str, name: &str, lines: &str) -> Result<()> 
         .map(drop)
 }
 
-/// Sub-tokens made, and revocations.
+/// Numbers of sub-tokens and of revocations.
 fn made_and_revoked(site: &Site) -> Result<(usize, usize)> {
     let journal = Journal::read(site)?;
     Ok((journal.sub_tokens(), journal.granted("revocation")))
@@ -93,7 +94,7 @@ fn a_job_on_three_nodes_always_has_a_fresh_token_and_leaves_nothing_behind() -> 
             (journal.sub_tokens(), journal.asked("revocation"), last),
             (1, 1, vec!["left".to_owned(), "left".to_owned(), "revoked".to_owned()])
         );
-        // The agents' own account of it is the server's.
+        // The agents report as many access tokens as the server.
         let told: usize = obtained.iter().map(|event| event.times).sum();
         assert_eq!(journal.asked("access_token"), told, "{obtained:#?}\n{journal:#?}");
         Ok(())
@@ -130,7 +131,7 @@ fn no_command_line_holds_a_token_between_login_and_job() -> Result<()> {
         write_script(site, "alice", "task", &calling_script(8))?;
         let said = session.run("sbatch --mytoken --nodes=2 --wrap 'srun ./task'", SOON)?.ok()?;
         Job::submitted("alice", &said)?.wait_for_end(site, SOON)?;
-        // What bob must see, or his looking proves nothing.
+        // bob must see this one, or his search proves nothing.
         session.run("bash -c 'sleep 1; true' careless eyJcareless", SOON)?.ok()?;
         site.sh("root", "touch /tmp/seen-enough")?.ok()?;
         let seen = watch.wait_with_output().map_err(|error| Error::Refused(error.to_string()))?.stdout;
@@ -200,7 +201,7 @@ fn a_rotating_mytoken_serves_submissions_at_the_same_time() -> Result<()> {
         Journal::clear(site)?;
         let four = "for i in 1 2 3 4; do sbatch --mytoken=required --hold --wrap true & done; wait";
         let said = site.sh("alice", four)?;
-        // Each use makes the token before it worthless; two at once, or one that is not stored, would have ended the family.
+        // Each use outdates the previous token. Two at once, or one that is not stored, would have lost it.
         assert_eq!((said.lines().len(), said.stderr.as_str()), (4, ""), "{said:?}");
         assert_eq!(Journal::read(site)?.sub_tokens(), 4);
         assert!(tokens::is_valid(site, &tokens::stored(site, "alice")?)?);
@@ -224,7 +225,7 @@ fn other_users_see_only_ciphertext() -> Result<()> {
         site.wait_for("the step", SOON, "alice", "test -s step.env")?;
         let token = job.token(site, &node)?.unwrap_or_default();
 
-        // Each with something that is there to be seen, so that it is the right place.
+        // Each place with a text that must be found there, to show that it is the right place.
         let sealed = "mt1\\.[0-9a-f]{8}\\.";
         let places = [
             ("cat /home/alice/*.env", sealed),
@@ -321,7 +322,8 @@ fn a_requeued_job_keeps_its_sub_token() -> Result<()> {
         let output = format!("slurm-{}.out", job.id);
         site.wait_for("the first run", SOON, "alice", &format!("grep -q 200 {output}"))?;
         site.run("root", ["scontrol", "requeue", &job.id.to_string()])?.ok()?;
-        // SLURM-28: Slurm begins it again after two minutes, because nodes refuse a credential of the second in which the job was
+        // SLURM-28: Slurm begins it again after two minutes, because nodes refuse a credential of the second in which
+        // the job was
         // killed. Two seconds are enough for that.
         let begin = format!("sleep 2; scontrol update jobid={} starttime=now", job.id);
         site.wait_for(

@@ -11,7 +11,7 @@ use testbed::drive::people::{self, Session};
 use testbed::drive::{tokens, typist};
 use testbed::{Error, Options, Result, Site, skip, story, story_with_own_servers};
 
-/// Plain ssh to the site with nothing but the prompt.
+/// Plain ssh to the site, authenticating by the prompt only.
 const PLAIN_SSH: &str = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed";
 
 /// Logins need no cluster.
@@ -28,7 +28,7 @@ fn lifetime(site: &Site, seconds: u32) -> Result<()> {
     people::control(site, "/provider/lifetime", Some(&json!({"seconds": seconds}).to_string())).map(drop)
 }
 
-/// A file of the site's, for root's eyes: does anything of a session exist?
+/// The files of all sessions.
 fn session_files(site: &Site) -> Result<String> {
     Ok(site.sh("root", "find /run/mytoken/sessions -mindepth 2 2>/dev/null")?.stdout)
 }
@@ -88,7 +88,7 @@ fn capabilities(introspection: &Value) -> Result<Capabilities> {
         .map_err(|error| Error::Refused(error.to_string()))
 }
 
-/// The latest end of its clauses; far away when it has none.
+/// The latest expiry of its clauses; the maximum if one has none.
 fn end(introspection: &Value) -> u64 {
     let clauses = introspection.pointer("/token/restrictions").and_then(Value::as_array);
     let ends = clauses.into_iter().flatten().map(|clause| clause.get("exp").and_then(Value::as_u64));
@@ -131,7 +131,7 @@ fn logging_out_leaves_nothing_behind() -> Result<()> {
         let status = site.sh("alice", "mytokenctl status")?.ok()?.stdout;
         assert!(status.lines().last().is_some_and(|line| line.contains("removed")), "{status}");
         Journal::clear(site)?;
-        // Longer than any access token lives: an agent that still knew the session would ask for another.
+        // Longer than the lifetime of an access token: an agent that still knew the session would renew it.
         std::thread::sleep(Duration::from_secs(12));
         assert_eq!(Journal::read(site)?.requests(), [], "the session is still renewed");
         Ok(())
@@ -166,7 +166,7 @@ fn a_double_dash_reaches_ssh_wherever_it_stands() -> Result<()> {
     })
 }
 
-/// What PAM runs at a host that takes what it gets and lets nobody in.
+/// The program that PAM runs at a hostile host: it redeems the code and refuses the login.
 const HOSTILE: &str = r#"#!/bin/sh
 code=$(tr -d '\000\n')
 printf '{"grant_type": "transfer_code", "transfer_code": "%s"}' "$code" |
@@ -196,7 +196,7 @@ fn a_mytoken_redeemed_by_a_hostile_host_is_revoked_after_its_refusal() -> Result
 fn a_session_that_exits_with_255_keeps_its_mytoken() -> Result<()> {
     story(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
-        // A local command of her own runs as well.
+        // Her own LocalCommand runs as well.
         let own = "-oPermitLocalCommand=yes '-oLocalCommand=echo \"%n\" >mine'";
         let inside =
             site.sh("alice", &format!("mytoken-ssh ssh --delegate {own} testbed 'cat $MYTOKEN_FILE; exit 255'"))?;
@@ -323,7 +323,7 @@ fn the_helper_answers_only_the_token_prompt() -> Result<()> {
                 &format!("mytoken-ssh ssh -o NumberOfPasswordPrompts=1 {arguments} echo inside"),
             )
         };
-        // An unknown host key, and nobody at a terminal who could look at it.
+        // An unknown host key, without a terminal to confirm it.
         let stranger = helper("-o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile=/dev/null testbed")?;
         // A host whose PAM asks for a password.
         site.write("/etc/pam.d/sshd", "auth required pam_unix.so\naccount required pam_permit.so\n", "0644")?;
@@ -335,7 +335,7 @@ fn the_helper_answers_only_the_token_prompt() -> Result<()> {
         .ok()?;
         let locked =
             helper("-o PreferredAuthentications=publickey -o IdentityFile=locked -o IdentitiesOnly=yes testbed")?;
-        // The person's own askpass was asked instead.
+        // The user's own askpass was asked instead.
         let prompts = typist::prompts(site, "alice")?;
         assert!(
             matches!(&prompts[..], [word, phrase] if word.ends_with("Password: ") && phrase.contains("passphrase")),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What strangers and bad luck at the prompt can do to the others: nothing.
+//! Attacks and accidents at the prompt do not affect other logins.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use testbed::{Error, Options, Result, Site, story_with_own_servers};
 const FAIL_DELAY: Duration = Duration::from_secs(1);
 const PER_ADDRESS: usize = 15;
 
-/// What a machine may take longer that runs ten loops of ssh beside.
+/// Additional time on a machine that runs ten loops of ssh.
 const BUSY: Duration = Duration::from_secs(4);
 
-/// How long the strangers guess; `HOSTILE_SECONDS` makes it longer.
+/// How long codes are guessed, in seconds; `HOSTILE_SECONDS` overrides it.
 const HOSTILE_SECONDS: u64 = 20;
 
-/// A stack with a way that is kept for outages, which notes that it was asked.
+/// A PAM stack with a fallback for outages, which records its use.
 const WITH_FALLBACK: &str = "\
 auth [success=done authinfo_unavail=ignore user_unknown=ignore ignore=ignore default=die] pam_mytoken.so
 auth required pam_exec.so quiet /usr/local/bin/fallback
@@ -63,7 +63,7 @@ fn short_token(site: &Site) -> Result<String> {
     tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))
 }
 
-/// Ten loops of ssh that type random codes until the time is over; how many answers they gave.
+/// Runs ten loops of ssh with random codes; gives the number of codes.
 fn guess(site: &Site, from: &ClientAddress, seconds: u64) -> Result<usize> {
     let script = format!(
         r#"mkdir -p guess && cd guess && : >count
@@ -87,7 +87,7 @@ wc -l <count"#,
 #[test]
 fn guessed_codes_use_up_the_budget_of_their_address_only() -> Result<()> {
     let seconds = std::env::var("HOSTILE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(HOSTILE_SECONDS);
-    // What the guesses cost at the mytoken server is asked here. sshd would shut the stranger out before, where it knows penalties.
+    // This is about requests to the mytoken server. With penalties sshd would block the address first.
     story_with_own_servers(Options { penalties: false, ..one_node()? }, |site| {
         with_fallback(site)?;
         let (stranger, office) = (site.new_client()?, site.new_client()?);
@@ -113,7 +113,7 @@ fn guessed_codes_use_up_the_budget_of_their_address_only() -> Result<()> {
         assert_eq!(redeemed, PER_ADDRESS, "{:?}", journal.requests());
         assert!(journal.requests().iter().all(|request| request.status != Some(429)), "{:?}", journal.requests());
         assert!(!site.exists("/tmp/fallback-was-asked")?, "a spent budget opened the way for outages");
-        // The loops alone make a machine of two cores slow; a login that waited for a budget or a slot would take much longer.
+        // The loops slow down a machine of two cores; a login that waited for a budget would take much longer.
         for (token, key) in during {
             assert!(token < token_before * 3 + BUSY, "{token:?} instead of {token_before:?}");
             assert!(key < key_before * 3 + BUSY, "{key:?} instead of {key_before:?}");
@@ -122,7 +122,7 @@ fn guessed_codes_use_up_the_budget_of_their_address_only() -> Result<()> {
         assert!(status.contains(&format!("{} ", stranger.address())) && status.contains("15 of 15  spent"), "{status}");
         let log = site.read("/var/log/all.log")?;
         assert!(log.contains("reason=budget_address"), "{log}");
-        // Only root may look.
+        // Only root can read the status.
         assert!(!site.sh("alice", "mytokenctl status --login")?.success());
         Ok(())
     })
@@ -150,7 +150,7 @@ fn a_429_opens_no_fallback_and_delays_no_login() -> Result<()> {
         Journal::clear(site)?;
         people::control(site, "/mytoken/fault", Some(r#"{"name": "429", "retry_after": 9}"#))?;
         for attempt in 0..3 {
-            // Each from an address of its own: sshd has penalties for one that is refused often.
+            // Each from its own address: sshd blocks an address with several refusals.
             let destination = site.new_client()?.destination();
             let (took, said) =
                 timed(|| with_token(site, &token, &format!("-o NumberOfPasswordPrompts=1 {destination}")))?;
@@ -180,7 +180,7 @@ fn an_outage_ends_the_prompts_of_the_connection() -> Result<()> {
         assert!(!said.success() && took < FAIL_DELAY * 4, "{took:?} {said:?}");
         assert_eq!(said.stderr.matches("unavailable at the moment").count(), 1, "{said:?}");
         assert_eq!(typist::prompts(site, "alice")?.len(), 1, "asked again although nobody could say");
-        // A new connection is asked again: the server may be back.
+        // A new connection tries again: the server may be back.
         typist::type_into(site, "alice", &[token.as_str()], ssh)?;
         assert_eq!(typist::prompts(site, "alice")?.len(), 1);
         Ok(())
@@ -211,7 +211,7 @@ fn every_refusal_takes_the_fail_delay_also_for_unknown_accounts() -> Result<()> 
             ("pieces out of order", "@2/3:abc"),
         ];
         for user in ["alice", "nobody-has-this-name"] {
-            // Each from an address of its own: sshd has penalties, and the module a budget, for one that is refused often.
+            // Each from its own address: sshd and the module limit the refusals of an address.
             let knock = |answer: &str| {
                 let destination = site.new_client()?.destination_of(&format!("{user}@testbed"));
                 let options = "-o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
@@ -222,7 +222,7 @@ fn every_refusal_takes_the_fail_delay_also_for_unknown_accounts() -> Result<()> 
                 let refused = !said.success() && said.stderr.contains("Permission denied");
                 assert!(refused && took >= FAIL_DELAY, "{what} for {user}: {took:?} {said:?}");
             }
-            // The quickest of some: a busy machine makes anything slow.
+            // The fastest of several, because the machine may be busy.
             let times: Vec<Duration> = (0..4).map(|_| knock("").map(|(took, _)| took)).collect::<Result<_>>()?;
             assert!(times.iter().any(|took| *took < FAIL_DELAY), "zero bytes for {user}: {times:?}");
         }
@@ -230,7 +230,7 @@ fn every_refusal_takes_the_fail_delay_also_for_unknown_accounts() -> Result<()> 
     })
 }
 
-/// ssh whose askpass prints exactly this; the typist would give up at an empty line.
+/// An ssh with this exact answer. The typist cannot send an empty line.
 fn answered(site: &Site, answer: &str, ssh: &str) -> Result<CommandOutcome> {
     site.script("alice", "cat >answer && printf '#!/bin/sh\\ncat \"$HOME/answer\"; echo\\n' >ask && chmod 755 ask")
         .stdin(answer)
@@ -262,7 +262,7 @@ fn a_mytoken_redeemed_by_a_refused_login_is_revoked() -> Result<()> {
 fn a_redeemed_mytoken_without_a_session_is_revoked() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let parent = tokens::mytoken(site, "alice", &json!({}))?;
-        // Neither the record of the login nor the session's files have a place then, as on a full disk.
+        // As on a full disk: neither the login's record nor the session's files can be written.
         for directory in ["handover", "sessions"] {
             let child = tokens::child(site, &parent, &["AT", "create_mytoken", "tokeninfo"])?;
             let code = tokens::transfer_code(site, &child)?;

@@ -29,7 +29,8 @@ fn find(program: &str) -> PathBuf {
     directories.iter().map(|directory| directory.join(program)).find(|path| path.exists()).unwrap()
 }
 
-/// A Debian without compilers: a directory of programs in which root's `apt-get` notes its arguments and installs nothing.
+/// A Debian without compilers: a directory of programs in which root's `apt-get` notes its arguments and installs
+/// nothing.
 struct BareHost(tempfile::TempDir);
 
 impl BareHost {

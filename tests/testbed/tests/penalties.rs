@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many people behind one address, and servers that are out: whom does sshd shut out?
+//! Many users behind one address during an outage: whom does sshd block?
 //!
-//! SSH-12: since OpenSSH 9.8 a connection that ends after a refused login costs its address 5 s, whatever PAM answered; from 15 s on sshd
-//! drops all connections from there until they have run down. Earlier releases know no penalties and pass these stories as well.
+//! SSH-12: since OpenSSH 9.8 a connection that ends after a refused login costs its address 5 s, whatever PAM
+//! answered; from 15 s on sshd
+//! drops all connections from there until they have run down. Earlier releases know no penalties and pass these
+//! stories as well.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +14,10 @@ use testbed::site::addresses::ClientAddress;
 use testbed::site::command::CommandOutcome;
 use testbed::{Options, Release, Result, Site, story_with_own_servers, wait};
 
-/// A login that nothing delays takes so long at most on a busy machine; sshd's penalties are longer.
+/// Limit for a login without delay on a busy machine; sshd's penalties are longer.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
-/// What sshd writes when it shuts an address out.
+/// The log message of sshd when it penalises an address.
 const SHUT_OUT: &str = "penalty: failed authentication";
 
 fn one_node() -> Result<Options> {
@@ -26,14 +28,14 @@ fn has_penalties(site: &Site) -> bool {
     site.options().release != Release::Bookworm
 }
 
-/// Nobody answers at the mytoken server and the provider.
+/// Starts an outage of the mytoken server and the provider.
 fn outage(site: &Site) -> Result<()> {
     ["mytoken", "provider"].iter().try_for_each(|service| {
         people::control(site, "/outage", Some(&json!({"service": service, "on": true}).to_string())).map(drop)
     })
 }
 
-/// Follows the product's example for sites behind NAT, where this sshd knows what is in it.
+/// Installs the product's example for users behind NAT, if this sshd knows its keyword.
 fn use_example(site: &Site) -> Result<()> {
     site.sh(
         "root",
@@ -46,7 +48,7 @@ fn use_example(site: &Site) -> Result<()> {
     site.wait_for("sshd", Duration::from_secs(10), "root", "exec 3<>/dev/tcp/192.0.2.10/22").map(drop)
 }
 
-/// alice types a short token at plain ssh, which leaves when it is refused.
+/// alice types a short token at plain ssh, which ends at a refusal.
 fn token_login(site: &Site, from: ClientAddress, token: &str) -> Result<CommandOutcome> {
     let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
     typist::type_into(site, "alice", &[token], &format!("{ssh} {} true", from.destination()))
@@ -56,7 +58,7 @@ fn key_login(site: &Site, from: ClientAddress) -> Result<CommandOutcome> {
     site.sh("bob", &format!("ssh -o BatchMode=yes -i .ssh/site_key {} id -un", from.destination()))
 }
 
-/// Ten logins with a token, each refused with its sentence.
+/// Ten token logins, each refused with the message of an outage.
 fn ten_are_refused(site: &Site, from: ClientAddress) -> Result<()> {
     let token = tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))?;
     outage(site)?;
@@ -80,13 +82,13 @@ fn after_ten_token_logins_in_an_outage_a_key_login_from_the_same_address_works_a
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
         let log = site.read("/var/log/all.log")?;
         assert!(!log.contains("drop connection"), "{log}");
-        // Not because nothing was counted: sshd has noted the first one.
+        // sshd has counted them: the first refusal is in its log.
         assert_eq!(log.contains(SHUT_OUT), has_penalties(site), "{log}");
         Ok(())
     })
 }
 
-/// Ten people of a course press Enter in the same moment.
+/// Ten users press Enter at the same time.
 #[test]
 fn ten_simultaneous_refusals_do_not_block_the_address() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
@@ -98,7 +100,7 @@ fn ten_simultaneous_refusals_do_not_block_the_address() -> Result<()> {
             "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 {} true",
             office.destination()
         );
-        // Not the typist, whose answers are used up one by one.
+        // Not the typist: its answers are used up one by one.
         let together = format!(
             "umask 077; cat >token; printf '#!/bin/sh\\ncat ~/token\\n' >ask; chmod 700 ask; \
              for n in 0 1 2 3 4 5 6 7 8 9; do SSH_ASKPASS=$HOME/ask SSH_ASKPASS_REQUIRE=force {ssh} 2>said.$n & done; wait; \
@@ -113,7 +115,7 @@ fn ten_simultaneous_refusals_do_not_block_the_address() -> Result<()> {
     })
 }
 
-/// The reason for the example.
+/// The reason for the product's example.
 #[test]
 fn sshd_as_shipped_blocks_only_the_address_of_refused_logins() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
@@ -124,7 +126,7 @@ fn sshd_as_shipped_blocks_only_the_address_of_refused_logins() -> Result<()> {
             (1..=10).find(|_| token_login(site, office, &token).is_ok_and(|said| said.stderr.contains("Connection")));
         assert_eq!(dropped.is_some(), has_penalties(site), "{dropped:?}");
         key_login(site, home)?.ok()?;
-        // It runs down by itself.
+        // The penalty expires.
         wait::until("bob's login from the same address", Duration::from_secs(60), || {
             Ok(key_login(site, office)?.success().then_some(()))
         })

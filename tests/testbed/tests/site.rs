@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The site itself: what stands before any token is involved.
+//! The site itself, without tokens.
 
 use std::net::IpAddr;
 
@@ -66,7 +66,7 @@ fn people_come_from_several_addresses() -> Result<()> {
     })
 }
 
-/// Statuses of so many requests to the mytoken server in a row, from the login node or from `node`.
+/// The statuses of `count` requests to the mytoken server, from the login node or from `node`.
 fn ask(site: &Site, node: Option<&str>, count: u32) -> Result<Vec<String>> {
     let url = format!("{MYTOKEN_SERVER}/.well-known/mytoken-configuration?[1-{count}]");
     let command =
@@ -117,7 +117,7 @@ fn two_sites_at_once() -> Result<()> {
                 site.write("/etc/mark", mark, "0644")?;
                 site.run("bob", ["srun", "-N4", "true"])?.ok()?;
             }
-            // Same host name, address, ports and paths, and yet each sees its own.
+            // Both have the same host name, address, ports and paths, and each sees its own.
             for (site, mark) in [(one, "one"), (two, "two")] {
                 let seen = site.run("alice", ["ssh", "-i", ".ssh/site_key", "testbed", "cat", "/etc/mark"])?.ok()?;
                 assert_eq!(seen.stdout, mark);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The Slurm plugin alone, in real Slurm: that it carries, and that it harms nobody. The agent is missing or worse, and
-//! `mytoken-submit` is a shell script; what the two do together is told by other stories.
+//! The Slurm plugin in real Slurm, without an agent or with one that hangs.
+//! `mytoken-submit` is a shell script here; other stories run both.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,12 +16,12 @@ const SEALED: &str = "mt1.0123abcd.QUJDREVG";
 const HANDLE: &str = "00112233445566778899aabbccddeeff";
 const CARRIERS: &str = "SLURM_MYTOKEN SLURM_SPANK_MYTOKEN_H BEARER_TOKEN_FILE";
 
-/// The plugin as `make build` leaves it.
+/// The plugin from `make build`.
 fn product() -> PathBuf {
     paths::target().join(paths::product_profile()).join("libspank_mytoken.so")
 }
 
-/// The plugin with the cargo feature `panic-injection`, as `make tools` leaves it.
+/// The plugin with the cargo feature `panic-injection`, from `make tools`.
 fn panicking() -> PathBuf {
     paths::target().join("tmp/panic-injection/debug/libspank_mytoken.so")
 }
@@ -59,7 +59,7 @@ fn idle(site: &Site) -> Result<()> {
     site.wait_for("idle nodes", Duration::from_secs(30), "root", script).map(drop)
 }
 
-/// Submits a job that runs `script` and waits for its end. Standard output: what the job has printed, then its state.
+/// Submits a job that runs `script` and waits for its end. Standard output is the job's output, then its state.
 fn job(site: &Site, options: &str, script: &str) -> Result<CommandOutcome> {
     let submission = format!(
         "cat >job.sh; rm -f job.out; id=$(sbatch --parsable -o job.out {options} job.sh) || exit 9
@@ -227,7 +227,7 @@ fn an_agent_that_is_down_or_hangs_harms_no_job() -> Result<()> {
         let down = job(site, "--mytoken -N2", &script)?.ok()?;
         assert!(down.stdout.contains("JobState=COMPLETED") && token_file(&down), "{down:?}");
         idle(site)?;
-        // It listens, never accepts, and its queue is full.
+        // It listens and never accepts, and its queue is full.
         let hang = "use Socket; my $path = '/run/mytoken/agent.sock'; socket(my $s, PF_UNIX, SOCK_STREAM, 0); \
                     bind($s, sockaddr_un($path)) or die; chmod(0666, $path); listen($s, 0); \
                     socket(my $c, PF_UNIX, SOCK_STREAM, 0); connect($c, sockaddr_un($path)) or die; sleep 600";
@@ -249,7 +249,7 @@ fn a_panic_in_any_hook_does_not_affect_jobs_and_nodes() -> Result<()> {
         for hook in ["init", "option", "init_post_opt", "task_init", "job_epilog"] {
             site.sh("root", "truncate -s0 /var/log/slurm/slurmd.*.log")?.ok()?;
             configure(site, &format!("panic={hook}"))?;
-            // With init broken there is no option.
+            // With a panic in init there is no option.
             let option = if hook == "init" { "" } else { "--mytoken" };
             for options in ["-N2".to_owned(), format!("-N2 {option}")] {
                 let seen = job(site, &options, "echo RAN; srun echo STEP")?.ok()?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the mytoken server itself tells of the session's mytoken and of those made from it. A mytoken that is revoked has no history.
+//! The mytoken server's history of the session's mytoken and its sub-tokens. A revoked mytoken has no history.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::drive::people::Session;
 use crate::drive::tokens;
 use crate::{Result, Site, wait};
 
-/// The job's sub-token, as the server knows it.
+/// The job's sub-token at the server.
 pub(super) struct SubToken {
     /// The session's mytoken, which it was made from.
     parent: String,
-    /// The server's public handle of it.
+    /// Its `mom_id`.
     mom_id: String,
     /// Revocations granted before the job's end.
     revocations: usize,
 }
 
 impl SubToken {
-    /// Finds the one sub-token of the session's mytoken, once it was used, and shows the server's history.
+    /// Waits until the session's mytoken has one sub-token with an event, and shows the server's history.
     pub(super) fn find(site: &Site, narrator: &mut Narrator, session: &mut Session) -> Result<Option<Self>> {
         let parent = session.run("cat \"$MYTOKEN_FILE\"", Duration::from_secs(10))?.ok()?.stdout.trim().to_owned();
         let children = wait::until("the sub-token's history", Duration::from_secs(10), || {
@@ -37,7 +37,8 @@ impl SubToken {
         Ok(Some(Self { parent, mom_id, revocations: revocations(site)? }))
     }
 
-    /// Waits until the server no longer knows it, shows the server's history, and tells whether it is gone by one granted revocation.
+    /// Waits until the server no longer knows the sub-token and shows the history. Gives whether exactly one
+    /// revocation was granted.
     pub(super) fn is_revoked(&self, site: &Site, narrator: &mut Narrator) -> Result<bool> {
         let gone = wait::until("the revocation", Duration::from_secs(20), || {
             let children = handles(&tokens::history(site, &self.parent, &["children"])?);
@@ -48,7 +49,7 @@ impl SubToken {
     }
 }
 
-/// Whose events these are.
+/// The `mom_id`s in a history.
 fn handles(history: &Value) -> BTreeSet<String> {
     let events = history.get("events").and_then(Value::as_array);
     events.into_iter().flatten().filter_map(|event| event.get("mom_id")?.as_str().map(str::to_owned)).collect()
@@ -59,7 +60,7 @@ fn revocations(site: &Site) -> Result<usize> {
     Ok(journal.requests().iter().filter(|asked| asked.endpoint == "revocation" && asked.status == Some(204)).count())
 }
 
-/// Oldest first, without the questions for the history itself.
+/// Shows a history, oldest first, without the requests for the history itself.
 fn show(site: &Site, narrator: &mut Narrator, history: &Value) -> Result<()> {
     let line = ".events // [] | reverse[] | select(.event != \"tokeninfo_history\") \
                 | \"\\(.time|todate)  mytoken \\(.mom_id[:8])  \\(.event)  \\(.comment // \"\")\"";

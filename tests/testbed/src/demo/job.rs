@@ -9,7 +9,7 @@ use crate::drive::jobs::argv_watch;
 use crate::drive::people::{self, Session};
 use crate::{Error, Result, Site};
 
-/// What the job's tasks do for this long.
+/// How long the job's tasks run, in seconds.
 const SECONDS: u32 = 60;
 
 /// A running job.
@@ -38,7 +38,7 @@ srun bash -c '
     )
 }
 
-/// Submits from the session, looks at the running job from all sides, and waits for its end.
+/// Submits from the session, shows what others see of the running job, and waits for its end.
 pub(super) fn run(site: &Site, narrator: &mut Narrator, session: &mut Session) -> Result<DemoJob> {
     narrator.chapter("3. From that session: plain sbatch --mytoken job.sh, on 3 of 4 nodes");
     let short = Duration::from_secs(20);
@@ -90,7 +90,7 @@ fn look(site: &Site, narrator: &mut Narrator, id: &str) -> Result<()> {
     )?;
     narrator.show("root@testbed", "grep for tokens in slurmctld's state and in all logs", &state);
     let clear = state.stdout.contains("in clear: 0");
-    // By chance, ciphertext in base64url holds what a JWT begins with.
+    // Ciphertext in base64url can contain the beginning of a JWT by chance.
     let is_jwt = |word: &str| word.contains("eyJ") && !word.contains("mt1.");
     narrator.check(
         clear && shown.stdout.contains("SLURM_MYTOKEN=mt1.") && !shown.stdout.split_whitespace().any(is_jwt),
@@ -102,7 +102,7 @@ fn look(site: &Site, narrator: &mut Narrator, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// bob has seen the ciphertext and puts it into a job of his own.
+/// bob copies the ciphertext into a job of his own.
 fn thief(site: &Site, narrator: &mut Narrator) -> Result<()> {
     let sealed = site.sh("alice", "sed -n 's/^env: SLURM_MYTOKEN=//p' data.env")?.stdout.trim().to_owned();
     if sealed.is_empty() {
@@ -136,7 +136,7 @@ fn thief(site: &Site, narrator: &mut Narrator) -> Result<()> {
     Ok(())
 }
 
-/// Step 5: what is left of the credential.
+/// Step 5: shows what is left of the credential.
 pub(super) fn end(site: &Site, narrator: &mut Narrator, job: &DemoJob) -> Result<()> {
     narrator.chapter("5. The job has ended");
     let mut left = 0;
@@ -150,7 +150,7 @@ pub(super) fn end(site: &Site, narrator: &mut Narrator, job: &DemoJob) -> Result
         Some(sub_token) => sub_token.is_revoked(site, narrator)?,
         None => false,
     };
-    narrator.check(revoked, "the job's sub-token is revoked: the server granted it and knows the sub-token no more");
+    narrator.check(revoked, "the job's sub-token is revoked: the server granted it and no longer knows the sub-token");
     let node = site
         .sh("alice", &format!("scontrol show job {} | sed -n 's/^ *BatchHost=//p'", job.id))?
         .stdout

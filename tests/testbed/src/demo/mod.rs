@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The demo: the whole story once, on the terminal, with real commands and their real output.
+//! The demo: a tour of the product on the terminal, with real commands and their output.
 
 mod history;
 mod job;
@@ -15,10 +15,10 @@ pub use narrator::{Narrator, masked};
 /// Lifetime of the demo's access tokens: short enough that a job of a minute needs several.
 const TOKEN_SECONDS: u32 = 15;
 
-/// Makes a site and tells the story in it.
+/// Makes a site and runs the demo in it.
 ///
 /// # Errors
-/// When a step could not be run, or at the end when a claim did not hold.
+/// When a step could not be run, or at the end when a check failed.
 pub fn tell(options: Options) -> Result<()> {
     if options.foreign.is_some() {
         return Err(Error::Refused(
@@ -41,7 +41,7 @@ pub fn tell(options: Options) -> Result<()> {
     narrator.summary()
 }
 
-/// The session ends, and so do its files.
+/// Ends the session and checks that its files are removed.
 fn leave(site: &Site, narrator: &mut Narrator, session: Session) -> Result<()> {
     narrator.chapter("alice logs out");
     session.close()?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the demo speaks: headings, the command as typed, its real output with every token replaced by its fingerprint.
+//! Output of the demo: headings, commands and their output, with every token replaced by its fingerprint.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::site::command::CommandOutcome;
 use crate::{Error, Result};
 
-/// Tells the story and keeps the marks for the summary.
+/// Prints the demo and keeps its checks for the summary.
 pub struct Narrator {
     /// Without control sequences where they do not belong: in a file or a pipe, or when `NO_COLOR` is set.
     out: Box<dyn Write>,
@@ -32,16 +32,16 @@ impl Narrator {
     }
 
     fn line(&mut self, text: fmt::Arguments) {
-        // A reader who has gone away, as `| head` does, changes nothing about the story.
+        // A closed pipe, as with `| head`, does not end the demo.
         let _ = writeln!(self.out, "{text}");
     }
 
-    /// Opens a chapter.
+    /// Prints a heading.
     pub fn chapter(&mut self, title: &str) {
         self.line(format_args!("\n\x1b[1m== {title}\x1b[0m  ({} s)", self.start.elapsed().as_secs()));
     }
 
-    /// Says a sentence.
+    /// Prints a sentence.
     pub fn say(&mut self, sentence: &str) {
         self.line(format_args!("   {sentence}"));
     }
@@ -54,7 +54,7 @@ impl Narrator {
         }
     }
 
-    /// Notes for the summary whether a claim held; a claim that did not hold fails the demo at its end.
+    /// Prints a check and keeps it for the summary. A failed check makes the demo fail at its end.
     pub fn check(&mut self, held: bool, claim: &str) {
         self.line(format_args!("   {} {claim}", mark(held)));
         self.checks.push((held, claim.to_owned()));
@@ -63,7 +63,7 @@ impl Narrator {
     /// Prints the summary.
     ///
     /// # Errors
-    /// [`Error::Refused`] when a claim did not hold.
+    /// [`Error::Refused`] when a check failed.
     pub fn summary(mut self) -> Result<()> {
         self.line(format_args!("\n\x1b[1m== Summary\x1b[0m  ({} s)", self.start.elapsed().as_secs()));
         let checks = mem::take(&mut self.checks);
@@ -73,7 +73,7 @@ impl Narrator {
         self.line(format_args!("\nKeep a site open and try it yourself:  make shell   (it says what to type)"));
         match checks.iter().filter(|(held, _)| !held).count() {
             0 => Ok(()),
-            failed => Err(Error::Refused(format!("{failed} of {} claims did not hold", checks.len()))),
+            failed => Err(Error::Refused(format!("{failed} of {} checks failed", checks.len()))),
         }
     }
 }
@@ -88,7 +88,7 @@ fn mark(held: bool) -> &'static str {
     if held { "\x1b[32m✓\x1b[0m" } else { "\x1b[31m✗\x1b[0m" }
 }
 
-/// Replaces whatever is a token, code or ciphertext by what it is and a fingerprint.
+/// Replaces tokens, codes and ciphertext by their kind and a fingerprint.
 #[must_use]
 pub fn masked(line: &str) -> String {
     let mut out = String::new();
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// A whole story, written by a narrator as `by` makes it for a file.
+    /// The output of a short demo through a stream that `by` makes.
     fn told(by: impl Fn(File) -> AutoStream<File>) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut narrator = Narrator::to(by(file.reopen().unwrap()));

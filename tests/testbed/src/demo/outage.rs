@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Step 6: the token server is down, and nobody else notices.
+//! Step 6: the token server is down, and nothing else is affected.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::{Result, Site};
 /// The site's `deadline` in login.toml, and what ssh and PAM need besides on a busy machine.
 const LOGIN_LIMIT: Duration = Duration::from_secs(10 + 5);
 
-/// What PAM says, and nothing else does.
+/// A message that only the PAM module prints.
 const SENTENCE: &str = "the login service is unavailable at the moment; try again later";
 
 /// ssh without the helper, whose own request would fail before PAM is asked.

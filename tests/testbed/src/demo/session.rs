@@ -7,7 +7,7 @@ use super::Narrator;
 use crate::drive::people::{self, LOGIN, Session};
 use crate::{Result, Site};
 
-/// alice logs in and looks around; the session stays open.
+/// alice logs in and looks at her session, which stays open.
 pub(super) fn log_in(site: &Site, narrator: &mut Narrator) -> Result<Session> {
     narrator.chapter("1. alice gets her first mytoken and logs in with it");
     let login = people::first_mytoken(site, "alice")?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Jobs of a site's users: submitted as they would, followed to their end, with what the agents say about them.
+//! Jobs of a site's users: submission, end, and their events at the agents.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{Error, Result, Site, wait};
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Its id; of an array, the array's.
+    /// Its id; for an array, that of the array.
     pub id: u32,
-    /// Whose.
+    /// The user that submitted it.
     pub user: String,
 }
 
-/// What a task of [`calling_script`] said at its end.
+/// The report of a task of [`calling_script`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calls {
     /// The node it ran on.
@@ -48,7 +48,8 @@ fn once() -> usize {
     1
 }
 
-/// A task's shell commands: calls the resource server with what is in `$BEARER_TOKEN_FILE` every second for `seconds`.
+/// Shell commands of a task: calls the resource server with the token in `$BEARER_TOKEN_FILE` every second for
+/// `seconds`.
 #[must_use]
 pub fn calling_script(seconds: u32) -> String {
     format!(
@@ -67,8 +68,9 @@ echo "calls: $node $accepted $refused $tokens"
     )
 }
 
-/// A shell command that looks, as long as the shell's `condition` holds, into the arguments of all commands on its host; prints those
-/// that hold a token, up to the token.
+/// A shell command that searches the arguments of all commands on its host while the shell's `condition` holds. It
+/// prints those
+/// with a token, up to the token.
 #[must_use]
 pub fn argv_watch(condition: &str) -> String {
     format!(
@@ -77,7 +79,7 @@ pub fn argv_watch(condition: &str) -> String {
     )
 }
 
-/// What the tasks of [`calling_script`] said, in the order of their nodes.
+/// The reports of the tasks of [`calling_script`], in the order of their nodes.
 #[must_use]
 pub fn calls(output: &str) -> Vec<Calls> {
     let mut found: Vec<Calls> =
@@ -94,19 +96,19 @@ fn parse_calls(line: &str) -> Option<Calls> {
 }
 
 impl Job {
-    /// Submits by `command`, an sbatch that prints `Submitted batch job N`; returns also what it said.
+    /// Submits by `command`, an sbatch that prints `Submitted batch job N`; returns its output too.
     ///
     /// # Errors
-    /// When it did not submit.
+    /// When it submitted no job.
     pub fn submit(site: &Site, user: &str, command: &str) -> Result<(Self, CommandOutcome)> {
         let said = site.sh(user, command)?.ok()?;
         Ok((Self::submitted(user, &said)?, said))
     }
 
-    /// The job that an sbatch of `user` said it has submitted.
+    /// The job that an sbatch of `user` has submitted, from its output.
     ///
     /// # Errors
-    /// When it named none.
+    /// When the output names no job.
     pub fn submitted(user: &str, said: &CommandOutcome) -> Result<Self> {
         let id = said.stdout.lines().find_map(|line| line.strip_prefix("Submitted batch job "));
         match id.and_then(|id| id.trim().parse().ok()) {
@@ -115,10 +117,10 @@ impl Job {
         }
     }
 
-    /// Waits until its tasks have an access token, on `node` and within 20 s.
+    /// Waits up to 20 s until its tasks on `node` have an access token.
     ///
     /// # Errors
-    /// When they have none by then.
+    /// When they have none after that.
     pub fn wait_for_token(&self, site: &Site, node: &str) -> Result<()> {
         wait::until(&format!("the access token of job {} on {node}", self.id), Duration::from_secs(20), || {
             Ok(self.token(site, node)?.map(drop))
@@ -128,7 +130,7 @@ impl Job {
     /// The access token in the job's file on `node`.
     ///
     /// # Errors
-    /// When nothing could be asked.
+    /// When the command could not be run.
     pub fn token(&self, site: &Site, node: &str) -> Result<Option<String>> {
         let read = site.on_node(node, &format!("cat /run/mytoken/jobs/{}/bt_u*", self.id))?;
         Ok(read.success().then_some(read.stdout).filter(|token| !token.is_empty()))
@@ -169,10 +171,11 @@ impl Job {
         Ok(site.sh(&self.user, &format!("cat slurm-{}.out", self.id))?.ok()?.stdout)
     }
 
-    /// What the agent of `node` tells the job's owner: the events, oldest first; none when it knows nothing.
+    /// The events of the job at the agent of `node`, as its owner sees them, oldest first; none if the agent does not
+    /// know the job.
     ///
     /// # Errors
-    /// When the answer is not understood.
+    /// When the answer cannot be parsed.
     pub fn events(&self, site: &Site, node: &str) -> Result<Vec<Event>> {
         let asked = site.script(&self.user, &format!("mytokenctl status {} --json", self.id)).on(node).run()?.ok()?;
         let status: Value = serde_json::from_str(&asked.stdout)
@@ -181,8 +184,9 @@ impl Job {
         serde_json::from_value(events.clone()).map_err(|error| Error::Refused(format!("events: {error}: {events}")))
     }
 
-    /// Waits until each of `nodes` has removed the job's directory and its agent has settled what becomes of the sub-token; returns
-    /// the agents' last words.
+    /// Waits until each of `nodes` has removed the job's directory and its agent has decided about the sub-token;
+    /// returns
+    /// the last event of each agent.
     ///
     /// # Errors
     /// When that takes longer than 30 s.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the site's mytoken server was asked, from its journal.
+//! The journal of the site's mytoken server.
 
 use serde::Deserialize;
 
@@ -20,23 +20,23 @@ pub struct Request {
     pub peer: std::net::IpAddr,
     /// `mytoken`, `access_token`, `revocation`, `transfer`, `tokeninfo`, `discovery`, ...
     pub endpoint: String,
-    /// `mytoken`, `transfer_code`, `oidc_flow`, ... where the request has one.
+    /// `mytoken`, `transfer_code`, `oidc_flow`, ... if the request has one.
     pub grant_type: Option<String>,
     /// The answer's status; none when the connection was closed instead.
     pub status: Option<u16>,
 }
 
 impl Journal {
-    /// Reads it.
+    /// Reads the journal.
     ///
     /// # Errors
-    /// When the control API gives none.
+    /// When the control API refuses.
     pub fn read(site: &Site) -> Result<Self> {
         let text = control(site, "/journal?service=mytoken", None)?;
         serde_json::from_str(&text).map(Self).map_err(|error| Error::Refused(format!("the journal: {error}: {text}")))
     }
 
-    /// Begins a new one.
+    /// Clears the journal.
     ///
     /// # Errors
     /// When the control API refuses.
@@ -51,19 +51,19 @@ impl Journal {
         &self.0
     }
 
-    /// Answers of 2xx from this endpoint.
+    /// Number of requests to this endpoint that were answered with 2xx.
     #[must_use]
     pub fn granted(&self, endpoint: &str) -> usize {
         self.0.iter().filter(|request| request.endpoint == endpoint && request.is_granted()).count()
     }
 
-    /// Requests to this endpoint, whatever came of them.
+    /// Number of requests to this endpoint.
     #[must_use]
     pub fn asked(&self, endpoint: &str) -> usize {
         self.0.iter().filter(|request| request.endpoint == endpoint).count()
     }
 
-    /// Mytokens made from another: the sub-tokens of submissions and logins.
+    /// Number of mytokens made from another one: the sub-tokens of submissions and logins.
     #[must_use]
     pub fn sub_tokens(&self) -> usize {
         let made =

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What people do at a site, in the words they would type: stories and the demo share it.
+//! What users do at a site, for stories and the demo.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin};
@@ -12,12 +12,12 @@ use crate::site::plan::TESTSERVER_INSIDE;
 use crate::site::servers::{CA, CONTROL, RESOURCE_SERVER};
 use crate::{Error, Result, Site};
 
-/// The line a person types to get a first mytoken.
+/// The command that gets a first mytoken.
 pub const LOGIN: &str = "mytoken-ssh login --server https://mytoken.testbed:8443 --ca /etc/ssl/testbed-ca.pem \
                          --audience https://testbed";
 
-/// Runs `mytoken-ssh login` as `user` and plays the browser: opens the link, confirms, logs in at the provider. With a
-/// foreign server, whose pages nobody here knows, `user` gets the mytoken that the caller brought.
+/// Runs `mytoken-ssh login` as `user` and plays the browser: opens the link, confirms, logs in at the provider. At a
+/// foreign server, whose pages are unknown, it stores the caller's mytoken for `user` instead.
 ///
 /// # Errors
 /// When no link was printed, the browser was refused or the command failed.
@@ -57,12 +57,12 @@ pub fn first_mytoken(site: &Site, user: &str) -> Result<CommandOutcome> {
 /// Opens a consent link as a person would: confirms it and logs in at the provider as `user`.
 ///
 /// # Errors
-/// When one of the pages refuses.
+/// When a page refuses.
 pub fn browser(site: &Site, user: &str, link: &str) -> Result<CommandOutcome> {
     site.command(user, [TESTSERVER_INSIDE, "browser", link, "--user", user, "--ca", CA]).run()?.ok()
 }
 
-/// Asks the test server's control API; `body` makes it a POST.
+/// Calls the test server's control API; with `body` by POST.
 ///
 /// # Errors
 /// When it does not answer with success.
@@ -82,7 +82,8 @@ pub fn control(site: &Site, path: &str, body: Option<&str>) -> Result<String> {
     Ok(site.command("root", argv).run()?.ok()?.stdout)
 }
 
-/// Calls the resource server with what is in `$BEARER_TOKEN_FILE`, by curl with these options; adds no single quotes. The token goes
+/// A shell command that calls the resource server with the token in `$BEARER_TOKEN_FILE`, by curl with these options.
+/// It has no single quotes. The token goes
 /// through a pipe: a command's arguments are in `/proc/PID/cmdline` for every user of the host.
 #[must_use]
 pub fn call(options: &str) -> String {
@@ -105,7 +106,7 @@ impl Session {
     /// Starts `command` (an ssh that runs `bash -s` at the far end) as `user` and waits until the far end answers.
     ///
     /// # Errors
-    /// With what the command said, when it ended instead.
+    /// When the command ended, with its output.
     pub fn open(site: &Site, user: &str, command: &str) -> Result<Self> {
         let mut child =
             site.script(user, &format!("exec {command}")).stdin("").timeout(Duration::from_secs(900)).spawn()?;
@@ -120,7 +121,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Types one command and waits for its end. Standard error of the far end is shown with its output.
+    /// Runs one command and waits for its end. Its standard error is part of the output.
     ///
     /// # Errors
     /// When the session ended or the command took longer than `limit`.
@@ -129,7 +130,7 @@ impl Session {
         let mark = format!("--end-of-command-{}--", self.count);
         let typed = format!("{{ {command}\n}} 2>&1 </dev/null; echo \"{mark}$?\"\n");
         if let Some(stdin) = &mut self.stdin {
-            // A session that is gone says why on its standard error, which is read below.
+            // If the session has ended, its standard error says why; it is read below.
             drop(stdin.write_all(typed.as_bytes()).and_then(|()| stdin.flush()));
         }
         let mut stdout = String::new();

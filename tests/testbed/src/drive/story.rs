@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The frame of an end-to-end test: a site of its own, the logs when it fails, a note when it cannot run.
+//! The frame of a story (an end-to-end test): makes its site, prints the logs on failure, records that it was skipped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::{Error, Options, Result, Site, skipped};
 
-/// Runs `tell` in a fresh site. When the story fails, the site's logs are printed before the site goes. On a machine
-/// that cannot hold a site the story is skipped: noted with its reason, and not counted as passed.
+/// Runs `tell` in a new site. When the story fails, the site's logs are printed. On a machine
+/// that cannot hold a site the story is skipped: recorded with its reason, and not counted as passed.
 ///
 /// # Errors
-/// What `tell` or the start of the site answered.
+/// The error of `tell` or of the start of the site.
 pub fn story(options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     let site = match Site::start(options) {
         Err(error @ Error::Impossible(_)) => return skip(&error.to_string()),
@@ -28,21 +28,21 @@ pub fn story(options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result
     }
 }
 
-/// A story that injects faults or asks the test server what it saw; skipped when the servers are foreign.
+/// A story that sets faults or reads the test server's journal; skipped at a foreign server.
 ///
 /// # Errors
 /// As [`story`].
 pub fn story_with_own_servers(options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     if options.foreign.is_some() {
-        return skip("it needs the control of the test server, and the servers are foreign");
+        return skip("it needs the test server's control API, which a foreign server does not have");
     }
     story(options, tell)
 }
 
-/// Notes that the running story is skipped.
+/// Records that the running story is skipped.
 ///
 /// # Errors
-/// When the note cannot be written: an unnoted skip would count as passed.
+/// When it cannot be recorded: the story would count as passed.
 pub fn skip(reason: &str) -> Result<()> {
     skipped::skip(reason).map_err(|source| Error::Io { what: "noting a skipped story".into(), source })
 }

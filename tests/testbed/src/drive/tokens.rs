@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tokens beside those of the helper: made to order by the site's servers, or looked up where the helper keeps them.
+//! Tokens of stories: made by the site's servers, or read from the helper's store.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,23 +10,24 @@ use crate::site::plan::TESTBED_INSIDE;
 use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER};
 use crate::{Error, Result, Site};
 
-/// What a person's first mytoken usually may do.
+/// Capabilities of a first mytoken.
 pub const CAPABILITIES: [&str; 3] = ["AT", "create_mytoken", "tokeninfo"];
 
-/// An access token (JWT) of the site's provider for `user`, as some other tool of theirs may have got it.
+/// An access token (JWT) of the site's provider for `user`.
 ///
 /// # Errors
-/// When the control API gives none.
+/// When the control API refuses.
 pub fn access_token(site: &Site, user: &str) -> Result<String> {
     let order = json!({"user": user, "scope": "openid profile storage.read", "claims": {"aud": AUDIENCE}});
     text(&parsed(&control(site, "/provider/mint", Some(&order.to_string()))?)?, "token")
 }
 
-/// A first mytoken of `user`, by the browser, bound as the helper binds its own: one without restrictions gets more than
-/// anybody asks for. `wish` adds to it or replaces members: `rotation`, `restrictions`, `response_type`.
+/// A first mytoken of `user` with the restrictions that the helper sets: access tokens of an unrestricted one have
+/// more scopes than
+/// requested (MT-09). `wish` adds or replaces members: `rotation`, `restrictions`, `response_type`.
 ///
 /// # Errors
-/// When the server gives none.
+/// When the server refuses.
 pub fn mytoken(site: &Site, user: &str, wish: &Value) -> Result<String> {
     let clause = json!({"exp": in_an_hour(), "scope": "openid profile storage.read", "audience": [AUDIENCE]});
     let mut order = json!({"user": user, "capabilities": CAPABILITIES, "restrictions": [clause]});
@@ -39,13 +40,13 @@ pub fn mytoken(site: &Site, user: &str, wish: &Value) -> Result<String> {
 /// A mytoken made from another, with these capabilities and the other's clauses.
 ///
 /// # Errors
-/// When the server gives none.
+/// When the server refuses.
 pub fn child(site: &Site, parent: &str, capabilities: &[&str]) -> Result<String> {
     let wish = json!({"grant_type": "mytoken", "mytoken": parent, "capabilities": capabilities});
     text(&ask(site, "/api/v0/token/my", &wish)?, "mytoken")
 }
 
-/// Puts a mytoken where `mytoken-ssh login` leaves its own.
+/// Stores a mytoken as `mytoken-ssh login` does.
 ///
 /// # Errors
 /// When it cannot be stored.
@@ -57,7 +58,7 @@ pub fn store(site: &Site, user: &str, mytoken: &str) -> Result<()> {
 /// The mytoken that the helper keeps for `user`.
 ///
 /// # Errors
-/// When there is none.
+/// When there is no mytoken.
 pub fn stored(site: &Site, user: &str) -> Result<String> {
     let shown = site.sh(user, "jq -er .mytoken .config/mytoken/tokens/*.json")?.ok()?.stdout;
     Ok(shown.trim().to_owned())
@@ -66,33 +67,34 @@ pub fn stored(site: &Site, user: &str) -> Result<String> {
 /// A transfer code for this mytoken.
 ///
 /// # Errors
-/// When the server gives none.
+/// When the server refuses.
 pub fn transfer_code(site: &Site, mytoken: &str) -> Result<String> {
     text(&ask(site, "/api/v0/token/transfer", &json!({"mytoken": mytoken}))?, "transfer_code")
 }
 
-/// What the server says of a mytoken: `{"valid", "token": {..claims..}, ..}`.
+/// Introspects a mytoken: `{"valid", "token": {..claims..}, ..}`.
 ///
 /// # Errors
-/// When it refuses to say.
+/// When the server refuses.
 pub fn introspect(site: &Site, mytoken: &str) -> Result<Value> {
     ask(site, "/api/v0/tokeninfo", &json!({"action": "introspect", "mytoken": mytoken}))
 }
 
-/// The server's history of a mytoken (`this`), of those made from it (`children`), or both: `{"events": [{"event", "time", "mom_id", ..}]}`,
-/// newest first, null when there is nothing. The question counts as a use of it.
+/// The server's history of a mytoken (`this`), of those made from it (`children`), or both: `{"events": [{"event",
+/// "time", "mom_id", ..}]}`,
+/// newest first, null if there are none. The request counts as a use of the mytoken.
 ///
 /// # Errors
-/// When it refuses to say.
+/// When the server refuses.
 pub fn history(site: &Site, mytoken: &str, whose: &[&str]) -> Result<Value> {
     ask(site, "/api/v0/tokeninfo", &json!({"action": "event_history", "mytoken": mytoken, "mom_ids": whose}))
 }
 
-/// Whether the server accepts a mytoken, which must be allowed to ask about itself (`tokeninfo`): for any other it could not be told
-/// from a dead one. The question counts as a use of it.
+/// Whether the server accepts a mytoken. The mytoken needs the capability `tokeninfo`; without it, it could not be told
+/// from a revoked one. The request counts as a use of the mytoken.
 ///
 /// # Errors
-/// When the server is not there, or refuses the question.
+/// When the server does not answer or refuses the request.
 pub fn is_valid(site: &Site, mytoken: &str) -> Result<bool> {
     let answer = post(site, "/api/v0/tokeninfo", &json!({"action": "introspect", "mytoken": mytoken}))?;
     match answer.lines().last() {
@@ -110,7 +112,7 @@ fn ask(site: &Site, path: &str, body: &Value) -> Result<Value> {
     }
 }
 
-/// The answer's body, and its status on a line of its own.
+/// Gives the body of the answer, and its status on the last line.
 fn post(site: &Site, path: &str, body: &Value) -> Result<String> {
     let foreign = site.options().foreign.as_ref();
     let server = foreign.map_or(MYTOKEN_SERVER, |foreign| foreign.server.as_str());

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A person at plain ssh, who answers its prompts with prepared texts and notes what was asked.
+//! A user of plain ssh: an askpass program that answers prompts with prepared texts and records the prompts.
 
 use crate::site::command::CommandOutcome;
 use crate::{Result, Site};
 
-/// Gives one line of `answers` per prompt and fails when none is left, as a person who closes the window.
+/// Gives one line of `answers` per prompt and fails when none is left, like a user who cancels.
 const ASKPASS: &str = r#"#!/bin/sh
 cd "$(dirname "$0")" || exit 1
 printf '%s\n--\n' "$1" >>prompts
@@ -14,7 +14,7 @@ sed -i 1d answers
 
 const FOLDER: &str = ".typist";
 
-/// Runs `command` (an ssh, or something that runs one) as `user`, who types these answers.
+/// Runs `command` (an ssh, or a program that runs one) as `user`, with these answers to its prompts.
 ///
 /// # Errors
 /// When it could not be started.
@@ -23,7 +23,7 @@ pub fn type_into(site: &Site, user: &str, answers: &[&str], command: &str) -> Re
     with_prepared_answers(site, user, command)
 }
 
-/// Runs `command` as `user`, whose askpass gives the answers that lie ready.
+/// Runs `command` as `user`, with the answers that were prepared before.
 ///
 /// # Errors
 /// When it could not be started.
@@ -32,7 +32,7 @@ pub fn with_prepared_answers(site: &Site, user: &str, command: &str) -> Result<C
     site.script(user, command).env("SSH_ASKPASS", &program).env("SSH_ASKPASS_REQUIRE", "force").run()
 }
 
-/// Lays the answers ready and forgets the prompts so far.
+/// Prepares the answers and clears the record of prompts.
 ///
 /// # Errors
 /// When they cannot be written.
@@ -45,7 +45,7 @@ pub fn prepare(site: &Site, user: &str, answers: &[&str]) -> Result<()> {
     site.script(user, &setup).stdin(lines).run()?.ok().map(drop)
 }
 
-/// The prompts that were shown since the answers were laid ready.
+/// The prompts since the answers were prepared.
 ///
 /// # Errors
 /// When they cannot be read.
@@ -54,7 +54,7 @@ pub fn prompts(site: &Site, user: &str) -> Result<Vec<String>> {
     Ok(noted.split("\n--\n").filter(|prompt| !prompt.is_empty()).map(str::to_owned).collect())
 }
 
-/// A long token in pieces, as ssh's 1023 bytes per answer demand: `@1/3:...`, `@2/3:...`, `@3/3:...`.
+/// Splits a long token, because ssh sends at most 1023 bytes per answer: `@1/3:...`, `@2/3:...`, `@3/3:...`.
 #[must_use]
 pub fn in_pieces(token: &str) -> Vec<String> {
     const PIECE: usize = 900;

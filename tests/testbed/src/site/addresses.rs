@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where people come from. The site's servers count per client address, so a story that needs "another address" makes one:
+//! Addresses of clients. The site's servers count per client address; a story that needs another address makes one:
 //!
 //! ```no_run
 //! # fn tell(site: &testbed::Site) -> testbed::Result<()> {
@@ -11,7 +11,8 @@
 //! # }
 //! ```
 //!
-//! Programs that take no source address come from the site's own, [`Network::address`], and those on a node from the node's, [`node`].
+//! Programs without a source address come from the site's own, [`Network::address`], those on a node from the node's,
+//! [`node`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering;
 use crate::site::plan::Network;
 use crate::{Error, Result, Site};
 
-/// The site's own IPv6 address. It is there from the first client that has one.
+/// The site's own IPv6 address. It exists from the first IPv6 client on.
 pub const SITE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 
 /// The address of node number `number`, counted from 1.
@@ -28,20 +29,20 @@ pub fn node(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, number.saturating_add(10))
 }
 
-/// An address that ssh can come from.
+/// A client address for ssh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress {
     address: IpAddr,
 }
 
 impl ClientAddress {
-    /// The address: what sshd and PAM see.
+    /// The address, as sshd and PAM see it.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Options and destination of an ssh to the site that comes from here: `-b ADDRESS ... testbed`.
+    /// Options and destination for an ssh to the site from this address: `-b ADDRESS ... testbed`.
     #[must_use]
     pub fn destination(&self) -> String {
         self.destination_of("testbed")
@@ -58,7 +59,7 @@ impl ClientAddress {
 }
 
 impl Site {
-    /// A client at an IPv4 address that none of this site had before: 198.51.100.1, .2, ...
+    /// A client at an IPv4 address that is new to this site: 198.51.100.1, .2, ...
     ///
     /// # Errors
     /// After 254 of them, and as [`Site::client_at`].
@@ -69,10 +70,10 @@ impl Site {
         self.client_at(Ipv4Addr::new(198, 51, 100, last).into())
     }
 
-    /// A client at this address, IPv4 or IPv6; any will do that the site does not use itself.
+    /// A client at this address, IPv4 or IPv6, which the site must not use itself.
     ///
     /// # Errors
-    /// In the caller's network, which is not ours to change, and for IPv6 on a machine without it.
+    /// In the caller's network, and for IPv6 on a machine without it.
     pub fn client_at(&self, address: IpAddr) -> Result<ClientAddress> {
         if self.network() == Network::Callers {
             return Err(Error::Refused("in the caller's network all clients have one address".into()));

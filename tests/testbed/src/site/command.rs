@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Commands inside a site: as whom, seen from where, for how long.
+//! Commands inside a site.
 
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A command to run inside a site. Arguments and environment are visible to everybody; a secret goes through
+/// A command to run inside a site. Arguments and environment are visible to all users; pass a secret through
 /// [`Inside::stdin`].
 #[derive(Debug)]
 #[must_use]
@@ -27,12 +27,12 @@ pub struct Inside<'site> {
     timeout: Duration,
 }
 
-/// What a command did.
+/// How a command ended, and its output.
 #[derive(Debug, Clone)]
 pub struct CommandOutcome {
     /// The command as a person would type it.
     pub command: String,
-    /// Exit status; 124 when it ran out of time, 128 + n when it was killed by signal n.
+    /// Exit status; 124 after a time-out, 128 + n after signal n.
     pub code: i32,
     /// Its standard output.
     pub stdout: String,
@@ -50,7 +50,7 @@ impl CommandOutcome {
     /// This outcome when the command succeeded.
     ///
     /// # Errors
-    /// [`Error::Failed`] with everything the command said, when it did not.
+    /// [`Error::Failed`] with its output when it did not.
     pub fn ok(self) -> Result<Self> {
         if self.success() {
             return Ok(self);
@@ -88,7 +88,7 @@ impl<'site> Inside<'site> {
         Self::new(namespace, user, ["bash", "-c", script].map(str::to_owned).into())
     }
 
-    /// Runs it as node `name` ("n2") sees the world: its own `/run/mytoken`, its own address.
+    /// Runs it on node `name` ("n2"): with the node's own `/run/mytoken` and address.
     pub fn on(mut self, name: &str) -> Self {
         self.node = Some(name.to_owned());
         self
@@ -100,13 +100,13 @@ impl<'site> Inside<'site> {
         self
     }
 
-    /// What the command reads; without it, `/dev/null`.
+    /// Sets its standard input; the default is `/dev/null`.
     pub fn stdin(mut self, content: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(content.into());
         self
     }
 
-    /// Ends the command after this time (default 60 s), first politely, then by SIGKILL.
+    /// Ends the command after this time (default 60 s) by SIGTERM, then by SIGKILL.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -115,14 +115,14 @@ impl<'site> Inside<'site> {
     /// Runs the command to its end.
     ///
     /// # Errors
-    /// When it could not be started; a bad status is no error here, see [`CommandOutcome::ok`].
+    /// When it could not be started. A bad status is not an error here, see [`CommandOutcome::ok`].
     pub fn run(self) -> Result<CommandOutcome> {
         let name = self.shown();
         let stdin = self.stdin.clone();
         let mut child = self.spawn()?;
         let writer = child.stdin.take().map(|mut pipe| {
             let content = stdin.unwrap_or_default();
-            // A command may end without reading everything; its status says what that means.
+            // A command may end without reading all of its input.
             std::thread::spawn(move || drop(pipe.write_all(&content)))
         });
         let output = child.wait_with_output().trying(|| format!("running `{name}`"))?;
@@ -150,12 +150,12 @@ impl<'site> Inside<'site> {
             .trying(|| format!("starting `{name}`"))
     }
 
-    /// A command with this process's own standard streams and no time limit, for people.
+    /// A command with this process's own standard streams and no time limit, for interactive use.
     pub fn interactive(self) -> Command {
         self.prepare(&[])
     }
 
-    /// The words a person would type to be here.
+    /// The command for messages.
     fn shown(&self) -> String {
         let place = self.node.as_deref().map(|node| format!("@{node}")).unwrap_or_default();
         format!("{}{place}: {}", self.user, self.argv.join(" "))
@@ -200,7 +200,7 @@ fn outcome(command: String, output: &Output) -> CommandOutcome {
     }
 }
 
-/// Waits until a spawned command ends and collects what it said.
+/// Waits until a spawned command ends and collects its output.
 ///
 /// # Errors
 /// When the pipes cannot be read.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Long-running programs of a site: started in the background, found again by a file with their process id.
+//! Daemons of a site: started in the background, with their process id in a file.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Daemon {
         Self { name: name.to_owned(), argv, node: None, environment: Vec::new() }
     }
 
-    /// Lets it live on a node.
+    /// Runs it on a node.
     #[must_use]
     pub fn on(mut self, node: &str) -> Self {
         self.node = Some(node.to_owned());
@@ -55,7 +55,7 @@ impl Daemon {
 
     /// Starts it. Its parent becomes the first process of the site.
     pub(crate) fn start(&self, namespace: &Namespace) -> Result<()> {
-        // The inner shell's `$$` stays the same over `exec`; the outer one leaves as soon as it is written down.
+        // The inner shell's `$$` stays the same over `exec`; the outer shell ends as soon as it is written.
         let (pid_file, name) = (self.pid_file(), &self.name);
         let script = format!(
             "rm -f {pid_file}; \
@@ -87,7 +87,7 @@ impl Daemon {
         Inside::script(namespace, "root", &format!("rm -f {pid_file}")).run()?.ok().map(drop)
     }
 
-    /// Whether its process is alive.
+    /// Whether its process runs.
     pub(crate) fn is_running(&self, namespace: &Namespace) -> Result<bool> {
         Ok(Inside::script(namespace, "root", &format!("kill -0 $(cat {})", self.pid_file())).run()?.success())
     }

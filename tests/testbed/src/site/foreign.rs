@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A mytoken server outside the site: what the caller gave is put where a login would have put it.
+//! A mytoken server outside the site: installs its certificates and stores the caller's mytoken.
 
 use std::fs;
 use std::io::Read;
@@ -18,14 +18,14 @@ use crate::site::plan::TESTBED_INSIDE;
 use crate::site::servers::CA;
 use crate::{Error, Result, Site};
 
-/// Puts the certificates of a foreign server where the site looks for them.
+/// Installs the certificates of a foreign server in the site.
 pub(crate) fn install_certificates(site: &Site) -> Result<()> {
     let Some(path) = site.options().foreign.as_ref().and_then(|foreign| foreign.ca.as_ref()) else { return Ok(()) };
     let certificates = fs::read_to_string(path).trying(|| format!("reading {}", path.display()))?;
     site.write(CA, &certificates, "0644")
 }
 
-/// Gives `user` the caller's mytoken, as `mytoken-ssh login` would have left it.
+/// Stores the caller's mytoken for `user`, as `mytoken-ssh login` would.
 pub(crate) fn give_mytoken(site: &Site, user: &str, foreign: &Foreign) -> Result<CommandOutcome> {
     let path = &foreign.mytoken_file;
     let token = fs::read(path).trying(|| format!("reading {}", path.display()))?;
@@ -39,7 +39,7 @@ pub(crate) fn give_mytoken(site: &Site, user: &str, foreign: &Foreign) -> Result
 /// `testbed keep-mytoken`, inside: reads a mytoken from standard input and stores it for the running user.
 ///
 /// # Errors
-/// When it is no mytoken or the store cannot be written.
+/// When it is not a mytoken or the store cannot be written.
 pub fn keep_mytoken(server: &str, issuer: &str, ca: Option<&Path>) -> Result<()> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).trying(|| "reading the mytoken".into())?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the machine under the site can do.
+//! What the host can do.
 
 use std::env;
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The first process of a site: builds the world it lives in, then waits until the site is let go.
+//! The first process of a site: builds its root and network, then waits for the end of the site.
 //!
 //! It runs in fresh namespaces (made by `unshare`, see `namespace`) and ends when its standard input does, which
 //! happens however the process that holds the site dies. The kernel then kills everything inside.
@@ -25,13 +25,13 @@ use crate::{Error, Result};
 const DEVICES: &[(&str, u64, u64)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Builds the site's world as `plan` says, reports `ready PID` (the process id as the host sees it) on standard
+/// Builds the site as `plan` says, reports `ready PID` (the process id as the host sees it) on standard
 /// output and waits until standard input ends.
 ///
 /// # Errors
-/// What could not be built.
+/// When a part of the site could not be built.
 pub fn run(plan: &Plan) -> Result<()> {
-    // `/proc` is still the host's here, so this is the process id that others can use.
+    // `/proc` is still the host's here, so this is the process id on the host.
     let host_pid = fs::read_link("/proc/self").trying(|| "reading /proc/self".into())?;
     let world = overlay(plan)?;
     kernel_file_systems(&world)?;
@@ -58,7 +58,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     wait_for_the_end()
 }
 
-/// The cached root below, a memory file system above.
+/// Mounts an overlay of the cached root and a memory file system.
 fn overlay(plan: &Plan) -> Result<PathBuf> {
     let base = &plan.mount_point;
     mount_at(Some("tmpfs"), base, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
@@ -81,7 +81,7 @@ fn overlay(plan: &Plan) -> Result<PathBuf> {
 fn kernel_file_systems(world: &Path) -> Result<()> {
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
     mount_at(Some("proc"), &world.join("proc"), Some("proc"), quiet, None)?;
-    // hwloc reads /sys/devices. A fresh sysfs shows this network and none of the host's cgroups.
+    // hwloc reads /sys/devices. A new sysfs shows the site's network and not the host's cgroups.
     mount_at(Some("sysfs"), &world.join("sys"), Some("sysfs"), quiet | MsFlags::MS_RDONLY, None)?;
     mount_at(
         Some("tmpfs"),
@@ -156,11 +156,11 @@ fn install_product(repository: &Path, profile: &str, world: &Path) -> Result<()>
     })
 }
 
-/// Makes `world` the root and forgets the host's. `chroot` would not do: `nsenter` enters the namespace's root.
+/// Makes `world` the root and unmounts the host's. `chroot` is not enough: `nsenter` enters the namespace's root.
 fn enter(world: &Path) -> Result<()> {
     let entering = || format!("entering {}", world.display());
     let world = File::open(world).trying(entering)?;
-    // Where the host is itself in a chroot, the namespace's root is above it; whoever joins a namespace is put at its root.
+    // If the host is in a chroot, the namespace's root is above it. Joining the namespace leads to its root.
     let own = File::open("/proc/self/ns/mnt").trying(entering)?;
     setns(own, CloneFlags::CLONE_NEWNS).trying(entering)?;
     fchdir(&world).trying(entering)?;
@@ -177,11 +177,11 @@ fn names(network: Network, resolver: &[u8]) -> Result<()> {
     );
     write("/etc/hosts", hosts.as_bytes())?;
     write("/etc/hostname", format!("{HOST_NAME}\n").as_bytes())?;
-    // Without a network of the caller's there is nobody to ask: fail at once instead of waiting.
+    // In a network of its own the site has no resolver: fail at once instead of waiting.
     write("/etc/resolv.conf", if network == Network::Callers { resolver } else { b"" })
 }
 
-/// Two ends of a cable, both here: the device type `dummy` may be missing in the kernel, `veth` is there.
+/// Makes a `veth` pair with both ends here. The kernel may lack the device type `dummy`.
 fn network(network: Network) -> Result<()> {
     let address = format!("{}/24", network.address());
     let steps: [&[&str]; 5] = [
@@ -216,11 +216,11 @@ fn run_directories() -> Result<()> {
     Ok(())
 }
 
-/// Reaps what the daemons leave behind and ends with standard input.
+/// Reaps orphaned processes until standard input ends.
 fn wait_for_the_end() -> Result<()> {
     std::thread::spawn(|| {
         loop {
-            // A first process inherits every orphan. With no child at all there is nothing to wait for: look again.
+            // The first process inherits all orphans. Without children `wait` fails: try again later.
             if nix::sys::wait::wait().is_err() {
                 std::thread::sleep(std::time::Duration::from_millis(200));
             }

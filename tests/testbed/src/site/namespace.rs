@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The walls of a site, seen from outside: fresh namespaces with `testbed init` as their first process.
+//! The namespaces of a site, with `testbed init` as their first process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -11,7 +11,7 @@ use crate::site::plan::{Network, Plan};
 use crate::site::{host, paths};
 use crate::{Error, Result};
 
-/// How long the kernel may take to clear a site away.
+/// How long the kernel may take to remove a site.
 const TEARDOWN: Duration = Duration::from_secs(10);
 
 /// Live namespaces. Dropping the value kills everything inside and waits until it is gone.
@@ -19,17 +19,17 @@ const TEARDOWN: Duration = Duration::from_secs(10);
 pub struct Namespace {
     /// `unshare`, the parent of the first process inside.
     unshare: Child,
-    /// While this pipe is open the site lives. It closes with this process, however that dies.
+    /// The site lives while this pipe is open. The kernel closes it when this process ends in any way.
     lifeline: Option<ChildStdin>,
     /// The first process inside, as the host sees it.
     init: u32,
 }
 
 impl Namespace {
-    /// Makes the namespaces and lets `testbed init` build the world inside.
+    /// Makes the namespaces and runs `testbed init` in them.
     ///
     /// # Errors
-    /// When a namespace, a mount or the installation of the product failed; the text is the first process's own.
+    /// When a namespace, a mount or the installation of the product failed, with the message of `testbed init`.
     pub fn create(plan: &Plan) -> Result<Self> {
         let order = serde_json::to_string(plan).map_err(std::io::Error::from).trying(|| "writing the plan".into())?;
         let mut command = Command::new("unshare");
@@ -41,7 +41,7 @@ impl Namespace {
             .args(["--fork", "--kill-child"])
             .arg(paths::testbed_program()?)
             .args(["init", &order])
-            // Not in the terminal's foreground group: Ctrl-C reaches us, and through the lifeline the site.
+            // Not in the terminal's foreground group: Ctrl-C ends this process, and the lifeline then ends the site.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

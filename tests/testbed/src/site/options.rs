@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a site can be made of.
+//! Options of a site.
 
 use std::path::PathBuf;
 
@@ -18,14 +18,16 @@ pub struct Options {
     pub prolog_flags: &'static str,
     /// `LogLevel` of sshd.
     pub sshd_log_level: &'static str,
-    /// Lines for sshd's configuration; they come first, and the first of a keyword counts. Otherwise sshd is as Debian ships it, with
+    /// Lines at the beginning of sshd's configuration, where the first line of a keyword counts. The rest is as in
+    /// Debian, with
     /// the product's `sshd.conf`.
     pub sshd_config: &'static str,
-    /// Whether sshd shuts out an address with several refusals, as it does by itself since OpenSSH 9.8 (SSH-12). A
-    /// story that has many refusals from one address and is about something else says no.
+    /// Whether sshd blocks an address after several refusals, the default since OpenSSH 9.8 (SSH-12). A
+    /// story with many refusals from one address, which is about something else, switches this off.
     pub penalties: bool,
-    /// Requests per client address that the test server's mytoken server answers, the original's default (MT-07); empty: all. A story
-    /// that needs more says so.
+    /// Request limit of the mytoken server per client address; the default is the original's (MT-07), empty is no
+    /// limit. A story
+    /// that needs more requests changes it.
     pub request_limit: &'static str,
     /// A mytoken server and provider outside the site instead of the test server inside.
     pub foreign: Option<Foreign>,
@@ -38,13 +40,13 @@ pub struct Foreign {
     pub server: String,
     /// URL of the provider whose access tokens are accepted.
     pub issuer: String,
-    /// Roots to verify them by, unless the distribution's.
+    /// Root certificates to verify them; the distribution's if absent.
     pub ca: Option<PathBuf>,
     /// A file with a mytoken of that server.
     pub mytoken_file: PathBuf,
 }
 
-/// Variables by which a person or `testbed test` tells stories what sites to make.
+/// Environment variables for the options of stories, set by `testbed test` or a person.
 const RELEASE: &str = "TESTBED_ROOT";
 const SERVER: &str = "TESTBED_SERVER";
 const ISSUER: &str = "TESTBED_ISSUER";
@@ -52,11 +54,11 @@ const CA_FILE: &str = "TESTBED_CA";
 const MYTOKEN_FILE: &str = "TESTBED_MYTOKEN_FILE";
 
 impl Options {
-    /// Four nodes with the product, of the release and with the foreign server that the environment names:
+    /// Four nodes with the product. Release and foreign server are read from the environment:
     /// `TESTBED_ROOT`, and `TESTBED_SERVER`, `TESTBED_ISSUER`, `TESTBED_MYTOKEN_FILE`, `TESTBED_CA`.
     ///
     /// # Errors
-    /// When `TESTBED_ROOT` names no known release, or only some of the others are there.
+    /// When `TESTBED_ROOT` is not a known release, or some of the other variables are missing.
     pub fn new() -> Result<Self> {
         let release = match env(RELEASE) {
             Some(chosen) => chosen.parse()?,
@@ -89,7 +91,7 @@ impl Options {
 }
 
 impl Foreign {
-    /// A foreign server when all of it is there, none when nothing is.
+    /// A foreign server if all parts are given, `None` if no part is.
     ///
     /// # Errors
     /// When something is missing.
@@ -102,7 +104,7 @@ impl Foreign {
         match (server, issuer, mytoken_file) {
             (None, None, None) => Ok(None),
             (Some(server), Some(issuer), Some(mytoken_file)) => {
-                // Stories run in another directory than the person who names the files.
+                // Stories run in another directory than the caller.
                 let absolute = |path: String| std::path::absolute(&path).unwrap_or(PathBuf::from(path));
                 let (mytoken_file, ca) = (absolute(mytoken_file), ca.map(absolute));
                 Ok(Some(Self { server, issuer, ca, mytoken_file }))

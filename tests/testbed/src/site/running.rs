@@ -164,7 +164,7 @@ impl Site {
     /// Whether a path exists on the login node.
     ///
     /// # Errors
-    /// When nothing could be asked.
+    /// When the command could not be run.
     pub fn exists(&self, path: &str) -> Result<bool> {
         Ok(self.run("root", ["test", "-e", path])?.success())
     }
@@ -238,9 +238,7 @@ impl Site {
             if self.is_running(daemon)? {
                 return Ok(None);
             }
-            Err(Error::Refused(format!(
-                "{daemon} ended before it was ready; its last words are in /var/log/{daemon}.log"
-            )))
+            Err(Error::Refused(format!("{daemon} ended before it was ready; its log is /var/log/{daemon}.log")))
         })
     }
 

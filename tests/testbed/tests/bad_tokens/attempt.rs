@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Two ways to knock: the PAM stack alone, for its code, and real ssh.
+//! Two ways to try a login: the PAM stack alone, for its return code, and real ssh.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,10 +11,10 @@ use testbed::{Error, Result, Site};
 const INSIDE: &str = "/usr/local/bin/pam_driver";
 /// Stacks of the module alone.
 pub(crate) const LONE: &str = "/etc/pam-lone";
-/// One under the service name that it accepts.
+/// The stack under a service name that the module accepts.
 const STACK: &str = "auth required pam_mytoken.so\naccount required pam_mytoken.so\n";
 
-/// What a PAM stack answered.
+/// The answer of a PAM stack.
 pub(crate) struct PamAnswer {
     pub(crate) code: i32,
     pub(crate) said: String,
@@ -52,7 +52,7 @@ impl Driver {
         seen(outcome.stdout + &outcome.stderr)
     }
 
-    /// The same in a network of its own, where everything that is sent is counted (and reaches nobody).
+    /// The same in a network of its own, in which all packets are counted and none leaves.
     pub(crate) fn authenticate_without_network(
         &self,
         site: &Site,
@@ -63,8 +63,9 @@ impl Driver {
     }
 }
 
-/// What `program` printed in a network of its own, and then `packets N`: so many it sent, by IPv4 and, where the kernel has it, IPv6.
-/// Every address is this host's there, so that nothing fails for want of a route before it is counted.
+/// The output of `program` in a network of its own, and `packets N`: the number of packets that it sent, by IPv4 and
+/// IPv6.
+/// All addresses are local there, so that no packet fails for lack of a route.
 pub(crate) fn counted(site: &Site, program: &str, answers: &[String]) -> Result<String> {
     let script = format!(
         r#"set -e
@@ -85,7 +86,7 @@ echo "packets $(($(sent) - before))""#
     Ok(site.command("root", argv).stdin(terminated(answers)).run()?.ok()?.stdout)
 }
 
-/// Of what [`counted`] returned.
+/// The number of packets in the output of [`counted`].
 pub(crate) fn packets(said: &str) -> Option<u32> {
     number(said, "packets ").and_then(|count| u32::try_from(count).ok())
 }
@@ -104,8 +105,8 @@ fn seen(said: String) -> Result<PamAnswer> {
     Ok(PamAnswer { code, said, packets })
 }
 
-/// ssh as an attacker runs it: an askpass that gives one answer per prompt, whatever is asked; each time from another address,
-/// for sshd shuts out one with several refusals.
+/// An ssh with an askpass that gives one answer per prompt, whatever is asked; each time from another address,
+/// because sshd blocks one with several refusals.
 pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<CommandOutcome> {
     let destination = site.new_client()?.destination();
     ssh_with(

@@ -8,14 +8,14 @@ use testbed::drive::people::control;
 use testbed::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER};
 use testbed::{Error, Result, Site};
 
-/// PAM's answers, by their meaning.
+/// The expected return codes of PAM.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ExpectedCode {
     /// The token is not accepted.
     AuthErr,
-    /// The token is good, but the account is not its holder's.
+    /// The token is valid, but not for this account.
     PermDenied,
-    /// Its server cannot be asked.
+    /// The server cannot be reached.
     AuthinfoUnavail,
 }
 
@@ -30,7 +30,7 @@ impl ExpectedCode {
     }
 }
 
-/// Something a person, or an attacker, answers at the prompt; several answers for a chunked token.
+/// The answers at the prompt: one, or several for a token in chunks.
 pub(crate) struct Input {
     pub(crate) name: &'static str,
     pub(crate) answers: Vec<String>,
@@ -58,7 +58,7 @@ pub(crate) fn all(site: &Site) -> Result<Vec<Input>> {
     Ok(inputs)
 }
 
-/// What is no token at all, or not one whole token.
+/// Texts that are not a token or not a complete one.
 fn texts(site: &Site) -> Result<Vec<Input>> {
     let good = good_access_token(site)?;
     let long = mint(site, &json!({"pad": 2000}))?;
@@ -119,7 +119,7 @@ fn access_tokens(site: &Site) -> Result<Vec<Input>> {
     Ok(inputs)
 }
 
-/// Tokens that name an issuer or server of their own choice.
+/// Tokens of an unknown issuer or server.
 pub(crate) fn of_unknown_issuers(site: &Site) -> Result<Vec<Input>> {
     Ok(vec![
         refused(
@@ -174,7 +174,7 @@ fn mytokens(site: &Site) -> Result<Vec<Input>> {
         refused("an expired mytoken", expired),
     ];
     std::thread::sleep(Duration::from_secs(4));
-    // A JWT of a mytoken is longer than the client's line: it goes as chunks, as our helper sends it.
+    // The JWT of a mytoken is longer than ssh's limit: it is sent in chunks, as the helper does.
     Ok(inputs.into_iter().map(in_chunks).collect())
 }
 
@@ -194,7 +194,7 @@ pub(crate) fn pieces(token: &str) -> Vec<String> {
 
 pub(crate) fn mint(site: &Site, order: &Value) -> Result<String> {
     let mut order = order.clone();
-    // The site's audience, unless the order has another: the order is about one fault, not two.
+    // With the site's audience, unless the order has another: each token has one fault only.
     if let Some(claims) = order.as_object_mut().map(|order| order.entry("claims").or_insert_with(|| json!({}))) {
         if let Some(claims) = claims.as_object_mut() {
             claims.entry("aud").or_insert_with(|| AUDIENCE.into());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Everything that must not open the door: each input is refused with the code of the table in `pam-mytoken/src/codes.rs`,
-//! nobody gets in over ssh, and no log holds any of it, also at sshd's DEBUG3.
+//! Invalid input of all kinds: each is refused with the code of the table in `pam-mytoken/src/codes.rs`,
+//! real ssh does not log in, and no log contains any of it, also at sshd's DEBUG3.
 
 mod attempt;
 mod inputs;
@@ -16,7 +16,7 @@ use inputs::Input;
 fn every_bad_token_is_refused() -> Result<()> {
     story_with_own_servers(Options { nodes: 1, sshd_log_level: "DEBUG3", ..Options::new()? }, |site| {
         let driver = Driver::build(site)?;
-        // Each is to be refused for what it is.
+        // Each must be refused for its own fault, not for a spent budget.
         site.write("/etc/mytoken/login.d/50-budget.toml", "[budget]\nper_address = 1000\nper_host = 1000\n", "0644")?;
         let inputs = inputs::all(site)?;
         assert!(inputs.len() >= 30, "only {} inputs", inputs.len());
@@ -47,7 +47,8 @@ fn an_unknown_issuer_causes_no_packet() -> Result<()> {
             assert_eq!(seen.code, input.expected.code(), "{}: {}", input.name, seen.said);
             assert_eq!(seen.packets, Some(0), "{}: something was sent", input.name);
         }
-        // The counter counts: a question for a name, both families, and the module itself with a token that needs its server.
+        // The counter works: for a name lookup, for IPv4 and IPv6, and for the module with a token that needs its
+        // server.
         for program in ["getent hosts evil.example.org", "curl -sm2 http://192.0.2.1", "curl -sm2 http://[2001:db8::1]"]
         {
             let said = attempt::counted(site, program, &[])?;
@@ -61,7 +62,7 @@ fn an_unknown_issuer_causes_no_packet() -> Result<()> {
     })
 }
 
-/// The module's own code for this input, or what is wrong with it.
+/// Checks the module's return code for this input; gives the difference.
 fn check_code(site: &Site, driver: &Driver, input: &Input) -> Option<String> {
     match driver.authenticate(site, "alice", &input.answers) {
         Ok(seen) if seen.code == input.expected.code() => None,
@@ -72,7 +73,7 @@ fn check_code(site: &Site, driver: &Driver, input: &Input) -> Option<String> {
     }
 }
 
-/// Real ssh with an askpass that gives this input, or what is wrong: it must not get in.
+/// Checks that real ssh does not log in with this input; gives the difference.
 fn check_ssh(site: &Site, input: &Input) -> Option<String> {
     match attempt::ssh(site, "alice", &input.answers) {
         Ok(seen) if seen.success() || seen.stdout.contains("inside") => Some(format!("{}: ssh let it in", input.name)),
@@ -89,7 +90,7 @@ fn nothing_secret_in_the_logs<'a>(site: &Site, secrets: impl Iterator<Item = &'a
         assert!(!log.contains(not_for_what_it_is), "{not_for_what_it_is}");
     }
     for secret in secrets.filter(|secret| secret.len() >= 8 && !secret.starts_with("INCORRECT")) {
-        // Whole tokens, and also the halves of one that was cut or chunked.
+        // Whole tokens and their halves: some were cut or sent in chunks.
         let (head, tail) = secret.split_at(secret.floor_char_boundary_at(secret.len() / 2));
         for part in [head, tail].into_iter().filter(|part| part.len() >= 8) {
             assert!(!log.contains(part), "a log holds a part of a token: {part:.12}...");

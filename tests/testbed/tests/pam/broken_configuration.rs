@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A configuration that cannot be used harms the services that are listed, and a stack may ask for something else then.
+//! A broken configuration affects only the listed services, and a stack can have a fallback for it.
 
 use serde_json::json;
 use testbed::drive::typist;
@@ -16,7 +16,7 @@ const CONV_ERR: i32 = 19;
 const LOGIN: &str = "/etc/mytoken/login.toml";
 const SSH: &str = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed id -un";
 
-/// What can be wrong in `login.toml` of a site with these services, or around it.
+/// Broken versions of `login.toml` with these services.
 fn mistakes(services: &str) -> [String; 4] {
     let services = format!("services = [{services}]");
     [
@@ -68,13 +68,13 @@ fn a_broken_configuration_affects_only_the_listed_services() -> Result<()> {
                 "{mistake}"
             );
         }
-        // The argument decides in place of the file.
+        // The argument of the module overrides the file.
         let [broken, ..] = mistakes("\"sshd\"");
         for (configuration, arguments, su, sshd) in [
             (&broken, "services=sshd", USER_UNKNOWN, SERVICE_ERR),
             (&broken, "services=su", SERVICE_ERR, USER_UNKNOWN),
             (&broken, "services=sshd,su", SERVICE_ERR, SERVICE_ERR),
-            // It asks, and nobody answers.
+            // It prompts, and there is no answer.
             (&good, "services=su", CONV_ERR, USER_UNKNOWN),
         ] {
             site.write(LOGIN, configuration, "0644")?;
@@ -115,7 +115,7 @@ fn the_recommended_stack_falls_back_on_a_broken_configuration_and_never_on_a_bad
         for token in [bobs.as_str(), forged.as_str(), "nonsense"] {
             assert_eq!(asked(&[token, "much secret"])?, (false, prompt()), "{token}");
         }
-        // What was typed may have caused a panic.
+        // A panic in the module is a refusal too.
         install_panicking(site)?;
         site.write(
             "/etc/pam.d/sshd",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Servers that are out, defects in the module: sshd does not suffer, and nobody gets in by it.
+//! Outages and panics in the module: sshd is not affected, and no login succeeds because of them.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn an_outage_is_reported_within_the_deadline_and_delays_no_other_login() -> Resu
         with_answers(site, std::slice::from_ref(&token), "true")?.ok()?;
         site.sh("root", "pkill -STOP -f '[t]estserver serve'")?.ok()?;
 
-        // The keys are on disk, so an access token needs nobody.
+        // The keys are cached, so an access token needs no request.
         let began = Instant::now();
         with_answers(site, &[token], "true")?.ok()?;
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -30,7 +30,7 @@ fn an_outage_is_reported_within_the_deadline_and_delays_no_other_login() -> Resu
         assert!(!said.success() && said.stderr.contains("unavailable at the moment"), "{}", said.stderr);
         assert!(took < Duration::from_secs(14), "the deadline is 10 s, it took {took:?}");
 
-        // The second one does not wait: the first has noted that nobody answers.
+        // The second one does not wait: the first has recorded the outage.
         let began = Instant::now();
         assert!(!with_answers(site, &pieces, "true")?.success());
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -58,7 +58,7 @@ fn a_provider_outage_is_reported_as_unavailable() -> Result<()> {
     })
 }
 
-/// The module that panics on request, as `make tools` leaves it.
+/// Installs the module that panics on request, from `make tools`.
 pub(crate) fn install_panicking(site: &Site) -> Result<()> {
     let file = paths::target().join("tmp/panic-injection/debug/libpam_mytoken.so");
     let module = std::fs::read(&file)
@@ -68,7 +68,7 @@ pub(crate) fn install_panicking(site: &Site) -> Result<()> {
     site.script("root", script).stdin(module).run()?.ok().map(drop)
 }
 
-/// Lets one hook of the module panic.
+/// Makes one hook of the module panic.
 fn panic_in(site: &Site, hook: &str, line: &str) -> Result<()> {
     let script = format!(
         "sed -E '/^{line} /s/pam_mytoken.so/& panic={hook}/' /tmp/stack >/etc/pam.d/sshd; grep -c panic= /etc/pam.d/sshd"
@@ -78,7 +78,7 @@ fn panic_in(site: &Site, hook: &str, line: &str) -> Result<()> {
 
 fn told_without_its_text(site: &Site, hook: &str) -> Result<()> {
     let told = format!("a defect in pam_mytoken was met in {hook} at pam-mytoken/src/entry.rs:");
-    // The log is written by a process of its own.
+    // Another process writes the log.
     site.wait_for(&told, Duration::from_secs(5), "root", &format!("grep -qF '{told}' /var/log/all.log"))?;
     let log = site.read("/var/log/all.log")?;
     assert!(!log.contains("injected"), "{hook}: the text of the panic was shown");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The module alone, phase by phase: what sshd does too fast, or does not show.
+//! The PAM module without sshd, phase by phase.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,13 +20,13 @@ fn records(site: &Site) -> Result<String> {
     Ok(site.sh("root", "find /run/mytoken/handover -mindepth 2 -type f 2>/dev/null | wc -l")?.ok()?.stdout)
 }
 
-/// Another factor may take its time between the two phases.
+/// Another factor can take time between the two phases.
 #[test]
 fn a_token_that_expires_before_the_account_phase_is_refused() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let driver = Driver::build(site)?;
         configure(site, "leeway = \"0s\"")?;
-        // It would take away what a driver left that has ended.
+        // The agent would remove the records of a driver that has ended.
         site.stop("agent", "TERM")?;
         for (later, code) in [("later=0", PAM_SUCCESS), ("later=9", PAM_ACCT_EXPIRED)] {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -37,14 +37,14 @@ fn a_token_that_expires_before_the_account_phase_is_refused() -> Result<()> {
             let log = site.read("/var/log/all.log")?;
             let told = log.contains("user=alice the token has expired since");
             assert_eq!(told, code == PAM_ACCT_EXPIRED, "{later}: {log}");
-            // What no session will take is gone.
+            // The record is removed if no session will use it.
             assert_eq!(records(site)? == "0\n", code == PAM_ACCT_EXPIRED, "{later}");
         }
         Ok(())
     })
 }
 
-/// Nobody has it any more, and it would live on for hours.
+/// No process has it any more, and it would be valid for hours.
 #[test]
 fn a_delegated_mytoken_is_revoked_when_the_account_phase_refuses() -> Result<()> {
     story_with_own_servers(small()?, |site| {
@@ -84,7 +84,7 @@ fn the_prompt_argument_replaces_the_default_prompt() -> Result<()> {
     })
 }
 
-/// The module itself waits: what is measured here is its own answer, and no other module of the stack.
+/// The module itself waits; no other module of the stack is measured.
 #[test]
 fn a_refusal_takes_the_configured_fail_delay() -> Result<()> {
     story_with_own_servers(small()?, |site| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The provider whose keys the module needs: how often it is asked.
+//! Requests of the module to the provider for its keys.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use testbed::{Error, Options, Result, Site, story_with_own_servers};
 
 use crate::{inputs, small, with_answers};
 
-/// A site for many refusals from one address.
+/// A site that allows many refusals from one address.
 fn refusing() -> Result<Options> {
     Ok(Options { penalties: false, ..small()? })
 }
 
-/// How often the module asked the provider for its discovery document or its keys.
+/// Number of requests of the module for the provider's discovery document or keys.
 fn requests(site: &Site) -> Result<usize> {
     let text = control(site, "/journal?service=provider", None)?;
     let journal: Vec<Value> =
@@ -32,7 +32,7 @@ fn fault(site: &Site, order: &Value) -> Result<()> {
     control(site, "/provider/fault", Some(&order.to_string())).map(drop)
 }
 
-/// Six logins at once with invented keys, and how long they took.
+/// Six simultaneous logins with invented key ids; gives the time they took.
 fn log_in_with_invented_keys(site: &Site) -> Result<Duration> {
     let tokens = (0..6)
         .map(|n| inputs::mint(site, &json!({"header": {"kid": format!("invented-{n}")}})))
@@ -61,7 +61,7 @@ fn invented_key_ids_cost_a_failing_provider_one_request_a_minute() -> Result<()>
         log_in_with_invented_keys(site)?;
         assert_eq!(requests(site)? - before, 1, "a host without keys");
 
-        // Without its directory the memory lies below /run.
+        // Without the cache directory a second one below /run is used.
         let block = "rm -rf /var/cache/mytoken && touch /var/cache/mytoken";
         site.sh("root", block)?.ok()?;
         log_in_with_invented_keys(site)?;
@@ -82,7 +82,7 @@ fn invented_key_ids_cost_a_failing_provider_one_request_a_minute() -> Result<()>
     })
 }
 
-/// The old keys can be read there, and nothing new be written.
+/// On the full disk the old keys can be read and nothing can be written.
 #[test]
 fn a_full_disk_keeps_the_cached_keys() -> Result<()> {
     story_with_own_servers(small()?, |site| {
@@ -92,7 +92,7 @@ fn a_full_disk_keeps_the_cached_keys() -> Result<()> {
         with_answers(site, &good, "true")?.ok()?;
         let before = requests(site)?;
         site.sh("root", "head -c 64k /dev/zero >/var/cache/mytoken/full; test -s /var/cache/mytoken/full")?.ok()?;
-        // Older than a minute, so that an invented key makes somebody ask.
+        // Older than a minute, so that an invented key id causes a request.
         let age =
             "cd /var/cache/mytoken && jq -c '.document.at -= 70' jwks-* >/tmp/older && cat /tmp/older >$(echo jwks-*)";
         site.sh("root", age)?.ok()?;
@@ -106,7 +106,7 @@ fn a_full_disk_keeps_the_cached_keys() -> Result<()> {
     })
 }
 
-/// One login waits for the slow provider, the later ones do not.
+/// Only the first login waits for the slow provider.
 #[test]
 fn a_hanging_provider_delays_one_login_only() -> Result<()> {
     story_with_own_servers(refusing()?, |site| {
@@ -122,7 +122,7 @@ fn a_hanging_provider_delays_one_login_only() -> Result<()> {
     })
 }
 
-/// `[[issuer]]` of the site with a line more.
+/// Adds a line to `[[issuer]]` of the site.
 pub(crate) fn configure(site: &Site, line: &str) -> Result<()> {
     let script = format!(
         "cd /etc/mytoken && cp -n mytoken.toml /root/first.toml; cp /root/first.toml mytoken.toml && echo '{line}' >>mytoken.toml"
@@ -130,7 +130,7 @@ pub(crate) fn configure(site: &Site, line: &str) -> Result<()> {
     site.sh("root", &script)?.ok().map(drop)
 }
 
-/// An ID token of the code flow need have neither `nonce` nor `at_hash`; it is refused or not as docs/security.md says.
+/// An ID token of the code flow can lack `nonce` and `at_hash`; docs/security.md says when it is accepted.
 #[test]
 fn an_id_token_is_accepted_only_in_the_documented_cases() -> Result<()> {
     story_with_own_servers(refusing()?, |site| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a login leaves, and that it goes again.
+//! Sessions: their files, and the end of these.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use testbed::{Options, Result, story_with_own_servers};
 
 use crate::{inputs, mytoken, small, with_answers, with_key};
 
-/// Prints what a session has, in words that do not depend on its id.
+/// Prints the files of a session without its id.
 const LOOK: &str = "id -un; printenv BEARER_TOKEN_FILE MYTOKEN_FILE | sed -E \"s/[0-9a-f]{32}/ID/\"; env | grep -c PAM_MYTOKEN; \
                     stat -c \"%a %U\" $(dirname $BEARER_TOKEN_FILE) $(dirname $BEARER_TOKEN_FILE)/*; cat $BEARER_TOKEN_FILE";
 
-/// Nothing of any session is left.
+/// Succeeds when no file of a session is left.
 const EMPTY: &str = "! find /run/mytoken/sessions /run/mytoken/handover -mindepth 2 | grep .";
 
 #[test]
@@ -95,7 +95,7 @@ fn the_record_of_a_login_without_session_is_removed_with_its_sshd() -> Result<()
         assert!(!log_in()?.success());
         let left = || Ok::<_, testbed::Error>(site.sh("root", "ls /run/mytoken/handover/2001")?.lines().len());
         assert_eq!(left()?, 1, "the story shows nothing");
-        // Without an agent the next login does it, once a minute.
+        // Without an agent the next login cleans up, once a minute.
         site.sh("root", "rm -f /run/mytoken/handover/swept")?.ok()?;
         assert!(!log_in()?.success());
         assert_eq!(left()?, 1, "of two that were left the first is gone");
@@ -109,7 +109,7 @@ fn a_login_with_a_key_is_left_alone() -> Result<()> {
     story_with_own_servers(small()?, |site| {
         let said = with_key(site, "alice", "id -un; env | grep -c TOKEN")?;
         assert_eq!(said.lines(), ["alice", "0"], "{}", said.stderr);
-        // Not even with a configuration that nobody can read.
+        // Also with a broken configuration.
         site.write("/etc/mytoken/login.toml", "services = [\"sshd\"]\nruel = 1\n", "0644")?;
         assert_eq!(with_key(site, "alice", "id -un")?.ok()?.lines(), ["alice"]);
         let token = inputs::mint(site, &json!({}))?;

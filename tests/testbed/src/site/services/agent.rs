@@ -9,7 +9,7 @@ use crate::{Result, Site};
 const PROGRAM: &str = "/usr/sbin/mytokend";
 const SOCKET: &str = "/run/mytoken/agent.sock";
 
-/// The name to stop and restart a node's agent by; the login node's is "agent".
+/// The name of a node's agent for [`Site::stop`] and [`Site::restart`]; the login node's is "agent".
 #[must_use]
 pub fn name(node: &str) -> String {
     format!("agent.{node}")

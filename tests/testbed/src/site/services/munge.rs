@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! munge: how Slurm's commands and daemons know each other. Its key comes with the package in the cached root.
+//! munge, which authenticates Slurm's commands and daemons. Its key is made by the package in the cached root.
 
 use crate::site::daemon::Daemon;
 use crate::{Result, Site};

@@ -10,14 +10,16 @@ use crate::site::plan::{HOST_NAME, Network, STATE_DIR, node_holder};
 use crate::site::services::munge;
 use crate::{Result, Site};
 
-/// What a node has for itself: where the product keeps the files of jobs and its socket, as on separate machines.
+/// A directory that each node has for itself, as on separate machines: files of jobs and the agent's socket.
 const PRIVATE_TO_A_NODE: &str = "/run/mytoken";
 
 const PRODUCT_SNIPPET: &str = "/usr/share/mytoken/plugstack.conf";
 
-/// Makes the namespaces of the nodes: mounts, and in a network of our own a cable to the login node, so that servers see each
-/// node's address. Each is held by a process of its own, by whose id others enter; a bind mount of the namespace itself would do
-/// without, but kernel 6.18 refuses it now and then.
+/// Makes the namespaces of the nodes: mounts, and in the site's own network a `veth` pair to the login node, so that
+/// servers see each
+/// node's address. A process holds each namespace, and others enter by its id. A bind mount of the namespace would
+/// need no process,
+/// but kernel 6.18 refuses it now and then.
 pub(crate) fn nodes(site: &Site) -> Result<()> {
     let has_own_network = site.network() == Network::Own;
     for (number, node) in (1..).zip(site.nodes()) {
@@ -42,7 +44,8 @@ pub(crate) fn nodes(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Shell commands, run in the network of a node, that lay a cable to the login node. The first process of the site is in that
+/// Shell commands, run in the network of a node, that connect it to the login node by a `veth` pair. The first
+/// process of the site is in the login
 /// node's network.
 fn cable(site: &Site, number: u8, node: &str) -> String {
     let (login_node, address) = (site.network().address(), addresses::node(number));
@@ -56,7 +59,7 @@ fn cable(site: &Site, number: u8, node: &str) -> String {
 
 pub(crate) fn start(site: &Site) -> Result<()> {
     site.write("/etc/slurm/slurm.conf", &configuration(site)?, "0644")?;
-    // Pinned, because detection looks at the machine's own cgroups, which a site neither sees nor needs.
+    // Set explicitly, because detection looks at the host's cgroups, which a site neither sees nor needs.
     let cgroups = if site.options().release.slurm_knows_disabled_cgroups() { "disabled" } else { "cgroup/v1" };
     site.write("/etc/slurm/cgroup.conf", &format!("CgroupPlugin={cgroups}\n"), "0644")?;
     let prepare = format!(

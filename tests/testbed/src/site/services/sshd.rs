@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! sshd as Debian ships it, with PAM and keyboard-interactive as an administrator would set it up from the product's examples.
+//! sshd as Debian ships it, with PAM and keyboard-interactive as an administrator would set it up from the product's
+//! examples.
 
 use std::time::Duration;
 
@@ -7,10 +8,10 @@ use crate::site::daemon::Daemon;
 use crate::site::plan::Network;
 use crate::{Release, Result, Site};
 
-/// A user's own key for logins without a token. It has no default name, so that plain `ssh testbed` does not use it.
+/// A user's key for logins without a token. Its name is not a default one, so that plain `ssh testbed` does not use it.
 pub const USER_KEY: &str = ".ssh/site_key";
 
-/// Before the product's, for of each keyword the first line counts.
+/// It is read before the product's file: the first line of a keyword counts.
 const DROP_IN: &str = "/etc/ssh/sshd_config.d/05-testbed.conf";
 
 const PRODUCT_DROP_IN: &str = "/usr/share/mytoken/sshd.conf";
@@ -29,7 +30,7 @@ pub(crate) fn start(site: &Site) -> Result<()> {
     let (address, port) = (network.address(), port(network));
     let options = site.options();
     let mut config = format!("LogLevel {}\n{}\n", options.sshd_log_level, options.sshd_config);
-    // An earlier sshd does not start with a keyword that it does not know.
+    // An earlier sshd does not start with an unknown keyword.
     if !options.penalties && options.release != Release::Bookworm {
         config += "PerSourcePenalties no\n";
     }
@@ -41,7 +42,7 @@ pub(crate) fn start(site: &Site) -> Result<()> {
         let client = format!("Host testbed\n  HostName {address}\n  Port {port}\n  HostKeyAlias testbed\n");
         site.write("/etc/ssh/ssh_config.d/testbed.conf", &client, "0644")?;
     }
-    // The product's files, as README.Debian tells an administrator; nothing to do where it is not installed.
+    // Installs the product's examples as README.Debian says, if the product is installed.
     let wire = format!(
         "if test -e {PRODUCT_STACK}; then cp {PRODUCT_STACK} /etc/pam.d/sshd; \
          ln -s {PRODUCT_DROP_IN} /etc/ssh/sshd_config.d/10-mytoken.conf; fi"

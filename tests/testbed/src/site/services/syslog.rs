@@ -12,7 +12,7 @@ use crate::site::daemon::Daemon;
 use crate::site::plan::TESTBED_INSIDE;
 use crate::{Result, Site};
 
-/// Where the messages are.
+/// The file with the messages.
 pub const LOG: &str = "/var/log/all.log";
 
 const SOCKET: &str = "/dev/log";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The provider, the mytoken server and the resource server of a site, under the names of the site.
+//! The test server of a site: provider, mytoken server and resource server.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{Result, Site};
 /// Keys, certificates and `endpoints.json`.
 const FOLDER: &str = "/var/lib/testserver";
 
-/// The name to stop and restart it by.
+/// Its name for [`Site::stop`] and [`Site::restart`].
 pub const NAME: &str = "testserver";
 
 pub(crate) fn start(site: &Site) -> Result<()> {
