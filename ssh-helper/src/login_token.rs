@@ -17,8 +17,8 @@ use mytoken::server::{Deliver, Discovery, Server, SubTokenRequest};
 use mytoken::store::Store;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 
-use self::sub_token::SubToken;
-use crate::askpass::responder::TokenSource;
+use self::sub_token::CreatedSubToken;
+use crate::askpass::responder::LoginTokenSource;
 use crate::error::Error;
 
 /// Time limit for a token: discovery, lock of the store, creation of the sub-token.
@@ -48,8 +48,8 @@ pub struct LoginTokenRequest {
 }
 
 impl LoginTokenRequest {
-    /// The sub-token's clause at time `now`. The parent adds what is missing here, and limits what exceeds its own
-    /// clause.
+    /// The sub-token's clause at time `now`. A limit that is missing here is inherited from the parent, and a limit
+    /// that exceeds the parent's is reduced to it.
     fn clause(&self, now: u64) -> Clause {
         let audience = self.audience.split_ascii_whitespace().map(str::to_owned).collect();
         let limits = Clause { scope: self.scope.clone(), audience, ..Clause::default() };
@@ -84,7 +84,7 @@ pub struct SubTokenSource {
     ca_configured: bool,
     requests: Vec<LoginTokenRequest>,
     discovery: Option<Discovery>,
-    created: Vec<SubToken>,
+    created: Vec<CreatedSubToken>,
 }
 
 impl SubTokenSource {
@@ -129,7 +129,7 @@ pub fn trust_ca_file(http: &mut HttpSettings, ca_file: Option<&Path>) {
     }
 }
 
-impl TokenSource for SubTokenSource {
+impl LoginTokenSource for SubTokenSource {
     fn token(&mut self, account: usize) -> Result<Secret, Error> {
         let request =
             self.requests.get(account).ok_or_else(|| Error::Usage("no token was requested for this host".into()))?;
@@ -150,7 +150,7 @@ impl TokenSource for SubTokenSource {
         };
         let granted = server.create(&sub_token, &mut |successor| held.keep(successor), deadline)?;
         let code = granted.mytoken.clone();
-        self.created.push(SubToken::new(granted, &parent, &request.name, &request.host));
+        self.created.push(CreatedSubToken::new(granted, &parent, &request.name, &request.host));
         Ok(code)
     }
 
@@ -163,7 +163,7 @@ impl TokenSource for SubTokenSource {
             Ok(http) => Server::from_discovery(http, &self.server, discovery),
             Err(error) => Err(error.clone()),
         };
-        let revoke = |token: &SubToken| match &server {
+        let revoke = |token: &CreatedSubToken| match &server {
             Ok(server) => token.revoke(&self.store, server, deadline),
             Err(error) => Err(error.clone()),
         };
@@ -178,7 +178,7 @@ impl TokenSource for SubTokenSource {
 /// A token that the user gave with `--token-file`.
 pub struct TokenFromFile(pub Secret);
 
-impl TokenSource for TokenFromFile {
+impl LoginTokenSource for TokenFromFile {
     fn token(&mut self, _account: usize) -> Result<Secret, Error> {
         Ok(self.0.clone())
     }

@@ -9,8 +9,8 @@ pub fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_LENGTH).collect()
 }
 
-/// The text without control characters, except for newline and tab. Used for prompts: ssh escapes the control characters
-/// of a server's prompt, but other programs that start an askpass may not.
+/// The text without control characters, except for newline and tab. Used for prompts: ssh escapes the control
+/// characters of a server's prompt, but other programs that start an askpass may not.
 pub fn printable_lines(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }

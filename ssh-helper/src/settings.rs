@@ -143,13 +143,16 @@ impl HelperSettings {
         if let [only] = offered {
             return Ok(parse(only)?);
         }
-        let is_sites = |url: &&&str| {
+        let is_known_at_site = |url: &&&str| {
             let issuers = self.site.iter().flat_map(|site| &site.issuers);
             parse(url).is_ok_and(|url| issuers.into_iter().any(|issuer| url.matches(&issuer.url)))
         };
-        let known: Vec<&&str> = offered.iter().filter(is_sites).collect();
+        let known: Vec<&&str> = offered.iter().filter(is_known_at_site).collect();
         match known.as_slice() {
             [only] => Ok(parse(only)?),
+            _ if offered.is_empty() => {
+                Err(Error::Usage("the server offers no provider; name yours with --issuer".into()))
+            }
             _ => Err(Error::Usage(format!(
                 "choose your provider with --issuer; the server offers: {}",
                 offered.join(", ")
@@ -238,6 +241,8 @@ mod tests {
         assert_eq!(settings.issuer(None, &["https://op.example.org"]).unwrap().as_str(), "https://op.example.org");
         let error = settings.issuer(None, &["https://a.example.org", "https://b.example.org"]).unwrap_err().to_string();
         assert!(error.contains("--issuer") && error.contains("https://b.example.org"), "{error}");
+        let error = settings.issuer(None, &[]).unwrap_err().to_string();
+        assert_eq!(error, "the server offers no provider; name yours with --issuer");
         assert!(settings.server(None).unwrap_err().to_string().contains("--server"));
     }
 }

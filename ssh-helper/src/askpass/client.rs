@@ -16,7 +16,7 @@ use super::message::{
     SOCKET_VARIABLE, receive, send,
 };
 use super::socket;
-use super::terminal::{self, PromptKind, Reply};
+use super::terminal::{self, PromptKind, TerminalReply};
 use crate::error::Error;
 
 /// How long the askpass waits for the wrapper. The wrapper takes less time to get a token.
@@ -68,9 +68,11 @@ fn pass_on(prompt: &str, previous: &PreviousAskpass) -> bool {
     match program {
         Some(program) if preferred => run_previous(program, prompt, previous),
         _ => match terminal::ask(prompt, PromptKind::from_environment()) {
-            Reply::Line(answer) => print_answer(&answer),
-            Reply::Declined => false,
-            Reply::Unavailable => program.is_some_and(|program| graphical && run_previous(program, prompt, previous)),
+            TerminalReply::Line(answer) => print_answer(&answer),
+            TerminalReply::Declined => false,
+            TerminalReply::Unavailable => {
+                program.is_some_and(|program| graphical && run_previous(program, prompt, previous))
+            }
         },
     }
 }

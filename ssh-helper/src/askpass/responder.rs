@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Decides how to respond to the askpass processes of one run. Each account gets one token, once, and only for its
-//! token prompt.
+//! Which prompt gets which answer. Each account gets one token, once, and only for its token prompt.
 
 use std::time::Instant;
 
@@ -13,7 +12,7 @@ use crate::error::Error;
 use crate::printable::printable;
 
 /// Where a token comes from.
-pub trait TokenSource: Send {
+pub trait LoginTokenSource: Send {
     /// Gets the token for the account with this index. Called when the host asks, and at most once per account: a login
     /// by key makes no token.
     fn token(&mut self, account: usize) -> Result<Secret, Error>;
@@ -29,7 +28,7 @@ pub trait TokenSource: Send {
 #[derive(Debug)]
 enum Progress {
     NotRequested,
-    /// These of the `count` answers remain. The number of the first of them is `next`.
+    /// The token is sent as `count` answers. `remaining` holds those not yet sent, from answer number `next` on.
     Sending {
         remaining: std::vec::IntoIter<Secret>,
         next: usize,
@@ -38,7 +37,7 @@ enum Progress {
     Refused,
 }
 
-/// Decides for one run.
+/// Decides how to respond to the askpass processes of one run.
 pub struct Responder {
     accounts: Vec<RemoteAccount>,
     progress: Vec<Progress>,
@@ -47,7 +46,7 @@ pub struct Responder {
     token_prompts: Vec<String>,
     nonce: Secret,
     previous: PreviousAskpass,
-    source: Box<dyn TokenSource>,
+    source: Box<dyn LoginTokenSource>,
     show: Box<dyn FnMut(&str) + Send>,
 }
 
@@ -58,7 +57,7 @@ impl Responder {
         token_prompts: Vec<String>,
         nonce: Secret,
         previous: PreviousAskpass,
-        source: Box<dyn TokenSource>,
+        source: Box<dyn LoginTokenSource>,
         show: Box<dyn FnMut(&str) + Send>,
     ) -> Self {
         let progress = accounts.iter().map(|_| Progress::NotRequested).collect();
@@ -156,7 +155,7 @@ mod tests {
 
     /// Gives these tokens, and counts how many were asked for.
     struct FixedTokens(Vec<Result<&'static str, ()>>, Arc<Mutex<u32>>);
-    impl TokenSource for FixedTokens {
+    impl LoginTokenSource for FixedTokens {
         fn token(&mut self, account: usize) -> Result<Secret, Error> {
             *self.1.lock().unwrap() += 1;
             self.0[account]
@@ -166,17 +165,17 @@ mod tests {
     }
 
     /// A responder for two hosts, and what it has done.
-    struct Run {
+    struct TestResponder {
         responder: Responder,
         tokens_made: Arc<Mutex<u32>>,
         shown: Arc<Mutex<Vec<String>>>,
     }
 
-    fn run_with(tokens: Vec<Result<&'static str, ()>>) -> Run {
-        run_with_prompt("Access Token:", tokens)
+    fn responder_with(tokens: Vec<Result<&'static str, ()>>) -> TestResponder {
+        responder_for_prompt("Access Token:", tokens)
     }
 
-    fn run_with_prompt(prompt: &str, tokens: Vec<Result<&'static str, ()>>) -> Run {
+    fn responder_for_prompt(prompt: &str, tokens: Vec<Result<&'static str, ()>>) -> TestResponder {
         let hosts = ["testbed", "other"];
         let accounts = hosts.map(|host| RemoteAccount { user: "alice".into(), host: host.into() }).to_vec();
         let (tokens_made, shown) = (Arc::default(), Arc::new(Mutex::new(Vec::new())));
@@ -185,10 +184,10 @@ mod tests {
         let show = Box::new(move |line: &str| lines.lock().unwrap().push(line.to_owned()));
         let previous = PreviousAskpass { program: Some("/usr/bin/old".into()), require: None };
         let responder = Responder::new(accounts, vec![prompt.into()], Secret::new("nonce"), previous, source, show);
-        Run { responder, tokens_made, shown }
+        TestResponder { responder, tokens_made, shown }
     }
 
-    impl Run {
+    impl TestResponder {
         fn ask(&mut self, prompt: &str) -> AskpassResponse {
             let event = AskpassEvent::Prompt(prompt.into());
             self.responder.respond(&AskpassRequest { nonce: Secret::new("nonce"), event })
@@ -203,7 +202,7 @@ mod tests {
 
     #[test]
     fn each_host_gets_one_token() {
-        let mut run = run_with(vec![Ok("AAAA"), Ok("BBBB")]);
+        let mut run = responder_with(vec![Ok("AAAA"), Ok("BBBB")]);
         assert_eq!(run.token("(alice@testbed) Access Token: ").as_deref(), Some("AAAA"));
         assert_eq!(run.token("(alice@testbed) Access Token: "), None);
         assert_eq!(run.token("(alice@other) Access Token: ").as_deref(), Some("BBBB"));
@@ -213,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_request_with_another_nonce_is_refused() {
-        let mut run = run_with(vec![Ok("AAAA"), Ok("BBBB")]);
+        let mut run = responder_with(vec![Ok("AAAA"), Ok("BBBB")]);
         for event in [AskpassEvent::Prompt("(alice@testbed) Access Token: ".into()), AskpassEvent::Authenticated] {
             let request = AskpassRequest { nonce: Secret::new("other"), event };
             assert!(matches!(run.responder.respond(&request), AskpassResponse::Refused));
@@ -224,7 +223,7 @@ mod tests {
 
     #[test]
     fn other_prompts_are_passed_on_to_the_previous_askpass() {
-        let mut run = run_with(vec![Ok("AAAA"), Ok("BBBB")]);
+        let mut run = responder_with(vec![Ok("AAAA"), Ok("BBBB")]);
         for prompt in ["(alice@jump) Access Token: ", "alice@testbed's password: ", "(alice@testbed) Password: "] {
             match run.ask(prompt) {
                 AskpassResponse::PassOn(previous) => assert_eq!(previous.program.as_deref(), Some("/usr/bin/old")),
@@ -237,7 +236,7 @@ mod tests {
     #[test]
     fn the_chunks_of_a_long_token_are_sent_in_order_and_once() {
         let long: &'static str = Box::leak("x".repeat(2500).into_boxed_str());
-        let mut run = run_with(vec![Ok(long), Ok(long)]);
+        let mut run = responder_with(vec![Ok(long), Ok(long)]);
         for (prompt, start) in
             [("Access Token:", "@1/3:"), ("Access Token (2/3):", "@2/3:"), ("Access Token (3/3): ", "@3/3:")]
         {
@@ -246,7 +245,7 @@ mod tests {
         }
         assert_eq!(run.token("(alice@testbed) Access Token (3/3):"), None);
         for wrong in ["Access Token (3/3):", "Access Token (2/4):", "Access Token:"] {
-            let mut run = run_with(vec![Ok(long), Ok(long)]);
+            let mut run = responder_with(vec![Ok(long), Ok(long)]);
             assert!(run.token("(alice@testbed) Access Token:").is_some());
             assert_eq!(run.token(&format!("(alice@testbed) {wrong}")), None, "{wrong}");
             // After a wrong request the host gets no further chunk.
@@ -262,7 +261,7 @@ mod tests {
             ["Access Token::", "Token:\t", "Jeton d'acc\u{e8}s :", "Welcome\nToken:", "Token:\n", "Token", "T (2/3):"]
         {
             for escape in [|text: &str| text.to_owned(), |text: &str| text.replace('\u{e8}', "\\303\\250")] {
-                let mut run = run_with_prompt(prompt, vec![Ok(long), Ok(long)]);
+                let mut run = responder_for_prompt(prompt, vec![Ok(long), Ok(long)]);
                 let prompts = [prompt.to_owned(), prompt_for(prompt, 2, 3), prompt_for(prompt, 3, 3)];
                 for (number, asked) in prompts.iter().enumerate() {
                     let answer = run.token(&format!("(alice@testbed) full at noon\n{}", escape(asked)));
@@ -275,7 +274,7 @@ mod tests {
 
     #[test]
     fn messages_of_the_server_and_the_reason_of_a_refusal_are_shown() {
-        let mut run = run_with(vec![Err(()), Ok("BBBB")]);
+        let mut run = responder_with(vec![Err(()), Ok("BBBB")]);
         assert_eq!(run.token("(alice@testbed) closed \u{1b}[31mat noon\nAccess Token: "), None);
         let shown = run.shown.lock().unwrap();
         assert_eq!(shown[0], "testbed: closed [31mat noon");

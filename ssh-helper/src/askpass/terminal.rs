@@ -43,7 +43,7 @@ impl PromptKind {
 
 /// The user's reply.
 #[derive(Debug)]
-pub enum Reply {
+pub enum TerminalReply {
     /// The user typed this.
     Line(Line),
     /// The user did not confirm.
@@ -53,13 +53,13 @@ pub enum Reply {
 }
 
 /// Asks on the controlling terminal.
-pub fn ask(prompt: &str, kind: PromptKind) -> Reply {
+pub fn ask(prompt: &str, kind: PromptKind) -> TerminalReply {
     match (ask_line(prompt, kind), kind) {
-        (None, _) => Reply::Unavailable,
+        (None, _) => TerminalReply::Unavailable,
         (Some(line), PromptKind::Confirm) if !matches!(line.as_slice(), b"y" | b"Y" | b"yes" | b"Yes") => {
-            Reply::Declined
+            TerminalReply::Declined
         }
-        (Some(line), _) => Reply::Line(line),
+        (Some(line), _) => TerminalReply::Line(line),
     }
 }
 

@@ -14,14 +14,14 @@ use crate::printable::printable;
 use crate::time_format::duration;
 
 /// A sub-token that was created for a login.
-pub struct SubToken {
+pub struct CreatedSubToken {
     granted: Granted,
     parent: Option<String>,
     name: String,
     host: String,
 }
 
-impl SubToken {
+impl CreatedSubToken {
     /// A sub-token of `parent` for `host`, with this name in the server's lists.
     pub fn new(granted: Granted, parent: &Entry, name: &str, host: &str) -> Self {
         Self { granted, parent: token_id(parent), name: name.to_owned(), host: host.to_owned() }

@@ -15,7 +15,7 @@ pub fn options(
     destinations: &[ResolvedDestination],
     has_terminal: bool,
 ) -> Vec<OsString> {
-    // Without a terminal nobody can compare the key's fingerprint.
+    // Without a terminal there is no user who could compare the key's fingerprint.
     let ask = has_terminal && destinations.iter().all(|destination| destination.asks_about_host_keys);
     let mut options = vec![
         // SSH-21: if the askpass fails, ssh sends an empty answer and asks again, three times by default.
@@ -30,7 +30,8 @@ pub fn options(
         options.push("-oPreferredAuthentications=keyboard-interactive,gssapi-with-mic,hostbased,publickey".into());
     }
     if program != Program::Ssh {
-        // A shared connection outlives the copy, and with it a delegated mytoken. OpenSSH 10 passes this option itself (SSH-24).
+        // A shared connection outlives the copy, and with it a delegated mytoken. OpenSSH 10 passes this option itself
+        // (SSH-24).
         options.push("-oControlMaster=no".into());
     }
     // SSH-24: scp and sftp switch local commands off.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! After the program has ended: whether the login failed, whether its tokens are revoked, and what the user is told.
+//! After the program has ended: whether the login failed, whether its tokens are revoked, and which message the user
+//! gets.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::askpass::prompt::RemoteAccount;
 const MAX_LOGIN_TIME: Duration = Duration::from_secs(120);
 
 /// What is known when the program has ended.
-pub struct Outcome<'a> {
+pub struct RunOutcome<'a> {
     /// Which program.
     pub program: Program,
     /// How it ended.
@@ -29,7 +30,7 @@ pub struct Outcome<'a> {
     pub now: Instant,
 }
 
-impl Outcome<'_> {
+impl RunOutcome<'_> {
     /// Whether the connection failed. Otherwise the status is that of the remote command.
     fn connection_failed(&self) -> bool {
         !self.authenticated && (self.exit.status == 255 || (self.program == Program::Scp && self.exit.status == 1))
@@ -57,7 +58,7 @@ impl Outcome<'_> {
         }
     }
 
-    /// What the user is told in addition to ssh's own messages.
+    /// A message for the user, in addition to ssh's own messages.
     pub fn message(&self) -> Option<String> {
         if self.program == Program::Ssh && self.delegated && self.may_have_failed() && self.lasted_longer_than_login() {
             return Some(
@@ -89,9 +90,9 @@ mod tests {
     use super::*;
 
     /// An ssh that ended with `status` before it reported anything.
-    fn ended(program: Program, status: u8) -> Outcome<'static> {
+    fn ended(program: Program, status: u8) -> RunOutcome<'static> {
         let exit = ProgramExit { status, by_signal: status > 128 && status < 255 };
-        Outcome {
+        RunOutcome {
             program,
             exit,
             authenticated: false,
@@ -111,7 +112,7 @@ mod tests {
         let account = account();
         let now = Instant::now();
         let message = |program, status, answer: Option<Instant>, reason_shown| {
-            Outcome { last_answers: vec![(&account, answer)], reason_shown, now, ..ended(program, status) }.message()
+            RunOutcome { last_answers: vec![(&account, answer)], reason_shown, now, ..ended(program, status) }.message()
         };
         assert!(message(Program::Ssh, 255, Some(now), false).unwrap().contains("the token was sent"));
         assert!(message(Program::Ssh, 255, None, false).unwrap().contains("did not ask for a token"));
@@ -127,21 +128,21 @@ mod tests {
     #[test]
     fn the_mytoken_of_a_session_is_never_revoked() {
         for status in [0, 1, 255, 130, 143] {
-            let session = Outcome { authenticated: true, delegated: true, ..ended(Program::Ssh, status) };
+            let session = RunOutcome { authenticated: true, delegated: true, ..ended(Program::Ssh, status) };
             assert!(!session.must_revoke(), "{status}");
         }
         // The status of a remote command. Only a session runs one.
         for status in [0, 1, 127] {
-            assert!(!Outcome { delegated: true, ..ended(Program::Ssh, status) }.must_revoke(), "{status}");
+            assert!(!RunOutcome { delegated: true, ..ended(Program::Ssh, status) }.must_revoke(), "{status}");
         }
         let remote_signal = ProgramExit { status: 130, by_signal: false };
-        assert!(!Outcome { delegated: true, exit: remote_signal, ..ended(Program::Ssh, 0) }.must_revoke());
+        assert!(!RunOutcome { delegated: true, exit: remote_signal, ..ended(Program::Ssh, 0) }.must_revoke());
     }
 
     #[test]
     fn the_token_of_a_refused_or_interrupted_login_is_revoked() {
         for status in [255, 130] {
-            assert!(Outcome { delegated: true, ..ended(Program::Ssh, status) }.must_revoke(), "{status}");
+            assert!(RunOutcome { delegated: true, ..ended(Program::Ssh, status) }.must_revoke(), "{status}");
         }
         assert!(ended(Program::Sftp, 255).must_revoke() && !ended(Program::Scp, 0).must_revoke());
     }
@@ -150,7 +151,7 @@ mod tests {
     fn a_run_longer_than_a_login_was_a_session_even_without_a_report() {
         let account = account();
         let answer = Instant::now();
-        let after = |seconds| Outcome {
+        let after = |seconds| RunOutcome {
             last_answers: vec![(&account, Some(answer))],
             delegated: true,
             now: answer + Duration::from_secs(seconds),
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn a_delegated_mytoken_is_revoked_after_a_copy() {
         for program in [Program::Scp, Program::Sftp] {
-            let copy = Outcome { delegated: true, ..ended(program, 0) };
+            let copy = RunOutcome { delegated: true, ..ended(program, 0) };
             assert!(copy.must_revoke() && copy.message().is_none());
         }
     }

@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 use super::arguments::{Program, queries};
 use super::foreground::{self, ProgramExit};
 use super::options::options;
-use super::outcome::Outcome;
+use super::outcome::RunOutcome;
 use super::resolution::{ResolvedDestination, resolve, shell_override};
 use super::version::check_version;
 use crate::askpass::message::{ASKPASS_VARIABLE, NONCE_VARIABLE, PreviousAskpass, SOCKET_VARIABLE};
-use crate::askpass::responder::{Responder, TokenSource};
+use crate::askpass::responder::{LoginTokenSource, Responder};
 use crate::askpass::server::AskpassServer;
 use crate::command_line::WrapperOptions;
 use crate::error::Error;
@@ -55,7 +55,7 @@ pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error
 /// be run.
 fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>, responder: &mut Responder) {
     let Some(exit) = exit else { return responder.revoke_tokens() };
-    let outcome = Outcome {
+    let outcome = RunOutcome {
         program,
         exit: *exit,
         authenticated: responder.authenticated(),
@@ -100,7 +100,7 @@ fn token_source(
     settings: &HelperSettings,
     wrapper: &WrapperOptions,
     destinations: &[ResolvedDestination],
-) -> Result<Box<dyn TokenSource>, Error> {
+) -> Result<Box<dyn LoginTokenSource>, Error> {
     if let Some(file) = &wrapper.token_file {
         if destinations.len() > 1 {
             return Err(Error::Usage(

@@ -6,13 +6,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::test_site::{AUDIENCE, TestSite, deadline, stderr};
+use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
 use mytoken::server::Server;
 use nix::pty::openpty;
 
 #[test]
 fn a_login_stores_a_mytoken_and_describes_it() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let output = site.login(&[]);
     assert!(output.contains("✓ alice @ ") && output.contains("mytoken \"laptop\", valid 30 days"), "{output}");
     assert!(output.contains("may: get access tokens, create narrower mytokens"), "{output}");
@@ -30,13 +30,13 @@ fn a_login_stores_a_mytoken_and_describes_it() {
 
 #[test]
 fn a_scope_that_the_server_left_out_is_shown_as_warning() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let output = site.login(&["--scope", "openid", "--scope", "no.such.scope"]);
     assert!(output.contains("! the server left out the scope no.such.scope"), "{output}");
 }
 
 /// Runs a login with a warning on a terminal of its own. Returns what appeared on the terminal.
-fn login_on_terminal(site: &TestSite, environment: &[(&str, &str)]) -> String {
+fn login_on_terminal(site: &LoginSite, environment: &[(&str, &str)]) -> String {
     let pty = openpty(None, None).unwrap();
     let mut helper = site.helper(&["login", "--scope", "openid", "--scope", "no.such.scope"]);
     helper.env_remove("NO_COLOR").env("TERM", "xterm").envs(environment.iter().copied());
@@ -58,7 +58,7 @@ fn login_on_terminal(site: &TestSite, environment: &[(&str, &str)]) -> String {
 
 #[test]
 fn control_sequences_reach_a_terminal_only_and_none_with_no_color() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     assert!(login_on_terminal(&site, &[]).contains('\u{1b}'));
     let output = login_on_terminal(&site, &[("NO_COLOR", "1")]);
     assert!(!output.contains('\u{1b}'), "{output:?}");
@@ -70,7 +70,7 @@ fn control_sequences_reach_a_terminal_only_and_none_with_no_color() {
 
 #[test]
 fn a_second_login_replaces_and_revokes_the_first() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     site.login(&[]);
     let first = site.stored().unwrap();
     site.login(&[]);
@@ -84,7 +84,7 @@ fn a_second_login_replaces_and_revokes_the_first() {
 
 #[test]
 fn a_declined_login_is_an_error_and_stores_nothing() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let (child, _lines, link) = site.start_login(&[]);
     site.confirm(&link, &["--decline"]);
     let output = child.wait_with_output().unwrap();
@@ -95,7 +95,7 @@ fn a_declined_login_is_an_error_and_stores_nothing() {
 
 #[test]
 fn ctrl_c_interrupts_a_login_and_stores_nothing() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let (mut child, mut lines, _link) = site.start_login(&[]);
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -106,7 +106,7 @@ fn ctrl_c_interrupts_a_login_and_stores_nothing() {
 
 #[test]
 fn a_login_with_ignored_hangup_signal_continues() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let (mut child, mut lines, link) = site.start_login_after("trap '' HUP", &[]);
     assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
     std::thread::sleep(Duration::from_millis(300));
@@ -118,7 +118,7 @@ fn a_login_with_ignored_hangup_signal_continues() {
 
 #[test]
 fn a_mytoken_that_cannot_be_stored_is_revoked() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let (child, _lines, link) = site.start_login(&[]);
     fs::remove_dir_all(site.path("home/.config/mytoken/tokens")).unwrap();
     site.confirm(&link, &[]);
@@ -132,7 +132,7 @@ fn a_mytoken_that_cannot_be_stored_is_revoked() {
 
 #[test]
 fn logout_revokes_the_mytoken_with_its_sub_tokens_and_removes_it() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let entry = site.store_mytoken(&["AT", "create_mytoken", "tokeninfo:introspect"], &serde_json::Value::Null);
     site.run(&["ssh", "--delegate", "tb"]);
     let http = site.http();
@@ -150,7 +150,7 @@ fn logout_revokes_the_mytoken_with_its_sub_tokens_and_removes_it() {
 
 #[test]
 fn logout_keeps_a_mytoken_that_it_cannot_revoke_except_with_forget() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     site.store_mytoken(&["AT"], &serde_json::Value::Null);
     site.control("POST", "/outage", &serde_json::json!({"service": "mytoken", "on": true}));
     let output = site.run(&["logout"]);

@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::test_site::{AUDIENCE, TestSite, deadline, stderr};
+use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
 use mytoken::Secret;
 use mytoken::server::{AccessTokenRequest, Granted, Server, no_storage};
 use serde_json::{Value, json};
@@ -14,14 +14,14 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn redeem(site: &TestSite, code: &str) -> Result<Granted, mytoken::Error> {
+fn redeem(site: &LoginSite, code: &str) -> Result<Granted, mytoken::Error> {
     let http = site.http();
     Server::discover(&http, &site.url(), deadline()).unwrap().redeem(&Secret::new(code), deadline())
 }
 
 #[test]
 fn a_login_gets_a_sub_token_that_expires_in_five_minutes_and_gives_only_access_tokens() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     site.store_mytoken(CAPABILITIES, &Value::Null);
     let output = site.run(&["ssh", "tb"]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -44,7 +44,7 @@ fn a_login_gets_a_sub_token_that_expires_in_five_minutes_and_gives_only_access_t
 
 #[test]
 fn a_delegated_mytoken_has_the_requested_lifetime_limited_by_its_parent() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let parent = site.store_mytoken(CAPABILITIES, &Value::Null);
     site.run(&["ssh", "--delegate=10m", "tb"]);
     site.run(&["ssh", "--delegate", "tb"]);
@@ -57,7 +57,7 @@ fn a_delegated_mytoken_has_the_requested_lifetime_limited_by_its_parent() {
 
 #[test]
 fn a_host_rule_limits_the_scope() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let file = site.path("home/.config/mytoken/config.toml");
     let config = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, config + "[[host]]\npattern = \"test*\"\nscope = \"openid\"\n").unwrap();
@@ -73,7 +73,7 @@ fn a_host_rule_limits_the_scope() {
 
 #[test]
 fn the_transfer_code_of_a_failed_login_is_revoked() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     site.store_mytoken(CAPABILITIES, &Value::Null);
     site.install_ssh("ask '(alice@testbed) Access Token: '; exit 255");
     assert_eq!(site.run(&["ssh", "--delegate", "tb"]).status.code(), Some(255));
@@ -82,7 +82,7 @@ fn the_transfer_code_of_a_failed_login_is_revoked() {
 
 #[test]
 fn simultaneous_logins_with_a_rotating_mytoken_succeed() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let first = site.store_mytoken(CAPABILITIES, &json!({"on_AT": true, "on_other": true}));
     let mut runs: Vec<_> = (0..4).map(|_| site.helper(&["ssh", "tb"]).spawn().unwrap()).collect();
     assert!(runs.iter_mut().all(|run| run.wait().unwrap().success()));
@@ -98,7 +98,7 @@ fn simultaneous_logins_with_a_rotating_mytoken_succeed() {
 
 #[test]
 fn a_sub_token_with_more_rights_than_requested_is_revoked_and_not_sent() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     site.store_mytoken(CAPABILITIES, &Value::Null);
     site.control("POST", "/mytoken/fault", &json!({"name": "broader-child"}));
     let output = site.run(&["ssh", "tb"]);
@@ -112,7 +112,7 @@ fn a_sub_token_with_more_rights_than_requested_is_revoked_and_not_sent() {
 
 #[test]
 fn in_an_outage_nothing_is_sent_and_one_sentence_says_why() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     site.store_mytoken(CAPABILITIES, &Value::Null);
     site.install_ssh("ask '(alice@testbed) Access Token: '; exit 255");
     site.control("POST", "/outage", &json!({"service": "mytoken", "on": true}));
@@ -125,7 +125,7 @@ fn in_an_outage_nothing_is_sent_and_one_sentence_says_why() {
 
 #[test]
 fn without_a_prompt_no_token_is_made() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     site.store_mytoken(CAPABILITIES, &Value::Null);
     site.install_ssh("exit 0");
     site.control("DELETE", "/journal", &Value::Null);
@@ -135,7 +135,7 @@ fn without_a_prompt_no_token_is_made() {
 
 #[test]
 fn without_a_needed_capability_ssh_is_not_started() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     site.store_mytoken(&["AT"], &Value::Null);
     site.install_ssh("touch \"$HOME/started\"");
     let output = site.run(&["ssh", "tb"]);

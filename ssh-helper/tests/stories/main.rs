@@ -3,6 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "clippy recognises test code only by its attribute")]
 
 mod login;
+mod login_site;
 mod login_token;
 mod revocation;
-mod test_site;

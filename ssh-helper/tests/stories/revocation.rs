@@ -4,7 +4,7 @@
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use crate::test_site::{AUDIENCE, TestSite, deadline, stderr};
+use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
 use mytoken::Secret;
 use mytoken::server::{AccessTokenRequest, Server, no_storage};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ const AUTHENTICATE: &str = "for arg; do case $arg in -oLocalCommand=*) $SHELL -c
 
 /// Runs the helper with a fake ssh that ends with the shell commands `end`. The host redeems the code and then calls
 /// `then`. Returns the mytoken of the host.
-fn login(site: &TestSite, args: &[&str], end: &str, then: impl Fn(&Server<'_>, &Secret)) -> (Secret, Output) {
+fn login(site: &LoginSite, args: &[&str], end: &str, then: impl Fn(&Server<'_>, &Secret)) -> (Secret, Output) {
     login_with_code(site, args, end, |server, code| {
         let child = server.redeem(code, deadline()).unwrap().mytoken;
         then(server, &child);
@@ -28,7 +28,7 @@ fn login(site: &TestSite, args: &[&str], end: &str, then: impl Fn(&Server<'_>, &
 
 /// Like [`login`], but the host does with the code only what `then` does.
 fn login_with_code(
-    site: &TestSite,
+    site: &LoginSite,
     args: &[&str],
     end: &str,
     then: impl Fn(&Server<'_>, &Secret) -> Secret,
@@ -38,7 +38,7 @@ fn login_with_code(
 
 /// Like [`login_with_code`], with `shell` as the user's shell on this machine.
 fn login_with_shell(
-    site: &TestSite,
+    site: &LoginSite,
     shell: &str,
     args: &[&str],
     end: &str,
@@ -65,7 +65,7 @@ fn login_with_shell(
 
 fn do_nothing(_: &Server<'_>, _: &Secret) {}
 
-fn is_valid(site: &TestSite, token: &Secret) -> bool {
+fn is_valid(site: &LoginSite, token: &Secret) -> bool {
     let http = site.http();
     let server = Server::discover(&http, &site.url(), deadline()).unwrap();
     let request = AccessTokenRequest { mytoken: token, scope: "openid", audience: AUDIENCE, comment: "test" };
@@ -84,7 +84,7 @@ fn a_mytoken_that_a_hostile_host_redeemed_is_revoked_after_the_refusal() {
         // The user pressed Ctrl-C because the host did not answer.
         (&["--delegate"], Value::Null, "kill -INT $$"),
     ] {
-        let site = TestSite::start();
+        let site = LoginSite::start();
         site.store_mytoken(CAPABILITIES, &rotation);
         let (child, output) = login(&site, args, end, do_nothing);
         assert!(!is_valid(&site, &child), "{args:?} {rotation} {end}");
@@ -97,7 +97,7 @@ fn a_mytoken_that_a_hostile_host_redeemed_is_revoked_after_the_refusal() {
 
 #[test]
 fn a_mytoken_that_the_host_has_revoked_causes_no_warning() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     site.store_mytoken(CAPABILITIES, &Value::Null);
     let (child, output) =
         login(&site, &["--delegate"], "exit 255", |server, child| server.revoke(child, true, deadline()).unwrap());
@@ -107,7 +107,7 @@ fn a_mytoken_that_the_host_has_revoked_causes_no_warning() {
 #[test]
 fn a_session_keeps_its_mytoken_however_ssh_ends() {
     for end in ["exit 255", "exit 1", "exit 0", "kill -TERM $$"] {
-        let site = TestSite::start();
+        let site = LoginSite::start();
         site.store_mytoken(CAPABILITIES, &Value::Null);
         let (child, output) = login(&site, &["--delegate"], &format!("{AUTHENTICATE}{end}"), do_nothing);
         assert!(is_valid(&site, &child), "{end}");
@@ -118,7 +118,7 @@ fn a_session_keeps_its_mytoken_however_ssh_ends() {
 #[test]
 fn ssh_reports_the_session_with_any_shell_and_any_startup_file() {
     for shell in ["/usr/sbin/nologin", "/bin/false", "/bin/true", "/no/such/shell", "/etc/passwd"] {
-        let site = TestSite::start();
+        let site = LoginSite::start();
         site.store_mytoken(CAPABILITIES, &Value::Null);
         let end = format!("export SSH_ASKPASS=/bin/true; {AUTHENTICATE}exit 255");
         let (child, output) = login_with_shell(&site, shell, &["--delegate"], &end, |server, code| {
@@ -130,7 +130,7 @@ fn ssh_reports_the_session_with_any_shell_and_any_startup_file() {
 
 #[test]
 fn a_mytoken_that_cannot_be_revoked_causes_a_warning_with_its_lifetime_and_what_to_do() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     site.store_mytoken(CAPABILITIES, &Value::Null);
     let (child, output) = login(&site, &["--delegate=10h"], "exit 255", |_, _| {
         site.control("POST", "/outage", &json!({"service": "mytoken", "on": true}));
@@ -153,7 +153,7 @@ fn a_mytoken_that_cannot_be_revoked_causes_a_warning_with_its_lifetime_and_what_
 
 #[test]
 fn logout_is_not_suggested_if_the_parent_was_replaced() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let parent = site.store_mytoken(CAPABILITIES, &Value::Null);
     let (child, output) = login(&site, &["--delegate"], "exit 255", |server, _| {
         // As a new login does. The sub-tokens of the previous mytoken stay valid.
@@ -169,7 +169,7 @@ fn logout_is_not_suggested_if_the_parent_was_replaced() {
 
 #[test]
 fn an_unused_code_is_revoked_even_if_revocation_by_handle_fails() {
-    let site = TestSite::start();
+    let site = LoginSite::start();
     let parent = site.store_mytoken(CAPABILITIES, &Value::Null);
     let (code, _) = login_with_code(&site, &["--delegate"], "exit 255", |server, code| {
         server.revoke(&parent.mytoken, false, deadline()).unwrap();

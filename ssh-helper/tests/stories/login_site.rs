@@ -24,13 +24,13 @@ use tempfile::TempDir;
 pub const AUDIENCE: &str = "https://testbed";
 
 /// Servers and home directory. The servers are stopped when it is dropped.
-pub struct TestSite {
+pub struct LoginSite {
     dir: TempDir,
     server: Child,
     endpoints: Value,
 }
 
-impl Drop for TestSite {
+impl Drop for LoginSite {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
@@ -48,7 +48,7 @@ fn testserver() -> &'static PathBuf {
     })
 }
 
-impl TestSite {
+impl LoginSite {
     pub fn start() -> Self {
         let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap();
         let mut command = Command::new(testserver());
