@@ -112,8 +112,8 @@ impl<'a> Visit<'a> {
             let page = self.get(&url)?;
             let next = if let Some(location) = page.header("Location") {
                 NextStep::Get(resolve(&url, location)?)
-            } else if let Some(wish) = attribute(&page, "data-approval=\"") {
-                self.consent(&url, &wish)?
+            } else if let Some(approval) = attribute(&page, "data-approval=\"") {
+                self.consent(&url, &approval)?
             } else if let Some(request) = attribute(&page, "name=\"request\" value=\"") {
                 logged_in = true;
                 self.log_in(&url, &request, user)?
@@ -128,12 +128,12 @@ impl<'a> Visit<'a> {
         Err("too many redirects during the login".into())
     }
 
-    fn consent(&mut self, url: &str, wish: &str) -> Result<NextStep, String> {
+    fn consent(&mut self, url: &str, approval: &str) -> Result<NextStep, String> {
         let headers = [("Content-Type", "application/json"), ("Accept", "application/json")];
         let answer = if self.decline {
             self.send("POST", url, &[("Accept", "application/json")], b"")?
         } else {
-            self.send("POST", url, &headers, wish.as_bytes())?
+            self.send("POST", url, &headers, approval.as_bytes())?
         };
         let told: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         match told.get("authorization_uri").and_then(|uri| uri.as_str()) {

@@ -130,7 +130,7 @@ impl Control {
                 self.mytoken.set_fault(name, &args).map(|()| json!({}))
             }),
             ("POST", "/mytoken/first-token") => parsed::<Value>(body)
-                .and_then(|wish| first_token::obtain(&self.direct, &self.mytoken_url, self.provider.issuer(), &wish)),
+                .and_then(|order| first_token::obtain(&self.direct, &self.mytoken_url, self.provider.issuer(), &order)),
             ("POST", "/outage") => parsed(body).map(|outage| self.outage(&outage)),
             ("POST", "/clear") => self.clear(),
             _ => return None,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A user's first mytoken: start of the flow, consent, login at the provider, polling. The wish is `first_token` of
+//! A user's first mytoken: start of the flow, consent, login at the provider, polling. The order is `first_token` of
 //! the captures: `{"capabilities": [...], "restrictions"?, "rotation"?, "name"?, "issuer"?, "user": "alice"}`; other
 //! members go into the request that starts the flow (`response_type`, `max_token_len`, ...).
 
@@ -19,16 +19,16 @@ const APPROVED: &[&str] = &["oidc_issuer", "capabilities", "restrictions", "rota
 ///
 /// # Errors
 /// A server refused a request or did not answer.
-pub fn obtain(fetch: &dyn Fetch, server: &str, provider: &str, wish: &Value) -> Result<Value, String> {
-    let wish = wish.as_object().ok_or("the body is not an object")?;
-    let user = wish.get("user").and_then(Value::as_str).ok_or("the member user is missing")?;
+pub fn obtain(fetch: &dyn Fetch, server: &str, provider: &str, order: &Value) -> Result<Value, String> {
+    let order = order.as_object().ok_or("the body is not an object")?;
+    let user = order.get("user").and_then(Value::as_str).ok_or("the member user is missing")?;
     let mut start = json!({
         "grant_type": "oidc_flow", "oidc_flow": "authorization_code", "client_type": "native", "name": "t",
-        "oidc_issuer": wish.get("issuer").and_then(Value::as_str).unwrap_or(provider),
+        "oidc_issuer": order.get("issuer").and_then(Value::as_str).unwrap_or(provider),
     });
     let members = start.as_object_mut().ok_or("not an object")?;
     members
-        .extend(wish.iter().filter(|(key, _)| !NOT_SENT.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())));
+        .extend(order.iter().filter(|(key, _)| !NOT_SENT.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())));
     let approval: Map<String, Value> = members
         .iter()
         .filter(|(key, _)| APPROVED.contains(&key.as_str()))

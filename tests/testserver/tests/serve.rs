@@ -59,26 +59,26 @@ impl Served {
         format!("{}{path}", self.endpoints[service].as_str().unwrap())
     }
 
-    fn post(&self, service: &str, path: &str, wish: &Value) -> Response {
+    fn post(&self, service: &str, path: &str, request: &Value) -> Response {
         let headers = [("Content-Type", "application/json")];
-        self.network.fetch("POST", &self.url(service, path), &headers, wish.to_string().as_bytes()).unwrap()
+        self.network.fetch("POST", &self.url(service, path), &headers, request.to_string().as_bytes()).unwrap()
     }
 
-    fn control(&self, path: &str, wish: &Value) -> Value {
-        let answer = self.post("control", path, wish);
+    fn control(&self, path: &str, request: &Value) -> Value {
+        let answer = self.post("control", path, request);
         assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
         body(&answer)
     }
 
     fn first_token(&self, restrictions: &Value) -> String {
-        let wish = json!({"user": "alice", "capabilities": ["AT", "create_mytoken"], "restrictions": restrictions});
-        self.control("/mytoken/first-token", &wish)["mytoken"].as_str().unwrap().to_owned()
+        let request = json!({"user": "alice", "capabilities": ["AT", "create_mytoken"], "restrictions": restrictions});
+        self.control("/mytoken/first-token", &request)["mytoken"].as_str().unwrap().to_owned()
     }
 
     fn access_token(&self, more: &Value) -> Response {
-        let mut wish = json!({"grant_type": "mytoken"});
-        wish.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        self.post("mytoken", "/api/v0/token/access", &wish)
+        let mut request = json!({"grant_type": "mytoken"});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.post("mytoken", "/api/v0/token/access", &request)
     }
 
     fn data(&self, token: &str) -> (u16, Value) {
@@ -99,8 +99,8 @@ fn a_token_goes_the_whole_way_to_the_resource_server() {
     let served = serve(&["--at-lifetime", "15"]);
     let clauses = json!([{"scope": "storage.read compute.read", "audience": ["https://testbed"]}]);
     let mytoken = served.first_token(&clauses);
-    let wish = json!({"mytoken": mytoken, "scope": "storage.read", "audience": "https://testbed"});
-    let answer = served.access_token(&wish);
+    let request = json!({"mytoken": mytoken, "scope": "storage.read", "audience": "https://testbed"});
+    let answer = served.access_token(&request);
     assert_eq!((answer.status, &body(&answer)["expires_in"]), (200, &json!(15)));
     let access_token = body(&answer)["access_token"].as_str().unwrap().to_owned();
     let (status, told) = served.data(&access_token);
@@ -108,7 +108,7 @@ fn a_token_goes_the_whole_way_to_the_resource_server() {
     assert!(told["seconds_left"].as_u64().unwrap() <= 15);
 
     served.control("/provider/lifetime", &json!({"seconds": 1}));
-    let short = body(&served.access_token(&wish))["access_token"].as_str().unwrap().to_owned();
+    let short = body(&served.access_token(&request))["access_token"].as_str().unwrap().to_owned();
     assert_eq!(served.data(&short).0, 200);
     std::thread::sleep(Duration::from_millis(1100));
     let (status, told) = served.data(&short);
@@ -154,14 +154,14 @@ fn faults_and_outages_come_and_go() {
     served.control("/clear", &json!({}));
     served.control("/mytoken/fault", &json!({"name": "500-html", "times": 1}));
     assert_eq!([ask().status, ask().status], [500, 200]);
-    for (path, wish) in [
+    for (path, request) in [
         ("/provider/fault", json!({"name": "no such fault"})),
         ("/mytoken/fault", json!({"name": "no such fault"})),
         ("/provider/policy", json!({"no such member": 1})),
         ("/outage", json!({"service": "weather", "on": true})),
         ("/mytoken/first-token", json!({"capabilities": ["AT"]})),
     ] {
-        assert_eq!(served.post("control", path, &wish).status, 400, "{path}");
+        assert_eq!(served.post("control", path, &request).status, 400, "{path}");
     }
     assert_eq!(served.post("control", "/no/such/call", &json!({})).status, 404);
 }
@@ -194,13 +194,13 @@ fn a_request_limit_counts_per_address_and_exempts_loopback() {
 fn the_browser_command_logs_a_user_in_and_shows_no_secrets() {
     let served = serve(&[]);
     let start = |capability: &str| {
-        let wish = json!({"grant_type": "oidc_flow", "oidc_flow": "authorization_code", "client_type": "native",
+        let request = json!({"grant_type": "oidc_flow", "oidc_flow": "authorization_code", "client_type": "native",
             "oidc_issuer": served.endpoints["provider"], "capabilities": [capability], "application_name": "a \"b\" & <c>"});
-        body(&served.post("mytoken", "/api/v0/token/my", &wish))
+        body(&served.post("mytoken", "/api/v0/token/my", &request))
     };
     let poll = |started: &Value| {
-        let wish = json!({"grant_type": "polling_code", "polling_code": started["polling_code"]});
-        served.post("mytoken", "/api/v0/token/my", &wish)
+        let request = json!({"grant_type": "polling_code", "polling_code": started["polling_code"]});
+        served.post("mytoken", "/api/v0/token/my", &request)
     };
     let browse = |started: &Value, more: &[&str]| {
         let ca = served.folder.path().join("ca.pem");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A node's agent with a thousand jobs.
+//! Memory of a node's agent with a thousand jobs.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::Shutdown;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Amount;
+use super::amount::Amount;
 use super::figure::Figure;
 use super::tokens::MYTOKEN;
 use crate::error::Trying;
@@ -20,16 +20,16 @@ use crate::{Error, Result, Site};
 const NODE: &str = "n4";
 const SOCKET: &str = "/run/mytoken/agent.sock";
 const SUBMIT: &str = "/usr/libexec/mytoken/mytoken-submit --profile default --context sbatch";
-/// No job of the site comes near it.
+/// Above all job ids of the site.
 const FIRST_JOB: usize = 5_000_001;
-/// Jobs with a credential of their own each.
+/// Number of jobs, each with its own credential.
 const JOBS: usize = 1000;
 
-/// Memory of an agent that keeps the tokens of so many jobs, each submitted by itself.
+/// Measures the memory of an agent that holds the tokens of these jobs.
 pub(super) fn memory(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     let jobs = amount.of(JOBS);
     let before = resident(site)?;
-    // A line of the program is longer than what a pipe takes whole, so they run one after the other.
+    // A line of the program is longer than a pipe writes atomically, so they run one after the other.
     let submit = format!("for i in $(seq {jobs}); do MYTOKEN_FILE={MYTOKEN} {SUBMIT} || exit 1; done");
     let sealed = site.script("alice", &submit).timeout(Duration::from_secs(180)).run()?.ok()?.stdout;
     let start = site.command("root", [TESTBED_INSIDE, "job-starts"]).on(NODE).stdin(sealed);
@@ -39,7 +39,7 @@ pub(super) fn memory(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
         Ok(site.on_node(NODE, &all)?.success().then_some(()))
     })?;
     let after = resident(site)?;
-    // These jobs are none of Slurm's: soon the agent would ask about each.
+    // Slurm does not know these jobs, and the agent would soon ask about each.
     site.stop(&agent::name(NODE), "KILL")?;
     let note = format!(
         "VmRSS of an agent with {jobs} jobs, each with a sealed credential and an access token; baseline: before the first"
@@ -54,10 +54,11 @@ fn resident(site: &Site) -> Result<f64> {
     kib.ok_or_else(|| Error::Refused(format!("no size of the agent in \"{said}\"")))
 }
 
-/// `testbed job-starts`: tells this node's agent the start of a job of alice's for each line of `mytoken-submit` on standard input.
+/// `testbed job-starts`: reports the start of a job of alice to this node's agent for each line of `mytoken-submit`
+/// on standard input.
 ///
 /// # Errors
-/// When the agent does not answer, or says that a job will get no token.
+/// When the agent does not answer or refuses a job.
 pub fn start() -> Result<()> {
     let (uid, lines) = (USERS.first().map_or(0, |alice| alice.uid), io::stdin().lock().lines());
     for (number, line) in lines.enumerate() {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the module itself costs: one authentication through libpam in a fresh process, held against `pam_permit`, and the same when
-//! others have left a thousand records that wait for their session.
+//! Cost of the PAM module: one authentication through libpam in a new process, compared with `pam_permit`, and the
+//! same when
+//! a thousand records of other logins are pending.
 
-use super::Amount;
+use super::amount::Amount;
 use super::c_program;
 use super::figure::{Figure, Goal};
 use super::laps::{Race, Step};
@@ -13,7 +14,7 @@ use crate::{Result, Site};
 const SOURCE: &str = include_str!("authenticate.c");
 const PROGRAM: &str = "/usr/local/bin/bench-authenticate";
 
-/// Records that others leave: of twenty accounts, fifty each, of a process that lives as long as the site.
+/// Pending records of others: twenty accounts with fifty each, of a process that lives as long as the site.
 const LEAVE: &str = r#"
 set -e
 start=$(sed 's/.*) //' /proc/1/stat | cut -d' ' -f20)
@@ -28,10 +29,10 @@ done
 test $(find /run/mytoken/handover -type f -size +1k | wc -l) = 1000
 "#;
 
-/// Takes away what the authentications left: a session would have taken it. Untimed.
+/// Removes the records of the authentications, which a session would have used. Not timed.
 const TIDY: &str = "find /run/mytoken/handover/2001 -type f -delete";
 
-/// Authentications with an access token, without and with what others left.
+/// Measures authentications with an access token, without and with pending records of others.
 pub(super) fn both(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     prepare(site)?;
     let alone = race(site, amount)?;
@@ -50,7 +51,7 @@ pub(super) fn both(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
 
 fn race(site: &Site, amount: &Amount) -> Result<Vec<Vec<f64>>> {
     let by = |stack: &str| vec![Step::new(&format!("{PROGRAM} /etc/bench/pam-{stack} sshd alice {ACCESS_TOKEN}"))];
-    // An account's records are bounded; far fewer laps than that lie between two tidyings.
+    // An account has a maximum of records; there are far fewer laps between two clean-ups.
     let tidy = Step::new("sh -c").arg(TIDY);
     Race::new(amount.of(200), [by("ours"), by("permit")]).tidied(20, tidy).run(site, "root", &[])
 }

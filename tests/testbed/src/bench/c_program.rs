@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Small C programs and plugins of the bench, compiled on the host and put into the site.
+//! Compiles C programs and plugins of the bench on the host and installs them in the site.
 
 use std::process::{Command, Stdio};
 
 use crate::error::Trying;
 use crate::{Error, Result, Site};
 
-/// Compiles `source` with these further arguments for `cc` and writes the result to `path` in the site, executable by all.
+/// Compiles `source` with these further arguments for `cc` and writes the result to `path` in the site, executable by
+/// all.
 pub(super) fn install(site: &Site, source: &str, arguments: &[&str], path: &str) -> Result<()> {
     let folder = tempfile::tempdir().trying(|| "a temporary folder".into())?;
     let (file, built) = (folder.path().join("source.c"), folder.path().join("built"));

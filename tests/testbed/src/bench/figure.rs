@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A figure of the bench, its goal, and how both are shown.
+//! A figure of the bench, its goal, and the table.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use super::statistics::Comparison;
 
-/// One line of the table and of `bench.json`. What does not apply is `None`, and `null` there.
+/// One line of the table and of `bench.json`. A member that does not apply is `None`, in JSON `null`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Figure {
-    /// Its name; it never changes, so that runs can be compared.
+    /// Its name, which stays the same so that runs can be compared.
     pub(super) name: &'static str,
-    /// What the product takes: a median, a size.
+    /// The value of the product: a median or a size.
     pub(super) ours: Option<f64>,
-    /// What it is compared with.
+    /// The baseline.
     pub(super) baseline: Option<f64>,
     /// Median of the pairs' ratios.
     pub(super) ratio: Option<f64>,
@@ -22,7 +22,7 @@ pub(super) struct Figure {
     pub(super) difference: Option<f64>,
     /// Unit of ours, baseline, difference and spread.
     pub(super) unit: &'static str,
-    /// Number of pairs or samples; 0: it could not be taken.
+    /// Number of pairs or samples; 0 if it could not be measured.
     pub(super) n: usize,
     /// Interquartile range of the pairs' differences.
     pub(super) spread: Option<f64>,
@@ -32,7 +32,7 @@ pub(super) struct Figure {
     note: String,
 }
 
-/// What a figure should be at most. A goal that is not met is shown and fails nothing.
+/// The maximum that a figure should have. A missed goal is shown and is not an error.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Goal {
     /// Nothing was measured.
@@ -43,7 +43,7 @@ pub(super) enum Goal {
     Difference(f64),
     /// Ours over baseline.
     Ratio(f64),
-    /// Ours, compared with so many times the baseline plus so much.
+    /// Ours, compared with a multiple of the baseline plus a constant.
     RatioPlus(f64, f64),
 }
 
@@ -81,7 +81,7 @@ impl Figure {
         }
     }
 
-    /// A figure that could not be taken, and why.
+    /// A figure that could not be measured, with the reason.
     pub(super) fn missing(name: &'static str, unit: &'static str, reason: &str) -> Self {
         Self {
             name,
@@ -97,7 +97,7 @@ impl Figure {
         }
     }
 
-    /// Adds what it is compared with: the same thing without load, once.
+    /// Adds a baseline: the same value without load, measured once.
     pub(super) fn over(mut self, baseline: f64) -> Self {
         self.baseline = Some(baseline);
         self.difference = self.ours.map(|ours| ours - baseline);
@@ -105,7 +105,7 @@ impl Figure {
         self
     }
 
-    /// Whether it could be taken.
+    /// Whether it could be measured.
     pub(super) fn is_taken(&self) -> bool {
         self.n > 0
     }
@@ -173,7 +173,7 @@ impl fmt::Display for Goal {
     }
 }
 
-/// Whole numbers, sizes, need no digits behind the point.
+/// Whole numbers are shown without decimals.
 fn shown(value: Option<f64>, digits: usize) -> String {
     match value {
         None => "-".to_owned(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Commands timed inside a site: several sides, round after round, in an order drawn by lot in each round.
+//! Times commands inside a site: several sides in rounds, in a random order in each round.
 //!
-//! The clock is a process inside (`testbed laps`), so that the way into the site is in no measurement.
+//! The clock is a process inside (`testbed laps`), so that entering the site is not measured.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -15,10 +15,10 @@ use crate::error::Trying;
 use crate::site::plan::TESTBED_INSIDE;
 use crate::{Error, Result, Site};
 
-/// Rounds whose times are thrown away: caches fill, programs are read from disk.
+/// Rounds whose times are discarded, because caches are filled in them.
 const WARM_UP: usize = 2;
 
-/// A command of a lap. Arguments are visible to everybody; secrets are read from files.
+/// A command of a lap. Arguments are visible to all users; secrets are read from files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Step {
     argv: Vec<String>,
@@ -30,7 +30,7 @@ impl Step {
         Self { argv: line.split_whitespace().map(str::to_owned).collect(), ..Self::default() }
     }
 
-    /// One more argument, blanks and all.
+    /// Adds an argument, which may contain blanks.
     pub(super) fn arg(mut self, argument: &str) -> Self {
         self.argv.push(argument.to_owned());
         self
@@ -41,7 +41,7 @@ impl Step {
         self
     }
 
-    /// Runs it and gives what it printed.
+    /// Runs it and returns its output.
     fn run(&self) -> Result<String> {
         let line = self.argv.join(" ");
         let mut words = self.argv.iter();
@@ -61,7 +61,7 @@ impl Step {
     }
 }
 
-/// How long a side takes.
+/// How the time of a side is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum Clock {
     /// Milliseconds from the start of its first step to the end of its last.
@@ -70,13 +70,13 @@ enum Clock {
     Printed,
 }
 
-/// What is held against each other, and how often.
+/// The sides to compare, and the number of rounds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Race {
     sides: Vec<Vec<Step>>,
     rounds: usize,
     clock: Clock,
-    /// Runs untimed after so many rounds.
+    /// Runs after this number of rounds, not timed.
     tidy: Option<(usize, Step)>,
 }
 
@@ -85,25 +85,27 @@ impl Race {
         Self { sides: sides.into(), rounds, clock: Clock::WholeSide, tidy: None }
     }
 
-    /// Takes the times that the sides' last steps print, which measure a part of themselves.
+    /// Uses the times that the last steps of the sides print: they time a part of themselves.
     pub(super) fn printed(mut self) -> Self {
         self.clock = Clock::Printed;
         self
     }
 
-    /// Lets `step` put things in order, untimed, after every `rounds` rounds and at the end.
+    /// Runs `step` to clean up, not timed, after every `rounds` rounds and at the end.
     pub(super) fn tidied(mut self, rounds: usize, step: Step) -> Self {
         self.tidy = Some((rounds, step));
         self
     }
 
-    /// How often each side runs in all.
+    /// How often each side runs in total.
     pub(super) fn laps(&self) -> usize {
         WARM_UP + self.rounds
     }
 
-    /// Runs the race in a site as `user`; `within` is a command that runs another, as `salloc` does, or nothing. Gives the times
-    /// of each side, in milliseconds unless they are [`Race::printed`]; those with the same index are of the same round.
+    /// Runs the race in a site as `user`; `within` is a command that runs another one, like `salloc`, or empty.
+    /// Returns the times
+    /// of each side, in milliseconds unless they are [`Race::printed`]; those with the same index are of the same
+    /// round.
     pub(super) fn run(&self, site: &Site, user: &str, within: &[&str]) -> Result<Vec<Vec<f64>>> {
         let order = serde_json::to_vec(self).map_err(io::Error::from).trying(|| "writing the race".into())?;
         let argv = within.iter().copied().chain([TESTBED_INSIDE, "laps"]);
@@ -118,7 +120,7 @@ impl Race {
 /// `testbed laps`: reads a race on standard input, runs it, writes the times as JSON.
 ///
 /// # Errors
-/// The first command that failed, with what it said.
+/// When a command failed, with its output.
 pub fn time() -> Result<()> {
     let mut order = Vec::new();
     io::stdin().lock().read_to_end(&mut order).trying(|| "reading the race".into())?;
@@ -140,7 +142,7 @@ pub fn time() -> Result<()> {
     writeln!(io::stdout(), "{told}").trying(|| "writing the times".into())
 }
 
-/// One round: every side once, in an order drawn by lot.
+/// One round: every side once, in a random order.
 fn lap_each(sides: &[Vec<Step>], clock: Clock) -> Result<Vec<(usize, f64)>> {
     let mut shuffled: Vec<(usize, &Vec<Step>)> = sides.iter().enumerate().collect();
     shuffled.shuffle(&mut rand::rng());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a login by token takes, held against a login by key.
+//! Time of a login by token, compared with a login by key.
 
-use super::Amount;
+use super::amount::Amount;
 use super::figure::{Figure, Goal};
 use super::laps::{Race, Step};
 use super::statistics::compare;
@@ -9,17 +9,17 @@ use super::tokens::{self, ACCESS_TOKEN, SHORT_TOKEN};
 use crate::site::services::sshd::USER_KEY;
 use crate::{Result, Site};
 
-/// The askpass of the bench: prints what is in the file, whatever is asked.
+/// The askpass of the bench: prints the file for every prompt.
 const ASKPASS: &str = "/home/alice/bench/askpass";
 
-/// Logins with an access token, with a short token, and with a key.
+/// Measures logins with an access token, a short token and a key.
 pub(super) fn race(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     let script = format!("printf '#!/bin/sh\\nexec cat \"$BENCH_TOKEN\"\\n' >{ASKPASS} && chmod 700 {ASKPASS}");
     site.sh("alice", &script)?.ok()?;
     let sides =
         [by_token(ACCESS_TOKEN), by_token(SHORT_TOKEN), by_key(), tokens::curl_exchange()].map(|step| vec![step]);
     let race = Race::new(amount.of(60), sides);
-    // One exchange by sshd's module, the same by curl, none for the other two sides.
+    // One exchange by the module, one by curl, none for the other two sides.
     let times = tokens::asking(site, "access_token", 2 * race.laps(), || race.run(site, "alice", &[]))?;
     let [access, short, key, curl] = times.as_slice() else { return Ok(Vec::new()) };
     let key_and_curl: Vec<f64> = key.iter().zip(curl).map(|(key, curl)| key + curl).collect();

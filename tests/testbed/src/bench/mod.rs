@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bench: what the product costs, held against the same thing without it, in one site and one run.
+//! The bench: the cost of the product, compared with the same operation without it, in one site and one run.
 //!
-//! Machines are noisy, so every time is taken beside its baseline in an order drawn by lot, and medians are told. Goals are shown
-//! beside the figures and fail nothing.
+//! Each time is measured next to its baseline, in a random order, because machines are noisy. Medians are shown.
+//! Goals are shown
+//! with the figures; a missed goal is not an error.
 
 mod agent_load;
+mod amount;
 mod authentications;
 mod c_program;
 mod figure;
@@ -27,28 +29,13 @@ use crate::{Error, Options, Result, Site};
 use figure::{Figure, Table};
 
 pub use agent_load::start as start_jobs;
+pub use amount::Amount;
 pub use laps::time as time_laps;
 
-/// What is measured.
-#[derive(Debug, Clone)]
-pub struct Amount {
-    /// How much, in percent of a whole run.
-    pub percent: u16,
-    /// Only parts whose name contains this.
-    pub part: String,
-}
-
-impl Amount {
-    /// So much of `whole`, at least a few.
-    fn of(&self, whole: usize) -> usize {
-        (whole * usize::from(self.percent) / 100).max(3)
-    }
-}
-
-/// Takes all figures, prints the table, writes `bench.json` beside the build's results.
+/// Measures all figures, prints the table, writes `bench.json` to the target directory.
 ///
 /// # Errors
-/// When there is no product, no site, or a figure could not be taken; a goal that is not met is no error.
+/// When the product is not built, there is no site, or a figure could not be measured. A missed goal is not an error.
 pub fn run(options: Options, amount: &Amount) -> Result<()> {
     if options.foreign.is_some() {
         return Err(Error::Refused("the bench measures with a server of its own, without --server".into()));
@@ -64,7 +51,7 @@ pub fn run(options: Options, amount: &Amount) -> Result<()> {
     let figures = measure(&site, amount)?;
     println!("\n{}", Table(&figures));
     println!("{}; took {} s", load(), began.elapsed().as_secs());
-    // A part of a list would look like a list.
+    // An incomplete file would look complete.
     if amount.part.is_empty() {
         write(&figures)?;
     }
@@ -74,7 +61,7 @@ pub fn run(options: Options, amount: &Amount) -> Result<()> {
     }
 }
 
-/// A part of the bench: its name, what it measures, and the figures it owes.
+/// A part of the bench: its name, its function, and the names of its figures.
 type Part = (&'static str, fn(&Site, &Amount) -> Result<Vec<Figure>>, &'static [(&'static str, &'static str)]);
 
 const PARTS: &[Part] = &[
@@ -112,7 +99,7 @@ fn measure(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// What a part owes: what it took, and the rest as missing.
+/// The figures of a part; those that it did not measure are marked as missing.
 fn complete(taken: Vec<Figure>, owed: &[(&'static str, &'static str)], reason: &str) -> Vec<Figure> {
     let missing: Vec<Figure> = owed
         .iter()
@@ -122,7 +109,7 @@ fn complete(taken: Vec<Figure>, owed: &[(&'static str, &'static str)], reason: &
     taken.into_iter().chain(missing).collect()
 }
 
-/// How busy the machine is: a reader must know.
+/// The load of the machine, for the reader of the figures.
 fn load() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let average = fs::read_to_string("/proc/loadavg").unwrap_or_default();

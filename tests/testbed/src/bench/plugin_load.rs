@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What loading the plugin costs: every sbatch, srun and step pays it, also without a credential.
+//! Time of loading the plugin, which every sbatch, srun and step spends, also without a credential.
 
-use super::Amount;
+use super::amount::Amount;
 use super::c_program;
 use super::figure::{Figure, Goal};
 use super::laps::{Race, Step};
@@ -12,7 +12,7 @@ use crate::{Result, Site};
 const SOURCE: &str = include_str!("load_plugin.c");
 const PROGRAM: &str = "/usr/local/bin/bench-load-plugin";
 
-/// dlopen of our plugin and of an empty one, each time in a fresh process.
+/// Measures dlopen of our plugin and of an empty one, each time in a new process.
 pub(super) fn dlopen(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     c_program::install(site, SOURCE, &["-rdynamic"], PROGRAM)?;
     let load = |stack: Stack| -> Result<Vec<Step>> {

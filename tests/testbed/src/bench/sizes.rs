@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How large the modules are that other programs load, stripped as packages ship them.
+//! Sizes of the PAM module and the plugin, stripped as in packages.
 
 use std::process::{Command, Stdio};
 
-use super::Amount;
+use super::amount::Amount;
 use super::figure::Figure;
 use crate::error::Trying;
 use crate::site::paths;
 use crate::{Error, Result, Site};
 
-/// Both modules.
+/// Measures both.
 pub(super) fn both(_site: &Site, _amount: &Amount) -> Result<Vec<Figure>> {
     let spank = module("so_bytes_spank", "libspank_mytoken.so", 430_000.0)?;
     Ok(vec![spank, module("so_bytes_pam", "libpam_mytoken.so", 3_000_000.0)?])

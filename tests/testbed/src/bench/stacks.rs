@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Three configurations of Slurm that differ in their plugins only, side by side in one site. A command chooses by `SLURM_CONF`.
+//! Three configurations of Slurm in one site that differ in their plugins only. A command selects one by `SLURM_CONF`.
 
 use super::c_program;
 use super::laps::Step;
@@ -37,14 +37,14 @@ impl Stack {
         }
     }
 
-    /// The file of its plugin in a site, when it has one.
+    /// The file of its plugin in a site, if it has one.
     pub(super) fn plugin(self, site: &Site) -> Result<Option<String>> {
         let name = match self {
             Self::None => return Ok(None),
             Self::Empty => EMPTY_PLUGIN,
             Self::Ours => OUR_PLUGIN,
         };
-        // Where it lies depends on the machine's architecture.
+        // Its directory depends on the machine's architecture.
         let directory = site.sh("root", &format!("dirname /usr/lib/*/slurm-wlm/{OUR_PLUGIN}"))?.ok()?.stdout;
         Ok(Some(format!("{}/{name}", directory.trim())))
     }
@@ -53,7 +53,7 @@ impl Stack {
         format!("/etc/bench/{}", self.name())
     }
 
-    /// Lets a command use this stack.
+    /// Makes a command use this stack.
     pub(super) fn of(self, step: Step) -> Step {
         step.env("SLURM_CONF", &format!("{}/slurm.conf", self.directory()))
     }
@@ -71,14 +71,14 @@ pub(super) fn prepare(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Gives a node the stack: slurmd and the steps there read the file of the node's own mount namespace.
+/// Sets the stack of a node: slurmd and its steps read the file in the node's own mount namespace.
 pub(super) fn give(site: &Site, node: &str, stack: Stack) -> Result<()> {
     let file = "/etc/slurm/plugstack.conf";
     let mount = format!("umount {file} 2>/dev/null; mount --bind {}/plugstack.conf {file}", stack.directory());
     site.on_node(node, &mount)?.ok().map(drop)
 }
 
-/// A bench that compares nothing with nothing would look good: our plugin shows itself by its option, nobody's load complains.
+/// Checks the stacks, so that the bench compares what it says: our plugin adds its option, and no plugin fails to load.
 fn check(site: &Site, stack: Stack) -> Result<()> {
     let told =
         site.command("alice", ["sbatch", "--help"]).env("SLURM_CONF", &format!("{}/slurm.conf", stack.directory()));
@@ -96,7 +96,7 @@ fn install_empty_plugin(site: &Site) -> Result<()> {
     c_program::install(site, PLUGIN_SOURCE, &["-shared", "-fPIC", &version], &path)
 }
 
-/// Slurm's number (SLURM-01) for what `sbatch --version` says: "slurm-wlm 22.05.8" is 0x160508.
+/// Slurm's version number (SLURM-01) from the output of `sbatch --version`: "slurm-wlm 22.05.8" is 0x160508.
 fn version_number(said: &str) -> Result<u32> {
     let unknown = || Error::Refused(format!("what version of Slurm is \"{}\"?", said.trim()));
     let text = said.split_whitespace().last().ok_or_else(unknown)?;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a row of measurements says: medians, quartiles, and pairs held against each other.
+//! Statistics of measurements: medians, quartiles and comparison of pairs.
 
-/// What pairs of measurements say. Ours and baseline of a pair were taken one right after the other, so that what the
-/// machine did meanwhile is in both, and the median of the differences says more than the difference of the medians.
+/// Comparison of pairs of measurements. Both values of a pair were measured one after the other, so that the load of
+/// the
+/// machine affects both, and the median of the differences is more exact than the difference of the medians.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Comparison {
     /// Median of ours.
@@ -19,7 +20,7 @@ pub(super) struct Comparison {
     pub(super) n: usize,
 }
 
-/// Compares two rows that belong together pair by pair; `None` when there is no pair.
+/// Compares two rows pair by pair; `None` if there is no pair.
 pub(super) fn compare(ours: &[f64], baseline: &[f64]) -> Option<Comparison> {
     let pairs = || ours.iter().zip(baseline);
     let differences: Vec<f64> = pairs().map(|(ours, baseline)| ours - baseline).collect();
@@ -39,12 +40,12 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
-/// How far apart the quartiles are: the width of the middle half of the values.
+/// The interquartile range.
 pub(super) fn interquartile_range(values: &[f64]) -> Option<f64> {
     Some(quantile(values, 0.75)? - quantile(values, 0.25)?)
 }
 
-/// The quantile `q` of 0 to 1, between two values in proportion (type 7 of Hyndman and Fan, as most programs do).
+/// The quantile `q` (0 to 1), interpolated between two values (type 7 of Hyndman and Fan, as in most programs).
 fn quantile(values: &[f64], q: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn pairs_cancel_what_both_sides_suffered() {
-        // The machine slows down by a factor of ten half-way; ours always takes 1 longer.
+        // The machine becomes ten times slower half-way; ours always takes 1 longer.
         let baseline = [10.0, 10.0, 10.0, 100.0, 100.0, 100.0];
         let ours = baseline.map(|value| value + 1.0);
         let found = compare(&ours, &baseline).unwrap();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the plugin costs at the start of a step inside a job that has a credential.
+//! Cost of the plugin at the start of a step in a job with a credential.
 
-use super::Amount;
+use super::amount::Amount;
 use super::figure::{Figure, Goal};
 use super::laps::{Race, Step};
 use super::stacks::{self, Stack};
@@ -9,13 +9,14 @@ use super::statistics::compare;
 use super::tokens::MYTOKEN;
 use crate::{Result, Site};
 
-/// Two nodes of one job, one with the plugin and one without; half-way they change places, so that neither is favoured.
+/// Two nodes of one job, one with the plugin and one without. Half-way they are exchanged, so that neither has an
+/// advantage.
 pub(super) fn start(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     let (mut ours, mut none) = (Vec::new(), Vec::new());
     for (with, without) in [("n1", "n2"), ("n2", "n1")] {
         stacks::give(site, with, Stack::Ours)?;
         stacks::give(site, without, Stack::None)?;
-        // Each lap proves that it is what it is called: the job's environment brings the credential to both nodes.
+        // Each lap checks its side: the job's environment carries the credential to both nodes.
         let with = Stack::Ours.of(step(with, "test -s \"$BEARER_TOKEN_FILE\""));
         let without = Stack::None.of(step(without, "test -n \"$SLURM_MYTOKEN\" && test -z \"$BEARER_TOKEN_FILE\""));
         let file = format!("MYTOKEN_FILE={MYTOKEN}");
@@ -33,7 +34,7 @@ pub(super) fn start(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
         .collect())
 }
 
-/// `--overlap`: the step before may still be ending, and srun would wait a second for its processors.
+/// `--overlap`: the previous step may still be ending, and srun would wait a second for its processors.
 fn step(node: &str, check: &str) -> Step {
     Step::new("srun --overlap --nodes=1 --ntasks=1").arg(&format!("--nodelist={node}")).arg("sh").arg("-c").arg(check)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the plugin costs at submission: users who do not ask for a credential, and those who do.
+//! Cost of the plugin at submission, without and with a credential.
 
-use super::Amount;
+use super::amount::Amount;
 use super::figure::{Figure, Goal};
 use super::laps::{Race, Step};
 use super::stacks::Stack;
@@ -11,7 +11,7 @@ use crate::{Result, Site};
 
 const IDLE_NOTE: &str = "`sbatch --hold`, plugin loaded, no --mytoken";
 
-/// Submissions that do not ask for a credential: no plugin, an empty one, ours.
+/// Measures submissions without a credential: no plugin, an empty one, ours.
 pub(super) fn idle(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     let sides = [Stack::None, Stack::Empty, Stack::Ours].map(|stack| vec![stack.of(sbatch())]);
     let times = Race::new(amount.of(400), sides).tidied(50, tidy()).run(site, "alice", &[])?;
@@ -34,7 +34,7 @@ pub(super) fn idle(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     .collect())
 }
 
-/// Submissions that ask for one: the product finds the user's mytoken, has a sub-token made, checks and seals it.
+/// Measures submissions with a credential: the product finds the user's mytoken, gets a sub-token, checks and seals it.
 pub(super) fn opted_in(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     let ours = Stack::Ours.of(sbatch()).arg("--mytoken").env("MYTOKEN_FILE", MYTOKEN);
     let plain_and_curl = vec![Stack::None.of(sbatch()), tokens::curl_create()];
@@ -49,7 +49,7 @@ pub(super) fn opted_in(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
         .collect())
 }
 
-/// A job that only waits, so that no job runs beside the clock.
+/// A held job, so that no job runs during the measurement.
 fn sbatch() -> Step {
     Step::new("sbatch --hold --output=/dev/null --wrap true")
 }

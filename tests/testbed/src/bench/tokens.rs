@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What alice holds during the bench, in files of hers, and the product's requests as curl would make them.
+//! Tokens of alice for the bench, in her files, and the product's requests as curl makes them.
 
 use serde_json::{Value, json};
 
@@ -8,9 +8,9 @@ use crate::drive::people;
 use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER};
 use crate::{Error, Result, Site};
 
-/// A mytoken that may make sub-tokens.
+/// A mytoken with the right to make sub-tokens.
 pub(super) const MYTOKEN: &str = "/home/alice/bench/mytoken";
-/// The same as short token.
+/// The same as a short token.
 pub(super) const SHORT_TOKEN: &str = "/home/alice/bench/short";
 /// An access token.
 pub(super) const ACCESS_TOKEN: &str = "/home/alice/bench/access";
@@ -56,14 +56,14 @@ pub(super) fn curl_exchange() -> Step {
     Step::new("curl -K").arg(EXCHANGE)
 }
 
-/// How many requests the mytoken server has had at an endpoint of the journal.
+/// Number of requests to an endpoint of the mytoken server, from its journal.
 fn requests(site: &Site, endpoint: &str) -> Result<usize> {
     let journal: Vec<Value> =
         serde_json::from_str(&people::control(site, "/journal?service=mytoken", None)?).unwrap_or_default();
     Ok(journal.iter().filter(|entry| entry.get("endpoint").and_then(Value::as_str) == Some(endpoint)).count())
 }
 
-/// Runs `work` and checks that it asked the endpoint so often: a comparison with other requests would be worth nothing.
+/// Runs `work` and checks that it sent this number of requests to the endpoint; otherwise the comparison means nothing.
 pub(super) fn asking<T>(site: &Site, endpoint: &str, often: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let before = requests(site, endpoint)?;
     let done = work()?;
@@ -74,16 +74,16 @@ pub(super) fn asking<T>(site: &Site, endpoint: &str, often: usize, work: impl Fn
 }
 
 fn first(site: &Site, response_type: &str) -> Result<String> {
-    let wish = json!({
+    let order = json!({
         "user": "alice", "capabilities": ["AT", "create_mytoken"], "response_type": response_type,
         "restrictions": [{"exp": now(site)? + 30 * 86_400, "scope": SCOPE, "audience": [AUDIENCE]}],
     });
-    let answer = people::control(site, "/mytoken/first-token", Some(&wish.to_string()))?;
+    let answer = people::control(site, "/mytoken/first-token", Some(&order.to_string()))?;
     let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
     member(&answer, "mytoken").map(str::to_owned)
 }
 
-/// One POST as curl's configuration: no secret in the arguments.
+/// A POST as a configuration of curl, so that no secret is in its arguments.
 fn post(site: &Site, path: &str, url: &str, body: &Value) -> Result<()> {
     let body_file = format!("{path}.json");
     write(site, &body_file, &body.to_string())?;
@@ -104,6 +104,6 @@ fn now(site: &Site) -> Result<u64> {
 }
 
 fn member<'v>(answer: &'v Value, name: &str) -> Result<&'v str> {
-    // The answer itself may hold a token: it is not told.
+    // The answer may contain a token, so it is not shown.
     answer.get(name).and_then(Value::as_str).ok_or_else(|| Error::Refused(format!("the server's answer lacks {name}")))
 }

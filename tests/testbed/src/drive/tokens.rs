@@ -24,15 +24,15 @@ pub fn access_token(site: &Site, user: &str) -> Result<String> {
 
 /// A first mytoken of `user` with the restrictions that the helper sets: access tokens of an unrestricted one have
 /// more scopes than
-/// requested (MT-09). `wish` adds or replaces members: `rotation`, `restrictions`, `response_type`.
+/// requested (MT-09). `more` adds or replaces members: `rotation`, `restrictions`, `response_type`.
 ///
 /// # Errors
 /// When the server refuses.
-pub fn mytoken(site: &Site, user: &str, wish: &Value) -> Result<String> {
+pub fn mytoken(site: &Site, user: &str, more: &Value) -> Result<String> {
     let clause = json!({"exp": in_an_hour(), "scope": "openid profile storage.read", "audience": [AUDIENCE]});
     let mut order = json!({"user": user, "capabilities": CAPABILITIES, "restrictions": [clause]});
-    if let (Some(members), Some(wish)) = (order.as_object_mut(), wish.as_object()) {
-        members.extend(wish.clone());
+    if let (Some(members), Some(more)) = (order.as_object_mut(), more.as_object()) {
+        members.extend(more.clone());
     }
     text(&parsed(&control(site, "/mytoken/first-token", Some(&order.to_string()))?)?, "mytoken")
 }
@@ -42,8 +42,8 @@ pub fn mytoken(site: &Site, user: &str, wish: &Value) -> Result<String> {
 /// # Errors
 /// When the server refuses.
 pub fn child(site: &Site, parent: &str, capabilities: &[&str]) -> Result<String> {
-    let wish = json!({"grant_type": "mytoken", "mytoken": parent, "capabilities": capabilities});
-    text(&ask(site, "/api/v0/token/my", &wish)?, "mytoken")
+    let request = json!({"grant_type": "mytoken", "mytoken": parent, "capabilities": capabilities});
+    text(&ask(site, "/api/v0/token/my", &request)?, "mytoken")
 }
 
 /// Stores a mytoken as `mytoken-ssh login` does.

@@ -19,7 +19,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// A daemon that stays in the foreground by itself. `name` names its log (`/var/log/NAME.log`) and is what
-    /// [`Site::stop`](crate::Site::stop) and [`Site::restart`](crate::Site::restart) take.
+    /// `Site::stop` and `Site::restart` take.
     pub fn new<I>(name: &str, argv: I) -> Self
     where
         I: IntoIterator,

@@ -75,13 +75,13 @@ impl TestServer {
     }
 
     /// A first token.
-    fn login(&self, mut wish: Value) -> String {
-        wish["oidc_issuer"] = json!("https://op.test");
-        let mut start = wish.clone();
+    fn login(&self, mut request: Value) -> String {
+        request["oidc_issuer"] = json!("https://op.test");
+        let mut start = request.clone();
         start["grant_type"] = json!("oidc_flow");
         let (_, started) = self.post("/api/v0/token/my", &start);
         let consent = started["consent_uri"].as_str().unwrap().strip_prefix("https://mt.test").unwrap().to_owned();
-        let (_, consented) = self.post(&consent, &wish);
+        let (_, consented) = self.post(&consent, &request);
         let (_, state) = consented["authorization_uri"].as_str().unwrap().split_once("&state=").unwrap();
         let (status, _) = self.send("GET", &format!("/redirect?code=x&state={state}"), &Value::Null).unwrap();
         assert_eq!(status, 303);
@@ -149,9 +149,9 @@ fn an_outage_changes_nothing() {
 #[test]
 fn an_empty_access_token_is_counted_and_rotates() {
     let test = TestServer::new(Quirks::default());
-    let wish =
+    let request =
         json!({"capabilities": ["AT", "tokeninfo"], "rotation": {"on_AT": true}, "restrictions": [{"usages_AT": 5}]});
-    let first = test.login(wish);
+    let first = test.login(request);
     test.fault("empty-access-token", &json!({"times": 1}));
     let (status, answer) = test.access_token(&first);
     assert_eq!((status, answer["access_token"].as_str()), (200, Some("")));
@@ -165,12 +165,12 @@ fn an_empty_access_token_is_counted_and_rotates() {
 fn a_child_can_be_made_broader_than_asked() {
     let test = TestServer::new(Quirks::default());
     let parent = test.login(json!({"capabilities": ["AT", "create_mytoken"]}));
-    let wish =
+    let request =
         json!({"grant_type": "mytoken", "mytoken": parent, "capabilities": ["AT"], "restrictions": [{"usages_AT": 1}]});
     test.fault("broader-child", &json!({"times": 1}));
-    let (_, broader) = test.post("/api/v0/token/my", &wish);
+    let (_, broader) = test.post("/api/v0/token/my", &request);
     assert_eq!((&broader["capabilities"], broader.get("restrictions")), (&json!(["AT", "create_mytoken"]), None));
-    let (_, asked) = test.post("/api/v0/token/my", &wish);
+    let (_, asked) = test.post("/api/v0/token/my", &request);
     assert_eq!((&asked["capabilities"], &asked["restrictions"]), (&json!(["AT"]), &json!([{"usages_AT": 1}])));
 }
 
@@ -251,8 +251,8 @@ fn equal_clauses_of_a_child_are_compared_as_they_are_written() {
     let clauses = |quirks, written: &str| {
         let test = TestServer::new(quirks);
         let parent = test.login(json!({"capabilities": ["AT", "create_mytoken"]}));
-        let wish = format!(r#"{{"grant_type": "mytoken", "mytoken": "{parent}", "restrictions": [{written}]}}"#);
-        let (status, child) = send_text(&test.server, "POST", "/api/v0/token/my", wish).unwrap();
+        let request = format!(r#"{{"grant_type": "mytoken", "mytoken": "{parent}", "restrictions": [{written}]}}"#);
+        let (status, child) = send_text(&test.server, "POST", "/api/v0/token/my", request).unwrap();
         assert_eq!(status, 200, "{child}");
         child["restrictions"].as_array().unwrap().len()
     };
@@ -282,9 +282,9 @@ fn extreme_numbers_cause_no_overflow() {
     let test = TestServer::new(Quirks::default());
     let parent = test.login(json!({"capabilities": ["AT", "create_mytoken"]}));
     let child = |parent: &str, clauses: Value| {
-        let wish = json!({"grant_type": "mytoken", "mytoken": parent, "restrictions": clauses,
+        let request = json!({"grant_type": "mytoken", "mytoken": parent, "restrictions": clauses,
                           "rotation": {"lifetime": i64::MAX, "on_AT": true}});
-        let (status, answer) = test.post("/api/v0/token/my", &wish);
+        let (status, answer) = test.post("/api/v0/token/my", &request);
         assert_eq!(status, 200, "{answer}");
         text(&answer, "/mytoken")
     };

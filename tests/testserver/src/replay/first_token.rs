@@ -11,15 +11,15 @@ use crate::client::Fetch;
 use crate::mytoken::{claims_of, mom_id};
 
 /// Gets a token and saves it and its `mom_id`.
-pub(super) fn obtain(wish: &Map<String, Value>, target: &Target, vars: &mut Vars) -> Result<(), Stop> {
-    let text = |name: &str| wish.get(name).and_then(Value::as_str);
+pub(super) fn obtain(first: &Map<String, Value>, target: &Target, vars: &mut Vars) -> Result<(), Stop> {
+    let text = |name: &str| first.get(name).and_then(Value::as_str);
     let save = text("save").ok_or("the member save is missing")?;
     let user = user_name(text("user").ok_or("the member user is missing")?, vars);
-    let mut wish = vars.members(wish)?;
-    wish.insert("user".into(), json!(user));
+    let mut first = vars.members(first)?;
+    first.insert("user".into(), json!(user));
     let token = match &target.first_token_command {
-        Some(command) => command::run(command, &[], Value::Object(wish).to_string().as_bytes())?,
-        None => log_in_and_poll(&wish, target)?,
+        Some(command) => command::run(command, &[], Value::Object(first).to_string().as_bytes())?,
+        None => log_in_and_poll(&first, target)?,
     };
     let jti = claims_of(&token).and_then(|claims| Some(claims.get("jti")?.as_str()?.to_owned()));
     vars.set(&format!("{save}_momid"), mom_id(&jti.ok_or("the token is not a JWT with a jti")?));
@@ -38,8 +38,8 @@ fn user_name(user: &str, vars: &mut Vars) -> String {
     fresh
 }
 
-fn log_in_and_poll(wish: &Map<String, Value>, target: &Target) -> Result<String, Stop> {
-    let member = |name: &str| wish.get(name).cloned();
+fn log_in_and_poll(first: &Map<String, Value>, target: &Target) -> Result<String, Stop> {
+    let member = |name: &str| first.get(name).cloned();
     let issuer = member("issuer").unwrap_or_else(|| json!(target.op));
     let mut asked = Map::new();
     asked.insert("name".into(), member("name").unwrap_or_else(|| json!("t")));
@@ -56,7 +56,7 @@ fn log_in_and_poll(wish: &Map<String, Value>, target: &Target) -> Result<String,
     let endpoint = target.endpoints.get("mytoken_endpoint").and_then(Value::as_str).unwrap_or_default();
     let started = post(target, endpoint, &start.into(), 200)?;
     let consented = post(target, &string(&started, "consent_uri")?, &asked.into(), 278)?;
-    let user = wish.get("user").and_then(Value::as_str).unwrap_or_default();
+    let user = first.get("user").and_then(Value::as_str).unwrap_or_default();
     let redirect = target.log_in(&string(&consented, "authorization_uri")?, user)?;
     let answer = target.browse(&redirect)?;
     if answer.status != 303 {
