@@ -19,6 +19,7 @@ pub mod server;
 #[path = "../../tests/skipped.rs"]
 mod skipped;
 pub mod store;
+pub mod time_format;
 pub mod token;
 
 pub use error::{Error, Kind};

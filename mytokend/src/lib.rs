@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Job credentials on a cluster: the node agent, the submission helper, the control program.
+//! Job credentials on a cluster: the node agent (`mytokend`), the submission helper (`mytoken-submit`) and the control program (`mytokenctl`).
 #![forbid(unsafe_code)]
 
 pub mod agent;

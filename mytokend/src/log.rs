@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The system log, facility daemon; the standard error output where there is none (a container, a testbed).
+//! The system log, facility `daemon`; standard error when there is no system log, as in a container.
 //!
-//! Nobody logs a secret: what is logged are sentences of errors and events, which hold none.
+//! Only sentences of errors and events are logged. They contain no secrets.
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::net::UnixDatagram;
@@ -9,32 +9,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+pub use mytoken_login::Level;
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
-/// How much a line matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Somebody should do something.
-    Error,
-    /// Worth knowing: a refusal, an outage.
-    Warning,
-    /// Life goes on.
-    Info,
-}
-
-/// Where the system log listens for datagrams.
+/// The socket of the system log.
 const SOCKET: &str = "/dev/log";
 
-/// Longest wait for a system log that takes nothing: a line is written while jobs wait for their tokens.
+/// Longest wait for a system log that accepts no line: jobs wait for their tokens in the meantime.
 const WAIT: Duration = Duration::from_millis(50);
 
-type System = Logger<LoggerBackend, Formatter3164>;
+type SystemLog = Logger<LoggerBackend, Formatter3164>;
 
-/// Where lines go.
+/// The log of a program.
 pub struct Log {
     process: &'static str,
     socket: Option<PathBuf>,
-    system: Mutex<Option<System>>,
+    system: Mutex<Option<SystemLog>>,
 }
 
 impl Log {
@@ -44,43 +34,43 @@ impl Log {
         Self::open_at(process, Path::new(SOCKET))
     }
 
-    /// The same with a system log that listens at `socket`.
+    /// The same with the system log at `socket`.
     #[must_use]
     pub fn open_at(process: &'static str, socket: &Path) -> Self {
         Self { process, socket: Some(socket.to_owned()), system: Mutex::new(connect(process, socket)) }
     }
 
-    /// The standard error output in any case, for a foreground without syslog and for tests.
+    /// A log to standard error.
     #[must_use]
     pub fn stderr(process: &'static str) -> Self {
         Self { process, socket: None, system: Mutex::new(None) }
     }
 
-    /// One line; control characters become `?`, so that nobody forges another.
+    /// Writes one line. Control characters become `?`, so that a text cannot forge a second line.
     pub fn line(&self, level: Level, text: &str) {
         let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sent = send(system.as_mut(), level, &text);
-        if sent == Sent::NobodyThere {
-            // A system log that was restarted listens at a new socket.
+        if sent == Sent::NoListener {
+            // A restarted system log has a new socket.
             *system = self.socket.as_ref().and_then(|socket| connect(self.process, socket));
             sent = send(system.as_mut(), level, &text);
         }
-        if sent != Sent::Taken {
-            // Not eprintln, which panics when nobody reads any more.
+        if sent != Sent::Delivered {
+            // Not eprintln, which panics when standard error is closed.
             let _ = writeln!(std::io::stderr(), "{}: {text}", self.process);
         }
     }
 }
 
-fn connect(process: &str, socket: &Path) -> Option<System> {
+fn connect(process: &str, socket: &Path) -> Option<SystemLog> {
     let formatter = Formatter3164 {
         facility: Facility::LOG_DAEMON,
         hostname: None,
         process: process.to_owned(),
         pid: std::process::id(),
     };
-    // Not `syslog::unix_custom`, which would also wait, without an end, for a stream socket whose listener accepts nobody.
+    // Not `syslog::unix_custom`: it also tries a stream socket, and waits forever for a listener that does not accept.
     let datagrams = UnixDatagram::unbound().ok()?;
     datagrams.set_write_timeout(Some(WAIT)).ok()?;
     datagrams.connect(socket).ok()?;
@@ -89,23 +79,26 @@ fn connect(process: &str, socket: &Path) -> Option<System> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {
-    Taken,
-    /// It listens, and its queue is full.
-    NotTaken,
-    NobodyThere,
+    Delivered,
+    /// The queue of the system log is full.
+    QueueFull,
+    NoListener,
 }
 
-fn send(system: Option<&mut System>, level: Level, text: &str) -> Sent {
-    let Some(system) = system else { return Sent::NobodyThere };
+fn send(system: Option<&mut SystemLog>, level: Level, text: &str) -> Sent {
+    let Some(system) = system else { return Sent::NoListener };
     let result = match level {
+        Level::Critical => system.crit(text),
         Level::Error => system.err(text),
         Level::Warning => system.warning(text),
+        Level::Notice => system.notice(text),
         Level::Info => system.info(text),
+        Level::Debug => system.debug(text),
     };
     match result {
-        Ok(()) => Sent::Taken,
-        Err(syslog::Error::Write(error)) if error.kind() == ErrorKind::WouldBlock => Sent::NotTaken,
-        Err(_) => Sent::NobodyThere,
+        Ok(()) => Sent::Delivered,
+        Err(syslog::Error::Write(error)) if error.kind() == ErrorKind::WouldBlock => Sent::QueueFull,
+        Err(_) => Sent::NoListener,
     }
 }
 
@@ -133,28 +126,28 @@ mod tests {
         assert!(received(&before).ends_with(&format!("mytokend[{}]: one?line", std::process::id())));
         drop(before);
         std::fs::remove_file(&path).unwrap();
-        log.line(Level::Info, "for nobody");
+        log.line(Level::Info, "lost");
         let after = UnixDatagram::bind(&path).unwrap();
         log.line(Level::Warning, "two");
         assert!(received(&after).ends_with(": two"));
     }
 
     #[test]
-    fn a_system_log_that_takes_nothing_holds_nobody_up_for_long() {
+    fn a_full_system_log_delays_a_line_only_shortly() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let _deaf = UnixDatagram::bind(&path).unwrap();
+        let _full = UnixDatagram::bind(&path).unwrap();
         let log = Log::open_at("mytokend", &path);
-        let (tell, told) = mpsc::channel();
+        let (send, receive) = mpsc::channel();
         std::thread::spawn(move || {
-            // Until the queue is full, which takes ten to some hundred lines.
+            // The queue is full after ten to some hundred lines.
             let waits = (0..100_000).any(|_| {
                 let begin = Instant::now();
                 log.line(Level::Info, "x");
                 begin.elapsed() >= WAIT
             });
-            let _ = tell.send(waits);
+            let _ = send.send(waits);
         });
-        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(true));
+        assert_eq!(receive.recv_timeout(Duration::from_secs(60)), Ok(true));
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A process with secrets in its memory leaves no image of it.
+//! Keeps a process's memory private: no core file, no debugger of the same user.
 
 use nix::sys::resource::{Resource, setrlimit};
 
-/// No core file, and nobody but root looks into the memory (`PR_SET_DUMPABLE` also closes `/proc/PID/mem` to the same user).
+/// Switches core files off, and closes `/proc/PID/mem` to other processes of the same user (`PR_SET_DUMPABLE`).
 pub fn protect() {
-    // Neither can fail in a way that mattered more than the work itself.
+    // A failure is no reason to stop: the program works without it.
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The agent's socket: who asks is known from the kernel, how much and how long is bounded.
+//! The agent's socket. The kernel tells the user of each caller. Number, size and duration of requests are limited.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -20,29 +20,32 @@ use zeroize::Zeroizing;
 use super::Agent;
 use crate::log::Level;
 
-/// A line must be there, and an answer taken, within this.
+/// Time limit for receiving a request, and for sending its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connections at a time: root's (starting steps wait in theirs), all others', and of these one user's.
+/// Most connections of root at a time. Starting steps keep theirs open while they wait.
 const ROOT_LIMIT: usize = 512;
+/// Most connections of all other users together.
 const OTHERS_LIMIT: usize = 32;
+/// Most connections of one other user.
 const USER_LIMIT: usize = 4;
 
+/// Stack of a connection's thread in bytes.
 const STACK: usize = 256 * 1024;
 
-/// The socket, and who is connected.
+/// The socket, and the number of connections of each user.
 pub struct Listener {
     socket: UnixListener,
     connected: Arc<Mutex<HashMap<u32, usize>>>,
-    /// The user who may ask everything: root; in tests whoever runs them.
+    /// The user who may send every request: root, in tests the user who runs them.
     trusted: u32,
 }
 
 impl Listener {
-    /// Listens at `path`, in place of a socket that a former agent left there.
+    /// Listens at `path`. Replaces a socket that an earlier agent left there.
     ///
     /// # Errors
-    /// When the path is taken by something else, or by an agent that runs.
+    /// When another agent listens at `path`, or when the file there is no socket.
     pub fn bind(path: &Path, trusted: u32) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Ok(meta) if meta.file_type().is_socket() => {
@@ -51,18 +54,18 @@ impl Listener {
                 }
                 std::fs::remove_file(path)?;
             }
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is no socket")),
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         let socket = UnixListener::bind(path)?;
-        // By path, but in a directory that only root can write.
+        // By path, which is safe because only root can write to the directory.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket, connected: Arc::default(), trusted })
     }
 
-    /// Serves until `stop` can be read (a signalfd, in tests a pipe).
+    /// Serves until `stop` becomes readable (a signalfd, in tests a pipe).
     ///
     /// # Errors
     /// When the socket itself fails.
@@ -82,7 +85,7 @@ impl Listener {
                 match self.socket.accept() {
                     Ok((stream, _)) => self.admit(agent, stream),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // Out of descriptors, or the caller is gone already: wait a little rather than spin.
+                    // No free descriptor, or the caller is gone already. The pause keeps this loop from spinning.
                     Err(_) => std::thread::sleep(Duration::from_millis(20)),
                 }
             }
@@ -92,30 +95,30 @@ impl Listener {
     fn admit(&self, agent: &Arc<Agent>, stream: UnixStream) {
         let Ok(peer) = getsockopt(&stream, PeerCredentials) else { return };
         let (uid, trusted) = (peer.uid(), peer.uid() == self.trusted);
-        let Some(place) = Place::take(&self.connected, uid, trusted, self.trusted) else { return };
+        let Some(slot) = Slot::take(&self.connected, uid, trusted, self.trusted) else { return };
         let agent = Arc::clone(agent);
-        // Without a thread the connection is closed, and the caller says that the agent did not answer.
+        // Without a thread the connection is closed. The caller then reports that the agent did not answer.
         let _ = Builder::new().name("caller".to_owned()).stack_size(STACK).spawn(move || {
-            let _place = place;
-            // The caller reads a closed connection as "did not answer"; nobody else is interested.
-            let _ = converse(&agent, &stream, uid, trusted);
+            let _slot = slot;
+            // The caller reports a closed connection as "did not answer". Nothing is to be done here.
+            let _ = serve_connection(&agent, &stream, uid, trusted);
         });
     }
 }
 
-fn converse(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool) -> io::Result<()> {
-    // Accepted sockets do not inherit the listener's mode on Linux; said anyway, because everything here counts on it.
+fn serve_connection(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool) -> io::Result<()> {
+    // On Linux an accepted socket does not inherit the listener's mode. Set explicitly, because the code below needs it.
     stream.set_nonblocking(false)?;
     let answer = match read_line(stream) {
         Ok(line) => match serde_json::from_slice::<Version>(&line) {
             Ok(Version { v }) if v != VERSION => Answer::Error(format!(
-                "this agent speaks version {VERSION} of the protocol, not {v}; restart it after an upgrade"
+                "this agent uses version {VERSION} of the protocol, not {v}; restart it after an upgrade"
             )),
-            Err(_) => Answer::Error("that is no request".to_owned()),
-            // serde's message could quote a secret.
+            Err(_) => Answer::Error("malformed request".to_owned()),
+            // serde's message could contain a secret.
             Ok(_) => match serde_json::from_slice::<Envelope<Request>>(&line) {
                 Ok(envelope) => agent.answer(envelope.message, uid, trusted),
-                Err(_) => Answer::Error("that is no request that this agent knows".to_owned()),
+                Err(_) => Answer::Error("unknown or malformed request".to_owned()),
             },
         },
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Answer::Error(error.to_string()),
@@ -126,8 +129,8 @@ fn converse(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool) -> io::
     }
     let mut bytes = serde_json::to_vec(&Envelope::of(answer))?;
     if bytes.len() >= LINE_LIMIT {
-        let sorry = Answer::Error("the answer is too long for one line; ask for one job".to_owned());
-        bytes = serde_json::to_vec(&Envelope::of(sorry))?;
+        let error = Answer::Error("the answer is too long for one line; ask for a single job".to_owned());
+        bytes = serde_json::to_vec(&Envelope::of(error))?;
     }
     bytes.push(b'\n');
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -142,7 +145,7 @@ struct Version {
 
 fn read_line(mut stream: &UnixStream) -> io::Result<Zeroizing<Vec<u8>>> {
     let deadline = Deadline::after(PATIENCE);
-    // Room for everything at once, so that no copy of a secret stays behind in freed memory; untouched pages cost nothing.
+    // Allocated at once: a growing buffer would leave copies of a secret in freed memory. Pages that are not used cost nothing.
     let mut line = Zeroizing::new(Vec::with_capacity(LINE_LIMIT));
     let mut chunk = Zeroizing::new([0_u8; 4096]);
     loop {
@@ -167,13 +170,13 @@ fn read_line(mut stream: &UnixStream) -> io::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
-/// A connection's place among the connected.
-struct Place {
+/// One connection of a user, counted while it is open.
+struct Slot {
     connected: Arc<Mutex<HashMap<u32, usize>>>,
     uid: u32,
 }
 
-impl Place {
+impl Slot {
     fn take(connected: &Arc<Mutex<HashMap<u32, usize>>>, uid: u32, trusted: bool, root: u32) -> Option<Self> {
         let mut map = connected.lock().unwrap_or_else(PoisonError::into_inner);
         let own = map.get(&uid).copied().unwrap_or(0);
@@ -187,7 +190,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut map = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = map.get_mut(&self.uid) {
@@ -204,20 +207,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_cannot_take_roots_places_nor_each_others() {
+    fn users_cannot_use_up_the_connections_of_root_or_of_each_other() {
         let connected = Arc::default();
-        let alice: Vec<_> = (0..USER_LIMIT).map(|_| Place::take(&connected, 2001, false, 0).unwrap()).collect();
-        assert!(Place::take(&connected, 2001, false, 0).is_none());
-        let bob = Place::take(&connected, 2002, false, 0);
+        let alice: Vec<_> = (0..USER_LIMIT).map(|_| Slot::take(&connected, 2001, false, 0).unwrap()).collect();
+        assert!(Slot::take(&connected, 2001, false, 0).is_none());
+        let bob = Slot::take(&connected, 2002, false, 0);
         assert!(bob.is_some());
         let mut crowd = Vec::new();
         for uid in 3000..3100 {
-            crowd.extend(Place::take(&connected, uid, false, 0));
+            crowd.extend(Slot::take(&connected, uid, false, 0));
         }
         assert_eq!(alice.len() + 1 + crowd.len(), OTHERS_LIMIT);
-        assert!(Place::take(&connected, 0, true, 0).is_some());
+        assert!(Slot::take(&connected, 0, true, 0).is_some());
         drop((alice, bob, crowd));
         assert!(connected.lock().unwrap().is_empty());
-        assert!(Place::take(&connected, 2001, false, 0).is_some());
+        assert!(Slot::take(&connected, 2001, false, 0).is_some());
     }
 }

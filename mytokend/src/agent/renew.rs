@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mytoken::Deadline;
+use mytoken::{Deadline, time_format};
 use mytoken_wire::agent::EventKind;
 
 use super::credential_service::{IssuedToken, RequestFailure};
@@ -75,7 +75,7 @@ impl Agent {
         let due = renew_at(issued.exp, lifetime, (self.draw)()).max(now.saturating_add(SHORTEST_PAUSE));
         lease.phase = Phase::Active { due };
         let kind = if first { EventKind::Started } else { EventKind::Renewed };
-        let next = seconds_or_minutes(due.saturating_sub(now) / 1000);
+        let next = time_format::short(due.saturating_sub(now) / 1000);
         self.record(lease, Level::Info, kind, format!("access token in {} ms, next in {next}", took.as_millis()));
     }
 
@@ -103,8 +103,4 @@ impl Agent {
             LeaseKey::Session(_) => format!("session on {}", self.node),
         }
     }
-}
-
-fn seconds_or_minutes(seconds: u64) -> String {
-    if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
 }

@@ -93,7 +93,7 @@ impl Controller for Squeue {
         if status.success() {
             return Ok(Some(output));
         }
-        // SLURM-31: so it says of a job that slurmctld has forgotten.
+        // SLURM-31: the error about a job that slurmctld has forgotten.
         if errors.contains("Invalid job id") {
             return Ok(None);
         }

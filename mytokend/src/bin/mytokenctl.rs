@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl`: status of jobs and sessions, key generation, check of a host, explanation of a login.
+//! `mytokenctl`: shows credentials and logins, makes keys, checks a host, explains the decision about a login.
 #![forbid(unsafe_code)]
 
 use std::io::{Read, Write};
@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use mytoken::config::DIRECTORY;
+use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::agent::{StatusQuery, ask};
 use mytoken_wire::paths::AGENT_SOCKET;
-use mytokend::control::{check, explain, keygen, logins::Logins, moment::Moments, status};
+use mytokend::control::{check, explain, keygen, logins::Logins, status};
 use mytokend::privacy;
 use zeroize::Zeroizing;
 
 #[derive(Parser)]
-#[command(version, about = "Shows and checks what the suite does on this host")]
+#[command(version, about = "Shows and checks mytokens for ssh and Slurm on this host")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -25,15 +26,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// What happened to the credentials of your jobs and sessions on this node
+    /// Shows the credentials of your jobs and sessions on this node, and what happened to them
     Status {
         /// Only this job
         #[arg(conflicts_with = "login")]
         job: Option<u32>,
-        /// Instead: what logins on this host have asked of the mytoken server, and which servers are left alone (root)
+        /// Shows instead the requests that logins on this host sent to the mytoken server, and the servers that are paused (root)
         #[arg(long)]
         login: bool,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
         /// Directory of the configuration, for --login
@@ -45,25 +46,25 @@ enum Task {
     },
     /// Makes the cluster's key pair
     Keygen {
-        /// Where the two files are put
+        /// Directory for the two files
         #[arg(long, value_name = "DIR", default_value = "/etc/mytoken/keys")]
         dir: PathBuf,
     },
-    /// Checks this host; ends with 1 when something does not work
+    /// Checks this host. Exit status 1 if something does not work
     Check {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
         /// The agent's socket
         #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
         socket: PathBuf,
     },
-    /// Explains the login that the token on standard input would give; a mytoken loses one use by it, a transfer code is used up
+    /// Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up
     Explain {
-        /// The account that is asked for
+        /// The account
         #[arg(long, value_name = "NAME")]
         user: String,
         /// Directory of the configuration
@@ -73,11 +74,11 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    // The local zone is found out while there is one thread.
-    let moments = Moments::local(SystemClock.now());
+    // The local time zone can only be found out while the process has a single thread.
+    let times = TimeFormat::local(SystemClock.now());
     let result = match Arguments::parse().task {
         Task::Status { login: true, json, config, .. } => show_logins(&config, json),
-        Task::Status { job, json, socket, .. } => show_status(&socket, job, json, moments),
+        Task::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
         Task::Keygen { dir } => make_keys(&dir),
         Task::Check { config, json, socket } => show_check(&config, json, &socket),
         Task::Explain { user, config } => show_explanation(&user, &config),
@@ -88,27 +89,27 @@ fn main() -> ExitCode {
     })
 }
 
-fn show_status(socket: &std::path::Path, job: Option<u32>, json: bool, moments: Moments) -> Result<ExitCode, String> {
+fn show_status(socket: &std::path::Path, job: Option<u32>, json: bool, times: TimeFormat) -> Result<ExitCode, String> {
     let found = ask(socket, &StatusQuery { job }, Deadline::after(Duration::from_secs(5)))
         .map_err(|error| error.to_string())?;
     if json {
-        say(&serde_json::to_string_pretty(&found).map_err(|error| error.to_string())?);
+        print(&serde_json::to_string_pretty(&found).map_err(|error| error.to_string())?);
         return Ok(ExitCode::SUCCESS);
     }
     if found.jobs.is_empty() {
         let what = job.map_or_else(|| "no job or session".to_owned(), |job| format!("no job {job}"));
-        return Err(format!("the agent on {} knows {what} of yours with a credential", found.node));
+        return Err(format!("the agent on {} has {what} of yours with a credential", found.node));
     }
-    say(status::render(&found, moments, &status::account).trim_end());
+    print(status::render(&found, times, &status::account).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
 fn show_logins(config: &std::path::Path, json: bool) -> Result<ExitCode, String> {
-    let logins = Logins::look(config).map_err(|error| error.to_string())?;
+    let logins = Logins::read(config).map_err(|error| error.to_string())?;
     if json {
-        say(&serde_json::to_string_pretty(&logins).map_err(|error| error.to_string())?);
+        print(&serde_json::to_string_pretty(&logins).map_err(|error| error.to_string())?);
     } else {
-        say(logins.render().trim_end());
+        print(logins.render().trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -117,21 +118,18 @@ fn make_keys(dir: &std::path::Path) -> Result<ExitCode, String> {
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let id = keygen::keygen(dir, &host).map_err(|error| error.to_string())?;
     let (public, private) = (dir.join(keygen::PUBLIC), dir.join(keygen::PRIVATE));
-    say(&format!("key pair {id}"));
-    say(&format!("  {}   for every host that submits or runs jobs (mode 0644)", public.display()));
-    say(&format!(
-        "  {}   for the nodes only (root, mode 0600): whoever has it can open every job credential",
-        private.display()
-    ));
+    print(&format!("key pair {id}"));
+    print(&format!("  {}   for all hosts that submit or run jobs (mode 0644)", public.display()));
+    print(&format!("  {}   for the nodes only (root, mode 0600): it opens every job credential", private.display()));
     Ok(ExitCode::SUCCESS)
 }
 
 fn show_check(config: &std::path::Path, json: bool, socket: &std::path::Path) -> Result<ExitCode, String> {
     let findings = check::check(config, socket);
     if json {
-        say(&serde_json::to_string_pretty(&findings).map_err(|error| error.to_string())?);
+        print(&serde_json::to_string_pretty(&findings).map_err(|error| error.to_string())?);
     } else {
-        say(findings.render().trim_end());
+        print(findings.render().trim_end());
     }
     Ok(if findings.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -142,11 +140,11 @@ fn show_explanation(user: &str, config: &std::path::Path) -> Result<ExitCode, St
     std::io::stdin().take(128 * 1024).read_to_string(&mut text).map_err(|error| error.to_string())?;
     let token = Secret::new(text.as_str());
     let (explanation, accepted) = explain::explain(config, user, &token).map_err(|error| error.to_string())?;
-    say(explanation.trim_end());
+    print(explanation.trim_end());
     Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints; nobody is told when nobody reads (`| head`).
-fn say(text: &str) {
+/// Prints. A closed pipe (`| head`) is no error.
+fn print(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }

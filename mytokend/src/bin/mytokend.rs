@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokend agent`: keeps the access tokens of a node's jobs and login sessions fresh.
+//! `mytokend agent`: keeps the access tokens of this node's jobs and login sessions fresh.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use mytokend::agent::startup;
 
 #[derive(Parser)]
-#[command(version, about = "Daemons that keep access tokens fresh")]
+#[command(version, about = "Daemon of mytokens for ssh and Slurm")]
 struct Arguments {
     #[command(subcommand)]
     role: Role,
@@ -17,21 +17,21 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Role {
-    /// Serves the jobs and login sessions of this node, in the foreground
+    /// Keeps the access tokens of this node's jobs and login sessions fresh; runs in the foreground
     Agent {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = mytoken::config::DIRECTORY)]
         config: PathBuf,
-        /// Where to listen [default: agent.sock in the runtime directory]
+        /// Path of the socket [default: agent.sock in the runtime directory]
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
-        /// In place of `agent.runtime_dir` of jobs.toml
+        /// Overrides `agent.runtime_dir` of `jobs.toml`
         #[arg(long, value_name = "DIR")]
         runtime_dir: Option<PathBuf>,
         /// Name of this node in Slurm [default: the host's name without its domain]
         #[arg(long, value_name = "NAME")]
         node: Option<String>,
-        /// Log to the standard error output instead of syslog
+        /// Log to standard error instead of syslog
         #[arg(long)]
         stderr: bool,
     },

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl check`: one screen, each finding with its fix.
+//! `mytokenctl check`: findings about this host, each with its fix, on one screen.
 
 mod login;
 
@@ -22,28 +22,28 @@ use serde::Serialize;
 use crate::jobs::keys::{PrivateKey, PublicKey};
 use crate::jobs::settings::JobsSettings;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// As it should be.
+    /// It works.
     Ok,
-    /// Works, but not for long or not for everybody.
+    /// It works, but not for long or not for all users.
     Warning,
-    /// Does not work.
+    /// It does not work.
     Error,
 }
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What about.
+    /// The part of the suite.
     pub part: String,
-    /// How bad.
+    /// Its severity.
     pub level: Severity,
-    /// What was found.
+    /// What is found, a sentence.
     pub text: String,
-    /// What to do about it.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
@@ -51,26 +51,26 @@ pub struct Finding {
 /// All findings.
 #[derive(Debug, Default, Serialize)]
 pub struct Findings {
-    /// In the order in which things depend on each other.
+    /// In the order in which the parts depend on each other.
     pub findings: Vec<Finding>,
 }
 
-/// A server that does not answer within this is not there.
+/// Time limit for the requests to one server.
 const NETWORK: Duration = Duration::from_secs(10);
 
-/// Seconds between two clocks that make tokens expire early or begin late.
+/// Difference of two clocks in seconds above which tokens expire early or become valid late.
 const SKEW: i64 = 10;
 
-/// How many seconds `theirs` is ahead of `ours`.
-fn ahead(theirs: SystemTime, ours: SystemTime) -> i64 {
+/// By how many seconds `server` is ahead of `here`.
+fn seconds_ahead(server: SystemTime, here: SystemTime) -> i64 {
     let seconds = |difference: Duration| i64::try_from(difference.as_secs()).unwrap_or(i64::MAX);
-    match theirs.duration_since(ours) {
+    match server.duration_since(here) {
         Ok(ahead) => seconds(ahead),
-        Err(behind) => -seconds(behind.duration()),
+        Err(error) => -seconds(error.duration()),
     }
 }
 
-/// Checks what is configured in `dir` and reachable from here.
+/// Checks the configuration in `dir`, and the servers and the agent that it names.
 #[must_use]
 pub fn check(dir: &Path, socket: &Path) -> Findings {
     check_with(FileTrust::current(), dir, socket)
@@ -81,10 +81,10 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path) -> Findings {
     let Some(shared) = findings.result("configuration", Shared::load(dir, trust), |_| "mytoken.toml".to_owned()) else {
         return findings;
     };
-    if is_there(&dir.join("login.toml")) {
+    if exists(&dir.join("login.toml")) {
         findings.login(dir, &shared, trust, &SystemAccounts);
     }
-    let jobs = if is_there(&dir.join("jobs.toml")) {
+    let jobs = if exists(&dir.join("jobs.toml")) {
         findings.result("configuration", JobsSettings::load(dir, trust, &shared), |jobs| {
             let profiles: Vec<&str> = jobs.profile.iter().map(|profile| profile.name.as_str()).collect();
             format!("jobs.toml: cluster {}, profiles {}", jobs.cluster.name, profiles.join(" "))
@@ -95,7 +95,7 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path) -> Findings {
     if let Some(jobs) = &jobs {
         findings.keys(jobs, trust);
     }
-    if Owner::current().uid == 0 && is_there(&dir.join("login.toml")) {
+    if Owner::current().uid == 0 && exists(&dir.join("login.toml")) {
         findings.cache(&DiskCache::of_host());
     }
     findings.servers(&shared);
@@ -103,13 +103,13 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path) -> Findings {
     findings
 }
 
-/// Whether a file is there, or a link, wherever it leads: only what is not there at all is not wanted.
-fn is_there(path: &Path) -> bool {
+/// Whether there is a file or a symbolic link, even a broken one.
+fn exists(path: &Path) -> bool {
     !matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
 }
 
 impl Findings {
-    /// Whether something does not work.
+    /// Whether a finding is an error.
     #[must_use]
     pub fn failed(&self) -> bool {
         self.count(Severity::Error) > 0
@@ -123,13 +123,13 @@ impl Findings {
         self.findings.push(Finding { part: part.to_owned(), level, text: text.into(), fix: fix.map(str::to_owned) });
     }
 
-    fn result<T>(&mut self, part: &str, result: Result<T, Error>, told: impl FnOnce(&T) -> String) -> Option<T> {
+    fn result<T>(&mut self, part: &str, result: Result<T, Error>, describe: impl FnOnce(&T) -> String) -> Option<T> {
         match result {
             Ok(value) => {
-                self.add(part, Severity::Ok, told(&value), None);
+                self.add(part, Severity::Ok, describe(&value), None);
                 Some(value)
             }
-            // The sentences of the configuration's errors say what to do.
+            // The error says how to fix it.
             Err(error) => {
                 self.add(part, Severity::Error, error.to_string(), None);
                 None
@@ -150,8 +150,8 @@ impl Findings {
                 None
             }
         };
-        if !is_there(private_file) {
-            let text = format!("{} is not here; right for a login host, wrong for a node", private_file.display());
+        if !exists(private_file) {
+            let text = format!("{} does not exist; correct on a login host, wrong on a node", private_file.display());
             return self.add("private key", Severity::Ok, text, None);
         }
         if Owner::current().uid != 0 && std::fs::metadata(private_file).is_ok_and(|meta| meta.uid() == 0) {
@@ -179,7 +179,7 @@ impl Findings {
 
     fn cache(&mut self, cache: &DiskCache) {
         let faults = cache.faults();
-        // With one of the two directories nothing is missing yet.
+        // One of the two directories is enough.
         let level = if faults.len() > 1 { Severity::Error } else { Severity::Warning };
         for fault in faults {
             let fix = "make it a directory of root with mode 0700 and with free space, or remove it";
@@ -189,12 +189,7 @@ impl Findings {
 
     fn servers(&mut self, shared: &Shared) {
         if shared.servers.is_empty() {
-            self.add(
-                "mytoken server",
-                Severity::Warning,
-                "none is configured; only access tokens are accepted at login",
-                None,
-            );
+            self.add("mytoken server", Severity::Warning, "none is configured; logins accept access tokens only", None);
         }
         for named in &shared.servers {
             let deadline = Deadline::after(NETWORK);
@@ -203,17 +198,17 @@ impl Findings {
                 let version = Server::discover(&http, &url, deadline)?.discovery().version.clone();
                 let again =
                     http.get(&format!("{url}/.well-known/mytoken-configuration"), None, deadline, DOCUMENT_LIMIT)?;
-                Ok((version, again.date.map(|date| ahead(date, SystemTime::now()))))
+                Ok((version, again.date.map(|date| seconds_ahead(date, SystemTime::now()))))
             });
             match found {
                 Ok((version, skew)) => {
                     let release = version.map(|version| format!(" {version}")).unwrap_or_default();
-                    // The header has whole seconds.
-                    let clock = skew.filter(|skew| skew.abs() > 2).map(|skew| format!(", its clock is {skew:+} s from ours"));
+                    // The Date header has whole seconds.
+                    let clock = skew.filter(|skew| skew.abs() > 2).map(|skew| format!(", its clock differs by {skew:+} s"));
                     let text = format!("{}{release}{}", named.url, clock.unwrap_or_default());
-                    // MT-08: the server allows no leeway, a token from a clock that is ahead is not valid yet.
+                    // MT-08: the server allows no leeway. A token from a clock that is ahead is not valid yet.
                     if skew.is_some_and(|skew| skew.abs() > SKEW) {
-                        let fix = "let both clocks follow NTP: timedatectl set-ntp true";
+                        let fix = "set both clocks by NTP: timedatectl set-ntp true";
                         self.add("mytoken server", Severity::Warning, text, Some(fix));
                     } else {
                         self.add("mytoken server", Severity::Ok, text, None);
@@ -255,7 +250,7 @@ impl Findings {
         }
     }
 
-    /// For a screen.
+    /// The findings for a terminal.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -285,7 +280,7 @@ mod tests {
     fn site(keys: bool) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().display();
-        // Nobody listens on port 9 of this machine.
+        // No server listens on port 9 of this machine.
         let shared = "[http]\nallow_loopback_http = true\n[[server]]\nname = 't'\nurl = 'http://127.0.0.1:9'\n";
         let jobs = format!(
             "[cluster]\nname = 'c'\npublic_key_file = '{path}/keys/cluster.pub'\nprivate_key_file = '{path}/keys/cluster.key'\n\
@@ -299,7 +294,7 @@ mod tests {
         dir
     }
 
-    /// In a directory below /tmp, which no configuration of root's is in.
+    /// With the trust for a directory below /tmp, where root's configuration must not be.
     fn check(dir: &Path, socket: &Path) -> Findings {
         check_with(FileTrust::user(Owner::current().uid), dir, socket)
     }
@@ -309,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_that_does_not_work_is_found_with_its_mend() {
+    fn each_error_is_found_with_its_fix() {
         let dir = site(true);
         let findings = check(dir.path(), &dir.path().join("agent.sock"));
         assert_eq!(levels(&findings, "configuration"), [Severity::Ok, Severity::Ok]);
@@ -328,12 +323,12 @@ mod tests {
     #[test]
     fn clocks_are_compared_in_both_directions() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        assert_eq!(ahead(now + Duration::from_secs(30), now), 30);
-        assert_eq!(ahead(now, now + Duration::from_secs(30)), -30);
+        assert_eq!(seconds_ahead(now + Duration::from_secs(30), now), 30);
+        assert_eq!(seconds_ahead(now, now + Duration::from_secs(30)), -30);
     }
 
     #[test]
-    fn keys_that_do_not_fit_are_found() {
+    fn keys_of_different_pairs_are_found() {
         let (dir, other) = (site(true), site(true));
         std::fs::copy(other.path().join("keys/cluster.pub"), dir.path().join("keys/cluster.pub")).unwrap();
         assert_eq!(levels(&check(dir.path(), Path::new("/nonexistent")), "private key"), [Severity::Error]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl explain`: what a login with this token as this user would come to, and why.
+//! `mytokenctl explain`: the decision about a login with this token as this user, and its reasons.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use mytoken_login::{
     explain as render,
 };
 
-/// The explanation, and whether the login would be let in. A mytoken or code is used by this as by a login: it costs a use, or the code.
+/// The explanation, and whether the login would be accepted. As in a login, a mytoken loses one use and a transfer code is used up.
 ///
 /// # Errors
-/// The configuration's mistake.
+/// An error in the configuration.
 pub fn explain(config: &Path, user: &str, token: &Secret) -> Result<(String, bool), Error> {
     let me = Owner::current();
     let trust = FileTrust::current();
@@ -27,11 +27,11 @@ pub fn explain(config: &Path, user: &str, token: &Secret) -> Result<(String, boo
     let login = LoginSettings::load(config, trust, &shared)?;
     let settings = shared.http_settings();
     let http = LazyClient::new(&settings);
-    // The cache is root's; others ask anew.
+    // The cache is root's. Other users send their own requests.
     let cache = (me.uid == 0).then(DiskCache::of_host);
     let url = login.exchange.as_ref().map(|exchange| shared.server_url(&exchange.server)).transpose()?;
     let server = url.as_ref().map(ServerUrl::to_string);
-    // An administrator's question is nobody's login: nothing is counted.
+    // This is not a login, so its requests are not counted.
     let allowance = Allowance::new(None, &login.budget, Remote::of(None, None), None);
     let tokens = url.map(|url| ServerTokens::new(url, &http, cache.as_ref(), &SystemClock, &allowance));
     let configured = server.as_deref().zip(tokens.as_ref());

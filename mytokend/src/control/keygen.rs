@@ -14,8 +14,8 @@ pub const PUBLIC: &str = "cluster.pub";
 /// Name of the private key's file.
 pub const PRIVATE: &str = "cluster.key";
 
-/// Makes a key pair in `dir` and gives its id. Neither file may exist: jobs that wait in the queue need the old key. Directories that
-/// are missing are made, 0755: on a new host this is the first that is put into `/etc/mytoken`, and everybody reads the public key.
+/// Makes a key pair in `dir` and returns its id. Neither file may exist: jobs in the queue need the old key. Missing directories are made
+/// with mode 0755: on a new host these are the first files in `/etc/mytoken`, and all users read the public key.
 ///
 /// # Errors
 /// [`Error::File`].
@@ -25,7 +25,7 @@ pub fn keygen(dir: &Path, comment: &str) -> Result<String, Error> {
     if directory.has(PUBLIC)? || directory.has(PRIVATE)? {
         return Err(refused(
             dir,
-            "there is a key already; jobs in the queue are sealed to it. To replace it move both files away first",
+            "there is a key already, and jobs in the queue are sealed to it. To replace it, move both files away first",
         ));
     }
     let (public, private) = keys::generate();
@@ -39,7 +39,7 @@ fn open_or_make(dir: &Path, me: Owner) -> Result<Directory, Error> {
         return Err(refused(dir, "the path must be absolute"));
     }
     if dir.exists() {
-        // /etc/mytoken may be a link; the way along it must be as safe as for whoever reads the keys.
+        // /etc/mytoken may be a symbolic link. Its target must be as safe as for the programs that read the keys.
         return Directory::open(&FileTrust::user(me.uid).directory(dir)?);
     }
     let name = dir.file_name().and_then(|name| name.to_str()).ok_or_else(|| refused(dir, "it has no name"))?;
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_is_made_once_and_fits() {
+    fn a_key_pair_is_made_once() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("keys");
         let id = keygen(&dir, "testbed").unwrap();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_new_host_the_directories_are_made_for_everybody_to_read() {
+    fn missing_directories_are_made_readable_for_all_users() {
         let temp = tempfile::tempdir().unwrap();
         keygen(&temp.path().join("mytoken/keys"), "").unwrap();
         let mode = |below: &str| std::fs::metadata(temp.path().join(below)).unwrap().permissions().mode() & 0o7777;

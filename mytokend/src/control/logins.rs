@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl status --login`: what logins have asked of the mytoken server, and which servers are left alone for now.
+//! `mytokenctl status --login`: the requests that logins sent to the mytoken server, and the servers that are paused.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,29 +13,30 @@ use mytoken_login::LoginSettings;
 use mytoken_login::budget::{BudgetSettings, DIRECTORY, LOCAL_DIRECTORY, Ledger, LedgerFile, Why};
 use serde::Serialize;
 
-/// Most addresses that are shown on a screen; JSON has all.
+/// Most addresses on a screen. JSON has all.
 const SHOWN: usize = 20;
 
-/// What is known about the logins of this host.
+/// Counts of this host's logins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Logins {
-    /// Requests in the window for logins that were not let in.
+    /// Requests in the window for logins that were not accepted.
     pub requests: usize,
-    /// The same for programs of this host that are no logins over ssh (su); they have numbers of their own.
+    /// The same for logins that do not come over ssh (su). They are counted separately.
     pub local_requests: usize,
-    /// How many there may be of each.
+    /// The limit of each of the two.
     pub per_host: usize,
-    /// How many from one address.
+    /// The limit for one address.
     pub per_address: usize,
-    /// The window in seconds.
+    /// Length of the window in seconds.
     pub window: u64,
-    /// The same by remote address, the busiest first.
+    /// Requests by remote address, the highest number first.
     pub addresses: Vec<Address>,
-    /// Servers that are left alone.
-    pub holds: Vec<PausedServer>,
+    /// Servers that get no request for now.
+    #[serde(rename = "holds")]
+    pub paused: Vec<PausedServer>,
 }
 
-/// A remote address, or the /64 of one.
+/// A remote address; of IPv6 its /64.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Address {
     /// As text.
@@ -44,40 +45,40 @@ pub struct Address {
     pub requests: usize,
 }
 
-/// A server that is left alone.
+/// A server that gets no request for now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PausedServer {
     /// Its URL.
     pub server: String,
-    /// Only for mytokens of this provider behind it.
+    /// If set: only requests for mytokens of this provider.
     pub provider: Option<String>,
-    /// Only for logins from there.
+    /// If set: only requests for logins from this address.
     pub address: Option<String>,
     /// `silent`, `too_many_requests` or `provider_limit`.
     pub why: Why,
-    /// Seconds until it is asked again.
+    /// Seconds until the next request.
     pub seconds: u64,
 }
 
 impl Logins {
-    /// Reads the ledger of the logins and the notes about the configured providers. Nothing is asked over the network.
+    /// Reads the ledgers and the cache of this host. Sends no request.
     ///
     /// # Errors
-    /// The configuration's mistake, or why the ledger cannot be read: only root may.
-    pub fn look(config: &Path) -> Result<Self, Error> {
+    /// An error in the configuration, or the ledger cannot be read. Only root may read it.
+    pub fn read(config: &Path) -> Result<Self, Error> {
         let shared = Shared::load(config, FileTrust::ROOT)?;
         let settings = LoginSettings::load(config, FileTrust::ROOT, &shared)?.budget;
         let (ledger, now) = LedgerFile::new(Path::new(DIRECTORY), Owner::ROOT).look(&settings)?;
         let mut logins = Self::of(&ledger, now, &settings);
-        // Programs that their caller can stop: what they met concerns them alone.
+        // Programs whose caller can stop them have a ledger of their own.
         let (ledger, now) = LedgerFile::new(Path::new(LOCAL_DIRECTORY), Owner::ROOT).look(&settings)?;
         let local = Self::of(&ledger, now, &settings);
         logins.local_requests = local.requests;
         logins.addresses.extend(local.addresses);
         let here =
             |hold: PausedServer| PausedServer { address: hold.address.or_else(|| Some("local".to_owned())), ..hold };
-        logins.holds.extend(local.holds.into_iter().map(here));
-        // What could not be fetched lately: providers' keys, mytoken servers' discovery documents.
+        logins.paused.extend(local.paused.into_iter().map(here));
+        // Providers' keys and servers' discovery documents that could not be fetched.
         let cache = DiskCache::of_host();
         let issuers = shared.issuers.iter().map(|issuer| ("jwks", issuer.url.clone()));
         let servers = shared
@@ -86,7 +87,7 @@ impl Logins {
             .filter_map(|server| Some(("server", shared.server_url(&server.name).ok()?.to_string())));
         for (kind, server) in issuers.chain(servers) {
             if let Some(seconds) = SharedDocument::new(kind, &server, Some(&cache), &SystemClock).failing_for() {
-                logins.holds.push(PausedServer { server, provider: None, address: None, why: Why::Silent, seconds });
+                logins.paused.push(PausedServer { server, provider: None, address: None, why: Why::Silent, seconds });
             }
         }
         Ok(logins)
@@ -98,7 +99,7 @@ impl Logins {
             .into_iter()
             .map(|(address, requests)| Address { address: address.to_owned(), requests })
             .collect();
-        let holds = ledger.holds().iter().map(|hold| PausedServer {
+        let paused = ledger.holds().iter().map(|hold| PausedServer {
             server: hold.server.clone(),
             provider: hold.provider.clone(),
             address: hold.remote.clone(),
@@ -112,7 +113,7 @@ impl Logins {
             per_address: settings.per_address,
             window: settings.window.as_secs(),
             addresses,
-            holds: holds.collect(),
+            paused: paused.collect(),
         }
     }
 
@@ -120,17 +121,17 @@ impl Logins {
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
-        // As the ledger reckons: a third is kept.
+        // The ledger keeps a third of the requests for addresses with an accepted login.
         let spent = match self.requests {
             requests if requests >= self.per_host => "; spent",
             requests if requests >= self.per_host - self.per_host / 3 => {
-                "; spent for addresses from which nobody was let in lately"
+                "; spent for addresses without a recent accepted login"
             }
             _ => "",
         };
         let _ = writeln!(
             text,
-            "requests        {} of {} in the last {} s for logins that were not let in{spent}",
+            "requests        {} of {} in the last {} s for logins that were not accepted{spent}",
             self.requests, self.per_host, self.window
         );
         if self.local_requests > 0 {
@@ -143,23 +144,23 @@ impl Logins {
         if let Some(more) = self.addresses.len().checked_sub(SHOWN).filter(|more| *more > 0) {
             let _ = writeln!(text, "  and {more} more addresses (--json shows all)");
         }
-        if self.holds.is_empty() {
-            let _ = writeln!(text, "servers         none is left alone");
+        if self.paused.is_empty() {
+            let _ = writeln!(text, "servers         none is paused");
         }
-        for hold in &self.holds {
-            let what = match hold.why {
-                Why::Silent => "did not answer as it should",
-                Why::TooManyRequests => "said 429, too many requests",
-                Why::ProviderLimit => "its provider said 429, too many requests",
+        for paused in &self.paused {
+            let what = match paused.why {
+                Why::Silent => "gave no valid answer",
+                Why::TooManyRequests => "answered 429, too many requests",
+                Why::ProviderLimit => "its provider answered 429, too many requests",
             };
             let provider =
-                hold.provider.as_ref().map(|provider| format!(", for mytokens of {provider}")).unwrap_or_default();
+                paused.provider.as_ref().map(|provider| format!(", for mytokens of {provider}")).unwrap_or_default();
             let address =
-                hold.address.as_ref().map(|address| format!(", for logins from {address}")).unwrap_or_default();
+                paused.address.as_ref().map(|address| format!(", for logins from {address}")).unwrap_or_default();
             let _ = writeln!(
                 text,
-                "left alone      {}{provider}{address}: {what}; asked again in {} s",
-                hold.server, hold.seconds
+                "paused          {}{provider}{address}: {what}; next request in {} s",
+                paused.server, paused.seconds
             );
         }
         text
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_screen_for_root() {
+    fn the_screen_shows_counts_and_paused_servers() {
         let settings = BudgetSettings { per_address: 3, ..BudgetSettings::default() };
         let mut ledger = Ledger::default();
         for from in ["192.0.2.1", "2001:db8::1", "192.0.2.1", "192.0.2.1"] {
@@ -191,19 +192,19 @@ mod tests {
         ledger.hold(hold(Why::Silent, Some("192.0.2.1"), 109));
         let logins = Logins::of(&ledger, 100, &settings);
         let expected = "\
-requests        4 of 60 in the last 300 s for logins that were not let in
+requests        4 of 60 in the last 300 s for logins that were not accepted
   192.0.2.1                                3 of 3  spent
   2001:db8::/64                            1 of 3
-left alone      https://mt.example.org: said 429, too many requests; asked again in 212 s
-left alone      https://mt.example.org, for mytokens of https://op.example.org, for logins from 192.0.2.1: did not answer as it should; asked again in 9 s
+paused          https://mt.example.org: answered 429, too many requests; next request in 212 s
+paused          https://mt.example.org, for mytokens of https://op.example.org, for logins from 192.0.2.1: gave no valid answer; next request in 9 s
 ";
         assert_eq!(logins.render(), expected);
         let with = |requests, local_requests| Logins { requests, local_requests, ..logins.clone() }.render();
         let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
-        assert!(first(with(39, 0)).ends_with("not let in") && first(with(60, 0)).ends_with("let in; spent"));
-        assert!(first(with(40, 0)).ends_with("spent for addresses from which nobody was let in lately"));
+        assert!(first(with(39, 0)).ends_with("not accepted") && first(with(60, 0)).ends_with("accepted; spent"));
+        assert!(first(with(40, 0)).ends_with("spent for addresses without a recent accepted login"));
         assert!(with(0, 7).contains("not over ssh    7 of 60"));
         let nothing = Logins::of(&Ledger::default(), 100, &settings).render();
-        assert_eq!(nothing.lines().collect::<Vec<_>>()[1], "servers         none is left alone");
+        assert_eq!(nothing.lines().collect::<Vec<_>>()[1], "servers         none is paused");
     }
 }

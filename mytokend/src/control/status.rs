@@ -1,61 +1,64 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl status`: why has my job a token, or none?
+//! `mytokenctl status`: the state of each job's and session's credential, and what happened to it.
 
 use std::fmt::Write as _;
 
+use mytoken::time_format::TimeFormat;
 use mytoken_wire::agent::{EventKind, JobState, JobStatus, Status};
 use nix::unistd::{Uid, User};
 
-use super::moment::Moments;
-
-/// The status for a screen. `name_of` gives the account of a uid.
+/// The status for a terminal. `account_of` gives the account name of a uid.
 #[must_use]
-pub fn render(status: &Status, moments: Moments, name_of: &dyn Fn(u32) -> Option<String>) -> String {
+pub fn render(status: &Status, times: TimeFormat, account_of: &dyn Fn(u32) -> Option<String>) -> String {
     let mut text = String::new();
     if status.omitted > 0 {
-        let _ = writeln!(text, "({} older ones are left out; ask for one: mytokenctl status JOB)", status.omitted);
+        let _ = writeln!(
+            text,
+            "({} older jobs and sessions are not shown; for one job: mytokenctl status JOB)",
+            status.omitted
+        );
     }
     for job in &status.jobs {
         let title = if job.job == 0 { "SESSION".to_owned() } else { format!("JOB {}", job.job) };
-        let user = name_of(job.uid).unwrap_or_else(|| job.uid.to_string());
+        let user = account_of(job.uid).unwrap_or_else(|| job.uid.to_string());
         let head = format!("{title}  profile {}  uid {user}", printable(&job.profile));
-        let _ = writeln!(text, "{head:<52} credential: {}", credential(job, moments));
+        let _ = writeln!(text, "{head:<52} credential: {}", credential(job, times));
         for event in &job.events {
-            let time = moments.clock(event.time);
-            let (what, told) = (printable(event.kind.as_str()), printable(&event.text));
-            let times = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
-            let _ = writeln!(text, "  {time}  {what:<10} {:<8} {told}{times}", status.node);
+            let time = times.seconds(event.time);
+            let (kind, sentence) = (printable(event.kind.as_str()), printable(&event.text));
+            let repeated = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
+            let _ = writeln!(text, "  {time}  {kind:<10} {:<8} {sentence}{repeated}", status.node);
         }
     }
     text
 }
 
-/// The state in words.
-fn credential(job: &JobStatus, moments: Moments) -> String {
-    let fresh = job.events.iter().rev().find(|event| matches!(event.kind, EventKind::Started | EventKind::Renewed));
-    let until = job.until.map(|until| format!("valid until {}", moments.until(until)));
+/// The state of the credential.
+fn credential(job: &JobStatus, times: TimeFormat) -> String {
+    let renewal = job.events.iter().rev().find(|event| matches!(event.kind, EventKind::Started | EventKind::Renewed));
+    let until = job.until.map(|until| format!("valid until {}", times.minutes(until)));
     match job.state {
         JobState::Ready => {
-            let renewed = fresh.map(|event| format!("renewed {}", moments.ago(event.time)));
+            let renewed = renewal.map(|event| format!("renewed {}", times.ago(event.time)));
             [until, renewed].into_iter().flatten().collect::<Vec<_>>().join(", ")
         }
-        JobState::Pending => "no access token yet, the agent tries on".to_owned(),
+        JobState::Pending => "no access token yet, the agent tries again".to_owned(),
         JobState::Failed => match job.events.last().map(|event| &event.kind) {
-            Some(EventKind::Revoked) => "over, revoked".to_owned(),
+            Some(EventKind::Revoked) => "ended, revoked".to_owned(),
             Some(EventKind::Removed | EventKind::Dropped | EventKind::Left | EventKind::Kept | EventKind::Requeued) => {
-                "over".to_owned()
+                "ended".to_owned()
             }
             _ => "none".to_owned(),
         },
     }
 }
 
-/// A user chooses the name of a profile in a credential of his own making, and root reads it on a terminal.
+/// Replaces control characters: users choose the profile names in credentials that they seal themselves, and root reads them on a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// The name of an account, from the system.
+/// The account name of a uid, from the system.
 #[must_use]
 pub fn account(uid: u32) -> Option<String> {
     Some(User::from_uid(Uid::from_raw(uid)).ok()??.name)
@@ -72,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_screen_for_the_owner() {
+    fn the_screen_shows_state_and_events() {
         // 2026-11-21 20:58:11 UTC, a Saturday.
         let now = 1_795_294_691;
         let status = Status {
@@ -101,9 +104,9 @@ mod tests {
             ],
             omitted: 3,
         };
-        let name = |uid| (uid == 2001).then(|| "alice".to_owned());
+        let account = |uid| (uid == 2001).then(|| "alice".to_owned());
         let expected = "\
-(3 older ones are left out; ask for one: mytokenctl status JOB)
+(3 older jobs and sessions are not shown; for one job: mytokenctl status JOB)
 JOB 4711  profile data  uid alice                    credential: valid until Sun 18:00, renewed 3 min ago
   20:24:51  opened     n1       sub-token: scopes storage.read, audience https://se.example.org
   20:24:52  started    n1       access token in 31 ms, next in 42 min
@@ -111,6 +114,6 @@ JOB 4711  profile data  uid alice                    credential: valid until Sun
 JOB 4712  profile -  uid 2002                        credential: none
   20:58:06  refused    n1       the credential was made for user 2001?[2J
 ";
-        assert_eq!(render(&status, Moments::utc(now), &name), expected);
+        assert_eq!(render(&status, TimeFormat::utc(now), &account), expected);
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What happened to a credential, for the person who asks "why do I have no token?".
+//! The history of a credential. It answers the user's question "why do I have no token?".
 
 use mytoken_wire::agent::{Event, EventKind};
 use serde::{Deserialize, Serialize};
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct History(Vec<Event>);
 
-/// So many are kept; the first one always is, for it tells how it began.
-const KEPT: usize = 32;
+/// Most events that are kept. The first one is always kept, because it shows how the credential began.
+const MAX_EVENTS: usize = 32;
 
 impl History {
-    /// Adds an event. One that repeats the last (same word and text) moves the last one's time and counts.
+    /// Adds an event. If it equals the last one (same kind and text), the last one gets its time and a higher count.
     pub fn add(&mut self, time: u64, kind: EventKind, text: impl Into<String>) {
         let text = text.into();
         if let Some(last) = self.0.last_mut() {
@@ -23,7 +23,7 @@ impl History {
                 return;
             }
         }
-        if self.0.len() >= KEPT {
+        if self.0.len() >= MAX_EVENTS {
             self.0.remove(1);
         }
         self.0.push(Event { time, kind, text, times: 1 });
@@ -52,13 +52,13 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_event_is_told_once_and_counted() {
+    fn a_repeated_event_is_counted() {
         let mut history = History::default();
         history.add(1, EventKind::Retry, "the provider is down");
         history.add(9, EventKind::Retry, "the provider is down");
         history.add(10, EventKind::Retry, "the server is down");
-        let told: Vec<_> =
+        let events: Vec<_> =
             history.events().iter().map(|event| (event.time, event.text.as_str(), event.times)).collect();
-        assert_eq!(told, [(9, "the provider is down", 2), (10, "the server is down", 1)]);
+        assert_eq!(events, [(9, "the provider is down", 2), (10, "the server is down", 1)]);
     }
 }

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether a job that has ended on a node is over for good, from what slurmctld says.
+//! Decides from squeue's output whether a job that has ended on this node is final.
 //!
-//! It is asked with `squeue --noheader --states=all --jobs=ID --format=%A|%T|%N|%B` ([`FORMAT`]): job id, state, nodes, batch host. `scontrol show job` is not used,
-//! because its output begins with the job's name, which the user chooses (SLURM-25).
+//! The command is `squeue --noheader --states=all --jobs=ID --format=%A|%T|%N|%B` ([`FORMAT`]): job id, state, nodes, batch host.
+//! `scontrol show job` is not used, because its output begins with the job's name, which the user chooses (SLURM-25).
 
-/// The format for `squeue`: job id, state, nodes, host of the batch script. None but the last is text that a user chooses: for a job
-/// of salloc or srun it is the name that the command gave for its own host (SLURM-26).
+/// The format for `squeue`: job id, state, nodes, host of the batch script. Users can choose the text of the last field only: for a job of
+/// salloc or srun it is the name that the command gave for its own host (SLURM-26).
 pub const FORMAT: &str = "%A|%T|%N|%B";
 
-/// What becomes of a job's sub-token.
+/// What to do with the sub-token of an ended job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndDecision {
-    /// The job, and every task of its array, is over, and this node is to revoke.
+    /// The job and all tasks of its array are final, and this node has to revoke the sub-token.
     Revoke,
-    /// Over, but another node revokes (the job's first), or other tasks of the array still need it.
+    /// The job is final, but its first node revokes the sub-token, or other tasks of the array still need it.
     Leave,
-    /// The job waits again in the queue and will need its credential.
+    /// The job is back in the queue and needs its credential.
     Requeued,
-    /// Not yet decided: ask again. While the epilog runs the state is COMPLETING (SLURM-27), also for a job that is about to be requeued
-    /// (the flag hides the state below it).
+    /// Ask again later. While the epilog runs, the state is COMPLETING (SLURM-27), also for a job that is requeued afterwards: the flag hides
+    /// the state below it.
     Undecided,
 }
 
-/// Decides from squeue's `output` for `job` (for a task of an array: for the whole array, SLURM-32) on the node called `node`. `None` as output: slurmctld
-/// does not know the job any more.
+/// Decides about `job` on the node `node`. `output` is that of squeue for the job, or for the whole array if the job is a task of one
+/// (SLURM-32); `None` if slurmctld does not know the job any more.
 #[must_use]
 pub fn decide_end(output: Option<&str>, job: u32, node: &str) -> EndDecision {
-    // Forgotten means over for some minutes (MinJobAge). Nobody knows the first node then; revoking twice does no harm.
+    // slurmctld forgets a job some minutes after its end (MinJobAge). The first node is then unknown, and a second revocation does no harm.
     let Some(output) = output else { return EndDecision::Revoke };
     let mut own = None;
     let mut others = EndDecision::Revoke;
@@ -38,69 +38,69 @@ pub fn decide_end(output: Option<&str>, job: u32, node: &str) -> EndDecision {
             own = Some((phase, (fields.next().unwrap_or_default(), fields.next())));
         } else {
             match phase {
-                Phase::Over => {}
-                // The other task may be the last one as well, and its node sees this one in the same state.
-                Phase::Completing => others = EndDecision::Undecided,
-                Phase::Alive | Phase::Queued => return own_first(own).unwrap_or(EndDecision::Leave),
+                JobPhase::Final => {}
+                // If that task ends last too, its node sees this one as COMPLETING, and both nodes would leave the revocation to the other.
+                JobPhase::Completing => others = EndDecision::Undecided,
+                JobPhase::Active | JobPhase::Queued => return requeued(own).unwrap_or(EndDecision::Leave),
             }
         }
     }
     match own {
         None => others,
-        Some((Phase::Over, (nodes, batch_host))) => match others {
-            EndDecision::Revoke if belongs_to_another(nodes, batch_host, node) => EndDecision::Leave,
+        Some((JobPhase::Final, (nodes, batch_host))) => match others {
+            EndDecision::Revoke if another_node_revokes(nodes, batch_host, node) => EndDecision::Leave,
             others => others,
         },
-        Some((Phase::Queued, _)) => EndDecision::Requeued,
-        Some((Phase::Completing | Phase::Alive, _)) => EndDecision::Undecided,
+        Some((JobPhase::Queued, _)) => EndDecision::Requeued,
+        Some((JobPhase::Completing | JobPhase::Active, _)) => EndDecision::Undecided,
     }
 }
 
-/// Whether the job itself is not on any node any more, whatever becomes of its credential. Without a word about it: no.
+/// Whether the job has left all nodes. False when the output does not mention the job.
 #[must_use]
 pub fn is_gone(output: Option<&str>, job: u32) -> bool {
     let Some(output) = output else { return true };
     output.lines().any(|line| {
         let mut fields = line.trim().splitn(3, '|');
         let own = fields.next().is_some_and(|id| id.trim().parse() == Ok(job));
-        own && fields.next().is_some_and(|state| matches!(phase(state), Phase::Over | Phase::Queued))
+        own && fields.next().is_some_and(|state| matches!(phase(state), JobPhase::Final | JobPhase::Queued))
     })
 }
 
-/// Another task still needs the credential, but a requeue of this one is told as such.
-fn own_first<T: Copy>(own: Option<(Phase, T)>) -> Option<EndDecision> {
-    matches!(own, Some((Phase::Queued, _))).then_some(EndDecision::Requeued)
+/// The decision about a requeued job whose array has further tasks.
+fn requeued<T: Copy>(own: Option<(JobPhase, T)>) -> Option<EndDecision> {
+    matches!(own, Some((JobPhase::Queued, _))).then_some(EndDecision::Requeued)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum JobPhase {
     Queued,
-    Alive,
+    Active,
     Completing,
-    Over,
+    Final,
 }
 
-/// Slurm's states (SLURM-27). An unknown one keeps the credential: a wrong revocation cannot be mended.
-fn phase(state: &str) -> Phase {
+/// The phase of a job in one of Slurm's states (SLURM-27). An unknown state keeps the credential: a wrong revocation cannot be undone.
+fn phase(state: &str) -> JobPhase {
     match state.trim() {
-        "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" | "RESV_DEL_HOLD" => Phase::Queued,
-        "COMPLETING" | "STAGE_OUT" => Phase::Completing,
+        "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" | "RESV_DEL_HOLD" => JobPhase::Queued,
+        "COMPLETING" | "STAGE_OUT" => JobPhase::Completing,
         "BOOT_FAIL" | "CANCELLED" | "COMPLETED" | "DEADLINE" | "FAILED" | "LAUNCH_FAILED" | "NODE_FAIL"
-        | "OUT_OF_MEMORY" | "PREEMPTED" | "RECONFIG_FAIL" | "REVOKED" | "TIMEOUT" => Phase::Over,
-        _ => Phase::Alive,
+        | "OUT_OF_MEMORY" | "PREEMPTED" | "RECONFIG_FAIL" | "REVOKED" | "TIMEOUT" => JobPhase::Final,
+        _ => JobPhase::Active,
     }
 }
 
-/// Whether another node of `list` is the first. A node that is not in the list (its agent goes by another name than its slurmd) cannot
-/// know, and then revokes: twice does no harm, never does. Only a batch script surely brought its credential to the first node; an
-/// allocation of salloc or srun, whose command ran on a host outside, may have had its only step on this one.
-fn belongs_to_another(list: &str, batch_host: Option<&str>, node: &str) -> bool {
+/// Whether another node revokes the sub-token, because it is the first of `list`. A node that is not in the list (agent and slurmd have
+/// different names) revokes: a second revocation does no harm, a missing one does. Only a batch script is sure to have run on the first node.
+/// The command of salloc or srun runs on a host outside the allocation, and its only step may have run on this node.
+fn another_node_revokes(list: &str, batch_host: Option<&str>, node: &str) -> bool {
     let nodes = hosts(list);
     let is_batch = batch_host.is_none_or(|host| nodes.iter().any(|name| name == host));
     is_batch && nodes.first().is_some_and(|first| first != node) && nodes.iter().any(|name| name == node)
 }
 
-/// More nodes than any cluster has.
+/// Most names of a list. No cluster has more nodes.
 const MOST_HOSTS: usize = 65_536;
 
 /// The names in a Slurm host list in order: `n[1-2,07],m1` is n1, n2, n07, m1; `r[1-2]n[1-2]` is r1n1, r1n2, r2n1, r2n2.
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_lists() {
+    fn host_lists_are_expanded_in_order() {
         for (list, names) in [
             ("n1", "n1"),
             ("n[1-3]", "n1 n2 n3"),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_job() {
+    fn the_state_of_a_single_job_decides() {
         for (output, expected) in [
             ("4711|COMPLETED|n[1-3]", EndDecision::Revoke),
             ("4711|CANCELLED|n1\n", EndDecision::Revoke),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_gone_when_it_says_so_itself() {
+    fn a_job_is_gone_in_a_final_or_queued_state_only() {
         for (output, gone) in [
             (None, true),
             (Some(""), false),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_over_when_its_last_task_is() {
+    fn an_array_is_final_with_its_last_task() {
         for (output, expected) in [
             ("10|COMPLETED|n1\n11|COMPLETED|n2\n12|FAILED|n3", EndDecision::Revoke),
             ("10|COMPLETED|n1\n11|RUNNING|n2\n12|PENDING|", EndDecision::Leave),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_of_an_allocation_without_batch_script_each_revoke() {
+    fn each_node_of_an_allocation_without_batch_script_revokes() {
         let on = |batch_host, node| decide_end(Some(&format!("7|COMPLETED|n[1-3]|{batch_host}")), 7, node);
         assert_eq!((on("n1", "n1"), on("n1", "n2")), (EndDecision::Revoke, EndDecision::Leave));
         assert_eq!((on("login", "n1"), on("login", "n2")), (EndDecision::Revoke, EndDecision::Revoke));

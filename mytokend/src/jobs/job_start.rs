@@ -1,40 +1,40 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether a starting job gets anything for the credential that it carries.
+//! Whether a starting job gets access tokens for its credential.
 
 use mytoken_wire::agent::JobStart;
 
 use crate::jobs::sealed::JobCredential;
 
-/// Why a job gets nothing: a sentence for its owner.
+/// Why a job gets no access token. A sentence for the job's owner.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartRefusal {
-    /// The sealed text is another user's.
+    /// Another user sealed the text.
     #[error(
-        "the credential was made for user {made_for}, and this job belongs to user {job}: a copied SLURM_MYTOKEN is worth nothing"
+        "the credential was made for user {made_for}, but this job belongs to user {job}; a copied SLURM_MYTOKEN cannot be used"
     )]
     OtherUser {
-        /// Who submitted with it.
+        /// The user who submitted with it.
         made_for: u32,
-        /// Whose job carries it.
+        /// The user of the job that has it.
         job: u32,
     },
     /// The sealed text is for another cluster.
-    #[error("the credential was made for the cluster \"{made_for}\", and this is \"{here}\"")]
+    #[error("the credential was made for the cluster \"{made_for}\", but this is the cluster \"{here}\"")]
     OtherCluster {
-        /// Where it was to be used.
+        /// Its cluster.
         made_for: String,
-        /// Where it was used.
+        /// The cluster of this node.
         here: String,
     },
-    /// The sub-token is past its expiry.
+    /// The sub-token has expired.
     #[error(
         "the credential expired at Unix time {exp} while the job waited in the queue; submit again (the administrator can raise cluster.max_pending in jobs.toml)"
     )]
     Expired {
-        /// When.
+        /// Its expiry.
         exp: u64,
     },
-    /// The credential names a server that is not configured. Nothing is ever sent to such a server.
+    /// The credential's server is not configured. Nothing is ever sent to such a server.
     #[error("the credential is from the mytoken server {server}, which mytoken.toml of this node does not name")]
     UnknownServer {
         /// Its URL.
@@ -42,11 +42,11 @@ pub enum StartRefusal {
     },
     /// There is a handle without a sealed text.
     #[error(
-        "the job's environment does not hold the credential any more: --export-file replaced it; submit without --export-file or add SLURM_MYTOKEN to that file"
+        "the job's environment has lost the credential: --export-file replaced the environment; submit without --export-file or add SLURM_MYTOKEN to that file"
     )]
     Lost,
-    /// There is neither.
-    #[error("the job carries no credential")]
+    /// There is neither a handle nor a sealed text.
+    #[error("the job has no credential")]
     Absent,
 }
 
@@ -62,10 +62,10 @@ pub fn sealed_of(start: &JobStart) -> Result<&str, StartRefusal> {
     }
 }
 
-/// Checks an opened credential against the job that carries it. `servers` are the configured URLs.
+/// Checks an opened credential against its job. `servers` are the configured URLs, `now` is Unix seconds.
 ///
 /// # Errors
-/// The first reason to refuse.
+/// The first reason for a refusal.
 pub fn check(
     credential: &JobCredential,
     uid: u32,
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_user_cluster_server_and_time_pass() {
+    fn user_cluster_server_and_expiry_must_match() {
         let servers = ["https://mytoken.testbed:8443"];
         let with = |change: fn(&mut JobCredential)| {
             let mut credential = sample();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_alone_tells_that_the_environment_was_replaced() {
+    fn a_handle_without_a_sealed_text_means_that_it_was_lost() {
         let start = |sealed: Option<&str>, handle: Option<&str>| JobStart {
             job: 1,
             step: 0,

@@ -31,7 +31,7 @@ pub struct PrivateKey {
     id: String,
 }
 
-/// Makes a key pair from the operating system's randomness.
+/// Makes a key pair from the operating system's random numbers.
 #[must_use]
 pub fn generate() -> (PublicKey, PrivateKey) {
     let (private, public) = Kem::gen_keypair();
@@ -46,19 +46,20 @@ impl PublicKey {
     /// [`SealError::InvalidKey`].
     pub fn parse(text: &str) -> Result<Self, SealError> {
         let bytes = bytes_of(text, PUBLIC)?;
-        let key = Deserializable::from_bytes(&bytes[..]).map_err(|_| invalid("its bytes are no X25519 public key"))?;
+        let key =
+            Deserializable::from_bytes(&bytes[..]).map_err(|_| invalid("its bytes are not an X25519 public key"))?;
         let id = id_of(&key);
         Ok(Self { key, id })
     }
 
-    /// The content of the public key file. Control characters of `comment` are left out.
+    /// The content of the public key file. Control characters in `comment` are removed.
     #[must_use]
     pub fn to_text(&self, comment: &str) -> String {
         let comment: String = comment.chars().filter(|c| !c.is_control()).collect();
         format!("{PUBLIC} {} {comment}\n", URL_SAFE_NO_PAD.encode(self.key.to_bytes()))
     }
 
-    /// 8 hexadecimal digits that name the pair.
+    /// The id of the pair: 8 hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -72,7 +73,8 @@ impl PrivateKey {
     /// [`SealError::InvalidKey`].
     pub fn parse(text: &str) -> Result<Self, SealError> {
         let bytes = bytes_of(text, PRIVATE)?;
-        let key = Deserializable::from_bytes(&bytes[..]).map_err(|_| invalid("its bytes are no X25519 private key"))?;
+        let key =
+            Deserializable::from_bytes(&bytes[..]).map_err(|_| invalid("its bytes are not an X25519 private key"))?;
         let id = id_of(&Kem::sk_to_pk(&key));
         Ok(Self { key, id })
     }
@@ -92,7 +94,7 @@ impl PrivateKey {
         PublicKey { key: Kem::sk_to_pk(&self.key), id: self.id.clone() }
     }
 
-    /// 8 hexadecimal digits that name the pair.
+    /// The id of the pair: 8 hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -115,18 +117,20 @@ fn id_of(key: &<Kem as hpke::Kem>::PublicKey) -> String {
     mytoken_wire::hex::encode(Sha256::digest(key.to_bytes()).get(..4).unwrap_or_default())
 }
 
-/// The key's bytes; keys of X25519 have 32, and a wrong count is an error here, not a panic of the library.
+/// The 32 bytes of an X25519 key. A wrong length is an error here, because the library would panic.
 fn bytes_of(text: &str, kind: &'static str) -> Result<Zeroizing<[u8; 32]>, SealError> {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let (Some(line), None) = (lines.next(), lines.next()) else { return Err(invalid("it has not exactly one line")) };
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return Err(invalid("it does not have exactly one line"));
+    };
     let mut words = line.split_whitespace();
     match words.next() {
         Some(found) if found == kind => {}
-        Some(PRIVATE) => return Err(invalid("it is a private key, where the public one is needed")),
-        Some(PUBLIC) => return Err(invalid("it is a public key, where the private one is needed")),
+        Some(PRIVATE) => return Err(invalid("it is a private key, but a public key is needed")),
+        Some(PUBLIC) => return Err(invalid("it is a public key, but a private key is needed")),
         _ => return Err(invalid(&format!("it does not begin with \"{kind}\""))),
     }
-    // 33 bytes of room, so that a longer text fails for its length and nothing is left in a grown vector.
+    // 33 bytes, so that a longer text fails by its length. A growing vector would leave copies in freed memory.
     let mut buffer = Zeroizing::new([0_u8; 33]);
     let encoded = words.next().unwrap_or_default();
     let count = URL_SAFE_NO_PAD
@@ -151,7 +155,7 @@ mod load {
     const LIMIT: usize = 4096;
 
     impl PublicKey {
-        /// Reads the public key from `path`, if `trust` allows.
+        /// Reads the public key from `path`, if `trust` permits.
         ///
         /// # Errors
         /// [`SealError::InvalidKey`] and the errors of [`FileTrust::read`].
@@ -161,7 +165,7 @@ mod load {
     }
 
     impl PrivateKey {
-        /// Reads the private key from `path`, if `trust` allows and nobody else can read it.
+        /// Reads the private key from `path`, if `trust` permits and no other user can read it.
         ///
         /// # Errors
         /// [`SealError::InvalidKey`], [`Error::File`] and the errors of [`FileTrust::read_private`].
@@ -170,7 +174,7 @@ mod load {
             let bytes = trust
                 .read_private(path, LIMIT)?
                 .ok_or_else(|| file("there is no such file; make a key pair with: mytokenctl keygen"))?;
-            let text = std::str::from_utf8(&bytes).map_err(|_| file("it is no text"))?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| file("it is not a text"))?;
             named(path, Self::parse(text))
         }
     }
@@ -188,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_survives_its_files() {
+    fn a_key_pair_is_read_as_it_was_written() {
         let (public, private) = generate();
         assert_eq!(private.public(), public);
         assert_eq!(public.id().len(), 8);
@@ -198,8 +202,7 @@ mod tests {
         assert_eq!(shown, format!("PrivateKey({})", public.id()));
     }
 
-    /// Key files that lie on clusters must stay readable when the crates below this one change. Made by release 0.1.0 with hpke 0.13;
-    /// the key was made for this test.
+    /// Key files on clusters must stay readable with newer dependencies. These are of release 0.1.0 with hpke 0.13, for this test alone.
     #[test]
     fn key_files_of_earlier_releases_are_read() {
         let private_file = "mytoken-x25519-private kUm3Cz8dLE5GXP4LWfxrJRadKU2FCkMu3NhbZSsnsk0\n";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Job credentials: what is asked for at submission, who gets it, when it is renewed, when it ends. Pure: clock and randomness
-//! come in as parameters.
+//! The rules about job credentials: request, sealing, admission, renewal and end. All functions are pure: the clock and random numbers are
+//! parameters.
 
 pub mod history;
 pub mod job_end;

@@ -1,29 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! When an access token is renewed, and when a failed attempt is repeated.
+//! When an access token is renewed, and when a failed request is repeated.
 //!
-//! Times are Unix milliseconds here, because access tokens may live for seconds in tests. `draw` is a random number of [0, 1).
+//! Times are Unix milliseconds, because some access tokens live only for seconds. `draw` is a random number of [0, 1).
 
 use std::time::Duration;
 
-/// When to renew a token that expires at `exp` (Unix seconds) and was issued for `lifetime` seconds: when its remaining life is
-/// U(0.25, 0.40) of its lifetime, drawn per node and renewal. Ten thousand nodes that started together are spread over 0.15
-/// of the lifetime, and a reader normally sees a quarter of it left.
+/// When to renew a token that expires at `exp` (Unix seconds) and was issued for `lifetime` seconds: when between 25 and 40 percent of the
+/// lifetime are left. The share is random for each node and renewal. So the requests of ten thousand nodes that started together are spread
+/// over 15 percent of the lifetime, and a program that reads the token normally has a quarter of the lifetime left.
 #[must_use]
 pub fn renew_at(exp: u64, lifetime: u64, draw: f64) -> u64 {
     let early = share(lifetime.saturating_mul(1000), 0.25 + 0.15 * unit(draw));
     exp.saturating_mul(1000).saturating_sub(early)
 }
 
-/// How long to wait after the `failures`-th failure in a row (the first is 1): full jitter over an exponential window that begins
-/// at two seconds and ends at a twentieth of the token's `lifetime` (at least 10 s, at most 5 min).
+/// The pause after `failures` consecutive failures: random between zero and a window that starts at two seconds and doubles up to a
+/// twentieth of the token's `lifetime` (at least 10 s, at most 5 min).
 ///
-/// A server that said `Retry-After` is not asked before that; the jitter comes on top, because every node of the cluster was told the same.
-/// It is believed up to an hour.
+/// A `Retry-After` of the server, up to an hour, is added: all nodes of the cluster got the same one, and the random part spreads them.
 #[must_use]
 pub fn backoff(failures: u32, lifetime: u64, retry_after: Option<Duration>, draw: f64) -> Duration {
     let longest = (lifetime / 20).clamp(10, 300).saturating_mul(1000);
     let window = 2_000_u64.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
-    // Never at once: a hundred milliseconds keep a broken draw from becoming a loop.
+    // At least 100 ms: a broken random number must not cause a loop.
     let jitter = Duration::from_millis(share(window, unit(draw)).max(100));
     retry_after.map_or(Duration::ZERO, |wait| wait.min(Duration::from_secs(3_600))).saturating_add(jitter)
 }
@@ -32,7 +31,7 @@ fn unit(draw: f64) -> f64 {
     if draw.is_finite() { draw.clamp(0.0, 1.0) } else { 0.5 }
 }
 
-/// `fraction` (of [0, 1]) of `whole` milliseconds. Exact enough below 2^53 ms, which is 285,000 years.
+/// `fraction` (of [0, 1]) of `whole` milliseconds. Exact below 2^53 ms, which are 285,000 years.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn share(whole: u64, fraction: f64) -> u64 {
     (whole as f64 * fraction) as u64
@@ -53,13 +52,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_three_seconds_is_renewed_in_time_too() {
+    fn a_token_of_three_seconds_is_renewed_in_time() {
         assert_eq!(renew_at(1000, 3, 0.0), 999_250);
-        assert_eq!(renew_at(0, 3600, 0.5), 0, "an expiry in the past is due at once");
+        assert_eq!(renew_at(0, 3600, 0.5), 0, "after the expiry it is due at once");
     }
 
     #[test]
-    fn the_window_doubles_up_to_its_end() {
+    fn the_window_doubles_up_to_its_limit() {
         let longest: Vec<u64> = (1..=9).map(|n| backoff(n, 3600, None, 1.0).as_secs()).collect();
         assert_eq!(longest, [2, 4, 8, 16, 32, 64, 128, 180, 180]);
         assert_eq!(backoff(30, 15, None, 1.0).as_secs(), 10);
@@ -67,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_waited_for_and_spread() {
+    fn retry_after_is_observed_and_spread() {
         let told = Some(Duration::from_secs(120));
         assert_eq!(backoff(1, 3600, told, 0.0).as_millis(), 120_100);
         assert_eq!(backoff(1, 3600, told, 1.0).as_secs(), 122);
@@ -82,7 +81,7 @@ mod tests {
         }
 
         #[test]
-        fn waiting_is_never_nothing_and_never_long(failures in any::<u32>(), lifetime in any::<u64>(), draw in any::<f64>()) {
+        fn a_pause_is_never_zero_and_never_long(failures in any::<u32>(), lifetime in any::<u64>(), draw in any::<f64>()) {
             let wait = backoff(failures, lifetime, None, draw);
             prop_assert!(wait >= Duration::from_millis(100) && wait <= Duration::from_secs(300));
         }

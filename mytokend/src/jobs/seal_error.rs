@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can be wrong with keys and sealed texts.
+//! Errors of keys and sealed texts.
 
 /// Why a job credential was not sealed or not opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// A file cannot be read, or others could have written it.
+    /// A file cannot be read, or other users could have written it.
     #[error(transparent)]
     File(#[from] mytoken::Error),
     /// A key file does not hold a key.
-    #[error("this is no key of a cluster: {reason}")]
+    #[error("this is not a cluster key: {reason}")]
     InvalidKey {
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A sealed text is not one, or was changed.
+    /// The text is not a sealed text, or it was changed.
     #[error("the sealed job credential is not valid: {reason}")]
     Invalid {
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A sealed text is for another key.
+    /// The text is sealed to another key.
     #[error(
-        "the job credential is sealed to the key {sealed}, this node has {own}; the submit host needs the cluster.pub that belongs to this node's cluster.key"
+        "the job credential is sealed to the key {sealed}, but this node has the key {own}; copy the cluster.pub that belongs to this node's cluster.key to the submit host"
     )]
     OtherKey {
-        /// Id of the key it was sealed to.
+        /// Id of the key that the text is sealed to.
         sealed: String,
-        /// Id of the key that is here.
+        /// Id of the key of this node.
         own: String,
     },
 }

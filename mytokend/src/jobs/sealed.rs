@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sealed job credentials: what Slurm carries, stores and prints is ciphertext (RFC 9180, `docs/interfaces.md`).
+//! Sealed job credentials. Slurm carries, stores and prints only the ciphertext (RFC 9180, `docs/interfaces.md`).
 //!
 //! `mt1.<key id>.<base64url(enc || ciphertext)>`, HPKE in base mode with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20-Poly1305.
-//! Anybody can seal (the key is public), so what comes out of [`open`] is as hostile as what went in: its uid must be compared with the
-//! job's, its server with the configured ones.
+//! Everybody can seal, because the key is public. So the result of [`open`] is not trusted: its uid must be compared with the job's, its server
+//! with the configured ones.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,24 +23,24 @@ use super::seal_error::SealError;
 type Kem = X25519HkdfSha256;
 type Encapsulated = <Kem as hpke::Kem>::EncappedKey;
 
-/// Longest text in a credential, the sub-token aside: these texts appear in messages.
+/// Longest text in a credential, except for the sub-token: these texts appear in messages.
 const TEXT_LIMIT: usize = 1024;
 
 const INFO: &[u8] = b"mytoken job credential";
 const ENCAPSULATED_LEN: usize = 32;
 
-/// What a submission hands to the nodes of its job.
+/// The credential that a submission sends to the nodes of its job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobCredential {
     /// URL of the mytoken server that issued the sub-token.
     pub server: String,
     /// The sub-token.
     pub sub_token: Secret,
-    /// The user who submitted: nobody else's job gets anything for it.
+    /// The user who submitted. Jobs of other users get no access token.
     pub uid: u32,
-    /// Name of the cluster it is for.
+    /// Name of the cluster.
     pub cluster: String,
-    /// The handle, 32 hexadecimal digits: names the submission without being worth anything.
+    /// The handle of the submission, 32 hexadecimal digits. It gives no access to anything.
     pub id: String,
     /// Expiry of the sub-token, Unix seconds.
     pub exp: u64,
@@ -50,7 +50,7 @@ pub struct JobCredential {
     pub scope: String,
     /// Audience of the access tokens.
     pub audience: String,
-    /// The user demanded a credential: the job fails without one.
+    /// Whether the job must fail without a credential.
     #[serde(default)]
     pub required: bool,
 }
@@ -76,10 +76,10 @@ pub fn seal(credential: &JobCredential, key: &PublicKey) -> Result<String, SealE
     if text.len() > LIMIT { Err(invalid("it is longer than 16 KiB")) } else { Ok(text) }
 }
 
-/// Opens a sealed text with `key`. Everything about `text` is hostile.
+/// Opens a sealed text with `key`. `text` is not trusted.
 ///
 /// # Errors
-/// [`SealError::OtherKey`] when it was sealed to another key, [`SealError::Invalid`] when it is damaged or no sealed text.
+/// [`SealError::OtherKey`] when it was sealed to another key, [`SealError::Invalid`] when it is damaged or not a sealed text.
 pub fn open(text: &str, key: &PrivateKey) -> Result<JobCredential, SealError> {
     let SealedParts { key_id: id, header, body } = parts(text)?;
     if id != key.id() {
@@ -99,11 +99,11 @@ pub fn open(text: &str, key: &PrivateKey) -> Result<JobCredential, SealError> {
     )
     .map(Zeroizing::new)
     .map_err(|_| invalid("it was changed"))?;
-    // serde's message could quote a value, e.g. the sub-token in the place of a number.
+    // serde's message could quote a value, for example the sub-token if it stands in place of a number.
     let credential: JobCredential =
-        serde_json::from_slice(&plain).map_err(|_| invalid("its content is no job credential"))?;
+        serde_json::from_slice(&plain).map_err(|_| invalid("its content is not a job credential"))?;
     if Handle::parse(&credential.id).is_none() || credential.sub_token.is_empty() {
-        return Err(invalid("its content is no job credential"));
+        return Err(invalid("its content is not a job credential"));
     }
     let texts = [&credential.server, &credential.cluster, &credential.profile, &credential.scope, &credential.audience];
     if texts.iter().any(|text| text.len() > TEXT_LIMIT || text.chars().any(char::is_control)) {
@@ -112,7 +112,7 @@ pub fn open(text: &str, key: &PrivateKey) -> Result<JobCredential, SealError> {
     Ok(credential)
 }
 
-/// The key id in the header of a sealed text, for messages; nothing else is known without the key.
+/// The key id in the header of a sealed text.
 ///
 /// # Errors
 /// [`SealError::Invalid`].
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_is_opened_and_is_different_each_time() {
+    fn a_sealed_text_can_be_opened_and_is_different_each_time() {
         let (public, private) = generate();
         let text = seal(&sample(), &public).unwrap();
         assert!(text.starts_with(&format!("mt1.{}.", public.id())), "{text}");
@@ -169,8 +169,8 @@ mod tests {
         assert_eq!(key_id(&text).unwrap(), public.id());
     }
 
-    /// Jobs may wait for weeks: what an earlier release sealed must still open. Made by release 0.1.0 with hpke 0.13 and a key that was
-    /// made for this test.
+    /// Jobs may wait for weeks, so texts of earlier releases must still open. These are of release 0.1.0 with hpke 0.13 and a key for this test
+    /// alone.
     #[test]
     fn sealed_texts_of_earlier_releases_open() {
         let key = PrivateKey::parse("mytoken-x25519-private kUm3Cz8dLE5GXP4LWfxrJRadKU2FCkMu3NhbZSsnsk0").unwrap();
@@ -193,7 +193,7 @@ mod tests {
         let text = seal(&sample(), &public).unwrap();
         let expected = SealError::OtherKey { sealed: public.id().into(), own: other.id().into() };
         assert_eq!(open(&text, &other).unwrap_err(), expected);
-        // The right id written over it does not help.
+        // Writing the other key's id into the header does not help.
         let forged = text.replace(public.id(), other.id());
         assert!(matches!(open(&forged, &other), Err(SealError::Invalid { .. })));
     }
@@ -202,7 +202,7 @@ mod tests {
     fn every_changed_byte_is_noticed() {
         let (public, private) = generate();
         let text = seal(&sample(), &public).unwrap();
-        // Header, key id, encapsulated key; a sample of ciphertext; the tag.
+        // Header, key id and encapsulated key; every 11th byte of the ciphertext; the tag.
         let end = text.len();
         for position in (0..60).chain((60..end).step_by(11)).chain(end - 22..end) {
             let mut bytes = text.clone().into_bytes();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_content_is_refused_without_being_quoted() {
+    fn invalid_content_is_refused_and_not_quoted() {
         let (public, private) = generate();
         let header = format!("mt1.{}", public.id());
         let json = serde_json::to_string(&sample()).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_of_low_order_and_other_shapes_are_refused() {
+    fn a_point_of_low_order_and_malformed_texts_are_refused() {
         let (public, private) = generate();
         let id = public.id();
         for text in [

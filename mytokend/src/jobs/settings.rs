@@ -11,19 +11,19 @@ use mytoken_wire::ProfileName;
 use mytoken_wire::profile::RULE;
 use serde::Deserialize;
 
-/// Everything in `jobs.toml`.
+/// The content of `jobs.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobsSettings {
-    /// The cluster whose jobs these are.
+    /// The cluster.
     pub cluster: ClusterSettings,
-    /// What happens in `sbatch`, `srun` and `salloc`.
+    /// Settings of `sbatch`, `srun` and `salloc`.
     #[serde(default)]
     pub submit: SubmitSettings,
-    /// The daemon on each node.
+    /// Settings of the agent on each node.
     #[serde(default)]
     pub agent: AgentSettings,
-    /// Named kinds of job credentials.
+    /// The profiles.
     #[serde(default)]
     pub profile: Vec<ProfileSettings>,
 }
@@ -32,18 +32,18 @@ pub struct JobsSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterSettings {
-    /// Name in every sealed credential: one sealed for another cluster is refused.
+    /// Name of the cluster. A credential that was sealed for another cluster is refused.
     pub name: String,
     /// Public key that job credentials are sealed to.
     #[serde(default = "ClusterSettings::public_key_file")]
     pub public_key_file: PathBuf,
-    /// Its private key, on nodes only.
+    /// The private key, on nodes only.
     #[serde(default = "ClusterSettings::private_key_file")]
     pub private_key_file: PathBuf,
-    /// Longest wait in the queue.
+    /// Longest wait of a job in the queue.
     #[serde(default = "ClusterSettings::max_pending")]
     pub max_pending: Duration,
-    /// Longest job.
+    /// Longest run time of a job.
     #[serde(default = "ClusterSettings::max_wall")]
     pub max_wall: Duration,
 }
@@ -70,7 +70,7 @@ impl ClusterSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SubmitSettings {
-    /// All that `mytoken-submit` may take.
+    /// Time limit of `mytoken-submit`.
     pub deadline: Duration,
 }
 
@@ -84,13 +84,13 @@ impl Default for SubmitSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentSettings {
-    /// Where the socket, token files and state are.
+    /// Directory of the socket, the token files and the stored leases.
     pub runtime_dir: PathBuf,
-    /// A starting step has its answer after this at the latest.
+    /// A starting step gets its answer within this time.
     pub start_deadline: Duration,
-    /// All that one request to a mytoken server may take, connection and discovery included.
+    /// Time limit of one request to a mytoken server, including connection and discovery.
     pub request_deadline: Duration,
-    /// The `squeue` that is asked what became of an ended job; absent: the first in the usual places.
+    /// Path of `squeue`. Absent: the first one at the usual paths.
     pub squeue: Option<PathBuf>,
 }
 
@@ -105,11 +105,11 @@ impl Default for AgentSettings {
     }
 }
 
-/// `[[profile]]`: what a job credential is good for.
+/// `[[profile]]`: server, scopes and audience of a job credential.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileSettings {
-    /// `--mytoken=NAME`; the one called `default` is meant by a bare `--mytoken`.
+    /// The NAME in `--mytoken=NAME`. The profile `default` is used by `--mytoken` without a name.
     pub name: String,
     /// Name of a `[[server]]` of `mytoken.toml`.
     pub server: String,
@@ -117,12 +117,12 @@ pub struct ProfileSettings {
     pub scope: String,
     /// The audience of the access tokens.
     pub audience: String,
-    /// Addresses from which the mytoken server sees this cluster: an address or a network each; empty: anywhere.
+    /// Addresses and networks from which the mytoken server sees this cluster. Empty: any address.
     #[serde(default)]
     pub hosts: Vec<String>,
 }
 
-/// The profile that a bare `--mytoken` means.
+/// The profile of `--mytoken` without a name.
 pub const DEFAULT: &str = "default";
 
 impl JobsSettings {
@@ -143,14 +143,14 @@ impl JobsSettings {
         self.profile.iter().find(|profile| profile.name == name)
     }
 
-    /// Checks what the types alone do not say; `servers` are the names in `mytoken.toml`.
+    /// Checks what the types cannot express. `servers` are the names in `mytoken.toml`.
     ///
     /// # Errors
     /// A sentence that names the key.
     pub fn check(&self, servers: &[&str]) -> Result<(), String> {
         // MT-23: the child's name is "<cluster>:<32 hex>", and the server fails with 500 on more than 89 characters.
         if !is_name(&self.cluster.name, 40) {
-            return Err("cluster.name is 1 to 40 letters, digits, \"-\", \"_\", \".\"".to_owned());
+            return Err("cluster.name must be 1 to 40 letters, digits, \"-\", \"_\", \".\"".to_owned());
         }
         for (key, duration) in [
             ("submit.deadline", self.submit.deadline),
@@ -183,14 +183,14 @@ impl JobsSettings {
 impl ProfileSettings {
     fn check(&self, servers: &[&str]) -> Result<(), String> {
         if !servers.contains(&self.server.as_str()) {
-            return Err(format!("server \"{}\" is no [[server]] of mytoken.toml", self.server));
+            return Err(format!("mytoken.toml has no [[server]] \"{}\"", self.server));
         }
         if self.scope.is_empty() || self.scope.split(' ').any(str::is_empty) {
             // MT-11: doubled blanks reach the provider verbatim and are refused there.
-            return Err("scope is a list of scopes separated by single blanks, and not empty".to_owned());
+            return Err("scope must be a list of scopes separated by single blanks, and not empty".to_owned());
         }
         if self.audience.is_empty() || self.audience.contains(char::is_whitespace) {
-            return Err("audience is exactly one audience, without blanks".to_owned());
+            return Err("audience must be exactly one audience, without blanks".to_owned());
         }
         self.hosts.iter().try_for_each(|host| check_network(host))
     }
@@ -202,16 +202,16 @@ fn is_name(name: &str, longest: usize) -> bool {
         && !name.starts_with(['-', '.'])
 }
 
-/// An address, or a network with a zero host part: the server takes `192.0.2.7/24` for one address, and `0.0.0.0/0` for a name
-/// (MT-21).
+/// Checks that `host` is an address, or a network with a zero host part. The server takes `192.0.2.7/24` for one address, and `0.0.0.0/0` for a
+/// name (MT-21).
 fn check_network(host: &str) -> Result<(), String> {
     match hosts::read(host) {
         Entry::Network(_) => Ok(()),
         Entry::Address(_) => Err(format!(
-            "hosts: \"{host}\" has bits set behind its network bits; the server would take it for a single address"
+            "hosts: \"{host}\" has bits set after its network bits; the server would take it for a single address"
         )),
         Entry::Name => Err(format!(
-            "hosts: \"{}\" is neither an address nor a network like 192.0.2.0/24; names are not safe here, their reverse zone decides; for anywhere write []",
+            "hosts: \"{}\" is neither an address nor a network like 192.0.2.0/24; a host name is not safe here, because its reverse zone decides; for any address write []",
             host.escape_debug()
         )),
     }
@@ -252,7 +252,7 @@ mod tests {
     "#;
 
     #[test]
-    fn what_the_documentation_shows_are_the_defaults() {
+    fn the_documented_values_are_the_defaults() {
         let documented: JobsSettings = toml::from_str(DOCUMENTED).unwrap();
         assert_eq!(documented, toml::from_str(SHORT).unwrap());
         documented.check(&["testbed"]).unwrap();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_would_fail_later_are_refused_at_once() {
+    fn values_that_would_fail_later_are_refused() {
         for (old, new, word) in [
             ("name = \"testbed\"", "name = \"../x\"", "cluster.name"),
             ("name = \"default\"", "name = \"required\"", "required"),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_mytoken_toml_does_not_have_is_refused() {
+    fn a_server_that_is_not_in_mytoken_toml_is_refused() {
         let load = |jobs: &str| {
             let dir = tempfile::tempdir().unwrap();
             let shared = "[[server]]\nname = 's'\nurl = 'https://mytoken.testbed:8443'";

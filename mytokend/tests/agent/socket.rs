@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who may ask, and what happens to those who ask badly.
+//! Access to the socket, and malformed requests.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use crate::skipped::skip;
 
 fn raw(agent: &TestAgent, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(agent.socket()).unwrap();
-    // The agent may hang up on too long a line.
+    // The agent may close the connection when the line is too long.
     let _ = stream.write_all(bytes);
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
@@ -21,34 +21,34 @@ fn raw(agent: &TestAgent, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn everybody_may_connect() {
+fn every_user_may_connect() {
     let agent = TestAgent::new();
     let mode = std::fs::metadata(agent.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o666);
 }
 
 #[test]
-fn what_is_no_request_is_refused_without_being_repeated() {
+fn a_malformed_request_is_refused_and_not_quoted() {
     let agent = TestAgent::new();
     for (line, word) in [
-        ("\n", "no request"),
-        ("{\"v\":1}\n", "knows"),
+        ("\n", "malformed"),
+        ("{\"v\":1}\n", "unknown or malformed"),
         ("{\"v\":2,\"call\":\"status\"}\n", "version 1"),
-        ("{\"v\":1,\"call\":\"job_end\",\"job\":\"eyJhbGciOiJIUzI1NiJ9\"}\n", "knows"),
-        ("{\"v\":1,\"call\":\"rm\"}\n", "knows"),
+        ("{\"v\":1,\"call\":\"job_end\",\"job\":\"eyJhbGciOiJIUzI1NiJ9\"}\n", "unknown or malformed"),
+        ("{\"v\":1,\"call\":\"rm\"}\n", "unknown or malformed"),
     ] {
         let answer = raw(&agent, line.as_bytes());
         assert!(answer.contains("\"error\"") && answer.contains(word) && !answer.contains("eyJ"), "{line}: {answer}");
     }
     let answer = raw(&agent, &vec![b'x'; LINE_LIMIT + 5000]);
     assert!(answer.is_empty() || answer.contains("at most"), "{answer}");
-    assert!(agent.ask(&StatusQuery { job: None }).is_ok(), "the agent lives");
+    assert!(agent.ask(&StatusQuery { job: None }).is_ok(), "the agent still works");
 }
 
 #[test]
-fn an_ordinary_user_sees_only_what_is_his() {
+fn a_user_sees_only_their_own_jobs() {
     if me().uid != 0 {
-        return skip("only root can ask as somebody else than the agent's owner").unwrap();
+        return skip("only root can send a request as another user").unwrap();
     }
     let agent = TestAgent::new();
     agent.start(7, "h1");
@@ -61,7 +61,7 @@ fn an_ordinary_user_sees_only_what_is_his() {
 }
 
 #[test]
-fn a_list_of_very_many_jobs_still_fits_into_an_answer() {
+fn a_long_list_of_jobs_fits_into_one_answer() {
     let agent = TestAgent::new();
     for job in 1..=600 {
         agent.start_with(&step(job));

@@ -21,7 +21,7 @@ fn the_first_step_gets_a_token_and_the_others_the_same_answer() {
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode(&agent.token(7)), mode(agent.token(7).parent().unwrap())), (0o400, 0o711));
     assert_eq!(agent.start(7, "h1"), first);
-    assert_eq!(agent.start_with(&step(7)), first, "a step without the credential is the known job's");
+    assert_eq!(agent.start_with(&step(7)), first, "a step without the credential belongs to the known job");
     assert_eq!(agent.token_requests(), 1);
     assert_eq!(agent.events(7), [EventKind::Opened, EventKind::Started]);
 }
@@ -118,14 +118,14 @@ fn another_user_with_the_same_job_id_is_another_job() {
     assert_eq!(started.state, JobState::Failed);
     assert!(
         agent.status(7).events.iter().all(|event| event.kind == EventKind::Refused),
-        "nothing of the other user's is shown"
+        "events of the other user are not shown"
     );
 }
 
 #[test]
 fn the_file_belongs_to_the_jobs_user_and_its_directory_to_root() {
     if me().uid != 0 {
-        return skip("only root can give files away").unwrap();
+        return skip("only root can change the owner of a file").unwrap();
     }
     let agent = TestAgent::new();
     let started = agent.start_with(&JobStart { uid: 62_001, gid: 62_002, sealed: Some("62001:h1".into()), ..step(7) });

@@ -55,7 +55,7 @@ fn ciphertext_in_another_users_job_gives_nothing_and_status_says_why() {
     assert!(!Path::new(&started.path).exists());
     assert_eq!(site.journal().len(), before);
     let (screen, _) = site.ctl(&["status", "8", "--socket", site.socket().to_str().unwrap()]);
-    assert!(screen.contains("JOB 8") && screen.contains("a copied SLURM_MYTOKEN is worth nothing"), "{screen}");
+    assert!(screen.contains("JOB 8") && screen.contains("a copied SLURM_MYTOKEN cannot be used"), "{screen}");
     let (nothing, good) = site.ctl(&["status", "9", "--socket", site.socket().to_str().unwrap()]);
     assert!(!good && nothing.contains("no job 9"), "{nothing}");
 }

@@ -160,7 +160,7 @@ fn a_429_opens_no_fallback_and_delays_no_login() -> Result<()> {
         assert_eq!(Journal::read(site)?.requests().len(), 1, "a 429 is remembered");
         assert!(!site.exists("/tmp/fallback-was-asked")?);
         let status = site.sh("root", "mytokenctl status --login")?.ok()?.stdout;
-        assert!(status.contains("said 429, too many requests; asked again in"), "{status}");
+        assert!(status.contains("answered 429, too many requests; next request in"), "{status}");
         people::control(site, "/clear", Some("{}"))?;
         testbed::wait::until("the end of the wait", Duration::from_secs(20), || {
             Ok(with_token(site, &token, &site.new_client()?.destination())?.success().then_some(()))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What `mytokenctl check` says of `login.toml` and the map files.
+//! The findings of `mytokenctl check` about `login.toml` and the map files.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use super::{Findings, Severity};
 
 const PART: &str = "map file";
 
-/// So many lines of a file are shown, and so many numbers in a sentence.
-const SHOWN: usize = 20;
+/// Most wrong lines of a file that are shown, and most line numbers in a sentence.
+const MOST_SHOWN: usize = 20;
 
-/// Accounts are looked up for so long: behind NSS may be a directory server, and a file may have thousands of lines.
-const LOOKING: Duration = Duration::from_secs(3);
+/// Time limit for looking up accounts: NSS may ask a directory server, and a file may have thousands of lines.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
 
 impl Findings {
-    /// `login.toml` in `dir`, and the map files that it names.
+    /// Checks `login.toml` in `dir`, and the map files that it names.
     pub(super) fn login(&mut self, dir: &Path, shared: &Shared, trust: FileTrust, accounts: &dyn Accounts) {
         let read = LoginSettings::load(dir, trust, shared);
         let Some(login) = self.result("configuration", read, |_| "login.toml".to_owned()) else { return };
@@ -27,15 +27,15 @@ impl Findings {
             match file {
                 Ok(file) => self.map_file(path, file, &shared.issuers, accounts),
                 Err(reason) => {
-                    self.add(PART, Severity::Error, reason.as_str(), Some("its rules give nobody an account"));
+                    self.add(PART, Severity::Error, reason.as_str(), Some("until then its rules give no account"));
                 }
             }
         }
-        self.kinds(shared, &login);
+        self.id_tokens(shared, &login);
     }
 
-    /// Providers whose ID tokens a rule would take for access tokens, if one came with an audience that is accepted.
-    fn kinds(&mut self, shared: &Shared, login: &LoginSettings) {
+    /// Finds providers whose ID tokens a rule would accept as access tokens.
+    fn id_tokens(&mut self, shared: &Shared, login: &LoginSettings) {
         let open = |name: &str| login.rules.iter().any(|rule| rule.issuer == name && rule.require_scopes.is_empty());
         for issuer in shared.issuers.iter().filter(|issuer| !issuer.tells_id_tokens_apart() && open(&issuer.name)) {
             let audience = if issuer.require_audience { "an accepted audience" } else { "any audience" };
@@ -51,17 +51,17 @@ impl Findings {
     fn map_file(&mut self, path: &Path, file: &MapFile, issuers: &[IssuerSettings], accounts: &dyn Accounts) {
         let path = path.display();
         self.add(PART, Severity::Ok, format!("{path}: {} lines are used", file.lines()), None);
-        for mistake in file.mistakes().iter().take(SHOWN) {
+        for mistake in file.mistakes().iter().take(MOST_SHOWN) {
             self.add(PART, Severity::Error, format!("{path}:{mistake}"), None);
         }
-        let shown = file.mistakes().len().min(SHOWN);
+        let shown = file.mistakes().len().min(MOST_SHOWN);
         if file.wrong_lines() > shown {
             self.add(PART, Severity::Error, format!("{path}: {} more wrong lines", file.wrong_lines() - shown), None);
         }
         let foreign: Vec<String> = file.foreign_lines(issuers).map(|line| line.to_string()).collect();
         if !foreign.is_empty() {
-            let text = format!("{path}: the issuer of {} is no [[issuer]], so they match nobody", lines(&foreign));
-            self.add(PART, Severity::Warning, text, Some("write the issuer's name or url of mytoken.toml"));
+            let text = format!("{path}: the issuer of {} is no [[issuer]], so they match no identity", lines(&foreign));
+            self.add(PART, Severity::Warning, text, Some("write the name or url of an [[issuer]] in mytoken.toml"));
         }
         let (missing, all) = missing(file, accounts);
         if !missing.is_empty() {
@@ -75,12 +75,12 @@ impl Findings {
     }
 }
 
-/// The lines whose account NSS does not return under exactly this name, and whether all were looked up.
+/// The lines whose account NSS does not return under exactly this name, and whether all accounts were looked up.
 fn missing(file: &MapFile, accounts: &dyn Accounts) -> (Vec<String>, bool) {
     let began = Instant::now();
     let mut missing = Vec::new();
     for (line, account) in file.named_accounts() {
-        if began.elapsed() > LOOKING {
+        if began.elapsed() > LOOKUP_LIMIT {
             return (missing, false);
         }
         match accounts.find(account.as_str()) {
@@ -94,8 +94,9 @@ fn missing(file: &MapFile, accounts: &dyn Accounts) -> (Vec<String>, bool) {
 
 fn lines(numbers: &[String]) -> String {
     let word = if numbers.len() == 1 { "line" } else { "lines" };
-    let shown: Vec<&str> = numbers.iter().take(SHOWN).map(String::as_str).collect();
-    let more = if numbers.len() > SHOWN { format!(" and {} more", numbers.len() - SHOWN) } else { String::new() };
+    let shown: Vec<&str> = numbers.iter().take(MOST_SHOWN).map(String::as_str).collect();
+    let more =
+        if numbers.len() > MOST_SHOWN { format!(" and {} more", numbers.len() - MOST_SHOWN) } else { String::new() };
     format!("{word} {}{more}", shown.join(", "))
 }
 
@@ -132,7 +133,7 @@ mod tests {
         findings
     }
 
-    fn told(findings: &Findings) -> Vec<(Severity, String)> {
+    fn shown(findings: &Findings) -> Vec<(Severity, String)> {
         let of_map = findings.findings.iter().filter(|finding| finding.part == PART);
         of_map.map(|finding| (finding.level, finding.text.rsplit("users.map").next().unwrap().to_owned())).collect()
     }
@@ -140,14 +141,14 @@ mod tests {
     #[test]
     fn a_good_map_file_has_no_finding_but_its_size() {
         let findings = checked(Some(b"op s-1 alice # the boss\nhttps://op.example.org s-2 4dave\n"));
-        assert_eq!(told(&findings), [(Severity::Ok, ": 2 lines are used".to_owned())]);
+        assert_eq!(shown(&findings), [(Severity::Ok, ": 2 lines are used".to_owned())]);
         assert!(!findings.failed());
     }
 
     #[test]
-    fn lines_that_match_nobody_are_told() {
+    fn lines_that_match_no_identity_are_found() {
         let findings = checked(Some(b"op s-1 alice\nop s-1 alice the boss\negi s-3 alice\nop s-4 Alice\nop s\n"));
-        let told = told(&findings);
+        let shown = shown(&findings);
         let expected = [
             (Severity::Ok, ": 3 lines are used"),
             (Severity::Error, ":2:14: a fourth field"),
@@ -155,28 +156,28 @@ mod tests {
             (Severity::Warning, ": the issuer of line 3 is no [[issuer]]"),
             (Severity::Warning, ": this machine has no account of exactly the name in line 4"),
         ];
-        assert_eq!(told.len(), expected.len(), "{told:?}");
-        for ((level, text), (wanted, start)) in told.iter().zip(expected) {
+        assert_eq!(shown.len(), expected.len(), "{shown:?}");
+        for ((level, text), (wanted, start)) in shown.iter().zip(expected) {
             assert!(*level == wanted && text.starts_with(start), "{text} for {start}");
         }
         assert!(findings.failed());
     }
 
     #[test]
-    fn accounts_that_cannot_be_looked_up_are_not_called_missing() {
-        let told = told(&checked(Some(b"op s-1 alice\nop s-2 unlucky\nop s-3 bob\n")));
-        assert!(told[1].1.contains("not all accounts were looked up") && told.len() == 2, "{told:?}");
+    fn an_account_that_cannot_be_looked_up_is_not_called_missing() {
+        let shown = shown(&checked(Some(b"op s-1 alice\nop s-2 unlucky\nop s-3 bob\n")));
+        assert!(shown[1].1.contains("not all accounts were looked up") && shown.len() == 2, "{shown:?}");
     }
 
     #[test]
-    fn a_file_of_mistakes_fills_no_screen() {
+    fn a_file_full_of_mistakes_does_not_fill_the_screen() {
         let findings = checked(Some("op\n".repeat(3_000).as_bytes()));
-        assert_eq!(told(&findings).last().unwrap().1, ": 2980 more wrong lines");
-        assert_eq!(told(&findings).len(), 22);
+        assert_eq!(shown(&findings).last().unwrap().1, ": 2980 more wrong lines");
+        assert_eq!(shown(&findings).len(), 22);
     }
 
     #[test]
-    fn a_map_file_that_is_not_there_is_an_error() {
+    fn a_missing_map_file_is_an_error() {
         let findings = checked(None);
         assert_eq!(findings.findings[0].level, Severity::Ok, "login.toml itself is good");
         assert!(findings.failed() && findings.findings[1].text.contains("cannot read"), "{findings:?}");
