@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Opens sealed credentials, obtains access tokens and revokes sub-tokens: this node itself ([`super::direct`]), later also a broker.
+//! The service that opens sealed credentials, obtains access tokens and revokes sub-tokens. [`super::direct`] implements it on this node; a
+//! broker will be the second implementation.
 
 use std::time::Duration;
 
 use mytoken::{Deadline, Secret};
 use mytoken_wire::agent::JobStart;
 
-use super::lease::TokenSource;
+use super::lease::LeaseCredential;
 
-/// What an opened credential says about its job.
+/// The content of an opened credential, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
     /// Profile of the submission.
@@ -82,7 +83,7 @@ pub trait CredentialService: Send + Sync {
     /// [`RequestFailure`].
     fn access_token(
         &self,
-        source: &TokenSource,
+        credential: &LeaseCredential,
         comment: &str,
         deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure>;
@@ -91,5 +92,5 @@ pub trait CredentialService: Send + Sync {
     ///
     /// # Errors
     /// [`RequestFailure`].
-    fn revoke(&self, source: &TokenSource, deadline: Deadline) -> Result<(), RequestFailure>;
+    fn revoke(&self, credential: &LeaseCredential, deadline: Deadline) -> Result<(), RequestFailure>;
 }

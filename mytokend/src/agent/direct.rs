@@ -13,7 +13,7 @@ use mytoken_wire::agent::JobStart;
 use mytoken_wire::clock::FixedClock;
 
 use super::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
-use super::lease::TokenSource;
+use super::lease::LeaseCredential;
 use crate::jobs::keys::PrivateKey;
 use crate::jobs::sealed::{self, JobCredential};
 use crate::jobs::{SealError, StartRefusal, job_start};
@@ -94,7 +94,7 @@ impl DirectMode {
         work: impl FnOnce(&Server<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let http = HttpClient::new(&self.http)?;
-        // The cache lives as long as this process, so its times can be elapsed time, which nobody sets.
+        // The cache ends with this process, so its times are elapsed time: setting the time of day does not change their age.
         let elapsed = FixedClock(self.clock.elapsed().as_secs());
         work(&Server::discover_cached(&http, url, &self.discovery, &elapsed, deadline)?)
     }
@@ -158,25 +158,25 @@ impl CredentialService for DirectMode {
 
     fn access_token(
         &self,
-        source: &TokenSource,
+        credential: &LeaseCredential,
         comment: &str,
         deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
-        match source {
-            TokenSource::Sealed(text) => {
+        match credential {
+            LeaseCredential::Sealed(text) => {
                 let JobCredential { server, sub_token, scope, audience, .. } = self.open(text)?;
                 let request = access_token_request(&sub_token, &scope, &audience, comment);
                 self.request(self.by_url(&server)?, &request, deadline)
             }
-            TokenSource::Mytoken(renewal) => {
+            LeaseCredential::Mytoken(renewal) => {
                 let request = access_token_request(&renewal.mytoken, &renewal.scope, &renewal.audience, comment);
                 self.request(self.by_name(&renewal.server)?, &request, deadline)
             }
         }
     }
 
-    fn revoke(&self, source: &TokenSource, deadline: Deadline) -> Result<(), RequestFailure> {
-        let TokenSource::Sealed(text) = source else { return Ok(()) };
+    fn revoke(&self, credential: &LeaseCredential, deadline: Deadline) -> Result<(), RequestFailure> {
+        let LeaseCredential::Sealed(text) = credential else { return Ok(()) };
         let credential = self.open(text)?;
         let url = self.by_url(&credential.server)?;
         self.with_server(url, deadline, |server| server.revoke(&credential.sub_token, true, deadline))
@@ -262,8 +262,9 @@ mod tests {
         let text =
             sealed::seal(&JobCredential { server: "https://evil.example".into(), ..credential() }, &public).unwrap();
         assert!(direct.admit(&start(2001), &text, 1).unwrap_err().reason.contains("does not name"));
-        let failure =
-            direct.access_token(&TokenSource::Sealed(text), "", Deadline::after(Duration::from_secs(1))).unwrap_err();
+        let failure = direct
+            .access_token(&LeaseCredential::Sealed(text), "", Deadline::after(Duration::from_secs(1)))
+            .unwrap_err();
         assert!(!failure.temporary && failure.reason.contains("does not name"), "{failure:?}");
     }
 
@@ -281,7 +282,7 @@ mod tests {
         ] {
             assert_eq!(failure(&error).temporary, temporary, "{error}");
         }
-        let told = Some(Duration::from_secs(7));
-        assert_eq!(failure(&Error::TooManyRequests { server: server(), retry_after: told }).retry_after, told);
+        let seven = Some(Duration::from_secs(7));
+        assert_eq!(failure(&Error::TooManyRequests { server: server(), retry_after: seven }).retry_after, seven);
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::jobs::History;
 
-/// Whose lease it is.
+/// The job or session of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseKey {
@@ -22,7 +22,7 @@ pub enum LeaseKey {
 /// The credential that access tokens are obtained with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TokenSource {
+pub enum LeaseCredential {
     /// A job's sealed credential. It is opened for each request, and the content is not kept.
     Sealed(String),
     /// A session's mytoken.
@@ -106,9 +106,9 @@ pub struct Lease {
     /// Expiry of the sub-token or mytoken, or of a session's access token when nothing can renew it. Unix seconds.
     #[serde(default)]
     pub until: Option<u64>,
-    /// The credential. Removed as soon as the agent needs it no more.
-    #[serde(default)]
-    pub source: Option<TokenSource>,
+    /// The credential. Removed when the agent does not need it any more.
+    #[serde(default, rename = "source")]
+    pub credential: Option<LeaseCredential>,
     /// No step of the job has brought a sealed credential so far (for example `srun --export-file`). A later step may bring it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lacks_credential: bool,
@@ -154,7 +154,7 @@ impl Lease {
             handle: String::new(),
             required: false,
             until: None,
-            source: None,
+            credential: None,
             lacks_credential: false,
             token: None,
             phase: Phase::Active { due: now },
@@ -215,7 +215,7 @@ impl Lease {
     pub fn refuse(&mut self, now: u64, reason: String) {
         self.record(now, EventKind::Refused, reason.clone());
         self.reason = Some(reason);
-        self.source = None;
+        self.credential = None;
         self.phase = Phase::Refused;
     }
 
@@ -281,13 +281,13 @@ mod tests {
     #[test]
     fn a_lease_is_read_as_it_was_written() {
         let mut before = lease(Phase::Active { due: 5 }, Some(10));
-        before.source = Some(TokenSource::Sealed("mt1.x".into()));
+        before.credential = Some(LeaseCredential::Sealed("mt1.x".into()));
         before.in_progress = true;
         before.record(1_000, EventKind::Started, "here");
         let after: Lease = serde_json::from_slice(&serde_json::to_vec(&before).unwrap()).unwrap();
         assert_eq!(
-            (after.key, after.phase, after.token, after.source),
-            (before.key, before.phase, before.token, before.source)
+            (after.key, after.phase, after.token, after.credential),
+            (before.key, before.phase, before.token, before.credential)
         );
         assert_eq!(after.history, before.history);
         assert!(!after.in_progress && after.scheduled.is_none());

@@ -83,7 +83,7 @@ impl Listener {
             }
             if asked {
                 match self.socket.accept() {
-                    Ok((stream, _)) => self.admit(agent, stream),
+                    Ok((stream, _)) => self.start_connection(agent, stream),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     // No free descriptor, or the caller is gone already. The pause keeps this loop from spinning.
                     Err(_) => std::thread::sleep(Duration::from_millis(20)),
@@ -92,7 +92,7 @@ impl Listener {
         }
     }
 
-    fn admit(&self, agent: &Arc<Agent>, stream: UnixStream) {
+    fn start_connection(&self, agent: &Arc<Agent>, stream: UnixStream) {
         let Ok(peer) = getsockopt(&stream, PeerCredentials) else { return };
         let (uid, trusted) = (peer.uid(), peer.uid() == self.trusted);
         let Some(slot) = Slot::take(&self.connected, uid, trusted, self.trusted) else { return };

@@ -19,19 +19,18 @@ const SHORTEST_PAUSE: u64 = 500;
 impl Agent {
     /// Requests an access token and writes it to the job's or session's file.
     pub(super) fn renew(&self, task: &Task) {
-        let Some((source, comment, until)) = self
-            .leases()
-            .begin(task, |lease| lease.source.clone().map(|source| (source, self.comment(lease), lease.until)))
-        else {
+        let Some((credential, comment, until)) = self.leases().begin(task, |lease| {
+            lease.credential.clone().map(|credential| (credential, self.comment(lease), lease.until))
+        }) else {
             return;
         };
         let begin = self.clock.elapsed();
         let result = if until.is_some_and(|until| until.saturating_mul(1000) <= self.clock.unix_millis()) {
             Err(RequestFailure::permanent("the credential itself has expired"))
         } else {
-            self.service.access_token(&source, &comment, Deadline::after(self.intervals.request_deadline))
+            self.service.access_token(&credential, &comment, Deadline::after(self.intervals.request_deadline))
         };
-        drop(source);
+        drop(credential);
         let took = self.clock.elapsed().saturating_sub(begin);
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };

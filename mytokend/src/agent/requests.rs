@@ -9,7 +9,7 @@ use mytoken_wire::agent::{
 };
 
 use super::credential_service::Denied;
-use super::lease::{CurrentToken, Lease, LeaseKey, Phase, TokenSource};
+use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
 use super::lease_table::LeaseTable;
 use super::{Agent, millis, process};
 use crate::jobs::{job_start, renew_at};
@@ -71,7 +71,7 @@ impl Agent {
                 lease.handle = admitted.handle;
                 lease.required = admitted.required;
                 lease.until = Some(admitted.exp);
-                lease.source = Some(TokenSource::Sealed(sealed.to_owned()));
+                lease.credential = Some(LeaseCredential::Sealed(sealed.to_owned()));
                 self.record(&mut lease, Level::Info, EventKind::Opened, admitted.description);
             }
             Err(denied) => {
@@ -137,7 +137,7 @@ impl Agent {
         lease.token = None;
         lease.reason = None;
         self.record(lease, Level::Info, EventKind::Removed, "the job ended on this node; its access token was removed");
-        lease.phase = if lease.source.is_some() {
+        lease.phase = if lease.credential.is_some() {
             Phase::Ended { due: now.saturating_add(millis(self.intervals.settle_delay)), tries: 0 }
         } else {
             Phase::Finished { due: now.saturating_add(millis(self.intervals.retention)) }
@@ -166,17 +166,17 @@ impl Agent {
                 let until =
                     mytoken::token::unverified_claims(&renewal.mytoken).and_then(|claims| claims.unverified().exp);
                 if until.is_some_and(|until| until.saturating_mul(1000) <= due) {
-                    // A mytoken of mytoken-ssh without --delegate. Its second use is left for the login.
+                    // It is from mytoken-ssh without --delegate. Its second use is a reserve for the login itself: failed requests count too (MT-12).
                     Err("the login's mytoken ends before its access token is due for renewal")
                 } else {
-                    Ok((TokenSource::Mytoken(renewal), until))
+                    Ok((LeaseCredential::Mytoken(renewal), until))
                 }
             }
             _ => Err("the login brought no mytoken to renew its access token with"),
         };
         let text = match renewal {
-            Ok((source, until)) => {
-                lease.source = Some(source);
+            Ok((credential, until)) => {
+                lease.credential = Some(credential);
                 lease.until = until;
                 lease.phase = Phase::Active { due };
                 "the access token of the login will be renewed"
@@ -209,7 +209,7 @@ impl Agent {
             self.log.line(Level::Warning, &format!("{}: its files could not be removed: {error}", super::name(lease)));
         }
         lease.token = None;
-        lease.source = None;
+        lease.credential = None;
         lease.phase =
             Phase::Finished { due: self.clock.unix_millis().saturating_add(millis(self.intervals.retention)) };
         self.record(lease, Level::Info, EventKind::Removed, why);

@@ -22,10 +22,11 @@ const STACK: usize = 512 * 1024;
 /// Longest sleep of the schedule thread: the time of day may be set in the meantime.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// How long a stopping agent waits for each thread.
+/// How long a stopping agent waits for its threads.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
 
-/// After a query about a missing job, the next query comes so many times later: slurmctld serves thousands of nodes.
+/// The next query about the same missing job comes after this many times [`super::Intervals::missing_job_delay`]: slurmctld serves thousands of
+/// nodes.
 const QUERY_PAUSE: u64 = 5;
 
 /// The agent's permanent threads. [`Threads::stop`] ends them.

@@ -6,7 +6,7 @@ use mytoken::Deadline;
 use mytoken_wire::agent::EventKind;
 
 use super::credential_service::RequestFailure;
-use super::lease::{Lease, LeaseKey, Phase, TokenSource};
+use super::lease::{Lease, LeaseCredential, LeaseKey, Phase};
 use super::lease_table::Task;
 use super::{Agent, millis};
 use crate::jobs::{EndDecision, decide_end, is_gone};
@@ -31,10 +31,10 @@ impl Agent {
     /// Asks slurmctld about an ended job and acts on the answer.
     pub(super) fn settle(&self, task: &Task) {
         let LeaseKey::Job(job) = task.key else { return };
-        let copied = self.leases().begin(task, |lease| Some((lease.source.clone(), lease.array_job, lease.phase)));
-        let Some((source, array, Phase::Ended { tries, .. })) = copied else { return };
+        let copied = self.leases().begin(task, |lease| Some((lease.credential.clone(), lease.array_job, lease.phase)));
+        let Some((credential, array, Phase::Ended { tries, .. })) = copied else { return };
         let settlement = match self.controller.job_states(array.unwrap_or(job)) {
-            Ok(states) => self.act(&task.key, source, decide_end(states.as_deref(), job, &self.node)),
+            Ok(states) => self.act(&task.key, credential, decide_end(states.as_deref(), job, &self.node)),
             Err(error) => Settlement::TryAgain(error.to_string()),
         };
         let mut table = self.leases();
@@ -45,13 +45,13 @@ impl Agent {
         self.lease_changed(&mut table, &task.key);
     }
 
-    fn act(&self, key: &LeaseKey, source: Option<TokenSource>, decision: EndDecision) -> Settlement {
+    fn act(&self, key: &LeaseKey, credential: Option<LeaseCredential>, decision: EndDecision) -> Settlement {
         let left = |text: &str| Settlement::Finished(EventKind::Left, text.to_owned());
-        match (decision, source) {
+        match (decision, credential) {
             (EndDecision::Revoke, _) if self.is_shared(key) => {
                 left("another job of the same submission still runs on this node")
             }
-            (EndDecision::Revoke, Some(source)) => self.revoke(&source),
+            (EndDecision::Revoke, Some(credential)) => self.revoke(&credential),
             (EndDecision::Revoke | EndDecision::Leave, _) => {
                 left("the job's first node revokes the sub-token, or the node of the array's last task")
             }
@@ -71,7 +71,7 @@ impl Agent {
         match settlement {
             Settlement::Finished(kind, text) => {
                 self.record(lease, Level::Info, kind, text);
-                lease.source = None;
+                lease.credential = None;
                 lease.phase = finished;
             }
             Settlement::TryAgain(_) if tries < MAX_TRIES => {
@@ -81,14 +81,14 @@ impl Agent {
             Settlement::TryAgain(reason) => {
                 let text = format!("the sub-token was not revoked ({reason}); it ends by its expiry");
                 self.record(lease, Level::Warning, EventKind::Kept, text);
-                lease.source = None;
+                lease.credential = None;
                 lease.phase = finished;
             }
         }
     }
 
-    fn revoke(&self, source: &TokenSource) -> Settlement {
-        match self.service.revoke(source, Deadline::after(self.intervals.request_deadline)) {
+    fn revoke(&self, credential: &LeaseCredential) -> Settlement {
+        match self.service.revoke(credential, Deadline::after(self.intervals.request_deadline)) {
             Ok(()) => Settlement::Finished(EventKind::Revoked, "the job is over; its sub-token was revoked".to_owned()),
             Err(failure) if failure.temporary => Settlement::TryAgain(failure.reason),
             Err(failure) => {
@@ -98,7 +98,7 @@ impl Agent {
     }
 
     /// Whether another job of the same submission runs here: components of a heterogeneous job and tasks of an array share one
-    /// credential. Jobs of different users never share one: anybody can seal a credential with a handle that is not theirs.
+    /// credential. Jobs of different users never share one: every user can seal a credential with the handle of another user.
     fn is_shared(&self, key: &LeaseKey) -> bool {
         let table = self.leases();
         let Some(own) = table.get(key).filter(|own| !own.handle.is_empty()) else { return false };

@@ -14,7 +14,7 @@ use crate::jobs::job_end::FORMAT;
 
 /// Answers queries about jobs.
 pub trait Controller: Send + Sync {
-    /// The output of squeue in [`FORMAT`] for a job, or for all tasks of an array. `None` when slurmctld does not know the job (any more).
+    /// The output of squeue in [`FORMAT`] for a job, or for all tasks of an array. `None` when slurmctld does not know the job.
     ///
     /// # Errors
     /// [`SqueueError`].

@@ -92,7 +92,7 @@ fn prepare(options: &AgentOptions, log: Log) -> Result<(Arc<Agent>, Listener, Pa
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(io::stderr(), "mytokend: internal error at {place}");
     }));
-    // Every file gets its mode explicitly. Until then nobody else may open it.
+    // Every file gets its mode explicitly. Until then no other user may open it.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let owner = Owner::current();
     let trust = FileTrust::current();

@@ -36,7 +36,7 @@ pub enum Severity {
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct CheckFinding {
     /// The part of the suite.
     pub part: String,
     /// Its severity.
@@ -52,7 +52,7 @@ pub struct Finding {
 #[derive(Debug, Default, Serialize)]
 pub struct Findings {
     /// In the order in which the parts depend on each other.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<CheckFinding>,
 }
 
 /// Time limit for the requests to one server.
@@ -120,7 +120,12 @@ impl Findings {
     }
 
     fn add(&mut self, part: &str, level: Severity, text: impl Into<String>, fix: Option<&str>) {
-        self.findings.push(Finding { part: part.to_owned(), level, text: text.into(), fix: fix.map(str::to_owned) });
+        self.findings.push(CheckFinding {
+            part: part.to_owned(),
+            level,
+            text: text.into(),
+            fix: fix.map(str::to_owned),
+        });
     }
 
     fn result<T>(&mut self, part: &str, result: Result<T, Error>, describe: impl FnOnce(&T) -> String) -> Option<T> {

@@ -67,9 +67,9 @@ mod tests {
 
     #[test]
     fn retry_after_is_observed_and_spread() {
-        let told = Some(Duration::from_secs(120));
-        assert_eq!(backoff(1, 3600, told, 0.0).as_millis(), 120_100);
-        assert_eq!(backoff(1, 3600, told, 1.0).as_secs(), 122);
+        let two_minutes = Some(Duration::from_secs(120));
+        assert_eq!(backoff(1, 3600, two_minutes, 0.0).as_millis(), 120_100);
+        assert_eq!(backoff(1, 3600, two_minutes, 1.0).as_secs(), 122);
         assert_eq!(backoff(1, 3600, Some(Duration::from_secs(u64::MAX)), 0.0).as_millis(), 3_600_100);
     }
 

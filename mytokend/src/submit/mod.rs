@@ -42,7 +42,7 @@ pub struct SubmitRequest {
 
 /// What Slurm carries to the nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Submission {
+pub struct SealedSubmission {
     /// For `SLURM_MYTOKEN`.
     pub sealed: String,
     /// For `MYTOKEN_H`.
@@ -81,7 +81,7 @@ impl SubmitConfig {
 /// A new sub-token and its sealed form.
 pub struct CreatedCredential {
     /// What Slurm carries to the nodes.
-    pub submission: Submission,
+    pub submission: SealedSubmission,
     sub_token: Secret,
     url: ServerUrl,
     discovery: Discovery,
@@ -171,7 +171,7 @@ fn sealed(
     url: &ServerUrl,
     granted: &Granted,
     handle: &Handle,
-) -> Result<Submission, SealError> {
+) -> Result<SealedSubmission, SealError> {
     let exp = granted.expires_at.ok_or_else(|| Error::InvalidRequest {
         reason: "the mytoken server made a sub-token without an expiry; it was revoked".to_owned(),
     })?;
@@ -187,5 +187,5 @@ fn sealed(
         audience: profile.audience.clone(),
         required: request.required,
     };
-    Ok(Submission { sealed: seal(&credential, &config.key)?, handle: handle.to_string() })
+    Ok(SealedSubmission { sealed: seal(&credential, &config.key)?, handle: handle.to_string() })
 }

@@ -11,7 +11,7 @@ use mytoken::files::Owner;
 use mytoken::{Deadline, ScheduleClock, Secret};
 use mytoken_wire::agent::{AgentError, Call, EventKind, JobEnd, JobStart, JobStatus, Started, StatusQuery, ask};
 use mytokend::agent::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
-use mytokend::agent::lease::TokenSource;
+use mytokend::agent::lease::LeaseCredential;
 use mytokend::agent::listener::Listener;
 use mytokend::agent::runtime_dir::RuntimeDir;
 use mytokend::agent::slurm::{Controller, SqueueError};
@@ -118,7 +118,7 @@ impl CredentialService for FakeServices {
 
     fn access_token(
         &self,
-        _source: &TokenSource,
+        _source: &LeaseCredential,
         _comment: &str,
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
@@ -136,8 +136,8 @@ impl CredentialService for FakeServices {
         Ok(IssuedToken { token: Secret::new(format!("token-{number}")), exp, lifetime: LIFETIME })
     }
 
-    fn revoke(&self, source: &TokenSource, _deadline: Deadline) -> Result<(), RequestFailure> {
-        let TokenSource::Sealed(text) = source else { return Ok(()) };
+    fn revoke(&self, credential: &LeaseCredential, _deadline: Deadline) -> Result<(), RequestFailure> {
+        let LeaseCredential::Sealed(text) = credential else { return Ok(()) };
         self.with(|script| script.revoked.push(text.clone()));
         Ok(())
     }

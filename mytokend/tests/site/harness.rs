@@ -15,7 +15,7 @@ use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken::server::{AccessTokenRequest, Server, no_storage};
 use mytoken::store::{Entry, Store};
 use mytoken::{Deadline, Error, Secret};
-use mytoken_wire::agent::{AgentError, Call, JobEnd, JobStart, JobStatus, Started, StatusQuery, ask};
+use mytoken_wire::agent::{AgentError, Call, EventKind, JobEnd, JobStart, JobStatus, Started, StatusQuery, ask};
 use mytokend::control::keygen::keygen;
 use mytokend::jobs::keys::PrivateKey;
 use mytokend::jobs::sealed::{JobCredential, open};
@@ -41,7 +41,8 @@ pub struct Printed {
     pub took: Duration,
 }
 
-/// The test server, built like the programs under test, for one that is there may be old; or the one that `TESTSERVER` names.
+/// The test server: the program in the variable `TESTSERVER`, or a new build in the profile of the programs under test (an existing one may be
+/// old).
 fn testserver() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -59,7 +60,7 @@ fn testserver() -> &'static Path {
     })
 }
 
-/// A folder for files that root's programs believe, so not in /tmp when root runs the tests.
+/// A directory for files that root's programs trust. That is not /tmp when root runs the tests.
 fn folder() -> tempfile::TempDir {
     let places = [Path::new(env!("CARGO_TARGET_TMPDIR")), Path::new("/root"), Path::new("/run")];
     let place = places.into_iter().find(|place| FileTrust::ROOT.directory(place).is_ok());
@@ -111,7 +112,7 @@ impl TestSite {
             squeue.display(),
         );
         fs::write(config.join("jobs.toml"), jobs).unwrap();
-        self.slurm_says("1|RUNNING|n1");
+        self.squeue_prints("1|RUNNING|n1");
     }
 
     pub fn config(&self) -> PathBuf {
@@ -126,8 +127,8 @@ impl TestSite {
         self.endpoints[name].as_str().unwrap()
     }
 
-    /// What the played squeue prints, for every job.
-    pub fn slurm_says(&self, lines: &str) {
+    /// What the fake squeue prints from now on, for every job.
+    pub fn squeue_prints(&self, lines: &str) {
         use std::os::unix::fs::PermissionsExt;
         let (path, fresh) = (self.dir.path().join("squeue"), self.dir.path().join("squeue.new"));
         fs::write(&fresh, format!("#!/bin/sh\necho '{lines}'\n")).unwrap();
@@ -156,23 +157,23 @@ impl TestSite {
         self.journal().iter().filter(|request| request["endpoint"] == endpoint).count()
     }
 
-    /// alice's mytoken, with these members of the wish changed.
+    /// A new mytoken of alice, with these members of the request changed.
     pub fn mytoken(&self, change: &Value) -> Value {
-        let mut wish = json!({
+        let mut request = json!({
             "user": "alice", "capabilities": ["AT", "create_mytoken", "tokeninfo"],
             "restrictions": [{"scope": "openid storage.read compute.read", "audience": [AUDIENCE], "exp": unix_time() + 86_400}],
         });
-        wish.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-        self.control("/mytoken/first-token", &wish)
+        request.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        self.control("/mytoken/first-token", &request)
     }
 
-    /// Leaves alice's mytoken as the session's.
+    /// Writes a mytoken of alice to the session's file.
     pub fn log_in(&self) {
         let granted = self.mytoken(&json!({}));
         fs::write(self.dir.path().join("mt"), granted["mytoken"].as_str().unwrap()).unwrap();
     }
 
-    /// Puts a mytoken into the helper's store.
+    /// Puts a mytoken into the store of mytoken-ssh.
     pub fn store(&self, granted: &Value) {
         let store = Store::open(&Store::default_path(&self.home())).unwrap();
         let entry = Entry {
@@ -221,15 +222,15 @@ impl TestSite {
         Printed { status: output.status, line, stderr: String::from_utf8(output.stderr).unwrap(), took }
     }
 
-    /// A submission whose answer nobody reads; its status.
-    pub fn submit_to_nobody(&self) -> ExitStatus {
+    /// A submission whose answer is not read. Returns its exit status.
+    pub fn submit_without_reader(&self) -> ExitStatus {
         let mut child = self.submission(&["--profile", "default"]).stdout(Stdio::piped()).spawn().unwrap();
-        // It asks the server before it writes anything.
+        // The program writes its answer only after its request to the server.
         drop(child.stdout.take());
         child.wait().unwrap()
     }
 
-    /// A submission that succeeds: sealed text and handle.
+    /// A successful submission: sealed text and handle.
     pub fn submit(&self) -> (String, String) {
         let printed = self.submit_with(&["--profile", "default"]);
         assert!(printed.status.success() && printed.stderr.is_empty(), "{printed:?}");
@@ -242,8 +243,8 @@ impl TestSite {
         open(sealed, &key).unwrap()
     }
 
-    /// What the mytoken server says to a sub-token.
-    pub fn exchange(&self, token: &Secret) -> Result<Secret, Error> {
+    /// Requests an access token with a sub-token.
+    pub fn access_token(&self, token: &Secret) -> Result<Secret, Error> {
         let shared = Shared::load(&self.config(), FileTrust::current()).unwrap();
         let http = HttpClient::new(&shared.http_settings()).unwrap();
         let server = Server::discover(&http, &shared.server_url("t").unwrap(), soon()).unwrap();
@@ -251,7 +252,7 @@ impl TestSite {
         server.access_token(&request, &mut no_storage, soon()).map(|access| access.token)
     }
 
-    /// Kills a mytoken.
+    /// Revokes a mytoken.
     pub fn revoke(&self, token: &Secret) {
         let shared = Shared::load(&self.config(), FileTrust::current()).unwrap();
         let http = HttpClient::new(&shared.http_settings()).unwrap();
@@ -259,8 +260,8 @@ impl TestSite {
         server.revoke(token, true, soon()).unwrap();
     }
 
-    /// Status of the resource server's answer to the token in the file.
-    pub fn visit(&self, file: &Path) -> u16 {
+    /// Sends the token in the file to the resource server. Returns the status of its answer.
+    pub fn use_token(&self, file: &Path) -> u16 {
         let token = Secret::new(fs::read_to_string(file).unwrap());
         let shared = Shared::load(&self.config(), FileTrust::current()).unwrap();
         let http = HttpClient::new(&shared.http_settings()).unwrap();
@@ -308,11 +309,11 @@ impl TestSite {
         self.ask(&StatusQuery { job: Some(job) }).unwrap().jobs.remove(0)
     }
 
-    pub fn told(&self, job: u32, what: &str) -> bool {
-        self.status(job).events.iter().any(|event| event.kind.as_str() == what)
+    pub fn has_event(&self, job: u32, kind: &EventKind) -> bool {
+        self.status(job).events.iter().any(|event| event.kind == *kind)
     }
 
-    /// A size of the agent's memory (`VmRSS`, `VmHWM`) in KiB.
+    /// A value of the agent's memory (`VmRSS`, `VmHWM`) in KiB.
     pub fn memory(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.agent.as_ref().unwrap().id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();

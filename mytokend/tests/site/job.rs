@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mytoken::Error;
 use mytoken::files::Owner;
-use mytoken_wire::agent::JobState;
+use mytoken_wire::agent::{EventKind, JobState};
 use serde_json::json;
 
 use crate::harness::{TestSite, eventually};
@@ -23,7 +23,7 @@ fn running(lifetime: u64) -> TestSite {
 }
 
 #[test]
-fn a_job_has_a_good_token_all_its_life_and_its_sub_token_is_dead_afterwards() {
+fn a_job_always_has_a_valid_token_and_its_sub_token_is_revoked_at_the_end() {
     let site = running(3);
     let (sealed, _) = site.submit();
     let started = site.start(7, me(), &sealed);
@@ -31,22 +31,22 @@ fn a_job_has_a_good_token_all_its_life_and_its_sub_token_is_dead_afterwards() {
     let file = PathBuf::from(started.path);
     let mut tokens = Vec::new();
     eventually("four tokens", || {
-        assert_eq!(site.visit(&file), 200);
+        assert_eq!(site.use_token(&file), 200);
         tokens.push(fs::read_to_string(&file).unwrap());
         tokens.dedup();
         tokens.len() == 4
     });
-    site.slurm_says("7|COMPLETED|n[1-2]");
+    site.squeue_prints("7|COMPLETED|n[1-2]");
     site.end(7);
     assert!(!file.exists());
-    eventually("the revocation", || site.told(7, "revoked"));
-    let refused = site.exchange(&site.open(&sealed).sub_token).unwrap_err();
+    eventually("the revocation", || site.has_event(7, &EventKind::Revoked));
+    let refused = site.access_token(&site.open(&sealed).sub_token).unwrap_err();
     assert!(matches!(refused, Error::TokenRefused { .. }), "{refused}");
     assert_eq!(site.requests("revocation"), 1);
 }
 
 #[test]
-fn ciphertext_in_another_users_job_gives_nothing_and_status_says_why() {
+fn another_users_job_gets_no_token_for_a_copied_credential() {
     let site = running(60);
     let (sealed, _) = site.submit();
     let before = site.journal().len();
@@ -61,20 +61,20 @@ fn ciphertext_in_another_users_job_gives_nothing_and_status_says_why() {
 }
 
 #[test]
-fn when_the_provider_is_out_the_old_token_stays_and_status_says_so() {
+fn during_an_outage_of_the_provider_the_old_token_stays() {
     let site = running(6);
     let (sealed, _) = site.submit();
     let file = PathBuf::from(site.start(7, me(), &sealed).path);
     let first = fs::read_to_string(&file).unwrap();
     site.control("/mytoken/fault", &json!({"name": "empty-access-token"}));
-    eventually("a failed renewal", || site.told(7, "retry"));
+    eventually("a failed renewal", || site.has_event(7, &EventKind::Retry));
     assert_eq!(fs::read_to_string(&file).unwrap(), first);
-    assert_eq!(site.visit(&file), 200);
+    assert_eq!(site.use_token(&file), 200);
     let (screen, _) = site.ctl(&["status", "7", "--socket", site.socket().to_str().unwrap()]);
     assert!(screen.contains("provider is probably down") && screen.contains("the old access token stays"), "{screen}");
     site.control("/clear", &json!({}));
     eventually("a new token", || fs::read_to_string(&file).is_ok_and(|token| token != first));
-    assert_eq!(site.visit(&file), 200);
+    assert_eq!(site.use_token(&file), 200);
 }
 
 #[test]
@@ -87,11 +87,11 @@ fn a_job_that_starts_during_an_outage_gets_its_token_later() {
     assert!(started.reason.unwrap().contains("tries again"));
     site.control("/outage", &json!({"service": "mytoken", "on": false}));
     eventually("the token", || Path::new(&started.path).exists());
-    assert_eq!(site.visit(Path::new(&started.path)), 200);
+    assert_eq!(site.use_token(Path::new(&started.path)), 200);
 }
 
 #[test]
-fn the_agent_ends_cleanly_and_goes_on_after_a_restart() {
+fn the_agent_stops_on_sigterm_and_continues_after_a_restart() {
     let mut site = running(5);
     let (sealed, _) = site.submit();
     let file = PathBuf::from(site.start(7, me(), &sealed).path);
@@ -103,19 +103,19 @@ fn the_agent_ends_cleanly_and_goes_on_after_a_restart() {
     site.begin_agent();
     let first = fs::read_to_string(&file).unwrap();
     eventually("the next token", || fs::read_to_string(&file).is_ok_and(|token| token != first));
-    assert_eq!(site.visit(&file), 200);
+    assert_eq!(site.use_token(&file), 200);
 }
 
 #[test]
-fn nothing_secret_is_logged() {
+fn the_log_contains_no_secret() {
     let site = running(3);
     let (sealed, _) = site.submit();
     let file = PathBuf::from(site.start(7, me(), &sealed).path);
     let access_token = fs::read_to_string(&file).unwrap();
     site.start(8, me() + 1, &sealed);
     site.control("/mytoken/fault", &json!({"name": "500-html"}));
-    eventually("a failed renewal", || site.told(7, "retry"));
-    site.slurm_says("7|COMPLETED|n1");
+    eventually("a failed renewal", || site.has_event(7, &EventKind::Retry));
+    site.squeue_prints("7|COMPLETED|n1");
     site.end(7);
     let log = fs::read_to_string(site.dir.path().join("agent.log")).unwrap();
     let sub_token = site.open(&sealed).sub_token;
@@ -126,7 +126,7 @@ fn nothing_secret_is_logged() {
 }
 
 #[test]
-fn a_check_of_a_good_site_finds_nothing_wrong() {
+fn a_check_finds_no_error_in_a_working_site() {
     let site = running(60);
     let (config, socket) = (site.config(), site.socket());
     let arguments = ["check", "--config", config.to_str().unwrap(), "--socket", socket.to_str().unwrap()];
@@ -140,7 +140,7 @@ fn a_check_of_a_good_site_finds_nothing_wrong() {
     assert!(!good && errors.len() == 1 && errors[0]["fix"].is_string(), "{json}");
 }
 
-/// A thousand exchanges would take a minute without optimisation; `make bench` measures a thousand jobs of the release build.
+/// A thousand requests would take a minute without optimisation. `make bench` measures a thousand jobs with the release build.
 #[test]
 fn a_job_needs_little_memory() {
     const JOBS: u32 = 100;
@@ -149,7 +149,7 @@ fn a_job_needs_little_memory() {
     let jobs = site.dir.path().join("run/jobs");
     let ready = || (1..=JOBS).filter(|job| jobs.join(format!("{job}/bt_u{}", me())).exists()).count();
     let start = |job| drop(site.start(job, me(), &sealed));
-    // What the first ones need, the pool of connections for example, is not theirs.
+    // The first jobs are not counted: they also pay for memory that all jobs share.
     (1..=20).for_each(start);
     eventually("the first tokens", || ready() == 20);
     let before = site.memory("VmRSS");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytoken-submit`, as the plugin calls it.
+//! `mytoken-submit`, started as the plugin does it.
 
 use std::fs;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::harness::{AUDIENCE, SCOPE, TestSite, unix_time};
 
 #[test]
-fn a_submission_seals_a_sub_token_that_can_do_nothing_else() {
+fn a_submission_seals_a_sub_token_with_the_rights_of_its_profile_only() {
     let site = TestSite::new(60);
     site.log_in();
     let (sealed, handle) = site.submit();
@@ -22,7 +22,7 @@ fn a_submission_seals_a_sub_token_that_can_do_nothing_else() {
     );
     assert_eq!((credential.scope.as_str(), credential.audience.as_str()), (SCOPE, AUDIENCE));
     assert!(!credential.required);
-    // The parent ends in a day, long before nine days of queue and job.
+    // The parent expires in a day, before the nine days of the longest wait and job.
     assert!(credential.exp <= unix_time() + 86_400);
     let claims = mytoken::token::unverified_claims(&credential.sub_token).unwrap();
     let own = claims.unverified();
@@ -30,7 +30,7 @@ fn a_submission_seals_a_sub_token_that_can_do_nothing_else() {
     assert_eq!(own.capabilities.to_string(), "AT");
     assert!(!own.rotates());
     assert_eq!((own.restrictions.len(), own.restrictions[0].scope.as_str()), (1, SCOPE));
-    assert!(site.exchange(&credential.sub_token).is_ok());
+    assert!(site.access_token(&credential.sub_token).is_ok());
 }
 
 #[test]
@@ -52,18 +52,18 @@ fn required_is_sealed_in() {
 }
 
 #[test]
-fn without_a_mytoken_the_user_is_told_what_to_do() {
+fn without_a_mytoken_the_error_says_what_to_do() {
     let site = TestSite::new(60);
     let printed = site.submit_with(&["--profile", "default"]);
     assert_eq!(printed.status.code(), Some(1));
     let error = printed.line["error"].as_str().unwrap();
     assert!(error.starts_with("no credential:") && error.ends_with("Run: mytoken-ssh login"), "{error}");
     assert!(printed.stderr.is_empty());
-    assert!(site.journal().is_empty(), "nobody is asked");
+    assert!(site.journal().is_empty(), "no request is sent");
 }
 
 #[test]
-fn an_unknown_profile_names_the_known_ones() {
+fn the_error_about_an_unknown_profile_names_the_known_ones() {
     let site = TestSite::new(60);
     site.log_in();
     let error = site.submit_with(&["--profile", "no\x1bsuch"]).line["error"].as_str().unwrap().to_owned();
@@ -71,11 +71,11 @@ fn an_unknown_profile_names_the_known_ones() {
 }
 
 #[test]
-fn a_rotating_mytoken_is_used_from_the_store_and_its_successor_kept() {
+fn a_rotating_mytoken_is_used_from_the_store_and_its_successor_stored() {
     let site = TestSite::new(60);
     let granted = site.mytoken(&json!({"rotation": {"on_AT": true, "on_other": true}}));
     let first = Secret::new(granted["mytoken"].as_str().unwrap());
-    // In a file of the session it is not touched.
+    // In the session's file it is not used.
     fs::write(site.dir.path().join("mt"), first.expose()).unwrap();
     let error = site.submit_with(&["--profile", "default"]).line["error"].as_str().unwrap().to_owned();
     assert!(error.contains("replaced at each use"), "{error}");
@@ -84,7 +84,7 @@ fn a_rotating_mytoken_is_used_from_the_store_and_its_successor_kept() {
     let second = site.stored();
     assert_ne!(second, first, "the successor is stored");
     site.submit();
-    assert_ne!(site.stored(), second, "and was good for the next submission");
+    assert_ne!(site.stored(), second, "and the next submission uses it");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn two_submissions_at_once_do_not_lose_a_rotating_mytoken() {
 }
 
 #[test]
-fn a_child_that_comes_back_broader_is_revoked_and_not_used() {
+fn a_sub_token_with_too_many_rights_is_revoked_and_not_used() {
     let site = TestSite::new(60);
     site.log_in();
     site.control("/mytoken/fault", &json!({"name": "broader-child"}));
@@ -110,21 +110,21 @@ fn a_child_that_comes_back_broader_is_revoked_and_not_used() {
 }
 
 #[test]
-fn a_sub_token_that_nobody_takes_is_taken_back() {
+fn without_a_reader_of_the_answer_the_sub_token_is_revoked() {
     let site = TestSite::new(60);
     site.log_in();
     let before = site.requests("mytoken");
-    assert_eq!(site.submit_to_nobody().code(), Some(1));
+    assert_eq!(site.submit_without_reader().code(), Some(1));
     assert_eq!((site.requests("mytoken"), site.requests("revocation")), (before + 1, 1), "{:?}", site.journal());
     let answers = site.journal();
     let revocation = answers.iter().find(|request| request["endpoint"] == "revocation").unwrap();
     assert_eq!(revocation["status"], 204, "{revocation}");
     site.submit();
-    assert_eq!(site.requests("revocation"), 1, "one that was taken is left alone");
+    assert_eq!(site.requests("revocation"), 1, "a sub-token whose answer was read is kept");
 }
 
 #[test]
-fn a_scope_that_the_mytoken_lacks_is_named_before_anything_is_sent() {
+fn a_scope_that_the_mytoken_lacks_is_an_error_without_a_request() {
     let site = TestSite::new(60);
     let restrictions = json!([{"scope": "openid compute.read", "audience": [AUDIENCE], "exp": unix_time() + 3600}]);
     let granted = site.mytoken(&json!({"restrictions": restrictions}));
@@ -136,7 +136,7 @@ fn a_scope_that_the_mytoken_lacks_is_named_before_anything_is_sent() {
 }
 
 #[test]
-fn whatever_the_server_does_it_ends_in_time() {
+fn every_server_fault_ends_within_the_deadline() {
     let site = TestSite::new(60);
     site.log_in();
     for fault in [
@@ -161,7 +161,7 @@ fn whatever_the_server_does_it_ends_in_time() {
 }
 
 #[test]
-fn a_mytoken_that_will_not_do_is_refused_in_words() {
+fn an_unusable_mytoken_is_refused_with_a_reason() {
     let site = TestSite::new(60);
     site.log_in();
     let (sealed, _) = site.submit();
@@ -172,9 +172,9 @@ fn a_mytoken_that_will_not_do_is_refused_in_words() {
     let child = site.open(&sealed).sub_token;
     assert!(refusal("").contains("no mytoken"));
     assert!(refusal(child.expose()).contains("may not make sub-tokens"));
-    let dead = site.mytoken(&json!({}));
-    let dead = Secret::new(dead["mytoken"].as_str().unwrap());
-    site.revoke(&dead);
-    let told = refusal(dead.expose());
-    assert!(told.contains("expired, revoked, replaced") && !told.contains("eyJ"), "{told}");
+    let revoked = site.mytoken(&json!({}));
+    let revoked = Secret::new(revoked["mytoken"].as_str().unwrap());
+    site.revoke(&revoked);
+    let error = refusal(revoked.expose());
+    assert!(error.contains("expired, revoked, replaced") && !error.contains("eyJ"), "{error}");
 }
