@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Answers the requests of the Slurm plugin, the PAM module and `mytokenctl status`.
 
+use std::time::Duration;
+
 use mytoken::files::Owner;
 use mytoken_wire::Handle;
 use mytoken_wire::agent::{
@@ -31,6 +33,7 @@ impl Agent {
     }
 
     fn job_start(&self, start: &JobStart) -> Started {
+        let begin = self.clock.elapsed();
         let key = LeaseKey::Job(start.job);
         let known = {
             let table = self.leases();
@@ -45,7 +48,7 @@ impl Agent {
                 self.lease_changed(&mut table, &key);
             }
         }
-        self.first_answer(&key)
+        self.first_answer(&key, begin)
     }
 
     /// The lease of a job that starts here: refused, or due for its first token. It keeps the history of an earlier run of the job (a
@@ -83,9 +86,8 @@ impl Agent {
         lease
     }
 
-    /// Waits for the end of the first request for a token, at most for the time that a step may be delayed.
-    fn first_answer(&self, key: &LeaseKey) -> Started {
-        let begin = self.clock.elapsed();
+    /// Waits for the end of the first request for a token, at most for the time that a step may be delayed. The step came at `begin`.
+    fn first_answer(&self, key: &LeaseKey, begin: Duration) -> Started {
         let mut table = self.leases();
         loop {
             let Some(lease) = table.get(key) else {

@@ -50,7 +50,9 @@ impl Threads {
             }
         }
         let own = Arc::clone(agent);
-        handles.push(Builder::new().name("schedule".to_owned()).stack_size(STACK).spawn(move || own.run_schedule())?);
+        let begin = agent.clock.elapsed();
+        handles
+            .push(Builder::new().name("schedule".to_owned()).stack_size(STACK).spawn(move || own.run_schedule(begin))?);
         Ok(Self { agent: Arc::clone(agent), handles })
     }
 
@@ -73,8 +75,8 @@ impl Threads {
 }
 
 impl Agent {
-    fn run_schedule(&self) {
-        let mut swept = self.clock.elapsed();
+    fn run_schedule(&self, begin: Duration) {
+        let mut swept = begin;
         loop {
             if self.clock.elapsed().saturating_sub(swept) >= self.intervals.sweep_interval {
                 swept = self.clock.elapsed();
