@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
         std::fs::write(directory.join(name), text).expect("a file");
     }
     let trust = FileTrust::user(Owner::current().uid);
-    let told = |error: mytoken::Error| assert!(error.to_string().contains(".toml"), "{error}");
+    let told = |error: mytoken::config::ConfigError| assert!(error.to_string().contains(".toml"), "{error}");
     // A file that is wrong stops only its own readers.
     let usual = || {
         toml::from_str::<Shared>(

@@ -10,6 +10,7 @@ mod sweep;
 
 use std::path::{Path, PathBuf};
 
+use mytoken::files::FileError;
 use name::Name;
 use serde::{Deserialize, Serialize};
 pub use sweep::ACCOUNT_LIMIT;
@@ -17,8 +18,8 @@ use zeroize::Zeroizing;
 
 use super::process::Process;
 use super::{Accepted, SessionCredential};
+use mytoken::Clock;
 use mytoken::files::{Directory, Owner};
-use mytoken::{Clock, Error};
 
 /// Where the files are.
 pub const DIRECTORY: &str = "/run/mytoken/handover";
@@ -98,7 +99,7 @@ pub enum Fault {
     Missing,
     /// The file cannot be trusted or read.
     #[error("{0}")]
-    File(Error),
+    File(FileError),
     /// It is not what this version writes.
     #[error("the record is malformed")]
     Malformed,
@@ -130,12 +131,13 @@ impl Handover {
     /// Stores the record; the handle for the PAM environment.
     ///
     /// # Errors
-    /// [`Error::File`], also when [`ACCOUNT_LIMIT`] records of this account wait already.
-    pub fn leave(&self, record: &Record) -> Result<String, Error> {
+    /// [`FileError::Unusable`], also when [`ACCOUNT_LIMIT`] records of this account wait already.
+    pub fn leave(&self, record: &Record) -> Result<String, FileError> {
         let name = Name::new(record.created, &record.processes).to_string();
-        let bytes = serde_json::to_vec(record)
-            .map(Zeroizing::new)
-            .map_err(|error| Error::File { path: self.directory.display().to_string(), reason: error.to_string() })?;
+        let bytes = serde_json::to_vec(record).map(Zeroizing::new).map_err(|error| FileError::Unusable {
+            path: self.directory.display().to_string(),
+            reason: error.to_string(),
+        })?;
         let write = || self.room(record.uid, record.created)?.write_new(&name, &bytes, self.owner, 0o600);
         // A sweep may take the account's directory away while it is empty, but not twice in a row.
         write().or_else(|_| write())?;
@@ -181,9 +183,11 @@ impl Handover {
         Ok(record)
     }
 
-    fn open(&self) -> Result<Directory, Error> {
-        let wrong =
-            || Error::File { path: self.directory.display().to_string(), reason: "it is no absolute path".to_owned() };
+    fn open(&self) -> Result<Directory, FileError> {
+        let wrong = || FileError::Unusable {
+            path: self.directory.display().to_string(),
+            reason: "it is no absolute path".to_owned(),
+        };
         let above = self.directory.parent().ok_or_else(wrong)?;
         let name = self.directory.file_name().and_then(|name| name.to_str()).ok_or_else(wrong)?;
         runtime(above, self.owner)?.make(name, self.owner, 0o700)
@@ -191,8 +195,9 @@ impl Handover {
 }
 
 /// `/run/mytoken`, made when the agent has not done it.
-pub(super) fn runtime(path: &Path, owner: Owner) -> Result<Directory, Error> {
-    let wrong = || Error::File { path: path.display().to_string(), reason: "it is no absolute path".to_owned() };
+pub(super) fn runtime(path: &Path, owner: Owner) -> Result<Directory, FileError> {
+    let wrong =
+        || FileError::Unusable { path: path.display().to_string(), reason: "it is no absolute path".to_owned() };
     let above = path.parent().ok_or_else(wrong)?;
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(wrong)?;
     Directory::open(above)?.make(name, owner, 0o711)

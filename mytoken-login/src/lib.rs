@@ -28,7 +28,7 @@ pub mod session;
 mod settings;
 mod template;
 
-pub use account_name::{AccountName, NameForm};
+pub use account_name::{AccountName, InvalidAccountName, NameForm};
 pub use authenticate::{
     Accepted, Attempt, ConfiguredServer, Fact, Report, TakenBack, Times, World, authenticate, examine,
 };

@@ -2,6 +2,10 @@
 //! Every reason for which a login is not let in: a word for the log, a sentence for the person, and the class that decides the
 //! PAM code (`docs/interfaces.md`, "The prompt").
 
+use mytoken::config::ConfigError;
+use mytoken::http::HttpError;
+use mytoken::names::UrlError;
+use mytoken::server::ServerError;
 use mytoken::token::Why;
 use mytoken::{Error, Kind};
 use mytoken_wire::chunks::ChunkFault;
@@ -307,6 +311,18 @@ impl Class {
     }
 }
 
+impl From<ConfigError> for Refusal {
+    fn from(error: ConfigError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl From<HttpError> for Refusal {
+    fn from(error: HttpError) -> Self {
+        Error::from(error).into()
+    }
+}
+
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
         Self::Token(rejection)
@@ -317,20 +333,23 @@ impl From<Rejection> for Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match (&error, error.kind()) {
-            (Error::EmptyAccessToken { .. }, _) => Self::ProviderUnavailable,
-            (Error::TokenRefused { .. }, _) => Self::MytokenRefused,
-            (Error::CodeRefused { .. }, _) => Self::CodeUnknown,
-            (Error::MissingCapability { .. }, _) => Self::NoAccessTokens,
-            (Error::UsageRestricted { .. }, _) => Self::Restricted,
-            (Error::RotatedTokenNotStored { .. }, _) => Self::Rotating,
-            (Error::TooManyRequests { retry_after, .. } | Error::ProviderTooManyRequests { retry_after, .. }, _) => {
+            (Error::Server(ServerError::EmptyAccessToken { .. }), _) => Self::ProviderUnavailable,
+            (Error::Server(ServerError::TokenRefused { .. }), _) => Self::MytokenRefused,
+            (Error::Server(ServerError::CodeRefused { .. }), _) => Self::CodeUnknown,
+            (Error::Server(ServerError::MissingCapability { .. }), _) => Self::NoAccessTokens,
+            (Error::Server(ServerError::UsageRestricted { .. }), _) => Self::Restricted,
+            (Error::Server(ServerError::RotatedTokenNotStored { .. }), _) => Self::Rotating,
+            (
+                Error::Server(ServerError::TooManyRequests { retry_after, .. })
+                | Error::Server(ServerError::ProviderTooManyRequests { retry_after, .. }),
+                _,
+            ) => {
                 let wait = retry_after.map_or(30, |wait| wait.as_secs().max(1));
-                let provider = matches!(error, Error::ProviderTooManyRequests { .. });
+                let provider = matches!(error, Error::Server(ServerError::ProviderTooManyRequests { .. }));
                 Self::Busy { wait, what: if provider { "provider_limit" } else { "server_limit" } }
             }
-            (Error::InvalidUrl { .. } | Error::ForeignIssuer { .. }, _) | (_, Kind::Configuration) => {
-                Self::Configuration(error.to_string())
-            }
+            (Error::Url(UrlError { .. }) | Error::Server(ServerError::ForeignIssuer { .. }), _)
+            | (_, Kind::Configuration) => Self::Configuration(error.to_string()),
             (_, Kind::Unavailable) => Self::Unavailable(error.to_string()),
             (_, Kind::Storage) => Self::System(error.to_string()),
             (_, Kind::Refused | Kind::Untrusted | Kind::Invalid) => Self::ExchangeRefused(error.to_string()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mytoken::cache::DiskCache;
 use mytoken::document::{Age, Failure, Missing, SharedDocument};
+use mytoken::http::HttpError;
 use mytoken::http::LazyClient;
 use mytoken::names::{ServerUrl, same_base};
 use mytoken::server::{AccessTokenRequest, Server, no_storage};
@@ -97,8 +98,8 @@ impl<'a> ServerTokens<'a> {
         send(deadline.earlier(probe)).inspect(|_| self.allowance.answered(url, behind.provider)).map_err(|error| {
             match &error {
                 // No connection was made, so nothing of what was typed had a part in it.
-                Error::Unreachable { sent: false, .. } => self.silence(),
-                Error::Unreachable { .. } | Error::TooLate { .. } => {
+                Error::Http(HttpError::Unreachable { sent: false, .. }) => self.silence(),
+                Error::Http(HttpError::Unreachable { .. }) | Error::Http(HttpError::TooLate { .. }) => {
                     // Who was held up until now learns nothing from an answer that is late.
                     if deadline.remaining().is_some_and(|left| left >= probe / 2) {
                         self.probe(deadline);
@@ -118,7 +119,9 @@ impl<'a> ServerTokens<'a> {
         let counted = self.allowance.ask(self.url.as_str(), NOBODY, deadline);
         if let (Ok(()), Ok(http)) = (counted, self.http.get()) {
             match Server::discover_once(http, &self.url, deadline) {
-                Err(Error::Unreachable { .. } | Error::TooLate { .. }) => self.silence(),
+                Err(Error::Http(HttpError::Unreachable { .. }) | Error::Http(HttpError::TooLate { .. })) => {
+                    self.silence();
+                }
                 Err(error) => self.allowance.told(self.url.as_str(), NOBODY, &error),
                 Ok(_) => {}
             }

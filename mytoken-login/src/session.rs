@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use mytoken::Deadline;
+use mytoken::files::FileError;
 use mytoken::files::{Directory, Owner, as_user};
 use mytoken::random::random;
-use mytoken::{Deadline, Error};
 use mytoken_wire::Handle;
 use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, SessionStart};
 
@@ -46,8 +47,8 @@ impl Sessions {
     /// Writes the session's files.
     ///
     /// # Errors
-    /// [`Error::File`] or [`Error::Identity`]; nothing is left behind then.
-    pub fn install(&self, record: &Record, settings: &SessionSettings) -> Result<Installed, Error> {
+    /// [`FileError::Unusable`] or [`FileError::Identity`]; nothing is left behind then.
+    pub fn install(&self, record: &Record, settings: &SessionSettings) -> Result<Installed, FileError> {
         let owner = Owner { uid: record.uid, gid: record.gid };
         let session = Handle::new(random()).to_string();
         let user = self.user_directory(owner)?;
@@ -87,7 +88,7 @@ impl Sessions {
     }
 
     /// `/run/mytoken/sessions/<uid>`: made by root, then the user's. A user who changed it gets no session credential.
-    fn user_directory(&self, owner: Owner) -> Result<Directory, Error> {
+    fn user_directory(&self, owner: Owner) -> Result<Directory, FileError> {
         runtime(&self.runtime, self.root)?.make(SESSIONS, self.root, 0o711)?.make(&owner.uid.to_string(), owner, 0o700)
     }
 }

@@ -3,8 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mytoken::Error;
-use mytoken::config::{Duration, FileTrust, Shared, invalid, peek_list, read};
+use mytoken::config::{ConfigError, Duration, FileTrust, Shared, invalid, peek_list, read};
 use serde::Deserialize;
 
 use super::Template;
@@ -58,8 +57,8 @@ impl LoginSettings {
     /// [`crate::Maps`]: one that cannot be used concerns only the rules that need it.
     ///
     /// # Errors
-    /// The variants of [`Error`] that begin with `Config`.
-    pub fn load(dir: &Path, trust: FileTrust, shared: &Shared) -> Result<Self, Error> {
+    /// [`ConfigError`].
+    pub fn load(dir: &Path, trust: FileTrust, shared: &Shared) -> Result<Self, ConfigError> {
         let login: Self = read(dir, "login", trust)?;
         let wrong = |problem: String| Err(invalid(dir, "login", problem));
         if let Some(exchange) = login.exchange.as_ref().filter(|exchange| shared.server(&exchange.server).is_none()) {
@@ -329,7 +328,7 @@ mod tests {
         template = "{preferred_username}"
     "#;
 
-    fn load(login: &str) -> Result<LoginSettings, Error> {
+    fn load(login: &str) -> Result<LoginSettings, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in [("mytoken.toml", SHARED), ("login.toml", login), ("jobs.toml", "this is not TOML")] {
             std::fs::write(dir.path().join(name), text).unwrap();

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mytoken::config::IssuerSettings;
+use mytoken::http::HttpError;
+use mytoken::server::ServerError;
 use mytoken::{Deadline, Error, Secret};
 use mytoken_login::oidc::{Fresh, KeySet, KeySource};
 use mytoken_login::{
@@ -270,7 +272,7 @@ impl TokenService for Stage {
     fn redeem(&self, code: &Secret, _: Deadline) -> Result<Secret, Refusal> {
         self.requests.borrow_mut().push("POST mytoken_endpoint transfer_code".into());
         if code.expose() != "AbCdEfGh" || self.code_used.replace(true) {
-            return Err(Error::CodeRefused { server: SERVER.into(), expired: false }.into());
+            return Err(Error::Server(ServerError::CodeRefused { server: SERVER.into(), expired: false }).into());
         }
         Ok(Secret::new(mytoken(&self.case.server.mytoken)))
     }
@@ -286,18 +288,28 @@ impl TokenService for Stage {
                 let changes = serde_json::to_value(&self.case.server.access_token).unwrap();
                 return Ok(Exchanged { token: Secret::new(access_token(&changes)) });
             }
-            Some("an empty access token") => Error::EmptyAccessToken { server: server() },
-            Some("401") => Error::TokenRefused { server: server() },
-            Some("403 capability") => Error::MissingCapability { server: server(), needed: "AT".into() },
-            Some("403 usage") => Error::UsageRestricted { server: server() },
-            Some("429") => Error::TooManyRequests { server: server(), retry_after: None },
-            Some("429 of the provider") => Error::ProviderTooManyRequests { server: server(), retry_after: None },
-            Some("500") => Error::ServerFailed { server: server(), status: 500 },
-            Some("nothing") => Error::TooLate { host: server() },
-            Some("no connection") => Error::Unreachable { host: server(), reason: "refused".into(), sent: false },
-            Some("a successor") => Error::RotatedTokenNotStored { reason: "nowhere".into() },
-            Some("another scope") => Error::OtherAccessToken { server: server(), what: "scope (broader)".into() },
-            Some("HTML") => Error::NotUnderstood { server: server(), status: 200, reason: "not JSON".into() },
+            Some("an empty access token") => Error::Server(ServerError::EmptyAccessToken { server: server() }),
+            Some("401") => Error::Server(ServerError::TokenRefused { server: server() }),
+            Some("403 capability") => {
+                Error::Server(ServerError::MissingCapability { server: server(), needed: "AT".into() })
+            }
+            Some("403 usage") => Error::Server(ServerError::UsageRestricted { server: server() }),
+            Some("429") => Error::Server(ServerError::TooManyRequests { server: server(), retry_after: None }),
+            Some("429 of the provider") => {
+                Error::Server(ServerError::ProviderTooManyRequests { server: server(), retry_after: None })
+            }
+            Some("500") => Error::Server(ServerError::Failed { server: server(), status: 500 }),
+            Some("nothing") => Error::Http(HttpError::TooLate { host: server() }),
+            Some("no connection") => {
+                Error::Http(HttpError::Unreachable { host: server(), reason: "refused".into(), sent: false })
+            }
+            Some("a successor") => Error::Server(ServerError::RotatedTokenNotStored { reason: "nowhere".into() }),
+            Some("another scope") => {
+                Error::Server(ServerError::OtherAccessToken { server: server(), what: "scope (broader)".into() })
+            }
+            Some("HTML") => {
+                Error::Server(ServerError::NotUnderstood { server: server(), status: 200, reason: "not JSON".into() })
+            }
             Some(other) => panic!("unknown answer {other}"),
         };
         Err(error.into())
@@ -308,7 +320,7 @@ impl TokenService for Stage {
         assert_eq!(token.expose(), mytoken(&self.case.server.mytoken), "what was redeemed, nothing else");
         match self.case.server.revokes.as_deref() {
             None => Ok(()),
-            Some("nothing") => Err(Error::TooLate { host: SERVER.into() }.into()),
+            Some("nothing") => Err(Error::Http(HttpError::TooLate { host: SERVER.into() }).into()),
             Some(other) => panic!("unknown answer {other}"),
         }
     }

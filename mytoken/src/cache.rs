@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::Deadline;
+use crate::files::FileError;
 use crate::files::{Directory, Owner, lock};
-use crate::{Deadline, Error};
 
 /// Where the cache is.
 pub const DIRECTORY: &str = "/var/cache/mytoken";
@@ -72,8 +73,8 @@ pub trait Storage: Send + Sync {
     /// Replaces the bytes of `name`.
     ///
     /// # Errors
-    /// [`Error::File`].
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error>;
+    /// [`FileError::Unusable`].
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), FileError>;
 }
 
 /// The memory of this process.
@@ -91,7 +92,7 @@ impl Storage for MemoryCache {
         self.entries().get(name).cloned()
     }
 
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         self.entries().insert(name.to_owned(), bytes.to_vec());
         Ok(())
     }
@@ -103,7 +104,7 @@ impl Storage for DiskCache {
     }
 
     /// Without the lock, which some file systems of home directories do not have: the old content does not matter.
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         self.first.open()?.write(name, bytes, self.first.owner, 0o600)
     }
 }
@@ -153,8 +154,8 @@ impl DiskCache {
     /// Writes the file `name` whole.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    /// [`FileError::Unusable`].
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         self.update(name, Deadline::after(LOCK), &mut |_| Some(bytes.to_vec()))
     }
 
@@ -163,8 +164,8 @@ impl DiskCache {
     /// `patience`, but no longer than some seconds.
     ///
     /// # Errors
-    /// [`Error::File`] when neither directory can be used.
-    pub fn update(&self, name: &str, patience: Deadline, change: &mut Change<'_>) -> Result<(), Error> {
+    /// [`FileError::Unusable`] when neither directory can be used.
+    pub fn update(&self, name: &str, patience: Deadline, change: &mut Change<'_>) -> Result<(), FileError> {
         let Some(second) = &self.second else {
             return self.first.update(name, patience, &|own| own, change).map(drop);
         };
@@ -193,7 +194,7 @@ impl DiskCache {
 
     /// What is wrong with the directories: of each that cannot be written its error.
     #[must_use]
-    pub fn faults(&self) -> Vec<Error> {
+    pub fn faults(&self) -> Vec<FileError> {
         let try_out = |place: &Place| {
             let directory = place.open()?;
             directory.write(".check", b"", place.owner, 0o600)?;
@@ -209,12 +210,12 @@ impl DiskCache {
 
 impl Place {
     /// The directory as it is; nothing is made by those who only read.
-    fn look(&self) -> Result<Directory, Error> {
+    fn look(&self) -> Result<Directory, FileError> {
         let (above, name) = self.parts(&self.path)?;
         Directory::open(above)?.enter(name, self.owner, 0o700)
     }
 
-    fn open(&self) -> Result<Directory, Error> {
+    fn open(&self) -> Result<Directory, FileError> {
         let (above, name) = self.parts(&self.path)?;
         let make = |mode| {
             let (top, middle) = self.parts(above)?;
@@ -228,10 +229,10 @@ impl Place {
         above.make(name, self.owner, 0o700)
     }
 
-    fn parts<'p>(&self, path: &'p Path) -> Result<(&'p Path, &'p str), Error> {
+    fn parts<'p>(&self, path: &'p Path) -> Result<(&'p Path, &'p str), FileError> {
         let parts = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
         let wrong = || "it is no absolute path".to_owned();
-        parts.ok_or_else(|| Error::File { path: self.path.display().to_string(), reason: wrong() })
+        parts.ok_or_else(|| FileError::Unusable { path: self.path.display().to_string(), reason: wrong() })
     }
 
     fn read(&self, directory: &Directory, name: &str) -> Option<Vec<u8>> {
@@ -245,9 +246,9 @@ impl Place {
         patience: Deadline,
         content: &dyn Fn(Option<Vec<u8>>) -> Option<Vec<u8>>,
         change: &mut Change<'_>,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, FileError> {
         let directory = self.open()?;
-        let failed = |reason: String| Error::File { path: self.path.display().to_string(), reason };
+        let failed = |reason: String| FileError::Unusable { path: self.path.display().to_string(), reason };
         let handle = directory.handle().try_clone().map_err(|error| failed(error.to_string()))?;
         let _lock = lock(handle, patience.at_most(LOCK), LOCK_POLL)
             .map_err(|errno| failed(format!("it cannot be locked: {}", errno.desc())))?;

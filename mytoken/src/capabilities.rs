@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::Error;
+use crate::InputError;
 
 /// Obtain access tokens.
 pub const AT: &str = "AT";
@@ -29,14 +29,14 @@ impl Capabilities {
     /// The set of these names.
     ///
     /// # Errors
-    /// [`Error::Malformed`] when a name is empty, has an empty segment, or holds other characters than letters, digits, `_`, `:`
+    /// [`InputError::Malformed`] when a name is empty, has an empty segment, or holds other characters than letters, digits, `_`, `:`
     /// and a leading `read@`.
-    pub fn new<I: IntoIterator<Item = S>, S: Into<String>>(names: I) -> Result<Self, Error> {
+    pub fn new<I: IntoIterator<Item = S>, S: Into<String>>(names: I) -> Result<Self, InputError> {
         let mut set = Self::default();
         for name in names {
             let name = name.into();
             if !well_formed(&name) {
-                return Err(Error::Malformed {
+                return Err(InputError::Malformed {
                     what: "a capability".to_owned(),
                     reason: "names look like AT, tokeninfo:introspect or read@settings".to_owned(),
                 });
@@ -50,7 +50,7 @@ impl Capabilities {
     ///
     /// # Errors
     /// As [`Capabilities::new`].
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    pub fn parse(text: &str) -> Result<Self, InputError> {
         Self::new(text.split_ascii_whitespace())
     }
 

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{DiskCache, Storage, file_name};
+use crate::files::FileError;
 use crate::{Clock, Deadline};
 
 /// After a failure nobody asks again for this many seconds.
@@ -239,7 +240,7 @@ impl<'a> SharedDocument<'a> {
         age: Age,
         deadline: Deadline,
         readable: &dyn Fn(&str) -> bool,
-    ) -> Result<bool, crate::Error> {
+    ) -> Result<bool, FileError> {
         let mut ours = false;
         let mut begin = |bytes: Option<&[u8]>| {
             ours = matches!(self.next(self.parse(bytes, readable), age), Next::Ask(_));

@@ -11,6 +11,7 @@ pub mod document;
 mod error;
 pub mod files;
 pub mod http;
+mod input_error;
 pub mod names;
 pub mod random;
 pub mod restrictions;
@@ -23,4 +24,5 @@ pub mod time_format;
 pub mod token;
 
 pub use error::{Error, Kind};
+pub use input_error::InputError;
 pub use mytoken_wire::{Clock, Deadline, ScheduleClock, Secret, SystemClock};

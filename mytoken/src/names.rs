@@ -7,7 +7,15 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::{Host, Url};
 
-use crate::Error;
+/// A URL that must not be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the URL {url} cannot be used: {reason}")]
+pub struct UrlError {
+    /// The URL without credentials; only its origin when it came from a server.
+    pub url: String,
+    /// Why.
+    pub reason: String,
+}
 
 /// The URL of a mytoken server, without trailing slash. Equality is byte for byte.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,8 +29,8 @@ pub struct IssuerUrl(String);
 ///
 /// Only the normal form is accepted, so that two spellings never mean the same server: lower-case host, no default port, no
 /// credentials, query, fragment, dot segments. One trailing slash is removed.
-fn parse_base(text: &str, loopback_http: bool) -> Result<String, Error> {
-    let wrong = |reason: &str| Error::InvalidUrl { url: without_credentials(text), reason: reason.to_owned() };
+fn parse_base(text: &str, loopback_http: bool) -> Result<String, UrlError> {
+    let wrong = |reason: &str| UrlError { url: without_credentials(text), reason: reason.to_owned() };
     let url = parse_url(text).map_err(|reason| wrong(&reason))?;
     let trimmed = text.strip_suffix('/').unwrap_or(text);
     if !url.username().is_empty() || url.password().is_some() {
@@ -67,8 +75,8 @@ pub fn same_base(one: &str, other: &str) -> bool {
 }
 
 /// The rule for every address that may see a secret: https, or http to this machine when the configuration says so.
-pub(crate) fn allowed(url: &Url, loopback_http: bool) -> Result<(), Error> {
-    let wrong = |reason: &str| Error::InvalidUrl { url: origin(url), reason: reason.to_owned() };
+pub(crate) fn allowed(url: &Url, loopback_http: bool) -> Result<(), UrlError> {
+    let wrong = |reason: &str| UrlError { url: origin(url), reason: reason.to_owned() };
     match url.scheme() {
         "https" if url.has_host() => Ok(()),
         "http" if loopback_http && is_loopback(url) => Ok(()),
@@ -110,8 +118,8 @@ macro_rules! base_url {
             #[doc = concat!("Parses the URL of ", $what, ": https, or http when `loopback_http` and the host is this machine.")]
             ///
             /// # Errors
-            /// [`Error::InvalidUrl`] with the reason; only the normal form is accepted (one trailing slash is removed).
-            pub fn parse(text: &str, loopback_http: bool) -> Result<Self, Error> {
+            /// [`UrlError`] with the reason; only the normal form is accepted (one trailing slash is removed).
+            pub fn parse(text: &str, loopback_http: bool) -> Result<Self, UrlError> {
                 parse_base(text, loopback_http).map(Self)
             }
 

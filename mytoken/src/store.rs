@@ -8,6 +8,7 @@
 
 mod disk;
 mod entry;
+mod error;
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +16,10 @@ use zeroize::Zeroizing;
 
 use self::disk::{Disk, Room, damaged};
 pub use self::entry::Entry;
+pub use self::error::StoreError;
 use super::files::Lock;
 use crate::names::ServerUrl;
-use crate::{Deadline, Error, Secret};
+use crate::{Deadline, Secret};
 
 /// A successor has the claims of its predecessor; this much more is taken, in bytes.
 const SPARE: usize = 4096;
@@ -38,16 +40,16 @@ impl Store {
     /// Opens the store in `dir`, made with mode 0700 when it is missing.
     ///
     /// # Errors
-    /// [`Error::StoreUnsafe`] when others can reach the directory or it is a symbolic link, [`Error::StoreUnusable`] otherwise.
-    pub fn open(dir: &Path) -> Result<Self, Error> {
+    /// [`StoreError::Unsafe`] when others can reach the directory or it is a symbolic link, [`StoreError::Unusable`] otherwise.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
         Ok(Self { disk: Disk::open(dir)? })
     }
 
     /// The token for `server`, if there is one.
     ///
     /// # Errors
-    /// [`Error::StoreUnsafe`] when others can reach the file, [`Error::StoreDamaged`] when it is no entry for this server.
-    pub fn token(&self, server: &ServerUrl) -> Result<Option<Entry>, Error> {
+    /// [`StoreError::Unsafe`] when others can reach the file, [`StoreError::Damaged`] when it is no entry for this server.
+    pub fn token(&self, server: &ServerUrl) -> Result<Option<Entry>, StoreError> {
         let name = file_name(server);
         let Some(entry) = self.read(&name)? else { return Ok(None) };
         if entry.server != *server {
@@ -60,15 +62,15 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::token`].
-    pub fn tokens(&self) -> Result<Vec<Entry>, Error> {
+    pub fn tokens(&self) -> Result<Vec<Entry>, StoreError> {
         self.disk.names()?.iter().filter_map(|name| self.read(name).transpose()).collect()
     }
 
     /// Waits until `deadline` for the lock of the store. It ends with the guard or with the process.
     ///
     /// # Errors
-    /// [`Error::StoreBusy`] when another process held it all the time.
-    pub fn lock(&self, deadline: Deadline) -> Result<Guard<'_>, Error> {
+    /// [`StoreError::Busy`] when another process held it all the time.
+    pub fn lock(&self, deadline: Deadline) -> Result<Guard<'_>, StoreError> {
         Ok(Guard { store: self, _lock: self.disk.lock(deadline)? })
     }
 
@@ -76,9 +78,9 @@ impl Store {
     /// stored when the token rotates, with room for its successor, and not at all when it does not.
     ///
     /// # Errors
-    /// As [`Store::token`] and [`Store::lock`]; [`Error::StoreUnusable`] when there is no room for a successor. Then the token must
+    /// As [`Store::token`] and [`Store::lock`]; [`StoreError::Unusable`] when there is no room for a successor. Then the token must
     /// not be used.
-    pub fn hold(&self, server: &ServerUrl, deadline: Deadline) -> Result<Option<Held<'_>>, Error> {
+    pub fn hold(&self, server: &ServerUrl, deadline: Deadline) -> Result<Option<Held<'_>>, StoreError> {
         match self.token(server)? {
             Some(entry) if entry.rotates() => {}
             Some(entry) => return Ok(Some(Held { store: self, entry, guard: None, room: None, deadline })),
@@ -91,13 +93,13 @@ impl Store {
         Ok(Some(Held { store: self, entry, guard: Some(guard), room, deadline }))
     }
 
-    fn bytes(&self, entry: &Entry) -> Result<Zeroizing<Vec<u8>>, Error> {
+    fn bytes(&self, entry: &Entry) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let wrong =
             |error: serde_json::Error| damaged(&self.disk.path_of(&file_name(&entry.server)), &error.to_string());
         serde_json::to_vec_pretty(entry).map(Zeroizing::new).map_err(wrong)
     }
 
-    fn read(&self, name: &str) -> Result<Option<Entry>, Error> {
+    fn read(&self, name: &str) -> Result<Option<Entry>, StoreError> {
         let Some(bytes) = self.disk.read(name)? else { return Ok(None) };
         // serde_json's messages can quote the text, which holds the token: say the place only.
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
@@ -119,24 +121,24 @@ impl Guard<'_> {
     ///
     /// # Errors
     /// As [`Store::token`].
-    pub fn token(&self, server: &ServerUrl) -> Result<Option<Entry>, Error> {
+    pub fn token(&self, server: &ServerUrl) -> Result<Option<Entry>, StoreError> {
         self.store.token(server)
     }
 
     /// Stores `entry` in the place of the server's former one. Durable when it returns.
     ///
     /// # Errors
-    /// [`Error::StoreUnusable`] when it cannot be written; then the former one is still there, unless only the
+    /// [`StoreError::Unusable`] when it cannot be written; then the former one is still there, unless only the
     /// directory's own sync failed.
-    pub fn put(&mut self, entry: &Entry) -> Result<(), Error> {
+    pub fn put(&mut self, entry: &Entry) -> Result<(), StoreError> {
         self.store.disk.replace(&file_name(&entry.server), &self.store.bytes(entry)?)
     }
 
     /// Whether there is room for an entry of `server`: to be asked before something that ends with [`Guard::put`].
     ///
     /// # Errors
-    /// [`Error::StoreUnusable`] when there is none.
-    pub fn has_room(&mut self, server: &ServerUrl) -> Result<(), Error> {
+    /// [`StoreError::Unusable`] when there is none.
+    pub fn has_room(&mut self, server: &ServerUrl) -> Result<(), StoreError> {
         let name = file_name(server);
         let room = self.store.disk.reserve(&name, 2 * SPARE)?;
         self.store.disk.give_back(&name, room);
@@ -146,8 +148,8 @@ impl Guard<'_> {
     /// Removes the server's token; whether there was one.
     ///
     /// # Errors
-    /// [`Error::StoreUnusable`].
-    pub fn remove(&mut self, server: &ServerUrl) -> Result<bool, Error> {
+    /// [`StoreError::Unusable`].
+    pub fn remove(&mut self, server: &ServerUrl) -> Result<bool, StoreError> {
         self.store.disk.remove(&file_name(server))
     }
 }
@@ -182,7 +184,7 @@ impl Held<'_> {
     ///
     /// # Errors
     /// As [`Store::lock`] and [`Guard::put`].
-    pub fn keep(&mut self, successor: &Secret) -> Result<(), Error> {
+    pub fn keep(&mut self, successor: &Secret) -> Result<(), StoreError> {
         let mut entry = self.entry.clone();
         entry.succeed(successor);
         if let Some(guard) = &mut self.guard {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use fake::Reply;
 use fake::mytoken_server::{MytokenServer, NOW, access_token, client, mytoken, nothing_to_keep, soon};
+use mytoken::InputError;
+use mytoken::server::ServerError;
 use mytoken::server::{AccessToken, AccessTokenRequest};
 use mytoken::{Error, Kind, Secret};
 use serde_json::{Value, json};
@@ -81,7 +83,7 @@ fn granted_scope_and_audience_are_held_against_the_request() {
             Ok(_) => assert!(accepted, "{scope} {audience} {answer}"),
             Err(error) => {
                 assert!(
-                    !accepted && matches!(error, Error::OtherAccessToken { .. }),
+                    !accepted && matches!(error, Error::Server(ServerError::OtherAccessToken { .. })),
                     "{scope} {audience} {answer}: {error}"
                 );
             }
@@ -132,7 +134,10 @@ fn when_the_provider_is_out_the_successor_is_stored_first() {
             Ok(())
         };
         let error = server.server(&http).access_token(&request, &mut keep, soon()).unwrap_err();
-        assert!(matches!(error, Error::EmptyAccessToken { .. }) && error.is_unavailable(), "{error}");
+        assert!(
+            matches!(error, Error::Server(ServerError::EmptyAccessToken { .. })) && error.is_unavailable(),
+            "{error}"
+        );
         assert_eq!(kept, std::slice::from_ref(&successor), "{name}");
         assert_eq!(server.requests().len(), 1, "not repeated");
     }
@@ -168,12 +173,16 @@ fn a_store_that_fails_gets_a_second_chance() {
         let request = AccessTokenRequest { mytoken: &token, scope: "", audience: "", comment: "" };
         let mut keep = |_: &Secret| {
             called += 1;
-            if called > failures { Ok(()) } else { Err(Error::InvalidRequest { reason: "disk full".into() }) }
+            if called > failures {
+                Ok(())
+            } else {
+                Err(Error::Input(InputError::InvalidRequest { reason: "disk full".into() }))
+            }
         };
         let result = server.server(&http).access_token(&request, &mut keep, soon());
         match result {
             Ok(_) => assert!(!lost),
-            Err(Error::RotatedTokenNotStored { reason }) => assert!(lost && reason == "disk full"),
+            Err(Error::Server(ServerError::RotatedTokenNotStored { reason })) => assert!(lost && reason == "disk full"),
             Err(error) => panic!("{error}"),
         }
         assert_eq!(called, calls);
@@ -219,7 +228,7 @@ fn the_request_limit_is_waited_for_within_the_deadline() {
     let error = ask(&server, &rotating, "", "").unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(1), "not worth waiting for");
     assert!(
-        matches!(error, Error::TooManyRequests { retry_after: Some(wait), .. } if wait.as_secs() == 300),
+        matches!(error, Error::Server(ServerError::TooManyRequests { retry_after: Some(wait), .. }) if wait.as_secs() == 300),
         "{error}"
     );
     assert_eq!(server.requests().len(), 1);

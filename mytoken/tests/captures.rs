@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use fake::mytoken_server::{MytokenServer, NOW, access_token, client, mytoken, soon};
 use fake::{Fake, Reply};
+use mytoken::InputError;
 use mytoken::capabilities::Capabilities;
 use mytoken::http::HttpClient;
 use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken::restrictions::{Clause, within};
+use mytoken::server::ServerError;
 use mytoken::server::{AccessTokenRequest, Deliver, LoginRequest, PendingLogin, Poll, Server, SubTokenRequest};
 use mytoken::{Error, Kind, Secret};
 use serde_json::{Map, Value, json};
@@ -181,9 +183,11 @@ impl Player<'_> {
         match result {
             _ if exchange.reply.status != 200 => self.judge(exchange, result.map(drop)),
             Ok(got) => assert_eq!(got.token.expose(), exchange.answer["access_token"].as_str().unwrap(), "{place}"),
-            Err(Error::EmptyAccessToken { .. }) => assert_eq!(exchange.answer["access_token"], "", "{place}"),
+            Err(Error::Server(ServerError::EmptyAccessToken { .. })) => {
+                assert_eq!(exchange.answer["access_token"], "", "{place}");
+            }
             // The server is free to give something else, and then it must have.
-            Err(Error::OtherAccessToken { .. }) => {
+            Err(Error::Server(ServerError::OtherAccessToken { .. })) => {
                 let given = (&exchange.answer["scope"], &exchange.answer["audience"]);
                 assert!(
                     (!scope.is_empty() && given.0 != scope) || (!audience.is_empty() && *given.1 != json!([audience])),
@@ -221,14 +225,18 @@ impl Player<'_> {
         };
         let result = self.server.create(&request, &mut counting(&mut 0), soon());
         match result {
-            Err(Error::InvalidRequest { .. } | Error::NotNarrower { .. } | Error::NotOffered { .. }) => None,
+            Err(
+                Error::Input(InputError::InvalidRequest { .. })
+                | Error::Input(InputError::NotNarrower { .. })
+                | Error::Server(ServerError::NotOffered { .. }),
+            ) => None,
             Ok(granted) => {
                 assert_eq!(exchange.reply.status, 200, "{}", exchange.place);
                 assert!(within(&granted.restrictions, &wanted), "{}: broader and accepted", exchange.place);
                 assert!(granted.capabilities.within(&capabilities), "{}", exchange.place);
                 Some("create")
             }
-            Err(Error::Broader { .. }) => {
+            Err(Error::Server(ServerError::Broader { .. })) => {
                 assert_eq!(exchange.reply.status, 200, "{}", exchange.place);
                 assert_ne!(
                     (&exchange.answer["restrictions"], &exchange.answer["rotation"]),

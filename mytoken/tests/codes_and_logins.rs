@@ -12,6 +12,7 @@ use fake::{Fake, Reply};
 use mytoken::capabilities::Capabilities;
 use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken::restrictions::Clause;
+use mytoken::server::ServerError;
 use mytoken::server::{Granted, LoginRequest, PendingLogin, Server};
 use mytoken::{Error, Kind, Secret};
 use serde_json::{Value, json};
@@ -99,7 +100,7 @@ fn revocation_is_repeated_and_knows_its_answers() {
     let outdated = Reply::json(500, &json!({"error": "internal_server_error", "error_description": "cipher"}));
     let server = MytokenServer::playing(vec![outdated]);
     let error = server.server(&http).revoke(&mytoken(json!({})), false, soon()).unwrap_err();
-    assert!(matches!(error, Error::ServerFailed { .. }), "{error}");
+    assert!(matches!(error, Error::Server(ServerError::Failed { .. })), "{error}");
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn what_is_switched_off_is_named() {
         server.transfer_code(&token, soon()).unwrap_err(),
         server.introspect(&token, soon()).unwrap_err(),
     ] {
-        assert!(matches!(error, Error::NotOffered { .. }), "{error}");
+        assert!(matches!(error, Error::Server(ServerError::NotOffered { .. })), "{error}");
     }
 }
 
@@ -254,7 +255,7 @@ fn a_link_that_a_terminal_must_not_see_is_refused() {
         let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
         let http = client();
         let error = login(&server.server(&http), "https://op.example.org", json!([]), "AT").unwrap_err();
-        assert!(matches!(error, Error::NotUnderstood { .. }), "{link}: {error}");
+        assert!(matches!(error, Error::Server(ServerError::NotUnderstood { .. })), "{link}: {error}");
     }
 }
 
@@ -341,13 +342,19 @@ fn polling_goes_on_until_the_person_has_confirmed() {
 #[test]
 fn polling_ends_when_there_is_nothing_to_wait_for() {
     let (result, _, _, polls) = wait(vec![refused(401, "access_denied")]);
-    assert!(matches!(result, Err(Error::Declined)) && polls == 1, "{result:?}");
+    assert!(matches!(result, Err(Error::Server(ServerError::Declined))) && polls == 1, "{result:?}");
     let (result, _, _, polls) = wait(vec![refused(401, "expired_token")]);
-    assert!(matches!(result, Err(Error::CodeRefused { expired: true, .. })) && polls == 1, "{result:?}");
+    assert!(
+        matches!(result, Err(Error::Server(ServerError::CodeRefused { expired: true, .. }))) && polls == 1,
+        "{result:?}"
+    );
     let (result, _, _, polls) = wait(vec![refused(401, "invalid_token")]);
-    assert!(matches!(result, Err(Error::CodeRefused { expired: false, .. })) && polls == 1, "{result:?}");
+    assert!(
+        matches!(result, Err(Error::Server(ServerError::CodeRefused { expired: false, .. }))) && polls == 1,
+        "{result:?}"
+    );
     let (result, slept, _, polls) = wait(vec![refused(428, "authorization_pending")]);
-    assert!(matches!(result, Err(Error::LoginNotConfirmed)), "{result:?}");
+    assert!(matches!(result, Err(Error::Server(ServerError::LoginNotConfirmed))), "{result:?}");
     assert_eq!((slept, polls), (60, 12));
 }
 
@@ -357,7 +364,7 @@ fn a_person_who_gives_up_is_not_kept_waiting() {
     let http = client();
     let mut stop = |_| ControlFlow::Break(());
     let result = server.server(&http).wait(&pending(), soon(), &mut stop, &mut |_| ());
-    assert!(matches!(result, Err(Error::LoginAbandoned)), "{result:?}");
+    assert!(matches!(result, Err(Error::Server(ServerError::LoginAbandoned))), "{result:?}");
     assert!(server.requests().is_empty());
 }
 

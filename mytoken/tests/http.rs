@@ -8,7 +8,9 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use fake::{Fake, Reply, authority};
+use mytoken::http::HttpError;
 use mytoken::http::{ANSWER_LIMIT, HttpClient, HttpSettings, Roots};
+use mytoken::names::UrlError;
 use mytoken::{Deadline, Error, Secret};
 
 fn file(pem: &str) -> tempfile::NamedTempFile {
@@ -46,7 +48,7 @@ fn a_body_beyond_the_limit_is_not_read() {
     for length in [None, Some(None), Some(Some(5_000_000_000))] {
         let fake = Fake::plain(move |_| Reply { length, ..Reply::new(200, "text/plain", "x".repeat(101)) });
         let error = client().get(&fake.url("/"), None, soon(), 100).unwrap_err();
-        assert!(matches!(error, Error::TooLarge { limit: 100, .. }), "{length:?}: {error}");
+        assert!(matches!(error, HttpError::TooLarge { limit: 100, .. }), "{length:?}: {error}");
     }
     let fake = Fake::plain(|_| Reply { length: Some(None), ..Reply::new(200, "text/plain", "x".repeat(100)) });
     assert_eq!(client().get(&fake.url("/"), None, soon(), 100).unwrap().body.len(), 100);
@@ -63,7 +65,7 @@ fn a_server_that_drips_or_is_silent_cannot_stretch_the_deadline() {
         let begun = Instant::now();
         let error = client().get(&fake.url("/"), None, Deadline::after(Duration::from_millis(600)), 4096).unwrap_err();
         let took = begun.elapsed();
-        assert!(matches!(error, Error::TooLate { .. }), "{what}: {error}");
+        assert!(matches!(error, HttpError::TooLate { .. }), "{what}: {error}");
         assert!(took < Duration::from_secs(4), "{what}: {took:?}");
     }
 }
@@ -72,7 +74,7 @@ fn a_server_that_drips_or_is_silent_cannot_stretch_the_deadline() {
 fn a_body_that_breaks_off_is_no_answer() {
     let fake = Fake::plain(|_| Reply { length: Some(Some(1000)), ..Reply::new(200, "text/plain", "x") });
     let error = client().get(&fake.url("/"), None, soon(), 4096).unwrap_err();
-    assert!(matches!(error, Error::Unreachable { sent: true, .. }), "{error}");
+    assert!(matches!(error, HttpError::Unreachable { sent: true, .. }), "{error}");
 }
 
 #[test]
@@ -85,7 +87,7 @@ fn a_dripping_body_ends_with_the_deadline() {
     let begun = Instant::now();
     let error = client().get(&fake.url("/"), None, Deadline::after(Duration::from_millis(1000)), 4096).unwrap_err();
     let took = begun.elapsed();
-    assert!(matches!(error, Error::TooLate { .. }), "{error}");
+    assert!(matches!(error, HttpError::TooLate { .. }), "{error}");
     assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(4), "{took:?}");
 }
 
@@ -93,7 +95,7 @@ fn a_dripping_body_ends_with_the_deadline() {
 fn a_passed_deadline_sends_nothing() {
     let fake = Fake::plain(|_| Reply::new(200, "text/plain", ""));
     let error = client().get(&fake.url("/"), None, Deadline::after(Duration::ZERO), 1024).unwrap_err();
-    assert!(matches!(error, Error::TooLate { .. }), "{error}");
+    assert!(matches!(error, HttpError::TooLate { .. }), "{error}");
     assert_eq!(fake.connections(), 0);
 }
 
@@ -101,15 +103,15 @@ fn a_passed_deadline_sends_nothing() {
 fn a_lost_answer_is_told_from_a_refused_connection() {
     let fake = Fake::plain(|_| Reply::hang_up());
     let error = client().get(&fake.url("/"), None, soon(), 1024).unwrap_err();
-    assert!(matches!(error, Error::Unreachable { sent: true, .. }), "{error:?}");
+    assert!(matches!(error, HttpError::Unreachable { sent: true, .. }), "{error:?}");
 
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = client().get(&format!("http://{nobody}/"), None, soon(), 1024).unwrap_err();
     assert!(
-        matches!(&error, Error::Unreachable { sent: false, reason, .. } if reason.contains("refused")),
+        matches!(&error, HttpError::Unreachable { sent: false, reason, .. } if reason.contains("refused")),
         "{error:?}"
     );
-    assert!(error.is_unavailable());
+    assert!(Error::from(error).is_unavailable());
 }
 
 #[test]
@@ -121,11 +123,11 @@ fn plain_http_is_for_this_machine_and_only_when_allowed() {
     for url in [fake.url("/"), "http://mt.example.org/".into(), "http://192.0.2.1/".into(), "file:///etc/passwd".into()]
     {
         let error = strict.get(&url, None, soon(), 1024).unwrap_err();
-        assert!(matches!(error, Error::InvalidUrl { .. }), "{url}: {error}");
+        assert!(matches!(error, HttpError::Url(UrlError { .. })), "{url}: {error}");
     }
     for url in ["http://mt.example.org/", "http://192.0.2.1/", "http://user:pw@127.0.0.1/"] {
         let error = client().get(url, None, soon(), 1024).unwrap_err();
-        assert!(matches!(error, Error::InvalidUrl { .. }), "{url}: {error}");
+        assert!(matches!(error, HttpError::Url(UrlError { .. })), "{url}: {error}");
     }
     assert_eq!(fake.connections(), 0);
     assert_eq!(client().get(&fake.url("/"), None, soon(), 1024).unwrap().status, 200);
@@ -152,7 +154,8 @@ fn only_certificates_of_the_given_authority_are_accepted() {
             Ok(answer) => assert!(accepted && answer.body.as_slice() == b"hello", "{what}"),
             Err(error) => {
                 assert!(
-                    !accepted && matches!(&error, Error::Unreachable { reason, .. } if reason.contains("certificate")),
+                    !accepted
+                        && matches!(&error, HttpError::Unreachable { reason, .. } if reason.contains("certificate")),
                     "{what}: {error}"
                 );
                 assert_eq!(fake.requests().len(), 0, "{what}: no request before the certificate is trusted");
@@ -212,12 +215,12 @@ fn a_proxy_is_used_when_it_is_configured() {
     };
     let client = HttpClient::new(&settings).unwrap();
     let error = client.get("https://mt.example.org/", None, soon(), 1024).unwrap_err();
-    assert!(error.is_unavailable(), "{error}");
+    assert!(Error::from(error.clone()).is_unavailable(), "{error}");
     assert_eq!(proxy.requests()[0].method, "CONNECT");
     let direct = Fake::plain(|_| Reply::new(200, "text/plain", ""));
     assert_eq!(client.get(&direct.url("/"), None, soon(), 1024).unwrap().status, 200, "this machine without proxy");
 
     let wrong = HttpSettings { proxy: Some("http://user:hush@[".into()), ..settings };
     let error = HttpClient::new(&wrong).unwrap_err();
-    assert!(matches!(error, Error::HttpSettings { .. }) && !error.to_string().contains("hush"), "{error}");
+    assert!(matches!(error, HttpError::Settings { .. }) && !error.to_string().contains("hush"), "{error}");
 }

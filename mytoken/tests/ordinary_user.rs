@@ -5,7 +5,7 @@
 #[path = "../../tests/ordinary_user.rs"]
 mod ordinary_user;
 
-use mytoken::Error;
+use mytoken::files::FileError;
 use mytoken::files::{Directory, Owner, as_user};
 use ordinary_user::as_ordinary_user;
 
@@ -16,7 +16,7 @@ fn acting_as_another_is_refused() {
     as_ordinary_user(|| {
         let before = Owner::current();
         assert_ne!(before.uid, 0);
-        assert_eq!(as_user(OTHER, || Ok(Owner::current())), Err(Error::Identity { uid: OTHER.uid }));
+        assert_eq!(as_user(OTHER, || Ok(Owner::current())), Err(FileError::Identity { uid: OTHER.uid }));
         assert_eq!(Owner::current(), before);
     });
 }

@@ -8,7 +8,9 @@ use fake::Reply;
 use fake::mytoken_server::{MytokenServer, NOW, client, mytoken, nothing_to_keep, soon};
 use mytoken::capabilities::Capabilities;
 use mytoken::restrictions::Clause;
+use mytoken::server::ServerError;
 use mytoken::server::{Deliver, Granted, GrantedKind, SubTokenRequest};
+use mytoken::store::StoreError;
 use mytoken::{Error, Kind, Secret};
 use serde_json::{Value, json};
 
@@ -121,7 +123,7 @@ fn a_broader_child_is_revoked_and_not_used() {
     for (what, answer) in cases {
         let server = MytokenServer::playing(vec![Reply::json(200, &answer), Reply::new(204, "text/plain", "")]);
         let result = create(&server, &parent(), &wanted(), "AT", Deliver::Token);
-        assert!(matches!(result, Err(Error::Broader { revoked: true, .. })), "{what}: {result:?}");
+        assert!(matches!(result, Err(Error::Server(ServerError::Broader { revoked: true, .. }))), "{what}: {result:?}");
         let requests = server.requests();
         assert_eq!(requests[1].path, "/revoke", "{what}");
         assert_eq!(requests[1].json(), json!({"token": answer["mytoken"], "recursive": true}), "{what}");
@@ -135,7 +137,7 @@ fn a_broader_child_behind_a_code_is_revoked_by_its_code() {
     let server = MytokenServer::playing(vec![Reply::json(200, &answer), Reply::new(500, "text/html", "")]);
     let result = create(&server, &parent(), &wanted(), "AT", Deliver::TransferCode);
     assert!(
-        matches!(&result, Err(error @ Error::Broader { revoked: false, .. }) if error.kind() == Kind::Untrusted),
+        matches!(&result, Err(error @ Error::Server(ServerError::Broader { revoked: false, .. })) if error.kind() == Kind::Untrusted),
         "{result:?}"
     );
     assert_eq!(server.requests()[1].json()["token"], "abcdefgh");
@@ -156,9 +158,10 @@ fn a_child_whose_parent_is_lost_is_revoked() {
         name: "job",
         deliver: Deliver::Token,
     };
-    let mut full = |_: &Secret| Err(Error::StoreUnusable { path: "/store".into(), reason: "disk full".into() });
+    let mut full =
+        |_: &Secret| Err(Error::Store(StoreError::Unusable { path: "/store".into(), reason: "disk full".into() }));
     let result = server.server(&http).create(&request, &mut full, soon());
-    assert!(matches!(result, Err(Error::RotatedTokenNotStored { .. })), "{result:?}");
+    assert!(matches!(result, Err(Error::Server(ServerError::RotatedTokenNotStored { .. }))), "{result:?}");
     let requests = server.requests();
     assert_eq!(requests[1].json(), json!({"token": answer["mytoken"], "recursive": true}));
 }
@@ -184,7 +187,11 @@ fn a_code_is_not_asked_for_where_none_is_offered() {
         let more = json!({"response_types_supported": offered});
         let server = MytokenServer::describing(more, vec![Reply::json(200, &answer(&child))]);
         let error = create(&server, &parent(), &wanted(), "AT", Deliver::TransferCode).unwrap_err();
-        assert!(matches!(error, Error::NotOffered { .. }) && error.to_string().contains("transfer codes"), "{error}");
+        assert!(
+            matches!(error, Error::Server(ServerError::NotOffered { .. }))
+                && error.to_string().contains("transfer codes"),
+            "{error}"
+        );
         assert!(server.requests().is_empty(), "{offered}");
         create(&server, &parent(), &wanted(), "AT", Deliver::Token).unwrap();
     }
@@ -268,6 +275,6 @@ fn the_parents_successor_is_kept_before_the_child_is_judged() {
         Ok(())
     };
     let error = server.server(&http).create(&request, &mut keep, soon()).unwrap_err();
-    assert!(matches!(error, Error::Broader { .. }), "{error}");
+    assert!(matches!(error, Error::Server(ServerError::Broader { .. })), "{error}");
     assert_eq!(kept, [successor]);
 }

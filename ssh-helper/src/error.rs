@@ -77,6 +77,14 @@ pub enum Error {
     Interrupted,
 }
 
+mytoken::from_boundaries!(
+    Error::Mytoken: mytoken::InputError,
+    mytoken::config::ConfigError,
+    mytoken::http::HttpError,
+    mytoken::names::UrlError,
+    mytoken::store::StoreError,
+);
+
 impl Error {
     /// For `map_err`: `program` could not be started.
     pub fn cannot_run<E: std::fmt::Display>(program: &OsStr) -> impl FnOnce(E) -> Self {

@@ -148,7 +148,7 @@ impl LoginTokenSource for SubTokenSource {
             name: &request.name,
             deliver: Deliver::TransferCode,
         };
-        let granted = server.create(&sub_token, &mut |successor| held.keep(successor), deadline)?;
+        let granted = server.create(&sub_token, &mut |successor| Ok(held.keep(successor)?), deadline)?;
         let code = granted.mytoken.clone();
         self.created.push(CreatedSubToken::new(granted, &parent, &request.name, &request.host));
         Ok(code)
@@ -161,7 +161,7 @@ impl LoginTokenSource for SubTokenSource {
         let http = HttpClient::new(&self.http);
         let server = match &http {
             Ok(http) => Server::from_discovery(http, &self.server, discovery),
-            Err(error) => Err(error.clone()),
+            Err(error) => Err(error.clone().into()),
         };
         let revoke = |token: &CreatedSubToken| match &server {
             Ok(server) => token.revoke(&self.store, server, deadline),

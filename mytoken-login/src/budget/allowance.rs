@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use mytoken::server::ServerError;
 use mytoken::{Deadline, Error};
 
 use super::ledger::Exceeded;
@@ -150,11 +151,11 @@ impl<'a> Allowance<'a> {
     /// concerns as far as somebody vouches for that.
     pub fn told(&self, server: &str, behind: Behind<'_>, error: &Error) {
         let (retry_after, provider) = match error {
-            Error::TooManyRequests { retry_after, .. } => (retry_after, None),
-            Error::ProviderTooManyRequests { retry_after, .. } => (retry_after, behind.provider),
+            Error::Server(ServerError::TooManyRequests { retry_after, .. }) => (retry_after, None),
+            Error::Server(ServerError::ProviderTooManyRequests { retry_after, .. }) => (retry_after, behind.provider),
             _ => return,
         };
-        let of_server = matches!(error, Error::TooManyRequests { .. });
+        let of_server = matches!(error, Error::Server(ServerError::TooManyRequests { .. }));
         self.put(Hold {
             why: if of_server { Why::TooManyRequests } else { Why::ProviderLimit },
             server: server.to_owned(),

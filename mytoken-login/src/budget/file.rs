@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mytoken::Deadline;
+use mytoken::files::FileError;
 use mytoken::files::{Directory, Lock, Owner, lock};
-use mytoken::{Deadline, Error};
 use mytoken_wire::clock::uptime;
 use nix::errno::Errno;
 
@@ -45,13 +46,13 @@ impl LedgerFile {
     /// Changes the ledger: nobody else does meanwhile. `change` gets the seconds since boot.
     ///
     /// # Errors
-    /// [`Error::File`] when it cannot be read, locked or written; then nothing was changed.
+    /// [`FileError::Unusable`] when it cannot be read, locked or written; then nothing was changed.
     pub fn change(
         &self,
         settings: &BudgetSettings,
         deadline: Deadline,
         change: &mut dyn FnMut(&mut Ledger, u64),
-    ) -> Result<(), Error> {
+    ) -> Result<(), FileError> {
         let directory = self.open()?;
         let _lock = self.lock(&directory, deadline.at_most(PATIENCE))?;
         let now = uptime();
@@ -68,8 +69,8 @@ impl LedgerFile {
     /// The ledger as it is, and the seconds since boot.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn look(&self, settings: &BudgetSettings) -> Result<(Ledger, u64), Error> {
+    /// [`FileError::Unusable`].
+    pub fn look(&self, settings: &BudgetSettings) -> Result<(Ledger, u64), FileError> {
         let now = uptime();
         let (mut ledger, _) = self.read(&self.open()?, now, settings)?;
         ledger.forget(now, settings);
@@ -77,12 +78,12 @@ impl LedgerFile {
     }
 
     /// The ledger, and whether it must be stored although nothing in it changes.
-    fn read(&self, directory: &Directory, now: u64, settings: &BudgetSettings) -> Result<(Ledger, bool), Error> {
+    fn read(&self, directory: &Directory, now: u64, settings: &BudgetSettings) -> Result<(Ledger, bool), FileError> {
         let bytes = directory.read(NAME, self.owner, 0o600, SIZE_LIMIT)?;
         Ok(bytes.map_or_else(Default::default, |bytes| Ledger::parse(&bytes, now, settings)))
     }
 
-    fn lock(&self, directory: &Directory, deadline: Deadline) -> Result<Lock, Error> {
+    fn lock(&self, directory: &Directory, deadline: Deadline) -> Result<Lock, FileError> {
         let handle = directory.handle().try_clone().map_err(|error| self.failed(&error.to_string()))?;
         lock(handle, deadline, POLL).map_err(|errno| match errno {
             Errno::EAGAIN => self.failed("another login kept it locked"),
@@ -90,15 +91,15 @@ impl LedgerFile {
         })
     }
 
-    fn open(&self) -> Result<Directory, Error> {
+    fn open(&self) -> Result<Directory, FileError> {
         let wrong = || self.failed("it is no absolute path");
         let above = self.directory.parent().ok_or_else(wrong)?;
         let name = self.directory.file_name().and_then(|name| name.to_str()).ok_or_else(wrong)?;
         runtime(above, self.owner)?.make(name, self.owner, 0o700)
     }
 
-    fn failed(&self, reason: &str) -> Error {
-        Error::File { path: self.directory.join(NAME).display().to_string(), reason: reason.to_owned() }
+    fn failed(&self, reason: &str) -> FileError {
+        FileError::Unusable { path: self.directory.join(NAME).display().to_string(), reason: reason.to_owned() }
     }
 }
 
@@ -115,7 +116,7 @@ mod tests {
         settings: &BudgetSettings,
         deadline: Deadline,
         mut change: impl FnMut(&mut Ledger, u64) -> T,
-    ) -> Result<T, Error> {
+    ) -> Result<T, FileError> {
         let mut answer = T::default();
         file.change(settings, deadline, &mut |ledger, now| answer = change(ledger, now)).map(|()| answer)
     }
@@ -171,6 +172,6 @@ mod tests {
         assert!(changed(&file, &settings, deadline(), spend).unwrap());
         let path = dir.path().join("mytoken/login/ledger");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(changed(&file, &settings, deadline(), spend), Err(Error::File { .. })));
+        assert!(matches!(changed(&file, &settings, deadline(), spend), Err(FileError::Unusable { .. })));
     }
 }

@@ -4,8 +4,9 @@
 //! Records are removed by their names; none is opened. A login looks at its own account's records only, at most
 //! [`ACCOUNT_LIMIT`] of them, and once a minute, where no agent does it, at a few of the others'.
 
+use mytoken::Clock;
 use mytoken::files::Directory;
-use mytoken::{Clock, Error};
+use mytoken::files::FileError;
 
 use super::{AGE_LIMIT, Handover, Name};
 
@@ -80,14 +81,14 @@ impl Handover {
     }
 
     /// The directory of an account with room for one more record.
-    pub(super) fn room(&self, uid: u32, now: u64) -> Result<Directory, Error> {
+    pub(super) fn room(&self, uid: u32, now: u64) -> Result<Directory, FileError> {
         let handover = self.open()?;
         let account = handover.make(&uid.to_string(), self.owner, 0o700)?;
         let names = account.names()?;
         if names.len() >= ACCOUNT_LIMIT {
             let removed = remove_orphans(&account, &names, now);
             if names.len() - removed >= ACCOUNT_LIMIT {
-                return Err(Error::File {
+                return Err(FileError::Unusable {
                     path: account.path().display().to_string(),
                     reason: format!("{ACCOUNT_LIMIT} logins of this account wait for their session already"),
                 });

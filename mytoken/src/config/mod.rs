@@ -5,6 +5,7 @@
 
 mod algorithm;
 pub mod duration;
+mod error;
 mod issuer;
 mod shared;
 mod source;
@@ -12,6 +13,7 @@ mod trust;
 
 pub use algorithm::Algorithm;
 pub use duration::Duration;
+pub use error::ConfigError;
 pub use issuer::{IssuerSettings, media_type};
 pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared, invalid};
 pub use source::{peek_list, read};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::ConfigError;
 use super::{Duration, FileTrust, IssuerSettings, read};
-use crate::Error;
 use crate::http::{HttpSettings, Roots};
 use crate::names::{IssuerUrl, ServerUrl};
 
@@ -63,8 +63,8 @@ impl Shared {
     /// Reads `DIR/mytoken.toml` and its drop-ins.
     ///
     /// # Errors
-    /// The variants of [`Error`] that begin with `Config`.
-    pub fn load(dir: &Path, trust: FileTrust) -> Result<Self, Error> {
+    /// The variants of [`ConfigError`] that begin with `Config`.
+    pub fn load(dir: &Path, trust: FileTrust) -> Result<Self, ConfigError> {
         let shared: Self = read(dir, "mytoken", trust)?;
         // Whoever writes it decides which servers are believed.
         if let Some(file) = &shared.http.ca_file {
@@ -105,13 +105,13 @@ impl Shared {
     /// The URL of the server of this name.
     ///
     /// # Errors
-    /// [`Error::ConfigInvalid`] when there is none, [`Error::InvalidUrl`] when its URL may not be talked to.
-    pub fn server_url(&self, name: &str) -> Result<ServerUrl, Error> {
-        let server = self.server(name).ok_or_else(|| Error::ConfigInvalid {
+    /// [`ConfigError::Invalid`] when there is none, [`UrlError`](crate::names::UrlError) when its URL may not be talked to.
+    pub fn server_url(&self, name: &str) -> Result<ServerUrl, ConfigError> {
+        let server = self.server(name).ok_or_else(|| ConfigError::Invalid {
             place: "mytoken.toml".to_owned(),
             problem: format!("there is no [[server]] \"{name}\""),
         })?;
-        ServerUrl::parse(&server.url, self.http.allow_loopback_http)
+        Ok(ServerUrl::parse(&server.url, self.http.allow_loopback_http)?)
     }
 
     /// The server of this name.
@@ -123,8 +123,8 @@ impl Shared {
 
 /// A mistake in `DIR/NAME.toml` that has no line.
 #[must_use]
-pub fn invalid(dir: &Path, name: &str, problem: String) -> Error {
-    Error::ConfigInvalid { place: dir.join(format!("{name}.toml")).display().to_string(), problem }
+pub fn invalid(dir: &Path, name: &str, problem: String) -> ConfigError {
+    ConfigError::Invalid { place: dir.join(format!("{name}.toml")).display().to_string(), problem }
 }
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
         std::fs::write(dir.path().join("mytoken.toml"), text).unwrap();
         assert!(Shared::load(dir.path(), me()).is_ok());
         std::fs::set_permissions(&ca, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(Shared::load(dir.path(), me()), Err(Error::ConfigUnsafe { .. })));
+        assert!(matches!(Shared::load(dir.path(), me()), Err(ConfigError::Unsafe { .. })));
     }
 
     #[test]

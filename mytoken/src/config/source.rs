@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
+use super::ConfigError;
 use super::FileTrust;
-use crate::Error;
 
 /// A file as it was read.
 struct Source {
@@ -20,8 +20,8 @@ struct Source {
 /// lists of tables (`[[rule]]`) are appended.
 ///
 /// # Errors
-/// The variants of [`Error`] that begin with `Config`.
-pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Result<T, Error> {
+/// The variants of [`ConfigError`] that begin with `Config`.
+pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Result<T, ConfigError> {
     let main = dir.join(format!("{name}.toml"));
     let mut sources = vec![Source { text: trust.read(&main)?, file: main }];
     for file in drop_ins(&dir.join(format!("{name}.d")), trust)? {
@@ -50,7 +50,7 @@ fn list(text: &str, key: &str) -> Option<Vec<String>> {
 
 /// The directory must be as safe as the files: whoever can change it can hide one, and a drop-in that is overlooked may be the one
 /// that takes an account away.
-fn drop_ins(dir: &Path, trust: FileTrust) -> Result<Vec<PathBuf>, Error> {
+fn drop_ins(dir: &Path, trust: FileTrust) -> Result<Vec<PathBuf>, ConfigError> {
     let mut files: Vec<PathBuf> = trust
         .names(dir)?
         .unwrap_or_default()
@@ -64,7 +64,7 @@ fn drop_ins(dir: &Path, trust: FileTrust) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-fn parse<T: DeserializeOwned>(sources: &[Source]) -> Result<T, Error> {
+fn parse<T: DeserializeOwned>(sources: &[Source]) -> Result<T, ConfigError> {
     let mut merged = DeTable::new();
     let mut base = 0;
     for source in sources {
@@ -134,7 +134,7 @@ fn moved<T>(spanned: Spanned<T>, by: usize, inner: impl FnOnce(T, usize) -> T) -
 }
 
 impl Source {
-    fn table(&self) -> Result<DeTable<'_>, Error> {
+    fn table(&self) -> Result<DeTable<'_>, ConfigError> {
         DeTable::parse(&self.text).map(Spanned::into_inner).map_err(|error| self.mistake(&error, 0))
     }
 
@@ -143,14 +143,14 @@ impl Source {
         self.text.len() + 1
     }
 
-    fn mistake(&self, error: &toml::de::Error, base: usize) -> Error {
+    fn mistake(&self, error: &toml::de::Error, base: usize) -> ConfigError {
         let line = error.span().map(|span| line_of(&self.text, span.start.saturating_sub(base)));
-        Error::ConfigInvalid { place: place(&self.file, line), problem: problem(error.message()) }
+        ConfigError::Invalid { place: place(&self.file, line), problem: problem(error.message()) }
     }
 }
 
 /// A mistake in the merged whole.
-fn mistake(sources: &[Source], error: &toml::de::Error) -> Error {
+fn mistake(sources: &[Source], error: &toml::de::Error) -> ConfigError {
     let position = error.span().map_or(0, |span| span.start);
     let mut base = 0;
     let mut last = None;
@@ -161,7 +161,7 @@ fn mistake(sources: &[Source], error: &toml::de::Error) -> Error {
         }
         base += source.length();
     }
-    let nothing = || Error::ConfigInvalid { place: String::new(), problem: problem(error.message()) };
+    let nothing = || ConfigError::Invalid { place: String::new(), problem: problem(error.message()) };
     last.map_or_else(nothing, |(source, base)| source.mistake(error, base))
 }
 
@@ -226,7 +226,7 @@ mod tests {
         name: String,
     }
 
-    fn parse_texts(texts: &[&str]) -> Result<Sample, Error> {
+    fn parse_texts(texts: &[&str]) -> Result<Sample, ConfigError> {
         let sources: Vec<Source> = texts
             .iter()
             .enumerate()
@@ -354,7 +354,7 @@ mod tests {
         let me = FileTrust::user(nix::unistd::geteuid().as_raw());
         assert!(read::<Sample>(dir.path(), "login", me).is_ok(), "an empty directory");
         std::fs::set_permissions(dir.path().join("login.d"), std::fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(read::<Sample>(dir.path(), "login", me), Err(Error::ConfigUnsafe { .. })));
+        assert!(matches!(read::<Sample>(dir.path(), "login", me), Err(ConfigError::Unsafe { .. })));
     }
 
     #[test]

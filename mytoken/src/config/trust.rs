@@ -19,7 +19,7 @@ use nix::sys::stat::Mode;
 use zeroize::Zeroizing;
 
 use self::walk::{Found, walk};
-use crate::Error;
+use super::ConfigError;
 use crate::files::Owner;
 
 /// Whose files are believed. The owner is always joined by root.
@@ -54,8 +54,8 @@ impl FileTrust {
     /// Reads a text file after checking that nobody else can change it or the way to it.
     ///
     /// # Errors
-    /// [`Error::ConfigUnreadable`] when it cannot be read, [`Error::ConfigUnsafe`] when others could have written it.
-    pub fn read(self, path: &Path) -> Result<String, Error> {
+    /// [`ConfigError::Unreadable`] when it cannot be read, [`ConfigError::Unsafe`] when others could have written it.
+    pub fn read(self, path: &Path) -> Result<String, ConfigError> {
         let bytes = self.read_bytes(path)?;
         String::from_utf8(bytes).map_err(|_| unreadable(path, "it is not UTF-8"))
     }
@@ -64,7 +64,7 @@ impl FileTrust {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn read_bytes(self, path: &Path) -> Result<Vec<u8>, Error> {
+    pub fn read_bytes(self, path: &Path) -> Result<Vec<u8>, ConfigError> {
         let file = match walk(self, path)? {
             Found::File { file, .. } => file,
             Found::Directory { .. } => return Err(refused(path, "it is a directory")),
@@ -80,7 +80,7 @@ impl FileTrust {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn read_private(self, path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    pub fn read_private(self, path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, ConfigError> {
         let (file, meta) = match walk(self, path)? {
             Found::File { file, meta } => (file, meta),
             Found::Directory { .. } => return Err(refused(path, "it is a directory")),
@@ -107,7 +107,7 @@ impl FileTrust {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn check_file(self, path: &Path) -> Result<(), Error> {
+    pub fn check_file(self, path: &Path) -> Result<(), ConfigError> {
         match walk(self, path)? {
             Found::Missing(_) | Found::File { .. } => Ok(()),
             Found::Directory { .. } => Err(refused(path, "it is a directory")),
@@ -118,7 +118,7 @@ impl FileTrust {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn names(self, path: &Path) -> Result<Option<Vec<OsString>>, Error> {
+    pub fn names(self, path: &Path) -> Result<Option<Vec<OsString>>, ConfigError> {
         let failed = |errno: Errno| unreadable(path, &std::io::Error::from(errno).to_string());
         let handle = match walk(self, path)? {
             Found::Missing(_) => return Ok(None),
@@ -142,7 +142,7 @@ impl FileTrust {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn directory(self, path: &Path) -> Result<PathBuf, Error> {
+    pub fn directory(self, path: &Path) -> Result<PathBuf, ConfigError> {
         match walk(self, path)? {
             Found::Directory { path, .. } => Ok(path),
             Found::File { .. } => Err(refused(path, "it is no directory")),
@@ -178,7 +178,7 @@ enum Fault {
     Writable(u32),
 }
 
-fn absent(path: &Path, missing: &Path) -> Error {
+fn absent(path: &Path, missing: &Path) -> ConfigError {
     let reason = std::io::Error::from(Errno::ENOENT).to_string();
     if path == missing {
         unreadable(path, &reason)
@@ -187,12 +187,12 @@ fn absent(path: &Path, missing: &Path) -> Error {
     }
 }
 
-fn unreadable(path: &Path, reason: &str) -> Error {
-    Error::ConfigUnreadable { file: path.display().to_string(), reason: reason.to_owned() }
+fn unreadable(path: &Path, reason: &str) -> ConfigError {
+    ConfigError::Unreadable { file: path.display().to_string(), reason: reason.to_owned() }
 }
 
-fn refused(path: &Path, reason: &str) -> Error {
-    Error::ConfigUnsafe { file: path.display().to_string(), reason: reason.to_owned() }
+fn refused(path: &Path, reason: &str) -> ConfigError {
+    ConfigError::Unsafe { file: path.display().to_string(), reason: reason.to_owned() }
 }
 
 #[cfg(test)]

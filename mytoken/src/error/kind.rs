@@ -2,6 +2,10 @@
 //! Which errors are temporary, which are final: what a login, an agent or a helper decides by.
 
 use super::Error;
+use crate::InputError;
+use crate::http::HttpError;
+use crate::server::ServerError;
+use crate::store::StoreError;
 
 /// What a caller may do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,42 +29,14 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Unreachable { .. }
-            | Self::TooLate { .. }
-            | Self::TooLarge { .. }
-            | Self::NotUnderstood { .. }
-            | Self::ServerFailed { .. }
-            | Self::TooManyRequests { .. }
-            | Self::ProviderTooManyRequests { .. }
-            | Self::EmptyAccessToken { .. }
-            | Self::StoreBusy { .. } => Kind::Unavailable,
-            Self::ProviderRefused { code, .. } if code == "temporarily_unavailable" || code == "server_error" => {
-                Kind::Unavailable
-            }
-            Self::TokenRefused { .. }
-            | Self::CodeRefused { .. }
-            | Self::MissingCapability { .. }
-            | Self::UsageRestricted { .. }
-            | Self::ProviderRefused { .. }
-            | Self::Declined
-            | Self::LoginNotConfirmed
-            | Self::LoginAbandoned
-            | Self::Rejected { .. }
-            | Self::NotNarrower { .. } => Kind::Refused,
-            Self::ForeignIssuer { .. } | Self::OtherAccessToken { .. } | Self::Broader { .. } => Kind::Untrusted,
-            Self::InvalidUrl { .. } | Self::InvalidRequest { .. } | Self::Malformed { .. } => Kind::Invalid,
-            Self::ConfigUnreadable { .. }
-            | Self::ConfigUnsafe { .. }
-            | Self::ConfigInvalid { .. }
-            | Self::Roots { .. }
-            | Self::HttpSettings { .. }
-            | Self::NotOffered { .. } => Kind::Configuration,
-            Self::File { .. }
-            | Self::Identity { .. }
-            | Self::RotatedTokenNotStored { .. }
-            | Self::StoreUnsafe { .. }
-            | Self::StoreUnusable { .. }
-            | Self::StoreDamaged { .. } => Kind::Storage,
+            Self::Config(_) => Kind::Configuration,
+            Self::File(_) => Kind::Storage,
+            Self::Http(error) => http_kind(error),
+            Self::Input(InputError::NotNarrower { .. }) => Kind::Refused,
+            Self::Input(_) | Self::Url(_) => Kind::Invalid,
+            Self::Server(error) => server_kind(error),
+            Self::Store(StoreError::Busy { .. }) => Kind::Unavailable,
+            Self::Store(_) => Kind::Storage,
         }
     }
 
@@ -68,6 +44,41 @@ impl Error {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind() == Kind::Unavailable
+    }
+}
+
+fn http_kind(error: &HttpError) -> Kind {
+    match error {
+        HttpError::Unreachable { .. } | HttpError::TooLate { .. } | HttpError::TooLarge { .. } => Kind::Unavailable,
+        HttpError::Roots { .. } | HttpError::Settings { .. } => Kind::Configuration,
+        HttpError::Url(_) | HttpError::Input(_) => Kind::Invalid,
+    }
+}
+
+fn server_kind(error: &ServerError) -> Kind {
+    match error {
+        ServerError::NotUnderstood { .. }
+        | ServerError::Failed { .. }
+        | ServerError::TooManyRequests { .. }
+        | ServerError::ProviderTooManyRequests { .. }
+        | ServerError::EmptyAccessToken { .. } => Kind::Unavailable,
+        ServerError::ProviderRefused { code, .. } if code == "temporarily_unavailable" || code == "server_error" => {
+            Kind::Unavailable
+        }
+        ServerError::TokenRefused { .. }
+        | ServerError::CodeRefused { .. }
+        | ServerError::MissingCapability { .. }
+        | ServerError::UsageRestricted { .. }
+        | ServerError::ProviderRefused { .. }
+        | ServerError::Declined
+        | ServerError::LoginNotConfirmed
+        | ServerError::LoginAbandoned
+        | ServerError::Rejected { .. } => Kind::Refused,
+        ServerError::ForeignIssuer { .. } | ServerError::OtherAccessToken { .. } | ServerError::Broader { .. } => {
+            Kind::Untrusted
+        }
+        ServerError::NotOffered { .. } => Kind::Configuration,
+        ServerError::RotatedTokenNotStored { .. } => Kind::Storage,
     }
 }
 
@@ -79,16 +90,28 @@ mod tests {
     fn temporary_and_final_are_told_apart() {
         let server = || "https://mt.example.org".to_owned();
         let table = [
-            (Error::EmptyAccessToken { server: server() }, Kind::Unavailable),
-            (Error::TooLate { host: server() }, Kind::Unavailable),
-            (Error::ServerFailed { server: server(), status: 500 }, Kind::Unavailable),
-            (Error::TooManyRequests { server: server(), retry_after: None }, Kind::Unavailable),
-            (Error::ProviderRefused { server: server(), code: "temporarily_unavailable".into() }, Kind::Unavailable),
-            (Error::ProviderRefused { server: server(), code: "invalid_grant".into() }, Kind::Refused),
-            (Error::TokenRefused { server: server() }, Kind::Refused),
-            (Error::Broader { server: server(), what: "scope".into(), revoked: true }, Kind::Untrusted),
-            (Error::RotatedTokenNotStored { reason: "disk full".into() }, Kind::Storage),
-            (Error::Roots { file: "x".into(), reason: "y".into() }, Kind::Configuration),
+            (Error::Server(ServerError::EmptyAccessToken { server: server() }), Kind::Unavailable),
+            (Error::Http(HttpError::TooLate { host: server() }), Kind::Unavailable),
+            (Error::Server(ServerError::Failed { server: server(), status: 500 }), Kind::Unavailable),
+            (Error::Server(ServerError::TooManyRequests { server: server(), retry_after: None }), Kind::Unavailable),
+            (
+                Error::Server(ServerError::ProviderRefused {
+                    server: server(),
+                    code: "temporarily_unavailable".into(),
+                }),
+                Kind::Unavailable,
+            ),
+            (
+                Error::Server(ServerError::ProviderRefused { server: server(), code: "invalid_grant".into() }),
+                Kind::Refused,
+            ),
+            (Error::Server(ServerError::TokenRefused { server: server() }), Kind::Refused),
+            (
+                Error::Server(ServerError::Broader { server: server(), what: "scope".into(), revoked: true }),
+                Kind::Untrusted,
+            ),
+            (Error::Server(ServerError::RotatedTokenNotStored { reason: "disk full".into() }), Kind::Storage),
+            (Error::Http(HttpError::Roots { file: "x".into(), reason: "y".into() }), Kind::Configuration),
         ];
         for (error, kind) in table {
             assert_eq!(error.kind(), kind, "{error}");
@@ -98,7 +121,10 @@ mod tests {
 
     #[test]
     fn a_refused_audience_is_explained_in_words_of_the_login() {
-        let error = Error::ProviderRefused { server: "https://mt.example.org".into(), code: "invalid_target".into() };
+        let error = Error::Server(ServerError::ProviderRefused {
+            server: "https://mt.example.org".into(),
+            code: "invalid_target".into(),
+        });
         assert!(error.to_string().contains("not asked for at login"), "{error}");
     }
 }

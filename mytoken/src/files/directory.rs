@@ -14,8 +14,8 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use zeroize::Zeroizing;
 
+use super::FileError;
 use super::identity::current;
-use crate::Error;
 use crate::random::random;
 
 /// Whose a file or directory is.
@@ -60,8 +60,8 @@ impl Directory {
     /// caller, and others must not be able to write it (a sticky one like `/tmp` is fine on the way, not at the end).
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    /// [`FileError::Unusable`].
+    pub fn open(path: &Path) -> Result<Self, FileError> {
         let mut names = Vec::new();
         for component in path.components() {
             match component {
@@ -94,8 +94,8 @@ impl Directory {
     /// Opens the directory `name` in this one. It must belong to `owner` and have exactly `mode`.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn enter(&self, name: &str, owner: Owner, mode: u32) -> Result<Self, Error> {
+    /// [`FileError::Unusable`].
+    pub fn enter(&self, name: &str, owner: Owner, mode: u32) -> Result<Self, FileError> {
         let below = self.open_below(name)?;
         let stat = below.stat()?;
         if stat.st_uid != owner.uid || stat.st_mode & 0o7777 != mode {
@@ -115,8 +115,8 @@ impl Directory {
     /// Opens the directory `name` in this one, whatever its mode, if it belongs to root or the caller and others cannot write it.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn step(&self, name: &str) -> Result<Self, Error> {
+    /// [`FileError::Unusable`].
+    pub fn step(&self, name: &str) -> Result<Self, FileError> {
         let below = self.open_below(name)?;
         below.nobody_else_writes(false)?;
         Ok(below)
@@ -126,8 +126,8 @@ impl Directory {
     /// and `mode` (it may be what an interrupted earlier attempt left); any other must have them.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn make(&self, name: &str, owner: Owner, mode: u32) -> Result<Self, Error> {
+    /// [`FileError::Unusable`].
+    pub fn make(&self, name: &str, owner: Owner, mode: u32) -> Result<Self, FileError> {
         let path = self.below(name)?;
         match mkdirat(&self.fd, name, Mode::from_bits_truncate(0o700)) {
             Ok(()) | Err(Errno::EEXIST) => {}
@@ -144,8 +144,8 @@ impl Directory {
     /// file stays and nothing is left behind.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn write(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
+    /// [`FileError::Unusable`].
+    pub fn write(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), FileError> {
         self.put(name, bytes, owner, mode, Place::Replace, false)
     }
 
@@ -153,8 +153,8 @@ impl Directory {
     /// the next; otherwise each would leave one of its own.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn write_alone(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
+    /// [`FileError::Unusable`].
+    pub fn write_alone(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), FileError> {
         self.below(name)?;
         let temporary = format!(".{name}.new");
         self.remove(&temporary)?;
@@ -164,16 +164,16 @@ impl Directory {
     /// Like [`Self::write`], and survives a power failure from the moment it returns.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn write_durably(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
+    /// [`FileError::Unusable`].
+    pub fn write_durably(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), FileError> {
         self.put(name, bytes, owner, mode, Place::Replace, true)
     }
 
     /// Like [`Self::write`], but fails when the name is taken.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn write_new(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
+    /// [`FileError::Unusable`].
+    pub fn write_new(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), FileError> {
         self.put(name, bytes, owner, mode, Place::New, false)
     }
 
@@ -181,8 +181,14 @@ impl Directory {
     /// `limit` bytes. `None` when there is none.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn read(&self, name: &str, owner: Owner, mode: u32, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    /// [`FileError::Unusable`].
+    pub fn read(
+        &self,
+        name: &str,
+        owner: Owner,
+        mode: u32,
+        limit: usize,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
         let path = self.below(name)?;
         // O_NONBLOCK: a FIFO in the place of the file must not hang the reader.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
@@ -224,24 +230,24 @@ impl Directory {
     /// Removes the file `name`; whether there was one.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn remove(&self, name: &str) -> Result<bool, Error> {
+    /// [`FileError::Unusable`].
+    pub fn remove(&self, name: &str) -> Result<bool, FileError> {
         self.unlink(name, UnlinkatFlags::NoRemoveDir)
     }
 
     /// Removes the empty directory `name`; whether there was one.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn remove_dir(&self, name: &str) -> Result<bool, Error> {
+    /// [`FileError::Unusable`].
+    pub fn remove_dir(&self, name: &str) -> Result<bool, FileError> {
         self.unlink(name, UnlinkatFlags::RemoveDir)
     }
 
     /// The names in it, in no order; names that are not UTF-8 are left out, for this suite makes none.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn names(&self) -> Result<Vec<String>, Error> {
+    /// [`FileError::Unusable`].
+    pub fn names(&self) -> Result<Vec<String>, FileError> {
         // A handle of its own: reading a directory moves the position of the handle.
         let mut dir =
             Dir::openat(&self.fd, ".", OPEN_DIRECTORY, Mode::empty()).map_err(|errno| failed(&self.path, errno))?;
@@ -260,8 +266,8 @@ impl Directory {
     /// Whether something of this name is in it; one look, however many others are there.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn has(&self, name: &str) -> Result<bool, Error> {
+    /// [`FileError::Unusable`].
+    pub fn has(&self, name: &str) -> Result<bool, FileError> {
         let path = self.below(name)?;
         match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -276,7 +282,15 @@ impl Directory {
         &self.fd
     }
 
-    fn put(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32, place: Place, durable: bool) -> Result<(), Error> {
+    fn put(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        owner: Owner,
+        mode: u32,
+        place: Place,
+        durable: bool,
+    ) -> Result<(), FileError> {
         let temporary = format!(".{name}.{:016x}", random::<u64>());
         self.put_by(&temporary, name, bytes, owner, mode, place, durable)
     }
@@ -291,7 +305,7 @@ impl Directory {
         mode: u32,
         place: Place,
         durable: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(), FileError> {
         let path = self.below(name)?;
         let fail = |errno| failed(&path, errno);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -311,7 +325,7 @@ impl Directory {
         if durable { nix::unistd::fsync(&self.fd).map_err(fail) } else { Ok(()) }
     }
 
-    fn unlink(&self, name: &str, flags: UnlinkatFlags) -> Result<bool, Error> {
+    fn unlink(&self, name: &str, flags: UnlinkatFlags) -> Result<bool, FileError> {
         let path = self.below(name)?;
         match unlinkat(&self.fd, name, flags) {
             Ok(()) => Ok(true),
@@ -320,13 +334,13 @@ impl Directory {
         }
     }
 
-    fn open_below(&self, name: &str) -> Result<Self, Error> {
+    fn open_below(&self, name: &str) -> Result<Self, FileError> {
         let path = self.below(name)?;
         let fd = openat(&self.fd, name, OPEN_DIRECTORY, Mode::empty()).map_err(|errno| failed(&path, errno))?;
         Ok(Self { fd, path })
     }
 
-    fn below(&self, name: &str) -> Result<PathBuf, Error> {
+    fn below(&self, name: &str) -> Result<PathBuf, FileError> {
         let path = self.path.join(name);
         let one_component = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
         if one_component && name.len() <= 200 {
@@ -336,11 +350,11 @@ impl Directory {
         }
     }
 
-    fn stat(&self) -> Result<FileStat, Error> {
+    fn stat(&self) -> Result<FileStat, FileError> {
         fstat(&self.fd).map_err(|errno| failed(&self.path, errno))
     }
 
-    fn nobody_else_writes(&self, sticky_is_fine: bool) -> Result<(), Error> {
+    fn nobody_else_writes(&self, sticky_is_fine: bool) -> Result<(), FileError> {
         let stat = self.stat()?;
         if stat.st_uid != 0 && stat.st_uid != current().uid {
             return Err(refused(&self.path, &format!("it belongs to user {}", stat.st_uid)));
@@ -366,17 +380,17 @@ fn give<Fd: AsFd>(fd: Fd, owner: Owner, mode: u32) -> Result<(), Errno> {
     fchown(&fd, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
 }
 
-fn failed(path: &Path, errno: Errno) -> Error {
+fn failed(path: &Path, errno: Errno) -> FileError {
     let reason = match errno {
         Errno::ELOOP => "a symbolic link is in its place".to_owned(),
         Errno::ENOTDIR => "a part of it is no directory, or a symbolic link".to_owned(),
         errno => std::io::Error::from(errno).to_string(),
     };
-    Error::File { path: path.display().to_string(), reason }
+    FileError::Unusable { path: path.display().to_string(), reason }
 }
 
-fn refused(path: &Path, reason: &str) -> Error {
-    Error::File { path: path.display().to_string(), reason: reason.to_owned() }
+fn refused(path: &Path, reason: &str) -> FileError {
+    FileError::Unusable { path: path.display().to_string(), reason: reason.to_owned() }
 }
 
 #[cfg(test)]

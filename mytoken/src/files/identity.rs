@@ -3,8 +3,8 @@
 
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
+use super::FileError;
 use super::Owner;
-use crate::Error;
 
 /// Does `work` with the file-system identity of `owner`: what the thread creates belongs to the user, and what the user may not
 /// touch it may not touch either. The former identity is back when this returns, also after a panic.
@@ -13,13 +13,13 @@ use crate::Error;
 /// glibc broadcasts it (SSH-30). The supplementary groups stay root's; in directories of mode 0700 they open nothing.
 ///
 /// # Errors
-/// [`Error::Identity`] when the process may not act as `owner` (it is neither root nor `owner`), and what `work` fails with.
-pub fn as_user<T>(owner: Owner, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+/// [`FileError::Identity`] when the process may not act as `owner` (it is neither root nor `owner`), and what `work` fails with.
+pub fn as_user<T>(owner: Owner, work: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
     let guard = Guard::enter(owner)?;
     let result = work();
     let former = guard.former;
     drop(guard);
-    if current() == former { result } else { Err(Error::Identity { uid: former.uid }) }
+    if current() == former { result } else { Err(FileError::Identity { uid: former.uid }) }
 }
 
 /// The thread's file-system identity. An invalid id changes nothing and returns the present one (setfsuid(2)).
@@ -32,11 +32,11 @@ struct Guard {
 }
 
 impl Guard {
-    fn enter(owner: Owner) -> Result<Self, Error> {
+    fn enter(owner: Owner) -> Result<Self, FileError> {
         let guard = Self { former: current() };
         set(owner);
         // Neither call reports an error: only asking again shows whether it worked.
-        if current() == owner { Ok(guard) } else { Err(Error::Identity { uid: owner.uid }) }
+        if current() == owner { Ok(guard) } else { Err(FileError::Identity { uid: owner.uid }) }
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
         }
         assert_eq!(as_user(NOBODY, || Ok(current())).unwrap(), NOBODY);
         assert_eq!(current(), before);
-        let _ = catch_unwind(AssertUnwindSafe(|| as_user(NOBODY, || -> Result<(), Error> { panic!("injected") })));
+        let _ = catch_unwind(AssertUnwindSafe(|| as_user(NOBODY, || -> Result<(), FileError> { panic!("injected") })));
         assert_eq!(current(), before);
     }
 

@@ -6,9 +6,11 @@
 //! its use the user could swap it.
 
 mod directory;
+mod error;
 mod identity;
 mod lock;
 
 pub use directory::{Directory, Owner};
+pub use error::FileError;
 pub use identity::as_user;
 pub use lock::{Lock, lock};

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use super::Answer;
-use crate::Error;
+use super::HttpError;
 
 thread_local! {
     static ANSWERS: RefCell<VecDeque<Answer>> = const { RefCell::new(VecDeque::new()) };
@@ -16,10 +16,10 @@ pub fn answer_with(answers: impl IntoIterator<Item = Answer>) {
     ANSWERS.with(|queue| *queue.borrow_mut() = answers.into_iter().collect());
 }
 
-pub(super) fn next(host: &str, limit: usize) -> Result<Answer, Error> {
+pub(super) fn next(host: &str, limit: usize) -> Result<Answer, HttpError> {
     match ANSWERS.with(|queue| queue.borrow_mut().pop_front()) {
-        Some(answer) if answer.body.len() > limit => Err(Error::TooLarge { host: host.to_owned(), limit }),
+        Some(answer) if answer.body.len() > limit => Err(HttpError::TooLarge { host: host.to_owned(), limit }),
         Some(answer) => Ok(answer),
-        None => Err(Error::TooLate { host: host.to_owned() }),
+        None => Err(HttpError::TooLate { host: host.to_owned() }),
     }
 }

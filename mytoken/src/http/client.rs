@@ -14,10 +14,13 @@ use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::HttpError;
 use super::answer::retry_after;
 use super::resolver::{Lookups, Resolver};
 use super::{Answer, HttpSettings, Roots, roots};
-use crate::{Deadline, Error, Secret, names};
+use crate::InputError;
+use crate::names::UrlError;
+use crate::{Deadline, Secret, names};
 
 /// The client. Dropping it joins its threads and closes its sockets; only a name lookup that hangs in the system's resolver is left
 /// to itself, because it cannot be ended and must not stretch a login.
@@ -32,13 +35,13 @@ impl HttpClient {
     /// Makes a client; loads the trusted certificates.
     ///
     /// # Errors
-    /// [`Error::Roots`] or [`Error::HttpSettings`] when the settings cannot be used.
-    pub fn new(settings: &HttpSettings) -> Result<Self, Error> {
+    /// [`HttpError::Roots`] or [`HttpError::Settings`] when the settings cannot be used.
+    pub fn new(settings: &HttpSettings) -> Result<Self, HttpError> {
         Self::resolving_by(settings, Resolver::system())
     }
 
-    fn resolving_by(settings: &HttpSettings, resolver: Resolver) -> Result<Self, Error> {
-        let wrong = |reason: String| Error::HttpSettings { reason };
+    fn resolving_by(settings: &HttpSettings, resolver: Resolver) -> Result<Self, HttpError> {
+        let wrong = |reason: String| HttpError::Settings { reason };
         let mut builder = Client::builder()
             .tls_backend_preconfigured(roots::tls(&settings.roots)?)
             .redirect(reqwest::redirect::Policy::none())
@@ -63,9 +66,15 @@ impl HttpClient {
     /// `GET url`, with `bearer` as `Authorization: Bearer` when given. At most `limit` bytes of body are read.
     ///
     /// # Errors
-    /// [`Error::InvalidUrl`] before anything is sent; [`Error::Unreachable`], [`Error::TooLate`], [`Error::TooLarge`] after. Every
+    /// [`UrlError`] before anything is sent; [`HttpError::Unreachable`], [`HttpError::TooLate`], [`HttpError::TooLarge`] after. Every
     /// status is an [`Answer`].
-    pub fn get(&self, url: &str, bearer: Option<&Secret>, deadline: Deadline, limit: usize) -> Result<Answer, Error> {
+    pub fn get(
+        &self,
+        url: &str,
+        bearer: Option<&Secret>,
+        deadline: Deadline,
+        limit: usize,
+    ) -> Result<Answer, HttpError> {
         let url = self.checked(url)?;
         let request = self.client.get(url.clone());
         self.send(&url, authorized(request, bearer)?, deadline, limit)
@@ -81,9 +90,10 @@ impl HttpClient {
         body: &T,
         deadline: Deadline,
         limit: usize,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Answer, HttpError> {
         let url = self.checked(url)?;
-        let body = serde_json::to_vec(body).map_err(|error| Error::InvalidRequest { reason: error.to_string() })?;
+        let body = serde_json::to_vec(body)
+            .map_err(|error| HttpError::Input(InputError::InvalidRequest { reason: error.to_string() }))?;
         let request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
         self.send(&url, request, deadline, limit)
     }
@@ -99,7 +109,7 @@ impl HttpClient {
         basic: Option<(&str, &Secret)>,
         deadline: Deadline,
         limit: usize,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Answer, HttpError> {
         let url = self.checked(url)?;
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let mut request =
@@ -117,21 +127,23 @@ impl HttpClient {
     }
 
     /// Parses and applies the rule for addresses that may see secrets.
-    fn checked(&self, url: &str) -> Result<Url, Error> {
-        let parsed = names::parse_url(url).map_err(|reason| Error::InvalidUrl {
-            url: url
-                .chars()
-                .take_while(|c| !matches!(c, '?' | '#' | '@'))
-                .filter(|c| !c.is_control())
-                .take(200)
-                .collect(),
-            reason,
+    fn checked(&self, url: &str) -> Result<Url, HttpError> {
+        let parsed = names::parse_url(url).map_err(|reason| {
+            HttpError::Url(UrlError {
+                url: url
+                    .chars()
+                    .take_while(|c| !matches!(c, '?' | '#' | '@'))
+                    .filter(|c| !c.is_control())
+                    .take(200)
+                    .collect(),
+                reason,
+            })
         })?;
         if !parsed.username().is_empty() || parsed.password().is_some() {
-            return Err(Error::InvalidUrl {
+            return Err(HttpError::Url(UrlError {
                 url: names::origin(&parsed),
                 reason: "it must not contain a user or password".to_owned(),
-            });
+            }));
         }
         names::allowed(&parsed, self.loopback_http)?;
         Ok(parsed)
@@ -139,13 +151,13 @@ impl HttpClient {
 
     /// What a fuzz target has put in the place of the network.
     #[cfg(fuzzing)]
-    fn send(&self, url: &Url, _: RequestBuilder, _: Deadline, limit: usize) -> Result<Answer, Error> {
+    fn send(&self, url: &Url, _: RequestBuilder, _: Deadline, limit: usize) -> Result<Answer, HttpError> {
         super::canned::next(&names::origin(url), limit)
     }
 
     #[cfg(not(fuzzing))]
-    fn send(&self, url: &Url, request: RequestBuilder, deadline: Deadline, limit: usize) -> Result<Answer, Error> {
-        let late = || Error::TooLate { host: names::origin(url) };
+    fn send(&self, url: &Url, request: RequestBuilder, deadline: Deadline, limit: usize) -> Result<Answer, HttpError> {
+        let late = || HttpError::TooLate { host: names::origin(url) };
         let left = deadline.remaining().ok_or_else(late)?;
         // The timeout is reqwest's total one: it ends the body as well, and each read is bounded by it too.
         let response = request
@@ -176,8 +188,8 @@ impl fmt::Debug for HttpClient {
 
 /// Reads at most `limit` bytes until `deadline`. The buffer has its full size from the start, because growing would leave copies of
 /// tokens in freed memory.
-fn read(url: &Url, mut response: Response, deadline: Deadline, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let too_large = || Error::TooLarge { host: names::origin(url), limit };
+fn read(url: &Url, mut response: Response, deadline: Deadline, limit: usize) -> Result<Zeroizing<Vec<u8>>, HttpError> {
+    let too_large = || HttpError::TooLarge { host: names::origin(url), limit };
     if response.content_length().is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
         return Err(too_large());
     }
@@ -185,7 +197,7 @@ fn read(url: &Url, mut response: Response, deadline: Deadline, limit: usize) -> 
     let mut chunk = Zeroizing::new([0_u8; 8 * 1024]);
     loop {
         if deadline.remaining().is_none() {
-            return Err(Error::TooLate { host: names::origin(url) });
+            return Err(HttpError::TooLate { host: names::origin(url) });
         }
         let count = match response.read(&mut *chunk) {
             Ok(0) => return Ok(body),
@@ -200,12 +212,14 @@ fn read(url: &Url, mut response: Response, deadline: Deadline, limit: usize) -> 
     }
 }
 
-fn authorized(request: RequestBuilder, bearer: Option<&Secret>) -> Result<RequestBuilder, Error> {
+fn authorized(request: RequestBuilder, bearer: Option<&Secret>) -> Result<RequestBuilder, HttpError> {
     let Some(token) = bearer else { return Ok(request) };
     let text = Zeroizing::new(format!("Bearer {}", token.expose()));
-    let mut value = HeaderValue::from_str(&text).map_err(|_| Error::Malformed {
-        what: "the token".to_owned(),
-        reason: "it holds characters that no token has".to_owned(),
+    let mut value = HeaderValue::from_str(&text).map_err(|_| {
+        HttpError::Input(InputError::Malformed {
+            what: "the token".to_owned(),
+            reason: "it holds characters that no token has".to_owned(),
+        })
     })?;
     value.set_sensitive(true);
     Ok(request.header(AUTHORIZATION, value))
@@ -215,21 +229,21 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn failed(url: &Url, error: &reqwest::Error, deadline: Deadline) -> Error {
+fn failed(url: &Url, error: &reqwest::Error, deadline: Deadline) -> HttpError {
     let host = names::origin(url);
     if deadline.remaining().is_none() {
-        return Error::TooLate { host };
+        return HttpError::TooLate { host };
     }
     let reason = if error.is_timeout() { "no connection in time".to_owned() } else { deepest(error) };
-    Error::Unreachable { host, reason, sent: !error.is_connect() }
+    HttpError::Unreachable { host, reason, sent: !error.is_connect() }
 }
 
-fn broken(url: &Url, error: &std::io::Error, deadline: Deadline) -> Error {
+fn broken(url: &Url, error: &std::io::Error, deadline: Deadline) -> HttpError {
     let host = names::origin(url);
     if deadline.remaining().is_none() || error.kind() == std::io::ErrorKind::TimedOut {
-        return Error::TooLate { host };
+        return HttpError::TooLate { host };
     }
-    Error::Unreachable { host, reason: "the connection broke off within the answer".to_owned(), sent: true }
+    HttpError::Unreachable { host, reason: "the connection broke off within the answer".to_owned(), sent: true }
 }
 
 /// The innermost cause: "Connection refused", "invalid peer certificate: `UnknownIssuer`". The outer texts repeat the URL.
@@ -275,7 +289,7 @@ mod tests {
         let error =
             client.get("https://mt.example.org/", None, Deadline::after(Duration::from_millis(300)), 64).unwrap_err();
         drop(client);
-        assert!(matches!(error, Error::TooLate { .. }), "{error}");
+        assert!(matches!(error, HttpError::TooLate { .. }), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 
@@ -286,7 +300,7 @@ mod tests {
         let error =
             client.get("https://mt.example.org/", None, Deadline::after(Duration::from_secs(9)), 64).unwrap_err();
         assert!(
-            matches!(&error, Error::Unreachable { reason, sent: false, .. } if reason.contains("lookup address")),
+            matches!(&error, HttpError::Unreachable { reason, sent: false, .. } if reason.contains("lookup address")),
             "{error:?}"
         );
     }

@@ -4,8 +4,8 @@
 
 use std::cell::OnceCell;
 
+use super::HttpError;
 use super::{HttpClient, HttpSettings};
-use crate::Error;
 
 /// A client to be. It belongs to one operation, like the client itself.
 pub struct LazyClient<'a> {
@@ -24,7 +24,7 @@ impl<'a> LazyClient<'a> {
     ///
     /// # Errors
     /// As [`HttpClient::new`].
-    pub fn get(&self) -> Result<&HttpClient, Error> {
+    pub fn get(&self) -> Result<&HttpClient, HttpError> {
         match self.client.get() {
             Some(client) => Ok(client),
             None => {

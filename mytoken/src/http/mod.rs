@@ -9,6 +9,7 @@ mod answer;
 #[cfg(fuzzing)]
 pub mod canned;
 mod client;
+mod error;
 mod lazy;
 mod resolver;
 mod roots;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use answer::{Answer, retry_after};
 pub use client::HttpClient;
+pub use error::HttpError;
 pub use lazy::LazyClient;
 
 /// How many bytes an ordinary answer may have.

@@ -8,8 +8,8 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::HttpError;
 use super::Roots;
-use crate::Error;
 
 /// Where distributions keep their bundle: Debian and derivatives, Fedora and RHEL, openSUSE, Alpine.
 const BUNDLES: [&str; 4] = [
@@ -21,16 +21,16 @@ const BUNDLES: [&str; 4] = [
 
 /// TLS 1.2 and 1.3 with ring and exactly these roots. The provider is handed over explicitly: a process-wide default would be
 /// visible to other users of rustls in sshd's process.
-pub(super) fn tls(roots: &Roots) -> Result<ClientConfig, Error> {
+pub(super) fn tls(roots: &Roots) -> Result<ClientConfig, HttpError> {
     let store = load(&file(roots)?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| Error::HttpSettings { reason: error.to_string() })?;
+        .map_err(|error| HttpError::Settings { reason: error.to_string() })?;
     Ok(builder.with_root_certificates(store).with_no_client_auth())
 }
 
-fn file(roots: &Roots) -> Result<PathBuf, Error> {
+fn file(roots: &Roots) -> Result<PathBuf, HttpError> {
     if let Roots::File(file) = roots {
         return Ok(file.clone());
     }
@@ -39,14 +39,14 @@ fn file(roots: &Roots) -> Result<PathBuf, Error> {
             return Ok(file.into());
         }
     }
-    BUNDLES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| Error::Roots {
+    BUNDLES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| HttpError::Roots {
         file: BUNDLES.join(", "),
         reason: "no such file; install ca-certificates".to_owned(),
     })
 }
 
-fn load(path: &Path) -> Result<RootCertStore, Error> {
-    let wrong = |reason: String| Error::Roots { file: path.display().to_string(), reason };
+fn load(path: &Path) -> Result<RootCertStore, HttpError> {
+    let wrong = |reason: String| HttpError::Roots { file: path.display().to_string(), reason };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(error.to_string()))?;
@@ -66,7 +66,7 @@ mod tests {
         for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             std::fs::write(file.path(), text).unwrap();
             let error = tls(&Roots::File(file.path().to_owned())).unwrap_err();
-            assert!(matches!(error, Error::Roots { .. }), "{text:?}: {error}");
+            assert!(matches!(error, HttpError::Roots { .. }), "{text:?}: {error}");
         }
     }
 

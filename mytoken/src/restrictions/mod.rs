@@ -7,12 +7,11 @@ mod fits;
 pub mod hosts;
 mod narrow;
 
+use crate::InputError;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-
-use crate::Error;
 
 pub use fits::within;
 pub use narrow::narrow;
@@ -64,9 +63,9 @@ impl Clause {
     /// them silently (MT-20) and the token would be broader than meant.
     ///
     /// # Errors
-    /// [`Error::Malformed`] naming the unknown member or what is wrong.
-    pub fn parse_strict(text: &str) -> Result<Self, Error> {
-        let malformed = |reason: String| Error::Malformed { what: "the restriction".to_owned(), reason };
+    /// [`InputError::Malformed`] naming the unknown member or what is wrong.
+    pub fn parse_strict(text: &str) -> Result<Self, InputError> {
+        let malformed = |reason: String| InputError::Malformed { what: "the restriction".to_owned(), reason };
         let clause: Self = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
         match clause.unknown.keys().next() {
             Some(key) => Err(malformed(format!("there is no restriction called {key:?}"))),

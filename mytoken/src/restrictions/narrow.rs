@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 
 use super::{Clause, hosts};
-use crate::Error;
+use crate::InputError;
 
 /// The clauses of a child of `parent` that allow what `wanted` asks for, and never more than `parent`.
 ///
@@ -13,8 +13,8 @@ use crate::Error;
 /// them the answer is an error that names one. Of several fitting clauses of the parent, the one that clips least is used.
 ///
 /// # Errors
-/// [`Error::NotNarrower`] with the part that does not fit.
-pub fn narrow(parent: &[Clause], wanted: &[Clause]) -> Result<Vec<Clause>, Error> {
+/// [`InputError::NotNarrower`] with the part that does not fit.
+pub fn narrow(parent: &[Clause], wanted: &[Clause]) -> Result<Vec<Clause>, InputError> {
     let open = [Clause::default()];
     let bounds = if parent.is_empty() { &open } else { parent };
     if wanted.is_empty() {
@@ -34,12 +34,12 @@ pub fn narrow(parent: &[Clause], wanted: &[Clause]) -> Result<Vec<Clause>, Error
         // A stable sort: among equals the server's order decides.
         fitting.sort_by_key(|child| Reverse(reach(child)));
         let Some(child) = fitting.into_iter().next() else {
-            return Err(Error::NotNarrower { reason: explain(&reasons) });
+            return Err(InputError::NotNarrower { reason: explain(&reasons) });
         };
         // Within one request the server limits the sum over the clauses (MT-19): what exceeds it would be dropped.
         let mut shares = bounds.iter().zip(&mut left).filter(|(bound, _)| child.fits(bound));
         if !shares.any(|(_, left)| take(left, &child)) {
-            return Err(Error::NotNarrower {
+            return Err(InputError::NotNarrower {
                 reason: "its number of uses is not enough for all clauses; give each clause its share of usages_AT and usages_other"
                     .to_owned(),
             });

@@ -7,6 +7,7 @@ use super::call::{Context, Repeat};
 use super::wire::seconds;
 use super::{Keep, Server};
 use crate::http::{ANSWER_LIMIT, Answer};
+use crate::server::ServerError;
 use crate::token::{self, Presented};
 use crate::{Deadline, Error, Secret, capabilities};
 
@@ -69,8 +70,8 @@ impl Server<'_> {
     /// Exchanges a mytoken for an access token. Counts one use; a rotating mytoken is replaced (see `keep`).
     ///
     /// # Errors
-    /// [`Error::EmptyAccessToken`] when the provider is down (the use is counted, the successor is stored);
-    /// [`Error::OtherAccessToken`] when scope or audience are not the ones asked for; else what the server or network says.
+    /// [`ServerError::EmptyAccessToken`] when the provider is down (the use is counted, the successor is stored);
+    /// [`ServerError::OtherAccessToken`] when scope or audience are not the ones asked for; else what the server or network says.
     pub fn access_token(
         &self,
         request: &AccessTokenRequest<'_>,
@@ -99,14 +100,15 @@ impl Server<'_> {
     fn granted_access(&self, answer: &Answer, scope: &str, audience: &str) -> Result<AccessToken, Error> {
         let said: AccessAnswer = answer.json().map_err(|reason| self.not_understood(answer, reason))?;
         let token = said.access_token.filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| Error::EmptyAccessToken { server: self.url.to_string() })?;
+        let token =
+            token.ok_or_else(|| Error::Server(ServerError::EmptyAccessToken { server: self.url.to_string() }))?;
         let granted_scope = joined(said.scope.as_deref().unwrap_or_default());
         let granted_audience = said.audience.unwrap_or_default();
         let jwt = match token::classify(&token) {
             Presented::AccessToken(jwt) => Some(jwt),
             _ => None,
         };
-        let other = |what| Error::OtherAccessToken { server: self.url.to_string(), what };
+        let other = |what| Error::Server(ServerError::OtherAccessToken { server: self.url.to_string(), what });
         if let Some(what) = different_scope(scope, &granted_scope) {
             return Err(other(what));
         }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Server;
 use crate::http::Answer;
+use crate::http::HttpError;
 use crate::names::ServerUrl;
+use crate::server::ServerError;
 use crate::{Deadline, Error};
 
 /// Pause before the one repetition after a failure.
@@ -47,7 +49,7 @@ impl Server<'_> {
         repeat: Repeat,
         limit: usize,
         deadline: Deadline,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Answer, HttpError> {
         let repeat = if self.once { Repeat::Once } else { repeat };
         repeated(repeat, deadline, || self.http.post_json(endpoint, body, deadline, limit))
     }
@@ -57,7 +59,11 @@ impl Server<'_> {
     }
 
     pub(super) fn not_understood(&self, answer: &Answer, reason: impl Into<String>) -> Error {
-        Error::NotUnderstood { server: self.url.to_string(), status: answer.status, reason: reason.into() }
+        Error::Server(ServerError::NotUnderstood {
+            server: self.url.to_string(),
+            status: answer.status,
+            reason: reason.into(),
+        })
     }
 }
 
@@ -67,13 +73,13 @@ impl Server<'_> {
 pub(super) fn repeated(
     repeat: Repeat,
     deadline: Deadline,
-    mut send: impl FnMut() -> Result<Answer, Error>,
-) -> Result<Answer, Error> {
+    mut send: impl FnMut() -> Result<Answer, HttpError>,
+) -> Result<Answer, HttpError> {
     let (mut failures, mut refusals) = (0, 0);
     loop {
         let result = send();
         let wait = match &result {
-            Err(Error::Unreachable { sent, .. }) if failures == 0 && (!sent || repeat == Repeat::Harmless) => {
+            Err(HttpError::Unreachable { sent, .. }) if failures == 0 && (!sent || repeat == Repeat::Harmless) => {
                 failures += 1;
                 PAUSE
             }
@@ -113,41 +119,43 @@ pub(super) fn refusal(server: &ServerUrl, answer: &Answer, context: Context<'_>)
     let code = said.as_ref().map(|said| word(&said.error)).unwrap_or_default();
     match (code.as_str(), status) {
         // MT-06: the provider's status is passed on with this code: a 401 here is not a bad mytoken.
-        ("oidc_error", 429) => Error::ProviderTooManyRequests { server, retry_after: answer.retry_after },
-        ("oidc_error", 500..) => Error::ServerFailed { server, status },
+        ("oidc_error", 429) => {
+            Error::Server(ServerError::ProviderTooManyRequests { server, retry_after: answer.retry_after })
+        }
+        ("oidc_error", 500..) => Error::Server(ServerError::Failed { server, status }),
         ("oidc_error", _) => {
             let description = said.and_then(|said| said.error_description).unwrap_or_default();
             let code = word(description.split(':').next().unwrap_or_default());
-            Error::ProviderRefused { server, code }
+            Error::Server(ServerError::ProviderRefused { server, code })
         }
-        (_, 429) => Error::TooManyRequests { server, retry_after: answer.retry_after },
-        (_, 500..) => Error::ServerFailed { server, status },
-        (_, 408) => Error::TooLate { host: server },
-        ("expired_token", _) => Error::CodeRefused { server, expired: true },
+        (_, 429) => Error::Server(ServerError::TooManyRequests { server, retry_after: answer.retry_after }),
+        (_, 500..) => Error::Server(ServerError::Failed { server, status }),
+        (_, 408) => Error::Http(HttpError::TooLate { host: server }),
+        ("expired_token", _) => Error::Server(ServerError::CodeRefused { server, expired: true }),
         ("invalid_token", _) => match context {
-            Context::Code => Error::CodeRefused { server, expired: false },
-            Context::Mytoken(_) | Context::Plain => Error::TokenRefused { server },
+            Context::Code => Error::Server(ServerError::CodeRefused { server, expired: false }),
+            Context::Mytoken(_) | Context::Plain => Error::Server(ServerError::TokenRefused { server }),
         },
-        ("access_denied", 401) => Error::Declined,
+        ("access_denied", 401) => Error::Server(ServerError::Declined),
         ("insufficient_capabilities", _) => {
             let needed = match context {
                 Context::Mytoken(capability) => capability.to_owned(),
                 Context::Code | Context::Plain => "for it".to_owned(),
             };
-            Error::MissingCapability { server, needed }
+            Error::Server(ServerError::MissingCapability { server, needed })
         }
-        ("usage_restricted", _) => Error::UsageRestricted { server },
+        ("usage_restricted", _) => Error::Server(ServerError::UsageRestricted { server }),
         (_, 300..=399) => not_understood(server, status, "it redirects; redirects are not followed"),
         // MT-02: there is no 405, an endpoint that is not there says nothing about the token.
         ("not_found", _) | (_, 404) => not_understood(server, status, "the endpoint is not there"),
         ("", 400..) => not_understood(server, status, "the body is not the server's; is a proxy in between?"),
-        (_, 400..) => Error::Rejected { server, status, code },
+        (_, 400..) => Error::Server(ServerError::Rejected { server, status, code }),
         _ => not_understood(server, status, "unexpected status"),
     }
 }
 
 fn not_understood(server: String, status: u16, reason: &str) -> Error {
-    Error::NotUnderstood { server, status, reason: reason.to_owned() }
+    Error::Server(ServerError::NotUnderstood { server, status, reason: reason.to_owned() })
 }
 
 /// An OAuth error code, never a text that might repeat a token.
@@ -204,7 +212,7 @@ mod tests {
             prop_assert!(!error.to_string().is_empty());
             // A body that is not the server's says nothing about the token: it may be a proxy's.
             prop_assert!(error.is_unavailable(), "{status}: {error:?}");
-            prop_assert_eq!(matches!(error, Error::TooManyRequests { .. }), status == 429);
+            prop_assert_eq!(matches!(error, Error::Server(ServerError::TooManyRequests { .. })), status == 429);
         }
     }
 }

@@ -7,6 +7,7 @@ use super::call::{Context, Repeat};
 use super::wire::{MytokenAnswer, seconds};
 use super::{Granted, Server};
 use crate::http::{ANSWER_LIMIT, Answer};
+use crate::server::ServerError;
 use crate::{Deadline, Error, Secret};
 
 /// A one-time code for a token. Its holder and the one who redeems it share the token.
@@ -40,7 +41,7 @@ impl Server<'_> {
     /// Redeems a transfer code. It cannot be repeated: keep what came before doing anything else.
     ///
     /// # Errors
-    /// [`Error::CodeRefused`] when the code is unknown, used or too old; else what the server or network says.
+    /// [`ServerError::CodeRefused`] when the code is unknown, used or too old; else what the server or network says.
     pub fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Granted, Error> {
         super::usable(code)?;
         let body = Redeem { grant_type: "transfer_code", transfer_code: code };
@@ -52,7 +53,7 @@ impl Server<'_> {
     /// [`super::Deliver::TransferCode`] instead.
     ///
     /// # Errors
-    /// [`Error::NotOffered`] when the server has transfer codes switched off; else what the server or network says.
+    /// [`ServerError::NotOffered`] when the server has transfer codes switched off; else what the server or network says.
     pub fn transfer_code(&self, mytoken: &Secret, deadline: Deadline) -> Result<TransferCode, Error> {
         super::usable(mytoken)?;
         let endpoint = self.endpoint(self.discovery.token_transfer_endpoint.as_deref(), "transfer codes")?;
@@ -77,6 +78,8 @@ impl Server<'_> {
     }
 
     pub(super) fn endpoint<'e>(&self, endpoint: Option<&'e str>, what: &str) -> Result<&'e str, Error> {
-        endpoint.ok_or_else(|| Error::NotOffered { server: self.url.to_string(), what: what.to_owned() })
+        endpoint.ok_or_else(|| {
+            Error::Server(ServerError::NotOffered { server: self.url.to_string(), what: what.to_owned() })
+        })
     }
 }

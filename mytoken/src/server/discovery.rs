@@ -5,7 +5,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::call;
 use crate::http::{DOCUMENT_LIMIT, HttpClient};
+use crate::names::UrlError;
 use crate::names::{self, ServerUrl};
+use crate::server::ServerError;
 use crate::{Deadline, Error};
 
 /// What a mytoken server says about itself. Unknown members are ignored.
@@ -58,13 +60,13 @@ impl Discovery {
     pub(super) fn check(&self, url: &ServerUrl, loopback_http: bool) -> Result<(), Error> {
         if !url.matches(&self.issuer) {
             let claimed = self.issuer.chars().filter(|c| !c.is_control()).take(120).collect();
-            return Err(Error::ForeignIssuer { server: url.to_string(), claimed });
+            return Err(Error::Server(ServerError::ForeignIssuer { server: url.to_string(), claimed }));
         }
         let optional = [&self.tokeninfo_endpoint, &self.revocation_endpoint, &self.token_transfer_endpoint];
         let endpoints = optional.into_iter().flatten().chain([&self.access_token_endpoint, &self.mytoken_endpoint]);
         for endpoint in endpoints {
             let parsed = names::parse_url(endpoint)
-                .map_err(|reason| Error::InvalidUrl { url: format!("{url} (an endpoint)"), reason })?;
+                .map_err(|reason| Error::Url(UrlError { url: format!("{url} (an endpoint)"), reason }))?;
             names::allowed(&parsed, loopback_http)?;
         }
         Ok(())
@@ -87,7 +89,9 @@ pub(super) fn fetch(
     if answer.status != 200 {
         return Err(call::refusal(url, &answer, call::Context::Plain));
     }
-    answer.json().map_err(|reason| Error::NotUnderstood { server: url.to_string(), status: answer.status, reason })
+    answer.json().map_err(|reason| {
+        Error::Server(ServerError::NotUnderstood { server: url.to_string(), status: answer.status, reason })
+    })
 }
 
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {

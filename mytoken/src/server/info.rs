@@ -7,6 +7,7 @@ use super::call::{Context, Repeat};
 use super::{Keep, Server, access};
 use crate::capabilities::{TOKENINFO_HISTORY, TOKENINFO_INTROSPECT};
 use crate::http::{ANSWER_LIMIT, DOCUMENT_LIMIT};
+use crate::server::ServerError;
 use crate::token::MytokenClaims;
 use crate::{Deadline, Error, Secret};
 
@@ -61,7 +62,7 @@ impl Server<'_> {
     /// Asks for a token's claims. Counts nothing, never rotates; needs `tokeninfo:introspect`.
     ///
     /// # Errors
-    /// [`Error::TokenRefused`] when the token is not valid; else what the server or network says.
+    /// [`ServerError::TokenRefused`] when the token is not valid; else what the server or network says.
     pub fn introspect(&self, mytoken: &Secret, deadline: Deadline) -> Result<Introspection, Error> {
         super::usable(mytoken)?;
         let endpoint = self.endpoint(self.discovery.tokeninfo_endpoint.as_deref(), "introspection")?;
@@ -74,7 +75,7 @@ impl Server<'_> {
         if said.valid && self.url.matches(&said.claims.iss) {
             return Ok(said);
         }
-        Err(Error::TokenRefused { server: self.url.to_string() })
+        Err(Error::Server(ServerError::TokenRefused { server: self.url.to_string() }))
     }
 
     /// Asks for what was done with a token, newest first. Counts a use and may rotate when the token is restricted.

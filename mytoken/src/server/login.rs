@@ -15,6 +15,7 @@ use crate::capabilities::Capabilities;
 use crate::http::ANSWER_LIMIT;
 use crate::names::{self, IssuerUrl};
 use crate::restrictions::Clause;
+use crate::server::ServerError;
 use crate::token::Rotation;
 use crate::{Deadline, Error, Secret};
 
@@ -99,12 +100,15 @@ impl Server<'_> {
     /// Begins a login and returns the link for the person.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] and [`Error::NotOffered`] before anything is sent; else what the server or network says.
+    /// [`InvalidRequest`](crate::InputError::InvalidRequest) and [`ServerError::NotOffered`] before anything is sent; else what the server or network says.
     pub fn start_login(&self, request: &LoginRequest<'_>, deadline: Deadline) -> Result<PendingLogin, Error> {
         self.check_login(request)?;
         let providers = &self.discovery.providers_supported;
         let provider = providers.iter().find(|provider| request.issuer.matches(&provider.issuer)).ok_or_else(|| {
-            Error::NotOffered { server: self.url.to_string(), what: format!("logins at {}", request.issuer) }
+            Error::Server(ServerError::NotOffered {
+                server: self.url.to_string(),
+                what: format!("logins at {}", request.issuer),
+            })
         })?;
         let body = Start {
             grant_type: "oidc_flow",
@@ -156,7 +160,7 @@ impl Server<'_> {
     /// Asks once whether the person has finished. Mind the server's limit of requests: not more often than `interval`.
     ///
     /// # Errors
-    /// [`Error::Declined`], [`Error::CodeRefused`] when the time is over or the code was fetched; else what the server or network says.
+    /// [`ServerError::Declined`], [`ServerError::CodeRefused`] when the time is over or the code was fetched; else what the server or network says.
     pub fn poll(&self, pending: &PendingLogin, deadline: Deadline) -> Result<Poll, Error> {
         let body = PollBody { grant_type: "polling_code", polling_code: &pending.polling_code };
         let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
@@ -171,7 +175,7 @@ impl Server<'_> {
     /// each how much time is left. A server that is unavailable for a while is asked again.
     ///
     /// # Errors
-    /// As [`Server::poll`]; [`Error::LoginNotConfirmed`] when the time is over, [`Error::LoginAbandoned`] when `sleep` broke. When the exchange of the code at the provider failed,
+    /// As [`Server::poll`]; [`ServerError::LoginNotConfirmed`] when the time is over, [`ServerError::LoginAbandoned`] when `sleep` broke. When the exchange of the code at the provider failed,
     /// the server says "pending" until then, and only the browser shows why (MT-30).
     pub fn wait(
         &self,
@@ -188,12 +192,12 @@ impl Server<'_> {
             while !pause.is_zero() {
                 let left = ends.remaining().unwrap_or_default().min(pending.expires_in.saturating_sub(slept));
                 if left.is_zero() {
-                    return Err(Error::LoginNotConfirmed);
+                    return Err(Error::Server(ServerError::LoginNotConfirmed));
                 }
                 on_tick(left);
                 let step = pause.min(TICK).min(left);
                 if sleep(step).is_break() {
-                    return Err(Error::LoginAbandoned);
+                    return Err(Error::Server(ServerError::LoginAbandoned));
                 }
                 slept = slept.saturating_add(step);
                 pause = pause.saturating_sub(step);

@@ -8,12 +8,14 @@ mod access;
 mod call;
 mod codes;
 mod discovery;
+mod error;
 mod info;
 mod login;
 mod revoke;
 mod subtoken;
 mod wire;
 
+use crate::InputError;
 use crate::cache::Storage;
 use crate::document::PrivateDocument;
 use crate::http::HttpClient;
@@ -23,6 +25,7 @@ use crate::{Clock, Deadline, Error, Secret, SystemClock};
 pub use access::{AccessToken, AccessTokenRequest};
 pub use codes::TransferCode;
 pub use discovery::{Discovery, Provider};
+pub use error::ServerError;
 pub use info::{HistoryEvent, Introspection};
 pub use login::{LoginRequest, PendingLogin, Poll};
 pub use subtoken::{Deliver, SubTokenRequest};
@@ -35,9 +38,11 @@ pub type Keep<'k> = &'k mut dyn FnMut(&Secret) -> Result<(), Error>;
 /// For callers whose tokens never rotate and who have no storage: a successor would be lost, so it is an error.
 ///
 /// # Errors
-/// Always [`Error::RotatedTokenNotStored`].
+/// Always [`ServerError::RotatedTokenNotStored`].
 pub fn no_storage(_successor: &Secret) -> Result<(), Error> {
-    Err(Error::RotatedTokenNotStored { reason: "this program cannot store rotating tokens".to_owned() })
+    Err(Error::Server(ServerError::RotatedTokenNotStored {
+        reason: "this program cannot store rotating tokens".to_owned(),
+    }))
 }
 
 /// How long a stored discovery document is used, in seconds. Each request counts against the server's limit.
@@ -57,7 +62,7 @@ impl<'h> Server<'h> {
     /// server's limit of 100 in 300 s per address (MT-07).
     ///
     /// # Errors
-    /// [`Error::ForeignIssuer`] when the document belongs to another server, [`Error::InvalidUrl`] when an endpoint is not https,
+    /// [`ServerError::ForeignIssuer`] when the document belongs to another server, [`UrlError`](crate::names::UrlError) when an endpoint is not https,
     /// else what the network says.
     pub fn discover(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
         let discovery = discovery::fetch(http, url, call::Repeat::Harmless, deadline)?;
@@ -132,7 +137,7 @@ impl<'h> Server<'h> {
 /// An empty token or code would be an error at the server, or be looked for elsewhere.
 fn usable(secret: &Secret) -> Result<(), Error> {
     if secret.is_empty() {
-        return Err(Error::InvalidRequest { reason: "there is no token".to_owned() });
+        return Err(Error::Input(InputError::InvalidRequest { reason: "there is no token".to_owned() }));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::call::{Context, Repeat};
 use super::{Keep, Server};
+use crate::InputError;
 use crate::capabilities::MANAGE_MYTOKENS_REVOKE;
 use crate::http::ANSWER_LIMIT;
 use crate::{Deadline, Error, Secret};
@@ -22,7 +23,7 @@ impl Server<'_> {
     /// tokens are a success. Without `recursive` the children survive.
     ///
     /// # Errors
-    /// [`Error::NotOffered`] when the server has revocation switched off; [`Error::ServerFailed`] also for the outdated form of a
+    /// [`NotOffered`](super::ServerError::NotOffered) when the server has revocation switched off; [`Failed`](super::ServerError::Failed) also for the outdated form of a
     /// token that has rotated (MT-42); else what the server or network says.
     pub fn revoke(&self, token: &Secret, recursive: bool, deadline: Deadline) -> Result<(), Error> {
         super::usable(token)?;
@@ -39,7 +40,7 @@ impl Server<'_> {
     /// `manage_mytokens:revoke`. Nothing is counted, but `authorising` may rotate.
     ///
     /// # Errors
-    /// [`Error::MissingCapability`], or [`Error::Rejected`] with status 403, when it may not, and also when the other is unknown or was
+    /// [`MissingCapability`](super::ServerError::MissingCapability), or [`Rejected`](super::ServerError::Rejected) with status 403, when it may not, and also when the other is unknown or was
     /// revoked before; else what the server or network says.
     pub fn revoke_other(
         &self,
@@ -52,7 +53,9 @@ impl Server<'_> {
         super::usable(authorising)?;
         // Without a handle the server would revoke the authorising token.
         if mom_id.is_empty() {
-            return Err(Error::InvalidRequest { reason: "there is no handle of the mytoken to revoke".to_owned() });
+            return Err(Error::Input(InputError::InvalidRequest {
+                reason: "there is no handle of the mytoken to revoke".to_owned(),
+            }));
         }
         let endpoint = self.endpoint(self.discovery.revocation_endpoint.as_deref(), "revocation")?;
         let body = Body { token: authorising, recursive, mom_id: Some(mom_id) };

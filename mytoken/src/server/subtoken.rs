@@ -6,9 +6,11 @@ use serde::Serialize;
 use super::call::{Context, Repeat};
 use super::wire::MytokenAnswer;
 use super::{Granted, GrantedKind, Keep, Server};
+use crate::InputError;
 use crate::capabilities::{self, Capabilities};
 use crate::http::ANSWER_LIMIT;
 use crate::restrictions::{self, Clause};
+use crate::server::ServerError;
 use crate::token;
 use crate::{Deadline, Error, Secret};
 
@@ -64,7 +66,7 @@ impl Server<'_> {
     /// one whose parent rotated and could not be stored.
     ///
     /// # Errors
-    /// [`Error::NotNarrower`], [`Error::InvalidRequest`], [`Error::NotOffered`] before anything is sent; [`Error::Broader`] when the
+    /// [`InputError::NotNarrower`], [`InputError::InvalidRequest`], [`ServerError::NotOffered`] before anything is sent; [`ServerError::Broader`] when the
     /// answer is broader than wanted; else what the server or network says.
     pub fn create(&self, request: &SubTokenRequest<'_>, keep: Keep<'_>, deadline: Deadline) -> Result<Granted, Error> {
         super::usable(request.parent)?;
@@ -118,7 +120,7 @@ impl Server<'_> {
         checked.map_err(|what| {
             // Revoking a code of a new token revokes the token behind it (MT-35).
             let revoked = self.revoke(secret, true, deadline).is_ok();
-            Error::Broader { server: self.url.to_string(), what, revoked }
+            Error::Server(ServerError::Broader { server: self.url.to_string(), what, revoked })
         })
     }
 
@@ -138,7 +140,9 @@ impl Server<'_> {
         }
         // MT-24: the server accepts an end in the past and makes a dead token of it.
         if clauses.iter().any(|clause| clause.exp.is_some_and(|exp| exp <= now)) {
-            return Err(Error::NotNarrower { reason: "the mytoken, or the time asked for, is over".to_owned() });
+            return Err(Error::Input(InputError::NotNarrower {
+                reason: "the mytoken, or the time asked for, is over".to_owned(),
+            }));
         }
         Ok(clauses)
     }
@@ -149,7 +153,10 @@ impl Server<'_> {
             None => Ok(()),
             Some(key) => {
                 let key: String = key.chars().filter(|c| !c.is_control()).take(40).collect();
-                Err(Error::NotOffered { server: self.url.to_string(), what: format!("the restriction {key}") })
+                Err(Error::Server(ServerError::NotOffered {
+                    server: self.url.to_string(),
+                    what: format!("the restriction {key}"),
+                }))
             }
         }
     }
@@ -158,7 +165,10 @@ impl Server<'_> {
         if self.discovery.response_types_supported.iter().any(|known| known == response_type) {
             return Ok(());
         }
-        Err(Error::NotOffered { server: self.url.to_string(), what: response_type.replace('_', " ") + "s" })
+        Err(Error::Server(ServerError::NotOffered {
+            server: self.url.to_string(),
+            what: response_type.replace('_', " ") + "s",
+        }))
     }
 }
 
@@ -196,5 +206,5 @@ pub(super) fn short_name(name: &str) -> String {
 }
 
 pub(super) fn invalid(reason: &str) -> Error {
-    Error::InvalidRequest { reason: reason.to_owned() }
+    Error::Input(InputError::InvalidRequest { reason: reason.to_owned() })
 }

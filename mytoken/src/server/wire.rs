@@ -8,6 +8,7 @@ use super::{Keep, Server};
 use crate::capabilities::Capabilities;
 use crate::http::Answer;
 use crate::restrictions::{self, Clause};
+use crate::server::ServerError;
 use crate::token::{self, Rotation};
 use crate::{Error, Secret};
 
@@ -183,8 +184,8 @@ impl Server<'_> {
         }
         // The old token is dead already, so a failing store gets a second chance before the successor is lost.
         keep(&successor.mytoken).or_else(|_| keep(&successor.mytoken)).map_err(|error| match error {
-            Error::RotatedTokenNotStored { .. } => error,
-            other => Error::RotatedTokenNotStored { reason: other.to_string() },
+            Error::Server(ServerError::RotatedTokenNotStored { .. }) => error,
+            other => Error::Server(ServerError::RotatedTokenNotStored { reason: other.to_string() }),
         })
     }
 }

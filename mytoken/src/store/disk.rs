@@ -14,8 +14,9 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, fsync, geteuid, unlinkat};
 use zeroize::Zeroizing;
 
+use crate::Deadline;
 use crate::files::{Lock, lock};
-use crate::{Deadline, Error};
+use crate::store::StoreError;
 
 /// A stored token with its clauses is a few KiB.
 const LIMIT: u64 = 256 * 1024;
@@ -47,7 +48,7 @@ pub(super) struct Room {
 
 impl Disk {
     /// Opens the directory, made with mode 0700 when it is missing.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable(path, &error))?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let handle = open(path, flags, Mode::empty()).map_err(|error| match error {
@@ -61,7 +62,7 @@ impl Disk {
     }
 
     /// The content of a file, `None` when there is none.
-    pub(super) fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    pub(super) fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let path = self.path.join(name);
         // O_NONBLOCK: a FIFO in the place of the file must not hang.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
@@ -86,7 +87,7 @@ impl Disk {
 
     /// Takes room for a file of `size` bytes: when it returns, that much is on the disk. Writing into it needs no more, except on file
     /// systems that write each block anew (btrfs, zfs). The caller holds the lock until [`Disk::replace_in`] or [`Disk::give_back`].
-    pub(super) fn reserve(&self, name: &str, size: usize) -> Result<Room, Error> {
+    pub(super) fn reserve(&self, name: &str, size: usize) -> Result<Room, StoreError> {
         let new = new_name(name);
         // Not zeros: file systems that compress, or keep no block for them, would take no room.
         let mut filler = vec![0_u8; size];
@@ -100,7 +101,7 @@ impl Disk {
         taken.map_err(|error| {
             let _ = unlinkat(&self.handle, new.as_str(), UnlinkatFlags::NoRemoveDir);
             let reason = format!("there is no room for a new token ({error}); none was asked for");
-            Error::StoreUnusable { path: self.path.join(name).display().to_string(), reason }
+            StoreError::Unusable { path: self.path.join(name).display().to_string(), reason }
         })
     }
 
@@ -111,12 +112,12 @@ impl Disk {
     }
 
     /// Puts `bytes` in the place of a file. Durable when it returns; the caller holds the lock.
-    pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.replace_with(name, None, bytes, &mut |_| Ok(()))
     }
 
     /// As [`Disk::replace`], into room that was reserved for it.
-    pub(super) fn replace_in(&self, name: &str, room: Room, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn replace_in(&self, name: &str, room: Room, bytes: &[u8]) -> Result<(), StoreError> {
         self.replace_with(name, Some(room), bytes, &mut |_| Ok(()))
     }
 
@@ -127,7 +128,7 @@ impl Disk {
         room: Option<Room>,
         bytes: &[u8],
         at: &mut dyn FnMut(Step) -> std::io::Result<()>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), StoreError> {
         let new = new_name(name);
         let file = match room {
             Some(room) => Ok(room.file),
@@ -153,7 +154,7 @@ impl Disk {
     }
 
     /// Removes a file durably; whether it was there.
-    pub(super) fn remove(&self, name: &str) -> Result<bool, Error> {
+    pub(super) fn remove(&self, name: &str) -> Result<bool, StoreError> {
         let unusable = |error: Errno| unusable(&self.path.join(name), &error.into());
         match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) => fsync(&self.handle).map(|()| true).map_err(unusable),
@@ -163,19 +164,19 @@ impl Disk {
     }
 
     /// Waits for the lock of the whole store.
-    pub(super) fn lock(&self, deadline: Deadline) -> Result<Lock, Error> {
+    pub(super) fn lock(&self, deadline: Deadline) -> Result<Lock, StoreError> {
         let path = self.path.join(LOCK);
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let handle = openat(&self.handle, LOCK, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|error| unusable(&path, &error.into()))?;
         lock(handle, deadline, LOCK_POLL).map_err(|errno| match errno {
-            Errno::EAGAIN => Error::StoreBusy { path: path.display().to_string() },
+            Errno::EAGAIN => StoreError::Busy { path: path.display().to_string() },
             errno => unusable(&path, &errno.into()),
         })
     }
 
     /// Names of the stored files, sorted.
-    pub(super) fn names(&self) -> Result<Vec<String>, Error> {
+    pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
         let unusable = |error: std::io::Error| unusable(&self.path, &error);
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.path).map_err(unusable)? {
@@ -214,7 +215,7 @@ fn write(mut file: File, bytes: &[u8], at: &mut dyn FnMut(Step) -> std::io::Resu
 }
 
 /// Others must neither write (they would choose our token) nor read.
-fn check_private(path: &Path, file: &File) -> Result<std::fs::Metadata, Error> {
+fn check_private(path: &Path, file: &File) -> Result<std::fs::Metadata, StoreError> {
     let meta = file.metadata().map_err(|error| unusable(path, &error))?;
     if meta.uid() != geteuid().as_raw() {
         return Err(unsafe_place(path, &format!("it belongs to user {}, not to you", meta.uid())));
@@ -229,14 +230,14 @@ fn check_private(path: &Path, file: &File) -> Result<std::fs::Metadata, Error> {
     Ok(meta)
 }
 
-fn unsafe_place(path: &Path, reason: &str) -> Error {
-    Error::StoreUnsafe { path: path.display().to_string(), reason: reason.to_owned() }
+fn unsafe_place(path: &Path, reason: &str) -> StoreError {
+    StoreError::Unsafe { path: path.display().to_string(), reason: reason.to_owned() }
 }
 
-fn unusable(path: &Path, error: &std::io::Error) -> Error {
-    Error::StoreUnusable { path: path.display().to_string(), reason: error.to_string() }
+fn unusable(path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::Unusable { path: path.display().to_string(), reason: error.to_string() }
 }
 
-pub(super) fn damaged(path: &Path, reason: &str) -> Error {
-    Error::StoreDamaged { path: path.display().to_string(), reason: reason.to_owned() }
+pub(super) fn damaged(path: &Path, reason: &str) -> StoreError {
+    StoreError::Damaged { path: path.display().to_string(), reason: reason.to_owned() }
 }

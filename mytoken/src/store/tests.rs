@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::disk::Step;
 use super::*;
 use crate::skipped::skip;
+use crate::store::StoreError;
 
 const SERVER: &str = "https://mytoken.example.org";
 
@@ -102,19 +103,19 @@ fn a_place_that_others_can_reach_is_refused() {
     let file = dir.join("mytoken.example.org.json");
     for mode in [0o640, 0o604, 0o620, 0o602] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-        assert!(matches!(store.token(&server()), Err(Error::StoreUnsafe { .. })), "{mode:o}");
+        assert!(matches!(store.token(&server()), Err(StoreError::Unsafe { .. })), "{mode:o}");
     }
     fs::rename(&file, dir.join("else")).unwrap();
     symlink(dir.join("else"), &file).unwrap();
-    assert!(matches!(store.token(&server()), Err(Error::StoreUnsafe { .. })));
+    assert!(matches!(store.token(&server()), Err(StoreError::Unsafe { .. })));
     for mode in [0o750, 0o701, 0o777] {
         fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
-        assert!(matches!(Store::open(&dir), Err(Error::StoreUnsafe { .. })), "{mode:o}");
+        assert!(matches!(Store::open(&dir), Err(StoreError::Unsafe { .. })), "{mode:o}");
     }
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
     let link = home.path().join("link");
     symlink(&dir, &link).unwrap();
-    assert!(matches!(Store::open(&link), Err(Error::StoreUnsafe { .. })));
+    assert!(matches!(Store::open(&link), Err(StoreError::Unsafe { .. })));
 }
 
 #[test]
@@ -128,13 +129,13 @@ fn a_place_of_another_user_is_refused() {
     let file = dir.join("mytoken.example.org.json");
     std::os::unix::fs::chown(&file, Some(62_001), None).unwrap();
     for error in [store.token(&server()).unwrap_err(), store.tokens().unwrap_err()] {
-        assert!(matches!(error, Error::StoreUnsafe { .. }), "{error}");
+        assert!(matches!(error, StoreError::Unsafe { .. }), "{error}");
         assert!(error.to_string().contains("belongs to user 62001, not to you"), "{error}");
     }
     std::os::unix::fs::chown(&file, Some(0), None).unwrap();
     assert!(store.token(&server()).unwrap().is_some());
     std::os::unix::fs::chown(&dir, Some(62_001), None).unwrap();
-    assert!(matches!(Store::open(&dir), Err(Error::StoreUnsafe { .. })));
+    assert!(matches!(Store::open(&dir), Err(StoreError::Unsafe { .. })));
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn a_damaged_file_is_told_without_its_content() {
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("\"a.b.c\"", "[\"eyJsecret\"]")).unwrap();
     let error = store.token(&server()).unwrap_err();
-    assert!(matches!(error, Error::StoreDamaged { .. }));
+    assert!(matches!(error, StoreError::Damaged { .. }));
     assert!(!error.to_string().contains("eyJsecret") && !format!("{error:?}").contains("eyJsecret"), "{error}");
     fs::write(&file, text.replace(SERVER, "https://other.example.org")).unwrap();
     assert!(store.token(&server()).unwrap_err().to_string().contains("other.example.org"));
@@ -179,7 +180,7 @@ fn a_rotating_token_is_locked_while_it_is_held_and_others_are_not() {
     store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
     let mut held = store.hold(&server(), soon()).unwrap().unwrap();
     let moment = Deadline::after(Duration::from_millis(100));
-    assert!(matches!(store.lock(moment), Err(Error::StoreBusy { .. })));
+    assert!(matches!(store.lock(moment), Err(StoreError::Busy { .. })));
     held.keep(&Secret::new("two.two.two")).unwrap();
     assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "two.two.two");
     drop(held);
@@ -276,7 +277,7 @@ fn fill_a_small_disk_in_a_child_process() {
         store.hold(&server(), soon()).map(drop).unwrap_err(),
         store.lock(soon()).unwrap().has_room(&server()).unwrap_err(),
     ] {
-        assert!(matches!(error, Error::StoreUnusable { .. }), "{error}");
+        assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
         assert!(
             error.to_string().contains("No space left") && error.to_string().contains("none was asked for"),
             "{error}"

@@ -7,6 +7,7 @@ use mytoken::cache::MemoryCache;
 use mytoken::config::Shared;
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::names::ServerUrl;
+use mytoken::server::ServerError;
 use mytoken::server::{AccessTokenRequest, Server, no_storage};
 use mytoken::{Deadline, Error, Kind, ScheduleClock, Secret};
 use mytoken_wire::agent::JobStart;
@@ -197,11 +198,12 @@ fn access_token_request<'a>(
 /// administrator may correct a wrong CA file.
 fn failure(error: &Error) -> RequestFailure {
     let retry_after = match error {
-        Error::TooManyRequests { retry_after, .. } | Error::ProviderTooManyRequests { retry_after, .. } => *retry_after,
+        Error::Server(ServerError::TooManyRequests { retry_after, .. })
+        | Error::Server(ServerError::ProviderTooManyRequests { retry_after, .. }) => *retry_after,
         _ => None,
     };
     let temporary = match error {
-        Error::Rejected { .. } | Error::ForeignIssuer { .. } => true,
+        Error::Server(ServerError::Rejected { .. }) | Error::Server(ServerError::ForeignIssuer { .. }) => true,
         error => matches!(error.kind(), Kind::Unavailable | Kind::Configuration | Kind::Storage),
     };
     RequestFailure { reason: error.to_string(), temporary, retry_after }
@@ -272,17 +274,20 @@ mod tests {
     fn only_a_refusal_of_the_token_ends_the_renewal() {
         let server = || "https://mt.example".to_owned();
         for (error, temporary) in [
-            (Error::EmptyAccessToken { server: server() }, true),
-            (Error::Rejected { server: server(), status: 404, code: "not found".into() }, true),
-            (Error::ServerFailed { server: server(), status: 500 }, true),
-            (Error::TokenRefused { server: server() }, false),
-            (Error::UsageRestricted { server: server() }, false),
-            (Error::ProviderRefused { server: server(), code: "invalid_grant".into() }, false),
-            (Error::OtherAccessToken { server: server(), what: "scope".into() }, false),
+            (Error::Server(ServerError::EmptyAccessToken { server: server() }), true),
+            (Error::Server(ServerError::Rejected { server: server(), status: 404, code: "not found".into() }), true),
+            (Error::Server(ServerError::Failed { server: server(), status: 500 }), true),
+            (Error::Server(ServerError::TokenRefused { server: server() }), false),
+            (Error::Server(ServerError::UsageRestricted { server: server() }), false),
+            (Error::Server(ServerError::ProviderRefused { server: server(), code: "invalid_grant".into() }), false),
+            (Error::Server(ServerError::OtherAccessToken { server: server(), what: "scope".into() }), false),
         ] {
             assert_eq!(failure(&error).temporary, temporary, "{error}");
         }
         let seven = Some(Duration::from_secs(7));
-        assert_eq!(failure(&Error::TooManyRequests { server: server(), retry_after: seven }).retry_after, seven);
+        assert_eq!(
+            failure(&Error::Server(ServerError::TooManyRequests { server: server(), retry_after: seven })).retry_after,
+            seven
+        );
     }
 }

@@ -95,7 +95,7 @@ impl Agent {
     /// An agent with the leases that an earlier run stored in `runtime_dir`.
     ///
     /// # Errors
-    /// [`Error::File`] when `runtime_dir` cannot be read.
+    /// [`Unusable`](mytoken::files::FileError::Unusable) when `runtime_dir` cannot be read.
     pub fn new(
         node: String,
         intervals: Intervals,

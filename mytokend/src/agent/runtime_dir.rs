@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mytoken::Error;
+use mytoken::files::FileError;
 use mytoken::files::{Directory, Owner, as_user};
 use mytoken_login::handover::Handover;
 use mytoken_wire::clock::FixedClock;
@@ -25,9 +25,10 @@ impl RuntimeDir {
     /// Opens the directory at `runtime` and makes what is missing. It belongs to `owner`: root, in tests the user who runs them.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn open(runtime: &Path, owner: Owner) -> Result<Self, Error> {
-        let file = |reason: &str| Error::File { path: runtime.display().to_string(), reason: reason.to_owned() };
+    /// [`FileError::Unusable`].
+    pub fn open(runtime: &Path, owner: Owner) -> Result<Self, FileError> {
+        let file =
+            |reason: &str| FileError::Unusable { path: runtime.display().to_string(), reason: reason.to_owned() };
         let name = runtime.file_name().and_then(|name| name.to_str()).ok_or_else(|| file("it has no name"))?;
         let parent = runtime.parent().ok_or_else(|| file("it has no directory above it"))?;
         let root = Directory::open(parent)?.make(name, owner, 0o711)?;
@@ -49,8 +50,8 @@ impl RuntimeDir {
     /// Writes an access token to the lease's file.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Identity`].
-    pub fn write_token(&self, lease: &Lease, token: &str) -> Result<(), Error> {
+    /// [`FileError::Unusable`], [`FileError::Identity`].
+    pub fn write_token(&self, lease: &Lease, token: &str) -> Result<(), FileError> {
         let name = token_name(lease.uid);
         match &lease.key {
             // Every directory is root's, so that the user cannot place a link there.
@@ -71,8 +72,8 @@ impl RuntimeDir {
     /// Removes the access token and keeps its directory: the job or session still runs.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Identity`].
-    pub fn remove_token(&self, lease: &Lease) -> Result<(), Error> {
+    /// [`FileError::Unusable`], [`FileError::Identity`].
+    pub fn remove_token(&self, lease: &Lease) -> Result<(), FileError> {
         let name = token_name(lease.uid);
         match &lease.key {
             LeaseKey::Job(job) => self.jobs.make(&job.to_string(), self.owner, 0o711)?.remove(&name).map(drop),
@@ -85,8 +86,8 @@ impl RuntimeDir {
     /// Removes a job's directory with everything in it. Returns whether there was one.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn remove_job(&self, job: u32) -> Result<bool, Error> {
+    /// [`FileError::Unusable`].
+    pub fn remove_job(&self, job: u32) -> Result<bool, FileError> {
         let name = job.to_string();
         if !self.jobs.has(&name)? {
             return Ok(false);
@@ -102,8 +103,8 @@ impl RuntimeDir {
     /// into it.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Identity`].
-    pub fn remove_session(&self, lease: &Lease, session: &str) -> Result<(), Error> {
+    /// [`FileError::Unusable`], [`FileError::Identity`].
+    pub fn remove_session(&self, lease: &Lease, session: &str) -> Result<(), FileError> {
         if !self.root.has("sessions")? {
             return Ok(());
         }
@@ -128,17 +129,17 @@ impl RuntimeDir {
     /// Ids of the jobs that have a directory.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn jobs(&self) -> Result<Vec<u32>, Error> {
+    /// [`FileError::Unusable`].
+    pub fn jobs(&self) -> Result<Vec<u32>, FileError> {
         Ok(self.jobs.names()?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// Stores the lease for the agent's next run.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn store_lease(&self, lease: &Lease) -> Result<(), Error> {
-        let bytes = zeroize::Zeroizing::new(serde_json::to_vec(lease).map_err(|error| Error::File {
+    /// [`FileError::Unusable`].
+    pub fn store_lease(&self, lease: &Lease) -> Result<(), FileError> {
+        let bytes = zeroize::Zeroizing::new(serde_json::to_vec(lease).map_err(|error| FileError::Unusable {
             path: self.state.path().display().to_string(),
             reason: error.to_string(),
         })?);
@@ -148,16 +149,16 @@ impl RuntimeDir {
     /// Deletes the stored lease.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn delete_lease(&self, key: &LeaseKey) -> Result<(), Error> {
+    /// [`FileError::Unusable`].
+    pub fn delete_lease(&self, key: &LeaseKey) -> Result<(), FileError> {
         self.state.remove(&state_name(key)).map(drop)
     }
 
     /// Loads the leases of the agent's earlier run. A file that is not a valid lease is removed; `warn` gets a sentence about it.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn load_leases(&self, mut warn: impl FnMut(String)) -> Result<Vec<Lease>, Error> {
+    /// [`FileError::Unusable`].
+    pub fn load_leases(&self, mut warn: impl FnMut(String)) -> Result<Vec<Lease>, FileError> {
         let mut leases = Vec::new();
         for name in self.state.names()? {
             let read = self.state.read(&name, self.owner, 0o600, STATE_LIMIT);
@@ -180,8 +181,8 @@ impl RuntimeDir {
         &self,
         lease: &Lease,
         session: &str,
-        work: impl FnOnce(&Directory) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        work: impl FnOnce(&Directory) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
         let sessions = self.root.enter("sessions", self.owner, 0o711)?;
         // The directory is the user's, who may put anything into it at any time. So this uses the rights of the user.
         as_user(lease.owner(), || {

@@ -67,6 +67,8 @@ pub enum StartupError {
     Socket(io::Error),
 }
 
+mytoken::from_boundaries!(StartupError::Setup: mytoken::config::ConfigError, mytoken::files::FileError);
+
 /// Runs the agent until SIGTERM or SIGINT.
 ///
 /// # Errors

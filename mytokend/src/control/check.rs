@@ -128,7 +128,12 @@ impl Findings {
         });
     }
 
-    fn result<T>(&mut self, part: &str, result: Result<T, Error>, describe: impl FnOnce(&T) -> String) -> Option<T> {
+    fn result<T, E: std::fmt::Display>(
+        &mut self,
+        part: &str,
+        result: Result<T, E>,
+        describe: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
         match result {
             Ok(value) => {
                 self.add(part, Severity::Ok, describe(&value), None);
@@ -198,7 +203,7 @@ impl Findings {
         }
         for named in &shared.servers {
             let deadline = Deadline::after(NETWORK);
-            let found = shared.server_url(&named.name).and_then(|url| {
+            let found = shared.server_url(&named.name).map_err(Error::from).and_then(|url| {
                 let http = HttpClient::new(&shared.http_settings())?;
                 let version = Server::discover(&http, &url, deadline)?.discovery().version.clone();
                 let again =

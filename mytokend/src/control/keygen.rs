@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mytoken::Error;
 use mytoken::config::FileTrust;
+use mytoken::files::FileError;
 use mytoken::files::{Directory, Owner};
 
 use crate::jobs::keys;
@@ -18,7 +19,7 @@ pub const PRIVATE: &str = "cluster.key";
 /// with mode 0755: on a new host these are the first files in `/etc/mytoken`, and all users read the public key.
 ///
 /// # Errors
-/// [`Error::File`].
+/// [`FileError::Unusable`].
 pub fn keygen(dir: &Path, comment: &str) -> Result<String, Error> {
     let me = Owner::current();
     let directory = open_or_make(dir, me)?;
@@ -40,15 +41,15 @@ fn open_or_make(dir: &Path, me: Owner) -> Result<Directory, Error> {
     }
     if dir.exists() {
         // /etc/mytoken may be a symbolic link. Its target must be as safe as for the programs that read the keys.
-        return Directory::open(&FileTrust::user(me.uid).directory(dir)?);
+        return Ok(Directory::open(&FileTrust::user(me.uid).directory(dir)?)?);
     }
     let name = dir.file_name().and_then(|name| name.to_str()).ok_or_else(|| refused(dir, "it has no name"))?;
     let above = dir.parent().ok_or_else(|| refused(dir, "it has no directory above it"))?;
-    open_or_make(above, me)?.make(name, me, 0o755)
+    Ok(open_or_make(above, me)?.make(name, me, 0o755)?)
 }
 
 fn refused(path: &Path, reason: &str) -> Error {
-    Error::File { path: path.display().to_string(), reason: reason.to_owned() }
+    Error::File(FileError::Unusable { path: path.display().to_string(), reason: reason.to_owned() })
 }
 
 #[cfg(test)]

@@ -148,6 +148,7 @@ mod load {
     use std::path::Path;
 
     use mytoken::Error;
+    use mytoken::files::FileError;
 
     use super::{PrivateKey, PublicKey, SealError};
     use mytoken::config::FileTrust;
@@ -168,9 +169,11 @@ mod load {
         /// Reads the private key from `path`, if `trust` permits and no other user can read it.
         ///
         /// # Errors
-        /// [`SealError::InvalidKey`], [`Error::File`] and the errors of [`FileTrust::read_private`].
+        /// [`SealError::InvalidKey`], [`FileError::Unusable`] and the errors of [`FileTrust::read_private`].
         pub fn load(path: &Path, trust: FileTrust) -> Result<Self, SealError> {
-            let file = |reason: &str| Error::File { path: path.display().to_string(), reason: reason.to_owned() };
+            let file = |reason: &str| {
+                Error::File(FileError::Unusable { path: path.display().to_string(), reason: reason.to_owned() })
+            };
             let bytes = trust
                 .read_private(path, LIMIT)?
                 .ok_or_else(|| file("there is no such file; make a key pair with: mytokenctl keygen"))?;
@@ -181,7 +184,9 @@ mod load {
 
     fn named<T>(path: &Path, result: Result<T, SealError>) -> Result<T, SealError> {
         result.map_err(|error| match error {
-            SealError::InvalidKey { reason } => Error::File { path: path.display().to_string(), reason }.into(),
+            SealError::InvalidKey { reason } => {
+                Error::File(FileError::Unusable { path: path.display().to_string(), reason }).into()
+            }
             other => other,
         })
     }

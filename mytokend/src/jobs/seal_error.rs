@@ -30,3 +30,5 @@ pub enum SealError {
         own: String,
     },
 }
+
+mytoken::from_boundaries!(SealError::File: mytoken::config::ConfigError, mytoken::files::FileError);

@@ -57,6 +57,12 @@ pub enum SubmitError {
     Seal(#[from] SealError),
 }
 
+mytoken::from_boundaries!(
+    SubmitError::Client: mytoken::config::ConfigError,
+    mytoken::http::HttpError,
+    mytoken::store::StoreError,
+);
+
 fn session_reason(unusable: Option<&Unusable>) -> String {
     unusable.map_or_else(|| "your session has none".to_owned(), |why| format!("the mytoken of your session {why}"))
 }

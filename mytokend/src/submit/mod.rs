@@ -7,6 +7,7 @@
 mod error;
 mod parent;
 
+use mytoken::InputError;
 use std::path::Path;
 
 use mytoken::cache::{DiskCache, MemoryCache, Storage};
@@ -172,8 +173,10 @@ fn sealed(
     granted: &Granted,
     handle: &Handle,
 ) -> Result<SealedSubmission, SealError> {
-    let exp = granted.expires_at.ok_or_else(|| Error::InvalidRequest {
-        reason: "the mytoken server made a sub-token without an expiry; it was revoked".to_owned(),
+    let exp = granted.expires_at.ok_or_else(|| {
+        Error::Input(InputError::InvalidRequest {
+            reason: "the mytoken server made a sub-token without an expiry; it was revoked".to_owned(),
+        })
     })?;
     let credential = JobCredential {
         server: url.to_string(),

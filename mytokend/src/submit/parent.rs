@@ -10,7 +10,7 @@ use mytoken::capabilities::CREATE_MYTOKEN;
 use mytoken::names::ServerUrl;
 use mytoken::restrictions::Clause;
 use mytoken::server::no_storage;
-use mytoken::store::{Held, Store};
+use mytoken::store::{Held, Store, StoreError};
 use mytoken::token::{MytokenClaims, unverified_claims};
 use mytoken::{Deadline, Error, Secret};
 use zeroize::Zeroizing;
@@ -54,13 +54,13 @@ impl Parent<'_> {
     pub(super) fn keep(&mut self, successor: &Secret) -> Result<(), Error> {
         match self {
             Self::File(_) => no_storage(successor),
-            Self::Stored(held) => held.keep(successor),
+            Self::Stored(held) => Ok(held.keep(successor)?),
         }
     }
 }
 
 /// Opens the store of mytoken-ssh, if there is one.
-pub(super) fn open_store(home: Option<&Path>) -> Result<Option<Store>, Error> {
+pub(super) fn open_store(home: Option<&Path>) -> Result<Option<Store>, StoreError> {
     let Some(path) = home.map(Store::default_path).filter(|path| path.is_dir()) else { return Ok(None) };
     Store::open(&path).map(Some)
 }

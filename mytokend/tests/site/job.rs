@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mytoken::Error;
 use mytoken::files::Owner;
+use mytoken::server::ServerError;
 use mytoken_wire::agent::{EventKind, JobState};
 use serde_json::json;
 
@@ -41,7 +42,7 @@ fn a_job_always_has_a_valid_token_and_its_sub_token_is_revoked_at_the_end() {
     assert!(!file.exists());
     eventually("the revocation", || site.has_event(7, &EventKind::Revoked));
     let refused = site.access_token(&site.open(&sealed).sub_token).unwrap_err();
-    assert!(matches!(refused, Error::TokenRefused { .. }), "{refused}");
+    assert!(matches!(refused, Error::Server(ServerError::TokenRefused { .. })), "{refused}");
     assert_eq!(site.requests("revocation"), 1);
 }
 

@@ -36,7 +36,7 @@ pub fn open_session(host: &Host<'_>) -> PamError {
             return codes::session(true);
         }
     };
-    match settings(host).and_then(|settings| sessions().install(&record, &settings)) {
+    match settings(host).and_then(|settings| Ok(sessions().install(&record, &settings)?)) {
         Ok(installed) => begin(host, &record, &installed),
         Err(error) => {
             warn(error.to_string());

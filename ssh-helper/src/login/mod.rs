@@ -4,6 +4,7 @@
 mod request;
 mod screen;
 
+use mytoken::server::ServerError;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ fn wait_for_consent(
     let granted = server.wait(pending, until, &mut sleep, &mut |left| screen.show_countdown(left));
     screen.clear_countdown();
     granted.map_err(|error| match error {
-        mytoken::Error::LoginAbandoned => Error::Interrupted,
+        mytoken::Error::Server(ServerError::LoginAbandoned) => Error::Interrupted,
         other => other.into(),
     })
 }

@@ -4,7 +4,9 @@
 //! A refusal does not mean that the transfer code is unused: a hostile host redeems it before it refuses. Then the code
 //! no longer exists, and only the handle leads to the mytoken behind it (MT-40).
 
+use mytoken::InputError;
 use mytoken::names::ServerUrl;
+use mytoken::server::ServerError;
 use mytoken::server::{Granted, Server};
 use mytoken::store::{Entry, Store};
 use mytoken::token::unverified_claims;
@@ -40,18 +42,19 @@ impl CreatedSubToken {
 
     fn revoke_by_handle(&self, store: &Store, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
         let Some(mut held) = store.hold(server.url(), deadline)? else {
-            return Err(Error::InvalidRequest { reason: "its parent mytoken is no longer stored".into() });
+            return Err(Error::Input(InputError::InvalidRequest {
+                reason: "its parent mytoken is no longer stored".into(),
+            }));
         };
         let parent = held.entry().mytoken.clone();
-        let mut keep = |successor: &Secret| held.keep(successor);
+        let mut keep = |successor: &Secret| held.keep(successor).map_err(Into::into);
         match server.revoke_other(&parent, &self.granted.mom_id, true, &mut keep, deadline) {
             // A valid parent may revoke its sub-token. If the server refuses, the sub-token no longer exists: the host
             // has revoked it.
-            Err(Error::MissingCapability { .. } | Error::Rejected { status: 403, .. })
-                if self.is_child_of(held.entry()) && is_valid(server, &parent, deadline) =>
-            {
-                Ok(())
-            }
+            Err(
+                Error::Server(ServerError::MissingCapability { .. })
+                | Error::Server(ServerError::Rejected { status: 403, .. }),
+            ) if self.is_child_of(held.entry()) && is_valid(server, &parent, deadline) => Ok(()),
             other => other,
         }
     }
@@ -88,6 +91,6 @@ fn is_valid(server: &Server<'_>, mytoken: &Secret, deadline: Deadline) -> bool {
     match server.introspect(mytoken, deadline) {
         Ok(_) => true,
         // The server checks capabilities of valid mytokens only.
-        Err(error) => matches!(error, Error::MissingCapability { .. }),
+        Err(error) => matches!(error, Error::Server(ServerError::MissingCapability { .. })),
     }
 }

@@ -77,7 +77,10 @@ fn the_transfer_code_of_a_failed_login_is_revoked() {
     site.store_mytoken(CAPABILITIES, &Value::Null);
     site.install_ssh("ask '(alice@testbed) Access Token: '; exit 255");
     assert_eq!(site.run(&["ssh", "--delegate", "tb"]).status.code(), Some(255));
-    assert!(matches!(redeem(&site, &site.answers()[0]), Err(mytoken::Error::CodeRefused { .. })));
+    assert!(matches!(
+        redeem(&site, &site.answers()[0]),
+        Err(mytoken::Error::Server(mytoken::server::ServerError::CodeRefused { .. }))
+    ));
 }
 
 #[test]

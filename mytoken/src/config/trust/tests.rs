@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::*;
+use crate::config::ConfigError;
 use crate::skipped::skip;
 
 const ALICE: u32 = 62_001;
@@ -33,7 +34,7 @@ fn sandbox() -> (tempfile::TempDir, PathBuf, PathBuf) {
 /// The sentence by which `path` is refused.
 fn told(path: &Path) -> String {
     match me().read(path) {
-        Err(error @ Error::ConfigUnsafe { .. }) => error.to_string(),
+        Err(error @ ConfigError::Unsafe { .. }) => error.to_string(),
         other => panic!("{}: {other:?}", path.display()),
     }
 }
@@ -58,7 +59,7 @@ fn a_directory_that_others_can_write_is_refused() {
     for mode in [0o777, 0o775, 0o757] {
         chmod(&etc, mode);
         assert!(told(&file).contains(&format!("the directory {} can be written", etc.display())));
-        assert!(matches!(me().names(&etc), Err(Error::ConfigUnsafe { .. })));
+        assert!(matches!(me().names(&etc), Err(ConfigError::Unsafe { .. })));
     }
 }
 
@@ -96,7 +97,7 @@ fn links_are_followed() {
     assert_eq!(me().directory(&up.join("directory/../etc/..")).unwrap(), up, "the directory above the real one");
     symlink("loop", up.join("loop")).unwrap();
     let error = me().read(&up.join("loop")).unwrap_err();
-    assert!(matches!(error, Error::ConfigUnreadable { .. }), "{error}");
+    assert!(matches!(error, ConfigError::Unreadable { .. }), "{error}");
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn what_a_link_leads_to_must_be_as_safe() {
         let told = told(&link);
         let expected = format!("{kind} {} (reached by the link {}) can be written", part.display(), link.display());
         assert!(told.contains(&expected), "{told}");
-        assert!(matches!(me().check_file(&link), Err(Error::ConfigUnsafe { .. })));
+        assert!(matches!(me().check_file(&link), Err(ConfigError::Unsafe { .. })));
         fs::set_permissions(part, before).unwrap();
     }
     assert!(me().check_file(&link).is_ok());
@@ -174,12 +175,12 @@ fn a_link_into_a_users_directory_is_no_configuration() {
     fs::write(etc.join("login.toml"), "").unwrap();
     for asked in [up.join("mytoken/login.toml"), up.join("mytoken/login.d")] {
         let read = me().read(&asked).map(drop);
-        assert!(matches!(read, Err(Error::ConfigUnsafe { .. })), "{read:?}");
-        assert!(matches!(me().names(&asked), Err(Error::ConfigUnsafe { .. })), "nor are drop-ins overlooked");
-        assert!(matches!(me().check_file(&asked), Err(Error::ConfigUnsafe { .. })));
-        assert!(matches!(me().read_private(&asked, 10), Err(Error::ConfigUnsafe { .. })));
+        assert!(matches!(read, Err(ConfigError::Unsafe { .. })), "{read:?}");
+        assert!(matches!(me().names(&asked), Err(ConfigError::Unsafe { .. })), "nor are drop-ins overlooked");
+        assert!(matches!(me().check_file(&asked), Err(ConfigError::Unsafe { .. })));
+        assert!(matches!(me().read_private(&asked, 10), Err(ConfigError::Unsafe { .. })));
     }
-    assert!(matches!(me().directory(&up.join("mytoken")), Err(Error::ConfigUnsafe { .. })));
+    assert!(matches!(me().directory(&up.join("mytoken")), Err(ConfigError::Unsafe { .. })));
 }
 
 #[test]
@@ -221,11 +222,11 @@ fn what_is_no_file_is_refused_without_hanging() {
     assert!(told(&etc.join("fifo")).contains("is not a regular file"));
     assert!(told(&etc).contains("it is a directory"));
     assert!(told(&file.join("below")).contains("is no directory"));
-    assert!(matches!(me().names(&file), Err(Error::ConfigUnsafe { .. })));
+    assert!(matches!(me().names(&file), Err(ConfigError::Unsafe { .. })));
     assert_eq!(me().names(&etc.join("missing")).unwrap(), None);
     let large = etc.join("large");
     fs::File::create(&large).unwrap().set_len(16 * 1024 * 1024 + 1).unwrap();
-    assert!(matches!(me().read(&large), Err(Error::ConfigUnreadable { .. })));
+    assert!(matches!(me().read(&large), Err(ConfigError::Unreadable { .. })));
 }
 
 #[test]
@@ -237,7 +238,7 @@ fn a_secret_is_read_when_it_is_for_nobody_else() {
     assert!(me().read_private(&etc.join("missing"), 5).unwrap().is_none());
     for mode in [0o640, 0o604, 0o700] {
         chmod(&file, mode);
-        assert!(matches!(me().read_private(&file, 5), Err(Error::ConfigUnsafe { .. })), "{mode:o}");
+        assert!(matches!(me().read_private(&file, 5), Err(ConfigError::Unsafe { .. })), "{mode:o}");
     }
     chmod(&file, 0o600);
     fs::hard_link(&file, etc.join("second")).unwrap();

@@ -13,7 +13,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
 use super::{Fault, FileTrust, Part, refused, unreadable};
-use crate::Error;
+use crate::config::ConfigError;
 
 /// As many links as Linux follows for one path.
 const LINKS: usize = 40;
@@ -47,7 +47,7 @@ struct Walk<'a> {
 }
 
 /// Walks to `path`, along links, and checks everything on the way and at its end.
-pub(super) fn walk(trust: FileTrust, path: &Path) -> Result<Found, Error> {
+pub(super) fn walk(trust: FileTrust, path: &Path) -> Result<Found, ConfigError> {
     let whole = std::path::absolute(path).map_err(|error| unreadable(path, &error.to_string()))?;
     let mut walk = Walk { trust, asked: path, steps: Vec::new(), ahead: Vec::new(), link: None, links: 0 };
     walk.go(&whole)?;
@@ -72,7 +72,7 @@ const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOE
 
 impl Walk<'_> {
     /// Puts `path` before what is ahead; an absolute one begins anew at the root directory.
-    fn go(&mut self, path: &Path) -> Result<(), Error> {
+    fn go(&mut self, path: &Path) -> Result<(), ConfigError> {
         if path.is_absolute() {
             let handle =
                 openat(AT_FDCWD, "/", DIRECTORY, Mode::empty()).map_err(|errno| self.failed(Path::new("/"), errno))?;
@@ -90,7 +90,7 @@ impl Walk<'_> {
     }
 
     /// Goes one component further; `Some` when this was the end.
-    fn step(&mut self, name: &OsStr) -> Result<Option<Found>, Error> {
+    fn step(&mut self, name: &OsStr) -> Result<Option<Found>, ConfigError> {
         let Some(here) = self.steps.last() else { return Err(unreadable(self.asked, "it has no directory")) };
         let path = here.path.join(name);
         match openat(&here.handle, name, DIRECTORY, Mode::empty()) {
@@ -123,14 +123,14 @@ impl Walk<'_> {
         Ok(Some(Found::File { file, meta }))
     }
 
-    fn enter(&mut self, handle: OwnedFd, path: PathBuf) -> Result<(), Error> {
+    fn enter(&mut self, handle: OwnedFd, path: PathBuf) -> Result<(), ConfigError> {
         let stat = fstat(&handle).map_err(|errno| self.failed(&path, errno))?;
         self.check(Part::Directory, &path, stat.st_uid, stat.st_mode)?;
         self.steps.push(Step { handle, path });
         Ok(())
     }
 
-    fn follow(&mut self, link: &OwnedFd, stat: &FileStat, path: PathBuf) -> Result<(), Error> {
+    fn follow(&mut self, link: &OwnedFd, stat: &FileStat, path: PathBuf) -> Result<(), ConfigError> {
         self.check(Part::Link, &path, stat.st_uid, stat.st_mode)?;
         self.links += 1;
         if self.links > LINKS {
@@ -142,7 +142,7 @@ impl Walk<'_> {
         self.go(Path::new(&target))
     }
 
-    fn check(&self, part: Part, path: &Path, uid: u32, mode: u32) -> Result<(), Error> {
+    fn check(&self, part: Part, path: &Path, uid: u32, mode: u32) -> Result<(), ConfigError> {
         let named = match part {
             Part::Directory => format!("the directory {}", path.display()),
             Part::Link => format!("the link {}", path.display()),
@@ -168,12 +168,12 @@ impl Walk<'_> {
     }
 
     /// The sentence for a part that is not as it must be. It says how one came there when the path does not show it.
-    fn refused(&self, part: &str, fault: &str) -> Error {
+    fn refused(&self, part: &str, fault: &str) -> ConfigError {
         let by = self.link.as_ref().map(|link| format!(" (reached by the link {})", link.display()));
         refused(self.asked, &format!("{part}{} {fault}", by.unwrap_or_default()))
     }
 
-    fn failed(&self, part: &Path, errno: Errno) -> Error {
+    fn failed(&self, part: &Path, errno: Errno) -> ConfigError {
         let reason = std::io::Error::from(errno).to_string();
         let named = if part == self.asked { reason } else { format!("{}: {reason}", part.display()) };
         unreadable(self.asked, &named)

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::super::as_user;
 use super::*;
+use crate::files::FileError;
 use crate::skipped::skip;
 
 const ALICE: Owner = Owner { uid: 62_001, gid: 62_001 };
@@ -147,7 +148,7 @@ fn what_belongs_to_another_user_is_refused() {
     fs::write(theirs.join("below/f"), "x").unwrap();
     fs::set_permissions(&theirs, fs::Permissions::from_mode(0o700)).unwrap();
     let give = |path: &Path, uid| std::os::unix::fs::chown(path, Some(uid), None).unwrap();
-    let told = |result: Result<Directory, Error>| result.unwrap_err().to_string();
+    let told = |result: Result<Directory, FileError>| result.unwrap_err().to_string();
     assert!(Directory::open(&theirs.join("below")).is_ok());
     give(&theirs, ALICE.uid);
     assert!(told(Directory::open(&theirs.join("below"))).contains("it belongs to user 62001"), "on the way");

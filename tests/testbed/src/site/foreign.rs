@@ -43,7 +43,6 @@ pub(crate) fn give_mytoken(site: &Site, user: &str, foreign: &Foreign) -> Result
 pub fn keep_mytoken(server: &str, issuer: &str, ca: Option<&Path>) -> Result<()> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).trying(|| "reading the mytoken".into())?;
-    let refused = |error: mytoken::Error| Error::Refused(error.to_string());
     let mytoken = Secret::new(text);
     let Some(claims) = unverified_claims(&mytoken) else {
         return Err(Error::Refused("the file holds no mytoken in its long form".into()));
@@ -66,4 +65,8 @@ pub fn keep_mytoken(server: &str, issuer: &str, ca: Option<&Path>) -> Result<()>
     let store = Store::open(&Store::default_path(&home)).map_err(refused)?;
     let mut guard = store.lock(Deadline::after(Duration::from_secs(5))).map_err(refused)?;
     guard.put(&entry).map_err(refused)
+}
+
+fn refused(error: impl std::fmt::Display) -> Error {
+    Error::Refused(error.to_string())
 }

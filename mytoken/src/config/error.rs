@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can be wrong with the configuration.
+
+use crate::names::UrlError;
+
+/// Why the configuration is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A configuration file cannot be read.
+    #[error("cannot read {file}: {reason}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// A configuration file could have been written by others.
+    #[error("{file} is not used: {reason}")]
+    Unsafe {
+        /// The file or a directory above it.
+        file: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A configuration file has a mistake.
+    #[error("{place}: {problem}")]
+    Invalid {
+        /// File and line.
+        place: String,
+        /// The mistake.
+        problem: String,
+    },
+    /// A URL that must not be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why there is no answer over HTTP.
+
+use crate::InputError;
+use crate::names::UrlError;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// The trusted certificates could not be loaded.
+    #[error("the trusted certificates cannot be read from {file}: {reason}; set ca_file in mytoken.toml")]
+    Roots {
+        /// The file or files.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+    /// The HTTP client cannot be made with these settings.
+    #[error("the HTTP client cannot be set up: {reason}; see [http] in mytoken.toml")]
+    Settings {
+        /// Why.
+        reason: String,
+    },
+    /// No answer from a host.
+    #[error("{host} cannot be reached ({reason}); try again later")]
+    Unreachable {
+        /// Scheme, host and port.
+        host: String,
+        /// What the operating system or TLS said.
+        reason: String,
+        /// Whether the request may have been received and carried out, although no answer came.
+        sent: bool,
+    },
+    /// The operation's deadline passed.
+    #[error("{host} did not answer in time; try again later")]
+    TooLate {
+        /// Scheme, host and port.
+        host: String,
+    },
+    /// An answer beyond the limit.
+    #[error("{host} sent an answer of more than {limit} bytes; it was not read")]
+    TooLarge {
+        /// Scheme, host and port.
+        host: String,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A URL that must not be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The request itself is wrong.
+    #[error(transparent)]
+    Input(#[from] InputError),
+}

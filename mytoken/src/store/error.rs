@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can be wrong with the token store.
+
+/// Why the token store is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The token store, or a file in it, can be reached by others.
+    #[error("{path} is not used: {reason}")]
+    Unsafe {
+        /// The directory or file.
+        path: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The token store cannot be read or written.
+    #[error("the token store cannot be used: {path}: {reason}")]
+    Unusable {
+        /// The directory or file.
+        path: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// A file of the token store holds something else.
+    #[error("{path} is damaged ({reason}); run: mytoken-ssh login")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it, without its content.
+        reason: String,
+    },
+    /// Another process kept the token store locked.
+    #[error("another program uses the token store and did not finish in time ({path}); try again")]
+    Busy {
+        /// The lock.
+        path: String,
+    },
+}
