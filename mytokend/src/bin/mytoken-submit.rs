@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use mytoken::Deadline;
+use mytoken::{Deadline, SystemClock};
 use mytoken_wire::submission::SubmitAnswer;
 use mytokend::privacy;
 use mytokend::submit::{CreatedCredential, SubmitConfig, SubmitRequest, UserEnvironment, submit};
@@ -83,7 +83,8 @@ fn main() -> ExitCode {
             required: arguments.required,
             command: arguments.context.name().to_owned(),
         };
-        let result = submit(&config, &request, &user_environment(), deadline).map(|created| (created, deadline));
+        let result =
+            submit(&config, &request, &user_environment(), &SystemClock, deadline).map(|created| (created, deadline));
         let _ = send.send(result);
     });
     if worker.is_err() {

@@ -16,8 +16,9 @@ use mytoken::config::{FileTrust, Shared};
 use mytoken::files::Owner;
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::names::ServerUrl;
+use mytoken::restrictions::Clause;
 use mytoken::server::{Deliver, Discovery, Granted, Server, SubTokenRequest};
-use mytoken::{Clock, Deadline, Error, Secret, SystemClock};
+use mytoken::{Clock, Deadline, Error, Secret};
 use mytoken_wire::Handle;
 
 use crate::jobs::keys::PublicKey;
@@ -108,19 +109,22 @@ pub fn submit(
     config: &SubmitConfig,
     request: &SubmitRequest,
     environment: &UserEnvironment,
+    clock: &dyn Clock,
     deadline: Deadline,
 ) -> Result<CreatedCredential, SubmitError> {
     let profile = config.profile(&request.profile)?;
     let url = config.shared.server_url(&profile.server)?;
     let store = parent::open_store(environment.home.as_deref())?;
-    let parent = parent::find(&url, environment, store.as_ref(), SystemClock.now(), deadline)?;
+    let parent = parent::find(&url, environment, store.as_ref(), clock.now(), deadline)?;
     let mut settings = config.shared.http_settings();
     settings.user_agent = format!("mytoken-submit/{} ({})", env!("CARGO_PKG_VERSION"), request.command);
     let http = HttpClient::new(&settings)?;
     let cache = cache(environment.home.as_deref());
-    let server = Server::discover_cached(&http, &url, cache.as_ref(), &SystemClock, deadline)?;
+    let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?;
     let handle = Handle::new(rand::random());
-    let granted = create(&server, config, profile, parent, &handle, deadline)?;
+    let wanted = request::wanted(profile, &config.jobs.cluster, clock.now());
+    let name = request::name(&config.jobs.cluster, &handle);
+    let granted = create(&server, parent, wanted, &name, deadline)?;
     let submission = sealed(config, request, profile, &url, &granted, &handle).inspect_err(|_| {
         // The sub-token exists, and no job will use it.
         let _ = server.revoke(&granted.mytoken, true, deadline);
@@ -143,23 +147,22 @@ fn cache(home: Option<&Path>) -> Box<dyn Storage> {
     }
 }
 
+/// Makes a sub-token that can only get access tokens.
 fn create(
     server: &Server<'_>,
-    config: &SubmitConfig,
-    profile: &ProfileSettings,
     mut parent: Parent<'_>,
-    handle: &Handle,
+    wanted: Clause,
+    name: &str,
     deadline: Deadline,
 ) -> Result<Granted, Error> {
-    let wanted = [request::wanted(profile, &config.jobs.cluster, SystemClock.now())];
     let capabilities = Capabilities::new([AT])?;
     let (token, clauses) = (parent.token().clone(), parent.clauses().map(<[_]>::to_vec));
     let request = SubTokenRequest {
         parent: &token,
         parent_clauses: clauses.as_deref(),
-        wanted: &wanted,
+        wanted: &[wanted],
         capabilities: &capabilities,
-        name: &request::name(&config.jobs.cluster, handle),
+        name,
         deliver: Deliver::Token,
     };
     server.create(&request, &mut |successor| parent.keep(successor), deadline)
