@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::{Host, Url};
 
+use crate::printable::printable;
+
 /// A URL that must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the URL {url} cannot be used: {reason}")]
@@ -109,7 +111,7 @@ fn without_credentials(text: &str) -> String {
         }
         _ => text.to_owned(),
     };
-    shown.chars().take(200).map(|c| if c.is_control() { '?' } else { c }).collect()
+    printable(&shown, 200)
 }
 
 macro_rules! base_url {

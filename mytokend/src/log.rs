@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use mytoken::printable::printable;
 pub use mytoken_login::Level;
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
@@ -48,7 +49,7 @@ impl Log {
 
     /// Writes one line. Control characters become `?`, so that a text cannot forge a second line.
     pub fn line(&self, level: Level, text: &str) {
-        let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let text = printable(text, usize::MAX);
         let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sent = send(system.as_mut(), level, &text);
         if sent == Sent::NoListener {

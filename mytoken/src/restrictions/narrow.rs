@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 
 use super::{Clause, hosts};
 use crate::InputError;
+use crate::printable::printable;
 
 /// The clauses of a child of `parent` that allow what `wanted` asks for, and never more than `parent`.
 ///
@@ -147,7 +148,7 @@ fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     }
 }
 
-/// An entry in an error text: short and without control characters.
+/// An entry of a list in an error text.
 fn shown(entry: &str) -> String {
-    entry.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect()
+    printable(entry, 80)
 }

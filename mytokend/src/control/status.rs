@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use mytoken::printable::printable;
 use mytoken::time_format::TimeFormat;
 use mytoken_wire::agent::{EventKind, JobState, JobStatus, Status};
 use nix::unistd::{Uid, User};
@@ -21,11 +22,11 @@ pub fn render(status: &Status, times: TimeFormat, account_of: &dyn Fn(u32) -> Op
     for job in &status.jobs {
         let title = if job.job == 0 { "SESSION".to_owned() } else { format!("JOB {}", job.job) };
         let user = account_of(job.uid).unwrap_or_else(|| job.uid.to_string());
-        let head = format!("{title}  profile {}  uid {user}", printable(&job.profile));
+        let head = format!("{title}  profile {}  uid {user}", shown(&job.profile));
         let _ = writeln!(text, "{head:<52} credential: {}", credential(job, times));
         for event in &job.events {
             let time = times.seconds(event.time);
-            let (kind, sentence) = (printable(event.kind.as_str()), printable(&event.text));
+            let (kind, sentence) = (shown(event.kind.as_str()), shown(&event.text));
             let repeated = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
             let _ = writeln!(text, "  {time}  {kind:<10} {:<8} {sentence}{repeated}", status.node);
         }
@@ -53,9 +54,9 @@ fn credential(job: &JobStatus, times: TimeFormat) -> String {
     }
 }
 
-/// Replaces control characters: users choose the profile names in credentials that they seal themselves, and root reads them on a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+/// Text of a user on root's terminal: users choose the profile names in credentials that they seal themselves.
+fn shown(text: &str) -> String {
+    printable(text, usize::MAX)
 }
 
 /// The account name of a uid, from the system.
