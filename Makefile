@@ -78,6 +78,7 @@ install:
 	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytokend $(DESTDIR)$(PREFIX)/sbin/mytokend
 	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytoken-submit $(DESTDIR)$(PREFIX)/libexec/mytoken/mytoken-submit
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken packaging/plugstack.conf packaging/sshd.conf packaging/sshd-penalties.conf packaging/pam-sshd.example
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken/samples packaging/samples/*.toml
 
 # Ends with the sum of all results: "N passed, N failed" and ", N skipped" when there are any.
 test: mmdebstrap build tools

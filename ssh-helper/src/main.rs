@@ -12,6 +12,9 @@ mod login_token;
 mod logout;
 mod output;
 mod printable;
+#[cfg(test)]
+#[path = "../../tests/sample.rs"]
+mod sample;
 mod settings;
 mod signals;
 mod ssh;

@@ -28,8 +28,7 @@ impl RequestedMytoken {
             if options.scope.is_empty() { user.scope.clone().unwrap_or_default() } else { options.scope.join(" ") };
         let audience = options.audience.clone().or_else(|| user.audience.clone()).unwrap_or_default();
         let names = if options.capability.is_empty() { &user.capabilities } else { &options.capability };
-        let default = [AT, CREATE_MYTOKEN, TOKENINFO_INTROSPECT, TOKENINFO_HISTORY].map(str::to_owned);
-        let capabilities = Capabilities::new(if names.is_empty() { default.to_vec() } else { names.clone() })?;
+        let capabilities = Capabilities::new(if names.is_empty() { default_capabilities() } else { names.clone() })?;
         let lifetime = options.lifetime.or(user.lifetime).map_or(DEFAULT_LIFETIME, |lifetime| lifetime.as_secs());
         let clause = Clause {
             exp: Some(now.saturating_add(lifetime)),
@@ -42,6 +41,10 @@ impl RequestedMytoken {
     }
 }
 
+fn default_capabilities() -> Vec<String> {
+    [AT, CREATE_MYTOKEN, TOKENINFO_INTROSPECT, TOKENINFO_HISTORY].map(str::to_owned).to_vec()
+}
+
 /// Name of this machine.
 fn host_name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "mytoken-ssh".into())
@@ -50,6 +53,23 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::askpass::prompt::DEFAULT;
+    use crate::sample;
+    use mytoken::config::Duration;
+
+    #[test]
+    fn the_sample_of_config_toml_has_every_key_with_its_default() {
+        sample::check("config.toml", |mut user: UserConfig| {
+            user.lifetime.get_or_insert(Duration::seconds(DEFAULT_LIFETIME));
+            if user.capabilities.is_empty() {
+                user.capabilities = default_capabilities();
+            }
+            if user.prompts.is_empty() {
+                user.prompts = vec![DEFAULT.to_owned()];
+            }
+            user
+        });
+    }
 
     #[test]
     fn options_take_precedence_over_the_configuration_and_defaults() {

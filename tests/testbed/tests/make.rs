@@ -129,4 +129,7 @@ fn what_is_installed_has_no_symbols_unless_somebody_wants_them() {
             assert_eq!(!listed.stdout.is_empty(), symbols, "{file}");
         }
     }
+    for file in ["mytoken.toml", "login.toml", "jobs.toml", "config.toml"] {
+        assert!(to.join("usr/share/mytoken/samples").join(file).exists(), "{file}");
+    }
 }

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `packaging/samples/login.toml` has every key with its default.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+#[path = "../../tests/sample.rs"]
+mod sample;
+
+use mytoken_login::LoginSettings;
+
+#[test]
+fn the_sample_of_login_toml_has_every_key_with_its_default() {
+    sample::check("login.toml", |login: LoginSettings| login);
+}
