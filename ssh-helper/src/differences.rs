@@ -9,7 +9,7 @@ use mytoken::server::Granted;
 
 use crate::describe;
 use crate::printable::printable;
-use crate::time_format::duration;
+use mytoken::time_format::duration;
 
 /// Difference in seconds up to which two times of expiry count as equal.
 const EXPIRY_TOLERANCE: u64 = 60;

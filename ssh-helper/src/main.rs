@@ -19,7 +19,6 @@ mod settings;
 mod signals;
 mod ssh;
 mod status;
-mod time_format;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::output::print;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
-use crate::time_format::{duration, validity};
+use mytoken::time_format::{duration, validity};
 
 /// Shows every stored mytoken. The exit status is 1 if all have expired or there is none.
 pub fn run() -> Result<ExitCode, Error> {

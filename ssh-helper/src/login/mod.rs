@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
 use crate::signals::not_ignored;
-use crate::time_format::validity;
+use mytoken::time_format::validity;
 
 /// Time limit for one request to the server, or for the lock of the store.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);

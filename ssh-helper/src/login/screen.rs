@@ -9,7 +9,7 @@ use qrcode::{EcLevel, QrCode};
 use terminal_size::{Height, Width, terminal_size};
 
 use crate::output::{print, print_line};
-use crate::time_format::countdown;
+use mytoken::time_format::countdown;
 
 /// Lines that must fit on the screen beside the QR code: invitation, link, countdown.
 const OTHER_LINES: usize = 8;

@@ -13,7 +13,7 @@ use mytoken::token::unverified_claims;
 use mytoken::{Clock, Deadline, Error, Secret, SystemClock};
 
 use crate::printable::printable;
-use crate::time_format::duration;
+use mytoken::time_format::duration;
 
 /// A sub-token that was created for a login.
 pub struct CreatedSubToken {
