@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    // SSH-29: nodelete. std registers thread-local destructors; unmapped at pam_end they would be called all the same.
+    // nodelete: std registers thread-local destructors. glibc would call them even after pam_end has unmapped the module (SSH-29).
     for argument in ["-Wl,-soname,pam_mytoken.so", "-Wl,-z,nodelete", "-Wl,-z,relro", "-Wl,-z,now"] {
         println!("cargo::rustc-cdylib-link-arg={argument}");
     }
@@ -19,7 +19,7 @@ fn main() {
 fn find_libpam() -> std::io::Result<()> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     if variable("TARGET") != variable("HOST") {
-        return Ok(()); // the linker of a cross build knows its own directories
+        return Ok(()); // the linker of a cross build has its own directories
     }
     let triplet = format!("{}-linux-gnu", variable("CARGO_CFG_TARGET_ARCH"));
     let directories: Vec<PathBuf> = [

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken::config::IssuerSettings;
 use mytoken::http::{Answer, HttpClient, HttpSettings, Roots};
-use mytoken_login::oidc::{Fresh, KeySet, KeySource};
+use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
 use zeroize::Zeroizing;
 
 /// It is always this late.
@@ -70,7 +70,7 @@ pub fn issuer(lines: &str) -> IssuerSettings {
 pub struct Keys(pub KeySet);
 
 impl KeySource for Keys {
-    fn keys(&self, _: &IssuerSettings, _: Fresh, _: Deadline) -> Result<KeySet, String> {
+    fn keys(&self, _: &IssuerSettings, _: KeyFreshness, _: Deadline) -> Result<KeySet, KeysUnavailable> {
         Ok(self.0.clone())
     }
 }

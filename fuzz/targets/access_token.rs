@@ -9,8 +9,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use fuzz::{Keys, NOW, issuer, soon, texts};
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
-use mytoken_login::oidc::{KeySet, list, verify};
-use mytoken_login::{Account, AccountSettings, Identity, LoginSettings, Maps, decide};
+use mytoken_login::oidc::{KeySet, string_list, verify};
+use mytoken_login::{AccountSettings, Identity, LocalAccount, LoginSettings, Maps, decide};
 use mytoken_wire::clock::FixedClock;
 use ring::signature::Ed25519KeyPair;
 
@@ -54,12 +54,12 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(claims) = verified {
         assert!(!claims.sub.is_empty() && settings.is(&claims.iss), "{claims:?}");
         assert!(claims.good_until > NOW && claims.good_until >= claims.exp);
-        let good = list(&claims.all, "aud").iter().any(|one| settings.audiences.iter().any(|own| own == one));
+        let good = string_list(&claims.all, "aud").iter().any(|one| settings.audiences.iter().any(|own| own == one));
         assert!(good || !settings.require_audience);
         assert!(settings.required_scopes.iter().all(|scope| claims.scopes.contains(scope)));
         let identity = Identity::from(claims);
         for name in ["alice", "root", "1"] {
-            let account = Account::new(name, 2_001, 2_001, &AccountSettings::default());
+            let account = LocalAccount::new(name, 2_001, 2_001, &AccountSettings::default());
             let _ = decide(&identity, &account, &login.rules, login.accounts.names, &Maps::default());
         }
     }

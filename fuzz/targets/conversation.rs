@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
-use mytoken_login::{Asked, Conversation, Gone, ask};
+use mytoken_login::{Conversation, ConversationEnded, ask};
 use mytoken_wire::chunks::{TOTAL_LIMIT, answers, part_asked_for};
 use zeroize::Zeroizing;
 
@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 struct Person(Vec<Vec<u8>>, Vec<String>);
 
 impl Conversation for Person {
-    fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, Gone> {
+    fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, ConversationEnded> {
         self.1.push(prompt.to_owned());
-        if self.0.is_empty() { Err(Gone) } else { Ok(Zeroizing::new(self.0.remove(0))) }
+        if self.0.is_empty() { Err(ConversationEnded) } else { Ok(Zeroizing::new(self.0.remove(0))) }
     }
 
     fn tell(&mut self, _: &str) {}
@@ -23,7 +23,7 @@ impl Conversation for Person {
 fuzz_target!(|data: &[u8]| {
     let given: Vec<Vec<u8>> = data.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
     let mut person = Person(given, Vec::new());
-    if let Ok(Asked::Answer(whole)) = ask(&mut person, "Access Token:", true) {
+    if let Ok(whole) = ask(&mut person, "Access Token:", true) {
         assert!(person.1.len() == 1 || whole.len() <= TOTAL_LIMIT);
     }
     // A helper recognises each prompt that the module asks.
@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
         let pieces = pieces.iter().map(|piece| piece.expose().as_bytes().to_vec()).collect();
         let mut person = Person(pieces, Vec::new());
         match ask(&mut person, "Access Token:", true) {
-            Ok(Asked::Answer(whole)) => assert_eq!(whole.as_slice(), token.expose().as_bytes()),
+            Ok(whole) => assert_eq!(whole.as_slice(), token.expose().as_bytes()),
             other => panic!("{other:?}"),
         }
     }

@@ -5,7 +5,7 @@
 use fuzz::{NOW, answer, issuer, number, soon, texts};
 use libfuzzer_sys::fuzz_target;
 use mytoken::http::{HttpSettings, LazyClient, Roots, canned};
-use mytoken_login::oidc::{Fresh, KeySource, ProviderKeys};
+use mytoken_login::oidc::{KeyFreshness, KeySource, ProviderKeys};
 use mytoken_wire::clock::FixedClock;
 
 thread_local! {
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     canned::answer_with([answer(status(1), discovery), answer(status(1_000), keys)]);
     let settings = issuer("");
     let found =
-        CLIENT.with(|client| ProviderKeys::new(client, None, &FixedClock(NOW)).keys(&settings, Fresh::Enough, soon()));
+        CLIENT.with(|client| ProviderKeys::new(client, None, &FixedClock(NOW)).keys(&settings, KeyFreshness::Configured, soon()));
     match found {
         Ok(keys) => assert!(!keys.is_empty()),
         Err(reason) => assert!(!reason.is_empty()),

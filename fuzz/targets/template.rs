@@ -4,16 +4,16 @@
 
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
-use mytoken_login::Template;
+use mytoken_login::{AccountTemplate, MissingClaim};
 use serde_json::{Map, Value};
 
 fuzz_target!(|data: &[u8]| {
     let Some([template, claims]) = texts(data) else { return };
-    let Ok(parsed) = Template::parse(template) else { return };
-    assert_eq!(Template::parse(&parsed.to_string()).as_ref(), Ok(&parsed));
+    let Ok(parsed) = AccountTemplate::parse(template) else { return };
+    assert_eq!(AccountTemplate::parse(&parsed.to_string()).as_ref(), Ok(&parsed));
     let Ok(claims) = serde_json::from_str::<Map<String, Value>>(claims) else { return };
     match parsed.fill(&claims) {
         Ok(filled) => assert!(!filled.is_empty()),
-        Err(missing) => assert!(template.contains(&missing)),
+        Err(MissingClaim(missing)) => assert!(template.contains(&missing)),
     }
 });

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names of local accounts.
+//! Names of accounts.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The name of a local account, in one of the two forms of [`NameForm`].
+/// The name of an account, in one of the forms of [`NameForm`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountName(String);
 
-/// Which names an account can have: `[accounts] names` in `login.toml`.
+/// Which account names are valid: `[accounts] names` in `login.toml`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NameForm {
     /// `[a-z_][a-z0-9_.-]*`, at most 32 bytes.
     #[default]
     Posix,
-    /// Whatever the system's databases (NSS) return unchanged: `4dave`, `Dave`, `dave@example.org`, `DOM\dave`.
+    /// Every name that NSS returns unchanged: `4dave`, `Dave`, `dave@example.org`, `DOM\dave`.
     Nss,
 }
 
-/// A name that no account here can have.
+/// The name is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("that is no valid account name: {reason}")]
+#[error("the account name is not valid: {reason}")]
 pub struct InvalidAccountName {
     /// Why; the name itself is not repeated.
     pub reason: String,
@@ -40,7 +40,7 @@ impl AccountName {
         Self::parse_as(text, NameForm::Posix)
     }
 
-    /// Parses a name of this form.
+    /// Parses a name of the form `form`.
     ///
     /// # Errors
     /// As [`Self::parse`].
@@ -72,11 +72,11 @@ fn posix_fault(text: &str) -> Option<&'static str> {
         return Some("it is longer than 32 characters");
     }
     let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
-    (!text.bytes().all(fits)).then_some("it may hold only a-z, 0-9, underscore, dot and hyphen")
+    (!text.bytes().all(fits)).then_some("it may contain only a-z, 0-9, underscore, dot and hyphen")
 }
 
-/// What no account can be called whatever the database: names that end a field of passwd(5) or lead elsewhere in a path, names
-/// that programs take for an option, and text that cannot be seen.
+/// Names that are dangerous whatever the database: they end a field of passwd(5), change a path, look like an option, or hold
+/// invisible characters.
 fn nss_fault(text: &str) -> Option<&'static str> {
     if text.is_empty() {
         return Some("it is empty");
@@ -88,15 +88,15 @@ fn nss_fault(text: &str) -> Option<&'static str> {
         return Some("it must not begin with a hyphen");
     }
     if text == "." || text == ".." || text.contains(['/', ':']) {
-        return Some("it must not be \".\" or \"..\" or hold a slash or colon");
+        return Some("it must not be \".\" or \"..\", and must not contain a slash or a colon");
     }
     if text.chars().any(|c| c.is_control() || is_invisible(c) || (c.is_whitespace() && c != ' ')) {
-        return Some("it holds a character that cannot be seen");
+        return Some("it contains a character that cannot be seen");
     }
     (text.trim() != text).then_some("it begins or ends with a blank")
 }
 
-/// Characters that text editors and web pages leave behind and nobody sees: of no width, or changing the direction.
+/// Invisible characters that text editors and web pages leave in a text: of zero width, or changing its direction.
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -180,7 +180,7 @@ mod tests {
                     prop_assert_eq!(name.as_str(), text.as_str());
                 }
             }
-            // Whatever the strict form allows the wide one does.
+            // Each POSIX name is a valid NSS name.
             prop_assert!(AccountName::parse(&text).is_err() || AccountName::parse_as(&text, NameForm::Nss).is_ok());
         }
     }

@@ -1,76 +1,79 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Talking with the person: one prompt, or several when the token does not fit into one answer.
+//! The conversation with the user: one prompt, or several when the token does not fit into one answer.
 //!
-//! All pieces are asked for within one `pam_authenticate`. How they and their prompts look is in [`mytoken_wire::chunks`].
+//! All chunks are asked for within one `pam_authenticate` (SSH-03). [`mytoken_wire::chunks`] defines their form and their prompts.
 
 use mytoken_wire::chunks::{ChunkFault, TOTAL_LIMIT, prompt_for, split};
 use zeroize::Zeroizing;
 
-/// The person, or whatever answers for them.
+/// The conversation with the user (PAM's word), or with a program that answers for them.
 pub trait Conversation {
     /// Asks without echo.
     ///
     /// # Errors
-    /// [`Gone`] when nobody answers.
-    fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, Gone>;
+    /// [`ConversationEnded`] when no answer comes.
+    fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, ConversationEnded>;
 
-    /// Says something.
+    /// Shows a message.
     fn tell(&mut self, text: &str);
 }
 
-/// Nobody answers any more.
+/// The conversation ended before an answer came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone;
+pub struct ConversationEnded;
 
-/// What came of asking.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
-    /// An answer, whole.
-    Answer(Zeroizing<Vec<u8>>),
-    /// Pieces that do not make one.
-    Broken(ChunkFault),
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskError {
+    /// The conversation ended.
+    Ended,
+    /// The chunks do not make one answer.
+    Chunks(ChunkFault),
 }
 
-/// Asks with `prompt` and, when `chunks`, for the further pieces.
+impl From<ConversationEnded> for AskError {
+    fn from(_: ConversationEnded) -> Self {
+        Self::Ended
+    }
+}
+
+/// Asks with `prompt`. With `chunks`, an answer in chunks is asked for to its end and put together.
 ///
 /// # Errors
-/// [`Gone`] when nobody answers.
-pub fn ask(conversation: &mut dyn Conversation, prompt: &str, chunks: bool) -> Result<Asked, Gone> {
+/// [`AskError`].
+pub fn ask(conversation: &mut dyn Conversation, prompt: &str, chunks: bool) -> Result<Zeroizing<Vec<u8>>, AskError> {
     let first = conversation.ask(prompt)?;
     if !chunks || first.first() != Some(&b'@') {
-        return Ok(Asked::Answer(first));
+        return Ok(first);
     }
     collect(conversation, prompt, &first)
 }
 
-fn collect(conversation: &mut dyn Conversation, prompt: &str, first: &[u8]) -> Result<Asked, Gone> {
-    let (index, count, piece) = match split(first) {
-        Ok(parts) => parts,
-        Err(fault) => return Ok(Asked::Broken(fault)),
-    };
+fn collect(conversation: &mut dyn Conversation, prompt: &str, first: &[u8]) -> Result<Zeroizing<Vec<u8>>, AskError> {
+    let (index, count, piece) = split(first).map_err(AskError::Chunks)?;
     if index != 1 {
-        return Ok(Asked::Broken(ChunkFault::Order));
+        return Err(AskError::Chunks(ChunkFault::Order));
     }
-    // Room for everything at once: a growing vector would leave copies of the secret in freed memory.
+    // All memory at once: a vector that grows would leave copies of the secret in freed memory.
     let mut whole = Zeroizing::new(Vec::with_capacity(TOTAL_LIMIT));
-    if piece.len() > TOTAL_LIMIT {
-        return Ok(Asked::Broken(ChunkFault::Long));
-    }
-    whole.extend_from_slice(piece);
+    append(&mut whole, piece)?;
     for wanted in 2..=count {
         let answer = conversation.ask(&prompt_for(prompt, wanted, count))?;
-        match split(&answer) {
-            Ok((index, of, piece)) if index == wanted && of == count => {
-                if whole.len() + piece.len() > TOTAL_LIMIT {
-                    return Ok(Asked::Broken(ChunkFault::Long));
-                }
-                whole.extend_from_slice(piece);
-            }
-            Ok(_) => return Ok(Asked::Broken(ChunkFault::Order)),
-            Err(fault) => return Ok(Asked::Broken(fault)),
+        let (index, of, piece) = split(&answer).map_err(AskError::Chunks)?;
+        if index != wanted || of != count {
+            return Err(AskError::Chunks(ChunkFault::Order));
         }
+        append(&mut whole, piece)?;
     }
-    Ok(Asked::Answer(whole))
+    Ok(whole)
+}
+
+fn append(whole: &mut Vec<u8>, piece: &[u8]) -> Result<(), AskError> {
+    if whole.len() + piece.len() > TOTAL_LIMIT {
+        return Err(AskError::Chunks(ChunkFault::Long));
+    }
+    whole.extend_from_slice(piece);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -80,24 +83,26 @@ mod tests {
     use super::*;
     use mytoken_wire::chunks::CHUNKS_LIMIT;
 
-    /// Answers in order and remembers the prompts.
+    /// Gives the answers in order and keeps the prompts.
     struct Script {
         answers: std::vec::IntoIter<Vec<u8>>,
         prompts: Vec<String>,
     }
 
     impl Conversation for Script {
-        fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, Gone> {
+        fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, ConversationEnded> {
             self.prompts.push(prompt.to_owned());
-            self.answers.next().map(Zeroizing::new).ok_or(Gone)
+            self.answers.next().map(Zeroizing::new).ok_or(ConversationEnded)
         }
         fn tell(&mut self, _: &str) {}
     }
 
-    fn run(answers: Vec<Vec<u8>>) -> (Result<Asked, Gone>, Vec<String>) {
+    type Answer = Result<Zeroizing<Vec<u8>>, AskError>;
+
+    fn run(answers: Vec<Vec<u8>>) -> (Answer, Vec<String>) {
         let mut script = Script { answers: answers.into_iter(), prompts: Vec::new() };
-        let asked = ask(&mut script, "Access Token:", true);
-        (asked, script.prompts)
+        let answer = ask(&mut script, "Access Token:", true);
+        (answer, script.prompts)
     }
 
     fn texts(answers: &[&str]) -> Vec<Vec<u8>> {
@@ -105,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_asked_for_by_number() {
-        let (asked, prompts) = run(texts(&["@1/3:ab", "@2/3:cd", "@3/3:e"]));
-        assert_eq!(asked, Ok(Asked::Answer(Zeroizing::new(b"abcde".to_vec()))));
+    fn chunks_are_asked_for_by_number() {
+        let (answer, prompts) = run(texts(&["@1/3:ab", "@2/3:cd", "@3/3:e"]));
+        assert_eq!(answer, Ok(Zeroizing::new(b"abcde".to_vec())));
         assert_eq!(prompts, ["Access Token:", "Access Token (2/3):", "Access Token (3/3):"]);
     }
 
     #[test]
-    fn whatever_is_out_of_order_ends_it_at_once() {
+    fn a_chunk_out_of_order_ends_the_prompts_at_once() {
         use ChunkFault::{Empty, Long, Many, Mark, Order};
         let long = format!("@2/2:{}", "x".repeat(TOTAL_LIMIT));
         let table: &[(&[&str], ChunkFault, usize)] = &[
@@ -135,27 +140,27 @@ mod tests {
             (&["@1/2:a", &long], Long, 2),
         ];
         for (answers, fault, asked_for) in table {
-            let (asked, prompts) = run(texts(answers));
-            assert_eq!(asked, Ok(Asked::Broken(*fault)), "{:?}", answers.first());
+            let (answer, prompts) = run(texts(answers));
+            assert_eq!(answer, Err(AskError::Chunks(*fault)), "{:?}", answers.first());
             assert_eq!(prompts.len(), *asked_for, "{:?}", answers.first());
         }
     }
 
     #[test]
-    fn who_goes_away_is_gone() {
-        assert_eq!(run(texts(&["@1/2:a"])).0, Err(Gone));
-        assert_eq!(run(Vec::new()).0, Err(Gone));
+    fn a_user_who_goes_away_ends_the_conversation() {
+        assert_eq!(run(texts(&["@1/2:a"])).0, Err(AskError::Ended));
+        assert_eq!(run(Vec::new()).0, Err(AskError::Ended));
     }
 
     #[test]
-    fn without_chunks_an_answer_is_what_it_is() {
+    fn without_chunks_an_answer_is_taken_literally() {
         let mut script = Script { answers: texts(&["@1/2:a"]).into_iter(), prompts: Vec::new() };
-        assert_eq!(ask(&mut script, "x", false), Ok(Asked::Answer(Zeroizing::new(b"@1/2:a".to_vec()))));
+        assert_eq!(ask(&mut script, "x", false), Ok(Zeroizing::new(b"@1/2:a".to_vec())));
     }
 
     proptest! {
         #[test]
-        fn cut_and_collected_is_the_same(token in "[A-Za-z0-9_.-]{1,4000}", size in 63_usize..1000) {
+        fn a_token_in_chunks_is_put_together(token in "[A-Za-z0-9_.-]{1,4000}", size in 63_usize..1000) {
             let bytes = token.as_bytes();
             let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
             let count = pieces.len();
@@ -165,12 +170,12 @@ mod tests {
                 answer.extend_from_slice(piece);
                 answer
             }).collect();
-            prop_assert_eq!(run(answers).0, Ok(Asked::Answer(Zeroizing::new(bytes.to_vec()))));
+            prop_assert_eq!(run(answers).0, Ok(Zeroizing::new(bytes.to_vec())));
         }
 
         #[test]
-        fn no_answer_makes_it_panic_or_grow(answers in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..5)) {
-            if let Ok(Asked::Answer(whole)) = run(answers.clone()).0 {
+        fn no_answer_causes_a_panic_or_exceeds_the_limit(answers in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..5)) {
+            if let Ok(whole) = run(answers.clone()).0 {
                 prop_assert!(whole.len() <= TOTAL_LIMIT);
             }
             let marked = answers.into_iter().map(|answer| [b"@1/2:".to_vec(), answer].concat()).collect();

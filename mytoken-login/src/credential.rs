@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What an accepted login leaves for its session.
+//! The credential that an accepted login leaves for its session.
 
 use mytoken::Secret;
 use mytoken_wire::agent::RenewalCredential;
@@ -16,7 +16,7 @@ pub struct SessionCredential {
     pub good_until: u64,
     /// Its remaining lifetime when it was verified, in seconds.
     pub lifetime: u64,
-    /// What renews it. `None`: the user entered an access token.
+    /// The credential that renews it. `None`: the user entered an access token.
     pub renewal: Option<RenewalCredential>,
     /// Whether the mytoken of `renewal` was delegated: a transfer code brought it, and it may create sub-tokens.
     #[serde(default)]

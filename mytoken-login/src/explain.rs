@@ -1,46 +1,51 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A report for an administrator's screen: what was found about the token, what each rule said, what follows.
+//! A report for an administrator's screen: the token, the result of each rule, and the decision.
 
 use std::fmt::Write as _;
 
-use super::decision::Finding;
-use super::{Attempt, Report, TakenBack};
+use crate::context::Attempt;
+use crate::decision::{RuleOutcome, RuleResult};
+use crate::report::{Report, RevocationResult};
 
-/// Renders the report. Claims in it are escaped like in the log.
+/// Renders the report. Control characters are replaced.
 #[must_use]
 pub fn explain(report: &Report, attempt: &Attempt) -> String {
     let mut text = String::new();
-    for fact in &report.facts {
-        let mark = if fact.about == "token" { " " } else { "✓" };
-        let _ = writeln!(text, "{mark} {:<15} {}", fact.about, printable(&fact.found));
+    for observation in &report.observations {
+        let mark = if observation.about == "token" { " " } else { "✓" };
+        let _ = writeln!(text, "{mark} {:<15} {}", observation.about, printable(&observation.found));
     }
     if let Some((issuer, sub)) = &report.identity {
         let _ = writeln!(text, "  {:<15} {} at issuer \"{issuer}\"", "identity", printable(sub));
     }
-    for step in &report.steps {
-        let mark = match step.finding {
-            Finding::Gives { .. } => "✓",
-            Finding::NotTried | Finding::OtherIssuer { .. } => "-",
+    for RuleResult { rule, outcome } in &report.rules {
+        let mark = match outcome {
+            RuleOutcome::Account { .. } => "✓",
+            RuleOutcome::NotTried | RuleOutcome::OtherIssuer { .. } => "-",
             _ => "✗",
         };
-        let asked = match step.finding {
-            Finding::OtherAccount { .. } => format!(", asked for \"{}\"", printable(&attempt.user)),
+        let requested = match outcome {
+            RuleOutcome::OtherAccount { .. } => format!(", asked for \"{}\"", printable(&attempt.user)),
             _ => String::new(),
         };
-        let _ = writeln!(text, "{mark} {:<15} {}{asked}", format!("rule \"{}\"", step.rule), step.finding);
+        let _ = writeln!(text, "{mark} {:<15} {outcome}{requested}", format!("rule \"{rule}\""));
     }
-    match &report.taken_back {
+    match &report.revocation {
         None => {}
-        Some(TakenBack::Revoked) => {
+        Some(RevocationResult::Revoked) => {
             let _ = writeln!(
                 text,
-                "✓ {:<15} the mytoken behind the code was revoked: there is no session for it",
+                "✓ {:<15} the mytoken of the transfer code was revoked: no session gets it",
                 "revocation"
             );
         }
-        Some(TakenBack::Alive { reason }) => {
-            let _ =
-                writeln!(text, "✗ {:<15} the mytoken behind the code lives on: {}", "revocation", printable(reason));
+        Some(RevocationResult::Failed { reason }) => {
+            let _ = writeln!(
+                text,
+                "✗ {:<15} the mytoken of the transfer code is still valid: {}",
+                "revocation",
+                printable(reason)
+            );
         }
     }
     match &report.outcome {

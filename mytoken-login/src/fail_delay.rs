@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The fail delay: a refusal takes at least as long as the configuration says, whatever it was. Otherwise the time would tell whether
-//! an account exists, for sshd hands on junk in the place of tokens for those that do not (SSH-04).
+//! The fail delay: a refusal is not answered earlier than the configuration says, whatever its reason. Otherwise its time would show
+//! whether an account exists: sshd passes junk instead of the answer for accounts that do not (SSH-04).
 
 use std::time::{Duration, Instant};
 
-use super::Report;
+use crate::report::Report;
 
-/// How long this report must still be held back at `now`.
+/// How long the answer must still wait at `now`.
 #[must_use]
-pub fn hold(report: &Report, fail_delay: Duration, now: Instant) -> Duration {
+pub fn remaining_fail_delay(report: &Report, fail_delay: Duration, now: Instant) -> Duration {
     match (&report.outcome, report.answered) {
-        (Err(refusal), Some(answered)) if refusal.waits() => {
+        (Err(refusal), Some(answered)) if refusal.is_delayed() => {
             fail_delay.saturating_sub(now.saturating_duration_since(answered))
         }
         _ => Duration::ZERO,

@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A login with a token: from the prompt to the decision, and from there to the session.
 //!
-//! [`authenticate()`] asks and decides, [`decide`] is the pure heart of it, [`handover`] carries the result from sshd's auth child to
-//! the [`session`]. The network, the clock, the accounts and the person come in as traits.
+//! [`authenticate()`] asks and decides. [`decide`] applies the rules; it is pure. [`handover`] carries the result from sshd's auth
+//! child to the [`session`]. The network, the clock, the accounts and the conversation are traits; [`LoginResources`] supplies the
+//! real ones.
 #![forbid(unsafe_code)]
 
 mod account_name;
+mod accounts;
 mod authenticate;
 pub mod budget;
+mod context;
 mod conversation;
 mod credential;
 mod decision;
+mod exchange;
 mod explain;
 mod fail_delay;
 pub mod handover;
 mod identity;
+mod log_line;
 mod map_file;
 mod maps;
 pub mod oidc;
@@ -22,6 +27,8 @@ mod process;
 mod refusal;
 mod remote;
 mod report;
+mod resources;
+mod runtime_dir;
 mod server_tokens;
 mod service;
 pub mod session;
@@ -29,25 +36,27 @@ mod settings;
 mod template;
 
 pub use account_name::{AccountName, InvalidAccountName, NameForm};
-pub use authenticate::{
-    Accepted, Attempt, ConfiguredServer, Fact, Report, TakenBack, Times, World, authenticate, examine,
-};
-pub use conversation::{Asked, Conversation, Gone, ask};
+pub use accounts::{AccountDatabase, AccountLookupFailed, LocalAccount, NssAccounts};
+pub use authenticate::{authenticate, examine};
+pub use context::{Attempt, ConfiguredServer, LoginContext};
+pub use conversation::{AskError, Conversation, ConversationEnded, ask};
 pub use credential::SessionCredential;
-pub use decision::{Decision, Finding, Requirement, Source, Step, Verdict, decide};
+pub use decision::{Decision, Requirement, RuleOutcome, RuleResult, decide};
 pub use explain::explain;
-pub use fail_delay::hold;
-pub use identity::{Account, Accounts, Identity, SystemAccounts};
+pub use fail_delay::remaining_fail_delay;
+pub use identity::Identity;
+pub use log_line::field;
 pub use map_file::{MapFile, Mistake};
-pub use maps::Maps;
+pub use maps::{MapFileUnusable, Maps};
 pub use process::Process;
-pub use refusal::{Class, Level, Refusal};
+pub use refusal::{Level, Limit, Refusal, RefusalClass};
 pub use remote::Remote;
-pub use report::field;
+pub use report::{Accepted, Observation, Report, RevocationResult, StepDurations};
+pub use resources::LoginResources;
 pub use server_tokens::ServerTokens;
-pub use service::{Exchanged, TokenService, Wanted};
+pub use service::TokenService;
 pub use settings::{
     AccountSettings, ExchangeSettings, Exchangeable, LoginSettings, Mapping, PromptSettings, Rule, SessionMytoken,
     SessionSettings,
 };
-pub use template::Template;
+pub use template::{AccountTemplate, MissingClaim};

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One map file: lines `<issuer> <subject> <account>`.
+//! A map file: lines `<issuer> <subject> <account>`.
 
 use std::fmt;
 
 use mytoken::config::IssuerSettings;
 use mytoken::names::same_base;
 
-use super::Identity;
 use crate::account_name::{AccountName, NameForm, is_invisible};
+use crate::identity::Identity;
 
-/// So many mistakes of a file are kept; more are counted.
-const KEPT: usize = 100;
+/// Most mistakes of a file that are kept. Further ones are counted.
+const MISTAKES_LIMIT: usize = 100;
 
 const FORM: &str = "a line holds an issuer, a subject and an account";
 
-/// One map file.
+/// A map file.
 ///
-/// Each line has three fields with spaces or tabs between them: the issuer's URL or its name in the configuration, the subject
-/// (claim `sub`), the account. A field with blanks is put in double quotes, inside of which nothing else has a meaning. A `#` in
-/// the place of a field begins a comment. A byte order mark and line ends of Windows are understood.
+/// Each line has three fields, separated by spaces or tabs: the issuer's URL or its name in the configuration, the subject (claim
+/// `sub`), and the account. A field with blanks is written in double quotes; nothing else has a meaning inside of them. A `#` in the
+/// place of a field begins a comment. A byte order mark and Windows line ends are accepted.
 ///
-/// A line that is anything else is a [`Mistake`]: it matches nobody, and the other lines are not concerned. No line takes an
-/// account away, so leaving one out lets nobody in.
+/// Any other line is a [`Mistake`]. It is ignored, and the other lines work. No line takes an account away, so ignoring a line never
+/// lets anybody in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MapFile {
     entries: Vec<Entry>,
@@ -37,14 +37,14 @@ struct Entry {
     account: AccountName,
 }
 
-/// A line that is not used. `Display` gives `LINE:COLUMN: problem`, without the line's text.
+/// A line that is ignored. `Display` gives `LINE:COLUMN: problem`, without the text of the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
 }
 
@@ -79,18 +79,18 @@ impl MapFile {
 
     fn mistaken(&mut self, line: usize, column: usize, problem: String) {
         self.wrong_lines += 1;
-        if self.mistakes.len() < KEPT {
+        if self.mistakes.len() < MISTAKES_LIMIT {
             self.mistakes.push(Mistake { line, column, problem });
         }
     }
 
-    /// The lines that are not used, the first hundred of them.
+    /// The first hundred ignored lines.
     #[must_use]
     pub fn mistakes(&self) -> &[Mistake] {
         &self.mistakes
     }
 
-    /// How many lines are not used.
+    /// How many lines are ignored.
     #[must_use]
     pub fn wrong_lines(&self) -> usize {
         self.wrong_lines
@@ -102,13 +102,13 @@ impl MapFile {
         self.entries.len()
     }
 
-    /// Lines whose issuer is none of these: they are well formed and match nobody.
+    /// Well-formed lines whose issuer is not among `issuers`. They match no identity.
     pub fn foreign_lines<'a>(&'a self, issuers: &'a [IssuerSettings]) -> impl Iterator<Item = usize> + 'a {
         let known = |entry: &&Entry| issuers.iter().any(|issuer| is_of(entry, &issuer.name, &issuer.url));
         self.entries.iter().filter(move |entry| !known(entry)).map(|entry| entry.line)
     }
 
-    /// The accounts that it names, with their lines.
+    /// The accounts of the file, with their line numbers.
     pub fn named_accounts(&self) -> impl Iterator<Item = (usize, &AccountName)> {
         self.entries.iter().map(|entry| (entry.line, &entry.account))
     }
@@ -126,11 +126,11 @@ fn is_of(entry: &Entry, name: &str, url: &str) -> bool {
     entry.issuer == name || same_base(&entry.issuer, url)
 }
 
-/// A mistake in a line: its place in bytes and what it is. Columns are counted for mistakes only, not for each login.
-type Fault = (usize, String);
+/// A problem and the byte where it begins. Columns are computed for mistakes only, not at each login.
+type ProblemAt = (usize, String);
 
-/// The line's entry, nothing for an empty one.
-fn entry(number: usize, line: &str) -> Result<Option<Entry>, Fault> {
+/// The entry of a line. An empty line has none.
+fn entry(number: usize, line: &str) -> Result<Option<Entry>, ProblemAt> {
     let fields = fields(line)?;
     let mut fields = fields.iter();
     let Some(issuer) = fields.next() else { return Ok(None) };
@@ -149,7 +149,7 @@ fn entry(number: usize, line: &str) -> Result<Option<Entry>, Fault> {
 }
 
 /// The fields of a line, without its comment.
-fn fields(line: &str) -> Result<Vec<Field<'_>>, Fault> {
+fn fields(line: &str) -> Result<Vec<Field<'_>>, ProblemAt> {
     let wrong = |rest: &str, problem: &str| Err((line.len() - rest.len(), problem.to_owned()));
     let mut fields = Vec::with_capacity(4);
     let mut rest = line;
@@ -191,7 +191,7 @@ fn is_blank(c: char) -> bool {
     c == ' ' || c == '\t'
 }
 
-/// A non-breaking space from a web page would be a part of the name, and nobody would see why it matches nobody.
+/// A non-breaking space, copied from a web page, would be part of the name without being seen.
 fn is_unseen(c: char) -> bool {
     c != ' ' && (c.is_control() || c.is_whitespace() || is_invisible(c))
 }
@@ -206,7 +206,7 @@ impl fmt::Display for Mistake {
 mod tests {
     use super::*;
 
-    /// Issuer, subject and account of the only line, or its mistake.
+    /// Issuer, subject and account of a file with one line, or its mistake.
     fn line(bytes: &[u8]) -> Result<[String; 3], String> {
         let mut file = MapFile::parse(bytes);
         assert_eq!(file.entries.len() + file.mistakes.len(), 1, "{file:?}");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_told_with_line_and_column() {
+    fn any_other_line_is_a_mistake_with_line_and_column() {
         let table: &[(&[u8], &str)] = &[
             (b"\n op", "2:4: the subject is missing"),
             (b"op s-1", "1:7: the account is missing"),
@@ -252,8 +252,8 @@ mod tests {
             (b"op \"s-1 alice", "1:4: the quotes are not closed"),
             (b"op \"s-1\"alice x", "1:9: a blank must follow the quotes"),
             (b"op \"\" alice", "1:4: the field is empty"),
-            (b"op s-1 ../x", "1:8: that is no valid account name"),
-            (b"op s-1 -x", "1:8: that is no valid account name"),
+            (b"op s-1 ../x", "1:8: the account name is not valid"),
+            (b"op s-1 -x", "1:8: the account name is not valid"),
             (b"op s-1 a\0", "1:9: a character that cannot be seen (U+0000)"),
             (b"op s-1 alice\rop s-2 bob", "1:13: a character that cannot be seen (U+000D)"),
             ("op s\u{e9}\u{a0}1 alice".as_bytes(), "1:6: a character that cannot be seen (U+00A0)"),
@@ -263,14 +263,14 @@ mod tests {
         ];
         for (bytes, expected) in table {
             let file = MapFile::parse(bytes);
-            let told = file.mistakes().first().map(ToString::to_string).unwrap_or_default();
-            assert!(told.starts_with(expected), "{:?}: {told}", String::from_utf8_lossy(bytes));
+            let mistake = file.mistakes().first().map(ToString::to_string).unwrap_or_default();
+            assert!(mistake.starts_with(expected), "{:?}: {mistake}", String::from_utf8_lossy(bytes));
             assert_eq!(file.wrong_lines(), 1);
         }
     }
 
     #[test]
-    fn a_wrong_line_matches_nobody_and_locks_nobody_out() {
+    fn a_wrong_line_is_ignored_and_the_others_work() {
         let file = MapFile::parse(b"op s-1 alice\nop s-1 bob bob\nop s-1 carol\n");
         let identity = Identity {
             issuer: "op".into(),
@@ -285,13 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_mistakes_does_not_fill_the_memory() {
+    fn the_list_of_mistakes_is_bounded() {
         let file = MapFile::parse("x\n".repeat(5_000).as_bytes());
-        assert_eq!((file.wrong_lines(), file.mistakes().len()), (5_000, KEPT));
+        assert_eq!((file.wrong_lines(), file.mistakes().len()), (5_000, MISTAKES_LIMIT));
     }
 
     #[test]
-    fn lines_of_issuers_that_are_not_configured_are_found() {
+    fn lines_with_an_unknown_issuer_are_found() {
         let file = MapFile::parse(b"op s alice\nhttps://op.example.org/ s alice\negi s bob\n\nhttps://x.org s bob\n");
         let op: IssuerSettings =
             toml::from_str("name = 'op'\nurl = 'https://op.example.org'\naudiences = ['a']").unwrap();
@@ -300,13 +300,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_it_panic_and_every_line_is_accounted_for(bytes in proptest::collection::vec(0_u8..=255, 0..80)) {
+        fn no_file_causes_a_panic_and_every_line_is_counted(bytes in proptest::collection::vec(0_u8..=255, 0..80)) {
             let file = MapFile::parse(&bytes);
             proptest::prop_assert!(file.lines() + file.wrong_lines() <= bytes.split(|byte| *byte == b'\n').count());
         }
 
         #[test]
-        fn what_was_written_in_quotes_is_read(sub in "[ -!#-~]{1,20}") {
+        fn a_quoted_field_is_read_unchanged(sub in "[ -!#-~]{1,20}") {
             let read = line(format!("op \"{sub}\" alice").as_bytes()).unwrap();
             proptest::prop_assert_eq!(&read[1], &sub);
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A process and the time of its start: a process id alone is used again.
+//! A process and the time of its start. A process id alone is not unique: the system reuses it.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,12 +25,12 @@ impl Process {
         Self::running(std::os::unix::process::parent_id())
     }
 
-    /// Whether it lives. A zombie does: it is gone as soon as its parent looks.
+    /// Whether it still runs. A zombie counts as running: it disappears as soon as its parent waits for it.
     #[must_use]
     pub fn is_running(&self) -> bool {
         match stat(self.pid) {
             Ok(stat) => start(&stat) == Some(self.start),
-            // Only these say that there is no such process; others say that this one may open no more files.
+            // Only these two mean that there is no such process. Others can mean that no more files can be opened here.
             Err(error) => !(error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)),
         }
     }
@@ -44,7 +44,7 @@ fn stat(pid: u32) -> std::io::Result<String> {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
 }
 
-/// The name in field 2 may hold blanks and parentheses, so the fields are counted from its last one.
+/// The name in field 2 can hold blanks and parentheses, so fields are counted from the last parenthesis.
 fn start(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
@@ -54,14 +54,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_start_time_is_found_behind_any_name() {
+    fn the_start_time_is_found_after_any_process_name() {
         let rest = (3..=30).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
         assert_eq!(start(&format!("7 (sshd: a) b ) {rest}")), Some(22));
         assert_eq!(start("7 (x"), None);
     }
 
     #[test]
-    fn this_process_is_the_same_each_time() {
+    fn a_process_is_equal_to_itself_and_not_to_its_parent() {
         assert_eq!(Process::own(), Process::own());
         assert!(Process::own().is_some() && Process::parent() != Process::own());
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every reason for which a login is not let in: a word for the log, a sentence for the person, and the class that decides the
-//! PAM code (`docs/interfaces.md`, "The prompt").
+//! Why a login is refused: a word for the log, a sentence for the user, and the class that decides the PAM code
+//! (`docs/interfaces.md`, "The prompt").
+
+use std::time::Duration;
 
 use mytoken::config::ConfigError;
 use mytoken::http::HttpError;
@@ -12,164 +14,179 @@ use mytoken_wire::chunks::ChunkFault;
 
 use crate::oidc::Rejection;
 
-/// Why a login is not let in. `Display` is what the person reads; it never tells more than they know already.
+/// Why a login is refused. `Display` is the sentence for the user. It never reveals what the user does not know already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// This module has nothing to do with the service or account; others in the stack decide.
+    /// The service or account is not for tokens. Other modules of the PAM stack decide.
     #[error("this login is not for tokens")]
-    NotOurs(
+    NotHandled(
         /// For the log.
         &'static str,
     ),
-    /// An answer of zero bytes. ssh sends those when an askpass helper fails (SSH-21).
+    /// An answer of zero bytes. ssh sends one when an askpass helper fails (SSH-21).
     #[error("no token was entered")]
     Empty,
-    /// No such account. It reads like garbage, so that nobody learns which accounts exist.
+    /// No such account. The sentence is the same as for garbage, so that it does not reveal which accounts exist.
     #[error("the token was not accepted")]
     UserUnknown,
-    /// Not of the form of any token; sent nowhere.
+    /// Text that is not in the form of any token. It was sent nowhere.
     #[error("{}", garbage(*.0))]
     Garbage(
-        /// Why not.
+        /// The problem.
         Why,
     ),
-    /// The pieces of a long token did not come in order.
+    /// The chunks of a long token do not fit together.
     #[error("the token was not accepted")]
     Chunks(
-        /// What was wrong.
+        /// The problem.
         ChunkFault,
     ),
-    /// An opaque access token: nobody can tell whose it is.
+    /// An opaque access token. It cannot be verified here.
     #[error("opaque access tokens are not accepted here; use a mytoken or a JWT")]
     Opaque,
-    /// A kind of token that the configuration does not accept.
+    /// The configuration does not accept this kind of token.
     #[error("{0} is not accepted here")]
     KindNotAccepted(
         /// "a mytoken", "a short token", "a transfer code".
         &'static str,
     ),
-    /// A mytoken of another server than the configured one. Nothing was sent anywhere.
-    #[error("this mytoken belongs to a mytoken server that is not used here")]
+    /// A mytoken of another server than the configured one. It was sent nowhere.
+    #[error("this mytoken was issued by a mytoken server that is not accepted here")]
     ForeignServer,
-    /// A mytoken that rotates: using it here would make the person's own copy worthless.
-    #[error("this mytoken is replaced with each use and cannot be used for a login; create one that does not rotate")]
+    /// A mytoken that rotates. Using it here would invalidate the user's own copy.
+    #[error(
+        "this mytoken rotates: the server replaces it with each use. Create a mytoken for logins that does not rotate"
+    )]
     Rotating,
-    /// A mytoken that may not get access tokens.
-    #[error("this mytoken may not get access tokens (capability AT)")]
+    /// A mytoken without the capability `AT`.
+    #[error("this mytoken cannot get access tokens: it lacks the capability AT")]
     NoAccessTokens,
-    /// A transfer code that is unknown, used, or too old.
-    #[error("the code is unknown, too old, or was used before; make a new one")]
+    /// A transfer code that is unknown, used or expired.
+    #[error("the transfer code is unknown, expired or already used; create a new one")]
     CodeUnknown,
-    /// The server does not accept the mytoken.
+    /// The server refuses the mytoken.
     #[error("the mytoken is expired, revoked or not valid yet")]
     MytokenRefused,
-    /// The mytoken's restrictions do not allow it.
+    /// The mytoken's restrictions do not allow the exchange.
     #[error("the restrictions of the mytoken do not allow this login (time, place, scope, audience or number of uses)")]
     Restricted,
-    /// The server or the provider refused the exchange, or gave something else than what was asked for.
+    /// The server or the provider refused the exchange, or the access token is not the one that was requested.
     #[error("{0}")]
     ExchangeRefused(
-        /// The sentence of the error, which holds no secret.
+        /// The error's sentence. It holds no secret.
         String,
     ),
-    /// The access token is not accepted.
+    /// The access token is rejected.
     #[error("{0}")]
     Token(
         /// Why.
         Rejection,
     ),
-    /// Too many requests: the budget for what nobody has verified is spent, or the mytoken server said 429. Never an outage, because
-    /// whoever types tokens can cause it.
+    /// A limit of requests is reached. This never counts as an outage, because anybody at a prompt can cause it.
     #[error("too many logins at the moment; try again in {wait} s")]
-    Busy {
-        /// Seconds.
+    TooManyRequests {
+        /// Seconds until the next request is possible.
         wait: u64,
-        /// `budget_address`, `budget_host`, `server_limit` or `provider_limit`, for the log.
-        what: &'static str,
+        /// Which limit.
+        limit: Limit,
     },
-    /// The time for the login was over before anything was asked. Never an outage: who calls a set-uid program can stop it for so long.
+    /// The deadline passed before a request was sent. This never counts as an outage: the caller of a set-uid program can stop it for
+    /// that long.
     #[error("this login took too long; try again")]
-    Late,
-    /// A server did not answer, or not sensibly.
+    DeadlinePassed,
+    /// A server did not answer, or its answer was not usable.
     #[error("the login service is unavailable at the moment; try again later")]
     Unavailable(
         /// For the log.
         String,
     ),
-    /// The provider behind the mytoken server is down: success in form, but no access token.
+    /// The provider behind the mytoken server is down: the server's answer has the form of success, but its access token is empty.
     #[error(
         "the login service is unavailable at the moment (the provider behind the mytoken server does not answer); try again later"
     )]
     ProviderUnavailable,
-    /// The identity is good, but no rule gives it this account.
+    /// The identity is verified, but no rule gives it this account.
     #[error("your identity is valid but not mapped to the account \"{account}\"{}", other_account(.maps_to.as_deref()))]
     NotMapped {
-        /// The account asked for.
+        /// The requested account.
         account: String,
-        /// The account that a rule does give it.
+        /// The account that a rule gives the identity.
         maps_to: Option<String>,
     },
-    /// A rule would give it this account, but demands something that it lacks.
-    #[error("your identity lacks what the account needs: {0}")]
+    /// A rule gives the identity this account, but the identity does not meet a requirement of the rule.
+    #[error("your identity does not meet a requirement of this account: {0}")]
     Requirement(
-        /// What it lacks, from the configuration.
+        /// The requirement, from the configuration.
         String,
     ),
     /// The configuration cannot be used.
-    #[error("logins with tokens are not set up correctly on this machine; tell its administrator")]
+    #[error("login with tokens is misconfigured on this host; tell its administrator")]
     Configuration(
         /// For the log.
         String,
     ),
-    /// The person's side of the conversation failed or went away.
+    /// The conversation failed or ended.
     #[error("the conversation ended")]
     Conversation,
-    /// The system failed.
-    #[error("this machine has a problem; tell its administrator")]
+    /// An operation of the operating system failed.
+    #[error("this host has a problem; tell its administrator")]
     System(
         /// For the log.
         String,
     ),
 }
 
-/// What follows from a refusal, in PAM's terms.
+/// A limit of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Others decide.
-    NotOurs,
+pub enum Limit {
+    /// `per_address` of `[budget]`.
+    Address,
+    /// `per_host` of `[budget]`.
+    Host,
+    /// The mytoken server's own limit: it answered 429.
+    Server,
+    /// The provider's limit: the provider answered the mytoken server with 429.
+    Provider,
+}
+
+/// The class of a refusal. Each has one PAM code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalClass {
+    /// Other modules of the PAM stack decide.
+    NotHandled,
     /// The token is not accepted.
     Rejected,
-    /// The token is good, the account is not for its holder.
+    /// The token is accepted, but its holder may not use the account.
     Forbidden,
-    /// Nobody could say.
+    /// A service that the decision needs does not answer.
     Unavailable,
-    /// This machine is not set up for it.
+    /// The configuration cannot be used.
     Misconfigured,
     /// The conversation failed.
     Conversation,
-    /// The system failed.
+    /// An operation of the operating system failed.
     System,
 }
 
-/// How loud the log line is.
+/// Level of a log line, as syslog defines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Somebody must act.
+    /// Nothing works: the configuration cannot be used, or there is an internal error.
     Critical,
-    /// Something does not work.
+    /// A service or the operating system failed.
     Error,
-    /// Something was left out.
+    /// Something works only in part: a session without its credential.
     Warning,
     /// A refused login.
     Notice,
-    /// A login, or noise.
+    /// An accepted login, or text that was not a token.
     Info,
     /// Only with the argument `debug`.
     Debug,
 }
 
 impl Level {
-    /// The name that syslog gives it.
+    /// Its name in syslog.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -188,7 +205,7 @@ impl Refusal {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NotOurs(_) => "not_ours",
+            Self::NotHandled(_) => "not_ours",
             Self::Empty => "empty",
             Self::UserUnknown => "user_unknown",
             Self::Garbage(Why::TooLong) => "too_long",
@@ -205,8 +222,11 @@ impl Refusal {
             Self::Restricted => "usage_restricted",
             Self::ExchangeRefused(_) => "exchange_refused",
             Self::Token(rejection) => rejection.reason(),
-            Self::Busy { what, .. } => what,
-            Self::Late => "late",
+            Self::TooManyRequests { limit: Limit::Address, .. } => "budget_address",
+            Self::TooManyRequests { limit: Limit::Host, .. } => "budget_host",
+            Self::TooManyRequests { limit: Limit::Server, .. } => "server_limit",
+            Self::TooManyRequests { limit: Limit::Provider, .. } => "provider_limit",
+            Self::DeadlinePassed => "late",
             Self::Unavailable(_) => "unavailable",
             Self::ProviderUnavailable => "provider_unavailable",
             Self::NotMapped { .. } => "not_mapped",
@@ -217,18 +237,18 @@ impl Refusal {
         }
     }
 
-    /// What follows in PAM's terms.
+    /// Its class.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub fn class(&self) -> RefusalClass {
         match self {
-            Self::NotOurs(_) => Class::NotOurs,
+            Self::NotHandled(_) => RefusalClass::NotHandled,
             Self::Token(Rejection::KeysUnavailable(_)) | Self::Unavailable(_) | Self::ProviderUnavailable => {
-                Class::Unavailable
+                RefusalClass::Unavailable
             }
-            Self::Token(Rejection::Scope(_)) | Self::NotMapped { .. } | Self::Requirement(_) => Class::Forbidden,
-            Self::Configuration(_) => Class::Misconfigured,
-            Self::Conversation => Class::Conversation,
-            Self::System(_) => Class::System,
+            Self::Token(Rejection::Scope(_)) | Self::NotMapped { .. } | Self::Requirement(_) => RefusalClass::Forbidden,
+            Self::Configuration(_) => RefusalClass::Misconfigured,
+            Self::Conversation => RefusalClass::Conversation,
+            Self::System(_) => RefusalClass::System,
             Self::Empty
             | Self::UserUnknown
             | Self::Garbage(_)
@@ -242,44 +262,44 @@ impl Refusal {
             | Self::MytokenRefused
             | Self::Restricted
             | Self::ExchangeRefused(_)
-            | Self::Busy { .. }
-            | Self::Late
-            | Self::Token(_) => Class::Rejected,
+            | Self::TooManyRequests { .. }
+            | Self::DeadlinePassed
+            | Self::Token(_) => RefusalClass::Rejected,
         }
     }
 
-    /// How loud the log line is.
+    /// The level of its log line.
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
-            Self::NotOurs(_) | Self::Empty => Level::Debug,
+            Self::NotHandled(_) | Self::Empty => Level::Debug,
             Self::UserUnknown | Self::Conversation | Self::Garbage(Why::Empty | Why::SshdJunk | Why::TooShort) => {
                 Level::Info
             }
             Self::Configuration(_) => Level::Critical,
-            _ if matches!(self.class(), Class::Unavailable | Class::System) => Level::Error,
+            _ if matches!(self.class(), RefusalClass::Unavailable | RefusalClass::System) => Level::Error,
             _ => Level::Notice,
         }
     }
 
-    /// Whether the answer waits for `fail_delay`: what takes no time must not differ from what does. Nothing is told by answering
-    /// zero bytes at once, which sshd hands on as they are for every account, and ssh without askpass sends three of them (SSH-21).
+    /// Whether `fail_delay` applies: the time of a refusal must not show its reason. An empty answer is refused at once. That reveals
+    /// nothing, because sshd passes an empty answer on for every account; and ssh without an askpass sends three of them (SSH-21).
     #[must_use]
-    pub fn waits(&self) -> bool {
-        !matches!(self, Self::NotOurs(_) | Self::Empty | Self::Conversation)
+    pub fn is_delayed(&self) -> bool {
+        !matches!(self, Self::NotHandled(_) | Self::Empty | Self::Conversation)
     }
 
-    /// Whether the person is told. Nobody reads it where nothing was asked, or nobody is there.
+    /// Whether the user sees the sentence. Without a prompt, an answer or a conversation there is no reader.
     #[must_use]
-    pub fn is_told(&self) -> bool {
-        self.waits()
+    pub fn is_shown_to_user(&self) -> bool {
+        self.is_delayed()
     }
 
-    /// What the log says beyond the reason.
+    /// The details for the log.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         match self {
-            Self::NotOurs(what) | Self::KindNotAccepted(what) => Some((*what).to_owned()),
+            Self::NotHandled(what) | Self::KindNotAccepted(what) => Some((*what).to_owned()),
             Self::Unavailable(what)
             | Self::Configuration(what)
             | Self::System(what)
@@ -295,12 +315,12 @@ impl Refusal {
     }
 }
 
-impl Class {
-    /// The code of `pam_authenticate` that belongs to it.
+impl RefusalClass {
+    /// The code of `pam_authenticate` for it.
     #[must_use]
     pub fn pam(self) -> &'static str {
         match self {
-            Self::NotOurs => "PAM_USER_UNKNOWN",
+            Self::NotHandled => "PAM_USER_UNKNOWN",
             Self::Rejected => "PAM_AUTH_ERR",
             Self::Forbidden => "PAM_PERM_DENIED",
             Self::Unavailable => "PAM_AUTHINFO_UNAVAIL",
@@ -308,6 +328,12 @@ impl Class {
             Self::Conversation => "PAM_CONV_ERR",
             Self::System => "PAM_SYSTEM_ERR",
         }
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Self::Token(rejection)
     }
 }
 
@@ -323,13 +349,7 @@ impl From<HttpError> for Refusal {
     }
 }
 
-impl From<Rejection> for Refusal {
-    fn from(rejection: Rejection) -> Self {
-        Self::Token(rejection)
-    }
-}
-
-/// What the mytoken server's answers mean for a login.
+/// The refusal that follows from an error of the mytoken server.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match (&error, error.kind()) {
@@ -339,14 +359,11 @@ impl From<Error> for Refusal {
             (Error::Server(ServerError::MissingCapability { .. }), _) => Self::NoAccessTokens,
             (Error::Server(ServerError::UsageRestricted { .. }), _) => Self::Restricted,
             (Error::Server(ServerError::RotatedTokenNotStored { .. }), _) => Self::Rotating,
-            (
-                Error::Server(ServerError::TooManyRequests { retry_after, .. })
-                | Error::Server(ServerError::ProviderTooManyRequests { retry_after, .. }),
-                _,
-            ) => {
-                let wait = retry_after.map_or(30, |wait| wait.as_secs().max(1));
-                let provider = matches!(error, Error::Server(ServerError::ProviderTooManyRequests { .. }));
-                Self::Busy { wait, what: if provider { "provider_limit" } else { "server_limit" } }
+            (Error::Server(ServerError::TooManyRequests { retry_after, .. }), _) => {
+                Self::TooManyRequests { wait: seconds(*retry_after), limit: Limit::Server }
+            }
+            (Error::Server(ServerError::ProviderTooManyRequests { retry_after, .. }), _) => {
+                Self::TooManyRequests { wait: seconds(*retry_after), limit: Limit::Provider }
             }
             (Error::Url(UrlError { .. }) | Error::Server(ServerError::ForeignIssuer { .. }), _)
             | (_, Kind::Configuration) => Self::Configuration(error.to_string()),
@@ -357,10 +374,15 @@ impl From<Error> for Refusal {
     }
 }
 
+/// The time to wait after a 429.
+fn seconds(retry_after: Option<Duration>) -> u64 {
+    retry_after.map_or(30, |wait| wait.as_secs().max(1))
+}
+
 fn garbage(why: Why) -> &'static str {
     match why {
-        Why::Cut => "the token was cut by your ssh client; use a transfer code, a short token, or mytoken-ssh",
-        Why::TooLong => "this is longer than any token",
+        Why::Cut => "your ssh client cut the token; use a transfer code, a short token, or mytoken-ssh",
+        Why::TooLong => "the text is longer than any token",
         _ => "the token was not accepted",
     }
 }

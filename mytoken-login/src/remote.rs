@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where a login comes from, as far as one party can be told from another by its address.
+//! The address that a login comes from, as coarse as one subscriber.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Longest name that is kept of a remote host without an address.
+/// Longest kept name of a remote host without an address, in bytes.
 const NAME_LIMIT: usize = 64;
 
-/// The origin of a login: an IPv4 address, the /64 of an IPv6 address (which one subscriber has at least), or a name.
+/// Where a login comes from: an IPv4 address, the /64 prefix of an IPv6 address (one subscriber has at least that), or a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Remote(String);
 
 impl Remote {
-    /// From what the host tells: `SSH_CONNECTION` of the PAM environment, which sshd sets in every phase (SSH-07) and no client can choose
-    /// (client address, port, server address, port), else `PAM_RHOST`, which is a name under `UseDNS yes`.
+    /// From `SSH_CONNECTION` of the PAM environment (client address, port, server address, port), which sshd sets in every phase and
+    /// no client can choose (SSH-07). Without it from `PAM_RHOST`, which is a name with `UseDNS yes`.
     #[must_use]
     pub fn of(ssh_connection: Option<&str>, rhost: Option<&str>) -> Self {
         let peer = ssh_connection.and_then(|text| text.split_ascii_whitespace().next());
@@ -26,7 +26,7 @@ impl Remote {
 
     fn prefix(address: IpAddr) -> Self {
         match address.to_canonical() {
-            // All of it is this host: whoever is on it can take any address there.
+            // All of 127.0.0.0/8 is this host: a local user can take any address of it.
             address if address.is_loopback() => Self("loopback".to_owned()),
             IpAddr::V4(address) => Self(address.to_string()),
             IpAddr::V6(address) => {
@@ -46,7 +46,7 @@ impl Remote {
         )
     }
 
-    /// As it is written in files and on screens.
+    /// Its text, for files and screens.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -59,7 +59,7 @@ impl fmt::Display for Remote {
     }
 }
 
-/// An address, also with a zone (`fe80::1%eth0`).
+/// Parses an address, with or without a zone (`fe80::1%eth0`).
 fn address(text: &str) -> Option<IpAddr> {
     text.split('%').next()?.parse().ok()
 }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_party_is_one_prefix() {
+    fn one_subscriber_is_one_remote() {
         let table: &[(Option<&str>, Option<&str>, &str)] = &[
             (Some("192.0.2.7 51234 198.51.100.1 22"), Some("192.0.2.7"), "192.0.2.7"),
             (Some("192.0.2.7 51234 198.51.100.1 22"), Some("chosen.by.dns.example"), "192.0.2.7"),

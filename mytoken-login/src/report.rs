@@ -1,16 +1,115 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The log line of a login: one line, nothing secret, nothing that a claim could forge.
+//! The report of a login: everything that the log, the user, the session and `mytokenctl explain` need.
 
-use super::{Attempt, Level, Report, TakenBack};
+use std::time::{Duration, Instant};
 
-/// Longest value of a field, in characters.
-const VALUE_LIMIT: usize = 128;
+use mytoken::Secret;
+use mytoken::token::fingerprint;
 
-/// Longest detail.
-const DETAIL_LIMIT: usize = 300;
+use crate::accounts::LocalAccount;
+use crate::credential::SessionCredential;
+use crate::decision::RuleResult;
+use crate::identity::Identity;
+use crate::refusal::{Level, Refusal};
+
+/// The report of a login.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Accepted or refused.
+    pub outcome: Result<Box<Accepted>, Refusal>,
+    /// User id, once the account is known.
+    pub uid: Option<u32>,
+    /// Name of the issuer and subject, once verified.
+    pub identity: Option<(String, String)>,
+    /// Kind of the token that was entered: `at`, `mt`, `st`, `tc` or `opaque`. With a fingerprint when it is certainly a token: 32 bits
+    /// of a hash are enough to find a weak password.
+    pub token: Option<String>,
+    /// Observations about the token before the rules, for `explain`.
+    pub observations: Vec<Observation>,
+    /// The result of each rule.
+    pub rules: Vec<RuleResult>,
+    /// The revocation of the mytoken that was redeemed for a refused login.
+    pub revocation: Option<RevocationResult>,
+    /// When the prompt was answered. `fail_delay` counts from here.
+    pub answered: Option<Instant>,
+    /// How long each step took.
+    pub durations: StepDurations,
+}
+
+/// A login that is accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    /// The account.
+    pub account: LocalAccount,
+    /// The identity that may use it.
+    pub identity: Identity,
+    /// Name of the rule that gives the account.
+    pub rule: String,
+    /// The credential for its session.
+    pub credential: SessionCredential,
+}
+
+/// Something that was found about a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Its subject: `token`, `signature` or `audience`.
+    pub about: &'static str,
+    /// The observation.
+    pub found: String,
+}
+
+/// The revocation of a mytoken that was redeemed for a login which was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RevocationResult {
+    /// The mytoken is revoked.
+    Revoked,
+    /// The mytoken stays valid until it expires.
+    Failed {
+        /// Why, for the log.
+        reason: String,
+    },
+}
+
+/// How long the steps of a login took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepDurations {
+    /// Redeeming and exchanging.
+    pub exchange: Duration,
+    /// Verifying the access token, with the issuer's keys.
+    pub verify: Duration,
+    /// Applying the rules.
+    pub map: Duration,
+}
+
+impl RevocationResult {
+    /// The sentence after the refusal on the user's screen.
+    pub(crate) fn sentence(&self) -> &'static str {
+        match self {
+            Self::Revoked => ". Your transfer code is used up, and its mytoken was revoked",
+            Self::Failed { .. } => {
+                ". Your transfer code is used up, but its mytoken could not be revoked: revoke it at your mytoken server"
+            }
+        }
+    }
+}
 
 impl Report {
-    /// How loud the line is.
+    /// The report of a login that has just begun.
+    pub(crate) fn new() -> Self {
+        Self {
+            outcome: Err(Refusal::Conversation),
+            uid: None,
+            identity: None,
+            token: None,
+            observations: Vec::new(),
+            rules: Vec::new(),
+            revocation: None,
+            answered: None,
+            durations: StepDurations::default(),
+        }
+    }
+
+    /// The level of the log line.
     #[must_use]
     pub fn level(&self) -> Level {
         match &self.outcome {
@@ -19,71 +118,20 @@ impl Report {
         }
     }
 
-    /// `refuse user=bob uid=1002 rhost=192.0.2.7 reason=not_mapped issuer=egi sub=... rule=- token=at:3fa9c1d2 ms=21 (...)`.
-    #[must_use]
-    pub fn line(&self, attempt: &Attempt) -> String {
-        let uid = self.uid.map_or_else(|| "-".to_owned(), |uid| uid.to_string());
-        let rhost = field(attempt.rhost.as_deref().unwrap_or("-"));
-        let who = format!("user={} uid={uid} rhost={rhost}", field(&attempt.user));
-        let (issuer, sub) = self.identity.as_ref().map_or(("-", "-"), |(issuer, sub)| (issuer.as_str(), sub.as_str()));
-        let whose = format!("issuer={} sub={}", field(issuer), field(sub));
-        let token = self.token.as_deref().unwrap_or("-");
-        let times = self.answered.map(|answered| {
-            let ms = |duration: std::time::Duration| duration.as_millis();
-            let (exchange, verify, map) = (ms(self.times.exchange), ms(self.times.verify), ms(self.times.map));
-            format!(" ms={} (exchange {exchange}, verify {verify}, map {map})", ms(answered.elapsed()))
-        });
-        let times = times.unwrap_or_default();
-        match &self.outcome {
-            Ok(accepted) => format!("accept {who} {whose} rule={} token={token}{times}", field(&accepted.rule)),
-            Err(refusal) => {
-                let why = refusal.detail().map(|detail| format!(" why={}", quoted(&detail))).unwrap_or_default();
-                let revoked = match &self.taken_back {
-                    None => String::new(),
-                    Some(TakenBack::Revoked) => " redeemed=revoked".to_owned(),
-                    Some(TakenBack::Alive { reason }) => format!(" redeemed=alive:{}", quoted(reason)),
-                };
-                format!("refuse {who} reason={} {whose} rule=- token={token}{times}{why}{revoked}", refusal.reason())
-            }
-        }
+    /// Records what was entered: certainly a token.
+    pub(crate) fn record_token(&mut self, kind: &str, token: &Secret, found: &str) {
+        self.token = Some(format!("{kind}:{}", fingerprint(token)));
+        self.observe("token", found.to_owned());
     }
-}
 
-/// A value without blanks: what could end the field or the line is written as `\xNN`, and the rest of a long one is left out.
-#[must_use]
-pub fn field(text: &str) -> String {
-    if text.is_empty() { "-".to_owned() } else { escape(text, VALUE_LIMIT, |byte| byte.is_ascii_graphic()) }
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", escape(text, DETAIL_LIMIT, |byte| byte.is_ascii_graphic() || byte == b' '))
-}
-
-fn escape(text: &str, limit: usize, plain: impl Fn(u8) -> bool) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if escaped.len() >= limit {
-            escaped.push_str("...");
-            break;
-        }
-        if plain(byte) && !matches!(byte, b'"' | b'\\' | b'=') {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("\\x{byte:02x}"));
-        }
+    /// Records what was entered: it may be a password.
+    pub(crate) fn record_without_fingerprint(&mut self, kind: &str, found: &str) {
+        self.token = Some(kind.to_owned());
+        self.observe("token", found.to_owned());
     }
-    escaped
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_claim_cannot_forge_a_field_or_a_line() {
-        assert_eq!(field("a b\nreason=ok\x1b[2J\u{fc}\"\\"), r"a\x20b\x0areason\x3dok\x1b[2J\xc3\xbc\x22\x5c");
-        assert_eq!(field(""), "-");
-        assert_eq!(field(&"x".repeat(1_000)).len(), VALUE_LIMIT + 3);
-        assert!(field(&"\n".repeat(1_000)).len() < VALUE_LIMIT + 8);
+    /// Records something about the token, for `explain`.
+    pub(crate) fn observe(&mut self, about: &'static str, found: String) {
+        self.observations.push(Observation { about, found });
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a login leaves for its session: files in `/run/mytoken/sessions/<uid>/<session>`, written as the user.
+//! The files of a session's credential, in `/run/mytoken/sessions/<uid>/<session>`, written as the user.
 
 use std::path::{Path, PathBuf};
 
@@ -10,35 +10,33 @@ use mytoken::random::random;
 use mytoken_wire::Handle;
 use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, SessionStart};
 
-use super::handover::{Record, runtime};
-use super::{SessionMytoken, SessionSettings};
+use crate::handover::Record;
+use crate::runtime_dir::open_runtime_dir;
+use crate::settings::{SessionMytoken, SessionSettings};
 
-/// Where the suite's run-time files are.
-pub use mytoken_wire::paths::RUNTIME;
-
-/// The directory of the sessions in it.
+/// The directory of the sessions in the runtime directory.
 const SESSIONS: &str = "sessions";
 
-/// The place of session credentials.
+/// The directories of the sessions.
 #[derive(Debug, Clone)]
 pub struct Sessions {
     runtime: PathBuf,
     root: Owner,
 }
 
-/// What was installed.
+/// The installed credential of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Installed {
-    /// The session's id.
+    /// Id of the session.
     pub session: String,
-    /// `BEARER_TOKEN_FILE`.
+    /// Path for `BEARER_TOKEN_FILE`.
     pub bearer_token_file: Option<PathBuf>,
-    /// `MYTOKEN_FILE`.
+    /// Path for `MYTOKEN_FILE`.
     pub mytoken_file: Option<PathBuf>,
 }
 
 impl Sessions {
-    /// Sessions below `runtime`, whose directories belong to `root`.
+    /// Sessions below `runtime`. Its own directories belong to `root`.
     #[must_use]
     pub fn new(runtime: &Path, root: Owner) -> Self {
         Self { runtime: runtime.to_owned(), root }
@@ -47,7 +45,7 @@ impl Sessions {
     /// Writes the session's files.
     ///
     /// # Errors
-    /// [`FileError::Unusable`] or [`FileError::Identity`]; nothing is left behind then.
+    /// [`FileError::Unusable`] or [`FileError::Identity`]. No file is left then.
     pub fn install(&self, record: &Record, settings: &SessionSettings) -> Result<Installed, FileError> {
         let owner = Owner { uid: record.uid, gid: record.gid };
         let session = Handle::new(random()).to_string();
@@ -73,7 +71,7 @@ impl Sessions {
         written
     }
 
-    /// Removes the session's files; what is not there needs no removal.
+    /// Removes the session's files, as far as they exist.
     pub fn remove(&self, session: &str, owner: Owner) {
         let _ = self.user_directory(owner).and_then(|user| {
             as_user(owner, || {
@@ -87,21 +85,25 @@ impl Sessions {
         });
     }
 
-    /// `/run/mytoken/sessions/<uid>`: made by root, then the user's. A user who changed it gets no session credential.
+    /// `/run/mytoken/sessions/<uid>`. Root makes it for the user. A user who changed its mode gets no session credential.
     fn user_directory(&self, owner: Owner) -> Result<Directory, FileError> {
-        runtime(&self.runtime, self.root)?.make(SESSIONS, self.root, 0o711)?.make(&owner.uid.to_string(), owner, 0o700)
+        open_runtime_dir(&self.runtime, self.root)?.make(SESSIONS, self.root, 0o711)?.make(
+            &owner.uid.to_string(),
+            owner,
+            0o700,
+        )
     }
 }
 
-/// The mytoken that the session gets as a file.
+/// The mytoken that the session gets in a file.
 fn delegated_mytoken<'a>(record: &'a Record, settings: &SessionSettings) -> Option<&'a RenewalCredential> {
     record.credential.delegated().filter(|_| settings.mytoken == SessionMytoken::Delegated)
 }
 
-/// Tells the agent of the session, so that it keeps the access token fresh.
+/// Registers the session at the agent, which renews the access token.
 ///
 /// # Errors
-/// Why it could not be told. The session then has an access token until that expires.
+/// Why the agent did not register it. The session then keeps the access token of the login until that expires.
 pub fn register(
     socket: &Path,
     record: &Record,
@@ -125,7 +127,7 @@ pub fn register(
 /// Tells the agent that the session has ended.
 ///
 /// # Errors
-/// Why it could not be told. It finds out by itself: it watches the monitor process.
+/// Why the agent did not confirm it. The agent also watches the monitor process and finds out by itself.
 pub fn unregister(socket: &Path, session: &str, deadline: Deadline) -> Result<(), AgentError> {
     agent::ask(socket, &SessionEnd { session: session.to_owned() }, deadline).map(drop)
 }

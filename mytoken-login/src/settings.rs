@@ -1,37 +1,37 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What `login.toml` holds.
+//! The settings of `login.toml`.
 
 use std::path::{Path, PathBuf};
 
 use mytoken::config::{ConfigError, Duration, FileTrust, Shared, invalid, peek_list, read};
 use serde::Deserialize;
 
-use super::Template;
-use super::budget::BudgetSettings;
 use crate::account_name::NameForm;
+use crate::budget::BudgetSettings;
+use crate::template::AccountTemplate;
 
-/// The whole of `login.toml`. Its default accepts nobody: there is no rule.
+/// `login.toml`. The default accepts no login: it has no rule.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoginSettings {
-    /// PAM services (`sshd`) for which the module works. For all others it is as if it were not there: the environment of `su` and
-    /// `sudo` belongs to the caller.
+    /// PAM services that accept tokens (`sshd`). The module does nothing in all others: the caller of `su` and `sudo` controls their
+    /// environment.
     pub services: Vec<String>,
-    /// Time for a whole login, exchange and verification included.
+    /// Time for a login after the answer: exchange, verification and decision.
     pub deadline: Duration,
-    /// A refusal is not answered earlier than this after the prompt was answered, so that its time tells nothing.
+    /// A refusal is not sent earlier than this after the answer to the prompt, so that its time does not show its reason.
     pub fail_delay: Duration,
-    /// What logins may ask of the mytoken server before anybody has vouched for them.
+    /// How many requests to the mytoken server unverified logins may cause.
     pub budget: BudgetSettings,
-    /// The question.
+    /// The prompt.
     pub prompt: PromptSettings,
-    /// Accounts that can be logged in to at all.
+    /// Accounts that accept tokens.
     pub accounts: AccountSettings,
-    /// How mytokens, short tokens and transfer codes become access tokens; absent: only access tokens are accepted.
+    /// The exchange of mytokens, short tokens and transfer codes for access tokens. Absent: only access tokens are accepted.
     pub exchange: Option<ExchangeSettings>,
-    /// What a login leaves for the session.
+    /// The session credential.
     pub session: SessionSettings,
-    /// Which identity may use which account, in order.
+    /// Which identity may use which account; tried in order.
     #[serde(rename = "rule")]
     pub rules: Vec<Rule>,
 }
@@ -53,8 +53,8 @@ impl Default for LoginSettings {
 }
 
 impl LoginSettings {
-    /// Reads `DIR/login.toml` and its drop-ins and checks that the names in it exist in `shared`. Map files are read by
-    /// [`crate::Maps`]: one that cannot be used concerns only the rules that need it.
+    /// Reads `DIR/login.toml` and its drop-ins, and checks that the names in it exist in `shared`. [`crate::Maps`] reads the map files:
+    /// an unusable one affects only the rules that need it.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -62,15 +62,12 @@ impl LoginSettings {
         let login: Self = read(dir, "login", trust)?;
         let wrong = |problem: String| Err(invalid(dir, "login", problem));
         if let Some(exchange) = login.exchange.as_ref().filter(|exchange| shared.server(&exchange.server).is_none()) {
-            return wrong(format!(
-                "exchange.server is \"{}\", which is no [[server]] of mytoken.toml",
-                exchange.server
-            ));
+            return wrong(format!("exchange.server \"{}\" is not a [[server]] of mytoken.toml", exchange.server));
         }
         for rule in &login.rules {
             if !shared.issuers.iter().any(|issuer| issuer.name == rule.issuer) {
                 return wrong(format!(
-                    "rule \"{}\": issuer \"{}\" is no [[issuer]] of mytoken.toml",
+                    "rule \"{}\": issuer \"{}\" is not an [[issuer]] of mytoken.toml",
                     rule.name, rule.issuer
                 ));
             }
@@ -78,10 +75,10 @@ impl LoginSettings {
         Ok(login)
     }
 
-    /// `services` of `DIR/login.toml`, also when something is wrong in the configuration: a mistake must not concern the logins of
-    /// services that are not listed. `sshd` when the list itself cannot be read.
+    /// `services` of `DIR/login.toml`, even when the rest of the configuration is wrong: a mistake must not affect services that are not
+    /// listed. `sshd` when the list itself cannot be read.
     #[must_use]
-    pub fn services_in(dir: &Path, trust: FileTrust) -> Vec<String> {
+    pub fn listed_services(dir: &Path, trust: FileTrust) -> Vec<String> {
         peek_list(dir, "login", trust, "services").unwrap_or_else(|| Self::default().services)
     }
 }
@@ -90,9 +87,9 @@ impl LoginSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptSettings {
-    /// The prompt; helpers recognise it, so it is the same for everybody.
+    /// The prompt. It is the same for every user, so that helpers recognise it.
     pub text: String,
-    /// Whether an answer may come in pieces, `@i/n:...`: OpenSSH's client sends 1023 bytes at most.
+    /// Whether an answer may come in chunks, `@i/n:...`: OpenSSH's client sends at most 1023 bytes of an answer (SSH-15).
     pub chunks: bool,
 }
 
@@ -106,13 +103,13 @@ impl Default for PromptSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccountSettings {
-    /// Accounts with a lower uid are the system's.
+    /// Accounts with a lower uid are system accounts.
     pub min_uid: u32,
-    /// Accounts that no rule can open.
+    /// Accounts that never accept tokens.
     pub deny: Vec<String>,
-    /// System accounts (uid 0 included) that a rule may open. `deny` comes first.
+    /// System accounts (uid 0 included) that accept tokens. `deny` goes before.
     pub allow_system: Vec<String>,
-    /// Which names a template may give. Map files may name any account that NSS knows: root wrote the name there.
+    /// Which names a template may give. Map files may give any account that NSS knows, because root wrote the name there.
     pub names: NameForm,
 }
 
@@ -126,20 +123,20 @@ impl Default for AccountSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExchangeSettings {
-    /// Name of a `[[server]]`. Nothing is ever sent to a server that a token names.
+    /// Name of a `[[server]]`. A server that only a token names gets no request.
     pub server: String,
-    /// What may be exchanged.
-    #[serde(default = "everything")]
+    /// The kinds that are accepted.
+    #[serde(default = "every_kind")]
     pub accept: Vec<Exchangeable>,
     /// Scopes of the access token, separated by single blanks; empty: what the mytoken's clause says.
     #[serde(default)]
     pub scope: String,
-    /// Audience of the access token; empty: none asked for.
+    /// Audience of the access token; empty: the request names none.
     #[serde(default)]
     pub audience: String,
 }
 
-/// What can be exchanged for an access token.
+/// A kind of credential that can be exchanged for an access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exchangeable {
@@ -151,7 +148,7 @@ pub enum Exchangeable {
     TransferCode,
 }
 
-fn everything() -> Vec<Exchangeable> {
+fn every_kind() -> Vec<Exchangeable> {
     vec![Exchangeable::Mytoken, Exchangeable::ShortToken, Exchangeable::TransferCode]
 }
 
@@ -159,9 +156,9 @@ fn everything() -> Vec<Exchangeable> {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionSettings {
-    /// Leave the access token in a file, `BEARER_TOKEN_FILE`.
+    /// Whether the session gets the access token, in `BEARER_TOKEN_FILE`.
     pub access_token: bool,
-    /// Whether a mytoken is left as well, `MYTOKEN_FILE`.
+    /// Whether the session gets a mytoken, in `MYTOKEN_FILE`.
     pub mytoken: SessionMytoken,
 }
 
@@ -175,7 +172,7 @@ impl Default for SessionSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionMytoken {
-    /// When a transfer code brought one that may create sub-tokens: then the person wanted it there.
+    /// When it was delegated: a transfer code brought it, and it may create sub-tokens.
     Delegated,
     /// Never.
     Never,
@@ -185,11 +182,11 @@ pub enum SessionMytoken {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RuleTable")]
 pub struct Rule {
-    /// For logs and explanations.
+    /// Its name, for the log and `explain`.
     pub name: String,
     /// Name of an `[[issuer]]`.
     pub issuer: String,
-    /// How an identity becomes an account.
+    /// How it maps an identity to an account.
     pub mapping: Mapping,
     /// Groups (claim `groups`) that the identity must have, all of them.
     pub require_groups: Vec<String>,
@@ -199,12 +196,12 @@ pub struct Rule {
     pub require_scopes: Vec<String>,
 }
 
-/// How an identity becomes an account.
+/// How a rule maps an identity to an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mapping {
-    /// Claims filled into a text.
-    Template(Template),
-    /// A map file, see [`super::MapFile`].
+    /// A template that is filled with claims.
+    Template(AccountTemplate),
+    /// A map file, see [`crate::MapFile`].
     File(PathBuf),
 }
 
@@ -213,7 +210,7 @@ pub enum Mapping {
 struct RuleTable {
     name: String,
     issuer: String,
-    template: Option<Template>,
+    template: Option<AccountTemplate>,
     map_file: Option<PathBuf>,
     #[serde(default)]
     require_groups: Vec<String>,
@@ -223,6 +220,15 @@ struct RuleTable {
     require_scopes: Vec<String>,
 }
 
+impl std::fmt::Display for Mapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Template(template) => write!(f, "account template {template}"),
+            Self::File(path) => write!(f, "map file {}", path.display()),
+        }
+    }
+}
+
 impl TryFrom<RuleTable> for Rule {
     type Error = String;
 
@@ -230,7 +236,7 @@ impl TryFrom<RuleTable> for Rule {
         let mapping = match (table.template, table.map_file) {
             (Some(template), None) => Mapping::Template(template),
             (None, Some(path)) if path.is_absolute() => Mapping::File(path),
-            (None, Some(path)) => return Err(format!("map_file \"{}\" is no absolute path", path.display())),
+            (None, Some(path)) => return Err(format!("map_file \"{}\" is not an absolute path", path.display())),
             _ => return Err(format!("rule \"{}\" needs either template or map_file", table.name)),
         };
         Ok(Self {
@@ -256,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_maps_in_one_way() {
+    fn a_rule_has_either_a_template_or_a_map_file() {
         let rule = |lines: &str| toml::from_str::<Rule>(&format!("name = 'a'\nissuer = 'op'\n{lines}"));
         assert!(rule("template = '{sub}'").is_ok());
         assert!(rule("map_file = '/etc/mytoken/users.map'").is_ok());
@@ -272,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_documentation_is_read() {
+    fn a_file_with_every_key_is_read() {
         let text = r#"
             services = ["sshd"]
             deadline = "20s"
@@ -307,7 +313,7 @@ mod tests {
         "#;
         let settings: LoginSettings = toml::from_str(text).unwrap();
         assert_eq!(settings.rules.len(), 1);
-        assert_eq!(settings.exchange.unwrap().accept, everything());
+        assert_eq!(settings.exchange.unwrap().accept, every_kind());
     }
 
     const SHARED: &str = r#"
@@ -338,14 +344,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_jobs_file_locks_nobody_out() {
+    fn a_broken_jobs_file_has_no_effect_on_logins() {
         assert_eq!(load(LOGIN).unwrap().rules.len(), 1);
     }
 
     #[test]
-    fn a_name_that_mytoken_toml_does_not_have_is_refused() {
-        let told = |login: &str| load(login).unwrap_err().to_string();
-        assert!(told(&LOGIN.replace("\"op\"", "\"egi\"")).contains("issuer \"egi\""));
-        assert!(told(&LOGIN.replace("testbed", "elsewhere")).contains("\"elsewhere\""));
+    fn names_that_mytoken_toml_does_not_define_are_errors() {
+        let error = |login: &str| load(login).unwrap_err().to_string();
+        assert!(error(&LOGIN.replace("\"op\"", "\"egi\"")).contains("issuer \"egi\""));
+        assert!(error(&LOGIN.replace("testbed", "elsewhere")).contains("\"elsewhere\""));
     }
 }

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Account templates: literal text and claims in braces, `"{preferred_username}"`, `"hpc_{sub}"`.
+//! Account templates: literal text, and claims in braces: `"{preferred_username}"`, `"hpc_{sub}"`.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// A template, parsed once.
+/// A template of an account name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
+pub struct AccountTemplate {
     text: String,
     parts: Vec<Part>,
 }
+
+/// A claim that a template needs is missing, or not text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingClaim(
+    /// Name of the claim.
+    pub String,
+);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
@@ -17,17 +24,18 @@ enum Part {
     Claim(String),
 }
 
-impl Template {
+impl AccountTemplate {
     /// Reads a template.
     ///
     /// # Errors
-    /// A sentence when braces do not match, a claim has no name, or no claim is used: such a rule would let everybody in.
+    /// A sentence for the administrator when braces do not match, a claim has no name, or the template uses no claim: such a rule would
+    /// give everybody the account.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((literal, tail)) = rest.split_once('{') {
             push_literal(&mut parts, literal, text)?;
-            let (claim, tail) = tail.split_once('}').ok_or_else(|| format!("a brace stays open in \"{text}\""))?;
+            let (claim, tail) = tail.split_once('}').ok_or_else(|| format!("a brace is not closed in \"{text}\""))?;
             if claim.is_empty() || claim.contains('{') {
                 return Err(format!("a claim has no name in \"{text}\""));
             }
@@ -42,18 +50,18 @@ impl Template {
         }
     }
 
-    /// Fills in the claims. Only text fits: a number, a list or an empty string is as good as absent.
+    /// Fills in the claims. A claim that is not text, or is empty, counts as missing.
     ///
     /// # Errors
-    /// The name of the claim that is missing.
-    pub fn fill(&self, claims: &Map<String, Value>) -> Result<String, String> {
+    /// The first missing claim.
+    pub fn fill(&self, claims: &Map<String, Value>) -> Result<String, MissingClaim> {
         let mut filled = String::new();
         for part in &self.parts {
             match part {
                 Part::Literal(text) => filled.push_str(text),
                 Part::Claim(name) => match claims.get(name) {
                     Some(Value::String(value)) if !value.is_empty() => filled.push_str(value),
-                    _ => return Err(name.clone()),
+                    _ => return Err(MissingClaim(name.clone())),
                 },
             }
         }
@@ -63,7 +71,7 @@ impl Template {
 
 fn push_literal(parts: &mut Vec<Part>, literal: &str, whole: &str) -> Result<(), String> {
     if literal.contains('}') {
-        return Err(format!("a brace is closed that was not opened in \"{whole}\""));
+        return Err(format!("a brace is not opened in \"{whole}\""));
     }
     if !literal.is_empty() {
         parts.push(Part::Literal(literal.to_owned()));
@@ -71,13 +79,13 @@ fn push_literal(parts: &mut Vec<Part>, literal: &str, whole: &str) -> Result<(),
     Ok(())
 }
 
-impl std::fmt::Display for Template {
+impl std::fmt::Display for AccountTemplate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl<'de> Deserialize<'de> for Template {
+impl<'de> Deserialize<'de> for AccountTemplate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).map_err(serde::de::Error::custom)
@@ -94,29 +102,29 @@ mod tests {
 
     #[test]
     fn claims_are_filled_in() {
-        let template = Template::parse("hpc_{sub}-{org}").unwrap();
+        let template = AccountTemplate::parse("hpc_{sub}-{org}").unwrap();
         assert_eq!(template.fill(&claims(r#"{"sub":"a1","org":"x"}"#)).unwrap(), "hpc_a1-x");
-        assert_eq!(Template::parse("{sub}-hpc").unwrap().fill(&claims(r#"{"sub":"a1"}"#)).unwrap(), "a1-hpc");
+        assert_eq!(AccountTemplate::parse("{sub}-hpc").unwrap().fill(&claims(r#"{"sub":"a1"}"#)).unwrap(), "a1-hpc");
     }
 
     #[test]
-    fn only_text_fits() {
-        let template = Template::parse("{sub}").unwrap();
+    fn a_claim_that_is_not_text_counts_as_missing() {
+        let template = AccountTemplate::parse("{sub}").unwrap();
         for json in ["{}", r#"{"sub":""}"#, r#"{"sub":7}"#, r#"{"sub":["a"]}"#, r#"{"sub":null}"#] {
-            assert_eq!(template.fill(&claims(json)).unwrap_err(), "sub", "{json}");
+            assert_eq!(template.fill(&claims(json)).unwrap_err(), MissingClaim("sub".to_owned()), "{json}");
         }
     }
 
     #[test]
-    fn a_value_with_braces_is_not_a_template() {
-        let template = Template::parse("{sub}").unwrap();
+    fn braces_in_a_claim_are_not_expanded() {
+        let template = AccountTemplate::parse("{sub}").unwrap();
         assert_eq!(template.fill(&claims(r#"{"sub":"{org}","org":"root"}"#)).unwrap(), "{org}");
     }
 
     #[test]
-    fn bad_templates_are_refused() {
+    fn malformed_templates_are_refused() {
         for text in ["", "alice", "{", "}", "{}", "a{b", "a}b{c}", "{a{b}}", "{a}b}"] {
-            assert!(Template::parse(text).is_err(), "{text}");
+            assert!(AccountTemplate::parse(text).is_err(), "{text}");
         }
     }
 }

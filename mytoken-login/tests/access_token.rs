@@ -8,24 +8,24 @@ use std::time::Duration;
 
 use mytoken::config::IssuerSettings;
 use mytoken::{Deadline, Secret};
-use mytoken_login::oidc::{Claims, Fresh, KeySet, KeySource, Rejection, verify};
+use mytoken_login::oidc::{AccessTokenClaims, KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection, verify};
 use mytoken_wire::clock::FixedClock;
 use serde_json::{Value, json};
 use support::Algorithm::{self, ES256, EdDSA, HS256, PS256, RS256, RS512};
-use support::{NOW, Source, access_token, b64, claims, issuer, sign};
+use support::{NOW, TestKeys, access_token, b64, claims, issuer, sign};
 
-fn check(token: &str, issuer: &IssuerSettings, source: &Source) -> Result<Claims, Rejection> {
+fn check(token: &str, issuer: &IssuerSettings, source: &TestKeys) -> Result<AccessTokenClaims, Rejection> {
     let deadline = Deadline::after(Duration::from_secs(5));
     verify(&Secret::new(token), std::slice::from_ref(issuer), source, &FixedClock(NOW), deadline)
 }
 
 fn reason(token: &str) -> &'static str {
-    check(token, &issuer(""), &Source::default()).map_or_else(|rejection| rejection.reason(), |_| "accepted")
+    check(token, &issuer(""), &TestKeys::default()).map_or_else(|rejection| rejection.reason(), |_| "accepted")
 }
 
 #[test]
 fn a_good_token_says_whose_it_is() {
-    let claims = check(&access_token(&json!({})), &issuer(""), &Source::default()).unwrap();
+    let claims = check(&access_token(&json!({})), &issuer(""), &TestKeys::default()).unwrap();
     assert_eq!((claims.issuer.as_str(), claims.sub.as_str(), claims.exp), ("op", "s-1", NOW + 3_600));
     assert_eq!(claims.good_until, NOW + 3_630);
     assert_eq!(claims.scopes, ["openid", "profile", "storage.read"]);
@@ -83,8 +83,9 @@ fn headers() {
 struct OneKey(Value);
 
 impl KeySource for OneKey {
-    fn keys(&self, _: &IssuerSettings, _: Fresh, _: Deadline) -> Result<KeySet, String> {
+    fn keys(&self, _: &IssuerSettings, _: KeyFreshness, _: Deadline) -> Result<KeySet, KeysUnavailable> {
         KeySet::parse(json!({"keys": [self.0]}).to_string().as_bytes())
+            .map_err(|error| KeysUnavailable { reason: error.to_string() })
     }
 }
 
@@ -219,7 +220,7 @@ fn the_header_says_what_kind_it_is() {
     ];
     for (lines, header, expected) in table {
         let token = sign(&format!(r#"{{"alg":"ES256","kid":"ec",{header}}}"#), &claims(&json!({})), "ec", ES256);
-        let result = check(&token, &issuer(lines), &Source::default());
+        let result = check(&token, &issuer(lines), &TestKeys::default());
         let seen = result.map_or_else(|rejection| rejection.reason(), |_| "accepted");
         assert_eq!(seen, *expected, "{lines} {header}");
     }
@@ -266,7 +267,7 @@ fn an_id_token_without_its_marks_is_refused_by_header_audience_or_scope() {
         ("https://testbed", "accept_typ = ['at+jwt']", "wrong_kind"),
     ] {
         let settings = issuer(lines);
-        let result = check(&id_token(aud), &settings, &Source::default());
+        let result = check(&id_token(aud), &settings, &TestKeys::default());
         assert_eq!(result.map_or_else(|rejection| rejection.reason(), |_| "accepted"), expected, "{aud} {lines}");
         assert_eq!(settings.tells_id_tokens_apart(), matches!(expected, "scope_missing" | "wrong_kind"), "{lines}");
     }
@@ -317,35 +318,35 @@ fn forms() {
 #[test]
 fn an_unknown_issuer_causes_no_packet() {
     for changes in [json!({"iss": "https://evil.example"}), json!({"iss": null}), json!({"iss": 7})] {
-        let source = Source::default();
+        let source = TestKeys::default();
         assert!(check(&access_token(&changes), &issuer(""), &source).is_err());
-        assert!(source.asked.borrow().is_empty(), "{changes}");
+        assert!(source.calls.borrow().is_empty(), "{changes}");
     }
 }
 
 #[test]
 fn what_is_refused_by_its_form_causes_no_packet() {
     let header = r#"{"alg":"none"}"#;
-    let source = Source::default();
+    let source = TestKeys::default();
     for token in
         [sign(header, &claims(&json!({})), "ec", ES256), access_token(&json!({"at_hash": "x"})), "a.b.c".into()]
     {
         assert!(check(&token, &issuer(""), &source).is_err());
     }
-    assert!(source.asked.borrow().is_empty());
+    assert!(source.calls.borrow().is_empty());
 }
 
 #[test]
 fn an_unknown_key_is_looked_for_once_more() {
-    let source = Source::default();
+    let source = TestKeys::default();
     let token = sign(r#"{"alg":"ES256","kid":"new"}"#, &claims(&json!({})), "ec", ES256);
     assert_eq!(check(&token, &issuer(""), &source), Err(Rejection::KeyUnknown));
-    assert_eq!(*source.asked.borrow(), [Fresh::Enough, Fresh::Unknown]);
+    assert_eq!(*source.calls.borrow(), [KeyFreshness::Configured, KeyFreshness::Newest]);
 }
 
 #[test]
 fn without_keys_nobody_can_say() {
-    let source = Source { unavailable: true, ..Source::default() };
+    let source = TestKeys { unavailable: true, ..TestKeys::default() };
     let rejection = check(&access_token(&json!({})), &issuer(""), &source).unwrap_err();
     assert!(matches!(rejection, Rejection::KeysUnavailable(_)), "{rejection}");
 }
@@ -363,7 +364,7 @@ fn what_the_issuers_settings_say_is_done() {
         ("max_age = '1h'", json!({"iat": NOW - 4_000}), "too_old"),
     ];
     for (lines, changes, expected) in table {
-        let result = check(&access_token(changes), &issuer(lines), &Source::default());
+        let result = check(&access_token(changes), &issuer(lines), &TestKeys::default());
         assert_eq!(result.map_or_else(|rejection| rejection.reason(), |_| "accepted"), *expected, "{lines} {changes}");
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::config::IssuerSettings;
 use mytoken::{Deadline, Secret};
-use mytoken_login::oidc::{Fresh, KeySet, KeySource, verify};
+use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, verify};
 use mytoken_wire::clock::FixedClock;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,8 +34,9 @@ struct Signature {
 struct Published(Value);
 
 impl KeySource for Published {
-    fn keys(&self, _: &IssuerSettings, _: Fresh, _: Deadline) -> Result<KeySet, String> {
+    fn keys(&self, _: &IssuerSettings, _: KeyFreshness, _: Deadline) -> Result<KeySet, KeysUnavailable> {
         KeySet::parse(json!({"keys": self.0}).to_string().as_bytes())
+            .map_err(|error| KeysUnavailable { reason: error.to_string() })
     }
 }
 

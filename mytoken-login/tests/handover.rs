@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use mytoken::Secret;
 use mytoken::files::Owner;
-use mytoken_login::handover::{ACCOUNT_LIMIT, Fault, Handover, Login, Record};
-use mytoken_login::{Accepted, Account, Identity, Process, SessionCredential};
+use mytoken_login::handover::{ACCOUNT_LIMIT, Claimant, Handover, Record, RecordError};
+use mytoken_login::{Accepted, Identity, LocalAccount, Process, SessionCredential};
 use mytoken_wire::clock::FixedClock;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 
@@ -38,7 +38,7 @@ fn dead() -> Process {
 
 fn record(uid: u32, created: u64, processes: &[Process]) -> Record {
     let accepted = Accepted {
-        account: Account { name: "alice".into(), uid, gid: uid, system: false },
+        account: LocalAccount { name: "alice".into(), uid, gid: uid, system: false },
         identity: Identity {
             issuer: "op".into(),
             iss: "https://op.example.org".into(),
@@ -68,24 +68,24 @@ fn left(place: &Place) -> Vec<PathBuf> {
 #[test]
 fn records_of_processes_that_are_gone_are_removed_and_others_stay() {
     let place = place();
-    let kept = place.handover.leave(&record(1_001, NOW, &[dead(), living()])).unwrap();
-    place.handover.leave(&record(1_001, NOW, &[dead()])).unwrap();
-    place.handover.leave(&record(1_002, NOW, &[dead(), dead()])).unwrap();
-    place.handover.leave(&record(1_003, NOW - 601, &[living()])).unwrap();
+    let kept = place.handover.store(&record(1_001, NOW, &[dead(), living()])).unwrap();
+    place.handover.store(&record(1_001, NOW, &[dead()])).unwrap();
+    place.handover.store(&record(1_002, NOW, &[dead(), dead()])).unwrap();
+    place.handover.store(&record(1_003, NOW - 601, &[living()])).unwrap();
     assert_eq!(left(&place).len(), 4);
     place.handover.sweep_all(&FixedClock(NOW));
     assert_eq!(left(&place).len(), 1);
     assert!(!place.path.join("1002").exists() && !place.path.join("1003").exists(), "directories without records stay");
-    let login = Login { user: "alice", service: "sshd", process: Process::own() };
+    let login = Claimant { user: "alice", service: "sshd", process: Process::own() };
     assert!(place.handover.take(&kept, &login, &FixedClock(NOW)).is_ok());
     place.handover.sweep_all(&FixedClock(NOW));
-    assert_eq!(place.handover.take(&kept, &login, &FixedClock(NOW)), Err(Fault::Missing));
+    assert_eq!(place.handover.take(&kept, &login, &FixedClock(NOW)), Err(RecordError::Missing));
 }
 
 #[test]
 fn no_record_is_opened_to_be_removed() {
     let place = place();
-    let handle = place.handover.leave(&record(1_001, NOW, &[dead()])).unwrap();
+    let handle = place.handover.store(&record(1_001, NOW, &[dead()])).unwrap();
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
     let file = place.path.join(handle.strip_prefix("f:").unwrap().replace(':', "/"));
     inotify.add_watch(&file, AddWatchFlags::IN_OPEN | AddWatchFlags::IN_ACCESS).unwrap();
@@ -100,7 +100,7 @@ fn no_record_is_opened_to_be_removed() {
 fn logins_sweep_once_a_minute_and_a_little_each_time() {
     let place = place();
     for uid in 0..250 {
-        place.handover.leave(&record(uid, NOW, &[dead()])).unwrap();
+        place.handover.store(&record(uid, NOW, &[dead()])).unwrap();
     }
     place.handover.sweep(&FixedClock(NOW));
     let after_one = left(&place).len();
@@ -116,14 +116,14 @@ fn logins_sweep_once_a_minute_and_a_little_each_time() {
 fn an_account_has_room_for_a_few_and_takes_none_of_the_others() {
     let place = place();
     for _ in 0..ACCOUNT_LIMIT {
-        place.handover.leave(&record(1_001, NOW, &[living()])).unwrap();
+        place.handover.store(&record(1_001, NOW, &[living()])).unwrap();
     }
-    let full = place.handover.leave(&record(1_001, NOW, &[living()])).unwrap_err();
-    assert!(full.to_string().contains("64 logins of this account wait"), "{full}");
-    place.handover.leave(&record(1_002, NOW, &[living()])).unwrap();
+    let full = place.handover.store(&record(1_001, NOW, &[living()])).unwrap_err();
+    assert!(full.to_string().contains("64 logins of this account are waiting"), "{full}");
+    place.handover.store(&record(1_002, NOW, &[living()])).unwrap();
     // Those of processes that are gone make room at once.
     for _ in 0..2 * ACCOUNT_LIMIT {
-        place.handover.leave(&record(1_003, NOW, &[dead()])).unwrap();
+        place.handover.store(&record(1_003, NOW, &[dead()])).unwrap();
     }
     assert!(left(&place).len() <= 2 * ACCOUNT_LIMIT + 1);
 }
@@ -137,9 +137,9 @@ fn touched(place: &Place, others: u32) -> usize {
     }
     inotify.add_watch(&place.path, AddWatchFlags::IN_ACCESS).unwrap();
     place.handover.sweep(&FixedClock(NOW + 1));
-    let handle = place.handover.leave(&record(1_001, NOW, &[living()])).unwrap();
-    let login = Login { user: "alice", service: "sshd", process: Process::own() };
-    place.handover.look(&handle, &login, &FixedClock(NOW)).unwrap();
+    let handle = place.handover.store(&record(1_001, NOW, &[living()])).unwrap();
+    let login = Claimant { user: "alice", service: "sshd", process: Process::own() };
+    place.handover.read(&handle, &login, &FixedClock(NOW)).unwrap();
     place.handover.take(&handle, &login, &FixedClock(NOW)).unwrap();
     let read = || inotify.read_events().unwrap_or_default();
     // Its own account's directory and the marker lie beside those of the others.
@@ -151,11 +151,11 @@ fn touched(place: &Place, others: u32) -> usize {
 #[test]
 fn a_login_opens_nothing_of_what_a_thousand_others_left() {
     let place = place();
-    place.handover.leave(&record(1_001, NOW, &[dead()])).unwrap();
+    place.handover.store(&record(1_001, NOW, &[dead()])).unwrap();
     place.handover.sweep(&FixedClock(NOW));
     assert_eq!(touched(&place, 0), 0);
     for number in 0..1_000 {
-        place.handover.leave(&record(2_000 + number % 20, NOW, &[living()])).unwrap();
+        place.handover.store(&record(2_000 + number % 20, NOW, &[living()])).unwrap();
     }
     assert_eq!(touched(&place, 20), 0);
     assert_eq!(left(&place).len(), 1_000);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Logins as scripts: `tests/login/*.toml`. A script has runs, the prompts that they must ask with their answers, what the person
-//! is told, what is logged, and what goes over the network. What is not in the script must not happen.
+//! Logins as scripts: `tests/login/*.toml`. A script has runs, the expected prompts with their answers, and the expected messages, log
+//! lines and requests. Nothing else may happen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+#[path = "login/script.rs"]
+mod script;
 mod support;
 
 use std::cell::RefCell;
@@ -15,138 +17,25 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mytoken::config::IssuerSettings;
 use mytoken::http::HttpError;
-use mytoken::server::ServerError;
+use mytoken::server::{AccessTokenRequest, ServerError};
 use mytoken::{Deadline, Error, Secret};
-use mytoken_login::oidc::{Fresh, KeySet, KeySource};
+use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
 use mytoken_login::{
-    Accounts, Attempt, ConfiguredServer, Conversation, Exchanged, Gone, Level, LoginSettings, Maps, Refusal,
-    TokenService, Wanted, World, authenticate, hold,
+    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, Level,
+    LoginContext, LoginSettings, Maps, Refusal, TokenService, authenticate, remaining_fail_delay,
 };
 use mytoken_wire::clock::FixedClock;
 use regex_lite::Regex;
-use serde::Deserialize;
+use script::{Case, File, Prompt, Token};
 use serde_json::{Value, json};
 use sha3::{Digest as _, Sha3_256};
-use support::{Algorithm, NOW, Source, access_token, claims, issuer, sign};
+use support::{Algorithm, NOW, TestKeys, access_token, claims, issuer, sign};
 use zeroize::Zeroizing;
 
 const MYTOKEN_HEADER: &str = r#"{"alg":"ES512","typ":"MT+JWT"}"#;
 const SERVER: &str = "https://mt.example.org";
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    case: Vec<Case>,
-}
-
-#[derive(Deserialize, Default, Clone)]
-#[serde(deny_unknown_fields, default)]
-struct Case {
-    about: String,
-    options: Options,
-    run: Vec<Run>,
-    prompt: Vec<Prompt>,
-    told: Vec<String>,
-    log: Vec<Log>,
-    http: Http,
-    server: Server,
-    tokens: BTreeMap<String, Token>,
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields, default)]
-struct Options {
-    login: String,
-    user: String,
-    service: String,
-    debug: bool,
-    /// Whether the provider's keys must be fetched.
-    cold: bool,
-    keys_unavailable: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            login: "one-issuer.toml".into(),
-            user: "alice".into(),
-            service: "sshd".into(),
-            debug: false,
-            cold: false,
-            keys_unavailable: false,
-        }
-    }
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-struct Run {
-    phase: String,
-    expect: String,
-    /// Of a login that is let in and can be renewed: whether its mytoken was meant for the session.
-    #[serde(default)]
-    delegated: Option<bool>,
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-struct Prompt {
-    text: String,
-    answer: String,
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-struct Log {
-    level: String,
-    matches: String,
-}
-
-#[derive(Deserialize, Default, Clone)]
-#[serde(deny_unknown_fields)]
-struct Http {
-    requests: Vec<String>,
-}
-
-/// How the mytoken server behaves.
-#[derive(Deserialize, Default, Clone)]
-#[serde(deny_unknown_fields, default)]
-struct Server {
-    /// A word for what it answers instead of an access token.
-    answers: Option<String>,
-    /// The same for a revocation.
-    revokes: Option<String>,
-    /// Claims of the access token it gives.
-    access_token: toml::Table,
-    /// The mytoken behind the transfer code.
-    mytoken: toml::Table,
-}
-
-/// A token of the script, by name.
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-struct Token {
-    #[serde(default)]
-    header: Option<String>,
-    #[serde(default = "ec")]
-    key: String,
-    #[serde(default)]
-    claims: toml::Table,
-    #[serde(default)]
-    without: Vec<String>,
-    #[serde(default)]
-    mytoken: bool,
-    /// So many bytes more, in its name.
-    #[serde(default)]
-    pad: usize,
-}
-
-fn ec() -> String {
-    "ec".to_owned()
-}
-
-/// A mytoken with these changes to its claims. Nobody here checks its signature.
+/// A mytoken with these changes to its claims. Its signature is not checked.
 fn mytoken(changes: &toml::Table) -> String {
     mytoken_with(MYTOKEN_HEADER, changes)
 }
@@ -203,10 +92,10 @@ struct Stage {
     case: Case,
     texts: BTreeMap<String, String>,
     prompts: RefCell<VecDeque<Prompt>>,
-    told: RefCell<Vec<String>>,
+    messages: RefCell<Vec<String>>,
     requests: RefCell<Vec<String>>,
     code_used: RefCell<bool>,
-    source: Source,
+    keys: TestKeys,
 }
 
 impl Stage {
@@ -217,23 +106,23 @@ impl Stage {
         texts.insert("transfer_code".into(), "AbCdEfGh".into());
         texts.insert("short_token".into(), "aBcDeFgH".repeat(8));
         texts.insert("mytoken".into(), mytoken(&toml::Table::new()));
-        // SSH-04: what sshd hands on for accounts that must not log in, as long as the answer, never the answer.
+        // What sshd passes on for accounts that must not log in: text of the answer's length, never the answer (SSH-04).
         texts.insert("junk".into(), format!("\u{8}\n\r\u{7f}INCORRECT{}", "\u{8}\n\r\u{7f}INCORRECT".repeat(50)));
         texts.insert("long".into(), "x".repeat(70 * 1024));
-        let source = Source { unavailable: case.options.keys_unavailable, ..Source::default() };
+        let keys = TestKeys { unavailable: case.options.keys_unavailable, ..TestKeys::default() };
         let prompts = RefCell::new(case.prompt.clone().into());
         Self {
             case,
             texts,
             prompts,
-            told: RefCell::default(),
+            messages: RefCell::default(),
             requests: RefCell::default(),
             code_used: RefCell::new(false),
-            source,
+            keys,
         }
     }
 
-    /// `${name}` is a token, `${name:N}` its first N bytes, `${name:N:}` what follows, `${name:N:M}` M bytes of that.
+    /// `${name}` is a token, `${name:N}` its first N bytes, `${name:N:}` the rest, `${name:N:M}` the first M bytes of the rest.
     fn fill(&self, answer: &str) -> String {
         let marks = Regex::new(r"\$\{([a-z_0-9]+)(?::(\d+)(?:(:)(\d*))?)?\}").unwrap();
         marks
@@ -250,21 +139,21 @@ impl Stage {
     }
 }
 
-struct Person<'a>(&'a Stage);
+struct ScriptedUser<'a>(&'a Stage);
 
-impl Conversation for Person<'_> {
-    fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, Gone> {
+impl Conversation for ScriptedUser<'_> {
+    fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, ConversationEnded> {
         let next = self.0.prompts.borrow_mut().pop_front();
         let next = next.unwrap_or_else(|| panic!("{}: an unexpected prompt: {prompt}", self.0.case.about));
         assert_eq!(prompt, next.text, "{}", self.0.case.about);
         if next.answer == "${gone}" {
-            return Err(Gone);
+            return Err(ConversationEnded);
         }
         Ok(Zeroizing::new(self.0.fill(&next.answer).into_bytes()))
     }
 
     fn tell(&mut self, text: &str) {
-        self.0.told.borrow_mut().push(text.to_owned());
+        self.0.messages.borrow_mut().push(text.to_owned());
     }
 }
 
@@ -277,16 +166,16 @@ impl TokenService for Stage {
         Ok(Secret::new(mytoken(&self.case.server.mytoken)))
     }
 
-    fn exchange(&self, token: &Secret, vouched: bool, wanted: &Wanted<'_>, _: Deadline) -> Result<Exchanged, Refusal> {
-        assert_eq!(vouched, *self.code_used.borrow(), "only what was redeemed is vouched for");
+    fn exchange(&self, request: &AccessTokenRequest<'_>, vouched: bool, _: Deadline) -> Result<Secret, Refusal> {
+        assert_eq!(vouched, *self.code_used.borrow(), "only a redeemed mytoken is vouched for");
         self.requests.borrow_mut().push("POST access_token_endpoint".into());
-        assert_eq!((wanted.scope, wanted.audience), ("openid profile", "https://testbed"));
-        assert!(!token.is_empty());
+        assert_eq!((request.scope, request.audience), ("openid profile", "https://testbed"));
+        assert!(!request.mytoken.is_empty());
         let server = || SERVER.to_owned();
         let error = match self.case.server.answers.as_deref() {
             None => {
                 let changes = serde_json::to_value(&self.case.server.access_token).unwrap();
-                return Ok(Exchanged { token: Secret::new(access_token(&changes)) });
+                return Ok(Secret::new(access_token(&changes)));
             }
             Some("an empty access token") => Error::Server(ServerError::EmptyAccessToken { server: server() }),
             Some("401") => Error::Server(ServerError::TokenRefused { server: server() }),
@@ -317,7 +206,7 @@ impl TokenService for Stage {
 
     fn revoke(&self, token: &Secret, _: Deadline) -> Result<(), Refusal> {
         self.requests.borrow_mut().push("POST revocation_endpoint".into());
-        assert_eq!(token.expose(), mytoken(&self.case.server.mytoken), "what was redeemed, nothing else");
+        assert_eq!(token.expose(), mytoken(&self.case.server.mytoken), "only the redeemed mytoken is revoked");
         match self.case.server.revokes.as_deref() {
             None => Ok(()),
             Some("nothing") => Err(Error::Http(HttpError::TooLate { host: SERVER.into() }).into()),
@@ -327,31 +216,36 @@ impl TokenService for Stage {
 }
 
 impl KeySource for Stage {
-    fn keys(&self, issuer: &IssuerSettings, fresh: Fresh, deadline: Deadline) -> Result<KeySet, String> {
-        if self.case.options.cold || fresh == Fresh::Unknown {
+    fn keys(
+        &self,
+        issuer: &IssuerSettings,
+        freshness: KeyFreshness,
+        deadline: Deadline,
+    ) -> Result<KeySet, KeysUnavailable> {
+        if self.case.options.cold || freshness == KeyFreshness::Newest {
             self.requests.borrow_mut().push("GET jwks_uri".into());
         }
-        self.source.keys(issuer, fresh, deadline)
+        self.keys.keys(issuer, freshness, deadline)
     }
 }
 
-struct Machine;
+struct TestAccounts;
 
-impl Accounts for Machine {
-    fn find(&self, name: &str) -> Result<Option<(u32, u32)>, String> {
+impl AccountDatabase for TestAccounts {
+    fn find(&self, name: &str) -> Result<Option<(u32, u32)>, AccountLookupFailed> {
         Ok(match name {
             "alice" => Some((2_001, 2_001)),
             "bob" => Some((2_002, 2_002)),
             "root" => Some((0, 0)),
             "daemon" => Some((1, 1)),
             "backup" => Some((34, 34)),
-            "broken" => return Err("NSS does not answer".into()),
+            "broken" => return Err(AccountLookupFailed { reason: "NSS does not answer".into() }),
             _ => None,
         })
     }
 }
 
-fn play(case: &Case, directory: &Path) {
+fn run_script(case: &Case, directory: &Path) {
     let about = case.about.clone();
     assert!(!about.is_empty() && !case.run.is_empty(), "a case needs about and run: {about}");
     let text = std::fs::read_to_string(directory.join("settings").join(&case.options.login)).unwrap();
@@ -367,11 +261,11 @@ fn play(case: &Case, directory: &Path) {
         rhost: Some("192.0.2.7".into()),
         host: "login01".into(),
     };
-    let world = World {
+    let context = LoginContext {
         settings: &settings,
         issuers: &issuers,
         server: Some(ConfiguredServer { url: SERVER, tokens: &stage }),
-        accounts: &Machine,
+        accounts: &TestAccounts,
         maps: &maps,
         keys: &stage,
         clock: &FixedClock(NOW),
@@ -379,7 +273,7 @@ fn play(case: &Case, directory: &Path) {
     let mut logged = Vec::new();
     for run in &case.run {
         assert_eq!(run.phase, "authenticate", "{about}");
-        let report = authenticate(&attempt, &world, &mut Person(&stage));
+        let report = authenticate(&attempt, &context, &mut ScriptedUser(&stage));
         let code = report.outcome.as_ref().map_or_else(|refusal| refusal.class().pam(), |_| "PAM_SUCCESS");
         let line = report.line(&attempt);
         assert_eq!(code, format!("PAM_{}", run.expect), "{about}: {line}");
@@ -395,14 +289,14 @@ fn play(case: &Case, directory: &Path) {
             assert_eq!(credential.good_until, exp + leeway, "{about}: good until");
             assert_eq!(credential.lifetime, exp.saturating_sub(NOW), "{about}: lifetime");
         }
-        // A failure that could tell something by its time is held back.
+        // A refusal whose time could reveal something is delayed.
         let quick = matches!(run.expect.as_str(), "SUCCESS" | "USER_UNKNOWN" | "CONV_ERR" | "SYSTEM_ERR")
             || report.outcome.as_ref().is_err_and(|refusal| refusal.reason() == "empty");
-        let held = hold(&report, Duration::from_secs(60), Instant::now());
-        assert_eq!(held.is_zero(), quick, "{about}: held back for {held:?}");
+        let delay = remaining_fail_delay(&report, Duration::from_secs(60), Instant::now());
+        assert_eq!(delay.is_zero(), quick, "{about}: delayed for {delay:?}");
     }
-    assert!(stage.prompts.borrow().is_empty(), "{about}: prompts that were not asked");
-    assert_eq!(*stage.told.borrow(), case.told, "{about}: told");
+    assert!(stage.prompts.borrow().is_empty(), "{about}: expected prompts did not come");
+    assert_eq!(*stage.messages.borrow(), case.messages, "{about}: messages");
     assert_eq!(*stage.requests.borrow(), case.http.requests, "{about}: requests");
     assert_eq!(logged.len(), case.log.len(), "{about}: {logged:#?}");
     for ((level, line), wanted) in logged.iter().zip(&case.log) {
@@ -415,8 +309,8 @@ fn play(case: &Case, directory: &Path) {
         );
         assert!(line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{about}: {line}");
     }
-    // Nothing that was typed is ever shown.
-    let shown = format!("{logged:?}{:?}", stage.told.borrow());
+    // No text that was entered is shown or logged.
+    let shown = format!("{logged:?}{:?}", stage.messages.borrow());
     for (name, text) in &stage.texts {
         for part in text.split(['.', '\r', '\n']).filter(|part| part.len() >= 8) {
             assert!(!shown.contains(part), "{about}: {name} is shown: {shown}");
@@ -425,9 +319,9 @@ fn play(case: &Case, directory: &Path) {
 }
 
 #[test]
-fn logins_go_as_their_scripts_say() {
+fn logins_follow_their_scripts() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/login");
-    let (mut played, mut failed) = (0, Vec::new());
+    let (mut count, mut failed) = (0, Vec::new());
     let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
@@ -438,12 +332,12 @@ fn logins_go_as_their_scripts_say() {
         };
         for case in cases {
             let about = case.about.clone();
-            if std::panic::catch_unwind(|| play(&case, &directory)).is_err() {
+            if std::panic::catch_unwind(|| run_script(&case, &directory)).is_err() {
                 failed.push(about);
             }
-            played += 1;
+            count += 1;
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
-    assert!(played >= 50, "only {played} scripts were found");
+    assert!(count >= 50, "only {count} scripts were found");
 }

@@ -15,18 +15,22 @@ use mytoken::cache::DiskCache;
 use mytoken::files::Owner;
 use mytoken::http::{HttpSettings, LazyClient};
 use mytoken::names::ServerUrl;
+use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret, SystemClock};
-use mytoken_login::budget::{Allowance, BudgetSettings, Hold, LedgerFile, Why};
-use mytoken_login::{Class, Refusal, Remote, ServerTokens, TokenService, Wanted};
+use mytoken_login::budget::{Allowance, Backoff, BackoffReason, BudgetSettings, LedgerFile};
+use mytoken_login::{Refusal, RefusalClass, Remote, ServerTokens, TokenService};
 use serde_json::json;
 
-const WANTED: Wanted<'static> = Wanted { scope: "storage.read", audience: "https://se.example.org", comment: "" };
+/// A request to exchange `mytoken`.
+fn exchange(mytoken: &Secret) -> AccessTokenRequest<'_> {
+    AccessTokenRequest { mytoken, scope: "storage.read", audience: "https://se.example.org", comment: "" }
+}
 
 /// Of it 3 s are for the request, the rest for the question whether the server is there at all; the fake has one thread.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// A login host with its files.
-struct Host {
+/// A host with its ledger and cache.
+struct LoginHost {
     http: HttpSettings,
     settings: BudgetSettings,
     ledger: LedgerFile,
@@ -34,7 +38,7 @@ struct Host {
     _directory: tempfile::TempDir,
 }
 
-impl Host {
+impl LoginHost {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self {
@@ -65,7 +69,7 @@ impl Host {
         let http = LazyClient::new(&self.http);
         let allowance = Allowance::new(Some(&self.ledger), &self.settings, Remote::of(None, Some(from)), None);
         let tokens = ServerTokens::new(server, &http, self.cache.as_ref(), &SystemClock, &allowance);
-        act(&tokens).inspect(|_| allowance.let_in())
+        act(&tokens).inspect(|_| allowance.refund())
     }
 
     fn guess(&self, server: &MytokenServer, from: &str) -> Refusal {
@@ -77,7 +81,7 @@ impl Host {
     }
 
     fn present_at(&self, server: ServerUrl, from: &str, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
-        self.login_at(server, from, |tokens| tokens.exchange(mytoken, false, &WANTED, deadline)).map(drop)
+        self.login_at(server, from, |tokens| tokens.exchange(&exchange(mytoken), false, deadline)).map(drop)
     }
 }
 
@@ -93,7 +97,7 @@ fn unknown_code() -> Reply {
 
 #[test]
 fn guesses_spend_the_budget_of_their_address_and_then_nothing_leaves_the_host() {
-    let (host, server) = (Host::new(), MytokenServer::playing(vec![unknown_code()]));
+    let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![unknown_code()]));
     let reasons: Vec<&str> = (0..20).map(|_| host.guess(&server, "192.0.2.1").reason()).collect();
     assert_eq!(reasons[..4], ["code_unknown"; 4]);
     assert_eq!(reasons[4..], ["budget_address"; 16]);
@@ -105,13 +109,13 @@ fn guesses_spend_the_budget_of_their_address_and_then_nothing_leaves_the_host() 
     }
     assert_eq!(server.requests().len(), 10, "four from one /64, one from the next");
     let refusal = host.guess(&server, "192.0.2.3");
-    assert_eq!((refusal.reason(), refusal.class()), ("budget_host", Class::Rejected));
+    assert_eq!((refusal.reason(), refusal.class()), ("budget_host", RefusalClass::Rejected));
     assert_eq!(server.requests().len(), 10);
 }
 
 #[test]
 fn a_course_behind_one_address_gets_in() {
-    let (host, server) = (Host::new(), MytokenServer::playing(vec![good()]));
+    let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![good()]));
     for person in 0..60 {
         host.present(&server, "192.0.2.1", &mytoken(json!({})), soon()).unwrap_or_else(|why| panic!("{person}: {why}"));
     }
@@ -125,12 +129,15 @@ fn too_many_requests_are_remembered_as_told_and_never_waited_out() {
         (MytokenServer::playing(vec![limited.clone()]), "an answer to a token"),
         (MytokenServer::refusing(limited.clone()), "an answer to discovery"),
     ] {
-        let host = Host::new();
+        let host = LoginHost::new();
         let begun = Instant::now();
         let refusals: Vec<Refusal> = (0..5).map(|number| host.guess(&server, &format!("192.0.2.{number}"))).collect();
         assert!(begun.elapsed() < Duration::from_secs(3), "{what}: {:?}", begun.elapsed());
         assert!(refusals.iter().all(|refusal| refusal.reason() == "server_limit"), "{what}: {refusals:?}");
-        assert!(refusals.iter().all(|refusal| refusal.class() == Class::Rejected), "{what}: no fallback is asked");
+        assert!(
+            refusals.iter().all(|refusal| refusal.class() == RefusalClass::Rejected),
+            "{what}: no fallback is asked"
+        );
         assert_eq!(refusals[0].to_string(), "too many logins at the moment; try again in 7 s", "{what}");
         let asked = server.requests().iter().filter(|request| request.path == "/my").count();
         assert_eq!((asked, server.count()), (if what.ends_with("token") { (1, 2) } else { (0, 1) }), "{what}");
@@ -146,12 +153,12 @@ fn a_slow_token_counts_for_its_own_address_only() {
         silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
         ..good()
     });
-    let host = Host::new();
+    let host = LoginHost::new();
     host.present(&server, "192.0.2.9", &quick, soon()).unwrap();
     let patience = || Deadline::after(PATIENCE);
-    assert_eq!(host.present(&server, "192.0.2.1", &slow, patience()).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(host.present(&server, "192.0.2.1", &slow, patience()).unwrap_err().class(), RefusalClass::Unavailable);
     let before = server.count();
-    assert_eq!(host.present(&server, "192.0.2.1", &slow, patience()).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(host.present(&server, "192.0.2.1", &slow, patience()).unwrap_err().class(), RefusalClass::Unavailable);
     assert_eq!(server.count(), before, "it is not waited for again from there");
     host.present(&server, "192.0.2.2", &quick, soon()).unwrap();
     assert_eq!(host.guess_is_sent(&server, "192.0.2.3"), 1);
@@ -166,15 +173,15 @@ fn a_provider_that_hangs_is_left_alone_by_those_who_need_it() {
         silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
         ..good()
     });
-    let host = Host::new();
+    let host = LoginHost::new();
     let vouched = |from: &str, mytoken: &Secret| {
         let deadline = Deadline::after(PATIENCE);
-        host.login(&server, from, |tokens| tokens.exchange(mytoken, true, &WANTED, deadline)).map(drop)
+        host.login(&server, from, |tokens| tokens.exchange(&exchange(mytoken), true, deadline)).map(drop)
     };
     vouched("192.0.2.9", &other).unwrap();
-    assert_eq!(vouched("192.0.2.1", &hanging).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(vouched("192.0.2.1", &hanging).unwrap_err().class(), RefusalClass::Unavailable);
     let before = server.count();
-    assert_eq!(vouched("192.0.2.2", &hanging).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(vouched("192.0.2.2", &hanging).unwrap_err().class(), RefusalClass::Unavailable);
     assert_eq!(server.count(), before);
     vouched("192.0.2.2", &other).unwrap();
 }
@@ -183,13 +190,13 @@ fn a_provider_that_hangs_is_left_alone_by_those_who_need_it() {
 fn a_server_that_is_silent_to_everybody_is_left_alone_by_everybody() {
     let silent = Reply { silence: Duration::from_millis(900), ..good() };
     let server = MytokenServer::refusing(silent);
-    let host = Host::new();
+    let host = LoginHost::new();
     let second = || Deadline::after(Duration::from_millis(600));
     let login = |from: &str| host.present(&server, from, &mytoken(json!({})), second()).unwrap_err();
-    assert_eq!(login("192.0.2.1").class(), Class::Unavailable);
+    assert_eq!(login("192.0.2.1").class(), RefusalClass::Unavailable);
     let before = server.count();
     let begun = Instant::now();
-    assert_eq!(login("192.0.2.2").class(), Class::Unavailable);
+    assert_eq!(login("192.0.2.2").class(), RefusalClass::Unavailable);
     assert!(begun.elapsed() < Duration::from_millis(300) && server.count() == before);
 }
 
@@ -198,14 +205,14 @@ fn a_server_that_falls_silent_is_left_alone_by_everybody_after_the_first() {
     let (slow, silent) = (Duration::from_millis(900), Arc::new(AtomicBool::new(false)));
     let told = Arc::clone(&silent);
     let server = MytokenServer::moody(move || if told.load(Ordering::SeqCst) { slow } else { Duration::ZERO }, good());
-    let host = Host::new();
+    let host = LoginHost::new();
     let login = |from: &str| {
         let deadline = Deadline::after(Duration::from_millis(600));
         host.present(&server, from, &mytoken(json!({})), deadline)
     };
     host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
     silent.store(true, Ordering::SeqCst);
-    assert_eq!(login("192.0.2.1").unwrap_err().class(), Class::Unavailable);
+    assert_eq!(login("192.0.2.1").unwrap_err().class(), RefusalClass::Unavailable);
     // Discovery did not answer either, so it is not the token.
     let refusal = login("192.0.2.2").unwrap_err();
     assert!(refusal.detail().is_some_and(|why| why.contains("did not answer a moment ago")), "{refusal:?}");
@@ -213,34 +220,38 @@ fn a_server_that_falls_silent_is_left_alone_by_everybody_after_the_first() {
 
 #[test]
 fn a_server_that_is_gone_is_left_alone_by_everybody() {
-    let (host, server) = (Host::new(), MytokenServer::playing(vec![good()]));
+    let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![good()]));
     host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
     let gone = server.stop();
     let login = |from: &str| host.present_at(gone.clone(), from, &mytoken(json!({})), soon()).unwrap_err();
-    assert_eq!(login("192.0.2.1").class(), Class::Unavailable);
-    let (ledger, _) = host.ledger.look(&host.settings).unwrap();
-    assert!(ledger.holds().iter().any(|hold| hold.remote.is_none() && hold.provider.is_none()), "{ledger:?}");
+    assert_eq!(login("192.0.2.1").class(), RefusalClass::Unavailable);
+    let (ledger, _) = host.ledger.read(&host.settings).unwrap();
+    assert!(
+        ledger.backoffs.as_slice().iter().any(|backoff| backoff.remote.is_none() && backoff.provider.is_none()),
+        "{ledger:?}"
+    );
     assert!(login("192.0.2.2").detail().is_some_and(|why| why.contains("a moment ago")));
 }
 
 #[test]
 fn an_answer_ends_the_silence_that_another_login_met() {
-    let host = Host::new();
+    let host = LoginHost::new();
     let (ledger, settings) = (host.ledger.clone(), host.settings.clone());
     let server = MytokenServer::answering(move |request| {
         // Meanwhile another login meets silence.
         let url = format!("http://{}", request.header("host").unwrap_or_default());
-        let hold = |until| Hold { why: Why::Silent, server: url.clone(), provider: None, remote: None, until };
-        ledger.change(&settings, soon(), &mut |ledger, now| ledger.hold(hold(now + 15))).unwrap();
+        let backoff =
+            |until| Backoff { reason: BackoffReason::Silent, server: url.clone(), provider: None, remote: None, until };
+        ledger.change(&settings, soon(), &mut |ledger, now| ledger.backoffs.add(backoff(now + 15))).unwrap();
         good()
     });
     host.present(&server, "192.0.2.1", &mytoken(json!({})), soon()).unwrap();
-    assert_eq!(host.ledger.look(&host.settings).unwrap().0.holds(), []);
+    assert_eq!(host.ledger.read(&host.settings).unwrap().0.backoffs.as_slice(), []);
 }
 
 #[test]
 fn only_what_was_redeemed_is_revoked_and_its_children_are_not() {
-    let (host, server) = (Host::new(), MytokenServer::playing(vec![Reply::new(204, "text/plain", "")]));
+    let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![Reply::new(204, "text/plain", "")]));
     let redeemed = mytoken(json!({}));
     host.login(&server, "192.0.2.1", |tokens| tokens.revoke(&redeemed, soon())).unwrap();
     let body = server.requests()[0].json();
@@ -258,10 +269,10 @@ fn the_provider_s_limit_for_one_token_holds_its_own_address_only() {
                 if request.json()["mytoken"] == text.as_str() { limited.clone() } else { good() }
             },
         );
-    let host = Host::new();
+    let host = LoginHost::new();
     for _ in 0..2 {
         let refusal = host.present(&server, "192.0.2.1", &theirs, soon()).unwrap_err();
-        assert_eq!((refusal.class(), refusal.reason()), (Class::Rejected, "provider_limit"));
+        assert_eq!((refusal.class(), refusal.reason()), (RefusalClass::Rejected, "provider_limit"));
     }
     assert_eq!(server.requests().len(), 1, "remembered");
     host.present(&server, "192.0.2.2", &mine, soon()).unwrap();
@@ -278,7 +289,7 @@ fn what_was_redeemed_is_exchanged_and_revoked_whatever_is_spent_and_weighs_on_th
         "/revoke" => Reply::new(204, "text/plain", ""),
         _ => good(),
     });
-    let host = Host::new();
+    let host = LoginHost::new();
     for _ in 0..3 {
         host.guess(&server, "192.0.2.1");
     }
@@ -286,25 +297,31 @@ fn what_was_redeemed_is_exchanged_and_revoked_whatever_is_spent_and_weighs_on_th
         let mytoken = tokens.redeem(&Secret::new("GoodCode"), soon())?;
         // Meanwhile the server is left alone for everybody.
         let url = server.url().to_string();
-        let hold = |until| Hold { why: Why::TooManyRequests, server: url.clone(), provider: None, remote: None, until };
-        host.ledger.change(&host.settings, soon(), &mut |ledger, now| ledger.hold(hold(now + 60))).unwrap();
-        tokens.exchange(&mytoken, true, &WANTED, soon())?;
+        let backoff = |until| Backoff {
+            reason: BackoffReason::TooManyRequests,
+            server: url.clone(),
+            provider: None,
+            remote: None,
+            until,
+        };
+        host.ledger.change(&host.settings, soon(), &mut |ledger, now| ledger.backoffs.add(backoff(now + 60))).unwrap();
+        tokens.exchange(&exchange(&mytoken), true, soon())?;
         tokens.revoke(&mytoken, soon())?;
         Err(Refusal::MytokenRefused)
     });
     assert_eq!(refused, Err(Refusal::MytokenRefused));
-    let (ledger, _) = host.ledger.look(&host.settings).unwrap();
+    let (ledger, _) = host.ledger.read(&host.settings).unwrap();
     assert_eq!(ledger.by_remote(), [("192.0.2.1", 6)], "three guesses, a code, an exchange, a revocation");
 }
 
 #[test]
 fn who_was_held_up_asks_nothing_and_says_nothing_of_the_server() {
-    let (host, server) = (Host::new(), MytokenServer::playing(vec![good()]));
+    let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![good()]));
     host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
     let before = server.count();
     let refusal = host.present(&server, "192.0.2.1", &mytoken(json!({})), Deadline::after(Duration::ZERO)).unwrap_err();
-    assert_eq!((refusal.class(), server.count()), (Class::Rejected, before));
-    assert_eq!(host.ledger.look(&host.settings).unwrap().0.holds(), []);
+    assert_eq!((refusal.class(), server.count()), (RefusalClass::Rejected, before));
+    assert_eq!(host.ledger.read(&host.settings).unwrap().0.backoffs.as_slice(), []);
 }
 
 #[test]
@@ -316,12 +333,13 @@ fn the_question_whether_the_server_is_there_is_counted_and_its_429_remembered() 
         silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
         ..good()
     });
-    let host = Host::new();
+    let host = LoginHost::new();
     host.present(&server, "192.0.2.9", &mytoken(json!({"name": "quick"})), soon()).unwrap();
     host.present(&server, "192.0.2.1", &slow, Deadline::after(PATIENCE)).unwrap_err();
-    let (ledger, now) = host.ledger.look(&host.settings).unwrap();
+    let (ledger, now) = host.ledger.read(&host.settings).unwrap();
     assert_eq!(ledger.by_remote(), [("192.0.2.1", 2)]);
-    let held = ledger.holds().iter().find(|hold| hold.why == Why::TooManyRequests).unwrap();
+    let held =
+        ledger.backoffs.as_slice().iter().find(|backoff| backoff.reason == BackoffReason::TooManyRequests).unwrap();
     // No server can ask for more than a quarter of an hour.
     assert!(held.remote.is_none() && held.until > now + 800 && held.until <= now + 900, "{held:?}");
 }
@@ -331,21 +349,21 @@ fn a_discovery_document_that_cannot_be_used_is_not_asked_for_again_at_once() {
     for reply in
         [Reply::json(500, &json!({})), Reply::json(404, &json!({})), Reply::json(200, &json!([])), Reply::hang_up()]
     {
-        let (host, server) = (Host::new(), MytokenServer::refusing(reply));
-        let classes: Vec<Class> =
+        let (host, server) = (LoginHost::new(), MytokenServer::refusing(reply));
+        let classes: Vec<RefusalClass> =
             (0..6).map(|number| host.guess(&server, &format!("192.0.2.{number}")).class()).collect();
-        assert_eq!((classes, server.count()), (vec![Class::Unavailable; 6], 1));
+        assert_eq!((classes, server.count()), (vec![RefusalClass::Unavailable; 6], 1));
     }
 }
 
 #[test]
 fn what_cannot_be_counted_is_not_sent() {
-    let (mut host, server) = (Host::new(), MytokenServer::playing(vec![unknown_code()]));
+    let (mut host, server) = (LoginHost::new(), MytokenServer::playing(vec![unknown_code()]));
     host.ledger = LedgerFile::new(std::path::Path::new("/proc/mytoken/login"), Owner::current());
-    assert_eq!((host.guess(&server, "192.0.2.1").class(), server.count()), (Class::System, 0));
+    assert_eq!((host.guess(&server, "192.0.2.1").class(), server.count()), (RefusalClass::System, 0));
 }
 
-impl Host {
+impl LoginHost {
     /// How many requests a guess causes after discovery.
     fn guess_is_sent(&self, server: &MytokenServer, from: &str) -> usize {
         let before = server.count();
@@ -362,11 +380,12 @@ fn a_login_exchanges_once_whatever_comes_back() {
         let server = MytokenServer::playing(vec![failure, used_up.clone()]);
         let http = LazyClient::new(&settings);
         let settings = BudgetSettings::default();
-        let allowance = Allowance::new(None, &settings, Remote::of(None, None), None);
+        let allowance = Allowance::uncounted(&settings);
         let tokens = ServerTokens::new(server.url(), &http, None, &SystemClock, &allowance);
-        let wanted = Wanted { scope: "openid", audience: "", comment: "" };
-        let refusal = tokens.exchange(&mytoken(json!({})), true, &wanted, soon()).unwrap_err();
-        assert_eq!(refusal.class(), Class::Unavailable, "{refusal:?}");
+        let mytoken = mytoken(json!({}));
+        let request = AccessTokenRequest { mytoken: &mytoken, scope: "openid", audience: "", comment: "" };
+        let refusal = tokens.exchange(&request, true, soon()).unwrap_err();
+        assert_eq!(refusal.class(), RefusalClass::Unavailable, "{refusal:?}");
         assert_eq!(server.requests().len(), 1);
     }
 }

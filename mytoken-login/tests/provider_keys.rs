@@ -16,7 +16,7 @@ use mytoken::cache::DiskCache;
 use mytoken::config::IssuerSettings;
 use mytoken::files::Owner;
 use mytoken::http::{HttpSettings, LazyClient, Roots};
-use mytoken_login::oidc::{Fresh, KeySet, KeySource, ProviderKeys};
+use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, ProviderKeys};
 use mytoken_wire::clock::FixedClock;
 use serde_json::{Value, json};
 
@@ -73,13 +73,18 @@ impl Stage {
     }
 
     /// What a process of its own gets at this time.
-    fn keys(&self, seconds: u64, fresh: Fresh) -> Result<KeySet, String> {
+    fn keys(&self, seconds: u64, freshness: KeyFreshness) -> Result<KeySet, KeysUnavailable> {
         let cache = DiskCache::new(&self.dir.path().join("cache"), Owner::current());
-        self.keys_with(Some(&cache), seconds, fresh)
+        self.keys_with(Some(&cache), seconds, freshness)
     }
 
-    fn keys_with(&self, cache: Option<&DiskCache>, seconds: u64, fresh: Fresh) -> Result<KeySet, String> {
-        self.keys_within(Duration::from_secs(5), cache, seconds, fresh)
+    fn keys_with(
+        &self,
+        cache: Option<&DiskCache>,
+        seconds: u64,
+        freshness: KeyFreshness,
+    ) -> Result<KeySet, KeysUnavailable> {
+        self.keys_within(Duration::from_secs(5), cache, seconds, freshness)
     }
 
     fn keys_within(
@@ -87,15 +92,15 @@ impl Stage {
         deadline: Duration,
         cache: Option<&DiskCache>,
         seconds: u64,
-        fresh: Fresh,
-    ) -> Result<KeySet, String> {
+        freshness: KeyFreshness,
+    ) -> Result<KeySet, KeysUnavailable> {
         let settings = HttpSettings {
             roots: Roots::File(self.roots.path().to_owned()),
             loopback_http: true,
             ..HttpSettings::default()
         };
         let (http, clock) = (LazyClient::new(&settings), FixedClock(NOW + seconds));
-        ProviderKeys::new(&http, cache, &clock).keys(&self.issuer, fresh, Deadline::after(deadline))
+        ProviderKeys::new(&http, cache, &clock).keys(&self.issuer, freshness, Deadline::after(deadline))
     }
 
     fn requests(&self) -> usize {
@@ -112,30 +117,30 @@ impl Stage {
 #[test]
 fn the_provider_is_asked_once_an_hour() {
     let stage = Stage::new();
-    let keys = stage.keys(0, Fresh::Enough).unwrap();
+    let keys = stage.keys(0, KeyFreshness::Configured).unwrap();
     assert_eq!((keys.len(), stage.requests()), (5, 2));
-    assert_eq!(stage.keys(3_599, Fresh::Enough).unwrap(), keys);
+    assert_eq!(stage.keys(3_599, KeyFreshness::Configured).unwrap(), keys);
     assert_eq!(stage.requests(), 2);
-    stage.keys(3_600, Fresh::Enough).unwrap();
+    stage.keys(3_600, KeyFreshness::Configured).unwrap();
     assert_eq!(stage.requests(), 4);
 }
 
 #[test]
 fn invented_keys_cause_one_request_a_minute() {
     let stage = Stage::new();
-    stage.keys(0, Fresh::Enough).unwrap();
+    stage.keys(0, KeyFreshness::Configured).unwrap();
     for seconds in [0, 1, 59] {
-        stage.keys(seconds, Fresh::Unknown).unwrap();
+        stage.keys(seconds, KeyFreshness::Newest).unwrap();
     }
     assert_eq!(stage.requests(), 2);
-    stage.keys(60, Fresh::Unknown).unwrap();
+    stage.keys(60, KeyFreshness::Newest).unwrap();
     assert_eq!(stage.requests(), 4);
 }
 
 /// What a token with an invented `kid` makes a login do: look for the key, and once more when it is not there.
 fn invented(stage: &Stage, cache: Option<&DiskCache>, seconds: u64) {
-    if stage.keys_with(cache, seconds, Fresh::Enough).is_ok() {
-        let _ = stage.keys_with(cache, seconds, Fresh::Unknown);
+    if stage.keys_with(cache, seconds, KeyFreshness::Configured).is_ok() {
+        let _ = stage.keys_with(cache, seconds, KeyFreshness::Newest);
     }
 }
 
@@ -151,7 +156,7 @@ fn a_provider_that_fails_is_asked_once_a_minute_however_many_tokens_come() {
         assert_eq!(stage.requests(), each, "{mood}, no keys yet");
         invented(&stage, Some(&cache), 60);
         assert_eq!(stage.requests(), 2 * each, "{mood}, a minute later");
-        stage.is("well").keys(120, Fresh::Enough).unwrap();
+        stage.is("well").keys(120, KeyFreshness::Configured).unwrap();
         let before = stage.requests();
         stage.is(mood);
         for seconds in [180, 181, 190, 210, 239] {
@@ -164,13 +169,13 @@ fn a_provider_that_fails_is_asked_once_a_minute_however_many_tokens_come() {
 #[test]
 fn while_the_provider_is_out_the_old_keys_are_used_for_a_day() {
     let stage = Stage::new();
-    let keys = stage.keys(0, Fresh::Enough).unwrap();
+    let keys = stage.keys(0, KeyFreshness::Configured).unwrap();
     for (mood, seconds) in ["hangs up", "500", "redirects", "no keys", "no JSON", "huge", "another issuer"]
         .into_iter()
         .zip((0..).step_by(61))
     {
-        assert_eq!(stage.is(mood).keys(83_000 + seconds, Fresh::Enough).unwrap(), keys, "{mood}");
-        assert!(stage.keys(86_500 + seconds, Fresh::Enough).is_err(), "{mood}");
+        assert_eq!(stage.is(mood).keys(83_000 + seconds, KeyFreshness::Configured).unwrap(), keys, "{mood}");
+        assert!(stage.keys(86_500 + seconds, KeyFreshness::Configured).is_err(), "{mood}");
     }
 }
 
@@ -179,9 +184,9 @@ fn a_time_out_is_remembered_like_a_failure() {
     let stage = Stage::new();
     let cache = DiskCache::new(&stage.dir.path().join("cache"), Owner::current());
     stage.is("silent");
-    stage.keys_within(Duration::from_millis(300), Some(&cache), 0, Fresh::Enough).unwrap_err();
+    stage.keys_within(Duration::from_millis(300), Some(&cache), 0, KeyFreshness::Configured).unwrap_err();
     let begun = Instant::now();
-    stage.keys(1, Fresh::Enough).unwrap_err();
+    stage.keys(1, KeyFreshness::Configured).unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(3), "the next login waited for {:?}", begun.elapsed());
     assert_eq!(stage.requests(), 1);
 }
@@ -192,7 +197,7 @@ fn logins_in_the_same_moment_share_one_answer() {
     let stage = Stage::new();
     stage.is("slow");
     std::thread::scope(|scope| {
-        let logins: Vec<_> = (0..8).map(|_| scope.spawn(|| stage.keys(0, Fresh::Enough))).collect();
+        let logins: Vec<_> = (0..8).map(|_| scope.spawn(|| stage.keys(0, KeyFreshness::Configured))).collect();
         for login in logins {
             assert_eq!(login.join().unwrap().unwrap().len(), 5);
         }
@@ -211,7 +216,7 @@ fn what_is_not_the_providers_is_not_believed() {
         ("huge", "more than"),
         ("500", "status 500"),
     ] {
-        let reason = Stage::new().is(mood).keys(0, Fresh::Enough).unwrap_err();
+        let reason = Stage::new().is(mood).keys(0, KeyFreshness::Configured).unwrap_err().reason;
         assert!(reason.contains(said), "{mood}: {reason}");
     }
 }
@@ -220,47 +225,47 @@ fn what_is_not_the_providers_is_not_believed() {
 fn what_failed_may_be_there_a_minute_later() {
     for mood in ["hangs up", "500"] {
         let stage = Stage::new();
-        stage.is(mood).keys(0, Fresh::Enough).unwrap_err();
+        stage.is(mood).keys(0, KeyFreshness::Configured).unwrap_err();
         let connections = stage.server.connections();
         stage.is("well");
-        assert!(stage.keys(59, Fresh::Enough).unwrap_err().contains("not asked again"), "{mood}");
+        assert!(stage.keys(59, KeyFreshness::Configured).unwrap_err().reason.contains("not asked again"), "{mood}");
         assert_eq!(stage.server.connections(), connections, "{mood}");
-        stage.keys(60, Fresh::Enough).unwrap();
+        stage.keys(60, KeyFreshness::Configured).unwrap();
     }
 }
 
 #[test]
 fn a_cache_that_another_wrote_or_of_another_issuer_is_not_used() {
     let stage = Stage::new();
-    stage.keys(0, Fresh::Enough).unwrap();
+    stage.keys(0, KeyFreshness::Configured).unwrap();
     let file = stage.cached_file();
     let mut cached: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     cached["source"] = json!("https://evil.example");
     std::fs::write(&file, cached.to_string()).unwrap();
-    stage.keys(1, Fresh::Enough).unwrap();
+    stage.keys(1, KeyFreshness::Configured).unwrap();
     assert_eq!(stage.requests(), 4, "keys of another issuer");
 
     std::fs::write(&file, "not JSON").unwrap();
-    stage.keys(2, Fresh::Enough).unwrap();
+    stage.keys(2, KeyFreshness::Configured).unwrap();
     assert_eq!(stage.requests(), 6, "a damaged file");
 
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
-    stage.keys(3, Fresh::Enough).unwrap();
+    stage.keys(3, KeyFreshness::Configured).unwrap();
     assert_eq!(stage.requests(), 8, "a file that others can write");
 
     // A clock that was ahead when the keys were fetched.
     let stage = Stage::new();
-    stage.keys(100_000, Fresh::Enough).unwrap();
-    stage.keys(0, Fresh::Enough).unwrap();
+    stage.keys(100_000, KeyFreshness::Configured).unwrap();
+    stage.keys(0, KeyFreshness::Configured).unwrap();
     assert_eq!(stage.requests(), 4, "keys from the future");
 }
 
 #[test]
 fn without_a_cache_it_works_too() {
     let stage = Stage::new();
-    stage.keys_with(None, 0, Fresh::Enough).unwrap();
-    stage.keys_with(None, 1, Fresh::Enough).unwrap();
+    stage.keys_with(None, 0, KeyFreshness::Configured).unwrap();
+    stage.keys_with(None, 1, KeyFreshness::Configured).unwrap();
     assert_eq!(stage.requests(), 4);
 }
 
@@ -290,8 +295,8 @@ fn without_any_memory_nobody_is_asked() {
     let stage = Stage::new();
     let cache = broken_cache(&stage, "file/run/cache");
     for seconds in [0, 1, 59] {
-        let reason = stage.keys_with(Some(&cache), seconds, Fresh::Enough).unwrap_err();
-        assert!(reason.contains("nothing can be remembered") && reason.contains("file"), "{reason}");
+        let reason = stage.keys_with(Some(&cache), seconds, KeyFreshness::Configured).unwrap_err().reason;
+        assert!(reason.contains("cannot be stored") && reason.contains("file"), "{reason}");
     }
     assert_eq!(stage.requests(), 0);
 }
@@ -300,7 +305,7 @@ fn without_any_memory_nobody_is_asked() {
 #[test]
 fn an_attempt_that_nobody_ended_is_taken_over() {
     let stage = Stage::new();
-    stage.is("well").keys(0, Fresh::Enough).unwrap();
+    stage.is("well").keys(0, KeyFreshness::Configured).unwrap();
     let file = stage.cached_file();
     let mut state: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     state["document"] = Value::Null;
@@ -308,27 +313,28 @@ fn an_attempt_that_nobody_ended_is_taken_over() {
     std::fs::write(&file, state.to_string()).unwrap();
     let begun = Instant::now();
     let cache = DiskCache::new(&stage.dir.path().join("cache"), Owner::current());
-    let reason = stage.keys_within(Duration::from_millis(300), Some(&cache), 17, Fresh::Enough).unwrap_err();
+    let reason =
+        stage.keys_within(Duration::from_millis(300), Some(&cache), 17, KeyFreshness::Configured).unwrap_err().reason;
     assert!(reason.contains("another login") && begun.elapsed() >= Duration::from_millis(300), "{reason}");
     assert_eq!(stage.requests(), 2);
-    stage.keys(18, Fresh::Enough).unwrap();
+    stage.keys(18, KeyFreshness::Configured).unwrap();
     assert_eq!(stage.requests(), 4);
 }
 
 #[test]
 fn old_keys_do_while_another_login_fetches_new_ones() {
     let stage = Stage::new();
-    let keys = stage.keys(0, Fresh::Enough).unwrap();
+    let keys = stage.keys(0, KeyFreshness::Configured).unwrap();
     stage.is("slow");
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| stage.keys(4_000, Fresh::Enough));
+        let first = scope.spawn(|| stage.keys(4_000, KeyFreshness::Configured));
         while stage.requests() < 3 {
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(stage.keys(4_000, Fresh::Enough).unwrap(), keys);
+        assert_eq!(stage.keys(4_000, KeyFreshness::Configured).unwrap(), keys);
         assert!(!first.is_finished(), "it waited for the new ones");
         // A token with a new key wants the new keys.
-        assert_eq!(stage.keys(4_000, Fresh::Unknown).unwrap(), keys);
+        assert_eq!(stage.keys(4_000, KeyFreshness::Newest).unwrap(), keys);
         first.join().unwrap().unwrap();
     });
     assert_eq!(stage.requests(), 4);

@@ -14,9 +14,10 @@ use mytoken::cache::DiskCache;
 use mytoken::files::Owner;
 use mytoken::http::{HttpSettings, LazyClient, Roots};
 use mytoken::names::ServerUrl;
+use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret};
 use mytoken_login::budget::{Allowance, BudgetSettings};
-use mytoken_login::{Class, Exchanged, Refusal, Remote, ServerTokens, TokenService, Wanted};
+use mytoken_login::{Refusal, RefusalClass, ServerTokens, TokenService};
 use mytoken_wire::clock::FixedClock;
 use serde_json::json;
 
@@ -59,11 +60,11 @@ impl Stage {
     }
 
     /// What a login of its own process gets at this time, for a token that nobody has verified.
-    fn login(&self, seconds: u64) -> Result<Exchanged, Refusal> {
+    fn login(&self, seconds: u64) -> Result<Secret, Refusal> {
         self.login_with(&DiskCache::new(&self.dir.path().join("cache"), Owner::current()), seconds, 5_000)
     }
 
-    fn login_with(&self, cache: &DiskCache, seconds: u64, deadline: u64) -> Result<Exchanged, Refusal> {
+    fn login_with(&self, cache: &DiskCache, seconds: u64, deadline: u64) -> Result<Secret, Refusal> {
         let settings = HttpSettings {
             roots: Roots::File(self.dir.path().join("roots")),
             loopback_http: true,
@@ -71,13 +72,14 @@ impl Stage {
         };
         let (http, clock) = (LazyClient::new(&settings), FixedClock(NOW + seconds));
         let url = ServerUrl::parse(&self.server.url(""), true).unwrap();
-        let wanted = Wanted { scope: "", audience: "", comment: "" };
+        let mytoken = mytoken(json!({}));
+        let request = AccessTokenRequest { mytoken: &mytoken, scope: "", audience: "", comment: "" };
         let deadline = Deadline::after(Duration::from_millis(deadline));
         // Nothing is counted: the documents are fetched at most once a minute whatever is typed.
         let settings = BudgetSettings::default();
-        let allowance = Allowance::new(None, &settings, Remote::of(None, None), None);
+        let allowance = Allowance::uncounted(&settings);
         let tokens = ServerTokens::new(url, &http, Some(cache), &clock, &allowance);
-        tokens.exchange(&mytoken(json!({})), false, &wanted, deadline)
+        tokens.exchange(&request, false, deadline)
     }
 
     fn discoveries(&self) -> usize {
@@ -88,10 +90,10 @@ impl Stage {
 #[test]
 fn a_server_that_fails_is_asked_once_a_minute() {
     for (mood, class) in [
-        ("500", Class::Unavailable),
-        ("hangs up", Class::Unavailable),
-        ("429", Class::Rejected), // whoever types tokens can cause it
-        ("another", Class::Misconfigured),
+        ("500", RefusalClass::Unavailable),
+        ("hangs up", RefusalClass::Unavailable),
+        ("429", RefusalClass::Rejected), // whoever types tokens can cause it
+        ("another", RefusalClass::Misconfigured),
     ] {
         let stage = Stage::new(mood);
         for seconds in [0, 1, 16, 31, 46, 59] {
@@ -107,9 +109,9 @@ fn a_server_that_fails_is_asked_once_a_minute() {
 fn a_time_out_is_remembered_like_a_failure() {
     let stage = Stage::new("silent");
     let cache = DiskCache::new(&stage.dir.path().join("cache"), Owner::current());
-    assert_eq!(stage.login_with(&cache, 0, 300).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(stage.login_with(&cache, 0, 300).unwrap_err().class(), RefusalClass::Unavailable);
     let begun = Instant::now();
-    assert_eq!(stage.login(20).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(stage.login(20).unwrap_err().class(), RefusalClass::Unavailable);
     assert!(begun.elapsed() < Duration::from_secs(3), "the next login waited for {:?}", begun.elapsed());
     assert_eq!(stage.discoveries(), 1);
 }
@@ -123,7 +125,7 @@ fn an_old_document_does_while_there_is_no_newer_one() {
         stage.login(seconds).unwrap();
     }
     assert_eq!(stage.discoveries(), 2);
-    assert_eq!(stage.login(86_400).unwrap_err().class(), Class::Unavailable);
+    assert_eq!(stage.login(86_400).unwrap_err().class(), RefusalClass::Unavailable);
 }
 
 #[test]
@@ -143,8 +145,8 @@ fn without_any_memory_nobody_is_asked() {
     let below = |path: &str| stage.dir.path().join("file").join(path);
     let cache = DiskCache::new(&below("var"), Owner::current()).or(&below("run/cache"));
     let refusal = stage.login_with(&cache, 0, 5_000).unwrap_err();
-    assert_eq!(refusal.class(), Class::Unavailable);
-    assert!(refusal.detail().unwrap().contains("nothing can be remembered"), "{refusal:?}");
+    assert_eq!(refusal.class(), RefusalClass::Unavailable);
+    assert!(refusal.detail().unwrap().contains("cannot be stored"), "{refusal:?}");
     assert!(stage.server.requests().is_empty());
 
     let second = DiskCache::new(&below("var"), Owner::current()).or(&stage.dir.path().join("run/cache"));

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use mytoken::Secret;
 use mytoken::files::Owner;
-use mytoken_login::handover::{Fault, Handover, Login, Record};
+use mytoken_login::handover::{Claimant, Handover, Record, RecordError};
 use mytoken_login::session::Sessions;
-use mytoken_login::{Accepted, Account, Identity, Process, SessionCredential, SessionMytoken, SessionSettings};
+use mytoken_login::{Accepted, Identity, LocalAccount, Process, SessionCredential, SessionMytoken, SessionSettings};
 use mytoken_wire::agent::RenewalCredential;
 use mytoken_wire::clock::FixedClock;
 use skipped::skip;
@@ -23,7 +23,7 @@ const NOW: u64 = 1_800_000_000;
 fn accepted(delegated: bool) -> Accepted {
     let me = Owner::current();
     Accepted {
-        account: Account { name: "alice".into(), uid: me.uid, gid: me.gid, system: false },
+        account: LocalAccount { name: "alice".into(), uid: me.uid, gid: me.gid, system: false },
         identity: Identity {
             issuer: "op".into(),
             iss: "https://op.example.org".into(),
@@ -72,8 +72,8 @@ fn place() -> Place {
     Place { _dir: dir, path, handover, sessions }
 }
 
-fn login() -> Login<'static> {
-    Login { user: "alice", service: "sshd", process: Process::own() }
+fn login() -> Claimant<'static> {
+    Claimant { user: "alice", service: "sshd", process: Process::own() }
 }
 
 fn record() -> Record {
@@ -90,55 +90,55 @@ fn a_token_that_the_leeway_let_in_is_still_good_in_the_account_phase() {
     let mut late = accepted(false);
     (late.credential.exp, late.credential.good_until) = (NOW - 10, NOW + 20);
     let record = Record::new(&late, "sshd", Vec::new(), &FixedClock(NOW));
-    assert!(!record.has_ended(&FixedClock(NOW)) && record.has_ended(&FixedClock(NOW + 20)));
+    assert!(!record.has_expired(&FixedClock(NOW)) && record.has_expired(&FixedClock(NOW + 20)));
 }
 
 #[test]
 fn a_record_is_taken_once() {
     let place = place();
-    let handle = place.handover.leave(&record()).unwrap();
+    let handle = place.handover.store(&record()).unwrap();
     let file = place.file(&handle);
     assert_eq!((mode(&file), mode(file.parent().unwrap()), mode(&place.path)), (0o600, 0o700, 0o711));
-    let seen = place.handover.look(&handle, &login(), &FixedClock(NOW)).unwrap();
+    let seen = place.handover.read(&handle, &login(), &FixedClock(NOW)).unwrap();
     let taken = place.handover.take(&handle, &login(), &FixedClock(NOW)).unwrap();
     assert_eq!((&seen, &taken), (&record(), &record()));
     assert!(!file.exists());
-    assert_eq!(place.handover.take(&handle, &login(), &FixedClock(NOW)), Err(Fault::Missing));
+    assert_eq!(place.handover.take(&handle, &login(), &FixedClock(NOW)), Err(RecordError::Missing));
 }
 
 #[test]
 fn a_record_is_for_one_login_and_gone_when_another_tries() {
     let other_start = Process { start: Process::own().unwrap().start + 1, ..Process::own().unwrap() };
     let table = [
-        (Login { user: "bob", ..login() }, "user"),
-        (Login { service: "su", ..login() }, "service"),
-        (Login { process: Process::parent(), ..login() }, "process"),
-        (Login { process: Some(other_start), ..login() }, "process"),
-        (Login { process: None, ..login() }, "process"),
+        (Claimant { user: "bob", ..login() }, "user"),
+        (Claimant { service: "su", ..login() }, "service"),
+        (Claimant { process: Process::parent(), ..login() }, "process"),
+        (Claimant { process: Some(other_start), ..login() }, "process"),
+        (Claimant { process: None, ..login() }, "process"),
     ];
     for (other, what) in table {
         let place = place();
-        let handle = place.handover.leave(&record()).unwrap();
-        assert_eq!(place.handover.take(&handle, &other, &FixedClock(NOW)), Err(Fault::Foreign(what)));
-        assert_eq!(place.handover.take(&handle, &login(), &FixedClock(NOW)), Err(Fault::Missing), "{what}");
+        let handle = place.handover.store(&record()).unwrap();
+        assert_eq!(place.handover.take(&handle, &other, &FixedClock(NOW)), Err(RecordError::Foreign(what)));
+        assert_eq!(place.handover.take(&handle, &login(), &FixedClock(NOW)), Err(RecordError::Missing), "{what}");
     }
 }
 
 #[test]
 fn a_record_grows_old() {
     let place = place();
-    let handle = place.handover.leave(&record()).unwrap();
-    assert_eq!(place.handover.look(&handle, &login(), &FixedClock(NOW + 601)), Err(Fault::Old));
+    let handle = place.handover.store(&record()).unwrap();
+    assert_eq!(place.handover.read(&handle, &login(), &FixedClock(NOW + 601)), Err(RecordError::Old));
     place.handover.sweep_all(&FixedClock(NOW + 600));
-    assert!(place.handover.look(&handle, &login(), &FixedClock(NOW)).is_ok());
+    assert!(place.handover.read(&handle, &login(), &FixedClock(NOW)).is_ok());
     place.handover.sweep_all(&FixedClock(NOW + 601));
-    assert_eq!(place.handover.look(&handle, &login(), &FixedClock(NOW)), Err(Fault::Missing));
+    assert_eq!(place.handover.read(&handle, &login(), &FixedClock(NOW)), Err(RecordError::Missing));
 }
 
 #[test]
 fn what_another_could_have_put_there_is_not_believed() {
     let place = place();
-    let file = place.file(&place.handover.leave(&record()).unwrap());
+    let file = place.file(&place.handover.store(&record()).unwrap());
     let name = |digit: &str| format!("f:{}:1-{}", Owner::current().uid, digit.repeat(32));
     let at = |digit: &str| place.file(&name(digit));
 
@@ -149,23 +149,23 @@ fn what_another_could_have_put_there_is_not_believed() {
     fs::write(at("d"), "{}").unwrap();
     fs::set_permissions(at("d"), fs::Permissions::from_mode(0o600)).unwrap();
     let take = |handle: &str| place.handover.take(handle, &login(), &FixedClock(NOW));
-    assert!(matches!(take(&name("a")), Err(Fault::File(_))));
-    assert!(matches!(take(&name("b")), Err(Fault::File(_))));
-    assert!(matches!(take(&name("c")), Err(Fault::File(_))));
-    assert_eq!(take(&name("d")), Err(Fault::Malformed));
+    assert!(matches!(take(&name("a")), Err(RecordError::File(_))));
+    assert!(matches!(take(&name("b")), Err(RecordError::File(_))));
+    assert!(matches!(take(&name("c")), Err(RecordError::File(_))));
+    assert_eq!(take(&name("d")), Err(RecordError::Malformed));
     let twice = name("a").replace("f:", "f:0");
     for handle in ["", "f:", "k:x", "f:../../../etc/shadow", "f:.:.", &name("g"), &format!("{}0", name("a")), &twice] {
-        assert_eq!(take(handle), Err(Fault::Handle), "{handle}");
+        assert_eq!(take(handle), Err(RecordError::Handle), "{handle}");
     }
 }
 
 #[test]
 fn a_directory_of_another_mode_or_owner_is_not_used() {
     let place = place();
-    let handle = place.handover.leave(&record()).unwrap();
+    let handle = place.handover.store(&record()).unwrap();
     let stranger = Owner { uid: 4_242, gid: 4_242 };
     let elsewhere = Handover::new(&place.path.join("handover"), stranger);
-    assert!(matches!(elsewhere.look(&handle, &login(), &FixedClock(NOW)), Err(Fault::File(_))));
+    assert!(matches!(elsewhere.read(&handle, &login(), &FixedClock(NOW)), Err(RecordError::File(_))));
 }
 
 #[test]

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use mytoken::files::Owner;
 use mytoken::{Deadline, Secret};
-use mytoken_login::handover::{Fault, Handover, Login, Record};
+use mytoken_login::handover::{Claimant, Handover, Record, RecordError};
 use mytoken_login::session::{Installed, register};
-use mytoken_login::{Accepted, Account, Identity, Process, SessionCredential};
+use mytoken_login::{Accepted, Identity, LocalAccount, Process, SessionCredential};
 use mytoken_wire::agent::{Answer, Envelope, RenewalCredential};
 use mytoken_wire::clock::FixedClock;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ const NOW: u64 = 1_800_000_000;
 fn record(renewal: bool) -> Record {
     let me = Owner::current();
     let accepted = Accepted {
-        account: Account { name: "alice".into(), uid: me.uid, gid: me.gid, system: false },
+        account: LocalAccount { name: "alice".into(), uid: me.uid, gid: me.gid, system: false },
         identity: Identity {
             issuer: "op".into(),
             iss: "https://op.example.org".into(),
@@ -54,7 +54,7 @@ fn a_record_of_another_version_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mytoken/handover");
     let handover = Handover::new(&path, Owner::current());
-    let login = Login { user: "alice", service: "sshd", process: Process::own() };
+    let login = Claimant { user: "alice", service: "sshd", process: Process::own() };
     let own = serde_json::to_value(record(true)).unwrap()["v"].as_u64().unwrap();
     for (version, good) in [
         (json!(own), true),
@@ -64,15 +64,15 @@ fn a_record_of_another_version_is_not_believed() {
         (json!(own.to_string()), false),
         (Value::Null, false),
     ] {
-        let handle = handover.leave(&record(true)).unwrap();
+        let handle = handover.store(&record(true)).unwrap();
         let (uid, name) = handle.strip_prefix("f:").unwrap().split_once(':').unwrap();
         let file = path.join(uid).join(name);
         let mut written: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         written["v"] = version.clone();
         fs::write(&file, written.to_string()).unwrap();
         for _ in 0..2 {
-            let seen = handover.look(&handle, &login, &FixedClock(NOW));
-            assert_eq!(seen, if good { Ok(record(true)) } else { Err(Fault::Malformed) }, "{version}");
+            let seen = handover.read(&handle, &login, &FixedClock(NOW));
+            assert_eq!(seen, if good { Ok(record(true)) } else { Err(RecordError::Malformed) }, "{version}");
         }
         let taken = handover.take(&handle, &login, &FixedClock(NOW));
         assert_eq!(taken.is_ok(), good, "{version}");

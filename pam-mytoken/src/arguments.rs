@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! Arguments of the module's line in `/etc/pam.d`. They are world-readable: no secret belongs there.
+//! The module's arguments in `/etc/pam.d`. These files are world-readable, so no argument is secret.
 
 use std::path::PathBuf;
 
@@ -8,19 +8,19 @@ use mytoken::config::DIRECTORY;
 /// The arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
-    /// `config=DIR`
+    /// `config=DIR`: the directory of the configuration.
     pub config: PathBuf,
-    /// `debug`: say also what is usually not worth a line.
+    /// `debug`: log more.
     pub debug: bool,
-    /// `services=NAME,NAME`: the PAM services that the line is for, in place of `services` in `login.toml`. It is looked at before
-    /// any file is read.
+    /// `services=NAME,NAME`: the PAM services that accept tokens, instead of `services` in `login.toml`. It is checked before any file
+    /// is read.
     pub services: Option<Vec<String>>,
-    /// `prompt=TEXT`: another prompt than the configuration's.
+    /// `prompt=TEXT`: the prompt, instead of the configured one.
     pub prompt: Option<String>,
     /// `panic=HOOK`, in test builds.
     #[cfg(feature = "panic-injection")]
     pub panic: Option<String>,
-    /// What is none of these; logged, for failing would lock people out because of a typing mistake.
+    /// Unknown arguments. Logged, not fatal: a typo must not lock users out.
     pub unknown: Vec<String>,
 }
 
@@ -69,15 +69,15 @@ mod tests {
     }
 
     #[test]
-    fn services_are_a_list_with_commas() {
+    fn services_are_separated_by_commas() {
         let services = |arg: &str| Arguments::parse(&[arg.to_owned()]).services;
         assert_eq!(services("services=sshd"), Some(vec!["sshd".to_owned()]));
         assert_eq!(services("services=sshd,su, login"), Some(vec!["sshd".into(), "su".into(), "login".into()]));
-        assert_eq!(services("debug"), None, "login.toml decides");
+        assert_eq!(services("debug"), None, "login.toml applies");
     }
 
     #[test]
-    fn by_default_the_configuration_is_where_it_belongs() {
+    fn the_default_configuration_directory_is_etc_mytoken() {
         assert_eq!(Arguments::parse(&[]).config, PathBuf::from("/etc/mytoken"));
     }
 }

@@ -1,59 +1,72 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! Which PAM code follows from which situation: the one table, and why.
+//! Which PAM code follows from which situation, and why.
 //!
-//! - `AUTHINFO_UNAVAIL` is the only code that tells a careful stack "nobody could say" (SSH-06). A rejected token must never get it, or whoever
-//!   presents a bad token opens the way that is kept for outages.
-//! - `SERVICE_ERR` says that root's configuration cannot be used, which nobody at a prompt can bring about: a stack may `ignore` it
-//!   and ask for something else. Whatever an answer may have caused gets another code, a panic too.
-//! - `IGNORE` is for lines that have nothing to say in `account` and `session`. `setcred` never gets it: with jumps in the stack
-//!   it lets later modules run whose credentials do not exist, and a failing `setcred` kills a keyboard-interactive login that
-//!   was already accepted.
-//! - What is not ours gets `USER_UNKNOWN` from `authenticate`: a module that stands alone must not open the door.
+//! - `AUTHINFO_UNAVAIL` means that no decision was possible (SSH-06). A rejected token must never get it: a stack can have a fallback
+//!   for outages, and a bad token must not open it.
+//! - `SERVICE_ERR` means that root's configuration cannot be used. A user cannot cause that, so a stack may `ignore` it and ask for
+//!   something else. Everything that an answer can cause has another code, a panic too.
+//! - `IGNORE` is for `account` and `session` of logins without a token. `setcred` never returns it: with jumps in the stack, later
+//!   modules would run without their credentials, and a `setcred` that fails ends a keyboard-interactive login that was already
+//!   accepted (SSH-05).
+//! - `authenticate` returns `USER_UNKNOWN` for services and accounts that are not for tokens: a module that is alone in its stack must
+//!   not accept them.
 
-use mytoken_login::Class;
+use mytoken_login::RefusalClass;
 use pamsm::PamError;
 
-use crate::entry::Hook;
+use crate::hook::Hook;
 
 /// For `authenticate`.
-pub fn authenticate(class: Class) -> PamError {
+pub fn authenticate(class: RefusalClass) -> PamError {
     match class {
-        Class::NotOurs => PamError::USER_UNKNOWN,
-        Class::Rejected => PamError::AUTH_ERR,
-        Class::Forbidden => PamError::PERM_DENIED,
-        Class::Unavailable => PamError::AUTHINFO_UNAVAIL,
-        Class::Misconfigured => PamError::SERVICE_ERR,
-        Class::Conversation => PamError::CONV_ERR,
-        Class::System => PamError::SYSTEM_ERR,
+        RefusalClass::NotHandled => PamError::USER_UNKNOWN,
+        RefusalClass::Rejected => PamError::AUTH_ERR,
+        RefusalClass::Forbidden => PamError::PERM_DENIED,
+        RefusalClass::Unavailable => PamError::AUTHINFO_UNAVAIL,
+        RefusalClass::Misconfigured => PamError::SERVICE_ERR,
+        RefusalClass::Conversation => PamError::CONV_ERR,
+        RefusalClass::System => PamError::SYSTEM_ERR,
     }
 }
 
-/// What the account phase found.
+/// Whether this module has accepted the login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// The login was none of ours.
-    NotOurs,
-    /// It was, and the token is still valid.
-    Good,
-    /// The token has expired since.
+pub enum Origin {
+    /// It has: there is a handle of the login's record.
+    Token,
+    /// It has not: a key or a password was used.
+    Other,
+}
+
+/// The result of the account phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountState {
+    /// The login is not by token.
+    NotByToken,
+    /// The token is still valid.
+    Valid,
+    /// The token has expired since the login.
     Expired,
-    /// The record of the login does not belong to it: the user was changed, or somebody tampers.
-    Foreign,
+    /// The record does not belong to this login: another module changed the user, or the record was tampered with.
+    ForeignRecord,
 }
 
 /// For `acct_mgmt`.
-pub fn account(standing: Standing) -> PamError {
-    match standing {
-        Standing::NotOurs => PamError::IGNORE,
-        Standing::Good => PamError::SUCCESS,
-        Standing::Expired => PamError::ACCT_EXPIRED,
-        Standing::Foreign => PamError::PERM_DENIED,
+pub fn account(state: AccountState) -> PamError {
+    match state {
+        AccountState::NotByToken => PamError::IGNORE,
+        AccountState::Valid => PamError::SUCCESS,
+        AccountState::Expired => PamError::ACCT_EXPIRED,
+        AccountState::ForeignRecord => PamError::PERM_DENIED,
     }
 }
 
-/// For `open_session` and `close_session`: a session without credential is still a session.
-pub fn session(ours: bool) -> PamError {
-    if ours { PamError::SUCCESS } else { PamError::IGNORE }
+/// For `open_session` and `close_session`. A missing credential does not fail the session.
+pub fn session(origin: Origin) -> PamError {
+    match origin {
+        Origin::Token => PamError::SUCCESS,
+        Origin::Other => PamError::IGNORE,
+    }
 }
 
 /// For `setcred`, always.
@@ -61,20 +74,19 @@ pub fn credentials() -> PamError {
     PamError::SUCCESS
 }
 
-/// For `chauthtok`: there is no token to change here.
+/// For `chauthtok`. A token cannot be changed here.
 pub fn password() -> PamError {
     PamError::IGNORE
 }
 
-/// After a panic that was caught: whoever was about to be let in by a token is not; whoever is in, or comes with a key, is not
-/// concerned. `ours`: the login left a record. Never `SERVICE_ERR`: what was typed may have caused it, and must not open the way that
-/// a stack keeps for a broken configuration.
-pub fn after_panic(hook: Hook, ours: bool) -> PamError {
+/// After a panic. A login by token is refused. An open session and a login by key go on. Never `SERVICE_ERR`: the answer at the prompt
+/// may have caused the panic, and must not open a fallback for a broken configuration.
+pub fn after_panic(hook: Hook, origin: Origin) -> PamError {
     match hook {
-        Hook::Account if !ours => account(Standing::NotOurs),
+        Hook::Account if origin == Origin::Other => account(AccountState::NotByToken),
         Hook::Authenticate | Hook::Account => PamError::SYSTEM_ERR,
         Hook::Credentials => credentials(),
-        Hook::Session | Hook::Close => session(false),
+        Hook::Session | Hook::Close => session(Origin::Other),
         Hook::Password => password(),
     }
 }
@@ -82,18 +94,17 @@ pub fn after_panic(hook: Hook, ours: bool) -> PamError {
 #[cfg(test)]
 mod tests {
     use mytoken::token::Why;
-    use mytoken_login::Refusal;
     use mytoken_login::oidc::Rejection;
+    use mytoken_login::{Limit, Refusal};
     use mytoken_wire::chunks::ChunkFault;
 
     use super::*;
 
-    /// Each situation with its code.
     #[test]
-    fn situations_of_authenticate() {
+    fn each_refusal_has_its_code() {
         let text = || "x".to_owned();
         let table: &[(Refusal, PamError)] = &[
-            (Refusal::NotOurs("the service is not listed"), PamError::USER_UNKNOWN),
+            (Refusal::NotHandled("the service is not listed"), PamError::USER_UNKNOWN),
             (Refusal::UserUnknown, PamError::AUTH_ERR),
             (Refusal::Garbage(Why::SshdJunk), PamError::AUTH_ERR),
             (Refusal::Empty, PamError::AUTH_ERR),
@@ -128,8 +139,8 @@ mod tests {
             (Refusal::MytokenRefused, PamError::AUTH_ERR),
             (Refusal::Restricted, PamError::AUTH_ERR),
             (Refusal::ExchangeRefused(text()), PamError::AUTH_ERR),
-            (Refusal::Busy { wait: 1, what: "budget_address" }, PamError::AUTH_ERR),
-            (Refusal::Late, PamError::AUTH_ERR),
+            (Refusal::TooManyRequests { wait: 1, limit: Limit::Address }, PamError::AUTH_ERR),
+            (Refusal::DeadlinePassed, PamError::AUTH_ERR),
             (Refusal::Unavailable(text()), PamError::AUTHINFO_UNAVAIL),
             (Refusal::ProviderUnavailable, PamError::AUTHINFO_UNAVAIL),
             (Refusal::NotMapped { account: text(), maps_to: None }, PamError::PERM_DENIED),
@@ -140,36 +151,36 @@ mod tests {
         ];
         for (refusal, code) in table {
             assert_eq!(authenticate(refusal.class()), *code, "{refusal:?}");
-            // `mytokenctl explain` prints the code by name.
+            // `mytokenctl explain` prints the name of the code.
             assert_eq!(refusal.class().pam(), format!("PAM_{code}"), "{refusal:?}");
         }
     }
 
     #[test]
-    fn situations_of_acct_mgmt() {
-        assert_eq!(account(Standing::NotOurs), PamError::IGNORE);
-        assert_eq!(account(Standing::Good), PamError::SUCCESS);
-        assert_eq!(account(Standing::Expired), PamError::ACCT_EXPIRED);
-        assert_eq!(account(Standing::Foreign), PamError::PERM_DENIED);
+    fn each_account_state_has_its_code() {
+        assert_eq!(account(AccountState::NotByToken), PamError::IGNORE);
+        assert_eq!(account(AccountState::Valid), PamError::SUCCESS);
+        assert_eq!(account(AccountState::Expired), PamError::ACCT_EXPIRED);
+        assert_eq!(account(AccountState::ForeignRecord), PamError::PERM_DENIED);
     }
 
     #[test]
-    fn setcred_never_fails_and_a_panic_lets_nobody_in() {
+    fn setcred_never_fails_and_a_panic_refuses_a_login_by_token() {
         assert_eq!(credentials(), PamError::SUCCESS);
-        for ours in [true, false] {
-            assert_eq!(after_panic(Hook::Credentials, ours), PamError::SUCCESS);
-            assert_eq!(after_panic(Hook::Authenticate, ours), PamError::SYSTEM_ERR);
-            assert_eq!(after_panic(Hook::Session, ours), PamError::IGNORE);
-            assert_eq!(after_panic(Hook::Close, ours), PamError::IGNORE);
-            assert_eq!(after_panic(Hook::Password, ours), PamError::IGNORE);
+        for origin in [Origin::Token, Origin::Other] {
+            assert_eq!(after_panic(Hook::Credentials, origin), PamError::SUCCESS);
+            assert_eq!(after_panic(Hook::Authenticate, origin), PamError::SYSTEM_ERR);
+            assert_eq!(after_panic(Hook::Session, origin), PamError::IGNORE);
+            assert_eq!(after_panic(Hook::Close, origin), PamError::IGNORE);
+            assert_eq!(after_panic(Hook::Password, origin), PamError::IGNORE);
         }
-        assert_eq!(after_panic(Hook::Account, true), PamError::SYSTEM_ERR);
-        assert_eq!(after_panic(Hook::Account, false), PamError::IGNORE, "a login with a key");
+        assert_eq!(after_panic(Hook::Account, Origin::Token), PamError::SYSTEM_ERR);
+        assert_eq!(after_panic(Hook::Account, Origin::Other), PamError::IGNORE, "a login with a key");
     }
 
     #[test]
     fn sessions_never_fail() {
-        assert_eq!((session(true), session(false)), (PamError::SUCCESS, PamError::IGNORE));
+        assert_eq!((session(Origin::Token), session(Origin::Other)), (PamError::SUCCESS, PamError::IGNORE));
         assert_eq!(password(), PamError::IGNORE);
     }
 }

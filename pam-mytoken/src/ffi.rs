@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! The only unsafe code of the module: PAM's conversation.
 //!
-//! `pamsm`'s own neither frees nor wipes the answer, so that the token would stay in the heap of sshd's monitor for the whole
-//! session, and it follows a null pointer when an application answers with none (SSH-27).
+//! The conversation of `pamsm` neither frees nor wipes the answer: the token would stay in the heap of sshd's monitor for the whole
+//! session. It also dereferences a null pointer when an application gives no answer (SSH-27).
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -16,7 +16,7 @@ const PAM_CONV: c_int = 5;
 /// Kind of a message (`pam_conv(3)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// A question whose answer is not shown.
+    /// A prompt whose answer is not shown.
     PromptEchoOff = 1,
     /// An error.
     ErrorMessage = 3,
@@ -48,7 +48,7 @@ unsafe extern "C" {
     fn pam_get_item(handle: *const c_void, item: c_int, value: *mut *const c_void) -> c_int;
 }
 
-/// Says or asks one thing. The answer is the module's own: the application's copy is wiped and freed. `None`: no answer.
+/// Shows one message or prompt. The answer is a copy; the application's original is wiped and freed. `None`: there is no answer.
 ///
 /// # Errors
 /// `CONV_ERR` when there is no conversation or it fails.
@@ -63,8 +63,8 @@ pub fn converse(pam: &Pam, style: Style, text: &str) -> Result<Option<Zeroizing<
     if code != PAM_SUCCESS || item.is_null() {
         return Err(PamError::CONV_ERR);
     }
-    // SAFETY: for PAM_CONV the item is a `struct pam_conv` that libpam owns and keeps until the item is set again, which nobody
-    // does during this call. Both members are copied out.
+    // SAFETY: for PAM_CONV the item is a `struct pam_conv` that libpam owns and keeps until the item is set again, which does not
+    // happen during this call. Both members are copied out.
     let (callback, data) = unsafe {
         let conversation = &*item.cast::<Conversation>();
         (conversation.callback, conversation.data)
@@ -81,7 +81,7 @@ pub fn converse(pam: &Pam, style: Style, text: &str) -> Result<Option<Zeroizing<
     if code == PAM_SUCCESS { Ok(answer) } else { Err(PamError::CONV_ERR) }
 }
 
-/// Takes the text out of an array of one response; the originals are wiped and freed.
+/// Copies the text out of an array of one response. Wipes and frees the originals.
 ///
 /// # Safety
 /// `responses` is null or points to one `struct pam_response` from `malloc`, whose text is null or a C string from `malloc`. Both
@@ -112,7 +112,7 @@ unsafe fn take(responses: *mut Response) -> Option<Zeroizing<Vec<u8>>> {
 mod tests {
     use super::*;
 
-    /// What an application's conversation hands over.
+    /// A response as an application's conversation allocates it.
     fn response(text: Option<&[u8]>) -> *mut Response {
         // SAFETY: malloc(3) of the size of one response, checked for null.
         let responses: *mut Response = unsafe { libc::malloc(size_of::<Response>()) }.cast();
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn miri_answers_are_taken_whole() {
         for text in [b"".as_slice(), b"token", &[0xff; 5_000]] {
-            // SAFETY: `response` gives what the contract of `take` asks for.
+            // SAFETY: `response` allocates as the contract of `take` requires.
             let answer = unsafe { take(response(Some(text))) };
             assert_eq!(answer.unwrap().as_slice(), text);
         }

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! PAM entry points. Each gathers what the host tells, asks `mytoken_login`, and answers with one PAM code.
+//! PAM entry points. Each runs one phase in [`entry()`] and returns one PAM code.
 
 mod arguments;
 mod codes;
+mod context;
 mod conversation;
 mod entry;
 mod ffi;
-mod host;
+mod hook;
 mod phase;
 
 use pamsm::{Pam, PamError, PamFlags, PamServiceModule, pam_module};
 
-use entry::{Hook, entry};
+use entry::entry;
+use hook::Hook;
 
 struct Module;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! What the module shows to the process that loads it: the six entry points and nothing else.
+//! The symbols and the libraries of the built module.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ const GOLDEN: [&str; 6] = [
     "pam_sm_setcred",
 ];
 
-/// The module as it is built now: cargo builds it for no integration test, since nothing can link to it.
+/// Builds the module. cargo does not build it for an integration test, because no test can link to it.
 fn module() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let directory = tests.ancestors().nth(2).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What one login may still ask of the mytoken server.
+//! The requests that one login may still send to the mytoken server.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -7,197 +7,234 @@ use std::time::Duration;
 use mytoken::server::ServerError;
 use mytoken::{Deadline, Error};
 
-use super::ledger::Exceeded;
-use super::{BudgetSettings, Hold, Ledger, LedgerFile, Why};
-use crate::{Class, Refusal, Remote};
+use super::backoff::{Backoff, BackoffReason, LONGEST_BACKOFF};
+use super::connections::ConnectionEnd;
+use super::file::LedgerFile;
+use super::ledger::{BudgetExceeded, Ledger};
+use super::settings::BudgetSettings;
+use crate::refusal::{Limit, Refusal, RefusalClass};
+use crate::remote::Remote;
 
-/// How long a server that did not answer is left alone, in seconds: every login that waits for it holds one of sshd's
-/// `MaxStartups` slots (SSH-11).
+/// Backoff from a server that did not answer, in seconds: every login that waits for it holds one of sshd's `MaxStartups` slots
+/// (SSH-11).
 pub const SILENCE: u64 = 15;
 
-/// After a 429 without `Retry-After`, in seconds.
-const UNTOLD: u64 = 30;
+/// Backoff after a 429 without `Retry-After`, in seconds.
+const WITHOUT_RETRY_AFTER: u64 = 30;
 
-/// No hold is longer, whatever a server says, in seconds.
-pub(super) const LONGEST_HOLD: u64 = 900;
+/// How long a change of the ledger waits for the lock where the caller has no deadline.
+const UPDATE: Duration = Duration::from_secs(2);
 
-/// How long the ledger may be waited for where no deadline is at hand.
-const NOTE: Duration = Duration::from_secs(2);
-
-/// The provider behind the mytoken server that a request is about, and who says so.
+/// The provider that a request concerns: the one of the mytoken in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Behind<'a> {
-    /// Its issuer; `None` when it is not known.
-    pub provider: Option<&'a str>,
-    /// Whether the mytoken came from the server itself. What only its holder claims counts for the holder's address alone.
+pub struct RequestProvider<'a> {
+    /// Its issuer; `None` when it is unknown.
+    pub issuer: Option<&'a str>,
+    /// Whether the mytoken server itself has issued the mytoken to this login. Otherwise only the sender claims that the mytoken is of
+    /// this provider, and what follows from the request applies to the sender's address alone.
     pub vouched: bool,
 }
 
-/// The budget as one login meets it.
+impl RequestProvider<'static> {
+    /// A request that concerns no known provider.
+    pub const UNKNOWN: Self = Self { issuer: None, vouched: false };
+
+    /// A request in which nothing is the sender's claim.
+    pub const NONE: Self = Self { issuer: None, vouched: true };
+}
+
+/// The remaining requests of one login. It also records for later logins how the server answered.
 pub struct Allowance<'a> {
-    /// `None`: nothing is counted. For programs that cannot keep a ledger that others trust, because they are not root.
-    file: Option<&'a LedgerFile>,
+    /// `None`: requests are not counted.
+    ledger: Option<&'a LedgerFile>,
     settings: &'a BudgetSettings,
     remote: Remote,
-    connection: Option<String>,
-    /// When the requests were counted that this login has made, in seconds since boot.
-    spent: RefCell<Vec<u64>>,
+    connection: Option<&'a str>,
+    /// When this login's requests were counted, in seconds since boot.
+    counted: RefCell<Vec<u64>>,
 }
 
 impl<'a> Allowance<'a> {
-    /// For a login from `remote`. `connection` names what several attempts of one client have in common, if there is such a thing.
+    /// For a login from `remote`. `connection` identifies the connection, so that several attempts in it are known as one client's.
     #[must_use]
     pub fn new(
-        file: Option<&'a LedgerFile>,
+        ledger: Option<&'a LedgerFile>,
         settings: &'a BudgetSettings,
         remote: Remote,
-        connection: Option<String>,
+        connection: Option<&'a str>,
     ) -> Self {
-        Self { file, settings, remote, connection, spent: RefCell::default() }
+        Self { ledger, settings, remote, connection, counted: RefCell::default() }
     }
 
-    /// What an earlier attempt of this connection came to, if that was the end of asking: a server that is out of order or of
-    /// requests is so a second later too, and each further prompt would only keep the connection, and the person, waiting.
+    /// Without a ledger: requests are not counted and nothing is remembered.
     #[must_use]
-    pub fn refused_before(&self) -> Option<Class> {
-        let (file, connection) = self.file.zip(self.connection.as_deref())?;
-        let (ledger, now) = file.look(self.settings).ok()?;
-        ledger.refused(connection, now).map(|outage| if outage { Class::Unavailable } else { Class::Rejected })
+    pub fn uncounted(settings: &'a BudgetSettings) -> Self {
+        Self::new(None, settings, Remote::of(None, None), None)
     }
 
-    /// The login came to `refusal`: remembers the connection if nothing more is to be asked in it.
-    pub fn refused(&self, refusal: &Refusal) {
-        let ends = matches!(refusal, Refusal::Busy { .. }) || refusal.class() == Class::Unavailable;
-        if let Some(connection) = self.connection.as_deref().filter(|_| ends) {
-            let outage = refusal.class() == Class::Unavailable;
-            self.note(&mut |ledger, now| ledger.refuse(connection, outage, now));
+    /// Why this connection gets no further prompt, if an earlier attempt in it ended that way: an outage or a limit lasts longer than
+    /// the next attempt takes, and each further prompt would only keep the connection and the user waiting.
+    #[must_use]
+    pub fn connection_end(&self) -> Option<ConnectionEnd> {
+        let (file, connection) = self.ledger.zip(self.connection)?;
+        let (ledger, now) = file.read(self.settings).ok()?;
+        ledger.connections.end_of(connection, now)
+    }
+
+    /// The login was refused. Ends the connection after an outage and after too many requests.
+    pub fn record_refusal(&self, refusal: &Refusal) {
+        let end = match refusal {
+            Refusal::TooManyRequests { .. } => ConnectionEnd::TooManyRequests,
+            refusal if refusal.class() == RefusalClass::Unavailable => ConnectionEnd::Outage,
+            _ => return,
+        };
+        if let Some(connection) = self.connection {
+            self.update(&mut |ledger, now| ledger.connections.add(connection, end, now));
         }
     }
 
-    /// Counts a request that is about to be sent to `server`, unless the server is left alone or the budget is spent. One about a mytoken
-    /// that the server has just handed out is counted and not refused, unless its provider hangs: it would be lost, and strangers could
-    /// see to that.
+    /// Counts a request that is about to be sent to `server`, unless there is a backoff or the budget is spent. A request about a
+    /// mytoken that the server has just issued is counted and not refused: otherwise other people's requests could make its owner lose
+    /// it. It is refused only while its provider is silent.
     ///
     /// # Errors
-    /// [`Refusal::Busy`], [`Refusal::Unavailable`]; [`Refusal::System`] when the ledger cannot be used: what cannot be counted is not
-    /// sent.
-    pub fn ask(&self, server: &str, behind: Behind<'_>, deadline: Deadline) -> Result<(), Refusal> {
-        let Some(file) = self.file else { return Ok(()) };
-        let mut answer = Ok(());
-        file.change(self.settings, deadline, &mut |ledger, now| answer = self.counted(ledger, now, server, behind))
+    /// [`Refusal::TooManyRequests`], [`Refusal::Unavailable`]; [`Refusal::System`] when the ledger cannot be used: a request that
+    /// cannot be counted is not sent.
+    pub fn count_request(
+        &self,
+        server: &str,
+        provider: RequestProvider<'_>,
+        deadline: Deadline,
+    ) -> Result<(), Refusal> {
+        let Some(file) = self.ledger else { return Ok(()) };
+        let mut counted = Ok(());
+        file.change(self.settings, deadline, &mut |ledger, now| counted = self.count_in(ledger, now, server, provider))
             .map_err(|error| Refusal::System(error.to_string()))?;
-        answer
+        counted
     }
 
-    fn counted(&self, ledger: &mut Ledger, now: u64, server: &str, behind: Behind<'_>) -> Result<(), Refusal> {
-        if behind.vouched {
-            // Waiting for a provider that hangs would end in the same refusal, later.
-            if let Some(hold) = ledger.hanging(server, behind.provider, now) {
-                return Err(refusal(hold, now));
+    fn count_in(
+        &self,
+        ledger: &mut Ledger,
+        now: u64,
+        server: &str,
+        provider: RequestProvider<'_>,
+    ) -> Result<(), Refusal> {
+        if provider.vouched {
+            // A request to a silent provider would end in the same refusal, only later.
+            if let Some(backoff) = ledger.backoffs.of_silent_provider(server, provider.issuer, now) {
+                return Err(refusal(backoff, now));
             }
             ledger.count(&self.remote, now);
         } else {
-            if let Some(hold) = ledger.held(server, behind.provider, &self.remote, now) {
-                return Err(refusal(hold, now));
+            if let Some(backoff) = ledger.backoffs.applying(server, provider.issuer, &self.remote, now) {
+                return Err(refusal(backoff, now));
             }
             ledger.spend(&self.remote, now, self.settings).map_err(|exceeded| match exceeded {
-                Exceeded::Address { wait } => Refusal::Busy { wait, what: "budget_address" },
-                Exceeded::Host { wait } => Refusal::Busy { wait, what: "budget_host" },
+                BudgetExceeded::Address { wait } => Refusal::TooManyRequests { wait, limit: Limit::Address },
+                BudgetExceeded::Host { wait } => Refusal::TooManyRequests { wait, limit: Limit::Host },
             })?;
         }
-        self.spent.borrow_mut().push(now);
+        self.counted.borrow_mut().push(now);
         Ok(())
     }
 
-    /// Counts a request that is sent whatever is left.
-    pub fn count(&self) {
-        self.note(&mut |ledger, now| {
+    /// Counts a revocation. It is sent even when the budget is spent.
+    pub fn count_revocation(&self) {
+        self.update(&mut |ledger, now| {
             ledger.count(&self.remote, now);
-            self.spent.borrow_mut().push(now);
+            self.counted.borrow_mut().push(now);
         });
     }
 
-    /// Whether `server` is left alone for now. Nothing is counted.
+    /// Refuses when there is a backoff for all requests to `server`. Counts nothing.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] or [`Refusal::Unavailable`]; [`Refusal::System`] when the ledger cannot be read.
-    pub fn check(&self, server: &str) -> Result<(), Refusal> {
-        let Some(file) = self.file else { return Ok(()) };
-        let (ledger, now) = file.look(self.settings).map_err(|error| Refusal::System(error.to_string()))?;
-        ledger.held(server, None, &self.remote, now).map_or(Ok(()), |hold| Err(refusal(hold, now)))
+    /// [`Refusal::TooManyRequests`] or [`Refusal::Unavailable`]; [`Refusal::System`] when the ledger cannot be read.
+    pub fn check_backoff(&self, server: &str) -> Result<(), Refusal> {
+        let Some(file) = self.ledger else { return Ok(()) };
+        let (ledger, now) = file.read(self.settings).map_err(|error| Refusal::System(error.to_string()))?;
+        ledger.backoffs.applying(server, None, &self.remote, now).map_or(Ok(()), |backoff| Err(refusal(backoff, now)))
     }
 
-    /// The server answered.
-    pub fn answered(&self, server: &str, provider: Option<&str>) {
-        // Mostly there is nothing to note; looking needs no lock.
-        let silent = |file: &LedgerFile| file.look(self.settings).is_ok_and(|(ledger, _)| ledger.is_silent(server));
-        if self.file.is_some_and(silent) {
-            self.note(&mut |ledger, _| ledger.answered(server, provider, &self.remote));
+    /// The server answered: its silence is over.
+    pub fn record_answer(&self, server: &str, provider: RequestProvider<'_>) {
+        // Usually there is none. Reading needs no lock.
+        let silent = |file: &LedgerFile| {
+            file.read(self.settings).is_ok_and(|(ledger, _)| ledger.backoffs.has_silence_of(server))
+        };
+        if self.ledger.is_some_and(silent) {
+            self.update(&mut |ledger, _| ledger.backoffs.end_silence(server, provider.issuer, &self.remote));
         }
     }
 
-    /// No answer came to a request: what the server waited for is left alone by those whom it concerns.
-    pub fn silence(&self, server: &str, behind: Behind<'_>) {
-        self.put(Hold {
-            why: Why::Silent,
+    /// A request got no answer: starts a backoff for the requests that would wait for the same thing.
+    pub fn record_silence(&self, server: &str, provider: RequestProvider<'_>) {
+        let backoff = Backoff {
+            reason: BackoffReason::Silent,
             server: server.to_owned(),
-            provider: behind.provider.map(str::to_owned),
-            remote: (!behind.vouched).then(|| self.remote.to_string()),
-            until: SILENCE,
-        });
+            provider: provider.issuer.map(str::to_owned),
+            remote: (!provider.vouched).then(|| self.remote.to_string()),
+            until: 0,
+        };
+        self.start(backoff, SILENCE);
     }
 
-    /// What an error says about further requests is remembered: the server's own limit for everybody, the provider's for those whom it
-    /// concerns as far as somebody vouches for that.
-    pub fn told(&self, server: &str, behind: Behind<'_>, error: &Error) {
-        let (retry_after, provider) = match error {
-            Error::Server(ServerError::TooManyRequests { retry_after, .. }) => (retry_after, None),
-            Error::Server(ServerError::ProviderTooManyRequests { retry_after, .. }) => (retry_after, behind.provider),
+    /// The server answered with `error`: a 429 starts a backoff. The server's own limit applies to every address; a provider's limit
+    /// only as far as the provider is vouched for.
+    pub fn record_error(&self, server: &str, provider: RequestProvider<'_>, error: &Error) {
+        let (reason, issuer, every_address, retry_after) = match error {
+            Error::Server(ServerError::TooManyRequests { retry_after, .. }) => {
+                (BackoffReason::TooManyRequests, None, true, retry_after)
+            }
+            Error::Server(ServerError::ProviderTooManyRequests { retry_after, .. }) => {
+                let known = provider.issuer.is_some() && provider.vouched;
+                (BackoffReason::ProviderLimit, provider.issuer, known, retry_after)
+            }
             _ => return,
         };
-        let of_server = matches!(error, Error::Server(ServerError::TooManyRequests { .. }));
-        self.put(Hold {
-            why: if of_server { Why::TooManyRequests } else { Why::ProviderLimit },
+        let backoff = Backoff {
+            reason,
             server: server.to_owned(),
-            provider: provider.map(str::to_owned),
-            // Nobody knows which provider it was: it concerns this address.
-            remote: (!of_server && (provider.is_none() || !behind.vouched)).then(|| self.remote.to_string()),
-            until: retry_after.map_or(UNTOLD, |wait| wait.as_secs().max(1)),
-        });
+            provider: issuer.map(str::to_owned),
+            remote: (!every_address).then(|| self.remote.to_string()),
+            until: 0,
+        };
+        self.start(backoff, retry_after.map_or(WITHOUT_RETRY_AFTER, |wait| wait.as_secs().max(1)));
     }
 
-    /// The login is let in: what it cost is given back, and its address is known for a while.
-    pub fn let_in(&self) {
-        let times = self.spent.take();
+    /// The login was accepted: takes its requests back, and makes its address known for a while.
+    pub fn refund(&self) {
+        let times = self.counted.take();
         if !times.is_empty() {
-            self.note(&mut |ledger, now| ledger.let_in(&self.remote, &times, now));
+            self.update(&mut |ledger, now| ledger.refund(&self.remote, &times, now));
         }
     }
 
-    /// `hold.until` is a number of seconds here.
     #[expect(clippy::needless_pass_by_value, reason = "made for this call")]
-    fn put(&self, hold: Hold) {
-        self.note(&mut |ledger, now| {
-            ledger.hold(Hold { until: now.saturating_add(hold.until.min(LONGEST_HOLD)), ..hold.clone() });
+    fn start(&self, backoff: Backoff, seconds: u64) {
+        self.update(&mut |ledger, now| {
+            let until = now.saturating_add(seconds.min(LONGEST_BACKOFF));
+            ledger.backoffs.add(Backoff { until, ..backoff.clone() });
         });
     }
 
-    fn note(&self, change: &mut dyn FnMut(&mut Ledger, u64)) {
-        if let Some(file) = self.file {
-            // Without it the next login is slower or dearer; this one is decided already.
-            let _ = file.change(self.settings, Deadline::after(NOTE), change);
+    fn update(&self, change: &mut dyn FnMut(&mut Ledger, u64)) {
+        if let Some(file) = self.ledger {
+            // A failure makes later logins slower or refuses them earlier. This login is already decided.
+            let _ = file.change(self.settings, Deadline::after(UPDATE), change);
         }
     }
 }
 
-fn refusal(hold: &Hold, now: u64) -> Refusal {
-    let wait = hold.until.saturating_sub(now).max(1);
-    match hold.why {
-        Why::TooManyRequests => Refusal::Busy { wait, what: "server_limit" },
-        Why::ProviderLimit => Refusal::Busy { wait, what: "provider_limit" },
-        Why::Silent => {
-            let who = hold.provider.as_ref().map(|provider| format!("{provider} behind ")).unwrap_or_default();
-            Refusal::Unavailable(format!("{who}{} did not answer a moment ago", hold.server))
+fn refusal(backoff: &Backoff, now: u64) -> Refusal {
+    let wait = backoff.until.saturating_sub(now).max(1);
+    match backoff.reason {
+        BackoffReason::TooManyRequests => Refusal::TooManyRequests { wait, limit: Limit::Server },
+        BackoffReason::ProviderLimit => Refusal::TooManyRequests { wait, limit: Limit::Provider },
+        BackoffReason::Silent => {
+            let provider = backoff.provider.as_ref().map(|issuer| format!("{issuer} behind ")).unwrap_or_default();
+            Refusal::Unavailable(format!("{provider}{} did not answer a moment ago", backoff.server))
         }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The ledger between the processes of sshd: one small root-only file, changed under a lock.
+//! The file of the ledger, which the processes of sshd share: small, root-only, changed under a lock.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,26 +10,27 @@ use mytoken::files::{Directory, Lock, Owner, lock};
 use mytoken_wire::clock::uptime;
 use nix::errno::Errno;
 
-use super::{BudgetSettings, Ledger};
-use crate::handover::runtime;
+use super::ledger::Ledger;
+use super::settings::BudgetSettings;
+use crate::runtime_dir::open_private_dir;
 
-/// Where the ledger of logins over ssh is; on a tmpfs, because what it holds ends with the boot.
-pub const DIRECTORY: &str = "/run/mytoken/login";
+/// The ledger of logins over ssh. It is on a tmpfs: its times are seconds since boot.
+const OF_SSH: &str = "/run/mytoken/login";
 
-/// Where that of all others is. Who calls a set-uid program (su) can stop it at any moment, also while it holds the lock or waits for a
-/// server: that must not concern logins over ssh.
-pub const LOCAL_DIRECTORY: &str = "/run/mytoken/login-local";
+/// The ledger of all other logins. The caller of a set-uid program (su) can stop it at any moment, even while it holds the lock or
+/// waits for a server. That must not delay logins over ssh.
+const OF_OTHERS: &str = "/run/mytoken/login-local";
 
 const NAME: &str = "ledger";
 
-/// Far above what a full ledger needs.
+/// Largest file, in bytes. A full ledger needs far less.
 const SIZE_LIMIT: usize = 2 * 1024 * 1024;
 
-/// How long the lock is waited for; it is held for less than a millisecond.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a login waits for the lock. It is held for less than a millisecond.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(2);
 
-/// The place of the ledger.
+/// The file of a ledger.
 #[derive(Debug, Clone)]
 pub struct LedgerFile {
     directory: PathBuf,
@@ -43,10 +44,22 @@ impl LedgerFile {
         Self { directory: directory.to_owned(), owner }
     }
 
-    /// Changes the ledger: nobody else does meanwhile. `change` gets the seconds since boot.
+    /// The ledger of logins over ssh.
+    #[must_use]
+    pub fn of_ssh() -> Self {
+        Self::new(Path::new(OF_SSH), Owner::ROOT)
+    }
+
+    /// The ledger of all other logins.
+    #[must_use]
+    pub fn of_others() -> Self {
+        Self::new(Path::new(OF_OTHERS), Owner::ROOT)
+    }
+
+    /// Changes the ledger under the lock. `change` gets the seconds since boot.
     ///
     /// # Errors
-    /// [`FileError::Unusable`] when it cannot be read, locked or written; then nothing was changed.
+    /// [`FileError::Unusable`] when the file cannot be read, locked or written. Nothing was changed then.
     pub fn change(
         &self,
         settings: &BudgetSettings,
@@ -54,52 +67,66 @@ impl LedgerFile {
         change: &mut dyn FnMut(&mut Ledger, u64),
     ) -> Result<(), FileError> {
         let directory = self.open()?;
-        let _lock = self.lock(&directory, deadline.at_most(PATIENCE))?;
+        let _lock = self.lock(&directory, deadline.at_most(LOCK_WAIT))?;
         let now = uptime();
-        let (before, store) = self.read(&directory, now, settings)?;
-        let mut ledger = before.clone();
+        let before = self.stored(&directory)?;
+        let mut ledger = before.current(now, settings);
         change(&mut ledger, now);
-        if store || ledger != before {
+        if before != Stored::Ledger(ledger.clone()) {
             let bytes = serde_json::to_vec(&ledger).map_err(|error| self.failed(&error.to_string()))?;
             directory.write_alone(NAME, &bytes, self.owner, 0o600)?;
         }
         Ok(())
     }
 
-    /// The ledger as it is, and the seconds since boot.
+    /// The ledger without its expired parts, and the seconds since boot.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
-    pub fn look(&self, settings: &BudgetSettings) -> Result<(Ledger, u64), FileError> {
+    pub fn read(&self, settings: &BudgetSettings) -> Result<(Ledger, u64), FileError> {
         let now = uptime();
-        let (mut ledger, _) = self.read(&self.open()?, now, settings)?;
-        ledger.forget(now, settings);
+        let mut ledger = self.stored(&self.open()?)?.current(now, settings);
+        ledger.drop_expired(now, settings);
         Ok((ledger, now))
     }
 
-    /// The ledger, and whether it must be stored although nothing in it changes.
-    fn read(&self, directory: &Directory, now: u64, settings: &BudgetSettings) -> Result<(Ledger, bool), FileError> {
-        let bytes = directory.read(NAME, self.owner, 0o600, SIZE_LIMIT)?;
-        Ok(bytes.map_or_else(Default::default, |bytes| Ledger::parse(&bytes, now, settings)))
+    fn stored(&self, directory: &Directory) -> Result<Stored, FileError> {
+        Ok(match directory.read(NAME, self.owner, 0o600, SIZE_LIMIT)? {
+            None => Stored::Ledger(Ledger::default()),
+            Some(bytes) => Ledger::parse(&bytes).map_or(Stored::Damaged, Stored::Ledger),
+        })
     }
 
     fn lock(&self, directory: &Directory, deadline: Deadline) -> Result<Lock, FileError> {
         let handle = directory.handle().try_clone().map_err(|error| self.failed(&error.to_string()))?;
         lock(handle, deadline, POLL).map_err(|errno| match errno {
-            Errno::EAGAIN => self.failed("another login kept it locked"),
+            Errno::EAGAIN => self.failed("another login kept the lock"),
             errno => self.failed(errno.desc()),
         })
     }
 
     fn open(&self) -> Result<Directory, FileError> {
-        let wrong = || self.failed("it is no absolute path");
-        let above = self.directory.parent().ok_or_else(wrong)?;
-        let name = self.directory.file_name().and_then(|name| name.to_str()).ok_or_else(wrong)?;
-        runtime(above, self.owner)?.make(name, self.owner, 0o700)
+        open_private_dir(&self.directory, self.owner)
     }
 
     fn failed(&self, reason: &str) -> FileError {
         FileError::Unusable { path: self.directory.join(NAME).display().to_string(), reason: reason.to_owned() }
+    }
+}
+
+/// The content of the file.
+#[derive(PartialEq, Eq)]
+enum Stored {
+    Ledger(Ledger),
+    Damaged,
+}
+
+impl Stored {
+    fn current(&self, now: u64, settings: &BudgetSettings) -> Ledger {
+        match self {
+            Self::Ledger(ledger) => ledger.clone(),
+            Self::Damaged => Ledger::exhausted(now, settings),
+        }
     }
 }
 
@@ -110,7 +137,7 @@ mod tests {
     use super::*;
     use crate::Remote;
 
-    /// What `change` answered.
+    /// Changes the file and returns the result of `change`.
     fn changed<T: Default>(
         file: &LedgerFile,
         settings: &BudgetSettings,
@@ -145,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_good_again_after_one_window() {
+    fn a_damaged_ledger_is_usable_again_after_one_window() {
         let dir = tempfile::tempdir().unwrap();
         let file = LedgerFile::new(&dir.path().join("mytoken/login"), Owner::current());
         let settings = BudgetSettings { window: mytoken::config::Duration::seconds(1), ..BudgetSettings::default() };
@@ -156,13 +183,13 @@ mod tests {
         };
         assert!(spend());
         std::fs::write(dir.path().join("mytoken/login/ledger"), r#"{"v":2}"#).unwrap();
-        assert!(!spend(), "it may have been spent");
+        assert!(!spend(), "the budget counts as spent");
         thread::sleep(Duration::from_millis(2_100));
         assert!(spend());
     }
 
     #[test]
-    fn a_file_of_others_is_not_believed_and_nothing_is_spent() {
+    fn a_file_that_others_can_write_is_not_used_and_nothing_is_spent() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let file = LedgerFile::new(&dir.path().join("mytoken/login"), Owner::current());

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What logins may cost others: requests to the mytoken server that nobody has vouched for yet.
+//! The budget of requests to the mytoken server that unverified logins can cause.
 //!
-//! The server counts requests per address (100 in 300 s by default, MT-07), so whoever can make this host send one spends what belongs to
-//! everybody who logs in here. A request with a code or token that somebody typed is therefore counted before it leaves, per remote
-//! address and for the whole host. A login that is let in gets its cost back: a course of sixty behind one address gets in, while
-//! guesses from there do not. What the server asked for ("not before") and that it did not answer is remembered in the same place.
+//! The server counts requests per address (100 in 300 s by default, MT-07). Whoever can make this host send a request spends what
+//! belongs to every user who logs in here. So a request with a code or token from the prompt is counted before it is sent, per
+//! remote address and for the whole host. An accepted login gets its requests back: sixty people of a course behind one address get
+//! in, guesses from that address do not. The ledger also keeps the backoffs: a 429 with its `Retry-After`, and a server that did not
+//! answer.
 
 mod allowance;
+mod backoff;
+mod connections;
 mod file;
 mod ledger;
 mod settings;
 
-pub use allowance::{Allowance, Behind};
-pub use file::{DIRECTORY, LOCAL_DIRECTORY, LedgerFile};
-pub use ledger::{Hold, Ledger, Why};
+pub use allowance::{Allowance, RequestProvider};
+pub use backoff::{Backoff, BackoffReason, Backoffs};
+pub use connections::{ConnectionEnd, EndedConnections};
+pub use file::LedgerFile;
+pub use ledger::Ledger;
 pub use settings::BudgetSettings;

@@ -4,22 +4,28 @@
 use mytoken::config::Duration;
 use serde::Deserialize;
 
-/// How many requests to the mytoken server logins may cause that were not let in (yet).
+/// How many requests to the mytoken server may come from logins that were not accepted (yet).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "BudgetTable")]
 pub struct BudgetSettings {
     /// From one IPv4 address or one IPv6 /64, within `window`.
     pub per_address: usize,
-    /// From everywhere together, within `window`; a third of it is for addresses from which somebody was let in lately. Below the mytoken server's own limit for this host's address, so that accepted
-    /// logins and the agent have something left.
+    /// From all addresses together, within `window`. A third of it is reserved for addresses with a recently accepted login. It is
+    /// below the mytoken server's limit for this host's address, so that accepted logins and the agent have requests left.
     pub per_host: usize,
-    /// The length of time in which they are counted.
+    /// The period in which they are counted.
     pub window: Duration,
 }
 
 impl BudgetSettings {
     /// The longest list of requests that is kept: the ledger is read and written whole.
     pub const LARGEST: usize = 10_000;
+
+    /// The part of `per_host` for addresses without a recently accepted login.
+    #[must_use]
+    pub fn for_unknown_addresses(&self) -> usize {
+        self.per_host - self.per_host / 3
+    }
 }
 
 impl Default for BudgetSettings {
@@ -47,7 +53,7 @@ impl TryFrom<BudgetTable> for BudgetSettings {
             window: table.window.unwrap_or(default.window),
         };
         if !(1..=86_400).contains(&settings.window.as_secs()) {
-            return Err("window must be between \"1s\" and \"1d\"; without one nothing is limited".to_owned());
+            return Err("window must be between \"1s\" and \"1d\"; without it there is no limit".to_owned());
         }
         if settings.per_address.max(settings.per_host) > Self::LARGEST {
             return Err(format!("per_address and per_host can be {} at most", Self::LARGEST));
@@ -61,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_that_limits_nothing_is_a_mistake() {
+    fn a_budget_without_a_limit_is_an_error() {
         let read = |text: &str| toml::from_str::<BudgetSettings>(text).map_err(|error| error.message().to_owned());
         assert_eq!(read(""), Ok(BudgetSettings::default()));
         assert_eq!(read("per_host = 0").map(|settings| settings.per_host), Ok(0));

@@ -1,41 +1,42 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names of records. All that a sweep must know is in them, so that it opens none.
+//! Names of records. A sweep decides by the name alone and opens no record.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use mytoken::random::random;
 
-use crate::Process;
+use crate::process::Process;
 
-/// Most processes of a record: the one that authenticated and its parent.
-const PROCESSES: usize = 2;
+/// Most processes of a record: the one that authenticated, and its parent.
+const PROCESSES_LIMIT: usize = 2;
 
-/// `<Unix seconds>-<pid>.<start>-...-<32 hexadecimal digits>`: when it was written, who may take it, and what nobody can guess.
+/// `<Unix seconds>-<pid>.<start>-...-<32 hexadecimal digits>`: when the record was written, the processes that may take it, and random
+/// bits that cannot be guessed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name {
+pub(super) struct RecordName {
     created: u64,
     processes: Vec<Process>,
     random: u128,
 }
 
-impl Name {
+impl RecordName {
     pub(super) fn new(created: u64, processes: &[Process]) -> Self {
-        Self { created, processes: processes.iter().take(PROCESSES).copied().collect(), random: random() }
+        Self { created, processes: processes.iter().take(PROCESSES_LIMIT).copied().collect(), random: random() }
     }
 
-    /// Seconds between then and now, whichever is earlier: the clock may have been set.
+    /// Seconds between its creation and `now`. `now` can be the earlier one when the clock was set.
     pub(super) fn age(&self, now: u64) -> u64 {
         now.abs_diff(self.created)
     }
 
-    /// Whether nobody is left who could take the record.
+    /// Whether no process is left that may take the record.
     pub(super) fn is_orphan(&self) -> bool {
         !self.processes.iter().any(Process::is_running)
     }
 }
 
-impl Display for Name {
+impl Display for RecordName {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.created)?;
         for process in &self.processes {
@@ -45,7 +46,7 @@ impl Display for Name {
     }
 }
 
-impl FromStr for Name {
+impl FromStr for RecordName {
     type Err = ();
 
     /// Reads exactly what [`Display`] writes.
@@ -59,8 +60,8 @@ impl FromStr for Name {
         };
         let processes = parts.map(process).collect::<Result<Vec<Process>, ()>>()?;
         let name = Self { created, processes, random };
-        // One spelling only: no signs, no leading zeros, no capitals.
-        if name.processes.len() <= PROCESSES && name.to_string() == text { Ok(name) } else { Err(()) }
+        // There is one spelling: no signs, no leading zeros, no capitals.
+        if name.processes.len() <= PROCESSES_LIMIT && name.to_string() == text { Ok(name) } else { Err(()) }
     }
 }
 
@@ -72,12 +73,12 @@ mod tests {
     fn a_name_has_one_spelling() {
         let processes = [Process { pid: 7, start: 8 }, Process { pid: 9, start: 10 }];
         for processes in [&processes[..], &processes[..1], &[]] {
-            let name = Name::new(1_800_000_000, processes);
+            let name = RecordName::new(1_800_000_000, processes);
             assert_eq!(name.to_string().parse(), Ok(name));
         }
         let random = "0123456789abcdef0123456789abcdef";
         for good in [format!("1-{random}"), format!("1-2.3-{random}"), format!("1-2.3-4.5-{random}")] {
-            assert!(good.parse::<Name>().is_ok(), "{good}");
+            assert!(good.parse::<RecordName>().is_ok(), "{good}");
         }
         for wrong in [
             String::new(),
@@ -93,7 +94,7 @@ mod tests {
             format!("../1-{random}"),
             format!(".1-{random}"),
         ] {
-            assert!(wrong.parse::<Name>().is_err(), "{wrong}");
+            assert!(wrong.parse::<RecordName>().is_err(), "{wrong}");
         }
     }
 }

@@ -1,39 +1,42 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is left of logins that never came to a session: another factor failed, or the client went away.
+//! Removes records of logins that never opened a session: another factor failed, or the client went away.
 //!
-//! Records are removed by their names; none is opened. A login looks at its own account's records only, at most
-//! [`ACCOUNT_LIMIT`] of them, and once a minute, where no agent does it, at a few of the others'.
+//! The name of a record decides; no record is opened. A login checks the records of its own account, at most [`ACCOUNT_LIMIT`]. Once a
+//! minute a login also checks a few records of other accounts, unless the agent does it.
 
 use mytoken::Clock;
 use mytoken::files::Directory;
 use mytoken::files::FileError;
 
-use super::{AGE_LIMIT, Handover, Name};
+use super::Handover;
+use super::name::RecordName;
+use super::record::AGE_LIMIT;
 
-/// Most records of one account. Each waits for its session for some milliseconds.
+/// Most records of one account. A record exists for some milliseconds, until its session takes it.
 pub const ACCOUNT_LIMIT: usize = 64;
 
 /// Seconds between two sweeps by logins, of all processes of sshd together.
-const PAUSE: u64 = 60;
+const SWEEP_INTERVAL: u64 = 60;
 
-/// Most names that a login's sweep looks at. What it looks at and may not remove waits for a session, and of these sshd lets only a few
-/// exist with keyboard-interactive, so the next sweep comes further. With the password method a record names sshd's listener (SSH-02), which
-/// lives on: such ones wait for their age, and meanwhile many of them can keep a login's sweep from coming further. The agent's looks at all.
-const GLANCES: usize = 200;
+/// Most names that the sweep of a login checks. A record that it must keep waits for its session. With keyboard-interactive sshd has few
+/// of these at a time, so the next sweep gets further. With the password method a record names sshd's listener, which keeps running
+/// (SSH-02): such a record stays until [`AGE_LIMIT`], and many of them can stop the sweeps of logins at the same names. The agent's sweep
+/// checks all.
+const NAMES_LIMIT: usize = 200;
 
-/// When the last sweep was, Unix seconds. Not a name that an account's directory can have.
-const MARKER: &str = "swept";
+/// File with the time of the last sweep, in Unix seconds. No account's directory has this name.
+const LAST_SWEEP: &str = "swept";
 
 impl Handover {
-    /// A login's sweep: small, and only when nobody swept for a minute.
+    /// The sweep of a login: a few names, and only if the last sweep was more than a minute ago.
     pub fn sweep(&self, clock: &dyn Clock) {
         let Some(directory) = self.existing() else { return };
-        if self.swept(&directory).is_none_or(|last| clock.now().abs_diff(last) >= PAUSE) {
-            self.sweep_some(&directory, clock, GLANCES);
+        if self.last_sweep(&directory).is_none_or(|last| clock.now().abs_diff(last) >= SWEEP_INTERVAL) {
+            self.sweep_some(&directory, clock, NAMES_LIMIT);
         }
     }
 
-    /// The agent's sweep: everything.
+    /// The sweep of the agent: all names.
     pub fn sweep_all(&self, clock: &dyn Clock) {
         if let Some(directory) = self.existing() {
             self.sweep_some(&directory, clock, usize::MAX);
@@ -41,25 +44,25 @@ impl Handover {
     }
 
     fn existing(&self) -> Option<Directory> {
-        // A node without logins has none, and needs none.
+        // Without logins there is no directory, and none is made.
         if self.directory.exists() { self.open().ok() } else { None }
     }
 
-    fn swept(&self, directory: &Directory) -> Option<u64> {
-        let text = directory.read(MARKER, self.owner, 0o600, 20).ok()??;
+    fn last_sweep(&self, directory: &Directory) -> Option<u64> {
+        let text = directory.read(LAST_SWEEP, self.owner, 0o600, 20).ok()??;
         std::str::from_utf8(&text).ok()?.parse().ok()
     }
 
-    fn sweep_some(&self, directory: &Directory, clock: &dyn Clock, glances: usize) {
+    fn sweep_some(&self, directory: &Directory, clock: &dyn Clock, limit: usize) {
         let now = clock.now();
-        // First of all, so that the logins that come meanwhile leave it to this one.
-        let _ = directory.write(MARKER, now.to_string().as_bytes(), self.owner, 0o600);
-        let mut left = glances;
+        // Written first, so that logins in the meantime do not sweep too.
+        let _ = directory.write(LAST_SWEEP, now.to_string().as_bytes(), self.owner, 0o600);
+        let mut left = limit;
         for name in directory.names().unwrap_or_default() {
             if left == 0 {
                 return;
             }
-            if name == MARKER {
+            if name == LAST_SWEEP {
                 continue;
             }
             left -= 1;
@@ -68,10 +71,10 @@ impl Handover {
                     let names = account.names().unwrap_or_default();
                     left = left.saturating_sub(names.len());
                     remove_orphans(&account, &names, now);
-                    // Fails when something is left in it, or was put there in this moment.
+                    // Fails when the directory is not empty.
                     let _ = directory.remove_dir(&name);
                 }
-                // What an earlier version wrote, or nothing of ours.
+                // A file of an earlier version, or of another program.
                 Err(_) if age_on_disk(directory, &name, now) > AGE_LIMIT => {
                     let _ = directory.remove(&name);
                 }
@@ -80,8 +83,8 @@ impl Handover {
         }
     }
 
-    /// The directory of an account with room for one more record.
-    pub(super) fn room(&self, uid: u32, now: u64) -> Result<Directory, FileError> {
+    /// The directory of an account, with room for one more record.
+    pub(super) fn account_directory(&self, uid: u32, now: u64) -> Result<Directory, FileError> {
         let handover = self.open()?;
         let account = handover.make(&uid.to_string(), self.owner, 0o700)?;
         let names = account.names()?;
@@ -90,7 +93,7 @@ impl Handover {
             if names.len() - removed >= ACCOUNT_LIMIT {
                 return Err(FileError::Unusable {
                     path: account.path().display().to_string(),
-                    reason: format!("{ACCOUNT_LIMIT} logins of this account wait for their session already"),
+                    reason: format!("{ACCOUNT_LIMIT} logins of this account are waiting for their session already"),
                 });
             }
         }
@@ -98,14 +101,14 @@ impl Handover {
     }
 }
 
-/// Removes records that nobody can take any more or that are too old; how many.
+/// Removes records that are too old or that no process can take any more. Returns how many.
 fn remove_orphans(account: &Directory, names: &[String], now: u64) -> usize {
-    let over = |name: &&String| match name.parse::<Name>() {
+    let obsolete = |name: &&String| match name.parse::<RecordName>() {
         Ok(record) => record.age(now) > AGE_LIMIT || record.is_orphan(),
-        // The half of a file whose writer died, or nothing of ours; a writer needs no ten minutes.
+        // An incomplete file whose writer died, or a file of another program. A writer needs less than ten minutes.
         Err(()) => age_on_disk(account, name, now) > AGE_LIMIT,
     };
-    names.iter().filter(over).filter(|name| account.remove(name).unwrap_or(false)).count()
+    names.iter().filter(obsolete).filter(|name| account.remove(name).unwrap_or(false)).count()
 }
 
 fn age_on_disk(directory: &Directory, name: &str, now: u64) -> u64 {

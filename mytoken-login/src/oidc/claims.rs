@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a verified access token says.
+//! The claims of a verified access token.
 
 use serde_json::{Map, Value};
 
+use super::Rejection;
+
 /// The claims of a verified access token.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Claims {
-    /// Name of the provider in the configuration.
+pub struct AccessTokenClaims {
+    /// Name of the issuer in the configuration.
     pub issuer: String,
     /// `iss`, as in the token.
     pub iss: String,
@@ -14,21 +16,21 @@ pub struct Claims {
     pub sub: String,
     /// `exp`, Unix seconds.
     pub exp: u64,
-    /// Until when it is accepted, Unix seconds: `exp` and the permitted difference of clocks.
+    /// Until when it is accepted, Unix seconds: `exp` and the issuer's `leeway`.
     pub good_until: u64,
     /// `iat`, Unix seconds.
     pub iat: Option<u64>,
     /// `scope`, split.
     pub scopes: Vec<String>,
-    /// Signature algorithm and key, for explanations.
+    /// Signature algorithm and key, for `explain`.
     pub signed: String,
     /// All claims.
     pub all: Map<String, Value>,
 }
 
-/// The values of a claim that is a list, or a string instead of a list.
+/// The strings of a claim that is a list of strings, or one string.
 #[must_use]
-pub fn list<'a>(claims: &'a Map<String, Value>, name: &str) -> Vec<&'a str> {
+pub fn string_list<'a>(claims: &'a Map<String, Value>, name: &str) -> Vec<&'a str> {
     match claims.get(name) {
         Some(Value::String(one)) => vec![one.as_str()],
         Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
@@ -36,23 +38,27 @@ pub fn list<'a>(claims: &'a Map<String, Value>, name: &str) -> Vec<&'a str> {
     }
 }
 
-/// Scopes: a string of scopes separated by blanks (RFC 9068), or a list of such.
+/// The claim `scope`: a string of scopes separated by blanks (RFC 9068), or a list of such strings.
 pub(super) fn scopes(claims: &Map<String, Value>) -> Vec<String> {
-    list(claims, "scope").iter().flat_map(|text| text.split_ascii_whitespace()).map(str::to_owned).collect()
+    string_list(claims, "scope").iter().flat_map(|text| text.split_ascii_whitespace()).map(str::to_owned).collect()
 }
 
-/// A `NumericDate` (RFC 7519): a number, possibly with a fraction. `Err` when it is something else.
-pub(super) fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, &'static str> {
+/// A claim that is a `NumericDate` (RFC 7519): a number, possibly with a fraction.
+///
+/// # Errors
+/// [`Rejection::Claim`] when it is something else.
+pub(super) fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, Rejection> {
     match claims.get(name) {
         None => Ok(None),
         Some(Value::Number(number)) => {
             if let Some(whole) = number.as_u64() {
                 return Ok(Some(whole));
             }
-            let seconds = number.as_f64().filter(|seconds| (0.0..1e15).contains(seconds)).ok_or(name)?;
+            let seconds =
+                number.as_f64().filter(|seconds| (0.0..1e15).contains(seconds)).ok_or(Rejection::Claim(name))?;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
             Ok(Some(seconds as u64))
         }
-        Some(_) => Err(name),
+        Some(_) => Err(Rejection::Claim(name)),
     }
 }

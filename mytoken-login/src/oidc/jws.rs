@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The three parts of a signed JWT, decoded strictly and verified by nobody yet.
+//! The three parts of a signed JWT, strictly decoded and not verified.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 
 use super::{Rejection, strict};
 
-/// Longest token that is looked at, in bytes.
-pub(super) const LIMIT: usize = 64 * 1024;
+/// Longest accepted token, in bytes.
+const LIMIT: usize = 64 * 1024;
 
-/// A JWT, taken apart.
+/// A decoded JWT.
 pub(super) struct Jws<'a> {
-    /// Header and payload as they were signed.
+    /// Header and payload: the text that is signed.
     pub signed: &'a str,
     /// The signature in base64url.
     pub signature: &'a str,
@@ -28,7 +28,7 @@ pub(super) struct Jws<'a> {
 }
 
 impl<'a> Jws<'a> {
-    /// Takes a token apart.
+    /// Decodes a token.
     pub fn parse(token: &'a str) -> Result<Self, Rejection> {
         if token.len() > LIMIT || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Rejection::Malformed);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The keys that a provider publishes (JWKS, RFC 7517), and which of them fits a token.
+//! The keys that an issuer publishes (JWKS, RFC 7517), and the choice of the key for a token.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,30 +12,50 @@ use serde_json::Value;
 use super::Rejection;
 use super::signature::{Scheme, VerificationKey};
 
-/// Most keys that are looked at; providers publish two or three.
+/// Most keys of a set that are read. Issuers publish two or three.
 const KEYS_LIMIT: usize = 100;
 
-/// Smallest RSA modulus in bits.
+/// Smallest accepted RSA modulus, in bits.
 const RSA_BITS: usize = 2_048;
 
-/// Where keys come from.
+/// A source of issuers' keys.
 pub trait KeySource {
-    /// The keys of `issuer`. With [`Fresh::Unknown`] a token named a key that the last answer did not hold: the source may ask the
-    /// provider again, but not for every such token.
+    /// The keys of `issuer`. With [`KeyFreshness::Newest`] the source may ask the issuer again, but not for every token.
     ///
     /// # Errors
-    /// A sentence for the log when there are none, not even old ones.
-    fn keys(&self, issuer: &IssuerSettings, fresh: Fresh, deadline: Deadline) -> Result<KeySet, String>;
+    /// [`KeysUnavailable`] when there are no keys, not even old ones.
+    fn keys(
+        &self,
+        issuer: &IssuerSettings,
+        freshness: KeyFreshness,
+        deadline: Deadline,
+    ) -> Result<KeySet, KeysUnavailable>;
 }
 
 /// How fresh keys must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fresh {
+pub enum KeyFreshness {
     /// As fresh as the settings say.
-    Enough,
-    /// A key was not found.
-    Unknown,
+    Configured,
+    /// Newer than that: the `kid` of a token is not in the stored keys.
+    Newest,
 }
+
+/// The keys of an issuer cannot be fetched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct KeysUnavailable {
+    /// Why, for the log.
+    pub reason: String,
+}
+
+/// A document is not a usable JWKS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidKeySet(
+    /// The problem.
+    &'static str,
+);
 
 /// A set of keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +63,7 @@ pub struct KeySet {
     keys: Vec<Key>,
 }
 
-/// A public key as it was published; kinds that are not known here are kept out by [`KeySet::parse`].
+/// A published key. [`KeySet::parse`] skips keys of unknown types.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Key {
     kty: String,
@@ -68,35 +88,36 @@ struct Key {
 }
 
 impl KeySet {
-    /// Reads a JWKS document. A key that is malformed or of an unknown kind is left out, so that it spoils none of the others.
+    /// Reads a JWKS document. Malformed keys and keys of unknown types are skipped.
     ///
     /// # Errors
-    /// When it is no JWKS, or holds no usable key: a provider that publishes none is broken, and old keys are better.
-    pub fn parse(document: &[u8]) -> Result<Self, String> {
-        let document: Value = serde_json::from_slice(document).map_err(|_| "its key set is not JSON".to_owned())?;
-        let list = document.get("keys").and_then(Value::as_array).ok_or("its key set has no list of keys")?;
+    /// [`InvalidKeySet`] when it is not a JWKS or holds no usable key. An issuer without keys is broken, and old keys are better.
+    pub fn parse(document: &[u8]) -> Result<Self, InvalidKeySet> {
+        let document: Value = serde_json::from_slice(document).map_err(|_| InvalidKeySet("its key set is not JSON"))?;
+        let list =
+            document.get("keys").and_then(Value::as_array).ok_or(InvalidKeySet("its key set has no list of keys"))?;
         let keys: Vec<Key> = list
             .iter()
             .take(KEYS_LIMIT)
             .filter_map(|key| Key::deserialize(key).ok())
             .filter(|key| matches!(key.kty.as_str(), "RSA" | "EC" | "OKP"))
             .collect();
-        if keys.is_empty() { Err("its key set holds no public key".to_owned()) } else { Ok(Self { keys }) }
+        if keys.is_empty() { Err(InvalidKeySet("its key set holds no public key")) } else { Ok(Self { keys }) }
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// The key for a token with this `kid` and algorithm. Without a `kid` only one key may fit.
+    /// The key for a token with this `kid` and algorithm. Without a `kid`, exactly one key must fit.
     pub(super) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Result<VerificationKey, Rejection> {
         let fitting = |key: &&Key| key.fits(algorithm);
         match key_id {
@@ -117,7 +138,7 @@ impl KeySet {
 }
 
 impl Key {
-    /// Whether kind, curve and purpose are those of `algorithm`.
+    /// Whether type, curve and purpose of the key are right for `algorithm`.
     fn fits(&self, algorithm: Algorithm) -> bool {
         use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
         let kind = match algorithm {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Verification of access tokens (RFC 9068, RFC 7519) against providers that the configuration names.
+//! Verification of access tokens (RFC 9068, RFC 7519) of the issuers in the configuration.
 
 mod claims;
 mod jws;
@@ -10,8 +10,8 @@ mod signature;
 mod strict;
 mod verify;
 
-pub use claims::{Claims, list};
-pub use keys::{Fresh, KeySet, KeySource};
+pub use claims::{AccessTokenClaims, string_list};
+pub use keys::{InvalidKeySet, KeyFreshness, KeySet, KeySource, KeysUnavailable};
 pub use provider::ProviderKeys;
 pub use rejection::Rejection;
 pub use verify::verify;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Keys from the providers themselves: discovery, JWKS, and what is kept on disk between logins.
+//! Keys from the issuers: discovery, JWKS, and the copies on disk between logins.
 
 use mytoken::cache::DiskCache;
 use mytoken::config::IssuerSettings;
@@ -8,12 +8,12 @@ use mytoken::http::{DOCUMENT_LIMIT, LazyClient};
 use mytoken::{Clock, Deadline};
 use serde::Deserialize;
 
-use super::{Fresh, KeySet, KeySource};
+use super::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
 
-/// Tokens with unknown `kid`s, which anybody can make, cause at most one request in this many seconds.
-const UNKNOWN_KEY_PAUSE: u64 = 60;
+/// Anybody can invent a `kid`. Tokens with an unknown one cause at most one request in this many seconds.
+const UNKNOWN_KEY_INTERVAL: u64 = 60;
 
-/// Fetches keys from providers.
+/// Fetches keys from their issuers.
 pub struct ProviderKeys<'a> {
     http: &'a LazyClient<'a>,
     cache: Option<&'a DiskCache>,
@@ -27,7 +27,7 @@ struct Discovery {
 }
 
 impl<'a> ProviderKeys<'a> {
-    /// Keys over HTTP, kept in `cache`. Without one, each call that needs keys asks the provider.
+    /// Keys over HTTP, kept in `cache`. Without a cache, every call sends a request.
     #[must_use]
     pub fn new(http: &'a LazyClient<'a>, cache: Option<&'a DiskCache>, clock: &'a dyn Clock) -> Self {
         Self { http, cache, clock }
@@ -44,33 +44,42 @@ impl<'a> ProviderKeys<'a> {
         if !issuer.is(&discovery.issuer) {
             return Err(format!("the discovery document of {base} belongs to another issuer"));
         }
-        KeySet::parse(&get(&discovery.jwks_uri)?.body)
+        KeySet::parse(&get(&discovery.jwks_uri)?.body).map_err(|error| error.to_string())
     }
 }
 
 impl KeySource for ProviderKeys<'_> {
-    fn keys(&self, issuer: &IssuerSettings, fresh: Fresh, deadline: Deadline) -> Result<KeySet, String> {
+    fn keys(
+        &self,
+        issuer: &IssuerSettings,
+        freshness: KeyFreshness,
+        deadline: Deadline,
+    ) -> Result<KeySet, KeysUnavailable> {
         let age = Age {
-            fresh: match fresh {
-                Fresh::Enough => issuer.jwks_max_age.as_secs(),
-                Fresh::Unknown => UNKNOWN_KEY_PAUSE,
+            fresh: match freshness {
+                KeyFreshness::Configured => issuer.jwks_max_age.as_secs(),
+                KeyFreshness::Newest => UNKNOWN_KEY_INTERVAL,
             },
             stale: issuer.jwks_stale_if_error.as_secs(),
-            // Who misses a key in the old set waits for the new one.
-            while_awaited: fresh == Fresh::Enough,
+            // A token whose key is not in the old set waits for the new one.
+            while_awaited: freshness == KeyFreshness::Configured,
         };
         let url = &issuer.url;
         SharedDocument::new("jwks", url, self.cache, self.clock)
             .get(age, deadline, |deadline| self.fetch(issuer, deadline).map_err(Failure::Unavailable))
-            .map_err(|missing| match missing {
-                Missing::Failed(
-                    Failure::Unavailable(reason) | Failure::Configuration(reason) | Failure::Refused(reason),
-                ) => format!("{reason} (not asked again for a minute)"),
-                Missing::Failed(Failure::Busy) => format!("{url} had no request left (not asked again for a minute)"),
-                Missing::Awaited => format!("{url} has not answered another login yet"),
-                Missing::Forgetful(reason) => {
-                    format!("{url} is not asked, because nothing can be remembered: {reason}")
-                }
-            })
+            .map_err(|missing| KeysUnavailable { reason: unavailable(url, missing) })
+    }
+}
+
+fn unavailable(url: &str, missing: Missing) -> String {
+    match missing {
+        Missing::Failed(Failure::Unavailable(reason) | Failure::Configuration(reason) | Failure::Refused(reason)) => {
+            format!("{reason} (not asked again for a minute)")
+        }
+        Missing::Failed(Failure::Busy) => {
+            format!("{url} refused a request: too many requests (not asked again for a minute)")
+        }
+        Missing::Awaited => format!("{url} has not yet answered the request of another login"),
+        Missing::Forgetful(reason) => format!("{url} gets no request, because its answer cannot be stored: {reason}"),
     }
 }

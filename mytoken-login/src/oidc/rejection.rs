@@ -1,62 +1,62 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Why an access token is not accepted.
+//! Why an access token is rejected.
 
-/// Why an access token is not accepted: a sentence for the person, and a word for the log. Nothing from the token is repeated,
-/// for it is attacker text until it is verified.
+/// Why an access token is rejected: a sentence for the user, and a word for the log. Neither repeats text of the token, which an
+/// attacker may have written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// No signed JWT: parts, base64url or JSON are wrong, or a JSON key is there twice.
-    #[error("this is not a well-formed token")]
+    /// Not a signed JWT: its parts, base64url or JSON are wrong, or a JSON key occurs twice.
+    #[error("the token is malformed")]
     Malformed,
-    /// `iss` is none of the configured providers. Nothing was sent anywhere.
+    /// `iss` is not a configured issuer. The token was sent nowhere.
     #[error("tokens of this issuer are not accepted here")]
     IssuerUnknown,
-    /// The header's algorithm is not allowed for this provider.
+    /// The header's algorithm is not allowed for this issuer.
     #[error("the token is signed with an algorithm that is not accepted here")]
     Algorithm,
-    /// The header demands an extension (RFC 7515 4.1.11); none is known here.
-    #[error("the token demands an extension that is not known here")]
+    /// The header requires an extension (RFC 7515 4.1.11). None is supported.
+    #[error("the token requires an extension that is not supported here")]
     Critical,
     /// An ID token, refresh token, logout token or mytoken.
     #[error("this is not an access token but {0}")]
     WrongKind(
-        /// What it is.
+        /// Its kind.
         &'static str,
     ),
-    /// No key of the provider has the `kid` of the header.
+    /// No key of the issuer has the `kid` of the header.
     #[error("the token is signed with a key that its issuer does not publish")]
     KeyUnknown,
-    /// The key cannot be used for this algorithm, or is too weak.
-    #[error("the token is signed with a key that is not fit for it")]
+    /// The key is for another algorithm, or is too weak.
+    #[error("the token is signed with a key that is too weak or is for another algorithm")]
     KeyUnfit,
-    /// The signature is wrong.
-    #[error("the signature of the token is wrong")]
+    /// The signature is not valid.
+    #[error("the signature of the token is not valid")]
     Signature,
     /// `exp` has passed.
     #[error("the token has expired; get a new one")]
     Expired,
-    /// `nbf` or `iat` lies in the future.
+    /// `nbf` or `iat` is in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// `iat` is too long ago.
+    /// `iat` is older than `max_age`.
     #[error("the token is too old; get a new one")]
     TooOld,
-    /// A claim that is needed is missing or of the wrong type.
-    #[error("the token lacks the claim {0}, or it is malformed")]
+    /// A required claim is missing or malformed.
+    #[error("the claim {0} of the token is missing or malformed")]
     Claim(
         /// Name of the claim.
         &'static str,
     ),
-    /// `aud` names none of the configured audiences.
-    #[error("the token was made for another service (audience)")]
+    /// `aud` holds no configured audience.
+    #[error("the token is for another service (audience)")]
     Audience,
-    /// A scope that the provider's configuration requires is missing.
+    /// A scope that the issuer's configuration requires is missing.
     #[error("the token lacks the scope {0}")]
     Scope(
         /// The scope, from the configuration.
         String,
     ),
-    /// The provider's keys could not be had.
+    /// The issuer's keys cannot be fetched.
     #[error("the keys of the token's issuer cannot be fetched at the moment; try again later")]
     KeysUnavailable(
         /// For the log.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! JSON in which no key occurs twice. Two readers that pick different ones of two `sub`s would see two people.
+//! JSON in which no key occurs twice. Of two `sub` claims, one program would read the first and another the second.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads one JSON object; `None` when it is anything else, has trailing text, or a key twice at any depth.
+/// Reads one JSON object. `None`: it is not an object, text follows it, or a key occurs twice at any depth.
 pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match serde_json::from_slice::<Strict>(bytes).ok()?.0 {
         Value::Object(map) => Some(map),
@@ -79,13 +79,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_reads_is_what_serde_json_reads() {
+    fn an_object_is_read_like_serde_json_reads_it() {
         let text = br#"{"a":1,"b":[true,null,-2,1.5,"x"],"c":{"a":"\u00e4"}}"#;
         assert_eq!(Value::Object(object(text).unwrap()), serde_json::from_slice::<Value>(text).unwrap());
     }
 
     #[test]
-    fn keys_that_occur_twice_are_refused_at_any_depth() {
+    fn a_key_that_occurs_twice_is_refused_at_any_depth() {
         for text in [r#"{"a":1,"a":1}"#, r#"{"b":[{"a":1,"a":2}]}"#, r#"{"a":1,"\u0061":2}"#] {
             assert!(object(text.as_bytes()).is_none(), "{text}");
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The verification itself.
+//! The verification of an access token.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,24 +7,24 @@ use mytoken::config::{Algorithm, IssuerSettings};
 use mytoken::{Clock, Deadline, Secret};
 use serde_json::{Map, Value};
 
-use super::claims::{self, Claims};
+use super::claims::{AccessTokenClaims, date, scopes, string_list};
 use super::jws::Jws;
-use super::{Fresh, KeySource, Rejection};
+use super::{KeyFreshness, KeySource, Rejection};
 
 /// Verifies an access token.
 ///
-/// The unverified `iss` selects one of `issuers` and does nothing else; when it is none of them, nothing is sent anywhere. URLs in
-/// a token (`jku`, `x5u`) are never looked at. The order is: form, issuer, algorithm, kind, key, signature, then the claims.
+/// The unverified `iss` only selects one of `issuers`; for an unknown one no request is sent. URLs in a token (`jku`, `x5u`) are
+/// ignored. The order is: form, issuer, algorithm, kind, key, signature, claims.
 ///
 /// # Errors
-/// The reason why it is not accepted.
+/// Why it is rejected.
 pub fn verify(
     token: &Secret,
     issuers: &[IssuerSettings],
     keys: &dyn KeySource,
     clock: &dyn Clock,
     deadline: Deadline,
-) -> Result<Claims, Rejection> {
+) -> Result<AccessTokenClaims, Rejection> {
     let jws = Jws::parse(token.expose())?;
     let iss = text(&jws.claims, "iss")?;
     let issuer = issuers.iter().find(|issuer| issuer.is(&iss)).ok_or(Rejection::IssuerUnknown)?;
@@ -34,12 +34,13 @@ pub fn verify(
     is_access_token(&jws, issuer)?;
     check_signature(&jws, algorithm, issuer, keys, deadline)?;
     let key = jws.key_id.as_deref().map_or_else(|| "the only key".to_owned(), |id| format!("key {id}"));
-    accept(jws.claims, issuer, iss, format!("{algorithm}, {key}"), clock.now())
+    check_claims(jws.claims, issuer, iss, format!("{algorithm}, {key}"), clock.now())
 }
 
-/// Whether it is an access token and nothing else that the provider signs, as far as it says.
+/// Whether the token claims to be an access token, and not another kind of token that the issuer signs.
 ///
-/// `nonce` marks ID tokens, but Keycloak before 24 has it in access tokens too (MT-57); it is tolerated where the token says what it is.
+/// `nonce` marks ID tokens, but Keycloak before 24 puts it into access tokens too (MT-57). It is accepted if the token says that it is an access
+/// token.
 fn is_access_token(jws: &Jws<'_>, issuer: &IssuerSettings) -> Result<(), Rejection> {
     let is = |name: &str, wanted: &str| {
         jws.claims.get(name).and_then(Value::as_str).is_some_and(|value| value.eq_ignore_ascii_case(wanted))
@@ -57,7 +58,7 @@ fn is_access_token(jws: &Jws<'_>, issuer: &IssuerSettings) -> Result<(), Rejecti
     if has("events") {
         return Err(Rejection::WrongKind("a logout token"));
     }
-    // Keycloak says in the payload what it is.
+    // Keycloak has the kind in the payload.
     if has("typ") && !is("typ", "Bearer") && !is("typ", "at+jwt") && !is("typ", "JWT") {
         return Err(Rejection::WrongKind(if is("typ", "ID") { "an ID token" } else { "a token of another kind" }));
     }
@@ -76,36 +77,36 @@ fn check_signature(
     keys: &dyn KeySource,
     deadline: Deadline,
 ) -> Result<(), Rejection> {
-    let get = |fresh| keys.keys(issuer, fresh, deadline).map_err(Rejection::KeysUnavailable);
-    let find = |fresh| get(fresh)?.find(jws.key_id.as_deref(), algorithm);
-    let key = match find(Fresh::Enough) {
-        // The provider may have changed its keys since: ask once more.
-        Err(Rejection::KeyUnknown) => find(Fresh::Unknown)?,
+    let get =
+        |freshness| keys.keys(issuer, freshness, deadline).map_err(|error| Rejection::KeysUnavailable(error.reason));
+    let find = |freshness| get(freshness)?.find(jws.key_id.as_deref(), algorithm);
+    let key = match find(KeyFreshness::Configured) {
+        // The issuer may have changed its keys.
+        Err(Rejection::KeyUnknown) => find(KeyFreshness::Newest)?,
         found => found?,
     };
     let signature = URL_SAFE_NO_PAD.decode(jws.signature).map_err(|_| Rejection::Signature)?;
     if key.verifies(jws.signed.as_bytes(), &signature) { Ok(()) } else { Err(Rejection::Signature) }
 }
 
-/// The claims of a token whose signature is right.
-fn accept(
+/// Checks the claims of a token whose signature is valid.
+fn check_claims(
     all: Map<String, Value>,
     issuer: &IssuerSettings,
     iss: String,
     signed: String,
     now: u64,
-) -> Result<Claims, Rejection> {
+) -> Result<AccessTokenClaims, Rejection> {
     let leeway = issuer.leeway.as_secs();
-    let date = |name| claims::date(&all, name).map_err(Rejection::Claim);
-    let exp = date("exp")?.ok_or(Rejection::Claim("exp"))?;
+    let exp = date(&all, "exp")?.ok_or(Rejection::Claim("exp"))?;
     let good_until = exp.saturating_add(leeway);
     if good_until <= now {
         return Err(Rejection::Expired);
     }
-    if date("nbf")?.is_some_and(|nbf| nbf > now.saturating_add(leeway)) {
+    if date(&all, "nbf")?.is_some_and(|nbf| nbf > now.saturating_add(leeway)) {
         return Err(Rejection::NotYetValid);
     }
-    let iat = date("iat")?;
+    let iat = date(&all, "iat")?;
     if iat.is_some_and(|iat| iat > now.saturating_add(leeway)) {
         return Err(Rejection::NotYetValid);
     }
@@ -117,20 +118,20 @@ fn accept(
         }
     }
     if issuer.require_audience {
-        let wanted = |one: &&str| issuer.audiences.iter().any(|audience| audience == one);
-        if !claims::list(&all, "aud").iter().any(wanted) {
+        let accepted = |one: &&str| issuer.audiences.iter().any(|audience| audience == one);
+        if !string_list(&all, "aud").iter().any(accepted) {
             return Err(Rejection::Audience);
         }
     }
-    let scopes = claims::scopes(&all);
+    let scopes = scopes(&all);
     if let Some(missing) = issuer.required_scopes.iter().find(|scope| !scopes.contains(scope)) {
         return Err(Rejection::Scope(missing.clone()));
     }
     let sub = text(&all, "sub")?;
-    Ok(Claims { issuer: issuer.name.clone(), iss, sub, exp, good_until, iat, scopes, signed, all })
+    Ok(AccessTokenClaims { issuer: issuer.name.clone(), iss, sub, exp, good_until, iat, scopes, signed, all })
 }
 
-/// A claim that must be text and not empty.
+/// A required claim that is text and not empty.
 fn text(claims: &Map<String, Value>, name: &'static str) -> Result<String, Rejection> {
     match claims.get(name) {
         Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A provider for tests: keys made on the spot, tokens with anything in them.
+//! An issuer for tests: generated keys, and tokens with any content.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, dead_code, missing_docs)]
 
 use std::cell::RefCell;
@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::config::IssuerSettings;
 use mytoken::{Deadline, Secret};
-use mytoken_login::oidc::{Fresh, KeySet, KeySource};
+use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 pub const ISSUER: &str = "https://op.example.org";
 pub const NOW: u64 = 1_800_000_000;
 
-/// How [`sign`] signs. HS256 is what an attacker can do.
+/// The algorithms of [`sign`]. An attacker can use HS256 with a public key.
 #[derive(Debug, Clone, Copy)]
 pub enum Algorithm {
     RS256,
@@ -36,7 +36,7 @@ pub enum Algorithm {
     HS256,
 }
 
-/// The keys of the provider: `rsa`, `weak` (RSA, 1024 bits), `ec`, `ed`.
+/// The keys of the issuer: `rsa`, `weak` (RSA, 1024 bits), `ec`, `ed`.
 pub struct Keys {
     rsa: RsaPrivateKey,
     weak: RsaPrivateKey,
@@ -45,7 +45,7 @@ pub struct Keys {
     pub jwks: Value,
 }
 
-/// Made once for all tests of a file: an RSA key takes a second.
+/// Generated once for all tests of a file: an RSA key takes a second.
 pub fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| {
@@ -78,7 +78,7 @@ pub fn b64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Signs header and claims, given as text so that they can be wrong.
+/// Signs header and claims. They are texts, so that they can be malformed.
 pub fn sign(header: &str, claims: &str, key: &str, algorithm: Algorithm) -> String {
     let message = format!("{}.{}", b64(header), b64(claims));
     let signature = signature(message.as_bytes(), key, algorithm);
@@ -112,7 +112,7 @@ fn signature(message: &[u8], key: &str, algorithm: Algorithm) -> Vec<u8> {
     }
 }
 
-/// The claims of a good access token, with `changes` over them; a `null` takes a claim away.
+/// The claims of a valid access token with `changes`. A `null` removes a claim.
 pub fn claims(changes: &Value) -> String {
     let mut claims = json!({
         "iss": ISSUER, "sub": "s-1", "aud": ["https://elsewhere", "https://testbed"], "iat": NOW - 60, "exp": NOW + 3_600,
@@ -140,20 +140,20 @@ pub fn issuer(lines: &str) -> IssuerSettings {
     toml::from_str(&text).unwrap()
 }
 
-/// The provider's keys; remembers how often and how fresh they were wanted.
+/// A source of the issuer's keys. It records each call.
 #[derive(Default)]
-pub struct Source {
-    pub asked: RefCell<Vec<Fresh>>,
+pub struct TestKeys {
+    pub calls: RefCell<Vec<KeyFreshness>>,
     pub unavailable: bool,
 }
 
-impl KeySource for Source {
-    fn keys(&self, issuer: &IssuerSettings, fresh: Fresh, _: Deadline) -> Result<KeySet, String> {
-        self.asked.borrow_mut().push(fresh);
+impl KeySource for TestKeys {
+    fn keys(&self, issuer: &IssuerSettings, freshness: KeyFreshness, _: Deadline) -> Result<KeySet, KeysUnavailable> {
+        self.calls.borrow_mut().push(freshness);
         if self.unavailable {
-            return Err(format!("{} cannot be reached", issuer.url));
+            return Err(KeysUnavailable { reason: format!("{} cannot be reached", issuer.url) });
         }
-        KeySet::parse(keys().jwks.to_string().as_bytes())
+        KeySet::parse(keys().jwks.to_string().as_bytes()).map_err(|error| KeysUnavailable { reason: error.to_string() })
     }
 }
 

@@ -15,7 +15,7 @@ use mytoken::files::Owner;
 use mytoken::http::{DOCUMENT_LIMIT, HttpClient};
 use mytoken::server::Server;
 use mytoken::{Deadline, Error};
-use mytoken_login::SystemAccounts;
+use mytoken_login::NssAccounts;
 use mytoken_wire::agent::{AgentError, StatusQuery, ask};
 use serde::Serialize;
 
@@ -82,7 +82,7 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path) -> Findings {
         return findings;
     };
     if exists(&dir.join("login.toml")) {
-        findings.login(dir, &shared, trust, &SystemAccounts);
+        findings.login(dir, &shared, trust, &NssAccounts);
     }
     let jobs = if exists(&dir.join("jobs.toml")) {
         findings.result("configuration", JobsSettings::load(dir, trust, &shared), |jobs| {

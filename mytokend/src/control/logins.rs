@@ -7,10 +7,9 @@ use std::path::Path;
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::document::SharedDocument;
-use mytoken::files::Owner;
 use mytoken::{Error, SystemClock};
 use mytoken_login::LoginSettings;
-use mytoken_login::budget::{BudgetSettings, DIRECTORY, LOCAL_DIRECTORY, Ledger, LedgerFile, Why};
+use mytoken_login::budget::{BackoffReason, BudgetSettings, Ledger, LedgerFile};
 use serde::Serialize;
 
 /// Most addresses on a screen. JSON has all.
@@ -55,7 +54,7 @@ pub struct PausedServer {
     /// If set: only requests for logins from this address.
     pub address: Option<String>,
     /// `silent`, `too_many_requests` or `provider_limit`.
-    pub why: Why,
+    pub why: BackoffReason,
     /// Seconds until the next request.
     pub seconds: u64,
 }
@@ -68,10 +67,10 @@ impl Logins {
     pub fn read(config: &Path) -> Result<Self, Error> {
         let shared = Shared::load(config, FileTrust::ROOT)?;
         let settings = LoginSettings::load(config, FileTrust::ROOT, &shared)?.budget;
-        let (ledger, now) = LedgerFile::new(Path::new(DIRECTORY), Owner::ROOT).look(&settings)?;
+        let (ledger, now) = LedgerFile::of_ssh().read(&settings)?;
         let mut logins = Self::of(&ledger, now, &settings);
         // Programs whose caller can stop them have a ledger of their own.
-        let (ledger, now) = LedgerFile::new(Path::new(LOCAL_DIRECTORY), Owner::ROOT).look(&settings)?;
+        let (ledger, now) = LedgerFile::of_others().read(&settings)?;
         let local = Self::of(&ledger, now, &settings);
         logins.local_requests = local.requests;
         logins.addresses.extend(local.addresses);
@@ -87,7 +86,13 @@ impl Logins {
             .filter_map(|server| Some(("server", shared.server_url(&server.name).ok()?.to_string())));
         for (kind, server) in issuers.chain(servers) {
             if let Some(seconds) = SharedDocument::new(kind, &server, Some(&cache), &SystemClock).failing_for() {
-                logins.paused.push(PausedServer { server, provider: None, address: None, why: Why::Silent, seconds });
+                logins.paused.push(PausedServer {
+                    server,
+                    provider: None,
+                    address: None,
+                    why: BackoffReason::Silent,
+                    seconds,
+                });
             }
         }
         Ok(logins)
@@ -99,12 +104,12 @@ impl Logins {
             .into_iter()
             .map(|(address, requests)| Address { address: address.to_owned(), requests })
             .collect();
-        let paused = ledger.holds().iter().map(|hold| PausedServer {
-            server: hold.server.clone(),
-            provider: hold.provider.clone(),
-            address: hold.remote.clone(),
-            why: hold.why,
-            seconds: hold.until.saturating_sub(now),
+        let paused = ledger.backoffs.as_slice().iter().map(|backoff| PausedServer {
+            server: backoff.server.clone(),
+            provider: backoff.provider.clone(),
+            address: backoff.remote.clone(),
+            why: backoff.reason,
+            seconds: backoff.until.saturating_sub(now),
         });
         Self {
             requests: addresses.iter().map(|address| address.requests).sum(),
@@ -149,9 +154,9 @@ impl Logins {
         }
         for paused in &self.paused {
             let what = match paused.why {
-                Why::Silent => "gave no valid answer",
-                Why::TooManyRequests => "answered 429, too many requests",
-                Why::ProviderLimit => "its provider answered 429, too many requests",
+                BackoffReason::Silent => "gave no valid answer",
+                BackoffReason::TooManyRequests => "answered 429, too many requests",
+                BackoffReason::ProviderLimit => "its provider answered 429, too many requests",
             };
             let provider =
                 paused.provider.as_ref().map(|provider| format!(", for mytokens of {provider}")).unwrap_or_default();
@@ -170,7 +175,7 @@ impl Logins {
 #[cfg(test)]
 mod tests {
     use mytoken_login::Remote;
-    use mytoken_login::budget::Hold;
+    use mytoken_login::budget::Backoff;
 
     use super::*;
 
@@ -181,15 +186,15 @@ mod tests {
         for from in ["192.0.2.1", "2001:db8::1", "192.0.2.1", "192.0.2.1"] {
             ledger.spend(&Remote::of(None, Some(from)), 100, &settings).unwrap();
         }
-        let hold = |why, remote: Option<&str>, until| Hold {
-            why,
+        let backoff = |reason, remote: Option<&str>, until| Backoff {
+            reason,
             server: "https://mt.example.org".into(),
             provider: remote.map(|_| "https://op.example.org".into()),
             remote: remote.map(str::to_owned),
             until,
         };
-        ledger.hold(hold(Why::TooManyRequests, None, 312));
-        ledger.hold(hold(Why::Silent, Some("192.0.2.1"), 109));
+        ledger.backoffs.add(backoff(BackoffReason::TooManyRequests, None, 312));
+        ledger.backoffs.add(backoff(BackoffReason::Silent, Some("192.0.2.1"), 109));
         let logins = Logins::of(&ledger, 100, &settings);
         let expected = "\
 requests        4 of 60 in the last 300 s for logins that were not accepted

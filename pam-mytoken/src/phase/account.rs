@@ -1,38 +1,39 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! `acct_mgmt`: is what `authenticate` found still true?
+//! `acct_mgmt`: whether the result of `authenticate` is still valid.
 //!
-//! It reads no configuration where it lets somebody in: logins with a key come here too, and must not depend on it.
+//! It accepts without reading the configuration: logins by key come here too and must not depend on it.
 
 use mytoken::SystemClock;
-use mytoken_login::handover::Login;
-use mytoken_login::{Level, Process};
+use mytoken_login::handover::Claimant;
+use mytoken_login::{Level, Process, field};
 use pamsm::PamError;
 
-use super::{handover, revocation};
-use crate::codes::{self, Standing};
-use crate::host::Host;
+use super::records::records;
+use super::revocation;
+use crate::codes::{self, AccountState};
+use crate::context::PamContext;
 
 /// The account phase.
-pub fn account(host: &Host<'_>) -> PamError {
-    codes::account(standing(host))
+pub fn account(context: &PamContext<'_>) -> PamError {
+    codes::account(state(context))
 }
 
-fn standing(host: &Host<'_>) -> Standing {
-    let Some(handle) = host.handle() else { return Standing::NotOurs };
-    let (user, service) = (host.user().unwrap_or_default(), host.service());
-    let login = Login { user: &user, service: &service, process: Process::own() };
-    match handover().look(&handle, &login, &SystemClock) {
-        Ok(record) if record.has_ended(&SystemClock) => {
-            // There will be no session that takes it.
-            let _ = handover().take(&handle, &login, &SystemClock);
-            host.log(Level::Notice, &format!("user={} the token has expired since", mytoken_login::field(&user)));
-            revocation::revoke_delegated(host, &record.credential);
-            Standing::Expired
+fn state(context: &PamContext<'_>) -> AccountState {
+    let Some(handle) = context.handle() else { return AccountState::NotByToken };
+    let (user, service) = (context.user().unwrap_or_default(), context.service());
+    let claimant = Claimant { user: &user, service: &service, process: Process::own() };
+    match records().read(&handle, &claimant, &SystemClock) {
+        Ok(record) if record.has_expired(&SystemClock) => {
+            // No session follows that would take the record.
+            let _ = records().take(&handle, &claimant, &SystemClock);
+            context.log(Level::Notice, &format!("user={} the token has expired since the login", field(&user)));
+            revocation::revoke_delegated(context, &record.credential);
+            AccountState::Expired
         }
-        Ok(_) => Standing::Good,
-        Err(fault) => {
-            host.log(Level::Warning, &format!("user={} account refused: {fault}", mytoken_login::field(&user)));
-            Standing::Foreign
+        Ok(_) => AccountState::Valid,
+        Err(error) => {
+            context.log(Level::Warning, &format!("user={} account refused: {error}", field(&user)));
+            AccountState::ForeignRecord
         }
     }
 }

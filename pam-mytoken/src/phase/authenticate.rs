@@ -1,142 +1,127 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! `authenticate`: ask, decide, leave what the session needs.
+//! `authenticate`: asks for a token, decides, and stores the record for the session.
 
 use std::time::Instant;
 
 use mytoken::SystemClock;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::http::LazyClient;
-use mytoken_login::budget::Allowance;
+use mytoken_login::budget::{Allowance, ConnectionEnd};
 use mytoken_login::handover::{Record, VARIABLE};
-use mytoken_login::oidc::ProviderKeys;
 use mytoken_login::{
-    Accepted, Attempt, Class, ConfiguredServer, Level, LoginSettings, Maps, Process, Remote, ServerTokens,
-    SystemAccounts, World, field, hold,
+    Accepted, Attempt, Level, LoginContext, LoginSettings, Process, RefusalClass, field, remaining_fail_delay,
 };
 use pamsm::PamError;
 
-use super::{handover, revocation};
+use super::records::records;
+use super::revocation;
 use crate::codes;
-use crate::conversation::Person;
-use crate::host::Host;
+use crate::context::PamContext;
+use crate::conversation::PamConversation;
 
 /// The auth phase.
-pub fn authenticate(host: &Host<'_>) -> PamError {
-    // In password mode an earlier attempt of the same process may have left one.
-    host.forget_handle();
-    let Some(user) = host.user() else { return PamError::USER_UNKNOWN };
-    let attempt = Attempt { service: host.service(), user, rhost: host.rhost(), host: hostname() };
-    if host.arguments.services.as_ref().is_some_and(|services| !services.contains(&attempt.service)) {
-        return codes::authenticate(Class::NotOurs);
+pub fn authenticate(context: &PamContext<'_>) -> PamError {
+    // With the password method an earlier attempt of the same process may have stored one.
+    context.remove_handle();
+    let Some(user) = context.user() else { return PamError::USER_UNKNOWN };
+    let attempt = Attempt { service: context.service(), user, rhost: context.rhost(), host: hostname() };
+    if context.arguments.services.as_ref().is_some_and(|services| !services.contains(&attempt.service)) {
+        return codes::authenticate(RefusalClass::NotHandled);
     }
-    match configuration(host) {
-        Ok((_, settings)) if !settings.services.contains(&attempt.service) => codes::authenticate(Class::NotOurs),
-        Ok((shared, settings)) => ask(host, &attempt, &shared, &settings),
-        // A mistake harms the services that are listed and no others.
-        Err(error) if is_ours(host, &attempt) => {
-            host.log(Level::Critical, &error.to_string());
-            codes::authenticate(Class::Misconfigured)
+    match configuration(context) {
+        Ok((_, settings)) if !settings.services.contains(&attempt.service) => {
+            codes::authenticate(RefusalClass::NotHandled)
+        }
+        Ok((shared, settings)) => log_in(context, &attempt, &shared, &settings),
+        // A mistake in the configuration affects only the listed services.
+        Err(error) if is_listed(context, &attempt) => {
+            context.log(Level::Critical, &error.to_string());
+            codes::authenticate(RefusalClass::Misconfigured)
         }
         Err(error) => {
-            host.log(Level::Debug, &format!("the service is not listed; {error}"));
-            codes::authenticate(Class::NotOurs)
+            context.log(Level::Debug, &format!("the service is not listed; {error}"));
+            codes::authenticate(RefusalClass::NotHandled)
         }
     }
 }
 
-/// Whether the service is listed, also in a configuration that cannot be used.
-fn is_ours(host: &Host<'_>, attempt: &Attempt) -> bool {
-    let listed = || LoginSettings::services_in(&host.arguments.config, FileTrust::ROOT);
-    host.arguments.services.clone().unwrap_or_else(listed).contains(&attempt.service)
+/// Whether the service is listed, even in a configuration that cannot be used.
+fn is_listed(context: &PamContext<'_>, attempt: &Attempt) -> bool {
+    let listed = || LoginSettings::listed_services(&context.arguments.config, FileTrust::ROOT);
+    context.arguments.services.clone().unwrap_or_else(listed).contains(&attempt.service)
 }
 
-fn configuration(host: &Host<'_>) -> Result<(Shared, LoginSettings), mytoken::Error> {
-    let directory = &host.arguments.config;
+fn configuration(context: &PamContext<'_>) -> Result<(Shared, LoginSettings), mytoken::Error> {
+    let directory = &context.arguments.config;
     let shared = Shared::load(directory, FileTrust::ROOT)?;
     let mut settings = LoginSettings::load(directory, FileTrust::ROOT, &shared)?;
-    if let Some(services) = &host.arguments.services {
+    if let Some(services) = &context.arguments.services {
         settings.services.clone_from(services);
     }
-    if let Some(prompt) = &host.arguments.prompt {
+    if let Some(prompt) = &context.arguments.prompt {
         settings.prompt.text.clone_from(prompt);
     }
     Ok((shared, settings))
 }
 
-fn ask(host: &Host<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSettings) -> PamError {
-    let clock = SystemClock;
-    let (cache, ledger, connection) = (super::cache(host), super::ledger(host), host.connection());
-    let remote = Remote::of(connection.as_deref(), attempt.rhost.as_deref());
-    let allowance =
-        Allowance::new(ledger.as_ref(), &settings.budget, remote, connection.as_deref().map(of_this_process));
-    if let Some(class) = allowance.refused_before() {
-        host.log(Level::Debug, "nothing more is asked in this connection");
-        return codes::authenticate(class);
+fn log_in(context: &PamContext<'_>, attempt: &Attempt, shared: &Shared, settings: &LoginSettings) -> PamError {
+    let resources = context.resources();
+    let allowance = resources.allowance(&settings.budget);
+    if let Some(end) = allowance.connection_end() {
+        context.log(Level::Debug, "no further prompt in this connection");
+        return codes::authenticate(match end {
+            ConnectionEnd::Outage => RefusalClass::Unavailable,
+            ConnectionEnd::TooManyRequests => RefusalClass::Rejected,
+        });
     }
-    let http_settings = shared.http_settings();
-    let http = LazyClient::new(&http_settings);
-    let url = match settings.exchange.as_ref().map(|exchange| shared.server_url(&exchange.server)).transpose() {
-        Ok(url) => url,
-        Err(error) => {
-            host.log(Level::Critical, &error.to_string());
-            return PamError::SERVICE_ERR;
-        }
-    };
-    let tokens = url.clone().map(|url| ServerTokens::new(url, &http, cache.as_ref(), &clock, &allowance));
-    let server = url.as_ref().zip(tokens.as_ref());
-    let maps = Maps::load(&settings.rules, FileTrust::ROOT);
-    let world = World {
-        settings,
-        issuers: &shared.issuers,
-        server: server.map(|(url, tokens)| ConfiguredServer { url: url.as_str(), tokens }),
-        accounts: &SystemAccounts,
-        maps: &maps,
-        keys: &ProviderKeys::new(&http, cache.as_ref(), &clock),
-        clock: &clock,
-    };
-    let report = mytoken_login::authenticate(attempt, &world, &mut Person::new(host));
-    host.log(report.level(), &report.line(attempt));
-    // Once for each login in which the rules were asked.
-    for complaint in maps.complaints().iter().filter(|_| !report.steps.is_empty()) {
-        host.log(Level::Error, complaint);
+    let login = |login: &LoginContext<'_>| decide(context, attempt, login, &allowance);
+    resources.with_context(shared, settings, &allowance, login).unwrap_or_else(|error| {
+        context.log(Level::Critical, &error.to_string());
+        codes::authenticate(RefusalClass::Misconfigured)
+    })
+}
+
+fn decide(
+    context: &PamContext<'_>,
+    attempt: &Attempt,
+    login: &LoginContext<'_>,
+    allowance: &Allowance<'_>,
+) -> PamError {
+    let report = mytoken_login::authenticate(attempt, login, &mut PamConversation::new(context));
+    context.log(report.level(), &report.line(attempt));
+    // Only for logins that came to the rules.
+    for problem in login.maps.problems().iter().filter(|_| !report.rules.is_empty()) {
+        context.log(Level::Error, problem);
     }
     match &report.outcome {
         Ok(accepted) => {
-            allowance.let_in();
-            if !leave(host, attempt, accepted) {
-                revocation::revoke_delegated(host, &accepted.credential);
+            allowance.refund();
+            if !store_record(context, attempt, accepted) {
+                revocation::revoke_delegated(context, &accepted.credential);
             }
             PamError::SUCCESS
         }
         Err(refusal) => {
-            allowance.refused(refusal);
-            std::thread::sleep(hold(&report, settings.fail_delay.get(), Instant::now()));
+            allowance.record_refusal(refusal);
+            std::thread::sleep(remaining_fail_delay(&report, login.settings.fail_delay.get(), Instant::now()));
             codes::authenticate(refusal.class())
         }
     }
 }
 
-/// The connection and the process of sshd that has it: keyboard-interactive runs each attempt in a child of its own (SSH-01), whose parent
-/// is the connection's monitor. Without the process an address and port that are used again would be the same connection.
-fn of_this_process(connection: &str) -> String {
-    let process = Process::parent().map_or_else(String::new, |parent| format!(" {}:{}", parent.pid, parent.start));
-    format!("{connection}{process}")
-}
-
-/// Leaves the record for the session; whether it could. Without it the person is let in all the same; the session then has no
+/// Stores the record for the session. Returns whether that worked: without a record the login is still accepted, and its session has no
 /// credential.
-fn leave(host: &Host<'_>, attempt: &Attempt, accepted: &Accepted) -> bool {
-    let handover = handover();
-    handover.sweep(&SystemClock);
+fn store_record(context: &PamContext<'_>, attempt: &Attempt, accepted: &Accepted) -> bool {
+    let records = records();
+    records.sweep(&SystemClock);
     let processes = [Process::own(), Process::parent()].into_iter().flatten().collect();
     let record = Record::new(accepted, &attempt.service, processes, &SystemClock);
-    let left = handover.leave(&record).map_err(|error| error.to_string()).and_then(|handle| {
-        if host.export(VARIABLE, &handle) { Ok(()) } else { Err("the PAM environment cannot be written".to_owned()) }
-    });
-    if let Err(reason) = &left {
-        host.log(Level::Warning, &format!("user={} session without credential: {reason}", field(&attempt.user)));
-    }
-    left.is_ok()
+    let problem = match records.store(&record) {
+        Ok(handle) if context.export(VARIABLE, &handle) => return true,
+        Ok(_) => "the PAM environment cannot be written".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    context.log(Level::Warning, &format!("user={} session without credential: {problem}", field(&attempt.user)));
+    false
 }
 
 fn hostname() -> String {

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! `setcred` and `chauthtok`: nothing to do.
+//! `setcred` and `chauthtok` do nothing.
 //!
-//! The credential is installed by `open_session`. After keyboard-interactive libpam walks the auth stack anew for `setcred` in
-//! the monitor, and a module before ours that succeeds keeps ours from being called at all (SSH-05).
+//! `open_session` installs the credential. After keyboard-interactive libpam walks the auth stack again for `setcred`, in the monitor; a
+//! module that succeeds before this one can keep it from being called at all (SSH-05).
 
 use pamsm::PamError;
 
 use crate::codes;
-use crate::host::Host;
+use crate::context::PamContext;
 
 /// `setcred`.
-pub fn credentials(_: &Host<'_>) -> PamError {
+pub fn credentials(_: &PamContext<'_>) -> PamError {
     codes::credentials()
 }
 
 /// `chauthtok`.
-pub fn chauthtok(_: &Host<'_>) -> PamError {
+pub fn chauthtok(_: &PamContext<'_>) -> PamError {
     codes::password()
 }

@@ -1,40 +1,37 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! A mytoken that was meant for a session which will not get it is revoked: nobody has it any more, and it would live on for hours.
+//! Revokes a delegated mytoken that no session gets. It exists only here and would stay valid for hours.
 
 use std::time::Duration;
 
 use mytoken::config::{FileTrust, Shared};
-use mytoken::http::LazyClient;
-use mytoken::{Deadline, Secret, SystemClock};
-use mytoken_login::budget::{Allowance, BudgetSettings};
-use mytoken_login::{Level, Refusal, Remote, ServerTokens, SessionCredential, TokenService};
+use mytoken::{Deadline, Secret};
+use mytoken_login::budget::BudgetSettings;
+use mytoken_login::{Level, Refusal, SessionCredential};
 
-use crate::host::Host;
+use crate::context::PamContext;
 
-/// How long it may take; a login waits for it.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the revocation may take. The login waits for it.
+const TIME_LIMIT: Duration = Duration::from_secs(3);
 
-/// Revokes the delegated mytoken of `credential`, if there is one, and logs when that fails.
-pub fn revoke_delegated(host: &Host<'_>, credential: &SessionCredential) {
+/// Revokes the delegated mytoken of `credential`, if there is one, and logs the result.
+pub fn revoke_delegated(context: &PamContext<'_>, credential: &SessionCredential) {
     let Some(renewal) = credential.delegated() else { return };
-    let why = match attempt(host, &renewal.server, &renewal.mytoken) {
-        Ok(()) => return host.log(Level::Info, "the mytoken that no session gets was revoked"),
-        Err(refusal) => refusal.detail().unwrap_or_else(|| refusal.reason().to_owned()),
-    };
-    host.log(Level::Warning, &format!("the mytoken that no session gets could not be revoked: {why}"));
+    match revoke(context, &renewal.server, &renewal.mytoken) {
+        Ok(()) => context.log(Level::Info, "the delegated mytoken was revoked: no session gets it"),
+        Err(refusal) => {
+            let reason = refusal.detail().unwrap_or_else(|| refusal.reason().to_owned());
+            let line = format!("the delegated mytoken could not be revoked, although no session gets it: {reason}");
+            context.log(Level::Warning, &line);
+        }
+    }
 }
 
-fn attempt(host: &Host<'_>, server: &str, mytoken: &Secret) -> Result<(), Refusal> {
-    let shared = Shared::load(&host.arguments.config, FileTrust::ROOT)?;
-    let url = shared.server_url(server)?;
-    let settings = shared.http_settings();
-    let http = LazyClient::new(&settings);
-    let connection = host.connection();
-    let cache = super::cache(host);
-    let ledger = super::ledger(host);
-    // Counted, never refused: its numbers do not matter.
+fn revoke(context: &PamContext<'_>, server: &str, mytoken: &Secret) -> Result<(), Refusal> {
+    let shared = Shared::load(&context.arguments.config, FileTrust::ROOT)?;
+    let resources = context.resources();
+    // A revocation is counted and never refused, so the numbers of the budget have no effect.
     let budget = BudgetSettings::default();
-    let remote = Remote::of(connection.as_deref(), host.rhost().as_deref());
-    let allowance = Allowance::new(ledger.as_ref(), &budget, remote, None);
-    ServerTokens::new(url, &http, cache.as_ref(), &SystemClock, &allowance).revoke(mytoken, Deadline::after(PATIENCE))
+    let allowance = resources.allowance(&budget);
+    let deadline = Deadline::after(TIME_LIMIT);
+    resources.with_server(&shared, server, &allowance, |tokens| tokens.revoke(mytoken, deadline))?
 }

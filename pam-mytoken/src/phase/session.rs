@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! `open_session` and `close_session`: the session's credential comes and goes.
+//! `open_session` installs the session's credential, `close_session` removes it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,65 +7,68 @@ use std::time::Duration;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::files::Owner;
 use mytoken::{Deadline, SystemClock};
-use mytoken_login::handover::{Login, Record};
-use mytoken_login::session::{Installed, RUNTIME, Sessions, register, unregister};
+use mytoken_login::handover::{Claimant, Record};
+use mytoken_login::session::{Installed, Sessions, register, unregister};
 use mytoken_login::{Level, LoginSettings, Process, SessionSettings, field};
-use mytoken_wire::paths::AGENT_SOCKET;
+use mytoken_wire::paths::{AGENT_SOCKET, RUNTIME};
 use pamsm::PamError;
 
-use super::{handover, revocation};
-use crate::codes;
-use crate::host::Host;
+use super::records::records;
+use super::revocation;
+use crate::codes::{self, Origin};
+use crate::context::PamContext;
 
-/// How long the agent may take. It is on this machine; a login does not wait for one that hangs.
-const AGENT: Duration = Duration::from_secs(2);
+/// How long the agent may take. It is on this host. A login does not wait for an agent that hangs.
+const AGENT_TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// Opens the session of a login with a token. Nothing in it can fail the session.
-pub fn open_session(host: &Host<'_>) -> PamError {
-    let Some(handle) = host.handle() else { return codes::session(false) };
-    host.forget_handle();
-    let (user, service) = (host.user().unwrap_or_default(), host.service());
-    let login = Login { user: &user, service: &service, process: Process::own() };
+/// Opens the session of a login with a token. A problem with its credential does not fail the session.
+pub fn open_session(context: &PamContext<'_>) -> PamError {
+    let Some(handle) = context.handle() else { return codes::session(Origin::Other) };
+    context.remove_handle();
+    let (user, service) = (context.user().unwrap_or_default(), context.service());
+    let claimant = Claimant { user: &user, service: &service, process: Process::own() };
     let warn = |reason: String| {
-        host.log(Level::Warning, &format!("user={} session without credential: {reason}", field(&user)));
+        context.log(Level::Warning, &format!("user={} session without credential: {reason}", field(&user)));
     };
-    let record = match handover().take(&handle, &login, &SystemClock) {
+    let record = match records().take(&handle, &claimant, &SystemClock) {
         Ok(record) => record,
-        Err(fault) => {
-            warn(fault.to_string());
-            return codes::session(true);
-        }
-    };
-    match settings(host).and_then(|settings| Ok(sessions().install(&record, &settings)?)) {
-        Ok(installed) => begin(host, &record, &installed),
         Err(error) => {
             warn(error.to_string());
-            revocation::revoke_delegated(host, &record.credential);
+            return codes::session(Origin::Token);
+        }
+    };
+    match settings(context).and_then(|settings| Ok(sessions().install(&record, &settings)?)) {
+        Ok(installed) => register_session(context, &record, &installed),
+        Err(error) => {
+            warn(error.to_string());
+            revocation::revoke_delegated(context, &record.credential);
         }
     }
-    codes::session(true)
+    codes::session(Origin::Token)
 }
 
-fn settings(host: &Host<'_>) -> Result<SessionSettings, mytoken::Error> {
-    let directory = &host.arguments.config;
+fn settings(context: &PamContext<'_>) -> Result<SessionSettings, mytoken::Error> {
+    let directory = &context.arguments.config;
     Ok(LoginSettings::load(directory, FileTrust::ROOT, &Shared::load(directory, FileTrust::ROOT)?)?.session)
 }
 
-fn begin(host: &Host<'_>, record: &Record, installed: &Installed) {
+/// Exports the paths of the credential, and registers the session at the agent.
+fn register_session(context: &PamContext<'_>, record: &Record, installed: &Installed) {
     for (name, path) in [("BEARER_TOKEN_FILE", &installed.bearer_token_file), ("MYTOKEN_FILE", &installed.mytoken_file)]
     {
         if let Some(path) = path {
-            host.export(name, &path.to_string_lossy());
+            context.export(name, &path.to_string_lossy());
         }
     }
-    host.remember_session(&format!("{}:{}:{}", installed.session, record.uid, record.gid));
-    let agent = register(Path::new(AGENT_SOCKET), record, installed, std::process::id(), Deadline::after(AGENT));
+    context.store_session(&format!("{}:{}:{}", installed.session, record.uid, record.gid));
+    let agent =
+        register(Path::new(AGENT_SOCKET), record, installed, std::process::id(), Deadline::after(AGENT_TIME_LIMIT));
     let (level, renewal) = match agent {
-        Ok(()) if record.credential.renewal.is_some() => (Level::Info, "in the agent's hands".to_owned()),
-        Ok(()) => (Level::Info, "not renewed: there is no mytoken".to_owned()),
+        Ok(()) if record.credential.renewal.is_some() => (Level::Info, "the agent renews it".to_owned()),
+        Ok(()) => (Level::Info, "not renewed: the login was without a mytoken".to_owned()),
         Err(error) => (Level::Warning, format!("not renewed: {error}")),
     };
-    host.log(
+    context.log(
         level,
         &format!(
             "session user={} uid={} issuer={} sub={} session={} credential until {} ({renewal})",
@@ -80,19 +83,19 @@ fn begin(host: &Host<'_>, record: &Record, installed: &Installed) {
 }
 
 /// Ends the session that this process opened.
-pub fn close_session(host: &Host<'_>) -> PamError {
-    let Some(remembered) = host.session() else { return codes::session(false) };
-    let mut parts = remembered.split(':');
+pub fn close_session(context: &PamContext<'_>) -> PamError {
+    let Some(session) = context.session() else { return codes::session(Origin::Other) };
+    let mut parts = session.split(':');
     if let (Some(session), Some(Ok(uid)), Some(Ok(gid))) =
         (parts.next(), parts.next().map(str::parse), parts.next().map(str::parse))
     {
-        // The agent first: it must not write into a directory that is being removed. Without an agent there is nothing to stop.
-        if let Err(error) = unregister(Path::new(AGENT_SOCKET), session, Deadline::after(AGENT)) {
-            host.log(Level::Debug, &error.to_string());
+        // First the agent: it must not write into a directory that is being removed. Without an agent there is no writer.
+        if let Err(error) = unregister(Path::new(AGENT_SOCKET), session, Deadline::after(AGENT_TIME_LIMIT)) {
+            context.log(Level::Debug, &error.to_string());
         }
         sessions().remove(session, Owner { uid, gid });
     }
-    codes::session(true)
+    codes::session(Origin::Token)
 }
 
 fn sessions() -> Sessions {

@@ -291,7 +291,7 @@ fn a_transfer_code_works_once() -> Result<()> {
         let second = typist::type_into(site, "alice", &[&code], &log_in)?;
         assert_eq!((first.code, second.code), (0, 255), "{first:?}\n{second:?}");
         assert!(
-            second.stderr.contains("the code is unknown, too old, or was used before; make a new one"),
+            second.stderr.contains("the transfer code is unknown, expired or already used; create a new one"),
             "{second:?}"
         );
         Ok(())

@@ -249,7 +249,7 @@ fn a_mytoken_redeemed_by_a_refused_login_is_revoked() -> Result<()> {
         Journal::clear(site)?;
         let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 bob@testbed true";
         let said = typist::type_into(site, "alice", &[code.as_str()], ssh)?;
-        assert!(!said.success() && said.stderr.contains("the mytoken behind it was revoked"), "{said:?}");
+        assert!(!said.success() && said.stderr.contains("its mytoken was revoked"), "{said:?}");
         assert_eq!(Journal::read(site)?.granted("revocation"), 1);
         assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?);
         let log = site.read("/var/log/all.log")?;
@@ -277,7 +277,11 @@ fn a_redeemed_mytoken_without_a_session_is_revoked() -> Result<()> {
             assert_eq!(Journal::read(site)?.granted("revocation"), 1, "{directory}");
             assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?, "{directory}");
             let log = site.read("/var/log/all.log")?;
-            assert!(log.contains("session without credential") && log.contains("no session gets was revoked"), "{log}");
+            assert!(
+                log.contains("session without credential")
+                    && log.contains("the delegated mytoken was revoked: no session gets it"),
+                "{log}"
+            );
             site.sh("root", &format!("rm {path}; mv {kept} {path} 2>/dev/null; true"))?.ok()?;
         }
         Ok(())

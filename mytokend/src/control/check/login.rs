@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mytoken::config::IssuerSettings;
 use mytoken::config::{FileTrust, Shared};
-use mytoken_login::{Accounts, LoginSettings, MapFile, Maps};
+use mytoken_login::{AccountDatabase, LoginSettings, MapFile, Maps};
 
 use super::{Findings, Severity};
 
@@ -20,14 +20,14 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
 
 impl Findings {
     /// Checks `login.toml` in `dir`, and the map files that it names.
-    pub(super) fn login(&mut self, dir: &Path, shared: &Shared, trust: FileTrust, accounts: &dyn Accounts) {
+    pub(super) fn login(&mut self, dir: &Path, shared: &Shared, trust: FileTrust, accounts: &dyn AccountDatabase) {
         let read = LoginSettings::load(dir, trust, shared);
         let Some(login) = self.result("configuration", read, |_| "login.toml".to_owned()) else { return };
         for (path, file) in Maps::load(&login.rules, trust).files() {
             match file {
                 Ok(file) => self.map_file(path, file, &shared.issuers, accounts),
-                Err(reason) => {
-                    self.add(PART, Severity::Error, reason.as_str(), Some("until then its rules give no account"));
+                Err(error) => {
+                    self.add(PART, Severity::Error, error.to_string(), Some("until then its rules give no account"));
                 }
             }
         }
@@ -48,7 +48,7 @@ impl Findings {
         }
     }
 
-    fn map_file(&mut self, path: &Path, file: &MapFile, issuers: &[IssuerSettings], accounts: &dyn Accounts) {
+    fn map_file(&mut self, path: &Path, file: &MapFile, issuers: &[IssuerSettings], accounts: &dyn AccountDatabase) {
         let path = path.display();
         self.add(PART, Severity::Ok, format!("{path}: {} lines are used", file.lines()), None);
         for mistake in file.mistakes().iter().take(MOST_SHOWN) {
@@ -76,7 +76,7 @@ impl Findings {
 }
 
 /// The lines whose account NSS does not return under exactly this name, and whether all accounts were looked up.
-fn missing(file: &MapFile, accounts: &dyn Accounts) -> (Vec<String>, bool) {
+fn missing(file: &MapFile, accounts: &dyn AccountDatabase) -> (Vec<String>, bool) {
     let began = Instant::now();
     let mut missing = Vec::new();
     for (line, account) in file.named_accounts() {
@@ -103,15 +103,16 @@ fn lines(numbers: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use mytoken::files::Owner;
+    use mytoken_login::AccountLookupFailed;
 
     use super::*;
 
     struct Known;
 
-    impl Accounts for Known {
-        fn find(&self, name: &str) -> Result<Option<(u32, u32)>, String> {
+    impl AccountDatabase for Known {
+        fn find(&self, name: &str) -> Result<Option<(u32, u32)>, AccountLookupFailed> {
             if name == "unlucky" {
-                return Err("the directory server does not answer".to_owned());
+                return Err(AccountLookupFailed { reason: "the directory server does not answer".to_owned() });
             }
             Ok(["alice", "4dave"].contains(&name).then_some((2_001, 2_001)))
         }

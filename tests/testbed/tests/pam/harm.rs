@@ -77,7 +77,7 @@ fn panic_in(site: &Site, hook: &str, line: &str) -> Result<()> {
 }
 
 fn told_without_its_text(site: &Site, hook: &str) -> Result<()> {
-    let told = format!("a defect in pam_mytoken was met in {hook} at pam-mytoken/src/entry.rs:");
+    let told = format!("internal error in {hook} at pam-mytoken/src/entry.rs:");
     // Another process writes the log.
     site.wait_for(&told, Duration::from_secs(5), "root", &format!("grep -qF '{told}' /var/log/all.log"))?;
     let log = site.read("/var/log/all.log")?;

@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The application that loaded the module, as far as it tells: items, environment, log. Everything is copied at once, for the
-//! originals may be replaced by any later call.
+//! One call of the module: PAM's items, the PAM environment, the log. Values are copied at once, because any later call can replace the
+//! originals.
 
 use std::ffi::CStr;
 
-use mytoken_login::Level;
 use mytoken_login::handover::VARIABLE;
+use mytoken_login::{Level, LoginResources};
 use pamsm::{LogLvl, Pam, PamFlags, PamLibExt, PamResult};
 
 use crate::arguments::Arguments;
 
-/// Name of the module data that `open_session` leaves for `close_session`.
+/// Name of the module data that `open_session` stores for `close_session`.
 const SESSION: &str = "pam_mytoken_session";
 
-/// The host of one call.
-pub struct Host<'a> {
+/// One call of the module by an application.
+pub struct PamContext<'a> {
     /// PAM's handle.
     pub pam: &'a Pam,
-    /// Whether nothing may be said to the person.
+    /// Whether the user must not see messages (`PAM_SILENT`).
     pub silent: bool,
     /// The module's arguments.
     pub arguments: Arguments,
 }
 
-impl<'a> Host<'a> {
-    /// The host of this call.
+impl<'a> PamContext<'a> {
+    /// The context of this call.
     pub fn new(pam: &'a Pam, flags: PamFlags, arguments: Arguments) -> Self {
         Self { pam, silent: flags.contains(PamFlags::SILENT), arguments }
     }
 
-    /// PAM's user; the application may ask for it.
+    /// PAM's user. The application may ask the user for it.
     pub fn user(&self) -> Option<String> {
         owned(self.pam.get_user(None))
     }
@@ -39,35 +39,40 @@ impl<'a> Host<'a> {
         owned(self.pam.get_service()).unwrap_or_default()
     }
 
-    /// Where the person comes from.
+    /// PAM's remote host.
     pub fn rhost(&self) -> Option<String> {
         owned(self.pam.get_rhost()).filter(|rhost| !rhost.is_empty())
     }
 
-    /// `SSH_CONNECTION`, which sshd puts into the PAM environment in every phase (SSH-07): client address and port, server address and port.
-    pub fn connection(&self) -> Option<String> {
+    /// `SSH_CONNECTION` of the PAM environment: client address and port, server address and port. sshd sets it in every phase (SSH-07).
+    pub fn ssh_connection(&self) -> Option<String> {
         owned(self.pam.getenv("SSH_CONNECTION")).filter(|connection| !connection.is_empty())
     }
 
-    /// The handle that `authenticate` left for later phases.
+    /// The state that this host keeps between logins.
+    pub fn resources(&self) -> LoginResources {
+        LoginResources::of_pam(self.ssh_connection().as_deref(), self.rhost().as_deref())
+    }
+
+    /// The handle that `authenticate` stored for later phases.
     pub fn handle(&self) -> Option<String> {
         owned(self.pam.getenv(VARIABLE)).filter(|handle| !handle.is_empty())
     }
 
-    /// Takes the handle out of the environment, so that no session and no log sees it.
-    pub fn forget_handle(&self) {
+    /// Removes the handle from the environment, so that neither the session nor a log shows it.
+    pub fn remove_handle(&self) {
         if self.handle().is_some() {
             let _ = self.pam.putenv(VARIABLE);
         }
     }
 
-    /// Sets a variable of the session's environment.
+    /// Sets a variable of the PAM environment. Returns whether that worked.
     pub fn export(&self, name: &str, value: &str) -> bool {
         self.pam.putenv(&format!("{name}={value}")).is_ok()
     }
 
-    /// Remembers the session for [`Self::session`], in this process.
-    pub fn remember_session(&self, session: &str) -> bool {
+    /// Stores the session in this process, for [`Self::session`].
+    pub fn store_session(&self, session: &str) -> bool {
         self.pam.send_bytes(SESSION, session.as_bytes().to_vec(), None).is_ok()
     }
 
@@ -76,7 +81,7 @@ impl<'a> Host<'a> {
         self.pam.retrieve_bytes(SESSION).ok().and_then(|bytes| String::from_utf8(bytes).ok())
     }
 
-    /// Logs one line, `pam_mytoken(sshd:auth): ...`, to the authentication log.
+    /// Writes one line to the authentication log: `pam_mytoken(sshd:auth): ...`.
     pub fn log(&self, level: Level, line: &str) {
         let level = match level {
             Level::Critical => LogLvl::CRIT,

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A login attempt, and what its decision depends on.
+
+use mytoken::Clock;
+use mytoken::config::IssuerSettings;
+
+use crate::accounts::AccountDatabase;
+use crate::maps::Maps;
+use crate::oidc::KeySource;
+use crate::service::TokenService;
+use crate::settings::LoginSettings;
+
+/// A login attempt, as PAM describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// PAM service.
+    pub service: String,
+    /// The requested account, PAM's user. It is never changed (SSH-14).
+    pub user: String,
+    /// PAM's remote host.
+    pub rhost: Option<String>,
+    /// Name of this host, for the mytoken server's log.
+    pub host: String,
+}
+
+/// Everything outside of an attempt that its decision depends on.
+#[derive(Clone, Copy)]
+pub struct LoginContext<'a> {
+    /// `login.toml`.
+    pub settings: &'a LoginSettings,
+    /// Issuers whose access tokens are accepted.
+    pub issuers: &'a [IssuerSettings],
+    /// The mytoken server of `[exchange]`.
+    pub server: Option<ConfiguredServer<'a>>,
+    /// The accounts of this host.
+    pub accounts: &'a dyn AccountDatabase,
+    /// The map files.
+    pub maps: &'a Maps,
+    /// The issuers' keys.
+    pub keys: &'a dyn KeySource,
+    /// The wall clock.
+    pub clock: &'a dyn Clock,
+}
+
+/// The mytoken server that exchanges mytokens.
+#[derive(Clone, Copy)]
+pub struct ConfiguredServer<'a> {
+    /// Its URL.
+    pub url: &'a str,
+    /// Its token endpoints.
+    pub tokens: &'a dyn TokenService,
+}

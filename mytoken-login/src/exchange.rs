@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the text that was entered to an access token. Every exchange happens at the configured server, once.
+
+use std::time::Instant;
+
+use mytoken::names::same_base;
+use mytoken::server::AccessTokenRequest;
+use mytoken::token::{MytokenClaims, Presented, classify, may_be_mytoken};
+use mytoken::{Deadline, Secret};
+use mytoken_wire::agent::RenewalCredential;
+
+use crate::context::{Attempt, ConfiguredServer, LoginContext};
+use crate::refusal::Refusal;
+use crate::report::Report;
+use crate::settings::{ExchangeSettings, Exchangeable};
+
+/// An access token that is not verified yet, and the mytoken that it was exchanged for.
+pub(crate) struct Obtained {
+    pub access_token: Secret,
+    pub renewal: Option<RenewalCredential>,
+    pub delegated: bool,
+}
+
+/// The access token: the one that was entered, or the one that the configured server issues for it. A mytoken that was redeemed is put
+/// into `redeemed` before anything else happens to it.
+pub(crate) fn obtain_access_token(
+    attempt: &Attempt,
+    token: &Secret,
+    context: &LoginContext<'_>,
+    deadline: Deadline,
+    report: &mut Report,
+    redeemed: &mut Option<Secret>,
+) -> Result<Obtained, Refusal> {
+    let began = Instant::now();
+    let obtained = match classify(token) {
+        Presented::Garbage(why) => Err(Refusal::Garbage(why)),
+        Presented::AccessToken(_) => {
+            report.record_token("at", token, "access token (JWT)");
+            return Ok(Obtained { access_token: token.clone(), renewal: None, delegated: false });
+        }
+        Presented::Opaque => {
+            report.record_without_fingerprint("opaque", "opaque text");
+            Err(Refusal::Opaque)
+        }
+        Presented::Mytoken(claims) => {
+            report.record_token("mt", token, "mytoken (JWT)");
+            Exchange::of(context, Exchangeable::Mytoken).and_then(|exchange| {
+                check_claims(claims.unverified(), exchange.server.url)?;
+                if !may_be_mytoken(token, context.clock.now()) {
+                    return Err(Refusal::MytokenRefused);
+                }
+                exchange.run(attempt, token.clone(), Origin::Entered, deadline)
+            })
+        }
+        Presented::ShortToken => {
+            report.record_without_fingerprint("st", "short token");
+            Exchange::of(context, Exchangeable::ShortToken)
+                .and_then(|exchange| exchange.run(attempt, token.clone(), Origin::Entered, deadline))
+                .inspect(|_| report.record_token("st", token, "accepted by the server"))
+        }
+        Presented::TransferCode => {
+            report.record_without_fingerprint("tc", "transfer code");
+            Exchange::of(context, Exchangeable::TransferCode).and_then(|exchange| {
+                let mytoken = exchange.server.tokens.redeem(token, deadline)?;
+                report.record_token("tc", token, "accepted by the server");
+                *redeemed = Some(mytoken.clone());
+                let Presented::Mytoken(claims) = classify(&mytoken) else {
+                    let reason = "the server's answer to the transfer code is not a mytoken";
+                    return Err(Refusal::Unavailable(reason.to_owned()));
+                };
+                let claims = claims.unverified();
+                check_claims(claims, exchange.server.url)?;
+                let delegated = claims.capabilities.has("create_mytoken");
+                exchange.run(attempt, mytoken, Origin::Redeemed { delegated }, deadline)
+            })
+        }
+    };
+    report.durations.exchange = began.elapsed();
+    obtained
+}
+
+/// Checks a mytoken before it is sent anywhere. Its claims are not verified: a wrong claim leads to a refusal here or by the server.
+fn check_claims(claims: &MytokenClaims, server: &str) -> Result<(), Refusal> {
+    if !same_base(server, &claims.iss) {
+        return Err(Refusal::ForeignServer);
+    }
+    if claims.rotates() {
+        return Err(Refusal::Rotating);
+    }
+    if !claims.capabilities.has("AT") {
+        return Err(Refusal::NoAccessTokens);
+    }
+    Ok(())
+}
+
+/// Where a mytoken comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The user entered it. It stays theirs: the session does not get it.
+    Entered,
+    /// The server issued it for a transfer code.
+    Redeemed {
+        /// Whether it is delegated to the session: it may create sub-tokens.
+        delegated: bool,
+    },
+}
+
+/// An exchange that the configuration accepts.
+struct Exchange<'a> {
+    settings: &'a ExchangeSettings,
+    server: ConfiguredServer<'a>,
+}
+
+impl<'a> Exchange<'a> {
+    fn of(context: &LoginContext<'a>, kind: Exchangeable) -> Result<Self, Refusal> {
+        let name = match kind {
+            Exchangeable::Mytoken => "a mytoken",
+            Exchangeable::ShortToken => "a short token",
+            Exchangeable::TransferCode => "a transfer code",
+        };
+        match (&context.settings.exchange, context.server) {
+            (Some(settings), Some(server)) if settings.accept.contains(&kind) => Ok(Self { settings, server }),
+            _ => Err(Refusal::KindNotAccepted(name)),
+        }
+    }
+
+    /// Exchanges once: a second request could count a second use.
+    fn run(&self, attempt: &Attempt, mytoken: Secret, origin: Origin, deadline: Deadline) -> Result<Obtained, Refusal> {
+        let (vouched, delegated) = match origin {
+            Origin::Entered => (false, false),
+            Origin::Redeemed { delegated } => (true, delegated),
+        };
+        let comment = format!("{} {}@{}", attempt.service, attempt.user, attempt.host);
+        let (scope, audience) = (&self.settings.scope, &self.settings.audience);
+        let request = AccessTokenRequest { mytoken: &mytoken, scope, audience, comment: &comment };
+        let access_token = self.server.tokens.exchange(&request, vouched, deadline)?;
+        let server = self.settings.server.clone();
+        let renewal = RenewalCredential { server, mytoken, scope: scope.clone(), audience: audience.clone() };
+        Ok(Obtained { access_token, renewal: Some(renewal), delegated })
+    }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The record of an accepted login, and who may use it.
+
+use mytoken::Clock;
+use mytoken::files::FileError;
+use serde::{Deserialize, Serialize};
+
+use crate::credential::SessionCredential;
+use crate::process::Process;
+use crate::report::Accepted;
+
+/// Version of the record.
+const VERSION: u32 = 1;
+
+/// How long a record can be used, in seconds; sshd's default `LoginGraceTime` is 120 (SSH-10).
+pub(super) const AGE_LIMIT: u64 = 600;
+
+/// The record of an accepted login, for its session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    v: u32,
+    /// Name of the account.
+    pub user: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// PAM service.
+    pub service: String,
+    /// Name of the issuer.
+    pub issuer: String,
+    /// Subject.
+    pub sub: String,
+    /// Name of the rule that gave the account.
+    pub rule: String,
+    /// The session's credential.
+    #[serde(flatten)]
+    pub credential: SessionCredential,
+    /// When it was written, Unix seconds.
+    pub(super) created: u64,
+    /// The processes that may open the session: the one that authenticated, and its parent, sshd's monitor.
+    pub(super) processes: Vec<Process>,
+}
+
+impl Record {
+    /// Reads a record for `claimant`.
+    pub(super) fn parse(bytes: &[u8], claimant: &Claimant<'_>, clock: &dyn Clock) -> Result<Self, RecordError> {
+        let record: Self = serde_json::from_slice(bytes).map_err(|_| RecordError::Malformed)?;
+        if record.v != VERSION {
+            return Err(RecordError::Malformed);
+        }
+        claimant.check_owner(&record)?;
+        if clock.now().abs_diff(record.created) > AGE_LIMIT {
+            return Err(RecordError::Old);
+        }
+        Ok(record)
+    }
+
+    /// The record of an accepted login. `processes` may open its session.
+    #[must_use]
+    pub fn new(accepted: &Accepted, service: &str, processes: Vec<Process>, clock: &dyn Clock) -> Self {
+        Self {
+            v: VERSION,
+            user: accepted.account.name.clone(),
+            uid: accepted.account.uid,
+            gid: accepted.account.gid,
+            service: service.to_owned(),
+            issuer: accepted.identity.issuer.clone(),
+            sub: accepted.identity.sub.clone(),
+            rule: accepted.rule.clone(),
+            credential: accepted.credential.clone(),
+            created: clock.now(),
+            processes,
+        }
+    }
+
+    /// Whether the access token has expired since the login, with the same `leeway`.
+    #[must_use]
+    pub fn has_expired(&self, clock: &dyn Clock) -> bool {
+        self.credential.good_until <= clock.now()
+    }
+}
+
+/// Why a record is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The handle does not have the form of a handle.
+    #[error("the handle is malformed")]
+    Handle,
+    /// There is no such file: the record was used before, or was removed because of its age.
+    #[error("there is no record for the handle")]
+    Missing,
+    /// The file cannot be read, or others could have written it.
+    #[error("{0}")]
+    File(FileError),
+    /// The file does not hold a record of this version.
+    #[error("the record is malformed")]
+    Malformed,
+    /// The record belongs to another login.
+    #[error("the record belongs to another {0}")]
+    Foreign(
+        /// The difference: `user`, `service` or `process`.
+        &'static str,
+    ),
+    /// The record is older than [`AGE_LIMIT`].
+    #[error("the record is too old")]
+    Old,
+}
+
+/// Who asks for a record: the login that it must belong to.
+#[derive(Debug, Clone, Copy)]
+pub struct Claimant<'a> {
+    /// PAM's user.
+    pub user: &'a str,
+    /// PAM's service.
+    pub service: &'a str,
+    /// This process.
+    pub process: Option<Process>,
+}
+
+impl Claimant<'_> {
+    fn check_owner(&self, record: &Record) -> Result<(), RecordError> {
+        if record.user != self.user {
+            return Err(RecordError::Foreign("user"));
+        }
+        if record.service != self.service {
+            return Err(RecordError::Foreign("service"));
+        }
+        match self.process {
+            Some(process) if record.processes.contains(&process) => Ok(()),
+            _ => Err(RecordError::Foreign("process")),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Builds the context of a login from the configuration and from what this host keeps between logins.
+
+use mytoken::cache::DiskCache;
+use mytoken::config::{FileTrust, Shared};
+use mytoken::files::Owner;
+use mytoken::http::LazyClient;
+use mytoken::names::ServerUrl;
+use mytoken::{Error, SystemClock};
+
+use crate::accounts::NssAccounts;
+use crate::budget::{Allowance, BudgetSettings, LedgerFile};
+use crate::context::{ConfiguredServer, LoginContext};
+use crate::maps::Maps;
+use crate::oidc::ProviderKeys;
+use crate::process::Process;
+use crate::remote::Remote;
+use crate::server_tokens::ServerTokens;
+use crate::service::TokenService;
+use crate::settings::LoginSettings;
+
+/// The state that this host keeps between logins, and the origin of one login.
+pub struct LoginResources {
+    /// Whose configuration files and map files are read.
+    trust: FileTrust,
+    /// Issuers' keys and discovery documents. `None`: nothing is kept.
+    cache: Option<DiskCache>,
+    /// The ledger of requests. `None`: requests are not counted.
+    ledger: Option<LedgerFile>,
+    /// Where the login comes from.
+    remote: Remote,
+    /// Identifies the connection. All its attempts have the same text.
+    connection: Option<String>,
+}
+
+impl LoginResources {
+    /// For a login through PAM: `ssh_connection` is sshd's variable of the PAM environment, `rhost` is PAM's item.
+    ///
+    /// Logins that do not come over ssh have a cache and a ledger of their own, because their caller can stop the process at any
+    /// moment. A process that is not root keeps nothing: root must not trust what it would write.
+    #[must_use]
+    pub fn of_pam(ssh_connection: Option<&str>, rhost: Option<&str>) -> Self {
+        let root = Owner::current().uid == 0;
+        let over_ssh = ssh_connection.is_some();
+        let cache = if over_ssh { DiskCache::of_host } else { DiskCache::of_callers };
+        let ledger = if over_ssh { LedgerFile::of_ssh } else { LedgerFile::of_others };
+        Self {
+            trust: FileTrust::ROOT,
+            cache: root.then(cache),
+            ledger: root.then(ledger),
+            remote: Remote::of(ssh_connection, rhost),
+            connection: ssh_connection.map(connection_id),
+        }
+    }
+
+    /// For an administrator who tests a token. Nothing is counted: it is not a login.
+    #[must_use]
+    pub fn of_administrator() -> Self {
+        Self {
+            trust: FileTrust::current(),
+            cache: (Owner::current().uid == 0).then(DiskCache::of_host),
+            ledger: None,
+            remote: Remote::of(None, None),
+            connection: None,
+        }
+    }
+
+    /// The allowance of this login for requests to the mytoken server.
+    #[must_use]
+    pub fn allowance<'a>(&'a self, budget: &'a BudgetSettings) -> Allowance<'a> {
+        Allowance::new(self.ledger.as_ref(), budget, self.remote.clone(), self.connection.as_deref())
+    }
+
+    /// Runs `login` with the context of a login under this configuration. The map files are read for it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUrl`] when the server of `[exchange]` has no usable URL.
+    pub fn with_context<T>(
+        &self,
+        shared: &Shared,
+        settings: &LoginSettings,
+        allowance: &Allowance<'_>,
+        login: impl FnOnce(&LoginContext<'_>) -> T,
+    ) -> Result<T, Error> {
+        let url = settings.exchange.as_ref().map(|exchange| shared.server_url(&exchange.server)).transpose()?;
+        let http_settings = shared.http_settings();
+        let http = LazyClient::new(&http_settings);
+        let tokens = url.as_ref().map(|url| self.tokens(url, &http, allowance));
+        let server = url.as_ref().zip(tokens.as_ref());
+        Ok(login(&LoginContext {
+            settings,
+            issuers: &shared.issuers,
+            server: server.map(|(url, tokens)| ConfiguredServer { url: url.as_str(), tokens }),
+            accounts: &NssAccounts,
+            maps: &Maps::load(&settings.rules, self.trust),
+            keys: &ProviderKeys::new(&http, self.cache.as_ref(), &SystemClock),
+            clock: &SystemClock,
+        }))
+    }
+
+    /// Runs `request` with the configured mytoken server called `name`.
+    ///
+    /// # Errors
+    /// When no server has this name, or its URL is not usable.
+    pub fn with_server<T>(
+        &self,
+        shared: &Shared,
+        name: &str,
+        allowance: &Allowance<'_>,
+        request: impl FnOnce(&dyn TokenService) -> T,
+    ) -> Result<T, Error> {
+        let url = shared.server_url(name)?;
+        let http_settings = shared.http_settings();
+        let http = LazyClient::new(&http_settings);
+        Ok(request(&self.tokens(&url, &http, allowance)))
+    }
+
+    fn tokens<'a>(
+        &'a self,
+        url: &ServerUrl,
+        http: &'a LazyClient<'a>,
+        allowance: &'a Allowance<'a>,
+    ) -> ServerTokens<'a> {
+        ServerTokens::new(url.clone(), http, self.cache.as_ref(), &SystemClock, allowance)
+    }
+}
+
+/// Identifies a connection by `SSH_CONNECTION` and the process of sshd that serves it. With keyboard-interactive each attempt runs in
+/// a child of that process (SSH-01). Without the process, a later connection from the same address and port would count as the same.
+fn connection_id(ssh_connection: &str) -> String {
+    let process = Process::parent().map_or_else(String::new, |parent| format!(" {}:{}", parent.pid, parent.start));
+    format!("{ssh_connection}{process}")
+}

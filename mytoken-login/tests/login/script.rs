@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The form of a login script.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    #[serde(default)]
+    pub case: Vec<Case>,
+}
+
+#[derive(Deserialize, Default, Clone)]
+#[serde(deny_unknown_fields, default)]
+pub struct Case {
+    pub about: String,
+    pub options: Options,
+    pub run: Vec<Run>,
+    pub prompt: Vec<Prompt>,
+    /// What the user sees.
+    pub messages: Vec<String>,
+    pub log: Vec<Log>,
+    pub http: Http,
+    pub server: Server,
+    pub tokens: BTreeMap<String, Token>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    pub login: String,
+    pub user: String,
+    pub service: String,
+    pub debug: bool,
+    /// Whether the issuer's keys must be fetched.
+    pub cold: bool,
+    pub keys_unavailable: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            login: "one-issuer.toml".into(),
+            user: "alice".into(),
+            service: "sshd".into(),
+            debug: false,
+            cold: false,
+            keys_unavailable: false,
+        }
+    }
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    pub phase: String,
+    pub expect: String,
+    /// Of an accepted login with a mytoken: whether the mytoken is delegated to the session.
+    #[serde(default)]
+    pub delegated: Option<bool>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct Prompt {
+    pub text: String,
+    pub answer: String,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub level: String,
+    pub matches: String,
+}
+
+#[derive(Deserialize, Default, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub requests: Vec<String>,
+}
+
+/// How the mytoken server behaves.
+#[derive(Deserialize, Default, Clone)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// A word for its answer instead of an access token.
+    pub answers: Option<String>,
+    /// A word for its answer to a revocation.
+    pub revokes: Option<String>,
+    /// Changes to the claims of its access token.
+    pub access_token: toml::Table,
+    /// Changes to the claims of the mytoken of the transfer code.
+    pub mytoken: toml::Table,
+}
+
+/// A token of the script, by name.
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    #[serde(default)]
+    pub header: Option<String>,
+    #[serde(default = "ec")]
+    pub key: String,
+    #[serde(default)]
+    pub claims: toml::Table,
+    #[serde(default)]
+    pub without: Vec<String>,
+    #[serde(default)]
+    pub mytoken: bool,
+    /// Number of bytes that are added, in its claim `name`.
+    #[serde(default)]
+    pub pad: usize,
+}
+
+fn ec() -> String {
+    "ec".to_owned()
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The records that the auth child stores for the session.
+
+use std::path::Path;
+
+use mytoken::files::Owner;
+use mytoken_login::handover::{DIRECTORY, Handover};
+
+/// The directory of the records.
+pub fn records() -> Handover {
+    Handover::new(Path::new(DIRECTORY), Owner::ROOT)
+}
