@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Verification of access tokens: each way in which one can be wrong, and a few in which it is right.
+//! Verification of access tokens: each way in which a token can be wrong, and some valid tokens.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod support;
@@ -24,7 +24,7 @@ fn reason(token: &str) -> &'static str {
 }
 
 #[test]
-fn a_good_token_says_whose_it_is() {
+fn a_valid_token_gives_its_claims() {
     let claims = check(&access_token(&json!({})), &issuer(""), &TestKeys::default()).unwrap();
     assert_eq!((claims.issuer.as_str(), claims.sub.as_str(), claims.exp), ("op", "s-1", NOW + 3_600));
     assert_eq!(claims.good_until, NOW + 3_630);
@@ -33,7 +33,7 @@ fn a_good_token_says_whose_it_is() {
 }
 
 #[test]
-fn headers() {
+fn each_header_has_its_result() {
     let table: &[(&str, &str, Algorithm, &str)] = &[
         (r#"{"alg":"RS256","kid":"rsa"}"#, "rsa", RS256, "accepted"),
         (r#"{"alg":"EdDSA","kid":"ed","typ":"JWT"}"#, "ed", EdDSA, "accepted"),
@@ -79,7 +79,7 @@ fn headers() {
     }
 }
 
-/// A provider with one key.
+/// An issuer with one key.
 struct OneKey(Value);
 
 impl KeySource for OneKey {
@@ -90,7 +90,7 @@ impl KeySource for OneKey {
 }
 
 #[test]
-fn what_a_key_says_of_itself_must_agree_with_the_token() {
+fn the_members_of_a_key_must_agree_with_the_token() {
     let table: &[(&str, Algorithm, Value, &str)] = &[
         ("ec", ES256, json!({"use": "sig", "alg": "ES256", "key_ops": ["verify"]}), "accepted"),
         ("ec", ES256, json!({"key_ops": ["sign", "verify"]}), "accepted"),
@@ -118,7 +118,7 @@ fn what_a_key_says_of_itself_must_agree_with_the_token() {
         for (member, value) in says.as_object().unwrap() {
             key[member] = value.clone();
         }
-        // With and without the key's name in the token: an unfit key is not the only one that fits.
+        // With and without `kid` in the token. Without one, an unsuitable key does not count as the only one.
         let unnamed = if *expected == "accepted" { "accepted" } else { "key_unknown" };
         for (kid, expected) in [(format!(r#","kid":"{name}""#), *expected), (String::new(), unnamed)] {
             let token = sign(&format!(r#"{{"alg":"{algorithm:?}"{kid}}}"#), &claims(&json!({})), name, *algorithm);
@@ -132,7 +132,7 @@ fn what_a_key_says_of_itself_must_agree_with_the_token() {
 }
 
 #[test]
-fn claim_by_claim() {
+fn each_claim_has_its_result() {
     let table: &[(Value, &str)] = &[
         (json!({"aud": "https://testbed"}), "accepted"),
         (json!({"aud": "https://elsewhere"}), "audience"),
@@ -181,10 +181,10 @@ fn claim_by_claim() {
     }
 }
 
-/// `accept_typ` of the issuer, header, and what becomes of a token with it. RFC 7515 4.1.9: a media type, in any case, and without
-/// a slash it belongs to `application/`.
+/// The header's `typ` against the issuer's `accept_typ`. RFC 7515 4.1.9: it is a media type, case does not matter, and `application/` is
+/// prefixed when it has no slash.
 #[test]
-fn the_header_says_what_kind_it_is() {
+fn the_header_must_have_an_accepted_typ() {
     let usual = "";
     let strict = "accept_typ = ['at+jwt']";
     let table: &[(&str, &str, &str)] = &[
@@ -214,7 +214,7 @@ fn the_header_says_what_kind_it_is() {
         ("accept_typ = ['acme+jwt', 'at+jwt']", r#""typ":"ACME+jwt""#, "accepted"),
         ("accept_typ = ['x/at+jwt']", r#""typ":"x/at+jwt""#, "accepted"),
         ("accept_typ = ['x/at+jwt']", r#""typ":"application/x/at+jwt""#, "wrong_kind"),
-        // Whatever a configuration says.
+        // These are refused under every configuration.
         ("accept_typ = ['acme+jwt', 'at+jwt']", r#""typ":"application/logout+jwt""#, "wrong_kind"),
         ("accept_typ = ['acme+jwt', 'at+jwt']", r#""typ":"MT+JWT""#, "wrong_kind"),
     ];
@@ -226,7 +226,7 @@ fn the_header_says_what_kind_it_is() {
     }
 }
 
-/// Claims of ID tokens, under each header. A Keycloak before 24 has `nonce` in access tokens, and says in the payload what they are.
+/// Claims of ID tokens, with each header. Keycloak before 24 puts `nonce` into access tokens, and their kind into the payload (MT-57).
 #[test]
 fn claims_of_id_tokens_are_refused_unless_the_payload_says_bearer() {
     let headers = [r#""typ":"JWT","#, "", r#""typ":"at+jwt","#];
@@ -244,15 +244,15 @@ fn claims_of_id_tokens_are_refused_unless_the_payload_says_bearer() {
             for typ in ["ID", "Refresh", ""] {
                 assert_eq!(reason(Some(typ)), "wrong_kind", "{name} {header} typ={typ}");
             }
-            // RFC 9068 has the header for this: no ID token has it.
+            // The header of RFC 9068: no ID token has it.
             let alone = if name == "nonce" && header.contains("at+jwt") { "accepted" } else { "wrong_kind" };
             assert_eq!((reason(None), reason(Some("JWT"))), (alone, alone), "{name} {header}");
         }
     }
 }
 
-/// In the code flow an ID token need not have `nonce` or `at_hash` (OpenID Connect Core 2, 3.1.3.6). One made for a client whose id
-/// is an accepted audience cannot be told from an access token, but for the scopes that it has not.
+/// In the code flow an ID token can lack `nonce` and `at_hash` (OpenID Connect Core 2, 3.1.3.6). If its client id is an accepted audience,
+/// only the missing scopes show that it is not an access token.
 #[test]
 fn an_id_token_without_its_marks_is_refused_by_header_audience_or_scope() {
     let header = r#"{"alg":"ES256","kid":"ec","typ":"JWT"}"#;
@@ -274,14 +274,14 @@ fn an_id_token_without_its_marks_is_refused_by_header_audience_or_scope() {
 }
 
 #[test]
-fn an_id_token_is_no_access_token() {
+fn an_id_token_is_refused() {
     let header = r#"{"alg":"ES256","kid":"ec","typ":"JWT"}"#;
     let id_token = sign(header, &claims(&json!({"nonce": "n"})), "ec", ES256);
     assert_eq!(reason(&id_token), "wrong_kind");
 }
 
 #[test]
-fn forms() {
+fn malformed_tokens_are_refused() {
     let good = access_token(&json!({}));
     let parts: Vec<&str> = good.split('.').collect();
     let header = r#"{"alg":"ES256","kid":"ec"}"#;
@@ -316,7 +316,7 @@ fn forms() {
 }
 
 #[test]
-fn an_unknown_issuer_causes_no_packet() {
+fn an_unknown_issuer_causes_no_request() {
     for changes in [json!({"iss": "https://evil.example"}), json!({"iss": null}), json!({"iss": 7})] {
         let source = TestKeys::default();
         assert!(check(&access_token(&changes), &issuer(""), &source).is_err());
@@ -325,7 +325,7 @@ fn an_unknown_issuer_causes_no_packet() {
 }
 
 #[test]
-fn what_is_refused_by_its_form_causes_no_packet() {
+fn a_malformed_token_causes_no_request() {
     let header = r#"{"alg":"none"}"#;
     let source = TestKeys::default();
     for token in
@@ -337,7 +337,7 @@ fn what_is_refused_by_its_form_causes_no_packet() {
 }
 
 #[test]
-fn an_unknown_key_is_looked_for_once_more() {
+fn an_unknown_key_is_looked_up_twice() {
     let source = TestKeys::default();
     let token = sign(r#"{"alg":"ES256","kid":"new"}"#, &claims(&json!({})), "ec", ES256);
     assert_eq!(check(&token, &issuer(""), &source), Err(Rejection::KeyUnknown));
@@ -345,14 +345,14 @@ fn an_unknown_key_is_looked_for_once_more() {
 }
 
 #[test]
-fn without_keys_nobody_can_say() {
+fn without_keys_the_verification_is_unavailable() {
     let source = TestKeys { unavailable: true, ..TestKeys::default() };
     let rejection = check(&access_token(&json!({})), &issuer(""), &source).unwrap_err();
     assert!(matches!(rejection, Rejection::KeysUnavailable(_)), "{rejection}");
 }
 
 #[test]
-fn what_the_issuers_settings_say_is_done() {
+fn the_issuers_settings_apply() {
     let table: &[(&str, Value, &str)] = &[
         ("required_scopes = ['storage.read']", json!({}), "accepted"),
         ("required_scopes = ['storage.read', 'ssh']", json!({}), "scope_missing"),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Access tokens that OpenSSL 3.0.19 signed, one for each algorithm that a configuration may allow: the verification must agree with
-//! another implementation. The keys were made for this test and their private parts are gone.
+//! Access tokens that OpenSSL 3.0.19 signed, one for each algorithm that a configuration can allow. So the verification is compared with
+//! another implementation. The keys were generated for this test; the private ones do not exist any more.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use mytoken_wire::clock::FixedClock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// When the tokens are valid.
+/// A time at which the tokens are valid.
 const NOW: u64 = 1_800_000_000;
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ fn vectors() -> Vectors {
     serde_json::from_str(include_str!("vectors/access_token_signatures.json")).unwrap()
 }
 
-/// The reason for which the token is refused, or "accepted".
+/// The reason of the refusal, or "accepted".
 fn result(keys: &Value, case: &Signature, claims: &str, signature: &str) -> &'static str {
     let header = format!(r#"{{"alg":"{}","typ":"at+jwt","kid":"{}"}}"#, case.alg, case.kid);
     let token = format!("{}.{}.{signature}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));

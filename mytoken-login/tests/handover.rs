@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What logins leave that never come to a session: who removes it, and that it costs the next login nothing.
+//! Records of logins that never open a session: they are removed, and they do not slow down other logins.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::fs;
@@ -27,11 +27,12 @@ fn place() -> Place {
     Place { path, handover, _dir: dir }
 }
 
-/// A process that lives, and one whose id another has now.
+/// A running process.
 fn living() -> Process {
     Process::own().unwrap()
 }
 
+/// A process that has ended. Its id belongs to another process now.
 fn dead() -> Process {
     Process { start: living().start + 1, ..living() }
 }
@@ -59,14 +60,14 @@ fn record(uid: u32, created: u64, processes: &[Process]) -> Record {
     Record::new(&accepted, "sshd", processes.to_vec(), &FixedClock(created))
 }
 
-/// The records that are there: `<uid>/<name>`.
+/// The files of the records: `<uid>/<name>`.
 fn left(place: &Place) -> Vec<PathBuf> {
     let below = |path: &Path| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     below(&place.path).iter().filter(|path| path.is_dir()).flat_map(|account| below(account)).collect()
 }
 
 #[test]
-fn records_of_processes_that_are_gone_are_removed_and_others_stay() {
+fn records_of_ended_processes_are_removed_and_others_stay() {
     let place = place();
     let kept = place.handover.store(&record(1_001, NOW, &[dead(), living()])).unwrap();
     place.handover.store(&record(1_001, NOW, &[dead()])).unwrap();
@@ -83,13 +84,13 @@ fn records_of_processes_that_are_gone_are_removed_and_others_stay() {
 }
 
 #[test]
-fn no_record_is_opened_to_be_removed() {
+fn a_sweep_opens_no_record() {
     let place = place();
     let handle = place.handover.store(&record(1_001, NOW, &[dead()])).unwrap();
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
     let file = place.path.join(handle.strip_prefix("f:").unwrap().replace(':', "/"));
     inotify.add_watch(&file, AddWatchFlags::IN_OPEN | AddWatchFlags::IN_ACCESS).unwrap();
-    // A second name, so that the removal is not the end of the watch.
+    // With a second link, the removal does not end the watch.
     fs::hard_link(&file, place.path.parent().unwrap().join("second")).unwrap();
     place.handover.sweep_all(&FixedClock(NOW));
     assert!(!file.exists());
@@ -97,7 +98,7 @@ fn no_record_is_opened_to_be_removed() {
 }
 
 #[test]
-fn logins_sweep_once_a_minute_and_a_little_each_time() {
+fn logins_sweep_once_a_minute_and_a_limited_number_of_names() {
     let place = place();
     for uid in 0..250 {
         place.handover.store(&record(uid, NOW, &[dead()])).unwrap();
@@ -109,11 +110,11 @@ fn logins_sweep_once_a_minute_and_a_little_each_time() {
     assert_eq!(left(&place).len(), after_one, "the same minute");
     place.handover.sweep(&FixedClock(NOW + 60));
     place.handover.sweep(&FixedClock(NOW - 60));
-    assert_eq!(left(&place).len(), 0, "a clock that is set back does not stop it");
+    assert_eq!(left(&place).len(), 0, "a clock that is set back does not stop the sweeps");
 }
 
 #[test]
-fn an_account_has_room_for_a_few_and_takes_none_of_the_others() {
+fn the_records_of_an_account_are_limited_and_others_are_not_affected() {
     let place = place();
     for _ in 0..ACCOUNT_LIMIT {
         place.handover.store(&record(1_001, NOW, &[living()])).unwrap();
@@ -121,15 +122,15 @@ fn an_account_has_room_for_a_few_and_takes_none_of_the_others() {
     let full = place.handover.store(&record(1_001, NOW, &[living()])).unwrap_err();
     assert!(full.to_string().contains("64 logins of this account are waiting"), "{full}");
     place.handover.store(&record(1_002, NOW, &[living()])).unwrap();
-    // Those of processes that are gone make room at once.
+    // Records of ended processes are replaced at once.
     for _ in 0..2 * ACCOUNT_LIMIT {
         place.handover.store(&record(1_003, NOW, &[dead()])).unwrap();
     }
     assert!(left(&place).len() <= 2 * ACCOUNT_LIMIT + 1);
 }
 
-/// How many directories of others a login lists, and how many of their records it opens or reads.
-fn touched(place: &Place, others: u32) -> usize {
+/// How many directories of other accounts a login lists, and how many of their records it opens or reads.
+fn accesses(place: &Place, others: u32) -> usize {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
     let all = AddWatchFlags::IN_OPEN | AddWatchFlags::IN_ACCESS;
     for uid in 0..others {
@@ -142,21 +143,21 @@ fn touched(place: &Place, others: u32) -> usize {
     place.handover.read(&handle, &login, &FixedClock(NOW)).unwrap();
     place.handover.take(&handle, &login, &FixedClock(NOW)).unwrap();
     let read = || inotify.read_events().unwrap_or_default();
-    // Its own account's directory and the marker lie beside those of the others.
+    // The directory of its own account and the marker are in the watched directory.
     let own = |event: &&InotifyEvent| event.name.as_ref().is_some_and(|name| name == "swept" || name == "1001");
     let count = |events: Vec<InotifyEvent>| events.iter().filter(|event| !own(event)).count();
     std::iter::repeat_with(read).take_while(|events| !events.is_empty()).map(count).sum()
 }
 
 #[test]
-fn a_login_opens_nothing_of_what_a_thousand_others_left() {
+fn a_login_opens_no_record_of_other_accounts() {
     let place = place();
     place.handover.store(&record(1_001, NOW, &[dead()])).unwrap();
     place.handover.sweep(&FixedClock(NOW));
-    assert_eq!(touched(&place, 0), 0);
+    assert_eq!(accesses(&place, 0), 0);
     for number in 0..1_000 {
         place.handover.store(&record(2_000 + number % 20, NOW, &[living()])).unwrap();
     }
-    assert_eq!(touched(&place, 20), 0);
+    assert_eq!(accesses(&place, 20), 0);
     assert_eq!(left(&place).len(), 1_000);
 }

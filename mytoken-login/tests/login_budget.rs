@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What logins may cause at the mytoken server, counted at the server.
+//! The requests that logins cause at the mytoken server, counted there.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 #[path = "../../mytoken/tests/fake/mod.rs"]
@@ -26,8 +26,9 @@ fn exchange(mytoken: &Secret) -> AccessTokenRequest<'_> {
     AccessTokenRequest { mytoken, scope: "storage.read", audience: "https://se.example.org", comment: "" }
 }
 
-/// Of it 3 s are for the request, the rest for the question whether the server is there at all; the fake has one thread.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// Three seconds of it are for the request, the rest for the question whether the server answers at all. The fake server has one
+/// thread.
+const TIME_LIMIT: Duration = Duration::from_secs(4);
 
 /// A host with its ledger and cache.
 struct LoginHost {
@@ -50,7 +51,7 @@ impl LoginHost {
         }
     }
 
-    /// One process of sshd: what it does at the server and, when it lets somebody in, the cost given back.
+    /// One login, in a process of its own: its requests, and the refund when it is accepted.
     fn login<T>(
         &self,
         server: &MytokenServer,
@@ -96,13 +97,13 @@ fn unknown_code() -> Reply {
 }
 
 #[test]
-fn guesses_spend_the_budget_of_their_address_and_then_nothing_leaves_the_host() {
+fn guesses_spend_the_budget_of_their_address_and_then_send_nothing() {
     let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![unknown_code()]));
     let reasons: Vec<&str> = (0..20).map(|_| host.guess(&server, "192.0.2.1").reason()).collect();
     assert_eq!(reasons[..4], ["code_unknown"; 4]);
     assert_eq!(reasons[4..], ["budget_address"; 16]);
     assert_eq!((server.requests().len(), server.count()), (4, 5), "and one for discovery");
-    assert_eq!(host.guess(&server, "192.0.2.2").reason(), "code_unknown", "another address has its own");
+    assert_eq!(host.guess(&server, "192.0.2.2").reason(), "code_unknown", "another address has its own budget");
     for from in ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:0:ffff::4", "2001:db8::5", "2001:db8:0:1::5"]
     {
         host.guess(&server, from);
@@ -114,7 +115,7 @@ fn guesses_spend_the_budget_of_their_address_and_then_nothing_leaves_the_host() 
 }
 
 #[test]
-fn a_course_behind_one_address_gets_in() {
+fn sixty_accepted_logins_behind_one_address_are_not_refused() {
     let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![good()]));
     for person in 0..60 {
         host.present(&server, "192.0.2.1", &mytoken(json!({})), soon()).unwrap_or_else(|why| panic!("{person}: {why}"));
@@ -123,7 +124,7 @@ fn a_course_behind_one_address_gets_in() {
 }
 
 #[test]
-fn too_many_requests_are_remembered_as_told_and_never_waited_out() {
+fn a_429_is_remembered_until_its_retry_after_and_no_login_waits_for_it() {
     let limited = Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", "7");
     for (server, what) in [
         (MytokenServer::playing(vec![limited.clone()]), "an answer to a token"),
@@ -134,17 +135,14 @@ fn too_many_requests_are_remembered_as_told_and_never_waited_out() {
         let refusals: Vec<Refusal> = (0..5).map(|number| host.guess(&server, &format!("192.0.2.{number}"))).collect();
         assert!(begun.elapsed() < Duration::from_secs(3), "{what}: {:?}", begun.elapsed());
         assert!(refusals.iter().all(|refusal| refusal.reason() == "server_limit"), "{what}: {refusals:?}");
-        assert!(
-            refusals.iter().all(|refusal| refusal.class() == RefusalClass::Rejected),
-            "{what}: no fallback is asked"
-        );
+        assert!(refusals.iter().all(|refusal| refusal.class() == RefusalClass::Rejected), "{what}: not an outage");
         assert_eq!(refusals[0].to_string(), "too many logins at the moment; try again in 7 s", "{what}");
         let asked = server.requests().iter().filter(|request| request.path == "/my").count();
         assert_eq!((asked, server.count()), (if what.ends_with("token") { (1, 2) } else { (0, 1) }), "{what}");
     }
 }
 
-/// Some tokens make the server wait: a provider that hangs, a short token that rotates. Their holders wait, the others do not.
+/// Some tokens make the server wait: their provider hangs, or they are short tokens that rotate. Only their holders may wait.
 #[test]
 fn a_slow_token_counts_for_its_own_address_only() {
     let (slow, quick) = (mytoken(json!({"name": "slow"})), mytoken(json!({})));
@@ -155,18 +153,18 @@ fn a_slow_token_counts_for_its_own_address_only() {
     });
     let host = LoginHost::new();
     host.present(&server, "192.0.2.9", &quick, soon()).unwrap();
-    let patience = || Deadline::after(PATIENCE);
+    let patience = || Deadline::after(TIME_LIMIT);
     assert_eq!(host.present(&server, "192.0.2.1", &slow, patience()).unwrap_err().class(), RefusalClass::Unavailable);
     let before = server.count();
     assert_eq!(host.present(&server, "192.0.2.1", &slow, patience()).unwrap_err().class(), RefusalClass::Unavailable);
-    assert_eq!(server.count(), before, "it is not waited for again from there");
+    assert_eq!(server.count(), before, "the next login from there does not wait again");
     host.present(&server, "192.0.2.2", &quick, soon()).unwrap();
     assert_eq!(host.guess_is_sent(&server, "192.0.2.3"), 1);
 }
 
-/// Of a mytoken that came from the server the claims are true: its provider is left alone by everybody, other providers are not.
+/// The claims of a mytoken that the server issued are true, so the backoff for its provider applies to every address.
 #[test]
-fn a_provider_that_hangs_is_left_alone_by_those_who_need_it() {
+fn the_backoff_for_a_silent_provider_applies_to_its_mytokens_only() {
     let (hanging, other) = (mytoken(json!({})), mytoken(json!({"oidc_iss": "https://other.example.org"})));
     let text = hanging.expose().to_owned();
     let server = MytokenServer::answering(move |request| Reply {
@@ -175,7 +173,7 @@ fn a_provider_that_hangs_is_left_alone_by_those_who_need_it() {
     });
     let host = LoginHost::new();
     let vouched = |from: &str, mytoken: &Secret| {
-        let deadline = Deadline::after(PATIENCE);
+        let deadline = Deadline::after(TIME_LIMIT);
         host.login(&server, from, |tokens| tokens.exchange(&exchange(mytoken), true, deadline)).map(drop)
     };
     vouched("192.0.2.9", &other).unwrap();
@@ -187,7 +185,7 @@ fn a_provider_that_hangs_is_left_alone_by_those_who_need_it() {
 }
 
 #[test]
-fn a_server_that_is_silent_to_everybody_is_left_alone_by_everybody() {
+fn the_backoff_for_a_silent_server_applies_to_every_address() {
     let silent = Reply { silence: Duration::from_millis(900), ..good() };
     let server = MytokenServer::refusing(silent);
     let host = LoginHost::new();
@@ -201,7 +199,7 @@ fn a_server_that_is_silent_to_everybody_is_left_alone_by_everybody() {
 }
 
 #[test]
-fn a_server_that_falls_silent_is_left_alone_by_everybody_after_the_first() {
+fn the_first_login_that_meets_silence_starts_the_backoff() {
     let (slow, silent) = (Duration::from_millis(900), Arc::new(AtomicBool::new(false)));
     let told = Arc::clone(&silent);
     let server = MytokenServer::moody(move || if told.load(Ordering::SeqCst) { slow } else { Duration::ZERO }, good());
@@ -213,13 +211,13 @@ fn a_server_that_falls_silent_is_left_alone_by_everybody_after_the_first() {
     host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
     silent.store(true, Ordering::SeqCst);
     assert_eq!(login("192.0.2.1").unwrap_err().class(), RefusalClass::Unavailable);
-    // Discovery did not answer either, so it is not the token.
+    // Discovery got no answer either, so the token is not the cause.
     let refusal = login("192.0.2.2").unwrap_err();
     assert!(refusal.detail().is_some_and(|why| why.contains("did not answer a moment ago")), "{refusal:?}");
 }
 
 #[test]
-fn a_server_that_is_gone_is_left_alone_by_everybody() {
+fn the_backoff_for_an_unreachable_server_applies_to_every_address() {
     let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![good()]));
     host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
     let gone = server.stop();
@@ -234,11 +232,11 @@ fn a_server_that_is_gone_is_left_alone_by_everybody() {
 }
 
 #[test]
-fn an_answer_ends_the_silence_that_another_login_met() {
+fn an_answer_ends_the_backoff_that_another_login_started() {
     let host = LoginHost::new();
     let (ledger, settings) = (host.ledger.clone(), host.settings.clone());
     let server = MytokenServer::answering(move |request| {
-        // Meanwhile another login meets silence.
+        // Meanwhile another login gets no answer.
         let url = format!("http://{}", request.header("host").unwrap_or_default());
         let backoff =
             |until| Backoff { reason: BackoffReason::Silent, server: url.clone(), provider: None, remote: None, until };
@@ -250,7 +248,7 @@ fn an_answer_ends_the_silence_that_another_login_met() {
 }
 
 #[test]
-fn only_what_was_redeemed_is_revoked_and_its_children_are_not() {
+fn a_revocation_does_not_revoke_sub_tokens() {
     let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![Reply::new(204, "text/plain", "")]));
     let redeemed = mytoken(json!({}));
     host.login(&server, "192.0.2.1", |tokens| tokens.revoke(&redeemed, soon())).unwrap();
@@ -259,7 +257,7 @@ fn only_what_was_redeemed_is_revoked_and_its_children_are_not() {
 }
 
 #[test]
-fn the_provider_s_limit_for_one_token_holds_its_own_address_only() {
+fn the_providers_limit_for_an_unverified_token_applies_to_its_address_only() {
     let limited = Reply::json(429, &json!({"error": "oidc_error", "error_description": "slow_down"}));
     let (theirs, mine) = (mytoken(json!({"name": "theirs"})), mytoken(json!({})));
     let text = theirs.expose().to_owned();
@@ -278,9 +276,9 @@ fn the_provider_s_limit_for_one_token_holds_its_own_address_only() {
     host.present(&server, "192.0.2.2", &mine, soon()).unwrap();
 }
 
-/// Nobody's guesses may cost somebody a mytoken that was redeemed.
+/// Guesses must not cost another user a redeemed mytoken.
 #[test]
-fn what_was_redeemed_is_exchanged_and_revoked_whatever_is_spent_and_weighs_on_the_next() {
+fn a_redeemed_mytoken_is_exchanged_and_revoked_even_when_the_budget_is_spent() {
     let redeemed = mytoken(json!({}));
     let answer = json!({"mytoken": redeemed.expose(), "mytoken_type": "token", "capabilities": ["AT"], "mom_id": "x"});
     let server = MytokenServer::answering(move |request| match request.path.as_str() {
@@ -295,7 +293,7 @@ fn what_was_redeemed_is_exchanged_and_revoked_whatever_is_spent_and_weighs_on_th
     }
     let refused: Result<(), Refusal> = host.login(&server, "192.0.2.1", |tokens| {
         let mytoken = tokens.redeem(&Secret::new("GoodCode"), soon())?;
-        // Meanwhile the server is left alone for everybody.
+        // Meanwhile a backoff for every address begins.
         let url = server.url().to_string();
         let backoff = |until| Backoff {
             reason: BackoffReason::TooManyRequests,
@@ -315,7 +313,7 @@ fn what_was_redeemed_is_exchanged_and_revoked_whatever_is_spent_and_weighs_on_th
 }
 
 #[test]
-fn who_was_held_up_asks_nothing_and_says_nothing_of_the_server() {
+fn a_login_after_its_deadline_sends_nothing_and_starts_no_backoff() {
     let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![good()]));
     host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
     let before = server.count();
@@ -325,7 +323,7 @@ fn who_was_held_up_asks_nothing_and_says_nothing_of_the_server() {
 }
 
 #[test]
-fn the_question_whether_the_server_is_there_is_counted_and_its_429_remembered() {
+fn the_probe_of_a_slow_server_is_counted_and_its_429_remembered() {
     let slow = mytoken(json!({}));
     let text = slow.expose().to_owned();
     let limited = Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", "100000");
@@ -335,17 +333,17 @@ fn the_question_whether_the_server_is_there_is_counted_and_its_429_remembered() 
     });
     let host = LoginHost::new();
     host.present(&server, "192.0.2.9", &mytoken(json!({"name": "quick"})), soon()).unwrap();
-    host.present(&server, "192.0.2.1", &slow, Deadline::after(PATIENCE)).unwrap_err();
+    host.present(&server, "192.0.2.1", &slow, Deadline::after(TIME_LIMIT)).unwrap_err();
     let (ledger, now) = host.ledger.read(&host.settings).unwrap();
     assert_eq!(ledger.by_remote(), [("192.0.2.1", 2)]);
     let held =
         ledger.backoffs.as_slice().iter().find(|backoff| backoff.reason == BackoffReason::TooManyRequests).unwrap();
-    // No server can ask for more than a quarter of an hour.
+    // A backoff lasts at most a quarter of an hour.
     assert!(held.remote.is_none() && held.until > now + 800 && held.until <= now + 900, "{held:?}");
 }
 
 #[test]
-fn a_discovery_document_that_cannot_be_used_is_not_asked_for_again_at_once() {
+fn an_unusable_discovery_document_is_not_requested_again_at_once() {
     for reply in
         [Reply::json(500, &json!({})), Reply::json(404, &json!({})), Reply::json(200, &json!([])), Reply::hang_up()]
     {
@@ -357,14 +355,14 @@ fn a_discovery_document_that_cannot_be_used_is_not_asked_for_again_at_once() {
 }
 
 #[test]
-fn what_cannot_be_counted_is_not_sent() {
+fn a_request_that_cannot_be_counted_is_not_sent() {
     let (mut host, server) = (LoginHost::new(), MytokenServer::playing(vec![unknown_code()]));
     host.ledger = LedgerFile::new(std::path::Path::new("/proc/mytoken/login"), Owner::current());
     assert_eq!((host.guess(&server, "192.0.2.1").class(), server.count()), (RefusalClass::System, 0));
 }
 
 impl LoginHost {
-    /// How many requests a guess causes after discovery.
+    /// The number of requests that a guess causes after discovery.
     fn guess_is_sent(&self, server: &MytokenServer, from: &str) -> usize {
         let before = server.count();
         let _ = self.login(server, from, |tokens| tokens.redeem(&Secret::new("AbCdEfGh"), soon()));
@@ -373,7 +371,7 @@ impl LoginHost {
 }
 
 #[test]
-fn a_login_exchanges_once_whatever_comes_back() {
+fn a_login_exchanges_once_whatever_the_answer_is() {
     let settings = HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() };
     let used_up = Reply::json(403, &json!({"error": "usage_restricted"}));
     for failure in [Reply::json(500, &json!({"error": "internal_server_error"})), Reply::hang_up()] {

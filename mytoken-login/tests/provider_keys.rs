@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Keys from a provider: how often it is asked, what is believed, and what is used while it does not answer.
+//! Keys of an issuer: how often they are requested, which answers are used, and what is used while the issuer does not answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "../../mytoken/tests/fake/mod.rs"]
@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 
 const NOW: u64 = 1_800_000_000;
 
-/// A provider that plays well until it is told otherwise, and a cache of the test's own.
-struct Stage {
+/// An issuer with adjustable behaviour, and a cache of its own.
+struct TestIssuer {
     server: Fake,
     mood: Arc<Mutex<&'static str>>,
     issuer: IssuerSettings,
@@ -52,7 +52,7 @@ fn answer(mood: &str, path: &str, url: &str) -> Reply {
     }
 }
 
-impl Stage {
+impl TestIssuer {
     fn new() -> Self {
         let mood = Arc::new(Mutex::new("well"));
         let played = Arc::clone(&mood);
@@ -72,7 +72,7 @@ impl Stage {
         self
     }
 
-    /// What a process of its own gets at this time.
+    /// The keys that a new process gets at this time.
     fn keys(&self, seconds: u64, freshness: KeyFreshness) -> Result<KeySet, KeysUnavailable> {
         let cache = DiskCache::new(&self.dir.path().join("cache"), Owner::current());
         self.keys_with(Some(&cache), seconds, freshness)
@@ -115,8 +115,8 @@ impl Stage {
 }
 
 #[test]
-fn the_provider_is_asked_once_an_hour() {
-    let stage = Stage::new();
+fn keys_are_requested_once_an_hour() {
+    let stage = TestIssuer::new();
     let keys = stage.keys(0, KeyFreshness::Configured).unwrap();
     assert_eq!((keys.len(), stage.requests()), (5, 2));
     assert_eq!(stage.keys(3_599, KeyFreshness::Configured).unwrap(), keys);
@@ -126,8 +126,8 @@ fn the_provider_is_asked_once_an_hour() {
 }
 
 #[test]
-fn invented_keys_cause_one_request_a_minute() {
-    let stage = Stage::new();
+fn unknown_key_ids_cause_one_request_a_minute() {
+    let stage = TestIssuer::new();
     stage.keys(0, KeyFreshness::Configured).unwrap();
     for seconds in [0, 1, 59] {
         stage.keys(seconds, KeyFreshness::Newest).unwrap();
@@ -137,17 +137,17 @@ fn invented_keys_cause_one_request_a_minute() {
     assert_eq!(stage.requests(), 4);
 }
 
-/// What a token with an invented `kid` makes a login do: look for the key, and once more when it is not there.
-fn invented(stage: &Stage, cache: Option<&DiskCache>, seconds: u64) {
+/// The calls of a login with an invented `kid`: it looks for the key, and again for newer keys.
+fn invented(stage: &TestIssuer, cache: Option<&DiskCache>, seconds: u64) {
     if stage.keys_with(cache, seconds, KeyFreshness::Configured).is_ok() {
         let _ = stage.keys_with(cache, seconds, KeyFreshness::Newest);
     }
 }
 
 #[test]
-fn a_provider_that_fails_is_asked_once_a_minute_however_many_tokens_come() {
+fn a_failing_issuer_gets_one_request_a_minute() {
     for (mood, each) in [("500", 1), ("500 for keys", 2), ("hangs up", 1), ("no keys", 2), ("another issuer", 1)] {
-        let stage = Stage::new();
+        let stage = TestIssuer::new();
         let cache = DiskCache::new(&stage.dir.path().join("cache"), Owner::current());
         stage.is(mood);
         for seconds in [0, 1, 10, 16, 30, 59] {
@@ -167,8 +167,8 @@ fn a_provider_that_fails_is_asked_once_a_minute_however_many_tokens_come() {
 }
 
 #[test]
-fn while_the_provider_is_out_the_old_keys_are_used_for_a_day() {
-    let stage = Stage::new();
+fn old_keys_are_used_for_a_day_during_an_outage() {
+    let stage = TestIssuer::new();
     let keys = stage.keys(0, KeyFreshness::Configured).unwrap();
     for (mood, seconds) in ["hangs up", "500", "redirects", "no keys", "no JSON", "huge", "another issuer"]
         .into_iter()
@@ -180,8 +180,8 @@ fn while_the_provider_is_out_the_old_keys_are_used_for_a_day() {
 }
 
 #[test]
-fn a_time_out_is_remembered_like_a_failure() {
-    let stage = Stage::new();
+fn a_timeout_counts_as_a_failure() {
+    let stage = TestIssuer::new();
     let cache = DiskCache::new(&stage.dir.path().join("cache"), Owner::current());
     stage.is("silent");
     stage.keys_within(Duration::from_millis(300), Some(&cache), 0, KeyFreshness::Configured).unwrap_err();
@@ -191,10 +191,10 @@ fn a_time_out_is_remembered_like_a_failure() {
     assert_eq!(stage.requests(), 1);
 }
 
-/// A course of people whose tokens come in the same moment, on a host that has no keys yet.
+/// Many logins at the same time, on a host that has no keys yet.
 #[test]
-fn logins_in_the_same_moment_share_one_answer() {
-    let stage = Stage::new();
+fn simultaneous_logins_share_one_answer() {
+    let stage = TestIssuer::new();
     stage.is("slow");
     std::thread::scope(|scope| {
         let logins: Vec<_> = (0..8).map(|_| scope.spawn(|| stage.keys(0, KeyFreshness::Configured))).collect();
@@ -206,7 +206,7 @@ fn logins_in_the_same_moment_share_one_answer() {
 }
 
 #[test]
-fn what_is_not_the_providers_is_not_believed() {
+fn wrong_answers_are_not_used() {
     for (mood, said) in [
         ("another issuer", "another issuer"),
         ("keys elsewhere", "plain http"),
@@ -216,15 +216,15 @@ fn what_is_not_the_providers_is_not_believed() {
         ("huge", "more than"),
         ("500", "status 500"),
     ] {
-        let reason = Stage::new().is(mood).keys(0, KeyFreshness::Configured).unwrap_err().reason;
+        let reason = TestIssuer::new().is(mood).keys(0, KeyFreshness::Configured).unwrap_err().reason;
         assert!(reason.contains(said), "{mood}: {reason}");
     }
 }
 
 #[test]
-fn what_failed_may_be_there_a_minute_later() {
+fn a_failed_request_is_repeated_after_a_minute() {
     for mood in ["hangs up", "500"] {
-        let stage = Stage::new();
+        let stage = TestIssuer::new();
         stage.is(mood).keys(0, KeyFreshness::Configured).unwrap_err();
         let connections = stage.server.connections();
         stage.is("well");
@@ -235,8 +235,8 @@ fn what_failed_may_be_there_a_minute_later() {
 }
 
 #[test]
-fn a_cache_that_another_wrote_or_of_another_issuer_is_not_used() {
-    let stage = Stage::new();
+fn an_unusable_cache_file_is_ignored() {
+    let stage = TestIssuer::new();
     stage.keys(0, KeyFreshness::Configured).unwrap();
     let file = stage.cached_file();
     let mut cached: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -255,29 +255,29 @@ fn a_cache_that_another_wrote_or_of_another_issuer_is_not_used() {
     assert_eq!(stage.requests(), 8, "a file that others can write");
 
     // A clock that was ahead when the keys were fetched.
-    let stage = Stage::new();
+    let stage = TestIssuer::new();
     stage.keys(100_000, KeyFreshness::Configured).unwrap();
     stage.keys(0, KeyFreshness::Configured).unwrap();
     assert_eq!(stage.requests(), 4, "keys from the future");
 }
 
 #[test]
-fn without_a_cache_it_works_too() {
-    let stage = Stage::new();
+fn without_a_cache_every_call_sends_requests() {
+    let stage = TestIssuer::new();
     stage.keys_with(None, 0, KeyFreshness::Configured).unwrap();
     stage.keys_with(None, 1, KeyFreshness::Configured).unwrap();
     assert_eq!(stage.requests(), 4);
 }
 
-/// A cache whose first directory cannot be used, for there is a file in the way, and whose second can or cannot either.
-fn broken_cache(stage: &Stage, second: &str) -> DiskCache {
+/// A cache whose first directory cannot be made because a file has its name, and with this second directory.
+fn broken_cache(stage: &TestIssuer, second: &str) -> DiskCache {
     std::fs::write(stage.dir.path().join("file"), "").unwrap();
     DiskCache::new(&stage.dir.path().join("file/cache"), Owner::current()).or(&stage.dir.path().join(second))
 }
 
 #[test]
-fn without_its_directory_the_memory_is_kept_in_the_second() {
-    let stage = Stage::new();
+fn the_second_directory_replaces_an_unusable_first_one() {
+    let stage = TestIssuer::new();
     let cache = broken_cache(&stage, "run/cache");
     for seconds in [0, 1, 59] {
         invented(&stage, Some(&cache), seconds);
@@ -291,8 +291,8 @@ fn without_its_directory_the_memory_is_kept_in_the_second() {
 }
 
 #[test]
-fn without_any_memory_nobody_is_asked() {
-    let stage = Stage::new();
+fn without_a_usable_directory_no_request_is_sent() {
+    let stage = TestIssuer::new();
     let cache = broken_cache(&stage, "file/run/cache");
     for seconds in [0, 1, 59] {
         let reason = stage.keys_with(Some(&cache), seconds, KeyFreshness::Configured).unwrap_err().reason;
@@ -301,10 +301,10 @@ fn without_any_memory_nobody_is_asked() {
     assert_eq!(stage.requests(), 0);
 }
 
-/// The process that asked was killed before it could note what came of it.
+/// The process that sent the request was killed before it stored the answer.
 #[test]
-fn an_attempt_that_nobody_ended_is_taken_over() {
-    let stage = Stage::new();
+fn an_abandoned_request_is_repeated_by_another_login() {
+    let stage = TestIssuer::new();
     stage.is("well").keys(0, KeyFreshness::Configured).unwrap();
     let file = stage.cached_file();
     let mut state: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -322,8 +322,8 @@ fn an_attempt_that_nobody_ended_is_taken_over() {
 }
 
 #[test]
-fn old_keys_do_while_another_login_fetches_new_ones() {
-    let stage = Stage::new();
+fn old_keys_are_used_while_another_login_fetches_new_ones() {
+    let stage = TestIssuer::new();
     let keys = stage.keys(0, KeyFreshness::Configured).unwrap();
     stage.is("slow");
     std::thread::scope(|scope| {
@@ -333,7 +333,7 @@ fn old_keys_do_while_another_login_fetches_new_ones() {
         }
         assert_eq!(stage.keys(4_000, KeyFreshness::Configured).unwrap(), keys);
         assert!(!first.is_finished(), "it waited for the new ones");
-        // A token with a new key wants the new keys.
+        // A token with an unknown key waits for the new keys.
         assert_eq!(stage.keys(4_000, KeyFreshness::Newest).unwrap(), keys);
         first.join().unwrap().unwrap();
     });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How often logins ask the mytoken server for its discovery document.
+//! How often logins request the discovery document of the mytoken server.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 #[path = "../../mytoken/tests/fake/mod.rs"]
@@ -23,7 +23,7 @@ use serde_json::json;
 
 const NOW: u64 = 1_800_000_000;
 
-struct Stage {
+struct FakeMytokenServer {
     server: Fake,
     mood: Arc<Mutex<&'static str>>,
     dir: tempfile::TempDir,
@@ -41,7 +41,7 @@ fn answer(mood: &str, path: &str, url: &str) -> Reply {
     }
 }
 
-impl Stage {
+impl FakeMytokenServer {
     fn new(mood: &'static str) -> Self {
         let mood = Arc::new(Mutex::new(mood));
         let played = Arc::clone(&mood);
@@ -59,7 +59,7 @@ impl Stage {
         self
     }
 
-    /// What a login of its own process gets at this time, for a token that nobody has verified.
+    /// The result of a login in a new process at this time, with an unverified token.
     fn login(&self, seconds: u64) -> Result<Secret, Refusal> {
         self.login_with(&DiskCache::new(&self.dir.path().join("cache"), Owner::current()), seconds, 5_000)
     }
@@ -75,7 +75,7 @@ impl Stage {
         let mytoken = mytoken(json!({}));
         let request = AccessTokenRequest { mytoken: &mytoken, scope: "", audience: "", comment: "" };
         let deadline = Deadline::after(Duration::from_millis(deadline));
-        // Nothing is counted: the documents are fetched at most once a minute whatever is typed.
+        // Requests are not counted: the document is fetched at most once a minute in any case.
         let settings = BudgetSettings::default();
         let allowance = Allowance::uncounted(&settings);
         let tokens = ServerTokens::new(url, &http, Some(cache), &clock, &allowance);
@@ -88,14 +88,14 @@ impl Stage {
 }
 
 #[test]
-fn a_server_that_fails_is_asked_once_a_minute() {
+fn a_failing_server_gets_one_request_a_minute() {
     for (mood, class) in [
         ("500", RefusalClass::Unavailable),
         ("hangs up", RefusalClass::Unavailable),
-        ("429", RefusalClass::Rejected), // whoever types tokens can cause it
+        ("429", RefusalClass::Rejected), // anybody at the prompt can cause it
         ("another", RefusalClass::Misconfigured),
     ] {
-        let stage = Stage::new(mood);
+        let stage = FakeMytokenServer::new(mood);
         for seconds in [0, 1, 16, 31, 46, 59] {
             assert_eq!(stage.login(seconds).unwrap_err().class(), class, "{mood}, second {seconds}");
         }
@@ -106,8 +106,8 @@ fn a_server_that_fails_is_asked_once_a_minute() {
 }
 
 #[test]
-fn a_time_out_is_remembered_like_a_failure() {
-    let stage = Stage::new("silent");
+fn a_timeout_counts_as_a_failure() {
+    let stage = FakeMytokenServer::new("silent");
     let cache = DiskCache::new(&stage.dir.path().join("cache"), Owner::current());
     assert_eq!(stage.login_with(&cache, 0, 300).unwrap_err().class(), RefusalClass::Unavailable);
     let begun = Instant::now();
@@ -117,8 +117,8 @@ fn a_time_out_is_remembered_like_a_failure() {
 }
 
 #[test]
-fn an_old_document_does_while_there_is_no_newer_one() {
-    let stage = Stage::new("well");
+fn an_old_document_is_used_while_there_is_no_newer_one() {
+    let stage = FakeMytokenServer::new("well");
     stage.login(0).unwrap();
     stage.is("500");
     for seconds in [3_600, 3_601, 3_659] {
@@ -129,8 +129,8 @@ fn an_old_document_does_while_there_is_no_newer_one() {
 }
 
 #[test]
-fn logins_in_the_same_moment_ask_once() {
-    let stage = Stage::new("well");
+fn simultaneous_logins_send_one_request() {
+    let stage = FakeMytokenServer::new("well");
     std::thread::scope(|scope| {
         let logins: Vec<_> = (0..8).map(|_| scope.spawn(|| stage.login(0))).collect();
         logins.into_iter().for_each(|login| drop(login.join().unwrap().unwrap()));
@@ -139,8 +139,8 @@ fn logins_in_the_same_moment_ask_once() {
 }
 
 #[test]
-fn without_any_memory_nobody_is_asked() {
-    let stage = Stage::new("well");
+fn without_a_usable_directory_no_request_is_sent() {
+    let stage = FakeMytokenServer::new("well");
     std::fs::write(stage.dir.path().join("file"), "").unwrap();
     let below = |path: &str| stage.dir.path().join("file").join(path);
     let cache = DiskCache::new(&below("var"), Owner::current()).or(&below("run/cache"));
@@ -156,8 +156,8 @@ fn without_any_memory_nobody_is_asked() {
 }
 
 #[test]
-fn the_token_is_not_in_what_is_remembered() {
-    let stage = Stage::new("another");
+fn the_cache_does_not_hold_the_token() {
+    let stage = FakeMytokenServer::new("another");
     stage.login(0).unwrap_err();
     let files = std::fs::read_dir(stage.dir.path().join("cache")).unwrap();
     let texts: Vec<String> = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();

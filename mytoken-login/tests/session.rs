@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the auth child to the session and its end, in a directory of the test's own and as whoever runs it.
+//! The record from the auth child to the session, and the session's files, in a temporary directory of the user who runs the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "../../tests/skipped.rs"]
@@ -56,7 +56,7 @@ struct Place {
 }
 
 impl Place {
-    /// `f:<uid>:<name>` is the file `<uid>/<name>`.
+    /// The file of a handle: of `f:<uid>:<name>` it is `<uid>/<name>`.
     fn file(&self, handle: &str) -> PathBuf {
         let (uid, name) = handle.strip_prefix("f:").unwrap().split_once(':').unwrap();
         self.path.join("handover").join(uid).join(name)
@@ -84,9 +84,9 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
-/// The account phase asks again; a clock that is ten seconds ahead must not undo what `leeway` has let in.
+/// The account phase checks the expiry again. It must use the same `leeway`.
 #[test]
-fn a_token_that_the_leeway_let_in_is_still_good_in_the_account_phase() {
+fn a_token_that_only_the_leeway_accepts_is_valid_in_the_account_phase() {
     let mut late = accepted(false);
     (late.credential.exp, late.credential.good_until) = (NOW - 10, NOW + 20);
     let record = Record::new(&late, "sshd", Vec::new(), &FixedClock(NOW));
@@ -94,7 +94,7 @@ fn a_token_that_the_leeway_let_in_is_still_good_in_the_account_phase() {
 }
 
 #[test]
-fn a_record_is_taken_once() {
+fn a_record_can_be_taken_once() {
     let place = place();
     let handle = place.handover.store(&record()).unwrap();
     let file = place.file(&handle);
@@ -107,7 +107,7 @@ fn a_record_is_taken_once() {
 }
 
 #[test]
-fn a_record_is_for_one_login_and_gone_when_another_tries() {
+fn a_record_that_another_login_takes_is_refused_and_removed() {
     let other_start = Process { start: Process::own().unwrap().start + 1, ..Process::own().unwrap() };
     let table = [
         (Claimant { user: "bob", ..login() }, "user"),
@@ -125,7 +125,7 @@ fn a_record_is_for_one_login_and_gone_when_another_tries() {
 }
 
 #[test]
-fn a_record_grows_old() {
+fn a_record_expires_after_ten_minutes() {
     let place = place();
     let handle = place.handover.store(&record()).unwrap();
     assert_eq!(place.handover.read(&handle, &login(), &FixedClock(NOW + 601)), Err(RecordError::Old));
@@ -136,7 +136,7 @@ fn a_record_grows_old() {
 }
 
 #[test]
-fn what_another_could_have_put_there_is_not_believed() {
+fn files_that_another_user_could_have_written_are_not_used() {
     let place = place();
     let file = place.file(&place.handover.store(&record()).unwrap());
     let name = |digit: &str| format!("f:{}:1-{}", Owner::current().uid, digit.repeat(32));
@@ -169,7 +169,7 @@ fn a_directory_of_another_mode_or_owner_is_not_used() {
 }
 
 #[test]
-fn a_session_gets_its_files_and_leaves_nothing() {
+fn a_session_gets_its_files_and_they_are_removed_at_its_end() {
     let place = place();
     let me = Owner::current();
     let installed = place.sessions.install(&record(), &SessionSettings::default()).unwrap();
@@ -187,12 +187,12 @@ fn a_session_gets_its_files_and_leaves_nothing() {
     let second = place.sessions.install(&record(), &SessionSettings::default()).unwrap();
     place.sessions.remove(&installed.session, me);
     assert!(!bearer.parent().unwrap().exists());
-    assert!(second.bearer_token_file.unwrap().exists(), "another session keeps its own");
+    assert!(second.bearer_token_file.unwrap().exists(), "another session keeps its files");
     place.sessions.remove(&installed.session, me);
 }
 
 #[test]
-fn a_mytoken_is_left_only_where_it_was_meant_to_be() {
+fn a_session_gets_a_mytoken_only_when_it_is_delegated_and_configured() {
     let never = SessionSettings { mytoken: SessionMytoken::Never, ..SessionSettings::default() };
     let nothing = SessionSettings { access_token: false, mytoken: SessionMytoken::Never };
     for (delegated, settings, bearer, mytoken) in [
@@ -209,7 +209,7 @@ fn a_mytoken_is_left_only_where_it_was_meant_to_be() {
 }
 
 #[test]
-fn as_root_the_files_are_the_users() {
+fn as_root_the_files_belong_to_the_user() {
     if Owner::current().uid != 0 {
         return skip("only root can write as another user").unwrap();
     }
@@ -226,7 +226,7 @@ fn as_root_the_files_are_the_users() {
     }
     assert_eq!(fs::metadata(place.path.join("sessions")).unwrap().uid(), 0);
 
-    // The user puts a link to somebody else's directory where the session was: nothing is removed there.
+    // The user replaces the session's directory by a link to another directory. Nothing is removed there.
     let victim = place.path.join("victim");
     fs::create_dir(&victim).unwrap();
     fs::write(victim.join("precious"), "x").unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a session's start rests on: which record is believed, and what the agent is told to renew.
+//! The start of a session: which records are used, and the message to the agent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::fs;
@@ -48,9 +48,9 @@ fn record(renewal: bool) -> Record {
     Record::new(&accepted, "sshd", vec![Process::own().unwrap()], &FixedClock(NOW))
 }
 
-/// After an upgrade a record may be another version's, whose members mean other things.
+/// After an upgrade a record can be of another version, in which members have other meanings.
 #[test]
-fn a_record_of_another_version_is_not_believed() {
+fn a_record_of_another_version_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mytoken/handover");
     let handover = Handover::new(&path, Owner::current());
@@ -76,12 +76,12 @@ fn a_record_of_another_version_is_not_believed() {
         }
         let taken = handover.take(&handle, &login, &FixedClock(NOW));
         assert_eq!(taken.is_ok(), good, "{version}");
-        assert!(!file.exists(), "{version}: it is gone whatever it was");
+        assert!(!file.exists(), "{version}: it is removed in any case");
     }
 }
 
-/// What `register` sends for this record.
-fn told(record: &Record, installed: &Installed) -> Value {
+/// The message that `register` sends for this record.
+fn registration(record: &Record, installed: &Installed) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("agent.sock");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -98,7 +98,7 @@ fn told(record: &Record, installed: &Installed) -> Value {
 }
 
 #[test]
-fn the_agent_is_told_when_the_access_token_ends_and_how_long_it_lived() {
+fn the_agent_gets_expiry_and_lifetime_of_the_access_token_and_the_mytoken() {
     let installed = Installed {
         session: "0123456789abcdef0123456789abcdef".into(),
         bearer_token_file: Some(PathBuf::from("/x")),
@@ -108,12 +108,12 @@ fn the_agent_is_told_when_the_access_token_ends_and_how_long_it_lived() {
     let start = json!({"v": 1, "call": "session_start", "session": installed.session, "uid": me.uid, "gid": me.gid,
         "pid": 4_242, "server": "testbed", "mytoken": "the.my.token", "scope": "openid", "audience": "https://testbed",
         "exp": NOW + 3_600, "lifetime": 3_500});
-    assert_eq!(told(&record(true), &installed), start);
+    assert_eq!(registration(&record(true), &installed), start);
 
-    // Without the file there is nothing to renew, and without a mytoken nothing to renew it with: no secret travels.
+    // Without the file or without a mytoken there is nothing to renew. The message holds no secret then.
     let without = json!({"v": 1, "call": "session_start", "session": installed.session, "uid": me.uid, "gid": me.gid,
         "pid": 4_242, "exp": NOW + 3_600, "lifetime": 3_500});
-    assert_eq!(told(&record(false), &installed), without);
+    assert_eq!(registration(&record(false), &installed), without);
     let installed = Installed { bearer_token_file: None, ..installed };
-    assert_eq!(told(&record(true), &installed), without);
+    assert_eq!(registration(&record(true), &installed), without);
 }
