@@ -62,8 +62,7 @@ fn short_token(site: &Site) -> Result<String> {
 }
 
 /// Logs in with the token, so that the host has cached the servers' documents and keys, as a host in use has. It does
-/// not ask for them
-/// again within a minute of a failure.
+/// not ask for them again within a minute of a failure.
 fn known_to_the_host(site: &Site, token: String) -> Result<String> {
     log_in_by_hand(site, &token)?.1.ok()?;
     Ok(token)

@@ -323,8 +323,7 @@ fn a_requeued_job_keeps_its_sub_token() -> Result<()> {
         site.wait_for("the first run", SOON, "alice", &format!("grep -q 200 {output}"))?;
         site.run("root", ["scontrol", "requeue", &job.id.to_string()])?.ok()?;
         // SLURM-28: Slurm begins it again after two minutes, because nodes refuse a credential of the second in which
-        // the job was
-        // killed. Two seconds are enough for that.
+        // the job was killed. Two seconds are enough for that.
         let begin = format!("sleep 2; scontrol update jobid={} starttime=now", job.id);
         site.wait_for(
             "the job in the queue",

@@ -2,9 +2,8 @@
 //! Many users behind one address during an outage: whom does sshd block?
 //!
 //! SSH-12: since OpenSSH 9.8 a connection that ends after a refused login costs its address 5 s, whatever PAM
-//! answered; from 15 s on sshd
-//! drops all connections from there until they have run down. Earlier releases know no penalties and pass these
-//! stories as well.
+//! answered; from 15 s on sshd drops all connections from there until they have run down. Earlier releases know no
+//! penalties and pass these stories as well.
 
 use std::time::{Duration, Instant};
 

@@ -14,7 +14,7 @@
 //! | `POST /provider/mint` | `provider::mint::TokenOrder` | a token by order: `{"token"}` |
 //! | `POST /mytoken/fault` | `{"name", ...}` | see the mytoken server |
 //! | `POST /mytoken/first-token` | a `first_token` of the captures | login, consent, polling: the server's answer |
-//! | `POST /outage` | `{"service", "on"}` | nobody listens there |
+//! | `POST /outage` | `{"service", "on"}` | starts or ends an outage: the port of the service is closed |
 //! | `POST /clear` | | ends all faults and outages |
 
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Signatures of JWTs against a JWKS. Times, issuer and audience are the caller's business. Not the product's code,
-//! which is what is
-//! tested.
+//! which is what is tested.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

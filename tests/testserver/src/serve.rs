@@ -157,8 +157,7 @@ impl ServiceAddress {
 }
 
 /// An address with a port: URLs, and with them the issuer, hold it before anybody listens. Ports that the kernel
-/// gives to
-/// outgoing connections (from 32768 on) are left alone: one of those could be taken before we listen.
+/// gives to outgoing connections (from 32768 on) are left alone: one of those could be taken before we listen.
 fn free(address: SocketAddr) -> Result<SocketAddr, String> {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     if address.port() != 0 {

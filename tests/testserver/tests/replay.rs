@@ -120,7 +120,11 @@ fn scenarios_that_a_foreign_server_cannot_play_are_skipped_with_the_reason() {
         assert_eq!(sum, "0 passed, 0 failed, 1 skipped", "{lines:?}");
         assert!(lines[0].starts_with("skipped ") && lines[0].ends_with(reason), "{lines:?}");
     };
-    skipped("login-flow/complete", &[faults], "a person would have to log in (--browser, or --first-token)");
+    skipped(
+        "login-flow/complete",
+        &[faults],
+        "a person would have to log in (--browser, or --first-token for first tokens)",
+    );
     skipped("faults/at-500-html", &[browser], "the provider would have to misbehave (--provider-faults)");
     skipped("provider/login", &[browser], "the requests to the provider cannot be read (--provider-faults)");
     skipped("ratelimit", &[browser, faults], "the server would have to be configured for it");

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cost of the PAM module: one authentication through libpam in a new process, compared with `pam_permit`, and the
-//! same when
-//! a thousand records of other logins are pending.
+//! same when a thousand records of other logins are pending.
 
 use super::amount::Amount;
 use super::c_program;

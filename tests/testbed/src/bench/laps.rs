@@ -103,9 +103,8 @@ impl Race {
     }
 
     /// Runs the race in a site as `user`; `within` is a command that runs another one, like `salloc`, or empty.
-    /// Returns the times
-    /// of each side, in milliseconds unless they are [`Race::printed`]; those with the same index are of the same
-    /// round.
+    /// Returns the times of each side, in milliseconds unless they are [`Race::printed`]; those with the same index
+    /// are of the same round.
     pub(super) fn run(&self, site: &Site, user: &str, within: &[&str]) -> Result<Vec<Vec<f64>>> {
         let order = serde_json::to_vec(self).map_err(io::Error::from).trying(|| "writing the race".into())?;
         let argv = within.iter().copied().chain([TESTBED_INSIDE, "laps"]);

@@ -2,8 +2,7 @@
 //! The bench: the cost of the product, compared with the same operation without it, in one site and one run.
 //!
 //! Each time is measured next to its baseline, in a random order, because machines are noisy. Medians are shown.
-//! Goals are shown
-//! with the figures; a missed goal is not an error.
+//! Goals are shown with the figures; a missed goal is not an error.
 
 mod agent_load;
 mod amount;

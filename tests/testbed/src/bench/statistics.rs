@@ -2,8 +2,7 @@
 //! Statistics of measurements: medians, quartiles and comparison of pairs.
 
 /// Comparison of pairs of measurements. Both values of a pair were measured one after the other, so that the load of
-/// the
-/// machine affects both, and the median of the differences is more exact than the difference of the medians.
+/// the machine affects both, and the median of the differences is more exact than the difference of the medians.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Comparison {
     /// Median of ours.

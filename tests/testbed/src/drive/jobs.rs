@@ -69,8 +69,7 @@ echo "calls: $node $accepted $refused $tokens"
 }
 
 /// A shell command that searches the arguments of all commands on its host while the shell's `condition` holds. It
-/// prints those
-/// with a token, up to the token.
+/// prints those with a token, up to the token.
 #[must_use]
 pub fn argv_watch(condition: &str) -> String {
     format!(
@@ -185,8 +184,7 @@ impl Job {
     }
 
     /// Waits until each of `nodes` has removed the job's directory and its agent has decided about the sub-token;
-    /// returns
-    /// the last event of each agent.
+    /// returns the last event of each agent.
     ///
     /// # Errors
     /// When that takes longer than 30 s.

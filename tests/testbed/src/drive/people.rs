@@ -83,8 +83,8 @@ pub fn control(site: &Site, path: &str, body: Option<&str>) -> Result<String> {
 }
 
 /// A shell command that calls the resource server with the token in `$BEARER_TOKEN_FILE`, by curl with these options.
-/// It has no single quotes. The token goes
-/// through a pipe: a command's arguments are in `/proc/PID/cmdline` for every user of the host.
+/// It has no single quotes. The token goes through a pipe: a command's arguments are in `/proc/PID/cmdline` for every
+/// user of the host.
 #[must_use]
 pub fn call(options: &str) -> String {
     format!(

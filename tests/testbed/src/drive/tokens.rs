@@ -23,8 +23,7 @@ pub fn access_token(site: &Site, user: &str) -> Result<String> {
 }
 
 /// A first mytoken of `user` with the restrictions that the helper sets: access tokens of an unrestricted one have
-/// more scopes than
-/// requested (MT-09). `more` adds or replaces members: `rotation`, `restrictions`, `response_type`.
+/// more scopes than requested (MT-09). `more` adds or replaces members: `rotation`, `restrictions`, `response_type`.
 ///
 /// # Errors
 /// When the server refuses.
@@ -81,8 +80,7 @@ pub fn introspect(site: &Site, mytoken: &str) -> Result<Value> {
 }
 
 /// The server's history of a mytoken (`this`), of those made from it (`children`), or both: `{"events": [{"event",
-/// "time", "mom_id", ..}]}`,
-/// newest first, null if there are none. The request counts as a use of the mytoken.
+/// "time", "mom_id", ..}]}`, newest first, null if there are none. The request counts as a use of the mytoken.
 ///
 /// # Errors
 /// When the server refuses.

@@ -50,8 +50,8 @@ pub fn prepare(site: &Site, user: &str, answers: &[&str]) -> Result<()> {
 /// # Errors
 /// When they cannot be read.
 pub fn prompts(site: &Site, user: &str) -> Result<Vec<String>> {
-    let noted = site.sh(user, &format!("cat {FOLDER}/prompts"))?.ok()?.stdout;
-    Ok(noted.split("\n--\n").filter(|prompt| !prompt.is_empty()).map(str::to_owned).collect())
+    let recorded = site.sh(user, &format!("cat {FOLDER}/prompts"))?.ok()?.stdout;
+    Ok(recorded.split("\n--\n").filter(|prompt| !prompt.is_empty()).map(str::to_owned).collect())
 }
 
 /// Splits a long token, because ssh sends at most 1023 bytes per answer: `@1/3:...`, `@2/3:...`, `@3/3:...`.

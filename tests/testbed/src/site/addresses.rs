@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! # fn tell(site: &testbed::Site) -> testbed::Result<()> {
-//! let home = site.new_client()?; // an IPv4 address that nobody had before
+//! let home = site.new_client()?; // a new IPv4 address
 //! let office = site.client_at("2001:db8:1::7".parse().unwrap())?; // this one
 //! site.sh("alice", &format!("ssh -i .ssh/site_key {} true", home.destination()))?.ok()?;
 //! site.sh("alice", &format!("mytoken-ssh ssh {} true", office.destination()))?.ok()?;

@@ -21,7 +21,7 @@ pub struct Namespace {
     unshare: Child,
     /// The site lives while this pipe is open. The kernel closes it when this process ends in any way.
     lifeline: Option<ChildStdin>,
-    /// The first process inside, as the host sees it.
+    /// The id on the host of the first process inside.
     init: u32,
 }
 

@@ -19,15 +19,13 @@ pub struct Options {
     /// `LogLevel` of sshd.
     pub sshd_log_level: &'static str,
     /// Lines at the beginning of sshd's configuration, where the first line of a keyword counts. The rest is as in
-    /// Debian, with
-    /// the product's `sshd.conf`.
+    /// Debian, with the product's `sshd.conf`.
     pub sshd_config: &'static str,
     /// Whether sshd blocks an address after several refusals, the default since OpenSSH 9.8 (SSH-12). A
     /// story with many refusals from one address, which is about something else, switches this off.
     pub penalties: bool,
     /// Request limit of the mytoken server per client address; the default is the original's (MT-07), empty is no
-    /// limit. A story
-    /// that needs more requests changes it.
+    /// limit. A story that needs more requests changes it.
     pub request_limit: &'static str,
     /// A mytoken server and provider outside the site instead of the test server inside.
     pub foreign: Option<Foreign>,

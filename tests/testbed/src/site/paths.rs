@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where things are on the host: the repository, its build results, the cache of root file systems.
+//! Paths on the host: the repository, its build results, the cache of root file systems.
 
 use std::env;
 use std::fs;
@@ -32,7 +32,7 @@ pub fn roots() -> PathBuf {
     target().join("roots")
 }
 
-/// An empty directory to mount a site on, made on first use. The mount itself is seen inside the site only.
+/// An empty directory to mount a site on, made on first use. The mount is only visible inside the site.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -51,12 +51,12 @@ pub fn product_profile() -> String {
 /// The `testbed` program: this process, or the one cargo built beside the running test.
 ///
 /// # Errors
-/// When there is none, which means that the library is used from outside the workspace.
+/// When there is none: the library is used outside the workspace.
 pub fn testbed_program() -> Result<PathBuf> {
     program_beside("testbed")
 }
 
-/// The test server as cargo built it beside this program, when it is built.
+/// The test server's program beside this one, if it is built.
 #[must_use]
 pub fn testserver_program() -> Option<PathBuf> {
     program_beside("testserver").ok()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the first process of a site is told: the agreement between `namespace` (outside) and `init` (inside).
+//! The order from `namespace` (outside) to `init` (inside), the first process of a site.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -9,25 +9,25 @@ use serde::{Deserialize, Serialize};
 /// The host's name inside a site.
 pub const HOST_NAME: &str = "testbed";
 
-/// Names of the servers of a site; all of them are the site's one address.
+/// Names of the servers of a site; all have the address of the site.
 pub const SERVER_NAMES: &[&str] = &["mytoken.testbed", "op.testbed", "se.testbed"];
 
 /// Files of the testbed itself inside a site: process ids, logs, the namespaces of the nodes.
 pub const STATE_DIR: &str = "/run/testbed";
 
-/// Where the `testbed` program is found inside a site.
+/// Path of the `testbed` program inside a site.
 pub const TESTBED_INSIDE: &str = "/usr/local/bin/testbed";
 
-/// Where the test server's program is found inside a site.
+/// Path of the test server's program inside a site.
 pub const TESTSERVER_INSIDE: &str = "/usr/local/bin/testserver";
 
-/// The daemon whose mount namespace is the node's.
+/// Name of the daemon that holds the namespaces of a node.
 #[must_use]
 pub fn node_holder(node: &str) -> String {
     format!("node.{node}")
 }
 
-/// How a site reaches the world.
+/// The network of a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// A network of its own with one address from TEST-NET-1. With loopback alone `getaddrinfo` refuses every name
@@ -48,12 +48,12 @@ impl Network {
     }
 }
 
-/// The whole order to `testbed init`.
+/// The order to `testbed init`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// The cached root file system; only read.
     pub root: PathBuf,
-    /// An empty directory of the host to mount on; the mount itself is seen inside only.
+    /// An empty directory of the host to mount on; the mount is only visible inside.
     pub mount_point: PathBuf,
     /// The network of the site.
     pub network: Network,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What cargo built of the product, and whether that is still what the sources say.
+//! Build results of the product, and whether they are older than the sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use crate::site::paths;
 
-/// Built files, and beside each what it was made of, as cargo writes it down (`NAME.d`).
+/// The built files. cargo writes the sources of each to `NAME.d` in the same directory.
 const BUILT: &[&str] =
     &["libpam_mytoken.so", "libspank_mytoken.so", "mytoken-ssh", "mytokenctl", "mytokend", "mytoken-submit"];
 
-/// Whether everything that `make install` wants is there.
+/// Whether all files that `make install` needs exist.
 pub(crate) fn is_built(profile: &str) -> bool {
     BUILT.iter().all(|name| paths::target().join(profile).join(name).is_file())
 }
@@ -21,7 +21,7 @@ pub(crate) fn target_of(profile: &str) -> &'static str {
     if profile == "debug" { "site" } else { "build" }
 }
 
-/// Says on standard error which built file is older than one of its sources: a story would test yesterday's product.
+/// Warns on standard error when a built file is older than one of its sources, because stories would test an old build.
 pub(crate) fn warn_when_outdated(profile: &str) {
     let directory = paths::target().join(profile);
     for built in BUILT.iter().map(|name| directory.join(name)) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The Debian releases a site can be made of, and what differs between them.
+//! The Debian releases of sites, and their differences.
 
 use std::fmt;
 use std::fs;
@@ -20,7 +20,7 @@ pub enum Release {
 }
 
 impl Release {
-    /// The release a site is made of when nobody chose: the host's own when it is bookworm or trixie (a program built
+    /// The default release of a site: the host's own when it is bookworm or trixie (a program built
     /// on a host needs a root of the same release or a newer one), else bookworm.
     #[must_use]
     pub fn of_this_host() -> Self {

@@ -15,7 +15,7 @@ use crate::error::Trying;
 use crate::site::paths;
 use crate::{Error, Release, Result};
 
-/// What a site needs; the rest comes with Debian's essential packages.
+/// Packages of a site, besides Debian's essential ones.
 const SITE_PACKAGES: &[&str] = &[
     "slurmctld",
     "slurmd",
@@ -68,7 +68,7 @@ impl Recipe {
     }
 }
 
-/// A finished root file system. While this value lives nobody replaces the root.
+/// A finished root file system, locked against replacement while this value lives.
 #[derive(Debug)]
 pub struct Root {
     directory: PathBuf,
@@ -82,7 +82,7 @@ impl Root {
         &self.directory
     }
 
-    /// Opens the root of this recipe and makes it first when it is missing or was made by another recipe.
+    /// Opens the root of this recipe. Makes it first if it is missing or was made by another recipe.
     ///
     /// # Errors
     /// When mmdebstrap is missing or fails, or the cache cannot be written.
@@ -125,7 +125,7 @@ fn lock(roots: &Path, recipe: &Recipe, how: FlockArg) -> Result<Flock<File>> {
         .map_err(|(_, errno)| Error::Io { what: format!("waiting for {}", path.display()), source: errno.into() })
 }
 
-/// Makes the root beside its place and renames it there, so that an interrupted run leaves no half root behind.
+/// Makes the root in another directory and renames it, so that an interrupted run leaves no incomplete root.
 fn make(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
     if !crate::site::host::has_program("mmdebstrap") {
         return Err(Error::Refused("mmdebstrap is missing; run `make toolchain`".into()));
@@ -135,10 +135,10 @@ fn make(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
     eprintln!("testbed: making the root file system {} (about 30 s, once)", recipe.name);
     let log_path = roots.join(format!("{}.log", recipe.name));
     let log = File::create(&log_path).trying(|| format!("creating {}", log_path.display()))?;
-    // mmdebstrap wants the suite, then the directory, then mirrors.
+    // mmdebstrap expects the suite, then the directory, then mirrors.
     let suite_at = recipe.arguments.iter().position(|argument| !argument.starts_with('-')).unwrap_or_default();
     let (before, after) = recipe.arguments.split_at((suite_at + 1).min(recipe.arguments.len()));
-    // In a process namespace of its own it dies whole when we die, also by SIGKILL, and mounts nothing on the host.
+    // In its own process namespace it ends with this process, also after SIGKILL, and its mounts are not on the host.
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])

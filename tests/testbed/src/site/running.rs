@@ -13,7 +13,7 @@ use crate::site::root::{Recipe, Root};
 use crate::site::{host, paths, product};
 use crate::{Error, Options, Result, wait};
 
-/// A site: sshd, munge, Slurm with its nodes, users, and whatever of the product and the test server is built.
+/// A site: sshd, munge, Slurm with its nodes, users, and the product and the test server if they are built.
 /// Dropping it kills everything inside.
 #[derive(Debug)]
 pub struct Site {
@@ -27,7 +27,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// The namespaces and the files of a site, with no service running.
+    /// Makes the namespaces and files of a site and starts no service.
     ///
     /// # Errors
     /// As [`Site::start`].
@@ -68,25 +68,25 @@ impl Site {
         })
     }
 
-    /// What the site was made of.
+    /// The options of the site.
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// Whether the product is installed: it was built and wanted.
+    /// Whether the product is installed.
     #[must_use]
     pub fn has_product(&self) -> bool {
         self.has_product
     }
 
-    /// Whether the test server is in the site: it was built and wanted, and no foreign server was given.
+    /// Whether the test server runs in the site; it does not with a foreign server.
     #[must_use]
     pub fn has_testserver(&self) -> bool {
         self.has_testserver
     }
 
-    /// Whose network the site is in.
+    /// The network of the site.
     #[must_use]
     pub fn network(&self) -> Network {
         network_of(&self.options)
@@ -98,13 +98,13 @@ impl Site {
         (1..=self.options.nodes).map(|number| format!("n{number}")).collect()
     }
 
-    /// The first process inside, as the host sees it.
+    /// The id on the host of the first process inside.
     #[must_use]
     pub fn init_pid(&self) -> u32 {
         self.namespace.init_pid()
     }
 
-    /// A command as `user` on the login node; see [`Inside`] for what can be added before it runs.
+    /// A command as `user` on the login node. [`Inside`] has more options.
     pub fn command<I, S>(&self, user: &str, argv: I) -> Inside<'_>
     where
         I: IntoIterator<Item = S>,
@@ -134,7 +134,7 @@ impl Site {
         self.script(user, script).run()
     }
 
-    /// Runs a shell script as root, as a node sees the world.
+    /// Runs a shell script as root on a node.
     ///
     /// # Errors
     /// When it could not be started.
@@ -147,7 +147,7 @@ impl Site {
     /// # Errors
     /// When the file could not be written.
     pub fn write(&self, path: &str, content: &str, mode: &str) -> Result<()> {
-        // By a command inside: through /proc/PID/root an absolute link would lead out to the host.
+        // By a command inside: an absolute link below /proc/PID/root would lead to the host.
         let script =
             format!("set -e; mkdir -p \"$(dirname '{path}')\"; install -m {mode} /dev/null '{path}'; cat >'{path}'");
         self.script("root", &script).stdin(content).run()?.ok().map(drop)
@@ -169,10 +169,10 @@ impl Site {
         Ok(self.run("root", ["test", "-e", path])?.success())
     }
 
-    /// Starts a daemon and remembers it by its name.
+    /// Starts a daemon and keeps it by its name.
     ///
     /// # Errors
-    /// When it could not be started; that it lives on is the caller's to find out.
+    /// When it could not be started. Whether it keeps running is not checked.
     pub fn start_daemon(&self, daemon: Daemon) -> Result<()> {
         daemon.start(&self.namespace)?;
         let mut daemons = self.daemons();
@@ -181,10 +181,10 @@ impl Site {
         Ok(())
     }
 
-    /// Stops a daemon: politely ("TERM"), by a crash ("KILL"), and waits until it is gone.
+    /// Stops a daemon with a signal ("TERM", "KILL") and waits until it has ended.
     ///
     /// # Errors
-    /// When there is none of this name or it does not go.
+    /// When there is no daemon of this name or it does not end.
     pub fn stop(&self, name: &str, signal: &str) -> Result<()> {
         self.daemon(name)?.stop(&self.namespace, signal)
     }
@@ -192,23 +192,23 @@ impl Site {
     /// Starts a stopped daemon as it was started before.
     ///
     /// # Errors
-    /// When there was none of this name or it could not be started.
+    /// When there is no daemon of this name or it could not be started.
     pub fn restart(&self, name: &str) -> Result<()> {
         self.daemon(name)?.start(&self.namespace)
     }
 
-    /// Whether a daemon's process is alive.
+    /// Whether a daemon's process runs.
     ///
     /// # Errors
-    /// When there was none of this name.
+    /// When there is no daemon of this name.
     pub fn is_running(&self, name: &str) -> Result<bool> {
         self.daemon(name)?.is_running(&self.namespace)
     }
 
-    /// Waits until a command succeeds; it is asked every 5 to 100 ms.
+    /// Waits until a command succeeds; it is run every 5 to 100 ms.
     ///
     /// # Errors
-    /// [`Error::NotReady`] with the command's last words when the time is over.
+    /// [`Error::NotReady`] with the last output when it does not succeed in time.
     pub fn wait_for(&self, what: &str, limit: Duration, user: &str, script: &str) -> Result<CommandOutcome> {
         let mut last = None;
         let waited = wait::until(what, limit, || {
@@ -227,7 +227,8 @@ impl Site {
         })
     }
 
-    /// Waits until `probe`, a shell script of root's, succeeds where the daemon lives; a daemon that ended will not.
+    /// Waits until `probe`, a shell script, succeeds as root where the daemon runs. Fails at once when the daemon has
+    /// ended.
     pub(crate) fn wait_for_daemon(&self, daemon: &str, node: Option<&str>, limit: Duration, probe: &str) -> Result<()> {
         wait::until(daemon, limit, || {
             let asked = self.script("root", probe);
@@ -242,7 +243,7 @@ impl Site {
         })
     }
 
-    /// The ends of all logs, for a person who wants to know what happened.
+    /// The last lines of all logs.
     #[must_use]
     pub fn logs(&self) -> String {
         let script = "cd /var/log; for f in *.log slurm/*.log; do [ -s \"$f\" ] || continue; \
@@ -254,7 +255,7 @@ impl Site {
         }
     }
 
-    /// How many addresses were handed out.
+    /// Number of client addresses in use.
     pub(crate) fn clients(&self) -> &AtomicU32 {
         &self.clients
     }

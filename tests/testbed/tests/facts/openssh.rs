@@ -33,12 +33,12 @@ fn with_stack(stack: &str, options: Options, tell: impl FnOnce(&Site) -> Result<
     })
 }
 
-/// A stack that lets everybody in and notes `auth` and `session`. `pam_exec` alone has no opinion in `setcred`, which would be a refusal.
+/// A stack that accepts every login and records `auth` and `session`. `pam_exec` alone has no opinion in `setcred`, which would be a refusal.
 const WITNESSED: &str = "auth required pam_exec.so expose_authtok /root/witness\nauth required pam_permit.so\n\
                          account required pam_permit.so\nsession required pam_exec.so type=open_session /root/witness\n";
 
-/// What the witness noted of one type: the values by their names.
-fn noted(site: &Site, kind: &str, name: &str) -> Result<Vec<String>> {
+/// The records of the witness of one type: the values by their names.
+fn recorded(site: &Site, kind: &str, name: &str) -> Result<Vec<String>> {
     let script = format!("sed -nE 's/^{kind} .*\\b{name}=([^ ]*).*/\\1/p' /root/seen");
     Ok(site.sh("root", &script)?.ok()?.lines().into_iter().map(str::to_owned).collect())
 }
@@ -53,9 +53,9 @@ fn log_in(site: &Site, user: &str, answer: &str) -> Result<()> {
 fn keyboard_interactive_authenticates_in_a_child_of_the_process_that_opens_the_session() -> Result<()> {
     with_stack(WITNESSED, bare()?, |site| {
         log_in(site, "alice", "secret")?;
-        let (auth, monitor) = (noted(site, "auth", "caller")?, noted(site, "open_session", "caller")?);
+        let (auth, monitor) = (recorded(site, "auth", "caller")?, recorded(site, "open_session", "caller")?);
         assert!(auth.len() == 1 && auth != monitor, "{auth:?} {monitor:?}");
-        assert_eq!(noted(site, "auth", "parent")?, monitor);
+        assert_eq!(recorded(site, "auth", "parent")?, monitor);
         Ok(())
     })
 }
@@ -65,7 +65,7 @@ fn the_password_method_does_all_in_one_process() -> Result<()> {
     with_stack(WITNESSED, bare()?, |site| {
         let ssh = "ssh -o PreferredAuthentications=password -o NumberOfPasswordPrompts=1 testbed true";
         typist::type_into(site, "alice", &["secret"], ssh)?.ok()?;
-        let (auth, session) = (noted(site, "auth", "caller")?, noted(site, "open_session", "caller")?);
+        let (auth, session) = (recorded(site, "auth", "caller")?, recorded(site, "open_session", "caller")?);
         assert_eq!((auth.len(), &auth), (1, &session));
         Ok(())
     })
@@ -79,7 +79,7 @@ fn every_phase_knows_the_clients_address() -> Result<()> {
         let address = office.address().to_string();
         for kind in ["auth", "open_session"] {
             for name in ["connection", "rhost"] {
-                assert_eq!(noted(site, kind, name)?, [address.as_str()], "{kind} {name}");
+                assert_eq!(recorded(site, kind, name)?, [address.as_str()], "{kind} {name}");
             }
         }
         Ok(())
@@ -105,7 +105,7 @@ fn an_account_that_does_not_exist_gets_junk_for_an_answer() -> Result<()> {
         let said = typist::type_into(site, "alice", &["a".repeat(40).as_str()], &format!("{SSH} ghost@testbed true"))?;
         assert!(!said.success());
         assert_eq!(
-            (noted(site, "auth", "bytes")?, noted(site, "auth", "begins")?),
+            (recorded(site, "auth", "bytes")?, recorded(site, "auth", "begins")?),
             (vec!["40".into()], vec!["080a0d".into()])
         );
         Ok(())
@@ -118,7 +118,7 @@ fn an_askpass_that_fails_answers_nothing_three_times() -> Result<()> {
     with_stack(stack, bare()?, |site| {
         let ssh = "ssh -o PreferredAuthentications=keyboard-interactive testbed true";
         assert!(!typist::type_into(site, "alice", &[], ssh)?.success());
-        assert_eq!(noted(site, "auth", "bytes")?, ["0", "0", "0"]);
+        assert_eq!(recorded(site, "auth", "bytes")?, ["0", "0", "0"]);
         Ok(())
     })
 }

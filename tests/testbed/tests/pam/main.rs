@@ -39,8 +39,7 @@ fn with_answers(site: &Site, answers: &[String], command: &str) -> Result<Comman
 }
 
 /// A mytoken of alice with these capabilities. It has a clause: without one, each access token has all scopes
-/// (MT-09), and a
-/// login refuses more scopes than it requested.
+/// (MT-09), and a login refuses more scopes than it requested.
 fn mytoken(site: &Site, capabilities: &[&str]) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     // The provider grants only the audience that was asked for at login.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Request bodies (MT-05). The texts of the errors are near those of the original's decoders; nobody may rely
+//! Request bodies (MT-05). The texts of the errors are near those of the original's decoders; clients must not rely
 //! on them.
 
 use serde_json::{Map, Value};

@@ -89,11 +89,11 @@ impl Provider {
         let now = self.now();
         let time = |name: &str| claims.get(name).and_then(Value::as_u64);
         let alive = time("exp").is_some_and(|exp| now < exp) && time("nbf").is_none_or(|nbf| nbf <= now);
-        let ours = claims.get("iss").and_then(Value::as_str) == Some(self.issuer());
+        let own_issuer = claims.get("iss").and_then(Value::as_str) == Some(self.issuer());
         // Only access tokens have a scope; an ID token is not accepted here.
         let is_access_token = claims.contains_key("scope") && !claims.contains_key("at_hash");
         let revoked = locked(&self.state).revoked.contains(token);
-        (alive && ours && is_access_token && !revoked).then_some(claims)
+        (alive && own_issuer && is_access_token && !revoked).then_some(claims)
     }
 
     fn open_own_jwt(&self, token: &str) -> Option<Map<String, Value>> {

@@ -76,8 +76,8 @@ impl Target {
                 .map_err(|error| format!("cannot listen on {address}: {error}"))?;
             Ok::<_, String>((later, format!("http://{}", listening.address()), listening))
         };
-        let (provider_later, op, providerlistening) = start()?;
-        let (server_later, issuer, serverlistening) = start()?;
+        let (provider_later, op, provider_listening) = start()?;
+        let (server_later, issuer, server_listening) = start()?;
         let provider = Arc::new(provider(&op, keys, &issuer)?);
         let upstream = Upstream { name: "OP".into(), info: provider.info()?, link: Arc::clone(&provider) as _ };
         let mut config = Config::captured(&issuer, vec![upstream]);
@@ -89,7 +89,7 @@ impl Target {
         let mut target = Self::discovered(issuer, Some(op), HttpClient::new(None)?)?;
         target.person = Some(BrowserAccess::Call(Arc::clone(&provider)));
         target.provider = Some(ProviderAccess::Own(provider));
-        target.listening = vec![providerlistening, serverlistening];
+        target.listening = vec![provider_listening, server_listening];
         Ok(target)
     }
 
@@ -143,7 +143,9 @@ impl Target {
             Some(BrowserAccess::Command(command)) => {
                 redirect_of(&self.issuer, &command::run(command, &[authorization_uri, user], b"")?)
             }
-            None => Err(Stop::Unplayable("a person would have to log in (--browser, or --first-token)".into())),
+            None => Err(Stop::Unplayable(
+                "a person would have to log in (--browser, or --first-token for first tokens)".into(),
+            )),
         }
     }
 

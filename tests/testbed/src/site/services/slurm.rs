@@ -16,10 +16,8 @@ const PRIVATE_TO_A_NODE: &str = "/run/mytoken";
 const PRODUCT_SNIPPET: &str = "/usr/share/mytoken/plugstack.conf";
 
 /// Makes the namespaces of the nodes: mounts, and in the site's own network a `veth` pair to the login node, so that
-/// servers see each
-/// node's address. A process holds each namespace, and others enter by its id. A bind mount of the namespace would
-/// need no process,
-/// but kernel 6.18 refuses it now and then.
+/// servers see each node's address. A process holds each namespace, and others enter by its id. A bind mount of the
+/// namespace would need no process, but kernel 6.18 refuses it now and then.
 pub(crate) fn nodes(site: &Site) -> Result<()> {
     let has_own_network = site.network() == Network::Own;
     for (number, node) in (1..).zip(site.nodes()) {
@@ -45,8 +43,7 @@ pub(crate) fn nodes(site: &Site) -> Result<()> {
 }
 
 /// Shell commands, run in the network of a node, that connect it to the login node by a `veth` pair. The first
-/// process of the site is in the login
-/// node's network.
+/// process of the site is in the login node's network.
 fn cable(site: &Site, number: u8, node: &str) -> String {
     let (login_node, address) = (site.network().address(), addresses::node(number));
     format!(

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The capability algebra (MT-22). Written from what the original does, not from the client library's code: an oracle
-//! must
-//! not share its bugs.
+//! must not share its bugs.
 
 use serde_json::Value;
 

@@ -112,8 +112,7 @@ impl MytokenKey {
 }
 
 /// Whether the original takes a text for a JWT (MT-51); everything else it looks up as a short token. Its recogniser
-/// wants
-/// the signature to be decodable as padded base64url, which ES512 signatures happen to be.
+/// wants the signature to be decodable as padded base64url, which ES512 signatures happen to be.
 #[must_use]
 pub fn looks_like(token: &str) -> bool {
     let mut parts = token.split('.');

@@ -224,8 +224,7 @@ impl ServerState {
     }
 
     /// Removes a token with its codes and short tokens; its children are removed too or become roots. Returns the
-    /// refresh
-    /// token if no token uses it any more.
+    /// refresh token if no token uses it any more.
     pub fn revoke(&mut self, jti: &str, recursive: bool) -> Option<Refresh> {
         let mut gone = HashSet::from([jti.to_owned()]);
         if recursive {

@@ -29,8 +29,7 @@ impl TokenAnswer {
     }
 
     /// Reads an answer as the original does (MT-12): what is not labelled JSON is an answer without anything in it,
-    /// whatever
-    /// its status.
+    /// whatever its status.
     pub(crate) fn read(answer: &Response) -> ApiResult<Self> {
         let labelled = answer.header("Content-Type").unwrap_or_default();
         if !labelled.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().ends_with("json") {
