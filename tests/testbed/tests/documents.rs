@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The documents: what they name exists, and their lines fit a window.
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest line in characters. Tables and code cannot be wrapped.
+const WIDTH: usize = 100;
+
+fn root() -> PathBuf {
+    fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap()
+}
+
+/// The documents by their places in the tree.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut documents = Vec::new();
+    for folder in ["", "docs", "docs/facts"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                documents.push((path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(documents.len() > 6, "only {} documents were found", documents.len());
+    documents
+}
+
+/// Lines with their numbers that are no code.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut is_code = false;
+    text.lines().enumerate().filter_map(move |(index, line)| {
+        let is_fence = line.starts_with("```");
+        is_code ^= is_fence;
+        (!is_code && !is_fence).then_some((index + 1, line))
+    })
+}
+
+fn long_lines(text: &str) -> Vec<usize> {
+    let is_long = |line: &str| !line.starts_with('|') && line.chars().count() > WIDTH;
+    prose(text).filter(|(_, line)| is_long(line)).map(|(number, _)| number).collect()
+}
+
+/// What the document links to: targets of links that are no URLs, without the part behind `#`.
+fn links(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let files = targets.filter(|target| !target.contains("://"));
+    files.filter_map(|target| target.split('#').next()).filter(|target| !target.is_empty()).collect()
+}
+
+/// Code inside a line of prose.
+fn spans(text: &str) -> Vec<String> {
+    let text: Vec<&str> = prose(text).map(|(_, line)| line).collect();
+    text.join("\n").split('`').skip(1).step_by(2).map(|span| span.replace('\n', " ")).collect()
+}
+
+/// Whether a span is a path in the tree. Those of build products and of hosts are none.
+fn is_path(span: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    span.contains('/') && span.bytes().all(is_plain) && !span.starts_with(['/', '.']) && !span.starts_with("target/")
+}
+
+/// The files of which one must exist for `cargo test -p PACKAGE --test NAME`; `packages` gives the folders of packages.
+fn test_files(command: &str, packages: impl Fn(&str) -> Option<PathBuf>) -> Option<Vec<PathBuf>> {
+    let mut words = command.strip_prefix("cargo test ")?.split(' ');
+    let (mut package, mut test) = (None, None);
+    while let Some(word) = words.next() {
+        match word {
+            "-p" => package = words.next(),
+            "--test" => test = words.next(),
+            _ => {}
+        }
+    }
+    let folder = packages(package?).unwrap_or_default();
+    Some(test.map_or_else(
+        || vec![folder.join("Cargo.toml")],
+        |name| vec![folder.join(format!("tests/{name}.rs")), folder.join(format!("tests/{name}/main.rs"))],
+    ))
+}
+
+/// The folder of a package of the workspace.
+fn package(name: &str) -> Option<PathBuf> {
+    let folders = [root().join(name), root().join("tests").join(name)];
+    folders.into_iter().find(|folder| folder.join("Cargo.toml").exists())
+}
+
+#[test]
+fn lines_fit_100_columns() {
+    for (place, text) in documents() {
+        assert_eq!(long_lines(&text), [0; 0], "{}: lines longer than {WIDTH} columns", place.display());
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    for (place, text) in documents() {
+        let folder = root().join(place.parent().unwrap());
+        for target in links(&text) {
+            assert!(folder.join(target).exists(), "{}: no {target}", place.display());
+        }
+    }
+}
+
+#[test]
+fn every_path_and_test_that_contributing_names_exists() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let spans = spans(&text);
+    let paths: Vec<&String> = spans.iter().filter(|span| is_path(span)).collect();
+    assert!(paths.len() > 20, "only these paths were found: {paths:?}");
+    for path in paths {
+        assert!(root().join(path).exists(), "no {path}");
+    }
+    let commands: Vec<_> = spans.iter().filter_map(|span| Some((span, test_files(span, package)?))).collect();
+    assert!(commands.len() > 5, "only these commands were found: {commands:?}");
+    for (command, files) in commands {
+        assert!(files.iter().any(|file| file.exists()), "{command}: none of {files:?}");
+    }
+}
+
+#[test]
+fn the_parts_of_a_document_are_told_apart() {
+    let (long, fits) = ("ä".repeat(WIDTH + 1), "ä".repeat(WIDTH));
+    let text = format!("{fits}\n{long}\n| {long}\n```\n{long}\n```\n{long}\n");
+    assert_eq!(long_lines(&text), [2, 7]);
+    assert_eq!(links("[a](b.md#c), [d](https://e), [f](g/h), [i](#j)"), ["b.md", "g/h"]);
+    assert_eq!(spans("`a/b` c `d\ne`\n```\n`f`\n```\n`g`"), ["a/b", "d e", "g"]);
+    for (span, expected) in [
+        ("mytoken/src/lib.rs", true),
+        ("fuzz/corpus", true),
+        ("lib.rs", false),
+        ("/etc/mytoken", false),
+        ("target/roots/", false),
+        ("make shell", false),
+        ("a/b --c", false),
+    ] {
+        assert_eq!(is_path(span), expected, "{span}");
+    }
+    let folder = |name: &str| (name == "one").then(|| PathBuf::from("one"));
+    let files = |command| test_files(command, folder);
+    assert_eq!(files("cargo test -p one"), Some(vec!["one/Cargo.toml".into()]));
+    assert_eq!(
+        files("cargo test -p one --test two three"),
+        Some(vec!["one/tests/two.rs".into(), "one/tests/two/main.rs".into()])
+    );
+    assert_eq!(files("cargo build -p one"), None);
+}
