@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use mytoken_wire::is_printable;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The name of an account, in one of the forms of [`NameForm`].
@@ -90,15 +91,10 @@ fn nss_fault(text: &str) -> Option<&'static str> {
     if text == "." || text == ".." || text.contains(['/', ':']) {
         return Some("it must not be \".\" or \"..\", and must not contain a slash or a colon");
     }
-    if text.chars().any(|c| c.is_control() || is_invisible(c) || (c.is_whitespace() && c != ' ')) {
+    if text.chars().any(|c| !is_printable(c) || (c.is_whitespace() && c != ' ')) {
         return Some("it contains a character that cannot be seen");
     }
     (text.trim() != text).then_some("it begins or ends with a blank")
-}
-
-/// Invisible characters that text editors and web pages leave in a text: of zero width, or changing its direction.
-pub(crate) fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 impl fmt::Display for AccountName {

@@ -63,5 +63,5 @@ pub fn explain(report: &Report, attempt: &Attempt) -> String {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().take(300).map(|c| if c.is_control() { '?' } else { c }).collect()
+    mytoken_wire::printable(text, 300)
 }

@@ -5,8 +5,9 @@ use std::fmt;
 
 use mytoken::config::IssuerSettings;
 use mytoken::names::same_base;
+use mytoken_wire::is_printable;
 
-use crate::account_name::{AccountName, NameForm, is_invisible};
+use crate::account_name::{AccountName, NameForm};
 use crate::identity::Identity;
 
 /// Most mistakes of a file that are kept. Further ones are counted.
@@ -193,7 +194,7 @@ fn is_blank(c: char) -> bool {
 
 /// A non-breaking space, copied from a web page, would be part of the name without being seen.
 fn is_unseen(c: char) -> bool {
-    c != ' ' && (c.is_control() || c.is_whitespace() || is_invisible(c))
+    c != ' ' && (c.is_whitespace() || !is_printable(c))
 }
 
 impl fmt::Display for Mistake {

@@ -12,6 +12,7 @@ pub mod clock;
 mod handle;
 pub mod hex;
 pub mod paths;
+mod printable;
 pub mod profile;
 pub mod sealed;
 mod secret;
@@ -19,5 +20,6 @@ pub mod submission;
 
 pub use clock::{Clock, Deadline, ScheduleClock, SystemClock};
 pub use handle::Handle;
+pub use printable::{is_printable, printable};
 pub use profile::ProfileName;
 pub use secret::Secret;

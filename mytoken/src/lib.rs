@@ -13,7 +13,6 @@ pub mod files;
 pub mod http;
 mod input_error;
 pub mod names;
-pub mod printable;
 pub mod random;
 pub mod restrictions;
 pub mod server;

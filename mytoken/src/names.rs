@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::{Host, Url};
 
-use crate::printable::printable;
+use mytoken_wire::printable;
 
 /// A URL that must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use mytoken::printable::printable;
 pub use mytoken_login::Level;
+use mytoken_wire::printable;
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
 /// The socket of the system log.
@@ -47,7 +47,7 @@ impl Log {
         Self { process, socket: None, system: Mutex::new(None) }
     }
 
-    /// Writes one line. Control characters become `?`, so that a text cannot forge a second line.
+    /// Writes one line. Characters that are not printable become `?`, so that a text cannot forge a second line.
     pub fn line(&self, level: Level, text: &str) {
         let text = printable(text, usize::MAX);
         let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);

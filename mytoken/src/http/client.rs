@@ -130,12 +130,7 @@ impl HttpClient {
     fn checked(&self, url: &str) -> Result<Url, HttpError> {
         let parsed = names::parse_url(url).map_err(|reason| {
             HttpError::Url(UrlError {
-                url: url
-                    .chars()
-                    .take_while(|c| !matches!(c, '?' | '#' | '@'))
-                    .filter(|c| !c.is_control())
-                    .take(200)
-                    .collect(),
+                url: mytoken_wire::printable(url.split(['?', '#', '@']).next().unwrap_or_default(), 200),
                 reason,
             })
         })?;
@@ -255,7 +250,7 @@ fn deepest(error: &reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string().chars().filter(|c| !c.is_control()).take(160).collect()
+    mytoken_wire::printable(&cause.to_string(), 160)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use super::{Clause, hosts};
 use crate::InputError;
-use crate::printable::printable;
+use mytoken_wire::printable;
 
 /// The clauses of a child of `parent` that allow what `wanted` asks for, and never more than `parent`.
 ///

@@ -59,7 +59,7 @@ impl Discovery {
     /// The document must be this server's, and each endpoint an address that may see a token.
     pub(super) fn check(&self, url: &ServerUrl, loopback_http: bool) -> Result<(), Error> {
         if !url.matches(&self.issuer) {
-            let claimed = self.issuer.chars().filter(|c| !c.is_control()).take(120).collect();
+            let claimed = mytoken_wire::printable(&self.issuer, 120);
             return Err(Error::Server(ServerError::ForeignIssuer { server: url.to_string(), claimed }));
         }
         let optional = [&self.tokeninfo_endpoint, &self.revocation_endpoint, &self.token_transfer_endpoint];

@@ -152,7 +152,7 @@ impl Server<'_> {
         match self.discovery.unsupported(clauses.iter().flat_map(Clause::keys)) {
             None => Ok(()),
             Some(key) => {
-                let key: String = key.chars().filter(|c| !c.is_control()).take(40).collect();
+                let key = mytoken_wire::printable(key, 40);
                 Err(Error::Server(ServerError::NotOffered {
                     server: self.url.to_string(),
                     what: format!("the restriction {key}"),

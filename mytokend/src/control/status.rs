@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use mytoken::printable::printable;
 use mytoken::time_format::TimeFormat;
 use mytoken_wire::agent::{EventKind, JobState, JobStatus, Status};
+use mytoken_wire::printable;
 use nix::unistd::{Uid, User};
 
 /// The status for a terminal. `account_of` gives the account name of a uid.

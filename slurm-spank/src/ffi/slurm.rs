@@ -197,9 +197,8 @@ pub fn info(text: &str) {
     unsafe { slurm_info(c"mytoken: %s".as_ptr(), line.as_ptr()) };
 }
 
-/// Texts come from other programs too: what is printed is one line without control characters and of bounded length.
+/// Texts come from other programs too: Slurm gets one line of bounded length, without control characters.
 fn printable(text: &str) -> CString {
     const LONGEST: usize = 600;
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
-    CString::new(line).unwrap_or_default()
+    CString::new(mytoken_wire::printable(text, LONGEST)).unwrap_or_default()
 }

@@ -139,7 +139,7 @@ fn a_mytoken_submit_that_misbehaves_is_named_and_its_output_is_not_repeated() {
             "answered, but its sealed credential is malformed",
         ),
         (r#"printf '{"v":9,"sealed":"hidden"}\n'"#, "speaks version 9, this plugin version 1"),
-        (r#"printf '{"v":1,"error":"a\\u001b[2Jb\\nc"}\n'"#, "no credential: a [2Jb c (submitting without)"),
+        (r#"printf '{"v":1,"error":"a\\u001b[2Jb\\nc"}\n'"#, "no credential: a?[2Jb?c (submitting without)"),
     ] {
         let program = Submit::script(body);
         let seen = submit(ALLOCATOR, &program, &[], Some(""));

@@ -277,7 +277,7 @@ mod tests {
         let mut run = responder_with(vec![Err(()), Ok("BBBB")]);
         assert_eq!(run.token("(alice@testbed) closed \u{1b}[31mat noon\nAccess Token: "), None);
         let shown = run.shown.lock().unwrap();
-        assert_eq!(shown[0], "testbed: closed [31mat noon");
+        assert_eq!(shown[0], "testbed: closed ?[31mat noon");
         assert!(shown[1].starts_with("testbed: you have no mytoken for https://mt.example.org"), "{shown:?}");
     }
 }
