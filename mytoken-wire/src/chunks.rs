@@ -37,7 +37,7 @@ pub enum Part {
 /// Why a text cannot be an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsendable {
-    /// No token looks like that.
+    /// The text does not have the form of a token.
     NoToken,
     /// More than the module takes.
     Long(

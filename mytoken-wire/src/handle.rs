@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names that nobody can guess: 128 random bits in hexadecimal.
+//! Names that cannot be guessed: 128 random bits in hexadecimal.
 //!
 //! The handle of a submission and the id of a login session have this form. Neither is worth anything by itself.
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the processes of the suite say to each other on one host: the agent's protocol, the answer of `mytoken-submit`, prompts and
+//! The messages between the processes of the suite on one host: the agent's protocol, the answer of `mytoken-submit`, prompts and
 //! pieces of tokens over ssh, and the types that all of them need.
 //!
 //! The Slurm plugin loads this crate and nothing else of the suite into sbatch and slurmstepd: no HTTP, no TLS, no configuration, no

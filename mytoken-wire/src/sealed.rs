@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The form of a sealed job credential: `mt1.<key id>.<base64url>`. What is inside only the holder of the key can tell.
+//! The form of a sealed job credential: `mt1.<key id>.<base64url>`. Only the holder of the key can read its content.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Small files that root keeps between logins: fetched keys and documents, and what must not be asked again for a while.
+//! Small files that root keeps between logins: fetched keys and documents, and failures after which no request is sent for a while.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,34 +12,34 @@ use crate::Deadline;
 use crate::files::FileError;
 use crate::files::{Directory, Owner, lock};
 
-/// Where the cache is.
+/// Directory of the host's cache.
 pub const DIRECTORY: &str = "/var/cache/mytoken";
 
-/// Where it is when that directory cannot be used: a memory that a full disk or a wrong owner switches off protects nobody.
+/// Directory when the first one cannot be used: a full disk or a wrong owner must not switch the limits off.
 pub const SECOND_DIRECTORY: &str = "/run/mytoken/cache";
 
-/// Where programs without `SSH_CONNECTION` (su) keep theirs: who calls a set-uid program can stop it while it holds the lock or waits for a
-/// server, and limit what it may open. What it then notes must not concern logins over ssh.
+/// Directory for programs without `SSH_CONNECTION` (su). The caller of a set-uid program can stop it while it holds the lock or waits for
+/// a server, and can limit its open files. What it records then must not affect logins over ssh.
 pub const LOCAL_DIRECTORY: &str = "/run/mytoken/cache-local";
 
-/// Where a user's cache is in the home directory.
+/// A user's cache, below the home directory.
 pub const USER_DIRECTORY: &str = ".cache/mytoken";
 
 /// Largest file that is read, in bytes.
 const LIMIT: usize = 512 * 1024;
 
-/// How long the lock is waited for. It is held to read and write one file, but a hundred logins may want it on a machine that is busy,
-/// and who asks again and again has no place in a queue.
+/// How long to wait for the lock. A process holds it to read and write one file, but a hundred logins may want it on a busy machine,
+/// and polling keeps no queue.
 const LOCK: Duration = Duration::from_secs(5);
 
 /// How often the lock is tried.
 const LOCK_POLL: Duration = Duration::from_millis(1);
 
-/// What a file becomes, given what it is; `None` leaves it.
+/// The new content of a file, given the old one; `None` leaves it.
 type Change<'a> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'a;
 
-/// A directory of mode 0700 for one owner, and a second one for when it cannot be written. Nothing is believed that another could
-/// have written.
+/// A directory of mode 0700 for one owner, and a second one for when it cannot be written. Files that another user could
+/// have written are not read.
 #[derive(Debug, Clone)]
 pub struct DiskCache {
     first: Place,
@@ -67,7 +67,7 @@ enum Above {
 
 /// Bytes by name, for documents that one user or one process keeps for itself.
 pub trait Storage: Send + Sync {
-    /// The bytes of `name`, if there are any and nobody else could have written them.
+    /// The bytes of `name`, if there are any and no other user could have written them.
     fn read(&self, name: &str) -> Option<Vec<u8>>;
 
     /// Replaces the bytes of `name`.
@@ -129,7 +129,7 @@ impl DiskCache {
         Self::new(Path::new(DIRECTORY), Owner::ROOT).or(Path::new(SECOND_DIRECTORY))
     }
 
-    /// That of programs that their caller can stop, for root.
+    /// The cache of programs that their caller can stop, for root.
     #[must_use]
     pub fn of_callers() -> Self {
         let first = Place { path: PathBuf::from(LOCAL_DIRECTORY), owner: Owner::ROOT, above: Above::Mode(0o711) };
@@ -192,7 +192,7 @@ impl DiskCache {
         }
     }
 
-    /// What is wrong with the directories: of each that cannot be written its error.
+    /// The error of each directory that cannot be written.
     #[must_use]
     pub fn faults(&self) -> Vec<FileError> {
         let try_out = |place: &Place| {
@@ -209,7 +209,7 @@ impl DiskCache {
 }
 
 impl Place {
-    /// The directory as it is; nothing is made by those who only read.
+    /// Opens the directory for reading; makes nothing.
     fn look(&self) -> Result<Directory, FileError> {
         let (above, name) = self.parts(&self.path)?;
         Directory::open(above)?.enter(name, self.owner, 0o700)
@@ -231,7 +231,7 @@ impl Place {
 
     fn parts<'p>(&self, path: &'p Path) -> Result<(&'p Path, &'p str), FileError> {
         let parts = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
-        let wrong = || "it is no absolute path".to_owned();
+        let wrong = || "it is not an absolute path".to_owned();
         parts.ok_or_else(|| FileError::Unusable { path: self.path.display().to_string(), reason: wrong() })
     }
 
@@ -239,7 +239,7 @@ impl Place {
         directory.read(name, self.owner, 0o600, LIMIT).ok()?.map(|bytes| bytes.to_vec())
     }
 
-    /// `content` tells what counts, given what lies here. Returns whether something was written.
+    /// `content` chooses the current content, given the content here. Returns whether something was written.
     fn update(
         &self,
         name: &str,
@@ -268,139 +268,4 @@ pub fn file_name(prefix: &str, url: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use nix::fcntl::{Flock, FlockArg};
-
-    use super::*;
-
-    fn patience() -> Deadline {
-        Deadline::after(Duration::from_secs(60))
-    }
-
-    #[test]
-    fn what_others_could_have_written_is_not_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = DiskCache::new(&dir.path().join("cache"), Owner::current());
-        assert_eq!(cache.read("a"), None);
-        cache.write("a", b"x").unwrap();
-        assert_eq!(cache.read("a").unwrap(), b"x");
-        let file = dir.path().join("cache/a");
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o646)).unwrap();
-        assert_eq!(cache.read("a"), None);
-        let foreign = DiskCache::new(&dir.path().join("cache"), Owner { uid: 4_242, gid: 4_242 });
-        assert_eq!(foreign.read("a"), None);
-    }
-
-    #[test]
-    fn what_the_first_directory_cannot_take_is_in_the_second() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = dir.path().join("var/cache");
-        std::fs::create_dir(dir.path().join("var")).unwrap();
-        let cache = DiskCache::new(&first, Owner::current()).or(&dir.path().join("run/mytoken"));
-        cache.write("a", b"1").unwrap();
-        assert!(cache.faults().is_empty() && first.join("a").exists());
-
-        std::fs::rename(dir.path().join("var"), dir.path().join("gone")).unwrap();
-        let made = |path: &str| dir.path().join(path).exists();
-        std::fs::remove_dir_all(dir.path().join("run")).unwrap();
-        assert!(cache.read("a").is_none() && !made("run") && !made("var"), "who reads makes nothing");
-        assert_eq!(cache.faults().len(), 1);
-        cache.write("a", b"2").unwrap();
-        assert_eq!(cache.read("a").unwrap(), b"2");
-
-        std::fs::rename(dir.path().join("gone"), dir.path().join("var")).unwrap();
-        assert_eq!(cache.read("a").unwrap(), b"2", "the newer one");
-        let mut seen = None;
-        cache
-            .update("a", patience(), &mut |old| {
-                seen = old.map(<[u8]>::to_vec);
-                Some(b"3".to_vec())
-            })
-            .unwrap();
-        assert_eq!(seen.unwrap(), b"2");
-        assert!(!dir.path().join("run/mytoken/a").exists());
-        assert_eq!(cache.read("a").unwrap(), b"3");
-        cache.remove("a");
-        assert_eq!(cache.read("a"), None);
-    }
-
-    #[test]
-    fn what_lies_in_the_second_directory_stays_until_the_first_has_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let here = |path: &str| dir.path().join(path);
-        std::fs::create_dir(here("var")).unwrap();
-        let cache = DiskCache::new(&here("var/cache"), Owner::current()).or(&here("run/mytoken"));
-        cache.write("a", b"old").unwrap();
-        let second = cache.second.clone().unwrap();
-        second.update("a", patience(), &|own| own, &mut |_| Some(b"new".to_vec())).unwrap();
-        // Who only looks takes nothing away.
-        let seen = |cache: &DiskCache| {
-            let mut seen = None;
-            let mut look = |old: Option<&[u8]>| {
-                seen = old.map(<[u8]>::to_vec);
-                None
-            };
-            cache.update("a", patience(), &mut look).unwrap();
-            seen.unwrap()
-        };
-        assert_eq!((seen(&cache), seen(&cache)), (b"new".to_vec(), b"new".to_vec()));
-        assert_eq!(cache.read("a").unwrap(), b"new");
-        assert!(here("run/mytoken/a").exists());
-        // Who comes late to the second directory, with the first one's content in hand, meets what another has written meanwhile.
-        let mut late = None;
-        let mut look = |old: Option<&[u8]>| {
-            late = old.map(<[u8]>::to_vec);
-            None
-        };
-        let written = second.update("a", patience(), &|own| own.or(Some(b"old".to_vec())), &mut look);
-        assert!(!written.unwrap());
-        assert_eq!(late.unwrap(), b"new");
-    }
-
-    #[test]
-    fn a_users_cache_makes_the_directory_above_but_does_not_change_its_mode() {
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        let home = tempfile::tempdir().unwrap();
-        let (above, own) = (home.path().join(".cache"), home.path().join(USER_DIRECTORY));
-        let cache = DiskCache::of_user(home.path());
-        assert!(Storage::read(&cache, "a").is_none() && !above.exists());
-        cache.replace("a", b"1").unwrap();
-        assert_eq!((mode(&above), mode(&own)), (0o700, 0o700));
-        std::fs::set_permissions(&above, std::fs::Permissions::from_mode(0o755)).unwrap();
-        cache.replace("a", b"2").unwrap();
-        assert_eq!((mode(&above), mode(&own.join("a"))), (0o755, 0o600));
-        assert_eq!(Storage::read(&cache, "a").unwrap(), b"2");
-    }
-
-    #[test]
-    fn changes_of_many_at_once_are_all_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = DiskCache::new(&dir.path().join("cache"), Owner::current());
-        let count = |old: Option<&[u8]>| old.map_or(0, |old| std::str::from_utf8(old).unwrap().parse::<u32>().unwrap());
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..10 {
-                        let mut one_more = |old: Option<&[u8]>| Some((count(old) + 1).to_string().into_bytes());
-                        cache.update("n", patience(), &mut one_more).unwrap();
-                    }
-                });
-            }
-        });
-        assert_eq!(cache.read("n").unwrap(), b"80");
-    }
-
-    #[test]
-    fn a_lock_that_is_not_given_back_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = DiskCache::new(&dir.path().join("cache"), Owner::current());
-        cache.write("a", b"1").unwrap();
-        let held = std::fs::File::open(dir.path().join("cache")).unwrap();
-        let held = Flock::lock(held, FlockArg::LockExclusive).unwrap();
-        assert!(cache.write("a", b"2").unwrap_err().to_string().contains("locked"));
-        drop(held);
-        cache.write("a", b"2").unwrap();
-    }
-}
+mod tests;

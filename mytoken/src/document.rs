@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Documents that all logins of a host share: a provider's keys, the mytoken server's discovery document.
 //!
-//! Each login is a process of its own, and anybody at a prompt can make one want such a document. So the attempt to fetch one is
-//! noted on disk before the request leaves, and its outcome after: whatever it is, nobody asks again within [`PAUSE`]. Where the asking
-//! process ended before there was an outcome, the next may ask after 8 s.
+//! Each login is a process of its own, and any text at a prompt can make one need such a document. So a process records its attempt
+//! on disk before it sends the request, and the outcome after it: after a failure no process asks again within [`PAUSE`]. When the
+//! asking process ended without an outcome, another one may ask after 8 s.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use crate::cache::{DiskCache, Storage, file_name};
 use crate::files::FileError;
 use crate::{Clock, Deadline};
 
-/// After a failure nobody asks again for this many seconds.
+/// After a failure no process asks again for this many seconds.
 pub const PAUSE: u64 = 60;
 
 /// How long one attempt may take, so that something is left of a login's deadline, and how long others wait for its outcome.
 const ATTEMPT: Duration = Duration::from_secs(6);
 
-/// How long the lock is waited for to note an outcome: the login itself waits for that.
+/// How long to wait for the lock to record an outcome. The login waits as long.
 const NOTE: Duration = Duration::from_secs(2);
 
 /// An attempt without outcome after this many seconds belonged to a process that is gone: the next one may try.
 const ABANDONED: u64 = 8;
 
-/// How often the outcome of another's attempt is looked for.
+/// Pause between two looks for the outcome of another process's attempt.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Version of the form on disk.
@@ -39,7 +39,7 @@ pub enum Missing {
     Failed(Failure),
     /// Another process is fetching it and has no answer yet, or the deadline has passed.
     Awaited,
-    /// No attempt could be noted on disk, so none was made: without a memory every forged token would cause one.
+    /// The attempt could not be recorded on disk, so there was none: without a record every forged token would cause a request.
     Forgetful(
         /// What is wrong with the cache.
         String,
@@ -53,7 +53,7 @@ pub enum Failure {
     Unavailable(String),
     /// The server had no request left; the seconds that it named are in the ledger.
     Busy,
-    /// The configuration names a server that is none, or another.
+    /// The configuration names something that is not a mytoken server, or a different server.
     Configuration(String),
     /// The server refused it.
     Refused(String),
@@ -126,7 +126,7 @@ enum Outcome {
     NotStored,
 }
 
-/// What is to be done.
+/// The next step.
 enum Next {
     Use(String),
     Missing(Missing, Option<String>),
@@ -141,7 +141,7 @@ impl<'a> SharedDocument<'a> {
         Self { cache, clock, source, file: file_name(kind, source) }
     }
 
-    /// The document: as it lies on disk, or by `fetch`, which gets the deadline of its attempt.
+    /// The document from disk, or from `fetch`, which gets the deadline of its attempt.
     ///
     /// # Errors
     /// [`Missing`], when there is not even an old one.
@@ -153,7 +153,7 @@ impl<'a> SharedDocument<'a> {
     ) -> Result<T, Missing> {
         let Some(cache) = self.cache else { return fetch(deadline.at_most(ATTEMPT)).map_err(Missing::Failed) };
         let readable = |content: &str| decode::<T>(content).is_some();
-        // What is used was readable a moment ago.
+        // It was readable a moment ago.
         let known = |content: String| decode(&content).ok_or(Missing::Awaited);
         match self.wait(cache, age, deadline, &readable) {
             Next::Use(content) => known(content),
@@ -172,7 +172,7 @@ impl<'a> SharedDocument<'a> {
         }
     }
 
-    /// For how many seconds nobody asks again because fetching failed; `None`: it did not, or long ago.
+    /// For how many more seconds no process asks again because fetching failed. `None`: it did not fail, or long ago.
     #[must_use]
     pub fn failing_for(&self) -> Option<u64> {
         let bytes = self.cache?.read(&self.file)?;
@@ -181,7 +181,7 @@ impl<'a> SharedDocument<'a> {
         PAUSE.checked_sub(self.clock.now().saturating_sub(attempt.at)).filter(|left| failed && *left > 0)
     }
 
-    /// Waits until there is a document, or a reason why not, or until this process is the one that asks: then that is noted.
+    /// Waits until there is a document or a failure, or until this process may ask. The latter is then recorded.
     fn wait(&self, cache: &DiskCache, age: Age, deadline: Deadline, readable: &dyn Fn(&str) -> bool) -> Next {
         let patience = deadline.at_most(ATTEMPT);
         loop {
@@ -233,7 +233,7 @@ impl<'a> SharedDocument<'a> {
         }
     }
 
-    /// Notes that this process asks; `false` when another one has noted the same since.
+    /// Records that this process asks; `false` when another process recorded the same before.
     fn begin(
         &self,
         cache: &DiskCache,
@@ -241,17 +241,17 @@ impl<'a> SharedDocument<'a> {
         deadline: Deadline,
         readable: &dyn Fn(&str) -> bool,
     ) -> Result<bool, FileError> {
-        let mut ours = false;
+        let mut first = false;
         let mut begin = |bytes: Option<&[u8]>| {
-            ours = matches!(self.next(self.parse(bytes, readable), age), Next::Ask(_));
+            first = matches!(self.next(self.parse(bytes, readable), age), Next::Ask(_));
             let attempt = Attempt { at: self.clock.now(), outcome: Outcome::Awaited };
             let state = State { attempt: Some(attempt), ..self.parse(bytes, readable) };
-            if ours { state.bytes() } else { None }
+            if first { state.bytes() } else { None }
         };
-        cache.update(&self.file, deadline, &mut begin).map(|()| ours)
+        cache.update(&self.file, deadline, &mut begin).map(|()| first)
     }
 
-    /// Notes a document, or that there is no room for it.
+    /// Stores a document, or records that there is no room for it.
     fn store(&self, cache: &DiskCache, content: Option<String>) {
         let document = content.map(|content| Dated { at: self.clock.now(), content });
         let state = State { v: VERSION, source: self.source.to_owned(), document, attempt: None };
@@ -260,7 +260,7 @@ impl<'a> SharedDocument<'a> {
         }
     }
 
-    /// Notes the outcome of an attempt that brought nothing. Who cannot note it goes on: the attempt itself was noted.
+    /// Records the outcome of an attempt without a document. An error is ignored: the attempt itself is on record.
     fn note(&self, cache: &DiskCache, outcome: Outcome) {
         let attempt = Attempt { at: self.clock.now(), outcome };
         let mut note =

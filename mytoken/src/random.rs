@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Random numbers for names that nobody can guess.
+//! Random numbers for names that cannot be guessed.
 
 use rand::RngExt;
 use rand::distr::{Distribution, StandardUniform};

@@ -235,7 +235,7 @@ fn a_login_that_cannot_be_right_is_not_begun() {
     let table = [
         (op, json!([{"audience": ["x", "y"]}]), "AT", "only one audience"),
         (op, json!([{"audience": ["x"]}, {"audience": ["y"]}]), "AT", "only one audience"),
-        (op, json!([]), "", "without capabilities"),
+        (op, json!([]), "", "at least one capability"),
         (op, json!([{"exp": NOW}]), "AT", "in the past"),
         (op, json!([{"geoip_allow": ["DE"]}]), "AT", "geoip_allow"),
         ("https://other.example.org", json!([]), "AT", "logins at https://other.example.org"),

@@ -201,12 +201,12 @@ fn a_code_is_not_asked_for_where_none_is_offered() {
 fn what_cannot_be_right_is_never_sent() {
     let open = mytoken(json!({}));
     let table: Vec<(&Secret, Value, &str, &str)> = vec![
-        (&open, json!([{"exp": NOW + 9}]), "", "without capabilities"),
+        (&open, json!([{"exp": NOW + 9}]), "", "at least one capability"),
         (&open, json!([]), "AT", "needs an end"),
         (&open, json!([{"scope": "a"}]), "AT", "needs an end"),
         (&open, json!([{"exp": NOW + 9}, {"scope": "a"}]), "AT", "needs an end"),
-        (&open, json!([{"exp": NOW - 1}]), "AT", "is over"),
-        (&open, json!([{"exp": NOW}]), "AT", "is over"),
+        (&open, json!([{"exp": NOW - 1}]), "AT", "has expired"),
+        (&open, json!([{"exp": NOW}]), "AT", "has expired"),
         (&open, json!([{"exp": NOW + 9, "geoip_allow": ["DE"]}]), "AT", "geoip_allow"),
         (&open, json!([{"exp": NOW + 9, "ip": ["192.0.2.1"]}]), "AT", "restriction ip"),
     ];

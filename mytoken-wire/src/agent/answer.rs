@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the agent answers, version 1.
+//! The answers of the agent, version 1.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub enum JobState {
     Ready,
     /// The agent is still trying; the file will appear at the path.
     Pending,
-    /// There will be none: `reason` says why.
+    /// There will be no access token: `reason` says why.
     Failed,
 }
 
@@ -54,7 +54,7 @@ pub struct Status {
     pub node: String,
     /// Jobs and sessions, oldest first; when they are many, each with its last events only.
     pub jobs: Vec<JobStatus>,
-    /// So many older ones were left out, because an answer is one line.
+    /// How many older ones were left out, because an answer is one line.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: usize,
 }

@@ -48,7 +48,7 @@ pub enum EventKind {
     Expired,
     /// The job or session ended; its access token was removed.
     Removed,
-    /// The job ended and no epilog told the agent.
+    /// The job ended, but no epilog reported it to the agent.
     Missed,
     /// The sub-token was revoked.
     Revoked,

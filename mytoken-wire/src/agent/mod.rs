@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How a node's agent (`mytokend agent`) is talked to: one JSON line there, one JSON line back, one request per connection.
+//! The protocol of a node's agent (`mytokend agent`): one JSON line as request, one as answer, one request per connection.
 //!
 //! The socket is [`AGENT_SOCKET`](crate::paths::AGENT_SOCKET). The agent knows its caller by `SO_PEERCRED`: everything but
 //! [`StatusQuery`] is for root. Lines are at most [`LINE_LIMIT`] bytes; a reader that meets more, or another version, refuses.

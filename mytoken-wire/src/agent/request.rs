@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can be asked, version 1.
+//! The requests to the agent, version 1.
 
 use serde::{Deserialize, Serialize};
 
 use super::RenewalCredential;
 
-/// What can be asked. On the wire `{"v":1,"call":"job_start",...}`.
+/// A request to the agent. On the wire `{"v":1,"call":"job_start",...}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
 pub enum Request {
@@ -77,7 +77,7 @@ pub struct SessionEnd {
     pub session: String,
 }
 
-/// What happened?
+/// Asks for the events of jobs and sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusQuery {
     /// Only to this job.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A duration of a configuration file: a whole number and one unit of `s`, `m`, `h`, `d`.
 ///
-/// A number without unit is refused, because nobody remembers which unit it would be.
+/// A number without unit is refused, because its unit would be a guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(std::time::Duration);
 
@@ -48,7 +48,7 @@ impl FromStr for Duration {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || {
             format!(
-                "\"{}\" is no duration; write a whole number and a unit, e.g. \"20s\", \"5m\", \"12h\", \"7d\"",
+                "\"{}\" is not a duration; write a whole number and a unit, e.g. \"20s\", \"5m\", \"12h\", \"7d\"",
                 text.escape_debug()
             )
         };

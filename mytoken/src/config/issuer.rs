@@ -47,7 +47,7 @@ pub struct IssuerSettings {
 }
 
 impl IssuerSettings {
-    /// Whether `iss`, which nobody has verified, names this provider.
+    /// Whether the unverified `iss` names this provider.
     #[must_use]
     pub fn is(&self, iss: &str) -> bool {
         same_base(iss, &self.url)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `/etc/mytoken/*.toml`: strict, with file and line in every error (`docs/interfaces.md`).
 //!
-//! Each program reads only the parts it needs, so that a mistake in `jobs.toml` locks nobody out of ssh.
+//! Each program reads only the parts it needs, so that a mistake in `jobs.toml` does not lock users out of ssh.
 
 mod algorithm;
 pub mod duration;

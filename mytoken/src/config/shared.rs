@@ -11,7 +11,7 @@ use super::{Duration, FileTrust, IssuerSettings, read};
 use crate::http::{HttpSettings, Roots};
 use crate::names::{IssuerUrl, ServerUrl};
 
-/// Where the configuration is unless a program is told otherwise.
+/// Default directory of the configuration.
 pub const DIRECTORY: &str = "/etc/mytoken";
 
 /// What `mytoken.toml` holds.
@@ -66,7 +66,7 @@ impl Shared {
     /// The variants of [`ConfigError`] that begin with `Config`.
     pub fn load(dir: &Path, trust: FileTrust) -> Result<Self, ConfigError> {
         let shared: Self = read(dir, "mytoken", trust)?;
-        // Whoever writes it decides which servers are believed.
+        // A user who can write it decides which servers are trusted.
         if let Some(file) = &shared.http.ca_file {
             trust.check_file(file)?;
         }
@@ -90,7 +90,7 @@ impl Shared {
         Ok(shared)
     }
 
-    /// What the HTTP client is told.
+    /// The settings of the HTTP client.
     #[must_use]
     pub fn http_settings(&self) -> HttpSettings {
         HttpSettings {

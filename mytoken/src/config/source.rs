@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One configuration file and its drop-ins, read strictly: a mistake is told with file, line and the nearest valid name.
+//! One configuration file and its drop-ins, read strictly: an error names file, line and the nearest valid key.
 
 use std::path::{Path, PathBuf};
 
@@ -30,8 +30,8 @@ pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Re
     parse(&sources)
 }
 
-/// A list of texts in `DIR/NAME.toml` or its drop-ins, the later ones first, for whoever must know it although something else in
-/// them is wrong. What cannot be read or understood is passed over; [`read`] tells it.
+/// A list of texts in `DIR/NAME.toml` or its drop-ins, the later ones first, for a caller that needs it although something else in
+/// them is wrong. Files that cannot be read or understood are passed over; [`read`] reports them.
 #[must_use]
 pub fn peek_list(dir: &Path, name: &str, trust: FileTrust, key: &str) -> Option<Vec<String>> {
     let main = dir.join(format!("{name}.toml"));
@@ -69,7 +69,7 @@ fn parse<T: DeserializeOwned>(sources: &[Source]) -> Result<T, ConfigError> {
     let mut base = 0;
     for source in sources {
         let table = source.table()?;
-        // Alone a drop-in may lack what the main file has. Everything else is told here, also what a later file would cover.
+        // Alone a drop-in may lack what the main file has. Every other mistake is reported here, also one that a later file would hide.
         if sources.len() > 1 {
             if let Err(error) = deserialize::<T>(table.clone()) {
                 if !error.message().starts_with("missing field") {
@@ -77,7 +77,7 @@ fn parse<T: DeserializeOwned>(sources: &[Source]) -> Result<T, ConfigError> {
                 }
             }
         }
-        merge(&mut merged, moved_table(table, base));
+        merge(&mut merged, shift_table(table, base));
         base += source.length();
     }
     deserialize(merged).map_err(|error| mistake(sources, &error))
@@ -112,23 +112,23 @@ fn all_tables(values: &[Spanned<DeValue<'_>>]) -> bool {
     values.iter().all(|value| value.get_ref().is_table())
 }
 
-/// Positions count from the start of the first file, as if the files stood one behind the other: so a mistake that shows only in the
-/// merged whole is told with the file and the line that it stands in.
-fn moved_table(table: DeTable<'_>, by: usize) -> DeTable<'_> {
-    table.into_iter().map(|(key, value)| (moved(key, by, |key, _| key), moved(value, by, moved_value))).collect()
+/// Positions count from the start of the first file, as if the files were one text: so a mistake that shows only after the merge
+/// is reported with its own file and line.
+fn shift_table(table: DeTable<'_>, by: usize) -> DeTable<'_> {
+    table.into_iter().map(|(key, value)| (shift(key, by, |key, _| key), shift(value, by, shift_value))).collect()
 }
 
-fn moved_value(value: DeValue<'_>, by: usize) -> DeValue<'_> {
+fn shift_value(value: DeValue<'_>, by: usize) -> DeValue<'_> {
     match value {
-        DeValue::Table(table) => DeValue::Table(moved_table(table, by)),
+        DeValue::Table(table) => DeValue::Table(shift_table(table, by)),
         DeValue::Array(values) => {
-            DeValue::Array(values.into_iter().map(|value| moved(value, by, moved_value)).collect())
+            DeValue::Array(values.into_iter().map(|value| shift(value, by, shift_value)).collect())
         }
         single => single,
     }
 }
 
-fn moved<T>(spanned: Spanned<T>, by: usize, inner: impl FnOnce(T, usize) -> T) -> Spanned<T> {
+fn shift<T>(spanned: Spanned<T>, by: usize, inner: impl FnOnce(T, usize) -> T) -> Spanned<T> {
     let span = spanned.span();
     Spanned::new(span.start + by..span.end + by, inner(spanned.into_inner(), by))
 }

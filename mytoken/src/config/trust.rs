@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which files of the configuration are believed: only those that nobody but their owner and root can change.
+//! Which files of the configuration are read: only those that no user except their owner and root can change.
 //!
-//! Symbolic links are followed, for configuration management makes them. Every directory and every link on the way must be as
-//! safe as the file, those behind a link too: whoever can change one of them chooses the file. The way is walked by descriptors
-//! ([`mod@walk`]), so what was checked is what is read.
+//! Symbolic links are followed, for configuration management makes them. Every directory and every link of the path must be as
+//! safe as the file, also those that a link leads to: a user who can change one of them chooses the file. Each component of the path is
+//! opened by a descriptor ([`path_walk`]), so the file that was checked is the file that is read.
 
-mod walk;
+mod path_walk;
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -18,15 +18,15 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use zeroize::Zeroizing;
 
-use self::walk::{Found, walk};
+use self::path_walk::{Found, open_checked};
 use super::ConfigError;
 use crate::files::Owner;
 
-/// Whose files are believed. The owner is always joined by root.
+/// Whose files are read: those of one user and of root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileTrust {
     owner: u32,
-    /// Whether a directory with the sticky bit, which everybody can write, is believed on the way.
+    /// Whether a directory with the sticky bit, which every user can write, may be a part of the path.
     sticky: bool,
 }
 
@@ -38,7 +38,7 @@ impl FileTrust {
     pub const ROOT: Self = Self { owner: 0, sticky: false };
 
     /// Files of this user or of root: a user's own configuration, and tests. A home may lie below a directory like `/tmp`, where
-    /// nobody else can rename or remove it.
+    /// no other user can rename or remove it.
     #[must_use]
     pub fn user(uid: u32) -> Self {
         Self { owner: uid, sticky: true }
@@ -51,7 +51,7 @@ impl FileTrust {
         if uid == 0 { Self::ROOT } else { Self::user(uid) }
     }
 
-    /// Reads a text file after checking that nobody else can change it or the way to it.
+    /// Reads a text file after checking that no other user can change it or a directory of its path.
     ///
     /// # Errors
     /// [`ConfigError::Unreadable`] when it cannot be read, [`ConfigError::Unsafe`] when others could have written it.
@@ -65,7 +65,7 @@ impl FileTrust {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_bytes(self, path: &Path) -> Result<Vec<u8>, ConfigError> {
-        let file = match walk(self, path)? {
+        let file = match open_checked(self, path)? {
             Found::File { file, .. } => file,
             Found::Directory { .. } => return Err(refused(path, "it is a directory")),
             Found::Missing(missing) => return Err(absent(path, &missing)),
@@ -75,13 +75,13 @@ impl FileTrust {
         if bytes.len() as u64 > LIMIT { Err(unreadable(path, "it is larger than 16 MiB")) } else { Ok(bytes) }
     }
 
-    /// Reads a file with a secret of at most `limit` bytes: as [`Self::read`], and nobody else may read it, and it has one name.
+    /// Reads a file with a secret of at most `limit` bytes: as [`Self::read`]; besides, no other user may read it and it must have one name.
     /// `None` when there is none.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn read_private(self, path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, ConfigError> {
-        let (file, meta) = match walk(self, path)? {
+        let (file, meta) = match open_checked(self, path)? {
             Found::File { file, meta } => (file, meta),
             Found::Directory { .. } => return Err(refused(path, "it is a directory")),
             Found::Missing(_) => return Ok(None),
@@ -103,12 +103,12 @@ impl FileTrust {
         }
     }
 
-    /// Checks a file that others read. One that is missing is told by whoever needs it.
+    /// Checks a file that others read. A missing one is no error here: the program that needs it reports it.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn check_file(self, path: &Path) -> Result<(), ConfigError> {
-        match walk(self, path)? {
+        match open_checked(self, path)? {
             Found::Missing(_) | Found::File { .. } => Ok(()),
             Found::Directory { .. } => Err(refused(path, "it is a directory")),
         }
@@ -120,9 +120,9 @@ impl FileTrust {
     /// As [`Self::read`].
     pub fn names(self, path: &Path) -> Result<Option<Vec<OsString>>, ConfigError> {
         let failed = |errno: Errno| unreadable(path, &std::io::Error::from(errno).to_string());
-        let handle = match walk(self, path)? {
+        let handle = match open_checked(self, path)? {
             Found::Missing(_) => return Ok(None),
-            Found::File { .. } => return Err(refused(path, "it is no directory")),
+            Found::File { .. } => return Err(refused(path, "it is not a directory")),
             Found::Directory { handle, .. } => handle,
         };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -143,14 +143,14 @@ impl FileTrust {
     /// # Errors
     /// As [`Self::read`].
     pub fn directory(self, path: &Path) -> Result<PathBuf, ConfigError> {
-        match walk(self, path)? {
+        match open_checked(self, path)? {
             Found::Directory { path, .. } => Ok(path),
-            Found::File { .. } => Err(refused(path, "it is no directory")),
+            Found::File { .. } => Err(refused(path, "it is not a directory")),
             Found::Missing(missing) => Err(absent(path, &missing)),
         }
     }
 
-    /// What makes a part of the way with this owner and mode unfit.
+    /// Why a part of the path with this owner and mode is not safe.
     fn fault(self, part: Part, uid: u32, mode: u32) -> Option<Fault> {
         if uid != 0 && uid != self.owner {
             return Some(Fault::Owner(uid));
@@ -160,7 +160,7 @@ impl FileTrust {
     }
 }
 
-/// What is on the way.
+/// A part of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Directory,

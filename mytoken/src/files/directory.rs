@@ -177,7 +177,7 @@ impl Directory {
         self.put(name, bytes, owner, mode, Place::New, false)
     }
 
-    /// Reads the regular file `name`, which must belong to `owner`, give nobody more than `mode`, have no second name and at most
+    /// Reads the regular file `name`, which must belong to `owner`, have at most `mode`, have no second name and at most
     /// `limit` bytes. `None` when there is none.
     ///
     /// # Errors
@@ -383,7 +383,7 @@ fn give<Fd: AsFd>(fd: Fd, owner: Owner, mode: u32) -> Result<(), Errno> {
 fn failed(path: &Path, errno: Errno) -> FileError {
     let reason = match errno {
         Errno::ELOOP => "a symbolic link is in its place".to_owned(),
-        Errno::ENOTDIR => "a part of it is no directory, or a symbolic link".to_owned(),
+        Errno::ENOTDIR => "a part of it is not a directory, or is a symbolic link".to_owned(),
         errno => std::io::Error::from(errno).to_string(),
     };
     FileError::Unusable { path: path.display().to_string(), reason }

@@ -66,7 +66,7 @@ impl fmt::Debug for Answer {
 pub fn retry_after(text: &str, date: Option<SystemTime>) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More than fits is for ever.
+        // A larger number means for ever.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let until = httpdate::parse_http_date(text).ok()?;
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_is_told_in_seconds_or_by_a_date() {
+    fn a_pause_is_in_seconds_or_by_a_date() {
         let date = httpdate::parse_http_date("Thu, 26 Nov 2026 02:00:00 GMT").ok();
         for (text, seconds) in [
             ("0", Some(0)),

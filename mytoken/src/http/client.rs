@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_knows_is_told() {
+    fn an_unknown_host_name_is_reported() {
         let empty = Resolver::by(|_| Err(std::io::Error::other("failed to lookup address information")));
         let client = HttpClient::resolving_by(&settings(&roots()), empty).unwrap();
         let error =

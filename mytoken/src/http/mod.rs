@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one hardened HTTP client. It obeys no environment variable, follows no redirect, keeps no cookie, reads no more than it is
-//! told, and ends with the operation's deadline (SSH-31: what reqwest does otherwise).
+//! The one hardened HTTP client. It obeys no environment variable, follows no redirect, keeps no cookie, reads no more than its
+//! limit, and ends with the operation's deadline (SSH-31: what reqwest does otherwise).
 //!
 //! A client is made for one operation and dropped before the operation returns: its helper thread is joined and its sockets are
 //! closed then. A client must never rest in a static: a forked child would inherit a dead one.
@@ -28,7 +28,7 @@ pub const ANSWER_LIMIT: usize = 64 * 1024;
 /// How many bytes a discovery document, key set or list may have.
 pub const DOCUMENT_LIMIT: usize = 256 * 1024;
 
-/// What the client is told; nothing else changes its behaviour.
+/// The settings of the client; nothing else changes its behaviour.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
     /// Which certificates are trusted.

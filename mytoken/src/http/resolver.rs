@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Names to addresses by the system's resolver, which cannot be interrupted: with dead name servers it blocks for half a minute.
 //!
-//! reqwest's own way runs it in its runtime, and dropping the client would wait for it, past every deadline. Here a thread of ours
+//! reqwest's own way runs it in its runtime, and dropping the client would wait for it, past every deadline. Here a thread of this client
 //! runs it; dropping the client waits for threads that have answered and leaves one that hangs to itself.
 
 use std::future::poll_fn;
@@ -47,10 +47,10 @@ impl Resolver {
 
     fn start(&self, name: String) -> io::Result<Arc<Mutex<Answer>>> {
         let answer = Arc::new(Mutex::new(Answer::default()));
-        let (lookup, ours) = (self.lookup, Arc::clone(&answer));
+        let (lookup, shared) = (self.lookup, Arc::clone(&answer));
         let thread = thread::Builder::new().name("resolve".to_owned()).spawn(move || {
             let addresses = lookup(&name);
-            let mut answer = lock(&ours);
+            let mut answer = lock(&shared);
             answer.given = true;
             answer.addresses = Some(addresses);
             if let Some(waker) = answer.waker.take() {

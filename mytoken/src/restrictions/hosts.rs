@@ -27,9 +27,9 @@ pub(super) fn covers(bound: &str, entry: &str) -> bool {
 pub enum Entry {
     /// An address, or a network written with a zero host part. An IPv4 address in IPv6 form (`::ffff:192.0.2.1`) is IPv4.
     Network(IpNet),
-    /// A network with bits set behind its length: the single address before the slash.
+    /// A network with bits set beyond its length: the single address before the slash.
     Address(IpAddr),
-    /// All else, also the unspecified address and with it `0.0.0.0/0` and `::/0`: a name, which those fit nobody by.
+    /// All else, also the unspecified address and with it `0.0.0.0/0` and `::/0`: a name that matches no address.
     Name,
 }
 
@@ -111,7 +111,7 @@ mod tests {
             ("::/0", "::ffff:10.1.2.3", false), // IPv4 to the server
             ("::/1", "2001:db8::1", false),
             ("::/0", "2001:db8::1", false),
-            ("0.0.0.0/0", "10.1.2.3", false), // a name to the server, which fits nobody
+            ("0.0.0.0/0", "10.1.2.3", false), // a name to the server, which matches no address
             ("0.0.0.0/0", "0.0.0.0/0", true),
             ("10.0.0.0/8", "0.0.0.0", false),
             ("10.0.0.0/8", "::ffff:10.1.2.3", true),

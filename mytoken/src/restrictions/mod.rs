@@ -3,9 +3,9 @@
 //!
 //! No clause at all means unrestricted, and so does a clause without any bound.
 
-mod fits;
 pub mod hosts;
 mod narrow;
+mod within;
 
 use crate::InputError;
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-pub use fits::within;
 pub use narrow::narrow;
+pub use within::within;
 
 /// One alternative. Absent and empty members are no bound. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub struct Clause {
     #[serde(default, skip_serializing)]
     pub usages_other_done: Option<i64>,
     /// Bounds that this version does not know. All members of a clause are required, so an unknown one can only tighten what the
-    /// others say: it is kept, repeated in children, and ignored when an answer is held against what was wanted.
+    /// others say: it is kept, repeated in children, and ignored when an answer is compared with the request.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
 }
@@ -93,7 +93,7 @@ impl Clause {
         Self { usages_at_done: None, usages_other_done: None, ..self.clone() }
     }
 
-    /// The names of the members that are set, as on the wire: to be held against `restriction_claims_supported`.
+    /// The names of the members that are set, as on the wire: for a comparison with `restriction_claims_supported`.
     #[must_use]
     pub fn keys(&self) -> Vec<&str> {
         let known = [
@@ -112,7 +112,7 @@ impl Clause {
     }
 
     /// Whether the clause can be used at `now` for an access token with these scopes and audiences (blank-separated; empty: none
-    /// asked for). Place is the server's to judge.
+    /// asked for). Only the server can check the place.
     #[must_use]
     pub fn allows(&self, scope: &str, audience: &str, now: u64) -> bool {
         let used_up = self.usages_at.is_some_and(|limit| self.usages_at_done.unwrap_or(0) >= limit);
@@ -127,7 +127,7 @@ impl Clause {
 }
 
 /// The clause that the server would charge for such an access token: the first that allows all of it. `Some(None)` when there are no
-/// clauses, `None` when no clause fits.
+/// clauses, `None` when no clause allows it.
 #[must_use]
 pub fn select<'a>(clauses: &'a [Clause], scope: &str, audience: &str, now: u64) -> Option<Option<&'a Clause>> {
     if clauses.is_empty() {

@@ -38,7 +38,7 @@ pub fn narrow(parent: &[Clause], wanted: &[Clause]) -> Result<Vec<Clause>, Input
             return Err(InputError::NotNarrower { reason: explain(&reasons) });
         };
         // Within one request the server limits the sum over the clauses (MT-19): what exceeds it would be dropped.
-        let mut shares = bounds.iter().zip(&mut left).filter(|(bound, _)| child.fits(bound));
+        let mut shares = bounds.iter().zip(&mut left).filter(|(bound, _)| child.is_within(bound));
         if !shares.any(|(_, left)| take(left, &child)) {
             return Err(InputError::NotNarrower {
                 reason: "its number of uses is not enough for all clauses; give each clause its share of usages_AT and usages_other"

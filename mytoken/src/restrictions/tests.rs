@@ -20,7 +20,7 @@ fn server_tightens(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
     let mut left: Vec<Clause> = parent.to_vec();
     let mut child = Vec::new();
     for clause in wanted {
-        if let Some(bound) = left.iter_mut().find(|bound| clause.fits(bound)) {
+        if let Some(bound) = left.iter_mut().find(|bound| clause.is_within(bound)) {
             bound.usages_at = bound.usages_at.map(|left| left - clause.usages_at.unwrap_or(0).max(0));
             bound.usages_other = bound.usages_other.map(|left| left - clause.usages_other.unwrap_or(0).max(0));
             child.push(clause.clone());
@@ -259,16 +259,16 @@ proptest! {
 
     #[test]
     fn fitting_is_a_preorder(a in clause(), b in clause(), c in clause()) {
-        prop_assert!(a.fits(&a));
-        if a.fits(&b) && b.fits(&c) {
-            prop_assert!(a.fits(&c));
+        prop_assert!(a.is_within(&a));
+        if a.is_within(&b) && b.is_within(&c) {
+            prop_assert!(a.is_within(&c));
         }
     }
 
     #[test]
     fn what_a_child_allows_its_bound_allows(a in clause(), b in clause(), now in 0_u64..10, scope in subset(&["a", "b", "c"])) {
         let scope = scope.join(" ");
-        if a.fits(&b) && a.allows(&scope, "", now) {
+        if a.is_within(&b) && a.allows(&scope, "", now) {
             prop_assert!(b.allows(&scope, "", now));
         }
     }
@@ -291,7 +291,7 @@ proptest! {
         }
         let a = Clause { hosts: vec![host], ..Clause::default() };
         let b = Clause { hosts: vec![bound], ..Clause::default() };
-        prop_assert!(a.fits(&a) && b.fits(&b));
-        prop_assert_eq!(narrow(std::slice::from_ref(&b), std::slice::from_ref(&a)).is_ok(), a.fits(&b));
+        prop_assert!(a.is_within(&a) && b.is_within(&b));
+        prop_assert_eq!(narrow(std::slice::from_ref(&b), std::slice::from_ref(&a)).is_ok(), a.is_within(&b));
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Access tokens. Only the answer tells what was granted (MT-09), and success may hold no token (MT-12).
+//! Access tokens. Only the answer says which scope and audience were granted (MT-09), and success may hold no token (MT-12).
 
 use serde::{Deserialize, Serialize};
 
@@ -14,12 +14,12 @@ use crate::{Deadline, Error, Secret, capabilities};
 /// Scopes that the server (MT-11) or provider adds by itself and that widen nothing a resource server looks at.
 const ADDED: [&str; 2] = ["openid", "offline_access"];
 
-/// What an access token is asked for.
+/// A request for an access token.
 #[derive(Debug, Clone, Copy)]
 pub struct AccessTokenRequest<'a> {
     /// The mytoken: JWT or short token.
     pub mytoken: &'a Secret,
-    /// Blank-separated scopes; empty: those of the first clause that fits.
+    /// Blank-separated scopes; empty: those of the first clause that allows the use.
     pub scope: &'a str,
     /// Blank-separated audiences; empty: the provider's choice, even if the mytoken's clauses name some (MT-10). So name one.
     pub audience: &'a str,
@@ -27,12 +27,12 @@ pub struct AccessTokenRequest<'a> {
     pub comment: &'a str,
 }
 
-/// An access token that is what was asked for.
+/// An access token with the requested scope and audience.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessToken {
     /// The token.
     pub token: Secret,
-    /// Seconds that are left; `None` when nobody knows (MT-14): do not cache it.
+    /// Remaining lifetime in seconds; `None` when it is unknown (MT-14): do not cache the token.
     pub expires_in: Option<u64>,
     /// The same as Unix time.
     pub exp: Option<u64>,
@@ -112,7 +112,7 @@ impl Server<'_> {
         if let Some(what) = different_scope(scope, &granted_scope) {
             return Err(other(what));
         }
-        // An opaque token's audience is nobody's to see: the resource server judges.
+        // The audience of an opaque token cannot be seen here: the resource server checks it.
         let audience_known = jwt.is_some() || !granted_audience.is_empty();
         if !audience.is_empty() && audience_known && !same_set(audience, &granted_audience) {
             return Err(other("audience".to_owned()));
@@ -137,7 +137,7 @@ pub(super) fn repeat(mytoken: &Secret) -> Repeat {
     }
 }
 
-/// In what the granted scopes differ from the asked ones; nothing was asked: nothing to compare.
+/// How the granted scopes differ from the requested ones; `None` when none were requested.
 fn different_scope(asked: &str, granted: &str) -> Option<String> {
     if asked.is_empty() {
         return None;

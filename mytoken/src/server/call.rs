@@ -16,7 +16,7 @@ use crate::{Deadline, Error};
 /// Pause before the one repetition after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How often a 429 is waited out.
+/// After how many 429 answers a request is sent again.
 const PATIENCE: u32 = 3;
 
 /// Whether a request may be sent again when its answer is lost or the server failed.
@@ -26,11 +26,11 @@ pub(super) enum Repeat {
     Harmless,
     /// The lost answer may hide a rotation, a redemption, a new token.
     Never,
-    /// As [`Self::Never`], and a 429 is an answer like any other: somebody waits, or something that others wait for is kept busy.
+    /// As [`Self::Never`], and a 429 is an answer like any other: a person waits, or the request holds something that others wait for.
     Once,
 }
 
-/// What was asked, as far as the meaning of a refusal depends on it.
+/// The kind of request, on which the meaning of a refusal depends.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Context<'a> {
     /// With a mytoken, for something that needs this capability.

@@ -65,7 +65,7 @@ pub enum ServerError {
         /// What is missing.
         what: String,
     },
-    /// 401: the mytoken is expired, revoked, rotated away, not yet valid, or none at all.
+    /// 401: the mytoken is expired, revoked, rotated, not yet valid, or not a mytoken.
     #[error("{server} does not accept this mytoken: it is expired, revoked, replaced or not valid yet; get a new one")]
     TokenRefused {
         /// The server.
@@ -87,7 +87,7 @@ pub enum ServerError {
         /// The capability.
         needed: String,
     },
-    /// 403: no clause of the mytoken fits.
+    /// 403: no clause of the mytoken allows the use.
     #[error(
         "the restrictions of this mytoken do not allow this: time, place, scope, audience or the number of uses ({server})"
     )]
@@ -103,10 +103,10 @@ pub enum ServerError {
         /// The OAuth error code.
         code: String,
     },
-    /// The person said no on the consent page.
+    /// The person declined on the consent page.
     #[error("the login was declined in the browser")]
     Declined,
-    /// Nobody confirmed the login in the browser.
+    /// The login was not confirmed in the browser in time.
     #[error("the login was not confirmed in time; look at the browser for the reason and try again")]
     LoginNotConfirmed,
     /// The person gave up waiting.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The mytoken server: one request type and one answer type per operation. Every answer is held against its request, and a rotated
+//! The mytoken server: one request type and one answer type per operation. Every answer is checked against its request, and a rotated
 //! token is stored before anything else is done with an answer.
 //!
 //! Only JSON is sent (MT-05), the mytoken always in the body and never empty (MT-03).
@@ -10,7 +10,7 @@ mod codes;
 mod discovery;
 mod error;
 mod info;
-mod login;
+mod oidc_flow;
 mod revoke;
 mod subtoken;
 mod wire;
@@ -27,7 +27,7 @@ pub use codes::TransferCode;
 pub use discovery::{Discovery, Provider};
 pub use error::ServerError;
 pub use info::{HistoryEvent, Introspection};
-pub use login::{LoginRequest, PendingLogin, Poll};
+pub use oidc_flow::{LoginRequest, PendingLogin, Poll};
 pub use subtoken::{Deliver, SubTokenRequest};
 pub use wire::{Granted, GrantedKind};
 

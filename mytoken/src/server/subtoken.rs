@@ -28,7 +28,7 @@ pub struct SubTokenRequest<'a> {
     /// The parent's clauses when the caller knows them (from introspection or when it was granted). `None`: they are read from the
     /// parent itself when it is a JWT, else asked for, which needs `tokeninfo:introspect`.
     pub parent_clauses: Option<&'a [Clause]>,
-    /// What the child shall be able to do; what is left out is inherited. Each resulting clause needs an end.
+    /// Its clauses; members that are left out are inherited. Each resulting clause needs an end.
     pub wanted: &'a [Clause],
     /// What it may be used for; never empty.
     pub capabilities: &'a Capabilities,
@@ -38,7 +38,7 @@ pub struct SubTokenRequest<'a> {
     pub deliver: Deliver,
 }
 
-/// In which form a child is delivered. Short tokens are not offered: they break when they rotate (MT-45), and we need none.
+/// In which form a child is delivered. Short tokens are not offered: they break when they rotate (MT-45).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deliver {
     /// As JWT.
@@ -62,7 +62,7 @@ struct Body<'a> {
 }
 
 impl Server<'_> {
-    /// Makes a child. The answer is held against what was wanted; a child that came back broader is revoked and not handed out, as is
+    /// Makes a child. The answer is compared with the request; a child that came back broader is revoked and not handed out, as is
     /// one whose parent rotated and could not be stored.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Server<'_> {
         super::usable(request.parent)?;
         if request.capabilities.is_empty() {
             return Err(invalid(
-                "a mytoken without capabilities cannot be asked for: it would get all of its parent's",
+                "a mytoken needs at least one capability: without any it would get all capabilities of its parent",
             ));
         }
         let clauses = self.child_clauses(request, deadline)?;
@@ -141,7 +141,7 @@ impl Server<'_> {
         // MT-24: the server accepts an end in the past and makes a dead token of it.
         if clauses.iter().any(|clause| clause.exp.is_some_and(|exp| exp <= now)) {
             return Err(Error::Input(InputError::NotNarrower {
-                reason: "the mytoken, or the time asked for, is over".to_owned(),
+                reason: "the mytoken has expired, or the requested end is in the past".to_owned(),
             }));
         }
         Ok(clauses)
@@ -172,7 +172,7 @@ impl Server<'_> {
     }
 }
 
-/// In what the child is more than was wanted.
+/// In which part the child is broader than requested.
 fn excess(granted: &Granted, clauses: &[Clause], capabilities: &Capabilities, deliver: Deliver) -> Option<String> {
     let form = match deliver {
         Deliver::Token => GrantedKind::Token,

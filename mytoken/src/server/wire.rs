@@ -40,7 +40,7 @@ impl Granted {
         self.rotation.is_some_and(|rotation| rotation.rotates())
     }
 
-    /// In what this is broader than asked for; `None` when it is not. After a login look at it: the person may have widened
+    /// Which part is broader than requested; `None` when none is. Check it after a login: the person may have widened
     /// everything on the consent page, and empty intersections at the provider turn into "unrestricted".
     #[must_use]
     pub fn broader_than(&self, clauses: &[Clause], capabilities: &Capabilities) -> Option<String> {
@@ -144,7 +144,7 @@ fn member<T: for<'de> Deserialize<'de> + Default>(value: &Value, name: &str) -> 
     T::deserialize(value).map_err(|_| format!("{name} cannot be read"))
 }
 
-/// Longest time that a server is believed, in seconds: a hundred years.
+/// Longest lifetime that is accepted from a server, in seconds: a hundred years.
 const LONGEST: u64 = 100 * 366 * 86_400;
 
 /// `expires_in` and the like: seconds, at least one. Anything else tells nothing, and no more: what came with it may have cost a use.

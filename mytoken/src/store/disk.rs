@@ -53,7 +53,7 @@ impl Disk {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let handle = open(path, flags, Mode::empty()).map_err(|error| match error {
             // ENOTDIR is what Linux answers for a symbolic link with both flags.
-            Errno::ELOOP | Errno::ENOTDIR => unsafe_place(path, "it is no directory of its own but a link or a file"),
+            Errno::ELOOP | Errno::ENOTDIR => unsafe_place(path, "it is not a directory but a link or a file"),
             error => unusable(path, &error.into()),
         })?;
         let file = File::from(handle);
@@ -100,7 +100,7 @@ impl Disk {
         });
         taken.map_err(|error| {
             let _ = unlinkat(&self.handle, new.as_str(), UnlinkatFlags::NoRemoveDir);
-            let reason = format!("there is no room for a new token ({error}); none was asked for");
+            let reason = format!("there is no room for a new token ({error}); the server was not asked for one");
             StoreError::Unusable { path: self.path.join(name).display().to_string(), reason }
         })
     }

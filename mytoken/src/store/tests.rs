@@ -167,7 +167,7 @@ fn a_crash_between_any_two_steps_leaves_the_old_or_the_new() {
         let found = guard.token(&server()).unwrap().unwrap();
         let expected = if crash == Step::Renamed { "new.new.new" } else { "old.old.old" };
         assert_eq!(found.mytoken.expose(), expected, "{crash:?}");
-        // What the crash left is in nobody's way.
+        // The rest of the crash does not disturb.
         guard.put(&entry("next.next.next", true)).unwrap();
         assert_eq!(store.tokens().unwrap().len(), 1);
         assert_eq!(guard.token(&server()).unwrap().unwrap().mytoken.expose(), "next.next.next");
@@ -233,7 +233,7 @@ fn the_room_for_a_successor_is_used_or_given_back() {
     drop(held);
     assert_eq!(files(), before);
     assert_eq!(store.token(&server()).unwrap(), Some(entry("three.three.three", true)), "the whole file and no more");
-    // A crash leaves it in nobody's way.
+    // The rest of a crash does not disturb.
     fs::write(dir.join(".new-mytoken.example.org.json"), "left").unwrap();
     assert!(store.hold(&server(), soon()).unwrap().is_some());
 }
@@ -279,7 +279,7 @@ fn fill_a_small_disk_in_a_child_process() {
     ] {
         assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
         assert!(
-            error.to_string().contains("No space left") && error.to_string().contains("none was asked for"),
+            error.to_string().contains("No space left") && error.to_string().contains("was not asked for one"),
             "{error}"
         );
     }

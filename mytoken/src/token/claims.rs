@@ -8,7 +8,7 @@ use super::Jwt;
 use crate::capabilities::Capabilities;
 use crate::restrictions::Clause;
 
-/// What a mytoken says. From [`crate::server::Server::introspect`] it is the server's word; from [`UnverifiedClaims`] nobody's.
+/// What a mytoken says. From [`crate::server::Server::introspect`] the server vouches for it; in [`UnverifiedClaims`] it is not verified.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct MytokenClaims {
     /// The mytoken server.
@@ -84,7 +84,7 @@ impl MytokenClaims {
     }
 }
 
-/// The claims of a mytoken that nobody verified: the text of whoever handed it over.
+/// The claims of a mytoken, not verified: text from the person who presented it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnverifiedClaims(MytokenClaims);
 

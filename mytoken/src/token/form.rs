@@ -13,7 +13,7 @@ use super::Jwt;
 /// Longest mytoken as JWT that is sent for somebody unknown. One with four clauses has 1.7 KB; the original reads 8 KiB of headers (MT-56).
 pub(super) const LONGEST: usize = 16 * 1024;
 
-/// Difference between two clocks that is nobody's fault, in seconds.
+/// Difference between two clocks that is tolerated, in seconds.
 const LEEWAY: u64 = 60;
 
 /// Whether header and claims are those of a mytoken that may be valid at `now` (Unix seconds).

@@ -21,7 +21,7 @@ const CUTS: [usize; 3] = [1023, 1024, 4095];
 /// Length of a transfer code.
 const CODE: usize = 8;
 
-/// Lengths of short tokens: the server's operator chooses, 32 at least, 64 by default; nobody chooses more than this.
+/// Lengths of short tokens: the server's operator chooses, at least 32, by default 64; more than 128 is not expected.
 const SHORT: std::ops::RangeInclusive<usize> = 32..=128;
 
 /// Shorter texts are no opaque token: more likely a password, which must go nowhere.
@@ -125,7 +125,7 @@ fn is_code_letter(byte: u8) -> bool {
 }
 
 /// The claims of a mytoken in JWT form; `None` for anything else. They are the holder's word only: fit for reading one's own token,
-/// never for deciding who somebody is.
+/// never for deciding who a person is.
 #[must_use]
 pub fn unverified_claims(token: &Secret) -> Option<UnverifiedClaims> {
     match classify(token) {

@@ -116,7 +116,7 @@ fn what_a_link_leads_to_must_be_as_safe() {
     }
     assert!(me().check_file(&link).is_ok());
     fs::remove_file(&file).unwrap();
-    assert!(me().check_file(&link).is_ok(), "what is missing is told where it is needed");
+    assert!(me().check_file(&link).is_ok(), "the reader reports a missing file");
     let error = me().read(&link).unwrap_err().to_string();
     assert!(error.contains("link.toml: ") && error.contains("etc/login.toml: No such file"), "{error}");
 }
@@ -221,7 +221,7 @@ fn what_is_no_file_is_refused_without_hanging() {
     nix::unistd::mkfifo(&etc.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
     assert!(told(&etc.join("fifo")).contains("is not a regular file"));
     assert!(told(&etc).contains("it is a directory"));
-    assert!(told(&file.join("below")).contains("is no directory"));
+    assert!(told(&file.join("below")).contains("is not a directory"));
     assert!(matches!(me().names(&file), Err(ConfigError::Unsafe { .. })));
     assert_eq!(me().names(&etc.join("missing")).unwrap(), None);
     let large = etc.join("large");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The way to a file, component by component: each is opened below the one before and looked at by its descriptor. A name is never
-//! resolved twice, so nothing can change between the look and the use.
+//! Opens a path component by component: each is opened below the one before and checked by its descriptor. A name is never
+//! resolved twice, so nothing can change between check and use.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -18,38 +18,38 @@ use crate::config::ConfigError;
 /// As many links as Linux follows for one path.
 const LINKS: usize = 40;
 
-/// What is at the end of the way.
+/// The end of a path.
 pub(super) enum Found {
     /// A regular file, open for reading.
     File { file: File, meta: Metadata },
     /// A directory and its path without links. The handle is good for names below it only (`O_PATH`).
     Directory { handle: OwnedFd, path: PathBuf },
-    /// This part is not there. What is above it was checked.
+    /// This part does not exist. The directories above it were checked.
     Missing(PathBuf),
 }
 
-/// A directory on the way.
+/// A directory of the path.
 struct Step {
     handle: OwnedFd,
     path: PathBuf,
 }
 
-struct Walk<'a> {
+struct PathWalk<'a> {
     trust: FileTrust,
     asked: &'a Path,
     /// From the root directory to here, without links.
     steps: Vec<Step>,
-    /// Components that are still to be gone, the next one last.
+    /// Components that are not opened yet, the next one last.
     ahead: Vec<OsString>,
     /// The last link that was followed, for sentences.
     link: Option<PathBuf>,
     links: usize,
 }
 
-/// Walks to `path`, along links, and checks everything on the way and at its end.
-pub(super) fn walk(trust: FileTrust, path: &Path) -> Result<Found, ConfigError> {
+/// Opens `path`, follows links, and checks every part of it.
+pub(super) fn open_checked(trust: FileTrust, path: &Path) -> Result<Found, ConfigError> {
     let whole = std::path::absolute(path).map_err(|error| unreadable(path, &error.to_string()))?;
-    let mut walk = Walk { trust, asked: path, steps: Vec::new(), ahead: Vec::new(), link: None, links: 0 };
+    let mut walk = PathWalk { trust, asked: path, steps: Vec::new(), ahead: Vec::new(), link: None, links: 0 };
     walk.go(&whole)?;
     while let Some(name) = walk.ahead.pop() {
         if name == ".." {
@@ -70,7 +70,7 @@ const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_
 /// `O_NONBLOCK`: a FIFO in the place of the file must not hang a login.
 const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
 
-impl Walk<'_> {
+impl PathWalk<'_> {
     /// Puts `path` before what is ahead; an absolute one begins anew at the root directory.
     fn go(&mut self, path: &Path) -> Result<(), ConfigError> {
         if path.is_absolute() {
@@ -89,14 +89,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Goes one component further; `Some` when this was the end.
+    /// Opens the next component; `Some` when it was the last.
     fn step(&mut self, name: &OsStr) -> Result<Option<Found>, ConfigError> {
         let Some(here) = self.steps.last() else { return Err(unreadable(self.asked, "it has no directory")) };
         let path = here.path.join(name);
         match openat(&here.handle, name, DIRECTORY, Mode::empty()) {
             Ok(handle) => return self.enter(handle, path).map(|()| None),
             Err(Errno::ENOENT) => return Ok(Some(Found::Missing(path))),
-            // What Linux answers for a file, and for a link with both flags.
+            // Linux answers this for a file, and for a link with both flags.
             Err(Errno::ENOTDIR | Errno::ELOOP) => {}
             Err(errno) => return Err(self.failed(&path, errno)),
         }
@@ -111,7 +111,7 @@ impl Walk<'_> {
             return self.follow(&other, &stat, path).map(|()| None);
         }
         if !self.ahead.is_empty() {
-            return Err(self.refused(&path.display().to_string(), "is no directory"));
+            return Err(self.refused(&path.display().to_string(), "is not a directory"));
         }
         let handle = openat(&here.handle, name, FILE, Mode::empty()).map_err(|errno| self.failed(&path, errno))?;
         let file = File::from(handle);
@@ -156,18 +156,18 @@ impl Walk<'_> {
                 Err(self.refused(&named, &format!("belongs to user {uid}; it must belong to {owner}")))
             }
             Some(Fault::Writable(mode)) => {
-                // Nobody must make /tmp unusable for the others by what is said here.
-                let mend = if mode & 0o1000 == 0 {
+                // The advice must not make a directory like /tmp unusable for others.
+                let advice = if mode & 0o1000 == 0 {
                     format!("run: chmod go-w {}", path.display())
                 } else {
                     "put the file elsewhere".to_owned()
                 };
-                Err(self.refused(&named, &format!("can be written by others (mode {mode:04o}); {mend}")))
+                Err(self.refused(&named, &format!("can be written by others (mode {mode:04o}); {advice}")))
             }
         }
     }
 
-    /// The sentence for a part that is not as it must be. It says how one came there when the path does not show it.
+    /// The sentence for an unsafe part. It names the link when the path does not show the part.
     fn refused(&self, part: &str, fault: &str) -> ConfigError {
         let by = self.link.as_ref().map(|link| format!(" (reached by the link {})", link.display()));
         refused(self.asked, &format!("{part}{} {fault}", by.unwrap_or_default()))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The first mytoken: a person confirms in the browser, we poll.
+//! The first mytoken by the OIDC flow: a person confirms in the browser, and the client polls.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ use crate::server::ServerError;
 use crate::token::Rotation;
 use crate::{Deadline, Error, Secret};
 
-/// What a login asks for. The person may change all of it on the consent page (MT-27): hold the result against it with
+/// What a login asks for. The person may change all of it on the consent page (MT-27): compare the result with it by
 /// [`Granted::broader_than`].
 #[derive(Debug, Clone)]
 pub struct LoginRequest<'a> {
@@ -42,7 +42,7 @@ pub struct LoginRequest<'a> {
 pub struct PendingLogin {
     /// The link for the person. A secret: who sees it can compute the polling code (MT-31).
     pub consent_uri: Secret,
-    /// What is polled with.
+    /// The polling code.
     pub polling_code: Secret,
     /// For how long, beginning with the answer.
     pub expires_in: Duration,
@@ -144,11 +144,11 @@ impl Server<'_> {
 
     fn check_login(&self, request: &LoginRequest<'_>) -> Result<(), Error> {
         if request.capabilities.is_empty() {
-            return Err(invalid("a login without capabilities cannot be asked for"));
+            return Err(invalid("a login needs at least one capability"));
         }
         let audiences: BTreeSet<&String> = request.restrictions.iter().flat_map(|clause| &clause.audience).collect();
         if audiences.len() > 1 {
-            return Err(invalid("only one audience goes into a login; log in once per audience"));
+            return Err(invalid("a login can have only one audience; log in once per audience"));
         }
         let now = self.clock.now();
         if request.restrictions.iter().any(|clause| clause.exp.is_some_and(|exp| exp <= now)) {
@@ -171,8 +171,8 @@ impl Server<'_> {
     }
 
     /// Polls until the person has finished, the login's time is over, or `deadline`. `sleep` waits, at most a second at a time, and
-    /// breaks when the person gives up: between polls only, because the answer with the token comes once. `on_tick` is told before
-    /// each how much time is left. A server that is unavailable for a while is asked again.
+    /// breaks when the person gives up: between polls only, because the answer with the token comes once. `on_tick` gets the remaining
+    /// time before each. A server that is unavailable for a while is asked again.
     ///
     /// # Errors
     /// As [`Server::poll`]; [`ServerError::LoginNotConfirmed`] when the time is over, [`ServerError::LoginAbandoned`] when `sleep` broke. When the exchange of the code at the provider failed,

@@ -3,20 +3,20 @@
 
 use super::{Clause, hosts};
 
-/// Whether `child` allows nothing that `bound` does not allow: each clause of it fits one clause of `bound`. No clauses at all are
+/// Whether `child` allows nothing that `bound` does not allow: each of its clauses is within one clause of `bound`. No clauses at all are
 /// the same as one open clause. Counters are compared clause by clause; their sums are not.
 #[must_use]
 pub fn within(child: &[Clause], bound: &[Clause]) -> bool {
     let open = [Clause::default()];
     let child = if child.is_empty() { &open } else { child };
     let bound = if bound.is_empty() { &open } else { bound };
-    child.iter().all(|clause| bound.iter().any(|bound| clause.fits(bound)))
+    child.iter().all(|clause| bound.iter().any(|bound| clause.is_within(bound)))
 }
 
 impl Clause {
     /// Whether this clause is at least as tight as `bound` in every dimension.
     #[must_use]
-    pub fn fits(&self, bound: &Clause) -> bool {
+    pub fn is_within(&self, bound: &Clause) -> bool {
         self.broader_in(bound).is_empty()
     }
 
@@ -37,7 +37,7 @@ impl Clause {
             ("usages_other", at_most(self.usages_other, bound.usages_other)),
             ("unknown members", bound.unknown.iter().all(|(key, value)| self.unknown.get(key) == Some(value))),
         ];
-        dimensions.into_iter().filter_map(|(name, fits)| (!fits).then_some(name)).collect()
+        dimensions.into_iter().filter_map(|(name, tight)| (!tight).then_some(name)).collect()
     }
 }
 
