@@ -23,6 +23,11 @@ fn directory() -> &'static PathBuf {
     })
 }
 
+/// A mistake names its file.
+fn names_its_file(error: impl std::fmt::Display) {
+    assert!(error.to_string().contains(".toml"), "{error}");
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some([shared, login, more, jobs]) = texts(data) else { return };
     let directory = directory();
@@ -32,7 +37,6 @@ fuzz_target!(|data: &[u8]| {
         std::fs::write(directory.join(name), text).expect("a file");
     }
     let trust = FileTrust::user(Owner::current().uid);
-    let told = |error: mytoken::config::ConfigError| assert!(error.to_string().contains(".toml"), "{error}");
     // A file that is wrong stops only its own readers.
     let usual = || {
         toml::from_str::<Shared>(
@@ -40,9 +44,9 @@ fuzz_target!(|data: &[u8]| {
         )
         .expect("settings")
     };
-    let shared = Shared::load(directory, trust).map_err(told).unwrap_or_else(|()| usual());
+    let shared = Shared::load(directory, trust).map_err(names_its_file).unwrap_or_else(|()| usual());
     if let Err(error) = LoginSettings::load(directory, trust, &shared) {
         assert!(!error.to_string().is_empty());
     }
-    let _ = JobsSettings::load(directory, trust, &shared).map_err(told);
+    let _ = JobsSettings::load(directory, trust, &shared).map_err(names_its_file);
 });

@@ -21,10 +21,11 @@ fuzz_target!(|data: &[u8]| {
     let status = |divisor| u16::try_from(number(statuses) / divisor % 1_000).unwrap_or_default();
     canned::answer_with([answer(status(1), discovery), answer(status(1_000), keys)]);
     let settings = issuer("");
-    let found =
-        CLIENT.with(|client| ProviderKeys::new(client, None, &FixedClock(NOW)).keys(&settings, KeyFreshness::Configured, soon()));
+    let found = CLIENT.with(|client| {
+        ProviderKeys::new(client, None, &FixedClock(NOW)).keys(&settings, KeyFreshness::Configured, soon())
+    });
     match found {
         Ok(keys) => assert!(!keys.is_empty()),
-        Err(reason) => assert!(!reason.is_empty()),
+        Err(missing) => assert!(!missing.reason.is_empty()),
     }
 });
