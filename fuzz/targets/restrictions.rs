@@ -23,7 +23,8 @@ fuzz_target!(|data: &[u8]| {
             assert!(within(&child, &wanted), "{child:?} for {wanted:?}");
         }
         for clause in &wanted {
-            let _ = (clause.allows("openid", "https://testbed", NOW), parent.iter().any(|bound| clause.is_within(bound)));
+            let _ =
+                (clause.allows("openid", "https://testbed", NOW), parent.iter().any(|bound| clause.is_within(bound)));
         }
         let _ = mytoken::restrictions::latest_exp(&parent);
     }
