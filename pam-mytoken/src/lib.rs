@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! PAM entry points. Each runs one phase in [`entry()`] and returns one PAM code.
+//! PAM entry points. Each runs one phase in `entry()` and returns one PAM code.
 
 mod arguments;
 mod codes;
