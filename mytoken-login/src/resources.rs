@@ -74,7 +74,7 @@ impl LoginResources {
     /// Runs `login` with the context of a login under this configuration. The map files are read for it.
     ///
     /// # Errors
-    /// [`Error::InvalidUrl`] when the server of `[exchange]` has no usable URL.
+    /// [`Error::Config`] when the server of `[exchange]` has no usable URL.
     pub fn with_context<T>(
         &self,
         shared: &Shared,

@@ -88,7 +88,7 @@ impl Ledger {
     /// Counts one request of `remote`, if it is within the budget.
     ///
     /// # Errors
-    /// [`BudgetExceeded`], with the time to wait. Nothing was counted then.
+    /// `BudgetExceeded`, with the time to wait. Nothing was counted then.
     pub fn spend(&mut self, remote: &Remote, now: u64, settings: &BudgetSettings) -> Result<(), BudgetExceeded> {
         self.drop_expired(now, settings);
         let window = settings.window.as_secs();

@@ -102,7 +102,7 @@ pub enum RecordError {
         /// The difference: `user`, `service` or `process`.
         &'static str,
     ),
-    /// The record is older than [`AGE_LIMIT`].
+    /// The record is older than `AGE_LIMIT`.
     #[error("the record is too old")]
     Old,
 }
