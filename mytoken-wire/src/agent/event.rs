@@ -5,7 +5,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
+use serde::{Deserialize, Serialize};
 
 /// Something that happened to a credential: one line of `mytokenctl status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +34,8 @@ fn is_once(times: &u32) -> bool {
 }
 
 /// What kind of thing happened; on the wire its word.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The sealed credential was opened.
     Opened,
@@ -61,34 +64,30 @@ pub enum EventKind {
     /// Nothing is left to do.
     Dropped,
     /// A kind of a newer agent.
+    #[serde(untagged)]
     Other(String),
 }
-
-/// The kinds that have a word.
-const WORDS: [(EventKind, &str); 13] = [
-    (EventKind::Opened, "opened"),
-    (EventKind::Started, "started"),
-    (EventKind::Renewed, "renewed"),
-    (EventKind::Retry, "retry"),
-    (EventKind::Refused, "refused"),
-    (EventKind::Expired, "expired"),
-    (EventKind::Removed, "removed"),
-    (EventKind::Missed, "missed"),
-    (EventKind::Revoked, "revoked"),
-    (EventKind::Kept, "kept"),
-    (EventKind::Left, "left"),
-    (EventKind::Requeued, "requeued"),
-    (EventKind::Dropped, "dropped"),
-];
 
 impl EventKind {
     /// The word.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        if let Self::Other(word) = self {
-            return word;
+        match self {
+            Self::Opened => "opened",
+            Self::Started => "started",
+            Self::Renewed => "renewed",
+            Self::Retry => "retry",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Removed => "removed",
+            Self::Missed => "missed",
+            Self::Revoked => "revoked",
+            Self::Kept => "kept",
+            Self::Left => "left",
+            Self::Requeued => "requeued",
+            Self::Dropped => "dropped",
+            Self::Other(word) => word,
         }
-        WORDS.iter().find(|(kind, _)| kind == self).map_or("", |(_, word)| word)
     }
 }
 
@@ -96,8 +95,8 @@ impl FromStr for EventKind {
     type Err = Infallible;
 
     fn from_str(word: &str) -> Result<Self, Infallible> {
-        let known = WORDS.into_iter().find(|(_, known)| *known == word);
-        Ok(known.map_or_else(|| Self::Other(word.to_owned()), |(kind, _)| kind))
+        let word: StrDeserializer<'_, serde::de::value::Error> = word.into_deserializer();
+        Ok(Self::deserialize(word).unwrap_or_else(|_| Self::Other(String::new())))
     }
 }
 
@@ -107,27 +106,19 @@ impl fmt::Display for EventKind {
     }
 }
 
-impl Serialize for EventKind {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for EventKind {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        Ok(word.parse().unwrap_or_else(|never| match never {}))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_kind_has_its_own_word_and_a_newer_one_is_kept() {
-        for (kind, word) in WORDS {
-            assert_eq!((word.parse(), kind.as_str()), (Ok(kind.clone()), word));
+        for word in [
+            "opened", "started", "renewed", "retry", "refused", "expired", "removed", "missed", "revoked", "kept",
+            "left", "requeued", "dropped",
+        ] {
+            let kind: EventKind = word.parse().unwrap();
+            assert!(!matches!(kind, EventKind::Other(_)), "{word}");
+            assert_eq!((kind.as_str(), serde_json::to_string(&kind).unwrap()), (word, format!("\"{word}\"")));
         }
         let line = r#"{"time":1,"what":"sublimed","text":"x"}"#;
         let event: Event = serde_json::from_str(line).unwrap();
