@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the helper recognises the prompt that it may answer.
+//! Fuzzes how the ssh helper recognises a prompt that it may answer.
 #![no_main]
 
 #[allow(dead_code)]
@@ -18,12 +18,12 @@ fuzz_target!(|data: &[u8]| {
     let prompts = [text.to_owned(), "Access Token:".to_owned()];
     if let Some(found) = recognise(shown, &accounts, &prompts) {
         assert!(found.account < accounts.len());
-        assert!(shown.starts_with('('), "the prefix counts at the very start only: {shown:?}");
+        assert!(shown.starts_with('('), "the prefix counts only at the start of the prompt: {shown:?}");
         if let Part::Next { index, count } = found.part {
             assert!(index >= 2 && index <= count, "{index}/{count}");
         }
     }
-    // The prompts of a module with this text are recognised, the first and the second alike.
+    // If the PAM module's prompt is `text`, both the first and the second prompt are recognised.
     let plain = |text: &str| !text.trim().is_empty() && text.chars().all(|c| c == ' ' || c.is_ascii_graphic());
     if plain(text) {
         let first = format!("(alice@login.example.org) {text}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A login attempt, and what its decision depends on.
+//! A login attempt, and the inputs of its decision.
 
 use mytoken::Clock;
 use mytoken::config::IssuerSettings;
@@ -15,7 +15,7 @@ use crate::settings::LoginSettings;
 pub struct Attempt {
     /// PAM service.
     pub service: String,
-    /// The requested account, PAM's user. It is never changed (SSH-14).
+    /// The requested account: PAM's user. The login never changes it (SSH-14).
     pub user: String,
     /// PAM's remote host.
     pub rhost: Option<String>,
@@ -23,7 +23,7 @@ pub struct Attempt {
     pub host: String,
 }
 
-/// Everything outside of an attempt that its decision depends on.
+/// The inputs of a decision, apart from the attempt itself.
 #[derive(Clone, Copy)]
 pub struct LoginContext<'a> {
     /// `login.toml`.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the text that was entered to an access token. Every exchange happens at the configured server, once.
+//! Gets an access token for the entered text. It sends every exchange to the configured server only, and once.
 
 use std::time::Instant;
 
@@ -14,15 +14,15 @@ use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::settings::{ExchangeSettings, Exchangeable};
 
-/// An access token that is not verified yet, and the mytoken that it was exchanged for.
+/// An access token that is not verified yet, and the mytoken that was exchanged for it.
 pub(crate) struct Obtained {
     pub access_token: Secret,
     pub renewal: Option<RenewalCredential>,
     pub delegated: bool,
 }
 
-/// The access token: the one that was entered, or the one that the configured server issues for it. A mytoken that was redeemed is put
-/// into `redeemed` before anything else happens to it.
+/// Returns the entered access token, or the access token that the configured server issues for the entered token or code. A mytoken
+/// that a transfer code gave is put into `redeemed` before it is checked or used.
 pub(crate) fn obtain_access_token(
     attempt: &Attempt,
     token: &Secret,
@@ -79,7 +79,7 @@ pub(crate) fn obtain_access_token(
     obtained
 }
 
-/// Checks a mytoken before it is sent anywhere. Its claims are not verified: a wrong claim leads to a refusal here or by the server.
+/// Checks a mytoken before it is sent anywhere. Its claims are not verified: a false claim only leads to a refusal, here or by the server.
 fn check_claims(claims: &MytokenClaims, server: &str) -> Result<(), Refusal> {
     if !same_base(server, &claims.iss) {
         return Err(Refusal::ForeignServer);
@@ -96,16 +96,16 @@ fn check_claims(claims: &MytokenClaims, server: &str) -> Result<(), Refusal> {
 /// Where a mytoken comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// The user entered it. It stays theirs: the session does not get it.
+    /// The user entered it and keeps it. The session does not get it.
     Entered,
     /// The server issued it for a transfer code.
     Redeemed {
-        /// Whether it is delegated to the session: it may create sub-tokens.
+        /// Whether the mytoken may create sub-tokens. Such a mytoken is delegated to the session.
         delegated: bool,
     },
 }
 
-/// An exchange that the configuration accepts.
+/// An exchange of a kind that the configuration accepts.
 struct Exchange<'a> {
     settings: &'a ExchangeSettings,
     server: ConfiguredServer<'a>,
@@ -124,7 +124,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Exchanges once: a second request could count a second use.
+    /// Sends one request and never repeats it: a second one could count a second use.
     fn run(&self, attempt: &Attempt, mytoken: Secret, origin: Origin, deadline: Deadline) -> Result<Obtained, Refusal> {
         let (vouched, delegated) = match origin {
             Origin::Entered => (false, false),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A login with a token: from the prompt to the decision, and from there to the session.
 //!
-//! [`authenticate()`] asks and decides. [`decide`] applies the rules; it is pure. [`handover`] carries the result from sshd's auth
-//! child to the [`session`]. The network, the clock, the accounts and the conversation are traits; [`LoginResources`] supplies the
-//! real ones.
+//! [`authenticate()`] prompts for the token and decides. [`decide`] applies the rules; it is pure. [`handover`] passes the result from
+//! sshd's auth child to the [`session`]. The network, the clock, the accounts and the conversation are traits; [`LoginResources`]
+//! supplies the real implementations.
 #![forbid(unsafe_code)]
 
 mod account_name;

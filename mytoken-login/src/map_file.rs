@@ -10,7 +10,7 @@ use mytoken_wire::is_printable;
 use crate::account_name::{AccountName, NameForm};
 use crate::identity::Identity;
 
-/// Most mistakes of a file that are kept. Further ones are counted.
+/// Maximum number of mistakes that are kept per file. Further mistakes are only counted.
 const MISTAKES_LIMIT: usize = 100;
 
 const FORM: &str = "a line holds an issuer, a subject and an account";
@@ -18,11 +18,11 @@ const FORM: &str = "a line holds an issuer, a subject and an account";
 /// A map file.
 ///
 /// Each line has three fields, separated by spaces or tabs: the issuer's URL or its name in the configuration, the subject (claim
-/// `sub`), and the account. A field with blanks is written in double quotes; nothing else has a meaning inside of them. A `#` in the
-/// place of a field begins a comment. A byte order mark and Windows line ends are accepted.
+/// `sub`), and the account. A field with blanks must be in double quotes; between them no other character is special. A `#` where
+/// a field could start begins a comment. A byte order mark and Windows line ends are accepted.
 ///
-/// Any other line is a [`Mistake`]. It is ignored, and the other lines work. No line takes an account away, so ignoring a line never
-/// lets anybody in.
+/// Any other line is a [`Mistake`]. It is ignored, and the other lines work. No line can remove access to an account, so ignoring a
+/// line never allows a login.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MapFile {
     entries: Vec<Entry>,
@@ -38,7 +38,7 @@ struct Entry {
     account: AccountName,
 }
 
-/// A line that is ignored. `Display` gives `LINE:COLUMN: problem`, without the text of the line.
+/// An ignored line. `Display` prints `LINE:COLUMN: problem`, without the text of the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// Line, from 1.
@@ -49,7 +49,7 @@ pub struct Mistake {
     pub problem: String,
 }
 
-/// A field and the byte where it begins.
+/// A field and the byte offset at which it begins.
 struct Field<'a> {
     text: &'a str,
     at: usize,
@@ -127,10 +127,10 @@ fn is_of(entry: &Entry, name: &str, url: &str) -> bool {
     entry.issuer == name || same_base(&entry.issuer, url)
 }
 
-/// A problem and the byte where it begins. Columns are computed for mistakes only, not at each login.
+/// A problem and the byte offset at which it begins. Its column is computed only for a mistake, not at each login.
 type ProblemAt = (usize, String);
 
-/// The entry of a line. An empty line has none.
+/// The entry of a line. A line that is empty or only a comment has none.
 fn entry(number: usize, line: &str) -> Result<Option<Entry>, ProblemAt> {
     let fields = fields(line)?;
     let mut fields = fields.iter();
@@ -183,7 +183,7 @@ fn fields(line: &str) -> Result<Vec<Field<'_>>, ProblemAt> {
     }
 }
 
-/// The column of the character at this byte.
+/// The column of the character at this byte offset.
 fn column(line: &str, at: usize) -> usize {
     line.get(..at).unwrap_or(line).chars().count() + 1
 }
@@ -192,7 +192,7 @@ fn is_blank(c: char) -> bool {
     c == ' ' || c == '\t'
 }
 
-/// A non-breaking space, copied from a web page, would be part of the name without being seen.
+/// Whether a character is invisible. For example a non-breaking space from a web page would otherwise be part of a name.
 fn is_unseen(c: char) -> bool {
     c != ' ' && (c.is_whitespace() || !is_printable(c))
 }
@@ -207,7 +207,7 @@ impl fmt::Display for Mistake {
 mod tests {
     use super::*;
 
-    /// Issuer, subject and account of a file with one line, or its mistake.
+    /// Issuer, subject and account of the only entry of a file, or its only mistake.
     fn line(bytes: &[u8]) -> Result<[String; 3], String> {
         let mut file = MapFile::parse(bytes);
         assert_eq!(file.entries.len() + file.mistakes.len(), 1, "{file:?}");

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connections that get no further prompt. Pure: times are seconds since boot and come as parameters.
+//! Connections that get no further prompt. The code is pure: times (seconds since boot) are parameters.
 
 use serde::{Deserialize, Serialize};
 
-/// Most connections that are remembered; the oldest is dropped first.
+/// Maximum number of connections that are kept. The oldest is dropped first.
 const CONNECTIONS_LIMIT: usize = 256;
 
-/// How long a connection is remembered, in seconds; sshd's default `LoginGraceTime` is 120 (SSH-10).
+/// How long a connection is kept, in seconds; sshd's default `LoginGraceTime` is 120 (SSH-10).
 const AGE_LIMIT: u64 = 600;
 
 /// Why a connection gets no further prompt.
@@ -32,14 +32,14 @@ struct EndedConnection {
 }
 
 impl EndedConnection {
-    /// A time in the future is of an earlier boot.
+    /// Whether the entry is still valid. A time in the future comes from an earlier boot.
     fn is_current(&self, now: u64) -> bool {
         self.at <= now && now - self.at < AGE_LIMIT
     }
 }
 
 impl EndedConnections {
-    /// Remembers that `connection` gets no further prompt.
+    /// Records that `connection` gets no further prompt.
     pub fn add(&mut self, connection: &str, end: ConnectionEnd, now: u64) {
         self.0.retain(|one| one.connection != connection && one.is_current(now));
         if self.0.len() >= CONNECTIONS_LIMIT {
@@ -49,7 +49,7 @@ impl EndedConnections {
         self.0.push(EndedConnection { at: now, connection: connection.to_owned(), outage });
     }
 
-    /// Why `connection` gets no further prompt; `None` when it does get one.
+    /// Why `connection` gets no further prompt; `None` if it may get one.
     #[must_use]
     pub fn end_of(&self, connection: &str, now: u64) -> Option<ConnectionEnd> {
         let ended = self.0.iter().find(|one| one.connection == connection && one.is_current(now))?;

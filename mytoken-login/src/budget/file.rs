@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The file of the ledger, which the processes of sshd share: small, root-only, changed under a lock.
+//! The file of the ledger. The processes of sshd share it. It is small, only root can access it, and a lock protects changes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,19 +14,19 @@ use super::ledger::Ledger;
 use super::settings::BudgetSettings;
 use crate::runtime_dir::open_private_dir;
 
-/// The ledger of logins over ssh. It is on a tmpfs: its times are seconds since boot.
+/// Directory of the ledger of logins over ssh. It is on a tmpfs: it is lost at boot, so its times are seconds since boot.
 const OF_SSH: &str = "/run/mytoken/login";
 
-/// The ledger of all other logins. The caller of a set-uid program (su) can stop it at any moment, even while it holds the lock or
-/// waits for a server. That must not delay logins over ssh.
+/// Directory of the ledger of all other logins. The caller of a set-uid program (su) can stop the program at any time, even while it
+/// holds the lock or waits for a server. That must not delay logins over ssh.
 const OF_OTHERS: &str = "/run/mytoken/login-local";
 
 const NAME: &str = "ledger";
 
-/// Largest file, in bytes. A full ledger needs far less.
+/// Maximum size of the file, in bytes. A full ledger is much smaller.
 const SIZE_LIMIT: usize = 2 * 1024 * 1024;
 
-/// How long a login waits for the lock. It is held for less than a millisecond.
+/// How long a login waits for the lock. A login holds the lock for less than a millisecond.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(2);
 
@@ -38,7 +38,7 @@ pub struct LedgerFile {
 }
 
 impl LedgerFile {
-    /// The ledger in `directory`, for `owner` alone.
+    /// The ledger in `directory`. Only `owner` may have access to it.
     #[must_use]
     pub fn new(directory: &Path, owner: Owner) -> Self {
         Self { directory: directory.to_owned(), owner }
@@ -59,7 +59,7 @@ impl LedgerFile {
     /// Changes the ledger under the lock. `change` gets the seconds since boot.
     ///
     /// # Errors
-    /// [`FileError::Unusable`] when the file cannot be read, locked or written. Nothing was changed then.
+    /// [`FileError::Unusable`] when the file cannot be read, locked or written. Then the file is unchanged.
     pub fn change(
         &self,
         settings: &BudgetSettings,
@@ -183,7 +183,7 @@ mod tests {
         };
         assert!(spend());
         std::fs::write(dir.path().join("mytoken/login/ledger"), r#"{"v":2}"#).unwrap();
-        assert!(!spend(), "the budget counts as spent");
+        assert!(!spend(), "after damage the budget counts as spent");
         thread::sleep(Duration::from_millis(2_100));
         assert!(spend());
     }

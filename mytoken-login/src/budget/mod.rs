@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The budget of requests to the mytoken server that unverified logins can cause.
+//! The budget for requests that unverified logins can send to the mytoken server.
 //!
-//! The server counts requests per address (100 in 300 s by default, MT-07). Whoever can make this host send a request spends what
-//! belongs to every user who logs in here. So a request with a code or token from the prompt is counted before it is sent, per
-//! remote address and for the whole host. An accepted login gets its requests back: sixty people of a course behind one address get
-//! in, guesses from that address do not. The ledger also keeps the backoffs: a 429 with its `Retry-After`, and a server that did not
-//! answer.
+//! The server limits requests per client address (100 in 300 s by default, MT-07). All users of this host share that limit, and
+//! anybody who can make this host send requests can use it up. So a request with a code or token from the prompt is counted before it
+//! is sent, per remote address and for the whole host. An accepted login gets its requests back: sixty people of a course can log in
+//! from one address, but guesses from that address run into the limit. The ledger also keeps the backoffs: after a 429 (with its
+//! `Retry-After`), and after a server did not answer.
 
 mod allowance;
 mod backoff;

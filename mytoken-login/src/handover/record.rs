@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The record of an accepted login, and who may use it.
+//! The record of an accepted login, and the check of who may use it.
 
 use mytoken::Clock;
 use mytoken::files::FileError;
@@ -36,14 +36,14 @@ pub struct Record {
     /// The session's credential.
     #[serde(flatten)]
     pub credential: SessionCredential,
-    /// When it was written, Unix seconds.
+    /// Time at which the record was written, Unix seconds.
     pub(super) created: u64,
-    /// The processes that may open the session: the one that authenticated, and its parent, sshd's monitor.
+    /// The processes that may open the session: the process that authenticated the user, and its parent (sshd's monitor).
     pub(super) processes: Vec<Process>,
 }
 
 impl Record {
-    /// Reads a record for `claimant`.
+    /// Parses a record and checks that `claimant` may use it and that it is not too old.
     pub(super) fn parse(bytes: &[u8], claimant: &Claimant<'_>, clock: &dyn Clock) -> Result<Self, RecordError> {
         let record: Self = serde_json::from_slice(bytes).map_err(|_| RecordError::Malformed)?;
         if record.v != VERSION {
@@ -74,7 +74,7 @@ impl Record {
         }
     }
 
-    /// Whether the access token has expired since the login, with the same `leeway`.
+    /// Whether the access token has expired since the login. The issuer's `leeway` is included, as at the login.
     #[must_use]
     pub fn has_expired(&self, clock: &dyn Clock) -> bool {
         self.credential.good_until <= clock.now()
@@ -84,10 +84,10 @@ impl Record {
 /// Why a record is not used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// The handle does not have the form of a handle.
+    /// The handle is malformed.
     #[error("the handle is malformed")]
     Handle,
-    /// There is no such file: the record was used before, or was removed because of its age.
+    /// The file does not exist: the record was already used, or was removed because of its age.
     #[error("there is no record for the handle")]
     Missing,
     /// The file cannot be read, or others could have written it.
@@ -107,7 +107,7 @@ pub enum RecordError {
     Old,
 }
 
-/// Who asks for a record: the login that it must belong to.
+/// The login that asks for a record. The record must belong to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Claimant<'a> {
     /// PAM's user.

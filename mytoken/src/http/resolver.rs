@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names to addresses by the system's resolver, which cannot be interrupted: with dead name servers it blocks for half a minute.
+//! Resolves host names with the system's resolver. A lookup cannot be interrupted: with dead name servers it blocks for half a minute.
 //!
-//! reqwest's own way runs it in its runtime, and dropping the client would wait for it, past every deadline. Here a thread of this client
-//! runs it; dropping the client waits for threads that have answered and leaves one that hangs to itself.
+//! reqwest by default runs the lookup in its runtime. Dropping the client would then wait for it, past every deadline. Here each lookup
+//! has its own thread. Dropping the client joins the threads that have answered and detaches a thread that still hangs.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// How a name is looked up; a parameter for tests.
+/// The function that looks up a name. Tests replace it.
 type Lookup = fn(&str) -> io::Result<Vec<SocketAddr>>;
 
 /// The resolver of one client.
@@ -62,7 +62,7 @@ impl Resolver {
     }
 }
 
-/// The lookups of a client that is dropped: those that have answered are joined.
+/// Joins the threads of finished lookups when the client is dropped.
 pub(super) struct Lookups(pub(super) Resolver);
 
 impl Drop for Lookups {
@@ -92,7 +92,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// Nothing here panics while it holds the lock, so a poisoned one is as good.
+/// Locks the mutex, even if it is poisoned: no code here panics while it holds the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 
 use url::form_urlencoded;
 
-/// Pairs in the order of the request; a key may repeat.
+/// Pairs in the order of the request. The same key may occur several times.
 pub type Form = [(String, String)];
 
 /// Decodes a body or a query.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The test server answers as the captured original does. A second instance of it stands for a foreign server, which
-//! the replay reaches over HTTP and by commands alone.
+//! The test server answers like the original server in the captures. A second process of it plays a foreign server,
+//! which the replay reaches only over HTTP and through commands.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
 
@@ -30,7 +30,7 @@ fn every_capture_is_answered_as_by_the_original() {
     assert!(tally.passed > 0);
 }
 
-/// A server of another process.
+/// A test server in another process.
 struct ForeignServer {
     process: Child,
     endpoints: Value,
@@ -48,7 +48,7 @@ impl ForeignServer {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.json");
-        // Making an RSA key takes seconds in a debug build.
+        // Generating an RSA key takes seconds in a debug build, so use ES256.
         std::fs::write(&config, r#"{"policy": {"algorithm": "ES256"}}"#).unwrap();
         let mut command = Command::new(PROGRAM);
         command.args(["serve", "--plain", "--dir"]).arg(folder.path()).arg("--config").arg(&config);
@@ -67,7 +67,7 @@ impl ForeignServer {
         self.endpoints[service].as_str().unwrap()
     }
 
-    /// Plays some topics, or `topic/scenario`s; gives the lines that are not `ok`, and the sum.
+    /// Plays some topics or `topic/scenario`s. Returns the lines that are not `ok`, and the summary line.
     fn replay(&self, played: &[&str], commands: &[(&str, &str)]) -> (Vec<String>, String) {
         let mut command = Command::new(PROGRAM);
         command.args(["replay", "--server", self.url("mytoken")]);

@@ -10,7 +10,7 @@ use super::statistics::Comparison;
 /// One line of the table and of `bench.json`. A member that does not apply is `None`, in JSON `null`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Figure {
-    /// Its name, which stays the same so that runs can be compared.
+    /// Its name. It must not change, so that runs can be compared.
     pub(super) name: &'static str,
     /// The value of the product: a median or a size.
     pub(super) ours: Option<f64>,
@@ -20,9 +20,9 @@ pub(super) struct Figure {
     pub(super) ratio: Option<f64>,
     /// Median of the pairs' differences.
     pub(super) difference: Option<f64>,
-    /// Unit of ours, baseline, difference and spread.
+    /// Unit of `ours`, `baseline`, `difference` and `spread`.
     pub(super) unit: &'static str,
-    /// Number of pairs or samples; 0 if it could not be measured.
+    /// Number of pairs or samples; 0 if the figure could not be measured.
     pub(super) n: usize,
     /// Interquartile range of the pairs' differences.
     pub(super) spread: Option<f64>,
@@ -32,18 +32,18 @@ pub(super) struct Figure {
     note: String,
 }
 
-/// The maximum that a figure should have. A missed goal is shown and is not an error.
+/// The upper limit for a figure. A missed goal is shown in the table; it is not an error.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Goal {
     /// Nothing was measured.
     None,
-    /// Ours.
+    /// Maximum of `ours`.
     Value(f64),
-    /// Ours minus baseline.
+    /// Maximum of `difference`: `ours` minus `baseline`.
     Difference(f64),
-    /// Ours over baseline.
+    /// Maximum of `ratio`: `ours` divided by `baseline`.
     Ratio(f64),
-    /// Ours, compared with a multiple of the baseline plus a constant.
+    /// Maximum of `ours`, as a multiple of `baseline` (first number) plus a constant (second number).
     RatioPlus(f64, f64),
 }
 
@@ -64,7 +64,7 @@ impl Figure {
         }
     }
 
-    /// The same comparison, of times in another unit.
+    /// The same figure with another unit. The values are not converted.
     pub(super) fn in_unit(self, unit: &'static str) -> Self {
         Self { unit, ..self }
     }
@@ -105,7 +105,7 @@ impl Figure {
         self
     }
 
-    /// Whether it could be measured.
+    /// Whether the figure could be measured.
     pub(super) fn is_taken(&self) -> bool {
         self.n > 0
     }
@@ -122,7 +122,7 @@ impl Figure {
     }
 }
 
-/// The whole table, with a sentence below it for each figure.
+/// The whole table. Below it is the note of each figure.
 pub(super) struct Table<'a>(pub(super) &'a [Figure]);
 
 impl fmt::Display for Table<'_> {

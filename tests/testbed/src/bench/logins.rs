@@ -9,7 +9,7 @@ use super::tokens::{self, ACCESS_TOKEN, SHORT_TOKEN};
 use crate::site::services::sshd::USER_KEY;
 use crate::{Result, Site};
 
-/// The askpass of the bench: prints the file for every prompt.
+/// The askpass script of the bench. For every prompt it prints the file that `BENCH_TOKEN` names.
 const ASKPASS: &str = "/home/alice/bench/askpass";
 
 /// Measures logins with an access token, a short token and a key.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Root file systems: one directory per Debian release, made once by mmdebstrap and only read afterwards.
+//! Root file systems: one directory per Debian release. mmdebstrap creates it once; later it is only read.
 //!
-//! `<target>/roots/<name>/` is the root, `<name>.stamp` the recipe it was made by, `<name>.lock` is held shared while
-//! a site runs on the root and exclusively while the root is made.
+//! `<target>/roots/<name>/` is the root, `<name>.stamp` has the recipe of the root. The lock on `<name>.lock` is shared
+//! while a site uses the root, and exclusive while the root is created.
 
 use std::env;
 use std::fs::{self, File};
@@ -47,15 +47,15 @@ impl Recipe {
     pub fn site(release: Release) -> Self {
         let mut arguments = vec!["--variant=apt".to_owned(), format!("--include={}", SITE_PACKAGES.join(","))];
         if release == Release::Sid {
-            // Unstable's index can be past its Valid-Until on a snapshot mirror; signatures are still checked.
+            // On a snapshot mirror the index of unstable can be older than its Valid-Until allows. Signatures are still checked.
             arguments.push("--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned());
         }
         arguments.push(release.name().to_owned());
         Self { name: release.name().to_owned(), arguments }
     }
 
-    /// A root with the oldest compiler the workspace promises to build with: bookworm without its security archive,
-    /// which carries a newer one.
+    /// A root with the oldest compiler that the workspace supports (MSRV): bookworm without its security archive, which
+    /// has a newer compiler.
     #[must_use]
     pub fn oldest_compiler() -> Self {
         let packages = "--include=rustc-web,cargo-web,gcc,libc6-dev,ca-certificates,libpam0g";
@@ -68,7 +68,7 @@ impl Recipe {
     }
 }
 
-/// A finished root file system, locked against replacement while this value lives.
+/// A complete root file system. While this value exists, a lock prevents its replacement.
 #[derive(Debug)]
 pub struct Root {
     directory: PathBuf,
@@ -99,7 +99,7 @@ impl Root {
             }
             drop(shared);
             let _exclusive = lock(&roots, recipe, FlockArg::LockExclusive)?;
-            // Another process may have made it while we waited for the lock.
+            // Another process may have created the root while this one waited for the lock.
             if !fs::read_to_string(&stamp).is_ok_and(|made_by| made_by == wanted) {
                 make(recipe, &roots, &directory)?;
                 write_whole(&stamp, &wanted)?;
@@ -138,7 +138,7 @@ fn make(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
     // mmdebstrap expects the suite, then the directory, then mirrors.
     let suite_at = recipe.arguments.iter().position(|argument| !argument.starts_with('-')).unwrap_or_default();
     let (before, after) = recipe.arguments.split_at((suite_at + 1).min(recipe.arguments.len()));
-    // In its own process namespace it ends with this process, also after SIGKILL, and its mounts are not on the host.
+    // In its own PID and mount namespaces, mmdebstrap ends when this process ends, even by SIGKILL, and its mounts stay off the host.
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])

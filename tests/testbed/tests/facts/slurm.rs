@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What Slurm does with a plugin that is not ours: the proofs of `docs/facts/slurm.md`. The plugin is `probe.c`.
+//! How Slurm treats a plugin that is not part of this project (`probe.c`): the proofs of `docs/facts/slurm.md`.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use testbed::{Options, Release, Result, story};
 
 use crate::probe::{Call, PLUGIN, bare, built, calls, configure, forget, job, restart_slurmd, with_probe};
 
-/// The batch step, the external step: `SLURM_BATCH_SCRIPT`, `SLURM_EXTERN_CONT`.
+/// Step ids of the batch step (`SLURM_BATCH_SCRIPT`) and of the external step (`SLURM_EXTERN_CONT`).
 const BATCH: &str = "4294967291";
 const EXTERN: &str = "4294967292";
-/// `NO_VAL`: in no array.
+/// `NO_VAL`: the job is not in an array.
 const NO_VAL: &str = "4294967294";
 
 #[test]
@@ -78,7 +78,7 @@ fn a_command_inside_a_job_imports_the_jobs_option() -> Result<()> {
         for program in ["sbatch", "srun"] {
             let inside: Vec<&str> =
                 options.iter().filter(|call| call.get("program") == program).map(|call| call.get("argument")).collect();
-            // The first sbatch is the one that alice typed; nobody typed the others.
+            // alice typed the option only for the first sbatch. The other commands imported it.
             let expected: &[&str] = if program == "sbatch" { &["NULL", "(null)"] } else { &["(null)"] };
             assert_eq!(inside, expected, "{program}");
         }
@@ -181,12 +181,12 @@ fn where_a_hook_runs_and_beside_how_many_threads() -> Result<()> {
 #[test]
 fn what_a_failing_hook_costs() -> Result<()> {
     with_probe("optional probe fail=init_post_opt", bare()?, |site| {
-        // Dropped, at the submission and on the node.
+        // Slurm ignores the failure, at the submission and on the node.
         assert_eq!(job(site, "", "echo RAN")?, "RAN\n");
         configure(site, "required probe fail=task_init")?;
         assert_eq!(job(site, "", "echo RAN")?.matches("RAN").count(), 0);
-        assert_eq!(site.sh("root", "sinfo -h -N -o %T")?.ok()?.stdout, "idle\n", "a task hurts its job only");
-        // On the node only: the command reads another file.
+        assert_eq!(site.sh("root", "sinfo -h -N -o %T")?.ok()?.stdout, "idle\n", "only the job fails");
+        // Only the node loads the plugin: the command reads another plugstack.conf.
         site.sh("root", "cp -r /etc/slurm /etc/slurm-client; : >/etc/slurm-client/plugstack.conf")?.ok()?;
         configure(site, "required probe fail=user_init")?;
         site.sh("alice", "SLURM_CONF=/etc/slurm-client/slurm.conf sbatch --wrap true")?.ok()?;
@@ -251,7 +251,7 @@ fn during_an_epilog_the_state_is_completing_also_before_a_requeue() -> Result<()
         site.wait_for("the epilog", Duration::from_secs(20), "root", "grep '^job_epilog' /var/probe")?;
         assert_eq!(site.sh("root", state)?.ok()?.stdout, "COMPLETING\n");
         site.wait_for("the queue", Duration::from_secs(30), "root", "squeue -h -t PD | grep .")?;
-        // Not now: a node refuses a credential of the second in which the job was killed.
+        // The job does not start at once: a node refuses a launch credential that was created in the second in which the job was killed.
         let begin = site.sh("root", "date +%s -d $(squeue -h -j 1 -o %S); date +%s")?.ok()?.stdout;
         let times: Vec<u64> = begin.lines().filter_map(|line| line.parse().ok()).collect();
         assert!((60..180).contains(&times[0].saturating_sub(times[1])), "{times:?}");
@@ -335,7 +335,7 @@ fn squeue_and_ps_name_a_job_in_words_that_its_user_did_not_choose() -> Result<()
         let shown = site.sh("root", "scontrol -o show job 1")?.ok()?.stdout;
         assert!(shown.contains("JobName=x JobState=PENDING"), "{shown}");
         site.sh("root", "scancel 1")?.ok()?;
-        // An allocation without a batch script: the host on which the command ran.
+        // For an allocation without a batch script, `%B` is the host on which the command ran.
         site.sh("alice", "srun sleep 60 >/dev/null 2>&1 &")?.ok()?;
         site.wait_for("the step", Duration::from_secs(20), "root", "squeue -h -t R -j 2 | grep .")?;
         let step = site.sh("root", "squeue -h -j 2 -o '%T|%N|%B'")?.ok()?.stdout;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Paths of the endpoints, and the names that journal and faults have for them.
+//! Paths of the endpoints, and the names that the journal and injected faults use for them.
 
 use crate::mytoken::model::guest_provider;
 
-/// Names for journal and faults by prefix of the path; the first match counts.
+/// Pairs of a path prefix and the endpoint's name in the journal and in faults. The first match counts.
 pub(crate) const ENDPOINTS: [(&str, &str); 13] = [
     ("/.well-known/mytoken-configuration", "discovery"),
     ("/.well-known/openid-configuration", "discovery"),
@@ -20,7 +20,7 @@ pub(crate) const ENDPOINTS: [(&str, &str); 13] = [
     ("/redirect", "redirect"),
 ];
 
-/// Whether a fault may be bound to that name.
+/// Whether a fault can be set for an endpoint of this name.
 pub(crate) fn is_endpoint(name: &str) -> bool {
     ENDPOINTS.iter().any(|(_, known)| *known == name)
 }
@@ -29,7 +29,7 @@ pub(crate) fn endpoint(path: &str) -> &'static str {
     ENDPOINTS.iter().find(|(prefix, _)| below(path, prefix).is_some()).map_or("other", |(_, name)| name)
 }
 
-/// The rest of the path below the prefix: empty, or beginning with a slash.
+/// The rest of the path after the prefix: empty, or starting with a slash. `None` if the path is not below the prefix.
 pub(crate) fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     let (head, rest) = path.split_at_checked(prefix.len())?;
     (head.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))).then_some(rest)

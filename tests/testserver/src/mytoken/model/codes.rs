@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Random codes, short tokens and identifiers. All come from the operating system's generator, each
-//! independent of the others (the original derives polling codes from consent codes, MT-31; that is not copied).
+//! Random codes, short tokens and identifiers. All come from the operating system's random number generator and are
+//! independent of each other. The original derives polling codes from consent codes (MT-31); this server does not.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -16,7 +16,7 @@ pub(crate) const CODE_LIFETIME: i64 = 300;
 pub(crate) const CODE_LENGTH: usize = 8;
 /// Number of letters of a short token.
 pub(crate) const SHORT_LENGTH: usize = 64;
-/// A shorter credential is a code.
+/// Minimum length of a token. A shorter credential is a code.
 pub(crate) const SHORTEST_TOKEN: usize = 32;
 
 /// The letters of the original's codes and short tokens (MT-33).
@@ -25,7 +25,7 @@ const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZ";
 /// Random bytes.
 ///
 /// # Errors
-/// The operating system gives none.
+/// The operating system gives no random numbers.
 pub fn bytes<const N: usize>() -> ApiResult<[u8; N]> {
     let mut bytes = [0; N];
     SysRng.try_fill_bytes(&mut bytes).map_err(|error| ApiError::internal(error.to_string()))?;
@@ -40,7 +40,7 @@ pub fn letters(length: usize) -> ApiResult<String> {
     let mut text = String::with_capacity(length);
     while text.len() < length {
         for byte in bytes::<64>()? {
-            // 250 is the largest multiple of 50 in a byte: the rest would favour the first letters.
+            // 250 is the largest multiple of 50 (`LETTERS.len()`) in a byte. Larger bytes would favour the first letters.
             if let (true, Some(letter)) = (byte < 250, LETTERS.get(usize::from(byte) % LETTERS.len())) {
                 if text.len() < length {
                     text.push(char::from(*letter));
