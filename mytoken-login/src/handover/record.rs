@@ -10,7 +10,7 @@ use crate::process::Process;
 use crate::report::Accepted;
 
 /// Version of the record.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How long a record can be used, in seconds; sshd's default `LoginGraceTime` is 120 (SSH-10).
 pub(super) const AGE_LIMIT: u64 = 600;
