@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use mytoken_login::LoginSettings;
 use mytokend::jobs::settings::JobsSettings;
 

@@ -10,7 +10,7 @@ use credential_option::CredentialOption;
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
 use mytoken::config::Duration;
-use mytoken::names::{IssuerUrl, ServerUrl};
+use mytoken::urls::{IssuerUrl, ServerUrl};
 use mytoken_login::{AccountName, Remote, field};
 use mytoken_wire::ProfileName;
 use mytokend::jobs::settings::JobsSettings;

@@ -10,9 +10,9 @@ use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
 use mytoken::capabilities::Capabilities;
 use mytoken::http::canned;
-use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken::restrictions::Clause;
 use mytoken::server::{AccessTokenRequest, Deliver, Discovery, LoginRequest, Server, SubTokenRequest};
+use mytoken::urls::{IssuerUrl, ServerUrl};
 use mytoken_wire::clock::FixedClock;
 
 fn discovery() -> Discovery {

@@ -5,8 +5,8 @@
 use fuzz::{SERVER, answer, soon, with_client};
 use libfuzzer_sys::fuzz_target;
 use mytoken::http::canned;
-use mytoken::names::ServerUrl;
 use mytoken::server::{Discovery, Server};
+use mytoken::urls::ServerUrl;
 
 fuzz_target!(|document: &str| {
     canned::answer_with([answer(200, document)]);

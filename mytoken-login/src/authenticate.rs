@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use mytoken::token::Why;
+use mytoken::token::NotAToken;
 use mytoken::{Deadline, Secret};
 
 use crate::accounts::LocalAccount;
@@ -94,7 +94,7 @@ fn ask_for_token(
         Ok(answer) if answer.is_empty() => Err(Refusal::Empty),
         Ok(answer) => match std::str::from_utf8(&answer) {
             Ok(text) => Ok(Secret::new(text)),
-            Err(_) => Err(Refusal::Garbage(Why::ForeignCharacters)),
+            Err(_) => Err(Refusal::Garbage(NotAToken::ForeignCharacters)),
         },
     }
 }

@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use mytoken::names::same_base;
 use mytoken::server::AccessTokenRequest;
 use mytoken::token::{MytokenClaims, Presented, classify, may_be_mytoken};
+use mytoken::urls::same_base;
 use mytoken::{Deadline, Secret};
 use mytoken_wire::agent::RenewalCredential;
 

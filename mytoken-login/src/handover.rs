@@ -12,8 +12,8 @@ mod sweep;
 use std::path::{Path, PathBuf};
 
 use mytoken::Clock;
-use mytoken::files::FileError;
-use mytoken::files::{Directory, Owner};
+use mytoken::private_files::FileError;
+use mytoken::private_files::{Directory, Owner};
 use zeroize::Zeroizing;
 
 use crate::runtime_dir::open_private_dir;

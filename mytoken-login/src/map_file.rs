@@ -4,7 +4,7 @@
 use std::fmt;
 
 use mytoken::config::IssuerSettings;
-use mytoken::names::same_base;
+use mytoken::urls::same_base;
 use mytoken_wire::is_printable;
 
 use crate::account_name::{AccountName, NameForm};

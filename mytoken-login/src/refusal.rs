@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use mytoken::config::ConfigError;
 use mytoken::http::HttpError;
-use mytoken::names::UrlError;
 use mytoken::server::ServerError;
-use mytoken::token::Why;
+use mytoken::token::NotAToken;
+use mytoken::urls::UrlError;
 use mytoken::{Error, Kind};
 use mytoken_wire::chunks::ChunkFault;
 
@@ -33,7 +33,7 @@ pub enum Refusal {
     #[error("{}", garbage(*.0))]
     Garbage(
         /// The problem.
-        Why,
+        NotAToken,
     ),
     /// The chunks of a long token do not fit together.
     #[error("the token was not accepted")]
@@ -208,8 +208,8 @@ impl Refusal {
             Self::NotHandled(_) => "not_ours",
             Self::Empty => "empty",
             Self::UserUnknown => "user_unknown",
-            Self::Garbage(Why::TooLong) => "too_long",
-            Self::Garbage(Why::Cut) => "cut",
+            Self::Garbage(NotAToken::TooLong) => "too_long",
+            Self::Garbage(NotAToken::Cut) => "cut",
             Self::Garbage(_) => "garbage",
             Self::Chunks(_) => "chunks",
             Self::Opaque => "opaque",
@@ -273,9 +273,9 @@ impl Refusal {
     pub fn level(&self) -> Level {
         match self {
             Self::NotHandled(_) | Self::Empty => Level::Debug,
-            Self::UserUnknown | Self::Conversation | Self::Garbage(Why::Empty | Why::SshdJunk | Why::TooShort) => {
-                Level::Info
-            }
+            Self::UserUnknown
+            | Self::Conversation
+            | Self::Garbage(NotAToken::Empty | NotAToken::SshdJunk | NotAToken::TooShort) => Level::Info,
             Self::Configuration(_) => Level::Critical,
             _ if matches!(self.class(), RefusalClass::Unavailable | RefusalClass::System) => Level::Error,
             _ => Level::Notice,
@@ -379,10 +379,10 @@ fn seconds(retry_after: Option<Duration>) -> u64 {
     retry_after.map_or(30, |wait| wait.as_secs().max(1))
 }
 
-fn garbage(why: Why) -> &'static str {
+fn garbage(why: NotAToken) -> &'static str {
     match why {
-        Why::Cut => "your ssh client cut the token; use a transfer code, a short token, or mytoken-ssh",
-        Why::TooLong => "the text is longer than any token",
+        NotAToken::Cut => "your ssh client cut the token; use a transfer code, a short token, or mytoken-ssh",
+        NotAToken::TooLong => "the text is longer than any token",
         _ => "the token was not accepted",
     }
 }

@@ -3,9 +3,9 @@
 
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::files::Owner;
 use mytoken::http::LazyClient;
-use mytoken::names::ServerUrl;
+use mytoken::private_files::Owner;
+use mytoken::urls::ServerUrl;
 use mytoken::{Error, SystemClock};
 
 use crate::accounts::NssAccounts;

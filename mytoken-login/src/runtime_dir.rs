@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use mytoken::files::{Directory, FileError, Owner};
+use mytoken::private_files::{Directory, FileError, Owner};
 
 /// The runtime directory itself, mode 0711.
 pub(crate) fn open_runtime_dir(path: &Path, owner: Owner) -> Result<Directory, FileError> {

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use mytoken::cache::DiskCache;
-use mytoken::document::{Age, Failure, Missing, SharedDocument};
+use mytoken::document::{DocumentError, FetchError, MaxAge, SharedDocument};
 use mytoken::http::{HttpError, LazyClient};
-use mytoken::names::{ServerUrl, same_base};
-use mytoken::server::{AccessTokenRequest, Server, no_storage};
+use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
 use mytoken::token::unverified_claims;
+use mytoken::urls::{ServerUrl, same_base};
 use mytoken::{Clock, Deadline, Error, Secret};
 
 use crate::budget::{Allowance, RequestProvider};
@@ -18,7 +18,7 @@ use crate::service::TokenService;
 
 /// How old a discovery document may be. While there is no newer one, an old one is as good: it only holds addresses of the same
 /// server.
-const DISCOVERY: Age = Age { fresh: 3_600, stale: 86_400, while_awaited: true };
+const DISCOVERY: MaxAge = MaxAge { fresh: 3_600, stale_if_error: 86_400, stale_while_fetching: true };
 
 /// Time that is reserved for the question whether the server answers at all.
 const PROBE: Duration = Duration::from_secs(2);
@@ -66,18 +66,18 @@ impl<'a> ServerTokens<'a> {
         let discovery = SharedDocument::new("server", url, self.cache, self.clock)
             .get(DISCOVERY, deadline, fetch)
             .map_err(|missing| match missing {
-                Missing::Failed(Failure::Unavailable(reason)) => Refusal::Unavailable(reason),
-                Missing::Failed(Failure::Busy) => {
+                DocumentError::Fetch(FetchError::Unavailable(reason)) => Refusal::Unavailable(reason),
+                DocumentError::Fetch(FetchError::TooManyRequests) => {
                     // Only the ledger knows the seconds.
                     let unknown = Refusal::TooManyRequests { wait: 60, limit: Limit::Server };
                     self.allowance.check_backoff(url).err().unwrap_or(unknown)
                 }
-                Missing::Failed(Failure::Configuration(reason)) => Refusal::Configuration(reason),
-                Missing::Failed(Failure::Refused(reason)) => Refusal::ExchangeRefused(reason),
-                Missing::Awaited => {
+                DocumentError::Fetch(FetchError::Configuration(reason)) => Refusal::Configuration(reason),
+                DocumentError::Fetch(FetchError::Refused(reason)) => Refusal::ExchangeRefused(reason),
+                DocumentError::InProgress => {
                     Refusal::Unavailable(format!("{url} has not yet answered the request of another login"))
                 }
-                Missing::Forgetful(reason) => Refusal::Unavailable(format!(
+                DocumentError::NotRecorded(reason) => Refusal::Unavailable(format!(
                     "{url} gets no request, because its answer cannot be stored: {reason}"
                 )),
             })?;
@@ -144,13 +144,13 @@ impl<'a> ServerTokens<'a> {
 }
 
 /// The failure that is stored for later logins when the discovery document cannot be fetched.
-fn failure(error: &Error) -> Failure {
+fn failure(error: &Error) -> FetchError {
     let reason = error.to_string();
     match Refusal::from(error.clone()) {
-        Refusal::Configuration(_) => Failure::Configuration(reason),
-        Refusal::ExchangeRefused(_) => Failure::Refused(reason),
-        Refusal::TooManyRequests { .. } => Failure::Busy,
-        _ => Failure::Unavailable(reason),
+        Refusal::Configuration(_) => FetchError::Configuration(reason),
+        Refusal::ExchangeRefused(_) => FetchError::Refused(reason),
+        Refusal::TooManyRequests { .. } => FetchError::TooManyRequests,
+        _ => FetchError::Unavailable(reason),
     }
 }
 
@@ -167,7 +167,7 @@ impl TokenService for ServerTokens<'_> {
         let provider = RequestProvider { issuer: issuer.as_deref(), vouched };
         // A successor of a rotated mytoken could not be given back to the user, so such a login is refused.
         let token =
-            self.send(provider, deadline, |deadline| server.access_token(request, &mut no_storage, deadline))?;
+            self.send(provider, deadline, |deadline| server.access_token(request, &mut refuse_rotation, deadline))?;
         Ok(token.token)
     }
 

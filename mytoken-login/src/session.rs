@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use mytoken::Deadline;
-use mytoken::files::FileError;
-use mytoken::files::{Directory, Owner, as_user};
+use mytoken::private_files::FileError;
+use mytoken::private_files::{Directory, Owner, as_user};
 use mytoken::random::random;
 use mytoken_wire::Handle;
 use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, SessionStart};

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mytoken::config::{ConfigError, Duration, FileTrust, Shared, invalid, peek_list, read};
+use mytoken::config::{ConfigError, Duration, FileTrust, Shared, invalid, read, read_list_leniently};
 use serde::Deserialize;
 
 use crate::account_name::NameForm;
@@ -79,7 +79,7 @@ impl LoginSettings {
     /// listed. `sshd` when the list itself cannot be read.
     #[must_use]
     pub fn listed_services(dir: &Path, trust: FileTrust) -> Vec<String> {
-        peek_list(dir, "login", trust, "services").unwrap_or_else(|| Self::default().services)
+        read_list_leniently(dir, "login", trust, "services").unwrap_or_else(|| Self::default().services)
     }
 }
 

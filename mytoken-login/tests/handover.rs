@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mytoken::Secret;
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use mytoken_login::handover::{ACCOUNT_LIMIT, Claimant, Handover, Record, RecordError};
 use mytoken_login::{Accepted, Identity, LocalAccount, Process, SessionCredential};
 use mytoken_wire::clock::FixedClock;

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use mytoken::Secret;
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use mytoken_login::handover::{Claimant, Handover, Record, RecordError};
 use mytoken_login::session::Sessions;
 use mytoken_login::{Accepted, Identity, LocalAccount, Process, SessionCredential, SessionMytoken, SessionSettings};

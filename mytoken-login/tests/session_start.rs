@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use mytoken::{Deadline, Secret};
 use mytoken_login::handover::{Claimant, Handover, Record, RecordError};
 use mytoken_login::session::{Installed, register};

@@ -9,8 +9,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::Deadline;
-use crate::files::FileError;
-use crate::files::{Directory, Owner, lock};
+use crate::private_files::FileError;
+use crate::private_files::{Directory, Owner, lock};
 
 /// Directory of the host's cache.
 pub const DIRECTORY: &str = "/var/cache/mytoken";

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{DiskCache, Storage, file_name};
-use crate::files::FileError;
+use crate::private_files::FileError;
 use crate::{Clock, Deadline};
 
 /// After a failure no process asks again for this many seconds.
@@ -34,13 +34,13 @@ const VERSION: u32 = 3;
 
 /// Why there is no document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Missing {
+pub enum DocumentError {
     /// Fetching it failed, now or less than [`PAUSE`] seconds ago.
-    Failed(Failure),
+    Fetch(FetchError),
     /// Another process is fetching it and has no answer yet, or the deadline has passed.
-    Awaited,
+    InProgress,
     /// The attempt could not be recorded on disk, so there was none: without a record every forged token would cause a request.
-    Forgetful(
+    NotRecorded(
         /// What is wrong with the cache.
         String,
     ),
@@ -48,11 +48,12 @@ pub enum Missing {
 
 /// Why fetching failed, as it is remembered for later logins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Failure {
+pub enum FetchError {
     /// It may be there later.
     Unavailable(String),
     /// The server had no request left; the seconds that it named are in the ledger.
-    Busy,
+    #[serde(rename = "Busy")]
+    TooManyRequests,
     /// The configuration names something that is not a mytoken server, or a different server.
     Configuration(String),
     /// The server refused it.
@@ -61,13 +62,13 @@ pub enum Failure {
 
 /// How old a document may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Age {
+pub struct MaxAge {
     /// Used without asking, in seconds.
     pub fresh: u64,
     /// Used when a newer one cannot be had, in seconds.
-    pub stale: u64,
+    pub stale_if_error: u64,
     /// Whether an old one does while another process is fetching.
-    pub while_awaited: bool,
+    pub stale_while_fetching: bool,
 }
 
 /// A document at one address.
@@ -121,7 +122,7 @@ struct Attempt {
 #[derive(Clone, Serialize, Deserialize)]
 enum Outcome {
     Awaited,
-    Failed(Failure),
+    Failed(FetchError),
     /// It was fetched, but there was no room for it.
     NotStored,
 }
@@ -129,7 +130,7 @@ enum Outcome {
 /// The next step.
 enum Next {
     Use(String),
-    Missing(Missing, Option<String>),
+    Unavailable(DocumentError, Option<String>),
     Wait(Option<String>),
     Ask(Option<String>),
 }
@@ -144,21 +145,21 @@ impl<'a> SharedDocument<'a> {
     /// The document from disk, or from `fetch`, which gets the deadline of its attempt.
     ///
     /// # Errors
-    /// [`Missing`], when there is not even an old one.
+    /// [`DocumentError`], when there is not even an old one.
     pub fn get<T: Serialize + DeserializeOwned>(
         &self,
-        age: Age,
+        age: MaxAge,
         deadline: Deadline,
-        fetch: impl FnOnce(Deadline) -> Result<T, Failure>,
-    ) -> Result<T, Missing> {
-        let Some(cache) = self.cache else { return fetch(deadline.at_most(ATTEMPT)).map_err(Missing::Failed) };
+        fetch: impl FnOnce(Deadline) -> Result<T, FetchError>,
+    ) -> Result<T, DocumentError> {
+        let Some(cache) = self.cache else { return fetch(deadline.at_most(ATTEMPT)).map_err(DocumentError::Fetch) };
         let readable = |content: &str| decode::<T>(content).is_some();
         // It was readable a moment ago.
-        let known = |content: String| decode(&content).ok_or(Missing::Awaited);
+        let known = |content: String| decode(&content).ok_or(DocumentError::InProgress);
         match self.wait(cache, age, deadline, &readable) {
             Next::Use(content) => known(content),
-            Next::Missing(missing, old) => old.map_or(Err(missing), known),
-            Next::Wait(old) => old.map_or(Err(Missing::Awaited), known),
+            Next::Unavailable(missing, old) => old.map_or(Err(missing), known),
+            Next::Wait(old) => old.map_or(Err(DocumentError::InProgress), known),
             Next::Ask(old) => match fetch(deadline.at_most(ATTEMPT)) {
                 Ok(document) => {
                     self.store(cache, serde_json::to_string(&document).ok());
@@ -166,7 +167,7 @@ impl<'a> SharedDocument<'a> {
                 }
                 Err(failure) => {
                     self.note(cache, Outcome::Failed(failure.clone()));
-                    old.map_or(Err(Missing::Failed(failure)), known)
+                    old.map_or(Err(DocumentError::Fetch(failure)), known)
                 }
             },
         }
@@ -182,12 +183,12 @@ impl<'a> SharedDocument<'a> {
     }
 
     /// Waits until there is a document or a failure, or until this process may ask. The latter is then recorded.
-    fn wait(&self, cache: &DiskCache, age: Age, deadline: Deadline, readable: &dyn Fn(&str) -> bool) -> Next {
+    fn wait(&self, cache: &DiskCache, age: MaxAge, deadline: Deadline, readable: &dyn Fn(&str) -> bool) -> Next {
         let patience = deadline.at_most(ATTEMPT);
         loop {
             match self.next(self.parse(cache.read(&self.file).as_deref(), readable), age) {
                 Next::Wait(old) => {
-                    let enough = age.while_awaited && old.is_some();
+                    let enough = age.stale_while_fetching && old.is_some();
                     if enough || patience.remaining().is_none() {
                         return Next::Wait(old);
                     }
@@ -197,7 +198,7 @@ impl<'a> SharedDocument<'a> {
                 Next::Ask(old) => match self.begin(cache, age, deadline, readable) {
                     Ok(true) => return Next::Ask(old),
                     Ok(false) => {} // another was quicker
-                    Err(error) => return Next::Missing(Missing::Forgetful(error.to_string()), old),
+                    Err(error) => return Next::Unavailable(DocumentError::NotRecorded(error.to_string()), old),
                 },
                 settled => return settled,
             }
@@ -208,14 +209,14 @@ impl<'a> SharedDocument<'a> {
         State::parse(bytes, self.source, self.clock.now(), readable)
     }
 
-    fn next(&self, state: State, age: Age) -> Next {
+    fn next(&self, state: State, age: MaxAge) -> Next {
         let now = self.clock.now();
         let (mut fresh, mut old) = (None, None);
         if let Some(document) = state.document {
             let since = now.saturating_sub(document.at);
             if since < age.fresh {
                 fresh = Some(document.content);
-            } else if since < age.stale {
+            } else if since < age.stale_if_error {
                 old = Some(document.content);
             }
         }
@@ -224,10 +225,10 @@ impl<'a> SharedDocument<'a> {
             (Some(fresh), _) => Next::Use(fresh),
             (None, Some((since, Outcome::Awaited))) if since < ABANDONED => Next::Wait(old),
             (None, Some((since, Outcome::Failed(failure)))) if since < PAUSE => {
-                Next::Missing(Missing::Failed(failure), old)
+                Next::Unavailable(DocumentError::Fetch(failure), old)
             }
             (None, Some((since, Outcome::NotStored))) if since < PAUSE => {
-                Next::Missing(Missing::Forgetful("the cache is full".to_owned()), old)
+                Next::Unavailable(DocumentError::NotRecorded("the cache is full".to_owned()), old)
             }
             (None, _) => Next::Ask(old),
         }
@@ -237,7 +238,7 @@ impl<'a> SharedDocument<'a> {
     fn begin(
         &self,
         cache: &DiskCache,
-        age: Age,
+        age: MaxAge,
         deadline: Deadline,
         readable: &dyn Fn(&str) -> bool,
     ) -> Result<bool, FileError> {

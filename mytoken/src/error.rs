@@ -7,11 +7,11 @@ pub use kind::Kind;
 
 use crate::InputError;
 use crate::config::ConfigError;
-use crate::files::FileError;
 use crate::http::HttpError;
-use crate::names::UrlError;
+use crate::private_files::FileError;
 use crate::server::ServerError;
-use crate::store::StoreError;
+use crate::token_store::StoreError;
+use crate::urls::UrlError;
 
 /// What went wrong, in words that say what to do. No variant holds a secret. Each boundary has its own type; [`Error::kind`] says what
 /// a caller may do about it.

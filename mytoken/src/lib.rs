@@ -9,19 +9,19 @@ pub mod capabilities;
 pub mod config;
 pub mod document;
 mod error;
-pub mod files;
 pub mod http;
 mod input_error;
-pub mod names;
+pub mod private_files;
 pub mod random;
 pub mod restrictions;
 pub mod server;
 #[cfg(test)]
 #[path = "../../tests/skipped.rs"]
 mod skipped;
-pub mod store;
 pub mod time_format;
 pub mod token;
+pub mod token_store;
+pub mod urls;
 
 pub use error::{Error, Kind};
 pub use input_error::InputError;

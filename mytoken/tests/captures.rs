@@ -15,10 +15,10 @@ use fake::{Fake, Reply};
 use mytoken::InputError;
 use mytoken::capabilities::Capabilities;
 use mytoken::http::HttpClient;
-use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken::restrictions::{Clause, within};
 use mytoken::server::ServerError;
 use mytoken::server::{AccessTokenRequest, Deliver, LoginRequest, PendingLogin, Poll, Server, SubTokenRequest};
+use mytoken::urls::{IssuerUrl, ServerUrl};
 use mytoken::{Error, Kind, Secret};
 use serde_json::{Map, Value, json};
 

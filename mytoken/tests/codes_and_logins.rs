@@ -10,10 +10,10 @@ use std::time::Duration;
 use fake::mytoken_server::{MytokenServer, NOW, client, discovery, mytoken, nothing_to_keep, soon};
 use fake::{Fake, Reply};
 use mytoken::capabilities::Capabilities;
-use mytoken::names::{IssuerUrl, ServerUrl};
 use mytoken::restrictions::Clause;
 use mytoken::server::ServerError;
 use mytoken::server::{Granted, LoginRequest, PendingLogin, Server};
+use mytoken::urls::{IssuerUrl, ServerUrl};
 use mytoken::{Error, Kind, Secret};
 use serde_json::{Value, json};
 

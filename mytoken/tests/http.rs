@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fake::{Fake, Reply, authority};
 use mytoken::http::HttpError;
 use mytoken::http::{ANSWER_LIMIT, HttpClient, HttpSettings, Roots};
-use mytoken::names::UrlError;
+use mytoken::urls::UrlError;
 use mytoken::{Deadline, Error, Secret};
 
 fn file(pem: &str) -> tempfile::NamedTempFile {

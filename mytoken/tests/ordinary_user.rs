@@ -5,8 +5,8 @@
 #[path = "../../tests/ordinary_user.rs"]
 mod ordinary_user;
 
-use mytoken::files::FileError;
-use mytoken::files::{Directory, Owner, as_user};
+use mytoken::private_files::FileError;
+use mytoken::private_files::{Directory, Owner, as_user};
 use ordinary_user::as_ordinary_user;
 
 const OTHER: Owner = Owner { uid: 54_321, gid: 54_321 };

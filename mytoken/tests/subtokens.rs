@@ -10,7 +10,7 @@ use mytoken::capabilities::Capabilities;
 use mytoken::restrictions::Clause;
 use mytoken::server::ServerError;
 use mytoken::server::{Deliver, Granted, GrantedKind, SubTokenRequest};
-use mytoken::store::StoreError;
+use mytoken::token_store::StoreError;
 use mytoken::{Error, Kind, Secret};
 use serde_json::{Value, json};
 

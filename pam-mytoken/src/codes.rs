@@ -93,7 +93,7 @@ pub fn after_panic(hook: Hook, origin: Origin) -> PamError {
 
 #[cfg(test)]
 mod tests {
-    use mytoken::token::Why;
+    use mytoken::token::NotAToken;
     use mytoken_login::oidc::Rejection;
     use mytoken_login::{Limit, Refusal};
     use mytoken_wire::chunks::ChunkFault;
@@ -106,14 +106,14 @@ mod tests {
         let table: &[(Refusal, PamError)] = &[
             (Refusal::NotHandled("the service is not listed"), PamError::USER_UNKNOWN),
             (Refusal::UserUnknown, PamError::AUTH_ERR),
-            (Refusal::Garbage(Why::SshdJunk), PamError::AUTH_ERR),
+            (Refusal::Garbage(NotAToken::SshdJunk), PamError::AUTH_ERR),
             (Refusal::Empty, PamError::AUTH_ERR),
-            (Refusal::Garbage(Why::Empty), PamError::AUTH_ERR),
-            (Refusal::Garbage(Why::Cut), PamError::AUTH_ERR),
-            (Refusal::Garbage(Why::TooLong), PamError::AUTH_ERR),
-            (Refusal::Garbage(Why::ForeignCharacters), PamError::AUTH_ERR),
-            (Refusal::Garbage(Why::BrokenJwt), PamError::AUTH_ERR),
-            (Refusal::Garbage(Why::TooShort), PamError::AUTH_ERR),
+            (Refusal::Garbage(NotAToken::Empty), PamError::AUTH_ERR),
+            (Refusal::Garbage(NotAToken::Cut), PamError::AUTH_ERR),
+            (Refusal::Garbage(NotAToken::TooLong), PamError::AUTH_ERR),
+            (Refusal::Garbage(NotAToken::ForeignCharacters), PamError::AUTH_ERR),
+            (Refusal::Garbage(NotAToken::BrokenJwt), PamError::AUTH_ERR),
+            (Refusal::Garbage(NotAToken::TooShort), PamError::AUTH_ERR),
             (Refusal::Chunks(ChunkFault::Order), PamError::AUTH_ERR),
             (Refusal::Opaque, PamError::AUTH_ERR),
             (Refusal::KindNotAccepted("a mytoken"), PamError::AUTH_ERR),

@@ -2,10 +2,10 @@
 //! Describes a mytoken for the user: its owner, capabilities and restrictions.
 
 use mytoken::capabilities::Capabilities;
-use mytoken::names::IssuerUrl;
 use mytoken::restrictions::Clause;
-use mytoken::store::Entry;
 use mytoken::token::unverified_claims;
+use mytoken::token_store::StoredToken;
+use mytoken::urls::IssuerUrl;
 
 use crate::printable::printable;
 
@@ -58,7 +58,7 @@ fn clause(clause: &Clause) -> String {
 }
 
 /// `alice @ login.example.org`. The subject is read without verifying the token, which came directly from the server.
-pub fn owner(entry: &Entry) -> String {
+pub fn owner(entry: &StoredToken) -> String {
     let claims = unverified_claims(&entry.mytoken);
     let subject = claims.as_ref().map_or("you", |claims| claims.unverified().oidc_sub.as_str());
     format!("{} @ {}", printable(subject), host(&entry.issuer))

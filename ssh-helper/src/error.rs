@@ -81,8 +81,8 @@ mytoken::from_boundaries!(
     Error::Mytoken: mytoken::InputError,
     mytoken::config::ConfigError,
     mytoken::http::HttpError,
-    mytoken::names::UrlError,
-    mytoken::store::StoreError,
+    mytoken::urls::UrlError,
+    mytoken::token_store::StoreError,
 );
 
 impl Error {

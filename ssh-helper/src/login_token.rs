@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities, TOKENINFO_INTROSPECT};
 use mytoken::http::{HttpClient, HttpSettings};
-use mytoken::names::ServerUrl;
 use mytoken::restrictions::Clause;
 use mytoken::server::{Deliver, Discovery, Server, SubTokenRequest};
-use mytoken::store::Store;
+use mytoken::token_store::TokenStore;
+use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 
 use self::sub_token::CreatedSubToken;
@@ -78,7 +78,7 @@ impl LoginTokenRequest {
 
 /// Creates sub-tokens of the mytoken that is stored for one server.
 pub struct SubTokenSource {
-    store: Store,
+    store: TokenStore,
     server: ServerUrl,
     http: HttpSettings,
     ca_configured: bool,
@@ -91,7 +91,7 @@ impl SubTokenSource {
     /// `requests`: one per account. `ca_configured`: `http` trusts the certificates of the command line or the
     /// configuration, so those that were given at `mytoken-ssh login` are not used.
     pub fn new(
-        store: Store,
+        store: TokenStore,
         server: ServerUrl,
         http: HttpSettings,
         ca_configured: bool,
@@ -138,8 +138,8 @@ impl LoginTokenSource for SubTokenSource {
         let http = HttpClient::new(&self.http)?;
         let server = Server::discover(&http, &self.server, deadline)?;
         self.discovery = Some(server.discovery().clone());
-        let mut held = self.store.hold(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
-        let parent = held.entry().clone();
+        let mut held = self.store.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
+        let parent = held.stored().clone();
         let sub_token = SubTokenRequest {
             parent: &parent.mytoken,
             parent_clauses: Some(&parent.restrictions),
@@ -148,7 +148,7 @@ impl LoginTokenSource for SubTokenSource {
             name: &request.name,
             deliver: Deliver::TransferCode,
         };
-        let granted = server.create(&sub_token, &mut |successor| Ok(held.keep(successor)?), deadline)?;
+        let granted = server.create(&sub_token, &mut |successor| Ok(held.store_successor(successor)?), deadline)?;
         let code = granted.mytoken.clone();
         self.created.push(CreatedSubToken::new(granted, &parent, &request.name, &request.host));
         Ok(code)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken::http::HttpClient;
 use mytoken::server::Server;
-use mytoken::store::Entry;
+use mytoken::token_store::StoredToken;
 
 use crate::command_line::LogoutOptions;
 use crate::error::Error;
@@ -45,7 +45,12 @@ pub fn run(options: &LogoutOptions) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn revoke(settings: &HelperSettings, options: &LogoutOptions, entry: &Entry, deadline: Deadline) -> Result<(), Error> {
+fn revoke(
+    settings: &HelperSettings,
+    options: &LogoutOptions,
+    entry: &StoredToken,
+    deadline: Deadline,
+) -> Result<(), Error> {
     let mut http = settings.http(options.ca.as_deref());
     if options.ca.is_none() && settings.user.ca_file.is_none() {
         trust_ca_file(&mut http, entry.ca_file.as_deref());

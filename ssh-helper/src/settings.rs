@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use mytoken::config::{self, Duration, FileTrust, Shared};
 use mytoken::http::{HttpSettings, Roots};
-use mytoken::names::{IssuerUrl, ServerUrl};
-use mytoken::store::{Entry, Store};
+use mytoken::token_store::{StoredToken, TokenStore};
+use mytoken::urls::{IssuerUrl, ServerUrl};
 use nix::unistd::{User, geteuid};
 use serde::Deserialize;
 
@@ -80,8 +80,8 @@ impl HelperSettings {
     }
 
     /// Opens the user's token store.
-    pub fn store(&self) -> Result<Store, Error> {
-        Ok(Store::open(&Store::default_path(&self.home))?)
+    pub fn store(&self) -> Result<TokenStore, Error> {
+        Ok(TokenStore::open(&TokenStore::default_path(&self.home))?)
     }
 
     /// HTTP settings. `ca` is the option `--ca`.
@@ -119,7 +119,7 @@ impl HelperSettings {
     }
 
     /// The server whose stored mytoken is used. `option` is the option `--server`.
-    pub fn stored_server(&self, option: Option<&str>, store: &Store) -> Result<ServerUrl, Error> {
+    pub fn stored_server(&self, option: Option<&str>, store: &TokenStore) -> Result<ServerUrl, Error> {
         if option.is_some() || self.user.server.is_some() {
             return self.server(option);
         }
@@ -127,7 +127,7 @@ impl HelperSettings {
         let configured = self.server(None).ok();
         match (stored.as_slice(), configured) {
             (entries, Some(url)) if entries.iter().any(|entry| entry.server == url) => Ok(url),
-            ([Entry { server, .. }], _) => Ok(server.clone()),
+            ([StoredToken { server, .. }], _) => Ok(server.clone()),
             ([], Some(url)) => Ok(url),
             ([], None) => Err(Error::Usage("you have no mytoken; run: mytoken-ssh login".into())),
             _ => Err(Error::Usage("you have mytokens for several servers; choose one with --server".into())),

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use mytoken::store::Entry;
+use mytoken::token_store::StoredToken;
 use mytoken::{Clock, SystemClock};
 
 use crate::describe;
@@ -24,7 +24,7 @@ pub fn run() -> Result<ExitCode, Error> {
     Ok(if entries.iter().any(|entry| !entry.expired(now)) { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn describe_entry(entry: &Entry, now: u64) -> String {
+fn describe_entry(entry: &StoredToken, now: u64) -> String {
     let (name, owner, fingerprint) =
         (printable(&entry.name), describe::owner(entry), mytoken::token::fingerprint(&entry.mytoken));
     let age = duration(now.saturating_sub(entry.created));
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_token_is_shown_by_its_fingerprint_only() {
-        let entry: Entry = serde_json::from_value(serde_json::json!({
+        let entry: StoredToken = serde_json::from_value(serde_json::json!({
             "server": "https://mt.example.org", "issuer": "https://op.example.org/realm", "name": "laptop\u{1b}[2J",
             "mytoken": "eyJhbGciOiJ4In0.eyJ4IjoxfQ.c2ln", "capabilities": ["AT"],
             "restrictions": [{"exp": 1_000_000, "scope": "openid", "audience": ["https://se.example.org"]}],

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken::files::FileError;
-use mytoken::files::{Directory, Lock, Owner, lock};
+use mytoken::private_files::FileError;
+use mytoken::private_files::{Directory, Lock, Owner, lock};
 use mytoken_wire::clock::uptime;
 use nix::errno::Errno;
 

@@ -2,7 +2,7 @@
 //! The record of an accepted login, and the check of who may use it.
 
 use mytoken::Clock;
-use mytoken::files::FileError;
+use mytoken::private_files::FileError;
 use serde::{Deserialize, Serialize};
 
 use crate::credential::SessionCredential;

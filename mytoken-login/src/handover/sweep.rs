@@ -5,8 +5,8 @@
 //! minute a login also checks a few records of other accounts, unless the agent does it.
 
 use mytoken::Clock;
-use mytoken::files::Directory;
-use mytoken::files::FileError;
+use mytoken::private_files::Directory;
+use mytoken::private_files::FileError;
 
 use super::Handover;
 use super::name::RecordName;

@@ -3,7 +3,7 @@
 
 use mytoken::cache::DiskCache;
 use mytoken::config::IssuerSettings;
-use mytoken::document::{Age, Failure, Missing, SharedDocument};
+use mytoken::document::{DocumentError, FetchError, MaxAge, SharedDocument};
 use mytoken::http::{DOCUMENT_LIMIT, LazyClient};
 use mytoken::{Clock, Deadline};
 use serde::Deserialize;
@@ -55,31 +55,35 @@ impl KeySource for ProviderKeys<'_> {
         freshness: KeyFreshness,
         deadline: Deadline,
     ) -> Result<KeySet, KeysUnavailable> {
-        let age = Age {
+        let age = MaxAge {
             fresh: match freshness {
                 KeyFreshness::Configured => issuer.jwks_max_age.as_secs(),
                 KeyFreshness::Newest => UNKNOWN_KEY_INTERVAL,
             },
-            stale: issuer.jwks_stale_if_error.as_secs(),
+            stale_if_error: issuer.jwks_stale_if_error.as_secs(),
             // A token whose key is not in the old set waits for the new one.
-            while_awaited: freshness == KeyFreshness::Configured,
+            stale_while_fetching: freshness == KeyFreshness::Configured,
         };
         let url = &issuer.url;
         SharedDocument::new("jwks", url, self.cache, self.clock)
-            .get(age, deadline, |deadline| self.fetch(issuer, deadline).map_err(Failure::Unavailable))
+            .get(age, deadline, |deadline| self.fetch(issuer, deadline).map_err(FetchError::Unavailable))
             .map_err(|missing| KeysUnavailable { reason: unavailable(url, missing) })
     }
 }
 
-fn unavailable(url: &str, missing: Missing) -> String {
+fn unavailable(url: &str, missing: DocumentError) -> String {
     match missing {
-        Missing::Failed(Failure::Unavailable(reason) | Failure::Configuration(reason) | Failure::Refused(reason)) => {
+        DocumentError::Fetch(
+            FetchError::Unavailable(reason) | FetchError::Configuration(reason) | FetchError::Refused(reason),
+        ) => {
             format!("{reason} (not asked again for a minute)")
         }
-        Missing::Failed(Failure::Busy) => {
+        DocumentError::Fetch(FetchError::TooManyRequests) => {
             format!("{url} refused a request: too many requests (not asked again for a minute)")
         }
-        Missing::Awaited => format!("{url} has not yet answered the request of another login"),
-        Missing::Forgetful(reason) => format!("{url} gets no request, because its answer cannot be stored: {reason}"),
+        DocumentError::InProgress => format!("{url} has not yet answered the request of another login"),
+        DocumentError::NotRecorded(reason) => {
+            format!("{url} gets no request, because its answer cannot be stored: {reason}")
+        }
     }
 }

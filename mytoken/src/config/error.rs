@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can be wrong with the configuration.
 
-use crate::names::UrlError;
+use crate::urls::UrlError;
 
 /// Why the configuration is not used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

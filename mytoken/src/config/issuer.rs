@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer};
 
 use super::{Algorithm, Duration};
-use crate::names::same_base;
+use crate::urls::same_base;
 
 /// Longest permitted difference of clocks.
 const LEEWAY_LIMIT: Duration = Duration::seconds(300);

@@ -16,5 +16,5 @@ pub use duration::Duration;
 pub use error::ConfigError;
 pub use issuer::{IssuerSettings, media_type};
 pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared, invalid};
-pub use source::{peek_list, read};
+pub use source::{read, read_list_leniently};
 pub use trust::FileTrust;

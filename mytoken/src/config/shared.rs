@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::ConfigError;
 use super::{Duration, FileTrust, IssuerSettings, read};
 use crate::http::{HttpSettings, Roots};
-use crate::names::{IssuerUrl, ServerUrl};
+use crate::urls::{IssuerUrl, ServerUrl};
 
 /// Default directory of the configuration.
 pub const DIRECTORY: &str = "/etc/mytoken";
@@ -105,7 +105,7 @@ impl Shared {
     /// The URL of the server of this name.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] when there is none, [`UrlError`](crate::names::UrlError) when its URL may not be talked to.
+    /// [`ConfigError::Invalid`] when there is none, [`UrlError`](crate::urls::UrlError) when its URL may not be talked to.
     pub fn server_url(&self, name: &str) -> Result<ServerUrl, ConfigError> {
         let server = self.server(name).ok_or_else(|| ConfigError::Invalid {
             place: "mytoken.toml".to_owned(),

@@ -33,7 +33,7 @@ pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Re
 /// A list of texts in `DIR/NAME.toml` or its drop-ins, the later ones first, for a caller that needs it although something else in
 /// them is wrong. Files that cannot be read or understood are passed over; [`read`] reports them.
 #[must_use]
-pub fn peek_list(dir: &Path, name: &str, trust: FileTrust, key: &str) -> Option<Vec<String>> {
+pub fn read_list_leniently(dir: &Path, name: &str, trust: FileTrust, key: &str) -> Option<Vec<String>> {
     let main = dir.join(format!("{name}.toml"));
     let drop_ins = drop_ins(&dir.join(format!("{name}.d")), trust).unwrap_or_default();
     let texts = drop_ins.iter().rev().chain([&main]).filter_map(|file| trust.read(file).ok());
@@ -321,7 +321,7 @@ mod tests {
     fn the_last_file_that_can_be_read_tells_the_list() {
         let dir = tempfile::tempdir().unwrap();
         let me = FileTrust::user(nix::unistd::geteuid().as_raw());
-        let told = || peek_list(dir.path(), "login", me, "services").map(|names| names.join(" "));
+        let told = || read_list_leniently(dir.path(), "login", me, "services").map(|names| names.join(" "));
         assert_eq!(told(), None);
         std::fs::write(dir.path().join("login.toml"), "services = ['a']\n???").unwrap();
         assert_eq!(told().as_deref(), Some("a"));

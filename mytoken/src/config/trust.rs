@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use self::path_walk::{Found, open_checked};
 use super::ConfigError;
-use crate::files::Owner;
+use crate::private_files::Owner;
 
 /// Whose files are read: those of one user and of root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use super::Error;
 use crate::InputError;
 use crate::http::HttpError;
 use crate::server::ServerError;
-use crate::store::StoreError;
+use crate::token_store::StoreError;
 
 /// What a caller may do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,8 +19,8 @@ use super::answer::retry_after;
 use super::resolver::{Lookups, Resolver};
 use super::{Answer, HttpSettings, Roots, roots};
 use crate::InputError;
-use crate::names::UrlError;
-use crate::{Deadline, Secret, names};
+use crate::urls::UrlError;
+use crate::{Deadline, Secret, urls};
 
 /// The client. Dropping it joins its threads and closes its sockets; only a name lookup that hangs in the system's resolver is left
 /// to itself, because it cannot be ended and must not stretch a login.
@@ -37,10 +37,10 @@ impl HttpClient {
     /// # Errors
     /// [`HttpError::Roots`] or [`HttpError::Settings`] when the settings cannot be used.
     pub fn new(settings: &HttpSettings) -> Result<Self, HttpError> {
-        Self::resolving_by(settings, Resolver::system())
+        Self::with_resolver(settings, Resolver::system())
     }
 
-    fn resolving_by(settings: &HttpSettings, resolver: Resolver) -> Result<Self, HttpError> {
+    fn with_resolver(settings: &HttpSettings, resolver: Resolver) -> Result<Self, HttpError> {
         let wrong = |reason: String| HttpError::Settings { reason };
         let mut builder = Client::builder()
             .tls_backend_preconfigured(roots::tls(&settings.roots)?)
@@ -59,7 +59,7 @@ impl HttpClient {
             None if settings.roots == Roots::UserTool => {}
             None => builder = builder.no_proxy(),
         }
-        let client = builder.build().map_err(|error| wrong(deepest(&error)))?;
+        let client = builder.build().map_err(|error| wrong(root_cause(&error)))?;
         Ok(Self { client, loopback_http: settings.loopback_http, _lookups: Lookups(resolver) })
     }
 
@@ -128,7 +128,7 @@ impl HttpClient {
 
     /// Parses and applies the rule for addresses that may see secrets.
     fn checked(&self, url: &str) -> Result<Url, HttpError> {
-        let parsed = names::parse_url(url).map_err(|reason| {
+        let parsed = urls::parse_url(url).map_err(|reason| {
             HttpError::Url(UrlError {
                 url: mytoken_wire::printable(url.split(['?', '#', '@']).next().unwrap_or_default(), 200),
                 reason,
@@ -136,23 +136,23 @@ impl HttpClient {
         })?;
         if !parsed.username().is_empty() || parsed.password().is_some() {
             return Err(HttpError::Url(UrlError {
-                url: names::origin(&parsed),
+                url: urls::origin(&parsed),
                 reason: "it must not contain a user or password".to_owned(),
             }));
         }
-        names::allowed(&parsed, self.loopback_http)?;
+        urls::allowed(&parsed, self.loopback_http)?;
         Ok(parsed)
     }
 
     /// What a fuzz target has put in the place of the network.
     #[cfg(fuzzing)]
     fn send(&self, url: &Url, _: RequestBuilder, _: Deadline, limit: usize) -> Result<Answer, HttpError> {
-        super::canned::next(&names::origin(url), limit)
+        super::canned::next(&urls::origin(url), limit)
     }
 
     #[cfg(not(fuzzing))]
     fn send(&self, url: &Url, request: RequestBuilder, deadline: Deadline, limit: usize) -> Result<Answer, HttpError> {
-        let late = || HttpError::TooLate { host: names::origin(url) };
+        let late = || HttpError::TooLate { host: urls::origin(url) };
         let left = deadline.remaining().ok_or_else(late)?;
         // The timeout is reqwest's total one: it ends the body as well, and each read is bounded by it too.
         let response = request
@@ -184,7 +184,7 @@ impl fmt::Debug for HttpClient {
 /// Reads at most `limit` bytes until `deadline`. The buffer has its full size from the start, because growing would leave copies of
 /// tokens in freed memory.
 fn read(url: &Url, mut response: Response, deadline: Deadline, limit: usize) -> Result<Zeroizing<Vec<u8>>, HttpError> {
-    let too_large = || HttpError::TooLarge { host: names::origin(url), limit };
+    let too_large = || HttpError::TooLarge { host: urls::origin(url), limit };
     if response.content_length().is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
         return Err(too_large());
     }
@@ -192,7 +192,7 @@ fn read(url: &Url, mut response: Response, deadline: Deadline, limit: usize) -> 
     let mut chunk = Zeroizing::new([0_u8; 8 * 1024]);
     loop {
         if deadline.remaining().is_none() {
-            return Err(HttpError::TooLate { host: names::origin(url) });
+            return Err(HttpError::TooLate { host: urls::origin(url) });
         }
         let count = match response.read(&mut *chunk) {
             Ok(0) => return Ok(body),
@@ -225,16 +225,16 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 fn failed(url: &Url, error: &reqwest::Error, deadline: Deadline) -> HttpError {
-    let host = names::origin(url);
+    let host = urls::origin(url);
     if deadline.remaining().is_none() {
         return HttpError::TooLate { host };
     }
-    let reason = if error.is_timeout() { "no connection in time".to_owned() } else { deepest(error) };
+    let reason = if error.is_timeout() { "no connection in time".to_owned() } else { root_cause(error) };
     HttpError::Unreachable { host, reason, sent: !error.is_connect() }
 }
 
 fn broken(url: &Url, error: &std::io::Error, deadline: Deadline) -> HttpError {
-    let host = names::origin(url);
+    let host = urls::origin(url);
     if deadline.remaining().is_none() || error.kind() == std::io::ErrorKind::TimedOut {
         return HttpError::TooLate { host };
     }
@@ -242,7 +242,7 @@ fn broken(url: &Url, error: &std::io::Error, deadline: Deadline) -> HttpError {
 }
 
 /// The innermost cause: "Connection refused", "invalid peer certificate: `UnknownIssuer`". The outer texts repeat the URL.
-fn deepest(error: &reqwest::Error) -> String {
+fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = match error.source() {
         Some(source) => source,
         None => return "the request failed".to_owned(),
@@ -275,12 +275,12 @@ mod tests {
 
     #[test]
     fn dead_name_servers_do_not_stretch_the_deadline() {
-        let dead = Resolver::by(|_| {
+        let dead = Resolver::with_lookup(|_| {
             thread::sleep(Duration::from_secs(30));
             Ok(Vec::new())
         });
         let begun = Instant::now();
-        let client = HttpClient::resolving_by(&settings(&roots()), dead).unwrap();
+        let client = HttpClient::with_resolver(&settings(&roots()), dead).unwrap();
         let error =
             client.get("https://mt.example.org/", None, Deadline::after(Duration::from_millis(300)), 64).unwrap_err();
         drop(client);
@@ -290,8 +290,8 @@ mod tests {
 
     #[test]
     fn an_unknown_host_name_is_reported() {
-        let empty = Resolver::by(|_| Err(std::io::Error::other("failed to lookup address information")));
-        let client = HttpClient::resolving_by(&settings(&roots()), empty).unwrap();
+        let empty = Resolver::with_lookup(|_| Err(std::io::Error::other("failed to lookup address information")));
+        let client = HttpClient::with_resolver(&settings(&roots()), empty).unwrap();
         let error =
             client.get("https://mt.example.org/", None, Deadline::after(Duration::from_secs(9)), 64).unwrap_err();
         assert!(

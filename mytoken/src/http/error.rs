@@ -2,7 +2,7 @@
 //! Why there is no answer over HTTP.
 
 use crate::InputError;
-use crate::names::UrlError;
+use crate::urls::UrlError;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

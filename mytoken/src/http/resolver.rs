@@ -38,10 +38,10 @@ struct Answer {
 impl Resolver {
     /// The system's resolver.
     pub(super) fn system() -> Self {
-        Self::by(|name| Ok((name, 0).to_socket_addrs()?.collect()))
+        Self::with_lookup(|name| Ok((name, 0).to_socket_addrs()?.collect()))
     }
 
-    pub(super) fn by(lookup: Lookup) -> Self {
+    pub(super) fn with_lookup(lookup: Lookup) -> Self {
         Self { lookup, running: Arc::default() }
     }
 

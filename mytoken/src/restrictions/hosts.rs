@@ -24,7 +24,7 @@ pub(super) fn covers(bound: &str, entry: &str) -> bool {
 
 /// What an entry is to the server, which reads it with Go's `net.ParseCIDR`, `net.ParseIP` and `IP.To4` (MT-21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub enum HostEntry {
     /// An address, or a network written with a zero host part. An IPv4 address in IPv6 form (`::ffff:192.0.2.1`) is IPv4.
     Network(IpNet),
     /// A network with bits set beyond its length: the single address before the slash.
@@ -35,13 +35,13 @@ pub enum Entry {
 
 /// Reads an entry as the server does.
 #[must_use]
-pub fn read(entry: &str) -> Entry {
+pub fn read(entry: &str) -> HostEntry {
     let (address, length) = match entry.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (entry, None),
     };
     // No zone, no leading zeros: as in Go.
-    let Ok(written) = address.parse::<IpAddr>() else { return Entry::Name };
+    let Ok(written) = address.parse::<IpAddr>() else { return HostEntry::Name };
     let canonical = written.to_canonical();
     let (width, bits) = match written {
         IpAddr::V4(v4) => (32, u128::from(v4.to_bits()) << 96),
@@ -50,17 +50,20 @@ pub fn read(entry: &str) -> Entry {
     let length = match length.map(number) {
         None => width,
         Some(Some(length)) if length <= width => length,
-        Some(_) => return Entry::Name,
+        Some(_) => return HostEntry::Name,
     };
     if canonical.is_unspecified() {
-        return Entry::Name;
+        return HostEntry::Name;
     }
     if bits.checked_shl(length).unwrap_or(0) != 0 {
-        return Entry::Address(canonical);
+        return HostEntry::Address(canonical);
     }
     // The 96 bits before an IPv4 address are ones and zeros, so a network of fewer is never one of these.
     let length = if written.is_ipv6() && canonical.is_ipv4() { length.saturating_sub(96) } else { length };
-    u8::try_from(length).ok().and_then(|length| IpNet::new(canonical, length).ok()).map_or(Entry::Name, Entry::Network)
+    u8::try_from(length)
+        .ok()
+        .and_then(|length| IpNet::new(canonical, length).ok())
+        .map_or(HostEntry::Name, HostEntry::Network)
 }
 
 /// Decimal digits and nothing else; Go allows leading zeros here.
@@ -70,9 +73,9 @@ fn number(text: &str) -> Option<u32> {
 
 fn network(entry: &str) -> Option<IpNet> {
     match read(entry) {
-        Entry::Network(network) => Some(network),
-        Entry::Address(address) => Some(IpNet::from(address)),
-        Entry::Name => None,
+        HostEntry::Network(network) => Some(network),
+        HostEntry::Address(address) => Some(IpNet::from(address)),
+        HostEntry::Name => None,
     }
 }
 

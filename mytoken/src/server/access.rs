@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Context, Repeat};
 use super::wire::seconds;
-use super::{Keep, Server};
+use super::{OnRotation, Server};
 use crate::http::{ANSWER_LIMIT, Answer};
 use crate::server::ServerError;
 use crate::token::{self, Presented};
@@ -75,7 +75,7 @@ impl Server<'_> {
     pub fn access_token(
         &self,
         request: &AccessTokenRequest<'_>,
-        keep: Keep<'_>,
+        on_rotation: OnRotation<'_>,
         deadline: Deadline,
     ) -> Result<AccessToken, Error> {
         super::usable(request.mytoken)?;
@@ -90,7 +90,7 @@ impl Server<'_> {
         };
         let endpoint = &self.discovery.access_token_endpoint;
         let answer = self.post(endpoint, &body, repeat(request.mytoken), ANSWER_LIMIT, deadline)?;
-        self.keep_successor(&answer, keep)?;
+        self.store_successor(&answer, on_rotation)?;
         if answer.status != 200 {
             return Err(self.refusal(&answer, Context::Mytoken(capabilities::AT)));
         }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::Server;
 use crate::http::Answer;
 use crate::http::HttpError;
-use crate::names::ServerUrl;
 use crate::server::ServerError;
+use crate::urls::ServerUrl;
 use crate::{Deadline, Error};
 
 /// Pause before the one repetition after a failure.

@@ -5,9 +5,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::call;
 use crate::http::{DOCUMENT_LIMIT, HttpClient};
-use crate::names::UrlError;
-use crate::names::{self, ServerUrl};
 use crate::server::ServerError;
+use crate::urls::UrlError;
+use crate::urls::{self, ServerUrl};
 use crate::{Deadline, Error};
 
 /// What a mytoken server says about itself. Unknown members are ignored.
@@ -65,9 +65,9 @@ impl Discovery {
         let optional = [&self.tokeninfo_endpoint, &self.revocation_endpoint, &self.token_transfer_endpoint];
         let endpoints = optional.into_iter().flatten().chain([&self.access_token_endpoint, &self.mytoken_endpoint]);
         for endpoint in endpoints {
-            let parsed = names::parse_url(endpoint)
+            let parsed = urls::parse_url(endpoint)
                 .map_err(|reason| Error::Url(UrlError { url: format!("{url} (an endpoint)"), reason }))?;
-            names::allowed(&parsed, loopback_http)?;
+            urls::allowed(&parsed, loopback_http)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::call::{Context, Repeat};
-use super::{Keep, Server, access};
+use super::{OnRotation, Server, access};
 use crate::capabilities::{TOKENINFO_HISTORY, TOKENINFO_INTROSPECT};
 use crate::http::{ANSWER_LIMIT, DOCUMENT_LIMIT};
 use crate::server::ServerError;
@@ -82,12 +82,17 @@ impl Server<'_> {
     ///
     /// # Errors
     /// What the server or network says.
-    pub fn history(&self, mytoken: &Secret, keep: Keep<'_>, deadline: Deadline) -> Result<Vec<HistoryEvent>, Error> {
+    pub fn history(
+        &self,
+        mytoken: &Secret,
+        on_rotation: OnRotation<'_>,
+        deadline: Deadline,
+    ) -> Result<Vec<HistoryEvent>, Error> {
         super::usable(mytoken)?;
         let endpoint = self.endpoint(self.discovery.tokeninfo_endpoint.as_deref(), "the history of tokens")?;
         let body = Body { action: "event_history", mytoken };
         let answer = self.post(endpoint, &body, access::repeat(mytoken), DOCUMENT_LIMIT, deadline)?;
-        self.keep_successor(&answer, keep)?;
+        self.store_successor(&answer, on_rotation)?;
         if answer.status != 200 {
             return Err(self.refusal(&answer, Context::Mytoken(TOKENINFO_HISTORY)));
         }

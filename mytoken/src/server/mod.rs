@@ -19,7 +19,7 @@ use crate::InputError;
 use crate::cache::Storage;
 use crate::document::PrivateDocument;
 use crate::http::HttpClient;
-use crate::names::ServerUrl;
+use crate::urls::ServerUrl;
 use crate::{Clock, Deadline, Error, Secret, SystemClock};
 
 pub use access::{AccessToken, AccessTokenRequest};
@@ -33,13 +33,13 @@ pub use wire::{Granted, GrantedKind};
 
 /// Stores the successor of a rotated token durably (temporary file, fsync, rename, under the lock held since before the request).
 /// It is called before anything else is done with an answer, and once more when it fails.
-pub type Keep<'k> = &'k mut dyn FnMut(&Secret) -> Result<(), Error>;
+pub type OnRotation<'r> = &'r mut dyn FnMut(&Secret) -> Result<(), Error>;
 
 /// For callers whose tokens never rotate and who have no storage: a successor would be lost, so it is an error.
 ///
 /// # Errors
 /// Always [`ServerError::RotatedTokenNotStored`].
-pub fn no_storage(_successor: &Secret) -> Result<(), Error> {
+pub fn refuse_rotation(_successor: &Secret) -> Result<(), Error> {
     Err(Error::Server(ServerError::RotatedTokenNotStored {
         reason: "this program cannot store rotating tokens".to_owned(),
     }))
@@ -62,7 +62,7 @@ impl<'h> Server<'h> {
     /// server's limit of 100 in 300 s per address (MT-07).
     ///
     /// # Errors
-    /// [`ServerError::ForeignIssuer`] when the document belongs to another server, [`UrlError`](crate::names::UrlError) when an endpoint is not https,
+    /// [`ServerError::ForeignIssuer`] when the document belongs to another server, [`UrlError`](crate::urls::UrlError) when an endpoint is not https,
     /// else what the network says.
     pub fn discover(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
         let discovery = discovery::fetch(http, url, call::Repeat::Harmless, deadline)?;

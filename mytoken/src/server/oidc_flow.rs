@@ -13,10 +13,10 @@ use super::wire::seconds;
 use super::{Granted, Server};
 use crate::capabilities::Capabilities;
 use crate::http::ANSWER_LIMIT;
-use crate::names::{self, IssuerUrl};
 use crate::restrictions::Clause;
 use crate::server::ServerError;
 use crate::token::Rotation;
+use crate::urls::{self, IssuerUrl};
 use crate::{Deadline, Error, Secret};
 
 /// What a login asks for. The person may change all of it on the consent page (MT-27): compare the result with it by
@@ -127,9 +127,9 @@ impl Server<'_> {
             return Err(self.refusal(&answer, Context::Plain));
         }
         let started: Started = answer.json().map_err(|reason| self.not_understood(&answer, reason))?;
-        let shown = names::parse_url(started.consent_uri.expose()).is_ok_and(|url| {
+        let shown = urls::parse_url(started.consent_uri.expose()).is_ok_and(|url| {
             // It is printed on a terminal and opened in a browser.
-            url.as_str() == started.consent_uri.expose() && names::allowed(&url, self.http.loopback_http()).is_ok()
+            url.as_str() == started.consent_uri.expose() && urls::allowed(&url, self.http.loopback_http()).is_ok()
         });
         if !shown || started.polling_code.is_empty() {
             return Err(self.not_understood(&answer, "no usable link or polling code"));

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::call::{Context, Repeat};
-use super::{Keep, Server};
+use super::{OnRotation, Server};
 use crate::InputError;
 use crate::capabilities::MANAGE_MYTOKENS_REVOKE;
 use crate::http::ANSWER_LIMIT;
@@ -47,7 +47,7 @@ impl Server<'_> {
         authorising: &Secret,
         mom_id: &str,
         recursive: bool,
-        keep: Keep<'_>,
+        on_rotation: OnRotation<'_>,
         deadline: Deadline,
     ) -> Result<(), Error> {
         super::usable(authorising)?;
@@ -60,7 +60,7 @@ impl Server<'_> {
         let endpoint = self.endpoint(self.discovery.revocation_endpoint.as_deref(), "revocation")?;
         let body = Body { token: authorising, recursive, mom_id: Some(mom_id) };
         let answer = self.post(endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
-        self.keep_successor(&answer, keep)?;
+        self.store_successor(&answer, on_rotation)?;
         match answer.status {
             200 | 204 => Ok(()),
             _ => Err(self.refusal(&answer, Context::Mytoken(MANAGE_MYTOKENS_REVOKE))),

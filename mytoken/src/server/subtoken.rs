@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::call::{Context, Repeat};
 use super::wire::MytokenAnswer;
-use super::{Granted, GrantedKind, Keep, Server};
+use super::{Granted, GrantedKind, OnRotation, Server};
 use crate::InputError;
 use crate::capabilities::{self, Capabilities};
 use crate::http::ANSWER_LIMIT;
@@ -68,7 +68,12 @@ impl Server<'_> {
     /// # Errors
     /// [`InputError::NotNarrower`], [`InputError::InvalidRequest`], [`ServerError::NotOffered`] before anything is sent; [`ServerError::Broader`] when the
     /// answer is broader than wanted; else what the server or network says.
-    pub fn create(&self, request: &SubTokenRequest<'_>, keep: Keep<'_>, deadline: Deadline) -> Result<Granted, Error> {
+    pub fn create(
+        &self,
+        request: &SubTokenRequest<'_>,
+        on_rotation: OnRotation<'_>,
+        deadline: Deadline,
+    ) -> Result<Granted, Error> {
         super::usable(request.parent)?;
         if request.capabilities.is_empty() {
             return Err(invalid(
@@ -93,7 +98,7 @@ impl Server<'_> {
             error_on_restrictions: true,
         };
         let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
-        let kept = self.keep_successor(&answer, keep);
+        let kept = self.store_successor(&answer, on_rotation);
         if answer.status != 200 {
             return Err(kept
                 .err()

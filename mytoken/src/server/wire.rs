@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Keep, Server};
+use super::{OnRotation, Server};
 use crate::capabilities::Capabilities;
 use crate::http::Answer;
 use crate::restrictions::{self, Clause};
@@ -172,7 +172,7 @@ struct Successor {
 
 impl Server<'_> {
     /// Stores the successor when the answer brings one. Nothing else may be done with the answer before.
-    pub(super) fn keep_successor(&self, answer: &Answer, keep: Keep<'_>) -> Result<(), Error> {
+    pub(super) fn store_successor(&self, answer: &Answer, on_rotation: OnRotation<'_>) -> Result<(), Error> {
         let update: Update = match answer.json() {
             Ok(update) => update,
             Err(_) if !names_successor(&answer.body) => return Ok(()),
@@ -183,7 +183,7 @@ impl Server<'_> {
             return Err(self.not_understood(answer, "the successor of the mytoken is empty"));
         }
         // The old token is dead already, so a failing store gets a second chance before the successor is lost.
-        keep(&successor.mytoken).or_else(|_| keep(&successor.mytoken)).map_err(|error| match error {
+        on_rotation(&successor.mytoken).or_else(|_| on_rotation(&successor.mytoken)).map_err(|error| match error {
             Error::Server(ServerError::RotatedTokenNotStored { .. }) => error,
             other => Error::Server(ServerError::RotatedTokenNotStored { reason: other.to_string() }),
         })

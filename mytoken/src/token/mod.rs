@@ -41,12 +41,12 @@ pub enum Presented {
     /// A transfer code: 8 letters of the server's alphabet.
     TransferCode,
     /// Nothing that may be sent anywhere.
-    Garbage(Why),
+    Garbage(NotAToken),
 }
 
 /// Why a text is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum NotAToken {
     /// Nothing was given.
     Empty,
     /// Longer than [`TOKEN_LIMIT`].
@@ -63,7 +63,7 @@ pub enum Why {
     TooShort,
 }
 
-impl Why {
+impl NotAToken {
     /// A few words for a log line or a person.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -84,27 +84,29 @@ impl Why {
 pub fn classify(token: &Secret) -> Presented {
     let text = token.expose();
     if text.is_empty() {
-        return Presented::Garbage(Why::Empty);
+        return Presented::Garbage(NotAToken::Empty);
     }
     if text.len() > TOKEN_LIMIT {
-        return Presented::Garbage(Why::TooLong);
+        return Presented::Garbage(NotAToken::TooLong);
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         let junk = text.starts_with('\u{8}');
-        return Presented::Garbage(if junk { Why::SshdJunk } else { Why::ForeignCharacters });
+        return Presented::Garbage(if junk { NotAToken::SshdJunk } else { NotAToken::ForeignCharacters });
     }
     let cut = CUTS.contains(&text.len());
     match jwt::parse(text) {
-        jwt::Parsed::Good { signature_fits: false, .. } | jwt::Parsed::Broken if cut => Presented::Garbage(Why::Cut),
-        jwt::Parsed::Broken => Presented::Garbage(Why::BrokenJwt),
+        jwt::Parsed::Good { signature_fits: false, .. } | jwt::Parsed::Broken if cut => {
+            Presented::Garbage(NotAToken::Cut)
+        }
+        jwt::Parsed::Broken => Presented::Garbage(NotAToken::BrokenJwt),
         jwt::Parsed::Good { jwt, payload, .. } if claims::is_mytoken(&jwt, &payload) => {
             match claims::UnverifiedClaims::from_payload(&payload) {
                 Some(claims) => Presented::Mytoken(Box::new(claims)),
-                None => Presented::Garbage(Why::BrokenJwt),
+                None => Presented::Garbage(NotAToken::BrokenJwt),
             }
         }
         jwt::Parsed::Good { jwt, .. } => Presented::AccessToken(jwt),
-        jwt::Parsed::No if cut => Presented::Garbage(Why::Cut),
+        jwt::Parsed::No if cut => Presented::Garbage(NotAToken::Cut),
         jwt::Parsed::No => without_structure(text),
     }
 }
@@ -115,7 +117,7 @@ fn without_structure(text: &str) -> Presented {
         CODE if letters => Presented::TransferCode,
         length if letters && SHORT.contains(&length) => Presented::ShortToken,
         OPAQUE_MIN.. => Presented::Opaque,
-        _ => Presented::Garbage(Why::TooShort),
+        _ => Presented::Garbage(NotAToken::TooShort),
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::http::{HttpClient, HttpSettings, Roots};
-use mytoken::names::ServerUrl;
 use mytoken::server::Server;
+use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, Secret};
 use serde_json::{Value, json};
 

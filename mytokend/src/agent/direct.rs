@@ -6,9 +6,9 @@ use std::sync::Arc;
 use mytoken::cache::MemoryCache;
 use mytoken::config::Shared;
 use mytoken::http::{HttpClient, HttpSettings};
-use mytoken::names::ServerUrl;
 use mytoken::server::ServerError;
-use mytoken::server::{AccessTokenRequest, Server, no_storage};
+use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
+use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, Kind, ScheduleClock, Secret};
 use mytoken_wire::agent::JobStart;
 use mytoken_wire::clock::FixedClock;
@@ -124,7 +124,7 @@ impl DirectMode {
         deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         let granted = self
-            .with_server(url, deadline, |server| server.access_token(request, &mut no_storage, deadline))
+            .with_server(url, deadline, |server| server.access_token(request, &mut refuse_rotation, deadline))
             .map_err(|error| failure(&error))?;
         let now = self.clock.unix_millis() / 1000;
         let from_answer = granted.expires_in.filter(|seconds| *seconds > 0);

@@ -3,7 +3,7 @@
 //!
 //! Everything here is a function of the lease and the time. The times of actions are Unix milliseconds.
 
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use mytoken_wire::agent::{EventKind, JobState, JobStatus, RenewalCredential};
 use serde::{Deserialize, Serialize};
 

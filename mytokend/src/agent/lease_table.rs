@@ -186,7 +186,7 @@ impl LeaseTable {
 
 #[cfg(test)]
 mod tests {
-    use mytoken::files::Owner;
+    use mytoken::private_files::Owner;
 
     use super::*;
 

@@ -95,7 +95,7 @@ impl Agent {
     /// An agent with the leases that an earlier run stored in `runtime_dir`.
     ///
     /// # Errors
-    /// [`Unusable`](mytoken::files::FileError::Unusable) when `runtime_dir` cannot be read.
+    /// [`Unusable`](mytoken::private_files::FileError::Unusable) when `runtime_dir` cannot be read.
     pub fn new(
         node: String,
         intervals: Intervals,

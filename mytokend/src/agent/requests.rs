@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use mytoken_wire::Handle;
 use mytoken_wire::agent::{
     Answer, EventKind, JobEnd, JobStart, JobState, JobStatus, LINE_LIMIT, Request, SessionEnd, SessionStart, Started,

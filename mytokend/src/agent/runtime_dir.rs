@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use mytoken::files::FileError;
-use mytoken::files::{Directory, Owner, as_user};
+use mytoken::private_files::FileError;
+use mytoken::private_files::{Directory, Owner, as_user};
 use mytoken_login::handover::Handover;
 use mytoken_wire::clock::FixedClock;
 

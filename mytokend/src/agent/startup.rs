@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mytoken::config::{FileTrust, Shared};
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use mytoken::{ScheduleClock, SystemClock};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
@@ -67,7 +67,7 @@ pub enum StartupError {
     Socket(io::Error),
 }
 
-mytoken::from_boundaries!(StartupError::Setup: mytoken::config::ConfigError, mytoken::files::FileError);
+mytoken::from_boundaries!(StartupError::Setup: mytoken::config::ConfigError, mytoken::private_files::FileError);
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::files::Owner;
 use mytoken::http::{DOCUMENT_LIMIT, HttpClient};
+use mytoken::private_files::Owner;
 use mytoken::server::Server;
 use mytoken::{Deadline, Error};
 use mytoken_login::NssAccounts;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use mytoken::Error;
 use mytoken::config::FileTrust;
-use mytoken::files::FileError;
-use mytoken::files::{Directory, Owner};
+use mytoken::private_files::FileError;
+use mytoken::private_files::{Directory, Owner};
 
 use crate::jobs::keys;
 

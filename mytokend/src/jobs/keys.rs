@@ -148,7 +148,7 @@ mod load {
     use std::path::Path;
 
     use mytoken::Error;
-    use mytoken::files::FileError;
+    use mytoken::private_files::FileError;
 
     use super::{PrivateKey, PublicKey, SealError};
     use mytoken::config::FileTrust;

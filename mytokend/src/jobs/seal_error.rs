@@ -31,4 +31,4 @@ pub enum SealError {
     },
 }
 
-mytoken::from_boundaries!(SealError::File: mytoken::config::ConfigError, mytoken::files::FileError);
+mytoken::from_boundaries!(SealError::File: mytoken::config::ConfigError, mytoken::private_files::FileError);

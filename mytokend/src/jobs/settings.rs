@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mytoken::Error;
 use mytoken::config::{Duration, FileTrust, Shared, invalid, read};
-use mytoken::restrictions::hosts::{self, Entry};
+use mytoken::restrictions::hosts::{self, HostEntry};
 use mytoken_wire::ProfileName;
 use mytoken_wire::profile::RULE;
 use serde::Deserialize;
@@ -206,11 +206,11 @@ fn is_name(name: &str, longest: usize) -> bool {
 /// name (MT-21).
 fn check_network(host: &str) -> Result<(), String> {
     match hosts::read(host) {
-        Entry::Network(_) => Ok(()),
-        Entry::Address(_) => Err(format!(
+        HostEntry::Network(_) => Ok(()),
+        HostEntry::Address(_) => Err(format!(
             "hosts: \"{host}\" has bits set after its network bits; the server would take it for a single address"
         )),
-        Entry::Name => Err(format!(
+        HostEntry::Name => Err(format!(
             "hosts: \"{}\" is neither an address nor a network like 192.0.2.0/24; a host name is not safe here, because its reverse zone decides; for any address write []",
             host.escape_debug()
         )),

@@ -60,7 +60,7 @@ pub enum SubmitError {
 mytoken::from_boundaries!(
     SubmitError::Client: mytoken::config::ConfigError,
     mytoken::http::HttpError,
-    mytoken::store::StoreError,
+    mytoken::token_store::StoreError,
 );
 
 fn session_reason(unusable: Option<&Unusable>) -> String {

@@ -13,11 +13,11 @@ use std::path::Path;
 use mytoken::cache::{DiskCache, MemoryCache, Storage};
 use mytoken::capabilities::{AT, Capabilities};
 use mytoken::config::{FileTrust, Shared};
-use mytoken::files::Owner;
 use mytoken::http::{HttpClient, HttpSettings};
-use mytoken::names::ServerUrl;
+use mytoken::private_files::Owner;
 use mytoken::restrictions::Clause;
 use mytoken::server::{Deliver, Discovery, Granted, Server, SubTokenRequest};
+use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, Secret};
 use mytoken_wire::Handle;
 

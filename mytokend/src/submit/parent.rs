@@ -7,11 +7,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use mytoken::capabilities::CREATE_MYTOKEN;
-use mytoken::names::ServerUrl;
 use mytoken::restrictions::Clause;
-use mytoken::server::no_storage;
-use mytoken::store::{Held, Store, StoreError};
+use mytoken::server::refuse_rotation;
 use mytoken::token::{MytokenClaims, unverified_claims};
+use mytoken::token_store::{AcquiredToken, StoreError, TokenStore};
+use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, Secret};
 use zeroize::Zeroizing;
 
@@ -31,14 +31,14 @@ pub(super) enum Parent<'store> {
     /// From the session's file. It does not rotate.
     File(Secret),
     /// From the store. The store is locked while a rotating token is in use.
-    Stored(Box<Held<'store>>),
+    Stored(Box<AcquiredToken<'store>>),
 }
 
 impl Parent<'_> {
     pub(super) fn token(&self) -> &Secret {
         match self {
             Self::File(token) => token,
-            Self::Stored(held) => &held.entry().mytoken,
+            Self::Stored(held) => &held.stored().mytoken,
         }
     }
 
@@ -46,23 +46,23 @@ impl Parent<'_> {
     pub(super) fn clauses(&self) -> Option<&[Clause]> {
         match self {
             Self::File(_) => None,
-            Self::Stored(held) => Some(&held.entry().restrictions),
+            Self::Stored(held) => Some(&held.stored().restrictions),
         }
     }
 
     /// Stores the successor of a rotated token.
     pub(super) fn keep(&mut self, successor: &Secret) -> Result<(), Error> {
         match self {
-            Self::File(_) => no_storage(successor),
-            Self::Stored(held) => Ok(held.keep(successor)?),
+            Self::File(_) => refuse_rotation(successor),
+            Self::Stored(held) => Ok(held.store_successor(successor)?),
         }
     }
 }
 
 /// Opens the store of mytoken-ssh, if there is one.
-pub(super) fn open_store(home: Option<&Path>) -> Result<Option<Store>, StoreError> {
-    let Some(path) = home.map(Store::default_path).filter(|path| path.is_dir()) else { return Ok(None) };
-    Store::open(&path).map(Some)
+pub(super) fn open_store(home: Option<&Path>) -> Result<Option<TokenStore>, StoreError> {
+    let Some(path) = home.map(TokenStore::default_path).filter(|path| path.is_dir()) else { return Ok(None) };
+    TokenStore::open(&path).map(Some)
 }
 
 /// The first usable mytoken for `server`. `now` is Unix seconds.
@@ -72,7 +72,7 @@ pub(super) fn open_store(home: Option<&Path>) -> Result<Option<Store>, StoreErro
 pub(super) fn find<'store>(
     server: &ServerUrl,
     environment: &UserEnvironment,
-    store: Option<&'store Store>,
+    store: Option<&'store TokenStore>,
     now: u64,
     deadline: Deadline,
 ) -> Result<Parent<'store>, SubmitError> {
@@ -81,9 +81,9 @@ pub(super) fn find<'store>(
         Some(Err(unusable)) => Some(unusable),
         None => None,
     };
-    let stored = match store.map(|store| store.hold(server, deadline)).transpose()?.flatten() {
+    let stored = match store.map(|store| store.acquire(server, deadline)).transpose()?.flatten() {
         Some(held) => {
-            let entry = held.entry();
+            let entry = held.stored();
             if entry.expired(now) {
                 Some(Unusable::Expired)
             } else if !entry.capabilities.has(CREATE_MYTOKEN) {

@@ -9,11 +9,11 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use mytoken::config::{FileTrust, Shared};
-use mytoken::files::Owner;
 use mytoken::http::{HttpClient, HttpSettings};
-use mytoken::names::{IssuerUrl, ServerUrl};
-use mytoken::server::{AccessTokenRequest, Server, no_storage};
-use mytoken::store::{Entry, Store};
+use mytoken::private_files::Owner;
+use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
+use mytoken::token_store::{StoredToken, TokenStore};
+use mytoken::urls::{IssuerUrl, ServerUrl};
 use mytoken::{Deadline, Error, Secret};
 use mytoken_wire::agent::{AgentError, Call, EventKind, JobEnd, JobStart, JobStatus, Started, StatusQuery, ask};
 use mytokend::control::keygen::keygen;
@@ -175,8 +175,8 @@ impl TestSite {
 
     /// Puts a mytoken into the store of mytoken-ssh.
     pub fn store(&self, granted: &Value) {
-        let store = Store::open(&Store::default_path(&self.home())).unwrap();
-        let entry = Entry {
+        let store = TokenStore::open(&TokenStore::default_path(&self.home())).unwrap();
+        let entry = StoredToken {
             server: ServerUrl::parse(self.endpoint("mytoken"), false).unwrap(),
             issuer: IssuerUrl::parse(self.endpoint("provider"), false).unwrap(),
             name: "laptop".into(),
@@ -193,7 +193,7 @@ impl TestSite {
     }
 
     pub fn stored(&self) -> Secret {
-        let store = Store::open(&Store::default_path(&self.home())).unwrap();
+        let store = TokenStore::open(&TokenStore::default_path(&self.home())).unwrap();
         let server = ServerUrl::parse(self.endpoint("mytoken"), false).unwrap();
         store.token(&server).unwrap().unwrap().mytoken
     }
@@ -249,7 +249,7 @@ impl TestSite {
         let http = HttpClient::new(&shared.http_settings()).unwrap();
         let server = Server::discover(&http, &shared.server_url("t").unwrap(), soon()).unwrap();
         let request = AccessTokenRequest { mytoken: token, scope: SCOPE, audience: AUDIENCE, comment: "test" };
-        server.access_token(&request, &mut no_storage, soon()).map(|access| access.token)
+        server.access_token(&request, &mut refuse_rotation, soon()).map(|access| access.token)
     }
 
     /// Revokes a mytoken.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mytoken::Error;
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use mytoken::server::ServerError;
 use mytoken_wire::agent::{EventKind, JobState};
 use serde_json::json;

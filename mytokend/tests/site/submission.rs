@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use mytoken::Secret;
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use serde_json::json;
 
 use crate::harness::{AUDIENCE, SCOPE, TestSite, unix_time};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use mytoken_login::handover::{DIRECTORY, Handover};
 
 /// The directory of the records.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mytoken::config::{FileTrust, Shared};
-use mytoken::files::Owner;
+use mytoken::private_files::Owner;
 use mytoken::{Deadline, SystemClock};
 use mytoken_login::handover::{Claimant, Record};
 use mytoken_login::session::{Installed, Sessions, register, unregister};

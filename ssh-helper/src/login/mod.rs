@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use mytoken::http::HttpClient;
 use mytoken::server::{Granted, LoginRequest, PendingLogin, Server};
-use mytoken::store::{Entry, Store};
+use mytoken::token_store::{StoredToken, TokenStore};
 use mytoken::{Clock, Deadline, SystemClock};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -41,7 +41,7 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     let ca_file = options.ca.as_deref().map(std::path::absolute).transpose().map_err(Error::system("--ca"))?;
     let url = settings.server(options.server.as_deref())?;
     // Checked before the user confirms: an unusable store or a full disk would lose the new token.
-    store.lock(Deadline::after(STEP_TIMEOUT))?.has_room(&url)?;
+    store.lock(Deadline::after(STEP_TIMEOUT))?.check_room(&url)?;
     let http = HttpClient::new(&settings.http(options.ca.as_deref()))?;
     let server = Server::discover(&http, &url, Deadline::after(STEP_TIMEOUT))?;
     let providers = server.discovery().providers_supported.iter().map(|provider| provider.issuer.as_str());
@@ -63,7 +63,7 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     screen.show_link(pending.consent_uri.expose(), pending.expires_in);
     let granted = wait_for_consent(&server, &pending, &interrupted, &mut screen)?;
 
-    let mut entry = Entry::of(url, issuer, &requested.name, &granted, SystemClock.now());
+    let mut entry = StoredToken::of(url, issuer, &requested.name, &granted, SystemClock.now());
     entry.ca_file = ca_file;
     let previous = store_mytoken(&store, &entry).inspect_err(|_| {
         // Without a copy the user cannot revoke it, and it is valid for weeks.
@@ -124,7 +124,7 @@ fn wait_for_consent(
 }
 
 /// Stores the new mytoken. Returns the one that it replaces.
-fn store_mytoken(store: &Store, entry: &Entry) -> Result<Option<Entry>, Error> {
+fn store_mytoken(store: &TokenStore, entry: &StoredToken) -> Result<Option<StoredToken>, Error> {
     let mut guard = store.lock(Deadline::after(STEP_TIMEOUT))?;
     // A damaged file is replaced: a new login is the way to repair it.
     let previous = guard.token(&entry.server).unwrap_or_default();
@@ -132,7 +132,7 @@ fn store_mytoken(store: &Store, entry: &Entry) -> Result<Option<Entry>, Error> {
     Ok(previous.filter(|previous| previous.mytoken != entry.mytoken))
 }
 
-fn report(screen: &Screen, entry: &Entry, granted: &Granted, requested: &RequestedMytoken) {
+fn report(screen: &Screen, entry: &StoredToken, granted: &Granted, requested: &RequestedMytoken) {
     screen.success(&format!(
         "{}: mytoken \"{}\", {}, may: {}",
         describe::owner(entry),

@@ -5,11 +5,11 @@
 //! no longer exists, and only the handle leads to the mytoken behind it (MT-40).
 
 use mytoken::InputError;
-use mytoken::names::ServerUrl;
 use mytoken::server::ServerError;
 use mytoken::server::{Granted, Server};
-use mytoken::store::{Entry, Store};
 use mytoken::token::unverified_claims;
+use mytoken::token_store::{StoredToken, TokenStore};
+use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, Secret, SystemClock};
 
 use crate::printable::printable;
@@ -25,12 +25,12 @@ pub struct CreatedSubToken {
 
 impl CreatedSubToken {
     /// A sub-token of `parent` for `host`, with this name in the server's lists.
-    pub fn new(granted: Granted, parent: &Entry, name: &str, host: &str) -> Self {
+    pub fn new(granted: Granted, parent: &StoredToken, name: &str, host: &str) -> Self {
         Self { granted, parent: token_id(parent), name: name.to_owned(), host: host.to_owned() }
     }
 
     /// Revokes the sub-token and its own sub-tokens. After an error it may still be valid.
-    pub fn revoke(&self, store: &Store, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
+    pub fn revoke(&self, store: &TokenStore, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
         let by_handle = self.revoke_by_handle(store, server, deadline);
         if by_handle.is_err() {
             // Revokes a code that no host has redeemed. The server's answer is the same for a redeemed code, so it
@@ -40,31 +40,31 @@ impl CreatedSubToken {
         by_handle
     }
 
-    fn revoke_by_handle(&self, store: &Store, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
-        let Some(mut held) = store.hold(server.url(), deadline)? else {
+    fn revoke_by_handle(&self, store: &TokenStore, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
+        let Some(mut held) = store.acquire(server.url(), deadline)? else {
             return Err(Error::Input(InputError::InvalidRequest {
                 reason: "its parent mytoken is no longer stored".into(),
             }));
         };
-        let parent = held.entry().mytoken.clone();
-        let mut keep = |successor: &Secret| held.keep(successor).map_err(Into::into);
+        let parent = held.stored().mytoken.clone();
+        let mut keep = |successor: &Secret| held.store_successor(successor).map_err(Into::into);
         match server.revoke_other(&parent, &self.granted.mom_id, true, &mut keep, deadline) {
             // A valid parent may revoke its sub-token. If the server refuses, the sub-token no longer exists: the host
             // has revoked it.
             Err(
                 Error::Server(ServerError::MissingCapability { .. })
                 | Error::Server(ServerError::Rejected { status: 403, .. }),
-            ) if self.is_child_of(held.entry()) && is_valid(server, &parent, deadline) => Ok(()),
+            ) if self.is_child_of(held.stored()) && is_valid(server, &parent, deadline) => Ok(()),
             other => other,
         }
     }
 
-    fn is_child_of(&self, stored: &Entry) -> bool {
+    fn is_child_of(&self, stored: &StoredToken) -> bool {
         self.parent.is_some() && self.parent == token_id(stored)
     }
 
     /// A warning for the user after a failed revocation. `stored` is the mytoken that is stored now.
-    pub fn warning(&self, error: &Error, stored: Option<&Entry>, server: &ServerUrl) -> String {
+    pub fn warning(&self, error: &Error, stored: Option<&StoredToken>, server: &ServerUrl) -> String {
         let lifetime = match self.granted.expires_at {
             Some(exp) => format!("is valid for {}", duration(exp.saturating_sub(SystemClock.now()))),
             None => "does not expire".to_owned(),
@@ -82,7 +82,7 @@ impl CreatedSubToken {
 }
 
 /// An identifier that a mytoken keeps when it rotates.
-fn token_id(entry: &Entry) -> Option<String> {
+fn token_id(entry: &StoredToken) -> Option<String> {
     let jti = unverified_claims(&entry.mytoken).map(|claims| claims.unverified().jti.clone());
     jti.into_iter().chain([entry.mom_id.clone()]).find(|id| !id.is_empty())
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use mytoken::Deadline;
 use mytoken::http::{HttpClient, HttpSettings, Roots};
-use mytoken::names::ServerUrl;
-use mytoken::store::{Entry, Store};
+use mytoken::token_store::{StoredToken, TokenStore};
+use mytoken::urls::ServerUrl;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -115,11 +115,11 @@ impl LoginSite {
         HttpClient::new(&HttpSettings { roots: Roots::File(self.ca()), ..HttpSettings::default() }).unwrap()
     }
 
-    pub fn store(&self) -> Store {
-        Store::open(&Store::default_path(&self.path("home"))).unwrap()
+    pub fn store(&self) -> TokenStore {
+        TokenStore::open(&TokenStore::default_path(&self.path("home"))).unwrap()
     }
 
-    pub fn stored(&self) -> Option<Entry> {
+    pub fn stored(&self) -> Option<StoredToken> {
         self.store().token(&self.url()).unwrap()
     }
 
@@ -171,7 +171,7 @@ impl LoginSite {
     }
 
     /// Stores a mytoken without a login.
-    pub fn store_mytoken(&self, capabilities: &[&str], rotation: &Value) -> Entry {
+    pub fn store_mytoken(&self, capabilities: &[&str], rotation: &Value) -> StoredToken {
         let exp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 3600;
         let clause = json!({"exp": exp, "scope": "openid profile storage.read", "audience": [AUDIENCE]});
         let mut order = json!({"capabilities": capabilities, "restrictions": [clause], "name": "laptop", "user": "alice", "save": "mt"});
@@ -179,7 +179,7 @@ impl LoginSite {
             order["rotation"] = rotation.clone();
         }
         let answer = self.control("POST", "/mytoken/first-token", &order);
-        let entry: Entry = serde_json::from_value(json!({
+        let entry: StoredToken = serde_json::from_value(json!({
             "server": self.mytoken_url(), "issuer": self.endpoints["provider"], "name": "laptop", "mytoken": answer["mytoken"],
             "capabilities": capabilities, "restrictions": [clause], "rotation": rotation, "expires_at": exp, "created": 1,
         }))

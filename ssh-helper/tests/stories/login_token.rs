@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
 use mytoken::Secret;
-use mytoken::server::{AccessTokenRequest, Granted, Server, no_storage};
+use mytoken::server::{AccessTokenRequest, Granted, Server, refuse_rotation};
 use serde_json::{Value, json};
 
 const CAPABILITIES: &[&str] = &["AT", "create_mytoken", "tokeninfo:introspect"];
@@ -39,7 +39,7 @@ fn a_login_gets_a_sub_token_that_expires_in_five_minutes_and_gives_only_access_t
     let server = Server::discover(&http, &site.url(), deadline()).unwrap();
     let request =
         AccessTokenRequest { mytoken: &child.mytoken, scope: "openid profile", audience: AUDIENCE, comment: "test" };
-    server.access_token(&request, &mut no_storage, deadline()).unwrap();
+    server.access_token(&request, &mut refuse_rotation, deadline()).unwrap();
 }
 
 #[test]

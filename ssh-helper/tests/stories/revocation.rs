@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
 use mytoken::Secret;
-use mytoken::server::{AccessTokenRequest, Server, no_storage};
+use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
 use serde_json::{Value, json};
 
 const CAPABILITIES: &[&str] = &["AT", "create_mytoken", "tokeninfo:introspect"];
@@ -69,7 +69,7 @@ fn is_valid(site: &LoginSite, token: &Secret) -> bool {
     let http = site.http();
     let server = Server::discover(&http, &site.url(), deadline()).unwrap();
     let request = AccessTokenRequest { mytoken: token, scope: "openid", audience: AUDIENCE, comment: "test" };
-    let answer = server.access_token(&request, &mut no_storage, deadline());
+    let answer = server.access_token(&request, &mut refuse_rotation, deadline());
     let refused = matches!(answer, Err(mytoken::Error::Server(mytoken::server::ServerError::TokenRefused { .. })));
     assert!(
         refused

@@ -102,7 +102,7 @@ fn lines(numbers: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mytoken::files::Owner;
+    use mytoken::private_files::Owner;
     use mytoken_login::AccountLookupFailed;
 
     use super::*;

@@ -6,9 +6,9 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use mytoken::names::{IssuerUrl, ServerUrl};
-use mytoken::store::{Entry, Store};
 use mytoken::token::unverified_claims;
+use mytoken::token_store::{StoredToken, TokenStore};
+use mytoken::urls::{IssuerUrl, ServerUrl};
 use mytoken::{Deadline, Secret};
 
 use crate::error::Trying;
@@ -48,7 +48,7 @@ pub fn keep_mytoken(server: &str, issuer: &str, ca: Option<&Path>) -> Result<()>
         return Err(Error::Refused("the file holds no mytoken in its long form".into()));
     };
     let claims = claims.unverified();
-    let entry = Entry {
+    let entry = StoredToken {
         server: ServerUrl::parse(server, true).map_err(refused)?,
         issuer: IssuerUrl::parse(issuer, true).map_err(refused)?,
         name: claims.name.clone(),
@@ -62,7 +62,7 @@ pub fn keep_mytoken(server: &str, issuer: &str, ca: Option<&Path>) -> Result<()>
         mytoken: mytoken.clone(),
     };
     let home = std::env::home_dir().ok_or_else(|| Error::Refused("no home directory".into()))?;
-    let store = Store::open(&Store::default_path(&home)).map_err(refused)?;
+    let store = TokenStore::open(&TokenStore::default_path(&home)).map_err(refused)?;
     let mut guard = store.lock(Deadline::after(Duration::from_secs(5))).map_err(refused)?;
     guard.put(&entry).map_err(refused)
 }

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::Secret;
 use crate::capabilities::Capabilities;
-use crate::names::{IssuerUrl, ServerUrl};
 use crate::restrictions::Clause;
 use crate::server::Granted;
 use crate::token::{Rotation, unverified_claims};
+use crate::urls::{IssuerUrl, ServerUrl};
 
 /// A user's mytoken with what the server granted. On disk it is one JSON object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct StoredToken {
     /// Where the token is presented, and nowhere else.
     pub server: ServerUrl,
     /// The provider at which the user logged in.
@@ -44,7 +44,7 @@ pub struct Entry {
     pub ca_file: Option<PathBuf>,
 }
 
-impl Entry {
+impl StoredToken {
     /// What a login at `server` granted at `now` (Unix seconds).
     #[must_use]
     pub fn of(server: ServerUrl, issuer: IssuerUrl, name: &str, granted: &Granted, now: u64) -> Self {

@@ -15,8 +15,8 @@ use nix::unistd::{UnlinkatFlags, fsync, geteuid, unlinkat};
 use zeroize::Zeroizing;
 
 use crate::Deadline;
-use crate::files::{Lock, lock};
-use crate::store::StoreError;
+use crate::private_files::{Lock, lock};
+use crate::token_store::StoreError;
 
 /// A stored token with its clauses is a few KiB.
 const LIMIT: u64 = 256 * 1024;
@@ -40,9 +40,9 @@ pub(super) struct Disk {
     handle: OwnedFd,
 }
 
-/// Room on the disk for a file that is not written yet.
+/// Reservation on the disk for a file that is not written yet.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Reservation {
     file: File,
 }
 
@@ -79,15 +79,15 @@ impl Disk {
         if meta.len() > LIMIT {
             return Err(damaged(&path, "it is larger than any token"));
         }
-        // Room for everything at once: a buffer that grows leaves unwiped copies behind.
+        // Reservation for everything at once: a buffer that grows leaves unwiped copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or_default() + 1));
         file.take(LIMIT).read_to_end(&mut bytes).map_err(|error| unusable(&path, &error))?;
         Ok(Some(bytes))
     }
 
     /// Takes room for a file of `size` bytes: when it returns, that much is on the disk. Writing into it needs no more, except on file
-    /// systems that write each block anew (btrfs, zfs). The caller holds the lock until [`Disk::replace_in`] or [`Disk::give_back`].
-    pub(super) fn reserve(&self, name: &str, size: usize) -> Result<Room, StoreError> {
+    /// systems that write each block anew (btrfs, zfs). The caller holds the lock until [`Disk::replace_in`] or [`Disk::release`].
+    pub(super) fn reserve(&self, name: &str, size: usize) -> Result<Reservation, StoreError> {
         let new = new_name(name);
         // Not zeros: file systems that compress, or keep no block for them, would take no room.
         let mut filler = vec![0_u8; size];
@@ -96,7 +96,7 @@ impl Disk {
             file.write_all(&filler)?;
             file.sync_all()?;
             fsync(&self.handle)?;
-            Ok(Room { file })
+            Ok(Reservation { file })
         });
         taken.map_err(|error| {
             let _ = unlinkat(&self.handle, new.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -106,7 +106,7 @@ impl Disk {
     }
 
     /// Gives room back that was not used.
-    pub(super) fn give_back(&self, name: &str, room: Room) {
+    pub(super) fn release(&self, name: &str, room: Reservation) {
         drop(room);
         let _ = unlinkat(&self.handle, new_name(name).as_str(), UnlinkatFlags::NoRemoveDir);
     }
@@ -117,7 +117,7 @@ impl Disk {
     }
 
     /// As [`Disk::replace`], into room that was reserved for it.
-    pub(super) fn replace_in(&self, name: &str, room: Room, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn replace_in(&self, name: &str, room: Reservation, bytes: &[u8]) -> Result<(), StoreError> {
         self.replace_with(name, Some(room), bytes, &mut |_| Ok(()))
     }
 
@@ -125,7 +125,7 @@ impl Disk {
     pub(super) fn replace_with(
         &self,
         name: &str,
-        room: Option<Room>,
+        room: Option<Reservation>,
         bytes: &[u8],
         at: &mut dyn FnMut(Step) -> std::io::Result<()>,
     ) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::super::as_user;
 use super::*;
-use crate::files::FileError;
+use crate::private_files::FileError;
 use crate::skipped::skip;
 
 const ALICE: Owner = Owner { uid: 62_001, gid: 62_001 };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::disk::Step;
 use super::*;
 use crate::skipped::skip;
-use crate::store::StoreError;
+use crate::token_store::StoreError;
 
 const SERVER: &str = "https://mytoken.example.org";
 
@@ -17,7 +17,7 @@ fn server() -> ServerUrl {
     ServerUrl::parse(SERVER, false).unwrap()
 }
 
-fn entry(token: &str, rotates: bool) -> Entry {
+fn entry(token: &str, rotates: bool) -> StoredToken {
     let rotation = if rotates { serde_json::json!({"on_AT": true}) } else { serde_json::Value::Null };
     serde_json::from_value(serde_json::json!({
         "server": SERVER, "issuer": "https://op.example.org", "name": "laptop", "mytoken": token, "mom_id": "bW9t",
@@ -31,9 +31,9 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-fn store() -> (tempfile::TempDir, Store) {
+fn store() -> (tempfile::TempDir, TokenStore) {
     let home = tempfile::tempdir().unwrap();
-    let store = Store::open(&Store::default_path(home.path())).unwrap();
+    let store = TokenStore::open(&TokenStore::default_path(home.path())).unwrap();
     (home, store)
 }
 
@@ -43,7 +43,7 @@ fn what_was_put_is_found_and_private() {
     assert_eq!(store.token(&server()).unwrap(), None);
     store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
     assert_eq!(store.token(&server()).unwrap(), Some(entry("a.b.c", false)));
-    let dir = Store::default_path(home.path());
+    let dir = TokenStore::default_path(home.path());
     let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(&dir), 0o700);
     assert_eq!(mode(&dir.join("mytoken.example.org.json")), 0o600);
@@ -77,7 +77,7 @@ fn files_of_earlier_releases_are_read() {
   "created": 1700000000
 }"#;
     let (home, store) = store();
-    let file = Store::default_path(home.path()).join("mytoken.example.org.json");
+    let file = TokenStore::default_path(home.path()).join("mytoken.example.org.json");
     fs::write(&file, text).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(store.token(&server()).unwrap(), Some(entry("one.two.three", true)));
@@ -99,7 +99,7 @@ fn servers_have_different_files() {
 fn a_place_that_others_can_reach_is_refused() {
     let (home, store) = store();
     store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
-    let dir = Store::default_path(home.path());
+    let dir = TokenStore::default_path(home.path());
     let file = dir.join("mytoken.example.org.json");
     for mode in [0o640, 0o604, 0o620, 0o602] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
@@ -110,12 +110,12 @@ fn a_place_that_others_can_reach_is_refused() {
     assert!(matches!(store.token(&server()), Err(StoreError::Unsafe { .. })));
     for mode in [0o750, 0o701, 0o777] {
         fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
-        assert!(matches!(Store::open(&dir), Err(StoreError::Unsafe { .. })), "{mode:o}");
+        assert!(matches!(TokenStore::open(&dir), Err(StoreError::Unsafe { .. })), "{mode:o}");
     }
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
     let link = home.path().join("link");
     symlink(&dir, &link).unwrap();
-    assert!(matches!(Store::open(&link), Err(StoreError::Unsafe { .. })));
+    assert!(matches!(TokenStore::open(&link), Err(StoreError::Unsafe { .. })));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_place_of_another_user_is_refused() {
     }
     let (home, store) = store();
     store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
-    let dir = Store::default_path(home.path());
+    let dir = TokenStore::default_path(home.path());
     let file = dir.join("mytoken.example.org.json");
     std::os::unix::fs::chown(&file, Some(62_001), None).unwrap();
     for error in [store.token(&server()).unwrap_err(), store.tokens().unwrap_err()] {
@@ -135,14 +135,14 @@ fn a_place_of_another_user_is_refused() {
     std::os::unix::fs::chown(&file, Some(0), None).unwrap();
     assert!(store.token(&server()).unwrap().is_some());
     std::os::unix::fs::chown(&dir, Some(62_001), None).unwrap();
-    assert!(matches!(Store::open(&dir), Err(StoreError::Unsafe { .. })));
+    assert!(matches!(TokenStore::open(&dir), Err(StoreError::Unsafe { .. })));
 }
 
 #[test]
 fn a_damaged_file_is_told_without_its_content() {
     let (home, store) = store();
     store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
-    let file = Store::default_path(home.path()).join("mytoken.example.org.json");
+    let file = TokenStore::default_path(home.path()).join("mytoken.example.org.json");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("\"a.b.c\"", "[\"eyJsecret\"]")).unwrap();
     let error = store.token(&server()).unwrap_err();
@@ -178,14 +178,14 @@ fn a_crash_between_any_two_steps_leaves_the_old_or_the_new() {
 fn a_rotating_token_is_locked_while_it_is_held_and_others_are_not() {
     let (_home, store) = store();
     store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
-    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
     let moment = Deadline::after(Duration::from_millis(100));
     assert!(matches!(store.lock(moment), Err(StoreError::Busy { .. })));
-    held.keep(&Secret::new("two.two.two")).unwrap();
+    held.store_successor(&Secret::new("two.two.two")).unwrap();
     assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "two.two.two");
     drop(held);
     store.lock(soon()).unwrap().put(&entry("three.three.three", false)).unwrap();
-    let _held = store.hold(&server(), soon()).unwrap().unwrap();
+    let _held = store.acquire(&server(), soon()).unwrap().unwrap();
     drop(store.lock(Deadline::after(Duration::from_millis(100))).unwrap());
 }
 
@@ -193,9 +193,9 @@ fn a_rotating_token_is_locked_while_it_is_held_and_others_are_not() {
 fn a_successor_is_kept_for_a_token_that_was_said_not_to_rotate() {
     let (_home, store) = store();
     store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
-    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
-    held.keep(&Secret::new("two.two.two")).unwrap();
-    assert_eq!(held.entry().mytoken.expose(), "two.two.two");
+    let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
+    held.store_successor(&Secret::new("two.two.two")).unwrap();
+    assert_eq!(held.stored().mytoken.expose(), "two.two.two");
     assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "two.two.two", "the old one is dead");
     drop(held);
     drop(store.lock(soon()).unwrap());
@@ -205,37 +205,37 @@ fn a_successor_is_kept_for_a_token_that_was_said_not_to_rotate() {
 fn a_successor_does_not_replace_a_newer_login() {
     let (_home, store) = store();
     store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
-    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
     store.lock(soon()).unwrap().put(&entry("login.login.login", false)).unwrap();
-    held.keep(&Secret::new("two.two.two")).unwrap();
+    held.store_successor(&Secret::new("two.two.two")).unwrap();
     assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "login.login.login");
 }
 
 #[test]
 fn the_room_for_a_successor_is_used_or_given_back() {
     let (home, store) = store();
-    let dir = Store::default_path(home.path());
+    let dir = TokenStore::default_path(home.path());
     let files = || {
         let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
     };
     store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
-    store.lock(soon()).unwrap().has_room(&server()).unwrap();
+    store.lock(soon()).unwrap().check_room(&server()).unwrap();
     let before = files();
-    drop(store.hold(&server(), soon()).unwrap().unwrap());
+    drop(store.acquire(&server(), soon()).unwrap().unwrap());
     assert_eq!(files(), before, "nothing was rotated");
-    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
     let room = fs::metadata(dir.join(".new-mytoken.example.org.json")).unwrap();
-    assert!(room.len() > SPARE as u64 && room.permissions().mode() & 0o077 == 0);
-    held.keep(&Secret::new("two.two.two")).unwrap();
-    held.keep(&Secret::new("three.three.three")).unwrap();
+    assert!(room.len() > RESERVE_MARGIN as u64 && room.permissions().mode() & 0o077 == 0);
+    held.store_successor(&Secret::new("two.two.two")).unwrap();
+    held.store_successor(&Secret::new("three.three.three")).unwrap();
     drop(held);
     assert_eq!(files(), before);
     assert_eq!(store.token(&server()).unwrap(), Some(entry("three.three.three", true)), "the whole file and no more");
     // The rest of a crash does not disturb.
     fs::write(dir.join(".new-mytoken.example.org.json"), "left").unwrap();
-    assert!(store.hold(&server(), soon()).unwrap().is_some());
+    assert!(store.acquire(&server(), soon()).unwrap().is_some());
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_full_disk_is_told_before_the_token_is_used_and_cannot_fill_in_between() {
     }
     let mut child = Command::new("unshare");
     child.arg("--mount").arg(std::env::current_exe().unwrap());
-    child.args(["--ignored", "--exact", "store::tests::fill_a_small_disk_in_a_child_process"]);
+    child.args(["--ignored", "--exact", "token_store::tests::fill_a_small_disk_in_a_child_process"]);
     let output = child.env("STORE_TEST_DISK", "1").output().unwrap();
     if String::from_utf8_lossy(&output.stderr).contains("unshare failed") {
         return skip("no namespace to mount in").unwrap();
@@ -264,7 +264,7 @@ fn fill_a_small_disk_in_a_child_process() {
     let disk = tempfile::tempdir().unwrap();
     let mount = ["-t", "tmpfs", "-o", "size=64k,mode=0700", "none"];
     assert!(Command::new("mount").args(mount).arg(disk.path()).status().unwrap().success());
-    let store = Store::open(&disk.path().join("tokens")).unwrap();
+    let store = TokenStore::open(&disk.path().join("tokens")).unwrap();
     store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
     let fill = || {
         let mut file = fs::File::options().append(true).create(true).open(disk.path().join("ballast")).unwrap();
@@ -274,8 +274,8 @@ fn fill_a_small_disk_in_a_child_process() {
 
     fill();
     for error in [
-        store.hold(&server(), soon()).map(drop).unwrap_err(),
-        store.lock(soon()).unwrap().has_room(&server()).unwrap_err(),
+        store.acquire(&server(), soon()).map(drop).unwrap_err(),
+        store.lock(soon()).unwrap().check_room(&server()).unwrap_err(),
     ] {
         assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
         assert!(
@@ -287,15 +287,15 @@ fn fill_a_small_disk_in_a_child_process() {
     assert!(!disk.path().join("tokens/.new-mytoken.example.org.json").exists(), "half of the room is kept");
 
     fs::remove_file(disk.path().join("ballast")).unwrap();
-    let mut held = store.hold(&server(), soon()).unwrap().unwrap();
+    let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
     fill();
     let successor = format!("two.{}.two", "x".repeat(1_000));
-    held.keep(&Secret::new(successor.as_str())).unwrap();
+    held.store_successor(&Secret::new(successor.as_str())).unwrap();
     assert_eq!(stored(), successor);
     drop(held);
     // Nothing can be written now, and the token is not used for it.
     fill();
-    assert!(store.hold(&server(), soon()).is_err());
+    assert!(store.acquire(&server(), soon()).is_err());
     assert_eq!(stored(), successor);
 }
 
@@ -304,18 +304,18 @@ fn fill_a_small_disk_in_a_child_process() {
 #[ignore = "run by the two tests below in a child process"]
 fn rotate_in_a_child_process() {
     let (Ok(dir), Ok(rounds)) = (std::env::var("STORE_TEST_DIR"), std::env::var("STORE_TEST_ROUNDS")) else { return };
-    let store = Store::open(Path::new(&dir)).unwrap();
+    let store = TokenStore::open(Path::new(&dir)).unwrap();
     for _ in 0..rounds.parse::<u32>().unwrap() {
-        let mut held = store.hold(&server(), soon()).unwrap().unwrap();
-        let count: u32 = held.entry().mytoken.expose().parse().unwrap();
-        held.keep(&Secret::new((count + 1).to_string())).unwrap();
+        let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
+        let count: u32 = held.stored().mytoken.expose().parse().unwrap();
+        held.store_successor(&Secret::new((count + 1).to_string())).unwrap();
     }
 }
 
 fn rotator(dir: &Path, rounds: u32) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--ignored", "--exact", "store::tests::rotate_in_a_child_process"])
+        .args(["--ignored", "--exact", "token_store::tests::rotate_in_a_child_process"])
         .env("STORE_TEST_DIR", dir)
         .env("STORE_TEST_ROUNDS", rounds.to_string())
         .stdout(Stdio::null());
@@ -325,7 +325,7 @@ fn rotator(dir: &Path, rounds: u32) -> Command {
 #[test]
 fn two_processes_never_lose_a_rotation() {
     let (home, store) = store();
-    let dir = Store::default_path(home.path());
+    let dir = TokenStore::default_path(home.path());
     store.lock(soon()).unwrap().put(&entry("0", true)).unwrap();
     let mut children: Vec<_> = (0..2).map(|_| rotator(&dir, 50).spawn().unwrap()).collect();
     for child in &mut children {
@@ -337,7 +337,7 @@ fn two_processes_never_lose_a_rotation() {
 #[test]
 fn a_killed_process_leaves_a_whole_file_and_no_lock() {
     let (home, store) = store();
-    let dir = Store::default_path(home.path());
+    let dir = TokenStore::default_path(home.path());
     store.lock(soon()).unwrap().put(&entry("0", true)).unwrap();
     let mut last = 0;
     for round in 0..8_u64 {

@@ -2,8 +2,8 @@
 //! A user's token store: one file per mytoken server, `~/.config/mytoken/tokens/<server>.json`.
 //!
 //! A rotating token is dead the moment the server has answered, and two overlapping users of one knock each other out
-//! (MT-43, MT-44). So the store's lock is held over the request *and* the storage of the successor, see [`Held::keep`],
-//! and storing is durable: temporary file, fsync, rename, fsync of the directory. Room for the successor is taken before the request:
+//! (MT-43, MT-44). So the store's lock is held over the request *and* the storage of the successor, see [`AcquiredToken::store_successor`],
+//! and storing is durable: temporary file, fsync, rename, fsync of the directory. Reservation for the successor is taken before the request:
 //! on a full disk the token is not used at all.
 
 mod disk;
@@ -14,23 +14,23 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use self::disk::{Disk, Room, damaged};
-pub use self::entry::Entry;
+use self::disk::{Disk, Reservation, damaged};
+pub use self::entry::StoredToken;
 pub use self::error::StoreError;
-use super::files::Lock;
-use crate::names::ServerUrl;
+use super::private_files::Lock;
+use crate::urls::ServerUrl;
 use crate::{Deadline, Secret};
 
 /// A successor has the claims of its predecessor; this much more is taken, in bytes.
-const SPARE: usize = 4096;
+const RESERVE_MARGIN: usize = 4096;
 
 /// The store. Reading needs no lock, because files are replaced as a whole.
 #[derive(Debug)]
-pub struct Store {
+pub struct TokenStore {
     disk: Disk,
 }
 
-impl Store {
+impl TokenStore {
     /// Where a user's store is: `.config/mytoken/tokens` below the home directory.
     #[must_use]
     pub fn default_path(home: &Path) -> PathBuf {
@@ -49,7 +49,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unsafe`] when others can reach the file, [`StoreError::Damaged`] when it is no entry for this server.
-    pub fn token(&self, server: &ServerUrl) -> Result<Option<Entry>, StoreError> {
+    pub fn token(&self, server: &ServerUrl) -> Result<Option<StoredToken>, StoreError> {
         let name = file_name(server);
         let Some(entry) = self.read(&name)? else { return Ok(None) };
         if entry.server != *server {
@@ -61,8 +61,8 @@ impl Store {
     /// All tokens, sorted by file name.
     ///
     /// # Errors
-    /// As [`Store::token`].
-    pub fn tokens(&self) -> Result<Vec<Entry>, StoreError> {
+    /// As [`TokenStore::token`].
+    pub fn tokens(&self) -> Result<Vec<StoredToken>, StoreError> {
         self.disk.names()?.iter().filter_map(|name| self.read(name).transpose()).collect()
     }
 
@@ -70,36 +70,36 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Busy`] when another process held it all the time.
-    pub fn lock(&self, deadline: Deadline) -> Result<Guard<'_>, StoreError> {
-        Ok(Guard { store: self, _lock: self.disk.lock(deadline)? })
+    pub fn lock(&self, deadline: Deadline) -> Result<LockedStore<'_>, StoreError> {
+        Ok(LockedStore { store: self, _lock: self.disk.lock(deadline)? })
     }
 
     /// The token for `server`, to be presented to the server once: the store is locked from before it is read until the answer is
     /// stored when the token rotates, with room for its successor, and not at all when it does not.
     ///
     /// # Errors
-    /// As [`Store::token`] and [`Store::lock`]; [`StoreError::Unusable`] when there is no room for a successor. Then the token must
+    /// As [`TokenStore::token`] and [`TokenStore::lock`]; [`StoreError::Unusable`] when there is no room for a successor. Then the token must
     /// not be used.
-    pub fn hold(&self, server: &ServerUrl, deadline: Deadline) -> Result<Option<Held<'_>>, StoreError> {
+    pub fn acquire(&self, server: &ServerUrl, deadline: Deadline) -> Result<Option<AcquiredToken<'_>>, StoreError> {
         match self.token(server)? {
             Some(entry) if entry.rotates() => {}
-            Some(entry) => return Ok(Some(Held { store: self, entry, guard: None, room: None, deadline })),
+            Some(entry) => return Ok(Some(AcquiredToken { store: self, entry, guard: None, room: None, deadline })),
             None => return Ok(None),
         }
         let guard = self.lock(deadline)?;
         // Read again: whoever had the lock before has probably rotated it.
         let Some(entry) = guard.token(server)? else { return Ok(None) };
-        let room = Some(self.disk.reserve(&file_name(server), self.bytes(&entry)?.len() + SPARE)?);
-        Ok(Some(Held { store: self, entry, guard: Some(guard), room, deadline }))
+        let room = Some(self.disk.reserve(&file_name(server), self.bytes(&entry)?.len() + RESERVE_MARGIN)?);
+        Ok(Some(AcquiredToken { store: self, entry, guard: Some(guard), room, deadline }))
     }
 
-    fn bytes(&self, entry: &Entry) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    fn bytes(&self, entry: &StoredToken) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let wrong =
             |error: serde_json::Error| damaged(&self.disk.path_of(&file_name(&entry.server)), &error.to_string());
         serde_json::to_vec_pretty(entry).map(Zeroizing::new).map_err(wrong)
     }
 
-    fn read(&self, name: &str) -> Result<Option<Entry>, StoreError> {
+    fn read(&self, name: &str) -> Result<Option<StoredToken>, StoreError> {
         let Some(bytes) = self.disk.read(name)? else { return Ok(None) };
         // serde_json's messages can quote the text, which holds the token: say the place only.
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
@@ -111,17 +111,17 @@ impl Store {
 
 /// The locked store.
 #[derive(Debug)]
-pub struct Guard<'store> {
-    store: &'store Store,
+pub struct LockedStore<'store> {
+    store: &'store TokenStore,
     _lock: Lock,
 }
 
-impl Guard<'_> {
-    /// As [`Store::token`].
+impl LockedStore<'_> {
+    /// As [`TokenStore::token`].
     ///
     /// # Errors
-    /// As [`Store::token`].
-    pub fn token(&self, server: &ServerUrl) -> Result<Option<Entry>, StoreError> {
+    /// As [`TokenStore::token`].
+    pub fn token(&self, server: &ServerUrl) -> Result<Option<StoredToken>, StoreError> {
         self.store.token(server)
     }
 
@@ -130,18 +130,18 @@ impl Guard<'_> {
     /// # Errors
     /// [`StoreError::Unusable`] when it cannot be written; then the former one is still there, unless only the
     /// directory's own sync failed.
-    pub fn put(&mut self, entry: &Entry) -> Result<(), StoreError> {
+    pub fn put(&mut self, entry: &StoredToken) -> Result<(), StoreError> {
         self.store.disk.replace(&file_name(&entry.server), &self.store.bytes(entry)?)
     }
 
-    /// Whether there is room for an entry of `server`: to be asked before something that ends with [`Guard::put`].
+    /// Whether there is room for an entry of `server`: to be asked before something that ends with [`LockedStore::put`].
     ///
     /// # Errors
     /// [`StoreError::Unusable`] when there is none.
-    pub fn has_room(&mut self, server: &ServerUrl) -> Result<(), StoreError> {
+    pub fn check_room(&mut self, server: &ServerUrl) -> Result<(), StoreError> {
         let name = file_name(server);
-        let room = self.store.disk.reserve(&name, 2 * SPARE)?;
-        self.store.disk.give_back(&name, room);
+        let room = self.store.disk.reserve(&name, 2 * RESERVE_MARGIN)?;
+        self.store.disk.release(&name, room);
         Ok(())
     }
 
@@ -156,35 +156,35 @@ impl Guard<'_> {
 
 /// A stored token in use.
 #[derive(Debug)]
-pub struct Held<'store> {
-    store: &'store Store,
-    entry: Entry,
-    guard: Option<Guard<'store>>,
-    room: Option<Room>,
+pub struct AcquiredToken<'store> {
+    store: &'store TokenStore,
+    entry: StoredToken,
+    guard: Option<LockedStore<'store>>,
+    room: Option<Reservation>,
     deadline: Deadline,
 }
 
-impl Drop for Held<'_> {
+impl Drop for AcquiredToken<'_> {
     fn drop(&mut self) {
         if let Some(room) = self.room.take() {
-            self.store.disk.give_back(&file_name(&self.entry.server), room);
+            self.store.disk.release(&file_name(&self.entry.server), room);
         }
     }
 }
 
-impl Held<'_> {
+impl AcquiredToken<'_> {
     /// What is stored.
     #[must_use]
-    pub fn entry(&self) -> &Entry {
+    pub fn stored(&self) -> &StoredToken {
         &self.entry
     }
 
     /// Stores the successor that a server's answer brought: hand it to the calls of [`crate::server`] as
-    /// `&mut |successor| held.keep(successor)`, with the same `held` whose token is presented.
+    /// `&mut |successor| held.store_successor(successor)`, with the same `held` whose token is presented.
     ///
     /// # Errors
-    /// As [`Store::lock`] and [`Guard::put`].
-    pub fn keep(&mut self, successor: &Secret) -> Result<(), StoreError> {
+    /// As [`TokenStore::lock`] and [`LockedStore::put`].
+    pub fn store_successor(&mut self, successor: &Secret) -> Result<(), StoreError> {
         let mut entry = self.entry.clone();
         entry.succeed(successor);
         if let Some(guard) = &mut self.guard {
