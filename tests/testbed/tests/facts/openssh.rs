@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What sshd, PAM and ssh do without anything of ours: the proofs of `docs/facts/openssh-pam.md`.
+//! The proofs of `docs/facts/openssh-pam.md`: what sshd, PAM and ssh do without the product.
 //!
-//! `pam_exec` and `pam_debug` stand where our module stands.
+//! `pam_exec` and `pam_debug` take the place of our module.
 
 use testbed::drive::typist;
 use testbed::{Options, Release, Result, Site, story, story_with_own_servers};
 
-/// Notes who calls it, and the answer that it gets on standard input.
-const WITNESS: &str = r#"#!/bin/sh
+/// Records its caller and the answer that it gets on standard input.
+const RECORDER: &str = r#"#!/bin/sh
 answer=
 [ "$PAM_TYPE" = auth ] && answer=$(od -An -v -tx1 | tr -d ' \n')
 parent=$(awk '/^PPid:/ { print $2 }' /proc/$PPID/status)
@@ -15,43 +15,44 @@ echo "$PAM_TYPE user=$PAM_USER caller=$PPID parent=$parent bytes=$((${#answer} /
 connection=${SSH_CONNECTION%% *} rhost=$PAM_RHOST" >>/root/seen
 "#;
 
-/// ssh by the keyboard-interactive method, once.
+/// ssh with the keyboard-interactive method and one prompt.
 const SSH: &str = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
 
-/// Everything but the product. Debian switches keyboard-interactive off (SSH-13).
-fn bare() -> Result<Options> {
+/// A site without the product. Debian disables keyboard-interactive (SSH-13).
+fn without_product() -> Result<Options> {
     let sshd_config = "KbdInteractiveAuthentication yes\nPasswordAuthentication yes";
     Ok(Options { nodes: 1, product: false, foreign: None, penalties: false, sshd_config, ..Options::new()? })
 }
 
-/// A site whose sshd has this stack.
-fn with_stack(stack: &str, options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+/// A story in a site whose sshd has this PAM stack.
+fn with_stack(stack: &str, options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     story(options, |site| {
-        site.write("/root/witness", WITNESS, "0700")?;
+        site.write("/root/recorder", RECORDER, "0700")?;
         site.write("/etc/pam.d/sshd", stack, "0644")?;
-        tell(site)
+        body(site)
     })
 }
 
-/// A stack that accepts every login and records `auth` and `session`. `pam_exec` alone has no opinion in `setcred`, which would be a refusal.
-const WITNESSED: &str = "auth required pam_exec.so expose_authtok /root/witness\nauth required pam_permit.so\n\
-                         account required pam_permit.so\nsession required pam_exec.so type=open_session /root/witness\n";
+/// A stack that accepts every login and records `auth` and `open_session`. It has `pam_permit` because `pam_exec` alone returns
+/// `PAM_IGNORE` in `setcred`, which is a refusal (SSH-06).
+const RECORDING: &str = "auth required pam_exec.so expose_authtok /root/recorder\nauth required pam_permit.so\n\
+                         account required pam_permit.so\nsession required pam_exec.so type=open_session /root/recorder\n";
 
-/// The records of the witness of one type: the values by their names.
+/// The values of `name` in the records of the PAM type `kind`.
 fn recorded(site: &Site, kind: &str, name: &str) -> Result<Vec<String>> {
     let script = format!("sed -nE 's/^{kind} .*\\b{name}=([^ ]*).*/\\1/p' /root/seen");
     Ok(site.sh("root", &script)?.ok()?.lines().into_iter().map(str::to_owned).collect())
 }
 
 fn log_in(site: &Site, user: &str, answer: &str) -> Result<()> {
-    let said = typist::type_into(site, "alice", &[answer], &format!("{SSH} {user}@testbed true"))?;
-    println!("{said:?}");
+    let outcome = typist::type_into(site, "alice", &[answer], &format!("{SSH} {user}@testbed true"))?;
+    println!("{outcome:?}");
     Ok(())
 }
 
 #[test]
 fn keyboard_interactive_authenticates_in_a_child_of_the_process_that_opens_the_session() -> Result<()> {
-    with_stack(WITNESSED, bare()?, |site| {
+    with_stack(RECORDING, without_product()?, |site| {
         log_in(site, "alice", "secret")?;
         let (auth, monitor) = (recorded(site, "auth", "caller")?, recorded(site, "open_session", "caller")?);
         assert!(auth.len() == 1 && auth != monitor, "{auth:?} {monitor:?}");
@@ -61,8 +62,8 @@ fn keyboard_interactive_authenticates_in_a_child_of_the_process_that_opens_the_s
 }
 
 #[test]
-fn the_password_method_does_all_in_one_process() -> Result<()> {
-    with_stack(WITNESSED, bare()?, |site| {
+fn the_password_method_runs_all_phases_in_one_process() -> Result<()> {
+    with_stack(RECORDING, without_product()?, |site| {
         let ssh = "ssh -o PreferredAuthentications=password -o NumberOfPasswordPrompts=1 testbed true";
         typist::type_into(site, "alice", &["secret"], ssh)?.ok()?;
         let (auth, session) = (recorded(site, "auth", "caller")?, recorded(site, "open_session", "caller")?);
@@ -73,10 +74,10 @@ fn the_password_method_does_all_in_one_process() -> Result<()> {
 
 #[test]
 fn every_phase_knows_the_clients_address() -> Result<()> {
-    with_stack(WITNESSED, bare()?, |site| {
-        let office = site.new_client()?;
-        typist::type_into(site, "alice", &["secret"], &format!("{SSH} {} true", office.destination()))?.ok()?;
-        let address = office.address().to_string();
+    with_stack(RECORDING, without_product()?, |site| {
+        let client = site.new_client()?;
+        typist::type_into(site, "alice", &["secret"], &format!("{SSH} {} true", client.destination()))?.ok()?;
+        let address = client.address().to_string();
         for kind in ["auth", "open_session"] {
             for name in ["connection", "rhost"] {
                 assert_eq!(recorded(site, kind, name)?, [address.as_str()], "{kind} {name}");
@@ -86,24 +87,25 @@ fn every_phase_knows_the_clients_address() -> Result<()> {
     })
 }
 
-/// `pam_exec` sees 511 bytes at most, so our module counts here: it says "cut" for exactly as many as ssh sends.
+/// `pam_exec` gets at most 511 bytes, so this test uses our module: it prints "cut" for an answer of 1023 bytes.
 #[test]
 fn ssh_cuts_an_answer_at_1023_bytes() -> Result<()> {
     story_with_own_servers(Options { nodes: 1, penalties: false, ..Options::new()? }, |site| {
         for (length, is_cut) in [(1_022, false), (1_023, true), (1_024, true), (3_000, true)] {
             let answer = format!("eyJ{}", "x".repeat(length - 3));
-            let said = typist::type_into(site, "alice", &[&answer], &format!("{SSH} testbed true"))?;
-            assert_eq!(said.stderr.contains("cut"), is_cut, "{length}: {said:?}");
+            let outcome = typist::type_into(site, "alice", &[&answer], &format!("{SSH} testbed true"))?;
+            assert_eq!(outcome.stderr.contains("cut"), is_cut, "{length}: {outcome:?}");
         }
         Ok(())
     })
 }
 
 #[test]
-fn an_account_that_does_not_exist_gets_junk_for_an_answer() -> Result<()> {
-    with_stack(WITNESSED, bare()?, |site| {
-        let said = typist::type_into(site, "alice", &["a".repeat(40).as_str()], &format!("{SSH} ghost@testbed true"))?;
-        assert!(!said.success());
+fn for_an_unknown_account_pam_gets_junk_instead_of_the_answer() -> Result<()> {
+    with_stack(RECORDING, without_product()?, |site| {
+        let outcome =
+            typist::type_into(site, "alice", &["a".repeat(40).as_str()], &format!("{SSH} ghost@testbed true"))?;
+        assert!(!outcome.success());
         assert_eq!(
             (recorded(site, "auth", "bytes")?, recorded(site, "auth", "begins")?),
             (vec!["40".into()], vec!["080a0d".into()])
@@ -113,9 +115,9 @@ fn an_account_that_does_not_exist_gets_junk_for_an_answer() -> Result<()> {
 }
 
 #[test]
-fn an_askpass_that_fails_answers_nothing_three_times() -> Result<()> {
-    let stack = "auth required pam_exec.so expose_authtok /root/witness\nauth requisite pam_deny.so\naccount required pam_permit.so\n";
-    with_stack(stack, bare()?, |site| {
+fn a_failing_askpass_sends_three_empty_answers() -> Result<()> {
+    let stack = "auth required pam_exec.so expose_authtok /root/recorder\nauth requisite pam_deny.so\naccount required pam_permit.so\n";
+    with_stack(stack, without_product()?, |site| {
         let ssh = "ssh -o PreferredAuthentications=keyboard-interactive testbed true";
         assert!(!typist::type_into(site, "alice", &[], ssh)?.success());
         assert_eq!(recorded(site, "auth", "bytes")?, ["0", "0", "0"]);
@@ -125,8 +127,8 @@ fn an_askpass_that_fails_answers_nothing_three_times() -> Result<()> {
 
 #[test]
 fn texts_before_a_prompt_are_glued_to_it_up_to_openssh_10_2() -> Result<()> {
-    let stack = format!("auth optional pam_echo.so file=/etc/noon\n{WITNESSED}");
-    with_stack(&stack, bare()?, |site| {
+    let stack = format!("auth optional pam_echo.so file=/etc/noon\n{RECORDING}");
+    with_stack(&stack, without_product()?, |site| {
         site.write("/etc/noon", "maintenance at noon\n", "0644")?;
         log_in(site, "alice", "secret")?;
         let prompts = typist::prompts(site, "alice")?;
@@ -139,43 +141,43 @@ fn texts_before_a_prompt_are_glued_to_it_up_to_openssh_10_2() -> Result<()> {
 }
 
 #[test]
-fn setcred_walks_the_stack_anew_and_its_failure_ends_the_login() -> Result<()> {
+fn setcred_runs_the_stack_again_and_its_failure_ends_the_login() -> Result<()> {
     let rest = "account required pam_permit.so\nsession required pam_permit.so\n";
-    with_stack("", bare()?, |site| {
-        let is_let_in = |auth: &str| -> Result<bool> {
+    with_stack("", without_product()?, |site| {
+        let accepts = |auth: &str| -> Result<bool> {
             site.write("/etc/pam.d/sshd", &format!("{auth}{rest}"), "0644")?;
             Ok(site.sh("alice", &format!("{SSH} testbed true"))?.success())
         };
-        assert!(is_let_in("auth required pam_debug.so\n")?);
-        assert!(!is_let_in("auth required pam_debug.so cred=perm_denied\n")?);
-        // Alone, "no opinion" is a refusal too.
-        assert!(!is_let_in("auth required pam_debug.so cred=ignore\n")?);
-        // The first module did not authenticate; its success keeps the second, which did, from being called.
+        assert!(accepts("auth required pam_debug.so\n")?);
+        assert!(!accepts("auth required pam_debug.so cred=perm_denied\n")?);
+        // PAM_IGNORE from the only module is a refusal too.
+        assert!(!accepts("auth required pam_debug.so cred=ignore\n")?);
+        // `setcred` of the first module, which did not authenticate, succeeds. So PAM does not call the second one, which did.
         let second = "auth required pam_debug.so cred=perm_denied\n";
-        assert!(is_let_in(&format!("auth sufficient pam_debug.so auth=auth_err\n{second}"))?);
+        assert!(accepts(&format!("auth sufficient pam_debug.so auth=auth_err\n{second}"))?);
         Ok(())
     })
 }
 
 #[test]
-fn no_opinion_alone_is_a_refusal() -> Result<()> {
-    with_stack("", bare()?, |site| {
-        let is_let_in = |account: &str| -> Result<bool> {
+fn a_phase_that_only_returns_pam_ignore_is_refused() -> Result<()> {
+    with_stack("", without_product()?, |site| {
+        let accepts = |account: &str| -> Result<bool> {
             let stack = format!("auth required pam_permit.so\n{account}session required pam_permit.so\n");
             site.write("/etc/pam.d/sshd", &stack, "0644")?;
             Ok(site.sh("alice", &format!("{SSH} testbed true"))?.success())
         };
         let ignore = "account required pam_debug.so acct=ignore\n";
-        assert!(!is_let_in(ignore)?);
-        assert!(is_let_in(&format!("{ignore}account required pam_permit.so\n"))?);
+        assert!(!accepts(ignore)?);
+        assert!(accepts(&format!("{ignore}account required pam_permit.so\n"))?);
         Ok(())
     })
 }
 
 #[test]
-fn debug3_shows_the_pam_environment() -> Result<()> {
+fn debug3_logs_the_pam_environment() -> Result<()> {
     let stack = "auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_env.so\n";
-    with_stack(stack, Options { sshd_log_level: "DEBUG3", ..bare()? }, |site| {
+    with_stack(stack, Options { sshd_log_level: "DEBUG3", ..without_product()? }, |site| {
         site.write("/etc/environment", "HANDLE=f:2001:0123\n", "0644")?;
         site.sh("alice", &format!("{SSH} testbed true"))?.ok()?;
         let log = site.read("/var/log/all.log")?;
@@ -185,20 +187,20 @@ fn debug3_shows_the_pam_environment() -> Result<()> {
 }
 
 #[test]
-fn ssh_hands_its_environment_on_and_closes_all_descriptors_above_2() -> Result<()> {
-    with_stack("", bare()?, |site| {
-        let look = r#"ssh -o ProxyCommand='sh -c "echo $SECRET >seen; ls /proc/$PPID/fd >>seen"' nowhere 9</dev/null; cat seen"#;
-        let seen = site.sh("alice", &format!("export SECRET=shown; {look}"))?;
+fn ssh_passes_its_environment_on_and_closes_all_descriptors_above_2() -> Result<()> {
+    with_stack("", without_product()?, |site| {
+        let script = r#"ssh -o ProxyCommand='sh -c "echo $SECRET >seen; ls /proc/$PPID/fd >>seen"' nowhere 9</dev/null; cat seen"#;
+        let seen = site.sh("alice", &format!("export SECRET=visible; {script}"))?;
         let lines = seen.lines();
-        assert_eq!(lines.first(), Some(&"shown"), "{seen:?}");
+        assert_eq!(lines.first(), Some(&"visible"), "{seen:?}");
         assert!(lines.contains(&"2") && !lines.contains(&"9"), "{seen:?}");
         Ok(())
     })
 }
 
 #[test]
-fn ssh_takes_the_first_value_of_an_option() -> Result<()> {
-    with_stack("", bare()?, |site| {
+fn ssh_uses_the_first_value_of_an_option() -> Result<()> {
+    with_stack("", without_product()?, |site| {
         let resolved = site.sh("alice", "ssh -G -oPort=1 -oPort=2 TestBed 2>/dev/null")?.ok()?;
         let lines = resolved.lines();
         assert!(lines.contains(&"port 1") && lines.contains(&"hostname testbed"), "{resolved:?}");
@@ -207,38 +209,38 @@ fn ssh_takes_the_first_value_of_an_option() -> Result<()> {
 }
 
 #[test]
-fn scp_and_sftp_switch_local_commands_off_and_since_10_shared_connections_too() -> Result<()> {
-    with_stack("", bare()?, |site| {
+fn scp_and_sftp_disable_local_commands_and_since_10_shared_connections() -> Result<()> {
+    with_stack("", without_product()?, |site| {
         site.write("/home/alice/fake", "#!/bin/sh\necho \"$@\" >~/args; exit 1\n", "0755")?;
-        let shares = site.options().release == Release::Bookworm;
+        let is_before_10 = site.options().release == Release::Bookworm;
         for command in ["scp -S ~/fake /etc/hosts there:", "sftp -S ~/fake there"] {
-            let asked =
+            let arguments =
                 site.sh("alice", &format!("rm -f args; {command} >/dev/null 2>&1 </dev/null; tr = ' ' <args"))?.ok()?;
-            assert!(asked.stdout.contains("-oPermitLocalCommand no "), "{command}: {asked:?}");
-            assert_eq!(asked.stdout.contains("-oControlMaster no "), !shares, "{command}: {asked:?}");
+            assert!(arguments.stdout.contains("-oPermitLocalCommand no "), "{command}: {arguments:?}");
+            assert_eq!(arguments.stdout.contains("-oControlMaster no "), !is_before_10, "{command}: {arguments:?}");
         }
         Ok(())
     })
 }
 
 #[test]
-fn since_10_6_no_account_with_a_backslash_is_taken_from_the_command_line() -> Result<()> {
-    with_stack("", bare()?, |site| {
-        let (name, old) = ("DOM\\dave", site.options().release != Release::Sid);
-        let typed = site.run("alice", ["ssh", "-G", "-l", name, "testbed"])?;
-        assert_eq!(typed.success(), old, "{typed:?}");
+fn since_10_6_ssh_rejects_a_user_name_with_a_backslash_on_the_command_line() -> Result<()> {
+    with_stack("", without_product()?, |site| {
+        let (name, is_before_10_6) = ("DOM\\dave", site.options().release != Release::Sid);
+        let by_argument = site.run("alice", ["ssh", "-G", "-l", name, "testbed"])?;
+        assert_eq!(by_argument.success(), is_before_10_6, "{by_argument:?}");
         site.script("alice", "cat >config").stdin(format!("User {name}\n")).run()?.ok()?;
-        let written = site.run("alice", ["ssh", "-G", "-F", "config", "testbed"])?.ok()?;
-        assert!(written.lines().contains(&&*format!("user {name}")), "{written:?}");
+        let by_file = site.run("alice", ["ssh", "-G", "-F", "config", "testbed"])?.ok()?;
+        assert!(by_file.lines().contains(&&*format!("user {name}")), "{by_file:?}");
         Ok(())
     })
 }
 
-/// What the helper knows of the clients by heart.
+/// The helper contains these option letters and prompts.
 #[test]
-fn options_of_scp_and_sftp_and_words_of_ssh() -> Result<()> {
-    with_stack("", bare()?, |site| {
-        for (program, words) in [
+fn the_clients_have_the_options_and_prompts_that_the_helper_knows() -> Result<()> {
+    with_stack("", without_product()?, |site| {
+        for (program, texts) in [
             ("scp", &["12346ABCTdfOpqRrstvD:F:J:M:P:S:c:i:l:o:X:"][..]),
             ("sftp", &["1246AafhNpqrvCc:D:i:l:o:s:S:b:B:F:J:P:R:X:"]),
             (
@@ -253,9 +255,9 @@ fn options_of_scp_and_sftp_and_words_of_ssh() -> Result<()> {
                 ],
             ),
         ] {
-            for word in words {
-                let looked = site.script("root", &format!("grep -qaFf - $(command -v {program})"));
-                assert!(looked.stdin(format!("{word}\n")).run()?.success(), "{program}: {word:?}");
+            for text in texts {
+                let search = site.script("root", &format!("grep -qaFf - $(command -v {program})"));
+                assert!(search.stdin(format!("{text}\n")).run()?.success(), "{program}: {text:?}");
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A SPANK plugin that notes each call of Slurm: hook, program, user, how many threads there are and whether this is the main one,
- * ids, and which variables it sees.
- * Arguments in plugstack.conf: "fail=HOOK" lets a hook answer -1, "abort=HOOK" ends its process, "slow=HOOK" takes 5 s, "say" lets
- * each hook print a line, "blind" registers no option on nodes. */
+/* A SPANK plugin that records each call of a hook: the hook, the program, the user, the number of threads, whether this is the main
+ * thread, the ids, and the variables that the hook sees.
+ * Arguments in plugstack.conf: with "fail=HOOK" that hook returns -1, with "abort=HOOK" it aborts, with "slow=HOOK" it takes 5 s;
+ * with "say" each hook prints a message; with "blind" nodes register no option. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -41,7 +41,7 @@ static int threads(void)
 	return count;
 }
 
-static const char *seen(void *spank, const char *name, char *buffer)
+static const char *variable(void *spank, const char *name, char *buffer)
 {
 	if (spank && spank_context() == REMOTE)
 		return spank_getenv(spank, name, buffer, 64) ? "-" : buffer;
@@ -49,7 +49,7 @@ static const char *seen(void *spank, const char *name, char *buffer)
 	return value ? value : "-";
 }
 
-static void note(void *spank, const char *hook, const char *more)
+static void record(void *spank, const char *hook, const char *more)
 {
 	static const struct { const char *name; unsigned item; } ids[] = {
 		{ "job", 2 }, { "step", 3 }, { "array", 30 }, { "arraytask", 31 } };
@@ -65,7 +65,7 @@ static void note(void *spank, const char *hook, const char *more)
 			end += snprintf(line + end, sizeof line - end, " %s=%u", ids[i].name, id);
 	}
 	for (int i = 0; i < 4; i++)
-		end += snprintf(line + end, sizeof line - end, " %s=%s", names[i], seen(spank, names[i], buffer));
+		end += snprintf(line + end, sizeof line - end, " %s=%s", names[i], variable(spank, names[i], buffer));
 	line[end++] = '\n';
 	int file = open("/var/probe", O_WRONLY | O_APPEND);
 	if (file >= 0) {
@@ -77,22 +77,22 @@ static void note(void *spank, const char *hook, const char *more)
 
 static int hook(void *spank, const char *name, int count, char **arguments)
 {
-	int answer = 0;
-	note(spank, name, "");
+	int result = 0;
+	record(spank, name, "");
 	for (int i = 0; i < count; i++) {
 		if (!strcmp(arguments[i], "say"))
-			slurm_error("probe: said in %s", name);
-		char *of = strchr(arguments[i], '=');
-		if (!of || strcmp(of + 1, name))
+			slurm_error("probe: message of %s", name);
+		char *equals = strchr(arguments[i], '=');
+		if (!equals || strcmp(equals + 1, name))
 			continue;
 		if (!strncmp(arguments[i], "fail", 4))
-			answer = -1;
+			result = -1;
 		if (!strncmp(arguments[i], "slow", 4))
 			sleep(5);
 		if (!strncmp(arguments[i], "abort", 5))
 			abort();
 	}
-	return answer;
+	return result;
 }
 
 static int option(int value, const char *argument, int remote)
@@ -100,13 +100,13 @@ static int option(int value, const char *argument, int remote)
 	char more[128];
 	(void)value;
 	snprintf(more, sizeof more, " argument=%s remote=%d", argument ? argument : "NULL", remote);
-	note(NULL, "option", more);
+	record(NULL, "option", more);
 	return argument && !strcmp(argument, "wrong") ? -1 : 0;
 }
 
 int slurm_spank_init(void *spank, int count, char **arguments)
 {
-	static struct spank_option probe = { "probe", "WORD", "Note what happens", 2, 0, option };
+	static struct spank_option probe = { "probe", "WORD", "Record the calls", 2, 0, option };
 	int blind = count > 0 && !strcmp(arguments[0], "blind") && spank_context() == REMOTE;
 	if (spank_context() <= ALLOCATOR && !blind)
 		spank_option_register(spank, &probe);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A site whose Slurm loads `probe.c`, and what that has noted.
+//! A site whose Slurm loads `probe.c`, and the calls that the plugin recorded.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,12 +9,12 @@ use testbed::{Error, Options, Release, Result, Site, story};
 
 pub(crate) const PLUGIN: &str = "/usr/local/lib/spank_probe.so";
 
-pub(crate) fn bare() -> Result<Options> {
+pub(crate) fn without_product() -> Result<Options> {
     Ok(Options { nodes: 1, product: false, foreign: None, ..Options::new()? })
 }
 
-/// The plugin for the Slurm of this release.
-pub(crate) fn built(release: Release) -> Result<Vec<u8>> {
+/// Compiles the plugin for the Slurm of this release.
+pub(crate) fn compile(release: Release) -> Result<Vec<u8>> {
     let version = match release {
         Release::Bookworm => "0x160500",
         Release::Trixie => "0x180b00",
@@ -34,20 +34,20 @@ pub(crate) fn built(release: Release) -> Result<Vec<u8>> {
     std::fs::read(library).map_err(|error| Error::Refused(error.to_string()))
 }
 
-/// A site whose plugstack.conf has this line, with `PLUGIN` in the place of `probe`.
-pub(crate) fn with_probe(line: &str, options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+/// A story in a site whose plugstack.conf has this line. In the line `probe` stands for `PLUGIN`.
+pub(crate) fn with_probe(line: &str, options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     let release = options.release;
     story(options, |site| {
-        let library = built(release)?;
+        let library = compile(release)?;
         site.script("root", &format!("cat >{PLUGIN}; touch /var/probe; chmod 666 /var/probe"))
             .stdin(library)
             .run()?
             .ok()?;
         configure(site, line)?;
-        // SLURM-04: whether a plugin has an epilog is asked once.
+        // SLURM-04: slurmd checks for an epilog only when it starts.
         restart_slurmd(site)?;
-        forget(site)?;
-        tell(site)
+        clear_calls(site)?;
+        body(site)
     })
 }
 
@@ -64,12 +64,12 @@ pub(crate) fn restart_slurmd(site: &Site) -> Result<()> {
     site.wait_for("idle nodes", Duration::from_secs(30), "root", idle).map(drop)
 }
 
-pub(crate) fn forget(site: &Site) -> Result<()> {
+pub(crate) fn clear_calls(site: &Site) -> Result<()> {
     site.sh("root", "truncate -s0 /var/probe")?.ok().map(drop)
 }
 
-/// Runs alice's job to its end and that of its epilog; what it has printed.
-pub(crate) fn job(site: &Site, options: &str, script: &str) -> Result<String> {
+/// Runs a job of alice, waits for the end of its epilog, and returns the job's output.
+pub(crate) fn run_job(site: &Site, options: &str, script: &str) -> Result<String> {
     let submission = format!(
         "cat >job.sh; rm -f job.out; id=$(sbatch --parsable -o job.out {options} job.sh) || exit 9
          while squeue -h -j $id 2>/dev/null | grep -q .; do sleep 0.1; done; cat job.out"
@@ -77,11 +77,11 @@ pub(crate) fn job(site: &Site, options: &str, script: &str) -> Result<String> {
     Ok(site.script("alice", &submission).stdin(format!("#!/bin/sh\n{script}\n")).run()?.ok()?.stdout)
 }
 
-/// A call that was noted.
+/// A recorded call of a hook.
 pub(crate) struct Call(String);
 
 impl Call {
-    fn is(&self, hook: &str) -> bool {
+    fn is_of(&self, hook: &str) -> bool {
         self.0.split(' ').next() == Some(hook)
     }
 
@@ -91,6 +91,6 @@ impl Call {
 }
 
 pub(crate) fn calls(site: &Site, hook: &str) -> Result<Vec<Call>> {
-    let noted = site.read("/var/probe")?;
-    Ok(noted.lines().map(|line| Call(line.to_owned())).filter(|call| call.is(hook)).collect())
+    let recorded = site.read("/var/probe")?;
+    Ok(recorded.lines().map(|line| Call(line.to_owned())).filter(|call| call.is_of(hook)).collect())
 }

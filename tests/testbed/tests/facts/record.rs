@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether `docs/facts` and the tree agree: each id that is cited is defined, each fact is cited, dated and proved.
+//! Checks that `docs/facts` and the code agree: each cited id is defined; each fact is cited and has a release and a proof.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A fact as its file tells it.
+/// A fact as its file states it.
 #[derive(Debug, Default)]
 struct Fact {
     id: String,
-    /// What follows "Seen on:": programs with their releases.
+    /// The text after "Seen on:": programs with their releases.
     seen: String,
-    /// What follows "Proof:".
+    /// The text after "Proof:".
     proof: String,
 }
 
-/// What a proof may name.
+/// The tests and captures that a proof may name.
 #[derive(Debug, Default)]
 struct Proofs {
     /// Functions with `#[test]`.
@@ -24,8 +24,8 @@ struct Proofs {
     captures: BTreeSet<String>,
 }
 
-/// The facts of a file: `### ID Title`, text, `- Seen on: ..`, `- Proof: ..`; lines that go on are indented.
-fn facts(text: &str) -> Vec<Fact> {
+/// Reads the facts of a file: `### ID Title`, text, `- Seen on: ..`, `- Proof: ..`; continuation lines are indented.
+fn parse_facts(text: &str) -> Vec<Fact> {
     let mut facts: Vec<Fact> = Vec::new();
     let mut item = None;
     for line in text.lines() {
@@ -54,53 +54,57 @@ fn facts(text: &str) -> Vec<Fact> {
     facts
 }
 
-/// `XY` of `XY-07`, when it has the form of an id.
+/// `XY` of `XY-07`, if this has the form of an id.
 fn prefix(id: &str) -> Option<&str> {
     let (prefix, number) = id.split_once('-')?;
     let is_name = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_uppercase());
     (is_name && number.len() == 2 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(prefix)
 }
 
-/// The ids with one of these prefixes in a text.
-fn ids<'text>(text: &'text str, prefixes: &BTreeSet<&str>) -> Vec<&'text str> {
+/// The ids in a text that have one of these prefixes.
+fn find_ids<'text>(text: &'text str, prefixes: &BTreeSet<&str>) -> Vec<&'text str> {
     let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '-');
     words.filter(|word| prefix(word).is_some_and(|prefix| prefixes.contains(prefix))).collect()
 }
 
-/// What stands in backticks behind `word`, each time.
-fn named<'text>(text: &'text str, word: &str) -> Vec<&'text str> {
+/// The texts in backticks after each occurrence of `word`.
+fn quoted_after<'text>(text: &'text str, word: &str) -> Vec<&'text str> {
     let start = format!("{word} `");
     text.split(start.as_str()).skip(1).filter_map(|rest| rest.split('`').next()).collect()
 }
 
-/// Everything that is wrong. `cited` are places with the ids that they cite.
-fn faults(facts: &[Fact], cited: &[(String, String)], proofs: &Proofs) -> Vec<String> {
+/// All faults of these facts. `cited` has files with the ids that they cite.
+fn find_faults(facts: &[Fact], cited: &[(String, String)], proofs: &Proofs) -> Vec<String> {
     let mut faults = Vec::new();
     let mut defined = BTreeSet::new();
     for Fact { id, seen, proof } in facts {
-        let mut tell = |what: String| faults.push(format!("{id}: {what}"));
+        let mut report = |fault: String| faults.push(format!("{id}: {fault}"));
         if prefix(id).is_none() {
-            tell("an id is capital letters, a hyphen and two digits".into());
+            report("an id is capital letters, a hyphen and two digits".into());
         }
         if !defined.insert(id.as_str()) {
-            tell("defined twice".into());
+            report("defined twice".into());
         }
         if !cited.iter().any(|(_, cited)| cited == id) {
-            tell("cited nowhere: remove it, or cite it where it forces code".into());
+            report("cited nowhere: remove it, or cite it where it forces code".into());
         }
         if !seen.contains(|character: char| character.is_ascii_digit()) {
-            tell("no release in \"Seen on:\"".into());
+            report("no release in \"Seen on:\"".into());
         }
-        let (tests, captures) = (named(proof, "test"), named(proof, "capture"));
+        let (tests, captures) = (quoted_after(proof, "test"), quoted_after(proof, "capture"));
         let reason = proof.split("no test here: ").nth(1).unwrap_or_default();
-        if tests.is_empty() && captures.is_empty() && named(proof, "command").is_empty() && reason.trim().is_empty() {
-            tell("\"Proof:\" names no test, capture or command, and no reason why there is none".into());
+        if tests.is_empty()
+            && captures.is_empty()
+            && quoted_after(proof, "command").is_empty()
+            && reason.trim().is_empty()
+        {
+            report("\"Proof:\" names no test, capture or command, and no reason why there is none".into());
         }
         for test in tests.into_iter().filter(|test| !proofs.tests.contains(*test)) {
-            tell(format!("there is no test `{test}`; was it renamed?"));
+            report(format!("there is no test `{test}`; was it renamed?"));
         }
         for capture in captures.into_iter().filter(|capture| !proofs.captures.contains(*capture)) {
-            tell(format!("there is no capture `{capture}`"));
+            report(format!("there is no capture `{capture}`"));
         }
     }
     let unknown = cited.iter().filter(|(_, id)| !defined.contains(id.as_str()));
@@ -108,8 +112,8 @@ fn faults(facts: &[Fact], cited: &[(String, String)], proofs: &Proofs) -> Vec<St
     faults
 }
 
-/// The functions with `#[test]` in a source file.
-fn tests(source: &str) -> Vec<String> {
+/// The names of the functions with `#[test]` in a source file.
+fn find_tests(source: &str) -> Vec<String> {
     let mut lines = source.lines();
     let mut names = Vec::new();
     while lines.any(|line| line.trim() == "#[test]") {
@@ -123,8 +127,8 @@ fn root() -> PathBuf {
     fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap()
 }
 
-/// The texts of the tree by their paths: no build products, no recorded exchanges, no inputs of fuzz targets.
-fn tree() -> BTreeMap<String, String> {
+/// The text files of the repository by their paths, without build products, captures and inputs of fuzz targets.
+fn repository_texts() -> BTreeMap<String, String> {
     let root = root();
     let mut texts = BTreeMap::new();
     let mut ahead = vec![root.clone()];
@@ -160,24 +164,24 @@ fn captures() -> BTreeSet<String> {
 
 #[test]
 fn every_fact_is_cited_dated_and_proved_and_every_citation_has_its_fact() {
-    let tree = tree();
+    let texts = repository_texts();
     let is_record = |place: &str| place.starts_with("docs/facts/");
-    let records = tree.iter().filter(|(place, _)| is_record(place) && !place.ends_with("README.md"));
-    let facts: Vec<Fact> = records.flat_map(|(_, text)| facts(text)).collect();
+    let records = texts.iter().filter(|(place, _)| is_record(place) && !place.ends_with("README.md"));
+    let facts: Vec<Fact> = records.flat_map(|(_, text)| parse_facts(text)).collect();
     assert!(facts.len() > 50, "only {} facts were found", facts.len());
     let prefixes: BTreeSet<&str> = facts.iter().filter_map(|fact| prefix(&fact.id)).collect();
     let (mut cited, mut proofs) = (Vec::new(), Proofs { captures: captures(), ..Proofs::default() });
-    for (place, text) in tree.iter().filter(|(place, _)| !is_record(place)) {
-        cited.extend(ids(text, &prefixes).into_iter().map(|id| (place.clone(), id.to_owned())));
+    for (place, text) in texts.iter().filter(|(place, _)| !is_record(place)) {
+        cited.extend(find_ids(text, &prefixes).into_iter().map(|id| (place.clone(), id.to_owned())));
         if place.ends_with(".rs") {
-            proofs.tests.extend(tests(text));
+            proofs.tests.extend(find_tests(text));
         }
     }
-    let mut faults = faults(&facts, &cited, &proofs);
-    // Facts that name each other.
+    let mut faults = find_faults(&facts, &cited, &proofs);
+    // Facts cite each other.
     let defined: BTreeSet<&str> = facts.iter().map(|fact| fact.id.as_str()).collect();
-    for (place, text) in tree.iter().filter(|(place, _)| is_record(place)) {
-        let unknown = ids(text, &prefixes).into_iter().filter(|id| !defined.contains(id));
+    for (place, text) in texts.iter().filter(|(place, _)| is_record(place)) {
+        let unknown = find_ids(text, &prefixes).into_iter().filter(|id| !defined.contains(id));
         faults.extend(unknown.map(|id| format!("{place}: {id} is not defined")));
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -186,28 +190,28 @@ fn every_fact_is_cited_dated_and_proved_and_every_citation_has_its_fact() {
 /// A fact without a fault, as text.
 const GOOD: &str = "# Facts\n### XY-01 It glues\nTwo lines\nof text.\n- Seen on: It 9.2\n- Proof: capture `topic/scenario`,\n  test `it_glues`\n";
 
-fn judged(text: &str, cited: &[&str]) -> Vec<String> {
+fn faults_of(text: &str, cited: &[&str]) -> Vec<String> {
     let cited: Vec<_> = cited.iter().map(|id| ("src/lib.rs".to_owned(), (*id).to_owned())).collect();
     let proofs = Proofs {
         tests: BTreeSet::from(["it_glues".to_owned()]),
         captures: BTreeSet::from(["topic/scenario".to_owned()]),
     };
-    faults(&facts(text), &cited, &proofs)
+    find_faults(&parse_facts(text), &cited, &proofs)
 }
 
 #[test]
-fn a_fact_with_everything_is_good() {
-    assert_eq!(judged(GOOD, &["XY-01"]), [""; 0]);
+fn a_complete_fact_has_no_fault() {
+    assert_eq!(faults_of(GOOD, &["XY-01"]), [""; 0]);
     for proof in ["command `it --version`", "no test here: it takes a person"] {
         let other = GOOD.replace("capture `topic/scenario`,\n  test `it_glues`", proof);
-        assert_eq!(judged(&other, &["XY-01"]), [""; 0], "{proof}");
+        assert_eq!(faults_of(&other, &["XY-01"]), [""; 0], "{proof}");
     }
 }
 
 #[test]
-fn everything_that_is_missing_is_told() {
+fn every_fault_is_reported() {
     let proof = "capture `topic/scenario`,\n  test `it_glues`";
-    for (text, cited, told) in [
+    for (text, cited, fault) in [
         (GOOD.to_owned(), &[][..], "XY-01: cited nowhere"),
         (GOOD.to_owned(), &["XY-01", "XY-02"], "src/lib.rs: cites XY-02"),
         (GOOD.replace("XY-01", "XY-1"), &["XY-1"], "XY-1: an id is"),
@@ -217,11 +221,11 @@ fn everything_that_is_missing_is_told() {
         (GOOD.replace("`it_glues`", "`it_glued`"), &["XY-01"], "XY-01: there is no test `it_glued`"),
         (GOOD.replace("/scenario", "/other"), &["XY-01"], "XY-01: there is no capture `topic/other`"),
         (GOOD.replace(&format!("- Proof: {proof}\n"), ""), &["XY-01"], "XY-01: \"Proof:\" names no"),
-        (GOOD.replace(proof, "somebody saw it"), &["XY-01"], "XY-01: \"Proof:\" names no"),
+        (GOOD.replace(proof, "seen once"), &["XY-01"], "XY-01: \"Proof:\" names no"),
         (GOOD.replace(proof, "no test here: "), &["XY-01"], "XY-01: \"Proof:\" names no"),
     ] {
-        let faults = judged(&text, cited);
-        assert!(faults.len() == 1 && faults[0].starts_with(told), "{told}: {faults:?}");
+        let faults = faults_of(&text, cited);
+        assert!(faults.len() == 1 && faults[0].starts_with(fault), "{fault}: {faults:?}");
     }
 }
 
@@ -229,8 +233,8 @@ fn everything_that_is_missing_is_told() {
 fn ids_and_tests_are_found_in_texts() {
     let prefixes = BTreeSet::from(["XY"]);
     let text = "// XY-01: why (see XY-02, `XY-03`); not XY-4, XY-055, AXY-06, XY-07-8, SSH-2.0, AB-09";
-    assert_eq!(ids(text, &prefixes), ["XY-01", "XY-02", "XY-03"]);
+    assert_eq!(find_ids(text, &prefixes), ["XY-01", "XY-02", "XY-03"]);
     let source =
         "#[test]\nfn first() {}\n\n    #[test]\n    #[ignore]\n    pub(crate) fn second(x: u8) {}\nfn third() {}\n";
-    assert_eq!(tests(source), ["first", "second"]);
+    assert_eq!(find_tests(source), ["first", "second"]);
 }
