@@ -53,6 +53,7 @@ pub use refusal::{Level, Limit, Refusal, RefusalClass};
 pub use remote::Remote;
 pub use report::{Accepted, Observation, Report, RevocationResult, StepDurations};
 pub use resources::LoginResources;
+pub use runtime_dir::open_runtime_dir;
 pub use server_tokens::ServerTokens;
 pub use service::TokenService;
 pub use settings::{

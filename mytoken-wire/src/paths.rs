@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where processes of the suite meet on one host.
 
-/// The runtime directory, root 0711. systemd makes it for the agent; the PAM module makes it when there is no agent.
+/// The runtime directory, root 0711. The agent or the PAM module makes it, whichever needs it first.
 pub const RUNTIME: &str = "/run/mytoken";
 
 /// The agent's socket.

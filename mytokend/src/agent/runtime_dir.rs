@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use mytoken::private_files::FileError;
 use mytoken::private_files::{Directory, Owner, as_user};
 use mytoken_login::handover::Handover;
+use mytoken_login::open_runtime_dir;
 use mytoken_wire::clock::FixedClock;
 
 use super::lease::{Lease, LeaseKey};
@@ -27,11 +28,7 @@ impl RuntimeDir {
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn open(runtime: &Path, owner: Owner) -> Result<Self, FileError> {
-        let file =
-            |reason: &str| FileError::Unusable { path: runtime.display().to_string(), reason: reason.to_owned() };
-        let name = runtime.file_name().and_then(|name| name.to_str()).ok_or_else(|| file("it has no name"))?;
-        let parent = runtime.parent().ok_or_else(|| file("it has no directory above it"))?;
-        let root = Directory::open(parent)?.make(name, owner, 0o711)?;
+        let root = open_runtime_dir(runtime, owner)?;
         let jobs = root.make("jobs", owner, 0o711)?;
         let state = root.make("state", owner, 0o700)?;
         Ok(Self { owner, root, jobs, state })

@@ -97,7 +97,7 @@ pub struct AgentSettings {
 impl Default for AgentSettings {
     fn default() -> Self {
         Self {
-            runtime_dir: PathBuf::from("/run/mytoken"),
+            runtime_dir: PathBuf::from(mytoken_wire::paths::RUNTIME),
             start_deadline: Duration::seconds(2),
             request_deadline: Duration::seconds(30),
             squeue: None,
