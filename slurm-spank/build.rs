@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Link options of a library that lives inside other people's daemons, and the optional fixed version stamp.
+//! Link options for a library that Slurm's daemons load, and the optional fixed version stamp.
 
 use std::path::Path;
 use std::{env, fs};
@@ -11,8 +11,8 @@ fn main() -> Result<(), String> {
     for option in ["-z,nodelete", "-z,relro", "-z,now", "-soname,spank_mytoken.so"] {
         println!("cargo::rustc-cdylib-link-arg=-Wl,{option}");
     }
-    link_the_unwinder_in()?;
-    // One file serves every release; `SLURM_RELEASE=24.11` makes one for a release that the table does not know.
+    link_unwinder_statically()?;
+    // One file serves every known release. `SLURM_RELEASE=24.11` builds a file for one release, which may be unknown.
     if let Ok(release) = env::var("SLURM_RELEASE") {
         let stamp = stamp(&release).ok_or(format!("SLURM_RELEASE={release:?} is not of the form YY.MM, like 24.11"))?;
         println!("cargo::rustc-env=SPANK_MYTOKEN_STAMP={stamp}");
@@ -20,15 +20,15 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-/// Links the unwinder into the plugin, so that no sbatch has to load `libgcc_s.so.1`: that took the loader half of its time for
-/// this plugin. Rust's std asks the linker for `-lgcc_s`, and the first `libgcc_s.so` that the linker finds is a script that names
-/// the static halves of the same library.
+/// Links the unwinder into the plugin, so that sbatch does not load `libgcc_s.so.1`: it took half of the plugin's load time. Rust's
+/// std asks the linker for `-lgcc_s`. The first `libgcc_s.so` that the linker finds is a script that names the static halves of the
+/// same library.
 ///
-/// An unwinder of its own is sound because no unwinding crosses the plugin's border. Every hook catches its panics. Slurm is C
-/// and throws nothing, and no thread that it cancels is in a hook (SLURM-23). The linker keeps the unwinder's symbols local, so
-/// that nothing else in the process binds to them.
-fn link_the_unwinder_in() -> Result<(), String> {
-    // Other C libraries than glibc have no libgcc_s or link it in by themselves.
+/// An unwinder of its own is sound because no unwinding crosses the plugin's border: every hook catches its panics, Slurm is C code
+/// without exceptions, and Slurm cancels no thread that is in a hook (SLURM-23). The linker keeps the unwinder's symbols local, so
+/// nothing else in the process binds to them.
+fn link_unwinder_statically() -> Result<(), String> {
+    // C libraries other than glibc have no libgcc_s or link it statically.
     if env::var("CARGO_CFG_TARGET_ENV").as_deref() != Ok("gnu") {
         return Ok(());
     }

@@ -15,7 +15,7 @@ use crate::submit;
 /// Registers the option.
 pub fn init(call: &HookCall) {
     call.register_option();
-    // SLURM-16: inside a job, sbatch imports that job's option as if the user had typed it. The new job is another one.
+    // SLURM-16: inside a job, sbatch imports the option of that job as if the user had typed it for the new job.
     if job_env::inside_job() {
         unset_env(job_env::OPTION);
     }
@@ -32,29 +32,29 @@ pub fn submit(call: &HookCall) -> Verdict {
     }
     let site = call.settings.default.clone();
     let (profile, required) = match option {
-        Some(CredentialOption::Off) => return unwanted(),
+        Some(CredentialOption::Off) => return not_requested(),
         Some(CredentialOption::On { profile, required }) => (profile.or(site), required),
         None if site.is_some() => (site, false),
-        None => return unwanted(),
+        None => return not_requested(),
     };
-    let outcome = match before {
-        Submission::New if is_test_only() => return unwanted(),
+    let result = match before {
+        Submission::New if is_test_only() => return not_requested(),
         Submission::New => acquire(call, &profile.unwrap_or_else(ProfileName::standard), required),
         // SLURM-18: Slurm keeps one set of job-control variables per component.
         Submission::Placed(credential) => credential.place(call.spank).map(|()| credential).map_err(str::to_owned),
         Submission::Failed(reason) if required => Err(reason),
         Submission::Failed(_) => return Verdict::Proceed,
-        // The batch script and all steps get the environment of the first component, and Slurm has read that already.
-        Submission::Unwanted => Err("of a heterogeneous job the first component has to ask for it".to_owned()),
+        // The batch script and all steps get the environment of the first component, which Slurm has already read.
+        Submission::NotRequested => Err("in a heterogeneous job, the first component must have --mytoken".to_owned()),
     };
-    conclude(outcome, required)
+    conclude(result, required)
 }
 
-/// The submission gets no credential.
-fn unwanted() -> Verdict {
+/// Submits without a credential.
+fn not_requested() -> Verdict {
     state::change(|state| {
         if state.submission == Submission::New {
-            state.submission = Submission::Unwanted;
+            state.submission = Submission::NotRequested;
         }
     });
     Verdict::Proceed
@@ -70,11 +70,11 @@ fn acquire(call: &HookCall, profile: &ProfileName, required: bool) -> Result<job
     Ok(credential)
 }
 
-/// Remembers the outcome and tells the user when there is none.
-fn conclude(outcome: Result<job_env::Credential, String>, required: bool) -> Verdict {
-    // On the nodes the variable would win over the file, with a token that expires soon. Only for users who want a credential.
+/// Stores the result and reports a failure to the user.
+fn conclude(result: Result<job_env::Credential, String>, required: bool) -> Verdict {
+    // On the nodes the variable would take precedence over the file, with a token that expires soon.
     unset_env(TOKEN);
-    let (submission, verdict) = match outcome {
+    let (submission, verdict) = match result {
         Ok(credential) => (Submission::Placed(credential), Verdict::Proceed),
         Err(reason) if required => {
             error(&format!("no credential: {reason}"));
@@ -89,8 +89,8 @@ fn conclude(outcome: Result<job_env::Credential, String>, required: bool) -> Ver
     verdict
 }
 
-/// Whether this is `sbatch --test-only`, which runs the hooks and submits nothing (SLURM-17). Only arguments before the first word without a
-/// dash count: later ones may belong to the script.
+/// Whether this is `sbatch --test-only`, which runs the hooks and submits nothing (SLURM-17). Only arguments before the first one without
+/// a dash count: later ones may belong to the script.
 fn is_test_only() -> bool {
     env::args_os()
         .skip(1)

@@ -3,16 +3,16 @@
 
 use mytoken_wire::ProfileName;
 
-/// What the user asked for.
+/// The value of the option.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialOption {
-    /// No credential, also where the site's default is one.
+    /// No credential, even if the site has a default profile.
     Off,
     /// A credential.
     On {
-        /// Of this profile; `None`: the site's default one.
+        /// The profile. `None`: the site's default.
         profile: Option<ProfileName>,
-        /// Without a credential the job must not run.
+        /// Whether the job must not run without a credential.
         required: bool,
     },
 }
@@ -22,7 +22,7 @@ pub enum CredentialOption {
 /// # Errors
 /// A sentence for the user.
 ///
-/// Slurm hands out an absent argument as NULL, and re-imports it from the environment as the text `(null)` (SLURM-16).
+/// Slurm passes an absent argument as NULL, and after an import from the environment as the text `(null)` (SLURM-16).
 pub fn parse(argument: Option<&str>) -> Result<CredentialOption, String> {
     match argument {
         None | Some("" | "(null)") => Ok(CredentialOption::On { profile: None, required: false }),
@@ -32,7 +32,7 @@ pub fn parse(argument: Option<&str>) -> Result<CredentialOption, String> {
             let (name, required) = text.strip_prefix("required:").map_or((text, false), |name| (name, true));
             let on = |profile| CredentialOption::On { profile: Some(profile), required };
             ProfileName::parse(name).map(on).ok_or_else(|| {
-                format!("--mytoken={text:?} is not understood; it takes PROFILE, off, required or required:PROFILE")
+                format!("--mytoken={text:?} is not valid; use PROFILE, off, required or required:PROFILE")
             })
         }
     }
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn other_arguments_are_quoted_in_the_refusal() {
+    fn an_invalid_argument_is_quoted_in_the_error() {
         for wrong in [
             "a b",
             "-x",

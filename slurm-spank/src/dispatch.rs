@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The router: which file answers a hook in which program. Everything else succeeds and does nothing.
+//! Calls the file that handles a hook in the current program. In all other programs a hook does nothing and succeeds.
 
 use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Context, error};
@@ -30,7 +30,7 @@ pub fn option(argument: Option<&str>, remote: bool) -> Verdict {
             state::change(|state| state.option = Some(option));
             Verdict::Proceed
         }
-        // On a node the argument comes from a hostile client: at submission an honest one has refused it.
+        // The submission refuses an invalid argument. If one arrives on a node, the client was manipulated.
         Err(_) if remote => Verdict::Proceed,
         Err(sentence) => {
             error(&sentence);
@@ -39,7 +39,7 @@ pub fn option(argument: Option<&str>, remote: bool) -> Verdict {
     }
 }
 
-/// After a panic it is unknown what the option said: a submission that requires a credential is refused.
+/// After a panic in the callback. A submission that requires a credential is refused, because it will have none.
 pub fn option_panicked(argument: Option<&str>, remote: bool) -> Verdict {
     if remote {
         return Verdict::Proceed;
@@ -64,7 +64,7 @@ pub fn init_post_opt(call: &HookCall) -> Verdict {
     }
 }
 
-/// As `option_panicked`. On a node `task_init` refuses for a job that requires its credential.
+/// After a panic in the hook. A submission is refused as in [`option_panicked`]; on a node, [`task_init`] refuses the task.
 pub fn init_post_opt_panicked(context: Context) -> Verdict {
     match state::change(|state| state.option.clone()).flatten() {
         Some(CredentialOption::On { required, .. }) if context.is_client() => {
@@ -83,7 +83,7 @@ pub fn task_init(call: &HookCall) -> Verdict {
     }
 }
 
-/// After a panic it is unknown whether the credential is there: a task that requires it does not start.
+/// After a panic in the hook. It is unknown whether there is an access token, so a task that requires one does not start.
 pub fn task_init_panicked(_context: Context) -> Verdict {
     if state::change(|state| state.step.as_ref().is_some_and(|step| step.required)).unwrap_or(false) {
         error("internal error; this job requires an access token and does not start without it");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The end of a job on a node. An epilog that fails drains the node, one that takes long keeps it busy (SLURM-10): so one call of a second.
+//! The end of a job on a node. A failing epilog drains the node, and a slow one keeps the node busy (SLURM-10). So the plugin makes one
+//! call, of at most a second, and ignores its failure.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub fn job_ended(call: &HookCall) {
         return;
     }
     if let Err(error) = ask(&call.settings.socket, &JobEnd { job }, Deadline::after(TIME)) {
-        // The agent notices by itself when the job has no process left.
+        // The agent also finds out by itself that the job has no process left.
         info(&format!("job {job}: {error}"));
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a hook gets and what it answers.
+//! Input and result of a hook.
 
 use crate::ffi::{Context, Spank};
 use crate::settings::Settings;
 
-/// What a hook gets.
+/// Input of a hook.
 pub struct HookCall<'call> {
     /// Slurm's handle.
     pub spank: &'call Spank<'call>,
@@ -26,7 +26,7 @@ impl HookCall<'_> {
     }
 }
 
-/// The answer of a hook.
+/// Result of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Slurm goes on.

@@ -2,8 +2,8 @@
 //! The environment variables that carry a credential from the submission to the nodes.
 //!
 //! `SLURM_MYTOKEN` holds the sealed credential. Variables with the prefix `SLURM_` survive every `--export` (SLURM-11); slurmctld keeps them in one
-//! 0600 file and not in memory (SLURM-12). A job-control variable holds the random handle. It also reaches epilogs and jobs with `--export-file`,
-//! where it explains why the sealed credential is missing. On a node both are hostile input: every user can set them.
+//! 0600 file and not in memory (SLURM-12). A job-control variable holds the random handle. It also reaches epilogs, and jobs whose
+//! environment `--export-file` replaced: there it shows that the credential was lost. On a node both are untrusted: every user can set them.
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -20,11 +20,11 @@ pub const HANDLE_CONTROL: &CStr = c"MYTOKEN_H";
 pub const HANDLE_STEP: &CStr = c"SLURM_SPANK_MYTOKEN_H";
 /// The handle in an epilog.
 pub const HANDLE_EPILOG: &str = "SPANK_MYTOKEN_H";
-/// The option's value. sbatch and salloc put it into the job's environment; commands inside the job import it from there (SLURM-16).
+/// The option's value. sbatch and salloc put it into the job's environment, and commands inside the job import it from there (SLURM-16).
 pub const OPTION: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken";
 /// The path of the file with the access token (WLCG Bearer Token Discovery).
 pub const TOKEN_FILE: &CStr = c"BEARER_TOKEN_FILE";
-/// An access token itself. By WLCG Bearer Token Discovery it wins over the file.
+/// An access token itself. It takes precedence over the file (WLCG Bearer Token Discovery).
 pub const TOKEN: &CStr = c"BEARER_TOKEN";
 
 /// Sealed credential and handle, both well formed.
@@ -48,12 +48,12 @@ impl Credential {
         let placed = set_env(SEALED, &self.sealed)
             && set_env(HANDLE_STEP, self.handle.as_str())
             && spank.set_job_control(HANDLE_CONTROL, self.handle.as_str());
-        if placed { Ok(()) } else { Err("Slurm did not take the credential") }
+        if placed { Ok(()) } else { Err("Slurm refused to set the credential's variables") }
     }
 }
 
-/// Removes the credential of an outer job from this environment: it belongs to that job alone. `BEARER_TOKEN_FILE` goes only when it
-/// points into `jobs`, the agent's directory of jobs: that of a login session stays.
+/// Removes the credential of an outer job from this environment: it belongs to that job alone. `BEARER_TOKEN_FILE` is removed only if it
+/// points into `jobs`, the agent's directory of jobs. That of a login session stays.
 pub fn remove_inherited(jobs: &Path) {
     unset_env(SEALED);
     unset_env(HANDLE_STEP);

@@ -2,11 +2,11 @@
 //! `spank_mytoken.so`: carries a job credential from the submission to every node of the job.
 //!
 //! At submission (`allocator`, `local`) it runs `mytoken-submit` and puts the sealed credential that this prints into the
-//! job's environment. On a node (`remote`) it asks the agent for the file with the access token. At the end (`epilog`) it tells
-//! the agent. No thread, no network beyond one local socket, nothing that can keep Slurm from running a job: every hook answers
-//! 0, also after a panic. Only users who said `required` can have their own submission or task refused.
+//! job's environment. On a node (`remote`) it asks the agent for the file with the access token. At the end (`epilog`) it calls
+//! the agent. It has no threads, and its only connection is to a local socket. It does not stop Slurm from running jobs: every hook
+//! returns 0, even after a panic. A submission or task is refused only if its user required a credential.
 //!
-//! Unsafe code and everything that Slurm sees is in `ffi`.
+//! Unsafe code and all symbols for Slurm are in `ffi`.
 #![deny(unsafe_code)]
 
 mod allocator;

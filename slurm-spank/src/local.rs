@@ -30,7 +30,7 @@ pub fn submit(call: &HookCall) -> Verdict {
     let (option, hidden) =
         state::change(|state| (state.option.clone(), state.hidden_option.take())).unwrap_or_default();
     if let Some(value) = hidden {
-        // Steps read there whether the job requires its credential.
+        // In this variable the steps find whether the job requires its credential.
         let _ = set_env(OPTION, &value);
     }
     let set = |name: &CStr| name.to_str().is_ok_and(|name| std::env::var_os(name).is_some());
@@ -38,7 +38,9 @@ pub fn submit(call: &HookCall) -> Verdict {
     let has_credential = set(SEALED) || set(HANDLE_STEP);
     match option {
         Some(CredentialOption::On { required, .. }) if !has_credential => {
-            error("no credential: this job was submitted without --mytoken, and a step has the credential of its job");
+            error(
+                "no credential: this job was submitted without --mytoken; steps only use the credential of their job",
+            );
             if required { Verdict::Refuse } else { Verdict::Proceed }
         }
         _ => Verdict::Proceed,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! slurmstepd: the start of a step on a node, and of its tasks.
+//! slurmstepd: the start of a step and of its tasks on a node.
 //!
-//! What a step gets depends on the job's environment alone: the option's callback does not run in all batch steps
-//! (SLURM-14).
+//! The job's environment alone decides whether a step gets a token: the option's callback does not run in all batch steps (SLURM-14).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,21 +16,21 @@ use crate::ffi::{Item, JobEnv, error, info};
 use crate::hook::{HookCall, Verdict};
 use crate::job_env::{HANDLE_STEP, OPTION, SEALED, TOKEN, TOKEN_FILE};
 use crate::settings::Settings;
-use crate::state::{self, Outlook, Step};
+use crate::state::{self, Step, TokenState};
 
-/// `SLURM_EXTERN_CONT`: the step that adopts what does not come from Slurm. Its environment is empty (SLURM-20).
+/// `SLURM_EXTERN_CONT`: the step for processes that Slurm did not start (`pam_slurm_adopt`). Its environment is empty (SLURM-20).
 const EXTERN_STEP: u32 = 0xffff_fffc;
 
 /// `SLURM_BATCH_SCRIPT`: the step that runs the script.
 const BATCH_STEP: u32 = 0xffff_fffb;
 
-/// What `S_JOB_ARRAY_TASK_ID` says of a job that is in no array (`NO_VAL`); `S_JOB_ARRAY_ID` may be the job's own id then (SLURM-21).
+/// `S_JOB_ARRAY_TASK_ID` of a job outside an array (`NO_VAL`). Its `S_JOB_ARRAY_ID` may be the job's own id (SLURM-21).
 const NO_TASK: u32 = 0xffff_fffe;
 
-/// How long an agent's restart takes at most.
+/// Longest restart of an agent.
 const RESTART: Duration = Duration::from_millis(1500);
 
-/// Pause between two attempts to reach the agent.
+/// Pause between two requests while no agent listens.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a task waits for the file when its job requires it.
@@ -42,7 +41,7 @@ pub fn init(call: &HookCall) {
     call.register_option();
 }
 
-/// The step's start, as root, before the step becomes the user's. A job without credential costs two look-ups.
+/// Starts a step, as root, before slurmstepd changes to the user. A job without credential costs two look-ups.
 pub fn start(call: &HookCall) {
     if call.spank.item(Item::Step).is_none_or(|step| step == EXTERN_STEP) {
         return;
@@ -56,24 +55,24 @@ pub fn start(call: &HookCall) {
         info(problem);
     }
     let Some(request) = request(call, sealed, handle) else {
-        info("Slurm gives no job id or user; no access token");
+        info("no access token: Slurm gives no job id or user");
         return;
     };
     let step = ask_agent(&call.settings, &request, is_required(call));
     if !call.spank.set_job_env(TOKEN_FILE, &step.file.to_string_lossy()) {
-        info("Slurm did not take BEARER_TOKEN_FILE");
+        info("Slurm refused to set BEARER_TOKEN_FILE");
     }
     call.spank.unset_job_env(TOKEN);
     state::change(|state| state.step = Some(step));
 }
 
-/// What the agent needs to know. Ids come from Slurm, never from the environment, which is the user's.
+/// The request to the agent. The ids come from Slurm, never from the environment, which the user controls.
 fn request(call: &HookCall, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> {
     let item = |item| call.spank.item(item);
     let well_formed = |value, check: fn(&str) -> bool| match value {
         JobEnv::Text(text) if check(&text) => Some(text),
         JobEnv::Absent => None,
-        // Without both the agent tells the user that the job carries no credential.
+        // If both are missing, the agent answers that the job has no credential.
         JobEnv::Text(_) | JobEnv::Unusable => {
             info("the job's environment holds a malformed credential");
             None
@@ -91,39 +90,41 @@ fn request(call: &HookCall, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> 
     })
 }
 
-/// Asks the agent. The path is known also without an answer: the file may appear later.
+/// Asks the agent. A step gets a path even without an answer, because the file may appear later.
 fn ask_agent(settings: &Settings, request: &JobStart, required: bool) -> Step {
     let job = request.job;
     let file = settings.jobs().join(job.to_string()).join(bearer_token_file(request.uid));
-    let step = match ask_until_it_runs(settings, request, required) {
+    let step = match ask_with_retries(settings, request, required) {
         Ok(Started { path, state, reason, required: required_by_credential }) => Step {
             file: if is_plain(&path) { PathBuf::from(path) } else { file },
-            outlook: match state {
-                JobState::Ready => Outlook::Ready,
-                JobState::Pending => Outlook::Pending,
-                JobState::Failed => Outlook::Failed(reason.unwrap_or_else(|| "the agent gives no reason".to_owned())),
+            token: match state {
+                JobState::Ready => TokenState::Ready,
+                JobState::Pending => TokenState::Pending,
+                JobState::Failed => {
+                    TokenState::Failed(reason.unwrap_or_else(|| "the agent gives no reason".to_owned()))
+                }
             },
             required: required_by_credential || required,
         },
-        Err(error) => Step { file, outlook: Outlook::Failed(error.to_string()), required },
+        Err(error) => Step { file, token: TokenState::Failed(error.to_string()), required },
     };
-    match &step.outlook {
-        Outlook::Ready => {}
-        Outlook::Pending => info(&format!("job {job}: the access token is not there yet")),
-        Outlook::Failed(reason) => info(&format!("job {job}: no access token: {reason}")),
+    match &step.token {
+        TokenState::Ready => {}
+        TokenState::Pending => info(&format!("job {job}: the access token is not there yet")),
+        TokenState::Failed(reason) => info(&format!("job {job}: no access token: {reason}")),
     }
     step
 }
 
-/// Asks again while no agent listens: there may be no second step, so an agent's restart would cost the job its token for good. Only
-/// a job that requires its credential waits for all of the agent's time.
-fn ask_until_it_runs(settings: &Settings, request: &JobStart, required: bool) -> Result<Started, AgentError> {
+/// Repeats the request while no agent listens: a job with a single step would never get its token if the agent restarted at that moment.
+/// Only a job that requires its credential waits for the whole [`Settings::agent_time`].
+fn ask_with_retries(settings: &Settings, request: &JobStart, required: bool) -> Result<Started, AgentError> {
     let deadline = Deadline::after(settings.agent_time);
-    let patience = Deadline::after(if required { settings.agent_time } else { settings.agent_time.min(RESTART) });
+    let retries = Deadline::after(if required { settings.agent_time } else { settings.agent_time.min(RESTART) });
     loop {
         match ask(&settings.socket, request, deadline) {
             Err(error @ AgentError::Unreachable { .. }) => {
-                let Some(left) = patience.remaining() else { return Err(error) };
+                let Some(left) = retries.remaining() else { return Err(error) };
                 std::thread::sleep(left.min(PAUSE));
             }
             answer => return answer,
@@ -131,13 +132,13 @@ fn ask_until_it_runs(settings: &Settings, request: &JobStart, required: bool) ->
     }
 }
 
-/// Whether `path` may go into an environment.
+/// Whether `path` can be the value of a variable.
 fn is_plain(path: &str) -> bool {
     path.starts_with('/') && path.len() < 4096 && !path.chars().any(char::is_control)
 }
 
-/// Whether the user said `required`. The sealed credential says so too, but only an agent can read it. Forging it harms only the
-/// user's own job.
+/// Whether the user's option says `required`. The sealed credential says it too, but only an agent can open it. A forged option harms
+/// only the user's own job.
 fn is_required(call: &HookCall) -> bool {
     let required = |option: &CredentialOption| matches!(option, CredentialOption::On { required: true, .. });
     let sent = state::change(|state| state.option.as_ref().is_some_and(required)).unwrap_or(false);
@@ -148,24 +149,24 @@ fn is_required(call: &HookCall) -> bool {
     sent || inherited
 }
 
-/// A task's start, in its own process, as the user. A task that requires an access token and has none ends here: no other hook can
-/// fail without harm to other jobs (SLURM-07).
+/// Starts a task, in its own process, as the user. A task that requires an access token and has none ends here: a failure of any other
+/// hook would harm other jobs (SLURM-07).
 pub fn task(call: &HookCall) -> Verdict {
     let Some(Some(step)) = state::change(|state| state.step.clone()) else {
         return Verdict::Proceed;
     };
-    let reason = match (&step.outlook, step.required) {
-        (Outlook::Failed(reason), false) => {
-            // SLURM-22: only here, what earlier hooks print goes to slurmd's log.
+    let reason = match (&step.token, step.required) {
+        (TokenState::Failed(reason), false) => {
+            // SLURM-22: messages of earlier hooks go to slurmd's log, not to the job's output.
             if is_first_task(call) && call.spank.item(Item::Step).is_some_and(|step| step == 0 || step == BATCH_STEP) {
                 error(&format!("no access token: {reason}"));
             }
             return Verdict::Proceed;
         }
-        (Outlook::Pending, false) | (Outlook::Ready, _) => return Verdict::Proceed,
-        (Outlook::Failed(reason), true) => reason.clone(),
-        (Outlook::Pending, true) if wait_for(&step.file) => return Verdict::Proceed,
-        (Outlook::Pending, true) => format!("the agent got none within {} s", PENDING_TIME.as_secs()),
+        (TokenState::Pending, false) | (TokenState::Ready, _) => return Verdict::Proceed,
+        (TokenState::Failed(reason), true) => reason.clone(),
+        (TokenState::Pending, true) if wait_for_file(&step.file) => return Verdict::Proceed,
+        (TokenState::Pending, true) => format!("the agent got no token within {} s", PENDING_TIME.as_secs()),
     };
     if is_first_task(call) {
         error(&format!("this job requires an access token and does not start without it: {reason}"));
@@ -173,13 +174,13 @@ pub fn task(call: &HookCall) -> Verdict {
     Verdict::Refuse
 }
 
-/// So that a message appears once per node, not once per task.
+/// Whether this is the step's first task on this node. Only this one prints messages.
 fn is_first_task(call: &HookCall) -> bool {
     call.spank.item(Item::Task).is_none_or(|task| task == 0)
 }
 
-/// Waits until the file is there.
-fn wait_for(file: &std::path::Path) -> bool {
+/// Waits until `file` has content, at most [`PENDING_TIME`].
+fn wait_for_file(file: &std::path::Path) -> bool {
     let deadline = Deadline::after(PENDING_TIME);
     loop {
         if std::fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0) {

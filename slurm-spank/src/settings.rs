@@ -16,11 +16,11 @@ pub struct Settings {
     pub socket: PathBuf,
     /// The profile of submissions without the option; `None`: they get no credential.
     pub default: Option<ProfileName>,
-    /// How long a submission may wait for `Settings::submit`.
+    /// Time limit of [`Settings::submit`].
     pub submit_time: Duration,
-    /// How long the start of a step may wait for the agent.
+    /// Time limit for the agent's answer at the start of a step.
     pub agent_time: Duration,
-    /// Wrong arguments, a sentence each. Such a setting keeps its default.
+    /// Invalid arguments, a sentence each. Such a setting keeps its default.
     pub problems: Vec<String>,
     #[cfg(feature = "panic-injection")]
     panic: Option<String>,
@@ -48,25 +48,26 @@ impl Settings {
         let mut settings = Self::default();
         let mut seen: Vec<&str> = Vec::new();
         for argument in arguments {
-            let problem = match argument.split_once('=') {
+            let result = match argument.split_once('=') {
                 Some((key, _)) if seen.contains(&key) => Err("is given twice".to_owned()),
                 Some((key, value)) => {
                     seen.push(key);
-                    settings.take(key, value)
+                    settings.set(key, value)
                 }
                 None => Err("is not of the form key=value".to_owned()),
             };
-            if let Err(reason) = problem {
+            if let Err(reason) = result {
                 settings.problems.push(format!("plugstack.conf: argument {argument:?} {reason}"));
             }
         }
         settings
     }
 
-    fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
+    /// Sets one argument. The error follows the argument in a sentence.
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
-            "submit" => self.submit = absolute(value)?,
-            "socket" => self.socket = absolute(value)?,
+            "submit" => self.submit = absolute_path(value)?,
+            "socket" => self.socket = absolute_path(value)?,
             "default" if value == "off" => self.default = None,
             "default" => self.default = Some(ProfileName::parse(value).ok_or("is neither a profile name nor \"off\"")?),
             "submit_seconds" => self.submit_time = seconds(value, 1..=120)?,
@@ -83,7 +84,7 @@ impl Settings {
         self.socket.with_file_name(mytoken_wire::paths::JOBS)
     }
 
-    /// Whether a panic was asked for in `hook`.
+    /// Whether a test build has to panic in `hook`.
     pub fn panics_in(&self, hook: &str) -> bool {
         #[cfg(feature = "panic-injection")]
         return self.panic.as_deref() == Some(hook);
@@ -94,8 +95,8 @@ impl Settings {
         }
     }
 
-    /// Panics when that was asked for.
-    pub fn panic_when_asked(&self, hook: &str) {
+    /// Panics if a test build has to panic in `hook`.
+    pub fn inject_panic(&self, hook: &str) {
         if self.panics_in(hook) {
             #[cfg(feature = "panic-injection")]
             injected_panic();
@@ -103,7 +104,7 @@ impl Settings {
     }
 }
 
-/// The panic of a test build. Its text must be seen nowhere.
+/// The panic of a test build. Its text must not appear in any output.
 #[cfg(feature = "panic-injection")]
 pub fn injected_panic() {
     #[allow(clippy::panic)]
@@ -112,7 +113,7 @@ pub fn injected_panic() {
     }
 }
 
-fn absolute(value: &str) -> Result<PathBuf, String> {
+fn absolute_path(value: &str) -> Result<PathBuf, String> {
     if value.starts_with('/') { Ok(PathBuf::from(value)) } else { Err("is not an absolute path".to_owned()) }
 }
 
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_argument_is_taken() {
+    fn every_argument_is_read() {
         let settings = parse(&["submit=/a", "socket=/b", "default=data", "submit_seconds=3", "agent_seconds=1"]);
         let wanted = Settings {
             submit: "/a".into(),
@@ -143,12 +144,12 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(settings, wanted);
-        // "off" is a word of its own, not a profile, and not a mistake.
+        // "off" is a keyword, not the name of a profile.
         assert_eq!(parse(&["default=off"]), Settings::default());
     }
 
     #[test]
-    fn what_is_wrong_is_quoted_and_changes_nothing() {
+    fn an_invalid_argument_is_quoted_and_its_setting_keeps_the_default() {
         for wrong in [
             "submt=/a",
             "submit",

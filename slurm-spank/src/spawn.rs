@@ -21,59 +21,58 @@ use nix::unistd::{Pid, pipe2, read};
 /// Longest output in bytes.
 const OUTPUT_LIMIT: usize = 32 * 1024;
 
-/// How the child ended.
+/// The output and the end of a child.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct ChildOutput {
     /// What it printed, up to the first newline.
-    pub output: Vec<u8>,
-    /// Its status. `None` when somebody else has reaped it: the host may ignore `SIGCHLD` or wait for any child.
-    pub status: Option<i32>,
-    /// The number of the signal that ended it.
-    pub signal: Option<i32>,
+    pub line: Vec<u8>,
+    /// How it ended.
+    pub status: ChildStatus,
 }
 
-/// Why there is no answer.
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildStatus {
+    /// With this exit status.
+    Exited(i32),
+    /// By the signal of this number.
+    Killed(i32),
+    /// The host ignores `SIGCHLD` or has reaped the child.
+    Unknown,
+}
+
+/// Why there is no output.
 #[derive(Debug)]
-pub enum Failure {
-    /// It was not started.
+pub enum SpawnError {
+    /// The child could not be started.
     NotStarted(std::io::Error),
-    /// It was killed at the deadline.
-    Late,
-    /// It was killed because it printed too much.
-    TooLong,
+    /// The child was killed at the deadline.
+    Timeout,
+    /// The child was killed because it printed more than [`OUTPUT_LIMIT`].
+    OutputTooLong,
 }
 
-/// Runs `program` until it has ended or the deadline has passed; then nothing of it is left.
-pub fn run(program: &CString, arguments: &[CString], deadline: Deadline) -> Result<Ended, Failure> {
-    let (child, output) = start(program, arguments).map_err(|errno| Failure::NotStarted(errno.into()))?;
-    let output = match read_line(&output, deadline) {
-        Ok(output) => output,
-        Err(failure) => {
-            stop(child);
-            return Err(failure);
-        }
-    };
-    match reap(child, deadline) {
-        Some(WaitStatus::Exited(_, status)) => Ok(Ended { output, status: Some(status), signal: None }),
-        Some(WaitStatus::Signaled(_, signal, _)) => Ok(Ended { output, status: None, signal: Some(signal as i32) }),
-        Some(_) => Ok(Ended { output, status: None, signal: None }),
-        None => {
-            stop(child);
-            Err(Failure::Late)
-        }
+/// Runs `program` until it ends, or kills it at the deadline. In both cases the child is reaped.
+pub fn run(program: &CString, arguments: &[CString], deadline: Deadline) -> Result<ChildOutput, SpawnError> {
+    let (child, output) = start(program, arguments).map_err(|errno| SpawnError::NotStarted(errno.into()))?;
+    let finished = read_line(&output, deadline)
+        .and_then(|line| Ok(ChildOutput { line, status: reap(child, deadline).ok_or(SpawnError::Timeout)? }));
+    if finished.is_err() {
+        stop(child);
     }
+    finished
 }
 
 /// Starts the child with its standard output on a pipe, every other descriptor closed, no signal blocked or ignored.
 fn start(program: &CString, arguments: &[CString]) -> nix::Result<(Pid, OwnedFd)> {
-    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
-    // A caller with closed standard streams (cron, daemons) would get the pipe as one of them.
-    let (ours, theirs) = (above_standard(ours)?, above_standard(theirs)?);
+    let (read_end, write_end) = pipe2(OFlag::O_CLOEXEC)?;
+    // If the host has closed its standard streams (cron, daemons), the pipe takes their numbers.
+    let (read_end, write_end) = (above_standard(read_end)?, above_standard(write_end)?);
 
     let mut actions = PosixSpawnFileActions::init()?;
     actions.add_open(0, c"/dev/null", OFlag::O_RDONLY, Mode::empty())?;
     actions.add_open(2, c"/dev/null", OFlag::O_WRONLY, Mode::empty())?;
-    actions.add_dup2(theirs.as_raw_fd(), 1)?;
+    actions.add_dup2(write_end.as_raw_fd(), 1)?;
     for descriptor in open_descriptors() {
         actions.add_close(descriptor)?;
     }
@@ -83,13 +82,13 @@ fn start(program: &CString, arguments: &[CString]) -> nix::Result<(Pid, OwnedFd)
             | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
             | PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
     )?;
-    // A process group of its own, out of reach of Ctrl-C and hang-up. Killed after the server's answer, the child would lose the
-    // successor of a rotating token and leave a sub-token behind. It ends at its deadline, or when its output has no reader.
+    // Its own process group, so that Ctrl-C and hang-up do not reach it. If they killed the child after the server's answer, the
+    // successor of a rotating token would be lost and a sub-token left behind. It ends at its deadline, or when its output has no reader.
     attributes.set_pgroup(Pid::from_raw(0))?;
     attributes.set_sigmask(&SigSet::empty())?;
     attributes.set_sigdefault(&SigSet::all())?;
     let child = posix_spawn(program.as_c_str(), &actions, &attributes, arguments, &environment())?;
-    Ok((child, ours))
+    Ok((child, read_end))
 }
 
 /// Moves a descriptor out of the range of the standard streams.
@@ -101,7 +100,7 @@ fn above_standard(descriptor: OwnedFd) -> nix::Result<OwnedFd> {
     descriptor.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
 }
 
-/// The open descriptors above the standard streams. The caller of the command may have left some open.
+/// The open descriptors above the standard streams. The host may have inherited some.
 fn open_descriptors() -> Vec<RawFd> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
         return (3..256).collect();
@@ -113,7 +112,7 @@ fn open_descriptors() -> Vec<RawFd> {
         .collect()
 }
 
-/// The environment as it is.
+/// The environment of this process.
 fn environment() -> Vec<CString> {
     let entry =
         |(name, value): (OsString, OsString)| CString::new([name.into_vec(), value.into_vec()].join(&b'=')).ok();
@@ -121,7 +120,7 @@ fn environment() -> Vec<CString> {
 }
 
 /// Reads up to the first newline or the end.
-fn read_line(pipe: &OwnedFd, deadline: Deadline) -> Result<Vec<u8>, Failure> {
+fn read_line(pipe: &OwnedFd, deadline: Deadline) -> Result<Vec<u8>, SpawnError> {
     let mut output = Vec::new();
     let mut chunk = [0_u8; 4096];
     loop {
@@ -138,7 +137,7 @@ fn read_line(pipe: &OwnedFd, deadline: Deadline) -> Result<Vec<u8>, Failure> {
             output.extend_from_slice(part);
         }
         if output.len() > OUTPUT_LIMIT {
-            return Err(Failure::TooLong);
+            return Err(SpawnError::OutputTooLong);
         }
         if count == 0 || part.contains(&b'\n') {
             return Ok(output);
@@ -147,9 +146,9 @@ fn read_line(pipe: &OwnedFd, deadline: Deadline) -> Result<Vec<u8>, Failure> {
 }
 
 /// Waits until there is something to read or the other end is closed.
-fn wait_readable(pipe: BorrowedFd, deadline: Deadline) -> Result<(), Failure> {
+fn wait_readable(pipe: BorrowedFd, deadline: Deadline) -> Result<(), SpawnError> {
     loop {
-        let left = deadline.remaining().ok_or(Failure::Late)?.max(Duration::from_millis(1));
+        let left = deadline.remaining().ok_or(SpawnError::Timeout)?.max(Duration::from_millis(1));
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(pipe, PollFlags::POLLIN)], left) {
             Ok(0) | Err(Errno::EINTR) => {}
@@ -158,24 +157,25 @@ fn wait_readable(pipe: BorrowedFd, deadline: Deadline) -> Result<(), Failure> {
     }
 }
 
-/// Waits for the child's end, `None` when the deadline comes first. Without `SIGCHLD`, which belongs to the host.
-fn reap(child: Pid, deadline: Deadline) -> Option<WaitStatus> {
+/// Waits until the child ends. `None` when the deadline comes first. It polls, because `SIGCHLD` belongs to the host.
+fn reap(child: Pid, deadline: Deadline) -> Option<ChildStatus> {
     let mut pause = Duration::from_micros(200);
     loop {
         match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
-            Ok(status) => return Some(status),
-            // ECHILD: reaped by somebody else. `StillAlive` stands for "over, status unknown".
-            Err(_) => return Some(WaitStatus::StillAlive),
+            Ok(WaitStatus::Exited(_, status)) => return Some(ChildStatus::Exited(status)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Some(ChildStatus::Killed(signal as i32)),
+            // ECHILD: the host has reaped the child.
+            Ok(_) | Err(_) => return Some(ChildStatus::Unknown),
         }
         std::thread::sleep(pause.min(deadline.remaining()?));
         pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 
-/// Kills and reaps.
+/// Kills the child and reaps it.
 fn stop(child: Pid) {
-    // Not when it is gone already: the number might be another's by now.
+    // Only while it runs: the id of an ended child may belong to another process.
     if waitpid(child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
         let _ = kill(child, Signal::SIGKILL);
         while waitpid(child, None) == Err(Errno::EINTR) {}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a hook leaves for later hooks in the same process. A static, because SPANK passes no pointer of a plugin's own.
+//! State that the hooks of one process share. It is a static, because SPANK has no pointer to a plugin's own data.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, TryLockError};
@@ -7,28 +7,28 @@ use std::sync::{Mutex, TryLockError};
 use crate::credential_option::CredentialOption;
 use crate::job_env::Credential;
 
-/// What is kept between hooks.
+/// State that is kept between hooks.
 #[derive(Debug)]
 pub struct State {
-    /// The last `--mytoken` of this process, as typed or, on a node, as sent.
+    /// The last value of `--mytoken`: as the user typed it, or on a node as Slurm sent it.
     pub option: Option<CredentialOption>,
-    /// What became of the submission. A heterogeneous job calls the hook once per component.
+    /// The result of the submission hook so far. Slurm calls it once per component of a heterogeneous job.
     pub submission: Submission,
-    /// The option's variable that `crate::local` has hidden from Slurm for a while.
+    /// Value of the option's variable, which `crate::local` takes out of the environment for a while.
     pub hidden_option: Option<String>,
     /// On a node: the step's access token.
     pub step: Option<Step>,
-    /// A test build was asked to panic in the option's callback, which gets no arguments.
+    /// In a test build: panic in the option's callback, which does not get the plugin's arguments.
     pub panic_in_option: bool,
 }
 
-/// What became of the submission.
+/// Result of the submission hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submission {
     /// The hook was not called yet.
     New,
-    /// No credential was wanted.
-    Unwanted,
+    /// No credential was requested.
+    NotRequested,
     /// The credential is in the environment.
     Placed(Credential),
     /// There is no credential, for this reason.
@@ -40,20 +40,20 @@ pub enum Submission {
 pub struct Step {
     /// `BEARER_TOKEN_FILE`.
     pub file: PathBuf,
-    /// Whether the file is there, may come, or why not.
-    pub outlook: Outlook,
-    /// The job requires it.
+    /// Whether the file exists.
+    pub token: TokenState,
+    /// Whether the job requires an access token.
     pub required: bool,
 }
 
-/// Whether the access token is there.
+/// State of an access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outlook {
-    /// It is there.
+pub enum TokenState {
+    /// The file exists.
     Ready,
-    /// The agent is still trying.
+    /// The agent still tries to get one.
     Pending,
-    /// It will not come, for this reason.
+    /// There will be none, for this reason.
     Failed(String),
 }
 
@@ -65,8 +65,8 @@ static STATE: Mutex<State> = Mutex::new(State {
     panic_in_option: false,
 });
 
-/// Reads or changes the state. `None` when another thread holds the lock, which does not happen in Slurm. Never waits: a task's process
-/// is forked from one with threads, and a lock that was held at the fork is never released.
+/// Reads or changes the state. `None` when another thread holds the lock, which does not happen in Slurm. It never waits: a task's
+/// process is forked from a process with threads, and a lock that was held at the fork is never released.
 pub fn change<R>(with: impl FnOnce(&mut State) -> R) -> Option<R> {
     match STATE.try_lock() {
         Ok(mut state) => Some(with(&mut state)),

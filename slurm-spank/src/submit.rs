@@ -10,7 +10,7 @@ use mytoken_wire::{Deadline, ProfileName};
 use crate::ffi::Context;
 use crate::job_env::Credential;
 use crate::settings::Settings;
-use crate::spawn::{self, Ended, Failure};
+use crate::spawn::{self, ChildOutput, ChildStatus, SpawnError};
 
 /// Runs `mytoken-submit`.
 ///
@@ -18,63 +18,64 @@ use crate::spawn::{self, Ended, Failure};
 /// A sentence for the user.
 pub fn run(settings: &Settings, profile: &ProfileName, required: bool, context: Context) -> Result<Credential, String> {
     let program = CString::new(settings.submit.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
-    let mut arguments = vec![program.clone(), c"--profile".to_owned(), word(profile.as_str())];
+    let mut arguments = vec![program.clone(), c"--profile".to_owned(), c_string(profile.as_str())];
     if required {
         arguments.push(c"--required".to_owned());
     }
-    arguments.extend([c"--context".to_owned(), word(command_name(std::env::args_os().next(), context))]);
-    let ended = spawn::run(&program, &arguments, Deadline::after(settings.submit_time));
+    arguments.extend([c"--context".to_owned(), c_string(command_name(std::env::args_os().next(), context))]);
+    let output = spawn::run(&program, &arguments, Deadline::after(settings.submit_time));
     let name = settings.submit.display();
-    match ended {
-        Ok(ended) => read(&ended).map_err(|reason| match reason {
-            Reason::Told(sentence) => sentence,
-            Reason::Found(fault) => format!("{name} {fault}"),
+    match output {
+        Ok(output) => read(&output).map_err(|failure| match failure {
+            SubmitFailure::Reported(sentence) => sentence,
+            SubmitFailure::Misbehaved(fault) => format!("{name} {fault}"),
         }),
-        Err(Failure::NotStarted(error)) => Err(format!("{name} cannot be started: {error}")),
-        Err(Failure::Late) => Err(format!("{name} did not answer within {} s", settings.submit_time.as_secs())),
-        Err(Failure::TooLong) => Err(format!("{name} gave an answer that is too long")),
+        Err(SpawnError::NotStarted(error)) => Err(format!("{name} cannot be started: {error}")),
+        Err(SpawnError::Timeout) => Err(format!("{name} did not answer within {} s", settings.submit_time.as_secs())),
+        Err(SpawnError::OutputTooLong) => Err(format!("{name} gave an answer that is too long")),
     }
 }
 
-/// Why there is no credential.
+/// Why mytoken-submit gave no credential.
 #[derive(Debug, PartialEq, Eq)]
-enum Reason {
-    /// mytoken-submit gave this reason.
-    Told(String),
-    /// mytoken-submit misbehaved in this way.
-    Found(String),
+enum SubmitFailure {
+    /// Its own reason, a sentence for the user.
+    Reported(String),
+    /// What it did wrong. Follows the program's name.
+    Misbehaved(String),
 }
 
-/// The credential in its output.
-fn read(ended: &Ended) -> Result<Credential, Reason> {
-    let found = |fault: &str| Reason::Found(fault.to_owned());
-    if let Some(signal) = ended.signal {
-        return Err(Reason::Found(format!("was ended by signal {signal}")));
+/// Reads the credential in the output of mytoken-submit.
+fn read(output: &ChildOutput) -> Result<Credential, SubmitFailure> {
+    let misbehaved = |fault: &str| SubmitFailure::Misbehaved(fault.to_owned());
+    if let ChildStatus::Killed(signal) = output.status {
+        return Err(SubmitFailure::Misbehaved(format!("was ended by signal {signal}")));
     }
-    let answer = match SubmitAnswer::parse(&ended.output) {
+    let answer = match SubmitAnswer::parse(&output.line) {
         Some(answer) => answer,
-        None if ended.output.is_empty() => return Err(found("gave no answer")),
-        None => return Err(found("gave an answer that this plugin does not understand")),
+        None if output.line.is_empty() => return Err(misbehaved("gave no answer")),
+        None => return Err(misbehaved("gave an answer that this plugin does not understand")),
     };
     match answer {
         SubmitAnswer { v, .. } if v != VERSION => {
-            Err(Reason::Found(format!("speaks version {v}, this plugin version {VERSION}")))
+            Err(SubmitFailure::Misbehaved(format!("speaks version {v}, this plugin version {VERSION}")))
         }
         SubmitAnswer { error: Some(sentence), .. } if !sentence.trim().is_empty() => {
             let sentence = sentence.trim();
-            // This plugin writes these words before every reason.
-            Err(Reason::Told(sentence.strip_prefix("no credential: ").unwrap_or(sentence).to_owned()))
+            // The caller writes these words before every reason.
+            Err(SubmitFailure::Reported(sentence.strip_prefix("no credential: ").unwrap_or(sentence).to_owned()))
         }
         SubmitAnswer { sealed: Some(sealed), handle: Some(handle), .. }
-            if ended.status.is_none_or(|status| status == 0) =>
+            if matches!(output.status, ChildStatus::Exited(0) | ChildStatus::Unknown) =>
         {
-            Credential::parse(&sealed, &handle).map_err(|fault| Reason::Found(format!("answered, but {fault}")))
+            Credential::parse(&sealed, &handle)
+                .map_err(|fault| SubmitFailure::Misbehaved(format!("answered, but {fault}")))
         }
-        _ => Err(found("gave an answer without a credential")),
+        _ => Err(misbehaved("gave an answer without a credential")),
     }
 }
 
-/// The command that the user called.
+/// The name of the command that the user typed.
 fn command_name(own: Option<OsString>, context: Context) -> &'static str {
     let own = own.unwrap_or_default();
     let base = own.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
@@ -85,8 +86,8 @@ fn command_name(own: Option<OsString>, context: Context) -> &'static str {
     }
 }
 
-/// A word without NUL.
-fn word(text: &str) -> CString {
+/// `text` for C. It contains no NUL.
+fn c_string(text: &str) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
@@ -94,38 +95,39 @@ fn word(text: &str) -> CString {
 mod tests {
     use super::*;
 
-    fn ended(output: &str, status: Option<i32>) -> Ended {
-        Ended { output: output.as_bytes().to_vec(), status, signal: None }
+    fn read_line(line: &str, status: ChildStatus) -> Result<Credential, SubmitFailure> {
+        read(&ChildOutput { line: line.as_bytes().to_vec(), status })
     }
 
     #[test]
-    fn a_good_answer_counts_also_when_somebody_else_took_the_status() {
+    fn a_credential_is_used_when_the_exit_status_is_zero_or_unknown() {
         let line = format!(r#"{{"v":1,"sealed":"mt1.00000000.AAAA","handle":"{}"}}"#, "0".repeat(32));
-        assert!(read(&ended(&line, Some(0))).is_ok());
-        assert!(read(&ended(&line, None)).is_ok());
-        assert_eq!(read(&ended(&line, Some(1))), Err(Reason::Found("gave an answer without a credential".into())));
+        assert!(read_line(&line, ChildStatus::Exited(0)).is_ok());
+        assert!(read_line(&line, ChildStatus::Unknown).is_ok());
+        let failed = SubmitFailure::Misbehaved("gave an answer without a credential".into());
+        assert_eq!(read_line(&line, ChildStatus::Exited(1)), Err(failed));
     }
 
     #[test]
-    fn its_own_sentence_is_passed_on() {
-        let told = read(&ended(r#"{"v":1,"error":" your session has none. "}"#, Some(1)));
-        assert_eq!(told, Err(Reason::Told("your session has none.".into())));
-        let told = read(&ended(r#"{"v":1,"error":"no credential: your session has none."}"#, Some(1)));
-        assert_eq!(told, Err(Reason::Told("your session has none.".into())));
+    fn the_reason_of_mytoken_submit_is_passed_on() {
+        for error in [" your session has none. ", "no credential: your session has none."] {
+            let read = read_line(&format!(r#"{{"v":1,"error":"{error}"}}"#), ChildStatus::Exited(1));
+            assert_eq!(read, Err(SubmitFailure::Reported("your session has none.".into())));
+        }
     }
 
     #[test]
-    fn anything_else_is_its_fault() {
-        for (output, status) in [
-            ("", Some(0)),
-            ("mt1.secret", Some(0)),
-            (r#"{"v":2,"sealed":"x","handle":"y"}"#, Some(0)),
-            (r#"{"v":1,"sealed":"x;y","handle":"0"}"#, Some(0)),
-            (r#"{"v":1}"#, Some(0)),
+    fn a_malformed_answer_is_not_quoted() {
+        for line in [
+            "",
+            "mt1.secret",
+            r#"{"v":2,"sealed":"x","handle":"y"}"#,
+            r#"{"v":1,"sealed":"x;y","handle":"0"}"#,
+            r#"{"v":1}"#,
         ] {
-            match read(&ended(output, status)) {
-                Err(Reason::Found(fault)) => assert!(!fault.contains("secret"), "{fault}"),
-                other => panic!("{output}: {other:?}"),
+            match read_line(line, ChildStatus::Exited(0)) {
+                Err(SubmitFailure::Misbehaved(fault)) => assert!(!fault.contains("secret"), "{fault}"),
+                other => panic!("{line}: {other:?}"),
             }
         }
     }

@@ -7,13 +7,13 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::Once;
 
-use super::process::end;
+use super::process::exit_refused;
 use super::slurm::{Context, Spank, info};
 use crate::dispatch;
 use crate::hook::{HookCall, Verdict};
 use crate::settings::Settings;
 
-/// Every process of Slurm that loads the plugin.
+/// Called in every process of Slurm that loads the plugin.
 ///
 /// # Safety
 /// Called by Slurm as `slurm/spank.h` says.
@@ -23,7 +23,7 @@ pub unsafe extern "C" fn slurm_spank_init(spank: *mut c_void, count: c_int, argu
     unsafe { hook("init", spank, count, arguments, dispatch::init, |_| Verdict::Proceed) }
 }
 
-/// Submission and the start of a step, when the options are known.
+/// Called at submission and at the start of a step, when the options are known.
 ///
 /// # Safety
 /// Called by Slurm as `slurm/spank.h` says.
@@ -37,7 +37,7 @@ pub unsafe extern "C" fn slurm_spank_init_post_opt(
     unsafe { hook("init_post_opt", spank, count, arguments, dispatch::init_post_opt, dispatch::init_post_opt_panicked) }
 }
 
-/// A task, in its own process as the user, before its program.
+/// Called for each task, in its own process and as the user, before the task's program starts.
 ///
 /// # Safety
 /// Called by Slurm as `slurm/spank.h` says.
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn slurm_spank_task_init(
     unsafe { hook("task_init", spank, count, arguments, dispatch::task_init, dispatch::task_init_panicked) }
 }
 
-/// The end of a job on a node.
+/// Called at the end of a job on a node.
 ///
 /// # Safety
 /// Called by Slurm as `slurm/spank.h` says.
@@ -73,7 +73,7 @@ impl Spank<'_> {
     }
 }
 
-/// Slurm has read the option, at submission or on a node.
+/// The option's callback. Called at submission and on a node.
 ///
 /// # Safety
 /// Called by Slurm as `slurm/spank.h` says for `spank_opt_cb_f`.
@@ -87,12 +87,12 @@ unsafe extern "C" fn option_given(_value: c_int, argument: *const c_char, remote
     let remote = remote != 0;
     match guard("option", || dispatch::option(text, remote), || dispatch::option_panicked(text, remote)) {
         Verdict::Proceed => 0,
-        // SLURM-09: a wrong argument. Slurm ends the command with a line of its own, also when the plugin is optional.
+        // SLURM-09: Slurm prints a line of its own and ends the command, even if the plugin is optional.
         Verdict::Refuse => -1,
     }
 }
 
-/// Runs a hook. It always answers 0; `end` says how the two refusals work.
+/// Runs a hook. It always returns 0; a refusal ends the process instead, as [`exit_refused`] explains.
 ///
 /// # Safety
 /// The arguments are those of a hook that Slurm has called and that is still running.
@@ -110,13 +110,13 @@ unsafe fn hook(
     let arguments = unsafe { copy_arguments(count, arguments) };
     let run = || {
         let call = HookCall { spank: &spank, context: Context::now(), settings: Settings::parse(&arguments) };
-        call.settings.panic_when_asked(name);
+        call.settings.inject_panic(name);
         run(&call)
     };
     let verdict = guard(name, run, || panicked(Context::now()));
     match verdict {
         Verdict::Proceed => 0,
-        Verdict::Refuse => end(),
+        Verdict::Refuse => exit_refused(),
     }
 }
 
@@ -141,15 +141,15 @@ unsafe fn copy_arguments(count: c_int, arguments: *const *const c_char) -> Vec<S
 /// Stops panics before they reach C, where they abort. An abort in slurmstepd can leave a job that never ends on a busy node (SLURM-08).
 fn guard(name: &str, run: impl FnOnce() -> Verdict, panicked: impl FnOnce() -> Verdict) -> Verdict {
     static SILENCE: Once = Once::new();
-    // The default hook would print the panic's text into the user's job output. This std is the library's own copy, so that no
-    // other plugin's hook is touched.
+    // The default hook would print the panic's text into the user's job output. This std is the library's own copy, so the hook of
+    // another plugin stays.
     SILENCE.call_once(|| set_hook(Box::new(|_| {})));
     if let Ok(verdict) = catch_unwind(AssertUnwindSafe(run)) {
         return verdict;
     }
     catch_unwind(AssertUnwindSafe(|| {
         if !Context::now().is_client() {
-            info(&format!("internal error in {name}; the job goes on without this plugin's help"));
+            info(&format!("internal error in {name}; the job continues without this plugin"));
         }
         panicked()
     }))

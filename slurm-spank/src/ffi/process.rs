@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The process that has loaded us: its environment and its end.
+//! The process that loaded the plugin: its environment and its end.
 
 use std::ffi::{CStr, CString};
 
@@ -17,13 +17,13 @@ pub fn unset_env(name: &CStr) {
     unsafe { libc::unsetenv(name.as_ptr()) };
 }
 
-/// Ends this process with status 1, at once.
+/// Ends this process with status 1, at once, because the user required a credential and there is none.
 ///
-/// Slurm drops the answer of a hook when the plugin is `optional` in plugstack.conf (SLURM-06), and it has to be optional, so that a missing
-/// file cannot stop every job. So a refusal that the user demanded is made this way, in two places: in sbatch, salloc and srun
-/// before anything was submitted, and in the process that was about to become the user's task, where Slurm itself calls `_exit(1)`
-/// for a failing `required` plugin. Not exit(3): handlers of the host would run, beside its threads.
-pub fn end() -> ! {
+/// The plugin must be `optional` in plugstack.conf, so that a missing file cannot stop every job. But Slurm ignores the result of an
+/// optional plugin's hook (SLURM-06). So the process ends here: sbatch, salloc and srun before they submit anything, and the process of a
+/// task before it runs the user's program, where Slurm itself calls `_exit(1)` for a failing `required` plugin. Not exit(3): it would
+/// run the host's handlers while other threads of the host run.
+pub fn exit_refused() -> ! {
     // SAFETY: _exit(2) takes any status and does not return.
     unsafe { libc::_exit(1) }
 }

@@ -22,12 +22,12 @@ pub static plugin_type: [u8; 6] = *b"spank\0";
 #[allow(non_upper_case_globals)]
 pub static plugin_version: AtomicU32 = AtomicU32::new(fixed_stamp());
 
-/// Runs when the library is loaded, before Slurm looks at it.
+/// Runs when the library is loaded, before Slurm reads the version.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static CONSTRUCTOR: extern "C" fn() = choose;
+static CONSTRUCTOR: extern "C" fn() = set_version;
 
-extern "C" fn choose() {
+extern "C" fn set_version() {
     if fixed_stamp() == 0 {
         plugin_version.store(api_number().and_then(stamp_of).unwrap_or(0), Ordering::Relaxed);
     }
@@ -45,7 +45,7 @@ fn api_number() -> Option<u32> {
     u32::try_from(version() >> 16).ok()
 }
 
-/// The release of an API number. A number that is not here stays refused: nobody has seen the plugin run there.
+/// The version stamp for an API number. There is none for a release on which the plugin was never tested, and Slurm refuses it.
 fn stamp_of(api: u32) -> Option<u32> {
     let (year, month) = match api {
         38 => (22, 5),

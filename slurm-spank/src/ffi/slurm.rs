@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Slurm's side: declarations from `slurm/spank.h`, unchanged from 22.05 to 26.05, and a safe handle around them.
+//! Declarations from `slurm/spank.h`, unchanged from 22.05 to 26.05, and a safe handle around them.
 //!
-//! Only symbols of Slurm 21.08 are linked. Rust links with `BIND_NOW` (SLURM-02), so that one symbol a release lacks would keep it from
-//! loading the plugin at all; newer ones would have to be fetched by dlsym.
+//! Only symbols of Slurm 21.08 are linked. Rust links with `BIND_NOW` (SLURM-02): a release that lacks one of the symbols could not load
+//! the plugin at all. Newer symbols would need dlsym.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::marker::PhantomData;
@@ -56,7 +56,7 @@ pub enum Context {
     Slurmd,
     /// The process of a prolog or epilog.
     JobScript,
-    /// Something this plugin does not know and leaves alone.
+    /// Any other program. The plugin does nothing there.
     Other,
 }
 
@@ -153,7 +153,7 @@ impl Spank<'_> {
 
     /// Removes a variable from the environment of the job's tasks. Only on a node.
     pub fn unset_job_env(&self, name: &CStr) {
-        // SAFETY: the name is NUL-terminated. The answer says no more than that there was none.
+        // SAFETY: the name is NUL-terminated. The result only says whether the variable existed.
         unsafe { spank_unsetenv(self.0, name.as_ptr()) };
     }
 
@@ -182,22 +182,22 @@ impl Spank<'_> {
     }
 }
 
-/// A line for the person in front: `sbatch: error: mytoken: TEXT` at submission, the job's standard error from `user_init` on, the
-/// log of slurmd before (SLURM-22).
+/// Prints an error. At submission it is `sbatch: error: mytoken: TEXT`. On a node it goes to the job's standard error from `user_init` on,
+/// and to slurmd's log before (SLURM-22).
 pub fn error(text: &str) {
     let line = printable(text);
     // SAFETY: printf(3): the format has one %s and gets one NUL-terminated string.
     unsafe { slurm_error(c"mytoken: %s".as_ptr(), line.as_ptr()) };
 }
 
-/// A line for slurmd's log; on a node the user never sees it.
+/// Writes a line to slurmd's log. On a node the user never sees it.
 pub fn info(text: &str) {
     let line = printable(text);
     // SAFETY: as in `error`.
     unsafe { slurm_info(c"mytoken: %s".as_ptr(), line.as_ptr()) };
 }
 
-/// Texts come from other programs too: Slurm gets one line of bounded length, without control characters.
+/// One line of bounded length without control characters: some texts come from other programs.
 fn printable(text: &str) -> CString {
     const LONGEST: usize = 600;
     CString::new(mytoken_wire::printable(text, LONGEST)).unwrap_or_default()

@@ -65,7 +65,7 @@ fn steps_survive() {
             "{hook}: {:?}",
             seen.lines
         );
-        let wanted = format!("info mytoken: internal error in {hook}; the job goes on without this plugin's help");
+        let wanted = format!("info mytoken: internal error in {hook}; the job continues without this plugin");
         assert_eq!(seen.logs(), [wanted.as_str()]);
         quiet(&seen.lines);
     }

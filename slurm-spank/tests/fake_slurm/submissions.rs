@@ -319,7 +319,7 @@ fn only_the_first_component_can_ask() {
     };
     let seen = ask("option-null");
     assert!(
-        seen.all_zero() && !carries(&seen) && seen.logs()[0].contains("the first component has to ask"),
+        seen.all_zero() && !carries(&seen) && seen.logs()[0].contains("the first component must have --mytoken"),
         "{:?}",
         seen.logs()
     );
