@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_show_no_secrets() {
+    fn redacted_urls_have_no_secrets() {
         assert_eq!(place("https://mt.test:8443/c/AbCdEfGh"), "https://mt.test:8443/c/...");
         assert_eq!(place("https://mt.test/redirect?code=s3cret&state=x"), "https://mt.test/redirect");
         assert_eq!(place("::"), "an unreadable URL");

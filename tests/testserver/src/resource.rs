@@ -132,7 +132,7 @@ mod tests {
     use crate::provider::tests::provider;
 
     #[test]
-    fn accepts_good_tokens_and_refuses_all_others_with_the_reason() {
+    fn valid_tokens_are_accepted_and_others_refused_with_the_reason() {
         let provider = Arc::new(provider(&json!({"default_audience": "https://se.test"})));
         let server = ResourceServer {
             issuer: provider.clone(),

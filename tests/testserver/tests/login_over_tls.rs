@@ -152,13 +152,13 @@ fn a_public_client_logs_a_user_in() {
 }
 
 #[test]
-fn a_user_declines() {
+fn a_declined_login_returns_access_denied() {
     let (told, _) = servers().visit(true);
     assert_eq!(told, "access_denied");
 }
 
 #[test]
-fn an_outage_refuses_and_ends() {
+fn an_outage_refuses_connections_until_it_ends() {
     let servers = servers();
     let jwks = format!("{}/jwks", servers.issuer);
     assert!(servers.get(&jwks).is_ok());
@@ -171,7 +171,7 @@ fn an_outage_refuses_and_ends() {
 }
 
 #[test]
-fn faults_reach_the_wire() {
+fn faults_work_over_tls() {
     let servers = servers();
     let jwks = format!("{}/jwks", servers.issuer);
     let fault = |name: &str, argument| {
@@ -196,7 +196,7 @@ fn faults_reach_the_wire() {
 }
 
 #[test]
-fn large_requests_are_refused_unread() {
+fn too_large_requests_are_refused() {
     let servers = servers();
     let url = format!("https://localhost:{}/echo", servers.application.address().port());
     let send = |size: usize| servers.network.fetch("POST", &url, &[], &vec![b'x'; size]);

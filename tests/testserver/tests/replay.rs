@@ -18,7 +18,7 @@ fn captures() -> PathBuf {
 }
 
 #[test]
-fn every_capture_is_answered_as_by_the_original() {
+fn every_capture_passes() {
     let mut different = Vec::new();
     let tally = replay_own(vec![captures()], &mut |line| {
         if !line.starts_with("ok ") {
@@ -102,7 +102,7 @@ impl ForeignServer {
 }
 
 #[test]
-fn logins_faults_and_requests_to_the_provider_are_played_at_a_foreign_server() {
+fn logins_and_provider_faults_are_played_at_a_foreign_server() {
     let foreign = ForeignServer::start();
     let commands = [("--browser", &*ForeignServer::browser()), ("--provider-faults", &*foreign.provider_faults())];
     let (different, sum) = foreign.replay(&["login-flow", "provider", "faults", "guest"], &commands);
@@ -111,7 +111,7 @@ fn logins_faults_and_requests_to_the_provider_are_played_at_a_foreign_server() {
 }
 
 #[test]
-fn scenarios_that_a_foreign_server_cannot_play_are_skipped_with_the_reason() {
+fn scenarios_that_a_foreign_server_cannot_play_are_skipped_with_a_reason() {
     let foreign = ForeignServer::start();
     let browser = ("--browser", &*ForeignServer::browser());
     let faults = ("--provider-faults", &*foreign.provider_faults());

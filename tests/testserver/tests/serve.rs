@@ -95,7 +95,7 @@ impl Served {
 }
 
 #[test]
-fn a_token_goes_the_whole_way_to_the_resource_server() {
+fn the_resource_server_accepts_a_token_until_expiry_or_key_rotation() {
     let served = serve(&["--at-lifetime", "15"]);
     let clauses = json!([{"scope": "storage.read compute.read", "audience": ["https://testbed"]}]);
     let mytoken = served.first_token(&clauses);
@@ -130,7 +130,7 @@ fn a_token_goes_the_whole_way_to_the_resource_server() {
 }
 
 #[test]
-fn faults_and_outages_come_and_go() {
+fn faults_and_outages_start_and_end() {
     let served = serve(&[]);
     let mytoken = served.first_token(&json!([]));
     let ask = || served.access_token(&json!({"mytoken": mytoken}));

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn complaints_of_the_decoder() {
+    fn malformed_json_gives_the_error_texts_of_go() {
         let said = |body| json(&request(None, body), "T").unwrap_err().description.unwrap();
         assert_eq!(said(""), "unexpected end of JSON input");
         assert_eq!(said("{\"a\":"), "unexpected end of JSON input");

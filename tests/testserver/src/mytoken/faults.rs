@@ -191,7 +191,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn faults_are_used_up_where_they_belong() {
+    fn a_fault_counts_only_requests_to_its_endpoint() {
         let faults = ServerFaults::default();
         faults.set("empty-access-token", &json!({"times": 1})).unwrap();
         assert!(!faults.take_for("mytoken").empties_access_token());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_refused() {
+    fn unknown_faults_and_endpoints_are_refused() {
         let faults = ServerFaults::default();
         assert!(faults.set("earthquake", &json!({})).is_err());
         assert!(faults.set("latency", &json!({})).is_err());

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_in_the_wrong_member_is_not_written_down() {
+    fn a_secret_in_the_wrong_member_is_not_recorded() {
         let request = |body: &str| Request {
             method: "POST".into(),
             path: "/".into(),

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_the_limit_passes_and_the_window_ends() {
+    fn each_window_admits_the_limit_and_no_more() {
         let limit = Limit { requests: 2, window: 6, exempt: vec!["192.0.2.0/24".into()] };
         let limiter = Limiter::default();
         let passes =
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_written_as_requests_and_seconds() {
+    fn limits_are_read_as_requests_per_seconds() {
         let read = |text: &str| text.parse::<Limit>().map(|limit| (limit.requests, limit.window));
         assert_eq!(read("100/300s"), Ok((100, 300)));
         for wrong in ["100", "100/300", "0/300s", "100/0s", "/300s", "100/-1s", "100/5m", ""] {

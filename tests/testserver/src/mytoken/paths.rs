@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_paths() {
+    fn paths_map_to_endpoint_names() {
         for (path, name) in [
             ("/api/v0/token/my", "mytoken"),
             ("/API/v0/token/MY/", "mytoken"),

@@ -162,7 +162,7 @@ fn an_empty_access_token_is_counted_and_rotates() {
 }
 
 #[test]
-fn a_child_can_be_made_broader_than_asked() {
+fn the_fault_broader_child_gives_a_child_all_of_its_parents_rights() {
     let test = TestServer::new(Quirks::default());
     let parent = test.login(json!({"capabilities": ["AT", "create_mytoken"]}));
     let request =
@@ -175,7 +175,7 @@ fn a_child_can_be_made_broader_than_asked() {
 }
 
 #[test]
-fn a_wrong_clock_kills_tokens_on_both_sides() {
+fn a_skewed_clock_refuses_valid_tokens() {
     let test = TestServer::new(Quirks::default());
     let token = test.login(json!({"capabilities": ["AT"], "restrictions": [{"exp": unix_now() + 100}]}));
     test.fault("clock-skew", &json!({"seconds": -3600}));
@@ -223,7 +223,7 @@ fn overlapping_uses_all_succeed_and_the_last_successor_wins() {
 }
 
 #[test]
-fn without_quirks_the_request_is_obeyed_and_drops_are_told() {
+fn without_quirks_requests_are_obeyed_and_dropped_clauses_are_errors() {
     let test = TestServer::new(Quirks::NONE);
     let token = test.login(json!({"capabilities": ["AT", "create_mytoken", "tokeninfo"]}));
     let ask = json!({"grant_type": "mytoken", "mytoken": token, "scope": "a"});
@@ -247,7 +247,7 @@ fn without_quirks_the_request_is_obeyed_and_drops_are_told() {
 }
 
 #[test]
-fn equal_clauses_of_a_child_are_compared_as_they_are_written() {
+fn equal_clauses_of_a_child_are_compared_by_their_text() {
     let clauses = |quirks, written: &str| {
         let test = TestServer::new(quirks);
         let parent = test.login(json!({"capabilities": ["AT", "create_mytoken"]}));
@@ -262,7 +262,7 @@ fn equal_clauses_of_a_child_are_compared_as_they_are_written() {
 }
 
 #[test]
-fn the_journal_keeps_no_secret() {
+fn the_journal_has_no_secrets() {
     let test = TestServer::new(Quirks::default());
     let token = test.login(json!({"capabilities": ["AT"]}));
     test.access_token(&token);

@@ -197,7 +197,7 @@ mod tests {
 
     /// Status, media type and a piece of the body (or of its absence) of each fault of the captures.
     #[test]
-    fn faults_look_as_the_captures_say() {
+    fn faults_answer_as_the_captures_say() {
         let provider = provider(&json!({}));
         let tokens = log_in(&provider, "openid compute.read", &[]);
         let form =
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_can_end_by_itself() {
+    fn a_fault_ends_after_its_number_of_requests() {
         let provider = provider(&json!({}));
         let order = json!({"name": "500-html", "endpoint": "jwks", "times": 2});
         provider.set_fault(&serde_json::from_value(order).unwrap()).unwrap();

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_orders_verify() {
+    fn valid_tokens_are_verified() {
         let provider = provider(&json!({}));
         for order in [json!({}), json!({"alg": "EdDSA"}), json!({"alg": "RS256"}), json!({"id_token": true})] {
             assert!(verify(&provider, &minted(&provider, order.clone())).is_ok(), "{order}");
@@ -216,7 +216,7 @@ mod tests {
 
     /// Each invalid token is refused, for the reason that it was made for.
     #[test]
-    fn invalid_orders_do_not_verify() {
+    fn invalid_tokens_are_refused_for_the_expected_reason() {
         let provider = provider(&json!({}));
         let table = [
             (json!({"alg": "none"}), "not a signed JWT"),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn confusion_of_algorithms_is_a_real_attack() {
+    fn an_hs256_token_is_signed_with_the_public_rsa_key() {
         let provider = provider(&json!({}));
         let token = minted(&provider, json!({"alg": "HS256"}));
         let (input, signature) = token.rsplit_once('.').unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opaque_order_is_known_to_introspection_only() {
+    fn introspection_knows_an_opaque_token() {
         let provider = provider(&json!({}));
         let token = minted(&provider, json!({"opaque": true, "scope": "openid"}));
         assert!(!token.contains('.'));

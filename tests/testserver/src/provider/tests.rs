@@ -191,7 +191,7 @@ fn resources_and_scopes_of_a_refresh_follow_the_login() {
 }
 
 #[test]
-fn a_provider_may_permit_more_resources_later() {
+fn extra_resources_are_allowed_at_a_refresh() {
     let provider = provider(&json!({"extra_resources": ["https://se.test"]}));
     let tokens = log_in(&provider, "openid", &["https://a.test"]);
     let (_, answer) = refresh(&provider, &tokens, &[("resource", "https://se.test")]);
@@ -200,7 +200,7 @@ fn a_provider_may_permit_more_resources_later() {
 }
 
 #[test]
-fn a_revoked_refresh_token_is_dead_and_others_cannot_revoke_it() {
+fn only_its_client_can_revoke_a_refresh_token() {
     let provider = provider(&json!({}));
     let tokens = log_in(&provider, "openid", &[]);
     let token = tokens["refresh_token"].as_str().unwrap();
@@ -229,7 +229,7 @@ fn clients_must_authenticate() {
 }
 
 #[test]
-fn browsers_are_sent_to_registered_addresses_only() {
+fn browsers_are_redirected_only_to_registered_uris() {
     let provider = provider(&json!({}));
     let foreign = authorization("openid", &[]).replace("mt.test", "evil.test");
     assert!(provider.log_in_at(&foreign, "alice").unwrap_err().contains("400"));
@@ -240,7 +240,7 @@ fn browsers_are_sent_to_registered_addresses_only() {
 }
 
 #[test]
-fn new_keys_sign_and_old_ones_stay_until_dropped() {
+fn old_keys_stay_valid_until_they_are_dropped() {
     let provider = provider(&json!({}));
     let ids = || {
         let jwks = provider.jwks();
@@ -274,7 +274,7 @@ fn keys_survive_a_restart() {
 }
 
 #[test]
-fn userinfo_and_introspection_know_both_forms_of_tokens() {
+fn userinfo_and_introspection_accept_jwts_and_opaque_tokens() {
     for opaque in [false, true] {
         let provider = provider(&json!({"opaque": opaque}));
         let tokens = log_in(&provider, "openid email offline_access", &[]);
@@ -318,7 +318,7 @@ fn an_outage_is_a_refused_connection() {
 }
 
 #[test]
-fn requests_of_the_mytoken_server_are_kept_as_the_captures_show_them() {
+fn logged_requests_have_the_form_of_the_captures() {
     let provider = provider(&json!({}));
     let tokens = log_in(&provider, "openid", &[]);
     provider.take_requests();

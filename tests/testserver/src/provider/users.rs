@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_scope_opens_its_claims_only() {
+    fn each_scope_releases_only_its_claims() {
         let users = Users::from_json(json!({"alice": {
             "sub": "somebody else", "email": "a@example.org", "entitlements": ["urn:x"], "groups": ["hpc"], "acr": "mfa"
         }}))

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_a_difference_and_status_77_is_a_reason_to_skip() {
+    fn a_failing_command_fails_and_status_77_skips_the_scenario() {
         let failed = run("f() { echo first >&2; echo 'the last word' >&2; exit 3; }; f", &[], b"");
         assert!(matches!(failed, Err(Stop::Differs(reason)) if reason.ends_with("the last word")));
         let cannot = run("f() { echo 'nobody is called carol' >&2; exit 77; }; f", &[], b"");

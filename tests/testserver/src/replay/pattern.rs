@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns() {
+    fn each_pattern_matches_only_its_form() {
         let short = "a".repeat(64);
         let mom_id = format!("{}==", "A".repeat(86));
         for (expected, got, outcome) in [
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_compared_whole() {
+    fn missing_and_extra_members_are_differences() {
         assert!(fits(&json!({"a": 1, "b": null}), &json!({"b": null, "a": 1})));
         assert!(!fits(&json!({"a": 1}), &json!({"a": 1, "b": 2})));
         assert!(!fits(&json!({"a": 1, "b": null}), &json!({"a": 1})));
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_in_any_order_find_their_partners() {
+    fn unordered_lists_match_in_any_order() {
         let expected = json!({"l": [{"id": "@uuid:a", "n": 1}, {"id": "@uuid:b", "n": 2}]});
         let (one, two) = ("3f2b7c1e-5d4a-4c8e-9a10-77b1c0de4241", "3f2b7c1e-5d4a-4c8e-9a10-77b1c0de4242");
         let got = json!({"l": [{"id": two, "n": 2}, {"id": one, "n": 1}]});
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_quicker_than_a_slow_original_is_no_difference() {
+    fn a_slow_scenario_accepts_earlier_times() {
         let mut vars = Vars::new(1000, 50);
         assert!(compare(&json!("@unix:+51"), &json!(1001), &[], 1001, &mut vars).is_ok());
     }

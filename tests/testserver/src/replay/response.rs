@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_login_of_a_history_is_not_compared() {
+    fn clients_of_login_events_are_not_compared() {
         let mut expected = json!({"events": [
             {"event": "created", "comment": "Used grant_type oidc_flow x", "ip": "i", "user_agent": "u"},
             {"event": "created", "comment": "Used grant_type mytoken", "ip": "i", "user_agent": "u"},

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_filled_in() {
+    fn variables_in_requests_are_replaced() {
         let mut vars = Vars::new(1000, 0);
         vars.set("mt", "TOKEN");
         vars.set("issuer", "http://h");

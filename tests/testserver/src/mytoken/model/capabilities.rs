@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_of_the_original() {
+    fn a_capability_grants_its_sub_capabilities() {
         for (owned, wanted, expected) in [
             ("settings", "read@settings:grants:ssh", true),
             ("read@settings", "settings:grants", false),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_keeps_the_order_of_the_request_and_loses_what_the_parent_lacks() {
+    fn a_child_gets_the_requested_capabilities_that_its_parent_has() {
         let parent: Vec<String> = ["AT", "tokeninfo:introspect", "settings"].map(String::from).into();
         let wanted: Vec<String> = ["settings:x", "AT", "tokeninfo", "AT", "frobnicate"].map(String::from).into();
         assert_eq!(inherit(&parent, &wanted), ["settings:x", "AT"]);

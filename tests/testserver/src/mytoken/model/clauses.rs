@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_of_several_clauses() {
+    fn exp_is_the_latest_and_nbf_the_earliest_of_all_clauses() {
         assert_eq!(latest_exp(&clauses(json!([{"exp": 5}, {"exp": 9}]))), 9);
         assert_eq!(latest_exp(&clauses(json!([{"exp": 5}, {"scope": "a"}]))), 0);
         assert_eq!(earliest_nbf(&clauses(json!([{"nbf": 5}, {"nbf": 9}]))), 5);

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mom_id_of_the_original() {
+    fn mom_id_is_the_sha512_of_the_id_bytes() {
         assert_eq!(
             mom_id("3f2b7c1e-5d4a-4c8e-9a10-77b1c0de4242"),
             "ZjLGXjMDLsolRdoEhxujN/7ClpM5nooNzsgdRkCXrm9+TE8ksEOQRYxUM/36wSt5Ff2wyT+XVUt2TRYi+YXf1g=="
@@ -100,12 +100,16 @@ mod tests {
     }
 
     #[test]
-    fn alphabet_and_forms() {
+    fn codes_are_random_letters_without_l_and_i() {
         assert_eq!(LETTERS.len(), 50);
         let short = letters(64).unwrap();
         assert!(short.len() == 64 && short.chars().all(|c| c.is_ascii_alphabetic() && c != 'l' && c != 'I'));
+        assert_ne!(letters(8).unwrap(), letters(8).unwrap());
+    }
+
+    #[test]
+    fn uuids_have_version_4() {
         let id = uuid().unwrap();
         assert!(id.len() == 36 && id.as_bytes()[14] == b'4', "{id}");
-        assert_ne!(letters(8).unwrap(), letters(8).unwrap());
     }
 }

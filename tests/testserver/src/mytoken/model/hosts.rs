@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_networks() {
+    fn a_network_without_host_part_admits_all_its_addresses() {
         for (entry, peer, expected) in [
             ("127.0.0.1", "127.0.0.1", true),
             ("127.0.0.0/8", "127.0.0.1", true),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn narrower_networks() {
+    fn entries_lie_within_wider_networks_and_wildcards() {
         for (wanted, parent, expected) in [
             ("10.1.0.0/16", "10.0.0.0/8", true),
             ("10.0.0.0/8", "10.1.0.0/16", false),

@@ -111,8 +111,8 @@ impl MytokenKey {
     }
 }
 
-/// Whether the original takes a text for a JWT (MT-51); everything else it looks up as a short token. Its recogniser
-/// wants the signature to be decodable as padded base64url, which ES512 signatures happen to be.
+/// Whether the original takes a text for a JWT (MT-51). It looks up all other texts as short tokens. The signature must
+/// decode as padded base64url; ES512 signatures happen to need no padding.
 #[must_use]
 pub fn looks_like(token: &str) -> bool {
     let mut parts = token.split('.');
@@ -144,14 +144,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subjects_of_the_original() {
+    fn sub_is_a_hash_of_subject_and_issuer() {
         let sub = |issuer| subject("alice-0001", issuer);
         assert_eq!(sub("https://op.example.org"), "er/7Lx8gFirVNfzUiaAJ+7qSVAGvrpl6I3uIrNjB/H0=");
         assert_eq!(sub("https://op.example.org/"), "niUkkXUWqjQoL49Iy6edKF3ijC7dzk9zCPUtKVJeE5A=");
     }
 
     #[test]
-    fn recogniser() {
+    fn only_jwts_are_recognised() {
         assert!(looks_like("eyJhbGciOiJFUzUxMiIsInR5cCI6Ik1UK0pXVCJ9.eyJhIjoxfQ.AAAA"));
         assert!(!looks_like("aaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbbbbbbb.cccccccccccccccccccccc"));
         assert!(!looks_like(" eyJhbGciOiJFUzUxMiJ9.eyJhIjoxfQ.AAAA"));

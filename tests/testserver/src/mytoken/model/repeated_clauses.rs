@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clause_is_dropped_when_an_equal_one_stands_before_it_without_blanks() {
+    fn a_clause_is_dropped_if_an_equal_one_precedes_it_without_blanks() {
         for (restrictions, left) in [
             (r#"[{"scope":"a"},{"scope":"a"}]"#, 1),
             (r#"[{"scope": "a"}, {"scope": "a"}]"#, 2),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_list_of_clauses_stays_as_it_is() {
+    fn a_request_without_a_list_of_clauses_is_unchanged() {
         for body in [r#"{"a":1}"#, r#"{"restrictions":null}"#, r#"{"restrictions":"@name"}"#] {
             let members: Map<String, Value> = serde_json::from_str(body).unwrap();
             assert_eq!(dropped(members.clone(), body.as_bytes()), members);

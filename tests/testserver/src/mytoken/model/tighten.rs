@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_the_original() {
+    fn a_child_gets_only_clauses_that_fit_its_parents() {
         check(&json!([]), &json!([{"exp": 100}]), &json!([{"exp": 100}]));
         check(&json!([{"exp": 100}]), &json!([]), &json!([{"exp": 100}]));
         check(&json!([{"exp": 100}]), &json!([{"exp": 50}]), &json!([{"exp": 50}]));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_must_be_repeated() {
+    fn a_child_must_repeat_the_lists_of_its_parent() {
         check(&json!([{"audience": ["a", "b"]}]), &json!([{"audience": ["b"]}]), &json!([{"audience": ["b"]}]));
         check(&json!([{"audience": ["a"]}]), &json!([{"exp": 5}]), &json!([{"audience": ["a"]}]));
         check(&json!([{"audience": ["a"]}]), &json!([{"audience": []}]), &json!([{"audience": ["a"]}]));

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepted_forms_of_times() {
+    fn valid_times_are_resolved() {
         for (text, expected) in [
             ("", 0),
             ("1735689600", 1_735_689_600),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn rejected_forms_of_times() {
+    fn invalid_times_are_refused() {
         for text in ["tomorrow", "-1h", "1h", "+", "+1x", "2023-02-29 00:00", "2099-13-01 00:00", "2099-01-01 24:00"] {
             assert!(resolve(text, 1_000_000).is_err(), "{text}");
         }

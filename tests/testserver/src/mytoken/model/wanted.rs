@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn one_clause_or_several_or_none() {
+    fn restrictions_may_be_one_clause_a_list_or_null() {
         for (restrictions, expected) in [
             (json!([{"exp": "+1h"}]), json!([{"exp": 4600}])),
             (json!({"exp": 5}), json!([{"exp": 5}])),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn forms() {
+    fn max_token_len_overrides_response_type() {
         let form = |request: Value| wanted(&request).unwrap().form.choose(700, 64);
         assert_eq!(form(json!({})), TokenForm::Jwt);
         assert_eq!(form(json!({"response_type": "auto"})), TokenForm::Jwt);

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_of_a_login() {
+    fn a_login_requests_the_scopes_of_all_clauses() {
         let clauses = |value| serde_json::from_value::<Vec<Clause>>(value).unwrap();
         let all = ["openid".to_owned(), "offline_access".to_owned(), "x".to_owned()];
         for (restrictions, expected) in [
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_application_is_named_if_there_is_one() {
+    fn the_url_contains_the_application_name_if_there_is_one() {
         assert_eq!(native("/native", "", true), "/native");
         assert_eq!(native("/native/abort", "my app", false), "/native/abort?application=my app");
     }
