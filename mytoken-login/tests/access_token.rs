@@ -269,7 +269,7 @@ fn an_id_token_without_its_marks_is_refused_by_header_audience_or_scope() {
         let settings = issuer(lines);
         let result = check(&id_token(aud), &settings, &TestKeys::default());
         assert_eq!(result.map_or_else(|rejection| rejection.reason(), |_| "accepted"), expected, "{aud} {lines}");
-        assert_eq!(settings.tells_id_tokens_apart(), matches!(expected, "scope_missing" | "wrong_kind"), "{lines}");
+        assert_eq!(settings.refuses_id_tokens(), matches!(expected, "scope_missing" | "wrong_kind"), "{lines}");
     }
 }
 

@@ -33,7 +33,7 @@ pub struct IssuerUrl(String);
 /// credentials, query, fragment, dot segments. One trailing slash is removed.
 fn parse_base(text: &str, loopback_http: bool) -> Result<String, UrlError> {
     let wrong = |reason: &str| UrlError { url: without_credentials(text), reason: reason.to_owned() };
-    let url = parse_url(text).map_err(|reason| wrong(&reason))?;
+    let url = parse_url(text).map_err(|error| wrong(&error.to_string()))?;
     let trimmed = text.strip_suffix('/').unwrap_or(text);
     if !url.username().is_empty() || url.password().is_some() {
         return Err(wrong("it must not contain a user or password"));
@@ -52,24 +52,37 @@ fn parse_base(text: &str, loopback_http: bool) -> Result<String, UrlError> {
     Ok(trimmed.to_owned())
 }
 
-/// Reads an address by http or https as RFC 3986 writes it: visible ASCII, and a host name without percent signs. The library also
-/// takes what people type into browsers; its host names beyond ASCII are switched off (`idna_adapter` 1.0.0), and meeting one beside
-/// a capital letter it panics in builds with debug assertions.
-pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
+/// Why a text is not a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UrlSyntaxError {
+    #[error("it must begin with https://")]
+    Scheme,
+    #[error("it has characters that no URL has; write a host name beyond ASCII as xn--")]
+    Characters,
+    #[error("it has no host name, or one with percent signs")]
+    Host,
+    #[error("{0}")]
+    Other(#[from] url::ParseError),
+}
+
+/// Parses an http or https URL as RFC 3986 defines it: visible ASCII only, and a host name without percent signs. The `url` crate also
+/// accepts what people type into browsers. Its support for host names beyond ASCII is switched off (`idna_adapter` 1.0.0): such a name
+/// with a capital letter makes it panic in builds with debug assertions.
+pub(crate) fn parse_url(text: &str) -> Result<Url, UrlSyntaxError> {
     let begins = |scheme: &str| text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
     let scheme = ["https://", "http://"].into_iter().find(|scheme| begins(scheme));
-    let rest = scheme.and_then(|scheme| text.get(scheme.len()..)).ok_or("it must begin with https://")?;
+    let rest = scheme.and_then(|scheme| text.get(scheme.len()..)).ok_or(UrlSyntaxError::Scheme)?;
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("it has characters that no URL has; write a host name beyond ASCII as xn--".to_owned());
+        return Err(UrlSyntaxError::Characters);
     }
     let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
     if authority.is_empty() || authority.contains('%') {
-        return Err("it has no plainly written host name".to_owned());
+        return Err(UrlSyntaxError::Host);
     }
-    Url::parse(text).map_err(|error| error.to_string())
+    Ok(Url::parse(text)?)
 }
 
-/// Whether two base URLs are the same byte for byte, one trailing slash aside: the only normalisation of an issuer.
+/// Whether two base URLs are equal byte for byte, except for one trailing slash. Issuers are normalised in no other way.
 #[must_use]
 pub fn same_base(one: &str, other: &str) -> bool {
     let bare = |url| str::strip_suffix(url, '/').unwrap_or(url);

@@ -40,7 +40,8 @@ impl<'a> ProviderKeys<'a> {
             if answer.status == 200 { Ok(answer) } else { Err(format!("{url} answered with status {}", answer.status)) }
         };
         let base = issuer.url.strip_suffix('/').unwrap_or(&issuer.url);
-        let discovery: Discovery = get(&format!("{base}/.well-known/openid-configuration"))?.json()?;
+        let document = get(&format!("{base}/.well-known/openid-configuration"))?;
+        let discovery: Discovery = document.json().map_err(|error| error.to_string())?;
         if !issuer.is(&discovery.issuer) {
             return Err(format!("the discovery document of {base} belongs to another issuer"));
         }

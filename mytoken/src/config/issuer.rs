@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the configuration says about an OpenID provider whose access tokens are accepted: `[[issuer]]` in `mytoken.toml`.
+//! `[[issuer]]` in `mytoken.toml`: an OpenID provider whose access tokens are accepted.
 
 use serde::{Deserialize, Deserializer};
 
@@ -9,33 +9,61 @@ use crate::urls::same_base;
 /// Longest permitted difference of clocks.
 const LEEWAY_LIMIT: Duration = Duration::seconds(300);
 
+/// Why the settings of a provider are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IssuerError {
+    /// The audience is required, and none is named.
+    #[error(
+        "issuer \"{name}\" has no audiences; name those that tokens for this site carry, or write require_audience = false to accept tokens that were made for any service"
+    )]
+    Audiences {
+        /// The provider.
+        name: String,
+    },
+    /// `accept_typ` is empty.
+    #[error("issuer \"{name}\" accepts no typ; \"\" stands for a header that has none")]
+    Typ {
+        /// The provider.
+        name: String,
+    },
+    /// `algorithms` is empty.
+    #[error("issuer \"{name}\" allows no signature algorithm")]
+    Algorithms {
+        /// The provider.
+        name: String,
+    },
+    /// The name or the URL is empty.
+    #[error("an issuer needs a name and a url")]
+    NameOrUrl,
+}
+
 /// A provider whose access tokens are accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerSettings {
     /// Short name, for rules and logs.
     pub name: String,
-    /// Issuer URL. A token belongs to this provider when its `iss` equals it byte for byte, one trailing slash aside.
+    /// Issuer URL. A token belongs to this provider if its `iss` equals this URL byte for byte, except for one trailing slash.
     pub url: String,
-    /// Algorithms that its signatures may use.
+    /// Allowed signature algorithms.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<Algorithm>,
-    /// What the header's `typ` may be (RFC 9068 2.1), compared as a media type; empty: there is none.
+    /// Allowed values of the header's `typ` (RFC 9068 2.1), compared as media types. `""` allows a header without `typ`.
     #[serde(default = "default_typ")]
     pub accept_typ: Vec<String>,
     /// A token must name one of these in `aud`.
     #[serde(default)]
     pub audiences: Vec<String>,
-    /// Whether `audiences` is checked at all. Without it any service that sees a user's token can log in as the user.
+    /// Whether `audiences` is checked. Without this check any service that sees a user's token can log in as the user.
     #[serde(default = "yes")]
     pub require_audience: bool,
-    /// Scopes that a token must carry, all of them.
+    /// A token must carry all of these scopes.
     #[serde(default)]
     pub required_scopes: Vec<String>,
     /// Permitted difference of clocks for `exp`, `nbf` and `iat`; at most 300 s.
     #[serde(default = "default_leeway", deserialize_with = "leeway")]
     pub leeway: Duration,
-    /// Highest age of a token since `iat`; zero: not checked.
+    /// Maximum age of a token since `iat`; zero: not checked.
     #[serde(default = "day")]
     pub max_age: Duration,
     /// How long fetched keys are used without asking the provider again.
@@ -47,54 +75,52 @@ pub struct IssuerSettings {
 }
 
 impl IssuerSettings {
-    /// Whether the unverified `iss` names this provider.
+    /// Whether `iss` (not verified) is this provider's URL.
     #[must_use]
     pub fn is(&self, iss: &str) -> bool {
         same_base(iss, &self.url)
     }
 
-    /// Whether the header's `typ`, in the form of [`media_type`], is one that is accepted.
+    /// Whether a token with this `typ` in its header is accepted. `typ` has the form that [`media_type`] returns.
     #[must_use]
-    pub fn accepts_typ(&self, kind: Option<&str>) -> bool {
-        self.accept_typ.iter().any(|accepted| match kind {
+    pub fn accepts_typ(&self, typ: Option<&str>) -> bool {
+        self.accept_typ.iter().any(|accepted| match typ {
             None => accepted.is_empty(),
-            Some(kind) => !accepted.is_empty() && media_type(accepted) == kind,
+            Some(typ) => !accepted.is_empty() && media_type(accepted) == typ,
         })
     }
 
-    /// Whether an ID token of this provider that has none of the claims of its kind would be refused, whatever its audience: by its
-    /// header, or because it has no scopes.
+    /// Whether these settings refuse every ID token of this provider, also one without the claims that mark an ID token: by its `typ`,
+    /// or because it has no scopes.
     #[must_use]
-    pub fn tells_id_tokens_apart(&self) -> bool {
+    pub fn refuses_id_tokens(&self) -> bool {
         !self.required_scopes.is_empty() || self.accept_typ.iter().all(|typ| media_type(typ) == "at+jwt")
     }
 
-    /// What no single field can tell.
+    /// Checks the fields together.
     ///
     /// # Errors
-    /// A sentence for the administrator.
-    pub fn validate(&self) -> Result<(), String> {
+    /// [`IssuerError`], a sentence for the administrator.
+    pub fn validate(&self) -> Result<(), IssuerError> {
+        let name = || self.name.clone();
         if self.require_audience && self.audiences.is_empty() {
-            return Err(format!(
-                "issuer \"{}\" has no audiences; name those that tokens for this site carry, or write require_audience = false to accept tokens that were made for any service",
-                self.name
-            ));
+            return Err(IssuerError::Audiences { name: name() });
         }
         if self.accept_typ.is_empty() {
-            return Err(format!("issuer \"{}\" accepts no typ; \"\" stands for a header that has none", self.name));
+            return Err(IssuerError::Typ { name: name() });
         }
         if self.algorithms.is_empty() {
-            return Err(format!("issuer \"{}\" allows no signature algorithm", self.name));
+            return Err(IssuerError::Algorithms { name: name() });
         }
         if self.name.is_empty() || self.url.is_empty() {
-            return Err("an issuer needs a name and a url".to_owned());
+            return Err(IssuerError::NameOrUrl);
         }
         Ok(())
     }
 }
 
-/// `typ` in the form in which it is compared: in lower case, and without the `application/` that may be omitted where no other slash
-/// follows (RFC 7515 4.1.9, RFC 7519 5.1).
+/// `typ` in a form that can be compared: in lower case and without `application/`, which a token may omit if no other slash follows
+/// (RFC 7515 4.1.9, RFC 7519 5.1).
 #[must_use]
 pub fn media_type(typ: &str) -> String {
     let lower = typ.to_ascii_lowercase();
@@ -151,14 +177,14 @@ mod tests {
         assert_eq!(issuer.algorithms, [Algorithm::RS256, Algorithm::ES256]);
         assert_eq!(issuer.leeway, Duration::seconds(30));
         assert_eq!(issuer.accept_typ, ["at+jwt", "application/at+jwt", "JWT", ""]);
-        assert!(issuer.validate().unwrap_err().contains("audiences"));
+        assert!(matches!(issuer.validate(), Err(IssuerError::Audiences { .. })));
         let none =
             read("name = 'op'\nurl = 'https://op.example.org'\nrequire_audience = false\naccept_typ = []").unwrap();
-        assert!(none.validate().unwrap_err().contains("accepts no typ"));
+        assert!(matches!(none.validate(), Err(IssuerError::Typ { .. })));
     }
 
     #[test]
-    fn what_is_not_known_or_too_lax_is_an_error() {
+    fn unknown_keys_and_unsafe_values_are_refused() {
         for line in ["audience = ['x']", "algorithms = ['none']", "algorithms = ['HS256']", "leeway = '6m'"] {
             assert!(read(&format!("name = 'op'\nurl = 'https://op.example.org'\n{line}")).is_err(), "{line}");
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `/etc/mytoken/*.toml`: strict, with file and line in every error (`docs/interfaces.md`).
+//! Reads `/etc/mytoken/*.toml` strictly, with file and line in every error (`docs/interfaces.md`).
 //!
 //! Each program reads only the parts it needs, so that a mistake in `jobs.toml` does not lock users out of ssh.
 
@@ -14,7 +14,7 @@ mod trust;
 pub use algorithm::Algorithm;
 pub use duration::Duration;
 pub use error::ConfigError;
-pub use issuer::{IssuerSettings, media_type};
+pub use issuer::{IssuerError, IssuerSettings, media_type};
 pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared, invalid};
 pub use source::{read, read_list_leniently};
 pub use trust::FileTrust;

@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytoken.toml`: what every program of the suite needs to know, servers, issuers, TLS, proxy.
+//! `mytoken.toml`: the settings that every program of the suite needs, such as servers, issuers, TLS and proxy.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::ConfigError;
-use super::{Duration, FileTrust, IssuerSettings, read};
+use super::{ConfigError, Duration, FileTrust, IssuerSettings, read};
 use crate::http::{HttpSettings, Roots};
 use crate::urls::{IssuerUrl, ServerUrl};
 
 /// Default directory of the configuration.
 pub const DIRECTORY: &str = "/etc/mytoken";
 
-/// What `mytoken.toml` holds.
+/// The content of `mytoken.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shared {
-    /// How servers are talked to.
+    /// The HTTP client.
     #[serde(default)]
     pub http: HttpSection,
     /// Mytoken servers.
@@ -35,11 +34,11 @@ pub struct Shared {
 pub struct HttpSection {
     /// PEM file of trusted certificates; absent: the distribution's bundle.
     pub ca_file: Option<PathBuf>,
-    /// URL of an HTTP proxy; empty: none, whatever the environment says.
+    /// URL of an HTTP proxy; empty: none. The environment is ignored.
     pub proxy: String,
     /// Whether plain http to this machine is accepted.
     pub allow_loopback_http: bool,
-    /// How long making one connection may take, within the deadline of the operation.
+    /// Time limit for making one connection, within the deadline of the operation.
     pub connect_timeout: Duration,
 }
 
@@ -55,7 +54,7 @@ impl Default for HttpSection {
 pub struct ServerSettings {
     /// Short name, for `login.toml` and `jobs.toml`.
     pub name: String,
-    /// The instance's URL, exactly as its discovery document says (one trailing slash aside).
+    /// The server's URL, exactly as its discovery document gives it (except for one trailing slash).
     pub url: String,
 }
 
@@ -63,20 +62,20 @@ impl Shared {
     /// Reads `DIR/mytoken.toml` and its drop-ins.
     ///
     /// # Errors
-    /// The variants of [`ConfigError`] that begin with `Config`.
+    /// [`ConfigError`].
     pub fn load(dir: &Path, trust: FileTrust) -> Result<Self, ConfigError> {
         let shared: Self = read(dir, "mytoken", trust)?;
-        // A user who can write it decides which servers are trusted.
+        // Whoever can write this file decides which servers are trusted.
         if let Some(file) = &shared.http.ca_file {
             trust.check_file(file)?;
         }
-        let names = |names: Vec<&str>| {
+        let duplicate = |names: Vec<&str>| {
             let mut seen = HashSet::new();
             names.iter().find(|name| !seen.insert(**name)).map(|name| (*name).to_owned())
         };
-        let twice = names(shared.servers.iter().map(|server| server.name.as_str()).collect())
-            .or_else(|| names(shared.issuers.iter().map(|issuer| issuer.name.as_str()).collect()));
-        if let Some(name) = twice {
+        let duplicate = duplicate(shared.servers.iter().map(|server| server.name.as_str()).collect())
+            .or_else(|| duplicate(shared.issuers.iter().map(|issuer| issuer.name.as_str()).collect()));
+        if let Some(name) = duplicate {
             return Err(invalid(dir, "mytoken", format!("the name \"{name}\" is used twice")));
         }
         for server in &shared.servers {
@@ -85,7 +84,7 @@ impl Shared {
         for issuer in &shared.issuers {
             IssuerUrl::parse(&issuer.url, shared.http.allow_loopback_http)
                 .map_err(|error| invalid(dir, "mytoken", error.to_string()))?;
-            issuer.validate().map_err(|problem| invalid(dir, "mytoken", problem))?;
+            issuer.validate().map_err(|error| invalid(dir, "mytoken", error.to_string()))?;
         }
         Ok(shared)
     }
@@ -105,7 +104,7 @@ impl Shared {
     /// The URL of the server of this name.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] when there is none, [`UrlError`](crate::urls::UrlError) when its URL may not be talked to.
+    /// [`ConfigError::Invalid`] if there is none, [`ConfigError::Url`] if its URL must not be used.
     pub fn server_url(&self, name: &str) -> Result<ServerUrl, ConfigError> {
         let server = self.server(name).ok_or_else(|| ConfigError::Invalid {
             place: "mytoken.toml".to_owned(),
@@ -121,7 +120,7 @@ impl Shared {
     }
 }
 
-/// A mistake in `DIR/NAME.toml` that has no line.
+/// The error for a mistake in `DIR/NAME.toml` that belongs to no single line.
 #[must_use]
 pub fn invalid(dir: &Path, name: &str, problem: String) -> ConfigError {
     ConfigError::Invalid { place: dir.join(format!("{name}.toml")).display().to_string(), problem }
@@ -140,7 +139,8 @@ mod tests {
         url = "https://op.testbed:8444"
         audiences = ["https://testbed"]
     "#;
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+
+    fn config_dir(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).unwrap();
@@ -153,20 +153,20 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_needs_loopback_and_permission() {
-        let told = |url: &str, http: &str| {
+    fn plain_http_needs_a_loopback_address_and_permission() {
+        let error = |url: &str, http: &str| {
             let text = format!("[http]\n{http}\n{}", SHARED.replace("https://mytoken.testbed:8443", url));
-            Shared::load(folder(&[("mytoken.toml", &text)]).path(), me()).err().map(|error| error.to_string())
+            Shared::load(config_dir(&[("mytoken.toml", &text)]).path(), me()).err().map(|error| error.to_string())
         };
-        assert_eq!(told("http://127.0.0.1:8000", "allow_loopback_http = true"), None);
-        assert!(told("http://127.0.0.1:8000", "").unwrap().contains("allow_loopback_http"));
-        assert!(told("http://mytoken.testbed", "allow_loopback_http = true").is_some());
+        assert_eq!(error("http://127.0.0.1:8000", "allow_loopback_http = true"), None);
+        assert!(error("http://127.0.0.1:8000", "").unwrap().contains("allow_loopback_http"));
+        assert!(error("http://mytoken.testbed", "allow_loopback_http = true").is_some());
     }
 
     #[test]
     fn certificates_that_others_can_replace_are_refused() {
         use std::os::unix::fs::PermissionsExt;
-        let dir = folder(&[("ca.pem", "x")]);
+        let dir = config_dir(&[("ca.pem", "x")]);
         let ca = dir.path().join("ca.pem");
         let text = format!("[http]\nca_file = \"{}\"\n{SHARED}", ca.display());
         std::fs::write(dir.path().join("mytoken.toml"), text).unwrap();
@@ -176,12 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_without_audience_needs_it_in_writing() {
+    fn an_issuer_without_audiences_needs_require_audience_false() {
         let without = SHARED.replace("audiences = [\"https://testbed\"]", "");
-        let dir = folder(&[("mytoken.toml", &without)]);
+        let dir = config_dir(&[("mytoken.toml", &without)]);
         assert!(Shared::load(dir.path(), me()).unwrap_err().to_string().contains("require_audience = false"));
         let written = without.replace("name = \"op\"", "name = \"op\"\nrequire_audience = false");
-        let dir = folder(&[("mytoken.toml", &written)]);
+        let dir = config_dir(&[("mytoken.toml", &written)]);
         assert!(Shared::load(dir.path(), me()).is_ok());
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What came back, read within a limit.
+//! The answer to an HTTP request.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,34 @@ use std::time::{Duration, SystemTime};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-/// An answer: status first, then the body, whatever its form. The body may hold tokens and is wiped when dropped.
+/// Why a body is not the expected JSON object. `Display` tells line and column, never the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The body has no bytes.
+    #[error("empty body")]
+    Empty,
+    /// A JSON list.
+    #[error("a list where an object was expected")]
+    List,
+    /// Not JSON.
+    #[error("not JSON at line {line} column {column}")]
+    Syntax {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
+    /// JSON with other members or types than expected.
+    #[error("unexpected JSON at line {line} column {column}")]
+    Data {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
+}
+
+/// An answer of any status, with a body of any form. The body may hold tokens and is wiped when dropped.
 pub struct Answer {
     /// HTTP status; mytoken servers also use 278, 428 and 555 (MT-06).
     pub status: u16,
@@ -22,28 +49,28 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads the body as a JSON object. The error tells line and column, not the content.
+    /// Reads the body as a JSON object.
     ///
     /// # Errors
-    /// A short description of what is wrong with the body.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, String> {
+    /// [`BodyError`].
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, BodyError> {
         if self.body.is_empty() {
-            return Err("empty body".to_owned());
+            return Err(BodyError::Empty);
         }
         // serde would also read a list as a structure, member by member.
         if self.body.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
-            return Err("a list where an object was expected".to_owned());
+            return Err(BodyError::List);
         }
         serde_json::from_slice(&self.body).map_err(|error| {
-            let kind = match error.classify() {
-                serde_json::error::Category::Data => "unexpected JSON",
-                _ => "not JSON",
-            };
-            format!("{kind} at line {} column {}", error.line(), error.column())
+            let (line, column) = (error.line(), error.column());
+            match error.classify() {
+                serde_json::error::Category::Data => BodyError::Data { line, column },
+                _ => BodyError::Syntax { line, column },
+            }
         })
     }
 
-    /// Whether the body calls itself JSON.
+    /// Whether `Content-Type` says JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
         self.content_type.as_deref().is_some_and(|kind| kind == "application/json" || kind.ends_with("+json"))
@@ -61,12 +88,13 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// What `Retry-After` says (RFC 9110 10.2.3): seconds, or a date, which counts from the server's own `Date`, not from the clock here.
+/// The time to wait that `Retry-After` gives (RFC 9110 10.2.3): in seconds, or as a date. A date is compared with the server's own
+/// `Date` header, not with the local clock.
 #[must_use]
 pub fn retry_after(text: &str, date: Option<SystemTime>) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // A larger number means for ever.
+        // A number above the range means "for ever".
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let until = httpdate::parse_http_date(text).ok()?;
@@ -78,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_is_in_seconds_or_by_a_date() {
+    fn retry_after_is_read_as_seconds_or_as_a_date() {
         let date = httpdate::parse_http_date("Thu, 26 Nov 2026 02:00:00 GMT").ok();
         for (text, seconds) in [
             ("0", Some(0)),

@@ -128,11 +128,9 @@ impl HttpClient {
 
     /// Parses and applies the rule for addresses that may see secrets.
     fn checked(&self, url: &str) -> Result<Url, HttpError> {
-        let parsed = urls::parse_url(url).map_err(|reason| {
-            HttpError::Url(UrlError {
-                url: mytoken_wire::printable(url.split(['?', '#', '@']).next().unwrap_or_default(), 200),
-                reason,
-            })
+        let parsed = urls::parse_url(url).map_err(|error| UrlError {
+            url: mytoken_wire::printable(url.split(['?', '#', '@']).next().unwrap_or_default(), 200),
+            reason: error.to_string(),
         })?;
         if !parsed.username().is_empty() || parsed.password().is_some() {
             return Err(HttpError::Url(UrlError {

@@ -98,7 +98,7 @@ impl Server<'_> {
     }
 
     fn granted_access(&self, answer: &Answer, scope: &str, audience: &str) -> Result<AccessToken, Error> {
-        let said: AccessAnswer = answer.json().map_err(|reason| self.not_understood(answer, reason))?;
+        let said: AccessAnswer = answer.json().map_err(|reason| self.not_understood(answer, &reason))?;
         let token = said.access_token.filter(|token| !token.is_empty());
         let token =
             token.ok_or_else(|| Error::Server(ServerError::EmptyAccessToken { server: self.url.to_string() }))?;

@@ -58,12 +58,8 @@ impl Server<'_> {
         refusal(&self.url, answer, context)
     }
 
-    pub(super) fn not_understood(&self, answer: &Answer, reason: impl Into<String>) -> Error {
-        Error::Server(ServerError::NotUnderstood {
-            server: self.url.to_string(),
-            status: answer.status,
-            reason: reason.into(),
-        })
+    pub(super) fn not_understood(&self, answer: &Answer, reason: &(impl ToString + ?Sized)) -> Error {
+        not_understood(self.url.to_string(), answer.status, reason)
     }
 }
 
@@ -154,8 +150,8 @@ pub(super) fn refusal(server: &ServerUrl, answer: &Answer, context: Context<'_>)
     }
 }
 
-fn not_understood(server: String, status: u16, reason: &str) -> Error {
-    Error::Server(ServerError::NotUnderstood { server, status, reason: reason.to_owned() })
+pub(super) fn not_understood(server: String, status: u16, reason: &(impl ToString + ?Sized)) -> Error {
+    Error::Server(ServerError::NotUnderstood { server, status, reason: reason.to_string() })
 }
 
 /// An OAuth error code, never a text that might repeat a token.

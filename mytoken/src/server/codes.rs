@@ -61,7 +61,7 @@ impl Server<'_> {
         if answer.status != 200 {
             return Err(self.refusal(&answer, Context::Mytoken("")));
         }
-        let made: Made = answer.json().map_err(|reason| self.not_understood(&answer, reason))?;
+        let made: Made = answer.json().map_err(|reason| self.not_understood(&answer, &reason))?;
         if made.transfer_code.is_empty() {
             return Err(self.not_understood(&answer, "an empty code"));
         }
@@ -73,8 +73,8 @@ impl Server<'_> {
         if answer.status != 200 {
             return Err(self.refusal(answer, Context::Code));
         }
-        let said: MytokenAnswer = answer.json().map_err(|reason| self.not_understood(answer, reason))?;
-        said.granted(self.clock.now()).map_err(|reason| self.not_understood(answer, reason))
+        let said: MytokenAnswer = answer.json().map_err(|reason| self.not_understood(answer, &reason))?;
+        said.granted(self.clock.now()).map_err(|reason| self.not_understood(answer, &reason))
     }
 
     pub(super) fn endpoint<'e>(&self, endpoint: Option<&'e str>, what: &str) -> Result<&'e str, Error> {

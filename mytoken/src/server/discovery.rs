@@ -66,7 +66,7 @@ impl Discovery {
         let endpoints = optional.into_iter().flatten().chain([&self.access_token_endpoint, &self.mytoken_endpoint]);
         for endpoint in endpoints {
             let parsed = urls::parse_url(endpoint)
-                .map_err(|reason| Error::Url(UrlError { url: format!("{url} (an endpoint)"), reason }))?;
+                .map_err(|error| UrlError { url: format!("{url} (an endpoint)"), reason: error.to_string() })?;
             urls::allowed(&parsed, loopback_http)?;
         }
         Ok(())
@@ -89,9 +89,7 @@ pub(super) fn fetch(
     if answer.status != 200 {
         return Err(call::refusal(url, &answer, call::Context::Plain));
     }
-    answer.json().map_err(|reason| {
-        Error::Server(ServerError::NotUnderstood { server: url.to_string(), status: answer.status, reason })
-    })
+    answer.json().map_err(|error| call::not_understood(url.to_string(), answer.status, &error))
 }
 
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {

@@ -71,7 +71,7 @@ impl Server<'_> {
         if answer.status != 200 {
             return Err(self.refusal(&answer, Context::Mytoken(TOKENINFO_INTROSPECT)));
         }
-        let said: Introspection = answer.json().map_err(|reason| self.not_understood(&answer, reason))?;
+        let said: Introspection = answer.json().map_err(|reason| self.not_understood(&answer, &reason))?;
         if said.valid && self.url.matches(&said.claims.iss) {
             return Ok(said);
         }
@@ -96,7 +96,7 @@ impl Server<'_> {
         if answer.status != 200 {
             return Err(self.refusal(&answer, Context::Mytoken(TOKENINFO_HISTORY)));
         }
-        let history: History = answer.json().map_err(|reason| self.not_understood(&answer, reason))?;
+        let history: History = answer.json().map_err(|reason| self.not_understood(&answer, &reason))?;
         Ok(history.events.unwrap_or_default())
     }
 }

@@ -126,7 +126,7 @@ impl Server<'_> {
         if answer.status != 200 {
             return Err(self.refusal(&answer, Context::Plain));
         }
-        let started: Started = answer.json().map_err(|reason| self.not_understood(&answer, reason))?;
+        let started: Started = answer.json().map_err(|reason| self.not_understood(&answer, &reason))?;
         let shown = urls::parse_url(started.consent_uri.expose()).is_ok_and(|url| {
             // It is printed on a terminal and opened in a browser.
             url.as_str() == started.consent_uri.expose() && urls::allowed(&url, self.http.loopback_http()).is_ok()

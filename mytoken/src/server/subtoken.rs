@@ -112,16 +112,16 @@ impl Server<'_> {
             }
             return Err(error);
         }
-        let said = said.map_err(|reason| self.not_understood(&answer, reason))?;
+        let said = said.map_err(|reason| self.not_understood(&answer, &reason))?;
         let Some(secret) = said.secret() else {
             return Err(self.not_understood(&answer, "neither a mytoken nor a code"));
         };
-        let checked = said.granted(self.clock.now()).and_then(|granted| {
-            match excess(&granted, &clauses, request.capabilities, request.deliver) {
+        let granted = said.granted(self.clock.now()).map_err(|fault| fault.to_string());
+        let checked =
+            granted.and_then(|granted| match excess(&granted, &clauses, request.capabilities, request.deliver) {
                 None => Ok(granted),
                 Some(what) => Err(what),
-            }
-        });
+            });
         checked.map_err(|what| {
             // Revoking a code of a new token revokes the token behind it (MT-35).
             let revoked = self.revoke(secret, true, deadline).is_ok();

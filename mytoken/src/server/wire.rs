@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the server sends when it gives a mytoken, and the successor of a rotated one.
+//! The server's answer with a mytoken, and the successor of a rotated mytoken in any answer.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -12,22 +12,22 @@ use crate::server::ServerError;
 use crate::token::{self, Rotation};
 use crate::{Error, Secret};
 
-/// A mytoken (or a code for one) with what was really granted.
+/// A mytoken (or a code for it) with the rights that the server granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Granted {
-    /// The mytoken, or the code by which it can be fetched.
+    /// The mytoken, or a code for it.
     pub mytoken: Secret,
-    /// Which of them.
+    /// The form of `mytoken`.
     pub kind: GrantedKind,
     /// Its clauses; empty: unrestricted.
     pub restrictions: Vec<Clause>,
-    /// What it may be used for.
+    /// Its capabilities.
     pub capabilities: Capabilities,
-    /// When it is replaced; `None`: never. From the token itself where the answer does not tell (MT-36).
+    /// When it rotates; `None`: never. Taken from the token itself if the answer does not contain it (MT-36).
     pub rotation: Option<Rotation>,
-    /// Until when the mytoken can be used, Unix seconds; `None`: without end.
+    /// Expiry of the mytoken, Unix seconds; `None`: it does not expire.
     pub expires_at: Option<u64>,
-    /// Until when the code can be redeemed, Unix seconds; only for [`GrantedKind::TransferCode`].
+    /// Expiry of the code, Unix seconds; only for [`GrantedKind::TransferCode`].
     pub code_expires_at: Option<u64>,
     /// Public handle for managing the token.
     pub mom_id: String,
@@ -40,8 +40,8 @@ impl Granted {
         self.rotation.is_some_and(|rotation| rotation.rotates())
     }
 
-    /// Which part is broader than requested; `None` when none is. Check it after a login: the person may have widened
-    /// everything on the consent page, and empty intersections at the provider turn into "unrestricted".
+    /// The part that is broader than requested, if any. Check it after a login: the person can widen everything on the consent page,
+    /// and if the provider grants none of the requested values, the bound is removed.
     #[must_use]
     pub fn broader_than(&self, clauses: &[Clause], capabilities: &Capabilities) -> Option<String> {
         let beyond = self.capabilities.beyond(capabilities);
@@ -61,18 +61,30 @@ impl Granted {
     }
 }
 
-/// In which form a mytoken came.
+/// The form of a mytoken in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrantedKind {
     /// The JWT.
     Token,
-    /// An alias of the same rights.
+    /// A short alias with the same rights.
     ShortToken,
-    /// A one-time code for fetching it.
+    /// A one-time code for the mytoken.
     TransferCode,
 }
 
-/// The answer as sent. What cannot be verified is kept apart, so that the token in it can be revoked nevertheless.
+/// Why an answer with a mytoken cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AnswerFault {
+    #[error("neither a mytoken nor a code")]
+    NoToken,
+    #[error("an empty mytoken")]
+    EmptyToken,
+    /// This member does not have the documented form.
+    #[error("{0} cannot be read")]
+    Member(&'static str),
+}
+
+/// The answer as sent. Members of any form are accepted, so that the token can be revoked even if the rest cannot be read.
 #[derive(Deserialize)]
 pub(super) struct MytokenAnswer {
     #[serde(default)]
@@ -99,30 +111,30 @@ impl MytokenAnswer {
         self.mytoken.as_ref().or(self.transfer_code.as_ref()).filter(|secret| !secret.is_empty())
     }
 
-    /// Reads the rest. The error says what could not be read.
-    pub(super) fn granted(&self, now: u64) -> Result<Granted, String> {
+    /// Reads the rest.
+    pub(super) fn granted(&self, now: u64) -> Result<Granted, AnswerFault> {
         let (mytoken, kind) = match (&self.mytoken, &self.transfer_code, self.mytoken_type.as_deref()) {
             (Some(token), None, Some("token") | None) => (token, GrantedKind::Token),
             (Some(token), None, Some("short_token")) => (token, GrantedKind::ShortToken),
             (None, Some(code), Some("transfer_code") | None) => (code, GrantedKind::TransferCode),
-            _ => return Err("neither a mytoken nor a code".to_owned()),
+            _ => return Err(AnswerFault::NoToken),
         };
         if mytoken.is_empty() {
-            return Err("an empty mytoken".to_owned());
+            return Err(AnswerFault::EmptyToken);
         }
         let restrictions: Vec<Clause> = member(&self.restrictions, "restrictions")?;
         let own = token::unverified_claims(mytoken);
         let rotation = match member::<Option<Rotation>>(&self.rotation, "rotation")? {
-            // MT-36: the answer for a redeemed code does not tell.
+            // MT-36: the answer to a redeemed code does not contain it.
             None => own.as_ref().and_then(|claims| claims.unverified().rotation),
-            told => told,
+            some => some,
         };
         let (expires_at, code_expires_at) = if kind == GrantedKind::TransferCode {
             (restrictions::latest_exp(&restrictions), self.expires_in.map(|seconds| now.saturating_add(seconds)))
         } else {
-            let told = self.expires_in.map(|seconds| now.saturating_add(seconds));
+            let expires_at = self.expires_in.map(|seconds| now.saturating_add(seconds));
             // `expires_in` is also missing for tokens that are already expired (MT-24).
-            (told.or_else(|| restrictions::latest_exp(&restrictions)), None)
+            (expires_at.or_else(|| restrictions::latest_exp(&restrictions)), None)
         };
         Ok(Granted {
             mytoken: mytoken.clone(),
@@ -137,17 +149,18 @@ impl MytokenAnswer {
     }
 }
 
-fn member<T: for<'de> Deserialize<'de> + Default>(value: &Value, name: &str) -> Result<T, String> {
+fn member<T: for<'de> Deserialize<'de> + Default>(value: &Value, name: &'static str) -> Result<T, AnswerFault> {
     if value.is_null() {
         return Ok(T::default());
     }
-    T::deserialize(value).map_err(|_| format!("{name} cannot be read"))
+    T::deserialize(value).map_err(|_| AnswerFault::Member(name))
 }
 
 /// Longest lifetime that is accepted from a server, in seconds: a hundred years.
 const LONGEST: u64 = 100 * 366 * 86_400;
 
-/// `expires_in` and the like: seconds, at least one. Anything else tells nothing, and no more: what came with it may have cost a use.
+/// Reads a lifetime such as `expires_in` in seconds. Zero, a negative number and any other value mean "unknown" and are not an error:
+/// the rest of the answer is still needed, because it may have cost a use.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = Value::deserialize(deserializer)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
@@ -160,7 +173,7 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 struct Update {
     #[serde(default)]
     token_update: Option<Successor>,
-    /// The name in the documentation; the wire says `token_update`.
+    /// The name in the server's documentation. The server sends `token_update`.
     #[serde(default)]
     updated_token: Option<Successor>,
 }
@@ -171,18 +184,18 @@ struct Successor {
 }
 
 impl Server<'_> {
-    /// Stores the successor when the answer brings one. Nothing else may be done with the answer before.
+    /// Stores the successor if the answer contains one. Must be called before anything else is done with the answer.
     pub(super) fn store_successor(&self, answer: &Answer, on_rotation: OnRotation<'_>) -> Result<(), Error> {
         let update: Update = match answer.json() {
             Ok(update) => update,
             Err(_) if !names_successor(&answer.body) => return Ok(()),
-            Err(reason) => return Err(self.not_understood(answer, reason)),
+            Err(reason) => return Err(self.not_understood(answer, &reason)),
         };
         let Some(successor) = update.token_update.or(update.updated_token) else { return Ok(()) };
         if successor.mytoken.is_empty() {
             return Err(self.not_understood(answer, "the successor of the mytoken is empty"));
         }
-        // The old token is dead already, so a failing store gets a second chance before the successor is lost.
+        // The old token no longer works. So if the store fails, it is tried a second time before the successor is lost.
         on_rotation(&successor.mytoken).or_else(|_| on_rotation(&successor.mytoken)).map_err(|error| match error {
             Error::Server(ServerError::RotatedTokenNotStored { .. }) => error,
             other => Error::Server(ServerError::RotatedTokenNotStored { reason: other.to_string() }),
@@ -190,7 +203,7 @@ impl Server<'_> {
     }
 }
 
-/// Whether a body that is not the expected JSON may nevertheless hold a successor.
+/// Whether a body that is not the expected JSON may still contain a successor.
 fn names_successor(body: &[u8]) -> bool {
     [b"token_update".as_slice(), b"updated_token"].iter().any(|name| body.windows(name.len()).any(|part| part == *name))
 }
@@ -235,7 +248,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_makes_it_panic_and_none_is_granted_without_a_token(value in answer(), now in any::<u64>()) {
+        fn any_answer_is_read_without_a_panic_and_grants_nothing_without_a_token(value in answer(), now in any::<u64>()) {
             if let Ok(answer) = MytokenAnswer::deserialize(&value) {
                 if let Ok(granted) = answer.granted(now) {
                     prop_assert!(!granted.mytoken.is_empty());

@@ -37,7 +37,7 @@ impl Findings {
     /// Finds providers whose ID tokens a rule would accept as access tokens.
     fn id_tokens(&mut self, shared: &Shared, login: &LoginSettings) {
         let open = |name: &str| login.rules.iter().any(|rule| rule.issuer == name && rule.require_scopes.is_empty());
-        for issuer in shared.issuers.iter().filter(|issuer| !issuer.tells_id_tokens_apart() && open(&issuer.name)) {
+        for issuer in shared.issuers.iter().filter(|issuer| !issuer.refuses_id_tokens() && open(&issuer.name)) {
             let audience = if issuer.require_audience { "an accepted audience" } else { "any audience" };
             let text = format!(
                 "{}: an ID token for {audience}, without nonce and at_hash, would be taken for an access token",
