@@ -2,6 +2,7 @@
 //! The documents: what they name exists, and their lines fit a window.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,44 @@ fn is_path(span: &str) -> bool {
     span.contains('/') && span.bytes().all(is_plain) && !span.starts_with(['/', '.']) && !span.starts_with("target/")
 }
 
+/// The text below each heading of the third level.
+fn recipes(text: &str) -> Vec<(&str, &str)> {
+    let section = text.split("\n## ").find(|section| section.starts_with("Recipes\n")).unwrap_or_default();
+    section.split("\n### ").skip(1).filter_map(|recipe| recipe.split_once('\n')).collect()
+}
+
+/// The names that a span of code consists of, if it is one name or a path of names: `Lease::new`, `self.record`.
+fn names(span: &str) -> Vec<&str> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:".contains(&byte);
+    if !span.bytes().all(is_name) {
+        return Vec::new();
+    }
+    span.split(['.', ':']).filter(|name| !name.is_empty()).collect()
+}
+
+/// The names of a recipe that none of its files has; `read` gives the text of a file or of all files of a folder.
+fn missing_names(recipe: &str, read: impl Fn(&str) -> String) -> Vec<String> {
+    let spans = spans(recipe);
+    let texts: Vec<String> = spans.iter().filter(|span| is_path(span)).map(|path| read(path)).collect();
+    let is_separator = |letter: char| !letter.is_ascii_alphanumeric() && letter != '_';
+    let known: HashSet<&str> = texts.iter().flat_map(|text| text.split(is_separator)).collect();
+    let missing = spans.iter().filter(|span| names(span).iter().any(|name| !known.contains(name)));
+    missing.cloned().collect()
+}
+
+/// The text of a file without its comments, or of all files of a folder.
+fn read_all(path: &Path) -> String {
+    if !path.is_dir() {
+        let text = fs::read_to_string(path).unwrap();
+        return text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+    }
+    fs::read_dir(path).unwrap().map(|entry| read_all(&entry.unwrap().path()) + "\n").collect()
+}
+
 /// The files of which one must exist for `cargo test -p PACKAGE --test NAME`; `packages` gives the folders of packages.
 fn test_files(command: &str, packages: impl Fn(&str) -> Option<PathBuf>) -> Option<Vec<PathBuf>> {
     let mut words = command.strip_prefix("cargo test ")?.split(' ');
@@ -116,6 +155,29 @@ fn every_path_and_test_that_contributing_names_exists() {
     for (command, files) in commands {
         assert!(files.iter().any(|file| file.exists()), "{command}: none of {files:?}");
     }
+}
+
+#[test]
+fn every_name_in_a_recipe_is_in_a_file_of_the_recipe() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let recipes = recipes(&text);
+    assert_eq!(recipes.len(), 6, "{recipes:?}");
+    for (title, recipe) in recipes {
+        let missing = missing_names(recipe, |path| read_all(&root().join(path)));
+        assert_eq!(missing, [""; 0], "{title}: no file that the recipe names has these");
+    }
+}
+
+#[test]
+fn a_name_that_no_file_of_the_recipe_has_is_found() {
+    let text = "# A\n## Recipes\nx\n### One\n`a/b` has `Lease::new`,\n`self.record`.\n### Two\n`c`\n## B\n### Three\n";
+    assert_eq!(recipes(text), [("One", "`a/b` has `Lease::new`,\n`self.record`."), ("Two", "`c`")]);
+    let missing =
+        |file: &str| missing_names(recipes(text)[0].1, |path| if path == "a/b" { file.into() } else { "".into() });
+    assert_eq!(missing("impl Lease { fn new() { self.record(1) } }"), [""; 0]);
+    assert_eq!(missing("impl Lease { fn renew() { self.records(1) } }"), ["Lease::new", "self.record"]);
+    assert_eq!(names("cargo test"), [""; 0]);
+    assert_eq!(names("#[serde(default)]"), [""; 0]);
 }
 
 #[test]
