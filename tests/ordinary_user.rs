@@ -20,7 +20,7 @@ pub fn as_ordinary_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// By system calls, which change the calling thread only; glibc's functions change all threads of the process (SSH-30).
+/// Uses system calls, which change only this thread: glibc's functions change all threads of the process (SSH-30).
 fn become_nobody() {
     // SAFETY: with length 0 the pointer is not read.
     let groups = unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testserver browser`: a user at a browser, who opens the link of a login, consents, logs in at the provider and is
-//! sent back. It knows the pages of this test server.
+//! `testserver browser`: plays a user's browser. It opens the link of a login, consents, logs in at the provider and
+//! follows the redirect back. It knows only the pages of this test server.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,18 +19,18 @@ pub struct Options {
     /// Name of the user who logs in.
     #[arg(long, value_name = "NAME")]
     user: String,
-    /// PEM file with the authority of the servers' certificates.
+    /// PEM file of the CA that issued the servers' certificates.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Decline the first question.
+    /// Decline on the first page that asks.
     #[arg(long)]
     decline: bool,
-    /// Do not open the mytoken server's /redirect: print its URL and nothing else.
+    /// Print only the URL of the mytoken server's /redirect and do not open it.
     #[arg(long, conflicts_with = "decline")]
     until_redirect: bool,
 }
 
-/// Plays a browser.
+/// Logs the user in and prints each request.
 ///
 /// # Errors
 /// The reason why the login was not completed.
@@ -48,14 +48,14 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Enough for every login; more redirects are a loop.
-const MOST_HOPS: usize = 10;
+/// Maximum number of pages of one login. More means a redirect loop.
+const MAX_PAGES: usize = 10;
 
 /// One user's login, page by page.
 pub struct Visit<'a> {
     fetch: &'a dyn Fetch,
     report: &'a mut dyn FnMut(&str),
-    /// Decline the first question.
+    /// Decline on the first page that asks.
     pub decline: bool,
 }
 
@@ -78,33 +78,33 @@ impl<'a> Visit<'a> {
         Self { fetch, report, decline: false }
     }
 
-    /// Opens a link and does what the pages want, until the mytoken server's `/redirect` (or what stands in for it)
-    /// has answered; gives that answer.
+    /// Opens a link and completes the login. Returns the answer of the client's redirect URI, which is the mytoken
+    /// server's `/redirect`.
     ///
     /// # Errors
-    /// A server does not answer, or a page is not one of those known here.
+    /// A server does not answer, or a page is unknown.
     pub fn open(&mut self, url: &str, user: &str) -> Result<Response, String> {
-        match self.walk(url, user)? {
+        match self.log_in_by_pages(url, user)? {
             End::Redirect(url) => self.get(&url),
             End::Declined(answer) => Ok(answer),
         }
     }
 
-    /// Does the same but stops before that `/redirect`; gives its URL.
+    /// Like [`Visit::open`], but stops before the redirect URI and returns it.
     ///
     /// # Errors
     /// As [`Visit::open`], and when the user declined.
     pub fn redirect(&mut self, url: &str, user: &str) -> Result<String, String> {
-        match self.walk(url, user)? {
+        match self.log_in_by_pages(url, user)? {
             End::Redirect(url) => Ok(url),
             End::Declined(_) => Err("the user declined".into()),
         }
     }
 
-    fn walk(&mut self, url: &str, user: &str) -> Result<End, String> {
+    fn log_in_by_pages(&mut self, url: &str, user: &str) -> Result<End, String> {
         let mut url = url.to_owned();
         let mut logged_in = false;
-        for _ in 0..MOST_HOPS {
+        for _ in 0..MAX_PAGES {
             // The provider for guests has no login page.
             if logged_in || Url::parse(&url).is_ok_and(|url| url.path().ends_with("/redirect")) {
                 return Ok(End::Redirect(url));
@@ -118,7 +118,7 @@ impl<'a> Visit<'a> {
                 logged_in = true;
                 self.log_in(&url, &request, user)?
             } else {
-                return Err(format!("{} answers {} with a page that is not part of a login", place(&url), page.status));
+                return Err(format!("{} answers {}: the page is unknown", redacted(&url), page.status));
             };
             match next {
                 NextStep::Get(next) => url = next,
@@ -135,11 +135,11 @@ impl<'a> Visit<'a> {
         } else {
             self.send("POST", url, &headers, approval.as_bytes())?
         };
-        let told: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        match told.get("authorization_uri").and_then(|uri| uri.as_str()) {
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        match body.get("authorization_uri").and_then(|uri| uri.as_str()) {
             Some(uri) => Ok(NextStep::Get(uri.to_owned())),
             None if self.decline && answer.status < 400 => Ok(NextStep::End(answer)),
-            None => Err(format!("the consent is answered with status {}", answer.status)),
+            None => Err(format!("the consent page answers with status {}", answer.status)),
         }
     }
 
@@ -165,15 +165,15 @@ impl<'a> Visit<'a> {
         let answer = self
             .fetch
             .fetch(method, url, &all, body)
-            .map_err(|reason| format!("{} does not answer: {reason}", place(url)))?;
-        (self.report)(&format!("{method} {} {}", place(url), answer.status));
+            .map_err(|reason| format!("{} does not answer: {reason}", redacted(url)))?;
+        (self.report)(&format!("{method} {} {}", redacted(url), answer.status));
         Ok(answer)
     }
 }
 
-/// A URL for logs: without its query and without the code of a consent page.
-fn place(url: &str) -> String {
-    let Ok(url) = Url::parse(url) else { return "an unreadable URL".into() };
+/// A URL for logs, without the query and without the code of a consent page.
+fn redacted(url: &str) -> String {
+    let Ok(url) = Url::parse(url) else { return "an invalid URL".into() };
     let path = match url.path().split_once("/c/") {
         Some((before, _)) => format!("{before}/c/..."),
         None => url.path().to_owned(),
@@ -185,13 +185,13 @@ fn resolve(base: &str, location: &str) -> Result<String, String> {
     Url::parse(base)
         .and_then(|base| base.join(location))
         .map(String::from)
-        .map_err(|error| format!("{} redirects to an invalid URL: {error}", place(base)))
+        .map_err(|error| format!("{} redirects to an invalid URL: {error}", redacted(base)))
 }
 
-/// The value of the attribute that follows this text in an HTML page.
-fn attribute(page: &Response, before: &str) -> Option<String> {
+/// The unescaped value of an HTML attribute. `start` is the text up to the quotation mark before the value.
+fn attribute(page: &Response, start: &str) -> Option<String> {
     let html = std::str::from_utf8(&page.body).ok()?;
-    let (value, _) = html.split_once(before)?.1.split_once('"')?;
+    let (value, _) = html.split_once(start)?.1.split_once('"')?;
     let plain = value.replace("&quot;", "\"").replace("&#34;", "\"").replace("&#39;", "'").replace("&lt;", "<");
     Some(plain.replace("&gt;", ">").replace("&amp;", "&"))
 }
@@ -202,9 +202,9 @@ mod tests {
 
     #[test]
     fn redacted_urls_have_no_secrets() {
-        assert_eq!(place("https://mt.test:8443/c/AbCdEfGh"), "https://mt.test:8443/c/...");
-        assert_eq!(place("https://mt.test/redirect?code=s3cret&state=x"), "https://mt.test/redirect");
-        assert_eq!(place("::"), "an unreadable URL");
+        assert_eq!(redacted("https://mt.test:8443/c/AbCdEfGh"), "https://mt.test:8443/c/...");
+        assert_eq!(redacted("https://mt.test/redirect?code=s3cret&state=x"), "https://mt.test/redirect");
+        assert_eq!(redacted("::"), "an invalid URL");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Requests to servers: over the network, or straight to the handlers of this process.
+//! HTTP clients: one sends requests over the network, the other calls handlers of this process.
 
 use std::fs;
 use std::io::Read;
@@ -27,11 +27,11 @@ pub trait Fetch {
 /// A client over the network. Proxies named in the environment are not used.
 pub struct HttpClient(Agent);
 
-/// Limit of an answer, in bytes; the answers of tests are small.
+/// Longer answers are cut off after this many bytes.
 const ANSWER_LIMIT: u64 = 4 << 20;
 
 impl HttpClient {
-    /// A client that trusts the authorities of a PEM file, or those of the web.
+    /// A client that trusts the CAs of a PEM file. Without a file it trusts the public CAs.
     ///
     /// # Errors
     /// The file cannot be read or holds no certificate.
@@ -44,7 +44,7 @@ impl HttpClient {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
-            // Only the headers of the request: captures check that others are absent.
+            // Send only the headers of the caller: some captures need requests without `Accept` or `User-Agent`.
             .accept(AutoHeaderValue::None)
             .accept_encoding(AutoHeaderValue::None)
             .user_agent(AutoHeaderValue::None)

@@ -5,16 +5,16 @@
 //! |---|---|---|
 //! | `GET /health` | | URLs of the servers |
 //! | `GET /journal?service=mytoken\|provider\|resource` | | requests to that server, oldest first |
-//! | `DELETE /journal` | | forgets them, all or of one `service` |
+//! | `DELETE /journal?service=...` | | deletes the requests to that server; without `service` those to all servers |
 //! | `POST /provider/fault` | `{"name", "endpoint"?, "argument"?, "times"?}` | see `provider::faults` |
-//! | `POST /provider/requests` | | takes the requests to the token and revocation endpoints, secrets as fingerprints |
-//! | `POST /provider/lifetime` | `{"seconds"}` | life of new access tokens |
+//! | `POST /provider/requests` | | requests to the token and revocation endpoints since the last call, without secrets |
+//! | `POST /provider/lifetime` | `{"seconds"}` | sets the lifetime of new access tokens |
 //! | `POST /provider/policy` | members of `provider::policy::Policy` | changes them |
-//! | `POST /provider/rotate` | `{"drop_old"?}` | a new signing key |
-//! | `POST /provider/mint` | `provider::mint::TokenOrder` | a token by order: `{"token"}` |
-//! | `POST /mytoken/fault` | `{"name", ...}` | see the mytoken server |
-//! | `POST /mytoken/first-token` | a `first_token` of the captures | login, consent, polling: the server's answer |
-//! | `POST /outage` | `{"service", "on"}` | starts or ends an outage: the port of the service is closed |
+//! | `POST /provider/rotate` | `{"drop_old"?}` | adds a signing key: `{"kid"}` |
+//! | `POST /provider/mint` | `provider::mint::TokenOrder` | makes a token to order: `{"token"}` |
+//! | `POST /mytoken/fault` | `{"name", ...}` | see `mytoken::faults` |
+//! | `POST /mytoken/first-token` | a `first_token` of the captures | logs in and gets a mytoken: the server's answer |
+//! | `POST /outage` | `{"service", "on"}` | starts or ends an outage, which closes the port of the service |
 //! | `POST /clear` | | ends all faults and outages |
 
 use std::sync::Arc;
@@ -31,22 +31,22 @@ use crate::journal::{JournaledHandler, hide_secrets};
 use crate::listener::Listening;
 use crate::provider::Provider;
 
-/// What the control API needs of the mytoken server.
+/// The functions of the mytoken server that the control API calls.
 pub trait MytokenControl: Send + Sync {
-    /// Sets a fault; `clear` ends all.
+    /// Sets a fault; `clear` ends all faults.
     ///
     /// # Errors
     /// The server does not know the fault.
     fn set_fault(&self, name: &str, args: &Value) -> Result<(), String>;
 
-    /// The requests so far.
+    /// The recorded requests, oldest first.
     fn journal(&self) -> Vec<Value>;
 
-    /// Forgets them.
+    /// Deletes the recorded requests.
     fn clear_journal(&self);
 }
 
-/// The servers of this process, with what controls them.
+/// The servers of this process, with their journals and listeners.
 pub struct Control {
     /// The provider.
     pub provider: Arc<Provider>,
@@ -62,8 +62,8 @@ pub struct Control {
     pub provider_listening: Listening,
     /// Listener of the resource server.
     pub resource_listening: Listening,
-    /// The handlers, for logins without a socket.
-    pub direct: InProcess,
+    /// Calls the servers without a socket, for logins.
+    pub in_process: InProcess,
     /// URL of the mytoken server.
     pub mytoken_url: String,
     /// The answer to `GET /health`.
@@ -104,34 +104,37 @@ impl Control {
         let body = request.body.as_slice();
         Some(match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/health") => Ok(self.endpoints.clone()),
-            ("GET", "/journal") => service(request).and_then(|service| {
-                service.map(|service| self.journal(&service)).ok_or_else(|| "the parameter service is missing".into())
+            ("GET", "/journal") => service_parameter(request).and_then(|service| {
+                service
+                    .map(|service| self.journal(&service))
+                    .ok_or_else(|| "the query parameter service is missing".into())
             }),
-            ("DELETE", "/journal") => service(request).map(|service| self.clear_journal(service.as_ref())),
-            ("POST", "/provider/fault") => parsed(body).and_then(|order| {
+            ("DELETE", "/journal") => service_parameter(request).map(|service| self.clear_journal(service.as_ref())),
+            ("POST", "/provider/fault") => parse_body(body).and_then(|order| {
                 self.provider.set_fault(&order)?;
-                Ok(self.settle())
+                Ok(self.update_provider_port())
             }),
             ("POST", "/provider/requests") => Ok(self.take_provider_requests()),
-            ("POST", "/provider/lifetime") => parsed(body)
+            ("POST", "/provider/lifetime") => parse_body(body)
                 .and_then(|Lifetime { seconds }| self.provider.change_policy(&json!({"lifetime": seconds})))
                 .map(|()| json!({})),
             ("POST", "/provider/policy") => {
-                parsed::<Value>(body).and_then(|change| self.provider.change_policy(&change)).map(|()| json!({}))
+                parse_body::<Value>(body).and_then(|change| self.provider.change_policy(&change)).map(|()| json!({}))
             }
-            ("POST", "/provider/rotate") => parsed(body)
+            ("POST", "/provider/rotate") => parse_body(body)
                 .and_then(|KeyRotation { drop_old }| self.provider.rotate_keys(drop_old))
                 .map(|kid| json!({"kid": kid})),
             ("POST", "/provider/mint") => {
-                parsed(body).and_then(|order| self.provider.mint(&order)).map(|token| json!({"token": token}))
+                parse_body(body).and_then(|order| self.provider.mint(&order)).map(|token| json!({"token": token}))
             }
-            ("POST", "/mytoken/fault") => parsed::<Value>(body).and_then(|args| {
+            ("POST", "/mytoken/fault") => parse_body::<Value>(body).and_then(|args| {
                 let name = args.get("name").and_then(Value::as_str).ok_or("the member name is missing")?;
                 self.mytoken.set_fault(name, &args).map(|()| json!({}))
             }),
-            ("POST", "/mytoken/first-token") => parsed::<Value>(body)
-                .and_then(|order| first_token::obtain(&self.direct, &self.mytoken_url, self.provider.issuer(), &order)),
-            ("POST", "/outage") => parsed(body).map(|outage| self.outage(&outage)),
+            ("POST", "/mytoken/first-token") => parse_body::<Value>(body).and_then(|order| {
+                first_token::obtain(&self.in_process, &self.mytoken_url, self.provider.issuer(), &order)
+            }),
+            ("POST", "/outage") => parse_body(body).map(|outage| self.set_outage(&outage)),
             ("POST", "/clear") => self.clear(),
             _ => return None,
         })
@@ -168,17 +171,17 @@ impl Control {
         json!({})
     }
 
-    fn outage(&self, outage: &Outage) -> Value {
+    fn set_outage(&self, outage: &Outage) -> Value {
         match outage.service {
             Service::Mytoken => self.mytoken_listening.set_outage(outage.on),
             Service::Resource => self.resource_listening.set_outage(outage.on),
             Service::Provider => self.provider.set_outage(outage.on),
         }
-        self.settle()
+        self.update_provider_port()
     }
 
-    /// Opens or closes the provider's port: it must be closed in an outage and under the fault `refused`.
-    fn settle(&self) -> Value {
+    /// Closes the provider's port during an outage and under the fault `refused`, and opens it otherwise.
+    fn update_provider_port(&self) -> Value {
         self.provider_listening.set_outage(self.provider.refuses());
         json!({})
     }
@@ -189,11 +192,11 @@ impl Control {
         self.provider.set_outage(false);
         self.mytoken_listening.set_outage(false);
         self.resource_listening.set_outage(false);
-        Ok(self.settle())
+        Ok(self.update_provider_port())
     }
 }
 
-fn service(request: &Request) -> Result<Option<Service>, String> {
+fn service_parameter(request: &Request) -> Result<Option<Service>, String> {
     let query = decode(request.query.as_deref().unwrap_or_default().as_bytes());
     first(&query, "service")
         .map(|name| serde_json::from_value(name.into()).map_err(|error| error.to_string()))
@@ -201,16 +204,16 @@ fn service(request: &Request) -> Result<Option<Service>, String> {
 }
 
 /// Parses the body; an empty body counts as an empty object.
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     serde_json::from_slice(if body.is_empty() { b"{}" } else { body }).map_err(|error| error.to_string())
 }
 
 impl Handler for Control {
     fn handle(&self, request: &Request) -> Reply {
         Reply::Answer(match self.route(request) {
-            Some(Ok(told)) => Response::json(200, &told),
+            Some(Ok(answer)) => Response::json(200, &answer),
             Some(Err(reason)) => Response::json(400, &json!({"error": reason})),
-            None => Response::json(404, &json!({"error": "no such call of the control API"})),
+            None => Response::json(404, &json!({"error": "the control API has no such request"})),
         })
     }
 }

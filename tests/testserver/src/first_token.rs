@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A user's first mytoken: start of the flow, consent, login at the provider, polling. The order is `first_token` of
-//! the captures: `{"capabilities": [...], "restrictions"?, "rotation"?, "name"?, "issuer"?, "user": "alice"}`; other
-//! members go into the request that starts the flow (`response_type`, `max_token_len`, ...).
+//! Gets a user's first mytoken: starts the flow, consents, logs in at the provider and polls. The order is a
+//! `first_token` of the captures:
+//! `{"capabilities": [...], "restrictions"?, "rotation"?, "name"?, "issuer"?, "user": "alice"}`.
+//! Other members go into the request that starts the flow (`response_type`, `max_token_len`, ...).
 
 use serde_json::{Map, Value, json};
 
@@ -36,27 +37,28 @@ pub fn obtain(fetch: &dyn Fetch, server: &str, provider: &str, order: &Value) ->
         .collect();
 
     let discovery = format!("{server}/.well-known/mytoken-configuration");
-    let document = told("discovery", &fetch.fetch("GET", &discovery, &[], b"")?, &[200])?;
+    let document = json_body("discovery", &fetch.fetch("GET", &discovery, &[], b"")?, 200)?;
     let endpoint = text(&document, "mytoken_endpoint")?;
-    let started = post(fetch, "the start of the flow", &endpoint, &start, &[200])?;
-    let consented = post(fetch, "the consent", &text(&started, "consent_uri")?, &approval.into(), &[278])?;
+    let started = post(fetch, "the start of the flow", &endpoint, &start, 200)?;
+    let consented = post(fetch, "the consent", &text(&started, "consent_uri")?, &approval.into(), 278)?;
     let end = Visit::new(fetch, &mut |_| ()).open(&text(&consented, "authorization_uri")?, user)?;
     if end.status != 303 {
         return Err(format!("the login of {user} ends with status {}", end.status));
     }
     let poll = json!({"grant_type": "polling_code", "polling_code": text(&started, "polling_code")?});
-    post(fetch, "the poll", &endpoint, &poll, &[200])
+    post(fetch, "the poll", &endpoint, &poll, 200)
 }
 
-fn post(fetch: &dyn Fetch, what: &str, url: &str, body: &Value, good: &[u16]) -> Result<Value, String> {
+fn post(fetch: &dyn Fetch, what: &str, url: &str, body: &Value, expected_status: u16) -> Result<Value, String> {
     let headers =
         [("Content-Type", "application/json"), ("Accept", "application/json"), ("User-Agent", "testserver/1.0")];
-    told(what, &fetch.fetch("POST", url, &headers, body.to_string().as_bytes())?, good)
+    json_body(what, &fetch.fetch("POST", url, &headers, body.to_string().as_bytes())?, expected_status)
 }
 
-fn told(what: &str, answer: &Response, good: &[u16]) -> Result<Value, String> {
+/// The body of an answer with the expected status.
+fn json_body(what: &str, answer: &Response, expected_status: u16) -> Result<Value, String> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    if good.contains(&answer.status) {
+    if answer.status == expected_status {
         return Ok(body);
     }
     let reason = body.get("error_description").or(body.get("error")).and_then(Value::as_str).unwrap_or("no reason");

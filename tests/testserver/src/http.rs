@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A request, read whole.
+/// A request with its complete body.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// `GET`, `POST`, ...

@@ -12,11 +12,11 @@ use crate::form::decode;
 use crate::http::{Handler, Reply, Request};
 use crate::locked;
 
-/// Number of entries that are kept, so that a server that runs for days does not fill the memory.
-const KEPT: usize = 10_000;
+/// Maximum number of entries. The oldest are deleted first, so that a server can run for days.
+const MAX_ENTRIES: usize = 10_000;
 
-/// Members of forms and queries whose values are shown; all others may be secrets.
-const OPEN: &[&str] = &[
+/// Members of forms and queries whose values are shown. Values of all other members may be secrets.
+const PUBLIC_MEMBERS: &[&str] = &[
     "audience",
     "client_id",
     "code_challenge_method",
@@ -52,7 +52,7 @@ impl JournaledHandler {
         locked(&self.entries).iter().cloned().collect()
     }
 
-    /// Forgets the entries.
+    /// Deletes the entries.
     pub fn clear(&self) {
         locked(&self.entries).clear();
     }
@@ -74,8 +74,8 @@ impl Handler for JournaledHandler {
             "time": time,
             "method": request.method,
             "path": request.path,
-            "query": request.query.as_ref().map(|query| shown(query.as_bytes())),
-            "form": is_form.then(|| shown(&request.body)),
+            "query": request.query.as_ref().map(|query| without_secrets(query.as_bytes())),
+            "form": is_form.then(|| without_secrets(&request.body)),
             "authorization": request.header("Authorization").map(authorization),
             "user_agent": request.header("User-Agent"),
             "peer": request.peer.to_string(),
@@ -83,7 +83,7 @@ impl Handler for JournaledHandler {
             "milliseconds": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
         let mut entries = locked(&self.entries);
-        if entries.len() == KEPT {
+        if entries.len() == MAX_ENTRIES {
             entries.pop_front();
         }
         entries.push_back(entry);
@@ -100,14 +100,15 @@ pub fn fingerprint(secret: &str) -> String {
 
 /// Replaces values that may be secrets by fingerprints, in a form as `{"key": ["value"]}`.
 pub(crate) fn hide_secrets(form: &mut Map<String, Value>) {
-    for (_, values) in form.iter_mut().filter(|(key, _)| !OPEN.contains(&key.as_str())) {
+    for (_, values) in form.iter_mut().filter(|(key, _)| !PUBLIC_MEMBERS.contains(&key.as_str())) {
         for value in values.as_array_mut().into_iter().flatten() {
             *value = fingerprint(value.as_str().unwrap_or_default()).into();
         }
     }
 }
 
-fn shown(text: &[u8]) -> Value {
+/// The members of a form or query, with fingerprints instead of secrets.
+fn without_secrets(text: &[u8]) -> Value {
     let mut members: Map<String, Value> = Map::new();
     for (key, value) in decode(text) {
         if let Value::Array(list) = members.entry(key).or_insert_with(|| json!([])) {
@@ -130,9 +131,9 @@ mod tests {
     use super::*;
     use crate::http::Response;
 
-    struct Yes;
+    struct NoContent;
 
-    impl Handler for Yes {
+    impl Handler for NoContent {
         fn handle(&self, _: &Request) -> Reply {
             Reply::Answer(Response::empty(204))
         }
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn secrets_become_fingerprints() {
-        let journal = JournaledHandler::of(Arc::new(Yes));
+        let journal = JournaledHandler::of(Arc::new(NoContent));
         journal.handle(&Request {
             method: "POST".into(),
             path: "/token".into(),
@@ -149,7 +150,7 @@ mod tests {
                 ("authorization".into(), "Basic SECRET2".into()),
                 ("content-type".into(), "application/x-www-form-urlencoded".into()),
             ],
-            body: b"refresh_token=SECRET3&resource=a:b&resource=c:d&unheard_of=SECRET4".to_vec(),
+            body: b"refresh_token=SECRET3&resource=a:b&resource=c:d&unknown=SECRET4".to_vec(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         });
         let entries = journal.entries();

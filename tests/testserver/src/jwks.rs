@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Signatures of JWTs against a JWKS. Times, issuer and audience are the caller's business. Not the product's code,
-//! which is what is tested.
+//! Verifies signatures of JWTs with the keys of a JWKS. The caller checks times, issuer and audience. This is not the
+//! product's code, because the product is under test.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,10 +9,10 @@ use ring::signature::{
 };
 use serde_json::{Map, Value};
 
-/// The claims of a JWT whose signature is good.
+/// Returns the claims of a JWT if its signature is valid.
 ///
 /// # Errors
-/// A sentence on what is wrong with the token.
+/// Why the token is refused.
 pub fn verify(token: &str, keys: &Value) -> Result<Map<String, Value>, String> {
     let malformed = || "the token is not a signed JWT".to_owned();
     let parts: Vec<&str> = token.split('.').collect();
@@ -28,19 +28,19 @@ pub fn verify(token: &str, keys: &Value) -> Result<Map<String, Value>, String> {
     if header.contains_key("crit") {
         return Err("the header has critical extensions".into());
     }
-    let kid = header.get("kid").and_then(Value::as_str).ok_or("the header names no key")?;
-    let named = |key: &&Value| key.get("kid").and_then(Value::as_str) == Some(kid);
-    let key = keys.get("keys").and_then(Value::as_array).and_then(|keys| keys.iter().find(named));
-    let key = key.ok_or("the key is not among those of the issuer")?;
+    let kid = header.get("kid").and_then(Value::as_str).ok_or("the header has no kid")?;
+    let has_kid = |key: &&Value| key.get("kid").and_then(Value::as_str) == Some(kid);
+    let key = keys.get("keys").and_then(Value::as_array).and_then(|keys| keys.iter().find(has_kid));
+    let key = key.ok_or("the issuer has no key with this kid")?;
     // `alg` of the key, not of the header, says how to check (RFC 8725, 3.1).
     if key.get("alg").and_then(Value::as_str) != Some(algorithm) {
-        return Err("the algorithm is not that of the key".into());
+        return Err("the key is for another algorithm".into());
     }
     let (signed, _) = token.rsplit_once('.').ok_or_else(malformed)?;
     if !is_signed(signed.as_bytes(), signature, key, algorithm) {
         return Err("the signature is wrong".into());
     }
-    object(payload).ok_or_else(|| "the claims are no JSON object".to_owned())
+    object(payload).ok_or_else(|| "the claims are not a JSON object".to_owned())
 }
 
 fn is_signed(message: &[u8], signature: &str, key: &Value, algorithm: &str) -> bool {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! HTTP/1.1 and HTTPS in front of a [`Handler`]. Also closes, delays and drips answers, as the handler asks.
+//! Serves a [`Handler`] over HTTP/1.1, with or without TLS. As the handler says, it also closes connections without an
+//! answer, delays answers, and sends them one byte at a time.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,7 +29,7 @@ const BODY_LIMIT: usize = 4 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ListenerState {
     Up,
-    Out,
+    Outage,
     Stopped,
 }
 
@@ -37,41 +38,41 @@ enum ListenerState {
 pub struct Listening {
     address: SocketAddr,
     state: watch::Sender<ListenerState>,
-    reached: Arc<Reached>,
+    reached: Arc<ReachedState>,
 }
 
 /// The state that the listener has reached.
 #[derive(Debug)]
-struct Reached {
+struct ReachedState {
     state: Mutex<ListenerState>,
     changed: Condvar,
 }
 
-impl Reached {
-    fn tell(&self, state: ListenerState) {
+impl ReachedState {
+    fn set(&self, state: ListenerState) {
         *locked(&self.state) = state;
         self.changed.notify_all();
     }
 
     fn wait(&self, wanted: ListenerState) {
-        let waiting = self.changed.wait_timeout_while(locked(&self.state), PATIENCE, |state| *state != wanted);
+        let waiting = self.changed.wait_timeout_while(locked(&self.state), STATE_TIMEOUT, |state| *state != wanted);
         drop(waiting);
     }
 }
 
-/// How long a caller waits until the listener has changed its state.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum time that a caller waits for a change of the listener's state.
+const STATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Listening {
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Starts or ends an outage: the port is closed, and so are open connections. Returns when this has happened.
+    /// Starts or ends an outage, which closes the port and all connections. Returns when the listener has done so.
     pub fn set_outage(&self, on: bool) {
-        let state = if on { ListenerState::Out } else { ListenerState::Up };
+        let state = if on { ListenerState::Outage } else { ListenerState::Up };
         self.state.send_replace(state);
         self.reached.wait(state);
     }
@@ -83,10 +84,10 @@ impl Drop for Listening {
     }
 }
 
-/// Listens on an address; port 0 takes a free one. Requests run on threads of their own.
+/// Listens on an address; port 0 takes a free one. Each request runs on its own thread.
 ///
 /// # Errors
-/// The address cannot be listened on.
+/// It cannot listen on the address.
 pub fn spawn(address: SocketAddr, tls: Option<TlsConfig>, handler: Arc<dyn Handler>) -> io::Result<Listening> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let socket = std::net::TcpListener::bind(address)?;
@@ -97,19 +98,20 @@ pub fn spawn(address: SocketAddr, tls: Option<TlsConfig>, handler: Arc<dyn Handl
         TcpListener::from_std(socket)?
     };
     let (state, watched) = watch::channel(ListenerState::Up);
-    let reached = Arc::new(Reached { state: Mutex::new(ListenerState::Up), changed: Condvar::new() });
-    let front = Front { tls: tls.map(TlsAcceptor::from), handler };
-    let telling = Arc::clone(&reached);
+    let reached = Arc::new(ReachedState { state: Mutex::new(ListenerState::Up), changed: Condvar::new() });
+    let setup = ConnectionSetup { tls: tls.map(TlsAcceptor::from), handler };
+    let reported = Arc::clone(&reached);
     std::thread::Builder::new().name(format!("listener {}", address.port())).spawn(move || {
-        runtime.block_on(listen(socket, address, watched, front, &telling));
+        runtime.block_on(listen(socket, address, watched, setup, &reported));
         // Handlers that sleep in a fault must not keep the process alive.
         runtime.shutdown_background();
     })?;
     Ok(Listening { address, state, reached })
 }
 
+/// What each connection needs.
 #[derive(Clone)]
-struct Front {
+struct ConnectionSetup {
     tls: Option<TlsAcceptor>,
     handler: Arc<dyn Handler>,
 }
@@ -118,8 +120,8 @@ async fn listen(
     first: TcpListener,
     address: SocketAddr,
     mut state: watch::Receiver<ListenerState>,
-    front: Front,
-    reached: &Reached,
+    setup: ConnectionSetup,
+    reached: &ReachedState,
 ) {
     let mut socket = Some(first);
     // Dropping the set closes the connections.
@@ -128,11 +130,11 @@ async fn listen(
         let now = *state.borrow_and_update();
         match (now, &socket) {
             (ListenerState::Stopped, _) => return,
-            (ListenerState::Out, _) => {
+            (ListenerState::Outage, _) => {
                 // The kernel refuses connections once the socket is closed.
                 socket = None;
                 connections.shutdown().await;
-                reached.tell(ListenerState::Out);
+                reached.set(ListenerState::Outage);
                 if state.changed().await.is_err() {
                     return;
                 }
@@ -140,7 +142,7 @@ async fn listen(
             (ListenerState::Up, None) => match TcpListener::bind(address).await {
                 Ok(bound) => {
                     socket = Some(bound);
-                    reached.tell(ListenerState::Up);
+                    reached.set(ListenerState::Up);
                 }
                 Err(error) => {
                     eprintln!("testserver: cannot listen on {address} again: {error}");
@@ -151,7 +153,7 @@ async fn listen(
                 accepted = listening.accept() => match accepted {
                     Ok((stream, peer)) => {
                         while connections.try_join_next().is_some() {}
-                        connections.spawn(connection(stream, peer, front.clone()));
+                        connections.spawn(connection(stream, peer, setup.clone()));
                     }
                     // Most likely out of file descriptors: try again when connections have closed.
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -162,25 +164,25 @@ async fn listen(
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, front: Front) {
-    // Otherwise a dripping answer would wait for the client's acknowledgements.
+async fn connection(stream: TcpStream, peer: SocketAddr, setup: ConnectionSetup) {
+    // Otherwise each byte of a dripping answer would wait for the client's acknowledgement.
     let _ = stream.set_nodelay(true);
-    match &front.tls {
+    match &setup.tls {
         Some(acceptor) => {
             if let Ok(stream) = acceptor.accept(stream).await {
-                converse(TokioIo::new(stream), peer, &front.handler).await;
+                serve_http(TokioIo::new(stream), peer, &setup.handler).await;
             }
         }
-        None => converse(TokioIo::new(stream), peer, &front.handler).await,
+        None => serve_http(TokioIo::new(stream), peer, &setup.handler).await,
     }
 }
 
-async fn converse<S>(stream: S, peer: SocketAddr, handler: &Arc<dyn Handler>)
+async fn serve_http<S>(stream: S, peer: SocketAddr, handler: &Arc<dyn Handler>)
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin,
 {
     let service = service_fn(|request| answer(request, peer, Arc::clone(handler)));
-    // An error here is the client's or a fault that was set; nothing to report.
+    // Errors come from the client or from a fault that a test set: nothing to report.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(60))
@@ -202,7 +204,7 @@ async fn answer(
 ) -> Result<hyper::Response<ResponseBody>, Closed> {
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
-        return Ok(whole(Response::typed(413, "text/plain", "the request is too large\n")));
+        return Ok(complete(Response::typed(413, "text/plain", "the request is too large\n")));
     };
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let request = Request {
@@ -215,17 +217,17 @@ async fn answer(
     };
     let reply = tokio::task::spawn_blocking(move || handler.handle(&request)).await;
     match reply.unwrap_or_else(|_| Reply::Answer(Response::typed(500, "text/plain", "the handler panicked\n"))) {
-        Reply::Answer(response) => Ok(whole(response)),
+        Reply::Answer(response) => Ok(complete(response)),
         Reply::Close => Err(Closed),
         Reply::Late(response, pause) => {
             tokio::time::sleep(pause).await;
-            Ok(whole(response))
+            Ok(complete(response))
         }
         Reply::Drip(response, pause) => Ok(dripping(response, pause)),
     }
 }
 
-fn whole(response: Response) -> hyper::Response<ResponseBody> {
+fn complete(response: Response) -> hyper::Response<ResponseBody> {
     let (head, body) = split(response);
     head.map(|()| Either::Left(Full::new(body)))
 }

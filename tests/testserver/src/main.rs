@@ -15,7 +15,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the provider and the mytoken server.
+    /// Run the provider, the mytoken server, the resource server and the control API.
     Serve(Box<serve::Options>),
     /// Play captured scenarios against this server or another one.
     Replay(replay::Options),
@@ -26,13 +26,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let result = match Cli::parse().command {
         Command::Serve(options) => serve::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Browser(options) => browser::run(&options),
         Command::ProviderFaults(options) => provider_faults::run(&options),
     };
-    match done {
+    match result {
         Ok(code) => code,
         Err(reason) => {
             eprintln!("testserver: {reason}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Writing files with key material.
+//! Writes files with key material.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -13,7 +13,7 @@ use std::path::Path;
 pub fn write(path: &Path, content: &[u8]) -> Result<(), String> {
     let named = |error: std::io::Error| format!("{}: {error}", path.display());
     let next = path.with_extension("new");
-    // The mode applies only to a new file, so a left-over must be removed first.
+    // The mode applies only to a new file, so a file of an interrupted run is removed first.
     match std::fs::remove_file(&next) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(named(error)),
         _ => {}

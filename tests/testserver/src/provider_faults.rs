@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testserver provider-faults`: the command that `testserver replay --provider-faults` wants, for a server that was
-//! started by `testserver serve`.
+//! `testserver provider-faults`: the command for `testserver replay --provider-faults` when the foreign server is
+//! another `testserver serve`.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ pub struct Options {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9440")]
     control: String,
     #[command(subcommand)]
-    order: FaultCommand,
+    command: FaultCommand,
 }
 
 #[derive(Debug, Subcommand)]
@@ -32,13 +32,13 @@ enum FaultCommand {
     Requests,
 }
 
-/// Asks the control API.
+/// Sends the command to the control API.
 ///
 /// # Errors
-/// The control API does not answer or refuses.
+/// The control API does not answer, or it refuses the command.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     let fault = |name: &str| json!({"name": name, "endpoint": "token"});
-    match &options.order {
+    match &options.command {
         FaultCommand::Set { name } => drop(ask(options, "/provider/fault", &fault(name))?),
         FaultCommand::Clear => drop(ask(options, "/provider/fault", &fault("none"))?),
         FaultCommand::Requests => println!("{}", ask(options, "/provider/requests", &json!({}))?),
@@ -49,9 +49,9 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
 fn ask(options: &Options, path: &str, body: &Value) -> Result<Value, String> {
     let url = format!("{}{path}", options.control.trim_end_matches('/'));
     let answer = HttpClient::new(None)?.fetch("POST", &url, &[], body.to_string().as_bytes())?;
-    let told = String::from_utf8_lossy(&answer.body);
+    let text = String::from_utf8_lossy(&answer.body);
     if answer.status != 200 {
-        return Err(format!("{url} answers {}: {told}", answer.status));
+        return Err(format!("{url} answers {}: {text}", answer.status));
     }
-    serde_json::from_str(&told).map_err(|error| format!("{url}: {error}"))
+    serde_json::from_str(&text).map_err(|error| format!("{url}: {error}"))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A strict resource server: checks signature, issuer, audience, scope and times, without leeway.
+//! A strict resource server. It checks signature, issuer, audience, scope and times, without leeway.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const PATHS: &[(&str, &str)] = &[("/data", "storage.read"), ("/compute", "comput
 
 /// The resource server.
 pub struct ResourceServer {
-    /// Whose tokens are accepted. Its keys are read for each request, so a rotation takes effect at once.
+    /// The only issuer that is accepted. Its keys are read for each request, so a rotation takes effect at once.
     pub issuer: Arc<dyn Issuer>,
     /// The audiences of this server; a token must name one of them.
     pub audiences: Vec<String>,
@@ -105,14 +105,14 @@ impl ResourceServer {
 
     fn answer(&self, request: &Request, now: u64) -> Response {
         let Some((_, needed)) = PATHS.iter().find(|(path, _)| *path == request.path) else {
-            return Response::json(404, &json!({"error": "not_found", "reason": "there are /data and /compute"}));
+            return Response::json(404, &json!({"error": "not_found", "reason": "the paths are /data and /compute"}));
         };
         if request.method != "GET" {
-            return Response::json(405, &json!({"error": "method_not_allowed", "reason": "only GET"}))
+            return Response::json(405, &json!({"error": "method_not_allowed", "reason": "only GET is allowed"}))
                 .with("Allow", "GET");
         }
         match self.authorize(request, needed, now) {
-            Ok(told) => Response::json(200, &told),
+            Ok(answer) => Response::json(200, &answer),
             Err(why) => Response::json(why.status, &json!({"error": why.error, "reason": why.reason}))
                 .with("WWW-Authenticate", format!("Bearer error=\"{}\"", why.error)),
         }
@@ -154,7 +154,7 @@ mod tests {
         };
         let mint = |order: &Value| {
             let mut order: TokenOrder = serde_json::from_value(order.clone()).unwrap();
-            // Making an RSA key takes seconds, and this test uses one fixed time.
+            // The test uses one fixed time. Making an RSA key takes seconds, so the usual `nbf` could be later.
             order.claims.entry("nbf").or_insert(now.into());
             Some(format!("Bearer {}", provider.mint(&order).unwrap()))
         };
@@ -185,9 +185,9 @@ mod tests {
             (json!({"opaque": true}), "/data", 0, 401, "not a signed JWT"),
         ];
         for (order, path, later, status, reason) in table {
-            let (got, told) = ask(path, mint(&order), now + later);
-            assert_eq!(got, status, "{order}: {told}");
-            assert!(told["reason"].as_str().unwrap().contains(reason), "{order}: {told}");
+            let (got, answer) = ask(path, mint(&order), now + later);
+            assert_eq!(got, status, "{order}: {answer}");
+            assert!(answer["reason"].as_str().unwrap().contains(reason), "{order}: {answer}");
         }
         let old = mint(&json!({}));
         provider.rotate_keys(true).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testserver serve`: provider, mytoken server, resource server and control API until SIGTERM.
+//! `testserver serve`: runs the provider, the mytoken server, the resource server and the control API until SIGTERM.
 
 use std::fs;
 use std::io::Write;
@@ -42,35 +42,35 @@ pub struct Options {
     /// Lifetime of access tokens in seconds.
     #[arg(long, value_name = "SECONDS")]
     at_lifetime: Option<u64>,
-    /// Audience that the resource server accepts beside its URL; may be repeated.
+    /// Audience that the resource server accepts in addition to its URL; may be repeated.
     #[arg(long, value_name = "AUDIENCE")]
     resource_audience: Vec<String>,
-    /// Request limit of the mytoken server per client address, e.g. 100/300s, the default of the original; no limit
-    /// if absent.
+    /// Request limit of the mytoken server per client address. 100/300s is the default of the original; here the
+    /// default is no limit.
     #[arg(long, value_name = "N/SECONDSs")]
     request_limit: Option<mytoken::Limit>,
     /// Address or network without a request limit; may be repeated.
     #[arg(long, value_name = "NETWORK", default_values = mytoken::LOOPBACK)]
     request_limit_exempt: Vec<String>,
-    /// HTTP instead of HTTPS.
+    /// Use HTTP instead of HTTPS.
     #[arg(long)]
     plain: bool,
     /// Address of the mytoken server; port 0 takes a free one, here and below.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
     mytoken_addr: SocketAddr,
-    /// Its URL for clients; made of the address when absent.
+    /// Its URL for clients; by default made from the address.
     #[arg(long, value_name = "URL")]
     mytoken_url: Option<String>,
     /// Address of the provider.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8444")]
     provider_addr: SocketAddr,
-    /// Its issuer URL; made of the address when absent.
+    /// Its issuer URL; by default made from the address.
     #[arg(long, value_name = "URL")]
     provider_url: Option<String>,
     /// Address of the resource server.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8445")]
     resource_addr: SocketAddr,
-    /// Its URL, which is also an audience; made of the address when absent.
+    /// Its URL, which is also an audience; by default made from the address.
     #[arg(long, value_name = "URL")]
     resource_url: Option<String>,
     /// Address of the control API.
@@ -94,12 +94,12 @@ struct ServeSettings {
 /// The reason why they could not be started.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     fs::create_dir_all(&options.dir).map_err(|error| format!("{}: {error}", options.dir.display()))?;
-    let control_address = free(options.control_addr)?;
+    let control_address = with_port(options.control_addr)?;
     if !control_address.ip().is_loopback() {
         return Err("the control API may only listen on a loopback address".into());
     }
     let file = options.dir.join("endpoints.json");
-    // The file of an earlier run would say that this one is ready.
+    // A file of an earlier run would announce servers that do not run yet.
     match fs::remove_file(&file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(format!("{}: {error}", file.display()));
@@ -110,8 +110,8 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     let endpoints = control.endpoints.to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let (mut term, mut int) = {
-        // Installed before the servers are announced. As the first process of a namespace this
-        // program would otherwise not receive the signals.
+        // The handlers must be there before the servers are announced: without a handler, the first process of a PID
+        // namespace does not get the signal.
         let _inside = runtime.enter();
         let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
         signals.map_err(|error| error.to_string())?
@@ -139,11 +139,15 @@ struct ServiceAddress {
 
 impl ServiceAddress {
     fn of(address: SocketAddr, url: Option<&str>, plain: bool) -> Result<Self, String> {
-        let address = free(address)?;
+        let address = with_port(address)?;
         let scheme = if plain { "http" } else { "https" };
         let url = url.map_or_else(|| format!("{scheme}://{address}"), |url| url.trim_end_matches('/').to_owned());
         let parsed = Url::parse(&url).map_err(|error| format!("{url}: {error}"))?;
-        if parsed.scheme() == scheme { Ok(Self { address, url }) } else { Err(format!("{url}: must be {scheme}")) }
+        if parsed.scheme() == scheme {
+            Ok(Self { address, url })
+        } else {
+            Err(format!("{url}: the scheme must be {scheme}"))
+        }
     }
 
     /// The host of the URL and the address, for the certificate.
@@ -156,9 +160,9 @@ impl ServiceAddress {
     }
 }
 
-/// An address with a port: URLs, and with them the issuer, hold it before anybody listens. Ports that the kernel
-/// gives to outgoing connections (from 32768 on) are left alone: one of those could be taken before we listen.
-fn free(address: SocketAddr) -> Result<SocketAddr, String> {
+/// Replaces port 0 by a free port. The URLs contain the port, so it must be known before a server listens. Ports from
+/// 32768 on are not used: the kernel could give one to an outgoing connection before the server listens.
+fn with_port(address: SocketAddr) -> Result<SocketAddr, String> {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     if address.port() != 0 {
         return Ok(address);
@@ -177,45 +181,43 @@ fn free(address: SocketAddr) -> Result<SocketAddr, String> {
 
 fn start(options: &Options, control: SocketAddr) -> Result<Control, String> {
     let settings = settings(options)?;
-    let place = |address, url: &Option<String>| ServiceAddress::of(address, url.as_deref(), options.plain);
-    let mytoken_place = place(options.mytoken_addr, &options.mytoken_url)?;
-    let provider_place = place(options.provider_addr, &options.provider_url)?;
-    let resource_place = place(options.resource_addr, &options.resource_url)?;
+    let service = |address, url: &Option<String>| ServiceAddress::of(address, url.as_deref(), options.plain);
+    let mytoken_at = service(options.mytoken_addr, &options.mytoken_url)?;
+    let provider_at = service(options.provider_addr, &options.provider_url)?;
+    let resource_at = service(options.resource_addr, &options.resource_url)?;
 
-    let provider = Arc::new(provider(options, &settings, &provider_place.url, &mytoken_place.url)?);
+    let provider = Arc::new(provider(options, &settings, &provider_at.url, &mytoken_at.url)?);
     let upstream = mytoken::Upstream { name: "OP".into(), info: provider.info()?, link: provider.clone() };
-    let mut mytoken_config = mytoken::Config::captured(&mytoken_place.url, vec![upstream]);
-    let limited = options.request_limit.clone();
-    mytoken_config.limit =
-        limited.map(|limit| mytoken::Limit { exempt: options.request_limit_exempt.clone(), ..limit });
+    let mut mytoken_config = mytoken::Config::captured(&mytoken_at.url, vec![upstream]);
+    let limit = options.request_limit.clone();
+    mytoken_config.limit = limit.map(|limit| mytoken::Limit { exempt: options.request_limit_exempt.clone(), ..limit });
     let mytoken = Arc::new(mytoken::Server::new(mytoken_config)?);
-    let audiences =
-        [std::slice::from_ref(&resource_place.url), &settings.resource_audiences, &options.resource_audience];
+    let audiences = [std::slice::from_ref(&resource_at.url), &settings.resource_audiences, &options.resource_audience];
     let resource = ResourceServer { issuer: provider.clone(), audiences: audiences.concat() };
     let provider_journal = Arc::new(JournaledHandler::of(provider.clone()));
     let resource_journal = Arc::new(JournaledHandler::of(Arc::new(resource)));
 
-    let places = [&mytoken_place, &provider_place, &resource_place];
-    let mut names: Vec<String> = places.iter().flat_map(|place| place.names()).collect();
+    let services = [&mytoken_at, &provider_at, &resource_at];
+    let mut names: Vec<String> = services.iter().flat_map(|service| service.names()).collect();
     names.extend(["localhost".into(), "127.0.0.1".into()]);
     names.sort();
     names.dedup();
     let tls = if options.plain { None } else { Some(tls::server_config(&options.dir, &names)?) };
-    let listen = |place: &ServiceAddress, handler: Arc<dyn Handler>| {
-        listener::spawn(place.address, tls.clone(), handler).map_err(|error| format!("{}: {error}", place.address))
+    let listen = |service: &ServiceAddress, handler: Arc<dyn Handler>| {
+        listener::spawn(service.address, tls.clone(), handler).map_err(|error| format!("{}: {error}", service.address))
     };
     Ok(Control {
-        mytoken_listening: listen(&mytoken_place, mytoken.clone())?,
-        provider_listening: listen(&provider_place, provider_journal.clone())?,
-        resource_listening: listen(&resource_place, resource_journal.clone())?,
-        direct: InProcess::default()
-            .with(&mytoken_place.url, mytoken.clone())
-            .with(&provider_place.url, provider_journal.clone()),
+        mytoken_listening: listen(&mytoken_at, mytoken.clone())?,
+        provider_listening: listen(&provider_at, provider_journal.clone())?,
+        resource_listening: listen(&resource_at, resource_journal.clone())?,
+        in_process: InProcess::default()
+            .with(&mytoken_at.url, mytoken.clone())
+            .with(&provider_at.url, provider_journal.clone()),
         endpoints: json!({
-            "mytoken": mytoken_place.url, "provider": provider_place.url, "resource": resource_place.url,
+            "mytoken": mytoken_at.url, "provider": provider_at.url, "resource": resource_at.url,
             "control": format!("http://{control}"), "ca": (!options.plain).then(|| options.dir.join(tls::CA_FILE)),
         }),
-        mytoken_url: mytoken_place.url,
+        mytoken_url: mytoken_at.url,
         provider,
         mytoken,
         provider_journal,

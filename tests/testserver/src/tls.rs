@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A private authority and a certificate for the servers, kept in a folder, so that clients keep trusting a server
-//! that was started again.
+//! A private CA and a certificate for the servers. They are kept in a folder, so that clients still trust a server
+//! after its restart.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ use sha2::{Digest, Sha256};
 
 use crate::private_file;
 
-/// How a listener speaks TLS.
+/// TLS settings of a listener.
 pub type TlsConfig = Arc<ServerConfig>;
 
-/// File with the certificate of the authority, below the folder.
+/// Name of the file with the CA's certificate.
 pub const CA_FILE: &str = "ca.pem";
 
-/// TLS for these host names and addresses. What the folder holds is used again when it is for the same names; the
-/// authority stays in any case. Its certificate is `ca.pem` in the folder.
+/// TLS settings for these host names and addresses. The server certificate in the folder is used again if it has the
+/// same names. The CA in the folder is always used again; its certificate is `ca.pem`.
 ///
 /// # Errors
 /// The folder cannot be read or written, or a name is invalid.
@@ -76,7 +76,7 @@ fn issue(files: &Files, names: &[String]) -> Result<(), String> {
             key
         }
     };
-    let authority = authority(&ca_key)?;
+    let authority = ca_params(&ca_key)?;
     if !files.ca.exists() {
         let certificate = authority.self_signed(&ca_key).map_err(failed)?;
         fs::write(&files.ca, certificate.pem()).map_err(|error| format!("{}: {error}", files.ca.display()))?;
@@ -91,8 +91,9 @@ fn issue(files: &Files, names: &[String]) -> Result<(), String> {
     private_file::write(&files.server, certificate.pem().as_bytes())
 }
 
-/// The authority of a key. Its name contains a fingerprint of the key, so that a client can trust two test servers.
-fn authority(key: &KeyPair) -> Result<CertificateParams, String> {
+/// Parameters of the CA's certificate. Its name contains a fingerprint of the key, so that a client can trust the CAs
+/// of two test servers.
+fn ca_params(key: &KeyPair) -> Result<CertificateParams, String> {
     let print: String = Sha256::digest(key.public_key_raw()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let mut params = dated(CertificateParams::new(Vec::new()).map_err(|error| error.to_string())?);
     params.distinguished_name.push(DnType::CommonName, format!("testserver authority {print}"));
@@ -101,7 +102,7 @@ fn authority(key: &KeyPair) -> Result<CertificateParams, String> {
     Ok(params)
 }
 
-/// Long enough for any test, and before 2050, when the encoding of dates changes.
+/// Valid long enough for any test. It ends before 2050, when X.509 encodes dates in another way.
 fn dated(mut params: CertificateParams) -> CertificateParams {
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2049, 12, 31);
