@@ -4,7 +4,7 @@
 PREFIX ?= /usr
 PROFILE ?= release
 CARGO ?= cargo
-# Debian release of the testbed's site; empty: this machine's own, else bookworm.
+# Debian release of the testbed's site; empty: the release of this machine, otherwise bookworm.
 ROOT ?=
 
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -12,32 +12,32 @@ BUILT := $(TARGET_DIR)/$(PROFILE)
 TESTBED := $(TARGET_DIR)/debug/testbed
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,CARGO_TARGET_DIR,TESTBED_MIRROR,TESTBED_PROFILE,TESTBED_SERVER,TESTBED_ISSUER,TESTBED_CA,TESTBED_MYTOKEN_FILE)
 SITE := $(AS_ROOT) $(TESTBED) $(if $(ROOT),--root $(ROOT))
-# Where PAM and Slurm look for modules, e.g. x86_64-linux-gnu. The Rust target is the host's.
+# Directory below lib where PAM and Slurm look for modules, e.g. x86_64-linux-gnu.
 TRIPLET ?= $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-gnu)
 
-# Removes symbols from what `install` installs; empty: they stay, for packages that ship them apart.
+# Program that removes symbols from the installed files; empty: they keep them, for packages that ship symbols separately.
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
 TARGETS := help toolchain compiler mmdebstrap build site tools install test demo shell bench fuzz lint msrv clean
 .PHONY: $(TARGETS)
 
-# Otherwise the name of a directory, like `make tests`, would be a target with nothing to be done.
+# Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
 UNKNOWN := $(filter-out $(TARGETS),$(MAKECMDGOALS))
 ifneq ($(UNKNOWN),)
 $(error There is no target $(UNKNOWN); `make help` lists the targets)
 endif
 
 help:
-	@echo 'build    the product, in release mode          install  put it below DESTDIR, as packages do'
-	@echo 'demo     the whole story on the terminal       shell    a shell as alice in a site'
-	@echo 'test     everything, ROOT=bookworm|trixie      lint     formatting, clippy, rustdoc, licences'
-	@echo 'bench    measure what it costs, into target/bench.json'
-	@echo 'fuzz     each parser of foreign input for FUZZ_SECONDS, 60'
+	@echo 'build    the product, in release mode          install  copy it below DESTDIR, as packages do'
+	@echo 'demo     show a login and a job in a site      shell    a shell as alice in a site'
+	@echo 'test     all tests, ROOT=bookworm|trixie       lint     formatting, clippy, rustdoc, licences'
+	@echo 'bench    measure run times and sizes, into target/bench.json'
+	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
 	@echo 'msrv     check with the oldest supported compiler'
-	@echo 'toolchain  install what is missing: a C compiler, Rust, mmdebstrap (Debian; the first demo or test does it too)'
+	@echo 'toolchain  on Debian, install what is missing: a C compiler, Rust, mmdebstrap; demo and test do this too'
 
-# Only these install something on the host, and only packages that are missing. All other targets say what is missing.
+# Only these targets install packages on the host, and only missing ones. All other targets say what is missing.
 MISSING := $(if $(filter toolchain demo test,$(MAKECMDGOALS)),install,check)
 
 toolchain: mmdebstrap
@@ -52,24 +52,24 @@ build: compiler
 	@echo 'Building the product in release mode. The first time takes several minutes on two cores.'
 	$(CARGO) build --locked --release -p slurm-spank -p pam-mytoken -p mytokend -p ssh-helper
 
-# All of the workspace in cargo's dev profile: the testbed, the test server, and the product that demo and shell install. One call
-# in one profile, so that no dependency is compiled twice: cargo shares nothing between profiles.
+# The whole workspace in cargo's dev profile: the testbed, the test server, and the product that demo and shell install. It is one
+# call in one profile, so that no dependency is compiled twice: cargo shares nothing between profiles.
 site: compiler
 	@echo 'Building the product, the test servers and the testbed for tests. The first time takes about two minutes on two cores.'
 	$(CARGO) build --locked --workspace
 
-# With the modules that panic on request, for the tests; in a directory of their own because both builds have the same file names.
+# The modules that panic on request, for tests. They are in a directory of their own, because both builds have the same file names.
 tools: site
 	$(CARGO) build --locked -p slurm-spank --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
 	$(CARGO) build --locked -p pam-mytoken --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
 
-# What packages ship, from what `build` made; installs nothing else and builds nothing.
+# Installs the files that packages ship. It builds nothing: `build` must have run before.
 PRODUCT := libpam_mytoken.so libspank_mytoken.so mytoken-ssh mytokenctl mytokend mytoken-submit
 INSTALL_BUILT := install -D $(if $(STRIP),-s --strip-program=$(STRIP))
 
 install:
 	@for file in $(PRODUCT); do \
-	    [ -e $(BUILT)/$$file ] || { echo "There is no $(BUILT)/$$file to install. Run \`make build\` first." >&2; exit 1; }; \
+	    [ -e $(BUILT)/$$file ] || { echo "$(BUILT)/$$file is missing. Run \`make build\` first." >&2; exit 1; }; \
 	done
 	$(INSTALL_BUILT) -m 0644 $(BUILT)/libpam_mytoken.so $(DESTDIR)$(PREFIX)/lib/$(TRIPLET)/security/pam_mytoken.so
 	$(INSTALL_BUILT) -m 0644 $(BUILT)/libspank_mytoken.so $(DESTDIR)$(PREFIX)/lib/$(TRIPLET)/slurm-wlm/spank_mytoken.so
@@ -80,11 +80,11 @@ install:
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken packaging/plugstack.conf packaging/sshd.conf packaging/sshd-penalties.conf packaging/pam-sshd.example
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken/samples packaging/samples/*.toml
 
-# Ends with the sum of all results: "N passed, N failed" and ", N skipped" when there are any.
+# The last line is the sum of all results: "N passed, N failed", and ", N skipped" if there are any.
 test: mmdebstrap build tools
 	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test
 
-# Both take the product that `site` builds, without waiting for a release build.
+# Both use the product that `site` builds, so that they need no release build.
 demo shell: export TESTBED_PROFILE ?= debug
 
 demo: mmdebstrap site
@@ -93,22 +93,23 @@ demo: mmdebstrap site
 shell: mmdebstrap site
 	@$(SITE) shell
 
-# Wants a quiet machine; goals that are not met are shown and fail nothing. BENCH= passes arguments on, e.g. BENCH='--scale 20 logins'.
+# Needs a machine without other load. Missed goals are shown, and the target still succeeds. BENCH= passes arguments on, e.g.
+# BENCH='--scale 20 logins'.
 bench: mmdebstrap build site
 	@$(SITE) bench $(BENCH)
 
-# A target for each parser of foreign input. FUZZ= names some, e.g. FUZZ='prompt names'.
+# Runs the fuzz target of each parser of foreign input. FUZZ= selects some, e.g. FUZZ='prompt names'.
 fuzz: compiler
 	@CARGO='$(CARGO)' FUZZ_SECONDS='$(or $(FUZZ_SECONDS),60)' fuzz/run $(FUZZ)
 
 lint: compiler
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
-	@# Named, so that libFuzzer itself, which is C++, is not built for a check.
+	@# The check does not link, so any path will do. It prevents a build of libFuzzer itself, which needs a C++ compiler.
 	CUSTOM_LIBFUZZER_PATH=/usr/lib/libFuzzer.a RUSTFLAGS='--cfg fuzzing' $(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR)/fuzz-check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
-	@# Also what other platforms need: cargo-deny looks at the whole lock file.
+	@# cargo-deny reads the whole lock file, also the dependencies of other platforms.
 	$(CARGO) fetch --locked
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked --offline check licenses bans sources; \
 	else echo 'lint: skipped licences, bans and sources: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
