@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the targets share: inputs of several texts, times, keys, answers in the place of the network.
+//! Shared by the targets: inputs that consist of several texts, the time, keys, and answers without a network.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use mytoken::http::{Answer, HttpClient, HttpSettings, Roots};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
 use zeroize::Zeroizing;
 
-/// It is always this late.
+/// The time of all targets, Unix seconds.
 pub const NOW: u64 = 1_800_000_000;
 
 /// The mytoken server of all targets.
@@ -18,29 +18,30 @@ pub const SERVER: &str = "https://mt.example.org";
 /// The provider of all targets.
 pub const ISSUER: &str = "https://op.example.org";
 
-/// The texts of an input, separated by lines of `---`, which no parser here knows. At least `COUNT`, the last ones empty.
+/// The first `COUNT` texts of an input, separated by lines of `---`, which mean nothing to the parsers. Missing texts are empty. `None`: the
+/// input is not UTF-8.
 pub fn texts<const COUNT: usize>(data: &[u8]) -> Option<[&str; COUNT]> {
     let mut parts = std::str::from_utf8(data).ok()?.split("\n---\n");
     Some(std::array::from_fn(|_| parts.next().unwrap_or_default()))
 }
 
-/// Long enough for what is done in memory, and shorter than any pause before a second request.
+/// A deadline that is long enough for work in memory, and shorter than every pause before a second request.
 pub fn soon() -> Deadline {
     Deadline::after(Duration::from_millis(100))
 }
 
-/// Does `work` with a client whose requests get what `mytoken::http::canned` holds.
+/// Calls `work` with a client whose requests get the answers in `mytoken::http::canned`.
 pub fn with_client<T>(work: impl FnOnce(&HttpClient) -> T) -> T {
     thread_local! {
         static CLIENT: HttpClient = {
             let settings = HttpSettings { roots: Roots::File("/etc/ssl/certs/ca-certificates.crt".into()), ..HttpSettings::default() };
-            HttpClient::new(&settings).expect("a client; is ca-certificates installed?")
+            HttpClient::new(&settings).expect("cannot make a client; is ca-certificates installed?")
         };
     }
     CLIENT.with(work)
 }
 
-/// An answer with this status and body; the content type is that of the server, or of a proxy when the body begins with `<`.
+/// An answer with this status and body. Its content type is JSON, or HTML (as of a proxy) if the body begins with `<`.
 pub fn answer(status: u16, body: &str) -> Answer {
     let html = body.starts_with('<');
     Answer {
@@ -52,13 +53,13 @@ pub fn answer(status: u16, body: &str) -> Answer {
     }
 }
 
-/// The first number in a text.
+/// The number that the first 20 digits of a text form.
 pub fn number(text: &str) -> u64 {
     let digits: String = text.chars().filter(char::is_ascii_digit).take(20).collect();
     digits.parse().unwrap_or_default()
 }
 
-/// `[[issuer]]` of the provider, with these lines more.
+/// `[[issuer]]` of the provider, with additional lines.
 pub fn issuer(lines: &str) -> IssuerSettings {
     let text = format!(
         "name = 'op'\nurl = '{ISSUER}'\naudiences = ['https://testbed']\nalgorithms = ['RS256', 'ES256', 'ES384', 'PS256', 'EdDSA']\n{lines}"
@@ -66,7 +67,7 @@ pub fn issuer(lines: &str) -> IssuerSettings {
     toml::from_str(&text).expect("settings")
 }
 
-/// A provider with these keys.
+/// A source that always gives these keys.
 pub struct Keys(pub KeySet);
 
 impl KeySource for Keys {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Header and claims of an access token, signed by the provider's key whatever they are, so that all of its checks are reached.
+//! Fuzzes the verification of an access token. The provider's key signs every header and every claims, so that all checks are reached.
 #![no_main]
 
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ use mytoken_login::{AccountSettings, Identity, LocalAccount, LoginSettings, Maps
 use mytoken_wire::clock::FixedClock;
 use ring::signature::Ed25519KeyPair;
 
-/// An Ed25519 key for these targets alone (RFC 8410 10.3), and its public half.
+/// An Ed25519 key pair for this target only (RFC 8410 10.3).
 const PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC";
 const PUBLIC: &str = "GbQJ3j_tbmYZs8vpgU_zjtrgbhOu9eWXwA9Qs3Ewx4s";
 
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
         )
         .expect("rules")
     });
-    // Of the settings only those that say what is accepted.
+    // Settings that change which tokens are accepted.
     let settings = match lines {
         "0" => issuer("require_audience = false\nmax_age = '0s'"),
         "1" => issuer("required_scopes = ['openid', 'x']\nleeway = '300s'"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Lines between the agent and those who ask it.
+//! Fuzzes the requests to the agent and its answers.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -14,6 +14,6 @@ fuzz_target!(|line: &[u8]| {
     let _ = is_answer(line);
     if let Ok(answer) = serde_json::from_slice::<Envelope<Answer>>(line) {
         let written = serde_json::to_vec(&answer).expect("JSON");
-        assert!(is_answer(&written), "what is written is read");
+        assert!(is_answer(&written), "an answer that was written must be readable");
     }
 });

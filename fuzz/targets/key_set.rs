@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A provider's keys (JWKS, JWK), and the choice of one by a token's header.
+//! Fuzzes a provider's keys (JWKS, JWK), and the choice of a key by a token's header.
 #![no_main]
 
 use base64::Engine;
@@ -14,9 +14,9 @@ fuzz_target!(|data: &[u8]| {
     let Some([document, header]) = texts(data) else { return };
     let Ok(set) = KeySet::parse(document.as_bytes()) else { return };
     assert!(!set.is_empty() && set.len() <= 100);
-    // As it is kept on disk.
+    // The form on disk.
     let kept = serde_json::to_vec(&set).expect("JSON");
-    assert_eq!(serde_json::from_slice::<KeySet>(&kept).expect("its own form"), set);
+    assert_eq!(serde_json::from_slice::<KeySet>(&kept).expect("the form on disk is readable"), set);
     let claims = format!(r#"{{"iss":"{ISSUER}","sub":"s","aud":"https://testbed","iat":{NOW},"exp":{NOW}}}"#);
     let settings = issuer("");
     for algorithm in ["RS256", "ES256", "ES384", "PS256", "EdDSA"] {

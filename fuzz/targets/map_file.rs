@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Map files, line by line.
+//! Fuzzes map files.
 #![no_main]
 
 use fuzz::issuer;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names and addresses: of servers, issuers, accounts, profiles; durations; where somebody comes from.
+//! Fuzzes names and URLs of servers, issuers, accounts and profiles, durations, and remote addresses.
 #![no_main]
 
 #[allow(dead_code)]
@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
     let profile_table = json!({"name": text, "server": "s", "scope": "a", "audience": "x"});
     let jobs = json!({"cluster": {"name": "c"}, "profile": [profile_table]});
     let jobs: JobsSettings = serde_json::from_value(jobs).expect("settings");
-    assert_eq!(jobs.check(&["s"]).is_ok(), profile.is_some(), "check and plugin differ about {text:?}");
+    assert_eq!(jobs.check(&["s"]).is_ok(), profile.is_some(), "jobs.toml and the plugin differ about {text:?}");
     let remote = Remote::of(Some(text), Some(other));
     assert!(!remote.as_str().is_empty());
     let shown = field(text);

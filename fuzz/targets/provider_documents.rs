@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A provider's discovery document and what it leads to.
+//! Fuzzes a provider's discovery document and the keys that it names.
 #![no_main]
 
 use fuzz::{NOW, answer, issuer, number, soon, texts};

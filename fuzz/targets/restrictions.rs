@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Clauses, hosts and capabilities: what a person wrote, what a server answers, and whether one is within the other.
+//! Fuzzes clauses, hosts and capabilities, as a user writes them and as a server answers, and whether one is within another.
 #![no_main]
 
 use fuzz::{NOW, texts};
@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(asked.within(&asked));
         let beyond = asked.beyond(&owned);
         assert_eq!(beyond.is_empty(), asked.within(&owned));
-        assert_eq!(Capabilities::parse(&owned.to_string()).expect("its own form"), owned);
+        assert_eq!(Capabilities::parse(&owned.to_string()).expect("its text is readable"), owned);
     }
     let _ = serde_json::from_str::<Capabilities>(owned);
 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `Retry-After` and `Date`.
+//! Fuzzes the header `Retry-After`.
 #![no_main]
 
 use std::time::{Duration, UNIX_EPOCH};

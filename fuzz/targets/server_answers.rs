@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every answer of the mytoken server, to every request that is made.
+//! Fuzzes the answers of the mytoken server to all requests of the client.
 #![no_main]
 
 use std::ops::ControlFlow;
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
     let Some([choice, first, second]) = texts(data) else { return };
     let choice = number(choice);
     let status = |text: &str| match u16::try_from(choice / 10 % 1_000).unwrap_or_default() {
-        // Mostly what is read most closely.
+        // A success more often than other statuses, because its body has the most fields.
         0..200 => answer(200, text),
         status => answer(status, text),
     };
@@ -41,9 +41,9 @@ fuzz_target!(|data: &[u8]| {
     let url = ServerUrl::parse(SERVER, false).expect("a url");
     let token = Secret::new("mytoken");
     let clock = FixedClock(NOW);
-    let mut kept = Vec::new();
-    let mut keep = |successor: &Secret| {
-        kept.push(successor.clone());
+    let mut successors = Vec::new();
+    let mut store_successor = |successor: &Secret| {
+        successors.push(successor.clone());
         Ok(())
     };
     with_client(|http| {
@@ -52,7 +52,7 @@ fuzz_target!(|data: &[u8]| {
             0 => {
                 let request =
                     AccessTokenRequest { mytoken: &token, scope: "openid", audience: "https://testbed", comment: "" };
-                if let Ok(got) = server.access_token(&request, &mut keep, soon()) {
+                if let Ok(got) = server.access_token(&request, &mut store_successor, soon()) {
                     assert!(!got.token.is_empty());
                     assert!(got.scope.split(' ').any(|scope| scope == "openid"), "{got:?}");
                     assert!(got.exp.is_none_or(|exp| exp.saturating_sub(NOW) == got.expires_in.unwrap_or_default()));
@@ -75,7 +75,7 @@ fuzz_target!(|data: &[u8]| {
                     name: "n",
                     deliver,
                 };
-                if let Ok(got) = server.create(&request, &mut keep, soon()) {
+                if let Ok(got) = server.create(&request, &mut store_successor, soon()) {
                     assert!(!got.mytoken.is_empty() && got.capabilities.within(&capabilities));
                     assert!(mytoken::restrictions::within(&got.restrictions, &wanted), "{got:?}");
                 }
@@ -92,8 +92,8 @@ fuzz_target!(|data: &[u8]| {
                     assert!(got.valid && url.matches(&got.claims.iss));
                 }
             }
-            6 => drop(server.history(&token, &mut keep, soon())),
-            7 => drop(server.revoke_other(&token, "m==", true, &mut keep, soon())),
+            6 => drop(server.history(&token, &mut store_successor, soon())),
+            7 => drop(server.revoke_other(&token, "m==", true, &mut store_successor, soon())),
             _ => {
                 let issuer = IssuerUrl::parse(ISSUER, false).expect("a url");
                 let capabilities = Capabilities::parse("AT").expect("one");
@@ -113,5 +113,5 @@ fuzz_target!(|data: &[u8]| {
             }
         }
     });
-    assert!(kept.iter().all(|successor| !successor.is_empty()));
+    assert!(successors.iter().all(|successor| !successor.is_empty()));
 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The mytoken server's discovery document.
+//! Fuzzes the mytoken server's discovery document.
 #![no_main]
 
 use fuzz::{SERVER, answer, soon, with_client};
@@ -15,8 +15,8 @@ fuzz_target!(|document: &str| {
         if let Ok(server) = Server::discover_once(http, &url, soon()) {
             let found = server.discovery();
             assert!(found.access_token_endpoint.trim_start().to_ascii_lowercase().starts_with("https:"), "{found:?}");
-            let kept = serde_json::to_string(found).expect("JSON");
-            assert_eq!(&serde_json::from_str::<Discovery>(&kept).expect("its own form"), found);
+            let written = serde_json::to_string(found).expect("JSON");
+            assert_eq!(&serde_json::from_str::<Discovery>(&written).expect("its JSON is readable"), found);
         }
     });
 });

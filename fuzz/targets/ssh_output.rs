@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What ssh says (`-G`, `-V`), and the arguments that a person gives it.
+//! Fuzzes the parsers of ssh's output (`-G`, `-V`) and of the user's arguments for ssh, scp and sftp.
 #![no_main]
 #![allow(dead_code)]
 
@@ -32,13 +32,13 @@ use ssh::resolution::parse;
 use ssh::version::version;
 
 fuzz_target!(|data: &[u8]| {
-    let Some([settings, said, arguments]) = texts(data) else { return };
+    let Some([settings, output, arguments]) = texts(data) else { return };
     if let Some(found) = parse(settings) {
         assert!(!found.hostname.is_empty() && !found.account.user.is_empty());
         assert!(!found.account.host.contains('\n') && !found.account.user.contains('\n'));
     }
-    let _ = version(said);
-    assert!(!printable(said).chars().any(|c| !mytoken_wire::is_printable(c)));
+    let _ = version(output);
+    assert!(!printable(output).chars().any(|c| !mytoken_wire::is_printable(c)));
     let arguments: Vec<OsString> = arguments.split('\n').map(OsString::from).collect();
     for program in [Program::Ssh, Program::Scp, Program::Sftp] {
         let _ = queries(program, &arguments);

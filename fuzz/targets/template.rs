@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Account templates, and the claims that fill them.
+//! Fuzzes account templates and the claims that fill them.
 #![no_main]
 
 use fuzz::texts;

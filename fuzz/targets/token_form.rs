@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a person types: its form, and the claims of what calls itself a mytoken.
+//! Fuzzes the recognition of a token by its form, and the claims of a text in the form of a mytoken.
 #![no_main]
 
 use fuzz::NOW;
