@@ -32,7 +32,7 @@ const LOGIN_LIFETIME: u64 = 300;
 /// fails while the provider is down (MT-12).
 const LOGIN_USES: i64 = 2;
 
-/// The token that a host is to get.
+/// The token that a host will get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginTokenRequest {
     /// Name in the server's lists.

@@ -91,9 +91,9 @@ fn accounts(home: &TestHome, program: &str, operand: &str) -> (Option<String>, O
     Command::new(program).args(&args).output().unwrap();
     let account = |file: &std::path::Path| {
         let args = std::fs::read_to_string(file).ok()?;
-        let said = Command::new(&real).args(["-G", "-F", "none"]).args(args.lines()).output().unwrap();
-        let said = String::from_utf8(said.stdout).unwrap();
-        let value = |key: &str| said.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
+        let output = Command::new(&real).args(["-G", "-F", "none"]).args(args.lines()).output().unwrap();
+        let resolved = String::from_utf8(output.stdout).unwrap();
+        let value = |key: &str| resolved.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
         Some(format!("{}@{} {}", value("user "), value("hostname "), value("port ")))
     };
     (account(&asked), account(&ran))

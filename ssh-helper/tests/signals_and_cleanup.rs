@@ -68,7 +68,7 @@ fn a_signal_that_is_not_ignored_ends_ssh() {
 }
 
 #[test]
-fn the_directory_of_a_killed_helper_is_removed_by_the_next_run_and_no_other() {
+fn the_next_run_removes_only_the_directory_of_a_killed_helper() {
     let home = TestHome::new(WAIT_FOR_GO, TOKEN);
     let mut killed = start(&home, "true");
     let left = names(&home);

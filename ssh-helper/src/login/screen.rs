@@ -23,7 +23,7 @@ const BOLD: (&str, &str) = ("\u{1b}[1m", "\u{1b}[0m");
 /// Standard output during a login.
 pub struct Screen {
     is_terminal: bool,
-    /// The countdown as it stands on the screen.
+    /// The countdown that is on the screen.
     shown_countdown: Option<String>,
 }
 

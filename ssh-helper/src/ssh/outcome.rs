@@ -24,9 +24,9 @@ pub struct RunOutcome<'a> {
     pub last_answers: Vec<(&'a RemoteAccount, Option<Instant>)>,
     /// The user has already seen why there was no token.
     pub reason_shown: bool,
-    /// The session was to keep a mytoken.
+    /// The user asked for a mytoken for the session (`--delegate`).
     pub delegated: bool,
-    /// The present time.
+    /// The current time.
     pub now: Instant,
 }
 
@@ -36,7 +36,7 @@ impl RunOutcome<'_> {
         !self.authenticated && (self.exit.status == 255 || (self.program == Program::Scp && self.exit.status == 1))
     }
 
-    /// Whether ssh may have failed to authenticate: it did not report it, and its exit does not show a session either.
+    /// Whether ssh may have failed to authenticate: it did not report success, and its exit status does not show a session.
     /// A missing report proves nothing, because ssh sends it through the user's shell.
     fn may_have_failed(&self) -> bool {
         !self.authenticated && (self.exit.status == 255 || self.exit.by_signal)
