@@ -121,7 +121,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             let site = Site::start(options(&cli.site)?)?;
             status(site.command(&user, command).interactive())
         }
-        Action::Demo => demo::tell(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
+        Action::Demo => demo::run(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
         Action::Test { name, stories } => results::run(&options(&cli.site)?, name.as_deref(), stories),
         Action::Bench { scale, part } => {
             let amount = bench::Amount { percent: scale, part: part.unwrap_or_default() };

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The documents: what they name exists, and their lines fit a window.
+//! Checks of the documents: paths, links and tests that they name exist, and lines have at most 100 columns.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Longest line in characters. Tables and code cannot be wrapped.
+/// Longest line in characters. Tables and code are not checked, because they cannot be wrapped.
 const WIDTH: usize = 100;
 
 fn root() -> PathBuf {
@@ -28,7 +28,7 @@ fn documents() -> Vec<(PathBuf, String)> {
     documents
 }
 
-/// Lines with their numbers that are no code.
+/// The lines outside code blocks, with their numbers.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut is_code = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
@@ -43,20 +43,20 @@ fn long_lines(text: &str) -> Vec<usize> {
     prose(text).filter(|(_, line)| is_long(line)).map(|(number, _)| number).collect()
 }
 
-/// What the document links to: targets of links that are no URLs, without the part behind `#`.
+/// The files that a document links to, without the part after `#`. URLs are left out.
 fn links(text: &str) -> Vec<&str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let files = targets.filter(|target| !target.contains("://"));
     files.filter_map(|target| target.split('#').next()).filter(|target| !target.is_empty()).collect()
 }
 
-/// Code inside a line of prose.
+/// The texts in backticks outside code blocks.
 fn spans(text: &str) -> Vec<String> {
     let text: Vec<&str> = prose(text).map(|(_, line)| line).collect();
     text.join("\n").split('`').skip(1).step_by(2).map(|span| span.replace('\n', " ")).collect()
 }
 
-/// Whether a span is a path in the tree. Those of build products and of hosts are none.
+/// Whether a span is a path in the repository. Paths of build products and of hosts are not.
 fn is_path(span: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     span.contains('/') && span.bytes().all(is_plain) && !span.starts_with(['/', '.']) && !span.starts_with("target/")
@@ -77,7 +77,7 @@ fn names(span: &str) -> Vec<&str> {
     span.split(['.', ':']).filter(|name| !name.is_empty()).collect()
 }
 
-/// The names of a recipe that none of its files has; `read` gives the text of a file or of all files of a folder.
+/// The names in a recipe that are in none of its files. `read` returns the text of a file, or of all files of a folder.
 fn missing_names(recipe: &str, read: impl Fn(&str) -> String) -> Vec<String> {
     let spans = spans(recipe);
     let texts: Vec<String> = spans.iter().filter(|span| is_path(span)).map(|path| read(path)).collect();
@@ -100,7 +100,8 @@ fn read_all(path: &Path) -> String {
     fs::read_dir(path).unwrap().map(|entry| read_all(&entry.unwrap().path()) + "\n").collect()
 }
 
-/// The files of which one must exist for `cargo test -p PACKAGE --test NAME`; `packages` gives the folders of packages.
+/// The possible files of the test in `cargo test -p PACKAGE --test NAME`: one of them must exist. `packages` returns a
+/// package's folder.
 fn test_files(command: &str, packages: impl Fn(&str) -> Option<PathBuf>) -> Option<Vec<PathBuf>> {
     let mut words = command.strip_prefix("cargo test ")?.split(' ');
     let (mut package, mut test) = (None, None);
@@ -181,7 +182,7 @@ fn a_name_that_no_file_of_the_recipe_has_is_found() {
 }
 
 #[test]
-fn the_parts_of_a_document_are_told_apart() {
+fn parts_of_a_document_are_recognised() {
     let (long, fits) = ("ä".repeat(WIDTH + 1), "ä".repeat(WIDTH));
     let text = format!("{fits}\n{long}\n| {long}\n```\n{long}\n```\n{long}\n");
     assert_eq!(long_lines(&text), [2, 7]);

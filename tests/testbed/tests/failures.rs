@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Failures of servers and agents, and faulty answers.
+//! Outages of servers and agents, and faulty answers of servers.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,18 @@ use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
 const KEY_LOGIN: &str = "ssh -o BatchMode=yes -o PreferredAuthentications=publickey -i .ssh/site_key testbed true";
 const PLAIN_SSH: &str =
     "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed true";
-const SOON: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// `deadline` in the site's login.toml and in `[submit]`, plus the time of ssh, PAM and Slurm on a busy machine.
+/// `deadline` of the site's login.toml and of `[submit]`, plus the time of ssh, PAM and Slurm on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(10 + 5);
 
 /// How long the helper waits for a token, plus the time of ssh.
 const HELPER_LIMIT: Duration = Duration::from_secs(20 + 5);
 
-fn with_alice(nodes: u8, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+fn with_alice(nodes: u8, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     story_with_own_servers(Options { nodes, ..Options::new()? }, |site| {
         people::first_mytoken(site, "alice")?;
-        tell(site)
+        body(site)
     })
 }
 
@@ -52,7 +52,7 @@ fn timed(act: impl FnOnce() -> Result<CommandOutcome>) -> Result<(Duration, Comm
     Ok((start.elapsed(), outcome))
 }
 
-/// A login with a short token at the prompt, without the helper: a failure is one of PAM.
+/// Logs in with a short token at the prompt. Without the helper every failure comes from PAM.
 fn log_in_by_hand(site: &Site, token: &str) -> Result<(Duration, CommandOutcome)> {
     timed(|| typist::type_into(site, "alice", &[token], PLAIN_SSH))
 }
@@ -61,23 +61,23 @@ fn short_token(site: &Site) -> Result<String> {
     tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))
 }
 
-/// Logs in with the token, so that the host has cached the servers' documents and keys, as a host in use has. It does
-/// not ask for them again within a minute of a failure.
-fn known_to_the_host(site: &Site, token: String) -> Result<String> {
+/// Logs in with the token, so that the host caches the servers' documents and keys, like a host in use. After a failure the host
+/// does not fetch them again for a minute.
+fn fill_the_hosts_caches(site: &Site, token: String) -> Result<String> {
     log_in_by_hand(site, &token)?.1.ok()?;
     Ok(token)
 }
 
-/// The messages of a command, without ssh's own about a refusal.
-fn sentences(outcome: &CommandOutcome) -> Vec<&str> {
-    let of_ssh = |line: &&str| {
+/// The messages of the product in a command's standard error, without ssh's own message about a refusal.
+fn messages(outcome: &CommandOutcome) -> Vec<&str> {
+    let is_of_ssh = |line: &&str| {
         line.contains("Permission denied") || line.contains("the token was sent") || line.trim().is_empty()
     };
-    outcome.stderr.lines().filter(|line| !of_ssh(line)).collect()
+    outcome.stderr.lines().filter(|line| !is_of_ssh(line)).collect()
 }
 
 /// Waits until every node is idle: neither drained nor down nor completing.
-fn no_node_drains(site: &Site) -> Result<()> {
+fn wait_for_idle_nodes(site: &Site) -> Result<()> {
     let idle = "test \"$(sinfo -h -N -o %T | tee /dev/stderr | sort -u)\" = idle";
     site.wait_for("idle nodes", Duration::from_secs(20), "root", idle).map(drop)
 }
@@ -98,7 +98,7 @@ fn a_full_disk_does_not_lose_a_rotating_token() -> Result<()> {
 
         site.sh("alice", "rm .config/mytoken/ballast")?.ok()?;
         site.sh("alice", "mytoken-ssh ssh testbed true")?.ok()?;
-        assert_ne!(tokens::stored(site, "alice")?, rotating, "it was not replaced");
+        assert_ne!(tokens::stored(site, "alice")?, rotating, "the token was not replaced");
         Ok(())
     })
 }
@@ -106,7 +106,7 @@ fn a_full_disk_does_not_lose_a_rotating_token() -> Result<()> {
 #[test]
 fn without_the_token_server_key_logins_work_and_token_logins_fail_in_time() -> Result<()> {
     with_alice(1, |site| {
-        let token = known_to_the_host(site, short_token(site)?)?;
+        let token = fill_the_hosts_caches(site, short_token(site)?)?;
         let (before, _) = timed(|| site.sh("alice", KEY_LOGIN)?.ok())?;
         set_token_server_outage(site, true)?;
         let (during, _) = timed(|| site.sh("alice", KEY_LOGIN)?.ok())?;
@@ -120,13 +120,13 @@ fn without_the_token_server_key_logins_work_and_token_logins_fail_in_time() -> R
             "{by_hand:?}"
         );
         let (took, by_helper) = timed(|| site.sh("alice", "mytoken-ssh ssh testbed true"))?;
-        let said = sentences(&by_helper);
-        assert!(!by_helper.success() && took < DEADLINE && said.len() == 1, "{took:?} {by_helper:?}");
-        assert!(said.concat().contains("https://mytoken.testbed:8443"), "{said:?}");
+        let messages = messages(&by_helper);
+        assert!(!by_helper.success() && took < DEADLINE && messages.len() == 1, "{took:?} {by_helper:?}");
+        assert!(messages.concat().contains("https://mytoken.testbed:8443"), "{messages:?}");
 
         set_token_server_outage(site, false)?;
         // The breaker blocks requests for 15 s.
-        wait::until("a login as ever", Duration::from_secs(25), || {
+        wait::until("a successful login", Duration::from_secs(25), || {
             Ok(log_in_by_hand(site, &token)?.1.success().then_some(()))
         })
     })
@@ -138,20 +138,20 @@ fn without_the_token_server_jobs_run_and_no_node_drains() -> Result<()> {
         set_token_server_outage(site, true)?;
         let plain = site.sh("alice", "srun -N2 echo plain")?;
         assert_eq!((plain.stdout.as_str(), plain.stderr.as_str()), ("plain\nplain\n", ""));
-        let (took, asked) = timed(|| site.sh("alice", "sbatch --mytoken -N2 --wrap 'srun echo started'"))?;
+        let (took, optional) = timed(|| site.sh("alice", "sbatch --mytoken -N2 --wrap 'srun echo started'"))?;
         assert!(
-            took < DEADLINE && asked.stderr.lines().count() == 1 && asked.stderr.contains("submitting without"),
-            "{took:?} {asked:?}"
+            took < DEADLINE && optional.stderr.lines().count() == 1 && optional.stderr.contains("submitting without"),
+            "{took:?} {optional:?}"
         );
-        let demanded = site.sh("alice", "sbatch --mytoken=required --wrap 'echo never'")?;
+        let required = site.sh("alice", "sbatch --mytoken=required --wrap 'echo never'")?;
         assert!(
-            demanded.code == 1 && demanded.stdout.is_empty() && demanded.stderr.lines().count() == 1,
-            "{demanded:?}"
+            required.code == 1 && required.stdout.is_empty() && required.stderr.lines().count() == 1,
+            "{required:?}"
         );
-        let job = Job::submitted("alice", &asked)?;
-        job.wait_for_end(site, SOON)?;
+        let job = Job::submitted("alice", &optional)?;
+        job.wait_for_end(site, TIMEOUT)?;
         assert_eq!(job.output(site)?, "started\nstarted\n");
-        no_node_drains(site)
+        wait_for_idle_nodes(site)
     })
 }
 
@@ -162,7 +162,7 @@ fn a_job_started_during_an_outage_gets_its_token_afterwards() -> Result<()> {
         set_token_server_outage(site, true)?;
         site.run("root", ["scontrol", "release", &job.id.to_string()])?.ok()?;
         job.wait_for_start(site)?;
-        wait::until("the agent's first failure", SOON, || {
+        wait::until("the agent's first failure", TIMEOUT, || {
             Ok(job.events(site, "n1")?.iter().any(|event| event.what == "retry").then_some(()))
         })?;
         assert_eq!(job.token(site, "n1")?, None);
@@ -198,7 +198,7 @@ fn a_rotating_mytoken_survives_a_login_that_fails() -> Result<()> {
         let failed = site.sh("alice", "mytoken-ssh ssh testbed true")?;
         assert!(!failed.success(), "{failed:?}");
         let successor = tokens::stored(site, "alice")?;
-        assert_ne!(successor, rotating, "the transfer code of the login was made by a rotating token");
+        assert_ne!(successor, rotating, "the failed login did not rotate the token");
         clear_faults(site)?;
         site.sh("alice", "mytoken-ssh ssh testbed true")?.ok()?;
         assert!(tokens::is_valid(site, &tokens::stored(site, "alice")?)?);
@@ -215,13 +215,13 @@ fn in_a_provider_outage_the_agent_keeps_the_old_token_and_recovers() -> Result<(
         job.wait_for_token(site, "n1")?;
         let first = job.token(site, "n1")?;
         break_provider(site)?;
-        let told = wait::until("the agent's failure", SOON, || {
+        let retry = wait::until("the agent's failure", TIMEOUT, || {
             Ok(job.events(site, "n1")?.into_iter().find(|event| event.what == "retry"))
         })?;
-        assert!(told.text.contains("the old access token stays, the agent tries again"), "{told:?}");
+        assert!(retry.text.contains("the old access token stays, the agent tries again"), "{retry:?}");
         assert_eq!(job.token(site, "n1")?, first);
         clear_faults(site)?;
-        wait::until("a new access token", SOON, || {
+        wait::until("a new access token", TIMEOUT, || {
             Ok(job.token(site, "n1")?.filter(|token| Some(token) != first.as_ref()).map(drop))
         })
     })
@@ -232,18 +232,18 @@ fn a_broader_sub_token_is_revoked_and_no_job_gets_it() -> Result<()> {
     with_alice(1, |site| {
         Journal::clear(site)?;
         control(site, "/mytoken/fault", &json!({"name": "broader-child"}))?;
-        let (job, said) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'echo \"<$SLURM_MYTOKEN>\"'")?;
-        job.wait_for_end(site, SOON)?;
+        let (job, outcome) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'echo \"<$SLURM_MYTOKEN>\"'")?;
+        job.wait_for_end(site, TIMEOUT)?;
         assert!(
-            said.stderr.contains("more rights than asked for") && said.stderr.contains("submitting without"),
-            "{said:?}"
+            outcome.stderr.contains("more rights than asked for") && outcome.stderr.contains("submitting without"),
+            "{outcome:?}"
         );
         let journal = Journal::read(site)?;
         assert_eq!(
             (
                 journal.sub_tokens(),
                 journal.granted("revocation"),
-                journal.asked("access_token"),
+                journal.requests_to("access_token"),
                 job.output(site)?.as_str()
             ),
             (1, 1, 0, "<>\n")
@@ -262,7 +262,7 @@ fn a_broader_delegated_mytoken_is_revoked_and_no_host_gets_it() -> Result<()> {
             let journal = Journal::read(site)?;
             assert!(!seen.success() && seen.stderr.contains("more rights than asked for"), "{seen:?}");
             assert_eq!(
-                (journal.sub_tokens(), journal.granted("revocation"), journal.asked("access_token")),
+                (journal.sub_tokens(), journal.granted("revocation"), journal.requests_to("access_token")),
                 (1, 1, 0),
                 "{seen:?}"
             );
@@ -274,7 +274,7 @@ fn a_broader_delegated_mytoken_is_revoked_and_no_host_gets_it() -> Result<()> {
 #[test]
 fn a_slow_server_delays_no_command_beyond_its_deadline() -> Result<()> {
     with_alice(1, |site| {
-        let token = known_to_the_host(site, short_token(site)?)?;
+        let token = fill_the_hosts_caches(site, short_token(site)?)?;
         for fault in [json!({"name": "latency", "ms": 60_000}), json!({"name": "drip", "ms": 900})] {
             control(site, "/mytoken/fault", &fault)?;
             let (login, submission, helper) = std::thread::scope(|scope| {
@@ -282,13 +282,14 @@ fn a_slow_server_delays_no_command_beyond_its_deadline() -> Result<()> {
                 let helper = scope.spawn(|| timed(|| site.sh("alice", "mytoken-ssh ssh testbed true")));
                 (log_in_by_hand(site, &token), submission.join(), helper.join())
             });
-            let died = |_| Error::Refused("a thread of the story panicked".into());
-            let ((took, login), submission, helper) = (login?, submission.map_err(died)??, helper.map_err(died)??);
+            let panicked = |_| Error::Refused("a thread of the story panicked".into());
+            let ((took, login), submission, helper) =
+                (login?, submission.map_err(panicked)??, helper.map_err(panicked)??);
             assert!(!login.success() && took < DEADLINE, "{fault}: {took:?} {login:?}");
             assert_eq!(login.stderr.matches("the login service is unavailable").count(), 1, "{fault}: {login:?}");
             assert!(submission.1.code == 1 && submission.0 < DEADLINE, "{fault}: {submission:?}");
             assert!(!helper.1.success() && helper.0 < HELPER_LIMIT, "{fault}: {helper:?}");
-            assert_eq!(sentences(&helper.1).len(), 1, "{fault}: {helper:?}");
+            assert_eq!(messages(&helper.1).len(), 1, "{fault}: {helper:?}");
             clear_faults(site)?;
         }
         Ok(())
@@ -300,7 +301,7 @@ fn an_interrupted_submission_leaves_no_sub_token() -> Result<()> {
     with_alice(1, |site| {
         Journal::clear(site)?;
         control(site, "/mytoken/fault", &json!({"name": "latency", "ms": 1500}))?;
-        // Sent to the whole process group, like a terminal's Ctrl-C.
+        // SIGINT goes to the whole process group, as with Ctrl-C on a terminal.
         let seen = site.sh("alice", "timeout --signal INT 1 sbatch --mytoken --wrap true")?;
         assert!(!seen.success() && !seen.stdout.contains("Submitted"), "{seen:?}");
         wait::until("the end of its sub-token", Duration::from_secs(20), || {
@@ -328,7 +329,7 @@ fn an_interrupted_submission_does_not_lose_a_rotating_mytoken() -> Result<()> {
 #[test]
 fn error_pages_and_too_many_requests_are_reported_in_one_sentence() -> Result<()> {
     with_alice(1, |site| {
-        let token = known_to_the_host(site, short_token(site)?)?;
+        let token = fill_the_hosts_caches(site, short_token(site)?)?;
         for (fault, sentence) in [
             (json!({"name": "500-html"}), "the login service is unavailable"),
             (json!({"name": "429", "retry_after": 7}), "too many logins at the moment; try again in"),
@@ -338,9 +339,9 @@ fn error_pages_and_too_many_requests_are_reported_in_one_sentence() -> Result<()
             assert_eq!(login.stderr.matches(sentence).count(), 1, "{fault}: {login:?}");
             let submission = site.sh("alice", "sbatch --mytoken=required --wrap true")?;
             assert!(submission.code == 1 && submission.stderr.lines().count() == 1, "{fault}: {submission:?}");
-            assert!(!submission.stderr.contains('<'), "a page was shown: {submission:?}");
+            assert!(!submission.stderr.contains('<'), "the message contains HTML: {submission:?}");
             let helper = site.sh("alice", "mytoken-ssh ssh testbed true")?;
-            assert!(!helper.success() && sentences(&helper).len() == 1, "{fault}: {helper:?}");
+            assert!(!helper.success() && messages(&helper).len() == 1, "{fault}: {helper:?}");
             clear_faults(site)?;
         }
         wait::until("the end of the 7 s", Duration::from_secs(20), || {
@@ -356,12 +357,12 @@ fn without_an_agent_the_job_runs_and_its_owner_gets_a_message() -> Result<()> {
         let ran = site.sh("alice", "srun --mytoken echo ran")?;
         assert_eq!(ran.stdout, "ran\n", "{ran:?}");
         assert!(ran.stderr.contains("no access token"), "{ran:?}");
-        let demanded = site.sh("alice", "srun --mytoken=required echo never")?;
+        let required = site.sh("alice", "srun --mytoken=required echo never")?;
         assert!(
-            !demanded.success() && demanded.stdout.is_empty() && demanded.stderr.contains("requires an access token"),
-            "{demanded:?}"
+            !required.success() && required.stdout.is_empty() && required.stderr.contains("requires an access token"),
+            "{required:?}"
         );
-        no_node_drains(site)
+        wait_for_idle_nodes(site)
     })
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The host is the same before and after a site, however the site ends.
+//! A site does not change the host, however the site ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,21 +16,22 @@ use testbed::site::command;
 use testbed::{Error, Result, can_hold_a_site, skip, wait};
 
 const MARK: &str = "TESTBED_STORY";
-const WAITS: &str = "waits: ";
+const LISTENS: &str = "listens: ";
 
 /// The state of the host that must not change, one line per item.
-type Host = BTreeSet<String>;
+type HostState = BTreeSet<String>;
 
-fn now() -> std::io::Result<Host> {
-    let mut host = Host::new();
+fn read_host_state() -> std::io::Result<HostState> {
+    let mut host = HostState::new();
     for directory in ["/run", "/dev", "/sys/class/net"] {
         host.extend(names(directory)?.into_iter().map(|name| format!("{directory}/{name}")));
     }
-    host.extend(below(Path::new("/etc"))?.into_iter().map(|(path, looks)| format!("{}: {looks}", path.display())));
-    // Often a link to somewhere else.
+    let etc = files_below(Path::new("/etc"))?;
+    host.extend(etc.into_iter().map(|(path, metadata)| format!("{}: {metadata}", path.display())));
+    // This file is often a link to a file outside /etc.
     host.insert(format!("resolver: {}", fs::read_to_string("/etc/resolv.conf").unwrap_or_default()));
     host.extend(mounts()?.into_iter().map(|mount| format!("mounted: {mount}")));
-    host.extend(listeners()?.into_iter().map(|socket| format!("{WAITS}{socket}")));
+    host.extend(listeners()?.into_iter().map(|socket| format!("{LISTENS}{socket}")));
     host.insert(format!("name: {}", fs::read_to_string("/proc/sys/kernel/hostname")?));
     Ok(host)
 }
@@ -39,14 +40,14 @@ fn names(directory: &str) -> std::io::Result<BTreeSet<String>> {
     fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// All files below a directory with their metadata. The times of directories are left out: a file that was in them
-/// for a moment may belong to another program.
-fn below(directory: &Path) -> std::io::Result<BTreeMap<PathBuf, String>> {
+/// All files below a directory with their metadata. The times of directories are left out, because another program may have made a
+/// temporary file there.
+fn files_below(directory: &Path) -> std::io::Result<BTreeMap<PathBuf, String>> {
     let mut found = BTreeMap::new();
-    let mut ahead = vec![directory.to_owned()];
-    while let Some(directory) = ahead.pop() {
+    let mut remaining = vec![directory.to_owned()];
+    while let Some(directory) = remaining.pop() {
         let entries = match fs::read_dir(&directory) {
-            // A temporary directory of another program.
+            // Another program removed its temporary directory.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             entries => entries?,
         };
@@ -54,23 +55,23 @@ fn below(directory: &Path) -> std::io::Result<BTreeMap<PathBuf, String>> {
             let path = entry?.path();
             let meta = match fs::symlink_metadata(&path) {
                 Ok(meta) => meta,
-                // A temporary file of another program.
+                // Another program removed its temporary file.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            let mut looks = format!("{:o} {}:{}", meta.mode(), meta.uid(), meta.gid());
+            let mut metadata = format!("{:o} {}:{}", meta.mode(), meta.uid(), meta.gid());
             if meta.is_dir() {
-                ahead.push(path.clone());
+                remaining.push(path.clone());
             } else {
-                looks += &format!(", {} bytes, changed at {}.{:09}", meta.size(), meta.ctime(), meta.ctime_nsec());
+                metadata += &format!(", {} bytes, changed at {}.{:09}", meta.size(), meta.ctime(), meta.ctime_nsec());
             }
-            found.insert(path, looks);
+            found.insert(path, metadata);
         }
     }
     Ok(found)
 }
 
-/// Mount points; the ids in the full lines differ from reader to reader.
+/// Mount points. The full lines contain ids that differ for each reader.
 fn mounts() -> std::io::Result<BTreeSet<String>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     Ok(table.lines().filter_map(|line| line.split(' ').nth(4)).map(str::to_owned).collect())
@@ -79,13 +80,13 @@ fn mounts() -> std::io::Result<BTreeSet<String>> {
 /// Local addresses and ports of listeners.
 fn listeners() -> std::io::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    // The state LISTEN of TCP, and the state of a UDP socket without a peer.
-    for (protocol, waits) in [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")] {
+    // 0A is LISTEN of TCP, 07 is a UDP socket without a peer.
+    for (protocol, listening) in [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")] {
         let table = fs::read_to_string(Path::new("/proc/self/net").join(protocol))?;
         for row in table.lines().skip(1) {
             let mut columns = row.split_whitespace().skip(1);
             let (local, state) = (columns.next(), columns.nth(1));
-            if let (Some(local), true) = (local, state == Some(waits)) {
+            if let (Some(local), true) = (local, state == Some(listening)) {
                 found.insert(format!("{protocol} {local}"));
             }
         }
@@ -93,10 +94,9 @@ fn listeners() -> std::io::Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// `testbed exec` in a process group of its own, which stands for a terminal's foreground group.
-/// `mark` is in its environment.
-fn testbed(mark: &str, script: &str) -> Result<Child> {
-    // A shell's background job inherits SIGINT ignored.
+/// Starts `testbed exec` in its own process group, like the foreground group of a terminal. `mark` is in its environment.
+fn start_testbed(mark: &str, script: &str) -> Result<Child> {
+    // Background jobs of a shell ignore SIGINT.
     Command::new("env")
         .args(["--default-signal=INT", env!("CARGO_BIN_EXE_testbed")])
         .env(MARK, mark)
@@ -108,16 +108,16 @@ fn testbed(mark: &str, script: &str) -> Result<Child> {
         .map_err(|source| Error::Io { what: "starting testbed".into(), source })
 }
 
-/// Whether any process lives in this process namespace ("pid:[4026532345]").
-fn is_inhabited(namespace: &str) -> Result<bool> {
+/// Whether a process lives in this process namespace ("pid:[4026532345]").
+fn has_processes(namespace: &str) -> Result<bool> {
     let processes = fs::read_dir("/proc").map_err(|source| Error::Io { what: "listing /proc".into(), source })?;
     Ok(processes
         .flatten()
         .any(|process| fs::read_link(process.path().join("ns/pid")).is_ok_and(|link| link == Path::new(namespace))))
 }
 
-/// Whether any process was started with this mark; `unshare` and the first process of a site inherit it.
-fn is_anybody_marked(mark: &str) -> Result<bool> {
+/// Whether a process has this mark. `unshare` and the first process of a site inherit it.
+fn is_any_process_marked(mark: &str) -> Result<bool> {
     let processes = fs::read_dir("/proc").map_err(|source| Error::Io { what: "listing /proc".into(), source })?;
     let wanted = format!("{MARK}={mark}");
     Ok(processes.flatten().any(|process| {
@@ -126,17 +126,17 @@ fn is_anybody_marked(mark: &str) -> Result<bool> {
     }))
 }
 
-fn host() -> Result<Host> {
-    now().map_err(|source| Error::Io { what: "looking at the host".into(), source })
+fn host_state() -> Result<HostState> {
+    read_host_state().map_err(|source| Error::Io { what: "reading the host's state".into(), source })
 }
 
-/// Other programs change the host meanwhile, so only a lasting difference counts.
-fn unchanged(before: &Host, how: &str) -> Result<()> {
+/// Checks that the host is unchanged. Other programs change it for a moment, so only a lasting difference counts.
+fn check_unchanged(before: &HostState, how: &str) -> Result<()> {
     let mut different = Vec::new();
     let same = wait::until(how, Duration::from_secs(10), || {
-        let after = host()?;
-        // A listener may have ended by itself.
-        let gone = before.difference(&after).filter(|line| !line.starts_with(WAITS)).map(|line| format!("- {line}"));
+        let after = host_state()?;
+        // A listener of another program may have ended.
+        let gone = before.difference(&after).filter(|line| !line.starts_with(LISTENS)).map(|line| format!("- {line}"));
         different = gone.chain(after.difference(before).map(|line| format!("+ {line}"))).collect();
         Ok(different.is_empty().then_some(()))
     });
@@ -150,12 +150,12 @@ fn a_changed_file_is_noticed() -> std::io::Result<()> {
     let file = dir.path().join("deep/hosts");
     fs::create_dir(dir.path().join("deep"))?;
     fs::write(&file, "one")?;
-    let before = below(dir.path())?;
-    assert_eq!((before.len(), &before), (2, &below(dir.path())?));
-    // Longer than the clock of the file system needs for a tick.
+    let before = files_below(dir.path())?;
+    assert_eq!((before.len(), &before), (2, &files_below(dir.path())?));
+    // The clock of the file system ticks within this time.
     std::thread::sleep(Duration::from_millis(50));
     fs::write(&file, "two")?;
-    assert_ne!(before, below(dir.path())?);
+    assert_ne!(before, files_below(dir.path())?);
     Ok(())
 }
 
@@ -165,7 +165,7 @@ fn a_new_listener_is_noticed() -> std::io::Result<()> {
     let udp = std::net::UdpSocket::bind("127.0.0.1:0")?;
     let found = listeners()?;
     for (protocol, address) in [("tcp", tcp.local_addr()?), ("udp", udp.local_addr()?)] {
-        // The kernel writes the four bytes as one number of the machine's order.
+        // The kernel prints the four bytes as one number in the machine's byte order.
         let local = format!("{protocol} {:08X}:{:04X}", u32::from_ne_bytes([127, 0, 0, 1]), address.port());
         assert!(found.contains(&local), "no {local} in {found:?}");
     }
@@ -173,37 +173,38 @@ fn a_new_listener_is_noticed() -> std::io::Result<()> {
 }
 
 #[test]
-fn nothing_of_the_host_is_touched() -> Result<()> {
+fn a_site_leaves_the_host_unchanged() -> Result<()> {
     if let Err(reason) = can_hold_a_site() {
         return skip(&reason.to_string());
     }
-    // The cache of root file systems is made first, because it stays.
+    // The cached root file system is made first, because it stays on the host.
     let made = Command::new(env!("CARGO_BIN_EXE_testbed")).arg("root").status();
     assert!(made.is_ok_and(|status| status.success()));
-    let before = host()?;
+    let before = host_state()?;
 
-    let whole = testbed("to the end", "srun -N4 true && ssh -i .ssh/site_key testbed true && echo >/dev/shm/x")?;
-    assert!(command::finish(whole)?.success());
-    unchanged(&before, "after a run to its end")?;
+    let complete =
+        start_testbed("to the end", "srun -N4 true && ssh -i .ssh/site_key testbed true && echo >/dev/shm/x")?;
+    assert!(command::finish(complete)?.success());
+    check_unchanged(&before, "after a run to its end")?;
 
     for signal in [Signal::SIGINT, Signal::SIGKILL, Signal::SIGTERM] {
-        let mut half = testbed("half", "srun -N4 sleep 600 & readlink /proc/self/ns/pid; exec sleep 600")?;
+        let mut running = start_testbed("half", "srun -N4 sleep 600 & readlink /proc/self/ns/pid; exec sleep 600")?;
         let mut namespace = String::new();
-        let stdout = half.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines());
+        let stdout = running.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines());
         for line in stdout.take(1) {
             namespace = line.map_err(|source| Error::Io { what: "reading its output".into(), source })?;
         }
-        assert!(is_inhabited(&namespace)?, "no site came up: {namespace:?}");
+        assert!(has_processes(&namespace)?, "the site did not start: {namespace:?}");
 
-        let pid = Pid::from_raw(i32::try_from(half.id()).unwrap());
+        let pid = Pid::from_raw(i32::try_from(running.id()).unwrap());
         // Ctrl-C reaches the whole group; a killed process cannot clean up.
         let sent = if signal == Signal::SIGINT { killpg(pid, signal) } else { kill(pid, signal) };
         sent.map_err(|errno| Error::Io { what: format!("sending {signal}"), source: errno.into() })?;
-        half.wait().map_err(|source| Error::Io { what: "waiting for testbed".into(), source })?;
+        running.wait().map_err(|source| Error::Io { what: "waiting for testbed".into(), source })?;
         wait::until(&format!("the end of all processes after {signal}"), Duration::from_secs(10), || {
-            Ok((!is_inhabited(&namespace)?).then_some(()))
+            Ok((!has_processes(&namespace)?).then_some(()))
         })?;
-        unchanged(&before, &format!("after {signal} half-way"))?;
+        check_unchanged(&before, &format!("after {signal} half-way"))?;
     }
     Ok(())
 }
@@ -213,37 +214,37 @@ fn an_interrupted_start_leaves_nothing() -> Result<()> {
     if let Err(reason) = can_hold_a_site() {
         return skip(&reason.to_string());
     }
-    let before = host()?;
+    let before = host_state()?;
     for milliseconds in [5, 20, 60, 120, 250] {
         let mark = format!("interrupted-{}-{milliseconds}", std::process::id());
-        let mut starting = testbed(&mark, "sleep 600")?;
+        let mut starting = start_testbed(&mark, "sleep 600")?;
         std::thread::sleep(Duration::from_millis(milliseconds));
         starting
             .kill()
             .and_then(|()| starting.wait())
             .map_err(|source| Error::Io { what: "killing testbed".into(), source })?;
         wait::until(&format!("the end of a site killed after {milliseconds} ms"), Duration::from_secs(10), || {
-            Ok((!is_anybody_marked(&mark)?).then_some(()))
+            Ok((!is_any_process_marked(&mark)?).then_some(()))
         })?;
     }
-    unchanged(&before, "after five interrupted starts")
+    check_unchanged(&before, "after five interrupted starts")
 }
 
 #[test]
-fn a_host_may_be_a_chroot() -> Result<()> {
+fn a_site_can_run_in_a_chroot() -> Result<()> {
     if let Err(reason) = can_hold_a_site() {
         return skip(&reason.to_string());
     }
     let host = tempfile::tempdir().map_err(|source| Error::Io { what: "a temporary folder".into(), source })?;
     let script = "mount --rbind / \"$1\" && exec chroot \"$1\" \"$2\" exec --user alice -- srun hostname";
-    let said = Command::new("timeout")
+    let output = Command::new("timeout")
         .args(["--kill-after=5", "120", "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"])
         .arg(host.path())
         .arg(env!("CARGO_BIN_EXE_testbed"))
         .stdin(Stdio::null())
         .output()
         .map_err(|source| Error::Io { what: "starting a shell in a chroot".into(), source })?;
-    let (stdout, stderr) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(stdout.trim(), "testbed", "{stderr}");
     Ok(())
 }

@@ -12,43 +12,44 @@ use testbed::drive::tokens;
 use testbed::site::services::agent;
 use testbed::{Error, Options, Result, Site, story, story_with_own_servers, wait};
 
-/// Limit for waiting on a job.
-const SOON: Duration = Duration::from_secs(60);
+/// How long a story waits for a job.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-fn nodes(nodes: u8) -> Result<Options> {
+fn with_nodes(nodes: u8) -> Result<Options> {
     Ok(Options { nodes, ..Options::new()? })
 }
 
-/// A site with access tokens of this lifetime in seconds, a stored mytoken of alice and an empty journal.
-fn with_alice(nodes: u8, lifetime: u32, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
-    story_with_own_servers(self::nodes(nodes)?, |site| {
+/// A site with a stored mytoken of alice and an empty journal. Access tokens live `lifetime` seconds.
+fn with_alice(nodes: u8, lifetime: u32, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story_with_own_servers(with_nodes(nodes)?, |site| {
         people::control(site, "/provider/lifetime", Some(&json!({"seconds": lifetime}).to_string()))?;
         people::first_mytoken(site, "alice")?;
         Journal::clear(site)?;
-        tell(site)
+        body(site)
     })
 }
 
-/// Calls the resource server once; prints the status.
+/// A shell command that calls the resource server once and prints the status.
 fn call() -> String {
     people::call("-s -o /dev/null -w %{http_code}\\\\n")
 }
 
-/// Prints 200 when the access token is a JWT that has not expired. Without single quotes, because it is put into some.
-const LOOK: &str = "{ cut -d. -f2 $BEARER_TOKEN_FILE | tr _- /+; echo ==; } | base64 -d 2>/dev/null | \
+/// A shell command that prints 200 if the access token is a JWT that has not expired. It has no single quotes, because callers put
+/// it between single quotes.
+const CHECK_EXPIRY: &str = "{ cut -d. -f2 $BEARER_TOKEN_FILE | tr _- /+; echo ==; } | base64 -d 2>/dev/null | \
                     jq -e \".exp > now\" >/dev/null && echo 200";
 
-/// Prints 200 when the resource server accepts the token. At a foreign server, which has none, the token itself is
-/// read.
-fn call_or_look(site: &Site) -> String {
-    if site.has_testserver() { call() } else { LOOK.to_owned() }
+/// A shell command that prints 200 if the resource server accepts the token. With a foreign server there is no resource server, so
+/// the command reads the token's expiry.
+fn check_token(site: &Site) -> String {
+    if site.has_testserver() { call() } else { CHECK_EXPIRY.to_owned() }
 }
 
-/// A site with a stored mytoken of alice, at the test server or a foreign one.
-fn with_alice_anywhere(nodes: u8, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
-    story(self::nodes(nodes)?, |site| {
+/// A site with a stored mytoken of alice, with the test server or a foreign server.
+fn with_alice_anywhere(nodes: u8, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story(with_nodes(nodes)?, |site| {
         people::first_mytoken(site, "alice")?;
-        tell(site)
+        body(site)
     })
 }
 
@@ -60,8 +61,8 @@ fn write_script(site: &Site, user: &str, name: &str, lines: &str) -> Result<()> 
         .map(drop)
 }
 
-/// Numbers of sub-tokens and of revocations.
-fn made_and_revoked(site: &Site) -> Result<(usize, usize)> {
+/// The number of sub-tokens and the number of revocations.
+fn sub_tokens_and_revocations(site: &Site) -> Result<(usize, usize)> {
     let journal = Journal::read(site)?;
     Ok((journal.sub_tokens(), journal.granted("revocation")))
 }
@@ -82,35 +83,36 @@ fn a_job_on_three_nodes_always_has_a_fresh_token_and_leaves_nothing_behind() -> 
         );
 
         let ran_on = job.nodes(site)?;
-        let mut last = job.wait_until_settled(site, &ran_on)?;
-        last.sort_unstable();
-        let mut obtained = Vec::new();
+        let mut last_events = job.wait_until_settled(site, &ran_on)?;
+        last_events.sort_unstable();
+        let mut new_tokens = Vec::new();
         for node in &ran_on {
-            let fresh = |event: &Event| ["started", "renewed", "dropped"].contains(&event.what.as_str());
-            obtained.extend(job.events(site, node)?.into_iter().filter(fresh));
+            let is_new_token = |event: &Event| ["started", "renewed", "dropped"].contains(&event.what.as_str());
+            new_tokens.extend(job.events(site, node)?.into_iter().filter(is_new_token));
         }
         let journal = Journal::read(site)?;
         assert_eq!(
-            (journal.sub_tokens(), journal.asked("revocation"), last),
+            (journal.sub_tokens(), journal.requests_to("revocation"), last_events),
             (1, 1, vec!["left".to_owned(), "left".to_owned(), "revoked".to_owned()])
         );
-        // The agents report as many access tokens as the server.
-        let told: usize = obtained.iter().map(|event| event.times).sum();
-        assert_eq!(journal.asked("access_token"), told, "{obtained:#?}\n{journal:#?}");
+        // The agents and the server count the same number of access tokens.
+        let count: usize = new_tokens.iter().map(|event| event.times).sum();
+        assert_eq!(journal.requests_to("access_token"), count, "{new_tokens:#?}\n{journal:#?}");
         Ok(())
     })
 }
 
 #[test]
 fn a_job_is_submitted_from_a_login_session_with_the_delegated_mytoken() -> Result<()> {
-    story(nodes(2)?, |site| {
+    story(with_nodes(2)?, |site| {
         people::first_mytoken(site, "alice")?;
         let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
         // The stored mytoken is on the laptop, not here.
         site.sh("alice", "mv .config/mytoken .config/laptop")?.ok()?;
-        let said = session.run("sbatch --mytoken --nodes=2 --wrap 'srun wc -c $BEARER_TOKEN_FILE'", SOON)?.ok()?;
-        let job = Job::submitted("alice", &said)?;
-        job.wait_for_end(site, SOON)?;
+        let outcome =
+            session.run("sbatch --mytoken --nodes=2 --wrap 'srun wc -c $BEARER_TOKEN_FILE'", TIMEOUT)?.ok()?;
+        let job = Job::submitted("alice", &outcome)?;
+        job.wait_for_end(site, TIMEOUT)?;
         let output = job.output(site)?;
         let file = format!("/run/mytoken/jobs/{}/bt_u2001", job.id);
         assert_eq!(
@@ -127,18 +129,18 @@ fn no_command_line_holds_a_token_between_login_and_job() -> Result<()> {
     with_alice(2, 15, |site| {
         let watch = site.script("bob", &argv_watch("(( SECONDS < 300 )) && test ! -e /tmp/seen-enough")).spawn()?;
         let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
-        session.run(&call(), SOON)?.ok()?;
+        session.run(&call(), TIMEOUT)?.ok()?;
         write_script(site, "alice", "task", &calling_script(8))?;
-        let said = session.run("sbatch --mytoken --nodes=2 --wrap 'srun ./task'", SOON)?.ok()?;
-        Job::submitted("alice", &said)?.wait_for_end(site, SOON)?;
-        // bob must see this one, or his search proves nothing.
-        session.run("bash -c 'sleep 1; true' careless eyJcareless", SOON)?.ok()?;
+        let outcome = session.run("sbatch --mytoken --nodes=2 --wrap 'srun ./task'", TIMEOUT)?.ok()?;
+        Job::submitted("alice", &outcome)?.wait_for_end(site, TIMEOUT)?;
+        // A control: bob's search must find this one.
+        session.run("bash -c 'sleep 1; true' careless eyJcareless", TIMEOUT)?.ok()?;
         site.sh("root", "touch /tmp/seen-enough")?.ok()?;
         let seen = watch.wait_with_output().map_err(|error| Error::Refused(error.to_string()))?.stdout;
         let seen = String::from_utf8_lossy(&seen);
         assert!(seen.contains("careless eyJcareles"), "{seen}");
-        let others: BTreeSet<&str> = seen.lines().filter(|line| !line.contains("careless")).collect();
-        assert!(others.is_empty(), "{others:#?}");
+        let tokens: BTreeSet<&str> = seen.lines().filter(|line| !line.contains("careless")).collect();
+        assert!(tokens.is_empty(), "{tokens:#?}");
         session.close()
     })
 }
@@ -146,8 +148,8 @@ fn no_command_line_holds_a_token_between_login_and_job() -> Result<()> {
 #[test]
 fn srun_and_salloc_jobs_get_a_valid_token() -> Result<()> {
     with_alice_anywhere(2, |site| {
-        let srun = site.sh("alice", &format!("srun --mytoken -N2 bash -c '{}'", call_or_look(site)))?;
-        let salloc = site.sh("alice", &format!("salloc --mytoken -N2 srun bash -c '{}'", call_or_look(site)))?;
+        let srun = site.sh("alice", &format!("srun --mytoken -N2 bash -c '{}'", check_token(site)))?;
+        let salloc = site.sh("alice", &format!("salloc --mytoken -N2 srun bash -c '{}'", check_token(site)))?;
         assert_eq!((srun.lines(), salloc.lines()), (vec!["200"; 2], vec!["200"; 2]), "{srun:?}\n{salloc:?}");
         Ok(())
     })
@@ -156,9 +158,9 @@ fn srun_and_salloc_jobs_get_a_valid_token() -> Result<()> {
 #[test]
 fn a_job_without_the_users_environment_has_its_token() -> Result<()> {
     with_alice_anywhere(1, |site| {
-        write_script(site, "alice", "call", &call_or_look(site))?;
+        write_script(site, "alice", "call", &check_token(site))?;
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --export=NONE --wrap 'srun ./call'")?;
-        job.wait_for_end(site, SOON)?;
+        job.wait_for_end(site, TIMEOUT)?;
         assert_eq!(job.output(site)?, "200\n");
         Ok(())
     })
@@ -169,9 +171,9 @@ fn the_tasks_of_an_array_share_one_sub_token_and_the_last_one_ends_it() -> Resul
     with_alice(2, 60, |site| {
         write_script(site, "alice", "job.sh", &format!("sleep $((SLURM_ARRAY_TASK_ID * 3)); {}\n", call()))?;
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --array=1-3 --output=task.%a job.sh")?;
-        job.wait_for_end(site, SOON)?;
-        let revoked = wait::until("the end of the sub-token", SOON, || {
-            let counts = made_and_revoked(site)?;
+        job.wait_for_end(site, TIMEOUT)?;
+        let revoked = wait::until("the end of the sub-token", TIMEOUT, || {
+            let counts = sub_tokens_and_revocations(site)?;
             Ok((counts.1 > 0).then_some(counts))
         })?;
         assert_eq!(site.sh("alice", "cat task.1 task.2 task.3")?.stdout, "200\n200\n200\n");
@@ -183,12 +185,12 @@ fn the_tasks_of_an_array_share_one_sub_token_and_the_last_one_ends_it() -> Resul
 #[test]
 fn a_profile_that_does_not_exist_is_refused_in_one_line() -> Result<()> {
     with_alice_anywhere(1, |site| {
-        let asked = site.sh("alice", "sbatch --mytoken=nope --wrap true")?;
-        let demanded = site.sh("alice", "sbatch --mytoken=required:nope --wrap true")?;
+        let optional = site.sh("alice", "sbatch --mytoken=nope --wrap true")?;
+        let required = site.sh("alice", "sbatch --mytoken=required:nope --wrap true")?;
         let line = "sbatch: error: mytoken: no credential: there is no profile \"nope\"; this cluster has: default";
-        assert_eq!((asked.stderr.trim_end(), asked.code), (&*format!("{line} (submitting without)"), 0));
-        assert_eq!((demanded.stderr.trim_end(), demanded.code), (line, 1), "{demanded:?}");
-        assert!(!demanded.stdout.contains("Submitted"), "{demanded:?}");
+        assert_eq!((optional.stderr.trim_end(), optional.code), (&*format!("{line} (submitting without)"), 0));
+        assert_eq!((required.stderr.trim_end(), required.code), (line, 1), "{required:?}");
+        assert!(!required.stdout.contains("Submitted"), "{required:?}");
         Ok(())
     })
 }
@@ -199,10 +201,10 @@ fn a_rotating_mytoken_serves_submissions_at_the_same_time() -> Result<()> {
         let rotating = tokens::mytoken(site, "alice", &json!({"rotation": {"on_AT": true, "on_other": true}}))?;
         tokens::store(site, "alice", &rotating)?;
         Journal::clear(site)?;
-        let four = "for i in 1 2 3 4; do sbatch --mytoken=required --hold --wrap true & done; wait";
-        let said = site.sh("alice", four)?;
-        // Each use outdates the previous token. Two at once, or one that is not stored, would have lost it.
-        assert_eq!((said.lines().len(), said.stderr.as_str()), (4, ""), "{said:?}");
+        let submit_four = "for i in 1 2 3 4; do sbatch --mytoken=required --hold --wrap true & done; wait";
+        let outcome = site.sh("alice", submit_four)?;
+        // Each use replaces the token. Two uses at once, or a successor that is not stored, would lose it.
+        assert_eq!((outcome.lines().len(), outcome.stderr.as_str()), (4, ""), "{outcome:?}");
         assert_eq!(Journal::read(site)?.sub_tokens(), 4);
         assert!(tokens::is_valid(site, &tokens::stored(site, "alice")?)?);
         Ok(())
@@ -222,10 +224,10 @@ fn other_users_see_only_ciphertext() -> Result<()> {
         job.wait_for_start(site)?;
         let node = job.nodes(site)?.concat();
         job.wait_for_token(site, &node)?;
-        site.wait_for("the step", SOON, "alice", "test -s step.env")?;
+        site.wait_for("the step", TIMEOUT, "alice", "test -s step.env")?;
         let token = job.token(site, &node)?.unwrap_or_default();
 
-        // Each place with a text that must be found there, to show that it is the right place.
+        // Each place, and a pattern that must match there: it shows that the right place is searched.
         let sealed = "mt1\\.[0-9a-f]{8}\\.";
         let places = [
             ("cat /home/alice/*.env", sealed),
@@ -237,15 +239,18 @@ fn other_users_see_only_ciphertext() -> Result<()> {
             ("cat /var/log/*.log", "mytokend"),
             ("grep -rahE . /var/spool /var/log /tmp /run/testbed", sealed),
         ];
-        for (place, there) in places {
+        for (place, expected) in places {
             site.sh("root", &format!("{{ {place}; }} >/dev/shm/seen"))?;
             let count = |pattern: &str| -> Result<u32> {
                 let found = site.script("root", "grep -acE -f - /dev/shm/seen").stdin(format!("{pattern}\n")).run()?;
                 Ok(found.stdout.trim().parse().unwrap_or(u32::MAX))
             };
-            let (there, jwt) = (count(there)?, count("eyJ[A-Za-z0-9_-]+\\.eyJ[A-Za-z0-9_-]+")?);
-            let this = count(token.rsplit('.').next().filter(|signature| signature.len() > 20).unwrap_or("."))?;
-            assert!(there > 0 && there < u32::MAX && (jwt, this) == (0, 0), "{place}: {there} {jwt} {this}");
+            let (expected, jwts) = (count(expected)?, count("eyJ[A-Za-z0-9_-]+\\.eyJ[A-Za-z0-9_-]+")?);
+            let signatures = count(token.rsplit('.').next().filter(|signature| signature.len() > 20).unwrap_or("."))?;
+            assert!(
+                expected > 0 && expected < u32::MAX && (jwts, signatures) == (0, 0),
+                "{place}: {expected} {jwts} {signatures}"
+            );
         }
         site.run("alice", ["scancel", &job.id.to_string()])?.ok().map(drop)
     })
@@ -255,25 +260,30 @@ fn other_users_see_only_ciphertext() -> Result<()> {
 fn a_copied_credential_is_refused_to_another_user() -> Result<()> {
     with_alice(2, 60, |site| {
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'echo $SLURM_MYTOKEN; sleep 30'")?;
-        site.wait_for("alice's job", SOON, "alice", &format!("grep -q mt1 slurm-{}.out", job.id))?;
+        site.wait_for("alice's job", TIMEOUT, "alice", &format!("grep -q mt1 slurm-{}.out", job.id))?;
         let copy = job.output(site)?;
         let before = Journal::read(site)?;
 
         let steal = "sbatch --export=ALL,SLURM_MYTOKEN=$(cat) --output=stolen --wrap 'cat $BEARER_TOKEN_FILE'";
-        let said = site.script("bob", steal).stdin(copy.trim()).run()?.ok()?;
-        let theft = Job::submitted("bob", &said)?;
-        theft.wait_for_end(site, SOON)?;
+        let outcome = site.script("bob", steal).stdin(copy.trim()).run()?.ok()?;
+        let theft = Job::submitted("bob", &outcome)?;
+        theft.wait_for_end(site, TIMEOUT)?;
         let node = theft.nodes(site)?.concat();
         let stolen = site.sh("bob", "cat stolen")?.stdout;
         assert!(!stolen.contains("eyJ"), "{stolen}");
-        let told = theft.events(site, &node)?;
+        let events = theft.events(site, &node)?;
         assert!(
-            told.iter()
+            events
+                .iter()
                 .any(|event| event.what == "refused" && event.text.contains("the credential was made for user 2001")),
-            "{told:?}\n{said:?}\n{stolen}"
+            "{events:?}\n{outcome:?}\n{stolen}"
         );
         let after = Journal::read(site)?;
-        assert_eq!(after.asked("revocation"), before.asked("revocation"), "the thief's job ended alice's token");
+        assert_eq!(
+            after.requests_to("revocation"),
+            before.requests_to("revocation"),
+            "bob's job revoked alice's sub-token"
+        );
         site.run("alice", ["scancel", &job.id.to_string()])?.ok().map(drop)
     })
 }
@@ -307,9 +317,12 @@ fn scancel_cleans_up_and_revokes() -> Result<()> {
             job.wait_for_token(site, node)?;
         }
         site.run("alice", ["scancel", &job.id.to_string()])?.ok()?;
-        let mut last = job.wait_until_settled(site, &nodes)?;
-        last.sort_unstable();
-        assert_eq!((last, made_and_revoked(site)?), (vec!["left".to_owned(), "revoked".to_owned()], (1, 1)));
+        let mut last_events = job.wait_until_settled(site, &nodes)?;
+        last_events.sort_unstable();
+        assert_eq!(
+            (last_events, sub_tokens_and_revocations(site)?),
+            (vec!["left".to_owned(), "revoked".to_owned()], (1, 1))
+        );
         Ok(())
     })
 }
@@ -320,12 +333,12 @@ fn a_requeued_job_keeps_its_sub_token() -> Result<()> {
         write_script(site, "alice", "job.sh", &format!("{}\n[[ $SLURM_RESTART_COUNT ]] || sleep 300\n", call()))?;
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --requeue --open-mode=append job.sh")?;
         let output = format!("slurm-{}.out", job.id);
-        site.wait_for("the first run", SOON, "alice", &format!("grep -q 200 {output}"))?;
+        site.wait_for("the first run", TIMEOUT, "alice", &format!("grep -q 200 {output}"))?;
         site.run("root", ["scontrol", "requeue", &job.id.to_string()])?.ok()?;
         // `-t PD` lists the job only after the end of its first run.
         let pending = format!("squeue -h -j {} -t PD -o %i | grep .", job.id);
-        site.wait_for("the job in the queue", SOON, "root", &pending)?;
-        assert_eq!(made_and_revoked(site)?, (1, 0), "the requeue revoked the sub-token");
+        site.wait_for("the job in the queue", TIMEOUT, "root", &pending)?;
+        assert_eq!(sub_tokens_and_revocations(site)?, (1, 0), "the requeue revoked the sub-token");
         // SLURM-28: Slurm would wait two minutes, because the node refuses a launch credential from the second in which
         // the job was killed. After two seconds that second is over.
         std::thread::sleep(Duration::from_secs(2));
@@ -333,7 +346,7 @@ fn a_requeued_job_keeps_its_sub_token() -> Result<()> {
         let twice = format!("test $(grep -c 200 {output}) = 2");
         site.wait_for("the second run", Duration::from_secs(180), "alice", &twice)?;
         assert_eq!(job.wait_until_settled(site, &["n1".to_owned()])?, ["revoked"]);
-        assert_eq!(made_and_revoked(site)?, (1, 1));
+        assert_eq!(sub_tokens_and_revocations(site)?, (1, 1));
         Ok(())
     })
 }
@@ -341,13 +354,13 @@ fn a_requeued_job_keeps_its_sub_token() -> Result<()> {
 #[test]
 fn a_job_without_the_option_causes_no_request() -> Result<()> {
     with_alice(2, 60, |site| {
-        let (job, said) = Job::submit(site, "alice", "sbatch --nodes=2 --wrap 'srun env'")?;
-        job.wait_for_end(site, SOON)?;
+        let (job, outcome) = Job::submit(site, "alice", "sbatch --nodes=2 --wrap 'srun env'")?;
+        job.wait_for_end(site, TIMEOUT)?;
         site.sh("alice", "srun true; salloc srun true")?;
         assert_eq!(Journal::read(site)?.requests(), []);
         let names: BTreeSet<String> =
             job.output(site)?.lines().filter(|line| line.contains("TOKEN")).map(str::to_owned).collect();
-        assert!(names.is_empty() && said.stderr.is_empty(), "{names:?} {said:?}");
+        assert!(names.is_empty() && outcome.stderr.is_empty(), "{names:?} {outcome:?}");
         Ok(())
     })
 }

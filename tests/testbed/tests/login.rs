@@ -19,12 +19,12 @@ fn one_node() -> Result<Options> {
     Ok(Options { nodes: 1, ..Options::new()? })
 }
 
-/// Calls the resource server with the session's access token; prints the status.
+/// A shell command that calls the resource server with the session's access token and prints the status.
 fn call() -> String {
     people::call("-s -o /dev/null -w '%{http_code}'")
 }
 
-fn lifetime(site: &Site, seconds: u32) -> Result<()> {
+fn set_token_lifetime(site: &Site, seconds: u32) -> Result<()> {
     people::control(site, "/provider/lifetime", Some(&json!({"seconds": seconds}).to_string())).map(drop)
 }
 
@@ -46,7 +46,7 @@ fn a_first_mytoken_by_link_and_browser_logs_in_without_password_and_key() -> Res
         let log = site.read("/var/log/all.log")?;
         assert!(log.contains("Accepted keyboard-interactive/pam for alice"), "{inside:?}");
         assert!(!log.contains("Accepted publickey") && !log.contains("Accepted password"), "{log}");
-        // An access token without a line break, and no mytoken: it was not asked for.
+        // The access token has no line break. There is no mytoken without --delegate.
         assert_eq!(inside.ok()?.lines(), ["alice", "0", "<>"]);
         Ok(())
     })
@@ -74,10 +74,10 @@ fn a_delegated_mytoken_may_do_less_than_the_stored_one() -> Result<()> {
 
         let (stored, delegated) =
             (tokens::introspect(site, &tokens::stored(site, "alice")?)?, tokens::introspect(site, delegated)?);
-        let (more, less) = (capabilities(&stored)?, capabilities(&delegated)?);
-        assert!(less.within(&more) && !more.within(&less), "{less:?} of {more:?}");
-        assert!(less.has("create_mytoken"), "jobs of the session need it: {less:?}");
-        assert!(end(&delegated) < end(&stored), "{delegated}\n{stored}");
+        let (all, some) = (capabilities(&stored)?, capabilities(&delegated)?);
+        assert!(some.within(&all) && !all.within(&some), "{some:?} of {all:?}");
+        assert!(some.has("create_mytoken"), "jobs of the session need it: {some:?}");
+        assert!(latest_expiry(&delegated) < latest_expiry(&stored), "{delegated}\n{stored}");
         Ok(())
     })
 }
@@ -88,27 +88,27 @@ fn capabilities(introspection: &Value) -> Result<Capabilities> {
         .map_err(|error| Error::Refused(error.to_string()))
 }
 
-/// The latest expiry of its clauses; the maximum if one has none.
-fn end(introspection: &Value) -> u64 {
+/// The latest expiry of its clauses. A clause without expiry counts as the maximum.
+fn latest_expiry(introspection: &Value) -> u64 {
     let clauses = introspection.pointer("/token/restrictions").and_then(Value::as_array);
-    let ends = clauses.into_iter().flatten().map(|clause| clause.get("exp").and_then(Value::as_u64));
-    ends.map(|end| end.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX)
+    let expiries = clauses.into_iter().flatten().map(|clause| clause.get("exp").and_then(Value::as_u64));
+    expiries.map(|expiry| expiry.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX)
 }
 
 #[test]
 fn a_session_keeps_its_access_token_fresh_while_it_is_open() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
-        lifetime(site, 15)?;
+        set_token_lifetime(site, 15)?;
         people::first_mytoken(site, "alice")?;
         let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
-        let watch = format!(
+        let check_repeatedly = format!(
             "for i in $(seq 23); do echo $(sha256sum <$BEARER_TOKEN_FILE | cut -c1-8) $({}); sleep 2; done",
             call()
         );
-        let seen = session.run(&watch, Duration::from_secs(100))?;
-        let tokens: BTreeSet<&str> = seen.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
-        assert!(seen.stdout.lines().all(|line| line.ends_with(" 200")), "a call was refused:\n{}", seen.stdout);
-        assert!(tokens.len() >= 4, "the token was not renewed:\n{}", seen.stdout);
+        let outcome = session.run(&check_repeatedly, Duration::from_secs(100))?;
+        let tokens: BTreeSet<&str> = outcome.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(outcome.stdout.lines().all(|line| line.ends_with(" 200")), "a call was refused:\n{}", outcome.stdout);
+        assert!(tokens.len() >= 4, "the token was not renewed:\n{}", outcome.stdout);
         session.close()
     })
 }
@@ -116,7 +116,7 @@ fn a_session_keeps_its_access_token_fresh_while_it_is_open() -> Result<()> {
 #[test]
 fn logging_out_leaves_nothing_behind() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
-        lifetime(site, 15)?;
+        set_token_lifetime(site, 15)?;
         people::first_mytoken(site, "alice")?;
         let session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
         let during = session_files(site)?;
@@ -131,9 +131,9 @@ fn logging_out_leaves_nothing_behind() -> Result<()> {
         let status = site.sh("alice", "mytokenctl status")?.ok()?.stdout;
         assert!(status.lines().last().is_some_and(|line| line.contains("removed")), "{status}");
         Journal::clear(site)?;
-        // Longer than the lifetime of an access token: an agent that still knew the session would renew it.
+        // An agent that still knew the session would renew its access token within this time.
         std::thread::sleep(Duration::from_secs(12));
-        assert_eq!(Journal::read(site)?.requests(), [], "the session is still renewed");
+        assert_eq!(Journal::read(site)?.requests(), [], "the agent still renews the session's token");
         Ok(())
     })
 }
@@ -154,19 +154,19 @@ fn a_double_dash_reaches_ssh_wherever_it_stands() -> Result<()> {
     story(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
         for line in ["testbed -- echo there", "-- testbed echo there", "-v -- alice@testbed echo there"] {
-            let seen = site.sh("alice", &format!("mytoken-ssh ssh --delegate {line}"))?.ok()?;
-            assert_eq!(seen.stdout, "there\n", "{line}");
+            let outcome = site.sh("alice", &format!("mytoken-ssh ssh --delegate {line}"))?.ok()?;
+            assert_eq!(outcome.stdout, "there\n", "{line}");
         }
-        let injected = "'-oProxyCommand=touch hit' testbed";
+        let injected = "'-oProxyCommand=touch injected' testbed";
         for start in ["mytoken-ssh", "mytoken-ssh ssh", "mytoken-ssh ssh --delegate", "mytoken-ssh ssh -v"] {
-            let seen = site.sh("alice", &format!("{start} -- {injected}; ls hit"))?;
-            assert!(seen.code != 0 && seen.stdout.is_empty(), "{start}: {seen:?}");
+            let outcome = site.sh("alice", &format!("{start} -- {injected}; ls injected"))?;
+            assert!(outcome.code != 0 && outcome.stdout.is_empty(), "{start}: {outcome:?}");
         }
         Ok(())
     })
 }
 
-/// The program that PAM runs at a hostile host: it redeems the code and refuses the login.
+/// The program that PAM runs on a hostile host. It redeems the transfer code and refuses the login.
 const HOSTILE: &str = r#"#!/bin/sh
 code=$(tr -d '\000\n')
 printf '{"grant_type": "transfer_code", "transfer_code": "%s"}' "$code" |
@@ -183,11 +183,11 @@ fn a_mytoken_redeemed_by_a_hostile_host_is_revoked_after_its_refusal() -> Result
         site.write("/root/hostile", HOSTILE, "0700")?;
         let stack = "auth required pam_exec.so expose_authtok /root/hostile\naccount required pam_permit.so\n";
         site.write("/etc/pam.d/sshd", stack, "0644")?;
-        let knock = site.sh("alice", "mytoken-ssh ssh --delegate testbed echo inside")?;
-        assert_eq!((knock.code, knock.stdout.as_str()), (255, ""), "{knock:?}");
-        assert!(!knock.stderr.contains("was not revoked"), "{knock:?}");
+        let outcome = site.sh("alice", "mytoken-ssh ssh --delegate testbed echo inside")?;
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (255, ""), "{outcome:?}");
+        assert!(!outcome.stderr.contains("was not revoked"), "{outcome:?}");
         let stolen = site.sh("root", "jq -er .mytoken /root/stolen")?.ok()?.stdout;
-        assert!(!tokens::is_valid(site, stolen.trim())?, "the host has a mytoken that works");
+        assert!(!tokens::is_valid(site, stolen.trim())?, "the host's mytoken is still valid");
         Ok(())
     })
 }
@@ -196,13 +196,13 @@ fn a_mytoken_redeemed_by_a_hostile_host_is_revoked_after_its_refusal() -> Result
 fn a_session_that_exits_with_255_keeps_its_mytoken() -> Result<()> {
     story(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
-        // Her own LocalCommand runs as well.
+        // alice's own LocalCommand must run too.
         let own = "-oPermitLocalCommand=yes '-oLocalCommand=echo \"%n\" >mine'";
         let inside =
             site.sh("alice", &format!("mytoken-ssh ssh --delegate {own} testbed 'cat $MYTOKEN_FILE; exit 255'"))?;
         assert!(inside.code == 255 && inside.stderr.is_empty(), "{inside:?}");
         assert_eq!(site.sh("alice", "cat mine")?.ok()?.stdout, "testbed\n");
-        assert!(tokens::is_valid(site, inside.stdout.trim())?, "jobs of the session have lost their mytoken");
+        assert!(tokens::is_valid(site, inside.stdout.trim())?, "the session's mytoken was revoked");
         Ok(())
     })
 }
@@ -216,12 +216,12 @@ fn a_long_token_is_sent_under_any_prompt_and_locale() -> Result<()> {
         let login = site.read("/etc/mytoken/login.toml")?;
         for prompt in ["Access Token::", "Token:\\t", "Jeton d'acc\u{e8}s\u{a0}:"] {
             site.write("/etc/mytoken/login.toml", &format!("{login}\n[prompt]\ntext = \"{prompt}\"\n"), "0644")?;
-            let own = format!("prompts = [\"{prompt}\"]\n");
-            site.script("alice", "cat >.config/mytoken/config.toml").stdin(own).run()?.ok()?;
+            let config = format!("prompts = [\"{prompt}\"]\n");
+            site.script("alice", "cat >.config/mytoken/config.toml").stdin(config).run()?.ok()?;
             for locale in ["C", "C.UTF-8"] {
-                let seen =
+                let outcome =
                     site.sh("alice", &format!("LC_ALL={locale} mytoken-ssh ssh --token-file token testbed id -un"))?;
-                assert_eq!((seen.code, seen.stdout.as_str()), (0, "alice\n"), "{prompt:?} {locale}: {seen:?}");
+                assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "alice\n"), "{prompt:?} {locale}: {outcome:?}");
             }
         }
         Ok(())
@@ -232,25 +232,25 @@ fn a_long_token_is_sent_under_any_prompt_and_locale() -> Result<()> {
 fn nohup_keeps_a_connection_without_a_session() -> Result<()> {
     story(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
-        let begun = "nohup mytoken-ssh ssh -o ControlMaster=yes -o ControlPath=~/control -N testbed >/dev/null 2>&1 & \
+        let open = "nohup mytoken-ssh ssh -o ControlMaster=yes -o ControlPath=~/control -N testbed >/dev/null 2>&1 & \
             for i in $(seq 100); do [ -S control ] && break; sleep 0.1; done; ls control";
-        site.sh("alice", begun)?.ok()?;
-        let hung_up = "pkill -HUP -x mytoken-ssh; pkill -HUP -x ssh; sleep 1; ssh -S ~/control testbed echo still there; \
+        site.sh("alice", open)?.ok()?;
+        let hang_up = "pkill -HUP -x mytoken-ssh; pkill -HUP -x ssh; sleep 1; ssh -S ~/control testbed echo still there; \
             ssh -S ~/control -O exit testbed";
-        let seen = site.sh("alice", hung_up)?.ok()?;
-        assert_eq!(seen.stdout, "still there\n", "{seen:?}");
+        let outcome = site.sh("alice", hang_up)?.ok()?;
+        assert_eq!(outcome.stdout, "still there\n", "{outcome:?}");
         Ok(())
     })
 }
 
 #[test]
-fn a_mytoken_that_was_delegated_for_copying_ends_with_it() -> Result<()> {
+fn a_mytoken_delegated_for_scp_is_revoked_afterwards() -> Result<()> {
     story(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
-        site.write("/etc/ssh/sshrc", "cat \"$MYTOKEN_FILE\" >~/seen\n", "0644")?;
+        site.write("/etc/ssh/sshrc", "cat \"$MYTOKEN_FILE\" >~/delegated\n", "0644")?;
         site.sh("alice", "echo x >here && mytoken-ssh scp --delegate here testbed:there")?.ok()?;
-        let seen = site.sh("alice", "cat seen")?.ok()?.stdout;
-        assert!(seen.len() > 100 && !tokens::is_valid(site, seen.trim())?, "{}", seen.len());
+        let delegated = site.sh("alice", "cat delegated")?.ok()?.stdout;
+        assert!(delegated.len() > 100 && !tokens::is_valid(site, delegated.trim())?, "{}", delegated.len());
         Ok(())
     })
 }
@@ -272,7 +272,7 @@ fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
             .filter_map(|(kind, answers)| {
                 let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
                 match typist::type_into(site, "alice", &answers, &format!("{PLAIN_SSH} cat '$BEARER_TOKEN_FILE'")) {
-                    Ok(seen) if seen.success() && seen.stdout.matches('.').count() == 2 => None,
+                    Ok(outcome) if outcome.success() && outcome.stdout.matches('.').count() == 2 => None,
                     other => Some(format!("{kind}: {other:?}")),
                 }
             })
@@ -302,10 +302,10 @@ fn a_transfer_code_works_once() -> Result<()> {
 fn bobs_token_is_refused_for_alices_account_in_one_sentence() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         people::first_mytoken(site, "bob")?;
-        let knock = site.sh("bob", "mytoken-ssh ssh alice@testbed echo inside")?;
-        assert_eq!((knock.code, knock.stdout.as_str()), (255, ""), "{knock:?}");
+        let outcome = site.sh("bob", "mytoken-ssh ssh alice@testbed echo inside")?;
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (255, ""), "{outcome:?}");
         let sentence = "your identity is valid but not mapped to the account \"alice\". It maps to \"bob\"";
-        assert_eq!(knock.stderr.matches(sentence).count(), 1, "{knock:?}");
+        assert_eq!(outcome.stderr.matches(sentence).count(), 1, "{outcome:?}");
         Ok(())
     })
 }
@@ -324,8 +324,8 @@ fn the_helper_answers_only_the_token_prompt() -> Result<()> {
             )
         };
         // An unknown host key, without a terminal to confirm it.
-        let stranger = helper("-o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile=/dev/null testbed")?;
-        // A host whose PAM asks for a password.
+        let unknown_host = helper("-o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile=/dev/null testbed")?;
+        // PAM asks for a password.
         site.write("/etc/pam.d/sshd", "auth required pam_unix.so\naccount required pam_permit.so\n", "0644")?;
         let password = helper("testbed")?;
         site.sh(
@@ -333,16 +333,17 @@ fn the_helper_answers_only_the_token_prompt() -> Result<()> {
             "ssh-keygen -q -t ed25519 -N 'much secret' -f locked && cat locked.pub >>.ssh/authorized_keys",
         )?
         .ok()?;
+        // The key has a passphrase.
         let locked =
             helper("-o PreferredAuthentications=publickey -o IdentityFile=locked -o IdentitiesOnly=yes testbed")?;
-        // The user's own askpass was asked instead.
+        // The helper passed these two prompts on to the user's own askpass.
         let prompts = typist::prompts(site, "alice")?;
         assert!(
             matches!(&prompts[..], [word, phrase] if word.ends_with("Password: ") && phrase.contains("passphrase")),
-            "{prompts:?}\n{stranger:?}\n{password:?}\n{locked:?}"
+            "{prompts:?}\n{unknown_host:?}\n{password:?}\n{locked:?}"
         );
-        assert_eq!(Journal::read(site)?.sub_tokens(), 0, "a token was made for a prompt that is not its own");
-        assert!([stranger, password, locked].iter().all(|seen| seen.code == 255), "somebody got in");
+        assert_eq!(Journal::read(site)?.sub_tokens(), 0, "a token was made for another prompt");
+        assert!([unknown_host, password, locked].iter().all(|outcome| outcome.code == 255), "a login succeeded");
         Ok(())
     })
 }

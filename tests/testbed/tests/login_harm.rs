@@ -14,13 +14,13 @@ use testbed::{Error, Options, Result, Site, story_with_own_servers};
 const FAIL_DELAY: Duration = Duration::from_secs(1);
 const PER_ADDRESS: usize = 15;
 
-/// Additional time on a machine that runs ten loops of ssh.
+/// Additional time for a login while ten loops of ssh run.
 const BUSY: Duration = Duration::from_secs(4);
 
-/// How long codes are guessed, in seconds; `HOSTILE_SECONDS` overrides it.
+/// Duration of the guessing in seconds. The environment variable `HOSTILE_SECONDS` overrides it.
 const HOSTILE_SECONDS: u64 = 20;
 
-/// A PAM stack with a fallback for outages, which records its use.
+/// A PAM stack with a fallback for outages. The fallback records that it was used.
 const WITH_FALLBACK: &str = "\
 auth [success=done authinfo_unavail=ignore user_unknown=ignore ignore=ignore default=die] pam_mytoken.so
 auth required pam_exec.so quiet /usr/local/bin/fallback
@@ -34,9 +34,9 @@ fn one_node() -> Result<Options> {
     Ok(Options { nodes: 1, ..Options::new()? })
 }
 
-fn with_fallback(site: &Site) -> Result<()> {
+fn install_fallback(site: &Site) -> Result<()> {
     site.write("/etc/pam.d/sshd", WITH_FALLBACK, "0644")?;
-    site.write("/usr/local/bin/fallback", "#!/bin/sh\ntouch /tmp/fallback-was-asked\nexit 1\n", "0755")
+    site.write("/usr/local/bin/fallback", "#!/bin/sh\ntouch /tmp/fallback-was-used\nexit 1\n", "0755")
 }
 
 fn timed(act: impl FnOnce() -> Result<CommandOutcome>) -> Result<(Duration, CommandOutcome)> {
@@ -45,8 +45,8 @@ fn timed(act: impl FnOnce() -> Result<CommandOutcome>) -> Result<(Duration, Comm
     Ok((began.elapsed(), outcome))
 }
 
-/// A login with a short token at the prompt, which has to be exchanged.
-fn with_token(site: &Site, token: &str, options: &str) -> Result<CommandOutcome> {
+/// Logs in with a short token at the prompt, which the module has to exchange.
+fn login_with_token(site: &Site, token: &str, options: &str) -> Result<CommandOutcome> {
     typist::type_into(
         site,
         "alice",
@@ -55,7 +55,7 @@ fn with_token(site: &Site, token: &str, options: &str) -> Result<CommandOutcome>
     )
 }
 
-fn with_key(site: &Site, client: &ClientAddress) -> Result<CommandOutcome> {
+fn login_with_key(site: &Site, client: &ClientAddress) -> Result<CommandOutcome> {
     site.sh("bob", &format!("ssh -o BatchMode=yes -i .ssh/site_key {} true", client.destination()))
 }
 
@@ -63,7 +63,7 @@ fn short_token(site: &Site) -> Result<String> {
     tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))
 }
 
-/// Runs ten loops of ssh with random codes; gives the number of codes.
+/// Runs ten loops of ssh with random codes and returns the number of codes.
 fn guess(site: &Site, from: &ClientAddress, seconds: u64) -> Result<usize> {
     let script = format!(
         r#"mkdir -p guess && cd guess && : >count
@@ -80,8 +80,8 @@ wait
 wc -l <count"#,
         destination = from.destination_of("alice@testbed")
     );
-    let said = site.script("carol", &script).timeout(Duration::from_secs(seconds + 60)).run()?.ok()?;
-    said.stdout.trim().parse().map_err(|_| Error::Refused(format!("no number: {said:?}")))
+    let outcome = site.script("carol", &script).timeout(Duration::from_secs(seconds + 60)).run()?.ok()?;
+    outcome.stdout.trim().parse().map_err(|_| Error::Refused(format!("no number: {outcome:?}")))
 }
 
 #[test]
@@ -89,15 +89,15 @@ fn guessed_codes_use_up_the_budget_of_their_address_only() -> Result<()> {
     let seconds = std::env::var("HOSTILE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(HOSTILE_SECONDS);
     // This is about requests to the mytoken server. With penalties sshd would block the address first.
     story_with_own_servers(Options { penalties: false, ..one_node()? }, |site| {
-        with_fallback(site)?;
-        let (stranger, office) = (site.new_client()?, site.new_client()?);
+        install_fallback(site)?;
+        let (attacker, office) = (site.new_client()?, site.new_client()?);
         let token = short_token(site)?;
-        let by_token = || timed(|| with_token(site, &token, &office.destination())?.ok());
-        let by_key = || timed(|| with_key(site, &office)?.ok());
+        let by_token = || timed(|| login_with_token(site, &token, &office.destination())?.ok());
+        let by_key = || timed(|| login_with_key(site, &office)?.ok());
         let (token_before, key_before) = (by_token()?.0, by_key()?.0);
         Journal::clear(site)?;
         let guessing = std::thread::scope(|scope| -> Result<_> {
-            let guesses = scope.spawn(|| guess(site, &stranger, seconds));
+            let guesses = scope.spawn(|| guess(site, &attacker, seconds));
             std::thread::sleep(Duration::from_secs(seconds / 2));
             let during: Vec<_> = (0..3).map(|_| Ok((by_token()?.0, by_key()?.0))).collect::<Result<_>>()?;
             let guesses = guesses.join().map_err(|_| Error::Refused("a thread of the story panicked".into()))??;
@@ -105,21 +105,21 @@ fn guessed_codes_use_up_the_budget_of_their_address_only() -> Result<()> {
         });
         let (guesses, during) = guessing?;
         let journal = Journal::read(site)?;
-        let redeemed = journal.asked("mytoken");
+        let redeemed = journal.requests_to("mytoken");
         println!(
             "{guesses} guesses in {seconds} s: {redeemed} requests; token login {token_before:?} before, key login {key_before:?}; during: {during:?}"
         );
         assert!(guesses > PER_ADDRESS * 2, "only {guesses} guesses");
         assert_eq!(redeemed, PER_ADDRESS, "{:?}", journal.requests());
         assert!(journal.requests().iter().all(|request| request.status != Some(429)), "{:?}", journal.requests());
-        assert!(!site.exists("/tmp/fallback-was-asked")?, "a spent budget opened the way for outages");
-        // The loops slow down a machine of two cores; a login that waited for a budget would take much longer.
+        assert!(!site.exists("/tmp/fallback-was-used")?, "a spent budget led to the fallback");
+        // The loops slow down a machine with two cores. A login that waited for a budget would take much longer.
         for (token, key) in during {
             assert!(token < token_before * 3 + BUSY, "{token:?} instead of {token_before:?}");
             assert!(key < key_before * 3 + BUSY, "{key:?} instead of {key_before:?}");
         }
         let status = site.sh("root", "mytokenctl status --login")?.ok()?.stdout;
-        assert!(status.contains(&format!("{} ", stranger.address())) && status.contains("15 of 15  spent"), "{status}");
+        assert!(status.contains(&format!("{} ", attacker.address())) && status.contains("15 of 15  spent"), "{status}");
         let log = site.read("/var/log/all.log")?;
         assert!(log.contains("reason=budget_address"), "{log}");
         // Only root can read the status.
@@ -134,7 +134,7 @@ fn many_valid_logins_from_one_address_are_accepted() -> Result<()> {
         let token = short_token(site)?;
         Journal::clear(site)?;
         for _ in 0..PER_ADDRESS + 5 {
-            with_token(site, &token, "testbed")?.ok()?;
+            login_with_token(site, &token, "testbed")?.ok()?;
         }
         assert_eq!(Journal::read(site)?.granted("access_token"), PER_ADDRESS + 5);
         Ok(())
@@ -144,26 +144,29 @@ fn many_valid_logins_from_one_address_are_accepted() -> Result<()> {
 #[test]
 fn a_429_opens_no_fallback_and_delays_no_login() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
-        with_fallback(site)?;
+        install_fallback(site)?;
         let token = short_token(site)?;
-        with_token(site, &token, "testbed")?.ok()?;
+        login_with_token(site, &token, "testbed")?.ok()?;
         Journal::clear(site)?;
         people::control(site, "/mytoken/fault", Some(r#"{"name": "429", "retry_after": 9}"#))?;
         for attempt in 0..3 {
-            // Each from its own address: sshd blocks an address with several refusals.
+            // Each login has its own address, because sshd blocks an address after several refusals.
             let destination = site.new_client()?.destination();
-            let (took, said) =
-                timed(|| with_token(site, &token, &format!("-o NumberOfPasswordPrompts=1 {destination}")))?;
-            assert!(!said.success() && said.stderr.contains("too many logins at the moment"), "{attempt}: {said:?}");
+            let (took, outcome) =
+                timed(|| login_with_token(site, &token, &format!("-o NumberOfPasswordPrompts=1 {destination}")))?;
+            assert!(
+                !outcome.success() && outcome.stderr.contains("too many logins at the moment"),
+                "{attempt}: {outcome:?}"
+            );
             assert!(took < Duration::from_secs(5), "{attempt}: {took:?}");
         }
         assert_eq!(Journal::read(site)?.requests().len(), 1, "a 429 is remembered");
-        assert!(!site.exists("/tmp/fallback-was-asked")?);
+        assert!(!site.exists("/tmp/fallback-was-used")?);
         let status = site.sh("root", "mytokenctl status --login")?.ok()?.stdout;
         assert!(status.contains("answered 429, too many requests; next request in"), "{status}");
         people::control(site, "/clear", Some("{}"))?;
         testbed::wait::until("the end of the wait", Duration::from_secs(20), || {
-            Ok(with_token(site, &token, &site.new_client()?.destination())?.success().then_some(()))
+            Ok(login_with_token(site, &token, &site.new_client()?.destination())?.success().then_some(()))
         })
     })
 }
@@ -172,15 +175,15 @@ fn a_429_opens_no_fallback_and_delays_no_login() -> Result<()> {
 fn an_outage_ends_the_prompts_of_the_connection() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let token = short_token(site)?;
-        with_token(site, &token, "testbed")?.ok()?;
+        login_with_token(site, &token, "testbed")?.ok()?;
         people::control(site, "/outage", Some(r#"{"service": "mytoken", "on": true}"#))?;
         let three = [token.as_str(), token.as_str(), token.as_str()];
         let ssh = "ssh -o PreferredAuthentications=keyboard-interactive testbed true";
-        let (took, said) = timed(|| typist::type_into(site, "alice", &three, ssh))?;
-        assert!(!said.success() && took < FAIL_DELAY * 4, "{took:?} {said:?}");
-        assert_eq!(said.stderr.matches("unavailable at the moment").count(), 1, "{said:?}");
-        assert_eq!(typist::prompts(site, "alice")?.len(), 1, "asked again although nobody could say");
-        // A new connection tries again: the server may be back.
+        let (took, outcome) = timed(|| typist::type_into(site, "alice", &three, ssh))?;
+        assert!(!outcome.success() && took < FAIL_DELAY * 4, "{took:?} {outcome:?}");
+        assert_eq!(outcome.stderr.matches("unavailable at the moment").count(), 1, "{outcome:?}");
+        assert_eq!(typist::prompts(site, "alice")?.len(), 1, "prompted again although the server is unavailable");
+        // A new connection prompts again: the server may be back.
         typist::type_into(site, "alice", &[token.as_str()], ssh)?;
         assert_eq!(typist::prompts(site, "alice")?.len(), 1);
         Ok(())
@@ -200,7 +203,7 @@ fn every_refusal_takes_the_fail_delay_also_for_unknown_accounts() -> Result<()> 
         let foreign = foreign.get("token").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         let short = "aBcDeFgH".repeat(8);
         let answers: [(&str, &str); 9] = [
-            ("a blank", " "),
+            ("a space", " "),
             ("a tab", "\t"),
             ("a word", "hunter2!"),
             ("a code", "AbCdEfGh"),
@@ -210,28 +213,28 @@ fn every_refusal_takes_the_fail_delay_also_for_unknown_accounts() -> Result<()> 
             ("a foreign token", &foreign),
             ("pieces out of order", "@2/3:abc"),
         ];
-        for user in ["alice", "nobody-has-this-name"] {
-            // Each from its own address: sshd and the module limit the refusals of an address.
-            let knock = |answer: &str| {
+        for user in ["alice", "no-such-user"] {
+            // Each login has its own address, because sshd and the module limit the refusals of an address.
+            let log_in = |answer: &str| {
                 let destination = site.new_client()?.destination_of(&format!("{user}@testbed"));
                 let options = "-o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
-                timed(|| answered(site, answer, &format!("ssh {options} {destination} true")))
+                timed(|| log_in_with_exact_answer(site, answer, &format!("ssh {options} {destination} true")))
             };
             for (what, answer) in answers {
-                let (took, said) = knock(answer)?;
-                let refused = !said.success() && said.stderr.contains("Permission denied");
-                assert!(refused && took >= FAIL_DELAY, "{what} for {user}: {took:?} {said:?}");
+                let (took, outcome) = log_in(answer)?;
+                let refused = !outcome.success() && outcome.stderr.contains("Permission denied");
+                assert!(refused && took >= FAIL_DELAY, "{what} for {user}: {took:?} {outcome:?}");
             }
-            // The fastest of several, because the machine may be busy.
-            let times: Vec<Duration> = (0..4).map(|_| knock("").map(|(took, _)| took)).collect::<Result<_>>()?;
-            assert!(times.iter().any(|took| *took < FAIL_DELAY), "zero bytes for {user}: {times:?}");
+            // One of several attempts must be fast: the machine may be busy.
+            let times: Vec<Duration> = (0..4).map(|_| log_in("").map(|(took, _)| took)).collect::<Result<_>>()?;
+            assert!(times.iter().any(|took| *took < FAIL_DELAY), "an empty answer for {user}: {times:?}");
         }
         Ok(())
     })
 }
 
-/// An ssh with this exact answer. The typist cannot send an empty line.
-fn answered(site: &Site, answer: &str, ssh: &str) -> Result<CommandOutcome> {
+/// Runs ssh with this exact answer. The typist cannot send an empty line.
+fn log_in_with_exact_answer(site: &Site, answer: &str, ssh: &str) -> Result<CommandOutcome> {
     site.script("alice", "cat >answer && printf '#!/bin/sh\\ncat \"$HOME/answer\"; echo\\n' >ask && chmod 755 ask")
         .stdin(answer)
         .run()?
@@ -248,8 +251,8 @@ fn a_mytoken_redeemed_by_a_refused_login_is_revoked() -> Result<()> {
         assert!(tokens::is_valid(site, &child)?);
         Journal::clear(site)?;
         let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 bob@testbed true";
-        let said = typist::type_into(site, "alice", &[code.as_str()], ssh)?;
-        assert!(!said.success() && said.stderr.contains("its mytoken was revoked"), "{said:?}");
+        let outcome = typist::type_into(site, "alice", &[code.as_str()], ssh)?;
+        assert!(!outcome.success() && outcome.stderr.contains("its mytoken was revoked"), "{outcome:?}");
         assert_eq!(Journal::read(site)?.granted("revocation"), 1);
         assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?);
         let log = site.read("/var/log/all.log")?;
@@ -262,18 +265,18 @@ fn a_mytoken_redeemed_by_a_refused_login_is_revoked() -> Result<()> {
 fn a_redeemed_mytoken_without_a_session_is_revoked() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let parent = tokens::mytoken(site, "alice", &json!({}))?;
-        // As on a full disk: neither the login's record nor the session's files can be written.
+        // As on a full disk, the login's record (handover) or the session's files (sessions) cannot be written.
         for directory in ["handover", "sessions"] {
             let child = tokens::child(site, &parent, &["AT", "create_mytoken", "tokeninfo"])?;
             let code = tokens::transfer_code(site, &child)?;
             assert!(tokens::is_valid(site, &child)?);
-            let (path, kept) = (format!("/run/mytoken/{directory}"), format!("/run/mytoken/{directory}.kept"));
-            site.sh("root", &format!("mv {path} {kept} 2>/dev/null; touch {path}"))?.ok()?;
+            let (path, saved) = (format!("/run/mytoken/{directory}"), format!("/run/mytoken/{directory}.saved"));
+            site.sh("root", &format!("mv {path} {saved} 2>/dev/null; touch {path}"))?.ok()?;
             Journal::clear(site)?;
             let ssh =
                 "ssh -o PreferredAuthentications=keyboard-interactive testbed 'echo in without $BEARER_TOKEN_FILE'";
-            let said = typist::type_into(site, "alice", &[code.as_str()], ssh)?.ok()?;
-            assert_eq!(said.stdout, "in without\n", "{directory}");
+            let outcome = typist::type_into(site, "alice", &[code.as_str()], ssh)?.ok()?;
+            assert_eq!(outcome.stdout, "in without\n", "{directory}");
             assert_eq!(Journal::read(site)?.granted("revocation"), 1, "{directory}");
             assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?, "{directory}");
             let log = site.read("/var/log/all.log")?;
@@ -282,7 +285,7 @@ fn a_redeemed_mytoken_without_a_session_is_revoked() -> Result<()> {
                     && log.contains("the delegated mytoken was revoked: no session gets it"),
                 "{log}"
             );
-            site.sh("root", &format!("rm {path}; mv {kept} {path} 2>/dev/null; true"))?.ok()?;
+            site.sh("root", &format!("rm {path}; mv {saved} {path} 2>/dev/null; true"))?.ok()?;
         }
         Ok(())
     })

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The Makefile: what it installs on the host and when, and what it says when it cannot go on.
+//! The Makefile: what it installs on the host, and its messages when something is missing.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -9,18 +9,18 @@ use std::process::{Command, Output};
 
 use testbed::site::paths;
 
-/// Programs that the Makefile needs itself.
-const ALWAYS: [&str; 6] = ["make", "sh", "sed", "uname", "sleep", "env"];
+/// Programs that the Makefile itself needs.
+const NEEDED_BY_MAKEFILE: [&str; 6] = ["make", "sh", "sed", "uname", "sleep", "env"];
 
 fn make(arguments: &[&str]) -> Command {
     let mut command = Command::new("make");
-    // A make around this test would hand its flags and its job server down.
+    // If make runs this test, its flags and job server are in the environment.
     command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("CARGO_TARGET_DIR");
     command.arg("-C").arg(paths::repository()).args(arguments);
     command
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -29,14 +29,13 @@ fn find(program: &str) -> PathBuf {
     directories.iter().map(|directory| directory.join(program)).find(|path| path.exists()).unwrap()
 }
 
-/// A Debian without compilers: a directory of programs in which root's `apt-get` notes its arguments and installs
-/// nothing.
+/// A Debian without compilers: a directory of programs. Its `apt-get` records its arguments and installs nothing.
 struct BareHost(tempfile::TempDir);
 
 impl BareHost {
     fn new() -> Self {
         let host = Self(tempfile::tempdir().unwrap());
-        for program in ALWAYS {
+        for program in NEEDED_BY_MAKEFILE {
             symlink(find(program), host.0.path().join(program)).unwrap();
         }
         host.script("id", "echo 0");
@@ -54,14 +53,14 @@ impl BareHost {
         make(&[target]).env("PATH", self.0.path()).output().unwrap()
     }
 
-    /// What apt-get was told to do.
+    /// The arguments of `apt-get`.
     fn installed(&self) -> String {
         fs::read_to_string(self.0.path().join("installed")).unwrap_or_default()
     }
 }
 
 #[test]
-fn only_three_targets_install_something_on_the_host() {
+fn toolchain_demo_and_test_install_packages() {
     for target in ["toolchain", "demo", "test"] {
         let host = BareHost::new();
         host.make(target);
@@ -73,11 +72,11 @@ fn only_three_targets_install_something_on_the_host() {
 }
 
 #[test]
-fn all_others_say_what_is_missing_and_how_to_install_it() {
+fn other_targets_name_missing_packages_and_install_nothing() {
     for target in ["build", "site", "tools", "lint", "fuzz", "shell", "bench", "msrv"] {
         let host = BareHost::new();
         let output = host.make(target);
-        let text = said(&output);
+        let text = text_of(&output);
         assert!(!output.status.success(), "{target}: {text}");
         assert!(text.contains("lacks a C compiler, Rust 1.85 or newer"), "{target}: {text}");
         assert!(text.contains("`make toolchain` installs: gcc libc6-dev"), "{target}: {text}");
@@ -86,15 +85,15 @@ fn all_others_say_what_is_missing_and_how_to_install_it() {
 }
 
 #[test]
-fn a_target_that_is_not_there_fails_with_a_sentence() {
-    // The second is a directory, with which make would be content.
+fn an_unknown_target_fails_with_a_message() {
+    // "tests" is also a directory, which make takes for a finished target.
     for target in ["tset", "tests"] {
         let output = make(&[target]).output().unwrap();
         assert!(!output.status.success());
         assert!(
-            said(&output).contains(&format!("There is no target {target}; `make help` lists")),
+            text_of(&output).contains(&format!("There is no target {target}; `make help` lists")),
             "{}",
-            said(&output)
+            text_of(&output)
         );
     }
 }
@@ -105,16 +104,16 @@ fn install_without_a_build_says_what_to_do() {
     let to = format!("DESTDIR={}", folder.path().display());
     let output = make(&["install", &to, "BUILT=/no/such/directory"]).output().unwrap();
     assert!(!output.status.success());
-    assert!(said(&output).contains("Run `make build` first."), "{}", said(&output));
+    assert!(text_of(&output).contains("Run `make build` first."), "{}", text_of(&output));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn what_is_installed_has_no_symbols_unless_somebody_wants_them() {
+fn installed_files_are_stripped_unless_strip_is_empty() {
     let folder = tempfile::tempdir().unwrap();
     let (built, to) = (folder.path().join("built"), folder.path().join("to"));
     fs::create_dir(&built).unwrap();
-    // Any program does; this one has symbols.
+    // Any program with symbols can take the place of the built files.
     for name in ["libpam_mytoken.so", "libspank_mytoken.so", "mytoken-ssh", "mytokenctl", "mytokend", "mytoken-submit"]
     {
         symlink(paths::testbed_program().unwrap(), built.join(name)).unwrap();
@@ -122,10 +121,10 @@ fn what_is_installed_has_no_symbols_unless_somebody_wants_them() {
     let variables = [format!("BUILT={}", built.display()), format!("DESTDIR={}", to.display()), "TRIPLET=here".into()];
     for (strip, symbols) in [(None, false), (Some("STRIP="), true)] {
         let output = make(&["install"]).args(&variables).args(strip).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", text_of(&output));
         for file in ["usr/bin/mytoken-ssh", "usr/sbin/mytokend", "usr/lib/here/slurm-wlm/spank_mytoken.so"] {
             let listed = Command::new("nm").arg(to.join(file)).output().unwrap();
-            assert!(listed.status.success(), "{}", said(&listed));
+            assert!(listed.status.success(), "{}", text_of(&listed));
             assert_eq!(!listed.stdout.is_empty(), symbols, "{file}");
         }
     }

@@ -8,13 +8,13 @@ use testbed::site::addresses;
 use testbed::site::servers::{CA, MYTOKEN_SERVER};
 use testbed::{Options, Result, Site, story, story_with_own_servers};
 
-fn bare() -> Result<Options> {
+fn without_product() -> Result<Options> {
     Ok(Options { product: false, foreign: None, ..Options::new()? })
 }
 
 #[test]
 fn four_nodes_run_a_job_with_inner_srun() -> Result<()> {
-    story(bare()?, |site| {
+    story(without_product()?, |site| {
         let nodes = site.run("alice", ["srun", "-N4", "sh", "-c", "echo $SLURMD_NODENAME"])?.ok()?;
         let mut names = nodes.lines();
         names.sort_unstable();
@@ -30,21 +30,22 @@ fn four_nodes_run_a_job_with_inner_srun() -> Result<()> {
 
 #[test]
 fn a_key_logs_in_over_ssh() -> Result<()> {
-    story(bare()?, |site| {
+    story(without_product()?, |site| {
         let login = site.run("alice", ["ssh", "-i", ".ssh/site_key", "testbed", "id", "-un"])?.ok()?;
         assert_eq!(login.lines(), ["alice"]);
         let log = site.read("/var/log/all.log")?;
         assert!(log.contains("Accepted publickey for alice from 192.0.2.10"), "{log}");
 
-        let stranger = site.run("alice", ["ssh", "-i", ".ssh/site_key", "-oBatchMode=yes", "bob@testbed", "id"])?;
-        assert_eq!(stranger.code, 255, "alice's key opened bob's account: {stranger:?}");
+        let other_account =
+            site.run("alice", ["ssh", "-i", ".ssh/site_key", "-oBatchMode=yes", "bob@testbed", "id"])?;
+        assert_eq!(other_account.code, 255, "alice's key logged in to bob's account: {other_account:?}");
         Ok(())
     })
 }
 
 #[test]
-fn people_come_from_several_addresses() -> Result<()> {
-    story(bare()?, |site| {
+fn clients_can_have_different_addresses() -> Result<()> {
+    story(without_product()?, |site| {
         let mut clients = vec![site.new_client()?, site.new_client()?];
         if std::path::Path::new("/proc/net/if_inet6").exists() {
             for address in ["2001:db8:1::7", "2001:db8:2::7", "2001:db8:2::8"] {
@@ -66,8 +67,8 @@ fn people_come_from_several_addresses() -> Result<()> {
     })
 }
 
-/// The statuses of `count` requests to the mytoken server, from the login node or from `node`.
-fn ask(site: &Site, node: Option<&str>, count: u32) -> Result<Vec<String>> {
+/// Sends `count` requests to the mytoken server from the login node, or from `node`, and returns their statuses.
+fn send_requests(site: &Site, node: Option<&str>, count: u32) -> Result<Vec<String>> {
     let url = format!("{MYTOKEN_SERVER}/.well-known/mytoken-configuration?[1-{count}]");
     let command =
         site.command("root", ["curl", "-sS", "--cacert", CA, "-o", "/dev/null", "-w", "%{http_code}\\n", &url]);
@@ -79,10 +80,10 @@ fn ask(site: &Site, node: Option<&str>, count: u32) -> Result<Vec<String>> {
 fn the_mytoken_server_counts_requests_per_address_as_the_original() -> Result<()> {
     story_with_own_servers(Options { nodes: 2, ..Options::new()? }, |site| {
         Journal::clear(site)?;
-        let here = ask(site, None, 101)?;
+        let here = send_requests(site, None, 101)?;
         assert!(here[..100].iter().all(|status| status == "200") && here[100] == "429", "{here:?}");
-        assert_eq!(ask(site, Some("n1"), 1)?, ["200"], "the nodes have addresses of their own");
-        assert_eq!(ask(site, Some("n2"), 1)?, ["200"]);
+        assert_eq!(send_requests(site, Some("n1"), 1)?, ["200"], "each node must have its own address");
+        assert_eq!(send_requests(site, Some("n2"), 1)?, ["200"]);
         let peers: Vec<IpAddr> =
             Journal::read(site)?.requests().iter().rev().take(3).map(|request| request.peer).collect();
         assert_eq!(peers, [addresses::node(2).into(), addresses::node(1).into(), IpAddr::V4(site.network().address())]);
@@ -110,14 +111,14 @@ fn sshd_is_as_shipped_with_the_products_example_and_keys_work() -> Result<()> {
 }
 
 #[test]
-fn two_sites_at_once() -> Result<()> {
-    story(bare()?, |one| {
-        story(bare()?, |two| {
+fn two_sites_at_once_are_separate() -> Result<()> {
+    story(without_product()?, |one| {
+        story(without_product()?, |two| {
             for (site, mark) in [(one, "one"), (two, "two")] {
                 site.write("/etc/mark", mark, "0644")?;
                 site.run("bob", ["srun", "-N4", "true"])?.ok()?;
             }
-            // Both have the same host name, address, ports and paths, and each sees its own.
+            // Both have the same host name, address, ports and paths. Each must see its own file.
             for (site, mark) in [(one, "one"), (two, "two")] {
                 let seen = site.run("alice", ["ssh", "-i", ".ssh/site_key", "testbed", "cat", "/etc/mark"])?.ok()?;
                 assert_eq!(seen.stdout, mark);
@@ -129,7 +130,7 @@ fn two_sites_at_once() -> Result<()> {
 
 #[test]
 fn nodes_do_not_see_each_others_runtime_files() -> Result<()> {
-    story(bare()?, |site| {
+    story(without_product()?, |site| {
         for node in site.nodes() {
             site.on_node(&node, &format!("echo {node} >/run/mytoken/mark"))?.ok()?;
         }
@@ -138,8 +139,8 @@ fn nodes_do_not_see_each_others_runtime_files() -> Result<()> {
             site.run("alice", ["srun", "-N4", "sh", "-c", "echo $SLURMD_NODENAME $(cat /run/mytoken/mark)"])?.ok()?;
         let mut lines = seen.lines();
         lines.sort_unstable();
-        assert_eq!(lines, ["n1 n1", "n2 n2", "n3 n3", "n4 n4"], "a job sees the files of its own node");
-        // The rest of the file system is shared, as homes are on a cluster.
+        assert_eq!(lines, ["n1 n1", "n2 n2", "n3 n3", "n4 n4"], "a job must see the files of its own node");
+        // The rest of the file system is shared, like home directories on a cluster.
         site.run("alice", ["srun", "-w", "n2", "sh", "-c", "echo hello >shared"])?.ok()?;
         assert_eq!(site.on_node("n3", "cat /home/alice/shared")?.ok()?.stdout, "hello\n");
         Ok(())
@@ -147,8 +148,8 @@ fn nodes_do_not_see_each_others_runtime_files() -> Result<()> {
 }
 
 #[test]
-fn a_stopped_daemon_comes_back() -> Result<()> {
-    story(bare()?, |site| {
+fn a_stopped_daemon_can_be_restarted() -> Result<()> {
+    story(without_product()?, |site| {
         site.stop("slurmd.n2", "KILL")?;
         assert!(!site.is_running("slurmd.n2")?);
         site.restart("slurmd.n2")?;

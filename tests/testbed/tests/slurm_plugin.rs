@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The Slurm plugin in real Slurm, without an agent or with one that hangs.
-//! `mytoken-submit` is a shell script here; other stories run both.
+//! A shell script takes the place of `mytoken-submit`; other stories run the real program and the real agent.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,20 +14,21 @@ const PLUGIN: &str = "/usr/local/lib/spank_mytoken.so";
 const SUBMIT: &str = "/usr/local/bin/submit";
 const SEALED: &str = "mt1.0123abcd.QUJDREVG";
 const HANDLE: &str = "00112233445566778899aabbccddeeff";
-const CARRIERS: &str = "SLURM_MYTOKEN SLURM_SPANK_MYTOKEN_H BEARER_TOKEN_FILE";
+/// The variables that carry a credential.
+const CREDENTIAL_VARIABLES: &str = "SLURM_MYTOKEN SLURM_SPANK_MYTOKEN_H BEARER_TOKEN_FILE";
 
 /// The plugin from `make build`.
-fn product() -> PathBuf {
+fn product_plugin() -> PathBuf {
     paths::target().join(paths::product_profile()).join("libspank_mytoken.so")
 }
 
 /// The plugin with the cargo feature `panic-injection`, from `make tools`.
-fn panicking() -> PathBuf {
+fn panicking_plugin() -> PathBuf {
     paths::target().join("tmp/panic-injection/debug/libspank_mytoken.so")
 }
 
-/// A story in a site of two nodes whose Slurm loads `file`, with these arguments.
-fn with_plugin(file: &Path, arguments: &str, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+/// A story in a site of two nodes whose Slurm loads the plugin `file` with these arguments.
+fn with_plugin(file: &Path, arguments: &str, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     story(Options { product: false, nodes: 2, ..Options::new()? }, |site| {
         let library = std::fs::read(file)
             .map_err(|error| Error::Refused(format!("{}: {error}; run `make build tools`", file.display())))?;
@@ -35,11 +36,11 @@ fn with_plugin(file: &Path, arguments: &str, tell: impl FnOnce(&Site) -> Result<
         let answer = format!(r#"{{"v":1,"sealed":"{SEALED}","handle":"{HANDLE}"}}"#);
         site.write(SUBMIT, &format!("#!/bin/sh\necho '{answer}'\n"), "0755")?;
         configure(site, arguments)?;
-        tell(site)
+        body(site)
     })
 }
 
-/// Writes plugstack.conf. SLURM-04: slurmd looks once, when it starts, whether a plugin has an epilog.
+/// Writes plugstack.conf and restarts slurmd, which checks for an epilog only when it starts (SLURM-04).
 fn configure(site: &Site, arguments: &str) -> Result<()> {
     site.write(
         "/etc/slurm/plugstack.conf",
@@ -50,17 +51,17 @@ fn configure(site: &Site, arguments: &str) -> Result<()> {
         site.stop(&format!("slurmd.{node}"), "TERM")?;
         site.restart(&format!("slurmd.{node}"))?;
     }
-    idle(site)
+    wait_for_idle_nodes(site)
 }
 
-/// Waits until no job is left and every node is idle: not drained, not down.
-fn idle(site: &Site) -> Result<()> {
+/// Waits until no job is left and every node is idle, neither drained nor down.
+fn wait_for_idle_nodes(site: &Site) -> Result<()> {
     let script = "squeue -h | tee /dev/stderr | grep -q . && exit 1; sinfo -h -N -o '%N %T %E' | tee /dev/stderr | grep -vw idle && exit 1; true";
     site.wait_for("idle nodes", Duration::from_secs(30), "root", script).map(drop)
 }
 
-/// Submits a job that runs `script` and waits for its end. Standard output is the job's output, then its state.
-fn job(site: &Site, options: &str, script: &str) -> Result<CommandOutcome> {
+/// Submits a job that runs `script` and waits for its end. Standard output has the job's output, then its state.
+fn run_job(site: &Site, options: &str, script: &str) -> Result<CommandOutcome> {
     let submission = format!(
         "cat >job.sh; rm -f job.out; id=$(sbatch --parsable -o job.out {options} job.sh) || exit 9
          while squeue -h -j $id 2>/dev/null | grep -q .; do sleep 0.1; done
@@ -69,49 +70,49 @@ fn job(site: &Site, options: &str, script: &str) -> Result<CommandOutcome> {
     site.script("alice", &submission).stdin(format!("#!/bin/sh\n{script}\n")).run()
 }
 
-/// A script that prints the values of the carriers in a process of `place`.
-fn show(place: &str) -> String {
-    format!("printenv {CARRIERS} | sed \"s/^/{place} /\"\n")
+/// A script that prints the values of these variables. Each line begins with `place`.
+fn print_variables(place: &str) -> String {
+    format!("printenv {CREDENTIAL_VARIABLES} | sed \"s/^/{place} /\"\n")
 }
 
-/// The lines of a job's output that come from `place`.
-fn at<'a>(outcome: &'a CommandOutcome, place: &str) -> Vec<&'a str> {
+/// The lines of a job's output that begin with `place`, without it.
+fn lines_of<'a>(outcome: &'a CommandOutcome, place: &str) -> Vec<&'a str> {
     outcome.lines().iter().filter_map(|line| line.strip_prefix(place)?.strip_prefix(' ')).collect()
 }
 
-fn token_file(outcome: &CommandOutcome) -> bool {
+fn names_token_file(outcome: &CommandOutcome) -> bool {
     outcome.stdout.contains("/run/mytoken/jobs/") && outcome.stdout.contains("/bt_u2001")
 }
 
 #[test]
 fn the_plugin_is_loaded_silently_by_every_command_and_daemon() -> Result<()> {
-    with_plugin(&product(), "", |site| {
+    with_plugin(&product_plugin(), "", |site| {
         for command in ["sbatch", "srun", "salloc"] {
             let help = site.run("alice", [command, "--help"])?.ok()?;
             assert!(help.stdout.contains("--mytoken=[PROFILE|off|required[:PROFILE]]"), "{help:?}");
             assert_eq!(help.stderr, "", "{command}");
         }
-        job(site, "-N2", "srun true")?.ok()?;
+        run_job(site, "-N2", "srun true")?.ok()?;
         let log = site.sh("root", "cat /var/log/slurm/*.log")?.ok()?.stdout;
-        let complaints: Vec<_> =
+        let messages: Vec<_> =
             log.lines().filter(|line| line.contains("mytoken") || line.contains("ncompatible")).collect();
-        assert!(complaints.is_empty(), "{complaints:?}");
+        assert!(messages.is_empty(), "{messages:?}");
         let mapped = site.sh("root", &format!("grep -l {PLUGIN} /proc/[0-9]*/maps | wc -l"))?.ok()?;
-        assert_eq!(mapped.stdout.trim(), "2", "mapped by the two slurmd");
+        assert_eq!(mapped.stdout.trim(), "2", "expected the two slurmd to map the plugin");
         Ok(())
     })
 }
 
 #[test]
-fn a_job_without_the_option_has_the_environment_it_would_have() -> Result<()> {
-    with_plugin(&product(), "", |site| {
+fn the_plugin_does_not_change_the_environment_of_a_job_without_the_option() -> Result<()> {
+    with_plugin(&product_plugin(), "", |site| {
         let script = "env | sort; srun -N2 -l env | sort";
         let names = |outcome: &CommandOutcome| -> Vec<String> {
             outcome.lines().iter().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect()
         };
-        let with = job(site, "-N2", script)?.ok()?;
+        let with = run_job(site, "-N2", script)?.ok()?;
         site.write("/etc/slurm/plugstack.conf", "", "0644")?;
-        let without = job(site, "-N2", script)?.ok()?;
+        let without = run_job(site, "-N2", script)?.ok()?;
         assert!(with.stdout.contains("JobState=COMPLETED") && without.stdout.contains("JobState=COMPLETED"));
         assert_eq!(names(&with), names(&without));
         assert!(!with.stdout.to_lowercase().contains("mytoken"), "{}", with.stdout);
@@ -121,9 +122,9 @@ fn a_job_without_the_option_has_the_environment_it_would_have() -> Result<()> {
 
 #[test]
 fn every_export_option_carries_the_credential_to_every_node() -> Result<()> {
-    with_plugin(&product(), "", |site| {
+    with_plugin(&product_plugin(), "", |site| {
         site.write("/home/alice/exported", "FOO=bar\0", "0644")?;
-        let script = format!("{}srun /bin/sh -c '{}'", show("batch"), show("step").trim_end());
+        let script = format!("{}srun /bin/sh -c '{}'", print_variables("batch"), print_variables("step").trim_end());
         for (export, has_sealed) in [
             ("", true),
             ("--export=NONE", true),
@@ -131,55 +132,55 @@ fn every_export_option_carries_the_credential_to_every_node() -> Result<()> {
             ("--export=FOO=bar", true),
             ("--export-file=exported", false),
         ] {
-            let seen = job(site, &format!("--mytoken -N2 {export}"), &script)?.ok()?;
-            assert!(seen.stdout.contains("JobState=COMPLETED"), "{export}: {seen:?}");
+            let outcome = run_job(site, &format!("--mytoken -N2 {export}"), &script)?.ok()?;
+            assert!(outcome.stdout.contains("JobState=COMPLETED"), "{export}: {outcome:?}");
             for (place, times) in [("batch", 1), ("step", 2)] {
-                let values = at(&seen, place);
+                let values = lines_of(&outcome, place);
                 let count = |wanted: &str| values.iter().filter(|value| value.starts_with(wanted)).count();
-                assert_eq!(count(HANDLE), times, "{export} {place}: {seen:?}");
-                assert_eq!(count(SEALED), if has_sealed { times } else { 0 }, "{export} {place}: {seen:?}");
-                assert_eq!(count("/run/mytoken/jobs/"), times, "{export} {place}: {seen:?}");
+                assert_eq!(count(HANDLE), times, "{export} {place}: {outcome:?}");
+                assert_eq!(count(SEALED), if has_sealed { times } else { 0 }, "{export} {place}: {outcome:?}");
+                assert_eq!(count("/run/mytoken/jobs/"), times, "{export} {place}: {outcome:?}");
             }
         }
-        idle(site)
+        wait_for_idle_nodes(site)
     })
 }
 
 #[test]
 fn srun_and_salloc_carry_the_credential() -> Result<()> {
-    with_plugin(&product(), "", |site| {
-        let script = format!("printenv {CARRIERS}");
+    with_plugin(&product_plugin(), "", |site| {
+        let script = format!("printenv {CREDENTIAL_VARIABLES}");
         for argv in [
             vec!["srun", "--mytoken", "-N2", "sh", "-c", &script],
             vec!["salloc", "--mytoken", "-N2", "srun", "sh", "-c", &script],
         ] {
-            let seen = site.command("alice", argv).run()?.ok()?;
+            let outcome = site.command("alice", argv).run()?.ok()?;
             for wanted in [SEALED, HANDLE] {
-                assert_eq!(seen.lines().iter().filter(|line| **line == wanted).count(), 2, "{seen:?}");
+                assert_eq!(outcome.lines().iter().filter(|line| **line == wanted).count(), 2, "{outcome:?}");
             }
-            assert!(token_file(&seen), "{seen:?}");
+            assert!(names_token_file(&outcome), "{outcome:?}");
         }
-        idle(site)
+        wait_for_idle_nodes(site)
     })
 }
 
 #[test]
 fn a_job_submitted_by_a_job_inherits_nothing() -> Result<()> {
-    with_plugin(&product(), "", |site| {
+    with_plugin(&product_plugin(), "", |site| {
         site.write("/home/alice/inner.sh", "#!/bin/sh\nenv | grep -i token\necho DONE\n", "0755")?;
         let inner = "rm -f inner.out; sbatch -o inner.out inner.sh
                      for i in $(seq 100); do grep -q DONE inner.out && break; sleep 0.1; done; sed 's/^/inner /' inner.out";
-        let seen = job(site, "--mytoken=data -n1", &format!("{}{inner}", show("outer")))?.ok()?;
-        assert_eq!(at(&seen, "outer").len(), 3, "{seen:?}");
-        assert_eq!(at(&seen, "inner"), ["DONE"], "{seen:?}");
-        assert!(seen.stdout.contains("JobState=COMPLETED"), "{seen:?}");
-        idle(site)
+        let outcome = run_job(site, "--mytoken=data -n1", &format!("{}{inner}", print_variables("outer")))?.ok()?;
+        assert_eq!(lines_of(&outcome, "outer").len(), 3, "{outcome:?}");
+        assert_eq!(lines_of(&outcome, "inner"), ["DONE"], "{outcome:?}");
+        assert!(outcome.stdout.contains("JobState=COMPLETED"), "{outcome:?}");
+        wait_for_idle_nodes(site)
     })
 }
 
 #[test]
 fn required_without_credential_is_refused_with_one_line_and_nothing_is_submitted() -> Result<()> {
-    with_plugin(&product(), "", |site| {
+    with_plugin(&product_plugin(), "", |site| {
         site.write(
             SUBMIT,
             "#!/bin/sh\necho '{\"v\":1,\"error\":\"your session has none. Run: mytoken-ssh login\"}'; exit 1\n",
@@ -190,31 +191,31 @@ fn required_without_credential_is_refused_with_one_line_and_nothing_is_submitted
             ("srun", ["srun", "--mytoken=required", "true"].to_vec()),
             ("salloc", ["salloc", "--mytoken=required", "true"].to_vec()),
         ] {
-            let seen = site.command("alice", argv).run()?;
-            assert_eq!((seen.code, seen.stdout.as_str()), (1, ""), "{seen:?}");
+            let outcome = site.command("alice", argv).run()?;
+            assert_eq!((outcome.code, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
             let wanted =
                 format!("{command}: error: mytoken: no credential: your session has none. Run: mytoken-ssh login\n");
-            assert_eq!(seen.stderr, wanted);
+            assert_eq!(outcome.stderr, wanted);
         }
-        // The first job of this cluster gets the first number.
+        // This job gets the first job id, so none was submitted before.
         let allowed = site.command("alice", ["sbatch", "--parsable", "--mytoken", "--wrap", "true"]).run()?.ok()?;
         assert_eq!(allowed.stdout.trim(), "1", "{allowed:?}");
         assert!(allowed.stderr.ends_with("Run: mytoken-ssh login (submitting without)\n"), "{allowed:?}");
-        idle(site)
+        wait_for_idle_nodes(site)
     })
 }
 
 #[test]
 fn without_an_agent_only_the_job_that_requires_its_token_fails() -> Result<()> {
-    with_plugin(&product(), "", |site| {
+    with_plugin(&product_plugin(), "", |site| {
         let sentence = "error: mytoken: this job requires an access token and does not start without it";
-        let seen = job(site, "--mytoken=required -N2", "echo RAN")?.ok()?;
-        assert!(seen.stdout.contains(sentence) && !seen.stdout.contains("RAN"), "{seen:?}");
-        assert!(seen.stdout.contains("JobState=FAILED") && seen.stdout.contains("ExitCode=1:0"), "{seen:?}");
-        let seen = site.run("alice", ["srun", "--mytoken=required", "-n4", "-N2", "echo", "RAN"])?;
-        assert_eq!((seen.code, seen.stdout.as_str()), (1, ""), "{seen:?}");
-        assert_eq!(seen.stderr.matches(sentence).count(), 2, "one line per node: {seen:?}");
-        idle(site)?;
+        let outcome = run_job(site, "--mytoken=required -N2", "echo RAN")?.ok()?;
+        assert!(outcome.stdout.contains(sentence) && !outcome.stdout.contains("RAN"), "{outcome:?}");
+        assert!(outcome.stdout.contains("JobState=FAILED") && outcome.stdout.contains("ExitCode=1:0"), "{outcome:?}");
+        let outcome = site.run("alice", ["srun", "--mytoken=required", "-n4", "-N2", "echo", "RAN"])?;
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
+        assert_eq!(outcome.stderr.matches(sentence).count(), 2, "one line per node: {outcome:?}");
+        wait_for_idle_nodes(site)?;
         assert_eq!(site.run("alice", ["srun", "-N2", "echo", "fine"])?.ok()?.stdout, "fine\nfine\n");
         Ok(())
     })
@@ -222,47 +223,47 @@ fn without_an_agent_only_the_job_that_requires_its_token_fails() -> Result<()> {
 
 #[test]
 fn an_agent_that_is_down_or_hangs_harms_no_job() -> Result<()> {
-    with_plugin(&product(), "", |site| {
-        let script = format!("{}srun /bin/sh -c '{}'", show("batch"), show("step").trim_end());
-        let down = job(site, "--mytoken -N2", &script)?.ok()?;
-        assert!(down.stdout.contains("JobState=COMPLETED") && token_file(&down), "{down:?}");
-        idle(site)?;
-        // It listens and never accepts, and its queue is full.
+    with_plugin(&product_plugin(), "", |site| {
+        let script = format!("{}srun /bin/sh -c '{}'", print_variables("batch"), print_variables("step").trim_end());
+        let down = run_job(site, "--mytoken -N2", &script)?.ok()?;
+        assert!(down.stdout.contains("JobState=COMPLETED") && names_token_file(&down), "{down:?}");
+        wait_for_idle_nodes(site)?;
+        // This agent listens but never accepts a connection, and its queue is full.
         let hang = "use Socket; my $path = '/run/mytoken/agent.sock'; socket(my $s, PF_UNIX, SOCK_STREAM, 0); \
                     bind($s, sockaddr_un($path)) or die; chmod(0666, $path); listen($s, 0); \
                     socket(my $c, PF_UNIX, SOCK_STREAM, 0); connect($c, sockaddr_un($path)) or die; sleep 600";
         for node in site.nodes() {
             site.start_daemon(Daemon::new(&format!("hang.{node}"), ["perl", "-e", hang]).on(&node))?;
         }
-        let hangs = job(site, "--mytoken -N2", &format!("date +%s\n{script}\ndate +%s"))?.ok()?;
-        assert!(hangs.stdout.contains("JobState=COMPLETED") && token_file(&hangs), "{hangs:?}");
+        let hangs = run_job(site, "--mytoken -N2", &format!("date +%s\n{script}\ndate +%s"))?.ok()?;
+        assert!(hangs.stdout.contains("JobState=COMPLETED") && names_token_file(&hangs), "{hangs:?}");
         let times: Vec<u64> = hangs.lines().iter().filter_map(|line| line.parse().ok()).collect();
         let took = times.last().zip(times.first()).map_or(u64::MAX, |(end, start)| end - start);
-        assert!((1..=4).contains(&took), "the step waits for the agent a second: {hangs:?}");
-        idle(site)
+        assert!((1..=4).contains(&took), "the step should wait one second for the agent: {hangs:?}");
+        wait_for_idle_nodes(site)
     })
 }
 
 #[test]
 fn a_panic_in_any_hook_does_not_affect_jobs_and_nodes() -> Result<()> {
-    with_plugin(&panicking(), "", |site| {
+    with_plugin(&panicking_plugin(), "", |site| {
         for hook in ["init", "option", "init_post_opt", "task_init", "job_epilog"] {
             site.sh("root", "truncate -s0 /var/log/slurm/slurmd.*.log")?.ok()?;
             configure(site, &format!("panic={hook}"))?;
-            // With a panic in init there is no option.
+            // After a panic in init the option is not registered.
             let option = if hook == "init" { "" } else { "--mytoken" };
             for options in ["-N2".to_owned(), format!("-N2 {option}")] {
-                let seen = job(site, &options, "echo RAN; srun echo STEP")?.ok()?;
-                let lines = seen.lines();
+                let outcome = run_job(site, &options, "echo RAN; srun echo STEP")?.ok()?;
+                let lines = outcome.lines();
                 let count = |word: &str| lines.iter().filter(|line| **line == word).count();
-                assert_eq!((count("RAN"), count("STEP")), (1, 2), "{hook} {options}: {seen:?}");
-                assert!(seen.stdout.contains("JobState=COMPLETED"), "{hook} {options}: {seen:?}");
-                assert!(!seen.stdout.contains("panic") && !seen.stderr.contains("panic"), "{hook}: {seen:?}");
+                assert_eq!((count("RAN"), count("STEP")), (1, 2), "{hook} {options}: {outcome:?}");
+                assert!(outcome.stdout.contains("JobState=COMPLETED"), "{hook} {options}: {outcome:?}");
+                assert!(!outcome.stdout.contains("panic") && !outcome.stderr.contains("panic"), "{hook}: {outcome:?}");
             }
             let direct =
                 site.command("alice", format!("srun -N2 {option} echo STEP").split_whitespace()).run()?.ok()?;
             assert_eq!(direct.stdout, "STEP\nSTEP\n", "{hook}: {direct:?}");
-            idle(site)?;
+            wait_for_idle_nodes(site)?;
             let log = site.sh("root", "cat /var/log/slurm/slurmd.*.log")?.ok()?.stdout;
             assert!(log.contains(&format!("internal error in {hook};")), "the panic in {hook} did not happen:\n{log}");
             assert!(!log.contains("injected-panic-text") && !log.contains("panicked"), "{log}");

@@ -19,7 +19,7 @@ const TOKEN_SECONDS: u32 = 15;
 ///
 /// # Errors
 /// When a step could not be run, or at the end when a check failed.
-pub fn tell(options: Options) -> Result<()> {
+pub fn run(options: Options) -> Result<()> {
     if options.foreign.is_some() {
         return Err(Error::Refused(
             "the demo injects faults, so it needs a server of its own; use the stories with --server".into(),
@@ -36,7 +36,7 @@ pub fn tell(options: Options) -> Result<()> {
     let mut session = session::log_in(&site, &mut narrator)?;
     let job = job::run(&site, &mut narrator, &mut session)?;
     job::end(&site, &mut narrator, &job)?;
-    outage::tell(&site, &mut narrator, &mut session)?;
+    outage::run(&site, &mut narrator, &mut session)?;
     leave(&site, &mut narrator, session)?;
     narrator.summary()
 }

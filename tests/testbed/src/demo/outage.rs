@@ -20,7 +20,7 @@ const SENTENCE: &str = "the login service is unavailable at the moment; try agai
 const PLAIN_SSH: &str =
     "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed true";
 
-pub(super) fn tell(site: &Site, narrator: &mut Narrator, session: &mut Session) -> Result<()> {
+pub(super) fn run(site: &Site, narrator: &mut Narrator, session: &mut Session) -> Result<()> {
     narrator.chapter("6. The token server is stopped");
     let key_login = "ssh -o BatchMode=yes -o PreferredAuthentications=publickey -i ~/.ssh/site_key testbed true";
     let before = timed(|| site.sh("alice", key_login)).0;

@@ -59,7 +59,7 @@ impl Journal {
 
     /// Number of requests to this endpoint.
     #[must_use]
-    pub fn asked(&self, endpoint: &str) -> usize {
+    pub fn requests_to(&self, endpoint: &str) -> usize {
         self.0.iter().filter(|request| request.endpoint == endpoint).count()
     }
 

@@ -5,17 +5,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::{Error, Options, Result, Site, skipped};
 
-/// Runs `tell` in a new site. When the story fails, the site's logs are printed. On a machine
+/// Runs `body` in a new site. When the story fails, the site's logs are printed. On a machine
 /// that cannot hold a site the story is skipped: recorded with its reason, and not counted as passed.
 ///
 /// # Errors
-/// The error of `tell` or of the start of the site.
-pub fn story(options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+/// The error of `body` or of the start of the site.
+pub fn story(options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     let site = match Site::start(options) {
         Err(error @ Error::Impossible(_)) => return skip(&error.to_string()),
         other => other?,
     };
-    match catch_unwind(AssertUnwindSafe(|| tell(&site))) {
+    match catch_unwind(AssertUnwindSafe(|| body(&site))) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             eprintln!("{error}\n{}", site.logs());
@@ -32,11 +32,11 @@ pub fn story(options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result
 ///
 /// # Errors
 /// As [`story`].
-pub fn story_with_own_servers(options: Options, tell: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+pub fn story_with_own_servers(options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     if options.foreign.is_some() {
         return skip("it needs the test server's control API, which a foreign server does not have");
     }
-    story(options, tell)
+    story(options, body)
 }
 
 /// Records that the running story is skipped.

@@ -2,7 +2,7 @@
 //! Addresses of clients. The site's servers count per client address; a story that needs another address makes one:
 //!
 //! ```no_run
-//! # fn tell(site: &testbed::Site) -> testbed::Result<()> {
+//! # fn example(site: &testbed::Site) -> testbed::Result<()> {
 //! let home = site.new_client()?; // a new IPv4 address
 //! let office = site.client_at("2001:db8:1::7".parse().unwrap())?; // this one
 //! site.sh("alice", &format!("ssh -i .ssh/site_key {} true", home.destination()))?.ok()?;

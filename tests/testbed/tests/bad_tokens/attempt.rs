@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Two ways to try a login: the PAM stack alone, for its return code, and real ssh.
+//! Two ways to log in: through a PAM stack without sshd, which shows its return code, and by real ssh.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use testbed::site::command::CommandOutcome;
 use testbed::{Error, Result, Site};
 
-const INSIDE: &str = "/usr/local/bin/pam_driver";
-/// Stacks of the module alone.
-pub(crate) const LONE: &str = "/etc/pam-lone";
-/// The stack under a service name that the module accepts.
+const PROGRAM: &str = "/usr/local/bin/pam_driver";
+/// The directory of PAM stacks that contain only the module.
+pub(crate) const STACKS: &str = "/etc/pam-module-only";
+/// The stack of the service `sshd`, which the module accepts.
 const STACK: &str = "auth required pam_mytoken.so\naccount required pam_mytoken.so\n";
 
-/// The answer of a PAM stack.
-pub(crate) struct PamAnswer {
+/// The result of a PAM stack.
+pub(crate) struct PamResult {
     pub(crate) code: i32,
-    pub(crate) said: String,
+    pub(crate) output: String,
     pub(crate) packets: Option<u32>,
 }
 
@@ -37,36 +37,35 @@ impl Driver {
         }
         let bytes =
             std::fs::read(&program).map_err(|error| Error::Refused(format!("{}: {error}", program.display())))?;
-        site.script("root", &format!("cat >{INSIDE} && chmod 755 {INSIDE}")).stdin(bytes).run()?.ok()?;
-        site.write(&format!("{LONE}/sshd"), STACK, "0644")?;
+        site.script("root", &format!("cat >{PROGRAM} && chmod 755 {PROGRAM}")).stdin(bytes).run()?.ok()?;
+        site.write(&format!("{STACKS}/sshd"), STACK, "0644")?;
         Ok(Self)
     }
 
-    pub(crate) fn authenticate(&self, site: &Site, user: &str, answers: &[String]) -> Result<PamAnswer> {
-        self.run(site, &[LONE, "sshd", user], answers)
+    pub(crate) fn authenticate(&self, site: &Site, user: &str, answers: &[String]) -> Result<PamResult> {
+        self.run(site, &[STACKS, "sshd", user], answers)
     }
 
-    pub(crate) fn run(&self, site: &Site, arguments: &[&str], answers: &[String]) -> Result<PamAnswer> {
-        let argv = [&[INSIDE], arguments].concat();
+    pub(crate) fn run(&self, site: &Site, arguments: &[&str], answers: &[String]) -> Result<PamResult> {
+        let argv = [&[PROGRAM], arguments].concat();
         let outcome = site.command("root", argv).stdin(terminated(answers)).run()?.ok()?;
-        seen(outcome.stdout + &outcome.stderr)
+        parse_result(outcome.stdout + &outcome.stderr)
     }
 
-    /// The same in a network of its own, in which all packets are counted and none leaves.
+    /// The same in a network of its own. It counts all packets, and no packet leaves it.
     pub(crate) fn authenticate_without_network(
         &self,
         site: &Site,
         user: &str,
         answers: &[String],
-    ) -> Result<PamAnswer> {
-        seen(counted(site, &format!("{INSIDE} {LONE} sshd {user}"), answers)?)
+    ) -> Result<PamResult> {
+        parse_result(run_and_count_packets(site, &format!("{PROGRAM} {STACKS} sshd {user}"), answers)?)
     }
 }
 
-/// The output of `program` in a network of its own, and `packets N`: the number of packets that it sent, by IPv4 and
-/// IPv6.
-/// All addresses are local there, so that no packet fails for lack of a route.
-pub(crate) fn counted(site: &Site, program: &str, answers: &[String]) -> Result<String> {
+/// Runs `program` in a network of its own and returns its output, followed by `packets N`: the number of packets that it sent by
+/// IPv4 and IPv6. All addresses are local there, so that no packet fails for lack of a route.
+pub(crate) fn run_and_count_packets(site: &Site, program: &str, answers: &[String]) -> Result<String> {
     let script = format!(
         r#"set -e
 ip link set lo up
@@ -86,27 +85,28 @@ echo "packets $(($(sent) - before))""#
     Ok(site.command("root", argv).stdin(terminated(answers)).run()?.ok()?.stdout)
 }
 
-/// The number of packets in the output of [`counted`].
-pub(crate) fn packets(said: &str) -> Option<u32> {
-    number(said, "packets ").and_then(|count| u32::try_from(count).ok())
+/// The number of packets in the output of [`run_and_count_packets`].
+pub(crate) fn packets(output: &str) -> Option<u32> {
+    number_after(output, "packets ").and_then(|count| u32::try_from(count).ok())
 }
 
-fn number(said: &str, word: &str) -> Option<i32> {
-    said.lines().find_map(|line| line.strip_prefix(word)).and_then(|rest| rest.trim().parse().ok())
+fn number_after(output: &str, word: &str) -> Option<i32> {
+    output.lines().find_map(|line| line.strip_prefix(word)).and_then(|rest| rest.trim().parse().ok())
 }
 
 fn terminated(answers: &[String]) -> String {
     answers.iter().map(|answer| format!("{answer}\0")).collect()
 }
 
-fn seen(said: String) -> Result<PamAnswer> {
-    let code = number(&said, "code ").ok_or_else(|| Error::Refused(format!("the driver gave no code:\n{said}")))?;
-    let packets = packets(&said);
-    Ok(PamAnswer { code, said, packets })
+fn parse_result(output: String) -> Result<PamResult> {
+    let code = number_after(&output, "code ");
+    let code = code.ok_or_else(|| Error::Refused(format!("the driver printed no code:\n{output}")))?;
+    let packets = packets(&output);
+    Ok(PamResult { code, output, packets })
 }
 
-/// An ssh with an askpass that gives one answer per prompt, whatever is asked; each time from another address,
-/// because sshd blocks one with several refusals.
+/// Runs ssh with an askpass that gives the next answer at each prompt, whatever the prompt says. Each call has its own client
+/// address, because sshd blocks an address after several refusals.
 pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<CommandOutcome> {
     let destination = site.new_client()?.destination();
     ssh_with(
@@ -120,7 +120,7 @@ pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Command
 /// The same with these arguments of ssh.
 pub(crate) fn ssh_with(site: &Site, user: &str, answers: &[String], arguments: &str) -> Result<CommandOutcome> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let dir = format!("/home/{user}/knock.{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let dir = format!("/home/{user}/login.{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let setup = format!(
         "mkdir -p {dir} && cd {dir} && echo 0 >count && n=0 && \
          while IFS= read -r -d '' answer; do printf '%s\\n' \"$answer\" >a$n; n=$((n+1)); done; \

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The inputs, made by the provider and the mytoken server of the site.
+//! Invalid inputs, made by the provider and the mytoken server of the site.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ pub(crate) enum ExpectedCode {
 }
 
 impl ExpectedCode {
-    /// `security/_pam_types.h`.
+    /// The value in `security/_pam_types.h`.
     pub(crate) fn code(self) -> i32 {
         match self {
             Self::AuthErr => 7,
@@ -30,7 +30,7 @@ impl ExpectedCode {
     }
 }
 
-/// The answers at the prompt: one, or several for a token in chunks.
+/// An input at the prompt: one answer, or several for a token in chunks.
 pub(crate) struct Input {
     pub(crate) name: &'static str,
     pub(crate) answers: Vec<String>,
@@ -45,7 +45,7 @@ fn chunked(name: &'static str, answers: impl Into<Vec<String>>) -> Input {
     Input { name, answers: answers.into(), expected: ExpectedCode::AuthErr }
 }
 
-/// A token that alice may log in with; short enough for an unmodified client.
+/// A valid token of alice. It is short enough for a client without the helper.
 pub(crate) fn good_access_token(site: &Site) -> Result<String> {
     mint(site, &json!({}))
 }
@@ -58,11 +58,11 @@ pub(crate) fn all(site: &Site) -> Result<Vec<Input>> {
     Ok(inputs)
 }
 
-/// Texts that are not a token or not a complete one.
+/// Texts that are no token or an incomplete token.
 fn texts(site: &Site) -> Result<Vec<Input>> {
     let good = good_access_token(site)?;
     let long = mint(site, &json!({"pad": 2000}))?;
-    let half = |index: usize, n: usize| format!("@{index}/{n}:{}", good.get(..400).unwrap_or_default());
+    let chunk = |index: usize, n: usize| format!("@{index}/{n}:{}", good.get(..400).unwrap_or_default());
     Ok(vec![
         refused("empty", ""),
         refused("the junk that sshd sends for unknown users", "\u{8}\n\r\u{7f}INCORRECT"),
@@ -70,27 +70,27 @@ fn texts(site: &Site) -> Result<Vec<Input>> {
         refused("70 KiB", mint(site, &json!({"pad": 53_000}))?),
         refused("control characters", good.replace('.', "\u{1b}[31m.\u{1}")),
         refused("not ASCII", format!("{good}\u{e4}\u{1f511}")),
-        refused("a blank inside", good.replacen('.', " .", 1)),
+        refused("a space inside", good.replacen('.', " .", 1)),
         refused("a password", "correct horse battery staple"),
         refused("three parts that are no JWT", "aaaa.bbbb.cccc"),
-        chunked("chunks out of order", [half(2, 3), half(1, 3), half(3, 3)]),
-        chunked("chunks that change their number", [half(1, 2), half(2, 3)]),
-        chunked("65 chunks", [half(1, 65)]),
-        chunked("a chunk that is no chunk", [half(1, 2), good.clone()]),
-        chunked("chunk zero", [half(0, 2), half(1, 2)]),
+        chunked("chunks out of order", [chunk(2, 3), chunk(1, 3), chunk(3, 3)]),
+        chunked("chunks that change their number", [chunk(1, 2), chunk(2, 3)]),
+        chunked("65 chunks", [chunk(1, 65)]),
+        chunked("a second answer that is no chunk", [chunk(1, 2), good.clone()]),
+        chunked("chunk zero", [chunk(0, 2), chunk(1, 2)]),
     ])
 }
 
 fn access_tokens(site: &Site) -> Result<Vec<Input>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut inputs = Vec::new();
-    for (name, order) in [
+    for (name, request) in [
         ("alg none", json!({"alg": "none"})),
         ("HS256 with the public key", json!({"alg": "HS256"})),
         ("signed by a foreign key", json!({"foreign_key": true})),
-        ("a spoilt signature", json!({"tamper": "signature"})),
+        ("a changed signature", json!({"tamper": "signature"})),
         ("changed claims", json!({"tamper": "claims"})),
-        ("no signature at all", json!({"tamper": "cut"})),
+        ("no signature", json!({"tamper": "cut"})),
         ("a foreign audience", json!({"claims": {"aud": "https://elsewhere.example.org"}})),
         ("no audience", json!({"claims": {"aud": null}})),
         ("an ID token", json!({"id_token": true, "claims": {"aud": AUDIENCE}})),
@@ -99,7 +99,7 @@ fn access_tokens(site: &Site) -> Result<Vec<Input>> {
         ("not yet valid", json!({"claims": {"nbf": now + 600}})),
         ("issued in the future", json!({"claims": {"iat": now + 600}})),
         ("issued two days ago", json!({"claims": {"iat": now - 2 * 86_400, "nbf": now - 2 * 86_400}})),
-        ("wrong kid", json!({"header": {"kid": "somebody-else"}})),
+        ("wrong kid", json!({"header": {"kid": "unknown"}})),
         ("a crit header", json!({"header": {"crit": ["b64"], "b64": false}})),
         (
             "a key in its own header",
@@ -108,7 +108,7 @@ fn access_tokens(site: &Site) -> Result<Vec<Input>> {
         ("a logout token", json!({"header": {"typ": "logout+jwt"}})),
         ("opaque", json!({"opaque": true})),
     ] {
-        inputs.push(refused(name, mint(site, &order)?));
+        inputs.push(refused(name, mint(site, &request)?));
     }
     let bobs = mint(site, &json!({"user": "bob"}))?;
     inputs.push(Input {
@@ -127,7 +127,7 @@ pub(crate) fn of_unknown_issuers(site: &Site) -> Result<Vec<Input>> {
             mint(site, &json!({"foreign_key": true, "claims": {"iss": "https://evil.example.org"}}))?,
         ),
         refused(
-            "an issuer that only looks alike",
+            "an issuer that differs by a slash",
             mint(site, &json!({"claims": {"iss": "https://op.testbed:8444//"}}))?,
         ),
         refused("no issuer", mint(site, &json!({"claims": {"iss": null}}))?),
@@ -142,39 +142,41 @@ pub(crate) fn of_unknown_issuers(site: &Site) -> Result<Vec<Input>> {
 }
 
 fn mytokens(site: &Site) -> Result<Vec<Input>> {
-    let capable = json!(["AT", "create_mytoken", "tokeninfo"]);
-    let first = |first: Value| first_token(site, &first);
-    let revoked = first(json!({"capabilities": capable}))?;
+    let capabilities = json!(["AT", "create_mytoken", "tokeninfo"]);
+    let first = |request: Value| first_token(site, &request);
+    let revoked = first(json!({"capabilities": capabilities}))?;
     api(site, "/api/v0/token/revoke", &json!({"token": revoked}))?;
-    let used = transfer_code(site, &first(json!({"capabilities": capable}))?)?;
+    let used = transfer_code(site, &first(json!({"capabilities": capabilities}))?)?;
     api(site, "/api/v0/token/my", &json!({"grant_type": "transfer_code", "transfer_code": used}))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let expired = first(json!({"capabilities": capable, "restrictions": [{"exp": now + 3}]}))?;
+    let expired = first(json!({"capabilities": capabilities, "restrictions": [{"exp": now + 3}]}))?;
     let inputs = vec![
         refused("a used transfer code", used),
         refused("an unknown code", "abcdefgh"),
         refused("an unknown short token", "abcdefgh".repeat(8)),
         refused("a revoked mytoken", revoked),
-        refused("a rotating mytoken", first(json!({"capabilities": capable, "rotation": {"on_AT": true}}))?),
+        refused("a rotating mytoken", first(json!({"capabilities": capabilities, "rotation": {"on_AT": true}}))?),
         refused(
             "a rotating mytoken behind a transfer code",
-            transfer_code(site, &first(json!({"capabilities": capable, "rotation": {"on_AT": true}}))?)?,
+            transfer_code(site, &first(json!({"capabilities": capabilities, "rotation": {"on_AT": true}}))?)?,
         ),
         refused("a mytoken without capability AT", first(json!({"capabilities": ["tokeninfo"]}))?),
         refused(
             "a mytoken for another host",
-            first(json!({"capabilities": capable, "restrictions": [{"exp": now + 600, "hosts": ["198.51.100.1"]}]}))?,
+            first(
+                json!({"capabilities": capabilities, "restrictions": [{"exp": now + 600, "hosts": ["198.51.100.1"]}]}),
+            )?,
         ),
         refused(
             "a mytoken for another audience",
             first(
-                json!({"capabilities": capable, "restrictions": [{"exp": now + 600, "audience": ["https://elsewhere.example.org"]}]}),
+                json!({"capabilities": capabilities, "restrictions": [{"exp": now + 600, "audience": ["https://elsewhere.example.org"]}]}),
             )?,
         ),
         refused("an expired mytoken", expired),
     ];
     std::thread::sleep(Duration::from_secs(4));
-    // The JWT of a mytoken is longer than ssh's limit: it is sent in chunks, as the helper does.
+    // The JWT of a mytoken is longer than ssh's limit, so it is sent in chunks, as by the helper.
     Ok(inputs.into_iter().map(in_chunks).collect())
 }
 
@@ -192,24 +194,24 @@ pub(crate) fn pieces(token: &str) -> Vec<String> {
     pieces.iter().enumerate().map(|(index, piece)| format!("@{}/{n}:{piece}", index + 1)).collect()
 }
 
-pub(crate) fn mint(site: &Site, order: &Value) -> Result<String> {
-    let mut order = order.clone();
-    // With the site's audience, unless the order has another: each token has one fault only.
-    if let Some(claims) = order.as_object_mut().map(|order| order.entry("claims").or_insert_with(|| json!({}))) {
+/// An access token from the provider. Each token has one fault only, so the default audience is the site's.
+pub(crate) fn mint(site: &Site, request: &Value) -> Result<String> {
+    let mut request = request.clone();
+    if let Some(claims) = request.as_object_mut().map(|request| request.entry("claims").or_insert_with(|| json!({}))) {
         if let Some(claims) = claims.as_object_mut() {
             claims.entry("aud").or_insert_with(|| AUDIENCE.into());
         }
     }
-    text(&control(site, "/provider/mint", Some(&order.to_string()))?, "token")
+    text(&control(site, "/provider/mint", Some(&request.to_string()))?, "token")
 }
 
-pub(crate) fn first_token(site: &Site, first: &Value) -> Result<String> {
-    let mut first = first.clone();
-    if let Some(members) = first.as_object_mut() {
+pub(crate) fn first_token(site: &Site, request: &Value) -> Result<String> {
+    let mut request = request.clone();
+    if let Some(members) = request.as_object_mut() {
         members.insert("user".into(), "alice".into());
         members.insert("save".into(), "mt".into());
     }
-    text(&control(site, "/mytoken/first-token", Some(&first.to_string()))?, "mytoken")
+    text(&control(site, "/mytoken/first-token", Some(&request.to_string()))?, "mytoken")
 }
 
 pub(crate) fn transfer_code(site: &Site, mytoken: &str) -> Result<String> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Invalid input of all kinds: each is refused with the code of the table in `pam-mytoken/src/codes.rs`,
-//! real ssh does not log in, and no log contains any of it, also at sshd's DEBUG3.
+//! Many kinds of invalid input. The module refuses each with the code of the table in `pam-mytoken/src/codes.rs`, real ssh does not
+//! log in, and no log contains a part of the input, even at sshd's DEBUG3.
 
 mod attempt;
 mod inputs;
@@ -16,7 +16,7 @@ use inputs::Input;
 fn every_bad_token_is_refused() -> Result<()> {
     story_with_own_servers(Options { nodes: 1, sshd_log_level: "DEBUG3", ..Options::new()? }, |site| {
         let driver = Driver::build(site)?;
-        // Each must be refused for its own fault, not for a spent budget.
+        // A high budget, so that each input is refused for its own fault.
         site.write("/etc/mytoken/login.d/50-budget.toml", "[budget]\nper_address = 1000\nper_host = 1000\n", "0644")?;
         let inputs = inputs::all(site)?;
         assert!(inputs.len() >= 30, "only {} inputs", inputs.len());
@@ -27,14 +27,18 @@ fn every_bad_token_is_refused() -> Result<()> {
             "the good token is refused"
         );
 
-        let said = attempt::ssh(site, "alice", std::slice::from_ref(&good))?;
-        assert!(said.success() && said.stdout.contains("inside"), "ssh refuses the good token: {}", said.stderr);
+        let outcome = attempt::ssh(site, "alice", std::slice::from_ref(&good))?;
+        assert!(
+            outcome.success() && outcome.stdout.contains("inside"),
+            "ssh refuses the good token: {}",
+            outcome.stderr
+        );
 
-        let wrong: Vec<String> = in_parallel(&inputs, |input| check_code(site, &driver, input));
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-        let wrong: Vec<String> = in_parallel(&inputs, |input| check_ssh(site, input));
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-        nothing_secret_in_the_logs(site, inputs.iter().flat_map(|input| &input.answers).chain([&good]))
+        let failures: Vec<String> = in_parallel(&inputs, |input| check_code(site, &driver, input));
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+        let failures: Vec<String> = in_parallel(&inputs, |input| check_ssh(site, input));
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+        check_logs_for_tokens(site, inputs.iter().flat_map(|input| &input.answers).chain([&good]))
     })
 }
 
@@ -43,63 +47,70 @@ fn an_unknown_issuer_causes_no_packet() -> Result<()> {
     story_with_own_servers(Options { nodes: 1, ..Options::new()? }, |site| {
         let driver = Driver::build(site)?;
         for input in inputs::of_unknown_issuers(site)? {
-            let seen = driver.authenticate_without_network(site, "alice", &input.answers)?;
-            assert_eq!(seen.code, input.expected.code(), "{}: {}", input.name, seen.said);
-            assert_eq!(seen.packets, Some(0), "{}: something was sent", input.name);
+            let result = driver.authenticate_without_network(site, "alice", &input.answers)?;
+            assert_eq!(result.code, input.expected.code(), "{}: {}", input.name, result.output);
+            assert_eq!(result.packets, Some(0), "{}: the module sent packets", input.name);
         }
-        // The counter works: for a name lookup, for IPv4 and IPv6, and for the module with a token that needs its
-        // server.
+        // A control: the counter counts name lookups, IPv4, IPv6, and the module's own requests.
         for program in ["getent hosts evil.example.org", "curl -sm2 http://192.0.2.1", "curl -sm2 http://[2001:db8::1]"]
         {
-            let said = attempt::counted(site, program, &[])?;
-            assert!(attempt::packets(&said) > Some(0), "`{program}` was not counted: {said}");
+            let output = attempt::run_and_count_packets(site, program, &[])?;
+            assert!(attempt::packets(&output) > Some(0), "`{program}` was not counted: {output}");
         }
         let known = inputs::first_token(site, &json!({"capabilities": ["AT", "create_mytoken", "tokeninfo"]}))?;
-        let seen = driver.authenticate_without_network(site, "alice", &inputs::pieces(&known))?;
-        assert_eq!(seen.code, inputs::ExpectedCode::AuthinfoUnavail.code(), "{}", seen.said);
-        assert!(seen.packets > Some(0), "the module's own request was not counted");
+        let result = driver.authenticate_without_network(site, "alice", &inputs::pieces(&known))?;
+        assert_eq!(result.code, inputs::ExpectedCode::AuthinfoUnavail.code(), "{}", result.output);
+        assert!(result.packets > Some(0), "the module's own request was not counted");
         Ok(())
     })
 }
 
-/// Checks the module's return code for this input; gives the difference.
+/// Checks the module's return code for this input. Returns a message if it is wrong.
 fn check_code(site: &Site, driver: &Driver, input: &Input) -> Option<String> {
     match driver.authenticate(site, "alice", &input.answers) {
-        Ok(seen) if seen.code == input.expected.code() => None,
-        Ok(seen) => {
-            Some(format!("{}: code {} instead of {}\n{}", input.name, seen.code, input.expected.code(), seen.said))
-        }
+        Ok(result) if result.code == input.expected.code() => None,
+        Ok(result) => Some(format!(
+            "{}: code {} instead of {}\n{}",
+            input.name,
+            result.code,
+            input.expected.code(),
+            result.output
+        )),
         Err(error) => Some(format!("{}: {error}", input.name)),
     }
 }
 
-/// Checks that real ssh does not log in with this input; gives the difference.
+/// Checks that real ssh refuses this input. Returns a message if it does not.
 fn check_ssh(site: &Site, input: &Input) -> Option<String> {
     match attempt::ssh(site, "alice", &input.answers) {
-        Ok(seen) if seen.success() || seen.stdout.contains("inside") => Some(format!("{}: ssh let it in", input.name)),
-        Ok(seen) if seen.stderr.contains("Permission denied") || seen.stderr.contains("Connection closed") => None,
-        Ok(seen) => Some(format!("{}: ssh ended otherwise: {}", input.name, seen.stderr)),
+        Ok(outcome) if outcome.success() || outcome.stdout.contains("inside") => {
+            Some(format!("{}: the login succeeded", input.name))
+        }
+        Ok(outcome) if outcome.stderr.contains("Permission denied") || outcome.stderr.contains("Connection closed") => {
+            None
+        }
+        Ok(outcome) => Some(format!("{}: ssh failed for another reason: {}", input.name, outcome.stderr)),
         Err(error) => Some(format!("{}: {error}", input.name)),
     }
 }
 
-fn nothing_secret_in_the_logs<'a>(site: &Site, secrets: impl Iterator<Item = &'a String>) -> Result<()> {
+fn check_logs_for_tokens<'a>(site: &Site, secrets: impl Iterator<Item = &'a String>) -> Result<()> {
     let log = site.sh("root", "cat /var/log/all.log")?.ok()?.stdout;
     assert!(log.contains("debug3:"), "sshd did not log at DEBUG3");
-    for not_for_what_it_is in ["reason=budget", "reason=server_limit"] {
-        assert!(!log.contains(not_for_what_it_is), "{not_for_what_it_is}");
+    for other_reason in ["reason=budget", "reason=server_limit"] {
+        assert!(!log.contains(other_reason), "{other_reason}");
     }
     for secret in secrets.filter(|secret| secret.len() >= 8 && !secret.starts_with("INCORRECT")) {
-        // Whole tokens and their halves: some were cut or sent in chunks.
+        // Halves are searched too, because some tokens were cut or sent in chunks.
         let (head, tail) = secret.split_at(secret.floor_char_boundary_at(secret.len() / 2));
         for part in [head, tail].into_iter().filter(|part| part.len() >= 8) {
-            assert!(!log.contains(part), "a log holds a part of a token: {part:.12}...");
+            assert!(!log.contains(part), "a log contains a part of a token: {part:.12}...");
         }
     }
     people::control(site, "/health", None).map(drop)
 }
 
-/// `floor_char_boundary` is newer than the oldest compiler.
+/// The oldest supported compiler has no `floor_char_boundary`.
 trait FloorCharBoundary {
     fn floor_char_boundary_at(&self, index: usize) -> usize;
 }
@@ -110,7 +121,7 @@ impl FloorCharBoundary for String {
     }
 }
 
-/// Runs `each` on all inputs, eight at a time: a refusal takes two seconds by design.
+/// Runs `each` on all inputs, eight at a time, because a refusal takes one second by design.
 fn in_parallel(inputs: &[Input], each: impl Fn(&Input) -> Option<String> + Sync) -> Vec<String> {
     inputs
         .chunks(8)

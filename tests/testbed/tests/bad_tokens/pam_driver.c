@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Asks one PAM stack to authenticate one user, or to change the password, which sshd never asks, and prints what came out, because
-// sshd hides the module's code.
+// Authenticates one user by one PAM stack and prints the return code, which sshd hides. With "password" it asks the stack to change
+// the password instead, which sshd does only for an expired one.
 //
 //     pam_driver CONFDIR SERVICE USER [password|later=SECONDS] < answers
 //
-// With "later=" the account phase waits for so long after the authentication.
+// With "later=" it waits SECONDS between the authentication and the account phase.
 //
-// Each answer ends with NUL; each hidden prompt takes the next one, without one the conversation fails. It prints
-// "prompt ...", "text ..." as they come and "code N" at the end. The prototypes are repeated from pam_appl(3), so that no
+// Each answer ends with NUL. Each hidden prompt takes the next answer; without an answer the conversation fails. The output has
+// "prompt ..." and "text ..." for each message, and "code N" at the end. The prototypes are copied from pam_appl(3), so that no
 // development package is needed.
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Outages and panics in the module: sshd is not affected, and no login succeeds because of them.
+//! Outages, and panics in the module. They do not affect sshd, and no login succeeds because of them.
 
 use std::time::{Duration, Instant};
 
@@ -7,36 +7,36 @@ use serde_json::json;
 use testbed::site::paths;
 use testbed::{Error, Result, Site, story, story_with_own_servers};
 
-use crate::attempt::{Driver, LONE};
-use crate::{inputs, mytoken, small, with_answers, with_key};
+use crate::attempt::{Driver, STACKS};
+use crate::{inputs, login_with_answers, login_with_key, mytoken, one_node};
 
 #[test]
 fn an_outage_is_reported_within_the_deadline_and_delays_no_other_login() -> Result<()> {
-    story_with_own_servers(small()?, |site| {
+    story_with_own_servers(one_node()?, |site| {
         let token = inputs::mint(site, &json!({}))?;
         let long_lived = mytoken(site, &["AT"])?;
-        with_answers(site, std::slice::from_ref(&token), "true")?.ok()?;
+        login_with_answers(site, std::slice::from_ref(&token), "true")?.ok()?;
         site.sh("root", "pkill -STOP -f '[t]estserver serve'")?.ok()?;
 
         // The keys are cached, so an access token needs no request.
         let began = Instant::now();
-        with_answers(site, &[token], "true")?.ok()?;
+        login_with_answers(site, &[token], "true")?.ok()?;
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 
         let pieces = inputs::pieces(&long_lived);
         let began = Instant::now();
-        let said = with_answers(site, &pieces, "true")?;
+        let outcome = login_with_answers(site, &pieces, "true")?;
         let took = began.elapsed();
-        assert!(!said.success() && said.stderr.contains("unavailable at the moment"), "{}", said.stderr);
+        assert!(!outcome.success() && outcome.stderr.contains("unavailable at the moment"), "{}", outcome.stderr);
         assert!(took < Duration::from_secs(14), "the deadline is 10 s, it took {took:?}");
 
-        // The second one does not wait: the first has recorded the outage.
+        // The second login does not wait, because the first one recorded the outage.
         let began = Instant::now();
-        assert!(!with_answers(site, &pieces, "true")?.success());
+        assert!(!login_with_answers(site, &pieces, "true")?.success());
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 
         let began = Instant::now();
-        with_key(site, "alice", "true")?.ok()?;
+        login_with_key(site, "alice", "true")?.ok()?;
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
         site.sh("root", "pkill -CONT -f '[t]estserver serve'")?.ok().map(drop)
     })
@@ -44,15 +44,15 @@ fn an_outage_is_reported_within_the_deadline_and_delays_no_other_login() -> Resu
 
 #[test]
 fn a_provider_outage_is_reported_as_unavailable() -> Result<()> {
-    story_with_own_servers(small()?, |site| {
+    story_with_own_servers(one_node()?, |site| {
         let pieces = inputs::pieces(&mytoken(site, &["AT"])?);
-        with_answers(site, &pieces, "true")?.ok()?;
+        login_with_answers(site, &pieces, "true")?.ok()?;
         testbed::drive::people::control(site, "/provider/fault", Some(r#"{"name":"502-html"}"#))?;
-        let said = with_answers(site, &pieces, "true")?;
+        let outcome = login_with_answers(site, &pieces, "true")?;
         assert!(
-            !said.success() && said.stderr.contains("the provider behind the mytoken server does not answer"),
+            !outcome.success() && outcome.stderr.contains("the provider behind the mytoken server does not answer"),
             "{}",
-            said.stderr
+            outcome.stderr
         );
         Ok(())
     })
@@ -76,21 +76,21 @@ fn panic_in(site: &Site, hook: &str, line: &str) -> Result<()> {
     site.sh("root", &script)?.ok().map(drop)
 }
 
-fn told_without_its_text(site: &Site, hook: &str) -> Result<()> {
-    let told = format!("internal error in {hook} at pam-mytoken/src/entry.rs:");
+fn check_panic_is_logged_without_its_text(site: &Site, hook: &str) -> Result<()> {
+    let message = format!("internal error in {hook} at pam-mytoken/src/entry.rs:");
     // Another process writes the log.
-    site.wait_for(&told, Duration::from_secs(5), "root", &format!("grep -qF '{told}' /var/log/all.log"))?;
+    site.wait_for(&message, Duration::from_secs(5), "root", &format!("grep -qF '{message}' /var/log/all.log"))?;
     let log = site.read("/var/log/all.log")?;
-    assert!(!log.contains("injected"), "{hook}: the text of the panic was shown");
+    assert!(!log.contains("injected"), "{hook}: the log contains the text of the panic");
     Ok(())
 }
 
 #[test]
 fn a_panic_in_any_hook_does_not_affect_sshd() -> Result<()> {
-    story_with_own_servers(small()?, |site| {
+    story_with_own_servers(one_node()?, |site| {
         install_panicking(site)?;
         let token = inputs::mint(site, &json!({}))?;
-        for (hook, line, is_let_in) in [
+        for (hook, line, succeeds) in [
             ("authenticate", "auth", false),
             ("account", "account", false),
             ("credentials", "auth", true),
@@ -98,38 +98,43 @@ fn a_panic_in_any_hook_does_not_affect_sshd() -> Result<()> {
             ("close", "session", true),
         ] {
             panic_in(site, hook, line)?;
-            let said = with_answers(site, std::slice::from_ref(&token), "id -un; env | grep -c PAM_MYTOKEN; true")?;
-            assert_eq!(said.success(), is_let_in, "{hook}: {} {}", said.stdout, said.stderr);
-            if is_let_in {
-                assert_eq!(said.lines(), ["alice", "0"], "{hook}");
+            let outcome =
+                login_with_answers(site, std::slice::from_ref(&token), "id -un; env | grep -c PAM_MYTOKEN; true")?;
+            assert_eq!(outcome.success(), succeeds, "{hook}: {} {}", outcome.stdout, outcome.stderr);
+            if succeeds {
+                assert_eq!(outcome.lines(), ["alice", "0"], "{hook}");
             }
-            let key = with_key(site, "alice", "id -un")?;
-            assert_eq!(key.lines(), ["alice"], "{hook}: a key must go on working: {}", key.stderr);
-            told_without_its_text(site, hook)?;
-            assert!(!said.stderr.contains("panicked") && !said.stderr.contains("injected"), "{hook}: {}", said.stderr);
+            let key = login_with_key(site, "alice", "id -un")?;
+            assert_eq!(key.lines(), ["alice"], "{hook}: the key login failed: {}", key.stderr);
+            check_panic_is_logged_without_its_text(site, hook)?;
+            assert!(
+                !outcome.stderr.contains("panicked") && !outcome.stderr.contains("injected"),
+                "{hook}: {}",
+                outcome.stderr
+            );
         }
         let crashes = site.sh("root", "grep -cE 'signal (6|11)|core dumped|fatal: ' /var/log/all.log")?;
-        assert_eq!(crashes.lines(), ["0"], "sshd suffered");
+        assert_eq!(crashes.lines(), ["0"], "sshd crashed");
         Ok(())
     })
 }
 
-/// The sixth hook: sshd calls it for an expired password only, passwd and su do as well.
+/// sshd calls this hook only for an expired password; passwd and su call it too.
 #[test]
 fn a_panic_in_the_password_hook_is_ignored() -> Result<()> {
-    story(small()?, |site| {
+    story(one_node()?, |site| {
         install_panicking(site)?;
         let driver = Driver::build(site)?;
-        // Success only when the module's own answer is PAM_IGNORE.
+        // The stack succeeds only if the module returns PAM_IGNORE.
         let stack =
             "password [ignore=ignore default=die] pam_mytoken.so panic=password\npassword required pam_permit.so\n";
-        site.write(&format!("{LONE}/passwd"), stack, "0644")?;
-        let seen = driver.run(site, &[LONE, "passwd", "alice", "password"], &[])?;
+        site.write(&format!("{STACKS}/passwd"), stack, "0644")?;
+        let result = driver.run(site, &[STACKS, "passwd", "alice", "password"], &[])?;
         assert_eq!(
-            (seen.code, seen.said.as_str()),
+            (result.code, result.output.as_str()),
             (0, "code 0\n"),
-            "something else was said, or the answer is not neutral"
+            "the module printed a message, or did not return PAM_IGNORE"
         );
-        told_without_its_text(site, "password")
+        check_panic_is_logged_without_its_text(site, "password")
     })
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Requests of the module to the provider for its keys.
+//! The module's requests for the provider's keys.
 
 use std::time::{Duration, Instant};
 
@@ -7,61 +7,61 @@ use serde_json::{Value, json};
 use testbed::drive::people::control;
 use testbed::{Error, Options, Result, Site, story_with_own_servers};
 
-use crate::{inputs, small, with_answers};
+use crate::{inputs, login_with_answers, one_node};
 
-/// A site that allows many refusals from one address.
-fn refusing() -> Result<Options> {
-    Ok(Options { penalties: false, ..small()? })
+/// A site whose sshd does not block addresses after refusals.
+fn without_penalties() -> Result<Options> {
+    Ok(Options { penalties: false, ..one_node()? })
 }
 
-/// Number of requests of the module for the provider's discovery document or keys.
+/// The number of the module's requests for the provider's discovery document or keys.
 fn requests(site: &Site) -> Result<usize> {
     let text = control(site, "/journal?service=provider", None)?;
     let journal: Vec<Value> =
         serde_json::from_str(&text).map_err(|error| Error::Refused(format!("{error}: {text}")))?;
     let member = |entry: &Value, name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let asked = |entry: &&Value| {
+    let is_of_module = |entry: &&Value| {
         let path = member(entry, "path");
         member(entry, "user_agent").starts_with("mytoken-suite/")
             && (path.starts_with("/.well-known/") || path.contains("jwks"))
     };
-    Ok(journal.iter().filter(asked).count())
+    Ok(journal.iter().filter(is_of_module).count())
 }
 
-fn fault(site: &Site, order: &Value) -> Result<()> {
-    control(site, "/provider/fault", Some(&order.to_string())).map(drop)
+fn set_fault(site: &Site, fault: &Value) -> Result<()> {
+    control(site, "/provider/fault", Some(&fault.to_string())).map(drop)
 }
 
-/// Six simultaneous logins with invented key ids; gives the time they took.
+/// Runs six simultaneous logins with invented key ids and returns the time that they took.
 fn log_in_with_invented_keys(site: &Site) -> Result<Duration> {
     let tokens = (0..6)
         .map(|n| inputs::mint(site, &json!({"header": {"kid": format!("invented-{n}")}})))
         .collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
-    let seen = std::thread::scope(|scope| {
+    let outcomes = std::thread::scope(|scope| {
         let running: Vec<_> = tokens
             .iter()
-            .map(|token| scope.spawn(|| with_answers(site, std::slice::from_ref(token), "true")))
+            .map(|token| scope.spawn(|| login_with_answers(site, std::slice::from_ref(token), "true")))
             .collect();
         running
             .into_iter()
             .map(|thread| thread.join().map_err(|_| Error::Refused("a panic".into()))?)
             .collect::<Result<Vec<_>>>()
     })?;
-    assert!(seen.iter().all(|outcome| !outcome.success()), "{seen:?}");
+    assert!(outcomes.iter().all(|outcome| !outcome.success()), "{outcomes:?}");
     Ok(began.elapsed())
 }
 
 #[test]
 fn invented_key_ids_cost_a_failing_provider_one_request_a_minute() -> Result<()> {
-    story_with_own_servers(refusing()?, |site| {
+    story_with_own_servers(without_penalties()?, |site| {
         let good = inputs::mint(site, &json!({}))?;
         let before = requests(site)?;
-        fault(site, &json!({"name": "500-html", "endpoint": "discovery"}))?;
+        set_fault(site, &json!({"name": "500-html", "endpoint": "discovery"}))?;
         log_in_with_invented_keys(site)?;
         assert_eq!(requests(site)? - before, 1, "a host without keys");
 
-        // Without the cache directory a second one below /run is used.
+        // If the cache directory cannot be used, the module uses one below /run.
         let block = "rm -rf /var/cache/mytoken && touch /var/cache/mytoken";
         site.sh("root", block)?.ok()?;
         log_in_with_invented_keys(site)?;
@@ -70,11 +70,11 @@ fn invented_key_ids_cost_a_failing_provider_one_request_a_minute() -> Result<()>
 
         site.sh("root", "rm -rf /run/mytoken/cache && touch /run/mytoken/cache")?.ok()?;
         log_in_with_invented_keys(site)?;
-        assert_eq!(requests(site)? - before, 2, "nothing can be remembered, so nobody is asked");
+        assert_eq!(requests(site)? - before, 2, "without a cache no request is sent");
 
-        fault(site, &json!({"name": "none", "endpoint": "discovery"}))?;
+        set_fault(site, &json!({"name": "none", "endpoint": "discovery"}))?;
         site.sh("root", "rm -f /var/cache/mytoken /run/mytoken/cache")?.ok()?;
-        with_answers(site, &[good], "true")?.ok()?;
+        login_with_answers(site, &[good], "true")?.ok()?;
         assert_eq!(requests(site)? - before, 4);
         log_in_with_invented_keys(site)?;
         assert_eq!(requests(site)? - before, 4, "fresh keys");
@@ -82,26 +82,26 @@ fn invented_key_ids_cost_a_failing_provider_one_request_a_minute() -> Result<()>
     })
 }
 
-/// On the full disk the old keys can be read and nothing can be written.
+/// On a full disk the cached keys can be read, and new ones cannot be written.
 #[test]
 fn a_full_disk_keeps_the_cached_keys() -> Result<()> {
-    story_with_own_servers(small()?, |site| {
+    story_with_own_servers(one_node()?, |site| {
         let good = [inputs::mint(site, &json!({}))?];
         let disk = "mkdir -p /var/cache/mytoken && mount -t tmpfs -o size=16k,mode=700 cache /var/cache/mytoken";
         site.sh("root", disk)?.ok()?;
-        with_answers(site, &good, "true")?.ok()?;
+        login_with_answers(site, &good, "true")?.ok()?;
         let before = requests(site)?;
         site.sh("root", "head -c 64k /dev/zero >/var/cache/mytoken/full; test -s /var/cache/mytoken/full")?.ok()?;
-        // Older than a minute, so that an invented key id causes a request.
+        // Keys older than a minute, so that an invented key id causes a request.
         let age =
             "cd /var/cache/mytoken && jq -c '.document.at -= 70' jwks-* >/tmp/older && cat /tmp/older >$(echo jwks-*)";
         site.sh("root", age)?.ok()?;
-        fault(site, &json!({"name": "500-html", "endpoint": "discovery"}))?;
+        set_fault(site, &json!({"name": "500-html", "endpoint": "discovery"}))?;
         for _ in 0..2 {
             log_in_with_invented_keys(site)?;
             assert_eq!(requests(site)? - before, 1);
         }
-        with_answers(site, &good, "true")?.ok()?;
+        login_with_answers(site, &good, "true")?.ok()?;
         Ok(())
     })
 }
@@ -109,15 +109,15 @@ fn a_full_disk_keeps_the_cached_keys() -> Result<()> {
 /// Only the first login waits for the slow provider.
 #[test]
 fn a_hanging_provider_delays_one_login_only() -> Result<()> {
-    story_with_own_servers(refusing()?, |site| {
+    story_with_own_servers(without_penalties()?, |site| {
         let good = inputs::mint(site, &json!({}))?;
-        fault(site, &json!({"name": "latency", "endpoint": "discovery", "argument": 60_000}))?;
+        set_fault(site, &json!({"name": "latency", "endpoint": "discovery", "argument": 60_000}))?;
         let first = log_in_with_invented_keys(site)?;
         assert!(first < Duration::from_secs(12), "{first:?}");
         let later = log_in_with_invented_keys(site)?;
         assert!(later < Duration::from_secs(5), "{later:?}");
-        let said = with_answers(site, &[good], "true")?;
-        assert!(!said.success() && said.stderr.contains("cannot be fetched at the moment"), "{}", said.stderr);
+        let outcome = login_with_answers(site, &[good], "true")?;
+        assert!(!outcome.success() && outcome.stderr.contains("cannot be fetched at the moment"), "{}", outcome.stderr);
         Ok(())
     })
 }
@@ -130,10 +130,10 @@ pub(crate) fn configure(site: &Site, line: &str) -> Result<()> {
     site.sh("root", &script)?.ok().map(drop)
 }
 
-/// An ID token of the code flow can lack `nonce` and `at_hash`; docs/security.md says when it is accepted.
+/// An ID token of the code flow can lack `nonce` and `at_hash`. docs/security.md says when the module accepts it.
 #[test]
 fn an_id_token_is_accepted_only_in_the_documented_cases() -> Result<()> {
-    story_with_own_servers(refusing()?, |site| {
+    story_with_own_servers(without_penalties()?, |site| {
         let access_token = inputs::mint(site, &json!({"header": {"typ": "at+jwt"}}))?;
         let keycloak =
             inputs::mint(site, &json!({"header": {"typ": "JWT"}, "claims": {"typ": "Bearer", "nonce": "n"}}))?;
@@ -150,24 +150,24 @@ fn an_id_token_is_accepted_only_in_the_documented_cases() -> Result<()> {
             [id_token(&json!({"nonce": "n"}))?, id_token(&json!({"at_hash": "h"}))?, id_token(&json!({"typ": "ID"}))?];
         let for_a_client = id_token(&json!({"aud": "some-client"}))?;
 
-        let lets_in =
-            |token: &String| Ok::<_, Error>(with_answers(site, std::slice::from_ref(token), "true")?.success());
+        let accepts =
+            |token: &String| Ok::<_, Error>(login_with_answers(site, std::slice::from_ref(token), "true")?.success());
         for token in marked.iter().chain([&for_a_client]) {
-            assert!(!lets_in(token)?, "a marked ID token, or one for a client, got in");
+            assert!(!accepts(token)?, "an ID token that can be recognised was accepted");
         }
-        assert!(lets_in(&access_token)? && lets_in(&keycloak)?);
-        assert!(lets_in(&unmarked)?, "docs/security.md says that it gets in");
+        assert!(accepts(&access_token)? && accepts(&keycloak)?);
+        assert!(accepts(&unmarked)?, "docs/security.md says that it is accepted");
         let found = site.sh("root", "mytokenctl check")?;
         assert!(found.stdout.contains("would be taken for an access token"), "{found:?}");
 
-        for (line, said) in [
+        for (line, message) in [
             ("required_scopes = [\"openid\"]", "lacks the scope openid"),
             ("accept_typ = [\"at+jwt\"]", "not an access token"),
         ] {
             configure(site, line)?;
-            let seen = with_answers(site, std::slice::from_ref(&unmarked), "true")?;
-            assert!(!seen.success() && seen.stderr.contains(said), "{line}: {}", seen.stderr);
-            assert!(lets_in(&access_token)?, "{line}");
+            let outcome = login_with_answers(site, std::slice::from_ref(&unmarked), "true")?;
+            assert!(!outcome.success() && outcome.stderr.contains(message), "{line}: {}", outcome.stderr);
+            assert!(accepts(&access_token)?, "{line}");
             let found = site.sh("root", "mytokenctl check")?;
             assert!(!found.stdout.contains("would be taken"), "{line}: {found:?}");
         }
