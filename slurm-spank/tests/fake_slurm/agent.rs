@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A false agent: a socket that answers each line with a fixed text, or misbehaves.
+//! A fake agent: a socket that answers each line with a fixed text, or misbehaves.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
@@ -7,38 +7,38 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub struct Agent {
+pub struct FakeAgent {
     dir: tempfile::TempDir,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-impl Agent {
+impl FakeAgent {
     /// Answers every request with `answer`; `None`: reads it and never answers.
-    pub fn that(answer: Option<&str>) -> Self {
+    pub fn answering(answer: Option<&str>) -> Self {
         Self::serve(true, answer)
     }
 
     /// Closes every connection at once.
-    pub fn that_hangs_up() -> Self {
+    pub fn closing_connections() -> Self {
         Self::serve(false, None)
     }
 
-    /// Says that the token is there.
+    /// Says that there is a token.
     pub fn ready() -> Self {
-        Self::that(Some(r#"{"v":1,"started":{"path":"/run/mytoken/jobs/4711/bt_u2001","state":"ready"}}"#))
+        Self::answering(Some(r#"{"v":1,"started":{"path":"/run/mytoken/jobs/4711/bt_u2001","state":"ready"}}"#))
     }
 
-    /// Has a directory, but nobody listens.
+    /// Does not listen.
     pub fn down() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), requests: Arc::default() }
     }
 
-    /// Is back with `answer` after `pause`.
-    pub fn that_restarts(pause: Duration, answer: &str) -> Self {
+    /// Listens again after `pause`, and answers with `answer`.
+    pub fn restarting(pause: Duration, answer: &str) -> Self {
         let agent = Self::down();
         let (socket, answer) = (agent.socket(), answer.to_owned());
         std::thread::spawn(move || {
-            // As after a kill: the file is there, nobody listens.
+            // As after a kill: the socket's file exists, but no process listens.
             drop(UnixListener::bind(&socket));
             std::thread::sleep(pause);
             std::fs::remove_file(&socket).unwrap();
@@ -82,7 +82,7 @@ impl Agent {
         format!("arg socket={}", self.socket().display())
     }
 
-    /// The file that a step gets when the agent says nothing.
+    /// The file that a step gets when the agent does not answer.
     pub fn file(&self, job: u32, uid: u32) -> String {
         self.dir.path().join(format!("jobs/{job}/bt_u{uid}")).display().to_string()
     }

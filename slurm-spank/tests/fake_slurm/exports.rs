@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the file shows to Slurm, and what it wants from it. A symbol too much costs processes on every node, an undefined one too
-//! much keeps old releases from loading it.
+//! The symbols and libraries of the plugin's file. Each exported hook costs time on every node (SLURM-03). Old releases cannot load a
+//! plugin that needs a symbol which they lack (SLURM-02).
 
 use std::path::Path;
 use std::process::Command;
@@ -8,15 +8,15 @@ use std::process::Command;
 use super::host::{plugin, release_plugin};
 use super::skipped::skip;
 
-/// What `program` of binutils says about a file.
-fn told(program: &str, options: &[&str], file: &Path) -> String {
+/// The output of a program of binutils about a file.
+fn binutils(program: &str, options: &[&str], file: &Path) -> String {
     let output = Command::new(program).args(options).arg(file).output().unwrap();
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 fn symbols(which: &str) -> Vec<String> {
-    let text = told("nm", &["-D", which], plugin());
+    let text = binutils("nm", &["-D", which], plugin());
     let mut names: Vec<_> = text.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect();
     names.sort();
     names
@@ -49,7 +49,7 @@ fn exactly_these_symbols_of_slurm_are_needed() {
         "spank_setenv",
         "spank_unsetenv",
     ];
-    // What is not of the C library, the unwinder or the loader is Slurm's.
+    // All symbols that are not of the C library, the unwinder or the loader are Slurm's.
     let foreign: Vec<_> = symbols("--undefined-only")
         .into_iter()
         .filter(|name| {
@@ -64,15 +64,15 @@ fn exactly_these_symbols_of_slurm_are_needed() {
 
 #[test]
 fn the_library_stays_loaded_and_is_bound_at_once() {
-    let text = told("readelf", &["-dlW"], plugin());
+    let text = binutils("readelf", &["-dlW"], plugin());
     for wanted in ["NODELETE", "BIND_NOW", "GNU_RELRO", "soname: [spank_mytoken.so]"] {
         assert!(text.contains(wanted), "{wanted} is missing\n{text}");
     }
 }
 
-/// Each further library costs every sbatch the time to find, map and bind it.
-fn needs_libc_and_the_loader_alone(file: &Path) {
-    let text = told("readelf", &["-dW"], file);
+/// sbatch would have to find, map and bind each further library.
+fn assert_needs_libc_and_the_loader_alone(file: &Path) {
+    let text = binutils("readelf", &["-dW"], file);
     let needed: Vec<_> = text.lines().filter(|line| line.contains("(NEEDED)")).collect();
     assert!(needed.iter().any(|line| line.contains("[libc.so.6]")), "no dynamic section?\n{text}");
     for line in needed {
@@ -81,19 +81,19 @@ fn needs_libc_and_the_loader_alone(file: &Path) {
 }
 
 #[test]
-fn the_library_pulls_in_nothing() {
-    needs_libc_and_the_loader_alone(plugin());
+fn the_library_needs_only_libc_and_the_loader() {
+    assert_needs_libc_and_the_loader_alone(plugin());
 }
 
 #[test]
-fn the_release_build_pulls_in_nothing() {
+fn the_release_build_needs_only_libc_and_the_loader() {
     match release_plugin() {
-        Some(file) => needs_libc_and_the_loader_alone(&file),
+        Some(file) => assert_needs_libc_and_the_loader_alone(&file),
         None => skip("there is no release build of the plugin; run make build").unwrap(),
     }
 }
 
-/// Crates that a plugin with an HTTP client, TLS, the cryptography of tokens or a parser of TOML would hold.
+/// Crates for HTTP, TLS, the cryptography of tokens or TOML.
 const HEAVY: [&str; 15] = [
     "curve25519_dalek",
     "hpke",
@@ -112,39 +112,39 @@ const HEAVY: [&str; 15] = [
     "webpki",
 ];
 
-/// Whether a mangled name has an identifier: its length and itself, in both of rustc's manglings.
-fn names(symbol: &str, identifier: &str) -> bool {
+/// Whether a mangled name contains an identifier. In both of rustc's manglings it stands after its length.
+fn has_identifier(symbol: &str, identifier: &str) -> bool {
     let wanted = format!("{}{identifier}", identifier.len());
     symbol.match_indices(&wanted).any(|(at, _)| !symbol[..at].ends_with(|before: char| before.is_ascii_digit()))
 }
 
-fn holds_no_heavy_crate(file: &Path) {
-    let text = told("nm", &[], file);
-    assert!(text.lines().any(|symbol| names(symbol, "spank_mytoken")), "{} is stripped", file.display());
+fn assert_holds_no_heavy_crate(file: &Path) {
+    let text = binutils("nm", &[], file);
+    assert!(text.lines().any(|symbol| has_identifier(symbol, "spank_mytoken")), "{} is stripped", file.display());
     for symbol in text.lines() {
-        let found = HEAVY.iter().find(|name| names(symbol, name));
+        let found = HEAVY.iter().find(|name| has_identifier(symbol, name));
         assert_eq!(found, None, "{symbol}");
     }
 }
 
 #[test]
-fn there_is_no_http_tls_or_toml_in_it() {
-    holds_no_heavy_crate(plugin());
+fn the_library_contains_no_http_tls_or_toml() {
+    assert_holds_no_heavy_crate(plugin());
 }
 
 #[test]
-fn there_is_no_http_tls_or_toml_in_the_release_build() {
+fn the_release_build_contains_no_http_tls_or_toml() {
     match release_plugin() {
-        Some(file) => holds_no_heavy_crate(&file),
+        Some(file) => assert_holds_no_heavy_crate(&file),
         None => skip("there is no release build of the plugin; run make build").unwrap(),
     }
 }
 
 #[test]
-fn a_mangled_name_is_found_whole() {
-    assert!(names("00 t _ZN6rustls4conn3new17h0123456789abcdefE", "rustls"));
-    assert!(names("00 t _RNvCs1234_4toml5parse", "toml"));
-    // Another crate whose name ends alike, and a length that ends alike.
-    assert!(!names("00 t _ZN14something_http3new17h0123456789abcdefE", "http"));
-    assert!(!names("00 t _ZN14http_like_name3new17h0123456789abcdefE", "http"));
+fn crate_names_are_matched_whole_in_mangled_names() {
+    assert!(has_identifier("00 t _ZN6rustls4conn3new17h0123456789abcdefE", "rustls"));
+    assert!(has_identifier("00 t _RNvCs1234_4toml5parse", "toml"));
+    // Another crate whose name ends in the same letters, and a length that ends in the same digits.
+    assert!(!has_identifier("00 t _ZN14something_http3new17h0123456789abcdefE", "http"));
+    assert!(!has_identifier("00 t _ZN14http_like_name3new17h0123456789abcdefE", "http"));
 }

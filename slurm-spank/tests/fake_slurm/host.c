@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// A program that looks to the plugin like sbatch, srun, slurmstepd or an epilog: it defines Slurm's symbols, loads the plugin as
-// Slurm does and calls its hooks as a script on standard input says. What happens is printed a line each.
+// A host that imitates sbatch, srun, slurmstepd or an epilog. It defines Slurm's symbols, loads the plugin as Slurm does, and calls
+// the hooks that a script on standard input names. It prints one line for each result.
 //
 //   context N | arg TEXT | item N VALUE | job NAME VALUE | env NAME VALUE | unset NAME | ignore SIGNAL | block SIGNAL | close FD
 //   load | option VALUE | option-null | hook NAME | task NAME | dump
@@ -54,7 +54,7 @@ static void job_set(const char *name, const char *value)
 	at->value = strdup(value);
 }
 
-// ---- Slurm's symbols, with the manners of src/common/spank.c
+// ---- Slurm's symbols, which behave as in src/common/spank.c
 
 unsigned spank_context(void) { return context; }
 
@@ -131,7 +131,7 @@ void slurm_error(const char *format, ...) { va_list a; va_start(a, format); say(
 void slurm_info(const char *format, ...) { va_list a; va_start(a, format); say("info", format, a); va_end(a); }
 long slurm_api_version(void) { const char *api = getenv("API"); return (api ? atol(api) : 38) << 16 | 0x0102; }
 
-// ---- what a hook must leave as it found it
+// ---- properties of the process that a hook must not change
 
 struct traces { int descriptors, threads; sigset_t mask; struct sigaction actions[32]; };
 
@@ -250,7 +250,7 @@ static void run(char *line)
 		for (char **entry = environ; *entry; entry++)
 			fprintf(out, "env %s\n", *entry);
 	} else {
-		fprintf(out, "what is %s?\n", word);
+		fprintf(out, "unknown command %s\n", word);
 	}
 	fflush(out);
 }
@@ -258,7 +258,7 @@ static void run(char *line)
 int main(void)
 {
 	static char line[LINE];
-	// Results go to a descriptor of their own: what the plugin itself prints must be nothing.
+	// Results go to a separate descriptor: the plugin itself must print nothing.
 	FILE *script = fdopen(fcntl(0, F_DUPFD, 100), "r");
 	out = fdopen(fcntl(1, F_DUPFD, 101), "w");
 	dup2(2, 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Runs `host.c`: builds it once, writes its script, judges what it prints.
+//! Builds `host.c` once, runs it with a script, and checks its output.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -17,20 +17,20 @@ pub const JOB_SCRIPT: u32 = 5;
 pub const SEALED: &str = "mt1.0123abcd.QUJDREVG-_x";
 pub const HANDLE: &str = "00112233445566778899aabbccddeeff";
 
-/// The plugin. Cargo builds no library of type cdylib for an integration test, so the first test does.
+/// The plugin. Cargo builds no cdylib for an integration test, so the first test builds it.
 pub fn plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
     PLUGIN.get_or_init(|| build(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(".."), &[]))
 }
 
-/// The plugin that panics on request, in a target directory of its own: both builds have the same file name.
-pub fn panicking() -> &'static Path {
+/// The plugin that panics on request. It has its own target directory, because both builds have the same file name.
+pub fn panicking_plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-injection");
     PLUGIN.get_or_init(|| build(&target, &["--features", "panic-injection"]))
 }
 
-/// The plugin as packages ship it but with its symbols, when `make build` made one.
+/// The release build of the plugin with its symbols, if `make build` made one.
 pub fn release_plugin() -> Option<PathBuf> {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../release/libspank_mytoken.so");
     file.is_file().then_some(file)
@@ -63,7 +63,7 @@ fn program() -> &'static Path {
     })
 }
 
-/// A process of Slurm to be.
+/// A process that imitates a program of Slurm.
 pub struct Host {
     script: String,
     plugin: PathBuf,
@@ -72,8 +72,8 @@ pub struct Host {
     api: u32,
 }
 
-/// What it has printed.
-pub struct Seen {
+/// Output and end of a host.
+pub struct HostOutput {
     pub lines: Vec<String>,
     /// Status of the process; hooks that refuse end it with 1.
     pub status: Option<i32>,
@@ -109,7 +109,7 @@ impl Host {
         self
     }
 
-    pub fn of_api(mut self, api: u32) -> Self {
+    pub fn with_api(mut self, api: u32) -> Self {
         self.api = api;
         self
     }
@@ -130,7 +130,7 @@ impl Host {
         lines.iter().fold(self, |host, line| host.line(line))
     }
 
-    pub fn run(self) -> Seen {
+    pub fn run(self) -> HostOutput {
         let start = Instant::now();
         let mut child = Command::new(program())
             .arg0(&self.name)
@@ -148,7 +148,7 @@ impl Host {
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
-        let seen = Seen {
+        let seen = HostOutput {
             lines: text.lines().map(str::to_owned).collect(),
             status: output.status.code(),
             took: start.elapsed(),
@@ -162,12 +162,12 @@ impl Host {
     }
 }
 
-impl Seen {
+impl HostOutput {
     pub fn has(&self, line: &str) -> bool {
         self.lines.iter().any(|seen| seen == line)
     }
 
-    /// What follows `prefix` in the first line that starts with it.
+    /// The rest of the first line that starts with `prefix`.
     pub fn after(&self, prefix: &str) -> Option<&str> {
         self.lines.iter().find_map(|line| line.strip_prefix(prefix))
     }
@@ -184,7 +184,7 @@ impl Seen {
         self.lines.iter().filter_map(|line| line.strip_prefix("log ")).collect()
     }
 
-    /// Every hook answered 0.
+    /// Whether every hook returned 0.
     pub fn all_zero(&self) -> bool {
         self.lines
             .iter()
@@ -193,18 +193,18 @@ impl Seen {
     }
 }
 
-/// A directory with a false `mytoken-submit`: a shell script that first notes how it was called.
-pub struct Submit {
+/// A directory with a fake `mytoken-submit`: a shell script that first records its arguments and its environment.
+pub struct FakeSubmit {
     pub dir: tempfile::TempDir,
 }
 
-impl Submit {
+impl FakeSubmit {
     pub fn script(body: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mytoken-submit");
         let at = dir.path().display();
-        // Written by a process of its own: a descriptor that another test's fork still holds would make the exec fail (ETXTBSY).
+        // Another process writes the file: the exec fails (ETXTBSY) while the fork of another test has a descriptor for writing it.
         let text = format!(
             "#!/bin/sh\necho $$ >> {at}/pids\necho \"$@\" >> {at}/calls\nls -l /proc/$$/fd > {at}/fds\ngrep ^Sig /proc/self/status > {at}/signals\nenv > {at}/env\n{body}\n"
         );
@@ -216,7 +216,7 @@ impl Submit {
         Self { dir }
     }
 
-    /// Answers as it should.
+    /// Answers with a credential.
     pub fn good() -> Self {
         Self::script(&format!(r#"printf '{{"v":1,"sealed":"{SEALED}","handle":"{HANDLE}"}}\n'"#))
     }
@@ -229,13 +229,13 @@ impl Submit {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
     }
 
-    /// How often it ran, and with which arguments.
+    /// The arguments of each run.
     pub fn calls(&self) -> Vec<String> {
         self.note("calls").lines().map(str::to_owned).collect()
     }
 
-    /// Whether a process of it is alive or a zombie.
-    pub fn lives(&self) -> bool {
+    /// Whether one of its processes runs or is a zombie.
+    pub fn is_running(&self) -> bool {
         self.note("pids").lines().any(|pid| Path::new("/proc").join(pid).exists())
     }
 }

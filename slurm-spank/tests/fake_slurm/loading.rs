@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One file for every release.
+//! The plugin is one file for all known releases of Slurm.
 
 use super::host::{ALLOCATOR, Host, JOB_SCRIPT, REMOTE, SLURMD};
 
@@ -7,15 +7,15 @@ use super::host::{ALLOCATOR, Host, JOB_SCRIPT, REMOTE, SLURMD};
 fn the_same_file_is_accepted_by_every_known_release() {
     let stamps = ["160500", "170200", "170b00", "180500", "180b00", "190500", "190b00", "1a0500"];
     for (api, stamp) in (38..).zip(stamps) {
-        let seen = Host::new(ALLOCATOR).of_api(api).line("load").run();
+        let seen = Host::new(ALLOCATOR).with_api(api).line("load").run();
         assert!(seen.has(&format!("loaded mytoken {stamp}")), "API {api}: {:?}", seen.lines);
     }
 }
 
 #[test]
-fn a_release_that_nobody_has_tried_refuses_it() {
+fn an_unknown_release_refuses_the_plugin() {
     for api in [37, 46] {
-        let seen = Host::new(ALLOCATOR).of_api(api).line("load").run();
+        let seen = Host::new(ALLOCATOR).with_api(api).line("load").run();
         assert!(seen.has("refused version 000000"), "API {api}: {:?}", seen.lines);
     }
 }
@@ -32,7 +32,7 @@ fn the_option_is_registered_where_options_exist() {
 }
 
 #[test]
-fn slurmd_tells_the_administrator_what_is_wrong_in_plugstack_conf() {
+fn slurmd_logs_errors_in_plugstack_conf() {
     let seen = Host::new(SLURMD).lines(&["arg submt=/x", "load", "hook init"]).run();
     assert!(seen.all_zero());
     assert_eq!(seen.logs().len(), 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The plugin in a program that looks like Slurm, with a false `mytoken-submit` and a false agent.
+//! The plugin in a host that imitates Slurm's programs, with a fake `mytoken-submit` and a fake agent.
 #![allow(missing_docs)]
 
 #[cfg(test)]

@@ -1,62 +1,64 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A panic in each hook, in a build with `panic-injection`.
 
-use super::agent::Agent;
-use super::host::{ALLOCATOR, HANDLE, Host, JOB_SCRIPT, LOCAL, SEALED, SLURMD, Submit, panicking};
+use super::agent::FakeAgent;
+use super::host::{ALLOCATOR, FakeSubmit, HANDLE, Host, JOB_SCRIPT, LOCAL, SEALED, SLURMD, panicking_plugin};
 
-fn quiet(lines: &[String]) {
+fn assert_panic_is_not_printed(lines: &[String]) {
     assert!(!lines.iter().any(|line| line.contains("injected") || line.contains("panicked")), "{lines:?}");
 }
 
 #[test]
-fn the_ordinary_build_knows_no_panic_argument() {
+fn the_ordinary_build_has_no_panic_argument() {
     let seen = Host::new(SLURMD).lines(&["arg panic=init", "load", "hook init"]).run();
     assert!(seen.logs()[0].contains("\"panic=init\" is unknown"), "{:?}", seen.logs());
 }
 
 #[test]
-fn submissions_survive() {
+fn submissions_survive_a_panic() {
     for context in [ALLOCATOR, LOCAL] {
         for hook in ["init", "option", "init_post_opt"] {
-            let program = Submit::good();
+            let program = FakeSubmit::good();
             let host = Host::new(context)
-                .with_plugin(panicking())
+                .with_plugin(panicking_plugin())
                 .line(&program.argument())
                 .line(&format!("arg panic={hook}"));
             let option = if hook == "init" { "env X y" } else { "option data" };
             let seen = host.lines(&["load", "hook init", option, "hook init_post_opt"]).run();
             assert!(seen.all_zero() && seen.status == Some(0), "{hook}: {:?}", seen.lines);
-            // The panic was there: the credential is not.
+            // Without a panic there would be a credential.
             assert!(seen.env("SLURM_MYTOKEN").is_none(), "{hook}: {:?}", seen.lines);
             assert_eq!(seen.logs().len(), usize::from(hook != "init"), "{hook}: {:?}", seen.logs());
-            quiet(&seen.lines);
+            assert_panic_is_not_printed(&seen.lines);
         }
     }
 }
 
 #[test]
-fn a_demand_is_not_forgotten() {
-    let program = Submit::good();
-    let host = Host::new(ALLOCATOR).with_plugin(panicking()).line(&program.argument()).line("arg panic=init_post_opt");
+fn required_is_enforced_after_a_panic() {
+    let program = FakeSubmit::good();
+    let host =
+        Host::new(ALLOCATOR).with_plugin(panicking_plugin()).line(&program.argument()).line("arg panic=init_post_opt");
     assert_eq!(host.lines(&["load", "hook init", "option required", "hook init_post_opt"]).run().status, Some(1));
-    let host = Host::new(ALLOCATOR).with_plugin(panicking()).line("arg panic=option");
+    let host = Host::new(ALLOCATOR).with_plugin(panicking_plugin()).line("arg panic=option");
     assert!(host.lines(&["load", "hook init", "option required"]).run().has("option -1"));
 }
 
 #[test]
-fn those_who_do_not_ask_hear_nothing() {
+fn without_the_option_a_panic_prints_nothing() {
     for hook in ["init", "init_post_opt"] {
-        let host = Host::new(ALLOCATOR).with_plugin(panicking()).line(&format!("arg panic={hook}"));
+        let host = Host::new(ALLOCATOR).with_plugin(panicking_plugin()).line(&format!("arg panic={hook}"));
         let seen = host.lines(&["load", "hook init", "hook init_post_opt"]).run();
         assert!(seen.all_zero() && seen.logs().is_empty(), "{:?}", seen.lines);
     }
 }
 
 #[test]
-fn steps_survive() {
+fn steps_survive_a_panic() {
     for hook in ["init", "option", "init_post_opt", "task_init"] {
-        let agent = Agent::ready();
-        let host = Host::step(0).with_plugin(panicking()).line(&agent.argument()).line(&format!("arg panic={hook}"));
+        let agent = FakeAgent::ready();
+        let host =
+            Host::step(0).with_plugin(panicking_plugin()).line(&agent.argument()).line(&format!("arg panic={hook}"));
         let host = host.line(&format!("job SLURM_MYTOKEN {SEALED}")).lines(&["load", "hook init"]);
         let host = if hook == "init" { host } else { host.line("option data") };
         let seen = host.lines(&["hook init_post_opt", "task task_init"]).run();
@@ -67,16 +69,16 @@ fn steps_survive() {
         );
         let wanted = format!("info mytoken: internal error in {hook}; the job continues without this plugin");
         assert_eq!(seen.logs(), [wanted.as_str()]);
-        quiet(&seen.lines);
+        assert_panic_is_not_printed(&seen.lines);
     }
 }
 
 #[test]
-fn slurmd_and_epilogs_survive() {
-    let seen = Host::new(SLURMD).with_plugin(panicking()).lines(&["arg panic=init", "load", "hook init"]).run();
+fn slurmd_and_epilogs_survive_a_panic() {
+    let seen = Host::new(SLURMD).with_plugin(panicking_plugin()).lines(&["arg panic=init", "load", "hook init"]).run();
     assert!(seen.all_zero() && seen.logs().len() == 1);
     let seen = Host::new(JOB_SCRIPT)
-        .with_plugin(panicking())
+        .with_plugin(panicking_plugin())
         .lines(&[
             "item 2 4711",
             &format!("env SPANK_MYTOKEN_H {HANDLE}"),
@@ -86,5 +88,5 @@ fn slurmd_and_epilogs_survive() {
         ])
         .run();
     assert!(seen.all_zero() && seen.logs().len() == 1, "{:?}", seen.lines);
-    quiet(&seen.lines);
+    assert_panic_is_not_printed(&seen.lines);
 }

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! slurmstepd and epilogs.
+//! The hooks in slurmstepd and in epilogs.
 
 use std::time::{Duration, Instant};
 
-use super::agent::Agent;
-use super::host::{ALLOCATOR, HANDLE, Host, JOB_SCRIPT, LOCAL, SEALED, Seen};
+use super::agent::FakeAgent;
+use super::host::{ALLOCATOR, HANDLE, Host, HostOutput, JOB_SCRIPT, LOCAL, SEALED};
 
 const BATCH: u32 = 0xffff_fffb;
 const EXTERN: u32 = 0xffff_fffc;
 
-fn carriers() -> [String; 2] {
+fn credential_variables() -> [String; 2] {
     [format!("job SLURM_MYTOKEN {SEALED}"), format!("job SLURM_SPANK_MYTOKEN_H {HANDLE}")]
 }
 
-/// A step in the order of slurmstepd, task in a process of its own.
-fn step(host: Host, agent: &Agent, environment: &[&str]) -> Seen {
+/// Runs the hooks in slurmstepd's order, with the task in its own process.
+fn step(host: Host, agent: &FakeAgent, environment: &[&str]) -> HostOutput {
     host.line(&agent.argument())
         .lines(environment)
         .lines(&["load", "hook init", "hook init_post_opt", "task task_init"])
         .run()
 }
 
-fn with_credential(agent: &Agent, more: &[&str]) -> Seen {
-    let [sealed, handle] = carriers();
+fn with_credential(agent: &FakeAgent, more: &[&str]) -> HostOutput {
+    let [sealed, handle] = credential_variables();
     step(Host::step(BATCH).lines(&[&sealed, &handle]), agent, more)
 }
 
@@ -36,8 +36,8 @@ const TASK_RUNS: &str = "task status 0 signal 0";
 const TASK_REFUSED: &str = "task status 1 signal 0";
 
 #[test]
-fn a_job_without_credential_asks_nobody() {
-    let agent = Agent::ready();
+fn a_job_without_credential_sends_no_request() {
+    let agent = FakeAgent::ready();
     let seen = step(Host::step(BATCH), &agent, &["job HOME /home/alice", "job BEARER_TOKEN mine"]);
     assert!(seen.all_zero() && seen.has(TASK_RUNS) && seen.logs().is_empty());
     assert_eq!((seen.job("BEARER_TOKEN_FILE"), seen.job("BEARER_TOKEN")), (None, Some("mine")));
@@ -46,13 +46,13 @@ fn a_job_without_credential_asks_nobody() {
 
 #[test]
 fn a_step_with_credential_asks_the_agent_once_and_gets_the_file() {
-    let agent = Agent::ready();
+    let agent = FakeAgent::ready();
     let inherited = ["job BEARER_TOKEN mine", "job BEARER_TOKEN_FILE /run/mytoken/sessions/2001/x/bt_u2001"];
     let seen = with_credential(&agent, &inherited);
     assert!(seen.all_zero() && seen.has("task hook 0") && seen.has(TASK_RUNS), "{:?}", seen.lines);
     assert_eq!(seen.job("BEARER_TOKEN_FILE"), Some("/run/mytoken/jobs/4711/bt_u2001"));
     assert_eq!(seen.job("BEARER_TOKEN"), None);
-    // Steps on other nodes find the credential through the environment of this one.
+    // Steps on other nodes get the credential from the environment of this step.
     assert_eq!(seen.job("SLURM_MYTOKEN"), Some(SEALED));
     let wanted = format!(
         r#"{{"v":1,"call":"job_start","job":4711,"step":{BATCH},"uid":2001,"gid":3001,"sealed":"{SEALED}","handle":"{HANDLE}"}}"#
@@ -61,8 +61,8 @@ fn a_step_with_credential_asks_the_agent_once_and_gets_the_file() {
 }
 
 #[test]
-fn tasks_of_an_array_name_it_and_lone_jobs_do_not() {
-    let agent = Agent::ready();
+fn only_tasks_of_an_array_send_its_id() {
+    let agent = FakeAgent::ready();
     with_credential(&agent, &["item 30 4700", "item 31 3"]);
     assert!(agent.requests()[0].contains(r#""array_job":4700"#), "{:?}", agent.requests());
     with_credential(&agent, &["item 30 0", "item 31 0"]);
@@ -71,16 +71,16 @@ fn tasks_of_an_array_name_it_and_lone_jobs_do_not() {
 
 #[test]
 fn the_extern_step_does_nothing() {
-    let agent = Agent::ready();
-    let [sealed, handle] = carriers();
+    let agent = FakeAgent::ready();
+    let [sealed, handle] = credential_variables();
     let seen = step(Host::step(EXTERN).lines(&[&sealed, &handle]), &agent, &[]);
     assert!(seen.all_zero() && seen.job("BEARER_TOKEN_FILE").is_none() && agent.requests().is_empty());
 }
 
 #[test]
-fn the_handle_alone_is_enough_to_ask_why() {
-    let agent = Agent::that(Some(r#"{"v":1,"error":"the credential was lost by --export-file"}"#));
-    let seen = step(Host::step(BATCH).line(&carriers()[1]), &agent, &[]);
+fn a_handle_without_sealed_text_gets_the_reason() {
+    let agent = FakeAgent::answering(Some(r#"{"v":1,"error":"the credential was lost by --export-file"}"#));
+    let seen = step(Host::step(BATCH).line(&credential_variables()[1]), &agent, &[]);
     assert!(seen.all_zero() && seen.has(TASK_RUNS));
     assert!(agent.requests()[0].contains(HANDLE) && !agent.requests()[0].contains("sealed"), "{:?}", agent.requests());
     let (log, output) = (seen.logs()[0], seen.logs()[1]);
@@ -89,8 +89,8 @@ fn the_handle_alone_is_enough_to_ask_why() {
 }
 
 #[test]
-fn ids_come_from_slurm_and_hostile_text_goes_nowhere() {
-    let agent = Agent::ready();
+fn ids_come_from_slurm_and_malformed_credentials_are_not_sent() {
+    let agent = FakeAgent::ready();
     let long = format!("job SLURM_MYTOKEN mt1.0123abcd.{}", "A".repeat(16 * 1024));
     for hostile in ["job SLURM_MYTOKEN ../../etc/shadow", "job SLURM_MYTOKEN mt1.0123abcd.A\u{7f}", long.as_str()] {
         let environment = [hostile, "job SLURM_JOB_ID 1", "job SLURM_JOB_UID 0", "job SLURM_SPANK_MYTOKEN_H $(id)"];
@@ -102,22 +102,22 @@ fn ids_come_from_slurm_and_hostile_text_goes_nowhere() {
 }
 
 #[test]
-fn an_agent_that_is_down_hangs_or_talks_nonsense_harms_no_step() {
+fn steps_run_when_the_agent_is_down_hangs_or_misbehaves() {
     for agent in [
-        Agent::down(),
-        Agent::that(None),
-        Agent::that_hangs_up(),
-        Agent::that(Some("nonsense")),
-        Agent::that(Some(r#"{"v":1,"done":{}}"#)),
-        Agent::that(Some(r#"{"v":7,"done":{}}"#)),
-        Agent::that(Some(&"x".repeat(100_000))),
-        Agent::that(Some(&started("failed", false))),
+        FakeAgent::down(),
+        FakeAgent::answering(None),
+        FakeAgent::closing_connections(),
+        FakeAgent::answering(Some("nonsense")),
+        FakeAgent::answering(Some(r#"{"v":1,"done":{}}"#)),
+        FakeAgent::answering(Some(r#"{"v":7,"done":{}}"#)),
+        FakeAgent::answering(Some(&"x".repeat(100_000))),
+        FakeAgent::answering(Some(&started("failed", false))),
     ] {
         let start = Instant::now();
         let seen = with_credential(&agent, &["arg agent_seconds=1"]);
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
         assert!(seen.all_zero() && seen.has("task hook 0") && seen.has(TASK_RUNS), "{:?}", seen.lines);
-        // One line in slurmd's log and one in the job's output, where the user who asked for a token looks first.
+        // One line in slurmd's log and one in the job's output.
         assert!(
             matches!(&seen.logs()[..], [log, output] if log.starts_with("info ") && output.starts_with("error mytoken: no access token: ")),
             "{:?}",
@@ -129,24 +129,24 @@ fn an_agent_that_is_down_hangs_or_talks_nonsense_harms_no_step() {
 }
 
 #[test]
-fn a_path_that_cannot_be_one_is_not_taken() {
+fn an_invalid_path_from_the_agent_is_not_used() {
     for path in ["relative", "/run/a\\nLD_PRELOAD=/x"] {
-        let agent = Agent::that(Some(&format!(r#"{{"v":1,"started":{{"path":"{path}","state":"ready"}}}}"#)));
+        let agent = FakeAgent::answering(Some(&format!(r#"{{"v":1,"started":{{"path":"{path}","state":"ready"}}}}"#)));
         let seen = with_credential(&agent, &[]);
         assert_eq!(seen.job("BEARER_TOKEN_FILE"), Some(agent.file(4711, 2001).as_str()));
     }
 }
 
 #[test]
-fn a_job_that_demands_its_token_runs_with_it() {
-    let agent = Agent::that(Some(&started("ready", true)));
+fn a_job_that_requires_a_token_runs_with_one() {
+    let agent = FakeAgent::answering(Some(&started("ready", true)));
     let seen = with_credential(&agent, &[]);
     assert!(seen.all_zero() && seen.has(TASK_RUNS) && seen.logs().is_empty(), "{:?}", seen.lines);
 }
 
 #[test]
-fn a_job_that_demands_its_token_fails_alone_and_says_why() {
-    let agent = Agent::that(Some(&started("failed", true)));
+fn a_job_that_requires_a_token_fails_with_a_reason_without_one() {
+    let agent = FakeAgent::answering(Some(&started("failed", true)));
     let seen = with_credential(&agent, &[]);
     assert!(seen.all_zero() && seen.has(TASK_REFUSED), "{:?}", seen.lines);
     let wanted =
@@ -155,41 +155,41 @@ fn a_job_that_demands_its_token_fails_alone_and_says_why() {
 }
 
 #[test]
-fn an_agent_that_is_being_restarted_costs_nobody_the_token() {
-    let agent = Agent::that_restarts(Duration::from_millis(800), &started("ready", false));
+fn a_step_waits_for_a_restarting_agent() {
+    let agent = FakeAgent::restarting(Duration::from_millis(800), &started("ready", false));
     let seen = with_credential(&agent, &[]);
     assert!(seen.all_zero() && seen.has(TASK_RUNS) && seen.logs().is_empty(), "{:?}", seen.lines);
-    // A job that demands its token waits longer than one that does not.
-    let demand = ["job SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken required"];
-    let agent = Agent::that_restarts(Duration::from_millis(2200), &started("ready", true));
-    let seen = with_credential(&agent, &demand);
+    // A job that requires its token waits longer.
+    let required = ["job SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken required"];
+    let agent = FakeAgent::restarting(Duration::from_millis(2200), &started("ready", true));
+    let seen = with_credential(&agent, &required);
     assert!(seen.all_zero() && seen.has(TASK_RUNS) && seen.logs().is_empty(), "{:?}", seen.lines);
 }
 
 #[test]
-fn only_the_first_task_of_a_node_says_why() {
-    let agent = Agent::that(Some(&started("failed", true)));
+fn only_the_first_task_of_a_node_prints_the_reason() {
+    let agent = FakeAgent::answering(Some(&started("failed", true)));
     let seen = with_credential(&agent, &["item 11 5"]);
     assert!(seen.has(TASK_REFUSED) && seen.logs().iter().all(|line| line.starts_with("info ")), "{:?}", seen.lines);
 }
 
 #[test]
-fn a_job_that_demands_nothing_is_told_once_per_node_and_not_by_every_step() {
-    let agent = Agent::that(Some(&started("failed", false)));
-    let errors = |seen: &Seen| seen.logs().iter().filter(|line| line.starts_with("error ")).count();
+fn without_required_only_the_first_step_prints_the_reason() {
+    let agent = FakeAgent::answering(Some(&started("failed", false)));
+    let errors = |seen: &HostOutput| seen.logs().iter().filter(|line| line.starts_with("error ")).count();
     assert_eq!(errors(&with_credential(&agent, &[])), 1);
     assert_eq!(errors(&with_credential(&agent, &["item 11 5"])), 0);
-    let [sealed, handle] = carriers();
+    let [sealed, handle] = credential_variables();
     let later = step(Host::step(7).lines(&[&sealed, &handle]), &agent, &[]);
     assert!(later.has(TASK_RUNS) && errors(&later) == 0, "{:?}", later.logs());
 }
 
 #[test]
-fn a_demand_counts_also_when_the_agent_cannot_tell_of_it() {
-    let agent = Agent::down();
+fn required_is_enforced_without_an_agent() {
+    let agent = FakeAgent::down();
     let inherited = ["job SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken required:data"];
     assert!(with_credential(&agent, &inherited).has(TASK_REFUSED));
-    let [sealed, handle] = carriers();
+    let [sealed, handle] = credential_variables();
     let seen = Host::step(0)
         .line(&agent.argument())
         .lines(&[
@@ -207,24 +207,24 @@ fn a_demand_counts_also_when_the_agent_cannot_tell_of_it() {
 }
 
 #[test]
-fn an_option_without_credential_demands_nothing_on_a_node() {
-    let agent = Agent::down();
+fn required_without_a_credential_has_no_effect_on_a_node() {
+    let agent = FakeAgent::down();
     let seen = step(Host::step(0), &agent, &["job SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken required"]);
     assert!(seen.has(TASK_RUNS) && seen.logs().is_empty());
 }
 
 #[test]
-fn a_wrong_option_on_a_node_is_nobodys_failure() {
+fn an_invalid_option_on_a_node_is_ignored() {
     let seen = Host::step(0).lines(&["load", "hook init", "option ../x", "hook init_post_opt", "task task_init"]).run();
     assert!(seen.all_zero() && seen.has(TASK_RUNS) && seen.logs().is_empty(), "{:?}", seen.lines);
 }
 
 #[test]
-fn a_task_waits_for_a_file_that_is_on_its_way() {
+fn a_task_waits_for_a_pending_token() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bt_u2001");
     let answer = started("pending", true).replace("/run/mytoken/jobs/4711/bt_u2001", &file.display().to_string());
-    let agent = Agent::that(Some(&answer));
+    let agent = FakeAgent::answering(Some(&answer));
     let writer = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(700));
         std::fs::write(&file, "token").unwrap();
@@ -235,39 +235,39 @@ fn a_task_waits_for_a_file_that_is_on_its_way() {
 }
 
 #[test]
-fn a_task_does_not_wait_for_ever() {
-    let agent = Agent::that(Some(&started("pending", true)));
+fn a_task_waits_for_a_limited_time() {
+    let agent = FakeAgent::answering(Some(&started("pending", true)));
     let seen = with_credential(&agent, &[]);
     assert!(seen.has(TASK_REFUSED) && seen.took < Duration::from_secs(9), "{:?} {:?}", seen.took, seen.lines);
     assert!(seen.logs().last().unwrap().contains("within 5 s"), "{:?}", seen.logs());
-    // Who demands nothing, waits for nothing.
-    let seen = with_credential(&Agent::that(Some(&started("pending", false))), &[]);
+    // Without `required` a task does not wait.
+    let seen = with_credential(&FakeAgent::answering(Some(&started("pending", false))), &[]);
     assert!(seen.has(TASK_RUNS) && seen.took < Duration::from_secs(3));
 }
 
 #[test]
-fn the_task_hook_does_nothing_elsewhere() {
+fn the_task_hook_does_nothing_at_submission() {
     for context in [LOCAL, ALLOCATOR] {
         assert!(Host::new(context).lines(&["load", "hook init", "task task_init"]).run().has(TASK_RUNS));
     }
 }
 
-fn epilog(agent: &Agent, more: &[&str]) -> Seen {
+fn epilog(agent: &FakeAgent, more: &[&str]) -> HostOutput {
     let host = Host::new(JOB_SCRIPT).lines(&["item 0 2001", "item 1 3001", "item 2 4711"]).line(&agent.argument());
     host.lines(more).lines(&["load", "hook job_epilog"]).run()
 }
 
 #[test]
-fn the_epilog_of_a_job_with_credential_tells_the_agent() {
-    let agent = Agent::that(Some(r#"{"v":1,"done":{}}"#));
+fn the_epilog_of_a_job_with_credential_calls_the_agent() {
+    let agent = FakeAgent::answering(Some(r#"{"v":1,"done":{}}"#));
     let seen = epilog(&agent, &[&format!("env SPANK_MYTOKEN_H {HANDLE}")]);
     assert!(seen.all_zero() && seen.logs().is_empty());
     assert_eq!(agent.requests(), [r#"{"v":1,"call":"job_end","job":4711}"#]);
 }
 
 #[test]
-fn the_epilog_of_another_job_asks_nobody_unless_it_has_files() {
-    let agent = Agent::that(Some(r#"{"v":1,"done":{}}"#));
+fn the_epilog_of_another_job_calls_the_agent_only_if_it_has_files() {
+    let agent = FakeAgent::answering(Some(r#"{"v":1,"done":{}}"#));
     assert!(epilog(&agent, &[]).all_zero());
     assert!(agent.requests().is_empty());
     std::fs::create_dir_all(std::path::Path::new(&agent.file(4711, 2001)).parent().unwrap()).unwrap();
@@ -276,8 +276,13 @@ fn the_epilog_of_another_job_asks_nobody_unless_it_has_files() {
 }
 
 #[test]
-fn an_epilog_takes_a_second_at_most_and_never_fails() {
-    for agent in [Agent::down(), Agent::that(None), Agent::that_hangs_up(), Agent::that(Some("nonsense"))] {
+fn an_epilog_is_short_and_never_fails() {
+    for agent in [
+        FakeAgent::down(),
+        FakeAgent::answering(None),
+        FakeAgent::closing_connections(),
+        FakeAgent::answering(Some("nonsense")),
+    ] {
         let seen = epilog(&agent, &[&format!("env SPANK_MYTOKEN_H {HANDLE}")]);
         assert!(seen.has("hook job_epilog 0") && seen.took < Duration::from_secs(3), "{:?}", seen.took);
         assert!(seen.logs().iter().all(|line| line.starts_with("info ")), "{:?}", seen.logs());
