@@ -61,9 +61,7 @@ fn read(output: &ChildOutput) -> Result<Credential, SubmitFailure> {
             Err(SubmitFailure::Misbehaved(format!("speaks version {v}, this plugin version {VERSION}")))
         }
         SubmitAnswer { error: Some(sentence), .. } if !sentence.trim().is_empty() => {
-            let sentence = sentence.trim();
-            // The caller writes these words before every reason.
-            Err(SubmitFailure::Reported(sentence.strip_prefix("no credential: ").unwrap_or(sentence).to_owned()))
+            Err(SubmitFailure::Reported(sentence.trim().to_owned()))
         }
         SubmitAnswer { sealed: Some(sealed), handle: Some(handle), .. }
             if matches!(output.status, ChildStatus::Exited(0) | ChildStatus::Unknown) =>
@@ -110,10 +108,8 @@ mod tests {
 
     #[test]
     fn the_reason_of_mytoken_submit_is_passed_on() {
-        for error in [" your session has none. ", "no credential: your session has none."] {
-            let read = read_line(&format!(r#"{{"v":1,"error":"{error}"}}"#), ChildStatus::Exited(1));
-            assert_eq!(read, Err(SubmitFailure::Reported("your session has none.".into())));
-        }
+        let read = read_line(r#"{"v":1,"error":" your session has none. "}"#, ChildStatus::Exited(1));
+        assert_eq!(read, Err(SubmitFailure::Reported("your session has none.".into())));
     }
 
     #[test]

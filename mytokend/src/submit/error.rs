@@ -5,30 +5,30 @@ use mytoken::Error;
 
 use crate::jobs::SealError;
 
-/// Why a mytoken cannot be the parent of a job's sub-token. Follows "the mytoken".
+/// Why a mytoken cannot be the parent of a job's sub-token. The text follows "the mytoken of your session".
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// Its file.
+pub enum UnusableMytoken {
+    /// Its file cannot be read.
     #[error("cannot be read ({0})")]
     Unreadable(#[from] std::io::Error),
-    /// Not a JWT with a mytoken's claims.
-    #[error("is no mytoken in the form of a JWT")]
-    NoMytoken,
-    /// Another issuer.
-    #[error("is of another mytoken server")]
+    /// It is not a JWT with a mytoken's claims.
+    #[error("is malformed (not a mytoken in the form of a JWT)")]
+    Malformed,
+    /// Another server issued it.
+    #[error("was issued by another mytoken server")]
     OtherServer,
-    /// Expired.
+    /// It has expired.
     #[error("has expired")]
     Expired,
     /// It rotates. All its users would have to store the successor under one lock, as the store does.
     #[error("is replaced at each use and cannot be shared by a file")]
     Rotates,
-    /// Without the capability `create_mytoken`.
+    /// It lacks the capability `create_mytoken`.
     #[error("may not make sub-tokens")]
     MissingCapability,
 }
 
-/// The reason, a sentence for the user who submits.
+/// Why a submission gets no credential. A sentence for the user who submits.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     /// `jobs.toml` has no such profile.
@@ -40,14 +40,14 @@ pub enum SubmitError {
         known: String,
     },
     /// The user has no mytoken that can make the sub-token.
-    #[error("no credential: {} and {}. Run: mytoken-ssh login", session_reason(session.as_ref()), stored_reason(server, stored.as_ref()))]
+    #[error("{} and {}. Run: mytoken-ssh login", session_reason(session.as_ref()), stored_reason(server, stored.as_ref()))]
     NoMytoken {
         /// Host of the mytoken server.
         server: String,
         /// Why the session's mytoken cannot be used; `None` when there is none.
-        session: Option<Unusable>,
+        session: Option<UnusableMytoken>,
         /// Why the mytoken in the store cannot be used; `None` when there is none.
-        stored: Option<Unusable>,
+        stored: Option<UnusableMytoken>,
     },
     /// Configuration, store, network or server.
     #[error(transparent)]
@@ -63,11 +63,11 @@ mytoken::from_boundaries!(
     mytoken::token_store::StoreError,
 );
 
-fn session_reason(unusable: Option<&Unusable>) -> String {
+fn session_reason(unusable: Option<&UnusableMytoken>) -> String {
     unusable.map_or_else(|| "your session has none".to_owned(), |why| format!("the mytoken of your session {why}"))
 }
 
-fn stored_reason(server: &str, unusable: Option<&Unusable>) -> String {
+fn stored_reason(server: &str, unusable: Option<&UnusableMytoken>) -> String {
     unusable.map_or_else(
         || format!("~/.config/mytoken holds no token for {server}"),
         |why| format!("the one in ~/.config/mytoken for {server} {why}"),

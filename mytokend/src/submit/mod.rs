@@ -28,7 +28,7 @@ use crate::jobs::{SealError, request};
 
 use parent::Parent;
 
-pub use error::{SubmitError, Unusable};
+pub use error::{SubmitError, UnusableMytoken};
 pub use parent::UserEnvironment;
 
 /// The arguments of the plugin.
@@ -138,9 +138,9 @@ pub fn submit(
     })
 }
 
-/// The cache for discovery documents in the user's home directory. Without it, the submission takes one request more.
+/// The cache for discovery documents in the user's home directory. Without it, each submission sends one more request.
 fn cache(home: Option<&Path>) -> Box<dyn Storage> {
-    // A home directory is often reached by a symbolic link of the administrator's.
+    // The path of a home directory often contains a symbolic link of the administrator.
     match home.and_then(|home| home.canonicalize().ok()) {
         Some(home) => Box::new(DiskCache::of_user(&home)),
         None => Box::new(MemoryCache::default()),

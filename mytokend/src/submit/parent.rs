@@ -15,7 +15,7 @@ use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, Secret};
 use zeroize::Zeroizing;
 
-use super::error::{SubmitError, Unusable};
+use super::error::{SubmitError, UnusableMytoken};
 
 /// The parts of the user's environment that name mytokens.
 #[derive(Debug, Clone)]
@@ -85,9 +85,9 @@ pub(super) fn find<'store>(
         Some(held) => {
             let entry = held.stored();
             if entry.expired(now) {
-                Some(Unusable::Expired)
+                Some(UnusableMytoken::Expired)
             } else if !entry.capabilities.has(CREATE_MYTOKEN) {
-                Some(Unusable::MissingCapability)
+                Some(UnusableMytoken::MissingCapability)
             } else {
                 return Ok(Parent::Stored(Box::new(held)));
             }
@@ -99,23 +99,23 @@ pub(super) fn find<'store>(
 }
 
 /// The mytoken in the session's file.
-fn from_file(path: &Path, server: &ServerUrl, now: u64) -> Result<Secret, Unusable> {
+fn from_file(path: &Path, server: &ServerUrl, now: u64) -> Result<Secret, UnusableMytoken> {
     let token = read(path)?;
-    let claims = unverified_claims(&token).ok_or(Unusable::NoMytoken)?;
+    let claims = unverified_claims(&token).ok_or(UnusableMytoken::Malformed)?;
     check(claims.unverified(), server, now)?;
     Ok(token)
 }
 
 /// Checks claims whose signature is not verified. They only decide whether a request to the server is worthwhile.
-fn check(claims: &MytokenClaims, server: &ServerUrl, now: u64) -> Result<(), Unusable> {
+fn check(claims: &MytokenClaims, server: &ServerUrl, now: u64) -> Result<(), UnusableMytoken> {
     if !server.matches(&claims.iss) {
-        Err(Unusable::OtherServer)
+        Err(UnusableMytoken::OtherServer)
     } else if claims.exp.is_some_and(|exp| exp < now) {
-        Err(Unusable::Expired)
+        Err(UnusableMytoken::Expired)
     } else if claims.rotates() {
-        Err(Unusable::Rotates)
+        Err(UnusableMytoken::Rotates)
     } else if !claims.capabilities.has(CREATE_MYTOKEN) {
-        Err(Unusable::MissingCapability)
+        Err(UnusableMytoken::MissingCapability)
     } else {
         Ok(())
     }
@@ -126,7 +126,7 @@ fn read(path: &Path) -> std::io::Result<Secret> {
     // O_NONBLOCK: a FIFO at this path must not make sbatch hang.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
+        return Err(std::io::Error::other("it is not a regular file"));
     }
     let mut text = Zeroizing::new(String::new());
     file.take(LIMIT).read_to_string(&mut text)?;
@@ -150,7 +150,7 @@ mod tests {
             .replace(change.0, change.1)
     }
 
-    fn found(text: &str) -> Result<Secret, Unusable> {
+    fn found(text: &str) -> Result<Secret, UnusableMytoken> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mt");
         std::fs::write(&path, format!("{text}\n")).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_mytoken_in_the_sessions_file_is_taken() {
+    fn a_valid_mytoken_in_the_sessions_file_is_used() {
         let good = jwt(&claims(("", "")));
         assert_eq!(found(&good).unwrap().expose(), good);
     }
@@ -174,12 +174,12 @@ mod tests {
             let error = found(&jwt(&claims(change))).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
-        assert!(matches!(found("not a token"), Err(Unusable::NoMytoken)));
-        assert!(matches!(found(""), Err(Unusable::NoMytoken)));
+        assert!(matches!(found("not a token"), Err(UnusableMytoken::Malformed)));
+        assert!(matches!(found(""), Err(UnusableMytoken::Malformed)));
     }
 
     #[test]
-    fn without_a_mytoken_the_sentence_says_what_to_do() {
+    fn without_a_mytoken_the_error_tells_how_to_get_one() {
         let server = ServerUrl::parse("https://mt.example", false).unwrap();
         let environment = UserEnvironment { home: None, mytoken_file: Some("/nonexistent/mt".into()) };
         let soon = Deadline::after(std::time::Duration::from_secs(1));
@@ -187,7 +187,8 @@ mod tests {
         assert!(error.contains("cannot be read") && error.ends_with("Run: mytoken-ssh login"), "{error}");
         let environment = UserEnvironment { mytoken_file: None, ..environment };
         let error = find(&server, &environment, None, 1000, soon).err().unwrap().to_string();
-        let expected = "no credential: your session has none and ~/.config/mytoken holds no token for mt.example. Run: mytoken-ssh login";
+        let expected =
+            "your session has none and ~/.config/mytoken holds no token for mt.example. Run: mytoken-ssh login";
         assert_eq!(error, expected);
     }
 }

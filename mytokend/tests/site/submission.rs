@@ -34,7 +34,7 @@ fn a_submission_seals_a_sub_token_with_the_rights_of_its_profile_only() {
 }
 
 #[test]
-fn the_second_submission_is_one_request() {
+fn the_second_submission_sends_one_request() {
     let site = TestSite::new(60);
     site.log_in();
     site.submit();
@@ -44,7 +44,7 @@ fn the_second_submission_is_one_request() {
 }
 
 #[test]
-fn required_is_sealed_in() {
+fn the_sealed_credential_contains_required() {
     let site = TestSite::new(60);
     site.log_in();
     let printed = site.submit_with(&["--profile", "default", "--required"]);
@@ -57,7 +57,7 @@ fn without_a_mytoken_the_error_says_what_to_do() {
     let printed = site.submit_with(&["--profile", "default"]);
     assert_eq!(printed.status.code(), Some(1));
     let error = printed.line["error"].as_str().unwrap();
-    assert!(error.starts_with("no credential:") && error.ends_with("Run: mytoken-ssh login"), "{error}");
+    assert!(error.starts_with("the mytoken of your session") && error.ends_with("Run: mytoken-ssh login"), "{error}");
     assert!(printed.stderr.is_empty());
     assert!(site.journal().is_empty(), "no request is sent");
 }
@@ -75,7 +75,7 @@ fn a_rotating_mytoken_is_used_from_the_store_and_its_successor_stored() {
     let site = TestSite::new(60);
     let granted = site.mytoken(&json!({"rotation": {"on_AT": true, "on_other": true}}));
     let first = Secret::new(granted["mytoken"].as_str().unwrap());
-    // In the session's file it is not used.
+    // It is not used from the session's file.
     fs::write(site.dir.path().join("mt"), first.expose()).unwrap();
     let error = site.submit_with(&["--profile", "default"]).line["error"].as_str().unwrap().to_owned();
     assert!(error.contains("replaced at each use"), "{error}");
@@ -170,7 +170,7 @@ fn an_unusable_mytoken_is_refused_with_a_reason() {
         site.submit_with(&["--profile", "default"]).line["error"].as_str().unwrap().to_owned()
     };
     let child = site.open(&sealed).sub_token;
-    assert!(refusal("").contains("no mytoken"));
+    assert!(refusal("").contains("not a mytoken"));
     assert!(refusal(child.expose()).contains("may not make sub-tokens"));
     let revoked = site.mytoken(&json!({}));
     let revoked = Secret::new(revoked["mytoken"].as_str().unwrap());
