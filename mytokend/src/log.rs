@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_system_log_delays_a_line_only_shortly() {
+    fn a_full_system_log_delays_a_line_for_a_short_time_only() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let _full = UnixDatagram::bind(&path).unwrap();

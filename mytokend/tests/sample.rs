@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `packaging/samples/jobs.toml` has every key with its default, and the samples fit together.
+//! `packaging/samples/jobs.toml` has every key with its default, and all samples can be loaded together.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 #[path = "../../tests/sample.rs"]
@@ -17,7 +17,7 @@ fn the_sample_of_jobs_toml_has_every_key_with_its_default() {
     sample::check("jobs.toml", |jobs: JobsSettings| jobs);
 }
 
-/// Whether three files of `/etc/mytoken` can be read, also what they say of each other.
+/// Loads three files of `/etc/mytoken`, including the names by which they refer to each other.
 fn load_all(folder: &Path) {
     let trust = FileTrust::user(nix::unistd::geteuid().as_raw());
     let shared = Shared::load(folder, trust).unwrap();

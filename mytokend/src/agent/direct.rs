@@ -130,8 +130,8 @@ impl DirectMode {
         let from_answer = granted.expires_in.filter(|seconds| *seconds > 0);
         let from_token = granted.exp.map(|exp| exp.saturating_sub(now));
         let lifetime = from_answer.or(from_token).unwrap_or(UNKNOWN_LIFETIME);
-        // When this clock is slow, the token's `exp` seems far away, and an expired token would stay in its file. The lifetime in the
-        // answer is right by any clock.
+        // If this clock is behind, the token's `exp` seems far away, and an expired token would stay in its file. The lifetime in the
+        // answer does not depend on this clock.
         let exp = granted.exp.unwrap_or(u64::MAX).min(now.saturating_add(lifetime));
         Ok(IssuedToken { token: granted.token, exp, lifetime })
     }
@@ -145,7 +145,7 @@ impl CredentialService for DirectMode {
         let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
         job_start::check(&credential, job.uid, cluster, &servers, now).map_err(|refusal| Denied {
             reason: refusal.to_string(),
-            // What another user required does not bind this job.
+            // The requirement of another user does not apply to this job.
             required: credential.required && !matches!(refusal, StartRefusal::OtherUser { .. }),
         })?;
         Ok(Admitted {
@@ -194,7 +194,7 @@ fn access_token_request<'a>(
     AccessTokenRequest { mytoken, scope, audience, comment }
 }
 
-/// Only a refusal of the token itself ends the renewal. All other errors are temporary: a maintenance page may look like anything, and an
+/// Only a refusal of the token itself ends the renewal. All other errors are temporary: a maintenance page may be any answer, and an
 /// administrator may correct a wrong CA file.
 fn failure(error: &Error) -> RequestFailure {
     let retry_after = match error {

@@ -126,7 +126,7 @@ pub struct Lease {
     /// What happened so far.
     #[serde(default)]
     pub history: History,
-    /// Differs from that of an earlier lease with the same key. A worker compares it before it changes the lease.
+    /// A number that no earlier lease with the same key had. A worker compares it before it changes the lease.
     #[serde(skip)]
     pub generation: u64,
     /// A worker thread processes this lease.
@@ -253,10 +253,10 @@ impl Lease {
 mod tests {
     use super::*;
 
-    const NOBODY: Owner = Owner { uid: 1, gid: 1 };
+    const OWNER: Owner = Owner { uid: 1, gid: 1 };
 
     fn lease(phase: Phase, token: Option<u64>) -> Lease {
-        let mut lease = Lease::new(LeaseKey::Job(1), NOBODY, "default", 0);
+        let mut lease = Lease::new(LeaseKey::Job(1), OWNER, "default", 0);
         lease.phase = phase;
         lease.token = token.map(|exp| CurrentToken { exp, lifetime: 60 });
         lease
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_read_as_it_was_written() {
+    fn a_stored_lease_is_read_back() {
         let mut before = lease(Phase::Active { due: 5 }, Some(10));
         before.credential = Some(LeaseCredential::Sealed("mt1.x".into()));
         before.in_progress = true;
@@ -293,7 +293,7 @@ mod tests {
         assert!(!after.in_progress && after.scheduled.is_none());
     }
 
-    /// Jobs go on while the agent is upgraded. These are files of release 0.1.0 with invented secrets.
+    /// Jobs continue while the agent is upgraded. These are files of release 0.1.0 with invented secrets.
     #[test]
     fn files_of_earlier_releases_are_read() {
         for text in [

@@ -9,18 +9,19 @@ use super::lease::{Action, Lease, LeaseKey, Phase};
 /// Most leases that are kept. Above it the oldest finished ones are deleted: an array of many short tasks must not fill the memory.
 const MAX_LEASES: usize = 4096;
 
-/// An action for a worker thread. `generation` is that of the lease when the action was queued.
+/// An action for a worker thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     /// The lease.
     pub key: LeaseKey,
     /// What to do.
     pub action: Action,
-    /// See [`Lease::generation`].
+    /// [`Lease::generation`] when the action was queued.
     pub generation: u64,
 }
 
-/// The queues. They are separate because slurmctld may hang for all ended jobs of a node, and no running job's token may wait for that.
+/// The queues. They are separate, because the queries about all ended jobs of a node may hang, and the tokens of running jobs must not
+/// wait for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queue {
     /// Requests for access tokens.
@@ -48,7 +49,7 @@ impl LeaseTable {
         self.leases.get(key)
     }
 
-    /// The lease of `key`, to be changed. Call [`Self::schedule`] afterwards.
+    /// The lease of `key`, for a change. Call [`Self::schedule`] afterwards.
     pub fn get_mut(&mut self, key: &LeaseKey) -> Option<&mut Lease> {
         self.leases.get_mut(key)
     }
@@ -58,7 +59,7 @@ impl LeaseTable {
         self.leases.values()
     }
 
-    /// All leases, to be changed.
+    /// All leases, for changes.
     pub fn leases_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
         self.leases.values_mut()
     }
@@ -142,7 +143,7 @@ impl LeaseTable {
         }
     }
 
-    /// Copies what a worker needs for `task`. When `copy` returns nothing, the task is over.
+    /// Copies the data that a worker needs for `task`. If `copy` returns nothing, the task is done.
     pub fn begin<T>(&mut self, task: &Task, copy: impl FnOnce(&Lease) -> Option<T>) -> Option<T> {
         let lease = self.current(task)?;
         let copied = copy(lease);
@@ -153,14 +154,14 @@ impl LeaseTable {
         copied
     }
 
-    /// Marks `task` as done and gives its lease; nothing when the lease was replaced in the meantime.
+    /// Marks `task` as done and returns its lease. `None` when the lease was replaced in the meantime.
     pub fn finish(&mut self, task: &Task) -> Option<&mut Lease> {
         let lease = self.current(task)?;
         lease.in_progress = false;
         Some(lease)
     }
 
-    /// The lease of `task`; nothing when it was replaced in the meantime.
+    /// The lease of `task`. `None` when it was replaced in the meantime.
     pub fn current(&mut self, task: &Task) -> Option<&mut Lease> {
         self.leases.get_mut(&task.key).filter(|lease| lease.generation == task.generation)
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The agent's socket. The kernel tells the user of each caller. Number, size and duration of requests are limited.
+//! The agent's socket. The kernel gives the user id of each caller. Number, size and duration of requests are limited.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -77,11 +77,11 @@ impl Listener {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            let [asked, stopped] = fds.map(|fd| fd.any().unwrap_or(false));
+            let [connected, stopped] = fds.map(|fd| fd.any().unwrap_or(false));
             if stopped {
                 return Ok(());
             }
-            if asked {
+            if connected {
                 match self.socket.accept() {
                     Ok((stream, _)) => self.start_connection(agent, stream),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -100,7 +100,7 @@ impl Listener {
         // Without a thread the connection is closed. The caller then reports that the agent did not answer.
         let _ = Builder::new().name("caller".to_owned()).stack_size(STACK).spawn(move || {
             let _slot = slot;
-            // The caller reports a closed connection as "did not answer". Nothing is to be done here.
+            // The connection failed or was closed, so there is no way to report the error.
             let _ = serve_connection(&agent, &stream, uid, trusted);
         });
     }

@@ -22,8 +22,8 @@ fn parse_start_time(stat: &str) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// The jobs that have a slurmstepd on this node. Only processes of the agent's own user (root) count: every user can choose the title of
-/// their own processes.
+/// The jobs that have a slurmstepd on this node. Only processes of the agent's own user (root) count, because users can choose the titles
+/// of their own processes.
 #[must_use]
 pub fn jobs_with_steps() -> HashSet<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return HashSet::new() };

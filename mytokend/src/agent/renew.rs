@@ -68,8 +68,8 @@ impl Agent {
         lease.token = Some(CurrentToken { exp: issued.exp, lifetime: issued.lifetime });
         lease.failures = 0;
         lease.reason = None;
-        // If this clock is ahead, or the provider hands out old tokens, less than the lifetime is left. Counted from the whole
-        // lifetime, the next renewal would be due at once, every time and on every node.
+        // If this clock is ahead, or the provider issues old tokens, less than the lifetime is left. If the next renewal were computed
+        // from the whole lifetime, it would be due at once, every time and on every node.
         let lifetime = issued.lifetime.min(left);
         let due = renew_at(issued.exp, lifetime, (self.draw)()).max(now.saturating_add(SHORTEST_PAUSE));
         lease.phase = Phase::Active { due };

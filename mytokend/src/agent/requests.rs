@@ -86,7 +86,8 @@ impl Agent {
         lease
     }
 
-    /// Waits for the end of the first request for a token, at most for the time that a step may be delayed. The step came at `begin`.
+    /// Waits for the end of the first request for a token, at most [`super::Intervals::start_deadline`] after `begin`, the arrival of the
+    /// step's request.
     fn first_answer(&self, key: &LeaseKey, begin: Duration) -> Started {
         let mut table = self.leases();
         loop {
@@ -168,7 +169,8 @@ impl Agent {
                 let until =
                     mytoken::token::unverified_claims(&renewal.mytoken).and_then(|claims| claims.unverified().exp);
                 if until.is_some_and(|until| until.saturating_mul(1000) <= due) {
-                    // It is from mytoken-ssh without --delegate. Its second use is a reserve for the login itself: failed requests count too (MT-12).
+                    // It is from mytoken-ssh without --delegate. It has a second use only in case the login's first request fails, which
+                    // counts too (MT-12).
                     Err("the login's mytoken ends before its access token is due for renewal")
                 } else {
                     Ok((LeaseCredential::Mytoken(renewal), until))
@@ -237,7 +239,7 @@ impl Agent {
     }
 }
 
-/// A list of at most this length shows all events of its entries. It is what one user on one node asks for, and it fits into one line.
+/// A list of at most this length shows all events of its entries. One user on one node rarely has more, and it fits into one line.
 const SHORT_LIST: usize = 8;
 
 /// Number of events of each entry in a longer list.
@@ -255,8 +257,8 @@ fn oldest_to_omit(jobs: &[JobStatus]) -> usize {
     jobs.len() - included.count()
 }
 
-/// Whether this lease answers for the step: it is a running lease of the same user, and the step does not bring the credential that the
-/// lease lacks.
+/// Whether this lease serves the step: the lease is running and of the same user, and the step does not bring a credential that the lease
+/// lacks.
 fn answers_for(lease: &Lease, start: &JobStart) -> bool {
     let brings_credential = lease.lacks_credential && start.sealed.is_some();
     lease.is_running() && lease.uid == start.uid && !brings_credential

@@ -181,7 +181,7 @@ impl RuntimeDir {
         work: impl FnOnce(&Directory) -> Result<(), FileError>,
     ) -> Result<(), FileError> {
         let sessions = self.root.enter("sessions", self.owner, 0o711)?;
-        // The directory is the user's, who may put anything into it at any time. So this uses the rights of the user.
+        // The user owns the directory and may put anything into it at any time. So this uses the rights of the user.
         as_user(lease.owner(), || {
             let own = sessions.enter(&lease.uid.to_string(), lease.owner(), 0o700)?;
             work(&own.enter(session, lease.owner(), 0o700)?)

@@ -25,8 +25,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How long a stopping agent waits for its threads.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The next query about the same missing job comes after this many times [`super::Intervals::missing_job_delay`]: slurmctld serves thousands of
-/// nodes.
+/// Pause between two queries about the same missing job, as a multiple of [`super::Intervals::missing_job_delay`]. It is long, because
+/// slurmctld serves thousands of nodes.
 const QUERY_PAUSE: u64 = 5;
 
 /// The agent's permanent threads. [`Threads::stop`] ends them.
@@ -159,7 +159,7 @@ impl Agent {
         }
     }
 
-    /// Removes what logins without a session left, ends sessions without a process, and asks about jobs without a process.
+    /// Removes the records of logins without a session, ends sessions without a process, and asks about jobs without a process.
     fn sweep(&self) {
         self.runtime_dir.sweep_handover(self.clock.unix_millis() / 1000);
         self.sweep_sessions();

@@ -13,7 +13,7 @@ use crate::jobs::{EndDecision, decide_end, is_gone};
 use crate::log::Level;
 
 /// How many times slurmctld is asked about an ended job, including failed revocations. Afterwards the sub-token ends by its expiry.
-/// With [`DOUBLINGS`] this is a night without slurmctld or without the mytoken server.
+/// With [`DOUBLINGS`] the tries cover eleven hours without slurmctld or without the mytoken server.
 const MAX_TRIES: u32 = 20;
 
 /// How many times the pause between two tries doubles: from seconds to an hour.
@@ -23,7 +23,7 @@ const DOUBLINGS: u32 = 11;
 enum Settlement {
     /// The lease is finished. The event says why.
     Finished(EventKind, String),
-    /// Not decided, for this reason.
+    /// There is no decision yet, for this reason.
     TryAgain(String),
 }
 
@@ -34,7 +34,7 @@ impl Agent {
         let copied = self.leases().begin(task, |lease| Some((lease.credential.clone(), lease.array_job, lease.phase)));
         let Some((credential, array, Phase::Ended { tries, .. })) = copied else { return };
         let settlement = match self.controller.job_states(array.unwrap_or(job)) {
-            Ok(states) => self.act(&task.key, credential, decide_end(states.as_deref(), job, &self.node)),
+            Ok(states) => self.carry_out(decide_end(states.as_deref(), job, &self.node), &task.key, credential),
             Err(error) => Settlement::TryAgain(error.to_string()),
         };
         let mut table = self.leases();
@@ -45,7 +45,7 @@ impl Agent {
         self.lease_changed(&mut table, &task.key);
     }
 
-    fn act(&self, key: &LeaseKey, credential: Option<LeaseCredential>, decision: EndDecision) -> Settlement {
+    fn carry_out(&self, decision: EndDecision, key: &LeaseKey, credential: Option<LeaseCredential>) -> Settlement {
         let left = |text: &str| Settlement::Finished(EventKind::Left, text.to_owned());
         match (decision, credential) {
             (EndDecision::Revoke, _) if self.is_shared(key) => {
@@ -60,7 +60,7 @@ impl Agent {
                 "the job is back in the queue and keeps its credential".to_owned(),
             ),
             (EndDecision::Undecided, _) => {
-                Settlement::TryAgain("slurmctld does not call the job finished yet".to_owned())
+                Settlement::TryAgain("slurmctld does not report the job as finished yet".to_owned())
             }
         }
     }
@@ -106,7 +106,7 @@ impl Agent {
         table.leases().any(|other| other.key != own.key && other.is_running() && same(other))
     }
 
-    /// Ends a job that has no process here and that slurmctld calls gone. Its epilog did not run or did not reach the agent.
+    /// Ends a job that has no process here, if slurmctld says that it has left all nodes. Its epilog did not run or did not reach the agent.
     pub(super) fn query_job(&self, task: &Task) {
         let LeaseKey::Job(job) = task.key else { return };
         let gone = self.controller.job_states(job).is_ok_and(|states| is_gone(states.as_deref(), job));

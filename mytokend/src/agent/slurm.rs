@@ -24,7 +24,7 @@ pub trait Controller: Send + Sync {
 /// Why squeue gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SqueueError {
-    /// No program.
+    /// There is no such program.
     #[error("there is no squeue on this node")]
     Missing,
     /// It could not be started.
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_job_is_no_failure() {
+    fn an_unknown_job_is_not_an_error() {
         let (_dir, squeue) = fake("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1");
         assert!(matches!(squeue.job_states(1), Ok(None)));
         let (_dir, squeue) = fake("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1");

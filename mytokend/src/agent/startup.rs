@@ -94,7 +94,7 @@ fn prepare(options: &AgentOptions, log: Log) -> Result<(Arc<Agent>, Listener, Pa
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(io::stderr(), "mytokend: internal error at {place}");
     }));
-    // Every file gets its mode explicitly. Until then no other user may open it.
+    // Every file gets its mode explicitly. No other user may open it before that.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let owner = Owner::current();
     let trust = FileTrust::current();
@@ -140,8 +140,8 @@ fn serve(agent: &Arc<Agent>, listener: &Listener, socket: &Path) -> Result<(), S
     served.map_err(StartupError::Socket)
 }
 
-/// The cluster's private key. A login host has `jobs.toml` for its submissions, but no private key. Any other problem with the key is
-/// that of a node, and the agent does not start.
+/// The cluster's private key. A login host has `jobs.toml` for its submissions, but no private key file. With any other problem of the
+/// key the agent does not start.
 fn cluster_key(cluster: &ClusterSettings, trust: FileTrust) -> Result<Result<ClusterKey, NoClusterKey>, SealError> {
     let file = &cluster.private_key_file;
     if is_missing(file) {

@@ -49,7 +49,7 @@ impl Context {
     }
 }
 
-/// Requests end this long before the process does, so that their result can still be printed.
+/// Requests end this long before the process, so that their result can still be printed.
 const MARGIN: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     };
     let total = config.jobs.submit.deadline.get();
     let (send, receive) = mpsc::channel();
-    // Name resolution has no deadline, so another thread waits for it. That thread ends with the process.
+    // Name resolution has no deadline, so another thread does the work. This thread stops waiting at the deadline.
     let worker = std::thread::Builder::new().spawn(move || {
         let deadline = Deadline::after(total.saturating_sub(begin.elapsed()).saturating_sub(MARGIN));
         let request = SubmitRequest {

@@ -74,7 +74,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    // The local time zone can only be found out while the process has a single thread.
+    // The local time zone can only be determined while the process has a single thread.
     let times = TimeFormat::local(SystemClock.now());
     let result = match Arguments::parse().task {
         Task::Status { login: true, json, config, .. } => show_logins(&config, json),
@@ -144,7 +144,7 @@ fn show_explanation(user: &str, config: &std::path::Path) -> Result<ExitCode, St
     Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints. A closed pipe (`| head`) is no error.
+/// Prints a line. A closed pipe (`| head`) is not an error.
 fn print(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }

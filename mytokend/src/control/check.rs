@@ -41,7 +41,7 @@ pub struct CheckFinding {
     pub part: String,
     /// Its severity.
     pub level: Severity,
-    /// What is found, a sentence.
+    /// The finding, a sentence.
     pub text: String,
     /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]

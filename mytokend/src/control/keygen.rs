@@ -26,7 +26,7 @@ pub fn keygen(dir: &Path, comment: &str) -> Result<String, Error> {
     if directory.has(PUBLIC)? || directory.has(PRIVATE)? {
         return Err(refused(
             dir,
-            "there is a key already, and jobs in the queue are sealed to it. To replace it, move both files away first",
+            "there is a key already, and the credentials of jobs in the queue are sealed to it. To replace it, move both files away first",
         ));
     }
     let (public, private) = keys::generate();
@@ -43,8 +43,9 @@ fn open_or_make(dir: &Path, me: Owner) -> Result<Directory, Error> {
         // /etc/mytoken may be a symbolic link. Its target must be as safe as for the programs that read the keys.
         return Ok(Directory::open(&FileTrust::user(me.uid).directory(dir)?)?);
     }
-    let name = dir.file_name().and_then(|name| name.to_str()).ok_or_else(|| refused(dir, "it has no name"))?;
-    let above = dir.parent().ok_or_else(|| refused(dir, "it has no directory above it"))?;
+    let name = dir.file_name().and_then(|name| name.to_str());
+    let (above, name) =
+        dir.parent().zip(name).ok_or_else(|| refused(dir, "the path must end in the name of a directory"))?;
     Ok(open_or_make(above, me)?.make(name, me, 0o755)?)
 }
 

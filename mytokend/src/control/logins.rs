@@ -69,7 +69,7 @@ impl Logins {
         let settings = LoginSettings::load(config, FileTrust::ROOT, &shared)?.budget;
         let (ledger, now) = LedgerFile::of_ssh().read(&settings)?;
         let mut logins = Self::of(&ledger, now, &settings);
-        // Programs whose caller can stop them have a ledger of their own.
+        // Programs that their caller can stop (su) use a second ledger.
         let (ledger, now) = LedgerFile::of_others().read(&settings)?;
         let local = Self::of(&ledger, now, &settings);
         logins.local_requests = local.requests;

@@ -54,7 +54,7 @@ fn credential(job: &JobStatus, times: TimeFormat) -> String {
     }
 }
 
-/// Text of a user on root's terminal: users choose the profile names in credentials that they seal themselves.
+/// Text that a user may have chosen, made safe for root's terminal: users can seal credentials with any profile name.
 fn shown(text: &str) -> String {
     printable(text, usize::MAX)
 }

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_keeps_the_first_and_the_last_events() {
+    fn a_history_keeps_the_first_and_the_last_events() {
         let mut history = History::default();
         for number in 0..100 {
             history.add(number, EventKind::Renewed, number.to_string());

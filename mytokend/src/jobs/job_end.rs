@@ -22,8 +22,8 @@ pub enum EndDecision {
     Undecided,
 }
 
-/// Decides about `job` on the node `node`. `output` is that of squeue for the job, or for the whole array if the job is a task of one
-/// (SLURM-32); `None` if slurmctld does not know the job any more.
+/// Decides about `job` on the node `node`. `output` is squeue's output about the job, or about the whole array if the job is one of its
+/// tasks (SLURM-32). It is `None` if slurmctld does not know the job any more.
 #[must_use]
 pub fn decide_end(output: Option<&str>, job: u32, node: &str) -> EndDecision {
     // slurmctld forgets a job some minutes after its end (MinJobAge). The first node is then unknown, and a second revocation does no harm.
@@ -39,7 +39,8 @@ pub fn decide_end(output: Option<&str>, job: u32, node: &str) -> EndDecision {
         } else {
             match phase {
                 JobPhase::Final => {}
-                // If that task ends last too, its node sees this one as COMPLETING, and both nodes would leave the revocation to the other.
+                // If both tasks end at the same time, each node sees the other task as COMPLETING. Neither may then leave the revocation
+                // to the other.
                 JobPhase::Completing => others = EndDecision::Undecided,
                 JobPhase::Active | JobPhase::Queued => return requeued(own).unwrap_or(EndDecision::Leave),
             }

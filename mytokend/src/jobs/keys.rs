@@ -130,7 +130,7 @@ fn bytes_of(text: &str, kind: &'static str) -> Result<Zeroizing<[u8; 32]>, SealE
         Some(PUBLIC) => return Err(invalid("it is a public key, but a private key is needed")),
         _ => return Err(invalid(&format!("it does not begin with \"{kind}\""))),
     }
-    // 33 bytes, so that a longer text fails by its length. A growing vector would leave copies in freed memory.
+    // 33 bytes, so that a longer key is detected by its length. A growing vector would leave copies in freed memory.
     let mut buffer = Zeroizing::new([0_u8; 33]);
     let encoded = words.next().unwrap_or_default();
     let count = URL_SAFE_NO_PAD
@@ -177,7 +177,7 @@ mod load {
             let bytes = trust
                 .read_private(path, LIMIT)?
                 .ok_or_else(|| file("there is no such file; make a key pair with: mytokenctl keygen"))?;
-            let text = std::str::from_utf8(&bytes).map_err(|_| file("it is not a text"))?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| file("it is not a text file"))?;
             named(path, Self::parse(text))
         }
     }
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_pair_is_read_as_it_was_written() {
+    fn a_stored_key_pair_is_read_back() {
         let (public, private) = generate();
         assert_eq!(private.public(), public);
         assert_eq!(public.id().len(), 8);
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(shown, format!("PrivateKey({})", public.id()));
     }
 
-    /// Key files on clusters must stay readable with newer dependencies. These are of release 0.1.0 with hpke 0.13, for this test alone.
+    /// Key files on clusters must stay readable with newer dependencies. Release 0.1.0 with hpke 0.13 made these, for this test only.
     #[test]
     fn key_files_of_earlier_releases_are_read() {
         let private_file = "mytoken-x25519-private kUm3Cz8dLE5GXP4LWfxrJRadKU2FCkMu3NhbZSsnsk0\n";

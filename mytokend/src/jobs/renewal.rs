@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// When to renew a token that expires at `exp` (Unix seconds) and was issued for `lifetime` seconds: when between 25 and 40 percent of the
 /// lifetime are left. The share is random for each node and renewal. So the requests of ten thousand nodes that started together are spread
-/// over 15 percent of the lifetime, and a program that reads the token normally has a quarter of the lifetime left.
+/// over 15 percent of the lifetime. A token in a file normally has at least a quarter of its lifetime left.
 #[must_use]
 pub fn renew_at(exp: u64, lifetime: u64, draw: f64) -> u64 {
     let early = share(lifetime.saturating_mul(1000), 0.25 + 0.15 * unit(draw));
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_hour_is_renewed_with_15_to_24_minutes_left() {
+    fn a_token_of_an_hour_is_renewed_15_to_24_minutes_before_its_end() {
         let exp = 1_900_000_000;
         for (draw, left) in [(0.0, 900_000), (0.5, 1_170_000), (1.0, 1_440_000)] {
             assert_eq!(exp * 1000 - renew_at(exp, 3600, draw), left, "{draw}");

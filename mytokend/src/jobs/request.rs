@@ -7,8 +7,8 @@ use mytoken_wire::Handle;
 use super::settings::{ClusterSettings, ProfileSettings};
 
 /// The restriction clause of a job's sub-token: scopes and audience of the profile, addresses of the cluster, expiry after the longest wait
-/// and the longest job. At submission, Slurm does not say how long this job may run (SLURM-17). The caller narrows the clause to those of the
-/// parent, which may shorten the expiry.
+/// and the longest job. At submission, Slurm does not say how long this job may run (SLURM-17). The caller narrows this clause to the
+/// parent's clauses, which may shorten the expiry.
 #[must_use]
 pub fn wanted(profile: &ProfileSettings, cluster: &ClusterSettings, now: u64) -> Clause {
     let longest = cluster.max_pending.as_secs().saturating_add(cluster.max_wall.as_secs());
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_after_the_longest_wait_and_the_longest_job() {
+    fn a_sub_token_ends_after_the_longest_wait_and_the_longest_job() {
         let settings = settings();
         let clause = wanted(&settings.profile[0], &settings.cluster, 1000);
         assert_eq!(clause.exp, Some(1000 + 3600 + 1800));
@@ -56,7 +56,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_parents_end_clips_it(now in 0_u64..2_000_000_000, left in 1_u64..100_000) {
+        fn a_sub_token_ends_with_its_parent(now in 0_u64..2_000_000_000, left in 1_u64..100_000) {
             let settings = settings();
             let clause = wanted(&settings.profile[0], &settings.cluster, now);
             let parent = [Clause { exp: Some(now + left), ..Clause::default() }];

@@ -2,8 +2,8 @@
 //! Sealed job credentials. Slurm carries, stores and prints only the ciphertext (RFC 9180, `docs/interfaces.md`).
 //!
 //! `mt1.<key id>.<base64url(enc || ciphertext)>`, HPKE in base mode with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20-Poly1305.
-//! Everybody can seal, because the key is public. So the result of [`open`] is not trusted: its uid must be compared with the job's, its server
-//! with the configured ones.
+//! Everyone can seal, because the key is public. So the result of [`open`] is not trusted: the caller must compare its uid with the job's
+//! user, and its server with the configured servers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -99,7 +99,7 @@ pub fn open(text: &str, key: &PrivateKey) -> Result<JobCredential, SealError> {
     )
     .map(Zeroizing::new)
     .map_err(|_| invalid("it was changed"))?;
-    // serde's message could quote a value, for example the sub-token if it stands in place of a number.
+    // serde's message could quote a value, for example a sub-token at the place of a number.
     let credential: JobCredential =
         serde_json::from_slice(&plain).map_err(|_| invalid("its content is not a job credential"))?;
     if Handle::parse(&credential.id).is_none() || credential.sub_token.is_empty() {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_is_noticed() {
+    fn a_changed_byte_is_detected() {
         let (public, private) = generate();
         let text = seal(&sample(), &public).unwrap();
         // Header, key id and encapsulated key; every 11th byte of the ciphertext; the tag.
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn header_and_purpose_are_authenticated() {
+    fn header_and_info_are_authenticated() {
         let (public, private) = generate();
         let plain = serde_json::to_vec(&sample()).unwrap();
         let header = format!("mt1.{}", public.id());
@@ -273,7 +273,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC{0,200}|mt1\\.[0-9a-f]{8}\\.[A-Za-z0-9_-]{0,200}") {
+        fn open_never_panics(text in "\\PC{0,200}|mt1\\.[0-9a-f]{8}\\.[A-Za-z0-9_-]{0,200}") {
             let (_, private) = generate();
             prop_assert!(open(&text, &private).is_err());
         }

@@ -90,7 +90,7 @@ pub struct AgentSettings {
     pub start_deadline: Duration,
     /// Time limit of one request to a mytoken server, including connection and discovery.
     pub request_deadline: Duration,
-    /// Path of `squeue`. Absent: the first one at the usual paths.
+    /// Path of `squeue`. `None`: the first one at the usual paths.
     pub squeue: Option<PathBuf>,
 }
 
@@ -202,8 +202,8 @@ fn is_name(name: &str, longest: usize) -> bool {
         && !name.starts_with(['-', '.'])
 }
 
-/// Checks that `host` is an address, or a network with a zero host part. The server takes `192.0.2.7/24` for one address, and `0.0.0.0/0` for a
-/// name (MT-21).
+/// Checks that `host` is an address, or a network with a zero host part. The server takes `192.0.2.7/24` for a single address, and
+/// `0.0.0.0/0` for a host name (MT-21).
 fn check_network(host: &str) -> Result<(), String> {
     match hosts::read(host) {
         HostEntry::Network(_) => Ok(()),

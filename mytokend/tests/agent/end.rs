@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A job ends.
+//! The end of a job.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::skipped::skip;
 const LATER: Duration = Duration::from_secs(12 * 3_600);
 
 #[test]
-fn the_file_goes_at_once_and_the_sub_token_is_revoked() {
+fn the_end_of_a_job_removes_its_file_and_revokes_its_sub_token() {
     let agent = TestAgent::new();
     agent.squeue_prints("7|COMPLETING|n1");
     agent.start(7, "h1");
@@ -31,7 +31,7 @@ fn the_file_goes_at_once_and_the_sub_token_is_revoked() {
 }
 
 #[test]
-fn another_node_of_the_job_leaves_it_to_the_first() {
+fn only_the_first_node_of_a_job_revokes_its_sub_token() {
     let agent = TestAgent::new();
     agent.squeue_prints("7|COMPLETED|n[0-3]");
     agent.start(7, "h1");
@@ -77,7 +77,7 @@ fn a_job_that_starts_again_before_the_decision_is_not_revoked() {
 }
 
 #[test]
-fn an_array_is_revoked_with_its_last_task() {
+fn the_sub_token_of_an_array_is_revoked_with_its_last_task() {
     let agent = TestAgent::new();
     let sealed = Some(format!("{}:array", me().uid));
     for job in [11, 12] {
@@ -109,7 +109,7 @@ fn jobs_of_one_submission_do_not_revoke_each_other() {
 }
 
 #[test]
-fn without_an_answer_the_queries_end_and_the_sub_token_is_kept() {
+fn without_a_final_state_the_queries_end_and_the_sub_token_is_kept() {
     let agent = TestAgent::new();
     agent.squeue_prints("7|COMPLETING|n1");
     agent.start(7, "h1");
@@ -136,7 +136,7 @@ fn an_ended_job_is_settled_after_a_restart() {
 }
 
 #[test]
-fn a_missed_end_is_found_out() {
+fn a_job_that_ended_without_an_epilog_is_found() {
     let agent = TestAgent::new();
     agent.squeue_prints("7|COMPLETED|n1");
     agent.start(7, "h1");
@@ -183,12 +183,12 @@ fn a_hanging_slurmctld_delays_no_token() {
     agent.services.with(|script| script.hold_squeue = true);
     (1..=12).for_each(|job| agent.finish(job));
     agent.move_clock(SETTLE);
-    eventually("queries by all threads that may hang", || agent.queries() == 2);
+    eventually("queries by all threads of the queue", || agent.queries() == 2);
     assert_eq!(agent.start(20, "h2").state, JobState::Ready);
 }
 
 #[test]
-fn a_copied_handle_keeps_no_other_users_credential_alive() {
+fn a_copied_handle_does_not_prevent_the_revocation() {
     if me().uid != 0 {
         return skip("only root can start another user's job").unwrap();
     }

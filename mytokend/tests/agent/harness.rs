@@ -23,17 +23,17 @@ pub const NOW: u64 = 1_800_000_000;
 
 /// Lifetime of the access tokens, in seconds. They are renewed when between 25 and 40 percent of it are left.
 pub const LIFETIME: u64 = 3_600;
-/// Not before this time a token is renewed.
+/// Until this age no token is renewed.
 pub const BEFORE_RENEWAL: Duration = Duration::from_secs(2_159);
-/// At this time a token has been renewed.
+/// At this age every token has been renewed.
 pub const RENEWAL: Duration = Duration::from_secs(2_700);
-/// At this time a token that came at the beginning has expired.
+/// At this age a token has expired.
 pub const EXPIRY: Duration = Duration::from_secs(3_600);
-/// A sweep comes within this time.
+/// Within this time there is a sweep.
 pub const SWEEP: Duration = Duration::from_secs(20);
-/// After this time, slurmctld is asked about a job without a process. The jobs of these tests have none.
+/// After this time, the agent asks slurmctld about a job without a process. The jobs of these tests have none.
 pub const MISSING: Duration = Duration::from_secs(141);
-/// The first query about an ended job comes within this time.
+/// Within this time, the agent asks slurmctld about an ended job.
 pub const SETTLE: Duration = Duration::from_secs(2);
 
 /// A clock that stands still until the test moves it.
@@ -57,7 +57,7 @@ impl ScheduleClock for FakeClock {
     }
 }
 
-/// What the fake services answer, and what they were asked.
+/// The answers of the fake services, and the requests that they got.
 #[derive(Default)]
 pub struct Script {
     /// Every request for a token fails with this.
@@ -206,7 +206,7 @@ impl TestAgent {
         }
     }
 
-    /// Moves the clock and waits until the agent has done what is due then.
+    /// Moves the clock and waits until the agent has done everything that is due.
     pub fn advance(&self, time: Duration) {
         self.move_clock(time);
         self.wait_until_idle();
@@ -215,7 +215,7 @@ impl TestAgent {
     /// Waits until nothing is due.
     pub fn wait_until_idle(&self) {
         let agent = &self.running.as_ref().unwrap().agent;
-        eventually("the end of all that is due", || agent.is_idle());
+        eventually("an idle agent", || agent.is_idle());
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -311,7 +311,7 @@ pub fn revocation() -> RequestFailure {
     RequestFailure::permanent("the token was revoked")
 }
 
-/// Waits until `condition` holds. The time is that of other threads, not of the clock.
+/// Waits until `condition` holds, in real time.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {

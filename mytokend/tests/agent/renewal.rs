@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A job runs.
+//! The renewal of a running job's token.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +16,10 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 fn the_token_is_replaced_before_it_expires() {
     let agent = TestAgent::new();
     agent.start(7, "h1");
-    let over = AtomicBool::new(false);
+    let finished = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+            while !finished.load(Ordering::Relaxed) {
                 assert!(agent.read_token(7).starts_with("token-"));
             }
         });
@@ -29,7 +29,7 @@ fn the_token_is_replaced_before_it_expires() {
         seen.push(agent.read_token(7));
         agent.advance(RENEWAL);
         seen.push(agent.read_token(7));
-        over.store(true, Ordering::Relaxed);
+        finished.store(true, Ordering::Relaxed);
         assert_eq!(seen, ["token-1", "token-2", "token-3"]);
     });
     // Two events with the same text are one.
@@ -39,7 +39,7 @@ fn the_token_is_replaced_before_it_expires() {
 }
 
 #[test]
-fn an_outage_keeps_the_old_token_until_it_expires_and_renewal_goes_on_afterwards() {
+fn during_an_outage_the_old_token_stays_until_it_expires_and_renewal_continues() {
     let agent = TestAgent::new();
     agent.start(7, "h1");
     agent.services.with(|script| script.failure = Some(outage()));
@@ -111,7 +111,7 @@ fn damaged_state_is_removed_and_all_other_state_is_used() {
 }
 
 #[test]
-fn when_the_sub_token_ends_so_does_the_renewal() {
+fn an_expired_sub_token_ends_the_renewal() {
     let agent = TestAgent::new();
     agent.start(7, "short");
     agent.advance(RENEWAL);
@@ -121,7 +121,7 @@ fn when_the_sub_token_ends_so_does_the_renewal() {
 }
 
 #[test]
-fn a_token_with_little_life_left_is_renewed_late_in_what_is_left() {
+fn an_old_token_is_renewed_by_its_remaining_lifetime() {
     let agent = TestAgent::new();
     // The node's clock is fifty minutes ahead.
     agent.services.with(|script| script.left = Some(600));
@@ -159,7 +159,7 @@ fn a_token_is_renewed_while_slurmctld_is_asked_about_its_job() {
 }
 
 #[test]
-fn a_panic_costs_one_attempt_and_no_thread() {
+fn a_panic_fails_one_attempt_and_ends_no_thread() {
     let agent = TestAgent::new();
     agent.services.with(|script| script.panics = 6);
     for job in 1..=6 {

@@ -16,7 +16,7 @@ use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, Test
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// The files that the PAM module makes, and a process in place of sshd's monitor. It ends with the test.
+/// The files that the PAM module makes, and a process in place of sshd's monitor. The process ends with the test.
 struct Session {
     directory: PathBuf,
     monitor: Child,
@@ -137,7 +137,7 @@ fn mytoken_until(exp: u64) -> String {
     format!("{}.{claims}.{}", part(r#"{"alg":"ES512","typ":"MT+JWT"}"#.into()), part("x".repeat(132)))
 }
 
-/// The access token is renewed when 25 to 40 percent of its life are left: of 3600 s, 900 to 1440.
+/// The access token is renewed when 25 to 40 percent of its lifetime are left: 900 to 1440 s of 3600 s.
 #[test]
 fn a_mytoken_is_kept_only_if_it_outlives_the_renewal() {
     for (before_the_end, renewed) in [(0, true), (890, true), (1_450, false), (3_000, false)] {
@@ -165,7 +165,7 @@ fn the_first_renewal_is_counted_from_the_login() {
 }
 
 #[test]
-fn a_mytoken_that_ends_before_the_renewal_is_not_used_up() {
+fn a_mytoken_that_ends_before_the_renewal_is_not_used() {
     let agent = TestAgent::new();
     let mut session = Session::new(&agent);
     let mytoken = mytoken_until(NOW + 300);
@@ -206,7 +206,7 @@ fn a_session_id_that_is_a_path_is_refused() {
     }
 }
 
-/// A login failed after its token was accepted, for example at another factor, and no later login of the account removed it.
+/// Such a record stays if a login fails after its token was accepted, for example at another factor, and the account has no later login.
 #[test]
 fn the_records_of_logins_without_a_session_are_removed() {
     let agent = TestAgent::new();
@@ -215,7 +215,7 @@ fn the_records_of_logins_without_a_session_are_removed() {
     for directory in [directory.parent().unwrap(), &directory] {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
     }
-    // The name has the time of the login and the process that may take the record.
+    // The name contains the time of the login and the process that may take the record.
     let Process { pid, start } = Process::own().unwrap();
     let [old, orphan, young] = [(1, start), (NOW, start + 1), (NOW, start)]
         .map(|(created, start)| directory.join(format!("{created}-{pid}.{start}-{}", "a".repeat(32))));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A job starts.
+//! The start of a job.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,7 +12,7 @@ use crate::harness::{EXPIRY, TestAgent, eventually, me, outage, revocation, step
 use crate::skipped::skip;
 
 #[test]
-fn the_first_step_gets_a_token_and_the_others_the_same_answer() {
+fn the_first_step_gets_a_token_and_later_steps_the_same_answer() {
     let agent = TestAgent::new();
     let first = agent.start(7, "h1");
     assert_eq!((first.state, first.reason.as_deref()), (JobState::Ready, None));
@@ -31,15 +31,15 @@ fn a_hundred_steps_at_once_cause_one_request() {
     const STEPS: usize = 100;
     let agent = TestAgent::new();
     agent.services.with(|script| script.hold_tokens = true);
-    let together = Barrier::new(STEPS + 1);
+    let barrier = Barrier::new(STEPS + 1);
     std::thread::scope(|scope| {
         for _ in 0..STEPS {
             scope.spawn(|| {
-                together.wait();
+                barrier.wait();
                 assert_eq!(agent.start(7, "h1").state, JobState::Ready);
             });
         }
-        together.wait();
+        barrier.wait();
         eventually("a request", || agent.token_requests() > 0);
         // Real time, so that most steps arrive at the agent during the request.
         std::thread::sleep(Duration::from_millis(100));

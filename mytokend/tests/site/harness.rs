@@ -32,7 +32,7 @@ pub struct TestSite {
     agent: Option<Child>,
 }
 
-/// What `mytoken-submit` printed.
+/// Result of `mytoken-submit`.
 #[derive(Debug)]
 pub struct Printed {
     pub status: ExitStatus,
@@ -41,8 +41,8 @@ pub struct Printed {
     pub took: Duration,
 }
 
-/// The test server: the program in the variable `TESTSERVER`, or a new build in the profile of the programs under test (an existing one may be
-/// old).
+/// The test server: the program in the variable `TESTSERVER`, or a build in the profile of the programs under test. An existing program may
+/// be old, so cargo checks it.
 fn testserver() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -60,19 +60,19 @@ fn testserver() -> &'static Path {
     })
 }
 
-/// A directory for files that root's programs trust. That is not /tmp when root runs the tests.
-fn folder() -> tempfile::TempDir {
-    let places = [Path::new(env!("CARGO_TARGET_TMPDIR")), Path::new("/root"), Path::new("/run")];
-    let place = places.into_iter().find(|place| FileTrust::ROOT.directory(place).is_ok());
-    match place {
-        Some(place) if Owner::current().uid == 0 => tempfile::tempdir_in(place).unwrap(),
+/// A directory that the programs under test trust. For root this cannot be /tmp.
+fn trusted_directory() -> tempfile::TempDir {
+    let candidates = [Path::new(env!("CARGO_TARGET_TMPDIR")), Path::new("/root"), Path::new("/run")];
+    let trusted = candidates.into_iter().find(|directory| FileTrust::ROOT.directory(directory).is_ok());
+    match trusted {
+        Some(directory) if Owner::current().uid == 0 => tempfile::tempdir_in(directory).unwrap(),
         _ => tempfile::tempdir().unwrap(),
     }
 }
 
 impl TestSite {
     pub fn new(lifetime: u64) -> Self {
-        let dir = folder();
+        let dir = trusted_directory();
         let path = dir.path().to_owned();
         let free = "127.0.0.1:0";
         let mut server = Command::new(testserver())
@@ -127,7 +127,7 @@ impl TestSite {
         self.endpoints[name].as_str().unwrap()
     }
 
-    /// What the fake squeue prints from now on, for every job.
+    /// Sets the output of the fake squeue for every job.
     pub fn squeue_prints(&self, lines: &str) {
         use std::os::unix::fs::PermissionsExt;
         let (path, fresh) = (self.dir.path().join("squeue"), self.dir.path().join("squeue.new"));

@@ -16,7 +16,7 @@ fn me() -> u32 {
     Owner::current().uid
 }
 
-fn running(lifetime: u64) -> TestSite {
+fn site_with_agent(lifetime: u64) -> TestSite {
     let mut site = TestSite::new(lifetime);
     site.log_in();
     site.begin_agent();
@@ -25,7 +25,7 @@ fn running(lifetime: u64) -> TestSite {
 
 #[test]
 fn a_job_always_has_a_valid_token_and_its_sub_token_is_revoked_at_the_end() {
-    let site = running(3);
+    let site = site_with_agent(3);
     let (sealed, _) = site.submit();
     let started = site.start(7, me(), &sealed);
     assert_eq!((started.state, started.reason), (JobState::Ready, None));
@@ -48,7 +48,7 @@ fn a_job_always_has_a_valid_token_and_its_sub_token_is_revoked_at_the_end() {
 
 #[test]
 fn another_users_job_gets_no_token_for_a_copied_credential() {
-    let site = running(60);
+    let site = site_with_agent(60);
     let (sealed, _) = site.submit();
     let before = site.journal().len();
     let started = site.start(8, me() + 1, &sealed);
@@ -63,7 +63,7 @@ fn another_users_job_gets_no_token_for_a_copied_credential() {
 
 #[test]
 fn during_an_outage_of_the_provider_the_old_token_stays() {
-    let site = running(6);
+    let site = site_with_agent(6);
     let (sealed, _) = site.submit();
     let file = PathBuf::from(site.start(7, me(), &sealed).path);
     let first = fs::read_to_string(&file).unwrap();
@@ -80,7 +80,7 @@ fn during_an_outage_of_the_provider_the_old_token_stays() {
 
 #[test]
 fn a_job_that_starts_during_an_outage_gets_its_token_later() {
-    let site = running(60);
+    let site = site_with_agent(60);
     let (sealed, _) = site.submit();
     site.control("/outage", &json!({"service": "mytoken", "on": true}));
     let started = site.start(7, me(), &sealed);
@@ -93,7 +93,7 @@ fn a_job_that_starts_during_an_outage_gets_its_token_later() {
 
 #[test]
 fn the_agent_stops_on_sigterm_and_continues_after_a_restart() {
-    let mut site = running(5);
+    let mut site = site_with_agent(5);
     let (sealed, _) = site.submit();
     let file = PathBuf::from(site.start(7, me(), &sealed).path);
     assert_eq!(site.end_agent().code(), Some(0));
@@ -109,7 +109,7 @@ fn the_agent_stops_on_sigterm_and_continues_after_a_restart() {
 
 #[test]
 fn the_log_contains_no_secret() {
-    let site = running(3);
+    let site = site_with_agent(3);
     let (sealed, _) = site.submit();
     let file = PathBuf::from(site.start(7, me(), &sealed).path);
     let access_token = fs::read_to_string(&file).unwrap();
@@ -127,8 +127,8 @@ fn the_log_contains_no_secret() {
 }
 
 #[test]
-fn a_check_finds_no_error_in_a_working_site() {
-    let site = running(60);
+fn check_finds_no_error_in_a_working_site() {
+    let site = site_with_agent(60);
     let (config, socket) = (site.config(), site.socket());
     let arguments = ["check", "--config", config.to_str().unwrap(), "--socket", socket.to_str().unwrap()];
     let (screen, good) = site.ctl(&arguments);
@@ -141,16 +141,17 @@ fn a_check_finds_no_error_in_a_working_site() {
     assert!(!good && errors.len() == 1 && errors[0]["fix"].is_string(), "{json}");
 }
 
-/// A thousand requests would take a minute without optimisation. `make bench` measures a thousand jobs with the release build.
+/// Measures a hundred jobs: without optimisation, a thousand requests would take a minute. `make bench` measures a thousand jobs with the
+/// release build.
 #[test]
 fn a_job_needs_little_memory() {
     const JOBS: u32 = 100;
-    let site = running(3600);
+    let site = site_with_agent(3600);
     let (sealed, _) = site.submit();
     let jobs = site.dir.path().join("run/jobs");
     let ready = || (1..=JOBS).filter(|job| jobs.join(format!("{job}/bt_u{}", me())).exists()).count();
     let start = |job| drop(site.start(job, me(), &sealed));
-    // The first jobs are not counted: they also pay for memory that all jobs share.
+    // The first jobs are not counted, because they also allocate the memory that all jobs share.
     (1..=20).for_each(start);
     eventually("the first tokens", || ready() == 20);
     let before = site.memory("VmRSS");

@@ -43,7 +43,7 @@ impl Findings {
                 "{}: an ID token for {audience}, without nonce and at_hash, would be taken for an access token",
                 issuer.name
             );
-            let fix = "required_scopes = [\"openid\"] (ID tokens have no scopes), or accept_typ = [\"at+jwt\"] if its access tokens say so";
+            let fix = "required_scopes = [\"openid\"] (ID tokens have no scopes), or accept_typ = [\"at+jwt\"] if its access tokens have this typ";
             self.add("issuer", Severity::Warning, text, Some(fix));
         }
     }
@@ -60,12 +60,13 @@ impl Findings {
         }
         let foreign: Vec<String> = file.foreign_lines(issuers).map(|line| line.to_string()).collect();
         if !foreign.is_empty() {
-            let text = format!("{path}: the issuer of {} is no [[issuer]], so they match no identity", lines(&foreign));
+            let text =
+                format!("{path}: no [[issuer]] has the issuer of {}, so they match no identity", lines(&foreign));
             self.add(PART, Severity::Warning, text, Some("write the name or url of an [[issuer]] in mytoken.toml"));
         }
         let (missing, all) = missing(file, accounts);
         if !missing.is_empty() {
-            let text = format!("{path}: this machine has no account of exactly the name in {}", lines(&missing));
+            let text = format!("{path}: this host has no account with exactly the name in {}", lines(&missing));
             self.add(PART, Severity::Warning, text, Some("compare with: getent passwd NAME"));
         }
         if !all {
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_map_file_has_no_finding_but_its_size() {
+    fn a_valid_map_file_has_only_the_finding_of_its_size() {
         let findings = checked(Some(b"op s-1 alice # the boss\nhttps://op.example.org s-2 4dave\n"));
         assert_eq!(shown(&findings), [(Severity::Ok, ": 2 lines are used".to_owned())]);
         assert!(!findings.failed());
@@ -154,8 +155,8 @@ mod tests {
             (Severity::Ok, ": 3 lines are used"),
             (Severity::Error, ":2:14: a fourth field"),
             (Severity::Error, ":5:5: the account is missing"),
-            (Severity::Warning, ": the issuer of line 3 is no [[issuer]]"),
-            (Severity::Warning, ": this machine has no account of exactly the name in line 4"),
+            (Severity::Warning, ": no [[issuer]] has the issuer of line 3"),
+            (Severity::Warning, ": this host has no account with exactly the name in line 4"),
         ];
         assert_eq!(shown.len(), expected.len(), "{shown:?}");
         for ((level, text), (wanted, start)) in shown.iter().zip(expected) {
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_full_of_mistakes_does_not_fill_the_screen() {
+    fn the_number_of_shown_mistakes_is_limited() {
         let findings = checked(Some("op\n".repeat(3_000).as_bytes()));
         assert_eq!(shown(&findings).last().unwrap().1, ": 2980 more wrong lines");
         assert_eq!(shown(&findings).len(), 22);
