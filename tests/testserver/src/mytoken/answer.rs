@@ -20,7 +20,7 @@ pub struct ApiError {
 pub type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
-    /// Any error.
+    /// An error with these members.
     #[must_use]
     pub fn new(status: u16, error: &str, description: impl Into<String>) -> Self {
         Self { status, error: error.into(), description: Some(description.into()) }
@@ -28,19 +28,19 @@ impl ApiError {
 
     /// 400 `invalid_request`.
     #[must_use]
-    pub fn request(description: impl Into<String>) -> Self {
+    pub fn invalid_request(description: impl Into<String>) -> Self {
         Self::new(400, "invalid_request", description)
     }
 
     /// 401 `invalid_token`.
     #[must_use]
-    pub fn token(description: impl Into<String>) -> Self {
+    pub fn invalid_token(description: impl Into<String>) -> Self {
         Self::new(401, "invalid_token", description)
     }
 
-    /// The answer for revoked and rotated tokens: no description.
+    /// 401 for revoked and outdated tokens, without a description.
     #[must_use]
-    pub fn dead() -> Self {
+    pub fn revoked() -> Self {
         Self { status: 401, error: "invalid_token".into(), description: None }
     }
 
@@ -58,13 +58,13 @@ impl ApiError {
 
     /// 500 for an outdated JWT: the refresh token is encrypted with the text of the newest one.
     #[must_use]
-    pub fn sealed() -> Self {
+    pub fn outdated_jwt() -> Self {
         Self::internal("cipher: message authentication failed")
     }
 
     /// 403 `insufficient_capabilities`.
     #[must_use]
-    pub fn capabilities() -> Self {
+    pub fn insufficient_capabilities() -> Self {
         Self::new(
             403,
             "insufficient_capabilities",
@@ -74,32 +74,32 @@ impl ApiError {
 
     /// 403 `usage_restricted`.
     #[must_use]
-    pub fn restricted() -> Self {
+    pub fn usage_restricted() -> Self {
         Self::new(403, "usage_restricted", "The restrictions of this token does not allow this usage")
     }
 
     /// 400 for a grant type that is not for this endpoint.
     #[must_use]
-    pub fn grant_type() -> Self {
+    pub fn unsupported_grant_type() -> Self {
         Self::new(400, "invalid_grant", "Unsupported grant_type")
     }
 
     /// 401 for an unknown or used code.
     #[must_use]
-    pub fn code() -> Self {
-        Self::token("Bad polling or transfer code")
+    pub fn bad_code() -> Self {
+        Self::invalid_token("Bad polling or transfer code")
     }
 
-    /// 400 for an issuer that is not the token's.
+    /// 400 for an issuer other than the token's.
     #[must_use]
-    pub fn issuer() -> Self {
-        Self::request("token not for specified issuer")
+    pub fn wrong_issuer() -> Self {
+        Self::invalid_request("token not for specified issuer")
     }
 
-    /// 400 for an issuer the server has no provider for.
+    /// 400 for an issuer that is not one of the server's providers.
     #[must_use]
     pub fn unsupported_issuer() -> Self {
-        Self::request("The provided issuer is not supported")
+        Self::invalid_request("The provided issuer is not supported")
     }
 
     /// 404 of the API.
@@ -108,7 +108,7 @@ impl ApiError {
         Self::new(404, "not_found", path)
     }
 
-    /// The JSON form.
+    /// The error as a JSON answer.
     #[must_use]
     pub fn response(&self) -> Response {
         let body = match &self.description {
@@ -118,10 +118,10 @@ impl ApiError {
         Response::json(self.status, &body)
     }
 
-    /// The page a browser sees.
+    /// The error as an HTML page.
     #[must_use]
     pub fn page(&self) -> Response {
-        html(self.status, "That went wrong", &format!("{}: {}", self.error, self.description.as_deref().unwrap_or("")))
+        html(self.status, "Error", &format!("{}: {}", self.error, self.description.as_deref().unwrap_or("")))
     }
 }
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Request bodies (MT-05). The texts of the errors are near those of the original's decoders; clients must not rely
-//! on them.
+//! Request bodies (MT-05). The error texts resemble those of the original's decoders; clients must not rely on them.
 
 use serde_json::{Map, Value};
 
@@ -15,7 +14,7 @@ pub enum Fields {
     Form(Vec<(String, String)>),
 }
 
-/// A JSON body, whatever the content type says.
+/// Reads a JSON body. The content type is ignored.
 ///
 /// # Errors
 /// The body is not JSON or not an object.
@@ -27,7 +26,7 @@ pub fn json(request: &Request, go_type: &str) -> ApiResult<Map<String, Value>> {
     }
 }
 
-/// A body in one of the accepted content types.
+/// Reads a body of one of the accepted content types.
 ///
 /// # Errors
 /// The content type is unknown or the body does not match it.
@@ -41,17 +40,17 @@ pub fn fields(request: &Request, go_type: &str) -> ApiResult<Fields> {
         let pairs = url::form_urlencoded::parse(&request.body);
         return Ok(Fields::Form(pairs.into_owned().collect()));
     }
-    Err(ApiError::request("Unprocessable Entity"))
+    Err(ApiError::invalid_request("Unprocessable Entity"))
 }
 
 fn parse(body: &[u8]) -> ApiResult<Value> {
     serde_json::from_slice(body).map_err(|error| {
         if error.is_eof() {
-            return ApiError::request("unexpected end of JSON input");
+            return ApiError::invalid_request("unexpected end of JSON input");
         }
         let text = String::from_utf8_lossy(body);
         let first = text.trim_start().chars().next().unwrap_or(' ');
-        ApiError::request(format!("invalid character '{first}' looking for beginning of value"))
+        ApiError::invalid_request(format!("invalid character '{first}' looking for beginning of value"))
     })
 }
 
@@ -66,10 +65,10 @@ pub fn type_mismatch(value: &Value, into: &str) -> ApiError {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    ApiError::request(format!("json: cannot unmarshal {kind} into {into}"))
+    ApiError::invalid_request(format!("json: cannot unmarshal {kind} into {into}"))
 }
 
-/// A text member; absent and `null` are empty.
+/// A string member. If it is absent or `null`, the string is empty.
 ///
 /// # Errors
 /// The member has another type.
@@ -126,10 +125,10 @@ mod tests {
 
     #[test]
     fn malformed_json_gives_the_error_texts_of_go() {
-        let said = |body| json(&request(None, body), "T").unwrap_err().description.unwrap();
-        assert_eq!(said(""), "unexpected end of JSON input");
-        assert_eq!(said("{\"a\":"), "unexpected end of JSON input");
-        assert_eq!(said("hello"), "invalid character 'h' looking for beginning of value");
-        assert_eq!(said("[]"), "json: cannot unmarshal array into Go value of type T");
+        let description = |body| json(&request(None, body), "T").unwrap_err().description.unwrap();
+        assert_eq!(description(""), "unexpected end of JSON input");
+        assert_eq!(description("{\"a\":"), "unexpected end of JSON input");
+        assert_eq!(description("hello"), "invalid character 'h' looking for beginning of value");
+        assert_eq!(description("[]"), "json: cannot unmarshal array into Go value of type T");
     }
 }

@@ -5,17 +5,17 @@
 //! | Name | Arguments | What happens |
 //! |---|---|---|
 //! | `latency` | `ms` | the answer comes late |
-//! | `drip` | `ms` | the body comes a byte at a time with that pause |
+//! | `drip` | `ms` | the body comes one byte at a time, with this pause after each byte |
 //! | `429` | `retry_after`? | too many requests, in plain text |
 //! | `500-html` | | an error page |
-//! | `empty-access-token` | | 200 without an access token; counted and rotated |
-//! | `drop-after-commit` | | the request is carried out and the connection closed |
+//! | `empty-access-token` | | 200 with an empty access token; the use is counted and the token rotated |
+//! | `drop-after-commit` | | the request is carried out, then the connection is closed without an answer |
 //! | `outage` | | the connection is closed at once |
-//! | `clock-skew` | `seconds` | the server's clock is wrong, for all endpoints until `clear` |
-//! | `broader-child` | | a child gets all its parent has |
-//! | `gigantic-body` | `bytes`? | 200 with a body of that length, 64 MiB if not said |
-//! | `redirect-308` | `location`? | to another host |
-//! | `clear` | | mends everything |
+//! | `clock-skew` | `seconds` | the server's clock is ahead by this, for all endpoints until `clear` |
+//! | `broader-child` | | a child gets all capabilities and restrictions of its parent |
+//! | `gigantic-body` | `bytes`? | 200 with a body of this length, by default 64 MiB |
+//! | `redirect-308` | `location`? | a redirect, by default to another host |
+//! | `clear` | | ends all faults |
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -28,8 +28,8 @@ use crate::locked;
 use crate::mytoken::answer::{html, plain};
 use crate::mytoken::paths;
 
-/// Seconds of a century.
-const MOST_SKEW: i64 = 3_155_760_000;
+/// A century, in seconds.
+const MAX_SKEW: i64 = 3_155_760_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum FaultKind {
@@ -69,7 +69,7 @@ impl ServerFaults {
 
     pub(crate) fn set(&self, name: &str, args: &Value) -> Result<(), String> {
         let number = |key: &str| args.get(key).and_then(Value::as_u64);
-        let pause = || number("ms").map(Duration::from_millis).ok_or_else(|| format!("{name} needs ms"));
+        let pause = || number("ms").map(Duration::from_millis).ok_or_else(|| format!("{name} needs the member ms"));
         let kind = match name {
             "clear" => {
                 self.skew.store(0, Ordering::Relaxed);
@@ -80,8 +80,8 @@ impl ServerFaults {
                 let seconds = args
                     .get("seconds")
                     .and_then(Value::as_i64)
-                    .filter(|seconds| (-MOST_SKEW..=MOST_SKEW).contains(seconds))
-                    .ok_or("clock-skew needs seconds, of at most a century")?;
+                    .filter(|seconds| (-MAX_SKEW..=MAX_SKEW).contains(seconds))
+                    .ok_or("clock-skew needs the member seconds, at most a century")?;
                 self.skew.store(seconds, Ordering::Relaxed);
                 return Ok(());
             }
@@ -109,19 +109,19 @@ impl ServerFaults {
         Ok(())
     }
 
-    /// The faults for a request to that endpoint; each loses one of its remaining requests.
+    /// Takes the faults for a request to this endpoint. The request counts for each of them.
     pub(crate) fn take_for(&self, endpoint: &str) -> ActiveFaults {
         let mut set = locked(&self.set);
         let mut faults = Vec::new();
         for fault in set.iter_mut() {
-            // A fault of one endpoint must not be used up by requests to another.
-            let fits = match fault.kind {
+            // Requests to other endpoints must not use up a fault that has no effect there.
+            let has_effect = match fault.kind {
                 FaultKind::EmptyAccessToken => endpoint == "access_token",
                 FaultKind::BroaderChild => endpoint == "mytoken",
                 _ => true,
             };
-            let meant = fault.endpoint.as_ref().is_none_or(|name| name == endpoint);
-            if fits && meant && fault.left != Some(0) {
+            let selected = fault.endpoint.as_ref().is_none_or(|name| name == endpoint);
+            if has_effect && selected && fault.left != Some(0) {
                 fault.left = fault.left.map(|left| left - 1);
                 faults.push(fault.kind.clone());
             }
@@ -132,8 +132,8 @@ impl ServerFaults {
 }
 
 impl ActiveFaults {
-    /// The answer that replaces the server's own, if a fault does so.
-    pub(crate) fn instead(&self, request: &Request) -> Option<Reply> {
+    /// The answer that a fault sends instead of the server's, if one does.
+    pub(crate) fn replacement(&self, request: &Request) -> Option<Reply> {
         self.0.iter().find_map(|kind| {
             Some(match kind {
                 FaultKind::Outage => Reply::Close,
@@ -169,7 +169,7 @@ impl ActiveFaults {
         self.0.contains(&FaultKind::BroaderChild)
     }
 
-    /// Sends the server's answer, late, slowly or not at all if a fault says so.
+    /// How the server's answer is sent: late, slowly or not at all if a fault says so.
     pub(crate) fn deliver(&self, answer: Response) -> Reply {
         if self.0.contains(&FaultKind::DropAfterCommit) {
             return Reply::Close;

@@ -9,8 +9,8 @@ use crate::mytoken::answer::ApiResult;
 use crate::mytoken::model::clauses::{earliest_nbf, latest_exp};
 use crate::mytoken::model::codes::{self, CODE_LIFETIME, SHORT_LENGTH};
 use crate::mytoken::model::jwt::{MytokenClaims, subject};
-use crate::mytoken::model::store::{HistoryEvent, ServerState, Short, TokenRow, seal};
-use crate::mytoken::model::wanted::{MytokenRequest, RequestedForm, TokenForm};
+use crate::mytoken::model::mytoken_request::{MytokenRequest, RequestedForm, TokenForm};
+use crate::mytoken::model::store::{HistoryEvent, ServerState, ShortToken, TokenRow, seal};
 use crate::mytoken::server::{RequestContext, Server};
 use crate::mytoken::successor::token_members;
 
@@ -24,7 +24,7 @@ pub(crate) struct Origin {
 }
 
 impl Server {
-    /// Makes a token and stores its row.
+    /// Creates a token and stores its row.
     pub(crate) fn create(
         &self,
         state: &mut ServerState,
@@ -77,7 +77,7 @@ impl Server {
         Ok((claims, jwt))
     }
 
-    /// The answer with a token in the requested form.
+    /// The members of an answer with the token in the requested form.
     pub(crate) fn in_requested_form(
         &self,
         state: &mut ServerState,
@@ -94,7 +94,7 @@ impl Server {
             }
             TokenForm::Short => {
                 let short = codes::letters(SHORT_LENGTH)?;
-                state.shorts.insert(short.clone(), Short { jwt: jwt.to_owned(), jti: claims.jti.clone() });
+                state.shorts.insert(short.clone(), ShortToken { jwt: jwt.to_owned(), jti: claims.jti.clone() });
                 members.insert("mytoken".into(), json!(short));
                 members.insert("mytoken_type".into(), json!("short_token"));
             }

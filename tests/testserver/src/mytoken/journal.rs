@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The journal of the mytoken server: its requests, for assertions in tests. No secrets: no query, no body, no code
-//! in a path.
+//! The journal of the mytoken server: its requests, for assertions in tests. It contains no secrets: no queries, no
+//! bodies, no codes of paths.
 
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,8 +26,8 @@ impl Journal {
             "method": request.method,
             "path": path,
             "endpoint": endpoint,
-            "grant_type": kind_word(request, "grant_type"),
-            "action": kind_word(request, "action"),
+            "grant_type": keyword_member(request, "grant_type"),
+            "action": keyword_member(request, "action"),
             "status": status,
         });
         locked(&self.0).push(entry);
@@ -42,8 +42,9 @@ impl Journal {
     }
 }
 
-/// A member that names the kind of a request. Other text is left out: it could be a secret in the wrong member.
-fn kind_word(request: &Request, name: &str) -> Option<String> {
+/// The value of a member like `grant_type` if it looks like a keyword. Any other text could be a secret in the wrong
+/// member.
+fn keyword_member(request: &Request, name: &str) -> Option<String> {
     let found = body::query(request, name).or_else(|| match serde_json::from_slice::<Value>(&request.body) {
         Ok(members) => members.get(name).and_then(Value::as_str).map(str::to_owned),
         Err(_) => {
@@ -67,8 +68,11 @@ mod tests {
             body: body.into(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         };
-        assert_eq!(kind_word(&request(r#"{"grant_type":"mytoken"}"#), "grant_type").as_deref(), Some("mytoken"));
-        assert_eq!(kind_word(&request("grant_type=refresh_token&x=1"), "grant_type").as_deref(), Some("refresh_token"));
-        assert_eq!(kind_word(&request(r#"{"grant_type":"GkRbXpQm"}"#), "grant_type"), None);
+        assert_eq!(keyword_member(&request(r#"{"grant_type":"mytoken"}"#), "grant_type").as_deref(), Some("mytoken"));
+        assert_eq!(
+            keyword_member(&request("grant_type=refresh_token&x=1"), "grant_type").as_deref(),
+            Some("refresh_token")
+        );
+        assert_eq!(keyword_member(&request(r#"{"grant_type":"GkRbXpQm"}"#), "grant_type"), None);
     }
 }

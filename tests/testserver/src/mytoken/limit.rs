@@ -25,12 +25,12 @@ pub struct Limit {
 /// The networks that the original exempts by default.
 pub const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1"];
 
-/// `100/300s`: requests per seconds, without exemptions.
+/// Reads `100/300s`: requests per seconds, without exempt addresses.
 impl FromStr for Limit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is no limit; an example is 100/300s");
+        let wrong = || format!("\"{text}\" is not a limit; write requests per seconds, e.g. 100/300s");
         let (requests, window) = text.split_once('/').ok_or_else(wrong)?;
         let (requests, window) = (requests.parse(), window.strip_suffix('s').ok_or_else(wrong)?.parse());
         match (requests, window) {
@@ -42,15 +42,15 @@ impl FromStr for Limit {
     }
 }
 
-/// Windows by address: start and number of requests.
+/// The window of each address: its start and its number of requests.
 #[derive(Default)]
 pub(crate) struct Limiter(Mutex<HashMap<IpAddr, (i64, u64)>>);
 
 /// Whether a request is within the limit.
 pub(crate) enum Admission {
-    /// It is; these headers are added to its answer.
+    /// Within the limit. These headers are added to its answer.
     Pass(Vec<(String, String)>),
-    /// It is not; this is the answer.
+    /// Over the limit. This is its answer.
     Refused(Response),
 }
 

@@ -23,7 +23,7 @@ mod tests;
 pub use answer::ApiError;
 pub use limit::{LOOPBACK, Limit};
 pub use model::codes::mom_id;
-pub use model::jwt::peek as claims_of;
+pub use model::jwt::unverified_claims;
 pub use model::upstream::Upstream;
 pub use quirks::Quirks;
 pub use server::{Config, Server, unix_now};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Paths of the endpoints, and the names that the journal and injected faults use for them.
+//! Paths of the endpoints, and their names in the journal and in faults.
 
 use crate::mytoken::model::guest_provider;
 
@@ -25,7 +25,8 @@ pub(crate) fn is_endpoint(name: &str) -> bool {
     ENDPOINTS.iter().any(|(_, known)| *known == name)
 }
 
-pub(crate) fn endpoint(path: &str) -> &'static str {
+/// The name of the endpoint at a path; `other` if there is none.
+pub(crate) fn endpoint_name(path: &str) -> &'static str {
     ENDPOINTS.iter().find(|(prefix, _)| below(path, prefix).is_some()).map_or("other", |(_, name)| name)
 }
 
@@ -49,7 +50,7 @@ mod tests {
             ("/calendars/x", "other"),
             ("//jwks", "other"),
         ] {
-            assert_eq!(endpoint(path), name, "{path}");
+            assert_eq!(endpoint_name(path), name, "{path}");
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Bugs of the original that a client must cope with. All are on by default, so that clients are tested
-//! against reality.
+//! Bugs of the original that a client must cope with. All are on by default, so that clients are tested against the
+//! behaviour of a real server.
 
 /// Which bugs are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,23 +8,24 @@
 pub struct Quirks {
     /// MT-09: an unrestricted token gets all scopes and no audience, whatever the request says.
     pub unrestricted_ignores_request: bool,
-    /// MT-10: the audience of the clause is not the default.
+    /// MT-10: a request without an audience does not get the audience of the clause.
     pub no_default_audience: bool,
-    /// MT-12: an unusable answer of the provider is a 200 with an empty access token, counted and rotated.
+    /// MT-12: after an unusable answer of the provider the server returns 200 with an empty access token, counts the
+    /// use and rotates the token.
     pub empty_access_token: bool,
     /// MT-18: `error_on_restrictions` has no effect.
     pub restrictions_dropped_silently: bool,
-    /// MT-28: nothing granted of a clause's scope or audience means no bound.
+    /// MT-28: the scope or audience of a clause becomes unlimited if the provider grants nothing of it.
     pub empty_intersection_widens: bool,
-    /// MT-17: the second other use of a clause with `usages_other` and without `usages_AT` panics.
+    /// MT-17: the second use of a clause with `usages_other` and without `usages_AT` is a panic.
     pub usages_other_panics: bool,
-    /// MT-41: form revocation does not see `mom_id`.
+    /// MT-41: revocation by form ignores `mom_id`.
     pub form_revocation_ignores_mom_id: bool,
     /// MT-03: an empty `mytoken` member is an error.
     pub empty_token_is_error: bool,
-    /// MT-49: history words are refused to tokens with `manage_mytokens:history`.
+    /// MT-49: tokens with `manage_mytokens:history` cannot use `this` and `children`.
     pub history_words_refused: bool,
-    /// MT-37: a code of a token that is not valid now is lost with a 500.
+    /// MT-37: redeeming the code of a token that is not valid now is a 500 and uses up the code.
     pub redeeming_loses_invalid: bool,
     /// MT-23: a child's name of more than 89 characters is a 500.
     pub long_names_fail: bool,
@@ -36,11 +37,11 @@ pub struct Quirks {
     pub outdated_cannot_be_revoked: bool,
     /// MT-40: a token cannot revoke itself by its `mom_id`.
     pub own_mom_id_fails: bool,
-    /// MT-30: a failed code exchange stays pending.
+    /// MT-30: a login whose code exchange failed stays pending.
     pub failed_login_stays_pending: bool,
-    /// MT-36: redeeming a code does not tell the rotation.
+    /// MT-36: the answer to a redeemed code does not show that the token rotates.
     pub redeeming_hides_rotation: bool,
-    /// MT-26: equal clauses of a request for a child are compared by their text; without it they become one.
+    /// MT-26: equal clauses of a request for a child are compared by their text; without the quirk by their values.
     pub clauses_compared_as_text: bool,
 }
 

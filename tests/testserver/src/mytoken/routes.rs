@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Paths (MT-02): matched without regard to case and with or without one trailing slash. A wrong method is
-//! a 404 like an unknown path.
+//! Routes of the server (MT-02). Paths are case-insensitive and may end with one slash. A wrong method is a 404, like
+//! an unknown path.
 
 use crate::http::{Handler, Reply, Request, Response};
 use crate::mytoken::answer::{ApiError, ApiResult, html};
 use crate::mytoken::faults::ActiveFaults;
 use crate::mytoken::limit::Admission;
 use crate::mytoken::model::codes;
-use crate::mytoken::paths::{ENDPOINTS, below, endpoint};
+use crate::mytoken::paths::{ENDPOINTS, below, endpoint_name};
 use crate::mytoken::server::{RequestContext, Server};
 
 impl Handler for Server {
     fn handle(&self, request: &Request) -> Reply {
-        let endpoint = endpoint(&request.path);
+        let endpoint = endpoint_name(&request.path);
         let faults = self.faults.take_for(endpoint);
-        let reply = faults.instead(request).unwrap_or_else(|| faults.deliver(self.limited(request, &faults)));
+        let reply =
+            faults.replacement(request).unwrap_or_else(|| faults.deliver(self.answer_within_limit(request, &faults)));
         let status = match &reply {
             Reply::Close => None,
             Reply::Answer(answer) | Reply::Drip(answer, _) | Reply::Late(answer, _) => Some(answer.status),
@@ -25,7 +26,7 @@ impl Handler for Server {
 }
 
 impl Server {
-    fn limited(&self, request: &Request, faults: &ActiveFaults) -> Response {
+    fn answer_within_limit(&self, request: &Request, faults: &ActiveFaults) -> Response {
         let context = RequestContext { request, now: self.now() };
         let mut answer = match self.limiter.admit(self.config.limit.as_ref(), request.peer, context.now) {
             Admission::Refused(answer) => answer,
@@ -38,7 +39,7 @@ impl Server {
         if let Ok(id) = codes::uuid() {
             answer.headers.push(("X-Request-ID".into(), id));
         }
-        if below(&request.path, "/api").is_some() || endpoint(&request.path) == "discovery" {
+        if below(&request.path, "/api").is_some() || endpoint_name(&request.path) == "discovery" {
             answer.headers.push(("Access-Control-Allow-Origin".into(), "*".into()));
         }
         answer
@@ -66,11 +67,11 @@ impl Server {
 
     fn api(&self, context: &RequestContext<'_>, path: &str, faults: &ActiveFaults) -> ApiResult<Response> {
         let method = match context.request.method.as_str() {
-            // The listener does not send the body.
+            // The listener leaves out the body.
             "HEAD" => "GET",
             method => method,
         };
-        let name = endpoint(path);
+        let name = endpoint_name(path);
         let rest = ENDPOINTS.iter().find_map(|(prefix, _)| below(path, prefix)).unwrap_or_default();
         match (method, name, rest) {
             ("GET", "discovery", "") => Ok(Response::json(200, &self.configuration())),
@@ -90,7 +91,7 @@ impl Server {
         }
     }
 
-    /// Paths that a browser opens.
+    /// The pages for browsers.
     fn browser_page(&self, context: &RequestContext<'_>, path: &str) -> Option<Response> {
         let request = context.request;
         if let Some(code) = below(path, "/c").and_then(|rest| rest.strip_prefix('/')) {
@@ -117,7 +118,7 @@ impl Server {
     }
 }
 
-/// Whether a browser asks: no `Accept`, or one that includes HTML.
+/// Whether the client accepts HTML. A request without `Accept` accepts everything.
 fn wants_html(request: &Request) -> bool {
     request.header("Accept").is_none_or(|accept| {
         accept.split(',').any(|range| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The server: its settings, what it holds, and what every endpoint needs of a request.
+//! The server, its settings, and the context of a request.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -35,7 +35,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The configuration of the captures: guest mode, group `_` with password `profilepw`, all quirks, no request
+    /// The settings of the captured server: guest mode, group `_` with password `profilepw`, all quirks, no request
     /// limit.
     #[must_use]
     pub fn captured(issuer: &str, upstreams: Vec<Upstream>) -> Self {
@@ -103,7 +103,7 @@ impl Server {
         self.upstreams.get(index).ok_or_else(|| ApiError::internal("no such provider"))
     }
 
-    /// Sets a fault by its name (see `faults`); `clear` ends all.
+    /// Sets a fault by its name (see `faults`); `clear` ends all faults.
     ///
     /// # Errors
     /// The name or an argument is unknown.
@@ -118,7 +118,7 @@ impl Server {
         self.journal.entries()
     }
 
-    /// Forgets the requests answered so far.
+    /// Deletes the entries of the journal.
     pub fn clear_journal(&self) {
         self.journal.clear();
     }

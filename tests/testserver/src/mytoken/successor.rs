@@ -10,10 +10,10 @@ use crate::mytoken::model::capabilities;
 use crate::mytoken::model::clauses::{Clause, NoClause, Use, earliest_nbf, latest_exp, select};
 use crate::mytoken::model::codes::{self, SHORT_LENGTH};
 use crate::mytoken::model::jwt::MytokenClaims;
-use crate::mytoken::model::store::{ServerState, Short, TokenRow, seal};
+use crate::mytoken::model::store::{ServerState, ShortToken, TokenRow, seal};
 use crate::mytoken::server::{RequestContext, Server};
 
-/// The members that every answer about a token has, without the token itself.
+/// The members of every answer with a token, except the token itself.
 pub(crate) fn token_members(claims: &MytokenClaims, now: i64) -> Map<String, Value> {
     let mut members = Map::new();
     members.insert("mom_id".into(), json!(codes::mom_id(&claims.jti)));
@@ -30,23 +30,23 @@ pub(crate) fn token_members(claims: &MytokenClaims, now: i64) -> Map<String, Val
     members
 }
 
-/// A counted use other than an access token, to be charged when it has succeeded.
-pub(crate) struct Counted {
+/// A use other than for an access token. It is charged when it has succeeded.
+pub(crate) struct UseToCharge {
     jti: String,
     key: Option<String>,
 }
 
 impl Server {
     /// Checks the capability.
-    pub(crate) fn require(presented: &PresentedMytoken, capability: &str) -> ApiResult<()> {
+    pub(crate) fn require_capability(presented: &PresentedMytoken, capability: &str) -> ApiResult<()> {
         if capabilities::has(&presented.claims.capabilities, capability) {
             return Ok(());
         }
-        Err(ApiError::capabilities())
+        Err(ApiError::insufficient_capabilities())
     }
 
     /// The clause to which a use will be charged.
-    pub(crate) fn clause(
+    pub(crate) fn select_clause(
         &self,
         presented: &PresentedMytoken,
         token: &TokenRow,
@@ -57,41 +57,41 @@ impl Server {
         let clauses = &presented.claims.restrictions;
         match select(clauses, wanted, context.now, context.request.peer, panics, |clause| token.used(clause)) {
             Ok(clause) => Ok(clause.cloned()),
-            Err(NoClause::Restricted) => Err(ApiError::restricted()),
+            Err(NoClause::Restricted) => Err(ApiError::usage_restricted()),
             Err(NoClause::Panic) => Err(ApiError::panic()),
         }
     }
 
-    /// Selects the clause for a use other than an access token; it is charged when the use has succeeded.
-    pub(crate) fn other_use(
+    /// Selects the clause for a use other than for an access token. It is charged when the use has succeeded.
+    pub(crate) fn begin_other_use(
         &self,
         presented: &PresentedMytoken,
         token: &TokenRow,
         context: &RequestContext<'_>,
-    ) -> ApiResult<Counted> {
-        let clause = self.clause(presented, token, Use::Other, context)?;
-        Ok(Counted { jti: token.jti.clone(), key: clause.map(|clause| clause.key()) })
+    ) -> ApiResult<UseToCharge> {
+        let clause = self.select_clause(presented, token, Use::Other, context)?;
+        Ok(UseToCharge { jti: token.jti.clone(), key: clause.map(|clause| clause.key()) })
     }
 
-    /// Charges the use and rotates, if the token does that on other uses. A short token that has to rotate fails
-    /// before anything is charged: the original deadlocks with itself and rolls back (MT-45).
+    /// Charges the use, and rotates the token if its settings ask for it. A short token that has to rotate fails before
+    /// anything is charged: the original deadlocks with itself and rolls back (MT-45).
     pub(crate) fn complete_other_use(
         &self,
         state: &mut ServerState,
         presented: &PresentedMytoken,
-        counted: Counted,
+        to_charge: UseToCharge,
         context: &RequestContext<'_>,
     ) -> ApiResult<Option<Successor>> {
         let rotates = presented.claims.rotation.is_some_and(|rotation| rotation.on_other);
-        self.refuse_short(presented, rotates)?;
-        if let (Some(token), Some(key)) = (state.tokens.get_mut(&counted.jti), counted.key) {
+        self.refuse_short_token(presented, rotates)?;
+        if let (Some(token), Some(key)) = (state.tokens.get_mut(&to_charge.jti), to_charge.key) {
             token.used.entry(key).or_default().other += 1;
         }
         if rotates { self.rotate(state, presented, context).map(Some) } else { Ok(None) }
     }
 
-    /// The 500 of a short token that would have to rotate.
-    pub(crate) fn refuse_short(&self, presented: &PresentedMytoken, rotates: bool) -> ApiResult<()> {
+    /// Refuses a short token that has to rotate with a 500.
+    pub(crate) fn refuse_short_token(&self, presented: &PresentedMytoken, rotates: bool) -> ApiResult<()> {
         if rotates && presented.short && self.config.quirks.short_tokens_cannot_rotate {
             return Err(ApiError::internal(
                 "Error 1205 (HY000): Lock wait timeout exceeded; try restarting transaction",
@@ -100,8 +100,8 @@ impl Server {
         Ok(())
     }
 
-    /// Makes the successor of the presented token. Its number follows that token's, not the database's:
-    /// all overlapping uses get a successor, and only the last one can decrypt the refresh token.
+    /// Creates the successor of the presented token. Its number follows the presented token's, not the row's. So all
+    /// overlapping uses get a successor, but only the last successor can decrypt the refresh token (MT-44).
     pub(crate) fn rotate(
         &self,
         state: &mut ServerState,
@@ -120,7 +120,7 @@ impl Server {
         };
         let jwt = self.key.sign(&claims)?;
         let event = context.event("token_rotated", "");
-        let token = state.tokens.get_mut(&claims.jti).ok_or_else(ApiError::dead)?;
+        let token = state.tokens.get_mut(&claims.jti).ok_or_else(ApiError::revoked)?;
         token.seq_no = claims.seq_no;
         token.renewed = context.now;
         token.exp = claims.exp.unwrap_or(0);
@@ -129,7 +129,7 @@ impl Server {
         let text = if presented.short {
             let short = codes::letters(SHORT_LENGTH)?;
             state.shorts.retain(|_, old| old.jwt != presented.jwt);
-            state.shorts.insert(short.clone(), Short { jwt, jti: claims.jti.clone() });
+            state.shorts.insert(short.clone(), ShortToken { jwt, jti: claims.jti.clone() });
             short
         } else {
             jwt
@@ -156,7 +156,7 @@ pub(crate) struct Successor {
     cookie: String,
 }
 
-/// An answer with the successor in it, if there is one.
+/// An answer, with the successor if there is one.
 pub(crate) fn with_update(status: u16, mut members: Map<String, Value>, update: Option<Successor>) -> Response {
     let Some(update) = update else {
         return Response::json(status, &Value::Object(members));

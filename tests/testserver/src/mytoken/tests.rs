@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the captures cannot show: faults, overlapping uses, and a server without its quirks.
+//! Tests of what the captures cannot show: faults, overlapping uses, and a server without quirks.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::provider::link::{ProviderInfo, TokenEndpoint};
 
 /// A provider that grants everything; with a gate it waits for a signal first.
 #[derive(Default)]
-struct Generous {
+struct GenerousProvider {
     gate: Mutex<Option<Gate>>,
 }
 
@@ -20,15 +20,15 @@ struct Generous {
 #[derive(Clone)]
 struct Gate {
     arrived: SyncSender<()>,
-    go: Arc<Mutex<Receiver<()>>>,
+    signals: Arc<Mutex<Receiver<()>>>,
 }
 
-impl TokenEndpoint for Generous {
+impl TokenEndpoint for GenerousProvider {
     fn token(&self, form: &[(String, String)]) -> Result<Response, String> {
         let gate = self.gate.lock().unwrap().clone();
         if let Some(gate) = gate {
             gate.arrived.send(()).unwrap();
-            gate.go.lock().unwrap().recv().unwrap();
+            gate.signals.lock().unwrap().recv().unwrap();
         }
         let scope = form.iter().find(|(key, _)| key == "scope").map(|(_, scope)| scope.clone());
         Ok(Response::json(
@@ -45,12 +45,12 @@ impl TokenEndpoint for Generous {
 
 struct TestServer {
     server: Arc<Server>,
-    provider: Arc<Generous>,
+    provider: Arc<GenerousProvider>,
 }
 
 impl TestServer {
     fn new(quirks: Quirks) -> Self {
-        let provider = Arc::new(Generous::default());
+        let provider = Arc::new(GenerousProvider::default());
         let info = ProviderInfo {
             issuer: "https://op.test".into(),
             authorization_endpoint: "https://op.test/authorize".into(),
@@ -74,7 +74,7 @@ impl TestServer {
         self.server.set_fault(name, args).unwrap();
     }
 
-    /// A first token.
+    /// Gets a first token.
     fn login(&self, mut request: Value) -> String {
         request["oidc_issuer"] = json!("https://op.test");
         let mut start = request.clone();
@@ -156,8 +156,8 @@ fn an_empty_access_token_is_counted_and_rotates() {
     let (status, answer) = test.access_token(&first);
     assert_eq!((status, answer["access_token"].as_str()), (200, Some("")));
     let second = text(&answer, "/token_update/mytoken");
-    let (_, told) = test.introspect(&second);
-    assert_eq!(told.pointer("/token/restrictions/0/usages_AT_done"), Some(&json!(1)));
+    let (_, answer) = test.introspect(&second);
+    assert_eq!(answer.pointer("/token/restrictions/0/usages_AT_done"), Some(&json!(1)));
     assert_eq!(text(&test.access_token(&second).1, "/access_token"), "opaque");
 }
 
@@ -193,8 +193,8 @@ fn overlapping_uses_all_succeed_and_the_last_successor_wins() {
         json!({"capabilities": ["AT", "tokeninfo"], "rotation": {"on_AT": true}, "restrictions": [{"usages_AT": 3}]}),
     );
     let (arrived, arrivals) = sync_channel(2);
-    let (go, gone) = sync_channel(2);
-    *test.provider.gate.lock().unwrap() = Some(Gate { arrived, go: Arc::new(Mutex::new(gone)) });
+    let (go, signals) = sync_channel(2);
+    *test.provider.gate.lock().unwrap() = Some(Gate { arrived, signals: Arc::new(Mutex::new(signals)) });
     let uses: Vec<_> = (0..2)
         .map(|_| {
             let (server, ask) = (Arc::clone(&test.server), json!({"grant_type": "mytoken", "mytoken": token}));
@@ -214,7 +214,7 @@ fn overlapping_uses_all_succeed_and_the_last_successor_wins() {
     let introspected: Vec<(u16, Value)> = successors.iter().map(|token| test.introspect(token)).collect();
     assert!(introspected.iter().all(|(status, _)| *status == 200), "{introspected:?}");
     assert_eq!(introspected[0].1.pointer("/token/restrictions/0/usages_AT_done"), Some(&json!(2)));
-    // Which one wins is chance. The loser gets 500, or 401 once the winner has rotated again.
+    // Which successor stays valid is chance. The other gets 500, or 401 after the valid one has rotated again.
     let after: Vec<u16> = successors
         .iter()
         .map(|token| test.post("/api/v0/token/access", &json!({"grant_type": "mytoken", "mytoken": token})).0)
@@ -240,8 +240,8 @@ fn without_quirks_requests_are_obeyed_and_dropped_clauses_are_errors() {
     assert_eq!((status, text(&rotated, "/token_update/mytoken_type")), (200, "short_token".into()));
     assert_eq!(test.access_token(&short).0, 401);
     assert_eq!(test.access_token(&text(&rotated, "/token_update/mytoken")).0, 200);
-    let (_, told) = test.introspect(&token);
-    let itself = json!({"token": token, "mom_id": told["mom_id"]});
+    let (_, answer) = test.introspect(&token);
+    let itself = json!({"token": token, "mom_id": answer["mom_id"]});
     assert_eq!(test.send("POST", "/api/v0/token/revoke", &itself).unwrap().0, 204);
     assert_eq!(test.introspect(&token).0, 401);
 }

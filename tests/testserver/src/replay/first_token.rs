@@ -8,7 +8,7 @@ use super::outcome::Stop;
 use super::target::Target;
 use super::vars::Vars;
 use crate::client::Fetch;
-use crate::mytoken::{claims_of, mom_id};
+use crate::mytoken::{mom_id, unverified_claims};
 
 /// Gets a token and saves it and its `mom_id`.
 pub(super) fn obtain(first: &Map<String, Value>, target: &Target, vars: &mut Vars) -> Result<(), Stop> {
@@ -21,7 +21,7 @@ pub(super) fn obtain(first: &Map<String, Value>, target: &Target, vars: &mut Var
         Some(command) => command::run(command, &[], Value::Object(first).to_string().as_bytes())?,
         None => log_in_and_poll(&first, target)?,
     };
-    let jti = claims_of(&token).and_then(|claims| Some(claims.get("jti")?.as_str()?.to_owned()));
+    let jti = unverified_claims(&token).and_then(|claims| Some(claims.get("jti")?.as_str()?.to_owned()));
     vars.set(&format!("{save}_momid"), mom_id(&jti.ok_or("the token is not a JWT with a jti")?));
     vars.set(save, token);
     Ok(())

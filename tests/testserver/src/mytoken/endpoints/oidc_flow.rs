@@ -8,11 +8,11 @@ use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body;
 use crate::mytoken::model::clauses::without_duplicates;
 use crate::mytoken::model::codes::{self, CODE_LENGTH, CODE_LIFETIME};
+use crate::mytoken::model::mytoken_request;
 use crate::mytoken::model::store::{CodeRecord, CodeState, PendingLogin};
-use crate::mytoken::model::wanted;
 use crate::mytoken::server::{RequestContext, Server};
 
-/// The polling interval that the client is told, in seconds.
+/// The polling interval in the answer, in seconds.
 const INTERVAL: i64 = 5;
 
 impl Server {
@@ -25,23 +25,23 @@ impl Server {
             None | Some(Value::Null) => {}
             Some(Value::String(flow)) if flow == "authorization_code" => {}
             Some(Value::String(flow)) => {
-                return Err(ApiError::request(format!("value '{flow}' not valid for OIDCFlow")));
+                return Err(ApiError::invalid_request(format!("value '{flow}' not valid for OIDCFlow")));
             }
             Some(other) => return Err(body::type_mismatch(other, "Go value of type string")),
         }
         let mut state = self.state();
-        state.forget(context.now);
-        let mut wanted = wanted::read(members, &state.templates, context.now, context.request.peer)?;
+        state.remove_expired(context.now);
+        let mut wanted = mytoken_request::read(members, &state.templates, context.now, context.request.peer)?;
         wanted.restrictions = without_duplicates(wanted.restrictions);
         let upstream = self.find_upstream(&body::text(members, "oidc_issuer")?)?;
-        let over = |exp: i64| exp != 0 && exp < context.now;
-        if !wanted.restrictions.is_empty() && wanted.restrictions.iter().all(|clause| over(clause.exp)) {
-            return Err(ApiError::request("token would already be expired"));
+        let expired = |exp: i64| exp != 0 && exp < context.now;
+        if !wanted.restrictions.is_empty() && wanted.restrictions.iter().all(|clause| expired(clause.exp)) {
+            return Err(ApiError::invalid_request("token would already be expired"));
         }
         let web = body::text(members, "client_type")? == "web";
         let redirect_uri = body::text(members, "redirect_uri")?;
         if web && redirect_uri.is_empty() {
-            return Err(ApiError::request("parameter redirect_uri must be given for client_type=web"));
+            return Err(ApiError::invalid_request("parameter redirect_uri must be given for client_type=web"));
         }
         let consent_code = codes::letters(CODE_LENGTH)?;
         let polling_code = if web { None } else { Some(codes::letters(CODE_LENGTH)?) };
@@ -71,7 +71,7 @@ impl Server {
         Ok(Response::json(200, &Value::Object(answer)))
     }
 
-    /// The provider of an issuer, with or without a trailing slash.
+    /// The index of the provider with this issuer URL; a trailing slash is ignored (MT-32).
     pub(crate) fn find_upstream(&self, issuer: &str) -> ApiResult<usize> {
         let trimmed = issuer.trim_end_matches('/');
         self.upstreams

@@ -24,26 +24,32 @@ impl Server {
     pub(crate) fn grants(&self, context: &RequestContext<'_>) -> ApiResult<Response> {
         if context.request.method == "GET" {
             let mut state = self.state();
-            let (presented, token) = self.settings_user(&mut state, context, None, "read@settings:grants")?;
-            let counted = self.other_use(&presented, &token, context)?;
-            let grants = listed(&state, &token);
-            let update = self.complete_other_use(&mut state, &presented, counted, context)?;
-            log(&mut state, &token, context, "settings_grants_listed");
+            let (presented, token) = self.authorize_settings(&mut state, context, None, "read@settings:grants")?;
+            let to_charge = self.begin_other_use(&presented, &token, context)?;
+            let grants = grants_of(&state, &token);
+            let update = self.complete_other_use(&mut state, &presented, to_charge, context)?;
+            record_event(&mut state, &token, context, "settings_grants_listed");
             return Ok(with_update(200, Map::from_iter([("grant_types".to_owned(), grants)]), update));
         }
         let enable = context.request.method == "POST";
         let members = body::json(context.request, "pkg.GrantTypeRequest")?;
         let grant = body::text(&members, "grant_type")?;
         let mut state = self.state();
-        let (presented, token) = self.settings_user(&mut state, context, members.get("mytoken"), "settings:grants")?;
+        let (presented, token) =
+            self.authorize_settings(&mut state, context, members.get("mytoken"), "settings:grants")?;
         if grant != "ssh" {
-            return Err(ApiError::request(format!("value '{grant}' not valid for GrantType")));
+            return Err(ApiError::invalid_request(format!("value '{grant}' not valid for GrantType")));
         }
-        let counted = self.other_use(&presented, &token, context)?;
-        let update = self.complete_other_use(&mut state, &presented, counted, context)?;
+        let to_charge = self.begin_other_use(&presented, &token, context)?;
+        let update = self.complete_other_use(&mut state, &presented, to_charge, context)?;
         let user = (token.oidc_sub.clone(), token.oidc_iss.clone());
         state.grants.entry(user).or_default().insert(grant, enable);
-        log(&mut state, &token, context, if enable { "settings_grant_enabled" } else { "settings_grant_disabled" });
+        record_event(
+            &mut state,
+            &token,
+            context,
+            if enable { "settings_grant_enabled" } else { "settings_grant_disabled" },
+        );
         Ok(match (update, enable) {
             (None, true) => plain(201, "Created"),
             (None, false) => Response::empty(204),
@@ -52,7 +58,7 @@ impl Server {
         })
     }
 
-    fn settings_user(
+    fn authorize_settings(
         &self,
         state: &mut ServerState,
         context: &RequestContext<'_>,
@@ -60,21 +66,21 @@ impl Server {
         capability: &str,
     ) -> ApiResult<(PresentedMytoken, TokenRow)> {
         let credential = self.credential(member, false, context.request)?;
-        let presented = self.present(state, &credential, context.now)?;
-        let token = state.live(&presented.claims, context.now)?.clone();
-        Self::require(&presented, capability)?;
+        let presented = self.verify_token(state, &credential, context.now)?;
+        let token = state.live_row(&presented.claims, context.now)?.clone();
+        Self::require_capability(&presented, capability)?;
         Ok((presented, token))
     }
 }
 
-fn listed(state: &ServerState, token: &TokenRow) -> Value {
+fn grants_of(state: &ServerState, token: &TokenRow) -> Value {
     let user = (token.oidc_sub.clone(), token.oidc_iss.clone());
     state.grants.get(&user).map_or(Value::Null, |grants| {
         grants.iter().map(|(grant, enabled)| json!({"grant_type": grant, "enabled": enabled})).collect()
     })
 }
 
-fn log(state: &mut ServerState, token: &TokenRow, context: &RequestContext<'_>, event: &'static str) {
+fn record_event(state: &mut ServerState, token: &TokenRow, context: &RequestContext<'_>, event: &'static str) {
     if let Some(token) = state.tokens.get_mut(&token.jti) {
         token.events.push(context.event(event, ""));
     }

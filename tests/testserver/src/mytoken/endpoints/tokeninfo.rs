@@ -22,29 +22,29 @@ impl Server {
         };
         const ACTIONS: [&str; 5] = ["introspect", "event_history", "subtokens", "list_mytokens", "notifications"];
         if !ACTIONS.contains(&action) {
-            return Err(ApiError::request(format!("value '{action}' not valid for TokeninfoAction")));
+            return Err(ApiError::invalid_request(format!("value '{action}' not valid for TokeninfoAction")));
         }
         let credential = self.credential(members.get("mytoken"), false, context.request)?;
         let mut state = self.state();
-        let presented = self.present(&state, &credential, context.now)?;
-        let token = state.live(&presented.claims, context.now)?.clone();
+        let presented = self.verify_token(&state, &credential, context.now)?;
+        let token = state.live_row(&presented.claims, context.now)?.clone();
         match action {
             "introspect" => introspect(&mut state, &presented, &token, context),
             "event_history" => self.history(&mut state, &presented, &token, &members, context),
             "subtokens" => {
-                Self::require(&presented, "tokeninfo:subtokens")?;
+                Self::require_capability(&presented, "tokeninfo:subtokens")?;
                 self.counted_query(&mut state, &presented, &token, "tokeninfo_subtokens", context, |state| {
                     Map::from_iter([("mytokens".to_owned(), state.tree(&token))])
                 })
             }
             "list_mytokens" => {
-                Self::require(&presented, "manage_mytokens:list")?;
+                Self::require_capability(&presented, "manage_mytokens:list")?;
                 self.counted_query(&mut state, &presented, &token, "tokeninfo_list_mytokens", context, |state| {
-                    Map::from_iter([("mytokens".to_owned(), list(state, &token))])
+                    Map::from_iter([("mytokens".to_owned(), all_trees(state, &token))])
                 })
             }
             _ => {
-                Self::require(&presented, "tokeninfo:notify")?;
+                Self::require_capability(&presented, "tokeninfo:notify")?;
                 self.counted_query(&mut state, &presented, &token, "tokeninfo_notifications", context, |_| Map::new())
             }
         }
@@ -64,18 +64,18 @@ impl Server {
                 .map_err(|_| body::type_mismatch(list, "Go struct field TokenInfoRequest.mom_ids of type []string"))?,
         };
         let of = if asked.is_empty() {
-            Self::require(presented, "tokeninfo:history")?;
+            Self::require_capability(presented, "tokeninfo:history")?;
             vec![token.mom_id.clone()]
         } else {
-            self.readable(state, presented, token, &asked)?
+            self.resolve_mom_ids(state, presented, token, &asked)?
         };
         self.counted_query(state, presented, token, "tokeninfo_history", context, |state| {
             Map::from_iter([("events".to_owned(), events(state, &of))])
         })
     }
 
-    /// Resolves the ids and words of a request, if the token may read all of them.
-    fn readable(
+    /// Resolves the `mom_ids` of a request, which may also be `this` and `children`, if the token may read all of them.
+    fn resolve_mom_ids(
         &self,
         state: &ServerState,
         presented: &PresentedMytoken,
@@ -83,11 +83,11 @@ impl Server {
         asked: &[String],
     ) -> ApiResult<Vec<String>> {
         let manages = capabilities::has(&presented.claims.capabilities, "manage_mytokens:history");
-        let words = !manages || !self.config.quirks.history_words_refused;
+        let words_allowed = !manages || !self.config.quirks.history_words_refused;
         let refused = |id: &str| {
             if manages {
-                let said = format!("The provided token cannot be used to obtain history for mom_id '{id}'");
-                return ApiError::new(403, "invalid_grant", said);
+                let description = format!("The provided token cannot be used to obtain history for mom_id '{id}'");
+                return ApiError::new(403, "invalid_grant", description);
             }
             ApiError::new(
                 403,
@@ -99,19 +99,19 @@ impl Server {
         };
         let may_read = |id: &str| {
             state.by_mom_id(id).filter(|other| {
-                state.is_above(&token.jti, other)
+                state.is_self_or_ancestor(&token.jti, other)
                     || (manages && other.oidc_sub == token.oidc_sub && other.oidc_iss == token.oidc_iss)
             })
         };
-        let handles = |tokens: Vec<&TokenRow>| tokens.into_iter().map(|token| token.mom_id.clone()).collect::<Vec<_>>();
+        let mom_ids = |tokens: Vec<&TokenRow>| tokens.into_iter().map(|token| token.mom_id.clone()).collect::<Vec<_>>();
         let mut found = Vec::new();
         for id in asked {
-            match (words, id.as_str(), id.strip_prefix("children@")) {
+            match (words_allowed, id.as_str(), id.strip_prefix("children@")) {
                 (true, "this", _) => found.push(token.mom_id.clone()),
-                (true, "children", _) => found.extend(handles(state.children(&token.jti))),
+                (true, "children", _) => found.extend(mom_ids(state.children(&token.jti))),
                 (true, _, Some(parent)) => {
                     let parent = may_read(parent).ok_or_else(|| refused(parent))?;
-                    found.extend(handles(state.children(&parent.jti)));
+                    found.extend(mom_ids(state.children(&parent.jti)));
                 }
                 (_, id, _) => found.push(may_read(id).ok_or_else(|| refused(id))?.mom_id.clone()),
             }
@@ -119,7 +119,7 @@ impl Server {
         Ok(found)
     }
 
-    /// A query that is counted, logged and followed by a rotation only if the token has restrictions at all.
+    /// Answers a query. It is counted, logged and followed by a rotation only if the token has restrictions (MT-48).
     fn counted_query(
         &self,
         state: &mut ServerState,
@@ -132,9 +132,9 @@ impl Server {
         if presented.claims.restrictions.is_empty() {
             return Ok(with_update(200, query(state), None));
         }
-        let counted = self.other_use(presented, token, context)?;
+        let to_charge = self.begin_other_use(presented, token, context)?;
         let members = query(state);
-        let update = self.complete_other_use(state, presented, counted, context)?;
+        let update = self.complete_other_use(state, presented, to_charge, context)?;
         if let Some(token) = state.tokens.get_mut(&token.jti) {
             token.events.push(context.event(event, ""));
         }
@@ -142,14 +142,15 @@ impl Server {
     }
 }
 
-/// All claims, and the counters of the clauses. Not counted, not refused by restrictions, always logged.
+/// Answers with all claims and the counters of the clauses. It is not counted and not limited by restrictions, and it
+/// is always logged (MT-48).
 fn introspect(
     state: &mut ServerState,
     presented: &PresentedMytoken,
     token: &TokenRow,
     context: &RequestContext<'_>,
 ) -> ApiResult<Response> {
-    Server::require(presented, "tokeninfo:introspect")?;
+    Server::require_capability(presented, "tokeninfo:introspect")?;
     let mut claims = json!(presented.claims);
     let clauses = claims.get_mut("restrictions").and_then(Value::as_array_mut);
     for (shown, clause) in clauses.into_iter().flatten().zip(&presented.claims.restrictions) {
@@ -171,7 +172,7 @@ fn introspect(
 }
 
 /// All trees of the user.
-fn list(state: &ServerState, token: &TokenRow) -> Value {
+fn all_trees(state: &ServerState, token: &TokenRow) -> Value {
     let mut roots: Vec<&TokenRow> = state
         .tokens
         .values()

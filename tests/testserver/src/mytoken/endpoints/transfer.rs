@@ -14,8 +14,8 @@ impl Server {
         let members = body::json(context.request, "pkg.CreateTransferCodeRequest")?;
         let credential = self.credential(members.get("mytoken"), false, context.request)?;
         let mut state = self.state();
-        let presented = self.present(&state, &credential, context.now)?;
-        let token = state.live(&presented.claims, context.now)?;
+        let presented = self.verify_token(&state, &credential, context.now)?;
+        let token = state.live_row(&presented.claims, context.now)?;
         token.events.push(context.event("transfer_code_created", ""));
         let code = state.add_code(presented.jwt, presented.claims.jti, false, context.now)?;
         Ok(Response::json(

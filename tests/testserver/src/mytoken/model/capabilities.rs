@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The capability algebra (MT-22). Written from what the original does, not from the client library's code: an oracle
-//! must not share its bugs.
+//! Which capabilities include others (MT-22). Written from the behaviour of the original, not from the code of our
+//! client: the test server must not share the client's bugs.
 
 use serde_json::Value;
 
 /// Capabilities of a login that asks for none.
 pub const DEFAULT: [&str; 2] = ["AT", "tokeninfo"];
 
-/// All capabilities this server knows beside their `read@` twins.
+/// All capabilities of this server, without their `read@` forms.
 const KNOWN: [&str; 16] = [
     "AT",
     "create_mytoken",
@@ -27,6 +27,7 @@ const KNOWN: [&str; 16] = [
     "settings:email",
 ];
 
+/// Capabilities that have a `read@` form.
 const READABLE: [&str; 5] =
     ["manage_mytokens:notify", "settings", "settings:grants", "settings:grants:ssh", "settings:email"];
 
@@ -61,8 +62,8 @@ pub fn has(owned: &[String], wanted: &str) -> bool {
     owned.iter().any(|capability| covers(capability, wanted))
 }
 
-/// The capabilities of a child: all of the parent's when nothing is asked for, else what the parent covers, in the
-/// order of the request.
+/// The capabilities of a child. A request without capabilities gets all of the parent's. Otherwise the child gets the
+/// requested ones that the parent has, in the order of the request.
 #[must_use]
 pub fn inherit(parent: &[String], wanted: &[String]) -> Vec<String> {
     if wanted.is_empty() {
@@ -78,7 +79,7 @@ pub fn inherit(parent: &[String], wanted: &[String]) -> Vec<String> {
 }
 
 /// The words of a `capabilities` member, which may be an array or a blank-separated string; names of templates still
-/// carry their `@`. A number is taken for a word, as the original does.
+/// carry their `@`. A number counts as a word, as in the original.
 #[must_use]
 pub fn names(value: Option<&Value>) -> Vec<String> {
     let of_string = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -88,7 +89,7 @@ pub fn names(value: Option<&Value>) -> Vec<String> {
         Some(Value::Array(list)) => list
             .iter()
             .flat_map(|item| match item {
-                // An empty entry counts: the list is then not empty and grants nothing.
+                // `null` stays as a word: without it the list could be empty, which would grant everything.
                 Value::Null => vec![String::from("null")],
                 Value::String(text) => vec![text.clone()],
                 other => vec![other.to_string()],

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reading a clause, and the types of its members, from JSON.
+//! Reads a clause from JSON and checks the types of its members.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use crate::mytoken::body;
 use crate::mytoken::model::clauses::Clause;
 use crate::mytoken::model::times;
 
-/// A clause of a request. With `now` its times may be strings; without (consent page, ssh keys) only integers will do.
+/// A clause of a request. With `now` its times may be strings; without it (consent page) only integers are accepted.
 ///
 /// # Errors
 /// A member has the wrong type, or a time is invalid.
@@ -39,7 +39,7 @@ fn time(members: &Map<String, Value>, name: &str, now: Option<i64>) -> ApiResult
     match members.get(name) {
         None | Some(Value::Null) => Ok(0),
         Some(Value::String(text)) => match now {
-            Some(now) => times::resolve(text, now).map_err(ApiError::request),
+            Some(now) => times::resolve(text, now).map_err(ApiError::invalid_request),
             None => Err(member_mismatch(&Value::String(text.clone()), name, "unixtime.UnixTime")),
         },
         Some(value) => value.as_i64().ok_or_else(|| body::type_mismatch(value, "Go value of type string")),

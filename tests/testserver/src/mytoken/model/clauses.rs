@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Restriction clauses (MT-15, MT-20, MT-26): their form, which one is charged for a use, and what a login makes of
-//! them.
+//! Restriction clauses (MT-15, MT-20, MT-26): their members, the clause that is charged for a use, and how a login
+//! changes them.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -18,10 +18,10 @@ pub struct Clause {
     /// Last second of its validity, Unix seconds; 0 if absent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub exp: i64,
-    /// Blank-separated upper bound, kept as written.
+    /// Allowed scopes, blank-separated, kept as written.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,
-    /// Upper bound. An empty list sets no bound, but the clause is kept because of it.
+    /// Allowed audiences. An empty list sets no limit, but a clause with it is not dropped as empty.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub audience: Option<Vec<String>>,
     /// Allowed client addresses.
@@ -50,7 +50,7 @@ fn is_blank(list: &Option<Vec<String>>) -> bool {
     list.as_ref().is_none_or(Vec::is_empty)
 }
 
-/// The bound that a list sets; an empty list sets none.
+/// The entries of a list that sets a limit; an empty list sets none.
 pub(crate) fn bound(list: &Option<Vec<String>>) -> Option<&[String]> {
     list.as_deref().filter(|entries| !entries.is_empty())
 }
@@ -89,7 +89,7 @@ pub enum NoClause {
 }
 
 impl Clause {
-    /// Whether the clause has no member, and is dropped. An empty list counts as a member.
+    /// Whether the clause has no member, so that it is dropped. An empty list counts as a member.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -182,10 +182,15 @@ pub fn without_duplicates(clauses: Vec<Clause>) -> Vec<Clause> {
     kept
 }
 
-/// Limits the clauses to what the provider granted. An empty intersection leaves no bound, as in the original
-/// (MT-28); without `widens` the old bound stays.
+/// Limits the clauses to what the provider granted. A scope or audience of which nothing was granted becomes unlimited
+/// as in the original (MT-28); without `widens` it stays as it is.
 #[must_use]
-pub fn granted(clauses: &[Clause], scope: Option<&str>, audience: Option<&[String]>, widens: bool) -> Vec<Clause> {
+pub fn limited_to_grant(
+    clauses: &[Clause],
+    scope: Option<&str>,
+    audience: Option<&[String]>,
+    widens: bool,
+) -> Vec<Clause> {
     let mut adjusted = clauses.to_vec();
     for clause in &mut adjusted {
         if let (Some(scope), false) = (scope, clause.scope.is_empty()) {
@@ -219,7 +224,7 @@ mod tests {
         Use::AccessToken { scope, audience: &[] }
     }
 
-    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
     fn the_first_clause_that_covers_the_whole_request_is_charged() {
@@ -227,7 +232,7 @@ mod tests {
         let fresh = |_: &Clause| None;
         let first_used = |clause: &Clause| (clause.scope == "a").then_some(UseCount { at: 1, other: 0 });
         let picked = |wanted, used: &dyn Fn(&Clause) -> Option<UseCount>| {
-            select(&list, wanted, 100, HOME, true, used).map(|clause| clause.unwrap().scope.clone())
+            select(&list, wanted, 100, LOCALHOST, true, used).map(|clause| clause.unwrap().scope.clone())
         };
         assert_eq!(picked(at("a"), &fresh), Ok("a".into()));
         assert_eq!(picked(at("a"), &first_used), Ok("a b".into()));
@@ -241,7 +246,7 @@ mod tests {
     fn the_last_second_of_a_clause_is_included() {
         let list = clauses(json!([{"nbf": 10, "exp": 20}]));
         for (now, fits) in [(9, false), (10, true), (20, true), (21, false)] {
-            assert_eq!(select(&list, Use::Other, now, HOME, true, |_| None).is_ok(), fits, "{now}");
+            assert_eq!(select(&list, Use::Other, now, LOCALHOST, true, |_| None).is_ok(), fits, "{now}");
         }
     }
 
@@ -249,16 +254,16 @@ mod tests {
     fn other_uses_without_a_limit_for_access_tokens_panic_the_second_time() {
         let list = clauses(json!([{"usages_other": 3}]));
         let used = |_: &Clause| Some(UseCount { at: 0, other: 1 });
-        assert_eq!(select(&list, Use::Other, 1, HOME, true, used).unwrap_err(), NoClause::Panic);
-        assert!(select(&list, Use::Other, 1, HOME, false, used).is_ok());
+        assert_eq!(select(&list, Use::Other, 1, LOCALHOST, true, used).unwrap_err(), NoClause::Panic);
+        assert!(select(&list, Use::Other, 1, LOCALHOST, false, used).is_ok());
     }
 
     #[test]
     fn an_empty_grant_removes_the_bound() {
         let list = clauses(json!([{"scope": "x", "exp": 5}, {"audience": ["a", "b"]}]));
-        let after = granted(&list, Some("openid"), Some(&["b".into()]), true);
+        let after = limited_to_grant(&list, Some("openid"), Some(&["b".into()]), true);
         assert_eq!(json!(after), json!([{"exp": 5}, {"audience": ["b"]}]));
-        assert_eq!(json!(granted(&list, Some("openid"), None, false)), json!(list));
+        assert_eq!(json!(limited_to_grant(&list, Some("openid"), None, false)), json!(list));
     }
 
     #[test]

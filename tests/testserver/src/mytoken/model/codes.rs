@@ -51,7 +51,7 @@ pub fn letters(length: usize) -> ApiResult<String> {
     Ok(text)
 }
 
-/// Bytes as base64url text, for states and verifiers.
+/// Random bytes as base64url text, for states and verifiers.
 ///
 /// # Errors
 /// The operating system gives no random numbers.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The provider for guests inside the server (MT-54): its token endpoint.
+//! The server's own provider for guests (MT-54): its token endpoint.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
-/// An address, or a network with a zero host part. With another host part only the address before the slash counts,
-/// as in the original.
-fn network(entry: &str) -> Option<(IpAddr, u32)> {
+/// Parses an address or a network. If the host part of the network is not zero, only the address before the slash
+/// counts, as in the original.
+fn parse_network(entry: &str) -> Option<(IpAddr, u32)> {
     let Some((address, length)) = entry.split_once('/') else {
         let address: IpAddr = entry.parse().ok()?;
         return Some((address, bits(address)));
@@ -39,18 +39,18 @@ fn contains((network, length): (IpAddr, u32), address: IpAddr) -> bool {
     network.is_ipv4() == address.is_ipv4() && prefix(address, length) == prefix(network, length)
 }
 
-/// Whether an entry includes the address of the client.
+/// Whether one of the entries includes the address of the client.
 #[must_use]
 pub fn admits(entries: &[String], peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
-    entries.iter().filter_map(|entry| network(entry)).any(|network| contains(network, peer))
+    entries.iter().filter_map(|entry| parse_network(entry)).any(|network| contains(network, peer))
 }
 
 /// Whether every wanted entry lies within one of the parent's.
 #[must_use]
 pub fn within(wanted: &[String], parent: &[String]) -> bool {
     wanted.iter().all(|entry| {
-        parent.iter().any(|bound| match (network(entry), network(bound)) {
+        parent.iter().any(|bound| match (parse_network(entry), parse_network(bound)) {
             (Some(inner), Some(outer)) => inner.1 >= outer.1 && contains(outer, inner.0),
             _ => {
                 entry == bound
@@ -60,7 +60,7 @@ pub fn within(wanted: &[String], parent: &[String]) -> bool {
     })
 }
 
-/// Replaces `this` by the address of the requester; only done when a token is made.
+/// Replaces `this` by the address of the client. This is done only when a token is created.
 pub fn resolve_this(entries: &mut [String], peer: IpAddr) {
     for entry in entries.iter_mut().filter(|entry| entry.eq_ignore_ascii_case("this")) {
         *entry = peer.to_canonical().to_string();

@@ -55,7 +55,7 @@ impl MytokenKey {
     pub fn generate() -> ApiResult<Self> {
         loop {
             let mut scalar = codes::bytes::<66>()?;
-            // The order of the curve has 521 bits: 528 random ones are nearly always too many.
+            // The order of the curve has 521 bits: a random number of 528 bits is nearly always too large.
             if let Some(first) = scalar.first_mut() {
                 *first &= 1;
             }
@@ -79,21 +79,21 @@ impl MytokenKey {
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes())))
     }
 
-    /// The claims of a token that this key signed. Only the signature is checked.
+    /// Verifies the signature, and nothing else, and returns the claims.
     ///
     /// # Errors
     /// The signature is wrong.
-    pub fn open(&self, token: &str) -> ApiResult<MytokenClaims> {
-        let bad = || ApiError::token("crypto/ecdsa: verification error");
+    pub fn verify(&self, token: &str) -> ApiResult<MytokenClaims> {
+        let bad = || ApiError::invalid_token("crypto/ecdsa: verification error");
         let (signed, signature) = token.rsplit_once('.').ok_or_else(bad)?;
-        // MT-04: Go's base64 skips line ends, so a token with a newline at its end is still well signed.
+        // MT-04: Go's base64 decoder skips line breaks, so the signature of a token with a newline at its end is valid.
         let signature: String = signature.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| bad())?;
         let signature = Signature::from_slice(&signature).map_err(|_| bad())?;
         self.verifying.verify(signed.as_bytes(), &signature).map_err(|_| bad())?;
         let (_, payload) = signed.split_once('.').ok_or_else(bad)?;
         let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| bad())?;
-        serde_json::from_slice(&payload).map_err(|error| ApiError::token(error.to_string()))
+        serde_json::from_slice(&payload).map_err(|error| ApiError::invalid_token(error.to_string()))
     }
 
     /// The key set of `/jwks`.
@@ -114,7 +114,7 @@ impl MytokenKey {
 /// Whether the original takes a text for a JWT (MT-51). It looks up all other texts as short tokens. The signature must
 /// decode as padded base64url; ES512 signatures happen to need no padding.
 #[must_use]
-pub fn looks_like(token: &str) -> bool {
+pub fn looks_like_jwt(token: &str) -> bool {
     let mut parts = token.split('.');
     let (Some(header), Some(_), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -125,9 +125,9 @@ pub fn looks_like(token: &str) -> bool {
     header.is_some_and(|header| header.get("alg").is_some()) && URL_SAFE.decode(signature).is_ok()
 }
 
-/// The claims of a JWT, unverified: for tokens that came directly from the provider.
+/// The claims of a JWT without verification, for tokens that come directly from their issuer.
 #[must_use]
-pub fn peek(token: &str) -> Option<Value> {
+pub fn unverified_claims(token: &str) -> Option<Value> {
     let mut parts = token.split('.');
     let (_, payload) = (parts.next()?, parts.next()?);
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn only_jwts_are_recognised() {
-        assert!(looks_like("eyJhbGciOiJFUzUxMiIsInR5cCI6Ik1UK0pXVCJ9.eyJhIjoxfQ.AAAA"));
-        assert!(!looks_like("aaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbbbbbbb.cccccccccccccccccccccc"));
-        assert!(!looks_like(" eyJhbGciOiJFUzUxMiJ9.eyJhIjoxfQ.AAAA"));
-        assert!(!looks_like("eyJhbGciOiJFUzUxMiJ9.eyJhIjoxfQ"));
+        assert!(looks_like_jwt("eyJhbGciOiJFUzUxMiIsInR5cCI6Ik1UK0pXVCJ9.eyJhIjoxfQ.AAAA"));
+        assert!(!looks_like_jwt("aaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbbbbbbb.cccccccccccccccccccccc"));
+        assert!(!looks_like_jwt(" eyJhbGciOiJFUzUxMiJ9.eyJhIjoxfQ.AAAA"));
+        assert!(!looks_like_jwt("eyJhbGciOiJFUzUxMiJ9.eyJhIjoxfQ"));
     }
 
     #[test]
@@ -181,12 +181,12 @@ mod tests {
             rotation: None,
         };
         let token = key.sign(&claims).unwrap();
-        assert!(looks_like(&token));
-        assert_eq!(key.open(&token).unwrap().jti, "j");
-        assert_eq!(key.open(&format!("{token}\n")).unwrap().jti, "j");
-        assert!(MytokenKey::generate().unwrap().open(&token).is_err());
+        assert!(looks_like_jwt(&token));
+        assert_eq!(key.verify(&token).unwrap().jti, "j");
+        assert_eq!(key.verify(&format!("{token}\n")).unwrap().jti, "j");
+        assert!(MytokenKey::generate().unwrap().verify(&token).is_err());
         let other = key.sign(&MytokenClaims { jti: "k".into(), ..claims }).unwrap();
         let mixed = format!("{}.{}", token.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
-        assert!(key.open(&mixed).is_err());
+        assert!(key.verify(&mixed).is_err());
     }
 }

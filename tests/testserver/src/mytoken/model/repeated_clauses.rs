@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Equal clauses of one request (MT-26). The original compares the compact text of a clause with the text of
-//! the earlier ones as they were written: a clause is dropped when an equal one stands before it without blanks, and
-//! stays when that one has blanks in it.
+//! Drops equal clauses of one request as the original does (MT-26): it compares the compact text of a clause with the
+//! unchanged text of the earlier ones. So a clause is dropped if an equal one without blanks precedes it, and stays if
+//! the earlier one has blanks.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,7 +15,7 @@ struct RawRequest<'a> {
 
 /// Removes from a request the clauses that the original drops. `body` is the text of the request.
 #[must_use]
-pub fn dropped(mut members: Map<String, Value>, body: &[u8]) -> Map<String, Value> {
+pub fn drop_repeated(mut members: Map<String, Value>, body: &[u8]) -> Map<String, Value> {
     if let Some(Value::Array(clauses)) = members.get_mut("restrictions") {
         let mut stays = repeated(body).into_iter().map(|repeated| !repeated);
         clauses.retain(|_| stays.next().unwrap_or(true));
@@ -74,7 +74,7 @@ mod tests {
             (r#"{"scope":"a"}"#, 1),
         ] {
             let body = format!(r#"{{"grant_type": "mytoken", "restrictions": {restrictions}}}"#);
-            let members = dropped(serde_json::from_str(&body).unwrap(), body.as_bytes());
+            let members = drop_repeated(serde_json::from_str(&body).unwrap(), body.as_bytes());
             assert_eq!(members["restrictions"].as_array().map_or(1, Vec::len), left, "{restrictions}");
         }
     }
@@ -83,7 +83,7 @@ mod tests {
     fn a_request_without_a_list_of_clauses_is_unchanged() {
         for body in [r#"{"a":1}"#, r#"{"restrictions":null}"#, r#"{"restrictions":"@name"}"#] {
             let members: Map<String, Value> = serde_json::from_str(body).unwrap();
-            assert_eq!(dropped(members.clone(), body.as_bytes()), members);
+            assert_eq!(drop_repeated(members.clone(), body.as_bytes()), members);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// When a token is replaced by a successor, and what ends it.
+/// When a token is replaced by a successor, and when it becomes invalid.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rotation {

@@ -10,9 +10,9 @@ use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::model::clauses::{Clause, UseCount};
 use crate::mytoken::model::codes::{self, CODE_LENGTH, CODE_LIFETIME};
 use crate::mytoken::model::jwt::MytokenClaims;
+use crate::mytoken::model::mytoken_request::{MytokenRequest, RequestedForm};
 use crate::mytoken::model::rotation::Rotation;
 use crate::mytoken::model::templates::Templates;
-use crate::mytoken::model::wanted::{MytokenRequest, RequestedForm};
 
 /// One event of a token's history.
 #[derive(Debug, Clone)]
@@ -24,18 +24,18 @@ pub struct HistoryEvent {
     pub user_agent: String,
 }
 
-/// One token; rotation keeps its row.
+/// One token. Its successors by rotation keep this row.
 #[derive(Debug, Clone)]
 pub struct TokenRow {
     /// Claim `jti`.
     pub jti: String,
     /// Public handle.
     pub mom_id: String,
-    /// Number of the row: the order of tokens that were made in the same second.
+    /// Number of the row: orders tokens that were created in the same second.
     pub row: u64,
     /// The parent token, if any.
     pub parent: Option<String>,
-    /// Key of the refresh token, shared by the whole tree.
+    /// Number of the refresh token, which the whole tree shares.
     pub refresh: u64,
     /// Shown in lists.
     pub name: String,
@@ -45,7 +45,7 @@ pub struct TokenRow {
     pub ip: String,
     /// Claim `exp`; 0 when there is none.
     pub exp: i64,
-    /// Sequence number that is valid now.
+    /// The only valid sequence number.
     pub seq_no: u64,
     /// When it was created or rotated last.
     pub renewed: i64,
@@ -71,7 +71,7 @@ impl TokenRow {
     }
 }
 
-/// The digest of a JWT that stands for the encryption of the refresh token.
+/// The digest of a JWT. It replaces the original's encryption of the refresh token with that JWT.
 #[must_use]
 pub fn seal(jwt: &str) -> [u8; 32] {
     Sha256::digest(jwt).into()
@@ -79,7 +79,7 @@ pub fn seal(jwt: &str) -> [u8; 32] {
 
 /// What a short token stands for.
 #[derive(Debug, Clone)]
-pub struct Short {
+pub struct ShortToken {
     /// The JWT behind it.
     pub jwt: String,
     /// The token's id.
@@ -89,11 +89,11 @@ pub struct Short {
 /// What a polling or transfer code stands for.
 #[derive(Debug, Clone)]
 pub enum CodeState {
-    /// The login is not finished; with its consent code.
+    /// The login is not finished. Contains its consent code.
     Pending(String),
     /// The user declined.
     Declined,
-    /// The login failed for good (only without the quirk that keeps it pending).
+    /// The login failed. Contains the reason. Used only without the quirk `failed_login_stays_pending`.
     Failed(String),
     /// The token is ready.
     Ready {
@@ -101,7 +101,7 @@ pub enum CodeState {
         jwt: String,
         /// Its id.
         jti: String,
-        /// The form in which a poller gets it.
+        /// The form in which polling returns it.
         form: RequestedForm,
     },
 }
@@ -113,7 +113,7 @@ pub struct CodeRecord {
     pub state: CodeState,
     /// Unix time.
     pub expires: i64,
-    /// Whether the token was made for this code.
+    /// Whether the token was created for this code.
     pub fresh: bool,
 }
 
@@ -126,7 +126,7 @@ pub struct PendingLogin {
     pub wanted: MytokenRequest,
     /// The polling code; a web client has none.
     pub polling_code: Option<String>,
-    /// The final redirect of a web client.
+    /// Where the browser of a web client is sent at the end.
     pub redirect_uri: Option<String>,
     /// OAuth state.
     pub state: String,
@@ -149,7 +149,7 @@ pub struct Refresh {
 #[derive(Debug, Default)]
 pub struct ServerState {
     pub tokens: HashMap<String, TokenRow>,
-    pub shorts: HashMap<String, Short>,
+    pub shorts: HashMap<String, ShortToken>,
     pub codes: HashMap<String, CodeRecord>,
     pub logins: HashMap<String, PendingLogin>,
     pub refresh: HashMap<u64, Refresh>,
@@ -166,7 +166,7 @@ impl ServerState {
         self.counter
     }
 
-    /// Makes a code for a token. `fresh` means that the token was made for this code.
+    /// Creates a code for a token. `fresh` means that the token was created for this code.
     ///
     /// # Errors
     /// The operating system gives no random numbers.
@@ -182,17 +182,17 @@ impl ServerState {
     ///
     /// # Errors
     /// 401 without a description.
-    pub fn live(&mut self, claims: &MytokenClaims, now: i64) -> ApiResult<&mut TokenRow> {
-        let token = self.tokens.get(&claims.jti).ok_or_else(ApiError::dead)?;
+    pub fn live_row(&mut self, claims: &MytokenClaims, now: i64) -> ApiResult<&mut TokenRow> {
+        let token = self.tokens.get(&claims.jti).ok_or_else(ApiError::revoked)?;
         let rotation = token.rotation.unwrap_or_default();
         let lapsed = rotation.lifetime > 0 && now > token.renewed.saturating_add(rotation.lifetime);
         if token.seq_no != claims.seq_no || lapsed {
             if rotation.auto_revoke {
                 self.revoke(&claims.jti, true);
             }
-            return Err(ApiError::dead());
+            return Err(ApiError::revoked());
         }
-        self.tokens.get_mut(&claims.jti).ok_or_else(ApiError::dead)
+        self.tokens.get_mut(&claims.jti).ok_or_else(ApiError::revoked)
     }
 
     /// The token with this `mom_id`.
@@ -212,7 +212,7 @@ impl ServerState {
 
     /// Whether `jti` is the token itself or an ancestor of it.
     #[must_use]
-    pub fn is_above(&self, jti: &str, token: &TokenRow) -> bool {
+    pub fn is_self_or_ancestor(&self, jti: &str, token: &TokenRow) -> bool {
         let mut current = Some(token);
         while let Some(token) = current {
             if token.jti == jti {
@@ -223,15 +223,15 @@ impl ServerState {
         false
     }
 
-    /// Removes a token with its codes and short tokens; its children are removed too or become roots. Returns the
-    /// refresh token if no token uses it any more.
+    /// Removes a token with its codes and short tokens. With `recursive` all its descendants are removed too; otherwise
+    /// its children become roots. Returns the refresh token if no token uses it any more.
     pub fn revoke(&mut self, jti: &str, recursive: bool) -> Option<Refresh> {
         let mut gone = HashSet::from([jti.to_owned()]);
         if recursive {
-            let mut row: Vec<String> = vec![jti.to_owned()];
-            while let Some(parent) = row.pop() {
+            let mut parents: Vec<String> = vec![jti.to_owned()];
+            while let Some(parent) = parents.pop() {
                 for child in self.children(&parent) {
-                    row.push(child.jti.clone());
+                    parents.push(child.jti.clone());
                     gone.insert(child.jti.clone());
                 }
             }
@@ -252,8 +252,8 @@ impl ServerState {
         self.refresh.remove(&refresh)
     }
 
-    /// Removes codes and logins that expired long ago.
-    pub fn forget(&mut self, now: i64) {
+    /// Removes expired logins, and codes that expired an hour ago.
+    pub fn remove_expired(&mut self, now: i64) {
         const KEPT: i64 = 3600;
         self.codes.retain(|_, code| code.expires + KEPT > now);
         self.logins.retain(|_, login| login.expires > now);

@@ -14,7 +14,7 @@ use crate::mytoken::model::{capabilities, clause_json};
 pub enum TemplateKind {
     /// A partial request.
     Profiles,
-    /// Words.
+    /// Names of capabilities.
     Capabilities,
     /// Clauses.
     Restrictions,
@@ -61,8 +61,8 @@ pub struct ExpandedProfile {
     pub rotation: Option<Rotation>,
 }
 
-/// Greatest depth of includes: templates can include each other.
-const DEPTH: usize = 8;
+/// Maximum depth of includes: templates can include each other.
+const MAX_DEPTH: usize = 8;
 
 impl Templates {
     fn payload(&self, kind: TemplateKind, name: &str) -> ApiResult<&Value> {
@@ -71,7 +71,7 @@ impl Templates {
             .iter()
             .find(|template| template.kind == kind && template.group == group && template.name == short)
             .map(|template| &template.payload)
-            .ok_or_else(|| ApiError::request(format!("unknown include name: '{name}'")))
+            .ok_or_else(|| ApiError::invalid_request(format!("unknown include name: '{name}'")))
     }
 
     /// The names in a member that is a string of names or an array.
@@ -85,7 +85,7 @@ impl Templates {
     /// A name is unknown.
     pub fn capabilities(&self, value: Option<&Value>) -> ApiResult<Vec<String>> {
         let mut given = Vec::new();
-        self.add_capabilities(value, DEPTH, &mut given)?;
+        self.add_capabilities(value, MAX_DEPTH, &mut given)?;
         Ok(given)
     }
 
@@ -108,7 +108,7 @@ impl Templates {
     /// # Errors
     /// A name is unknown or a member has the wrong type.
     pub fn restrictions(&self, value: Option<&Value>, now: i64) -> ApiResult<Vec<Clause>> {
-        self.clauses(value, now, DEPTH)
+        self.clauses(value, now, MAX_DEPTH)
     }
 
     fn clauses(&self, value: Option<&Value>, now: i64, depth: usize) -> ApiResult<Vec<Clause>> {
@@ -145,8 +145,8 @@ impl Templates {
         Ok(clauses)
     }
 
-    /// A clause with includes. Its keys are added to the first included clause if that has none of them; else they
-    /// become a clause of their own before it. The latter widens the token, as in the original.
+    /// A clause with includes. Its keys are added to the first included clause if that has none of them. Otherwise they
+    /// become a separate clause before it, which widens the token as in the original (MT-53).
     fn clause(
         &self,
         members: &Map<String, Value>,
@@ -173,10 +173,10 @@ impl Templates {
     /// # Errors
     /// A name is unknown or a member has the wrong type.
     pub fn rotation(&self, value: Option<&Value>) -> ApiResult<Option<Rotation>> {
-        self.rotation_within(value, DEPTH)
+        self.rotation_to_depth(value, MAX_DEPTH)
     }
 
-    fn rotation_within(&self, value: Option<&Value>, depth: usize) -> ApiResult<Option<Rotation>> {
+    fn rotation_to_depth(&self, value: Option<&Value>, depth: usize) -> ApiResult<Option<Rotation>> {
         match value {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Object(members)) => {
@@ -184,7 +184,7 @@ impl Templates {
                 for name in Self::names(members.get("include")) {
                     if let (true, Some(included)) = (
                         depth > 0,
-                        self.rotation_within(Some(self.payload(TemplateKind::Rotation, &name)?), depth - 1)?,
+                        self.rotation_to_depth(Some(self.payload(TemplateKind::Rotation, &name)?), depth - 1)?,
                     ) {
                         if let Value::Object(included) = json!(included) {
                             settings.extend(included);
@@ -195,14 +195,14 @@ impl Templates {
                 settings.retain(|_, value| !value.is_null());
                 serde_json::from_value(Value::Object(settings))
                     .map(Some)
-                    .map_err(|error| ApiError::request(format!("json: cannot unmarshal rotation: {error}")))
+                    .map_err(|error| ApiError::invalid_request(format!("json: cannot unmarshal rotation: {error}")))
             }
             Some(names) => {
                 let mut found = None;
                 for name in Self::names(Some(names)) {
                     if depth > 0 {
                         found = self
-                            .rotation_within(Some(self.payload(TemplateKind::Rotation, &name)?), depth - 1)?
+                            .rotation_to_depth(Some(self.payload(TemplateKind::Rotation, &name)?), depth - 1)?
                             .or(found);
                     }
                 }
@@ -214,7 +214,7 @@ impl Templates {
     /// A profile by its name.
     ///
     /// # Errors
-    /// The name is unknown, or one in the profile.
+    /// The profile, or a template that it names, is unknown.
     pub fn profile(&self, name: &str, now: i64) -> ApiResult<ExpandedProfile> {
         self.profile_of(self.payload(TemplateKind::Profiles, name)?, now)
     }

@@ -18,8 +18,8 @@ pub fn tighten(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
     let mut given = Vec::new();
     for clause in wanted {
         if let Some(from) = left.iter_mut().find(|from| fits(clause, from)) {
-            take(&mut from.usages_at, clause.usages_at);
-            take(&mut from.usages_other, clause.usages_other);
+            subtract(&mut from.usages_at, clause.usages_at);
+            subtract(&mut from.usages_other, clause.usages_other);
             given.push(clause.clone());
         }
     }
@@ -28,11 +28,11 @@ pub fn tighten(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
 
 /// Whether all requested clauses were granted.
 #[must_use]
-pub fn loses_nothing(parent: &[Clause], wanted: &[Clause]) -> bool {
+pub fn grants_all(parent: &[Clause], wanted: &[Clause]) -> bool {
     wanted.is_empty() || tighten(parent, wanted) == wanted
 }
 
-fn take(left: &mut Option<i64>, used: Option<i64>) {
+fn subtract(left: &mut Option<i64>, used: Option<i64>) {
     if let (Some(left), Some(used)) = (left, used) {
         *left = left.saturating_sub(used);
     }

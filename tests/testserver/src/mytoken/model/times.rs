@@ -2,10 +2,10 @@
 //! Times in requests that the server resolves (MT-25).
 
 /// A string as a Unix time: seconds, `+duration`, or `YYYY-MM-DD HH:MM` in the server's time zone, which is UTC.
-/// Blank counts as absent (0).
+/// An empty string counts as absent (0).
 ///
 /// # Errors
-/// A text near that of the original.
+/// An error text like the original's.
 pub fn resolve(text: &str, now: i64) -> Result<i64, String> {
     if text.is_empty() {
         return Ok(0);
@@ -15,7 +15,7 @@ pub fn resolve(text: &str, now: i64) -> Result<i64, String> {
             return relative
                 .parse()
                 .map(|seconds: i64| now.saturating_add(seconds))
-                .map_err(|_| complaint(text, text, "2006"));
+                .map_err(|_| parse_error(text, text, "2006"));
         }
         if seconds >= 0 {
             return Ok(seconds);
@@ -59,7 +59,7 @@ fn seconds_of(text: &str) -> Option<i64> {
     i64::try_from(nanoseconds / 1_000_000_000).ok()
 }
 
-fn complaint(text: &str, rest: &str, element: &str) -> String {
+fn parse_error(text: &str, rest: &str, element: &str) -> String {
     format!("parsing time \"{text}\" as \"2006-01-02 15:04\": cannot parse \"{rest}\" as \"{element}\"")
 }
 
@@ -69,7 +69,7 @@ fn date(text: &str) -> Result<i64, String> {
     let mut fields = [0; 5];
     let elements = [("", "2006", 4), ("-", "01", 2), ("-", "02", 2), (" ", "15", 2), (":", "04", 2)];
     for ((separator, element, width), field) in elements.into_iter().zip(&mut fields) {
-        let fail = |rest: &str, element: &str| Err(complaint(text, rest, element));
+        let fail = |rest: &str, element: &str| Err(parse_error(text, rest, element));
         rest = match rest.strip_prefix(separator) {
             Some(after) => after,
             // Go accepts a missing blank at the end.
@@ -107,9 +107,9 @@ fn unix(year: i64, month: i64, day: i64) -> Option<i64> {
     }
     // The year begins in March here, so that the leap day is its last day.
     let shifted = year - i64::from(month <= 2);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let (era, year_of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468;
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
     Some(days * 86_400)
 }
 

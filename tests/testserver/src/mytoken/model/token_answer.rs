@@ -21,18 +21,18 @@ pub(crate) struct TokenAnswer {
 impl TokenAnswer {
     /// The audience of the access token, if it is a JWT with one.
     pub(crate) fn audience(&self) -> Option<Vec<String>> {
-        match jwt::peek(&self.access_token)?.get("aud")? {
+        match jwt::unverified_claims(&self.access_token)?.get("aud")? {
             Value::String(one) => Some(vec![one.clone()]),
             Value::Array(list) => Some(list.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()),
             _ => None,
         }
     }
 
-    /// Reads an answer as the original does (MT-12): what is not labelled JSON is an answer without anything in it,
-    /// whatever its status.
+    /// Reads an answer as the original does (MT-12): an answer whose content type is not JSON counts as empty, whatever
+    /// its status.
     pub(crate) fn read(answer: &Response) -> ApiResult<Self> {
-        let labelled = answer.header("Content-Type").unwrap_or_default();
-        if !labelled.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().ends_with("json") {
+        let content_type = answer.header("Content-Type").unwrap_or_default();
+        if !content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().ends_with("json") {
             return Ok(Self::default());
         }
         if answer.body.is_empty() {
@@ -43,8 +43,8 @@ impl TokenAnswer {
         let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
         if let (400.., Some(error)) = (answer.status, text("error")) {
             let description = text("error_description").filter(|description| !description.is_empty());
-            let said = description.map_or_else(|| error.clone(), |description| format!("{error}: {description}"));
-            return Err(ApiError::new(answer.status, "oidc_error", said));
+            let text = description.map_or_else(|| error.clone(), |description| format!("{error}: {description}"));
+            return Err(ApiError::new(answer.status, "oidc_error", text));
         }
         let expires_in = match body.get("expires_in") {
             None | Some(Value::Null) => 0,

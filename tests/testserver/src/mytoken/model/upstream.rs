@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A provider as the mytoken server knows it.
+//! A provider from which the mytoken server gets tokens.
 
 use std::sync::Arc;
 
 use crate::provider::link::{ProviderInfo, TokenEndpoint};
 
-/// A provider that the server gets tokens from.
+/// A provider of the mytoken server.
 #[derive(Clone)]
 pub struct Upstream {
     /// Name in the discovery document.

@@ -25,7 +25,7 @@ impl Server {
             .filter(|login| login.expires >= context.now)
             .ok_or_else(|| ApiError::new(404, "Not Found", "Not Found"))?;
         let upstream = self.upstream(login.upstream)?;
-        Ok(page(login, upstream))
+        Ok(consent_html(login, upstream))
     }
 
     /// Handles the decision. The posted values replace the requested ones; an empty body declines.
@@ -38,7 +38,7 @@ impl Server {
             .filter(|login| login.expires >= context.now)
             .ok_or_else(|| ApiError::internal("Not Found"))?;
         if context.request.body.is_empty() {
-            let url = native("/native/abort", &login.wanted.application_name, false);
+            let url = native_page_url("/native/abort", &login.wanted.application_name, false);
             if let Some(code) = login.polling_code.as_ref().and_then(|code| state.codes.get_mut(code)) {
                 code.state = CodeState::Declined;
             }
@@ -52,7 +52,7 @@ impl Server {
             posted = capabilities::DEFAULT.map(String::from).into();
         }
         if let Some(unknown) = posted.iter().find(|capability| !capabilities::is_known(capability)) {
-            return Err(ApiError::request(format!("unknown capability '{{{unknown} }}'")));
+            return Err(ApiError::invalid_request(format!("unknown capability '{{{unknown} }}'")));
         }
         let rotation = state.templates.rotation(members.get("rotation").filter(|value| value.is_object()))?;
         let upstream = self.upstream(self.find_upstream(&body::text(&members, "oidc_issuer")?)?)?;
@@ -81,14 +81,14 @@ impl Server {
             .append_pair("prompt", "consent")
             .append_pair("redirect_uri", &format!("{}/redirect", self.config.issuer))
             .append_pair("response_type", "code")
-            .append_pair("scope", &asked_scope(&login.wanted.restrictions, &upstream.info.scopes))
+            .append_pair("scope", &login_scope(&login.wanted.restrictions, &upstream.info.scopes))
             .append_pair("state", &login.state)
             .extend_pairs(audiences.into_iter().map(|audience| ("resource", audience)));
         Ok(uri.into())
     }
 }
 
-/// The clauses of the page: only an array, only integers as times, and `this` is not resolved.
+/// Reads the posted clauses. Only an array is accepted, times must be integers, and `this` is not resolved.
 fn posted_clauses(value: Option<&Value>) -> ApiResult<Vec<Clause>> {
     let list = match value {
         None | Some(Value::Null) => return Ok(Vec::new()),
@@ -114,8 +114,8 @@ fn posted_clauses(value: Option<&Value>) -> ApiResult<Vec<Clause>> {
     Ok(clauses)
 }
 
-/// The scopes of all clauses, or of the provider if no clause has any, and those that a login needs.
-fn asked_scope(clauses: &[Clause], all: &[String]) -> String {
+/// The scopes of all clauses, or of the provider if no clause has any, plus those that every login needs.
+fn login_scope(clauses: &[Clause], all: &[String]) -> String {
     let mut scopes: Vec<&str> = Vec::new();
     for scope in clauses.iter().flat_map(|clause| clause.scope.split_whitespace()) {
         if !scopes.contains(&scope) {
@@ -133,9 +133,9 @@ fn asked_scope(clauses: &[Clause], all: &[String]) -> String {
     scopes.join(" ")
 }
 
-/// A page of the native flow, with the application's name if it has one. Where the original does not encode it, that
-/// is kept.
-pub(crate) fn native(path: &str, application: &str, encode: bool) -> String {
+/// The URL of a page of the native flow, with the application's name if there is one. `encode` is false where the
+/// original does not encode the name.
+pub(crate) fn native_page_url(path: &str, application: &str, encode: bool) -> String {
     if application.is_empty() {
         return path.to_owned();
     }
@@ -143,8 +143,8 @@ pub(crate) fn native(path: &str, application: &str, encode: bool) -> String {
     format!("{path}?application={}", if encode { &encoded } else { application })
 }
 
-/// The page. Its buttons use a script, because a browser sends no JSON by itself.
-fn page(login: &PendingLogin, upstream: &Upstream) -> Response {
+/// The page. Its buttons use a script, because HTML forms cannot send JSON.
+fn consent_html(login: &PendingLogin, upstream: &Upstream) -> Response {
     let wanted = &login.wanted;
     let capabilities = if wanted.capabilities.is_empty() {
         capabilities::DEFAULT.map(String::from).into()
@@ -170,8 +170,8 @@ fn page(login: &PendingLogin, upstream: &Upstream) -> Response {
 <script>
 async function send(body) {{
   const answer = await fetch(location.href, {{method: "POST", headers: {{"Content-Type": "application/json", "Accept": "application/json"}}, body}});
-  const said = await answer.json();
-  location.href = said.authorization_uri || said.url;
+  const next = await answer.json();
+  location.href = next.authorization_uri || next.url;
 }}
 document.getElementById("approve").onclick = () => send(document.getElementById("approval").dataset.approval);
 document.getElementById("decline").onclick = () => send("");
@@ -198,13 +198,13 @@ mod tests {
             (json!([{"scope": "openid a"}, {"exp": 5}]), "openid a offline_access"),
             (json!([{"scope": "a"}, {"scope": "b a"}]), "a b offline_access openid"),
         ] {
-            assert_eq!(asked_scope(&clauses(restrictions), &all), expected);
+            assert_eq!(login_scope(&clauses(restrictions), &all), expected);
         }
     }
 
     #[test]
     fn the_url_contains_the_application_name_if_there_is_one() {
-        assert_eq!(native("/native", "", true), "/native");
-        assert_eq!(native("/native/abort", "my app", false), "/native/abort?application=my app");
+        assert_eq!(native_page_url("/native", "", true), "/native");
+        assert_eq!(native_page_url("/native/abort", "my app", false), "/native/abort?application=my app");
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The dummy provider inside the server (MT-54).
+//! The server's own provider for guests (MT-54): its pages.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +12,7 @@ use crate::mytoken::model::guest_provider::PATH;
 use crate::mytoken::server::{RequestContext, Server};
 
 impl Server {
-    /// The provider's public paths; the token endpoint is not reached over HTTP here.
+    /// Answers the provider's public paths. The server calls its token endpoint directly, not over HTTP.
     pub(crate) fn guests(&self, context: &RequestContext<'_>, rest: &str) -> ApiResult<Response> {
         let missing = || ApiError::not_found(&context.request.path);
         if !self.config.guests || context.request.method != "GET" {
@@ -25,8 +25,8 @@ impl Server {
                 &json!({"authorization_endpoint": format!("{own}/auth"), "token_endpoint": format!("{own}/token")}),
             )),
             "/auth" => {
-                let state =
-                    body::query(context.request, "state").ok_or_else(|| ApiError::request("state is missing"))?;
+                let state = body::query(context.request, "state")
+                    .ok_or_else(|| ApiError::invalid_request("state is missing"))?;
                 let query = url::form_urlencoded::Serializer::new(String::new())
                     .append_pair("code", &URL_SAFE_NO_PAD.encode(context.ip()))
                     .append_pair("state", &state)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The redirect from the provider (MT-28, MT-30): exchanges the code and makes the token.
+//! The redirect from the provider (MT-28, MT-30): exchanges the code and creates the token.
 
 use serde_json::Value;
 
@@ -7,17 +7,17 @@ use crate::http::Response;
 use crate::mytoken::answer::{ApiError, ApiResult};
 use crate::mytoken::body;
 use crate::mytoken::issue::Origin;
-use crate::mytoken::model::clauses::granted;
+use crate::mytoken::model::clauses::limited_to_grant;
 use crate::mytoken::model::jwt;
 use crate::mytoken::model::store::{CodeState, PendingLogin, Refresh};
 use crate::mytoken::model::token_answer::TokenAnswer;
-use crate::mytoken::pages::consent::native;
+use crate::mytoken::pages::consent::native_page_url;
 use crate::mytoken::server::{RequestContext, Server};
 
 impl Server {
     /// Answers the browser; errors are HTML pages.
     pub(crate) fn redirect(&self, context: &RequestContext<'_>) -> ApiResult<Response> {
-        let unknown = || ApiError::request("Bad or unknown state");
+        let unknown = || ApiError::invalid_request("Bad or unknown state");
         let wanted_state = body::query(context.request, "state").ok_or_else(unknown)?;
         let (consent_code, login) = {
             let state = self.state();
@@ -27,7 +27,7 @@ impl Server {
         };
         if let Some(error) = body::query(context.request, "error") {
             let description = body::query(context.request, "error_description").unwrap_or_default();
-            self.give_up(&consent_code, &login);
+            self.remove_login(&consent_code, &login);
             return Err(ApiError::new(555, "oidc_error", format!("{error}: {description}")));
         }
         let code = body::query(context.request, "code").ok_or_else(unknown)?;
@@ -35,10 +35,10 @@ impl Server {
             Ok(tokens) => self.finish(context, &consent_code, &login, &tokens),
             Err(problem) => {
                 if !self.config.quirks.failed_login_stays_pending {
-                    let said = problem.description.clone().unwrap_or_default();
+                    let reason = problem.description.clone().unwrap_or_default();
                     let mut state = self.state();
                     if let Some(code) = login.polling_code.as_ref().and_then(|code| state.codes.get_mut(code)) {
-                        code.state = CodeState::Failed(said);
+                        code.state = CodeState::Failed(reason);
                     }
                 }
                 Err(problem)
@@ -47,7 +47,7 @@ impl Server {
     }
 
     /// Removes a login and its polling code.
-    fn give_up(&self, consent_code: &str, login: &PendingLogin) {
+    fn remove_login(&self, consent_code: &str, login: &PendingLogin) {
         let mut state = self.state();
         state.logins.remove(consent_code);
         if let Some(code) = &login.polling_code {
@@ -93,10 +93,11 @@ impl Server {
         let state = &mut *guard;
         // The lock was not held during the exchange: a second request with the same code may have finished first.
         let mut wanted =
-            state.logins.remove(consent_code).ok_or_else(|| ApiError::request("Bad or unknown state"))?.wanted;
+            state.logins.remove(consent_code).ok_or_else(|| ApiError::invalid_request("Bad or unknown state"))?.wanted;
         let widens = self.config.quirks.empty_intersection_widens;
         let audience = tokens.audience();
-        wanted.restrictions = granted(&wanted.restrictions, tokens.scope.as_deref(), audience.as_deref(), widens);
+        wanted.restrictions =
+            limited_to_grant(&wanted.restrictions, tokens.scope.as_deref(), audience.as_deref(), widens);
         let refresh = state.next_number();
         let token = tokens.refresh_token.clone().unwrap_or_default();
         state.refresh.insert(refresh, Refresh { upstream: login.upstream, token });
@@ -117,12 +118,12 @@ impl Server {
             Some(uri) => answer
                 .with("Set-Cookie", format!("mytoken={jwt}; max-age=604800; path=/api; HttpOnly; SameSite=Strict"))
                 .with("Location", uri.clone()),
-            None => answer.with("Location", native("/native", &wanted.application_name, true)),
+            None => answer.with("Location", native_page_url("/native", &wanted.application_name, true)),
         })
     }
 }
 
 /// Claim `sub` of a JWT that came directly from the provider.
 fn subject_of(token: &str) -> Option<String> {
-    jwt::peek(token)?.get("sub").and_then(Value::as_str).map(str::to_owned)
+    jwt::unverified_claims(token)?.get("sub").and_then(Value::as_str).map(str::to_owned)
 }

@@ -13,7 +13,7 @@ use crate::mytoken::model::rotation::Rotation;
 use crate::mytoken::model::templates::Templates;
 use crate::mytoken::model::{capabilities, hosts};
 
-/// The form of a token in the answer.
+/// The form in which an answer contains a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenForm {
     /// The JWT.
@@ -27,20 +27,21 @@ pub enum TokenForm {
 /// The requested form, which can depend on the length of the JWT.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestedForm {
-    asked: TokenForm,
-    longest: i64,
+    response_type: TokenForm,
+    /// Maximum length of the token; 0 for no limit.
+    max_length: i64,
 }
 
 impl RequestedForm {
     /// Always the JWT.
-    pub const JWT: Self = Self { asked: TokenForm::Jwt, longest: 0 };
+    pub const JWT: Self = Self { response_type: TokenForm::Jwt, max_length: 0 };
 
-    /// The form for a JWT of that length.
+    /// The form of the answer. `jwt` and `short` are the lengths of the JWT and of a short token.
     #[must_use]
     pub fn choose(&self, jwt: usize, short: usize) -> TokenForm {
-        let fits = |length: usize| i64::try_from(length).is_ok_and(|length| length <= self.longest);
-        match self.longest {
-            ..=0 => self.asked,
+        let fits = |length: usize| i64::try_from(length).is_ok_and(|length| length <= self.max_length);
+        match self.max_length {
+            ..=0 => self.response_type,
             _ if fits(jwt) => TokenForm::Jwt,
             _ if fits(short) => TokenForm::Short,
             _ => TokenForm::Code,
@@ -65,7 +66,7 @@ pub struct MytokenRequest {
 /// # Errors
 /// A member has the wrong type, a time is invalid, or a template is unknown.
 pub fn read(members: &Map<String, Value>, templates: &Templates, now: i64, peer: IpAddr) -> ApiResult<MytokenRequest> {
-    let asked = match members.get("response_type").and_then(Value::as_str) {
+    let response_type = match members.get("response_type").and_then(Value::as_str) {
         Some("short_token") => TokenForm::Short,
         Some("transfer_code") => TokenForm::Code,
         _ => TokenForm::Jwt,
@@ -75,11 +76,11 @@ pub fn read(members: &Map<String, Value>, templates: &Templates, now: i64, peer:
         capabilities: templates.capabilities(members.get("capabilities"))?,
         restrictions: templates.restrictions(members.get("restrictions"), now)?,
         rotation: templates.rotation(members.get("rotation"))?,
-        form: RequestedForm { asked, longest: number(members.get("max_token_len"))?.unwrap_or(0) },
+        form: RequestedForm { response_type, max_length: number(members.get("max_token_len"))?.unwrap_or(0) },
         application_name: body::text(members, "application_name")?,
         strict: members.get("error_on_restrictions") == Some(&Value::Bool(true)),
     };
-    include(&mut wanted, members, templates, now)?;
+    include_profiles(&mut wanted, members, templates, now)?;
     for clause in &mut wanted.restrictions {
         if let Some(entries) = &mut clause.hosts {
             hosts::resolve_this(entries, peer);
@@ -89,7 +90,7 @@ pub fn read(members: &Map<String, Value>, templates: &Templates, now: i64, peer:
 }
 
 /// Combines profiles with the members of the request, as the original does (MT-53).
-fn include(
+fn include_profiles(
     wanted: &mut MytokenRequest,
     members: &Map<String, Value>,
     templates: &Templates,
