@@ -27,9 +27,9 @@ use std::ffi::OsString;
 use fuzz::texts;
 use libfuzzer_sys::fuzz_target;
 use printable::printable;
-use ssh::arguments::{Program, queries};
+use ssh::arguments::{Program, destination_queries};
 use ssh::resolution::parse;
-use ssh::version::version;
+use ssh::version::parse_version;
 
 fuzz_target!(|data: &[u8]| {
     let Some([settings, output, arguments]) = texts(data) else { return };
@@ -37,10 +37,10 @@ fuzz_target!(|data: &[u8]| {
         assert!(!found.hostname.is_empty() && !found.account.user.is_empty());
         assert!(!found.account.host.contains('\n') && !found.account.user.contains('\n'));
     }
-    let _ = version(output);
+    let _ = parse_version(output);
     assert!(!printable(output).chars().any(|c| !mytoken_wire::is_printable(c)));
     let arguments: Vec<OsString> = arguments.split('\n').map(OsString::from).collect();
     for program in [Program::Ssh, Program::Scp, Program::Sftp] {
-        let _ = queries(program, &arguments);
+        let _ = destination_queries(program, &arguments);
     }
 });

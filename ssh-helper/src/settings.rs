@@ -67,7 +67,7 @@ pub struct HelperSettings {
 impl HelperSettings {
     /// Reads the files that exist.
     pub fn load() -> Result<Self, Error> {
-        let home = home()?;
+        let home = home_directory()?;
         let directory = home.join(".config/mytoken");
         let user = if directory.join("config.toml").exists() {
             config::read(&directory, "config", FileTrust::user(geteuid().as_raw()))?
@@ -177,7 +177,7 @@ impl HelperSettings {
     }
 }
 
-fn home() -> Result<PathBuf, Error> {
+fn home_directory() -> Result<PathBuf, Error> {
     if let Some(home) = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()) {
         return Ok(home);
     }

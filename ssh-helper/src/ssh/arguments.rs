@@ -41,14 +41,14 @@ impl Program {
 }
 
 /// One `ssh -G` query per distinct host that `program` will connect to when run with `args`.
-pub fn queries(program: Program, args: &[OsString]) -> Vec<Query> {
+pub fn destination_queries(program: Program, args: &[OsString]) -> Vec<Query> {
     if program == Program::Ssh {
         return vec![args.to_vec()];
     }
     let (options, operands) = split_arguments(program, args);
     let destinations: Vec<Destination> = match program {
-        Program::Sftp => operands.first().and_then(|operand| sftp_destination(operand)).into_iter().collect(),
-        _ => operands.iter().filter_map(|operand| scp_destination(operand)).collect(),
+        Program::Sftp => operands.first().and_then(|operand| parse_sftp_destination(operand)).into_iter().collect(),
+        _ => operands.iter().filter_map(|operand| parse_scp_destination(operand)).collect(),
     };
     let mut queries: Vec<Query> = Vec::new();
     for destination in destinations {
@@ -56,7 +56,7 @@ pub fn queries(program: Program, args: &[OsString]) -> Vec<Query> {
         if let Some(port) = destination.port {
             // In front of the options: the port of a URL takes precedence, and ssh takes the first value of an option
             // (SSH-22).
-            query.insert(0, concat(b"-oPort=", &port));
+            query.insert(0, prefixed(b"-oPort=", &port));
         }
         if let Some(user) = destination.user {
             query.extend(["-l".into(), user]);
@@ -126,34 +126,34 @@ fn ssh_option(program: Program, letter: u8, value: OsString) -> Vec<OsString> {
 }
 
 /// `[user@]host:path`, `[user@][2001:db8::1]:path`, `scp://[user@]host[:port][/path]`. Other operands are local files.
-fn scp_destination(operand: &OsStr) -> Option<Destination> {
+fn parse_scp_destination(operand: &OsStr) -> Option<Destination> {
     let bytes = operand.as_bytes();
     if let Some(rest) = bytes.strip_prefix(b"scp://") {
-        return url_destination(rest);
+        return parse_url_destination(rest);
     }
-    let colon = path_colon(bytes)?;
-    authority(bytes.get(..colon)?)
+    let colon = find_path_colon(bytes)?;
+    parse_authority(bytes.get(..colon)?)
 }
 
 /// `[user@]host[:path]`, `sftp://[user@]host[:port][/path]`.
-fn sftp_destination(operand: &OsStr) -> Option<Destination> {
+fn parse_sftp_destination(operand: &OsStr) -> Option<Destination> {
     let bytes = operand.as_bytes();
     if let Some(rest) = bytes.strip_prefix(b"sftp://") {
-        return url_destination(rest);
+        return parse_url_destination(rest);
     }
-    match path_colon(bytes) {
-        Some(colon) => authority(bytes.get(..colon)?),
+    match find_path_colon(bytes) {
+        Some(colon) => parse_authority(bytes.get(..colon)?),
         // sftp takes `@host` without a path as a host name that begins with `@`.
         None if bytes.starts_with(b"@") && bytes.iter().filter(|byte| **byte == b'@').count() == 1 => {
-            Some(Destination { user: None, host: os_string(bytes), port: None })
+            Some(Destination { user: None, host: to_os_string(bytes), port: None })
         }
-        None => authority(bytes),
+        None => parse_authority(bytes),
     }
 }
 
 /// Position of the colon that ends the host, as scp's `colon()` finds it. With a leading colon, or a slash before the
 /// colon, the operand is a local file.
-fn path_colon(bytes: &[u8]) -> Option<usize> {
+fn find_path_colon(bytes: &[u8]) -> Option<usize> {
     if bytes.starts_with(b":") {
         return None;
     }
@@ -172,25 +172,29 @@ fn path_colon(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Parses `[user@]host`. The user ends at the last `@`. Brackets around the host are removed.
-fn authority(bytes: &[u8]) -> Option<Destination> {
+fn parse_authority(bytes: &[u8]) -> Option<Destination> {
     let (user, host) = match bytes.iter().rposition(|byte| *byte == b'@') {
         Some(at) => (bytes.get(..at), bytes.get(at + 1..)?),
         None => (None, bytes),
     };
-    let host = without_brackets(host);
+    let host = strip_brackets(host);
     if host.is_empty() {
         return None;
     }
-    Some(Destination { user: user.filter(|user| !user.is_empty()).map(os_string), host: os_string(host), port: None })
+    Some(Destination {
+        user: user.filter(|user| !user.is_empty()).map(to_os_string),
+        host: to_os_string(host),
+        port: None,
+    })
 }
 
 /// Parses a URL after its scheme, by OpenSSH's rules. They differ from the URL standard: the user ends at the first
 /// `@`, even if that is in the path, and parameters after a `;` are ignored. `None`: OpenSSH refuses the URL.
-fn url_destination(rest: &[u8]) -> Option<Destination> {
+fn parse_url_destination(rest: &[u8]) -> Option<Destination> {
     let (user, rest) = match rest.iter().position(|byte| *byte == b'@') {
         Some(at) => {
             let user = rest.get(..at)?.split(|byte| *byte == b';').next().filter(|user| !user.is_empty())?;
-            (Some(percent_decoded(user)?), rest.get(at + 1..)?)
+            (Some(decode_percent(user)?), rest.get(at + 1..)?)
         }
         None => (None, rest),
     };
@@ -203,13 +207,13 @@ fn url_destination(rest: &[u8]) -> Option<Destination> {
         [b':', rest @ ..] => Some(rest.split(|byte| *byte == b'/').next().filter(|port| !port.is_empty())?),
         _ => return None,
     };
-    let host = without_brackets(rest.get(..end)?);
-    (!host.is_empty()).then(|| Destination { user, host: os_string(host), port: port.map(os_string) })
+    let host = strip_brackets(rest.get(..end)?);
+    (!host.is_empty()).then(|| Destination { user, host: to_os_string(host), port: port.map(to_os_string) })
 }
 
 /// Decodes percent-encoding, with `+` for a blank. `None`: a `%` without two hexadecimal digits. A zero byte ends the
 /// text, as in C.
-fn percent_decoded(user: &[u8]) -> Option<OsString> {
+fn decode_percent(user: &[u8]) -> Option<OsString> {
     let codes = user.split(|byte| *byte == b'%').skip(1);
     if codes.into_iter().any(|code| !code.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))) {
         return None;
@@ -218,15 +222,15 @@ fn percent_decoded(user: &[u8]) -> Option<OsString> {
     Some(OsString::from_vec(percent_decode(&blanks).take_while(|byte| *byte != 0).collect()))
 }
 
-fn without_brackets(host: &[u8]) -> &[u8] {
+fn strip_brackets(host: &[u8]) -> &[u8] {
     host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host)
 }
 
-fn os_string(bytes: &[u8]) -> OsString {
+fn to_os_string(bytes: &[u8]) -> OsString {
     OsString::from_vec(bytes.to_vec())
 }
 
-fn concat(prefix: &[u8], value: &OsStr) -> OsString {
+fn prefixed(prefix: &[u8], value: &OsStr) -> OsString {
     OsString::from_vec([prefix, value.as_bytes()].concat())
 }
 
@@ -239,7 +243,7 @@ mod tests {
         let args: Vec<OsString> = args.split_whitespace().map(OsString::from).collect();
         let words =
             |query: Query| query.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
-        queries(program, &args).into_iter().map(words).collect()
+        destination_queries(program, &args).into_iter().map(words).collect()
     }
 
     #[test]

@@ -49,10 +49,10 @@ fn wait(child: Pid) -> nix::Result<ProgramExit> {
     loop {
         match waitpid(child, Some(WaitPidFlag::WUNTRACED)) {
             Ok(WaitStatus::Exited(_, code)) => {
-                return Ok(ProgramExit { status: status(code & 0xff), by_signal: false });
+                return Ok(ProgramExit { status: exit_status(code & 0xff), by_signal: false });
             }
             Ok(WaitStatus::Signaled(_, signal, _)) => {
-                return Ok(ProgramExit { status: status(128 + signal as i32), by_signal: true });
+                return Ok(ProgramExit { status: exit_status(128 + signal as i32), by_signal: true });
             }
             // SSH-26: "~^Z" stops ssh but not this process. Without this the shell would wait for ever.
             Ok(WaitStatus::Stopped(..)) => {
@@ -65,7 +65,7 @@ fn wait(child: Pid) -> nix::Result<ProgramExit> {
     }
 }
 
-fn status(code: i32) -> u8 {
+fn exit_status(code: i32) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 

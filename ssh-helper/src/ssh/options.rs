@@ -9,7 +9,7 @@ use super::resolution::ResolvedDestination;
 use crate::askpass::message::{ASKPASS_VARIABLE, AUTHENTICATED_FLAG};
 
 /// Options of `program` for connections to `destinations` with the user's own arguments `args`.
-pub fn options(
+pub fn helper_options(
     program: Program,
     args: &[OsString],
     destinations: &[ResolvedDestination],

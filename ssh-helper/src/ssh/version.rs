@@ -14,7 +14,7 @@ const OLDEST: (u32, u32) = (8, 5);
 pub fn check_version(ssh: &OsStr) -> Result<(), Error> {
     let output = Command::new(ssh).arg("-V").stdin(Stdio::null()).output().map_err(Error::cannot_run(ssh))?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    match version(&text) {
+    match parse_version(&text) {
         Some(found) if found >= OLDEST => Ok(()),
         Some((major, minor)) => Err(Error::SshTooOld { found: format!("OpenSSH {major}.{minor}") }),
         None => Err(Error::SshTooOld { found: printable(text.lines().next().unwrap_or("this ssh")) }),
@@ -22,7 +22,7 @@ pub fn check_version(ssh: &OsStr) -> Result<(), Error> {
 }
 
 /// Reads the output of `ssh -V`, for example `OpenSSH_9.2p1 Debian-2+deb12u6, OpenSSL 3.0.19`.
-pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn parse_version(text: &str) -> Option<(u32, u32)> {
     let rest = text.strip_prefix("OpenSSH_")?;
     let (major, rest) = rest.split_once('.')?;
     let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -44,8 +44,8 @@ mod tests {
             ("", None),
         ];
         for (text, expected) in table {
-            assert_eq!(version(text), expected, "{text}");
+            assert_eq!(parse_version(text), expected, "{text}");
         }
-        assert!(version("OpenSSH_8.4p1") < Some(OLDEST) && version("OpenSSH_10.0p2") >= Some(OLDEST));
+        assert!(parse_version("OpenSSH_8.4p1") < Some(OLDEST) && parse_version("OpenSSH_10.0p2") >= Some(OLDEST));
     }
 }

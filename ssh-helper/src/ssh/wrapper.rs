@@ -11,9 +11,9 @@ use mytoken::Secret;
 use mytoken::random::random;
 use zeroize::Zeroizing;
 
-use super::arguments::{Program, queries};
+use super::arguments::{Program, destination_queries};
 use super::foreground::{self, ProgramExit};
-use super::options::options;
+use super::options::helper_options;
 use super::outcome::RunOutcome;
 use super::resolution::{ResolvedDestination, resolve, shell_override};
 use super::version::check_version;
@@ -39,13 +39,16 @@ pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error
     let settings = HelperSettings::load()?;
     let source = token_source(&settings, wrapper, &destinations)?;
     let accounts = destinations.iter().map(|destination| destination.account.clone()).collect();
-    let previous = PreviousAskpass { program: variable("SSH_ASKPASS"), require: variable("SSH_ASKPASS_REQUIRE") };
+    let previous = PreviousAskpass {
+        program: environment_variable("SSH_ASKPASS"),
+        require: environment_variable("SSH_ASKPASS_REQUIRE"),
+    };
     let nonce = Secret::new(format!("{:032x}", random::<u128>()));
     let show = Box::new(|line: &str| eprintln!("{line}"));
     let responder = Responder::new(accounts, settings.token_prompts(), nonce.clone(), previous, source, show);
     let server = AskpassServer::start(responder)?;
 
-    let exit = foreground::run(command(program, wrapper, &destinations, &server, &nonce));
+    let exit = foreground::run(build_command(program, wrapper, &destinations, &server, &nonce));
     finish(program, wrapper, exit.as_ref().ok(), &mut server.responder());
     server.close()?;
     exit.map(|exit| ExitCode::from(exit.status))
@@ -76,7 +79,7 @@ fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>
 /// Where the program will connect to. Each account appears once.
 fn resolve_destinations(ssh: &OsStr, program: Program, args: &[OsString]) -> Result<Vec<ResolvedDestination>, Error> {
     let mut destinations: Vec<ResolvedDestination> = Vec::new();
-    for query in queries(program, args) {
+    for query in destination_queries(program, args) {
         let Some(destination) = resolve(ssh, &query)? else { continue };
         if !destinations.iter().any(|known| known.account == destination.account) {
             destinations.push(destination);
@@ -143,7 +146,7 @@ fn read_token(file: &Path) -> Result<Secret, Error> {
     Ok(Secret::new(text.lines().next().unwrap_or_default()))
 }
 
-fn command(
+fn build_command(
     program: Program,
     wrapper: &WrapperOptions,
     destinations: &[ResolvedDestination],
@@ -152,7 +155,7 @@ fn command(
 ) -> Command {
     let mut command = Command::new(program.name());
     command
-        .args(options(program, &wrapper.args, destinations, std::io::stdin().is_terminal()))
+        .args(helper_options(program, &wrapper.args, destinations, std::io::stdin().is_terminal()))
         .args(&wrapper.args)
         .env("SSH_ASKPASS", server.program())
         .env(ASKPASS_VARIABLE, server.program())
@@ -163,6 +166,6 @@ fn command(
     command
 }
 
-fn variable(name: &str) -> Option<String> {
+fn environment_variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
