@@ -5,9 +5,9 @@
 //! |---|---|---|
 //! | `GET /health` | | URLs of the servers |
 //! | `GET /journal?service=mytoken\|provider\|resource` | | requests to that server, oldest first |
-//! | `DELETE /journal?service=...` | | deletes the requests to that server; without `service` those to all servers |
-//! | `POST /provider/fault` | `{"name", "endpoint"?, "argument"?, "times"?}` | see `provider::faults` |
 //! | `DELETE /journal?service=...` | | deletes the requests to that server, or to all servers without `service` |
+//! | `POST /provider/fault` | `{"name", "endpoint"?, "argument"?, "times"?}` | see `provider::faults` |
+//! | `POST /provider/requests` | | requests to the token and revocation endpoints since the last call, no secrets |
 //! | `POST /provider/lifetime` | `{"seconds"}` | sets the lifetime of new access tokens |
 //! | `POST /provider/policy` | members of `provider::policy::Policy` | changes them |
 //! | `POST /provider/rotate` | `{"drop_old"?}` | adds a signing key: `{"kid"}` |

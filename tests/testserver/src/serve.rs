@@ -240,7 +240,7 @@ fn provider(options: &Options, settings: &ServeSettings, url: &str, mytoken_url:
     };
     let mut policy = Policy::default();
     if let Some(change) = &settings.policy {
-        policy = policy.changed(change)?;
+        policy = policy.with_changes(change)?;
     }
     if let Some(seconds) = options.at_lifetime {
         policy.lifetime = seconds;

@@ -12,7 +12,7 @@ use crate::http::{Request, Response};
 use crate::locked;
 
 /// Lifetime of an authorization code, in seconds.
-const CODE_LIFE: u64 = 60;
+const CODE_LIFETIME: u64 = 60;
 
 /// An authorization request that passed all checks.
 struct AuthorizationRequest {
@@ -26,7 +26,7 @@ struct AuthorizationRequest {
 }
 
 impl Provider {
-    /// `GET /authorize`: the page. It contains the whole request, so the provider keeps no state.
+    /// `GET /authorize`: the login page. It contains the whole request, so the provider keeps no state.
     pub(super) fn login_page(&self, query: &str) -> Response {
         match self.check(&decode(query.as_bytes())) {
             Ok(_) => page(200, &form_page(query)),
@@ -34,7 +34,7 @@ impl Provider {
         }
     }
 
-    /// `POST /authorize`: the name and the button.
+    /// `POST /authorize`: handles the posted name and decision.
     pub(super) fn log_in(&self, request: &Request) -> Response {
         let posted = decode(&request.body);
         let query = first(&posted, "request").unwrap_or_default();
@@ -43,15 +43,15 @@ impl Provider {
             Err(refused) => return refused,
         };
         if first(&posted, "decision") == Some("decline") {
-            return asked.back(&[("error", "access_denied"), ("error_description", "the user declined")]);
+            return asked.redirect(&[("error", "access_denied"), ("error_description", "the user declined")]);
         }
         let user = first(&posted, "username").map(str::trim).unwrap_or_default();
         if user.is_empty() || user.len() > 255 || user.chars().any(char::is_control) {
-            return page(400, "<p>This is no user name.</p>");
+            return page(400, "<p>This is not a valid user name.</p>");
         }
         match self.issue_code(&asked, user) {
-            Ok(code) => asked.back(&[("code", &code)]),
-            Err(reason) => asked.back(&[("error", "server_error"), ("error_description", &reason)]),
+            Ok(code) => asked.redirect(&[("code", &code)]),
+            Err(reason) => asked.redirect(&[("error", "server_error"), ("error_description", &reason)]),
         }
     }
 
@@ -66,15 +66,15 @@ impl Provider {
             login_time: now,
             nonce: asked.nonce.clone(),
         };
-        let waiting = AuthorizationCode {
+        let issued = AuthorizationCode {
             grant,
             redirect_uri: asked.redirect_uri.clone(),
             challenge: asked.challenge.clone(),
-            expires: now + CODE_LIFE,
+            expires: now + CODE_LIFETIME,
         };
         let mut state = locked(&self.state);
         state.codes.retain(|_, code| code.expires > now);
-        state.codes.insert(code.clone(), waiting);
+        state.codes.insert(code.clone(), issued);
         Ok(code)
     }
 
@@ -103,7 +103,7 @@ impl Provider {
             state: owned("state"),
             nonce: owned("nonce"),
         };
-        let refuse = |error, description| Err(asked.back(&[("error", error), ("error_description", description)]));
+        let refuse = |error, description| Err(asked.redirect(&[("error", error), ("error_description", description)]));
         if first(query, "response_type") != Some("code") {
             return refuse("unsupported_response_type", "only the response type code is supported");
         }
@@ -122,16 +122,16 @@ impl Provider {
 
 impl AuthorizationRequest {
     /// Sends the browser back to the client.
-    fn back(&self, answer: &[(&str, &str)]) -> Response {
+    fn redirect(&self, answer: &[(&str, &str)]) -> Response {
         let mut pairs: Vec<(String, String)> =
             answer.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         pairs.extend(self.state.clone().map(|state| ("state".to_owned(), state)));
-        let joint = if self.redirect_uri.contains('?') { '&' } else { '?' };
-        Response::empty(303).with("Location", format!("{}{joint}{}", self.redirect_uri, encode(&pairs)))
+        let separator = if self.redirect_uri.contains('?') { '&' } else { '?' };
+        Response::empty(303).with("Location", format!("{}{separator}{}", self.redirect_uri, encode(&pairs)))
     }
 }
 
-/// RFC 8707, 2.
+/// Whether a resource is an absolute URI without a fragment (RFC 8707, 2).
 fn is_absolute(resource: &str) -> bool {
     Url::parse(resource).is_ok_and(|url| url.fragment().is_none())
 }
@@ -147,7 +147,7 @@ fn form_page(query: &str) -> String {
     let scope = decode(query.as_bytes()).into_iter().find(|(key, _)| key == "scope").map(|(_, scope)| scope);
     format!(
         "<h1>Log in</h1>\n<form method=\"post\">\n<input type=\"hidden\" name=\"request\" value=\"{}\">\n\
-         <label>User name <input name=\"username\" autofocus></label>\n<p>AuthorizationRequest for: {}</p>\n\
+         <label>User name <input name=\"username\" autofocus></label>\n<p>Requested scope: {}</p>\n\
          <button name=\"decision\" value=\"accept\">Log in and accept</button>\n\
          <button name=\"decision\" value=\"decline\">Decline</button>\n</form>",
         escape(query),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Misbehaviour of single endpoints. Names and answers are those of `provider_fault` in the captures; the rest of
-//! the names is for clients that talk to the provider themselves.
+//! Faults of single endpoints. Names and answers are those of `provider_fault` in the captures. Further faults are for
+//! clients that talk to the provider themselves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,15 +26,15 @@ pub enum Endpoint {
     Introspection,
 }
 
-type Edit = fn(&mut Map<String, Value>);
+type EditMembers = fn(&mut Map<String, Value>);
 
 /// What an endpoint does instead of its regular answer.
 #[derive(Clone)]
-enum Shape {
-    Instead(Response),
-    Edited(Edit),
+enum Effect {
+    Replace(Response),
+    Edit(EditMembers),
     /// The regular answer with another media type.
-    Labelled(&'static str),
+    Relabel(&'static str),
     Late(Duration),
     Drip(Duration),
     Close,
@@ -43,7 +43,7 @@ enum Shape {
 
 /// A fault that is set.
 #[derive(Clone)]
-pub struct ProviderFault(Shape);
+pub struct ProviderFault(Effect);
 
 /// The faults that are set, each with the number of its remaining requests, if limited.
 #[derive(Default)]
@@ -76,9 +76,9 @@ impl ProviderFaults {
             self.0.remove(&order.endpoint);
             return Ok(());
         }
-        let shape = shape(&order.name, order.argument);
-        let shape = shape.ok_or_else(|| format!("unknown fault {:?}", order.name))?;
-        self.0.insert(order.endpoint, (ProviderFault(shape), order.times));
+        let effect = effect(&order.name, order.argument);
+        let effect = effect.ok_or_else(|| format!("unknown fault {:?}", order.name))?;
+        self.0.insert(order.endpoint, (ProviderFault(effect), order.times));
         Ok(())
     }
 
@@ -100,72 +100,72 @@ impl ProviderFaults {
         Some(fault)
     }
 
-    /// Whether connections must be refused. The listener does that: a handler is called too late.
+    /// Whether connections must be refused. The listener does that: a handler is called only after the connection.
     #[must_use]
     pub fn refuses(&self) -> bool {
-        self.0.values().any(|(fault, _)| matches!(fault.0, Shape::Refuse))
+        self.0.values().any(|(fault, _)| matches!(fault.0, Effect::Refuse))
     }
 }
 
 impl ProviderFault {
     /// Answers the request with the fault.
-    pub fn answer(&self, good: impl FnOnce() -> Response) -> Reply {
+    pub fn answer(&self, regular: impl FnOnce() -> Response) -> Reply {
         match &self.0 {
-            Shape::Instead(response) => Reply::Answer(response.clone()),
-            Shape::Edited(edit) => Reply::Answer(edited(good(), *edit)),
-            Shape::Labelled(media_type) => {
-                let mut response = good();
+            Effect::Replace(response) => Reply::Answer(response.clone()),
+            Effect::Edit(edit) => Reply::Answer(edited(regular(), *edit)),
+            Effect::Relabel(media_type) => {
+                let mut response = regular();
                 response.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
                 Reply::Answer(response.with("Content-Type", *media_type))
             }
-            Shape::Late(pause) => Reply::Late(good(), *pause),
-            Shape::Drip(pause) => Reply::Drip(good(), *pause),
-            Shape::Close | Shape::Refuse => Reply::Close,
+            Effect::Late(pause) => Reply::Late(regular(), *pause),
+            Effect::Drip(pause) => Reply::Drip(regular(), *pause),
+            Effect::Close | Effect::Refuse => Reply::Close,
         }
     }
 }
 
-fn shape(name: &str, argument: Option<u64>) -> Option<Shape> {
-    let html = |status| Shape::Instead(Response::typed(status, "text/html", "<html><body>not today</body></html>"));
+fn effect(name: &str, argument: Option<u64>) -> Option<Effect> {
+    let html = |status| Effect::Replace(Response::typed(status, "text/html", "<html><body>not today</body></html>"));
     let text = |status| Response::typed(status, "text/plain", "");
-    let json = |body: &str| Shape::Instead(Response::typed(200, "application/json", body));
-    let refused = |status, error, description| Shape::Instead(refusal(status, error, description));
+    let json = |body: &str| Effect::Replace(Response::typed(200, "application/json", body));
+    let refused = |status, error, description| Effect::Replace(refusal(status, error, description));
     let pause = |default| Duration::from_millis(argument.unwrap_or(default));
     Some(match name {
         "500-html" => html(500),
         "502-html" => html(502),
         "400-html" => html(400),
         "200-html" => html(200),
-        "503-empty" => Shape::Instead(text(503)),
-        "429" => Shape::Instead(text(429).with("Retry-After", "7")),
+        "503-empty" => Effect::Replace(text(503)),
+        "429" => Effect::Replace(text(429).with("Retry-After", "7")),
         "200-empty-object" => json("{}"),
         "200-empty-body" => json(""),
-        "200-json-as-text" => Shape::Labelled("text/plain"),
+        "200-json-as-text" => Effect::Relabel("text/plain"),
         "400-invalid-grant" => refused(400, "invalid_grant", "refresh token revoked"),
-        "400-no-description" => Shape::Instead(Response::json(400, &json!({"error": "invalid_grant"}))),
+        "400-no-description" => Effect::Replace(Response::json(400, &json!({"error": "invalid_grant"}))),
         "400-invalid-scope" => refused(400, "invalid_scope", "scope not allowed"),
         "401-invalid-client" => refused(401, "invalid_client", "client authentication failed"),
-        "close" => Shape::Close,
-        "refused" => Shape::Refuse,
-        "slow-10s" => Shape::Late(Duration::from_secs(10)),
-        "no-expires-in" => Shape::Edited(|answer| drop(answer.remove("expires_in"))),
-        "no-scope" => Shape::Edited(|answer| drop(answer.remove("scope"))),
-        "no-rt" => Shape::Edited(|answer| drop(answer.remove("refresh_token"))),
-        "no-id-token" => Shape::Edited(|answer| drop(answer.remove("id_token"))),
-        "expires-in-string" => Shape::Edited(|answer| put(answer, "expires_in", "3600")),
-        "opaque" => Shape::Edited(|answer| put(answer, "access_token", OPAQUE)),
-        "opaque-no-type" => Shape::Edited(|answer| {
+        "close" => Effect::Close,
+        "refused" => Effect::Refuse,
+        "slow-10s" => Effect::Late(Duration::from_secs(10)),
+        "no-expires-in" => Effect::Edit(|answer| drop(answer.remove("expires_in"))),
+        "no-scope" => Effect::Edit(|answer| drop(answer.remove("scope"))),
+        "no-rt" => Effect::Edit(|answer| drop(answer.remove("refresh_token"))),
+        "no-id-token" => Effect::Edit(|answer| drop(answer.remove("id_token"))),
+        "expires-in-string" => Effect::Edit(|answer| put(answer, "expires_in", "3600")),
+        "opaque" => Effect::Edit(|answer| put(answer, "access_token", OPAQUE)),
+        "opaque-no-type" => Effect::Edit(|answer| {
             put(answer, "access_token", OPAQUE);
             answer.remove("token_type");
         }),
-        "narrower-scope" => Shape::Edited(|answer| put(answer, "scope", "openid")),
+        "narrower-scope" => Effect::Edit(|answer| put(answer, "scope", "openid")),
         // The following are not in the captures.
-        "latency" => Shape::Late(pause(1000)),
-        "drip" => Shape::Drip(pause(1000)),
-        "foreign-issuer" => Shape::Edited(|answer| put(answer, "issuer", "https://other.example.org")),
-        "foreign-subject" => Shape::Edited(|answer| put(answer, "sub", "somebody-else")),
+        "latency" => Effect::Late(pause(1000)),
+        "drip" => Effect::Drip(pause(1000)),
+        "foreign-issuer" => Effect::Edit(|answer| put(answer, "issuer", "https://other.example.org")),
+        "foreign-subject" => Effect::Edit(|answer| put(answer, "sub", "somebody-else")),
         "no-keys" => json(r#"{"keys":[]}"#),
-        "redirect" => Shape::Instead(Response::empty(308).with("Location", "https://other.example.org/")),
+        "redirect" => Effect::Replace(Response::empty(308).with("Location", "https://other.example.org/")),
         "huge-body" => {
             let size = usize::try_from(argument.unwrap_or(64 << 20)).ok()?.min(256 << 20);
             json(&format!("{{\"pad\":\"{}\"}}", "x".repeat(size)))
@@ -181,7 +181,7 @@ fn put(answer: &mut Map<String, Value>, member: &str, value: &str) {
 }
 
 /// Changes members of a successful answer; an error answer stays unchanged.
-fn edited(mut response: Response, edit: Edit) -> Response {
+fn edited(mut response: Response, edit: EditMembers) -> Response {
     if let (200, Ok(mut members)) = (response.status, serde_json::from_slice::<Map<String, Value>>(&response.body)) {
         edit(&mut members);
         response.body = Value::Object(members).to_string().into_bytes();
@@ -195,7 +195,7 @@ mod tests {
     use crate::provider::link::TokenEndpoint;
     use crate::provider::tests::{answer, body, call, log_in, pairs, provider};
 
-    /// Status, media type and a piece of the body (or of its absence) of each fault of the captures.
+    /// Checks status, content type and a part of the body for each fault of the captures.
     #[test]
     fn faults_answer_as_the_captures_say() {
         let provider = provider(&json!({}));
@@ -205,9 +205,9 @@ mod tests {
         let plain = |name, status, media_type, expected: &str| {
             provider.set_token_fault(Some(name)).unwrap();
             let response = provider.token(&form).unwrap();
-            let told = String::from_utf8(response.body.clone()).unwrap();
+            let text = String::from_utf8(response.body.clone()).unwrap();
             assert_eq!((response.status, response.header("Content-Type")), (status, Some(media_type)), "{name}");
-            assert!(if expected.is_empty() { told.is_empty() } else { told.contains(expected) }, "{name}: {told}");
+            assert!(if expected.is_empty() { text.is_empty() } else { text.contains(expected) }, "{name}: {text}");
         };
         for name in ["500-html", "502-html", "400-html", "200-html"] {
             plain(name, name[..3].parse().unwrap(), "text/html", "<html>");
@@ -230,7 +230,7 @@ mod tests {
         let member = |name, member: &str| {
             provider.set_token_fault(Some(name)).unwrap();
             let answer = body(&provider.token(&form).unwrap());
-            assert!(answer.as_object().unwrap().len() >= 4, "{name}: the rest is there");
+            assert!(answer.as_object().unwrap().len() >= 4, "{name}: other members are missing");
             answer.get(member).cloned()
         };
         for (name, missing) in [

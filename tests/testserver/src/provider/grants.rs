@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The token endpoint, which turns what was granted at a login into tokens, and the revocation endpoint.
+//! The token endpoint, which issues tokens for the grant of a login, and the revocation endpoint.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,12 +18,12 @@ use crate::locked;
 impl Provider {
     /// The regular answer of the token endpoint.
     pub(super) fn grant_tokens(&self, client: &Client, form: &Form) -> Response {
-        let done = match first(form, "grant_type") {
+        let result = match first(form, "grant_type") {
             Some("authorization_code") => self.redeem_code(client, form),
             Some("refresh_token") => self.refresh(client, form),
             _ => Err(refusal(400, "unsupported_grant_type", "unsupported grant_type requested")),
         };
-        done.unwrap_or_else(|refused| refused)
+        result.unwrap_or_else(|refused| refused)
     }
 
     fn redeem_code(&self, client: &Client, form: &Form) -> Result<Response, Response> {
@@ -39,7 +39,7 @@ impl Provider {
             return Err(invalid());
         }
         let audience = audience(&self.policy(), &code.grant, &all(form, "resource"))?;
-        let refresh_token = random().map_err(broken)?;
+        let refresh_token = random().map_err(server_error)?;
         locked(&self.state).refresh_tokens.insert(refresh_token.clone(), code.grant.clone());
         self.answer(&code.grant, &code.grant.scopes, &audience, &refresh_token)
     }
@@ -52,7 +52,7 @@ impl Provider {
             return Err(invalid());
         }
         let scopes = match first(form, "scope").filter(|scope| !scope.is_empty()) {
-            Some(asked) => narrowed(&grant, asked)?,
+            Some(asked) => narrowed_scopes(&grant, asked)?,
             None => grant.scopes.clone(),
         };
         let audience = audience(&self.policy(), &grant, &all(form, "resource"))?;
@@ -66,19 +66,19 @@ impl Provider {
         audience: &Value,
         refresh_token: &str,
     ) -> Result<Response, Response> {
-        let told: Vec<String> = scopes.iter().filter(|scope| *scope != "offline_access").cloned().collect();
-        let access_token = self.access_token(grant, &told, audience).map_err(broken)?;
+        let granted: Vec<String> = scopes.iter().filter(|scope| *scope != "offline_access").cloned().collect();
+        let access_token = self.access_token(grant, &granted, audience).map_err(server_error)?;
         let mut answer = json!({
             "access_token": access_token, "token_type": "Bearer", "expires_in": self.policy().lifetime,
-            "scope": told.join(" "), "refresh_token": refresh_token,
+            "scope": granted.join(" "), "refresh_token": refresh_token,
         });
-        if let (true, Some(members)) = (told.iter().any(|scope| scope == "openid"), answer.as_object_mut()) {
-            members.insert("id_token".into(), self.id_token(grant, &access_token).map_err(broken)?.into());
+        if let (true, Some(members)) = (granted.iter().any(|scope| scope == "openid"), answer.as_object_mut()) {
+            members.insert("id_token".into(), self.id_token(grant, &access_token).map_err(server_error)?.into());
         }
         Ok(Response::json(200, &answer).with("Cache-Control", "no-store"))
     }
 
-    /// The regular answer of the revocation endpoint, the same for unknown tokens (RFC 7009).
+    /// The regular answer of the revocation endpoint. It is the same for unknown tokens (RFC 7009).
     pub(super) fn revoke_token(&self, client: &Client, form: &Form) -> Response {
         let Some(token) = first(form, "token") else {
             return refusal(400, "invalid_request", "missing required parameter 'token'");
@@ -97,12 +97,12 @@ impl Provider {
     }
 }
 
-fn broken(reason: impl AsRef<str>) -> Response {
+fn server_error(reason: impl AsRef<str>) -> Response {
     refusal(500, "server_error", reason.as_ref())
 }
 
-/// The scopes of a refresh, which must have been granted. The texts are those of the captures.
-fn narrowed(grant: &Grant, asked: &str) -> Result<Vec<String>, Response> {
+/// The scopes of a refresh. All must have been granted at the login. The error texts are those of the captures.
+fn narrowed_scopes(grant: &Grant, asked: &str) -> Result<Vec<String>, Response> {
     let asked: Vec<String> = asked.split(' ').map(str::to_owned).collect();
     if asked.iter().any(String::is_empty) {
         return Err(refusal(400, "invalid_scope", "scope contains invalid characters"));
@@ -116,11 +116,11 @@ fn narrowed(grant: &Grant, asked: &str) -> Result<Vec<String>, Response> {
     }
 }
 
-/// The audience of an access token: the requested resources if the login named them, else those of the login, else
-/// the default.
+/// The audience of an access token: the requested resources if the login named them, otherwise those of the login,
+/// otherwise the default.
 fn audience(policy: &Policy, grant: &Grant, asked: &[&str]) -> Result<Value, Response> {
     let known =
-        |resource: &&str| grant.resources.iter().any(|login| login == resource) || policy.permits_later(resource);
+        |resource: &&str| grant.resources.iter().any(|login| login == resource) || policy.permits_at_refresh(resource);
     if !asked.iter().all(known) {
         return Err(refusal(400, "invalid_target", "resource indicator is missing, or unknown"));
     }

@@ -16,7 +16,7 @@ impl Provider {
         let Some(token) = request.header("Authorization").and_then(bearer) else {
             return challenge(401, "invalid_request", "no access token provided");
         };
-        let Some(claims) = self.recognise(token) else {
+        let Some(claims) = self.verify_access_token(token) else {
             return challenge(401, "invalid_token", "invalid token provided");
         };
         let scopes = scopes(&claims);
@@ -33,7 +33,7 @@ impl Provider {
             return refusal(401, "invalid_client", "client authentication failed");
         }
         let token = first(form, "token").unwrap_or_default();
-        let told = match (self.recognise(token), locked(&self.state).refresh_tokens.get(token)) {
+        let answer = match (self.verify_access_token(token), locked(&self.state).refresh_tokens.get(token)) {
             (Some(mut claims), _) => {
                 claims.insert("active".into(), true.into());
                 claims.insert("token_type".into(), "Bearer".into());
@@ -46,7 +46,7 @@ impl Provider {
             }),
             (None, None) => json!({"active": false}),
         };
-        Response::json(200, &told)
+        Response::json(200, &answer)
     }
 }
 

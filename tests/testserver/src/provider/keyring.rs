@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! All keys of the provider: which one signs, which ones are published; kept in a file, because making an RSA key
-//! takes long and because tests restart the server.
+//! All keys of the provider: the one that signs and those that are published. They are kept in a file, because making
+//! an RSA key takes long and tests restart the server.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,12 +30,12 @@ impl Keyring {
     /// Reads the keys of a folder, or makes one of that algorithm. Without a folder nothing is stored.
     ///
     /// # Errors
-    /// The file cannot be read, written or understood.
+    /// The file cannot be read, parsed or written.
     pub fn open(folder: Option<&Path>, algorithm: Algorithm) -> Result<Self, String> {
         let file = folder.map(|folder| folder.join("provider-keys.json"));
         let mut ring = Self { published: read(file.as_deref())?, file, foreign: None };
         if ring.published.last().is_none_or(|key| key.algorithm != algorithm) {
-            ring.add(algorithm, false)?;
+            ring.add_signing_key(algorithm, false)?;
         }
         Ok(ring)
     }
@@ -43,8 +43,8 @@ impl Keyring {
     /// Adds a key that signs from now on. With `drop_old` the older ones are no longer published.
     ///
     /// # Errors
-    /// The key cannot be made or kept.
-    pub fn add(&mut self, algorithm: Algorithm, drop_old: bool) -> Result<Arc<ProviderKey>, String> {
+    /// The key cannot be made or stored.
+    pub fn add_signing_key(&mut self, algorithm: Algorithm, drop_old: bool) -> Result<Arc<ProviderKey>, String> {
         let key = Arc::new(ProviderKey::generate(algorithm)?);
         if drop_old {
             self.published.clear();
@@ -58,15 +58,15 @@ impl Keyring {
     ///
     /// # Errors
     /// There is no key.
-    pub fn signing(&self) -> Result<Arc<ProviderKey>, String> {
+    pub fn signing_key(&self) -> Result<Arc<ProviderKey>, String> {
         self.published.last().cloned().ok_or_else(|| "the provider has no key".into())
     }
 
-    /// The newest published key of an algorithm; makes one if needed, which does not become the signing key.
+    /// The newest published key of an algorithm. If there is none, it makes one, which does not become the signing key.
     ///
     /// # Errors
-    /// The key cannot be made or kept.
-    pub fn of(&mut self, algorithm: Algorithm) -> Result<Arc<ProviderKey>, String> {
+    /// The key cannot be made or stored.
+    pub fn published_key(&mut self, algorithm: Algorithm) -> Result<Arc<ProviderKey>, String> {
         if let Some(key) = self.published.iter().rev().find(|key| key.algorithm == algorithm) {
             return Ok(Arc::clone(key));
         }
@@ -80,7 +80,7 @@ impl Keyring {
     ///
     /// # Errors
     /// The key cannot be made.
-    pub fn foreign(&mut self, algorithm: Algorithm) -> Result<Arc<ProviderKey>, String> {
+    pub fn foreign_key(&mut self, algorithm: Algorithm) -> Result<Arc<ProviderKey>, String> {
         match &self.foreign {
             Some(key) if key.algorithm == algorithm => Ok(Arc::clone(key)),
             _ => {
@@ -111,14 +111,14 @@ impl Keyring {
 
 fn read(file: Option<&Path>) -> Result<Vec<Arc<ProviderKey>>, String> {
     let Some(file) = file.filter(|file| file.exists()) else { return Ok(Vec::new()) };
-    let broken = |reason: String| format!("{}: {reason}", file.display());
-    let text = std::fs::read(file).map_err(|error| broken(error.to_string()))?;
-    let stored: Vec<Stored> = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+    let named = |reason: String| format!("{}: {reason}", file.display());
+    let text = std::fs::read(file).map_err(|error| named(error.to_string()))?;
+    let stored: Vec<Stored> = serde_json::from_slice(&text).map_err(|error| named(error.to_string()))?;
     stored
         .into_iter()
         .map(|key| {
-            let pkcs8 = STANDARD.decode(&key.pkcs8).map_err(|error| broken(error.to_string()))?;
-            ProviderKey::from_pkcs8(key.algorithm, pkcs8).map(Arc::new).map_err(broken)
+            let pkcs8 = STANDARD.decode(&key.pkcs8).map_err(|error| named(error.to_string()))?;
+            ProviderKey::from_pkcs8(key.algorithm, pkcs8).map(Arc::new).map_err(named)
         })
         .collect()
 }

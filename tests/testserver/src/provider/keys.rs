@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One signing key: making it, signing with it, publishing it.
+//! A signing key: makes it, signs with it, publishes it.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -76,10 +76,10 @@ impl ProviderKey {
         Self::from_pkcs8(algorithm, pkcs8)
     }
 
-    /// Reads a key back.
+    /// Reads a stored key.
     ///
     /// # Errors
-    /// The bytes are no key of that kind.
+    /// The bytes are not a key for this algorithm.
     pub fn from_pkcs8(algorithm: Algorithm, pkcs8: Vec<u8>) -> Result<Self, String> {
         let rejected = |reason| format!("not a {} key: {reason}", algorithm.name());
         let pair = match algorithm {
@@ -149,10 +149,10 @@ impl ProviderKey {
         jwk
     }
 
-    /// The public key in PEM: what an attacker takes as the secret of an HS256 signature.
+    /// The public key in PEM, which an attacker uses as the secret of an HS256 signature.
     ///
     /// # Errors
-    /// It is no RSA key.
+    /// It is not an RSA key.
     pub fn public_pem(&self) -> Result<String, String> {
         use rsa::pkcs8::DecodePrivateKey;
         if self.algorithm != Algorithm::Rs256 {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the mytoken server needs of a provider. The mytoken server talks to its provider by calls in
-//! the same process; all others use HTTP.
+//! The interface of a provider for the mytoken server, which calls it in the same process. All other clients use HTTP.
 
 use crate::http::Response;
 
-/// The provider as the mytoken server is configured for it.
+/// The data of a provider in the configuration of the mytoken server.
 #[derive(Debug, Clone)]
 pub struct ProviderInfo {
     /// Issuer URL.

@@ -13,7 +13,7 @@ use super::server::Provider;
 use super::tokens::signing_input;
 use crate::locked;
 
-/// An order. The empty order gives a valid access token of alice.
+/// An order for a token. The empty order gives a valid access token of alice.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenOrder {
@@ -23,17 +23,17 @@ pub struct TokenOrder {
     pub scope: Option<String>,
     /// Claims that replace the usual ones; null removes one.
     pub claims: Map<String, Value>,
-    /// No usual claims.
+    /// Leave out the usual claims.
     pub bare: bool,
     /// Header fields that replace the usual ones, without effect on the signature; null removes one.
     pub header: Map<String, Value>,
-    /// How to sign; with the provider's present algorithm when absent.
+    /// How to sign; if absent, with the provider's current algorithm.
     pub alg: Option<Signing>,
-    /// Sign with a key that is not published, under the id of the one that is.
+    /// Sign with an unpublished key, but put the `kid` of a published key into the header.
     pub foreign_key: bool,
-    /// A random string that stands for the claims.
+    /// Make an opaque token: a random string instead of a JWT.
     pub opaque: bool,
-    /// An ID token for the mytoken server instead of an access token.
+    /// Make an ID token for the mytoken server instead of an access token.
     pub id_token: bool,
     /// Damage the finished token.
     pub tamper: Option<Tamper>,
@@ -79,7 +79,7 @@ impl Provider {
     pub fn mint(&self, order: &TokenOrder) -> Result<String, String> {
         let claims = self.ordered_claims(order)?;
         if order.opaque {
-            return self.remember_opaque(claims);
+            return self.issue_opaque_token(claims);
         }
         let algorithm = match order.alg {
             Some(Signing::Hs256 | Signing::None) => None,
@@ -90,9 +90,9 @@ impl Provider {
         };
         let mut keys = locked(&self.keys);
         // HS256 with a public key needs the key that a verifier would find: the published RSA key.
-        let named = keys.of(algorithm.unwrap_or(Algorithm::Rs256))?;
+        let named = keys.published_key(algorithm.unwrap_or(Algorithm::Rs256))?;
         let signing = match algorithm {
-            Some(algorithm) if order.foreign_key => keys.foreign(algorithm)?,
+            Some(algorithm) if order.foreign_key => keys.foreign_key(algorithm)?,
             _ => named.clone(),
         };
         drop(keys);
@@ -102,7 +102,7 @@ impl Provider {
             _ => signing.algorithm.name(),
         };
         let typ = if order.id_token { "JWT".into() } else { self.policy().typ };
-        let header = overlaid(json!({"alg": name, "typ": typ, "kid": named.kid}), &order.header);
+        let header = merged(json!({"alg": name, "typ": typ, "kid": named.kid}), &order.header);
         let input = signing_input(&header, &claims);
         let signature = match order.alg {
             Some(Signing::None) => Vec::new(),
@@ -126,22 +126,22 @@ impl Provider {
         let now = self.now();
         let mut usual = json!({"iss": self.issuer(), "iat": now, "nbf": now, "exp": now + policy.lifetime});
         if order.id_token {
-            usual = overlaid(
+            usual = merged(
                 usual,
                 &object(json!({
                     "sub": user, "aud": client, "auth_time": now, "nonce": random()?, "at_hash": random()?
                 })),
             );
         } else {
-            usual = overlaid(usual, &self.setup.users.claims(user, &scopes));
-            usual = overlaid(
+            usual = merged(usual, &self.setup.users.claims(user, &scopes));
+            usual = merged(
                 usual,
                 &object(json!({
                     "aud": policy.default_audience, "client_id": client, "jti": random()?, "scope": scope
                 })),
             );
         }
-        let mut claims = overlaid(if order.bare { json!({}) } else { usual }, &order.claims);
+        let mut claims = merged(if order.bare { json!({}) } else { usual }, &order.claims);
         if let (Some(members), 1..) = (claims.as_object_mut(), order.pad) {
             members.insert("pad".into(), "x".repeat(order.pad.min(8 << 20)).into());
         }
@@ -153,7 +153,7 @@ fn object(value: Value) -> Map<String, Value> {
     if let Value::Object(members) = value { members } else { Map::new() }
 }
 
-fn overlaid(below: Value, above: &Map<String, Value>) -> Value {
+fn merged(below: Value, above: &Map<String, Value>) -> Value {
     let mut whole = object(below);
     for (name, value) in above {
         if value.is_null() {
@@ -174,7 +174,7 @@ fn tampered(header: &Value, claims: Value, mut signature: Vec<u8>, input: &str, 
             }
         }
         Some(Tamper::Claims) => {
-            let other = overlaid(claims, &object(json!({"sub": "mallory"})));
+            let other = merged(claims, &object(json!({"sub": "mallory"})));
             return format!("{}.{}", signing_input(header, &other), URL_SAFE_NO_PAD.encode(signature));
         }
         None => {}
@@ -207,14 +207,14 @@ mod tests {
             assert!(verify(&provider, &minted(&provider, order.clone())).is_ok(), "{order}");
         }
         let token = minted(&provider, json!({"user": "bob", "claims": {"aud": ["a", "b"], "nbf": null, "exp": 17}}));
-        let told = claims(&json!(token));
-        assert_eq!((&told["sub"], &told["aud"], &told["exp"]), (&json!("bob"), &json!(["a", "b"]), &json!(17)));
-        assert_eq!(told.get("nbf"), None);
+        let ordered = claims(&json!(token));
+        let expected = (&json!("bob"), &json!(["a", "b"]), &json!(17));
+        assert_eq!((&ordered["sub"], &ordered["aud"], &ordered["exp"]), expected);
+        assert_eq!(ordered.get("nbf"), None);
         assert_eq!(claims(&json!(minted(&provider, json!({"bare": true, "claims": {"x": 1}})))), json!({"x": 1}));
         assert!(minted(&provider, json!({"pad": 71680})).len() > 71680);
     }
 
-    /// Each invalid token is refused, for the reason that it was made for.
     #[test]
     fn invalid_tokens_are_refused_for_the_expected_reason() {
         let provider = provider(&json!({}));
@@ -232,8 +232,8 @@ mod tests {
             (json!({"header": {"crit": ["x"], "x": true}}), "critical"),
         ];
         for (order, reason) in table {
-            let told = verify(&provider, &minted(&provider, order.clone())).unwrap_err();
-            assert!(told.contains(reason), "{order}: {told}");
+            let error = verify(&provider, &minted(&provider, order.clone())).unwrap_err();
+            assert!(error.contains(reason), "{order}: {error}");
         }
     }
 
@@ -242,7 +242,7 @@ mod tests {
         let provider = provider(&json!({}));
         let token = minted(&provider, json!({"alg": "HS256"}));
         let (input, signature) = token.rsplit_once('.').unwrap();
-        let pem = locked(&provider.keys).of(Algorithm::Rs256).unwrap().public_pem().unwrap();
+        let pem = locked(&provider.keys).published_key(Algorithm::Rs256).unwrap().public_pem().unwrap();
         let secret = hmac::Key::new(hmac::HMAC_SHA256, pem.as_bytes());
         hmac::verify(&secret, input.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap();
         let named = header(&token)["kid"].clone();
@@ -257,7 +257,7 @@ mod tests {
         let token = minted(&provider, json!({"opaque": true, "scope": "openid"}));
         assert!(!token.contains('.'));
         let form = [("token", token.as_str()), ("client_id", "other"), ("client_secret", "o")];
-        let told = answer(call(&provider, "POST", "/introspect", &[], &form));
-        assert!(String::from_utf8(told.body).unwrap().contains(r#""active":true"#));
+        let introspected = answer(call(&provider, "POST", "/introspect", &[], &form));
+        assert!(String::from_utf8(introspected.body).unwrap().contains(r#""active":true"#));
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The OpenID provider. It answers as the provider of the captures did; who may log in, how long tokens live and how
-//! it misbehaves is up to the tests.
+//! The OpenID provider. It answers like the provider of the captures. Tests choose its users, its policy and its
+//! faults.
 
 mod authorize;
 pub mod faults;

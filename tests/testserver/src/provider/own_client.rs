@@ -17,7 +17,7 @@ use crate::form::{Form, encode};
 use crate::http::{Handler, Reply, Request, Response};
 
 impl Provider {
-    /// What the mytoken server is configured with.
+    /// The provider's data for the configuration of the mytoken server.
     ///
     /// # Errors
     /// There is no client.
@@ -80,7 +80,7 @@ impl TokenEndpoint for Provider {
     }
 }
 
-/// What the replay does to the provider without HTTP.
+/// Functions for the replay, which calls the provider without HTTP.
 impl Provider {
     /// Sets the fault of the token endpoint by its name in the captures' README; `None` ends it.
     ///
@@ -95,18 +95,18 @@ impl Provider {
         })
     }
 
-    /// Takes the requests that reached the token and revocation endpoints since the last call: objects
+    /// Returns the requests that reached the token and revocation endpoints since the last call: objects
     /// `{"endpoint": "token", "authorization": "Basic", "form": {"key": ["value"]}}` as in `provider_requests` of the
     /// captures.
     pub fn take_requests(&self) -> Vec<Value> {
         self.requests.take()
     }
 
-    /// Logs the user in and accepts, as a browser would at this authorization URL; returns the URL (of the mytoken
-    /// server's `/redirect`) to which the provider sends the browser.
+    /// Logs the user in at this authorization URL and accepts, as a browser would. Returns the URL to which the
+    /// provider sends the browser: the mytoken server's `/redirect`.
     ///
     /// # Errors
-    /// The provider refuses without a redirect.
+    /// The provider refuses the login without a redirect.
     pub fn log_in_at(&self, authorization_uri: &str, user: &str) -> Result<String, String> {
         let query = authorization_uri.split_once('?').map_or("", |(_, query)| query);
         let form = [("request", query), ("username", user), ("decision", "accept")]

@@ -12,7 +12,7 @@ use super::users::Users;
 /// Set-up of a provider.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Issuer URL without a slash at the end.
+    /// Issuer URL without a trailing slash.
     pub issuer: String,
     /// Folder for the keys; without one, new keys are made at each start.
     pub folder: Option<PathBuf>,
@@ -20,7 +20,7 @@ pub struct Setup {
     pub clients: Vec<Client>,
     /// Users with a profile; any other name can log in too.
     pub users: Users,
-    /// What can be changed later.
+    /// Settings that can be changed at run time.
     pub policy: Policy,
 }
 
@@ -30,15 +30,15 @@ pub struct Setup {
 pub struct Client {
     /// Client id.
     pub id: String,
-    /// Its secret; none for a public client, which needs PKCE.
+    /// Its secret. A public client has none and needs PKCE.
     #[serde(default)]
     pub secret: Option<String>,
-    /// Where it may send browsers to, compared byte for byte.
+    /// The redirect URIs that it may use, compared byte for byte.
     #[serde(default)]
     pub redirect_uris: Vec<String>,
 }
 
-/// The provider's own choices. The default is the provider of the captures.
+/// Settings that can be changed at run time. The defaults are those of the captures' provider.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
@@ -50,13 +50,13 @@ pub struct Policy {
     pub algorithm: Algorithm,
     /// `typ` header of access tokens: `JWT`, or `at+jwt` (RFC 9068).
     pub typ: String,
-    /// Access tokens are random strings instead of JWTs.
+    /// Whether access tokens are random strings instead of JWTs.
     pub opaque: bool,
     /// Whether access tokens contain the user's claims that their scope permits; otherwise only userinfo does.
     pub claims_in_access_token: bool,
     /// Audience of access tokens of a login without a `resource`.
     pub default_audience: String,
-    /// Resources that a refresh may ask for even if the login did not; `*` permits all.
+    /// Resources that a refresh may request even if the login did not; `*` permits all.
     pub extra_resources: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ impl Policy {
     ///
     /// # Errors
     /// Unknown members or values of the wrong type.
-    pub fn changed(&self, change: &Value) -> Result<Self, String> {
+    pub fn with_changes(&self, change: &Value) -> Result<Self, String> {
         let mut whole = serde_json::to_value(self).map_err(|error| error.to_string())?;
         match (whole.as_object_mut(), change.as_object()) {
             (Some(whole), Some(change)) => whole.extend(change.clone()),
@@ -90,7 +90,7 @@ impl Policy {
         serde_json::from_value(whole).map_err(|error| error.to_string())
     }
 
-    pub(super) fn permits_later(&self, resource: &str) -> bool {
+    pub(super) fn permits_at_refresh(&self, resource: &str) -> bool {
         self.extra_resources.iter().any(|extra| extra == "*" || extra == resource)
     }
 }

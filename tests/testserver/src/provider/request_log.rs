@@ -9,15 +9,15 @@ use serde_json::{Map, Value, json};
 use crate::form::Form;
 use crate::locked;
 
-/// Number of requests that are kept: a server can run for days.
-const KEPT: usize = 1000;
+/// Maximum number of requests. The oldest are deleted first, so that a server can run for days.
+const MAX_REQUESTS: usize = 1000;
 
-/// Requests to the token and revocation endpoints, with their secrets: not to be sent anywhere as they are.
+/// Requests to the token and revocation endpoints. They contain secrets: never send them anywhere unchanged.
 #[derive(Default)]
 pub(super) struct RequestLog(Mutex<VecDeque<Value>>);
 
 impl RequestLog {
-    pub(super) fn keep(&self, endpoint: &str, authorization: Option<&str>, form: &Form) {
+    pub(super) fn record(&self, endpoint: &str, authorization: Option<&str>, form: &Form) {
         let mut values: Map<String, Value> = Map::new();
         for (key, value) in form {
             if let Value::Array(list) = values.entry(key.as_str()).or_insert_with(|| json!([])) {
@@ -26,12 +26,13 @@ impl RequestLog {
         }
         let scheme = authorization.and_then(|header| header.split(' ').next()).unwrap_or_default();
         let mut kept = locked(&self.0);
-        if kept.len() == KEPT {
+        if kept.len() == MAX_REQUESTS {
             kept.pop_front();
         }
         kept.push_back(json!({"endpoint": endpoint, "authorization": scheme, "form": values}));
     }
-    /// The requests since the last call.
+
+    /// Returns the requests since the last call.
     pub(super) fn take(&self) -> Vec<Value> {
         locked(&self.0).drain(..).collect()
     }

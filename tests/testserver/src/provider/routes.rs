@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Paths of the provider.
+//! Routes of the provider.
 
 use super::authorize;
 use super::faults::Endpoint;
@@ -19,13 +19,13 @@ impl Handler for Provider {
             ("GET", "/authorize") => self.answer_at(Endpoint::Authorization, || self.login_page(query)),
             ("POST", "/authorize") => self.answer_at(Endpoint::Authorization, || self.log_in(request)),
             ("POST", "/token") => {
-                self.requests.keep("token", request.header("Authorization"), &decode(&request.body));
+                self.requests.record("token", request.header("Authorization"), &decode(&request.body));
                 self.answer_at(Endpoint::Token, || {
                     self.with_client(request, |client, form| self.grant_tokens(client, form))
                 })
             }
             ("POST", "/revoke") => {
-                self.requests.keep("revocation", request.header("Authorization"), &decode(&request.body));
+                self.requests.record("revocation", request.header("Authorization"), &decode(&request.body));
                 self.answer_at(Endpoint::Revocation, || {
                     self.with_client(request, |client, form| self.revoke_token(client, form))
                 })

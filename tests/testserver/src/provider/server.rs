@@ -32,10 +32,10 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Sets a provider up; makes its first key when its folder holds none.
+    /// Creates a provider, and its first key if its folder contains none.
     ///
     /// # Errors
-    /// The keys cannot be read or kept, or there is no client.
+    /// The keys cannot be read or stored, or there is no client.
     pub fn new(setup: Setup) -> Result<Self, String> {
         if setup.clients.is_empty() {
             return Err("the provider needs a client: the mytoken server".into());
@@ -74,24 +74,24 @@ impl Provider {
     /// Changes some members of the policy.
     ///
     /// # Errors
-    /// Unknown members or values, or no key of a new algorithm.
+    /// A member or value is unknown, or a key for a new algorithm cannot be made.
     pub fn change_policy(&self, change: &Value) -> Result<(), String> {
         let mut policy = locked(&self.policy);
-        let next = policy.changed(change)?;
+        let next = policy.with_changes(change)?;
         if next.algorithm != policy.algorithm {
-            locked(&self.keys).add(next.algorithm, false)?;
+            locked(&self.keys).add_signing_key(next.algorithm, false)?;
         }
         *policy = next;
         Ok(())
     }
 
-    /// Adds a signing key and gives its id; the older ones stay in the JWKS unless they are dropped.
+    /// Adds a signing key and returns its id. With `drop_old` the older keys are removed from the JWKS.
     ///
     /// # Errors
-    /// The key cannot be made or kept.
+    /// The key cannot be made or stored.
     pub fn rotate_keys(&self, drop_old: bool) -> Result<String, String> {
         let algorithm = locked(&self.policy).algorithm;
-        locked(&self.keys).add(algorithm, drop_old).map(|key| key.kid.clone())
+        locked(&self.keys).add_signing_key(algorithm, drop_old).map(|key| key.kid.clone())
     }
 
     /// Sets the fault of an endpoint.
@@ -121,12 +121,12 @@ impl Provider {
         self.setup.clients.iter().find(|client| client.id == id)
     }
 
-    /// The answer of an endpoint, or of its fault if one is set.
-    pub(super) fn answer_at(&self, endpoint: Endpoint, good: impl FnOnce() -> Response) -> Reply {
+    /// The regular answer of an endpoint, or that of its fault if one is set.
+    pub(super) fn answer_at(&self, endpoint: Endpoint, regular: impl FnOnce() -> Response) -> Reply {
         let fault = locked(&self.faults).take_for(endpoint);
         match fault {
-            Some(fault) => fault.answer(good),
-            None => Reply::Answer(good()),
+            Some(fault) => fault.answer(regular),
+            None => Reply::Answer(regular()),
         }
     }
 
@@ -139,7 +139,7 @@ impl Provider {
         }
     }
 
-    /// The client of a request: by Basic, by its secret in the form, or without a secret if it has none.
+    /// Authenticates the client: by HTTP Basic, by the secret in the form, or without a secret if it is public.
     fn authenticate(&self, request: &Request, form: &Form) -> Option<&Client> {
         let (id, secret) = match request.header("Authorization") {
             Some(header) => {

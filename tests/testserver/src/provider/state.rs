@@ -5,18 +5,18 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-/// A login.
+/// What a user granted to a client at a login.
 #[derive(Debug, Clone)]
 pub struct Grant {
     /// Client id.
     pub client: String,
-    /// User name, and so the subject.
+    /// User name, which is also the subject.
     pub user: String,
     /// Granted scopes in the order of the request.
     pub scopes: Vec<String>,
     /// Resources of the login (RFC 8707).
     pub resources: Vec<String>,
-    /// Unix seconds.
+    /// Time of the login in Unix seconds.
     pub login_time: u64,
     /// For the ID token.
     pub nonce: Option<String>,
@@ -27,11 +27,11 @@ pub struct Grant {
 pub struct AuthorizationCode {
     /// What was granted.
     pub grant: Grant,
-    /// The client must repeat it.
+    /// Redirect URI, which the client must repeat.
     pub redirect_uri: String,
-    /// PKCE, S256.
+    /// PKCE code challenge of the method S256.
     pub challenge: Option<String>,
-    /// Unix seconds.
+    /// End of its validity in Unix seconds.
     pub expires: u64,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The rules of the captures' provider, through its handler.
+//! Tests the rules of the captures' provider through its HTTP handler.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,10 +18,10 @@ pub(crate) const ISSUER: &str = "https://op.test/x";
 const REDIRECT: &str = "https://mt.test/redirect";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-/// Uses elliptic keys where RSA does not matter: making an RSA key takes a second.
+/// A provider with ES256 keys: making an RSA key would take a second.
 pub(crate) fn provider(change: &Value) -> Provider {
     let users = json!({"alice": {"email": "alice@example.org", "eduperson_entitlement": ["urn:geant:x:group:hpc"]}});
-    let policy = Policy { algorithm: Algorithm::Es256, ..Policy::default() }.changed(change).unwrap();
+    let policy = Policy { algorithm: Algorithm::Es256, ..Policy::default() }.with_changes(change).unwrap();
     let client = |id: &str, secret: Option<&str>| Client {
         id: id.into(),
         secret: secret.map(str::to_owned),
@@ -84,10 +84,10 @@ fn authorization(scope: &str, resources: &[&str]) -> String {
     format!("{ISSUER}/authorize?{}", encode(&query))
 }
 
-/// The query of the redirect to the client.
-fn come_back(provider: &Provider, scope: &str, resources: &[&str]) -> Vec<(String, String)> {
-    let back = provider.log_in_at(&authorization(scope, resources), "alice").unwrap();
-    let (uri, query) = back.split_once('?').unwrap();
+/// Logs in and returns the query of the redirect to the client.
+fn log_in_for_code(provider: &Provider, scope: &str, resources: &[&str]) -> Vec<(String, String)> {
+    let redirect = provider.log_in_at(&authorization(scope, resources), "alice").unwrap();
+    let (uri, query) = redirect.split_once('?').unwrap();
     assert_eq!(uri, REDIRECT);
     let query = decode(query.as_bytes());
     assert_eq!(first(&query, "state"), Some("st&te"));
@@ -101,7 +101,7 @@ fn exchange(provider: &Provider, code: &str, verifier: &str) -> Response {
 }
 
 pub(crate) fn log_in(provider: &Provider, scope: &str, resources: &[&str]) -> Value {
-    let query = come_back(provider, scope, resources);
+    let query = log_in_for_code(provider, scope, resources);
     let response = exchange(provider, first(&query, "code").unwrap(), VERIFIER);
     assert_eq!(response.status, 200);
     body(&response)
@@ -137,18 +137,18 @@ fn a_login_gives_tokens_of_the_granted_scopes() {
 #[test]
 fn a_code_works_once_with_its_verifier() {
     let provider = provider(&json!({}));
-    let query = come_back(&provider, "openid", &[]);
+    let query = log_in_for_code(&provider, "openid", &[]);
     let code = first(&query, "code").unwrap();
     assert_eq!(exchange(&provider, "bad", VERIFIER).status, 400);
     assert_eq!(exchange(&provider, code, VERIFIER).status, 200);
     assert_eq!(body(&exchange(&provider, code, VERIFIER))["error"], "invalid_grant");
-    let query = come_back(&provider, "openid", &[]);
+    let query = log_in_for_code(&provider, "openid", &[]);
     let code = first(&query, "code").unwrap();
     assert_eq!(body(&exchange(&provider, code, "another verifier"))["error"], "invalid_grant");
     assert_eq!(exchange(&provider, code, VERIFIER).status, 400, "a failed attempt uses the code up");
 }
 
-/// Resources of the login, form of the refresh, audience or error.
+/// Resources of the login, form of the refresh, and its audience or error.
 type Row = (&'static [&'static str], &'static [(&'static str, &'static str)], Result<&'static str, &'static str>);
 
 #[test]
@@ -182,9 +182,9 @@ fn resources_and_scopes_of_a_refresh_follow_the_login() {
                 assert_eq!(answer["refresh_token"], tokens["refresh_token"], "refresh tokens do not rotate");
             }
             Err(error) => {
-                let told =
+                let got =
                     format!("{}: {}", answer["error"].as_str().unwrap(), answer["error_description"].as_str().unwrap());
-                assert_eq!((status, told.as_str()), (400, *error), "{asked:?}");
+                assert_eq!((status, got.as_str()), (400, *error), "{asked:?}");
             }
         }
     }
@@ -233,7 +233,7 @@ fn browsers_are_redirected_only_to_registered_uris() {
     let provider = provider(&json!({}));
     let foreign = authorization("openid", &[]).replace("mt.test", "evil.test");
     assert!(provider.log_in_at(&foreign, "alice").unwrap_err().contains("400"));
-    let query = come_back(&provider, "openid", &["not absolute"]);
+    let query = log_in_for_code(&provider, "openid", &["not absolute"]);
     assert_eq!(first(&query, "error"), Some("invalid_target"));
     let plain = authorization("openid", &[]).replace("S256", "plain");
     assert!(provider.log_in_at(&plain, "alice").unwrap().contains("error=invalid_request"));
@@ -281,8 +281,8 @@ fn userinfo_and_introspection_accept_jwts_and_opaque_tokens() {
         let token = tokens["access_token"].as_str().unwrap();
         assert_eq!(token.contains('.'), !opaque);
         let header = format!("Bearer {token}");
-        let told = answer(call(&provider, "GET", "/userinfo", &[("Authorization", &header)], &[]));
-        assert_eq!((told.status, body(&told)), (200, json!({"sub": "alice", "email": "alice@example.org"})));
+        let userinfo = answer(call(&provider, "GET", "/userinfo", &[("Authorization", &header)], &[]));
+        assert_eq!((userinfo.status, body(&userinfo)), (200, json!({"sub": "alice", "email": "alice@example.org"})));
         let ask = |token: &str| {
             let form = [("token", token), ("client_id", "other"), ("client_secret", "o")];
             body(&answer(call(&provider, "POST", "/introspect", &[], &form)))

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tokens of the provider: encodes, issues and verifies them.
+//! Encodes, issues and verifies the tokens of the provider.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::server::Provider;
-
 use super::keys::ProviderKey;
 use super::random::random;
+use super::server::Provider;
 use super::state::Grant;
 use crate::locked;
 
-/// Header and claims, encoded and joined: what is signed.
+/// The signing input of a JWT: the encoded header and claims.
 #[must_use]
 pub fn signing_input(header: &Value, claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -32,7 +31,7 @@ pub fn jwt(key: &ProviderKey, typ: &str, claims: &Value) -> Result<String, Strin
 }
 
 impl Provider {
-    /// An access token of a grant, for some of its scopes and its resources.
+    /// An access token for a grant, with these scopes and this audience.
     pub(super) fn access_token(&self, grant: &Grant, scopes: &[String], audience: &Value) -> Result<String, String> {
         let policy = self.policy();
         let now = self.now();
@@ -41,22 +40,22 @@ impl Provider {
             "iat": now, "nbf": now, "exp": now + policy.lifetime, "auth_time": grant.login_time,
         });
         if let Some(members) = claims.as_object_mut() {
-            let mut told = self.setup.users.claims(&grant.user, scopes);
+            let mut user_claims = self.setup.users.claims(&grant.user, scopes);
             if !policy.claims_in_access_token {
-                told.retain(|claim, _| claim == "sub");
+                user_claims.retain(|claim, _| claim == "sub");
             }
-            members.extend(told);
+            members.extend(user_claims);
         }
         if policy.opaque {
-            return self.remember_opaque(claims);
+            return self.issue_opaque_token(claims);
         }
-        jwt(&*locked(&self.keys).signing()?, &policy.typ, &claims)
+        jwt(&*locked(&self.keys).signing_key()?, &policy.typ, &claims)
     }
 
     /// An ID token for the client of the grant.
     pub(super) fn id_token(&self, grant: &Grant, access_token: &str) -> Result<String, String> {
         let now = self.now();
-        // OpenID Connect Core 3.1.3.6: left half of the hash.
+        // OpenID Connect Core 3.1.3.6: `at_hash` is the left half of the hash.
         let half = Sha256::digest(access_token).iter().copied().take(16).collect::<Vec<_>>();
         let mut claims = json!({
             "iss": self.issuer(), "sub": grant.user, "aud": grant.client, "iat": now, "exp": now + 3600,
@@ -65,11 +64,11 @@ impl Provider {
         if let (Some(nonce), Some(members)) = (&grant.nonce, claims.as_object_mut()) {
             members.insert("nonce".into(), nonce.clone().into());
         }
-        jwt(&*locked(&self.keys).signing()?, "JWT", &claims)
+        jwt(&*locked(&self.keys).signing_key()?, "JWT", &claims)
     }
 
     /// Makes an opaque token for these claims.
-    pub(super) fn remember_opaque(&self, claims: Value) -> Result<String, String> {
+    pub(super) fn issue_opaque_token(&self, claims: Value) -> Result<String, String> {
         let token = random()?;
         let mut state = locked(&self.state);
         let now = self.now();
@@ -80,20 +79,20 @@ impl Provider {
         Ok(token)
     }
 
-    /// The claims of an access token of this provider, if it is valid now.
-    pub(super) fn recognise(&self, token: &str) -> Option<Map<String, Value>> {
+    /// The claims of an access token of this provider if it is valid now.
+    pub(super) fn verify_access_token(&self, token: &str) -> Option<Map<String, Value>> {
         let claims = match locked(&self.state).opaque.get(token).cloned() {
             Some(claims) => claims,
             None => self.open_own_jwt(token)?,
         };
         let now = self.now();
         let time = |name: &str| claims.get(name).and_then(Value::as_u64);
-        let alive = time("exp").is_some_and(|exp| now < exp) && time("nbf").is_none_or(|nbf| nbf <= now);
+        let valid_now = time("exp").is_some_and(|exp| now < exp) && time("nbf").is_none_or(|nbf| nbf <= now);
         let own_issuer = claims.get("iss").and_then(Value::as_str) == Some(self.issuer());
         // Only access tokens have a scope; an ID token is not accepted here.
         let is_access_token = claims.contains_key("scope") && !claims.contains_key("at_hash");
         let revoked = locked(&self.state).revoked.contains(token);
-        (alive && own_issuer && is_access_token && !revoked).then_some(claims)
+        (valid_now && own_issuer && is_access_token && !revoked).then_some(claims)
     }
 
     fn open_own_jwt(&self, token: &str) -> Option<Map<String, Value>> {

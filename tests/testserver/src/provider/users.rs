@@ -10,15 +10,15 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone, Default)]
 pub struct Users(BTreeMap<String, Map<String, Value>>);
 
-/// Claims that need a scope of their own; everything else belongs to `profile`.
+/// Claims that need a scope of their own. All other claims need the scope `profile`.
 const SCOPED: &[(&str, &[&str])] =
     &[("email", &["email", "email_verified"]), ("eduperson_entitlement", &["eduperson_entitlement", "entitlements"])];
 
-/// Claims about the login rather than the person: always included.
+/// Claims about the login instead of the person. They are always included.
 const ALWAYS: &[&str] = &["acr", "amr"];
 
 impl Users {
-    /// Reads `{"alice": {"email": ..., "groups": [...]}}`, as TOML when the file is named so.
+    /// Reads `{"alice": {"email": ..., "groups": [...]}}` as JSON, or as TOML if the file's name ends with `.toml`.
     ///
     /// # Errors
     /// The file cannot be read or is not of that form.
@@ -33,20 +33,20 @@ impl Users {
         Ok(Self(users))
     }
 
-    /// Users given in place.
+    /// Users from a JSON value.
     ///
     /// # Errors
-    /// The value is no object of objects.
+    /// The value is not an object of objects.
     pub fn from_json(value: Value) -> Result<Self, String> {
         serde_json::from_value(value).map(Self).map_err(|error| error.to_string())
     }
 
-    /// The claims of a user that a token or userinfo with these scopes contains.
+    /// The claims of a user in a token, or in userinfo, with these scopes.
     #[must_use]
     pub fn claims(&self, user: &str, scopes: &[String]) -> Map<String, Value> {
         let unknown = json!({"preferred_username": user});
         let profile = self.0.get(user).or(unknown.as_object());
-        let mut told: Map<String, Value> = profile
+        let mut claims: Map<String, Value> = profile
             .into_iter()
             .flatten()
             .filter(|(claim, _)| {
@@ -56,8 +56,8 @@ impl Users {
             })
             .map(|(claim, value)| (claim.clone(), value.clone()))
             .collect();
-        told.insert("sub".into(), user.into());
-        told
+        claims.insert("sub".into(), user.into());
+        claims
     }
 }
 
@@ -71,13 +71,16 @@ mod tests {
             "sub": "somebody else", "email": "a@example.org", "entitlements": ["urn:x"], "groups": ["hpc"], "acr": "mfa"
         }}))
         .unwrap();
-        let told = |scopes: &[&str]| {
+        let claims = |scopes: &[&str]| {
             let scopes: Vec<_> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
             Value::Object(users.claims("alice", &scopes))
         };
-        assert_eq!(told(&["storage.read"]), json!({"sub": "alice", "acr": "mfa"}));
-        assert_eq!(told(&["email"]), json!({"sub": "alice", "acr": "mfa", "email": "a@example.org"}));
-        assert_eq!(told(&["profile"]), json!({"sub": "alice", "acr": "mfa", "groups": ["hpc"]}));
-        assert_eq!(told(&["eduperson_entitlement"]), json!({"sub": "alice", "acr": "mfa", "entitlements": ["urn:x"]}));
+        assert_eq!(claims(&["storage.read"]), json!({"sub": "alice", "acr": "mfa"}));
+        assert_eq!(claims(&["email"]), json!({"sub": "alice", "acr": "mfa", "email": "a@example.org"}));
+        assert_eq!(claims(&["profile"]), json!({"sub": "alice", "acr": "mfa", "groups": ["hpc"]}));
+        assert_eq!(
+            claims(&["eduperson_entitlement"]),
+            json!({"sub": "alice", "acr": "mfa", "entitlements": ["urn:x"]})
+        );
     }
 }
