@@ -43,11 +43,25 @@ fn long_lines(text: &str) -> Vec<usize> {
     prose(text).filter(|(_, line)| is_long(line)).map(|(number, _)| number).collect()
 }
 
-/// The files that a document links to, without the part after `#`. URLs are left out.
-fn links(text: &str) -> Vec<&str> {
+/// The links of a document to files, each with the part behind `#`. A link within the document has an empty path.
+fn links(text: &str) -> Vec<(&str, &str)> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let files = targets.filter(|target| !target.contains("://"));
-    files.filter_map(|target| target.split('#').next()).filter(|target| !target.is_empty()).collect()
+    files.map(|target| target.split_once('#').unwrap_or((target, ""))).collect()
+}
+
+/// The anchors that GitHub makes of the headings of a document.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = prose(text).map(|(_, line)| line).filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let kept = heading
+            .trim_start_matches('#')
+            .trim()
+            .chars()
+            .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    headings.map(anchor).collect()
 }
 
 /// The texts in backticks outside code blocks.
@@ -133,11 +147,14 @@ fn lines_fit_100_columns() {
 }
 
 #[test]
-fn every_link_leads_to_a_file() {
+fn every_link_leads_to_a_file_and_a_heading() {
     for (place, text) in documents() {
         let folder = root().join(place.parent().unwrap());
-        for target in links(&text) {
-            assert!(folder.join(target).exists(), "{}: no {target}", place.display());
+        for (path, anchor) in links(&text) {
+            let target = if path.is_empty() { root().join(&place) } else { folder.join(path) };
+            assert!(target.exists(), "{}: no {path}", place.display());
+            let has_anchor = || anchors(&fs::read_to_string(&target).unwrap()).iter().any(|known| known == anchor);
+            assert!(anchor.is_empty() || has_anchor(), "{}: no heading #{anchor} in {path}", place.display());
         }
     }
 }
@@ -186,7 +203,8 @@ fn parts_of_a_document_are_recognised() {
     let (long, fits) = ("ä".repeat(WIDTH + 1), "ä".repeat(WIDTH));
     let text = format!("{fits}\n{long}\n| {long}\n```\n{long}\n```\n{long}\n");
     assert_eq!(long_lines(&text), [2, 7]);
-    assert_eq!(links("[a](b.md#c), [d](https://e), [f](g/h), [i](#j)"), ["b.md", "g/h"]);
+    assert_eq!(links("[a](b.md#c), [d](https://e#x), [f](g/h), [i](#j)"), [("b.md", "c"), ("g/h", ""), ("", "j")]);
+    assert_eq!(anchors("# A b\n```\n# no heading\n```\n### `C-d`, e\n"), ["a-b", "c-d-e"]);
     assert_eq!(spans("`a/b` c `d\ne`\n```\n`f`\n```\n`g`"), ["a/b", "d e", "g"]);
     for (span, expected) in [
         ("mytoken/src/lib.rs", true),
