@@ -20,13 +20,13 @@ pub const ISSUER: &str = "https://op.example.org";
 
 /// The first `COUNT` texts of an input, separated by lines of `---`, which mean nothing to the parsers. Missing texts are empty. `None`: the
 /// input is not UTF-8.
-pub fn texts<const COUNT: usize>(data: &[u8]) -> Option<[&str; COUNT]> {
+pub fn split_input<const COUNT: usize>(data: &[u8]) -> Option<[&str; COUNT]> {
     let mut parts = std::str::from_utf8(data).ok()?.split("\n---\n");
     Some(std::array::from_fn(|_| parts.next().unwrap_or_default()))
 }
 
 /// A deadline that is long enough for work in memory, and shorter than every pause before a second request.
-pub fn soon() -> Deadline {
+pub fn short_deadline() -> Deadline {
     Deadline::after(Duration::from_millis(100))
 }
 
@@ -42,7 +42,7 @@ pub fn with_client<T>(work: impl FnOnce(&HttpClient) -> T) -> T {
 }
 
 /// An answer with this status and body. Its content type is JSON, or HTML (as of a proxy) if the body begins with `<`.
-pub fn answer(status: u16, body: &str) -> Answer {
+pub fn make_answer(status: u16, body: &str) -> Answer {
     let html = body.starts_with('<');
     Answer {
         status,
@@ -54,13 +54,13 @@ pub fn answer(status: u16, body: &str) -> Answer {
 }
 
 /// The number that the first 20 digits of a text form.
-pub fn number(text: &str) -> u64 {
+pub fn read_number(text: &str) -> u64 {
     let digits: String = text.chars().filter(char::is_ascii_digit).take(20).collect();
     digits.parse().unwrap_or_default()
 }
 
 /// `[[issuer]]` of the provider, with additional lines.
-pub fn issuer(lines: &str) -> IssuerSettings {
+pub fn issuer_settings(lines: &str) -> IssuerSettings {
     let text = format!(
         "name = 'op'\nurl = '{ISSUER}'\naudiences = ['https://testbed']\nalgorithms = ['RS256', 'ES256', 'ES384', 'PS256', 'EdDSA']\n{lines}"
     );

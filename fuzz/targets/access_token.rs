@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use fuzz::{Keys, NOW, issuer, soon, texts};
+use fuzz::{Keys, NOW, issuer_settings, short_deadline, split_input};
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
 use mytoken_login::oidc::{KeySet, string_list, verify};
@@ -27,30 +27,30 @@ fn keys() -> &'static Keys {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some([header, claims, lines, raw]) = texts(data) else { return };
+    let Some([header, claims, lines, raw]) = split_input(data) else { return };
     static SETTINGS: OnceLock<LoginSettings> = OnceLock::new();
     let login = SETTINGS.get_or_init(|| {
         toml::from_str(
-            "[[rule]]\nname='a'\nissuer='op'\ntemplate='{preferred_username}'\nrequire_groups=['x']\nrequire_scopes=['openid']\n             [[rule]]\nname='b'\nissuer='op'\ntemplate='{sub}'\nrequire_entitlements=['urn:x:group:a#y']\n             [[rule]]\nname='c'\nissuer='op'\ntemplate='h-{eduperson.id}-x'",
+            "[[rule]]\nname='a'\nissuer='op'\ntemplate='{preferred_username}'\nrequire_groups=['x']\nrequire_scopes=['openid']\n[[rule]]\nname='b'\nissuer='op'\ntemplate='{sub}'\nrequire_entitlements=['urn:x:group:a#y']\n[[rule]]\nname='c'\nissuer='op'\ntemplate='h-{eduperson.id}-x'",
         )
         .expect("rules")
     });
     // Settings that change which tokens are accepted.
     let settings = match lines {
-        "0" => issuer("require_audience = false\nmax_age = '0s'"),
-        "1" => issuer("required_scopes = ['openid', 'x']\nleeway = '300s'"),
-        "2" => issuer("accept_typ = ['at+jwt']"),
-        _ => issuer(""),
+        "0" => issuer_settings("require_audience = false\nmax_age = '0s'"),
+        "1" => issuer_settings("required_scopes = ['openid', 'x']\nleeway = '300s'"),
+        "2" => issuer_settings("accept_typ = ['at+jwt']"),
+        _ => issuer_settings(""),
     };
     let issuers = std::slice::from_ref(&settings);
     let clock = FixedClock(NOW);
-    let _ = verify(&Secret::new(raw), issuers, keys(), &clock, soon());
+    let _ = verify(&Secret::new(raw), issuers, keys(), &clock, short_deadline());
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let pair = STANDARD.decode(PRIVATE).expect("base64");
     let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pair).expect("a key");
     let signature = URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()));
     let token = Secret::new(format!("{message}.{signature}"));
-    let verified = verify(&token, issuers, keys(), &clock, soon());
+    let verified = verify(&token, issuers, keys(), &clock, short_deadline());
     if let Ok(claims) = verified {
         assert!(!claims.sub.is_empty() && settings.is(&claims.iss), "{claims:?}");
         assert!(claims.good_until > NOW && claims.good_until >= claims.exp);

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use fuzz::texts;
+use fuzz::split_input;
 use libfuzzer_sys::fuzz_target;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::Owner;
@@ -27,7 +27,7 @@ fn check_names_file(error: impl std::fmt::Display) {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some([shared, login, more, jobs]) = texts(data) else { return };
+    let Some([shared, login, more, jobs]) = split_input(data) else { return };
     // Not one directory for all inputs: nothing would remove it, because libFuzzer exits without dropping statics.
     let temporary = temporary_directory();
     let directory = temporary.path();

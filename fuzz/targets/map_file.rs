@@ -2,7 +2,7 @@
 //! Fuzzes map files.
 #![no_main]
 
-use fuzz::issuer;
+use fuzz::issuer_settings;
 use libfuzzer_sys::fuzz_target;
 use mytoken_login::MapFile;
 
@@ -12,6 +12,6 @@ fuzz_target!(|data: &[u8]| {
     assert!(file.lines() + file.wrong_lines() <= count);
     assert!(file.mistakes().iter().all(|mistake| mistake.line <= count && !mistake.problem.is_empty()));
     assert!(file.mistakes().iter().all(|mistake| !mistake.to_string().chars().any(char::is_control)));
-    assert!(file.foreign_lines(&[issuer("")]).all(|line| line <= count));
+    assert!(file.foreign_lines(&[issuer_settings("")]).all(|line| line <= count));
     assert_eq!(file.named_accounts().count(), file.lines());
 });

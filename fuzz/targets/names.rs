@@ -7,7 +7,7 @@
 mod credential_option;
 
 use credential_option::CredentialOption;
-use fuzz::texts;
+use fuzz::split_input;
 use libfuzzer_sys::fuzz_target;
 use mytoken::config::Duration;
 use mytoken::urls::{IssuerUrl, ServerUrl};
@@ -17,7 +17,7 @@ use mytokend::jobs::settings::JobsSettings;
 use serde_json::json;
 
 fuzz_target!(|data: &[u8]| {
-    let Some([text, other]) = texts(data) else { return };
+    let Some([text, other]) = split_input(data) else { return };
     for loopback in [false, true] {
         if let Ok(url) = ServerUrl::parse(text, loopback) {
             assert!(url.matches(url.as_str()) && !url.as_str().ends_with('/'));

@@ -6,13 +6,13 @@
 #[path = "../../ssh-helper/src/askpass/prompt.rs"]
 mod recognition;
 
-use fuzz::texts;
+use fuzz::split_input;
 use libfuzzer_sys::fuzz_target;
 use mytoken_wire::chunks::{Part, prompt_for};
 use recognition::{RemoteAccount, recognise};
 
 fuzz_target!(|data: &[u8]| {
-    let Some([shown, text, user, host]) = texts(data) else { return };
+    let Some([shown, text, user, host]) = split_input(data) else { return };
     let account = RemoteAccount { user: user.to_owned(), host: host.to_owned() };
     let accounts = [RemoteAccount { user: "alice".to_owned(), host: "login.example.org".to_owned() }, account];
     let prompts = [text.to_owned(), "Access Token:".to_owned()];

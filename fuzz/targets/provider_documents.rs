@@ -2,7 +2,7 @@
 //! Fuzzes a provider's discovery document and the keys that it names.
 #![no_main]
 
-use fuzz::{NOW, answer, issuer, number, soon, texts};
+use fuzz::{NOW, issuer_settings, make_answer, read_number, short_deadline, split_input};
 use libfuzzer_sys::fuzz_target;
 use mytoken::http::{HttpSettings, LazyClient, Roots, canned};
 use mytoken_login::oidc::{KeyFreshness, KeySource, ProviderKeys};
@@ -17,12 +17,12 @@ thread_local! {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some([statuses, discovery, keys]) = texts(data) else { return };
-    let status = |divisor| u16::try_from(number(statuses) / divisor % 1_000).unwrap_or_default();
-    canned::answer_with([answer(status(1), discovery), answer(status(1_000), keys)]);
-    let settings = issuer("");
+    let Some([statuses, discovery, keys]) = split_input(data) else { return };
+    let status = |divisor| u16::try_from(read_number(statuses) / divisor % 1_000).unwrap_or_default();
+    canned::answer_with([make_answer(status(1), discovery), make_answer(status(1_000), keys)]);
+    let settings = issuer_settings("");
     let found = CLIENT.with(|client| {
-        ProviderKeys::new(client, None, &FixedClock(NOW)).keys(&settings, KeyFreshness::Configured, soon())
+        ProviderKeys::new(client, None, &FixedClock(NOW)).keys(&settings, KeyFreshness::Configured, short_deadline())
     });
     match found {
         Ok(keys) => assert!(!keys.is_empty()),

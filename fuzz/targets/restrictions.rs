@@ -2,13 +2,13 @@
 //! Fuzzes clauses, hosts and capabilities, as a user writes them and as a server answers, and whether one is within another.
 #![no_main]
 
-use fuzz::{NOW, texts};
+use fuzz::{NOW, split_input};
 use libfuzzer_sys::fuzz_target;
 use mytoken::capabilities::Capabilities;
 use mytoken::restrictions::{Clause, narrow, within};
 
 fuzz_target!(|data: &[u8]| {
-    let Some([parent, wanted, owned, asked]) = texts(data) else { return };
+    let Some([parent, wanted, owned, asked]) = split_input(data) else { return };
     for text in [parent, wanted] {
         if let Ok(clauses) = Clause::parse_strict(text) {
             let written = serde_json::to_string(&clauses).expect("JSON");

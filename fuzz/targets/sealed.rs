@@ -4,7 +4,7 @@
 
 use std::sync::OnceLock;
 
-use fuzz::{number, texts};
+use fuzz::{read_number, split_input};
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
 use mytokend::jobs::keys::{PrivateKey, PublicKey, generate};
@@ -13,7 +13,7 @@ use mytokend::jobs::sealed::{JobCredential, key_id, open, seal};
 fuzz_target!(|data: &[u8]| {
     static KEYS: OnceLock<(PublicKey, PrivateKey)> = OnceLock::new();
     let (public, private) = KEYS.get_or_init(generate);
-    let Some([text, one, other]) = texts(data) else { return };
+    let Some([text, one, other]) = split_input(data) else { return };
     let _ = key_id(text);
     assert!(open(text, private).is_err(), "a text that was not sealed must not open");
     assert!(open(&format!("mt1.{}.{text}", public.id()), private).is_err(), "a text that was not sealed must not open");
@@ -21,10 +21,10 @@ fuzz_target!(|data: &[u8]| {
     let credential = JobCredential {
         server: one.to_owned(),
         sub_token: Secret::new(other),
-        uid: u32::try_from(number(one) % 70_000).unwrap_or_default(),
+        uid: u32::try_from(read_number(one) % 70_000).unwrap_or_default(),
         cluster: other.to_owned(),
         id: "0".repeat(32),
-        exp: number(other),
+        exp: read_number(other),
         profile: one.to_owned(),
         scope: one.to_owned(),
         audience: other.to_owned(),

@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
-use fuzz::{ISSUER, NOW, SERVER, answer, number, soon, texts, with_client};
+use fuzz::{ISSUER, NOW, SERVER, make_answer, read_number, short_deadline, split_input, with_client};
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
 use mytoken::capabilities::Capabilities;
@@ -30,14 +30,14 @@ fn discovery() -> Discovery {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some([choice, first, second]) = texts(data) else { return };
-    let choice = number(choice);
+    let Some([choice, first, second]) = split_input(data) else { return };
+    let choice = read_number(choice);
     let status = |text: &str| match u16::try_from(choice / 10 % 1_000).unwrap_or_default() {
         // A success more often than other statuses, because its body has the most fields.
-        0..200 => answer(200, text),
-        status => answer(status, text),
+        0..200 => make_answer(200, text),
+        status => make_answer(status, text),
     };
-    canned::answer_with([status(first), answer(200, second)]);
+    canned::answer_with([status(first), make_answer(200, second)]);
     let url = ServerUrl::parse(SERVER, false).expect("a url");
     let token = Secret::new("mytoken");
     let clock = FixedClock(NOW);
@@ -52,7 +52,7 @@ fuzz_target!(|data: &[u8]| {
             0 => {
                 let request =
                     AccessTokenRequest { mytoken: &token, scope: "openid", audience: "https://testbed", comment: "" };
-                if let Ok(got) = server.access_token(&request, &mut store_successor, soon()) {
+                if let Ok(got) = server.access_token(&request, &mut store_successor, short_deadline()) {
                     assert!(!got.token.is_empty());
                     assert!(got.scope.split(' ').any(|scope| scope == "openid"), "{got:?}");
                     assert!(got.exp.is_none_or(|exp| exp.saturating_sub(NOW) == got.expires_in.unwrap_or_default()));
@@ -75,25 +75,25 @@ fuzz_target!(|data: &[u8]| {
                     name: "n",
                     deliver,
                 };
-                if let Ok(got) = server.create(&request, &mut store_successor, soon()) {
+                if let Ok(got) = server.create(&request, &mut store_successor, short_deadline()) {
                     assert!(!got.mytoken.is_empty() && got.capabilities.within(&capabilities));
                     assert!(mytoken::restrictions::within(&got.restrictions, &wanted), "{got:?}");
                 }
             }
             2 => {
-                if let Ok(got) = server.redeem(&token, soon()) {
+                if let Ok(got) = server.redeem(&token, short_deadline()) {
                     assert!(!got.mytoken.is_empty());
                 }
             }
-            3 => drop(server.transfer_code(&token, soon())),
-            4 => drop(server.revoke(&token, true, soon())),
+            3 => drop(server.transfer_code(&token, short_deadline())),
+            4 => drop(server.revoke(&token, true, short_deadline())),
             5 => {
-                if let Ok(got) = server.introspect(&token, soon()) {
+                if let Ok(got) = server.introspect(&token, short_deadline()) {
                     assert!(got.valid && url.matches(&got.claims.iss));
                 }
             }
-            6 => drop(server.history(&token, &mut store_successor, soon())),
-            7 => drop(server.revoke_other(&token, "m==", true, &mut store_successor, soon())),
+            6 => drop(server.history(&token, &mut store_successor, short_deadline())),
+            7 => drop(server.revoke_other(&token, "m==", true, &mut store_successor, short_deadline())),
             _ => {
                 let issuer = IssuerUrl::parse(ISSUER, false).expect("a url");
                 let capabilities = Capabilities::parse("AT").expect("one");
@@ -105,10 +105,10 @@ fuzz_target!(|data: &[u8]| {
                     name: "n",
                     application_name: "a",
                 };
-                if let Ok(pending) = server.start_login(&request, soon()) {
+                if let Ok(pending) = server.start_login(&request, short_deadline()) {
                     assert!(pending.consent_uri.expose().bytes().all(|byte| byte.is_ascii_graphic()));
                     assert!((1..=60).contains(&pending.interval.as_secs()) && pending.expires_in.as_secs() > 0);
-                    let _ = server.wait(&pending, soon(), &mut |_| ControlFlow::Continue(()), &mut |_| ());
+                    let _ = server.wait(&pending, short_deadline(), &mut |_| ControlFlow::Continue(()), &mut |_| ());
                 }
             }
         }

@@ -24,7 +24,7 @@ mod ssh {
 
 use std::ffi::OsString;
 
-use fuzz::texts;
+use fuzz::split_input;
 use libfuzzer_sys::fuzz_target;
 use printable::printable;
 use ssh::arguments::{Program, destination_queries};
@@ -32,7 +32,7 @@ use ssh::resolution::parse;
 use ssh::version::parse_version;
 
 fuzz_target!(|data: &[u8]| {
-    let Some([settings, output, arguments]) = texts(data) else { return };
+    let Some([settings, output, arguments]) = split_input(data) else { return };
     if let Some(found) = parse(settings) {
         assert!(!found.hostname.is_empty() && !found.account.user.is_empty());
         assert!(!found.account.host.contains('\n') && !found.account.user.contains('\n'));
