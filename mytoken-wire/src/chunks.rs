@@ -1,45 +1,46 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A token that is longer than one answer: the prompts for its pieces and the marks on them, written and read here only.
+//! Sends a token that is longer than one answer in pieces: the prompts for the pieces, and the mark in front of each piece.
 //!
-//! ssh sends 1023 bytes of an answer and drops the rest silently (SSH-15), and asks as often as the module does (SSH-03). A helper therefore answers
-//! `@1/3:first piece`; the module asks for `Access Token (2/3):`, and so on. Neither `@` nor `:` occurs in a JWT.
+//! ssh sends at most 1023 bytes of an answer and silently drops the rest (SSH-15), but it answers as many prompts as the module sends
+//! (SSH-03). So a helper answers `@1/3:first piece`, the module then asks for `Access Token (2/3):`, and so on. A JWT contains neither
+//! `@` nor `:`.
 
 use std::fmt;
 
 use crate::Secret;
 
-/// Most pieces.
+/// Largest number of pieces.
 pub const CHUNKS_LIMIT: usize = 64;
 
-/// Most bytes, over all pieces.
+/// Largest length of a token in bytes, over all pieces.
 pub const TOTAL_LIMIT: usize = 64 * 1024;
 
 /// Longest answer of a helper in bytes.
 const ANSWER_LIMIT: usize = 1000;
 
-/// Longest piece in an answer: without its mark, `@64/64:`.
+/// Longest piece in bytes: an answer without its mark, such as `@64/64:`.
 const PIECE_LIMIT: usize = ANSWER_LIMIT - 7;
 
-/// What a prompt asks for.
+/// The part of a token that a prompt asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The token, or its first piece.
     First,
-    /// A further piece.
+    /// A later piece.
     Next {
         /// From 2.
         index: usize,
-        /// How many pieces there are.
+        /// Number of pieces.
         count: usize,
     },
 }
 
-/// Why a text cannot be an answer.
+/// Why a text cannot be sent as a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsendable {
     /// The text does not have the form of a token.
     NoToken,
-    /// More than the module takes.
+    /// The text is longer than the module accepts.
     Long(
         /// Its length in bytes.
         usize,
@@ -50,7 +51,7 @@ impl fmt::Display for Unsendable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoToken => {
-                f.write_str("that is no token: it is empty or has blanks or other characters that no token has")
+                f.write_str("this is not a token: it is empty or has blanks or other characters that no token has")
             }
             Self::Long(length) => {
                 let most = CHUNKS_LIMIT * PIECE_LIMIT;
@@ -62,14 +63,14 @@ impl fmt::Display for Unsendable {
 
 impl std::error::Error for Unsendable {}
 
-/// How the pieces were wrong.
+/// Why a piece is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkFault {
-    /// The mark is not of the form `@i/n:`.
+    /// The mark does not have the form `@i/n:`.
     Mark,
-    /// Not the piece that was asked for, or of another number of pieces.
+    /// Another piece than the prompt asked for, or another number of pieces.
     Order,
-    /// Nothing in it.
+    /// The piece is empty.
     Empty,
     /// More than 64 pieces.
     Many,
@@ -97,9 +98,9 @@ pub fn prompt_for(prompt: &str, index: usize, count: usize) -> String {
     format!("{} ({index}/{count}):", prompt.trim_ascii_end().trim_end_matches(':'))
 }
 
-/// What a client that shows `shown` is asked for, with what stands in front, when the module's prompt is `prompt`; `None`: something
-/// else. `display` is what the client makes of a prompt before it shows it. Blanks at the end say nothing; what stands in front ends
-/// with its line.
+/// The part that the client's text `shown` asks for, and the text in front of the prompt; `None`: it is another prompt. `prompt` is the
+/// module's prompt. `display` transforms a prompt as the client does before it shows it. Blanks at the end are ignored. The text in front
+/// must end with a newline.
 pub fn part_asked_for<'s>(shown: &'s str, prompt: &str, display: impl Fn(&str) -> String) -> Option<(Part, &'s str)> {
     if prompt.trim().is_empty() {
         return None;
@@ -120,13 +121,13 @@ pub fn part_asked_for<'s>(shown: &'s str, prompt: &str, display: impl Fn(&str) -
     Some((Part::Next { index, count }, before(&prompt_for(prompt, index, count))?))
 }
 
-/// The answers that hand over `token`, in order: itself, or `@1/3:...`, `@2/3:...`, `@3/3:...`.
+/// The answers that send `token`, in order: the token itself, or `@1/3:...`, `@2/3:...`, `@3/3:...`.
 ///
 /// # Errors
 /// [`Unsendable`].
 pub fn answers(token: &Secret) -> Result<Vec<Secret>, Unsendable> {
     let text = token.expose();
-    // What begins like a piece would be taken for one.
+    // The module would read a text that begins with `@` as a piece.
     if text.is_empty() || text.starts_with('@') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Unsendable::NoToken);
     }
@@ -151,7 +152,7 @@ pub fn answers(token: &Secret) -> Result<Vec<Secret>, Unsendable> {
     Ok(answers)
 }
 
-/// Takes `@i/n:piece` apart.
+/// Splits `@i/n:piece` into its parts.
 ///
 /// # Errors
 /// [`ChunkFault`].
@@ -168,7 +169,7 @@ pub fn split(answer: &[u8]) -> Result<(usize, usize, &[u8]), ChunkFault> {
     if piece.is_empty() { Err(ChunkFault::Empty) } else { Ok((index, count, piece)) }
 }
 
-/// A number of at most three digits in its only spelling: no sign, no leading zero.
+/// Reads a number of at most three digits without sign or leading zero.
 fn number(text: &str) -> Option<usize> {
     match text.as_bytes() {
         [b'1'..=b'9', rest @ ..] if rest.len() < 3 && rest.iter().all(u8::is_ascii_digit) => text.parse().ok(),
@@ -183,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_prompt_of_each_piece_is_recognised() {
+    fn the_prompts_for_all_pieces_are_recognised() {
         let next = |index, count| Some(Part::Next { index, count });
         let table = [
             ("Access Token:", "Access Token:", Some(Part::First)),
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn short_tokens_are_answered_whole_and_long_ones_in_pieces_that_ssh_does_not_cut() {
+    fn short_tokens_are_sent_whole_and_long_ones_in_pieces_that_ssh_does_not_cut() {
         for length in [1, 8, 999, 1000, 1001, 1023, 1024, 2222, 5000, 63_000] {
             let token = Secret::new("x".repeat(length - 1) + "y");
             let answers = answers(&token).unwrap();
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_not_sent() {
+    fn text_without_the_form_of_a_token_is_not_sent() {
         for text in ["@1/3:abc", "", "two words", "a\nb", "tok\u{e9}n", "a\u{1b}[0m"] {
             assert_eq!(answers(&Secret::new(text)), Err(Unsendable::NoToken), "{text:?}");
         }
@@ -260,7 +261,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_module_writes_is_read(
+        fn every_prompt_of_the_module_is_recognised(
             prompt in "[^\r]{0,8}[a-z \u{e9}\u{3000}\u{a0}(/:)]{0,6}[ :\t\n\u{a0}]{0,4}",
             index in 2_usize..=64,
             more in 0_usize..=62,

@@ -19,7 +19,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// The clocks of a process that keeps a schedule: the time of day, which may be set while it runs, and elapsed time, which only grows.
+/// The clocks of a process that keeps a schedule: the time of day, which somebody can set while it runs, and elapsed time, which only
+/// grows.
 pub trait ScheduleClock: Send + Sync {
     /// The time of day, in Unix milliseconds.
     fn unix_millis(&self) -> u64;
@@ -40,7 +41,7 @@ impl ScheduleClock for SystemClock {
     }
 }
 
-/// Seconds since boot, sleep included. For lengths of time between processes: setting the time of day changes nothing.
+/// Seconds since boot, including sleep. For durations across processes, because setting the time of day does not change it.
 #[must_use]
 pub fn uptime() -> u64 {
     use nix::time::{ClockId, clock_gettime};
@@ -60,12 +61,12 @@ impl Clock for FixedClock {
     }
 }
 
-/// The point in time at which an operation gives up. It is absolute and handed down: no function has a timeout of its own, so
-/// that the calls of one login or submission share one budget.
+/// The point in time at which an operation gives up. Callers pass it down, and functions have no timeouts of their own, so that all
+/// calls of one login or submission share one time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
-/// No deadline lies further ahead, about a hundred years: a longer duration, by a foreign number, would be beyond the clock's range.
+/// The latest deadline, about a hundred years ahead. A longer duration, such as one that a server names, could exceed the clock's range.
 const FAR: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 impl Deadline {
@@ -76,13 +77,13 @@ impl Deadline {
         Self(now.checked_add(duration.min(FAR)).unwrap_or(now))
     }
 
-    /// What is left, `None` when the deadline has passed.
+    /// The time that is left, `None` if the deadline has passed.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.0.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
-    /// This deadline, earlier by `duration`, to keep that much for what comes afterwards.
+    /// A deadline that is earlier by `duration`, so that the caller has that much time left afterwards.
     #[must_use]
     pub fn earlier(self, duration: Duration) -> Self {
         Self(self.0.checked_sub(duration).unwrap_or(self.0))
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_beyond_all_clocks_is_no_deadline_that_has_passed() {
+    fn a_duration_beyond_the_clocks_range_is_clipped() {
         for duration in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(i64::MAX as u64)] {
             assert!(Deadline::after(duration).remaining() > Some(FAR / 2), "{duration:?}");
             let soon = Deadline::after(Duration::from_secs(60));

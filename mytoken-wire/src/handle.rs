@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names that cannot be guessed: 128 random bits in hexadecimal.
+//! Ids that cannot be guessed: 128 random bits in hexadecimal.
 //!
-//! The handle of a submission and the id of a login session have this form. Neither is worth anything by itself.
+//! The handle of a submission and the id of a login session have this form. Neither of them gives access to anything.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ impl Handle {
         Self(format!("{random:032x}"))
     }
 
-    /// Reads a handle; `None` when the text is something else.
+    /// Reads a handle; `None` if the text has another form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         is_hex(text, LENGTH).then(|| Self(text.to_owned()))

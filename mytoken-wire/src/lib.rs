@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The messages between the processes of the suite on one host: the agent's protocol, the answer of `mytoken-submit`, prompts and
-//! pieces of tokens over ssh, and the types that all of them need.
+//! The messages between the processes of the suite on one host: the agent's protocol, the answer of `mytoken-submit`, the prompts and
+//! pieces of tokens over ssh, and the types that all of these need.
 //!
-//! The Slurm plugin loads this crate and nothing else of the suite into sbatch and slurmstepd: no HTTP, no TLS, no configuration, no
-//! encryption, and no features that would change an enum.
+//! The Slurm plugin loads only this crate of the suite into sbatch and slurmstepd. So this crate has no HTTP, no TLS, no configuration
+//! and no encryption, and no features that would change an enum.
 #![forbid(unsafe_code)]
 
 pub mod agent;

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Makes text from servers, users and other programs safe for a terminal or a log.
 
-/// The first `limit` characters of `text`, in one line. Each character that is not printable becomes `?`: the text can neither forge
-/// a second line nor control the terminal nor change the order in which the line is read.
+/// The first `limit` characters of `text`, on one line. Each unprintable character becomes `?`, so that the text cannot add a second
+/// line, control the terminal, or change the reading direction.
 #[must_use]
 pub fn printable(text: &str, limit: usize) -> String {
     text.chars().take(limit).map(|c| if is_printable(c) { c } else { '?' }).collect()
 }
 
-/// Whether a terminal shows the character and does nothing else with it.
+/// Whether a terminal only shows the character.
 #[must_use]
 pub fn is_printable(c: char) -> bool {
     !c.is_control() && !is_invisible(c)
 }
 
-/// Whether the character has no width, or changes the direction of the text. Text editors and web pages leave such characters behind.
+/// Whether the character has no width or changes the reading direction. Text that was copied from editors and web pages has such
+/// characters.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_more_than_show_becomes_a_question_mark() {
+    fn unprintable_characters_become_question_marks() {
         for (text, expected) in [
             ("", ""),
             ("Zoë 日本 €", "Zoë 日本 €"),

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The name of a profile, as the Slurm plugin and `jobs.toml` take it.
+//! The name of a profile, on the command line of Slurm and in `jobs.toml`.
 
 use std::fmt;
 
 /// Longest name in bytes.
 const LIMIT: usize = 64;
 
-/// Words of the option `--mytoken`, which therefore cannot name a profile.
+/// Values of the option `--mytoken` with another meaning, which cannot be names of profiles.
 const RESERVED: [&str; 2] = ["off", "required"];
 
-/// What [`ProfileName::parse`] accepts, for messages.
+/// The form that [`ProfileName::parse`] accepts, for messages.
 pub const RULE: &str = "1 to 64 letters, digits, \"-\", \"_\", \".\", begins with a letter or digit and is neither \"off\" nor \"required\"";
 
-/// Name of a profile. It goes into a command line and into messages, and Slurm shows it to others (SLURM-19).
+/// Name of a profile. It appears on command lines and in messages, and Slurm shows it to other users (SLURM-19).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProfileName(String);
 
 impl ProfileName {
-    /// The profile of a submission that names none, unless the site's default is another.
+    /// The profile of a submission without a profile, unless the site configured another default.
     #[must_use]
     pub fn standard() -> Self {
         Self("default".to_owned())
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_plain_and_not_a_word_of_the_option() {
+    fn only_plain_names_that_are_not_reserved_are_accepted() {
         let longest = "x".repeat(LIMIT);
         for good in ["default", "data-2.x", "9_", &longest] {
             assert_eq!(ProfileName::parse(good).unwrap().as_str(), good);

@@ -8,18 +8,18 @@ use crate::hex::is_hex;
 /// Longest sealed text in bytes.
 pub const LIMIT: usize = 16 * 1024;
 
-/// What every sealed text of this version begins with, without the dot.
+/// The beginning of each sealed text of this version, without the dot.
 pub const VERSION: &str = "mt1";
 
-/// Digits of a key id.
+/// Number of hexadecimal digits of a key id.
 const KEY_ID_LENGTH: usize = 8;
 
 /// The parts of a sealed text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealedParts<'a> {
-    /// Id of the public key that it is sealed to.
+    /// Id of the public key that encrypted the content.
     pub key_id: &'a str,
-    /// `mt1.<key id>`: authenticated together with the content.
+    /// `mt1.<key id>`. It is authenticated together with the content.
     pub header: &'a str,
     /// The encrypted content in base64url, without padding.
     pub body: &'a str,
@@ -30,11 +30,11 @@ pub struct SealedParts<'a> {
 pub enum NotSealed {
     /// More than [`LIMIT`] bytes.
     Long,
-    /// No dot in it.
+    /// The text has no dot.
     NoHeader,
-    /// Another version.
+    /// The text has another version.
     Newer,
-    /// Another beginning.
+    /// The text begins with something else.
     Other,
     /// The key id is not 8 hexadecimal digits.
     KeyId,
@@ -42,7 +42,7 @@ pub enum NotSealed {
     Body,
 }
 
-/// Takes a sealed text apart.
+/// Splits a sealed text into its parts.
 ///
 /// # Errors
 /// [`NotSealed`].
@@ -71,7 +71,7 @@ impl fmt::Display for NotSealed {
         f.write_str(match self {
             Self::Long => "it is longer than 16 KiB",
             Self::NoHeader => "it has no header",
-            Self::Newer => "it is of a newer version; upgrade mytokend on this node",
+            Self::Newer => "it has a newer version; upgrade mytokend on this node",
             Self::Other => "it does not begin with \"mt1.\"",
             Self::KeyId => "its key id is not 8 hexadecimal digits",
             Self::Body => "it is not base64url",
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_documented_form_passes() {
+    fn only_the_documented_form_is_accepted() {
         let parts = parse("mt1.0a1b2c3d.AZaz09-_").unwrap();
         assert_eq!((parts.key_id, parts.header, parts.body), ("0a1b2c3d", "mt1.0a1b2c3d", "AZaz09-_"));
         let long = format!("mt1.0a1b2c3d.{}", "A".repeat(LIMIT));

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Text that must not be seen: tokens, codes, keys.
+//! Secret text: tokens, codes, keys.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-/// A token, code or key. Wiped when dropped; never displayed; `Debug` prints its length.
+/// A token, code or key. It is wiped when dropped. It has no `Display`, and `Debug` prints only its length.
 ///
-/// It serialises to its content, because protocols must carry it: serialise it only into a pipe, a socket, a sealed text or a 0600 file.
+/// It serialises to its content. Serialise it only into a pipe, a socket, a sealed text or a file of mode 0600.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text without leading and trailing white space: a JWT with a newline passes the server's signature check and then
-    /// fails with 500 (MT-04).
+    /// Removes white space at both ends of the text: a JWT with a newline passes the server's signature check and then fails with 500
+    /// (MT-04).
     pub fn new(text: impl Into<String>) -> Self {
         let text = Zeroizing::new(text.into());
         if text.trim().len() == text.len() { Self(text) } else { Self(Zeroizing::new(text.trim().to_owned())) }
     }
 
-    /// The content. Callers send it to its one destination and nowhere else.
+    /// The content. Send it only to the server or program for which it is meant.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is nothing in it. An empty `mytoken` field is an error at the server (MT-03), so it must be left out.
+    /// Whether the secret is empty. The server refuses an empty `mytoken` field (MT-03), so leave the field out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Version of the line.
 pub const VERSION: u32 = 1;
 
-/// The line as it is written and read.
+/// The content of the line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubmitAnswer {
     /// [`VERSION`] of the writer.
@@ -23,13 +23,13 @@ pub struct SubmitAnswer {
 }
 
 impl SubmitAnswer {
-    /// A credential was made.
+    /// The answer with a credential.
     #[must_use]
     pub fn made(sealed: String, handle: String) -> Self {
         Self { v: VERSION, sealed: Some(sealed), handle: Some(handle), error: None }
     }
 
-    /// There is no credential, for this reason.
+    /// The answer without a credential; `sentence` says why.
     #[must_use]
     pub fn failed(sentence: String) -> Self {
         Self { v: VERSION, sealed: None, handle: None, error: Some(sentence) }
@@ -44,7 +44,7 @@ impl SubmitAnswer {
     /// The line, without its newline.
     #[must_use]
     pub fn line(&self) -> String {
-        // Strings and a number can always be written.
+        // Serialising strings and a number cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn an_answer_survives_a_round_trip() {
         for answer in [SubmitAnswer::made("mt1.x".into(), "00".into()), SubmitAnswer::failed("no".into())] {
             assert_eq!(SubmitAnswer::parse(answer.line().as_bytes()), Some(answer));
         }

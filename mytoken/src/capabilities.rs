@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a mytoken may be used for, and the algebra of it (MT-22).
+//! Capabilities: what a mytoken may be used for, and which capability includes which (MT-22).
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::InputError;
 
-/// Obtain access tokens.
+/// Get access tokens.
 pub const AT: &str = "AT";
-/// Create children.
+/// Create sub-tokens.
 pub const CREATE_MYTOKEN: &str = "create_mytoken";
-/// Everything about this token.
+/// Read all information about this token.
 pub const TOKENINFO: &str = "tokeninfo";
-/// See this token's claims.
+/// Read this token's claims.
 pub const TOKENINFO_INTROSPECT: &str = "tokeninfo:introspect";
-/// See this token's history.
+/// Read this token's history.
 pub const TOKENINFO_HISTORY: &str = "tokeninfo:history";
-/// Revoke any mytoken of the person by its handle.
+/// Revoke any mytoken of the same person by its handle.
 pub const MANAGE_MYTOKENS_REVOKE: &str = "manage_mytokens:revoke";
 
-/// A set of capabilities, in the order in which they were given, without duplicates.
+/// A set of capabilities without duplicates, in the order in which they were given.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(transparent)]
 pub struct Capabilities(Vec<String>);
@@ -29,8 +29,8 @@ impl Capabilities {
     /// The set of these names.
     ///
     /// # Errors
-    /// [`InputError::Malformed`] when a name is empty, has an empty segment, or holds other characters than letters, digits, `_`, `:`
-    /// and a leading `read@`.
+    /// [`InputError::Malformed`] if a name is empty, has an empty segment, or has other characters than letters, digits, `_` and `:`
+    /// after an optional `read@`.
     pub fn new<I: IntoIterator<Item = S>, S: Into<String>>(names: I) -> Result<Self, InputError> {
         let mut set = Self::default();
         for name in names {
@@ -46,7 +46,7 @@ impl Capabilities {
         Ok(set)
     }
 
-    /// The set that a blank-separated text names.
+    /// The set of the names in a blank-separated text.
     ///
     /// # Errors
     /// As [`Capabilities::new`].
@@ -60,26 +60,26 @@ impl Capabilities {
         }
     }
 
-    /// Whether something in the set grants `wanted`: it is `wanted` or a parent of it by whole segments, and a `read@` capability
-    /// grants only `read@` ones.
+    /// Whether the set grants `wanted`: it contains `wanted` itself, or leading segments of it. A `read@` capability grants only `read@`
+    /// capabilities.
     #[must_use]
     pub fn has(&self, wanted: &str) -> bool {
         self.0.iter().any(|owned| grants(owned, wanted))
     }
 
-    /// Whether everything in this set is granted by `bound`.
+    /// Whether `bound` grants all capabilities of this set.
     #[must_use]
     pub fn within(&self, bound: &Self) -> bool {
         self.0.iter().all(|name| bound.has(name))
     }
 
-    /// What of this set `bound` does not grant.
+    /// The capabilities of this set that `bound` does not grant.
     #[must_use]
     pub fn beyond(&self, bound: &Self) -> Self {
         Self(self.0.iter().filter(|name| !bound.has(name)).cloned().collect())
     }
 
-    /// Whether the set is empty. It is never sent like that: the server would give a child everything its parent has (MT-22).
+    /// Whether the set is empty. An empty set is never sent: the server would give a child all capabilities of its parent (MT-22).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -97,7 +97,8 @@ impl fmt::Display for Capabilities {
     }
 }
 
-/// From an answer: a list or a blank-separated text; `null` is the empty set. Names are an open set and are not judged here.
+/// Reads a member of an answer: a list or a blank-separated text; `null` is the empty set. Any name is accepted, because newer servers
+/// have further capabilities.
 impl<'de> Deserialize<'de> for Capabilities {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -144,7 +145,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn has() {
+    fn a_capability_grants_its_sub_capabilities() {
         let table = [
             ("settings", "read@settings:grants:ssh", true),
             ("read@settings", "settings:grants", false),
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_come_in_three_forms() {
+    fn a_list_a_text_and_null_are_read() {
         for (text, expected) in
             [("null", ""), ("[]", ""), (r#"["AT","AT","x y"]"#, "AT x y"), (r#""AT  settings""#, "AT settings")]
         {
@@ -215,7 +216,7 @@ mod tests {
         }
 
         #[test]
-        fn round_trip(a in sets()) {
+        fn a_set_survives_a_round_trip(a in sets()) {
             prop_assert_eq!(serde_json::from_str::<Capabilities>(&serde_json::to_string(&a).unwrap()).unwrap(), a.clone());
             prop_assert_eq!(Capabilities::parse(&a.to_string()).unwrap(), a);
         }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Documents that all logins of a host share: a provider's keys, the mytoken server's discovery document.
+//! Documents that are fetched and cached: a provider's keys, the mytoken server's discovery document.
 //!
-//! Each login is a process of its own, and any text at a prompt can make one need such a document. So a process records its attempt
-//! on disk before it sends the request, and the outcome after it: after a failure no process asks again within [`PAUSE`]. When the
-//! asking process ended without an outcome, another one may ask after 8 s.
+//! All logins of a host share a [`SharedDocument`]. Each login is a process of its own, and any text at a prompt can make it need the
+//! document. So a process records its attempt on disk before it sends the request, and the outcome afterwards. After a failure no
+//! process sends a request for [`PAUSE`] seconds. If a process ends without an outcome, another process can try after 8 s.
 
 use std::time::Duration;
 
@@ -14,64 +14,64 @@ use crate::cache::{DiskCache, Storage, file_name};
 use crate::private_files::FileError;
 use crate::{Clock, Deadline};
 
-/// After a failure no process asks again for this many seconds.
+/// Seconds after a failure in which no process sends a request.
 pub const PAUSE: u64 = 60;
 
-/// How long one attempt may take, so that something is left of a login's deadline, and how long others wait for its outcome.
-const ATTEMPT: Duration = Duration::from_secs(6);
+/// Time limit for one attempt, and for waiting for another process's attempt. It leaves a part of the login's time.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(6);
 
-/// How long to wait for the lock to record an outcome. The login waits as long.
-const NOTE: Duration = Duration::from_secs(2);
+/// Time limit for getting the lock to record an outcome. The login waits meanwhile.
+const RECORD_LIMIT: Duration = Duration::from_secs(2);
 
-/// An attempt without outcome after this many seconds belonged to a process that is gone: the next one may try.
-const ABANDONED: u64 = 8;
+/// Seconds after which an attempt without outcome is abandoned: its process has ended.
+const ABANDONED_AFTER: u64 = 8;
 
-/// Pause between two looks for the outcome of another process's attempt.
-const LOOK: Duration = Duration::from_millis(50);
+/// Pause between two checks for the outcome of another process's attempt.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Version of the form on disk.
+/// Version of the file format.
 const VERSION: u32 = 3;
 
 /// Why there is no document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DocumentError {
-    /// Fetching it failed, now or less than [`PAUSE`] seconds ago.
+    /// The fetch failed, now or less than [`PAUSE`] seconds ago.
     Fetch(FetchError),
     /// Another process is fetching it and has no answer yet, or the deadline has passed.
     InProgress,
-    /// The attempt could not be recorded on disk, so there was none: without a record every forged token would cause a request.
+    /// No request was sent, because the attempt could not be recorded on disk. Without the record each forged token would cause a request.
     NotRecorded(
         /// What is wrong with the cache.
         String,
     ),
 }
 
-/// Why fetching failed, as it is remembered for later logins.
+/// Why a fetch failed. It is stored for later logins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FetchError {
-    /// It may be there later.
+    /// A later attempt can succeed.
     Unavailable(String),
-    /// The server had no request left; the seconds that it named are in the ledger.
+    /// The server's request limit is reached. The seconds that it named are in the ledger of logins.
     #[serde(rename = "Busy")]
     TooManyRequests,
-    /// The configuration names something that is not a mytoken server, or a different server.
+    /// The configured URL does not belong to a mytoken server, or belongs to a different server.
     Configuration(String),
-    /// The server refused it.
+    /// The server refused the request.
     Refused(String),
 }
 
-/// How old a document may be.
+/// How long a document is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxAge {
-    /// Used without asking, in seconds.
+    /// Up to this age, in seconds, it is used without a request.
     pub fresh: u64,
-    /// Used when a newer one cannot be had, in seconds.
+    /// Up to this age, in seconds, it is used if a newer one cannot be fetched.
     pub stale_if_error: u64,
-    /// Whether an old one does while another process is fetching.
+    /// Whether an old one is used while another process fetches a newer one.
     pub stale_while_fetching: bool,
 }
 
-/// A document at one address.
+/// A document that all processes of a host share.
 pub struct SharedDocument<'a> {
     cache: Option<&'a DiskCache>,
     clock: &'a dyn Clock,
@@ -83,13 +83,13 @@ pub struct SharedDocument<'a> {
 struct State {
     v: u32,
     source: String,
-    document: Option<Dated>,
+    document: Option<StoredDocument>,
     attempt: Option<Attempt>,
 }
 
 impl State {
-    /// The state in `bytes` if it is of `source`; an empty one otherwise. Parts from the future were written by a wrong clock and are left
-    /// out, because their age is unknown. So is a document that is not `readable`.
+    /// The state in `bytes` if it belongs to `source`; an empty one otherwise. Parts with a future time are dropped: a wrong clock wrote
+    /// them, so their age is unknown. A document that is not `readable` is dropped too.
     fn parse(bytes: Option<&[u8]>, source: &str, now: u64, readable: &dyn Fn(&str) -> bool) -> Self {
         let state: Option<Self> = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok());
         let empty = Self { v: VERSION, source: source.to_owned(), document: None, attempt: None };
@@ -106,9 +106,9 @@ impl State {
     }
 }
 
-/// A document in JSON and when it was fetched.
+/// A document in JSON and the time of its fetch.
 #[derive(Serialize, Deserialize)]
-struct Dated {
+struct StoredDocument {
     at: u64,
     content: String,
 }
@@ -121,22 +121,23 @@ struct Attempt {
 
 #[derive(Clone, Serialize, Deserialize)]
 enum Outcome {
-    Awaited,
+    #[serde(rename = "Awaited")]
+    InProgress,
     Failed(FetchError),
-    /// It was fetched, but there was no room for it.
+    /// The document was fetched but could not be stored.
     NotStored,
 }
 
-/// The next step.
-enum Next {
+/// The next step. `Option<String>` is an old document that can be used if there is no newer one.
+enum NextStep {
     Use(String),
-    Unavailable(DocumentError, Option<String>),
+    Fail(DocumentError, Option<String>),
     Wait(Option<String>),
-    Ask(Option<String>),
+    Fetch(Option<String>),
 }
 
 impl<'a> SharedDocument<'a> {
-    /// The document of kind `kind` from `source`, an address. Without a cache nothing is shared: for the tools of an ordinary user.
+    /// The document of kind `kind` from the URL `source`. Without a cache each [`Self::get`] fetches it; tools of an ordinary user do so.
     #[must_use]
     pub fn new(kind: &str, source: &'a str, cache: Option<&'a DiskCache>, clock: &'a dyn Clock) -> Self {
         Self { cache, clock, source, file: file_name(kind, source) }
@@ -145,35 +146,37 @@ impl<'a> SharedDocument<'a> {
     /// The document from disk, or from `fetch`, which gets the deadline of its attempt.
     ///
     /// # Errors
-    /// [`DocumentError`], when there is not even an old one.
+    /// [`DocumentError`], if there is not even an old document that can be used.
     pub fn get<T: Serialize + DeserializeOwned>(
         &self,
         age: MaxAge,
         deadline: Deadline,
         fetch: impl FnOnce(Deadline) -> Result<T, FetchError>,
     ) -> Result<T, DocumentError> {
-        let Some(cache) = self.cache else { return fetch(deadline.at_most(ATTEMPT)).map_err(DocumentError::Fetch) };
+        let Some(cache) = self.cache else {
+            return fetch(deadline.at_most(ATTEMPT_LIMIT)).map_err(DocumentError::Fetch);
+        };
         let readable = |content: &str| decode::<T>(content).is_some();
-        // It was readable a moment ago.
-        let known = |content: String| decode(&content).ok_or(DocumentError::InProgress);
+        // This cannot fail: `readable` decoded the same text.
+        let decoded = |content: String| decode(&content).ok_or(DocumentError::InProgress);
         match self.wait(cache, age, deadline, &readable) {
-            Next::Use(content) => known(content),
-            Next::Unavailable(missing, old) => old.map_or(Err(missing), known),
-            Next::Wait(old) => old.map_or(Err(DocumentError::InProgress), known),
-            Next::Ask(old) => match fetch(deadline.at_most(ATTEMPT)) {
+            NextStep::Use(content) => decoded(content),
+            NextStep::Fail(error, old) => old.map_or(Err(error), decoded),
+            NextStep::Wait(old) => old.map_or(Err(DocumentError::InProgress), decoded),
+            NextStep::Fetch(old) => match fetch(deadline.at_most(ATTEMPT_LIMIT)) {
                 Ok(document) => {
                     self.store(cache, serde_json::to_string(&document).ok());
                     Ok(document)
                 }
-                Err(failure) => {
-                    self.note(cache, Outcome::Failed(failure.clone()));
-                    old.map_or(Err(DocumentError::Fetch(failure)), known)
+                Err(error) => {
+                    self.record_outcome(cache, Outcome::Failed(error.clone()));
+                    old.map_or(Err(DocumentError::Fetch(error)), decoded)
                 }
             },
         }
     }
 
-    /// For how many more seconds no process asks again because fetching failed. `None`: it did not fail, or long ago.
+    /// The seconds for which no process sends a request, because a fetch failed. `None`: no fetch failed recently.
     #[must_use]
     pub fn failing_for(&self) -> Option<u64> {
         let bytes = self.cache?.read(&self.file)?;
@@ -182,25 +185,25 @@ impl<'a> SharedDocument<'a> {
         PAUSE.checked_sub(self.clock.now().saturating_sub(attempt.at)).filter(|left| failed && *left > 0)
     }
 
-    /// Waits until there is a document or a failure, or until this process may ask. The latter is then recorded.
-    fn wait(&self, cache: &DiskCache, age: MaxAge, deadline: Deadline, readable: &dyn Fn(&str) -> bool) -> Next {
-        let patience = deadline.at_most(ATTEMPT);
+    /// Waits until there is a document or an error, or until this process can fetch the document. It records such an attempt.
+    fn wait(&self, cache: &DiskCache, age: MaxAge, deadline: Deadline, readable: &dyn Fn(&str) -> bool) -> NextStep {
+        let wait_until = deadline.at_most(ATTEMPT_LIMIT);
         loop {
-            match self.next(self.parse(cache.read(&self.file).as_deref(), readable), age) {
-                Next::Wait(old) => {
-                    let enough = age.stale_while_fetching && old.is_some();
-                    if enough || patience.remaining().is_none() {
-                        return Next::Wait(old);
+            match self.next_step(self.parse(cache.read(&self.file).as_deref(), readable), age) {
+                NextStep::Wait(old) => {
+                    let use_old = age.stale_while_fetching && old.is_some();
+                    if use_old || wait_until.remaining().is_none() {
+                        return NextStep::Wait(old);
                     }
-                    std::thread::sleep(LOOK);
+                    std::thread::sleep(POLL_INTERVAL);
                 }
-                Next::Ask(old) if deadline.remaining().is_none() => return Next::Wait(old),
-                Next::Ask(old) => match self.begin(cache, age, deadline, readable) {
-                    Ok(true) => return Next::Ask(old),
-                    Ok(false) => {} // another was quicker
-                    Err(error) => return Next::Unavailable(DocumentError::NotRecorded(error.to_string()), old),
+                NextStep::Fetch(old) if deadline.remaining().is_none() => return NextStep::Wait(old),
+                NextStep::Fetch(old) => match self.record_attempt(cache, age, deadline, readable) {
+                    Ok(true) => return NextStep::Fetch(old),
+                    Ok(false) => {} // another process was faster
+                    Err(error) => return NextStep::Fail(DocumentError::NotRecorded(error.to_string()), old),
                 },
-                settled => return settled,
+                step @ (NextStep::Use(_) | NextStep::Fail(..)) => return step,
             }
         }
     }
@@ -209,7 +212,7 @@ impl<'a> SharedDocument<'a> {
         State::parse(bytes, self.source, self.clock.now(), readable)
     }
 
-    fn next(&self, state: State, age: MaxAge) -> Next {
+    fn next_step(&self, state: State, age: MaxAge) -> NextStep {
         let now = self.clock.now();
         let (mut fresh, mut old) = (None, None);
         if let Some(document) = state.document {
@@ -222,20 +225,20 @@ impl<'a> SharedDocument<'a> {
         }
         let attempt = state.attempt.map(|attempt| (now.saturating_sub(attempt.at), attempt.outcome));
         match (fresh, attempt) {
-            (Some(fresh), _) => Next::Use(fresh),
-            (None, Some((since, Outcome::Awaited))) if since < ABANDONED => Next::Wait(old),
-            (None, Some((since, Outcome::Failed(failure)))) if since < PAUSE => {
-                Next::Unavailable(DocumentError::Fetch(failure), old)
+            (Some(fresh), _) => NextStep::Use(fresh),
+            (None, Some((since, Outcome::InProgress))) if since < ABANDONED_AFTER => NextStep::Wait(old),
+            (None, Some((since, Outcome::Failed(error)))) if since < PAUSE => {
+                NextStep::Fail(DocumentError::Fetch(error), old)
             }
             (None, Some((since, Outcome::NotStored))) if since < PAUSE => {
-                Next::Unavailable(DocumentError::NotRecorded("the cache is full".to_owned()), old)
+                NextStep::Fail(DocumentError::NotRecorded("the cache is full".to_owned()), old)
             }
-            (None, _) => Next::Ask(old),
+            (None, _) => NextStep::Fetch(old),
         }
     }
 
-    /// Records that this process asks; `false` when another process recorded the same before.
-    fn begin(
+    /// Records that this process fetches the document. Returns `false` if another process has recorded its attempt before.
+    fn record_attempt(
         &self,
         cache: &DiskCache,
         age: MaxAge,
@@ -243,34 +246,34 @@ impl<'a> SharedDocument<'a> {
         readable: &dyn Fn(&str) -> bool,
     ) -> Result<bool, FileError> {
         let mut first = false;
-        let mut begin = |bytes: Option<&[u8]>| {
-            first = matches!(self.next(self.parse(bytes, readable), age), Next::Ask(_));
-            let attempt = Attempt { at: self.clock.now(), outcome: Outcome::Awaited };
+        let mut record = |bytes: Option<&[u8]>| {
+            first = matches!(self.next_step(self.parse(bytes, readable), age), NextStep::Fetch(_));
+            let attempt = Attempt { at: self.clock.now(), outcome: Outcome::InProgress };
             let state = State { attempt: Some(attempt), ..self.parse(bytes, readable) };
             if first { state.bytes() } else { None }
         };
-        cache.update(&self.file, deadline, &mut begin).map(|()| first)
+        cache.update(&self.file, deadline, &mut record).map(|()| first)
     }
 
-    /// Stores a document, or records that there is no room for it.
+    /// Stores a document, or records that it could not be stored.
     fn store(&self, cache: &DiskCache, content: Option<String>) {
-        let document = content.map(|content| Dated { at: self.clock.now(), content });
+        let document = content.map(|content| StoredDocument { at: self.clock.now(), content });
         let state = State { v: VERSION, source: self.source.to_owned(), document, attempt: None };
-        if cache.update(&self.file, Deadline::after(NOTE), &mut |_| state.bytes()).is_err() {
-            self.note(cache, Outcome::NotStored);
+        if cache.update(&self.file, Deadline::after(RECORD_LIMIT), &mut |_| state.bytes()).is_err() {
+            self.record_outcome(cache, Outcome::NotStored);
         }
     }
 
-    /// Records the outcome of an attempt without a document. An error is ignored: the attempt itself is on record.
-    fn note(&self, cache: &DiskCache, outcome: Outcome) {
+    /// Records the outcome of an attempt without a document. An error is ignored, because the attempt itself is recorded.
+    fn record_outcome(&self, cache: &DiskCache, outcome: Outcome) {
         let attempt = Attempt { at: self.clock.now(), outcome };
-        let mut note =
+        let mut record =
             |bytes: Option<&[u8]>| State { attempt: Some(attempt.clone()), ..self.parse(bytes, &|_| true) }.bytes();
-        let _ = cache.update(&self.file, Deadline::after(NOTE), &mut note);
+        let _ = cache.update(&self.file, Deadline::after(RECORD_LIMIT), &mut record);
     }
 }
 
-/// A document that one user or one process keeps for itself. A failure to fetch it is not remembered.
+/// A document that belongs to one user or one process. Failed fetches are not recorded.
 pub struct PrivateDocument<'a> {
     storage: &'a dyn Storage,
     clock: &'a dyn Clock,
@@ -279,7 +282,7 @@ pub struct PrivateDocument<'a> {
 }
 
 impl<'a> PrivateDocument<'a> {
-    /// The document of kind `kind` from `source`, an address.
+    /// The document of kind `kind` from the URL `source`.
     #[must_use]
     pub fn new(kind: &str, source: &'a str, storage: &'a dyn Storage, clock: &'a dyn Clock) -> Self {
         Self { storage, clock, source, file: file_name(kind, source) }
@@ -293,10 +296,10 @@ impl<'a> PrivateDocument<'a> {
         if now.saturating_sub(stored.at) < fresh { decode(&stored.content) } else { None }
     }
 
-    /// Stores a new document. Without room for it, it is fetched again the next time.
+    /// Stores a new document. If that fails, the document is fetched again the next time.
     pub fn write<T: Serialize>(&self, document: &T) {
         let Ok(content) = serde_json::to_string(document) else { return };
-        let document = Some(Dated { at: self.clock.now(), content });
+        let document = Some(StoredDocument { at: self.clock.now(), content });
         let state = State { v: VERSION, source: self.source.to_owned(), document, attempt: None };
         if let Some(bytes) = state.bytes() {
             let _ = self.storage.replace(&self.file, &bytes);
@@ -316,7 +319,7 @@ mod tests {
     use crate::cache::MemoryCache;
 
     #[test]
-    fn a_private_document_is_used_for_its_age_and_for_its_source_only() {
+    fn a_private_document_is_used_until_it_is_too_old_and_only_for_its_source() {
         let storage = MemoryCache::default();
         let read = |source: &str, now| {
             PrivateDocument::new("server", source, &storage, &FixedClock(now)).read::<String>(3_600)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The error of an operation that crosses several boundaries.
+//! The error of operations that use several parts of this crate.
 
 mod kind;
 
@@ -13,8 +13,8 @@ use crate::server::ServerError;
 use crate::token_store::StoreError;
 use crate::urls::UrlError;
 
-/// What went wrong, in words that say what to do. No variant holds a secret. Each boundary has its own type; [`Error::kind`] says what
-/// a caller may do about it.
+/// Any error of this crate, as a sentence that says what is wrong and what to do. It contains no secret. Each part of the crate has its
+/// own error type; [`Error::kind`] tells how a caller can react.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -41,7 +41,7 @@ pub enum Error {
     Url(#[from] UrlError),
 }
 
-/// For an error type with a variant that holds an [`Error`]: converts the errors of single boundaries into it.
+/// Implements `From` for the error types of single parts, for an error type with a variant that holds an [`Error`].
 #[macro_export]
 macro_rules! from_boundaries {
     ($error:ident::$variant:ident: $($boundary:ty),+ $(,)?) => {

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is refused before anything is sent.
+//! Errors that are found before a request is sent.
 
-/// Why a request is not made.
+/// Why a request is not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// A request that cannot be right.
+    /// The request is wrong.
     #[error("{reason}")]
     InvalidRequest {
         /// A whole sentence.
         reason: String,
     },
-    /// What is wanted is not within what the parent allows.
+    /// The parent does not allow the wanted restrictions.
     #[error("the mytoken does not allow this: {reason}")]
     NotNarrower {
-        /// Which part of it.
+        /// The part that it does not allow.
         reason: String,
     },
-    /// A restriction, capability or token text that is malformed.
+    /// A restriction, capability or token is malformed.
     #[error("{what} is malformed: {reason}")]
     Malformed {
-        /// What was read.
+        /// The kind of text.
         what: String,
-        /// Why, without its content.
+        /// Why, without the text.
         reason: String,
     },
 }

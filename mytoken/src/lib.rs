@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Mytokens for ssh and Slurm: the client of a mytoken server and what its users share, from HTTP to the configuration.
+//! Mytokens for ssh and Slurm: the client of a mytoken server, and what the programs of the suite share, from HTTP to the configuration.
 //!
-//! Everything here is a function of its inputs: clock, network and file system come in as parameters.
+//! Clock, deadlines, HTTP settings and directories are parameters; there is no global state.
 #![forbid(unsafe_code)]
 
 pub mod cache;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Times and durations as people read them.
+//! Formats times and durations for people.
 
 use std::time::Duration;
 
@@ -9,37 +9,37 @@ use time::{OffsetDateTime, UtcOffset};
 #[derive(Debug, Clone, Copy)]
 pub struct TimeFormat {
     now: u64,
-    /// `None`: unknown. Times are then in UTC and say so.
+    /// `None`: unknown. Times are then shown in UTC, with "UTC" after them.
     zone: Option<UtcOffset>,
 }
 
 impl TimeFormat {
-    /// The local time zone at `now`. It can only be found out while the process has a single thread.
+    /// Uses the local time zone at `now`. The zone can be read only while the process has a single thread.
     #[must_use]
     pub fn local(now: u64) -> Self {
         let zone = date_time(now, UtcOffset::UTC).and_then(|now| UtcOffset::local_offset_at(now).ok());
         Self { now, zone }
     }
 
-    /// UTC at `now`.
+    /// Uses UTC.
     #[must_use]
     pub fn utc(now: u64) -> Self {
         Self { now, zone: Some(UtcOffset::UTC) }
     }
 
-    /// With seconds: `20:14:02`, and the day as in [`Self::minutes`].
+    /// A time with seconds: `20:14:02`, with the day as in [`Self::minutes`].
     #[must_use]
     pub fn seconds(&self, at: u64) -> String {
         self.format(at, true)
     }
 
-    /// `18:00` today, `Sun 18:00` within a week, else `2026-11-29 18:00`.
+    /// A time without seconds: `18:00` today, `Sun 18:00` within a week, else `2026-11-29 18:00`.
     #[must_use]
     pub fn minutes(&self, at: u64) -> String {
         self.format(at, false)
     }
 
-    /// `12 s ago`, `3 min ago`, `5 h ago`, `2 days ago`.
+    /// The time since `at`: `12 s ago`, `3 min ago`, `5 h ago`, `2 days ago`.
     #[must_use]
     pub fn ago(&self, at: u64) -> String {
         match self.now.saturating_sub(at) {
@@ -73,14 +73,14 @@ fn date_time(at: u64, zone: UtcOffset) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(i64::try_from(at).ok()?).ok()?.checked_to_offset(zone)
 }
 
-/// Seconds below two minutes, then whole minutes: `119 s`, `2 min`.
+/// Seconds if below two minutes, else whole minutes: `119 s`, `2 min`.
 #[must_use]
 pub fn short(seconds: u64) -> String {
     if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
 }
 
-/// Seconds in the largest unit that gives at least 2: `30 days`, `90 minutes`. Rounded, with days rounded up only in their last half hour:
-/// a mytoken that was requested for 30 days is a few seconds old when it is shown.
+/// A duration in the largest unit that gives at least 2: `30 days`, `90 minutes`. It is rounded; days are rounded up only within the last
+/// half hour, because a mytoken that was requested for 30 days is a few seconds old when it is shown.
 #[must_use]
 pub fn duration(seconds: u64) -> String {
     let (unit, name) = [(86_400, "day"), (3_600, "hour"), (60, "minute")]
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_past_has_one_unit() {
+    fn the_time_since_an_event_has_one_unit() {
         let format = TimeFormat::utc(1_000_000);
         for (ago, text) in [
             (0, "just now"),

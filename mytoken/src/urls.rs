@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names that are parsed once and then trusted to be well formed: URLs of servers and issuers, names of accounts.
+//! URLs of mytoken servers and OpenID providers. They are parsed once, and are well formed from then on.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,18 +19,18 @@ pub struct UrlError {
     pub reason: String,
 }
 
-/// The URL of a mytoken server, without trailing slash. Equality is byte for byte.
+/// The URL of a mytoken server, without trailing slash. Compared byte for byte.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerUrl(String);
 
-/// The URL of an OpenID provider, without trailing slash. Equality is byte for byte.
+/// The URL of an OpenID provider, without trailing slash. Compared byte for byte.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IssuerUrl(String);
 
-/// Whether `url` is a base URL that may be talked to: https, or http when `loopback_http` and the host is this machine.
+/// Parses a base URL: https, or http if `loopback_http` is set and the host is this machine. Returns it without its trailing slash.
 ///
-/// Only the normal form is accepted, so that two spellings never mean the same server: lower-case host, no default port, no
-/// credentials, query, fragment, dot segments. One trailing slash is removed.
+/// Only the normal form is accepted, so that each server has one spelling: lower-case host, no default port, no credentials, no query, no
+/// fragment, no dot segments.
 fn parse_base(text: &str, loopback_http: bool) -> Result<String, UrlError> {
     let wrong = |reason: &str| UrlError { url: without_credentials(text), reason: reason.to_owned() };
     let url = parse_url(text).map_err(|error| wrong(&error.to_string()))?;
@@ -41,7 +41,7 @@ fn parse_base(text: &str, loopback_http: bool) -> Result<String, UrlError> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("it must not contain a query or fragment"));
     }
-    allowed(&url, loopback_http)?;
+    check_scheme(&url, loopback_http)?;
     let normal = url.as_str().strip_suffix('/').unwrap_or(url.as_str());
     if normal != trimmed {
         return Err(wrong(&format!("write it as {normal}")));
@@ -89,8 +89,8 @@ pub fn same_base(one: &str, other: &str) -> bool {
     bare(one) == bare(other)
 }
 
-/// The rule for every address that may see a secret: https, or http to this machine when the configuration says so.
-pub(crate) fn allowed(url: &Url, loopback_http: bool) -> Result<(), UrlError> {
+/// Checks that secrets may be sent to a URL: it uses https, or http to this machine if the configuration allows that.
+pub(crate) fn check_scheme(url: &Url, loopback_http: bool) -> Result<(), UrlError> {
     let wrong = |reason: &str| UrlError { url: origin(url), reason: reason.to_owned() };
     match url.scheme() {
         "https" if url.has_host() => Ok(()),
@@ -111,12 +111,12 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Scheme, host and port: what error texts may show, since paths and queries may hold codes.
+/// Scheme, host and port. Error texts show nothing else of a URL, because paths and queries may contain codes.
 pub(crate) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// What the person wrote, for an error text, without what may be a password.
+/// The text as the person wrote it, for an error text, without the part that may be a password.
 fn without_credentials(text: &str) -> String {
     let shown = match (text.find("://"), text.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
@@ -130,10 +130,10 @@ fn without_credentials(text: &str) -> String {
 macro_rules! base_url {
     ($name:ident, $what:literal) => {
         impl $name {
-            #[doc = concat!("Parses the URL of ", $what, ": https, or http when `loopback_http` and the host is this machine.")]
+            #[doc = concat!("Parses the URL of ", $what, ": https, or http if `loopback_http` is set and the host is this machine.")]
             ///
             /// # Errors
-            /// [`UrlError`] with the reason; only the normal form is accepted (one trailing slash is removed).
+            /// [`UrlError`]. Only the normal form is accepted; one trailing slash is removed.
             pub fn parse(text: &str, loopback_http: bool) -> Result<Self, UrlError> {
                 parse_base(text, loopback_http).map(Self)
             }
@@ -144,7 +144,7 @@ macro_rules! base_url {
                 &self.0
             }
 
-            /// Whether `text` is this URL, byte for byte but for one trailing slash: for `issuer` members and `iss` claims.
+            /// Whether `text`, an `issuer` member or an `iss` claim, is this URL: byte for byte, except for one trailing slash.
             #[must_use]
             pub fn matches(&self, text: &str) -> bool {
                 same_base(text, &self.0)
@@ -169,8 +169,7 @@ macro_rules! base_url {
             }
         }
 
-        /// Http to this machine passes here, because a serialised URL does not carry the configuration: the configuration loader
-        /// parses with its flag, and the HTTP client refuses again.
+        /// Accepts http to this machine, because the configuration is not known here. The HTTP client checks it again.
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 Self::parse(&String::deserialize(deserializer)?, true).map_err(serde::de::Error::custom)
@@ -188,8 +187,8 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn base_urls() {
-        // (written, with loopback http, result)
+    fn only_the_normal_form_of_a_base_url_is_accepted() {
+        // (text, loopback http allowed, result)
         let table: &[(&str, bool, Option<&str>)] = &[
             ("https://mt.example.org", false, Some("https://mt.example.org")),
             ("https://mt.example.org/", false, Some("https://mt.example.org")),
@@ -234,13 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_a_url_is_not_repeated() {
+    fn an_error_does_not_show_the_password_of_a_url() {
         let error = ServerUrl::parse("https://user:hunter2@mt.example.org", false).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 
     #[test]
-    fn an_issuer_matches_modulo_one_trailing_slash() {
+    fn an_issuer_matches_with_and_without_one_trailing_slash() {
         let issuer = IssuerUrl::parse("https://op.example.org/", false).unwrap();
         assert!(issuer.matches("https://op.example.org") && issuer.matches("https://op.example.org/"));
         assert!(!issuer.matches("https://op.example.org//") && !issuer.matches("https://op.example.org.evil"));
@@ -248,14 +247,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_is_stable(text in "\\PC{0,60}") {
+        fn parsing_never_panics_and_a_parsed_url_parses_to_itself(text in "\\PC{0,60}") {
             if let Ok(url) = ServerUrl::parse(&text, true) {
                 prop_assert_eq!(ServerUrl::parse(url.as_str(), true).unwrap(), url);
             }
         }
 
         #[test]
-        fn serde_round_trip(host in "[a-z]{1,8}\\.org", path in "(/[a-z]{1,5}){0,2}") {
+        fn a_url_survives_a_round_trip(host in "[a-z]{1,8}\\.org", path in "(/[a-z]{1,5}){0,2}") {
             let url = ServerUrl::parse(&format!("https://{host}{path}"), false).unwrap();
             let text = serde_json::to_string(&url).unwrap();
             prop_assert_eq!(serde_json::from_str::<ServerUrl>(&text).unwrap(), url);

@@ -74,7 +74,7 @@ impl LedgerFile {
         change(&mut ledger, now);
         if before != Stored::Ledger(ledger.clone()) {
             let bytes = serde_json::to_vec(&ledger).map_err(|error| self.failed(&error.to_string()))?;
-            directory.write_alone(NAME, &bytes, self.owner, 0o600)?;
+            directory.write_locked(NAME, &bytes, self.owner, 0o600)?;
         }
         Ok(())
     }

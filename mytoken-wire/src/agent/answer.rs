@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Event;
 
-/// The answer, on the wire `{"v":1,"started":{...}}`, `{"v":1,"status":{...}}`, `{"v":1,"done":{}}` or `{"v":1,"error":"sentence"}`.
+/// An answer. On the wire `{"v":1,"started":{...}}`, `{"v":1,"status":{...}}`, `{"v":1,"done":{}}` or `{"v":1,"error":"sentence"}`.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(fuzzing, derive(Deserialize))]
 #[serde(rename_all = "snake_case")]
@@ -14,23 +14,23 @@ pub enum Answer {
     Started(Started),
     /// To [`StatusQuery`](super::StatusQuery).
     Status(Status),
-    /// To everything else.
+    /// To all other requests.
     Done {},
-    /// Refused, in a sentence.
+    /// A refusal, with a sentence that says why.
     Error(String),
 }
 
-/// Where a job's access token is.
+/// The access token of a job that started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
-    /// `BEARER_TOKEN_FILE` for the job: `/run/mytoken/jobs/<job>/bt_u<uid>`. Given also while pending.
+    /// `BEARER_TOKEN_FILE` for the job: `/run/mytoken/jobs/<job>/bt_u<uid>`. Also set while the token is pending.
     pub path: String,
-    /// Whether the file is there.
+    /// Whether the file exists.
     pub state: JobState,
-    /// A sentence when it is not.
+    /// A sentence that says why the file does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The user demanded a credential: without one the plugin's `task_init` fails the job.
+    /// Whether the user required a credential. If it is missing, the plugin's `task_init` fails the job.
     #[serde(default)]
     pub required: bool,
 }
@@ -43,18 +43,18 @@ pub enum JobState {
     Ready,
     /// The agent is still trying; the file will appear at the path.
     Pending,
-    /// There will be no access token: `reason` says why.
+    /// There will be no access token.
     Failed,
 }
 
-/// What the agent knows of the caller's jobs.
+/// The agent's records of the caller's jobs and sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Status {
     /// Host or node name of the agent.
     pub node: String,
-    /// Jobs and sessions, oldest first; when they are many, each with its last events only.
+    /// Jobs and sessions, oldest first. If there are many, only the last events of each.
     pub jobs: Vec<JobStatus>,
-    /// How many older ones were left out, because an answer is one line.
+    /// How many older jobs and sessions were left out, because the length of an answer is limited.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: usize,
 }
@@ -69,15 +69,15 @@ fn is_zero(number: &usize) -> bool {
 pub struct JobStatus {
     /// Job id; 0 for a login session.
     pub job: u32,
-    /// Owner.
+    /// The owner's uid.
     pub uid: u32,
     /// Profile of the submission, `session` for a login session.
     pub profile: String,
     /// State of the credential.
     pub state: JobState,
-    /// Expiry of the sub-token or mytoken; where nothing renews a session, of its access token. Unix seconds.
+    /// Expiry of the sub-token or mytoken in Unix seconds; for a session without renewal, expiry of its access token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
-    /// What happened, oldest first.
+    /// Events, oldest first.
     pub events: Vec<Event>,
 }

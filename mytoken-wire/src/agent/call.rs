@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which answer belongs to which request, for callers.
+//! The answer that belongs to each request, for callers.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::envelope::VERSION;
 use super::{JobEnd, JobStart, SessionEnd, SessionStart, Started, Status, StatusQuery};
 
-/// A request as its caller sees it. Each caller links the code for its own requests only: the Slurm plugin stays small.
+/// A request and its answer. Each caller links the code for its own requests only, which keeps the Slurm plugin small.
 pub trait Call: Serialize {
     /// The value of `call` in the line.
     const NAME: &'static str;
-    /// What the agent answers when it does not refuse.
+    /// The answer of an agent that accepts the request.
     type Answer: DeserializeOwned;
 }
 
-/// The answer to a request that asks for nothing.
+/// The answer to a request that is only confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {}
 
@@ -59,16 +59,16 @@ impl<'a, C: Call> RequestLine<'a, C> {
     }
 }
 
-/// The line of an answer. An enum in a flattened structure would make serde buffer everything in generic code, which was a tenth of
+/// The line of an answer. With an enum in a flattened structure, serde would buffer the line in generic code; that code was a tenth of
 /// the Slurm plugin.
 #[derive(Deserialize)]
 pub(super) struct AnswerLine<A> {
-    /// Version of the agent.
+    /// Version of the protocol.
     pub v: u32,
     /// Why the agent refused.
     #[serde(default)]
     pub error: Option<String>,
-    /// The answer, under the name of its kind.
+    /// The answer; its key is its kind.
     #[serde(rename = "started", alias = "status", alias = "done", default = "none")]
     pub answer: Option<A>,
 }

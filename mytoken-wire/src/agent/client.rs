@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The caller's side: blocking, no thread, bounded in time and size, fit for a process of Slurm or sshd.
+//! Sends one request to the agent. It blocks until a deadline, starts no thread and reads a limited answer, so that processes of Slurm
+//! and sshd can use it.
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,17 +23,17 @@ use crate::Deadline;
 /// Sends `request` and waits for the answer until `deadline`.
 ///
 /// # Errors
-/// [`AgentError::Unreachable`] when there is no listener or time runs out, [`AgentError::Protocol`] when the answer is not a message of
-/// this version, [`AgentError::Refused`] with the agent's own sentence.
+/// [`AgentError::Unreachable`] if there is no listener or the deadline passes, [`AgentError::Protocol`] if the answer is not a message
+/// of this version, [`AgentError::Refused`] with the agent's sentence.
 pub fn ask<C: Call>(path: &Path, request: &C, deadline: Deadline) -> Result<C::Answer, AgentError> {
     let line = serde_json::to_vec(&RequestLine::of(request)).map_err(|_| protocol("the request cannot be written"))?;
     let answer: AnswerLine<C::Answer> = serde_json::from_slice(&exchange(path, Zeroizing::new(line), deadline)?)
         .map_err(|_| protocol("it is not an answer"))?;
     match answer {
-        AnswerLine { v, .. } if v != VERSION => Err(protocol(&format!("it speaks version {v}"))),
+        AnswerLine { v, .. } if v != VERSION => Err(protocol(&format!("it has version {v}"))),
         AnswerLine { error: Some(reason), .. } => Err(AgentError::Refused { reason }),
         AnswerLine { answer: Some(answer), .. } => Ok(answer),
-        AnswerLine { .. } => Err(protocol("it answers something else")),
+        AnswerLine { .. } => Err(protocol("it belongs to another request")),
     }
 }
 
@@ -44,13 +45,13 @@ fn exchange(path: &Path, mut line: Zeroizing<Vec<u8>>, deadline: Deadline) -> Re
     let answer = read_line(&mut stream, deadline)?;
     if answer.is_empty() {
         // The agent is stopping, or has too many callers.
-        return Err(AgentError::Unreachable { reason: "it hung up".to_owned() });
+        return Err(AgentError::Unreachable { reason: "it closed the connection".to_owned() });
     }
     Ok(answer)
 }
 
-/// Connects. While the listener's backlog is full a unix socket's connect blocks, and only `SO_SNDTIMEO` bounds it (unix(7)): std,
-/// which connects before a time-out can be set, would hang with a hanging agent.
+/// Connects. `connect` on a unix socket blocks while the listener's backlog is full, and only `SO_SNDTIMEO` limits it (unix(7)). The
+/// standard library connects before a timeout can be set, so it would block for as long as the agent hangs.
 fn connect_until(path: &Path, deadline: Deadline) -> Result<UnixStream, AgentError> {
     let address = UnixAddr::new(path).map_err(unreachable)?;
     let socket: OwnedFd =
@@ -66,7 +67,7 @@ fn connect_until(path: &Path, deadline: Deadline) -> Result<UnixStream, AgentErr
     }
 }
 
-/// Sends without `SIGPIPE`, which is not ignored in a C program that loads us.
+/// Sends without `SIGPIPE`: that signal would kill a C program that loads this code.
 fn send_all(stream: &UnixStream, mut bytes: &[u8], deadline: Deadline) -> Result<(), AgentError> {
     while !bytes.is_empty() {
         limit_sending(stream, deadline)?;
@@ -101,14 +102,14 @@ fn read_line(stream: &mut UnixStream, deadline: Deadline) -> Result<Vec<u8>, Age
     Ok(answer)
 }
 
-/// Bounds the next `connect` or `send` by what is left.
+/// Limits the next `connect` or `send` to the time that is left.
 fn limit_sending(socket: &impl std::os::fd::AsFd, deadline: Deadline) -> Result<(), AgentError> {
     let left = left(deadline)?;
     let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
     setsockopt(socket, SendTimeout, &TimeVal::new(seconds, i64::from(left.subsec_micros()))).map_err(unreachable)
 }
 
-/// What is left, at least a microsecond: zero would mean for ever.
+/// The time that is left, at least a microsecond: zero would mean no limit.
 fn left(deadline: Deadline) -> Result<Duration, AgentError> {
     Ok(deadline.remaining().ok_or_else(late)?.max(Duration::from_micros(1)))
 }
@@ -122,7 +123,7 @@ fn protocol(reason: &str) -> AgentError {
 }
 
 fn late() -> AgentError {
-    AgentError::Unreachable { reason: "the time for it is over".to_owned() }
+    AgentError::Unreachable { reason: "no answer in time".to_owned() }
 }
 
 #[cfg(test)]
@@ -134,7 +135,7 @@ mod tests {
     use super::super::JobEnd;
 
     #[test]
-    fn a_listener_that_never_accepts_costs_the_deadline_and_no_more() {
+    fn a_listener_that_never_accepts_blocks_only_until_the_deadline() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -148,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_hangs_up_is_unreachable_and_kills_nobody() {
+    fn an_agent_that_closes_the_connection_is_unreachable() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let server = std::thread::spawn(move || drop(listener.accept()));
         let stream = connect_until(&path, Deadline::after(Duration::from_secs(5))).unwrap();
         server.join().unwrap();
-        // The test harness ignores SIGPIPE; the exit of the fake host's process in slurm-spank's tests shows the rest.
+        // The test harness ignores SIGPIPE. The tests of slurm-spank show that a process without such a handler survives.
         let error = send_all(&stream, b"x", Deadline::after(Duration::from_secs(5))).unwrap_err();
         assert!(matches!(error, AgentError::Unreachable { .. }), "{error}");
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The line around a message.
+//! The version around each message.
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the protocol. A step of a job can outlive an upgrade of the agent by weeks, so it is in every message.
+/// Version of the protocol. It is in every message, because a step of a job can run for weeks after an upgrade of the agent.
 pub const VERSION: u32 = 1;
 
 /// Longest line in bytes, newline included.

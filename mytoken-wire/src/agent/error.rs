@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Why the agent's answer is missing.
+//! Errors of requests to the agent.
 
 use std::fmt;
 
-/// Why there is no answer from the agent, in a sentence for the person who needs it.
+/// Why a request to the agent failed. `Display` is a sentence for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentError {
     /// The socket could not be reached, or no answer came in time.
@@ -13,7 +13,7 @@ pub enum AgentError {
     },
     /// The answer is not a message of this version.
     Protocol {
-        /// What was wrong with it.
+        /// What is wrong with it.
         reason: String,
     },
     /// The agent refused the request.
@@ -31,7 +31,7 @@ impl fmt::Display for AgentError {
             }
             Self::Protocol { reason } => write!(
                 f,
-                "the mytoken agent on this node gave an answer that this program does not understand ({reason}); do the versions match?"
+                "this program does not understand the answer of the mytoken agent on this node ({reason}); do the versions match?"
             ),
             Self::Refused { reason } => f.write_str(reason),
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What happens to a credential.
+//! Events of a credential.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 /// Something that happened to a credential: one line of `mytokenctl status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Unix seconds; of a repeated one, the last time.
+    /// Unix seconds; of a repeated event, the last time.
     pub time: u64,
-    /// What kind of thing.
+    /// The kind of event.
     #[serde(rename = "what")]
     pub kind: EventKind,
     /// A sentence without secrets.
     pub text: String,
-    /// How many times it happened, with nothing else in between.
+    /// How many times it happened without another event in between.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub times: u32,
 }
@@ -33,21 +33,21 @@ fn is_once(times: &u32) -> bool {
     *times == 1
 }
 
-/// What kind of thing happened; on the wire its word.
+/// The kind of an event; on the wire one word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The sealed credential was opened.
     Opened,
-    /// The first access token is there.
+    /// The first access token was written.
     Started,
-    /// A new access token took the place of the old one.
+    /// A new access token replaced the old one.
     Renewed,
-    /// Getting an access token failed for now; the agent tries again.
+    /// An attempt to get an access token failed; the agent tries again.
     Retry,
     /// There will be no access token, or no further one.
     Refused,
-    /// The access token expired before there was a new one, and was removed.
+    /// The access token expired before a new one came, and was removed.
     Expired,
     /// The job or session ended; its access token was removed.
     Removed,
@@ -55,15 +55,15 @@ pub enum EventKind {
     Missed,
     /// The sub-token was revoked.
     Revoked,
-    /// The sub-token could not be revoked; it ends by its expiry.
+    /// The sub-token could not be revoked; it stays valid until it expires.
     Kept,
-    /// Revoking the sub-token is left to another node.
+    /// Another node revokes the sub-token.
     Left,
-    /// The job was requeued; its sub-token stays.
+    /// The job was requeued; its sub-token stays valid.
     Requeued,
-    /// Nothing is left to do.
+    /// The agent is finished with the credential.
     Dropped,
-    /// A kind of a newer agent.
+    /// A kind that a newer agent sends.
     #[serde(untagged)]
     Other(String),
 }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_its_own_word_and_a_newer_one_is_kept() {
+    fn every_kind_has_its_own_word_and_an_unknown_word_is_kept() {
         for word in [
             "opened", "started", "renewed", "retry", "refused", "expired", "removed", "missed", "revoked", "kept",
             "left", "requeued", "dropped",

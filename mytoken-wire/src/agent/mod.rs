@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The protocol of a node's agent (`mytokend agent`): one JSON line as request, one as answer, one request per connection.
 //!
-//! The socket is [`AGENT_SOCKET`](crate::paths::AGENT_SOCKET). The agent knows its caller by `SO_PEERCRED`: everything but
-//! [`StatusQuery`] is for root. Lines are at most [`LINE_LIMIT`] bytes; a reader that meets more, or another version, refuses.
+//! The socket is [`AGENT_SOCKET`](crate::paths::AGENT_SOCKET). The agent identifies its caller by `SO_PEERCRED`: all requests except
+//! [`StatusQuery`] are for root only. A line has at most [`LINE_LIMIT`] bytes. A longer line, or one of another version, is refused.
 
 mod answer;
 mod call;
@@ -13,7 +13,7 @@ mod event;
 mod renewal;
 mod request;
 
-/// Whether a line answers some request, of whatever version: for a fuzz target.
+/// Whether a line is an answer to any request, of any version. For a fuzz target.
 #[cfg(fuzzing)]
 #[must_use]
 pub fn is_answer(line: &[u8]) -> bool {

@@ -13,15 +13,16 @@ pub enum Request {
     JobStart(JobStart),
     /// A job has ended on this node (root; from the plugin's epilog).
     JobEnd(JobEnd),
-    /// A login session begins; keep its access token fresh (root; from the PAM module's `open_session`).
+    /// A login session begins; the agent renews its access token (root; from the PAM module's `open_session`).
     SessionStart(SessionStart),
     /// A login session has ended (root).
     SessionEnd(SessionEnd),
-    /// What happened to the caller's jobs and sessions (root sees everyone's).
+    /// The events of the caller's jobs and sessions; of all users for root.
     Status(StatusQuery),
 }
 
-/// A step starts. Every field comes from SPANK items, never from the environment, except `sealed` and `handle`, which are hostile.
+/// A step starts. All fields come from SPANK items, except `sealed` and `handle`: those come from the job's environment and must not be
+/// trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobStart {
     /// Job id (`S_JOB_ID`).
@@ -32,13 +33,13 @@ pub struct JobStart {
     pub uid: u32,
     /// The job's group (`S_JOB_GID`).
     pub gid: u32,
-    /// Array job id, when the job is a task of an array.
+    /// Array job id, if the job is a task of an array.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub array_job: Option<u32>,
-    /// `SLURM_MYTOKEN` as found in the job's environment: ciphertext, at most 16 KiB.
+    /// `SLURM_MYTOKEN` from the job's environment: ciphertext, at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
-    /// The handle of the submission; alone it says that the sealed text was lost (`--export-file`).
+    /// The handle of the submission. A handle without `sealed` shows that the sealed text was lost (`--export-file`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<String>,
 }
@@ -59,14 +60,14 @@ pub struct SessionStart {
     pub uid: u32,
     /// The account's primary gid.
     pub gid: u32,
-    /// The monitor process of sshd: when it is gone the session is over, also when `close_session` never came (SSH-09).
+    /// The monitor process of sshd. When it has exited, the session is over, even if `close_session` was never called (SSH-09).
     pub pid: u32,
-    /// What renews the access token; its members stand in the message itself. Absent: the login left no mytoken.
+    /// The credential that renews the access token; its members are members of the message. Absent: the session has no mytoken.
     #[serde(flatten)]
     pub renewal: Option<RenewalCredential>,
     /// Expiry of the access token in the session's file, Unix seconds.
     pub exp: u64,
-    /// Lifetime of that access token in seconds, for the time of renewal.
+    /// Lifetime of that access token in seconds. The agent plans the renewal by it.
     pub lifetime: u64,
 }
 
@@ -80,7 +81,7 @@ pub struct SessionEnd {
 /// Asks for the events of jobs and sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusQuery {
-    /// Only to this job.
+    /// Only of this job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<u32>,
 }

@@ -32,18 +32,18 @@ fn the_second_directory_is_used_when_the_first_is_not_writable() {
     std::fs::create_dir(dir.path().join("var")).unwrap();
     let cache = DiskCache::new(&first, Owner::current()).or(&dir.path().join("run/mytoken"));
     cache.write("a", b"1").unwrap();
-    assert!(cache.faults().is_empty() && first.join("a").exists());
+    assert!(cache.check().is_empty() && first.join("a").exists());
 
     std::fs::rename(dir.path().join("var"), dir.path().join("gone")).unwrap();
     let made = |path: &str| dir.path().join(path).exists();
     std::fs::remove_dir_all(dir.path().join("run")).unwrap();
-    assert!(cache.read("a").is_none() && !made("run") && !made("var"), "a reader makes nothing");
-    assert_eq!(cache.faults().len(), 1);
+    assert!(cache.read("a").is_none() && !made("run") && !made("var"), "reading makes no directory");
+    assert_eq!(cache.check().len(), 1);
     cache.write("a", b"2").unwrap();
     assert_eq!(cache.read("a").unwrap(), b"2");
 
     std::fs::rename(dir.path().join("gone"), dir.path().join("var")).unwrap();
-    assert_eq!(cache.read("a").unwrap(), b"2", "the newer one");
+    assert_eq!(cache.read("a").unwrap(), b"2", "the newer content");
     let mut seen = None;
     cache
         .update("a", patience(), &mut |old| {
@@ -67,7 +67,7 @@ fn the_second_directory_keeps_a_file_until_the_first_has_it() {
     cache.write("a", b"old").unwrap();
     let second = cache.second.clone().unwrap();
     second.update("a", patience(), &|own| own, &mut |_| Some(b"new".to_vec())).unwrap();
-    // A reader removes nothing.
+    // An update without a change keeps the file.
     let seen = |cache: &DiskCache| {
         let mut seen = None;
         let mut look = |old: Option<&[u8]>| {
@@ -80,7 +80,7 @@ fn the_second_directory_keeps_a_file_until_the_first_has_it() {
     assert_eq!((seen(&cache), seen(&cache)), (b"new".to_vec(), b"new".to_vec()));
     assert_eq!(cache.read("a").unwrap(), b"new");
     assert!(here("run/mytoken/a").exists());
-    // A late writer to the second directory sees what another process wrote there meanwhile.
+    // A later update of the second directory gets the content that another process wrote there meanwhile.
     let mut late = None;
     let mut look = |old: Option<&[u8]>| {
         late = old.map(<[u8]>::to_vec);
@@ -92,7 +92,7 @@ fn the_second_directory_keeps_a_file_until_the_first_has_it() {
 }
 
 #[test]
-fn a_users_cache_makes_the_directory_above_but_does_not_change_its_mode() {
+fn a_users_cache_makes_its_parent_directory_but_does_not_change_its_mode() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let home = tempfile::tempdir().unwrap();
     let (above, own) = (home.path().join(".cache"), home.path().join(USER_DIRECTORY));
@@ -107,7 +107,7 @@ fn a_users_cache_makes_the_directory_above_but_does_not_change_its_mode() {
 }
 
 #[test]
-fn changes_of_many_at_once_are_all_kept() {
+fn concurrent_updates_are_all_kept() {
     let dir = tempfile::tempdir().unwrap();
     let cache = DiskCache::new(&dir.path().join("cache"), Owner::current());
     let count = |old: Option<&[u8]>| old.map_or(0, |old| std::str::from_utf8(old).unwrap().parse::<u32>().unwrap());
@@ -125,7 +125,7 @@ fn changes_of_many_at_once_are_all_kept() {
 }
 
 #[test]
-fn a_lock_that_another_process_keeps_is_an_error() {
+fn a_lock_that_another_process_holds_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let cache = DiskCache::new(&dir.path().join("cache"), Owner::current());
     cache.write("a", b"1").unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which errors are temporary, which are final: what a login, an agent or a helper decides by.
+//! Temporary and final errors: how a login, the agent or a helper reacts to an error.
 
 use super::Error;
 use crate::InputError;
@@ -7,25 +7,25 @@ use crate::http::HttpError;
 use crate::server::ServerError;
 use crate::token_store::StoreError;
 
-/// What a caller may do about an error.
+/// How a caller can react to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Temporary: the same request may succeed later. Keep what you have.
+    /// Temporary: the same request can succeed later. Keep the tokens that you have.
     Unavailable,
     /// The token, code or right was refused: the same request will fail again.
     Refused,
-    /// An answer that must not be used (broader than asked, foreign issuer).
+    /// The answer must not be used: it is broader than requested, or comes from another issuer.
     Untrusted,
     /// The request or input is wrong.
     Invalid,
     /// The configuration of this machine or of the server is wrong.
     Configuration,
-    /// A file of this machine cannot be read or written as it must be; a rotated token may be lost by it.
+    /// A file of this machine cannot be read or written. A rotated token may be lost.
     Storage,
 }
 
 impl Error {
-    /// What a caller may do about it.
+    /// How a caller can react.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -40,7 +40,7 @@ impl Error {
         }
     }
 
-    /// Whether the same request may succeed later: network, deadline, 5xx, 429, empty access token.
+    /// Whether the same request can succeed later: network, deadline, 5xx, 429, empty access token.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind() == Kind::Unavailable
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn temporary_and_final_are_told_apart() {
+    fn temporary_and_final_errors_have_different_kinds() {
         let server = || "https://mt.example.org".to_owned();
         let table = [
             (Error::Server(ServerError::EmptyAccessToken { server: server() }), Kind::Unavailable),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_audience_is_explained_in_words_of_the_login() {
+    fn the_message_for_a_refused_audience_says_to_request_it_at_login() {
         let error = Error::Server(ServerError::ProviderRefused {
             server: "https://mt.example.org".into(),
             code: "invalid_target".into(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Answers in the place of the network, for fuzz targets: in no ordinary build.
+//! Prepared answers instead of the network, in builds of fuzz targets only.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ thread_local! {
     static ANSWERS: RefCell<VecDeque<Answer>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// From now on requests of this thread get these answers in order, and after them none.
+/// Gives these answers, in order, to the next requests of this thread. Later requests get no answer.
 pub fn answer_with(answers: impl IntoIterator<Item = Answer>) {
     ANSWERS.with(|queue| *queue.borrow_mut() = answers.into_iter().collect());
 }

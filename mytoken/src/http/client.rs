@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One client for one operation, on reqwest's blocking client.
+//! The HTTP client of one operation, built on reqwest's blocking client.
 #![cfg_attr(fuzzing, allow(dead_code, unused_imports))]
 
 use std::error::Error as _;
@@ -22,12 +22,12 @@ use crate::InputError;
 use crate::urls::UrlError;
 use crate::{Deadline, Secret, urls};
 
-/// The client. Dropping it joins its threads and closes its sockets; only a name lookup that hangs in the system's resolver is left
-/// to itself, because it cannot be ended and must not stretch a login.
+/// The client. Dropping it joins its threads and closes its sockets. Only the thread of a name lookup that hangs in the system's resolver
+/// is detached, because the lookup cannot be interrupted and must not delay a login.
 pub struct HttpClient {
     client: Client,
     loopback_http: bool,
-    /// Dropped after the client, whose runtime waits for the lookups.
+    /// Must be dropped after the client, whose runtime waits for the lookups.
     _lookups: Lookups,
 }
 
@@ -35,7 +35,7 @@ impl HttpClient {
     /// Makes a client; loads the trusted certificates.
     ///
     /// # Errors
-    /// [`HttpError::Roots`] or [`HttpError::Settings`] when the settings cannot be used.
+    /// [`HttpError::Roots`] or [`HttpError::Settings`] if the settings cannot be used.
     pub fn new(settings: &HttpSettings) -> Result<Self, HttpError> {
         Self::with_resolver(settings, Resolver::system())
     }
@@ -63,11 +63,11 @@ impl HttpClient {
         Ok(Self { client, loopback_http: settings.loopback_http, _lookups: Lookups(resolver) })
     }
 
-    /// `GET url`, with `bearer` as `Authorization: Bearer` when given. At most `limit` bytes of body are read.
+    /// Sends `GET url`, with `bearer` as `Authorization: Bearer` if given. The body may have at most `limit` bytes.
     ///
     /// # Errors
-    /// [`UrlError`] before anything is sent; [`HttpError::Unreachable`], [`HttpError::TooLate`], [`HttpError::TooLarge`] after. Every
-    /// status is an [`Answer`].
+    /// [`UrlError`] before anything is sent, then [`HttpError::Unreachable`], [`HttpError::TooLate`] or [`HttpError::TooLarge`]. An answer
+    /// with any status is an [`Answer`], not an error.
     pub fn get(
         &self,
         url: &str,
@@ -75,12 +75,12 @@ impl HttpClient {
         deadline: Deadline,
         limit: usize,
     ) -> Result<Answer, HttpError> {
-        let url = self.checked(url)?;
+        let url = self.check_url(url)?;
         let request = self.client.get(url.clone());
-        self.send(&url, authorized(request, bearer)?, deadline, limit)
+        self.send(&url, with_bearer(request, bearer)?, deadline, limit)
     }
 
-    /// `POST url` with `body` as JSON.
+    /// Sends `POST url` with `body` as JSON.
     ///
     /// # Errors
     /// As [`HttpClient::get`].
@@ -91,14 +91,14 @@ impl HttpClient {
         deadline: Deadline,
         limit: usize,
     ) -> Result<Answer, HttpError> {
-        let url = self.checked(url)?;
+        let url = self.check_url(url)?;
         let body = serde_json::to_vec(body)
             .map_err(|error| HttpError::Input(InputError::InvalidRequest { reason: error.to_string() }))?;
         let request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
         self.send(&url, request, deadline, limit)
     }
 
-    /// `POST url` with `fields` as a form, with `basic` (user, password) as HTTP Basic credentials when given.
+    /// Sends `POST url` with `fields` as a form, and with `basic` (user, password) as HTTP Basic credentials if given.
     ///
     /// # Errors
     /// As [`HttpClient::get`].
@@ -110,7 +110,7 @@ impl HttpClient {
         deadline: Deadline,
         limit: usize,
     ) -> Result<Answer, HttpError> {
-        let url = self.checked(url)?;
+        let url = self.check_url(url)?;
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let mut request =
             self.client.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
@@ -126,8 +126,8 @@ impl HttpClient {
         self.loopback_http
     }
 
-    /// Parses and applies the rule for addresses that may see secrets.
-    fn checked(&self, url: &str) -> Result<Url, HttpError> {
+    /// Parses a URL and checks that secrets may be sent to it.
+    fn check_url(&self, url: &str) -> Result<Url, HttpError> {
         let parsed = urls::parse_url(url).map_err(|error| UrlError {
             url: mytoken_wire::printable(url.split(['?', '#', '@']).next().unwrap_or_default(), 200),
             reason: error.to_string(),
@@ -138,11 +138,11 @@ impl HttpClient {
                 reason: "it must not contain a user or password".to_owned(),
             }));
         }
-        urls::allowed(&parsed, self.loopback_http)?;
+        urls::check_scheme(&parsed, self.loopback_http)?;
         Ok(parsed)
     }
 
-    /// What a fuzz target has put in the place of the network.
+    /// Returns the answers that a fuzz target prepared.
     #[cfg(fuzzing)]
     fn send(&self, url: &Url, _: RequestBuilder, _: Deadline, limit: usize) -> Result<Answer, HttpError> {
         super::canned::next(&urls::origin(url), limit)
@@ -152,12 +152,12 @@ impl HttpClient {
     fn send(&self, url: &Url, request: RequestBuilder, deadline: Deadline, limit: usize) -> Result<Answer, HttpError> {
         let late = || HttpError::TooLate { host: urls::origin(url) };
         let left = deadline.remaining().ok_or_else(late)?;
-        // The timeout is reqwest's total one: it ends the body as well, and each read is bounded by it too.
+        // reqwest applies this timeout to the whole request, including the body, and to each read.
         let response = request
             .header(ACCEPT, "application/json")
             .timeout(left)
             .send()
-            .map_err(|error| failed(url, &error, deadline))?;
+            .map_err(|error| send_error(url, &error, deadline))?;
         let headers = response.headers();
         let date = header(headers, &DATE).and_then(|text| httpdate::parse_http_date(text).ok());
         let answer = Answer {
@@ -179,8 +179,8 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// Reads at most `limit` bytes until `deadline`. The buffer has its full size from the start, because growing would leave copies of
-/// tokens in freed memory.
+/// Reads at most `limit` bytes until `deadline`. The buffer has its full size from the start: a growing buffer would leave copies of tokens
+/// in freed memory.
 fn read(url: &Url, mut response: Response, deadline: Deadline, limit: usize) -> Result<Zeroizing<Vec<u8>>, HttpError> {
     let too_large = || HttpError::TooLarge { host: urls::origin(url), limit };
     if response.content_length().is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
@@ -196,7 +196,7 @@ fn read(url: &Url, mut response: Response, deadline: Deadline, limit: usize) -> 
             Ok(0) => return Ok(body),
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(broken(url, &error, deadline)),
+            Err(error) => return Err(read_error(url, &error, deadline)),
         };
         if body.len() + count > limit {
             return Err(too_large());
@@ -205,7 +205,7 @@ fn read(url: &Url, mut response: Response, deadline: Deadline, limit: usize) -> 
     }
 }
 
-fn authorized(request: RequestBuilder, bearer: Option<&Secret>) -> Result<RequestBuilder, HttpError> {
+fn with_bearer(request: RequestBuilder, bearer: Option<&Secret>) -> Result<RequestBuilder, HttpError> {
     let Some(token) = bearer else { return Ok(request) };
     let text = Zeroizing::new(format!("Bearer {}", token.expose()));
     let mut value = HeaderValue::from_str(&text).map_err(|_| {
@@ -222,21 +222,21 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn failed(url: &Url, error: &reqwest::Error, deadline: Deadline) -> HttpError {
+fn send_error(url: &Url, error: &reqwest::Error, deadline: Deadline) -> HttpError {
     let host = urls::origin(url);
     if deadline.remaining().is_none() {
         return HttpError::TooLate { host };
     }
-    let reason = if error.is_timeout() { "no connection in time".to_owned() } else { root_cause(error) };
+    let reason = if error.is_timeout() { "the connection timed out".to_owned() } else { root_cause(error) };
     HttpError::Unreachable { host, reason, sent: !error.is_connect() }
 }
 
-fn broken(url: &Url, error: &std::io::Error, deadline: Deadline) -> HttpError {
+fn read_error(url: &Url, error: &std::io::Error, deadline: Deadline) -> HttpError {
     let host = urls::origin(url);
     if deadline.remaining().is_none() || error.kind() == std::io::ErrorKind::TimedOut {
         return HttpError::TooLate { host };
     }
-    HttpError::Unreachable { host, reason: "the connection broke off within the answer".to_owned(), sent: true }
+    HttpError::Unreachable { host, reason: "the connection was lost during the answer".to_owned(), sent: true }
 }
 
 /// The innermost cause: "Connection refused", "invalid peer certificate: `UnknownIssuer`". The outer texts repeat the URL.
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_name_servers_do_not_stretch_the_deadline() {
+    fn a_hanging_name_lookup_ends_at_the_deadline() {
         let dead = Resolver::with_lookup(|_| {
             thread::sleep(Duration::from_secs(30));
             Ok(Vec::new())

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Why there is no answer over HTTP.
+//! Errors of HTTP requests.
 
 use crate::InputError;
 use crate::urls::UrlError;
 
-/// Why there is no answer.
+/// Why a request has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
@@ -29,7 +29,7 @@ pub enum HttpError {
         host: String,
         /// What the operating system or TLS said.
         reason: String,
-        /// Whether the request may have been received and carried out, although no answer came.
+        /// Whether the server may have received and executed the request.
         sent: bool,
     },
     /// The operation's deadline passed.
@@ -38,7 +38,7 @@ pub enum HttpError {
         /// Scheme, host and port.
         host: String,
     },
-    /// An answer beyond the limit.
+    /// The answer is longer than the limit.
     #[error("{host} sent an answer of more than {limit} bytes; it was not read")]
     TooLarge {
         /// Scheme, host and port.

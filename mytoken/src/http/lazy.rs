@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A client that is made when the first request needs it: loading the certificates takes milliseconds that most logins, with
-//! cached keys, need not spend.
+//! A client that is made only when the first request needs it. Loading the certificates takes milliseconds, and most logins send no
+//! request, because the keys are cached.
 
 use std::cell::OnceCell;
 
 use super::HttpError;
 use super::{HttpClient, HttpSettings};
 
-/// A client to be. It belongs to one operation, like the client itself.
+/// Makes the client on first use. It belongs to one operation, like the client itself.
 pub struct LazyClient<'a> {
     settings: &'a HttpSettings,
     client: OnceCell<HttpClient>,
 }
 
 impl<'a> LazyClient<'a> {
-    /// A client with these settings; nothing is opened yet.
+    /// Keeps the settings; opens nothing.
     #[must_use]
     pub fn new(settings: &'a HttpSettings) -> Self {
         Self { settings, client: OnceCell::new() }

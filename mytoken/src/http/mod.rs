@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one hardened HTTP client. It obeys no environment variable, follows no redirect, keeps no cookie, reads no more than its
-//! limit, and ends with the operation's deadline (SSH-31: what reqwest does otherwise).
+//! The hardened HTTP client. It ignores environment variables, follows no redirect, keeps no cookie, reads at most a given number of
+//! bytes, and stops at the operation's deadline. SSH-31 says what reqwest does by default.
 //!
-//! A client is made for one operation and dropped before the operation returns: its helper thread is joined and its sockets are
-//! closed then. A client must never rest in a static: a forked child would inherit a dead one.
+//! Make a client for one operation, and drop it before the operation returns: this joins its helper thread and closes its sockets. Never
+//! keep a client in a static: a forked child would inherit a client whose threads do not exist.
 
 mod answer;
 #[cfg(fuzzing)]
@@ -22,24 +22,24 @@ pub use client::HttpClient;
 pub use error::HttpError;
 pub use lazy::LazyClient;
 
-/// How many bytes an ordinary answer may have.
+/// Largest ordinary answer in bytes.
 pub const ANSWER_LIMIT: usize = 64 * 1024;
 
-/// How many bytes a discovery document, key set or list may have.
+/// Largest discovery document, key set or list in bytes.
 pub const DOCUMENT_LIMIT: usize = 256 * 1024;
 
-/// The settings of the client; nothing else changes its behaviour.
+/// The settings of the client. Nothing else changes its behaviour.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
     /// Which certificates are trusted.
     pub roots: Roots,
-    /// URL of an HTTP proxy for everything but this machine. `None`: no proxy, whatever the environment says.
+    /// URL of an HTTP proxy for all hosts except this machine. `None`: no proxy; the environment is ignored.
     pub proxy: Option<String>,
     /// Whether plain http to this machine (127.0.0.0/8, `::1`, `localhost`) is accepted.
     pub loopback_http: bool,
-    /// How long making one connection may take, within the deadline.
+    /// Time limit for making one connection, within the deadline.
     pub connect_timeout: Duration,
-    /// Shown in the mytoken server's event history; `mytoken-suite/<version>` unless set.
+    /// The mytoken server shows it in its event history. By default `mytoken-suite/<version>`.
     pub user_agent: String,
 }
 
@@ -58,11 +58,11 @@ impl Default for HttpSettings {
 /// Where the trusted certificates come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Roots {
-    /// This PEM file and nothing else.
+    /// Only this PEM file.
     File(PathBuf),
-    /// The first bundle of the distribution that exists.
+    /// The distribution's bundle: the first known path that exists.
     Distribution,
-    /// As [`Roots::Distribution`], but `SSL_CERT_FILE` and the proxy variables are honoured. Only for a tool that runs as the
-    /// ordinary user who set them: in a setuid or root process the caller would choose whom we trust.
+    /// Like [`Roots::Distribution`], but `SSL_CERT_FILE` and the proxy variables are used. Only for a tool that runs as the ordinary user
+    /// who set them: in a setuid or root process, they would let the caller choose the trusted servers.
     UserTool,
 }

@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use super::HttpError;
 use super::Roots;
 
-/// Where distributions keep their bundle: Debian and derivatives, Fedora and RHEL, openSUSE, Alpine.
+/// The paths of the distributions' bundles: Debian and derivatives, Fedora and RHEL, openSUSE, Alpine.
 const BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -19,8 +19,8 @@ const BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// TLS 1.2 and 1.3 with ring and exactly these roots. The provider is handed over explicitly: a process-wide default would be
-/// visible to other users of rustls in sshd's process.
+/// TLS 1.2 and 1.3 with ring and exactly these roots. The provider is passed explicitly: a process-wide default would affect other users
+/// of rustls in sshd's process.
 pub(super) fn tls(roots: &Roots) -> Result<ClientConfig, HttpError> {
     let store = load(&file(roots)?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -41,7 +41,7 @@ fn file(roots: &Roots) -> Result<PathBuf, HttpError> {
     }
     BUNDLES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| HttpError::Roots {
         file: BUNDLES.join(", "),
-        reason: "no such file; install ca-certificates".to_owned(),
+        reason: "none of these files exists; install ca-certificates".to_owned(),
     })
 }
 
@@ -51,7 +51,7 @@ fn load(path: &Path) -> Result<RootCertStore, HttpError> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(error.to_string()))?;
     let mut store = RootCertStore::empty();
-    // Bundles of distributions hold a few certificates that webpki does not like: those are left out.
+    // webpki cannot parse a few certificates in the distributions' bundles. They are left out.
     let (added, _) = store.add_parsable_certificates(certificates);
     if added == 0 { Err(wrong("it holds no certificate".to_owned())) } else { Ok(store) }
 }
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_named() {
+    fn the_error_for_a_missing_file_names_the_file() {
         let error = tls(&Roots::File("/nonexistent/ca.pem".into())).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/ca.pem"), "{error}");
     }

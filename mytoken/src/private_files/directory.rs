@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A directory as an open handle.
+//! An open directory, and the files in it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ use super::FileError;
 use super::identity::current;
 use crate::random::random;
 
-/// Whose a file or directory is.
+/// The owner of a file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// User id.
@@ -31,14 +31,14 @@ impl Owner {
     /// Root.
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 
-    /// Who the calling thread is where files are concerned.
+    /// The identity of the calling thread for file operations.
     #[must_use]
     pub fn current() -> Self {
         current()
     }
 }
 
-/// An open directory. All its operations go through the handle, so that renaming what is above it changes nothing.
+/// An open directory. All operations use its handle, so renaming a directory above it has no effect.
 #[derive(Debug)]
 pub struct Directory {
     fd: OwnedFd,
@@ -48,16 +48,16 @@ pub struct Directory {
 const OPEN_DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Whether a written file may take another's place.
+/// What a write does if the file exists.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum IfExists {
     Replace,
-    New,
+    Fail,
 }
 
 impl Directory {
-    /// Opens the absolute `path`, following no symbolic link in it. Every directory on the way must belong to root or to the
-    /// caller, and others must not be able to write it (a sticky one like `/tmp` is fine on the way, not at the end).
+    /// Opens the absolute `path` without following symbolic links. Each directory of the path must belong to root or to the caller, and
+    /// others must not be able to write to it. A directory with the sticky bit, like `/tmp`, is accepted except as the last one.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
@@ -76,16 +76,16 @@ impl Directory {
         let root = openat(AT_FDCWD, "/", OPEN_DIRECTORY, Mode::empty()).map_err(|errno| failed(path, errno))?;
         let mut here = Self { fd: root, path: PathBuf::from("/") };
         for name in names {
-            here.nobody_else_writes(true)?;
+            here.check_writable_only_by_owner(true)?;
             let below = here.path.join(name);
             let fd = openat(&here.fd, name, OPEN_DIRECTORY, Mode::empty()).map_err(|errno| failed(&below, errno))?;
             here = Self { fd, path: below };
         }
-        here.nobody_else_writes(false)?;
+        here.check_writable_only_by_owner(false)?;
         Ok(here)
     }
 
-    /// The path it was opened by, for messages and for the environment of a job or session.
+    /// The path under which it was opened, for messages and for the environment of a job or session.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -112,18 +112,19 @@ impl Directory {
         Ok(below)
     }
 
-    /// Opens the directory `name` in this one, whatever its mode, if it belongs to root or the caller and others cannot write it.
+    /// Opens the directory `name` in this one. It may have any mode, but it must belong to root or to the caller, and others must not be
+    /// able to write to it.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn step(&self, name: &str) -> Result<Self, FileError> {
         let below = self.open_below(name)?;
-        below.nobody_else_writes(false)?;
+        below.check_writable_only_by_owner(false)?;
         Ok(below)
     }
 
-    /// Opens the directory `name` in this one, and makes it when it is not there. One that belongs to the caller is given `owner`
-    /// and `mode` (it may be what an interrupted earlier attempt left); any other must have them.
+    /// Opens the directory `name` in this one, and makes it if it is missing. An existing directory of the caller gets `owner` and `mode`,
+    /// because an interrupted attempt may have left it. Any other directory must have this owner and mode already.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
@@ -135,50 +136,50 @@ impl Directory {
         }
         let below = self.open_below(name)?;
         if below.stat()?.st_uid == current().uid {
-            give(&below.fd, owner, mode).map_err(|errno| failed(&path, errno))?;
+            set_owner(&below.fd, owner, mode).map_err(|errno| failed(&path, errno))?;
         }
         self.enter(name, owner, mode)
     }
 
-    /// Writes the file `name` with exactly `bytes`. A reader sees the old content or the new, never a part; on an error the old
-    /// file stays and nothing is left behind.
+    /// Replaces the file `name`. A reader sees the old content or the new content, never a part of it. If it fails, the old file stays, and
+    /// no other file is left behind.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn write(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), FileError> {
-        self.put(name, bytes, owner, mode, Place::Replace, false)
+        self.put(name, bytes, owner, mode, IfExists::Replace, false)
     }
 
-    /// Like [`Self::write`], for a caller that keeps all other writers out by a lock. Half a file that a killed writer left is replaced by
-    /// the next; otherwise each would leave one of its own.
+    /// Like [`Self::write`], for a caller that holds a lock against all other writers. The temporary file always has the same name: if a
+    /// writer is killed, the next one replaces its file.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
-    pub fn write_alone(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), FileError> {
+    pub fn write_locked(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), FileError> {
         self.below(name)?;
         let temporary = format!(".{name}.new");
         self.remove(&temporary)?;
-        self.put_by(&temporary, name, bytes, owner, mode, Place::Replace, false)
+        self.put_by(&temporary, name, bytes, owner, mode, IfExists::Replace, false)
     }
 
-    /// Like [`Self::write`], and survives a power failure from the moment it returns.
+    /// Like [`Self::write`]. After it returns, the file survives a power failure.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn write_durably(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), FileError> {
-        self.put(name, bytes, owner, mode, Place::Replace, true)
+        self.put(name, bytes, owner, mode, IfExists::Replace, true)
     }
 
-    /// Like [`Self::write`], but fails when the name is taken.
+    /// Like [`Self::write`], but fails if the file exists.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn write_new(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), FileError> {
-        self.put(name, bytes, owner, mode, Place::New, false)
+        self.put(name, bytes, owner, mode, IfExists::Fail, false)
     }
 
-    /// Reads the regular file `name`, which must belong to `owner`, have at most `mode`, have no second name and at most
-    /// `limit` bytes. `None` when there is none.
+    /// Reads the regular file `name`. It must belong to `owner`, have no permissions beyond `mode`, no second name (hard link) and at most
+    /// `limit` bytes. `None` if there is none.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
@@ -212,8 +213,8 @@ impl Directory {
                 ),
             ));
         }
-        // Room for everything at once: a growing vector would leave copies of the secret in freed memory. No more than that, for all of
-        // it is wiped afterwards.
+        // The buffer has its full size from the start: a growing one would leave copies of the secret in freed memory. It has no more
+        // than that, because all of it is wiped afterwards.
         let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
         if size > limit {
             return Err(refused(&path, &format!("it is longer than {limit} bytes")));
@@ -223,11 +224,11 @@ impl Directory {
             .take(size as u64 + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| refused(&path, &error.to_string()))?;
-        // What the suite writes is replaced whole and never grows.
+        // The suite replaces its files and never appends to them.
         if bytes.len() > size { Err(refused(&path, "it grew while it was read")) } else { Ok(Some(bytes)) }
     }
 
-    /// Removes the file `name`; whether there was one.
+    /// Removes the file `name`. Returns whether there was one.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
@@ -235,7 +236,7 @@ impl Directory {
         self.unlink(name, UnlinkatFlags::NoRemoveDir)
     }
 
-    /// Removes the empty directory `name`; whether there was one.
+    /// Removes the empty directory `name`. Returns whether there was one.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
@@ -243,12 +244,12 @@ impl Directory {
         self.unlink(name, UnlinkatFlags::RemoveDir)
     }
 
-    /// The names in it, in no order; names that are not UTF-8 are left out, for this suite makes none.
+    /// The names in this directory, unsorted. Names that are not UTF-8 are left out; this suite makes none.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn names(&self) -> Result<Vec<String>, FileError> {
-        // A handle of its own: reading a directory moves the position of the handle.
+        // A second handle, because reading a directory moves the handle's position.
         let mut dir =
             Dir::openat(&self.fd, ".", OPEN_DIRECTORY, Mode::empty()).map_err(|errno| failed(&self.path, errno))?;
         let mut names = Vec::new();
@@ -263,7 +264,7 @@ impl Directory {
         Ok(names)
     }
 
-    /// Whether something of this name is in it; one look, however many others are there.
+    /// Whether the directory contains this name. It takes one system call, however many names there are.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
@@ -276,7 +277,7 @@ impl Directory {
         }
     }
 
-    /// The handle, e.g. to lock it.
+    /// The handle, for example to lock the directory.
     #[must_use]
     pub fn handle(&self) -> &OwnedFd {
         &self.fd
@@ -288,11 +289,11 @@ impl Directory {
         bytes: &[u8],
         owner: Owner,
         mode: u32,
-        place: Place,
+        if_exists: IfExists,
         durable: bool,
     ) -> Result<(), FileError> {
         let temporary = format!(".{name}.{:016x}", random::<u64>());
-        self.put_by(&temporary, name, bytes, owner, mode, place, durable)
+        self.put_by(&temporary, name, bytes, owner, mode, if_exists, durable)
     }
 
     #[expect(clippy::too_many_arguments, reason = "private, for the writers above")]
@@ -303,7 +304,7 @@ impl Directory {
         bytes: &[u8],
         owner: Owner,
         mode: u32,
-        place: Place,
+        if_exists: IfExists,
         durable: bool,
     ) -> Result<(), FileError> {
         let path = self.below(name)?;
@@ -312,9 +313,9 @@ impl Directory {
         let fd = openat(&self.fd, temporary, flags, Mode::from_bits_truncate(0o600)).map_err(fail)?;
         let written =
             fill(fd, bytes, owner, mode, durable).map_err(|error| refused(&path, &error.to_string())).and_then(|()| {
-                match place {
-                    Place::Replace => renameat(&self.fd, temporary, &self.fd, name),
-                    Place::New => renameat2(&self.fd, temporary, &self.fd, name, RenameFlags::RENAME_NOREPLACE),
+                match if_exists {
+                    IfExists::Replace => renameat(&self.fd, temporary, &self.fd, name),
+                    IfExists::Fail => renameat2(&self.fd, temporary, &self.fd, name, RenameFlags::RENAME_NOREPLACE),
                 }
                 .map_err(fail)
             });
@@ -346,7 +347,7 @@ impl Directory {
         if one_component && name.len() <= 200 {
             Ok(path)
         } else {
-            Err(refused(&self.path, "a name in it has one component"))
+            Err(refused(&self.path, "a file name in it must have one component and at most 200 bytes"))
         }
     }
 
@@ -354,14 +355,14 @@ impl Directory {
         fstat(&self.fd).map_err(|errno| failed(&self.path, errno))
     }
 
-    fn nobody_else_writes(&self, sticky_is_fine: bool) -> Result<(), FileError> {
+    fn check_writable_only_by_owner(&self, sticky_accepted: bool) -> Result<(), FileError> {
         let stat = self.stat()?;
         if stat.st_uid != 0 && stat.st_uid != current().uid {
             return Err(refused(&self.path, &format!("it belongs to user {}", stat.st_uid)));
         }
-        let sticky = sticky_is_fine && stat.st_mode & libc::S_ISVTX != 0;
+        let sticky = sticky_accepted && stat.st_mode & libc::S_ISVTX != 0;
         if stat.st_mode & 0o022 != 0 && !sticky {
-            return Err(refused(&self.path, &format!("others can write it (mode {:04o})", stat.st_mode & 0o7777)));
+            return Err(refused(&self.path, &format!("others can write to it (mode {:04o})", stat.st_mode & 0o7777)));
         }
         Ok(())
     }
@@ -370,20 +371,20 @@ impl Directory {
 fn fill(fd: OwnedFd, bytes: &[u8], owner: Owner, mode: u32, durable: bool) -> std::io::Result<()> {
     let mut file = File::from(fd);
     file.write_all(bytes)?;
-    give(&file, owner, mode)?;
+    set_owner(&file, owner, mode)?;
     if durable { file.sync_all() } else { Ok(()) }
 }
 
-/// Always both: in a directory with the setgid bit a new file has the directory's group.
-fn give<Fd: AsFd>(fd: Fd, owner: Owner, mode: u32) -> Result<(), Errno> {
+/// Sets mode and owner. Always both: in a directory with the setgid bit, a new file has the directory's group.
+fn set_owner<Fd: AsFd>(fd: Fd, owner: Owner, mode: u32) -> Result<(), Errno> {
     fchmod(&fd, Mode::from_bits_truncate(mode))?;
     fchown(&fd, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
 }
 
 fn failed(path: &Path, errno: Errno) -> FileError {
     let reason = match errno {
-        Errno::ELOOP => "a symbolic link is in its place".to_owned(),
-        Errno::ENOTDIR => "a part of it is not a directory, or is a symbolic link".to_owned(),
+        Errno::ELOOP => "it is a symbolic link".to_owned(),
+        Errno::ENOTDIR => "a part of the path is not a directory, or is a symbolic link".to_owned(),
         errno => std::io::Error::from(errno).to_string(),
     };
     FileError::Unusable { path: path.display().to_string(), reason }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can be wrong with files that hold credentials.
+//! Errors of private files.
 
 /// Why a file or directory is not used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// A file or directory that holds credentials is not as it must be.
+    /// A file or directory has the wrong owner, mode or kind, or cannot be read or written.
     #[error("{path}: {reason}")]
     Unusable {
         /// The file or directory.
@@ -13,8 +13,8 @@ pub enum FileError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The process may not act on files as this user.
-    #[error("this process may not act on files as user {uid}")]
+    /// The process has no right to use this user's identity for files.
+    #[error("this process has no right to read or write files as user {uid}")]
     Identity {
         /// The user.
         uid: u32,

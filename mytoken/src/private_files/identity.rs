@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Acting on files as a user, for one thread and one piece of work.
+//! Runs a function with a user's identity for file operations, in one thread.
 
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use super::FileError;
 use super::Owner;
 
-/// Does `work` with the file-system identity of `owner`: what the thread creates belongs to the user, and what the user may not
-/// touch it may not touch either. The former identity is back when this returns, also after a panic.
+/// Runs `work` with the file-system identity of `owner`: new files belong to the user, and the thread has only the user's rights. The
+/// former identity is restored before this returns, also after a panic.
 ///
-/// `setfsuid` and `setfsgid` concern the calling thread only. `seteuid` would change every thread of sshd or slurmstepd, because
-/// glibc broadcasts it (SSH-30). The supplementary groups stay root's; in directories of mode 0700 they open nothing.
+/// `setfsuid` and `setfsgid` change only the calling thread. `seteuid` would change all threads of sshd or slurmstepd, because glibc
+/// applies it to every thread (SSH-30). The supplementary groups stay root's; they give no access to directories of mode 0700.
 ///
 /// # Errors
-/// [`FileError::Identity`] when the process may not act as `owner` (it is neither root nor `owner`), and what `work` fails with.
+/// [`FileError::Identity`] if the process is neither root nor `owner`, and the errors of `work`.
 pub fn as_user<T>(owner: Owner, work: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
     let guard = Guard::enter(owner)?;
     let result = work();
@@ -22,7 +22,7 @@ pub fn as_user<T>(owner: Owner, work: impl FnOnce() -> Result<T, FileError>) -> 
     if current() == former { result } else { Err(FileError::Identity { uid: former.uid }) }
 }
 
-/// The thread's file-system identity. An invalid id changes nothing and returns the present one (setfsuid(2)).
+/// The thread's file-system identity. A call with an invalid id changes nothing and returns the current id (setfsuid(2)).
 pub(super) fn current() -> Owner {
     Owner { uid: setfsuid(Uid::from_raw(u32::MAX)).as_raw(), gid: setfsgid(Gid::from_raw(u32::MAX)).as_raw() }
 }
@@ -35,7 +35,7 @@ impl Guard {
     fn enter(owner: Owner) -> Result<Self, FileError> {
         let guard = Self { former: current() };
         set(owner);
-        // Neither call reports an error: only asking again shows whether it worked.
+        // The calls report no error, so the identity is read again.
         if current() == owner { Ok(guard) } else { Err(FileError::Identity { uid: owner.uid }) }
     }
 }
@@ -61,14 +61,14 @@ mod tests {
     const NOBODY: Owner = Owner { uid: 65_534, gid: 65_534 };
 
     #[test]
-    fn everybody_may_act_as_himself() {
+    fn any_user_can_act_with_its_own_identity() {
         let before = current();
         assert_eq!(as_user(before, || Ok(current())), Ok(before));
         assert_eq!(current(), before);
     }
 
     #[test]
-    fn the_former_identity_is_back_afterwards_also_after_a_panic() {
+    fn the_former_identity_is_restored_even_after_a_panic() {
         let before = current();
         if before.uid != 0 {
             return skip("only root can act as another").unwrap();
@@ -87,21 +87,21 @@ mod tests {
         }
         as_user(NOBODY, || {
             let other = std::thread::spawn(|| {
-                // A thread inherits its creator's identity; one that existed before is not touched.
+                // A new thread inherits the identity of its creator. A thread that existed before keeps its own.
                 current()
             });
             assert_eq!(other.join().unwrap(), NOBODY);
             Ok(())
         })
         .unwrap();
-        let (tell, hear) = std::sync::mpsc::channel::<()>();
-        let standing = std::thread::spawn(move || {
-            hear.recv().unwrap();
+        let (start, started) = std::sync::mpsc::channel::<()>();
+        let older = std::thread::spawn(move || {
+            started.recv().unwrap();
             current()
         });
         as_user(NOBODY, || {
-            tell.send(()).unwrap();
-            assert_eq!(standing.join().unwrap(), before);
+            start.send(()).unwrap();
+            assert_eq!(older.join().unwrap(), before);
             Ok(())
         })
         .unwrap();

@@ -9,13 +9,13 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::Deadline;
 
-/// A lock that ends with this value, or with its process.
+/// A lock. It is released when this value is dropped or its process ends.
 pub type Lock = Flock<OwnedFd>;
 
-/// Waits for the only lock of an open file or directory. `flock` has no timeout of its own, so it is tried once per `interval`.
+/// Waits for the exclusive lock of an open file or directory. `flock` has no timeout, so it is tried once per `interval`.
 ///
 /// # Errors
-/// `EAGAIN` when somebody else kept it until the deadline; others as `flock(2)` says.
+/// `EAGAIN` if another process held the lock until the deadline; other errors of `flock(2)`.
 pub fn lock(mut handle: OwnedFd, deadline: Deadline, interval: Duration) -> Result<Lock, Errno> {
     loop {
         match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {

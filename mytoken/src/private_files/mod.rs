@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Directories and files that hold credentials, reached by handles only.
+//! Directories and files with credentials, which are accessed only through open handles.
 //!
-//! A [`Directory`] is opened component by component without following symbolic links and checked by what was opened, never by
-//! name. Files in it appear whole or not at all. There is no `chown` or `chmod` by path anywhere: between the check of a path and
-//! its use the user could swap it.
+//! A [`Directory`] is opened component by component without following symbolic links. Owner and mode are read from the open handle, never
+//! by name. A file in it appears whole or not at all. `chown` and `chmod` are never called with a path: between the check of a path
+//! and its use, the user could replace the file.
 
 mod directory;
 mod error;

@@ -67,7 +67,7 @@ impl Discovery {
         for endpoint in endpoints {
             let parsed = urls::parse_url(endpoint)
                 .map_err(|error| UrlError { url: format!("{url} (an endpoint)"), reason: error.to_string() })?;
-            urls::allowed(&parsed, loopback_http)?;
+            urls::check_scheme(&parsed, loopback_http)?;
         }
         Ok(())
     }

@@ -129,7 +129,7 @@ impl Server<'_> {
         let started: Started = answer.json().map_err(|reason| self.not_understood(&answer, &reason))?;
         let shown = urls::parse_url(started.consent_uri.expose()).is_ok_and(|url| {
             // It is printed on a terminal and opened in a browser.
-            url.as_str() == started.consent_uri.expose() && urls::allowed(&url, self.http.loopback_http()).is_ok()
+            url.as_str() == started.consent_uri.expose() && urls::check_scheme(&url, self.http.loopback_http()).is_ok()
         });
         if !shown || started.polling_code.is_empty() {
             return Err(self.not_understood(&answer, "no usable link or polling code"));

@@ -8,36 +8,37 @@ use super::Jwt;
 use crate::capabilities::Capabilities;
 use crate::restrictions::Clause;
 
-/// What a mytoken says. From [`crate::server::Server::introspect`] the server vouches for it; in [`UnverifiedClaims`] it is not verified.
+/// The claims of a mytoken. Claims from [`crate::server::Server::introspect`] are confirmed by the server; those in [`UnverifiedClaims`] are
+/// not verified.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct MytokenClaims {
     /// The mytoken server.
     pub iss: String,
-    /// The token's id, which stays when it rotates.
+    /// The token's id. A rotation does not change it.
     #[serde(default)]
     pub jti: String,
     /// The provider at which the holder logged in.
     #[serde(default)]
     pub oidc_iss: String,
-    /// The holder at that provider.
+    /// The holder's subject at that provider.
     #[serde(default)]
     pub oidc_sub: String,
-    /// Expiry in Unix seconds; absent: by the clauses only.
+    /// Expiry in Unix seconds; absent: only the clauses limit it.
     #[serde(default)]
     pub exp: Option<u64>,
-    /// Start in Unix seconds.
+    /// Begin of validity in Unix seconds.
     #[serde(default)]
     pub nbf: Option<u64>,
-    /// Issue time of this sequence number.
+    /// Issue time of this sequence number, in Unix seconds.
     #[serde(default)]
     pub iat: Option<u64>,
-    /// When the person logged in.
+    /// Time of the login, in Unix seconds.
     #[serde(default)]
     pub auth_time: Option<u64>,
     /// 1, and one more after each rotation.
     #[serde(default)]
     pub seq_no: Option<u64>,
-    /// What the holder calls it.
+    /// The name that the holder chose.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
     /// Clauses; empty: unrestricted.
@@ -51,7 +52,7 @@ pub struct MytokenClaims {
     pub rotation: Option<Rotation>,
 }
 
-/// When a mytoken is replaced by a successor (MT-43).
+/// When the server replaces a mytoken by a successor (MT-43).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rotation {
     /// After each access token.
@@ -60,10 +61,10 @@ pub struct Rotation {
     /// After each other counted use.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_other: bool,
-    /// Seconds for which a successor lives when it is not used; 0: no such limit.
+    /// Seconds after which an unused successor expires; 0: no limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lifetime: u64,
-    /// Whether presenting an outdated token kills the whole tree.
+    /// Whether the use of an outdated token revokes all mytokens of the tree.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auto_revoke: bool,
 }
@@ -84,7 +85,7 @@ impl MytokenClaims {
     }
 }
 
-/// The claims of a mytoken, not verified: text from the person who presented it.
+/// The claims of a mytoken, not verified: they are the text of the person who presented it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnverifiedClaims(MytokenClaims);
 
@@ -93,14 +94,14 @@ impl UnverifiedClaims {
         MytokenClaims::deserialize(Value::Object(payload.clone())).ok().map(Self)
     }
 
-    /// What the token claims. The name is a warning: an attacker writes here what they like.
+    /// The claims. An attacker can write anything into them.
     #[must_use]
     pub fn unverified(&self) -> &MytokenClaims {
         &self.0
     }
 }
 
-/// By claim `token_type` or header `typ`.
+/// Whether claim `token_type` or header `typ` says that the token is a mytoken.
 pub(super) fn is_mytoken(jwt: &Jwt, payload: &Map<String, Value>) -> bool {
     payload.get("token_type").and_then(Value::as_str) == Some("mytoken")
         || jwt.typ.as_deref().is_some_and(|typ| typ.eq_ignore_ascii_case("MT+JWT"))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether a text that calls itself a mytoken has the form of one (MT-50).
+//! Checks whether a JWT has the form of a mytoken (MT-50).
 //!
-//! This proves nothing: anybody can write such a text. It keeps what no mytoken server can have made from being sent to one.
+//! The form proves nothing, because anybody can write such a text. The check avoids requests with texts that no mytoken server issued.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,13 +10,14 @@ use sha3::{Digest, Sha3_256};
 
 use super::Jwt;
 
-/// Longest mytoken as JWT that is sent for somebody unknown. One with four clauses has 1.7 KB; the original reads 8 KiB of headers (MT-56).
+/// Longest mytoken, in bytes, that is sent for an unknown person. A mytoken with four clauses has 1.7 KB; the server reads 8 KiB of headers
+/// (MT-56).
 pub(super) const LONGEST: usize = 16 * 1024;
 
 /// Difference between two clocks that is tolerated, in seconds.
 const LEEWAY: u64 = 60;
 
-/// Whether header and claims are those of a mytoken that may be valid at `now` (Unix seconds).
+/// Whether header and claims have the form of a mytoken that can be valid at `now` (Unix seconds).
 pub(super) fn is_mytoken(jwt: &Jwt, payload: &Map<String, Value>, signature_fits: bool, now: u64) -> bool {
     let text = |name: &str| payload.get(name).and_then(Value::as_str).unwrap_or_default();
     let signed = matches!(
@@ -67,12 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_the_form_counts() {
+    fn every_part_of_the_form_is_checked() {
         assert!(is_mytoken(&header(), &claims(json!({})), true, NOW));
         let mut endless = claims(json!({}));
         endless.remove("exp");
-        assert!(is_mytoken(&header(), &endless, true, NOW), "one without expiry is unlimited");
-        assert!(is_mytoken(&header(), &claims(json!({})), true, NOW + 119), "our clock may differ");
+        assert!(is_mytoken(&header(), &endless, true, NOW), "a mytoken without expiry does not expire");
+        assert!(is_mytoken(&header(), &claims(json!({})), true, NOW + 119), "the clocks may differ");
 
         assert!(!is_mytoken(&header(), &claims(json!({})), true, NOW + 120));
         assert!(!is_mytoken(&header(), &claims(json!({})), false, NOW));

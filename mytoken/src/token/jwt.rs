@@ -6,7 +6,7 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
-/// Without padding as the standard says, but tolerant of what careless issuers append.
+/// The standard forbids padding, but some issuers append it. So padding is accepted.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()
@@ -14,7 +14,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// What an unverified JWT says about itself: only fit to choose one of the configured issuers by exact comparison.
+/// The header and some claims of an unverified JWT. Use them only to choose a configured issuer by exact comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Jwt {
     /// Header `alg`.
@@ -28,17 +28,17 @@ pub struct Jwt {
 }
 
 pub(super) enum Parsed {
-    /// Not of the form of a JWT.
-    No,
-    /// The header is one, the claims cannot be read.
+    /// The text does not have the form of a JWT.
+    NotJwt,
+    /// The header can be read, the claims cannot.
     Broken,
     /// Header and claims can be read.
     Good {
-        /// What it says about itself.
+        /// The header and some claims.
         jwt: Jwt,
         /// All claims.
         payload: Map<String, Value>,
-        /// Whether the signature has a length that its algorithm makes.
+        /// Whether the signature has the length that its algorithm produces.
         signature_fits: bool,
     },
 }
@@ -46,10 +46,10 @@ pub(super) enum Parsed {
 pub(super) fn parse(text: &str) -> Parsed {
     let mut parts = text.split('.');
     let (first, second, third, rest) = (parts.next(), parts.next(), parts.next(), parts.next());
-    let Some(header) = first.and_then(decode) else { return Parsed::No };
+    let Some(header) = first.and_then(decode) else { return Parsed::NotJwt };
     let (Some(payload), Some(signature)) = (second, third) else { return Parsed::Broken };
     if rest.is_some() {
-        return Parsed::No; // an encrypted token (JWE) has five parts
+        return Parsed::NotJwt; // an encrypted token (JWE) has five parts
     }
     let Some(payload) = decode(payload) else { return Parsed::Broken };
     let text = |name: &str| header.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -69,7 +69,7 @@ fn decode(part: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// A cut JWT mostly still has three parts; its signature is too short then.
+/// Whether the signature has the length that `alg` produces. A JWT that was cut often still has three parts, but a shorter signature.
 fn signature_fits(alg: &str, signature: &str) -> bool {
     let Ok(bytes) = BASE64.decode(signature) else { return false };
     match alg {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a person typed or a program handed over: classified by its form alone, nothing is sent anywhere.
+//! Classifies the text that a person or a program entered, by its form only. Nothing is sent.
 
 mod claims;
 mod fingerprint;
@@ -12,54 +12,54 @@ pub use jwt::Jwt;
 
 use crate::Secret;
 
-/// No token is longer.
+/// Longest token in bytes.
 pub const TOKEN_LIMIT: usize = 64 * 1024;
 
-/// Lengths at which clients cut what is typed: ssh 1023 (SSH-15), the password method 1024 (SSH-02), `misc_conv` 4095 (SSH-16).
-const CUTS: [usize; 3] = [1023, 1024, 4095];
+/// Lengths at which clients cut an answer: ssh 1023 (SSH-15), the password method 1024 (SSH-02), `misc_conv` 4095 (SSH-16).
+const CUT_LENGTHS: [usize; 3] = [1023, 1024, 4095];
 
 /// Length of a transfer code.
-const CODE: usize = 8;
+const CODE_LENGTH: usize = 8;
 
-/// Lengths of short tokens: the server's operator chooses, at least 32, by default 64; more than 128 is not expected.
-const SHORT: std::ops::RangeInclusive<usize> = 32..=128;
+/// Lengths of short tokens. The server's operator chooses the length: at least 32, by default 64. More than 128 is not expected.
+const SHORT_TOKEN_LENGTHS: std::ops::RangeInclusive<usize> = 32..=128;
 
-/// Shorter texts are no opaque token: more likely a password, which must go nowhere.
+/// Shortest opaque token. A shorter text is more likely a password, which must not be sent anywhere.
 const OPAQUE_MIN: usize = 16;
 
-/// A text, classified.
+/// The form of a text that was entered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presented {
-    /// A JWT that does not call itself a mytoken.
+    /// A JWT that does not say that it is a mytoken.
     AccessToken(Jwt),
-    /// Visible characters without structure: an opaque access token, if anything.
+    /// Visible characters without structure: possibly an opaque access token.
     Opaque,
-    /// A mytoken as JWT, with what it claims about itself. Boxed, because the claims are large.
+    /// A mytoken as JWT, with its claims. Boxed, because the claims are large.
     Mytoken(Box<UnverifiedClaims>),
-    /// A mytoken's alias: 32 to 128 letters of the server's alphabet.
+    /// The short alias of a mytoken: 32 to 128 letters of the server's alphabet.
     ShortToken,
     /// A transfer code: 8 letters of the server's alphabet.
     TransferCode,
-    /// Nothing that may be sent anywhere.
+    /// Not a token. It must not be sent anywhere.
     Garbage(NotAToken),
 }
 
-/// Why a text is no token.
+/// Why a text is not a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAToken {
     /// Nothing was given.
     Empty,
     /// Longer than [`TOKEN_LIMIT`].
     TooLong,
-    /// What sshd sends into PAM in the place of a password for accounts that must not log in (SSH-04).
+    /// The text that sshd passes to PAM instead of a password for accounts that must not log in (SSH-04).
     SshdJunk,
-    /// Other than visible ASCII characters.
+    /// Characters other than visible ASCII.
     ForeignCharacters,
     /// Cut by the client at 1023, 1024 or 4095 bytes.
     Cut,
     /// A JWT whose claims cannot be read.
     BrokenJwt,
-    /// Too short for a token, and no code.
+    /// Too short for a token, and not a code.
     TooShort,
 }
 
@@ -79,7 +79,7 @@ impl NotAToken {
     }
 }
 
-/// Classifies by form.
+/// Classifies a text by its form.
 #[must_use]
 pub fn classify(token: &Secret) -> Presented {
     let text = token.expose();
@@ -93,7 +93,7 @@ pub fn classify(token: &Secret) -> Presented {
         let junk = text.starts_with('\u{8}');
         return Presented::Garbage(if junk { NotAToken::SshdJunk } else { NotAToken::ForeignCharacters });
     }
-    let cut = CUTS.contains(&text.len());
+    let cut = CUT_LENGTHS.contains(&text.len());
     match jwt::parse(text) {
         jwt::Parsed::Good { signature_fits: false, .. } | jwt::Parsed::Broken if cut => {
             Presented::Garbage(NotAToken::Cut)
@@ -106,28 +106,29 @@ pub fn classify(token: &Secret) -> Presented {
             }
         }
         jwt::Parsed::Good { jwt, .. } => Presented::AccessToken(jwt),
-        jwt::Parsed::No if cut => Presented::Garbage(NotAToken::Cut),
-        jwt::Parsed::No => without_structure(text),
+        jwt::Parsed::NotJwt if cut => Presented::Garbage(NotAToken::Cut),
+        jwt::Parsed::NotJwt => classify_opaque(text),
     }
 }
 
-fn without_structure(text: &str) -> Presented {
+/// Classifies a text that is not a JWT.
+fn classify_opaque(text: &str) -> Presented {
     let letters = text.bytes().all(is_code_letter);
     match text.len() {
-        CODE if letters => Presented::TransferCode,
-        length if letters && SHORT.contains(&length) => Presented::ShortToken,
+        CODE_LENGTH if letters => Presented::TransferCode,
+        length if letters && SHORT_TOKEN_LENGTHS.contains(&length) => Presented::ShortToken,
         OPAQUE_MIN.. => Presented::Opaque,
         _ => Presented::Garbage(NotAToken::TooShort),
     }
 }
 
-/// The alphabet of short tokens and transfer codes: letters without `l` and `I`.
+/// Whether a byte is in the alphabet of short tokens and transfer codes: letters except `l` and `I`.
 fn is_code_letter(byte: u8) -> bool {
     byte.is_ascii_alphabetic() && byte != b'l' && byte != b'I'
 }
 
-/// The claims of a mytoken in JWT form; `None` for anything else. They are the holder's word only: fit for reading one's own token,
-/// never for deciding who a person is.
+/// The claims of a mytoken in JWT form; `None` for any other text. They are not verified: use them to read one's own token, never to
+/// decide who a person is.
 #[must_use]
 pub fn unverified_claims(token: &Secret) -> Option<UnverifiedClaims> {
     match classify(token) {
@@ -136,14 +137,14 @@ pub fn unverified_claims(token: &Secret) -> Option<UnverifiedClaims> {
     }
 }
 
-/// Whether a text that calls itself a mytoken can be one that is valid at `now` (Unix seconds), as far as its form tells: what a
-/// stranger typed and no mytoken server can have made is not worth a request.
+/// Whether a text has the form of a mytoken that can be valid at `now` (Unix seconds). If not, no mytoken server issued it, and a request
+/// for it would be useless.
 #[must_use]
 pub fn may_be_mytoken(token: &Secret, now: u64) -> bool {
     token.len() <= form::LONGEST
         && match jwt::parse(token.expose()) {
             jwt::Parsed::Good { jwt, payload, signature_fits } => form::is_mytoken(&jwt, &payload, signature_fits, now),
-            jwt::Parsed::No | jwt::Parsed::Broken => false,
+            jwt::Parsed::NotJwt | jwt::Parsed::Broken => false,
         }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a prompt may bring.
+//! Texts that a person may enter at a prompt.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,7 +19,7 @@ fn mytoken(payload: &str) -> String {
     token(r#"{"alg":"ES512","typ":"MT+JWT"}"#, payload, 132)
 }
 
-/// A word per form, so that a table can be read.
+/// A word for each form, so that the tables are readable.
 fn form(text: &str) -> &'static str {
     match classify(&Secret::new(text)) {
         Presented::AccessToken(_) => "access token",
@@ -40,12 +40,12 @@ fn access_token_of(length: usize, signature: usize) -> String {
 }
 
 #[test]
-fn forms() {
+fn texts_are_classified_by_their_form() {
     let op = r#"{"iss":"https://op.example.org","exp":5}"#;
     let letters = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZ";
     let table: Vec<(String, &str)> = vec![
         (token(r#"{"alg":"RS256","typ":"at+jwt"}"#, op, 256), "access token"),
-        (token(r#"{"alg":"none"}"#, op, 0), "access token"), // its form; the verifier refuses it
+        (token(r#"{"alg":"none"}"#, op, 0), "access token"), // only its form; the verifier refuses it
         (format!("  {}\n", token(r#"{"alg":"RS256"}"#, op, 256)), "access token"),
         (mytoken(r#"{"iss":"https://mt.example.org","token_type":"mytoken"}"#), "mytoken"),
         (mytoken(r#"{"iss":"https://mt.example.org"}"#), "mytoken"), // by typ
@@ -53,7 +53,7 @@ fn forms() {
         (mytoken(r#"{"token_type":"mytoken"}"#), "a damaged token"), // no issuer
         (mytoken(r#"{"iss":"https://mt","restrictions":7}"#), "a damaged token"),
         ("abcdefgh".into(), "transfer code"),
-        ("abcdefgl".into(), "too short for a token"), // l is no letter of the alphabet
+        ("abcdefgl".into(), "too short for a token"), // l is not in the alphabet
         ("abcdefgI".into(), "too short for a token"),
         ("abcdefg".into(), "too short for a token"),
         ("abcdefghj".into(), "too short for a token"),
@@ -69,7 +69,7 @@ fn forms() {
         (format!("{}.!!!.AAAA", part(br#"{"alg":"RS256"}"#)), "a damaged token"),
         (format!("{}.{}.AAAA", part(br#"{"alg":"RS256"}"#), part(b"[1]")), "a damaged token"),
         (part(br#"{"alg":"RS256"}"#) + ".", "a damaged token"),
-        (format!("{}.{}.AAAA", part(br#"["RS256","JWT"]"#), part(b"{}")), "opaque"), // a list is no header
+        (format!("{}.{}.AAAA", part(br#"["RS256","JWT"]"#), part(b"{}")), "opaque"), // a list is not a header
         (format!("{}.a.b.c.d", part(br#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#)), "opaque"), // encrypted
         (String::new(), "nothing was entered"),
         (" \r\n".into(), "nothing was entered"),
@@ -87,7 +87,7 @@ fn forms() {
 }
 
 #[test]
-fn a_token_cut_by_the_client_is_recognised() {
+fn a_token_that_the_client_cut_is_recognised() {
     for length in [1023, 1024, 4095] {
         let whole = token(r#"{"alg":"RS256"}"#, &format!(r#"{{"iss":"https://op","x":"{}"}}"#, "x".repeat(4000)), 256);
         assert_eq!(form(&whole[..length]), "cut by the client", "within the claims at {length}");
@@ -95,12 +95,12 @@ fn a_token_cut_by_the_client_is_recognised() {
         let longer = access_token_of(length + 100, 256);
         assert_eq!(form(&longer[..length]), "cut by the client", "within the signature at {length}");
     }
-    assert_eq!(form(&access_token_of(1024, 256)), "access token", "one that has this length by itself");
+    assert_eq!(form(&access_token_of(1024, 256)), "access token", "a whole token of this length");
     assert_eq!(form(&"1".repeat(1022)), "opaque");
 }
 
 #[test]
-fn the_claims_of_a_mytoken_can_be_read_but_are_called_unverified() {
+fn the_unverified_claims_of_a_mytoken_can_be_read() {
     let text = mytoken(
         r#"{"ver":"0.7","token_type":"mytoken","iss":"https://mt.example.org","sub":"er/7Lx8","exp":1767312000,
             "nbf":1767225600,"iat":1767225600,"auth_time":1767225580,"jti":"3f2b7c1e-5d4a-4c8e-9a10-77b1c0de4242","seq_no":1,
@@ -131,7 +131,7 @@ fn a_token_without_rotation_does_not_rotate() {
 
 proptest! {
     #[test]
-    fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+    fn classifying_any_text_never_panics(text in "\\PC{0,200}") {
         let secret = Secret::new(text);
         let claims = unverified_claims(&secret);
         match classify(&secret) {
@@ -145,17 +145,17 @@ proptest! {
     }
 
     #[test]
-    fn no_claims_make_it_panic(header in "[{}\":a-zA-Z+,]{0,30}", payload in "[{}\\[\\]\":a-z_,0-9-]{0,60}", length in 0_usize..140) {
+    fn classifying_any_claims_never_panics(header in "[{}\":a-zA-Z+,]{0,30}", payload in "[{}\\[\\]\":a-z_,0-9-]{0,60}", length in 0_usize..140) {
         let readable = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&payload).is_ok();
         let jwt = |presented| matches!(presented, Presented::AccessToken(_) | Presented::Mytoken(_));
         prop_assert!(readable || !jwt(classify(&Secret::new(token(&header, &payload, length)))));
-        // Without an issuer it is none.
+        // Without an issuer it is not a mytoken.
         let issuer = readable && payload.contains("\"iss\"");
         prop_assert!(issuer || !jwt(classify(&Secret::new(mytoken(&payload)))));
     }
 
     #[test]
-    fn only_visible_ascii_is_ever_a_token(text in "[\\x00-\\x7f]{1,80}") {
+    fn only_visible_ascii_is_classified_as_a_token(text in "[\\x00-\\x7f]{1,80}") {
         let secret = Secret::new(text);
         if !matches!(classify(&secret), Presented::Garbage(_)) {
             prop_assert!(secret.expose().bytes().all(|byte| byte.is_ascii_graphic()));

@@ -188,12 +188,12 @@ impl Findings {
     }
 
     fn cache(&mut self, cache: &DiskCache) {
-        let faults = cache.faults();
+        let errors = cache.check();
         // One of the two directories is enough.
-        let level = if faults.len() > 1 { Severity::Error } else { Severity::Warning };
-        for fault in faults {
+        let level = if errors.len() > 1 { Severity::Error } else { Severity::Warning };
+        for error in errors {
             let fix = "make it a directory of root with mode 0700 and with free space, or remove it";
-            self.add("cache", level, fault.to_string(), Some(fix));
+            self.add("cache", level, error.to_string(), Some(fix));
         }
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Directories and files under attack.
+//! Directories and files that other users try to replace, read or write.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -36,7 +36,7 @@ fn a_file_is_written_with_owner_and_mode_and_replaced_whole() {
     dir.write("bt_u1", b"two, longer", me(), 0o400).unwrap();
     assert_eq!(std::io::read_to_string(reader).unwrap(), "one", "a reader of the old file reads it to its end");
     assert_eq!(&dir.read("bt_u1", me(), 0o400, 100).unwrap().unwrap()[..], b"two, longer");
-    assert_eq!(dir.names().unwrap(), ["bt_u1"], "no temporary file stays");
+    assert_eq!(dir.names().unwrap(), ["bt_u1"], "no temporary file is left");
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_failed_write_leaves_the_old_file_and_nothing_else() {
 }
 
 #[test]
-fn a_symbolic_link_in_the_place_of_a_file_is_replaced_not_followed() {
+fn a_write_replaces_a_symbolic_link_and_does_not_follow_it() {
     let (temp, dir) = sandbox();
     let victim = temp.path().join("victim");
     fs::write(&victim, "precious").unwrap();
@@ -68,7 +68,7 @@ fn a_symbolic_link_in_the_place_of_a_file_is_replaced_not_followed() {
 }
 
 #[test]
-fn a_symbolic_link_anywhere_on_the_way_is_refused() {
+fn a_symbolic_link_anywhere_in_the_path_is_refused() {
     let (temp, dir) = sandbox();
     fs::create_dir_all(temp.path().join("real/deep")).unwrap();
     symlink("real", temp.path().join("link")).unwrap();
@@ -82,13 +82,13 @@ fn a_symbolic_link_anywhere_on_the_way_is_refused() {
 }
 
 #[test]
-fn swapping_the_directory_by_a_link_after_it_was_opened_changes_nothing() {
+fn replacing_an_open_directory_by_a_link_has_no_effect() {
     let (temp, dir) = sandbox();
-    let held = dir.make("session", me(), 0o700).unwrap();
+    let session = dir.make("session", me(), 0o700).unwrap();
     fs::create_dir(temp.path().join("elsewhere")).unwrap();
     fs::rename(temp.path().join("session"), temp.path().join("moved")).unwrap();
     symlink("elsewhere", temp.path().join("session")).unwrap();
-    held.write("at", b"token", me(), 0o600).unwrap();
+    session.write("at", b"token", me(), 0o600).unwrap();
     assert!(temp.path().join("moved/at").exists());
     assert_eq!(fs::read_dir(temp.path().join("elsewhere")).unwrap().count(), 0);
 }
@@ -102,11 +102,11 @@ fn directories_that_others_can_write_are_refused() {
     assert!(Directory::open(&open.join("below")).unwrap_err().to_string().contains("others can write"));
     fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
     assert!(Directory::open(&open.join("below")).is_ok());
-    assert!(Directory::open(&open).is_err(), "sticky is fine on the way only");
+    assert!(Directory::open(&open).is_err(), "a sticky directory is not accepted as the last one");
 }
 
 #[test]
-fn a_directory_is_made_with_owner_and_mode_and_found_again() {
+fn make_sets_owner_and_mode_of_new_and_existing_directories() {
     let (temp, dir) = sandbox();
     fs::create_dir(temp.path().join("left")).unwrap();
     for name in ["fresh", "left", "fresh"] {
@@ -120,25 +120,25 @@ fn a_directory_is_made_with_owner_and_mode_and_found_again() {
 }
 
 #[test]
-fn reading_refuses_what_is_not_exactly_ours() {
+fn a_file_of_another_owner_mode_size_or_kind_is_not_read() {
     let (temp, dir) = sandbox();
     dir.write("f", b"12345", me(), 0o600).unwrap();
     assert!(dir.read("absent", me(), 0o600, 10).unwrap().is_none());
     assert!(dir.read("f", me(), 0o600, 4).is_err(), "too long");
     assert!(dir.read("f", me(), 0o600, 5).is_ok());
-    assert!(dir.read("f", Owner { uid: me().uid + 1, gid: 0 }, 0o600, 10).is_err(), "another's");
-    assert!(dir.read("f", me(), 0o400, 10).is_err(), "more than the mode");
+    assert!(dir.read("f", Owner { uid: me().uid + 1, gid: 0 }, 0o600, 10).is_err(), "another owner");
+    assert!(dir.read("f", me(), 0o400, 10).is_err(), "more permissions");
     fs::hard_link(temp.path().join("f"), temp.path().join("g")).unwrap();
     assert!(dir.read("f", me(), 0o600, 10).is_err(), "two names");
     nix::unistd::mkfifo(&temp.path().join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
-    assert!(dir.read("fifo", me(), 0o600, 10).is_err(), "a pipe, without hanging");
+    assert!(dir.read("fifo", me(), 0o600, 10).is_err(), "a FIFO");
     for name in ["", ".", "..", "a/b", "a\0b"] {
         assert!(dir.write(name, b"", me(), 0o600).is_err(), "{name:?}");
     }
 }
 
 #[test]
-fn what_belongs_to_another_user_is_refused() {
+fn directories_and_files_of_another_user_are_refused() {
     if !is_root() {
         return skip("only root can give files away").unwrap();
     }
@@ -148,15 +148,15 @@ fn what_belongs_to_another_user_is_refused() {
     fs::write(theirs.join("below/f"), "x").unwrap();
     fs::set_permissions(&theirs, fs::Permissions::from_mode(0o700)).unwrap();
     let give = |path: &Path, uid| std::os::unix::fs::chown(path, Some(uid), None).unwrap();
-    let told = |result: Result<Directory, FileError>| result.unwrap_err().to_string();
+    let error = |result: Result<Directory, FileError>| result.unwrap_err().to_string();
     assert!(Directory::open(&theirs.join("below")).is_ok());
     give(&theirs, ALICE.uid);
-    assert!(told(Directory::open(&theirs.join("below"))).contains("it belongs to user 62001"), "on the way");
-    assert!(told(Directory::open(&theirs)).contains("it belongs to user 62001"), "at the end");
-    assert!(told(dir.step("theirs")).contains("it belongs to user 62001"));
-    assert!(told(dir.enter("theirs", me(), 0o700)).contains("it belongs to user 62001"));
+    assert!(error(Directory::open(&theirs.join("below"))).contains("it belongs to user 62001"), "in the path");
+    assert!(error(Directory::open(&theirs)).contains("it belongs to user 62001"), "at the end");
+    assert!(error(dir.step("theirs")).contains("it belongs to user 62001"));
+    assert!(error(dir.enter("theirs", me(), 0o700)).contains("it belongs to user 62001"));
     assert!(dir.enter("theirs", ALICE, 0o700).is_ok());
-    assert!(dir.make("theirs", me(), 0o700).is_err(), "it is not taken over");
+    assert!(dir.make("theirs", me(), 0o700).is_err(), "its owner is not changed");
     assert_eq!(fs::metadata(&theirs).unwrap().uid(), ALICE.uid);
     dir.write("f", b"x", me(), 0o600).unwrap();
     give(&temp.path().join("f"), ALICE.uid);
@@ -166,21 +166,21 @@ fn what_belongs_to_another_user_is_refused() {
 }
 
 #[test]
-fn root_gives_directories_and_files_away() {
+fn root_can_make_directories_and_files_for_a_user() {
     if !is_root() {
         return skip("only root can give files away").unwrap();
     }
     let (temp, dir) = sandbox();
     let theirs = dir.make("62001", ALICE, 0o700).unwrap();
     assert_eq!(theirs.stat().unwrap().st_uid, ALICE.uid);
-    assert!(dir.make("62001", Owner { uid: 62_002, gid: 62_002 }, 0o700).is_err(), "another user's is not taken over");
+    assert!(dir.make("62001", Owner { uid: 62_002, gid: 62_002 }, 0o700).is_err(), "its owner is not changed");
     dir.write("bt", b"x", ALICE, 0o400).unwrap();
     let meta = fs::metadata(temp.path().join("bt")).unwrap();
     assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (ALICE.uid, ALICE.gid, 0o400));
 }
 
 #[test]
-fn acting_as_the_user_cannot_reach_what_the_user_cannot() {
+fn acting_as_a_user_has_only_the_rights_of_the_user() {
     if !is_root() {
         return skip("only root can act as another").unwrap();
     }
@@ -192,7 +192,7 @@ fn acting_as_the_user_cannot_reach_what_the_user_cannot() {
     assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (ALICE.uid, ALICE.gid, 0o600));
     assert!(as_user(ALICE, || dir.write("at", b"token", ALICE, 0o600)).is_err());
     assert!(as_user(ALICE, || dir.read("secret", me(), 0o600, 100).map(drop)).is_err());
-    // The user puts a link to root's file into the directory: acting as the user replaces the link and cannot read through it.
+    // The user puts a link to root's file into the directory. A write as the user replaces the link.
     symlink(temp.path().join("secret"), temp.path().join("62001/link")).unwrap();
     as_user(ALICE, || theirs.write("link", b"token", ALICE, 0o600)).unwrap();
     assert_eq!(fs::read_to_string(temp.path().join("secret")).unwrap(), "root's");
