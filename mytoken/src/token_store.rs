@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A user's token store: one file per mytoken server, `~/.config/mytoken/tokens/<server>.json`.
 //!
-//! A rotating token is dead the moment the server has answered, and two overlapping users of one knock each other out
-//! (MT-43, MT-44). So the store's lock is held over the request *and* the storage of the successor, see [`AcquiredToken::store_successor`],
-//! and storing is durable: temporary file, fsync, rename, fsync of the directory. Reservation for the successor is taken before the request:
-//! on a full disk the token is not used at all.
+//! When a token rotates, the server's answer invalidates the old token, and two simultaneous uses invalidate each other's successor
+//! (MT-43, MT-44). So the store stays locked during the request *and* until the successor is stored, see
+//! [`AcquiredToken::store_successor`]. The successor is stored durably: temporary file, fsync, rename, fsync of the directory. Disk space
+//! for it is reserved before the request, so that a token is not used if the disk is full.
 
 mod disk;
 mod entry;
@@ -17,30 +17,30 @@ use zeroize::Zeroizing;
 use self::disk::{Disk, Reservation, damaged};
 pub use self::entry::StoredToken;
 pub use self::error::StoreError;
-use super::private_files::Lock;
+use crate::private_files::Lock;
 use crate::urls::ServerUrl;
 use crate::{Deadline, Secret};
 
-/// A successor has the claims of its predecessor; this much more is taken, in bytes.
+/// Bytes that are reserved beyond the size of the current token. A successor has the claims of its predecessor, so this is enough.
 const RESERVE_MARGIN: usize = 4096;
 
-/// The store. Reading needs no lock, because files are replaced as a whole.
+/// The store. Reading needs no lock, because a write replaces the whole file.
 #[derive(Debug)]
 pub struct TokenStore {
     disk: Disk,
 }
 
 impl TokenStore {
-    /// Where a user's store is: `.config/mytoken/tokens` below the home directory.
+    /// The directory of a user's store: `.config/mytoken/tokens` below the home directory.
     #[must_use]
     pub fn default_path(home: &Path) -> PathBuf {
         home.join(".config/mytoken/tokens")
     }
 
-    /// Opens the store in `dir`, made with mode 0700 when it is missing.
+    /// Opens the store in `dir`. A missing directory is made with mode 0700.
     ///
     /// # Errors
-    /// [`StoreError::Unsafe`] when others can reach the directory or it is a symbolic link, [`StoreError::Unusable`] otherwise.
+    /// [`StoreError::Unsafe`] if others can access the directory or it is a symbolic link, [`StoreError::Unusable`] otherwise.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         Ok(Self { disk: Disk::open(dir)? })
     }
@@ -48,7 +48,7 @@ impl TokenStore {
     /// The token for `server`, if there is one.
     ///
     /// # Errors
-    /// [`StoreError::Unsafe`] when others can reach the file, [`StoreError::Damaged`] when it is no entry for this server.
+    /// [`StoreError::Unsafe`] if others can access the file, [`StoreError::Damaged`] if it is not a token for this server.
     pub fn token(&self, server: &ServerUrl) -> Result<Option<StoredToken>, StoreError> {
         let name = file_name(server);
         let Some(entry) = self.read(&name)? else { return Ok(None) };
@@ -66,31 +66,33 @@ impl TokenStore {
         self.disk.names()?.iter().filter_map(|name| self.read(name).transpose()).collect()
     }
 
-    /// Waits until `deadline` for the lock of the store. It ends with the guard or with the process.
+    /// Waits until `deadline` for the lock of the store. The lock is released when the guard is dropped or the process ends.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] when another process held it all the time.
+    /// [`StoreError::Busy`] if another process held the lock until `deadline`.
     pub fn lock(&self, deadline: Deadline) -> Result<LockedStore<'_>, StoreError> {
         Ok(LockedStore { store: self, _lock: self.disk.lock(deadline)? })
     }
 
-    /// The token for `server`, to be presented to the server once: the store is locked from before it is read until the answer is
-    /// stored when the token rotates, with room for its successor, and not at all when it does not.
+    /// The token for `server`, for one request. If the token rotates, the store is locked until the [`AcquiredToken`] is dropped, and disk
+    /// space for the successor is reserved. A token that does not rotate needs neither.
     ///
     /// # Errors
-    /// As [`TokenStore::token`] and [`TokenStore::lock`]; [`StoreError::Unusable`] when there is no room for a successor. Then the token must
-    /// not be used.
+    /// As [`TokenStore::token`] and [`TokenStore::lock`]; [`StoreError::Unusable`] if there is no disk space for a successor. Then the token
+    /// must not be used.
     pub fn acquire(&self, server: &ServerUrl, deadline: Deadline) -> Result<Option<AcquiredToken<'_>>, StoreError> {
         match self.token(server)? {
             Some(entry) if entry.rotates() => {}
-            Some(entry) => return Ok(Some(AcquiredToken { store: self, entry, guard: None, room: None, deadline })),
+            Some(entry) => {
+                return Ok(Some(AcquiredToken { store: self, entry, guard: None, reservation: None, deadline }));
+            }
             None => return Ok(None),
         }
         let guard = self.lock(deadline)?;
-        // Read again: whoever had the lock before has probably rotated it.
+        // Read it again: another process may have rotated the token while this one waited for the lock.
         let Some(entry) = guard.token(server)? else { return Ok(None) };
-        let room = Some(self.disk.reserve(&file_name(server), self.bytes(&entry)?.len() + RESERVE_MARGIN)?);
-        Ok(Some(AcquiredToken { store: self, entry, guard: Some(guard), room, deadline }))
+        let reservation = self.disk.reserve(&file_name(server), self.bytes(&entry)?.len() + RESERVE_MARGIN)?;
+        Ok(Some(AcquiredToken { store: self, entry, guard: Some(guard), reservation: Some(reservation), deadline }))
     }
 
     fn bytes(&self, entry: &StoredToken) -> Result<Zeroizing<Vec<u8>>, StoreError> {
@@ -101,7 +103,7 @@ impl TokenStore {
 
     fn read(&self, name: &str) -> Result<Option<StoredToken>, StoreError> {
         let Some(bytes) = self.disk.read(name)? else { return Ok(None) };
-        // serde_json's messages can quote the text, which holds the token: say the place only.
+        // serde_json's messages can quote the text, which contains the token. So only the position is shown.
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
             let place = format!("line {}, column {}: {:?} error", error.line(), error.column(), error.classify());
             damaged(&self.disk.path_of(name), &place)
@@ -125,27 +127,27 @@ impl LockedStore<'_> {
         self.store.token(server)
     }
 
-    /// Stores `entry` in the place of the server's former one. Durable when it returns.
+    /// Replaces the token for the entry's server. The new token is durable when this returns.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when it cannot be written; then the former one is still there, unless only the
-    /// directory's own sync failed.
+    /// [`StoreError::Unusable`] if it cannot be written. The former token is then still stored, unless only the sync of the directory
+    /// failed.
     pub fn put(&mut self, entry: &StoredToken) -> Result<(), StoreError> {
         self.store.disk.replace(&file_name(&entry.server), &self.store.bytes(entry)?)
     }
 
-    /// Whether there is room for an entry of `server`: to be asked before something that ends with [`LockedStore::put`].
+    /// Checks that there is disk space for a token of `server`. Call it before a login whose token is stored by [`LockedStore::put`].
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when there is none.
+    /// [`StoreError::Unusable`] if there is none.
     pub fn check_room(&mut self, server: &ServerUrl) -> Result<(), StoreError> {
         let name = file_name(server);
-        let room = self.store.disk.reserve(&name, 2 * RESERVE_MARGIN)?;
-        self.store.disk.release(&name, room);
+        let reservation = self.store.disk.reserve(&name, 2 * RESERVE_MARGIN)?;
+        self.store.disk.release(&name, reservation);
         Ok(())
     }
 
-    /// Removes the server's token; whether there was one.
+    /// Removes the server's token. Returns whether there was one.
     ///
     /// # Errors
     /// [`StoreError::Unusable`].
@@ -154,49 +156,49 @@ impl LockedStore<'_> {
     }
 }
 
-/// A stored token in use.
+/// A stored token that is being used for a request.
 #[derive(Debug)]
 pub struct AcquiredToken<'store> {
     store: &'store TokenStore,
     entry: StoredToken,
     guard: Option<LockedStore<'store>>,
-    room: Option<Reservation>,
+    reservation: Option<Reservation>,
     deadline: Deadline,
 }
 
 impl Drop for AcquiredToken<'_> {
     fn drop(&mut self) {
-        if let Some(room) = self.room.take() {
-            self.store.disk.release(&file_name(&self.entry.server), room);
+        if let Some(reservation) = self.reservation.take() {
+            self.store.disk.release(&file_name(&self.entry.server), reservation);
         }
     }
 }
 
 impl AcquiredToken<'_> {
-    /// What is stored.
+    /// The token as it is stored.
     #[must_use]
     pub fn stored(&self) -> &StoredToken {
         &self.entry
     }
 
-    /// Stores the successor that a server's answer brought: hand it to the calls of [`crate::server`] as
-    /// `&mut |successor| held.store_successor(successor)`, with the same `held` whose token is presented.
+    /// Stores the successor from a server's answer. Pass it to the requests of [`crate::server`] that use this token, as
+    /// `&mut |successor| Ok(acquired.store_successor(successor)?)`.
     ///
     /// # Errors
     /// As [`TokenStore::lock`] and [`LockedStore::put`].
     pub fn store_successor(&mut self, successor: &Secret) -> Result<(), StoreError> {
         let mut entry = self.entry.clone();
-        entry.succeed(successor);
+        entry.set_successor(successor);
         if let Some(guard) = &mut self.guard {
-            match self.room.take() {
-                Some(room) => {
-                    self.store.disk.replace_in(&file_name(&entry.server), room, &self.store.bytes(&entry)?)?;
+            match self.reservation.take() {
+                Some(reservation) => {
+                    self.store.disk.replace_in(&file_name(&entry.server), reservation, &self.store.bytes(&entry)?)?;
                 }
-                // The second attempt.
+                // A second attempt, or a second rotation.
                 None => guard.put(&entry)?,
             }
         } else {
-            // A token that is said not to rotate did. Somebody may have logged in meanwhile, and theirs stays.
+            // The token rotated although its entry says that it does not. If the user has logged in meanwhile, the new login stays.
             let mut guard = self.store.lock(self.deadline)?;
             if guard.token(&entry.server)?.is_some_and(|stored| stored.mytoken == self.entry.mytoken) {
                 guard.put(&entry)?;
@@ -207,7 +209,8 @@ impl AcquiredToken<'_> {
     }
 }
 
-/// `mytoken.example.org.json`, `localhost:8443%2Fpath.json`, `http:%2F%2Flocalhost:8000.json`: readable and injective.
+/// A readable file name, different for each server: `mytoken.example.org.json`, `localhost:8443%2Fpath.json`,
+/// `http:%2F%2Flocalhost:8000.json`.
 fn file_name(server: &ServerUrl) -> String {
     let url = server.to_string();
     let rest = url.strip_prefix("https://").unwrap_or(&url);

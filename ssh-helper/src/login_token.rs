@@ -138,8 +138,8 @@ impl LoginTokenSource for SubTokenSource {
         let http = HttpClient::new(&self.http)?;
         let server = Server::discover(&http, &self.server, deadline)?;
         self.discovery = Some(server.discovery().clone());
-        let mut held = self.store.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
-        let parent = held.stored().clone();
+        let mut acquired = self.store.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
+        let parent = acquired.stored().clone();
         let sub_token = SubTokenRequest {
             parent: &parent.mytoken,
             parent_clauses: Some(&parent.restrictions),
@@ -148,7 +148,7 @@ impl LoginTokenSource for SubTokenSource {
             name: &request.name,
             deliver: Deliver::TransferCode,
         };
-        let granted = server.create(&sub_token, &mut |successor| Ok(held.store_successor(successor)?), deadline)?;
+        let granted = server.create(&sub_token, &mut |successor| Ok(acquired.store_successor(successor)?), deadline)?;
         let code = granted.mytoken.clone();
         self.created.push(CreatedSubToken::new(granted, &parent, &request.name, &request.host));
         Ok(code)

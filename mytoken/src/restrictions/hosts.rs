@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Whether everything that `entry` lets in is let in by `bound`.
+/// Whether `bound` admits every address that `entry` admits.
 pub(super) fn covers(bound: &str, entry: &str) -> bool {
     if bound == entry {
         return true;
     }
     match (network(bound), network(entry)) {
         (Some(bound), Some(entry)) => bound.contains(&entry),
-        // The server replaced the word in a request by the requester's address.
+        // The server replaces `this` in a request by the requester's address.
         (None, Some(entry)) => bound.eq_ignore_ascii_case("this") && entry.prefix_len() == entry.max_prefix_len(),
         (Some(_), None) => false,
         (None, None) => bound.strip_prefix('*').is_some_and(|suffix| {
@@ -22,14 +22,14 @@ pub(super) fn covers(bound: &str, entry: &str) -> bool {
     }
 }
 
-/// What an entry is to the server, which reads it with Go's `net.ParseCIDR`, `net.ParseIP` and `IP.To4` (MT-21).
+/// An entry as the server reads it, with Go's `net.ParseCIDR`, `net.ParseIP` and `IP.To4` (MT-21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostEntry {
-    /// An address, or a network written with a zero host part. An IPv4 address in IPv6 form (`::ffff:192.0.2.1`) is IPv4.
+    /// An address, or a network whose host part is zero. An IPv4 address in IPv6 form (`::ffff:192.0.2.1`) is IPv4.
     Network(IpNet),
-    /// A network with bits set beyond its length: the single address before the slash.
+    /// A network whose host part is not zero. The server admits only the address before the slash.
     Address(IpAddr),
-    /// All else, also the unspecified address and with it `0.0.0.0/0` and `::/0`: a name that matches no address.
+    /// A name. Also the unspecified address, and so `0.0.0.0/0` and `::/0`: the server reads them as names, which match no address.
     Name,
 }
 
@@ -40,7 +40,7 @@ pub fn read(entry: &str) -> HostEntry {
         Some((address, length)) => (address, Some(length)),
         None => (entry, None),
     };
-    // No zone, no leading zeros: as in Go.
+    // Like Go, this accepts no zone and no leading zeros.
     let Ok(written) = address.parse::<IpAddr>() else { return HostEntry::Name };
     let canonical = written.to_canonical();
     let (width, bits) = match written {
@@ -58,7 +58,7 @@ pub fn read(entry: &str) -> HostEntry {
     if bits.checked_shl(length).unwrap_or(0) != 0 {
         return HostEntry::Address(canonical);
     }
-    // The 96 bits before an IPv4 address are ones and zeros, so a network of fewer is never one of these.
+    // The first 96 bits of an IPv4 address in IPv6 form are not all zero, so a shorter network cannot have a zero host part.
     let length = if written.is_ipv6() && canonical.is_ipv4() { length.saturating_sub(96) } else { length };
     u8::try_from(length)
         .ok()
@@ -66,7 +66,7 @@ pub fn read(entry: &str) -> HostEntry {
         .map_or(HostEntry::Name, HostEntry::Network)
 }
 
-/// Decimal digits and nothing else; Go allows leading zeros here.
+/// Reads decimal digits. Like Go, this accepts leading zeros here.
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn table() {
+    fn an_entry_covers_the_addresses_and_names_within_it() {
         let table = [
             ("10.0.0.0/8", "10.1.0.0/16", true),
             ("10.0.0.0/8", "10.1.2.3", true),
@@ -122,7 +122,7 @@ mod tests {
             ("10.0.0.0/9", "::ffff:10.0.0.0/104", false),
             ("::ffff:10.0.0.0/104", "10.1.2.3", true),
             ("::ffff:10.0.0.0/104", "10.0.0.0/7", false),
-            ("::ffc0:0:0/90", "::ffff:10.1.2.3", false), // by its bits it would be in there
+            ("::ffc0:0:0/90", "::ffff:10.1.2.3", false), // its bits are within, but it is IPv4
             ("10.0.0.0/08", "10.1.2.3", true),
             ("10.0.0.0/+8", "10.1.2.3", false),
             ("this", "::ffff:10.1.2.3", true),
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// What Go 1.26 lets in by each entry, of seven addresses; `-`: it is a name to it.
+    /// Those of seven addresses that Go 1.26 admits by each entry; `-`: Go reads the entry as a name.
     #[test]
     fn an_entry_is_read_as_go_reads_it() {
         let addresses = ["10.1.2.3", "10.200.0.1", "11.0.0.1", "192.0.2.1", "2001:db8::1", "::10.1.2.3", "::ffc0:1:2"];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the server does with clauses (MT-15, MT-18), and the laws of the algebra.
+//! How the server treats clauses (MT-15, MT-18), and properties of narrowing and comparing.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ fn clauses(text: &str) -> Vec<Clause> {
     serde_json::from_str(text).unwrap()
 }
 
-/// What the real server does with a child's clauses (MT-18; checked by the table below, which was executed on it).
+/// How the real server computes a child's clauses (MT-18). The table below was executed on the real server.
 fn server_tightens(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
     if parent.is_empty() {
         return wanted.to_vec();
@@ -30,8 +30,8 @@ fn server_tightens(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
 }
 
 #[test]
-fn the_server_drops_what_does_not_fit() {
-    // parent, wanted, child gets: all rows executed on the real server
+fn the_server_drops_clauses_that_do_not_fit() {
+    // parent, wanted, result; all rows were executed on the real server
     let table = [
         ("[]", r#"[{"exp":100}]"#, r#"[{"exp":100}]"#),
         (r#"[{"exp":100}]"#, "[]", r#"[{"exp":100}]"#),
@@ -59,8 +59,8 @@ fn the_server_drops_what_does_not_fit() {
 }
 
 #[test]
-fn narrowing() {
-    // parent, wanted, child or part of the refusal
+fn a_child_is_narrowed_or_refused_with_a_reason() {
+    // parent, wanted, child or part of the error
     let table: &[(&str, &str, Result<&str, &str>)] = &[
         ("[]", "[]", Ok("[]")),
         ("[]", r#"[{"exp":100}]"#, Ok(r#"[{"exp":100}]"#)),
@@ -76,10 +76,10 @@ fn narrowing() {
             Err("scope c is not in any clause of the parent"),
         ),
         (r#"[{"exp":100,"scope":"a b"}]"#, r#"[{"scope":"b a"}]"#, Ok(r#"[{"exp":100,"scope":"b a"}]"#)),
-        // one clause must cover all of it; clauses are not added up
+        // one clause must allow all of it; clauses are not combined
         (r#"[{"scope":"a"},{"scope":"b"}]"#, r#"[{"scope":"a b"}]"#, Err("no single clause")),
         (r#"[{"scope":"a"},{"scope":"b"}]"#, r#"[{"scope":"b"}]"#, Ok(r#"[{"scope":"b"}]"#)),
-        // the clause that clips least
+        // the clause that clips least is used
         (r#"[{"exp":10},{"exp":100}]"#, r#"[{"exp":50}]"#, Ok(r#"[{"exp":50}]"#)),
         (r#"[{"audience":["x"]}]"#, r#"[{"audience":["x/"]}]"#, Err("audience x/ is not in any")),
         (r#"[{"audience":["x","y"]}]"#, r#"[{"audience":["y"]}]"#, Ok(r#"[{"audience":["y"]}]"#)),
@@ -112,7 +112,7 @@ fn narrowing() {
 }
 
 #[test]
-fn within_table() {
+fn lists_of_clauses_are_compared_clause_by_clause() {
     let table = [
         ("[]", "[]", true),
         (r#"[{"exp":1}]"#, "[]", true),
@@ -137,8 +137,8 @@ fn within_table() {
 }
 
 #[test]
-fn selection_for_access_tokens() {
-    // clauses, scope, audience, index of the clause that is charged; `None`: refused
+fn the_first_clause_that_allows_a_token_is_selected() {
+    // clauses, scope, audience, index of the selected clause; `None`: refused
     let c = r#"[{"scope":"a","usages_AT":1},{"scope":"a b"}]"#;
     let used = r#"[{"scope":"a","usages_AT":1,"usages_AT_done":1},{"scope":"a b"}]"#;
     let table = [
@@ -167,7 +167,7 @@ fn selection_for_access_tokens() {
 }
 
 #[test]
-fn the_wire_form_is_the_servers() {
+fn a_clause_is_written_in_the_servers_form() {
     let text = r#"{"nbf":1,"exp":2,"scope":"a b","audience":["x"],"hosts":["192.0.2.0/24"],"geoip_allow":["DE"],"geoip_disallow":["XX"],"usages_AT":3,"usages_other":4}"#;
     let clause: Clause = serde_json::from_str(text).unwrap();
     assert!(clause.unknown.is_empty());
@@ -177,7 +177,7 @@ fn the_wire_form_is_the_servers() {
 }
 
 #[test]
-fn what_a_person_writes_is_read_strictly() {
+fn unknown_members_of_a_clause_that_a_person_wrote_are_refused() {
     assert!(Clause::parse_strict(r#"{"exp":1,"usages_AT":2}"#).is_ok());
     for (text, named) in [
         (r#"{"ip":["192.0.2.1"]}"#, "ip"),
@@ -192,7 +192,7 @@ fn what_a_person_writes_is_read_strictly() {
 }
 
 #[test]
-fn the_latest_end() {
+fn the_latest_end_is_none_if_a_clause_has_no_end() {
     assert_eq!(latest_exp(&clauses(r#"[{"exp":1},{"exp":3},{"exp":2}]"#)), Some(3));
     assert_eq!(latest_exp(&clauses(r#"[{"exp":1},{}]"#)), None);
     assert_eq!(latest_exp(&[]), None);
@@ -234,7 +234,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn narrow_is_never_broader(parent in lists(), wanted in lists()) {
+    fn a_narrowed_child_is_never_broader_than_parent_or_request(parent in lists(), wanted in lists()) {
         if let Ok(child) = narrow(&parent, &wanted) {
             prop_assert!(within(&child, &parent), "{child:?}");
             if !wanted.is_empty() {
@@ -244,21 +244,21 @@ proptest! {
     }
 
     #[test]
-    fn the_server_drops_nothing_of_what_was_narrowed(parent in lists(), wanted in lists()) {
+    fn the_server_drops_no_clause_of_a_narrowed_child(parent in lists(), wanted in lists()) {
         if let Ok(child) = narrow(&parent, &wanted) {
             prop_assert_eq!(server_tightens(&parent, &child), child);
         }
     }
 
     #[test]
-    fn a_narrowed_child_of_itself_stays(parent in lists(), wanted in clause()) {
+    fn narrowing_a_child_to_itself_changes_nothing(parent in lists(), wanted in clause()) {
         if let Ok(child) = narrow(&parent, &[wanted]) {
             prop_assert_eq!(narrow(&child, &child), Ok(child.clone()));
         }
     }
 
     #[test]
-    fn fitting_is_a_preorder(a in clause(), b in clause(), c in clause()) {
+    fn is_within_is_a_preorder(a in clause(), b in clause(), c in clause()) {
         prop_assert!(a.is_within(&a));
         if a.is_within(&b) && b.is_within(&c) {
             prop_assert!(a.is_within(&c));
@@ -266,7 +266,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_child_allows_its_bound_allows(a in clause(), b in clause(), now in 0_u64..10, scope in subset(&["a", "b", "c"])) {
+    fn a_bound_allows_everything_that_a_narrower_clause_allows(a in clause(), b in clause(), now in 0_u64..10, scope in subset(&["a", "b", "c"])) {
         let scope = scope.join(" ");
         if a.is_within(&b) && a.allows(&scope, "", now) {
             prop_assert!(b.allows(&scope, "", now));
@@ -274,7 +274,7 @@ proptest! {
     }
 
     #[test]
-    fn serde_round_trip(list in lists()) {
+    fn clauses_survive_a_round_trip(list in lists()) {
         prop_assert_eq!(&serde_json::from_str::<Vec<Clause>>(&serde_json::to_string(&list).unwrap()).unwrap(), &list);
     }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! "At least as tight as", for clauses and lists of clauses.
+//! Compares clauses: whether one is at least as tight as another.
 
 use super::{Clause, hosts};
 
-/// Whether `child` allows nothing that `bound` does not allow: each of its clauses is within one clause of `bound`. No clauses at all are
-/// the same as one open clause. Counters are compared clause by clause; their sums are not.
+/// Whether `bound` allows everything that `child` allows: each clause of `child` is within one clause of `bound`. An empty list is the same
+/// as one clause without bounds. Numbers of uses are compared clause by clause, not as sums.
 #[must_use]
 pub fn within(child: &[Clause], bound: &[Clause]) -> bool {
     let open = [Clause::default()];
@@ -14,18 +14,18 @@ pub fn within(child: &[Clause], bound: &[Clause]) -> bool {
 }
 
 impl Clause {
-    /// Whether this clause is at least as tight as `bound` in every dimension.
+    /// Whether every member of this clause is at least as tight as in `bound`.
     #[must_use]
     pub fn is_within(&self, bound: &Clause) -> bool {
         self.broader_in(bound).is_empty()
     }
 
-    /// The dimensions in which this clause is broader than `bound`, by their names on the wire.
+    /// The members in which this clause is broader than `bound`, by their names on the wire.
     #[must_use]
     pub fn broader_in(&self, bound: &Clause) -> Vec<&'static str> {
         let own: Vec<&str> = self.scopes().collect();
         let limit: Vec<&str> = bound.scopes().collect();
-        let dimensions = [
+        let members = [
             ("nbf", self.nbf.unwrap_or(0) >= bound.nbf.unwrap_or(0)),
             ("exp", at_most(self.exp, bound.exp)),
             ("scope", subset(&own, &limit, |limit, own| limit == own)),
@@ -37,7 +37,7 @@ impl Clause {
             ("usages_other", at_most(self.usages_other, bound.usages_other)),
             ("unknown members", bound.unknown.iter().all(|(key, value)| self.unknown.get(key) == Some(value))),
         ];
-        dimensions.into_iter().filter_map(|(name, tight)| (!tight).then_some(name)).collect()
+        members.into_iter().filter_map(|(name, tight)| (!tight).then_some(name)).collect()
     }
 }
 
@@ -49,7 +49,7 @@ fn at_most<T: Ord>(own: Option<T>, bound: Option<T>) -> bool {
     }
 }
 
-/// A non-empty subset, when there is a bound.
+/// Whether `own` is a non-empty subset of `bound`, or there is no bound.
 fn subset<T>(own: &[T], bound: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
     bound.is_empty() || (!own.is_empty() && own.iter().all(|own| bound.iter().any(|bound| covers(bound, own))))
 }

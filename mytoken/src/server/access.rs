@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Access tokens. Only the answer says which scope and audience were granted (MT-09), and success may hold no token (MT-12).
+//! Access tokens. Only the answer says which scope and audience were granted (MT-09). A status of 200 can come without a token (MT-12).
 
 use serde::{Deserialize, Serialize};
 
@@ -11,19 +11,19 @@ use crate::server::ServerError;
 use crate::token::{self, Presented};
 use crate::{Deadline, Error, Secret, capabilities};
 
-/// Scopes that the server (MT-11) or provider adds by itself and that widen nothing a resource server looks at.
-const ADDED: [&str; 2] = ["openid", "offline_access"];
+/// Scopes that the server (MT-11) or the provider adds. Resource servers ignore them, so they do not make a token broader.
+const HARMLESS_SCOPES: [&str; 2] = ["openid", "offline_access"];
 
 /// A request for an access token.
 #[derive(Debug, Clone, Copy)]
 pub struct AccessTokenRequest<'a> {
     /// The mytoken: JWT or short token.
     pub mytoken: &'a Secret,
-    /// Blank-separated scopes; empty: those of the first clause that allows the use.
+    /// Scopes, separated by blanks; empty: those of the first clause that allows the use.
     pub scope: &'a str,
-    /// Blank-separated audiences; empty: the provider's choice, even if the mytoken's clauses name some (MT-10). So name one.
+    /// Audiences, separated by blanks. If it is empty, the provider chooses, even if the mytoken's clauses name some (MT-10). So name one.
     pub audience: &'a str,
-    /// For the server's log of access tokens.
+    /// A comment for the server's log of access tokens.
     pub comment: &'a str,
 }
 
@@ -32,13 +32,13 @@ pub struct AccessTokenRequest<'a> {
 pub struct AccessToken {
     /// The token.
     pub token: Secret,
-    /// Remaining lifetime in seconds; `None` when it is unknown (MT-14): do not cache the token.
+    /// Remaining lifetime in seconds. `None`: unknown (MT-14); do not cache the token.
     pub expires_in: Option<u64>,
-    /// The same as Unix time.
+    /// Expiry in Unix seconds.
     pub exp: Option<u64>,
-    /// Blank-separated scopes that were granted.
+    /// Granted scopes, separated by blanks.
     pub scope: String,
-    /// Audiences; empty when the token is opaque.
+    /// Granted audiences; empty if the token is opaque.
     pub audience: Vec<String>,
 }
 
@@ -67,20 +67,20 @@ struct AccessAnswer {
 }
 
 impl Server<'_> {
-    /// Exchanges a mytoken for an access token. Counts one use; a rotating mytoken is replaced (see `keep`).
+    /// Exchanges a mytoken for an access token. The server counts one use and replaces a rotating mytoken.
     ///
     /// # Errors
-    /// [`ServerError::EmptyAccessToken`] when the provider is down (the use is counted, the successor is stored);
-    /// [`ServerError::OtherAccessToken`] when scope or audience are not the ones asked for; else what the server or network says.
+    /// [`ServerError::EmptyAccessToken`] if the provider is down (the use is counted, the successor is stored);
+    /// [`ServerError::OtherAccessToken`] if scope or audience differ from the request; else the error of the server or the network.
     pub fn access_token(
         &self,
         request: &AccessTokenRequest<'_>,
         on_rotation: OnRotation<'_>,
         deadline: Deadline,
     ) -> Result<AccessToken, Error> {
-        super::usable(request.mytoken)?;
-        // MT-11: doubled blanks reach the provider verbatim and are refused by some.
-        let (scope, audience) = (joined(request.scope), joined(request.audience));
+        super::check_not_empty(request.mytoken)?;
+        // MT-11: doubled blanks reach the provider, and some providers refuse them.
+        let (scope, audience) = (single_blanks(request.scope), single_blanks(request.audience));
         let body = Body {
             grant_type: "mytoken",
             mytoken: request.mytoken,
@@ -102,7 +102,7 @@ impl Server<'_> {
         let token = said.access_token.filter(|token| !token.is_empty());
         let token =
             token.ok_or_else(|| Error::Server(ServerError::EmptyAccessToken { server: self.url.to_string() }))?;
-        let granted_scope = joined(said.scope.as_deref().unwrap_or_default());
+        let granted_scope = single_blanks(said.scope.as_deref().unwrap_or_default());
         let granted_audience = said.audience.unwrap_or_default();
         let jwt = match token::classify(&token) {
             Presented::AccessToken(jwt) => Some(jwt),
@@ -129,7 +129,8 @@ impl Server<'_> {
     }
 }
 
-/// A lost answer may hide the successor of a rotating token, and only a JWT tells whether it rotates.
+/// Whether a request with this mytoken may be repeated. A lost answer may have contained a successor, so a token that rotates, or may
+/// rotate, is sent once. Only a JWT shows whether it rotates.
 pub(super) fn repeat(mytoken: &Secret) -> Repeat {
     match token::unverified_claims(mytoken) {
         Some(claims) if !claims.unverified().rotates() => Repeat::Harmless,
@@ -137,14 +138,15 @@ pub(super) fn repeat(mytoken: &Secret) -> Repeat {
     }
 }
 
-/// How the granted scopes differ from the requested ones; `None` when none were requested.
+/// How the granted scopes differ from the requested ones; `None` if they do not differ or none were requested.
 fn different_scope(asked: &str, granted: &str) -> Option<String> {
     if asked.is_empty() {
         return None;
     }
     let asked: Vec<&str> = asked.split(' ').collect();
     let granted: Vec<&str> = granted.split(' ').collect();
-    let more = granted.iter().find(|scope| !scope.is_empty() && !asked.contains(scope) && !ADDED.contains(scope));
+    let more =
+        granted.iter().find(|scope| !scope.is_empty() && !asked.contains(scope) && !HARMLESS_SCOPES.contains(scope));
     let less = asked.iter().find(|scope| !granted.contains(scope) && **scope != "offline_access");
     match (more, less) {
         (Some(_), _) => Some("scope (broader)".to_owned()),
@@ -163,7 +165,7 @@ fn same_set(asked: &str, granted: &[String]) -> bool {
     asked == granted
 }
 
-/// With single blanks.
-fn joined(text: &str) -> String {
+/// Replaces runs of white space by single blanks.
+fn single_blanks(text: &str) -> String {
     text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sending a request: when it may be repeated, and what a refusal means (MT-06).
+//! Sends requests: when a request is repeated, and what an error answer means (MT-06).
 
 use std::thread;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use crate::server::ServerError;
 use crate::urls::ServerUrl;
 use crate::{Deadline, Error};
 
-/// Pause before the one repetition after a failure.
+/// Pause before a request is repeated after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// After how many 429 answers a request is sent again.
-const PATIENCE: u32 = 3;
+/// How often a request is repeated after a 429.
+const RETRIES_AFTER_429: u32 = 3;
 
-/// Whether a request may be sent again when its answer is lost or the server failed.
+/// Whether a request is sent again if its answer is lost or the server failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// Nothing changes at the server, or the same change twice is the same.
+    /// Once more. The request changes nothing at the server, or has the same effect twice.
     Harmless,
-    /// The lost answer may hide a rotation, a redemption, a new token.
+    /// Not after it may have arrived: the server may have rotated a token, redeemed a code or made a token. Again after a 429.
     Never,
-    /// As [`Self::Never`], and a 429 is an answer like any other: a person waits, or the request holds something that others wait for.
+    /// As [`Self::Never`], and not after a 429 either: a person waits, or the request keeps something locked.
     Once,
 }
 
-/// The kind of request, on which the meaning of a refusal depends.
+/// The kind of request, which determines the meaning of an error answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Context<'a> {
-    /// With a mytoken, for something that needs this capability.
+    /// With a mytoken that needs this capability.
     Mytoken(&'a str),
     /// With a transfer or polling code.
     Code,
@@ -63,9 +63,10 @@ impl Server<'_> {
     }
 }
 
-/// Sends once, and again where that is harmless:
-/// when no connection was made nothing was sent, so always; after 5xx or a lost answer only if `repeat` says so, once; after a 429 of
-/// the server's limiter, which comes before anything is done, when `Retry-After` lies within the deadline.
+/// Sends a request, and repeats it within the deadline:
+/// - once if no connection was made, because nothing was sent;
+/// - once after a 5xx or a lost answer, only for [`Repeat::Harmless`];
+/// - after a 429 of the server's request limit, when `Retry-After` has passed, except for [`Repeat::Once`]. Such a request had no effect.
 pub(super) fn repeated(
     repeat: Repeat,
     deadline: Deadline,
@@ -84,10 +85,13 @@ pub(super) fn repeated(
                 PAUSE
             }
             Ok(answer)
-                if answer.status == 429 && !answer.is_json() && repeat != Repeat::Once && refusals < PATIENCE =>
+                if answer.status == 429
+                    && !answer.is_json()
+                    && repeat != Repeat::Once
+                    && refusals < RETRIES_AFTER_429 =>
             {
                 refusals += 1;
-                // At least a little, so that "Retry-After: 0" does not spin.
+                // At least a short pause, so that "Retry-After: 0" causes no busy loop.
                 answer.retry_after.unwrap_or(Duration::from_secs(1)).max(PAUSE)
             }
             _ => return result,
@@ -106,15 +110,15 @@ struct Refusal {
     error_description: Option<String>,
 }
 
-/// What a status that is no success means: first the `error` member, then the status. Descriptions never get into an error, since
-/// they may repeat what was sent.
+/// The error for an answer with another status than success. The `error` member counts first, then the status. The server's descriptions
+/// are never copied into the error, because they may repeat secrets of the request.
 pub(super) fn refusal(server: &ServerUrl, answer: &Answer, context: Context<'_>) -> Error {
     let server = server.to_string();
     let status = answer.status;
     let said: Option<Refusal> = answer.json().ok();
     let code = said.as_ref().map(|said| word(&said.error)).unwrap_or_default();
     match (code.as_str(), status) {
-        // MT-06: the provider's status is passed on with this code: a 401 here is not a bad mytoken.
+        // MT-06: with this code the server returns the provider's status. So a 401 here does not mean a bad mytoken.
         ("oidc_error", 429) => {
             Error::Server(ServerError::ProviderTooManyRequests { server, retry_after: answer.retry_after })
         }
@@ -136,15 +140,17 @@ pub(super) fn refusal(server: &ServerUrl, answer: &Answer, context: Context<'_>)
         ("insufficient_capabilities", _) => {
             let needed = match context {
                 Context::Mytoken(capability) => capability.to_owned(),
-                Context::Code | Context::Plain => "for it".to_owned(),
+                Context::Code | Context::Plain => "for this request".to_owned(),
             };
             Error::Server(ServerError::MissingCapability { server, needed })
         }
         ("usage_restricted", _) => Error::Server(ServerError::UsageRestricted { server }),
         (_, 300..=399) => not_understood(server, status, "it redirects; redirects are not followed"),
-        // MT-02: there is no 405, an endpoint that is not there says nothing about the token.
-        ("not_found", _) | (_, 404) => not_understood(server, status, "the endpoint is not there"),
-        ("", 400..) => not_understood(server, status, "the body is not the server's; is a proxy in between?"),
+        // MT-02: the server never sends 405. A missing endpoint says nothing about the token.
+        ("not_found", _) | (_, 404) => not_understood(server, status, "the endpoint does not exist"),
+        ("", 400..) => {
+            not_understood(server, status, "the answer does not come from a mytoken server; is there a proxy?")
+        }
         (_, 400..) => Error::Server(ServerError::Rejected { server, status, code }),
         _ => not_understood(server, status, "unexpected status"),
     }
@@ -154,7 +160,7 @@ pub(super) fn not_understood(server: String, status: u16, reason: &(impl ToStrin
     Error::Server(ServerError::NotUnderstood { server, status, reason: reason.to_string() })
 }
 
-/// An OAuth error code, never a text that might repeat a token.
+/// An OAuth error code if `text` has the form of one. Other text may repeat a token and is not returned.
 fn word(text: &str) -> String {
     let text = text.trim();
     let fine =
@@ -177,7 +183,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_error_repeats_nothing_of_what_the_server_wrote(
+        fn an_error_shows_no_text_of_the_server(
             status in 100_u16..600,
             code in "(oidc_error|invalid_token|access_denied|[A-Za-z_ ]{0,12}HUSH[A-Za-z_.]{0,40})",
             description in "(HUSH|[a-z_]{0,20}: HUSH|HUSH: [a-z]{0,20}|eyJHUSH\\.eyJ\\.x)",
@@ -200,13 +206,13 @@ mod tests {
         }
 
         #[test]
-        fn no_body_makes_it_panic(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn any_body_without_json_means_unavailable(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..80)) {
             let server = ServerUrl::parse("https://mt.example.org", false).unwrap();
             let body = Zeroizing::new(body);
             let answer = Answer { status, content_type: None, retry_after: None, date: None, body };
             let error = refusal(&server, &answer, Context::Plain);
             prop_assert!(!error.to_string().is_empty());
-            // A body that is not the server's says nothing about the token: it may be a proxy's.
+            // The answer may come from a proxy, so it says nothing about the token.
             prop_assert!(error.is_unavailable(), "{status}: {error:?}");
             prop_assert_eq!(matches!(error, Error::Server(ServerError::TooManyRequests { .. })), status == 429);
         }

@@ -10,12 +10,12 @@ use crate::http::{ANSWER_LIMIT, Answer};
 use crate::server::ServerError;
 use crate::{Deadline, Error, Secret};
 
-/// A one-time code for a token. Its holder and the one who redeems it share the token.
+/// A one-time code for a token. The token's holder and the person who redeems the code share the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransferCode {
     /// The code: 8 letters.
     pub code: Secret,
-    /// Seconds for which it can be redeemed.
+    /// Seconds until it expires.
     pub expires_in: u64,
 }
 
@@ -38,24 +38,24 @@ struct Made {
 }
 
 impl Server<'_> {
-    /// Redeems a transfer code. It cannot be repeated: keep what came before doing anything else.
+    /// Redeems a transfer code. This works only once, so store the mytoken before doing anything else.
     ///
     /// # Errors
-    /// [`ServerError::CodeRefused`] when the code is unknown, used or too old; else what the server or network says.
+    /// [`ServerError::CodeRefused`] if the code is unknown, used or too old; else the error of the server or the network.
     pub fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Granted, Error> {
-        super::usable(code)?;
+        super::check_not_empty(code)?;
         let body = Redeem { grant_type: "transfer_code", transfer_code: code };
         let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
         self.granted(&answer)
     }
 
-    /// Makes a code for an existing token. Nothing is counted; the token must be valid. To hand on fewer rights make a child with
+    /// Makes a code for a valid token. The server counts no use. To pass on fewer rights, make a child with
     /// [`super::Deliver::TransferCode`] instead.
     ///
     /// # Errors
-    /// [`ServerError::NotOffered`] when the server has transfer codes switched off; else what the server or network says.
+    /// [`ServerError::NotOffered`] if transfer codes are disabled at the server; else the error of the server or the network.
     pub fn transfer_code(&self, mytoken: &Secret, deadline: Deadline) -> Result<TransferCode, Error> {
-        super::usable(mytoken)?;
+        super::check_not_empty(mytoken)?;
         let endpoint = self.endpoint(self.discovery.token_transfer_endpoint.as_deref(), "transfer codes")?;
         let answer = self.post(endpoint, &Make { mytoken }, Repeat::Harmless, ANSWER_LIMIT, deadline)?;
         if answer.status != 200 {
@@ -68,7 +68,7 @@ impl Server<'_> {
         Ok(TransferCode { code: made.transfer_code, expires_in: made.expires_in.unwrap_or_default() })
     }
 
-    /// A mytoken that came for a code.
+    /// Reads the answer to a code: the mytoken.
     pub(super) fn granted(&self, answer: &Answer) -> Result<Granted, Error> {
         if answer.status != 200 {
             return Err(self.refusal(answer, Context::Code));

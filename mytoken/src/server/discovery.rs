@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The discovery document. Every endpoint comes from it (MT-01); none is built by hand.
+//! The discovery document. All endpoints are read from it (MT-01).
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -10,31 +10,31 @@ use crate::urls::UrlError;
 use crate::urls::{self, ServerUrl};
 use crate::{Deadline, Error};
 
-/// What a mytoken server says about itself. Unknown members are ignored.
+/// The discovery document of a mytoken server. Unknown members are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discovery {
     /// The server's own URL.
     pub issuer: String,
     /// Access tokens.
     pub access_token_endpoint: String,
-    /// Children, codes, logins.
+    /// Sub-tokens, codes, logins.
     pub mytoken_endpoint: String,
-    /// Introspection, history; absent when switched off.
+    /// Introspection, history; absent if disabled.
     #[serde(default)]
     pub tokeninfo_endpoint: Option<String>,
-    /// Revocation; absent when switched off.
+    /// Revocation; absent if disabled.
     #[serde(default)]
     pub revocation_endpoint: Option<String>,
-    /// Transfer codes; absent when switched off.
+    /// Transfer codes; absent if disabled.
     #[serde(default)]
     pub token_transfer_endpoint: Option<String>,
     /// OpenID providers for logins.
     #[serde(default, deserialize_with = "or_default")]
     pub providers_supported: Vec<Provider>,
-    /// Restrictions that the server enforces; it drops all others silently (MT-20).
+    /// Restrictions that the server enforces. It silently drops all others (MT-20).
     #[serde(default, deserialize_with = "or_default")]
     pub restriction_claims_supported: Vec<String>,
-    /// Forms in which a new mytoken can be delivered.
+    /// Forms in which the server delivers a new mytoken.
     #[serde(default, deserialize_with = "or_default")]
     pub response_types_supported: Vec<String>,
     /// The server's release.
@@ -45,18 +45,18 @@ pub struct Discovery {
 /// An OpenID provider of a mytoken server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provider {
-    /// Its issuer, in the spelling that the server wants.
+    /// Its issuer URL, in the spelling that the server requires.
     pub issuer: String,
     /// Its name for people.
     #[serde(default)]
     pub name: Option<String>,
-    /// The scopes that the server may ask it for.
+    /// The scopes that the server can request from it.
     #[serde(default, deserialize_with = "or_default")]
     pub scopes_supported: Vec<String>,
 }
 
 impl Discovery {
-    /// The document must be this server's, and each endpoint an address that may see a token.
+    /// Checks that the document belongs to this server, and that tokens may be sent to each endpoint.
     pub(super) fn check(&self, url: &ServerUrl, loopback_http: bool) -> Result<(), Error> {
         if !url.matches(&self.issuer) {
             let claimed = mytoken_wire::printable(&self.issuer, 120);
@@ -72,7 +72,7 @@ impl Discovery {
         Ok(())
     }
 
-    /// The restrictions among `keys` that the server would drop silently.
+    /// The first of `keys` that the server would silently drop.
     pub(super) fn unsupported<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
         keys.into_iter().find(|key| !self.restriction_claims_supported.iter().any(|known| known == key))
     }

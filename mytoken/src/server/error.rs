@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a mytoken server refuses, or does wrong.
+//! Errors of requests to a mytoken server.
 
 use std::time::Duration;
 
-/// Why a mytoken server gave nothing that can be used.
+/// Why a request to a mytoken server failed, or its answer cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// An answer that is not the protocol.
+    /// The answer does not follow the protocol.
     #[error("{server} gave an answer that this program does not understand (status {status}, {reason})")]
     NotUnderstood {
         /// The server.
         server: String,
         /// HTTP status.
         status: u16,
-        /// What was wrong with it, without its content.
+        /// What is wrong with it, without its content.
         reason: String,
     },
     /// The server failed.
@@ -30,18 +30,18 @@ pub enum ServerError {
     TooManyRequests {
         /// The server.
         server: String,
-        /// When the server says that it will accept requests again.
+        /// Time until the server accepts requests again, if it named one.
         retry_after: Option<Duration>,
     },
-    /// The provider behind the server answered 429 to what the server asked for this token.
+    /// The provider answered 429 to the server's request for this token.
     #[error("the provider behind {server} accepts no more requests for now{}; try again later", wait_text(*.retry_after))]
     ProviderTooManyRequests {
         /// The server.
         server: String,
-        /// When the provider will accept requests again, if that was said.
+        /// Time until the provider accepts requests again, if it named one.
         retry_after: Option<Duration>,
     },
-    /// Success in form, but no access token: the provider behind the server is down.
+    /// Status 200 without an access token: the provider is down.
     #[error(
         "the mytoken server at {server} answered with an empty access token; its provider is probably down. Your token is safe; try again later"
     )]
@@ -49,20 +49,20 @@ pub enum ServerError {
         /// The server.
         server: String,
     },
-    /// Another server answered.
-    #[error("{server} says that it is {claimed:?}; use the URL that the server gives itself, or another server")]
+    /// The discovery document names another server.
+    #[error("{server} says that its URL is {claimed:?}; configure that URL, or another server")]
     ForeignIssuer {
-        /// The URL that was asked.
+        /// The configured URL.
         server: String,
-        /// What the document says.
+        /// The URL in the document.
         claimed: String,
     },
-    /// The server does not offer what is needed.
+    /// The server does not support the request.
     #[error("the mytoken server at {server} does not offer {what}")]
     NotOffered {
         /// The server.
         server: String,
-        /// What is missing.
+        /// What it does not support.
         what: String,
     },
     /// 401: the mytoken is expired, revoked, rotated, not yet valid, or not a mytoken.
@@ -76,11 +76,11 @@ pub enum ServerError {
     CodeRefused {
         /// The server.
         server: String,
-        /// Whether the server says that it was too old.
+        /// Whether the server says that the code is too old.
         expired: bool,
     },
     /// 403: the mytoken lacks a capability.
-    #[error("this mytoken may not do that at {server}: it lacks the capability {needed}")]
+    #[error("{server} refused the request: this mytoken lacks the capability {needed}")]
     MissingCapability {
         /// The server.
         server: String,
@@ -95,7 +95,7 @@ pub enum ServerError {
         /// The server.
         server: String,
     },
-    /// The provider refused what the server asked on the holder's behalf.
+    /// The provider refused the server's request.
     #[error("the provider behind {server} refused: {}", provider_text(.code))]
     ProviderRefused {
         /// The server.
@@ -109,8 +109,8 @@ pub enum ServerError {
     /// The login was not confirmed in the browser in time.
     #[error("the login was not confirmed in time; look at the browser for the reason and try again")]
     LoginNotConfirmed,
-    /// The person gave up waiting.
-    #[error("the login was given up; nothing was stored")]
+    /// The user stopped waiting.
+    #[error("the login was cancelled; nothing was stored")]
     LoginAbandoned,
     /// Any other refusal.
     #[error("{server} refused the request (status {status}, {code})")]
@@ -119,35 +119,35 @@ pub enum ServerError {
         server: String,
         /// HTTP status.
         status: u16,
-        /// The `error` member, or a word for its absence.
+        /// The `error` member, or `unknown_error`.
         code: String,
     },
-    /// The access token is not what was asked for. It was not handed on.
+    /// The access token differs from the request. The caller does not get it.
     #[error(
         "{server} gave an access token with another {what} than asked for; a mytoken without restrictions gets everything: use a restricted one"
     )]
     OtherAccessToken {
         /// The server.
         server: String,
-        /// `scope` or `audience`, with what differs.
+        /// `scope` or `audience`, with the difference.
         what: String,
     },
-    /// The child came back broader than asked for. It is not used.
+    /// The child is broader than requested. The caller does not get it.
     #[error("{server} made a mytoken with more rights than asked for ({what}); it was {} and is not used", if *.revoked { "revoked" } else { "NOT revoked (revoking failed)" })]
     Broader {
         /// The server.
         server: String,
-        /// What was broader.
+        /// What is broader.
         what: String,
         /// Whether the revocation succeeded.
         revoked: bool,
     },
-    /// The server replaced the token and the replacement could not be stored.
+    /// The server replaced the token, and its successor could not be stored.
     #[error(
-        "the mytoken was replaced by the server, but its successor could not be stored ({reason}); the old one is dead: log in again"
+        "the server replaced the mytoken, but the successor could not be stored ({reason}); the old one no longer works: log in again"
     )]
     RotatedTokenNotStored {
-        /// What the store said.
+        /// The error of the store.
         reason: String,
     },
 }
@@ -160,11 +160,11 @@ fn provider_text(code: &str) -> String {
     let advice = match code {
         "invalid_scope" => "the scope was not granted at login; log in again and ask for it there",
         "invalid_target" => {
-            "the audience was not asked for at login; log in again with this audience (one login holds one audience)"
+            "the audience was not asked for at login; log in again with this audience (one login has one audience)"
         }
         "invalid_grant" => "it no longer accepts the login behind this mytoken; log in again",
         "temporarily_unavailable" | "server_error" => "it has an internal problem; try again later",
-        _ => "see its administrator",
+        _ => "ask its administrator",
     };
     format!("{code}: {advice}")
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the server knows about a token (MT-48).
+//! Introspection and history of a token (MT-48).
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,10 @@ use crate::server::ServerError;
 use crate::token::MytokenClaims;
 use crate::{Deadline, Error, Secret};
 
-/// The server's word about a token.
+/// The result of an introspection.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Introspection {
-    /// Whether it is valid. In practice an invalid token is refused with 401 instead.
+    /// Whether the token is valid. In practice the server refuses an invalid token with 401 instead.
     pub valid: bool,
     /// `token` or `short_token`.
     #[serde(default)]
@@ -22,25 +22,25 @@ pub struct Introspection {
     /// Public handle.
     #[serde(default)]
     pub mom_id: String,
-    /// All claims; clauses that were used carry their counters.
+    /// All claims. Clauses that were used have counters.
     #[serde(rename = "token")]
     pub claims: MytokenClaims,
 }
 
-/// Something that was done with a token.
+/// An event in the history of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct HistoryEvent {
     /// `AT_created`, `created`, `revoked`, ...: an open set.
     pub event: String,
     /// Unix seconds.
     pub time: u64,
-    /// What the one who did it said.
+    /// The client's comment.
     #[serde(default)]
     pub comment: Option<String>,
-    /// From where.
+    /// The client's address.
     #[serde(default)]
     pub ip: Option<String>,
-    /// With what.
+    /// The client's program.
     #[serde(default)]
     pub user_agent: Option<String>,
 }
@@ -53,18 +53,18 @@ struct Body<'a> {
 
 #[derive(Deserialize)]
 struct History {
-    /// `null` when empty.
+    /// `null` if there are none.
     #[serde(default)]
     events: Option<Vec<HistoryEvent>>,
 }
 
 impl Server<'_> {
-    /// Asks for a token's claims. Counts nothing, never rotates; needs `tokeninfo:introspect`.
+    /// Requests a token's claims. The server counts no use and does not rotate the token. Needs `tokeninfo:introspect`.
     ///
     /// # Errors
-    /// [`ServerError::TokenRefused`] when the token is not valid; else what the server or network says.
+    /// [`ServerError::TokenRefused`] if the token is not valid; else the error of the server or the network.
     pub fn introspect(&self, mytoken: &Secret, deadline: Deadline) -> Result<Introspection, Error> {
-        super::usable(mytoken)?;
+        super::check_not_empty(mytoken)?;
         let endpoint = self.endpoint(self.discovery.tokeninfo_endpoint.as_deref(), "introspection")?;
         let body = Body { action: "introspect", mytoken };
         let answer = self.post(endpoint, &body, Repeat::Harmless, ANSWER_LIMIT, deadline)?;
@@ -78,17 +78,17 @@ impl Server<'_> {
         Err(Error::Server(ServerError::TokenRefused { server: self.url.to_string() }))
     }
 
-    /// Asks for what was done with a token, newest first. Counts a use and may rotate when the token is restricted.
+    /// Requests a token's history, newest event first. If the token is restricted, the server counts a use and may rotate it.
     ///
     /// # Errors
-    /// What the server or network says.
+    /// The error of the server or the network.
     pub fn history(
         &self,
         mytoken: &Secret,
         on_rotation: OnRotation<'_>,
         deadline: Deadline,
     ) -> Result<Vec<HistoryEvent>, Error> {
-        super::usable(mytoken)?;
+        super::check_not_empty(mytoken)?;
         let endpoint = self.endpoint(self.discovery.tokeninfo_endpoint.as_deref(), "the history of tokens")?;
         let body = Body { action: "event_history", mytoken };
         let answer = self.post(endpoint, &body, access::repeat(mytoken), DOCUMENT_LIMIT, deadline)?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The mytoken server: one request type and one answer type per operation. Every answer is checked against its request, and a rotated
-//! token is stored before anything else is done with an answer.
+//! Requests to a mytoken server, with one request type and one answer type per operation. Each answer is compared with its request. A
+//! rotated token is stored before anything else is done with an answer.
 //!
-//! Only JSON is sent (MT-05), the mytoken always in the body and never empty (MT-03).
+//! Requests are always JSON (MT-05). The mytoken is always in the body and never empty (MT-03).
 
 mod access;
 mod call;
@@ -31,11 +31,11 @@ pub use oidc_flow::{LoginRequest, PendingLogin, Poll};
 pub use subtoken::{Deliver, SubTokenRequest};
 pub use wire::{Granted, GrantedKind};
 
-/// Stores the successor of a rotated token durably (temporary file, fsync, rename, under the lock held since before the request).
-/// It is called before anything else is done with an answer, and once more when it fails.
+/// Stores the successor of a rotated token durably, under a lock that the caller holds since before the request. It is called before
+/// anything else is done with an answer, and a second time if it fails.
 pub type OnRotation<'r> = &'r mut dyn FnMut(&Secret) -> Result<(), Error>;
 
-/// For callers whose tokens never rotate and who have no storage: a successor would be lost, so it is an error.
+/// The [`OnRotation`] of callers whose tokens never rotate and who have no storage: a successor is an error, because it would be lost.
 ///
 /// # Errors
 /// Always [`ServerError::RotatedTokenNotStored`].
@@ -45,7 +45,7 @@ pub fn refuse_rotation(_successor: &Secret) -> Result<(), Error> {
     }))
 }
 
-/// How long a stored discovery document is used, in seconds. Each request counts against the server's limit.
+/// How long a stored discovery document is used, in seconds. Each request counts towards the server's limit.
 const DISCOVERY_AGE: u64 = 3_600;
 
 /// A mytoken server whose endpoints are known.
@@ -58,19 +58,18 @@ pub struct Server<'h> {
 }
 
 impl<'h> Server<'h> {
-    /// Fetches and checks the server's discovery document. Cache [`Server::discovery`] for an hour: every request counts against the
-    /// server's limit of 100 in 300 s per address (MT-07).
+    /// Fetches and checks the server's discovery document. Cache [`Server::discovery`] for an hour, because every request counts towards
+    /// the server's limit of 100 requests per 300 s and address (MT-07).
     ///
     /// # Errors
-    /// [`ServerError::ForeignIssuer`] when the document belongs to another server, [`UrlError`](crate::urls::UrlError) when an endpoint is not https,
-    /// else what the network says.
+    /// [`ServerError::ForeignIssuer`] if the document belongs to another server, [`UrlError`](crate::urls::UrlError) if an endpoint is not
+    /// https, else the error of the network.
     pub fn discover(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
         let discovery = discovery::fetch(http, url, call::Repeat::Harmless, deadline)?;
         Self::from_discovery(http, url, discovery)
     }
 
-    /// The server by the discovery document in `storage`, if it is at most an hour old; else as [`Server::discover`], and the new document
-    /// is stored.
+    /// Uses the discovery document in `storage` if it is at most an hour old. Otherwise as [`Server::discover`], and stores the new document.
     ///
     /// # Errors
     /// As [`Server::discover`].
@@ -89,7 +88,7 @@ impl<'h> Server<'h> {
         )
     }
 
-    /// As [`Server::discover`], asked once and never waiting for a 429 to end.
+    /// As [`Server::discover`], but the request is not repeated, not even after a 429.
     ///
     /// # Errors
     /// As [`Server::discover`].
@@ -98,24 +97,23 @@ impl<'h> Server<'h> {
         Self::from_discovery(http, url, discovery)
     }
 
-    /// A server from a cached discovery document, which is checked again.
+    /// Uses a cached discovery document. It is checked again.
     ///
     /// # Errors
-    /// As [`Server::discover`], without network.
+    /// As [`Server::discover`], except errors of the network.
     pub fn from_discovery(http: &'h HttpClient, url: &ServerUrl, discovery: Discovery) -> Result<Self, Error> {
         discovery.check(url, http.loopback_http())?;
         Ok(Self { http, clock: &SystemClock, url: url.clone(), discovery, once: false })
     }
 
-    /// The same server by another clock.
+    /// The same server with another clock.
     #[must_use]
     pub fn with_clock(self, clock: &'h dyn Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// The same server, asked once: a request that may have arrived is not sent again, however harmless that seems, and a 429 is not
-    /// waited out. For callers whose token may have a single use left: the second try would be refused, and "try later" would become
-    /// "refused".
+    /// The same server, but no request that may have arrived is repeated, not even a harmless one or after a 429. For callers whose token
+    /// may have only one use left: the second attempt would be refused, so a temporary error would become a final one.
     #[must_use]
     pub fn once(self) -> Self {
         Self { once: true, ..self }
@@ -127,15 +125,15 @@ impl<'h> Server<'h> {
         &self.url
     }
 
-    /// What the server says about itself.
+    /// The discovery document.
     #[must_use]
     pub fn discovery(&self) -> &Discovery {
         &self.discovery
     }
 }
 
-/// An empty token or code would be an error at the server, or be looked for elsewhere.
-fn usable(secret: &Secret) -> Result<(), Error> {
+/// Refuses an empty token or code. The server would refuse it too, or search the token in another part of the request.
+fn check_not_empty(secret: &Secret) -> Result<(), Error> {
     if secret.is_empty() {
         return Err(Error::Input(InputError::InvalidRequest { reason: "there is no token".to_owned() }));
     }

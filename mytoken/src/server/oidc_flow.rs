@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The first mytoken by the OIDC flow: a person confirms in the browser, and the client polls.
+//! Gets a first mytoken by the OIDC flow: the user confirms in a browser, and the client polls.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -19,43 +19,42 @@ use crate::token::Rotation;
 use crate::urls::{self, IssuerUrl};
 use crate::{Deadline, Error, Secret};
 
-/// What a login asks for. The person may change all of it on the consent page (MT-27): compare the result with it by
-/// [`Granted::broader_than`].
+/// A request for a login. The user can change all of it on the consent page (MT-27), so check the result by [`Granted::broader_than`].
 #[derive(Debug, Clone)]
 pub struct LoginRequest<'a> {
-    /// The provider at which the person logs in; one of the server's.
+    /// The provider at which the user logs in. It must be one of the server's providers.
     pub issuer: &'a IssuerUrl,
-    /// Never empty.
+    /// Capabilities of the mytoken; never empty.
     pub capabilities: &'a Capabilities,
-    /// Clauses with at most one audience among them: the provider sees only one (MT-29).
+    /// Clauses of the mytoken. Together they may have at most one audience, because the provider gets only one (MT-29).
     pub restrictions: &'a [Clause],
-    /// When it is replaced; only for a single owner with durable storage.
+    /// When the mytoken rotates. Only for a client that alone uses the token and stores its successors durably.
     pub rotation: Option<Rotation>,
-    /// What the person will call it; cut at 80 characters.
+    /// Name of the mytoken in the user's lists; cut at 80 characters.
     pub name: &'a str,
-    /// Shown on the consent page.
+    /// Name of the program on the consent page.
     pub application_name: &'a str,
 }
 
-/// A login that waits for the person.
+/// A login that waits for the user.
 #[derive(Debug, Clone)]
 pub struct PendingLogin {
-    /// The link for the person. A secret: who sees it can compute the polling code (MT-31).
+    /// The link for the user. It is secret: whoever sees it can compute the polling code (MT-31).
     pub consent_uri: Secret,
     /// The polling code.
     pub polling_code: Secret,
-    /// For how long, beginning with the answer.
+    /// Time limit for the login, from the answer on.
     pub expires_in: Duration,
-    /// How long to wait between polls.
+    /// Pause between polls.
     pub interval: Duration,
 }
 
 /// The answer to one poll.
 #[derive(Debug, Clone)]
 pub enum Poll {
-    /// The person has not finished.
+    /// The user has not finished.
     Pending,
-    /// Done. This answer comes only once: store it before anything else.
+    /// The mytoken. The server sends this answer only once, so store it before anything else.
     Granted(Box<Granted>),
 }
 
@@ -77,7 +76,7 @@ struct Start<'a> {
     application_name: &'a str,
 }
 
-/// Longest pause between two polls, in seconds, whatever the server says: a person waits for the end of it.
+/// Longest pause between two polls, in seconds. A longer pause that the server names is shortened, because the user waits.
 const INTERVAL_LIMIT: u64 = 60;
 
 #[derive(Deserialize)]
@@ -97,10 +96,11 @@ struct PollBody<'a> {
 }
 
 impl Server<'_> {
-    /// Begins a login and returns the link for the person.
+    /// Begins a login and returns the link for the user.
     ///
     /// # Errors
-    /// [`InvalidRequest`](crate::InputError::InvalidRequest) and [`ServerError::NotOffered`] before anything is sent; else what the server or network says.
+    /// [`InvalidRequest`](crate::InputError::InvalidRequest) and [`ServerError::NotOffered`] before anything is sent; else the error of the
+    /// server or the network.
     pub fn start_login(&self, request: &LoginRequest<'_>, deadline: Deadline) -> Result<PendingLogin, Error> {
         self.check_login(request)?;
         let providers = &self.discovery.providers_supported;
@@ -127,11 +127,11 @@ impl Server<'_> {
             return Err(self.refusal(&answer, Context::Plain));
         }
         let started: Started = answer.json().map_err(|reason| self.not_understood(&answer, &reason))?;
-        let shown = urls::parse_url(started.consent_uri.expose()).is_ok_and(|url| {
-            // It is printed on a terminal and opened in a browser.
+        let link_accepted = urls::parse_url(started.consent_uri.expose()).is_ok_and(|url| {
+            // The link is printed on a terminal and opened in a browser.
             url.as_str() == started.consent_uri.expose() && urls::check_scheme(&url, self.http.loopback_http()).is_ok()
         });
-        if !shown || started.polling_code.is_empty() {
+        if !link_accepted || started.polling_code.is_empty() {
             return Err(self.not_understood(&answer, "no usable link or polling code"));
         }
         Ok(PendingLogin {
@@ -154,13 +154,14 @@ impl Server<'_> {
         if request.restrictions.iter().any(|clause| clause.exp.is_some_and(|exp| exp <= now)) {
             return Err(invalid("a restriction of the login ends in the past"));
         }
-        self.sendable(request.restrictions)
+        self.check_supported(request.restrictions)
     }
 
-    /// Asks once whether the person has finished. Mind the server's limit of requests: not more often than `interval`.
+    /// Polls once. Each poll counts towards the server's request limit, so do not poll more often than `interval`.
     ///
     /// # Errors
-    /// [`ServerError::Declined`], [`ServerError::CodeRefused`] when the time is over or the code was fetched; else what the server or network says.
+    /// [`ServerError::Declined`]; [`ServerError::CodeRefused`] if the time is over or the mytoken was fetched before; else the error of the
+    /// server or the network.
     pub fn poll(&self, pending: &PendingLogin, deadline: Deadline) -> Result<Poll, Error> {
         let body = PollBody { grant_type: "polling_code", polling_code: &pending.polling_code };
         let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
@@ -170,13 +171,14 @@ impl Server<'_> {
         self.granted(&answer).map(|granted| Poll::Granted(Box::new(granted)))
     }
 
-    /// Polls until the person has finished, the login's time is over, or `deadline`. `sleep` waits, at most a second at a time, and
-    /// breaks when the person gives up: between polls only, because the answer with the token comes once. `on_tick` gets the remaining
-    /// time before each. A server that is unavailable for a while is asked again.
+    /// Polls until the user has finished, the login's time is over, or `deadline` passes. `sleep` waits for at most a second, and breaks if
+    /// the user cancels. It is called between polls only, because the answer with the token comes only once. Before each `sleep`,
+    /// `on_tick` gets the remaining time. If the server is temporarily unavailable, polling continues.
     ///
     /// # Errors
-    /// As [`Server::poll`]; [`ServerError::LoginNotConfirmed`] when the time is over, [`ServerError::LoginAbandoned`] when `sleep` broke. When the exchange of the code at the provider failed,
-    /// the server says "pending" until then, and only the browser shows why (MT-30).
+    /// As [`Server::poll`]; [`ServerError::LoginNotConfirmed`] if the time is over, [`ServerError::LoginAbandoned`] if `sleep` broke. If the
+    /// exchange of the code at the provider failed, the server answers "pending" until the end, and only the browser shows the reason
+    /// (MT-30).
     pub fn wait(
         &self,
         pending: &PendingLogin,

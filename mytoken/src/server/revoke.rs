@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Revocation of a token by itself, or of another by its handle (MT-39, MT-40).
+//! Revokes a token by itself, or another token by its handle (MT-39, MT-40).
 
 use serde::Serialize;
 
@@ -19,14 +19,14 @@ struct Body<'a> {
 }
 
 impl Server<'_> {
-    /// Revokes a mytoken, or a code and (for the code of a new token) the token behind it. Needs no capability. Unknown and dead
-    /// tokens are a success. Without `recursive` the children survive.
+    /// Revokes a mytoken or a code. With the code of a new token, the token itself is revoked too. Needs no capability. It succeeds for
+    /// unknown and expired tokens too. Without `recursive` the children stay valid.
     ///
     /// # Errors
-    /// [`NotOffered`](super::ServerError::NotOffered) when the server has revocation switched off; [`Failed`](super::ServerError::Failed) also for the outdated form of a
-    /// token that has rotated (MT-42); else what the server or network says.
+    /// [`NotOffered`](super::ServerError::NotOffered) if revocation is disabled at the server; [`Failed`](super::ServerError::Failed) also
+    /// for a token that was replaced by a rotation (MT-42); else the error of the server or the network.
     pub fn revoke(&self, token: &Secret, recursive: bool, deadline: Deadline) -> Result<(), Error> {
-        super::usable(token)?;
+        super::check_not_empty(token)?;
         let endpoint = self.endpoint(self.discovery.revocation_endpoint.as_deref(), "revocation")?;
         let answer =
             self.post(endpoint, &Body { token, recursive, mom_id: None }, Repeat::Harmless, ANSWER_LIMIT, deadline)?;
@@ -36,12 +36,13 @@ impl Server<'_> {
         }
     }
 
-    /// Revokes another mytoken of the same person by its handle, `mom_id`. `authorising` must be one that it was made from, or have
-    /// `manage_mytokens:revoke`. Nothing is counted, but `authorising` may rotate.
+    /// Revokes another mytoken of the same person by its handle, `mom_id`. `authorising` must be an ancestor of that mytoken, or have
+    /// `manage_mytokens:revoke`. The server counts no use, but `authorising` may rotate.
     ///
     /// # Errors
-    /// [`MissingCapability`](super::ServerError::MissingCapability), or [`Rejected`](super::ServerError::Rejected) with status 403, when it may not, and also when the other is unknown or was
-    /// revoked before; else what the server or network says.
+    /// [`MissingCapability`](super::ServerError::MissingCapability), or [`Rejected`](super::ServerError::Rejected) with status 403, if
+    /// `authorising` lacks the right, and also if the other mytoken is unknown or already revoked; else the error of the server or the
+    /// network.
     pub fn revoke_other(
         &self,
         authorising: &Secret,
@@ -50,11 +51,11 @@ impl Server<'_> {
         on_rotation: OnRotation<'_>,
         deadline: Deadline,
     ) -> Result<(), Error> {
-        super::usable(authorising)?;
-        // Without a handle the server would revoke the authorising token.
+        super::check_not_empty(authorising)?;
+        // Without a handle the server would revoke the authorising token itself.
         if mom_id.is_empty() {
             return Err(Error::Input(InputError::InvalidRequest {
-                reason: "there is no handle of the mytoken to revoke".to_owned(),
+                reason: "the handle of the mytoken to revoke is missing".to_owned(),
             }));
         }
         let endpoint = self.endpoint(self.discovery.revocation_endpoint.as_deref(), "revocation")?;

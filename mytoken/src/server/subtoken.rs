@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Children: narrowed from the parent's clauses, and verified (MT-18).
+//! Sub-tokens: their clauses are narrowed from the parent's clauses, and the answer is verified (MT-18).
 
 use serde::Serialize;
 
@@ -14,37 +14,38 @@ use crate::server::ServerError;
 use crate::token;
 use crate::{Deadline, Error, Secret};
 
-/// MT-23: longer names make the server fail (more than 89 characters).
+/// Longest name in characters. The server fails for names of more than 89 characters (MT-23).
 const NAME_LIMIT: usize = 80;
 
-/// Stands for "unlimited" where the server needs a number: a clause with one counter only makes it fail on the second use (MT-17).
-const MANY: i64 = 1_000_000_000;
+/// A number of uses that means "unlimited". If a clause has only one of the two counters, the server fails on the second use (MT-17). So
+/// the other counter gets this number.
+const UNLIMITED: i64 = 1_000_000_000;
 
-/// A child as wanted. It never rotates (MT-47).
+/// A request for a child. The child never rotates (MT-47).
 #[derive(Debug, Clone)]
 pub struct SubTokenRequest<'a> {
     /// The parent; needs `create_mytoken`.
     pub parent: &'a Secret,
-    /// The parent's clauses when the caller knows them (from introspection or when it was granted). `None`: they are read from the
-    /// parent itself when it is a JWT, else asked for, which needs `tokeninfo:introspect`.
+    /// The parent's clauses, if the caller knows them from introspection or from the grant. `None`: they are read from the parent if it is
+    /// a JWT; otherwise an introspection gets them, which needs `tokeninfo:introspect`.
     pub parent_clauses: Option<&'a [Clause]>,
-    /// Its clauses; members that are left out are inherited. Each resulting clause needs an end.
+    /// The child's clauses. Members that are left out are inherited. Each resulting clause needs an end.
     pub wanted: &'a [Clause],
-    /// What it may be used for; never empty.
+    /// The child's capabilities; never empty.
     pub capabilities: &'a Capabilities,
-    /// Shown to the person in lists; cut at 80 characters.
+    /// Name of the child in the user's lists; cut at 80 characters.
     pub name: &'a str,
-    /// In which form it is delivered.
+    /// The form in which the child is delivered.
     pub deliver: Deliver,
 }
 
-/// In which form a child is delivered. Short tokens are not offered: they break when they rotate (MT-45).
+/// The form in which a child is delivered. Short tokens are not offered, because they stop working when they rotate (MT-45).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deliver {
     /// As JWT.
     #[default]
     Token,
-    /// As a one-time code for somebody else to fetch it.
+    /// As a one-time code, with which another program gets it.
     TransferCode,
 }
 
@@ -57,32 +58,32 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     name: &'a str,
     response_type: &'static str,
-    /// The server never evaluates it (MT-18), newer ones may.
+    /// Today's server ignores it (MT-18). Newer ones may not.
     error_on_restrictions: bool,
 }
 
 impl Server<'_> {
-    /// Makes a child. The answer is compared with the request; a child that came back broader is revoked and not handed out, as is
-    /// one whose parent rotated and could not be stored.
+    /// Makes a child and compares the answer with the request. A child that is broader than requested is revoked and not returned. So is
+    /// a child whose parent rotated if the parent's successor could not be stored.
     ///
     /// # Errors
-    /// [`InputError::NotNarrower`], [`InputError::InvalidRequest`], [`ServerError::NotOffered`] before anything is sent; [`ServerError::Broader`] when the
-    /// answer is broader than wanted; else what the server or network says.
+    /// [`InputError::NotNarrower`], [`InputError::InvalidRequest`], [`ServerError::NotOffered`] before anything is sent;
+    /// [`ServerError::Broader`] if the child is broader than requested; else the error of the server or the network.
     pub fn create(
         &self,
         request: &SubTokenRequest<'_>,
         on_rotation: OnRotation<'_>,
         deadline: Deadline,
     ) -> Result<Granted, Error> {
-        super::usable(request.parent)?;
+        super::check_not_empty(request.parent)?;
         if request.capabilities.is_empty() {
             return Err(invalid(
-                "a mytoken needs at least one capability: without any it would get all capabilities of its parent",
+                "a mytoken needs at least one capability: without capabilities it would get all those of its parent",
             ));
         }
         let clauses = self.child_clauses(request, deadline)?;
         if request.deliver == Deliver::TransferCode {
-            self.offers("transfer_code")?;
+            self.check_offered("transfer_code")?;
         }
         let name = short_name(request.name);
         let body = Body {
@@ -98,15 +99,15 @@ impl Server<'_> {
             error_on_restrictions: true,
         };
         let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
-        let kept = self.store_successor(&answer, on_rotation);
+        let stored = self.store_successor(&answer, on_rotation);
         if answer.status != 200 {
-            return Err(kept
+            return Err(stored
                 .err()
                 .unwrap_or_else(|| self.refusal(&answer, Context::Mytoken(capabilities::CREATE_MYTOKEN))));
         }
         let said: Result<MytokenAnswer, _> = answer.json();
-        if let Err(error) = kept {
-            // The caller gets an error and knows of no child that it could revoke.
+        if let Err(error) = stored {
+            // The caller gets an error and cannot revoke the child, so it is revoked here.
             if let Some(secret) = said.as_ref().ok().and_then(MytokenAnswer::secret) {
                 let _ = self.revoke(secret, true, deadline);
             }
@@ -123,7 +124,7 @@ impl Server<'_> {
                 Some(what) => Err(what),
             });
         checked.map_err(|what| {
-            // Revoking a code of a new token revokes the token behind it (MT-35).
+            // Revoking the code of a new token also revokes the token (MT-35).
             let revoked = self.revoke(secret, true, deadline).is_ok();
             Error::Server(ServerError::Broader { server: self.url.to_string(), what, revoked })
         })
@@ -138,12 +139,12 @@ impl Server<'_> {
         };
         let clauses: Vec<Clause> =
             restrictions::narrow(&parent, request.wanted)?.into_iter().map(with_both_counters).collect();
-        self.sendable(&clauses)?;
+        self.check_supported(&clauses)?;
         let now = self.clock.now();
         if clauses.is_empty() || clauses.iter().any(|clause| clause.exp.is_none()) {
             return Err(invalid("a sub-token needs an end: give every restriction an exp"));
         }
-        // MT-24: the server accepts an end in the past and makes a dead token of it.
+        // MT-24: the server accepts an end in the past and makes a token that has already expired.
         if clauses.iter().any(|clause| clause.exp.is_some_and(|exp| exp <= now)) {
             return Err(Error::Input(InputError::NotNarrower {
                 reason: "the mytoken has expired, or the requested end is in the past".to_owned(),
@@ -152,8 +153,8 @@ impl Server<'_> {
         Ok(clauses)
     }
 
-    /// Whether the server enforces all of these; it drops silently what it does not know (MT-20).
-    pub(super) fn sendable(&self, clauses: &[Clause]) -> Result<(), Error> {
+    /// Checks that the server enforces all members of the clauses. It silently drops those that it does not know (MT-20).
+    pub(super) fn check_supported(&self, clauses: &[Clause]) -> Result<(), Error> {
         match self.discovery.unsupported(clauses.iter().flat_map(Clause::keys)) {
             None => Ok(()),
             Some(key) => {
@@ -166,7 +167,7 @@ impl Server<'_> {
         }
     }
 
-    pub(super) fn offers(&self, response_type: &str) -> Result<(), Error> {
+    fn check_offered(&self, response_type: &str) -> Result<(), Error> {
         if self.discovery.response_types_supported.iter().any(|known| known == response_type) {
             return Ok(());
         }
@@ -177,7 +178,7 @@ impl Server<'_> {
     }
 }
 
-/// In which part the child is broader than requested.
+/// The part in which the child is broader than requested.
 fn excess(granted: &Granted, clauses: &[Clause], capabilities: &Capabilities, deliver: Deliver) -> Option<String> {
     let form = match deliver {
         Deliver::Token => GrantedKind::Token,
@@ -192,7 +193,7 @@ fn excess(granted: &Granted, clauses: &[Clause], capabilities: &Capabilities, de
     if let Some(what) = granted.broader_than(clauses, capabilities) {
         return Some(what);
     }
-    // What the token itself says counts as well: the answer beside it may leave something out.
+    // The token's own claims are checked too, because the answer may leave out some of them.
     let claims = token::unverified_claims(&granted.mytoken)?;
     let own = claims.unverified();
     let tight = own.capabilities.within(capabilities) && restrictions::within(&own.restrictions, clauses);
@@ -203,7 +204,11 @@ fn with_both_counters(clause: Clause) -> Clause {
     if clause.usages_at.is_none() && clause.usages_other.is_none() {
         return clause;
     }
-    Clause { usages_at: clause.usages_at.or(Some(MANY)), usages_other: clause.usages_other.or(Some(MANY)), ..clause }
+    Clause {
+        usages_at: clause.usages_at.or(Some(UNLIMITED)),
+        usages_other: clause.usages_other.or(Some(UNLIMITED)),
+        ..clause
+    }
 }
 
 pub(super) fn short_name(name: &str) -> String {

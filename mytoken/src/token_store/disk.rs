@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The directory of the token store: private, reached by one handle, written so that a crash leaves the old file or the new one.
+//! The directory of the token store. It is private and accessed by one handle. After a crash, either the old file or the new one exists.
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Seek, Write};
@@ -18,14 +18,14 @@ use crate::Deadline;
 use crate::private_files::{Lock, lock};
 use crate::token_store::StoreError;
 
-/// A stored token with its clauses is a few KiB.
+/// Largest file in bytes. A stored token with its clauses has a few KiB.
 const LIMIT: u64 = 256 * 1024;
 const LOCK: &str = ".lock";
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// The points between which a crash may fall. Tests interrupt [`Disk::replace_with`] at each.
+/// The steps of a write. Tests interrupt [`Disk::replace_with`] after each step, like a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum WriteStep {
     Created,
     HalfWritten,
     Written,
@@ -40,20 +40,20 @@ pub(super) struct Disk {
     handle: OwnedFd,
 }
 
-/// Reservation on the disk for a file that is not written yet.
+/// Reserved disk space for a file that will be written.
 #[derive(Debug)]
 pub(super) struct Reservation {
     file: File,
 }
 
 impl Disk {
-    /// Opens the directory, made with mode 0700 when it is missing.
+    /// Opens the directory. A missing one is made with mode 0700.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable(path, &error))?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let handle = open(path, flags, Mode::empty()).map_err(|error| match error {
-            // ENOTDIR is what Linux answers for a symbolic link with both flags.
-            Errno::ELOOP | Errno::ENOTDIR => unsafe_place(path, "it is not a directory but a link or a file"),
+            // Linux returns ENOTDIR for a symbolic link if both flags are set.
+            Errno::ELOOP | Errno::ENOTDIR => unsafe_path(path, "it is not a directory but a link or a file"),
             error => unusable(path, &error.into()),
         })?;
         let file = File::from(handle);
@@ -61,90 +61,90 @@ impl Disk {
         Ok(Self { path: path.to_owned(), handle: file.into() })
     }
 
-    /// The content of a file, `None` when there is none.
+    /// The content of a file, `None` if there is none.
     pub(super) fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let path = self.path.join(name);
-        // O_NONBLOCK: a FIFO in the place of the file must not hang.
+        // O_NONBLOCK: a FIFO instead of the file must not block the reader.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let file = match openat(&self.handle, name, flags, Mode::empty()) {
             Ok(handle) => File::from(handle),
             Err(Errno::ENOENT) => return Ok(None),
-            Err(Errno::ELOOP) => return Err(unsafe_place(&path, "it is a symbolic link")),
+            Err(Errno::ELOOP) => return Err(unsafe_path(&path, "it is a symbolic link")),
             Err(error) => return Err(unusable(&path, &error.into())),
         };
         let meta = check_private(&path, &file)?;
         if !meta.is_file() {
-            return Err(unsafe_place(&path, "it is not a regular file"));
+            return Err(unsafe_path(&path, "it is not a regular file"));
         }
         if meta.len() > LIMIT {
             return Err(damaged(&path, "it is larger than any token"));
         }
-        // Reservation for everything at once: a buffer that grows leaves unwiped copies behind.
+        // The buffer has its full size from the start: a growing one would leave copies of the token in freed memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or_default() + 1));
         file.take(LIMIT).read_to_end(&mut bytes).map_err(|error| unusable(&path, &error))?;
         Ok(Some(bytes))
     }
 
-    /// Takes room for a file of `size` bytes: when it returns, that much is on the disk. Writing into it needs no more, except on file
-    /// systems that write each block anew (btrfs, zfs). The caller holds the lock until [`Disk::replace_in`] or [`Disk::release`].
+    /// Reserves disk space for a file of `size` bytes. Writing into the reserved file needs no further space, except on file systems that
+    /// copy blocks on write (btrfs, zfs). The caller holds the lock until [`Disk::replace_in`] or [`Disk::release`].
     pub(super) fn reserve(&self, name: &str, size: usize) -> Result<Reservation, StoreError> {
         let new = new_name(name);
-        // Not zeros: file systems that compress, or keep no block for them, would take no room.
+        // Random bytes, because some file systems compress zeros or store no blocks for them.
         let mut filler = vec![0_u8; size];
         rand::fill(&mut filler[..]);
-        let taken = self.create(&new).and_then(|mut file| {
+        let reserved = self.create(&new).and_then(|mut file| {
             file.write_all(&filler)?;
             file.sync_all()?;
             fsync(&self.handle)?;
             Ok(Reservation { file })
         });
-        taken.map_err(|error| {
+        reserved.map_err(|error| {
             let _ = unlinkat(&self.handle, new.as_str(), UnlinkatFlags::NoRemoveDir);
             let reason = format!("there is no room for a new token ({error}); the server was not asked for one");
             StoreError::Unusable { path: self.path.join(name).display().to_string(), reason }
         })
     }
 
-    /// Gives room back that was not used.
-    pub(super) fn release(&self, name: &str, room: Reservation) {
-        drop(room);
+    /// Frees reserved space that was not used.
+    pub(super) fn release(&self, name: &str, reservation: Reservation) {
+        drop(reservation);
         let _ = unlinkat(&self.handle, new_name(name).as_str(), UnlinkatFlags::NoRemoveDir);
     }
 
-    /// Puts `bytes` in the place of a file. Durable when it returns; the caller holds the lock.
+    /// Replaces the content of a file. The new content is durable when this returns. The caller holds the lock.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.replace_with(name, None, bytes, &mut |_| Ok(()))
     }
 
-    /// As [`Disk::replace`], into room that was reserved for it.
-    pub(super) fn replace_in(&self, name: &str, room: Reservation, bytes: &[u8]) -> Result<(), StoreError> {
-        self.replace_with(name, Some(room), bytes, &mut |_| Ok(()))
+    /// As [`Disk::replace`], in reserved space.
+    pub(super) fn replace_in(&self, name: &str, reservation: Reservation, bytes: &[u8]) -> Result<(), StoreError> {
+        self.replace_with(name, Some(reservation), bytes, &mut |_| Ok(()))
     }
 
-    /// [`Disk::replace`] that calls `at` after each step and stops where that fails.
+    /// As [`Disk::replace`], but calls `after_step` after each step and stops if that fails.
     pub(super) fn replace_with(
         &self,
         name: &str,
-        room: Option<Reservation>,
+        reservation: Option<Reservation>,
         bytes: &[u8],
-        at: &mut dyn FnMut(Step) -> std::io::Result<()>,
+        after_step: &mut dyn FnMut(WriteStep) -> std::io::Result<()>,
     ) -> Result<(), StoreError> {
         let new = new_name(name);
-        let file = match room {
-            Some(room) => Ok(room.file),
+        let file = match reservation {
+            Some(reservation) => Ok(reservation.file),
             None => self.create(&new),
         };
-        file.and_then(|file| write(file, bytes, at))
+        file.and_then(|file| write(file, bytes, after_step))
             .and_then(|()| {
                 renameat(&self.handle, new.as_str(), &self.handle, name)?;
-                at(Step::Renamed)?;
+                after_step(WriteStep::Renamed)?;
                 Ok(fsync(&self.handle)?)
             })
             .map_err(|error| unusable(&self.path.join(name), &error))
     }
 
     fn create(&self, new: &str) -> std::io::Result<File> {
-        // Whoever holds the lock is alone: what lies here was left by a crash.
+        // Only the holder of the lock writes here, so an existing file was left by a crash.
         match unlinkat(&self.handle, new, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(error) => return Err(error.into()),
@@ -153,7 +153,7 @@ impl Disk {
         Ok(File::from(openat(&self.handle, new, flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
     }
 
-    /// Removes a file durably; whether it was there.
+    /// Removes a file durably. Returns whether there was one.
     pub(super) fn remove(&self, name: &str) -> Result<bool, StoreError> {
         let unusable = |error: Errno| unusable(&self.path.join(name), &error.into());
         match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
@@ -189,48 +189,52 @@ impl Disk {
         Ok(names)
     }
 
-    /// A file's path, for sentences.
+    /// A file's path, for messages.
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 }
 
-/// Under which name a file is written before it takes the place of `name`.
+/// The name under which a file is written before it is renamed to `name`.
 fn new_name(name: &str) -> String {
     format!(".new-{name}")
 }
 
-/// Writes over what is in the file, so that the room which it has is used.
-fn write(mut file: File, bytes: &[u8], at: &mut dyn FnMut(Step) -> std::io::Result<()>) -> std::io::Result<()> {
-    at(Step::Created)?;
+/// Overwrites the content of the file, so that its disk space is used again.
+fn write(
+    mut file: File,
+    bytes: &[u8],
+    after_step: &mut dyn FnMut(WriteStep) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    after_step(WriteStep::Created)?;
     let (first, second) = bytes.split_at(bytes.len() / 2);
     file.rewind()?;
     file.write_all(first)?;
-    at(Step::HalfWritten)?;
+    after_step(WriteStep::HalfWritten)?;
     file.write_all(second)?;
     file.set_len(bytes.len() as u64)?;
-    at(Step::Written)?;
+    after_step(WriteStep::Written)?;
     file.sync_all()?;
-    at(Step::Synced)
+    after_step(WriteStep::Synced)
 }
 
-/// Others must neither write (they would choose our token) nor read.
+/// Checks that other users can neither read the file nor write to it; by writing they could replace the user's token.
 fn check_private(path: &Path, file: &File) -> Result<std::fs::Metadata, StoreError> {
     let meta = file.metadata().map_err(|error| unusable(path, &error))?;
     if meta.uid() != geteuid().as_raw() {
-        return Err(unsafe_place(path, &format!("it belongs to user {}, not to you", meta.uid())));
+        return Err(unsafe_path(path, &format!("it belongs to user {}, not to you", meta.uid())));
     }
     let mode = meta.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(unsafe_place(
+        return Err(unsafe_path(
             path,
-            &format!("others can reach it (mode {mode:04o}); run: chmod go= {}", path.display()),
+            &format!("others can access it (mode {mode:04o}); run: chmod go= {}", path.display()),
         ));
     }
     Ok(meta)
 }
 
-fn unsafe_place(path: &Path, reason: &str) -> StoreError {
+fn unsafe_path(path: &Path, reason: &str) -> StoreError {
     StoreError::Unsafe { path: path.display().to_string(), reason: reason.to_owned() }
 }
 

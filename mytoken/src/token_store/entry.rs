@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A stored token and what is known about it.
+//! An entry of the token store: a mytoken and its properties.
 
 use std::path::PathBuf;
 
@@ -12,42 +12,42 @@ use crate::server::Granted;
 use crate::token::{Rotation, unverified_claims};
 use crate::urls::{IssuerUrl, ServerUrl};
 
-/// A user's mytoken with what the server granted. On disk it is one JSON object.
+/// A user's mytoken with the rights that the server granted. On disk it is one JSON object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredToken {
-    /// Where the token is presented, and nowhere else.
+    /// The only server to which the token is sent.
     pub server: ServerUrl,
     /// The provider at which the user logged in.
     pub issuer: IssuerUrl,
     /// The token's name in the server's lists.
     pub name: String,
-    /// The token: always the newest of a rotating one.
+    /// The token; if it rotates, the newest successor.
     pub mytoken: Secret,
     /// The server's public name of the token, for revocation by hand.
     #[serde(default)]
     pub mom_id: String,
-    /// What it may do.
+    /// Its capabilities.
     pub capabilities: Capabilities,
-    /// Within which bounds; empty: none.
+    /// Its clauses; empty: unrestricted.
     #[serde(default)]
     pub restrictions: Vec<Clause>,
-    /// When the server replaces it.
+    /// When it rotates; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
-    /// Expiry in Unix seconds, absent: never.
+    /// Expiry in Unix seconds; absent: it does not expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
-    /// When it was stored first, Unix seconds.
+    /// Time of the login in Unix seconds.
     pub created: u64,
-    /// PEM file of the certificates that were trusted at login, when the person named one.
+    /// PEM file of the certificates that were trusted at login, if the user named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
 }
 
 impl StoredToken {
-    /// What a login at `server` granted at `now` (Unix seconds).
+    /// The entry for a mytoken that a login at `server` granted at `now` (Unix seconds).
     #[must_use]
-    pub fn of(server: ServerUrl, issuer: IssuerUrl, name: &str, granted: &Granted, now: u64) -> Self {
+    pub fn from_grant(server: ServerUrl, issuer: IssuerUrl, name: &str, granted: &Granted, now: u64) -> Self {
         Self {
             server,
             issuer,
@@ -75,8 +75,8 @@ impl StoredToken {
         self.expires_at.is_some_and(|exp| exp < now)
     }
 
-    /// Takes the successor of a rotation. With a rotation lifetime the successor's expiry differs (MT-46).
-    pub(super) fn succeed(&mut self, successor: &Secret) {
+    /// Replaces the token by its successor. If the rotation has a lifetime, the successor has another expiry (MT-46).
+    pub(super) fn set_successor(&mut self, successor: &Secret) {
         self.mytoken = successor.clone();
         if let Some(claims) = unverified_claims(successor) {
             self.expires_at = claims.unverified().exp;

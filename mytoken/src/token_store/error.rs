@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can be wrong with the token store.
+//! Errors of the token store.
 
 /// Why the token store is not used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The token store, or a file in it, can be reached by others.
+    /// Others can access the token store or a file in it.
     #[error("{path} is not used: {reason}")]
     Unsafe {
         /// The directory or file.
@@ -21,18 +21,18 @@ pub enum StoreError {
         /// What the operating system said.
         reason: String,
     },
-    /// A file of the token store holds something else.
+    /// A file of the token store does not contain a token for its server.
     #[error("{path} is damaged ({reason}); run: mytoken-ssh login")]
     Damaged {
         /// The file.
         path: String,
-        /// What is wrong with it, without its content.
+        /// What is wrong with it, without the file's content.
         reason: String,
     },
-    /// Another process kept the token store locked.
+    /// Another process held the lock of the token store until the deadline.
     #[error("another program uses the token store and did not finish in time ({path}); try again")]
     Busy {
-        /// The lock.
+        /// The lock file.
         path: String,
     },
 }

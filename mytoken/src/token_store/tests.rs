@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Crashes, races and foreign hands.
+//! Crashes, simultaneous users, full disks, and files that others can access.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::disk::Step;
+use super::disk::WriteStep;
 use super::*;
 use crate::skipped::skip;
 use crate::token_store::StoreError;
@@ -38,7 +38,7 @@ fn store() -> (tempfile::TempDir, TokenStore) {
 }
 
 #[test]
-fn what_was_put_is_found_and_private() {
+fn a_stored_token_is_found_and_its_file_is_private() {
     let (home, store) = store();
     assert_eq!(store.token(&server()).unwrap(), None);
     store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
@@ -51,7 +51,7 @@ fn what_was_put_is_found_and_private() {
     assert!(store.tokens().unwrap().is_empty());
 }
 
-/// Users keep their logins over upgrades: byte for byte what release 0.1.0 wrote; the token is made up.
+/// Users keep their logins after an upgrade. The text is exactly what release 0.1.0 wrote, with an invented token.
 #[test]
 fn files_of_earlier_releases_are_read() {
     let text = r#"{
@@ -82,7 +82,7 @@ fn files_of_earlier_releases_are_read() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(store.token(&server()).unwrap(), Some(entry("one.two.three", true)));
     store.lock(soon()).unwrap().put(&entry("one.two.three", true)).unwrap();
-    assert_eq!(fs::read_to_string(&file).unwrap(), text, "and an earlier release can read ours");
+    assert_eq!(fs::read_to_string(&file).unwrap(), text, "an earlier release can read new files");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn servers_have_different_files() {
 }
 
 #[test]
-fn a_place_that_others_can_reach_is_refused() {
+fn a_file_or_directory_that_others_can_access_is_refused() {
     let (home, store) = store();
     store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
     let dir = TokenStore::default_path(home.path());
@@ -119,7 +119,7 @@ fn a_place_that_others_can_reach_is_refused() {
 }
 
 #[test]
-fn a_place_of_another_user_is_refused() {
+fn a_file_or_directory_of_another_user_is_refused() {
     if !nix::unistd::geteuid().is_root() {
         return skip("only root can give files away").unwrap();
     }
@@ -139,7 +139,7 @@ fn a_place_of_another_user_is_refused() {
 }
 
 #[test]
-fn a_damaged_file_is_told_without_its_content() {
+fn the_error_for_a_damaged_file_does_not_show_its_content() {
     let (home, store) = store();
     store.lock(soon()).unwrap().put(&entry("a.b.c", false)).unwrap();
     let file = TokenStore::default_path(home.path()).join("mytoken.example.org.json");
@@ -153,8 +153,8 @@ fn a_damaged_file_is_told_without_its_content() {
 }
 
 #[test]
-fn a_crash_between_any_two_steps_leaves_the_old_or_the_new() {
-    let steps = [Step::Created, Step::HalfWritten, Step::Written, Step::Synced, Step::Renamed];
+fn a_crash_after_any_step_leaves_the_old_or_the_new_token() {
+    let steps = [WriteStep::Created, WriteStep::HalfWritten, WriteStep::Written, WriteStep::Synced, WriteStep::Renamed];
     for (crash, reserved) in steps.into_iter().flat_map(|step| [(step, false), (step, true)]) {
         let (_home, store) = store();
         let mut guard = store.lock(soon()).unwrap();
@@ -162,12 +162,12 @@ fn a_crash_between_any_two_steps_leaves_the_old_or_the_new() {
         let bytes = serde_json::to_vec(&entry("new.new.new", true)).unwrap();
         let stop = |step| if step == crash { Err(std::io::Error::other("crash")) } else { Ok(()) };
         let name = file_name(&server());
-        let room = reserved.then(|| store.disk.reserve(&name, 9_000).unwrap());
-        store.disk.replace_with(&name, room, &bytes, &mut { stop }).unwrap_err();
+        let reservation = reserved.then(|| store.disk.reserve(&name, 9_000).unwrap());
+        store.disk.replace_with(&name, reservation, &bytes, &mut { stop }).unwrap_err();
         let found = guard.token(&server()).unwrap().unwrap();
-        let expected = if crash == Step::Renamed { "new.new.new" } else { "old.old.old" };
+        let expected = if crash == WriteStep::Renamed { "new.new.new" } else { "old.old.old" };
         assert_eq!(found.mytoken.expose(), expected, "{crash:?}");
-        // The rest of the crash does not disturb.
+        // The file that the crash left does not disturb.
         guard.put(&entry("next.next.next", true)).unwrap();
         assert_eq!(store.tokens().unwrap().len(), 1);
         assert_eq!(guard.token(&server()).unwrap().unwrap().mytoken.expose(), "next.next.next");
@@ -175,29 +175,33 @@ fn a_crash_between_any_two_steps_leaves_the_old_or_the_new() {
 }
 
 #[test]
-fn a_rotating_token_is_locked_while_it_is_held_and_others_are_not() {
+fn the_store_is_locked_only_while_a_rotating_token_is_in_use() {
     let (_home, store) = store();
     store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
-    let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
-    let moment = Deadline::after(Duration::from_millis(100));
-    assert!(matches!(store.lock(moment), Err(StoreError::Busy { .. })));
-    held.store_successor(&Secret::new("two.two.two")).unwrap();
+    let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+    let short = Deadline::after(Duration::from_millis(100));
+    assert!(matches!(store.lock(short), Err(StoreError::Busy { .. })));
+    acquired.store_successor(&Secret::new("two.two.two")).unwrap();
     assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "two.two.two");
-    drop(held);
+    drop(acquired);
     store.lock(soon()).unwrap().put(&entry("three.three.three", false)).unwrap();
     let _held = store.acquire(&server(), soon()).unwrap().unwrap();
     drop(store.lock(Deadline::after(Duration::from_millis(100))).unwrap());
 }
 
 #[test]
-fn a_successor_is_kept_for_a_token_that_was_said_not_to_rotate() {
+fn a_successor_is_stored_even_if_the_entry_says_that_the_token_does_not_rotate() {
     let (_home, store) = store();
     store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
-    let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
-    held.store_successor(&Secret::new("two.two.two")).unwrap();
-    assert_eq!(held.stored().mytoken.expose(), "two.two.two");
-    assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "two.two.two", "the old one is dead");
-    drop(held);
+    let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+    acquired.store_successor(&Secret::new("two.two.two")).unwrap();
+    assert_eq!(acquired.stored().mytoken.expose(), "two.two.two");
+    assert_eq!(
+        store.token(&server()).unwrap().unwrap().mytoken.expose(),
+        "two.two.two",
+        "the old token no longer works"
+    );
+    drop(acquired);
     drop(store.lock(soon()).unwrap());
 }
 
@@ -205,14 +209,14 @@ fn a_successor_is_kept_for_a_token_that_was_said_not_to_rotate() {
 fn a_successor_does_not_replace_a_newer_login() {
     let (_home, store) = store();
     store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
-    let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
+    let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
     store.lock(soon()).unwrap().put(&entry("login.login.login", false)).unwrap();
-    held.store_successor(&Secret::new("two.two.two")).unwrap();
+    acquired.store_successor(&Secret::new("two.two.two")).unwrap();
     assert_eq!(store.token(&server()).unwrap().unwrap().mytoken.expose(), "login.login.login");
 }
 
 #[test]
-fn the_room_for_a_successor_is_used_or_given_back() {
+fn reserved_disk_space_is_used_or_freed() {
     let (home, store) = store();
     let dir = TokenStore::default_path(home.path());
     let files = || {
@@ -225,21 +229,21 @@ fn the_room_for_a_successor_is_used_or_given_back() {
     let before = files();
     drop(store.acquire(&server(), soon()).unwrap().unwrap());
     assert_eq!(files(), before, "nothing was rotated");
-    let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
+    let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
     let room = fs::metadata(dir.join(".new-mytoken.example.org.json")).unwrap();
     assert!(room.len() > RESERVE_MARGIN as u64 && room.permissions().mode() & 0o077 == 0);
-    held.store_successor(&Secret::new("two.two.two")).unwrap();
-    held.store_successor(&Secret::new("three.three.three")).unwrap();
-    drop(held);
+    acquired.store_successor(&Secret::new("two.two.two")).unwrap();
+    acquired.store_successor(&Secret::new("three.three.three")).unwrap();
+    drop(acquired);
     assert_eq!(files(), before);
-    assert_eq!(store.token(&server()).unwrap(), Some(entry("three.three.three", true)), "the whole file and no more");
-    // The rest of a crash does not disturb.
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("three.three.three", true)), "the file has no filler left");
+    // A file that a crash left does not disturb.
     fs::write(dir.join(".new-mytoken.example.org.json"), "left").unwrap();
     assert!(store.acquire(&server(), soon()).unwrap().is_some());
 }
 
 #[test]
-fn a_full_disk_is_told_before_the_token_is_used_and_cannot_fill_in_between() {
+fn on_a_full_disk_a_token_is_not_used_and_reserved_space_stays_usable() {
     if !nix::unistd::geteuid().is_root() {
         return skip("only root can mount a small file system").unwrap();
     }
@@ -254,7 +258,7 @@ fn a_full_disk_is_told_before_the_token_is_used_and_cannot_fill_in_between() {
     assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Not a test by itself: mounts.
+/// Not a test: the child process of the test above, which mounts a file system.
 #[test]
 #[ignore = "run by the test above in a child process with mounts of its own"]
 fn fill_a_small_disk_in_a_child_process() {
@@ -284,31 +288,31 @@ fn fill_a_small_disk_in_a_child_process() {
         );
     }
     assert_eq!(stored(), "one.one.one");
-    assert!(!disk.path().join("tokens/.new-mytoken.example.org.json").exists(), "half of the room is kept");
+    assert!(!disk.path().join("tokens/.new-mytoken.example.org.json").exists(), "a partial reservation is left");
 
     fs::remove_file(disk.path().join("ballast")).unwrap();
-    let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
+    let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
     fill();
     let successor = format!("two.{}.two", "x".repeat(1_000));
-    held.store_successor(&Secret::new(successor.as_str())).unwrap();
+    acquired.store_successor(&Secret::new(successor.as_str())).unwrap();
     assert_eq!(stored(), successor);
-    drop(held);
-    // Nothing can be written now, and the token is not used for it.
+    drop(acquired);
+    // The disk is full, so the token is not used.
     fill();
     assert!(store.acquire(&server(), soon()).is_err());
     assert_eq!(stored(), successor);
 }
 
-/// Not a test: rotates the token n -> n+1 again and again.
+/// Not a test: a child process that rotates the token n -> n+1 in a loop.
 #[test]
 #[ignore = "run by the two tests below in a child process"]
 fn rotate_in_a_child_process() {
     let (Ok(dir), Ok(rounds)) = (std::env::var("STORE_TEST_DIR"), std::env::var("STORE_TEST_ROUNDS")) else { return };
     let store = TokenStore::open(Path::new(&dir)).unwrap();
     for _ in 0..rounds.parse::<u32>().unwrap() {
-        let mut held = store.acquire(&server(), soon()).unwrap().unwrap();
-        let count: u32 = held.stored().mytoken.expose().parse().unwrap();
-        held.store_successor(&Secret::new((count + 1).to_string())).unwrap();
+        let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+        let count: u32 = acquired.stored().mytoken.expose().parse().unwrap();
+        acquired.store_successor(&Secret::new((count + 1).to_string())).unwrap();
     }
 }
 
@@ -335,14 +339,14 @@ fn two_processes_never_lose_a_rotation() {
 }
 
 #[test]
-fn a_killed_process_leaves_a_whole_file_and_no_lock() {
+fn a_killed_process_leaves_a_complete_file_and_no_lock() {
     let (home, store) = store();
     let dir = TokenStore::default_path(home.path());
     store.lock(soon()).unwrap().put(&entry("0", true)).unwrap();
     let mut last = 0;
     for round in 0..8_u64 {
         let mut child = rotator(&dir, 1_000_000).spawn().unwrap();
-        // Long enough to start, different enough to hit different steps.
+        // Long enough for the start, and different in each round, so that different steps are interrupted.
         std::thread::sleep(Duration::from_millis(60 + 7 * round));
         child.kill().unwrap();
         child.wait().unwrap();

@@ -38,7 +38,7 @@ impl Parent<'_> {
     pub(super) fn token(&self) -> &Secret {
         match self {
             Self::File(token) => token,
-            Self::Stored(held) => &held.stored().mytoken,
+            Self::Stored(acquired) => &acquired.stored().mytoken,
         }
     }
 
@@ -46,7 +46,7 @@ impl Parent<'_> {
     pub(super) fn clauses(&self) -> Option<&[Clause]> {
         match self {
             Self::File(_) => None,
-            Self::Stored(held) => Some(&held.stored().restrictions),
+            Self::Stored(acquired) => Some(&acquired.stored().restrictions),
         }
     }
 
@@ -54,7 +54,7 @@ impl Parent<'_> {
     pub(super) fn keep(&mut self, successor: &Secret) -> Result<(), Error> {
         match self {
             Self::File(_) => refuse_rotation(successor),
-            Self::Stored(held) => Ok(held.store_successor(successor)?),
+            Self::Stored(acquired) => Ok(acquired.store_successor(successor)?),
         }
     }
 }
@@ -82,14 +82,14 @@ pub(super) fn find<'store>(
         None => None,
     };
     let stored = match store.map(|store| store.acquire(server, deadline)).transpose()?.flatten() {
-        Some(held) => {
-            let entry = held.stored();
+        Some(acquired) => {
+            let entry = acquired.stored();
             if entry.expired(now) {
                 Some(UnusableMytoken::Expired)
             } else if !entry.capabilities.has(CREATE_MYTOKEN) {
                 Some(UnusableMytoken::MissingCapability)
             } else {
-                return Ok(Parent::Stored(Box::new(held)));
+                return Ok(Parent::Stored(Box::new(acquired)));
             }
         }
         None => None,

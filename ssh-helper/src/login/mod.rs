@@ -63,7 +63,7 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     screen.show_link(pending.consent_uri.expose(), pending.expires_in);
     let granted = wait_for_consent(&server, &pending, &interrupted, &mut screen)?;
 
-    let mut entry = StoredToken::of(url, issuer, &requested.name, &granted, SystemClock.now());
+    let mut entry = StoredToken::from_grant(url, issuer, &requested.name, &granted, SystemClock.now());
     entry.ca_file = ca_file;
     let previous = store_mytoken(&store, &entry).inspect_err(|_| {
         // Without a copy the user cannot revoke it, and it is valid for weeks.

@@ -41,20 +41,20 @@ impl CreatedSubToken {
     }
 
     fn revoke_by_handle(&self, store: &TokenStore, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
-        let Some(mut held) = store.acquire(server.url(), deadline)? else {
+        let Some(mut acquired) = store.acquire(server.url(), deadline)? else {
             return Err(Error::Input(InputError::InvalidRequest {
                 reason: "its parent mytoken is no longer stored".into(),
             }));
         };
-        let parent = held.stored().mytoken.clone();
-        let mut keep = |successor: &Secret| held.store_successor(successor).map_err(Into::into);
+        let parent = acquired.stored().mytoken.clone();
+        let mut keep = |successor: &Secret| acquired.store_successor(successor).map_err(Into::into);
         match server.revoke_other(&parent, &self.granted.mom_id, true, &mut keep, deadline) {
             // A valid parent may revoke its sub-token. If the server refuses, the sub-token no longer exists: the host
             // has revoked it.
             Err(
                 Error::Server(ServerError::MissingCapability { .. })
                 | Error::Server(ServerError::Rejected { status: 403, .. }),
-            ) if self.is_child_of(held.stored()) && is_valid(server, &parent, deadline) => Ok(()),
+            ) if self.is_child_of(acquired.stored()) && is_valid(server, &parent, deadline) => Ok(()),
             other => other,
         }
     }
