@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A login at the provider through real sockets and real TLS: a client that is not the mytoken server sends a
-//! browser there, redeems the code with PKCE and asks for userinfo.
+//! A login at the provider over real sockets and TLS. The client is not the mytoken server: it sends a browser to the
+//! provider, redeems the code with PKCE and requests userinfo.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
 
@@ -58,7 +58,7 @@ fn servers() -> TestServers {
     let tls = tls::server_config(folder.path(), &["localhost".into(), "127.0.0.1".into()]).unwrap();
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let application = listener::spawn(free, Some(tls.clone()), Arc::new(Application)).unwrap();
-    // The issuer URL holds the port, so a free one is looked for before the provider is made.
+    // The issuer URL contains the port, so a free port is chosen before the provider is created.
     let address = std::net::TcpListener::bind(free).unwrap().local_addr().unwrap();
     let issuer = format!("https://localhost:{}", address.port());
     let provider = Arc::new(
@@ -95,7 +95,7 @@ impl TestServers {
         serde_json::from_slice(&response.body).map_err(|error| format!("{}: {error}", response.status))
     }
 
-    /// The browser's way; gives what the application was told, and the hops.
+    /// Logs in by a browser. Returns the text that the application shows, and the browser's requests.
     fn visit(&self, decline: bool) -> (String, Vec<String>) {
         let document = self.get(&format!("{}/.well-known/openid-configuration", self.issuer)).unwrap();
         assert_eq!(document["issuer"], self.issuer);
@@ -109,12 +109,12 @@ impl TestServers {
             ("state", "\"<s&t>"),
         ]);
         let url = format!("{}?{query}", document["authorization_endpoint"].as_str().unwrap());
-        let mut hops = Vec::new();
-        let mut report = |line: &str| hops.push(line.to_owned());
+        let mut requests = Vec::new();
+        let mut report = |line: &str| requests.push(line.to_owned());
         let mut visit = Visit::new(&self.network, &mut report);
         visit.decline = decline;
         let end = visit.open(&url, "bob").unwrap();
-        (String::from_utf8(end.body).unwrap(), hops)
+        (String::from_utf8(end.body).unwrap(), requests)
     }
 
     fn redeem(&self, code: &str, verifier: &str) -> Response {
@@ -133,28 +133,31 @@ impl TestServers {
 #[test]
 fn a_public_client_logs_a_user_in() {
     let servers = servers();
-    let (code, hops) = servers.visit(false);
-    assert_eq!(hops.len(), 3, "{hops:?}");
-    assert!(hops.iter().all(|hop| !hop.contains(&code) && !hop.contains('?')), "{hops:?}");
+    let (code, requests) = servers.visit(false);
+    assert_eq!(requests.len(), 3, "{requests:?}");
+    assert!(requests.iter().all(|request| !request.contains(&code) && !request.contains('?')), "{requests:?}");
     let tokens: Value = serde_json::from_slice(&servers.redeem(&code, VERIFIER).body).unwrap();
     let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
-    let told = servers
+    let userinfo = servers
         .network
         .fetch("GET", &format!("{}/userinfo", servers.issuer), &[("Authorization", &bearer)], b"")
         .unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&told.body).unwrap(), json!({"sub": "bob", "email": "bob@example.org"}));
-    let written = json!(servers.journal.entries());
-    assert_eq!(written.as_array().unwrap().iter().filter(|entry| entry["path"] == "/token").count(), 1);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&userinfo.body).unwrap(),
+        json!({"sub": "bob", "email": "bob@example.org"})
+    );
+    let journal = json!(servers.journal.entries());
+    assert_eq!(journal.as_array().unwrap().iter().filter(|entry| entry["path"] == "/token").count(), 1);
     let secrets = [code.as_str(), VERIFIER, tokens["refresh_token"].as_str().unwrap(), &bearer];
-    assert!(secrets.iter().all(|secret| !written.to_string().contains(secret)));
+    assert!(secrets.iter().all(|secret| !journal.to_string().contains(secret)));
     let (code, _) = servers.visit(false);
     assert_eq!(servers.redeem(&code, "a wrong verifier that is long enough for PKCE").status, 400);
 }
 
 #[test]
 fn a_declined_login_returns_access_denied() {
-    let (told, _) = servers().visit(true);
-    assert_eq!(told, "access_denied");
+    let (shown, _) = servers().visit(true);
+    assert_eq!(shown, "access_denied");
 }
 
 #[test]
@@ -189,8 +192,8 @@ fn faults_work_over_tls() {
     let length = servers.get(&jwks).unwrap().to_string().len();
     assert!(start.elapsed().as_millis() >= 2 * u128::try_from(length - 1).unwrap());
     fault("429", None);
-    let told = servers.network.fetch("GET", &jwks, &[], b"").unwrap();
-    assert_eq!((told.status, told.header("Retry-After")), (429, Some("7")));
+    let limited = servers.network.fetch("GET", &jwks, &[], b"").unwrap();
+    assert_eq!((limited.status, limited.header("Retry-After")), (429, Some("7")));
     servers.provider.clear_faults();
     assert!(servers.get(&jwks).is_ok());
 }
@@ -222,7 +225,7 @@ fn the_authority_survives_a_restart_and_other_names_get_a_new_certificate() {
         |host: &str| servers.network.fetch("GET", &format!("https://{host}:{}/", listening.address().port()), &[], b"");
     assert_eq!(at("127.0.0.1").unwrap().status, 200);
     assert!(at("localhost").is_err(), "the certificate is for other names");
-    let strangers = HttpClient::new(None).unwrap();
-    assert!(strangers.fetch("GET", &format!("{}/jwks", servers.issuer), &[], b"").is_err());
+    let without_ca = HttpClient::new(None).unwrap();
+    assert!(without_ca.fetch("GET", &format!("{}/jwks", servers.issuer), &[], b"").is_err());
     drop(servers.tls);
 }

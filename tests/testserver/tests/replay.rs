@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The test server answers like the original server in the captures. A second process of it plays a foreign server,
-//! which the replay reaches only over HTTP and through commands.
+//! Replays the captures. The test server must answer as the original did. Then a second process of it is the foreign
+//! server, which the replay reaches only over HTTP and by commands.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
 
@@ -82,20 +82,20 @@ impl ForeignServer {
             command.args([option, value]);
         }
         let output = command.output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        let mut lines: Vec<String> = said.lines().map(str::to_owned).collect();
-        let sum = lines.pop().unwrap_or_default();
-        assert_eq!(output.status.success(), sum.contains(" 0 failed"), "{said}");
+        let output_text = String::from_utf8(output.stdout).unwrap();
+        let mut lines: Vec<String> = output_text.lines().map(str::to_owned).collect();
+        let summary = lines.pop().unwrap_or_default();
+        assert_eq!(output.status.success(), summary.contains(" 0 failed"), "{output_text}");
         lines.retain(|line| !line.starts_with("ok "));
-        (lines, sum)
+        (lines, summary)
     }
 
-    /// A command that plays the person at the browser.
+    /// The command for `--browser`.
     fn browser() -> String {
         format!("f() {{ '{PROGRAM}' browser \"$1\" --user \"$2\" --until-redirect; }}; f")
     }
 
-    /// A command that makes this server's provider misbehave.
+    /// The command for `--provider-faults`.
     fn provider_faults(&self) -> String {
         format!("'{PROGRAM}' provider-faults --control {}", self.url("control"))
     }
@@ -105,9 +105,9 @@ impl ForeignServer {
 fn logins_and_provider_faults_are_played_at_a_foreign_server() {
     let foreign = ForeignServer::start();
     let commands = [("--browser", &*ForeignServer::browser()), ("--provider-faults", &*foreign.provider_faults())];
-    let (different, sum) = foreign.replay(&["login-flow", "provider", "faults", "guest"], &commands);
-    assert_eq!(different, Vec::<String>::new(), "{sum}");
-    assert_eq!(sum, "74 passed, 0 failed, 0 skipped");
+    let (different, summary) = foreign.replay(&["login-flow", "provider", "faults", "guest"], &commands);
+    assert_eq!(different, Vec::<String>::new(), "{summary}");
+    assert_eq!(summary, "74 passed, 0 failed, 0 skipped");
 }
 
 #[test]
@@ -116,22 +116,18 @@ fn scenarios_that_a_foreign_server_cannot_play_are_skipped_with_a_reason() {
     let browser = ("--browser", &*ForeignServer::browser());
     let faults = ("--provider-faults", &*foreign.provider_faults());
     let skipped = |topic: &str, commands: &[(&str, &str)], reason: &str| {
-        let (lines, sum) = foreign.replay(&[topic], commands);
-        assert_eq!(sum, "0 passed, 0 failed, 1 skipped", "{lines:?}");
+        let (lines, summary) = foreign.replay(&[topic], commands);
+        assert_eq!(summary, "0 passed, 0 failed, 1 skipped", "{lines:?}");
         assert!(lines[0].starts_with("skipped ") && lines[0].ends_with(reason), "{lines:?}");
     };
-    skipped(
-        "login-flow/complete",
-        &[faults],
-        "a person would have to log in (--browser, or --first-token for first tokens)",
-    );
-    skipped("faults/at-500-html", &[browser], "the provider would have to misbehave (--provider-faults)");
-    skipped("provider/login", &[browser], "the requests to the provider cannot be read (--provider-faults)");
-    skipped("ratelimit", &[browser, faults], "the server would have to be configured for it");
-    let nobody = ("--browser", "f() { echo \"no account $2 there\" >&2; exit 77; }; f");
-    skipped("login-flow/complete", &[nobody, faults], "no account alice there");
-    let faultless = ("--provider-faults", "f() { echo \"cannot do $2\" >&2; exit 77; }; f");
-    skipped("faults/at-500-html", &[browser, faultless], "cannot do 500-html");
+    skipped("login-flow/complete", &[faults], "needs a login: give --browser, or --first-token for first tokens");
+    skipped("faults/at-500-html", &[browser], "needs faults of the provider: give --provider-faults");
+    skipped("provider/login", &[browser], "needs the requests to the provider: give --provider-faults");
+    skipped("ratelimit", &[browser, faults], "needs a server with the server_config of its capture");
+    let no_account = ("--browser", "f() { echo \"no account $2 there\" >&2; exit 77; }; f");
+    skipped("login-flow/complete", &[no_account, faults], "no account alice there");
+    let no_faults = ("--provider-faults", "f() { echo \"cannot do $2\" >&2; exit 77; }; f");
+    skipped("faults/at-500-html", &[browser, no_faults], "cannot do 500-html");
 }
 
 #[test]
@@ -139,12 +135,12 @@ fn a_failing_command_fails_the_scenario() {
     let foreign = ForeignServer::start();
     let browser = ("--browser", &*ForeignServer::browser());
     let failed = |scenario: &str, commands: &[(&str, &str)], reason: &str| {
-        let (lines, sum) = foreign.replay(&[scenario], commands);
-        assert_eq!(sum, "0 passed, 1 failed, 0 skipped", "{lines:?}");
+        let (lines, summary) = foreign.replay(&[scenario], commands);
+        assert_eq!(summary, "0 passed, 1 failed, 0 skipped", "{lines:?}");
         assert!(lines[0].contains(reason), "{lines:?}");
     };
     failed("login-flow/complete", &[("--browser", "false")], "exit status: 1");
     failed("login-flow/complete", &[("--browser", "echo")], "the browser command must print the URL");
     failed("faults/at-500-html", &[browser, ("--provider-faults", "true")], "access_token: expected");
-    failed("provider/login", &[browser, ("--provider-faults", "echo")], "no list of requests");
+    failed("provider/login", &[browser, ("--provider-faults", "echo")], "the output is not a list of requests");
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The program as the testbed runs it: all servers over TLS, the control API, the browser command, SIGTERM.
+//! Tests the program as the testbed runs it: all servers over TLS, the control API, the browser command, SIGTERM.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "the lints know tests only by their attribute")]
 
@@ -13,21 +13,21 @@ use testserver::http::Response;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_testserver");
 
-struct Served {
+struct RunningServer {
     process: Child,
     folder: tempfile::TempDir,
     network: HttpClient,
     endpoints: Value,
 }
 
-impl Drop for Served {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-fn serve(more: &[&str]) -> Served {
+fn serve(more: &[&str]) -> RunningServer {
     let folder = tempfile::tempdir().unwrap();
     let users = folder.path().join("users.toml");
     std::fs::write(&users, "[alice]\nemail = \"alice@example.org\"\ngroups = [\"hpc\"]\n").unwrap();
@@ -47,14 +47,14 @@ fn serve(more: &[&str]) -> Served {
     let endpoints: Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("endpoints.json")).unwrap()).unwrap();
     let ca = endpoints["ca"].as_str().map(std::path::Path::new);
-    Served { network: HttpClient::new(ca).unwrap(), process, folder, endpoints }
+    RunningServer { network: HttpClient::new(ca).unwrap(), process, folder, endpoints }
 }
 
 fn body(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap()
 }
 
-impl Served {
+impl RunningServer {
     fn url(&self, service: &str, path: &str) -> String {
         format!("{}{path}", self.endpoints[service].as_str().unwrap())
     }
@@ -103,27 +103,28 @@ fn the_resource_server_accepts_a_token_until_expiry_or_key_rotation() {
     let answer = served.access_token(&request);
     assert_eq!((answer.status, &body(&answer)["expires_in"]), (200, &json!(15)));
     let access_token = body(&answer)["access_token"].as_str().unwrap().to_owned();
-    let (status, told) = served.data(&access_token);
-    assert_eq!((status, &told["sub"], &told["scope"]), (200, &json!("alice"), &json!("storage.read")));
-    assert!(told["seconds_left"].as_u64().unwrap() <= 15);
+    let (status, data) = served.data(&access_token);
+    assert_eq!((status, &data["sub"], &data["scope"]), (200, &json!("alice"), &json!("storage.read")));
+    assert!(data["seconds_left"].as_u64().unwrap() <= 15);
 
     served.control("/provider/lifetime", &json!({"seconds": 1}));
     let short = body(&served.access_token(&request))["access_token"].as_str().unwrap().to_owned();
     assert_eq!(served.data(&short).0, 200);
     std::thread::sleep(Duration::from_millis(1100));
-    let (status, told) = served.data(&short);
+    let (status, refusal) = served.data(&short);
     assert_eq!(status, 401);
-    assert!(told["reason"].as_str().unwrap().contains("expired"), "{told}");
+    assert!(refusal["reason"].as_str().unwrap().contains("expired"), "{refusal}");
 
     served.control("/provider/rotate", &json!({"drop_old": true}));
-    assert_eq!(served.data(&access_token).0, 401, "its key is gone");
+    assert_eq!(served.data(&access_token).0, 401, "its key was dropped");
     let minted = served.control("/provider/mint", &json!({"user": "bob", "claims": {"aud": "https://testbed"}}));
     assert_eq!(served.data(minted["token"].as_str().unwrap()).1["sub"], "bob");
 
     let asked: Vec<_> = served.journal("resource").iter().map(|entry| entry["status"].clone()).collect();
     assert_eq!(asked, [200, 200, 401, 401, 200]);
-    let whole = json!([served.journal("mytoken"), served.journal("provider"), served.journal("resource")]).to_string();
-    assert!([&mytoken, &access_token, &short].iter().all(|secret| !whole.contains(*secret)));
+    let journals =
+        json!([served.journal("mytoken"), served.journal("provider"), served.journal("resource")]).to_string();
+    assert!([&mytoken, &access_token, &short].iter().all(|secret| !journals.contains(*secret)));
     let delete = served.network.fetch("DELETE", &served.url("control", "/journal"), &[], b"").unwrap();
     assert_eq!(delete.status, 200);
     assert!(served.journal("mytoken").is_empty() && served.journal("resource").is_empty());
@@ -136,7 +137,8 @@ fn faults_and_outages_start_and_end() {
     let ask = || served.access_token(&json!({"mytoken": mytoken}));
     assert_eq!(ask().status, 200);
     served.control("/provider/fault", &json!({"name": "500-html"}));
-    assert_eq!((ask().status, body(&ask())["access_token"].clone()), (200, json!("")), "the original's way to say it");
+    let during_fault = ask();
+    assert_eq!((during_fault.status, &body(&during_fault)["access_token"]), (200, &json!("")), "MT-12");
     served.control("/provider/fault", &json!({"name": "refused"}));
     assert_eq!(ask().status, 500);
     let discovery = served.url("provider", "/.well-known/openid-configuration");
@@ -177,9 +179,9 @@ fn a_request_limit_counts_per_address_and_exempts_loopback() {
         seen
     };
     let statuses = |seen: &[Response]| seen.iter().map(|answer| answer.status).collect::<Vec<_>>();
-    let as_the_original = answers(&[]);
-    assert_eq!(statuses(&as_the_original), [200; 5]);
-    assert!(as_the_original.iter().all(|answer| answer.header("x-ratelimit-limit").is_none()));
+    let by_default = answers(&[]);
+    assert_eq!(statuses(&by_default), [200; 5]);
+    assert!(by_default.iter().all(|answer| answer.header("x-ratelimit-limit").is_none()));
 
     let limited = answers(&["--request-limit-exempt", "192.0.2.1"]);
     assert_eq!(statuses(&limited), [200, 200, 200, 429, 429]);
@@ -208,15 +210,15 @@ fn the_browser_command_logs_a_user_in_and_shows_no_secrets() {
         let mut command = Command::new(PROGRAM);
         command.args(["browser", link, "--user", "alice", "--ca"]).arg(ca).args(more);
         let output = command.output().unwrap();
-        let told = String::from_utf8(output.stdout).unwrap();
-        assert!(!told.contains(link.rsplit('/').next().unwrap()) && !told.contains("code="), "{told}");
-        (output.status.success(), told)
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(!printed.contains(link.rsplit('/').next().unwrap()) && !printed.contains("code="), "{printed}");
+        (output.status.success(), printed)
     };
     let started = start("AT");
     assert_eq!(poll(&started).status, 428);
-    let (success, told) = browse(&started, &[]);
-    assert!(success, "{told}");
-    assert_eq!(told.lines().count(), 5, "{told}");
+    let (success, printed) = browse(&started, &[]);
+    assert!(success, "{printed}");
+    assert_eq!(printed.lines().count(), 5, "{printed}");
     let token = poll(&started);
     assert_eq!((token.status, &body(&token)["capabilities"]), (200, &json!(["AT"])));
     assert!(!browse(&started, &[]).0, "the code is used up");
@@ -231,7 +233,7 @@ fn sigterm_ends_the_server_also_during_a_fault() {
     assert_eq!(served.endpoints["ca"], Value::Null);
     assert!(served.url("mytoken", "").starts_with("http://"));
     assert!(served.first_token(&json!([])).starts_with("eyJ"));
-    // A request in the middle of a fault must not keep the process.
+    // A request that waits in a fault must not keep the process running.
     served.control("/provider/fault", &json!({"name": "latency", "argument": 60_000, "endpoint": "jwks"}));
     let address = served.url("provider", "").replace("http://", "");
     let mut waiting = std::net::TcpStream::connect(address).unwrap();
@@ -239,16 +241,16 @@ fn sigterm_ends_the_server_also_during_a_fault() {
     std::thread::sleep(Duration::from_millis(100));
     let pid = served.process.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(ended(&mut served.process, Duration::from_secs(5)).success());
+    assert!(wait_for_exit(&mut served.process, Duration::from_secs(5)).success());
 }
 
-fn ended(process: &mut Child, patience: Duration) -> ExitStatus {
+fn wait_for_exit(process: &mut Child, timeout: Duration) -> ExitStatus {
     let start = Instant::now();
     loop {
         if let Some(status) = process.try_wait().unwrap() {
             return status;
         }
-        assert!(start.elapsed() < patience, "still running");
+        assert!(start.elapsed() < timeout, "still running");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Capture files as written down in their README.
+//! Capture files, in the format that their README describes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +23,7 @@ pub(super) struct Scenario {
     pub first_token: Option<Map<String, Value>>,
     #[serde(default)]
     pub more_tokens: Vec<Map<String, Value>>,
-    /// Seconds that the original takes.
+    /// Seconds that the original takes for the scenario.
     #[serde(default)]
     pub slow: i64,
     pub steps: Vec<ScenarioStep>,
@@ -59,7 +59,7 @@ pub(super) struct CapturedRequest {
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     pub auth: Option<String>,
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "keep_null")]
     pub json: Option<Value>,
     pub form: Option<Value>,
     pub raw: Option<String>,
@@ -77,7 +77,7 @@ pub(super) struct BrowserStep {
 pub(super) struct CapturedResponse {
     pub status: u16,
     pub content_type: Option<String>,
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "keep_null")]
     pub json: Option<Value>,
     pub text: Option<String>,
     #[serde(default)]
@@ -92,8 +92,8 @@ pub(super) struct DecodedJwt {
     pub claims: Value,
 }
 
-/// Keeps a member that is `null` apart from an absent one.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+/// Distinguishes a member that is `null` from an absent one.
+fn keep_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 

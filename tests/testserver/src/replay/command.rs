@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Commands of the caller for a foreign server: they play the person at the browser, make
-//! the provider misbehave, or get first tokens.
+//! Runs the caller's commands for a foreign server. They log a user in, set faults of the provider, or get first
+//! tokens.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::outcome::Stop;
 
-/// Exit status by which a command says that it cannot do this; its scenario is skipped. Automake's tests use the same.
-const CANNOT: i32 = 77;
+/// Exit status of a command that cannot do what is asked; the scenario is skipped. Automake's tests use the same one.
+const SKIP_STATUS: i32 = 77;
 
-/// Runs a shell command with arguments added to it, and gives what it printed, trimmed.
+/// Runs a shell command with arguments added to it and returns its trimmed output.
 pub(super) fn run(command: &str, arguments: &[&str], input: &[u8]) -> Result<String, Stop> {
     let failed = |error: std::io::Error| format!("{command}: {error}");
     let mut child = Command::new("sh")
@@ -29,9 +29,9 @@ pub(super) fn run(command: &str, arguments: &[&str], input: &[u8]) -> Result<Str
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let reason = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
-    if output.status.code() == Some(CANNOT) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let reason = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+    if output.status.code() == Some(SKIP_STATUS) {
         return Err(Stop::Unplayable(reason.to_owned()));
     }
     Err(Stop::Differs(format!("{command}: {}: {reason}", output.status)))
@@ -50,9 +50,9 @@ mod tests {
 
     #[test]
     fn a_failing_command_fails_and_status_77_skips_the_scenario() {
-        let failed = run("f() { echo first >&2; echo 'the last word' >&2; exit 3; }; f", &[], b"");
-        assert!(matches!(failed, Err(Stop::Differs(reason)) if reason.ends_with("the last word")));
-        let cannot = run("f() { echo 'nobody is called carol' >&2; exit 77; }; f", &[], b"");
-        assert_eq!(cannot, Err(Stop::Unplayable("nobody is called carol".into())));
+        let failed = run("f() { echo first >&2; echo 'the last line' >&2; exit 3; }; f", &[], b"");
+        assert!(matches!(failed, Err(Stop::Differs(reason)) if reason.ends_with("the last line")));
+        let cannot = run("f() { echo 'there is no user carol' >&2; exit 77; }; f", &[], b"");
+        assert_eq!(cannot, Err(Stop::Unplayable("there is no user carol".into())));
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The tokens a scenario begins with.
+//! Gets the tokens that a scenario starts with.
 
 use serde_json::{Map, Value, json};
 
@@ -27,7 +27,7 @@ pub(super) fn obtain(first: &Map<String, Value>, target: &Target, vars: &mut Var
     Ok(())
 }
 
-/// `@fresh:n` is a name that was never used; a second `@fresh:n` of the same scenario is the same user again.
+/// `@fresh:n` is a new user name. A second `@fresh:n` in the same scenario is the same user.
 fn user_name(user: &str, vars: &mut Vars) -> String {
     let Some(name) = user.strip_prefix("@fresh:") else { return user.to_owned() };
     if let Ok(known) = vars.get(name) {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testserver replay`: plays captured scenarios against a server. The pattern language and the
-//! conditions of the captures are in their README.
+//! `testserver replay`: plays captured scenarios against a server. The README of the captures describes their format.
 
 mod capture;
 mod command;
@@ -40,23 +39,24 @@ pub struct Options {
     /// Play against this server instead of one in this process.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// PEM file with the authority of that server's certificate.
+    /// PEM file of the CA that issued that server's certificate.
     #[arg(long, value_name = "FILE", requires = "server")]
     ca: Option<PathBuf>,
-    /// Shell command that gets a `first_token` object as JSON on its standard input and prints the token.
+    /// Shell command that reads a `first_token` object as JSON on its standard input and prints a mytoken.
     #[arg(long, value_name = "CMD", requires = "server")]
     first_token: Option<String>,
-    /// Shell command that plays the person at the browser: with the URL of an authorization request and a user name
-    /// added, it logs in at the provider, accepts, and prints the URL of the server's /redirect that it is sent to,
-    /// without opening it. Ends with status 77 where it cannot; the scenario is skipped then.
+    /// Shell command that logs a user in at the provider. Its arguments are the URL of an authorization request and a
+    /// user name. It accepts the request and prints the URL of the server's /redirect to which the provider sends the
+    /// browser, without opening it. If it cannot do this, it exits with status 77 and the scenario is skipped.
     #[arg(long, value_name = "CMD", requires = "server")]
     browser: Option<String>,
-    /// Shell command that controls the provider's token endpoint: with `set NAME` added it lets it misbehave, with
-    /// `clear` it ends that, with `requests` it prints and forgets what the token and revocation endpoints were asked.
-    /// Names and the form of requests are in the README of the captures. Status 77 as for --browser.
+    /// Shell command that controls the provider. With the arguments `set NAME` it sets a fault of the token endpoint,
+    /// with `clear` it ends the fault, with `requests` it prints the requests to the token and revocation endpoints
+    /// since its last call. The README of the captures has the names and the form of the requests. Exit status 77 has
+    /// the same meaning as for --browser.
     #[arg(long, value_name = "CMD", requires = "server")]
     provider_faults: Option<String>,
-    /// Only the scenario of that name, or of `topic/name`; may be repeated.
+    /// Play only the scenario with this name or `topic/name`; may be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 }
@@ -71,7 +71,7 @@ impl Options {
     }
 }
 
-/// How a replay went.
+/// Numbers of scenarios by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Scenarios that were answered as captured.
@@ -85,7 +85,7 @@ pub struct Tally {
 /// Plays the scenarios and prints a line for each.
 ///
 /// # Errors
-/// The captures cannot be read or the servers not be started.
+/// The captures cannot be read, or the servers cannot be started.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     let tally = replay(options, &mut |line| println!("{line}"))?;
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
@@ -110,7 +110,7 @@ struct QueuedScenario<'a> {
 }
 
 impl QueuedScenario<'_> {
-    /// Whether it mostly sleeps.
+    /// Whether it spends most of its time waiting.
     fn sleeps(&self) -> bool {
         self.scenario.steps.iter().any(|step| step.sleep.is_some())
             || self
@@ -122,24 +122,24 @@ impl QueuedScenario<'_> {
     }
 }
 
-/// Number of sleeping scenarios that run at once.
-const SLEEPERS: usize = 24;
+/// Maximum number of sleeping scenarios that run at once.
+const MAX_SLEEPING: usize = 24;
 
 fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, String> {
     let captures = capture::load(&options.paths)?;
-    let queue = selected(&captures, &options.only)?;
-    let keys = tempfile::tempdir().map_err(|error| format!("no folder for keys: {error}"))?;
+    let queue = select_scenarios(&captures, &options.only)?;
+    let keys = tempfile::tempdir().map_err(|error| format!("cannot create a folder for keys: {error}"))?;
     if options.server.is_none() {
         // Makes the keys that the providers of all scenarios share.
         target::provider("http://127.0.0.1", keys.path(), "http://127.0.0.1")?;
     }
-    // One worker per processor: more would slow each other down, and the times in captures have a tolerance.
-    // A foreign server gets one scenario at a time: it may have a request limit.
+    // One worker per processor: more would slow each other down until times exceed the tolerance of the captures.
+    // A foreign server gets one scenario at a time, because it may have a request limit.
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let (asleep, awake): (VecDeque<QueuedScenario<'_>>, VecDeque<QueuedScenario<'_>>) =
         queue.iter().partition(|queued| options.server.is_none() && queued.sleeps());
     let workers = if options.server.is_none() { processors } else { 1 };
-    let queues = [(asleep.len().min(SLEEPERS), Mutex::new(asleep)), (workers, Mutex::new(awake))];
+    let queues = [(asleep.len().min(MAX_SLEEPING), Mutex::new(asleep)), (workers, Mutex::new(awake))];
     let (sender, results) = mpsc::channel();
     let mut tally = Tally::default();
     thread::scope(|scope| {
@@ -148,7 +148,7 @@ fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, Stri
             scope.spawn(move || {
                 loop {
                     let Some(queued) = locked(waiting).pop_front() else { return };
-                    let outcome = one(&queued, options, keys);
+                    let outcome = play_one(&queued, options, keys);
                     if sender.send((queued.index, outcome)).is_err() {
                         return;
                     }
@@ -156,33 +156,33 @@ fn replay(options: &Options, report: &mut dyn FnMut(&str)) -> Result<Tally, Stri
             });
         }
         drop(sender);
-        in_order(&queue, &results, &mut |queued, outcome| report(&line(queued, outcome, &mut tally)));
+        report_in_order(&queue, &results, &mut |queued, outcome| report(&result_line(queued, outcome, &mut tally)));
     });
     Ok(tally)
 }
 
-/// Passes results on in the order of the files.
-fn in_order(
+/// Reports the results in the order of the files.
+fn report_in_order(
     queue: &[QueuedScenario<'_>],
     results: &mpsc::Receiver<(usize, ScenarioResult)>,
-    hand_on: &mut dyn FnMut(&QueuedScenario<'_>, &ScenarioResult),
+    report: &mut dyn FnMut(&QueuedScenario<'_>, &ScenarioResult),
 ) {
-    let mut early: Vec<Option<ScenarioResult>> = vec![None; queue.len()];
+    let mut arrived: Vec<Option<ScenarioResult>> = vec![None; queue.len()];
     let mut ready = queue.iter().peekable();
     for (index, outcome) in results {
-        if let Some(place) = early.get_mut(index) {
-            *place = Some(outcome);
+        if let Some(slot) = arrived.get_mut(index) {
+            *slot = Some(outcome);
         }
-        while let Some(outcome) = ready.peek().and_then(|queued| early.get(queued.index)?.as_ref()) {
+        while let Some(outcome) = ready.peek().and_then(|queued| arrived.get(queued.index)?.as_ref()) {
             if let Some(queued) = ready.peek() {
-                hand_on(queued, outcome);
+                report(queued, outcome);
             }
             ready.next();
         }
     }
 }
 
-fn line(queued: &QueuedScenario<'_>, outcome: &ScenarioResult, tally: &mut Tally) -> String {
+fn result_line(queued: &QueuedScenario<'_>, outcome: &ScenarioResult, tally: &mut Tally) -> String {
     let name = format!("{}/{}", queued.topic, queued.scenario.name);
     match outcome {
         ScenarioResult::Passed => {
@@ -200,13 +200,13 @@ fn line(queued: &QueuedScenario<'_>, outcome: &ScenarioResult, tally: &mut Tally
     }
 }
 
-fn selected<'a>(captures: &'a [Capture], only: &[String]) -> Result<Vec<QueuedScenario<'a>>, String> {
+fn select_scenarios<'a>(captures: &'a [Capture], only: &[String]) -> Result<Vec<QueuedScenario<'a>>, String> {
     let mut queue = Vec::new();
     for capture in captures {
         for scenario in &capture.scenarios {
-            let named =
+            let matches =
                 |name: &String| *name == scenario.name || *name == format!("{}/{}", capture.topic, scenario.name);
-            if only.is_empty() || only.iter().any(named) {
+            if only.is_empty() || only.iter().any(matches) {
                 let server_config = capture.server_config.as_ref();
                 queue.push(QueuedScenario { index: queue.len(), topic: &capture.topic, scenario, server_config });
             }
@@ -215,11 +215,11 @@ fn selected<'a>(captures: &'a [Capture], only: &[String]) -> Result<Vec<QueuedSc
     if queue.is_empty() { Err("no scenario was selected".into()) } else { Ok(queue) }
 }
 
-/// Each scenario has servers of its own, so that none sees another's templates, limits or faults.
-fn one(queued: &QueuedScenario<'_>, options: &Options, keys: &Path) -> ScenarioResult {
+/// Plays a scenario. Each has servers of its own, so that scenarios do not share templates, limits or faults.
+fn play_one(queued: &QueuedScenario<'_>, options: &Options, keys: &Path) -> ScenarioResult {
     let target = match &options.server {
         Some(_) if queued.server_config.is_some() => {
-            return ScenarioResult::Skipped("the server would have to be configured for it".into());
+            return ScenarioResult::Skipped("needs a server with the server_config of its capture".into());
         }
         Some(url) => Target::foreign(url, options.ca.as_deref(), options.commands()),
         None => Target::own(keys, queued.server_config),

@@ -6,9 +6,9 @@
 pub(super) enum ScenarioResult {
     /// Every answer was as captured.
     Passed,
-    /// The first difference.
+    /// An answer differs. Contains the first difference.
     Failed(String),
-    /// Why it cannot be played against this server.
+    /// It cannot be played against this server. Contains the reason.
     Skipped(String),
 }
 
@@ -17,12 +17,12 @@ pub(super) enum ScenarioResult {
 pub(super) enum Stop {
     /// An answer differs from the capture, or there is none.
     Differs(String),
-    /// Something that the scenario needs cannot be done at this server.
+    /// The scenario needs something that is not possible at this server.
     Unplayable(String),
 }
 
 impl Stop {
-    /// The same with the place it happened in front of it.
+    /// Puts the place of the stop before its reason.
     pub(super) fn at(self, place: &str) -> Self {
         match self {
             Self::Differs(reason) => Self::Differs(format!("{place}: {reason}")),

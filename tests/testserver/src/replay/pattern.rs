@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The pattern language of expected answers.
+//! Compares answers with the patterns of the captures.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use sha3::{Digest, Sha3_256};
 
-use super::vars::{Vars, number, whole};
+use super::vars::{Vars, number, variable_name};
 
-/// Tolerance of times, in seconds: for clocks that differ and for slow machines.
-const SLACK: i64 = 10;
+/// Tolerance of times in seconds, for clocks that differ and for slow machines.
+const TOLERANCE: i64 = 10;
 
 /// Compares an answer with the expected one and saves the variables of its patterns. The error names the first
 /// difference.
@@ -103,7 +103,7 @@ impl Matcher<'_> {
         let (kind, argument) = expected.strip_prefix('@').and_then(|rest| rest.split_once(':')).unwrap_or_default();
         if kind == "unix" {
             let offset = number(argument)?;
-            let range = vars.t0 + offset - SLACK - vars.slow..=self.now + offset + SLACK;
+            let range = vars.t0 + offset - TOLERANCE - vars.slow..=self.now + offset + TOLERANCE;
             return got
                 .as_i64()
                 .filter(|time| range.contains(time))
@@ -112,7 +112,7 @@ impl Matcher<'_> {
         }
         if kind == "about" {
             let middle = number(argument)?;
-            let near = got.as_i64().is_some_and(|number| (middle - SLACK..=middle + SLACK).contains(&number));
+            let near = got.as_i64().is_some_and(|number| (middle - TOLERANCE..=middle + TOLERANCE).contains(&number));
             return if near { Ok(()) } else { Err(mismatch()) };
         }
         let text = got.as_str().ok_or_else(mismatch)?;
@@ -138,7 +138,7 @@ impl Matcher<'_> {
                 return if text.contains(&part) { Ok(()) } else { Err(mismatch()) };
             }
             _ => {
-                let literal = match whole(expected) {
+                let literal = match variable_name(expected) {
                     Some(name) => vars.get(name)?.to_owned(),
                     None => vars.fill(expected)?,
                 };

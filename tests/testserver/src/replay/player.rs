@@ -16,24 +16,23 @@ use crate::mytoken::unix_now;
 
 /// Plays a scenario to its end or its first difference.
 pub(super) fn play(scenario: &Scenario, target: &Target) -> ScenarioResult {
-    if let Some(reason) = obstacle(scenario, target) {
+    if let Some(reason) = skip_reason(scenario, target) {
         return ScenarioResult::Skipped(reason.into());
     }
     run(scenario, target).into()
 }
 
-/// What the scenario needs of the provider and this target cannot do. Checked before the first request, so that nothing
-/// is left half done. A missing browser is noticed later: the provider for guests needs none.
-fn obstacle(scenario: &Scenario, target: &Target) -> Option<&'static str> {
+/// Why the scenario cannot be played without access to the provider. This is checked before the first request, so that
+/// no scenario stops halfway. A missing browser is found later, because logins at the provider for guests need none.
+fn skip_reason(scenario: &Scenario, target: &Target) -> Option<&'static str> {
     if target.provider.is_some() {
         return None;
     }
     let any = |needs: fn(&ScenarioStep) -> bool| scenario.steps.iter().any(needs);
     if any(|step| step.provider_fault.is_some()) {
-        return Some("the provider would have to misbehave (--provider-faults)");
+        return Some("needs faults of the provider: give --provider-faults");
     }
-    any(|step| step.provider_requests.is_some())
-        .then_some("the requests to the provider cannot be read (--provider-faults)")
+    any(|step| step.provider_requests.is_some()).then_some("needs the requests to the provider: give --provider-faults")
 }
 
 fn run(scenario: &Scenario, target: &Target) -> Result<(), Stop> {
@@ -44,12 +43,12 @@ fn run(scenario: &Scenario, target: &Target) -> Result<(), Stop> {
         first_token::obtain(token, target, &mut vars).map_err(|stop| stop.at("first token"))?;
     }
     for step in &scenario.steps {
-        take(step, target, &mut vars).map_err(|stop| stop.at(&format!("step '{}'", step.name)))?;
+        play_step(step, target, &mut vars).map_err(|stop| stop.at(&format!("step '{}'", step.name)))?;
     }
     Ok(())
 }
 
-fn take(step: &ScenarioStep, target: &Target, vars: &mut Vars) -> Result<(), Stop> {
+fn play_step(step: &ScenarioStep, target: &Target, vars: &mut Vars) -> Result<(), Stop> {
     if let Some(seconds) = step.sleep {
         std::thread::sleep(std::time::Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?);
         return Ok(());
@@ -85,7 +84,7 @@ fn take_requests(target: &Target) -> Result<Vec<Value>, Stop> {
     target.provider.as_ref().map_or(Ok(Vec::new()), |provider| provider.take_requests())
 }
 
-/// Sends a request under a fault of the provider, and always ends the fault afterwards.
+/// Sends a request during a fault of the provider and always ends the fault afterwards.
 fn with_fault(
     name: Option<&str>,
     target: &Target,
@@ -98,7 +97,7 @@ fn with_fault(
     Ok(answer?)
 }
 
-/// A browser step: the login at the provider, then the server's `/redirect`. A fault applies to the latter only.
+/// Plays a browser step: the login at the provider, then the server's `/redirect`. A fault applies only to `/redirect`.
 fn visit(browser: &BrowserStep, fault: Option<&str>, target: &Target, vars: &Vars) -> Result<Response, Stop> {
     let redirect = target.log_in(&vars.text(&browser.open)?, &vars.text(&browser.user)?)?;
     with_fault(fault, target, || target.browse(&redirect))

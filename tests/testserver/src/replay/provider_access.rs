@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Control of a server's provider: sets faults and reads its requests.
+//! Access to the provider of a server: sets its faults and reads its requests.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use super::command;
 use super::outcome::Stop;
 use crate::provider::Provider;
 
-/// How the provider is controlled.
+/// Access to the provider.
 pub(super) enum ProviderAccess {
     /// Calls of the provider in this process.
     Own(Arc<Provider>),
-    /// A command with the words `set NAME`, `clear` and `requests` added to it.
+    /// A command that gets the arguments `set NAME`, `clear` or `requests`.
     Command(String),
 }
 
 impl ProviderAccess {
-    /// Sets a fault of the token endpoint, named as in the README of the captures.
+    /// Sets a fault of the token endpoint by its name in the README of the captures.
     pub(super) fn set_fault(&self, name: &str) -> Result<(), Stop> {
         match self {
             Self::Own(provider) => Ok(provider.set_token_fault(Some(name))?),
@@ -42,7 +42,7 @@ impl ProviderAccess {
             Self::Command(command) => {
                 let printed = command::run(command, &["requests"], b"")?;
                 serde_json::from_str(&printed)
-                    .map_err(|error| format!("{command}: no list of requests: {error}").into())
+                    .map_err(|error| format!("{command}: the output is not a list of requests: {error}").into())
             }
         }
     }

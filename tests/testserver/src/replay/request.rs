@@ -23,7 +23,7 @@ pub(super) fn send(request: &CapturedRequest, target: &Target, vars: &Vars) -> R
             .ok_or_else(|| format!("the server has no {endpoint}"))?,
         (_, Some(path), _) => format!("{}{}", target.issuer, vars.fill(path)?),
         (_, _, Some(url)) => vars.text(url)?,
-        _ => return Err("the request has no address".into()),
+        _ => return Err("the request has no endpoint, path or url".into()),
     };
     let url = format!("{base}{}", vars.fill(&request.suffix)?);
     let mut headers =
@@ -50,7 +50,7 @@ pub(super) fn send(request: &CapturedRequest, target: &Target, vars: &Vars) -> R
     target.network.fetch(&request.method, &url, &headers, &body)
 }
 
-/// A form is an object, or a list of pairs where a key repeats.
+/// The pairs of a form, which is an object, or a list of pairs if a key occurs more than once.
 fn pairs(form: &Value, vars: &Vars) -> Result<Vec<(String, String)>, String> {
     let filled = vars.value(form)?;
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compares the answer of a step with what the capture has.
+//! Compares the answer of a step with the capture.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +11,7 @@ use super::vars::Vars;
 use crate::http::Response;
 use crate::mytoken::unix_now;
 
-/// Compares an answer with what the capture has.
+/// Compares an answer with the capture.
 pub(super) fn check(
     expected: &CapturedResponse,
     answer: &Response,
@@ -50,7 +50,7 @@ pub(super) fn check(
                 serde_json::from_slice(&answer.body).map_err(|error| format!("body: {error}: {}", shown()))?;
             let mut json = without_runtime_texts(expected.status, json);
             if !own_login {
-                ignore_login(&mut json);
+                ignore_login_client(&mut json);
             }
             compare(&json, &got, unordered, now, vars)
                 .map_err(|reason| format!("body {reason}; whole body {}", shown()))
@@ -65,7 +65,7 @@ pub(super) fn check(
     }
 }
 
-/// Error texts of a runtime, decoder or database are not compared: any text will do.
+/// Error texts of a runtime, decoder or database are not compared: any text is accepted.
 fn without_runtime_texts(status: u16, expected: &Value) -> Value {
     const DECODER: [&str; 3] = ["json: cannot unmarshal ", "invalid character ", "failed to decode: "];
     let mut expected = expected.clone();
@@ -82,8 +82,8 @@ fn without_runtime_texts(status: u16, expected: &Value) -> Value {
     expected
 }
 
-/// Address and user agent of a login by `--first-token` are not compared in histories: they are the command's own.
-fn ignore_login(expected: &mut Value) {
+/// Address and user agent of login events are not compared after `--first-token`: they belong to the command.
+fn ignore_login_client(expected: &mut Value) {
     for event in expected.get_mut("events").and_then(Value::as_array_mut).into_iter().flatten() {
         let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
         let of_login = text("event") == "transfer_code_used" || text("comment").contains("oidc_flow");
@@ -131,7 +131,7 @@ mod tests {
             {"event": "created", "comment": "Used grant_type oidc_flow x", "ip": "i", "user_agent": "u"},
             {"event": "created", "comment": "Used grant_type mytoken", "ip": "i", "user_agent": "u"},
         ]});
-        ignore_login(&mut expected);
+        ignore_login_client(&mut expected);
         assert_eq!(expected["events"][0]["ip"], "@any");
         assert_eq!(expected["events"][1]["ip"], "i");
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! JSON as the recorder of the captures wrote it: a space after each colon and comma. The original compares clauses by
-//! their text, so the spacing of a request is part of it (README of the captures, "Known limits").
+//! Writes JSON as the recorder of the captures did: with a space after each colon and comma. The original compares
+//! clauses by their text, so the spacing of a request matters (MT-26).
 
 use std::io;
 

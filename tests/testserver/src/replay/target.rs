@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The server that scenarios are played against, and what can be done to its provider.
+//! The server against which scenarios are played, with the access to its provider.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -28,38 +28,38 @@ pub(super) struct Target {
     pub endpoints: Map<String, Value>,
     /// The client for its requests.
     pub network: HttpClient,
-    /// Control of its provider, if there is any.
+    /// Access to its provider, if there is any.
     pub provider: Option<ProviderAccess>,
     /// A command that gets first tokens, instead of logins.
     pub first_token_command: Option<String>,
-    person: Option<BrowserAccess>,
+    browser: Option<BrowserAccess>,
     listening: Vec<Listening>,
 }
 
-/// Who logs in at the provider.
+/// How a user logs in at the provider.
 enum BrowserAccess {
     /// A call of the provider in this process.
     Call(Arc<Provider>),
-    /// A command that plays the person.
+    /// The command of `--browser`.
     Command(String),
 }
 
 /// The commands of the caller for a foreign server.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Commands {
-    /// Plays the person at the browser.
+    /// Logs a user in at the provider.
     pub browser: Option<String>,
-    /// Makes the provider misbehave, and tells what it was asked.
+    /// Sets faults of the provider and prints its requests.
     pub provider_faults: Option<String>,
     /// Gets first tokens.
     pub first_token: Option<String>,
 }
 
-/// A handler that is set later: a server needs its URL, and so its port, before it is made.
+/// A handler that is set handler: a server needs its URL, and so its port, before it is made.
 #[derive(Default)]
-struct Later(OnceLock<Arc<dyn Handler>>);
+struct DeferredHandler(OnceLock<Arc<dyn Handler>>);
 
-impl Handler for Later {
+impl Handler for DeferredHandler {
     fn handle(&self, request: &Request) -> Reply {
         self.0.get().map_or(Reply::Close, |handler| handler.handle(request))
     }
@@ -70,24 +70,24 @@ impl Target {
     /// same folder, because making keys takes long.
     pub(super) fn own(keys: &Path, server_config: Option<&Value>) -> Result<Self, String> {
         let start = || {
-            let later = Arc::new(Later::default());
+            let handler = Arc::new(DeferredHandler::default());
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let listening = listener::spawn(address, None, Arc::clone(&later) as Arc<dyn Handler>)
+            let listening = listener::spawn(address, None, Arc::clone(&handler) as Arc<dyn Handler>)
                 .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-            Ok::<_, String>((later, format!("http://{}", listening.address()), listening))
+            Ok::<_, String>((handler, format!("http://{}", listening.address()), listening))
         };
-        let (provider_later, op, provider_listening) = start()?;
-        let (server_later, issuer, server_listening) = start()?;
+        let (provider_handler, op, provider_listening) = start()?;
+        let (server_handler, issuer, server_listening) = start()?;
         let provider = Arc::new(provider(&op, keys, &issuer)?);
         let upstream = Upstream { name: "OP".into(), info: provider.info()?, link: Arc::clone(&provider) as _ };
         let mut config = Config::captured(&issuer, vec![upstream]);
         config.limit = server_config.map(limit).transpose()?.flatten();
         let server: Arc<dyn Handler> = Arc::new(Server::new(config)?);
         let taken = |_| String::from("the listener has a server already");
-        provider_later.0.set(Arc::clone(&provider) as _).map_err(taken)?;
-        server_later.0.set(server).map_err(taken)?;
+        provider_handler.0.set(Arc::clone(&provider) as _).map_err(taken)?;
+        server_handler.0.set(server).map_err(taken)?;
         let mut target = Self::discovered(issuer, Some(op), HttpClient::new(None)?)?;
-        target.person = Some(BrowserAccess::Call(Arc::clone(&provider)));
+        target.browser = Some(BrowserAccess::Call(Arc::clone(&provider)));
         target.provider = Some(ProviderAccess::Own(provider));
         target.listening = vec![provider_listening, server_listening];
         Ok(target)
@@ -97,7 +97,7 @@ impl Target {
     pub(super) fn foreign(url: &str, ca: Option<&Path>, commands: Commands) -> Result<Self, String> {
         let mut target = Self::discovered(url.trim_end_matches('/').to_owned(), None, HttpClient::new(ca)?)?;
         target.provider = commands.provider_faults.map(ProviderAccess::Command);
-        target.person = commands.browser.map(BrowserAccess::Command);
+        target.browser = commands.browser.map(BrowserAccess::Command);
         target.first_token_command = commands.first_token;
         Ok(target)
     }
@@ -110,7 +110,7 @@ impl Target {
         let first = endpoints.get("providers_supported").and_then(|providers| providers.pointer("/0/issuer"));
         let op = op
             .or_else(|| first.and_then(Value::as_str).map(str::to_owned))
-            .ok_or_else(|| format!("{url}: no provider"))?;
+            .ok_or_else(|| format!("{url}: the list of providers is empty"))?;
         Ok(Self {
             issuer,
             op,
@@ -118,7 +118,7 @@ impl Target {
             network,
             provider: None,
             first_token_command: None,
-            person: None,
+            browser: None,
             listening: Vec::new(),
         })
     }
@@ -138,14 +138,12 @@ impl Target {
                 .map(str::to_owned)
                 .ok_or_else(|| "the provider for guests refused the login".into());
         }
-        match &self.person {
+        match &self.browser {
             Some(BrowserAccess::Call(provider)) => Ok(provider.log_in_at(authorization_uri, user)?),
             Some(BrowserAccess::Command(command)) => {
                 redirect_of(&self.issuer, &command::run(command, &[authorization_uri, user], b"")?)
             }
-            None => Err(Stop::Unplayable(
-                "a person would have to log in (--browser, or --first-token for first tokens)".into(),
-            )),
+            None => Err(Stop::Unplayable("needs a login: give --browser, or --first-token for first tokens".into())),
         }
     }
 
@@ -155,7 +153,7 @@ impl Target {
     }
 }
 
-/// The URL that a browser command printed: it must be the server's `/redirect`.
+/// Checks the URL that a browser command printed: it must be the server's `/redirect`.
 fn redirect_of(issuer: &str, printed: &str) -> Result<String, Stop> {
     let last = printed.lines().next_back().unwrap_or_default().trim();
     let below = last.strip_prefix(issuer).and_then(|path| path.strip_prefix("/redirect"));

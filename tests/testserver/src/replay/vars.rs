@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Variables of a scenario, and how they are filled into requests.
+//! Variables of a scenario, and their replacement in requests.
 
 use std::collections::HashMap;
 
@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone)]
 pub(super) struct Vars {
     values: HashMap<String, String>,
-    /// Unix seconds of the scenario's beginning.
+    /// Start of the scenario in Unix seconds.
     pub t0: i64,
-    /// Seconds that the original takes in a slow scenario; the times of a faster server are earlier by up to that.
+    /// Seconds that the original takes for the scenario. The times of a faster server may be earlier by that much.
     pub slow: i64,
 }
 
@@ -42,15 +42,15 @@ impl Vars {
         Ok(filled)
     }
 
-    /// A text of a request: `$name` as a whole, `${name}` within.
+    /// A text of a request with its variables replaced: `$name` as the whole text, `${name}` inside.
     pub(super) fn text(&self, text: &str) -> Result<String, String> {
-        match whole(text) {
+        match variable_name(text) {
             Some(name) => self.get(name).map(str::to_owned),
             None => self.fill(text),
         }
     }
 
-    /// A value of a request; keys stay as they are.
+    /// A value of a request with its variables replaced. Keys are unchanged.
     pub(super) fn value(&self, value: &Value) -> Result<Value, String> {
         Ok(match value {
             Value::String(text) => match text.strip_prefix("@unix:") {
@@ -63,14 +63,14 @@ impl Vars {
         })
     }
 
-    /// The members of an object of a request.
+    /// The members of an object in a request, with their variables replaced.
     pub(super) fn members(&self, members: &Map<String, Value>) -> Result<Map<String, Value>, String> {
         members.iter().map(|(key, value)| Ok((key.clone(), self.value(value)?))).collect()
     }
 }
 
 /// The name in `$name`, if that is the whole text.
-pub(super) fn whole(text: &str) -> Option<&str> {
+pub(super) fn variable_name(text: &str) -> Option<&str> {
     let name = text.strip_prefix('$')?;
     (!name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')).then_some(name)
 }
