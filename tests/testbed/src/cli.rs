@@ -22,7 +22,7 @@ struct Cli {
     command: Action,
 }
 
-/// What the site is made of.
+/// The options of the site.
 #[derive(Debug, Args)]
 struct SiteArguments {
     /// Debian release of the site: bookworm, trixie or sid [default: the host's if it is one of these, else bookworm]
@@ -47,7 +47,7 @@ struct SiteArguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make the root file system, if it is not there yet
+    /// Make the root file system if it is missing
     Root,
     /// Open a site and a shell in it
     Shell {
@@ -66,7 +66,7 @@ enum Action {
     },
     /// Run the demo on the terminal
     Demo,
-    /// Run all tests of the workspace and print the sum of the results
+    /// Run all tests of the workspace and print how many passed, failed and were skipped
     Test {
         /// Only tests whose name contains this
         name: Option<String>,
@@ -76,7 +76,7 @@ enum Action {
     },
     /// Measure what the product costs, print a table, write bench.json
     Bench {
-        /// Number of measurements in percent; fewer are faster and less exact
+        /// Number of measurements in percent: fewer are faster but less exact
         #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
         scale: u16,
         /// Only parts whose name contains this
@@ -100,10 +100,10 @@ enum Action {
     /// The system log of a site
     #[command(hide = true)]
     Syslog,
-    /// The clock of the bench, inside a site
+    /// Time commands for the bench, inside a site
     #[command(hide = true)]
-    Laps,
-    /// Make jobs that an agent remembers, inside a site
+    TimeCommands,
+    /// Report starts of jobs to an agent for the bench, inside a site
     #[command(hide = true)]
     JobStarts,
 }
@@ -127,7 +127,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             let amount = bench::Amount { percent: scale, part: part.unwrap_or_default() };
             bench::run(options(&cli.site)?, &amount).map(|()| ExitCode::SUCCESS)
         }
-        Action::Laps => bench::time_laps().map(|()| ExitCode::SUCCESS),
+        Action::TimeCommands => bench::time_commands().map(|()| ExitCode::SUCCESS),
         Action::JobStarts => bench::start_jobs().map(|()| ExitCode::SUCCESS),
         Action::Msrv => oldest_compiler::check(),
         Action::Init { plan } => {
@@ -169,7 +169,7 @@ fn shell(options: Options, user: &str) -> Result<ExitCode> {
     }
 }
 
-/// Commands for a newcomer. Tokens do not log in to root.
+/// Commands for a newcomer. root cannot log in with a token.
 fn what_to_try(site: &Site, user: &str) -> String {
     if user == "root" || !site.has_testserver() {
         return "Try:  sinfo\n".to_owned();
@@ -178,8 +178,8 @@ fn what_to_try(site: &Site, user: &str) -> String {
         "Try, line by line:
   mytoken-ssh login --audience {AUDIENCE} |& cat &     # prints a LINK
   testserver browser LINK --user {user} --ca {CA}       # opens it, as the browser would
-  mytoken-ssh ssh --delegate testbed                          # no password, no key; there: cat $BEARER_TOKEN_FILE
-  sbatch --mytoken --wrap 'ls -l $BEARER_TOKEN_FILE'          # there or here; what it said: cat slurm-*.out
+  mytoken-ssh ssh --delegate testbed                          # no password, no key; in the session: cat $BEARER_TOKEN_FILE
+  sbatch --mytoken --wrap 'ls -l $BEARER_TOKEN_FILE'          # in the session or here; its output: cat slurm-*.out
 "
     )
 }

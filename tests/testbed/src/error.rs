@@ -21,7 +21,7 @@ pub enum Error {
         /// The error of the system.
         source: io::Error,
     },
-    /// A command ended with another status than success.
+    /// A command failed.
     #[error("`{command}` ended with {status}\n--- standard output\n{stdout}--- standard error\n{stderr}")]
     Failed {
         /// The command as a person would type it.
@@ -34,13 +34,13 @@ pub enum Error {
         stderr: String,
     },
     /// Something was not ready in time.
-    #[error("{what} was not ready after {} s{detail}", .waited.as_secs())]
+    #[error("gave up waiting for {what} after {} s{detail}", .waited.as_secs())]
     NotReady {
         /// The thing that was waited for.
         what: String,
         /// How long it was waited for.
         waited: Duration,
-        /// The last output, on lines of its own, or nothing.
+        /// The last output of the check, or nothing.
         detail: String,
     },
     /// Any other failure, as a sentence.
@@ -48,17 +48,17 @@ pub enum Error {
     Refused(String),
 }
 
-/// Adds the operation to a system error.
-pub trait Trying<T> {
+/// Adds the failed operation to a system error.
+pub trait WithContext<T> {
     /// Turns the error into an [`Error::Io`] with this operation.
     ///
     /// # Errors
     /// The same error with the operation.
-    fn trying(self, what: impl FnOnce() -> String) -> Result<T>;
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T, E: Into<io::Error>> Trying<T> for std::result::Result<T, E> {
-    fn trying(self, what: impl FnOnce() -> String) -> Result<T> {
+impl<T, E: Into<io::Error>> WithContext<T> for std::result::Result<T, E> {
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|source| Error::Io { what: what(), source: source.into() })
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A whole site on one machine: a root file system per Debian release, entered through fresh namespaces with an
-//! overlay on top. sshd with PAM, munge, slurmctld, several slurmd, the test server and the agents run in it. Nothing
-//! of the host is touched and everything dies with the process that holds the [`Site`].
+//! A whole site on one machine: a root file system per Debian release, entered through new namespaces with an
+//! overlay on top. sshd with PAM, munge, slurmctld, several slurmd, the test server and the agents run in it. The host
+//! is not changed, and everything in the site ends with the process that holds the [`Site`].
 
 pub mod bench;
 pub mod demo;

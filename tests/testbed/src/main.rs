@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `testbed`: the program. Stories use the library.
+//! The program `testbed`. Stories use the library.
 
 use std::process::ExitCode;
 

@@ -21,7 +21,7 @@ fn registry() -> Result<PathBuf> {
         .ok_or_else(|| Error::Refused("cargo's registry is empty; run `cargo fetch --locked` first".into()))
 }
 
-/// Compiles the workspace in a minimal root, with the host's downloads and without a network.
+/// Compiles the workspace in a minimal root file system, with the host's downloads and without a network.
 pub(crate) fn check() -> Result<ExitCode> {
     can_hold_a_site()?;
     let root = Root::open(&Recipe::oldest_compiler())?;
@@ -34,12 +34,12 @@ pub(crate) fn check() -> Result<ExitCode> {
         install: None,
     };
     let namespace = Namespace::create(&plan)?;
-    // With a newer compiler, which a point release of Debian may bring, this would check nothing.
+    // A point release of Debian may bring a newer compiler. Then this check would prove nothing.
     let oldest = concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), ".");
     // The plugin is linked too: its unwinder is chosen by the linker, which is GNU ld here and lld with newer
     // compilers.
     let script = "cd /src && rustc --version && case $(rustc --version) in \"$1\"*) ;; \
-                  *) echo \"this root has another compiler than $1x\" >&2; exit 1 ;; esac && \
+                  *) echo \"this root file system does not have $1x\" >&2; exit 1 ;; esac && \
                   cargo check --locked --offline --workspace && \
                   cargo build --locked --offline --package slurm-spank && \
                   readelf -d /tmp/target/debug/libspank_mytoken.so >/tmp/needed && ! grep libgcc_s /tmp/needed";

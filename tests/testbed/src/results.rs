@@ -14,7 +14,7 @@ use testbed::{Error, Options, Result, SKIPPED_FILE};
 /// Number of stories that run at the same time.
 const SITES_AT_ONCE: &str = "2";
 
-/// How libtest shows tests that are ignored because another test runs them in a child process.
+/// libtest's mark of a test that is ignored because another test runs it in a child process.
 const RUN_BY_ANOTHER: &str = " ... ignored, run by ";
 
 /// Sum of the results so far.
@@ -23,14 +23,14 @@ struct Sum {
     passed: usize,
     failed: usize,
     skipped: usize,
-    /// How many of the tests in the next summary are run by other tests.
+    /// Number of tests in the next summary that other tests run.
     run_by_others: usize,
 }
 
 impl Sum {
     /// Adds a line of libtest if it is a summary:
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
-    /// Tests that are run by other tests count neither as passed nor as skipped.
+    /// Tests that other tests run count neither as passed nor as skipped.
     fn add_line(&mut self, line: &str) {
         if line.strip_prefix("test ").is_some_and(|test| test.contains(RUN_BY_ANOTHER)) {
             self.run_by_others += 1;
@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool) -> 
         add(&mut sum, units)?;
     }
     let mut stories = cargo_test();
-    // Sites in the caller's network have the same ports.
+    // Sites in the caller's network use the same ports.
     let at_once = if options.foreign.is_some() { "1" } else { SITES_AT_ONCE };
     stories.args(["-p", "testbed", "--", "--test-threads", at_once]).args(name);
     stories.envs(options.as_environment()).env(SKIPPED_FILE, notes.path());
@@ -106,8 +106,8 @@ fn as_root(stories: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo, shows its output and counts the results. A run that fails without a failed test (it did not
-/// compile, or a test process crashed) counts as a failure.
+/// Runs cargo, prints its output and counts the results. A run that fails without a failed test (a compile error, or
+/// a crash) counts as a failure.
 fn add(sum: &mut Sum, mut cargo: Command) -> Result<()> {
     let began = Instant::now();
     let failed_before = sum.failed;

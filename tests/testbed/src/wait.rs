@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
-/// Calls `probe` until it gives a value, for at most `limit`.
+/// Calls `probe` until it returns a value, for at most `limit`.
 ///
 /// # Errors
-/// [`Error::NotReady`] when the time is over, or the first error of `probe`.
+/// [`Error::NotReady`] after `limit`, or the first error of `probe`.
 pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let end = Instant::now() + limit;
     let mut pause = Duration::from_millis(5);

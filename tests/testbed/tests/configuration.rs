@@ -2,7 +2,7 @@
 //! Configuration as administrators write it: symbolic links, map files from other systems, mistakes.
 
 use serde_json::json;
-use testbed::drive::{people, tokens, typist};
+use testbed::drive::{askpass, people, tokens};
 use testbed::site::command::CommandOutcome;
 use testbed::site::servers::AUDIENCE;
 use testbed::{Error, Options, Result, Site, story_with_own_servers};
@@ -19,7 +19,7 @@ fn log_in(site: &Site, account: &str, answers: &[&str]) -> Result<CommandOutcome
     // SSH-32: the account is in alice's configuration, because OpenSSH 10.6 rejects a backslash after -l.
     site.script("alice", "mkdir -p .ssh && cat >.ssh/config").stdin(format!("User {account}\n")).run()?.ok()?;
     let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
-    typist::type_into(site, "alice", answers, &format!("{ssh} testbed id -un"))
+    askpass::run_with_answers(site, "alice", answers, &format!("{ssh} testbed id -un"))
 }
 
 /// `login.toml` without its rules.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testbed::drive::jobs::Job;
 use testbed::drive::journal::Journal;
-use testbed::drive::{people, tokens, typist};
+use testbed::drive::{askpass, people, tokens};
 use testbed::site::command::CommandOutcome;
 use testbed::site::services::agent;
 use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
@@ -54,7 +54,7 @@ fn timed(act: impl FnOnce() -> Result<CommandOutcome>) -> Result<(Duration, Comm
 
 /// Logs in with a short token at the prompt. Without the helper every failure comes from PAM.
 fn log_in_by_hand(site: &Site, token: &str) -> Result<(Duration, CommandOutcome)> {
-    timed(|| typist::type_into(site, "alice", &[token], PLAIN_SSH))
+    timed(|| askpass::run_with_answers(site, "alice", &[token], PLAIN_SSH))
 }
 
 fn short_token(site: &Site) -> Result<String> {

@@ -8,7 +8,7 @@ use mytoken::capabilities::Capabilities;
 use serde_json::{Value, json};
 use testbed::drive::journal::Journal;
 use testbed::drive::people::{self, Session};
-use testbed::drive::{tokens, typist};
+use testbed::drive::{askpass, tokens};
 use testbed::{Error, Options, Result, Site, skip, story, story_with_own_servers};
 
 /// Plain ssh to the site, authenticating by the prompt only.
@@ -211,7 +211,7 @@ fn a_session_that_exits_with_255_keeps_its_mytoken() -> Result<()> {
 fn a_long_token_is_sent_under_any_prompt_and_locale() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
-        assert!(typist::in_pieces(&mytoken).len() >= 2, "the mytoken is short enough for one answer");
+        assert!(askpass::split_token(&mytoken).len() >= 2, "the mytoken is short enough for one answer");
         site.script("alice", "umask 077; cat >token; mkdir -p .config/mytoken").stdin(mytoken).run()?.ok()?;
         let login = site.read("/etc/mytoken/login.toml")?;
         for prompt in ["Access Token::", "Token:\\t", "Jeton d'acc\u{e8}s\u{a0}:"] {
@@ -259,7 +259,7 @@ fn a_mytoken_delegated_for_scp_is_revoked_afterwards() -> Result<()> {
 fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
-        let pieces = typist::in_pieces(&mytoken);
+        let pieces = askpass::split_token(&mytoken);
         assert!(pieces.len() >= 2, "the mytoken is short enough for one answer");
         let kinds = [
             ("an access token", vec![tokens::access_token(site, "alice")?]),
@@ -271,7 +271,12 @@ fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
             .iter()
             .filter_map(|(kind, answers)| {
                 let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
-                match typist::type_into(site, "alice", &answers, &format!("{PLAIN_SSH} cat '$BEARER_TOKEN_FILE'")) {
+                match askpass::run_with_answers(
+                    site,
+                    "alice",
+                    &answers,
+                    &format!("{PLAIN_SSH} cat '$BEARER_TOKEN_FILE'"),
+                ) {
                     Ok(outcome) if outcome.success() && outcome.stdout.matches('.').count() == 2 => None,
                     other => Some(format!("{kind}: {other:?}")),
                 }
@@ -287,8 +292,8 @@ fn a_transfer_code_works_once() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let code = tokens::transfer_code(site, &tokens::mytoken(site, "alice", &json!({}))?)?;
         let log_in = format!("{PLAIN_SSH} echo inside");
-        let first = typist::type_into(site, "alice", &[&code], &log_in)?;
-        let second = typist::type_into(site, "alice", &[&code], &log_in)?;
+        let first = askpass::run_with_answers(site, "alice", &[&code], &log_in)?;
+        let second = askpass::run_with_answers(site, "alice", &[&code], &log_in)?;
         assert_eq!((first.code, second.code), (0, 255), "{first:?}\n{second:?}");
         assert!(
             second.stderr.contains("the transfer code is unknown, expired or already used; create a new one"),
@@ -315,9 +320,9 @@ fn the_helper_answers_only_the_token_prompt() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
         Journal::clear(site)?;
-        typist::prepare(site, "alice", &["wrong password", "wrong passphrase"])?;
+        askpass::prepare(site, "alice", &["wrong password", "wrong passphrase"])?;
         let helper = |arguments: &str| {
-            typist::with_prepared_answers(
+            askpass::run_with_prepared_answers(
                 site,
                 "alice",
                 &format!("mytoken-ssh ssh -o NumberOfPasswordPrompts=1 {arguments} echo inside"),
@@ -337,7 +342,7 @@ fn the_helper_answers_only_the_token_prompt() -> Result<()> {
         let locked =
             helper("-o PreferredAuthentications=publickey -o IdentityFile=locked -o IdentitiesOnly=yes testbed")?;
         // The helper passed these two prompts on to the user's own askpass.
-        let prompts = typist::prompts(site, "alice")?;
+        let prompts = askpass::prompts(site, "alice")?;
         assert!(
             matches!(&prompts[..], [word, phrase] if word.ends_with("Password: ") && phrase.contains("passphrase")),
             "{prompts:?}\n{unknown_host:?}\n{password:?}\n{locked:?}"

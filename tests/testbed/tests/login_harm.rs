@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testbed::drive::journal::Journal;
-use testbed::drive::{people, tokens, typist};
+use testbed::drive::{askpass, people, tokens};
 use testbed::site::addresses::ClientAddress;
 use testbed::site::command::CommandOutcome;
 use testbed::{Error, Options, Result, Site, story_with_own_servers};
@@ -47,7 +47,7 @@ fn timed(act: impl FnOnce() -> Result<CommandOutcome>) -> Result<(Duration, Comm
 
 /// Logs in with a short token at the prompt, which the module has to exchange.
 fn login_with_token(site: &Site, token: &str, options: &str) -> Result<CommandOutcome> {
-    typist::type_into(
+    askpass::run_with_answers(
         site,
         "alice",
         &[token],
@@ -179,13 +179,13 @@ fn an_outage_ends_the_prompts_of_the_connection() -> Result<()> {
         people::control(site, "/outage", Some(r#"{"service": "mytoken", "on": true}"#))?;
         let three = [token.as_str(), token.as_str(), token.as_str()];
         let ssh = "ssh -o PreferredAuthentications=keyboard-interactive testbed true";
-        let (took, outcome) = timed(|| typist::type_into(site, "alice", &three, ssh))?;
+        let (took, outcome) = timed(|| askpass::run_with_answers(site, "alice", &three, ssh))?;
         assert!(!outcome.success() && took < FAIL_DELAY * 4, "{took:?} {outcome:?}");
         assert_eq!(outcome.stderr.matches("unavailable at the moment").count(), 1, "{outcome:?}");
-        assert_eq!(typist::prompts(site, "alice")?.len(), 1, "prompted again although the server is unavailable");
+        assert_eq!(askpass::prompts(site, "alice")?.len(), 1, "prompted again although the server is unavailable");
         // A new connection prompts again: the server may be back.
-        typist::type_into(site, "alice", &[token.as_str()], ssh)?;
-        assert_eq!(typist::prompts(site, "alice")?.len(), 1);
+        askpass::run_with_answers(site, "alice", &[token.as_str()], ssh)?;
+        assert_eq!(askpass::prompts(site, "alice")?.len(), 1);
         Ok(())
     })
 }
@@ -233,7 +233,7 @@ fn every_refusal_takes_the_fail_delay_also_for_unknown_accounts() -> Result<()> 
     })
 }
 
-/// Runs ssh with this exact answer. The typist cannot send an empty line.
+/// Runs ssh with this exact answer. The askpass cannot send an empty line.
 fn log_in_with_exact_answer(site: &Site, answer: &str, ssh: &str) -> Result<CommandOutcome> {
     site.script("alice", "cat >answer && printf '#!/bin/sh\\ncat \"$HOME/answer\"; echo\\n' >ask && chmod 755 ask")
         .stdin(answer)
@@ -251,7 +251,7 @@ fn a_mytoken_redeemed_by_a_refused_login_is_revoked() -> Result<()> {
         assert!(tokens::is_valid(site, &child)?);
         Journal::clear(site)?;
         let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 bob@testbed true";
-        let outcome = typist::type_into(site, "alice", &[code.as_str()], ssh)?;
+        let outcome = askpass::run_with_answers(site, "alice", &[code.as_str()], ssh)?;
         assert!(!outcome.success() && outcome.stderr.contains("its mytoken was revoked"), "{outcome:?}");
         assert_eq!(Journal::read(site)?.granted("revocation"), 1);
         assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?);
@@ -275,7 +275,7 @@ fn a_redeemed_mytoken_without_a_session_is_revoked() -> Result<()> {
             Journal::clear(site)?;
             let ssh =
                 "ssh -o PreferredAuthentications=keyboard-interactive testbed 'echo in without $BEARER_TOKEN_FILE'";
-            let outcome = typist::type_into(site, "alice", &[code.as_str()], ssh)?.ok()?;
+            let outcome = askpass::run_with_answers(site, "alice", &[code.as_str()], ssh)?.ok()?;
             assert_eq!(outcome.stdout, "in without\n", "{directory}");
             assert_eq!(Journal::read(site)?.granted("revocation"), 1, "{directory}");
             assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?, "{directory}");

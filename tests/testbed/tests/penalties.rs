@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testbed::drive::{people, tokens, typist};
+use testbed::drive::{askpass, people, tokens};
 use testbed::site::addresses::ClientAddress;
 use testbed::site::command::CommandOutcome;
 use testbed::{Options, Release, Result, Site, story_with_own_servers, wait};
@@ -50,7 +50,7 @@ fn use_example(site: &Site) -> Result<()> {
 /// Logs alice in with a short token by plain ssh, which ends after one refusal.
 fn token_login(site: &Site, from: ClientAddress, token: &str) -> Result<CommandOutcome> {
     let ssh = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
-    typist::type_into(site, "alice", &[token], &format!("{ssh} {} true", from.destination()))
+    askpass::run_with_answers(site, "alice", &[token], &format!("{ssh} {} true", from.destination()))
 }
 
 fn key_login(site: &Site, from: ClientAddress) -> Result<CommandOutcome> {
@@ -99,7 +99,7 @@ fn ten_simultaneous_refusals_do_not_block_the_address() -> Result<()> {
             "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 {} true",
             office.destination()
         );
-        // The typist gives each answer once, so this askpass gives the token every time.
+        // The askpass gives each answer once, so this askpass gives the token every time.
         let together = format!(
             "umask 077; cat >token; printf '#!/bin/sh\\ncat ~/token\\n' >ask; chmod 700 ask; \
              for n in 0 1 2 3 4 5 6 7 8 9; do SSH_ASKPASS=$HOME/ask SSH_ASKPASS_REQUIRE=force {ssh} 2>stderr.$n & done; wait; \

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// One login as far as PAM's auth phase, in a process of its own: authenticates a user by one stack and answers each hidden prompt with
-// what is in a file. Ends with 0 when the stack says success.
+// Authenticates a user by one PAM stack and answers each hidden prompt with the content of a file. The exit status is 0 if the stack
+// returns success.
 //
 //     authenticate CONFDIR SERVICE USER FILE
 //
-// The prototypes are repeated from pam_appl(3), so that no development package is needed.
+// The prototypes are copied from pam_appl(3), so that no development package is needed.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

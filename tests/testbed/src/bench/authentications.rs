@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Cost of the PAM module: one authentication through libpam in a new process, compared with `pam_permit`, and the
-//! same when a thousand records of other logins are pending.
+//! Cost of the PAM module: one authentication through libpam in a new process, compared with `pam_permit`. It is
+//! measured again while a thousand records of other logins are pending.
 
 use super::amount::Amount;
 use super::c_program;
 use super::figure::{Figure, Goal};
-use super::laps::{Race, Step};
 use super::statistics::compare;
+use super::timing::{Measurement, Step};
 use super::tokens::ACCESS_TOKEN;
 use crate::{Result, Site};
 
 const SOURCE: &str = include_str!("authenticate.c");
 const PROGRAM: &str = "/usr/local/bin/bench-authenticate";
 
-/// Pending records of others: twenty accounts with fifty each, of a process that lives as long as the site.
-const LEAVE: &str = r#"
+/// Makes pending records of twenty other accounts, fifty for each. Their process lives as long as the site.
+const ADD_RECORDS: &str = r#"
 set -e
 start=$(sed 's/.*) //' /proc/1/stat | cut -d' ' -f20)
 now=$(date +%s)
@@ -28,31 +28,36 @@ done
 test $(find /run/mytoken/handover -type f -size +1k | wc -l) = 1000
 "#;
 
-/// Removes the records of the authentications, which a session would have used. Not timed.
-const TIDY: &str = "find /run/mytoken/handover/2001 -type f -delete";
+/// Removes the records of the measured authentications, which no session uses. Not timed.
+const REMOVE_RECORDS: &str = "find /run/mytoken/handover/2001 -type f -delete";
 
 /// Measures authentications with an access token, without and with pending records of others.
-pub(super) fn both(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
+pub(super) fn measure(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     prepare(site)?;
-    let alone = race(site, amount)?;
-    site.sh("root", LEAVE)?.ok()?;
-    let among_a_thousand = race(site, amount)?;
+    let without_records = time_authentications(site, amount)?;
+    site.sh("root", ADD_RECORDS)?.ok()?;
+    let with_records = time_authentications(site, amount)?;
     site.sh("root", "rm -rf /run/mytoken/handover/30??")?.ok()?;
     let note = "pam_authenticate with an access token in a fresh process; baseline: the same with pam_permit. Provider's keys are cached";
-    let more = "the same while 1000 records of other accounts wait for their sessions";
+    let note_with_records = "the same while 1000 records of other accounts wait for their sessions";
     let figure = |name, rows: &[Vec<f64>], note: &str| match rows {
-        [ours, permit] => compare(ours, permit).map(|found| Figure::compared(name, found, Goal::Difference(4.0), note)),
+        [ours, permit] => {
+            compare(ours, permit).map(|found| Figure::from_comparison(name, found, Goal::Difference(4.0), note))
+        }
         _ => None,
     };
-    let figures = [figure("pam_auth_at_ms", &alone, note), figure("pam_auth_at_ms_1000_left", &among_a_thousand, more)];
+    let figures = [
+        figure("pam_auth_at_ms", &without_records, note),
+        figure("pam_auth_at_ms_1000_left", &with_records, note_with_records),
+    ];
     Ok(figures.into_iter().flatten().collect())
 }
 
-fn race(site: &Site, amount: &Amount) -> Result<Vec<Vec<f64>>> {
-    let by = |stack: &str| vec![Step::new(&format!("{PROGRAM} /etc/bench/pam-{stack} sshd alice {ACCESS_TOKEN}"))];
-    // An account has a maximum of records; there are far fewer laps between two clean-ups.
-    let tidy = Step::new("sh -c").arg(TIDY);
-    Race::new(amount.of(200), [by("ours"), by("permit")]).tidied(20, tidy).run(site, "root", &[])
+fn time_authentications(site: &Site, amount: &Amount) -> Result<Vec<Vec<f64>>> {
+    let with = |stack: &str| vec![Step::new(&format!("{PROGRAM} /etc/bench/pam-{stack} sshd alice {ACCESS_TOKEN}"))];
+    // The number of records per account is limited. The clean-up after every 20 rounds keeps it far below the limit.
+    let cleanup = Step::new("sh -c").arg(REMOVE_RECORDS);
+    Measurement::new(amount.scale(200), [with("ours"), with("permit")]).with_cleanup(20, cleanup).run(site, "root", &[])
 }
 
 fn prepare(site: &Site) -> Result<()> {

@@ -3,25 +3,25 @@
 
 use std::process::{Command, Stdio};
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::{Error, Result, Site};
 
-/// Compiles `source` with these further arguments for `cc` and writes the result to `path` in the site, executable by
-/// all.
+/// Compiles `source` with these additional arguments for `cc` and writes the result to `path` in the site, executable
+/// by all users.
 pub(super) fn install(site: &Site, source: &str, arguments: &[&str], path: &str) -> Result<()> {
-    let folder = tempfile::tempdir().trying(|| "a temporary folder".into())?;
+    let folder = tempfile::tempdir().with_context(|| "a temporary folder".into())?;
     let (file, built) = (folder.path().join("source.c"), folder.path().join("built"));
-    std::fs::write(&file, source).trying(|| format!("writing {}", file.display()))?;
+    std::fs::write(&file, source).with_context(|| format!("writing {}", file.display()))?;
     let output = Command::new("cc")
         .args(["-Os", "-s", "-o"])
         .args([&built, &file])
         .args(arguments)
         .stdin(Stdio::null())
         .output()
-        .trying(|| "starting cc".into())?;
+        .with_context(|| "starting cc".into())?;
     if !output.status.success() {
         return Err(Error::Refused(format!("cc: {}", String::from_utf8_lossy(&output.stderr))));
     }
-    let bytes = std::fs::read(&built).trying(|| format!("reading {}", built.display()))?;
+    let bytes = std::fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
     site.script("root", &format!("cat >{path} && chmod 755 {path}")).stdin(bytes).run()?.ok().map(drop)
 }

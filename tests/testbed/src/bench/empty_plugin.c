@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A plugin that does nothing, with the hooks of ours: what any plugin costs. SLURM_VERSION is Slurm's own, three bytes. */
+/* An empty plugin with the same hooks as ours: it shows the cost of any plugin. SLURM_VERSION is Slurm's version in three bytes. */
 const char plugin_name[] = "empty";
 const char plugin_type[] = "spank";
 const unsigned int plugin_version = SLURM_VERSION;

@@ -10,7 +10,7 @@ use super::statistics::Comparison;
 /// One line of the table and of `bench.json`. A member that does not apply is `None`, in JSON `null`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Figure {
-    /// Its name. It must not change, so that runs can be compared.
+    /// Its name. A name must not change, so that runs can be compared.
     pub(super) name: &'static str,
     /// The value of the product: a median or a size.
     pub(super) ours: Option<f64>,
@@ -35,7 +35,7 @@ pub(super) struct Figure {
 /// The upper limit for a figure. A missed goal is shown in the table; it is not an error.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Goal {
-    /// Nothing was measured.
+    /// No goal, because nothing was measured.
     None,
     /// Maximum of `ours`.
     Value(f64),
@@ -48,8 +48,8 @@ pub(super) enum Goal {
 }
 
 impl Figure {
-    /// A comparison in milliseconds.
-    pub(super) fn compared(name: &'static str, found: Comparison, goal: Goal, note: &str) -> Self {
+    /// A figure from a comparison in milliseconds.
+    pub(super) fn from_comparison(name: &'static str, found: Comparison, goal: Goal, note: &str) -> Self {
         Self {
             name,
             ours: Some(found.ours),
@@ -98,15 +98,15 @@ impl Figure {
     }
 
     /// Adds a baseline: the same value without load, measured once.
-    pub(super) fn over(mut self, baseline: f64) -> Self {
+    pub(super) fn with_baseline(mut self, baseline: f64) -> Self {
         self.baseline = Some(baseline);
         self.difference = self.ours.map(|ours| ours - baseline);
         self.ratio = self.ours.map(|ours| ours / baseline);
         self
     }
 
-    /// Whether the figure could be measured.
-    pub(super) fn is_taken(&self) -> bool {
+    /// Whether the figure was measured.
+    pub(super) fn is_measured(&self) -> bool {
         self.n > 0
     }
 
@@ -142,11 +142,11 @@ impl fmt::Display for Table<'_> {
                 f,
                 "{:<32} {:>10} {:>10} {:>10} {:>7} {:>8} {:>5} {:<5}  {}: {met}",
                 figure.name,
-                shown(figure.ours, 2),
-                shown(figure.baseline, 2),
-                shown(figure.difference, 2),
-                shown(figure.ratio, 3),
-                shown(figure.spread, 2),
+                format_value(figure.ours, 2),
+                format_value(figure.baseline, 2),
+                format_value(figure.difference, 2),
+                format_value(figure.ratio, 3),
+                format_value(figure.spread, 2),
                 figure.n,
                 figure.unit,
                 figure.goal
@@ -154,7 +154,7 @@ impl fmt::Display for Table<'_> {
         }
         writeln!(
             f,
-            "\nours, baseline: medians; difference, ratio: medians of the pairs, whose order is drawn by lot;"
+            "\nours, baseline: medians; difference, ratio: medians of the pairs, each measured in a random order;"
         )?;
         writeln!(f, "spread: interquartile range of the differences of the pairs.")?;
         self.0.iter().try_for_each(|figure| writeln!(f, "  {}: {}", figure.name, figure.note))
@@ -173,8 +173,8 @@ impl fmt::Display for Goal {
     }
 }
 
-/// Whole numbers are shown without decimals.
-fn shown(value: Option<f64>, digits: usize) -> String {
+/// Formats a value. Whole numbers from 100 on have no decimals.
+fn format_value(value: Option<f64>, digits: usize) -> String {
     match value {
         None => "-".to_owned(),
         Some(value) if value.fract() == 0.0 && value.abs() >= 100.0 => format!("{value:.0}"),
@@ -189,12 +189,13 @@ mod tests {
     fn timed(ours: f64, baseline: f64, goal: Goal) -> Figure {
         let found =
             Comparison { ours, baseline, difference: ours - baseline, ratio: ours / baseline, spread: 0.5, n: 9 };
-        Figure::compared("x", found, goal, "a note")
+        Figure::from_comparison("x", found, goal, "a note")
     }
 
     #[test]
     fn a_goal_is_met_at_its_limit_and_not_beyond() {
         for (goal, baseline, at, beyond) in [
+            // goal, baseline, largest value that meets it, a value that misses it
             (Goal::Difference(10.0), 100.0, 110.0, 110.1),
             (Goal::Ratio(1.5), 100.0, 150.0, 150.1),
             (Goal::RatioPlus(1.5, 10.0), 100.0, 160.0, 160.1),
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_was_not_met_and_what_was_not_measured() {
+    fn the_table_marks_missed_goals_and_missing_figures() {
         let figures = [timed(200.0, 100.0, Goal::Ratio(1.1)), Figure::missing("y", "ms", "no sshd")];
         let table = Table(&figures).to_string();
         assert!(table.contains("ratio <= 1.1: not met") && table.contains("x: a note"), "{table}");

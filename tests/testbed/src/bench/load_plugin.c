@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// What a plugin costs every sbatch before its first hook: loads one as Slurm does, in this fresh process, and prints how many
-// microseconds that took.
+// Loads a plugin as Slurm does, in this new process, and prints the time in microseconds. Every sbatch needs this time before the
+// plugin's first hook.
 //
 //     load_plugin FILE
 //
-// It defines the symbols of Slurm that the product's plugin wants, so that it loads without Slurm's own libraries, whose size would
-// be in the figure.
+// This program defines the symbols of Slurm that the product's plugin needs. So the plugin loads without Slurm's own libraries, which
+// would take time too.
 #include <dlfcn.h>
 #include <stdio.h>
 #include <time.h>

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bench: the cost of the product, compared with the same operation without it, in one site and one run.
+//! The bench: measures operations with the product and the same operations without it, in one site and one run.
 //!
-//! Each time is measured next to its baseline, in a random order, because machines are noisy. Medians are shown.
-//! Goals are shown with the figures; a missed goal is not an error.
+//! Each operation is measured next to its baseline, in a random order, because the load of a machine changes. The table
+//! shows medians and goals; a missed goal is not an error.
 
 mod agent_load;
 mod amount;
 mod authentications;
 mod c_program;
 mod figure;
-mod laps;
 mod logins;
 mod plugin_load;
 mod sizes;
@@ -17,19 +16,20 @@ mod stacks;
 mod statistics;
 mod steps;
 mod submissions;
+mod timing;
 mod tokens;
 
 use std::fs;
 use std::time::Instant;
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::site::paths;
 use crate::{Error, Options, Result, Site};
 use figure::{Figure, Table};
 
-pub use agent_load::start as start_jobs;
+pub use agent_load::start_jobs;
 pub use amount::Amount;
-pub use laps::time as time_laps;
+pub use timing::time_commands;
 
 /// Measures all figures, prints the table, writes `bench.json` to the target directory.
 ///
@@ -37,26 +37,26 @@ pub use laps::time as time_laps;
 /// When the product is not built, there is no site, or a figure could not be measured. A missed goal is not an error.
 pub fn run(options: Options, amount: &Amount) -> Result<()> {
     if options.foreign.is_some() {
-        return Err(Error::Refused("the bench measures with a server of its own, without --server".into()));
+        return Err(Error::Refused("the bench needs the test server; run it without --server".into()));
     }
     let began = Instant::now();
     let release = options.release;
-    // More requests than the original allows within its window.
+    // The bench sends more requests than the default limit of the mytoken server allows.
     let site = Site::start(Options { request_limit: "", ..options })?;
     if !site.has_product() || !site.has_testserver() {
-        return Err(Error::Refused("nothing to measure: run make build tools".into()));
+        return Err(Error::Refused("the product or the test server is not built; run `make build tools`".into()));
     }
     println!("Debian {release}, profile {}, {}", paths::product_profile(), load());
     let figures = measure(&site, amount)?;
     println!("\n{}", Table(&figures));
     println!("{}; took {} s", load(), began.elapsed().as_secs());
-    // An incomplete file would look complete.
+    // A file with some of the figures would look complete.
     if amount.part.is_empty() {
         write(&figures)?;
     }
-    match figures.iter().filter(|figure| !figure.is_taken()).count() {
+    match figures.iter().filter(|figure| !figure.is_measured()).count() {
         0 => Ok(()),
-        missing => Err(Error::Refused(format!("{missing} figures could not be taken"))),
+        missing => Err(Error::Refused(format!("{missing} figures could not be measured"))),
     }
 }
 
@@ -64,51 +64,51 @@ pub fn run(options: Options, amount: &Amount) -> Result<()> {
 type Part = (&'static str, fn(&Site, &Amount) -> Result<Vec<Figure>>, &'static [(&'static str, &'static str)]);
 
 const PARTS: &[Part] = &[
-    ("logins", logins::race, &[("login_at_minus_publickey_ms", "ms"), ("login_mytoken_over_curl", "ms")]),
-    ("authentications", authentications::both, &[("pam_auth_at_ms", "ms"), ("pam_auth_at_ms_1000_left", "ms")]),
+    ("logins", logins::measure, &[("login_at_minus_publickey_ms", "ms"), ("login_mytoken_over_curl", "ms")]),
+    ("authentications", authentications::measure, &[("pam_auth_at_ms", "ms"), ("pam_auth_at_ms_1000_left", "ms")]),
     (
         "submissions without --mytoken",
-        submissions::idle,
+        submissions::without_credential,
         &[("sbatch_idle_minus_none_ms", "ms"), ("sbatch_idle_over_empty_plugin", "ms")],
     ),
-    ("submissions with --mytoken", submissions::opted_in, &[("sbatch_optin_over_curl", "ms")]),
-    ("loads of the plugin", plugin_load::dlopen, &[("plugin_load_us", "us")]),
-    ("starts of steps", steps::start, &[("step_start_minus_none_ms", "ms")]),
-    ("modules", sizes::both, &[("so_bytes_spank", "bytes"), ("so_bytes_pam", "bytes")]),
-    ("the agent", agent_load::memory, &[("agent_rss_kib_1000_jobs", "KiB")]),
+    ("submissions with --mytoken", submissions::with_credential, &[("sbatch_optin_over_curl", "ms")]),
+    ("loads of the plugin", plugin_load::measure, &[("plugin_load_us", "us")]),
+    ("starts of steps", steps::measure, &[("step_start_minus_none_ms", "ms")]),
+    ("modules", sizes::measure, &[("so_bytes_spank", "bytes"), ("so_bytes_pam", "bytes")]),
+    ("the agent", agent_load::measure, &[("agent_rss_kib_1000_jobs", "KiB")]),
 ];
 
 fn measure(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     stacks::prepare(site)?;
     tokens::prepare(site)?;
     let mut figures = Vec::new();
-    for (part, measure, owed) in PARTS.iter().filter(|(name, ..)| name.contains(&amount.part)) {
+    for (part, measure, expected) in PARTS.iter().filter(|(name, ..)| name.contains(&amount.part)) {
         let began = Instant::now();
         eprint!("measuring {part} ...");
-        let (taken, reason) = match measure(site, amount) {
-            Ok(taken) => (taken, "it was not measured".to_owned()),
+        let (measured, reason) = match measure(site, amount) {
+            Ok(measured) => (measured, "it was not measured".to_owned()),
             Err(error) => (Vec::new(), error.to_string()),
         };
-        if taken.len() < owed.len() {
+        if measured.len() < expected.len() {
             eprint!(" failed: {reason}\n ");
         }
         eprintln!(" {} s", began.elapsed().as_secs());
-        figures.extend(complete(taken, owed, &reason));
+        figures.extend(complete(measured, expected, &reason));
     }
     Ok(figures)
 }
 
-/// The figures of a part; those that it did not measure are marked as missing.
-fn complete(taken: Vec<Figure>, owed: &[(&'static str, &'static str)], reason: &str) -> Vec<Figure> {
-    let missing: Vec<Figure> = owed
+/// The measured figures of a part, and a missing figure for each expected one that was not measured.
+fn complete(measured: Vec<Figure>, expected: &[(&'static str, &'static str)], reason: &str) -> Vec<Figure> {
+    let missing: Vec<Figure> = expected
         .iter()
-        .filter(|(name, _)| taken.iter().all(|figure| figure.name != *name))
+        .filter(|(name, _)| measured.iter().all(|figure| figure.name != *name))
         .map(|(name, unit)| Figure::missing(name, unit, reason))
         .collect();
-    taken.into_iter().chain(missing).collect()
+    measured.into_iter().chain(missing).collect()
 }
 
-/// The load of the machine, for the reader of the figures.
+/// The load of the machine, which a reader needs to judge the figures.
 fn load() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let average = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -117,8 +117,9 @@ fn load() -> String {
 
 fn write(figures: &[Figure]) -> Result<()> {
     let path = paths::target().join("bench.json");
-    let json = serde_json::to_string_pretty(figures).map_err(std::io::Error::from).trying(|| "writing JSON".into())?;
-    fs::write(&path, json + "\n").trying(|| format!("writing {}", path.display()))?;
+    let json =
+        serde_json::to_string_pretty(figures).map_err(std::io::Error::from).with_context(|| "writing JSON".into())?;
+    fs::write(&path, json + "\n").with_context(|| format!("writing {}", path.display()))?;
     println!("written to {}", path.display());
     Ok(())
 }
@@ -128,8 +129,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_figures_are_owed_by_some_part() {
-        let mut names: Vec<&str> = PARTS.iter().flat_map(|(.., owed)| owed.iter().map(|(name, _)| *name)).collect();
+    fn the_parts_have_all_figures() {
+        let mut names: Vec<&str> =
+            PARTS.iter().flat_map(|(.., figures)| figures.iter().map(|(name, _)| *name)).collect();
         names.sort_unstable();
         let agreed = [
             "agent_rss_kib_1000_jobs",
@@ -149,18 +151,18 @@ mod tests {
     }
 
     #[test]
-    fn what_a_part_did_not_take_is_shown_as_missing() {
-        let owed = [("a", "ms"), ("b", "ms")];
-        let figures = complete(vec![Figure::value("b", 1.0, "ms", 2.0, "")], &owed, "no sshd");
+    fn a_figure_that_was_not_measured_is_missing() {
+        let expected = [("a", "ms"), ("b", "ms")];
+        let figures = complete(vec![Figure::value("b", 1.0, "ms", 2.0, "")], &expected, "no sshd");
         assert_eq!(
-            figures.iter().map(|figure| (figure.name, figure.is_taken())).collect::<Vec<_>>(),
+            figures.iter().map(|figure| (figure.name, figure.is_measured())).collect::<Vec<_>>(),
             [("b", true), ("a", false)]
         );
     }
 
     #[test]
-    fn a_part_of_a_run_still_measures_a_little() {
+    fn a_small_scale_measures_at_least_three_times() {
         let amount = |percent| Amount { percent, part: String::new() };
-        assert_eq!([amount(1).of(60), amount(50).of(60), amount(100).of(60)], [3, 30, 60]);
+        assert_eq!([amount(1).scale(60), amount(50).scale(60), amount(100).scale(60)], [3, 30, 60]);
     }
 }

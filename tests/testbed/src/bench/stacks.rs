@@ -2,21 +2,21 @@
 //! Three configurations of Slurm in one site that differ in their plugins only. A command selects one by `SLURM_CONF`.
 
 use super::c_program;
-use super::laps::Step;
+use super::timing::Step;
 use crate::{Error, Result, Site};
 
 const PLUGIN_SOURCE: &str = include_str!("empty_plugin.c");
 const EMPTY_PLUGIN: &str = "spank_empty.so";
 const OUR_PLUGIN: &str = "spank_mytoken.so";
 
-/// Plugins that Slurm loads.
+/// The plugins that Slurm loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stack {
-    /// None.
+    /// No plugin.
     None,
-    /// One in C whose hooks return at once.
+    /// A plugin in C whose hooks return at once.
     Empty,
-    /// The product's.
+    /// The product's plugin.
     Ours,
 }
 
@@ -53,8 +53,8 @@ impl Stack {
         format!("/etc/bench/{}", self.name())
     }
 
-    /// Makes a command use this stack.
-    pub(super) fn of(self, step: Step) -> Step {
+    /// A command that uses this stack.
+    pub(super) fn apply_to(self, step: Step) -> Step {
         step.env("SLURM_CONF", &format!("{}/slurm.conf", self.directory()))
     }
 }
@@ -71,22 +71,26 @@ pub(super) fn prepare(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Sets the stack of a node: slurmd and its steps read the file in the node's own mount namespace.
-pub(super) fn give(site: &Site, node: &str, stack: Stack) -> Result<()> {
+/// Sets the stack of a node: mounts its plugstack.conf in the node's own mount namespace, where slurmd and steps read it.
+pub(super) fn set_on_node(site: &Site, node: &str, stack: Stack) -> Result<()> {
     let file = "/etc/slurm/plugstack.conf";
     let mount = format!("umount {file} 2>/dev/null; mount --bind {}/plugstack.conf {file}", stack.directory());
     site.on_node(node, &mount)?.ok().map(drop)
 }
 
-/// Checks the stacks, so that the bench compares what it says: our plugin adds its option, and no plugin fails to load.
+/// Checks that Slurm loads the stack: only our plugin adds its option, and no plugin fails to load.
 fn check(site: &Site, stack: Stack) -> Result<()> {
-    let told =
+    let help =
         site.command("alice", ["sbatch", "--help"]).env("SLURM_CONF", &format!("{}/slurm.conf", stack.directory()));
-    let told = told.run()?.ok()?;
-    if told.stdout.contains("--mytoken") == (stack == Stack::Ours) && told.stderr.is_empty() {
+    let help = help.run()?.ok()?;
+    if help.stdout.contains("--mytoken") == (stack == Stack::Ours) && help.stderr.is_empty() {
         return Ok(());
     }
-    Err(Error::Refused(format!("the plugin stack \"{}\" is not what it should be: {}", stack.name(), told.stderr)))
+    Err(Error::Refused(format!(
+        "Slurm did not load the plugin stack \"{}\" as expected: {}",
+        stack.name(),
+        help.stderr
+    )))
 }
 
 fn install_empty_plugin(site: &Site) -> Result<()> {
@@ -97,9 +101,9 @@ fn install_empty_plugin(site: &Site) -> Result<()> {
 }
 
 /// Slurm's version number (SLURM-01) from the output of `sbatch --version`: "slurm-wlm 22.05.8" is 0x160508.
-fn version_number(said: &str) -> Result<u32> {
-    let unknown = || Error::Refused(format!("what version of Slurm is \"{}\"?", said.trim()));
-    let text = said.split_whitespace().last().ok_or_else(unknown)?;
+fn version_number(output: &str) -> Result<u32> {
+    let unknown = || Error::Refused(format!("cannot read the version of Slurm from \"{}\"", output.trim()));
+    let text = output.split_whitespace().last().ok_or_else(unknown)?;
     let numbers: Vec<u32> = text
         .split(['.', '-'])
         .take(3)
@@ -117,7 +121,7 @@ mod tests {
     use super::version_number;
 
     #[test]
-    fn slurms_version_as_its_plugins_carry_it() {
+    fn the_version_number_has_the_form_of_plugin_version() {
         assert_eq!(version_number("slurm-wlm 22.05.8\n").unwrap(), 0x16_05_08);
         assert_eq!(version_number("slurm 24.11.5").unwrap(), 0x18_0b_05);
         assert_eq!(version_number("slurm-wlm 25.05.0-0rc1").unwrap(), 0x19_05_00);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Statistics of measurements: medians, quartiles and comparison of pairs.
 
-/// Comparison of pairs of measurements. Both values of a pair were measured one after the other, so that the load of
-/// the machine affects both, and the median of the differences is more exact than the difference of the medians.
+/// Comparison of pairs of measurements. The values of a pair were measured one after the other, so the load of the
+/// machine affects both. So the median of the differences is more exact than the difference of the medians.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Comparison {
-    /// Median of ours.
+    /// Median of our values.
     pub(super) ours: f64,
     /// Median of the baseline.
     pub(super) baseline: f64,
@@ -19,7 +19,7 @@ pub(super) struct Comparison {
     pub(super) n: usize,
 }
 
-/// Compares two rows pair by pair; `None` if there is no pair.
+/// Compares two series pair by pair. `None` if there is no pair.
 pub(super) fn compare(ours: &[f64], baseline: &[f64]) -> Option<Comparison> {
     let pairs = || ours.iter().zip(baseline);
     let differences: Vec<f64> = pairs().map(|(ours, baseline)| ours - baseline).collect();
@@ -34,7 +34,7 @@ pub(super) fn compare(ours: &[f64], baseline: &[f64]) -> Option<Comparison> {
     })
 }
 
-/// The value that half of the values do not exceed.
+/// The median.
 pub(super) fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
@@ -49,7 +49,7 @@ fn quantile(values: &[f64], q: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let last = sorted.len().checked_sub(1)?;
-    // A row is far shorter than 2^52.
+    // A series is far shorter than 2^52.
     #[allow(clippy::cast_precision_loss)]
     let place = q * last as f64;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -63,47 +63,47 @@ fn quantile(values: &[f64], q: f64) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn close(found: Option<f64>, expected: f64) {
+    fn assert_close(found: Option<f64>, expected: f64) {
         let found = found.unwrap();
         assert!((found - expected).abs() < 1e-9, "{found} is not {expected}");
     }
 
     #[test]
-    fn medians_of_odd_even_and_unsorted_rows() {
-        close(median(&[7.0]), 7.0);
-        close(median(&[3.0, 1.0, 2.0]), 2.0);
-        close(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
-        close(median(&[-1.0, -3.0, 1e9]), -1.0);
+    fn medians_of_odd_even_and_unsorted_series() {
+        assert_close(median(&[7.0]), 7.0);
+        assert_close(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_close(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
+        assert_close(median(&[-1.0, -3.0, 1e9]), -1.0);
         assert_eq!(median(&[]), None);
     }
 
     #[test]
-    fn the_interquartile_range_is_that_of_other_programs() {
+    fn the_interquartile_range_equals_that_of_r() {
         // R: IQR(1:4) is 1.5, IQR(c(6, 47, 49, 15, 42, 41, 7, 39, 43, 40, 36)) is 17.
-        close(interquartile_range(&[1.0, 2.0, 3.0, 4.0]), 1.5);
-        close(interquartile_range(&[6.0, 47.0, 49.0, 15.0, 42.0, 41.0, 7.0, 39.0, 43.0, 40.0, 36.0]), 17.0);
-        close(interquartile_range(&[5.0, 5.0, 5.0]), 0.0);
-        close(interquartile_range(&[5.0]), 0.0);
+        assert_close(interquartile_range(&[1.0, 2.0, 3.0, 4.0]), 1.5);
+        assert_close(interquartile_range(&[6.0, 47.0, 49.0, 15.0, 42.0, 41.0, 7.0, 39.0, 43.0, 40.0, 36.0]), 17.0);
+        assert_close(interquartile_range(&[5.0, 5.0, 5.0]), 0.0);
+        assert_close(interquartile_range(&[5.0]), 0.0);
         assert_eq!(interquartile_range(&[]), None);
     }
 
     #[test]
-    fn one_wild_value_moves_nothing() {
-        let calm = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
-        let wild = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7e6];
-        assert_eq!(median(&calm), median(&wild));
-        assert_eq!(interquartile_range(&calm), interquartile_range(&wild));
+    fn an_outlier_changes_neither_median_nor_range() {
+        let without = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        let with = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7e6];
+        assert_eq!(median(&without), median(&with));
+        assert_eq!(interquartile_range(&without), interquartile_range(&with));
     }
 
     #[test]
     fn pairs_cancel_what_both_sides_suffered() {
-        // The machine becomes ten times slower half-way; ours always takes 1 longer.
+        // The machine becomes ten times slower half-way. Ours always takes 1 longer.
         let baseline = [10.0, 10.0, 10.0, 100.0, 100.0, 100.0];
         let ours = baseline.map(|value| value + 1.0);
         let found = compare(&ours, &baseline).unwrap();
-        close(Some(found.difference), 1.0);
-        close(Some(found.spread), 0.0);
-        close(Some(found.ratio), f64::midpoint(1.1, 1.01));
+        assert_close(Some(found.difference), 1.0);
+        assert_close(Some(found.spread), 0.0);
+        assert_close(Some(found.ratio), f64::midpoint(1.1, 1.01));
         assert_eq!((found.ours, found.baseline, found.n), (56.0, 55.0, 6));
         assert_eq!(compare(&[], &[]), None);
     }

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tokens of alice for the bench, in her files, and the product's requests as curl makes them.
+//! Tokens of alice for the bench, in her home directory, and the product's requests, sent by curl.
 
 use serde_json::{Value, json};
 
-use super::laps::Step;
+use super::timing::Step;
 use crate::drive::people;
 use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER};
 use crate::{Error, Result, Site};
 
 /// A mytoken with the right to make sub-tokens.
 pub(super) const MYTOKEN: &str = "/home/alice/bench/mytoken";
-/// The same as a short token.
+/// An equal mytoken as a short token.
 pub(super) const SHORT_TOKEN: &str = "/home/alice/bench/short";
 /// An access token.
 pub(super) const ACCESS_TOKEN: &str = "/home/alice/bench/access";
 
 const SCOPE: &str = "openid profile storage.read";
 
-/// curl's configuration for the request of a submission: one sub-token.
+/// curl's configuration for the request of a submission, which creates one sub-token.
 const CREATE: &str = "/home/alice/bench/create.curl";
-/// curl's configuration for the request of a login: one access token.
+/// curl's configuration for the request of a login, which gets one access token.
 const EXCHANGE: &str = "/home/alice/bench/exchange.curl";
 
 /// Gets the tokens and writes the files.
 pub(super) fn prepare(site: &Site) -> Result<()> {
     site.sh("alice", "mkdir -m 700 bench")?.ok()?;
-    let mytoken = first(site, "token")?;
-    let short = first(site, "short_token")?;
+    let mytoken = create_mytoken(site, "token")?;
+    let short = create_mytoken(site, "short_token")?;
     write(site, MYTOKEN, &mytoken)?;
     write(site, SHORT_TOKEN, &short)?;
 
@@ -38,8 +38,8 @@ pub(super) fn prepare(site: &Site) -> Result<()> {
     });
     let exchange =
         json!({"grant_type": "mytoken", "mytoken": short, "scope": SCOPE, "audience": AUDIENCE, "comment": "bench"});
-    post(site, CREATE, member(&discovery, "mytoken_endpoint")?, &create)?;
-    post(site, EXCHANGE, member(&discovery, "access_token_endpoint")?, &exchange)?;
+    write_post(site, CREATE, member(&discovery, "mytoken_endpoint")?, &create)?;
+    write_post(site, EXCHANGE, member(&discovery, "access_token_endpoint")?, &exchange)?;
 
     let answer = site.sh("alice", &format!("curl -o - -K {EXCHANGE}"))?.ok()?.stdout;
     let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
@@ -63,28 +63,33 @@ fn requests(site: &Site, endpoint: &str) -> Result<usize> {
     Ok(journal.iter().filter(|entry| entry.get("endpoint").and_then(Value::as_str) == Some(endpoint)).count())
 }
 
-/// Runs `work` and checks that it sent this number of requests to the endpoint; otherwise the comparison means nothing.
-pub(super) fn asking<T>(site: &Site, endpoint: &str, often: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs `work` and checks that it caused this number of requests to the endpoint. Otherwise the comparison is invalid.
+pub(super) fn check_requests<T>(
+    site: &Site,
+    endpoint: &str,
+    expected: usize,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let before = requests(site, endpoint)?;
-    let done = work()?;
+    let result = work()?;
     match requests(site, endpoint)? - before {
-        seen if seen == often => Ok(done),
-        seen => Err(Error::Refused(format!("{seen} requests to {endpoint} where {often} were to be compared"))),
+        count if count == expected => Ok(result),
+        count => Err(Error::Refused(format!("{count} requests to {endpoint} instead of {expected}"))),
     }
 }
 
-fn first(site: &Site, response_type: &str) -> Result<String> {
-    let order = json!({
+fn create_mytoken(site: &Site, response_type: &str) -> Result<String> {
+    let request = json!({
         "user": "alice", "capabilities": ["AT", "create_mytoken"], "response_type": response_type,
         "restrictions": [{"exp": now(site)? + 30 * 86_400, "scope": SCOPE, "audience": [AUDIENCE]}],
     });
-    let answer = people::control(site, "/mytoken/first-token", Some(&order.to_string()))?;
+    let answer = people::control(site, "/mytoken/first-token", Some(&request.to_string()))?;
     let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
     member(&answer, "mytoken").map(str::to_owned)
 }
 
-/// A POST as a configuration of curl, so that no secret is in its arguments.
-fn post(site: &Site, path: &str, url: &str, body: &Value) -> Result<()> {
+/// Writes a configuration of curl for a POST, so that no secret is in curl's arguments.
+fn write_post(site: &Site, path: &str, url: &str, body: &Value) -> Result<()> {
     let body_file = format!("{path}.json");
     write(site, &body_file, &body.to_string())?;
     let config = format!(
@@ -99,11 +104,11 @@ fn write(site: &Site, path: &str, text: &str) -> Result<()> {
 }
 
 fn now(site: &Site) -> Result<u64> {
-    let said = site.sh("alice", "date +%s")?.ok()?.stdout;
-    said.trim().parse().map_err(|_| Error::Refused(format!("what time is \"{said}\"?")))
+    let output = site.sh("alice", "date +%s")?.ok()?.stdout;
+    output.trim().parse().map_err(|_| Error::Refused(format!("`date` printed \"{output}\"")))
 }
 
 fn member<'v>(answer: &'v Value, name: &str) -> Result<&'v str> {
-    // The answer may contain a token, so it is not shown.
+    // The message does not contain the answer, which may contain a token.
     answer.get(name).and_then(Value::as_str).ok_or_else(|| Error::Refused(format!("the server's answer lacks {name}")))
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Steps 3, 4 and 5: a job of a minute with tokens of 15 seconds, what can be seen of its credential, and its end.
+//! Steps 3, 4 and 5: a job of one minute with tokens of 15 seconds, what other users can see of its credential, and its
+//! end.
 
 use std::time::{Duration, Instant};
 
@@ -53,11 +54,11 @@ pub(super) fn run(site: &Site, narrator: &mut Narrator, session: &mut Session) -
     let started = Instant::now();
     narrator.say(&format!("Its tasks call the resource server every 2 seconds for {SECONDS} seconds."));
     let sub_token = SubToken::find(site, narrator, session)?;
-    narrator.check(sub_token.is_some(), "the mytoken server knows one sub-token, the job's");
+    narrator.check(sub_token.is_some(), "the mytoken server has exactly one sub-token, that of the job");
 
-    narrator.chapter("4. Meanwhile: what others can see");
-    look(site, narrator, &id)?;
-    thief(site, narrator)?;
+    narrator.chapter("4. What other users can see meanwhile");
+    show_visible_data(site, narrator, &id)?;
+    try_stolen_credential(site, narrator)?;
 
     let rest = Duration::from_secs(u64::from(SECONDS) + 60).saturating_sub(started.elapsed());
     site.wait_for("the end of the job", rest, "alice", &format!("test -z \"$(squeue -h -j {id})\""))?;
@@ -70,12 +71,12 @@ pub(super) fn run(site: &Site, narrator: &mut Narrator, session: &mut Session) -
         .lines()
         .filter_map(|line| line.split(" different").next()?.rsplit(' ').next()?.parse::<u32>().ok())
         .all(|count| count >= 3);
-    narrator.check(good == 3 && renewed, "because the agent on each node renewed the access token at least twice");
+    narrator.check(good == 3 && renewed, "the agent on each node renewed the access token at least twice");
     Ok(DemoJob { id, sub_token })
 }
 
-fn look(site: &Site, narrator: &mut Narrator, id: &str) -> Result<()> {
-    site.wait_for("the job's first words", Duration::from_secs(10), "alice", "grep -q SLURM_MYTOKEN= data.env")?;
+fn show_visible_data(site: &Site, narrator: &mut Narrator, id: &str) -> Result<()> {
+    site.wait_for("the job's environment file", Duration::from_secs(10), "alice", "grep -q SLURM_MYTOKEN= data.env")?;
     let shown = site.sh(
         "alice",
         &format!(
@@ -94,19 +95,19 @@ fn look(site: &Site, narrator: &mut Narrator, id: &str) -> Result<()> {
     let is_jwt = |word: &str| word.contains("eyJ") && !word.contains("mt1.");
     narrator.check(
         clear && shown.stdout.contains("SLURM_MYTOKEN=mt1.") && !shown.stdout.split_whitespace().any(is_jwt),
-        "scontrol, slurmctld's state, env in the job and the logs hold ciphertext only",
+        "scontrol, slurmctld's state, the job's environment and the logs contain only ciphertext",
     );
     let arguments = site.sh("bob", &argv_watch("(( SECONDS < 6 ))"))?;
     narrator.show("bob@testbed", "grep for tokens in /proc/*/cmdline, for 6 seconds", &arguments);
-    narrator.check(arguments.stdout.is_empty(), "no command's arguments hold a token while the job makes its calls");
+    narrator.check(arguments.stdout.is_empty(), "no command line contains a token while the job makes its calls");
     Ok(())
 }
 
-/// bob copies the ciphertext into a job of his own.
-fn thief(site: &Site, narrator: &mut Narrator) -> Result<()> {
+/// bob copies the ciphertext into his own job.
+fn try_stolen_credential(site: &Site, narrator: &mut Narrator) -> Result<()> {
     let sealed = site.sh("alice", "sed -n 's/^env: SLURM_MYTOKEN=//p' data.env")?.stdout.trim().to_owned();
     if sealed.is_empty() {
-        return Err(Error::Refused("the job's environment holds no SLURM_MYTOKEN".into()));
+        return Err(Error::Refused("the job's environment has no SLURM_MYTOKEN".into()));
     }
     let command = format!(
         "sbatch --nodes=1 --output=stolen.out --export=ALL,SLURM_MYTOKEN={sealed} --wrap 'cat $BEARER_TOKEN_FILE'"
@@ -131,17 +132,17 @@ fn thief(site: &Site, narrator: &mut Narrator) -> Result<()> {
     narrator.show(&format!("bob@{node}"), &format!("mytokenctl status {id}"), &status);
     narrator.check(
         !got.stdout.contains("eyJ") && status.stdout.contains("copied SLURM_MYTOKEN"),
-        "bob, who copied the ciphertext into a job of his own, got nothing, and is told why",
+        "bob copied the ciphertext into his own job: he got no token, and `mytokenctl status` says why",
     );
     Ok(())
 }
 
-/// Step 5: shows what is left of the credential.
+/// Step 5: shows that nothing of the credential is left.
 pub(super) fn end(site: &Site, narrator: &mut Narrator, job: &DemoJob) -> Result<()> {
     narrator.chapter("5. The job has ended");
     let mut left = 0;
     for node in site.nodes() {
-        let gone = wait_gone(site, &node, &job.id)?;
+        let gone = wait_for_removal(site, &node, &job.id)?;
         left += usize::from(!gone);
         narrator.say(&format!("{node}: /run/mytoken/jobs/{} is {}", job.id, if gone { "gone" } else { "still there" }));
     }
@@ -150,7 +151,10 @@ pub(super) fn end(site: &Site, narrator: &mut Narrator, job: &DemoJob) -> Result
         Some(sub_token) => sub_token.is_revoked(site, narrator)?,
         None => false,
     };
-    narrator.check(revoked, "the job's sub-token is revoked: the server granted it and no longer knows the sub-token");
+    narrator.check(
+        revoked,
+        "the job's sub-token is revoked: the server granted one revocation and no longer lists the sub-token",
+    );
     let node = site
         .sh("alice", &format!("scontrol show job {} | sed -n 's/^ *BatchHost=//p'", job.id))?
         .stdout
@@ -163,7 +167,7 @@ pub(super) fn end(site: &Site, narrator: &mut Narrator, job: &DemoJob) -> Result
     Ok(())
 }
 
-fn wait_gone(site: &Site, node: &str, job: &str) -> Result<bool> {
+fn wait_for_removal(site: &Site, node: &str, job: &str) -> Result<bool> {
     for _ in 0..30 {
         if site.on_node(node, &format!("test ! -e /run/mytoken/jobs/{job}"))?.success() {
             return Ok(true);

@@ -22,7 +22,7 @@ const TOKEN_SECONDS: u32 = 15;
 pub fn run(options: Options) -> Result<()> {
     if options.foreign.is_some() {
         return Err(Error::Refused(
-            "the demo injects faults, so it needs a server of its own; use the stories with --server".into(),
+            "the demo injects faults, so it needs the test server; with --server run the stories instead".into(),
         ));
     }
     let mut narrator = Narrator::new();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Output of the demo: headings, commands and their output, with every token replaced by its fingerprint.
+//! Output of the demo: headings, commands and their output. Every token is replaced by its fingerprint.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -14,14 +14,14 @@ use crate::{Error, Result};
 
 /// Prints the demo and keeps its checks for the summary.
 pub struct Narrator {
-    /// Without control sequences where they do not belong: in a file or a pipe, or when `NO_COLOR` is set.
+    /// Removes control sequences if it is a file or a pipe, or if `NO_COLOR` is set.
     out: Box<dyn Write>,
     start: Instant,
     checks: Vec<(bool, String)>,
 }
 
 impl Narrator {
-    /// Begins now, on standard output.
+    /// A narrator on standard output. Its clock starts now.
     #[must_use]
     pub fn new() -> Self {
         Self::to(AutoStream::auto(io::stdout()))
@@ -55,9 +55,9 @@ impl Narrator {
     }
 
     /// Prints a check and keeps it for the summary. A failed check makes the demo fail at its end.
-    pub fn check(&mut self, held: bool, claim: &str) {
-        self.line(format_args!("   {} {claim}", mark(held)));
-        self.checks.push((held, claim.to_owned()));
+    pub fn check(&mut self, passed: bool, claim: &str) {
+        self.line(format_args!("   {} {claim}", mark(passed)));
+        self.checks.push((passed, claim.to_owned()));
     }
 
     /// Prints the summary.
@@ -67,11 +67,11 @@ impl Narrator {
     pub fn summary(mut self) -> Result<()> {
         self.line(format_args!("\n\x1b[1m== Summary\x1b[0m  ({} s)", self.start.elapsed().as_secs()));
         let checks = mem::take(&mut self.checks);
-        for (held, claim) in &checks {
-            self.line(format_args!(" {} {claim}", mark(*held)));
+        for (passed, claim) in &checks {
+            self.line(format_args!(" {} {claim}", mark(*passed)));
         }
-        self.line(format_args!("\nKeep a site open and try it yourself:  make shell   (it says what to type)"));
-        match checks.iter().filter(|(held, _)| !held).count() {
+        self.line(format_args!("\nKeep a site open and try it yourself:  make shell   (it prints commands to try)"));
+        match checks.iter().filter(|(passed, _)| !passed).count() {
             0 => Ok(()),
             failed => Err(Error::Refused(format!("{failed} of {} checks failed", checks.len()))),
         }
@@ -84,8 +84,8 @@ impl Default for Narrator {
     }
 }
 
-fn mark(held: bool) -> &'static str {
-    if held { "\x1b[32m✓\x1b[0m" } else { "\x1b[31m✗\x1b[0m" }
+fn mark(passed: bool) -> &'static str {
+    if passed { "\x1b[32m✓\x1b[0m" } else { "\x1b[31m✗\x1b[0m" }
 }
 
 /// Replaces tokens, codes and ciphertext by their kind and a fingerprint.
@@ -94,7 +94,7 @@ pub fn masked(line: &str) -> String {
     let mut out = String::new();
     let mut word = String::new();
     let flush = |word: &mut String, out: &mut String| {
-        out.push_str(&shown(word));
+        out.push_str(&mask_word(word));
         word.clear();
     };
     for c in line.chars() {
@@ -109,7 +109,7 @@ pub fn masked(line: &str) -> String {
     out
 }
 
-fn shown(word: &str) -> String {
+fn mask_word(word: &str) -> String {
     let fingerprint =
         || Sha256::digest(word.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>();
     if word.starts_with("eyJ") && word.matches('.').count() == 2 {
@@ -129,26 +129,26 @@ mod tests {
 
     use super::*;
 
-    /// The output of a short demo through a stream that `by` makes.
-    fn told(by: impl Fn(File) -> AutoStream<File>) -> String {
+    /// The output of a short demo, through the stream that `by` makes.
+    fn demo_output(by: impl Fn(File) -> AutoStream<File>) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut narrator = Narrator::to(by(file.reopen().unwrap()));
         narrator.chapter("A site");
-        narrator.check(true, "held");
-        narrator.check(false, "broken");
+        narrator.check(true, "good");
+        narrator.check(false, "bad");
         narrator.summary().unwrap_err();
         std::fs::read_to_string(file.path()).unwrap()
     }
 
     #[test]
     fn a_file_has_no_control_sequences() {
-        let text = told(AutoStream::auto);
-        assert!(!text.contains('\x1b') && text.contains("== A site") && text.contains("✗ broken"), "{text}");
-        assert!(told(AutoStream::always).contains("\x1b[1m== A site"));
+        let text = demo_output(AutoStream::auto);
+        assert!(!text.contains('\x1b') && text.contains("== A site") && text.contains("✗ bad"), "{text}");
+        assert!(demo_output(AutoStream::always).contains("\x1b[1m== A site"));
     }
 
     #[test]
-    fn tokens_are_shown_by_fingerprint_only() {
+    fn tokens_are_replaced_by_their_fingerprint() {
         let line =
             masked("BEARER=eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln SLURM_MYTOKEN=mt1.00112233.AbC-_9 rest, of line.");
         assert!(!line.contains("eyJ") && !line.contains("AbC") && line.ends_with("rest, of line."), "{line}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Steps 1 and 2: a first mytoken, a login over real ssh, and what the session holds.
+//! Steps 1 and 2: a first mytoken, a login by real ssh, and the session's files and variables.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(super) fn log_in(site: &Site, narrator: &mut Narrator) -> Result<Session> {
     let login = people::first_mytoken(site, "alice")?;
     narrator.show("alice@laptop", LOGIN, &login);
     narrator
-        .check(login.success(), "alice got her first mytoken (authorization-code flow; the demo played the browser)");
+        .check(login.success(), "alice got her first mytoken (authorization-code flow; the demo acted as the browser)");
 
     let ssh = "mytoken-ssh ssh --delegate testbed bash -s";
     let mut session = Session::open(site, "alice", ssh)?;
@@ -29,7 +29,7 @@ pub(super) fn log_in(site: &Site, narrator: &mut Narrator) -> Result<Session> {
         "alice logged in through PAM keyboard-interactive, without password and key",
     );
 
-    narrator.chapter("2. What the session holds");
+    narrator.chapter("2. What the session has");
     let files =
         session.run("ls -l \"$BEARER_TOKEN_FILE\" \"$MYTOKEN_FILE\"; env | grep -e TOKEN", Duration::from_secs(10))?;
     narrator.show("alice@testbed", "ls -l $BEARER_TOKEN_FILE $MYTOKEN_FILE; env | grep TOKEN", &files);
@@ -39,7 +39,7 @@ pub(super) fn log_in(site: &Site, narrator: &mut Narrator) -> Result<Session> {
     narrator.check(answer.stdout.contains("HTTP 200"), "the resource server accepts the session's access token");
     narrator.check(
         files.success() && files.stdout.contains("MYTOKEN_FILE=") && !files.stdout.contains("eyJ"),
-        "--delegate left a narrower mytoken; the environment names files and holds no token",
+        "--delegate gave the session a narrower mytoken; the environment has the files' names and no token",
     );
     Ok(session)
 }

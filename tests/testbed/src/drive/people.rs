@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::site::command::CommandOutcome;
 use crate::site::plan::TESTSERVER_INSIDE;
 use crate::site::servers::{CA, CONTROL, RESOURCE_SERVER};
@@ -43,7 +43,7 @@ pub fn first_mytoken(site: &Site, user: &str) -> Result<CommandOutcome> {
         }
     };
     browser(site, user, &link)?;
-    let status = child.wait().trying(|| "waiting for mytoken-ssh login".into())?;
+    let status = child.wait().with_context(|| "waiting for mytoken-ssh login".into())?;
     said.extend(lines.iter());
     let outcome = CommandOutcome {
         command: LOGIN.to_owned(),
@@ -162,7 +162,7 @@ impl Session {
     /// When ssh could not be waited for.
     pub fn close(mut self) -> Result<()> {
         drop(self.stdin.take());
-        self.child.wait().trying(|| "waiting for the end of the session".into()).map(drop)
+        self.child.wait().with_context(|| "waiting for the end of the session".into()).map(drop)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::site::namespace::Namespace;
 use crate::site::plan::{STATE_DIR, node_holder};
 use crate::site::users;
@@ -14,10 +14,10 @@ use crate::{Error, Result};
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A command to run inside a site. Arguments and environment are visible to all users; pass a secret through
-/// [`Inside::stdin`].
+/// [`SiteCommand::stdin`].
 #[derive(Debug)]
 #[must_use]
-pub struct Inside<'site> {
+pub struct SiteCommand<'site> {
     namespace: &'site Namespace,
     user: String,
     argv: Vec<String>,
@@ -70,7 +70,7 @@ impl CommandOutcome {
     }
 }
 
-impl<'site> Inside<'site> {
+impl<'site> SiteCommand<'site> {
     pub(crate) fn new(namespace: &'site Namespace, user: &str, argv: Vec<String>) -> Self {
         Self {
             namespace,
@@ -125,7 +125,7 @@ impl<'site> Inside<'site> {
             // A command may end without reading all of its input.
             std::thread::spawn(move || drop(pipe.write_all(&content)))
         });
-        let output = child.wait_with_output().trying(|| format!("running `{name}`"))?;
+        let output = child.wait_with_output().with_context(|| format!("running `{name}`"))?;
         if let Some(writer) = writer {
             drop(writer.join());
         }
@@ -133,7 +133,7 @@ impl<'site> Inside<'site> {
     }
 
     /// Starts the command and leaves it running. Its standard streams are pipes (standard input only when
-    /// [`Inside::stdin`] was called).
+    /// [`SiteCommand::stdin`] was called).
     ///
     /// # Errors
     /// When it could not be started.
@@ -147,7 +147,7 @@ impl<'site> Inside<'site> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .trying(|| format!("starting `{name}`"))
+            .with_context(|| format!("starting `{name}`"))
     }
 
     /// A command with this process's own standard streams and no time limit, for interactive use.
@@ -205,6 +205,6 @@ fn outcome(command: String, output: &Output) -> CommandOutcome {
 /// # Errors
 /// When the pipes cannot be read.
 pub fn finish(child: Child) -> Result<CommandOutcome> {
-    let output = child.wait_with_output().trying(|| "waiting for a command".into())?;
+    let output = child.wait_with_output().with_context(|| "waiting for a command".into())?;
     Ok(outcome("a command started before".into(), &output))
 }

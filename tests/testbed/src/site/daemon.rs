@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::site::command::Inside;
+use crate::site::command::SiteCommand;
 use crate::site::namespace::Namespace;
 use crate::site::plan::STATE_DIR;
 use crate::{Result, wait};
@@ -64,7 +64,7 @@ impl Daemon {
         );
         let mut argv = vec!["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()];
         argv.extend(self.argv.iter().cloned());
-        let mut command = Inside::new(namespace, "root", argv);
+        let mut command = SiteCommand::new(namespace, "root", argv);
         if let Some(node) = &self.node {
             command = command.on(node);
         }
@@ -77,18 +77,22 @@ impl Daemon {
     /// Sends a signal ("TERM", "KILL") and waits until the process is gone.
     pub(crate) fn stop(&self, namespace: &Namespace, signal: &str) -> Result<()> {
         let pid_file = self.pid_file();
-        Inside::script(namespace, "root", &format!("test -s {pid_file} && kill -{signal} $(cat {pid_file}) || true"))
-            .run()?
-            .ok()?;
+        SiteCommand::script(
+            namespace,
+            "root",
+            &format!("test -s {pid_file} && kill -{signal} $(cat {pid_file}) || true"),
+        )
+        .run()?
+        .ok()?;
         wait::until(&format!("the end of {}", self.name), Duration::from_secs(20), || {
             let gone = format!("pid=$(cat {pid_file} 2>/dev/null) || exit 0; ! kill -0 $pid 2>/dev/null");
-            Ok(Inside::script(namespace, "root", &gone).run()?.success().then_some(()))
+            Ok(SiteCommand::script(namespace, "root", &gone).run()?.success().then_some(()))
         })?;
-        Inside::script(namespace, "root", &format!("rm -f {pid_file}")).run()?.ok().map(drop)
+        SiteCommand::script(namespace, "root", &format!("rm -f {pid_file}")).run()?.ok().map(drop)
     }
 
     /// Whether its process runs.
     pub(crate) fn is_running(&self, namespace: &Namespace) -> Result<bool> {
-        Ok(Inside::script(namespace, "root", &format!("kill -0 $(cat {})", self.pid_file())).run()?.success())
+        Ok(SiteCommand::script(namespace, "root", &format!("kill -0 $(cat {})", self.pid_file())).run()?.success())
     }
 }

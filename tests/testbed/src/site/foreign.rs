@@ -11,7 +11,7 @@ use mytoken::token_store::{StoredToken, TokenStore};
 use mytoken::urls::{IssuerUrl, ServerUrl};
 use mytoken::{Deadline, Secret};
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::site::command::CommandOutcome;
 use crate::site::options::Foreign;
 use crate::site::plan::TESTBED_INSIDE;
@@ -21,14 +21,14 @@ use crate::{Error, Result, Site};
 /// Installs the certificates of a foreign server in the site.
 pub(crate) fn install_certificates(site: &Site) -> Result<()> {
     let Some(path) = site.options().foreign.as_ref().and_then(|foreign| foreign.ca.as_ref()) else { return Ok(()) };
-    let certificates = fs::read_to_string(path).trying(|| format!("reading {}", path.display()))?;
+    let certificates = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     site.write(CA, &certificates, "0644")
 }
 
 /// Stores the caller's mytoken for `user`, as `mytoken-ssh login` would.
 pub(crate) fn give_mytoken(site: &Site, user: &str, foreign: &Foreign) -> Result<CommandOutcome> {
     let path = &foreign.mytoken_file;
-    let token = fs::read(path).trying(|| format!("reading {}", path.display()))?;
+    let token = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let mut argv = vec![TESTBED_INSIDE, "keep-mytoken", "--server", &foreign.server, "--issuer", &foreign.issuer];
     if foreign.ca.is_some() {
         argv.extend(["--ca", CA]);
@@ -42,7 +42,7 @@ pub(crate) fn give_mytoken(site: &Site, user: &str, foreign: &Foreign) -> Result
 /// When it is not a mytoken or the store cannot be written.
 pub fn keep_mytoken(server: &str, issuer: &str, ca: Option<&Path>) -> Result<()> {
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).trying(|| "reading the mytoken".into())?;
+    std::io::stdin().read_to_string(&mut text).with_context(|| "reading the mytoken".into())?;
     let mytoken = Secret::new(text);
     let Some(claims) = unverified_claims(&mytoken) else {
         return Err(Error::Refused("the file holds no mytoken in its long form".into()));

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::site::plan::{HOST_NAME, Network, Plan, SERVER_NAMES, STATE_DIR};
 use crate::site::users;
 use crate::{Error, Result};
@@ -32,7 +32,7 @@ const DEVICES: &[(&str, u64, u64)] =
 /// When a part of the site could not be built.
 pub fn run(plan: &Plan) -> Result<()> {
     // `/proc` is still the host's here, so this is the process id on the host.
-    let host_pid = fs::read_link("/proc/self").trying(|| "reading /proc/self".into())?;
+    let host_pid = fs::read_link("/proc/self").with_context(|| "reading /proc/self".into())?;
     let world = overlay(plan)?;
     kernel_file_systems(&world)?;
     for (outside, inside) in &plan.binds {
@@ -43,7 +43,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     }
     let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
     enter(&world)?;
-    sethostname(HOST_NAME).trying(|| "setting the host name".into())?;
+    sethostname(HOST_NAME).with_context(|| "setting the host name".into())?;
     names(plan.network, &resolver)?;
     if plan.network == Network::Own {
         network(plan.network)?;
@@ -54,7 +54,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     }
 
     let mut out = io::stdout();
-    writeln!(out, "ready {}", host_pid.display()).and_then(|()| out.flush()).trying(|| "reporting".into())?;
+    writeln!(out, "ready {}", host_pid.display()).and_then(|()| out.flush()).with_context(|| "reporting".into())?;
     wait_for_the_end()
 }
 
@@ -71,8 +71,8 @@ fn overlay(plan: &Plan) -> Result<PathBuf> {
         (Some(parent), Some(name)) => (parent, name.to_string_lossy()),
         _ => return Err(Error::Refused(format!("{} is no root file system", plan.root.display()))),
     };
-    symlink(parent, base.join("roots")).trying(|| "linking the root file systems".into())?;
-    chdir(base).trying(|| format!("entering {}", base.display()))?;
+    symlink(parent, base.join("roots")).with_context(|| "linking the root file systems".into())?;
+    chdir(base).with_context(|| format!("entering {}", base.display()))?;
     let options = format!("lowerdir=roots/{name},upperdir=upper,workdir=work");
     mount_at(Some("overlay"), &world, Some("overlay"), MsFlags::empty(), Some(&options))?;
     Ok(world)
@@ -95,7 +95,7 @@ fn kernel_file_systems(world: &Path) -> Result<()> {
     for (name, major, minor) in DEVICES {
         let path = dev.join(name);
         mknod(&path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(*major, *minor))
-            .trying(|| format!("making {}", path.display()))?;
+            .with_context(|| format!("making {}", path.display()))?;
         set_mode(&path, 0o666)?;
     }
     for (name, target) in [
@@ -105,7 +105,7 @@ fn kernel_file_systems(world: &Path) -> Result<()> {
         ("stderr", "/proc/self/fd/2"),
         ("ptmx", "pts/ptmx"),
     ] {
-        symlink(target, dev.join(name)).trying(|| format!("making /dev/{name}"))?;
+        symlink(target, dev.join(name)).with_context(|| format!("making /dev/{name}"))?;
     }
     make_directory(&dev.join("pts"), 0o755)?;
     make_directory(&dev.join("shm"), 0o1777)?;
@@ -123,13 +123,13 @@ fn bind(outside: &Path, inside: &Path) -> Result<()> {
     if outside.is_dir() {
         make_directory(inside, 0o755)?;
     } else {
-        File::create(inside).trying(|| format!("creating {}", inside.display()))?;
+        File::create(inside).with_context(|| format!("creating {}", inside.display()))?;
     }
     mount(Some(outside), inside, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .trying(|| format!("binding {}", outside.display()))?;
+        .with_context(|| format!("binding {}", outside.display()))?;
     let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     mount(None::<&str>, inside, None::<&str>, read_only, None::<&str>)
-        .trying(|| format!("binding {}", outside.display()))
+        .with_context(|| format!("binding {}", outside.display()))
 }
 
 /// Installs the product as a package would, into this site's own layer.
@@ -144,7 +144,7 @@ fn install_product(repository: &Path, profile: &str, world: &Path) -> Result<()>
         .env_remove("MAKELEVEL")
         .stdin(Stdio::null())
         .output()
-        .trying(|| "starting make install".into())?;
+        .with_context(|| "starting make install".into())?;
     if output.status.success() {
         return Ok(());
     }
@@ -159,14 +159,14 @@ fn install_product(repository: &Path, profile: &str, world: &Path) -> Result<()>
 /// Makes `world` the root and unmounts the host's. `chroot` is not enough: `nsenter` enters the namespace's root.
 fn enter(world: &Path) -> Result<()> {
     let entering = || format!("entering {}", world.display());
-    let world = File::open(world).trying(entering)?;
+    let world = File::open(world).with_context(entering)?;
     // If the host is in a chroot, the namespace's root is above it. Joining the namespace leads to its root.
-    let own = File::open("/proc/self/ns/mnt").trying(entering)?;
-    setns(own, CloneFlags::CLONE_NEWNS).trying(entering)?;
-    fchdir(&world).trying(entering)?;
-    pivot_root(".", ".").trying(|| "changing the root".into())?;
-    umount2(".", MntFlags::MNT_DETACH).trying(|| "leaving the host's root".into())?;
-    chdir("/").trying(|| "entering /".into())
+    let own = File::open("/proc/self/ns/mnt").with_context(entering)?;
+    setns(own, CloneFlags::CLONE_NEWNS).with_context(entering)?;
+    fchdir(&world).with_context(entering)?;
+    pivot_root(".", ".").with_context(|| "changing the root".into())?;
+    umount2(".", MntFlags::MNT_DETACH).with_context(|| "leaving the host's root".into())?;
+    chdir("/").with_context(|| "entering /".into())
 }
 
 fn names(network: Network, resolver: &[u8]) -> Result<()> {
@@ -192,7 +192,8 @@ fn network(network: Network) -> Result<()> {
         &["link", "set", "site1", "up"],
     ];
     for step in steps {
-        let output = Command::new("ip").args(step).stdin(Stdio::null()).output().trying(|| "starting ip".into())?;
+        let output =
+            Command::new("ip").args(step).stdin(Stdio::null()).output().with_context(|| "starting ip".into())?;
         if !output.status.success() {
             let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(Error::Refused(format!("ip {}: {reason}", step.join(" "))));
@@ -228,23 +229,24 @@ fn wait_for_the_end() -> Result<()> {
     });
     io::copy(&mut io::stdin().lock().take(u64::MAX), &mut io::sink())
         .map(drop)
-        .trying(|| "waiting for the end of the site".into())
+        .with_context(|| "waiting for the end of the site".into())
 }
 
 fn mount_at(source: Option<&str>, at: &Path, kind: Option<&str>, flags: MsFlags, options: Option<&str>) -> Result<()> {
-    mount(source, at, kind, flags, options).trying(|| format!("mounting {} on {}", kind.unwrap_or("-"), at.display()))
+    mount(source, at, kind, flags, options)
+        .with_context(|| format!("mounting {} on {}", kind.unwrap_or("-"), at.display()))
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<()> {
-    fs::create_dir_all(path).trying(|| format!("creating {}", path.display()))?;
+    fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
     set_mode(path, mode)
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .trying(|| format!("setting the mode of {}", path.display()))
+        .with_context(|| format!("setting the mode of {}", path.display()))
 }
 
 fn write(path: &str, content: &[u8]) -> Result<()> {
-    fs::write(path, content).trying(|| format!("writing {path}"))
+    fs::write(path, content).with_context(|| format!("writing {path}"))
 }

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::site::plan::{Network, Plan};
 use crate::site::{host, paths};
 use crate::{Error, Result};
@@ -31,7 +31,8 @@ impl Namespace {
     /// # Errors
     /// When a namespace, a mount or the installation of the product failed, with the message of `testbed init`.
     pub fn create(plan: &Plan) -> Result<Self> {
-        let order = serde_json::to_string(plan).map_err(std::io::Error::from).trying(|| "writing the plan".into())?;
+        let order =
+            serde_json::to_string(plan).map_err(std::io::Error::from).with_context(|| "writing the plan".into())?;
         let mut command = Command::new("unshare");
         command.args(host::NAMESPACES);
         if plan.network == Network::Own {
@@ -47,11 +48,11 @@ impl Namespace {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .trying(|| "starting unshare".into())?;
+            .with_context(|| "starting unshare".into())?;
         let lifeline = unshare.stdin.take();
         let mut line = String::new();
         if let Some(stdout) = unshare.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line).trying(|| "waiting for the namespace".into())?;
+            BufReader::new(stdout).read_line(&mut line).with_context(|| "waiting for the namespace".into())?;
         }
         match line.strip_prefix("ready ").and_then(|pid| pid.trim().parse().ok()) {
             Some(init) => Ok(Self { unshare, lifeline, init }),

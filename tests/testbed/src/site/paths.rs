@@ -5,7 +5,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::{Error, Result};
 
 /// The repository this crate was built from, unless `TESTBED_REPOSITORY` names another.
@@ -38,7 +38,7 @@ pub fn roots() -> PathBuf {
 /// When it cannot be made.
 pub fn mount_point() -> Result<PathBuf> {
     let path = roots().join("mnt");
-    fs::create_dir_all(&path).trying(|| format!("creating {}", path.display()))?;
+    fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
     Ok(path)
 }
 
@@ -64,7 +64,7 @@ pub fn testserver_program() -> Option<PathBuf> {
 
 /// Tests run from `target/<profile>/deps/`, programs from `target/<profile>/`.
 fn program_beside(name: &str) -> Result<PathBuf> {
-    let me = env::current_exe().trying(|| "finding the running program".into())?;
+    let me = env::current_exe().with_context(|| "finding the running program".into())?;
     me.ancestors()
         .skip(1)
         .take(2)

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::site::paths;
 use crate::{Error, Release, Result};
 
@@ -88,7 +88,7 @@ impl Root {
     /// When mmdebstrap is missing or fails, or the cache cannot be written.
     pub fn open(recipe: &Recipe) -> Result<Self> {
         let roots = paths::roots();
-        fs::create_dir_all(&roots).trying(|| format!("creating {}", roots.display()))?;
+        fs::create_dir_all(&roots).with_context(|| format!("creating {}", roots.display()))?;
         let directory = roots.join(&recipe.name);
         let stamp = roots.join(format!("{}.stamp", recipe.name));
         let wanted = recipe_text(recipe);
@@ -120,7 +120,7 @@ fn lock(roots: &Path, recipe: &Recipe, how: FlockArg) -> Result<Flock<File>> {
         .truncate(false)
         .write(true)
         .open(&path)
-        .trying(|| format!("opening {}", path.display()))?;
+        .with_context(|| format!("opening {}", path.display()))?;
     Flock::lock(file, how)
         .map_err(|(_, errno)| Error::Io { what: format!("waiting for {}", path.display()), source: errno.into() })
 }
@@ -134,7 +134,7 @@ fn make(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
     remove(&fresh)?;
     eprintln!("testbed: making the root file system {} (about 30 s, once)", recipe.name);
     let log_path = roots.join(format!("{}.log", recipe.name));
-    let log = File::create(&log_path).trying(|| format!("creating {}", log_path.display()))?;
+    let log = File::create(&log_path).with_context(|| format!("creating {}", log_path.display()))?;
     // mmdebstrap expects the suite, then the directory, then mirrors.
     let suite_at = recipe.arguments.iter().position(|argument| !argument.starts_with('-')).unwrap_or_default();
     let (before, after) = recipe.arguments.split_at((suite_at + 1).min(recipe.arguments.len()));
@@ -148,9 +148,9 @@ fn make(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
         .args(after)
         .args(env::var("TESTBED_MIRROR"))
         .stdin(Stdio::null())
-        .stdout(log.try_clone().trying(|| "sharing the log".into())?)
+        .stdout(log.try_clone().with_context(|| "sharing the log".into())?)
         .stderr(log);
-    let status = command.status().trying(|| "starting mmdebstrap".into())?;
+    let status = command.status().with_context(|| "starting mmdebstrap".into())?;
     if !status.success() {
         let text = fs::read_to_string(&log_path).unwrap_or_default();
         let tail: Vec<&str> = text.lines().rev().take(15).collect();
@@ -161,13 +161,13 @@ fn make(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
         )));
     }
     remove(directory)?;
-    fs::rename(&fresh, directory).trying(|| format!("renaming {}", fresh.display()))
+    fs::rename(&fresh, directory).with_context(|| format!("renaming {}", fresh.display()))
 }
 
 fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).trying(|| format!("removing {}", directory.display()))
+            Err(error).with_context(|| format!("removing {}", directory.display()))
         }
         _ => Ok(()),
     }
@@ -175,5 +175,7 @@ fn remove(directory: &Path) -> Result<()> {
 
 fn write_whole(path: &Path, text: &str) -> Result<()> {
     let fresh = path.with_extension("stamp.new");
-    fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, path)).trying(|| format!("writing {}", path.display()))
+    fs::write(&fresh, text)
+        .and_then(|()| fs::rename(&fresh, path))
+        .with_context(|| format!("writing {}", path.display()))
 }

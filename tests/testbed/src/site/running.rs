@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use crate::site::command::{CommandOutcome, Inside};
+use crate::site::command::{CommandOutcome, SiteCommand};
 use crate::site::daemon::Daemon;
 use crate::site::namespace::Namespace;
 use crate::site::plan::{Network, Plan, TESTBED_INSIDE, TESTSERVER_INSIDE};
@@ -104,18 +104,18 @@ impl Site {
         self.namespace.init_pid()
     }
 
-    /// A command as `user` on the login node. [`Inside`] has more options.
-    pub fn command<I, S>(&self, user: &str, argv: I) -> Inside<'_>
+    /// A command as `user` on the login node. [`SiteCommand`] has more options.
+    pub fn command<I, S>(&self, user: &str, argv: I) -> SiteCommand<'_>
     where
         I: IntoIterator<Item = S>,
         S: Into<String>,
     {
-        Inside::new(&self.namespace, user, argv.into_iter().map(Into::into).collect())
+        SiteCommand::new(&self.namespace, user, argv.into_iter().map(Into::into).collect())
     }
 
     /// A shell script as `user` on the login node.
-    pub fn script(&self, user: &str, script: &str) -> Inside<'_> {
-        Inside::script(&self.namespace, user, script)
+    pub fn script(&self, user: &str, script: &str) -> SiteCommand<'_> {
+        SiteCommand::script(&self.namespace, user, script)
     }
 
     /// Runs a command as `user` on the login node to its end.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::{Error, Result};
 
 /// A user of the site: name and uid, which is also the gid.
@@ -49,31 +49,31 @@ fn home_with_key(user: &User) -> Result<()> {
     let home = home(user.name);
     let ssh = home.join(".ssh");
     let key = ssh.join("site_key");
-    fs::create_dir_all(&ssh).trying(|| format!("creating {}", ssh.display()))?;
+    fs::create_dir_all(&ssh).with_context(|| format!("creating {}", ssh.display()))?;
     let output = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-C", user.name, "-f"])
         .arg(&key)
         .stdin(Stdio::null())
         .output()
-        .trying(|| "starting ssh-keygen".into())?;
+        .with_context(|| "starting ssh-keygen".into())?;
     if !output.status.success() {
         return Err(Error::Refused(format!("ssh-keygen: {}", String::from_utf8_lossy(&output.stderr))));
     }
     let authorized = ssh.join("authorized_keys");
-    fs::copy(ssh.join("site_key.pub"), &authorized).trying(|| format!("writing {}", authorized.display()))?;
+    fs::copy(ssh.join("site_key.pub"), &authorized).with_context(|| format!("writing {}", authorized.display()))?;
     for (path, mode) in [(&home, 0o755), (&ssh, 0o700), (&authorized, 0o600)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
-            .trying(|| format!("modes of {}", path.display()))?;
+            .with_context(|| format!("modes of {}", path.display()))?;
     }
     for path in [&home, &ssh, &authorized, &key, &ssh.join("site_key.pub")] {
-        chown(path, Some(user.uid), Some(user.uid)).trying(|| format!("owner of {}", path.display()))?;
+        chown(path, Some(user.uid), Some(user.uid)).with_context(|| format!("owner of {}", path.display()))?;
     }
     Ok(())
 }
 
 /// Everybody knows the site's host key; no client asks.
 fn known_hosts() -> Result<()> {
-    let key = fs::read_to_string("/etc/ssh/ssh_host_ed25519_key.pub").trying(|| "reading the host key".into())?;
+    let key = fs::read_to_string("/etc/ssh/ssh_host_ed25519_key.pub").with_context(|| "reading the host key".into())?;
     append("/etc/ssh/ssh_known_hosts", &format!("testbed,192.0.2.10,127.0.0.1,localhost {key}"))
 }
 
@@ -83,5 +83,5 @@ fn append(path: &str, text: &str) -> Result<()> {
         .create(true)
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .trying(|| format!("appending to {path}"))
+        .with_context(|| format!("appending to {path}"))
 }

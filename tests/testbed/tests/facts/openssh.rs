@@ -3,7 +3,7 @@
 //!
 //! `pam_exec` and `pam_debug` take the place of our module.
 
-use testbed::drive::typist;
+use testbed::drive::askpass;
 use testbed::{Options, Release, Result, Site, story, story_with_own_servers};
 
 /// Records its caller and the answer that it gets on standard input.
@@ -45,7 +45,7 @@ fn recorded(site: &Site, kind: &str, name: &str) -> Result<Vec<String>> {
 }
 
 fn log_in(site: &Site, user: &str, answer: &str) -> Result<()> {
-    let outcome = typist::type_into(site, "alice", &[answer], &format!("{SSH} {user}@testbed true"))?;
+    let outcome = askpass::run_with_answers(site, "alice", &[answer], &format!("{SSH} {user}@testbed true"))?;
     println!("{outcome:?}");
     Ok(())
 }
@@ -65,7 +65,7 @@ fn keyboard_interactive_authenticates_in_a_child_of_the_process_that_opens_the_s
 fn the_password_method_runs_all_phases_in_one_process() -> Result<()> {
     with_stack(RECORDING, without_product()?, |site| {
         let ssh = "ssh -o PreferredAuthentications=password -o NumberOfPasswordPrompts=1 testbed true";
-        typist::type_into(site, "alice", &["secret"], ssh)?.ok()?;
+        askpass::run_with_answers(site, "alice", &["secret"], ssh)?.ok()?;
         let (auth, session) = (recorded(site, "auth", "caller")?, recorded(site, "open_session", "caller")?);
         assert_eq!((auth.len(), &auth), (1, &session));
         Ok(())
@@ -76,7 +76,7 @@ fn the_password_method_runs_all_phases_in_one_process() -> Result<()> {
 fn every_phase_knows_the_clients_address() -> Result<()> {
     with_stack(RECORDING, without_product()?, |site| {
         let client = site.new_client()?;
-        typist::type_into(site, "alice", &["secret"], &format!("{SSH} {} true", client.destination()))?.ok()?;
+        askpass::run_with_answers(site, "alice", &["secret"], &format!("{SSH} {} true", client.destination()))?.ok()?;
         let address = client.address().to_string();
         for kind in ["auth", "open_session"] {
             for name in ["connection", "rhost"] {
@@ -93,7 +93,7 @@ fn ssh_cuts_an_answer_at_1023_bytes() -> Result<()> {
     story_with_own_servers(Options { nodes: 1, penalties: false, ..Options::new()? }, |site| {
         for (length, is_cut) in [(1_022, false), (1_023, true), (1_024, true), (3_000, true)] {
             let answer = format!("eyJ{}", "x".repeat(length - 3));
-            let outcome = typist::type_into(site, "alice", &[&answer], &format!("{SSH} testbed true"))?;
+            let outcome = askpass::run_with_answers(site, "alice", &[&answer], &format!("{SSH} testbed true"))?;
             assert_eq!(outcome.stderr.contains("cut"), is_cut, "{length}: {outcome:?}");
         }
         Ok(())
@@ -104,7 +104,7 @@ fn ssh_cuts_an_answer_at_1023_bytes() -> Result<()> {
 fn for_an_unknown_account_pam_gets_junk_instead_of_the_answer() -> Result<()> {
     with_stack(RECORDING, without_product()?, |site| {
         let outcome =
-            typist::type_into(site, "alice", &["a".repeat(40).as_str()], &format!("{SSH} ghost@testbed true"))?;
+            askpass::run_with_answers(site, "alice", &["a".repeat(40).as_str()], &format!("{SSH} ghost@testbed true"))?;
         assert!(!outcome.success());
         assert_eq!(
             (recorded(site, "auth", "bytes")?, recorded(site, "auth", "begins")?),
@@ -119,7 +119,7 @@ fn a_failing_askpass_sends_three_empty_answers() -> Result<()> {
     let stack = "auth required pam_exec.so expose_authtok /root/recorder\nauth requisite pam_deny.so\naccount required pam_permit.so\n";
     with_stack(stack, without_product()?, |site| {
         let ssh = "ssh -o PreferredAuthentications=keyboard-interactive testbed true";
-        assert!(!typist::type_into(site, "alice", &[], ssh)?.success());
+        assert!(!askpass::run_with_answers(site, "alice", &[], ssh)?.success());
         assert_eq!(recorded(site, "auth", "bytes")?, ["0", "0", "0"]);
         Ok(())
     })
@@ -131,7 +131,7 @@ fn texts_before_a_prompt_are_glued_to_it_up_to_openssh_10_2() -> Result<()> {
     with_stack(&stack, without_product()?, |site| {
         site.write("/etc/noon", "maintenance at noon\n", "0644")?;
         log_in(site, "alice", "secret")?;
-        let prompts = typist::prompts(site, "alice")?;
+        let prompts = askpass::prompts(site, "alice")?;
         let [prompt] = &prompts[..] else { panic!("{prompts:?}") };
         let glued = prompt.starts_with("(alice@testbed) maintenance at noon\n");
         assert!(prompt.starts_with("(alice@testbed) "), "{prompt:?}");

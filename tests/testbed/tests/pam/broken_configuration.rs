@@ -2,7 +2,7 @@
 //! A broken configuration affects only the services that it lists, and a PAM stack can have a fallback for it.
 
 use serde_json::json;
-use testbed::drive::typist;
+use testbed::drive::askpass;
 use testbed::{Error, Result, Site, story_with_own_servers};
 
 use crate::attempt::{Driver, STACKS};
@@ -98,8 +98,8 @@ fn the_recommended_stack_falls_back_on_a_broken_configuration_and_never_on_a_bad
         let stack = stack.replace("auth     requisite    pam_deny.so", "auth required pam_unix.so");
         site.write("/etc/pam.d/sshd", &stack, "0644")?;
         let log_in = |answers: &[&str]| -> Result<(bool, Vec<String>)> {
-            let outcome = typist::type_into(site, "alice", answers, SSH)?;
-            let prompts = typist::prompts(site, "alice")?;
+            let outcome = askpass::run_with_answers(site, "alice", answers, SSH)?;
+            let prompts = askpass::prompts(site, "alice")?;
             Ok((
                 outcome.success(),
                 prompts.iter().map(|prompt| prompt.rsplit(')').next().unwrap_or(prompt).trim().to_owned()).collect(),

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use crate::error::Trying;
+use crate::error::WithContext;
 use crate::site::daemon::Daemon;
 use crate::site::plan::TESTBED_INSIDE;
 use crate::{Result, Site};
@@ -27,14 +27,14 @@ pub(crate) fn start(site: &Site) -> Result<()> {
 /// # Errors
 /// When the socket or the file cannot be used.
 pub fn collect() -> Result<()> {
-    let mut log = File::options().append(true).create(true).open(LOG).trying(|| format!("opening {LOG}"))?;
-    let socket = UnixDatagram::bind(SOCKET).trying(|| format!("listening at {SOCKET}"))?;
-    set_permissions(SOCKET, PermissionsExt::from_mode(0o666)).trying(|| format!("opening {SOCKET} to all"))?;
+    let mut log = File::options().append(true).create(true).open(LOG).with_context(|| format!("opening {LOG}"))?;
+    let socket = UnixDatagram::bind(SOCKET).with_context(|| format!("listening at {SOCKET}"))?;
+    set_permissions(SOCKET, PermissionsExt::from_mode(0o666)).with_context(|| format!("opening {SOCKET} to all"))?;
     let mut message = vec![0; 1 << 20];
     loop {
-        let length = socket.recv(&mut message).trying(|| "reading a message".into())?;
+        let length = socket.recv(&mut message).with_context(|| "reading a message".into())?;
         let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default());
-        log.write_all(line(&text).as_bytes()).trying(|| format!("writing {LOG}"))?;
+        log.write_all(line(&text).as_bytes()).with_context(|| format!("writing {LOG}"))?;
     }
 }
 

@@ -12,22 +12,22 @@ head -n 1 answers | grep . || exit 1
 sed -i 1d answers
 "#;
 
-const FOLDER: &str = ".typist";
+const FOLDER: &str = ".askpass";
 
 /// Runs `command` (an ssh, or a program that runs one) as `user`, with these answers to its prompts.
 ///
 /// # Errors
 /// When it could not be started.
-pub fn type_into(site: &Site, user: &str, answers: &[&str], command: &str) -> Result<CommandOutcome> {
+pub fn run_with_answers(site: &Site, user: &str, answers: &[&str], command: &str) -> Result<CommandOutcome> {
     prepare(site, user, answers)?;
-    with_prepared_answers(site, user, command)
+    run_with_prepared_answers(site, user, command)
 }
 
 /// Runs `command` as `user`, with the answers that were prepared before.
 ///
 /// # Errors
 /// When it could not be started.
-pub fn with_prepared_answers(site: &Site, user: &str, command: &str) -> Result<CommandOutcome> {
+pub fn run_with_prepared_answers(site: &Site, user: &str, command: &str) -> Result<CommandOutcome> {
     let program = crate::site::users::home(user).join(FOLDER).join("ask").display().to_string();
     site.script(user, command).env("SSH_ASKPASS", &program).env("SSH_ASKPASS_REQUIRE", "force").run()
 }
@@ -56,7 +56,7 @@ pub fn prompts(site: &Site, user: &str) -> Result<Vec<String>> {
 
 /// Splits a long token, because ssh sends at most 1023 bytes per answer: `@1/3:...`, `@2/3:...`, `@3/3:...`.
 #[must_use]
-pub fn in_pieces(token: &str) -> Vec<String> {
+pub fn split_token(token: &str) -> Vec<String> {
     const PIECE: usize = 900;
     let pieces: Vec<&str> =
         token.as_bytes().chunks(PIECE).filter_map(|piece| std::str::from_utf8(piece).ok()).collect();
