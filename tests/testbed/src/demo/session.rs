@@ -29,7 +29,7 @@ pub(super) fn log_in(site: &Site, narrator: &mut Narrator) -> Result<Session> {
         "alice logged in through PAM keyboard-interactive, without password and key",
     );
 
-    narrator.chapter("2. What the session has");
+    narrator.chapter("2. The session's files and environment");
     let files =
         session.run("ls -l \"$BEARER_TOKEN_FILE\" \"$MYTOKEN_FILE\"; env | grep -e TOKEN", Duration::from_secs(10))?;
     narrator.show("alice@testbed", "ls -l $BEARER_TOKEN_FILE $MYTOKEN_FILE; env | grep TOKEN", &files);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A user of plain ssh: an askpass program that answers prompts with prepared texts and records the prompts.
+//! An askpass program for plain ssh. It answers prompts with prepared texts and records the prompts.
 
 use crate::site::command::CommandOutcome;
 use crate::{Result, Site};
 
-/// Gives one line of `answers` per prompt and fails when none is left, like a user who cancels.
+/// Prints one line of `answers` per prompt. When no line is left it fails, like a user who cancels.
 const ASKPASS: &str = r#"#!/bin/sh
 cd "$(dirname "$0")" || exit 1
 printf '%s\n--\n' "$1" >>prompts
@@ -14,7 +14,7 @@ sed -i 1d answers
 
 const FOLDER: &str = ".askpass";
 
-/// Runs `command` (an ssh, or a program that runs one) as `user`, with these answers to its prompts.
+/// Runs `command` (ssh, or a program that runs ssh) as `user`, with these answers to its prompts.
 ///
 /// # Errors
 /// When it could not be started.
@@ -23,7 +23,7 @@ pub fn run_with_answers(site: &Site, user: &str, answers: &[&str], command: &str
     run_with_prepared_answers(site, user, command)
 }
 
-/// Runs `command` as `user`, with the answers that were prepared before.
+/// Runs `command` as `user`, with the answers of an earlier [`prepare`].
 ///
 /// # Errors
 /// When it could not be started.
@@ -54,7 +54,7 @@ pub fn prompts(site: &Site, user: &str) -> Result<Vec<String>> {
     Ok(recorded.split("\n--\n").filter(|prompt| !prompt.is_empty()).map(str::to_owned).collect())
 }
 
-/// Splits a long token, because ssh sends at most 1023 bytes per answer: `@1/3:...`, `@2/3:...`, `@3/3:...`.
+/// Splits a long token into chunks `@1/3:...`, `@2/3:...`, `@3/3:...`, because ssh sends at most 1023 bytes per answer.
 #[must_use]
 pub fn split_token(token: &str) -> Vec<String> {
     const PIECE: usize = 900;

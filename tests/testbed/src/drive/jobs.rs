@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Jobs of a site's users: submission, end, and their events at the agents.
+//! Jobs of a site's users: submission, end, and the agents' events about them.
 
 use std::time::Duration;
 
@@ -13,33 +13,33 @@ use crate::{Error, Result, Site, wait};
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Its id; for an array, that of the array.
+    /// Its id; for an array the id of the array.
     pub id: u32,
-    /// The user that submitted it.
+    /// The user who submitted it.
     pub user: String,
 }
 
 /// The report of a task of [`calling_script`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calls {
-    /// The node it ran on.
+    /// The node of the task.
     pub node: String,
     /// Calls that the resource server accepted.
     pub accepted: u32,
-    /// Calls that it refused.
+    /// Calls that the resource server refused.
     pub refused: u32,
-    /// Different access tokens that were in the file.
+    /// Number of different access tokens in the file.
     pub tokens: u32,
 }
 
 /// One line of `mytokenctl status`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Event {
-    /// `opened`, `started`, `renewed`, `retry`, `refused`, `removed`, `revoked`, `left`, ...
+    /// The kind: `opened`, `started`, `renewed`, `retry`, `refused`, `removed`, `revoked`, `left`, ...
     pub what: String,
-    /// A sentence.
+    /// The message.
     pub text: String,
-    /// How many times in a row.
+    /// How often the event was repeated without another one between.
     #[serde(default = "once")]
     pub times: usize,
 }
@@ -48,8 +48,8 @@ fn once() -> usize {
     1
 }
 
-/// Shell commands of a task: calls the resource server with the token in `$BEARER_TOKEN_FILE` every second for
-/// `seconds`.
+/// A shell script of a task: calls the resource server with the token in `$BEARER_TOKEN_FILE` every second, for
+/// `seconds`, and prints a report.
 #[must_use]
 pub fn calling_script(seconds: u32) -> String {
     format!(
@@ -68,8 +68,8 @@ echo "calls: $node $accepted $refused $tokens"
     )
 }
 
-/// A shell command that searches the arguments of all commands on its host while the shell's `condition` holds. It
-/// prints those with a token, up to the token.
+/// A shell command that searches the arguments of all processes on its host while the shell's `condition` is true. It
+/// prints arguments that contain a token, up to the begin of the token.
 #[must_use]
 pub fn argv_watch(condition: &str) -> String {
     format!(
@@ -78,7 +78,7 @@ pub fn argv_watch(condition: &str) -> String {
     )
 }
 
-/// The reports of the tasks of [`calling_script`], in the order of their nodes.
+/// The reports of the tasks of [`calling_script`], sorted by node.
 #[must_use]
 pub fn calls(output: &str) -> Vec<Calls> {
     let mut found: Vec<Calls> =
@@ -95,31 +95,34 @@ fn parse_calls(line: &str) -> Option<Calls> {
 }
 
 impl Job {
-    /// Submits by `command`, an sbatch that prints `Submitted batch job N`; returns its output too.
+    /// Submits a job with `command`, an sbatch that prints `Submitted batch job N`. Returns its output too.
     ///
     /// # Errors
     /// When it submitted no job.
     pub fn submit(site: &Site, user: &str, command: &str) -> Result<(Self, CommandOutcome)> {
-        let said = site.sh(user, command)?.ok()?;
-        Ok((Self::submitted(user, &said)?, said))
+        let outcome = site.sh(user, command)?.ok()?;
+        Ok((Self::submitted(user, &outcome)?, outcome))
     }
 
-    /// The job that an sbatch of `user` has submitted, from its output.
+    /// The job of an sbatch of `user`, from its output.
     ///
     /// # Errors
     /// When the output names no job.
-    pub fn submitted(user: &str, said: &CommandOutcome) -> Result<Self> {
-        let id = said.stdout.lines().find_map(|line| line.strip_prefix("Submitted batch job "));
+    pub fn submitted(user: &str, outcome: &CommandOutcome) -> Result<Self> {
+        let id = outcome.stdout.lines().find_map(|line| line.strip_prefix("Submitted batch job "));
         match id.and_then(|id| id.trim().parse().ok()) {
             Some(id) => Ok(Self { id, user: user.to_owned() }),
-            None => Err(Error::Refused(format!("`{}` names no job:\n{}{}", said.command, said.stdout, said.stderr))),
+            None => Err(Error::Refused(format!(
+                "`{}` submitted no job:\n{}{}",
+                outcome.command, outcome.stdout, outcome.stderr
+            ))),
         }
     }
 
-    /// Waits up to 20 s until its tasks on `node` have an access token.
+    /// Waits until it has an access token on `node`.
     ///
     /// # Errors
-    /// When they have none after that.
+    /// When it has none within 20 s.
     pub fn wait_for_token(&self, site: &Site, node: &str) -> Result<()> {
         wait::until(&format!("the access token of job {} on {node}", self.id), Duration::from_secs(20), || {
             Ok(self.token(site, node)?.map(drop))
@@ -149,20 +152,20 @@ impl Job {
     /// # Errors
     /// When it has not within `limit`.
     pub fn wait_for_end(&self, site: &Site, limit: Duration) -> Result<()> {
-        let over = format!("test -z \"$(squeue -h -j {})\"", self.id);
-        site.wait_for(&format!("the end of job {}", self.id), limit, "root", &over).map(drop)
+        let has_ended = format!("test -z \"$(squeue -h -j {})\"", self.id);
+        site.wait_for(&format!("the end of job {}", self.id), limit, "root", &has_ended).map(drop)
     }
 
-    /// The nodes it ran on, or runs on, in order.
+    /// Its nodes, in order.
     ///
     /// # Errors
-    /// When slurmctld does not know it.
+    /// When slurmctld does not know the job.
     pub fn nodes(&self, site: &Site) -> Result<Vec<String>> {
         let list = format!("scontrol show hostnames \"$(squeue -h -t all -j {} -o %N)\"", self.id);
         Ok(site.sh("root", &list)?.ok()?.lines().into_iter().map(str::to_owned).collect())
     }
 
-    /// What it wrote to `slurm-ID.out`.
+    /// Its output, from `slurm-ID.out`.
     ///
     /// # Errors
     /// When there is no such file.
@@ -170,21 +173,21 @@ impl Job {
         Ok(site.sh(&self.user, &format!("cat slurm-{}.out", self.id))?.ok()?.stdout)
     }
 
-    /// The events of the job at the agent of `node`, as its owner sees them, oldest first; none if the agent does not
-    /// know the job.
+    /// The events of the job from the agent of `node`, as the job's owner sees them, oldest first. Empty if the agent
+    /// does not know the job.
     ///
     /// # Errors
     /// When the answer cannot be parsed.
     pub fn events(&self, site: &Site, node: &str) -> Result<Vec<Event>> {
-        let asked = site.script(&self.user, &format!("mytokenctl status {} --json", self.id)).on(node).run()?.ok()?;
-        let status: Value = serde_json::from_str(&asked.stdout)
-            .map_err(|error| Error::Refused(format!("mytokenctl status --json: {error}:\n{}", asked.stdout)))?;
+        let outcome = site.script(&self.user, &format!("mytokenctl status {} --json", self.id)).on(node).run()?.ok()?;
+        let status: Value = serde_json::from_str(&outcome.stdout)
+            .map_err(|error| Error::Refused(format!("mytokenctl status --json: {error}:\n{}", outcome.stdout)))?;
         let Some(events) = status.pointer("/jobs/0/events") else { return Ok(Vec::new()) };
         serde_json::from_value(events.clone()).map_err(|error| Error::Refused(format!("events: {error}: {events}")))
     }
 
-    /// Waits until each of `nodes` has removed the job's directory and its agent has decided about the sub-token;
-    /// returns the last event of each agent.
+    /// Waits until each of `nodes` has removed the job's directory and its agent has decided about the sub-token.
+    /// Returns the last event of each agent.
     ///
     /// # Errors
     /// When that takes longer than 30 s.
@@ -194,10 +197,10 @@ impl Job {
             .map(|node| {
                 let what = format!("the end of job {} on {node}", self.id);
                 wait::until(&what, Duration::from_secs(30), || {
-                    let gone = site.on_node(node, &format!("test ! -e /run/mytoken/jobs/{}", self.id))?.success();
+                    let is_removed = site.on_node(node, &format!("test ! -e /run/mytoken/jobs/{}", self.id))?.success();
                     let last = self.events(site, node)?.pop().map(|event| event.what).unwrap_or_default();
-                    let settled = ["revoked", "left", "kept"].contains(&last.as_str());
-                    Ok((gone && settled).then_some(last))
+                    let is_settled = ["revoked", "left", "kept"].contains(&last.as_str());
+                    Ok((is_removed && is_settled).then_some(last))
                 })
             })
             .collect()
@@ -209,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tasks_reports_are_read_in_the_order_of_their_nodes() {
+    fn reports_of_tasks_are_sorted_by_node() {
         let found = calls("noise\ncalls: n2 3 1 2\ncalls: n1 4 0 2\ncalls: broken\n");
         let expected = |node: &str, accepted, refused| Calls { node: node.into(), accepted, refused, tokens: 2 };
         assert_eq!(found, [expected("n1", 4, 0), expected("n2", 3, 1)]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The journal of the site's mytoken server.
+//! The site's mytoken server records all requests in a journal.
 
 use serde::Deserialize;
 
@@ -20,9 +20,9 @@ pub struct Request {
     pub peer: std::net::IpAddr,
     /// `mytoken`, `access_token`, `revocation`, `transfer`, `tokeninfo`, `discovery`, ...
     pub endpoint: String,
-    /// `mytoken`, `transfer_code`, `oidc_flow`, ... if the request has one.
+    /// `mytoken`, `transfer_code`, `oidc_flow`, ... if the request has a grant type.
     pub grant_type: Option<String>,
-    /// The answer's status; none when the connection was closed instead.
+    /// The status of the answer; `None` if the server closed the connection instead.
     pub status: Option<u16>,
 }
 
@@ -63,12 +63,12 @@ impl Journal {
         self.0.iter().filter(|request| request.endpoint == endpoint).count()
     }
 
-    /// Number of mytokens made from another one: the sub-tokens of submissions and logins.
+    /// Number of mytokens that were made from another one: the sub-tokens of submissions and logins.
     #[must_use]
     pub fn sub_tokens(&self) -> usize {
-        let made =
+        let is_sub_token =
             |request: &&Request| request.endpoint == "mytoken" && request.grant_type.as_deref() == Some("mytoken");
-        self.0.iter().filter(made).filter(|request| request.is_granted()).count()
+        self.0.iter().filter(is_sub_token).filter(|request| request.is_granted()).count()
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What people and stories do at a site: log in, submit jobs, open a browser, make tokens, read the server's journal.
+//! What users and stories do at a site: log in, submit jobs, use a browser, make tokens, read the server's journal.
 
 pub mod askpass;
 pub mod jobs;

@@ -16,53 +16,53 @@ use crate::{Error, Result, Site};
 pub const LOGIN: &str = "mytoken-ssh login --server https://mytoken.testbed:8443 --ca /etc/ssl/testbed-ca.pem \
                          --audience https://testbed";
 
-/// Runs `mytoken-ssh login` as `user` and plays the browser: opens the link, confirms, logs in at the provider. At a
-/// foreign server, whose pages are unknown, it stores the caller's mytoken for `user` instead.
+/// Runs `mytoken-ssh login` as `user` and acts as the browser: opens the link, confirms, logs in at the provider. The
+/// pages of a foreign server are unknown, so there it stores the caller's mytoken for `user` instead.
 ///
 /// # Errors
-/// When no link was printed, the browser was refused or the command failed.
+/// When no link was printed, or a page or the command failed.
 pub fn first_mytoken(site: &Site, user: &str) -> Result<CommandOutcome> {
     if let Some(foreign) = &site.options().foreign {
         return crate::site::foreign::give_mytoken(site, user, foreign);
     }
     let mut child = site.script(user, &format!("exec {LOGIN} 2>&1")).timeout(Duration::from_secs(120)).spawn()?;
     let lines = lines_of(&mut child)?;
-    let mut said = String::new();
+    let mut output = String::new();
     let deadline = Instant::now() + Duration::from_secs(30);
     let link = loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
-                said.push_str(&line);
+                output.push_str(&line);
                 if let Some(link) =
                     line.split_whitespace().find(|word| word.starts_with("https://") && word.contains("/c/"))
                 {
                     break link.to_owned();
                 }
             }
-            Err(_) => return Err(Error::Refused(format!("`{LOGIN}` printed no link:\n{said}"))),
+            Err(_) => return Err(Error::Refused(format!("`{LOGIN}` printed no link:\n{output}"))),
         }
     };
     browser(site, user, &link)?;
     let status = child.wait().with_context(|| "waiting for mytoken-ssh login".into())?;
-    said.extend(lines.iter());
+    output.extend(lines.iter());
     let outcome = CommandOutcome {
         command: LOGIN.to_owned(),
         code: status.code().unwrap_or(1),
-        stdout: said,
+        stdout: output,
         stderr: String::new(),
     };
     outcome.ok()
 }
 
-/// Opens a consent link as a person would: confirms it and logs in at the provider as `user`.
+/// Opens a consent link like a browser: confirms it and logs in at the provider as `user`.
 ///
 /// # Errors
-/// When a page refuses.
+/// When a page fails.
 pub fn browser(site: &Site, user: &str, link: &str) -> Result<CommandOutcome> {
     site.command(user, [TESTSERVER_INSIDE, "browser", link, "--user", user, "--ca", CA]).run()?.ok()
 }
 
-/// Calls the test server's control API; with `body` by POST.
+/// Calls the test server's control API, by POST if there is a body.
 ///
 /// # Errors
 /// When it does not answer with success.
@@ -83,8 +83,8 @@ pub fn control(site: &Site, path: &str, body: Option<&str>) -> Result<String> {
 }
 
 /// A shell command that calls the resource server with the token in `$BEARER_TOKEN_FILE`, by curl with these options.
-/// It has no single quotes. The token goes through a pipe: a command's arguments are in `/proc/PID/cmdline` for every
-/// user of the host.
+/// It has no single quotes. curl gets the token through a pipe, because every user of the host can read a command's
+/// arguments in `/proc/PID/cmdline`.
 #[must_use]
 pub fn call(options: &str) -> String {
     format!(
@@ -92,7 +92,7 @@ pub fn call(options: &str) -> String {
     )
 }
 
-/// An ssh session that stays open: commands are typed one after the other.
+/// An open ssh session that runs commands one after the other.
 #[derive(Debug)]
 pub struct Session {
     child: Child,
@@ -103,7 +103,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts `command` (an ssh that runs `bash -s` at the far end) as `user` and waits until the far end answers.
+    /// Starts `command` (an ssh that runs `bash -s` on the remote host) as `user` and waits until the shell answers.
     ///
     /// # Errors
     /// When the command ended, with its output.
@@ -113,7 +113,7 @@ impl Session {
         let stdin = child.stdin.take();
         let lines = lines_of(&mut child)?;
         let errors = match child.stderr.take() {
-            Some(stderr) => relay(stderr),
+            Some(stderr) => read_lines_in_thread(stderr),
             None => channel().1,
         };
         let mut session = Self { child, stdin, lines, errors, count: 0 };
@@ -130,7 +130,7 @@ impl Session {
         let mark = format!("--end-of-command-{}--", self.count);
         let typed = format!("{{ {command}\n}} 2>&1 </dev/null; echo \"{mark}$?\"\n");
         if let Some(stdin) = &mut self.stdin {
-            // If the session has ended, its standard error says why; it is read below.
+            // If the session has ended, its standard error has the reason. It is read below.
             drop(stdin.write_all(typed.as_bytes()).and_then(|()| stdin.flush()));
         }
         let mut stdout = String::new();
@@ -149,8 +149,8 @@ impl Session {
                     return Err(Error::Refused(format!("`{command}` did not end in {} s:\n{stdout}", limit.as_secs())));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    let said: String = self.errors.iter().collect();
-                    return Err(Error::Refused(format!("the session ended before `{command}`:\n{stdout}{said}")));
+                    let stderr: String = self.errors.iter().collect();
+                    return Err(Error::Refused(format!("the session ended before `{command}`:\n{stdout}{stderr}")));
                 }
             }
         }
@@ -167,10 +167,14 @@ impl Session {
 }
 
 fn lines_of(child: &mut Child) -> Result<Receiver<String>> {
-    child.stdout.take().map(relay).ok_or_else(|| Error::Refused("a command without standard output".into()))
+    child
+        .stdout
+        .take()
+        .map(read_lines_in_thread)
+        .ok_or_else(|| Error::Refused("a command without standard output".into()))
 }
 
-fn relay(stream: impl Read + Send + 'static) -> Receiver<String> {
+fn read_lines_in_thread(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stream);

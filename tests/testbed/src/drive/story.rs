@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The frame of a story (an end-to-end test): makes its site, prints the logs on failure, records that it was skipped.
+//! Runs a story (an end-to-end test): makes its site, prints the logs if it fails, records it if it is skipped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -28,7 +28,7 @@ pub fn story(options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result
     }
 }
 
-/// A story that sets faults or reads the test server's journal; skipped at a foreign server.
+/// Runs a story that sets faults or reads the test server's journal. With a foreign server it is skipped.
 ///
 /// # Errors
 /// As [`story`].
@@ -42,9 +42,9 @@ pub fn story_with_own_servers(options: Options, body: impl FnOnce(&Site) -> Resu
 /// Records that the running story is skipped.
 ///
 /// # Errors
-/// When it cannot be recorded: the story would count as passed.
+/// When it cannot be recorded, because the story would then count as passed.
 pub fn skip(reason: &str) -> Result<()> {
-    skipped::skip(reason).map_err(|source| Error::Io { what: "noting a skipped story".into(), source })
+    skipped::skip(reason).map_err(|source| Error::Io { what: "recording a skipped story".into(), source })
 }
 
 #[cfg(test)]

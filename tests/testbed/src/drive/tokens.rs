@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tokens of stories: made by the site's servers, or read from the helper's store.
+//! Tokens of stories. The site's servers make them, or they are read from the helper's store.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,31 +18,31 @@ pub const CAPABILITIES: [&str; 3] = ["AT", "create_mytoken", "tokeninfo"];
 /// # Errors
 /// When the control API refuses.
 pub fn access_token(site: &Site, user: &str) -> Result<String> {
-    let order = json!({"user": user, "scope": "openid profile storage.read", "claims": {"aud": AUDIENCE}});
-    text(&parsed(&control(site, "/provider/mint", Some(&order.to_string()))?)?, "token")
+    let request = json!({"user": user, "scope": "openid profile storage.read", "claims": {"aud": AUDIENCE}});
+    text(&parse(&control(site, "/provider/mint", Some(&request.to_string()))?)?, "token")
 }
 
-/// A first mytoken of `user` with the restrictions that the helper sets: access tokens of an unrestricted one have
-/// more scopes than requested (MT-09). `more` adds or replaces members: `rotation`, `restrictions`, `response_type`.
+/// A first mytoken of `user` with the restrictions that the helper sets. (Access tokens of an unrestricted mytoken have
+/// more scopes than requested, MT-09.) `more` adds or replaces members: `rotation`, `restrictions`, `response_type`.
 ///
 /// # Errors
 /// When the server refuses.
 pub fn mytoken(site: &Site, user: &str, more: &Value) -> Result<String> {
     let clause = json!({"exp": in_an_hour(), "scope": "openid profile storage.read", "audience": [AUDIENCE]});
-    let mut order = json!({"user": user, "capabilities": CAPABILITIES, "restrictions": [clause]});
-    if let (Some(members), Some(more)) = (order.as_object_mut(), more.as_object()) {
+    let mut request = json!({"user": user, "capabilities": CAPABILITIES, "restrictions": [clause]});
+    if let (Some(members), Some(more)) = (request.as_object_mut(), more.as_object()) {
         members.extend(more.clone());
     }
-    text(&parsed(&control(site, "/mytoken/first-token", Some(&order.to_string()))?)?, "mytoken")
+    text(&parse(&control(site, "/mytoken/first-token", Some(&request.to_string()))?)?, "mytoken")
 }
 
-/// A mytoken made from another, with these capabilities and the other's clauses.
+/// A sub-token of `parent` with these capabilities and the parent's clauses.
 ///
 /// # Errors
 /// When the server refuses.
 pub fn child(site: &Site, parent: &str, capabilities: &[&str]) -> Result<String> {
     let request = json!({"grant_type": "mytoken", "mytoken": parent, "capabilities": capabilities});
-    text(&ask(site, "/api/v0/token/my", &request)?, "mytoken")
+    text(&call(site, "/api/v0/token/my", &request)?, "mytoken")
 }
 
 /// Stores a mytoken as `mytoken-ssh login` does.
@@ -54,13 +54,13 @@ pub fn store(site: &Site, user: &str, mytoken: &str) -> Result<()> {
     site.command(user, argv).stdin(mytoken).run()?.ok().map(drop)
 }
 
-/// The mytoken that the helper keeps for `user`.
+/// The mytoken of `user` in the helper's store.
 ///
 /// # Errors
 /// When there is no mytoken.
 pub fn stored(site: &Site, user: &str) -> Result<String> {
-    let shown = site.sh(user, "jq -er .mytoken .config/mytoken/tokens/*.json")?.ok()?.stdout;
-    Ok(shown.trim().to_owned())
+    let mytoken = site.sh(user, "jq -er .mytoken .config/mytoken/tokens/*.json")?.ok()?.stdout;
+    Ok(mytoken.trim().to_owned())
 }
 
 /// A transfer code for this mytoken.
@@ -68,7 +68,7 @@ pub fn stored(site: &Site, user: &str) -> Result<String> {
 /// # Errors
 /// When the server refuses.
 pub fn transfer_code(site: &Site, mytoken: &str) -> Result<String> {
-    text(&ask(site, "/api/v0/token/transfer", &json!({"mytoken": mytoken}))?, "transfer_code")
+    text(&call(site, "/api/v0/token/transfer", &json!({"mytoken": mytoken}))?, "transfer_code")
 }
 
 /// Introspects a mytoken: `{"valid", "token": {..claims..}, ..}`.
@@ -76,20 +76,20 @@ pub fn transfer_code(site: &Site, mytoken: &str) -> Result<String> {
 /// # Errors
 /// When the server refuses.
 pub fn introspect(site: &Site, mytoken: &str) -> Result<Value> {
-    ask(site, "/api/v0/tokeninfo", &json!({"action": "introspect", "mytoken": mytoken}))
+    call(site, "/api/v0/tokeninfo", &json!({"action": "introspect", "mytoken": mytoken}))
 }
 
-/// The server's history of a mytoken (`this`), of those made from it (`children`), or both: `{"events": [{"event",
-/// "time", "mom_id", ..}]}`, newest first, null if there are none. The request counts as a use of the mytoken.
+/// The server's history of a mytoken (`this`), of its sub-tokens (`children`), or of both: `{"events": [{"event",
+/// "time", "mom_id", ..}]}`, newest first; null if there are no events. The request counts as a use of the mytoken.
 ///
 /// # Errors
 /// When the server refuses.
 pub fn history(site: &Site, mytoken: &str, whose: &[&str]) -> Result<Value> {
-    ask(site, "/api/v0/tokeninfo", &json!({"action": "event_history", "mytoken": mytoken, "mom_ids": whose}))
+    call(site, "/api/v0/tokeninfo", &json!({"action": "event_history", "mytoken": mytoken, "mom_ids": whose}))
 }
 
-/// Whether the server accepts a mytoken. The mytoken needs the capability `tokeninfo`; without it, it could not be told
-/// from a revoked one. The request counts as a use of the mytoken.
+/// Whether the server accepts a mytoken. The mytoken needs the capability `tokeninfo`: without it, a valid mytoken gets
+/// the same answer as a revoked one. The request counts as a use of the mytoken.
 ///
 /// # Errors
 /// When the server does not answer or refuses the request.
@@ -98,19 +98,19 @@ pub fn is_valid(site: &Site, mytoken: &str) -> Result<bool> {
     match answer.lines().last() {
         Some("200") => Ok(true),
         Some("401") => Ok(false),
-        _ => Err(Error::Refused(format!("whether a mytoken is valid is answered with {answer}"))),
+        _ => Err(Error::Refused(format!("the introspection of a mytoken was answered with {answer}"))),
     }
 }
 
-fn ask(site: &Site, path: &str, body: &Value) -> Result<Value> {
+fn call(site: &Site, path: &str, body: &Value) -> Result<Value> {
     let answer = post(site, path, body)?;
     match answer.trim_end().rsplit_once('\n') {
-        Some((body, status)) if status.starts_with('2') => parsed(body),
-        _ => Err(Error::Refused(format!("{path} is answered with {answer}"))),
+        Some((body, status)) if status.starts_with('2') => parse(body),
+        _ => Err(Error::Refused(format!("{path} was answered with {answer}"))),
     }
 }
 
-/// Gives the body of the answer, and its status on the last line.
+/// Returns the body of the answer, and its status on the last line.
 fn post(site: &Site, path: &str, body: &Value) -> Result<String> {
     let foreign = site.options().foreign.as_ref();
     let server = foreign.map_or(MYTOKEN_SERVER, |foreign| foreign.server.as_str());
@@ -127,11 +127,11 @@ fn in_an_hour() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) + 3600
 }
 
-fn parsed(answer: &str) -> Result<Value> {
+fn parse(answer: &str) -> Result<Value> {
     serde_json::from_str(answer).map_err(|error| Error::Refused(format!("{error}: {answer}")))
 }
 
 fn text(answer: &Value, member: &str) -> Result<String> {
     let found = answer.get(member).and_then(Value::as_str).map(str::to_owned);
-    found.ok_or_else(|| Error::Refused(format!("no {member} in {answer}")))
+    found.ok_or_else(|| Error::Refused(format!("the answer has no {member}: {answer}")))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Addresses of clients. The site's servers count per client address; a story that needs another address makes one:
+//! Addresses of clients. The site's servers count per client address. A story that needs another address makes one:
 //!
 //! ```no_run
 //! # fn example(site: &testbed::Site) -> testbed::Result<()> {
@@ -11,7 +11,7 @@
 //! # }
 //! ```
 //!
-//! Programs without a source address come from the site's own, [`Network::address`], those on a node from the node's,
+//! A program that sets no source address has the site's own, [`Network::address`]; on a node it has the node's,
 //! [`node`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use crate::site::plan::Network;
 use crate::{Error, Result, Site};
 
-/// The site's own IPv6 address. It exists from the first IPv6 client on.
+/// The site's own IPv6 address. The first IPv6 client adds it.
 pub const SITE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 
 /// The address of node number `number`, counted from 1.
@@ -42,7 +42,7 @@ impl ClientAddress {
         self.address
     }
 
-    /// Options and destination for an ssh to the site from this address: `-b ADDRESS ... testbed`.
+    /// Options and destination of an ssh to the site from this address: `-b ADDRESS ... testbed`.
     #[must_use]
     pub fn destination(&self) -> String {
         self.destination_of("testbed")
@@ -59,7 +59,7 @@ impl ClientAddress {
 }
 
 impl Site {
-    /// A client at an IPv4 address that is new to this site: 198.51.100.1, .2, ...
+    /// A client with an IPv4 address that no other client of this site has: 198.51.100.1, .2, ...
     ///
     /// # Errors
     /// After 254 of them, and as [`Site::client_at`].
@@ -70,7 +70,7 @@ impl Site {
         self.client_at(Ipv4Addr::new(198, 51, 100, last).into())
     }
 
-    /// A client at this address, IPv4 or IPv6, which the site must not use itself.
+    /// A client with this IPv4 or IPv6 address. The site itself must not use the address.
     ///
     /// # Errors
     /// In the caller's network, and for IPv6 on a machine without it.
@@ -80,7 +80,7 @@ impl Site {
         }
         let add = match address {
             IpAddr::V4(address) => format!("ip address replace {address}/32 dev site0"),
-            // Without `nodad` an address cannot be used for its first second.
+            // Without `nodad` an address cannot be used in its first second.
             IpAddr::V6(address) => format!(
                 "ip address replace {SITE_V6}/64 dev site0 nodad && ip address replace {address}/128 dev site0 nodad"
             ),

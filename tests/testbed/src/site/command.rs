@@ -32,7 +32,7 @@ pub struct SiteCommand<'site> {
 pub struct CommandOutcome {
     /// The command as a person would type it.
     pub command: String,
-    /// Exit status; 124 after a time-out, 128 + n after signal n.
+    /// Exit status: 124 after a time-out, 128 + n after signal n.
     pub code: i32,
     /// Its standard output.
     pub stdout: String,
@@ -57,7 +57,7 @@ impl CommandOutcome {
         }
         Err(Error::Failed {
             command: self.command,
-            status: if self.code == 124 { "no end in time".into() } else { format!("status {}", self.code) },
+            status: if self.code == 124 { "a time-out".into() } else { format!("status {}", self.code) },
             stdout: self.stdout,
             stderr: self.stderr,
         })
@@ -83,12 +83,12 @@ impl<'site> SiteCommand<'site> {
         }
     }
 
-    /// A shell script.
+    /// A bash script.
     pub(crate) fn script(namespace: &'site Namespace, user: &str, script: &str) -> Self {
         Self::new(namespace, user, ["bash", "-c", script].map(str::to_owned).into())
     }
 
-    /// Runs it on node `name` ("n2"): with the node's own `/run/mytoken` and address.
+    /// Runs it on node `name` ("n2"), which has its own `/run/mytoken` and address.
     pub fn on(mut self, name: &str) -> Self {
         self.node = Some(name.to_owned());
         self
@@ -115,9 +115,9 @@ impl<'site> SiteCommand<'site> {
     /// Runs the command to its end.
     ///
     /// # Errors
-    /// When it could not be started. A bad status is not an error here, see [`CommandOutcome::ok`].
+    /// When it could not be started. A failure of the command is not an error here, see [`CommandOutcome::ok`].
     pub fn run(self) -> Result<CommandOutcome> {
-        let name = self.shown();
+        let name = self.description();
         let stdin = self.stdin.clone();
         let mut child = self.spawn()?;
         let writer = child.stdin.take().map(|mut pipe| {
@@ -139,7 +139,7 @@ impl<'site> SiteCommand<'site> {
     /// When it could not be started.
     pub fn spawn(self) -> Result<Child> {
         let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
-        let name = self.shown();
+        let name = self.description();
         let limit = ["--kill-after=5".to_owned(), self.timeout.as_secs_f64().to_string()];
         let [kill_after, seconds] = limit;
         self.prepare(&["timeout".to_owned(), kill_after, seconds])
@@ -155,8 +155,8 @@ impl<'site> SiteCommand<'site> {
         self.prepare(&[])
     }
 
-    /// The command for messages.
-    fn shown(&self) -> String {
+    /// The command as text for messages.
+    fn description(&self) -> String {
         let place = self.node.as_deref().map(|node| format!("@{node}")).unwrap_or_default();
         format!("{}{place}: {}", self.user, self.argv.join(" "))
     }
@@ -173,9 +173,9 @@ impl<'site> SiteCommand<'site> {
             command.args(["setpriv", &uid, &gid, "--init-groups", "--"]);
         }
         let home = users::home(&self.user);
-        let shown_home = home.display();
+        let home_text = home.display();
         command.args(["env", "-i", "-C"]).arg(&home).args([
-            format!("HOME={shown_home}"),
+            format!("HOME={home_text}"),
             format!("USER={}", self.user),
             format!("LOGNAME={}", self.user),
             format!("PATH={SEARCH_PATH}"),

@@ -18,8 +18,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// A daemon that stays in the foreground by itself. `name` names its log (`/var/log/NAME.log`) and is what
-    /// `Site::stop` and `Site::restart` take.
+    /// A daemon whose program stays in the foreground. Its log is `/var/log/NAME.log`. `Site::stop` and `Site::restart`
+    /// find it by `name`.
     pub fn new<I>(name: &str, argv: I) -> Self
     where
         I: IntoIterator,
@@ -53,9 +53,9 @@ impl Daemon {
         format!("{STATE_DIR}/pid/{}", self.name)
     }
 
-    /// Starts it. Its parent becomes the first process of the site.
+    /// Starts it. The first process of the site becomes its parent.
     pub(crate) fn start(&self, namespace: &Namespace) -> Result<()> {
-        // The inner shell's `$$` stays the same over `exec`; the outer shell ends as soon as it is written.
+        // `exec` keeps the process id of the inner shell. The outer shell ends when the id is in the file.
         let (pid_file, name) = (self.pid_file(), &self.name);
         let script = format!(
             "rm -f {pid_file}; \
@@ -74,7 +74,7 @@ impl Daemon {
         command.run()?.ok().map(drop)
     }
 
-    /// Sends a signal ("TERM", "KILL") and waits until the process is gone.
+    /// Sends a signal ("TERM", "KILL") and waits until the process has ended.
     pub(crate) fn stop(&self, namespace: &Namespace, signal: &str) -> Result<()> {
         let pid_file = self.pid_file();
         SiteCommand::script(

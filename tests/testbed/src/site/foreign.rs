@@ -36,7 +36,7 @@ pub(crate) fn give_mytoken(site: &Site, user: &str, foreign: &Foreign) -> Result
     site.command(user, argv).stdin(token).run()?.ok()
 }
 
-/// `testbed keep-mytoken`, inside: reads a mytoken from standard input and stores it for the running user.
+/// `testbed keep-mytoken`, inside a site: reads a mytoken from standard input and stores it for the running user.
 ///
 /// # Errors
 /// When it is not a mytoken or the store cannot be written.
@@ -45,12 +45,12 @@ pub fn keep_mytoken(server: &str, issuer: &str, ca: Option<&Path>) -> Result<()>
     std::io::stdin().read_to_string(&mut text).with_context(|| "reading the mytoken".into())?;
     let mytoken = Secret::new(text);
     let Some(claims) = unverified_claims(&mytoken) else {
-        return Err(Error::Refused("the file holds no mytoken in its long form".into()));
+        return Err(Error::Refused("the file contains no mytoken in JWT form".into()));
     };
     let claims = claims.unverified();
     let entry = StoredToken {
-        server: ServerUrl::parse(server, true).map_err(refused)?,
-        issuer: IssuerUrl::parse(issuer, true).map_err(refused)?,
+        server: ServerUrl::parse(server, true).map_err(to_error)?,
+        issuer: IssuerUrl::parse(issuer, true).map_err(to_error)?,
         name: claims.name.clone(),
         mom_id: String::new(),
         capabilities: claims.capabilities.clone(),
@@ -62,11 +62,11 @@ pub fn keep_mytoken(server: &str, issuer: &str, ca: Option<&Path>) -> Result<()>
         mytoken: mytoken.clone(),
     };
     let home = std::env::home_dir().ok_or_else(|| Error::Refused("no home directory".into()))?;
-    let store = TokenStore::open(&TokenStore::default_path(&home)).map_err(refused)?;
-    let mut guard = store.lock(Deadline::after(Duration::from_secs(5))).map_err(refused)?;
-    guard.put(&entry).map_err(refused)
+    let store = TokenStore::open(&TokenStore::default_path(&home)).map_err(to_error)?;
+    let mut guard = store.lock(Deadline::after(Duration::from_secs(5))).map_err(to_error)?;
+    guard.put(&entry).map_err(to_error)
 }
 
-fn refused(error: impl std::fmt::Display) -> Error {
+fn to_error(error: impl std::fmt::Display) -> Error {
     Error::Refused(error.to_string())
 }

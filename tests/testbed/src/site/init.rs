@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The first process of a site: builds its root and network, then waits for the end of the site.
 //!
-//! It runs in fresh namespaces (made by `unshare`, see `namespace`) and ends when its standard input does, which
-//! happens however the process that holds the site dies. The kernel then kills everything inside.
+//! It runs in new namespaces (made by `unshare`, see `namespace`) and ends at the end of its standard input, which the
+//! kernel closes when the process that holds the site ends in any way. Then the kernel kills everything inside.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -20,77 +20,78 @@ use crate::site::plan::{HOST_NAME, Network, Plan, SERVER_NAMES, STATE_DIR};
 use crate::site::users;
 use crate::{Error, Result};
 
-/// Character devices of a site, with their numbers. They are made anew: a bind mount of the host's would let a
-/// `chmod` inside reach the host.
+/// Character devices of a site, with their numbers. They are new nodes: through bind mounts of the host's nodes, a
+/// `chmod` inside would change the host.
 const DEVICES: &[(&str, u64, u64)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Builds the site as `plan` says, reports `ready PID` (the process id as the host sees it) on standard
-/// output and waits until standard input ends.
+/// Builds the site of this plan, prints `ready PID` (its process id on the host) and waits until standard input ends.
 ///
 /// # Errors
 /// When a part of the site could not be built.
 pub fn run(plan: &Plan) -> Result<()> {
     // `/proc` is still the host's here, so this is the process id on the host.
     let host_pid = fs::read_link("/proc/self").with_context(|| "reading /proc/self".into())?;
-    let world = overlay(plan)?;
-    kernel_file_systems(&world)?;
+    let new_root = mount_overlay(plan)?;
+    mount_kernel_file_systems(&new_root)?;
     for (outside, inside) in &plan.binds {
-        bind(outside, &world.join(inside.strip_prefix("/").unwrap_or(inside)))?;
+        bind(outside, &new_root.join(inside.strip_prefix("/").unwrap_or(inside)))?;
     }
     if let Some((repository, profile)) = &plan.install {
-        install_product(repository, profile, &world)?;
+        install_product(repository, profile, &new_root)?;
     }
     let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
-    enter(&world)?;
+    enter_root(&new_root)?;
     sethostname(HOST_NAME).with_context(|| "setting the host name".into())?;
-    names(plan.network, &resolver)?;
+    write_names(plan.network, &resolver)?;
     if plan.network == Network::Own {
-        network(plan.network)?;
+        create_network(plan.network)?;
     }
-    run_directories()?;
+    create_run_directories()?;
     if plan.users {
         users::create()?;
     }
 
     let mut out = io::stdout();
-    writeln!(out, "ready {}", host_pid.display()).and_then(|()| out.flush()).with_context(|| "reporting".into())?;
-    wait_for_the_end()
+    writeln!(out, "ready {}", host_pid.display())
+        .and_then(|()| out.flush())
+        .with_context(|| "writing to standard output".into())?;
+    wait_for_end_of_input()
 }
 
 /// Mounts an overlay of the cached root and a memory file system.
-fn overlay(plan: &Plan) -> Result<PathBuf> {
+fn mount_overlay(plan: &Plan) -> Result<PathBuf> {
     let base = &plan.mount_point;
     mount_at(Some("tmpfs"), base, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
-    let world = base.join("world");
-    for directory in ["upper", "work", "world"] {
+    let new_root = base.join("root");
+    for directory in ["upper", "work", "root"] {
         make_directory(&base.join(directory), 0o755)?;
     }
     // Relative names: the options of an overlay cannot hold a colon or a comma.
     let (parent, name) = match (plan.root.parent(), plan.root.file_name()) {
         (Some(parent), Some(name)) => (parent, name.to_string_lossy()),
-        _ => return Err(Error::Refused(format!("{} is no root file system", plan.root.display()))),
+        _ => return Err(Error::Refused(format!("{} is not a root file system", plan.root.display()))),
     };
     symlink(parent, base.join("roots")).with_context(|| "linking the root file systems".into())?;
     chdir(base).with_context(|| format!("entering {}", base.display()))?;
     let options = format!("lowerdir=roots/{name},upperdir=upper,workdir=work");
-    mount_at(Some("overlay"), &world, Some("overlay"), MsFlags::empty(), Some(&options))?;
-    Ok(world)
+    mount_at(Some("overlay"), &new_root, Some("overlay"), MsFlags::empty(), Some(&options))?;
+    Ok(new_root)
 }
 
-fn kernel_file_systems(world: &Path) -> Result<()> {
+fn mount_kernel_file_systems(new_root: &Path) -> Result<()> {
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
-    mount_at(Some("proc"), &world.join("proc"), Some("proc"), quiet, None)?;
-    // hwloc reads /sys/devices. A new sysfs shows the site's network and not the host's cgroups.
-    mount_at(Some("sysfs"), &world.join("sys"), Some("sysfs"), quiet | MsFlags::MS_RDONLY, None)?;
+    mount_at(Some("proc"), &new_root.join("proc"), Some("proc"), quiet, None)?;
+    // hwloc reads /sys/devices. A new sysfs has the site's network and does not have the host's cgroups.
+    mount_at(Some("sysfs"), &new_root.join("sys"), Some("sysfs"), quiet | MsFlags::MS_RDONLY, None)?;
     mount_at(
         Some("tmpfs"),
-        &world.join("run"),
+        &new_root.join("run"),
         Some("tmpfs"),
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
         Some("mode=755"),
     )?;
-    let dev = world.join("dev");
+    let dev = new_root.join("dev");
     mount_at(Some("tmpfs"), &dev, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755"))?;
     for (name, major, minor) in DEVICES {
         let path = dev.join(name);
@@ -132,13 +133,13 @@ fn bind(outside: &Path, inside: &Path) -> Result<()> {
         .with_context(|| format!("binding {}", outside.display()))
 }
 
-/// Installs the product as a package would, into this site's own layer.
-fn install_product(repository: &Path, profile: &str, world: &Path) -> Result<()> {
+/// Installs the product as a package would, into this site's own layer of the overlay.
+fn install_product(repository: &Path, profile: &str, new_root: &Path) -> Result<()> {
     let output = Command::new("make")
         .args(["--silent", "--no-print-directory", "-C"])
         .arg(repository)
         .arg("install")
-        .arg(format!("DESTDIR={}", world.display()))
+        .arg(format!("DESTDIR={}", new_root.display()))
         .arg(format!("PROFILE={profile}"))
         .env_remove("MAKEFLAGS")
         .env_remove("MAKELEVEL")
@@ -156,20 +157,21 @@ fn install_product(repository: &Path, profile: &str, world: &Path) -> Result<()>
     })
 }
 
-/// Makes `world` the root and unmounts the host's. `chroot` is not enough: `nsenter` enters the namespace's root.
-fn enter(world: &Path) -> Result<()> {
-    let entering = || format!("entering {}", world.display());
-    let world = File::open(world).with_context(entering)?;
-    // If the host is in a chroot, the namespace's root is above it. Joining the namespace leads to its root.
+/// Makes `new_root` the root and unmounts the host's root. `chroot` is not enough, because `nsenter` enters the root of
+/// the namespace.
+fn enter_root(new_root: &Path) -> Result<()> {
+    let entering = || format!("entering {}", new_root.display());
+    let new_root = File::open(new_root).with_context(entering)?;
+    // If the host is in a chroot, the root of the namespace is above it. `setns` moves this process there.
     let own = File::open("/proc/self/ns/mnt").with_context(entering)?;
     setns(own, CloneFlags::CLONE_NEWNS).with_context(entering)?;
-    fchdir(&world).with_context(entering)?;
+    fchdir(&new_root).with_context(entering)?;
     pivot_root(".", ".").with_context(|| "changing the root".into())?;
     umount2(".", MntFlags::MNT_DETACH).with_context(|| "leaving the host's root".into())?;
     chdir("/").with_context(|| "entering /".into())
 }
 
-fn names(network: Network, resolver: &[u8]) -> Result<()> {
+fn write_names(network: Network, resolver: &[u8]) -> Result<()> {
     let hosts = format!(
         "127.0.0.1 localhost\n::1 localhost ip6-localhost\n{} {HOST_NAME} {}\n",
         network.address(),
@@ -177,12 +179,12 @@ fn names(network: Network, resolver: &[u8]) -> Result<()> {
     );
     write("/etc/hosts", hosts.as_bytes())?;
     write("/etc/hostname", format!("{HOST_NAME}\n").as_bytes())?;
-    // In a network of its own the site has no resolver: fail at once instead of waiting.
+    // In its own network the site has no resolver. An empty file lets look-ups fail at once.
     write("/etc/resolv.conf", if network == Network::Callers { resolver } else { b"" })
 }
 
-/// Makes a `veth` pair with both ends here. The kernel may lack the device type `dummy`.
-fn network(network: Network) -> Result<()> {
+/// Makes a `veth` pair with both ends in the site. A `dummy` device would be enough, but a kernel may lack that type.
+fn create_network(network: Network) -> Result<()> {
     let address = format!("{}/24", network.address());
     let steps: [&[&str]; 5] = [
         &["link", "set", "lo", "up"],
@@ -202,7 +204,7 @@ fn network(network: Network) -> Result<()> {
     Ok(())
 }
 
-fn run_directories() -> Result<()> {
+fn create_run_directories() -> Result<()> {
     for (path, mode) in [
         (STATE_DIR, 0o755),
         ("/run/testbed/pid", 0o755),
@@ -218,10 +220,10 @@ fn run_directories() -> Result<()> {
 }
 
 /// Reaps orphaned processes until standard input ends.
-fn wait_for_the_end() -> Result<()> {
+fn wait_for_end_of_input() -> Result<()> {
     std::thread::spawn(|| {
         loop {
-            // The first process inherits all orphans. Without children `wait` fails: try again later.
+            // The first process inherits all orphans. Without children `wait` fails, so it is called again later.
             if nix::sys::wait::wait().is_err() {
                 std::thread::sleep(std::time::Duration::from_millis(200));
             }

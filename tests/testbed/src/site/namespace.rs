@@ -14,12 +14,12 @@ use crate::{Error, Result};
 /// How long the kernel may take to remove a site.
 const TEARDOWN: Duration = Duration::from_secs(10);
 
-/// Live namespaces. Dropping the value kills everything inside and waits until it is gone.
+/// The namespaces of a running site. Dropping this value kills everything inside and waits for the end.
 #[derive(Debug)]
 pub struct Namespace {
     /// `unshare`, the parent of the first process inside.
     unshare: Child,
-    /// The site lives while this pipe is open. The kernel closes it when this process ends in any way.
+    /// The site runs while this pipe is open. The kernel closes it when this process ends in any way.
     lifeline: Option<ChildStdin>,
     /// The id on the host of the first process inside.
     init: u32,
@@ -31,7 +31,7 @@ impl Namespace {
     /// # Errors
     /// When a namespace, a mount or the installation of the product failed, with the message of `testbed init`.
     pub fn create(plan: &Plan) -> Result<Self> {
-        let order =
+        let plan_text =
             serde_json::to_string(plan).map_err(std::io::Error::from).with_context(|| "writing the plan".into())?;
         let mut command = Command::new("unshare");
         command.args(host::NAMESPACES);
@@ -41,8 +41,8 @@ impl Namespace {
         let mut unshare = command
             .args(["--fork", "--kill-child"])
             .arg(paths::testbed_program()?)
-            .args(["init", &order])
-            // Not in the terminal's foreground group: Ctrl-C ends this process, and the lifeline then ends the site.
+            .args(["init", &plan_text])
+            // In its own process group it does not get Ctrl-C. Ctrl-C ends this process, and the closed pipe the site.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -78,7 +78,7 @@ impl Namespace {
 fn setup_failure(mut unshare: Child) -> Error {
     let mut reason = String::new();
     if let Some(stderr) = unshare.stderr.as_mut() {
-        // The process has closed its standard output, so it is ending.
+        // The process has closed its standard output, so it will end soon.
         let _ = stderr.read_to_string(&mut reason);
     }
     let _ = unshare.kill();

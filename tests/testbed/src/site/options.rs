@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::{Error, Release, Result};
 
-/// What a site is made of.
+/// Options of a site.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Debian release of the root file system.
@@ -14,18 +14,18 @@ pub struct Options {
     pub nodes: u8,
     /// Install the product when it is built.
     pub product: bool,
-    /// `PrologFlags` of slurm.conf, e.g. "Alloc,Contain"; empty: none.
+    /// `PrologFlags` of slurm.conf, e.g. "Alloc,Contain"; empty for none.
     pub prolog_flags: &'static str,
     /// `LogLevel` of sshd.
     pub sshd_log_level: &'static str,
-    /// Lines at the beginning of sshd's configuration, where the first line of a keyword counts. The rest is as in
-    /// Debian, with the product's `sshd.conf`.
+    /// Lines at the beginning of sshd's configuration. They have precedence, because sshd uses the first value of a
+    /// keyword. The rest is as in Debian, with the product's `sshd.conf`.
     pub sshd_config: &'static str,
-    /// Whether sshd blocks an address after several refusals, the default since OpenSSH 9.8 (SSH-12). A
-    /// story with many refusals from one address, which is about something else, switches this off.
+    /// Whether sshd blocks an address after several refusals, the default since OpenSSH 9.8 (SSH-12). A story that
+    /// needs many refusals from one address disables this.
     pub penalties: bool,
-    /// Request limit of the mytoken server per client address; the default is the original's (MT-07), empty is no
-    /// limit. A story that needs more requests changes it.
+    /// Request limit of the mytoken server per client address. The default is that of the real server (MT-07); empty
+    /// means no limit. A story that needs more requests changes it.
     pub request_limit: &'static str,
     /// A mytoken server and provider outside the site instead of the test server inside.
     pub foreign: Option<Foreign>,
@@ -38,13 +38,13 @@ pub struct Foreign {
     pub server: String,
     /// URL of the provider whose access tokens are accepted.
     pub issuer: String,
-    /// Root certificates to verify them; the distribution's if absent.
+    /// Root certificates of both servers; the distribution's if absent.
     pub ca: Option<PathBuf>,
     /// A file with a mytoken of that server.
     pub mytoken_file: PathBuf,
 }
 
-/// Environment variables for the options of stories, set by `testbed test` or a person.
+/// Environment variables with options of stories. `testbed test` or a person sets them.
 const RELEASE: &str = "TESTBED_ROOT";
 const SERVER: &str = "TESTBED_SERVER";
 const ISSUER: &str = "TESTBED_ISSUER";

@@ -42,16 +42,16 @@ pub fn mount_point() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The cargo profile whose results are installed into the site: `release`, or what `TESTBED_PROFILE` says.
+/// The cargo profile whose build is installed in the site: the value of `TESTBED_PROFILE`, else `release`.
 #[must_use]
 pub fn product_profile() -> String {
     env::var("TESTBED_PROFILE").unwrap_or_else(|_| "release".into())
 }
 
-/// The `testbed` program: this process, or the one cargo built beside the running test.
+/// The `testbed` program: this process, or the one that cargo built beside the running test.
 ///
 /// # Errors
-/// When there is none: the library is used outside the workspace.
+/// When there is none because the library is used outside the workspace.
 pub fn testbed_program() -> Result<PathBuf> {
     program_beside("testbed")
 }
@@ -70,5 +70,5 @@ fn program_beside(name: &str) -> Result<PathBuf> {
         .take(2)
         .map(|directory| directory.join(name))
         .find(|candidate| candidate.is_file())
-        .ok_or_else(|| Error::Refused(format!("no program `{name}` beside {}; build it first", me.display())))
+        .ok_or_else(|| Error::Refused(format!("there is no program `{name}` beside {}; build it first", me.display())))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The order from `namespace` (outside) to `init` (inside), the first process of a site.
+//! The plan of a site, which `namespace` on the host passes to `init`, the first process of the site.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -30,8 +30,8 @@ pub fn node_holder(node: &str) -> String {
 /// The network of a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// A network of its own with one address from TEST-NET-1. With loopback alone `getaddrinfo` refuses every name
-    /// (`AI_ADDRCONFIG`), and Slurm loops on "Unable to resolve" (SLURM-30).
+    /// A network of its own with one address from TEST-NET-1. With only a loopback interface `getaddrinfo` resolves no
+    /// name (`AI_ADDRCONFIG`), and Slurm repeats "Unable to resolve" (SLURM-30).
     Own,
     /// The caller's network, for a mytoken server that runs elsewhere. Services listen on loopback only.
     Callers,
@@ -48,19 +48,19 @@ impl Network {
     }
 }
 
-/// The order to `testbed init`.
+/// The plan that `testbed init` builds.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// The cached root file system; only read.
+    /// The cached root file system, which is only read.
     pub root: PathBuf,
-    /// An empty directory of the host to mount on; the mount is only visible inside.
+    /// An empty directory of the host to mount on. The mount is only visible inside.
     pub mount_point: PathBuf,
     /// The network of the site.
     pub network: Network,
-    /// Files and directories of the host that appear inside, read-only: outside, inside.
+    /// Files and directories of the host that are visible inside, read-only: path on the host, path inside.
     pub binds: Vec<(PathBuf, PathBuf)>,
-    /// Create the users of a site.
+    /// Whether to create the users of a site.
     pub users: bool,
-    /// The repository whose `make install` puts the product in, and the cargo profile to take it from.
+    /// The repository whose `make install` installs the product, and the cargo profile of the build.
     pub install: Option<(PathBuf, String)>,
 }

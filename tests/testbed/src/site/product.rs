@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Build results of the product, and whether they are older than the sources.
+//! The built files of the product, and whether they are older than their sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub(crate) fn target_of(profile: &str) -> &'static str {
     if profile == "debug" { "site" } else { "build" }
 }
 
-/// Warns on standard error when a built file is older than one of its sources, because stories would test an old build.
+/// Warns on standard error if a built file is older than one of its sources: the stories would test an old build.
 pub(crate) fn warn_when_outdated(profile: &str) {
     let directory = paths::target().join(profile);
     for built in BUILT.iter().map(|name| directory.join(name)) {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::{Error, Result};
 
-/// A Debian release. Slurm and OpenSSH come with it.
+/// A Debian release, with its Slurm and OpenSSH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Release {
@@ -20,8 +20,8 @@ pub enum Release {
 }
 
 impl Release {
-    /// The default release of a site: the host's own when it is bookworm or trixie (a program built
-    /// on a host needs a root of the same release or a newer one), else bookworm.
+    /// The default release of a site: the host's release if it is bookworm or trixie, else bookworm. A program that was
+    /// built on the host needs a root of the same release or a newer one.
     #[must_use]
     pub fn of_this_host() -> Self {
         let os = fs::read_to_string("/etc/os-release").unwrap_or_default();
@@ -29,7 +29,7 @@ impl Release {
         if host == "trixie" { Self::Trixie } else { Self::Bookworm }
     }
 
-    /// The name Debian's archive uses.
+    /// The name in Debian's archive.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Release {
         }
     }
 
-    /// Whether this Slurm can do without cgroups (SLURM-29).
+    /// Whether Slurm of this release knows `CgroupPlugin=disabled` (SLURM-29).
     #[must_use]
     pub fn slurm_knows_disabled_cgroups(self) -> bool {
         self != Self::Bookworm

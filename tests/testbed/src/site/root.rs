@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Root file systems: one directory per Debian release. mmdebstrap creates it once; later it is only read.
 //!
-//! `<target>/roots/<name>/` is the root, `<name>.stamp` has the recipe of the root. The lock on `<name>.lock` is shared
-//! while a site uses the root, and exclusive while the root is created.
+//! `<target>/roots/<name>/` is the root. `<name>.stamp` contains its recipe. The lock on `<name>.lock` is shared while a
+//! site uses the root, and exclusive while the root is created.
 
 use std::env;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use crate::error::WithContext;
 use crate::site::paths;
 use crate::{Error, Release, Result};
 
-/// Packages of a site, besides Debian's essential ones.
+/// Packages of a site, in addition to Debian's essential packages.
 const SITE_PACKAGES: &[&str] = &[
     "slurmctld",
     "slurmd",
@@ -54,8 +54,8 @@ impl Recipe {
         Self { name: release.name().to_owned(), arguments }
     }
 
-    /// A root with the oldest compiler that the workspace supports (MSRV): bookworm without its security archive, which
-    /// has a newer compiler.
+    /// A root with the oldest compiler that the workspace supports (MSRV): bookworm without its security archive,
+    /// because that has a newer compiler.
     #[must_use]
     pub fn oldest_compiler() -> Self {
         let packages = "--include=rustc-web,cargo-web,gcc,libc6-dev,ca-certificates,libpam0g";
@@ -76,13 +76,13 @@ pub struct Root {
 }
 
 impl Root {
-    /// The directory that holds the root. It must not be written to.
+    /// The directory of the root. It must not be written to.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Opens the root of this recipe. Makes it first if it is missing or was made by another recipe.
+    /// Opens the root of this recipe. Creates it first if it is missing or has another recipe.
     ///
     /// # Errors
     /// When mmdebstrap is missing or fails, or the cache cannot be written.
@@ -101,8 +101,8 @@ impl Root {
             let _exclusive = lock(&roots, recipe, FlockArg::LockExclusive)?;
             // Another process may have created the root while this one waited for the lock.
             if !fs::read_to_string(&stamp).is_ok_and(|made_by| made_by == wanted) {
-                make(recipe, &roots, &directory)?;
-                write_whole(&stamp, &wanted)?;
+                create(recipe, &roots, &directory)?;
+                replace_file(&stamp, &wanted)?;
             }
         }
     }
@@ -125,8 +125,8 @@ fn lock(roots: &Path, recipe: &Recipe, how: FlockArg) -> Result<Flock<File>> {
         .map_err(|(_, errno)| Error::Io { what: format!("waiting for {}", path.display()), source: errno.into() })
 }
 
-/// Makes the root in another directory and renames it, so that an interrupted run leaves no incomplete root.
-fn make(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
+/// Creates the root in another directory and renames it, so that an interrupted run leaves no incomplete root.
+fn create(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
     if !crate::site::host::has_program("mmdebstrap") {
         return Err(Error::Refused("mmdebstrap is missing; run `make toolchain`".into()));
     }
@@ -173,7 +173,7 @@ fn remove(directory: &Path) -> Result<()> {
     }
 }
 
-fn write_whole(path: &Path, text: &str) -> Result<()> {
+fn replace_file(path: &Path, text: &str) -> Result<()> {
     let fresh = path.with_extension("stamp.new");
     fs::write(&fresh, text)
         .and_then(|()| fs::rename(&fresh, path))

@@ -27,7 +27,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Makes the namespaces and files of a site and starts no service.
+    /// Makes the namespaces and files of a site without starting services.
     ///
     /// # Errors
     /// As [`Site::start`].
@@ -80,7 +80,7 @@ impl Site {
         self.has_product
     }
 
-    /// Whether the test server runs in the site; it does not with a foreign server.
+    /// Whether the test server runs in the site. It does not run with a foreign server.
     #[must_use]
     pub fn has_testserver(&self) -> bool {
         self.has_testserver
@@ -147,7 +147,7 @@ impl Site {
     /// # Errors
     /// When the file could not be written.
     pub fn write(&self, path: &str, content: &str, mode: &str) -> Result<()> {
-        // By a command inside: an absolute link below /proc/PID/root would lead to the host.
+        // A command inside writes the file, because absolute links below /proc/PID/root lead to the host.
         let script =
             format!("set -e; mkdir -p \"$(dirname '{path}')\"; install -m {mode} /dev/null '{path}'; cat >'{path}'");
         self.script("root", &script).stdin(content).run()?.ok().map(drop)
@@ -169,7 +169,7 @@ impl Site {
         Ok(self.run("root", ["test", "-e", path])?.success())
     }
 
-    /// Starts a daemon and keeps it by its name.
+    /// Starts a daemon and remembers it by its name.
     ///
     /// # Errors
     /// When it could not be started. Whether it keeps running is not checked.
@@ -205,7 +205,7 @@ impl Site {
         self.daemon(name)?.is_running(&self.namespace)
     }
 
-    /// Waits until a command succeeds; it is run every 5 to 100 ms.
+    /// Waits until a command succeeds. It runs every 5 to 100 ms.
     ///
     /// # Errors
     /// [`Error::NotReady`] with the last output when it does not succeed in time.
@@ -227,13 +227,12 @@ impl Site {
         })
     }
 
-    /// Waits until `probe`, a shell script, succeeds as root where the daemon runs. Fails at once when the daemon has
-    /// ended.
+    /// Waits until the shell script `probe` succeeds as root on the daemon's node. Fails at once if the daemon has ended.
     pub(crate) fn wait_for_daemon(&self, daemon: &str, node: Option<&str>, limit: Duration, probe: &str) -> Result<()> {
         wait::until(daemon, limit, || {
-            let asked = self.script("root", probe);
-            let asked = if let Some(node) = node { asked.on(node) } else { asked };
-            if asked.run()?.success() {
+            let command = self.script("root", probe);
+            let command = if let Some(node) = node { command.on(node) } else { command };
+            if command.run()?.success() {
                 return Ok(Some(()));
             }
             if self.is_running(daemon)? {
@@ -255,7 +254,7 @@ impl Site {
         }
     }
 
-    /// Number of client addresses in use.
+    /// The number of client addresses in use.
     pub(crate) fn clients(&self) -> &AtomicU32 {
         &self.clients
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The start of a site: its services in their order.
+//! The start of a site: starts its services in order.
 
 use crate::site::services::{agent, munge, slurm, sshd, syslog, testserver};
 use crate::site::{foreign, product_config};
@@ -9,7 +9,7 @@ impl Site {
     /// Makes a site and waits until its sshd answers and its nodes are idle.
     ///
     /// # Errors
-    /// [`Error::Impossible`] on a machine that cannot hold a site; otherwise what went wrong, with the logs.
+    /// [`Error::Impossible`] on a machine that cannot hold a site; otherwise the failure, with the logs.
     pub fn start(options: Options) -> Result<Self> {
         let site = Self::without_services(options)?;
         match start(&site) {
@@ -22,7 +22,7 @@ impl Site {
 /// Starts everything and waits until sshd answers and all nodes are idle.
 fn start(site: &Site) -> Result<()> {
     syslog::start(site)?;
-    slurm::nodes(site)?;
+    slurm::create_nodes(site)?;
     munge::start(site)?;
     if site.has_testserver() {
         testserver::start(site)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The people of a site.
+//! The users of a site.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,7 +19,7 @@ pub struct User {
     pub uid: u32,
 }
 
-/// The ordinary users of a site.
+/// The users of a site, without root and system accounts.
 pub const USERS: &[User] =
     &[User { name: "alice", uid: 2001 }, User { name: "bob", uid: 2002 }, User { name: "carol", uid: 2003 }];
 
@@ -29,23 +29,23 @@ pub fn home(account: &str) -> PathBuf {
     if account == "root" { PathBuf::from("/root") } else { Path::new("/home").join(account) }
 }
 
-/// Creates the users, their homes and an ssh key for each, which its owner may log in with.
+/// Creates the users and their home directories, and for each user an ssh key that can log in.
 ///
-/// The account files are appended to directly: `useradd` does the same in half a second.
+/// It appends to the account files directly, because `useradd` needs half a second.
 pub(crate) fn create() -> Result<()> {
     let rows = |row: &dyn Fn(&User) -> String| USERS.iter().map(row).collect::<String>();
     append("/etc/passwd", &rows(&|u| format!("{0}:x:{1}:{1}:{0}:/home/{0}:/bin/bash\n", u.name, u.uid)))?;
     append("/etc/group", &rows(&|u| format!("{}:x:{}:\n", u.name, u.uid)))?;
-    // `*`: no password.
+    // `*` means no password.
     append("/etc/shadow", &rows(&|u| format!("{}:*:20000:0:99999:7:::\n", u.name)))?;
     append("/etc/gshadow", &rows(&|u| format!("{}:!::\n", u.name)))?;
     for user in USERS {
-        home_with_key(user)?;
+        create_home_with_key(user)?;
     }
-    known_hosts()
+    add_known_host()
 }
 
-fn home_with_key(user: &User) -> Result<()> {
+fn create_home_with_key(user: &User) -> Result<()> {
     let home = home(user.name);
     let ssh = home.join(".ssh");
     let key = ssh.join("site_key");
@@ -63,16 +63,17 @@ fn home_with_key(user: &User) -> Result<()> {
     fs::copy(ssh.join("site_key.pub"), &authorized).with_context(|| format!("writing {}", authorized.display()))?;
     for (path, mode) in [(&home, 0o755), (&ssh, 0o700), (&authorized, 0o600)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
-            .with_context(|| format!("modes of {}", path.display()))?;
+            .with_context(|| format!("setting the mode of {}", path.display()))?;
     }
     for path in [&home, &ssh, &authorized, &key, &ssh.join("site_key.pub")] {
-        chown(path, Some(user.uid), Some(user.uid)).with_context(|| format!("owner of {}", path.display()))?;
+        chown(path, Some(user.uid), Some(user.uid))
+            .with_context(|| format!("setting the owner of {}", path.display()))?;
     }
     Ok(())
 }
 
-/// Everybody knows the site's host key; no client asks.
-fn known_hosts() -> Result<()> {
+/// Adds the site's host key to the known hosts of all users, so that ssh does not ask about it.
+fn add_known_host() -> Result<()> {
     let key = fs::read_to_string("/etc/ssh/ssh_host_ed25519_key.pub").with_context(|| "reading the host key".into())?;
     append("/etc/ssh/ssh_known_hosts", &format!("testbed,192.0.2.10,127.0.0.1,localhost {key}"))
 }

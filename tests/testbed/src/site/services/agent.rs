@@ -18,7 +18,7 @@ pub fn name(node: &str) -> String {
 pub(crate) fn start(site: &Site) -> Result<()> {
     site.start_daemon(Daemon::new("agent", [PROGRAM, "agent"]))?;
     for node in site.nodes() {
-        // All nodes share the host's name here, so each agent is told its node's.
+        // All nodes have the same host name here, so each agent gets its node's name as an argument.
         site.start_daemon(Daemon::new(&name(&node), [PROGRAM, "agent", "--node", &node]).on(&node))?;
     }
     Ok(())

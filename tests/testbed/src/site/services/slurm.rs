@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Slurm: one slurmctld and several slurmd on one kernel, each slurmd in a mount namespace of its own.
+//! Slurm: one slurmctld and several slurmd on one kernel. Each slurmd has its own mount namespace.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,20 +10,22 @@ use crate::site::plan::{HOST_NAME, Network, STATE_DIR, node_holder};
 use crate::site::services::munge;
 use crate::{Result, Site};
 
-/// A directory that each node has for itself, as on separate machines: files of jobs and the agent's socket.
-const PRIVATE_TO_A_NODE: &str = "/run/mytoken";
+/// The directory that is separate on each node, as on separate machines. It has the files of jobs and the agent's socket.
+const NODE_DIRECTORY: &str = "/run/mytoken";
 
 const PRODUCT_SNIPPET: &str = "/usr/share/mytoken/plugstack.conf";
 
-/// Makes the namespaces of the nodes: mounts, and in the site's own network a `veth` pair to the login node, so that
-/// servers see each node's address. A process holds each namespace, and others enter by its id. A bind mount of the
-/// namespace would need no process, but kernel 6.18 refuses it now and then.
-pub(crate) fn nodes(site: &Site) -> Result<()> {
+/// Makes the mount namespaces of the nodes. In the site's own network each node also gets a network namespace with a
+/// `veth` pair to the login node, so that servers see the node's address.
+///
+/// A process keeps each namespace alive, and other processes enter the namespace by its process id. A bind mount of the
+/// namespace would need no process, but kernel 6.18 sometimes refuses it.
+pub(crate) fn create_nodes(site: &Site) -> Result<()> {
     let has_own_network = site.network() == Network::Own;
     for (number, node) in (1..).zip(site.nodes()) {
-        let cable = if has_own_network { cable(site, number, &node) } else { String::new() };
+        let connect = if has_own_network { veth_commands(site, number, &node) } else { String::new() };
         let hold = format!(
-            "set -e; mount -t tmpfs -o mode=711,nosuid,nodev tmpfs {PRIVATE_TO_A_NODE}; {cable} \
+            "set -e; mount -t tmpfs -o mode=711,nosuid,nodev tmpfs {NODE_DIRECTORY}; {connect} \
              touch {STATE_DIR}/nodes/{node}; exec sleep infinity"
         );
         let mut argv = vec!["unshare", "--mount", "--propagation=private"];
@@ -42,9 +44,9 @@ pub(crate) fn nodes(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Shell commands, run in the network of a node, that connect it to the login node by a `veth` pair. The first
-/// process of the site is in the login node's network.
-fn cable(site: &Site, number: u8, node: &str) -> String {
+/// Shell commands that connect a node to the login node by a `veth` pair. They run in the node's network. The first
+/// process of the site (1) is in the login node's network.
+fn veth_commands(site: &Site, number: u8, node: &str) -> String {
     let (login_node, address) = (site.network().address(), addresses::node(number));
     format!(
         "ip link set lo up; ip link add eth0 type veth peer name {node} netns 1; \
@@ -56,7 +58,7 @@ fn cable(site: &Site, number: u8, node: &str) -> String {
 
 pub(crate) fn start(site: &Site) -> Result<()> {
     site.write("/etc/slurm/slurm.conf", &configuration(site)?, "0644")?;
-    // Set explicitly, because detection looks at the host's cgroups, which a site neither sees nor needs.
+    // Set explicitly, because Slurm's detection needs the host's cgroups, which a site does not have.
     let cgroups = if site.options().release.slurm_knows_disabled_cgroups() { "disabled" } else { "cgroup/v1" };
     site.write("/etc/slurm/cgroup.conf", &format!("CgroupPlugin={cgroups}\n"), "0644")?;
     let prepare = format!(
@@ -109,7 +111,7 @@ SchedulerParameters=sched_min_interval=100000,batch_sched_delay=1
         let _ = writeln!(text, "PrologFlags={}", options.prolog_flags);
     }
     if site.network() == Network::Callers {
-        // Not reachable from the machine's own network.
+        // The daemons must not be reachable from other machines.
         text.push_str("CommunicationParameters=NoCtldInAddrAny,NoInAddrAny\n");
     }
     let addresses = match site.network() {

@@ -8,16 +8,16 @@ use crate::site::daemon::Daemon;
 use crate::site::plan::Network;
 use crate::{Release, Result, Site};
 
-/// A user's key for logins without a token. Its name is not a default one, so that plain `ssh testbed` does not use it.
+/// A user's key for logins without a token. Plain `ssh testbed` does not use it, because it has no default name.
 pub const USER_KEY: &str = ".ssh/site_key";
 
-/// It is read before the product's file: the first line of a keyword counts.
+/// sshd reads this file before the product's, and uses the first value of a keyword.
 const DROP_IN: &str = "/etc/ssh/sshd_config.d/05-testbed.conf";
 
 const PRODUCT_DROP_IN: &str = "/usr/share/mytoken/sshd.conf";
 const PRODUCT_STACK: &str = "/usr/share/mytoken/pam-sshd.example";
 
-/// sshd's port: a foreign server's site shares the caller's network, where 22 is often taken.
+/// sshd's port. In the caller's network port 22 is often in use.
 fn port(network: Network) -> u16 {
     match network {
         Network::Own => 22,
@@ -30,7 +30,7 @@ pub(crate) fn start(site: &Site) -> Result<()> {
     let (address, port) = (network.address(), port(network));
     let options = site.options();
     let mut config = format!("LogLevel {}\n{}\n", options.sshd_log_level, options.sshd_config);
-    // An earlier sshd does not start with an unknown keyword.
+    // sshd of bookworm does not know this keyword and would not start.
     if !options.penalties && options.release != Release::Bookworm {
         config += "PerSourcePenalties no\n";
     }
@@ -42,12 +42,12 @@ pub(crate) fn start(site: &Site) -> Result<()> {
         let client = format!("Host testbed\n  HostName {address}\n  Port {port}\n  HostKeyAlias testbed\n");
         site.write("/etc/ssh/ssh_config.d/testbed.conf", &client, "0644")?;
     }
-    // Installs the product's examples as README.Debian says, if the product is installed.
-    let wire = format!(
+    // If the product is installed, installs its examples as README.Debian describes.
+    let install_examples = format!(
         "if test -e {PRODUCT_STACK}; then cp {PRODUCT_STACK} /etc/pam.d/sshd; \
          ln -s {PRODUCT_DROP_IN} /etc/ssh/sshd_config.d/10-mytoken.conf; fi"
     );
-    site.sh("root", &wire)?.ok()?;
+    site.sh("root", &install_examples)?.ok()?;
     site.start_daemon(Daemon::new("sshd", ["/usr/sbin/sshd", "-D"]))
 }
 

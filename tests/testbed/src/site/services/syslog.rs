@@ -22,7 +22,7 @@ pub(crate) fn start(site: &Site) -> Result<()> {
     site.wait_for("the system log", Duration::from_secs(5), "root", &format!("test -w {SOCKET} -a -e {LOG}")).map(drop)
 }
 
-/// `testbed syslog`: writes each message on a line, its severity first, control characters escaped.
+/// `testbed syslog`: writes each message on one line, with its severity first and control characters escaped.
 ///
 /// # Errors
 /// When the socket or the file cannot be used.

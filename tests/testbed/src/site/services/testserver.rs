@@ -8,7 +8,7 @@ use crate::site::plan::TESTSERVER_INSIDE;
 use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER, RESOURCE_SERVER};
 use crate::{Result, Site};
 
-/// Keys, certificates and `endpoints.json`.
+/// The directory of its keys, certificates and `endpoints.json`.
 const FOLDER: &str = "/var/lib/testserver";
 
 /// Its name for [`Site::stop`] and [`Site::restart`].
