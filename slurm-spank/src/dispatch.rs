@@ -2,18 +2,18 @@
 //! Calls the file that handles a hook in the current program. In all other programs a hook does nothing and succeeds.
 
 use crate::credential_option::{self, CredentialOption};
-use crate::ffi::{Context, error};
+use crate::ffi::{SpankContext, error};
 use crate::hook::{HookCall, Verdict};
 use crate::{allocator, epilog, local, remote, slurmd, state};
 
 /// `slurm_spank_init`.
 pub fn init(call: &HookCall) -> Verdict {
     match call.context {
-        Context::Allocator => allocator::init(call),
-        Context::Local => local::init(call),
-        Context::Remote => remote::init(call),
-        Context::Slurmd => slurmd::init(call),
-        Context::JobScript | Context::Other => {}
+        SpankContext::Allocator => allocator::init(call),
+        SpankContext::Local => local::init(call),
+        SpankContext::Remote => remote::init(call),
+        SpankContext::Slurmd => slurmd::init(call),
+        SpankContext::JobScript | SpankContext::Other => {}
     }
     state::change(|state| state.panic_in_option = call.settings.panics_in("option"));
     Verdict::Proceed
@@ -54,18 +54,18 @@ pub fn option_panicked(argument: Option<&str>, remote: bool) -> Verdict {
 /// `slurm_spank_init_post_opt`.
 pub fn init_post_opt(call: &HookCall) -> Verdict {
     match call.context {
-        Context::Allocator => allocator::submit(call),
-        Context::Local => local::submit(call),
-        Context::Remote => {
+        SpankContext::Allocator => allocator::submit(call),
+        SpankContext::Local => local::submit(call),
+        SpankContext::Remote => {
             remote::start(call);
             Verdict::Proceed
         }
-        Context::Slurmd | Context::JobScript | Context::Other => Verdict::Proceed,
+        SpankContext::Slurmd | SpankContext::JobScript | SpankContext::Other => Verdict::Proceed,
     }
 }
 
 /// After a panic in the hook. A submission is refused as in [`option_panicked`]; on a node, [`task_init`] refuses the task.
-pub fn init_post_opt_panicked(context: Context) -> Verdict {
+pub fn init_post_opt_panicked(context: SpankContext) -> Verdict {
     match state::change(|state| state.option.clone()).flatten() {
         Some(CredentialOption::On { required, .. }) if context.is_client() => {
             error("no credential: internal error");
@@ -78,13 +78,13 @@ pub fn init_post_opt_panicked(context: Context) -> Verdict {
 /// `slurm_spank_task_init`.
 pub fn task_init(call: &HookCall) -> Verdict {
     match call.context {
-        Context::Remote => remote::task(call),
+        SpankContext::Remote => remote::task(call),
         _ => Verdict::Proceed,
     }
 }
 
 /// After a panic in the hook. It is unknown whether there is an access token, so a task that requires one does not start.
-pub fn task_init_panicked(_context: Context) -> Verdict {
+pub fn task_init_panicked(_context: SpankContext) -> Verdict {
     if state::change(|state| state.step.as_ref().is_some_and(|step| step.required)).unwrap_or(false) {
         error("internal error; this job requires an access token and does not start without it");
         return Verdict::Refuse;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Input and result of a hook.
 
-use crate::ffi::{Context, Spank};
-use crate::settings::Settings;
+use crate::ffi::{Spank, SpankContext};
+use crate::settings::PluginSettings;
 
 /// Input of a hook.
 pub struct HookCall<'call> {
     /// Slurm's handle.
     pub spank: &'call Spank<'call>,
     /// The program.
-    pub context: Context,
+    pub context: SpankContext,
     /// The plugin's arguments.
-    pub settings: Settings,
+    pub settings: PluginSettings,
 }
 
 impl HookCall<'_> {
@@ -29,7 +29,7 @@ impl HookCall<'_> {
 /// Result of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Slurm goes on.
+    /// Slurm continues.
     Proceed,
     /// The user required a credential and there is none.
     Refuse,

@@ -53,7 +53,7 @@ impl Credential {
 }
 
 /// Removes the credential of an outer job from this environment: it belongs to that job alone. `BEARER_TOKEN_FILE` is removed only if it
-/// points into `jobs`, the agent's directory of jobs. That of a login session stays.
+/// points into `jobs`, the agent's directory of jobs. The variable of a login session stays.
 pub fn remove_inherited(jobs: &Path) {
     unset_env(SEALED);
     unset_env(HANDLE_STEP);

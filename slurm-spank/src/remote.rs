@@ -15,8 +15,8 @@ use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Item, JobEnv, error, info};
 use crate::hook::{HookCall, Verdict};
 use crate::job_env::{HANDLE_STEP, OPTION, SEALED, TOKEN, TOKEN_FILE};
-use crate::settings::Settings;
-use crate::state::{self, Step, TokenState};
+use crate::settings::PluginSettings;
+use crate::state::{self, StepToken, TokenState};
 
 /// `SLURM_EXTERN_CONT`: the step for processes that Slurm did not start (`pam_slurm_adopt`). Its environment is empty (SLURM-20).
 const EXTERN_STEP: u32 = 0xffff_fffc;
@@ -91,13 +91,13 @@ fn request(call: &HookCall, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> 
 }
 
 /// Asks the agent. A step gets a path even without an answer, because the file may appear later.
-fn ask_agent(settings: &Settings, request: &JobStart, required: bool) -> Step {
+fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) -> StepToken {
     let job = request.job;
     let file = settings.jobs().join(job.to_string()).join(bearer_token_file(request.uid));
     let step = match ask_with_retries(settings, request, required) {
-        Ok(Started { path, state, reason, required: required_by_credential }) => Step {
+        Ok(Started { path, state, reason, required: required_by_credential }) => StepToken {
             file: if is_plain(&path) { PathBuf::from(path) } else { file },
-            token: match state {
+            state: match state {
                 JobState::Ready => TokenState::Ready,
                 JobState::Pending => TokenState::Pending,
                 JobState::Failed => {
@@ -106,9 +106,9 @@ fn ask_agent(settings: &Settings, request: &JobStart, required: bool) -> Step {
             },
             required: required_by_credential || required,
         },
-        Err(error) => Step { file, token: TokenState::Failed(error.to_string()), required },
+        Err(error) => StepToken { file, state: TokenState::Failed(error.to_string()), required },
     };
-    match &step.token {
+    match &step.state {
         TokenState::Ready => {}
         TokenState::Pending => info(&format!("job {job}: the access token is not there yet")),
         TokenState::Failed(reason) => info(&format!("job {job}: no access token: {reason}")),
@@ -117,8 +117,8 @@ fn ask_agent(settings: &Settings, request: &JobStart, required: bool) -> Step {
 }
 
 /// Repeats the request while no agent listens: a job with a single step would never get its token if the agent restarted at that moment.
-/// Only a job that requires its credential waits for the whole [`Settings::agent_time`].
-fn ask_with_retries(settings: &Settings, request: &JobStart, required: bool) -> Result<Started, AgentError> {
+/// Only a job that requires its credential waits for the whole [`PluginSettings::agent_time`].
+fn ask_with_retries(settings: &PluginSettings, request: &JobStart, required: bool) -> Result<Started, AgentError> {
     let deadline = Deadline::after(settings.agent_time);
     let retries = Deadline::after(if required { settings.agent_time } else { settings.agent_time.min(RESTART) });
     loop {
@@ -155,7 +155,7 @@ pub fn task(call: &HookCall) -> Verdict {
     let Some(Some(step)) = state::change(|state| state.step.clone()) else {
         return Verdict::Proceed;
     };
-    let reason = match (&step.token, step.required) {
+    let reason = match (&step.state, step.required) {
         (TokenState::Failed(reason), false) => {
             // SLURM-22: messages of earlier hooks go to slurmd's log, not to the job's output.
             if is_first_task(call) && call.spank.item(Item::Step).is_some_and(|step| step == 0 || step == BATCH_STEP) {

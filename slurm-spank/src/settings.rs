@@ -9,14 +9,14 @@ use mytoken_wire::ProfileName;
 
 /// What the administrator wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct PluginSettings {
     /// The program that makes a job credential.
     pub submit: PathBuf,
     /// The agent's socket.
     pub socket: PathBuf,
     /// The profile of submissions without the option; `None`: they get no credential.
     pub default: Option<ProfileName>,
-    /// Time limit of [`Settings::submit`].
+    /// Time limit of [`PluginSettings::submit`].
     pub submit_time: Duration,
     /// Time limit for the agent's answer at the start of a step.
     pub agent_time: Duration,
@@ -26,7 +26,7 @@ pub struct Settings {
     panic: Option<String>,
 }
 
-impl Default for Settings {
+impl Default for PluginSettings {
     fn default() -> Self {
         Self {
             submit: PathBuf::from("/usr/libexec/mytoken/mytoken-submit"),
@@ -42,7 +42,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl PluginSettings {
     /// Reads the arguments.
     pub fn parse(arguments: &[String]) -> Self {
         let mut settings = Self::default();
@@ -128,24 +128,24 @@ fn seconds(value: &str, range: RangeInclusive<u64>) -> Result<Duration, String> 
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Settings {
-        Settings::parse(&arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+    fn parse(arguments: &[&str]) -> PluginSettings {
+        PluginSettings::parse(&arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
     fn every_argument_is_read() {
         let settings = parse(&["submit=/a", "socket=/b", "default=data", "submit_seconds=3", "agent_seconds=1"]);
-        let wanted = Settings {
+        let wanted = PluginSettings {
             submit: "/a".into(),
             socket: "/b".into(),
             default: ProfileName::parse("data"),
             submit_time: Duration::from_secs(3),
             agent_time: Duration::from_secs(1),
-            ..Settings::default()
+            ..PluginSettings::default()
         };
         assert_eq!(settings, wanted);
         // "off" is a keyword, not the name of a profile.
-        assert_eq!(parse(&["default=off"]), Settings::default());
+        assert_eq!(parse(&["default=off"]), PluginSettings::default());
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
             let settings = parse(&[wrong]);
             assert_eq!(settings.problems.len(), 1, "{wrong}");
             assert!(settings.problems[0].contains(&format!("{wrong:?}")), "{:?}", settings.problems);
-            assert_eq!(Settings { problems: Vec::new(), ..settings }, Settings::default());
+            assert_eq!(PluginSettings { problems: Vec::new(), ..settings }, PluginSettings::default());
         }
         assert_eq!(parse(&["default=a", "default=b"]).problems.len(), 1);
     }

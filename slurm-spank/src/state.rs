@@ -9,7 +9,7 @@ use crate::job_env::Credential;
 
 /// State that is kept between hooks.
 #[derive(Debug)]
-pub struct State {
+pub struct HookState {
     /// The last value of `--mytoken`: as the user typed it, or on a node as Slurm sent it.
     pub option: Option<CredentialOption>,
     /// The result of the submission hook so far. Slurm calls it once per component of a heterogeneous job.
@@ -17,7 +17,7 @@ pub struct State {
     /// Value of the option's variable, which `crate::local` takes out of the environment for a while.
     pub hidden_option: Option<String>,
     /// On a node: the step's access token.
-    pub step: Option<Step>,
+    pub step: Option<StepToken>,
     /// In a test build: panic in the option's callback, which does not get the plugin's arguments.
     pub panic_in_option: bool,
 }
@@ -37,11 +37,11 @@ pub enum Submission {
 
 /// A step's access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct StepToken {
     /// `BEARER_TOKEN_FILE`.
     pub file: PathBuf,
-    /// Whether the file exists.
-    pub token: TokenState,
+    /// State of the access token in it.
+    pub state: TokenState,
     /// Whether the job requires an access token.
     pub required: bool,
 }
@@ -57,7 +57,7 @@ pub enum TokenState {
     Failed(String),
 }
 
-static STATE: Mutex<State> = Mutex::new(State {
+static STATE: Mutex<HookState> = Mutex::new(HookState {
     option: None,
     submission: Submission::New,
     hidden_option: None,
@@ -67,7 +67,7 @@ static STATE: Mutex<State> = Mutex::new(State {
 
 /// Reads or changes the state. `None` when another thread holds the lock, which does not happen in Slurm. It never waits: a task's
 /// process is forked from a process with threads, and a lock that was held at the fork is never released.
-pub fn change<R>(with: impl FnOnce(&mut State) -> R) -> Option<R> {
+pub fn change<R>(with: impl FnOnce(&mut HookState) -> R) -> Option<R> {
     match STATE.try_lock() {
         Ok(mut state) => Some(with(&mut state)),
         // A hook has panicked. Its half-changed state is still valid.

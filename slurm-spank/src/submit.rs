@@ -7,16 +7,21 @@ use std::os::unix::ffi::OsStrExt;
 use mytoken_wire::submission::{SubmitAnswer, VERSION};
 use mytoken_wire::{Deadline, ProfileName};
 
-use crate::ffi::Context;
+use crate::ffi::SpankContext;
 use crate::job_env::Credential;
-use crate::settings::Settings;
+use crate::settings::PluginSettings;
 use crate::spawn::{self, ChildOutput, ChildStatus, SpawnError};
 
 /// Runs `mytoken-submit`.
 ///
 /// # Errors
 /// A sentence for the user.
-pub fn run(settings: &Settings, profile: &ProfileName, required: bool, context: Context) -> Result<Credential, String> {
+pub fn run(
+    settings: &PluginSettings,
+    profile: &ProfileName,
+    required: bool,
+    context: SpankContext,
+) -> Result<Credential, String> {
     let program = CString::new(settings.submit.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
     let mut arguments = vec![program.clone(), c"--profile".to_owned(), c_string(profile.as_str())];
     if required {
@@ -74,12 +79,12 @@ fn read(output: &ChildOutput) -> Result<Credential, SubmitFailure> {
 }
 
 /// The name of the command that the user typed.
-fn command_name(own: Option<OsString>, context: Context) -> &'static str {
+fn command_name(own: Option<OsString>, context: SpankContext) -> &'static str {
     let own = own.unwrap_or_default();
     let base = own.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     match (base, context) {
         (b"salloc", _) => "salloc",
-        (_, Context::Local) => "srun",
+        (_, SpankContext::Local) => "srun",
         _ => "sbatch",
     }
 }

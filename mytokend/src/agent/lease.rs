@@ -7,7 +7,7 @@ use mytoken::private_files::Owner;
 use mytoken_wire::agent::{EventKind, JobState, JobStatus, RenewalCredential};
 use serde::{Deserialize, Serialize};
 
-use crate::jobs::History;
+use crate::jobs::EventHistory;
 
 /// The job or session of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -125,7 +125,7 @@ pub struct Lease {
     pub reason: Option<String>,
     /// What happened so far.
     #[serde(default)]
-    pub history: History,
+    pub history: EventHistory,
     /// A number that no earlier lease with the same key had. A worker compares it before it changes the lease.
     #[serde(skip)]
     pub generation: u64,
@@ -160,7 +160,7 @@ impl Lease {
             phase: Phase::Active { due: now },
             failures: 0,
             reason: None,
-            history: History::default(),
+            history: EventHistory::default(),
             generation: 0,
             in_progress: false,
             scheduled: None,

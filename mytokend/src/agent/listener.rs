@@ -45,7 +45,7 @@ impl Listener {
     /// Listens at `path`. Replaces a socket that an earlier agent left there.
     ///
     /// # Errors
-    /// When another agent listens at `path`, or when the file there is no socket.
+    /// When another agent listens at `path`, or when the file there is not a socket.
     pub fn bind(path: &Path, trusted: u32) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Ok(meta) if meta.file_type().is_socket() => {
@@ -54,7 +54,7 @@ impl Listener {
                 }
                 std::fs::remove_file(path)?;
             }
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")),
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file there is not a socket")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

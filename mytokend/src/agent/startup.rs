@@ -53,7 +53,7 @@ pub enum StartupError {
     Listen {
         /// Its path.
         path: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// A thread cannot be started.

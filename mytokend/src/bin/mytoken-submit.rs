@@ -26,20 +26,20 @@ struct Arguments {
     required: bool,
     /// The command that submits
     #[arg(long, value_enum)]
-    context: Context,
+    context: SubmitCommand,
     /// Directory of the configuration
     #[arg(long, value_name = "DIR", default_value = mytoken::config::DIRECTORY)]
     config: PathBuf,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Context {
+enum SubmitCommand {
     Sbatch,
     Srun,
     Salloc,
 }
 
-impl Context {
+impl SubmitCommand {
     const fn name(self) -> &'static str {
         match self {
             Self::Sbatch => "sbatch",

@@ -21,11 +21,11 @@ use zeroize::Zeroizing;
 #[command(version, about = "Shows and checks mytokens for ssh and Slurm on this host")]
 struct Arguments {
     #[command(subcommand)]
-    task: Task,
+    command: ControlCommand,
 }
 
 #[derive(Subcommand)]
-enum Task {
+enum ControlCommand {
     /// Shows the credentials of your jobs and sessions on this node, and what happened to them
     Status {
         /// Only this job
@@ -76,12 +76,12 @@ enum Task {
 fn main() -> ExitCode {
     // The local time zone can only be determined while the process has a single thread.
     let times = TimeFormat::local(SystemClock.now());
-    let result = match Arguments::parse().task {
-        Task::Status { login: true, json, config, .. } => show_logins(&config, json),
-        Task::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
-        Task::Keygen { dir } => make_keys(&dir),
-        Task::Check { config, json, socket } => show_check(&config, json, &socket),
-        Task::Explain { user, config } => show_explanation(&user, &config),
+    let result = match Arguments::parse().command {
+        ControlCommand::Status { login: true, json, config, .. } => show_logins(&config, json),
+        ControlCommand::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
+        ControlCommand::Keygen { dir } => make_keys(&dir),
+        ControlCommand::Check { config, json, socket } => show_check(&config, json, &socket),
+        ControlCommand::Explain { user, config } => show_explanation(&user, &config),
     };
     result.unwrap_or_else(|error| {
         eprintln!("mytokenctl: {error}");

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 /// The last events of one job or session, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct History(Vec<Event>);
+pub struct EventHistory(Vec<Event>);
 
 /// Most events that are kept. The first one is always kept, because it shows how the credential began.
 const MAX_EVENTS: usize = 32;
 
-impl History {
+impl EventHistory {
     /// Adds an event. If it equals the last one (same kind and text), the last one gets its time and a higher count.
     pub fn add(&mut self, time: u64, kind: EventKind, text: impl Into<String>) {
         let text = text.into();
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_history_keeps_the_first_and_the_last_events() {
-        let mut history = History::default();
+        let mut history = EventHistory::default();
         for number in 0..100 {
             history.add(number, EventKind::Renewed, number.to_string());
         }
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_repeated_event_is_counted() {
-        let mut history = History::default();
+        let mut history = EventHistory::default();
         history.add(1, EventKind::Retry, "the provider is down");
         history.add(9, EventKind::Retry, "the provider is down");
         history.add(10, EventKind::Retry, "the server is down");

@@ -12,7 +12,7 @@ mod seal_error;
 pub mod sealed;
 pub mod settings;
 
-pub use history::History;
+pub use history::EventHistory;
 pub use job_end::{EndDecision, decide_end, is_gone};
 pub use job_start::StartRefusal;
 pub use renewal::{backoff, renew_at};

@@ -59,7 +59,7 @@ impl ScheduleClock for FakeClock {
 
 /// The answers of the fake services, and the requests that they got.
 #[derive(Default)]
-pub struct Script {
+pub struct ServiceScript {
     /// Every request for a token fails with this.
     pub failure: Option<RequestFailure>,
     /// Requests for tokens wait while this is set.
@@ -83,18 +83,18 @@ pub struct Script {
 /// The fake services.
 #[derive(Clone)]
 pub struct FakeServices {
-    script: Arc<(Mutex<Script>, Condvar)>,
+    script: Arc<(Mutex<ServiceScript>, Condvar)>,
     clock: FakeClock,
 }
 
 impl FakeServices {
-    pub fn with<T>(&self, work: impl FnOnce(&mut Script) -> T) -> T {
+    pub fn with<T>(&self, work: impl FnOnce(&mut ServiceScript) -> T) -> T {
         let result = work(&mut self.script.0.lock().unwrap());
         self.script.1.notify_all();
         result
     }
 
-    fn wait_while(&self, held: impl Fn(&Script) -> bool) {
+    fn wait_while(&self, held: impl Fn(&ServiceScript) -> bool) {
         let script = self.script.0.lock().unwrap();
         drop(self.script.1.wait_while(script, |script| held(script)).unwrap());
     }
@@ -151,7 +151,7 @@ impl Controller for FakeServices {
     }
 }
 
-struct Running {
+struct RunningAgent {
     agent: Arc<Agent>,
     threads: Threads,
     listener: JoinHandle<()>,
@@ -163,7 +163,7 @@ pub struct TestAgent {
     pub dir: tempfile::TempDir,
     pub clock: FakeClock,
     pub services: FakeServices,
-    running: Option<Running>,
+    running: Option<RunningAgent>,
 }
 
 impl TestAgent {
@@ -187,11 +187,11 @@ impl TestAgent {
         let (stop, stopped) = UnixStream::pair().unwrap();
         let served = Arc::clone(&agent);
         let listener = std::thread::spawn(move || socket.serve(&served, &stopped).unwrap());
-        self.running = Some(Running { agent, threads, listener, stop });
+        self.running = Some(RunningAgent { agent, threads, listener, stop });
     }
 
     pub fn end(&mut self) {
-        let Some(Running { threads, listener, stop, .. }) = self.running.take() else { return };
+        let Some(RunningAgent { threads, listener, stop, .. }) = self.running.take() else { return };
         drop(stop);
         self.services.with(|script| (script.hold_tokens, script.hold_squeue) = (false, false));
         listener.join().unwrap();

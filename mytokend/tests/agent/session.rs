@@ -17,12 +17,12 @@ use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, Test
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
 /// The files that the PAM module makes, and a process in place of sshd's monitor. The process ends with the test.
-struct Session {
+struct TestSession {
     directory: PathBuf,
     monitor: Child,
 }
 
-impl Session {
+impl TestSession {
     fn new(agent: &TestAgent) -> Self {
         let uid = me().uid;
         let directory = agent.dir.path().join(format!("mytoken/sessions/{uid}/{ID}"));
@@ -69,7 +69,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for TestSession {
     fn drop(&mut self) {
         let _ = self.monitor.kill();
         let _ = self.monitor.wait();
@@ -91,7 +91,7 @@ fn state_file(agent: &TestAgent) -> PathBuf {
 #[test]
 fn the_token_is_renewed_in_place_and_removed_with_the_session() {
     let agent = TestAgent::new();
-    let session = Session::new(&agent);
+    let session = TestSession::new(&agent);
     send(&agent, &session.start(Some("m.y.t")));
     agent.advance(RENEWAL);
     assert!(session.read_token().starts_with("token-"));
@@ -104,7 +104,7 @@ fn the_token_is_renewed_in_place_and_removed_with_the_session() {
 #[test]
 fn a_session_ends_with_its_process_also_after_a_restart() {
     let mut agent = TestAgent::new();
-    let mut session = Session::new(&agent);
+    let mut session = TestSession::new(&agent);
     send(&agent, &session.start(Some("m.y.t")));
     agent.end();
     assert_eq!(fs::metadata(state_file(&agent)).unwrap().permissions().mode() & 0o7777, 0o600);
@@ -118,7 +118,7 @@ fn a_session_ends_with_its_process_also_after_a_restart() {
 #[test]
 fn without_a_mytoken_the_files_are_removed_but_not_renewed() {
     let agent = TestAgent::new();
-    let mut session = Session::new(&agent);
+    let mut session = TestSession::new(&agent);
     send(&agent, &session.start(None));
     agent.advance(RENEWAL);
     assert_eq!(session.read_token(), "first");
@@ -142,7 +142,7 @@ fn mytoken_until(exp: u64) -> String {
 fn a_mytoken_is_kept_only_if_it_outlives_the_renewal() {
     for (before_the_end, renewed) in [(0, true), (890, true), (1_450, false), (3_000, false)] {
         let agent = TestAgent::new();
-        let session = Session::new(&agent);
+        let session = TestSession::new(&agent);
         let exp = NOW + LIFETIME;
         send(&agent, &session.start(Some(&mytoken_until(exp - before_the_end))));
         let expected = if renewed { exp - before_the_end } else { exp };
@@ -155,7 +155,7 @@ fn a_mytoken_is_kept_only_if_it_outlives_the_renewal() {
 #[test]
 fn the_first_renewal_is_counted_from_the_login() {
     let agent = TestAgent::new();
-    let session = Session::new(&agent);
+    let session = TestSession::new(&agent);
     // The access token is 1000 s old when the session begins.
     send(&agent, &SessionStart { exp: NOW + LIFETIME - 1_000, ..session.start(Some("m.y.t")) });
     agent.advance(BEFORE_RENEWAL - std::time::Duration::from_secs(1_000));
@@ -167,7 +167,7 @@ fn the_first_renewal_is_counted_from_the_login() {
 #[test]
 fn a_mytoken_that_ends_before_the_renewal_is_not_used() {
     let agent = TestAgent::new();
-    let mut session = Session::new(&agent);
+    let mut session = TestSession::new(&agent);
     let mytoken = mytoken_until(NOW + 300);
     let claims = mytoken.split('.').nth(1).unwrap().to_owned();
     send(&agent, &session.start(Some(&mytoken)));
@@ -185,7 +185,7 @@ fn a_mytoken_that_ends_before_the_renewal_is_not_used() {
 #[test]
 fn a_link_in_place_of_the_file_is_replaced_and_not_followed() {
     let agent = TestAgent::new();
-    let session = Session::new(&agent);
+    let session = TestSession::new(&agent);
     let victim = agent.dir.path().join("victim");
     fs::write(&victim, "precious").unwrap();
     fs::remove_file(session.token()).unwrap();
@@ -199,7 +199,7 @@ fn a_link_in_place_of_the_file_is_replaced_and_not_followed() {
 #[test]
 fn a_session_id_that_is_a_path_is_refused() {
     let agent = TestAgent::new();
-    let session = Session::new(&agent);
+    let session = TestSession::new(&agent);
     for id in ["../../etc/passwd0123456789abcdef0", "", "0123456789ABCDEF0123456789ABCDEF"] {
         let start = SessionStart { session: id.into(), ..session.start(None) };
         assert!(agent.ask(&start).is_err(), "{id}");

@@ -186,6 +186,6 @@ fn an_agent_whose_private_key_others_can_read_does_not_start() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let mut agent = std::process::Command::new(env!("CARGO_BIN_EXE_mytokend"));
     let output = agent.args(["agent", "--stderr", "--config"]).arg(site.config()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("cluster.key"), "{said}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("cluster.key"), "{error}");
 }

@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::sync::Once;
 
 use super::process::exit_refused;
-use super::slurm::{Context, Spank, info};
+use super::slurm::{Spank, SpankContext, info};
 use crate::dispatch;
 use crate::hook::{HookCall, Verdict};
-use crate::settings::Settings;
+use crate::settings::PluginSettings;
 
 /// Called in every process of Slurm that loads the plugin.
 ///
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn slurm_spank_job_epilog(
 }
 
 impl Spank<'_> {
-    /// Registers `--mytoken`. Slurm wants this in every context (SLURM-15).
+    /// Registers `--mytoken`. Slurm requires this in every context (SLURM-15).
     #[must_use]
     pub fn register_option(&self, name: &CStr, arginfo: &CStr, usage: &CStr) -> bool {
         self.register(name, arginfo, usage, option_given)
@@ -102,18 +102,19 @@ unsafe fn hook(
     count: c_int,
     arguments: *const *const c_char,
     run: fn(&HookCall) -> Verdict,
-    panicked: fn(Context) -> Verdict,
+    panicked: fn(SpankContext) -> Verdict,
 ) -> c_int {
     // SAFETY: the caller's promise.
     let spank = unsafe { Spank::of(spank) };
     // SAFETY: the caller's promise.
     let arguments = unsafe { copy_arguments(count, arguments) };
     let run = || {
-        let call = HookCall { spank: &spank, context: Context::now(), settings: Settings::parse(&arguments) };
+        let call =
+            HookCall { spank: &spank, context: SpankContext::now(), settings: PluginSettings::parse(&arguments) };
         call.settings.inject_panic(name);
         run(&call)
     };
-    let verdict = guard(name, run, || panicked(Context::now()));
+    let verdict = guard(name, run, || panicked(SpankContext::now()));
     match verdict {
         Verdict::Proceed => 0,
         Verdict::Refuse => exit_refused(),
@@ -148,7 +149,7 @@ fn guard(name: &str, run: impl FnOnce() -> Verdict, panicked: impl FnOnce() -> V
         return verdict;
     }
     catch_unwind(AssertUnwindSafe(|| {
-        if !Context::now().is_client() {
+        if !SpankContext::now().is_client() {
             info(&format!("internal error in {name}; the job continues without this plugin"));
         }
         panicked()

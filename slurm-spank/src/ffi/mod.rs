@@ -7,4 +7,4 @@ mod release;
 mod slurm;
 
 pub use process::{set_env, unset_env};
-pub use slurm::{Context, Item, JobEnv, Spank, error, info};
+pub use slurm::{Item, JobEnv, Spank, SpankContext, error, info};

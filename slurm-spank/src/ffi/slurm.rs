@@ -24,8 +24,8 @@ struct RawOption {
 /// `spank_opt_cb_f`: value, argument or NULL, whether on a node.
 pub(super) type OptionCallback = unsafe extern "C" fn(c_int, *const c_char, c_int) -> c_int;
 
-// SAFETY: the signatures are those of slurm/spank.h, the same in every release that the plugin serves; `spank_context` takes nothing
-// and only reads.
+// SAFETY: the signatures are as in slurm/spank.h of every release that the plugin serves; `spank_context` takes no arguments and only
+// reads.
 unsafe extern "C" {
     safe fn spank_context() -> c_uint;
     fn spank_get_item(spank: *mut c_void, item: c_uint, ...) -> c_uint;
@@ -45,7 +45,7 @@ unsafe extern "C" {
 
 /// In which program a hook runs (`spank_context_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Context {
+pub enum SpankContext {
     /// srun.
     Local,
     /// slurmstepd, for a step of a job.
@@ -60,7 +60,7 @@ pub enum Context {
     Other,
 }
 
-impl Context {
+impl SpankContext {
     /// The context of this process.
     pub fn now() -> Self {
         match spank_context() {
