@@ -9,9 +9,9 @@ use mytoken_login::MapFile;
 fuzz_target!(|data: &[u8]| {
     let file = MapFile::parse(data);
     let count = data.split(|byte| *byte == b'\n').count();
-    assert!(file.lines() + file.wrong_lines() <= count);
-    assert!(file.mistakes().iter().all(|mistake| mistake.line <= count && !mistake.problem.is_empty()));
-    assert!(file.mistakes().iter().all(|mistake| !mistake.to_string().chars().any(char::is_control)));
-    assert!(file.foreign_lines(&[issuer_settings("")]).all(|line| line <= count));
-    assert_eq!(file.named_accounts().count(), file.lines());
+    assert!(file.used_lines() + file.ignored_lines() <= count);
+    assert!(file.errors().iter().all(|error| error.line <= count && !error.problem.is_empty()));
+    assert!(file.errors().iter().all(|error| !error.to_string().chars().any(char::is_control)));
+    assert!(file.unknown_issuer_lines(&[issuer_settings("")]).all(|line| line <= count));
+    assert_eq!(file.named_accounts().count(), file.used_lines());
 });

@@ -46,7 +46,7 @@ pub use explain::explain;
 pub use fail_delay::remaining_fail_delay;
 pub use identity::Identity;
 pub use log_line::field;
-pub use map_file::{MapFile, Mistake};
+pub use map_file::{LineError, MapFile};
 pub use maps::{MapFileUnusable, Maps};
 pub use process::Process;
 pub use refusal::{Level, Limit, Refusal, RefusalClass};

@@ -10,8 +10,8 @@ use mytoken_wire::is_printable;
 use crate::account_name::{AccountName, NameForm};
 use crate::identity::Identity;
 
-/// Maximum number of mistakes that are kept per file. Further mistakes are only counted.
-const MISTAKES_LIMIT: usize = 100;
+/// Maximum number of errors that are kept per file. Further invalid lines are only counted.
+const ERRORS_LIMIT: usize = 100;
 
 const FORM: &str = "a line holds an issuer, a subject and an account";
 
@@ -21,13 +21,13 @@ const FORM: &str = "a line holds an issuer, a subject and an account";
 /// `sub`), and the account. A field with blanks must be in double quotes; between them no other character is special. A `#` where
 /// a field could start begins a comment. A byte order mark and Windows line ends are accepted.
 ///
-/// Any other line is a [`Mistake`]. It is ignored, and the other lines work. No line can remove access to an account, so ignoring a
-/// line never allows a login.
+/// Any other line is invalid: it gives a [`LineError`] and is ignored, and the other lines work. No line can remove access to an
+/// account, so ignoring a line never allows a login.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MapFile {
     entries: Vec<Entry>,
-    mistakes: Vec<Mistake>,
-    wrong_lines: usize,
+    errors: Vec<LineError>,
+    ignored_lines: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +38,9 @@ struct Entry {
     account: AccountName,
 }
 
-/// An ignored line. `Display` prints `LINE:COLUMN: problem`, without the text of the line.
+/// Why a line is ignored. `Display` prints `LINE:COLUMN: problem`, without the text of the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct LineError {
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -52,7 +52,7 @@ pub struct Mistake {
 /// A field and the byte offset at which it begins.
 struct Field<'a> {
     text: &'a str,
-    at: usize,
+    offset: usize,
     quoted: bool,
 }
 
@@ -65,47 +65,47 @@ impl MapFile {
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             match std::str::from_utf8(line) {
-                Ok(line) => match entry(number + 1, line) {
+                Ok(line) => match parse_line(number + 1, line) {
                     Ok(entry) => file.entries.extend(entry),
-                    Err((at, problem)) => file.mistaken(number + 1, column(line, at), problem),
+                    Err((offset, problem)) => file.add_error(number + 1, column(line, offset), problem),
                 },
                 Err(error) => {
                     let good = String::from_utf8_lossy(line.get(..error.valid_up_to()).unwrap_or_default());
-                    file.mistaken(number + 1, column(&good, good.len()), "this is not UTF-8".to_owned());
+                    file.add_error(number + 1, column(&good, good.len()), "this is not UTF-8".to_owned());
                 }
             }
         }
         file
     }
 
-    fn mistaken(&mut self, line: usize, column: usize, problem: String) {
-        self.wrong_lines += 1;
-        if self.mistakes.len() < MISTAKES_LIMIT {
-            self.mistakes.push(Mistake { line, column, problem });
+    fn add_error(&mut self, line: usize, column: usize, problem: String) {
+        self.ignored_lines += 1;
+        if self.errors.len() < ERRORS_LIMIT {
+            self.errors.push(LineError { line, column, problem });
         }
     }
 
-    /// The first hundred ignored lines.
+    /// The errors of the first hundred ignored lines.
     #[must_use]
-    pub fn mistakes(&self) -> &[Mistake] {
-        &self.mistakes
+    pub fn errors(&self) -> &[LineError] {
+        &self.errors
     }
 
     /// How many lines are ignored.
     #[must_use]
-    pub fn wrong_lines(&self) -> usize {
-        self.wrong_lines
+    pub fn ignored_lines(&self) -> usize {
+        self.ignored_lines
     }
 
     /// How many lines are used.
     #[must_use]
-    pub fn lines(&self) -> usize {
+    pub fn used_lines(&self) -> usize {
         self.entries.len()
     }
 
-    /// Well-formed lines whose issuer is not among `issuers`. They match no identity.
-    pub fn foreign_lines<'a>(&'a self, issuers: &'a [IssuerSettings]) -> impl Iterator<Item = usize> + 'a {
-        let known = |entry: &&Entry| issuers.iter().any(|issuer| is_of(entry, &issuer.name, &issuer.url));
+    /// The numbers of well-formed lines whose issuer is not among `issuers`. They match no identity.
+    pub fn unknown_issuer_lines<'a>(&'a self, issuers: &'a [IssuerSettings]) -> impl Iterator<Item = usize> + 'a {
+        let known = |entry: &&Entry| issuers.iter().any(|issuer| entry.has_issuer(&issuer.name, &issuer.url));
         self.entries.iter().filter(move |entry| !known(entry)).map(|entry| entry.line)
     }
 
@@ -118,39 +118,43 @@ impl MapFile {
     pub(super) fn accounts<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = &'a AccountName> {
         self.entries
             .iter()
-            .filter(move |entry| entry.sub == identity.sub && is_of(entry, &identity.issuer, &identity.iss))
+            .filter(move |entry| entry.sub == identity.sub && entry.has_issuer(&identity.issuer, &identity.iss))
             .map(|entry| &entry.account)
     }
 }
 
-fn is_of(entry: &Entry, name: &str, url: &str) -> bool {
-    entry.issuer == name || same_base(&entry.issuer, url)
+impl Entry {
+    /// Whether the entry is for the issuer with this name or URL.
+    fn has_issuer(&self, name: &str, url: &str) -> bool {
+        self.issuer == name || same_base(&self.issuer, url)
+    }
 }
 
-/// A problem and the byte offset at which it begins. Its column is computed only for a mistake, not at each login.
-type ProblemAt = (usize, String);
+/// The byte offset at which a problem begins, and the problem.
+type Problem = (usize, String);
 
-/// The entry of a line. A line that is empty or only a comment has none.
-fn entry(number: usize, line: &str) -> Result<Option<Entry>, ProblemAt> {
-    let fields = fields(line)?;
+/// Parses a line. `None`: it is empty or only a comment.
+fn parse_line(number: usize, line: &str) -> Result<Option<Entry>, Problem> {
+    let fields = split_fields(line)?;
     let mut fields = fields.iter();
     let Some(issuer) = fields.next() else { return Ok(None) };
     let sub = fields.next().ok_or_else(|| (line.len(), format!("the subject is missing: {FORM}")))?;
     let account = fields.next().ok_or_else(|| (line.len(), format!("the account is missing: {FORM}")))?;
     if let Some(fourth) = fields.next() {
         let problem = format!("a fourth field: {FORM}; a comment begins with #, a field with blanks has \"quotes\"");
-        return Err((fourth.at, problem));
+        return Err((fourth.offset, problem));
     }
     if !account.quoted && account.text.contains('#') {
         let problem = "a # in the account: put a blank before a comment, or the name in \"quotes\"";
-        return Err((account.at, problem.to_owned()));
+        return Err((account.offset, problem.to_owned()));
     }
-    let name = AccountName::parse_as(account.text, NameForm::Nss).map_err(|error| (account.at, error.to_string()))?;
+    let name =
+        AccountName::parse_as(account.text, NameForm::Nss).map_err(|error| (account.offset, error.to_string()))?;
     Ok(Some(Entry { line: number, issuer: issuer.text.to_owned(), sub: sub.text.to_owned(), account: name }))
 }
 
-/// The fields of a line, without its comment.
-fn fields(line: &str) -> Result<Vec<Field<'_>>, ProblemAt> {
+/// Splits a line into its fields, without the comment.
+fn split_fields(line: &str) -> Result<Vec<Field<'_>>, Problem> {
     let wrong = |rest: &str, problem: &str| Err((line.len() - rest.len(), problem.to_owned()));
     let mut fields = Vec::with_capacity(4);
     let mut rest = line;
@@ -159,7 +163,7 @@ fn fields(line: &str) -> Result<Vec<Field<'_>>, ProblemAt> {
         if rest.is_empty() || rest.starts_with('#') {
             return Ok(fields);
         }
-        let at = line.len() - rest.len();
+        let offset = line.len() - rest.len();
         let (text, tail, quoted) = if let Some(inner) = rest.strip_prefix('"') {
             let Some((text, tail)) = inner.split_once('"') else { return wrong(rest, "the quotes are not closed") };
             if tail.starts_with(|c| !is_blank(c)) {
@@ -174,30 +178,30 @@ fn fields(line: &str) -> Result<Vec<Field<'_>>, ProblemAt> {
         if text.is_empty() {
             return wrong(rest, "the field is empty");
         }
-        if let Some((before, c)) = text.char_indices().find(|(_, c)| is_unseen(*c)) {
-            let problem = format!("a character that cannot be seen (U+{:04X})", u32::from(c));
-            return Err((at + usize::from(quoted) + before, problem));
+        if let Some((before, c)) = text.char_indices().find(|(_, c)| is_invisible(*c)) {
+            let problem = format!("an invisible character (U+{:04X})", u32::from(c));
+            return Err((offset + usize::from(quoted) + before, problem));
         }
-        fields.push(Field { text, at, quoted });
+        fields.push(Field { text, offset, quoted });
         rest = tail;
     }
 }
 
 /// The column of the character at this byte offset.
-fn column(line: &str, at: usize) -> usize {
-    line.get(..at).unwrap_or(line).chars().count() + 1
+fn column(line: &str, offset: usize) -> usize {
+    line.get(..offset).unwrap_or(line).chars().count() + 1
 }
 
 fn is_blank(c: char) -> bool {
     c == ' ' || c == '\t'
 }
 
-/// Whether a character is invisible. For example a non-breaking space from a web page would otherwise be part of a name.
-fn is_unseen(c: char) -> bool {
+/// Whether a character is invisible: a non-breaking space that was copied from a web page would otherwise be part of a name.
+fn is_invisible(c: char) -> bool {
     c != ' ' && (c.is_whitespace() || !is_printable(c))
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.line, self.column, self.problem)
     }
@@ -207,14 +211,14 @@ impl fmt::Display for Mistake {
 mod tests {
     use super::*;
 
-    /// Issuer, subject and account of the only entry of a file, or its only mistake.
+    /// Issuer, subject and account of the only entry of a file, or its only error.
     fn line(bytes: &[u8]) -> Result<[String; 3], String> {
         let mut file = MapFile::parse(bytes);
-        assert_eq!(file.entries.len() + file.mistakes.len(), 1, "{file:?}");
+        assert_eq!(file.entries.len() + file.errors.len(), 1, "{file:?}");
         file.entries
             .pop()
             .map(|entry| [entry.issuer, entry.sub, entry.account.to_string()])
-            .ok_or_else(|| file.mistakes[0].to_string())
+            .ok_or_else(|| file.errors[0].to_string())
     }
 
     #[test]
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_line_is_a_mistake_with_line_and_column() {
+    fn invalid_lines_are_reported_with_line_and_column() {
         let table: &[(&[u8], &str)] = &[
             (b"\n op", "2:4: the subject is missing"),
             (b"op s-1", "1:7: the account is missing"),
@@ -255,23 +259,23 @@ mod tests {
             (b"op \"\" alice", "1:4: the field is empty"),
             (b"op s-1 ../x", "1:8: the account name is not valid"),
             (b"op s-1 -x", "1:8: the account name is not valid"),
-            (b"op s-1 a\0", "1:9: a character that cannot be seen (U+0000)"),
-            (b"op s-1 alice\rop s-2 bob", "1:13: a character that cannot be seen (U+000D)"),
-            ("op s\u{e9}\u{a0}1 alice".as_bytes(), "1:6: a character that cannot be seen (U+00A0)"),
-            ("op s-1 \"ali\u{200b}ce\"".as_bytes(), "1:12: a character that cannot be seen (U+200B)"),
-            ("op s-1 alice\n\u{feff}op s-2 bob".as_bytes(), "2:1: a character that cannot be seen (U+FEFF)"),
+            (b"op s-1 a\0", "1:9: an invisible character (U+0000)"),
+            (b"op s-1 alice\rop s-2 bob", "1:13: an invisible character (U+000D)"),
+            ("op s\u{e9}\u{a0}1 alice".as_bytes(), "1:6: an invisible character (U+00A0)"),
+            ("op s-1 \"ali\u{200b}ce\"".as_bytes(), "1:12: an invisible character (U+200B)"),
+            ("op s-1 alice\n\u{feff}op s-2 bob".as_bytes(), "2:1: an invisible character (U+FEFF)"),
             (b"op s-1 J\xf6rg", "1:9: this is not UTF-8"),
         ];
         for (bytes, expected) in table {
             let file = MapFile::parse(bytes);
-            let mistake = file.mistakes().first().map(ToString::to_string).unwrap_or_default();
-            assert!(mistake.starts_with(expected), "{:?}: {mistake}", String::from_utf8_lossy(bytes));
-            assert_eq!(file.wrong_lines(), 1);
+            let error = file.errors().first().map(ToString::to_string).unwrap_or_default();
+            assert!(error.starts_with(expected), "{:?}: {error}", String::from_utf8_lossy(bytes));
+            assert_eq!(file.ignored_lines(), 1);
         }
     }
 
     #[test]
-    fn a_wrong_line_is_ignored_and_the_others_work() {
+    fn an_invalid_line_is_ignored_and_the_others_are_used() {
         let file = MapFile::parse(b"op s-1 alice\nop s-1 bob bob\nop s-1 carol\n");
         let identity = Identity {
             issuer: "op".into(),
@@ -282,13 +286,13 @@ mod tests {
         };
         let accounts: Vec<&str> = file.accounts(&identity).map(AccountName::as_str).collect();
         assert_eq!(accounts, ["alice", "carol"]);
-        assert_eq!((file.lines(), file.wrong_lines()), (2, 1));
+        assert_eq!((file.used_lines(), file.ignored_lines()), (2, 1));
     }
 
     #[test]
-    fn the_list_of_mistakes_is_bounded() {
+    fn the_list_of_errors_is_bounded() {
         let file = MapFile::parse("x\n".repeat(5_000).as_bytes());
-        assert_eq!((file.wrong_lines(), file.mistakes().len()), (5_000, MISTAKES_LIMIT));
+        assert_eq!((file.ignored_lines(), file.errors().len()), (5_000, ERRORS_LIMIT));
     }
 
     #[test]
@@ -296,14 +300,14 @@ mod tests {
         let file = MapFile::parse(b"op s alice\nhttps://op.example.org/ s alice\negi s bob\n\nhttps://x.org s bob\n");
         let op: IssuerSettings =
             toml::from_str("name = 'op'\nurl = 'https://op.example.org'\naudiences = ['a']").unwrap();
-        assert_eq!(file.foreign_lines(&[op]).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(file.unknown_issuer_lines(&[op]).collect::<Vec<_>>(), [3, 5]);
     }
 
     proptest::proptest! {
         #[test]
         fn no_file_causes_a_panic_and_every_line_is_counted(bytes in proptest::collection::vec(0_u8..=255, 0..80)) {
             let file = MapFile::parse(&bytes);
-            proptest::prop_assert!(file.lines() + file.wrong_lines() <= bytes.split(|byte| *byte == b'\n').count());
+            proptest::prop_assert!(file.used_lines() + file.ignored_lines() <= bytes.split(|byte| *byte == b'\n').count());
         }
 
         #[test]

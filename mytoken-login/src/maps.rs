@@ -9,8 +9,8 @@ use mytoken::config::FileTrust;
 use crate::map_file::MapFile;
 use crate::settings::{Mapping, Rule};
 
-/// How many wrong lines of a file one log line shows.
-const SHOWN: usize = 3;
+/// How many invalid lines of a file one log line shows.
+const SHOWN_LINES: usize = 3;
 
 /// The map files of the rules.
 #[derive(Debug, Clone, Default)]
@@ -45,12 +45,12 @@ impl Maps {
         self.0.insert(path.to_owned(), file);
     }
 
-    /// All of them, by path.
+    /// All files, by path.
     pub fn files(&self) -> impl Iterator<Item = (&Path, &Result<MapFile, MapFileUnusable>)> {
         self.0.iter().map(|(path, file)| (path.as_path(), file))
     }
 
-    /// The problems of the map files, for the log: one line for each file that has wrong lines or cannot be used.
+    /// The problems of the map files, for the log: one line for each file that has invalid lines or cannot be used.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         self.files().filter_map(|(path, file)| problem(path, file)).collect()
@@ -71,11 +71,11 @@ fn problem(path: &Path, file: &Result<MapFile, MapFileUnusable>) -> Option<Strin
         Ok(file) => file,
         Err(error) => return Some(format!("map file not used: {error}")),
     };
-    let count = file.wrong_lines();
-    let named: Vec<String> = file.mistakes().iter().take(SHOWN).map(ToString::to_string).collect();
-    let (lines, more) = (if count == 1 { "line" } else { "lines" }, count.saturating_sub(named.len()));
+    let count = file.ignored_lines();
+    let shown: Vec<String> = file.errors().iter().take(SHOWN_LINES).map(ToString::to_string).collect();
+    let (lines, more) = (if count == 1 { "line" } else { "lines" }, count.saturating_sub(shown.len()));
     let more = if more > 0 { format!("; and {more} more, see mytokenctl check") } else { String::new() };
-    (count > 0).then(|| format!("map file {}: {count} {lines} not used: {}{more}", path.display(), named.join("; ")))
+    (count > 0).then(|| format!("map file {}: {count} {lines} not used: {}{more}", path.display(), shown.join("; ")))
 }
 
 #[cfg(test)]
@@ -83,15 +83,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_line_shows_a_few_wrong_lines_and_counts_the_rest() {
+    fn a_log_line_shows_a_few_invalid_lines_and_counts_the_rest() {
         let mut maps = Maps::default();
         assert!(maps.problems().is_empty());
         maps.insert(Path::new("/a.map"), Ok(MapFile::parse(b"op s alice\n")));
         maps.insert(Path::new("/b.map"), Ok(MapFile::parse("op\n".repeat(50).as_bytes())));
         maps.insert(Path::new("/c.map"), Err(MapFileUnusable { reason: "cannot read /c.map: no".to_owned() }));
-        let [wrong, unusable] = &maps.problems()[..] else { panic!("{:?}", maps.problems()) };
-        assert!(wrong.starts_with("map file /b.map: 50 lines not used: 1:3: "), "{wrong}");
-        assert!(wrong.ends_with("; and 47 more, see mytokenctl check") && wrong.len() < 500, "{wrong}");
+        let [invalid, unusable] = &maps.problems()[..] else { panic!("{:?}", maps.problems()) };
+        assert!(invalid.starts_with("map file /b.map: 50 lines not used: 1:3: "), "{invalid}");
+        assert!(invalid.ends_with("; and 47 more, see mytokenctl check") && invalid.len() < 500, "{invalid}");
         assert_eq!(unusable, "map file not used: cannot read /c.map: no");
     }
 

@@ -50,15 +50,15 @@ impl Findings {
 
     fn map_file(&mut self, path: &Path, file: &MapFile, issuers: &[IssuerSettings], accounts: &dyn AccountDatabase) {
         let path = path.display();
-        self.add(PART, Severity::Ok, format!("{path}: {} lines are used", file.lines()), None);
-        for mistake in file.mistakes().iter().take(MOST_SHOWN) {
-            self.add(PART, Severity::Error, format!("{path}:{mistake}"), None);
+        self.add(PART, Severity::Ok, format!("{path}: {} lines are used", file.used_lines()), None);
+        for error in file.errors().iter().take(MOST_SHOWN) {
+            self.add(PART, Severity::Error, format!("{path}:{error}"), None);
         }
-        let shown = file.mistakes().len().min(MOST_SHOWN);
-        if file.wrong_lines() > shown {
-            self.add(PART, Severity::Error, format!("{path}: {} more wrong lines", file.wrong_lines() - shown), None);
+        let shown = file.errors().len().min(MOST_SHOWN);
+        if file.ignored_lines() > shown {
+            self.add(PART, Severity::Error, format!("{path}: {} more wrong lines", file.ignored_lines() - shown), None);
         }
-        let foreign: Vec<String> = file.foreign_lines(issuers).map(|line| line.to_string()).collect();
+        let foreign: Vec<String> = file.unknown_issuer_lines(issuers).map(|line| line.to_string()).collect();
         if !foreign.is_empty() {
             let text =
                 format!("{path}: no [[issuer]] has the issuer of {}, so they match no identity", lines(&foreign));
