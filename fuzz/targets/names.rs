@@ -11,7 +11,7 @@ use fuzz::split_input;
 use libfuzzer_sys::fuzz_target;
 use mytoken::config::Duration;
 use mytoken::urls::{IssuerUrl, ServerUrl};
-use mytoken_login::{AccountName, Remote, field};
+use mytoken_login::{AccountName, Remote, escape_field};
 use mytoken_wire::ProfileName;
 use mytokend::jobs::settings::JobsSettings;
 use serde_json::json;
@@ -43,6 +43,6 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(jobs.check(&["s"]).is_ok(), profile.is_some(), "jobs.toml and the plugin differ about {text:?}");
     let remote = Remote::of(Some(text), Some(other));
     assert!(!remote.as_str().is_empty());
-    let shown = field(text);
+    let shown = escape_field(text);
     assert!(shown.bytes().all(|byte| byte.is_ascii_graphic()), "{shown:?}");
 });

@@ -30,7 +30,7 @@ pub struct InvalidAccountName {
 }
 
 /// Longest name of the form [`NameForm::Nss`], in bytes: `LOGIN_NAME_MAX` of Linux.
-const LONGEST: usize = 256;
+const NSS_LIMIT: usize = 256;
 
 impl AccountName {
     /// Parses a name of the form [`NameForm::Posix`].
@@ -72,17 +72,17 @@ fn posix_fault(text: &str) -> Option<&'static str> {
     if text.len() > 32 {
         return Some("it is longer than 32 characters");
     }
-    let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
-    (!text.bytes().all(fits)).then_some("it may contain only a-z, 0-9, underscore, dot and hyphen")
+    let allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
+    (!text.bytes().all(allowed)).then_some("it may contain only a-z, 0-9, underscore, dot and hyphen")
 }
 
-/// Names that are dangerous whatever the database: they end a field of passwd(5), change a path, look like an option, or hold
-/// invisible characters.
+/// Refuses names that are dangerous in any database: they would end a field of passwd(5), change a path, look like an option, or
+/// hold invisible characters.
 fn nss_fault(text: &str) -> Option<&'static str> {
     if text.is_empty() {
         return Some("it is empty");
     }
-    if text.len() > LONGEST {
+    if text.len() > NSS_LIMIT {
         return Some("it is longer than 256 bytes");
     }
     if text.starts_with('-') {
@@ -92,7 +92,7 @@ fn nss_fault(text: &str) -> Option<&'static str> {
         return Some("it must not be \".\" or \"..\", and must not contain a slash or a colon");
     }
     if text.chars().any(|c| !is_printable(c) || (c.is_whitespace() && c != ' ')) {
-        return Some("it contains a character that cannot be seen");
+        return Some("it contains an invisible character");
     }
     (text.trim() != text).then_some("it begins or ends with a blank")
 }
@@ -127,7 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn posix_names() {
+    fn posix_names_are_told_from_other_texts() {
         for good in ["alice", "_svc", "a.b-c_9", &"a".repeat(32)] {
             assert!(AccountName::parse(good).is_ok(), "{good}");
         }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_nss() {
+    fn dangerous_nss_names_are_refused() {
         let parse = |text: &str| AccountName::parse_as(text, NameForm::Nss);
         for good in ["4dave", "Dave", "dave@example.org", "DOM\\dave", "DOM\\dave smith", "j\u{f6}rg", &"a".repeat(256)]
         {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A login, from the prompt to the decision.
 //!
-//! The order is part of its security. A service or account that is not for tokens is left to other modules without a prompt. Everybody
-//! else sees the same prompt. Text that is not in the form of a token is sent nowhere. A mytoken, short token or transfer code is
+//! The order is part of its security. A service or account that does not accept tokens is left to other modules without a prompt. All
+//! others get the same prompt. Text that does not have the form of a token is sent nowhere. A mytoken, short token or transfer code is
 //! exchanged once, at the configured server. The access token is verified, and then the rules decide.
 
 use std::time::{Duration, Instant};
@@ -21,8 +21,8 @@ use crate::oidc::{string_list, verify};
 use crate::refusal::Refusal;
 use crate::report::{Accepted, Report, RevocationResult};
 
-/// Time for the revocation after a refused login. The login's own deadline may be over.
-const REVOCATION: Duration = Duration::from_secs(3);
+/// Time for the revocation after a refused login. The deadline of the login may have passed.
+const REVOCATION_TIME: Duration = Duration::from_secs(3);
 
 /// Asks the user for a token and decides. Tells the user why a login is refused.
 pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation: &mut dyn Conversation) -> Report {
@@ -43,7 +43,7 @@ pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation:
     report
 }
 
-/// Decides about a token that is given, without a conversation: for `mytokenctl explain`.
+/// Decides about `token` without a conversation, for `mytokenctl explain`.
 #[must_use]
 pub fn examine(attempt: &Attempt, token: &Secret, context: &LoginContext<'_>) -> Report {
     let mut report = Report::new();
@@ -56,13 +56,14 @@ pub fn examine(attempt: &Attempt, token: &Secret, context: &LoginContext<'_>) ->
         }
         check_token(attempt, account, token, context, &mut report, &mut redeemed)
     });
-    // No session follows that could get it.
+    // No session follows, so a redeemed mytoken is revoked even when the token is accepted.
     report.revocation = revoke(redeemed, context);
     report.outcome = accepted.map(Box::new);
     report
 }
 
-/// The account, if service and account are for tokens. `None`: there is no such account. That must not show, so the login goes on.
+/// Finds the account, if service and account accept tokens. `None`: it does not exist. The login goes on, so that the user does not
+/// learn that.
 fn find_account(attempt: &Attempt, context: &LoginContext<'_>) -> Result<Option<LocalAccount>, Refusal> {
     let settings = context.settings;
     if !settings.services.contains(&attempt.service) {
@@ -147,7 +148,7 @@ fn authorize(
 /// Revokes a redeemed mytoken that no session gets. It exists only here and would stay valid for hours.
 fn revoke(redeemed: Option<Secret>, context: &LoginContext<'_>) -> Option<RevocationResult> {
     let (mytoken, server) = redeemed.zip(context.server)?;
-    Some(match server.tokens.revoke(&mytoken, Deadline::after(REVOCATION)) {
+    Some(match server.tokens.revoke(&mytoken, Deadline::after(REVOCATION_TIME)) {
         Ok(()) => RevocationResult::Revoked,
         Err(refusal) => RevocationResult::Failed { reason: refusal.detail().unwrap_or_else(|| refusal.to_string()) },
     })

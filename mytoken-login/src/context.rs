@@ -23,7 +23,7 @@ pub struct Attempt {
     pub host: String,
 }
 
-/// The inputs of a decision, apart from the attempt itself.
+/// The inputs of a decision, except the attempt.
 #[derive(Clone, Copy)]
 pub struct LoginContext<'a> {
     /// `login.toml`.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The conversation with the user: one prompt, or several when the token does not fit into one answer.
+//! The conversation with the user: one prompt, or several when the token is too long for one answer.
 //!
 //! All chunks are asked for within one `pam_authenticate` (SSH-03). [`mytoken_wire::chunks`] defines their form and their prompts.
 
@@ -37,7 +37,7 @@ impl From<ConversationEnded> for AskError {
     }
 }
 
-/// Asks with `prompt`. With `chunks`, an answer in chunks is asked for to its end and put together.
+/// Asks with `prompt`. With `chunks`, an answer that is the first of several chunks is completed by further prompts.
 ///
 /// # Errors
 /// [`AskError`].

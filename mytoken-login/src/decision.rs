@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 use crate::settings::{Mapping, Rule};
 use crate::template::MissingClaim;
 
-/// A decision, and how it came about. The log, `explain` and the user see it in three forms.
+/// A decision and its explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// The name of the rule that gives the account, or why none does.
@@ -28,7 +28,7 @@ pub struct RuleResult {
     pub outcome: RuleOutcome,
 }
 
-/// The outcome of a rule for an identity.
+/// What a rule gives to an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuleOutcome {
     /// The requested account.
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn one_rule() {
+    fn each_rule_has_its_result() {
         let alice = r#"{"preferred_username":"alice","groups":["/hpc"],"entitlements":"urn:a","eduperson_entitlement":["urn:b"]}"#;
         let template = "template = '{preferred_username}'";
         let file = "map_file = '/users.map'";

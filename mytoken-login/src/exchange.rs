@@ -21,8 +21,8 @@ pub(crate) struct Obtained {
     pub delegated: bool,
 }
 
-/// Returns the entered access token, or the access token that the configured server issues for the entered token or code. A mytoken
-/// that a transfer code gave is put into `redeemed` before it is checked or used.
+/// Returns the entered access token, or the access token that the configured server issues for the entered token or code. The mytoken
+/// of a transfer code is put into `redeemed` before it is checked or used.
 pub(crate) fn obtain_access_token(
     attempt: &Attempt,
     token: &Secret,
@@ -44,23 +44,23 @@ pub(crate) fn obtain_access_token(
         }
         Presented::Mytoken(claims) => {
             report.record_token("mt", token, "mytoken (JWT)");
-            Exchange::of(context, Exchangeable::Mytoken).and_then(|exchange| {
+            Exchange::for_kind(context, Exchangeable::Mytoken).and_then(|exchange| {
                 check_claims(claims.unverified(), exchange.server.url)?;
                 if !may_be_mytoken(token, context.clock.now()) {
                     return Err(Refusal::MytokenRefused);
                 }
-                exchange.run(attempt, token.clone(), Origin::Entered, deadline)
+                exchange.run(attempt, token.clone(), MytokenSource::Entered, deadline)
             })
         }
         Presented::ShortToken => {
             report.record_without_fingerprint("st", "short token");
-            Exchange::of(context, Exchangeable::ShortToken)
-                .and_then(|exchange| exchange.run(attempt, token.clone(), Origin::Entered, deadline))
+            Exchange::for_kind(context, Exchangeable::ShortToken)
+                .and_then(|exchange| exchange.run(attempt, token.clone(), MytokenSource::Entered, deadline))
                 .inspect(|_| report.record_token("st", token, "accepted by the server"))
         }
         Presented::TransferCode => {
             report.record_without_fingerprint("tc", "transfer code");
-            Exchange::of(context, Exchangeable::TransferCode).and_then(|exchange| {
+            Exchange::for_kind(context, Exchangeable::TransferCode).and_then(|exchange| {
                 let mytoken = exchange.server.tokens.redeem(token, deadline)?;
                 report.record_token("tc", token, "accepted by the server");
                 *redeemed = Some(mytoken.clone());
@@ -71,7 +71,7 @@ pub(crate) fn obtain_access_token(
                 let claims = claims.unverified();
                 check_claims(claims, exchange.server.url)?;
                 let delegated = claims.capabilities.has("create_mytoken");
-                exchange.run(attempt, mytoken, Origin::Redeemed { delegated }, deadline)
+                exchange.run(attempt, mytoken, MytokenSource::Redeemed { delegated }, deadline)
             })
         }
     };
@@ -95,7 +95,7 @@ fn check_claims(claims: &MytokenClaims, server: &str) -> Result<(), Refusal> {
 
 /// Where a mytoken comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
+enum MytokenSource {
     /// The user entered it and keeps it. The session does not get it.
     Entered,
     /// The server issued it for a transfer code.
@@ -112,7 +112,8 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn of(context: &LoginContext<'a>, kind: Exchangeable) -> Result<Self, Refusal> {
+    /// The exchange, if the configuration accepts this kind.
+    fn for_kind(context: &LoginContext<'a>, kind: Exchangeable) -> Result<Self, Refusal> {
         let name = match kind {
             Exchangeable::Mytoken => "a mytoken",
             Exchangeable::ShortToken => "a short token",
@@ -124,16 +125,22 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Sends one request and never repeats it: a second one could count a second use.
-    fn run(&self, attempt: &Attempt, mytoken: Secret, origin: Origin, deadline: Deadline) -> Result<Obtained, Refusal> {
-        let (vouched, delegated) = match origin {
-            Origin::Entered => (false, false),
-            Origin::Redeemed { delegated } => (true, delegated),
+    /// Sends one request and never repeats it: a second request could consume a second use.
+    fn run(
+        &self,
+        attempt: &Attempt,
+        mytoken: Secret,
+        source: MytokenSource,
+        deadline: Deadline,
+    ) -> Result<Obtained, Refusal> {
+        let (redeemed, delegated) = match source {
+            MytokenSource::Entered => (false, false),
+            MytokenSource::Redeemed { delegated } => (true, delegated),
         };
         let comment = format!("{} {}@{}", attempt.service, attempt.user, attempt.host);
         let (scope, audience) = (&self.settings.scope, &self.settings.audience);
         let request = AccessTokenRequest { mytoken: &mytoken, scope, audience, comment: &comment };
-        let access_token = self.server.tokens.exchange(&request, vouched, deadline)?;
+        let access_token = self.server.tokens.exchange(&request, redeemed, deadline)?;
         let server = self.settings.server.clone();
         let renewal = RenewalCredential { server, mytoken, scope: scope.clone(), audience: audience.clone() };
         Ok(Obtained { access_token, renewal: Some(renewal), delegated })

@@ -3,7 +3,8 @@
 //!
 //! With keyboard-interactive sshd authenticates in a child, whose PAM data is lost (SSH-01). Only the PAM environment reaches the
 //! monitor, which opens the session. So the record is in a root-only file `<uid>/<name>` meanwhile, and the PAM environment holds its
-//! handle, which cannot be guessed, in `PAM_MYTOKEN_HANDLE`. With the password method both are one process (SSH-02); the way is the same.
+//! handle, which cannot be guessed, in `PAM_MYTOKEN_HANDLE`. With the password method both are one process (SSH-02), and the record is
+//! used in the same way.
 
 mod name;
 mod record;
@@ -12,8 +13,7 @@ mod sweep;
 use std::path::{Path, PathBuf};
 
 use mytoken::Clock;
-use mytoken::private_files::FileError;
-use mytoken::private_files::{Directory, Owner};
+use mytoken::private_files::{Directory, FileError, Owner};
 use zeroize::Zeroizing;
 
 use crate::runtime_dir::open_private_dir;
@@ -55,7 +55,8 @@ impl Handover {
             path: self.directory.display().to_string(),
             reason: error.to_string(),
         })?;
-        let write = || self.account_directory(record.uid, record.created)?.write_new(&name, &bytes, self.owner, 0o600);
+        let write =
+            || self.make_account_directory(record.uid, record.created)?.write_new(&name, &bytes, self.owner, 0o600);
         // A sweep can remove the account's directory while it is empty, but not twice in a row.
         write().or_else(|_| write())?;
         Ok(format!("f:{}:{name}", record.uid))
@@ -84,7 +85,7 @@ impl Handover {
         clock: &dyn Clock,
         remove: bool,
     ) -> Result<Record, RecordError> {
-        let (uid, name) = parts(handle).ok_or(RecordError::Handle)?;
+        let (uid, name) = parse_handle(handle).ok_or(RecordError::Handle)?;
         let handover = self.open().map_err(RecordError::File)?;
         if !handover.has(&uid).map_err(RecordError::File)? {
             return Err(RecordError::Missing);
@@ -103,8 +104,8 @@ impl Handover {
     }
 }
 
-/// The user id and the file name in a handle.
-fn parts(handle: &str) -> Option<(String, String)> {
+/// Splits a handle into user id and file name.
+fn parse_handle(handle: &str) -> Option<(String, String)> {
     let (uid, name) = handle.strip_prefix("f:")?.split_once(':')?;
     let (uid, name) = (uid.parse::<u32>().ok()?, name.parse::<RecordName>().ok()?);
     let parts = (uid.to_string(), name.to_string());

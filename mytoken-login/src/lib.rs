@@ -45,7 +45,7 @@ pub use decision::{Decision, Requirement, RuleOutcome, RuleResult, decide};
 pub use explain::explain;
 pub use fail_delay::remaining_fail_delay;
 pub use identity::Identity;
-pub use log_line::field;
+pub use log_line::escape_field;
 pub use map_file::{LineError, MapFile};
 pub use maps::{MapFileUnusable, Maps};
 pub use process::Process;

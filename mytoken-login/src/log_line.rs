@@ -11,14 +11,14 @@ const VALUE_LIMIT: usize = 128;
 const TEXT_LIMIT: usize = 300;
 
 impl Report {
-    /// The line: `refuse user=bob uid=1002 rhost=192.0.2.7 reason=not_mapped issuer=egi sub=... rule=- token=at:3fa9c1d2 ms=21 (...)`.
+    /// The log line: `refuse user=bob uid=1002 rhost=192.0.2.7 reason=not_mapped issuer=egi sub=... rule=- token=at:3fa9c1d2 ms=21 (...)`.
     #[must_use]
-    pub fn line(&self, attempt: &Attempt) -> String {
+    pub fn log_line(&self, attempt: &Attempt) -> String {
         let uid = self.uid.map_or_else(|| "-".to_owned(), |uid| uid.to_string());
-        let rhost = field(attempt.rhost.as_deref().unwrap_or("-"));
-        let who = format!("user={} uid={uid} rhost={rhost}", field(&attempt.user));
+        let rhost = escape_field(attempt.rhost.as_deref().unwrap_or("-"));
+        let who = format!("user={} uid={uid} rhost={rhost}", escape_field(&attempt.user));
         let (issuer, sub) = self.identity.as_ref().map_or(("-", "-"), |(issuer, sub)| (issuer.as_str(), sub.as_str()));
-        let whose = format!("issuer={} sub={}", field(issuer), field(sub));
+        let whose = format!("issuer={} sub={}", escape_field(issuer), escape_field(sub));
         let token = self.token.as_deref().unwrap_or("-");
         let durations = self.answered.map(|answered| {
             let ms = |duration: std::time::Duration| duration.as_millis();
@@ -28,13 +28,15 @@ impl Report {
         });
         let durations = durations.unwrap_or_default();
         match &self.outcome {
-            Ok(accepted) => format!("accept {who} {whose} rule={} token={token}{durations}", field(&accepted.rule)),
+            Ok(accepted) => {
+                format!("accept {who} {whose} rule={} token={token}{durations}", escape_field(&accepted.rule))
+            }
             Err(refusal) => {
-                let why = refusal.detail().map(|detail| format!(" why={}", quoted(&detail))).unwrap_or_default();
+                let why = refusal.detail().map(|detail| format!(" why={}", quote(&detail))).unwrap_or_default();
                 let redeemed = match &self.revocation {
                     None => String::new(),
                     Some(RevocationResult::Revoked) => " redeemed=revoked".to_owned(),
-                    Some(RevocationResult::Failed { reason }) => format!(" redeemed=alive:{}", quoted(reason)),
+                    Some(RevocationResult::Failed { reason }) => format!(" redeemed=alive:{}", quote(reason)),
                 };
                 format!(
                     "refuse {who} reason={} {whose} rule=- token={token}{durations}{why}{redeemed}",
@@ -45,13 +47,13 @@ impl Report {
     }
 }
 
-/// The value of a field. Blanks and everything that could end the field or the line are written as `\xNN`; a long value is cut.
+/// Escapes the value of a field. Blanks and characters that could end the field or the line are written as `\xNN`; a long value is cut.
 #[must_use]
-pub fn field(text: &str) -> String {
+pub fn escape_field(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { escape(text, VALUE_LIMIT, |byte| byte.is_ascii_graphic()) }
 }
 
-fn quoted(text: &str) -> String {
+fn quote(text: &str) -> String {
     format!("\"{}\"", escape(text, TEXT_LIMIT, |byte| byte.is_ascii_graphic() || byte == b' '))
 }
 
@@ -77,9 +79,9 @@ mod tests {
 
     #[test]
     fn a_claim_cannot_forge_a_field_or_a_line() {
-        assert_eq!(field("a b\nreason=ok\x1b[2J\u{fc}\"\\"), r"a\x20b\x0areason\x3dok\x1b[2J\xc3\xbc\x22\x5c");
-        assert_eq!(field(""), "-");
-        assert_eq!(field(&"x".repeat(1_000)).len(), VALUE_LIMIT + 3);
-        assert!(field(&"\n".repeat(1_000)).len() < VALUE_LIMIT + 8);
+        assert_eq!(escape_field("a b\nreason=ok\x1b[2J\u{fc}\"\\"), r"a\x20b\x0areason\x3dok\x1b[2J\xc3\xbc\x22\x5c");
+        assert_eq!(escape_field(""), "-");
+        assert_eq!(escape_field(&"x".repeat(1_000)).len(), VALUE_LIMIT + 3);
+        assert!(escape_field(&"\n".repeat(1_000)).len() < VALUE_LIMIT + 8);
     }
 }

@@ -16,36 +16,37 @@ impl Process {
     /// This process.
     #[must_use]
     pub fn own() -> Option<Self> {
-        Self::running(std::process::id())
+        Self::of_pid(std::process::id())
     }
 
     /// Its parent: in sshd's auth child the monitor, which later opens the session (SSH-01).
     #[must_use]
     pub fn parent() -> Option<Self> {
-        Self::running(std::os::unix::process::parent_id())
+        Self::of_pid(std::os::unix::process::parent_id())
     }
 
     /// Whether it still runs. A zombie counts as running: it disappears as soon as its parent waits for it.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        match stat(self.pid) {
-            Ok(stat) => start(&stat) == Some(self.start),
-            // Only these two mean that there is no such process. Others can mean that no more files can be opened here.
+        match read_stat(self.pid) {
+            Ok(stat) => start_time(&stat) == Some(self.start),
+            // Only these two errors mean that the process does not exist. Others can mean that this process cannot open more files.
             Err(error) => !(error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)),
         }
     }
 
-    fn running(pid: u32) -> Option<Self> {
-        Some(Self { pid, start: start(&stat(pid).ok()?)? })
+    fn of_pid(pid: u32) -> Option<Self> {
+        Some(Self { pid, start: start_time(&read_stat(pid).ok()?)? })
     }
 }
 
-fn stat(pid: u32) -> std::io::Result<String> {
+fn read_stat(pid: u32) -> std::io::Result<String> {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
 }
 
-/// The name in field 2 can hold blanks and parentheses, so fields are counted from the last parenthesis.
-fn start(stat: &str) -> Option<u64> {
+/// The start time in the text of `/proc/PID/stat`. The name in field 2 can hold blanks and parentheses, so fields are counted from the
+/// last parenthesis.
+fn start_time(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
@@ -56,8 +57,8 @@ mod tests {
     #[test]
     fn the_start_time_is_found_after_any_process_name() {
         let rest = (3..=30).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
-        assert_eq!(start(&format!("7 (sshd: a) b ) {rest}")), Some(22));
-        assert_eq!(start("7 (x"), None);
+        assert_eq!(start_time(&format!("7 (sshd: a) b ) {rest}")), Some(22));
+        assert_eq!(start_time("7 (x"), None);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::oidc::Rejection;
 /// Why a login is refused. `Display` is the sentence for the user. It never reveals what the user does not know already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The service or account is not for tokens. Other modules of the PAM stack decide.
-    #[error("this login is not for tokens")]
+    /// The service or account does not accept tokens. Other modules of the PAM stack decide.
+    #[error("this login does not accept tokens")]
     NotHandled(
         /// For the log.
         &'static str,
@@ -29,13 +29,13 @@ pub enum Refusal {
     /// No such account. The sentence is the same as for garbage, so that it does not reveal which accounts exist.
     #[error("the token was not accepted")]
     UserUnknown,
-    /// Text that is not in the form of any token. It was sent nowhere.
+    /// Text that does not have the form of any token. It was sent nowhere.
     #[error("{}", garbage(*.0))]
     Garbage(
         /// The problem.
         NotAToken,
     ),
-    /// The chunks of a long token do not fit together.
+    /// The chunks of a long token are incomplete, out of order or malformed.
     #[error("the token was not accepted")]
     Chunks(
         /// The problem.

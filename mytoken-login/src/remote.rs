@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The address that a login comes from, as coarse as one subscriber.
+//! The address that a login comes from. All addresses of one subscriber count as one.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Longest kept name of a remote host without an address, in bytes.
+/// Longest name of a remote host, in bytes. The rest is cut.
 const NAME_LIMIT: usize = 64;
 
 /// Where a login comes from: an IPv4 address, the /64 prefix of an IPv6 address (one subscriber has at least that), or a name.

@@ -21,7 +21,7 @@ pub struct Report {
     pub uid: Option<u32>,
     /// Name of the issuer and subject, once verified.
     pub identity: Option<(String, String)>,
-    /// Kind of the token that was entered: `at`, `mt`, `st`, `tc` or `opaque`. With a fingerprint when it is certainly a token: 32 bits
+    /// Kind of the entered text: `at`, `mt`, `st`, `tc` or `opaque`. A fingerprint follows only if the text is certainly a token: 32 bits
     /// of a hash are enough to find a weak password.
     pub token: Option<String>,
     /// Observations about the token before the rules, for `explain`.
@@ -118,13 +118,13 @@ impl Report {
         }
     }
 
-    /// Records what was entered: certainly a token.
+    /// Records kind and fingerprint of the entered text. It is certainly a token.
     pub(crate) fn record_token(&mut self, kind: &str, token: &Secret, found: &str) {
         self.token = Some(format!("{kind}:{}", fingerprint(token)));
         self.observe("token", found.to_owned());
     }
 
-    /// Records what was entered: it may be a password.
+    /// Records only the kind of the entered text. It may be a password.
     pub(crate) fn record_without_fingerprint(&mut self, kind: &str, found: &str) {
         self.token = Some(kind.to_owned());
         self.observe("token", found.to_owned());

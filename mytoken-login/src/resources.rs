@@ -21,7 +21,7 @@ use crate::settings::LoginSettings;
 
 /// The state that this host keeps between logins, and the origin of one login.
 pub struct LoginResources {
-    /// Whose configuration files and map files are read.
+    /// Who may own the configuration files and map files.
     trust: FileTrust,
     /// Issuers' keys and discovery documents. `None`: nothing is kept.
     cache: Option<DiskCache>,
@@ -29,7 +29,7 @@ pub struct LoginResources {
     ledger: Option<LedgerFile>,
     /// Where the login comes from.
     remote: Remote,
-    /// Identifies the connection. All its attempts have the same text.
+    /// Id of the connection. All attempts in it have the same id.
     connection: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl LoginResources {
     /// For a login through PAM: `ssh_connection` is sshd's variable of the PAM environment, `rhost` is PAM's item.
     ///
     /// Logins that do not come over ssh have a cache and a ledger of their own, because their caller can stop the process at any
-    /// moment. A process that is not root keeps nothing: root must not trust what it would write.
+    /// moment. A process that is not root keeps nothing: root must not trust its files.
     #[must_use]
     pub fn of_pam(ssh_connection: Option<&str>, rhost: Option<&str>) -> Self {
         let root = Owner::current().uid == 0;

@@ -20,8 +20,8 @@ use crate::service::TokenService;
 /// server.
 const DISCOVERY: MaxAge = MaxAge { fresh: 3_600, stale_if_error: 86_400, stale_while_fetching: true };
 
-/// Time that is reserved for the question whether the server answers at all.
-const PROBE: Duration = Duration::from_secs(2);
+/// Time that is reserved for [`ServerTokens::probe`].
+const PROBE_TIME: Duration = Duration::from_secs(2);
 
 /// The configured mytoken server.
 pub struct ServerTokens<'a> {
@@ -45,8 +45,8 @@ impl<'a> ServerTokens<'a> {
         Self { url, http, cache, clock, allowance }
     }
 
-    /// The server, unless there is a backoff.
-    fn server(&self, deadline: Deadline) -> Result<Server<'_>, Refusal> {
+    /// The server, if there is no backoff for it.
+    fn available_server(&self, deadline: Deadline) -> Result<Server<'_>, Refusal> {
         self.allowance.check_backoff(self.url.as_str())?;
         self.discover(deadline)
     }
@@ -60,12 +60,12 @@ impl<'a> ServerTokens<'a> {
             Ok(server) => Ok(server.discovery().clone()),
             Err(error) => {
                 self.allowance.record_error(url, RequestProvider::UNKNOWN, &error);
-                Err(failure(&error))
+                Err(fetch_error(&error))
             }
         };
         let discovery = SharedDocument::new("server", url, self.cache, self.clock)
             .get(DISCOVERY, deadline, fetch)
-            .map_err(|missing| match missing {
+            .map_err(|error| match error {
                 DocumentError::Fetch(FetchError::Unavailable(reason)) => Refusal::Unavailable(reason),
                 DocumentError::Fetch(FetchError::TooManyRequests) => {
                     // Only the ledger knows the seconds.
@@ -94,14 +94,14 @@ impl<'a> ServerTokens<'a> {
         let url = self.url.as_str();
         self.allowance.count_request(url, provider, deadline)?;
         let Some(left) = deadline.remaining() else { return Err(Refusal::DeadlinePassed) };
-        let probe = PROBE.min(left / 4);
-        send(deadline.earlier(probe)).inspect(|_| self.allowance.record_answer(url, provider)).map_err(|error| {
+        let probe_time = PROBE_TIME.min(left / 4);
+        send(deadline.earlier(probe_time)).inspect(|_| self.allowance.record_answer(url, provider)).map_err(|error| {
             match &error {
-                // There was no connection, so the text that was entered is not the cause.
+                // There was no connection, so the entered text is not the cause.
                 Error::Http(HttpError::Unreachable { sent: false, .. }) => self.record_silence_for_all(),
                 Error::Http(HttpError::Unreachable { .. } | HttpError::TooLate { .. }) => {
                     // A process that was stopped until now must not take a late answer for a silent server.
-                    if deadline.remaining().is_some_and(|left| left >= probe / 2) {
+                    if deadline.remaining().is_some_and(|left| left >= probe_time / 2) {
                         self.probe(deadline);
                     }
                     self.allowance.record_silence(url, provider);
@@ -130,12 +130,12 @@ impl<'a> ServerTokens<'a> {
     }
 
     fn record_silence_for_all(&self) {
-        self.allowance.record_silence(self.url.as_str(), RequestProvider::NONE);
+        self.allowance.record_silence(self.url.as_str(), RequestProvider::NO_CLAIM);
     }
 
     /// The provider that the server asks when it exchanges this mytoken. Its silence must not refuse the holders of other tokens. Only
     /// providers of the server's discovery document count.
-    fn provider(&self, server: &Server<'_>, mytoken: &Secret) -> Option<String> {
+    fn provider_of(&self, server: &Server<'_>, mytoken: &Secret) -> Option<String> {
         let claims = unverified_claims(mytoken)?;
         let claimed = &claims.unverified().oidc_iss;
         let mut providers = server.discovery().providers_supported.iter();
@@ -143,8 +143,8 @@ impl<'a> ServerTokens<'a> {
     }
 }
 
-/// The failure that is stored for later logins when the discovery document cannot be fetched.
-fn failure(error: &Error) -> FetchError {
+/// The error that is stored for later logins when the discovery document cannot be fetched.
+fn fetch_error(error: &Error) -> FetchError {
     let reason = error.to_string();
     match Refusal::from(error.clone()) {
         Refusal::Configuration(_) => FetchError::Configuration(reason),
@@ -156,15 +156,20 @@ fn failure(error: &Error) -> FetchError {
 
 impl TokenService for ServerTokens<'_> {
     fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Secret, Refusal> {
-        let server = self.server(deadline)?;
+        let server = self.available_server(deadline)?;
         Ok(self.send(RequestProvider::UNKNOWN, deadline, |deadline| server.redeem(code, deadline))?.mytoken)
     }
 
-    fn exchange(&self, request: &AccessTokenRequest<'_>, vouched: bool, deadline: Deadline) -> Result<Secret, Refusal> {
+    fn exchange(
+        &self,
+        request: &AccessTokenRequest<'_>,
+        redeemed: bool,
+        deadline: Deadline,
+    ) -> Result<Secret, Refusal> {
         // A backoff that began after the redemption must not cost the user the mytoken.
-        let server = if vouched { self.discover(deadline)? } else { self.server(deadline)? };
-        let issuer = self.provider(&server, request.mytoken);
-        let provider = RequestProvider { issuer: issuer.as_deref(), vouched };
+        let server = if redeemed { self.discover(deadline)? } else { self.available_server(deadline)? };
+        let issuer = self.provider_of(&server, request.mytoken);
+        let provider = RequestProvider { issuer: issuer.as_deref(), verified: redeemed };
         // A successor of a rotated mytoken could not be given back to the user, so such a login is refused.
         let token =
             self.send(provider, deadline, |deadline| server.access_token(request, &mut refuse_rotation, deadline))?;

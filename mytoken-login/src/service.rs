@@ -14,12 +14,13 @@ pub trait TokenService {
     /// The refusal of the login.
     fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Secret, Refusal>;
 
-    /// Exchanges a mytoken or short token for an access token, which is not verified yet. Consumes a use. `vouched`: the server itself
-    /// has issued the mytoken to this login, by [`Self::redeem`].
+    /// Exchanges a mytoken or short token for an access token, which is not verified yet. Consumes a use. `redeemed`: the mytoken is
+    /// from [`Self::redeem`], so its claims are true.
     ///
     /// # Errors
     /// The refusal of the login; [`Refusal::Rotating`] when the server replaced the mytoken.
-    fn exchange(&self, request: &AccessTokenRequest<'_>, vouched: bool, deadline: Deadline) -> Result<Secret, Refusal>;
+    fn exchange(&self, request: &AccessTokenRequest<'_>, redeemed: bool, deadline: Deadline)
+    -> Result<Secret, Refusal>;
 
     /// Revokes a mytoken that was redeemed and will not be used. Its sub-tokens stay valid.
     ///

@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use mytoken::Deadline;
-use mytoken::private_files::FileError;
-use mytoken::private_files::{Directory, Owner, as_user};
+use mytoken::private_files::{Directory, FileError, Owner, as_user};
 use mytoken::random::random;
 use mytoken_wire::Handle;
 use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, SessionStart};
@@ -71,7 +70,7 @@ impl Sessions {
         written
     }
 
-    /// Removes the session's files, as far as they exist.
+    /// Removes the session's files, if they exist.
     pub fn remove(&self, session: &str, owner: Owner) {
         let _ = self.user_directory(owner).and_then(|user| {
             as_user(owner, || {

@@ -60,13 +60,13 @@ impl LoginSettings {
     /// [`ConfigError`].
     pub fn load(dir: &Path, trust: FileTrust, shared: &Shared) -> Result<Self, ConfigError> {
         let login: Self = read(dir, "login", trust)?;
-        let wrong = |problem: String| Err(invalid(dir, "login", problem));
+        let error = |problem: String| Err(invalid(dir, "login", problem));
         if let Some(exchange) = login.exchange.as_ref().filter(|exchange| shared.server(&exchange.server).is_none()) {
-            return wrong(format!("exchange.server \"{}\" is not a [[server]] of mytoken.toml", exchange.server));
+            return error(format!("exchange.server \"{}\" is not a [[server]] of mytoken.toml", exchange.server));
         }
         for rule in &login.rules {
             if !shared.issuers.iter().any(|issuer| issuer.name == rule.issuer) {
-                return wrong(format!(
+                return error(format!(
                     "rule \"{}\": issuer \"{}\" is not an [[issuer]] of mytoken.toml",
                     rule.name, rule.issuer
                 ));
@@ -107,7 +107,7 @@ pub struct AccountSettings {
     pub min_uid: u32,
     /// Accounts that never accept tokens.
     pub deny: Vec<String>,
-    /// System accounts (uid 0 included) that accept tokens. `deny` goes before.
+    /// System accounts (uid 0 included) that accept tokens. `deny` takes precedence.
     pub allow_system: Vec<String>,
     /// Which names a template may give. Map files may give any account that NSS knows, because root wrote the name there.
     pub names: NameForm,
@@ -123,7 +123,7 @@ impl Default for AccountSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExchangeSettings {
-    /// Name of a `[[server]]`. A server that only a token names gets no request.
+    /// Name of a `[[server]]`. No request is sent to a server that only a token names.
     pub server: String,
     /// The kinds that are accepted.
     #[serde(default = "every_kind")]

@@ -88,7 +88,7 @@ impl Token {
     }
 }
 
-struct Stage {
+struct ScriptRun {
     case: Case,
     texts: BTreeMap<String, String>,
     prompts: RefCell<VecDeque<Prompt>>,
@@ -98,7 +98,7 @@ struct Stage {
     keys: TestKeys,
 }
 
-impl Stage {
+impl ScriptRun {
     fn new(case: Case) -> Self {
         let mut texts: BTreeMap<String, String> =
             case.tokens.iter().map(|(name, token)| (name.clone(), token.text())).collect();
@@ -139,7 +139,7 @@ impl Stage {
     }
 }
 
-struct ScriptedUser<'a>(&'a Stage);
+struct ScriptedUser<'a>(&'a ScriptRun);
 
 impl Conversation for ScriptedUser<'_> {
     fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, ConversationEnded> {
@@ -157,7 +157,7 @@ impl Conversation for ScriptedUser<'_> {
     }
 }
 
-impl TokenService for Stage {
+impl TokenService for ScriptRun {
     fn redeem(&self, code: &Secret, _: Deadline) -> Result<Secret, Refusal> {
         self.requests.borrow_mut().push("POST mytoken_endpoint transfer_code".into());
         if code.expose() != "AbCdEfGh" || self.code_used.replace(true) {
@@ -166,8 +166,8 @@ impl TokenService for Stage {
         Ok(Secret::new(mytoken(&self.case.server.mytoken)))
     }
 
-    fn exchange(&self, request: &AccessTokenRequest<'_>, vouched: bool, _: Deadline) -> Result<Secret, Refusal> {
-        assert_eq!(vouched, *self.code_used.borrow(), "only a redeemed mytoken is vouched for");
+    fn exchange(&self, request: &AccessTokenRequest<'_>, redeemed: bool, _: Deadline) -> Result<Secret, Refusal> {
+        assert_eq!(redeemed, *self.code_used.borrow());
         self.requests.borrow_mut().push("POST access_token_endpoint".into());
         assert_eq!((request.scope, request.audience), ("openid profile", "https://testbed"));
         assert!(!request.mytoken.is_empty());
@@ -215,7 +215,7 @@ impl TokenService for Stage {
     }
 }
 
-impl KeySource for Stage {
+impl KeySource for ScriptRun {
     fn keys(
         &self,
         issuer: &IssuerSettings,
@@ -253,7 +253,7 @@ fn run_script(case: &Case, directory: &Path) {
     let mut maps = Maps::default();
     let path = Path::new("/etc/mytoken/users.map");
     maps.insert(path, Ok(mytoken_login::MapFile::parse(b"op s-1 backup\nop s-1 root\n")));
-    let stage = Stage::new(case.clone());
+    let run = ScriptRun::new(case.clone());
     let issuers = [issuer("")];
     let attempt = Attempt {
         service: case.options.service.clone(),
@@ -264,40 +264,40 @@ fn run_script(case: &Case, directory: &Path) {
     let context = LoginContext {
         settings: &settings,
         issuers: &issuers,
-        server: Some(ConfiguredServer { url: SERVER, tokens: &stage }),
+        server: Some(ConfiguredServer { url: SERVER, tokens: &run }),
         accounts: &TestAccounts,
         maps: &maps,
-        keys: &stage,
+        keys: &run,
         clock: &FixedClock(NOW),
     };
     let mut logged = Vec::new();
-    for run in &case.run {
-        assert_eq!(run.phase, "authenticate", "{about}");
-        let report = authenticate(&attempt, &context, &mut ScriptedUser(&stage));
+    for step in &case.run {
+        assert_eq!(step.phase, "authenticate", "{about}");
+        let report = authenticate(&attempt, &context, &mut ScriptedUser(&run));
         let code = report.outcome.as_ref().map_or_else(|refusal| refusal.class().pam(), |_| "PAM_SUCCESS");
-        let line = report.line(&attempt);
-        assert_eq!(code, format!("PAM_{}", run.expect), "{about}: {line}");
+        let line = report.log_line(&attempt);
+        assert_eq!(code, format!("PAM_{}", step.expect), "{about}: {line}");
         if report.level() != Level::Debug || case.options.debug {
             logged.push((report.level().name(), line));
         }
         let credential = report.outcome.as_ref().ok().map(|accepted| &accepted.credential);
         let renewed = credential.filter(|credential| credential.renewal.is_some());
         let delegated = renewed.map(|credential| credential.delegated);
-        assert_eq!(delegated, run.delegated, "{about}: delegated");
+        assert_eq!(delegated, step.delegated, "{about}: delegated");
         if let Some(credential) = credential {
             let (exp, leeway) = (credential.exp, issuers[0].leeway.as_secs());
             assert_eq!(credential.good_until, exp + leeway, "{about}: good until");
             assert_eq!(credential.lifetime, exp.saturating_sub(NOW), "{about}: lifetime");
         }
         // A refusal whose time could reveal something is delayed.
-        let quick = matches!(run.expect.as_str(), "SUCCESS" | "USER_UNKNOWN" | "CONV_ERR" | "SYSTEM_ERR")
+        let quick = matches!(step.expect.as_str(), "SUCCESS" | "USER_UNKNOWN" | "CONV_ERR" | "SYSTEM_ERR")
             || report.outcome.as_ref().is_err_and(|refusal| refusal.reason() == "empty");
         let delay = remaining_fail_delay(&report, Duration::from_secs(60), Instant::now());
         assert_eq!(delay.is_zero(), quick, "{about}: delayed for {delay:?}");
     }
-    assert!(stage.prompts.borrow().is_empty(), "{about}: expected prompts did not come");
-    assert_eq!(*stage.messages.borrow(), case.messages, "{about}: messages");
-    assert_eq!(*stage.requests.borrow(), case.http.requests, "{about}: requests");
+    assert!(run.prompts.borrow().is_empty(), "{about}: expected prompts did not come");
+    assert_eq!(*run.messages.borrow(), case.messages, "{about}: messages");
+    assert_eq!(*run.requests.borrow(), case.http.requests, "{about}: requests");
     assert_eq!(logged.len(), case.log.len(), "{about}: {logged:#?}");
     for ((level, line), wanted) in logged.iter().zip(&case.log) {
         let pattern = Regex::new(&wanted.matches).unwrap();
@@ -310,8 +310,8 @@ fn run_script(case: &Case, directory: &Path) {
         assert!(line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{about}: {line}");
     }
     // No text that was entered is shown or logged.
-    let shown = format!("{logged:?}{:?}", stage.messages.borrow());
-    for (name, text) in &stage.texts {
+    let shown = format!("{logged:?}{:?}", run.messages.borrow());
+    for (name, text) in &run.texts {
         for part in text.split(['.', '\r', '\n']).filter(|part| part.len() >= 8) {
             assert!(!shown.contains(part), "{about}: {name} is shown: {shown}");
         }

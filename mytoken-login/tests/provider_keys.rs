@@ -77,7 +77,7 @@ impl TestIssuer {
         Self { server, mood, issuer, dir: tempfile::tempdir().unwrap(), roots }
     }
 
-    fn is(&self, mood: &'static str) -> &Self {
+    fn set_mood(&self, mood: &'static str) -> &Self {
         *self.mood.lock().unwrap() = mood;
         self
     }
@@ -159,16 +159,16 @@ fn a_failing_issuer_gets_one_request_a_minute() {
     for (mood, each) in [("500", 1), ("500 for keys", 2), ("hangs up", 1), ("no keys", 2), ("another issuer", 1)] {
         let issuer = TestIssuer::new();
         let cache = DiskCache::new(&issuer.dir.path().join("cache"), Owner::current());
-        issuer.is(mood);
+        issuer.set_mood(mood);
         for seconds in [0, 1, 10, 16, 30, 59] {
             log_in_with_invented_key(&issuer, Some(&cache), seconds);
         }
         assert_eq!(issuer.requests(), each, "{mood}, no keys yet");
         log_in_with_invented_key(&issuer, Some(&cache), 60);
         assert_eq!(issuer.requests(), 2 * each, "{mood}, a minute later");
-        issuer.is("well").keys(120, KeyFreshness::Configured).unwrap();
+        issuer.set_mood("well").keys(120, KeyFreshness::Configured).unwrap();
         let before = issuer.requests();
-        issuer.is(mood);
+        issuer.set_mood(mood);
         for seconds in [180, 181, 190, 210, 239] {
             log_in_with_invented_key(&issuer, Some(&cache), seconds);
         }
@@ -184,7 +184,7 @@ fn old_keys_are_used_for_a_day_during_an_outage() {
         .into_iter()
         .zip((0..).step_by(61))
     {
-        assert_eq!(issuer.is(mood).keys(83_000 + seconds, KeyFreshness::Configured).unwrap(), keys, "{mood}");
+        assert_eq!(issuer.set_mood(mood).keys(83_000 + seconds, KeyFreshness::Configured).unwrap(), keys, "{mood}");
         assert!(issuer.keys(86_500 + seconds, KeyFreshness::Configured).is_err(), "{mood}");
     }
 }
@@ -193,7 +193,7 @@ fn old_keys_are_used_for_a_day_during_an_outage() {
 fn a_timeout_counts_as_a_failure() {
     let issuer = TestIssuer::new();
     let cache = DiskCache::new(&issuer.dir.path().join("cache"), Owner::current());
-    issuer.is("silent");
+    issuer.set_mood("silent");
     issuer.keys_within(Duration::from_secs(1), Some(&cache), 0, KeyFreshness::Configured).unwrap_err();
     let reason = issuer.keys(1, KeyFreshness::Configured).unwrap_err().reason;
     assert!(reason.contains("did not answer in time") && reason.contains("not asked again"), "{reason}");
@@ -204,7 +204,7 @@ fn a_timeout_counts_as_a_failure() {
 #[test]
 fn simultaneous_logins_share_one_answer() {
     let issuer = TestIssuer::new();
-    issuer.is("slow");
+    issuer.set_mood("slow");
     std::thread::scope(|scope| {
         let logins: Vec<_> = (0..8).map(|_| scope.spawn(|| issuer.keys(0, KeyFreshness::Configured))).collect();
         for login in logins {
@@ -225,7 +225,7 @@ fn wrong_answers_are_not_used() {
         ("huge", "more than"),
         ("500", "status 500"),
     ] {
-        let reason = TestIssuer::new().is(mood).keys(0, KeyFreshness::Configured).unwrap_err().reason;
+        let reason = TestIssuer::new().set_mood(mood).keys(0, KeyFreshness::Configured).unwrap_err().reason;
         assert!(reason.contains(said), "{mood}: {reason}");
     }
 }
@@ -234,9 +234,9 @@ fn wrong_answers_are_not_used() {
 fn a_failed_request_is_repeated_after_a_minute() {
     for mood in ["hangs up", "500"] {
         let issuer = TestIssuer::new();
-        issuer.is(mood).keys(0, KeyFreshness::Configured).unwrap_err();
+        issuer.set_mood(mood).keys(0, KeyFreshness::Configured).unwrap_err();
         let connections = issuer.server.connections();
-        issuer.is("well");
+        issuer.set_mood("well");
         assert!(issuer.keys(59, KeyFreshness::Configured).unwrap_err().reason.contains("not asked again"), "{mood}");
         assert_eq!(issuer.server.connections(), connections, "{mood}");
         issuer.keys(60, KeyFreshness::Configured).unwrap();
@@ -292,7 +292,7 @@ fn the_second_directory_replaces_an_unusable_first_one() {
         log_in_with_invented_key(&issuer, Some(&cache), seconds);
     }
     assert_eq!(issuer.requests(), 2);
-    issuer.is("500");
+    issuer.set_mood("500");
     for seconds in [60, 61, 62, 119] {
         log_in_with_invented_key(&issuer, Some(&cache), seconds);
     }
@@ -314,7 +314,7 @@ fn without_a_usable_directory_no_request_is_sent() {
 #[test]
 fn an_abandoned_request_is_repeated_by_another_login() {
     let issuer = TestIssuer::new();
-    issuer.is("well").keys(0, KeyFreshness::Configured).unwrap();
+    issuer.set_mood("well").keys(0, KeyFreshness::Configured).unwrap();
     let file = issuer.cached_file();
     let mut state: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     state["document"] = Value::Null;
@@ -334,7 +334,7 @@ fn an_abandoned_request_is_repeated_by_another_login() {
 fn old_keys_are_used_while_another_login_fetches_new_ones() {
     let issuer = TestIssuer::new();
     let keys = issuer.keys(0, KeyFreshness::Configured).unwrap();
-    issuer.is("no answer yet");
+    issuer.set_mood("no answer yet");
     std::thread::scope(|scope| {
         let first = scope.spawn(|| issuer.keys(4_000, KeyFreshness::Configured));
         while issuer.requests() < 3 {
@@ -344,7 +344,7 @@ fn old_keys_are_used_while_another_login_fetches_new_ones() {
         assert!(!first.is_finished(), "the second login waited for new keys");
         // A token with an unknown key waits for the new keys.
         let unknown_key = scope.spawn(|| issuer.keys(4_000, KeyFreshness::Newest));
-        issuer.is("well");
+        issuer.set_mood("well");
         assert_eq!(unknown_key.join().unwrap().unwrap(), keys);
         first.join().unwrap().unwrap();
     });

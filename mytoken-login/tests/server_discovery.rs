@@ -57,7 +57,7 @@ impl FakeMytokenServer {
         Self { server, mood, dir }
     }
 
-    fn is(&self, mood: &'static str) -> &Self {
+    fn set_mood(&self, mood: &'static str) -> &Self {
         *self.mood.lock().unwrap() = mood;
         self
     }
@@ -103,7 +103,7 @@ fn a_failing_server_gets_one_request_a_minute() {
             assert_eq!(server.login(seconds).unwrap_err().class(), class, "{mood}, second {seconds}");
         }
         assert_eq!(server.discoveries(), 1, "{mood}");
-        server.is("well").login(60).unwrap();
+        server.set_mood("well").login(60).unwrap();
         assert_eq!(server.discoveries(), 2, "{mood}");
     }
 }
@@ -123,7 +123,7 @@ fn a_timeout_counts_as_a_failure() {
 fn an_old_document_is_used_while_there_is_no_newer_one() {
     let server = FakeMytokenServer::new("well");
     server.login(0).unwrap();
-    server.is("500");
+    server.set_mood("500");
     for seconds in [3_600, 3_601, 3_659] {
         server.login(seconds).unwrap();
     }

@@ -4,12 +4,12 @@
 //! - `AUTHINFO_UNAVAIL` means that no decision was possible (SSH-06). A rejected token must never get it: a stack can have a fallback
 //!   for outages, and a bad token must not open it.
 //! - `SERVICE_ERR` means that root's configuration cannot be used. A user cannot cause that, so a stack may `ignore` it and ask for
-//!   something else. Everything that an answer can cause has another code, a panic too.
+//!   something else. Whatever an answer can cause has another code, and so has a panic.
 //! - `IGNORE` is for `account` and `session` of logins without a token. `setcred` never returns it: with jumps in the stack, later
 //!   modules would run without their credentials, and a `setcred` that fails ends a keyboard-interactive login that was already
 //!   accepted (SSH-05).
-//! - `authenticate` returns `USER_UNKNOWN` for services and accounts that are not for tokens: a module that is alone in its stack must
-//!   not accept them.
+//! - `authenticate` returns `USER_UNKNOWN` for services and accounts that do not accept tokens: a module that is alone in its
+//!   stack must not let them in.
 
 use mytoken_login::RefusalClass;
 use pamsm::PamError;
@@ -29,12 +29,12 @@ pub fn authenticate(class: RefusalClass) -> PamError {
     }
 }
 
-/// Whether this module has accepted the login.
+/// How the user logged in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// It has: there is a handle of the login's record.
+pub enum LoginMethod {
+    /// By token: there is a handle of the login's record.
     Token,
-    /// It has not: a key or a password was used.
+    /// By key or password, without this module.
     Other,
 }
 
@@ -47,8 +47,9 @@ pub enum AccountState {
     Valid,
     /// The token has expired since the login.
     Expired,
-    /// The record does not belong to this login: another module changed the user, or the record was tampered with.
-    ForeignRecord,
+    /// The record cannot be used: it belongs to another login (another module changed the user), is too old or missing, or another version
+    /// of this module wrote it.
+    RecordUnusable,
 }
 
 /// For `acct_mgmt`.
@@ -57,15 +58,15 @@ pub fn account(state: AccountState) -> PamError {
         AccountState::NotByToken => PamError::IGNORE,
         AccountState::Valid => PamError::SUCCESS,
         AccountState::Expired => PamError::ACCT_EXPIRED,
-        AccountState::ForeignRecord => PamError::PERM_DENIED,
+        AccountState::RecordUnusable => PamError::PERM_DENIED,
     }
 }
 
 /// For `open_session` and `close_session`. A missing credential does not fail the session.
-pub fn session(origin: Origin) -> PamError {
-    match origin {
-        Origin::Token => PamError::SUCCESS,
-        Origin::Other => PamError::IGNORE,
+pub fn session(method: LoginMethod) -> PamError {
+    match method {
+        LoginMethod::Token => PamError::SUCCESS,
+        LoginMethod::Other => PamError::IGNORE,
     }
 }
 
@@ -81,12 +82,12 @@ pub fn password() -> PamError {
 
 /// After a panic. A login by token is refused. An open session and a login by key go on. Never `SERVICE_ERR`: the answer at the prompt
 /// may have caused the panic, and must not open a fallback for a broken configuration.
-pub fn after_panic(hook: Hook, origin: Origin) -> PamError {
+pub fn after_panic(hook: Hook, method: LoginMethod) -> PamError {
     match hook {
-        Hook::Account if origin == Origin::Other => account(AccountState::NotByToken),
+        Hook::Account if method == LoginMethod::Other => account(AccountState::NotByToken),
         Hook::Authenticate | Hook::Account => PamError::SYSTEM_ERR,
         Hook::Credentials => credentials(),
-        Hook::Session | Hook::Close => session(Origin::Other),
+        Hook::Session | Hook::Close => session(LoginMethod::Other),
         Hook::Password => password(),
     }
 }
@@ -161,26 +162,26 @@ mod tests {
         assert_eq!(account(AccountState::NotByToken), PamError::IGNORE);
         assert_eq!(account(AccountState::Valid), PamError::SUCCESS);
         assert_eq!(account(AccountState::Expired), PamError::ACCT_EXPIRED);
-        assert_eq!(account(AccountState::ForeignRecord), PamError::PERM_DENIED);
+        assert_eq!(account(AccountState::RecordUnusable), PamError::PERM_DENIED);
     }
 
     #[test]
     fn setcred_never_fails_and_a_panic_refuses_a_login_by_token() {
         assert_eq!(credentials(), PamError::SUCCESS);
-        for origin in [Origin::Token, Origin::Other] {
-            assert_eq!(after_panic(Hook::Credentials, origin), PamError::SUCCESS);
-            assert_eq!(after_panic(Hook::Authenticate, origin), PamError::SYSTEM_ERR);
-            assert_eq!(after_panic(Hook::Session, origin), PamError::IGNORE);
-            assert_eq!(after_panic(Hook::Close, origin), PamError::IGNORE);
-            assert_eq!(after_panic(Hook::Password, origin), PamError::IGNORE);
+        for method in [LoginMethod::Token, LoginMethod::Other] {
+            assert_eq!(after_panic(Hook::Credentials, method), PamError::SUCCESS);
+            assert_eq!(after_panic(Hook::Authenticate, method), PamError::SYSTEM_ERR);
+            assert_eq!(after_panic(Hook::Session, method), PamError::IGNORE);
+            assert_eq!(after_panic(Hook::Close, method), PamError::IGNORE);
+            assert_eq!(after_panic(Hook::Password, method), PamError::IGNORE);
         }
-        assert_eq!(after_panic(Hook::Account, Origin::Token), PamError::SYSTEM_ERR);
-        assert_eq!(after_panic(Hook::Account, Origin::Other), PamError::IGNORE, "a login with a key");
+        assert_eq!(after_panic(Hook::Account, LoginMethod::Token), PamError::SYSTEM_ERR);
+        assert_eq!(after_panic(Hook::Account, LoginMethod::Other), PamError::IGNORE, "a login with a key");
     }
 
     #[test]
     fn sessions_never_fail() {
-        assert_eq!((session(Origin::Token), session(Origin::Other)), (PamError::SUCCESS, PamError::IGNORE));
+        assert_eq!((session(LoginMethod::Token), session(LoginMethod::Other)), (PamError::SUCCESS, PamError::IGNORE));
         assert_eq!(password(), PamError::IGNORE);
     }
 }

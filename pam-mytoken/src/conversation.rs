@@ -24,7 +24,7 @@ impl<'a> PamConversation<'a> {
 
 impl Conversation for PamConversation<'_> {
     fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, ConversationEnded> {
-        // An application without a user gives no answer at all.
+        // An application without a user gives no answer.
         ffi::converse(self.context.pam, Style::PromptEchoOff, prompt).ok().flatten().ok_or(ConversationEnded)
     }
 

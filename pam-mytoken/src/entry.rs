@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The frame of every hook: it catches panics and logs unknown arguments.
+//! Runs a hook: catches panics and logs unknown arguments.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 
-use mytoken_login::{Level, field};
+use mytoken_login::{Level, escape_field};
 use pamsm::{Pam, PamError, PamFlags};
 
 use crate::arguments::Arguments;
-use crate::codes::{self, Origin};
+use crate::codes::{self, LoginMethod};
 use crate::context::PamContext;
 use crate::hook::Hook;
 
@@ -26,7 +26,7 @@ pub fn entry(
 ) -> PamError {
     // The default panic hook prints to the application's standard error; in su that is the user's terminal. The copy of std in this
     // module is its own, so the application's panic hook is not affected.
-    let former = take_hook();
+    let previous_hook = take_hook();
     set_hook(Box::new(|panic| {
         if let (Some(place), Ok(mut location)) = (panic.location(), LOCATION.try_lock()) {
             *location = Some(format!("{}:{}", place.file(), place.line()));
@@ -35,7 +35,7 @@ pub fn entry(
     let result = catch_unwind(AssertUnwindSafe(|| {
         let context = PamContext::new(pam, flags, Arguments::parse(args));
         for unknown in &context.arguments.unknown {
-            context.log(Level::Error, &format!("unknown argument {}", field(unknown)));
+            context.log(Level::Error, &format!("unknown argument {}", escape_field(unknown)));
         }
         inject_panic(hook, &context.arguments);
         let code = phase(&context);
@@ -44,22 +44,22 @@ pub fn entry(
     }));
     let code = result.unwrap_or_else(|_| {
         let context = || PamContext::new(pam, flags, Arguments::parse(&[]));
-        let origin = catch_unwind(AssertUnwindSafe(|| clean_up(hook, &context())));
-        codes::after_panic(hook, origin.unwrap_or(Origin::Token))
+        let method = catch_unwind(AssertUnwindSafe(|| clean_up(hook, &context())));
+        codes::after_panic(hook, method.unwrap_or(LoginMethod::Token))
     });
     drop(take_hook());
-    set_hook(former);
+    set_hook(previous_hook);
     code
 }
 
-/// Logs where the panic was, and removes the handle. Returns whether there was one.
-fn clean_up(hook: Hook, context: &PamContext<'_>) -> Origin {
+/// Logs where the panic was, and removes the handle. A handle shows that the login was by token.
+fn clean_up(hook: Hook, context: &PamContext<'_>) -> LoginMethod {
     let location = LOCATION.lock().ok().and_then(|mut location| location.take());
     let location = location.unwrap_or_else(|| "an unknown place".to_owned());
     context.log(Level::Critical, &format!("internal error in {} at {location}", hook.name()));
-    let origin = if context.handle().is_some() { Origin::Token } else { Origin::Other };
+    let method = if context.handle().is_some() { LoginMethod::Token } else { LoginMethod::Other };
     context.remove_handle();
-    origin
+    method
 }
 
 #[cfg(feature = "panic-injection")]

@@ -77,7 +77,7 @@ pub fn converse(pam: &Pam, style: Style, text: &str) -> Result<Option<Zeroizing<
     // place for the array of responses, and the application's own pointer. Message and text outlive the call.
     let code = unsafe { callback(1, &raw mut messages, &raw mut responses, data) };
     // SAFETY: after the call the array, if any, holds one response and belongs to the caller (pam_conv(3)); it is not used again.
-    let answer = unsafe { take(responses) };
+    let answer = unsafe { take_answer(responses) };
     if code == PAM_SUCCESS { Ok(answer) } else { Err(PamError::CONV_ERR) }
 }
 
@@ -85,8 +85,8 @@ pub fn converse(pam: &Pam, style: Style, text: &str) -> Result<Option<Zeroizing<
 ///
 /// # Safety
 /// `responses` is null or points to one `struct pam_response` from `malloc`, whose text is null or a C string from `malloc`. Both
-/// belong to the caller and are gone afterwards.
-unsafe fn take(responses: *mut Response) -> Option<Zeroizing<Vec<u8>>> {
+/// belong to the caller and are invalid afterwards.
+unsafe fn take_answer(responses: *mut Response) -> Option<Zeroizing<Vec<u8>>> {
     if responses.is_null() {
         return None;
     }
@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn miri_answers_are_taken_whole() {
         for text in [b"".as_slice(), b"token", &[0xff; 5_000]] {
-            // SAFETY: `response` allocates as the contract of `take` requires.
-            let answer = unsafe { take(response(Some(text))) };
+            // SAFETY: `response` allocates as the contract of `take_answer` requires.
+            let answer = unsafe { take_answer(response(Some(text))) };
             assert_eq!(answer.unwrap().as_slice(), text);
         }
     }
@@ -139,8 +139,8 @@ mod tests {
     #[test]
     fn miri_no_answer_is_none() {
         // SAFETY: null is allowed by the contract.
-        assert!(unsafe { take(ptr::null_mut()) }.is_none());
+        assert!(unsafe { take_answer(ptr::null_mut()) }.is_none());
         // SAFETY: a response without text is allowed by the contract.
-        assert!(unsafe { take(response(None)) }.is_none());
+        assert!(unsafe { take_answer(response(None)) }.is_none());
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The symbols and the libraries of the built module.
+//! The exported symbols of the built module and the libraries that it needs.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::path::PathBuf;
 use std::process::Command;
 
-const GOLDEN: [&str; 6] = [
+const EXPORTS: [&str; 6] = [
     "pam_sm_acct_mgmt",
     "pam_sm_authenticate",
     "pam_sm_chauthtok",
@@ -38,11 +38,11 @@ fn only_the_entry_points_are_exported() {
     let listed = run("nm", &["-D", "--defined-only", "--format=posix"]);
     let mut names: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
     names.sort_unstable();
-    assert_eq!(names, GOLDEN);
+    assert_eq!(names, EXPORTS);
 }
 
 #[test]
-fn the_module_stays_mapped_and_names_what_it_needs() {
+fn the_module_stays_mapped_and_lists_its_libraries() {
     let dynamic = run("readelf", &["-dW"]);
     assert!(dynamic.contains("NODELETE"), "{dynamic}");
     assert!(dynamic.contains("[libpam.so.0]"), "{dynamic}");

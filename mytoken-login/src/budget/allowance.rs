@@ -15,32 +15,31 @@ use super::settings::BudgetSettings;
 use crate::refusal::{Limit, Refusal, RefusalClass};
 use crate::remote::Remote;
 
-/// Backoff from a server that did not answer, in seconds: every login that waits for it holds one of sshd's `MaxStartups` slots
-/// (SSH-11).
-pub const SILENCE: u64 = 15;
+/// Backoff after a server did not answer, in seconds. Every login that waits for it holds one of sshd's `MaxStartups` slots (SSH-11).
+const SILENCE_BACKOFF: u64 = 15;
 
 /// Backoff after a 429 without `Retry-After`, in seconds.
-const WITHOUT_RETRY_AFTER: u64 = 30;
+const DEFAULT_BACKOFF: u64 = 30;
 
-/// How long a change of the ledger waits for the lock where the caller has no deadline.
-const UPDATE: Duration = Duration::from_secs(2);
+/// How long a change of the ledger waits for the lock if the caller has no deadline.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// The provider that a request concerns: the one of the mytoken in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestProvider<'a> {
     /// Its issuer; `None` when it is unknown.
     pub issuer: Option<&'a str>,
-    /// Whether the mytoken server itself has issued the mytoken to this login. Otherwise only the sender claims that the mytoken is of
-    /// this provider, and what follows from the request applies to the sender's address alone.
-    pub vouched: bool,
+    /// Whether the provider is certain, because the mytoken server has issued the mytoken to this login. Otherwise it is a claim of the
+    /// sender, and a backoff that follows from the request applies to the sender's address only.
+    pub verified: bool,
 }
 
 impl RequestProvider<'static> {
     /// A request that concerns no known provider.
-    pub const UNKNOWN: Self = Self { issuer: None, vouched: false };
+    pub const UNKNOWN: Self = Self { issuer: None, verified: false };
 
-    /// A request in which nothing is the sender's claim.
-    pub const NONE: Self = Self { issuer: None, vouched: true };
+    /// A request without any claim of the sender.
+    pub const NO_CLAIM: Self = Self { issuer: None, verified: true };
 }
 
 /// The remaining requests of one login. It also records for later logins how the server answered.
@@ -55,7 +54,7 @@ pub struct Allowance<'a> {
 }
 
 impl<'a> Allowance<'a> {
-    /// For a login from `remote`. `connection` identifies the connection, so that several attempts in it are known as one client's.
+    /// For a login from `remote`. `connection` identifies the connection: all attempts in it have the same value.
     #[must_use]
     pub fn new(
         ledger: Option<&'a LedgerFile>,
@@ -66,14 +65,14 @@ impl<'a> Allowance<'a> {
         Self { ledger, settings, remote, connection, counted: RefCell::default() }
     }
 
-    /// Without a ledger: requests are not counted and nothing is remembered.
+    /// Without a ledger: requests are not counted and there are no backoffs.
     #[must_use]
     pub fn uncounted(settings: &'a BudgetSettings) -> Self {
         Self::new(None, settings, Remote::of(None, None), None)
     }
 
-    /// Why this connection gets no further prompt, if an earlier attempt in it ended that way: an outage or a limit lasts longer than
-    /// the next attempt takes, and each further prompt would only keep the connection and the user waiting.
+    /// Why this connection gets no further prompt: an earlier attempt in it met an outage or a limit. Both last longer than an attempt,
+    /// so a further prompt would only keep the user waiting. `None`: it gets a prompt.
     #[must_use]
     pub fn connection_end(&self) -> Option<ConnectionEnd> {
         let (file, connection) = self.ledger.zip(self.connection)?;
@@ -89,13 +88,13 @@ impl<'a> Allowance<'a> {
             _ => return,
         };
         if let Some(connection) = self.connection {
-            self.update(&mut |ledger, now| ledger.connections.add(connection, end, now));
+            self.change_ledger(&mut |ledger, now| ledger.connections.add(connection, end, now));
         }
     }
 
-    /// Counts a request that is about to be sent to `server`, unless there is a backoff or the budget is spent. A request about a
-    /// mytoken that the server has just issued is counted and not refused: otherwise other people's requests could make its owner lose
-    /// it. It is refused only while its provider is silent.
+    /// Counts a request that is about to be sent to `server`, or refuses it because of a backoff or a spent budget. A request with a
+    /// mytoken that was redeemed in this login is counted in any case: otherwise requests of other people could make its owner lose it.
+    /// It is refused only while its provider is silent.
     ///
     /// # Errors
     /// [`Refusal::TooManyRequests`], [`Refusal::Unavailable`]; [`Refusal::System`] when the ledger cannot be used: a request that
@@ -108,26 +107,28 @@ impl<'a> Allowance<'a> {
     ) -> Result<(), Refusal> {
         let Some(file) = self.ledger else { return Ok(()) };
         let mut counted = Ok(());
-        file.change(self.settings, deadline, &mut |ledger, now| counted = self.count_in(ledger, now, server, provider))
-            .map_err(|error| Refusal::System(error.to_string()))?;
+        file.change(self.settings, deadline, &mut |ledger, now| {
+            counted = self.count_or_refuse(ledger, now, server, provider);
+        })
+        .map_err(|error| Refusal::System(error.to_string()))?;
         counted
     }
 
-    fn count_in(
+    fn count_or_refuse(
         &self,
         ledger: &mut Ledger,
         now: u64,
         server: &str,
         provider: RequestProvider<'_>,
     ) -> Result<(), Refusal> {
-        if provider.vouched {
+        if provider.verified {
             // A request to a silent provider would end in the same refusal, only later.
-            if let Some(backoff) = ledger.backoffs.of_silent_provider(server, provider.issuer, now) {
+            if let Some(backoff) = ledger.backoffs.find_silent_provider(server, provider.issuer, now) {
                 return Err(refusal(backoff, now));
             }
             ledger.count(&self.remote, now);
         } else {
-            if let Some(backoff) = ledger.backoffs.applying(server, provider.issuer, &self.remote, now) {
+            if let Some(backoff) = ledger.backoffs.find(server, provider.issuer, &self.remote, now) {
                 return Err(refusal(backoff, now));
             }
             ledger.spend(&self.remote, now, self.settings).map_err(|exceeded| match exceeded {
@@ -141,7 +142,7 @@ impl<'a> Allowance<'a> {
 
     /// Counts a revocation. It is sent even when the budget is spent.
     pub fn count_revocation(&self) {
-        self.update(&mut |ledger, now| {
+        self.change_ledger(&mut |ledger, now| {
             ledger.count(&self.remote, now);
             self.counted.borrow_mut().push(now);
         });
@@ -154,17 +155,16 @@ impl<'a> Allowance<'a> {
     pub fn check_backoff(&self, server: &str) -> Result<(), Refusal> {
         let Some(file) = self.ledger else { return Ok(()) };
         let (ledger, now) = file.read(self.settings).map_err(|error| Refusal::System(error.to_string()))?;
-        ledger.backoffs.applying(server, None, &self.remote, now).map_or(Ok(()), |backoff| Err(refusal(backoff, now)))
+        ledger.backoffs.find(server, None, &self.remote, now).map_or(Ok(()), |backoff| Err(refusal(backoff, now)))
     }
 
-    /// The server answered: its silence is over.
+    /// The server answered: ends the backoffs for its silence.
     pub fn record_answer(&self, server: &str, provider: RequestProvider<'_>) {
         // Usually there is none. Reading needs no lock.
-        let silent = |file: &LedgerFile| {
-            file.read(self.settings).is_ok_and(|(ledger, _)| ledger.backoffs.has_silence_of(server))
-        };
+        let silent =
+            |file: &LedgerFile| file.read(self.settings).is_ok_and(|(ledger, _)| ledger.backoffs.has_silence(server));
         if self.ledger.is_some_and(silent) {
-            self.update(&mut |ledger, _| ledger.backoffs.end_silence(server, provider.issuer, &self.remote));
+            self.change_ledger(&mut |ledger, _| ledger.backoffs.end_silence(server, provider.issuer, &self.remote));
         }
     }
 
@@ -174,22 +174,22 @@ impl<'a> Allowance<'a> {
             reason: BackoffReason::Silent,
             server: server.to_owned(),
             provider: provider.issuer.map(str::to_owned),
-            remote: (!provider.vouched).then(|| self.remote.to_string()),
+            remote: (!provider.verified).then(|| self.remote.to_string()),
             until: 0,
         };
-        self.start(backoff, SILENCE);
+        self.start_backoff(backoff, SILENCE_BACKOFF);
     }
 
     /// The server answered with `error`: a 429 starts a backoff. The server's own limit applies to every address; a provider's limit
-    /// only as far as the provider is vouched for.
+    /// applies to every address only if the provider is verified.
     pub fn record_error(&self, server: &str, provider: RequestProvider<'_>, error: &Error) {
         let (reason, issuer, every_address, retry_after) = match error {
             Error::Server(ServerError::TooManyRequests { retry_after, .. }) => {
                 (BackoffReason::TooManyRequests, None, true, retry_after)
             }
             Error::Server(ServerError::ProviderTooManyRequests { retry_after, .. }) => {
-                let known = provider.issuer.is_some() && provider.vouched;
-                (BackoffReason::ProviderLimit, provider.issuer, known, retry_after)
+                let certain = provider.issuer.is_some() && provider.verified;
+                (BackoffReason::ProviderLimit, provider.issuer, certain, retry_after)
             }
             _ => return,
         };
@@ -200,29 +200,29 @@ impl<'a> Allowance<'a> {
             remote: (!every_address).then(|| self.remote.to_string()),
             until: 0,
         };
-        self.start(backoff, retry_after.map_or(WITHOUT_RETRY_AFTER, |wait| wait.as_secs().max(1)));
+        self.start_backoff(backoff, retry_after.map_or(DEFAULT_BACKOFF, |wait| wait.as_secs().max(1)));
     }
 
-    /// The login was accepted: takes its requests back, and makes its address known for a while.
+    /// The login was accepted: removes its requests from the ledger, and makes its address a known one for a while.
     pub fn refund(&self) {
         let times = self.counted.take();
         if !times.is_empty() {
-            self.update(&mut |ledger, now| ledger.refund(&self.remote, &times, now));
+            self.change_ledger(&mut |ledger, now| ledger.refund(&self.remote, &times, now));
         }
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "made for this call")]
-    fn start(&self, backoff: Backoff, seconds: u64) {
-        self.update(&mut |ledger, now| {
+    fn start_backoff(&self, backoff: Backoff, seconds: u64) {
+        self.change_ledger(&mut |ledger, now| {
             let until = now.saturating_add(seconds.min(LONGEST_BACKOFF));
             ledger.backoffs.add(Backoff { until, ..backoff.clone() });
         });
     }
 
-    fn update(&self, change: &mut dyn FnMut(&mut Ledger, u64)) {
+    fn change_ledger(&self, change: &mut dyn FnMut(&mut Ledger, u64)) {
         if let Some(file) = self.ledger {
             // A failure makes later logins slower or refuses them earlier. This login is already decided.
-            let _ = file.change(self.settings, Deadline::after(UPDATE), change);
+            let _ = file.change(self.settings, Deadline::after(LOCK_WAIT), change);
         }
     }
 }

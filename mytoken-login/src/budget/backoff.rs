@@ -54,8 +54,8 @@ impl Backoff {
             && self.remote.as_deref().is_none_or(|own| own == remote.as_str())
     }
 
-    /// Whether both stop the same requests for the same reason.
-    fn is_alike(&self, other: &Self) -> bool {
+    /// Whether both refuse the same requests for the same reason.
+    fn covers_same_requests(&self, other: &Self) -> bool {
         (&self.reason, &self.server, &self.provider, &self.remote)
             == (&other.reason, &other.server, &other.provider, &other.remote)
     }
@@ -64,24 +64,24 @@ impl Backoff {
 impl Backoffs {
     /// Adds a backoff. A longer one for the same requests stays.
     pub fn add(&mut self, backoff: Backoff) {
-        if let Some(one) = self.0.iter_mut().find(|one| one.is_alike(&backoff)) {
+        if let Some(one) = self.0.iter_mut().find(|one| one.covers_same_requests(&backoff)) {
             one.until = one.until.max(backoff.until);
         } else if self.0.len() < BACKOFFS_LIMIT {
             self.0.push(backoff);
         }
     }
 
-    /// The backoff that stops a request to `server` for a mytoken of `provider` from `remote`.
+    /// The backoff that refuses a request to `server` for a mytoken of `provider` from `remote`.
     #[must_use]
-    pub fn applying(&self, server: &str, provider: Option<&str>, remote: &Remote, now: u64) -> Option<&Backoff> {
+    pub fn find(&self, server: &str, provider: Option<&str>, remote: &Remote, now: u64) -> Option<&Backoff> {
         let applying = self.0.iter().filter(|one| one.applies(server, provider, remote, now));
-        // A 429 goes before silence: it is a refusal, silence is an outage.
+        // A 429 takes precedence over silence: it is a refusal, silence is an outage.
         applying.max_by_key(|one| (one.reason != BackoffReason::Silent, one.until))
     }
 
-    /// The backoff of every address for this provider behind `server`, because the provider does not answer.
+    /// The backoff that refuses requests of every address, because this provider behind `server` does not answer.
     #[must_use]
-    pub fn of_silent_provider(&self, server: &str, provider: Option<&str>, now: u64) -> Option<&Backoff> {
+    pub fn find_silent_provider(&self, server: &str, provider: Option<&str>, now: u64) -> Option<&Backoff> {
         self.0.iter().find(|one| {
             one.reason == BackoffReason::Silent
                 && one.server == server
@@ -92,31 +92,31 @@ impl Backoffs {
         })
     }
 
-    /// The server answered a request from `remote` for a mytoken of `provider`: ends the silence that this disproves. What other
-    /// addresses met with their own tokens stays.
+    /// The server answered a request from `remote` for a mytoken of `provider`: ends the backoffs for silence that include this request.
+    /// Backoffs of other addresses and providers stay.
     pub fn end_silence(&mut self, server: &str, provider: Option<&str>, remote: &Remote) {
-        let covers = |own: Option<&str>, seen: Option<&str>| own.is_none_or(|own| seen == Some(own));
+        let includes = |own: Option<&str>, answered: Option<&str>| own.is_none_or(|own| answered == Some(own));
         self.0.retain(|one| {
             one.reason != BackoffReason::Silent
                 || one.server != server
-                || !covers(one.provider.as_deref(), provider)
-                || !covers(one.remote.as_deref(), Some(remote.as_str()))
+                || !includes(one.provider.as_deref(), provider)
+                || !includes(one.remote.as_deref(), Some(remote.as_str()))
         });
     }
 
-    /// Whether any silence of this server is remembered.
+    /// Whether there is a backoff for a silence of this server.
     #[must_use]
-    pub fn has_silence_of(&self, server: &str) -> bool {
+    pub fn has_silence(&self, server: &str) -> bool {
         self.0.iter().any(|one| one.reason == BackoffReason::Silent && one.server == server)
     }
 
-    /// All of them.
+    /// All backoffs.
     #[must_use]
     pub fn as_slice(&self) -> &[Backoff] {
         &self.0
     }
 
-    /// Drops those that are over. One that ends later than any backoff can is of an earlier boot.
+    /// Drops backoffs that have ended. One that ends later than in [`LONGEST_BACKOFF`] comes from an earlier boot.
     pub(super) fn drop_expired(&mut self, now: u64) {
         self.0.retain(|one| one.until > now && one.until - now <= LONGEST_BACKOFF);
     }
@@ -167,7 +167,7 @@ mod tests {
         for (provider, of, asked, from, applies) in table {
             let mut backoffs = Backoffs::default();
             backoffs.add(silent(provider, of, 115));
-            let applying = |server, now| backoffs.applying(server, asked, &remote(from), now);
+            let applying = |server, now| backoffs.find(server, asked, &remote(from), now);
             assert_eq!(applying("https://mt", 114).is_some(), applies, "{provider:?} {of:?}");
             assert_eq!(applying("https://mt", 115), None);
             assert_eq!(applying("https://else", 100), None);
@@ -175,7 +175,7 @@ mod tests {
         let mut backoffs = Backoffs::default();
         backoffs.add(silent(None, None, 200));
         backoffs.add(Backoff { reason: BackoffReason::TooManyRequests, until: 150, ..silent(None, None, 0) });
-        let reason = |backoffs: &Backoffs| backoffs.applying("https://mt", None, &here, 100).unwrap().reason;
+        let reason = |backoffs: &Backoffs| backoffs.find("https://mt", None, &here, 100).unwrap().reason;
         assert_eq!(reason(&backoffs), BackoffReason::TooManyRequests);
         backoffs.end_silence("https://mt", None, &here);
         assert_eq!(reason(&backoffs), BackoffReason::TooManyRequests, "an answer ends silence only");

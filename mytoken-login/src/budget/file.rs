@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken::private_files::FileError;
-use mytoken::private_files::{Directory, Lock, Owner, lock};
+use mytoken::private_files::{Directory, FileError, Lock, Owner, lock};
 use mytoken_wire::clock::uptime;
 use nix::errno::Errno;
 
@@ -14,14 +13,14 @@ use super::ledger::Ledger;
 use super::settings::BudgetSettings;
 use crate::runtime_dir::open_private_dir;
 
-/// Directory of the ledger of logins over ssh. It is on a tmpfs: it is lost at boot, so its times are seconds since boot.
-const OF_SSH: &str = "/run/mytoken/login";
+/// Directory of the ledger of logins over ssh. It is on a tmpfs and lost at boot, so times in it are seconds since boot.
+const SSH_DIRECTORY: &str = "/run/mytoken/login";
 
 /// Directory of the ledger of all other logins. The caller of a set-uid program (su) can stop the program at any time, even while it
 /// holds the lock or waits for a server. That must not delay logins over ssh.
-const OF_OTHERS: &str = "/run/mytoken/login-local";
+const OTHERS_DIRECTORY: &str = "/run/mytoken/login-local";
 
-const NAME: &str = "ledger";
+const FILE_NAME: &str = "ledger";
 
 /// Maximum size of the file, in bytes. A full ledger is much smaller.
 const SIZE_LIMIT: usize = 2 * 1024 * 1024;
@@ -47,13 +46,13 @@ impl LedgerFile {
     /// The ledger of logins over ssh.
     #[must_use]
     pub fn of_ssh() -> Self {
-        Self::new(Path::new(OF_SSH), Owner::ROOT)
+        Self::new(Path::new(SSH_DIRECTORY), Owner::ROOT)
     }
 
     /// The ledger of all other logins.
     #[must_use]
     pub fn of_others() -> Self {
-        Self::new(Path::new(OF_OTHERS), Owner::ROOT)
+        Self::new(Path::new(OTHERS_DIRECTORY), Owner::ROOT)
     }
 
     /// Changes the ledger under the lock. `change` gets the seconds since boot.
@@ -69,12 +68,12 @@ impl LedgerFile {
         let directory = self.open()?;
         let _lock = self.lock(&directory, deadline.at_most(LOCK_WAIT))?;
         let now = uptime();
-        let before = self.stored(&directory)?;
-        let mut ledger = before.current(now, settings);
+        let before = self.read_stored(&directory)?;
+        let mut ledger = before.clone().into_ledger(now, settings);
         change(&mut ledger, now);
         if before != Stored::Ledger(ledger.clone()) {
-            let bytes = serde_json::to_vec(&ledger).map_err(|error| self.failed(&error.to_string()))?;
-            directory.write_locked(NAME, &bytes, self.owner, 0o600)?;
+            let bytes = serde_json::to_vec(&ledger).map_err(|error| self.unusable(&error.to_string()))?;
+            directory.write_locked(FILE_NAME, &bytes, self.owner, 0o600)?;
         }
         Ok(())
     }
@@ -85,23 +84,23 @@ impl LedgerFile {
     /// [`FileError::Unusable`].
     pub fn read(&self, settings: &BudgetSettings) -> Result<(Ledger, u64), FileError> {
         let now = uptime();
-        let mut ledger = self.stored(&self.open()?)?.current(now, settings);
+        let mut ledger = self.read_stored(&self.open()?)?.into_ledger(now, settings);
         ledger.drop_expired(now, settings);
         Ok((ledger, now))
     }
 
-    fn stored(&self, directory: &Directory) -> Result<Stored, FileError> {
-        Ok(match directory.read(NAME, self.owner, 0o600, SIZE_LIMIT)? {
+    fn read_stored(&self, directory: &Directory) -> Result<Stored, FileError> {
+        Ok(match directory.read(FILE_NAME, self.owner, 0o600, SIZE_LIMIT)? {
             None => Stored::Ledger(Ledger::default()),
             Some(bytes) => Ledger::parse(&bytes).map_or(Stored::Damaged, Stored::Ledger),
         })
     }
 
     fn lock(&self, directory: &Directory, deadline: Deadline) -> Result<Lock, FileError> {
-        let handle = directory.handle().try_clone().map_err(|error| self.failed(&error.to_string()))?;
+        let handle = directory.handle().try_clone().map_err(|error| self.unusable(&error.to_string()))?;
         lock(handle, deadline, POLL).map_err(|errno| match errno {
-            Errno::EAGAIN => self.failed("another login kept the lock"),
-            errno => self.failed(errno.desc()),
+            Errno::EAGAIN => self.unusable("another login kept the lock"),
+            errno => self.unusable(errno.desc()),
         })
     }
 
@@ -109,22 +108,23 @@ impl LedgerFile {
         open_private_dir(&self.directory, self.owner)
     }
 
-    fn failed(&self, reason: &str) -> FileError {
-        FileError::Unusable { path: self.directory.join(NAME).display().to_string(), reason: reason.to_owned() }
+    fn unusable(&self, reason: &str) -> FileError {
+        FileError::Unusable { path: self.directory.join(FILE_NAME).display().to_string(), reason: reason.to_owned() }
     }
 }
 
 /// The content of the file.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Stored {
     Ledger(Ledger),
     Damaged,
 }
 
 impl Stored {
-    fn current(&self, now: u64, settings: &BudgetSettings) -> Ledger {
+    /// The ledger. A damaged one counts as exhausted.
+    fn into_ledger(self, now: u64, settings: &BudgetSettings) -> Ledger {
         match self {
-            Self::Ledger(ledger) => ledger.clone(),
+            Self::Ledger(ledger) => ledger,
             Self::Damaged => Ledger::exhausted(now, settings),
         }
     }
@@ -138,7 +138,7 @@ mod tests {
     use crate::Remote;
 
     /// Changes the file and returns the result of `change`.
-    fn changed<T: Default>(
+    fn change<T: Default>(
         file: &LedgerFile,
         settings: &BudgetSettings,
         deadline: Deadline,
@@ -162,7 +162,7 @@ mod tests {
                         let deadline = Deadline::after(Duration::from_secs(60));
                         let remote = Remote::of(None, Some("192.0.2.1"));
                         let spend = |ledger: &mut Ledger, now| ledger.spend(&remote, now, settings).is_ok();
-                        (0..10).filter(|_| changed(&file, settings, deadline, spend).unwrap()).count()
+                        (0..10).filter(|_| change(&file, settings, deadline, spend).unwrap()).count()
                     })
                 })
                 .collect();
@@ -179,7 +179,7 @@ mod tests {
         let spend = || {
             let remote = Remote::of(None, None);
             let spend = |ledger: &mut Ledger, now| ledger.spend(&remote, now, &settings).is_ok();
-            changed(&file, &settings, Deadline::after(Duration::from_secs(60)), spend).unwrap()
+            change(&file, &settings, Deadline::after(Duration::from_secs(60)), spend).unwrap()
         };
         assert!(spend());
         std::fs::write(dir.path().join("mytoken/login/ledger"), r#"{"v":2}"#).unwrap();
@@ -196,9 +196,9 @@ mod tests {
         let settings = BudgetSettings::default();
         let deadline = || Deadline::after(Duration::from_secs(5));
         let spend = |ledger: &mut Ledger, now| ledger.spend(&Remote::of(None, None), now, &settings).is_ok();
-        assert!(changed(&file, &settings, deadline(), spend).unwrap());
+        assert!(change(&file, &settings, deadline(), spend).unwrap());
         let path = dir.path().join("mytoken/login/ledger");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(changed(&file, &settings, deadline(), spend), Err(FileError::Unusable { .. })));
+        assert!(matches!(change(&file, &settings, deadline(), spend), Err(FileError::Unusable { .. })));
     }
 }

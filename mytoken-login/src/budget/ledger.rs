@@ -77,8 +77,8 @@ impl Ledger {
         serde_json::from_slice::<Self>(bytes).ok().filter(|ledger| ledger.v == VERSION)
     }
 
-    /// The replacement for a damaged ledger: the host's budget is spent at `now`. Whoever could damage the file must gain nothing by
-    /// it, and logins work again after one window.
+    /// The replacement for a damaged ledger: the host's budget is spent at `now`. Damaging the file must not help an
+    /// attacker, and logins work again after one window.
     #[must_use]
     pub fn exhausted(now: u64, settings: &BudgetSettings) -> Self {
         let requests = vec![RemoteTime { at: now, remote: "unreadable".to_owned() }; settings.per_host];
@@ -88,7 +88,7 @@ impl Ledger {
     /// Counts one request of `remote`, if it is within the budget.
     ///
     /// # Errors
-    /// `BudgetExceeded`, with the time to wait. Nothing was counted then.
+    /// `BudgetExceeded`, with the time to wait. The request is not counted.
     pub fn spend(&mut self, remote: &Remote, now: u64, settings: &BudgetSettings) -> Result<(), BudgetExceeded> {
         self.drop_expired(now, settings);
         let window = settings.window.as_secs();
@@ -117,18 +117,18 @@ impl Ledger {
         Ok(())
     }
 
-    /// Counts one request of `remote` even when the budget is spent: it is about a mytoken that the server itself has just issued.
+    /// Counts one request of `remote` even when the budget is spent: it holds a mytoken that was redeemed in this login.
     pub fn count(&mut self, remote: &Remote, now: u64) {
-        if self.requests.len() < BudgetSettings::LARGEST {
+        if self.requests.len() < BudgetSettings::REQUESTS_LIMIT {
             self.requests.push(RemoteTime { at: now, remote: remote.as_str().to_owned() });
         }
     }
 
-    /// A login from `remote` was accepted: takes back the requests that it made at `times`, and makes the address known.
+    /// A login from `remote` was accepted: removes the requests that it made at `times`, and makes the address a known one.
     pub fn refund(&mut self, remote: &Remote, times: &[u64], now: u64) {
         for time in times {
-            let is_its = |request: &RemoteTime| request.remote == remote.as_str() && request.at == *time;
-            if let Some(index) = self.requests.iter().position(is_its) {
+            let is_own = |request: &RemoteTime| request.remote == remote.as_str() && request.at == *time;
+            if let Some(index) = self.requests.iter().position(is_own) {
                 self.requests.remove(index);
             }
         }
@@ -153,7 +153,7 @@ impl Ledger {
         counts
     }
 
-    /// Drops what has no effect any more. A time in the future is of an earlier boot.
+    /// Drops entries that have no effect any more. A time in the future comes from an earlier boot.
     pub fn drop_expired(&mut self, now: u64, settings: &BudgetSettings) {
         let window = settings.window.as_secs();
         self.requests.retain(|request| request.at <= now && now - request.at < window);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_about_an_issued_mytoken_is_counted_and_never_refused() {
+    fn a_request_with_a_redeemed_mytoken_is_counted_and_never_refused() {
         let (settings, mut ledger) = (settings(2, 9), Ledger::default());
         ledger.spend(&remote("192.0.2.1"), 100, &settings).unwrap();
         for _ in 0..3 {

@@ -18,8 +18,8 @@ pub struct BudgetSettings {
 }
 
 impl BudgetSettings {
-    /// The longest list of requests that is kept: the ledger is read and written whole.
-    pub const LARGEST: usize = 10_000;
+    /// Most requests that the ledger keeps: it is read and written as a whole.
+    pub const REQUESTS_LIMIT: usize = 10_000;
 
     /// The part of `per_host` for addresses without a recently accepted login.
     #[must_use]
@@ -55,8 +55,8 @@ impl TryFrom<BudgetTable> for BudgetSettings {
         if !(1..=86_400).contains(&settings.window.as_secs()) {
             return Err("window must be between \"1s\" and \"1d\"; without it there is no limit".to_owned());
         }
-        if settings.per_address.max(settings.per_host) > Self::LARGEST {
-            return Err(format!("per_address and per_host can be {} at most", Self::LARGEST));
+        if settings.per_address.max(settings.per_host) > Self::REQUESTS_LIMIT {
+            return Err(format!("per_address and per_host can be {} at most", Self::REQUESTS_LIMIT));
         }
         Ok(settings)
     }

@@ -9,7 +9,8 @@ use crate::credential::SessionCredential;
 use crate::process::Process;
 use crate::report::Accepted;
 
-/// Version of the record.
+/// Version of the record. An upgrade can replace the module between the authentication and the session of a login: a record of another
+/// version is refused as malformed.
 const VERSION: u32 = 2;
 
 /// How long a record can be used, in seconds; sshd's default `LoginGraceTime` is 120 (SSH-10).
@@ -82,6 +83,10 @@ impl Record {
 }
 
 /// Why a record is not used.
+///
+/// The account phase then refuses the login and leaves the record to a sweep. The session opens without a credential and removes the
+/// record. Neither revokes a delegated mytoken in the record, even if its text can still be read (`Foreign`, `Old`, another version): it
+/// stays valid until it expires.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The handle is malformed.
@@ -93,13 +98,13 @@ pub enum RecordError {
     /// The file cannot be read, or others could have written it.
     #[error("{0}")]
     File(FileError),
-    /// The file does not hold a record of this version.
+    /// The file does not hold a record of this version: another version of the module may have written it.
     #[error("the record is malformed")]
     Malformed,
     /// The record belongs to another login.
     #[error("the record belongs to another {0}")]
     Foreign(
-        /// The difference: `user`, `service` or `process`.
+        /// What differs: `user`, `service` or `process`.
         &'static str,
     ),
     /// The record is older than `AGE_LIMIT`.

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Removes records of logins that never opened a session: another factor failed, or the client went away.
 //!
-//! The name of a record decides; no record is opened. A login checks the records of its own account, at most [`ACCOUNT_LIMIT`]. Once a
-//! minute a login also checks a few records of other accounts, unless the agent does it.
+//! The name of a record decides; no record is opened. So a delegated mytoken in a removed record is not revoked: it stays valid until it
+//! expires.
+//!
+//! A login checks the records of its own account, at most [`ACCOUNT_LIMIT`]. Once a minute a login also checks a few records of other
+//! accounts, unless the agent does it.
 
 use mytoken::Clock;
-use mytoken::private_files::Directory;
-use mytoken::private_files::FileError;
+use mytoken::private_files::{Directory, FileError};
 
 use super::Handover;
 use super::name::RecordName;
@@ -18,10 +20,9 @@ pub const ACCOUNT_LIMIT: usize = 64;
 /// Seconds between two sweeps by logins, of all processes of sshd together.
 const SWEEP_INTERVAL: u64 = 60;
 
-/// Most names that the sweep of a login checks. A record that it must keep waits for its session. With keyboard-interactive sshd has few
-/// of these at a time, so the next sweep gets further. With the password method a record names sshd's listener, which keeps running
-/// (SSH-02): such a record stays until [`AGE_LIMIT`], and many of them can stop the sweeps of logins at the same names. The agent's sweep
-/// checks all.
+/// Most names that the sweep of a login checks. Records that wait for their session stay and are checked again by the next sweep. With
+/// keyboard-interactive they are few. With the password method a record names sshd's listener, which keeps running (SSH-02), so the
+/// record stays until [`AGE_LIMIT`]. Many such records can use up each sweep of a login. The agent's sweep checks all names.
 const NAMES_LIMIT: usize = 200;
 
 /// File with the time of the last sweep, in Unix seconds. No account's directory has this name.
@@ -30,46 +31,46 @@ const LAST_SWEEP: &str = "swept";
 impl Handover {
     /// The sweep of a login: a few names, and only if the last sweep was more than a minute ago.
     pub fn sweep(&self, clock: &dyn Clock) {
-        let Some(directory) = self.existing() else { return };
-        if self.last_sweep(&directory).is_none_or(|last| clock.now().abs_diff(last) >= SWEEP_INTERVAL) {
-            self.sweep_some(&directory, clock, NAMES_LIMIT);
+        let Some(directory) = self.open_existing() else { return };
+        if self.read_last_sweep(&directory).is_none_or(|last| clock.now().abs_diff(last) >= SWEEP_INTERVAL) {
+            self.sweep_names(&directory, clock, NAMES_LIMIT);
         }
     }
 
     /// The sweep of the agent: all names.
     pub fn sweep_all(&self, clock: &dyn Clock) {
-        if let Some(directory) = self.existing() {
-            self.sweep_some(&directory, clock, usize::MAX);
+        if let Some(directory) = self.open_existing() {
+            self.sweep_names(&directory, clock, usize::MAX);
         }
     }
 
-    fn existing(&self) -> Option<Directory> {
-        // Without logins there is no directory, and none is made.
+    fn open_existing(&self) -> Option<Directory> {
+        // Before the first login there is no directory. A sweep does not make it.
         if self.directory.exists() { self.open().ok() } else { None }
     }
 
-    fn last_sweep(&self, directory: &Directory) -> Option<u64> {
+    fn read_last_sweep(&self, directory: &Directory) -> Option<u64> {
         let text = directory.read(LAST_SWEEP, self.owner, 0o600, 20).ok()??;
         std::str::from_utf8(&text).ok()?.parse().ok()
     }
 
-    fn sweep_some(&self, directory: &Directory, clock: &dyn Clock, limit: usize) {
+    fn sweep_names(&self, directory: &Directory, clock: &dyn Clock, limit: usize) {
         let now = clock.now();
         // Written first, so that logins in the meantime do not sweep too.
         let _ = directory.write(LAST_SWEEP, now.to_string().as_bytes(), self.owner, 0o600);
-        let mut left = limit;
+        let mut remaining = limit;
         for name in directory.names().unwrap_or_default() {
-            if left == 0 {
+            if remaining == 0 {
                 return;
             }
             if name == LAST_SWEEP {
                 continue;
             }
-            left -= 1;
+            remaining -= 1;
             match directory.enter(&name, self.owner, 0o700) {
                 Ok(account) => {
                     let names = account.names().unwrap_or_default();
-                    left = left.saturating_sub(names.len());
+                    remaining = remaining.saturating_sub(names.len());
                     remove_orphans(&account, &names, now);
                     // Fails when the directory is not empty.
                     let _ = directory.remove_dir(&name);
@@ -83,8 +84,8 @@ impl Handover {
         }
     }
 
-    /// The directory of an account, with room for one more record.
-    pub(super) fn account_directory(&self, uid: u32, now: u64) -> Result<Directory, FileError> {
+    /// Makes the directory of an account, and room for one more record in it.
+    pub(super) fn make_account_directory(&self, uid: u32, now: u64) -> Result<Directory, FileError> {
         let handover = self.open()?;
         let account = handover.make(&uid.to_string(), self.owner, 0o700)?;
         let names = account.names()?;

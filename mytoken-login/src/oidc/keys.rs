@@ -91,7 +91,7 @@ impl KeySet {
     /// Reads a JWKS document. Malformed keys and keys of unknown types are skipped.
     ///
     /// # Errors
-    /// [`InvalidKeySet`] when it is not a JWKS or holds no usable key. An issuer without keys is broken, and old keys are better.
+    /// [`InvalidKeySet`] when it is not a JWKS or holds no usable key. Old keys then stay in use.
     pub fn parse(document: &[u8]) -> Result<Self, InvalidKeySet> {
         let document: Value = serde_json::from_slice(document).map_err(|_| InvalidKeySet("its key set is not JSON"))?;
         let list =
@@ -117,19 +117,19 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// The key for a token with this `kid` and algorithm. Without a `kid`, exactly one key must fit.
+    /// The key for a token with this `kid` and algorithm. Without a `kid`, exactly one key must be suitable.
     pub(super) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Result<VerificationKey, Rejection> {
-        let fitting = |key: &&Key| key.fits(algorithm);
+        let suitable = |key: &&Key| key.is_for(algorithm);
         match key_id {
             Some(id) => {
                 let named: Vec<&Key> = self.keys.iter().filter(|key| key.kid.as_deref() == Some(id)).collect();
                 let first = named.first().ok_or(Rejection::KeyUnknown)?;
-                named.iter().copied().find(|key| fitting(key)).unwrap_or(first).verifying(algorithm)
+                named.iter().copied().find(|key| suitable(key)).unwrap_or(first).verification_key(algorithm)
             }
             None => {
-                let mut keys = self.keys.iter().filter(fitting);
+                let mut keys = self.keys.iter().filter(suitable);
                 match (keys.next(), keys.next()) {
-                    (Some(only), None) => only.verifying(algorithm),
+                    (Some(only), None) => only.verification_key(algorithm),
                     _ => Err(Rejection::KeyUnknown),
                 }
             }
@@ -139,7 +139,7 @@ impl KeySet {
 
 impl Key {
     /// Whether type, curve and purpose of the key are right for `algorithm`.
-    fn fits(&self, algorithm: Algorithm) -> bool {
+    fn is_for(&self, algorithm: Algorithm) -> bool {
         use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
         let kind = match algorithm {
             RS256 | RS384 | RS512 | PS256 | PS384 | PS512 => ("RSA", None),
@@ -154,8 +154,8 @@ impl Key {
             && self.alg.as_deref().is_none_or(|own| Algorithm::named(own) == Some(algorithm))
     }
 
-    fn verifying(&self, algorithm: Algorithm) -> Result<VerificationKey, Rejection> {
-        if !self.fits(algorithm) {
+    fn verification_key(&self, algorithm: Algorithm) -> Result<VerificationKey, Rejection> {
+        if !self.is_for(algorithm) {
             return Err(Rejection::KeyUnfit);
         }
         let decode = |part: &Option<String>| {

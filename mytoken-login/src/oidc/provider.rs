@@ -68,12 +68,12 @@ impl KeySource for ProviderKeys<'_> {
         let url = &issuer.url;
         SharedDocument::new("jwks", url, self.cache, self.clock)
             .get(age, deadline, |deadline| self.fetch(issuer, deadline).map_err(FetchError::Unavailable))
-            .map_err(|missing| KeysUnavailable { reason: unavailable(url, missing) })
+            .map_err(|error| KeysUnavailable { reason: describe(url, error) })
     }
 }
 
-fn unavailable(url: &str, missing: DocumentError) -> String {
-    match missing {
+fn describe(url: &str, error: DocumentError) -> String {
+    match error {
         DocumentError::Fetch(
             FetchError::Unavailable(reason) | FetchError::Configuration(reason) | FetchError::Refused(reason),
         ) => {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Checking signatures, by ring. What JWT adds to it (form, header, choice of the key) is in the files beside this one.
+//! Checks signatures with ring. The form of a JWT, its header and the choice of the key are in other files of this folder.
 
 use mytoken::config::Algorithm;
 use ring::signature::{
@@ -16,7 +16,7 @@ pub(super) enum VerificationKey {
     Point(UnparsedPublicKey<Vec<u8>>),
 }
 
-/// How ring calls an algorithm, by the parts that its keys are made of.
+/// An algorithm of ring, by the members of its keys.
 pub(super) enum Scheme {
     /// Modulus and exponent.
     Rsa(&'static RsaParameters),
@@ -54,7 +54,7 @@ impl VerificationKey {
         Self::Point(UnparsedPublicKey::new(&ED25519, x))
     }
 
-    /// Whether `signature` is this key's for `message`.
+    /// Whether `signature` is the signature of `message` with this key.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             Self::Rsa(parameters, parts) => parts.verify(parameters, message, signature),

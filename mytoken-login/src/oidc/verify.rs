@@ -26,24 +26,24 @@ pub fn verify(
     deadline: Deadline,
 ) -> Result<AccessTokenClaims, Rejection> {
     let jws = Jws::parse(token.expose())?;
-    let iss = text(&jws.claims, "iss")?;
+    let iss = required_text(&jws.claims, "iss")?;
     let issuer = issuers.iter().find(|issuer| issuer.is(&iss)).ok_or(Rejection::IssuerUnknown)?;
     let algorithm = Algorithm::named(&jws.algorithm)
         .filter(|algorithm| issuer.algorithms.contains(algorithm))
         .ok_or(Rejection::Algorithm)?;
-    is_access_token(&jws, issuer)?;
+    check_kind(&jws, issuer)?;
     check_signature(&jws, algorithm, issuer, keys, deadline)?;
     let key = jws.key_id.as_deref().map_or_else(|| "the only key".to_owned(), |id| format!("key {id}"));
     check_claims(jws.claims, issuer, iss, format!("{algorithm}, {key}"), clock.now())
 }
 
-/// Whether the token claims to be an access token, and not another kind of token that the issuer signs.
+/// Checks that the token claims to be an access token, and not another kind of token that the issuer signs.
 ///
-/// `nonce` marks ID tokens, but Keycloak before 24 puts it into access tokens too (MT-57). It is accepted if the token says that it is an access
-/// token.
-fn is_access_token(jws: &Jws<'_>, issuer: &IssuerSettings) -> Result<(), Rejection> {
-    let is = |name: &str, wanted: &str| {
-        jws.claims.get(name).and_then(Value::as_str).is_some_and(|value| value.eq_ignore_ascii_case(wanted))
+/// `nonce` marks ID tokens, but Keycloak before 24 puts it into access tokens too (MT-57). It is accepted if `typ` says that the token is
+/// an access token.
+fn check_kind(jws: &Jws<'_>, issuer: &IssuerSettings) -> Result<(), Rejection> {
+    let is = |name: &str, expected: &str| {
+        jws.claims.get(name).and_then(Value::as_str).is_some_and(|value| value.eq_ignore_ascii_case(expected))
     };
     let has = |name: &str| jws.claims.contains_key(name);
     match jws.kind.as_deref() {
@@ -58,13 +58,13 @@ fn is_access_token(jws: &Jws<'_>, issuer: &IssuerSettings) -> Result<(), Rejecti
     if has("events") {
         return Err(Rejection::WrongKind("a logout token"));
     }
-    // Keycloak has the kind in the payload.
+    // Keycloak puts the kind into the payload.
     if has("typ") && !is("typ", "Bearer") && !is("typ", "at+jwt") && !is("typ", "JWT") {
         return Err(Rejection::WrongKind(if is("typ", "ID") { "an ID token" } else { "a token of another kind" }));
     }
     let bearer = is("typ", "Bearer");
-    let nonce_is_fine = bearer || jws.kind.as_deref() == Some("at+jwt") || is("typ", "at+jwt");
-    if is("token_use", "id") || ((has("at_hash") || has("c_hash")) && !bearer) || (has("nonce") && !nonce_is_fine) {
+    let nonce_allowed = bearer || jws.kind.as_deref() == Some("at+jwt") || is("typ", "at+jwt");
+    if is("token_use", "id") || ((has("at_hash") || has("c_hash")) && !bearer) || (has("nonce") && !nonce_allowed) {
         return Err(Rejection::WrongKind("an ID token"));
     }
     Ok(())
@@ -127,12 +127,12 @@ fn check_claims(
     if let Some(missing) = issuer.required_scopes.iter().find(|scope| !scopes.contains(scope)) {
         return Err(Rejection::Scope(missing.clone()));
     }
-    let sub = text(&all, "sub")?;
+    let sub = required_text(&all, "sub")?;
     Ok(AccessTokenClaims { issuer: issuer.name.clone(), iss, sub, exp, good_until, iat, scopes, signed, all })
 }
 
 /// A required claim that is text and not empty.
-fn text(claims: &Map<String, Value>, name: &'static str) -> Result<String, Rejection> {
+fn required_text(claims: &Map<String, Value>, name: &'static str) -> Result<String, Rejection> {
     match claims.get(name) {
         Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
         _ => Err(Rejection::Claim(name)),

@@ -86,9 +86,9 @@ pub struct Http {
 #[derive(Deserialize, Default, Clone)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// A word for its answer instead of an access token.
+    /// The name of its answer, instead of an access token.
     pub answers: Option<String>,
-    /// A word for its answer to a revocation.
+    /// The name of its answer to a revocation.
     pub revokes: Option<String>,
     /// Changes to the claims of its access token.
     pub access_token: toml::Table,

@@ -5,7 +5,7 @@
 
 use mytoken::SystemClock;
 use mytoken_login::handover::Claimant;
-use mytoken_login::{Level, Process, field};
+use mytoken_login::{Level, Process, escape_field};
 use pamsm::PamError;
 
 use super::records::records;
@@ -26,14 +26,15 @@ fn state(context: &PamContext<'_>) -> AccountState {
         Ok(record) if record.has_expired(&SystemClock) => {
             // No session follows that would take the record.
             let _ = records().take(&handle, &claimant, &SystemClock);
-            context.log(Level::Notice, &format!("user={} the token has expired since the login", field(&user)));
+            context.log(Level::Notice, &format!("user={} the token has expired since the login", escape_field(&user)));
             revocation::revoke_delegated(context, &record.credential);
             AccountState::Expired
         }
         Ok(_) => AccountState::Valid,
         Err(error) => {
-            context.log(Level::Warning, &format!("user={} account refused: {error}", field(&user)));
-            AccountState::ForeignRecord
+            // The delegated mytoken of the record is not revoked; see `RecordError`.
+            context.log(Level::Warning, &format!("user={} account refused: {error}", escape_field(&user)));
+            AccountState::RecordUnusable
         }
     }
 }

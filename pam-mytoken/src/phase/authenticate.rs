@@ -8,7 +8,7 @@ use mytoken::config::{FileTrust, Shared};
 use mytoken_login::budget::{Allowance, ConnectionEnd};
 use mytoken_login::handover::{Record, VARIABLE};
 use mytoken_login::{
-    Accepted, Attempt, Level, LoginContext, LoginSettings, Process, RefusalClass, field, remaining_fail_delay,
+    Accepted, Attempt, Level, LoginContext, LoginSettings, Process, RefusalClass, escape_field, remaining_fail_delay,
 };
 use pamsm::PamError;
 
@@ -20,7 +20,7 @@ use crate::conversation::PamConversation;
 
 /// The auth phase.
 pub fn authenticate(context: &PamContext<'_>) -> PamError {
-    // With the password method an earlier attempt of the same process may have stored one.
+    // With the password method an earlier attempt of the same process may have stored a handle.
     context.remove_handle();
     let Some(user) = context.user() else { return PamError::USER_UNKNOWN };
     let attempt = Attempt { service: context.service(), user, rhost: context.rhost(), host: hostname() };
@@ -87,8 +87,8 @@ fn decide(
     allowance: &Allowance<'_>,
 ) -> PamError {
     let report = mytoken_login::authenticate(attempt, login, &mut PamConversation::new(context));
-    context.log(report.level(), &report.line(attempt));
-    // Only for logins that came to the rules.
+    context.log(report.level(), &report.log_line(attempt));
+    // Only for logins whose rules were tried.
     for problem in login.maps.problems().iter().filter(|_| !report.rules.is_empty()) {
         context.log(Level::Error, problem);
     }
@@ -120,7 +120,7 @@ fn store_record(context: &PamContext<'_>, attempt: &Attempt, accepted: &Accepted
         Ok(_) => "the PAM environment cannot be written".to_owned(),
         Err(error) => error.to_string(),
     };
-    context.log(Level::Warning, &format!("user={} session without credential: {problem}", field(&attempt.user)));
+    context.log(Level::Warning, &format!("user={} session without credential: {problem}", escape_field(&attempt.user)));
     false
 }
 

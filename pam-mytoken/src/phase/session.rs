@@ -9,32 +9,33 @@ use mytoken::private_files::Owner;
 use mytoken::{Deadline, SystemClock};
 use mytoken_login::handover::{Claimant, Record};
 use mytoken_login::session::{Installed, Sessions, register, unregister};
-use mytoken_login::{Level, LoginSettings, Process, SessionSettings, field};
+use mytoken_login::{Level, LoginSettings, Process, SessionSettings, escape_field};
 use mytoken_wire::paths::{AGENT_SOCKET, RUNTIME};
 use pamsm::PamError;
 
 use super::records::records;
 use super::revocation;
-use crate::codes::{self, Origin};
+use crate::codes::{self, LoginMethod};
 use crate::context::PamContext;
 
-/// How long the agent may take. It is on this host. A login does not wait for an agent that hangs.
+/// How long the agent, which runs on this host, may take. A login does not wait for an agent that hangs.
 const AGENT_TIME_LIMIT: Duration = Duration::from_secs(2);
 
 /// Opens the session of a login with a token. A problem with its credential does not fail the session.
 pub fn open_session(context: &PamContext<'_>) -> PamError {
-    let Some(handle) = context.handle() else { return codes::session(Origin::Other) };
+    let Some(handle) = context.handle() else { return codes::session(LoginMethod::Other) };
     context.remove_handle();
     let (user, service) = (context.user().unwrap_or_default(), context.service());
     let claimant = Claimant { user: &user, service: &service, process: Process::own() };
     let warn = |reason: String| {
-        context.log(Level::Warning, &format!("user={} session without credential: {reason}", field(&user)));
+        context.log(Level::Warning, &format!("user={} session without credential: {reason}", escape_field(&user)));
     };
     let record = match records().take(&handle, &claimant, &SystemClock) {
         Ok(record) => record,
         Err(error) => {
+            // The delegated mytoken of the record is not revoked; see `RecordError`.
             warn(error.to_string());
-            return codes::session(Origin::Token);
+            return codes::session(LoginMethod::Token);
         }
     };
     match settings(context).and_then(|settings| Ok(sessions().install(&record, &settings)?)) {
@@ -44,7 +45,7 @@ pub fn open_session(context: &PamContext<'_>) -> PamError {
             revocation::revoke_delegated(context, &record.credential);
         }
     }
-    codes::session(Origin::Token)
+    codes::session(LoginMethod::Token)
 }
 
 fn settings(context: &PamContext<'_>) -> Result<SessionSettings, mytoken::Error> {
@@ -72,10 +73,10 @@ fn register_session(context: &PamContext<'_>, record: &Record, installed: &Insta
         level,
         &format!(
             "session user={} uid={} issuer={} sub={} session={} credential until {} ({renewal})",
-            field(&record.user),
+            escape_field(&record.user),
             record.uid,
-            field(&record.issuer),
-            field(&record.sub),
+            escape_field(&record.issuer),
+            escape_field(&record.sub),
             installed.session,
             record.credential.exp
         ),
@@ -84,18 +85,18 @@ fn register_session(context: &PamContext<'_>, record: &Record, installed: &Insta
 
 /// Ends the session that this process opened.
 pub fn close_session(context: &PamContext<'_>) -> PamError {
-    let Some(session) = context.session() else { return codes::session(Origin::Other) };
+    let Some(session) = context.session() else { return codes::session(LoginMethod::Other) };
     let mut parts = session.split(':');
     if let (Some(session), Some(Ok(uid)), Some(Ok(gid))) =
         (parts.next(), parts.next().map(str::parse), parts.next().map(str::parse))
     {
-        // First the agent: it must not write into a directory that is being removed. Without an agent there is no writer.
+        // The agent comes first: it must not write into a directory that is being removed. Without an agent there is no writer.
         if let Err(error) = unregister(Path::new(AGENT_SOCKET), session, Deadline::after(AGENT_TIME_LIMIT)) {
             context.log(Level::Debug, &error.to_string());
         }
         sessions().remove(session, Owner { uid, gid });
     }
-    codes::session(Origin::Token)
+    codes::session(LoginMethod::Token)
 }
 
 fn sessions() -> Sessions {
