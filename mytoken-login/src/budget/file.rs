@@ -65,6 +65,17 @@ impl LedgerFile {
         deadline: Deadline,
         change: &mut dyn FnMut(&mut Ledger, u64),
     ) -> Result<(), FileError> {
+        self.change_at(&uptime, settings, deadline, change)
+    }
+
+    /// As [`Self::change`]; `uptime` is called under the lock.
+    fn change_at(
+        &self,
+        uptime: &dyn Fn() -> u64,
+        settings: &BudgetSettings,
+        deadline: Deadline,
+        change: &mut dyn FnMut(&mut Ledger, u64),
+    ) -> Result<(), FileError> {
         let directory = self.open()?;
         let _lock = self.lock(&directory, deadline.at_most(LOCK_WAIT))?;
         let now = uptime();
@@ -136,6 +147,7 @@ mod tests {
 
     use super::*;
     use crate::Remote;
+    use crate::budget::ledger::BudgetExceeded;
 
     /// Changes the file and returns the result of `change`.
     fn change<T: Default>(
@@ -175,17 +187,20 @@ mod tests {
     fn a_damaged_ledger_is_usable_again_after_one_window() {
         let dir = tempfile::tempdir().unwrap();
         let file = LedgerFile::new(&dir.path().join("mytoken/login"), Owner::current());
-        let settings = BudgetSettings { window: mytoken::config::Duration::seconds(1), ..BudgetSettings::default() };
-        let spend = || {
-            let remote = Remote::of(None, None);
-            let spend = |ledger: &mut Ledger, now| ledger.spend(&remote, now, &settings).is_ok();
-            change(&file, &settings, Deadline::after(Duration::from_secs(60)), spend).unwrap()
+        let settings = BudgetSettings::default();
+        let spend = |now| {
+            let mut result = None;
+            let mut spend =
+                |ledger: &mut Ledger, now| result = Some(ledger.spend(&Remote::of(None, None), now, &settings));
+            file.change_at(&|| now, &settings, Deadline::after(Duration::from_secs(60)), &mut spend).unwrap();
+            result.unwrap()
         };
-        assert!(spend());
+        assert_eq!(spend(100), Ok(()));
         std::fs::write(dir.path().join("mytoken/login/ledger"), r#"{"v":2}"#).unwrap();
-        assert!(!spend(), "after damage the budget counts as spent");
-        thread::sleep(Duration::from_millis(2_100));
-        assert!(spend());
+        assert_eq!(spend(101), Err(BudgetExceeded::Host { wait: 300 }), "after damage the budget counts as spent");
+        // The refused request has written a new ledger.
+        assert_eq!(spend(400), Err(BudgetExceeded::Host { wait: 1 }));
+        assert_eq!(spend(401), Ok(()));
     }
 
     #[test]
