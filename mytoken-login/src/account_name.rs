@@ -127,7 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn posix_names_are_told_from_other_texts() {
+    fn only_posix_names_are_accepted_by_default() {
         for good in ["alice", "_svc", "a.b-c_9", &"a".repeat(32)] {
             assert!(AccountName::parse(good).is_ok(), "{good}");
         }

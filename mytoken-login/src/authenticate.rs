@@ -28,18 +28,18 @@ const REVOCATION_TIME: Duration = Duration::from_secs(3);
 pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation: &mut dyn Conversation) -> Report {
     let mut report = Report::new();
     let mut redeemed = None;
-    let accepted = find_account(attempt, context).and_then(|account| {
+    let outcome = find_account(attempt, context).and_then(|account| {
         report.uid = account.as_ref().map(|account| account.uid);
         let token = ask_for_token(context, conversation, &mut report)?;
         check_token(attempt, account, &token, context, &mut report, &mut redeemed)
     });
-    if accepted.is_err() {
+    if outcome.is_err() {
         report.revocation = revoke(redeemed, context);
     }
-    if let Some(refusal) = accepted.as_ref().err().filter(|refusal| refusal.is_shown_to_user()) {
+    if let Some(refusal) = outcome.as_ref().err().filter(|refusal| refusal.is_shown_to_user()) {
         conversation.tell(&format!("{refusal}{}", report.revocation.as_ref().map_or("", RevocationResult::sentence)));
     }
-    report.outcome = accepted.map(Box::new);
+    report.outcome = outcome.map(Box::new);
     report
 }
 
@@ -49,7 +49,7 @@ pub fn examine(attempt: &Attempt, token: &Secret, context: &LoginContext<'_>) ->
     let mut report = Report::new();
     report.answered = Some(Instant::now());
     let mut redeemed = None;
-    let accepted = find_account(attempt, context).and_then(|account| {
+    let outcome = find_account(attempt, context).and_then(|account| {
         report.uid = account.as_ref().map(|account| account.uid);
         if token.is_empty() {
             return Err(Refusal::Empty);
@@ -58,7 +58,7 @@ pub fn examine(attempt: &Attempt, token: &Secret, context: &LoginContext<'_>) ->
     });
     // No session follows, so a redeemed mytoken is revoked even when the token is accepted.
     report.revocation = revoke(redeemed, context);
-    report.outcome = accepted.map(Box::new);
+    report.outcome = outcome.map(Box::new);
     report
 }
 

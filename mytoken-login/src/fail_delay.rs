@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The fail delay: a refusal is not answered earlier than the configuration says, whatever its reason. Otherwise its time would show
-//! whether an account exists: sshd passes junk instead of the answer for accounts that do not (SSH-04).
+//! The fail delay: a refusal is not sent earlier than the configuration says, whatever its reason. Otherwise its time would show whether
+//! an account exists: for an account that does not exist, sshd passes junk instead of the answer (SSH-04), which is refused sooner.
 
 use std::time::{Duration, Instant};
 

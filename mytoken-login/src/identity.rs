@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whom a token identifies.
+//! The identity in a verified token.
 
 use serde_json::{Map, Value};
 

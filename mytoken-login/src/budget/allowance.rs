@@ -22,7 +22,7 @@ const SILENCE_BACKOFF: u64 = 15;
 const DEFAULT_BACKOFF: u64 = 30;
 
 /// How long a change of the ledger waits for the lock if the caller has no deadline.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+const CHANGE_TIME: Duration = Duration::from_secs(2);
 
 /// The provider that a request concerns: the one of the mytoken in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +222,7 @@ impl<'a> Allowance<'a> {
     fn change_ledger(&self, change: &mut dyn FnMut(&mut Ledger, u64)) {
         if let Some(file) = self.ledger {
             // A failure makes later logins slower or refuses them earlier. This login is already decided.
-            let _ = file.change(self.settings, Deadline::after(LOCK_WAIT), change);
+            let _ = file.change(self.settings, Deadline::after(CHANGE_TIME), change);
         }
     }
 }

@@ -116,7 +116,7 @@ impl Backoffs {
         &self.0
     }
 
-    /// Drops backoffs that have ended. One that ends later than in [`LONGEST_BACKOFF`] comes from an earlier boot.
+    /// Drops backoffs that have ended. One that ends more than [`LONGEST_BACKOFF`] seconds from now comes from an earlier boot.
     pub(super) fn drop_expired(&mut self, now: u64) {
         self.0.retain(|one| one.until > now && one.until - now <= LONGEST_BACKOFF);
     }
