@@ -20,7 +20,7 @@ impl Conversation for FakeUser {
         if self.answers.is_empty() { Err(ConversationEnded) } else { Ok(Zeroizing::new(self.answers.remove(0))) }
     }
 
-    fn tell(&mut self, _: &str) {}
+    fn show(&mut self, _: &str) {}
 }
 
 fuzz_target!(|data: &[u8]| {

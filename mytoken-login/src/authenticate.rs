@@ -24,7 +24,7 @@ use crate::report::{Accepted, Report, RevocationResult};
 /// Time for the revocation after a refused login. The deadline of the login may have passed.
 const REVOCATION_TIME: Duration = Duration::from_secs(3);
 
-/// Asks the user for a token and decides. Tells the user why a login is refused.
+/// Asks the user for a token and decides. Shows the user why a login is refused.
 pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation: &mut dyn Conversation) -> Report {
     let mut report = Report::new();
     let mut redeemed = None;
@@ -37,7 +37,7 @@ pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation:
         report.revocation = revoke(redeemed, context);
     }
     if let Some(refusal) = outcome.as_ref().err().filter(|refusal| refusal.is_shown_to_user()) {
-        conversation.tell(&format!("{refusal}{}", report.revocation.as_ref().map_or("", RevocationResult::sentence)));
+        conversation.show(&format!("{refusal}{}", report.revocation.as_ref().map_or("", RevocationResult::sentence)));
     }
     report.outcome = outcome.map(Box::new);
     report

@@ -15,7 +15,7 @@ pub trait Conversation {
     fn ask(&mut self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, ConversationEnded>;
 
     /// Shows a message.
-    fn tell(&mut self, text: &str);
+    fn show(&mut self, text: &str);
 }
 
 /// The conversation ended before an answer came.
@@ -57,10 +57,10 @@ fn collect(conversation: &mut dyn Conversation, prompt: &str, first: &[u8]) -> R
     // All memory at once: a vector that grows would leave copies of the secret in freed memory.
     let mut whole = Zeroizing::new(Vec::with_capacity(TOTAL_LIMIT));
     append(&mut whole, piece)?;
-    for wanted in 2..=count {
-        let answer = conversation.ask(&prompt_for(prompt, wanted, count))?;
+    for expected in 2..=count {
+        let answer = conversation.ask(&prompt_for(prompt, expected, count))?;
         let (index, of, piece) = split(&answer).map_err(AskError::Chunks)?;
-        if index != wanted || of != count {
+        if index != expected || of != count {
             return Err(AskError::Chunks(ChunkFault::Order));
         }
         append(&mut whole, piece)?;
@@ -94,7 +94,7 @@ mod tests {
             self.prompts.push(prompt.to_owned());
             self.answers.next().map(Zeroizing::new).ok_or(ConversationEnded)
         }
-        fn tell(&mut self, _: &str) {}
+        fn show(&mut self, _: &str) {}
     }
 
     type Answer = Result<Zeroizing<Vec<u8>>, AskError>;

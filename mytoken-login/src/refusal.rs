@@ -100,7 +100,7 @@ pub enum Refusal {
         /// For the log.
         String,
     ),
-    /// The provider behind the mytoken server is down: the server's answer has the form of success, but its access token is empty.
+    /// The provider behind the mytoken server is down: the server answers as after a success, but with an empty access token.
     #[error(
         "the login service is unavailable at the moment (the provider behind the mytoken server does not answer); try again later"
     )]

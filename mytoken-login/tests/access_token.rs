@@ -221,8 +221,8 @@ fn the_header_must_have_an_accepted_typ() {
     for (lines, header, expected) in table {
         let token = sign(&format!(r#"{{"alg":"ES256","kid":"ec",{header}}}"#), &claims(&json!({})), "ec", ES256);
         let result = check(&token, &issuer(lines), &TestKeys::default());
-        let seen = result.map_or_else(|rejection| rejection.reason(), |_| "accepted");
-        assert_eq!(seen, *expected, "{lines} {header}");
+        let found = result.map_or_else(|rejection| rejection.reason(), |_| "accepted");
+        assert_eq!(found, *expected, "{lines} {header}");
     }
 }
 

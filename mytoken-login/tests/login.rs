@@ -152,7 +152,7 @@ impl Conversation for ScriptedUser<'_> {
         Ok(Zeroizing::new(self.0.fill(&next.answer).into_bytes()))
     }
 
-    fn tell(&mut self, text: &str) {
+    fn show(&mut self, text: &str) {
         self.0.messages.borrow_mut().push(text.to_owned());
     }
 }
@@ -299,13 +299,13 @@ fn run_script(case: &Case, directory: &Path) {
     assert_eq!(*run.messages.borrow(), case.messages, "{about}: messages");
     assert_eq!(*run.requests.borrow(), case.http.requests, "{about}: requests");
     assert_eq!(logged.len(), case.log.len(), "{about}: {logged:#?}");
-    for ((level, line), wanted) in logged.iter().zip(&case.log) {
-        let pattern = Regex::new(&wanted.matches).unwrap();
+    for ((level, line), expected) in logged.iter().zip(&case.log) {
+        let pattern = Regex::new(&expected.matches).unwrap();
         assert!(
-            *level == wanted.level && pattern.is_match(line),
-            "{about}: {level} {line}\nwanted {} {}",
-            wanted.level,
-            wanted.matches
+            *level == expected.level && pattern.is_match(line),
+            "{about}: {level} {line}\nexpected {} {}",
+            expected.level,
+            expected.matches
         );
         assert!(line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{about}: {line}");
     }

@@ -200,8 +200,9 @@ fn the_backoff_for_a_silent_server_applies_to_every_address() {
 #[test]
 fn the_first_login_that_meets_silence_starts_the_backoff() {
     let (slow, silent) = (Duration::from_millis(900), Arc::new(AtomicBool::new(false)));
-    let told = Arc::clone(&silent);
-    let server = MytokenServer::moody(move || if told.load(Ordering::SeqCst) { slow } else { Duration::ZERO }, good());
+    let is_silent = Arc::clone(&silent);
+    let server =
+        MytokenServer::moody(move || if is_silent.load(Ordering::SeqCst) { slow } else { Duration::ZERO }, good());
     let host = LoginHost::new();
     let login = |from: &str| {
         let deadline = Deadline::after(Duration::from_millis(600));
@@ -219,8 +220,8 @@ fn the_first_login_that_meets_silence_starts_the_backoff() {
 fn the_backoff_for_an_unreachable_server_applies_to_every_address() {
     let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![good()]));
     host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
-    let gone = server.stop();
-    let login = |from: &str| host.present_at(gone.clone(), from, &mytoken(json!({})), soon()).unwrap_err();
+    let stopped = server.stop();
+    let login = |from: &str| host.present_at(stopped.clone(), from, &mytoken(json!({})), soon()).unwrap_err();
     assert_eq!(login("192.0.2.1").class(), RefusalClass::Unavailable);
     let (ledger, _) = host.ledger.read(&host.settings).unwrap();
     assert!(

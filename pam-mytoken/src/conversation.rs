@@ -28,7 +28,7 @@ impl Conversation for PamConversation<'_> {
         ffi::converse(self.context.pam, Style::PromptEchoOff, prompt).ok().flatten().ok_or(ConversationEnded)
     }
 
-    fn tell(&mut self, text: &str) {
+    fn show(&mut self, text: &str) {
         if !self.context.silent {
             let end = (0..=text.len().min(TEXT_LIMIT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
             let _ = ffi::converse(self.context.pam, Style::ErrorMessage, text.get(..end).unwrap_or_default());
