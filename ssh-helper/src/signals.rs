@@ -2,7 +2,7 @@
 //! Signals that were ignored when this program was started stay ignored, in this program and in the programs that it
 //! starts.
 //!
-//! `nohup` ignores SIGHUP so that a program lives on, and shells ignore SIGINT for background jobs. A signal handler
+//! `nohup` ignores SIGHUP so that a program continues, and shells ignore SIGINT for background jobs. A signal handler
 //! would undo this, also for ssh: exec resets a handled signal to its default action.
 
 use std::ffi::c_int;
