@@ -7,7 +7,7 @@ use nix::libc;
 
 const NOBODY: libc::c_ulong = 65_534;
 
-/// Runs `work` in a thread without root's rights: as `nobody` if root runs the test, else as the caller.
+/// Runs `work` in a thread without root's rights: as `nobody` if root runs the test, otherwise as the caller.
 pub fn as_ordinary_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

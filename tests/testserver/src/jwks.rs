@@ -37,13 +37,13 @@ pub fn verify(token: &str, keys: &Value) -> Result<Map<String, Value>, String> {
         return Err("the key is for another algorithm".into());
     }
     let (signed, _) = token.rsplit_once('.').ok_or_else(malformed)?;
-    if !is_signed(signed.as_bytes(), signature, key, algorithm) {
+    if !is_signature_valid(signed.as_bytes(), signature, key, algorithm) {
         return Err("the signature is wrong".into());
     }
     object(payload).ok_or_else(|| "the claims are not a JSON object".to_owned())
 }
 
-fn is_signed(message: &[u8], signature: &str, key: &Value, algorithm: &str) -> bool {
+fn is_signature_valid(message: &[u8], signature: &str, key: &Value, algorithm: &str) -> bool {
     let part = |name| key.get(name).and_then(Value::as_str).and_then(bytes);
     let Some(signature) = bytes(signature) else { return false };
     let checked = match algorithm {

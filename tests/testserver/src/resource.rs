@@ -65,13 +65,13 @@ impl ResourceServer {
         let keys = self.issuer.keys().map_err(|reason| refused(503, "temporarily_unavailable", reason))?;
         let claims = jwks::verify(token, &keys).map_err(invalid)?;
         let exp = self.check(&claims, now)?;
-        let held = scopes(&claims);
-        if !held.iter().any(|scope| scope == needed) {
-            let reason = format!("the token has the scopes {:?}, {needed} is required", held.join(" "));
+        let granted = scopes(&claims);
+        if !granted.iter().any(|scope| scope == needed) {
+            let reason = format!("the token has the scopes {:?}, {needed} is required", granted.join(" "));
             return Err(refused(403, "insufficient_scope", reason));
         }
         let subject = claims.get("sub").cloned().unwrap_or_default();
-        Ok(json!({"sub": subject, "exp": exp, "scope": held.join(" "), "seconds_left": exp - now}))
+        Ok(json!({"sub": subject, "exp": exp, "scope": granted.join(" "), "seconds_left": exp - now}))
     }
 
     /// Checks everything but the scope; returns the expiry.

@@ -82,7 +82,7 @@ fn issue(files: &Files, names: &[String]) -> Result<(), String> {
         fs::write(&files.ca, certificate.pem()).map_err(|error| format!("{}: {error}", files.ca.display()))?;
     }
     let key = KeyPair::generate().map_err(failed)?;
-    let mut server = dated(CertificateParams::new(names).map_err(failed)?);
+    let mut server = with_validity(CertificateParams::new(names).map_err(failed)?);
     server.distinguished_name.push(DnType::CommonName, names.first().map_or("testserver", String::as_str));
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     server.use_authority_key_identifier_extension = true;
@@ -95,7 +95,7 @@ fn issue(files: &Files, names: &[String]) -> Result<(), String> {
 /// of two test servers.
 fn ca_params(key: &KeyPair) -> Result<CertificateParams, String> {
     let print: String = Sha256::digest(key.public_key_raw()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let mut params = dated(CertificateParams::new(Vec::new()).map_err(|error| error.to_string())?);
+    let mut params = with_validity(CertificateParams::new(Vec::new()).map_err(|error| error.to_string())?);
     params.distinguished_name.push(DnType::CommonName, format!("testserver authority {print}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -103,7 +103,7 @@ fn ca_params(key: &KeyPair) -> Result<CertificateParams, String> {
 }
 
 /// Valid long enough for any test. It ends before 2050, when X.509 encodes dates in another way.
-fn dated(mut params: CertificateParams) -> CertificateParams {
+fn with_validity(mut params: CertificateParams) -> CertificateParams {
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2049, 12, 31);
     params

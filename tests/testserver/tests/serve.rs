@@ -151,8 +151,8 @@ fn faults_and_outages_start_and_end() {
     served.control("/outage", &json!({"service": "provider", "on": false}));
     assert_eq!(ask().status, 200);
     served.control("/outage", &json!({"service": "mytoken", "on": true}));
-    let gone = served.network.fetch("GET", &served.url("mytoken", "/"), &[], b"");
-    assert!(gone.unwrap_err().contains("refused"));
+    let refused = served.network.fetch("GET", &served.url("mytoken", "/"), &[], b"");
+    assert!(refused.unwrap_err().contains("refused"));
     served.control("/clear", &json!({}));
     served.control("/mytoken/fault", &json!({"name": "500-html", "times": 1}));
     assert_eq!([ask().status, ask().status], [500, 200]);

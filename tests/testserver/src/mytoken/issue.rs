@@ -14,7 +14,7 @@ use crate::mytoken::model::store::{HistoryEvent, ServerState, ShortToken, TokenR
 use crate::mytoken::server::{RequestContext, Server};
 use crate::mytoken::successor::token_members;
 
-/// Where a new token comes from: the user at the provider, and the refresh token behind it.
+/// The origin of a new token: the user at the provider, the refresh token and the parent.
 pub(crate) struct Origin {
     pub oidc_sub: String,
     pub oidc_iss: String,

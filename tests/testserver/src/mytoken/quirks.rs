@@ -17,7 +17,7 @@ pub struct Quirks {
     pub restrictions_dropped_silently: bool,
     /// MT-28: the scope or audience of a clause becomes unlimited if the provider grants nothing of it.
     pub empty_intersection_widens: bool,
-    /// MT-17: the second use of a clause with `usages_other` and without `usages_AT` is a panic.
+    /// MT-17: the second use of a clause with `usages_other` and without `usages_AT` panics, except for access tokens.
     pub usages_other_panics: bool,
     /// MT-41: revocation by form ignores `mom_id`.
     pub form_revocation_ignores_mom_id: bool,

@@ -102,7 +102,7 @@ impl Provider {
             _ => signing.algorithm.name(),
         };
         let typ = if order.id_token { "JWT".into() } else { self.policy().typ };
-        let header = merged(json!({"alg": name, "typ": typ, "kid": named.kid}), &order.header);
+        let header = with_overrides(json!({"alg": name, "typ": typ, "kid": named.kid}), &order.header);
         let input = signing_input(&header, &claims);
         let signature = match order.alg {
             Some(Signing::None) => Vec::new(),
@@ -126,22 +126,22 @@ impl Provider {
         let now = self.now();
         let mut usual = json!({"iss": self.issuer(), "iat": now, "nbf": now, "exp": now + policy.lifetime});
         if order.id_token {
-            usual = merged(
+            usual = with_overrides(
                 usual,
                 &object(json!({
                     "sub": user, "aud": client, "auth_time": now, "nonce": random()?, "at_hash": random()?
                 })),
             );
         } else {
-            usual = merged(usual, &self.setup.users.claims(user, &scopes));
-            usual = merged(
+            usual = with_overrides(usual, &self.setup.users.claims(user, &scopes));
+            usual = with_overrides(
                 usual,
                 &object(json!({
                     "aud": policy.default_audience, "client_id": client, "jti": random()?, "scope": scope
                 })),
             );
         }
-        let mut claims = merged(if order.bare { json!({}) } else { usual }, &order.claims);
+        let mut claims = with_overrides(if order.bare { json!({}) } else { usual }, &order.claims);
         if let (Some(members), 1..) = (claims.as_object_mut(), order.pad) {
             members.insert("pad".into(), "x".repeat(order.pad.min(8 << 20)).into());
         }
@@ -153,16 +153,17 @@ fn object(value: Value) -> Map<String, Value> {
     if let Value::Object(members) = value { members } else { Map::new() }
 }
 
-fn merged(below: Value, above: &Map<String, Value>) -> Value {
-    let mut whole = object(below);
-    for (name, value) in above {
+/// Replaces members of an object; null removes one.
+fn with_overrides(value: Value, overrides: &Map<String, Value>) -> Value {
+    let mut members = object(value);
+    for (name, value) in overrides {
         if value.is_null() {
-            whole.remove(name);
+            members.remove(name);
         } else {
-            whole.insert(name.clone(), value.clone());
+            members.insert(name.clone(), value.clone());
         }
     }
-    Value::Object(whole)
+    Value::Object(members)
 }
 
 fn tampered(header: &Value, claims: Value, mut signature: Vec<u8>, input: &str, tamper: Option<Tamper>) -> String {
@@ -174,7 +175,7 @@ fn tampered(header: &Value, claims: Value, mut signature: Vec<u8>, input: &str, 
             }
         }
         Some(Tamper::Claims) => {
-            let other = merged(claims, &object(json!({"sub": "mallory"})));
+            let other = with_overrides(claims, &object(json!({"sub": "mallory"})));
             return format!("{}.{}", signing_input(header, &other), URL_SAFE_NO_PAD.encode(signature));
         }
         None => {}

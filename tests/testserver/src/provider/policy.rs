@@ -82,12 +82,12 @@ impl Policy {
     /// # Errors
     /// Unknown members or values of the wrong type.
     pub fn with_changes(&self, change: &Value) -> Result<Self, String> {
-        let mut whole = serde_json::to_value(self).map_err(|error| error.to_string())?;
-        match (whole.as_object_mut(), change.as_object()) {
-            (Some(whole), Some(change)) => whole.extend(change.clone()),
+        let mut members = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        match (members.as_object_mut(), change.as_object()) {
+            (Some(members), Some(change)) => members.extend(change.clone()),
             _ => return Err("the policy must be an object".into()),
         }
-        serde_json::from_value(whole).map_err(|error| error.to_string())
+        serde_json::from_value(members).map_err(|error| error.to_string())
     }
 
     pub(super) fn permits_at_refresh(&self, resource: &str) -> bool {

@@ -221,8 +221,8 @@ fn play_one(queued: &QueuedScenario<'_>, options: &Options, keys: &Path) -> Scen
         Some(_) if queued.server_config.is_some() => {
             return ScenarioResult::Skipped("needs a server with the server_config of its capture".into());
         }
-        Some(url) => Target::foreign(url, options.ca.as_deref(), options.commands()),
-        None => Target::own(keys, queued.server_config),
+        Some(url) => Target::connect(url, options.ca.as_deref(), options.commands()),
+        None => Target::start(keys, queued.server_config),
     };
     match target {
         Ok(target) => play(queued.scenario, &target),

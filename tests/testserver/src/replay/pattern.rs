@@ -39,9 +39,14 @@ impl Matcher<'_> {
                     let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                     match (expected.get(key), got.get(key)) {
                         (Some(expected), Some(got)) => self.values(expected, got, &path, vars)?,
-                        (Some(expected), None) => return Err(format!("{path}: missing, expected {}", brief(expected))),
+                        (Some(expected), None) => {
+                            return Err(format!("{path}: missing, expected {}", shortened(expected)));
+                        }
                         (_, got) => {
-                            return Err(format!("{path}: not expected, got {}", brief(got.unwrap_or(&Value::Null))));
+                            return Err(format!(
+                                "{path}: not expected, got {}",
+                                shortened(got.unwrap_or(&Value::Null))
+                            ));
                         }
                     }
                 }
@@ -52,7 +57,7 @@ impl Matcher<'_> {
                     let (wanted, found) = (expected.len(), got.len());
                     return Err(format!(
                         "{path}: expected {wanted} entries, got {found}: {}",
-                        brief(&got.clone().into())
+                        shortened(&got.clone().into())
                     ));
                 }
                 if self.unordered.iter().any(|list| list == path) {
@@ -67,7 +72,7 @@ impl Matcher<'_> {
                 self.pattern(expected, got, vars).map_err(|reason| format!("{path}: {reason}"))
             }
             (expected, got) if expected == got => Ok(()),
-            (expected, got) => Err(format!("{path}: expected {}, got {}", brief(expected), brief(got))),
+            (expected, got) => Err(format!("{path}: expected {}, got {}", shortened(expected), shortened(got))),
         }
     }
 
@@ -96,7 +101,7 @@ impl Matcher<'_> {
     }
 
     fn pattern(&self, expected: &str, got: &Value, vars: &mut Vars) -> Result<(), String> {
-        let mismatch = || format!("expected {expected}, got {}", brief(got));
+        let mismatch = || format!("expected {expected}, got {}", shortened(got));
         if expected == "@any" {
             return Ok(());
         }
@@ -108,7 +113,7 @@ impl Matcher<'_> {
                 .as_i64()
                 .filter(|time| range.contains(time))
                 .map(|_| ())
-                .ok_or_else(|| format!("expected {expected} ({}), got {}", vars.t0 + offset, brief(got)));
+                .ok_or_else(|| format!("expected {expected} ({}), got {}", vars.t0 + offset, shortened(got)));
         }
         if kind == "about" {
             let middle = number(argument)?;
@@ -142,7 +147,7 @@ impl Matcher<'_> {
                     Some(name) => vars.get(name)?.to_owned(),
                     None => vars.fill(expected)?,
                 };
-                let differs = || format!("expected {}, got {}", brief(&literal.clone().into()), brief(got));
+                let differs = || format!("expected {}, got {}", shortened(&literal.clone().into()), shortened(got));
                 return if text == literal { Ok(()) } else { Err(differs()) };
             }
         };
@@ -188,7 +193,7 @@ fn is_uuid(text: &str) -> bool {
 }
 
 /// A value, shortened for messages.
-pub(super) fn brief(value: &Value) -> String {
+pub(super) fn shortened(value: &Value) -> String {
     const LONGEST: usize = 160;
     let text = value.to_string();
     if text.chars().count() <= LONGEST {
@@ -278,8 +283,8 @@ mod tests {
         assert!(compare(&expected, &got, &["l".into()], 1000, &mut vars).is_ok());
         assert_eq!((vars.get("a").unwrap(), vars.get("b").unwrap()), (one, two));
         assert!(compare(&expected, &got, &[], 1000, &mut vars).is_err());
-        let whole = compare(&json!([1, 1, 2]), &json!([2, 1, 1]), &[String::new()], 1000, &mut vars);
-        assert!(whole.is_ok());
+        let matched = compare(&json!([1, 1, 2]), &json!([2, 1, 1]), &[String::new()], 1000, &mut vars);
+        assert!(matched.is_ok());
         assert!(compare(&json!([1, 1, 2]), &json!([2, 2, 1]), &[String::new()], 1000, &mut vars).is_err());
     }
 

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 use super::capture::{CapturedResponse, DecodedJwt};
-use super::pattern::{self, brief, compare};
+use super::pattern::{self, compare, shortened};
 use super::vars::Vars;
 use crate::http::Response;
 use crate::mytoken::unix_now;
@@ -19,7 +19,7 @@ pub(super) fn check(
     own_login: bool,
     vars: &mut Vars,
 ) -> Result<(), String> {
-    let shown = || brief(&String::from_utf8_lossy(&answer.body).into());
+    let shown = || shortened(&String::from_utf8_lossy(&answer.body).into());
     if answer.status != expected.status {
         return Err(format!("status: expected {}, got {}: {}", expected.status, answer.status, shown()));
     }

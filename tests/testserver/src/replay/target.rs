@@ -66,18 +66,18 @@ impl Handler for DeferredHandler {
 }
 
 impl Target {
-    /// A provider and a mytoken server in this process, on free ports. All providers read their keys from the
+    /// Starts a provider and a mytoken server in this process, on free ports. All providers read their keys from the
     /// same folder, because making keys takes long.
-    pub(super) fn own(keys: &Path, server_config: Option<&Value>) -> Result<Self, String> {
-        let start = || {
+    pub(super) fn start(keys: &Path, server_config: Option<&Value>) -> Result<Self, String> {
+        let start_listener = || {
             let handler = Arc::new(DeferredHandler::default());
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let listening = listener::spawn(address, None, Arc::clone(&handler) as Arc<dyn Handler>)
                 .map_err(|error| format!("cannot listen on {address}: {error}"))?;
             Ok::<_, String>((handler, format!("http://{}", listening.address()), listening))
         };
-        let (provider_handler, op, provider_listening) = start()?;
-        let (server_handler, issuer, server_listening) = start()?;
+        let (provider_handler, op, provider_listening) = start_listener()?;
+        let (server_handler, issuer, server_listening) = start_listener()?;
         let provider = Arc::new(provider(&op, keys, &issuer)?);
         let upstream = Upstream { name: "OP".into(), info: provider.info()?, link: Arc::clone(&provider) as _ };
         let mut config = Config::captured(&issuer, vec![upstream]);
@@ -86,23 +86,23 @@ impl Target {
         let taken = |_| String::from("the listener has a server already");
         provider_handler.0.set(Arc::clone(&provider) as _).map_err(taken)?;
         server_handler.0.set(server).map_err(taken)?;
-        let mut target = Self::discovered(issuer, Some(op), HttpClient::new(None)?)?;
+        let mut target = Self::discover(issuer, Some(op), HttpClient::new(None)?)?;
         target.browser = Some(BrowserAccess::Call(Arc::clone(&provider)));
         target.provider = Some(ProviderAccess::Own(provider));
         target.listening = vec![provider_listening, server_listening];
         Ok(target)
     }
 
-    /// A foreign server.
-    pub(super) fn foreign(url: &str, ca: Option<&Path>, commands: Commands) -> Result<Self, String> {
-        let mut target = Self::discovered(url.trim_end_matches('/').to_owned(), None, HttpClient::new(ca)?)?;
+    /// Connects to a foreign server.
+    pub(super) fn connect(url: &str, ca: Option<&Path>, commands: Commands) -> Result<Self, String> {
+        let mut target = Self::discover(url.trim_end_matches('/').to_owned(), None, HttpClient::new(ca)?)?;
         target.provider = commands.provider_faults.map(ProviderAccess::Command);
         target.browser = commands.browser.map(BrowserAccess::Command);
         target.first_token_command = commands.first_token;
         Ok(target)
     }
 
-    fn discovered(issuer: String, op: Option<String>, network: HttpClient) -> Result<Self, String> {
+    fn discover(issuer: String, op: Option<String>, network: HttpClient) -> Result<Self, String> {
         let url = format!("{issuer}/.well-known/mytoken-configuration");
         let answer = network.fetch("GET", &url, &[("Accept", "application/json")], &[])?;
         let endpoints: Map<String, Value> =

@@ -33,19 +33,19 @@ impl Server {
             "event_history" => self.history(&mut state, &presented, &token, &members, context),
             "subtokens" => {
                 Self::require_capability(&presented, "tokeninfo:subtokens")?;
-                self.counted_query(&mut state, &presented, &token, "tokeninfo_subtokens", context, |state| {
+                self.answer_query(&mut state, &presented, &token, "tokeninfo_subtokens", context, |state| {
                     Map::from_iter([("mytokens".to_owned(), state.tree(&token))])
                 })
             }
             "list_mytokens" => {
                 Self::require_capability(&presented, "manage_mytokens:list")?;
-                self.counted_query(&mut state, &presented, &token, "tokeninfo_list_mytokens", context, |state| {
+                self.answer_query(&mut state, &presented, &token, "tokeninfo_list_mytokens", context, |state| {
                     Map::from_iter([("mytokens".to_owned(), all_trees(state, &token))])
                 })
             }
             _ => {
                 Self::require_capability(&presented, "tokeninfo:notify")?;
-                self.counted_query(&mut state, &presented, &token, "tokeninfo_notifications", context, |_| Map::new())
+                self.answer_query(&mut state, &presented, &token, "tokeninfo_notifications", context, |_| Map::new())
             }
         }
     }
@@ -69,7 +69,7 @@ impl Server {
         } else {
             self.resolve_mom_ids(state, presented, token, &asked)?
         };
-        self.counted_query(state, presented, token, "tokeninfo_history", context, |state| {
+        self.answer_query(state, presented, token, "tokeninfo_history", context, |state| {
             Map::from_iter([("events".to_owned(), events(state, &of))])
         })
     }
@@ -120,7 +120,7 @@ impl Server {
     }
 
     /// Answers a query. It is counted, logged and followed by a rotation only if the token has restrictions (MT-48).
-    fn counted_query(
+    fn answer_query(
         &self,
         state: &mut ServerState,
         presented: &PresentedMytoken,

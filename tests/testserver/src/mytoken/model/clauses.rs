@@ -101,16 +101,16 @@ impl Clause {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    fn fits_time(&self, now: i64) -> bool {
+    fn is_valid_at(&self, now: i64) -> bool {
         now >= self.nbf && (self.exp == 0 || now <= self.exp)
     }
 
-    fn fits_place(&self, peer: IpAddr) -> bool {
+    fn admits_peer(&self, peer: IpAddr) -> bool {
         let country_allowed = bound(&self.geoip_allow).is_none();
         country_allowed && bound(&self.hosts).is_none_or(|entries| hosts::admits(entries, peer))
     }
 
-    fn fits_use(&self, wanted: Use<'_>, used: Option<UseCount>, panics: bool) -> Result<bool, NoClause> {
+    fn allows_use(&self, wanted: Use<'_>, used: Option<UseCount>, panics: bool) -> Result<bool, NoClause> {
         let done = used.unwrap_or_default();
         match wanted {
             Use::AccessToken { scope, audience } => {
@@ -148,7 +148,7 @@ pub fn select<'a>(
         return Ok(None);
     }
     for clause in clauses {
-        if clause.fits_time(now) && clause.fits_place(peer) && clause.fits_use(wanted, used(clause), panics)? {
+        if clause.is_valid_at(now) && clause.admits_peer(peer) && clause.allows_use(wanted, used(clause), panics)? {
             return Ok(Some(clause));
         }
     }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn other_uses_without_a_limit_for_access_tokens_panic_the_second_time() {
+    fn the_second_other_use_without_usages_at_panics() {
         let list = clauses(json!([{"usages_other": 3}]));
         let used = |_: &Clause| Some(UseCount { at: 0, other: 1 });
         assert_eq!(select(&list, Use::Other, 1, LOCALHOST, true, used).unwrap_err(), NoClause::Panic);

@@ -145,7 +145,7 @@ pub struct Refresh {
     pub token: String,
 }
 
-/// The whole state.
+/// The state of the server.
 #[derive(Debug, Default)]
 pub struct ServerState {
     pub tokens: HashMap<String, TokenRow>,
@@ -226,25 +226,25 @@ impl ServerState {
     /// Removes a token with its codes and short tokens. With `recursive` all its descendants are removed too; otherwise
     /// its children become roots. Returns the refresh token if no token uses it any more.
     pub fn revoke(&mut self, jti: &str, recursive: bool) -> Option<Refresh> {
-        let mut gone = HashSet::from([jti.to_owned()]);
+        let mut removed = HashSet::from([jti.to_owned()]);
         if recursive {
             let mut parents: Vec<String> = vec![jti.to_owned()];
             while let Some(parent) = parents.pop() {
                 for child in self.children(&parent) {
                     parents.push(child.jti.clone());
-                    gone.insert(child.jti.clone());
+                    removed.insert(child.jti.clone());
                 }
             }
         }
         let refresh = self.tokens.get(jti).map(|token| token.refresh);
-        self.tokens.retain(|jti, _| !gone.contains(jti));
+        self.tokens.retain(|jti, _| !removed.contains(jti));
         for token in self.tokens.values_mut() {
-            if token.parent.as_ref().is_some_and(|parent| gone.contains(parent)) {
+            if token.parent.as_ref().is_some_and(|parent| removed.contains(parent)) {
                 token.parent = None;
             }
         }
-        self.codes.retain(|_, code| !matches!(&code.state, CodeState::Ready { jti, .. } if gone.contains(jti)));
-        self.shorts.retain(|_, short| !gone.contains(&short.jti));
+        self.codes.retain(|_, code| !matches!(&code.state, CodeState::Ready { jti, .. } if removed.contains(jti)));
+        self.shorts.retain(|_, short| !removed.contains(&short.jti));
         let refresh = refresh?;
         if self.tokens.values().any(|token| token.refresh == refresh) {
             return None;

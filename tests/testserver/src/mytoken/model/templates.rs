@@ -159,7 +159,7 @@ impl Templates {
             Some(names) => by_name(names)?,
         };
         if let Some(first) = included.first_mut() {
-            if let Some(joined) = joined(&own, first) {
+            if let Some(joined) = join_clauses(&own, first) {
                 *first = joined;
                 return Ok(included);
             }
@@ -256,7 +256,7 @@ impl Templates {
 }
 
 /// Joins two clauses that have no key in common.
-fn joined(own: &Clause, included: &Clause) -> Option<Clause> {
+fn join_clauses(own: &Clause, included: &Clause) -> Option<Clause> {
     let (Value::Object(own), Value::Object(mut keys)) = (json!(own), json!(included)) else {
         return None;
     };

@@ -22,15 +22,15 @@ pub fn resolve(text: &str, now: i64) -> Result<i64, String> {
         }
     }
     if let Some(duration) = text.strip_prefix('+') {
-        return seconds_of(duration)
+        return parse_duration(duration)
             .map(|seconds| now.saturating_add(seconds))
             .ok_or_else(|| format!("time: invalid duration \"{duration}\""));
     }
-    date(text)
+    parse_date(text)
 }
 
 /// Whole seconds of a duration such as `1d12h`.
-fn seconds_of(text: &str) -> Option<i64> {
+fn parse_duration(text: &str) -> Option<i64> {
     let mut nanoseconds: i128 = 0;
     let mut rest = text;
     if rest.is_empty() {
@@ -64,7 +64,7 @@ fn parse_error(text: &str, rest: &str, element: &str) -> String {
 }
 
 /// `YYYY-MM-DD HH:MM` in UTC. The error names the first element that cannot be parsed.
-fn date(text: &str) -> Result<i64, String> {
+fn parse_date(text: &str) -> Result<i64, String> {
     let mut rest = text;
     let mut fields = [0; 5];
     let elements = [("", "2006", 4), ("-", "01", 2), ("-", "02", 2), (" ", "15", 2), (":", "04", 2)];
@@ -87,14 +87,14 @@ fn date(text: &str) -> Result<i64, String> {
     if !rest.is_empty() {
         return Err(format!("parsing time \"{text}\": extra text: \"{rest}\""));
     }
-    unix(year, month, day)
+    midnight_of(year, month, day)
         .filter(|_| hour < 24 && minute < 60)
         .map(|midnight| midnight + hour * 3_600 + minute * 60)
         .ok_or_else(|| format!("parsing time \"{text}\": out of range"))
 }
 
 /// Unix time of midnight of a day.
-fn unix(year: i64, month: i64, day: i64) -> Option<i64> {
+fn midnight_of(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let length = match month {
         2 => 28 + i64::from(leap),
