@@ -41,7 +41,7 @@ fn log_lines(site: &Site, part: &str) -> Result<usize> {
 }
 
 #[test]
-fn a_wrong_line_in_a_map_file_does_not_affect_other_lines_and_account_names_may_be_unusual() -> Result<()> {
+fn a_wrong_line_in_a_map_file_does_not_affect_other_lines_and_unusual_account_names() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let accounts = ["4dave", "Dave", "dave@example.org", "DOM\\dave"];
         add_accounts(site, &accounts)?;

@@ -187,7 +187,7 @@ fn every_name_in_a_recipe_is_in_a_file_of_the_recipe() {
 }
 
 #[test]
-fn a_name_that_no_file_of_the_recipe_has_is_found() {
+fn an_unknown_name_in_a_recipe_is_found() {
     let text = "# A\n## Recipes\nx\n### One\n`a/b` has `Lease::new`,\n`self.record`.\n### Two\n`c`\n## B\n### Three\n";
     assert_eq!(recipes(text), [("One", "`a/b` has `Lease::new`,\n`self.record`."), ("Two", "`c`")]);
     let missing =

@@ -61,8 +61,8 @@ fn short_token(site: &Site) -> Result<String> {
     tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))
 }
 
-/// Logs in with the token, so that the host caches the servers' documents and keys, like a host in use. After a failure the host
-/// does not fetch them again for a minute.
+/// Logs in with the token, so that the host caches the servers' documents and keys, like a host in use. After a failure
+/// the host does not fetch them again for a minute.
 fn fill_the_hosts_caches(site: &Site, token: String) -> Result<String> {
     log_in_by_hand(site, &token)?.1.ok()?;
     Ok(token)

@@ -40,8 +40,8 @@ fn names(directory: &str) -> std::io::Result<BTreeSet<String>> {
     fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// All files below a directory with their metadata. The times of directories are left out, because another program may have made a
-/// temporary file there.
+/// All files below a directory with their metadata. The times of directories are left out, because another program may
+/// have made a temporary file there.
 fn files_below(directory: &Path) -> std::io::Result<BTreeMap<PathBuf, String>> {
     let mut found = BTreeMap::new();
     let mut remaining = vec![directory.to_owned()];
@@ -94,7 +94,8 @@ fn listeners() -> std::io::Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// Starts `testbed exec` in its own process group, like the foreground group of a terminal. `mark` is in its environment.
+/// Starts `testbed exec` in its own process group, like the foreground group of a terminal. `mark` is in its
+/// environment.
 fn start_testbed(mark: &str, script: &str) -> Result<Child> {
     // Background jobs of a shell ignore SIGINT.
     Command::new("env")

@@ -34,13 +34,13 @@ fn call() -> String {
     people::call("-s -o /dev/null -w %{http_code}\\\\n")
 }
 
-/// A shell command that prints 200 if the access token is a JWT that has not expired. It has no single quotes, because callers put
-/// it between single quotes.
+/// A shell command that prints 200 if the access token is a JWT that has not expired. It has no single quotes, because
+/// callers put it between single quotes.
 const CHECK_EXPIRY: &str = "{ cut -d. -f2 $BEARER_TOKEN_FILE | tr _- /+; echo ==; } | base64 -d 2>/dev/null | \
                     jq -e \".exp > now\" >/dev/null && echo 200";
 
-/// A shell command that prints 200 if the resource server accepts the token. With a foreign server there is no resource server, so
-/// the command reads the token's expiry.
+/// A shell command that prints 200 if the resource server accepts the token. With a foreign server there is no resource
+/// server, so the command reads the token's expiry.
 fn check_token(site: &Site) -> String {
     if site.has_testserver() { call() } else { CHECK_EXPIRY.to_owned() }
 }
@@ -167,7 +167,7 @@ fn a_job_without_the_users_environment_has_its_token() -> Result<()> {
 }
 
 #[test]
-fn the_tasks_of_an_array_share_one_sub_token_and_the_last_one_ends_it() -> Result<()> {
+fn the_tasks_of_an_array_share_one_sub_token_until_the_last_one_ends() -> Result<()> {
     with_alice(2, 60, |site| {
         write_script(site, "alice", "job.sh", &format!("sleep $((SLURM_ARRAY_TASK_ID * 3)); {}\n", call()))?;
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --array=1-3 --output=task.%a job.sh")?;
@@ -308,7 +308,7 @@ fn a_killed_agent_continues_after_its_restart() -> Result<()> {
 }
 
 #[test]
-fn scancel_cleans_up_and_revokes() -> Result<()> {
+fn scancel_removes_the_files_and_revokes_the_sub_token() -> Result<()> {
     with_alice(2, 60, |site| {
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --nodes=2 --wrap 'srun sleep 300'")?;
         job.wait_for_start(site)?;

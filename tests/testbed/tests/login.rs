@@ -11,7 +11,7 @@ use testbed::drive::people::{self, Session};
 use testbed::drive::{askpass, tokens};
 use testbed::{Error, Options, Result, Site, skip, story, story_with_own_servers};
 
-/// Plain ssh to the site, authenticating by the prompt only.
+/// Plain ssh to the site, which authenticates only by the prompt.
 const PLAIN_SSH: &str = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed";
 
 /// Logins need no cluster.
@@ -114,7 +114,7 @@ fn a_session_keeps_its_access_token_fresh_while_it_is_open() -> Result<()> {
 }
 
 #[test]
-fn logging_out_leaves_nothing_behind() -> Result<()> {
+fn logout_removes_the_sessions_files_and_ends_renewal() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         set_token_lifetime(site, 15)?;
         people::first_mytoken(site, "alice")?;

@@ -87,7 +87,7 @@ wc -l <count"#,
 #[test]
 fn guessed_codes_use_up_the_budget_of_their_address_only() -> Result<()> {
     let seconds = std::env::var("HOSTILE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(HOSTILE_SECONDS);
-    // This is about requests to the mytoken server. With penalties sshd would block the address first.
+    // With penalties sshd would block the address before the budget of requests is spent.
     story_with_own_servers(Options { penalties: false, ..one_node()? }, |site| {
         install_fallback(site)?;
         let (attacker, office) = (site.new_client()?, site.new_client()?);
@@ -233,7 +233,7 @@ fn every_refusal_takes_the_fail_delay_also_for_unknown_accounts() -> Result<()> 
     })
 }
 
-/// Runs ssh with this exact answer. The askpass cannot send an empty line.
+/// Runs ssh with this exact answer. The module `askpass` cannot send an empty line.
 fn log_in_with_exact_answer(site: &Site, answer: &str, ssh: &str) -> Result<CommandOutcome> {
     site.script("alice", "cat >answer && printf '#!/bin/sh\\ncat \"$HOME/answer\"; echo\\n' >ask && chmod 755 ask")
         .stdin(answer)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Many users behind one address during an outage: which logins does sshd block?
 //!
-//! SSH-12: since OpenSSH 9.8 each connection that ends after a refused login adds a penalty of 5 s to its address, whatever PAM
-//! returned. At 15 s sshd drops all connections from the address until the penalty has expired. Earlier releases have no penalties
-//! and pass these stories too.
+//! SSH-12: since OpenSSH 9.8 each connection that ends after a refused login adds a penalty of 5 s to its address,
+//! whatever PAM returned. At 15 s sshd drops all connections from the address until the penalty has expired. Earlier
+//! releases have no penalties and pass these stories too.
 
 use std::time::{Duration, Instant};
 
@@ -99,7 +99,7 @@ fn ten_simultaneous_refusals_do_not_block_the_address() -> Result<()> {
             "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 {} true",
             office.destination()
         );
-        // The askpass gives each answer once, so this askpass gives the token every time.
+        // The module `askpass` gives each answer once. This script gives the token every time.
         let together = format!(
             "umask 077; cat >token; printf '#!/bin/sh\\ncat ~/token\\n' >ask; chmod 700 ask; \
              for n in 0 1 2 3 4 5 6 7 8 9; do SSH_ASKPASS=$HOME/ask SSH_ASKPASS_REQUIRE=force {ssh} 2>stderr.$n & done; wait; \

@@ -222,7 +222,7 @@ fn without_an_agent_only_the_job_that_requires_its_token_fails() -> Result<()> {
 }
 
 #[test]
-fn an_agent_that_is_down_or_hangs_harms_no_job() -> Result<()> {
+fn a_missing_or_hanging_agent_does_not_affect_jobs() -> Result<()> {
     with_plugin(&product_plugin(), "", |site| {
         let script = format!("{}srun /bin/sh -c '{}'", print_variables("batch"), print_variables("step").trim_end());
         let down = run_job(site, "--mytoken -N2", &script)?.ok()?;

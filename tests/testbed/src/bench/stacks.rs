@@ -71,7 +71,8 @@ pub(super) fn prepare(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Sets the stack of a node: mounts its plugstack.conf in the node's own mount namespace, where slurmd and steps read it.
+/// Sets the stack of a node: mounts its plugstack.conf in the node's own mount namespace, where slurmd and steps read
+/// it.
 pub(super) fn set_on_node(site: &Site, node: &str, stack: Stack) -> Result<()> {
     let file = "/etc/slurm/plugstack.conf";
     let mount = format!("umount {file} 2>/dev/null; mount --bind {}/plugstack.conf {file}", stack.directory());

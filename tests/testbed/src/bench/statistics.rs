@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_cancel_what_both_sides_suffered() {
+    fn pairs_cancel_the_load_of_the_machine() {
         // The machine becomes ten times slower half-way. Ours always takes 1 longer.
         let baseline = [10.0, 10.0, 10.0, 100.0, 100.0, 100.0];
         let ours = baseline.map(|value| value + 1.0);

@@ -52,7 +52,7 @@ mod tests {
     use crate::skipped::note;
 
     #[test]
-    fn a_note_is_added_to_a_file_that_is_there() {
+    fn a_note_is_appended_to_an_existing_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         note(file.path(), "one", "no\nroot").unwrap();
         note(file.path(), "two", "no namespaces").unwrap();

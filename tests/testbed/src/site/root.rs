@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Root file systems: one directory per Debian release. mmdebstrap creates it once; later it is only read.
 //!
-//! `<target>/roots/<name>/` is the root. `<name>.stamp` contains its recipe. The lock on `<name>.lock` is shared while a
-//! site uses the root, and exclusive while the root is created.
+//! `<target>/roots/<name>/` is the root. `<name>.stamp` contains its recipe. The lock on `<name>.lock` is shared while
+//! a site uses the root, and exclusive while the root is created.
 
 use std::env;
 use std::fs::{self, File};
@@ -47,7 +47,8 @@ impl Recipe {
     pub fn site(release: Release) -> Self {
         let mut arguments = vec!["--variant=apt".to_owned(), format!("--include={}", SITE_PACKAGES.join(","))];
         if release == Release::Sid {
-            // On a snapshot mirror the index of unstable can be older than its Valid-Until allows. Signatures are still checked.
+            // On a snapshot mirror the index of unstable can be older than its Valid-Until allows. Signatures are still
+            // checked.
             arguments.push("--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned());
         }
         arguments.push(release.name().to_owned());
@@ -138,7 +139,8 @@ fn create(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
     // mmdebstrap expects the suite, then the directory, then mirrors.
     let suite_at = recipe.arguments.iter().position(|argument| !argument.starts_with('-')).unwrap_or_default();
     let (before, after) = recipe.arguments.split_at((suite_at + 1).min(recipe.arguments.len()));
-    // In its own PID and mount namespaces, mmdebstrap ends when this process ends, even by SIGKILL, and its mounts stay off the host.
+    // In its own PID and mount namespaces, mmdebstrap ends when this process ends, even by SIGKILL, and its mounts stay
+    // off the host.
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])

@@ -227,7 +227,8 @@ impl Site {
         })
     }
 
-    /// Waits until the shell script `probe` succeeds as root on the daemon's node. Fails at once if the daemon has ended.
+    /// Waits until the shell script `probe` succeeds as root on the daemon's node. Fails at once if the daemon has
+    /// ended.
     pub(crate) fn wait_for_daemon(&self, daemon: &str, node: Option<&str>, limit: Duration, probe: &str) -> Result<()> {
         wait::until(daemon, limit, || {
             let command = self.script("root", probe);

@@ -52,7 +52,7 @@ impl Driver {
         parse_result(outcome.stdout + &outcome.stderr)
     }
 
-    /// The same in a network of its own. It counts all packets, and no packet leaves it.
+    /// The same in a network of its own, which no packet leaves. Counts all packets.
     pub(crate) fn authenticate_without_network(
         &self,
         site: &Site,
@@ -63,8 +63,8 @@ impl Driver {
     }
 }
 
-/// Runs `program` in a network of its own and returns its output, followed by `packets N`: the number of packets that it sent by
-/// IPv4 and IPv6. All addresses are local there, so that no packet fails for lack of a route.
+/// Runs `program` in a network of its own and returns its output, followed by `packets N`: the number of packets that
+/// it sent by IPv4 and IPv6. All addresses are local there, so that no packet fails for lack of a route.
 pub(crate) fn run_and_count_packets(site: &Site, program: &str, answers: &[String]) -> Result<String> {
     let script = format!(
         r#"set -e
@@ -105,8 +105,8 @@ fn parse_result(output: String) -> Result<PamResult> {
     Ok(PamResult { code, output, packets })
 }
 
-/// Runs ssh with an askpass that gives the next answer at each prompt, whatever the prompt says. Each call has its own client
-/// address, because sshd blocks an address after several refusals.
+/// Runs ssh with an askpass that gives the next answer at each prompt, whatever the prompt says. Each call has its own
+/// client address, because sshd blocks an address after several refusals.
 pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<CommandOutcome> {
     let destination = site.new_client()?.destination();
     ssh_with(
@@ -117,7 +117,7 @@ pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Command
     )
 }
 
-/// The same with these arguments of ssh.
+/// As [`ssh`], with these arguments of ssh.
 pub(crate) fn ssh_with(site: &Site, user: &str, answers: &[String], arguments: &str) -> Result<CommandOutcome> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let dir = format!("/home/{user}/login.{}", COUNT.fetch_add(1, Ordering::Relaxed));

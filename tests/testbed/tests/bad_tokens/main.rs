@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many kinds of invalid input. The module refuses each with the code of the table in `pam-mytoken/src/codes.rs`, real ssh does not
-//! log in, and no log contains a part of the input, even at sshd's DEBUG3.
+//! Many kinds of invalid input. The module refuses each with the code of the table in `pam-mytoken/src/codes.rs`, real
+//! ssh does not log in, and no log contains a part of the input, even at sshd's DEBUG3.
 
 mod attempt;
 mod inputs;

@@ -33,8 +33,8 @@ fn with_stack(stack: &str, options: Options, body: impl FnOnce(&Site) -> Result<
     })
 }
 
-/// A stack that accepts every login and records `auth` and `open_session`. It has `pam_permit` because `pam_exec` alone returns
-/// `PAM_IGNORE` in `setcred`, which is a refusal (SSH-06).
+/// A stack that accepts every login and records `auth` and `open_session`. It has `pam_permit` because `pam_exec` alone
+/// returns `PAM_IGNORE` in `setcred`, which is a refusal (SSH-06).
 const RECORDING: &str = "auth required pam_exec.so expose_authtok /root/recorder\nauth required pam_permit.so\n\
                          account required pam_permit.so\nsession required pam_exec.so type=open_session /root/recorder\n";
 
@@ -152,7 +152,8 @@ fn setcred_runs_the_stack_again_and_its_failure_ends_the_login() -> Result<()> {
         assert!(!accepts("auth required pam_debug.so cred=perm_denied\n")?);
         // PAM_IGNORE from the only module is a refusal too.
         assert!(!accepts("auth required pam_debug.so cred=ignore\n")?);
-        // `setcred` of the first module, which did not authenticate, succeeds. So PAM does not call the second one, which did.
+        // `setcred` of the first module, which did not authenticate, succeeds. So PAM does not call the second one,
+        // which did.
         let second = "auth required pam_debug.so cred=perm_denied\n";
         assert!(accepts(&format!("auth sufficient pam_debug.so auth=auth_err\n{second}"))?);
         Ok(())

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Checks that `docs/facts` and the code agree: each cited id is defined; each fact is cited and has a release and a proof.
+//! Checks that `docs/facts` and the code agree: each cited id is defined; each fact is cited and has a release and a
+//! proof.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

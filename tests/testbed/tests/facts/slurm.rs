@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The proofs of `docs/facts/slurm.md`: what Slurm does with a small plugin (`probe.c`) that shares no code with the product.
+//! The proofs of `docs/facts/slurm.md`: what Slurm does with a small plugin (`probe.c`) that shares no code with the
+//! product.
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ fn an_outage_is_reported_within_the_deadline_and_delays_no_other_login() -> Resu
         login_with_answers(site, std::slice::from_ref(&token), "true")?.ok()?;
         site.sh("root", "pkill -STOP -f '[t]estserver serve'")?.ok()?;
 
-        // The keys are cached, so an access token needs no request.
+        // The keys are cached, so a login with an access token sends no request.
         let began = Instant::now();
         login_with_answers(site, &[token], "true")?.ok()?;
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());

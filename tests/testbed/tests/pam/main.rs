@@ -30,16 +30,16 @@ fn login_with_key(site: &Site, user: &str, command: &str) -> Result<CommandOutco
     site.sh(user, &format!("ssh -i .ssh/site_key testbed '{command}'"))
 }
 
-/// Runs ssh as alice with these answers at the prompts. Each login has its own client address, because sshd blocks an address after
-/// several refusals and then does not call the module.
+/// Runs ssh as alice with these answers at the prompts. Each login has its own client address, because sshd blocks an
+/// address after several refusals and then does not call the module.
 fn login_with_answers(site: &Site, answers: &[String], command: &str) -> Result<CommandOutcome> {
     let destination = site.new_client()?.destination();
     let arguments = format!("-o PreferredAuthentications=keyboard-interactive {destination} '{command}'");
     attempt::ssh_with(site, "alice", answers, &arguments)
 }
 
-/// A mytoken of alice with these capabilities and one clause. Without a clause each access token has all scopes (MT-09), and a login
-/// refuses more scopes than it requested.
+/// A mytoken of alice with these capabilities and one clause. Without a clause each access token has all scopes
+/// (MT-09), and a login refuses more scopes than it requested.
 fn mytoken(site: &Site, capabilities: &[&str]) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     // The provider grants only the audience that was requested at login.

@@ -109,7 +109,7 @@ fn a_login_with_a_key_is_not_affected() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let outcome = login_with_key(site, "alice", "id -un; env | grep -c TOKEN")?;
         assert_eq!(outcome.lines(), ["alice", "0"], "{}", outcome.stderr);
-        // Also with a broken configuration.
+        // A broken configuration does not affect a key login either.
         site.write("/etc/mytoken/login.toml", "services = [\"sshd\"]\nruel = 1\n", "0644")?;
         assert_eq!(login_with_key(site, "alice", "id -un")?.ok()?.lines(), ["alice"]);
         let token = inputs::mint(site, &json!({}))?;

@@ -10,7 +10,8 @@ use crate::site::plan::{HOST_NAME, Network, STATE_DIR, node_holder};
 use crate::site::services::munge;
 use crate::{Result, Site};
 
-/// The directory that is separate on each node, as on separate machines. It has the files of jobs and the agent's socket.
+/// The directory that is separate on each node, as on separate machines. It has the files of jobs and the agent's
+/// socket.
 const NODE_DIRECTORY: &str = "/run/mytoken";
 
 const PRODUCT_SNIPPET: &str = "/usr/share/mytoken/plugstack.conf";
