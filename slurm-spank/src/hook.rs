@@ -21,7 +21,7 @@ impl HookCall<'_> {
         let _ = self.spank.register_option(
             c"mytoken",
             c"[PROFILE|off|required[:PROFILE]]",
-            c"give the job a fresh access token ($BEARER_TOKEN_FILE) while it runs; required: refuse to run without",
+            c"give the job a fresh access token ($BEARER_TOKEN_FILE) while it runs; required: do not run without one",
         );
     }
 }

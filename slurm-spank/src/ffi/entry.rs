@@ -104,9 +104,9 @@ unsafe fn hook(
     run: fn(&HookCall) -> Verdict,
     panicked: fn(SpankContext) -> Verdict,
 ) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let spank = unsafe { Spank::of(spank) };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let arguments = unsafe { copy_arguments(count, arguments) };
     let run = || {
         let call =
@@ -130,10 +130,10 @@ unsafe fn copy_arguments(count: c_int, arguments: *const *const c_char) -> Vec<S
     if arguments.is_null() || count == 0 {
         return Vec::new();
     }
-    // SAFETY: the caller's promise; Slurm keeps the array as long as the plugin stack.
+    // SAFETY: guaranteed by the caller; Slurm keeps the array as long as the plugin stack.
     let pointers = unsafe { std::slice::from_raw_parts(arguments, count) };
     let copy = |pointer: &*const c_char| {
-        // SAFETY: the caller's promise; the string is copied.
+        // SAFETY: guaranteed by the caller; the string is copied.
         unsafe { CStr::from_ptr(*pointer) }.to_string_lossy().into_owned()
     };
     pointers.iter().filter(|pointer| !pointer.is_null()).map(copy).collect()
