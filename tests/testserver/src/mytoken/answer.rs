@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::http::Response;
 
-/// An error on its way to the client.
+/// An error answer of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     /// HTTP status.

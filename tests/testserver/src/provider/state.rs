@@ -22,7 +22,7 @@ pub struct Grant {
     pub nonce: Option<String>,
 }
 
-/// An authorization code that was not redeemed yet.
+/// An authorization code that has not been redeemed.
 #[derive(Debug, Clone)]
 pub struct AuthorizationCode {
     /// What was granted.

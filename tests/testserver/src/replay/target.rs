@@ -55,7 +55,7 @@ pub(super) struct Commands {
     pub first_token: Option<String>,
 }
 
-/// A handler that is set handler: a server needs its URL, and so its port, before it is made.
+/// A handler that is set later: a server needs its URL, and so its port, before it is made.
 #[derive(Default)]
 struct DeferredHandler(OnceLock<Arc<dyn Handler>>);
 

@@ -76,7 +76,7 @@ impl Server {
         Ok(with_update(200, members, update))
     }
 
-    /// Reads the request and drops repeated clauses, as the original does (MT-26) or all of them.
+    /// Reads the request and drops repeated clauses: as the original does (MT-26), or all of them without that quirk.
     fn wanted_for_child(
         &self,
         members: &Map<String, Value>,

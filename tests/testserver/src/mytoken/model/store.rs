@@ -117,7 +117,7 @@ pub struct CodeRecord {
     pub fresh: bool,
 }
 
-/// A login between its start and its end.
+/// A login that has started and not ended.
 #[derive(Debug, Clone)]
 pub struct PendingLogin {
     /// Index of the provider that the start of the login named.
