@@ -199,13 +199,13 @@ fn the_backoff_for_a_silent_server_applies_to_every_address() {
 
 #[test]
 fn the_first_login_that_meets_silence_starts_the_backoff() {
-    let (slow, silent) = (Duration::from_millis(900), Arc::new(AtomicBool::new(false)));
+    let (slow, silent) = (Duration::from_millis(4_500), Arc::new(AtomicBool::new(false)));
     let is_silent = Arc::clone(&silent);
     let server =
         MytokenServer::moody(move || if is_silent.load(Ordering::SeqCst) { slow } else { Duration::ZERO }, good());
     let host = LoginHost::new();
     let login = |from: &str| {
-        let deadline = Deadline::after(Duration::from_millis(600));
+        let deadline = Deadline::after(Duration::from_secs(3));
         host.present(&server, from, &mytoken(json!({})), deadline)
     };
     host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();

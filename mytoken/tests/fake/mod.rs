@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -151,10 +151,10 @@ fn serve(
     if reply.hang_up {
         return Ok(());
     }
-    let mut waited = Duration::ZERO;
-    while waited < reply.silence && !stopped.load(Ordering::SeqCst) {
+    // Elapsed time: on a busy machine a sleep takes longer than it says.
+    let begun = Instant::now();
+    while begun.elapsed() < reply.silence && !stopped.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_millis(20));
-        waited += Duration::from_millis(20);
     }
     let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", reply.status);
     let mut body = reply.body.clone();
