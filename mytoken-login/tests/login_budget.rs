@@ -98,7 +98,7 @@ fn unknown_code() -> Reply {
 
 #[test]
 fn guesses_spend_the_budget_of_their_address_and_then_send_nothing() {
-    let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![unknown_code()]));
+    let (host, server) = (LoginHost::new(), MytokenServer::with_replies(vec![unknown_code()]));
     let reasons: Vec<&str> = (0..20).map(|_| host.guess(&server, "192.0.2.1").reason()).collect();
     assert_eq!(reasons[..4], ["code_unknown"; 4]);
     assert_eq!(reasons[4..], ["budget_address"; 16]);
@@ -116,7 +116,7 @@ fn guesses_spend_the_budget_of_their_address_and_then_send_nothing() {
 
 #[test]
 fn sixty_accepted_logins_behind_one_address_are_not_refused() {
-    let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![good()]));
+    let (host, server) = (LoginHost::new(), MytokenServer::with_replies(vec![good()]));
     for person in 0..60 {
         host.present(&server, "192.0.2.1", &mytoken(json!({})), soon()).unwrap_or_else(|why| panic!("{person}: {why}"));
     }
@@ -127,8 +127,8 @@ fn sixty_accepted_logins_behind_one_address_are_not_refused() {
 fn a_429_is_remembered_until_its_retry_after_and_no_login_waits_for_it() {
     let limited = Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", "7");
     for (server, what) in [
-        (MytokenServer::playing(vec![limited.clone()]), "an answer to a token"),
-        (MytokenServer::refusing(limited.clone()), "an answer to discovery"),
+        (MytokenServer::with_replies(vec![limited.clone()]), "an answer to a token"),
+        (MytokenServer::always(limited.clone()), "an answer to discovery"),
     ] {
         let host = LoginHost::new();
         let begun = Instant::now();
@@ -147,7 +147,7 @@ fn a_429_is_remembered_until_its_retry_after_and_no_login_waits_for_it() {
 fn a_slow_token_counts_for_its_own_address_only() {
     let (slow, quick) = (mytoken(json!({"name": "slow"})), mytoken(json!({})));
     let text = slow.expose().to_owned();
-    let server = MytokenServer::answering(move |request| Reply {
+    let server = MytokenServer::with_handler(move |request| Reply {
         silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
         ..good()
     });
@@ -167,7 +167,7 @@ fn a_slow_token_counts_for_its_own_address_only() {
 fn the_backoff_for_a_silent_provider_applies_to_its_mytokens_only() {
     let (hanging, other) = (mytoken(json!({})), mytoken(json!({"oidc_iss": "https://other.example.org"})));
     let text = hanging.expose().to_owned();
-    let server = MytokenServer::answering(move |request| Reply {
+    let server = MytokenServer::with_handler(move |request| Reply {
         silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
         ..good()
     });
@@ -187,7 +187,7 @@ fn the_backoff_for_a_silent_provider_applies_to_its_mytokens_only() {
 #[test]
 fn the_backoff_for_a_silent_server_applies_to_every_address() {
     let silent = Reply { silence: Duration::from_millis(900), ..good() };
-    let server = MytokenServer::refusing(silent);
+    let server = MytokenServer::always(silent);
     let host = LoginHost::new();
     let login = |from: &str, deadline: Deadline| host.present(&server, from, &mytoken(json!({})), deadline);
     let too_early = Deadline::after(Duration::from_millis(600));
@@ -202,7 +202,7 @@ fn the_first_login_that_meets_silence_starts_the_backoff() {
     let (slow, silent) = (Duration::from_millis(4_500), Arc::new(AtomicBool::new(false)));
     let is_silent = Arc::clone(&silent);
     let server =
-        MytokenServer::moody(move || if is_silent.load(Ordering::SeqCst) { slow } else { Duration::ZERO }, good());
+        MytokenServer::slow(move || if is_silent.load(Ordering::SeqCst) { slow } else { Duration::ZERO }, good());
     let host = LoginHost::new();
     let login = |from: &str| {
         let deadline = Deadline::after(Duration::from_secs(3));
@@ -218,7 +218,7 @@ fn the_first_login_that_meets_silence_starts_the_backoff() {
 
 #[test]
 fn the_backoff_for_an_unreachable_server_applies_to_every_address() {
-    let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![good()]));
+    let (host, server) = (LoginHost::new(), MytokenServer::with_replies(vec![good()]));
     host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
     let stopped = server.stop();
     let login = |from: &str| host.present_at(stopped.clone(), from, &mytoken(json!({})), soon()).unwrap_err();
@@ -235,7 +235,7 @@ fn the_backoff_for_an_unreachable_server_applies_to_every_address() {
 fn an_answer_ends_the_backoff_that_another_login_started() {
     let host = LoginHost::new();
     let (ledger, settings) = (host.ledger.clone(), host.settings.clone());
-    let server = MytokenServer::answering(move |request| {
+    let server = MytokenServer::with_handler(move |request| {
         // Meanwhile another login gets no answer.
         let url = format!("http://{}", request.header("host").unwrap_or_default());
         let backoff =
@@ -249,7 +249,7 @@ fn an_answer_ends_the_backoff_that_another_login_started() {
 
 #[test]
 fn a_revocation_does_not_revoke_sub_tokens() {
-    let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![Reply::new(204, "text/plain", "")]));
+    let (host, server) = (LoginHost::new(), MytokenServer::with_replies(vec![Reply::new(204, "text/plain", "")]));
     let redeemed = mytoken(json!({}));
     host.login(&server, "192.0.2.1", |tokens| tokens.revoke(&redeemed, soon())).unwrap();
     let body = server.requests()[0].json();
@@ -262,7 +262,7 @@ fn the_providers_limit_for_an_unverified_token_applies_to_its_address_only() {
     let (theirs, mine) = (mytoken(json!({"name": "theirs"})), mytoken(json!({})));
     let text = theirs.expose().to_owned();
     let server =
-        MytokenServer::answering(
+        MytokenServer::with_handler(
             move |request| {
                 if request.json()["mytoken"] == text.as_str() { limited.clone() } else { good() }
             },
@@ -281,7 +281,7 @@ fn the_providers_limit_for_an_unverified_token_applies_to_its_address_only() {
 fn a_redeemed_mytoken_is_exchanged_and_revoked_even_when_the_budget_is_spent() {
     let redeemed = mytoken(json!({}));
     let answer = json!({"mytoken": redeemed.expose(), "mytoken_type": "token", "capabilities": ["AT"], "mom_id": "x"});
-    let server = MytokenServer::answering(move |request| match request.path.as_str() {
+    let server = MytokenServer::with_handler(move |request| match request.path.as_str() {
         "/my" if request.json()["transfer_code"] == "GoodCode" => Reply::json(200, &answer),
         "/my" => unknown_code(),
         "/revoke" => Reply::new(204, "text/plain", ""),
@@ -314,7 +314,7 @@ fn a_redeemed_mytoken_is_exchanged_and_revoked_even_when_the_budget_is_spent() {
 
 #[test]
 fn a_login_after_its_deadline_sends_nothing_and_starts_no_backoff() {
-    let (host, server) = (LoginHost::new(), MytokenServer::playing(vec![good()]));
+    let (host, server) = (LoginHost::new(), MytokenServer::with_replies(vec![good()]));
     host.present(&server, "192.0.2.9", &mytoken(json!({})), soon()).unwrap();
     let before = server.count();
     let refusal = host.present(&server, "192.0.2.1", &mytoken(json!({})), Deadline::after(Duration::ZERO)).unwrap_err();
@@ -327,7 +327,7 @@ fn the_probe_of_a_slow_server_is_counted_and_its_429_remembered() {
     let slow = mytoken(json!({}));
     let text = slow.expose().to_owned();
     let limited = Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", "100000");
-    let server = MytokenServer::from_the_second_discovery(limited, move |request| Reply {
+    let server = MytokenServer::failing_later_discoveries(limited, move |request| Reply {
         silence: Duration::from_millis(if request.json()["mytoken"] == text.as_str() { 3_100 } else { 0 }),
         ..good()
     });
@@ -347,7 +347,7 @@ fn an_unusable_discovery_document_is_not_requested_again_at_once() {
     for reply in
         [Reply::json(500, &json!({})), Reply::json(404, &json!({})), Reply::json(200, &json!([])), Reply::hang_up()]
     {
-        let (host, server) = (LoginHost::new(), MytokenServer::refusing(reply));
+        let (host, server) = (LoginHost::new(), MytokenServer::always(reply));
         let classes: Vec<RefusalClass> =
             (0..6).map(|number| host.guess(&server, &format!("192.0.2.{number}")).class()).collect();
         assert_eq!((classes, server.count()), (vec![RefusalClass::Unavailable; 6], 1));
@@ -356,7 +356,7 @@ fn an_unusable_discovery_document_is_not_requested_again_at_once() {
 
 #[test]
 fn a_request_that_cannot_be_counted_is_not_sent() {
-    let (mut host, server) = (LoginHost::new(), MytokenServer::playing(vec![unknown_code()]));
+    let (mut host, server) = (LoginHost::new(), MytokenServer::with_replies(vec![unknown_code()]));
     host.ledger = LedgerFile::new(std::path::Path::new("/proc/mytoken/login"), Owner::current());
     assert_eq!((host.guess(&server, "192.0.2.1").class(), server.count()), (RefusalClass::System, 0));
 }
@@ -375,7 +375,7 @@ fn a_login_exchanges_once_whatever_the_answer_is() {
     let settings = HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() };
     let used_up = Reply::json(403, &json!({"error": "usage_restricted"}));
     for failure in [Reply::json(500, &json!({"error": "internal_server_error"})), Reply::hang_up()] {
-        let server = MytokenServer::playing(vec![failure, used_up.clone()]);
+        let server = MytokenServer::with_replies(vec![failure, used_up.clone()]);
         let http = LazyClient::new(&settings);
         let settings = BudgetSettings::default();
         let allowance = Allowance::uncounted(&settings);

@@ -78,8 +78,8 @@ impl TokenStore {
     /// space for the successor is reserved. A token that does not rotate needs neither.
     ///
     /// # Errors
-    /// As [`TokenStore::token`] and [`TokenStore::lock`]; [`StoreError::Unusable`] if there is no disk space for a successor. Then the token
-    /// must not be used.
+    /// As [`TokenStore::token`] and [`TokenStore::lock`]; [`StoreError::Unusable`] if there is no disk space for a successor. The token must
+    /// not be used then.
     pub fn acquire(&self, server: &ServerUrl, deadline: Deadline) -> Result<Option<AcquiredToken<'_>>, StoreError> {
         match self.token(server)? {
             Some(entry) if entry.rotates() => {}

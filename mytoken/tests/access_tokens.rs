@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Access tokens for a mytoken.
+//! Requests for access tokens.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod fake;
@@ -7,7 +7,7 @@ mod fake;
 use std::time::{Duration, Instant};
 
 use fake::Reply;
-use fake::mytoken_server::{MytokenServer, NOW, access_token, client, mytoken, nothing_to_keep, soon};
+use fake::mytoken_server::{MytokenServer, NOW, access_token, client, mytoken, no_rotation, soon};
 use mytoken::InputError;
 use mytoken::server::ServerError;
 use mytoken::server::{AccessToken, AccessTokenRequest};
@@ -16,23 +16,23 @@ use serde_json::{Value, json};
 
 const SHORT: &str = "abcdefghjkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZabcdefghjkmnopq";
 
-fn ask(server: &MytokenServer, mytoken: &Secret, scope: &str, audience: &str) -> Result<AccessToken, Error> {
+fn request_token(server: &MytokenServer, mytoken: &Secret, scope: &str, audience: &str) -> Result<AccessToken, Error> {
     let http = client();
     let request = AccessTokenRequest { mytoken, scope, audience, comment: "" };
-    server.server(&http).access_token(&request, &mut nothing_to_keep, soon())
+    server.server(&http).access_token(&request, &mut no_rotation, soon())
 }
 
-fn good() -> Value {
+fn good_answer() -> Value {
     json!({"access_token": access_token(&json!({"exp": NOW + 3600})), "token_type": "Bearer", "expires_in": 3600,
         "scope": "storage.read", "audience": ["https://se.example.org"]})
 }
 
 #[test]
-fn the_request_names_scope_and_audience_and_leaves_out_what_is_empty() {
-    let server = MytokenServer::playing(vec![Reply::json(200, &good())]);
+fn the_request_has_scope_and_audience_and_leaves_out_empty_members() {
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &good_answer())]);
     let token = mytoken(json!({}));
-    ask(&server, &token, " storage.read  ", "https://se.example.org").unwrap();
-    ask(&server, &token, "", "").unwrap();
+    request_token(&server, &token, " storage.read  ", "https://se.example.org").unwrap();
+    request_token(&server, &token, "", "").unwrap();
     let bodies: Vec<Value> = server.requests().iter().map(fake::Request::json).collect();
     assert_eq!(
         bodies[0],
@@ -43,25 +43,25 @@ fn the_request_names_scope_and_audience_and_leaves_out_what_is_empty() {
 }
 
 #[test]
-fn no_token_is_never_sent_as_an_empty_one() {
-    let server = MytokenServer::playing(vec![Reply::json(200, &good())]);
-    let error = ask(&server, &Secret::new(" \n"), "", "").unwrap_err();
+fn an_empty_token_is_not_sent() {
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &good_answer())]);
+    let error = request_token(&server, &Secret::new(" \n"), "", "").unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid, "{error}");
     assert!(server.requests().is_empty());
 }
 
 #[test]
-fn granted_scope_and_audience_are_held_against_the_request() {
+fn granted_scope_and_audience_are_compared_with_the_request() {
     let jwt = access_token(&json!({"exp": NOW + 9}));
     let opaque = json!("opaque-access-token-0123456789");
     let jwt = json!(jwt);
-    // token, asked scope, asked audience, granted scope, granted audience, accepted
+    // token, requested scope, requested audience, granted scope, granted audience, accepted
     let table: &[(&Value, &str, &str, Value, Value, bool)] = &[
         (&jwt, "a b", "x", json!("a b"), json!(["x"]), true),
         (&jwt, "a b", "x", json!("b a"), json!(["x"]), true),
         (&jwt, "", "", json!("a b c"), json!(["y"]), true),
         (&jwt, "a", "x", json!("openid a offline_access"), json!(["x"]), true),
-        (&jwt, "a", "x", json!("a b"), json!(["x"]), false), // an unrestricted mytoken gets everything
+        (&jwt, "a", "x", json!("a b"), json!(["x"]), false), // an unrestricted mytoken gets all scopes
         (&jwt, "a b", "x", json!("a"), json!(["x"]), false),
         (&jwt, "a", "x", json!("A"), json!(["x"]), false),
         (&jwt, "a", "x", json!(""), json!(["x"]), false),
@@ -71,14 +71,14 @@ fn granted_scope_and_audience_are_held_against_the_request() {
         (&jwt, "a", "x y", json!("a"), json!(["y", "x"]), true),
         (&jwt, "a", "x y", json!("a"), json!(["x"]), false),
         (&jwt, "a", "x", json!("a"), json!(null), false), // a JWT without audience
-        (&opaque, "a", "x", json!("a"), json!(null), true), // nobody can see it
+        (&opaque, "a", "x", json!("a"), json!(null), true), // the audience is unknown
         (&opaque, "a", "x", json!("a"), json!(["y"]), false),
     ];
     for (token, scope, audience, granted_scope, granted_audience, accepted) in table {
         let answer =
             json!({"access_token": token, "expires_in": 9, "scope": granted_scope, "audience": granted_audience});
-        let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
-        let result = ask(&server, &mytoken(json!({})), scope, audience);
+        let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
+        let result = request_token(&server, &mytoken(json!({})), scope, audience);
         match &result {
             Ok(_) => assert!(accepted, "{scope} {audience} {answer}"),
             Err(error) => {
@@ -92,10 +92,10 @@ fn granted_scope_and_audience_are_held_against_the_request() {
 }
 
 #[test]
-fn the_end_comes_from_the_answer_or_the_token() {
+fn the_expiry_is_read_from_the_answer_or_from_the_token() {
     let jwt = json!(access_token(&json!({"exp": NOW + 500})));
     let opaque = json!("opaque-access-token-0123456789");
-    for (token, told, expected) in [
+    for (token, expires_in, expected) in [
         (&jwt, json!(3600), Some(3600)),
         (&jwt, json!(0), Some(500)),
         (&jwt, json!(null), Some(500)),
@@ -111,21 +111,21 @@ fn the_end_comes_from_the_answer_or_the_token() {
         (&opaque, json!(60), Some(60)),
         (&opaque, json!(0), None),
     ] {
-        let answer = json!({"access_token": token, "token_type": "", "expires_in": told, "scope": "a"});
-        let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
-        let got = ask(&server, &mytoken(json!({})), "", "").unwrap();
+        let answer = json!({"access_token": token, "token_type": "", "expires_in": expires_in, "scope": "a"});
+        let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
+        let got = request_token(&server, &mytoken(json!({})), "", "").unwrap();
         assert_eq!((got.expires_in, got.exp), (expected, expected.map(|left| NOW + left)), "{answer}");
     }
 }
 
-/// MT-12: the provider is out, the server says 200, the use is counted, the token rotated.
+/// MT-12: the provider is down. The server answers 200, counts the use and rotates the token.
 #[test]
-fn when_the_provider_is_out_the_successor_is_stored_first() {
+fn the_successor_is_stored_even_if_the_provider_is_down() {
     let successor = mytoken(json!({"seq_no": 2, "rotation": {"on_AT": true}}));
     for name in ["token_update", "updated_token"] {
         let answer = json!({"access_token": "", "token_type": "", "expires_in": 0, "scope": "openid",
             name: {"mytoken": successor, "mytoken_type": "token", "rotation": {"on_AT": true}}});
-        let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+        let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
         let (http, mut kept) = (client(), Vec::new());
         let token = mytoken(json!({"rotation": {"on_AT": true}}));
         let request = AccessTokenRequest { mytoken: &token, scope: "openid", audience: "", comment: "" };
@@ -144,12 +144,12 @@ fn when_the_provider_is_out_the_successor_is_stored_first() {
 }
 
 #[test]
-fn a_successor_is_kept_whatever_else_is_in_the_answer() {
+fn a_successor_is_stored_even_if_the_rest_of_the_answer_is_wrong() {
     let successor = mytoken(json!({"seq_no": 2}));
     let rest = [json!({"access_token": 5}), json!({"scope": []}), json!({"expires_in": "3600"}), json!({})];
     for mut answer in rest {
         answer["token_update"] = json!({"mytoken": successor});
-        let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+        let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
         let (http, mut kept) = (client(), 0);
         let token = mytoken(json!({"rotation": {"on_AT": true}}));
         let request = AccessTokenRequest { mytoken: &token, scope: "", audience: "", comment: "" };
@@ -163,11 +163,11 @@ fn a_successor_is_kept_whatever_else_is_in_the_answer() {
 }
 
 #[test]
-fn a_store_that_fails_gets_a_second_chance() {
+fn storing_a_successor_is_tried_twice() {
     for (failures, calls, lost) in [(1, 2, false), (2, 2, true)] {
-        let mut answer = good();
+        let mut answer = good_answer();
         answer["token_update"] = json!({"mytoken": mytoken(json!({"seq_no": 2}))});
-        let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+        let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
         let (http, mut called) = (client(), 0);
         let token = mytoken(json!({"rotation": {"on_AT": true}}));
         let request = AccessTokenRequest { mytoken: &token, scope: "", audience: "", comment: "" };
@@ -190,7 +190,7 @@ fn a_store_that_fails_gets_a_second_chance() {
 }
 
 #[test]
-fn only_what_is_harmless_is_repeated() {
+fn only_requests_without_a_lasting_effect_are_repeated() {
     let fixed = mytoken(json!({}));
     let rotating = mytoken(json!({"rotation": {"on_AT": true}}));
     let short = Secret::new(SHORT);
@@ -201,32 +201,31 @@ fn only_what_is_harmless_is_repeated() {
     ];
     for (what, failure) in failures {
         for (token, requests) in [(&fixed, 2), (&rotating, 1), (&short, 1)] {
-            let server = MytokenServer::playing(vec![failure.clone(), Reply::json(200, &good())]);
-            let result = ask(&server, token, "", "");
+            let server = MytokenServer::with_replies(vec![failure.clone(), Reply::json(200, &good_answer())]);
+            let result = request_token(&server, token, "", "");
             assert_eq!(result.is_ok(), requests == 2, "{what}: {result:?}");
             assert!(result.err().is_none_or(|error| error.is_unavailable()), "{what}");
             assert_eq!(server.requests().len(), requests, "{what}");
         }
     }
-    let server = MytokenServer::playing(vec![Reply::new(500, "text/html", "")]);
-    ask(&server, &fixed, "", "").unwrap_err();
-    assert_eq!(server.requests().len(), 2, "once more, not for ever");
+    let server = MytokenServer::with_replies(vec![Reply::new(500, "text/html", "")]);
+    request_token(&server, &fixed, "", "").unwrap_err();
+    assert_eq!(server.requests().len(), 2, "repeated once");
 }
 
-/// A lost answer may have counted the last use: a second exchange would make "try later" into "refused".
 #[test]
-fn the_request_limit_is_waited_for_within_the_deadline() {
+fn a_request_is_repeated_after_a_429_within_the_deadline() {
     let limited = |after: &str| Reply::new(429, "text/plain", "Too Many Requests").header("Retry-After", after);
     let rotating = mytoken(json!({"rotation": {"on_AT": true}}));
-    let server = MytokenServer::playing(vec![limited("1"), Reply::json(200, &good())]);
+    let server = MytokenServer::with_replies(vec![limited("1"), Reply::json(200, &good_answer())]);
     let begun = Instant::now();
-    ask(&server, &rotating, "", "").unwrap(); // nothing has happened yet at the server, so also with a rotating token
+    request_token(&server, &rotating, "", "").unwrap(); // the first one had no effect, so this is safe with a rotating token
     assert!(begun.elapsed() >= Duration::from_secs(1));
 
-    let server = MytokenServer::playing(vec![limited("300")]);
+    let server = MytokenServer::with_replies(vec![limited("300")]);
     let begun = Instant::now();
-    let error = ask(&server, &rotating, "", "").unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(1), "not worth waiting for");
+    let error = request_token(&server, &rotating, "", "").unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(1), "it does not wait beyond the deadline");
     assert!(
         matches!(error, Error::Server(ServerError::TooManyRequests { retry_after: Some(wait), .. }) if wait.as_secs() == 300),
         "{error}"
@@ -235,12 +234,12 @@ fn the_request_limit_is_waited_for_within_the_deadline() {
 }
 
 #[test]
-fn refusals() {
+fn each_error_answer_has_its_kind_and_message() {
     let text = |status, body: &str| Reply::new(status, "text/html", body);
     let error = |status, code: &str, description: &str| {
         Reply::json(status, &json!({"error": code, "error_description": description}))
     };
-    // answer, kind, part of the sentence
+    // answer, kind, part of the message
     let table = [
         (error(401, "invalid_token", ""), Kind::Refused, "get a new one"),
         (error(401, "invalid_token", "token is expired by 1m"), Kind::Refused, "get a new one"),
@@ -275,8 +274,8 @@ fn refusals() {
     for (reply, kind, words) in table {
         let what = format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body));
         let failed = reply.status >= 500;
-        let server = MytokenServer::playing(vec![reply]);
-        let error = ask(&server, &mytoken(json!({})), "", "").unwrap_err();
+        let server = MytokenServer::with_replies(vec![reply]);
+        let error = request_token(&server, &mytoken(json!({})), "", "").unwrap_err();
         assert_eq!(error.kind(), kind, "{what}: {error}");
         assert!(error.to_string().contains(words), "{what}: {error}");
         assert_eq!(server.requests().len(), if failed { 2 } else { 1 }, "{what}");

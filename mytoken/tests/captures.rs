@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The client against what the real server was seen to answer: each captured exchange that one of our operations can make is played
-//! to it. What a capture is, says `tests/captures/README.md`.
+//! The client gets the recorded answers of the real server: each recorded exchange that corresponds to an operation of the client is
+//! replayed. `tests/captures/README.md` describes the captures.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod fake;
@@ -22,7 +22,7 @@ use mytoken::urls::{IssuerUrl, ServerUrl};
 use mytoken::{Error, Kind, Secret};
 use serde_json::{Map, Value, json};
 
-/// A captured answer as it may really have been: each pattern replaced by a value that it matches.
+/// A possible original of a captured answer: each pattern is replaced by a value that it matches.
 fn real(value: &Value, key: &str, claims: Option<&Value>) -> Value {
     match value {
         Value::Object(members) => {
@@ -54,7 +54,7 @@ fn real_text(text: &str, key: &str, claims: Option<&Value>) -> Value {
     }
 }
 
-/// One exchange: what was sent and answered, as far as it concerns us.
+/// One recorded request with its answer.
 struct Exchange {
     place: String,
     endpoint: String,
@@ -103,7 +103,7 @@ fn exchanges(directory: &Path) -> Vec<Exchange> {
     list
 }
 
-/// What must come of an error answer.
+/// The kind of error that an error answer must cause.
 fn expected_kind(exchange: &Exchange) -> Kind {
     match exchange.reply.status {
         404 | 500.. => Kind::Unavailable,
@@ -111,16 +111,16 @@ fn expected_kind(exchange: &Exchange) -> Kind {
     }
 }
 
-struct Player<'h> {
+struct Replayer<'h> {
     http: &'h HttpClient,
     reply: Arc<Mutex<Reply>>,
     server: Server<'h>,
-    played: BTreeMap<&'static str, usize>,
+    replayed: BTreeMap<&'static str, usize>,
 }
 
-impl Player<'_> {
-    /// The operation that sends what was sent, with the answer that came; `None`: no operation of ours does.
-    fn play(&mut self, exchange: &Exchange) -> Option<()> {
+impl Replayer<'_> {
+    /// Runs the operation that sends such a request, with the recorded answer. `None`: the client has no such operation.
+    fn replay(&mut self, exchange: &Exchange) -> Option<()> {
         *self.reply.lock().unwrap() = exchange.reply.clone();
         let sent = |name: &str| exchange.sent[name].as_str();
         let operation = match (exchange.endpoint.as_str(), sent("grant_type"), sent("action")) {
@@ -128,40 +128,40 @@ impl Player<'_> {
             ("mytoken_endpoint", Some("mytoken"), _) => self.child(exchange)?,
             ("mytoken_endpoint", Some("transfer_code"), _) => {
                 sent("transfer_code").filter(|code| !code.trim().is_empty())?;
-                self.judge(exchange, self.server.redeem(&Secret::new("abcdefgh"), soon()).map(drop));
+                self.check(exchange, self.server.redeem(&Secret::new("abcdefgh"), soon()).map(drop));
                 "redeem"
             }
             ("mytoken_endpoint", Some("polling_code"), _) => self.poll(exchange),
             ("mytoken_endpoint", Some("oidc_flow"), _) => self.login(exchange),
             ("token_transfer_endpoint", ..) => {
                 sent("mytoken").filter(|token| !token.is_empty())?;
-                self.judge(exchange, self.server.transfer_code(&mytoken(json!({})), soon()).map(drop));
+                self.check(exchange, self.server.transfer_code(&mytoken(json!({})), soon()).map(drop));
                 "transfer_code"
             }
             ("revocation_endpoint", ..) if exchange.sent["mom_id"].is_null() => {
                 sent("token").filter(|token| !token.is_empty())?;
-                self.judge(exchange, self.server.revoke(&mytoken(json!({})), false, soon()));
+                self.check(exchange, self.server.revoke(&mytoken(json!({})), false, soon()));
                 "revoke"
             }
             ("tokeninfo_endpoint", _, Some("introspect")) => {
-                self.judge(exchange, self.server.introspect(&mytoken(json!({})), soon()).map(drop));
+                self.check(exchange, self.server.introspect(&mytoken(json!({})), soon()).map(drop));
                 "introspect"
             }
             ("tokeninfo_endpoint", _, Some("event_history")) => {
                 let mut kept = 0;
                 let result = self.server.history(&mytoken(json!({})), &mut counting(&mut kept), soon());
-                self.judge(exchange, result.map(drop));
+                self.check(exchange, result.map(drop));
                 assert_eq!(kept, usize::from(exchange.answer["token_update"].is_object()), "{}", exchange.place);
                 "history"
             }
             _ => return None,
         };
-        *self.played.entry(operation).or_default() += 1;
+        *self.replayed.entry(operation).or_default() += 1;
         Some(())
     }
 
-    /// Success where the real server had success, the right kind of error where it had none.
-    fn judge(&self, exchange: &Exchange, result: Result<(), Error>) {
+    /// Checks that the operation succeeded if the real server did, and failed with the right kind of error if not.
+    fn check(&self, exchange: &Exchange, result: Result<(), Error>) {
         match (exchange.reply.status, result) {
             (200 | 204, Ok(())) => {}
             (200 | 204, Err(error)) => panic!("{}: {error}", exchange.place),
@@ -179,14 +179,14 @@ impl Player<'_> {
         let mut kept = 0;
         let result = self.server.access_token(&request, &mut counting(&mut kept), soon());
         let place = &exchange.place;
-        assert_eq!(kept, usize::from(exchange.answer["token_update"].is_object()), "{place}: successors kept");
+        assert_eq!(kept, usize::from(exchange.answer["token_update"].is_object()), "{place}: successors stored");
         match result {
-            _ if exchange.reply.status != 200 => self.judge(exchange, result.map(drop)),
+            _ if exchange.reply.status != 200 => self.check(exchange, result.map(drop)),
             Ok(got) => assert_eq!(got.token.expose(), exchange.answer["access_token"].as_str().unwrap(), "{place}"),
             Err(Error::Server(ServerError::EmptyAccessToken { .. })) => {
                 assert_eq!(exchange.answer["access_token"], "", "{place}");
             }
-            // The server is free to give something else, and then it must have.
+            // The server may grant something else. Then the answer must differ from the request.
             Err(Error::Server(ServerError::OtherAccessToken { .. })) => {
                 let given = (&exchange.answer["scope"], &exchange.answer["audience"]);
                 assert!(
@@ -204,7 +204,7 @@ impl Player<'_> {
         exchange.sent["mytoken"].as_str().filter(|token| !token.is_empty())?;
         let (restrictions, capabilities) = match exchange.reply.status {
             200 => (real(&exchange.sent["restrictions"], "", None), exchange.sent["capabilities"].clone()),
-            // What the server refused then was mostly malformed and would not be sent by us.
+            // Most requests that the server refused were malformed; the client would not send them.
             _ => (json!([{"exp": NOW + 100}]), json!("AT")),
         };
         let wanted: Vec<Clause> = serde_json::from_value(restrictions).ok()?;
@@ -213,7 +213,7 @@ impl Player<'_> {
             Some("transfer_code") => Deliver::TransferCode,
             _ => Deliver::Token,
         };
-        // Against an unrestricted parent, so that the wanted clauses are sent as they were then.
+        // With an unrestricted parent the wanted clauses are sent unchanged.
         let parent = mytoken(json!({}));
         let request = SubTokenRequest {
             parent: &parent,
@@ -232,7 +232,7 @@ impl Player<'_> {
             ) => None,
             Ok(granted) => {
                 assert_eq!(exchange.reply.status, 200, "{}", exchange.place);
-                assert!(within(&granted.restrictions, &wanted), "{}: broader and accepted", exchange.place);
+                assert!(within(&granted.restrictions, &wanted), "{}: broader but accepted", exchange.place);
                 assert!(granted.capabilities.within(&capabilities), "{}", exchange.place);
                 Some("create")
             }
@@ -241,13 +241,13 @@ impl Player<'_> {
                 assert_ne!(
                     (&exchange.answer["restrictions"], &exchange.answer["rotation"]),
                     (&real(&exchange.sent["restrictions"], "", None), &Value::Null),
-                    "{}: exactly what was wanted",
+                    "{}: exactly as requested",
                     exchange.place
                 );
                 Some("create, broader")
             }
             Err(error) => {
-                self.judge(exchange, Err(error));
+                self.check(exchange, Err(error));
                 Some("create, refused")
             }
         }
@@ -267,9 +267,9 @@ impl Player<'_> {
             }
             Ok(Poll::Granted(granted)) => {
                 assert_eq!(granted.rotates(), exchange.answer["rotation"]["on_AT"] == true, "{}", exchange.place);
-                self.judge(exchange, Ok(()));
+                self.check(exchange, Ok(()));
             }
-            Err(error) => self.judge(exchange, Err(error)),
+            Err(error) => self.check(exchange, Err(error)),
         }
         "poll"
     }
@@ -287,11 +287,11 @@ impl Player<'_> {
         };
         let result = self.server.start_login(&request, soon());
         if exchange.sent["client_type"] == "web" || exchange.reply.status == 278 {
-            // For web applications the answer lacks what we need.
+            // The answer for web applications has no polling code.
             assert!(result.is_err(), "{}", exchange.place);
             return "start_login, web";
         }
-        self.judge(exchange, result.map(drop));
+        self.check(exchange, result.map(drop));
         "start_login"
     }
 }
@@ -309,22 +309,22 @@ fn captured_answers_are_understood() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/captures");
     let reply = Arc::new(Mutex::new(Reply::hang_up()));
     let next = Arc::clone(&reply);
-    let fake = MytokenServer::answering(move |request| {
+    let fake = MytokenServer::with_handler(move |request| {
         let mut reply = next.lock().unwrap().clone();
         if request.path == "/revoke" && request.json()["recursive"] == true {
-            reply = Reply::new(204, "text/plain", ""); // a child that is taken back
+            reply = Reply::new(204, "text/plain", ""); // the client revokes a broader child
         }
-        // The introspected token is this server's.
+        // The introspected token must belong to this server.
         let own = format!("\"http://{}\"", request.header("host").unwrap());
         let text = String::from_utf8(reply.body).unwrap();
         reply.body = text.replace("\"iss\":\"https://mt.example.org\"", &format!("\"iss\":{own}")).into_bytes();
         reply
     });
     let http = client();
-    let mut player = Player { http: &http, reply, server: fake.server(&http), played: BTreeMap::new() };
+    let mut replayer = Replayer { http: &http, reply, server: fake.server(&http), replayed: BTreeMap::new() };
     let exchanges = exchanges(&directory);
-    let not_ours = exchanges.iter().filter(|exchange| player.play(exchange).is_none()).count();
-    println!("{:#?}, {not_ours} not ours", player.played);
+    let skipped = exchanges.iter().filter(|exchange| replayer.replay(exchange).is_none()).count();
+    println!("{:#?}, {skipped} without an operation of the client", replayer.replayed);
     let least = [
         ("access_token", 50),
         ("access token other than asked for", 2),
@@ -341,9 +341,9 @@ fn captured_answers_are_understood() {
         ("history", 3),
     ];
     for (operation, least) in least {
-        assert!(player.played.get(operation).is_some_and(|count| *count >= least), "too few: {operation}");
+        assert!(replayer.replayed.get(operation).is_some_and(|count| *count >= least), "too few: {operation}");
     }
-    discovery(&directory, player.http);
+    discovery(&directory, replayer.http);
 }
 
 fn discovery(directory: &Path, http: &HttpClient) {

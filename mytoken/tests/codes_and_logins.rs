@@ -7,7 +7,7 @@ mod fake;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use fake::mytoken_server::{MytokenServer, NOW, client, discovery, mytoken, nothing_to_keep, soon};
+use fake::mytoken_server::{MytokenServer, NOW, client, discovery, mytoken, no_rotation, soon};
 use fake::{Fake, Reply};
 use mytoken::capabilities::Capabilities;
 use mytoken::restrictions::Clause;
@@ -22,11 +22,11 @@ fn refused(status: u16, code: &str) -> Reply {
 }
 
 #[test]
-fn a_redeemed_token_tells_itself_that_it_rotates() {
+fn the_rotation_of_a_redeemed_token_is_read_from_its_claims() {
     let token = mytoken(json!({"rotation": {"on_AT": true}}));
     let answer =
         json!({"mytoken": token, "mytoken_type": "token", "mom_id": "m==", "expires_in": 60, "capabilities": ["AT"]});
-    let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
     let http = client();
     let granted = server.server(&http).redeem(&Secret::new("abcdefgh\n"), soon()).unwrap();
     assert!(granted.rotates());
@@ -35,7 +35,7 @@ fn a_redeemed_token_tells_itself_that_it_rotates() {
 }
 
 #[test]
-fn a_code_is_redeemed_once_whatever_happens() {
+fn a_code_is_never_sent_twice() {
     let table = [
         (refused(401, "invalid_token"), Kind::Refused, "already used"),
         (refused(401, "expired_token"), Kind::Refused, "too old"),
@@ -45,7 +45,7 @@ fn a_code_is_redeemed_once_whatever_happens() {
         (Reply::json(200, &json!({})), Kind::Unavailable, "neither"),
     ];
     for (reply, kind, words) in table {
-        let server = MytokenServer::playing(vec![reply]);
+        let server = MytokenServer::with_replies(vec![reply]);
         let http = client();
         let error = server.server(&http).redeem(&Secret::new("abcdefgh"), soon()).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
@@ -57,18 +57,18 @@ fn a_code_is_redeemed_once_whatever_happens() {
 #[test]
 fn a_transfer_code_is_made() {
     let answer = json!({"transfer_code": "GkRbXpQm", "expires_in": 300, "mytoken_type": "transfer_code"});
-    let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
     let http = client();
     let code = server.server(&http).transfer_code(&mytoken(json!({})), soon()).unwrap();
     assert_eq!((code.code.expose(), code.expires_in), ("GkRbXpQm", 300));
 }
 
 #[test]
-fn another_is_revoked_by_its_handle_once_and_the_successor_is_kept() {
+fn revoking_another_token_by_handle_is_sent_once_and_stores_a_successor() {
     let http = client();
     let (parent, successor) = (mytoken(json!({})), mytoken(json!({"seq_no": 2})));
     let update = Reply::json(200, &json!({"token_update": {"mytoken": successor}}));
-    let server = MytokenServer::playing(vec![update]);
+    let server = MytokenServer::with_replies(vec![update]);
     let mut kept = None;
     let mut keep = |token: &Secret| {
         kept = Some(token.clone());
@@ -78,37 +78,37 @@ fn another_is_revoked_by_its_handle_once_and_the_successor_is_kept() {
     assert_eq!(kept, Some(successor));
     assert_eq!(server.requests()[0].json(), json!({"token": parent, "recursive": true, "mom_id": "handle=="}));
 
-    // A lost answer is not asked for again: the second try would be refused, and a rotated token is dead.
-    let server = MytokenServer::playing(vec![Reply::hang_up()]);
-    let error = server.server(&http).revoke_other(&parent, "handle==", true, &mut nothing_to_keep, soon()).unwrap_err();
+    // The request is not repeated after a lost answer: the token may have rotated, and the second request would be refused.
+    let server = MytokenServer::with_replies(vec![Reply::hang_up()]);
+    let error = server.server(&http).revoke_other(&parent, "handle==", true, &mut no_rotation, soon()).unwrap_err();
     assert!(error.is_unavailable() && server.requests().len() == 1, "{error}");
-    // Without a handle it would be the authorising token's own revocation.
-    let server = MytokenServer::playing(Vec::new());
-    assert!(server.server(&http).revoke_other(&parent, "", true, &mut nothing_to_keep, soon()).is_err());
+    // Without a handle the server would revoke the authorising token.
+    let server = MytokenServer::with_replies(Vec::new());
+    assert!(server.server(&http).revoke_other(&parent, "", true, &mut no_rotation, soon()).is_err());
     assert_eq!(server.requests().len(), 0);
 }
 
 #[test]
-fn revocation_is_repeated_and_knows_its_answers() {
+fn a_revocation_is_repeated_after_a_lost_answer() {
     let http = client();
     let gone = Reply::new(204, "text/plain", "");
-    let server = MytokenServer::playing(vec![Reply::hang_up(), gone.clone()]);
+    let server = MytokenServer::with_replies(vec![Reply::hang_up(), gone.clone()]);
     server.server(&http).revoke(&Secret::new("abcdefgh"), true, soon()).unwrap();
     assert_eq!(server.requests().len(), 2);
     assert_eq!(server.requests()[1].json(), json!({"token": "abcdefgh", "recursive": true}));
 
     let outdated = Reply::json(500, &json!({"error": "internal_server_error", "error_description": "cipher"}));
-    let server = MytokenServer::playing(vec![outdated]);
+    let server = MytokenServer::with_replies(vec![outdated]);
     let error = server.server(&http).revoke(&mytoken(json!({})), false, soon()).unwrap_err();
     assert!(matches!(error, Error::Server(ServerError::Failed { .. })), "{error}");
 }
 
 #[test]
-fn a_foreign_tokens_introspection_is_not_believed() {
+fn an_introspection_of_another_servers_token_is_refused() {
     for (valid, iss, accepted) in
         [(true, None, true), (false, None, false), (true, Some("https://evil.example.org"), false)]
     {
-        let server = MytokenServer::answering(move |request| {
+        let server = MytokenServer::with_handler(move |request| {
             let own = format!("http://{}", request.header("host").unwrap());
             let token = json!({"iss": iss.unwrap_or(&own), "oidc_sub": "alice", "capabilities": ["AT"]});
             Reply::json(200, &json!({"valid": valid, "token_type": "token", "mom_id": "m==", "token": token}))
@@ -125,7 +125,7 @@ fn the_history_may_be_null_and_may_rotate() {
     let successor = mytoken(json!({"seq_no": 2}));
     let events = json!([{"event": "AT_created", "time": NOW, "ip": "192.0.2.1", "new_member": 1}]);
     let answer = json!({"events": events, "token_update": {"mytoken": successor}});
-    let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
     let mut kept = Vec::new();
     let mut keep = |new: &Secret| {
         kept.push(new.clone());
@@ -134,8 +134,8 @@ fn the_history_may_be_null_and_may_rotate() {
     let history = server.server(&http).history(&mytoken(json!({})), &mut keep, soon()).unwrap();
     assert_eq!(history[0].event, "AT_created");
     assert_eq!(kept, [successor]);
-    let server = MytokenServer::playing(vec![Reply::json(200, &json!({"events": null}))]);
-    assert!(server.server(&http).history(&mytoken(json!({})), &mut nothing_to_keep, soon()).unwrap().is_empty());
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &json!({"events": null}))]);
+    assert!(server.server(&http).history(&mytoken(json!({})), &mut no_rotation, soon()).unwrap().is_empty());
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn the_discovery_document_must_be_the_servers_own() {
 }
 
 #[test]
-fn what_is_switched_off_is_named() {
+fn the_error_names_a_disabled_endpoint() {
     let fake = Fake::plain(|request| {
         let mut document = discovery(&format!("http://{}", request.header("host").unwrap()));
         for endpoint in ["revocation_endpoint", "token_transfer_endpoint", "tokeninfo_endpoint"] {
@@ -210,8 +210,8 @@ fn started() -> Value {
 }
 
 #[test]
-fn a_login_begins() {
-    let server = MytokenServer::playing(vec![Reply::json(200, &started())]);
+fn starting_a_login_returns_link_and_polling_code() {
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &started())]);
     let http = client();
     let pending =
         login(&server.server(&http), "https://op.example.org", json!([{"exp": NOW + 9, "audience": ["x"]}]), "AT")
@@ -228,8 +228,8 @@ fn a_login_begins() {
 }
 
 #[test]
-fn a_login_that_cannot_be_right_is_not_begun() {
-    let server = MytokenServer::playing(vec![Reply::json(200, &started())]);
+fn an_invalid_login_request_is_not_sent() {
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &started())]);
     let http = client();
     let op = "https://op.example.org";
     let table = [
@@ -248,11 +248,11 @@ fn a_login_that_cannot_be_right_is_not_begun() {
 }
 
 #[test]
-fn a_link_that_a_terminal_must_not_see_is_refused() {
+fn a_link_that_is_unsafe_for_terminal_or_browser_is_refused() {
     for link in ["javascript:alert(1)", "http://mt.example.org/c/x", "https://mt.example.org/c/\u{1b}[2J", "", "/c/x"] {
         let mut answer = started();
         answer["consent_uri"] = json!(link);
-        let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+        let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
         let http = client();
         let error = login(&server.server(&http), "https://op.example.org", json!([]), "AT").unwrap_err();
         assert!(matches!(error, Error::Server(ServerError::NotUnderstood { .. })), "{link}: {error}");
@@ -268,9 +268,9 @@ fn pending() -> PendingLogin {
     }
 }
 
-/// The server's numbers decide how long a person has, and how often is asked: no number may end a login at once or never ask.
+/// The server's numbers limit the time for the login and set the pause between polls. No number may end the login at once or prevent polls.
 #[test]
-fn whatever_times_a_server_names_the_login_can_be_confirmed() {
+fn a_login_can_be_confirmed_with_any_times_from_the_server() {
     let numbers =
         [json!(0), json!(-1), json!(u64::MAX), json!(i64::MAX), json!(1e300), json!(0.1), json!("5"), Value::Null];
     for expires_in in &numbers {
@@ -282,7 +282,7 @@ fn whatever_times_a_server_names_the_login_can_be_confirmed() {
                 "expires_in": expires_in});
             let replies =
                 vec![Reply::json(200, &answer), refused(428, "authorization_pending"), Reply::json(200, &done)];
-            let server = MytokenServer::playing(replies);
+            let server = MytokenServer::with_replies(replies);
             let http = client();
             let server = server.server(&http);
             let pending = login(&server, "https://op.example.org", json!([]), "AT").unwrap();
@@ -300,15 +300,15 @@ fn whatever_times_a_server_names_the_login_can_be_confirmed() {
     }
     let mut answer = started();
     (answer["expires_in"], answer["interval"]) = (json!(86_400), json!(86_400));
-    let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
     let http = client();
     let pending = login(&server.server(&http), "https://op.example.org", json!([]), "AT").unwrap();
     assert_eq!((pending.expires_in.as_secs(), pending.interval.as_secs()), (86_400, 60));
 }
 
-/// Waits without waiting; returns the result, the seconds slept and the ticks.
+/// Polls with a simulated sleep. Returns the result, the simulated seconds, the ticks and the number of polls.
 fn wait(replies: Vec<Reply>) -> (Result<Granted, Error>, u64, Vec<u128>, usize) {
-    let server = MytokenServer::playing(replies);
+    let server = MytokenServer::with_replies(replies);
     let http = client();
     let (mut slept, mut ticks) = (Duration::ZERO, Vec::new());
     let deadline = mytoken::Deadline::after(Duration::from_secs(300));
@@ -325,7 +325,7 @@ fn wait(replies: Vec<Reply>) -> (Result<Granted, Error>, u64, Vec<u128>, usize) 
 }
 
 #[test]
-fn polling_goes_on_until_the_person_has_confirmed() {
+fn polling_continues_until_the_user_has_confirmed() {
     let pending = || refused(428, "authorization_pending");
     let done = Reply::json(
         200,
@@ -340,7 +340,7 @@ fn polling_goes_on_until_the_person_has_confirmed() {
 }
 
 #[test]
-fn polling_ends_when_there_is_nothing_to_wait_for() {
+fn polling_ends_if_the_login_is_declined_expired_or_not_confirmed() {
     let (result, _, _, polls) = wait(vec![refused(401, "access_denied")]);
     assert!(matches!(result, Err(Error::Server(ServerError::Declined))) && polls == 1, "{result:?}");
     let (result, _, _, polls) = wait(vec![refused(401, "expired_token")]);
@@ -359,8 +359,8 @@ fn polling_ends_when_there_is_nothing_to_wait_for() {
 }
 
 #[test]
-fn a_person_who_gives_up_is_not_kept_waiting() {
-    let server = MytokenServer::playing(vec![refused(428, "authorization_pending")]);
+fn a_user_can_cancel_the_login() {
+    let server = MytokenServer::with_replies(vec![refused(428, "authorization_pending")]);
     let http = client();
     let mut stop = |_| ControlFlow::Break(());
     let result = server.server(&http).wait(&pending(), soon(), &mut stop, &mut |_| ());
@@ -369,7 +369,7 @@ fn a_person_who_gives_up_is_not_kept_waiting() {
 }
 
 #[test]
-fn what_the_person_widened_is_seen() {
+fn rights_that_the_user_widened_are_reported() {
     let table = [
         (json!([{"exp": NOW + 9}]), "AT", None),
         (json!([{"exp": NOW + 9, "scope": "a"}]), "AT", None),

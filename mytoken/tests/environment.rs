@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The environment belongs to whoever started the process: proxy and certificate variables must not matter, except in an ordinary
-//! user's own tool. Each case runs in a child process with hostile variables.
+//! Proxy and certificate variables are ignored, except in an ordinary user's own tool: whoever starts the process controls its environment.
+//! Each case runs in a child process with hostile variables.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod fake;
@@ -13,7 +13,7 @@ use fake::{Fake, Reply, authority};
 use mytoken::Deadline;
 use mytoken::http::{HttpClient, HttpSettings, Roots};
 
-/// Not a test: what a child process runs.
+/// Not a test: runs in the child process.
 #[test]
 #[ignore = "run by the other tests in a child process"]
 fn child() {
@@ -43,14 +43,14 @@ fn outcome(url: &str, roots: &str, proxy: &str, ca: &str) -> String {
     line.lines().next().unwrap_or_default().to_owned()
 }
 
-struct World {
+struct Servers {
     proxy: Fake,
     tls: Fake,
     plain: Fake,
     ca: tempfile::NamedTempFile,
 }
 
-impl World {
+impl Servers {
     fn new() -> Self {
         let (pem, config) = authority("127.0.0.1", false);
         let mut ca = tempfile::NamedTempFile::new().unwrap();
@@ -69,26 +69,26 @@ impl World {
 }
 
 #[test]
-fn proxy_variables_do_not_matter() {
-    let world = World::new();
-    let ca = world.ca.path().display().to_string();
-    assert_eq!(world.run(&world.tls.url("/"), &ca), "Ok(200)");
-    assert_eq!(world.run(&world.plain.url("/"), &ca), "Ok(200)");
-    assert_eq!(world.proxy.connections(), 0);
+fn proxy_variables_are_ignored() {
+    let servers = Servers::new();
+    let ca = servers.ca.path().display().to_string();
+    assert_eq!(servers.run(&servers.tls.url("/"), &ca), "Ok(200)");
+    assert_eq!(servers.run(&servers.plain.url("/"), &ca), "Ok(200)");
+    assert_eq!(servers.proxy.connections(), 0);
 }
 
 #[test]
-fn certificate_variables_do_not_matter() {
-    let world = World::new();
-    let outcome = world.run(&world.tls.url("/"), "distribution");
+fn certificate_variables_are_ignored() {
+    let servers = Servers::new();
+    let outcome = servers.run(&servers.tls.url("/"), "distribution");
     assert!(outcome.starts_with("Err("), "{outcome}");
-    assert_eq!(world.tls.requests().len(), 0);
+    assert_eq!(servers.tls.requests().len(), 0);
 }
 
 #[test]
-fn a_users_own_tool_honours_both() {
-    let world = World::new();
-    assert_eq!(world.run(&world.plain.url("/"), "user"), "Ok(418)", "through the proxy");
-    let without_proxy = outcome(&world.tls.url("/"), "user", "", &world.ca.path().display().to_string());
+fn a_users_own_tool_uses_proxy_and_certificate_variables() {
+    let servers = Servers::new();
+    assert_eq!(servers.run(&servers.plain.url("/"), "user"), "Ok(418)", "through the proxy");
+    let without_proxy = outcome(&servers.tls.url("/"), "user", "", &servers.ca.path().display().to_string());
     assert_eq!(without_proxy, "Ok(200)", "trusting SSL_CERT_FILE");
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one HTTP client against servers that behave badly.
+//! The HTTP client with servers that behave badly.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod fake;
@@ -19,7 +19,7 @@ fn file(pem: &str) -> tempfile::NamedTempFile {
     file
 }
 
-/// A client for plain http to this machine; it trusts some authority that signed nothing here.
+/// A client for plain http to this machine. It trusts an authority that signed no certificate.
 fn client() -> HttpClient {
     let roots = file(&authority("127.0.0.1", false).0);
     let settings =
@@ -32,7 +32,7 @@ fn soon() -> Deadline {
 }
 
 #[test]
-fn a_redirect_is_an_answer_and_not_followed() {
+fn a_redirect_is_returned_and_not_followed() {
     let other = Fake::plain(|_| Reply::new(200, "text/plain", "here"));
     for status in [301, 302, 303, 307, 308] {
         let target = other.url("/elsewhere");
@@ -44,7 +44,7 @@ fn a_redirect_is_an_answer_and_not_followed() {
 }
 
 #[test]
-fn a_body_beyond_the_limit_is_not_read() {
+fn a_body_longer_than_the_limit_is_an_error() {
     for length in [None, Some(None), Some(Some(5_000_000_000))] {
         let fake = Fake::plain(move |_| Reply { length, ..Reply::new(200, "text/plain", "x".repeat(101)) });
         let error = client().get(&fake.url("/"), None, soon(), 100).unwrap_err();
@@ -55,7 +55,7 @@ fn a_body_beyond_the_limit_is_not_read() {
 }
 
 #[test]
-fn a_server_that_drips_or_is_silent_cannot_stretch_the_deadline() {
+fn a_slow_or_silent_server_does_not_delay_the_deadline() {
     let slow = [
         ("head", Reply { drip: Some(Duration::from_millis(100)), ..Reply::new(200, "text/plain", "x") }),
         ("all", Reply { silence: Duration::from_secs(5), ..Reply::new(200, "text/plain", "x") }),
@@ -71,14 +71,14 @@ fn a_server_that_drips_or_is_silent_cannot_stretch_the_deadline() {
 }
 
 #[test]
-fn a_body_that_breaks_off_is_no_answer() {
+fn an_incomplete_body_is_an_error() {
     let fake = Fake::plain(|_| Reply { length: Some(Some(1000)), ..Reply::new(200, "text/plain", "x") });
     let error = client().get(&fake.url("/"), None, soon(), 4096).unwrap_err();
     assert!(matches!(error, HttpError::Unreachable { sent: true, .. }), "{error}");
 }
 
 #[test]
-fn a_dripping_body_ends_with_the_deadline() {
+fn reading_a_slow_body_ends_at_the_deadline() {
     let body = "x".repeat(400);
     let fake = Fake::plain(move |_| Reply {
         drip: Some(Duration::from_millis(20)),
@@ -92,7 +92,7 @@ fn a_dripping_body_ends_with_the_deadline() {
 }
 
 #[test]
-fn a_passed_deadline_sends_nothing() {
+fn nothing_is_sent_after_the_deadline() {
     let fake = Fake::plain(|_| Reply::new(200, "text/plain", ""));
     let error = client().get(&fake.url("/"), None, Deadline::after(Duration::ZERO), 1024).unwrap_err();
     assert!(matches!(error, HttpError::TooLate { .. }), "{error}");
@@ -100,13 +100,13 @@ fn a_passed_deadline_sends_nothing() {
 }
 
 #[test]
-fn a_lost_answer_is_told_from_a_refused_connection() {
+fn a_lost_answer_and_a_refused_connection_are_different_errors() {
     let fake = Fake::plain(|_| Reply::hang_up());
     let error = client().get(&fake.url("/"), None, soon(), 1024).unwrap_err();
     assert!(matches!(error, HttpError::Unreachable { sent: true, .. }), "{error:?}");
 
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = client().get(&format!("http://{nobody}/"), None, soon(), 1024).unwrap_err();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = client().get(&format!("http://{closed}/"), None, soon(), 1024).unwrap_err();
     assert!(
         matches!(&error, HttpError::Unreachable { sent: false, reason, .. } if reason.contains("refused")),
         "{error:?}"
@@ -115,7 +115,7 @@ fn a_lost_answer_is_told_from_a_refused_connection() {
 }
 
 #[test]
-fn plain_http_is_for_this_machine_and_only_when_allowed() {
+fn plain_http_is_accepted_only_to_this_machine_and_if_allowed() {
     let fake = Fake::plain(|_| Reply::new(200, "text/plain", ""));
     let roots = file(&authority("127.0.0.1", false).0);
     let strict =
@@ -165,7 +165,7 @@ fn only_certificates_of_the_given_authority_are_accepted() {
 }
 
 #[test]
-fn what_is_sent_is_recognisable_and_has_no_memory() {
+fn requests_have_a_user_agent_and_no_cookies() {
     let fake = Fake::plain(|_| {
         Reply::new(200, "Application/JSON; charset=utf-8", "{}").header("Set-Cookie", "mytoken=secret")
     });
@@ -185,12 +185,12 @@ fn what_is_sent_is_recognisable_and_has_no_memory() {
 }
 
 #[test]
-fn errors_repeat_neither_tokens_nor_queries() {
+fn errors_show_neither_tokens_nor_queries() {
     let secret = Secret::new("hush-hush-token");
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let big = Fake::plain(|_| Reply::new(200, "text/plain", "hush-hush-token".repeat(100)));
     let errors = [
-        client().get(&format!("http://{nobody}/hush-hush-path?code=hush-hush"), Some(&secret), soon(), 64).unwrap_err(),
+        client().get(&format!("http://{closed}/hush-hush-path?code=hush-hush"), Some(&secret), soon(), 64).unwrap_err(),
         client().get(&big.url("/hush-hush?x=hush-hush"), Some(&secret), soon(), 64).unwrap_err(),
         client().get("http://mt.example.org/hush-hush", Some(&secret), soon(), 64).unwrap_err(),
         client().get("https://mt.example.org:port/?hush-hush", Some(&secret), soon(), 64).unwrap_err(),
@@ -204,7 +204,7 @@ fn errors_repeat_neither_tokens_nor_queries() {
 }
 
 #[test]
-fn a_proxy_is_used_when_it_is_configured() {
+fn a_configured_proxy_is_used_except_for_this_machine() {
     let proxy = Fake::plain(|_| Reply::new(502, "text/plain", "no"));
     let roots = file(&authority("127.0.0.1", false).0);
     let settings = HttpSettings {

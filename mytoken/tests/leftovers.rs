@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Nothing of the client outlives it: it runs inside sshd. One test only, because it counts the threads of the process.
+//! The client leaves no threads and no open files, because it runs inside sshd. This file has only one test, because the test counts the
+//! threads of the process.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod fake;
@@ -27,10 +28,10 @@ fn threads_and_sockets_end_with_the_client() {
         Reply { silence, ..Reply::new(200, "text/plain", "x") }
     });
     let settings = HttpSettings { roots: Roots::File(roots.path().into()), ..HttpSettings::default() };
-    // By name, so that getaddrinfo runs in its own thread.
+    // A host name, so that getaddrinfo runs in its own thread.
     let url = format!("https://localhost:{}/", fake.address.port());
-    // The first client of a process may open what stays by design, such as tokio's pipe for signals, which is there when
-    // another crate of the same build asks for that feature.
+    // The first client of a process may open files that stay open, such as tokio's pipe for signals. It exists if another crate of the
+    // build enables that feature.
     drop(HttpClient::new(&settings).unwrap());
     let before = (count("task"), count("fd"));
     let client = HttpClient::new(&settings).unwrap();
@@ -41,7 +42,7 @@ fn threads_and_sockets_end_with_the_client() {
     drop(client);
     let tasks = count("task");
     assert_eq!(tasks, before.0, "threads");
-    // The fake, in the same process, holds its side of the late connection until it has answered.
+    // The fake server runs in the same process and keeps its side of the late connection open until it has answered.
     let end = Instant::now() + Duration::from_secs(20);
     while count("fd") != before.1 && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who is not root can act as nobody else.
+//! A process without root rights cannot use the identity of another user.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
 #[path = "../../tests/ordinary_user.rs"]
@@ -12,7 +12,7 @@ use ordinary_user::as_ordinary_user;
 const OTHER: Owner = Owner { uid: 54_321, gid: 54_321 };
 
 #[test]
-fn acting_as_another_is_refused() {
+fn acting_as_another_user_is_refused() {
     as_ordinary_user(|| {
         let before = Owner::current();
         assert_ne!(before.uid, 0);
@@ -22,7 +22,7 @@ fn acting_as_another_is_refused() {
 }
 
 #[test]
-fn a_file_cannot_be_given_away_and_the_old_one_stays() {
+fn writing_a_file_for_another_user_fails_and_keeps_the_old_file() {
     as_ordinary_user(|| {
         let temp = tempfile::tempdir().unwrap();
         let (dir, me) = (Directory::open(temp.path()).unwrap(), Owner::current());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `packaging/samples/mytoken.toml` has every key with its default, and a sample that has not is found.
+//! `packaging/samples/mytoken.toml` has every key with its default. The check that tests this finds incomplete samples.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 #[path = "../../tests/sample.rs"]
@@ -56,8 +56,8 @@ name = "left"
 "#;
 
 #[test]
-fn what_a_sample_lacks_is_found() {
-    for (from, to, told) in [
+fn missing_and_wrong_parts_of_a_sample_are_found() {
+    for (from, to, expected) in [
         ("", "", ""),
         ("#size = 7", "#size = 8", "is not the default"),
         ("# How large it is.\n#size = 7\n", "", "no key size in []"),
@@ -69,8 +69,8 @@ fn what_a_sample_lacks_is_found() {
         (" # example\n# A wheel", "\n# A wheel", "is not the default"),
     ] {
         let faults = sample::faults(&GOOD.replace(from, to), |settings: Settings| settings);
-        let is_told = faults.len() == 1 && faults.iter().all(|fault| fault.contains(told));
-        assert!(if told.is_empty() { faults.is_empty() } else { is_told }, "{told}: {faults:?}");
+        let found = faults.len() == 1 && faults.iter().all(|fault| fault.contains(expected));
+        assert!(if expected.is_empty() { faults.is_empty() } else { found }, "{expected}: {faults:?}");
     }
 }
 

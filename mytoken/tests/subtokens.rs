@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Children: what is asked for, and what is done when more comes back.
+//! Sub-tokens: the request, and the reaction to a child that is broader than requested.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod fake;
 
 use fake::Reply;
-use fake::mytoken_server::{MytokenServer, NOW, client, mytoken, nothing_to_keep, soon};
+use fake::mytoken_server::{MytokenServer, NOW, client, mytoken, no_rotation, soon};
 use mytoken::capabilities::Capabilities;
 use mytoken::restrictions::Clause;
 use mytoken::server::ServerError;
@@ -30,7 +30,7 @@ fn create(
     let name = format!("job\n7 {}", "ä".repeat(100));
     let request =
         SubTokenRequest { parent, parent_clauses: None, wanted, capabilities: &capabilities, name: &name, deliver };
-    server.server(&http).create(&request, &mut nothing_to_keep, soon())
+    server.server(&http).create(&request, &mut no_rotation, soon())
 }
 
 fn parent() -> Secret {
@@ -38,7 +38,7 @@ fn parent() -> Secret {
         "restrictions": [{"exp": NOW + 1000, "scope": "a b", "audience": ["x"], "usages_other": 9}]}))
 }
 
-/// What a good server answers to the request of these tests.
+/// The answer of a correct server to the requests of these tests.
 fn answer(token: &Secret) -> Value {
     json!({"mytoken": token, "mytoken_type": "token", "mom_id": "m==", "expires_in": 600, "capabilities": ["AT"],
         "restrictions": [{"exp": NOW + 600, "scope": "a", "audience": ["x"], "usages_AT": 1_000_000_000, "usages_other": 9}]})
@@ -49,9 +49,9 @@ fn wanted() -> Vec<Clause> {
 }
 
 #[test]
-fn the_childs_clauses_begin_with_the_parents() {
-    let server = MytokenServer::playing(vec![Reply::json(200, &answer(&mytoken(json!({}))))]);
-    // The child here says nothing about itself, which means that it is unrestricted: see the next tests.
+fn the_childs_clauses_are_narrowed_from_the_parents() {
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &answer(&mytoken(json!({}))))]);
+    // This child's own claims have no restrictions, so it is refused as broader.
     create(&server, &parent(), &wanted(), "AT", Deliver::Token).unwrap_err();
     let body = server.requests()[0].json();
     assert_eq!(body["restrictions"], answer(&parent())["restrictions"], "inherited, and both counters when one is set");
@@ -64,15 +64,15 @@ fn the_childs_clauses_begin_with_the_parents() {
 }
 
 #[test]
-fn a_good_child_is_handed_out() {
+fn a_child_that_matches_the_request_is_returned() {
     let child = mytoken(json!({"capabilities": ["AT"], "restrictions": answer(&parent())["restrictions"]}));
-    let server = MytokenServer::playing(vec![Reply::json(200, &answer(&child))]);
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &answer(&child))]);
     let granted = create(&server, &parent(), &wanted(), "AT", Deliver::Token).unwrap();
     assert_eq!(granted.mytoken, child);
     assert_eq!((granted.kind, granted.expires_at), (GrantedKind::Token, Some(NOW + 600)));
     assert_eq!(granted.mom_id, "m==");
     assert!(!granted.rotates());
-    assert_eq!(server.requests().len(), 1, "one request");
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_broader_child_is_revoked_and_not_used() {
         a["rotation"] = json!({"on_AT": false});
     });
     for (what, answer) in cases {
-        let server = MytokenServer::playing(vec![Reply::json(200, &answer), Reply::new(204, "text/plain", "")]);
+        let server = MytokenServer::with_replies(vec![Reply::json(200, &answer), Reply::new(204, "text/plain", "")]);
         let result = create(&server, &parent(), &wanted(), "AT", Deliver::Token);
         assert!(matches!(result, Err(Error::Server(ServerError::Broader { revoked: true, .. }))), "{what}: {result:?}");
         let requests = server.requests();
@@ -131,10 +131,10 @@ fn a_broader_child_is_revoked_and_not_used() {
 }
 
 #[test]
-fn a_broader_child_behind_a_code_is_revoked_by_its_code() {
+fn a_broader_child_that_came_as_a_code_is_revoked_by_the_code() {
     let answer = json!({"transfer_code": "abcdefgh", "mytoken_type": "transfer_code", "expires_in": 300, "mom_id": "m==",
         "capabilities": ["AT"], "restrictions": [{"exp": NOW + 1000}]});
-    let server = MytokenServer::playing(vec![Reply::json(200, &answer), Reply::new(500, "text/html", "")]);
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &answer), Reply::new(500, "text/html", "")]);
     let result = create(&server, &parent(), &wanted(), "AT", Deliver::TransferCode);
     assert!(
         matches!(&result, Err(error @ Error::Server(ServerError::Broader { revoked: false, .. })) if error.kind() == Kind::Untrusted),
@@ -144,10 +144,10 @@ fn a_broader_child_behind_a_code_is_revoked_by_its_code() {
 }
 
 #[test]
-fn a_child_whose_parent_is_lost_is_revoked() {
+fn a_child_is_revoked_if_the_parents_successor_cannot_be_stored() {
     let mut answer = answer(&parent());
     answer["token_update"] = json!({"mytoken": mytoken(json!({"seq_no": 2}))});
-    let server = MytokenServer::playing(vec![Reply::json(200, &answer), Reply::new(204, "text/plain", "")]);
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &answer), Reply::new(204, "text/plain", "")]);
     let http = client();
     let capabilities = Capabilities::parse("AT").unwrap();
     let request = SubTokenRequest {
@@ -167,13 +167,13 @@ fn a_child_whose_parent_is_lost_is_revoked() {
 }
 
 #[test]
-fn a_child_as_code_knows_both_ends() {
+fn a_child_that_came_as_a_code_has_the_expiry_of_token_and_code() {
     let mut answer = answer(&parent());
     answer.as_object_mut().unwrap().remove("mytoken");
     answer["transfer_code"] = json!("abcdefgh");
     answer["mytoken_type"] = json!("transfer_code");
     answer["expires_in"] = json!(300);
-    let server = MytokenServer::playing(vec![Reply::json(200, &answer)]);
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &answer)]);
     let granted = create(&server, &parent(), &wanted(), "AT", Deliver::TransferCode).unwrap();
     assert_eq!(granted.kind, GrantedKind::TransferCode);
     assert_eq!((granted.expires_at, granted.code_expires_at), (Some(NOW + 600), Some(NOW + 300)));
@@ -181,11 +181,11 @@ fn a_child_as_code_knows_both_ends() {
 }
 
 #[test]
-fn a_code_is_not_asked_for_where_none_is_offered() {
+fn a_code_is_not_requested_from_a_server_without_codes() {
     let child = mytoken(json!({"capabilities": ["AT"], "restrictions": answer(&parent())["restrictions"]}));
     for offered in [json!([]), json!(["token"]), json!(["token", "short_token", "transfer_codes"])] {
         let more = json!({"response_types_supported": offered});
-        let server = MytokenServer::describing(more, vec![Reply::json(200, &answer(&child))]);
+        let server = MytokenServer::with_discovery(more, vec![Reply::json(200, &answer(&child))]);
         let error = create(&server, &parent(), &wanted(), "AT", Deliver::TransferCode).unwrap_err();
         assert!(
             matches!(error, Error::Server(ServerError::NotOffered { .. }))
@@ -198,7 +198,7 @@ fn a_code_is_not_asked_for_where_none_is_offered() {
 }
 
 #[test]
-fn what_cannot_be_right_is_never_sent() {
+fn an_invalid_request_for_a_child_is_not_sent() {
     let open = mytoken(json!({}));
     let table: Vec<(&Secret, Value, &str, &str)> = vec![
         (&open, json!([{"exp": NOW + 9}]), "", "at least one capability"),
@@ -216,7 +216,7 @@ fn what_cannot_be_right_is_never_sent() {
         (&limited, json!([{"exp": NOW + 9, "audience": ["y"]}]), "AT", "audience y is not in any clause"),
     ];
     for (parent, wanted, capabilities, words) in table.into_iter().chain(more) {
-        let server = MytokenServer::playing(vec![Reply::json(200, &answer(parent))]);
+        let server = MytokenServer::with_replies(vec![Reply::json(200, &answer(parent))]);
         let error = create(&server, parent, &clauses(wanted.clone()), capabilities, Deliver::Token).unwrap_err();
         assert!(error.to_string().contains(words), "{wanted}: {error}");
         assert!(server.requests().is_empty(), "{wanted}");
@@ -224,10 +224,10 @@ fn what_cannot_be_right_is_never_sent() {
 }
 
 #[test]
-fn the_clauses_of_a_short_parent_are_asked_for() {
+fn the_clauses_of_a_short_token_are_read_by_introspection() {
     let short = Secret::new("abcdefghjkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZabcdefghjkmnopq");
     let child = mytoken(json!({"capabilities": ["AT"], "restrictions": answer(&parent())["restrictions"]}));
-    let server = MytokenServer::answering(move |request| match request.path.as_str() {
+    let server = MytokenServer::with_handler(move |request| match request.path.as_str() {
         "/info" => {
             let iss = format!("http://{}", request.header("host").unwrap());
             Reply::json(
@@ -245,9 +245,9 @@ fn the_clauses_of_a_short_parent_are_asked_for() {
 }
 
 #[test]
-fn a_lost_answer_is_not_asked_for_again() {
+fn a_request_for_a_child_is_not_repeated() {
     for failure in [Reply::hang_up(), Reply::new(500, "text/html", "")] {
-        let server = MytokenServer::playing(vec![failure]);
+        let server = MytokenServer::with_replies(vec![failure]);
         let error = create(&server, &parent(), &wanted(), "AT", Deliver::Token).unwrap_err();
         assert!(error.is_unavailable(), "{error}");
         assert_eq!(server.requests().len(), 1);
@@ -255,11 +255,11 @@ fn a_lost_answer_is_not_asked_for_again() {
 }
 
 #[test]
-fn the_parents_successor_is_kept_before_the_child_is_judged() {
+fn the_parents_successor_is_stored_before_the_child_is_checked() {
     let successor = mytoken(json!({"seq_no": 2}));
     let mut broad = answer(&mytoken(json!({})));
     broad["token_update"] = json!({"mytoken": successor});
-    let server = MytokenServer::playing(vec![Reply::json(200, &broad), Reply::new(204, "text/plain", "")]);
+    let server = MytokenServer::with_replies(vec![Reply::json(200, &broad), Reply::new(204, "text/plain", "")]);
     let (http, capabilities, mut kept) = (client(), Capabilities::parse("AT").unwrap(), Vec::new());
     let (parent, wanted) = (parent(), wanted());
     let request = SubTokenRequest {

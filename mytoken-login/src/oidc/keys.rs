@@ -151,7 +151,7 @@ impl Key {
             && (kind.1.is_none() || self.crv.as_deref() == kind.1)
             && self.usage.as_deref().is_none_or(|usage| usage == "sig")
             && self.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|one| one == "verify"))
-            && self.alg.as_deref().is_none_or(|own| Algorithm::named(own) == Some(algorithm))
+            && self.alg.as_deref().is_none_or(|own| Algorithm::from_name(own) == Some(algorithm))
     }
 
     fn verification_key(&self, algorithm: Algorithm) -> Result<VerificationKey, Rejection> {

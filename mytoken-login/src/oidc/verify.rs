@@ -28,7 +28,7 @@ pub fn verify(
     let jws = Jws::parse(token.expose())?;
     let iss = required_text(&jws.claims, "iss")?;
     let issuer = issuers.iter().find(|issuer| issuer.is(&iss)).ok_or(Rejection::IssuerUnknown)?;
-    let algorithm = Algorithm::named(&jws.algorithm)
+    let algorithm = Algorithm::from_name(&jws.algorithm)
         .filter(|algorithm| issuer.algorithms.contains(algorithm))
         .ok_or(Rejection::Algorithm)?;
     check_kind(&jws, issuer)?;

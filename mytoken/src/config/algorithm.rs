@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Signature algorithms that a configuration may allow. `none` and HMAC cannot be written down: with a public key as HMAC key
-//! anybody can sign.
+//! Signature algorithms that a configuration can allow. It cannot allow `none` and HMAC: with a public key as the HMAC key, anybody could
+//! sign.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,9 +28,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// By the name in a token's header; case matters.
+    /// The algorithm with this name in a token's header. The case of the letters counts.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "RS256" => Self::RS256,
             "RS384" => Self::RS384,

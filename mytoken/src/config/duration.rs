@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Durations as the configuration writes them: `"20s"`, `"5m"`, `"12h"`, `"7d"`.
+//! Durations in configuration files: `"20s"`, `"5m"`, `"12h"`, `"7d"`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,14 +7,14 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A duration of a configuration file: a whole number and one unit of `s`, `m`, `h`, `d`.
+/// A duration in a configuration file: a whole number and one of the units `s`, `m`, `h`, `d`.
 ///
 /// A number without unit is refused, because its unit would be a guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(std::time::Duration);
 
 impl Duration {
-    /// Longest duration that is accepted: a hundred years, so that adding one to a time of day cannot overflow.
+    /// Longest duration in seconds: a hundred years, so that adding it to a time of day cannot overflow.
     const LONGEST: u64 = 100 * 366 * 86_400;
 
     /// A duration of `seconds`, for defaults.
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_forms_of_durations_are_refused() {
         for text in [
             "",
             "s",
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_in_its_largest_unit() {
+    fn a_duration_is_shown_in_its_largest_whole_unit() {
         for text in ["0s", "59s", "5m", "90m", "12h", "7d"] {
             assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can be wrong with the configuration.
+//! Errors of the configuration.
 
 use crate::urls::UrlError;
 
@@ -15,7 +15,7 @@ pub enum ConfigError {
         /// What the operating system said.
         reason: String,
     },
-    /// A configuration file could have been written by others.
+    /// Other users could have written a configuration file.
     #[error("{file} is not used: {reason}")]
     Unsafe {
         /// The file or a directory above it.

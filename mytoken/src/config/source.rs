@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One configuration file and its drop-ins, read strictly: an error names file, line and the nearest valid key.
+//! Reads one configuration file and its drop-ins strictly. An error names the file, the line and the nearest valid key.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +10,17 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::ConfigError;
 use super::FileTrust;
 
-/// A file as it was read.
+/// A file and its text.
 struct Source {
     file: PathBuf,
     text: String,
 }
 
-/// Reads `DIR/NAME.toml` and `DIR/NAME.d/*.toml` in the order of their names. Later files win over earlier ones key by key;
-/// lists of tables (`[[rule]]`) are appended.
+/// Reads `DIR/NAME.toml` and then `DIR/NAME.d/*.toml` in the order of their names. A key in a later file replaces the same key of an
+/// earlier one; lists of tables (`[[rule]]`) are appended.
 ///
 /// # Errors
-/// The variants of [`ConfigError`] that begin with `Config`.
+/// [`ConfigError`].
 pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Result<T, ConfigError> {
     let main = dir.join(format!("{name}.toml"));
     let mut sources = vec![Source { text: trust.read(&main)?, file: main }];
@@ -30,32 +30,32 @@ pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Re
     parse(&sources)
 }
 
-/// A list of texts in `DIR/NAME.toml` or its drop-ins, the later ones first, for a caller that needs it although something else in
-/// them is wrong. Files that cannot be read or understood are passed over; [`read`] reports them.
+/// Reads one list of texts from the last file that has it, of `DIR/NAME.toml` and its drop-ins. Mistakes elsewhere in the files, and files
+/// that cannot be read, are ignored; [`read`] reports them.
 #[must_use]
 pub fn read_list_leniently(dir: &Path, name: &str, trust: FileTrust, key: &str) -> Option<Vec<String>> {
     let main = dir.join(format!("{name}.toml"));
     let drop_ins = drop_ins(&dir.join(format!("{name}.d")), trust).unwrap_or_default();
     let texts = drop_ins.iter().rev().chain([&main]).filter_map(|file| trust.read(file).ok());
-    texts.into_iter().find_map(|text| list(&text, key))
+    texts.into_iter().find_map(|text| parse_list(&text, key))
 }
 
-fn list(text: &str, key: &str) -> Option<Vec<String>> {
+fn parse_list(text: &str, key: &str) -> Option<Vec<String>> {
     let (table, _mistakes) = DeTable::parse_recoverable(text);
     let DeValue::Array(values) = table.get_ref().get(key)?.get_ref() else { return None };
     let texts: Vec<String> = values.iter().filter_map(|value| value.get_ref().as_str()).map(str::to_owned).collect();
-    // One that is none of them shows that something went wrong in the list itself.
+    // A value that is not a text shows a mistake in the list itself.
     (texts.len() == values.len()).then_some(texts)
 }
 
-/// The directory must be as safe as the files: whoever can change it can hide one, and a drop-in that is overlooked may be the one
-/// that takes an account away.
+/// The paths of the drop-ins. The directory must be as safe as the files: whoever can change it can hide a drop-in, for example one that
+/// revokes access to an account.
 fn drop_ins(dir: &Path, trust: FileTrust) -> Result<Vec<PathBuf>, ConfigError> {
     let mut files: Vec<PathBuf> = trust
         .names(dir)?
         .unwrap_or_default()
         .into_iter()
-        // Hidden ones belong to editors: Emacs' lock `.#10-egi.toml` leads nowhere and would refuse every login meanwhile.
+        // Hidden files belong to editors. Emacs makes a dangling link like `.#10-egi.toml`, which would make every login fail.
         .filter(|name| !name.as_encoded_bytes().starts_with(b"."))
         .map(|name| dir.join(name))
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
@@ -69,7 +69,8 @@ fn parse<T: DeserializeOwned>(sources: &[Source]) -> Result<T, ConfigError> {
     let mut base = 0;
     for source in sources {
         let table = source.table()?;
-        // Alone a drop-in may lack what the main file has. Every other mistake is reported here, also one that a later file would hide.
+        // A drop-in need not have the required keys of the main file. Every other mistake is reported here, even in a key that a later
+        // file replaces.
         if sources.len() > 1 {
             if let Err(error) = deserialize::<T>(table.clone()) {
                 if !error.message().starts_with("missing field") {
@@ -112,8 +113,8 @@ fn all_tables(values: &[Spanned<DeValue<'_>>]) -> bool {
     values.iter().all(|value| value.get_ref().is_table())
 }
 
-/// Positions count from the start of the first file, as if the files were one text: so a mistake that shows only after the merge
-/// is reported with its own file and line.
+/// Moves all positions in the table by `by`. Positions are counted as if all files were one text, so that a mistake that shows only after
+/// the merge is reported with its file and line.
 fn shift_table(table: DeTable<'_>, by: usize) -> DeTable<'_> {
     table.into_iter().map(|(key, value)| (shift(key, by, |key, _| key), shift(value, by, shift_value))).collect()
 }
@@ -138,7 +139,7 @@ impl Source {
         DeTable::parse(&self.text).map(Spanned::into_inner).map_err(|error| self.mistake(&error, 0))
     }
 
-    /// Its share of the positions; one more than its bytes, for the position of its end.
+    /// Number of positions in the file: one more than its bytes, for the position at its end.
     fn length(&self) -> usize {
         self.text.len() + 1
     }
@@ -149,7 +150,7 @@ impl Source {
     }
 }
 
-/// A mistake in the merged whole.
+/// The error for a mistake in the merged table.
 fn mistake(sources: &[Source], error: &toml::de::Error) -> ConfigError {
     let position = error.span().map_or(0, |span| span.start);
     let mut base = 0;
@@ -173,10 +174,10 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// Keys that have another name since a release.
+/// Keys that were renamed: old and new name.
 const RENAMED: [(&str, &str); 1] = [("fail_floor", "fail_delay")];
 
-/// serde's `unknown field` message lists every valid name; a person needs the nearest.
+/// The message for the user. serde's `unknown field` message lists all valid names; this names the nearest.
 fn problem(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field ") else { return message.trim().to_owned() };
     let mut names = quoted(rest);
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_renamed_is_told_with_its_new_name() {
+    fn the_error_for_a_renamed_key_has_its_new_name() {
         #[derive(Debug, Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Login {
@@ -262,20 +263,20 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_file_line_and_nearest_name() {
-        let told = |texts: &[&str]| parse_texts(texts).unwrap_err().to_string();
-        let wrong = told(&["services = []\n[limits]\nfail_flor = 2"]);
+    fn an_error_names_file_line_and_nearest_key() {
+        let error = |texts: &[&str]| parse_texts(texts).unwrap_err().to_string();
+        let wrong = error(&["services = []\n[limits]\nfail_flor = 2"]);
         assert!(wrong.contains("0.toml:3") && wrong.contains("did you mean \"fail_floor\"?"), "{wrong}");
-        let wrong = told(&["services = []", "[limits]\n\nbudy = 2"]);
+        let wrong = error(&["services = []", "[limits]\n\nbudy = 2"]);
         assert!(wrong.contains("1.toml:3") && wrong.contains("\"body\""), "{wrong}");
-        let wrong = told(&["services = []", "\nxyzzy = 2"]);
+        let wrong = error(&["services = []", "\nxyzzy = 2"]);
         assert!(wrong.contains("1.toml:2") && wrong.contains("valid here"), "{wrong}");
-        let wrong = told(&["services = 5"]);
+        let wrong = error(&["services = 5"]);
         assert!(wrong.contains("0.toml:1"), "{wrong}");
     }
 
     #[test]
-    fn a_list_is_known_although_something_else_is_wrong() {
+    fn a_list_is_read_despite_mistakes_elsewhere() {
         let known = Some(vec!["sshd".to_owned(), "login".to_owned()]);
         let line = "services = ['sshd', \"login\"]";
         for text in [
@@ -286,7 +287,7 @@ mod tests {
             format!("{line}\n{line}"),
             format!("# \u{1}\n{line}\nx"),
         ] {
-            assert_eq!(list(&text, "services"), known, "{text}");
+            assert_eq!(parse_list(&text, "services"), known, "{text}");
         }
         for text in [
             "",
@@ -297,43 +298,45 @@ mod tests {
             "[x]\nservices = ['a']",
             "[limits\nservices = ['a']",
         ] {
-            assert_eq!(list(text, "services"), None, "{text}");
+            assert_eq!(parse_list(text, "services"), None, "{text}");
         }
-        // As deep as a file can be.
+        // The deepest nesting that fits into a file.
         for brackets in ["[", "{a="] {
             let text = format!("services = {}", brackets.repeat(1024 * 1024 / brackets.len()));
-            let _ = list(&text, "services");
+            let _ = parse_list(&text, "services");
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn no_broken_text_makes_looking_for_a_list_panic(
+        fn reading_a_list_from_any_text_never_panics(
             before in "[\\PC\n\t]{0,40}", after in "[]\\[{}=\"'#.,\\\\a-z0-9 \n\t\u{0}-\u{1f}]{0,60}", cut in 0_usize..200,
         ) {
             let text = format!("{before}\nservices = ['sshd', \"su\"]\n{after}");
             let cut = (0..=cut.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-            let _ = (list(&text, "services"), list(&text[cut..], "services"), list(&text[..cut], "services"));
+            for text in [text.as_str(), &text[cut..], &text[..cut]] {
+                let _ = parse_list(text, "services");
+            }
         }
     }
 
     #[test]
-    fn the_last_file_that_can_be_read_tells_the_list() {
+    fn the_list_is_read_from_the_last_readable_file() {
         let dir = tempfile::tempdir().unwrap();
         let me = FileTrust::user(nix::unistd::geteuid().as_raw());
-        let told = || read_list_leniently(dir.path(), "login", me, "services").map(|names| names.join(" "));
-        assert_eq!(told(), None);
+        let services = || read_list_leniently(dir.path(), "login", me, "services").map(|names| names.join(" "));
+        assert_eq!(services(), None);
         std::fs::write(dir.path().join("login.toml"), "services = ['a']\n???").unwrap();
-        assert_eq!(told().as_deref(), Some("a"));
+        assert_eq!(services().as_deref(), Some("a"));
         std::fs::create_dir(dir.path().join("login.d")).unwrap();
         std::fs::write(dir.path().join("login.d/10.toml"), "services = ['b']").unwrap();
         std::fs::write(dir.path().join("login.d/20.toml"), "[prompt]").unwrap();
         std::fs::write(dir.path().join("login.d/30.toml"), b"\xff").unwrap();
-        assert_eq!(told().as_deref(), Some("b"));
+        assert_eq!(services().as_deref(), Some("b"));
     }
 
     #[test]
-    fn an_editor_at_work_refuses_nobody() {
+    fn lock_and_backup_files_of_editors_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("login.d")).unwrap();
         std::fs::write(dir.path().join("login.toml"), "services = []").unwrap();
@@ -346,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn drop_ins_that_others_can_hide_are_no_configuration() {
+    fn drop_ins_in_a_directory_that_others_can_write_are_refused() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("login.d")).unwrap();
@@ -364,14 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_the_merged_whole_is_told_with_the_file_it_stands_in() {
+    fn a_mistake_found_after_the_merge_is_reported_with_its_file() {
         let texts = ["services = []\n[[rule]]\nname = \"a\"\n", "[limits]\nbody = 1", "\n# name = 1\n\n[[rule]]\n"];
         let wrong = parse_texts(&texts).unwrap_err().to_string();
         assert!(wrong.contains("2.toml:4") && wrong.contains("`name`"), "{wrong}");
     }
 
     #[test]
-    fn a_mistake_that_a_later_file_covers_is_told() {
+    fn a_mistake_in_a_replaced_key_is_reported() {
         let wrong =
             parse_texts(&["services = []\n[limits]\nbody = \"x\"", "[limits]\nbody = 2"]).unwrap_err().to_string();
         assert!(wrong.contains("0.toml:3"), "{wrong}");

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which files of the configuration are read: only those that no user except their owner and root can change.
+//! Reads configuration files only if no user except root and their owner can change them.
 //!
-//! Symbolic links are followed, for configuration management makes them. Every directory and every link of the path must be as
-//! safe as the file, also those that a link leads to: a user who can change one of them chooses the file. Each component of the path is
-//! opened by a descriptor ([`path_walk`]), so the file that was checked is the file that is read.
+//! Symbolic links are followed, because configuration management makes them. Every directory and link of the path, and of a link's target,
+//! must be as safe as the file: whoever can change one of them can choose the file. Each component of the path is opened below the handle
+//! of the one before ([`path_walk`]), so the file that was checked is the file that is read.
 
 mod path_walk;
 
@@ -22,45 +22,45 @@ use self::path_walk::{Found, open_checked};
 use super::ConfigError;
 use crate::private_files::Owner;
 
-/// Whose files are read: those of one user and of root.
+/// The users whose files are read: one user, and root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileTrust {
     owner: u32,
-    /// Whether a directory with the sticky bit, which every user can write, may be a part of the path.
+    /// Whether the path may contain a directory with the sticky bit to which all users can write.
     sticky: bool,
 }
 
-/// A configuration file is a page or two, a map file has a line for each person; more is a mistake or an attack.
+/// Largest file in bytes. A configuration file has a page or two, and a map file has one line per person.
 const LIMIT: u64 = 16 * 1024 * 1024;
 
 impl FileTrust {
-    /// Root's files only: what `/etc/mytoken` needs. A directory like `/tmp` is never on the way to them.
+    /// Only root's files, for `/etc/mytoken`. The path must not contain a directory like `/tmp`.
     pub const ROOT: Self = Self { owner: 0, sticky: false };
 
-    /// Files of this user or of root: a user's own configuration, and tests. A home may lie below a directory like `/tmp`, where
-    /// no other user can rename or remove it.
+    /// Files of this user and of root, for a user's own configuration and for tests. The path may contain a directory like `/tmp`, because
+    /// other users cannot rename or remove the user's files there.
     #[must_use]
     pub fn user(uid: u32) -> Self {
         Self { owner: uid, sticky: true }
     }
 
-    /// Root's files for root, else this user's.
+    /// The trust of the calling user: [`Self::ROOT`] for root, else [`Self::user`].
     #[must_use]
     pub fn current() -> Self {
         let uid = Owner::current().uid;
         if uid == 0 { Self::ROOT } else { Self::user(uid) }
     }
 
-    /// Reads a text file after checking that no other user can change it or a directory of its path.
+    /// Reads a text file, after checking that no other user can change it or a directory of its path.
     ///
     /// # Errors
-    /// [`ConfigError::Unreadable`] when it cannot be read, [`ConfigError::Unsafe`] when others could have written it.
+    /// [`ConfigError::Unreadable`] if it cannot be read, [`ConfigError::Unsafe`] if others could have written it.
     pub fn read(self, path: &Path) -> Result<String, ConfigError> {
         let bytes = self.read_bytes(path)?;
         String::from_utf8(bytes).map_err(|_| unreadable(path, "it is not UTF-8"))
     }
 
-    /// As [`Self::read`], for files in which a wrong byte must not spoil the rest.
+    /// As [`Self::read`], but accepts bytes that are not UTF-8. For files of which the other lines must still be read.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -75,8 +75,8 @@ impl FileTrust {
         if bytes.len() as u64 > LIMIT { Err(unreadable(path, "it is larger than 16 MiB")) } else { Ok(bytes) }
     }
 
-    /// Reads a file with a secret of at most `limit` bytes: as [`Self::read`]; besides, no other user may read it and it must have one name.
-    /// `None` when there is none.
+    /// Reads a file with a secret of at most `limit` bytes, as [`Self::read`]. Besides, other users must have no right to read it, and it
+    /// must have only one name. `None` if there is no file.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -93,7 +93,7 @@ impl FileTrust {
         if meta.nlink() != 1 {
             return Err(refused(path, "it has a second name (hard link)"));
         }
-        // Room for everything at once: a growing vector would leave copies of the secret in freed memory.
+        // The buffer has its full size from the start: a growing one would leave copies of the secret in freed memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(limit.saturating_add(1)));
         file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error.to_string()))?;
         if bytes.len() > limit {
@@ -103,7 +103,7 @@ impl FileTrust {
         }
     }
 
-    /// Checks a file that others read. A missing one is no error here: the program that needs it reports it.
+    /// Checks a file that another program reads. A missing file is not an error; that program reports it.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -114,7 +114,7 @@ impl FileTrust {
         }
     }
 
-    /// The names in a directory; `None` when there is no such directory.
+    /// The names in a directory; `None` if the directory does not exist.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -138,7 +138,7 @@ impl FileTrust {
         Ok(Some(names))
     }
 
-    /// Where a directory is, without links in its path.
+    /// The real path of a directory, without links.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -151,20 +151,20 @@ impl FileTrust {
     }
 
     /// Why a part of the path with this owner and mode is not safe.
-    fn fault(self, part: Part, uid: u32, mode: u32) -> Option<Fault> {
+    fn fault(self, part: PathPart, uid: u32, mode: u32) -> Option<Fault> {
         if uid != 0 && uid != self.owner {
             return Some(Fault::Owner(uid));
         }
-        let sticky = self.sticky && part == Part::Directory && mode & libc::S_ISVTX != 0;
-        (part != Part::Link && mode & 0o022 != 0 && !sticky).then_some(Fault::Writable(mode & 0o7777))
+        let sticky = self.sticky && part == PathPart::Directory && mode & libc::S_ISVTX != 0;
+        (part != PathPart::Link && mode & 0o022 != 0 && !sticky).then_some(Fault::Writable(mode & 0o7777))
     }
 }
 
 /// A part of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum PathPart {
     Directory,
-    /// Its mode means nothing.
+    /// The mode of a link has no meaning.
     Link,
     File,
 }
@@ -172,9 +172,9 @@ enum Part {
 /// What is wrong with a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// It belongs to this user.
+    /// It belongs to this other user.
     Owner(u32),
-    /// Others can write it: its mode.
+    /// Others can write to it; it has this mode.
     Writable(u32),
 }
 

@@ -40,7 +40,7 @@ pub struct Answer {
     pub status: u16,
     /// `Content-Type`, in lower case and without parameters.
     pub content_type: Option<String>,
-    /// `Retry-After`: how long to wait.
+    /// `Retry-After`: the time to wait.
     pub retry_after: Option<Duration>,
     /// `Date`: the server's clock, in whole seconds.
     pub date: Option<SystemTime>,

@@ -69,7 +69,7 @@ impl<'h> Server<'h> {
         Self::from_discovery(http, url, discovery)
     }
 
-    /// Uses the discovery document in `storage` if it is at most an hour old. Otherwise as [`Server::discover`], and stores the new document.
+    /// Uses the discovery document in `storage` if it is at most an hour old. Otherwise fetches it as [`Server::discover`] and stores it.
     ///
     /// # Errors
     /// As [`Server::discover`].

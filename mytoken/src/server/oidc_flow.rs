@@ -171,8 +171,8 @@ impl Server<'_> {
         self.granted(&answer).map(|granted| Poll::Granted(Box::new(granted)))
     }
 
-    /// Polls until the user has finished, the login's time is over, or `deadline` passes. `sleep` waits for at most a second, and breaks if
-    /// the user cancels. It is called between polls only, because the answer with the token comes only once. Before each `sleep`,
+    /// Polls until the user has finished, the login's time is over, or `deadline` passes. `sleep` waits for at most a second, and breaks
+    /// if the user cancels. It is called between polls only, because the answer with the token comes only once. Before each `sleep`,
     /// `on_tick` gets the remaining time. If the server is temporarily unavailable, polling continues.
     ///
     /// # Errors

@@ -8,8 +8,8 @@ use super::Jwt;
 use crate::capabilities::Capabilities;
 use crate::restrictions::Clause;
 
-/// The claims of a mytoken. Claims from [`crate::server::Server::introspect`] are confirmed by the server; those in [`UnverifiedClaims`] are
-/// not verified.
+/// The claims of a mytoken. The server confirms those from [`crate::server::Server::introspect`]; those in [`UnverifiedClaims`] are not
+/// verified.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct MytokenClaims {
     /// The mytoken server.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server of one thread that answers as a test tells it, well or badly.
+//! An HTTP server with one thread. Each test sets its answers, good or bad.
 #![allow(dead_code, missing_docs, reason = "each test file uses its part")]
 
 pub mod mytoken_server;
@@ -38,13 +38,13 @@ pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Close without a word.
+    /// Close the connection without an answer.
     pub hang_up: bool,
-    /// Say nothing for so long.
+    /// Wait for this time before the answer.
     pub silence: Duration,
-    /// This pause between the bytes of head and body.
+    /// Pause between the bytes of head and body.
     pub drip: Option<Duration>,
-    /// Claim this length whatever the body's is; `None` in the inner: no length, chunked.
+    /// Send this `Content-Length` instead of the body's. The inner `None`: chunked, without a length.
     pub length: Option<Option<usize>>,
 }
 
@@ -145,7 +145,7 @@ fn serve(
     stopped: &AtomicBool,
 ) -> std::io::Result<()> {
     let request = read(&mut stream)?;
-    // Seen before the answer, so that a client that has it finds its request here.
+    // Recorded before the answer, so that a test that has the answer finds the request.
     seen.lock().unwrap().push(request.clone());
     let reply = handler(&request);
     if reply.hang_up {
@@ -223,7 +223,7 @@ fn read(stream: &mut impl Read) -> std::io::Result<Request> {
     Ok(request)
 }
 
-/// A certificate authority of its own, as PEM, and a server certificate for `host` by it.
+/// A new certificate authority as PEM, and a TLS configuration with its certificate for `host`.
 pub fn authority(host: &str, expired: bool) -> (String, ServerConfig) {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();

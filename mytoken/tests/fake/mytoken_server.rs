@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A mytoken server that plays a list of answers, and the tokens for it.
+//! A fake mytoken server that gives prepared answers, and tokens for it.
 
 use std::io::Write;
 use std::sync::OnceLock;
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use super::{Fake, Reply, Request, authority};
 
-/// It is always this late in these tests.
+/// The time of day in these tests.
 pub const NOW: u64 = 1_800_000_000;
 
 #[derive(Debug)]
-pub struct Noon;
+pub struct TestClock;
 
-impl Clock for Noon {
+impl Clock for TestClock {
     fn now(&self) -> u64 {
         NOW
     }
@@ -32,26 +32,26 @@ pub struct MytokenServer {
 }
 
 impl MytokenServer {
-    /// Answers discovery, and everything else with `replies` in order, the last one for ever.
-    pub fn playing(replies: Vec<Reply>) -> Self {
-        Self::describing(json!({}), replies)
+    /// Answers discovery, and all other requests with `replies` in order. The last one is repeated.
+    pub fn with_replies(replies: Vec<Reply>) -> Self {
+        Self::with_discovery(json!({}), replies)
     }
 
-    /// The same with these members of the discovery document changed.
-    pub fn describing(change: Value, replies: Vec<Reply>) -> Self {
+    /// The same, with these members of the discovery document changed.
+    pub fn with_discovery(change: Value, replies: Vec<Reply>) -> Self {
         let mut next = 0;
-        Self::describing_and_answering(change, move |_| {
+        Self::with_discovery_and_handler(change, move |_| {
             let reply = replies.get(next).or(replies.last()).cloned().unwrap();
             next += 1;
             reply
         })
     }
 
-    pub fn answering(handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
-        Self::describing_and_answering(json!({}), handler)
+    pub fn with_handler(handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+        Self::with_discovery_and_handler(json!({}), handler)
     }
 
-    fn describing_and_answering(change: Value, mut handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+    fn with_discovery_and_handler(change: Value, mut handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
         let fake = Fake::plain(move |request| {
             if request.path.starts_with("/.well-known/") {
                 let url = format!("http://{}", request.header("host").unwrap_or_default());
@@ -71,16 +71,16 @@ impl MytokenServer {
     }
 
     pub fn server<'h>(&self, http: &'h HttpClient) -> Server<'h> {
-        Server::discover(http, &self.url(), soon()).unwrap().with_clock(&Noon)
+        Server::discover(http, &self.url(), soon()).unwrap().with_clock(&TestClock)
     }
 
-    /// A server that answers nothing as it should, not even discovery.
-    pub fn refusing(reply: Reply) -> Self {
+    /// Answers all requests, even discovery, with `reply`.
+    pub fn always(reply: Reply) -> Self {
         Self { fake: Fake::plain(move |_| reply.clone()) }
     }
 
-    /// A server that takes as long as `pause` says for whatever it is asked, discovery too.
-    pub fn moody(pause: impl Fn() -> Duration + Send + 'static, reply: Reply) -> Self {
+    /// Answers discovery, and all other requests with `reply`. Waits for `pause` before each answer.
+    pub fn slow(pause: impl Fn() -> Duration + Send + 'static, reply: Reply) -> Self {
         let fake = Fake::plain(move |request| {
             let url = format!("http://{}", request.header("host").unwrap_or_default());
             let discovered = request.path.starts_with("/.well-known/");
@@ -90,8 +90,8 @@ impl MytokenServer {
         Self { fake }
     }
 
-    /// Discovery is answered once; from then on with `reply`.
-    pub fn from_the_second_discovery(
+    /// Answers the first discovery request correctly, and later ones with `reply`.
+    pub fn failing_later_discoveries(
         reply: Reply,
         mut handler: impl FnMut(&Request) -> Reply + Send + 'static,
     ) -> Self {
@@ -106,17 +106,17 @@ impl MytokenServer {
         Self { fake }
     }
 
-    /// Ends it; where it was.
+    /// Stops the server. Returns its URL, at which nothing listens any more.
     pub fn stop(self) -> ServerUrl {
         self.url()
     }
 
-    /// How many requests came, discovery included.
+    /// Number of requests, including discovery.
     pub fn count(&self) -> usize {
         self.fake.requests().len()
     }
 
-    /// The requests after discovery.
+    /// The requests except those for discovery.
     pub fn requests(&self) -> Vec<Request> {
         self.fake.requests().into_iter().filter(|request| !request.path.starts_with("/.well-known/")).collect()
     }
@@ -139,7 +139,7 @@ pub fn discovery(url: &str) -> Value {
     })
 }
 
-/// A file of certificates that stays: the client reads it when the first request needs it.
+/// A file with certificates that exists until the process ends, because the client reads it only before its first request.
 pub fn roots() -> Roots {
     static FILE: OnceLock<tempfile::NamedTempFile> = OnceLock::new();
     let file = FILE.get_or_init(|| {
@@ -172,7 +172,7 @@ fn jwt(header: &Value, claims: &Value, signature: usize) -> Secret {
     ))
 }
 
-/// A mytoken with these claims beside the usual ones.
+/// A mytoken with these claims and the usual ones.
 pub fn mytoken(claims: Value) -> Secret {
     let mut all = json!({"ver": "0.7", "token_type": "mytoken", "iss": "https://mt.example.org", "oidc_sub": "alice",
         "oidc_iss": "https://op.example.org", "iat": NOW, "nbf": NOW, "seq_no": 1});
@@ -186,7 +186,7 @@ pub fn access_token(claims: &Value) -> Secret {
     jwt(&json!({"alg": "RS256", "typ": "at+jwt"}), claims, 256)
 }
 
-/// A `keep` for tokens that must not rotate.
-pub fn nothing_to_keep(_: &Secret) -> Result<(), Error> {
+/// Fails the test if a token rotates.
+pub fn no_rotation(_: &Secret) -> Result<(), Error> {
     panic!("there is no successor here")
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Opens a path component by component: each is opened below the one before and checked by its descriptor. A name is never
-//! resolved twice, so nothing can change between check and use.
+//! Opens a path component by component. Each component is opened below the handle of the one before, and checked by its own handle. No name
+//! is resolved twice, so nothing can change between check and use.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -12,19 +12,19 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
-use super::{Fault, FileTrust, Part, refused, unreadable};
+use super::{Fault, FileTrust, PathPart, refused, unreadable};
 use crate::config::ConfigError;
 
-/// As many links as Linux follows for one path.
+/// Largest number of links in one path, as in Linux.
 const LINKS: usize = 40;
 
-/// The end of a path.
+/// What a path leads to.
 pub(super) enum Found {
     /// A regular file, open for reading.
     File { file: File, meta: Metadata },
-    /// A directory and its path without links. The handle is good for names below it only (`O_PATH`).
+    /// A directory and its path without links. The handle (`O_PATH`) can only be used to open names below it.
     Directory { handle: OwnedFd, path: PathBuf },
-    /// This part does not exist. The directories above it were checked.
+    /// This part of the path does not exist. The directories above it were checked.
     Missing(PathBuf),
 }
 
@@ -41,7 +41,7 @@ struct PathWalk<'a> {
     steps: Vec<Step>,
     /// Components that are not opened yet, the next one last.
     ahead: Vec<OsString>,
-    /// The last link that was followed, for sentences.
+    /// The last link that was followed, for messages.
     link: Option<PathBuf>,
     links: usize,
 }
@@ -50,10 +50,10 @@ struct PathWalk<'a> {
 pub(super) fn open_checked(trust: FileTrust, path: &Path) -> Result<Found, ConfigError> {
     let whole = std::path::absolute(path).map_err(|error| unreadable(path, &error.to_string()))?;
     let mut walk = PathWalk { trust, asked: path, steps: Vec::new(), ahead: Vec::new(), link: None, links: 0 };
-    walk.go(&whole)?;
+    walk.add_path(&whole)?;
     while let Some(name) = walk.ahead.pop() {
         if name == ".." {
-            // A step's path has no links, so the step before it is the directory above. The root's is the root itself.
+            // A step's path has no links, so the step before it is its parent directory. The parent of the root is the root itself.
             if walk.steps.len() > 1 {
                 walk.steps.pop();
             }
@@ -65,14 +65,14 @@ pub(super) fn open_checked(trust: FileTrust, path: &Path) -> Result<Found, Confi
     Ok(Found::Directory { handle: last.handle, path: last.path })
 }
 
-/// Opens a directory for names below it. `O_DIRECTORY` makes an automounter mount what belongs there, which `O_PATH` alone does not.
+/// Opens a directory to open names below it. Without `O_DIRECTORY`, `O_PATH` would not make an automounter mount the directory.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
-/// `O_NONBLOCK`: a FIFO in the place of the file must not hang a login.
+/// `O_NONBLOCK`: a FIFO instead of the file must not block a login.
 const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
 
 impl PathWalk<'_> {
-    /// Puts `path` before what is ahead; an absolute one begins anew at the root directory.
-    fn go(&mut self, path: &Path) -> Result<(), ConfigError> {
+    /// Puts the components of `path` before those that are ahead. An absolute path starts again at the root directory.
+    fn add_path(&mut self, path: &Path) -> Result<(), ConfigError> {
         if path.is_absolute() {
             let handle =
                 openat(AT_FDCWD, "/", DIRECTORY, Mode::empty()).map_err(|errno| self.failed(Path::new("/"), errno))?;
@@ -89,14 +89,14 @@ impl PathWalk<'_> {
         Ok(())
     }
 
-    /// Opens the next component; `Some` when it was the last.
+    /// Opens the next component; `Some` if it was the last.
     fn step(&mut self, name: &OsStr) -> Result<Option<Found>, ConfigError> {
         let Some(here) = self.steps.last() else { return Err(unreadable(self.asked, "it has no directory")) };
         let path = here.path.join(name);
         match openat(&here.handle, name, DIRECTORY, Mode::empty()) {
             Ok(handle) => return self.enter(handle, path).map(|()| None),
             Err(Errno::ENOENT) => return Ok(Some(Found::Missing(path))),
-            // Linux answers this for a file, and for a link with both flags.
+            // Linux returns these errors for a file, and for a link if both flags are set.
             Err(Errno::ENOTDIR | Errno::ELOOP) => {}
             Err(errno) => return Err(self.failed(&path, errno)),
         }
@@ -119,19 +119,19 @@ impl PathWalk<'_> {
         if !meta.is_file() {
             return Err(self.refused(&path.display().to_string(), "is not a regular file"));
         }
-        self.check(Part::File, &path, meta.uid(), meta.mode())?;
+        self.check(PathPart::File, &path, meta.uid(), meta.mode())?;
         Ok(Some(Found::File { file, meta }))
     }
 
     fn enter(&mut self, handle: OwnedFd, path: PathBuf) -> Result<(), ConfigError> {
         let stat = fstat(&handle).map_err(|errno| self.failed(&path, errno))?;
-        self.check(Part::Directory, &path, stat.st_uid, stat.st_mode)?;
+        self.check(PathPart::Directory, &path, stat.st_uid, stat.st_mode)?;
         self.steps.push(Step { handle, path });
         Ok(())
     }
 
     fn follow(&mut self, link: &OwnedFd, stat: &FileStat, path: PathBuf) -> Result<(), ConfigError> {
-        self.check(Part::Link, &path, stat.st_uid, stat.st_mode)?;
+        self.check(PathPart::Link, &path, stat.st_uid, stat.st_mode)?;
         self.links += 1;
         if self.links > LINKS {
             return Err(self.failed(&path, Errno::ELOOP));
@@ -139,15 +139,15 @@ impl PathWalk<'_> {
         // An empty name means the descriptor itself (readlinkat(2)).
         let target = readlinkat(link, "").map_err(|errno| self.failed(&path, errno))?;
         self.link = Some(path);
-        self.go(Path::new(&target))
+        self.add_path(Path::new(&target))
     }
 
-    fn check(&self, part: Part, path: &Path, uid: u32, mode: u32) -> Result<(), ConfigError> {
+    fn check(&self, part: PathPart, path: &Path, uid: u32, mode: u32) -> Result<(), ConfigError> {
         let named = match part {
-            Part::Directory => format!("the directory {}", path.display()),
-            Part::Link => format!("the link {}", path.display()),
-            Part::File if path == self.asked => "it".to_owned(),
-            Part::File => format!("the file {}", path.display()),
+            PathPart::Directory => format!("the directory {}", path.display()),
+            PathPart::Link => format!("the link {}", path.display()),
+            PathPart::File if path == self.asked => "it".to_owned(),
+            PathPart::File => format!("the file {}", path.display()),
         };
         match self.trust.fault(part, uid, mode) {
             None => Ok(()),
@@ -156,7 +156,7 @@ impl PathWalk<'_> {
                 Err(self.refused(&named, &format!("belongs to user {uid}; it must belong to {owner}")))
             }
             Some(Fault::Writable(mode)) => {
-                // The advice must not make a directory like /tmp unusable for others.
+                // `chmod` would make a directory like /tmp unusable for others.
                 let advice = if mode & 0o1000 == 0 {
                     format!("run: chmod go-w {}", path.display())
                 } else {
@@ -167,7 +167,7 @@ impl PathWalk<'_> {
         }
     }
 
-    /// The sentence for an unsafe part. It names the link when the path does not show the part.
+    /// The error for an unsafe part. It names the link that led to it.
     fn refused(&self, part: &str, fault: &str) -> ConfigError {
         let by = self.link.as_ref().map(|link| format!(" (reached by the link {})", link.display()));
         refused(self.asked, &format!("{part}{} {fault}", by.unwrap_or_default()))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files, directories and links that others could have made or changed.
+//! Files, directories and links that other users could have made or changed.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
@@ -21,7 +21,7 @@ fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A directory `etc` with the file `login.toml` in a directory of its own, without links in its path.
+/// A new directory with the directory `etc` and the file `etc/login.toml`. The paths have no links.
 fn sandbox() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let temp = tempfile::tempdir().unwrap();
     let etc = temp.path().canonicalize().unwrap().join("etc");
@@ -31,8 +31,8 @@ fn sandbox() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (temp, etc, file)
 }
 
-/// The sentence by which `path` is refused.
-fn told(path: &Path) -> String {
+/// The message with which `path` is refused.
+fn refusal(path: &Path) -> String {
     match me().read(path) {
         Err(error @ ConfigError::Unsafe { .. }) => error.to_string(),
         other => panic!("{}: {other:?}", path.display()),
@@ -49,7 +49,7 @@ fn a_file_that_others_can_write_is_refused() {
             "{0} is not used: it can be written by others (mode {mode:04o}); run: chmod go-w {0}",
             file.display()
         );
-        assert_eq!(told(&file), expected);
+        assert_eq!(refusal(&file), expected);
     }
 }
 
@@ -58,18 +58,18 @@ fn a_directory_that_others_can_write_is_refused() {
     let (_temp, etc, file) = sandbox();
     for mode in [0o777, 0o775, 0o757] {
         chmod(&etc, mode);
-        assert!(told(&file).contains(&format!("the directory {} can be written", etc.display())));
+        assert!(refusal(&file).contains(&format!("the directory {} can be written", etc.display())));
         assert!(matches!(me().names(&etc), Err(ConfigError::Unsafe { .. })));
     }
 }
 
 #[test]
-fn a_sticky_directory_is_no_place_for_files_of_root() {
+fn a_sticky_directory_is_accepted_for_a_user_and_refused_for_root() {
     let (_temp, etc, file) = sandbox();
     chmod(&etc, 0o1777);
-    assert!(me().read(&file).is_ok(), "a user's own files may lie below one");
+    assert!(me().read(&file).is_ok(), "a user's own file");
     if Owner::current().uid != 0 {
-        return skip("only root has files of root").unwrap();
+        return skip("only root can make files of root").unwrap();
     }
     let error = FileTrust::ROOT.read(&file).unwrap_err().to_string();
     assert!(error.contains("can be written by others (mode 1777)"), "{error}");
@@ -101,16 +101,16 @@ fn links_are_followed() {
 }
 
 #[test]
-fn what_a_link_leads_to_must_be_as_safe() {
+fn the_target_of_a_link_is_checked_like_a_file() {
     let (temp, etc, file) = sandbox();
     let link = temp.path().join("link.toml");
     symlink("etc/login.toml", &link).unwrap();
     for (part, mode, kind) in [(&file, 0o666, "the file"), (&etc, 0o777, "the directory")] {
         let before = fs::metadata(part).unwrap().permissions();
         chmod(part, mode);
-        let told = told(&link);
+        let refusal = refusal(&link);
         let expected = format!("{kind} {} (reached by the link {}) can be written", part.display(), link.display());
-        assert!(told.contains(&expected), "{told}");
+        assert!(refusal.contains(&expected), "{refusal}");
         assert!(matches!(me().check_file(&link), Err(ConfigError::Unsafe { .. })));
         fs::set_permissions(part, before).unwrap();
     }
@@ -122,7 +122,7 @@ fn what_a_link_leads_to_must_be_as_safe() {
 }
 
 #[test]
-fn what_belongs_to_another_user_is_refused_wherever_it_is() {
+fn a_part_of_the_path_that_belongs_to_another_user_is_refused() {
     if Owner::current().uid != 0 {
         return skip("only root can give files away").unwrap();
     }
@@ -130,16 +130,16 @@ fn what_belongs_to_another_user_is_refused_wherever_it_is() {
     let up = temp.path().canonicalize().unwrap();
     let theirs = |part: &Path, asked: &Path, kind: &str| {
         lchown(part, Some(ALICE), Some(ALICE)).unwrap();
-        let told = told(asked);
-        assert!(told.starts_with(&format!("{} is not used: {kind}", asked.display())), "{told}");
-        assert!(told.ends_with(&format!("belongs to user {ALICE}; it must belong to you or root")), "{told}");
-        assert!(FileTrust::user(ALICE).read(asked).is_ok(), "a user's own");
+        let refusal = refusal(asked);
+        assert!(refusal.starts_with(&format!("{} is not used: {kind}", asked.display())), "{refusal}");
+        assert!(refusal.ends_with(&format!("belongs to user {ALICE}; it must belong to you or root")), "{refusal}");
+        assert!(FileTrust::user(ALICE).read(asked).is_ok(), "alice trusts her own files");
         lchown(part, Some(0), Some(0)).unwrap();
         assert!(me().read(asked).is_ok());
     };
     theirs(&file, &file, "it ");
     theirs(&etc, &file, &format!("the directory {} ", etc.display()));
-    // The directory above, as seen through a link of root's.
+    // A link of root leads to the directory.
     fs::create_dir(up.join("root")).unwrap();
     let link = up.join("root/conf");
     symlink("../etc", &link).unwrap();
@@ -159,12 +159,12 @@ fn what_belongs_to_another_user_is_refused_wherever_it_is() {
         &deep.join("login.toml"),
         &format!("the directory {} (reached by the link {}) ", home.display(), deep.display()),
     );
-    // Going up again does not undo it: what was chosen on the way counts.
+    // A directory counts even if `..` leaves it again.
     theirs(&home, &up.join("home/../etc/login.toml"), &format!("the directory {} ", home.display()));
 }
 
 #[test]
-fn a_link_into_a_users_directory_is_no_configuration() {
+fn a_link_into_the_directory_of_another_user_is_refused() {
     if Owner::current().uid != 0 {
         return skip("only root can give files away").unwrap();
     }
@@ -176,7 +176,7 @@ fn a_link_into_a_users_directory_is_no_configuration() {
     for asked in [up.join("mytoken/login.toml"), up.join("mytoken/login.d")] {
         let read = me().read(&asked).map(drop);
         assert!(matches!(read, Err(ConfigError::Unsafe { .. })), "{read:?}");
-        assert!(matches!(me().names(&asked), Err(ConfigError::Unsafe { .. })), "nor are drop-ins overlooked");
+        assert!(matches!(me().names(&asked), Err(ConfigError::Unsafe { .. })), "the drop-ins are not ignored");
         assert!(matches!(me().check_file(&asked), Err(ConfigError::Unsafe { .. })));
         assert!(matches!(me().read_private(&asked, 10), Err(ConfigError::Unsafe { .. })));
     }
@@ -184,7 +184,7 @@ fn a_link_into_a_users_directory_is_no_configuration() {
 }
 
 #[test]
-fn whoever_swaps_names_meanwhile_gets_nothing_read() {
+fn a_file_that_is_swapped_during_the_check_is_not_read() {
     if Owner::current().uid != 0 {
         return skip("only root can give files away").unwrap();
     }
@@ -212,16 +212,16 @@ fn whoever_swaps_names_meanwhile_gets_nothing_read() {
         done.store(true, Ordering::Relaxed);
     });
     assert!(read.is_empty(), "alice's file was read {} times", read.len());
-    assert!(good > 0 && good < 3_000, "{good}: nothing was swapped");
+    assert!(good > 0 && good < 3_000, "{good}: the directories were not swapped");
 }
 
 #[test]
-fn what_is_no_file_is_refused_without_hanging() {
+fn a_path_that_is_not_a_regular_file_is_refused_without_blocking() {
     let (_temp, etc, file) = sandbox();
     nix::unistd::mkfifo(&etc.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
-    assert!(told(&etc.join("fifo")).contains("is not a regular file"));
-    assert!(told(&etc).contains("it is a directory"));
-    assert!(told(&file.join("below")).contains("is not a directory"));
+    assert!(refusal(&etc.join("fifo")).contains("is not a regular file"));
+    assert!(refusal(&etc).contains("it is a directory"));
+    assert!(refusal(&file.join("below")).contains("is not a directory"));
     assert!(matches!(me().names(&file), Err(ConfigError::Unsafe { .. })));
     assert_eq!(me().names(&etc.join("missing")).unwrap(), None);
     let large = etc.join("large");
@@ -230,7 +230,7 @@ fn what_is_no_file_is_refused_without_hanging() {
 }
 
 #[test]
-fn a_secret_is_read_when_it_is_for_nobody_else() {
+fn a_secret_is_read_only_from_a_private_file() {
     let (_temp, etc, file) = sandbox();
     chmod(&file, 0o600);
     assert_eq!(&me().read_private(&file, 5).unwrap().unwrap()[..], b"x = 1");
