@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mytoken::Deadline;
 use mytoken::config::IssuerSettings;
-use mytoken::http::{Answer, HttpClient, HttpSettings, Roots};
+use mytoken::http::{HttpAnswer, HttpClient, HttpSettings, Roots};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
 use zeroize::Zeroizing;
 
@@ -42,9 +42,9 @@ pub fn with_client<T>(work: impl FnOnce(&HttpClient) -> T) -> T {
 }
 
 /// An answer with this status and body. Its content type is JSON, or HTML (as of a proxy) if the body begins with `<`.
-pub fn make_answer(status: u16, body: &str) -> Answer {
+pub fn make_answer(status: u16, body: &str) -> HttpAnswer {
     let html = body.starts_with('<');
-    Answer {
+    HttpAnswer {
         status,
         content_type: Some(if html { "text/html" } else { "application/json" }.to_owned()),
         retry_after: Some(Duration::from_secs(7)),

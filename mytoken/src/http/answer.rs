@@ -35,7 +35,7 @@ pub enum BodyError {
 }
 
 /// An answer of any status, with a body of any form. The body may hold tokens and is wiped when dropped.
-pub struct Answer {
+pub struct HttpAnswer {
     /// HTTP status; mytoken servers also use 278, 428 and 555 (MT-06).
     pub status: u16,
     /// `Content-Type`, in lower case and without parameters.
@@ -48,7 +48,7 @@ pub struct Answer {
     pub body: Zeroizing<Vec<u8>>,
 }
 
-impl Answer {
+impl HttpAnswer {
     /// Reads the body as a JSON object.
     ///
     /// # Errors
@@ -77,9 +77,9 @@ impl Answer {
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for HttpAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
+        f.debug_struct("HttpAnswer")
             .field("status", &self.status)
             .field("content_type", &self.content_type)
             .field("retry_after", &self.retry_after)

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::HttpError;
 use super::answer::retry_after;
 use super::resolver::{Lookups, Resolver};
-use super::{Answer, HttpSettings, Roots, roots};
+use super::{HttpAnswer, HttpSettings, Roots, roots};
 use crate::InputError;
 use crate::urls::UrlError;
 use crate::{Deadline, Secret, urls};
@@ -67,14 +67,14 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`UrlError`] before anything is sent, then [`HttpError::Unreachable`], [`HttpError::TooLate`] or [`HttpError::TooLarge`]. An answer
-    /// with any status is an [`Answer`], not an error.
+    /// with any status is an [`HttpAnswer`], not an error.
     pub fn get(
         &self,
         url: &str,
         bearer: Option<&Secret>,
         deadline: Deadline,
         limit: usize,
-    ) -> Result<Answer, HttpError> {
+    ) -> Result<HttpAnswer, HttpError> {
         let url = self.check_url(url)?;
         let request = self.client.get(url.clone());
         self.send(&url, with_bearer(request, bearer)?, deadline, limit)
@@ -90,7 +90,7 @@ impl HttpClient {
         body: &T,
         deadline: Deadline,
         limit: usize,
-    ) -> Result<Answer, HttpError> {
+    ) -> Result<HttpAnswer, HttpError> {
         let url = self.check_url(url)?;
         let body = serde_json::to_vec(body)
             .map_err(|error| HttpError::Input(InputError::InvalidRequest { reason: error.to_string() }))?;
@@ -109,7 +109,7 @@ impl HttpClient {
         basic: Option<(&str, &Secret)>,
         deadline: Deadline,
         limit: usize,
-    ) -> Result<Answer, HttpError> {
+    ) -> Result<HttpAnswer, HttpError> {
         let url = self.check_url(url)?;
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let mut request =
@@ -144,12 +144,18 @@ impl HttpClient {
 
     /// Returns the answers that a fuzz target prepared.
     #[cfg(fuzzing)]
-    fn send(&self, url: &Url, _: RequestBuilder, _: Deadline, limit: usize) -> Result<Answer, HttpError> {
+    fn send(&self, url: &Url, _: RequestBuilder, _: Deadline, limit: usize) -> Result<HttpAnswer, HttpError> {
         super::canned::next(&urls::origin(url), limit)
     }
 
     #[cfg(not(fuzzing))]
-    fn send(&self, url: &Url, request: RequestBuilder, deadline: Deadline, limit: usize) -> Result<Answer, HttpError> {
+    fn send(
+        &self,
+        url: &Url,
+        request: RequestBuilder,
+        deadline: Deadline,
+        limit: usize,
+    ) -> Result<HttpAnswer, HttpError> {
         let late = || HttpError::TooLate { host: urls::origin(url) };
         let left = deadline.remaining().ok_or_else(late)?;
         // reqwest applies this timeout to the whole request, including the body, and to each read.
@@ -160,7 +166,7 @@ impl HttpClient {
             .map_err(|error| send_error(url, &error, deadline))?;
         let headers = response.headers();
         let date = header(headers, &DATE).and_then(|text| httpdate::parse_http_date(text).ok());
-        let answer = Answer {
+        let answer = HttpAnswer {
             status: response.status().as_u16(),
             content_type: header(headers, &CONTENT_TYPE)
                 .map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()),
@@ -169,7 +175,7 @@ impl HttpClient {
             body: Zeroizing::new(Vec::new()),
         };
         let body = read(url, response, deadline, limit)?;
-        Ok(Answer { body, ..answer })
+        Ok(HttpAnswer { body, ..answer })
     }
 }
 

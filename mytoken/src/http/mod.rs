@@ -17,7 +17,7 @@ mod roots;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use answer::{Answer, BodyError, retry_after};
+pub use answer::{BodyError, HttpAnswer, retry_after};
 pub use client::HttpClient;
 pub use error::HttpError;
 pub use lazy::LazyClient;

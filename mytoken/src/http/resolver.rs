@@ -24,12 +24,12 @@ pub(super) struct Resolver {
 }
 
 struct Running {
-    answer: Arc<Mutex<Answer>>,
+    answer: Arc<Mutex<LookupState>>,
     thread: JoinHandle<()>,
 }
 
 #[derive(Default)]
-struct Answer {
+struct LookupState {
     given: bool,
     addresses: Option<io::Result<Vec<SocketAddr>>>,
     waker: Option<Waker>,
@@ -45,8 +45,8 @@ impl Resolver {
         Self { lookup, running: Arc::default() }
     }
 
-    fn start(&self, name: String) -> io::Result<Arc<Mutex<Answer>>> {
-        let answer = Arc::new(Mutex::new(Answer::default()));
+    fn start(&self, name: String) -> io::Result<Arc<Mutex<LookupState>>> {
+        let answer = Arc::new(Mutex::new(LookupState::default()));
         let (lookup, shared) = (self.lookup, Arc::clone(&answer));
         let thread = thread::Builder::new().name("resolve".to_owned()).spawn(move || {
             let addresses = lookup(&name);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::call::{Context, Repeat};
 use super::wire::seconds;
 use super::{OnRotation, Server};
-use crate::http::{ANSWER_LIMIT, Answer};
+use crate::http::{ANSWER_LIMIT, HttpAnswer};
 use crate::server::ServerError;
 use crate::token::{self, Presented};
 use crate::{Deadline, Error, Secret, capabilities};
@@ -97,7 +97,7 @@ impl Server<'_> {
         self.granted_access(&answer, &scope, &audience)
     }
 
-    fn granted_access(&self, answer: &Answer, scope: &str, audience: &str) -> Result<AccessToken, Error> {
+    fn granted_access(&self, answer: &HttpAnswer, scope: &str, audience: &str) -> Result<AccessToken, Error> {
         let said: AccessAnswer = answer.json().map_err(|reason| self.not_understood(answer, &reason))?;
         let token = said.access_token.filter(|token| !token.is_empty());
         let token =

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Server;
-use crate::http::Answer;
+use crate::http::HttpAnswer;
 use crate::http::HttpError;
 use crate::server::ServerError;
 use crate::urls::ServerUrl;
@@ -49,16 +49,16 @@ impl Server<'_> {
         repeat: Repeat,
         limit: usize,
         deadline: Deadline,
-    ) -> Result<Answer, HttpError> {
+    ) -> Result<HttpAnswer, HttpError> {
         let repeat = if self.once { Repeat::Once } else { repeat };
         repeated(repeat, deadline, || self.http.post_json(endpoint, body, deadline, limit))
     }
 
-    pub(super) fn refusal(&self, answer: &Answer, context: Context<'_>) -> Error {
+    pub(super) fn refusal(&self, answer: &HttpAnswer, context: Context<'_>) -> Error {
         refusal(&self.url, answer, context)
     }
 
-    pub(super) fn not_understood(&self, answer: &Answer, reason: &(impl ToString + ?Sized)) -> Error {
+    pub(super) fn not_understood(&self, answer: &HttpAnswer, reason: &(impl ToString + ?Sized)) -> Error {
         not_understood(self.url.to_string(), answer.status, reason)
     }
 }
@@ -70,8 +70,8 @@ impl Server<'_> {
 pub(super) fn repeated(
     repeat: Repeat,
     deadline: Deadline,
-    mut send: impl FnMut() -> Result<Answer, HttpError>,
-) -> Result<Answer, HttpError> {
+    mut send: impl FnMut() -> Result<HttpAnswer, HttpError>,
+) -> Result<HttpAnswer, HttpError> {
     let (mut failures, mut refusals) = (0, 0);
     loop {
         let result = send();
@@ -112,7 +112,7 @@ struct Refusal {
 
 /// The error for an answer with another status than success. The `error` member counts first, then the status. The server's descriptions
 /// are never copied into the error, because they may repeat secrets of the request.
-pub(super) fn refusal(server: &ServerUrl, answer: &Answer, context: Context<'_>) -> Error {
+pub(super) fn refusal(server: &ServerUrl, answer: &HttpAnswer, context: Context<'_>) -> Error {
     let server = server.to_string();
     let status = answer.status;
     let said: Option<Refusal> = answer.json().ok();
@@ -192,7 +192,7 @@ mod tests {
             let server = ServerUrl::parse("https://mt.example.org", false).unwrap();
             let json = serde_json::json!({"error": code, "error_description": description}).to_string();
             let body = if html { format!("<html>{description}") } else { json };
-            let answer = Answer {
+            let answer = HttpAnswer {
                 status,
                 content_type: Some(if html { "text/html" } else { "application/json" }.to_owned()),
                 retry_after: None,
@@ -209,7 +209,7 @@ mod tests {
         fn any_body_without_json_means_unavailable(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..80)) {
             let server = ServerUrl::parse("https://mt.example.org", false).unwrap();
             let body = Zeroizing::new(body);
-            let answer = Answer { status, content_type: None, retry_after: None, date: None, body };
+            let answer = HttpAnswer { status, content_type: None, retry_after: None, date: None, body };
             let error = refusal(&server, &answer, Context::Plain);
             prop_assert!(!error.to_string().is_empty());
             // The answer may come from a proxy, so it says nothing about the token.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::call::{Context, Repeat};
 use super::wire::{MytokenAnswer, seconds};
 use super::{Granted, Server};
-use crate::http::{ANSWER_LIMIT, Answer};
+use crate::http::{ANSWER_LIMIT, HttpAnswer};
 use crate::server::ServerError;
 use crate::{Deadline, Error, Secret};
 
@@ -69,7 +69,7 @@ impl Server<'_> {
     }
 
     /// Reads the answer to a code: the mytoken.
-    pub(super) fn granted(&self, answer: &Answer) -> Result<Granted, Error> {
+    pub(super) fn granted(&self, answer: &HttpAnswer) -> Result<Granted, Error> {
         if answer.status != 200 {
             return Err(self.refusal(answer, Context::Code));
         }

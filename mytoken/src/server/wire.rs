@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{OnRotation, Server};
 use crate::capabilities::Capabilities;
-use crate::http::Answer;
+use crate::http::HttpAnswer;
 use crate::restrictions::{self, Clause};
 use crate::server::ServerError;
 use crate::token::{self, Rotation};
@@ -185,7 +185,7 @@ struct Successor {
 
 impl Server<'_> {
     /// Stores the successor if the answer contains one. Must be called before anything else is done with the answer.
-    pub(super) fn store_successor(&self, answer: &Answer, on_rotation: OnRotation<'_>) -> Result<(), Error> {
+    pub(super) fn store_successor(&self, answer: &HttpAnswer, on_rotation: OnRotation<'_>) -> Result<(), Error> {
         let update: Update = match answer.json() {
             Ok(update) => update,
             Err(_) if !names_successor(&answer.body) => return Ok(()),
