@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::remote::Remote;
 
-/// Most backoffs that are kept. Each costs at least one request, so the budget bounds them already.
+/// Maximum number of backoffs that are kept. Each costs at least one request, so the budget bounds them already.
 const BACKOFFS_LIMIT: usize = 256;
 
 /// No backoff is longer, whatever a server asks for, in seconds.

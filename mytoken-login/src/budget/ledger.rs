@@ -11,7 +11,7 @@ use crate::remote::Remote;
 /// Version of the stored form.
 const VERSION: u32 = 1;
 
-/// Most known addresses; the oldest is dropped first.
+/// Maximum number of known addresses; the oldest is dropped first.
 const KNOWN_LIMIT: usize = 256;
 
 /// How long an address is known after an accepted login, in seconds.

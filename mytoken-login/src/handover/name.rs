@@ -8,7 +8,7 @@ use mytoken::random::random;
 
 use crate::process::Process;
 
-/// Most processes of a record: the one that authenticated, and its parent.
+/// Maximum number of processes of a record: the one that authenticated, and its parent.
 const PROCESSES_LIMIT: usize = 2;
 
 /// `<Unix seconds>-<pid>.<start>-...-<32 hexadecimal digits>`: when the record was written, the processes that may take it, and random
@@ -25,12 +25,12 @@ impl RecordName {
         Self { created, processes: processes.iter().take(PROCESSES_LIMIT).copied().collect(), random: random() }
     }
 
-    /// Seconds between its creation and `now`. `now` can be the earlier one when the clock was set.
+    /// Seconds between its creation and `now`. `now` is the earlier time if the clock was set back.
     pub(super) fn age(&self, now: u64) -> u64 {
         now.abs_diff(self.created)
     }
 
-    /// Whether no process is left that may take the record.
+    /// Whether all processes that may take the record have ended.
     pub(super) fn is_orphan(&self) -> bool {
         !self.processes.iter().any(Process::is_running)
     }

@@ -14,15 +14,16 @@ use super::Handover;
 use super::name::RecordName;
 use super::record::AGE_LIMIT;
 
-/// Most records of one account. A record exists for some milliseconds, until its session takes it.
+/// Maximum number of records of one account. A record exists for some milliseconds, until its session takes it.
 pub const ACCOUNT_LIMIT: usize = 64;
 
 /// Seconds between two sweeps by logins, of all processes of sshd together.
 const SWEEP_INTERVAL: u64 = 60;
 
-/// Most names that the sweep of a login checks. Records that wait for their session stay and are checked again by the next sweep. With
-/// keyboard-interactive they are few. With the password method a record names sshd's listener, which keeps running (SSH-02), so the
-/// record stays until [`AGE_LIMIT`]. Many such records can use up each sweep of a login. The agent's sweep checks all names.
+/// Maximum number of names that the sweep of a login checks. Records that wait for their session stay and are checked again by the
+/// next sweep. With keyboard-interactive they are few. With the password method a record names sshd's listener, which keeps running
+/// (SSH-02), so the record stays until [`AGE_LIMIT`]. Many such records can use up each sweep of a login. The agent's sweep checks all
+/// names.
 const NAMES_LIMIT: usize = 200;
 
 /// File with the time of the last sweep, in Unix seconds. No account's directory has this name.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Rejection;
 use super::signature::{Scheme, VerificationKey};
 
-/// Most keys of a set that are read. Issuers publish two or three.
+/// Maximum number of keys of a set that are read. Issuers publish two or three.
 const KEYS_LIMIT: usize = 100;
 
 /// Smallest accepted RSA modulus, in bits.

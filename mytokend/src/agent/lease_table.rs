@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use super::lease::{Action, Lease, LeaseKey, Phase};
 
-/// Most leases that are kept. Above it the oldest finished ones are deleted: an array of many short tasks must not fill the memory.
+/// Maximum number of leases. Above it the oldest finished ones are deleted: an array of many short tasks must not fill the memory.
 const MAX_LEASES: usize = 4096;
 
 /// An action for a worker thread.

@@ -23,11 +23,11 @@ use crate::log::Level;
 /// Time limit for receiving a request, and for sending its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Most connections of root at a time. Starting steps keep theirs open while they wait.
+/// Maximum number of connections of root at a time. Starting steps keep theirs open while they wait.
 const ROOT_LIMIT: usize = 512;
-/// Most connections of all other users together.
+/// Maximum number of connections of all other users together.
 const OTHERS_LIMIT: usize = 32;
-/// Most connections of one other user.
+/// Maximum number of connections of one other user.
 const USER_LIMIT: usize = 4;
 
 /// Stack of a connection's thread in bytes.

@@ -12,7 +12,7 @@ use mytoken_login::LoginSettings;
 use mytoken_login::budget::{BackoffReason, BudgetSettings, Ledger, LedgerFile};
 use serde::Serialize;
 
-/// Most addresses on a screen. JSON has all.
+/// Maximum number of addresses on a screen. JSON has all.
 const SHOWN: usize = 20;
 
 /// Counts of this host's logins.

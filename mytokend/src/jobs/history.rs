@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct EventHistory(Vec<Event>);
 
-/// Most events that are kept. The first one is always kept, because it shows how the credential began.
+/// Maximum number of events that are kept. The first one is always kept, because it shows how the credential began.
 const MAX_EVENTS: usize = 32;
 
 impl EventHistory {

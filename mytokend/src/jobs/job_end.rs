@@ -101,7 +101,7 @@ fn another_node_revokes(list: &str, batch_host: Option<&str>, node: &str) -> boo
     is_batch && nodes.first().is_some_and(|first| first != node) && nodes.iter().any(|name| name == node)
 }
 
-/// Most names of a list. No cluster has more nodes.
+/// Maximum number of names of a list. No cluster has more nodes.
 const MOST_HOSTS: usize = 65_536;
 
 /// The names in a Slurm host list in order: `n[1-2,07],m1` is n1, n2, n07, m1; `r[1-2]n[1-2]` is r1n1, r1n2, r2n1, r2n2.

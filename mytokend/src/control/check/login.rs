@@ -12,7 +12,7 @@ use super::{Findings, Severity};
 
 const PART: &str = "map file";
 
-/// Most wrong lines of a file that are shown, and most line numbers in a sentence.
+/// Maximum number of wrong lines of a file that are shown, and of line numbers in a sentence.
 const MOST_SHOWN: usize = 20;
 
 /// Time limit for looking up accounts: NSS may ask a directory server, and a file may have thousands of lines.
