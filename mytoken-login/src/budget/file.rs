@@ -27,7 +27,8 @@ const SIZE_LIMIT: usize = 2 * 1024 * 1024;
 
 /// How long a login waits for the lock. A login holds the lock for less than a millisecond.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(2);
+/// How often a login tries to lock.
+const LOCK_POLL: Duration = Duration::from_millis(2);
 
 /// The file of a ledger.
 #[derive(Debug, Clone)]
@@ -68,7 +69,7 @@ impl LedgerFile {
         self.change_at(&uptime, settings, deadline, change)
     }
 
-    /// As [`Self::change`]; `uptime` is called under the lock.
+    /// Like [`Self::change`]. `uptime` is called under the lock.
     fn change_at(
         &self,
         uptime: &dyn Fn() -> u64,
@@ -109,8 +110,8 @@ impl LedgerFile {
 
     fn lock(&self, directory: &Directory, deadline: Deadline) -> Result<Lock, FileError> {
         let handle = directory.handle().try_clone().map_err(|error| self.unusable(&error.to_string()))?;
-        lock(handle, deadline, POLL).map_err(|errno| match errno {
-            Errno::EAGAIN => self.unusable("another login kept the lock"),
+        lock(handle, deadline, LOCK_POLL).map_err(|errno| match errno {
+            Errno::EAGAIN => self.unusable("another login did not release the lock in time"),
             errno => self.unusable(errno.desc()),
         })
     }

@@ -3,9 +3,9 @@
 //!
 //! The server limits requests per client address (100 in 300 s by default, MT-07). All users of this host share that limit, and
 //! anybody who can make this host send requests can use it up. So a request with a code or token from the prompt is counted before it
-//! is sent, per remote address and for the whole host. An accepted login gets its requests back: sixty people of a course can log in
-//! from one address, but guesses from that address run into the limit. The ledger also keeps the backoffs: after a 429 (with its
-//! `Retry-After`), and after a server did not answer.
+//! is sent, per remote address and for the whole host. The requests of an accepted login are removed from the count: sixty people of a
+//! course can log in from one address, but guesses from that address reach the limit. The ledger also keeps the backoffs: a server gets
+//! no request for some time after a 429 (with its `Retry-After`) or after a request without an answer.
 
 mod allowance;
 mod backoff;

@@ -13,12 +13,12 @@ pub struct BudgetSettings {
     /// From all addresses together, within `window`. A third of it is reserved for addresses with a recently accepted login. It is
     /// below the mytoken server's limit for this host's address, so that accepted logins and the agent have requests left.
     pub per_host: usize,
-    /// The period in which they are counted.
+    /// The period in which requests are counted.
     pub window: Duration,
 }
 
 impl BudgetSettings {
-    /// Most requests that the ledger keeps: it is read and written as a whole.
+    /// Maximum number of requests in the ledger, which is read and written as a whole.
     pub const REQUESTS_LIMIT: usize = 10_000;
 
     /// The part of `per_host` for addresses without a recently accepted login.
@@ -53,10 +53,10 @@ impl TryFrom<BudgetTable> for BudgetSettings {
             window: table.window.unwrap_or(default.window),
         };
         if !(1..=86_400).contains(&settings.window.as_secs()) {
-            return Err("window must be between \"1s\" and \"1d\"; without it there is no limit".to_owned());
+            return Err("window must be between \"1s\" and \"1d\"".to_owned());
         }
         if settings.per_address.max(settings.per_host) > Self::REQUESTS_LIMIT {
-            return Err(format!("per_address and per_host can be {} at most", Self::REQUESTS_LIMIT));
+            return Err(format!("per_address and per_host can be at most {}", Self::REQUESTS_LIMIT));
         }
         Ok(settings)
     }
@@ -67,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_without_a_limit_is_an_error() {
+    fn invalid_settings_are_errors() {
         let read = |text: &str| toml::from_str::<BudgetSettings>(text).map_err(|error| error.message().to_owned());
         assert_eq!(read(""), Ok(BudgetSettings::default()));
         assert_eq!(read("per_host = 0").map(|settings| settings.per_host), Ok(0));
         for (text, part) in [
             ("window = \"0s\"", "window must be"),
             ("window = \"2d\"", "window must be"),
-            ("per_host = 10001", "10000 at most"),
+            ("per_host = 10001", "at most 10000"),
             ("per_adress = 1", "per_adress"),
         ] {
             assert!(read(text).is_err_and(|message| message.contains(part)), "{text}");
