@@ -14,7 +14,7 @@ use crate::token_store::StoreError;
 use crate::urls::UrlError;
 
 /// Any error of this crate, as a sentence that says what is wrong and what to do. It contains no secret. Each part of the crate has its
-/// own error type; [`Error::kind`] tells how a caller can react.
+/// own error type; [`Error::kind`] says how a caller can react.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -41,12 +41,12 @@ pub enum Error {
     Url(#[from] UrlError),
 }
 
-/// Implements `From` for the error types of single parts, for an error type with a variant that holds an [`Error`].
+/// Implements `From` for the listed error types of parts. `$variant` is the variant of `$error` that holds an [`Error`].
 #[macro_export]
-macro_rules! from_boundaries {
-    ($error:ident::$variant:ident: $($boundary:ty),+ $(,)?) => {
-        $(impl From<$boundary> for $error {
-            fn from(error: $boundary) -> Self {
+macro_rules! impl_from_part_errors {
+    ($error:ident::$variant:ident: $($part:ty),+ $(,)?) => {
+        $(impl From<$part> for $error {
+            fn from(error: $part) -> Self {
                 Self::$variant(error.into())
             }
         })+

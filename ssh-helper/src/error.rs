@@ -77,7 +77,7 @@ pub enum Error {
     Interrupted,
 }
 
-mytoken::from_boundaries!(
+mytoken::impl_from_part_errors!(
     Error::Mytoken: mytoken::InputError,
     mytoken::config::ConfigError,
     mytoken::http::HttpError,

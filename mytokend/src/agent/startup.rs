@@ -67,7 +67,7 @@ pub enum StartupError {
     Socket(io::Error),
 }
 
-mytoken::from_boundaries!(StartupError::Setup: mytoken::config::ConfigError, mytoken::private_files::FileError);
+mytoken::impl_from_part_errors!(StartupError::Setup: mytoken::config::ConfigError, mytoken::private_files::FileError);
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///

@@ -31,4 +31,4 @@ pub enum SealError {
     },
 }
 
-mytoken::from_boundaries!(SealError::File: mytoken::config::ConfigError, mytoken::private_files::FileError);
+mytoken::impl_from_part_errors!(SealError::File: mytoken::config::ConfigError, mytoken::private_files::FileError);

@@ -57,7 +57,7 @@ pub enum SubmitError {
     Seal(#[from] SealError),
 }
 
-mytoken::from_boundaries!(
+mytoken::impl_from_part_errors!(
     SubmitError::Client: mytoken::config::ConfigError,
     mytoken::http::HttpError,
     mytoken::token_store::StoreError,
