@@ -144,7 +144,7 @@ fn a_429_is_remembered_until_its_retry_after_and_no_login_waits_for_it() {
 
 /// Some tokens make the server wait: their provider hangs, or they are short tokens that rotate. Only their holders may wait.
 #[test]
-fn a_slow_token_counts_for_its_own_address_only() {
+fn a_slow_token_causes_a_backoff_for_its_address_only() {
     let (slow, quick) = (mytoken(json!({"name": "slow"})), mytoken(json!({})));
     let text = slow.expose().to_owned();
     let server = MytokenServer::with_handler(move |request| Reply {

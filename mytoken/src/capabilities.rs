@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn within_and_beyond() {
+    fn capabilities_outside_a_bound_are_found() {
         let wanted = Capabilities::parse("AT tokeninfo").unwrap();
         let granted = Capabilities::parse("AT tokeninfo:introspect settings").unwrap();
         assert!(!granted.within(&wanted));

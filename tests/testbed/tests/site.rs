@@ -77,7 +77,7 @@ fn send_requests(site: &Site, node: Option<&str>, count: u32) -> Result<Vec<Stri
 }
 
 #[test]
-fn the_mytoken_server_counts_requests_per_address_as_the_original() -> Result<()> {
+fn the_mytoken_server_counts_requests_per_address_like_the_original() -> Result<()> {
     story_with_own_servers(Options { nodes: 2, ..Options::new()? }, |site| {
         Journal::clear(site)?;
         let here = send_requests(site, None, 101)?;

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_other_use_without_usages_at_panics() {
+    fn usages_other_without_usages_at_panics_on_the_second_use() {
         let list = clauses(json!([{"usages_other": 3}]));
         let used = |_: &Clause| Some(UseCount { at: 0, other: 1 });
         assert_eq!(select(&list, Use::Other, 1, LOCALHOST, true, used).unwrap_err(), NoClause::Panic);
