@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Fuzzes the verification of an access token. The provider's key signs every header and every claims, so that all checks are reached.
+//! Fuzzes the verification of an access token. The provider's key signs all headers and claims, so that all checks are reached.
 #![no_main]
 
 use std::sync::OnceLock;
@@ -27,7 +27,7 @@ fn keys() -> &'static Keys {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some([header, claims, lines, raw]) = split_input(data) else { return };
+    let Some([header, claims, choice, raw]) = split_input(data) else { return };
     static SETTINGS: OnceLock<LoginSettings> = OnceLock::new();
     let login = SETTINGS.get_or_init(|| {
         toml::from_str(
@@ -36,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
         .expect("rules")
     });
     // Settings that change which tokens are accepted.
-    let settings = match lines {
+    let settings = match choice {
         "0" => issuer_settings("require_audience = false\nmax_age = '0s'"),
         "1" => issuer_settings("required_scopes = ['openid', 'x']\nleeway = '300s'"),
         "2" => issuer_settings("accept_typ = ['at+jwt']"),
@@ -54,8 +54,9 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(claims) = verified {
         assert!(!claims.sub.is_empty() && settings.is(&claims.iss), "{claims:?}");
         assert!(claims.good_until > NOW && claims.good_until >= claims.exp);
-        let good = string_list(&claims.all, "aud").iter().any(|one| settings.audiences.iter().any(|own| own == one));
-        assert!(good || !settings.require_audience);
+        let audience_fits =
+            string_list(&claims.all, "aud").iter().any(|one| settings.audiences.iter().any(|own| own == one));
+        assert!(audience_fits || !settings.require_audience);
         assert!(settings.required_scopes.iter().all(|scope| claims.scopes.contains(scope)));
         let identity = Identity::from(claims);
         for name in ["alice", "root", "1"] {

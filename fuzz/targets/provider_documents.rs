@@ -18,14 +18,15 @@ thread_local! {
 
 fuzz_target!(|data: &[u8]| {
     let Some([statuses, discovery, keys]) = split_input(data) else { return };
+    // The last three digits are the status of the discovery document. The three before them are the status of the keys.
     let status = |divisor| u16::try_from(read_number(statuses) / divisor % 1_000).unwrap_or_default();
     canned::answer_with([make_answer(status(1), discovery), make_answer(status(1_000), keys)]);
     let settings = issuer_settings("");
-    let found = CLIENT.with(|client| {
+    let result = CLIENT.with(|client| {
         ProviderKeys::new(client, None, &FixedClock(NOW)).keys(&settings, KeyFreshness::Configured, short_deadline())
     });
-    match found {
+    match result {
         Ok(keys) => assert!(!keys.is_empty()),
-        Err(missing) => assert!(!missing.reason.is_empty()),
+        Err(error) => assert!(!error.reason.is_empty()),
     }
 });

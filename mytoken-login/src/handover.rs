@@ -2,9 +2,9 @@
 //! Hands the record of a login from sshd's auth child over to the session.
 //!
 //! With keyboard-interactive sshd authenticates in a child, whose PAM data is lost (SSH-01). Only the PAM environment reaches the
-//! monitor, which opens the session. So the record is in a root-only file `<uid>/<name>` meanwhile, and the PAM environment holds its
-//! handle, which cannot be guessed, in `PAM_MYTOKEN_HANDLE`. With the password method both are one process (SSH-02), and the record is
-//! used in the same way.
+//! monitor, which opens the session. So the record is stored in a root-only file `<uid>/<name>`. Its handle, which cannot be guessed,
+//! is in the PAM environment as `PAM_MYTOKEN_HANDLE`. With the password method one process authenticates and opens the session (SSH-02),
+//! and the record is used in the same way.
 
 mod name;
 mod record;
@@ -28,7 +28,7 @@ pub const DIRECTORY: &str = "/run/mytoken/handover";
 /// The variable of the PAM environment. It holds nothing secret: sshd logs the PAM environment at DEBUG3 (SSH-08).
 pub const VARIABLE: &str = "PAM_MYTOKEN_HANDLE";
 
-/// Largest file, in bytes: two tokens of the largest size, and names.
+/// Maximum size of a file, in bytes: enough for two tokens of the maximum size, and names.
 const SIZE_LIMIT: usize = 192 * 1024;
 
 /// The directory of the records.
@@ -39,7 +39,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// The records in `directory`, for `owner` alone.
+    /// The records in `directory`. Only `owner` may have access to it.
     #[must_use]
     pub fn new(directory: &Path, owner: Owner) -> Self {
         Self { directory: directory.to_owned(), owner }

@@ -15,9 +15,9 @@ const EXPORTS: [&str; 6] = [
 ];
 
 /// Builds the module. cargo does not build it for an integration test, because no test can link to it.
-fn module() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let directory = tests.ancestors().nth(2).unwrap();
+fn build_module() -> PathBuf {
+    let test_binary = std::env::current_exe().unwrap();
+    let directory = test_binary.ancestors().nth(2).unwrap();
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "pam-mytoken", "--target-dir"])
         .arg(directory.parent().unwrap())
@@ -28,7 +28,7 @@ fn module() -> PathBuf {
 }
 
 fn run(program: &str, options: &[&str]) -> String {
-    let output = Command::new(program).args(options).arg(module()).output().unwrap();
+    let output = Command::new(program).args(options).arg(build_module()).output().unwrap();
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

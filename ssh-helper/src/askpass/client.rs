@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! This program as ssh's askpass: it asks the wrapper, prints the answer, and passes every other prompt on.
+//! The askpass that ssh runs: it prints the wrapper's answer to the token prompt, and passes other prompts on.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -32,7 +32,7 @@ pub fn run(prompt: &OsString) -> ExitCode {
     // A prompt that is not UTF-8 cannot be the token prompt. The lossy copy is good enough to show it.
     let prompt = String::from_utf8_lossy(prompt.as_bytes()).into_owned();
     if prompt == AUTHENTICATED_FLAG {
-        // If the wrapper has gone, it does not need the event.
+        // If the wrapper has ended, it does not need the event.
         let _ = ask_wrapper(AskpassEvent::Authenticated);
         return ExitCode::SUCCESS;
     }

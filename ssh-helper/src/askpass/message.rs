@@ -21,7 +21,7 @@ pub const ASKPASS_VARIABLE: &str = "MYTOKEN_SSH_ASKPASS";
 /// Name of the link by which ssh runs this program as its askpass. The link is in the wrapper's private directory.
 pub const ASKPASS_NAME: &str = "mytoken-askpass";
 
-/// Argument of the askpass instead of a prompt: ssh has authenticated. No prompt of ssh is equal to it.
+/// Argument of the askpass, instead of a prompt, when ssh has authenticated. No prompt of ssh is equal to it.
 pub const AUTHENTICATED_FLAG: &str = "--authenticated";
 
 /// Longest line in bytes. The server may send long texts before a prompt. A longer line is not a message.

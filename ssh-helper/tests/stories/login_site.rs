@@ -174,11 +174,11 @@ impl LoginSite {
     pub fn store_mytoken(&self, capabilities: &[&str], rotation: &Value) -> StoredToken {
         let exp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 3600;
         let clause = json!({"exp": exp, "scope": "openid profile storage.read", "audience": [AUDIENCE]});
-        let mut order = json!({"capabilities": capabilities, "restrictions": [clause], "name": "laptop", "user": "alice", "save": "mt"});
+        let mut wanted = json!({"capabilities": capabilities, "restrictions": [clause], "name": "laptop", "user": "alice", "save": "mt"});
         if !rotation.is_null() {
-            order["rotation"] = rotation.clone();
+            wanted["rotation"] = rotation.clone();
         }
-        let answer = self.control("POST", "/mytoken/first-token", &order);
+        let answer = self.control("POST", "/mytoken/first-token", &wanted);
         let entry: StoredToken = serde_json::from_value(json!({
             "server": self.mytoken_url(), "issuer": self.endpoints["provider"], "name": "laptop", "mytoken": answer["mytoken"],
             "capabilities": capabilities, "restrictions": [clause], "rotation": rotation, "expires_at": exp, "created": 1,

@@ -131,8 +131,8 @@ impl Control {
                 let name = args.get("name").and_then(Value::as_str).ok_or("the member name is missing")?;
                 self.mytoken.set_fault(name, &args).map(|()| json!({}))
             }),
-            ("POST", "/mytoken/first-token") => parse_body::<Value>(body).and_then(|order| {
-                first_token::obtain(&self.in_process, &self.mytoken_url, self.provider.issuer(), &order)
+            ("POST", "/mytoken/first-token") => parse_body::<Value>(body).and_then(|wanted| {
+                first_token::obtain(&self.in_process, &self.mytoken_url, self.provider.issuer(), &wanted)
             }),
             ("POST", "/outage") => parse_body(body).map(|outage| self.set_outage(&outage)),
             ("POST", "/clear") => self.clear(),

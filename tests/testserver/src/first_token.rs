@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Gets a user's first mytoken: starts the flow, consents, logs in at the provider and polls. The order is a
-//! `first_token` of the captures:
+//! Gets a user's first mytoken: starts the flow, consents, logs in at the provider and polls. The
+//! parameter `wanted` is a `first_token` of the captures:
 //! `{"capabilities": [...], "restrictions"?, "rotation"?, "name"?, "issuer"?, "user": "alice"}`.
 //! Other members go into the request that starts the flow (`response_type`, `max_token_len`, ...).
 
@@ -20,16 +20,17 @@ const APPROVED: &[&str] = &["oidc_issuer", "capabilities", "restrictions", "rota
 ///
 /// # Errors
 /// A server refused a request or did not answer.
-pub fn obtain(fetch: &dyn Fetch, server: &str, provider: &str, order: &Value) -> Result<Value, String> {
-    let order = order.as_object().ok_or("the body is not an object")?;
-    let user = order.get("user").and_then(Value::as_str).ok_or("the member user is missing")?;
+pub fn obtain(fetch: &dyn Fetch, server: &str, provider: &str, wanted: &Value) -> Result<Value, String> {
+    let wanted = wanted.as_object().ok_or("the body is not an object")?;
+    let user = wanted.get("user").and_then(Value::as_str).ok_or("the member user is missing")?;
     let mut start = json!({
         "grant_type": "oidc_flow", "oidc_flow": "authorization_code", "client_type": "native", "name": "t",
-        "oidc_issuer": order.get("issuer").and_then(Value::as_str).unwrap_or(provider),
+        "oidc_issuer": wanted.get("issuer").and_then(Value::as_str).unwrap_or(provider),
     });
     let members = start.as_object_mut().ok_or("not an object")?;
-    members
-        .extend(order.iter().filter(|(key, _)| !NOT_SENT.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())));
+    members.extend(
+        wanted.iter().filter(|(key, _)| !NOT_SENT.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())),
+    );
     let approval: Map<String, Value> = members
         .iter()
         .filter(|(key, _)| APPROVED.contains(&key.as_str()))
@@ -43,7 +44,7 @@ pub fn obtain(fetch: &dyn Fetch, server: &str, provider: &str, order: &Value) ->
     let consented = post(fetch, "the consent", &text(&started, "consent_uri")?, &approval.into(), 278)?;
     let end = Visit::new(fetch, &mut |_| ()).open(&text(&consented, "authorization_uri")?, user)?;
     if end.status != 303 {
-        return Err(format!("the login of {user} ends with status {}", end.status));
+        return Err(format!("the login of {user} ended with status {}", end.status));
     }
     let poll = json!({"grant_type": "polling_code", "polling_code": text(&started, "polling_code")?});
     post(fetch, "the poll", &endpoint, &poll, 200)
@@ -61,7 +62,8 @@ fn json_body(what: &str, answer: &Response, expected_status: u16) -> Result<Valu
     if answer.status == expected_status {
         return Ok(body);
     }
-    let reason = body.get("error_description").or(body.get("error")).and_then(Value::as_str).unwrap_or("no reason");
+    let reason =
+        body.get("error_description").or(body.get("error")).and_then(Value::as_str).unwrap_or("no reason given");
     Err(format!("{what} failed with status {}: {reason}", answer.status))
 }
 

@@ -94,11 +94,11 @@ impl Handler for JournaledHandler {
 /// Fingerprint of a secret: the first eight hexadecimal digits of its SHA-256, as everywhere in this project.
 #[must_use]
 pub fn fingerprint(secret: &str) -> String {
-    let print: String = Sha256::digest(secret).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("#{print}")
+    let digits: String = Sha256::digest(secret).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("#{digits}")
 }
 
-/// Replaces values that may be secrets by fingerprints, in a form as `{"key": ["value"]}`.
+/// Replaces values that may be secrets by fingerprints. `form` has lists of values: `{"key": ["value"]}`.
 pub(crate) fn hide_secrets(form: &mut Map<String, Value>) {
     for (_, values) in form.iter_mut().filter(|(key, _)| !PUBLIC_MEMBERS.contains(&key.as_str())) {
         for value in values.as_array_mut().into_iter().flatten() {

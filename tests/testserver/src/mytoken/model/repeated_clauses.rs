@@ -17,14 +17,14 @@ struct RawRequest<'a> {
 #[must_use]
 pub fn drop_repeated(mut members: Map<String, Value>, body: &[u8]) -> Map<String, Value> {
     if let Some(Value::Array(clauses)) = members.get_mut("restrictions") {
-        let mut stays = repeated(body).into_iter().map(|repeated| !repeated);
-        clauses.retain(|_| stays.next().unwrap_or(true));
+        let mut keep = find_repeated(body).into_iter().map(|repeated| !repeated);
+        clauses.retain(|_| keep.next().unwrap_or(true));
     }
     members
 }
 
-/// Which entries of the list of restrictions repeat an earlier one.
-fn repeated(body: &[u8]) -> Vec<bool> {
+/// For each clause of the request: whether it repeats an earlier one.
+fn find_repeated(body: &[u8]) -> Vec<bool> {
     let restrictions = serde_json::from_slice::<RawRequest<'_>>(body).ok().and_then(|request| request.restrictions);
     let clauses = restrictions.and_then(|list| serde_json::from_str::<Vec<&RawValue>>(list.get()).ok());
     let mut earlier: Vec<&str> = Vec::new();
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_clause_is_dropped_if_an_equal_one_precedes_it_without_blanks() {
-        for (restrictions, left) in [
+        for (restrictions, remaining) in [
             (r#"[{"scope":"a"},{"scope":"a"}]"#, 1),
             (r#"[{"scope": "a"}, {"scope": "a"}]"#, 2),
             (r#"[{"scope":"a"}, {"scope": "a"}]"#, 1),
@@ -75,7 +75,7 @@ mod tests {
         ] {
             let body = format!(r#"{{"grant_type": "mytoken", "restrictions": {restrictions}}}"#);
             let members = drop_repeated(serde_json::from_str(&body).unwrap(), body.as_bytes());
-            assert_eq!(members["restrictions"].as_array().map_or(1, Vec::len), left, "{restrictions}");
+            assert_eq!(members["restrictions"].as_array().map_or(1, Vec::len), remaining, "{restrictions}");
         }
     }
 
