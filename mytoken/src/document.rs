@@ -84,7 +84,7 @@ struct State {
     v: u32,
     source: String,
     document: Option<StoredDocument>,
-    attempt: Option<Attempt>,
+    attempt: Option<FetchAttempt>,
 }
 
 impl State {
@@ -114,7 +114,7 @@ struct StoredDocument {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Attempt {
+struct FetchAttempt {
     at: u64,
     outcome: Outcome,
 }
@@ -248,7 +248,7 @@ impl<'a> SharedDocument<'a> {
         let mut first = false;
         let mut record = |bytes: Option<&[u8]>| {
             first = matches!(self.next_step(self.parse(bytes, readable), age), NextStep::Fetch(_));
-            let attempt = Attempt { at: self.clock.now(), outcome: Outcome::InProgress };
+            let attempt = FetchAttempt { at: self.clock.now(), outcome: Outcome::InProgress };
             let state = State { attempt: Some(attempt), ..self.parse(bytes, readable) };
             if first { state.bytes() } else { None }
         };
@@ -266,7 +266,7 @@ impl<'a> SharedDocument<'a> {
 
     /// Records the outcome of an attempt without a document. An error is ignored, because the attempt itself is recorded.
     fn record_outcome(&self, cache: &DiskCache, outcome: Outcome) {
-        let attempt = Attempt { at: self.clock.now(), outcome };
+        let attempt = FetchAttempt { at: self.clock.now(), outcome };
         let mut record =
             |bytes: Option<&[u8]>| State { attempt: Some(attempt.clone()), ..self.parse(bytes, &|_| true) }.bytes();
         let _ = cache.update(&self.file, Deadline::after(RECORD_LIMIT), &mut record);
@@ -317,6 +317,17 @@ mod tests {
 
     use super::*;
     use crate::cache::MemoryCache;
+
+    /// The cache on disk outlives an upgrade.
+    #[test]
+    fn stored_words_of_earlier_releases_are_read() {
+        let error = |word: &str| serde_json::from_str::<FetchError>(word).unwrap();
+        assert_eq!(error("\"Busy\""), FetchError::TooManyRequests);
+        assert_eq!(error("{\"Unavailable\":\"x\"}"), FetchError::Unavailable("x".to_owned()));
+        assert_eq!(error("{\"Configuration\":\"x\"}"), FetchError::Configuration("x".to_owned()));
+        assert_eq!(error("{\"Refused\":\"x\"}"), FetchError::Refused("x".to_owned()));
+        assert!(matches!(serde_json::from_str::<Outcome>("\"Awaited\""), Ok(Outcome::InProgress)));
+    }
 
     #[test]
     fn a_private_document_is_used_until_it_is_too_old_and_only_for_its_source() {

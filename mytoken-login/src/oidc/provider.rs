@@ -21,7 +21,7 @@ pub struct ProviderKeys<'a> {
 }
 
 #[derive(Deserialize)]
-struct Discovery {
+struct ProviderMetadata {
     issuer: String,
     jwks_uri: String,
 }
@@ -41,7 +41,7 @@ impl<'a> ProviderKeys<'a> {
         };
         let base = issuer.url.strip_suffix('/').unwrap_or(&issuer.url);
         let document = get(&format!("{base}/.well-known/openid-configuration"))?;
-        let discovery: Discovery = document.json().map_err(|error| error.to_string())?;
+        let discovery: ProviderMetadata = document.json().map_err(|error| error.to_string())?;
         if !issuer.is(&discovery.issuer) {
             return Err(format!("the discovery document of {base} belongs to another issuer"));
         }

@@ -73,6 +73,7 @@ fn parse<T: DeserializeOwned>(sources: &[Source]) -> Result<T, ConfigError> {
         // file replaces.
         if sources.len() > 1 {
             if let Err(error) = deserialize::<T>(table.clone()) {
+                // toml and serde give this mistake no type.
                 if !error.message().starts_with("missing field") {
                     return Err(source.mistake(&error, 0));
                 }

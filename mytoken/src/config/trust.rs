@@ -5,6 +5,7 @@
 //! must be as safe as the file: whoever can change one of them can choose the file. Each component of the path is opened below the handle
 //! of the one before ([`path_walk`]), so the file that was checked is the file that is read.
 
+mod file_trust;
 mod path_walk;
 
 use std::ffi::OsString;
@@ -18,39 +19,17 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use zeroize::Zeroizing;
 
-use self::path_walk::{Found, open_checked};
-use super::ConfigError;
-use crate::private_files::Owner;
+pub use file_trust::FileTrust;
 
-/// The users whose files are read: one user, and root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileTrust {
-    owner: u32,
-    /// Whether the path may contain a directory with the sticky bit to which all users can write.
-    sticky: bool,
-}
+use file_trust::{refused, unreadable};
+use path_walk::{Found, open_checked};
+
+use super::error::ConfigError;
 
 /// Largest file in bytes. A configuration file has a page or two, and a map file has one line per person.
 const LIMIT: u64 = 16 * 1024 * 1024;
 
 impl FileTrust {
-    /// Only root's files, for `/etc/mytoken`. The path must not contain a directory like `/tmp`.
-    pub const ROOT: Self = Self { owner: 0, sticky: false };
-
-    /// Files of this user and of root, for a user's own configuration and for tests. The path may contain a directory like `/tmp`, because
-    /// other users cannot rename or remove the user's files there.
-    #[must_use]
-    pub fn user(uid: u32) -> Self {
-        Self { owner: uid, sticky: true }
-    }
-
-    /// The trust of the calling user: [`Self::ROOT`] for root, else [`Self::user`].
-    #[must_use]
-    pub fn current() -> Self {
-        let uid = Owner::current().uid;
-        if uid == 0 { Self::ROOT } else { Self::user(uid) }
-    }
-
     /// Reads a text file, after checking that no other user can change it or a directory of its path.
     ///
     /// # Errors
@@ -149,33 +128,6 @@ impl FileTrust {
             Found::Missing(missing) => Err(absent(path, &missing)),
         }
     }
-
-    /// Why a part of the path with this owner and mode is not safe.
-    fn fault(self, part: PathPart, uid: u32, mode: u32) -> Option<Fault> {
-        if uid != 0 && uid != self.owner {
-            return Some(Fault::Owner(uid));
-        }
-        let sticky = self.sticky && part == PathPart::Directory && mode & libc::S_ISVTX != 0;
-        (part != PathPart::Link && mode & 0o022 != 0 && !sticky).then_some(Fault::Writable(mode & 0o7777))
-    }
-}
-
-/// A part of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PathPart {
-    Directory,
-    /// The mode of a link has no meaning.
-    Link,
-    File,
-}
-
-/// What is wrong with a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    /// It belongs to this other user.
-    Owner(u32),
-    /// Others can write to it; it has this mode.
-    Writable(u32),
 }
 
 fn absent(path: &Path, missing: &Path) -> ConfigError {
@@ -185,14 +137,6 @@ fn absent(path: &Path, missing: &Path) -> ConfigError {
     } else {
         unreadable(path, &format!("{}: {reason}", missing.display()))
     }
-}
-
-fn unreadable(path: &Path, reason: &str) -> ConfigError {
-    ConfigError::Unreadable { file: path.display().to_string(), reason: reason.to_owned() }
-}
-
-fn refused(path: &Path, reason: &str) -> ConfigError {
-    ConfigError::Unsafe { file: path.display().to_string(), reason: reason.to_owned() }
 }
 
 #[cfg(test)]

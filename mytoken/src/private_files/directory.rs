@@ -14,29 +14,9 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use zeroize::Zeroizing;
 
-use super::FileError;
-use super::identity::current;
+use super::error::FileError;
+use super::identity::Owner;
 use crate::random::random;
-
-/// The owner of a file or directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-}
-
-impl Owner {
-    /// Root.
-    pub const ROOT: Self = Self { uid: 0, gid: 0 };
-
-    /// The identity of the calling thread for file operations.
-    #[must_use]
-    pub fn current() -> Self {
-        current()
-    }
-}
 
 /// An open directory. All operations use its handle, so renaming a directory above it has no effect.
 #[derive(Debug)]
@@ -135,7 +115,7 @@ impl Directory {
             Err(errno) => return Err(failed(&path, errno)),
         }
         let below = self.open_below(name)?;
-        if below.stat()?.st_uid == current().uid {
+        if below.stat()?.st_uid == Owner::current().uid {
             set_owner(&below.fd, owner, mode).map_err(|errno| failed(&path, errno))?;
         }
         self.enter(name, owner, mode)
@@ -357,7 +337,7 @@ impl Directory {
 
     fn check_writable_only_by_owner(&self, sticky_accepted: bool) -> Result<(), FileError> {
         let stat = self.stat()?;
-        if stat.st_uid != 0 && stat.st_uid != current().uid {
+        if stat.st_uid != 0 && stat.st_uid != Owner::current().uid {
             return Err(refused(&self.path, &format!("it belongs to user {}", stat.st_uid)));
         }
         let sticky = sticky_accepted && stat.st_mode & libc::S_ISVTX != 0;

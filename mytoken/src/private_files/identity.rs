@@ -3,8 +3,28 @@
 
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
-use super::FileError;
-use super::Owner;
+use super::error::FileError;
+
+/// The owner of a file or directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// Root.
+    pub const ROOT: Self = Self { uid: 0, gid: 0 };
+
+    /// The identity of the calling thread for file operations. A call with an invalid id changes nothing and returns the current id
+    /// (setfsuid(2)).
+    #[must_use]
+    pub fn current() -> Self {
+        Self { uid: setfsuid(Uid::from_raw(u32::MAX)).as_raw(), gid: setfsgid(Gid::from_raw(u32::MAX)).as_raw() }
+    }
+}
 
 /// Runs `work` with the file-system identity of `owner`: new files belong to the user, and the thread has only the user's rights. The
 /// former identity is restored before this returns, also after a panic.
@@ -19,12 +39,7 @@ pub fn as_user<T>(owner: Owner, work: impl FnOnce() -> Result<T, FileError>) -> 
     let result = work();
     let former = guard.former;
     drop(guard);
-    if current() == former { result } else { Err(FileError::Identity { uid: former.uid }) }
-}
-
-/// The thread's file-system identity. A call with an invalid id changes nothing and returns the current id (setfsuid(2)).
-pub(super) fn current() -> Owner {
-    Owner { uid: setfsuid(Uid::from_raw(u32::MAX)).as_raw(), gid: setfsgid(Gid::from_raw(u32::MAX)).as_raw() }
+    if Owner::current() == former { result } else { Err(FileError::Identity { uid: former.uid }) }
 }
 
 struct Guard {
@@ -33,10 +48,10 @@ struct Guard {
 
 impl Guard {
     fn enter(owner: Owner) -> Result<Self, FileError> {
-        let guard = Self { former: current() };
+        let guard = Self { former: Owner::current() };
         set(owner);
         // The calls report no error, so the identity is read again.
-        if current() == owner { Ok(guard) } else { Err(FileError::Identity { uid: owner.uid }) }
+        if Owner::current() == owner { Ok(guard) } else { Err(FileError::Identity { uid: owner.uid }) }
     }
 }
 
@@ -62,33 +77,33 @@ mod tests {
 
     #[test]
     fn any_user_can_act_with_its_own_identity() {
-        let before = current();
-        assert_eq!(as_user(before, || Ok(current())), Ok(before));
-        assert_eq!(current(), before);
+        let before = Owner::current();
+        assert_eq!(as_user(before, || Ok(Owner::current())), Ok(before));
+        assert_eq!(Owner::current(), before);
     }
 
     #[test]
     fn the_former_identity_is_restored_even_after_a_panic() {
-        let before = current();
+        let before = Owner::current();
         if before.uid != 0 {
             return skip("only root can act as another").unwrap();
         }
-        assert_eq!(as_user(NOBODY, || Ok(current())).unwrap(), NOBODY);
-        assert_eq!(current(), before);
+        assert_eq!(as_user(NOBODY, || Ok(Owner::current())).unwrap(), NOBODY);
+        assert_eq!(Owner::current(), before);
         let _ = catch_unwind(AssertUnwindSafe(|| as_user(NOBODY, || -> Result<(), FileError> { panic!("injected") })));
-        assert_eq!(current(), before);
+        assert_eq!(Owner::current(), before);
     }
 
     #[test]
     fn other_threads_keep_their_identity() {
-        let before = current();
+        let before = Owner::current();
         if before.uid != 0 {
             return skip("only root can act as another").unwrap();
         }
         as_user(NOBODY, || {
             let other = std::thread::spawn(|| {
                 // A new thread inherits the identity of its creator. A thread that existed before keeps its own.
-                current()
+                Owner::current()
             });
             assert_eq!(other.join().unwrap(), NOBODY);
             Ok(())
@@ -97,7 +112,7 @@ mod tests {
         let (start, started) = std::sync::mpsc::channel::<()>();
         let older = std::thread::spawn(move || {
             started.recv().unwrap();
-            current()
+            Owner::current()
         });
         as_user(NOBODY, || {
             start.send(()).unwrap();

@@ -10,7 +10,7 @@ mod error;
 mod identity;
 mod lock;
 
-pub use directory::{Directory, Owner};
+pub use directory::Directory;
 pub use error::FileError;
-pub use identity::as_user;
+pub use identity::{Owner, as_user};
 pub use lock::{Lock, lock};

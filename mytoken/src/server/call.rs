@@ -104,7 +104,7 @@ pub(super) fn repeated(
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct ErrorBody {
     error: String,
     #[serde(default)]
     error_description: Option<String>,
@@ -115,7 +115,7 @@ struct Refusal {
 pub(super) fn refusal(server: &ServerUrl, answer: &HttpAnswer, context: Context<'_>) -> Error {
     let server = server.to_string();
     let status = answer.status;
-    let said: Option<Refusal> = answer.json().ok();
+    let said: Option<ErrorBody> = answer.json().ok();
     let code = said.as_ref().map(|said| word(&said.error)).unwrap_or_default();
     match (code.as_str(), status) {
         // MT-06: with this code the server returns the provider's status. So a 401 here does not mean a bad mytoken.

@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
-use super::{Fault, FileTrust, PathPart, refused, unreadable};
-use crate::config::ConfigError;
+use super::file_trust::{Fault, FileTrust, PathPart, refused, unreadable};
+use crate::config::error::ConfigError;
 
 /// Largest number of links in one path, as in Linux.
 const LINKS: usize = 40;

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
+use crate::private_files::Owner;
+
 use super::*;
 use crate::config::ConfigError;
 use crate::skipped::skip;
