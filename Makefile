@@ -19,7 +19,7 @@ TRIPLET ?= $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-g
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap build site tools install test demo shell bench fuzz lint msrv clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb site tools install test demo shell bench fuzz lint msrv clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -31,22 +31,26 @@ endif
 help:
 	@echo 'build    the product, in release mode          install  copy it below DESTDIR, as packages do'
 	@echo 'demo     show a login and a job in a site      shell    a shell as alice in a site'
+	@echo 'deb      Debian packages of it, in target/deb'
 	@echo 'test     all tests, ROOT=bookworm|trixie       lint     formatting, clippy, rustdoc, licences'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
 	@echo 'msrv     check with the oldest supported compiler'
-	@echo 'toolchain  on Debian, install what is missing: a C compiler, Rust, mmdebstrap; demo and test do this too'
+	@echo 'toolchain  on Debian, install what is missing: a C compiler, Rust, mmdebstrap, debhelper; demo and test do this too'
 
 # Only these targets install packages on the host, and only missing ones. All other targets say what is missing.
 MISSING := $(if $(filter toolchain demo test,$(MAKECMDGOALS)),install,check)
 
-toolchain: mmdebstrap
+toolchain: debhelper
 
 compiler:
-	@tests/testbed/bootstrap $(MISSING:check=check compiler)
+	@tests/testbed/bootstrap $(MISSING) compiler
 
 mmdebstrap: compiler
-	@tests/testbed/bootstrap $(MISSING:check=check site)
+	@tests/testbed/bootstrap $(MISSING) site
+
+debhelper: compiler
+	@tests/testbed/bootstrap $(MISSING) packages
 
 build: compiler
 	@echo 'Building the product in release mode. The first time takes several minutes on two cores.'
@@ -62,6 +66,10 @@ site: compiler
 tools: site
 	$(CARGO) build --locked -p slurm-spank --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
 	$(CARGO) build --locked -p pam-mytoken --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
+
+# The release build, packaged. packaging/debian says which package gets which file.
+deb: debhelper build
+	@packaging/make-deb $(TARGET_DIR)/deb $(TARGET_DIR)/release
 
 # Installs the files that packages ship. It builds nothing: `build` must have run before.
 PRODUCT := libpam_mytoken.so libspank_mytoken.so mytoken-ssh mytokenctl mytokend mytoken-submit
@@ -79,9 +87,12 @@ install:
 	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytoken-submit $(DESTDIR)$(PREFIX)/libexec/mytoken/mytoken-submit
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken packaging/plugstack.conf packaging/sshd.conf packaging/sshd-penalties.conf packaging/pam-sshd.example
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken/samples packaging/samples/*.toml
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/pam-configs packaging/pam-configs/*
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/systemd/mytokend.service
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d packaging/systemd/mytoken.conf
 
 # The last line is the sum of all results: "N passed, N failed", and ", N skipped" if there are any.
-test: mmdebstrap build tools
+test: mmdebstrap deb tools
 	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test
 
 # Both use the product that `site` builds, so that they need no release build.
@@ -95,7 +106,7 @@ shell: mmdebstrap site
 
 # Needs a machine without other load. Missed goals are shown, and the target still succeeds. BENCH= passes arguments on, e.g.
 # BENCH='--scale 20 logins'.
-bench: mmdebstrap build site
+bench: mmdebstrap deb site
 	@$(SITE) bench $(BENCH)
 
 # Runs the fuzz target of each parser of foreign input. FUZZ= selects some, e.g. FUZZ='prompt names'.

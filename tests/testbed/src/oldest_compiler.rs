@@ -27,6 +27,7 @@ pub(crate) fn check() -> Result<ExitCode> {
     let root = Root::open(&Recipe::oldest_compiler())?;
     let plan = Plan {
         root: root.directory().to_owned(),
+        layer: None,
         mount_point: paths::mount_point()?,
         network: Network::Callers,
         binds: vec![(paths::repository(), "/src".into()), (registry()?, "/cargo/registry".into())],

@@ -4,6 +4,7 @@
 pub mod askpass;
 pub mod jobs;
 pub mod journal;
+pub mod machine;
 pub mod people;
 pub mod story;
 pub mod tokens;

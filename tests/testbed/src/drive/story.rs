@@ -11,7 +11,19 @@ use crate::{Error, Options, Result, Site, skipped};
 /// # Errors
 /// The error of `body` or of the start of the site.
 pub fn story(options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
-    let site = match Site::start(options) {
+    story_in(Site::start(options), body)
+}
+
+/// The same in a site in which no service runs.
+///
+/// # Errors
+/// As [`story`].
+pub fn story_without_services(options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story_in(Site::without_services(options), body)
+}
+
+fn story_in(site: Result<Site>, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    let site = match site {
         Err(error @ Error::Impossible(_)) => return skip(&error.to_string()),
         other => other?,
     };

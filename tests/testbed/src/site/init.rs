@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
 
 use crate::error::WithContext;
-use crate::site::plan::{HOST_NAME, Network, Plan, SERVER_NAMES, STATE_DIR};
+use crate::site::plan::{HOST_NAME, Installation, Network, Plan, SERVER_NAMES, STATE_DIR};
 use crate::site::users;
 use crate::{Error, Result};
 
@@ -37,8 +37,14 @@ pub fn run(plan: &Plan) -> Result<()> {
     for (outside, inside) in &plan.binds {
         bind(outside, &new_root.join(inside.strip_prefix("/").unwrap_or(inside)))?;
     }
-    if let Some((repository, profile)) = &plan.install {
-        install_product(repository, profile, &new_root)?;
+    match &plan.install {
+        None => {}
+        Some(Installation::Make { repository, profile }) => make_install(repository, profile, &new_root)?,
+        Some(Installation::Packages { files, layer }) => {
+            install_packages(files, &new_root)?;
+            // At this point the upper directory contains only what the packages changed.
+            run_to_end(Command::new("cp").arg("-a").arg(plan.mount_point.join("upper")).arg(layer))?;
+        }
     }
     let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
     enter_root(&new_root)?;
@@ -67,14 +73,14 @@ fn mount_overlay(plan: &Plan) -> Result<PathBuf> {
     for directory in ["upper", "work", "root"] {
         make_directory(&base.join(directory), 0o755)?;
     }
-    // Relative names: the options of an overlay cannot hold a colon or a comma.
-    let (parent, name) = match (plan.root.parent(), plan.root.file_name()) {
-        (Some(parent), Some(name)) => (parent, name.to_string_lossy()),
-        _ => return Err(Error::Refused(format!("{} is not a root file system", plan.root.display()))),
-    };
-    symlink(parent, base.join("roots")).with_context(|| "linking the root file systems".into())?;
+    // The options of an overlay cannot hold a colon or a comma: links with short names instead of paths.
     chdir(base).with_context(|| format!("entering {}", base.display()))?;
-    let options = format!("lowerdir=roots/{name},upperdir=upper,workdir=work");
+    symlink(&plan.root, "lower").with_context(|| "linking the root file system".into())?;
+    let lower = match &plan.layer {
+        Some(layer) => symlink(layer, "layer").map(|()| "layer:lower").with_context(|| "linking the layer".into())?,
+        None => "lower",
+    };
+    let options = format!("lowerdir={lower},upperdir=upper,workdir=work");
     mount_at(Some("overlay"), &new_root, Some("overlay"), MsFlags::empty(), Some(&options))?;
     Ok(new_root)
 }
@@ -133,24 +139,44 @@ fn bind(outside: &Path, inside: &Path) -> Result<()> {
         .with_context(|| format!("binding {}", outside.display()))
 }
 
-/// Installs the product as a package would, into this site's own layer of the overlay.
-fn install_product(repository: &Path, profile: &str, new_root: &Path) -> Result<()> {
-    let output = Command::new("make")
-        .args(["--silent", "--no-print-directory", "-C"])
+/// Installs the files of the packages, without their scripts, into this site's own layer of the overlay.
+fn make_install(repository: &Path, profile: &str, new_root: &Path) -> Result<()> {
+    let mut make = Command::new("make");
+    make.args(["--silent", "--no-print-directory", "-C"])
         .arg(repository)
         .arg("install")
         .arg(format!("DESTDIR={}", new_root.display()))
         .arg(format!("PROFILE={profile}"))
         .env_remove("MAKEFLAGS")
-        .env_remove("MAKELEVEL")
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| "starting make install".into())?;
+        .env_remove("MAKELEVEL");
+    run_to_end(&mut make)
+}
+
+/// Installs packages with their scripts, as an administrator does.
+fn install_packages(files: &[PathBuf], new_root: &Path) -> Result<()> {
+    let inside = Path::new("/run/packages");
+    let directory = new_root.join("run/packages");
+    make_directory(&directory, 0o755)?;
+    let mut dpkg = Command::new("chroot");
+    dpkg.arg(new_root).args(["dpkg", "--install"]).env_clear();
+    dpkg.envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("DEBIAN_FRONTEND", "noninteractive")]);
+    for file in files {
+        let name = file.file_name().unwrap_or_default();
+        fs::copy(file, directory.join(name)).with_context(|| format!("copying {}", file.display()))?;
+        dpkg.arg(inside.join(name));
+    }
+    run_to_end(&mut dpkg)?;
+    fs::remove_dir_all(&directory).with_context(|| format!("removing {}", directory.display()))
+}
+
+fn run_to_end(command: &mut Command) -> Result<()> {
+    let line = format!("{command:?}");
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting {line}"))?;
     if output.status.success() {
         return Ok(());
     }
     Err(Error::Failed {
-        command: "make install".into(),
+        command: line,
         status: output.status.to_string(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),

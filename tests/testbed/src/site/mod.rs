@@ -9,6 +9,7 @@ pub(crate) mod host;
 pub mod init;
 pub mod namespace;
 pub(crate) mod options;
+pub mod packages;
 pub mod paths;
 pub mod plan;
 mod product;

@@ -10,6 +10,8 @@ use crate::{Error, Release, Result};
 pub struct Options {
     /// Debian release of the root file system.
     pub release: Release,
+    /// Whether the root has systemd, for stories that boot it ([`crate::drive::machine`]).
+    pub systemd: bool,
     /// Number of Slurm nodes.
     pub nodes: u8,
     /// Install the product when it is built.
@@ -21,6 +23,8 @@ pub struct Options {
     /// Lines at the beginning of sshd's configuration. They have precedence, because sshd uses the first value of a
     /// keyword. The rest is as in Debian, with the product's `sshd.conf`.
     pub sshd_config: &'static str,
+    /// Whether sshd has the product's example of a PAM stack instead of Debian's own.
+    pub example_stack: bool,
     /// Whether sshd blocks an address after several refusals, the default since OpenSSH 9.8 (SSH-12). A story that
     /// needs many refusals from one address disables this.
     pub penalties: bool,
@@ -64,11 +68,13 @@ impl Options {
         };
         Ok(Self {
             release,
+            systemd: false,
             nodes: 4,
             product: true,
             prolog_flags: "",
             sshd_log_level: "VERBOSE",
             sshd_config: "",
+            example_stack: true,
             penalties: true,
             request_limit: "100/300s",
             foreign: Foreign::new(env(SERVER), env(ISSUER), env(MYTOKEN_FILE), env(CA_FILE))?,

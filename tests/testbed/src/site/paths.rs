@@ -32,6 +32,12 @@ pub fn roots() -> PathBuf {
     target().join("roots")
 }
 
+/// Where `make deb` puts the product's Debian packages.
+#[must_use]
+pub fn packages() -> PathBuf {
+    target().join("deb")
+}
+
 /// An empty directory to mount a site on, made on first use. The mount is only visible inside the site.
 ///
 /// # Errors

@@ -53,6 +53,8 @@ impl Network {
 pub struct Plan {
     /// The cached root file system, which is only read.
     pub root: PathBuf,
+    /// A directory with files that hide those of the root; also only read.
+    pub layer: Option<PathBuf>,
     /// An empty directory of the host to mount on. The mount is only visible inside.
     pub mount_point: PathBuf,
     /// The network of the site.
@@ -61,6 +63,25 @@ pub struct Plan {
     pub binds: Vec<(PathBuf, PathBuf)>,
     /// Whether to create the users of a site.
     pub users: bool,
-    /// The repository whose `make install` installs the product, and the cargo profile of the build.
-    pub install: Option<(PathBuf, String)>,
+    /// How this site installs the product; `None` if it does not.
+    pub install: Option<Installation>,
+}
+
+/// How a site installs the product.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Installation {
+    /// By `make install`.
+    Make {
+        /// The repository.
+        repository: PathBuf,
+        /// The cargo profile of the build.
+        profile: String,
+    },
+    /// By dpkg, from Debian packages.
+    Packages {
+        /// The packages, on the host.
+        files: Vec<PathBuf>,
+        /// A directory on the host that gets a copy of everything that the installation changed: a layer for other sites.
+        layer: PathBuf,
+    },
 }

@@ -18,7 +18,7 @@ pub(crate) fn is_built(profile: &str) -> bool {
 
 /// The make target that builds the product in a profile.
 pub(crate) fn target_of(profile: &str) -> &'static str {
-    if profile == "debug" { "site" } else { "build" }
+    if profile == "debug" { "site" } else { "deb" }
 }
 
 /// Warns on standard error if a built file is older than one of its sources: the stories would test an old build.
@@ -29,6 +29,15 @@ pub(crate) fn warn_when_outdated(profile: &str) {
             let (built, source, target) = (built.display(), source.display(), target_of(profile));
             eprintln!("testbed: {built} is older than {source}; run `make {target}`");
         }
+    }
+}
+
+/// Warns on standard error when a package is older than the files it was made from, because stories would test an old build.
+pub(crate) fn warn_when_packages_are_outdated(packages: &[PathBuf]) {
+    let made = packages.iter().filter_map(|package| modified(package)).min();
+    let built = BUILT.iter().filter_map(|name| modified(&paths::target().join("release").join(name))).max();
+    if built > made {
+        eprintln!("testbed: the packages in {} are older than the build; run `make deb`", paths::packages().display());
     }
 }
 

@@ -34,6 +34,9 @@ const SITE_PACKAGES: &[&str] = &[
     "keyutils",
 ];
 
+/// Packages of a site that boots systemd, in addition to [`SITE_PACKAGES`].
+const SYSTEMD_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "dbus", "libpam-systemd"];
+
 /// How a root file system is made.
 #[derive(Debug, Clone)]
 pub struct Recipe {
@@ -45,14 +48,25 @@ impl Recipe {
     /// The root of a site of this release.
     #[must_use]
     pub fn site(release: Release) -> Self {
-        let mut arguments = vec!["--variant=apt".to_owned(), format!("--include={}", SITE_PACKAGES.join(","))];
+        Self::with_packages(release.name(), release, SITE_PACKAGES)
+    }
+
+    /// The root of a site that boots systemd.
+    #[must_use]
+    pub fn systemd_site(release: Release) -> Self {
+        let packages: Vec<&str> = SITE_PACKAGES.iter().chain(SYSTEMD_PACKAGES).copied().collect();
+        Self::with_packages(&format!("{release}-systemd"), release, &packages)
+    }
+
+    fn with_packages(name: &str, release: Release, packages: &[&str]) -> Self {
+        let mut arguments = vec!["--variant=apt".to_owned(), format!("--include={}", packages.join(","))];
         if release == Release::Sid {
             // On a snapshot mirror the index of unstable can be older than its Valid-Until allows. Signatures are still
             // checked.
             arguments.push("--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned());
         }
         arguments.push(release.name().to_owned());
-        Self { name: release.name().to_owned(), arguments }
+        Self { name: name.to_owned(), arguments }
     }
 
     /// A root with the oldest compiler that the workspace supports (MSRV): bookworm without its security archive,
@@ -94,12 +108,12 @@ impl Root {
         let stamp = roots.join(format!("{}.stamp", recipe.name));
         let wanted = recipe_text(recipe);
         loop {
-            let shared = lock(&roots, recipe, FlockArg::LockShared)?;
+            let shared = lock(&roots, &recipe.name, FlockArg::LockShared)?;
             if directory.is_dir() && fs::read_to_string(&stamp).is_ok_and(|made_by| made_by == wanted) {
                 return Ok(Self { directory, _shared: shared });
             }
             drop(shared);
-            let _exclusive = lock(&roots, recipe, FlockArg::LockExclusive)?;
+            let _exclusive = lock(&roots, &recipe.name, FlockArg::LockExclusive)?;
             // Another process may have created the root while this one waited for the lock.
             if !fs::read_to_string(&stamp).is_ok_and(|made_by| made_by == wanted) {
                 create(recipe, &roots, &directory)?;
@@ -114,8 +128,9 @@ fn recipe_text(recipe: &Recipe) -> String {
     format!("mmdebstrap {} {mirror}\n", recipe.arguments.join(" "))
 }
 
-fn lock(roots: &Path, recipe: &Recipe, how: FlockArg) -> Result<Flock<File>> {
-    let path = roots.join(format!("{}.lock", recipe.name));
+/// Waits for the lock on the directory `name` below `roots`.
+pub(super) fn lock(roots: &Path, name: &str, how: FlockArg) -> Result<Flock<File>> {
+    let path = roots.join(format!("{name}.lock"));
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -166,7 +181,8 @@ fn create(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
     fs::rename(&fresh, directory).with_context(|| format!("renaming {}", fresh.display()))
 }
 
-fn remove(directory: &Path) -> Result<()> {
+/// Removes a directory, which need not exist.
+pub(super) fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", directory.display()))
@@ -175,7 +191,7 @@ fn remove(directory: &Path) -> Result<()> {
     }
 }
 
-fn replace_file(path: &Path, text: &str) -> Result<()> {
+pub(super) fn replace_file(path: &Path, text: &str) -> Result<()> {
     let fresh = path.with_extension("stamp.new");
     fs::write(&fresh, text)
         .and_then(|()| fs::rename(&fresh, path))

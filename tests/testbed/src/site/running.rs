@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::site::command::{CommandOutcome, SiteCommand};
 use crate::site::daemon::Daemon;
 use crate::site::namespace::Namespace;
+use crate::site::packages::{Layer, Source};
 use crate::site::plan::{Network, Plan, TESTBED_INSIDE, TESTSERVER_INSIDE};
 use crate::site::root::{Recipe, Root};
-use crate::site::{host, paths, product};
+use crate::site::{host, paths};
 use crate::{Error, Options, Result, wait};
 
 /// A site: sshd, munge, Slurm with its nodes, users, and the product and the test server if they are built.
@@ -24,6 +25,7 @@ pub struct Site {
     daemons: Mutex<Vec<Daemon>>,
     clients: AtomicU32,
     _root: Root,
+    _layer: Option<Layer>,
 }
 
 impl Site {
@@ -33,38 +35,38 @@ impl Site {
     /// As [`Site::start`].
     pub fn without_services(options: Options) -> Result<Self> {
         host::can_hold_a_site()?;
-        let root = Root::open(&Recipe::site(options.release))?;
+        let recipe = if options.systemd { Recipe::systemd_site } else { Recipe::site };
+        let root = Root::open(&recipe(options.release))?;
         let mut binds = vec![(paths::testbed_program()?, TESTBED_INSIDE.into())];
-        let testserver = paths::testserver_program().filter(|_| options.product && options.foreign.is_none());
+        let testserver =
+            paths::testserver_program().filter(|_| (options.product || options.systemd) && options.foreign.is_none());
         let has_testserver = testserver.is_some();
         binds.extend(testserver.map(|program| (program, TESTSERVER_INSIDE.into())));
         let profile = paths::product_profile();
-        let has_product = options.product && product::is_built(&profile);
-        if has_product {
-            product::warn_when_outdated(&profile);
-        } else if options.product {
-            return Err(Error::Refused(format!(
-                "the product is not built in target/{profile}; run `make {}`, or name another profile in TESTBED_PROFILE",
-                product::target_of(&profile)
-            )));
-        }
+        let (layer, install) = match options.product.then(|| Source::open(&profile, &root)).transpose()? {
+            None => (None, None),
+            Some(Source::Layer(layer)) => (Some(layer), None),
+            Some(Source::Install(installation)) => (None, Some(installation)),
+        };
         let plan = Plan {
             root: root.directory().to_owned(),
+            layer: layer.as_ref().map(|layer| layer.directory().to_owned()),
             mount_point: paths::mount_point()?,
             network: network_of(&options),
             binds,
             users: true,
-            install: has_product.then(|| (paths::repository(), profile)),
+            install,
         };
         let namespace = Namespace::create(&plan)?;
         Ok(Self {
+            has_product: options.product,
             namespace,
             options,
-            has_product,
             has_testserver,
             daemons: Mutex::default(),
             clients: AtomicU32::default(),
             _root: root,
+            _layer: layer,
         })
     }
 

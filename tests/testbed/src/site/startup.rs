@@ -19,6 +19,26 @@ impl Site {
     }
 }
 
+impl Site {
+    /// Starts the test server in a site that was made without services, and installs its root certificate.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub fn start_servers(&self) -> Result<()> {
+        testserver::start(self)?;
+        foreign::install_certificates(self)?;
+        testserver::wait(self)
+    }
+
+    /// Writes the product's configuration, with the commands of the product that the site has by now.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn configure_product(&self) -> Result<()> {
+        product_config::write(self)
+    }
+}
+
 /// Starts everything and waits until sshd answers and all nodes are idle.
 fn start(site: &Site) -> Result<()> {
     syslog::start(site)?;

@@ -42,12 +42,13 @@ pub(crate) fn start(site: &Site) -> Result<()> {
         let client = format!("Host testbed\n  HostName {address}\n  Port {port}\n  HostKeyAlias testbed\n");
         site.write("/etc/ssh/ssh_config.d/testbed.conf", &client, "0644")?;
     }
-    // If the product is installed, installs its examples as README.Debian describes.
-    let install_examples = format!(
-        "if test -e {PRODUCT_STACK}; then cp {PRODUCT_STACK} /etc/pam.d/sshd; \
-         ln -s {PRODUCT_DROP_IN} /etc/ssh/sshd_config.d/10-mytoken.conf; fi"
-    );
-    site.sh("root", &install_examples)?.ok()?;
+    if options.product {
+        // As README describes. The package mytoken-sshd-config makes the link too.
+        site.sh("root", &format!("ln -sf {PRODUCT_DROP_IN} /etc/ssh/sshd_config.d/10-mytoken.conf"))?.ok()?;
+        if options.example_stack {
+            site.sh("root", &format!("cp {PRODUCT_STACK} /etc/pam.d/sshd"))?.ok()?;
+        }
+    }
     site.start_daemon(Daemon::new("sshd", ["/usr/sbin/sshd", "-D"]))
 }
 

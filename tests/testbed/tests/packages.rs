@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The Debian packages: what they change on a host, and what they leave behind.
+
+use std::process::Command;
+
+use testbed::drive::{askpass, tokens};
+use testbed::site::paths;
+use testbed::{Error, Options, Result, Site, skip, story};
+
+mod common;
+use common::{PURGE, bring_packages, built};
+
+/// A login by the prompt of PAM.
+const BY_PROMPT: &str =
+    "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed id -un";
+
+/// All that is below /etc: files with their contents, and links. pam-auth-update notes in its own files what it saw last.
+const ETC: &str = "cd /etc && find . -type f -exec sha256sum {} + -o -type l -printf '%p -> %l\\n' | LC_ALL=C sort -k2";
+
+fn one_node() -> Result<Options> {
+    Ok(Options { nodes: 1, ..Options::new()? })
+}
+
+/// Lines of `ETC` that only one of two snapshots has.
+fn difference<'a>(before: &'a str, after: &'a str) -> Vec<&'a str> {
+    let only = |some: &'a str, other: &'a str| some.lines().filter(move |line| !other.lines().any(|its| its == *line));
+    only(before, after).chain(only(after, before)).collect()
+}
+
+fn login_by_key(site: &Site) -> Result<()> {
+    let login = site.sh("bob", "ssh -o BatchMode=yes -i .ssh/site_key testbed id -un")?.ok()?;
+    assert_eq!(login.stdout.trim(), "bob");
+    Ok(())
+}
+
+#[test]
+fn installing_changes_two_links_and_purging_leaves_none() -> Result<()> {
+    story(Options { product: false, ..one_node()? }, |site| {
+        bring_packages(site)?;
+        let etc = || Ok::<_, Error>(site.sh("root", ETC)?.ok()?.stdout);
+        let before = etc()?;
+        let installed = site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
+        let after = etc()?;
+        let changed = difference(&before, &after);
+        // sshd's drop-in, and the service for the next boot.
+        let expected = [
+            "./ssh/sshd_config.d/10-mytoken.conf -> ",
+            "./systemd/system/multi-user.target.wants/mytokend.service -> ",
+        ];
+        assert!(
+            changed.len() == expected.len()
+                && expected.iter().all(|link| changed.iter().any(|line| line.starts_with(link))),
+            "{changed:#?}\n{installed:?}"
+        );
+        // sshd reads its configuration for each connection anew only at a reload; it must accept it by then.
+        site.sh("root", "sshd -t")?.ok()?;
+        login_by_key(site)?;
+        assert_eq!(site.sh("root", "dpkg --verify")?.ok()?.stdout, "");
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --remove $(cd /root/packages && ls | cut -d_ -f1)")?
+            .ok()?;
+        site.sh("root", "sshd -t")?.ok()?;
+        login_by_key(site)?;
+        site.sh("root", PURGE)?.ok()?;
+        assert_eq!(difference(&before, &etc()?), Vec::<&str>::new());
+        let left = site
+            .sh(
+                "root",
+                "find / -xdev -name '*mytoken*' -not -path '/root/*' -not -path '/home/*' -not -path '/proc/*'",
+            )?
+            .ok()?;
+        assert_eq!(left.stdout, "", "files of the packages are left");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_pam_profile_serves_sshd_and_no_other_service() -> Result<()> {
+    story(Options { example_stack: false, ..one_node()? }, |site| {
+        let enable = "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session";
+        site.sh("root", enable)?.ok()?;
+        let token = tokens::access_token(site, "alice")?;
+        let login = askpass::run_with_answers(site, "alice", &[&token], BY_PROMPT)?.ok()?;
+        assert!(login.stdout.contains("alice"), "{login:?}");
+        let refused = askpass::run_with_answers(site, "alice", &["aaaaaaaa.bbbbbbbb.cccccccc"], BY_PROMPT)?;
+        assert!(!refused.success(), "{refused:?}");
+        login_by_key(site)?;
+        // Another service asks for the password at once, and never for a token.
+        site.sh(
+            "root",
+            "printf 'auth include common-auth\\naccount include common-account\\n' >/etc/pam.d/other-service",
+        )?
+        .ok()?;
+        let other = site.script("root", "pamtester other-service alice authenticate").stdin("wrong\n").run()?;
+        let asked = format!("{}{}", other.stdout, other.stderr);
+        assert!(!other.success() && asked.starts_with("Password: ") && !asked.contains("oken"), "{other:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn removing_the_module_takes_its_lines_out_of_the_stacks() -> Result<()> {
+    story(Options { example_stack: false, ..one_node()? }, |site| {
+        let stacks = || Ok::<_, Error>(site.sh("root", "cd /etc/pam.d && cat common-*")?.ok()?.stdout);
+        let before = stacks()?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session")?.ok()?;
+        assert_eq!(stacks()?.matches("pam_mytoken.so").count(), 3, "auth, account and session");
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --remove libpam-mytoken mytoken-sshd-config")?.ok()?;
+        assert_eq!(stacks()?, before);
+        login_by_key(site)
+    })
+}
+
+#[test]
+fn the_link_of_the_drop_in_is_the_administrators_once_he_changed_it() -> Result<()> {
+    story(one_node()?, |site| {
+        let link = "/etc/ssh/sshd_config.d/10-mytoken.conf";
+        bring_packages(site)?;
+        site.sh("root", &format!("rm {link} && echo 'UsePAM yes' >{link}"))?.ok()?;
+        site.sh("root", "dpkg --install /root/packages/mytoken-sshd-config_*.deb && dpkg --purge mytoken-sshd-config")?
+            .ok()?;
+        assert_eq!(site.read(link)?, "UsePAM yes\n");
+        site.sh("root", &format!("rm {link} && dpkg --install /root/packages/mytoken-sshd-config_*.deb"))?.ok()?;
+        assert!(site.exists(link)?, "a new installation makes the link");
+        site.sh("root", &format!("rm {link} && dpkg --install /root/packages/mytoken-sshd-config_*.deb"))?.ok()?;
+        assert!(!site.exists(link)?, "an upgrade does not make a link again that the administrator removed");
+        Ok(())
+    })
+}
+
+#[test]
+fn lintian_has_no_complaint() -> Result<()> {
+    let packages = built()?;
+    let Ok(output) = Command::new("lintian").args(["--no-cfg", "--fail-on", "error,warning"]).args(&packages).output()
+    else {
+        return skip("lintian is not installed");
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    Ok(())
+}
+
+#[test]
+fn scripts_of_packages_pass_shellcheck() -> Result<()> {
+    let packaging = paths::repository().join("packaging");
+    let scripts = Command::new("sh")
+        .args(["-c", "grep -rlE '^#!/bin/sh' debian make-deb", "sh"])
+        .current_dir(&packaging)
+        .output()
+        .map_err(|source| Error::Io { what: "finding the scripts".into(), source })?;
+    let names = String::from_utf8_lossy(&scripts.stdout).into_owned();
+    assert!(names.lines().count() >= 5, "{names}");
+    let Ok(output) = Command::new("shellcheck").args(names.lines()).current_dir(&packaging).output() else {
+        return skip("shellcheck is not installed");
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
+}
