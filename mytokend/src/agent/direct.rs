@@ -22,12 +22,22 @@ use crate::jobs::{SealError, StartRefusal, job_start};
 /// Assumed lifetime in seconds of an access token whose expiry is unknown.
 const UNKNOWN_LIFETIME: u64 = 300;
 
-/// The private key of a cluster.
-pub struct ClusterKey {
+/// The private keys of a cluster.
+pub struct ClusterKeys {
     /// Name of the cluster.
     pub cluster: String,
-    /// The key.
-    pub key: PrivateKey,
+    /// The key on disk.
+    pub current: Arc<PrivateKey>,
+    /// Keys that the one on disk has replaced since this process began: running jobs were sealed to them.
+    pub earlier: Vec<Arc<PrivateKey>>,
+}
+
+impl ClusterKeys {
+    /// The key to which `text` was sealed; the current one when it is none of them, which then says so.
+    fn of(&self, text: &str) -> &PrivateKey {
+        let earlier = self.earlier.iter().find(|key| sealed::key_id(text).is_ok_and(|id| id == key.id()));
+        earlier.unwrap_or(&self.current)
+    }
 }
 
 /// Why this host has no cluster key. It then serves login sessions only.
@@ -64,7 +74,7 @@ pub struct DirectMode {
     http: HttpSettings,
     /// Names and URLs of the configured servers. Nothing is ever sent to another server.
     servers: Vec<(String, ServerUrl)>,
-    key: Result<ClusterKey, NoClusterKey>,
+    keys: Result<ClusterKeys, NoClusterKey>,
     clock: Arc<dyn ScheduleClock>,
     discovery: MemoryCache,
 }
@@ -76,7 +86,7 @@ impl DirectMode {
     /// When the URL of a server is not allowed.
     pub fn new(
         shared: &Shared,
-        key: Result<ClusterKey, NoClusterKey>,
+        keys: Result<ClusterKeys, NoClusterKey>,
         clock: Arc<dyn ScheduleClock>,
     ) -> Result<Self, Error> {
         let servers = shared
@@ -84,7 +94,7 @@ impl DirectMode {
             .iter()
             .map(|server| Ok((server.name.clone(), shared.server_url(&server.name)?)))
             .collect::<Result<_, Error>>()?;
-        Ok(Self { http: shared.http_settings(), servers, key, clock, discovery: MemoryCache::default() })
+        Ok(Self { http: shared.http_settings(), servers, keys, clock, discovery: MemoryCache::default() })
     }
 
     /// Runs `work` with a client for the server `url`. The HTTP client is dropped afterwards.
@@ -113,8 +123,8 @@ impl DirectMode {
     }
 
     fn open(&self, text: &str) -> Result<JobCredential, OpenError> {
-        let key = self.key.as_ref().map_err(|missing| OpenError::NoKey(missing.clone()))?;
-        Ok(sealed::open(text, &key.key)?)
+        let keys = self.keys.as_ref().map_err(|missing| OpenError::NoKey(missing.clone()))?;
+        Ok(sealed::open(text, keys.of(text))?)
     }
 
     fn request(
@@ -140,7 +150,7 @@ impl DirectMode {
 impl CredentialService for DirectMode {
     fn admit(&self, job: &JobStart, sealed: &str, now: u64) -> Result<Admitted, Denied> {
         let credential = self.open(sealed).map_err(|error| Denied { reason: error.to_string(), required: false })?;
-        let cluster = self.key.as_ref().map(|key| key.cluster.as_str()).unwrap_or_default();
+        let cluster = self.keys.as_ref().map(|key| key.cluster.as_str()).unwrap_or_default();
         let servers: Vec<String> = self.servers.iter().map(|(_, url)| url.to_string()).collect();
         let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
         job_start::check(&credential, job.uid, cluster, &servers, now).map_err(|refusal| Denied {
@@ -221,7 +231,8 @@ mod tests {
 
     fn direct(key: PrivateKey) -> DirectMode {
         let shared: Shared = toml::from_str("[[server]]\nname = 't'\nurl = 'https://mytoken.testbed:8443'").unwrap();
-        DirectMode::new(&shared, Ok(ClusterKey { cluster: "testbed".into(), key }), Arc::new(SystemClock)).unwrap()
+        let keys = ClusterKeys { cluster: "testbed".into(), current: Arc::new(key), earlier: Vec::new() };
+        DirectMode::new(&shared, Ok(keys), Arc::new(SystemClock)).unwrap()
     }
 
     fn credential() -> JobCredential {
@@ -255,6 +266,19 @@ mod tests {
         let denied = direct.admit(&start(2001), &text, 1000).unwrap_err();
         assert!(denied.reason.contains("expired") && denied.required, "{denied:?}");
         assert!(direct.admit(&start(2001), "mt1.nonsense", 1).is_err());
+    }
+
+    #[test]
+    fn jobs_sealed_to_a_replaced_key_are_still_opened() {
+        let ((old_public, old), (new_public, new), (foreign, _)) =
+            (keys::generate(), keys::generate(), keys::generate());
+        let shared: Shared = toml::from_str("[[server]]\nname = 't'\nurl = 'https://mytoken.testbed:8443'").unwrap();
+        let keys = ClusterKeys { cluster: "testbed".into(), current: Arc::new(new), earlier: vec![Arc::new(old)] };
+        let direct = DirectMode::new(&shared, Ok(keys), Arc::new(SystemClock)).unwrap();
+        for (public, opens) in [(&old_public, true), (&new_public, true), (&foreign, false)] {
+            let text = sealed::seal(&credential(), public).unwrap();
+            assert_eq!(direct.admit(&start(2001), &text, 999).is_ok(), opens, "{}", public.id());
+        }
     }
 
     #[test]

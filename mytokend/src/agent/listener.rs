@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -65,20 +66,29 @@ impl Listener {
         Ok(Self { socket, connected: Arc::default(), trusted })
     }
 
-    /// Serves until `stop` becomes readable (a signalfd, in tests a pipe).
+    /// Serves until `turn` breaks. It is called after each wait, which ends with a connection, when `signals` becomes readable (a
+    /// signalfd, in tests a pipe), and after `longest`. Its argument says whether `signals` is readable.
     ///
     /// # Errors
     /// When the socket itself fails.
-    pub fn serve(&self, agent: &Arc<Agent>, stop: &impl AsFd) -> io::Result<()> {
+    pub fn serve(
+        &self,
+        agent: &Arc<Agent>,
+        signals: &impl AsFd,
+        longest: Option<Duration>,
+        mut turn: impl FnMut(bool) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        // poll cannot wait longer than 24 days; it then waits without a limit.
+        let timeout = longest.map_or(PollTimeout::NONE, |longest| longest.try_into().unwrap_or(PollTimeout::NONE));
         loop {
             let mut fds =
-                [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::NONE) {
+                [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            let [connected, stopped] = fds.map(|fd| fd.any().unwrap_or(false));
-            if stopped {
+            let [connected, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
+            if turn(signalled).is_break() {
                 return Ok(());
             }
             if connected {

@@ -15,11 +15,12 @@ mod renew;
 mod requests;
 pub mod runtime_dir;
 mod schedule;
+pub mod service_manager;
 mod settle;
 pub mod slurm;
 pub mod startup;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use mytoken::{Error, ScheduleClock};
@@ -64,16 +65,21 @@ impl Default for Intervals {
     }
 }
 
-/// The agent.
-pub struct Agent {
-    /// Name of this node in Slurm.
-    pub node: String,
+/// What the configuration decides. A reload replaces it as a whole; a task that runs keeps what it began with.
+pub struct Configured {
     /// Time limits and intervals.
     pub intervals: Intervals,
     /// Opens credentials, obtains and revokes tokens.
     pub service: Box<dyn CredentialService>,
     /// Answers queries about jobs.
     pub controller: Box<dyn Controller>,
+}
+
+/// The agent.
+pub struct Agent {
+    /// Name of this node in Slurm.
+    pub node: String,
+    configured: RwLock<Arc<Configured>>,
     /// Token files and stored leases.
     pub runtime_dir: RuntimeDir,
     /// Time of day and elapsed time.
@@ -82,6 +88,8 @@ pub struct Agent {
     pub log: Log,
     /// Gives a random number of [0, 1).
     pub draw: fn() -> f64,
+    /// When the schedule thread began its last turn, elapsed time.
+    schedule_turned: Mutex<Duration>,
     leases: Mutex<LeaseTable>,
     /// Notified when a lease changes: steps wait for it.
     changed: Condvar,
@@ -98,9 +106,7 @@ impl Agent {
     /// [`Unusable`](mytoken::private_files::FileError::Unusable) when `runtime_dir` cannot be read.
     pub fn new(
         node: String,
-        intervals: Intervals,
-        service: Box<dyn CredentialService>,
-        controller: Box<dyn Controller>,
+        configured: Configured,
         runtime_dir: RuntimeDir,
         clock: Arc<dyn ScheduleClock>,
         log: Log,
@@ -122,9 +128,8 @@ impl Agent {
         }
         Ok(Arc::new(Self {
             node,
-            intervals,
-            service,
-            controller,
+            configured: RwLock::new(Arc::new(configured)),
+            schedule_turned: Mutex::new(clock.elapsed()),
             runtime_dir,
             clock,
             log,
@@ -134,6 +139,26 @@ impl Agent {
             wake: Condvar::new(),
             queued: Condvar::new(),
         }))
+    }
+
+    /// What the configuration decides at present.
+    #[must_use]
+    pub fn configured(&self) -> Arc<Configured> {
+        Arc::clone(&self.configured.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces what the configuration decides. Leases, tokens and the socket stay as they are.
+    pub fn configure(&self, new: Configured) {
+        *self.configured.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        // The schedule thread reads its intervals again.
+        self.clock_was_set();
+    }
+
+    /// How long ago the schedule thread began its last turn. Longer than a minute, and it hangs.
+    #[must_use]
+    pub fn schedule_age(&self) -> Duration {
+        let turned = *self.schedule_turned.lock().unwrap_or_else(PoisonError::into_inner);
+        self.clock.elapsed().saturating_sub(turned)
     }
 
     /// Makes all threads read the clock again. A clock that does not run by itself calls this when it is set.

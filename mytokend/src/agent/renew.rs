@@ -28,7 +28,11 @@ impl Agent {
         let result = if until.is_some_and(|until| until.saturating_mul(1000) <= self.clock.unix_millis()) {
             Err(RequestFailure::permanent("the credential itself has expired"))
         } else {
-            self.service.access_token(&credential, &comment, Deadline::after(self.intervals.request_deadline))
+            self.configured().service.access_token(
+                &credential,
+                &comment,
+                Deadline::after(self.configured().intervals.request_deadline),
+            )
         };
         drop(credential);
         let took = self.clock.elapsed().saturating_sub(begin);

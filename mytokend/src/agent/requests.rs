@@ -62,7 +62,7 @@ impl Agent {
             lease.history = earlier.history.clone();
         }
         let admitted = match job_start::sealed_of(start) {
-            Ok(sealed) => self.service.admit(start, sealed, now / 1000).map(|admitted| (admitted, sealed)),
+            Ok(sealed) => self.configured().service.admit(start, sealed, now / 1000).map(|admitted| (admitted, sealed)),
             Err(missing) => {
                 lease.lacks_credential = true;
                 Err(Denied { reason: missing.to_string(), required: false })
@@ -101,7 +101,12 @@ impl Agent {
             };
             let undecided = lease.state() == JobState::Pending && lease.failures == 0;
             let waited = self.clock.elapsed().saturating_sub(begin);
-            let left = self.intervals.start_deadline.checked_sub(waited).filter(|left| undecided && !left.is_zero());
+            let left = self
+                .configured()
+                .intervals
+                .start_deadline
+                .checked_sub(waited)
+                .filter(|left| undecided && !left.is_zero());
             let Some(left) = left else {
                 let state = lease.state();
                 let reason = match state {
@@ -141,9 +146,9 @@ impl Agent {
         lease.reason = None;
         self.record(lease, Level::Info, EventKind::Removed, "the job ended on this node; its access token was removed");
         lease.phase = if lease.credential.is_some() {
-            Phase::Ended { due: now.saturating_add(millis(self.intervals.settle_delay)), tries: 0 }
+            Phase::Ended { due: now.saturating_add(millis(self.configured().intervals.settle_delay)), tries: 0 }
         } else {
-            Phase::Finished { due: now.saturating_add(millis(self.intervals.retention)) }
+            Phase::Finished { due: now.saturating_add(millis(self.configured().intervals.retention)) }
         };
         self.lease_changed(table, &key);
         for key in table.surplus() {
@@ -214,8 +219,9 @@ impl Agent {
         }
         lease.token = None;
         lease.credential = None;
-        lease.phase =
-            Phase::Finished { due: self.clock.unix_millis().saturating_add(millis(self.intervals.retention)) };
+        lease.phase = Phase::Finished {
+            due: self.clock.unix_millis().saturating_add(millis(self.configured().intervals.retention)),
+        };
         self.record(lease, Level::Info, EventKind::Removed, why);
         self.lease_changed(table, key);
         for key in table.surplus() {

@@ -78,7 +78,8 @@ impl Agent {
     fn run_schedule(&self, begin: Duration) {
         let mut swept = begin;
         loop {
-            if self.clock.elapsed().saturating_sub(swept) >= self.intervals.sweep_interval {
+            *self.schedule_turned.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.elapsed();
+            if self.clock.elapsed().saturating_sub(swept) >= self.configured().intervals.sweep_interval {
                 swept = self.clock.elapsed();
                 self.sweep();
             }
@@ -100,7 +101,7 @@ impl Agent {
             let until_due =
                 table.next_due().map_or(LONGEST_SLEEP, |due| Duration::from_millis(due.saturating_sub(now)));
             let since_sweep = self.clock.elapsed().saturating_sub(swept);
-            let until_sweep = self.intervals.sweep_interval.saturating_sub(since_sweep);
+            let until_sweep = self.configured().intervals.sweep_interval.saturating_sub(since_sweep);
             // At least a millisecond, so that this loop cannot spin when the clock stands still.
             let sleep = until_due.min(until_sweep).clamp(Duration::from_millis(1), LONGEST_SLEEP);
             drop(self.wake.wait_timeout(table, sleep));
@@ -182,7 +183,7 @@ impl Agent {
     fn sweep_jobs(&self) {
         let with_process = process::jobs_with_steps();
         let now = self.clock.unix_millis();
-        let delay = millis(self.intervals.missing_job_delay);
+        let delay = millis(self.configured().intervals.missing_job_delay);
         let mut table = self.leases();
         let mut missing = Vec::new();
         for lease in table.leases_mut() {

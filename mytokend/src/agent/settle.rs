@@ -33,7 +33,7 @@ impl Agent {
         let LeaseKey::Job(job) = task.key else { return };
         let copied = self.leases().begin(task, |lease| Some((lease.credential.clone(), lease.array_job, lease.phase)));
         let Some((credential, array, Phase::Ended { tries, .. })) = copied else { return };
-        let settlement = match self.controller.job_states(array.unwrap_or(job)) {
+        let settlement = match self.configured().controller.job_states(array.unwrap_or(job)) {
             Ok(states) => self.carry_out(decide_end(states.as_deref(), job, &self.node), &task.key, credential),
             Err(error) => Settlement::TryAgain(error.to_string()),
         };
@@ -67,7 +67,7 @@ impl Agent {
 
     fn apply(&self, lease: &mut Lease, settlement: Settlement, tries: u32) {
         let now = self.clock.unix_millis();
-        let finished = Phase::Finished { due: now.saturating_add(millis(self.intervals.retention)) };
+        let finished = Phase::Finished { due: now.saturating_add(millis(self.configured().intervals.retention)) };
         match settlement {
             Settlement::Finished(kind, text) => {
                 self.record(lease, Level::Info, kind, text);
@@ -75,7 +75,7 @@ impl Agent {
                 lease.phase = finished;
             }
             Settlement::TryAgain(_) if tries < MAX_TRIES => {
-                let wait = self.intervals.settle_delay.saturating_mul(1 << tries.min(DOUBLINGS));
+                let wait = self.configured().intervals.settle_delay.saturating_mul(1 << tries.min(DOUBLINGS));
                 lease.phase = Phase::Ended { due: now.saturating_add(millis(wait)), tries };
             }
             Settlement::TryAgain(reason) => {
@@ -88,7 +88,11 @@ impl Agent {
     }
 
     fn revoke(&self, credential: &LeaseCredential) -> Settlement {
-        match self.service.revoke(credential, Deadline::after(self.intervals.request_deadline)) {
+        match self
+            .configured()
+            .service
+            .revoke(credential, Deadline::after(self.configured().intervals.request_deadline))
+        {
             Ok(()) => Settlement::Finished(EventKind::Revoked, "the job is over; its sub-token was revoked".to_owned()),
             Err(failure) if failure.temporary => Settlement::TryAgain(failure.reason),
             Err(failure) => {
@@ -109,7 +113,7 @@ impl Agent {
     /// Ends a job that has no process here, if slurmctld says that it has left all nodes. Its epilog did not run or did not reach the agent.
     pub(super) fn query_job(&self, task: &Task) {
         let LeaseKey::Job(job) = task.key else { return };
-        let gone = self.controller.job_states(job).is_ok_and(|states| is_gone(states.as_deref(), job));
+        let gone = self.configured().controller.job_states(job).is_ok_and(|states| is_gone(states.as_deref(), job));
         let mut table = self.leases();
         let Some(lease) = table.current(task) else { return };
         if gone && lease.is_running() {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,11 +14,12 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::direct::{ClusterKey, DirectMode, NoClusterKey};
+use super::direct::{ClusterKeys, DirectMode, NoClusterKey};
 use super::listener::Listener;
 use super::runtime_dir::RuntimeDir;
+use super::service_manager::ServiceManager;
 use super::slurm::Squeue;
-use super::{Agent, Intervals, Threads};
+use super::{Agent, Configured, Intervals, Threads};
 use crate::jobs::SealError;
 use crate::jobs::keys::PrivateKey;
 use crate::jobs::settings::{AgentSettings, ClusterSettings, JobsSettings};
@@ -48,6 +50,12 @@ pub enum StartupError {
     /// The cluster's private key.
     #[error(transparent)]
     Key(#[from] SealError),
+    /// The private key was there at the start.
+    #[error("{0} is gone; put it back, or restart the agent if this host shall serve sessions only")]
+    KeyGone(
+        /// Path of the file.
+        String,
+    ),
     /// The socket cannot be made.
     #[error("cannot listen at {path}: {error}")]
     Listen {
@@ -76,7 +84,7 @@ mytoken::impl_from_part_errors!(StartupError::Setup: mytoken::config::ConfigErro
 pub fn run(options: &AgentOptions) -> Result<(), StartupError> {
     let log = || if options.stderr { Log::stderr("mytokend") } else { Log::open("mytokend") };
     match prepare(options, log()) {
-        Ok((agent, listener, socket)) => serve(&agent, &listener, &socket),
+        Ok(prepared) => prepared.serve(),
         Err(error) => {
             // The caller prints the error to standard error in any case.
             if !options.stderr {
@@ -87,7 +95,91 @@ pub fn run(options: &AgentOptions) -> Result<(), StartupError> {
     }
 }
 
-fn prepare(options: &AgentOptions, log: Log) -> Result<(Arc<Agent>, Listener, PathBuf), StartupError> {
+/// Reads configuration and keys as the agent does, and nothing more.
+///
+/// # Errors
+/// [`StartupError`].
+pub fn check(options: &AgentOptions) -> Result<(), StartupError> {
+    Configuration::new(options.clone()).read().map(drop)
+}
+
+/// Where the configuration is, and the keys that it has had.
+struct Configuration {
+    options: AgentOptions,
+    clock: Arc<dyn ScheduleClock>,
+    /// All private keys since the start, the current one last.
+    keys: Vec<Arc<PrivateKey>>,
+}
+
+/// What the configuration says.
+struct Found {
+    configured: Configured,
+    runtime_dir: PathBuf,
+    /// What the agent serves, in words.
+    scope: String,
+}
+
+impl Configuration {
+    fn new(options: AgentOptions) -> Self {
+        Self { options, clock: Arc::new(SystemClock), keys: Vec::new() }
+    }
+
+    fn read(&mut self) -> Result<Found, StartupError> {
+        let trust = FileTrust::current();
+        let shared = Shared::load(&self.options.config, trust)?;
+        let (settings, keys) = match jobs_settings(&shared, &self.options.config, trust)? {
+            Some(settings) => (settings.agent, self.keys(&settings.cluster, trust)?),
+            None => (AgentSettings::default(), Err(NoClusterKey::NoJobsToml)),
+        };
+        let scope =
+            keys.as_ref().map_or_else(|why| format!("sessions only: {why}"), |_| "jobs and sessions".to_owned());
+        let intervals = Intervals {
+            start_deadline: settings.start_deadline.get(),
+            request_deadline: settings.request_deadline.get(),
+            ..Intervals::default()
+        };
+        let service = Box::new(DirectMode::new(&shared, keys, Arc::clone(&self.clock))?);
+        let controller = Box::new(Squeue::new(settings.squeue));
+        let runtime_dir = self.options.runtime_dir.clone().unwrap_or(settings.runtime_dir);
+        Ok(Found { configured: Configured { intervals, service, controller }, runtime_dir, scope })
+    }
+
+    /// The cluster's private keys. A login host has `jobs.toml` for its submissions, but no private key. Any other problem with the
+    /// key is that of a node, and the agent does not start, or goes on with what it has.
+    fn keys(
+        &mut self,
+        cluster: &ClusterSettings,
+        trust: FileTrust,
+    ) -> Result<Result<ClusterKeys, NoClusterKey>, StartupError> {
+        let file = &cluster.private_key_file;
+        if is_missing(file) {
+            let path = file.display().to_string();
+            return if self.keys.is_empty() {
+                Ok(Err(NoClusterKey::NoKeyFile(path)))
+            } else {
+                Err(StartupError::KeyGone(path))
+            };
+        }
+        let current = Arc::new(PrivateKey::load(file, trust)?);
+        self.keys.retain(|key| key.id() != current.id());
+        let earlier = self.keys.clone();
+        self.keys.push(Arc::clone(&current));
+        Ok(Ok(ClusterKeys { cluster: cluster.name.clone(), current, earlier }))
+    }
+}
+
+/// An agent that is ready to serve.
+struct Prepared {
+    configuration: Configuration,
+    agent: Arc<Agent>,
+    listener: Listener,
+    socket: PathBuf,
+    runtime_dir: PathBuf,
+    /// For `systemctl status`.
+    status: String,
+}
+
+fn prepare(options: &AgentOptions, log: Log) -> Result<Prepared, StartupError> {
     privacy::protect();
     // The message of a panic could contain a secret, so only its place is printed. The agent repeats the task.
     std::panic::set_hook(Box::new(|info| {
@@ -97,58 +189,81 @@ fn prepare(options: &AgentOptions, log: Log) -> Result<(Arc<Agent>, Listener, Pa
     // Every file gets its mode explicitly. No other user may open it before that.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let owner = Owner::current();
-    let trust = FileTrust::current();
-    let shared = Shared::load(&options.config, trust)?;
-    let (settings, key) = match jobs_settings(&shared, &options.config, trust)? {
-        Some(settings) => (settings.agent, cluster_key(&settings.cluster, trust)?),
-        None => (AgentSettings::default(), Err(NoClusterKey::NoJobsToml)),
-    };
-    let scope = key.as_ref().map_or_else(|why| format!("sessions only: {why}"), |_| "jobs and sessions".to_owned());
-    let intervals = Intervals {
-        start_deadline: settings.start_deadline.get(),
-        request_deadline: settings.request_deadline.get(),
-        ..Intervals::default()
-    };
-    let runtime = options.runtime_dir.clone().unwrap_or(settings.runtime_dir);
-    let runtime_dir = RuntimeDir::open(&runtime, owner)?;
-    let clock: Arc<dyn ScheduleClock> = Arc::new(SystemClock);
-    let service = DirectMode::new(&shared, key, Arc::clone(&clock))?;
-    let squeue = Squeue::new(settings.squeue);
+    let mut configuration = Configuration::new(options.clone());
+    let Found { configured, runtime_dir, scope } = configuration.read()?;
     let node = options.node.clone().map_or_else(host_name, Ok)?;
-    let agent = Agent::new(node, intervals, Box::new(service), Box::new(squeue), runtime_dir, clock, log)?;
-    let socket = options.socket.clone().unwrap_or_else(|| runtime.join("agent.sock"));
+    let clock = Arc::clone(&configuration.clock);
+    let agent = Agent::new(node, configured, RuntimeDir::open(&runtime_dir, owner)?, clock, log)?;
+    let socket = options.socket.clone().unwrap_or_else(|| runtime_dir.join("agent.sock"));
     let listener = Listener::bind(&socket, owner.uid)
         .map_err(|error| StartupError::Listen { path: socket.display().to_string(), error })?;
-    agent.log.line(Level::Info, &format!("node {} serves {scope} at {}", agent.node, socket.display()));
-    Ok((agent, listener, socket))
+    let status = format!("node {} serves {scope}", agent.node);
+    agent.log.line(Level::Info, &format!("{status} at {}", socket.display()));
+    Ok(Prepared { configuration, agent, listener, socket, runtime_dir, status })
 }
 
-fn serve(agent: &Arc<Agent>, listener: &Listener, socket: &Path) -> Result<(), StartupError> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
-    // Blocked before the first thread starts: all threads inherit the mask, and the signals arrive at the descriptor only.
-    let mut blocked = signals;
-    blocked.add(Signal::SIGHUP);
-    blocked.thread_block()?;
-    let stop = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let threads = Threads::start(agent).map_err(StartupError::Thread)?;
-    let served = listener.serve(agent, &stop);
-    let _ = fs::remove_file(socket);
-    threads.stop();
-    agent.log.line(Level::Info, "stopped; the leases are stored for the next start");
-    served.map_err(StartupError::Socket)
-}
-
-/// The cluster's private key. A login host has `jobs.toml` for its submissions, but no private key file. With any other problem of the
-/// key the agent does not start.
-fn cluster_key(cluster: &ClusterSettings, trust: FileTrust) -> Result<Result<ClusterKey, NoClusterKey>, SealError> {
-    let file = &cluster.private_key_file;
-    if is_missing(file) {
-        return Ok(Err(NoClusterKey::NoKeyFile(file.display().to_string())));
+impl Prepared {
+    fn serve(mut self) -> Result<(), StartupError> {
+        let mut signals = SigSet::empty();
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            signals.add(signal);
+        }
+        // Blocked before the first thread starts: all threads inherit the mask, and the signals arrive at the descriptor only.
+        signals.thread_block()?;
+        let arrived = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let agent = Arc::clone(&self.agent);
+        let threads = Threads::start(&agent).map_err(StartupError::Thread)?;
+        let manager = ServiceManager::from_environment();
+        agent.log_notification(manager.ready(&self.status));
+        let served = self.listener.serve(&agent, &arrived, manager.interval(), |signalled| {
+            if signalled {
+                while let Ok(Some(signal)) = arrived.read_signal() {
+                    if signal.ssi_signo != Signal::SIGHUP as u32 {
+                        return ControlFlow::Break(());
+                    }
+                    agent.log_notification(manager.reloading());
+                    reload(&agent, &mut self.configuration, &self.runtime_dir, &mut self.status);
+                    agent.log_notification(manager.ready(&self.status));
+                }
+            }
+            agent.log_notification(manager.working(agent.schedule_age()));
+            ControlFlow::Continue(())
+        });
+        agent.log_notification(manager.stopping());
+        let _ = fs::remove_file(&self.socket);
+        threads.stop();
+        agent.log.line(Level::Info, "stopped; the leases are stored for the next start");
+        served.map_err(StartupError::Socket)
     }
-    let key = PrivateKey::load(file, trust)?;
-    Ok(Ok(ClusterKey { cluster: cluster.name.clone(), key }))
+}
+
+/// Reads configuration and keys again. When they cannot be used, the agent goes on with those that it has.
+fn reload(agent: &Agent, configuration: &mut Configuration, runtime_dir: &Path, status: &mut String) {
+    match configuration.read() {
+        Ok(found) => {
+            if found.runtime_dir != runtime_dir {
+                let text = format!("runtime_dir stays {} until the agent is restarted", runtime_dir.display());
+                agent.log.line(Level::Warning, &text);
+            }
+            agent.configure(found.configured);
+            *status = format!("node {} serves {}", agent.node, found.scope);
+            agent.log.line(Level::Info, &format!("reloaded: {status}"));
+        }
+        Err(error) => {
+            *status = format!("goes on with the configuration before the last reload: {error}");
+            agent
+                .log
+                .line(Level::Error, &format!("not reloaded: {error}; the agent goes on with its old configuration"));
+        }
+    }
+}
+
+impl Agent {
+    fn log_notification(&self, sent: io::Result<()>) {
+        if let Err(error) = sent {
+            self.log.line(Level::Warning, &format!("cannot notify the service manager: {error}"));
+        }
+    }
 }
 
 /// `jobs.toml`. A host without Slurm has none, and its agent serves login sessions.

@@ -34,12 +34,16 @@ enum Role {
         /// Log to standard error instead of syslog
         #[arg(long)]
         stderr: bool,
+        /// Reads configuration and keys, says what is wrong with them, and ends
+        #[arg(long)]
+        check: bool,
     },
 }
 
 fn main() -> ExitCode {
-    let Role::Agent { config, socket, runtime_dir, node, stderr } = Arguments::parse().role;
-    match startup::run(&startup::AgentOptions { config, socket, runtime_dir, node, stderr }) {
+    let Role::Agent { config, socket, runtime_dir, node, stderr, check } = Arguments::parse().role;
+    let options = startup::AgentOptions { config, socket, runtime_dir, node, stderr };
+    match if check { startup::check(&options) } else { startup::run(&options) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mytokend: {error}");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! An agent in a temporary directory, with a clock that only the test moves, a fake mytoken server and a fake slurmctld.
 
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
@@ -15,7 +16,7 @@ use mytokend::agent::lease::LeaseCredential;
 use mytokend::agent::listener::Listener;
 use mytokend::agent::runtime_dir::RuntimeDir;
 use mytokend::agent::slurm::{Controller, SqueueError};
-use mytokend::agent::{Agent, Intervals, Threads};
+use mytokend::agent::{Agent, Configured, Intervals, Threads};
 use mytokend::log::Log;
 
 /// Unix time when a test begins.
@@ -151,6 +152,12 @@ impl Controller for FakeServices {
     }
 }
 
+/// The configuration of an agent with these services.
+fn configured(services: &FakeServices) -> Configured {
+    let (service, controller) = (Box::new(services.clone()), Box::new(services.clone()));
+    Configured { intervals: Intervals::default(), service, controller }
+}
+
 struct RunningAgent {
     agent: Arc<Agent>,
     threads: Threads,
@@ -178,15 +185,16 @@ impl TestAgent {
     pub fn begin(&mut self) {
         let me = Owner::current();
         let runtime_dir = RuntimeDir::open(&self.dir.path().join("mytoken"), me).unwrap();
-        let (service, controller) = (Box::new(self.services.clone()), Box::new(self.services.clone()));
         let (clock, log) = (Arc::new(self.clock.clone()), Log::stderr("test"));
-        let agent =
-            Agent::new("n1".into(), Intervals::default(), service, controller, runtime_dir, clock, log).unwrap();
+        let agent = Agent::new("n1".into(), configured(&self.services), runtime_dir, clock, log).unwrap();
         let threads = Threads::start(&agent).unwrap();
         let socket = Listener::bind(&self.socket(), me.uid).unwrap();
         let (stop, stopped) = UnixStream::pair().unwrap();
         let served = Arc::clone(&agent);
-        let listener = std::thread::spawn(move || socket.serve(&served, &stopped).unwrap());
+        let listener = std::thread::spawn(move || {
+            let turn = |stopped| if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            socket.serve(&served, &stopped, None, turn).unwrap();
+        });
         self.running = Some(RunningAgent { agent, threads, listener, stop });
     }
 
