@@ -50,11 +50,14 @@ enum ControlCommand {
         #[arg(long, value_name = "DIR", default_value = "/etc/mytoken/keys")]
         dir: PathBuf,
     },
-    /// Checks this host. Exit status 1 if something does not work
+    /// Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work
     Check {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
+        /// Checks what sshd does for logins of this account
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -80,7 +83,7 @@ fn main() -> ExitCode {
         ControlCommand::Status { login: true, json, config, .. } => show_logins(&config, json),
         ControlCommand::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
         ControlCommand::Keygen { dir } => make_keys(&dir),
-        ControlCommand::Check { config, json, socket } => show_check(&config, json, &socket),
+        ControlCommand::Check { config, user, json, socket } => show_check(&config, user.as_deref(), json, &socket),
         ControlCommand::Explain { user, config } => show_explanation(&user, &config),
     };
     result.unwrap_or_else(|error| {
@@ -124,14 +127,19 @@ fn make_keys(dir: &std::path::Path) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_check(config: &std::path::Path, json: bool, socket: &std::path::Path) -> Result<ExitCode, String> {
-    let findings = check::check(config, socket);
+fn show_check(
+    config: &std::path::Path,
+    user: Option<&str>,
+    json: bool,
+    socket: &std::path::Path,
+) -> Result<ExitCode, String> {
+    let findings = check::check(config, socket, user);
     if json {
         print(&serde_json::to_string_pretty(&findings).map_err(|error| error.to_string())?);
     } else {
         print(findings.render().trim_end());
     }
-    Ok(if findings.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(ExitCode::from(findings.exit_status()))
 }
 
 fn show_explanation(user: &str, config: &std::path::Path) -> Result<ExitCode, String> {

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytokenctl check`: findings about this host, each with its fix, on one screen.
 
+mod host;
+pub mod kinds;
 mod login;
+mod pam;
+pub mod pam_stack;
+mod sshd;
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
@@ -18,6 +23,9 @@ use mytoken::{Deadline, Error};
 use mytoken_login::NssAccounts;
 use mytoken_wire::agent::{AgentError, StatusQuery, ask};
 use serde::Serialize;
+
+use host::{Host, ThisHost};
+use kinds::Kind;
 
 use crate::jobs::keys::{PrivateKey, PublicKey};
 use crate::jobs::settings::JobsSettings;
@@ -37,6 +45,9 @@ pub enum Severity {
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckFinding {
+    /// The id of its kind, if it has one ([`kinds`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The part of the suite.
     pub part: String,
     /// Its severity.
@@ -70,19 +81,27 @@ fn seconds_ahead(server: SystemTime, here: SystemTime) -> i64 {
     }
 }
 
-/// Checks the configuration in `dir`, and the servers and the agent that it names.
+/// Checks the configuration in `dir`, the servers and the agent that it names, and for root sshd and its PAM stacks, for logins
+/// of `user` if one is named.
 #[must_use]
-pub fn check(dir: &Path, socket: &Path) -> Findings {
-    check_with(FileTrust::current(), dir, socket)
+pub fn check(dir: &Path, socket: &Path, user: Option<&str>) -> Findings {
+    let host: Option<&dyn Host> = if Owner::current().uid == 0 { Some(&ThisHost) } else { None };
+    check_with(FileTrust::current(), dir, socket, host, user)
 }
 
-fn check_with(trust: FileTrust, dir: &Path, socket: &Path) -> Findings {
+fn check_with(trust: FileTrust, dir: &Path, socket: &Path, host: Option<&dyn Host>, user: Option<&str>) -> Findings {
     let mut findings = Findings::default();
     let Some(shared) = findings.result("configuration", Shared::load(dir, trust), |_| "mytoken.toml".to_owned()) else {
         return findings;
     };
     if exists(&dir.join("login.toml")) {
-        findings.login(dir, &shared, trust, &NssAccounts);
+        let login = findings.login(dir, &shared, trust, &NssAccounts);
+        if let (Some(login), Some(host)) = (login, host) {
+            findings.sshd(host, user, login.deadline.get());
+            for service in &login.services {
+                findings.pam(host, service);
+            }
+        }
     }
     let jobs = if exists(&dir.join("jobs.toml")) {
         findings.result("configuration", JobsSettings::load(dir, trust, &shared), |jobs| {
@@ -109,10 +128,14 @@ fn exists(path: &Path) -> bool {
 }
 
 impl Findings {
-    /// Whether a finding is an error.
+    /// The exit status: 0 when all is well, 1 with warnings, 2 with errors.
     #[must_use]
-    pub fn failed(&self) -> bool {
-        self.count(Severity::Error) > 0
+    pub fn exit_status(&self) -> u8 {
+        match (self.count(Severity::Error), self.count(Severity::Warning)) {
+            (0, 0) => 0,
+            (0, _) => 1,
+            _ => 2,
+        }
     }
 
     fn count(&self, level: Severity) -> usize {
@@ -121,10 +144,21 @@ impl Findings {
 
     fn add(&mut self, part: &str, level: Severity, text: impl Into<String>, fix: Option<&str>) {
         self.findings.push(CheckFinding {
+            id: None,
             part: part.to_owned(),
             level,
             text: text.into(),
             fix: fix.map(str::to_owned),
+        });
+    }
+
+    fn add_kind(&mut self, kind: Kind, text: impl Into<String>) {
+        self.findings.push(CheckFinding {
+            id: Some(kind.id.to_owned()),
+            part: kind.part.to_owned(),
+            level: kind.level,
+            text: text.into(),
+            fix: (!kind.fix.is_empty()).then(|| kind.fix.to_owned()),
         });
     }
 
@@ -306,7 +340,7 @@ mod tests {
 
     /// With the trust for a directory below /tmp, where root's configuration must not be.
     fn check(dir: &Path, socket: &Path) -> Findings {
-        check_with(FileTrust::user(Owner::current().uid), dir, socket)
+        check_with(FileTrust::user(Owner::current().uid), dir, socket, None, None)
     }
 
     fn levels(findings: &Findings, part: &str) -> Vec<Severity> {
@@ -386,6 +420,6 @@ mod tests {
         std::fs::write(dir.path().join("mytoken.toml"), "[http]\nproxi = ''").unwrap();
         let findings = check(dir.path(), Path::new("/nonexistent"));
         assert_eq!(findings.findings.len(), 1);
-        assert!(findings.failed() && findings.findings[0].text.contains("proxy"), "{findings:?}");
+        assert!((findings.exit_status() == 2) && findings.findings[0].text.contains("proxy"), "{findings:?}");
     }
 }

@@ -19,10 +19,16 @@ const MOST_SHOWN: usize = 20;
 const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
 
 impl Findings {
-    /// Checks `login.toml` in `dir`, and the map files that it names.
-    pub(super) fn login(&mut self, dir: &Path, shared: &Shared, trust: FileTrust, accounts: &dyn AccountDatabase) {
+    /// Checks `login.toml` in `dir`, and the map files that it names. Returns the settings, if they can be used.
+    pub(super) fn login(
+        &mut self,
+        dir: &Path,
+        shared: &Shared,
+        trust: FileTrust,
+        accounts: &dyn AccountDatabase,
+    ) -> Option<LoginSettings> {
         let read = LoginSettings::load(dir, trust, shared);
-        let Some(login) = self.result("configuration", read, |_| "login.toml".to_owned()) else { return };
+        let login = self.result("configuration", read, |_| "login.toml".to_owned())?;
         for (path, file) in Maps::load(&login.rules, trust).files() {
             match file {
                 Ok(file) => self.map_file(path, file, &shared.issuers, accounts),
@@ -32,6 +38,7 @@ impl Findings {
             }
         }
         self.id_tokens(shared, &login);
+        Some(login)
     }
 
     /// Finds providers whose ID tokens a rule would accept as access tokens.
@@ -144,7 +151,7 @@ mod tests {
     fn a_valid_map_file_has_only_the_finding_of_its_size() {
         let findings = checked(Some(b"op s-1 alice # the boss\nhttps://op.example.org s-2 4dave\n"));
         assert_eq!(shown(&findings), [(Severity::Ok, ": 2 lines are used".to_owned())]);
-        assert!(!findings.failed());
+        assert_ne!(findings.exit_status(), 2);
     }
 
     #[test]
@@ -162,7 +169,7 @@ mod tests {
         for ((level, text), (wanted, start)) in shown.iter().zip(expected) {
             assert!(*level == wanted && text.starts_with(start), "{text} for {start}");
         }
-        assert!(findings.failed());
+        assert_eq!(findings.exit_status(), 2);
     }
 
     #[test]
@@ -182,6 +189,6 @@ mod tests {
     fn a_missing_map_file_is_an_error() {
         let findings = checked(None);
         assert_eq!(findings.findings[0].level, Severity::Ok, "login.toml itself is good");
-        assert!(findings.failed() && findings.findings[1].text.contains("cannot read"), "{findings:?}");
+        assert!((findings.exit_status() == 2) && findings.findings[1].text.contains("cannot read"), "{findings:?}");
     }
 }

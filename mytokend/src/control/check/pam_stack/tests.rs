@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+use std::collections::HashMap;
+
+use super::*;
+
+fn stack(files: &[(&str, &str)], group: Group) -> Stack {
+    let files: HashMap<PathBuf, String> =
+        files.iter().map(|(name, text)| (Path::new("/etc/pam.d").join(name), (*text).to_owned())).collect();
+    Stack::read(Path::new("/etc/pam.d"), "sshd", group, &|path| files.get(path).cloned())
+}
+
+fn names(stack: &Stack) -> Vec<&str> {
+    stack.lines.iter().map(ModuleLine::name).collect()
+}
+
+/// What the stack returns when the modules named here return this, and all others succeed.
+fn result(stack: &Stack, returns: &[(&str, &'static str)]) -> &'static str {
+    stack.run(|line| returns.iter().find(|(name, _)| *name == line.name()).map_or("success", |(_, value)| value))
+}
+
+#[test]
+fn files_are_included_in_their_place() {
+    let stack = stack(
+        &[
+            (
+                "sshd",
+                "# comment\n@include common-auth\nauth required pam_a.so x y # end\naccount required pam_b.so\n-auth optional \\\n  /opt/pam_c.so\n",
+            ),
+            ("common-auth", "auth [success=1 default=ignore] pam_unix.so nullok\nauth requisite pam_deny.so\n"),
+        ],
+        Group::Auth,
+    );
+    assert_eq!(names(&stack), ["pam_unix", "pam_deny", "pam_a", "pam_c"]);
+    assert_eq!(stack.lines[2].arguments, ["x", "y"]);
+    assert_eq!((stack.lines[3].place.as_str(), stack.lines[3].may_be_missing), ("/etc/pam.d/sshd:5", true));
+    assert!(stack.mistakes.is_empty());
+}
+
+#[test]
+fn lines_that_libpam_cannot_read_are_named() {
+    let files = [(
+        "sshd",
+        "auth requird pam_a.so\nauht required pam_a.so\nauth required\nauth [success=0] pam_a.so\n@include nothing\nauth include sshd\n",
+    )];
+    let stack = stack(&files, Group::Auth);
+    let mistakes = stack.mistakes.join("\n");
+    for mistake in [
+        "/etc/pam.d/sshd:1: the control field requird cannot be read",
+        "/etc/pam.d/sshd:2: \"auht\" is none of",
+        "/etc/pam.d/sshd:3: the module is missing",
+        "/etc/pam.d/sshd:4: the control field [success=0] cannot be read",
+        "/etc/pam.d/nothing cannot be read",
+        "files include each other",
+    ] {
+        assert!(mistakes.contains(mistake), "{mistake} in {mistakes}");
+    }
+}
+
+/// The table of pam.conf(5): the four words and their long forms.
+#[test]
+fn the_four_words_decide_as_their_long_forms() {
+    for (word, long) in [
+        ("required", "[success=ok new_authtok_reqd=ok ignore=ignore default=bad]"),
+        ("requisite", "[success=ok new_authtok_reqd=ok ignore=ignore default=die]"),
+        ("sufficient", "[success=done new_authtok_reqd=done default=ignore]"),
+        ("optional", "[success=ok new_authtok_reqd=ok default=ignore]"),
+    ] {
+        assert_eq!(Control::parse(word), Control::parse(long), "{word}");
+    }
+}
+
+#[test]
+fn stacks_decide_as_libpam_does() {
+    let debian =
+        "auth [success=1 default=ignore] pam_unix.so\nauth requisite pam_deny.so\nauth required pam_permit.so\n";
+    let ours = "auth [success=done authinfo_unavail=ignore default=die] pam_mytoken.so\n";
+    for (text, returns, expected) in [
+        (debian, vec![("pam_unix", "success")], "success"),
+        (debian, vec![("pam_unix", "auth_err"), ("pam_deny", "auth_err")], "auth_err"),
+        (&format!("{ours}{debian}"), vec![("pam_mytoken", "success"), ("pam_unix", "auth_err")], "success"),
+        (&format!("{ours}{debian}"), vec![("pam_mytoken", "auth_err")], "auth_err"),
+        (&format!("{ours}{debian}"), vec![("pam_mytoken", "authinfo_unavail")], "success"),
+        ("auth optional pam_a.so\n", vec![("pam_a", "auth_err")], "must_fail"),
+        ("auth required pam_a.so\nauth sufficient pam_b.so\n", vec![("pam_a", "auth_err")], "auth_err"),
+        ("auth sufficient pam_a.so\nauth required pam_b.so\n", vec![("pam_b", "auth_err")], "success"),
+        ("auth required pam_a.so\nauth [default=reset] pam_b.so\n", vec![], "must_fail"),
+        ("", vec![], "must_fail"),
+    ] {
+        assert_eq!(result(&stack(&[("sshd", text)], Group::Auth), &returns), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_substack_ends_alone_and_is_jumped_over_as_one_line() {
+    let sub = "auth sufficient pam_a.so\nauth required pam_deny.so\n";
+    let files = |line: &'static str| [("sshd", line), ("sub", sub)];
+    let ends = stack(&files("auth substack sub\nauth required pam_z.so\n"), Group::Auth);
+    assert_eq!(result(&ends, &[("pam_deny", "auth_err"), ("pam_z", "perm_denied")]), "perm_denied");
+    assert_eq!(result(&ends, &[("pam_deny", "auth_err")]), "success");
+    let included = stack(&files("auth include sub\nauth required pam_z.so\n"), Group::Auth);
+    assert_eq!(result(&included, &[("pam_deny", "auth_err"), ("pam_z", "perm_denied")]), "success");
+    let jumped = stack(&files("auth [default=1] pam_j.so\nauth substack sub\nauth required pam_z.so\n"), Group::Auth);
+    assert_eq!(result(&jumped, &[("pam_a", "auth_err"), ("pam_deny", "auth_err")]), "success");
+}

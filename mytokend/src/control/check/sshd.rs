@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Findings about sshd's effective configuration.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::host::{Host, Ran};
+use super::{Findings, Severity, kinds};
+
+/// sshd must be started by its path; Debian, Red Hat and SUSE have it here.
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// What a person needs to paste a token.
+const PERSON: Duration = Duration::from_secs(30);
+
+impl Findings {
+    /// Checks what sshd would do for `user`, or for everybody. `deadline` is that of `login.toml`.
+    pub(super) fn sshd(&mut self, host: &dyn Host, user: Option<&str>, deadline: Duration) {
+        let connection = user.map(|user| format!("user={user},host=localhost,addr=127.0.0.1"));
+        let mut arguments = vec!["-T"];
+        arguments.extend(connection.iter().flat_map(|connection| ["-C", connection.as_str()]));
+        let text = match host.run(Path::new(SSHD), &arguments) {
+            Ran::Output(text) => text,
+            Ran::Missing => {
+                return self.add_kind(kinds::SSHD_MISSING, format!("there is no {SSHD}: no login over ssh is checked"));
+            }
+            Ran::Failed(reason) => {
+                let first = reason.lines().next().unwrap_or("it gave no reason").to_owned();
+                return self
+                    .add_kind(kinds::SSHD_CONFIGURATION, format!("sshd does not accept its configuration: {first}"));
+            }
+        };
+        let before = self.findings.len();
+        self.effective(&Effective::parse(&text), deadline);
+        if self.findings.len() == before {
+            let whom = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
+            self.add("sshd", Severity::Ok, format!("its configuration lets {whom} answer the token prompt"), None);
+        }
+    }
+
+    fn effective(&mut self, sshd: &Effective, deadline: Duration) {
+        if sshd.is("usepam", "no") {
+            self.add_kind(kinds::SSHD_USE_PAM, "UsePAM is off: sshd asks no PAM module");
+        }
+        if sshd.is("kbdinteractiveauthentication", "no") {
+            let text = "KbdInteractiveAuthentication is off: nobody is asked for a token";
+            self.add_kind(kinds::SSHD_KEYBOARD_INTERACTIVE, text);
+        }
+        // Lists of methods that must all succeed; one list without keyboard-interactive leaves tokens out.
+        let methods = sshd.get("authenticationmethods").unwrap_or("any");
+        if methods != "any"
+            && !methods
+                .split_whitespace()
+                .any(|list| list.split(',').any(|method| method.starts_with("keyboard-interactive")))
+        {
+            let text = format!("AuthenticationMethods is \"{methods}\": keyboard-interactive is not among them");
+            self.add_kind(kinds::SSHD_METHODS, text);
+        }
+        if sshd.is("passwordauthentication", "yes") {
+            let text = "PasswordAuthentication is on: unix passwords reach pam_mytoken, and one of 8 letters is sent to the mytoken server";
+            self.add_kind(kinds::SSHD_PASSWORD, text);
+        }
+        // 0: no limit.
+        let grace = sshd.get("logingracetime").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        if let Some(grace) = grace.filter(|grace| !grace.is_zero() && *grace < deadline + PERSON) {
+            let text = format!(
+                "LoginGraceTime is {} s: too short for a deadline of {} s and a person who pastes a token",
+                grace.as_secs(),
+                deadline.as_secs()
+            );
+            self.add_kind(kinds::SSHD_GRACE_TIME, text);
+        }
+        // SSH-11: from this many connections that wait for their login, sshd drops new ones, with keys as well.
+        let begin = sshd.get("maxstartups").and_then(|value| value.split(':').next()?.parse::<u32>().ok());
+        if let Some(begin) = begin.filter(|begin| *begin < 30) {
+            let text = format!("MaxStartups begins at {begin}: that many people at the token prompt shut others out");
+            self.add_kind(kinds::SSHD_MAX_STARTUPS, text);
+        }
+        // SSH-12.
+        if sshd
+            .get("persourcepenalties")
+            .is_some_and(|penalties| penalties.split_whitespace().any(|class| class == "authfail:5"))
+        {
+            let text = "PerSourcePenalties is as shipped: four refused logins shut an address out, which matters where many people share one";
+            self.add_kind(kinds::SSHD_PENALTIES, text);
+        }
+    }
+}
+
+/// The output of `sshd -T`: a keyword in small letters and its value on each line.
+struct Effective(HashMap<String, String>);
+
+impl Effective {
+    fn parse(text: &str) -> Self {
+        let mut values = HashMap::new();
+        for (keyword, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+            // OpenSSH prints each list of AuthenticationMethods on one line, other repeated keywords on several.
+            values.entry(keyword.to_ascii_lowercase()).or_insert_with(|| value.trim().to_owned());
+        }
+        Self(values)
+    }
+
+    fn get(&self, keyword: &str) -> Option<&str> {
+        self.0.get(keyword).map(String::as_str)
+    }
+
+    fn is(&self, keyword: &str, value: &str) -> bool {
+        self.get(keyword) == Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Sshd(Ran);
+
+    impl Host for Sshd {
+        fn read(&self, _path: &Path) -> Option<String> {
+            None
+        }
+        fn exists(&self, _path: &Path) -> bool {
+            false
+        }
+        fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
+            self.0.clone()
+        }
+    }
+
+    const HEALTHY: &str = "usepam yes\nkbdinteractiveauthentication yes\npasswordauthentication no\nauthenticationmethods any\n\
+                           logingracetime 120\nmaxstartups 100:30:200\n";
+
+    fn found(ran: Ran) -> Vec<String> {
+        let mut findings = Findings::default();
+        findings.sshd(&Sshd(ran), Some("alice"), Duration::from_secs(20));
+        findings.findings.into_iter().filter_map(|finding| finding.id).collect()
+    }
+
+    #[test]
+    fn each_setting_that_keeps_tokens_out_is_found_alone() {
+        assert_eq!(found(Ran::Output(HEALTHY.into())), Vec::<String>::new());
+        for (from, to, id) in [
+            ("usepam yes", "usepam no", "sshd-use-pam"),
+            ("kbdinteractiveauthentication yes", "kbdinteractiveauthentication no", "sshd-keyboard-interactive"),
+            ("passwordauthentication no", "passwordauthentication yes", "sshd-password"),
+            ("authenticationmethods any", "authenticationmethods publickey", "sshd-authentication-methods"),
+            ("logingracetime 120", "logingracetime 45", "sshd-login-grace-time"),
+            ("maxstartups 100:30:200", "maxstartups 10:30:100", "sshd-max-startups"),
+            ("usepam yes", "usepam yes\npersourcepenalties crash:90 authfail:5 noauth:1", "sshd-penalties"),
+        ] {
+            assert_eq!(found(Ran::Output(HEALTHY.replace(from, to))), [id], "{to}");
+        }
+        let two_steps = HEALTHY.replace("methods any", "methods publickey,keyboard-interactive publickey,password");
+        assert_eq!(found(Ran::Output(two_steps)), Vec::<String>::new());
+        assert_eq!(found(Ran::Output(HEALTHY.replace("time 120", "time 0"))), Vec::<String>::new());
+        assert_eq!(found(Ran::Failed("line 3: Bad configuration option".into())), ["sshd-configuration"]);
+        assert_eq!(found(Ran::Missing), ["sshd-missing"]);
+    }
+}

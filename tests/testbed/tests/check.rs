@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl check` on a site that works, and on the same site broken in one way after the other.
+
+use serde_json::Value;
+use testbed::{Error, Options, Result, Site, story};
+
+/// The findings of `mytokenctl check` with their ids and sentences, without those that say that all is well; and its exit status.
+fn findings(site: &Site, arguments: &str) -> Result<(Vec<(String, String)>, i32)> {
+    let checked = site.sh("root", &format!("mytokenctl check --json {arguments}"))?;
+    let report: Value =
+        serde_json::from_str(&checked.stdout).map_err(|error| Error::Refused(format!("{error}: {checked:?}")))?;
+    let all = report.get("findings").and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |finding: &Value, key: &str| finding.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let of_interest = all.iter().filter(|finding| text(finding, "level") != "ok");
+    Ok((of_interest.map(|finding| (text(finding, "id"), text(finding, "text"))).collect(), checked.code))
+}
+
+/// A site whose configuration has nothing to be warned about.
+fn healthy(site: &Site) -> Result<()> {
+    site.sh("root", "sed -i 's/^audiences = .*/&\\nrequired_scopes = [\"openid\"]/' /etc/mytoken/mytoken.toml")?
+        .ok()?;
+    Ok(())
+}
+
+const STACK: &str = "/etc/pam.d/sshd";
+const OURS: &str = "auth     [success=done authinfo_unavail=ignore service_err=ignore user_unknown=ignore default=die]";
+
+/// How a site is broken, the id of the one finding, and the exit status.
+const BROKEN: &[(&str, &str, i32)] = &[
+    ("echo 'UsePAM no' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-use-pam", 2),
+    ("echo 'KbdInteractiveAuthentication no' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-keyboard-interactive", 2),
+    ("echo 'AuthenticationMethods publickey' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-authentication-methods", 2),
+    (
+        "printf 'Match User alice\\n KbdInteractiveAuthentication no\\nMatch all\\n' >/etc/ssh/sshd_config.d/01-broken.conf",
+        "sshd-keyboard-interactive",
+        2,
+    ),
+    ("echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-password", 1),
+    ("echo 'LoginGraceTime 30' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-login-grace-time", 2),
+    // Of this keyword the last line counts.
+    ("echo 'MaxStartups 10:30:100' >/etc/ssh/sshd_config.d/99-broken.conf", "sshd-max-startups", 1),
+    ("echo 'NoSuchKeyword yes' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-configuration", 2),
+    ("sed -i '/^auth .*pam_mytoken/d' STACK", "pam-auth-missing", 2),
+    ("sed -i '/^account .*pam_mytoken/d' STACK", "pam-account-missing", 2),
+    ("sed -i '/^session .*pam_mytoken/d' STACK", "pam-session-missing", 1),
+    ("sed -i 's/^auth .*default=die]/auth sufficient/' STACK", "pam-refused-token-falls-through", 1),
+    (
+        "sed -i 's/^auth .*default=die]/auth optional/; s/pam_deny.so/pam_permit.so/' STACK",
+        "pam-refused-token-logs-in",
+        2,
+    ),
+    ("sed -i 's/^auth .*default=die]/auth required/' STACK", "pam-accepted-token-refused", 2),
+    ("sed -i 's/requisite /requisit /' STACK", "pam-line", 2),
+    (
+        "sed -i 's,^session .*envfile=,session required pam_env.so user_readenv=1 envfile=,' STACK",
+        "pam-user-environment",
+        1,
+    ),
+    ("mv /usr/lib/x86_64-linux-gnu/security/pam_mytoken.so /root/", "pam-module-file", 2),
+];
+
+#[test]
+fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        assert_eq!(findings(site, "--user alice")?, (vec![], 0));
+        assert!(site.read(STACK)?.contains(OURS));
+        site.sh("root", &format!("cp {STACK} /root/stack"))?.ok()?;
+        for (break_it, id, status) in BROKEN {
+            site.sh("root", &break_it.replace("STACK", STACK))?.ok()?;
+            let (found, code) = findings(site, "--user alice")?;
+            let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
+            // One fault of a module's file concerns each line that names it.
+            assert!(!ids.is_empty() && ids.iter().all(|found| found == id), "{break_it}: {found:#?}");
+            assert_eq!(code, *status, "{break_it}: {found:#?}");
+            let mend = format!(
+                "rm -f /etc/ssh/sshd_config.d/*-broken.conf; cp /root/stack {STACK}; \
+                                mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; true"
+            );
+            site.sh("root", &mend)?.ok()?;
+        }
+        assert_eq!(findings(site, "--user alice")?, (vec![], 0));
+        Ok(())
+    })
+}
