@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytokenctl check` on a site that works, and on the same site broken in one way after the other.
 
+use std::path::Path;
+use std::time::Duration;
+
+use mytokend::control::check::pam_stack::{Group, ModuleLine, Stack};
 use serde_json::Value;
 use testbed::{Error, Options, Result, Site, story};
 
@@ -80,6 +84,89 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
             site.sh("root", &mend)?.ok()?;
         }
         assert_eq!(findings(site, "--user alice")?, (vec![], 0));
+        Ok(())
+    })
+}
+
+/// Pseudo-random numbers that are the same in each run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        // Knuth's MMIX generator; its upper bits are good enough to choose lines.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap_or_default() % limit
+    }
+
+    fn choose<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of.get(self.below(of.len())).copied().unwrap_or_default()
+    }
+
+    /// Lines of a stack. `pam_debug` returns what its argument says.
+    fn stack(&mut self) -> String {
+        const CONTROLS: &[&str] = &[
+            "required",
+            "requisite",
+            "sufficient",
+            "optional",
+            "[success=1 default=ignore]",
+            "[success=ok default=1]",
+            "[success=done auth_err=ignore default=die]",
+            "[success=2 perm_denied=ok default=bad]",
+            "[default=reset]",
+            "[success=ok]",
+        ];
+        (0..=self.below(5))
+            .map(|_| match self.below(8) {
+                0 => "auth include evaluator-inner\n".to_owned(),
+                1 => "auth substack evaluator-inner\n".to_owned(),
+                _ => {
+                    let value = self.choose(&["success", "auth_err", "perm_denied", "ignore", "authinfo_unavail"]);
+                    format!("auth {} pam_debug.so auth={value}\n", self.choose(CONTROLS))
+                }
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn the_stack_evaluator_decides_as_libpam() -> Result<()> {
+    story(Options { nodes: 1, product: false, ..Options::new()? }, |site| {
+        let mut numbers = Numbers(26);
+        let mut script = String::from("cd /etc/pam.d\n");
+        let mut expected = Vec::new();
+        for _ in 0..400 {
+            let (outer, inner) = (numbers.stack(), numbers.stack().replace("evaluator-inner", "evaluator-last"));
+            let last = "auth required pam_debug.so auth=success\n";
+            let files = [("evaluator", outer.as_str()), ("evaluator-inner", inner.as_str()), ("evaluator-last", last)];
+            let read = |path: &Path| {
+                let name = path.file_name()?.to_str()?;
+                files.iter().find(|(file, _)| *file == name).map(|(_, text)| (*text).to_owned())
+            };
+            let stack = Stack::read(Path::new("/etc/pam.d"), "evaluator", Group::Auth, &read);
+            let argument = |line: &ModuleLine| {
+                let value = line.arguments.first().and_then(|argument| argument.strip_prefix("auth=")).unwrap_or("?");
+                // The evaluator takes words that live as long as the program.
+                ["success", "auth_err", "perm_denied", "ignore", "authinfo_unavail"]
+                    .into_iter()
+                    .find(|word| *word == value)
+            };
+            let ours = stack.run(|line| argument(line).unwrap_or("?"));
+            expected.push((ours == "success", format!("{outer}--- inner\n{inner}")));
+            for (name, text) in files {
+                script += &format!("cat >{name} <<'END'\n{text}END\n");
+            }
+            script += "if pamtester evaluator alice authenticate >/dev/null 2>&1; then echo yes; else echo no; fi\n";
+        }
+        let real =
+            site.command("root", ["bash", "-s"]).stdin(script).timeout(Duration::from_secs(120)).run()?.ok()?.stdout;
+        assert_eq!(real.lines().count(), expected.len());
+        for (real, (ours, stacks)) in real.lines().zip(&expected) {
+            assert_eq!(real == "yes", *ours, "{stacks}");
+        }
+        // Otherwise the comparison would say nothing.
+        let successes = expected.iter().filter(|(success, _)| *success).count();
+        assert!((50..350).contains(&successes), "{successes}");
         Ok(())
     })
 }

@@ -100,12 +100,12 @@ impl Findings {
     }
 
     fn session_order(&mut self, session: &Stack) {
-        let at = |name: &str| session.lines.iter().position(|line| line.name() == name);
+        let at = |name: &str| session.lines().position(|line| line.name() == name);
         let Some(own) = at(MODULE) else { return };
         if at("pam_systemd").is_some_and(|systemd| own < systemd) {
             self.add_line(kinds::PAM_ORDER, session, own, "comes before pam_systemd: the session is not complete yet");
         }
-        let read_by_users = session.lines.iter().position(|line| {
+        let read_by_users = session.lines().position(|line| {
             line.name() == "pam_env" && line.arguments.iter().any(|argument| argument == "user_readenv=1")
         });
         if let Some(line) = read_by_users {
@@ -115,14 +115,14 @@ impl Findings {
     }
 
     fn add_line(&mut self, kind: Kind, stack: &Stack, number: usize, text: &str) {
-        if let Some(line) = stack.lines.get(number) {
+        if let Some(line) = stack.lines().nth(number) {
             self.add_kind(kind, format!("{}: {} {text}", line.place, line.module));
         }
     }
 }
 
 fn ours(stack: &Stack) -> Option<&ModuleLine> {
-    stack.lines.iter().find(|line| line.name() == MODULE)
+    stack.lines().find(|line| line.name() == MODULE)
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// The result when no module decided.
+const MUST_FAIL: &str = "must_fail";
+
 /// Deepest inclusion, as in libpam.
 const DEEPEST: usize = 16;
 
@@ -131,8 +134,14 @@ pub struct ModuleLine {
     pub arguments: Vec<String>,
     /// The line begins with `-`: a module that is missing is passed over.
     pub may_be_missing: bool,
-    /// How many `substack` lines are around it.
-    level: usize,
+}
+
+/// What libpam keeps for a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Module(ModuleLine),
+    /// The lines of the substack follow, one level deeper.
+    Substack,
 }
 
 impl ModuleLine {
@@ -147,9 +156,9 @@ impl ModuleLine {
 /// The stack of one service and group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stack {
-    /// In the order in which libpam runs them.
-    pub lines: Vec<ModuleLine>,
-    /// Lines that libpam cannot read, or files that it does not find, as sentences. It then fails the whole stack or the line.
+    /// In the order in which libpam runs them, with the number of substacks around each.
+    steps: Vec<(usize, Step)>,
+    /// Lines that libpam cannot read, or files that it does not find, as sentences. libpam then fails the line or the whole stack.
     pub mistakes: Vec<String>,
 }
 
@@ -178,20 +187,24 @@ impl Stack {
             return self.mistakes.push(format!("{} cannot be read", path.display()));
         };
         for (number, line) in logical_lines(&text) {
-            if self.lines.len() >= LINE_LIMIT {
+            if self.steps.len() >= LINE_LIMIT {
                 return self.mistakes.push(format!("{}: more than {LINE_LIMIT} lines", path.display()));
             }
             let place = format!("{}:{number}", path.display());
             match parse_line(&line) {
                 Ok(Parsed::Include { group: of, file, substack }) => {
                     if of.is_none_or(|of| of == group) {
+                        if substack {
+                            self.steps.push((level, Step::Substack));
+                        }
                         let file = if file.starts_with('/') { PathBuf::from(file) } else { directory.join(file) };
                         self.add_file(&file, directory, group, depth + 1, level + usize::from(substack), read);
                     }
                 }
                 Ok(Parsed::Module { group: of, may_be_missing, control, module, arguments }) => {
                     if of == group {
-                        self.lines.push(ModuleLine { place, control, module, arguments, may_be_missing, level });
+                        let line = ModuleLine { place, control, module, arguments, may_be_missing };
+                        self.steps.push((level, Step::Module(line)));
                     }
                 }
                 Err(why) => self.mistakes.push(format!("{place}: {why}")),
@@ -199,27 +212,40 @@ impl Stack {
         }
     }
 
+    /// The lines that name a module, in the order in which libpam runs them.
+    pub fn lines(&self) -> impl Iterator<Item = &ModuleLine> {
+        self.steps.iter().filter_map(|(_, step)| match step {
+            Step::Module(line) => Some(line),
+            Step::Substack => None,
+        })
+    }
+
     /// The return value of the whole stack when each module returns what `returns` says. The words are those of a configuration;
-    /// `must_fail` when no module decided.
+    /// `must_fail` when no module decided, or when a jump leads out of the stack.
     #[must_use]
     pub fn run<'a>(&'a self, returns: impl Fn(&'a ModuleLine) -> &'static str) -> &'static str {
-        // What libpam calls impression: no module has decided yet, one succeeded, one failed.
-        let (mut decided, mut status) = (None, "must_fail");
+        // libpam calls this the impression: no module has decided yet, one succeeded, one failed.
+        let (mut decided, mut status) = (None, MUST_FAIL);
+        // What libpam remembers at the beginning of each substack, for `reset`.
+        let mut outer: Vec<(Option<bool>, &'static str)> = Vec::new();
         let mut next = 0;
-        while let Some(line) = self.lines.get(next) {
+        while let Some((level, step)) = self.steps.get(next) {
             next += 1;
+            outer.truncate(*level);
+            let Step::Module(line) = step else {
+                outer.push((decided, status));
+                continue;
+            };
             let value = returns(line);
             match line.control.action(value) {
                 Action::Ignore => {}
                 action @ (Action::Ok | Action::Done) => {
+                    // `ok` for another value than success keeps that value, and no later success changes it.
                     if decided.is_none() || (decided == Some(true) && status == "success") {
-                        if value == "success" {
-                            decided = Some(true);
-                        }
-                        status = value;
+                        (decided, status) = (Some(true), value);
                     }
                     if action == Action::Done && decided == Some(true) {
-                        next = self.end_of_level(next, line.level);
+                        next = self.end_of_level(next, *level);
                     }
                 }
                 action @ (Action::Bad | Action::Die) => {
@@ -227,38 +253,39 @@ impl Stack {
                         (decided, status) = (Some(false), value);
                     }
                     if action == Action::Die {
-                        next = self.end_of_level(next, line.level);
+                        next = self.end_of_level(next, *level);
                     }
                 }
-                Action::Reset => (decided, status) = (None, "must_fail"),
-                Action::Jump(count) => {
-                    for _ in 0..count {
-                        next = self.after_one(next, line.level);
-                    }
-                }
+                Action::Reset => (decided, status) = outer.last().copied().unwrap_or((None, MUST_FAIL)),
+                Action::Jump(count) => match self.jump(next, *level, count) {
+                    Some(target) => next = target,
+                    None => (decided, status) = (Some(false), MUST_FAIL),
+                },
             }
         }
-        if decided == Some(true) || status != "success" { status } else { "must_fail" }
+        if status == "success" && decided != Some(true) { MUST_FAIL } else { status }
     }
 
-    /// The first line after those of this level and deeper ones.
+    /// The first step after those of this level and deeper ones.
     fn end_of_level(&self, from: usize, level: usize) -> usize {
         let mut at = from;
-        while self.lines.get(at).is_some_and(|line| level == 0 || line.level >= level) {
+        while self.steps.get(at).is_some_and(|(other, _)| *other >= level) {
             at += 1;
         }
         at
     }
 
-    /// Passes one line of this level, or a whole substack.
-    fn after_one(&self, from: usize, level: usize) -> usize {
-        let mut at = from + 1;
-        if self.lines.get(from).is_some_and(|line| line.level > level) {
-            while self.lines.get(at).is_some_and(|line| line.level > level) {
+    /// Where a jump over `count` lines of this level leads. A substack is one line.
+    fn jump(&self, from: usize, level: usize, count: usize) -> Option<usize> {
+        let mut at = from;
+        for _ in 0..count {
+            self.steps.get(at).filter(|(other, _)| *other >= level)?;
+            at += 1;
+            while self.steps.get(at).is_some_and(|(other, _)| *other > level) {
                 at += 1;
             }
         }
-        at
+        Some(at)
     }
 }
 

@@ -11,7 +11,7 @@ fn stack(files: &[(&str, &str)], group: Group) -> Stack {
 }
 
 fn names(stack: &Stack) -> Vec<&str> {
-    stack.lines.iter().map(ModuleLine::name).collect()
+    stack.lines().map(ModuleLine::name).collect()
 }
 
 /// What the stack returns when the modules named here return this, and all others succeed.
@@ -32,8 +32,9 @@ fn files_are_included_in_their_place() {
         Group::Auth,
     );
     assert_eq!(names(&stack), ["pam_unix", "pam_deny", "pam_a", "pam_c"]);
-    assert_eq!(stack.lines[2].arguments, ["x", "y"]);
-    assert_eq!((stack.lines[3].place.as_str(), stack.lines[3].may_be_missing), ("/etc/pam.d/sshd:5", true));
+    let lines: Vec<&ModuleLine> = stack.lines().collect();
+    assert_eq!(lines[2].arguments, ["x", "y"]);
+    assert_eq!((lines[3].place.as_str(), lines[3].may_be_missing), ("/etc/pam.d/sshd:5", true));
     assert!(stack.mistakes.is_empty());
 }
 
