@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::site::command::CommandOutcome;
 use crate::site::daemon::Daemon;
-use crate::{Result, Site, wait};
+use crate::{Error, Result, Site, wait};
 
 /// Name of the daemon that holds the machine.
 const NAME: &str = "machine";
@@ -39,8 +39,14 @@ impl<'a> Machine<'a> {
     /// Boots a machine in a site without services, made with [`crate::Options::systemd`].
     ///
     /// # Errors
-    /// When systemd has not started all units within a minute.
+    /// [`Error::Impossible`] on a host that has no control groups to give; when systemd has not started all units within a minute.
     pub fn boot(site: &'a Site) -> Result<Self> {
+        let control_groups = "unshare --mount --cgroup mount -t cgroup2 cgroup2 /sys/fs/cgroup";
+        let tried = site.sh("root", control_groups)?;
+        if !tried.success() {
+            let reason = tried.stderr.lines().next().unwrap_or_default().to_owned();
+            return Err(Error::Impossible(format!("systemd cannot be booted here: {reason}")));
+        }
         #[rustfmt::skip]
         let namespaces = ["unshare", "--mount", "--propagation=private", "--pid", "--cgroup", "--fork", "--kill-child"];
         site.start_daemon(Daemon::new(NAME, namespaces.into_iter().chain(["sh", "-c", BOOT])))?;
