@@ -84,8 +84,8 @@ pub struct ServiceScript {
 /// The fake services.
 #[derive(Clone)]
 pub struct FakeServices {
-    script: Arc<(Mutex<ServiceScript>, Condvar)>,
-    clock: FakeClock,
+    pub script: Arc<(Mutex<ServiceScript>, Condvar)>,
+    pub clock: FakeClock,
 }
 
 impl FakeServices {
@@ -204,6 +204,11 @@ impl TestAgent {
         self.services.with(|script| (script.hold_tokens, script.hold_squeue) = (false, false));
         listener.join().unwrap();
         threads.stop();
+    }
+
+    /// Replaces what the agent is configured for.
+    pub fn reload(&self, services: &FakeServices) {
+        self.running.as_ref().unwrap().agent.configure(configured(services));
     }
 
     /// Moves the clock, whether the agent runs or not.

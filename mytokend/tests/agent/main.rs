@@ -9,6 +9,8 @@ mod harness;
 #[path = "../../../tests/ordinary_user.rs"]
 mod ordinary_user;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod renewal;
 #[cfg(test)]
 mod session;

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A reload of the agent's configuration.
+
+use crate::harness::{FakeServices, RENEWAL, TestAgent, outage};
+
+#[test]
+fn a_reload_keeps_the_leases_and_renews_them_with_the_new_configuration() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    // The servers of the old configuration are out from now on.
+    agent.services.with(|script| script.failure = Some(outage()));
+    let new = FakeServices { script: std::sync::Arc::default(), clock: agent.clock.clone() };
+    agent.reload(&new);
+    assert_eq!(agent.read_token(7), "token-1");
+    agent.advance(RENEWAL);
+    assert_eq!(agent.token_requests(), 1, "the old server was asked again");
+    assert_eq!(new.with(|script| script.token_requests), 1);
+    // The new server counts from the beginning, too.
+    assert_eq!(agent.read_token(7), "token-1");
+    agent.finish(7);
+    agent.advance(RENEWAL);
+    assert!(!agent.token(7).exists());
+    assert!(new.with(|script| script.queries) > 0 && agent.queries() == 0);
+}
