@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Configuration in the documents can be used as it is: each `toml` block names its file in the first line, and the product loads the
+//! files of a page together.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mytoken::config::{FileTrust, Shared};
+use mytoken_login::LoginSettings;
+use mytokend::jobs::settings::JobsSettings;
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}
+
+/// All pages below a folder.
+fn pages(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(pages(&path));
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The `toml` blocks of a page: name of the file, and text.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let texts = page.split("\n```toml\n").skip(1).map(|rest| rest.split_once("\n```").unwrap().0);
+    let named = texts.map(|text| {
+        let first = text.lines().next().unwrap();
+        let name = first.strip_prefix("# /etc/mytoken/").unwrap_or_else(|| panic!("no file is named: {text}"));
+        (name.to_owned(), text.to_owned())
+    });
+    named.collect()
+}
+
+fn loaded<T, E: std::fmt::Display>(page: &Path, result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| panic!("{}: {error}", page.display()))
+}
+
+/// Loads the blocks of a page as `/etc/mytoken`. Returns the names of the files.
+fn load(page: &Path) -> BTreeSet<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut names = BTreeSet::new();
+    for (name, text) in blocks(&fs::read_to_string(page).unwrap()) {
+        fs::write(folder.path().join(&name), text).unwrap();
+        assert!(names.insert(name), "{}: a file twice", page.display());
+    }
+    let trust = FileTrust::user(nix::unistd::geteuid().as_raw());
+    let has = |name: &str| names.contains(name);
+    if names.is_empty() {
+        return names;
+    }
+    let shared = loaded(page, Shared::load(folder.path(), trust));
+    if has("login.toml") {
+        loaded(page, LoginSettings::load(folder.path(), trust, &shared));
+    }
+    if has("jobs.toml") {
+        loaded(page, JobsSettings::load(folder.path(), trust, &shared));
+    }
+    for name in &names {
+        assert!(["mytoken.toml", "login.toml", "jobs.toml"].contains(&name.as_str()), "{}: {name}", page.display());
+    }
+    names
+}
+
+#[test]
+fn the_configuration_of_every_page_can_be_loaded() {
+    let loaded: usize = pages(&docs()).iter().map(|page| load(page).len()).sum();
+    assert!(loaded >= 10, "only {loaded} files were found");
+}
+
+#[test]
+fn every_page_on_a_provider_has_a_whole_configuration_and_says_what_was_tried() {
+    let providers: Vec<PathBuf> =
+        pages(&docs().join("providers")).into_iter().filter(|page| !page.ends_with("README.md")).collect();
+    assert_eq!(providers.len(), 5, "{providers:?}");
+    for page in providers {
+        let names = load(&page);
+        assert!(names.contains("mytoken.toml") && names.contains("login.toml"), "{}: {names:?}", page.display());
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(text.contains("ried here"), "{} does not say what was tried", page.display());
+    }
+}
