@@ -19,7 +19,7 @@ TRIPLET ?= $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-g
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb site tools install test demo shell bench fuzz lint msrv clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb site tools install test demo shell bench book fuzz lint msrv clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -31,7 +31,7 @@ endif
 help:
 	@echo 'build    the product, in release mode          install  copy it below DESTDIR, as packages do'
 	@echo 'demo     show a login and a job in a site      shell    a shell as alice in a site'
-	@echo 'deb      Debian packages of it, in target/deb'
+	@echo 'deb      Debian packages of it, in target/deb  book     the documents as HTML, in target/book'
 	@echo 'test     all tests, ROOT=bookworm|trixie       lint     formatting, clippy, rustdoc, licences'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
@@ -108,6 +108,17 @@ shell: mmdebstrap site
 # BENCH='--scale 20 logins'.
 bench: mmdebstrap deb site
 	@$(SITE) bench $(BENCH)
+
+# The documents as a book. Pages outside of docs belong to it, so it is built from a copy with one root.
+BOOK_SOURCE := $(TARGET_DIR)/book-source
+
+book:
+	@command -v mdbook >/dev/null || { echo 'mdbook is missing: cargo install --locked mdbook' >&2; exit 1; }
+	@rm -rf $(BOOK_SOURCE) && mkdir -p $(BOOK_SOURCE)
+	@tar -c *.md LICENSE-* docs packaging mytoken-wire/src/agent tests/captures/README.md | tar -x -C $(BOOK_SOURCE)
+	@mv $(BOOK_SOURCE)/docs/book.toml $(BOOK_SOURCE)
+	@sed 's,](\([^.]\),](docs/\1,; s,](\.\./,](,' docs/SUMMARY.md >$(BOOK_SOURCE)/SUMMARY.md && rm $(BOOK_SOURCE)/docs/SUMMARY.md
+	mdbook build --dest-dir $(abspath $(TARGET_DIR))/book $(BOOK_SOURCE)
 
 # Runs the fuzz target of each parser of foreign input. FUZZ= selects some, e.g. FUZZ='prompt names'.
 fuzz: compiler

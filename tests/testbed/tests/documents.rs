@@ -4,7 +4,10 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+#[path = "documents/book.rs"]
+mod book;
 
 /// Longest line in characters. Tables and code are not checked, because they cannot be wrapped.
 const WIDTH: usize = 100;
@@ -16,16 +19,33 @@ fn root() -> PathBuf {
 /// The documents by their places in the tree.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut documents = Vec::new();
-    for folder in ["", "docs", "docs/facts"] {
-        for entry in fs::read_dir(root().join(folder)).unwrap() {
+    let mut folders = vec![root().join("docs")];
+    let mut paths: Vec<PathBuf> = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "md") {
-                documents.push((path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(&path).unwrap()));
-            }
+            if path.is_dir() { folders.push(path) } else { paths.push(path) }
         }
     }
-    assert!(documents.len() > 6, "only {} documents were found", documents.len());
+    for path in paths {
+        if path.extension().is_some_and(|extension| extension == "md") {
+            documents.push((path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+    assert!(documents.len() > 20, "only {} documents were found", documents.len());
     documents
+}
+
+/// The path without `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(normal.pop()),
+            part => normal.push(part),
+        }
+    }
+    normal
 }
 
 /// The lines outside code blocks, with their numbers.
