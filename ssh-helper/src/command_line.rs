@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use mytoken::config::Duration;
 
 /// Get a mytoken and log in over ssh with it
@@ -119,6 +119,9 @@ impl WrapperOptions {
 ///
 /// The helper's own options begin with two dashes and a letter. No option of ssh, scp and sftp does. The first other
 /// argument, and all arguments after it, belong to the program and are passed on unchanged.
+///
+/// # Errors
+/// Wrong arguments, or a request for help.
 pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     let mut commands = CommandLine::command();
     commands.build();
@@ -140,6 +143,19 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
         options.args = program_args;
     }
     Ok(command)
+}
+
+/// The command line for the manual page and the completions: with the arguments that [`parse`] passes on without reading them.
+pub fn documented() -> clap::Command {
+    CommandLine::command().mut_subcommands(|command| {
+        let (name, hint, help) = match command.get_name() {
+            "ssh" => ("HOST", ValueHint::Hostname, "Arguments of ssh(1): its options, the host, and a command"),
+            "scp" => ("SOURCE", ValueHint::AnyPath, "Arguments of scp(1): its options, the sources and the target"),
+            "sftp" => ("HOST", ValueHint::Hostname, "Arguments of sftp(1): its options and the host"),
+            _ => return command,
+        };
+        command.arg(clap::Arg::new(name).value_hint(hint).num_args(1..).trailing_var_arg(true).help(help))
+    })
 }
 
 /// How many of `args` are options of the helper, or their values.

@@ -5,6 +5,7 @@
 //! its own. The [`lease_table`] knows which action is due when, [`lease`] says which action that is. Network, Slurm, files, clock, log
 //! and randomness are fields of [`Agent`].
 
+pub mod arguments;
 pub mod credential_service;
 pub mod direct;
 pub mod lease;

@@ -8,46 +8,13 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use mytoken::{Deadline, SystemClock};
 use mytoken_wire::submission::SubmitAnswer;
 use mytokend::privacy;
+use mytokend::submit::arguments::SubmitArguments;
 use mytokend::submit::{CreatedCredential, SubmitConfig, SubmitRequest, UserEnvironment, submit};
 use nix::unistd::{User, getuid};
-
-#[derive(Parser)]
-#[command(version, about = "Makes and seals a job's credential; called by the Slurm plugin")]
-struct Arguments {
-    /// The profile of jobs.toml
-    #[arg(long, value_name = "NAME")]
-    profile: String,
-    /// The job must fail without a credential
-    #[arg(long)]
-    required: bool,
-    /// The command that submits
-    #[arg(long, value_enum)]
-    context: SubmitCommand,
-    /// Directory of the configuration
-    #[arg(long, value_name = "DIR", default_value = mytoken::config::DIRECTORY)]
-    config: PathBuf,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum SubmitCommand {
-    Sbatch,
-    Srun,
-    Salloc,
-}
-
-impl SubmitCommand {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Sbatch => "sbatch",
-            Self::Srun => "srun",
-            Self::Salloc => "salloc",
-        }
-    }
-}
 
 /// Requests end this long before the process, so that their result can still be printed.
 const MARGIN: Duration = Duration::from_millis(300);
@@ -57,7 +24,7 @@ fn main() -> ExitCode {
     privacy::protect();
     // Standard error is the user's terminal, and the message of a panic could contain a secret.
     std::panic::set_hook(Box::new(|_| {}));
-    let arguments = match Arguments::try_parse() {
+    let arguments = match SubmitArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if !error.use_stderr() => {
             let _ = error.print();

@@ -3,83 +3,22 @@
 #![forbid(unsafe_code)]
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use mytoken::config::DIRECTORY;
+use clap::Parser;
 use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::agent::{StatusQuery, ask};
-use mytoken_wire::paths::AGENT_SOCKET;
+use mytokend::control::arguments::{ControlArguments, ControlCommand};
 use mytokend::control::{check, explain, keygen, logins::Logins, status};
 use mytokend::privacy;
 use zeroize::Zeroizing;
 
-#[derive(Parser)]
-#[command(version, about = "Shows and checks mytokens for ssh and Slurm on this host")]
-struct Arguments {
-    #[command(subcommand)]
-    command: ControlCommand,
-}
-
-#[derive(Subcommand)]
-enum ControlCommand {
-    /// Shows the credentials of your jobs and sessions on this node, and what happened to them
-    Status {
-        /// Only this job
-        #[arg(conflicts_with = "login")]
-        job: Option<u32>,
-        /// Shows instead the requests that logins on this host sent to the mytoken server, and the servers that are paused (root)
-        #[arg(long)]
-        login: bool,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// Directory of the configuration, for --login
-        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
-        config: PathBuf,
-        /// The agent's socket
-        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
-        socket: PathBuf,
-    },
-    /// Makes the cluster's key pair
-    Keygen {
-        /// Directory for the two files
-        #[arg(long, value_name = "DIR", default_value = "/etc/mytoken/keys")]
-        dir: PathBuf,
-    },
-    /// Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work
-    Check {
-        /// Directory of the configuration
-        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
-        config: PathBuf,
-        /// Checks what sshd does for logins of this account
-        #[arg(long, value_name = "NAME")]
-        user: Option<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// The agent's socket
-        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
-        socket: PathBuf,
-    },
-    /// Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up
-    Explain {
-        /// The account
-        #[arg(long, value_name = "NAME")]
-        user: String,
-        /// Directory of the configuration
-        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
-        config: PathBuf,
-    },
-}
-
 fn main() -> ExitCode {
     // The local time zone can only be determined while the process has a single thread.
     let times = TimeFormat::local(SystemClock.now());
-    let result = match Arguments::parse().command {
+    let result = match ControlArguments::parse().command {
         ControlCommand::Status { login: true, json, config, .. } => show_logins(&config, json),
         ControlCommand::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
         ControlCommand::Keygen { dir } => make_keys(&dir),

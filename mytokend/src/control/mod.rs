@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytokenctl`: shows credentials and logins, makes keys, checks a host, explains the decision about a login.
 
+pub mod arguments;
 pub mod check;
 pub mod explain;
 pub mod keygen;

@@ -4,6 +4,7 @@
 //! The Slurm plugin starts it with the rights of the submitting user. It sends one request to the mytoken server, or two when the server's
 //! discovery document is not in the user's cache.
 
+pub mod arguments;
 mod error;
 mod parent;
 
