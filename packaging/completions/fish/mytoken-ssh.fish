@@ -1,0 +1,69 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_mytoken_ssh_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_mytoken_ssh_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_mytoken_ssh_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_mytoken_ssh_using_subcommand
+    set -l cmd (__fish_mytoken_ssh_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -s h -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -s V -l version -d 'Print version'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "login" -d 'Get a mytoken: confirm in the browser, and it is stored for the other commands'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "ssh" -d 'Run ssh and answer its token prompt'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "scp" -d 'Run scp and answer its token prompts'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "sftp" -d 'Run sftp and answer its token prompt'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "status" -d 'Show the stored mytokens'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "logout" -d 'Revoke a stored mytoken with every mytoken made from it, and remove it'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l server -d 'URL of the mytoken server' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l issuer -d 'URL of your OpenID provider' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l name -d 'Name of the mytoken in the server\'s lists [default: this machine\'s name]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l scope -d 'Scopes that access tokens may have (repeat the option, or separate them by blanks)' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l audience -d 'Audience that access tokens may have' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l capability -d 'Capability of the mytoken, instead of the default ones (repeat the option for more)' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l lifetime -d 'Lifetime of the mytoken [default: 30d]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -s h -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l server -d 'URL of the mytoken server' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l token-file -d 'Send the token in this file unchanged, to one host only' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l server -d 'URL of the mytoken server' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l token-file -d 'Send the token in this file unchanged, to one host only' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l server -d 'URL of the mytoken server' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l token-file -d 'Send the token in this file unchanged, to one host only' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand status" -s h -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l forget -d 'Remove the stored mytoken even if it cannot be revoked'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -s h -l help -d 'Print help'

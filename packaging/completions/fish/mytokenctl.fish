@@ -1,0 +1,47 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_mytokenctl_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_mytokenctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_mytokenctl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_mytokenctl_using_subcommand
+    set -l cmd (__fish_mytokenctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -s V -l version -d 'Print version'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "status" -d 'Shows the credentials of your jobs and sessions on this node, and what happened to them'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "keygen" -d 'Makes the cluster\'s key pair'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "explain" -d 'Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l config -d 'Directory of the configuration, for --login' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l login -d 'Shows instead the requests that logins on this host sent to the mytoken server, and the servers that are paused (root)'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l json -d 'Print JSON'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -l dir -d 'Directory for the two files' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l user -d 'Checks what sshd does for logins of this account' -r
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l json -d 'Print JSON'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l user -d 'The account' -r
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -s h -l help -d 'Print help'

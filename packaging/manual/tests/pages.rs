@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The committed pages: they are what the code says, mandoc accepts them, they fit a terminal, and what they name exists.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+#[path = "../../../tests/skipped.rs"]
+mod skipped;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use manual::programs;
+use skipped::skip;
+
+/// Columns of a terminal.
+const WIDTH: usize = 80;
+
+/// Long options of other programs that pages name.
+const OTHERS: [&str; 1] = ["mytoken"];
+
+fn folder(name: &str) -> PathBuf {
+    manual::packaging().join(name)
+}
+
+/// All pages: path and text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut pages: Vec<(PathBuf, String)> = fs::read_dir(folder("man"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect();
+    pages.sort();
+    assert!(pages.len() >= 11, "only {} pages", pages.len());
+    pages
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+#[test]
+fn the_committed_files_are_those_that_the_code_gives() {
+    let generated = manual::generated().unwrap();
+    for file in &generated {
+        let committed = fs::read_to_string(folder(".").join(&file.path)).unwrap_or_default();
+        assert!(committed == file.text, "packaging/{} is out of date; run: cargo run -p manual", file.path.display());
+    }
+    // A page of a program or file that is gone.
+    let is_generated = |path: &Path| generated.iter().any(|file| path.ends_with(&file.path));
+    for (path, text) in pages() {
+        assert_eq!(is_generated(&path), text.contains("Do not edit."), "{}", path.display());
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        for entry in fs::read_dir(folder("completions").join(shell)).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(is_generated(&path), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn mandoc_has_no_warning() -> std::io::Result<()> {
+    let files = pages().into_iter().map(|(path, _)| path);
+    let Ok(output) = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(files).output() else {
+        return skip("mandoc is not installed");
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+    Ok(())
+}
+
+/// A page as a terminal of 80 columns shows it; `None` without mandoc.
+fn shown(page: &Path) -> Option<String> {
+    let output = Command::new("mandoc").args(["-T", "utf8", "-O", "width=78"]).arg(page).output().ok()?;
+    assert!(output.status.success(), "{}", page.display());
+    // Bold is a letter, a backspace and the letter again.
+    let mut text = String::new();
+    for letter in String::from_utf8(output.stdout).unwrap().chars() {
+        if letter == '\u{8}' {
+            text.pop();
+        } else {
+            text.push(letter);
+        }
+    }
+    Some(text)
+}
+
+#[test]
+fn pages_fit_80_columns() -> std::io::Result<()> {
+    for (path, source) in pages() {
+        let Some(text) = shown(&path) else { return skip("mandoc is not installed") };
+        let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > WIDTH).collect();
+        assert!(text.lines().count() > 20 && long.is_empty(), "{}: {long:#?}", path.display());
+        if !source.contains("Do not edit.") {
+            let long: Vec<&str> = source.lines().filter(|line| line.chars().count() > WIDTH).collect();
+            assert!(long.is_empty(), "{}: {long:#?}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The long options of a command and of all commands below it.
+fn long_options(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_owned);
+    own.chain(command.get_subcommands().flat_map(long_options)).collect()
+}
+
+/// The words behind two hyphens in a text.
+fn words_after_two_hyphens(text: &str) -> BTreeSet<String> {
+    let plain = text.replace("\\-", "-").replace("Fl -", "--");
+    let is_word = |letter: char| letter.is_ascii_lowercase() || letter == '-';
+    let words = plain.match_indices("--").map(|(at, _)| &plain[at + 2..]);
+    words
+        .map(|rest| rest.split(|letter| !is_word(letter)).next().unwrap_or_default())
+        .filter(|word| word.starts_with(|first: char| first.is_ascii_lowercase()))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_option_is_documented_and_every_documented_option_exists() {
+    let mut known: BTreeSet<String> = OTHERS.map(str::to_owned).into();
+    for program in programs::all() {
+        let options = long_options(&program.command);
+        let page = folder("man").join(format!("{}.{}", program.name(), program.section));
+        let documented = words_after_two_hyphens(&fs::read_to_string(&page).unwrap());
+        assert_eq!(options.difference(&documented).collect::<Vec<_>>(), Vec::<&String>::new(), "{}", page.display());
+        let foreign: BTreeSet<String> = documented.difference(&options).cloned().collect();
+        assert!(foreign.iter().all(|option| OTHERS.contains(&option.as_str()) || option == "delegate"), "{foreign:?}");
+        known.extend(options);
+    }
+    for (path, text) in pages() {
+        let unknown: Vec<String> = words_after_two_hyphens(&text).difference(&known).cloned().collect();
+        assert!(unknown.is_empty(), "{}: {unknown:?}", path.display());
+    }
+}
+
+/// The references of a page, `NAME(SECTION)`, in man(7) and in mdoc(7).
+fn references(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+        match words.as_slice() {
+            [".Xr", name, section, ..] => found.push(format!("{name}.{section}")),
+            [".BR", name, section, ..] if section.starts_with('(') => {
+                let section = section.trim_matches(|letter: char| !letter.is_ascii_digit());
+                found.push(format!("{}.{section}", name.replace("\\-", "-")));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn pages_refer_to_pages_that_exist() {
+    let names: Vec<String> = pages().iter().map(|(path, _)| name(path)).collect();
+    for (path, text) in pages() {
+        let references = references(&text);
+        assert!(references.iter().any(|reference| *reference != name(&path)), "{}: no reference", path.display());
+        for reference in references.iter().filter(|name| name.contains("mytoken") || name.contains(".toml")) {
+            assert!(names.contains(reference), "{}: {reference}", path.display());
+        }
+    }
+    // Readers find each page from the one about the whole.
+    let (_, suite) = pages().into_iter().find(|(path, _)| name(path) == "mytoken-suite.7").unwrap();
+    let listed: BTreeSet<String> = references(&suite).into_iter().collect();
+    for name in names.iter().filter(|name| *name != "mytoken-suite.7") {
+        assert!(listed.contains(name), "mytoken-suite.7 does not name {name}");
+    }
+}
