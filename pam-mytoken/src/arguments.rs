@@ -5,6 +5,21 @@ use std::path::PathBuf;
 
 use mytoken::config::DIRECTORY;
 
+/// The arguments with a value by their names, and those without. Each has a text in `pam_mytoken(8)`.
+const WITH_VALUE: [(&str, Name); 3] =
+    [("config", Name::Config), ("prompt", Name::Prompt), ("services", Name::Services)];
+const DEBUG: &str = "debug";
+
+/// An argument with a value.
+#[derive(Debug, Clone, Copy)]
+enum Name {
+    Config,
+    Prompt,
+    Services,
+    #[cfg(feature = "panic-injection")]
+    Panic,
+}
+
 /// The arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
@@ -37,25 +52,48 @@ impl Arguments {
             unknown: Vec::new(),
         };
         for arg in args {
-            match arg.split_once('=') {
-                Some(("config", directory)) => arguments.config = PathBuf::from(directory),
-                Some(("services", names)) if !names.is_empty() => {
+            match arg.split_once('=').and_then(|(name, value)| Some((find(name)?, value))) {
+                Some((Name::Config, directory)) => arguments.config = PathBuf::from(directory),
+                Some((Name::Services, names)) if !names.is_empty() => {
                     arguments.services = Some(names.split(',').map(|name| name.trim().to_owned()).collect());
                 }
-                Some(("prompt", text)) => arguments.prompt = Some(text.to_owned()),
+                Some((Name::Prompt, text)) => arguments.prompt = Some(text.to_owned()),
                 #[cfg(feature = "panic-injection")]
-                Some(("panic", hook)) => arguments.panic = Some(hook.to_owned()),
-                None if arg == "debug" => arguments.debug = true,
-                _ => arguments.unknown.push(arg.clone()),
+                Some((Name::Panic, hook)) => arguments.panic = Some(hook.to_owned()),
+                None if arg == DEBUG => arguments.debug = true,
+                Some((Name::Services, _)) | None => arguments.unknown.push(arg.clone()),
             }
         }
         arguments
     }
 }
 
+fn find(name: &str) -> Option<Name> {
+    #[cfg(feature = "panic-injection")]
+    if name == "panic" {
+        return Some(Name::Panic);
+    }
+    WITH_VALUE.iter().find(|(known, _)| *known == name).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+#[path = "../../tests/manual_page.rs"]
+mod manual_page;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_manual_page_has_every_argument_and_no_other() {
+        let documented: Vec<String> =
+            manual_page::entries("pam_mytoken.8", "ARGUMENTS").into_iter().map(|(head, _)| head).collect();
+        let with_value: Vec<&str> = documented.iter().filter_map(|head| Some(head.split_once('=')?.0)).collect();
+        assert_eq!(with_value, WITH_VALUE.map(|(name, _)| name));
+        let alone: Vec<&String> = documented.iter().filter(|head| !head.contains('=')).collect();
+        assert_eq!(alone, [DEBUG]);
+        assert_eq!(Arguments::parse(&documented).unknown, Vec::<String>::new(), "{documented:?}");
+    }
 
     #[test]
     fn unknown_arguments_are_kept_for_the_log() {

@@ -17,6 +17,9 @@ pub enum CredentialOption {
     },
 }
 
+/// The forms of the argument. Each has a text in `spank_mytoken(8)`.
+const FORMS: [&str; 4] = ["PROFILE", "off", "required", "required:PROFILE"];
+
 /// Reads the argument: none, `off`, `PROFILE`, `required` or `required:PROFILE`.
 ///
 /// # Errors
@@ -32,7 +35,8 @@ pub fn parse(argument: Option<&str>) -> Result<CredentialOption, String> {
             let (name, required) = text.strip_prefix("required:").map_or((text, false), |name| (name, true));
             let on = |profile| CredentialOption::On { profile: Some(profile), required };
             ProfileName::parse(name).map(on).ok_or_else(|| {
-                format!("--mytoken={text:?} is not valid; use PROFILE, off, required or required:PROFILE")
+                let [profile, off, required, both] = FORMS;
+                format!("--mytoken={text:?} is not valid; use {profile}, {off}, {required} or {both}")
             })
         }
     }
@@ -41,6 +45,7 @@ pub fn parse(argument: Option<&str>) -> Result<CredentialOption, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manual_page;
 
     fn on(profile: Option<&str>, required: bool) -> Result<CredentialOption, String> {
         Ok(CredentialOption::On { profile: profile.map(|name| ProfileName::parse(name).unwrap()), required })
@@ -58,6 +63,17 @@ mod tests {
             (Some("required:data-2.x"), on(Some("data-2.x"), true)),
         ] {
             assert_eq!(parse(argument), wanted, "{argument:?}");
+        }
+    }
+
+    #[test]
+    fn the_manual_page_has_every_form_and_no_other() {
+        let documented = manual_page::entries("spank_mytoken.8", "OPTIONS");
+        let heads: Vec<&str> = documented.iter().map(|(head, _)| head.as_str()).collect();
+        let forms = FORMS.map(|form| format!("--mytoken={form}"));
+        assert_eq!(heads, [&["--mytoken".to_owned()][..], &forms].concat());
+        for form in FORMS {
+            assert!(parse(Some(form)).is_ok(), "{form}");
         }
     }
 

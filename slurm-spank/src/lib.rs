@@ -18,6 +18,9 @@ mod ffi;
 mod hook;
 mod job_env;
 mod local;
+#[cfg(test)]
+#[path = "../../tests/manual_page.rs"]
+mod manual_page;
 mod remote;
 mod settings;
 mod slurmd;

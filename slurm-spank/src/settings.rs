@@ -7,6 +7,39 @@ use std::time::Duration;
 
 use mytoken_wire::ProfileName;
 
+/// A key.
+#[derive(Debug, Clone, Copy)]
+enum Key {
+    Submit,
+    Socket,
+    Default,
+    SubmitSeconds,
+    AgentSeconds,
+    #[cfg(feature = "panic-injection")]
+    Panic,
+}
+
+/// The keys by their names. Each has a text in `spank_mytoken(8)`.
+const KEYS: [(&str, Key); 5] = [
+    ("submit", Key::Submit),
+    ("socket", Key::Socket),
+    ("default", Key::Default),
+    ("submit_seconds", Key::SubmitSeconds),
+    ("agent_seconds", Key::AgentSeconds),
+];
+
+/// The key with this name.
+fn find(name: &str) -> Result<Key, String> {
+    #[cfg(feature = "panic-injection")]
+    if name == "panic" {
+        return Ok(Key::Panic);
+    }
+    let found = KEYS.iter().find(|(known, _)| *known == name);
+    found
+        .map(|(_, key)| *key)
+        .ok_or_else(|| format!("is unknown; known are {}", KEYS.map(|(known, _)| known).join(", ")))
+}
+
 /// What the administrator wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginSettings {
@@ -65,16 +98,17 @@ impl PluginSettings {
 
     /// Sets one argument. The error follows the argument in a sentence.
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
-        match key {
-            "submit" => self.submit = absolute_path(value)?,
-            "socket" => self.socket = absolute_path(value)?,
-            "default" if value == "off" => self.default = None,
-            "default" => self.default = Some(ProfileName::parse(value).ok_or("is neither a profile name nor \"off\"")?),
-            "submit_seconds" => self.submit_time = seconds(value, 1..=120)?,
-            "agent_seconds" => self.agent_time = seconds(value, 1..=30)?,
+        match find(key)? {
+            Key::Submit => self.submit = absolute_path(value)?,
+            Key::Socket => self.socket = absolute_path(value)?,
+            Key::Default if value == "off" => self.default = None,
+            Key::Default => {
+                self.default = Some(ProfileName::parse(value).ok_or("is neither a profile name nor \"off\"")?);
+            }
+            Key::SubmitSeconds => self.submit_time = seconds(value, 1..=120)?,
+            Key::AgentSeconds => self.agent_time = seconds(value, 1..=30)?,
             #[cfg(feature = "panic-injection")]
-            "panic" => self.panic = Some(value.to_owned()),
-            _ => return Err("is unknown; known are submit, socket, default, submit_seconds, agent_seconds".to_owned()),
+            Key::Panic => self.panic = Some(value.to_owned()),
         }
         Ok(())
     }
@@ -127,6 +161,29 @@ fn seconds(value: &str, range: RangeInclusive<u64>) -> Result<Duration, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manual_page;
+
+    #[test]
+    fn the_manual_page_has_every_argument_with_its_default() {
+        let documented = manual_page::entries("spank_mytoken.8", "ARGUMENTS");
+        let defaults = PluginSettings::default();
+        let values = [
+            defaults.submit.display().to_string(),
+            defaults.socket.display().to_string(),
+            defaults.default.as_ref().map_or("off", ProfileName::as_str).to_owned(),
+            defaults.submit_time.as_secs().to_string(),
+            defaults.agent_time.as_secs().to_string(),
+        ];
+        let names: Vec<&str> = documented.iter().filter_map(|(head, _)| head.split('=').next()).collect();
+        assert_eq!(names, KEYS.map(|(name, _)| name));
+        for ((head, text), (name, value)) in documented.iter().zip(names.iter().zip(&values)) {
+            let mut words = text.split_once("Default:").map(|(_, words)| words).unwrap_or_default().split_whitespace();
+            // The value may be the argument of a macro.
+            let default = words.find(|word| !word.starts_with('.')).unwrap_or_default();
+            assert_eq!(default.trim_end_matches('.'), value, "{head}");
+            assert_eq!(parse(&[&format!("{name}={value}")]), defaults, "{head}");
+        }
+    }
 
     fn parse(arguments: &[&str]) -> PluginSettings {
         PluginSettings::parse(&arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
