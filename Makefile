@@ -71,6 +71,9 @@ tools: site
 deb: debhelper build
 	@packaging/make-deb $(TARGET_DIR)/deb $(TARGET_DIR)/release
 
+# Directory of zsh's completions: that of Debian. Other distributions have share/zsh/site-functions.
+ZSH_DIR ?= $(PREFIX)/share/zsh/vendor-completions
+
 # Installs the files that packages ship. It builds nothing: `build` must have run before.
 PRODUCT := libpam_mytoken.so libspank_mytoken.so mytoken-ssh mytokenctl mytokend mytoken-submit
 INSTALL_BUILT := install -D $(if $(STRIP),-s --strip-program=$(STRIP))
@@ -90,6 +93,12 @@ install:
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/pam-configs packaging/pam-configs/*
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/systemd/mytokend.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d packaging/systemd/mytoken.conf
+	for section in 1 5 7 8; do \
+	    install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man$$section packaging/man/*.$$section || exit 1; \
+	done
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions packaging/completions/bash/*
+	install -D -m 0644 -t $(DESTDIR)$(ZSH_DIR) packaging/completions/zsh/*
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d packaging/completions/fish/*
 
 # The last line is the sum of all results: "N passed, N failed", and ", N skipped" if there are any.
 test: mmdebstrap deb tools

@@ -2,6 +2,7 @@
 //! The Makefile: what it installs on the host, and its messages when something is missing.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -130,5 +131,21 @@ fn installed_files_are_stripped_unless_strip_is_empty() {
     }
     for file in ["mytoken.toml", "login.toml", "jobs.toml", "config.toml"] {
         assert!(to.join("usr/share/mytoken/samples").join(file).exists(), "{file}");
+    }
+    for (folder, places) in [
+        ("man", &["man1", "man5", "man7", "man8"][..]),
+        ("completions/bash", &["bash-completion/completions"]),
+        ("completions/zsh", &["zsh/vendor-completions"]),
+        ("completions/fish", &["fish/vendor_completions.d"]),
+    ] {
+        let names = |folder: PathBuf| -> BTreeSet<_> {
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        let places = places.iter().map(|place| {
+            let share = if folder == "man" { "usr/share/man" } else { "usr/share" };
+            names(to.join(share).join(place))
+        });
+        let expected = names(paths::repository().join("packaging").join(folder));
+        assert!(!expected.is_empty() && places.flatten().collect::<BTreeSet<_>>() == expected, "{folder}");
     }
 }
