@@ -155,7 +155,7 @@ fn test_files(command: &str, packages: impl Fn(&str) -> Option<PathBuf>) -> Opti
 
 /// The folder of a package of the workspace.
 fn package(name: &str) -> Option<PathBuf> {
-    let folders = [root().join(name), root().join("tests").join(name)];
+    let folders = ["", "tests", "packaging"].map(|folder| root().join(folder).join(name));
     folders.into_iter().find(|folder| folder.join("Cargo.toml").exists())
 }
 
