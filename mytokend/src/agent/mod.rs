@@ -89,8 +89,8 @@ pub struct Agent {
     pub log: Log,
     /// Gives a random number of [0, 1).
     pub draw: fn() -> f64,
-    /// When the schedule thread began its last turn, elapsed time.
-    schedule_turned: Mutex<Duration>,
+    /// When the schedule thread began its turn, or while it sleeps, when it will wake up; elapsed time.
+    schedule_turn: Mutex<Duration>,
     leases: Mutex<LeaseTable>,
     /// Notified when a lease changes: steps wait for it.
     changed: Condvar,
@@ -130,7 +130,7 @@ impl Agent {
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),
-            schedule_turned: Mutex::new(clock.elapsed()),
+            schedule_turn: Mutex::new(clock.elapsed()),
             runtime_dir,
             clock,
             log,
@@ -155,11 +155,15 @@ impl Agent {
         self.clock_was_set();
     }
 
-    /// How long ago the schedule thread began its last turn. Longer than a minute, and it hangs.
+    /// For how long the schedule thread has worked on one turn, or has not woken up from a sleep that is over.
     #[must_use]
-    pub fn schedule_age(&self) -> Duration {
-        let turned = *self.schedule_turned.lock().unwrap_or_else(PoisonError::into_inner);
-        self.clock.elapsed().saturating_sub(turned)
+    pub fn schedule_overdue(&self) -> Duration {
+        let turn = *self.schedule_turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.clock.elapsed().saturating_sub(turn)
+    }
+
+    fn schedule_turn_at(&self, elapsed: Duration) {
+        *self.schedule_turn.lock().unwrap_or_else(PoisonError::into_inner) = elapsed;
     }
 
     /// Makes all threads read the clock again. A clock that does not run by itself calls this when it is set.

@@ -78,7 +78,7 @@ impl Agent {
     fn run_schedule(&self, begin: Duration) {
         let mut swept = begin;
         loop {
-            *self.schedule_turned.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.elapsed();
+            self.schedule_turn_at(self.clock.elapsed());
             if self.clock.elapsed().saturating_sub(swept) >= self.configured().intervals.sweep_interval {
                 swept = self.clock.elapsed();
                 self.sweep();
@@ -104,6 +104,7 @@ impl Agent {
             let until_sweep = self.configured().intervals.sweep_interval.saturating_sub(since_sweep);
             // At least a millisecond, so that this loop cannot spin when the clock stands still.
             let sleep = until_due.min(until_sweep).clamp(Duration::from_millis(1), LONGEST_SLEEP);
+            self.schedule_turn_at(self.clock.elapsed().saturating_add(sleep));
             drop(self.wake.wait_timeout(table, sleep));
         }
     }

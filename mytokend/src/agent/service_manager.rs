@@ -51,14 +51,14 @@ impl ServiceManager {
         sd_notify::notify(&[NotifyState::Stopping])
     }
 
-    /// The socket is served. `schedule_age` is [`super::Agent::schedule_age`]: when the schedule thread hangs, nothing is sent, and
+    /// The socket is served. `schedule_overdue` is [`super::Agent::schedule_overdue`]: when the schedule thread hangs, nothing is sent, and
     /// the service manager restarts the agent.
     ///
     /// # Errors
     /// See [`Self::ready`].
-    pub fn working(&self, schedule_age: Duration) -> io::Result<()> {
+    pub fn working(&self, schedule_overdue: Duration) -> io::Result<()> {
         match self.watchdog {
-            Some(limit) if schedule_age < limit / 2 => sd_notify::notify(&[NotifyState::Watchdog]),
+            Some(limit) if schedule_overdue < limit / 2 => sd_notify::notify(&[NotifyState::Watchdog]),
             _ => Ok(()),
         }
     }

@@ -226,7 +226,7 @@ impl Prepared {
                     agent.log_notification(manager.ready(&self.status));
                 }
             }
-            agent.log_notification(manager.working(agent.schedule_age()));
+            agent.log_notification(manager.working(agent.schedule_overdue()));
             ControlFlow::Continue(())
         });
         agent.log_notification(manager.stopping());

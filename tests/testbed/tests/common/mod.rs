@@ -8,6 +8,7 @@ use testbed::site::packages;
 use testbed::{Error, Result, Site};
 
 /// Purges everything that `bring_packages` brought.
+#[allow(dead_code)] // not every story purges
 pub const PURGE: &str = "DEBIAN_FRONTEND=noninteractive dpkg --purge $(cd /root/packages && ls | cut -d_ -f1)";
 
 /// The packages; an error names the command that makes them.
