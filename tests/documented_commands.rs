@@ -46,10 +46,11 @@ pub fn check(program: &str, binary: &str, passes_on: &[&str], at_least: usize) {
 /// The subcommands in a program's help.
 fn commands(help: &str) -> BTreeSet<String> {
     let section = help.split_once("Commands:\n").unwrap_or_default().1.split("\n\n").next().unwrap_or_default();
-    section.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).map(str::to_owned).collect()
+    let names = section.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// All documents of the tree for users and administrators.
+/// All documents of the tree for users and administrators, and the Ansible role.
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found: Vec<PathBuf> = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name)).into();
@@ -60,7 +61,7 @@ fn documents() -> Vec<PathBuf> {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if name.ends_with(".md") || name.contains("README.") {
+            } else if [".md", ".yml"].iter().any(|end| name.ends_with(end)) || name.contains("README.") {
                 found.push(path);
             }
         }

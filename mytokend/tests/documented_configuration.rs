@@ -47,9 +47,13 @@ fn loaded<T, E: std::fmt::Display>(page: &Path, result: Result<T, E>) -> T {
 
 /// Loads the blocks of a page as `/etc/mytoken`. Returns the names of the files.
 fn load(page: &Path) -> BTreeSet<String> {
+    load_files(page, blocks(&fs::read_to_string(page).unwrap()))
+}
+
+fn load_files(page: &Path, files: Vec<(String, String)>) -> BTreeSet<String> {
     let folder = tempfile::tempdir().unwrap();
     let mut names = BTreeSet::new();
-    for (name, text) in blocks(&fs::read_to_string(page).unwrap()) {
+    for (name, text) in files {
         fs::write(folder.path().join(&name), text).unwrap();
         assert!(names.insert(name), "{}: a file twice", page.display());
     }
@@ -88,4 +92,26 @@ fn every_page_on_a_provider_has_a_whole_configuration_and_says_what_was_tried() 
         let text = fs::read_to_string(&page).unwrap();
         assert!(text.contains("ried here"), "{} does not say what was tried", page.display());
     }
+}
+
+/// The text of a variable in an inventory of Ansible: the lines behind `NAME: |` that are indented further.
+fn variable(inventory: &str, name: &str) -> String {
+    let (before, rest) = inventory.split_once(&format!("{name}: |\n")).unwrap_or_else(|| panic!("no {name}"));
+    let indent = before.rsplit('\n').next().unwrap().len() + 2;
+    let lines = rest.lines().take_while(|line| line.len() > indent && line.get(..indent).unwrap().trim().is_empty());
+    lines.map(|line| line.get(indent..).unwrap().to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_configuration_of_the_ansible_inventory_can_be_loaded() {
+    let path = docs().join("../packaging/ansible/inventory.example.yml");
+    let inventory = fs::read_to_string(&path).unwrap();
+    let file = |name: &str, of: &str| (name.to_owned(), variable(&inventory, of));
+    let files = vec![
+        file("mytoken.toml", "mytoken_toml"),
+        file("login.toml", "mytoken_login_toml"),
+        file("jobs.toml", "mytoken_jobs_toml"),
+    ];
+    assert!(files.iter().all(|(_, text)| text.lines().count() > 4), "{files:?}");
+    assert_eq!(load_files(&path, files).len(), 3);
 }
