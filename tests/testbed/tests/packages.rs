@@ -5,42 +5,26 @@ use std::process::Command;
 
 use testbed::drive::{askpass, tokens};
 use testbed::site::paths;
-use testbed::{Error, Options, Result, Site, skip, story};
+use testbed::{Error, Options, Result, skip, story};
 
 mod common;
-use common::{PURGE, bring_packages, built};
+use common::{PURGE, bring_packages, built, difference, etc, login_by_key};
 
 /// A login by the prompt of PAM.
 const BY_PROMPT: &str =
     "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed id -un";
 
-/// All that is below /etc: files with their contents, and links. pam-auth-update notes in its own files what it saw last.
-const ETC: &str = "cd /etc && find . -type f -exec sha256sum {} + -o -type l -printf '%p -> %l\\n' | LC_ALL=C sort -k2";
-
 fn one_node() -> Result<Options> {
     Ok(Options { nodes: 1, ..Options::new()? })
-}
-
-/// Lines of `ETC` that only one of two snapshots has.
-fn difference<'a>(before: &'a str, after: &'a str) -> Vec<&'a str> {
-    let only = |some: &'a str, other: &'a str| some.lines().filter(move |line| !other.lines().any(|its| its == *line));
-    only(before, after).chain(only(after, before)).collect()
-}
-
-fn login_by_key(site: &Site) -> Result<()> {
-    let login = site.sh("bob", "ssh -o BatchMode=yes -i .ssh/site_key testbed id -un")?.ok()?;
-    assert_eq!(login.stdout.trim(), "bob");
-    Ok(())
 }
 
 #[test]
 fn installing_changes_two_links_and_purging_leaves_none() -> Result<()> {
     story(Options { product: false, ..one_node()? }, |site| {
         bring_packages(site)?;
-        let etc = || Ok::<_, Error>(site.sh("root", ETC)?.ok()?.stdout);
-        let before = etc()?;
+        let before = etc(site)?;
         let installed = site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
-        let after = etc()?;
+        let after = etc(site)?;
         let changed = difference(&before, &after);
         // sshd's drop-in, and the service for the next boot.
         let expected = [
@@ -61,7 +45,7 @@ fn installing_changes_two_links_and_purging_leaves_none() -> Result<()> {
         site.sh("root", "sshd -t")?.ok()?;
         login_by_key(site)?;
         site.sh("root", PURGE)?.ok()?;
-        assert_eq!(difference(&before, &etc()?), Vec::<&str>::new());
+        assert_eq!(difference(&before, &etc(site)?), Vec::<&str>::new());
         let left = site
             .sh(
                 "root",

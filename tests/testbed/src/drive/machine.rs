@@ -4,11 +4,14 @@
 //! The machine has the site's files and network, and its own processes, /run and /tmp. Rebooting it empties these two. Commands of
 //! people (`ssh`, `scp`) run in the site and reach the machine's sshd over the network.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use crate::drive::story;
 use crate::site::command::CommandOutcome;
 use crate::site::daemon::Daemon;
-use crate::{Error, Result, Site, wait};
+use crate::site::servers::CA;
+use crate::{Error, Options, Result, Site, wait};
 
 /// Name of the daemon that holds the machine.
 const NAME: &str = "machine";
@@ -29,6 +32,53 @@ const BOOT: &str = "set -e
 /// How long a boot may take on a busy machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
+/// Slurm as an administrator of one host configures it: controller and node are the machine. Not in here: the place of the cgroup
+/// plugin, which depends on the release.
+const SLURM: &str = "ClusterName=cluster
+SlurmctldHost=testbed
+SlurmUser=slurm
+AuthType=auth/munge
+StateSaveLocation=/var/lib/slurm/slurmctld
+SlurmdSpoolDir=/var/lib/slurm/slurmd
+SlurmctldLogFile=/var/log/slurm/slurmctld.log
+SlurmdLogFile=/var/log/slurm/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+MpiDefault=none
+ReturnToService=2
+KillWait=2
+SlurmdParameters=config_overrides
+NodeName=testbed CPUs=8 RealMemory=8000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES DefaultTime=10 MaxTime=UNLIMITED State=UP
+";
+
+/// A story on a machine that has no packages of the product yet, in a site with the test server. If it fails, the machine's journal
+/// is printed.
+///
+/// # Errors
+/// As [`story::story`].
+pub fn machine_story(tell: impl FnOnce(&Site, &Machine<'_>) -> Result<()>) -> Result<()> {
+    let options = Options { systemd: true, product: false, nodes: 1, ..Options::new()? };
+    if options.foreign.is_some() {
+        return story::skip("it needs a site of its own");
+    }
+    story::story_without_services(options, |site| {
+        site.start_servers()?;
+        let machine = match Machine::boot(site) {
+            Err(error @ Error::Impossible(_)) => return story::skip(&error.to_string()),
+            machine => machine?,
+        };
+        let told = catch_unwind(AssertUnwindSafe(|| tell(site, &machine)));
+        if !matches!(told, Ok(Ok(()))) {
+            let journal = machine.sh("journalctl --boot --no-pager -o short-precise | tail -n 120")?.stdout;
+            eprintln!("--- the machine's journal\n{journal}");
+        }
+        told.unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
 /// A running machine.
 #[derive(Debug)]
 pub struct Machine<'a> {
@@ -47,6 +97,10 @@ impl<'a> Machine<'a> {
             let reason = tried.stderr.lines().next().unwrap_or_default().to_owned();
             return Err(Error::Impossible(format!("systemd cannot be booted here: {reason}")));
         }
+        // Before the boot: slurmd of Debian 13 would wait for it, and the boot for slurmd.
+        let cgroups = if site.options().release.slurm_knows_disabled_cgroups() { "disabled" } else { "cgroup/v1" };
+        site.write("/etc/slurm/slurm.conf", SLURM, "0644")?;
+        site.write("/etc/slurm/cgroup.conf", &format!("CgroupPlugin={cgroups}\n"), "0644")?;
         #[rustfmt::skip]
         let namespaces = ["unshare", "--mount", "--propagation=private", "--pid", "--cgroup", "--fork", "--kill-child"];
         site.start_daemon(Daemon::new(NAME, namespaces.into_iter().chain(["sh", "-c", BOOT])))?;
@@ -67,6 +121,25 @@ impl<'a> Machine<'a> {
         self.wait_for_boot()
     }
 
+    /// Adds the test server's root certificate to those that the whole machine trusts, as sites with an authority of their own do.
+    ///
+    /// # Errors
+    /// When update-ca-certificates fails.
+    pub fn trust_the_servers(&self) -> Result<()> {
+        let certificate = "/usr/local/share/ca-certificates/testbed.crt";
+        self.sh(&format!("install -D -m 644 {CA} {certificate} && update-ca-certificates"))?.ok().map(drop)
+    }
+
+    /// Waits until Slurm, which Debian's units start, has its node idle.
+    ///
+    /// # Errors
+    /// When the node is not idle within a minute.
+    pub fn wait_for_slurm(&self) -> Result<()> {
+        wait::until("Slurm's node", Duration::from_secs(60), || {
+            Ok((self.sh("sinfo -h -N -o %T")?.stdout == "idle\n").then_some(()))
+        })
+    }
+
     fn wait_for_boot(&self) -> Result<()> {
         wait::until("the machine's boot", BOOT_LIMIT, || {
             // Not --wait: until systemd's socket exists it fails at once.
@@ -80,10 +153,18 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// When it could not be started.
     pub fn sh(&self, script: &str) -> Result<CommandOutcome> {
+        self.sh_with_answers(script, "")
+    }
+
+    /// The same with answers to the questions of its commands: `apt` asks whether to go on.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub fn sh_with_answers(&self, script: &str, answers: &str) -> Result<CommandOutcome> {
         let enter = format!(
             "first=$(pgrep -P $(cat /run/testbed/pid/{NAME})) || exit 125; \
              exec nsenter --target $first --mount --pid --cgroup -- bash -c \"$1\""
         );
-        self.site.command("root", ["bash", "-c", &enter, "bash", script]).run()
+        self.site.command("root", ["bash", "-c", &enter, "bash", script]).stdin(answers).run()
     }
 }

@@ -25,7 +25,16 @@ pub fn first_mytoken(site: &Site, user: &str) -> Result<CommandOutcome> {
     if let Some(foreign) = &site.options().foreign {
         return crate::site::foreign::give_mytoken(site, user, foreign);
     }
-    let mut child = site.script(user, &format!("exec {LOGIN} 2>&1")).timeout(Duration::from_secs(120)).spawn()?;
+    log_in_by_link(site, user, LOGIN)
+}
+
+/// Runs `command`, a `mytoken-ssh login`, as `user` and opens its link in the test's browser.
+///
+/// # Errors
+/// When no link was printed, or a page or the command failed.
+pub fn log_in_by_link(site: &Site, user: &str, command: &str) -> Result<CommandOutcome> {
+    let mut child =
+        site.script(user, &format!("exec 2>&1; exec {command}")).timeout(Duration::from_secs(120)).spawn()?;
     let lines = lines_of(&mut child)?;
     let mut output = String::new();
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -39,14 +48,14 @@ pub fn first_mytoken(site: &Site, user: &str) -> Result<CommandOutcome> {
                     break link.to_owned();
                 }
             }
-            Err(_) => return Err(Error::Refused(format!("`{LOGIN}` printed no link:\n{output}"))),
+            Err(_) => return Err(Error::Refused(format!("`{command}` printed no link:\n{output}"))),
         }
     };
     browser(site, user, &link)?;
     let status = child.wait().with_context(|| "waiting for mytoken-ssh login".into())?;
     output.extend(lines.iter());
     let outcome = CommandOutcome {
-        command: LOGIN.to_owned(),
+        command: command.to_owned(),
         code: status.code().unwrap_or(1),
         stdout: output,
         stderr: String::new(),

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! README's quick starts, word by word: the lines of its code blocks run on a machine with the packages.
+
+use std::fs;
+use std::time::Duration;
+
+use testbed::drive::machine::{Machine, machine_story};
+use testbed::drive::people::{self, Session};
+use testbed::drive::{askpass, jobs};
+use testbed::site::paths;
+use testbed::site::servers::{AUDIENCE, MYTOKEN_SERVER, PROVIDER, RESOURCE_SERVER};
+use testbed::site::services::testserver;
+use testbed::{Error, Result, Site, wait};
+
+mod common;
+use common::{bring_packages, difference, etc, login_by_key};
+
+/// The names of the site in place of README's. Nothing else of README is changed.
+const NAMES: &[(&str, &str)] = &[
+    ("https://mytoken.example.org", MYTOKEN_SERVER),
+    ("https://op.example.org", PROVIDER),
+    ("https://se.example.org", RESOURCE_SERVER),
+    ("https://cluster.example.org", AUDIENCE),
+    ("login.cluster.example.org", "testbed"),
+];
+
+const SHELL: &str = "Quick start: a researcher at the shell";
+const JOB: &str = "Quick start: a researcher with a job";
+const FIRST_LOGIN: &str = "The first login with a token";
+const FIRST_JOB: &str = "The first job with a token";
+
+const PASSWORD: &str = "correct horse";
+const BY_PASSWORD: &str = "ssh -o PreferredAuthentications=password -o NumberOfPasswordPrompts=1 testbed id -un";
+const BY_PROMPT: &str =
+    "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed id -un";
+
+fn readme() -> Result<String> {
+    let path = paths::repository().join("README.md");
+    fs::read_to_string(&path).map_err(|source| Error::Io { what: path.display().to_string(), source })
+}
+
+/// The text between a heading and the next one.
+fn section<'a>(readme: &'a str, heading: &str) -> Result<&'a str> {
+    let titled = |text: &&str| text.trim_start_matches('#').trim_start().starts_with(&format!("{heading}\n"));
+    readme.split("\n#").find(titled).ok_or_else(|| Error::Refused(format!("README has no heading \"{heading}\"")))
+}
+
+/// What a person pastes at once: a command with its continued lines, or a file by `cat`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    text: String,
+    /// Lines of the file that it writes; zero for a command.
+    configuration: usize,
+}
+
+/// The steps of all code blocks of a section, with the site's names.
+fn steps(section: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for block in section.split("```\n").skip(1).step_by(2) {
+        let mut lines = block.lines().filter(|line| !line.trim().is_empty());
+        while let Some(line) = lines.next() {
+            let mut step = Step { text: line.to_owned(), configuration: 0 };
+            while step.text.ends_with('\\') {
+                step.text.push('\n');
+                step.text.push_str(lines.next().unwrap_or_default());
+            }
+            if line.ends_with("<<'END'") {
+                for line in lines.by_ref().take_while(|line| *line != "END") {
+                    step.text.push_str(&format!("\n{line}"));
+                    step.configuration += 1;
+                }
+                step.text.push_str("\nEND\n");
+            }
+            steps.push(Step { text: with_names(&step.text), ..step });
+        }
+    }
+    steps
+}
+
+/// The commands of a section's list that go back, the last step's first.
+fn ways_back(section: &str) -> Vec<String> {
+    let spans = section.split("Back: `").skip(1).filter_map(|rest| rest.split('`').next());
+    let mut ways: Vec<String> = spans.map(|span| with_names(&span.replace('\n', " "))).collect();
+    ways.reverse();
+    ways
+}
+
+fn with_names(text: &str) -> String {
+    NAMES.iter().fold(text.to_owned(), |text, (readmes, ours)| text.replace(readmes, ours))
+}
+
+/// One of a section's steps, by its first words.
+fn step(section: &str, begin: &str) -> Result<String> {
+    steps(section)
+        .into_iter()
+        .map(|step| step.text)
+        .find(|text| text.starts_with(begin))
+        .ok_or_else(|| Error::Refused(format!("README has no line that begins with `{begin}`")))
+}
+
+/// Runs a step as root, in the directory with the packages.
+fn as_administrator(machine: &Machine<'_>, step: &str) -> Result<()> {
+    let outcome = machine.sh_with_answers(&format!("cd /root/packages\n{step}"), "y\n")?;
+    eprintln!("# {step}\n{}{}", outcome.stdout, outcome.stderr);
+    if step.starts_with("mytokenctl check") && outcome.code == 1 {
+        assert!(outcome.stdout.contains("\n0 errors"), "{outcome:?}");
+        return Ok(());
+    }
+    outcome.ok().map(drop)
+}
+
+fn bobs_password(site: &Site, ssh: &str) -> Result<bool> {
+    let login = askpass::run_with_answers(site, "bob", &[PASSWORD], ssh)?;
+    Ok(login.success() && login.stdout == "bob\n")
+}
+
+/// A job's state and exit code, when it has ended.
+fn job_output(session: &mut Session, id: u32) -> Result<String> {
+    let wait = format!(
+        "for i in $(seq 300); do state=$(scontrol show job {id} | grep -o 'JobState=[A-Z]*'); \
+         case $state in *PENDING|*RUNNING|*COMPLETING) sleep 0.1;; *) break;; esac; done; echo $state; cat slurm-{id}.out"
+    );
+    Ok(session.run(&wait, Duration::from_secs(50))?.stdout)
+}
+
+/// Runs one of README's submissions in a session, with a job that does what README's researcher does at the shell.
+fn job(session: &mut Session, submission: &str) -> Result<u32> {
+    let submitted = session.run(submission, Duration::from_secs(30))?;
+    let job = jobs::Job::submitted("alice", &submitted)?;
+    let output = job_output(session, job.id)?;
+    assert!(output.contains("COMPLETED") && output.contains("alice"), "{submission}: {output}");
+    Ok(job.id)
+}
+
+#[test]
+fn every_line_of_the_quick_starts_works_and_every_step_can_be_taken_back() -> Result<()> {
+    let readme = readme()?;
+    let (shell, job_lines) = (section(&readme, SHELL)?, section(&readme, JOB)?);
+    let (first_login, first_job) = (section(&readme, FIRST_LOGIN)?, section(&readme, FIRST_JOB)?);
+    machine_story(|site, machine| {
+        // A site as it is before: Slurm, passwords over ssh, an authority that the host trusts.
+        machine.trust_the_servers()?;
+        machine.wait_for_slurm()?;
+        machine.sh(&format!("echo 'bob:{PASSWORD}' | chpasswd"))?.ok()?;
+        bring_packages(site)?;
+        let before = etc(site)?;
+        assert!(bobs_password(site, BY_PASSWORD)?, "the machine is not as Debian ships it");
+
+        for step in steps(first_login) {
+            as_administrator(machine, &step.text)?;
+            login_by_key(site)?;
+            // Passwords work until the step of which README says that it ends them.
+            if step.text.starts_with("pam-auth-update") {
+                assert!(!bobs_password(site, BY_PROMPT)? && !bobs_password(site, BY_PASSWORD)?);
+            } else if step.text.starts_with("systemctl reload ssh") {
+                assert!(bobs_password(site, BY_PROMPT)?, "after {step:?}");
+            } else if !step.text.starts_with("mytokenctl check") {
+                assert!(bobs_password(site, BY_PASSWORD)?, "after {step:?}");
+            }
+        }
+
+        as_administrator(machine, &step(shell, "apt install")?)?;
+        people::log_in_by_link(site, "alice", &step(shell, "mytoken-ssh login")?)?;
+        let mut session = Session::open(site, "alice", &step(shell, "mytoken-ssh ssh")?)?;
+        let curl = step(shell, "sed ")?;
+        let data = session.run(&curl, Duration::from_secs(20))?;
+        assert!(data.success() && data.stdout.contains("alice"), "{data:?}");
+
+        for step in steps(first_job) {
+            as_administrator(machine, &step.text)?;
+            assert!(session.run(&curl, Duration::from_secs(20))?.success(), "after {step:?}");
+            let without_token = session.run("srun -Q echo ran", Duration::from_secs(30))?;
+            assert_eq!(without_token.stdout, "ran\n", "after {step:?}");
+        }
+        let script = format!("cat >job.sh <<'EOF'\n#!/bin/bash\n{curl}\nEOF");
+        session.run(&script, Duration::from_secs(10))?.ok()?;
+        job(&mut session, &step(job_lines, "sbatch --mytoken ")?)?;
+        let id = job(&mut session, &step(job_lines, "sbatch --mytoken=required")?)?;
+        let status = step(job_lines, "mytokenctl status")?.replace("4711", &id.to_string());
+        wait::until("the end of the job's credential", Duration::from_secs(60), || {
+            let shown = session.run(&status, Duration::from_secs(20))?.ok()?.stdout;
+            Ok((shown.contains(&id.to_string()) && shown.contains("revoked")).then_some(()))
+        })?;
+        session.close()?;
+
+        // README.Debian: while the mytoken server is out, the next line of the stack asks for the password.
+        site.stop(testserver::NAME, "KILL")?;
+        let login = askpass::run_with_answers(site, "bob", &["abcdefgh", PASSWORD], BY_PROMPT)?;
+        assert_eq!(login.stdout, "bob\n", "{login:?} {:?}", askpass::prompts(site, "bob")?);
+
+        for command in ways_back(first_job).into_iter().chain(ways_back(first_login)) {
+            as_administrator(machine, &command)?;
+            login_by_key(site)?;
+        }
+        assert!(bobs_password(site, BY_PASSWORD)?, "the way back is not complete");
+        let left: Vec<String> = difference(&before, &etc(site)?).into_iter().map(str::to_owned).collect();
+        assert!(left.iter().all(|line| line.starts_with("./mytoken/")), "{left:#?}");
+        assert_eq!(machine.sh("dpkg --verify; systemctl --failed --no-legend")?.stdout, "");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_quick_start_has_as_few_commands_as_the_project_promises() -> Result<()> {
+    let readme = readme()?;
+    let count = |heading| {
+        let steps = steps(section(&readme, heading)?);
+        let commands = steps.iter().filter(|step| step.configuration == 0).count();
+        Ok::<_, Error>((commands, steps.iter().map(|step| step.configuration).sum::<usize>()))
+    };
+    assert_eq!(count(FIRST_LOGIN)?, (5, 12));
+    assert_eq!(count(FIRST_JOB)?, (4, 7));
+    for heading in [SHELL, JOB, FIRST_LOGIN, FIRST_JOB] {
+        for step in steps(section(&readme, heading)?) {
+            assert!(!step.text.contains("example.org"), "NAMES lacks a name of {step:?}");
+        }
+    }
+    assert_eq!(ways_back(section(&readme, FIRST_LOGIN)?).len(), 4, "the check needs none");
+    assert_eq!(ways_back(section(&readme, FIRST_JOB)?).len(), 4);
+    Ok(())
+}
+
+#[test]
+fn the_readme_fits_a_screen_in_width_and_200_lines() -> Result<()> {
+    let readme = readme()?;
+    assert!(readme.lines().count() <= 200, "{} lines", readme.lines().count());
+    let long: Vec<&str> = readme.lines().filter(|line| line.chars().count() > 100).collect();
+    assert_eq!(long, [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn steps_are_commands_with_their_continued_lines_and_files() {
+    let text = "Title\n\ntext\n\n```\none \\\n  more\n\ncat >f <<'END'\na\nb\nEND\ntwo https://op.example.org\n```\n\n1. x\n   Back: `u\n   v`\n2. y\n   Back: `w`\n";
+    let step = |text: &str, configuration| Step { text: text.to_owned(), configuration };
+    assert_eq!(
+        steps(text),
+        [step("one \\\n  more", 0), step("cat >f <<'END'\na\nb\nEND\n", 2), step(&format!("two {PROVIDER}"), 0)]
+    );
+    assert_eq!(ways_back(text), ["w", "u    v"]);
+    assert!(section(&format!("# A\n## {text}## B\nc\n"), "Title").is_ok_and(|found| found.ends_with("`w`")));
+}
