@@ -1,30 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The life of an installation on a machine that boots systemd: service, reload, upgrade, reboot, removal.
+//! The life of an installation on a machine that boots systemd: service, reload, upgrade, downgrade, removal, reboot. A session and a
+//! job are alive meanwhile, and other people log in.
 
 use std::time::Duration;
 
-use testbed::drive::machine::Machine;
+use testbed::drive::jobs::Job;
+use testbed::drive::machine::{Machine, machine_story};
 use testbed::drive::people::{self, Session};
-use testbed::drive::story;
-use testbed::{Error, Options, Result, Site, skip};
+use testbed::site::command::finish;
+use testbed::{Result, Site, wait};
 
 mod common;
-use common::{PURGE, bring_packages};
+use common::{EARLIER, PURGE, bring_earlier_packages, bring_packages, difference, etc, login_by_key};
 
-/// A site with the test server, and a machine in it that has no packages of the product yet.
-fn machine_story(tell: impl FnOnce(&Site, &Machine<'_>) -> Result<()>) -> Result<()> {
-    let options = Options { systemd: true, product: false, nodes: 1, ..Options::new()? };
-    if options.foreign.is_some() {
-        return skip("it needs a site of its own");
-    }
-    story::story_without_services(options, |site| {
-        site.start_servers()?;
-        match Machine::boot(site) {
-            Err(error @ Error::Impossible(_)) => skip(&error.to_string()),
-            machine => tell(site, &machine?),
-        }
-    })
-}
+const APT: &str = "DEBIAN_FRONTEND=noninteractive apt-get -q -y";
+const OURS: &str = "libpam-mytoken mytoken-sshd-config mytokend slurm-spank-mytoken mytoken-ssh mytoken-doc";
 
 fn active(machine: &Machine<'_>) -> Result<()> {
     let state = machine.sh("systemctl is-active mytokend")?;
@@ -33,45 +23,189 @@ fn active(machine: &Machine<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Installs the packages and does what README says: configuration, service, PAM profile, sshd.
-fn install(site: &Site, machine: &Machine<'_>) -> Result<()> {
-    bring_packages(site)?;
-    machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
+/// What an administrator does after the installation, as README says.
+fn set_up(site: &Site, machine: &Machine<'_>) -> Result<()> {
     site.configure_product()?;
-    machine.sh("systemctl start mytokend")?.ok()?;
-    machine.sh("DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session")?.ok()?;
-    machine.sh("systemctl reload ssh")?.ok()?;
+    for command in [
+        "systemctl reload ssh",
+        "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session",
+        "ln -s /usr/share/mytoken/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf",
+        "systemctl restart mytokend slurmd",
+    ] {
+        machine.sh(command)?.ok()?;
+    }
+    machine.wait_for_slurm()?;
     active(machine)
 }
 
-/// The access token of a session and the number of requests that the session's service answers with 200.
-fn call(session: &mut Session) -> Result<String> {
-    let call = people::call("-s -o /dev/null -w '%{http_code}'");
-    Ok(session.run(&call, Duration::from_secs(20))?.stdout)
+/// Installs the packages, and sets up what they need.
+fn install(site: &Site, machine: &Machine<'_>) -> Result<()> {
+    bring_packages(site)?;
+    machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
+    set_up(site, machine)
+}
+
+/// A session of alice by token, and a job of hers that calls a service each second.
+struct Work {
+    session: Session,
+    job: u32,
+}
+
+impl Work {
+    fn begin(site: &Site) -> Result<Self> {
+        people::first_mytoken(site, "alice")?;
+        let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed")?;
+        let call = people::call("-s -o /dev/null -w '%{http_code}\\n'");
+        let script = format!("cat >calls.sh <<'END'\n#!/bin/bash\nwhile sleep 1; do {call}; done >>calls\nEND");
+        session.run(&script, Duration::from_secs(10))?.ok()?;
+        let submitted = session.run("sbatch --mytoken=required calls.sh", Duration::from_secs(30))?;
+        let job = Job::submitted("alice", &submitted)?.id;
+        let mut work = Self { session, job };
+        work.assert_alive("the start")?;
+        Ok(work)
+    }
+
+    /// The session's service accepts its token, and the job has made another call since, as all its calls, with success.
+    fn assert_alive(&mut self, after: &str) -> Result<()> {
+        let session = self.session.run(&people::call("-s -o /dev/null -w '%{http_code}'"), Duration::from_secs(20))?;
+        assert_eq!(session.stdout, "200", "the session after {after}");
+        let before = self.calls()?.len();
+        let calls = wait::until("the next calls of the job", Duration::from_secs(30), || {
+            let calls = self.calls()?;
+            Ok((calls.len() > before + 1).then_some(calls))
+        })?;
+        assert!(calls.iter().all(|code| code == "200"), "the job after {after}: {calls:?}");
+        Ok(())
+    }
+
+    fn calls(&mut self) -> Result<Vec<String>> {
+        let calls = self.session.run("cat calls", Duration::from_secs(10))?.stdout;
+        Ok(calls.lines().map(str::to_owned).collect())
+    }
+
+    /// Cancels the job, waits until its mytoken is revoked, and logs out.
+    fn end(mut self) -> Result<()> {
+        let job = self.job;
+        self.session.run(&format!("scancel {job}"), Duration::from_secs(20))?.ok()?;
+        wait::until("the end of the job's credential", Duration::from_secs(60), || {
+            let status = self.session.run(&format!("mytokenctl status {job}"), Duration::from_secs(20))?.stdout;
+            Ok(status.contains("ended, revoked").then_some(()))
+        })?;
+        self.session.close()
+    }
+}
+
+/// Logs in again and again while `body` runs, by key and by token. No login may fail.
+fn while_people_log_in(site: &Site, body: impl FnOnce() -> Result<()>) -> Result<()> {
+    let again = |login: &str, pause: &str| {
+        format!("touch busy; while test -e busy; do {login} 2>&1 || echo FAILED; sleep {pause}; done")
+    };
+    let spawn = |user, script: &str| site.script(user, script).timeout(Duration::from_secs(300)).spawn();
+    let key = spawn("bob", &again("ssh -o BatchMode=yes -i .ssh/site_key testbed echo bob is in", "0.2"))?;
+    let token = spawn("carol", &again("mytoken-ssh ssh testbed echo carol is in", "3"))?;
+    let done = body();
+    site.sh("root", "rm -f /home/bob/busy /home/carol/busy")?.ok()?;
+    for (child, least) in [(key, 20), (token, 3)] {
+        let logins = finish(child)?.stdout;
+        let good = logins.lines().filter(|line| line.ends_with("is in")).count();
+        assert!(good >= least && !logins.contains("FAILED"), "{good} logins:\n{logins}");
+    }
+    done
 }
 
 #[test]
-fn sessions_live_through_restart_reload_and_upgrade_and_the_agent_through_a_reboot() -> Result<()> {
+fn sessions_jobs_and_logins_live_through_restart_upgrade_downgrade_and_a_crash() -> Result<()> {
+    machine_story(|site, machine| {
+        bring_packages(site)?;
+        bring_earlier_packages(site)?;
+        machine.sh(&format!("{APT} install /root/earlier/*.deb"))?.ok()?;
+        set_up(site, machine)?;
+        people::first_mytoken(site, "carol")?;
+        let mut work = Work::begin(site)?;
+        let version = || Ok::<_, testbed::Error>(machine.sh("dpkg-query -W -f '${Version}' mytokend")?.stdout);
+        assert_eq!(version()?, EARLIER);
+        while_people_log_in(site, || {
+            for (step, command) in [
+                ("restart", "systemctl restart mytokend"),
+                ("reload", "systemctl reload mytokend"),
+                ("upgrade", &format!("{APT} install /root/packages/*.deb")),
+                ("refused downgrade", &format!("! {APT} install /root/earlier/*.deb")),
+                ("reinstallation", &format!("{APT} install --reinstall /root/packages/*.deb")),
+                ("downgrade", &format!("{APT} install --allow-downgrades /root/earlier/*.deb")),
+                ("second upgrade", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb"),
+                ("crash", "kill -KILL $(systemctl show --property MainPID --value mytokend) && sleep 4"),
+                ("restart of Slurm", "systemctl restart slurmctld slurmd"),
+            ] {
+                machine.sh(command)?.ok()?;
+                active(machine)?;
+                let is_earlier = version()? == EARLIER;
+                assert_eq!(is_earlier, ["restart", "reload", "downgrade"].contains(&step), "after {step}");
+                work.assert_alive(step)?;
+            }
+            Ok(())
+        })?;
+        assert_eq!(machine.sh("dpkg --verify; systemctl --failed --no-legend")?.stdout, "");
+        // sshd refuses connections for a moment when it restarts; its sessions stay.
+        machine.sh("systemctl restart ssh")?.ok()?;
+        login_by_key(site)?;
+        work.assert_alive("restart of sshd")?;
+        work.end()
+    })
+}
+
+#[test]
+fn agent_logins_and_jobs_are_back_after_a_reboot() -> Result<()> {
     machine_story(|site, machine| {
         install(site, machine)?;
-        people::first_mytoken(site, "alice")?;
-        let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed")?;
-        assert_eq!(call(&mut session)?, "200");
-        for (step, command) in [
-            ("restart", "systemctl restart mytokend"),
-            ("reload", "systemctl reload mytokend"),
-            ("upgrade", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb"),
-            ("crash", "kill -KILL $(systemctl show --property MainPID --value mytokend) && sleep 4"),
-        ] {
-            machine.sh(command)?.ok()?;
-            active(machine)?;
-            assert_eq!(call(&mut session)?, "200", "after {step}");
-        }
-        session.close()?;
         machine.reboot()?;
         active(machine)?;
-        let login = site.sh("alice", "mytoken-ssh ssh testbed id -un")?.ok()?;
-        assert_eq!(login.stdout.trim(), "alice");
+        machine.wait_for_slurm()?;
+        Work::begin(site)?.end()
+    })
+}
+
+#[test]
+fn removal_spares_sessions_and_jobs_reinstallation_serves_them_again_and_purge_leaves_nothing() -> Result<()> {
+    machine_story(|site, machine| {
+        let before = etc(site)?;
+        install(site, machine)?;
+        let mut work = Work::begin(site)?;
+
+        machine.sh(&format!("{APT} remove {OURS}"))?.ok()?;
+        assert!(!machine.sh("systemctl is-active mytokend")?.success());
+        login_by_key(site)?;
+        // The other services start without us, and what ran goes on.
+        machine.sh("sshd -t && systemctl restart ssh slurmctld slurmd")?.ok()?;
+        login_by_key(site)?;
+        work.assert_alive("removal")?;
+        let job = work.session.run("srun -Q echo ran", Duration::from_secs(40))?;
+        assert_eq!(job.stdout, "ran\n", "a job without token after the removal");
+        let login = site.sh("bob", "ssh -o BatchMode=yes -i .ssh/site_key testbed 'echo $BEARER_TOKEN_FILE'")?.ok()?;
+        assert_eq!(login.stdout, "\n");
+
+        machine.sh(&format!("{APT} install /root/packages/*.deb"))?.ok()?;
+        // The configuration was still there, so the agent starts by itself, and knows its sessions and jobs.
+        active(machine)?;
+        work.assert_alive("reinstallation")?;
+        let status = work.session.run("mytokenctl status", Duration::from_secs(20))?.ok()?.stdout;
+        assert!(status.contains(&format!("JOB {}", work.job)) && status.contains("SESSION"), "{status}");
+        machine.sh("systemctl reload ssh && systemctl restart slurmd")?.ok()?;
+        work.end()?;
+
+        machine.sh(PURGE)?.ok()?;
+        login_by_key(site)?;
+        machine.sh("sshd -t && systemctl restart ssh slurmd")?.ok()?;
+        login_by_key(site)?;
+        // The administrator's own files stay, and nothing else.
+        let after = etc(site)?;
+        let left = difference(&before, &after);
+        let own = |line: &&str| {
+            line.starts_with("./mytoken/") || line.starts_with("./slurm/plugstack.conf.d/mytoken.conf -> ")
+        };
+        assert!(!left.is_empty() && left.iter().all(own), "{left:#?}");
+        let find = "find / -xdev -name '*mytoken*' -not -path '/root/*' -not -path '/home/*' -not -path '/etc/*'";
+        assert_eq!(site.sh("root", find)?.ok()?.stdout, "");
+        assert_eq!(machine.sh("dpkg --verify; systemctl --failed --no-legend")?.stdout, "");
         Ok(())
     })
 }
