@@ -7,4 +7,5 @@ pub mod control;
 pub mod jobs;
 pub mod log;
 pub mod privacy;
+pub mod program;
 pub mod submit;

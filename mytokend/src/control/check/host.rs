@@ -2,8 +2,17 @@
 //! What the checks of sshd and PAM look at, so that they are decided without a host in tests.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
+
+use mytoken::Deadline;
+
+use crate::program::{self, ProgramError};
+
+/// Time limit of a program.
+const PROGRAM: Duration = Duration::from_secs(10);
 
 /// A host.
 pub trait Host {
@@ -40,12 +49,11 @@ impl Host for ThisHost {
     }
 
     fn run(&self, program: &Path, arguments: &[&str]) -> Ran {
-        let output = Command::new(program).args(arguments).stdin(Stdio::null()).env_clear().output();
-        match output {
-            Ok(output) if output.status.success() => Ran::Output(String::from_utf8_lossy(&output.stdout).into_owned()),
-            Ok(output) => Ran::Failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ran::Missing,
-            Err(error) => Ran::Failed(error.to_string()),
+        match program::run(Command::new(program).args(arguments), Deadline::after(PROGRAM)) {
+            Ok(outcome) if outcome.success => Ran::Output(outcome.output),
+            Ok(outcome) => Ran::Failed(outcome.errors.trim().to_owned()),
+            Err(ProgramError::Start(error)) if error.kind() == ErrorKind::NotFound => Ran::Missing,
+            Err(error) => Ran::Failed(format!("it {error}")),
         }
     }
 }

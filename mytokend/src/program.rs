@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs a program, with limits for its time and its output: a daemon must not hang because a program hangs.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+
+use mytoken::Deadline;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramOutcome {
+    /// Whether its exit status is 0.
+    pub success: bool,
+    /// Its standard output.
+    pub output: String,
+    /// Its standard error.
+    pub errors: String,
+}
+
+impl ProgramOutcome {
+    /// The first line of the error output.
+    #[must_use]
+    pub fn first_error(&self) -> &str {
+        self.errors.lines().next().unwrap_or("no error output")
+    }
+}
+
+/// Why a program has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// It could not be started.
+    #[error("cannot be run: {0}")]
+    Start(io::Error),
+    /// Its output could not be read.
+    #[error("failed: its output cannot be read: {0}")]
+    Output(io::Error),
+    /// Its output is too long.
+    #[error("failed: its output is longer than {OUTPUT_LIMIT} bytes")]
+    TooLong,
+    /// It took too long, and was killed.
+    #[error("did not answer in time")]
+    Timeout,
+}
+
+/// Longest output in bytes. squeue prints one line for each task of an array.
+const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
+
+/// Runs `command` until it ends or `deadline` passes. It has no standard input, and a clean environment except for `SLURM_CONF`: a
+/// service may name a slurm.conf outside the default path.
+///
+/// # Errors
+/// [`ProgramError`].
+pub fn run(command: &mut Command, deadline: Deadline) -> Result<ProgramOutcome, ProgramError> {
+    command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin");
+    if let Some(file) = std::env::var_os("SLURM_CONF") {
+        command.env("SLURM_CONF", file);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
+    let mut child = command.spawn().map_err(ProgramError::Start)?;
+    let result = read_output(&mut child, deadline);
+    if result.is_err() {
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(ProgramError::Output)?;
+    let (output, errors) = result?;
+    Ok(ProgramOutcome { success: status.success(), output, errors })
+}
+
+/// Reads standard output and standard error to their end.
+fn read_output(child: &mut Child, deadline: Deadline) -> Result<(String, String), ProgramError> {
+    let (Some(mut out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(ProgramError::Output(io::ErrorKind::BrokenPipe.into()));
+    };
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let (mut out_open, mut err_open) = (true, true);
+    while out_open || err_open {
+        let left = deadline.remaining().ok_or(ProgramError::Timeout)?;
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let events = |open| if open { PollFlags::POLLIN } else { PollFlags::empty() };
+        let mut fds = [PollFd::new(out.as_fd(), events(out_open)), PollFd::new(err.as_fd(), events(err_open))];
+        poll(&mut fds, timeout).map_err(|errno| ProgramError::Output(errno.into()))?;
+        let [ready_out, ready_err] = fds.map(|fd| fd.any().unwrap_or(false));
+        if out_open && ready_out {
+            out_open = read_once(&mut out, &mut output)?;
+        }
+        if err_open && ready_err {
+            err_open = read_once(&mut err, &mut errors)?;
+        }
+    }
+    Ok((String::from_utf8_lossy(&output).into_owned(), String::from_utf8_lossy(&errors).into_owned()))
+}
+
+/// Reads once and returns whether there may be more.
+fn read_once(from: &mut impl Read, into: &mut Vec<u8>) -> Result<bool, ProgramError> {
+    let mut chunk = [0_u8; 8192];
+    let count = from.read(&mut chunk).map_err(ProgramError::Output)?;
+    into.extend_from_slice(chunk.get(..count).unwrap_or_default());
+    if into.len() > OUTPUT_LIMIT { Err(ProgramError::TooLong) } else { Ok(count > 0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn shell(script: &str) -> Result<ProgramOutcome, ProgramError> {
+        run(Command::new("/bin/sh").arg("-c").arg(script), Deadline::after(Duration::from_millis(800)))
+    }
+
+    #[test]
+    fn status_and_both_outputs_are_returned() {
+        let outcome = shell("echo good; echo bad >&2; echo worse >&2; exit 3").unwrap();
+        assert_eq!((outcome.success, outcome.output.as_str(), outcome.first_error()), (false, "good\n", "bad"));
+        assert!(shell("test -z \"$HOME\"").unwrap().success, "the environment is clean");
+    }
+
+    #[test]
+    fn a_hanging_program_is_killed() {
+        let begin = Instant::now();
+        assert!(matches!(shell("exec sleep 30"), Err(ProgramError::Timeout)));
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn long_output_on_both_pipes_does_not_block() {
+        let outcome = shell("head -c 200000 /dev/zero | tr '\\0' 'x'; head -c 200000 /dev/zero >&2").unwrap();
+        assert_eq!((outcome.output.len(), outcome.errors.len()), (200_000, 200_000));
+    }
+
+    #[test]
+    fn a_program_that_is_missing_says_so() {
+        let missing = run(&mut Command::new("/nonexistent/squeue"), Deadline::after(Duration::ZERO)).unwrap_err();
+        assert!(missing.to_string().starts_with("cannot be run: No such file"), "{missing}");
+    }
+}
