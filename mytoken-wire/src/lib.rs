@@ -17,6 +17,7 @@ pub mod profile;
 pub mod sealed;
 mod secret;
 pub mod submission;
+pub mod version;
 
 pub use clock::{Clock, Deadline, ScheduleClock, SystemClock};
 pub use handle::Handle;

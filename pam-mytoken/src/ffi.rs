@@ -10,6 +10,8 @@ use std::ptr;
 use pamsm::{Pam, PamError};
 use zeroize::Zeroizing;
 
+mytoken_wire::version_note!();
+
 const PAM_SUCCESS: c_int = 0;
 const PAM_CONV: c_int = 5;
 

@@ -27,6 +27,8 @@ pub static plugin_version: AtomicU32 = AtomicU32::new(fixed_stamp());
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = set_version;
 
+mytoken_wire::version_note!();
+
 extern "C" fn set_version() {
     if fixed_stamp() == 0 {
         plugin_version.store(api_number().and_then(stamp_of).unwrap_or(0), Ordering::Relaxed);

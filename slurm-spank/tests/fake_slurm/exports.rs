@@ -70,6 +70,14 @@ fn the_library_stays_loaded_and_is_bound_at_once() {
     }
 }
 
+#[test]
+fn the_file_tells_its_version() {
+    let text = binutils("readelf", &["-nW"], plugin());
+    assert!(text.contains("mytoken-version"), "{text}");
+    let version = mytoken_wire::version::in_file(&std::fs::read(plugin()).unwrap()).map(str::to_owned);
+    assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+}
+
 /// sbatch would have to find, map and bind each further library.
 fn assert_needs_libc_and_the_loader_alone(file: &Path) {
     let text = binutils("readelf", &["-dW"], file);
