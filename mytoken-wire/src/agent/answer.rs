@@ -57,6 +57,13 @@ pub struct Status {
     /// How many older jobs and sessions were left out, because the length of an answer is limited.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: usize,
+    /// Version of the agent. The first agents did not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Ids of the key pairs whose credentials the agent opens: the pair that was on disk when it read its configuration, then those that
+    /// this one replaced. Empty where it serves sessions only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]

@@ -116,7 +116,11 @@ mod tests {
         let started =
             Started { path: "/x".into(), state: JobState::Failed, reason: Some("why".into()), required: true };
         assert_eq!(read::<JobStart>(Answer::Started(started.clone())).answer, Some(started));
-        let status = Status { node: "n1".into(), ..Status::default() };
+        let of_older_agent: AnswerLine<Status> =
+            serde_json::from_str(r#"{"v":1,"status":{"node":"n1","jobs":[]}}"#).unwrap();
+        assert_eq!(of_older_agent.answer, Some(Status { node: "n1".into(), ..Status::default() }));
+        let (version, keys) = (Some("1.2.3".into()), vec!["0a1b2c3d".into()]);
+        let status = Status { node: "n1".into(), version, keys, ..Status::default() };
         assert_eq!(read::<StatusQuery>(Answer::Status(status.clone())).answer, Some(status));
         assert_eq!(read::<JobEnd>(Answer::Done {}).answer, Some(Done {}));
         let refused = read::<JobEnd>(Answer::Error("no".into()));

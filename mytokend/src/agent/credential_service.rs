@@ -93,4 +93,7 @@ pub trait CredentialService: Send + Sync {
     /// # Errors
     /// [`RequestFailure`].
     fn revoke(&self, credential: &LeaseCredential, deadline: Deadline) -> Result<(), RequestFailure>;
+
+    /// Ids of the key pairs whose sealed texts it opens, the current one first.
+    fn key_ids(&self) -> Vec<String>;
 }

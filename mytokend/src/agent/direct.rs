@@ -193,6 +193,11 @@ impl CredentialService for DirectMode {
         self.with_server(url, deadline, |server| server.revoke(&credential.sub_token, true, deadline))
             .map_err(|error| failure(&error))
     }
+
+    fn key_ids(&self) -> Vec<String> {
+        let Ok(keys) = &self.keys else { return Vec::new() };
+        [&keys.current].into_iter().chain(&keys.earlier).map(|key| key.id().to_owned()).collect()
+    }
 }
 
 fn access_token_request<'a>(
@@ -275,6 +280,7 @@ mod tests {
         let shared: Shared = toml::from_str("[[server]]\nname = 't'\nurl = 'https://mytoken.testbed:8443'").unwrap();
         let keys = ClusterKeys { cluster: "testbed".into(), current: Arc::new(new), earlier: vec![Arc::new(old)] };
         let direct = DirectMode::new(&shared, Ok(keys), Arc::new(SystemClock)).unwrap();
+        assert_eq!(direct.key_ids(), [new_public.id(), old_public.id()]);
         for (public, opens) in [(&old_public, true), (&new_public, true), (&foreign, false)] {
             let text = sealed::seal(&credential(), public).unwrap();
             assert_eq!(direct.admit(&start(2001), &text, 999).is_ok(), opens, "{}", public.id());

@@ -241,7 +241,13 @@ impl Agent {
         };
         let omitted = oldest_to_omit(&jobs);
         jobs.drain(..omitted);
-        Status { node: self.node.clone(), jobs, omitted }
+        Status {
+            node: self.node.clone(),
+            jobs,
+            omitted,
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            keys: self.configured().service.key_ids(),
+        }
     }
 }
 

@@ -142,6 +142,10 @@ impl CredentialService for FakeServices {
         self.with(|script| script.revoked.push(text.clone()));
         Ok(())
     }
+
+    fn key_ids(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl Controller for FakeServices {
