@@ -19,7 +19,10 @@ const NAME: [u8; 16] = *b"mytoken-version\0";
 const TEXT: usize = 32;
 
 impl VersionNote {
-    /// The note of a version. One that is too long does not compile.
+    /// The note of a version.
+    ///
+    /// # Panics
+    /// While a program is compiled, when the version is too long.
     #[must_use]
     #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
     #[expect(clippy::cast_possible_truncation, reason = "16 and 32")]

@@ -36,6 +36,21 @@ pub fn jobs_with_steps() -> HashSet<u32> {
         .collect()
 }
 
+/// Process ids of the programs with this name, of the agent's own user (root).
+#[must_use]
+pub fn named(name: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let own = nix::unistd::geteuid().as_raw();
+    let pids = entries
+        .filter(|entry| entry.metadata().is_ok_and(|process| process.uid() == own))
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut pids: Vec<u32> = pids
+        .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name))
+        .collect();
+    pids.sort_unstable();
+    pids
+}
+
 /// slurmstepd shows `slurmstepd: [4711.batch]` as its command line (SLURM-24).
 fn job_of(cmdline: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(cmdline).ok()?;
@@ -64,6 +79,16 @@ mod tests {
         assert_eq!(job_of(b"slurmstepd: [4711.extern] \0"), Some(4711));
         assert_eq!(job_of(b"/usr/sbin/slurmstepd\0infinity\0"), None);
         assert_eq!(job_of(b"vim\0slurmstepd: [1.0]\0"), None);
+    }
+
+    #[test]
+    fn processes_are_found_by_the_name_of_their_program() {
+        let mut sleep = std::process::Command::new("/bin/sleep").arg("30").spawn().unwrap();
+        let found = named("sleep");
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        assert!(found.contains(&sleep.id()), "{found:?}");
+        assert!(named("no-such-program").is_empty());
     }
 
     #[test]

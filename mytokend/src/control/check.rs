@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytokenctl check`: findings about this host, each with its fix, on one screen.
 
+mod agent;
+mod confinement;
 mod host;
 pub mod kinds;
+pub mod kinds_slurm;
 mod login;
 mod pam;
 pub mod pam_stack;
+mod plugin;
+mod plugstack;
+mod slurm;
 mod sshd;
 
 use std::fmt::Write as _;
@@ -21,7 +27,7 @@ use mytoken::private_files::Owner;
 use mytoken::server::Server;
 use mytoken::{Deadline, Error};
 use mytoken_login::NssAccounts;
-use mytoken_wire::agent::{AgentError, StatusQuery, ask};
+use mytoken_wire::paths::RUNTIME;
 use serde::Serialize;
 
 use host::{Host, ThisHost};
@@ -101,6 +107,7 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path, host: Option<&dyn Hos
             for service in &login.services {
                 findings.pam(host, service);
             }
+            findings.pam_version(host);
         }
     }
     let jobs = if exists(&dir.join("jobs.toml")) {
@@ -114,11 +121,21 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path, host: Option<&dyn Hos
     if let Some(jobs) = &jobs {
         findings.keys(jobs, trust);
     }
+    if host.is_some() {
+        // Before the cache, which corrects the directory's mode.
+        findings.runtime_dir(jobs.as_ref().map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir));
+    }
     if Owner::current().uid == 0 && exists(&dir.join("login.toml")) {
         findings.cache(&DiskCache::of_host());
     }
     findings.servers(&shared);
-    findings.agent(socket, jobs.is_some());
+    findings.agent(socket, jobs.as_ref(), trust);
+    if let Some(host) = host {
+        findings.confinement(host);
+        if let Some(jobs) = &jobs {
+            findings.slurm(jobs);
+        }
+    }
     findings
 }
 
@@ -268,32 +285,6 @@ impl Findings {
         }
     }
 
-    fn agent(&mut self, socket: &Path, jobs: bool) {
-        match ask(socket, &StatusQuery { job: None }, Deadline::after(Duration::from_secs(3))) {
-            Ok(status) => {
-                let count = status.jobs.len().saturating_add(status.omitted);
-                self.add(
-                    "agent",
-                    Severity::Ok,
-                    format!("{} answers as {}, {count} jobs and sessions", socket.display(), status.node),
-                    None,
-                );
-            }
-            Err(error @ AgentError::Protocol { .. }) => {
-                self.add("agent", Severity::Error, error.to_string(), Some("restart it after an upgrade"));
-            }
-            Err(error) => {
-                let level = if jobs { Severity::Error } else { Severity::Warning };
-                self.add(
-                    "agent",
-                    level,
-                    error.to_string(),
-                    Some("start it as root, on nodes and login hosts: setsid --fork mytokend agent"),
-                );
-            }
-        }
-    }
-
     /// The findings for a terminal.
     #[must_use]
     pub fn render(&self) -> String {
@@ -358,7 +349,7 @@ mod tests {
         assert_eq!(levels(&findings, "agent"), [Severity::Error]);
         let screen = findings.render();
         assert!(
-            screen.contains("fix: start it as root, on nodes and login hosts: setsid --fork mytokend agent\n")
+            screen.contains("mytokend agent   # as root, and at every start of this host\n")
                 && screen.ends_with("2 errors, 0 warnings\n"),
             "{screen}"
         );

@@ -104,6 +104,7 @@ mod tests {
                 },
             ],
             omitted: 3,
+            ..Status::default()
         };
         let account = |uid| (uid == 2001).then(|| "alice".to_owned());
         let expected = "\

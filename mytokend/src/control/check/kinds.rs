@@ -24,6 +24,8 @@ macro_rules! kinds {
     };
 }
 
+pub(super) use kinds;
+
 kinds! {
     /// sshd -T fails.
     SSHD_CONFIGURATION: "sshd-configuration", "sshd", Error, "sshd -t";

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The findings of `mytokenctl check` about the agent: whether it runs, its version, its keys, its socket and its directory.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use mytoken::Deadline;
+use mytoken::config::FileTrust;
+use mytoken_wire::agent::{AgentError, Status, StatusQuery, ask};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+
+use super::kinds::Kind;
+use super::{Findings, Severity, kinds_slurm as kinds};
+use crate::jobs::keys::{PrivateKey, PublicKey};
+use crate::jobs::settings::JobsSettings;
+
+/// The version of this program.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What is seen of the agent.
+struct Seen {
+    answer: Result<Status, AgentError>,
+    socket_mode: Option<u32>,
+    key: KeyOnDisk,
+    /// Whether systemd runs services here.
+    systemd: bool,
+}
+
+/// The cluster's private key on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum KeyOnDisk {
+    /// Its id.
+    Id(String),
+    /// There is none.
+    Missing,
+    /// Not known to whoever checks, or not configured.
+    Unknown,
+}
+
+impl KeyOnDisk {
+    fn of(jobs: Option<&JobsSettings>, trust: FileTrust) -> Self {
+        let Some(jobs) = jobs else { return Self::Unknown };
+        let file = &jobs.cluster.private_key_file;
+        if matches!(file.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound) {
+            return Self::Missing;
+        }
+        if let Ok(private) = PrivateKey::load(file, trust) {
+            return Self::Id(private.id().to_owned());
+        }
+        // An ordinary user cannot read it, but its pair has one id. Whether the two belong together is a finding of its own.
+        PublicKey::load(&jobs.cluster.public_key_file, trust)
+            .map_or(Self::Unknown, |public| Self::Id(public.id().to_owned()))
+    }
+}
+
+impl Findings {
+    /// Checks the agent behind `socket`.
+    pub(super) fn agent(&mut self, socket: &Path, jobs: Option<&JobsSettings>, trust: FileTrust) {
+        let seen = Seen {
+            answer: ask(socket, &StatusQuery { job: None }, Deadline::after(Duration::from_secs(3))),
+            socket_mode: socket.metadata().ok().map(|meta| meta.mode() & 0o777),
+            key: KeyOnDisk::of(jobs, trust),
+            systemd: Path::new("/run/systemd/system").exists(),
+        };
+        self.agent_seen(&seen, socket, jobs);
+    }
+
+    fn agent_seen(&mut self, seen: &Seen, socket: &Path, jobs: Option<&JobsSettings>) {
+        let here = |kind: Kind| if seen.systemd { kind } else { without_systemd(kind) };
+        let status = match &seen.answer {
+            Ok(status) => status,
+            Err(error @ AgentError::Unreachable { .. }) => {
+                // A login host without jobs.toml: sessions keep the token of their login until it expires.
+                let level = if jobs.is_some() { Severity::Error } else { Severity::Warning };
+                return self.add_kind(Kind { level, ..here(kinds::AGENT_DOWN) }, error.to_string());
+            }
+            Err(error) => return self.add_kind(here(kinds::AGENT_PROTOCOL), error.to_string()),
+        };
+        let before = self.findings.len();
+        match status.version.as_deref() {
+            Some(VERSION) => {}
+            version => {
+                let version =
+                    version.map_or_else(|| "an older version".to_owned(), |version| format!("version {version}"));
+                let text = format!("the agent is of {version}, mytokenctl of {VERSION}");
+                self.add_kind(here(kinds::AGENT_VERSION), text);
+            }
+        }
+        // An agent of the first version does not tell its keys.
+        if status.version.is_some() {
+            self.agent_keys(&seen.key, &status.keys, here, jobs);
+        }
+        if seen.socket_mode.is_some_and(|mode| mode & 0o666 != 0o666) {
+            let mode = seen.socket_mode.unwrap_or_default();
+            let text =
+                format!("{} has mode {mode:03o}: users cannot ask for the state of their jobs", socket.display());
+            self.add_fixed(kinds::AGENT_SOCKET, text, format!("chmod 666 {}", socket.display()));
+        }
+        if self.findings.len() == before {
+            let count = status.jobs.len().saturating_add(status.omitted);
+            let keys = match status.keys.as_slice() {
+                [] => "no key: it serves sessions only".to_owned(),
+                [key] => format!("key pair {key}"),
+                [key, earlier @ ..] => format!("key pair {key}, and for running jobs {}", earlier.join(" ")),
+            };
+            let text = format!(
+                "{} answers as {}, version {VERSION}, {count} jobs and sessions, {keys}",
+                socket.display(),
+                status.node
+            );
+            self.add("agent", Severity::Ok, text, None);
+        }
+    }
+
+    fn agent_keys(
+        &mut self,
+        disk: &KeyOnDisk,
+        keys: &[String],
+        here: impl Fn(Kind) -> Kind,
+        jobs: Option<&JobsSettings>,
+    ) {
+        let file = jobs.map(|jobs| jobs.cluster.private_key_file.display().to_string()).unwrap_or_default();
+        match disk {
+            KeyOnDisk::Id(id) if keys.is_empty() => {
+                let text = format!(
+                    "the agent has no key and serves sessions only, but {file} has key {id}: it was put there later"
+                );
+                self.add_kind(here(kinds::AGENT_KEY), text);
+            }
+            KeyOnDisk::Id(id) if !keys.contains(id) => {
+                let text = format!(
+                    "the agent has key {}, the files have key {id}: jobs that are submitted now get no token",
+                    keys.join(" ")
+                );
+                self.add_kind(here(kinds::AGENT_KEY), text);
+            }
+            KeyOnDisk::Missing if !keys.is_empty() => {
+                let text = format!(
+                    "the agent has key {}, but there is no {file} any more: jobs get no token after its next start",
+                    keys.join(" ")
+                );
+                let fix = format!("ls -l {file}   # copy it from another node: owner root, mode 0600");
+                self.add_fixed(kinds::AGENT_KEY_FILE, text, fix);
+            }
+            _ => {}
+        }
+    }
+
+    /// Checks the directory with the token files.
+    pub(super) fn runtime_dir(&mut self, directory: &Path) {
+        // Without it the agent does not run, or not there, which is a finding of its own.
+        let Ok(meta) = directory.metadata() else { return };
+        let in_memory = statfs(directory).map_or(true, |about| about.filesystem_type() == TMPFS_MAGIC);
+        self.runtime_dir_seen(directory, meta.mode() & 0o777, in_memory);
+    }
+
+    fn runtime_dir_seen(&mut self, directory: &Path, mode: u32, in_memory: bool) {
+        let path = directory.display();
+        if mode & 0o011 != 0o011 {
+            let text = format!("{path} has mode {mode:03o}: users cannot reach their token files in it");
+            self.add_fixed(kinds::RUNTIME_DIR_MODE, text, format!("chmod 711 {path}"));
+        }
+        if !in_memory {
+            let text =
+                format!("{path} is not in memory (tmpfs): tokens are written to a disk, and stay there after a crash");
+            self.add_kind(kinds::RUNTIME_DIR_DISK, text);
+        }
+    }
+
+    /// A finding whose command depends on what was found.
+    pub(super) fn add_fixed(&mut self, kind: Kind, text: impl Into<String>, fix: String) {
+        self.add_kind(Kind { fix: "", ..kind }, text);
+        if let Some(finding) = self.findings.last_mut() {
+            finding.fix = Some(fix);
+        }
+    }
+}
+
+/// The same finding with a command for hosts without systemd.
+fn without_systemd(kind: Kind) -> Kind {
+    let fix = match kind.id {
+        id if id == kinds::AGENT_DOWN.id => "setsid --fork mytokend agent   # as root, and at every start of this host",
+        id if id == kinds::AGENT_KEY.id => "pkill -HUP -x mytokend",
+        _ => "pkill -TERM -x mytokend; setsid --fork mytokend agent   # as root",
+    };
+    Kind { fix, ..kind }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jobs() -> JobsSettings {
+        toml::from_str("[cluster]\nname = 'c'\nprivate_key_file = '/dev/null'").unwrap()
+    }
+
+    fn status(version: Option<&str>, keys: &[&str]) -> Status {
+        let keys = keys.iter().map(ToString::to_string).collect();
+        Status { node: "n1".into(), version: version.map(str::to_owned), keys, ..Status::default() }
+    }
+
+    /// Ids and commands of the findings.
+    fn found(answer: Result<Status, AgentError>, mode: u32, key: KeyOnDisk, systemd: bool) -> Vec<(String, String)> {
+        let seen = Seen { answer, socket_mode: Some(mode), key, systemd };
+        let mut findings = Findings::default();
+        findings.agent_seen(&seen, Path::new("/run/mytoken/agent.sock"), Some(&jobs()));
+        let of_interest = findings.findings.into_iter().filter(|finding| finding.level != Severity::Ok);
+        of_interest.map(|finding| (finding.id.unwrap(), finding.fix.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn each_state_of_the_agent_has_its_finding() {
+        let disk = || KeyOnDisk::Id("new".into());
+        let good = || status(Some(VERSION), &["new"]);
+        let none: [(&str, &str); 0] = [];
+        let unreachable = AgentError::Unreachable { reason: "x".into() };
+        let protocol = AgentError::Protocol { reason: "x".into() };
+        let rows = [
+            (Ok(good()), 0o666, disk(), &none[..]),
+            (Ok(good()), 0o660, disk(), &[("agent-socket-mode", "chmod 666 /run/mytoken/agent.sock")]),
+            (Err(unreachable), 0o666, disk(), &[("agent-not-running", "systemctl enable --now mytokend")]),
+            (Err(protocol), 0o666, disk(), &[("agent-protocol", "systemctl restart mytokend")]),
+            (Ok(status(Some("0.0.9"), &["new"])), 0o666, disk(), &[("agent-version", "systemctl restart mytokend")]),
+            (Ok(status(None, &[])), 0o666, disk(), &[("agent-version", "systemctl restart mytokend")]),
+            (Ok(status(Some(VERSION), &["old"])), 0o666, disk(), &[("agent-key", "systemctl reload mytokend")]),
+            (Ok(status(Some(VERSION), &[])), 0o666, disk(), &[("agent-key", "systemctl reload mytokend")]),
+            // After a reload, and with the earlier pair put back.
+            (Ok(status(Some(VERSION), &["new", "old"])), 0o666, disk(), &none[..]),
+            (Ok(status(Some(VERSION), &["old", "new"])), 0o666, disk(), &none[..]),
+            (Ok(status(Some(VERSION), &[])), 0o666, KeyOnDisk::Missing, &none[..]),
+            (Ok(good()), 0o666, KeyOnDisk::Unknown, &none[..]),
+        ];
+        for (answer, mode, key, wanted) in rows {
+            let shown = format!("{answer:?} {mode:o} {key:?}");
+            let wanted: Vec<_> = wanted.iter().map(|(id, fix)| ((*id).to_owned(), (*fix).to_owned())).collect();
+            assert_eq!(found(answer, mode, key, true), wanted, "{shown}");
+        }
+        let gone = found(Ok(good()), 0o666, KeyOnDisk::Missing, true);
+        assert!(gone.len() == 1 && gone[0].0 == "agent-key-file", "{gone:?}");
+    }
+
+    #[test]
+    fn commands_fit_hosts_without_systemd() {
+        let unreachable = Err(AgentError::Unreachable { reason: "x".into() });
+        let of_key = Ok(status(Some(VERSION), &["old"]));
+        for (answer, command) in [(unreachable, "setsid --fork mytokend agent "), (of_key, "pkill -HUP -x mytokend")] {
+            let found = found(answer, 0o666, KeyOnDisk::Id("new".into()), false);
+            assert!(found.len() == 1 && found[0].1.starts_with(command), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_only_sessions_need_is_a_warning() {
+        let seen = Seen {
+            answer: Err(AgentError::Unreachable { reason: "x".into() }),
+            socket_mode: None,
+            key: KeyOnDisk::Unknown,
+            systemd: true,
+        };
+        let mut findings = Findings::default();
+        findings.agent_seen(&seen, Path::new("/x"), None);
+        assert_eq!(findings.exit_status(), 1);
+    }
+
+    #[test]
+    fn the_runtime_directory_is_in_memory_and_users_can_reach_their_files() {
+        for (mode, in_memory, wanted) in [
+            (0o711, true, vec![]),
+            (0o755, true, vec![]),
+            (0o700, true, vec!["runtime-dir-mode"]),
+            (0o710, true, vec!["runtime-dir-mode"]),
+            (0o711, false, vec!["runtime-dir-on-disk"]),
+        ] {
+            let mut findings = Findings::default();
+            findings.runtime_dir_seen(Path::new("/run/mytoken"), mode, in_memory);
+            let ids: Vec<_> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
+            assert_eq!(ids, wanted, "{mode:o} {in_memory}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The table of findings about the agent, the plugin, Slurm and the host. An id never changes its meaning: scripts compare it.
+
+use super::Severity;
+use super::kinds::{Kind, kinds};
+
+kinds! {
+    /// The agent does not answer.
+    AGENT_DOWN: "agent-not-running", "agent", Error, "systemctl enable --now mytokend";
+    /// The agent's answer is not understood.
+    AGENT_PROTOCOL: "agent-protocol", "agent", Error, "systemctl restart mytokend";
+    /// The agent is of another version than this program.
+    AGENT_VERSION: "agent-version", "agent", Warning, "systemctl restart mytokend";
+    /// The agent does not have the cluster's key that is on disk.
+    AGENT_KEY: "agent-key", "agent", Error, "systemctl reload mytokend";
+    /// The agent has a key, but its file is gone.
+    AGENT_KEY_FILE: "agent-key-file", "agent", Warning, "";
+    /// Users cannot connect to the agent.
+    AGENT_SOCKET: "agent-socket-mode", "agent", Warning, "systemctl restart mytokend";
+    /// Users cannot reach their token files.
+    RUNTIME_DIR_MODE: "runtime-dir-mode", "runtime", Error, "systemctl restart mytokend";
+    /// Tokens are written to a disk.
+    RUNTIME_DIR_DISK: "runtime-dir-on-disk", "runtime", Warning, "grep -rn runtime_dir /etc/mytoken   # choose a directory below /run";
+    /// The PAM module is of another version than this program.
+    PAM_VERSION: "pam-module-version", "PAM", Warning, "apt install --only-upgrade libpam-mytoken mytokend";
+    /// Slurm's programs are not there.
+    SLURM_MISSING: "slurm-missing", "Slurm", Warning, "";
+    /// slurmctld does not answer.
+    SLURM_CONTROLLER: "slurm-controller", "Slurm", Warning, "scontrol ping";
+    /// slurmdbd keeps the environment of every job.
+    SLURM_JOB_ENV: "slurm-job-env", "Slurm", Warning, "grep -n AccountingStoreFlags /etc/slurm/slurm.conf   # remove job_env, then: scontrol reconfigure";
+    /// Jobs have a `/run` of their own.
+    SLURM_RUN_HIDDEN: "slurm-run-hidden", "Slurm", Error, "";
+    /// The plugin's file is not in `PluginDir`.
+    PLUGIN_FILE: "plugin-file", "Slurm plugin", Error, "apt install --reinstall slurm-spank-mytoken";
+    /// No line of plugstack.conf loads the plugin.
+    PLUGIN_LINE: "plugin-line", "Slurm plugin", Error, "mkdir -p /etc/slurm/plugstack.conf.d && ln -s /usr/share/mytoken/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf   # plugstack.conf must include this directory";
+    /// Slurm does not load the plugin although file and line are there.
+    PLUGIN_NOT_LOADED: "plugin-not-loaded", "Slurm plugin", Error, "srun --help | grep -A4 mytoken";
+    /// The line says `required`.
+    PLUGIN_REQUIRED: "plugin-required", "Slurm plugin", Warning, "";
+    /// The line does not reach hosts without configuration files.
+    PLUGIN_CONFIGLESS: "plugin-configless", "Slurm plugin", Warning, "cat /usr/share/mytoken/plugstack.conf >>/etc/slurm/plugstack.conf && scontrol reconfigure   # and remove the include";
+    /// The plugin is of another version than this program.
+    PLUGIN_VERSION: "plugin-version", "Slurm plugin", Warning, "apt install --only-upgrade slurm-spank-mytoken mytokend";
+    /// slurmd was started before the plugin was there.
+    SLURMD_STARTED_EARLIER: "slurmd-without-plugin", "Slurm plugin", Warning, "systemctl restart slurmd   # jobs go on";
+    /// `SELinux` enforces a policy without the module.
+    SELINUX_MODULE: "selinux-module", "SELinux", Warning, "dnf install mytoken-selinux";
+    /// `AppArmor` confines a program that the product needs.
+    APPARMOR_PROFILE: "apparmor-profile", "AppArmor", Warning, "aa-status   # the profile must allow /etc/mytoken and /run/mytoken, and for sshd the network";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::check::kinds;
+
+    #[test]
+    fn ids_are_different_and_every_problem_has_a_command_or_says_none() {
+        let mut ids: Vec<&str> = ALL.iter().chain(kinds::ALL).map(|kind| kind.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), ALL.len() + kinds::ALL.len());
+        // The command of the others depends on what was found.
+        let computed = ["agent-key-file", "plugin-required", "slurm-run-hidden", "slurm-missing"];
+        for kind in ALL.iter().filter(|kind| kind.fix.is_empty()) {
+            assert!(computed.contains(&kind.id), "{}", kind.id);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The findings of `mytokenctl check` about the Slurm plugin, and about the version of the PAM module.
+
+use super::agent::VERSION;
+use super::host::{Host, module_paths};
+use super::slurm::{PLUGIN, Seen, library_version};
+use super::{Findings, Severity, kinds_slurm as kinds};
+
+impl Findings {
+    pub(super) fn plugin(&mut self, seen: &Seen) {
+        let before = self.findings.len();
+        let Some(help) = &seen.help else { return };
+        // SLURM-33: Slurm's own commands decide whether the plugin works. Its files and lines only say why not.
+        let loaded = help.as_ref().is_ok_and(|help| help.contains("--mytoken"));
+        if !loaded {
+            self.plugin_missing(seen, help.as_ref().map_or_else(|reason| reason.as_str(), |help| help.as_str()));
+        }
+        for line in seen.lines.iter().filter(|line| line.required) {
+            let place = format!("{}:{}", line.file.display(), line.number);
+            // SLURM-06.
+            let text =
+                format!("{place} says required: a node where the plugin is missing is drained, and its jobs are held");
+            let fix = format!("sed -i '{}s/required/optional/' {}", line.number, line.file.display());
+            self.add_fixed(kinds::PLUGIN_REQUIRED, text, fix);
+        }
+        let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
+        let configless = config.is_some_and(|config| config.has("SlurmctldParameters", "enable_configless"));
+        if let Some(line) = seen.lines.iter().find(|line| configless && line.relative) {
+            // SLURM-05.
+            let text = format!(
+                "{} is included by a relative path: hosts without configuration files do not get it",
+                line.file.display()
+            );
+            self.add_kind(kinds::PLUGIN_CONFIGLESS, text);
+        }
+        if !loaded {
+            return;
+        }
+        if let Some((file, version)) = seen.file.as_ref().filter(|(_, version)| version.as_deref() != Some(VERSION)) {
+            self.add_kind(kinds::PLUGIN_VERSION, other_version(&file.display().to_string(), version.as_deref()));
+        }
+        // SLURM-04: slurmd looks for plugins with an epilog only when it starts.
+        let early: Vec<String> =
+            seen.slurmds.iter().filter(|(_, has_plugin)| !has_plugin).map(|(pid, _)| pid.to_string()).collect();
+        if !early.is_empty() {
+            let text = format!(
+                "slurmd (process {}) was started before the plugin was there: it may call no epilog, and the agent learns of the end of jobs late",
+                early.join(" ")
+            );
+            self.add_kind(kinds::SLURMD_STARTED_EARLIER, text);
+        }
+        if self.findings.len() == before {
+            let file = seen.file.as_ref().map_or_else(|| PLUGIN.to_owned(), |(file, _)| file.display().to_string());
+            self.add("Slurm plugin", Severity::Ok, format!("srun loads {file}, version {VERSION}"), None);
+        }
+    }
+
+    /// Why srun does not have the option.
+    fn plugin_missing(&mut self, seen: &Seen, help: &str) {
+        let complete = seen.file.is_some() && !seen.lines.is_empty();
+        if seen.file.is_none() {
+            let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
+            let directory = config.and_then(|config| config.get("PluginDir")).unwrap_or("PluginDir");
+            self.add_kind(kinds::PLUGIN_FILE, format!("there is no {PLUGIN} in {directory}: sbatch has no --mytoken"));
+        }
+        if seen.lines.is_empty() {
+            let text = format!("no line of plugstack.conf loads {PLUGIN}: sbatch has no --mytoken");
+            self.add_kind(kinds::PLUGIN_LINE, text);
+        }
+        if complete {
+            let reason = help
+                .lines()
+                .find(|line| line.contains("error: "))
+                .unwrap_or("srun --help shows no --mytoken, and no error");
+            self.add_kind(kinds::PLUGIN_NOT_LOADED, format!("Slurm does not load {PLUGIN}: {reason}"));
+        }
+    }
+
+    /// Compares the PAM module's version with this program's.
+    pub(super) fn pam_version(&mut self, host: &dyn Host) {
+        // Without the file PAM's stack has a finding.
+        let Some(file) = module_paths("pam_mytoken.so").into_iter().find(|path| host.exists(path)) else { return };
+        let version = library_version(&file);
+        if version.as_deref() != Some(VERSION) {
+            self.add_kind(kinds::PAM_VERSION, other_version(&file.display().to_string(), version.as_deref()));
+        }
+    }
+}
+
+fn other_version(file: &str, version: Option<&str>) -> String {
+    let version = version.map_or_else(|| "an older version".to_owned(), |version| format!("version {version}"));
+    format!("{file} is of {version}, mytokenctl of {VERSION}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::plugstack::PluginLine;
+    use super::*;
+
+    fn healthy() -> Seen {
+        Seen {
+            config: None,
+            help: Some(Ok("Usage\n      --mytoken=[PROFILE]\n".into())),
+            lines: vec![PluginLine {
+                file: "/etc/slurm/plugstack.conf".into(),
+                number: 3,
+                required: false,
+                plugin: PLUGIN.into(),
+                relative: false,
+            }],
+            file: Some((PathBuf::from("/usr/lib/slurm/spank_mytoken.so"), Some(VERSION.to_owned()))),
+            slurmds: vec![(7, true)],
+            private: vec![],
+        }
+    }
+
+    fn found(change: impl FnOnce(&mut Seen)) -> Vec<(String, String, String)> {
+        let mut seen = healthy();
+        change(&mut seen);
+        let mut findings = Findings::default();
+        findings.plugin(&seen);
+        let of_interest = findings.findings.into_iter().filter(|finding| finding.level != Severity::Ok);
+        of_interest.map(|finding| (finding.id.unwrap(), finding.text, finding.fix.unwrap_or_default())).collect()
+    }
+
+    fn ids(change: impl FnOnce(&mut Seen)) -> Vec<String> {
+        found(change).into_iter().map(|(id, _, _)| id).collect()
+    }
+
+    #[test]
+    fn each_fault_of_the_plugin_is_found_alone() {
+        let without_option = || Some(Ok("Usage\nsrun: error: spank: \"x\" exports 0 symbols\n".to_owned()));
+        assert_eq!(ids(|_| {}), Vec::<String>::new());
+        assert_eq!(ids(|seen| (seen.help, seen.file) = (without_option(), None)), ["plugin-file"]);
+        assert_eq!(ids(|seen| (seen.help, seen.lines) = (without_option(), vec![])), ["plugin-line"]);
+        let refused = found(|seen| seen.help = without_option());
+        assert!(refused.len() == 1 && refused[0].0 == "plugin-not-loaded", "{refused:?}");
+        assert!(refused[0].1.ends_with("exports 0 symbols"), "{refused:?}");
+        let required = found(|seen| seen.lines[0].required = true);
+        assert!(required.len() == 1 && required[0].0 == "plugin-required", "{required:?}");
+        assert_eq!(required[0].2, "sed -i '3s/required/optional/' /etc/slurm/plugstack.conf");
+        for version in [None, Some("0.0.9".to_owned())] {
+            assert_eq!(ids(|seen| seen.file.as_mut().unwrap().1 = version), ["plugin-version"]);
+        }
+        assert_eq!(ids(|seen| seen.slurmds.push((8, false))), ["slurmd-without-plugin"]);
+    }
+
+    #[test]
+    fn a_plugin_that_slurm_loads_needs_no_file_and_line_that_we_find() {
+        assert_eq!(ids(|seen| (seen.file, seen.lines) = (None, vec![])), Vec::<String>::new());
+        assert_eq!(ids(|seen| seen.help = None), Vec::<String>::new(), "there is no srun to ask");
+    }
+
+    #[test]
+    fn slurmd_is_not_blamed_for_a_plugin_that_is_missing() {
+        let change = |seen: &mut Seen| {
+            seen.help = Some(Err("srun failed: srun: error: x".into()));
+            (seen.file, seen.slurmds) = (None, vec![(7, false)]);
+        };
+        assert_eq!(ids(change), ["plugin-file"]);
+    }
+}

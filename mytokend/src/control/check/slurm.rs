@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What `mytokenctl check` sees of Slurm, by Slurm's own commands, and the findings about its configuration.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use mytoken::Deadline;
+use mytoken_wire::version;
+
+use super::plugstack::{self, Files, PluginLine};
+use super::{Findings, Severity, kinds_slurm as kinds};
+use crate::agent::{process, slurm};
+use crate::jobs::settings::JobsSettings;
+use crate::program;
+
+/// Time limit of one command of Slurm. scontrol itself waits longer for a slurmctld that hangs.
+const COMMAND: Duration = Duration::from_secs(10);
+
+/// The plugin's file.
+pub(super) const PLUGIN: &str = "spank_mytoken.so";
+
+/// What is seen of Slurm.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// The output of `scontrol show config`, or why there is none; `None` without scontrol.
+    pub config: Option<Result<Config, String>>,
+    /// The output of `srun --help` on both channels, or why there is none; `None` without srun.
+    pub help: Option<Result<String, String>>,
+    /// The lines of plugstack.conf that load our plugin.
+    pub lines: Vec<PluginLine>,
+    /// The plugin's file where Slurm looks for it, with its version.
+    pub file: Option<(PathBuf, Option<String>)>,
+    /// Process ids of slurmd, and whether each has the plugin.
+    pub slurmds: Vec<(u32, bool)>,
+    /// The directories of which each job has its own.
+    pub private: Vec<String>,
+}
+
+/// The output of `scontrol show config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Config(HashMap<String, String>);
+
+impl Config {
+    /// Reads lines of the form `Name   = value`. Slurm writes `(null)` for a value that is not set.
+    fn parse(text: &str) -> Self {
+        let mut values = HashMap::new();
+        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            let value = value.trim();
+            if !value.is_empty() && value != "(null)" {
+                values.entry(name.trim().to_ascii_lowercase()).or_insert_with(|| value.to_owned());
+            }
+        }
+        Self(values)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(&name.to_ascii_lowercase()).map(String::as_str)
+    }
+
+    /// Whether a list of words has this one.
+    pub(super) fn has(&self, name: &str, word: &str) -> bool {
+        self.get(name).is_some_and(|list| list.split(',').any(|one| one.trim().eq_ignore_ascii_case(word)))
+    }
+}
+
+impl Findings {
+    /// Checks Slurm and the plugin on this host.
+    pub(super) fn slurm(&mut self, jobs: &JobsSettings) {
+        let seen = Seen::here(jobs.agent.squeue.as_deref());
+        self.slurm_config(&seen, &jobs.agent.runtime_dir);
+        self.plugin(&seen);
+    }
+
+    fn slurm_config(&mut self, seen: &Seen, runtime_dir: &Path) {
+        let config = match &seen.config {
+            None => {
+                let text = "there is no scontrol at the usual paths: Slurm and the plugin are not checked. If it is elsewhere, set agent.squeue in jobs.toml: the agent needs it too";
+                return self.add_kind(kinds::SLURM_MISSING, text);
+            }
+            Some(Err(reason)) => {
+                return self
+                    .add_kind(kinds::SLURM_CONTROLLER, format!("Slurm's configuration is not checked: {reason}"));
+            }
+            Some(Ok(config)) => config,
+        };
+        let before = self.findings.len();
+        if config.has("AccountingStoreFlags", "job_env") {
+            let text = "AccountingStoreFlags has job_env: slurmdbd keeps the environment of every job, and the sealed credential with it, for as long as it keeps the job";
+            self.add_kind(kinds::SLURM_JOB_ENV, text);
+        }
+        // 22.05 to 25.05 call it JobContainerType, later releases NamespaceType.
+        let container = config.get("JobContainerType").or_else(|| config.get("NamespaceType")).unwrap_or_default();
+        let hidden = seen.private.iter().find(|directory| runtime_dir.starts_with(directory));
+        if let (true, Some(directory)) = (container.ends_with("/tmpfs"), hidden) {
+            let text = format!(
+                "{container} gives each job a {directory} of its own: no job sees its token file in {}",
+                runtime_dir.display()
+            );
+            let fix = "grep -in Dirs /etc/slurm/job_container.conf   # remove it there, then restart slurmd".to_owned();
+            self.add_fixed(kinds::SLURM_RUN_HIDDEN, text, fix);
+        }
+        if self.findings.len() == before {
+            let name = |key| config.get(key).unwrap_or("?").to_owned();
+            let text = format!("cluster {}, Slurm {}", name("ClusterName"), name("SLURM_VERSION"));
+            self.add("Slurm", Severity::Ok, text, None);
+        }
+    }
+}
+
+impl Seen {
+    /// Asks Slurm's commands on this host.
+    fn here(squeue: Option<&Path>) -> Self {
+        let config =
+            run("scontrol", &["show", "config"], squeue).map(|outcome| outcome.map(|text| Config::parse(&text)));
+        let help = run("srun", &["--help"], squeue);
+        let known = config.as_ref().and_then(|config| config.as_ref().ok());
+        let directory = known.and_then(configuration_directory).unwrap_or(PathBuf::from("/etc/slurm"));
+        let plugstack = known.and_then(|config| config.get("PlugStackConfig")).map(PathBuf::from);
+        // SLURM-05: the third has what slurmctld sent to a host without configuration files.
+        let candidates =
+            [plugstack, Some(directory.join("plugstack.conf")), Some("/run/slurm/conf/plugstack.conf".into())];
+        let file = candidates.into_iter().flatten().find(|path| path.exists());
+        let mut lines = file.map(|file| plugstack::lines(&ThisHost, &file)).unwrap_or_default();
+        lines.retain(|line| Path::new(&line.plugin).file_name().is_some_and(|name| name == PLUGIN));
+        let plugin_dirs = known.and_then(|config| config.get("PluginDir")).unwrap_or_default();
+        Self {
+            file: plugin_files(plugin_dirs, &lines).into_iter().find(|path| path.exists()).map(|path| {
+                let version = library_version(&path);
+                (path, version)
+            }),
+            slurmds: process::named("slurmd").into_iter().filter_map(|pid| Some((pid, has_plugin(pid)?))).collect(),
+            private: fs::read_to_string(directory.join("job_container.conf"))
+                .map(|text| private_directories(&text))
+                .unwrap_or_default(),
+            config,
+            help,
+            lines,
+        }
+    }
+}
+
+/// The output of a command of Slurm, or a sentence; `None` when it is not here.
+fn run(name: &str, arguments: &[&str], squeue: Option<&Path>) -> Option<Result<String, String>> {
+    let mut command = Command::new(slurm::command(name, squeue).filter(|path| path.is_file())?);
+    Some(match program::run(command.args(arguments), Deadline::after(COMMAND)) {
+        // srun complains of plugins on standard error, and succeeds.
+        Ok(outcome) if outcome.success => Ok(outcome.output + &outcome.errors),
+        Ok(outcome) => Err(format!("{name} failed: {}", outcome.errors.trim())),
+        Err(error) => Err(format!("{name} {error}")),
+    })
+}
+
+/// The directory of slurm.conf. This is what slurmctld says, and hosts usually have it at the same place.
+fn configuration_directory(config: &Config) -> Option<PathBuf> {
+    let local = std::env::var_os("SLURM_CONF").map(PathBuf::from).filter(|path| path.exists());
+    let file = local.or_else(|| config.get("SLURM_CONF").map(PathBuf::from))?;
+    file.parent().map(Path::to_owned)
+}
+
+/// Where Slurm looks for the plugin: the path in a line, or its name in each directory of `PluginDir`.
+fn plugin_files(plugin_dirs: &str, lines: &[PluginLine]) -> Vec<PathBuf> {
+    let named = lines.iter().map(|line| PathBuf::from(&line.plugin)).filter(|path| path.is_absolute());
+    let directories = plugin_dirs.split(':').filter(|directory| !directory.is_empty());
+    named.chain(directories.map(|directory| Path::new(directory).join(PLUGIN))).collect()
+}
+
+/// The version in a library's file. Notes are near its beginning.
+pub(super) fn library_version(file: &Path) -> Option<String> {
+    let mut start = Vec::new();
+    fs::File::open(file).ok()?.take(1024 * 1024).read_to_end(&mut start).ok()?;
+    version::in_file(&start).map(str::to_owned)
+}
+
+/// Whether a process has the plugin in its memory; `None` when that cannot be read. The plugin stays there until the process ends
+/// (`-z nodelete`).
+fn has_plugin(pid: u32) -> Option<bool> {
+    fs::read_to_string(format!("/proc/{pid}/maps"))
+        .ok()
+        .filter(|maps| !maps.is_empty())
+        .map(|maps| maps.contains(PLUGIN))
+}
+
+/// The `Dirs` of `job_container.conf`: directories of which each job has its own.
+fn private_directories(text: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let values = lines.flat_map(str::split_whitespace).filter_map(|pair| pair.split_once('='));
+    let dirs = values.filter(|(name, _)| name.eq_ignore_ascii_case("Dirs"));
+    dirs.flat_map(|(_, list)| list.split(','))
+        .map(|directory| directory.trim_matches('"').to_owned())
+        .filter(|one| !one.is_empty())
+        .collect()
+}
+
+struct ThisHost;
+
+impl Files for ThisHost {
+    fn read(&self, path: &Path) -> Option<String> {
+        fs::read_to_string(path).ok()
+    }
+
+    fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
+        pattern
+            .to_str()
+            .and_then(|pattern| glob::glob(pattern).ok())
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEALTHY: &str = "Configuration data as of 2026-11-26T10:01:44\nAccountingStoreFlags    = (null)\nClusterName             = testbed\n\
+                           JobContainerType        = job_container/none\nSLURM_VERSION           = 22.05.8\n\nCgroup Support Configuration:\nClusterName = x\n";
+
+    fn found(config: Option<Result<&str, &str>>, private: &[&str]) -> (Vec<String>, String) {
+        let config = config.map(|config| config.map(Config::parse).map_err(str::to_owned));
+        let private = private.iter().map(ToString::to_string).collect();
+        let seen = Seen { config, help: None, lines: vec![], file: None, slurmds: vec![], private };
+        let mut findings = Findings::default();
+        findings.slurm_config(&seen, Path::new("/run/mytoken"));
+        let ids = findings.findings.iter().filter_map(|finding| finding.id.clone()).collect();
+        (ids, findings.findings.first().map(|finding| finding.text.clone()).unwrap_or_default())
+    }
+
+    #[test]
+    fn each_parameter_that_hurts_is_found() {
+        let healthy = found(Some(Ok(HEALTHY)), &["/run"]);
+        assert_eq!(
+            healthy,
+            (vec![], "cluster testbed, Slurm 22.05.8".to_owned()),
+            "no container, so nothing is hidden"
+        );
+        let job_env = HEALTHY.replace("Flags    = (null)", "Flags    = job_script,job_env");
+        assert_eq!(found(Some(Ok(&job_env)), &[]).0, ["slurm-job-env"]);
+        let script = HEALTHY.replace("Flags    = (null)", "Flags    = job_script");
+        assert_eq!(found(Some(Ok(&script)), &[]).0, Vec::<String>::new());
+        for container in ["JobContainerType = job_container/tmpfs", "NamespaceType = namespace/tmpfs"] {
+            let config = HEALTHY.replace("JobContainerType        = job_container/none", container);
+            assert_eq!(found(Some(Ok(&config)), &["/tmp", "/run"]).0, ["slurm-run-hidden"], "{container}");
+            assert_eq!(found(Some(Ok(&config)), &["/tmp", "/dev/shm", "/runs"]).0, Vec::<String>::new(), "{container}");
+        }
+        assert_eq!(found(Some(Err("scontrol did not answer in time")), &[]).0, ["slurm-controller"]);
+        assert_eq!(found(None, &[]).0, ["slurm-missing"]);
+    }
+
+    #[test]
+    fn private_directories_are_read_from_all_lines() {
+        let text = "AutoBasePath=true\nNodeName=n[1-2] BasePath=/var/x dirs=/tmp,/dev/shm # Dirs=/opt\nDirs=\"/run\"\n";
+        assert_eq!(private_directories(text), ["/tmp", "/dev/shm", "/run"]);
+    }
+
+    #[test]
+    fn the_file_is_looked_for_where_slurm_does() {
+        let line = |plugin: &str| PluginLine {
+            file: "/p".into(),
+            number: 1,
+            required: false,
+            plugin: plugin.into(),
+            relative: false,
+        };
+        let paths = plugin_files("/usr/lib/slurm:/opt/slurm", &[line(PLUGIN), line("/x/spank_mytoken.so")]);
+        assert_eq!(
+            paths,
+            ["/x/spank_mytoken.so", "/usr/lib/slurm/spank_mytoken.so", "/opt/slurm/spank_mytoken.so"]
+                .map(PathBuf::from)
+        );
+    }
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl check` about the agent, the plugin, Slurm and the host: a site that works, and the same site broken in one way after the
+//! other.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use testbed::{Error, Options, Release, Result, Site, skip, story};
+
+/// The ids of the findings of `mytokenctl check`, without those that say that all is well; its exit status; and their sentences.
+fn findings(site: &Site) -> Result<(Vec<String>, i32, String)> {
+    let checked = site.sh("root", "mytokenctl check --json")?;
+    let report: Value =
+        serde_json::from_str(&checked.stdout).map_err(|error| Error::Refused(format!("{error}: {checked:?}")))?;
+    let all = report.get("findings").and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |finding: &Value, key: &str| finding.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let of_interest: Vec<&Value> = all.iter().filter(|finding| text(finding, "level") != "ok").collect();
+    let ids = of_interest.iter().map(|finding| text(finding, "id")).collect();
+    Ok((ids, checked.code, of_interest.iter().map(|finding| format!("{finding}\n")).collect()))
+}
+
+/// A site whose configuration has nothing to be warned about.
+fn healthy(site: &Site) -> Result<()> {
+    site.sh("root", "sed -i 's/^audiences = .*/&\\nrequired_scopes = [\"openid\"]/' /etc/mytoken/mytoken.toml")?
+        .ok()?;
+    Ok(())
+}
+
+/// Checks that the site has no finding.
+fn assert_healthy(site: &Site, after: &str) -> Result<()> {
+    let (ids, status, text) = findings(site)?;
+    assert!(ids.is_empty() && status == 0, "after {after}: {text}");
+    Ok(())
+}
+
+/// Breaks the site, checks that the findings are this one alone, and mends the site.
+fn assert_found(site: &Site, break_it: &str, id: &str, status: i32, mend: &str) -> Result<()> {
+    site.sh("root", &format!("set -e; {break_it}"))?.ok()?;
+    let (found, code, text) = findings(site)?;
+    assert!(found == [id] && code == status, "{break_it}: {text}");
+    site.sh("root", &format!("set -e; {mend}"))?.ok()?;
+    Ok(())
+}
+
+const MODULE: &str = "/usr/lib/x86_64-linux-gnu/security/pam_mytoken.so";
+const PLUGIN: &str = "/usr/lib/x86_64-linux-gnu/slurm-wlm/spank_mytoken.so";
+const LINE: &str = "/etc/slurm/plugstack.conf.d/mytoken.conf";
+const SNIPPET: &str = "/usr/share/mytoken/plugstack.conf";
+const SLURM_CONF: &str = "/etc/slurm/slurm.conf";
+const KEYS: &str = "/etc/mytoken/keys";
+
+/// Another version of the same length in a library, as a file of its own: running processes have the old one in their memory.
+fn of_another_version(library: &str) -> String {
+    format!(
+        "sed 's/mytoken-version\\x00...../mytoken-version\\x000.0.9/' {library} >{library}.new; \
+         ! cmp -s {library} {library}.new; cp {library} /root/library; mv {library}.new {library}"
+    )
+}
+
+/// slurmctld reads slurm.conf again. Its answer can take a moment.
+const RECONFIGURE: &str = "scontrol reconfigure; sleep 1";
+
+#[test]
+fn each_fault_of_agent_and_host_is_found_alone() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        assert_healthy(site, "the start")?;
+        let socket = "/run/mytoken/agent.sock";
+        let key = site.sh("root", "mytokenctl check | awk '/^public key/ { printf $4 }'")?.ok()?.stdout;
+        let rows = [
+            (format!("chmod 600 {socket}"), "agent-socket-mode", 1, format!("chmod 666 {socket}")),
+            ("chmod 700 /run/mytoken".into(), "runtime-dir-mode", 2, "chmod 711 /run/mytoken".into()),
+            (
+                "mkdir -m 711 /var/lib/runtime; \
+                 printf '[agent]\\nruntime_dir = \"/var/lib/runtime\"\\n' >>/etc/mytoken/jobs.toml"
+                    .into(),
+                "runtime-dir-on-disk",
+                1,
+                "head -n -2 /etc/mytoken/jobs.toml >/root/jobs; cat /root/jobs >/etc/mytoken/jobs.toml".into(),
+            ),
+            (
+                format!("mv {KEYS}/cluster.key /root/"),
+                "agent-key-file",
+                1,
+                format!("mv /root/cluster.key {KEYS}/cluster.key"),
+            ),
+            // An agent of another version, and an older one that does not tell it. The site's own comes back with the last command.
+            (other_agent(&format!(r#","version":"0.0.9","keys":["{key}"]"#)), "agent-version", 1, end_other_agent()),
+            (other_agent(""), "agent-version", 1, end_other_agent()),
+            (other_agent(r#"},"x":{"#).replace("\"v\":1", "\"v\":9"), "agent-protocol", 2, end_other_agent()),
+            (of_another_version(MODULE), "pam-module-version", 1, format!("mv /root/library {MODULE}")),
+            (
+                "mount -t tmpfs none /sys/fs; mkdir /sys/fs/selinux; printf 1 >/sys/fs/selinux/enforce; \
+                 printf '#!/bin/sh\\necho munge\\n' >/usr/sbin/semodule; chmod 755 /usr/sbin/semodule"
+                    .into(),
+                "selinux-module",
+                1,
+                "printf '#!/bin/sh\\necho mytoken\\n' >/usr/sbin/semodule".into(),
+            ),
+            (
+                "mount -t tmpfs none /sys/kernel; mkdir -p /sys/kernel/security/apparmor; \
+                 echo '/usr/sbin/sshd (enforce)' >/sys/kernel/security/apparmor/profiles"
+                    .into(),
+                "apparmor-profile",
+                1,
+                "umount /sys/kernel /sys/fs; rm /usr/sbin/semodule".into(),
+            ),
+        ];
+        for (break_it, id, status, mend) in rows {
+            assert_found(site, &break_it, id, status, &mend)?;
+            assert_healthy(site, &break_it)?;
+        }
+        site.stop("agent", "TERM")?;
+        let (found, status, text) = findings(site)?;
+        assert!(found == ["agent-not-running"] && status == 2, "{text}");
+        site.restart("agent")?;
+        site.wait_for("the agent", Duration::from_secs(10), "root", "mytokenctl check >/dev/null")?;
+        assert_healthy(site, "the agent's start")
+    })
+}
+
+/// An answer of another agent at the socket. `more` is added to its status.
+fn other_agent(more: &str) -> String {
+    let answer = format!(r#"{{"v":1,"status":{{"node":"n","jobs":[]{more}}}}}"#);
+    format!(
+        "cd /run/mytoken; mv agent.sock agent.away; \
+         setsid --fork perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Local => \"agent.sock\", Listen => 5) or die; \
+         chmod 0666, \"agent.sock\"; while ($c = $s->accept) {{ <$c>; print $c q({answer}), \"\\n\"; close $c }}' \
+         >/dev/null 2>&1 </dev/null; \
+         for i in $(seq 50); do test -S agent.sock && break; sleep 0.1; done"
+    )
+}
+
+fn end_other_agent() -> String {
+    "pkill -f '[I]O::Socket::UNIX'; mv /run/mytoken/agent.away /run/mytoken/agent.sock".to_owned()
+}
+
+/// When both keys are replaced and the agent is not told, jobs get no token.
+#[test]
+fn keys_that_the_agent_has_not_read_are_found_with_the_command_that_mends_it() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        let replace = format!("rm {KEYS}/*; mytokenctl keygen");
+        assert_found(site, &replace, "agent-key", 2, "pkill -HUP -x mytokend; sleep 1")?;
+        assert_healthy(site, "the reload")
+    })
+}
+
+#[test]
+fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        assert_healthy(site, "the start")?;
+        let rows = [
+            (format!("mv {PLUGIN} /root/library"), "plugin-file", 2, format!("mv /root/library {PLUGIN}")),
+            (format!("rm {LINE}"), "plugin-line", 2, format!("ln -s {SNIPPET} {LINE}")),
+            (
+                format!("mv {PLUGIN} /root/library; cp $(dirname {PLUGIN})/cred_munge.so {PLUGIN}"),
+                "plugin-not-loaded",
+                2,
+                format!("mv /root/library {PLUGIN}"),
+            ),
+            (
+                format!("sed -i 's/^optional/required/' {SNIPPET}"),
+                "plugin-required",
+                1,
+                // The command of the finding.
+                "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(sed .*\\)/\\1/p')\"".into(),
+            ),
+            (of_another_version(PLUGIN), "plugin-version", 1, format!("mv /root/library {PLUGIN}")),
+            (
+                format!(
+                    "echo SlurmctldParameters=enable_configless >>{SLURM_CONF}; \
+                     echo 'include plugstack.conf.d/*.conf' >/etc/slurm/plugstack.conf; {RECONFIGURE}"
+                ),
+                "plugin-configless",
+                1,
+                format!(
+                    "sed -i /enable_configless/d {SLURM_CONF}; \
+                     echo 'include /etc/slurm/plugstack.conf.d/*.conf' >/etc/slurm/plugstack.conf; {RECONFIGURE}"
+                ),
+            ),
+            (
+                "kill -STOP $(cat /run/slurmctld.pid)".into(),
+                "slurm-controller",
+                1,
+                "kill -CONT $(cat /run/slurmctld.pid); scontrol ping".into(),
+            ),
+            ("mv /usr/bin/scontrol /root/".into(), "slurm-missing", 1, "mv /root/scontrol /usr/bin/".into()),
+            (
+                format!("echo AccountingStoreFlags=job_env >>{SLURM_CONF}; {RECONFIGURE}"),
+                "slurm-job-env",
+                1,
+                format!("sed -i /AccountingStoreFlags/d {SLURM_CONF}; {RECONFIGURE}"),
+            ),
+        ];
+        for (break_it, id, status, mend) in rows {
+            assert_found(site, &break_it, id, status, &mend)?;
+            assert_healthy(site, &break_it)?;
+        }
+        Ok(())
+    })
+}
+
+/// SLURM-04: slurmd looks for plugins with an epilog only when it starts.
+#[test]
+fn a_slurmd_that_was_started_before_the_plugin_was_there_is_found() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        site.sh("root", &format!("rm {LINE}"))?.ok()?;
+        site.stop("slurmd.n1", "TERM")?;
+        site.restart("slurmd.n1")?;
+        site.wait_for("slurmd", Duration::from_secs(30), "root", "sinfo -h -N -o %T | grep -qx idle")?;
+        let later = format!("ln -s {SNIPPET} {LINE}");
+        assert_found(site, &later, "slurmd-without-plugin", 1, "true")?;
+        site.stop("slurmd.n1", "TERM")?;
+        site.restart("slurmd.n1")?;
+        let loaded = "grep -q spank_mytoken /proc/$(pgrep -x slurmd)/maps";
+        site.wait_for("slurmd with the plugin", Duration::from_secs(30), "root", loaded)?;
+        assert_healthy(site, "slurmd's start")
+    })
+}
+
+/// A job that has a `/run` of its own cannot see its token file.
+#[test]
+fn a_run_directory_of_each_job_is_found() -> Result<()> {
+    let options = Options { nodes: 1, ..Options::new()? };
+    if options.release == Release::Bookworm {
+        return skip("job_container/tmpfs of Slurm 22.05 knows no Dirs");
+    }
+    story(options, |site| {
+        healthy(site)?;
+        let (parameter, plugin) = if site.options().release == Release::Sid {
+            ("NamespaceType", "namespace")
+        } else {
+            ("JobContainerType", "job_container")
+        };
+        let restart = || {
+            site.stop("slurmctld", "TERM")?;
+            site.restart("slurmctld")?;
+            site.wait_for("slurmctld", Duration::from_secs(30), "root", "scontrol ping | grep -q UP")
+        };
+        site.write(
+            "/etc/slurm/job_container.conf",
+            "AutoBasePath=true\nBasePath=/var/lib/jobs Dirs=/tmp,/dev/shm\n",
+            "0644",
+        )?;
+        site.sh("root", &format!("printf 'PrologFlags=Contain\n{parameter}={plugin}/tmpfs\n' >>{SLURM_CONF}"))?.ok()?;
+        restart()?;
+        assert_healthy(site, "a private /tmp")?;
+        let private = "sed -i s,/dev/shm,/run, /etc/slurm/job_container.conf";
+        assert_found(site, private, "slurm-run-hidden", 2, "sed -i s,/run,/dev/shm, /etc/slurm/job_container.conf")?;
+        assert_healthy(site, "the change")
+    })
+}
