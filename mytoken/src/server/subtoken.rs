@@ -130,8 +130,12 @@ impl Server<'_> {
         })
     }
 
-    /// The clauses to send.
-    fn child_clauses(&self, request: &SubTokenRequest<'_>, deadline: Deadline) -> Result<Vec<Clause>, Error> {
+    /// The clauses that [`create`](Self::create) would send. Nothing is made; the server is asked only when the parent's clauses are known
+    /// neither to the caller nor from the parent itself.
+    ///
+    /// # Errors
+    /// Those of `create` before anything is sent.
+    pub fn child_clauses(&self, request: &SubTokenRequest<'_>, deadline: Deadline) -> Result<Vec<Clause>, Error> {
         let parent = match (request.parent_clauses, token::unverified_claims(request.parent)) {
             (Some(clauses), _) => clauses.to_vec(),
             (None, Some(claims)) => claims.unverified().restrictions.clone(),

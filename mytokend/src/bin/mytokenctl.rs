@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl`: shows credentials and logins, makes keys, checks a host, explains the decision about a login.
+//! `mytokenctl`: shows credentials and logins, makes keys, checks a host, explains the decision about a login or a submission.
 #![forbid(unsafe_code)]
 
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::agent::{StatusQuery, ask};
 use mytokend::control::arguments::{ControlArguments, ControlCommand};
-use mytokend::control::{check, explain, keygen, logins::Logins, status};
+use mytokend::control::{check, explain, explain_submission, keygen, logins::Logins, status};
 use mytokend::privacy;
 use zeroize::Zeroizing;
 
@@ -23,7 +23,8 @@ fn main() -> ExitCode {
         ControlCommand::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
         ControlCommand::Keygen { dir } => make_keys(&dir),
         ControlCommand::Check { config, user, json, socket } => show_check(&config, user.as_deref(), json, &socket),
-        ControlCommand::Explain { user, config } => show_explanation(&user, &config),
+        ControlCommand::Explain { submission: Some(profile), config, .. } => show_submission(&profile, &config, times),
+        ControlCommand::Explain { user, config, .. } => show_explanation(&user.unwrap_or_default(), &config),
     };
     result.unwrap_or_else(|error| {
         eprintln!("mytokenctl: {error}");
@@ -82,13 +83,26 @@ fn show_check(
 }
 
 fn show_explanation(user: &str, config: &std::path::Path) -> Result<ExitCode, String> {
-    privacy::protect();
-    let mut text = Zeroizing::new(String::with_capacity(128 * 1024));
-    std::io::stdin().take(128 * 1024).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    let token = Secret::new(text.as_str());
+    let token = read_token()?;
     let (explanation, accepted) = explain::explain(config, user, &token).map_err(|error| error.to_string())?;
     print(explanation.trim_end());
     Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_submission(profile: &str, config: &std::path::Path, times: TimeFormat) -> Result<ExitCode, String> {
+    let mytoken = read_token()?;
+    let (explanation, requested) = explain_submission::explain(config, profile, &mytoken, &SystemClock, times)
+        .map_err(|error| error.to_string())?;
+    print(explanation.trim_end());
+    Ok(if requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The token on standard input.
+fn read_token() -> Result<Secret, String> {
+    privacy::protect();
+    let mut text = Zeroizing::new(String::with_capacity(128 * 1024));
+    std::io::stdin().take(128 * 1024).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    Ok(Secret::new(text.as_str()))
 }
 
 /// Prints a line. A closed pipe (`| head`) is not an error.

@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use mytoken::config::DIRECTORY;
 use mytoken_wire::paths::AGENT_SOCKET;
 
+use crate::jobs::settings::DEFAULT;
+
 /// The command line of mytokenctl.
 #[derive(Debug, Parser)]
 #[command(name = "mytokenctl", version, about = "Shows and checks mytokens for ssh and Slurm on this host")]
@@ -61,8 +63,11 @@ pub enum ControlCommand {
     /// Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up
     Explain {
         /// The account
-        #[arg(long, value_name = "NAME")]
-        user: String,
+        #[arg(long, value_name = "NAME", required_unless_present = "submission")]
+        user: Option<String>,
+        /// Explains instead what sbatch would request with the mytoken on standard input. Nothing is made, and the mytoken is not sent
+        #[arg(long, value_name = "PROFILE", num_args = 0..=1, default_missing_value = DEFAULT, conflicts_with = "user")]
+        submission: Option<String>,
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl`: shows credentials and logins, makes keys, checks a host, explains the decision about a login.
+//! `mytokenctl`: shows credentials and logins, makes keys, checks a host, explains the decision about a login or a submission.
 
 pub mod arguments;
 pub mod check;
 pub mod explain;
+pub mod explain_submission;
 pub mod keygen;
 pub mod logins;
 pub mod status;

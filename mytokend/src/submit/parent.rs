@@ -101,9 +101,14 @@ pub(super) fn find<'store>(
 /// The mytoken in the session's file.
 fn from_file(path: &Path, server: &ServerUrl, now: u64) -> Result<Secret, UnusableMytoken> {
     let token = read(path)?;
-    let claims = unverified_claims(&token).ok_or(UnusableMytoken::Malformed)?;
-    check(claims.unverified(), server, now)?;
+    usable(&token, server, now)?;
     Ok(token)
+}
+
+/// Whether a mytoken can be the parent, as far as its own claims say.
+pub(super) fn usable(token: &Secret, server: &ServerUrl, now: u64) -> Result<(), UnusableMytoken> {
+    let claims = unverified_claims(token).ok_or(UnusableMytoken::Malformed)?;
+    check(claims.unverified(), server, now)
 }
 
 /// Checks claims whose signature is not verified. They only decide whether a request to the server is worthwhile.

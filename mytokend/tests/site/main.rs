@@ -6,4 +6,6 @@ mod harness;
 #[cfg(test)]
 mod job;
 #[cfg(test)]
+mod plan;
+#[cfg(test)]
 mod submission;

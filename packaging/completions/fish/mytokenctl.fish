@@ -43,5 +43,6 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l socket -
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l json -d 'Print JSON'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l user -d 'The account' -r
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l submission -d 'Explains instead what sbatch would request with the mytoken on standard input. Nothing is made, and the mytoken is not sent' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -s h -l help -d 'Print help'

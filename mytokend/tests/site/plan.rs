@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl explain --submission`: what a submission would request, without the request.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::{AUDIENCE, SCOPE, TestSite, unix_time};
+
+/// Runs the command with a mytoken on standard input, and returns its status and output.
+fn explained(site: &TestSite, granted: &Value, profile: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mytokenctl"));
+    command.args(["explain", "--submission"]).args(profile).arg("--config").arg(site.config());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let token = granted["mytoken"].as_str().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{token}\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(!text.contains(token), "the mytoken is shown");
+    (output.status.code().unwrap(), text)
+}
+
+/// How many sub-tokens the server was asked for.
+fn sub_tokens(site: &TestSite) -> usize {
+    site.journal().iter().filter(|request| request["grant_type"] == "mytoken").count()
+}
+
+#[test]
+fn the_plan_is_what_a_submission_gets() {
+    let site = TestSite::new(60);
+    let granted = site.mytoken(&json!({}));
+    let (status, text) = explained(&site, &granted, &[]);
+    assert_eq!(status, 0, "{text}");
+    let planned = text.lines().find_map(|line| line.strip_prefix("sub-token")).unwrap();
+    let clause: Value = serde_json::from_str(&planned[planned.find('{').unwrap()..]).unwrap();
+    assert_eq!(sub_tokens(&site), 0, "nothing was made: {:?}", site.journal());
+    site.log_in();
+    let sub_token = site.open(&site.submit().0).sub_token;
+    assert_eq!(sub_tokens(&site), 1);
+    let claims = mytoken::token::unverified_claims(&sub_token).unwrap();
+    let mut made = serde_json::to_value(&claims.unverified().restrictions[0]).unwrap();
+    made.as_object_mut().unwrap().remove("exp");
+    assert_eq!(clause, made);
+    assert_eq!(
+        (clause["scope"].as_str(), clause["audience"].as_array().unwrap().len()),
+        (Some(SCOPE), 1),
+        "{AUDIENCE}"
+    );
+}
+
+#[test]
+fn each_reason_for_no_credential_is_told_without_a_request_for_one() {
+    let site = TestSite::new(60);
+    let until = unix_time() + 86_400;
+    let narrow = json!({"restrictions": [{"scope": "openid compute.read", "audience": [AUDIENCE], "exp": until}]});
+    for (change, profile, reason) in [
+        (json!({}), "none", "this cluster has: default"),
+        (json!({"capabilities": ["AT"]}), "default", "may not make sub-tokens"),
+        (json!({"rotation": {"on_AT": true}}), "default", "is replaced at each use"),
+        (narrow, "default", "storage.read"),
+    ] {
+        let (status, text) = explained(&site, &site.mytoken(&change), &[profile]);
+        assert!(status == 1 && text.starts_with("no credential: ") && text.contains(reason), "{reason}: {text}");
+    }
+    assert_eq!(sub_tokens(&site), 0, "{:?}", site.journal());
+    let (status, text) = explained(&site, &json!({"mytoken": "ABCD2345"}), &["default"]);
+    assert!(status == 1 && text.contains("is malformed"), "{text}");
+}
