@@ -90,8 +90,35 @@ fn messages_in_the_troubleshooting_are_the_products() {
     }
 }
 
+/// The manual pages that a text names: `mytokenctl(1)` is `mytokenctl.1`.
+fn manual_pages(text: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let page = |span: &str| {
+        let (name, section) = span.strip_suffix(')')?.split_once('(')?;
+        let is_page = name.contains("mytoken") || name.ends_with(".toml");
+        let is_page = is_page && name.chars().all(is_name) && section.parse::<u8>().is_ok();
+        is_page.then(|| format!("{name}.{section}"))
+    };
+    text.split('`').skip(1).step_by(2).filter_map(page).collect()
+}
+
+#[test]
+fn manual_pages_that_documents_name_exist_and_the_guide_names_all() {
+    let mut named = BTreeSet::new();
+    for (_, text) in documents() {
+        named.extend(manual_pages(&text));
+    }
+    let pages = fs::read_dir(root().join("packaging/man")).unwrap();
+    let pages = pages.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    // The guide names this one without its section.
+    let pages: BTreeSet<String> = pages.filter(|name| name != "mytoken-suite.7").collect();
+    named.remove("mytoken-suite.7");
+    assert_eq!(named, pages);
+}
+
 #[test]
 fn parts_of_a_message_are_recognised() {
+    assert_eq!(manual_pages("`mytokenctl(1)`, `login.toml(5)`, `open(2)`, `f(x)`"), ["mytokenctl.1", "login.toml.5"]);
     assert_eq!(messages("| a |\n|---|\n| `b … c` and `d` | `e` |\n"), ["b … c", "d"]);
     assert_eq!(fixed_parts("… cannot be reached (…); try"), ["cannot be reached (", "); try"]);
     assert_eq!(joined("\"a \\\n    b\\\"c\"\nd"), "\"a b\"c\"\nd\n");
