@@ -14,12 +14,15 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,CARGO_TARGE
 SITE := $(AS_ROOT) $(TESTBED) $(if $(ROOT),--root $(ROOT))
 # Directory below lib where PAM and Slurm look for modules, e.g. x86_64-linux-gnu.
 TRIPLET ?= $(shell gcc -print-multiarch 2>/dev/null || echo $$(uname -m)-linux-gnu)
+# These two directories in full: distributions with RPM have others.
+PAM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/security
+SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 
 # Program that removes symbols from the installed files; empty: they keep them, for packages that ship symbols separately.
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb site tools install test demo shell bench book fuzz lint msrv clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb rpm rpm-check reproducible site tools install test test-all demo shell bench book fuzz lint msrv clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -32,7 +35,10 @@ help:
 	@echo 'build    the product, in release mode          install  copy it below DESTDIR, as packages do'
 	@echo 'demo     show a login and a job in a site      shell    a shell as alice in a site'
 	@echo 'deb      Debian packages of it, in target/deb  book     the documents as HTML, in target/book'
+	@echo 'rpm      RPM packages for RHEL 8-10 and SUSE 15/16, in target/rpm; needs zig  rpm-check  their tests'
+	@echo 'reproducible  build the packages twice in two directories and compare; PACKAGES=deb|rpm, both by default'
 	@echo 'test     all tests, ROOT=bookworm|trixie       lint     formatting, clippy, rustdoc, licences'
+	@echo 'test-all  the same with the RPM packages, which need a build of their own'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
 	@echo 'msrv     check with the oldest supported compiler'
@@ -54,7 +60,7 @@ debhelper: compiler
 
 build: compiler
 	@echo 'Building the product in release mode. The first time takes several minutes on two cores.'
-	$(CARGO) build --locked --release -p slurm-spank -p pam-mytoken -p mytokend -p ssh-helper
+	CARGO_TARGET_DIR='$(abspath $(TARGET_DIR))' packaging/remapped $(CARGO) build --locked --release -p slurm-spank -p pam-mytoken -p mytokend -p ssh-helper
 
 # The whole workspace in cargo's dev profile: the testbed, the test server, and the product that demo and shell install. It is one
 # call in one profile, so that no dependency is compiled twice: cargo shares nothing between profiles.
@@ -71,6 +77,20 @@ tools: site
 deb: debhelper build
 	@packaging/make-deb $(TARGET_DIR)/deb $(TARGET_DIR)/release
 
+# The release build against an older glibc, packaged. packaging/rpm/mytoken.spec says which package gets which file.
+RPM_BUILT := $(TARGET_DIR)/$(shell uname -m)-unknown-linux-gnu/release
+
+rpm: compiler
+	@echo 'Building the product against glibc 2.28. The first time takes several minutes on two cores.'
+	@packaging/rpm/build $(TARGET_DIR)
+	@packaging/make-rpm $(TARGET_DIR)/rpm $(RPM_BUILT)
+
+rpm-check: mmdebstrap site rpm
+	$(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" $(CARGO) test --locked -p testbed --test rpm
+
+reproducible: compiler
+	@packaging/reproducible $(PACKAGES)
+
 # Directory of zsh's completions: that of Debian. Other distributions have share/zsh/site-functions.
 ZSH_DIR ?= $(PREFIX)/share/zsh/vendor-completions
 
@@ -82,8 +102,8 @@ install:
 	@for file in $(PRODUCT); do \
 	    [ -e $(BUILT)/$$file ] || { echo "$(BUILT)/$$file is missing. Run \`make build\` first." >&2; exit 1; }; \
 	done
-	$(INSTALL_BUILT) -m 0644 $(BUILT)/libpam_mytoken.so $(DESTDIR)$(PREFIX)/lib/$(TRIPLET)/security/pam_mytoken.so
-	$(INSTALL_BUILT) -m 0644 $(BUILT)/libspank_mytoken.so $(DESTDIR)$(PREFIX)/lib/$(TRIPLET)/slurm-wlm/spank_mytoken.so
+	$(INSTALL_BUILT) -m 0644 $(BUILT)/libpam_mytoken.so $(DESTDIR)$(PAM_DIR)/pam_mytoken.so
+	$(INSTALL_BUILT) -m 0644 $(BUILT)/libspank_mytoken.so $(DESTDIR)$(SLURM_DIR)/spank_mytoken.so
 	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytoken-ssh $(DESTDIR)$(PREFIX)/bin/mytoken-ssh
 	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytokenctl $(DESTDIR)$(PREFIX)/bin/mytokenctl
 	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytokend $(DESTDIR)$(PREFIX)/sbin/mytokend
@@ -103,6 +123,10 @@ install:
 # The last line is the sum of all results: "N passed, N failed", and ", N skipped" if there are any.
 test: mmdebstrap deb tools
 	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test
+
+# Tests of packages that were not built are skipped by `make test`.
+test-all: rpm
+	@$(MAKE) test
 
 # Both use the product that `site` builds, so that they need no release build.
 demo shell: export TESTBED_PROFILE ?= debug
