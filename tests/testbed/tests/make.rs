@@ -74,7 +74,7 @@ fn toolchain_demo_and_test_install_packages() {
 
 #[test]
 fn other_targets_name_missing_packages_and_install_nothing() {
-    for target in ["build", "site", "tools", "lint", "fuzz", "shell", "bench", "msrv"] {
+    for target in ["build", "rpm", "site", "tools", "lint", "fuzz", "shell", "bench", "msrv", "reproducible"] {
         let host = BareHost::new();
         let output = host.make(target);
         let text = text_of(&output);

@@ -38,6 +38,12 @@ pub fn packages() -> PathBuf {
     target().join("deb")
 }
 
+/// Where `make rpm` puts the product's RPM packages.
+#[must_use]
+pub fn rpm_packages() -> PathBuf {
+    target().join("rpm")
+}
+
 /// An empty directory to mount a site on, made on first use. The mount is only visible inside the site.
 ///
 /// # Errors

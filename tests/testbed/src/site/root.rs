@@ -81,6 +81,14 @@ impl Recipe {
                 .to_vec(),
         }
     }
+
+    /// A root with rpm, sshd, systemd's tools and Debian's reference policy of `SELinux`, for the RPM packages. Installing the policy
+    /// takes a minute.
+    #[must_use]
+    pub fn rpm() -> Self {
+        let packages = ["rpm", "systemd", "openssh-server", "selinux-policy-default", "policycoreutils", "setools"];
+        Self::with_packages("rpm", Release::Bookworm, &packages)
+    }
 }
 
 /// A complete root file system. While this value exists, a lock prevents its replacement.

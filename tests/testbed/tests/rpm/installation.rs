@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Installing, verifying and removing the packages.
+//!
+//! `--nodeps`, because the database of rpm does not know what dpkg installed; the list in `relations.txt` has the dependencies.
+
+use testbed::Result;
+
+use super::host::Host;
+
+/// All packages but mytoken-selinux, which takes long and has its own tests.
+const INSTALL: &str = "rpm --install --nodeps $(ls /packages/*.rpm | grep -v selinux)";
+
+/// The names of these packages.
+const NAMES: &str = "mytoken-doc mytoken-ssh mytoken-sshd-config mytokend pam_mytoken slurm-spank-mytoken";
+
+/// All that is below /etc: files with their contents, and links.
+const ETC: &str = "cd /etc && find . -type f -exec sha256sum {} + -o -type l -printf '%p -> %l\\n' | LC_ALL=C sort -k2";
+
+/// Lines that only one of two texts has.
+fn difference<'a>(before: &'a str, after: &'a str) -> Vec<&'a str> {
+    let only = |some: &'a str, other: &'a str| some.lines().filter(move |line| !other.lines().any(|its| its == *line));
+    only(before, after).chain(only(after, before)).collect()
+}
+
+#[test]
+fn rpm_refuses_the_packages_where_their_requirements_are_missing() -> Result<()> {
+    let Some(host) = Host::with_packages()? else { return Ok(()) };
+    let said = host.failure("rpm --install /packages/*.rpm")?;
+    for missing in
+        ["libpam.so.0()(64bit) is needed by pam_mytoken", "openssh-server >= 8.2 is needed by mytoken-sshd-config"]
+    {
+        assert!(said.contains(missing), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn installing_changes_two_files_below_etc_and_removing_restores_them() -> Result<()> {
+    let Some(host) = Host::with_packages()? else { return Ok(()) };
+    let before = host.output(ETC)?;
+    host.output(INSTALL)?;
+    let after = host.output(ETC)?;
+    let changed = difference(&before, &after);
+    // Debian's presets start services at boot; those of Red Hat and SUSE do not.
+    let expected =
+        ["  ./ssh/sshd_config.d/10-mytoken.conf", "./systemd/system/multi-user.target.wants/mytokend.service -> "];
+    assert!(
+        changed.len() == expected.len() && expected.iter().all(|file| changed.iter().any(|line| line.contains(file))),
+        "{changed:#?}"
+    );
+    assert_eq!(host.output(&format!("rpm --verify --nodeps {NAMES}"))?, "");
+    assert_eq!(host.output("stat -c '%a %U' /run/mytoken")?, "711 root\n");
+    host.output(&format!("rpm --erase --nodeps {NAMES}"))?;
+    assert_eq!(difference(&before, &host.output(ETC)?), Vec::<&str>::new());
+    let left = "find / -xdev -name '*mytoken*' -not -path '/packages/*' -not -path '/proc/*'";
+    assert_eq!(host.output(left)?, "", "files of the packages are left");
+    Ok(())
+}
+
+#[test]
+fn the_installed_programs_start() -> Result<()> {
+    let Some(host) = Host::with_packages()? else { return Ok(()) };
+    host.output(INSTALL)?;
+    for program in ["mytoken-ssh", "mytokenctl", "mytokend"] {
+        let version = host.output(&format!("{program} --version"))?;
+        assert!(version.contains(env!("CARGO_PKG_VERSION")), "{program}: {version}");
+    }
+    // As libpam loads it, from the directory of Red Hat: Debian's libpam looks elsewhere.
+    let load = "import ctypes; ctypes.CDLL(\"/usr/lib64/security/pam_mytoken.so\").pam_sm_authenticate";
+    host.output(&format!("python3 -c '{load}'"))?;
+    Ok(())
+}
+
+#[test]
+fn sshd_takes_the_values_of_the_drop_in_before_those_of_the_distribution() -> Result<()> {
+    let Some(host) = Host::with_packages()? else { return Ok(()) };
+    host.output("mkdir -p /run/sshd && printf 'KbdInteractiveAuthentication no\\nPasswordAuthentication yes\\n' >/etc/ssh/sshd_config.d/50-redhat.conf")?;
+    let effective = || host.output("sshd -T | grep -E '^(kbdinteractive|password)authentication '");
+    assert_eq!(effective()?, "passwordauthentication yes\nkbdinteractiveauthentication no\n");
+    host.output(INSTALL)?;
+    assert_eq!(effective()?, "passwordauthentication no\nkbdinteractiveauthentication yes\n");
+    Ok(())
+}
+
+#[test]
+fn a_changed_drop_in_is_kept() -> Result<()> {
+    let Some(host) = Host::with_packages()? else { return Ok(()) };
+    host.output(INSTALL)?;
+    let drop_in = "/etc/ssh/sshd_config.d/10-mytoken.conf";
+    host.output(&format!("echo 'UsePAM yes' >{drop_in}"))?;
+    let changed = host.sh("rpm --verify --nodeps mytoken-sshd-config")?;
+    assert!(String::from_utf8_lossy(&changed.stdout).contains(&format!("c {drop_in}")), "{changed:?}");
+    host.output("rpm --upgrade --replacepkgs --nodeps /packages/mytoken-sshd-config-*.rpm")?;
+    assert_eq!(host.output(&format!("cat {drop_in}"))?, "UsePAM yes\n");
+    host.output("rpm --erase --nodeps mytoken-sshd-config")?;
+    assert_eq!(host.output(&format!("cat {drop_in}.rpmsave && test ! -e {drop_in}"))?, "UsePAM yes\n");
+    Ok(())
+}
+
+#[test]
+fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
+    let Some(host) = Host::with_packages()? else { return Ok(()) };
+    host.output(INSTALL)?;
+    host.output("cp /etc/pam.d/sshd /root/before && cp /usr/share/mytoken/pam-sshd.example /etc/pam.d/sshd")?;
+    let said = host.failure("rpm --erase --nodeps pam_mytoken")?;
+    assert!(said.contains("without it nobody could log in:\n/etc/pam.d/sshd\n"), "{said}");
+    assert!(said.contains("fix: take the lines with pam_mytoken.so out"), "{said}");
+    host.output("test -e /usr/lib64/security/pam_mytoken.so && rpm --query pam_mytoken")?;
+    // An upgrade is no removal.
+    host.output("rpm --upgrade --replacepkgs --nodeps /packages/pam_mytoken-*.rpm")?;
+    host.output("cp /root/before /etc/pam.d/sshd && echo '# auth pam_mytoken.so' >>/etc/pam.d/sshd")?;
+    host.output("rpm --erase --nodeps pam_mytoken && test ! -e /usr/lib64/security/pam_mytoken.so")?;
+    Ok(())
+}
+
+#[test]
+fn an_upgrade_leaves_the_service_as_the_administrator_set_it() -> Result<()> {
+    let Some(host) = Host::with_packages()? else { return Ok(()) };
+    host.output(INSTALL)?;
+    host.output("systemctl disable mytokend.service")?;
+    host.output("rpm --upgrade --replacepkgs --nodeps /packages/mytokend-*.rpm")?;
+    assert_eq!(host.output("systemctl is-enabled mytokend.service || :")?, "disabled\n");
+    Ok(())
+}
