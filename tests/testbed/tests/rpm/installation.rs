@@ -3,7 +3,8 @@
 //!
 //! `--nodeps`, because the database of rpm does not know what dpkg installed; the list in `relations.txt` has the dependencies.
 
-use testbed::Result;
+use serde_json::Value;
+use testbed::{Error, Result};
 
 use super::host::Host;
 
@@ -120,5 +121,55 @@ fn an_upgrade_leaves_the_service_as_the_administrator_set_it() -> Result<()> {
     host.output("systemctl disable mytokend.service")?;
     host.output("rpm --upgrade --replacepkgs --nodeps /packages/mytokend-*.rpm")?;
     assert_eq!(host.output("systemctl is-enabled mytokend.service || :")?, "disabled\n");
+    Ok(())
+}
+
+/// What a system of Red Hat includes in the stack of sshd, and a configuration that is complete.
+const RED_HAT: &str = r#"
+cat >/etc/pam.d/password-auth <<'END'
+auth required pam_env.so
+auth sufficient pam_unix.so
+auth required pam_deny.so
+account required pam_unix.so
+password required pam_unix.so
+session required pam_limits.so
+-session optional pam_systemd.so
+session required pam_unix.so
+END
+echo 'session optional pam_umask.so' >/etc/pam.d/postlogin
+cat >/etc/mytoken/mytoken.toml <<'END'
+[[issuer]]
+name = "op"
+url = "https://op.example"
+audiences = ["https://login.example"]
+END
+cat >/etc/mytoken/login.toml <<'END'
+[[rule]]
+name = "people"
+issuer = "op"
+template = "{sub}"
+END
+mkdir -p /run/sshd && cp /usr/share/mytoken/pam-sshd.example /etc/pam.d/sshd
+"#;
+
+#[test]
+fn check_accepts_the_example_stack_and_the_drop_in() -> Result<()> {
+    let Some(host) = Host::with_packages()? else { return Ok(()) };
+    host.output(INSTALL)?;
+    host.output(RED_HAT)?;
+    // The check has more to say about this host: it has no agent and no token server.
+    let levels = || -> Result<Vec<String>> {
+        let report = host.output("mytokenctl check --json || :")?;
+        let report: Value =
+            serde_json::from_str(&report).map_err(|error| Error::Refused(format!("{error}: {report}")))?;
+        let findings = report.get("findings").and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |finding: &Value, key: &str| finding.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+        let of_interest = findings.iter().filter(|finding| ["sshd", "PAM"].contains(&text(finding, "part").as_str()));
+        Ok(of_interest.map(|finding| format!("{} {}", text(finding, "part"), text(finding, "level"))).collect())
+    };
+    assert_eq!(levels()?, ["sshd ok", "PAM ok"]);
+    host.output("sed -i 's/default=die/default=ignore/' /etc/pam.d/sshd && rm /etc/ssh/sshd_config.d/10-mytoken.conf")?;
+    let broken = levels()?;
+    assert!(broken.contains(&"sshd error".to_owned()) && broken.contains(&"PAM warning".to_owned()), "{broken:?}");
     Ok(())
 }
