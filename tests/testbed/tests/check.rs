@@ -41,8 +41,12 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ),
     ("echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-password", 1),
     ("echo 'LoginGraceTime 30' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-login-grace-time", 2),
-    // Of this keyword the last line counts.
-    ("echo 'MaxStartups 10:30:100' >/etc/ssh/sshd_config.d/99-broken.conf", "sshd-max-startups", 1),
+    // Of this keyword the last line counts, in sid the first.
+    (
+        "for n in 01 99; do echo 'MaxStartups 10:30:100' >/etc/ssh/sshd_config.d/$n-broken.conf; done",
+        "sshd-max-startups",
+        1,
+    ),
     ("echo 'NoSuchKeyword yes' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-configuration", 2),
     ("sed -i '/^auth .*pam_mytoken/d' STACK", "pam-auth-missing", 2),
     ("sed -i '/^account .*pam_mytoken/d' STACK", "pam-account-missing", 2),
