@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mytoken::Deadline;
 use mytoken::config::IssuerSettings;
-use mytoken::http::{HttpAnswer, HttpClient, HttpSettings, Roots};
+use mytoken::http::{AnswerHead, HttpAnswer, HttpClient, HttpSettings, Roots};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
 use zeroize::Zeroizing;
 
@@ -48,7 +48,7 @@ pub fn make_answer(status: u16, body: &str) -> HttpAnswer {
         status,
         content_type: Some(if html { "text/html" } else { "application/json" }.to_owned()),
         retry_after: Some(Duration::from_secs(7)),
-        date: None,
+        head: AnswerHead::default(),
         body: Zeroizing::new(body.as_bytes().to_vec()),
     }
 }

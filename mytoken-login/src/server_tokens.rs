@@ -98,7 +98,7 @@ impl<'a> ServerTokens<'a> {
         send(deadline.earlier(probe_time)).inspect(|_| self.allowance.record_answer(url, provider)).map_err(|error| {
             match &error {
                 // There was no connection, so the entered text is not the cause.
-                Error::Http(HttpError::Unreachable { sent: false, .. }) => self.record_silence_for_all(),
+                Error::Http(error) if error.is_without_connection() => self.record_silence_for_all(),
                 Error::Http(HttpError::Unreachable { .. } | HttpError::TooLate { .. }) => {
                     // A process that was stopped until now must not take a late answer for a silent server.
                     if deadline.remaining().is_some_and(|left| left >= probe_time / 2) {
@@ -120,7 +120,10 @@ impl<'a> ServerTokens<'a> {
         let counted = self.allowance.count_request(url, RequestProvider::UNKNOWN, deadline);
         if let (Ok(()), Ok(http)) = (counted, self.http.get()) {
             match Server::discover_once(http, &self.url, deadline) {
-                Err(Error::Http(HttpError::Unreachable { .. } | HttpError::TooLate { .. })) => {
+                Err(Error::Http(error))
+                    if error.is_without_connection()
+                        || matches!(error, HttpError::Unreachable { .. } | HttpError::TooLate { .. }) =>
+                {
                     self.record_silence_for_all();
                 }
                 Err(error) => self.allowance.record_error(url, RequestProvider::UNKNOWN, &error),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fake::{Fake, Reply, authority};
 use mytoken::http::HttpError;
-use mytoken::http::{ANSWER_LIMIT, HttpClient, HttpSettings, Roots};
+use mytoken::http::{ANSWER_LIMIT, CertificateFault, HttpClient, HttpSettings, RequestLimit, Roots};
 use mytoken::urls::UrlError;
 use mytoken::{Deadline, Error, Secret};
 
@@ -140,27 +140,47 @@ fn only_certificates_of_the_given_authority_are_accepted() {
     let (other_ca, other_host) = authority("mt.example.org", false);
     let (old_ca, old) = authority("127.0.0.1", true);
     let cases = [
-        ("good", &ours, good, true),
-        ("foreign authority", &ours, foreign, false),
-        ("other host", &other_ca, other_host, false),
-        ("expired", &old_ca, old, false),
+        ("good", &ours, good, None),
+        ("foreign authority", &ours, foreign, Some(CertificateFault::UnknownAuthority)),
+        (
+            "other host",
+            &other_ca,
+            other_host,
+            Some(CertificateFault::OtherName { presented: vec!["mt.example.org".to_owned()] }),
+        ),
+        ("expired", &old_ca, old, Some(CertificateFault::Expired)),
     ];
-    for (what, ca, config, accepted) in cases {
+    for (what, ca, config, wanted) in cases {
         let fake = Fake::tls(config, |_| Reply::new(200, "text/plain", "hello"));
         let roots = file(ca);
         let settings = HttpSettings { roots: Roots::File(roots.path().into()), ..HttpSettings::default() };
         let result = HttpClient::new(&settings).unwrap().get(&fake.url("/"), Some(&Secret::new("t")), soon(), 1024);
-        match result {
-            Ok(answer) => assert!(accepted && answer.body.as_slice() == b"hello", "{what}"),
-            Err(error) => {
-                assert!(
-                    !accepted
-                        && matches!(&error, HttpError::Unreachable { reason, .. } if reason.contains("certificate")),
-                    "{what}: {error}"
-                );
+        match (result, wanted) {
+            (Ok(answer), None) => assert_eq!(answer.body.as_slice(), b"hello", "{what}"),
+            (Err(HttpError::Certificate { fault, .. }), Some(wanted)) => {
+                assert_eq!(fault, wanted, "{what}");
+                assert!(!fault.to_string().contains("later"), "waiting does not help: {fault}");
                 assert_eq!(fake.requests().len(), 0, "{what}: no request before the certificate is trusted");
             }
+            (result, _) => panic!("{what}: {result:?}"),
         }
+    }
+}
+
+#[test]
+fn the_request_limit_and_the_clock_of_a_server_are_read() {
+    for (limit, left, expected) in
+        [("100", "97", Some(RequestLimit { requests: 100, left: 97 })), ("many", "97", None), ("-1", "97", None)]
+    {
+        let fake = Fake::plain(move |_| {
+            Reply::new(200, "text/plain", "")
+                .header("X-RateLimit-Limit", limit)
+                .header("X-RateLimit-Remaining", left)
+                .header("Date", "Thu, 26 Nov 2026 02:00:00 GMT")
+        });
+        let head = client().get(&fake.url("/"), None, soon(), 1024).unwrap().head;
+        assert_eq!(head.request_limit, expected, "{limit}");
+        assert_eq!(head.date, Some(std::time::UNIX_EPOCH + Duration::from_secs(1_795_658_400)));
     }
 }
 
@@ -215,10 +235,18 @@ fn a_configured_proxy_is_used_except_for_this_machine() {
     };
     let client = HttpClient::new(&settings).unwrap();
     let error = client.get("https://mt.example.org/", None, soon(), 1024).unwrap_err();
-    assert!(Error::from(error.clone()).is_unavailable(), "{error}");
+    assert!(matches!(error, HttpError::Proxy { .. }) && Error::from(error.clone()).is_unavailable(), "{error}");
     assert_eq!(proxy.requests()[0].method, "CONNECT");
     let direct = Fake::plain(|_| Reply::new(200, "text/plain", ""));
     assert_eq!(client.get(&direct.url("/"), None, soon(), 1024).unwrap().status, 200, "this machine without proxy");
+
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = HttpSettings { proxy: Some(format!("http://user:hush@{closed}")), ..settings.clone() };
+    let error = HttpClient::new(&dead).unwrap().get("https://mt.example.org/", None, soon(), 1024).unwrap_err();
+    assert!(
+        matches!(&error, HttpError::Proxy { proxy, reason, .. } if *proxy == format!("http://{closed}") && reason.contains("refused")),
+        "{error:?}"
+    );
 
     let wrong = HttpSettings { proxy: Some("http://user:hush@[".into()), ..settings };
     let error = HttpClient::new(&wrong).unwrap_err();

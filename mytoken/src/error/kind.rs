@@ -49,7 +49,12 @@ impl Error {
 
 fn http_kind(error: &HttpError) -> Kind {
     match error {
-        HttpError::Unreachable { .. } | HttpError::TooLate { .. } | HttpError::TooLarge { .. } => Kind::Unavailable,
+        // Jobs run for days: until then somebody may have mended the certificate or the proxy.
+        HttpError::Unreachable { .. }
+        | HttpError::Certificate { .. }
+        | HttpError::Proxy { .. }
+        | HttpError::TooLate { .. }
+        | HttpError::TooLarge { .. } => Kind::Unavailable,
         HttpError::Roots { .. } | HttpError::Settings { .. } => Kind::Configuration,
         HttpError::Url(_) | HttpError::Input(_) => Kind::Invalid,
     }

@@ -34,6 +34,24 @@ pub enum BodyError {
     },
 }
 
+/// The request limit that a server tells (MT-07).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimit {
+    /// Requests that it accepts from one address in its period.
+    pub requests: u64,
+    /// How many of them are left.
+    pub left: u64,
+}
+
+/// What an answer tells about the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AnswerHead {
+    /// `Date`: the server's clock, in whole seconds.
+    pub date: Option<SystemTime>,
+    /// Its request limit, if it tells one.
+    pub request_limit: Option<RequestLimit>,
+}
+
 /// An answer of any status, with a body of any form. The body may hold tokens and is wiped when dropped.
 pub struct HttpAnswer {
     /// HTTP status; mytoken servers also use 278, 428 and 555 (MT-06).
@@ -42,8 +60,8 @@ pub struct HttpAnswer {
     pub content_type: Option<String>,
     /// `Retry-After`: the time to wait.
     pub retry_after: Option<Duration>,
-    /// `Date`: the server's clock, in whole seconds.
-    pub date: Option<SystemTime>,
+    /// What it tells about the server.
+    pub head: AnswerHead,
     /// The body.
     pub body: Zeroizing<Vec<u8>>,
 }

@@ -15,7 +15,8 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::HttpError;
-use super::answer::retry_after;
+use super::answer::{AnswerHead, RequestLimit, retry_after};
+use super::certificate::CertificateFault;
 use super::resolver::{Lookups, Resolver};
 use super::{HttpAnswer, HttpSettings, Roots, roots};
 use crate::InputError;
@@ -27,6 +28,8 @@ use crate::{Deadline, Secret, urls};
 pub struct HttpClient {
     client: Client,
     loopback_http: bool,
+    /// Scheme, host and port of the configured proxy.
+    proxy: Option<String>,
     /// Must be dropped after the client, whose runtime waits for the lookups.
     _lookups: Lookups,
 }
@@ -60,7 +63,13 @@ impl HttpClient {
             None => builder = builder.no_proxy(),
         }
         let client = builder.build().map_err(|error| wrong(root_cause(&error)))?;
-        Ok(Self { client, loopback_http: settings.loopback_http, _lookups: Lookups(resolver) })
+        let proxy = settings.proxy.as_deref().and_then(|proxy| Url::parse(proxy).ok());
+        Ok(Self {
+            client,
+            loopback_http: settings.loopback_http,
+            proxy: proxy.as_ref().map(urls::origin),
+            _lookups: Lookups(resolver),
+        })
     }
 
     /// Sends `GET url`, with `bearer` as `Authorization: Bearer` if given. The body may have at most `limit` bytes.
@@ -163,7 +172,7 @@ impl HttpClient {
             .header(ACCEPT, "application/json")
             .timeout(left)
             .send()
-            .map_err(|error| send_error(url, &error, deadline))?;
+            .map_err(|error| self.send_error(url, &error, deadline))?;
         let headers = response.headers();
         let date = header(headers, &DATE).and_then(|text| httpdate::parse_http_date(text).ok());
         let answer = HttpAnswer {
@@ -171,11 +180,27 @@ impl HttpClient {
             content_type: header(headers, &CONTENT_TYPE)
                 .map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()),
             retry_after: header(headers, &RETRY_AFTER).and_then(|text| retry_after(text, date)),
-            date,
+            head: AnswerHead { date, request_limit: request_limit(headers) },
             body: Zeroizing::new(Vec::new()),
         };
         let body = read(url, response, deadline, limit)?;
         Ok(HttpAnswer { body, ..answer })
+    }
+
+    fn send_error(&self, url: &Url, error: &reqwest::Error, deadline: Deadline) -> HttpError {
+        let host = urls::origin(url);
+        if deadline.remaining().is_none() {
+            return HttpError::TooLate { host };
+        }
+        if let Some(fault) = CertificateFault::of(error).filter(|_| error.is_connect()) {
+            return HttpError::Certificate { host, fault };
+        }
+        let reason = if error.is_timeout() { "the connection timed out".to_owned() } else { root_cause(error) };
+        match self.proxy.as_ref().filter(|_| error.is_connect() && !urls::is_loopback(url)) {
+            // The only connection was the one to the proxy.
+            Some(proxy) => HttpError::Proxy { proxy: proxy.clone(), host, reason },
+            None => HttpError::Unreachable { host, reason, sent: !error.is_connect() },
+        }
     }
 }
 
@@ -228,13 +253,9 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn send_error(url: &Url, error: &reqwest::Error, deadline: Deadline) -> HttpError {
-    let host = urls::origin(url);
-    if deadline.remaining().is_none() {
-        return HttpError::TooLate { host };
-    }
-    let reason = if error.is_timeout() { "the connection timed out".to_owned() } else { root_cause(error) };
-    HttpError::Unreachable { host, reason, sent: !error.is_connect() }
+fn request_limit(headers: &HeaderMap) -> Option<RequestLimit> {
+    let number = |name| header(headers, &HeaderName::from_static(name)).and_then(|text| text.trim().parse().ok());
+    Some(RequestLimit { requests: number("x-ratelimit-limit")?, left: number("x-ratelimit-remaining")? })
 }
 
 fn read_error(url: &Url, error: &std::io::Error, deadline: Deadline) -> HttpError {
@@ -245,7 +266,7 @@ fn read_error(url: &Url, error: &std::io::Error, deadline: Deadline) -> HttpErro
     HttpError::Unreachable { host, reason: "the connection was lost during the answer".to_owned(), sent: true }
 }
 
-/// The innermost cause: "Connection refused", "invalid peer certificate: `UnknownIssuer`". The outer texts repeat the URL.
+/// The innermost cause: "Connection refused". The outer texts repeat the URL.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = match error.source() {
         Some(source) => source,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Errors of HTTP requests.
 
+use super::CertificateFault;
 use crate::InputError;
 use crate::urls::UrlError;
 
@@ -32,6 +33,26 @@ pub enum HttpError {
         /// Whether the server may have received and executed the request.
         sent: bool,
     },
+    /// The certificate of a host is not accepted. Nothing was sent.
+    #[error("the certificate of {host} is not accepted: {fault}")]
+    Certificate {
+        /// Scheme, host and port.
+        host: String,
+        /// Why.
+        fault: CertificateFault,
+    },
+    /// The configured proxy gave no connection to a host. Nothing was sent.
+    #[error(
+        "the proxy {proxy} gives no connection to {host} ({reason}); compare proxy in mytoken.toml, or try again later"
+    )]
+    Proxy {
+        /// Scheme, host and port of the proxy.
+        proxy: String,
+        /// Scheme, host and port.
+        host: String,
+        /// What the operating system or the proxy said.
+        reason: String,
+    },
     /// The operation's deadline passed.
     #[error("{host} did not answer in time; try again later")]
     TooLate {
@@ -52,4 +73,12 @@ pub enum HttpError {
     /// The request itself is wrong.
     #[error(transparent)]
     Input(#[from] InputError),
+}
+
+impl HttpError {
+    /// Whether there was no connection to the host, so nothing can have been sent.
+    #[must_use]
+    pub fn is_without_connection(&self) -> bool {
+        matches!(self, Self::Unreachable { sent: false, .. } | Self::Certificate { .. } | Self::Proxy { .. })
+    }
 }

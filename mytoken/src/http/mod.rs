@@ -8,6 +8,7 @@
 mod answer;
 #[cfg(fuzzing)]
 pub mod canned;
+mod certificate;
 mod client;
 mod error;
 mod lazy;
@@ -17,7 +18,8 @@ mod roots;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use answer::{BodyError, HttpAnswer, retry_after};
+pub use answer::{AnswerHead, BodyError, HttpAnswer, RequestLimit, retry_after};
+pub use certificate::CertificateFault;
 pub use client::HttpClient;
 pub use error::HttpError;
 pub use lazy::LazyClient;

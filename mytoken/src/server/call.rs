@@ -76,7 +76,11 @@ pub(super) fn repeated(
     loop {
         let result = send();
         let wait = match &result {
-            Err(HttpError::Unreachable { sent, .. }) if failures == 0 && (!sent || repeat == Repeat::Harmless) => {
+            // A certificate stays as it is.
+            Err(HttpError::Certificate { .. }) => return result,
+            Err(error @ (HttpError::Unreachable { .. } | HttpError::Proxy { .. }))
+                if failures == 0 && (error.is_without_connection() || repeat == Repeat::Harmless) =>
+            {
                 failures += 1;
                 PAUSE
             }
@@ -180,6 +184,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
+    use crate::http::AnswerHead;
 
     proptest! {
         #[test]
@@ -196,7 +201,7 @@ mod tests {
                 status,
                 content_type: Some(if html { "text/html" } else { "application/json" }.to_owned()),
                 retry_after: None,
-                date: None,
+                head: AnswerHead::default(),
                 body: Zeroizing::new(body.into_bytes()),
             };
             for context in [Context::Plain, Context::Code, Context::Mytoken("AT")] {
@@ -209,7 +214,7 @@ mod tests {
         fn any_body_without_json_means_unavailable(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..80)) {
             let server = ServerUrl::parse("https://mt.example.org", false).unwrap();
             let body = Zeroizing::new(body);
-            let answer = HttpAnswer { status, content_type: None, retry_after: None, date: None, body };
+            let answer = HttpAnswer { status, content_type: None, retry_after: None, head: AnswerHead::default(), body };
             let error = refusal(&server, &answer, Context::Plain);
             prop_assert!(!error.to_string().is_empty());
             // The answer may come from a proxy, so it says nothing about the token.

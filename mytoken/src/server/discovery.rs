@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::call;
-use crate::http::{DOCUMENT_LIMIT, HttpClient};
+use crate::http::{AnswerHead, DOCUMENT_LIMIT, HttpClient};
 use crate::server::ServerError;
 use crate::urls::UrlError;
 use crate::urls::{self, ServerUrl};
@@ -83,13 +83,14 @@ pub(super) fn fetch(
     url: &ServerUrl,
     repeat: call::Repeat,
     deadline: Deadline,
-) -> Result<Discovery, Error> {
+) -> Result<(Discovery, AnswerHead), Error> {
     let address = format!("{url}/.well-known/mytoken-configuration");
     let answer = call::repeated(repeat, deadline, || http.get(&address, None, deadline, DOCUMENT_LIMIT))?;
     if answer.status != 200 {
         return Err(call::refusal(url, &answer, call::Context::Plain));
     }
-    answer.json().map_err(|error| call::not_understood(url.to_string(), answer.status, &error))
+    let discovery = answer.json().map_err(|error| call::not_understood(url.to_string(), answer.status, &error))?;
+    Ok((discovery, answer.head))
 }
 
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {

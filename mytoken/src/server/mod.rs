@@ -18,7 +18,7 @@ mod wire;
 use crate::InputError;
 use crate::cache::Storage;
 use crate::document::PrivateDocument;
-use crate::http::HttpClient;
+use crate::http::{AnswerHead, HttpClient};
 use crate::urls::ServerUrl;
 use crate::{Clock, Deadline, Error, Secret, SystemClock};
 
@@ -54,6 +54,7 @@ pub struct Server<'h> {
     clock: &'h dyn Clock,
     url: ServerUrl,
     discovery: Discovery,
+    head: AnswerHead,
     once: bool,
 }
 
@@ -65,8 +66,8 @@ impl<'h> Server<'h> {
     /// [`ServerError::ForeignIssuer`] if the document belongs to another server, [`UrlError`](crate::urls::UrlError) if an endpoint is not
     /// https, else the error of the network.
     pub fn discover(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
-        let discovery = discovery::fetch(http, url, call::Repeat::Harmless, deadline)?;
-        Self::from_discovery(http, url, discovery)
+        let (discovery, head) = discovery::fetch(http, url, call::Repeat::Harmless, deadline)?;
+        Ok(Self { head, ..Self::from_discovery(http, url, discovery)? })
     }
 
     /// Uses the discovery document in `storage` if it is at most an hour old. Otherwise fetches it as [`Server::discover`] and stores it.
@@ -93,8 +94,8 @@ impl<'h> Server<'h> {
     /// # Errors
     /// As [`Server::discover`].
     pub fn discover_once(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
-        let discovery = discovery::fetch(http, url, call::Repeat::Once, deadline)?;
-        Self::from_discovery(http, url, discovery)
+        let (discovery, head) = discovery::fetch(http, url, call::Repeat::Once, deadline)?;
+        Ok(Self { head, ..Self::from_discovery(http, url, discovery)? })
     }
 
     /// Uses a cached discovery document. It is checked again.
@@ -103,7 +104,7 @@ impl<'h> Server<'h> {
     /// As [`Server::discover`], except errors of the network.
     pub fn from_discovery(http: &'h HttpClient, url: &ServerUrl, discovery: Discovery) -> Result<Self, Error> {
         discovery.check(url, http.loopback_http())?;
-        Ok(Self { http, clock: &SystemClock, url: url.clone(), discovery, once: false })
+        Ok(Self { http, clock: &SystemClock, url: url.clone(), discovery, head: AnswerHead::default(), once: false })
     }
 
     /// The same server with another clock.
@@ -129,6 +130,12 @@ impl<'h> Server<'h> {
     #[must_use]
     pub fn discovery(&self) -> &Discovery {
         &self.discovery
+    }
+
+    /// The server's clock and its request limit, if it told them just now with its discovery document.
+    #[must_use]
+    pub fn head(&self) -> AnswerHead {
+        self.head
     }
 }
 
