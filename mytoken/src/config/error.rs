@@ -16,12 +16,14 @@ pub enum ConfigError {
         reason: String,
     },
     /// Other users could have written a configuration file.
-    #[error("{file} is not used: {reason}")]
+    #[error("{file} is not used: {reason}{}", run(.fix))]
     Unsafe {
         /// The file or a directory above it.
         file: String,
-        /// Why, and what to do.
+        /// Why.
         reason: String,
+        /// A command that makes it safe; empty if no single command does.
+        fix: String,
     },
     /// A configuration file has a mistake.
     #[error("{place}: {problem}")]
@@ -34,4 +36,8 @@ pub enum ConfigError {
     /// A URL that must not be used.
     #[error(transparent)]
     Url(#[from] UrlError),
+}
+
+fn run(fix: &str) -> String {
+    if fix.is_empty() { String::new() } else { format!("; run: {fix}") }
 }

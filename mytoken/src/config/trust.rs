@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub use file_trust::FileTrust;
 
-use file_trust::{refused, unreadable};
+use file_trust::{mendable, refused, unreadable};
 use path_walk::{Found, open_checked};
 
 use super::error::ConfigError;
@@ -67,7 +67,8 @@ impl FileTrust {
         };
         if meta.mode() & 0o7177 != 0 {
             let mode = meta.mode() & 0o7777;
-            return Err(refused(path, &format!("it has mode {mode:04o}, expected at most 0600")));
+            let reason = format!("it has mode {mode:04o}, expected at most 0600");
+            return Err(mendable(path, &reason, format!("chmod 600 {}", path.display())));
         }
         if meta.nlink() != 1 {
             return Err(refused(path, "it has a second name (hard link)"));

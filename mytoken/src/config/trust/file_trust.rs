@@ -65,5 +65,10 @@ pub(super) fn unreadable(path: &Path, reason: &str) -> ConfigError {
 }
 
 pub(super) fn refused(path: &Path, reason: &str) -> ConfigError {
-    ConfigError::Unsafe { file: path.display().to_string(), reason: reason.to_owned() }
+    mendable(path, reason, String::new())
+}
+
+/// The error for an unsafe file that the command `fix` makes safe.
+pub(super) fn mendable(path: &Path, reason: &str, fix: String) -> ConfigError {
+    ConfigError::Unsafe { file: path.display().to_string(), reason: reason.to_owned(), fix }
 }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
-use super::file_trust::{Fault, FileTrust, PathPart, refused, unreadable};
+use super::file_trust::{Fault, FileTrust, PathPart, mendable, unreadable};
 use crate::config::error::ConfigError;
 
 /// Largest number of links in one path, as in Linux.
@@ -152,25 +152,34 @@ impl PathWalk<'_> {
         match self.trust.fault(part, uid, mode) {
             None => Ok(()),
             Some(Fault::Owner(uid)) => {
-                let owner = if self.trust == FileTrust::ROOT { "root" } else { "you or root" };
-                Err(self.refused(&named, &format!("belongs to user {uid}; it must belong to {owner}")))
+                let (owner, fix) = if self.trust == FileTrust::ROOT {
+                    ("root", format!("chown -h root: {}", path.display()))
+                } else {
+                    ("you or root", String::new())
+                };
+                Err(self.mendable(&named, &format!("belongs to user {uid}; it must belong to {owner}"), fix))
             }
             Some(Fault::Writable(mode)) => {
                 // `chmod` would make a directory like /tmp unusable for others.
-                let advice = if mode & 0o1000 == 0 {
-                    format!("run: chmod go-w {}", path.display())
+                let fault = format!("can be written by others (mode {mode:04o})");
+                if mode & 0o1000 == 0 {
+                    Err(self.mendable(&named, &fault, format!("chmod go-w {}", path.display())))
                 } else {
-                    "put the file elsewhere".to_owned()
-                };
-                Err(self.refused(&named, &format!("can be written by others (mode {mode:04o}); {advice}")))
+                    Err(self.refused(&named, &format!("{fault}; put the file elsewhere")))
+                }
             }
         }
     }
 
     /// The error for an unsafe part. It names the link that led to it.
     fn refused(&self, part: &str, fault: &str) -> ConfigError {
+        self.mendable(part, fault, String::new())
+    }
+
+    /// As [`Self::refused`], with a command that makes the part safe.
+    fn mendable(&self, part: &str, fault: &str, fix: String) -> ConfigError {
         let by = self.link.as_ref().map(|link| format!(" (reached by the link {})", link.display()));
-        refused(self.asked, &format!("{part}{} {fault}", by.unwrap_or_default()))
+        mendable(self.asked, &format!("{part}{} {fault}", by.unwrap_or_default()), fix)
     }
 
     fn failed(&self, part: &Path, errno: Errno) -> ConfigError {
