@@ -50,6 +50,14 @@ impl AccountTemplate {
         }
     }
 
+    /// The names of its claims.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Claim(name) => Some(name.as_str()),
+            Part::Literal(_) => None,
+        })
+    }
+
     /// Fills in the claims. A claim that is not text, or is empty, counts as missing.
     ///
     /// # Errors

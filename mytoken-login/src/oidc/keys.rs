@@ -117,6 +117,13 @@ impl KeySet {
         self.keys.is_empty()
     }
 
+    /// Whether one of the keys can verify signatures of one of these algorithms.
+    #[must_use]
+    pub fn has_key_for(&self, algorithms: &[Algorithm]) -> bool {
+        let pairs = self.keys.iter().flat_map(|key| algorithms.iter().map(move |algorithm| (key, algorithm)));
+        pairs.into_iter().any(|(key, algorithm)| key.verification_key(*algorithm).is_ok())
+    }
+
     /// The key for a token with this `kid` and algorithm. Without a `kid`, exactly one key must be suitable.
     pub(super) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Result<VerificationKey, Rejection> {
         let suitable = |key: &&Key| key.is_for(algorithm);

@@ -2,6 +2,7 @@
 //! Verification of access tokens (RFC 9068, RFC 7519) of the issuers in the configuration.
 
 mod claims;
+mod discovery;
 mod jws;
 mod keys;
 mod provider;
@@ -11,6 +12,7 @@ mod strict;
 mod verify;
 
 pub use claims::{AccessTokenClaims, string_list};
+pub use discovery::{ProviderError, ProviderMetadata};
 pub use keys::{InvalidKeySet, KeyFreshness, KeySet, KeySource, KeysUnavailable};
 pub use provider::ProviderKeys;
 pub use rejection::Rejection;

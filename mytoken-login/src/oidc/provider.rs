@@ -4,11 +4,10 @@
 use mytoken::cache::DiskCache;
 use mytoken::config::IssuerSettings;
 use mytoken::document::{DocumentError, FetchError, MaxAge, SharedDocument};
-use mytoken::http::{DOCUMENT_LIMIT, LazyClient};
+use mytoken::http::LazyClient;
 use mytoken::{Clock, Deadline};
-use serde::Deserialize;
 
-use super::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
+use super::{KeyFreshness, KeySet, KeySource, KeysUnavailable, ProviderMetadata};
 
 /// Anybody can invent a `kid`. Tokens with an unknown one cause at most one request in this many seconds.
 const UNKNOWN_KEY_INTERVAL: u64 = 60;
@@ -20,12 +19,6 @@ pub struct ProviderKeys<'a> {
     clock: &'a dyn Clock,
 }
 
-#[derive(Deserialize)]
-struct ProviderMetadata {
-    issuer: String,
-    jwks_uri: String,
-}
-
 impl<'a> ProviderKeys<'a> {
     /// Keys over HTTP, kept in `cache`. Without a cache, every call sends a request.
     #[must_use]
@@ -35,17 +28,8 @@ impl<'a> ProviderKeys<'a> {
 
     fn fetch(&self, issuer: &IssuerSettings, deadline: Deadline) -> Result<KeySet, String> {
         let client = self.http.get().map_err(|error| error.to_string())?;
-        let get = |url: &str| {
-            let answer = client.get(url, None, deadline, DOCUMENT_LIMIT).map_err(|error| error.to_string())?;
-            if answer.status == 200 { Ok(answer) } else { Err(format!("{url} answered with status {}", answer.status)) }
-        };
-        let base = issuer.url.strip_suffix('/').unwrap_or(&issuer.url);
-        let document = get(&format!("{base}/.well-known/openid-configuration"))?;
-        let discovery: ProviderMetadata = document.json().map_err(|error| error.to_string())?;
-        if !issuer.is(&discovery.issuer) {
-            return Err(format!("the discovery document of {base} belongs to another issuer"));
-        }
-        KeySet::parse(&get(&discovery.jwks_uri)?.body).map_err(|error| error.to_string())
+        let document = ProviderMetadata::fetch(client, issuer, deadline).map_err(|error| error.to_string())?;
+        document.keys(client, deadline).map_err(|error| error.to_string())
     }
 }
 
