@@ -49,13 +49,11 @@ impl Error {
 
 fn http_kind(error: &HttpError) -> Kind {
     match error {
-        // Jobs run for days: until then somebody may have mended the certificate or the proxy.
         HttpError::Unreachable { .. }
-        | HttpError::Certificate { .. }
         | HttpError::Proxy { .. }
         | HttpError::TooLate { .. }
         | HttpError::TooLarge { .. } => Kind::Unavailable,
-        HttpError::Roots { .. } | HttpError::Settings { .. } => Kind::Configuration,
+        HttpError::Roots { .. } | HttpError::Settings { .. } | HttpError::Certificate { .. } => Kind::Configuration,
         HttpError::Url(_) | HttpError::Input(_) => Kind::Invalid,
     }
 }
@@ -90,6 +88,7 @@ fn server_kind(error: &ServerError) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::CertificateFault;
 
     #[test]
     fn temporary_and_final_errors_have_different_kinds() {
@@ -117,6 +116,11 @@ mod tests {
             ),
             (Error::Server(ServerError::RotatedTokenNotStored { reason: "disk full".into() }), Kind::Storage),
             (Error::Http(HttpError::Roots { file: "x".into(), reason: "y".into() }), Kind::Configuration),
+            // Waiting does not help.
+            (
+                Error::Http(HttpError::Certificate { host: server(), fault: CertificateFault::UnknownAuthority }),
+                Kind::Configuration,
+            ),
         ];
         for (error, kind) in table {
             assert_eq!(error.kind(), kind, "{error}");
