@@ -22,7 +22,12 @@ fn main() -> ExitCode {
         ControlCommand::Status { login: true, json, config, .. } => show_logins(&config, json),
         ControlCommand::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
         ControlCommand::Keygen { dir } => make_keys(&dir),
-        ControlCommand::Check { config, user, json, socket } => show_check(&config, user.as_deref(), json, &socket),
+        ControlCommand::Check { config, user: Some(user), only_read: true, json, .. } => {
+            check::read_as(&user, &config).and_then(|findings| show_findings(&findings, json))
+        }
+        ControlCommand::Check { config, user, json, socket, .. } => {
+            check::check(&config, &socket, user.as_deref()).and_then(|findings| show_findings(&findings, json))
+        }
         ControlCommand::Explain { submission: Some(profile), config, .. } => show_submission(&profile, &config, times),
         ControlCommand::Explain { user, config, .. } => show_explanation(&user.unwrap_or_default(), &config),
     };
@@ -67,15 +72,9 @@ fn make_keys(dir: &std::path::Path) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_check(
-    config: &std::path::Path,
-    user: Option<&str>,
-    json: bool,
-    socket: &std::path::Path,
-) -> Result<ExitCode, String> {
-    let findings = check::check(config, socket, user);
+fn show_findings(findings: &check::Findings, json: bool) -> Result<ExitCode, String> {
     if json {
-        print(&serde_json::to_string_pretty(&findings).map_err(|error| error.to_string())?);
+        print(&serde_json::to_string_pretty(findings).map_err(|error| error.to_string())?);
     } else {
         print(findings.render().trim_end());
     }

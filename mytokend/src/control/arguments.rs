@@ -50,9 +50,12 @@ pub enum ControlCommand {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
-        /// Checks what sshd does for logins of this account
-        #[arg(long, value_name = "NAME")]
+        /// Checks what sshd does for logins of this account, and reads files with its rights (root)
+        #[arg(long = "as", value_name = "USER")]
         user: Option<String>,
+        /// Only reads the files, with the rights of USER. The check itself does so, in a child process
+        #[arg(long, requires = "user")]
+        only_read: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -2,42 +2,41 @@
 //! `mytokenctl check`: findings about this host, each with its fix, on one screen.
 
 mod agent;
+mod as_user;
+mod audiences;
+mod configuration;
 mod confinement;
 mod host;
+mod issuers;
+mod keys;
 pub mod kinds;
 pub mod kinds_slurm;
-mod login;
+mod map_files;
 mod pam;
 pub mod pam_stack;
 mod plugin;
 mod plugstack;
+mod servers;
 mod slurm;
 mod sshd;
 
 use std::fmt::Write as _;
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use mytoken::cache::DiskCache;
-use mytoken::config::{FileTrust, Shared};
-use mytoken::http::{DOCUMENT_LIMIT, HttpClient};
+use mytoken::config::FileTrust;
 use mytoken::private_files::Owner;
-use mytoken::server::Server;
-use mytoken::{Deadline, Error};
 use mytoken_login::NssAccounts;
 use mytoken_wire::paths::RUNTIME;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use host::{Host, ThisHost};
 use kinds::Kind;
 
-use crate::jobs::keys::{PrivateKey, PublicKey};
-use crate::jobs::settings::JobsSettings;
+pub use as_user::read as read_as;
 
 /// The severity of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// It works.
@@ -49,10 +48,10 @@ pub enum Severity {
 }
 
 /// One finding.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckFinding {
-    /// The id of its kind, if it has one ([`kinds`]).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The id of its kind ([`kinds`]); `PART-ok` when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The part of the suite.
     pub part: String,
@@ -61,48 +60,56 @@ pub struct CheckFinding {
     /// The finding, a sentence.
     pub text: String,
     /// How to fix it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
 
 /// All findings.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Findings {
     /// In the order in which the parts depend on each other.
     pub findings: Vec<CheckFinding>,
 }
 
-/// Time limit for the requests to one server.
-const NETWORK: Duration = Duration::from_secs(10);
-
-/// Difference of two clocks in seconds above which tokens expire early or become valid late.
-const SKEW: i64 = 10;
-
-/// By how many seconds `server` is ahead of `here`.
-fn seconds_ahead(server: SystemTime, here: SystemTime) -> i64 {
-    let seconds = |difference: Duration| i64::try_from(difference.as_secs()).unwrap_or(i64::MAX);
-    match server.duration_since(here) {
-        Ok(ahead) => seconds(ahead),
-        Err(error) => -seconds(error.duration()),
+/// Checks the configuration in `dir`, the servers and the agent that it names. As root also sshd and its PAM stacks, and what users
+/// must be able to read: for logins and commands of `user` if one is named.
+///
+/// # Errors
+/// A sentence, when a user is named and the caller is not root.
+pub fn check(dir: &Path, socket: &Path, user: Option<&str>) -> Result<Findings, String> {
+    let root = Owner::current().uid == 0;
+    if user.is_some() && !root {
+        return Err("only root can check as another user; without --as the check runs as you".to_owned());
     }
-}
-
-/// Checks the configuration in `dir`, the servers and the agent that it names, and for root sshd and its PAM stacks, for logins
-/// of `user` if one is named.
-#[must_use]
-pub fn check(dir: &Path, socket: &Path, user: Option<&str>) -> Findings {
-    let host: Option<&dyn Host> = if Owner::current().uid == 0 { Some(&ThisHost) } else { None };
-    check_with(FileTrust::current(), dir, socket, host, user)
+    let host: Option<&dyn Host> = if root { Some(&ThisHost) } else { None };
+    let mut findings = check_with(FileTrust::current(), dir, socket, host, user);
+    if root
+        && !findings
+            .problems()
+            .any(|finding| finding.part == "configuration" || finding.id.as_deref() == Some(kinds::CA_FILE.id))
+    {
+        match as_user::ask_child(user.unwrap_or(as_user::ANYBODY), dir) {
+            Ok(read) => {
+                let last = findings.findings.iter().rposition(|finding| finding.part == "configuration");
+                let at = last.map_or(0, |last| last + 1);
+                findings.findings.splice(at..at, read.findings);
+            }
+            Err(error) if user.is_some() => return Err(error),
+            Err(error) => findings.add_kind(kinds::USERS_NOT_CHECKED, error),
+        }
+    }
+    Ok(findings)
 }
 
 fn check_with(trust: FileTrust, dir: &Path, socket: &Path, host: Option<&dyn Host>, user: Option<&str>) -> Findings {
     let mut findings = Findings::default();
-    let Some(shared) = findings.result("configuration", Shared::load(dir, trust), |_| "mytoken.toml".to_owned()) else {
-        return findings;
-    };
-    if exists(&dir.join("login.toml")) {
-        let login = findings.login(dir, &shared, trust, &NssAccounts);
-        if let (Some(login), Some(host)) = (login, host) {
+    let Some(shared) = findings.shared(dir, trust) else { return findings };
+    let login = findings.login_settings(dir, &shared, trust, &NssAccounts, host);
+    let jobs = findings.jobs_settings(dir, &shared, trust, host.is_some() && slurm::loads_us());
+    if let Some(login) = &login {
+        findings.map_files(login, &shared.issuers, trust, &NssAccounts);
+        findings.id_tokens(&shared, login);
+        if let Some(host) = host {
             findings.sshd(host, user, login.deadline.get());
             for service in &login.services {
                 findings.pam(host, service);
@@ -110,38 +117,24 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path, host: Option<&dyn Hos
             findings.pam_version(host);
         }
     }
-    let jobs = if exists(&dir.join("jobs.toml")) {
-        findings.result("configuration", JobsSettings::load(dir, trust, &shared), |jobs| {
-            let profiles: Vec<&str> = jobs.profile.iter().map(|profile| profile.name.as_str()).collect();
-            format!("jobs.toml: cluster {}, profiles {}", jobs.cluster.name, profiles.join(" "))
-        })
-    } else {
-        None
-    };
+    findings.audiences(&shared, login.as_ref(), jobs.as_ref());
     if let Some(jobs) = &jobs {
         findings.keys(jobs, trust);
     }
-    if host.is_some() {
+    if let Some(host) = host {
         // Before the cache, which corrects the directory's mode.
         findings.runtime_dir(jobs.as_ref().map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir));
-    }
-    if Owner::current().uid == 0 && exists(&dir.join("login.toml")) {
-        findings.cache(&DiskCache::of_host());
-    }
-    findings.servers(&shared);
-    findings.agent(socket, jobs.as_ref(), trust);
-    if let Some(host) = host {
-        findings.confinement(host);
-        if let Some(jobs) = &jobs {
-            findings.slurm(jobs);
+        if login.is_some() {
+            findings.cache(&DiskCache::of_host());
         }
+        findings.confinement(host);
+    }
+    findings.network(&shared, login.as_ref());
+    findings.agent(socket, jobs.as_ref(), trust);
+    if let (Some(_), Some(jobs)) = (host, &jobs) {
+        findings.slurm(jobs);
     }
     findings
-}
-
-/// Whether there is a file or a symbolic link, even a broken one.
-fn exists(path: &Path) -> bool {
-    !matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
 }
 
 impl Findings {
@@ -159,130 +152,39 @@ impl Findings {
         self.findings.iter().filter(|finding| finding.level == level).count()
     }
 
-    fn add(&mut self, part: &str, level: Severity, text: impl Into<String>, fix: Option<&str>) {
+    /// The findings that are not about something that works.
+    fn problems(&self) -> impl Iterator<Item = &CheckFinding> {
+        self.findings.iter().filter(|finding| finding.level != Severity::Ok)
+    }
+
+    fn has(&self, kind: Kind) -> bool {
+        self.findings.iter().any(|finding| finding.id.as_deref() == Some(kind.id))
+    }
+
+    /// Adds that a part works.
+    fn ok(&mut self, part: &str, text: impl Into<String>) {
         self.findings.push(CheckFinding {
-            id: None,
+            id: Some(format!("{}-ok", part.replace(' ', "-").to_lowercase())),
             part: part.to_owned(),
-            level,
+            level: Severity::Ok,
             text: text.into(),
-            fix: fix.map(str::to_owned),
+            fix: None,
         });
     }
 
     fn add_kind(&mut self, kind: Kind, text: impl Into<String>) {
+        self.add_fixed(kind, text, kind.fix.to_owned());
+    }
+
+    /// Adds a finding whose command depends on it.
+    fn add_fixed(&mut self, kind: Kind, text: impl Into<String>, fix: String) {
         self.findings.push(CheckFinding {
             id: Some(kind.id.to_owned()),
             part: kind.part.to_owned(),
             level: kind.level,
             text: text.into(),
-            fix: (!kind.fix.is_empty()).then(|| kind.fix.to_owned()),
+            fix: (!fix.is_empty()).then_some(fix),
         });
-    }
-
-    fn result<T, E: std::fmt::Display>(
-        &mut self,
-        part: &str,
-        result: Result<T, E>,
-        describe: impl FnOnce(&T) -> String,
-    ) -> Option<T> {
-        match result {
-            Ok(value) => {
-                self.add(part, Severity::Ok, describe(&value), None);
-                Some(value)
-            }
-            // The error says how to fix it.
-            Err(error) => {
-                self.add(part, Severity::Error, error.to_string(), None);
-                None
-            }
-        }
-    }
-
-    fn keys(&mut self, jobs: &JobsSettings, trust: FileTrust) {
-        let (public_file, private_file) = (&jobs.cluster.public_key_file, &jobs.cluster.private_key_file);
-        let make = "on one host: mytokenctl keygen; then copy cluster.pub to every host and cluster.key (mode 0600) to the nodes";
-        let public = match PublicKey::load(public_file, trust) {
-            Ok(public) => {
-                self.add("public key", Severity::Ok, format!("{} ({})", public.id(), public_file.display()), None);
-                Some(public)
-            }
-            Err(error) => {
-                self.add("public key", Severity::Error, error.to_string(), Some(make));
-                None
-            }
-        };
-        if !exists(private_file) {
-            let text = format!("{} does not exist; correct on a login host, wrong on a node", private_file.display());
-            return self.add("private key", Severity::Ok, text, None);
-        }
-        if Owner::current().uid != 0 && std::fs::metadata(private_file).is_ok_and(|meta| meta.uid() == 0) {
-            return self.add("private key", Severity::Ok, "only root can check it", None);
-        }
-        match (PrivateKey::load(private_file, trust), public) {
-            (Err(error), _) => {
-                let fix = format!("chown root: {0} && chmod 600 {0}", private_file.display());
-                self.add("private key", Severity::Error, error.to_string(), Some(&fix));
-            }
-            (Ok(private), Some(public)) if private.id() != public.id() => {
-                let text = format!("{} does not belong to the public key {}", private.id(), public.id());
-                self.add(
-                    "private key",
-                    Severity::Error,
-                    text,
-                    Some("copy cluster.pub and cluster.key from the same host"),
-                );
-            }
-            (Ok(private), _) => {
-                self.add("private key", Severity::Ok, format!("{} ({})", private.id(), private_file.display()), None);
-            }
-        }
-    }
-
-    fn cache(&mut self, cache: &DiskCache) {
-        let errors = cache.check();
-        // One of the two directories is enough.
-        let level = if errors.len() > 1 { Severity::Error } else { Severity::Warning };
-        for error in errors {
-            let fix = "make it a directory of root with mode 0700 and with free space, or remove it";
-            self.add("cache", level, error.to_string(), Some(fix));
-        }
-    }
-
-    fn servers(&mut self, shared: &Shared) {
-        if shared.servers.is_empty() {
-            self.add("mytoken server", Severity::Warning, "none is configured; logins accept access tokens only", None);
-        }
-        for named in &shared.servers {
-            let deadline = Deadline::after(NETWORK);
-            let found = shared.server_url(&named.name).map_err(Error::from).and_then(|url| {
-                let http = HttpClient::new(&shared.http_settings())?;
-                let version = Server::discover(&http, &url, deadline)?.discovery().version.clone();
-                let again =
-                    http.get(&format!("{url}/.well-known/mytoken-configuration"), None, deadline, DOCUMENT_LIMIT)?;
-                Ok((version, again.date.map(|date| seconds_ahead(date, SystemTime::now()))))
-            });
-            match found {
-                Ok((version, skew)) => {
-                    let release = version.map(|version| format!(" {version}")).unwrap_or_default();
-                    // The Date header has whole seconds.
-                    let clock = skew.filter(|skew| skew.abs() > 2).map(|skew| format!(", its clock differs by {skew:+} s"));
-                    let text = format!("{}{release}{}", named.url, clock.unwrap_or_default());
-                    // MT-08: the server allows no leeway. A token from a clock that is ahead is not valid yet.
-                    if skew.is_some_and(|skew| skew.abs() > SKEW) {
-                        let fix = "set both clocks by NTP: timedatectl set-ntp true";
-                        self.add("mytoken server", Severity::Warning, text, Some(fix));
-                    } else {
-                        self.add("mytoken server", Severity::Ok, text, None);
-                    }
-                }
-                Err(error) => self.add(
-                    "mytoken server",
-                    Severity::Error,
-                    error.to_string(),
-                    Some("compare [[server]] url, [http] ca_file and proxy in mytoken.toml with: curl -v URL/.well-known/mytoken-configuration"),
-                ),
-            }
-        }
     }
 
     /// The findings for a terminal.
@@ -312,7 +214,7 @@ mod tests {
     use super::*;
     use crate::control::keygen::keygen;
 
-    fn site(keys: bool) -> tempfile::TempDir {
+    fn site() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().display();
         // No server listens on port 9 of this machine.
@@ -323,9 +225,7 @@ mod tests {
         );
         std::fs::write(dir.path().join("mytoken.toml"), shared).unwrap();
         std::fs::write(dir.path().join("jobs.toml"), jobs).unwrap();
-        if keys {
-            keygen(&dir.path().join("keys"), "").unwrap();
-        }
+        keygen(&dir.path().join("keys"), "").unwrap();
         dir
     }
 
@@ -334,83 +234,45 @@ mod tests {
         check_with(FileTrust::user(Owner::current().uid), dir, socket, None, None)
     }
 
-    fn levels(findings: &Findings, part: &str) -> Vec<Severity> {
-        findings.findings.iter().filter(|finding| finding.part == part).map(|finding| finding.level).collect()
-    }
-
     #[test]
     fn each_error_is_found_with_its_fix() {
-        let dir = site(true);
+        let dir = site();
         let findings = check(dir.path(), &dir.path().join("agent.sock"));
-        assert_eq!(levels(&findings, "configuration"), [Severity::Ok, Severity::Ok]);
-        assert_eq!(levels(&findings, "public key"), [Severity::Ok]);
-        assert_eq!(levels(&findings, "private key"), [Severity::Ok]);
-        assert_eq!(levels(&findings, "mytoken server"), [Severity::Error]);
-        assert_eq!(levels(&findings, "agent"), [Severity::Error]);
+        let ids: Vec<&str> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
+        let expected = [
+            "configuration-ok",
+            "configuration-ok",
+            "public-key-ok",
+            "private-key-ok",
+            "server-unavailable",
+            "agent-not-running",
+        ];
+        assert_eq!(ids, expected);
         let screen = findings.render();
         assert!(
-            screen.contains("mytokend agent   # as root, and at every start of this host\n")
+            screen.contains("fix: curl -v http://127.0.0.1:9/.well-known/mytoken-configuration\n")
+                && screen.contains("mytokend agent   # as root, and at every start of this host\n")
                 && screen.ends_with("2 errors, 0 warnings\n"),
             "{screen}"
         );
     }
 
     #[test]
-    fn clocks_are_compared_in_both_directions() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        assert_eq!(seconds_ahead(now + Duration::from_secs(30), now), 30);
-        assert_eq!(seconds_ahead(now, now + Duration::from_secs(30)), -30);
-    }
-
-    #[test]
-    fn keys_of_different_pairs_are_found() {
-        let (dir, other) = (site(true), site(true));
-        std::fs::copy(other.path().join("keys/cluster.pub"), dir.path().join("keys/cluster.pub")).unwrap();
-        assert_eq!(levels(&check(dir.path(), Path::new("/nonexistent")), "private key"), [Severity::Error]);
-        let without = site(false);
-        assert_eq!(levels(&check(without.path(), Path::new("/nonexistent")), "public key"), [Severity::Error]);
-    }
-
-    #[test]
-    fn providers_whose_id_tokens_could_log_in_are_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let issuer = "[[issuer]]\nname = 'op'\nurl = 'https://op.example.org'\naudiences = ['a']\n";
-        let rule = "[[rule]]\nname = 'r'\nissuer = 'op'\ntemplate = '{sub}'\n";
-        for (more, of_rule, found) in [
-            ("", "", vec![Severity::Warning]),
-            ("required_scopes = ['openid']", "", vec![]),
-            ("accept_typ = ['application/AT+JWT']", "", vec![]),
-            ("accept_typ = ['at+jwt', 'JWT']", "", vec![Severity::Warning]),
-            ("", "require_scopes = ['openid']", vec![]),
-        ] {
-            std::fs::write(dir.path().join("mytoken.toml"), format!("{issuer}{more}\n")).unwrap();
-            std::fs::write(dir.path().join("login.toml"), format!("{rule}{of_rule}\n")).unwrap();
-            let findings = check(dir.path(), Path::new("/nonexistent"));
-            assert_eq!(levels(&findings, "issuer"), found, "{more} {of_rule}: {}", findings.render());
-        }
-    }
-
-    #[test]
-    fn a_cache_that_cannot_be_written_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("file"), "").unwrap();
-        let broken = DiskCache::new(&dir.path().join("file/var"), Owner::current());
-        for (second, level) in [("run/cache", Severity::Warning), ("file/run/cache", Severity::Error)] {
-            let mut findings = Findings::default();
-            findings.cache(&broken.clone().or(&dir.path().join(second)));
-            assert_eq!(findings.findings[0].level, level, "{findings:?}");
-        }
-        let mut findings = Findings::default();
-        findings.cache(&DiskCache::new(&dir.path().join("cache"), Owner::current()));
-        assert!(findings.findings.is_empty(), "{findings:?}");
-    }
-
-    #[test]
     fn a_broken_configuration_is_the_only_finding() {
-        let dir = site(true);
+        let dir = site();
         std::fs::write(dir.path().join("mytoken.toml"), "[http]\nproxi = ''").unwrap();
         let findings = check(dir.path(), Path::new("/nonexistent"));
         assert_eq!(findings.findings.len(), 1);
         assert!((findings.exit_status() == 2) && findings.findings[0].text.contains("proxy"), "{findings:?}");
+        assert!(findings.findings[0].fix.as_ref().unwrap().starts_with("${EDITOR:-vi} +2 "), "{findings:?}");
+    }
+
+    #[test]
+    fn findings_survive_the_way_through_json() {
+        let mut findings = Findings::default();
+        findings.ok("sshd", "works");
+        findings.add_kind(kinds::CLOCK, "late");
+        let text = serde_json::to_string(&findings).unwrap();
+        assert_eq!(serde_json::from_str::<Findings>(&text).unwrap().findings, findings.findings);
     }
 }

@@ -38,8 +38,9 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -s h -l he
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -l dir -d 'Directory for the two files' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l config -d 'Directory of the configuration' -r -F
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l user -d 'Checks what sshd does for logins of this account' -r
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l as -d 'Checks what sshd does for logins of this account, and reads files with its rights (root)' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l only-read -d 'Only reads the files, with the rights of USER. The check itself does so, in a child process'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l json -d 'Print JSON'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l user -d 'The account' -r

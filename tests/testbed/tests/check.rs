@@ -1,30 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytokenctl check` on a site that works, and on the same site broken in one way after the other.
 
+mod checked;
+
 use std::path::Path;
 use std::time::Duration;
 
+use checked::{findings, healthy, sees_alone};
 use mytokend::control::check::pam_stack::{Group, ModuleLine, Stack};
-use serde_json::Value;
-use testbed::{Error, Options, Result, Site, story};
-
-/// The findings of `mytokenctl check` with their ids and sentences, without those that say that all is well; and its exit status.
-fn findings(site: &Site, arguments: &str) -> Result<(Vec<(String, String)>, i32)> {
-    let checked = site.sh("root", &format!("mytokenctl check --json {arguments}"))?;
-    let report: Value =
-        serde_json::from_str(&checked.stdout).map_err(|error| Error::Refused(format!("{error}: {checked:?}")))?;
-    let all = report.get("findings").and_then(Value::as_array).cloned().unwrap_or_default();
-    let text = |finding: &Value, key: &str| finding.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let of_interest = all.iter().filter(|finding| text(finding, "level") != "ok");
-    Ok((of_interest.map(|finding| (text(finding, "id"), text(finding, "text"))).collect(), checked.code))
-}
-
-/// A site whose configuration has nothing to be warned about.
-fn healthy(site: &Site) -> Result<()> {
-    site.sh("root", "sed -i 's/^audiences = .*/&\\nrequired_scopes = [\"openid\"]/' /etc/mytoken/mytoken.toml")?
-        .ok()?;
-    Ok(())
-}
+use testbed::{Options, Result, story};
 
 const STACK: &str = "/etc/pam.d/sshd";
 const OURS: &str = "auth     [success=done authinfo_unavail=ignore service_err=ignore user_unknown=ignore default=die]";
@@ -71,23 +55,18 @@ const BROKEN: &[(&str, &str, i32)] = &[
 fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
     story(Options { nodes: 1, ..Options::new()? }, |site| {
         healthy(site)?;
-        assert_eq!(findings(site, "--user alice")?, (vec![], 0));
+        assert_eq!(findings(site, "--as alice")?, (vec![], 0));
         assert!(site.read(STACK)?.contains(OURS));
         site.sh("root", &format!("cp {STACK} /root/stack"))?.ok()?;
         for (break_it, id, status) in BROKEN {
-            site.sh("root", &break_it.replace("STACK", STACK))?.ok()?;
-            let (found, code) = findings(site, "--user alice")?;
-            let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
-            // One fault of a module's file concerns each line that names it.
-            assert!(!ids.is_empty() && ids.iter().all(|found| found == id), "{break_it}: {found:#?}");
-            assert_eq!(code, *status, "{break_it}: {found:#?}");
+            sees_alone(site, "--as alice", &break_it.replace("STACK", STACK), id, *status)?;
             let mend = format!(
                 "rm -f /etc/ssh/sshd_config.d/*-broken.conf; cp /root/stack {STACK}; \
                                 mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; true"
             );
             site.sh("root", &mend)?.ok()?;
         }
-        assert_eq!(findings(site, "--user alice")?, (vec![], 0));
+        assert_eq!(findings(site, "--as alice")?, (vec![], 0));
         Ok(())
     })
 }

@@ -110,7 +110,7 @@ impl Findings {
                 socket.display(),
                 status.node
             );
-            self.add("agent", Severity::Ok, text, None);
+            self.ok("agent", text);
         }
     }
 
@@ -166,14 +166,6 @@ impl Findings {
             let text =
                 format!("{path} is not in memory (tmpfs): tokens are written to a disk, and stay there after a crash");
             self.add_kind(kinds::RUNTIME_DIR_DISK, text);
-        }
-    }
-
-    /// A finding whose command depends on what was found.
-    pub(super) fn add_fixed(&mut self, kind: Kind, text: impl Into<String>, fix: String) {
-        self.add_kind(Kind { fix: "", ..kind }, text);
-        if let Some(finding) = self.findings.last_mut() {
-            finding.fix = Some(fix);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::host::{Host, Ran};
-use super::{Findings, Severity, kinds_slurm as kinds};
+use super::{Findings, kinds_slurm as kinds};
 
 /// Programs that the product is part of or talks to.
 const PROGRAMS: [&str; 7] = ["mytokend", "mytoken-submit", "slurmd", "slurmstepd", "sshd", "sshd-auth", "sshd-session"];
@@ -14,7 +14,7 @@ impl Findings {
     pub(super) fn confinement(&mut self, host: &dyn Host) {
         match host.read(Path::new("/sys/fs/selinux/enforce")).as_deref().map(str::trim) {
             Some("1") => self.selinux(host),
-            Some(_) => self.add("SELinux", Severity::Ok, "it does not enforce its policy (permissive)", None),
+            Some(_) => self.ok("SELinux", "it does not enforce its policy (permissive)"),
             None => {}
         }
         let profiles = host.read(Path::new("/sys/kernel/security/apparmor/profiles")).unwrap_or_default();
@@ -29,7 +29,7 @@ impl Findings {
     fn selinux(&mut self, host: &dyn Host) {
         match host.run(Path::new("/usr/sbin/semodule"), &["-l"]) {
             Ran::Output(modules) if modules.lines().any(|line| line.split_whitespace().next() == Some("mytoken")) => {
-                self.add("SELinux", Severity::Ok, "it enforces its policy, with the module mytoken", None);
+                self.ok("SELinux", "it enforces its policy, with the module mytoken");
             }
             Ran::Output(_) => {
                 self.add_kind(
@@ -77,7 +77,7 @@ mod tests {
     fn found(enforce: Option<&'static str>, modules: &str, profiles: Option<&'static str>) -> Vec<String> {
         let mut findings = Findings::default();
         findings.confinement(&Kernel { enforce, modules: Ran::Output(modules.to_owned()), profiles });
-        findings.findings.into_iter().filter_map(|finding| finding.id).collect()
+        findings.problems().filter_map(|finding| finding.id.clone()).collect()
     }
 
     #[test]

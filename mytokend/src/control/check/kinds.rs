@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The table of findings about sshd and PAM. An id never changes its meaning: scripts compare it.
+//! The table of findings. An id never changes its meaning: scripts compare it.
 
 use super::Severity;
 
@@ -12,7 +12,8 @@ pub struct Kind {
     pub part: &'static str,
     /// How bad it is.
     pub level: Severity,
-    /// A command that corrects it, to be pasted into a shell of root; empty when no command does.
+    /// A command that corrects it or shows more, to be pasted into a shell of root; empty when it depends on the finding, or when no
+    /// command does.
     pub fix: &'static str,
 }
 
@@ -65,6 +66,94 @@ kinds! {
     PAM_ORDER: "pam-session-order", "PAM", Warning, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// `user_readenv=1`.
     PAM_USER_ENVIRONMENT: "pam-user-environment", "PAM", Warning, "grep -n user_readenv /etc/pam.d/sshd   # remove that argument";
+    /// There is no `mytoken.toml`.
+    CONFIGURATION_MISSING: "configuration-missing", "configuration", Error, "install -D -m 0644 /usr/share/mytoken/samples/mytoken.toml /etc/mytoken/mytoken.toml   # then write your URLs into it";
+    /// sshd's stack has our module, and there is no `login.toml`.
+    LOGIN_MISSING: "login-toml-missing", "configuration", Error, "install -D -m 0644 /usr/share/mytoken/samples/login.toml /etc/mytoken/login.toml   # then write your rules into it";
+    /// Slurm loads our plugin, and there is no `jobs.toml`.
+    JOBS_MISSING: "jobs-toml-missing", "configuration", Error, "install -D -m 0644 /usr/share/mytoken/samples/jobs.toml /etc/mytoken/jobs.toml   # then write your profiles into it";
+    /// A mistake in a configuration file.
+    CONFIGURATION_INVALID: "configuration-invalid", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/mytoken.toml";
+    /// Others could have written a configuration file.
+    CONFIGURATION_UNSAFE: "configuration-unsafe", "configuration", Error, "namei -l /etc/mytoken";
+    /// Root cannot read a configuration file.
+    CONFIGURATION_UNREADABLE: "configuration-unreadable", "configuration", Error, "namei -l /etc/mytoken";
+    /// Users cannot read what their commands read.
+    USERS_CANNOT_READ: "users-cannot-read", "configuration", Error, "namei -l /etc/mytoken";
+    /// The reading of a user could not be tried.
+    USERS_NOT_CHECKED: "users-not-checked", "configuration", Warning, "getent passwd nobody";
+    /// Two `[[issuer]]` with one URL.
+    ISSUER_TWICE: "issuer-url-twice", "configuration", Error, "grep -n -A2 issuer /etc/mytoken/mytoken.toml";
+    /// `login.toml` has no rule.
+    LOGIN_NO_RULE: "login-no-rule", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/login.toml   # add a [[rule]]";
+    /// `jobs.toml` has no profile.
+    JOBS_NO_PROFILE: "jobs-no-profile", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/jobs.toml   # add a [[profile]]";
+    /// `[accounts]` names an account that does not exist.
+    ACCOUNT_SETTING: "accounts-unknown", "configuration", Warning, "getent passwd NAME";
+    /// The exchange asks for tokens that no issuer's audiences accept.
+    EXCHANGE_AUDIENCE: "exchange-audience", "audience", Error, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
+    /// The same, for some of the issuers.
+    EXCHANGE_AUDIENCE_PARTLY: "exchange-audience-issuer", "audience", Warning, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
+    /// Jobs want another audience than logins.
+    PROFILE_AUDIENCE: "profile-audience", "audience", Warning, "grep -n audience /etc/mytoken/login.toml /etc/mytoken/jobs.toml";
+    /// A map file that is not used.
+    MAP_UNUSABLE: "map-file-unusable", "map file", Error, "namei -l /etc/mytoken";
+    /// A line of a map file that is not used.
+    MAP_LINE: "map-file-line", "map file", Error, "${EDITOR:-vi} /etc/mytoken/users.map";
+    /// Lines of a map file with an issuer that is not configured.
+    MAP_ISSUER: "map-file-issuer", "map file", Warning, "grep -n -A2 issuer /etc/mytoken/mytoken.toml   # write such a name or url into the map file";
+    /// Lines of a map file with an account that does not exist.
+    MAP_ACCOUNT: "map-file-account", "map file", Warning, "getent passwd NAME";
+    /// Not all accounts of a map file were looked up.
+    MAP_LOOKUP: "map-file-lookup", "map file", Warning, "getent passwd   # does the directory server answer?";
+    /// The cluster's public key.
+    PUBLIC_KEY: "public-key", "public key", Error, "mytokenctl keygen   # on one host; then copy cluster.pub to every host, and cluster.key (mode 0600) to the nodes";
+    /// The cluster's private key.
+    PRIVATE_KEY: "private-key", "private key", Error, "namei -l /etc/mytoken/keys/cluster.key";
+    /// The two keys are of different pairs.
+    KEY_PAIR: "keys-differ", "private key", Error, "scp -p HOST:/etc/mytoken/keys/'cluster.*' /etc/mytoken/keys/   # HOST: where mytokenctl keygen ran";
+    /// No directory for the keys of issuers.
+    CACHE: "cache", "cache", Error, "namei -l /var/cache/mytoken /run/mytoken; df /var/cache /run";
+    /// One of the two directories is enough.
+    CACHE_PARTLY: "cache-one-directory", "cache", Warning, "namei -l /var/cache/mytoken /run/mytoken; df /var/cache /run";
+    /// The trusted certificates.
+    CA_FILE: "ca-file", "network", Error, "apt install --reinstall ca-certificates && update-ca-certificates";
+    /// The HTTP client cannot be made.
+    HTTP_SETTINGS: "http-settings", "network", Error, "grep -n -A5 http /etc/mytoken/mytoken.toml";
+    /// The configured proxy gives no connection.
+    PROXY: "proxy-unreachable", "network", Error, "grep -n proxy /etc/mytoken/mytoken.toml";
+    /// A server's clock and ours differ.
+    CLOCK: "clock", "network", Warning, "timedatectl set-ntp true   # on both hosts";
+    /// A mytoken server gives no usable answer at the moment.
+    SERVER_UNAVAILABLE: "server-unavailable", "mytoken server", Error, "";
+    /// Its certificate is not accepted.
+    SERVER_CERTIFICATE: "server-certificate", "mytoken server", Error, "";
+    /// There is no mytoken server at this address.
+    SERVER_ADDRESS: "server-address", "mytoken server", Error, "";
+    /// It has another URL than configured.
+    SERVER_FOREIGN: "server-issuer", "mytoken server", Error, "";
+    /// It accepts no more requests for now.
+    SERVER_BUSY: "server-busy", "mytoken server", Warning, "mytokenctl status --login   # who sends requests?";
+    /// Logins alone can use up its request limit.
+    SERVER_LIMIT: "server-request-limit", "mytoken server", Warning, "${EDITOR:-vi} /etc/mytoken/login.toml   # [budget] per_host";
+    /// It knows none of the providers whose tokens log in.
+    SERVER_PROVIDER: "server-provider", "mytoken server", Error, "";
+    /// A provider gives no usable answer at the moment.
+    ISSUER_UNAVAILABLE: "issuer-unavailable", "issuer", Error, "";
+    /// Its certificate is not accepted.
+    ISSUER_CERTIFICATE: "issuer-certificate", "issuer", Error, "";
+    /// There is no provider at this address.
+    ISSUER_ADDRESS: "issuer-address", "issuer", Error, "";
+    /// It has another URL than configured.
+    ISSUER_FOREIGN: "issuer-issuer", "issuer", Error, "";
+    /// Its keys cannot be had.
+    ISSUER_KEYS: "issuer-keys", "issuer", Error, "";
+    /// None of its keys is for an algorithm that is accepted.
+    ISSUER_ALGORITHMS: "issuer-algorithms", "issuer", Error, "";
+    /// A rule needs a claim that it does not list.
+    ISSUER_CLAIM: "issuer-claim", "issuer", Warning, "";
+    /// Its ID tokens would be taken for access tokens.
+    ISSUER_ID_TOKENS: "issuer-id-tokens", "issuer", Warning, "${EDITOR:-vi} /etc/mytoken/mytoken.toml   # required_scopes = [\"openid\"]: ID tokens have no scopes; or accept_typ = [\"at+jwt\"]";
 }
 
 #[cfg(test)]
@@ -77,7 +166,9 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), ALL.len());
-        for kind in ALL.iter().filter(|kind| kind.fix.is_empty()) {
+        // The commands of servers and issuers have a URL in them.
+        let made = |kind: &&Kind| ["issuer", "mytoken server"].contains(&kind.part);
+        for kind in ALL.iter().filter(|kind| kind.fix.is_empty() && !made(kind)) {
             assert!(["sshd-missing", "pam-line"].contains(&kind.id), "{}", kind.id);
         }
     }

@@ -1,90 +1,78 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The findings of `mytokenctl check` about `login.toml` and the map files.
+//! Findings about the map files.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mytoken::config::IssuerSettings;
-use mytoken::config::{FileTrust, Shared};
+use mytoken::config::{FileTrust, IssuerSettings};
 use mytoken_login::{AccountDatabase, LoginSettings, MapFile, Maps};
 
-use super::{Findings, Severity};
+use super::configuration::{edit, word};
+use super::{Findings, kinds};
 
 const PART: &str = "map file";
 
 /// Maximum number of wrong lines of a file that are shown, and of line numbers in a sentence.
-const MOST_SHOWN: usize = 20;
+const MOST_SHOWN: usize = 5;
 
 /// Time limit for looking up accounts: NSS may ask a directory server, and a file may have thousands of lines.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
 
 impl Findings {
-    /// Checks `login.toml` in `dir`, and the map files that it names. Returns the settings, if they can be used.
-    pub(super) fn login(
+    /// Checks the map files that the rules name.
+    pub(super) fn map_files(
         &mut self,
-        dir: &Path,
-        shared: &Shared,
+        login: &LoginSettings,
+        issuers: &[IssuerSettings],
         trust: FileTrust,
         accounts: &dyn AccountDatabase,
-    ) -> Option<LoginSettings> {
-        let read = LoginSettings::load(dir, trust, shared);
-        let login = self.result("configuration", read, |_| "login.toml".to_owned())?;
+    ) {
         for (path, file) in Maps::load(&login.rules, trust).files() {
             match file {
-                Ok(file) => self.map_file(path, file, &shared.issuers, accounts),
+                Ok(file) => self.map_file(path, file, issuers, accounts),
                 Err(error) => {
-                    self.add(PART, Severity::Error, error.to_string(), Some("until then its rules give no account"));
+                    let text = format!("{error}; until then its rules give no account");
+                    self.add_fixed(kinds::MAP_UNUSABLE, text, format!("namei -l {}", word(&path.to_string_lossy())));
                 }
             }
-        }
-        self.id_tokens(shared, &login);
-        Some(login)
-    }
-
-    /// Finds providers whose ID tokens a rule would accept as access tokens.
-    fn id_tokens(&mut self, shared: &Shared, login: &LoginSettings) {
-        let open = |name: &str| login.rules.iter().any(|rule| rule.issuer == name && rule.require_scopes.is_empty());
-        for issuer in shared.issuers.iter().filter(|issuer| !issuer.refuses_id_tokens() && open(&issuer.name)) {
-            let audience = if issuer.require_audience { "an accepted audience" } else { "any audience" };
-            let text = format!(
-                "{}: an ID token for {audience}, without nonce and at_hash, would be taken for an access token",
-                issuer.name
-            );
-            let fix = "required_scopes = [\"openid\"] (ID tokens have no scopes), or accept_typ = [\"at+jwt\"] if its access tokens have this typ";
-            self.add("issuer", Severity::Warning, text, Some(fix));
         }
     }
 
     fn map_file(&mut self, path: &Path, file: &MapFile, issuers: &[IssuerSettings], accounts: &dyn AccountDatabase) {
         let path = path.display();
-        self.add(PART, Severity::Ok, format!("{path}: {} lines are used", file.used_lines()), None);
+        let before = self.findings.len();
         for error in file.errors().iter().take(MOST_SHOWN) {
-            self.add(PART, Severity::Error, format!("{path}:{error}"), None);
+            self.add_fixed(kinds::MAP_LINE, format!("{path}:{error}"), edit(&format!("{path}:{}", error.line)));
         }
         let shown = file.errors().len().min(MOST_SHOWN);
         if file.ignored_lines() > shown {
-            self.add(PART, Severity::Error, format!("{path}: {} more wrong lines", file.ignored_lines() - shown), None);
+            let text = format!("{path}: {} more wrong lines", file.ignored_lines() - shown);
+            self.add_fixed(kinds::MAP_LINE, text, edit(&path.to_string()));
         }
         let foreign: Vec<String> = file.unknown_issuer_lines(issuers).map(|line| line.to_string()).collect();
         if !foreign.is_empty() {
             let text =
                 format!("{path}: no [[issuer]] has the issuer of {}, so they match no identity", lines(&foreign));
-            self.add(PART, Severity::Warning, text, Some("write the name or url of an [[issuer]] in mytoken.toml"));
+            self.add_kind(kinds::MAP_ISSUER, text);
         }
         let (missing, all) = missing(file, accounts);
-        if !missing.is_empty() {
-            let text = format!("{path}: this host has no account with exactly the name in {}", lines(&missing));
-            self.add(PART, Severity::Warning, text, Some("compare with: getent passwd NAME"));
+        if let Some((_, first)) = missing.first() {
+            let numbers: Vec<String> = missing.iter().map(|(line, _)| line.to_string()).collect();
+            let text = format!("{path}: this host has no account with exactly the name in {}", lines(&numbers));
+            self.add_fixed(kinds::MAP_ACCOUNT, text, format!("getent passwd {}", word(first)));
         }
         if !all {
             let text = format!("{path}: not all accounts were looked up: NSS takes too long or fails");
-            self.add(PART, Severity::Warning, text, None);
+            self.add_kind(kinds::MAP_LOOKUP, text);
+        }
+        if self.findings.len() == before {
+            self.ok(PART, format!("{path}: {} lines are used", file.used_lines()));
         }
     }
 }
 
 /// The lines whose account NSS does not return under exactly this name, and whether all accounts were looked up.
-fn missing(file: &MapFile, accounts: &dyn AccountDatabase) -> (Vec<String>, bool) {
+fn missing<'a>(file: &'a MapFile, accounts: &dyn AccountDatabase) -> (Vec<(usize, &'a str)>, bool) {
     let began = Instant::now();
     let mut missing = Vec::new();
     for (line, account) in file.named_accounts() {
@@ -93,7 +81,7 @@ fn missing(file: &MapFile, accounts: &dyn AccountDatabase) -> (Vec<String>, bool
         }
         match accounts.find(account.as_str()) {
             Ok(Some(_)) => {}
-            Ok(None) => missing.push(line.to_string()),
+            Ok(None) => missing.push((line, account.as_str())),
             Err(_) => return (missing, false),
         }
     }
@@ -110,6 +98,8 @@ fn lines(numbers: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Severity;
+    use mytoken::config::Shared;
     use mytoken::private_files::Owner;
     use mytoken_login::AccountLookupFailed;
 
@@ -138,7 +128,9 @@ mod tests {
         }
         let me = FileTrust::user(Owner::current().uid);
         let mut findings = Findings::default();
-        findings.login(dir.path(), &Shared::load(dir.path(), me).unwrap(), me, &Known);
+        let shared = Shared::load(dir.path(), me).unwrap();
+        let login = LoginSettings::load(dir.path(), me, &shared).unwrap();
+        findings.map_files(&login, &shared.issuers, me, &Known);
         findings
     }
 
@@ -159,7 +151,6 @@ mod tests {
         let findings = checked(Some(b"op s-1 alice\nop s-1 alice the boss\negi s-3 alice\nop s-4 Alice\nop s\n"));
         let shown = shown(&findings);
         let expected = [
-            (Severity::Ok, ": 3 lines are used"),
             (Severity::Error, ":2:14: a fourth field"),
             (Severity::Error, ":5:5: the account is missing"),
             (Severity::Warning, ": no [[issuer]] has the issuer of line 3"),
@@ -175,20 +166,20 @@ mod tests {
     #[test]
     fn an_account_that_cannot_be_looked_up_is_not_called_missing() {
         let shown = shown(&checked(Some(b"op s-1 alice\nop s-2 unlucky\nop s-3 bob\n")));
-        assert!(shown[1].1.contains("not all accounts were looked up") && shown.len() == 2, "{shown:?}");
+        assert!(shown[0].1.contains("not all accounts were looked up") && shown.len() == 1, "{shown:?}");
     }
 
     #[test]
     fn the_number_of_shown_mistakes_is_limited() {
         let findings = checked(Some("op\n".repeat(3_000).as_bytes()));
-        assert_eq!(shown(&findings).last().unwrap().1, ": 2980 more wrong lines");
-        assert_eq!(shown(&findings).len(), 22);
+        assert_eq!(shown(&findings).last().unwrap().1, ": 2995 more wrong lines");
+        assert_eq!(shown(&findings).len(), 6);
     }
 
     #[test]
     fn a_missing_map_file_is_an_error() {
         let findings = checked(None);
-        assert_eq!(findings.findings[0].level, Severity::Ok, "login.toml itself is good");
-        assert!((findings.exit_status() == 2) && findings.findings[1].text.contains("cannot read"), "{findings:?}");
+        assert!((findings.exit_status() == 2) && findings.findings[0].text.contains("cannot read"), "{findings:?}");
+        assert_eq!(findings.findings[0].id.as_deref(), Some("map-file-unusable"));
     }
 }

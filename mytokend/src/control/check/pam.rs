@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
+use super::Findings;
 use super::host::{Host, module_paths};
 use super::kinds::{self, Kind};
 use super::pam_stack::{Action, Group, ModuleLine, Stack};
-use super::{Findings, Severity};
 
 /// Our module.
 const MODULE: &str = "pam_mytoken";
@@ -42,12 +42,7 @@ impl Findings {
         }
         self.session_order(&session);
         if self.findings.len() == before {
-            self.add(
-                "PAM",
-                Severity::Ok,
-                format!("the stacks of {service} ask for tokens and refuse what they must"),
-                None,
-            );
+            self.ok("PAM", format!("the stacks of {service} ask for tokens and refuse what they must"));
         }
     }
 
@@ -121,6 +116,11 @@ impl Findings {
     }
 }
 
+/// Whether sshd's auth stack has our module.
+pub(super) fn sshd_asks_us(host: &dyn Host) -> bool {
+    ours(&Stack::read(Path::new("/etc/pam.d"), "sshd", Group::Auth, &|path| host.read(path))).is_some()
+}
+
 fn ours(stack: &Stack) -> Option<&ModuleLine> {
     stack.lines().find(|line| line.name() == MODULE)
 }
@@ -130,6 +130,7 @@ mod tests {
     use std::collections::HashMap;
     use std::path::PathBuf;
 
+    use super::super::Severity;
     use super::super::host::Ran;
     use super::*;
 

@@ -4,7 +4,7 @@
 use super::agent::VERSION;
 use super::host::{Host, module_paths};
 use super::slurm::{PLUGIN, Seen, library_version};
-use super::{Findings, Severity, kinds_slurm as kinds};
+use super::{Findings, kinds_slurm as kinds};
 
 impl Findings {
     pub(super) fn plugin(&mut self, seen: &Seen) {
@@ -51,7 +51,7 @@ impl Findings {
         }
         if self.findings.len() == before {
             let file = seen.file.as_ref().map_or_else(|| PLUGIN.to_owned(), |(file, _)| file.display().to_string());
-            self.add("Slurm plugin", Severity::Ok, format!("srun loads {file}, version {VERSION}"), None);
+            self.ok("Slurm plugin", format!("srun loads {file}, version {VERSION}"));
         }
     }
 
@@ -96,6 +96,7 @@ fn other_version(file: &str, version: Option<&str>) -> String {
 mod tests {
     use std::path::PathBuf;
 
+    use super::super::Severity;
     use super::super::plugstack::PluginLine;
     use super::*;
 

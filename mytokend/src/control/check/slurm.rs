@@ -12,7 +12,7 @@ use mytoken::Deadline;
 use mytoken_wire::version;
 
 use super::plugstack::{self, Files, PluginLine};
-use super::{Findings, Severity, kinds_slurm as kinds};
+use super::{Findings, kinds_slurm as kinds};
 use crate::agent::{process, slurm};
 use crate::jobs::settings::JobsSettings;
 use crate::program;
@@ -67,6 +67,12 @@ impl Config {
     }
 }
 
+/// Whether plugstack.conf at its usual place loads our plugin.
+pub(super) fn loads_us() -> bool {
+    let lines = plugstack::lines(&ThisHost, Path::new("/etc/slurm/plugstack.conf"));
+    lines.iter().any(|line| Path::new(&line.plugin).file_name().is_some_and(|name| name == PLUGIN))
+}
+
 impl Findings {
     /// Checks Slurm and the plugin on this host.
     pub(super) fn slurm(&mut self, jobs: &JobsSettings) {
@@ -106,7 +112,7 @@ impl Findings {
         if self.findings.len() == before {
             let name = |key| config.get(key).unwrap_or("?").to_owned();
             let text = format!("cluster {}, Slurm {}", name("ClusterName"), name("SLURM_VERSION"));
-            self.add("Slurm", Severity::Ok, text, None);
+            self.ok("Slurm", text);
         }
     }
 }
@@ -226,7 +232,7 @@ mod tests {
         let seen = Seen { config, help: None, lines: vec![], file: None, slurmds: vec![], private };
         let mut findings = Findings::default();
         findings.slurm_config(&seen, Path::new("/run/mytoken"));
-        let ids = findings.findings.iter().filter_map(|finding| finding.id.clone()).collect();
+        let ids = findings.problems().filter_map(|finding| finding.id.clone()).collect();
         (ids, findings.findings.first().map(|finding| finding.text.clone()).unwrap_or_default())
     }
 

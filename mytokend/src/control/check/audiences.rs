@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Findings about audiences that cannot fit together.
+
+use mytoken::config::{IssuerSettings, Shared};
+use mytoken_login::LoginSettings;
+
+use super::Findings;
+use super::kinds::{self, Kind};
+use crate::jobs::settings::JobsSettings;
+
+impl Findings {
+    /// Compares the audiences of issuers, exchange and profiles.
+    pub(super) fn audiences(&mut self, shared: &Shared, login: Option<&LoginSettings>, jobs: Option<&JobsSettings>) {
+        for (kind, text) in login.map(|login| of_exchange(shared, login)).unwrap_or_default() {
+            self.add_kind(kind, text);
+        }
+        for text in jobs.map(|jobs| of_profiles(login, jobs)).unwrap_or_default() {
+            self.add_kind(kinds::PROFILE_AUDIENCE, text);
+        }
+    }
+}
+
+/// The issuers that refuse each token that the exchange asks for.
+fn of_exchange(shared: &Shared, login: &LoginSettings) -> Vec<(Kind, String)> {
+    let Some(exchange) = login.exchange.as_ref().filter(|exchange| !exchange.audience.is_empty()) else {
+        return Vec::new();
+    };
+    let accepts = |issuer: &&IssuerSettings| !issuer.require_audience || issuer.audiences.contains(&exchange.audience);
+    let in_use = |issuer: &&IssuerSettings| login.rules.iter().any(|rule| rule.issuer == issuer.name);
+    let (fit, unfit): (Vec<&IssuerSettings>, Vec<&IssuerSettings>) =
+        shared.issuers.iter().filter(in_use).partition(accepts);
+    let kind = if fit.is_empty() { kinds::EXCHANGE_AUDIENCE } else { kinds::EXCHANGE_AUDIENCE_PARTLY };
+    let text = |issuer: &IssuerSettings| {
+        format!(
+            "mytokens of \"{}\" cannot log in: [exchange] asks for tokens for {}, and the issuer's audiences are {}",
+            issuer.name,
+            exchange.audience,
+            issuer.audiences.join(" ")
+        )
+    };
+    unfit.into_iter().map(|issuer| (kind, text(issuer))).collect()
+}
+
+/// The profiles that want another audience than the login, or than the first profile of their server. Many providers give one login
+/// tokens for one audience only.
+fn of_profiles(login: Option<&LoginSettings>, jobs: &JobsSettings) -> Vec<String> {
+    let exchange = login.and_then(|login| login.exchange.as_ref()).filter(|exchange| !exchange.audience.is_empty());
+    let text = |profile: &str, audience: &str, other: String| {
+        format!(
+            "jobs with the profile \"{profile}\" want tokens for {audience}, {other}: many providers give one audience per login"
+        )
+    };
+    let differing = jobs.profile.iter().filter_map(|profile| {
+        let (name, audience) = (profile.name.as_str(), profile.audience.as_str());
+        match exchange.filter(|exchange| exchange.server == profile.server) {
+            Some(exchange) if exchange.audience == *audience => None,
+            Some(exchange) => Some(text(name, audience, format!("logins for {}", exchange.audience))),
+            None => {
+                let first = jobs.profile.iter().find(|first| first.server == profile.server)?;
+                let other = format!("the profile \"{}\" for {}", first.name, first.audience);
+                (first.audience != *audience).then(|| text(name, audience, other))
+            }
+        }
+    });
+    differing.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(shared: &str, login: &str, jobs: &str) -> Vec<String> {
+        let issuer = |name: &str| format!("[[issuer]]\nname = '{name}'\nurl = 'https://{name}.example.org'\n");
+        let shared = shared.replace("ONE", &issuer("one")).replace("TWO", &issuer("two"));
+        let rule = |name: &str| format!("[[rule]]\nname = '{name}'\nissuer = '{name}'\ntemplate = '{{sub}}'\n");
+        let login = login.replace("ONE", &rule("one")).replace("TWO", &rule("two"));
+        let profiles: String = jobs
+            .split_whitespace()
+            .map(|audience| {
+                format!("[[profile]]\nname = '{audience}'\nserver = 't'\nscope = 's'\naudience = '{audience}'\n")
+            })
+            .collect();
+        let jobs = format!("[cluster]\nname = 'c'\n{profiles}");
+        let mut findings = Findings::default();
+        let login: LoginSettings = toml::from_str(&login).unwrap();
+        findings.audiences(&toml::from_str(&shared).unwrap(), Some(&login), Some(&toml::from_str(&jobs).unwrap()));
+        findings.problems().map(|finding| finding.id.clone().unwrap()).collect()
+    }
+
+    #[test]
+    fn audiences_that_cannot_fit_are_found() {
+        let exchange = "[exchange]\nserver = 't'\naudience = 'A'\n";
+        let both = "ONEaudiences = ['A']\nTWOaudiences = ['B']";
+        for (shared, rules, jobs, expected) in [
+            ("ONEaudiences = ['B', 'A']", "ONE", "A", &[][..]),
+            ("ONEaudiences = ['B']", "ONE", "A", &["exchange-audience"]),
+            ("ONErequire_audience = false", "ONE", "A", &[]),
+            (both, "ONE", "A", &[]),
+            (both, "ONE TWO", "A", &["exchange-audience-issuer"]),
+            ("ONEaudiences = ['A']", "ONE", "A B", &["profile-audience"]),
+        ] {
+            let rules = rules.replace(' ', "");
+            assert_eq!(ids(shared, &format!("{exchange}{rules}"), jobs), expected, "{shared} {rules} {jobs}");
+        }
+        assert_eq!(ids("ONEaudiences = ['B']", "ONE", "A A2 B"), ["profile-audience", "profile-audience"]);
+        assert_eq!(ids("ONEaudiences = ['B']", "[exchange]\nserver = 't'\nONE", "A"), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Findings about the configuration files: whether the parts that are in use have one, and whether it can be used.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use mytoken::Error;
+use mytoken::config::{ConfigError, FileTrust, Shared};
+use mytoken_login::{AccountDatabase, LoginSettings};
+
+use super::host::Host;
+use super::kinds::{self, Kind};
+use super::{Findings, pam};
+use crate::jobs::settings::JobsSettings;
+
+const PART: &str = "configuration";
+
+/// Whether there is a file or a symbolic link, even a broken one.
+pub(super) fn exists(path: &Path) -> bool {
+    !matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
+}
+
+/// The command that opens a file at the line of `FILE:LINE`.
+pub(super) fn edit(place: &str) -> String {
+    match place.rsplit_once(':') {
+        Some((file, line)) if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("${{EDITOR:-vi}} +{line} {file}")
+        }
+        _ => format!("${{EDITOR:-vi}} {place}"),
+    }
+}
+
+impl Findings {
+    /// Reads `mytoken.toml`.
+    pub(super) fn shared(&mut self, dir: &Path, trust: FileTrust) -> Option<Shared> {
+        let file = dir.join("mytoken.toml");
+        if !exists(&file) {
+            self.add_kind(kinds::CONFIGURATION_MISSING, format!("{} does not exist: nothing works", file.display()));
+            return None;
+        }
+        let shared = self.read_file(Shared::load(dir, trust), |_| "mytoken.toml".to_owned())?;
+        for (number, issuer) in shared.issuers.iter().enumerate() {
+            if let Some(first) = shared.issuers.iter().take(number).find(|first| first.is(&issuer.url)) {
+                let text = format!(
+                    "the issuers \"{}\" and \"{}\" have one url: the rules of \"{}\" never apply",
+                    first.name, issuer.name, issuer.name
+                );
+                self.add_kind(kinds::ISSUER_TWICE, text);
+            }
+        }
+        Some(shared)
+    }
+
+    /// Reads `login.toml`. It must exist where sshd asks our module.
+    pub(super) fn login_settings(
+        &mut self,
+        dir: &Path,
+        shared: &Shared,
+        trust: FileTrust,
+        accounts: &dyn AccountDatabase,
+        host: Option<&dyn Host>,
+    ) -> Option<LoginSettings> {
+        if !self.is_needed(&dir.join("login.toml"), host.is_some_and(pam::sshd_asks_us), kinds::LOGIN_MISSING) {
+            return None;
+        }
+        let login = self.read_file(LoginSettings::load(dir, trust, shared), |_| "login.toml".to_owned())?;
+        if login.rules.is_empty() {
+            self.add_kind(kinds::LOGIN_NO_RULE, "login.toml has no [[rule]]: no login is accepted");
+        }
+        let named = login.accounts.deny.iter().chain(&login.accounts.allow_system);
+        for name in named.filter(|name| matches!(accounts.find(name), Ok(None))) {
+            let text = format!("login.toml: [accounts] names {name:?}, but this host has no such account");
+            self.add_fixed(kinds::ACCOUNT_SETTING, text, format!("getent passwd {}", word(name)));
+        }
+        Some(login)
+    }
+
+    /// Reads `jobs.toml`. It must exist where Slurm loads our plugin.
+    pub(super) fn jobs_settings(
+        &mut self,
+        dir: &Path,
+        shared: &Shared,
+        trust: FileTrust,
+        slurm_loads_us: bool,
+    ) -> Option<JobsSettings> {
+        if !self.is_needed(&dir.join("jobs.toml"), slurm_loads_us, kinds::JOBS_MISSING) {
+            return None;
+        }
+        let jobs = self.read_file(JobsSettings::load(dir, trust, shared), |jobs| {
+            let profiles: Vec<&str> = jobs.profile.iter().map(|profile| profile.name.as_str()).collect();
+            format!("jobs.toml: cluster {}, profiles {}", jobs.cluster.name, profiles.join(" "))
+        })?;
+        if jobs.profile.is_empty() {
+            self.add_kind(kinds::JOBS_NO_PROFILE, "jobs.toml has no [[profile]]: no job can have a token");
+        }
+        Some(jobs)
+    }
+
+    /// Whether `file` is to be read. It is a finding if it does not exist although it is used.
+    fn is_needed(&mut self, file: &Path, used: bool, missing: Kind) -> bool {
+        if exists(file) {
+            return true;
+        }
+        if used {
+            let user = if missing == kinds::LOGIN_MISSING { "sshd asks pam_mytoken" } else { "Slurm loads our plugin" };
+            self.add_kind(missing, format!("{} does not exist, but {user}", file.display()));
+        }
+        false
+    }
+
+    fn read_file<T, E: Into<Error>>(&mut self, read: Result<T, E>, describe: impl FnOnce(&T) -> String) -> Option<T> {
+        match read {
+            Ok(value) => {
+                self.ok(PART, describe(&value));
+                Some(value)
+            }
+            Err(error) => {
+                self.unusable_file(&error.into());
+                None
+            }
+        }
+    }
+
+    /// Adds the finding about a configuration file that is not used.
+    fn unusable_file(&mut self, error: &Error) {
+        let text = error.to_string();
+        let kind = match error {
+            Error::Config(ConfigError::Unsafe { .. }) => kinds::CONFIGURATION_UNSAFE,
+            Error::Config(ConfigError::Unreadable { .. }) => kinds::CONFIGURATION_UNREADABLE,
+            _ => kinds::CONFIGURATION_INVALID,
+        };
+        self.add_file_error(kind, error, &text);
+    }
+
+    /// Adds a finding about a file, with the command that belongs to its error.
+    pub(super) fn add_file_error(&mut self, kind: Kind, error: &Error, text: &str) {
+        let fix = match error {
+            Error::Config(ConfigError::Unsafe { fix, .. }) if !fix.is_empty() => {
+                // The sentence ends with the command.
+                let fault = text.strip_suffix(fix.as_str()).and_then(|text| text.strip_suffix("; run: "));
+                return self.add_fixed(kind, fault.unwrap_or(text), fix.clone());
+            }
+            Error::Config(ConfigError::Unsafe { file, .. } | ConfigError::Unreadable { file, .. }) => {
+                format!("namei -l {file}")
+            }
+            Error::Config(ConfigError::Invalid { place, .. }) => edit(place),
+            _ => return self.add_kind(kind, text),
+        };
+        self.add_fixed(kind, text, fix);
+    }
+}
+
+/// A name as one word of a shell.
+pub(super) fn word(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@/+:".contains(&byte);
+    if !name.is_empty() && name.bytes().all(plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::Ran;
+    use super::*;
+    use mytoken::private_files::Owner;
+    use mytoken_login::NssAccounts;
+
+    /// A host whose sshd has these lines.
+    struct Lines(&'static str);
+
+    impl Host for Lines {
+        fn read(&self, path: &Path) -> Option<String> {
+            (path == Path::new("/etc/pam.d/sshd")).then(|| self.0.to_owned())
+        }
+        fn exists(&self, _path: &Path) -> bool {
+            false
+        }
+        fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
+            Ran::Missing
+        }
+    }
+
+    const ISSUER: &str = "[[issuer]]\nname = 'op'\nurl = 'https://op.example.org'\naudiences = ['a']\n";
+
+    fn ids(files: &[(&str, &str)], host: &dyn Host, slurm_loads_us: bool) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let me = FileTrust::user(Owner::current().uid);
+        let mut findings = Findings::default();
+        if let Some(shared) = findings.shared(dir.path(), me) {
+            findings.login_settings(dir.path(), &shared, me, &NssAccounts, Some(host));
+            findings.jobs_settings(dir.path(), &shared, me, slurm_loads_us);
+        }
+        findings.problems().map(|finding| finding.id.clone().unwrap()).collect()
+    }
+
+    #[test]
+    fn each_mistake_of_the_configuration_has_its_finding() {
+        let rule = "[[rule]]\nname = 'r'\nissuer = 'op'\ntemplate = '{sub}'\n";
+        let denied = format!("{rule}[accounts]\ndeny = ['root', 'no such account']\n");
+        let twice = format!("{ISSUER}{}", ISSUER.replace("'op'", "'again'").replace(".org", ".org/"));
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'static str, &'a [&'a str]);
+        let cases: [Case<'_>; 9] = [
+            (&[], "", &["configuration-missing"]),
+            (&[("mytoken.toml", "")], "", &[]),
+            (&[("mytoken.toml", "")], "auth required pam_mytoken.so", &["login-toml-missing"]),
+            (&[("mytoken.toml", "")], "plugin", &["jobs-toml-missing"]),
+            (&[("mytoken.toml", "")], "#auth required pam_mytoken.so", &[]),
+            (&[("mytoken.toml", &twice)], "", &["issuer-url-twice"]),
+            (&[("mytoken.toml", ISSUER), ("login.toml", "")], "", &["login-no-rule"]),
+            (&[("mytoken.toml", ISSUER), ("login.toml", &denied)], "", &["accounts-unknown"]),
+            (&[("mytoken.toml", ""), ("jobs.toml", "[cluster]\nname = 'c'")], "", &["jobs-no-profile"]),
+        ];
+        for (files, lines, expected) in cases {
+            assert_eq!(ids(files, &Lines(lines), lines == "plugin"), expected, "{files:?} {lines}");
+        }
+    }
+
+    #[test]
+    fn the_fix_of_a_mistake_opens_its_line() {
+        assert_eq!(edit("/etc/mytoken/login.d/a.toml:12"), "${EDITOR:-vi} +12 /etc/mytoken/login.d/a.toml");
+        assert_eq!(edit("/etc/mytoken/login.toml"), "${EDITOR:-vi} /etc/mytoken/login.toml");
+        assert_eq!(word("a; rm -rf '/'"), "'a; rm -rf '\\''/'\\'''");
+    }
+}

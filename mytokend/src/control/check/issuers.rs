@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Findings about issuers: the same requests that a login sends.
+
+use mytoken::Deadline;
+use mytoken::config::{IssuerSettings, Shared};
+use mytoken::http::HttpClient;
+use mytoken_login::oidc::{ProviderError, ProviderMetadata};
+use mytoken_login::{LoginSettings, Mapping, Rule};
+
+use super::Findings;
+use super::kinds;
+use super::servers::{NETWORK, curl};
+
+const PART: &str = "issuer";
+
+impl Findings {
+    /// Asks an issuer for its discovery document and its keys.
+    pub(super) fn issuer(
+        &mut self,
+        http: &HttpClient,
+        shared: &Shared,
+        issuer: &IssuerSettings,
+        login: Option<&LoginSettings>,
+    ) {
+        let before = self.findings.len();
+        let deadline = Deadline::after(NETWORK);
+        let url = format!("{}/.well-known/openid-configuration", issuer.url.trim_end_matches('/'));
+        let curl = || curl(shared, &url);
+        let who = format!("{}: ", issuer.name);
+        let document = match ProviderMetadata::fetch(http, issuer, deadline) {
+            Ok(document) => document,
+            Err(ProviderError::Http(error)) => {
+                let kinds = (kinds::ISSUER_UNAVAILABLE, kinds::ISSUER_CERTIFICATE);
+                return self.no_answer(kinds, &who, &error, &issuer.url, curl());
+            }
+            Err(error) => {
+                let (kind, more) = match &error {
+                    ProviderError::ForeignIssuer { .. } => (kinds::ISSUER_FOREIGN, ""),
+                    ProviderError::Status { status, .. } if *status >= 500 || *status == 429 => {
+                        (kinds::ISSUER_UNAVAILABLE, "; try again later")
+                    }
+                    _ => (kinds::ISSUER_ADDRESS, "; is the url of the [[issuer]] right, path included?"),
+                };
+                return self.add_fixed(kind, format!("{who}{error}{more}"), curl());
+            }
+        };
+        self.clock(&issuer.url, document.head, issuer.leeway.as_secs());
+        let keys = match document.keys(http, deadline) {
+            Ok(keys) => keys,
+            Err(error) => {
+                let text = format!("{who}its keys cannot be fetched: {error}");
+                return self.add_fixed(kinds::ISSUER_KEYS, text, curl());
+            }
+        };
+        if !keys.has_key_for(&issuer.algorithms) {
+            let names: Vec<String> = issuer.algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect();
+            let text = format!("{who}none of its keys is for an accepted algorithm ({})", names.join(" "));
+            self.add_fixed(kinds::ISSUER_ALGORITHMS, text, curl());
+        }
+        if let (Some(login), Some(supported)) = (login, &document.claims_supported) {
+            let rules = login.rules.iter().filter(|rule| rule.issuer == issuer.name);
+            for (rule, claim) in rules.flat_map(|rule| lacking(rule, supported).map(move |claim| (&rule.name, claim))) {
+                let text =
+                    format!("{who}the rule \"{rule}\" needs the claim {claim}, which is not in its claims_supported");
+                self.add_fixed(kinds::ISSUER_CLAIM, text, curl());
+            }
+        }
+        if self.findings.len() == before {
+            let plural = if keys.len() == 1 { "" } else { "s" };
+            self.ok(PART, format!("{who}{}, {} key{plural}", issuer.url, keys.len()));
+        }
+    }
+
+    /// Finds providers whose ID tokens a rule would accept as access tokens.
+    pub(super) fn id_tokens(&mut self, shared: &Shared, login: &LoginSettings) {
+        let open = |name: &str| login.rules.iter().any(|rule| rule.issuer == name && rule.require_scopes.is_empty());
+        for issuer in shared.issuers.iter().filter(|issuer| !issuer.refuses_id_tokens() && open(&issuer.name)) {
+            let audience = if issuer.require_audience { "an accepted audience" } else { "any audience" };
+            let text = format!(
+                "{}: an ID token for {audience}, without nonce and at_hash, would be taken for an access token",
+                issuer.name
+            );
+            self.add_kind(kinds::ISSUER_ID_TOKENS, text);
+        }
+    }
+}
+
+/// The claims that a rule needs and that are not supported. Each access token has `sub`.
+fn lacking<'a>(rule: &'a Rule, supported: &'a [String]) -> impl Iterator<Item = &'a str> {
+    let has = |claim: &str| claim == "sub" || supported.iter().any(|known| known == claim);
+    let of_template: Vec<&str> = match &rule.mapping {
+        Mapping::Template(template) => template.claims().collect(),
+        Mapping::File(_) => Vec::new(),
+    };
+    let groups = (!rule.require_groups.is_empty()).then_some("groups");
+    let entitlements =
+        (!rule.require_entitlements.is_empty() && !has("eduperson_entitlement")).then_some("entitlements");
+    of_template.into_iter().chain(groups).chain(entitlements).filter(move |claim| !has(claim))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_that_a_provider_does_not_list_are_found() {
+        let rule = |more: &str| -> Rule { toml::from_str(&format!("name = 'r'\nissuer = 'op'\n{more}")).unwrap() };
+        let supported: Vec<String> = ["preferred_username", "eduperson_entitlement"].map(str::to_owned).to_vec();
+        for (more, expected) in [
+            ("template = '{preferred_username}'", &[][..]),
+            ("template = 'u{sub}'", &[]),
+            ("template = '{uid}_{org}'", &["uid", "org"]),
+            ("map_file = '/x'\nrequire_groups = ['g']", &["groups"]),
+            ("map_file = '/x'\nrequire_entitlements = ['g']", &[]),
+        ] {
+            assert_eq!(lacking(&rule(more), &supported).collect::<Vec<_>>(), expected, "{more}");
+        }
+        let entitled = rule("map_file = '/x'\nrequire_entitlements = ['g']");
+        assert_eq!(lacking(&entitled, &[]).collect::<Vec<_>>(), ["entitlements"]);
+    }
+
+    #[test]
+    fn providers_whose_id_tokens_could_log_in_are_found() {
+        let issuer = "[[issuer]]\nname = 'op'\nurl = 'https://op.example.org'\naudiences = ['a']\n";
+        let rule = "[[rule]]\nname = 'r'\nissuer = 'op'\ntemplate = '{sub}'\n";
+        for (more, of_rule, found) in [
+            ("", "", true),
+            ("required_scopes = ['openid']", "", false),
+            ("accept_typ = ['application/AT+JWT']", "", false),
+            ("accept_typ = ['at+jwt', 'JWT']", "", true),
+            ("", "require_scopes = ['openid']", false),
+        ] {
+            let (shared, login) = (format!("{issuer}{more}\n"), format!("{rule}{of_rule}\n"));
+            let mut findings = Findings::default();
+            findings.id_tokens(&toml::from_str(&shared).unwrap(), &toml::from_str(&login).unwrap());
+            assert_eq!(findings.has(kinds::ISSUER_ID_TOKENS), found, "{more} {of_rule}: {}", findings.render());
+        }
+    }
+}

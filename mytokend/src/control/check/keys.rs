@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Findings about the cluster's keys, and about the directories for the keys of issuers.
+
+use std::os::unix::fs::MetadataExt;
+
+use mytoken::cache::DiskCache;
+use mytoken::config::FileTrust;
+use mytoken::private_files::Owner;
+
+use super::Findings;
+use super::configuration::exists;
+use super::kinds::{self, Kind};
+use crate::jobs::SealError;
+use crate::jobs::keys::{PrivateKey, PublicKey};
+use crate::jobs::settings::JobsSettings;
+
+impl Findings {
+    /// Checks the key pair of the cluster. Only nodes have the private key.
+    pub(super) fn keys(&mut self, jobs: &JobsSettings, trust: FileTrust) {
+        let (public_file, private_file) = (&jobs.cluster.public_key_file, &jobs.cluster.private_key_file);
+        let public = match PublicKey::load(public_file, trust) {
+            Ok(public) => {
+                self.ok("public key", format!("{} ({})", public.id(), public_file.display()));
+                Some(public)
+            }
+            Err(error) if exists(public_file) => self.unusable_key(kinds::PUBLIC_KEY, &error),
+            Err(error) => {
+                self.add_kind(kinds::PUBLIC_KEY, error.to_string());
+                None
+            }
+        };
+        if !exists(private_file) {
+            let text = format!("{} does not exist; correct on a login host, wrong on a node", private_file.display());
+            return self.ok("private key", text);
+        }
+        if Owner::current().uid != 0 && std::fs::metadata(private_file).is_ok_and(|meta| meta.uid() == 0) {
+            return self.ok("private key", "only root can check it");
+        }
+        match (PrivateKey::load(private_file, trust), public) {
+            (Err(error), _) => drop(self.unusable_key::<()>(kinds::PRIVATE_KEY, &error)),
+            (Ok(private), Some(public)) if private.id() != public.id() => {
+                let text = format!("{} does not belong to the public key {}", private.id(), public.id());
+                self.add_kind(kinds::KEY_PAIR, text);
+            }
+            (Ok(private), _) => self.ok("private key", format!("{} ({})", private.id(), private_file.display())),
+        }
+    }
+
+    fn unusable_key<T>(&mut self, kind: Kind, error: &SealError) -> Option<T> {
+        let text = error.to_string();
+        match error {
+            SealError::File(file) => self.add_file_error(kind, file, &text),
+            _ => self.add_kind(kind, text),
+        }
+        None
+    }
+
+    /// Checks the directories for what logins keep.
+    pub(super) fn cache(&mut self, cache: &DiskCache) {
+        let errors = cache.check();
+        let kind = if errors.len() > 1 { kinds::CACHE } else { kinds::CACHE_PARTLY };
+        for error in errors {
+            self.add_kind(kind, error.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use mytoken::config::Shared;
+
+    use super::*;
+    use crate::control::check::Severity;
+    use crate::control::keygen::keygen;
+
+    fn site(keys: bool) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().display();
+        let jobs = format!(
+            "[cluster]\nname = 'c'\npublic_key_file = '{path}/keys/cluster.pub'\nprivate_key_file = '{path}/keys/cluster.key'\n"
+        );
+        std::fs::write(dir.path().join("mytoken.toml"), "").unwrap();
+        std::fs::write(dir.path().join("jobs.toml"), jobs).unwrap();
+        if keys {
+            keygen(&dir.path().join("keys"), "").unwrap();
+        }
+        dir
+    }
+
+    fn ids(dir: &Path) -> Vec<String> {
+        let me = FileTrust::user(Owner::current().uid);
+        let jobs = JobsSettings::load(dir, me, &Shared::load(dir, me).unwrap()).unwrap();
+        let mut findings = Findings::default();
+        findings.keys(&jobs, me);
+        findings.problems().map(|finding| finding.id.clone().unwrap()).collect()
+    }
+
+    #[test]
+    fn keys_that_are_missing_open_to_others_or_of_different_pairs_are_found() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, other) = (site(true), site(true));
+        assert_eq!(ids(dir.path()), Vec::<String>::new());
+        let key = dir.path().join("keys/cluster.key");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(ids(dir.path()), ["private-key"]);
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::copy(other.path().join("keys/cluster.pub"), dir.path().join("keys/cluster.pub")).unwrap();
+        assert_eq!(ids(dir.path()), ["keys-differ"]);
+        assert_eq!(ids(site(false).path()), ["public-key"]);
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let broken = DiskCache::new(&dir.path().join("file/var"), Owner::current());
+        for (second, level) in [("run/cache", Severity::Warning), ("file/run/cache", Severity::Error)] {
+            let mut findings = Findings::default();
+            findings.cache(&broken.clone().or(&dir.path().join(second)));
+            assert_eq!(findings.findings[0].level, level, "{findings:?}");
+        }
+        let mut findings = Findings::default();
+        findings.cache(&DiskCache::new(&dir.path().join("cache"), Owner::current()));
+        assert!(findings.findings.is_empty(), "{findings:?}");
+    }
+}
