@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The Debian packages: what they change on a host, and what they leave behind.
 
+use std::fs;
 use std::process::Command;
 
 use testbed::drive::{askpass, tokens};
 use testbed::site::paths;
+use testbed::site::root::{Recipe, Root};
 use testbed::{Error, Options, Result, skip, story};
 
 mod common;
@@ -120,6 +122,41 @@ fn lintian_has_no_complaint() -> Result<()> {
     };
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
+    Ok(())
+}
+
+#[test]
+fn piuparts_finds_nothing_that_installation_removal_and_purge_leave() -> Result<()> {
+    if let Err(error) = testbed::can_hold_a_site() {
+        return skip(&error.to_string());
+    }
+    if !testbed::has_program("piuparts") {
+        return skip("piuparts is not installed");
+    }
+    let options = one_node()?;
+    // It copies this root. Without a network it uses what is there: all dependencies are.
+    let root = Root::open(&Recipe::site(options.release))?;
+    let work = paths::target().join("tmp/piuparts");
+    let io = |what: &str| {
+        let what = what.to_owned();
+        |source| Error::Io { what, source }
+    };
+    fs::create_dir_all(&work).map_err(io("making piuparts' directory"))?;
+    let output = Command::new("unshare")
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "piuparts"])
+        .args(["--keep-sources-list", "--no-upgrade-test", "--no-eatmydata", "--skip-minimize", "--distribution"])
+        .args([options.release.name(), "--existing-chroot"])
+        .arg(root.directory())
+        .arg("--tmpdir")
+        .arg(&work)
+        .args(built()?)
+        .output()
+        .map_err(io("starting piuparts"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let passed = output.status.success() && said.contains("PASS: All tests");
+    let problems: Vec<&str> =
+        said.lines().filter(|line| [" ERROR:", "FAIL"].iter().any(|word| line.contains(word))).collect();
+    assert!(passed, "{problems:#?}\n{}", said.get(said.len().saturating_sub(4000)..).unwrap_or_default());
     Ok(())
 }
 
