@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb rpm rpm-check reproducible site tools install test test-all demo shell bench book fuzz lint msrv clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb rpm rpm-check reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -129,13 +129,17 @@ test-all: rpm
 	@$(MAKE) test
 
 # Both use the product that `site` builds, so that they need no release build.
-demo shell: export TESTBED_PROFILE ?= debug
+demo shell picture: export TESTBED_PROFILE ?= debug
 
 demo: mmdebstrap site
 	@$(SITE) demo
 
 shell: mmdebstrap site
 	@$(SITE) shell
+
+# The terminal picture of README, from a real run.
+picture: mmdebstrap site
+	@$(SITE) picture docs/picture.svg
 
 # Needs a machine without other load. Missed goals are shown, and the target still succeeds. BENCH= passes arguments on, e.g.
 # BENCH='--scale 20 logins'.

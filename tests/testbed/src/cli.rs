@@ -11,7 +11,7 @@ use testbed::site::root::{Recipe, Root};
 use testbed::site::servers::{AUDIENCE, CA};
 use testbed::site::services::syslog;
 use testbed::site::{foreign, init, plan};
-use testbed::{Error, Foreign, Options, Release, Result, Site, bench, demo};
+use testbed::{Error, Foreign, Options, Release, Result, Site, bench, demo, picture};
 
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version, about = "A whole site on one machine: real sshd, real Slurm, namespaces")]
@@ -66,6 +66,11 @@ enum Action {
     },
     /// Run the demo on the terminal
     Demo,
+    /// Draw a terminal picture of a login and a job
+    Picture {
+        /// The SVG file
+        file: PathBuf,
+    },
     /// Run all tests of the workspace and print how many passed, failed and were skipped
     Test {
         /// Only tests whose name contains this
@@ -122,6 +127,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             status(site.command(&user, command).interactive())
         }
         Action::Demo => demo::run(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
+        Action::Picture { file } => picture::draw(options(&cli.site)?, &file).map(|()| ExitCode::SUCCESS),
         Action::Test { name, stories } => results::run(&options(&cli.site)?, name.as_deref(), stories),
         Action::Bench { scale, part } => {
             let amount = bench::Amount { percent: scale, part: part.unwrap_or_default() };

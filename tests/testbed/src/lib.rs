@@ -7,6 +7,7 @@ pub mod bench;
 pub mod demo;
 pub mod drive;
 mod error;
+pub mod picture;
 pub mod site;
 #[path = "../../skipped.rs"]
 mod skipped;
