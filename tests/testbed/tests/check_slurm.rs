@@ -34,11 +34,11 @@ fn assert_healthy(site: &Site, after: &str) -> Result<()> {
 }
 
 /// Breaks the site, checks that the findings are this one alone, and mends the site.
-fn assert_found(site: &Site, break_it: &str, id: &str, status: i32, mend: &str) -> Result<()> {
+fn assert_found(site: &Site, break_it: &str, id: &str, status: i32, repair: &str) -> Result<()> {
     site.sh("root", &format!("set -e; {break_it}"))?.ok()?;
     let (found, code, text) = findings(site)?;
     assert!(found == [id] && code == status, "{break_it}: {text}");
-    site.sh("root", &format!("set -e; {mend}"))?.ok()?;
+    site.sh("root", &format!("set -e; {repair}"))?.ok()?;
     Ok(())
 }
 
@@ -106,8 +106,8 @@ fn each_fault_of_agent_and_host_is_found_alone() -> Result<()> {
                 "umount /sys/kernel /sys/fs; rm /usr/sbin/semodule".into(),
             ),
         ];
-        for (break_it, id, status, mend) in rows {
-            assert_found(site, &break_it, id, status, &mend)?;
+        for (break_it, id, status, repair) in rows {
+            assert_found(site, &break_it, id, status, &repair)?;
             assert_healthy(site, &break_it)?;
         }
         site.stop("agent", "TERM")?;
@@ -194,8 +194,8 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                 format!("sed -i /AccountingStoreFlags/d {SLURM_CONF}; {RECONFIGURE}"),
             ),
         ];
-        for (break_it, id, status, mend) in rows {
-            assert_found(site, &break_it, id, status, &mend)?;
+        for (break_it, id, status, repair) in rows {
+            assert_found(site, &break_it, id, status, &repair)?;
             assert_healthy(site, &break_it)?;
         }
         Ok(())
