@@ -55,7 +55,8 @@ fn a_user_sees_only_their_own_jobs() {
     std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let [status, end] = ["{\"v\":1,\"call\":\"status\"}\n", "{\"v\":1,\"call\":\"job_end\",\"job\":7}\n"]
         .map(|line| as_ordinary_user(|| raw(&agent, line.as_bytes())));
-    assert_eq!(status, "{\"v\":1,\"status\":{\"node\":\"n1\",\"jobs\":[]}}\n");
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(status, format!("{{\"v\":1,\"status\":{{\"node\":\"n1\",\"jobs\":[],\"version\":\"{version}\"}}}}\n"));
     assert!(end.contains("only root"), "{end}");
     assert!(agent.token(7).exists());
 }
