@@ -117,7 +117,7 @@ impl Findings {
         if !matches!(File::open(file), Err(error) if error.kind() == ErrorKind::PermissionDenied) {
             return;
         }
-        let effect = "their jobs get no token, and their mytoken-ssh stops";
+        let effect = "their jobs get no token, and they cannot use mytoken-ssh";
         let effect = if who.starts_with('"') { effect.replace("their", "its") } else { effect.to_owned() };
         let (by, fix) = match first_closed(file) {
             Some((part, rights)) => {
