@@ -10,8 +10,8 @@ use testbed::drive::people::{self, Session};
 use testbed::site::command::finish;
 use testbed::{Result, Site, wait};
 
-mod common;
-use common::{EARLIER, PURGE, bring_earlier_packages, bring_packages, difference, etc, login_by_key};
+mod built_packages;
+use built_packages::{EARLIER, PURGE, bring_earlier_packages, bring_packages, difference, etc, login_by_key};
 
 const APT: &str = "DEBIAN_FRONTEND=noninteractive apt-get -q -y";
 const OURS: &str = "libpam-mytoken mytoken-sshd-config mytokend slurm-spank-mytoken mytoken-ssh mytoken-doc";

@@ -9,8 +9,8 @@ use testbed::site::paths;
 use testbed::site::root::{Recipe, Root};
 use testbed::{Error, Options, Result, skip, story};
 
-mod common;
-use common::{PURGE, bring_packages, built, difference, etc, login_by_key};
+mod built_packages;
+use built_packages::{PURGE, bring_packages, built, difference, etc, login_by_key};
 
 /// A login by the prompt of PAM.
 const BY_PROMPT: &str =

@@ -12,8 +12,8 @@ use testbed::site::servers::{AUDIENCE, MYTOKEN_SERVER, PROVIDER, RESOURCE_SERVER
 use testbed::site::services::testserver;
 use testbed::{Error, Result, Site, wait};
 
-mod common;
-use common::{bring_packages, difference, etc, login_by_key};
+mod built_packages;
+use built_packages::{bring_packages, difference, etc, login_by_key};
 
 /// The names of the site in place of README's. Nothing else of README is changed.
 const NAMES: &[(&str, &str)] = &[

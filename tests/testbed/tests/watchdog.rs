@@ -7,8 +7,8 @@ use testbed::drive::machine::Machine;
 use testbed::drive::story::story_without_services;
 use testbed::{Error, Options, Result, Site, skip, wait};
 
-mod common;
-use common::bring_packages;
+mod built_packages;
+use built_packages::bring_packages;
 
 fn main_pid(machine: &Machine<'_>) -> Result<String> {
     Ok(machine.sh("systemctl show --property MainPID --value mytokend")?.ok()?.stdout.trim().to_owned())
