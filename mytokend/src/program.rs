@@ -3,7 +3,8 @@
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use mytoken::Deadline;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -47,6 +48,9 @@ pub enum ProgramError {
 /// Longest output in bytes. squeue prints one line for each task of an array.
 const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
 
+/// Between two looks at a program that has closed its output. Most have ended by then.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// Runs `command` until it ends or `deadline` passes. It has no standard input, and a clean environment except for `SLURM_CONF`: a
 /// service may name a slurm.conf outside the default path.
 ///
@@ -59,13 +63,24 @@ pub fn run(command: &mut Command, deadline: Deadline) -> Result<ProgramOutcome, 
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
     let mut child = command.spawn().map_err(ProgramError::Start)?;
-    let result = read_output(&mut child, deadline);
+    let result = read_output(&mut child, deadline).and_then(|texts| Ok((texts, wait_for_end(&mut child, deadline)?)));
     if result.is_err() {
         let _ = child.kill();
+        let _ = child.wait();
     }
-    let status = child.wait().map_err(ProgramError::Output)?;
-    let (output, errors) = result?;
+    let ((output, errors), status) = result?;
     Ok(ProgramOutcome { success: status.success(), output, errors })
+}
+
+/// A program that has closed its output may go on running.
+fn wait_for_end(child: &mut Child, deadline: Deadline) -> Result<ExitStatus, ProgramError> {
+    loop {
+        if let Some(status) = child.try_wait().map_err(ProgramError::Output)? {
+            return Ok(status);
+        }
+        let left = deadline.remaining().ok_or(ProgramError::Timeout)?;
+        std::thread::sleep(left.min(PAUSE));
+    }
 }
 
 /// Reads standard output and standard error to their end.
@@ -102,7 +117,7 @@ fn read_once(from: &mut impl Read, into: &mut Vec<u8>) -> Result<bool, ProgramEr
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 
@@ -121,6 +136,13 @@ mod tests {
     fn a_hanging_program_is_killed() {
         let begin = Instant::now();
         assert!(matches!(shell("exec sleep 30"), Err(ProgramError::Timeout)));
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_program_that_hangs_with_closed_output_is_killed() {
+        let begin = Instant::now();
+        assert!(matches!(shell("exec sleep 30 >&- 2>&-"), Err(ProgramError::Timeout)));
         assert!(begin.elapsed() < Duration::from_secs(5));
     }
 

@@ -100,6 +100,7 @@ pub fn run(options: &AgentOptions) -> Result<(), StartupError> {
 /// # Errors
 /// [`StartupError`].
 pub fn check(options: &AgentOptions) -> Result<(), StartupError> {
+    privacy::protect();
     Configuration::new(options.clone()).read().map(drop)
 }
 

@@ -16,6 +16,8 @@ use mytokend::privacy;
 use zeroize::Zeroizing;
 
 fn main() -> ExitCode {
+    // Private keys and tokens are read and made here.
+    privacy::protect();
     // The local time zone can only be determined while the process has a single thread.
     let times = TimeFormat::local(SystemClock.now());
     let result = match ControlArguments::parse().command {
@@ -98,7 +100,6 @@ fn show_submission(profile: &str, config: &std::path::Path, times: TimeFormat) -
 
 /// The token on standard input.
 fn read_token() -> Result<Secret, String> {
-    privacy::protect();
     let mut text = Zeroizing::new(String::with_capacity(128 * 1024));
     std::io::stdin().take(128 * 1024).read_to_string(&mut text).map_err(|error| error.to_string())?;
     Ok(Secret::new(text.as_str()))

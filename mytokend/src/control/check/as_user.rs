@@ -8,11 +8,12 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use mytoken::Error;
 use mytoken::config::{ConfigError, FileTrust, Shared};
 use mytoken::http::{HttpClient, HttpError};
+use mytoken::{Deadline, Error};
 use nix::unistd::{AccessFlags, Gid, Uid, User, access, initgroups, setgid, setuid};
 
 use super::configuration::{exists, word};
@@ -20,9 +21,13 @@ use super::{Findings, kinds};
 use crate::jobs::SealError;
 use crate::jobs::keys::PublicKey;
 use crate::jobs::settings::JobsSettings;
+use crate::program;
 
 /// The account for what every user must be able to read.
 pub const ANYBODY: &str = "nobody";
+
+/// Time limit of the child: its files may be on a file system that hangs, and NSS may ask a directory server.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Starts the child.
 ///
@@ -30,18 +35,13 @@ pub const ANYBODY: &str = "nobody";
 /// A sentence, when there is no such account or the child fails.
 pub fn ask_child(user: &str, dir: &Path) -> Result<Findings, String> {
     account(user)?;
-    let child = Command::new("/proc/self/exe")
-        .args(["check", "--json", "--only-read", "--as", user, "--config"])
-        .arg(dir)
-        .stdin(Stdio::null())
-        .env_clear()
-        .output()
-        .map_err(|error| format!("a child process cannot be started: {error}"))?;
+    let mut child = Command::new("/proc/self/exe");
+    child.args(["check", "--json", "--only-read", "--as", user, "--config"]).arg(dir);
+    let outcome = program::run(&mut child, Deadline::after(LIMIT))
+        .map_err(|error| format!("the child process that reads as \"{user}\" {error}"))?;
     // Its exit status tells the findings, too.
-    serde_json::from_slice(&child.stdout).map_err(|_| {
-        let said = String::from_utf8_lossy(&child.stderr).trim().to_owned();
-        format!("reading as \"{user}\" failed: {said}")
-    })
+    serde_json::from_str(&outcome.output)
+        .map_err(|_| format!("reading as \"{user}\" failed: {}", outcome.errors.trim()))
 }
 
 /// The child's part: becomes `user` for good, and reads.
