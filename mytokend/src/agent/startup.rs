@@ -132,8 +132,14 @@ impl Configuration {
             Some(settings) => (settings.agent, self.keys(&settings.cluster, trust)?),
             None => (AgentSettings::default(), Err(NoClusterKey::NoJobsToml)),
         };
-        let scope =
-            keys.as_ref().map_or_else(|why| format!("sessions only: {why}"), |_| "jobs and sessions".to_owned());
+        let scope = match &keys {
+            Err(why) => format!("sessions only: {why}"),
+            Ok(ClusterKeys { earlier, .. }) if earlier.is_empty() => "jobs and sessions".to_owned(),
+            Ok(ClusterKeys { earlier, .. }) => {
+                let ids: Vec<&str> = earlier.iter().map(|key| key.id()).collect();
+                format!("jobs and sessions, until a restart also jobs of the replaced key {}", ids.join(", "))
+            }
+        };
         let intervals = Intervals {
             start_deadline: settings.start_deadline.get(),
             request_deadline: settings.request_deadline.get(),
