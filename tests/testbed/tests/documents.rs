@@ -6,8 +6,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use markdown::Page;
+
 #[path = "documents/book.rs"]
 mod book;
+#[path = "documents/markdown.rs"]
+mod markdown;
 
 /// Longest line in characters. Tables and code are not checked, because they cannot be wrapped.
 const WIDTH: usize = 100;
@@ -16,23 +20,26 @@ fn root() -> PathBuf {
     fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap()
 }
 
-/// The documents by their places in the tree.
+/// All Markdown files by their places in the tree.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut documents = Vec::new();
-    let mut folders = vec![root().join("docs")];
-    let mut paths: Vec<PathBuf> = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { paths.push(path) }
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            // What builds leave: cargo's directory, also that of fuzz, and those of tools, which begin with a dot.
+            if name == "target" || name.starts_with('.') || path.is_symlink() {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".md") {
+                documents.push((path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(&path).unwrap()));
+            }
         }
     }
-    for path in paths {
-        if path.extension().is_some_and(|extension| extension == "md") {
-            documents.push((path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(&path).unwrap()));
-        }
-    }
-    assert!(documents.len() > 20, "only {} documents were found", documents.len());
+    assert!(documents.len() > 30, "only {} documents were found", documents.len());
     documents
 }
 
@@ -48,46 +55,10 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// The lines outside code blocks, with their numbers.
-fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut is_code = false;
-    text.lines().enumerate().filter_map(move |(index, line)| {
-        let is_fence = line.starts_with("```");
-        is_code ^= is_fence;
-        (!is_code && !is_fence).then_some((index + 1, line))
-    })
-}
-
 fn long_lines(text: &str) -> Vec<usize> {
     let is_long = |line: &str| !line.starts_with('|') && line.chars().count() > WIDTH;
-    prose(text).filter(|(_, line)| is_long(line)).map(|(number, _)| number).collect()
-}
-
-/// The links of a document to files, each with the part behind `#`. A link within the document has an empty path.
-fn links(text: &str) -> Vec<(&str, &str)> {
-    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    let files = targets.filter(|target| !target.contains("://"));
-    files.map(|target| target.split_once('#').unwrap_or((target, ""))).collect()
-}
-
-/// The anchors that GitHub makes of the headings of a document.
-fn anchors(text: &str) -> Vec<String> {
-    let headings = prose(text).map(|(_, line)| line).filter(|line| line.starts_with('#'));
-    let anchor = |heading: &str| {
-        let kept = heading
-            .trim_start_matches('#')
-            .trim()
-            .chars()
-            .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
-        kept.collect::<String>().to_lowercase().replace(' ', "-")
-    };
-    headings.map(anchor).collect()
-}
-
-/// The texts in backticks outside code blocks.
-fn spans(text: &str) -> Vec<String> {
-    let text: Vec<&str> = prose(text).map(|(_, line)| line).collect();
-    text.join("\n").split('`').skip(1).step_by(2).map(|span| span.replace('\n', " ")).collect()
+    let prose = Page::parse(text).prose(text);
+    prose.into_iter().filter(|(_, line)| is_long(line)).map(|(number, _)| number).collect()
 }
 
 /// Whether a span is a path in the repository. Paths of build products and of hosts are not.
@@ -113,7 +84,7 @@ fn names(span: &str) -> Vec<&str> {
 
 /// The names in a recipe that are in none of its files. `read` returns the text of a file, or of all files of a folder.
 fn missing_names(recipe: &str, read: impl Fn(&str) -> String) -> Vec<String> {
-    let spans = spans(recipe);
+    let spans = Page::parse(recipe).spans;
     let texts: Vec<String> = spans.iter().filter(|span| is_path(span)).map(|path| read(path)).collect();
     let is_separator = |letter: char| !letter.is_ascii_alphanumeric() && letter != '_';
     let known: HashSet<&str> = texts.iter().flat_map(|text| text.split(is_separator)).collect();
@@ -168,21 +139,29 @@ fn lines_fit_100_columns() {
 
 #[test]
 fn every_link_leads_to_a_file_and_a_heading() {
+    let mut links = 0;
     for (place, text) in documents() {
         let folder = root().join(place.parent().unwrap());
-        for (path, anchor) in links(&text) {
+        let page = Page::parse(&text);
+        assert_eq!(page.html, [""; 0], "{}: raw HTML, whose links no test sees", place.display());
+        for (path, anchor) in page.files() {
             let target = if path.is_empty() { root().join(&place) } else { folder.join(path) };
             assert!(target.exists(), "{}: no {path}", place.display());
-            let has_anchor = || anchors(&fs::read_to_string(&target).unwrap()).iter().any(|known| known == anchor);
+            let has_anchor = || {
+                let anchors = Page::parse(&fs::read_to_string(&target).unwrap()).anchors;
+                anchors.iter().any(|known| known == anchor)
+            };
             assert!(anchor.is_empty() || has_anchor(), "{}: no heading #{anchor} in {path}", place.display());
+            links += 1;
         }
     }
+    assert!(links > 100, "only {links} links were found");
 }
 
 #[test]
 fn every_path_and_test_that_contributing_names_exists() {
     let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
-    let spans = spans(&text);
+    let spans = Page::parse(&text).spans;
     let paths: Vec<&String> = spans.iter().filter(|span| is_path(span)).collect();
     assert!(paths.len() > 20, "only these paths were found: {paths:?}");
     for path in paths {
@@ -221,11 +200,8 @@ fn an_unknown_name_in_a_recipe_is_found() {
 #[test]
 fn parts_of_a_document_are_recognised() {
     let (long, fits) = ("ä".repeat(WIDTH + 1), "ä".repeat(WIDTH));
-    let text = format!("{fits}\n{long}\n| {long}\n```\n{long}\n```\n{long}\n");
-    assert_eq!(long_lines(&text), [2, 7]);
-    assert_eq!(links("[a](b.md#c), [d](https://e#x), [f](g/h), [i](#j)"), [("b.md", "c"), ("g/h", ""), ("", "j")]);
-    assert_eq!(anchors("# A b\n```\n# no heading\n```\n### `C-d`, e\n"), ["a-b", "c-d-e"]);
-    assert_eq!(spans("`a/b` c `d\ne`\n```\n`f`\n```\n`g`"), ["a/b", "d e", "g"]);
+    let text = format!("{fits}\n{long}\n| {long}\n\n```\n{long}\n```\n{long}\n");
+    assert_eq!(long_lines(&text), [2, 8]);
     for (span, expected) in [
         ("mytoken/src/lib.rs", true),
         ("fuzz/corpus", true),

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The book: every page is in its summary, and messages that it quotes are the product's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use super::{documents, links, normal, root};
+use super::markdown::Page;
+use super::{documents, normal, root};
 
 /// Crates of the product, where its messages stand.
 const PRODUCT: [&str; 7] =
@@ -13,8 +15,8 @@ const PRODUCT: [&str; 7] =
 
 /// The pages of the book, by their paths in the tree.
 fn chapters() -> BTreeSet<PathBuf> {
-    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
-    links(&summary).into_iter().map(|(path, _)| normal(&Path::new("docs").join(path))).collect()
+    let summary = Page::parse(&fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap());
+    summary.files().into_iter().map(|(path, _)| normal(&Path::new("docs").join(path))).collect()
 }
 
 /// The text of all sources below a folder, with strings of several lines joined as the compiler joins them.
@@ -59,20 +61,137 @@ fn fixed_parts(message: &str) -> Vec<&str> {
     message.split('…').map(str::trim).filter(|part| part.chars().any(char::is_alphabetic)).collect()
 }
 
+/// The paths that `make book` copies into the book.
+fn copied() -> Vec<String> {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let line = makefile.lines().find_map(|line| line.strip_prefix("\t@tar -c ")).unwrap();
+    line.split(" | ").next().unwrap().split(' ').map(str::to_owned).collect()
+}
+
+/// Whether one of the paths that are copied, which can end or begin with `*`, is this path or a folder above it.
+fn is_copied(copied: &[String], path: &Path) -> bool {
+    copied.iter().any(|copied| match (copied.strip_prefix('*'), copied.strip_suffix('*')) {
+        (Some(end), _) => path.components().count() == 1 && path.to_string_lossy().ends_with(end),
+        (_, Some(begin)) => path.to_string_lossy().starts_with(begin),
+        _ => path.starts_with(copied),
+    })
+}
+
 #[test]
 fn every_page_is_in_the_book_and_links_lead_to_pages_of_the_book() {
-    let chapters = chapters();
+    let (chapters, copied) = (chapters(), copied());
     assert!(chapters.len() > 20, "{chapters:?}");
     for (place, text) in documents() {
-        if place.ends_with("SUMMARY.md") {
+        let is_for_readers = place.components().count() == 1 || place.starts_with("docs");
+        if place.ends_with("SUMMARY.md") || !(is_for_readers || chapters.contains(&place)) {
             continue;
         }
         assert!(chapters.contains(&place), "{} is missing in docs/SUMMARY.md", place.display());
-        for (path, _) in links(&text).into_iter().filter(|(path, _)| path.ends_with(".md")) {
+        assert!(is_copied(&copied, &place), "{}: `make book` does not copy it", place.display());
+        for (path, _) in Page::parse(&text).files().into_iter().filter(|(path, _)| !path.is_empty()) {
             let target = normal(&place.parent().unwrap().join(path));
-            assert!(chapters.contains(&target), "{}: {path} is not in docs/SUMMARY.md", place.display());
+            let is_page = path.ends_with(".md");
+            assert!(!is_page || chapters.contains(&target), "{}: {path} is not in docs/SUMMARY.md", place.display());
+            assert!(is_copied(&copied, &target), "{}: {path} is not in the book", place.display());
+            // A browser has no page for a directory.
+            assert!(!root().join(&target).is_dir(), "{}: {path} is a directory", place.display());
         }
     }
+}
+
+#[test]
+fn what_the_book_contains_is_recognised() {
+    let copied = ["*.md", "LICENSE-*", "docs", "a/b.md"].map(str::to_owned);
+    for (path, expected) in [
+        ("README.md", true),
+        ("x/README.md", false),
+        ("LICENSE-MIT", true),
+        ("docs/a/b", true),
+        ("documents", false),
+        ("a/b.md", true),
+        ("a", false),
+    ] {
+        assert_eq!(is_copied(&copied, Path::new(path)), expected, "{path}");
+    }
+}
+
+/// The values of an attribute in a page of HTML that mdBook wrote.
+fn values<'a>(html: &'a str, attribute: &str) -> Vec<&'a str> {
+    let mark = format!(" {attribute}=\"");
+    html.split(&mark).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+/// The HTML pages below a folder, by their paths in it.
+fn html_pages(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut pages = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(inner) = folders.pop() {
+        for entry in fs::read_dir(inner).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "html") {
+                let text = fs::read_to_string(&path).unwrap();
+                pages.insert(path.strip_prefix(folder).unwrap().to_owned(), text);
+            }
+        }
+    }
+    pages
+}
+
+/// The links of the built book that lead to nothing.
+fn broken_links(folder: &Path) -> Vec<String> {
+    let pages = html_pages(folder);
+    let mut broken = Vec::new();
+    for (place, html) in &pages {
+        // It stands for any address, and the book may be served below any path.
+        if place == Path::new("404.html") {
+            continue;
+        }
+        for link in values(html, "href").into_iter().chain(values(html, "src")) {
+            if link.contains("://") || link.starts_with(['#']) && link.len() == 1 {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { place.clone() } else { normal(&place.parent().unwrap().join(path)) };
+            let is_there = folder.join(&target).is_file();
+            let has_anchor = || pages.get(&target).is_some_and(|html| values(html, "id").contains(&anchor));
+            if !is_there || !(anchor.is_empty() || has_anchor()) {
+                broken.push(format!("{}: {link}", place.display()));
+            }
+        }
+    }
+    broken
+}
+
+#[test]
+fn the_book_that_mdbook_builds_has_all_pages_and_no_broken_link() {
+    if Command::new("mdbook").arg("--version").output().is_err() {
+        return testbed::skip("mdbook is not installed").unwrap();
+    }
+    let target = tempfile::tempdir().unwrap();
+    let mut make = Command::new("make");
+    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env("CARGO_TARGET_DIR", target.path());
+    let built = make.arg("-C").arg(root()).arg("book").output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&built.stdout), String::from_utf8_lossy(&built.stderr));
+    assert!(built.status.success() && !said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    let book = target.path().join("book");
+    for chapter in chapters() {
+        assert!(book.join(chapter.with_extension("html")).is_file(), "{} was not built", chapter.display());
+    }
+    assert_eq!(broken_links(&book), [""; 0]);
+}
+
+#[test]
+fn broken_links_of_a_built_book_are_found() {
+    let book = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(book.path().join(name), text).unwrap();
+    fs::create_dir(book.path().join("a")).unwrap();
+    write("index.html", r##"<a href="a/b.html#c">1</a> <a href="a/b.html#d">2</a> <a href="https://x/y">3</a>"##);
+    write("a/b.html", r##"<h1 id="c"></h1><a href="#c">1</a><a href="../no.html"></a><img src="b.svg">"##);
+    let mut broken = broken_links(book.path());
+    broken.sort();
+    assert_eq!(broken, ["a/b.html: ../no.html", "a/b.html: b.svg", "index.html: a/b.html#d"]);
 }
 
 #[test]
