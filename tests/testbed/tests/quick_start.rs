@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
+use testbed::drive::cluster::{Cluster, NODE, cluster_story};
 use testbed::drive::machine::{Machine, machine_story};
 use testbed::drive::people::{self, Session};
 use testbed::drive::{askpass, jobs};
@@ -28,6 +29,8 @@ const SHELL: &str = "Quick start: a researcher at the shell";
 const JOB: &str = "Quick start: a researcher with a job";
 const FIRST_LOGIN: &str = "The first login with a token";
 const FIRST_JOB: &str = "The first job with a token";
+
+const SHORT: Duration = Duration::from_secs(20);
 
 const PASSWORD: &str = "correct horse";
 const BY_PASSWORD: &str = "ssh -o PreferredAuthentications=password -o NumberOfPasswordPrompts=1 testbed id -un";
@@ -196,6 +199,98 @@ fn every_line_of_the_quick_starts_works_and_every_step_can_be_taken_back() -> Re
         let left: Vec<String> = difference(&before, &etc(site)?).into_iter().map(str::to_owned).collect();
         assert!(left.iter().all(|line| line.starts_with("./mytoken/")), "{left:#?}");
         assert_eq!(machine.sh("dpkg --verify; systemctl --failed --no-legend")?.stdout, "");
+        Ok(())
+    })
+}
+
+/// What README says about a cluster of several hosts, which the next story does.
+const SEVERAL_HOSTS: &str = "On a cluster, copy the login host's `mytoken.toml` to one node, and run all this there. \
+    Then copy that node's `/etc/mytoken` to other hosts, but `keys/cluster.key` to nodes only, and run 1, 3 and 4 \
+    there; 4 without `slurmd` on hosts that are no nodes.";
+
+/// Copies files from one machine to another, by the home directories that both have.
+fn copy(from: &Machine<'_>, to: &Machine<'_>, directory: &str, files: &str) -> Result<()> {
+    from.sh(&format!("umask 077 && tar -C {directory} -cf /home/copied.tar {files}"))?.ok()?;
+    to.sh(&format!("mkdir -p {directory} && tar -C {directory} -xf /home/copied.tar && rm /home/copied.tar"))?
+        .ok()
+        .map(drop)
+}
+
+#[test]
+fn the_first_job_runs_on_another_host_as_readme_says() -> Result<()> {
+    let readme = readme()?;
+    let (first_login, first_job) = (section(&readme, FIRST_LOGIN)?, section(&readme, FIRST_JOB)?);
+    let (shell, job_lines) = (section(&readme, SHELL)?, section(&readme, JOB)?);
+    let words = first_job.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(SEVERAL_HOSTS), "README no longer says what this story does: {SEVERAL_HOSTS}");
+    cluster_story(false, |site, Cluster { login_host, node }| {
+        for machine in [login_host, node] {
+            machine.trust_the_servers()?;
+        }
+        login_host.wait_for_slurm()?;
+        bring_packages(site)?;
+        copy(login_host, node, "/root", "packages")?;
+        let etc_of_node =
+            || Ok::<_, Error>(node.sh("cd /etc && find . -type f -exec sha256sum {} + | sort")?.ok()?.stdout);
+        let (before, before_on_node) = (etc(site)?, etc_of_node()?);
+
+        for step in steps(first_login) {
+            as_administrator(login_host, &step.text)?;
+        }
+        copy(login_host, node, "/etc/mytoken", "mytoken.toml")?;
+        for step in steps(first_job) {
+            as_administrator(node, &step.text)?;
+        }
+        copy(node, login_host, "/etc/mytoken", "--exclude=keys/cluster.key .")?;
+        for step in steps(first_job) {
+            let number = step.text.rsplit_once(" # ").map(|(_, number)| number.trim());
+            match number {
+                Some("1" | "3") => as_administrator(login_host, &step.text)?,
+                Some("4") => as_administrator(login_host, &step.text.replace(" slurmd", ""))?,
+                _ => {}
+            }
+        }
+        assert!(!site.exists("/etc/mytoken/keys/cluster.key")?, "the private key is on the login host");
+        login_host.wait_for_slurm()?;
+        for machine in [login_host, node] {
+            as_administrator(machine, "mytokenctl check")?;
+        }
+
+        as_administrator(login_host, &step(shell, "apt install")?)?;
+        people::log_in_by_link(site, "alice", &step(shell, "mytoken-ssh login")?)?;
+        let mut session = Session::open(site, "alice", &step(shell, "mytoken-ssh ssh")?)?;
+        let curl = step(shell, "sed ")?;
+        session
+            .run(&format!("printf '#!/bin/bash\\nhostname\\n' >job.sh; cat >>job.sh <<'EOF'\n{curl}\nEOF"), SHORT)?
+            .ok()?;
+        let id = job(&mut session, &step(job_lines, "sbatch --mytoken=required")?)?;
+        let output = session.run(&format!("cat slurm-{id}.out"), SHORT)?.stdout;
+        assert!(output.starts_with(&format!("{NODE}\n")), "{output}");
+        let status = step(job_lines, "mytokenctl status")?.replace("4711", &id.to_string());
+        wait::until("the end of the job's credential", Duration::from_secs(60), || {
+            let shown = node.sh(&format!("setpriv --reuid=alice --regid=alice --init-groups {status}"))?.ok()?.stdout;
+            Ok((shown.contains(&id.to_string()) && shown.contains("revoked")).then_some(()))
+        })?;
+        session.close()?;
+
+        for (machine, ways) in [(node, ways_back(first_job)), (login_host, ways_back(first_job))] {
+            for command in ways {
+                as_administrator(machine, &command)?;
+            }
+        }
+        for command in ways_back(first_login) {
+            as_administrator(login_host, &command)?;
+        }
+        as_administrator(node, "apt purge mytokend")?;
+        login_by_key(site)?;
+        login_host.wait_for_slurm()?;
+        let (after, after_on_node) = (etc(site)?, etc_of_node()?);
+        let left = difference(&before, &after).into_iter().chain(difference(&before_on_node, &after_on_node));
+        let others: Vec<&str> = left.filter(|line| !line.contains("./mytoken/")).collect();
+        assert_eq!(others, [""; 0]);
+        for machine in [login_host, node] {
+            assert_eq!(machine.sh("dpkg --verify; systemctl --failed --no-legend")?.stdout, "");
+        }
         Ok(())
     })
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A machine that boots: systemd as the first process of namespaces inside a site.
+//! A machine that boots: systemd as the first process of namespaces inside a site. Two of them are in [`crate::drive::cluster`].
 //!
 //! The machine has the site's files and network, and its own processes, /run and /tmp. Rebooting it empties these two. Commands of
 //! people (`ssh`, `scp`) run in the site and reach the machine's sshd over the network.
@@ -18,7 +18,7 @@ const NAME: &str = "machine";
 
 /// Prepares the namespaces and starts systemd. It must not change settings of the host: /proc/sys is read-only, and it can neither
 /// load modules nor set the clock.
-const BOOT: &str = "set -e
+pub(super) const BOOT: &str = "set -e
     mount -t proc -o nosuid,noexec,nodev proc /proc
     mount --bind /proc/sys /proc/sys
     mount -o remount,bind,ro /proc/sys
@@ -34,7 +34,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Slurm as an administrator of one host configures it: controller and node are the machine. Not in here: the place of the cgroup
 /// plugin, which depends on the release.
-const SLURM: &str = "ClusterName=cluster
+pub(super) const SLURM: &str = "ClusterName=cluster
 SlurmctldHost=testbed
 SlurmUser=slurm
 AuthType=auth/munge
@@ -54,6 +54,13 @@ NodeName=testbed CPUs=8 RealMemory=8000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES DefaultTime=10 MaxTime=UNLIMITED State=UP
 ";
 
+/// Writes Slurm's configuration. Before the boot: slurmd of Debian 13 would wait for it, and the boot for slurmd.
+pub(super) fn configure_slurm(site: &Site, slurm: &str) -> Result<()> {
+    let cgroups = if site.options().release.slurm_knows_disabled_cgroups() { "disabled" } else { "cgroup/v1" };
+    site.write("/etc/slurm/slurm.conf", slurm, "0644")?;
+    site.write("/etc/slurm/cgroup.conf", &format!("CgroupPlugin={cgroups}\n"), "0644")
+}
+
 /// A story on a machine that has no packages of the product yet, in a site with the test server. If it fails, the machine's journal
 /// is printed.
 ///
@@ -70,19 +77,28 @@ pub fn machine_story(tell: impl FnOnce(&Site, &Machine<'_>) -> Result<()>) -> Re
             Err(error @ Error::Impossible(_)) => return story::skip(&error.to_string()),
             machine => machine?,
         };
-        let told = catch_unwind(AssertUnwindSafe(|| tell(site, &machine)));
-        if !matches!(told, Ok(Ok(()))) {
-            let journal = machine.sh("journalctl --boot --no-pager -o short-precise | tail -n 120")?.stdout;
-            eprintln!("--- the machine's journal\n{journal}");
-        }
-        told.unwrap_or_else(|panic| resume_unwind(panic))
+        with_journals(&[&machine], || tell(site, &machine))
     })
+}
+
+/// Tells a story. If it fails, the journals of these machines are printed.
+pub(super) fn with_journals(machines: &[&Machine<'_>], tell: impl FnOnce() -> Result<()>) -> Result<()> {
+    let told = catch_unwind(AssertUnwindSafe(tell));
+    if !matches!(told, Ok(Ok(()))) {
+        for machine in machines {
+            let journal = machine.sh("journalctl --boot --no-pager -o short-precise | tail -n 120")?.stdout;
+            eprintln!("--- the journal of {}\n{journal}", machine.name);
+        }
+    }
+    told.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// A running machine.
 #[derive(Debug)]
 pub struct Machine<'a> {
     site: &'a Site,
+    /// The name of the daemon that holds it.
+    name: &'static str,
 }
 
 impl<'a> Machine<'a> {
@@ -91,20 +107,27 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// [`Error::Impossible`] on a host that has no control groups to give; when systemd has not started all units within a minute.
     pub fn boot(site: &'a Site) -> Result<Self> {
+        configure_slurm(site, SLURM)?;
+        Self::boot_configured(site)
+    }
+
+    /// Boots it with the site's files as they are.
+    pub(super) fn boot_configured(site: &'a Site) -> Result<Self> {
+        #[rustfmt::skip]
+        let namespaces = ["unshare", "--mount", "--propagation=private", "--pid", "--cgroup", "--fork", "--kill-child"];
+        Self::start(site, NAME, namespaces.into_iter().chain(["sh", "-c", BOOT]))
+    }
+
+    /// Starts the daemon `name`, whose only child becomes systemd, and waits for the boot.
+    pub(super) fn start<'w>(site: &'a Site, name: &'static str, argv: impl Iterator<Item = &'w str>) -> Result<Self> {
         let control_groups = "unshare --mount --cgroup mount -t cgroup2 cgroup2 /sys/fs/cgroup";
         let tried = site.sh("root", control_groups)?;
         if !tried.success() {
             let reason = tried.stderr.lines().next().unwrap_or_default().to_owned();
             return Err(Error::Impossible(format!("systemd cannot be booted here: {reason}")));
         }
-        // Before the boot: slurmd of Debian 13 would wait for it, and the boot for slurmd.
-        let cgroups = if site.options().release.slurm_knows_disabled_cgroups() { "disabled" } else { "cgroup/v1" };
-        site.write("/etc/slurm/slurm.conf", SLURM, "0644")?;
-        site.write("/etc/slurm/cgroup.conf", &format!("CgroupPlugin={cgroups}\n"), "0644")?;
-        #[rustfmt::skip]
-        let namespaces = ["unshare", "--mount", "--propagation=private", "--pid", "--cgroup", "--fork", "--kill-child"];
-        site.start_daemon(Daemon::new(NAME, namespaces.into_iter().chain(["sh", "-c", BOOT])))?;
-        let machine = Self { site };
+        site.start_daemon(Daemon::new(name, argv))?;
+        let machine = Self { site, name };
         machine.wait_for_boot()?;
         Ok(machine)
     }
@@ -116,8 +139,8 @@ impl<'a> Machine<'a> {
     pub fn reboot(&self) -> Result<()> {
         // The command may be killed by what it does.
         self.sh("systemctl reboot")?;
-        wait::until("the machine's shutdown", BOOT_LIMIT, || Ok((!self.site.is_running(NAME)?).then_some(())))?;
-        self.site.restart(NAME)?;
+        wait::until("the machine's shutdown", BOOT_LIMIT, || Ok((!self.site.is_running(self.name)?).then_some(())))?;
+        self.site.restart(self.name)?;
         self.wait_for_boot()
     }
 
@@ -162,8 +185,9 @@ impl<'a> Machine<'a> {
     /// When it could not be started.
     pub fn sh_with_answers(&self, script: &str, answers: &str) -> Result<CommandOutcome> {
         let enter = format!(
-            "first=$(pgrep -P $(cat /run/testbed/pid/{NAME})) || exit 125; \
-             exec nsenter --target $first --mount --pid --cgroup -- bash -c \"$1\""
+            "first=$(pgrep -P $(cat /run/testbed/pid/{})) || exit 125; \
+             exec nsenter --target $first --mount --pid --cgroup --net --uts -- bash -c \"$1\"",
+            self.name
         );
         self.site.command("root", ["bash", "-c", &enter, "bash", script]).stdin(answers).run()
     }

@@ -2,6 +2,7 @@
 //! What users and stories do at a site: log in, submit jobs, use a browser, make tokens, read the server's journal.
 
 pub mod askpass;
+pub mod cluster;
 pub mod jobs;
 pub mod journal;
 pub mod machine;

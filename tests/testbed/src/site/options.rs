@@ -12,6 +12,10 @@ pub struct Options {
     pub release: Release,
     /// Whether the root has systemd, for stories that boot it ([`crate::drive::machine`]).
     pub systemd: bool,
+    /// Whether the site can hold a second machine, with files of its own ([`crate::drive::cluster`]).
+    pub second_machine: bool,
+    /// Whether the root has Python too, for the story of the Ansible role.
+    pub python: bool,
     /// Number of Slurm nodes.
     pub nodes: u8,
     /// Install the product when it is built.
@@ -69,6 +73,8 @@ impl Options {
         Ok(Self {
             release,
             systemd: false,
+            second_machine: false,
+            python: false,
             nodes: 4,
             product: true,
             prolog_flags: "",

@@ -18,6 +18,9 @@ pub const STATE_DIR: &str = "/run/testbed";
 /// Path of the `testbed` program inside a site.
 pub const TESTBED_INSIDE: &str = "/usr/local/bin/testbed";
 
+/// Path of the unchanged root file system inside a site that can hold a second machine.
+pub const ROOT_INSIDE: &str = "/run/testbed/root";
+
 /// Path of the test server's program inside a site.
 pub const TESTSERVER_INSIDE: &str = "/usr/local/bin/testserver";
 

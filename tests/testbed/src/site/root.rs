@@ -37,6 +37,9 @@ const SITE_PACKAGES: &[&str] = &[
 /// Packages of a site that boots systemd, in addition to [`SITE_PACKAGES`].
 const SYSTEMD_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "dbus", "libpam-systemd"];
 
+/// What Ansible needs on the hosts that it sets up, in addition to [`SYSTEMD_PACKAGES`].
+const ANSIBLE_PACKAGES: &[&str] = &["python3", "python3-apt"];
+
 /// How a root file system is made.
 #[derive(Debug, Clone)]
 pub struct Recipe {
@@ -56,6 +59,14 @@ impl Recipe {
     pub fn systemd_site(release: Release) -> Self {
         let packages: Vec<&str> = SITE_PACKAGES.iter().chain(SYSTEMD_PACKAGES).copied().collect();
         Self::with_packages(&format!("{release}-systemd"), release, &packages)
+    }
+
+    /// The same with what Ansible needs.
+    #[must_use]
+    pub fn ansible_site(release: Release) -> Self {
+        let packages: Vec<&str> =
+            SITE_PACKAGES.iter().chain(SYSTEMD_PACKAGES).chain(ANSIBLE_PACKAGES).copied().collect();
+        Self::with_packages(&format!("{release}-ansible"), release, &packages)
     }
 
     fn with_packages(name: &str, release: Release, packages: &[&str]) -> Self {

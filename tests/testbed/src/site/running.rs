@@ -9,7 +9,7 @@ use crate::site::command::{CommandOutcome, SiteCommand};
 use crate::site::daemon::Daemon;
 use crate::site::namespace::Namespace;
 use crate::site::packages::{Layer, Source};
-use crate::site::plan::{Network, Plan, TESTBED_INSIDE, TESTSERVER_INSIDE};
+use crate::site::plan::{Network, Plan, ROOT_INSIDE, TESTBED_INSIDE, TESTSERVER_INSIDE};
 use crate::site::root::{Recipe, Root};
 use crate::site::{host, paths};
 use crate::{Error, Options, Result, wait};
@@ -35,9 +35,16 @@ impl Site {
     /// As [`Site::start`].
     pub fn without_services(options: Options) -> Result<Self> {
         host::can_hold_a_site()?;
-        let recipe = if options.systemd { Recipe::systemd_site } else { Recipe::site };
+        let recipe = match (options.systemd, options.python) {
+            (false, _) => Recipe::site,
+            (true, false) => Recipe::systemd_site,
+            (true, true) => Recipe::ansible_site,
+        };
         let root = Root::open(&recipe(options.release))?;
         let mut binds = vec![(paths::testbed_program()?, TESTBED_INSIDE.into())];
+        if options.second_machine {
+            binds.push((root.directory().to_owned(), ROOT_INSIDE.into()));
+        }
         let testserver =
             paths::testserver_program().filter(|_| (options.product || options.systemd) && options.foreign.is_none());
         let has_testserver = testserver.is_some();

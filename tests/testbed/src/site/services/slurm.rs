@@ -47,7 +47,7 @@ pub(crate) fn create_nodes(site: &Site) -> Result<()> {
 
 /// Shell commands that connect a node to the login node by a `veth` pair. They run in the node's network. The first
 /// process of the site (1) is in the login node's network.
-fn veth_commands(site: &Site, number: u8, node: &str) -> String {
+pub(crate) fn veth_commands(site: &Site, number: u8, node: &str) -> String {
     let (login_node, address) = (site.network().address(), addresses::node(number));
     format!(
         "ip link set lo up; ip link add eth0 type veth peer name {node} netns 1; \
