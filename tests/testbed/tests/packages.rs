@@ -7,7 +7,7 @@ use std::process::Command;
 use testbed::drive::{askpass, tokens};
 use testbed::site::paths;
 use testbed::site::root::{Recipe, Root};
-use testbed::{Error, Options, Result, skip, story};
+use testbed::{Error, Options, Result, Site, skip, story};
 
 mod built_packages;
 use built_packages::{PURGE, bring_packages, built, difference, etc, login_by_key};
@@ -18,6 +18,15 @@ const BY_PROMPT: &str =
 
 fn one_node() -> Result<Options> {
     Ok(Options { nodes: 1, ..Options::new()? })
+}
+
+/// A story in a site in which dpkg installed the packages of /root/packages, whatever the other stories run.
+fn with_packages(body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story(Options { product: false, ..one_node()? }, |site| {
+        bring_packages(site)?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
+        body(site)
+    })
 }
 
 #[test]
@@ -85,7 +94,7 @@ fn the_pam_profile_serves_sshd_and_no_other_service() -> Result<()> {
 
 #[test]
 fn removing_the_module_takes_its_lines_out_of_the_stacks() -> Result<()> {
-    story(Options { example_stack: false, ..one_node()? }, |site| {
+    with_packages(|site| {
         let stacks = || Ok::<_, Error>(site.sh("root", "cd /etc/pam.d && cat common-*")?.ok()?.stdout);
         let before = stacks()?;
         site.sh("root", "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session")?.ok()?;
@@ -98,9 +107,8 @@ fn removing_the_module_takes_its_lines_out_of_the_stacks() -> Result<()> {
 
 #[test]
 fn the_link_of_the_drop_in_is_the_administrators_once_he_changed_it() -> Result<()> {
-    story(one_node()?, |site| {
+    with_packages(|site| {
         let link = "/etc/ssh/sshd_config.d/10-mytoken.conf";
-        bring_packages(site)?;
         site.sh("root", &format!("rm {link} && echo 'UsePAM yes' >{link}"))?.ok()?;
         site.sh("root", "dpkg --install /root/packages/mytoken-sshd-config_*.deb && dpkg --purge mytoken-sshd-config")?
             .ok()?;
