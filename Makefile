@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb rpm rpm-check reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier rpm rpm-check reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -38,7 +38,7 @@ help:
 	@echo 'rpm      RPM packages for RHEL 8-10 and SUSE 15/16, in target/rpm; needs zig  rpm-check  their tests'
 	@echo 'reproducible  build the packages twice in two directories and compare; PACKAGES=deb|rpm, both by default'
 	@echo 'test     all tests, ROOT=bookworm|trixie       lint     formatting, clippy, rustdoc, licences'
-	@echo 'test-all  the same with the RPM packages, which need a build of their own'
+	@echo 'test-all  the same with the RPM packages and an upgrade from an earlier commit (target earlier), which need builds of their own'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
 	@echo 'msrv     check with the oldest supported compiler'
@@ -124,8 +124,12 @@ install:
 test: mmdebstrap deb tools
 	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test
 
+# Packages of an earlier commit, for the stories about upgrades. None without the history.
+earlier: debhelper
+	@CARGO='$(CARGO)' tests/testbed/earlier $(TARGET_DIR)/earlier
+
 # Tests of packages that were not built are skipped by `make test`.
-test-all: rpm
+test-all: rpm earlier
 	@$(MAKE) test
 
 # Both use the product that `site` builds, so that they need no release build.

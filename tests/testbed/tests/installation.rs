@@ -8,10 +8,11 @@ use testbed::drive::jobs::Job;
 use testbed::drive::machine::{Machine, machine_story};
 use testbed::drive::people::{self, Session};
 use testbed::site::command::finish;
-use testbed::{Result, Site, wait};
+use testbed::site::packages;
+use testbed::{Result, Site, skip, wait};
 
 mod built_packages;
-use built_packages::{EARLIER, PURGE, bring_earlier_packages, bring_packages, difference, etc, login_by_key};
+use built_packages::{EARLIER, PURGE, bring, bring_earlier_packages, bring_packages, difference, etc, login_by_key};
 
 const APT: &str = "DEBIAN_FRONTEND=noninteractive apt-get -q -y";
 const OURS: &str = "libpam-mytoken mytoken-sshd-config mytokend slurm-spank-mytoken mytoken-ssh mytoken-doc";
@@ -113,43 +114,61 @@ fn while_people_log_in(site: &Site, body: impl FnOnce() -> Result<()>) -> Result
     done
 }
 
+/// A machine with an earlier version and people at work goes through everything that an administrator does to it but removal. The
+/// packages are in /root/earlier and /root/packages.
+fn upgrade_and_downgrade(site: &Site, machine: &Machine<'_>) -> Result<()> {
+    machine.sh(&format!("{APT} install /root/earlier/*.deb"))?.ok()?;
+    set_up(site, machine)?;
+    people::first_mytoken(site, "carol")?;
+    let mut work = Work::begin(site)?;
+    let version = || Ok::<_, testbed::Error>(machine.sh("dpkg-query -W -f '${Version}' mytokend")?.stdout);
+    assert_eq!(version()?, EARLIER);
+    while_people_log_in(site, || {
+        for (step, command) in [
+            ("restart", "systemctl restart mytokend"),
+            ("reload", "systemctl reload mytokend"),
+            ("upgrade", &format!("{APT} install /root/packages/*.deb")),
+            ("refused downgrade", &format!("! {APT} install /root/earlier/*.deb")),
+            ("reinstallation", &format!("{APT} install --reinstall /root/packages/*.deb")),
+            ("downgrade", &format!("{APT} install --allow-downgrades /root/earlier/*.deb")),
+            ("second upgrade", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb"),
+            ("crash", "kill -KILL $(systemctl show --property MainPID --value mytokend) && sleep 4"),
+            ("restart of Slurm", "systemctl restart slurmctld slurmd"),
+        ] {
+            machine.sh(command)?.ok()?;
+            active(machine)?;
+            let is_earlier = version()? == EARLIER;
+            assert_eq!(is_earlier, ["restart", "reload", "downgrade"].contains(&step), "after {step}");
+            work.assert_alive(step)?;
+        }
+        Ok(())
+    })?;
+    assert_eq!(machine.sh("dpkg --verify; systemctl --failed --no-legend")?.stdout, "");
+    // sshd refuses connections for a moment when it restarts; its sessions stay.
+    machine.sh("systemctl restart ssh")?.ok()?;
+    login_by_key(site)?;
+    work.assert_alive("restart of sshd")?;
+    work.end()
+}
+
 #[test]
 fn sessions_jobs_and_logins_live_through_restart_upgrade_downgrade_and_a_crash() -> Result<()> {
     machine_story(|site, machine| {
         bring_packages(site)?;
         bring_earlier_packages(site)?;
-        machine.sh(&format!("{APT} install /root/earlier/*.deb"))?.ok()?;
-        set_up(site, machine)?;
-        people::first_mytoken(site, "carol")?;
-        let mut work = Work::begin(site)?;
-        let version = || Ok::<_, testbed::Error>(machine.sh("dpkg-query -W -f '${Version}' mytokend")?.stdout);
-        assert_eq!(version()?, EARLIER);
-        while_people_log_in(site, || {
-            for (step, command) in [
-                ("restart", "systemctl restart mytokend"),
-                ("reload", "systemctl reload mytokend"),
-                ("upgrade", &format!("{APT} install /root/packages/*.deb")),
-                ("refused downgrade", &format!("! {APT} install /root/earlier/*.deb")),
-                ("reinstallation", &format!("{APT} install --reinstall /root/packages/*.deb")),
-                ("downgrade", &format!("{APT} install --allow-downgrades /root/earlier/*.deb")),
-                ("second upgrade", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb"),
-                ("crash", "kill -KILL $(systemctl show --property MainPID --value mytokend) && sleep 4"),
-                ("restart of Slurm", "systemctl restart slurmctld slurmd"),
-            ] {
-                machine.sh(command)?.ok()?;
-                active(machine)?;
-                let is_earlier = version()? == EARLIER;
-                assert_eq!(is_earlier, ["restart", "reload", "downgrade"].contains(&step), "after {step}");
-                work.assert_alive(step)?;
-            }
-            Ok(())
-        })?;
-        assert_eq!(machine.sh("dpkg --verify; systemctl --failed --no-legend")?.stdout, "");
-        // sshd refuses connections for a moment when it restarts; its sessions stay.
-        machine.sh("systemctl restart ssh")?.ok()?;
-        login_by_key(site)?;
-        work.assert_alive("restart of sshd")?;
-        work.end()
+        upgrade_and_downgrade(site, machine)
+    })
+}
+
+#[test]
+fn sessions_jobs_and_logins_live_through_an_upgrade_from_an_earlier_commit_and_back() -> Result<()> {
+    let Some(earlier) = packages::earlier() else {
+        return skip("there are no packages of an earlier commit; run `make earlier` in a clone with its history");
+    };
+    machine_story(|site, machine| {
+        bring_packages(site)?;
+        bring(site, &earlier, "/root/earlier")?;
+        upgrade_and_downgrade(site, machine)
     })
 }
 

@@ -16,7 +16,16 @@ use crate::{Error, Result};
 /// The packages of the last `make deb`, without those that hold debug symbols; `None` when there are none.
 #[must_use]
 pub fn built() -> Option<Vec<PathBuf>> {
-    let directory = paths::packages();
+    listed(&paths::packages())
+}
+
+/// The packages of an earlier commit, by `make earlier`; `None` when there are none.
+#[must_use]
+pub fn earlier() -> Option<Vec<PathBuf>> {
+    listed(&paths::earlier_packages())
+}
+
+fn listed(directory: &Path) -> Option<Vec<PathBuf>> {
     let list = fs::read_to_string(directory.join("packages")).ok()?;
     let files: Vec<PathBuf> =
         list.lines().filter(|name| !name.contains("-dbgsym_")).map(|name| directory.join(name)).collect();

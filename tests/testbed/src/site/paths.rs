@@ -38,6 +38,12 @@ pub fn packages() -> PathBuf {
     target().join("deb")
 }
 
+/// Where `make earlier` puts packages of an earlier commit.
+#[must_use]
+pub fn earlier_packages() -> PathBuf {
+    target().join("earlier")
+}
+
 /// Where `make rpm` puts the product's RPM packages.
 #[must_use]
 pub fn rpm_packages() -> PathBuf {

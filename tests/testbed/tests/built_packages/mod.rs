@@ -20,16 +20,21 @@ pub fn built() -> Result<Vec<PathBuf>> {
 
 /// Copies the packages into the site, to /root/packages.
 pub fn bring_packages(site: &Site) -> Result<()> {
-    site.sh("root", "mkdir /root/packages")?.ok()?;
-    for package in built()? {
-        let content = fs::read(&package).map_err(|source| Error::Io { what: package.display().to_string(), source })?;
+    bring(site, &built()?, "/root/packages")
+}
+
+/// Copies packages into a new directory of the site.
+pub fn bring(site: &Site, packages: &[PathBuf], directory: &str) -> Result<()> {
+    site.sh("root", &format!("mkdir {directory}"))?.ok()?;
+    for package in packages {
+        let content = fs::read(package).map_err(|source| Error::Io { what: package.display().to_string(), source })?;
         let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        site.script("root", &format!("cat >/root/packages/{name}")).stdin(content).run()?.ok()?;
+        site.script("root", &format!("cat >{directory}/{name}")).stdin(content).run()?.ok()?;
     }
     Ok(())
 }
 
-/// The version of [`bring_earlier_packages`].
+/// The version of [`bring_earlier_packages`] and of the packages of an earlier commit.
 pub const EARLIER: &str = "0.0.9";
 
 /// Makes packages of an earlier version in the site, in /root/earlier: the same files and scripts as in /root/packages.
