@@ -11,6 +11,7 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken_wire::version;
 
+use super::host::read_text;
 use super::plugstack::{self, Files, PluginLine};
 use super::{Findings, kinds_slurm as kinds};
 use crate::agent::{process, slurm};
@@ -139,7 +140,7 @@ impl Seen {
                 (path, version)
             }),
             slurmds: process::named("slurmd").into_iter().filter_map(|pid| Some((pid, has_plugin(pid)?))).collect(),
-            private: fs::read_to_string(directory.join("job_container.conf"))
+            private: read_text(&directory.join("job_container.conf"))
                 .map(|text| private_directories(&text))
                 .unwrap_or_default(),
             config,
@@ -184,10 +185,7 @@ pub(super) fn library_version(file: &Path) -> Option<String> {
 /// Whether a process has the plugin in its memory; `None` when that cannot be read. The plugin stays there until the process ends
 /// (`-z nodelete`).
 fn has_plugin(pid: u32) -> Option<bool> {
-    fs::read_to_string(format!("/proc/{pid}/maps"))
-        .ok()
-        .filter(|maps| !maps.is_empty())
-        .map(|maps| maps.contains(PLUGIN))
+    read_text(Path::new(&format!("/proc/{pid}/maps"))).filter(|maps| !maps.is_empty()).map(|maps| maps.contains(PLUGIN))
 }
 
 /// The `Dirs` of `job_container.conf`: directories of which each job has its own.
@@ -205,7 +203,7 @@ struct ThisHost;
 
 impl Files for ThisHost {
     fn read(&self, path: &Path) -> Option<String> {
-        fs::read_to_string(path).ok()
+        read_text(path)
     }
 
     fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
