@@ -12,6 +12,7 @@ mod keys;
 pub mod kinds;
 pub mod kinds_slurm;
 mod map_files;
+mod package_tool;
 mod pam;
 pub mod pam_stack;
 mod plugin;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use host::{Host, ThisHost};
 use kinds::Kind;
+use package_tool::PackageTool;
 
 pub use as_user::read as read_as;
 
@@ -69,6 +71,9 @@ pub struct CheckFinding {
 pub struct Findings {
     /// In the order in which the parts depend on each other.
     pub findings: Vec<CheckFinding>,
+    /// What installs packages on this host.
+    #[serde(skip)]
+    package_tool: PackageTool,
 }
 
 /// Checks the configuration in `dir`, the servers and the agent that it names. As root also sshd and its PAM stacks, and what users
@@ -102,7 +107,8 @@ pub fn check(dir: &Path, socket: &Path, user: Option<&str>) -> Result<Findings, 
 }
 
 fn check_with(trust: FileTrust, dir: &Path, socket: &Path, host: Option<&dyn Host>, user: Option<&str>) -> Findings {
-    let mut findings = Findings::default();
+    let package_tool = PackageTool::of(host.unwrap_or(&ThisHost));
+    let mut findings = Findings { package_tool, ..Findings::default() };
     let Some(shared) = findings.shared(dir, trust) else { return findings };
     let login = findings.login_settings(dir, &shared, trust, &NssAccounts, host);
     let jobs = findings.jobs_settings(dir, &shared, trust, host.is_some() && slurm::loads_us());
@@ -173,7 +179,7 @@ impl Findings {
     }
 
     fn add_kind(&mut self, kind: Kind, text: impl Into<String>) {
-        self.add_fixed(kind, text, kind.fix.to_owned());
+        self.add_fixed(kind, text, self.package_tool.fix(kind).into_owned());
     }
 
     /// Adds a finding whose command depends on it.

@@ -46,7 +46,7 @@ kinds! {
     /// slurmd was started before the plugin was there.
     SLURMD_STARTED_EARLIER: "slurmd-without-plugin", "Slurm plugin", Warning, "systemctl restart slurmd   # jobs go on";
     /// `SELinux` enforces a policy without the module.
-    SELINUX_MODULE: "selinux-module", "SELinux", Warning, "dnf install mytoken-selinux";
+    SELINUX_MODULE: "selinux-module", "SELinux", Warning, "semodule -i mytoken.cil   # from packaging/selinux of the source: Debian has no package of it";
     /// `AppArmor` confines a program that the product needs.
     APPARMOR_PROFILE: "apparmor-profile", "AppArmor", Warning, "aa-status   # the profile must allow /etc/mytoken and /run/mytoken, and for sshd the network";
 }

@@ -29,7 +29,7 @@ impl Findings {
             Err(error @ HttpError::Roots { .. }) => {
                 let own =
                     shared.http.ca_file.as_ref().map(|file| format!("namei -l {}", word(&file.to_string_lossy())));
-                let fix = own.unwrap_or_else(|| kinds::CA_FILE.fix.to_owned());
+                let fix = own.unwrap_or_else(|| self.package_tool.fix(kinds::CA_FILE).into_owned());
                 return self.add_fixed(kinds::CA_FILE, error.to_string(), fix);
             }
             Err(error) => return self.add_kind(kinds::HTTP_SETTINGS, error.to_string()),
