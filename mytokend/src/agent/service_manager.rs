@@ -63,3 +63,39 @@ impl ServiceManager {
         }
     }
 }
+
+/// Whether the service manager hears the agent. The watchdog is called at each turn of the listener, so a failure is told once, and
+/// again only after a success.
+#[derive(Debug, Default)]
+pub struct NotificationFailures {
+    failing: bool,
+}
+
+impl NotificationFailures {
+    /// The log line about this attempt, if there is something new to say.
+    pub fn line(&mut self, sent: io::Result<()>) -> Option<String> {
+        let failed_before = self.failing;
+        self.failing = sent.is_err();
+        match sent {
+            Err(error) if !failed_before => Some(format!("cannot notify the service manager: {error}")),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_manager_that_does_not_hear_is_told_once() {
+        let mut failures = NotificationFailures::default();
+        let mut line = |sent: Result<(), io::ErrorKind>| failures.line(sent.map_err(Into::into));
+        let failed = Err(io::ErrorKind::ConnectionRefused);
+        assert_eq!(line(Ok(())), None);
+        assert!(line(failed).unwrap().starts_with("cannot notify the service manager: "));
+        assert_eq!((line(failed), line(failed)), (None, None));
+        assert_eq!(line(Ok(())), None);
+        assert!(line(failed).is_some());
+    }
+}

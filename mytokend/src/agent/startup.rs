@@ -17,7 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::direct::{ClusterKeys, DirectMode, NoClusterKey};
 use super::listener::Listener;
 use super::runtime_dir::RuntimeDir;
-use super::service_manager::ServiceManager;
+use super::service_manager::{NotificationFailures, ServiceManager};
 use super::slurm::Squeue;
 use super::{Agent, Configured, Intervals, Threads};
 use crate::jobs::SealError;
@@ -50,9 +50,9 @@ pub enum StartupError {
     /// The cluster's private key.
     #[error(transparent)]
     Key(#[from] SealError),
-    /// The private key was there at the start.
+    /// The private key, or `jobs.toml`, was there at the start.
     #[error("{0} is gone; put it back, or restart the agent if this host shall serve sessions only")]
-    KeyGone(
+    Gone(
         /// Path of the file.
         String,
     ),
@@ -101,7 +101,7 @@ pub fn run(options: &AgentOptions) -> Result<(), StartupError> {
 /// [`StartupError`].
 pub fn check(options: &AgentOptions) -> Result<(), StartupError> {
     privacy::protect();
-    Configuration::new(options.clone()).read().map(drop)
+    Configuration::new(options.clone()).read(FileTrust::current()).map(drop)
 }
 
 /// Where the configuration is, and the keys that it has had.
@@ -125,12 +125,13 @@ impl Configuration {
         Self { options, clock: Arc::new(SystemClock), keys: Vec::new() }
     }
 
-    fn read(&mut self) -> Result<Found, StartupError> {
-        let trust = FileTrust::current();
+    fn read(&mut self, trust: FileTrust) -> Result<Found, StartupError> {
         let shared = Shared::load(&self.options.config, trust)?;
         let (settings, keys) = match jobs_settings(&shared, &self.options.config, trust)? {
             Some(settings) => (settings.agent, self.keys(&settings.cluster, trust)?),
-            None => (AgentSettings::default(), Err(NoClusterKey::NoJobsToml)),
+            None if self.keys.is_empty() => (AgentSettings::default(), Err(NoClusterKey::NoJobsToml)),
+            // Without it running jobs would lose their tokens.
+            None => return Err(StartupError::Gone(self.options.config.join("jobs.toml").display().to_string())),
         };
         let scope = match &keys {
             Err(why) => format!("sessions only: {why}"),
@@ -164,7 +165,7 @@ impl Configuration {
             return if self.keys.is_empty() {
                 Ok(Err(NoClusterKey::NoKeyFile(path)))
             } else {
-                Err(StartupError::KeyGone(path))
+                Err(StartupError::Gone(path))
             };
         }
         let current = Arc::new(PrivateKey::load(file, trust)?);
@@ -197,7 +198,7 @@ fn prepare(options: &AgentOptions, log: Log) -> Result<Prepared, StartupError> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let owner = Owner::current();
     let mut configuration = Configuration::new(options.clone());
-    let Found { configured, runtime_dir, scope } = configuration.read()?;
+    let Found { configured, runtime_dir, scope } = configuration.read(FileTrust::current())?;
     let node = options.node.clone().map_or_else(host_name, Ok)?;
     let clock = Arc::clone(&configuration.clock);
     let agent = Agent::new(node, configured, RuntimeDir::open(&runtime_dir, owner)?, clock, log)?;
@@ -221,22 +222,28 @@ impl Prepared {
         let agent = Arc::clone(&self.agent);
         let threads = Threads::start(&agent).map_err(StartupError::Thread)?;
         let manager = ServiceManager::from_environment();
-        agent.log_notification(manager.ready(&self.status));
+        let mut failures = NotificationFailures::default();
+        let mut log = |sent| {
+            if let Some(line) = failures.line(sent) {
+                agent.log.line(Level::Warning, &line);
+            }
+        };
+        log(manager.ready(&self.status));
         let served = self.listener.serve(&agent, &arrived, manager.interval(), |signalled| {
             if signalled {
                 while let Ok(Some(signal)) = arrived.read_signal() {
                     if signal.ssi_signo != Signal::SIGHUP as u32 {
                         return ControlFlow::Break(());
                     }
-                    agent.log_notification(manager.reloading());
+                    log(manager.reloading());
                     reload(&agent, &mut self.configuration, &self.runtime_dir, &mut self.status);
-                    agent.log_notification(manager.ready(&self.status));
+                    log(manager.ready(&self.status));
                 }
             }
-            agent.log_notification(manager.working(agent.schedule_overdue()));
+            log(manager.working(agent.schedule_overdue()));
             ControlFlow::Continue(())
         });
-        agent.log_notification(manager.stopping());
+        log(manager.stopping());
         let _ = fs::remove_file(&self.socket);
         threads.stop();
         agent.log.line(Level::Info, "stopped; the leases are stored for the next start");
@@ -246,7 +253,7 @@ impl Prepared {
 
 /// Reads configuration and keys again. When they cannot be used, the agent goes on with those that it has.
 fn reload(agent: &Agent, configuration: &mut Configuration, runtime_dir: &Path, status: &mut String) {
-    match configuration.read() {
+    match configuration.read(FileTrust::current()) {
         Ok(found) => {
             if found.runtime_dir != runtime_dir {
                 let text = format!("runtime_dir stays {} until the agent is restarted", runtime_dir.display());
@@ -261,14 +268,6 @@ fn reload(agent: &Agent, configuration: &mut Configuration, runtime_dir: &Path, 
             agent
                 .log
                 .line(Level::Error, &format!("not reloaded: {error}; the agent goes on with its old configuration"));
-        }
-    }
-}
-
-impl Agent {
-    fn log_notification(&self, sent: io::Result<()>) {
-        if let Err(error) = sent {
-            self.log.line(Level::Warning, &format!("cannot notify the service manager: {error}"));
         }
     }
 }
@@ -290,4 +289,41 @@ fn host_name() -> Result<String, Errno> {
     let name = nix::unistd::gethostname()?;
     let name = name.to_string_lossy();
     Ok(name.split('.').next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::keygen::keygen;
+
+    const JOBS: &str =
+        "[cluster]\nname = 'c'\npublic_key_file = 'DIR/keys/cluster.pub'\nprivate_key_file = 'DIR/keys/cluster.key'\n";
+
+    #[test]
+    fn a_reload_tells_which_keys_are_opened_and_which_files_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (jobs, keys) = (dir.path().join("jobs.toml"), dir.path().join("keys"));
+        let trust = FileTrust::user(Owner::current().uid);
+        let (config, socket, runtime_dir, node) = (dir.path().to_owned(), None, None, None);
+        let options = AgentOptions { config, socket, runtime_dir, node, stderr: false };
+        let mut configuration = Configuration::new(options);
+        let mut read = || configuration.read(trust).map(|found| found.scope).map_err(|error| error.to_string());
+        fs::write(dir.path().join("mytoken.toml"), "").unwrap();
+        assert_eq!(read(), Ok("sessions only: there is no jobs.toml".to_owned()));
+        fs::write(&jobs, JOBS.replace("DIR", &dir.path().display().to_string())).unwrap();
+        let first = keygen(&keys, "").unwrap();
+        assert_eq!(read(), Ok("jobs and sessions".to_owned()));
+        fs::rename(&keys, dir.path().join("earlier")).unwrap();
+        keygen(&keys, "").unwrap();
+        let both = format!("jobs and sessions, until a restart also jobs of the replaced key {first}");
+        assert_eq!(read(), Ok(both.clone()));
+        for gone in [&jobs, &keys.join("cluster.key")] {
+            let aside = dir.path().join("aside");
+            fs::rename(gone, &aside).unwrap();
+            let told = read().unwrap_err();
+            assert!(told.starts_with(&format!("{} is gone; put it back", gone.display())), "{told}");
+            fs::rename(&aside, gone).unwrap();
+            assert_eq!(read(), Ok(both.clone()));
+        }
+    }
 }

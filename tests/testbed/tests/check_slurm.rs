@@ -140,9 +140,19 @@ fn end_other_agent() -> String {
 fn keys_that_the_agent_has_not_read_are_found_with_the_command_that_mends_it() -> Result<()> {
     story(Options { nodes: 1, ..Options::new()? }, |site| {
         healthy(site)?;
+        let key = site.sh("root", "mytokenctl check | awk '/^public key/ { printf $4 }'")?.ok()?.stdout;
         let replace = format!("rm {KEYS}/*; mytokenctl keygen");
         assert_found(site, &replace, "agent-key", 2, "pkill -HUP -x mytokend; sleep 1")?;
-        assert_healthy(site, "the reload")
+        assert_healthy(site, "the reload")?;
+        let log = site.logs();
+        let told = log.contains(&format!("until a restart also jobs of the replaced key {key}"));
+        assert!(told && log.contains("reloaded: node n1 serves"), "{log}");
+        // Without jobs.toml its jobs would lose their tokens.
+        site.sh("root", "mv /etc/mytoken/jobs.toml /root/; pkill -HUP -x mytokend; sleep 1")?.ok()?;
+        let log = site.logs();
+        assert!(log.contains("not reloaded: /etc/mytoken/jobs.toml is gone; put it back"), "{log}");
+        site.sh("root", "mv /root/jobs.toml /etc/mytoken/; pkill -HUP -x mytokend; sleep 1")?.ok()?;
+        assert_healthy(site, "the reload with jobs.toml")
     })
 }
 
