@@ -84,6 +84,15 @@ impl HelperSettings {
         Ok(TokenStore::open(&TokenStore::default_path(&self.home))?)
     }
 
+    /// The user's token store if there is one. It is not made.
+    pub fn existing_store(&self) -> Result<Option<TokenStore>, Error> {
+        let path = TokenStore::default_path(&self.home);
+        if path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        Ok(Some(TokenStore::open(&path)?))
+    }
+
     /// HTTP settings. `ca` is the option `--ca`.
     pub fn http(&self, ca: Option<&Path>) -> HttpSettings {
         let site = self.site.as_ref().map(|site| &site.http);

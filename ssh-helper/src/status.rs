@@ -16,7 +16,8 @@ use mytoken::time_format::{duration, validity};
 /// Shows every stored mytoken. The exit status is 1 if all have expired or there is none.
 pub fn run() -> Result<ExitCode, Error> {
     let now = SystemClock.now();
-    let entries = HelperSettings::load()?.store()?.tokens()?;
+    let store = HelperSettings::load()?.existing_store()?;
+    let entries = store.map(|store| store.tokens()).transpose()?.unwrap_or_default();
     if entries.is_empty() {
         print("no mytoken; run: mytoken-ssh login\n");
     }

@@ -10,7 +10,17 @@ mod error;
 mod identity;
 mod lock;
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 pub use directory::Directory;
 pub use error::FileError;
 pub use identity::{Owner, as_user};
 pub use lock::{Lock, lock};
+
+/// Whether `path` leads to a directory of the caller that no other user can use, as `XDG_RUNTIME_DIR` must be.
+#[must_use]
+pub fn is_private_directory(path: &Path) -> bool {
+    let owner = Owner::current().uid;
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == owner && meta.mode() & 0o077 == 0)
+}

@@ -24,8 +24,8 @@ fn main() -> ExitCode {
         ControlCommand::Status { login: true, json, config, .. } => show_logins(&config, json),
         ControlCommand::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
         ControlCommand::Keygen { dir } => make_keys(&dir),
-        ControlCommand::Check { config, user: Some(user), only_read: true, json, .. } => {
-            check::read_as(&user, &config).and_then(|findings| show_findings(&findings, json))
+        ControlCommand::Check { config, user: Some(user), only_read: true, json, socket, .. } => {
+            check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json))
         }
         ControlCommand::Check { config, user, json, socket, .. } => {
             check::check(&config, &socket, user.as_deref()).and_then(|findings| show_findings(&findings, json))

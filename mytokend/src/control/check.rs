@@ -11,6 +11,7 @@ mod issuers;
 mod keys;
 pub mod kinds;
 pub mod kinds_slurm;
+pub mod kinds_user;
 mod map_files;
 mod package_tool;
 mod pam;
@@ -20,6 +21,7 @@ mod plugstack;
 mod servers;
 mod slurm;
 mod sshd;
+mod user_files;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -93,8 +95,12 @@ pub fn check(dir: &Path, socket: &Path, user: Option<&str>) -> Result<Findings, 
             .problems()
             .any(|finding| finding.part == "configuration" || finding.id.as_deref() == Some(kinds::CA_FILE.id))
     {
-        match as_user::ask_child(user.unwrap_or(as_user::ANYBODY), dir) {
-            Ok(read) => {
+        match as_user::ask_child(user.unwrap_or(as_user::ANYBODY), dir, socket) {
+            Ok(mut read) => {
+                // An agent that answers nobody is one finding.
+                let of_agent = [kinds_slurm::AGENT_DOWN.part, kinds_slurm::RUNTIME_DIR_MODE.part];
+                let agent = findings.problems().any(|finding| of_agent.contains(&finding.part.as_str()));
+                read.findings.retain(|found| !agent || found.id.as_deref() != Some(kinds_user::AGENT.id));
                 let last = findings.findings.iter().rposition(|finding| finding.part == "configuration");
                 let at = last.map_or(0, |last| last + 1);
                 findings.findings.splice(at..at, read.findings);

@@ -30,7 +30,7 @@ use crate::jobs::{SealError, request};
 use parent::Parent;
 
 pub use error::{SubmitError, UnusableMytoken};
-pub use parent::UserEnvironment;
+pub use parent::{UserEnvironment, unusable_session_mytoken};
 
 /// The arguments of the plugin.
 #[derive(Debug, Clone)]

@@ -105,6 +105,12 @@ fn from_file(path: &Path, server: &ServerUrl, now: u64) -> Result<Secret, Unusab
     Ok(token)
 }
 
+/// Why the mytoken in the session's file cannot be the parent, if it cannot. The file is opened with the rights of the caller.
+#[must_use]
+pub fn unusable_session_mytoken(path: &Path, server: &ServerUrl, now: u64) -> Option<UnusableMytoken> {
+    from_file(path, server, now).err()
+}
+
 /// Whether a mytoken can be the parent, as far as its own claims say.
 pub(super) fn usable(token: &Secret, server: &ServerUrl, now: u64) -> Result<(), UnusableMytoken> {
     let claims = unverified_claims(token).ok_or(UnusableMytoken::Malformed)?;

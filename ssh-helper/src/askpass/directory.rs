@@ -13,6 +13,8 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use tempfile::TempDir;
 
+use mytoken::private_files::is_private_directory;
+
 use super::message::ASKPASS_NAME;
 use crate::error::Error;
 
@@ -35,8 +37,9 @@ pub struct PrivateDirectory {
 impl PrivateDirectory {
     /// Creates a directory that only this user can enter: below `XDG_RUNTIME_DIR`, else in the temporary directory.
     pub fn create() -> Result<Self, Error> {
-        let runtime =
-            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute() && is_private(dir));
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_absolute() && is_private_directory(dir));
         let parent = runtime.unwrap_or_else(std::env::temp_dir);
         remove_abandoned(&parent);
         let action = || format!("cannot create a private directory in {}", parent.display());
@@ -100,9 +103,4 @@ fn remove_if_abandoned(parent: &File, path: &Path, name: &OsStr) {
 /// Opens a directory, and fails on a symbolic link.
 fn open_directory(path: &Path) -> std::io::Result<File> {
     File::options().read(true).custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits()).open(path)
-}
-
-fn is_private(dir: &Path) -> bool {
-    std::fs::metadata(dir)
-        .is_ok_and(|meta| meta.is_dir() && meta.uid() == geteuid().as_raw() && meta.mode() & 0o077 == 0)
 }

@@ -220,7 +220,8 @@ fn a_slurmd_that_was_started_before_the_plugin_was_there_is_found() -> Result<()
         site.sh("root", &format!("rm {LINE}"))?.ok()?;
         site.stop("slurmd.n1", "TERM")?;
         site.restart("slurmd.n1")?;
-        site.wait_for("slurmd", Duration::from_secs(30), "root", "sinfo -h -N -o %T | grep -qx idle")?;
+        let runs = "pgrep -x slurmd && sinfo -h -N -o %T | grep -qx idle";
+        site.wait_for("slurmd", Duration::from_secs(30), "root", runs)?;
         let later = format!("ln -s {SNIPPET} {LINE}");
         assert_found(site, &later, "slurmd-without-plugin", 1, "true")?;
         site.stop("slurmd.n1", "TERM")?;

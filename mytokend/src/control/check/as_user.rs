@@ -17,6 +17,7 @@ use mytoken::{Deadline, Error};
 use nix::unistd::{AccessFlags, Gid, Uid, User, access, initgroups, setgid, setuid};
 
 use super::configuration::{exists, word};
+use super::user_files::Places;
 use super::{Findings, kinds};
 use crate::jobs::SealError;
 use crate::jobs::keys::PublicKey;
@@ -33,10 +34,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// A sentence, when there is no such account or the child fails.
-pub fn ask_child(user: &str, dir: &Path) -> Result<Findings, String> {
+pub fn ask_child(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
     account(user)?;
     let mut child = Command::new("/proc/self/exe");
-    child.args(["check", "--json", "--only-read", "--as", user, "--config"]).arg(dir);
+    child.args(["check", "--json", "--only-read", "--as", user, "--config"]).arg(dir).arg("--socket").arg(socket);
     let outcome = program::run(&mut child, Deadline::after(LIMIT))
         .map_err(|error| format!("the child process that reads as \"{user}\" {error}"))?;
     // Its exit status tells the findings, too.
@@ -48,14 +49,21 @@ pub fn ask_child(user: &str, dir: &Path) -> Result<Findings, String> {
 ///
 /// # Errors
 /// A sentence, when this process cannot become the user.
-pub fn read(user: &str, dir: &Path) -> Result<Findings, String> {
+pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
     let account = account(user)?;
     become_user(&account).map_err(|errno| format!("this process cannot become \"{user}\": {errno}"))?;
     let mut findings = Findings::default();
     let who = if user == ANYBODY { "ordinary users".to_owned() } else { format!("\"{user}\"") };
-    findings.reading(&who, dir);
+    let used = findings.reading(&who, dir);
     if findings.findings.is_empty() {
         findings.ok("configuration", format!("{who} can read it, the key cluster.pub and the certificates"));
+    }
+    if user != ANYBODY {
+        let before = findings.findings.len();
+        findings.user_files(&Places::of(&account, socket), used.as_ref());
+        if findings.findings.len() == before {
+            findings.ok("user", format!("{who} has no file in the way, and an answer from the agent"));
+        }
     }
     Ok(findings)
 }
@@ -84,26 +92,34 @@ fn become_user(user: &User) -> nix::Result<()> {
 
 impl Findings {
     /// Reads what `mytoken-submit` reads. Mistakes that do not depend on the reader are left to the check of root.
-    fn reading(&mut self, who: &str, dir: &Path) {
+    fn reading(&mut self, who: &str, dir: &Path) -> Option<(Shared, JobsSettings)> {
         let trust = FileTrust::current();
         let shared = match Shared::load(dir, trust) {
             Ok(shared) => shared,
-            Err(error) => return self.closed_config(who, &error),
+            Err(error) => {
+                self.closed_config(who, &error);
+                return None;
+            }
         };
         if let Err(HttpError::Roots { file, .. }) = HttpClient::new(&shared.http_settings()) {
             self.closed(who, Path::new(&file));
         }
         if !exists(&dir.join("jobs.toml")) {
-            return;
+            return None;
         }
         let jobs = match JobsSettings::load(dir, trust, &shared) {
             Ok(jobs) => jobs,
-            Err(Error::Config(error)) => return self.closed_config(who, &error),
-            Err(_) => return,
+            Err(error) => {
+                if let Error::Config(error) = error {
+                    self.closed_config(who, &error);
+                }
+                return None;
+            }
         };
         if let Err(SealError::File(Error::Config(error))) = PublicKey::load(&jobs.cluster.public_key_file, trust) {
             self.closed_config(who, &error);
         }
+        Some((shared, jobs))
     }
 
     fn closed_config(&mut self, who: &str, error: &ConfigError) {

@@ -54,14 +54,14 @@ kinds! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::check::kinds;
+    use crate::control::check::{kinds, kinds_user};
 
     #[test]
     fn ids_are_different_and_every_problem_has_a_command_or_says_none() {
-        let mut ids: Vec<&str> = ALL.iter().chain(kinds::ALL).map(|kind| kind.id).collect();
+        let mut ids: Vec<&str> = ALL.iter().chain(kinds::ALL).chain(kinds_user::ALL).map(|kind| kind.id).collect();
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), ALL.len() + kinds::ALL.len());
+        assert_eq!(ids.len(), ALL.len() + kinds::ALL.len() + kinds_user::ALL.len());
         // The command of the others depends on what was found.
         let computed = ["agent-key-file", "plugin-required", "slurm-run-hidden", "slurm-missing"];
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty()) {

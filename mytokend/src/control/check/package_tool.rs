@@ -71,8 +71,6 @@ impl PackageTool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::super::host::Ran;
     use super::*;
 
@@ -84,7 +82,7 @@ mod tests {
             None
         }
         fn exists(&self, path: &Path) -> bool {
-            self.0.iter().any(|program| PathBuf::from(program) == path)
+            self.0.iter().any(|program| path == Path::new(program))
         }
         fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
             Ran::Missing

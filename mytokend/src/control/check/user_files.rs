@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Findings about a user's own files and sockets. The process has this user's rights: links lead no further than the user could go.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mytoken::Deadline;
+use mytoken::config::Shared;
+use mytoken::private_files::is_private_directory;
+use mytoken::token_store::{StoreError, TokenStore};
+use mytoken_wire::agent::{StatusQuery, ask};
+use mytoken_wire::printable;
+use nix::unistd::User;
+
+use super::configuration::word;
+use super::kinds::Kind;
+use super::{Findings, kinds_user as kinds};
+use crate::jobs::settings::{DEFAULT, JobsSettings};
+use crate::program;
+use crate::submit::unusable_session_mytoken;
+
+/// The ssh helper.
+const HELPER: &str = "/usr/bin/mytoken-ssh";
+
+/// Time limit of the helper and of the agent.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Longest part of a message that has names of the user's choice.
+const LONGEST: usize = 400;
+
+/// The places of a user's files.
+pub(super) struct Places {
+    /// The account's name, for the commands.
+    pub account: String,
+    /// The user id.
+    pub uid: u32,
+    /// The home directory.
+    pub home: PathBuf,
+    /// `XDG_RUNTIME_DIR` as systemd makes it.
+    pub runtime: PathBuf,
+    /// The directory of the user's login sessions.
+    pub sessions: PathBuf,
+    /// The agent's socket.
+    pub socket: PathBuf,
+}
+
+impl Places {
+    pub(super) fn of(user: &User, socket: &Path) -> Self {
+        let uid = user.uid.as_raw();
+        Self {
+            account: user.name.clone(),
+            uid,
+            home: user.dir.clone(),
+            runtime: format!("/run/user/{uid}").into(),
+            sessions: Path::new(mytoken_wire::paths::RUNTIME).join("sessions").join(uid.to_string()),
+            socket: socket.to_owned(),
+        }
+    }
+}
+
+impl Findings {
+    /// Looks at the user's store, settings, sessions and runtime directory, and asks the agent. `used`: the configuration, if it can be
+    /// used.
+    pub(super) fn user_files(&mut self, places: &Places, used: Option<&(Shared, JobsSettings)>) {
+        if let Err(error) = fs::read_dir(&places.home) {
+            let home = places.home.display();
+            let text = format!("the home directory {home} cannot be read ({error}): no mytoken can be stored there");
+            self.add_user(kinds::HOME, places, &text, &format!("ls -ld {}", quoted(&places.home)));
+        } else if self.token_store(places) {
+            self.helper_settings(places);
+        }
+        // The helper follows a link at this path, as metadata does.
+        if places.runtime.exists() && !is_private_directory(&places.runtime) {
+            let text = format!(
+                "{} is not a directory that only \"{}\" can use: mytoken-ssh takes the temporary directory",
+                places.runtime.display(),
+                places.account
+            );
+            self.add_user(kinds::RUNTIME_DIR, places, &text, &format!("ls -ld {}", quoted(&places.runtime)));
+        }
+        if let Ok(sessions) = fs::read_dir(&places.sessions) {
+            for session in sessions.flatten() {
+                self.session(places, &session.path(), used);
+            }
+        }
+        if let Err(error) = ask(&places.socket, &StatusQuery { job: None }, Deadline::after(LIMIT)) {
+            let text = format!("\"{}\" gets no answer from the agent: {error}", places.account);
+            self.add_user(kinds::AGENT, places, &text, &format!("ls -l {}", quoted(&places.socket)));
+        }
+    }
+
+    /// Whether the store of mytokens can be used, or does not exist yet.
+    fn token_store(&mut self, places: &Places) -> bool {
+        let path = TokenStore::default_path(&places.home);
+        // Opening it would make it.
+        if path.symlink_metadata().is_err() {
+            return true;
+        }
+        let Err(error) = TokenStore::open(&path).and_then(|store| store.tokens()) else { return true };
+        let command = match &error {
+            StoreError::Unsafe { path, .. } => format!("chmod go= {}", quoted(Path::new(path))),
+            StoreError::Unusable { path, .. } | StoreError::Busy { path } => {
+                format!("ls -ld {}", quoted(Path::new(path)))
+            }
+            // Only a login makes another token.
+            StoreError::Damaged { .. } => "mytoken-ssh login".to_owned(),
+            _ => "mytoken-ssh status".to_owned(),
+        };
+        self.add_user(kinds::STORE, places, &error.to_string(), &command);
+        false
+    }
+
+    /// Lets the helper read its settings: it shows what it cannot use.
+    fn helper_settings(&mut self, places: &Places) {
+        let mut status = Command::new(HELPER);
+        // Its exit status tells whether there is a token; a login host may have no helper.
+        let Ok(outcome) = program::run(status.arg("status"), Deadline::after(LIMIT)) else { return };
+        if let Some(error) = outcome.errors.lines().next() {
+            self.add_user(kinds::SETTINGS, places, error, "mytoken-ssh status");
+        }
+    }
+
+    fn session(&mut self, places: &Places, session: &Path, used: Option<&(Shared, JobsSettings)>) {
+        let own = |meta: &Metadata| meta.uid() == places.uid && meta.mode() & 0o077 == 0;
+        let mut wrong = match session.symlink_metadata() {
+            Ok(meta) if meta.is_dir() && own(&meta) => None,
+            // The session ended meanwhile.
+            Err(_) => return,
+            Ok(_) => Some(session.to_owned()),
+        };
+        let files: Vec<PathBuf> =
+            fs::read_dir(session).map(|files| files.flatten().map(|file| file.path()).collect()).unwrap_or_default();
+        if wrong.is_none() {
+            let open = |path: &&PathBuf| path.symlink_metadata().is_ok_and(|meta| !meta.is_file() || !own(&meta));
+            wrong = files.iter().find(open).cloned();
+        }
+        if let Some(path) = wrong {
+            let text = format!(
+                "{} is not a file or directory of \"{}\" that only this user can open: it may hold a token of somebody else",
+                path.display(),
+                places.account
+            );
+            return self.add_user(kinds::SESSION, places, &text, &format!("ls -la {}", quoted(&path)));
+        }
+        let mytoken = session.join(format!("mt_u{}", places.uid));
+        let server = used.and_then(|(shared, jobs)| {
+            let profile = jobs.profile(DEFAULT).or_else(|| jobs.profile.first())?;
+            shared.server_url(&profile.server).ok()
+        });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if let Some(server) = server.filter(|_| files.contains(&mytoken)) {
+            if let Some(reason) = unusable_session_mytoken(&mytoken, &server, now) {
+                let text = format!(
+                    "the mytoken in {} (MYTOKEN_FILE) {reason}: jobs that this session submits get no token from it",
+                    mytoken.display()
+                );
+                self.add_user(kinds::SESSION_MYTOKEN, places, &text, "mytoken-ssh login");
+            }
+        }
+    }
+
+    /// Adds a finding whose command the user runs. A command of root would follow the user's links.
+    fn add_user(&mut self, kind: Kind, places: &Places, text: &str, command: &str) {
+        let fix = format!("runuser -u {} -- {command}", word(&places.account));
+        self.add_fixed(kind, printable(text, LONGEST), fix);
+    }
+}
+
+/// A path as one word of a shell. Of a name with control characters only the directory above is shown.
+fn quoted(path: &Path) -> String {
+    let plain = |path: &Path| path.to_str().is_some_and(|text| !text.chars().any(char::is_control));
+    let shown = path.ancestors().find(|path| plain(path)).unwrap_or(Path::new("/"));
+    word(&shown.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use mytoken::private_files::Owner;
+
+    use super::*;
+
+    struct Home(tempfile::TempDir);
+
+    impl Home {
+        fn new() -> Self {
+            let home = Self(tempfile::tempdir().unwrap());
+            for dir in [".config/mytoken/tokens", "run", "sessions/one"] {
+                fs::create_dir_all(home.path(dir)).unwrap();
+                home.mode(dir, 0o700);
+            }
+            fs::write(home.path("sessions/one/bt_u1"), "x").unwrap();
+            home.mode("sessions/one/bt_u1", 0o600);
+            home
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn mode(&self, name: &str, mode: u32) {
+            fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        /// Ids and commands; there is no agent.
+        fn found(&self) -> Vec<(String, String)> {
+            let places = Places {
+                account: "alice".to_owned(),
+                uid: Owner::current().uid,
+                home: self.0.path().to_owned(),
+                runtime: self.path("run"),
+                sessions: self.path("sessions"),
+                socket: self.path("agent.sock"),
+            };
+            let mut findings = Findings::default();
+            findings.user_files(&places, None);
+            let all = findings.findings.into_iter().map(|finding| (finding.id.unwrap(), finding.fix.unwrap()));
+            all.filter(|(id, _)| id != kinds::AGENT.id).collect()
+        }
+    }
+
+    #[test]
+    fn each_fault_of_a_users_files_is_found_alone() {
+        type Row<'a> = (&'a str, &'a dyn Fn(&Home));
+        let rows: [Row<'_>; 6] = [
+            ("user-store", &|home| home.mode(".config/mytoken/tokens", 0o755)),
+            ("user-store", &|home| fs::write(home.path(".config/mytoken/tokens/a.json"), "{").unwrap()),
+            ("user-runtime-dir", &|home| home.mode("run", 0o755)),
+            ("user-session", &|home| home.mode("sessions/one", 0o755)),
+            ("user-session", &|home| home.mode("sessions/one/bt_u1", 0o640)),
+            ("user-session", &|home| symlink("/etc/shadow", home.path("sessions/one/mt_u1")).unwrap()),
+        ];
+        assert_eq!(Home::new().found(), []);
+        for (id, break_it) in rows {
+            let home = Home::new();
+            break_it(&home);
+            let found = home.found();
+            assert!(found.len() == 1 && found[0].0 == id, "{id}: {found:?}");
+            assert!(found[0].1.starts_with("runuser -u alice -- "), "{found:?}");
+        }
+        let home = Home::new();
+        fs::remove_dir_all(home.path(".config")).unwrap();
+        assert_eq!(home.found(), []);
+        assert!(!home.path(".config").exists(), "the check makes nothing");
+    }
+
+    #[test]
+    fn names_of_users_cannot_add_lines_to_a_command() {
+        assert_eq!(quoted(Path::new("/home/a b/x\n; rm y")), "'/home/a b'");
+        assert_eq!(quoted(Path::new("/home/a/tokens")), "/home/a/tokens");
+    }
+}
