@@ -13,8 +13,6 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use mytoken::config::IssuerSettings;
 use mytoken::http::HttpError;
 use mytoken::server::{AccessTokenRequest, ServerError};
@@ -28,31 +26,18 @@ use mytoken_wire::clock::FixedClock;
 use regex_lite::Regex;
 use script::{Case, File, Prompt, Token};
 use serde_json::{Value, json};
-use sha3::{Digest as _, Sha3_256};
-use support::{Algorithm, NOW, TestKeys, access_token, claims, issuer, sign};
+use support::{Algorithm, MYTOKEN_HEADER, NOW, TestKeys, access_token, claims, issuer, sign};
 use zeroize::Zeroizing;
 
-const MYTOKEN_HEADER: &str = r#"{"alg":"ES512","typ":"MT+JWT"}"#;
 const SERVER: &str = "https://mt.example.org";
 
-/// A mytoken with these changes to its claims. Its signature is not checked.
+/// A mytoken of the server of the scripts with these changes to its claims.
 fn mytoken(changes: &toml::Table) -> String {
     mytoken_with(MYTOKEN_HEADER, changes)
 }
 
 fn mytoken_with(header: &str, changes: &toml::Table) -> String {
-    let mut claims = json!({
-        "ver": "0.7", "token_type": "mytoken", "iss": SERVER, "aud": SERVER, "sub": "", "oidc_iss": support::ISSUER,
-        "oidc_sub": "somebody else", "seq_no": 1, "iat": NOW, "exp": NOW + 86_400, "jti": "3f2b7c1e-5d4a-4c8e-9a10-77b1c0de4242",
-        "capabilities": ["AT", "create_mytoken"],
-    });
-    claims["sub"] = STANDARD.encode(Sha3_256::digest(format!("somebody else@{}", support::ISSUER))).into();
-    for (name, value) in changes {
-        claims[name] = serde_json::to_value(value).unwrap();
-    }
-    let signature = support::b64([7_u8; 132]);
-    let parts = [header.to_owned(), claims.to_string()].map(support::b64);
-    format!("{}.{}.{signature}", parts[0], parts[1])
+    support::mytoken(header, SERVER, &serde_json::to_value(changes).unwrap())
 }
 
 impl Token {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::sync::OnceLock;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use mytoken::config::IssuerSettings;
 use mytoken::{Deadline, Secret};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
@@ -21,9 +21,12 @@ use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::signature::{SignatureEncoding, Signer};
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
+use sha3::{Digest as _, Sha3_256};
 
 pub const ISSUER: &str = "https://op.example.org";
 pub const NOW: u64 = 1_800_000_000;
+
+pub const MYTOKEN_HEADER: &str = r#"{"alg":"ES512","typ":"MT+JWT"}"#;
 
 /// The algorithms of [`sign`]. An attacker can use HS256 with a public key.
 #[derive(Debug, Clone, Copy)]
@@ -131,6 +134,21 @@ pub fn claims(changes: &Value) -> String {
 /// An access token signed with `ec`.
 pub fn access_token(changes: &Value) -> String {
     sign(r#"{"alg":"ES256","typ":"at+jwt","kid":"ec"}"#, &claims(changes), "ec", Algorithm::ES256)
+}
+
+/// A mytoken of this server with `changes` to its claims. Its signature is not checked.
+pub fn mytoken(header: &str, server: &str, changes: &Value) -> String {
+    let mut claims = json!({
+        "ver": "0.7", "token_type": "mytoken", "iss": server, "aud": server, "sub": "", "oidc_iss": ISSUER,
+        "oidc_sub": "somebody else", "seq_no": 1, "iat": NOW, "exp": NOW + 86_400, "jti": "3f2b7c1e-5d4a-4c8e-9a10-77b1c0de4242",
+        "capabilities": ["AT", "create_mytoken"],
+    });
+    claims["sub"] = STANDARD.encode(Sha3_256::digest(format!("somebody else@{ISSUER}"))).into();
+    for (name, value) in changes.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    let parts = [header.to_owned(), claims.to_string()].map(b64);
+    format!("{}.{}.{}", parts[0], parts[1], b64([7_u8; 132]))
 }
 
 pub fn issuer(lines: &str) -> IssuerSettings {
