@@ -42,6 +42,7 @@ impl ScheduleClock for SystemClock {
 }
 
 /// Seconds since boot, including sleep. For durations across processes, because setting the time of day does not change it.
+#[cfg(target_os = "linux")]
 #[must_use]
 pub fn uptime() -> u64 {
     use nix::time::{ClockId, clock_gettime};

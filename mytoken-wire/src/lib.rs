@@ -6,6 +6,8 @@
 //! and no encryption, and no features that would change an enum.
 #![forbid(unsafe_code)]
 
+// The agent runs on Linux only. Everything else that mytoken-ssh needs is POSIX.
+#[cfg(target_os = "linux")]
 pub mod agent;
 pub mod chunks;
 pub mod clock;

@@ -2,7 +2,7 @@
 //! `mytoken-ssh`: gets a mytoken and logs in over ssh with it. ssh runs the same program as its askpass.
 //!
 //! A library, so that the manual page and the completions can be made of its command line.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod askpass;
 pub mod command_line;
@@ -14,6 +14,7 @@ mod login_token;
 mod logout;
 mod output;
 mod printable;
+mod privacy;
 #[cfg(test)]
 #[path = "../../tests/sample.rs"]
 mod sample;
@@ -31,9 +32,7 @@ use ssh::arguments::Program;
 
 /// Runs `mytoken-ssh` with the arguments of this process, or its askpass if ssh started it by that name.
 pub fn main() -> ExitCode {
-    // This process handles tokens. So it writes no core file, and no process of the same user may attach to it as
-    // debugger.
-    let _ = nix::sys::prctl::set_dumpable(false);
+    privacy::protect();
     let mut args = std::env::args_os();
     if askpass::client::is_askpass_name(args.next().as_ref()) {
         return askpass::client::run(&args.next().unwrap_or_default());

@@ -5,6 +5,7 @@
 //! must be as safe as the file: whoever can change one of them can choose the file. Each component of the path is opened below the handle
 //! of the one before ([`path_walk`]), so the file that was checked is the file that is read.
 
+mod entry;
 mod file_trust;
 mod path_walk;
 

@@ -8,14 +8,14 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
-use nix::libc;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use zeroize::Zeroizing;
 
 use super::error::FileError;
 use super::identity::Owner;
+use super::mode::{FileMode, settable};
 use crate::random::random;
 
 /// An open directory. All operations use its handle, so renaming a directory above it has no effect.
@@ -78,14 +78,13 @@ impl Directory {
     pub fn enter(&self, name: &str, owner: Owner, mode: u32) -> Result<Self, FileError> {
         let below = self.open_below(name)?;
         let stat = below.stat()?;
-        if stat.st_uid != owner.uid || stat.st_mode & 0o7777 != mode {
+        let found = FileMode::of(&stat).permissions();
+        if stat.st_uid != owner.uid || found != mode {
             return Err(refused(
                 &below.path,
                 &format!(
-                    "it belongs to user {} with mode {:04o}, expected user {} and mode {mode:04o}",
-                    stat.st_uid,
-                    stat.st_mode & 0o7777,
-                    owner.uid
+                    "it belongs to user {} with mode {found:04o}, expected user {} and mode {mode:04o}",
+                    stat.st_uid, owner.uid
                 ),
             ));
         }
@@ -179,17 +178,16 @@ impl Directory {
             Err(errno) => return Err(failed(&path, errno)),
         };
         let stat = fstat(&fd).map_err(|errno| failed(&path, errno))?;
-        if stat.st_mode & libc::S_IFMT != libc::S_IFREG || stat.st_nlink != 1 {
+        if !FileMode::of(&stat).is_regular() || stat.st_nlink != 1 {
             return Err(refused(&path, "it is not a regular file with one name"));
         }
-        if stat.st_uid != owner.uid || stat.st_mode & 0o7777 & !mode != 0 {
+        let found = FileMode::of(&stat).permissions();
+        if stat.st_uid != owner.uid || found & !mode != 0 {
             return Err(refused(
                 &path,
                 &format!(
-                    "it belongs to user {} with mode {:04o}, expected user {} and at most {mode:04o}",
-                    stat.st_uid,
-                    stat.st_mode & 0o7777,
-                    owner.uid
+                    "it belongs to user {} with mode {found:04o}, expected user {} and at most {mode:04o}",
+                    stat.st_uid, owner.uid
                 ),
             ));
         }
@@ -295,7 +293,7 @@ impl Directory {
             fill(fd, bytes, owner, mode, durable).map_err(|error| refused(&path, &error.to_string())).and_then(|()| {
                 match if_exists {
                     IfExists::Replace => renameat(&self.fd, temporary, &self.fd, name),
-                    IfExists::Fail => renameat2(&self.fd, temporary, &self.fd, name, RenameFlags::RENAME_NOREPLACE),
+                    IfExists::Fail => rename_new(&self.fd, temporary, name),
                 }
                 .map_err(fail)
             });
@@ -340,13 +338,30 @@ impl Directory {
         if stat.st_uid != 0 && stat.st_uid != Owner::current().uid {
             return Err(refused(&self.path, &format!("it belongs to user {}", stat.st_uid)));
         }
-        let sticky = sticky_accepted && stat.st_mode & libc::S_ISVTX != 0;
-        if stat.st_mode & 0o022 != 0 && !sticky {
-            return Err(refused(&self.path, &format!("others can write to it (mode {:04o})", stat.st_mode & 0o7777)));
+        let found = FileMode::of(&stat).permissions();
+        let sticky = sticky_accepted && found & 0o1000 != 0;
+        if found & 0o022 != 0 && !sticky {
+            return Err(refused(&self.path, &format!("others can write to it (mode {found:04o})")));
         }
         Ok(())
     }
 }
+
+/// Renames a file in a directory, and fails if the new name exists.
+#[cfg(target_os = "linux")]
+fn rename_new(directory: &OwnedFd, old: &str, new: &str) -> Result<(), Errno> {
+    nix::fcntl::renameat2(directory, old, directory, new, nix::fcntl::RenameFlags::RENAME_NOREPLACE)
+}
+
+/// As on Linux, with POSIX alone. For a moment the file has two names, and [`Directory::read`] refuses it.
+#[cfg(any(test, not(target_os = "linux")))]
+fn link_new(directory: &OwnedFd, old: &str, new: &str) -> Result<(), Errno> {
+    nix::unistd::linkat(directory, old, directory, new, AtFlags::empty())?;
+    unlinkat(directory, old, UnlinkatFlags::NoRemoveDir)
+}
+
+#[cfg(not(target_os = "linux"))]
+use link_new as rename_new;
 
 fn fill(fd: OwnedFd, bytes: &[u8], owner: Owner, mode: u32, durable: bool) -> std::io::Result<()> {
     let mut file = File::from(fd);
@@ -357,13 +372,13 @@ fn fill(fd: OwnedFd, bytes: &[u8], owner: Owner, mode: u32, durable: bool) -> st
 
 /// Sets mode and owner. Always both: in a directory with the setgid bit, a new file has the directory's group.
 fn set_owner<Fd: AsFd>(fd: Fd, owner: Owner, mode: u32) -> Result<(), Errno> {
-    fchmod(&fd, Mode::from_bits_truncate(mode))?;
+    fchmod(&fd, settable(mode))?;
     fchown(&fd, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
 }
 
 fn failed(path: &Path, errno: Errno) -> FileError {
     let reason = match errno {
-        Errno::ELOOP => "it is a symbolic link".to_owned(),
+        Errno::ELOOP | Errno::EMLINK => "it is a symbolic link".to_owned(),
         Errno::ENOTDIR => "a part of the path is not a directory, or is a symbolic link".to_owned(),
         errno => std::io::Error::from(errno).to_string(),
     };

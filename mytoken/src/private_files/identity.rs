@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs a function with a user's identity for file operations, in one thread.
 
+#[cfg(target_os = "linux")]
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
+#[cfg(target_os = "linux")]
 use super::error::FileError;
 
 /// The owner of a file or directory.
@@ -20,9 +22,17 @@ impl Owner {
 
     /// The identity of the calling thread for file operations. A call with an invalid id changes nothing and returns the current id
     /// (setfsuid(2)).
+    #[cfg(target_os = "linux")]
     #[must_use]
     pub fn current() -> Self {
         Self { uid: setfsuid(Uid::from_raw(u32::MAX)).as_raw(), gid: setfsgid(Gid::from_raw(u32::MAX)).as_raw() }
+    }
+
+    /// The identity of the process. Other systems have none for a single thread.
+    #[cfg(not(target_os = "linux"))]
+    #[must_use]
+    pub fn current() -> Self {
+        Self { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
     }
 }
 
@@ -34,6 +44,7 @@ impl Owner {
 ///
 /// # Errors
 /// [`FileError::Identity`] if the process is neither root nor `owner`, and the errors of `work`.
+#[cfg(target_os = "linux")]
 pub fn as_user<T>(owner: Owner, work: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
     let guard = Guard::enter(owner)?;
     let result = work();
@@ -42,10 +53,12 @@ pub fn as_user<T>(owner: Owner, work: impl FnOnce() -> Result<T, FileError>) -> 
     if Owner::current() == former { result } else { Err(FileError::Identity { uid: former.uid }) }
 }
 
+#[cfg(target_os = "linux")]
 struct Guard {
     former: Owner,
 }
 
+#[cfg(target_os = "linux")]
 impl Guard {
     fn enter(owner: Owner) -> Result<Self, FileError> {
         let guard = Self { former: Owner::current() };
@@ -55,18 +68,20 @@ impl Guard {
     }
 }
 
+#[cfg(target_os = "linux")]
 impl Drop for Guard {
     fn drop(&mut self) {
         set(self.former);
     }
 }
 
+#[cfg(target_os = "linux")]
 fn set(owner: Owner) {
     setfsgid(Gid::from_raw(owner.gid));
     setfsuid(Uid::from_raw(owner.uid));
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -9,14 +9,18 @@ mod directory;
 mod error;
 mod identity;
 mod lock;
+mod mode;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 pub use directory::Directory;
 pub use error::FileError;
-pub use identity::{Owner, as_user};
+pub use identity::Owner;
+#[cfg(target_os = "linux")]
+pub use identity::as_user;
 pub use lock::{Lock, lock};
+pub(crate) use mode::FileMode;
 
 /// Whether `path` leads to a directory of the caller that no other user can use, as `XDG_RUNTIME_DIR` must be.
 #[must_use]

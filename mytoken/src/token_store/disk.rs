@@ -52,8 +52,10 @@ impl Disk {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable(path, &error))?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let handle = open(path, flags, Mode::empty()).map_err(|error| match error {
-            // Linux returns ENOTDIR for a symbolic link if both flags are set.
-            Errno::ELOOP | Errno::ENOTDIR => unsafe_path(path, "it is not a directory but a link or a file"),
+            // Linux returns ENOTDIR for a symbolic link if both flags are set, FreeBSD EMLINK.
+            Errno::ELOOP | Errno::EMLINK | Errno::ENOTDIR => {
+                unsafe_path(path, "it is not a directory but a link or a file")
+            }
             error => unusable(path, &error.into()),
         })?;
         let file = File::from(handle);
@@ -69,7 +71,7 @@ impl Disk {
         let file = match openat(&self.handle, name, flags, Mode::empty()) {
             Ok(handle) => File::from(handle),
             Err(Errno::ENOENT) => return Ok(None),
-            Err(Errno::ELOOP) => return Err(unsafe_path(&path, "it is a symbolic link")),
+            Err(Errno::ELOOP | Errno::EMLINK) => return Err(unsafe_path(&path, "it is a symbolic link")),
             Err(error) => return Err(unusable(&path, &error.into())),
         };
         let meta = check_private(&path, &file)?;

@@ -37,7 +37,7 @@ impl FileTrust {
         if uid != 0 && uid != self.owner {
             return Some(Fault::Owner(uid));
         }
-        let sticky = self.sticky && part == PathPart::Directory && mode & libc::S_ISVTX != 0;
+        let sticky = self.sticky && part == PathPart::Directory && mode & 0o1000 != 0;
         (part != PathPart::Link && mode & 0o022 != 0 && !sticky).then_some(Fault::Writable(mode & 0o7777))
     }
 }

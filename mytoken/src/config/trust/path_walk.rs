@@ -9,11 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
+use super::entry::Entry;
 use super::file_trust::{Fault, FileTrust, PathPart, mendable, unreadable};
 use crate::config::error::ConfigError;
+use crate::private_files::FileMode;
 
 /// Largest number of links in one path, as in Linux.
 const LINKS: usize = 40;
@@ -22,7 +24,7 @@ const LINKS: usize = 40;
 pub(super) enum Found {
     /// A regular file, open for reading.
     File { file: File, meta: Metadata },
-    /// A directory and its path without links. The handle (`O_PATH`) can only be used to open names below it.
+    /// A directory and its path without links. The handle is only used to open names below it; on Linux it permits nothing else.
     Directory { handle: OwnedFd, path: PathBuf },
     /// This part of the path does not exist. The directories above it were checked.
     Missing(PathBuf),
@@ -65,8 +67,14 @@ pub(super) fn open_checked(trust: FileTrust, path: &Path) -> Result<Found, Confi
     Ok(Found::Directory { handle: last.handle, path: last.path })
 }
 
-/// Opens a directory to open names below it. Without `O_DIRECTORY`, `O_PATH` would not make an automounter mount the directory.
-const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// Opens a directory that the caller may enter. Without `O_DIRECTORY`, `O_PATH` would not make an automounter mount the directory.
+#[cfg(target_os = "linux")]
+const ENTER: OFlag = OFlag::O_PATH;
+/// Other systems open only directories that the caller may also list.
+#[cfg(not(target_os = "linux"))]
+const ENTER: OFlag = OFlag::O_RDONLY;
+/// Opens a directory to open names below it.
+const DIRECTORY: OFlag = ENTER.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// `O_NONBLOCK`: a FIFO instead of the file must not block a login.
 const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
 
@@ -96,19 +104,17 @@ impl PathWalk<'_> {
         match openat(&here.handle, name, DIRECTORY, Mode::empty()) {
             Ok(handle) => return self.enter(handle, path).map(|()| None),
             Err(Errno::ENOENT) => return Ok(Some(Found::Missing(path))),
-            // Linux returns these errors for a file, and for a link if both flags are set.
-            Err(Errno::ENOTDIR | Errno::ELOOP) => {}
+            // For a file, and for a link if both flags are set. EMLINK: FreeBSD.
+            Err(Errno::ENOTDIR | Errno::ELOOP | Errno::EMLINK) => {}
             Err(errno) => return Err(self.failed(&path, errno)),
         }
-        let other =
-            match openat(&here.handle, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) {
-                Ok(other) => other,
-                Err(Errno::ENOENT) => return Ok(Some(Found::Missing(path))),
-                Err(errno) => return Err(self.failed(&path, errno)),
-            };
-        let stat = fstat(&other).map_err(|errno| self.failed(&path, errno))?;
-        if stat.st_mode & libc::S_IFMT == libc::S_IFLNK {
-            return self.follow(&other, &stat, path).map(|()| None);
+        let other = match Entry::open(&here.handle, name) {
+            Ok(other) => other,
+            Err(Errno::ENOENT) => return Ok(Some(Found::Missing(path))),
+            Err(errno) => return Err(self.failed(&path, errno)),
+        };
+        if FileMode::of(other.stat()).is_link() {
+            return self.follow(&other, path).map(|()| None);
         }
         if !self.ahead.is_empty() {
             return Err(self.refused(&path.display().to_string(), "is not a directory"));
@@ -125,21 +131,24 @@ impl PathWalk<'_> {
 
     fn enter(&mut self, handle: OwnedFd, path: PathBuf) -> Result<(), ConfigError> {
         let stat = fstat(&handle).map_err(|errno| self.failed(&path, errno))?;
-        self.check(PathPart::Directory, &path, stat.st_uid, stat.st_mode)?;
+        self.check_stat(PathPart::Directory, &path, &stat)?;
         self.steps.push(Step { handle, path });
         Ok(())
     }
 
-    fn follow(&mut self, link: &OwnedFd, stat: &FileStat, path: PathBuf) -> Result<(), ConfigError> {
-        self.check(PathPart::Link, &path, stat.st_uid, stat.st_mode)?;
+    fn follow(&mut self, link: &Entry, path: PathBuf) -> Result<(), ConfigError> {
+        self.check_stat(PathPart::Link, &path, link.stat())?;
         self.links += 1;
         if self.links > LINKS {
             return Err(self.failed(&path, Errno::ELOOP));
         }
-        // An empty name means the descriptor itself (readlinkat(2)).
-        let target = readlinkat(link, "").map_err(|errno| self.failed(&path, errno))?;
+        let target = link.target().map_err(|errno| self.failed(&path, errno))?;
         self.link = Some(path);
         self.add_path(Path::new(&target))
+    }
+
+    fn check_stat(&self, part: PathPart, path: &Path, stat: &FileStat) -> Result<(), ConfigError> {
+        self.check(part, path, stat.st_uid, FileMode::of(stat).permissions())
     }
 
     fn check(&self, part: PathPart, path: &Path, uid: u32, mode: u32) -> Result<(), ConfigError> {

@@ -53,6 +53,20 @@ fn a_failed_write_leaves_the_old_file_and_nothing_else() {
 }
 
 #[test]
+fn the_portable_rename_also_fails_if_the_name_exists() {
+    let (temp, dir) = sandbox();
+    for name in ["first", "second"] {
+        fs::write(temp.path().join(name), name).unwrap();
+    }
+    assert_eq!(link_new(dir.handle(), "first", "second"), Err(Errno::EEXIST));
+    assert_eq!(link_new(dir.handle(), "first", "third"), Ok(()));
+    let mut names = dir.names().unwrap();
+    names.sort();
+    assert_eq!(names, ["second", "third"]);
+    assert_eq!(fs::read_to_string(temp.path().join("second")).unwrap(), "second");
+}
+
+#[test]
 fn a_write_replaces_a_symbolic_link_and_does_not_follow_it() {
     let (temp, dir) = sandbox();
     let victim = temp.path().join("victim");
