@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier rpm rpm-check reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier rpm rpm-check reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv portable clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -41,7 +41,7 @@ help:
 	@echo 'test-all  the same with the RPM packages and an upgrade from an earlier commit (target earlier), which need builds of their own'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
-	@echo 'msrv     check with the oldest supported compiler'
+	@echo 'msrv     check with the oldest supported compiler  portable  check mytoken-ssh for macOS and FreeBSD'
 	@echo 'toolchain  on Debian, install what is missing: a C compiler, Rust, mmdebstrap, debhelper; demo and test do this too'
 
 # Only these targets install packages on the host, and only missing ones. All other targets say what is missing.
@@ -180,6 +180,11 @@ lint: compiler
 msrv: mmdebstrap site
 	@$(CARGO) fetch --locked
 	@$(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" $(TESTBED) msrv
+
+# Checks that mytoken-ssh compiles for systems whose standard library is not at hand.
+portable: mmdebstrap site
+	@$(CARGO) fetch --locked
+	@$(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" $(TESTBED) portable
 
 clean:
 	$(AS_ROOT) rm -rf $(TARGET_DIR)/roots

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use crate::{oldest_compiler, results};
+use crate::{oldest_compiler, other_systems, results};
 use clap::{Args, Parser, Subcommand};
 use testbed::site::root::{Recipe, Root};
 use testbed::site::servers::{AUDIENCE, CA};
@@ -89,6 +89,8 @@ enum Action {
     },
     /// Check that the workspace compiles with the oldest supported compiler, Debian 12's
     Msrv,
+    /// Check that mytoken-ssh compiles for macOS and FreeBSD
+    Portable,
     /// The first process of a site
     #[command(hide = true)]
     Init { plan: String },
@@ -136,6 +138,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Action::TimeCommands => bench::time_commands().map(|()| ExitCode::SUCCESS),
         Action::JobStarts => bench::start_jobs().map(|()| ExitCode::SUCCESS),
         Action::Msrv => oldest_compiler::check(),
+        Action::Portable => other_systems::check(),
         Action::Init { plan } => {
             let plan: plan::Plan = serde_json::from_str(&plan).map_err(|error| Error::Refused(error.to_string()))?;
             init::run(&plan).map(|()| ExitCode::SUCCESS)

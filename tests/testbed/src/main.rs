@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod cli;
 mod oldest_compiler;
+mod other_systems;
 mod results;
 
 fn main() -> ExitCode {

@@ -12,7 +12,7 @@ use testbed::site::root::{Recipe, Root};
 use testbed::{Error, Result, can_hold_a_site};
 
 /// The directory of the host's cargo with its downloads.
-fn registry() -> Result<PathBuf> {
+pub(crate) fn registry() -> Result<PathBuf> {
     let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));

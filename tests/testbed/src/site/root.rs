@@ -93,6 +93,16 @@ impl Recipe {
         }
     }
 
+    /// A root with a compiler and the sources of its standard library.
+    #[must_use]
+    pub fn library_sources() -> Self {
+        Self::with_packages(
+            "portable",
+            Release::Trixie,
+            &["rustc", "cargo", "rust-src", "gcc", "libc6-dev", "ca-certificates"],
+        )
+    }
+
     /// A root with rpm, sshd, systemd's tools and Debian's reference policy of `SELinux`, for the RPM packages. Installing the policy
     /// takes a minute.
     #[must_use]
