@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities, TOKENINFO_INTROSPECT};
 use mytoken::http::{HttpClient, HttpSettings};
-use mytoken::restrictions::Clause;
+use mytoken::restrictions::{Clause, Uses};
 use mytoken::server::{Deliver, Discovery, Server, SubTokenRequest};
 use mytoken::token_store::TokenStore;
 use mytoken::urls::ServerUrl;
@@ -108,8 +108,9 @@ impl SubTokenSource {
             return Err(Error::Expired { server: self.server.to_string() });
         }
         for request in &self.requests {
-            request.capabilities(&entry.capabilities)?;
-            mytoken::restrictions::narrow(&entry.restrictions, &[request.clause(SystemClock.now())])?;
+            let uses = Uses::of(&request.capabilities(&entry.capabilities)?);
+            let now = SystemClock.now();
+            mytoken::restrictions::narrow(&entry.restrictions, &[request.clause(now)], uses, now)?;
         }
         if !self.ca_configured {
             trust_ca_file(&mut self.http, entry.ca_file.as_deref());
@@ -216,8 +217,10 @@ mod tests {
             request(Some(60)).capabilities(&parent).unwrap().to_string(),
             "AT create_mytoken tokeninfo:introspect"
         );
+        let uses = Uses { access_tokens: true, others: true };
         let parent_clause = [Clause { exp: Some(1030), scope: "openid".into(), ..Clause::default() }];
-        let child = mytoken::restrictions::narrow(&parent_clause, &[request(Some(60)).clause(1000)]).unwrap();
+        let child =
+            mytoken::restrictions::narrow(&parent_clause, &[request(Some(60)).clause(1000)], uses, 1000).unwrap();
         assert_eq!((child[0].exp, child[0].scope.as_str()), (Some(1030), "openid"));
     }
 

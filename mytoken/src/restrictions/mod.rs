@@ -5,6 +5,8 @@
 
 pub mod hosts;
 mod narrow;
+mod shares;
+mod uses;
 mod within;
 
 use crate::InputError;
@@ -14,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 pub use narrow::narrow;
+pub use uses::Uses;
 pub use within::within;
 
 /// One clause. An absent or empty member is not a bound. Times are Unix seconds.

@@ -2,9 +2,10 @@
 //! Makes a child's clauses from the parent's clauses. The server silently drops a clause that does not fit, and then gives the child
 //! the parent's clauses (MT-18).
 
-use std::cmp::Reverse;
 use std::fmt;
 
+use super::shares::{self, Share};
+use super::uses::{Uses, least, uses_left};
 use super::{Clause, hosts};
 use crate::InputError;
 use mytoken_wire::printable;
@@ -20,6 +21,10 @@ enum Misfit {
     },
     /// The two clauses are never valid at the same time.
     Time,
+    /// The two clauses are valid at the same time, but no longer.
+    Past,
+    /// All uses that the child needs are spent.
+    Uses,
 }
 
 impl fmt::Display for Misfit {
@@ -27,52 +32,157 @@ impl fmt::Display for Misfit {
         match self {
             Self::Entry { kind, entry } => write!(f, "{kind} {}", printable(entry, 80)),
             Self::Time => f.write_str("it is not valid in the wanted time"),
+            Self::Past => f.write_str("the mytoken has expired, or the requested end is in the past"),
+            Self::Uses => f.write_str("its uses are spent"),
         }
     }
 }
 
-/// The clauses of a child of `parent` that allow what `wanted` asks for, and never more than `parent`.
+/// One wanted clause, narrowed to one clause of the parent.
+#[derive(Debug, Clone)]
+struct Candidate {
+    clause: Clause,
+    /// Index of the parent's clause.
+    bound: usize,
+    /// Index of the wanted clause.
+    wanted: usize,
+}
+
+/// The clauses of a child of `parent` that allow, now and later, each access token that `parent` would give and `wanted` asks for, and
+/// never more. `uses` says what the child is for, `now` is Unix seconds.
 ///
 /// A wanted clause inherits what it leaves out. Times and numbers of uses are clipped to the parent's; countries that the parent
 /// forbids stay forbidden. Scopes, audiences, hosts and countries are never cut: if no clause of the parent allows all of them, the
-/// error names one that is missing. If several clauses of the parent fit, the one that clips least is used.
+/// error names one that is missing. If several clauses of the parent fit, the child gets a clause from each of them, also from those
+/// that begin later; clauses that have expired, or whose uses are spent, are left out.
+///
+/// The server limits the sum of the uses of all clauses that are made from one clause of the parent (MT-19). If the sum is too small
+/// for what is wanted, it is divided so that each clause gets some. The uses of one wanted clause are a limit for each clause that is
+/// made from it, not for their sum.
 ///
 /// # Errors
 /// [`InputError::NotNarrower`] with the part that does not fit.
-pub fn narrow(parent: &[Clause], wanted: &[Clause]) -> Result<Vec<Clause>, InputError> {
+pub fn narrow(parent: &[Clause], wanted: &[Clause], uses: Uses, now: u64) -> Result<Vec<Clause>, InputError> {
     let open = [Clause::default()];
-    let bounds = if parent.is_empty() { &open } else { parent };
-    if wanted.is_empty() {
-        return Ok(parent.iter().map(Clause::without_counters).collect());
+    let bounds: Vec<Clause> =
+        if parent.is_empty() { &open } else { parent }.iter().map(Clause::with_the_uses_that_are_left).collect();
+    let wanted = if wanted.is_empty() { &open } else { wanted };
+    let mut candidates = Vec::new();
+    for (index, clause) in wanted.iter().enumerate() {
+        let (fitting, misfits) = candidates_for(&bounds, clause, index, uses, now);
+        if fitting.is_empty() {
+            return Err(InputError::NotNarrower { reason: explain(&misfits) });
+        }
+        candidates.extend(fitting);
     }
-    let mut left: Vec<(Option<i64>, Option<i64>)> = bounds.iter().map(|c| (c.usages_at, c.usages_other)).collect();
-    let mut children = Vec::with_capacity(wanted.len());
-    for clause in wanted {
-        let mut misfits = Vec::new();
-        let mut fitting = Vec::new();
-        for bound in bounds {
-            match inherit(bound, clause) {
-                Ok(child) => fitting.push(child),
-                Err(misfit) => misfits.push(misfit),
+    // The server charges the first clause that allows a use, so the parent's order is kept.
+    candidates.sort_by_key(|candidate| (candidate.bound, candidate.wanted));
+    let children = divide(without_redundant(&candidates, &bounds), &bounds, uses);
+    let served = |wanted: usize| {
+        let mut own = candidates.iter().filter(|candidate| candidate.wanted == wanted);
+        own.any(|own| children.iter().any(|child| without_uses(&own.clause).is_within(&without_uses(child))))
+    };
+    if !(0..wanted.len()).all(served) {
+        return Err(InputError::NotNarrower {
+            reason: "it has too few uses for all wanted clauses; ask for fewer clauses".to_owned(),
+        });
+    }
+    Ok(if parent.is_empty() && children.iter().all(Clause::is_open) { Vec::new() } else { children })
+}
+
+fn candidates_for(
+    bounds: &[Clause],
+    wanted: &Clause,
+    index: usize,
+    uses: Uses,
+    now: u64,
+) -> (Vec<Candidate>, Vec<Misfit>) {
+    let mut fitting = Vec::new();
+    let mut misfits = Vec::new();
+    for (bound_index, bound) in bounds.iter().enumerate() {
+        match inherit(bound, wanted) {
+            Ok(clause) if clause.exp.is_some_and(|exp| exp <= now) => misfits.push(Misfit::Past),
+            Ok(clause) if !uses.any_left(&clause) => misfits.push(Misfit::Uses),
+            Ok(clause) => fitting.push(Candidate { clause, bound: bound_index, wanted: index }),
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    (fitting, misfits)
+}
+
+/// Without the clauses whose uses another clause allows as well.
+fn without_redundant(candidates: &[Candidate], bounds: &[Clause]) -> Vec<Candidate> {
+    let mut kept: Vec<Candidate> = Vec::with_capacity(candidates.len());
+    for (index, candidate) in candidates.iter().enumerate() {
+        let redundant = candidates.iter().enumerate().any(|(other_index, other)| {
+            other_index != index
+                && candidate.clause.is_within(&other.clause)
+                && replaces(other, candidate, bounds)
+                // Of two equal ones the first stays.
+                && (other_index < index || !other.clause.is_within(&candidate.clause) || !replaces(candidate, other, bounds))
+        });
+        if !redundant {
+            kept.push(candidate.clone());
+        }
+    }
+    kept
+}
+
+/// Whether the uses of `other`, which allows all that `candidate` allows, are enough for both: it has no limit, or it has all uses of the
+/// parent's clause that both are made from, or `candidate` adds none.
+fn replaces(other: &Candidate, candidate: &Candidate, bounds: &[Clause]) -> bool {
+    let bound = (other.bound == candidate.bound).then(|| bounds.get(other.bound)).flatten();
+    let enough = |member: fn(&Clause) -> Option<i64>| {
+        let own = member(&other.clause);
+        own.is_none() || member(&candidate.clause) == Some(0) || bound.is_some_and(|bound| member(bound) == own)
+    };
+    enough(|clause| clause.usages_at) && enough(|clause| clause.usages_other)
+}
+
+/// Divides the uses of each of the parent's clauses among the clauses made from it.
+fn divide(candidates: Vec<Candidate>, bounds: &[Clause], uses: Uses) -> Vec<Clause> {
+    let mut groups: Vec<(Clause, Vec<usize>)> = Vec::new();
+    for candidate in candidates {
+        // Equal clauses share one counter at the server (MT-16), so there is one, made from either of the parent's clauses.
+        let equal = |clause: &Clause| clause.is_within(&candidate.clause) && candidate.clause.is_within(clause);
+        match groups.iter_mut().find(|(clause, _)| equal(clause)) {
+            Some((_, makers)) => makers.push(candidate.bound),
+            None => groups.push((candidate.clause, vec![candidate.bound])),
+        }
+    }
+    let makers: Vec<&[usize]> = groups.iter().map(|(_, makers)| makers.as_slice()).collect();
+    let capacity: Vec<i64> = bounds.iter().map(|bound| uses.limit(bound).unwrap_or(i64::MAX)).collect();
+    let mut placed: Vec<(usize, Clause)> = groups
+        .iter()
+        .zip(shares::assign(&makers, &capacity))
+        .filter_map(|((clause, _), bound)| bound.map(|bound| (bound, clause.clone())))
+        .collect();
+    placed.sort_by_key(|(bound, _)| *bound);
+    for (index, bound) in bounds.iter().enumerate() {
+        for (limit, member) in [(bound.usages_at, Share::AccessTokens), (bound.usages_other, Share::Others)] {
+            let mut own: Vec<&mut Clause> =
+                placed.iter_mut().filter_map(|(maker, clause)| (*maker == index).then_some(clause)).collect();
+            if let Some(limit) = limit {
+                shares::fill(&mut own, limit, member);
             }
         }
-        // A stable sort: equal clauses stay in the server's order.
-        fitting.sort_by_key(|child| Reverse(reach(child)));
-        let Some(child) = fitting.into_iter().next() else {
-            return Err(InputError::NotNarrower { reason: explain(&misfits) });
-        };
-        // The server limits the sum of the uses of all clauses in one request (MT-19). It drops a clause that exceeds the sum.
-        let mut shares = bounds.iter().zip(&mut left).filter(|(bound, _)| child.is_within(bound));
-        if !shares.any(|(_, left)| take(left, &child)) {
-            return Err(InputError::NotNarrower {
-                reason:
-                    "it has too few uses for all wanted clauses; divide usages_AT and usages_other among the clauses"
-                        .to_owned(),
-            });
-        }
-        children.push(child);
     }
-    Ok(children)
+    placed.into_iter().map(|(_, clause)| clause).filter(|clause| uses.any_left(clause)).collect()
+}
+
+impl Clause {
+    /// The clause with the uses that its counters leave, without the counters.
+    fn with_the_uses_that_are_left(&self) -> Self {
+        Self {
+            usages_at: uses_left(self.usages_at, self.usages_at_done),
+            usages_other: uses_left(self.usages_other, self.usages_other_done),
+            ..self.without_counters()
+        }
+    }
+}
+
+fn without_uses(clause: &Clause) -> Clause {
+    Clause { usages_at: None, usages_other: None, ..clause.clone() }
 }
 
 /// Narrows the single clause `bound` to `wanted`.
@@ -136,39 +246,19 @@ fn explain(misfits: &[Misfit]) -> String {
         (Some(entry), _) if misfits.iter().all(|misfit| misfit == entry) => {
             format!("{entry} is not in any clause of the parent")
         }
-        (Some(entry), _) => format!("no single clause of the parent allows all of it ({entry} is missing in one)"),
+        (Some(entry), _) => {
+            let other = misfits.iter().find(|misfit| !matches!(misfit, Misfit::Entry { .. }));
+            let other = other.map(|misfit| format!("; of another, {misfit}")).unwrap_or_default();
+            format!("no single clause of the parent allows all of it ({entry} is missing in one{other})")
+        }
+        (None, Some(first)) if misfits.iter().any(|misfit| misfit != first) => {
+            if misfits.contains(&Misfit::Uses) {
+                "where it is valid in the wanted time, its uses are spent".to_owned()
+            } else {
+                Misfit::Time.to_string()
+            }
+        }
         (None, Some(misfit)) => misfit.to_string(),
         (None, None) => "the parent allows nothing".to_owned(),
-    }
-}
-
-/// How much a clipped clause still allows: end, begin, number of uses.
-fn reach(clause: &Clause) -> (u64, Reverse<u64>, i64, i64) {
-    (
-        clause.exp.unwrap_or(u64::MAX),
-        Reverse(clause.nbf.unwrap_or(0)),
-        clause.usages_at.unwrap_or(i64::MAX),
-        clause.usages_other.unwrap_or(i64::MAX),
-    )
-}
-
-/// Subtracts the child's uses from those that a clause of the parent has left, if there are enough.
-fn take(left: &mut (Option<i64>, Option<i64>), child: &Clause) -> bool {
-    let rest = |left: Option<i64>, used: Option<i64>| match (left, used) {
-        (Some(left), Some(used)) => Some(left.saturating_sub(used.max(0))),
-        (left, _) => left,
-    };
-    let after = (rest(left.0, child.usages_at), rest(left.1, child.usages_other));
-    let enough = [after.0, after.1].into_iter().flatten().all(|rest| rest >= 0);
-    if enough {
-        *left = after;
-    }
-    enough
-}
-
-fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }

@@ -9,6 +9,9 @@ fn clauses(text: &str) -> Vec<Clause> {
     serde_json::from_str(text).unwrap()
 }
 
+const AT_ONLY: Uses = Uses { access_tokens: true, others: false };
+const BOTH: Uses = Uses { access_tokens: true, others: true };
+
 /// How the real server computes a child's clauses (MT-18). The table below was executed on the real server.
 fn server_tightens(parent: &[Clause], wanted: &[Clause]) -> Vec<Clause> {
     if parent.is_empty() {
@@ -88,9 +91,14 @@ fn a_child_is_narrowed_or_refused_with_a_reason() {
         (r#"[{"hosts":["10.0.0.0/8"]}]"#, r#"[{"exp":9}]"#, Ok(r#"[{"exp":9,"hosts":["10.0.0.0/8"]}]"#)),
         (r#"[{"geoip_disallow":["XX"]}]"#, r#"[{"geoip_disallow":["YY"]}]"#, Ok(r#"[{"geoip_disallow":["YY","XX"]}]"#)),
         (r#"[{"geoip_allow":["DE"]}]"#, r#"[{"geoip_allow":["FR"]}]"#, Err("country FR")),
-        (r#"[{"usages_AT":5,"usages_AT_done":3}]"#, r#"[{"exp":9}]"#, Ok(r#"[{"exp":9,"usages_AT":5}]"#)),
+        (r#"[{"usages_AT":5,"usages_AT_done":3}]"#, r#"[{"exp":9}]"#, Ok(r#"[{"exp":9,"usages_AT":2}]"#)),
         (r#"[{"usages_AT":5}]"#, r#"[{"usages_AT":7}]"#, Ok(r#"[{"usages_AT":5}]"#)),
-        (r#"[{"usages_AT":5}]"#, r#"[{"usages_AT":3,"scope":"a"},{"usages_AT":3,"scope":"b"}]"#, Err("usages_AT")),
+        // the server drops clauses whose sum exceeds the parent's
+        (
+            r#"[{"usages_AT":5}]"#,
+            r#"[{"usages_AT":3,"scope":"a"},{"usages_AT":3,"scope":"b"}]"#,
+            Ok(r#"[{"usages_AT":3,"scope":"a"},{"usages_AT":2,"scope":"b"}]"#),
+        ),
         (
             r#"[{"usages_AT":5}]"#,
             r#"[{"usages_AT":3,"scope":"a"},{"usages_AT":2,"scope":"b"}]"#,
@@ -100,7 +108,65 @@ fn a_child_is_narrowed_or_refused_with_a_reason() {
         (r#"[{"future_bound":[1]}]"#, r#"[{"exp":9}]"#, Ok(r#"[{"exp":9,"future_bound":[1]}]"#)),
     ];
     for (parent, wanted, expected) in table {
-        let child = narrow(&clauses(parent), &clauses(wanted));
+        let child = narrow(&clauses(parent), &clauses(wanted), BOTH, 0);
+        match (&child, expected) {
+            (Ok(child), Ok(expected)) => assert_eq!(child, &clauses(expected), "{parent} / {wanted}"),
+            (Err(error), Err(expected)) => {
+                assert!(error.to_string().contains(expected), "{parent} / {wanted}: {error}");
+            }
+            _ => panic!("{parent} / {wanted}: {child:?}"),
+        }
+    }
+}
+
+/// Each row is for a child that only gets access tokens, at time 10.
+#[test]
+fn a_child_gets_each_clause_that_works_now_or_later() {
+    let table: &[(&str, &str, Result<&str, &str>)] = &[
+        // stage-in, pause, stage-out
+        (r#"[{"exp":20},{"nbf":40,"exp":60}]"#, r#"[{"exp":50}]"#, Ok(r#"[{"exp":20},{"nbf":40,"exp":50}]"#)),
+        // the first window is over
+        (r#"[{"exp":9},{"nbf":40,"exp":60}]"#, r#"[{"exp":50}]"#, Ok(r#"[{"nbf":40,"exp":50}]"#)),
+        (r#"[{"exp":10}]"#, "[{}]", Err("the mytoken has expired")),
+        (r#"[{"exp":30}]"#, r#"[{"exp":10}]"#, Err("the requested end is in the past")),
+        (r#"[{"exp":9},{"nbf":40}]"#, r#"[{"exp":30}]"#, Err("not valid in the wanted time")),
+        // clauses without access tokens are of no use, however long they last
+        (r#"[{"exp":25,"usages_AT":0},{"exp":20}]"#, r#"[{"exp":50}]"#, Ok(r#"[{"exp":20}]"#)),
+        (r#"[{"exp":30,"scope":"a"},{"scope":"b","usages_AT":0}]"#, "[{}]", Ok(r#"[{"exp":30,"scope":"a"}]"#)),
+        (r#"[{"exp":25,"usages_AT":3,"usages_AT_done":3},{"exp":20}]"#, "[{}]", Ok(r#"[{"exp":20}]"#)),
+        (r#"[{"usages_AT":3,"usages_AT_done":4}]"#, "[{}]", Err("its uses are spent")),
+        (r#"[{"usages_AT":-1}]"#, "[{}]", Err("its uses are spent")),
+        (r#"[{"exp":5},{"usages_AT":0}]"#, "[{}]", Err("where it is valid in the wanted time, its uses are spent")),
+        (
+            r#"[{"scope":"a"},{"usages_AT":0}]"#,
+            r#"[{"scope":"b"}]"#,
+            Err("scope b is missing in one; of another, its uses"),
+        ),
+        // a wider clause without limit replaces narrower ones
+        (r#"[{"hosts":["10.0.0.0/8"]},{}]"#, r#"[{"hosts":["10.0.0.0/8"]},{}]"#, Ok("[{}]")),
+        (r#"[{"hosts":["10.0.0.0/8"]},{"exp":90}]"#, "[{}]", Ok(r#"[{"hosts":["10.0.0.0/8"]},{"exp":90}]"#)),
+        (r#"[{"exp":20},{"exp":50},{"exp":30}]"#, "[{}]", Ok(r#"[{"exp":50}]"#)),
+        // one with a limit does not
+        (
+            r#"[{"scope":"a","usages_AT":2},{"usages_AT":3}]"#,
+            r#"[{"scope":"a"}]"#,
+            Ok(r#"[{"scope":"a","usages_AT":2},{"scope":"a","usages_AT":3}]"#),
+        ),
+        // the uses suffice if the first clause leaves the shared one to the second
+        (
+            r#"[{"usages_AT":1},{"scope":"a","usages_AT":1}]"#,
+            r#"[{"scope":"a"},{"scope":"b"}]"#,
+            Ok(r#"[{"scope":"b","usages_AT":1},{"scope":"a","usages_AT":1}]"#),
+        ),
+        (
+            r#"[{"scope":"a","usages_AT":1},{"usages_AT":1}]"#,
+            r#"[{"scope":"a"},{"scope":"b"}]"#,
+            Ok(r#"[{"scope":"a","usages_AT":1},{"scope":"b","usages_AT":1}]"#),
+        ),
+        (r#"[{"usages_AT":1}]"#, r#"[{"scope":"a"},{"scope":"b"}]"#, Err("too few uses")),
+    ];
+    for (parent, wanted, expected) in table {
+        let child = narrow(&clauses(parent), &clauses(wanted), AT_ONLY, 10);
         match (&child, expected) {
             (Ok(child), Ok(expected)) => assert_eq!(child, &clauses(expected), "{parent} / {wanted}"),
             (Err(error), Err(expected)) => {
@@ -226,6 +292,26 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// A clause of a parent with counters, without members that only the server can evaluate.
+    fn used_clause()(clause in clause(), done in prop::option::of(0_i64..7)) -> Clause {
+        let usages_at_done = clause.usages_at.and(done);
+        Clause {
+            hosts: Vec::new(), geoip_allow: Vec::new(), geoip_disallow: Vec::new(), unknown: BTreeMap::new(), usages_at_done,
+            ..clause
+        }
+    }
+}
+
+prop_compose! {
+    /// What a profile asks for: scopes, an audience, a time.
+    fn requested()(clause in clause(), audience in prop::sample::select(vec!["x", "y"])) -> Clause {
+        Clause {
+            nbf: clause.nbf, exp: clause.exp, scope: clause.scope, audience: vec![audience.to_owned()], ..Clause::default()
+        }
+    }
+}
+
 fn lists() -> impl Strategy<Value = Vec<Clause>> {
     prop::collection::vec(clause(), 0..4)
 }
@@ -235,7 +321,7 @@ proptest! {
 
     #[test]
     fn a_narrowed_child_is_never_broader_than_parent_or_request(parent in lists(), wanted in lists()) {
-        if let Ok(child) = narrow(&parent, &wanted) {
+        if let Ok(child) = narrow(&parent, &wanted, BOTH, 2) {
             prop_assert!(within(&child, &parent), "{child:?}");
             if !wanted.is_empty() {
                 prop_assert!(within(&child, &wanted), "{child:?}");
@@ -245,15 +331,75 @@ proptest! {
 
     #[test]
     fn the_server_drops_no_clause_of_a_narrowed_child(parent in lists(), wanted in lists()) {
-        if let Ok(child) = narrow(&parent, &wanted) {
+        if let Ok(child) = narrow(&parent, &wanted, BOTH, 2) {
             prop_assert_eq!(server_tightens(&parent, &child), child);
         }
     }
 
     #[test]
     fn narrowing_a_child_to_itself_changes_nothing(parent in lists(), wanted in clause()) {
-        if let Ok(child) = narrow(&parent, &[wanted]) {
-            prop_assert_eq!(narrow(&child, &child), Ok(child.clone()));
+        if let Ok(child) = narrow(&parent, &[wanted], BOTH, 2) {
+            let again = narrow(&child, &child, BOTH, 2).unwrap();
+            // Hosts that other hosts contain may go.
+            prop_assert!(again.len() == child.len() && within(&again, &child) && within(&child, &again), "{again:?} of {child:?}");
+        }
+    }
+
+    /// Countries, hosts and unknown members are left out: a request that the parent limits in these is refused, never cut.
+    #[test]
+    fn a_child_gives_each_access_token_that_its_parent_gives(
+        parent in prop::collection::vec(used_clause(), 0..5),
+        wanted in prop::collection::vec(requested(), 1..3),
+        later in 3_u64..9,
+    ) {
+        let now = 2;
+        let left = |clause: &Clause| clause.usages_at.map(|limit| limit - clause.usages_at_done.unwrap_or(0));
+        if wanted.len() > 1 && parent.iter().any(|clause| left(clause) == Some(1)) {
+            return Ok(()); // One use cannot be divided between two wanted clauses.
+        }
+        let child = narrow(&parent, &wanted, AT_ONLY, now);
+        for wanted in &wanted {
+            let asked = |clauses: &[Clause]| {
+                let audience = wanted.audience.join(" ");
+                let open = [Clause::default()];
+                let clauses = if clauses.is_empty() { &open } else { clauses };
+                clauses.iter().filter(|clause| clause.allows(&wanted.scope, &audience, later)).count()
+            };
+            if asked(&parent) == 0 || asked(std::slice::from_ref(wanted)) == 0 {
+                continue;
+            }
+            match &child {
+                Ok(child) => prop_assert!(asked(child) > 0, "{child:?} at {later} for {wanted:?}"),
+                // The error is about another wanted clause, or about uses that are not enough for both.
+                Err(error) => prop_assert!(
+                    narrow(&parent, std::slice::from_ref(wanted), AT_ONLY, now).is_ok(), "{error}, and alone"
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_gives_no_access_token_that_its_parent_refuses(
+        parent in prop::collection::vec(used_clause(), 1..5), wanted in prop::collection::vec(clause(), 0..3),
+        scope in subset(&["a", "b", "c"]), audience in subset(&["x", "y"]), later in 3_u64..9,
+    ) {
+        let (scope, audience) = (scope.join(" "), audience.join(" "));
+        if let Ok(child) = narrow(&parent, &wanted, AT_ONLY, 2) {
+            let gives = |clauses: &[Clause]| clauses.iter().any(|clause| clause.allows(&scope, &audience, later));
+            prop_assert!(!(child.is_empty() || gives(&child)) || gives(&parent), "{child:?}");
+        }
+    }
+
+    #[test]
+    fn the_uses_of_a_child_are_not_more_than_those_its_parent_has_left(
+        parent in prop::collection::vec(used_clause(), 1..4), wanted in lists(),
+    ) {
+        let left: Vec<i64> = parent.iter().filter_map(|c| Some((c.usages_at? - c.usages_at_done.unwrap_or(0)).max(0))).collect();
+        if left.len() == parent.len() {
+            if let Ok(child) = narrow(&parent, &wanted, AT_ONLY, 2) {
+                let given: i64 = child.iter().map(|clause| clause.usages_at.unwrap()).sum();
+                prop_assert!(given <= left.iter().sum(), "{child:?}");
+            }
         }
     }
 
@@ -285,13 +431,13 @@ proptest! {
             prop_assert_eq!(Clause::parse_strict(&written).ok(), Some(list));
         }
         if let Ok(list) = serde_json::from_str::<Vec<Clause>>(&text) {
-            if let Ok(child) = narrow(&list, &list) {
+            if let Ok(child) = narrow(&list, &list, BOTH, 2) {
                 prop_assert!(within(&child, &list), "{child:?} of {list:?}");
             }
         }
         let a = Clause { hosts: vec![host], ..Clause::default() };
         let b = Clause { hosts: vec![bound], ..Clause::default() };
         prop_assert!(a.is_within(&a) && b.is_within(&b));
-        prop_assert_eq!(narrow(std::slice::from_ref(&b), std::slice::from_ref(&a)).is_ok(), a.is_within(&b));
+        prop_assert_eq!(narrow(std::slice::from_ref(&b), std::slice::from_ref(&a), BOTH, 0).is_ok(), a.is_within(&b));
     }
 }

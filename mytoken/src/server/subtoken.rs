@@ -9,7 +9,7 @@ use super::{Granted, GrantedKind, OnRotation, Server};
 use crate::InputError;
 use crate::capabilities::{self, Capabilities};
 use crate::http::ANSWER_LIMIT;
-use crate::restrictions::{self, Clause};
+use crate::restrictions::{self, Clause, Uses};
 use crate::server::ServerError;
 use crate::token;
 use crate::{Deadline, Error, Secret};
@@ -141,10 +141,10 @@ impl Server<'_> {
             (None, Some(claims)) => claims.unverified().restrictions.clone(),
             (None, None) => self.introspect(request.parent, deadline)?.claims.restrictions,
         };
-        let clauses: Vec<Clause> =
-            restrictions::narrow(&parent, request.wanted)?.into_iter().map(with_both_counters).collect();
-        self.check_supported(&clauses)?;
         let now = self.clock.now();
+        let narrowed = restrictions::narrow(&parent, request.wanted, Uses::of(request.capabilities), now)?;
+        let clauses: Vec<Clause> = narrowed.into_iter().map(with_both_counters).collect();
+        self.check_supported(&clauses)?;
         if clauses.is_empty() || clauses.iter().any(|clause| clause.exp.is_none()) {
             return Err(invalid("a sub-token needs an end: give every restriction an exp"));
         }

@@ -34,7 +34,7 @@ mod tests {
 
     use super::*;
     use crate::jobs::settings::JobsSettings;
-    use mytoken::restrictions::{narrow, within};
+    use mytoken::restrictions::{Uses, narrow, within};
 
     fn settings() -> JobsSettings {
         toml::from_str(
@@ -59,8 +59,9 @@ mod tests {
         fn a_sub_token_ends_with_its_parent(now in 0_u64..2_000_000_000, left in 1_u64..100_000) {
             let settings = settings();
             let clause = wanted(&settings.profile[0], &settings.cluster, now);
+            let uses = Uses { access_tokens: true, others: false };
             let parent = [Clause { exp: Some(now + left), ..Clause::default() }];
-            let child = narrow(&parent, std::slice::from_ref(&clause)).unwrap();
+            let child = narrow(&parent, std::slice::from_ref(&clause), uses, now).unwrap();
             prop_assert_eq!(child[0].exp, Some(now + left.min(5400)));
             prop_assert!(within(&child, &parent) && within(&child, &[clause]));
         }
