@@ -122,7 +122,7 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path, host: Option<&dyn Hos
         findings.map_files(login, &shared.issuers, trust, &NssAccounts);
         findings.id_tokens(&shared, login);
         if let Some(host) = host {
-            findings.sshd(host, user, login.deadline.get());
+            findings.sshd(host, user, login);
             for service in &login.services {
                 findings.pam(host, service);
             }

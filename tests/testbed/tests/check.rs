@@ -49,6 +49,13 @@ const BROKEN: &[(&str, &str, i32)] = &[
         1,
     ),
     ("mv /usr/lib/x86_64-linux-gnu/security/pam_mytoken.so /root/", "pam-module-file", 2),
+    ("echo 'session optional pam_systemd.so' >>STACK", "pam-session-order", 1),
+    ("mv /usr/sbin/sshd /root/", "sshd-missing", 1),
+    (
+        "mkdir /etc/mytoken/login.d; printf '[accounts]\\nallow_system = [\"root\"]\\ndeny = []\\n' >/etc/mytoken/login.d/root.toml",
+        "sshd-permit-root-login",
+        1,
+    ),
 ];
 
 #[test]
@@ -62,7 +69,8 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
             sees_alone(site, "--as alice", &break_it.replace("STACK", STACK), id, *status)?;
             let mend = format!(
                 "rm -f /etc/ssh/sshd_config.d/*-broken.conf; cp /root/stack {STACK}; \
-                                mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; true"
+                                mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; \
+                                mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /etc/mytoken/login.d; true"
             );
             site.sh("root", &mend)?.ok()?;
         }

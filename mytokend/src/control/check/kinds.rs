@@ -32,6 +32,8 @@ kinds! {
     SSHD_CONFIGURATION: "sshd-configuration", "sshd", Error, "sshd -t";
     /// There is no sshd to ask.
     SSHD_MISSING: "sshd-missing", "sshd", Warning, "";
+    /// login.toml lets tokens open root, and sshd lets root in without them only.
+    SSHD_ROOT: "sshd-permit-root-login", "sshd", Warning, "grep -ni permitrootlogin /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf   # yes; or take root out of allow_system in login.toml";
     /// `UsePAM no`.
     SSHD_USE_PAM: "sshd-use-pam", "sshd", Error, "apt install mytoken-sshd-config && systemctl reload ssh";
     /// `KbdInteractiveAuthentication no`.
@@ -94,8 +96,8 @@ kinds! {
     EXCHANGE_AUDIENCE: "exchange-audience", "audience", Error, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
     /// The same, for some of the issuers.
     EXCHANGE_AUDIENCE_PARTLY: "exchange-audience-issuer", "audience", Warning, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
-    /// Jobs want another audience than logins.
-    PROFILE_AUDIENCE: "profile-audience", "audience", Warning, "grep -n audience /etc/mytoken/login.toml /etc/mytoken/jobs.toml";
+    /// Jobs want another audience than logins. Whether the provider gives both is in none of its documents.
+    PROFILE_AUDIENCE: "profile-audience", "audience", Ok, "";
     /// A map file that is not used.
     MAP_UNUSABLE: "map-file-unusable", "map file", Error, "namei -l /etc/mytoken";
     /// A line of a map file that is not used.
@@ -169,7 +171,7 @@ mod tests {
         // The commands of servers and issuers have a URL in them.
         let made = |kind: &&Kind| ["issuer", "mytoken server"].contains(&kind.part);
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty() && !made(kind)) {
-            assert!(["sshd-missing", "pam-line"].contains(&kind.id), "{}", kind.id);
+            assert!(["sshd-missing", "pam-line", "profile-audience"].contains(&kind.id), "{}", kind.id);
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use mytoken_login::LoginSettings;
+
 use super::host::{Host, Ran};
 use super::{Findings, kinds};
 
@@ -15,8 +17,8 @@ const SSHD: &str = "/usr/sbin/sshd";
 const PERSON: Duration = Duration::from_secs(30);
 
 impl Findings {
-    /// Checks what sshd would do for `user`, or for everybody. `deadline` is that of `login.toml`.
-    pub(super) fn sshd(&mut self, host: &dyn Host, user: Option<&str>, deadline: Duration) {
+    /// Checks what sshd would do for `user`, or for everybody.
+    pub(super) fn sshd(&mut self, host: &dyn Host, user: Option<&str>, login: &LoginSettings) {
         let connection = user.map(|user| format!("user={user},host=localhost,addr=127.0.0.1"));
         let mut arguments = vec!["-T"];
         arguments.extend(connection.iter().flat_map(|connection| ["-C", connection.as_str()]));
@@ -32,10 +34,22 @@ impl Findings {
             }
         };
         let before = self.findings.len();
-        self.effective(&Effective::parse(&text), deadline);
+        let sshd = Effective::parse(&text);
+        self.effective(&sshd, login.deadline.get());
+        self.root(&sshd, login);
         if self.findings.len() == before {
             let whom = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
             self.ok("sshd", format!("its configuration lets {whom} answer the token prompt"));
+        }
+    }
+
+    /// sshd refuses root's tokens unless `PermitRootLogin` is `yes`.
+    fn root(&mut self, sshd: &Effective, login: &LoginSettings) {
+        let has_root = |names: &[String]| names.iter().any(|name| name == "root");
+        let (allowed, denied) = (has_root(&login.accounts.allow_system), has_root(&login.accounts.deny));
+        if let Some(value) = sshd.get("permitrootlogin").filter(|value| allowed && !denied && *value != "yes") {
+            let text = format!("login.toml lets tokens open root, but PermitRootLogin is {value}: sshd refuses them");
+            self.add_kind(kinds::SSHD_ROOT, text);
         }
     }
 
@@ -129,11 +143,15 @@ mod tests {
     }
 
     const HEALTHY: &str = "usepam yes\nkbdinteractiveauthentication yes\npasswordauthentication no\nauthenticationmethods any\n\
-                           logingracetime 120\nmaxstartups 100:30:200\n";
+                           logingracetime 120\nmaxstartups 100:30:200\npermitrootlogin without-password\n";
 
     fn found(ran: Ran) -> Vec<String> {
+        found_with(ran, "deadline = '20s'")
+    }
+
+    fn found_with(ran: Ran, login: &str) -> Vec<String> {
         let mut findings = Findings::default();
-        findings.sshd(&Sshd(ran), Some("alice"), Duration::from_secs(20));
+        findings.sshd(&Sshd(ran), Some("alice"), &toml::from_str(login).unwrap());
         findings.findings.into_iter().filter_map(|finding| finding.id).filter(|id| id != "sshd-ok").collect()
     }
 
@@ -156,5 +174,18 @@ mod tests {
         assert_eq!(found(Ran::Output(HEALTHY.replace("time 120", "time 0"))), Vec::<String>::new());
         assert_eq!(found(Ran::Failed("line 3: Bad configuration option".into())), ["sshd-configuration"]);
         assert_eq!(found(Ran::Missing), ["sshd-missing"]);
+    }
+
+    #[test]
+    fn root_needs_both_configurations() {
+        let open = "[accounts]\nallow_system = ['root']\ndeny = []\n";
+        let (keys, all) = (Ran::Output(HEALTHY.into()), HEALTHY.replace("login without-password", "login yes"));
+        assert_eq!(found_with(keys.clone(), open), ["sshd-permit-root-login"]);
+        assert_eq!(found_with(Ran::Output(all), open), Vec::<String>::new());
+        assert_eq!(
+            found_with(keys, "[accounts]\nallow_system = ['root']\n"),
+            Vec::<String>::new(),
+            "denied by default"
+        );
     }
 }
