@@ -11,7 +11,8 @@ use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::agent::{StatusQuery, ask};
 use mytokend::control::arguments::{ControlArguments, ControlCommand};
-use mytokend::control::{check, explain, explain_submission, keygen, logins::Logins, status};
+use mytokend::control::check::{self, CheckOptions};
+use mytokend::control::{explain, explain_submission, keygen, logins::Logins, status};
 use mytokend::privacy;
 use zeroize::Zeroizing;
 
@@ -27,8 +28,13 @@ fn main() -> ExitCode {
         ControlCommand::Check { config, user: Some(user), only_read: true, json, socket, .. } => {
             check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json))
         }
-        ControlCommand::Check { config, user, json, socket, .. } => {
-            check::check(&config, &socket, user.as_deref()).and_then(|findings| show_findings(&findings, json))
+        ControlCommand::Check { config, user, nodes, via, offline, json, socket, .. } => {
+            let options = CheckOptions { config: &config, socket: &socket, user: user.as_deref(), offline };
+            let checked = match nodes {
+                Some(list) => check::check_nodes(options, &list, via),
+                None => check::check(options),
+            };
+            checked.and_then(|findings| show_findings(&findings, json))
         }
         ControlCommand::Explain { submission: Some(profile), config, .. } => show_submission(&profile, &config, times),
         ControlCommand::Explain { user, config, .. } => show_explanation(&user.unwrap_or_default(), &config),

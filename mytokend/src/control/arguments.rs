@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use mytoken::config::DIRECTORY;
 use mytoken_wire::paths::AGENT_SOCKET;
 
@@ -16,6 +16,26 @@ pub struct ControlArguments {
     /// What to do.
     #[command(subcommand)]
     pub command: ControlCommand,
+}
+
+/// What starts a check on another host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Launcher {
+    /// A job of Slurm. It reaches nodes that have a free processor.
+    Srun,
+    /// ssh as root, without a password.
+    Ssh,
+}
+
+impl Launcher {
+    /// The program.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Srun => "srun",
+            Self::Ssh => "ssh",
+        }
+    }
 }
 
 /// What to do.
@@ -53,6 +73,17 @@ pub enum ControlCommand {
         /// Checks what sshd does for logins of this account, and reads files with its rights (root)
         #[arg(long = "as", value_name = "USER")]
         user: Option<String>,
+        /// Checks these hosts, too: each runs its own check, and differences from this host are findings. Names as in Slurm, for example
+        /// n[1-99] (root)
+        #[arg(long, value_name = "LIST", conflicts_with = "user")]
+        nodes: Option<String>,
+        /// What starts the check on the hosts of --nodes
+        #[arg(long, value_name = "PROGRAM", default_value = "srun", requires = "nodes")]
+        via: Launcher,
+        /// Sends no request to providers and mytoken servers. The checks of --nodes do so, because those of a cluster would use up the
+        /// servers' limits
+        #[arg(long)]
+        offline: bool,
         /// Only reads the files, with the rights of USER. The check itself does so, in a child process
         #[arg(long, requires = "user")]
         only_read: bool,

@@ -13,11 +13,13 @@ pub mod kinds;
 pub mod kinds_slurm;
 pub mod kinds_user;
 mod map_files;
+mod nodes;
 mod package_tool;
 mod pam;
 pub mod pam_stack;
 mod plugin;
 mod plugstack;
+mod request_limit;
 mod servers;
 mod slurm;
 mod sshd;
@@ -26,8 +28,9 @@ mod user_files;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use mytoken::Error;
 use mytoken::cache::DiskCache;
-use mytoken::config::FileTrust;
+use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::Owner;
 use mytoken_login::NssAccounts;
 use mytoken_wire::paths::RUNTIME;
@@ -36,6 +39,9 @@ use serde::{Deserialize, Serialize};
 use host::{Host, ThisHost};
 use kinds::Kind;
 use package_tool::PackageTool;
+
+use super::arguments::Launcher;
+use crate::jobs::settings::JobsSettings;
 
 pub use as_user::read as read_as;
 
@@ -63,9 +69,34 @@ pub struct CheckFinding {
     pub level: Severity,
     /// The finding, a sentence.
     pub text: String,
+    /// The other hosts that found it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// How to fix it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+}
+
+/// What a host's check compares with those of other hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// The version of this program.
+    pub version: Option<String>,
+    /// The id of the cluster's public key.
+    pub public_key: Option<String>,
+}
+
+/// What to check.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckOptions<'a> {
+    /// Directory of the configuration.
+    pub config: &'a Path,
+    /// The agent's socket.
+    pub socket: &'a Path,
+    /// The account whose logins and files are checked.
+    pub user: Option<&'a str>,
+    /// Send no request to providers and mytoken servers.
+    pub offline: bool,
 }
 
 /// All findings.
@@ -73,29 +104,33 @@ pub struct CheckFinding {
 pub struct Findings {
     /// In the order in which the parts depend on each other.
     pub findings: Vec<CheckFinding>,
+    /// Facts about the host.
+    #[serde(default)]
+    pub host: HostFacts,
     /// What installs packages on this host.
     #[serde(skip)]
     package_tool: PackageTool,
 }
 
-/// Checks the configuration in `dir`, the servers and the agent that it names. As root also sshd and its PAM stacks, and what users
+/// Checks the configuration in its directory, the servers and the agent that it names. As root also sshd and its PAM stacks, and what users
 /// must be able to read: for logins and commands of `user` if one is named.
 ///
 /// # Errors
 /// A sentence, when a user is named and the caller is not root.
-pub fn check(dir: &Path, socket: &Path, user: Option<&str>) -> Result<Findings, String> {
+pub fn check(options: CheckOptions<'_>) -> Result<Findings, String> {
+    let CheckOptions { config, socket, user, .. } = options;
     let root = Owner::current().uid == 0;
     if user.is_some() && !root {
         return Err("only root can check as another user; without --as the check runs as you".to_owned());
     }
     let host: Option<&dyn Host> = if root { Some(&ThisHost) } else { None };
-    let mut findings = check_with(FileTrust::current(), dir, socket, host, user);
+    let mut findings = check_with(FileTrust::current(), options, host);
     if root
         && !findings
             .problems()
             .any(|finding| finding.part == "configuration" || finding.id.as_deref() == Some(kinds::CA_FILE.id))
     {
-        match as_user::ask_child(user.unwrap_or(as_user::ANYBODY), dir, socket) {
+        match as_user::ask_child(user.unwrap_or(as_user::ANYBODY), config, socket) {
             Ok(mut read) => {
                 // An agent that answers nobody is one finding.
                 let of_agent = [kinds_slurm::AGENT_DOWN.part, kinds_slurm::RUNTIME_DIR_MODE.part];
@@ -112,9 +147,29 @@ pub fn check(dir: &Path, socket: &Path, user: Option<&str>) -> Result<Findings, 
     Ok(findings)
 }
 
-fn check_with(trust: FileTrust, dir: &Path, socket: &Path, host: Option<&dyn Host>, user: Option<&str>) -> Findings {
+/// Checks other hosts as well. `list` as for Slurm, for example `n[1-99]`.
+///
+/// # Errors
+/// A sentence, when the caller is not root, the list cannot be used, or the launcher is not on this host.
+pub fn check_nodes(options: CheckOptions<'_>, list: &str, launcher: Launcher) -> Result<Findings, String> {
+    if Owner::current().uid != 0 {
+        return Err("only root can check other hosts".to_owned());
+    }
+    let trust = FileTrust::current();
+    let jobs = Shared::load(options.config, trust)
+        .map_err(Error::from)
+        .and_then(|shared| JobsSettings::load(options.config, trust, &shared));
+    let squeue = jobs.ok().and_then(|jobs| jobs.agent.squeue);
+    let mut findings = check(options)?;
+    nodes::add_nodes(&mut findings, list, launcher, squeue.as_deref())?;
+    Ok(findings)
+}
+
+fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Host>) -> Findings {
+    let CheckOptions { config: dir, socket, user, offline } = options;
     let package_tool = PackageTool::of(host.unwrap_or(&ThisHost));
     let mut findings = Findings { package_tool, ..Findings::default() };
+    findings.host.version = Some(agent::VERSION.to_owned());
     let Some(shared) = findings.shared(dir, trust) else { return findings };
     let login = findings.login_settings(dir, &shared, trust, &NssAccounts, host);
     let jobs = findings.jobs_settings(dir, &shared, trust, host.is_some() && slurm::loads_us());
@@ -141,10 +196,17 @@ fn check_with(trust: FileTrust, dir: &Path, socket: &Path, host: Option<&dyn Hos
         }
         findings.confinement(host);
     }
-    findings.network(&shared, login.as_ref());
+    let limits = if offline {
+        findings.ok("network", "no request was sent to providers and mytoken servers (--offline)");
+        Vec::new()
+    } else {
+        findings.network(&shared, login.as_ref())
+    };
     findings.agent(socket, jobs.as_ref(), trust);
     if let (Some(_), Some(jobs)) = (host, &jobs) {
-        findings.slurm(jobs);
+        if let Some(nodes) = findings.slurm(jobs) {
+            findings.request_limits(&shared, login.as_ref(), jobs, &limits, nodes);
+        }
     }
     findings
 }
@@ -180,6 +242,7 @@ impl Findings {
             part: part.to_owned(),
             level: Severity::Ok,
             text: text.into(),
+            hosts: Vec::new(),
             fix: None,
         });
     }
@@ -195,6 +258,7 @@ impl Findings {
             part: kind.part.to_owned(),
             level: kind.level,
             text: text.into(),
+            hosts: Vec::new(),
             fix: (!fix.is_empty()).then_some(fix),
         });
     }
@@ -243,7 +307,8 @@ mod tests {
 
     /// With the trust for a directory below /tmp, where root's configuration must not be.
     fn check(dir: &Path, socket: &Path) -> Findings {
-        check_with(FileTrust::user(Owner::current().uid), dir, socket, None, None)
+        let options = CheckOptions { config: dir, socket, user: None, offline: false };
+        check_with(FileTrust::user(Owner::current().uid), options, None)
     }
 
     #[test]

@@ -39,10 +39,14 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -l dir -d 
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l as -d 'Checks what sshd does for logins of this account, and reads files with its rights (root)' -r
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l nodes -d 'Checks these hosts, too: each runs its own check, and differences from this host are findings. Names as in Slurm, for example n[1-99] (root)' -r
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l via -d 'What starts the check on the hosts of --nodes' -r -f -a "srun\t'A job of Slurm. It reaches nodes that have a free processor'
+ssh\t'ssh as root, without a password'"
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l offline -d 'Sends no request to providers and mytoken servers. The checks of --nodes do so, because those of a cluster would use up the servers\' limits'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l only-read -d 'Only reads the files, with the rights of USER. The check itself does so, in a child process'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l json -d 'Print JSON'
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l user -d 'The account' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l submission -d 'Explains instead what sbatch would request with the mytoken on standard input. Nothing is made, and the mytoken is not sent' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l config -d 'Directory of the configuration' -r -F

@@ -13,6 +13,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::kinds::Kind;
 use super::{Findings, Severity, kinds_slurm as kinds};
+use crate::agent::process;
 use crate::jobs::keys::{PrivateKey, PublicKey};
 use crate::jobs::settings::JobsSettings;
 
@@ -26,6 +27,8 @@ struct Seen {
     key: KeyOnDisk,
     /// Whether systemd runs services here.
     systemd: bool,
+    /// Whether slurmd runs here: only a host without it may lack the private key.
+    slurmd: bool,
 }
 
 /// The cluster's private key on disk.
@@ -63,6 +66,7 @@ impl Findings {
             socket_mode: socket.metadata().ok().map(|meta| meta.mode() & 0o777),
             key: KeyOnDisk::of(jobs, trust),
             systemd: Path::new("/run/systemd/system").exists(),
+            slurmd: !process::named("slurmd").is_empty(),
         };
         self.agent_seen(&seen, socket, jobs);
     }
@@ -90,7 +94,7 @@ impl Findings {
         }
         // An agent of the first version does not tell its keys.
         if status.version.is_some() {
-            self.agent_keys(&seen.key, &status.keys, here, jobs);
+            self.agent_keys(seen, &status.keys, here, jobs);
         }
         if seen.socket_mode.is_some_and(|mode| mode & 0o666 != 0o666) {
             let mode = seen.socket_mode.unwrap_or_default();
@@ -114,15 +118,9 @@ impl Findings {
         }
     }
 
-    fn agent_keys(
-        &mut self,
-        disk: &KeyOnDisk,
-        keys: &[String],
-        here: impl Fn(Kind) -> Kind,
-        jobs: Option<&JobsSettings>,
-    ) {
+    fn agent_keys(&mut self, seen: &Seen, keys: &[String], here: impl Fn(Kind) -> Kind, jobs: Option<&JobsSettings>) {
         let file = jobs.map(|jobs| jobs.cluster.private_key_file.display().to_string()).unwrap_or_default();
-        match disk {
+        match &seen.key {
             KeyOnDisk::Id(id) if keys.is_empty() => {
                 let text = format!(
                     "the agent has no key and serves sessions only, but {file} has key {id}: it was put there later"
@@ -143,6 +141,11 @@ impl Findings {
                 );
                 let fix = format!("ls -l {file}   # copy it from another node: owner root, mode 0600");
                 self.add_fixed(kinds::AGENT_KEY_FILE, text, fix);
+            }
+            KeyOnDisk::Missing if seen.slurmd => {
+                let text = format!("slurmd runs here, but there is no {file}: jobs on this host get no token");
+                let fix = format!("scp -p HOST:{file} {file} && {}   # HOST: another node", here(kinds::AGENT_KEY).fix);
+                self.add_fixed(kinds::NODE_WITHOUT_KEY, text, fix);
             }
             _ => {}
         }
@@ -195,7 +198,7 @@ mod tests {
 
     /// Ids and commands of the findings.
     fn found(answer: Result<Status, AgentError>, mode: u32, key: KeyOnDisk, systemd: bool) -> Vec<(String, String)> {
-        let seen = Seen { answer, socket_mode: Some(mode), key, systemd };
+        let seen = Seen { answer, socket_mode: Some(mode), key, systemd, slurmd: false };
         let mut findings = Findings::default();
         findings.agent_seen(&seen, Path::new("/run/mytoken/agent.sock"), Some(&jobs()));
         let of_interest = findings.findings.into_iter().filter(|finding| finding.level != Severity::Ok);
@@ -250,10 +253,23 @@ mod tests {
             socket_mode: None,
             key: KeyOnDisk::Unknown,
             systemd: true,
+            slurmd: false,
         };
         let mut findings = Findings::default();
         findings.agent_seen(&seen, Path::new("/x"), None);
         assert_eq!(findings.exit_status(), 1);
+    }
+
+    #[test]
+    fn only_a_host_without_slurmd_may_lack_the_key() {
+        for (slurmd, expected) in [(true, &["node-without-key"][..]), (false, &["agent-ok"])] {
+            let answer = Ok(status(Some(VERSION), &[]));
+            let seen = Seen { answer, socket_mode: Some(0o666), key: KeyOnDisk::Missing, systemd: true, slurmd };
+            let mut findings = Findings::default();
+            findings.agent_seen(&seen, Path::new("/x"), Some(&jobs()));
+            let ids: Vec<_> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
+            assert_eq!(ids, expected, "{slurmd}");
+        }
     }
 
     #[test]

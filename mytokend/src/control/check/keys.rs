@@ -20,6 +20,7 @@ impl Findings {
         let (public_file, private_file) = (&jobs.cluster.public_key_file, &jobs.cluster.private_key_file);
         let public = match PublicKey::load(public_file, trust) {
             Ok(public) => {
+                self.host.public_key = Some(public.id().to_owned());
                 self.ok("public key", format!("{} ({})", public.id(), public_file.display()));
                 Some(public)
             }
@@ -30,7 +31,7 @@ impl Findings {
             }
         };
         if !exists(private_file) {
-            let text = format!("{} does not exist; correct on a login host, wrong on a node", private_file.display());
+            let text = format!("{} does not exist; correct on a host without slurmd", private_file.display());
             return self.ok("private key", text);
         }
         if Owner::current().uid != 0 && std::fs::metadata(private_file).is_ok_and(|meta| meta.uid() == 0) {

@@ -138,6 +138,8 @@ kinds! {
     SERVER_BUSY: "server-busy", "mytoken server", Warning, "mytokenctl status --login   # who sends requests?";
     /// Logins alone can use up its request limit.
     SERVER_LIMIT: "server-request-limit", "mytoken server", Warning, "${EDITOR:-vi} /etc/mytoken/login.toml   # [budget] per_host";
+    /// A job on all nodes can use up its request limit.
+    SERVER_LIMIT_CLUSTER: "server-request-limit-cluster", "mytoken server", Warning, "";
     /// It knows none of the providers whose tokens log in.
     SERVER_PROVIDER: "server-provider", "mytoken server", Error, "";
     /// A provider gives no usable answer at the moment.

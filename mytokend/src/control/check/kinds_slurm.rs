@@ -45,6 +45,14 @@ kinds! {
     PLUGIN_VERSION: "plugin-version", "Slurm plugin", Warning, "apt install --only-upgrade slurm-spank-mytoken mytokend";
     /// slurmd was started before the plugin was there.
     SLURMD_STARTED_EARLIER: "slurmd-without-plugin", "Slurm plugin", Warning, "systemctl restart slurmd   # jobs go on";
+    /// Another host gave no findings.
+    NODE_SILENT: "node-silent", "hosts", Warning, "";
+    /// Another host has another version.
+    NODE_VERSION: "node-version", "hosts", Warning, "";
+    /// Another host has another key pair.
+    NODE_KEY: "node-key", "hosts", Error, "";
+    /// slurmd runs here, and the agent cannot open credentials.
+    NODE_WITHOUT_KEY: "node-without-key", "private key", Error, "";
     /// `SELinux` enforces a policy without the module.
     SELINUX_MODULE: "selinux-module", "SELinux", Warning, "semodule -i mytoken.cil   # from packaging/selinux of the source: Debian has no package of it";
     /// `AppArmor` confines a program that the product needs.
@@ -63,7 +71,16 @@ mod tests {
         ids.dedup();
         assert_eq!(ids.len(), ALL.len() + kinds::ALL.len() + kinds_user::ALL.len());
         // The command of the others depends on what was found.
-        let computed = ["agent-key-file", "plugin-required", "slurm-run-hidden", "slurm-missing"];
+        let computed = [
+            "agent-key-file",
+            "plugin-required",
+            "slurm-run-hidden",
+            "slurm-missing",
+            "node-silent",
+            "node-version",
+            "node-key",
+            "node-without-key",
+        ];
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty()) {
             assert!(computed.contains(&kind.id), "{}", kind.id);
         }

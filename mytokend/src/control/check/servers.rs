@@ -11,6 +11,7 @@ use mytoken_login::LoginSettings;
 
 use super::configuration::word;
 use super::kinds::{self, Kind};
+use super::request_limit::ServerLimit;
 use super::{Findings, Severity};
 
 const PART: &str = "mytoken server";
@@ -22,17 +23,21 @@ pub(super) const NETWORK: Duration = Duration::from_secs(10);
 const SKEW: u64 = 10;
 
 impl Findings {
-    /// Asks each server and each issuer for its discovery document.
-    pub(super) fn network(&mut self, shared: &Shared, login: Option<&LoginSettings>) {
+    /// Asks each server and each issuer for its discovery document. Returns what servers say of their limits.
+    pub(super) fn network(&mut self, shared: &Shared, login: Option<&LoginSettings>) -> Vec<ServerLimit> {
         let http = match HttpClient::new(&shared.http_settings()) {
             Ok(http) => http,
             Err(error @ HttpError::Roots { .. }) => {
                 let own =
                     shared.http.ca_file.as_ref().map(|file| format!("namei -l {}", word(&file.to_string_lossy())));
                 let fix = own.unwrap_or_else(|| self.package_tool.fix(kinds::CA_FILE).into_owned());
-                return self.add_fixed(kinds::CA_FILE, error.to_string(), fix);
+                self.add_fixed(kinds::CA_FILE, error.to_string(), fix);
+                return Vec::new();
             }
-            Err(error) => return self.add_kind(kinds::HTTP_SETTINGS, error.to_string()),
+            Err(error) => {
+                self.add_kind(kinds::HTTP_SETTINGS, error.to_string());
+                return Vec::new();
+            }
         };
         if shared.servers.is_empty() {
             self.ok(PART, "none is configured; logins accept access tokens only");
@@ -44,12 +49,15 @@ impl Findings {
         let issuers_answer = !self
             .problems()
             .any(|finding| finding.part == kinds::ISSUER_ADDRESS.part && finding.level == Severity::Error);
-        for server in &shared.servers {
-            self.server(&http, shared, server, login.filter(|login| uses(login, server)), issuers_answer);
-        }
+        let login_of = |server| login.filter(|login| uses(login, server));
+        shared
+            .servers
+            .iter()
+            .filter_map(|server| self.server(&http, shared, server, login_of(server), issuers_answer))
+            .collect()
     }
 
-    /// Asks a server. `login`: the settings of logins, if they use it.
+    /// Asks a server. `login`: the settings of logins, if they use it. Returns its limit, if it has one.
     fn server(
         &mut self,
         http: &HttpClient,
@@ -57,7 +65,7 @@ impl Findings {
         named: &ServerSettings,
         login: Option<&LoginSettings>,
         issuers_answer: bool,
-    ) {
+    ) -> Option<ServerLimit> {
         let found = shared
             .server_url(&named.name)
             .map_err(Error::from)
@@ -67,18 +75,21 @@ impl Findings {
             Ok(server) => server,
             Err(Error::Http(error)) => {
                 let kinds = (kinds::SERVER_UNAVAILABLE, kinds::SERVER_CERTIFICATE);
-                return self.no_answer(kinds, "", &error, &named.url, curl());
+                self.no_answer(kinds, "", &error, &named.url, curl());
+                return None;
             }
             Err(error) => {
                 let kind = match &error {
                     Error::Server(ServerError::ForeignIssuer { .. }) => kinds::SERVER_FOREIGN,
                     Error::Server(ServerError::TooManyRequests { .. }) => {
-                        return self.add_kind(kinds::SERVER_BUSY, error.to_string());
+                        self.add_kind(kinds::SERVER_BUSY, error.to_string());
+                        return None;
                     }
                     Error::Server(ServerError::Failed { .. }) => kinds::SERVER_UNAVAILABLE,
                     _ => kinds::SERVER_ADDRESS,
                 };
-                return self.add_fixed(kind, error.to_string(), curl());
+                self.add_fixed(kind, error.to_string(), curl());
+                return None;
             }
         };
         let before = self.findings.len();
@@ -109,6 +120,8 @@ impl Findings {
             });
             self.ok(PART, format!("{}{}{}", named.url, release.unwrap_or_default(), limit.unwrap_or_default()));
         }
+        let requests = server.head().request_limit?.requests;
+        Some(ServerLimit { name: named.name.clone(), url: named.url.clone(), requests })
     }
 
     /// Adds the finding about a host that gave no answer. `kinds`: for the network, and for its certificate.
@@ -144,7 +157,7 @@ fn seconds_ahead(server: SystemTime, here: SystemTime) -> i64 {
     }
 }
 
-fn uses(login: &LoginSettings, server: &ServerSettings) -> bool {
+pub(super) fn uses(login: &LoginSettings, server: &ServerSettings) -> bool {
     login.exchange.as_ref().is_some_and(|exchange| exchange.server == server.name)
 }
 

@@ -68,18 +68,27 @@ impl Config {
     }
 }
 
-/// Whether plugstack.conf at its usual place loads our plugin.
+/// What slurmctld sent to a host without configuration files (SLURM-05).
+const SENT: &str = "/run/slurm/conf/plugstack.conf";
+
+/// Whether plugstack.conf at its usual places loads our plugin.
 pub(super) fn loads_us() -> bool {
-    let lines = plugstack::lines(&ThisHost, Path::new("/etc/slurm/plugstack.conf"));
+    let file = ["/etc/slurm/plugstack.conf", SENT].map(Path::new).into_iter().find(|path| path.exists());
+    let lines = file.map(|file| plugstack::lines(&ThisHost, file)).unwrap_or_default();
     lines.iter().any(|line| Path::new(&line.plugin).file_name().is_some_and(|name| name == PLUGIN))
 }
 
 impl Findings {
-    /// Checks Slurm and the plugin on this host.
-    pub(super) fn slurm(&mut self, jobs: &JobsSettings) {
+    /// Checks Slurm and the plugin on this host. Returns the number of the cluster's nodes.
+    pub(super) fn slurm(&mut self, jobs: &JobsSettings) -> Option<u64> {
         let seen = Seen::here(jobs.agent.squeue.as_deref());
         self.slurm_config(&seen, &jobs.agent.runtime_dir);
         self.plugin(&seen);
+        if !matches!(seen.config, Some(Ok(_))) {
+            return None;
+        }
+        let counted = run("sinfo", &["--noheader", "--format=%D"], jobs.agent.squeue.as_deref())?.ok()?;
+        Some(counted.lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum())
     }
 
     fn slurm_config(&mut self, seen: &Seen, runtime_dir: &Path) {
@@ -127,9 +136,7 @@ impl Seen {
         let known = config.as_ref().and_then(|config| config.as_ref().ok());
         let directory = known.and_then(configuration_directory).unwrap_or(PathBuf::from("/etc/slurm"));
         let plugstack = known.and_then(|config| config.get("PlugStackConfig")).map(PathBuf::from);
-        // SLURM-05: the third has what slurmctld sent to a host without configuration files.
-        let candidates =
-            [plugstack, Some(directory.join("plugstack.conf")), Some("/run/slurm/conf/plugstack.conf".into())];
+        let candidates = [plugstack, Some(directory.join("plugstack.conf")), Some(SENT.into())];
         let file = candidates.into_iter().flatten().find(|path| path.exists());
         let mut lines = file.map(|file| plugstack::lines(&ThisHost, &file)).unwrap_or_default();
         lines.retain(|line| Path::new(&line.plugin).file_name().is_some_and(|name| name == PLUGIN));
