@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier rpm rpm-check reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv portable clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier rpm rpm-check reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv portable deb-source dist clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -37,8 +37,10 @@ help:
 	@echo 'deb      Debian packages of it, in target/deb  book     the documents as HTML, in target/book'
 	@echo 'rpm      RPM packages for RHEL 8-10 and SUSE 15/16, in target/rpm; needs zig  rpm-check  their tests'
 	@echo 'reproducible  build the packages twice in two directories and compare; PACKAGES=deb|rpm, both by default'
+	@echo 'dist     archives, licences and checksums of a release, in target/dist'
+	@echo 'deb-source  the Debian source package, built in a root file system of ROOT=bookworm|trixie|sid, all by default'
 	@echo 'test     all tests, ROOT=bookworm|trixie       lint     formatting, clippy, rustdoc, licences'
-	@echo 'test-all  the same with the RPM packages and an upgrade from an earlier commit (target earlier), which need builds of their own'
+	@echo 'test-all  the same with the RPM packages, the Debian source package and an upgrade from an earlier commit, which need builds of their own'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
 	@echo 'msrv     check with the oldest supported compiler  portable  check mytoken-ssh for macOS and FreeBSD'
@@ -60,7 +62,7 @@ debhelper: compiler
 
 build: compiler
 	@echo 'Building the product in release mode. The first time takes several minutes on two cores.'
-	CARGO_TARGET_DIR='$(abspath $(TARGET_DIR))' packaging/remapped $(CARGO) build --locked --release -p slurm-spank -p pam-mytoken -p mytokend -p ssh-helper
+	CARGO='$(CARGO)' CARGO_TARGET_DIR='$(abspath $(TARGET_DIR))' packaging/compile build
 
 # The whole workspace in cargo's dev profile: the testbed, the test server, and the product that demo and shell install. It is one
 # call in one profile, so that no dependency is compiled twice: cargo shares nothing between profiles.
@@ -76,6 +78,13 @@ tools: site
 # The release build, packaged. packaging/debian says which package gets which file.
 deb: debhelper build
 	@packaging/make-deb $(TARGET_DIR)/deb $(TARGET_DIR)/release
+
+# DIST=--uncommitted accepts a working tree with changes.
+dist: compiler
+	@CARGO='$(CARGO)' packaging/make-dist $(DIST) $(TARGET_DIR)/dist
+
+deb-source: mmdebstrap deb dist
+	@$(AS_ROOT) packaging/deb-source $(TARGET_DIR)/dist $(TARGET_DIR)/deb-source $(TARGET_DIR)/deb $(or $(ROOT),bookworm trixie sid)
 
 # The release build against an older glibc, packaged. packaging/rpm/mytoken.spec says which package gets which file.
 RPM_BUILT := $(TARGET_DIR)/$(shell uname -m)-unknown-linux-gnu/release
@@ -129,7 +138,7 @@ earlier: debhelper
 	@CARGO='$(CARGO)' tests/testbed/earlier $(TARGET_DIR)/earlier
 
 # Tests of packages that were not built are skipped by `make test`.
-test-all: rpm earlier
+test-all: rpm earlier deb-source
 	@$(MAKE) test
 
 # Both use the product that `site` builds, so that they need no release build.

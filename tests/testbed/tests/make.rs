@@ -74,9 +74,21 @@ fn toolchain_demo_and_test_install_packages() {
 
 #[test]
 fn other_targets_name_missing_packages_and_install_nothing() {
-    for target in
-        ["build", "rpm", "site", "tools", "lint", "fuzz", "shell", "bench", "msrv", "portable", "reproducible"]
-    {
+    for target in [
+        "build",
+        "rpm",
+        "site",
+        "tools",
+        "lint",
+        "fuzz",
+        "shell",
+        "bench",
+        "msrv",
+        "portable",
+        "reproducible",
+        "dist",
+        "deb-source",
+    ] {
         let host = BareHost::new();
         let output = host.make(target);
         let text = text_of(&output);
