@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The Ansible role sets up a login host and a node, both booted, over ssh. The inventory is the documented example.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use testbed::drive::cluster::{Cluster, NODE, cluster_story};
+use testbed::drive::jobs;
+use testbed::drive::machine::Machine;
+use testbed::drive::people::{self, Session};
+use testbed::site::plan::Network;
+use testbed::site::servers::{AUDIENCE, MYTOKEN_SERVER, PROVIDER};
+use testbed::site::{addresses, paths};
+use testbed::{Error, Result, Site, has_program, skip, wait};
+
+mod built_packages;
+use built_packages::{bring_packages, built, login_by_key};
+
+/// The names of the site in place of the example's.
+const NAMES: &[(&str, &str)] = &[
+    ("https://mytoken.example.org", MYTOKEN_SERVER),
+    ("https://op.example.org", PROVIDER),
+    ("https://cluster.example.org", AUDIENCE),
+    ("login.cluster.example.org", "testbed"),
+    ("n[01:16].cluster.example.org", NODE),
+];
+
+/// A play needs half a minute; it must not hang.
+const LIMIT: &str = "300";
+
+fn role() -> PathBuf {
+    paths::repository().join("packaging/ansible")
+}
+
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> Error {
+    let what = what.to_owned();
+    |source| Error::Io { what, source }
+}
+
+/// The machine that runs Ansible: a directory with inventories and a key that both hosts accept.
+struct Controller<'a> {
+    site: &'a Site,
+    directory: tempfile::TempDir,
+}
+
+impl<'a> Controller<'a> {
+    fn new(site: &'a Site, hosts: &[&Machine<'_>]) -> Result<Self> {
+        let directory = tempfile::tempdir().map_err(io("making a directory"))?;
+        let key = directory.path().join("key");
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+        assert!(made.map_err(io("starting ssh-keygen"))?.success());
+        let public = fs::read_to_string(key.with_extension("pub")).map_err(io("reading the key"))?;
+        for host in hosts {
+            host.sh(&format!("umask 077; mkdir -p /root/.ssh; echo '{}' >>/root/.ssh/authorized_keys", public.trim()))?
+                .ok()?;
+        }
+        let (login_host, node) = (Network::Own.address(), addresses::node(1));
+        let connections = format!(
+            "all:\n  hosts:\n    testbed:\n      ansible_host: {login_host}\n    {NODE}:\n      ansible_host: {node}\n  \
+             vars:\n    ansible_user: root\n    ansible_ssh_private_key_file: {}\n    \
+             ansible_python_interpreter: /usr/bin/python3\n",
+            key.display()
+        );
+        fs::write(directory.path().join("connections.yml"), connections).map_err(io("writing the inventory"))?;
+        Ok(Self { site, directory })
+    }
+
+    /// Plays site.yml with the example's inventory, after `change`. Returns its output.
+    fn play(&self, change: impl Fn(String) -> String) -> Result<String> {
+        let example = fs::read_to_string(role().join("inventory.example.yml")).map_err(io("reading the example"))?;
+        let packages = "{{ playbook_dir }}/../../target/deb";
+        assert!(example.contains(packages), "{example}");
+        let inventory = NAMES.iter().fold(example, |text, (examples, ours)| {
+            assert!(text.contains(examples), "the example no longer has {examples}");
+            text.replace(examples, ours)
+        });
+        let inventory = change(inventory.replace(packages, &paths::packages().display().to_string()));
+        let file = self.directory.path().join("inventory.yml");
+        fs::write(&file, inventory).map_err(io("writing the inventory"))?;
+        // Only the network is the site's: ssh reaches its hosts, and Ansible's files stay in the directory.
+        let output = Command::new("nsenter")
+            .args(["--net", "--target", &self.site.init_pid().to_string(), "timeout", LIMIT, "ansible-playbook", "-i"])
+            .arg(&file)
+            .arg("-i")
+            .arg(self.directory.path().join("connections.yml"))
+            .arg(role().join("site.yml"))
+            .env("HOME", self.directory.path())
+            .envs([("ANSIBLE_HOST_KEY_CHECKING", "False"), ("ANSIBLE_NOCOLOR", "1"), ("LC_ALL", "C.UTF-8")])
+            .output()
+            .map_err(io("starting ansible-playbook"))?;
+        Ok(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// A number of a host in the recap: `n1 : ok=30 changed=11 unreachable=0 failed=0 ...`.
+fn recap(output: &str, host: &str, of: &str) -> Option<u32> {
+    let (_, recap) = output.split_once("PLAY RECAP")?;
+    let line = recap.lines().find(|line| line.split_whitespace().next() == Some(host))?;
+    line.split_whitespace().find_map(|word| word.strip_prefix(of)?.strip_prefix('=')?.parse().ok())
+}
+
+fn assert_good(output: &str) {
+    for host in ["testbed", NODE] {
+        for problem in ["failed", "unreachable"] {
+            assert_eq!(recap(output, host, problem), Some(0), "{problem} on {host}:\n{output}");
+        }
+    }
+    assert!(output.contains("0 errors"), "the check is not in it:\n{output}");
+}
+
+#[test]
+fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time() -> Result<()> {
+    if !has_program("ansible-playbook") {
+        return skip("Ansible is not installed (pip install ansible-core)");
+    }
+    built()?;
+    cluster_story(true, |site, Cluster { login_host, node }| {
+        for machine in [login_host, node] {
+            machine.trust_the_servers()?;
+        }
+        login_host.wait_for_slurm()?;
+        let controller = Controller::new(site, &[login_host, node])?;
+
+        // A mistake stops before anything that concerns logins or Slurm.
+        let output = controller.play(|inventory| inventory.replace("required_scopes", "audience_typo"))?;
+        assert_eq!(recap(&output, "testbed", "failed"), Some(1), "{output}");
+        assert!(output.contains("unknown key \\\"audience_typo\\\""), "{output}");
+        for untouched in ["! grep -rq mytoken /etc/pam.d", "! test -e /etc/ssh/sshd_config.d/10-mytoken.conf"] {
+            login_host.sh(untouched)?.ok()?;
+        }
+        node.sh("! test -e /etc/slurm/plugstack.conf.d/mytoken.conf")?.ok()?;
+        login_by_key(site)?;
+
+        let output = controller.play(|inventory| inventory)?;
+        assert_good(&output);
+        for machine in [login_host, node] {
+            machine.sh("systemctl is-active mytokend && systemctl is-enabled mytokend")?.ok()?;
+        }
+        assert!(!site.exists("/etc/mytoken/keys/cluster.key")?, "the private key is on the login host");
+        login_host.wait_for_slurm()?;
+        login_by_key(site)?;
+
+        bring_packages(site)?;
+        login_host.sh("dpkg --install /root/packages/mytoken-ssh_*.deb")?.ok()?;
+        people::first_mytoken(site, "alice")?;
+        let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed")?;
+        let call = people::call("-s -o /dev/null -w '%{http_code}'");
+        let script = format!("cat >job.sh <<'END'\n#!/bin/bash\nhostname\n{call}\nEND");
+        session.run(&script, Duration::from_secs(10))?.ok()?;
+        let submitted = session.run("sbatch --mytoken=required job.sh", Duration::from_secs(30))?;
+        let job = jobs::Job::submitted("alice", &submitted)?;
+        let output = wait::until("the job's output", Duration::from_secs(60), || {
+            let output = session.run(&format!("cat slurm-{}.out", job.id), Duration::from_secs(10))?.stdout;
+            Ok(output.ends_with("200").then_some(output))
+        })?;
+        assert_eq!(output, format!("{NODE}\n200"));
+
+        let output = controller.play(|inventory| inventory)?;
+        assert_good(&output);
+        for host in ["testbed", NODE] {
+            assert_eq!(recap(&output, host, "changed"), Some(0), "on {host}:\n{output}");
+        }
+        let alive = session.run(&call, Duration::from_secs(20))?;
+        assert_eq!(alive.stdout, "200", "the session after the second run");
+        session.close()
+    })
+}
+
+#[test]
+fn ansible_lint_has_no_complaint() -> Result<()> {
+    if !has_program("ansible-lint") {
+        return skip("ansible-lint is not installed (pip install ansible-lint)");
+    }
+    let home = tempfile::tempdir().map_err(io("making a directory"))?;
+    // It leaves a cache in its directory, so it gets a copy.
+    let copy = home.path().join("ansible");
+    let copied = Command::new("cp").arg("-r").arg(role()).arg(&copy).status().map_err(io("copying the role"))?;
+    assert!(copied.success());
+    let output = lint(&copy, home.path())?;
+    assert!(output.0, "{}", output.1);
+    Ok(())
+}
+
+fn lint(directory: &Path, home: &Path) -> Result<(bool, String)> {
+    let mut command = Command::new("ansible-lint");
+    command.args(["--nocolor", "--offline"]).current_dir(directory).env("HOME", home);
+    let output = command.output().map_err(io("starting ansible-lint"))?;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.success(), said))
+}
+
+#[test]
+fn the_recap_is_read_by_host() {
+    let output =
+        "ok: [n1]\n\nPLAY RECAP ****\nn1   : ok=3    changed=1    unreachable=0    failed=2\nn10  : ok=4 changed=5\n";
+    assert_eq!(recap(output, "n1", "failed"), Some(2));
+    assert_eq!(recap(output, "n10", "changed"), Some(5));
+    assert_eq!(recap(output, "n2", "changed"), None);
+}
