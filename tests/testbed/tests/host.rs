@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use testbed::drive::machine::Machine;
 use testbed::site::command;
-use testbed::{Error, Result, can_hold_a_site, skip, wait};
+use testbed::{Error, Options, Result, Site, can_hold_a_site, skip, wait};
 
 const MARK: &str = "TESTBED_STORY";
 const LISTENS: &str = "listens: ";
@@ -247,5 +248,42 @@ fn a_site_can_run_in_a_chroot() -> Result<()> {
         .map_err(|source| Error::Io { what: "starting a shell in a chroot".into(), source })?;
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(stdout.trim(), "testbed", "{stderr}");
+    Ok(())
+}
+
+/// Runs a shell script in the directory of this process's control group.
+fn in_control_group(script: &str) -> Result<String> {
+    let script = format!(
+        "set -e; mount -t cgroup2 cgroup2 /sys/fs/cgroup; cd /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup); {script}"
+    );
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation=private", "sh", "-c", &script])
+        .output()
+        .map_err(|source| Error::Io { what: "looking at control groups".into(), source })?;
+    assert!(output.status.success(), "{output:?}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_machine_removes_its_control_groups_and_those_of_killed_tests() -> Result<()> {
+    let options = Options { systemd: true, product: false, nodes: 1, ..Options::new()? };
+    if options.foreign.is_some() {
+        return skip("it needs a site of its own");
+    }
+    let site = match Site::without_services(options) {
+        Err(error @ Error::Impossible(_)) => return skip(&error.to_string()),
+        site => site?,
+    };
+    match Machine::boot(&site) {
+        Err(error @ Error::Impossible(_)) => return skip(&error.to_string()),
+        machine => machine?,
+    };
+    // No process has an id beyond 4194304.
+    in_control_group("mkdir -p testbed-4194305-machine/system.slice/some.service")?;
+    let left = format!("find . -path './testbed-{}-*' -o -path './testbed-4194305-*'", site.init_pid());
+    let groups = in_control_group(&left)?;
+    assert!(groups.contains("system.slice/systemd-journald.service/cgroup.procs"), "{groups}");
+    drop(site);
+    assert_eq!(in_control_group(&left)?, "");
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! own address. As on a cluster, both have the same users, home directories and key of munge. Neither has packages of the product, and
 //! each lacks Slurm's daemon of the other.
 
-use crate::drive::machine::{BOOT, Machine, SLURM, configure_slurm, with_journals};
+use crate::drive::machine::{Machine, SLURM, configure_slurm, with_journals};
 use crate::drive::story;
 use crate::site::addresses;
 use crate::site::plan::ROOT_INSIDE;
@@ -34,8 +34,7 @@ const ENTER: &str = "
     mount -t proc -o nosuid,noexec,nodev proc proc
     pivot_root . mnt
     umount -l /mnt
-    cd /
-    exec unshare --pid --cgroup --fork --kill-child sh -c \"$BOOT\"";
+    cd /";
 
 /// The two machines.
 #[derive(Debug)]
@@ -74,13 +73,12 @@ impl<'a> Cluster<'a> {
         let login_host = Machine::boot_configured(site)?;
         // The link of the node before a reboot may still be there.
         let connect = slurm::veth_commands(site, 1, NODE);
-        let start = format!(
-            "set -e; ROOT={ROOT_INSIDE}; CA={CA}; BOOT=$1
+        let prepare = format!(
+            "ROOT={ROOT_INSIDE}; CA={CA}
              nsenter --net --target 1 ip link delete {NODE} 2>/dev/null || true
              {connect} hostname {NODE}; {ENTER}"
         );
-        let argv = ["unshare", "--mount", "--propagation=private", "--net", "--uts", "sh", "-c", &start, "sh", BOOT];
-        let node = Machine::start(site, "machine.n1", argv.into_iter())?;
+        let node = Machine::start(site, "machine.n1", &["--net", "--uts"], &prepare)?;
         Ok(Self { login_host, node })
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::drive::story;
 use crate::site::command::CommandOutcome;
+use crate::site::control_groups;
 use crate::site::daemon::Daemon;
 use crate::site::servers::CA;
 use crate::{Error, Options, Result, Site, wait};
@@ -18,7 +19,7 @@ const NAME: &str = "machine";
 
 /// Prepares the namespaces and starts systemd. It must not change settings of the host: /proc/sys is read-only, and it can neither
 /// load modules nor set the clock.
-pub(super) const BOOT: &str = "set -e
+const BOOT: &str = "set -e
     mount -t proc -o nosuid,noexec,nodev proc /proc
     mount --bind /proc/sys /proc/sys
     mount -o remount,bind,ro /proc/sys
@@ -113,19 +114,25 @@ impl<'a> Machine<'a> {
 
     /// Boots it with the site's files as they are.
     pub(super) fn boot_configured(site: &'a Site) -> Result<Self> {
-        #[rustfmt::skip]
-        let namespaces = ["unshare", "--mount", "--propagation=private", "--pid", "--cgroup", "--fork", "--kill-child"];
-        Self::start(site, NAME, namespaces.into_iter().chain(["sh", "-c", BOOT]))
+        Self::start(site, NAME, &[], "")
     }
 
-    /// Starts the daemon `name`, whose only child becomes systemd, and waits for the boot.
-    pub(super) fn start<'w>(site: &'a Site, name: &'static str, argv: impl Iterator<Item = &'w str>) -> Result<Self> {
-        let control_groups = "unshare --mount --cgroup mount -t cgroup2 cgroup2 /sys/fs/cgroup";
-        let tried = site.sh("root", control_groups)?;
+    /// Starts the daemon `name`, whose only child becomes systemd, and waits for the boot. `namespaces` are options of unshare, beside
+    /// those that every machine has; `prepare` are shell commands that run in them.
+    pub(super) fn start(site: &'a Site, name: &'static str, namespaces: &[&str], prepare: &str) -> Result<Self> {
+        let group = control_groups::enter(site.init_pid(), name);
+        let tried = site.run("root", ["unshare", "--mount", "--propagation=private", "sh", "-c", &group])?;
         if !tried.success() {
             let reason = tried.stderr.lines().next().unwrap_or_default().to_owned();
             return Err(Error::Impossible(format!("systemd cannot be booted here: {reason}")));
         }
+        let start = format!(
+            "{group}
+             {prepare}
+             exec unshare --mount --propagation=private --pid --cgroup --fork --kill-child sh -c \"$1\""
+        );
+        let outer = ["unshare", "--mount", "--propagation=private"];
+        let argv = outer.iter().chain(namespaces).copied().chain(["sh", "-c", &start, "sh", BOOT]);
         site.start_daemon(Daemon::new(name, argv))?;
         let machine = Self { site, name };
         machine.wait_for_boot()?;

@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod command;
+pub(crate) mod control_groups;
 pub mod daemon;
 pub mod foreign;
 pub(crate) mod host;

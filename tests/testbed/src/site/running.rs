@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::site::command::{CommandOutcome, SiteCommand};
+use crate::site::control_groups::Groups;
 use crate::site::daemon::Daemon;
 use crate::site::namespace::Namespace;
 use crate::site::packages::{Layer, Source};
@@ -19,6 +20,8 @@ use crate::{Error, Options, Result, wait};
 #[derive(Debug)]
 pub struct Site {
     namespace: Namespace,
+    // After the namespace: fields are dropped in this order.
+    _groups: Option<Groups>,
     options: Options,
     has_product: bool,
     has_testserver: bool,
@@ -68,6 +71,7 @@ impl Site {
         Ok(Self {
             has_product: options.product,
             namespace,
+            _groups: options.systemd.then_some(Groups),
             options,
             has_testserver,
             daemons: Mutex::default(),
