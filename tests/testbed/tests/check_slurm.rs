@@ -220,7 +220,8 @@ fn a_slurmd_that_was_started_before_the_plugin_was_there_is_found() -> Result<()
         site.sh("root", &format!("rm {LINE}"))?.ok()?;
         site.stop("slurmd.n1", "TERM")?;
         site.restart("slurmd.n1")?;
-        let runs = "pgrep -x slurmd && sinfo -h -N -o %T | grep -qx idle";
+        // slurmctld's view of the node is of before the restart, so wait for slurmd's own line: by then it has read plugstack.conf.
+        let runs = "test $(grep -c ' started on ' /var/log/slurm/slurmd.n1.log) -ge 2";
         site.wait_for("slurmd", Duration::from_secs(30), "root", runs)?;
         let later = format!("ln -s {SNIPPET} {LINE}");
         assert_found(site, &later, "slurmd-without-plugin", 1, "true")?;
