@@ -12,14 +12,20 @@ pub struct Kind {
     pub part: &'static str,
     /// How bad it is.
     pub level: Severity,
+    /// What it says, a sentence for the documents.
+    pub meaning: &'static str,
     /// A command that corrects it or shows more, to be pasted into a shell of root; empty when it depends on the finding, or when no
     /// command does.
     pub fix: &'static str,
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident: $id:literal, $part:literal, $level:ident, $fix:literal;)*) => {
-        $($(#[$doc])* pub const $name: Kind = Kind { id: $id, part: $part, level: Severity::$level, fix: $fix };)*
+    ($($(#[doc = $doc:literal])+ $name:ident: $id:literal, $part:literal, $level:ident, $fix:literal;)*) => {
+        $(
+            $(#[doc = $doc])+
+            pub const $name: Kind =
+                Kind { id: $id, part: $part, level: Severity::$level, meaning: concat!($($doc),+), fix: $fix };
+        )*
         /// All of them.
         pub const ALL: &[Kind] = &[$($name),*];
     };
@@ -32,7 +38,7 @@ kinds! {
     SSHD_CONFIGURATION: "sshd-configuration", "sshd", Error, "sshd -t";
     /// There is no sshd to ask.
     SSHD_MISSING: "sshd-missing", "sshd", Warning, "";
-    /// login.toml lets tokens open root, and sshd lets root in without them only.
+    /// login.toml lets tokens open root, and sshd refuses them.
     SSHD_ROOT: "sshd-permit-root-login", "sshd", Warning, "grep -ni permitrootlogin /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf   # yes; or take root out of allow_system in login.toml";
     /// `UsePAM no`.
     SSHD_USE_PAM: "sshd-use-pam", "sshd", Error, "apt install mytoken-sshd-config && systemctl reload ssh";
@@ -42,11 +48,11 @@ kinds! {
     SSHD_METHODS: "sshd-authentication-methods", "sshd", Error, "grep -ni authenticationmethods /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf";
     /// `PasswordAuthentication yes`.
     SSHD_PASSWORD: "sshd-password", "sshd", Warning, "apt install mytoken-sshd-config && systemctl reload ssh";
-    /// `LoginGraceTime` ends before our deadline does.
+    /// `LoginGraceTime` ends before the deadline of login.toml, and before a person has pasted a token.
     SSHD_GRACE_TIME: "sshd-login-grace-time", "sshd", Error, "sshd -T | grep -i logingracetime   # at least deadline of login.toml, and 30 s for the person";
-    /// `MaxStartups` as shipped.
+    /// `MaxStartups` is as shipped.
     SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "apt install mytoken-sshd-config && systemctl reload ssh";
-    /// Penalties as shipped.
+    /// `PerSourcePenalties` is as shipped.
     SSHD_PENALTIES: "sshd-penalties", "sshd", Ok, "ln -s /usr/share/mytoken/sshd-penalties.conf /etc/ssh/sshd_config.d/11-mytoken-penalties.conf && sshd -t";
     /// A line that libpam cannot read.
     PAM_LINE: "pam-line", "PAM", Error, "";
@@ -94,7 +100,7 @@ kinds! {
     ACCOUNT_SETTING: "accounts-unknown", "configuration", Warning, "getent passwd NAME";
     /// The exchange asks for tokens that no issuer's audiences accept.
     EXCHANGE_AUDIENCE: "exchange-audience", "audience", Error, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
-    /// The same, for some of the issuers.
+    /// The exchange asks for tokens that some issuers' audiences do not accept.
     EXCHANGE_AUDIENCE_PARTLY: "exchange-audience-issuer", "audience", Warning, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
     /// Jobs want another audience than logins. Whether the provider gives both is in none of its documents.
     PROFILE_AUDIENCE: "profile-audience", "audience", Ok, "";
@@ -108,55 +114,55 @@ kinds! {
     MAP_ACCOUNT: "map-file-account", "map file", Warning, "getent passwd NAME";
     /// Not all accounts of a map file were looked up.
     MAP_LOOKUP: "map-file-lookup", "map file", Warning, "getent passwd   # does the directory server answer?";
-    /// The cluster's public key.
+    /// The cluster's public key is missing or cannot be used.
     PUBLIC_KEY: "public-key", "public key", Error, "mytokenctl keygen   # on one host; then copy cluster.pub to every host, and cluster.key (mode 0600) to the nodes";
-    /// The cluster's private key.
+    /// The cluster's private key cannot be used.
     PRIVATE_KEY: "private-key", "private key", Error, "namei -l /etc/mytoken/keys/cluster.key";
     /// The two keys are of different pairs.
     KEY_PAIR: "keys-differ", "private key", Error, "scp -p HOST:/etc/mytoken/keys/'cluster.*' /etc/mytoken/keys/   # HOST: where mytokenctl keygen ran";
-    /// No directory for the keys of issuers.
+    /// Neither directory for the keys of issuers can be written.
     CACHE: "cache", "cache", Error, "namei -l /var/cache/mytoken /run/mytoken; df /var/cache /run";
-    /// One of the two directories is enough.
+    /// One of the two directories for the keys of issuers cannot be written.
     CACHE_PARTLY: "cache-one-directory", "cache", Warning, "namei -l /var/cache/mytoken /run/mytoken; df /var/cache /run";
-    /// The trusted certificates.
+    /// The trusted certificates cannot be read.
     CA_FILE: "ca-file", "network", Error, "apt install --reinstall ca-certificates && update-ca-certificates";
     /// The HTTP client cannot be made.
     HTTP_SETTINGS: "http-settings", "network", Error, "grep -n -A5 http /etc/mytoken/mytoken.toml";
     /// The configured proxy gives no connection.
     PROXY: "proxy-unreachable", "network", Error, "grep -n proxy /etc/mytoken/mytoken.toml";
-    /// A server's clock and ours differ.
+    /// A server's clock and this host's differ.
     CLOCK: "clock", "network", Warning, "timedatectl set-ntp true   # on both hosts";
     /// A mytoken server gives no usable answer at the moment.
     SERVER_UNAVAILABLE: "server-unavailable", "mytoken server", Error, "";
-    /// Its certificate is not accepted.
+    /// A mytoken server's certificate is not accepted.
     SERVER_CERTIFICATE: "server-certificate", "mytoken server", Error, "";
     /// There is no mytoken server at this address.
     SERVER_ADDRESS: "server-address", "mytoken server", Error, "";
-    /// It has another URL than configured.
+    /// A mytoken server has another URL than configured.
     SERVER_FOREIGN: "server-issuer", "mytoken server", Error, "";
-    /// It accepts no more requests for now.
+    /// A mytoken server accepts no more requests for now.
     SERVER_BUSY: "server-busy", "mytoken server", Warning, "mytokenctl status --login   # who sends requests?";
-    /// Logins alone can use up its request limit.
+    /// Refused logins alone can use up a mytoken server's request limit.
     SERVER_LIMIT: "server-request-limit", "mytoken server", Warning, "${EDITOR:-vi} /etc/mytoken/login.toml   # [budget] per_host";
-    /// A job on all nodes can use up its request limit.
+    /// A job on all nodes can use up a mytoken server's request limit.
     SERVER_LIMIT_CLUSTER: "server-request-limit-cluster", "mytoken server", Warning, "";
-    /// It knows none of the providers whose tokens log in.
+    /// A mytoken server knows none of the providers whose tokens log in.
     SERVER_PROVIDER: "server-provider", "mytoken server", Error, "";
     /// A provider gives no usable answer at the moment.
     ISSUER_UNAVAILABLE: "issuer-unavailable", "issuer", Error, "";
-    /// Its certificate is not accepted.
+    /// A provider's certificate is not accepted.
     ISSUER_CERTIFICATE: "issuer-certificate", "issuer", Error, "";
     /// There is no provider at this address.
     ISSUER_ADDRESS: "issuer-address", "issuer", Error, "";
-    /// It has another URL than configured.
+    /// A provider has another URL than configured.
     ISSUER_FOREIGN: "issuer-issuer", "issuer", Error, "";
-    /// Its keys cannot be had.
+    /// A provider's keys cannot be fetched.
     ISSUER_KEYS: "issuer-keys", "issuer", Error, "";
-    /// None of its keys is for an algorithm that is accepted.
+    /// No key of a provider is for an algorithm that is accepted.
     ISSUER_ALGORITHMS: "issuer-algorithms", "issuer", Error, "";
-    /// A rule needs a claim that it does not list.
+    /// A rule needs a claim that the provider does not list.
     ISSUER_CLAIM: "issuer-claim", "issuer", Warning, "";
-    /// Its ID tokens would be taken for access tokens.
+    /// A provider's ID tokens would be taken for access tokens.
     ISSUER_ID_TOKENS: "issuer-id-tokens", "issuer", Warning, "${EDITOR:-vi} /etc/mytoken/mytoken.toml   # required_scopes = [\"openid\"]: ID tokens have no scopes; or accept_typ = [\"at+jwt\"]";
 }
 

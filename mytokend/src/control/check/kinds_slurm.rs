@@ -23,7 +23,7 @@ kinds! {
     RUNTIME_DIR_DISK: "runtime-dir-on-disk", "runtime", Warning, "grep -rn runtime_dir /etc/mytoken   # choose a directory below /run";
     /// The PAM module is of another version than this program.
     PAM_VERSION: "pam-module-version", "PAM", Warning, "apt install --only-upgrade libpam-mytoken mytokend";
-    /// Slurm's programs are not there.
+    /// Slurm's programs are not at the usual paths.
     SLURM_MISSING: "slurm-missing", "Slurm", Warning, "";
     /// slurmctld does not answer.
     SLURM_CONTROLLER: "slurm-controller", "Slurm", Warning, "scontrol ping";
@@ -37,9 +37,9 @@ kinds! {
     PLUGIN_LINE: "plugin-line", "Slurm plugin", Error, "mkdir -p /etc/slurm/plugstack.conf.d && ln -s /usr/share/mytoken/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf   # plugstack.conf must include this directory";
     /// Slurm does not load the plugin although file and line are there.
     PLUGIN_NOT_LOADED: "plugin-not-loaded", "Slurm plugin", Error, "srun --help | grep -A4 mytoken";
-    /// The line says `required`.
+    /// The plugin's line says `required`.
     PLUGIN_REQUIRED: "plugin-required", "Slurm plugin", Warning, "";
-    /// The line does not reach hosts without configuration files.
+    /// The plugin's line does not reach hosts without configuration files.
     PLUGIN_CONFIGLESS: "plugin-configless", "Slurm plugin", Warning, "cat /usr/share/mytoken/plugstack.conf >>/etc/slurm/plugstack.conf && scontrol reconfigure   # and remove the include";
     /// The plugin is of another version than this program.
     PLUGIN_VERSION: "plugin-version", "Slurm plugin", Warning, "apt install --only-upgrade slurm-spank-mytoken mytokend";
