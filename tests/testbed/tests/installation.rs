@@ -79,6 +79,16 @@ impl Work {
         Ok(())
     }
 
+    /// A new job starts too; one with a token has it. Each with a token costs the server three requests of its limit.
+    fn assert_jobs_start(&mut self, with_token: bool, after: &str) -> Result<()> {
+        let token = if with_token { "--mytoken=required" } else { "" };
+        let begun = format!("srun -Q {token} sh -c 'test -s \"$BEARER_TOKEN_FILE\" && echo with; echo ran'");
+        let job = self.session.run(&begun, Duration::from_secs(40))?;
+        assert!(job.success() && job.stdout.ends_with("ran\n"), "a new job after {after}: {job:?}");
+        assert!(!with_token || job.stdout == "with\nran\n", "a new job after {after}: {job:?}");
+        Ok(())
+    }
+
     fn calls(&mut self) -> Result<Vec<String>> {
         let calls = self.session.run("cat calls", Duration::from_secs(10))?.stdout;
         Ok(calls.lines().map(str::to_owned).collect())
@@ -140,6 +150,7 @@ fn upgrade_and_downgrade(site: &Site, machine: &Machine<'_>) -> Result<()> {
             let is_earlier = version()? == EARLIER;
             assert_eq!(is_earlier, ["restart", "reload", "downgrade"].contains(&step), "after {step}");
             work.assert_alive(step)?;
+            work.assert_jobs_start(["upgrade", "downgrade"].contains(&step), step)?;
         }
         Ok(())
     })?;
@@ -176,9 +187,23 @@ fn sessions_jobs_and_logins_live_through_an_upgrade_from_an_earlier_commit_and_b
 fn agent_logins_and_jobs_are_back_after_a_reboot() -> Result<()> {
     machine_story(|site, machine| {
         install(site, machine)?;
+        // A job that waits keeps its credential, which only the cluster's key opens.
+        people::first_mytoken(site, "alice")?;
+        let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed")?;
+        let call = people::call("-s -o /dev/null -w '%{http_code}'");
+        let script = format!("cat >waiting.sh <<'END'\n#!/bin/bash\n{call}\nEND");
+        session.run(&script, Duration::from_secs(10))?.ok()?;
+        let submitted = session.run("sbatch --hold --mytoken=required waiting.sh", Duration::from_secs(30))?;
+        let waiting = Job::submitted("alice", &submitted)?.id;
+        session.close()?;
+
         machine.reboot()?;
         active(machine)?;
         machine.wait_for_slurm()?;
+        machine.sh(&format!("scontrol release {waiting}"))?.ok()?;
+        wait::until("the token of the job that waited", Duration::from_secs(60), || {
+            Ok((site.sh("alice", &format!("cat slurm-{waiting}.out"))?.stdout == "200").then_some(()))
+        })?;
         Work::begin(site)?.end()
     })
 }
@@ -225,7 +250,10 @@ fn removal_spares_sessions_and_jobs_reinstallation_serves_them_again_and_purge_l
         let find = "find / -xdev -name '*mytoken*' -not -path '/root/*' -not -path '/home/*' -not -path '/etc/*'";
         assert_eq!(site.sh("root", find)?.ok()?.stdout, "");
         assert_eq!(machine.sh("dpkg --verify; systemctl --failed --no-legend")?.stdout, "");
-        Ok(())
+
+        machine.sh(&format!("{APT} install /root/packages/*.deb"))?.ok()?;
+        active(machine)?;
+        login_by_key(site)
     })
 }
 
