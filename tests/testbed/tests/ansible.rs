@@ -80,8 +80,10 @@ impl<'a> Controller<'a> {
         let file = self.directory.path().join("inventory.yml");
         fs::write(&file, inventory).map_err(io("writing the inventory"))?;
         // Only the network is the site's: ssh reaches its hosts, and Ansible's files stay in the directory.
-        let output = Command::new("nsenter")
-            .args(["--net", "--target", &self.site.init_pid().to_string(), "timeout", LIMIT, "ansible-playbook", "-i"])
+        // It ends with this process: `timeout` passes the signal on.
+        let output = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "nsenter", "--net", "--target", &self.site.init_pid().to_string()])
+            .args(["timeout", LIMIT, "ansible-playbook", "-i"])
             .arg(&file)
             .arg("-i")
             .arg(self.directory.path().join("connections.yml"))

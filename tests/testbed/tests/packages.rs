@@ -149,8 +149,14 @@ fn piuparts_finds_nothing_that_installation_removal_and_purge_leave() -> Result<
         let what = what.to_owned();
         |source| Error::Io { what, source }
     };
+    // A killed test leaves its copy of the root. The mounts in it ended with their namespace.
+    if work.exists() {
+        fs::remove_dir_all(&work).map_err(io("removing piuparts' directory"))?;
+    }
     fs::create_dir_all(&work).map_err(io("making piuparts' directory"))?;
-    let output = Command::new("unshare")
+    // It ends with this process, even by SIGKILL.
+    let output = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare"])
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "piuparts"])
         .args(["--keep-sources-list", "--no-upgrade-test", "--no-eatmydata", "--skip-minimize", "--distribution"])
         .args([options.release.name(), "--existing-chroot"])
