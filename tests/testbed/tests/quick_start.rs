@@ -1,29 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! README's quick starts, word by word: the lines of its code blocks run on a machine with the packages.
 
-use std::fs;
 use std::time::Duration;
 
 use testbed::drive::cluster::{Cluster, NODE, cluster_story};
 use testbed::drive::machine::{Machine, machine_story};
 use testbed::drive::people::{self, Session};
 use testbed::drive::{askpass, jobs};
-use testbed::site::paths;
-use testbed::site::servers::{AUDIENCE, MYTOKEN_SERVER, PROVIDER, RESOURCE_SERVER};
+use testbed::site::servers::PROVIDER;
 use testbed::site::services::testserver;
 use testbed::{Error, Result, Site, wait};
 
 mod built_packages;
+mod written;
 use built_packages::{bring_packages, difference, etc, login_by_key};
-
-/// The names of the site in place of README's. Nothing else of README is changed.
-const NAMES: &[(&str, &str)] = &[
-    ("https://mytoken.example.org", MYTOKEN_SERVER),
-    ("https://op.example.org", PROVIDER),
-    ("https://se.example.org", RESOURCE_SERVER),
-    ("https://cluster.example.org", AUDIENCE),
-    ("login.cluster.example.org", "testbed"),
-];
+use written::{Step, document, steps, ways_back};
 
 const SHELL: &str = "Quick start: a researcher at the shell";
 const JOB: &str = "Quick start: a researcher with a job";
@@ -38,58 +29,13 @@ const BY_PROMPT: &str =
     "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed id -un";
 
 fn readme() -> Result<String> {
-    let path = paths::repository().join("README.md");
-    fs::read_to_string(&path).map_err(|source| Error::Io { what: path.display().to_string(), source })
+    document("README.md")
 }
 
 /// The text between a heading and the next one.
 fn section<'a>(readme: &'a str, heading: &str) -> Result<&'a str> {
     let titled = |text: &&str| text.trim_start_matches('#').trim_start().starts_with(&format!("{heading}\n"));
     readme.split("\n#").find(titled).ok_or_else(|| Error::Refused(format!("README has no heading \"{heading}\"")))
-}
-
-/// What a person pastes at once: a command with its continued lines, or a file by `cat`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Step {
-    text: String,
-    /// Lines of the file that it writes; zero for a command.
-    configuration: usize,
-}
-
-/// The steps of all code blocks of a section, with the site's names.
-fn steps(section: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    for block in section.split("```\n").skip(1).step_by(2) {
-        let mut lines = block.lines().filter(|line| !line.trim().is_empty());
-        while let Some(line) = lines.next() {
-            let mut step = Step { text: line.to_owned(), configuration: 0 };
-            while step.text.ends_with('\\') {
-                step.text.push('\n');
-                step.text.push_str(lines.next().unwrap_or_default());
-            }
-            if line.ends_with("<<'END'") {
-                for line in lines.by_ref().take_while(|line| *line != "END") {
-                    step.text.push_str(&format!("\n{line}"));
-                    step.configuration += 1;
-                }
-                step.text.push_str("\nEND\n");
-            }
-            steps.push(Step { text: with_names(&step.text), ..step });
-        }
-    }
-    steps
-}
-
-/// The commands of a section's list that go back, the last step's first.
-fn ways_back(section: &str) -> Vec<String> {
-    let spans = section.split("Back: `").skip(1).filter_map(|rest| rest.split('`').next());
-    let mut ways: Vec<String> = spans.map(|span| with_names(&span.replace('\n', " "))).collect();
-    ways.reverse();
-    ways
-}
-
-fn with_names(text: &str) -> String {
-    NAMES.iter().fold(text.to_owned(), |text, (readmes, ours)| text.replace(readmes, ours))
 }
 
 /// One of a section's steps, by its first words.
