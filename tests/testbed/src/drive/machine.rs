@@ -68,7 +68,15 @@ pub(super) fn configure_slurm(site: &Site, slurm: &str) -> Result<()> {
 /// # Errors
 /// As [`story::story`].
 pub fn machine_story(tell: impl FnOnce(&Site, &Machine<'_>) -> Result<()>) -> Result<()> {
-    let options = Options { systemd: true, product: false, nodes: 1, ..Options::new()? };
+    machine_story_with(Options::new()?, tell)
+}
+
+/// The same with these options.
+///
+/// # Errors
+/// As [`story::story`].
+pub fn machine_story_with(options: Options, tell: impl FnOnce(&Site, &Machine<'_>) -> Result<()>) -> Result<()> {
+    let options = Options { systemd: true, product: false, nodes: 1, ..options };
     if options.foreign.is_some() {
         return story::skip("it needs a site of its own");
     }

@@ -16,6 +16,8 @@ pub struct Options {
     pub second_machine: bool,
     /// Whether the root has Python too, for the story of the Ansible role.
     pub python: bool,
+    /// Whether the root of a story that boots systemd also has fail2ban.
+    pub fail2ban: bool,
     /// Number of Slurm nodes.
     pub nodes: u8,
     /// Install the product when it is built.
@@ -75,6 +77,7 @@ impl Options {
             systemd: false,
             second_machine: false,
             python: false,
+            fail2ban: false,
             nodes: 4,
             product: true,
             prolog_flags: "",

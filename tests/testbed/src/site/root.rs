@@ -39,6 +39,8 @@ const SYSTEMD_PACKAGES: &[&str] = &["systemd", "systemd-sysv", "dbus", "libpam-s
 
 /// What Ansible needs on the hosts that it sets up, in addition to [`SYSTEMD_PACKAGES`].
 const ANSIBLE_PACKAGES: &[&str] = &["python3", "python3-apt"];
+/// Packages of a site with fail2ban, in addition to those of a site that boots systemd.
+const FAIL2BAN_PACKAGES: &[&str] = &["fail2ban", "python3-systemd", "nftables"];
 
 /// How a root file system is made.
 #[derive(Debug, Clone)]
@@ -67,6 +69,13 @@ impl Recipe {
         let packages: Vec<&str> =
             SITE_PACKAGES.iter().chain(SYSTEMD_PACKAGES).chain(ANSIBLE_PACKAGES).copied().collect();
         Self::with_packages(&format!("{release}-ansible"), release, &packages)
+    }
+
+    /// The same with fail2ban, and what it needs to read the journal and to ban.
+    #[must_use]
+    pub fn fail2ban_site(release: Release) -> Self {
+        let packages = SITE_PACKAGES.iter().chain(SYSTEMD_PACKAGES).chain(FAIL2BAN_PACKAGES).copied();
+        Self::with_packages(&format!("{release}-fail2ban"), release, &packages.collect::<Vec<_>>())
     }
 
     fn with_packages(name: &str, release: Release, packages: &[&str]) -> Self {

@@ -38,10 +38,11 @@ impl Site {
     /// As [`Site::start`].
     pub fn without_services(options: Options) -> Result<Self> {
         host::can_hold_a_site()?;
-        let recipe = match (options.systemd, options.python) {
-            (false, _) => Recipe::site,
-            (true, false) => Recipe::systemd_site,
-            (true, true) => Recipe::ansible_site,
+        let recipe = match (options.systemd, options.python, options.fail2ban) {
+            (false, _, _) => Recipe::site,
+            (true, false, false) => Recipe::systemd_site,
+            (true, true, _) => Recipe::ansible_site,
+            (true, false, true) => Recipe::fail2ban_site,
         };
         let root = Root::open(&recipe(options.release))?;
         let mut binds = vec![(paths::testbed_program()?, TESTBED_INSIDE.into())];
