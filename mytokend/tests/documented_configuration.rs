@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mytoken::config::{FileTrust, Shared};
-use mytoken_login::LoginSettings;
+use mytoken_login::{LoginSettings, MapFile};
 use mytokend::jobs::settings::JobsSettings;
 
 fn docs() -> PathBuf {
@@ -114,4 +114,34 @@ fn the_configuration_of_the_ansible_inventory_can_be_loaded() {
     ];
     assert!(files.iter().all(|(_, text)| text.lines().count() > 4), "{files:?}");
     assert_eq!(load_files(&path, files).len(), 3);
+}
+
+/// The examples of a manual page: its text between `.nf` and `.fi`.
+fn example(page: &str) -> String {
+    let path = docs().join("../packaging/manual/sections").join(page);
+    let text = fs::read_to_string(&path).unwrap();
+    let section = text.split_once(".SH EXAMPLES\n").unwrap().1;
+    section.split_once(".nf\n.RS 4\n").unwrap().1.split_once(".RE\n").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_examples_of_the_manual_pages_fit_together() {
+    let names = ["mytoken.toml", "login.toml", "jobs.toml"];
+    let files = names.map(|name| (name.to_owned(), example(&format!("{name}.man"))));
+    assert!(files.iter().all(|(_, text)| text.lines().count() > 5), "{files:?}");
+    assert_eq!(load_files(Path::new("the manual pages"), files.to_vec()).len(), 3);
+}
+
+#[test]
+fn lists_of_accounts_in_the_documents_are_map_files() {
+    let mut lines = 0;
+    for page in pages(&docs()) {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("\n```text\n# /etc/mytoken/users.map").skip(1) {
+            let file = MapFile::parse(format!("#{}", block.split_once("\n```").unwrap().0).as_bytes());
+            assert!(file.errors().is_empty(), "{}: {:?}", page.display(), file.errors());
+            lines += 1;
+        }
+    }
+    assert!(lines > 3, "only {lines} were found");
 }

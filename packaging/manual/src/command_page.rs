@@ -29,7 +29,7 @@ pub fn page(program: &Program, date: &str) -> io::Result<GeneratedFile> {
     let mut text = String::from(".\\\" Made of the code; see packaging/manual. Do not edit.\n");
     text += &rendered(|out| whole.render_title(out))?;
     text += &section("NAME", &body(|out| whole.render_name_section(out))?);
-    text += &section("SYNOPSIS", &synopsis(&whole, &commands, man)?);
+    text += &section("SYNOPSIS", &synopsis(&program.command, &commands, man)?);
     text += &section("DESCRIPTION", description);
     text += &section("OPTIONS", &body(|out| whole.render_options_section(out))?);
     if !commands.is_empty() {
@@ -45,12 +45,31 @@ fn section(heading: &str, body: &str) -> String {
 }
 
 /// A line for each command, or for the program if it has none.
-fn synopsis(whole: &Man, commands: &[Command], man: impl Fn(Command) -> Man) -> io::Result<String> {
+fn synopsis(program: &Command, commands: &[Command], man: impl Fn(Command) -> Man) -> io::Result<String> {
+    let program = without_help(program);
     if commands.is_empty() {
-        return body(|out| whole.render_synopsis_section(out));
+        return Ok(with_values(&program, &body(|out| man(program.clone()).render_synopsis_section(out))?));
     }
-    let line = |command: &Command| body(|out| man(without_help(command)).render_synopsis_section(out));
+    let line = |command: &Command| {
+        let command = without_help(command);
+        let text = body(|out| man(command.clone()).render_synopsis_section(out))?;
+        Ok(with_values(&command, &text))
+    };
     Ok(commands.iter().map(line).collect::<io::Result<Vec<String>>>()?.join(".br\n"))
+}
+
+/// A synopsis with the values of options, which `clap_mangen` leaves out, and without angle brackets around required ones.
+fn with_values(command: &Command, synopsis: &str) -> String {
+    let mut text = synopsis.trim_end().to_owned() + "\n";
+    for argument in command.get_arguments().filter(|argument| argument.get_action().takes_values()) {
+        let (Some(option), Some([value, ..])) = (argument.get_long(), argument.get_value_names()) else { continue };
+        let option = format!("\\fB\\-\\-{}\\fR", option.replace('-', "\\-"));
+        let is_optional = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
+        let value = if is_optional { format!("[\\fI{value}\\fR]") } else { format!("\\fI{value}\\fR") };
+        let shown = format!("{option} {value}");
+        text = text.replace(&format!("<{option}>"), &shown).replace(&format!("[{option}]"), &format!("[{shown}]"));
+    }
+    text
 }
 
 /// A subsection for each command. Options that an earlier command has too are not repeated.
@@ -74,9 +93,11 @@ fn render_commands(commands: &[Command], man: impl Fn(Command) -> Man) -> io::Re
     Ok(text)
 }
 
-/// The command without `--help`, which all have.
+/// The command without `--help` and `--version`, which all have.
 fn without_help(command: &Command) -> Command {
-    command.clone().mut_arg("help", |help| help.hide(true))
+    let has_version = command.get_arguments().any(|argument| argument.get_id() == "version");
+    let command = command.clone().mut_arg("help", |help| help.hide(true));
+    if has_version { command.mut_arg("version", |version| version.hide(true)) } else { command }
 }
 
 fn rendered(render: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<String> {

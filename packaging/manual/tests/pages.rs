@@ -62,11 +62,18 @@ fn the_committed_files_are_those_that_the_code_gives() {
 #[test]
 fn mandoc_has_no_warning() -> std::io::Result<()> {
     let files = pages().into_iter().map(|(path, _)| path);
-    let Ok(output) = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(files).output() else {
+    let Ok(output) = Command::new("mandoc").args(["-T", "lint", "-W", "style"]).args(files).output() else {
         return skip("mandoc is not installed");
     };
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    // References depend on the pages that this host has installed, and generated pages do not wrap their source.
+    let is_known = |line: &&str| {
+        ["referenced manual not found", "input text line longer", "outdated mandoc.db"]
+            .iter()
+            .any(|known| line.contains(known))
+    };
+    let findings: Vec<&str> = said.lines().filter(|line| !is_known(line)).collect();
+    assert_eq!(findings, [""; 0]);
     Ok(())
 }
 
@@ -168,5 +175,66 @@ fn pages_refer_to_pages_that_exist() {
     let listed: BTreeSet<String> = references(&suite).into_iter().collect();
     for name in names.iter().filter(|name| *name != "mytoken-suite.7") {
         assert!(listed.contains(name), "mytoken-suite.7 does not name {name}");
+    }
+}
+
+/// The command lines of a program in a page: command and long options.
+fn command_lines(text: &str, program: &str) -> Vec<(String, Vec<String>)> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> =
+            line.split_ascii_whitespace().map(|word| word.trim_matches(|mark| "‘’.,;:[]".contains(mark))).collect();
+        for (at, _) in words.iter().enumerate().filter(|(_, word)| **word == program) {
+            let Some(command) = words.get(at + 1) else { continue };
+            let options = words.iter().skip(at + 2).take_while(|word| !["|", "&&", program].contains(*word));
+            let options = options.filter_map(|word| word.strip_prefix("--")).filter(|name| !name.is_empty());
+            let name = |option: &str| option.split(['=', '[', ']']).next().unwrap_or_default().to_owned();
+            found.push(((*command).to_owned(), options.map(name).collect()));
+        }
+    }
+    found
+}
+
+#[test]
+fn command_lines_have_the_options_of_their_command() -> std::io::Result<()> {
+    let mut lines = 0;
+    for (path, _) in pages() {
+        let Some(text) = shown(&path) else { return skip("mandoc is not installed") };
+        for program in programs::all() {
+            for (name, options) in command_lines(&text, program.name()) {
+                let Some(command) = program.command.find_subcommand(&name) else { continue };
+                let known = long_options(command);
+                let unknown: Vec<&String> = options.iter().filter(|option| !known.contains(*option)).collect();
+                assert!(unknown.is_empty(), "{}: {} {name}: {unknown:?}", path.display(), program.name());
+                lines += 1;
+            }
+        }
+    }
+    assert!(lines > 30, "only {lines} command lines were found");
+    Ok(())
+}
+
+#[test]
+fn command_lines_are_recognised() {
+    let found = command_lines("a p check --as x, ‘p status --login’ and\np ssh --delegate[=D] | q --z\np\n", "p");
+    let expected = [("check", vec!["as"]), ("status", vec!["login"]), ("ssh", vec!["delegate"])];
+    let expected =
+        expected.map(|(name, options)| (name.to_owned(), options.into_iter().map(str::to_owned).collect::<Vec<_>>()));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn every_page_has_the_sections_that_readers_expect() {
+    for (path, text) in pages() {
+        let has = |heading: &str| text.lines().any(|line| line.replace('"', "").eq_ignore_ascii_case(heading));
+        let headings: &[&str] = match name(&path).as_str() {
+            "mytoken-submit.1" => &["EXIT STATUS", "ENVIRONMENT", "FILES"],
+            page if page.ends_with(".1") || page == "mytokend.8" => &["EXIT STATUS", "FILES", "EXAMPLES"],
+            _ => &["FILES", "EXAMPLES"],
+        };
+        for heading in ["NAME", "DESCRIPTION", "SEE ALSO"].iter().chain(headings) {
+            let is_there = has(&format!(".SH {heading}")) || has(&format!(".Sh {heading}"));
+            assert!(is_there, "{}: no section {heading}", path.display());
+        }
     }
 }
