@@ -10,6 +10,8 @@ use markdown::Page;
 
 #[path = "documents/book.rs"]
 mod book;
+#[path = "documents/keys.rs"]
+mod keys;
 #[path = "documents/markdown.rs"]
 mod markdown;
 
