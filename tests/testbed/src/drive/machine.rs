@@ -33,6 +33,9 @@ const BOOT: &str = "set -e
 /// How long a boot may take on a busy machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a command may take: apt and update-ca-certificates can need more than a minute on a busy machine.
+const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+
 /// Slurm as an administrator of one host configures it: controller and node are the machine. Not in here: the place of the cgroup
 /// plugin, which depends on the release.
 pub(super) const SLURM: &str = "ClusterName=cluster
@@ -204,6 +207,6 @@ impl<'a> Machine<'a> {
              exec nsenter --target $first --mount --pid --cgroup --net --uts -- bash -c \"$1\"",
             self.name
         );
-        self.site.command("root", ["bash", "-c", &enter, "bash", script]).stdin(answers).run()
+        self.site.command("root", ["bash", "-c", &enter, "bash", script]).stdin(answers).timeout(COMMAND_LIMIT).run()
     }
 }
