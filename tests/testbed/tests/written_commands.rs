@@ -2,13 +2,14 @@
 //! The commands in the administrator guide and in the packages' README.Debian, word by word, on a machine with the packages.
 
 use std::fs;
+use std::time::Duration;
 
 use testbed::drive::machine::{Machine, machine_story};
 use testbed::drive::people::{self, Session};
 use testbed::drive::{askpass, tokens};
 use testbed::site::paths;
 use testbed::site::servers::CA;
-use testbed::{Error, Result, Site};
+use testbed::{Error, Result, Site, wait};
 
 mod built_packages;
 mod written;
@@ -95,6 +96,39 @@ fn prepare(site: &Site, machine: &Machine<'_>, packages: &str) -> Result<()> {
     machine.sh(&format!("echo 'bob:{PASSWORD}' | chpasswd"))?.ok().map(drop)
 }
 
+/// A log line behind its prefix of time and process, with `#` for each number and fingerprint.
+fn form(line: &str) -> String {
+    let begin = ["pam_mytoken(", "job "].iter().filter_map(|mark| line.find(mark)).min().unwrap_or_default();
+    let is_variable = |word: &str| {
+        !word.is_empty()
+            && (word.bytes().all(|byte| byte.is_ascii_digit())
+                || [8, 32].contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let mut form = String::new();
+    for word in line[begin..].split_inclusive(|letter: char| !letter.is_ascii_alphanumeric()) {
+        let end = word.chars().next_back().filter(|letter| !letter.is_ascii_alphanumeric());
+        let bare = end.map_or(word, |end| word.strip_suffix(end).unwrap_or(word));
+        form.push_str(if is_variable(bare) { "#" } else { bare });
+        form.extend(end);
+    }
+    form
+}
+
+/// Lines of docs/admin/logs.md about a login and a job without trouble, against those that a login and a job just wrote.
+fn the_log_has_the_lines_of_the_page(machine: &Machine<'_>) -> Result<()> {
+    let page = document("docs/admin/logs.md")?;
+    let real = machine.sh("journalctl -b --no-pager -o cat -t mytokend -t sshd -t sshd-session")?.ok()?.stdout;
+    let real: Vec<String> = real.lines().map(form).collect();
+    for mark in [": accept ", ": session ", ": opened: ", ": started: ", ": removed: ", ": revoked: "] {
+        let lines: Vec<&str> = page.lines().filter(|line| line.contains(mark)).collect();
+        assert_eq!(lines.len(), 1, "lines of the page with {mark}");
+        for line in lines {
+            assert!(real.contains(&form(line)), "{}\nis none of {real:#?}", form(line));
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn both_ways_of_the_module_and_the_ways_back() -> Result<()> {
     let readme = document(PAM)?;
@@ -161,9 +195,14 @@ fn the_plugin_is_switched_on_and_off() -> Result<()> {
 
         people::first_mytoken(site, "alice")?;
         let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed")?;
-        let limit = std::time::Duration::from_secs(60);
+        let limit = Duration::from_secs(60);
         let job = "srun -Q --mytoken=required sh -c 'test -s \"$BEARER_TOKEN_FILE\" && echo token'";
         assert_eq!(session.run(job, limit)?.stdout, "token\n");
+        wait::until("the end of the job's credential", limit, || {
+            let log = machine.sh("journalctl -b --no-pager -o cat -t mytokend")?.stdout;
+            Ok(log.contains(": revoked: ").then_some(()))
+        })?;
+        the_log_has_the_lines_of_the_page(machine)?;
         run_all(site, machine, &indented_steps(back))?;
         assert_eq!(difference(&before, &etc(site)?), [""; 0]);
         let refused = session.run(job, limit)?;
@@ -250,6 +289,14 @@ fn every_block_of_the_guides_says_what_it_is() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn the_form_of_a_log_line_has_no_numbers() {
+    let line =
+        "sshd[341]: pam_mytoken(sshd:auth): accept uid=2001 rhost=192.0.2.10 token=tc:105a0126 ms=33 (map 0) deadbeef1";
+    assert_eq!(form(line), "pam_mytoken(sshd:auth): accept uid=# rhost=#.#.#.# token=tc:# ms=# (map #) deadbeef1");
+    assert_eq!(form("mytokend[1]: job 12 uid 3: a"), "job # uid #: a");
 }
 
 #[test]
