@@ -125,9 +125,13 @@ fn parse(line: &str, program: &str, passes_on: &[&str]) -> Vec<Written> {
     found
 }
 
-/// Whether the program's name is an argument: of a package manager, or of a service manager.
+/// Whether the program's name is an argument, of a package manager or of a service manager, or in a comment.
 fn is_prose(words: &[&str], index: usize) -> bool {
     let before = words.get(..index).unwrap_or_default();
+    // A comment behind a command is prose.
+    if before.contains(&"#") {
+        return true;
+    }
     before.iter().any(|word| {
         ["apt", "dnf", "systemctl", "journalctl", "pgrep", "systemd-analyze", "cargo", "-p", "grep"].contains(word)
     }) && !before.iter().any(|word| ["&&", ";", "|"].contains(word))

@@ -35,4 +35,5 @@ fn command_lines_are_recognised() {
     assert_eq!(found("`p ssh --delegate host --c` `p ssh --scope x host --c`"), ["ssh --delegate", "ssh --scope"]);
     assert_eq!(found("`apt install p`, `p.toml`, `p host.example.org`, `p: error`"), [" "]);
     assert_eq!(found("`/usr/sbin/p agent`"), ["agent "]);
+    assert_eq!(found("```\nmake x   # tries p for y\np check   # p other\n```\n"), ["check "]);
 }
