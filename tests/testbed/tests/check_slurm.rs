@@ -233,6 +233,25 @@ fn a_slurmd_that_was_started_before_the_plugin_was_there_is_found() -> Result<()
     })
 }
 
+/// slurmd keeps the plugin that it loaded, whatever an upgrade puts in its place.
+#[test]
+fn a_slurmd_that_was_started_before_an_upgrade_is_found() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        let restart = |starts: usize| {
+            site.stop("slurmd.n1", "TERM")?;
+            site.restart("slurmd.n1")?;
+            let runs = format!("test $(grep -c ' started on ' /var/log/slurm/slurmd.n1.log) -ge {starts}");
+            site.wait_for("slurmd", Duration::from_secs(30), "root", &runs)
+        };
+        site.sh("root", &format!("set -e; {}", of_another_version(PLUGIN)))?.ok()?;
+        restart(2)?;
+        assert_found(site, &format!("mv /root/library {PLUGIN}"), "slurmd-before-upgrade", 1, "true")?;
+        restart(3)?;
+        assert_healthy(site, "slurmd's start")
+    })
+}
+
 /// A job that has a `/run` of its own cannot see its token file.
 #[test]
 fn a_run_directory_of_each_job_is_found() -> Result<()> {

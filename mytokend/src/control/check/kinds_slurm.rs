@@ -45,6 +45,8 @@ kinds! {
     PLUGIN_VERSION: "plugin-version", "Slurm plugin", Warning, "apt install --only-upgrade slurm-spank-mytoken mytokend";
     /// slurmd was started before the plugin was there.
     SLURMD_STARTED_EARLIER: "slurmd-without-plugin", "Slurm plugin", Warning, "systemctl restart slurmd   # jobs go on";
+    /// slurmd was started before the plugin was upgraded.
+    SLURMD_BEFORE_UPGRADE: "slurmd-before-upgrade", "Slurm plugin", Warning, "systemctl restart slurmd   # jobs go on";
     /// Another host gave no findings.
     NODE_SILENT: "node-silent", "hosts", Warning, "";
     /// Another host has another version.

@@ -3,7 +3,7 @@
 
 use super::agent::VERSION;
 use super::host::{Host, module_paths};
-use super::slurm::{PLUGIN, Seen, library_version};
+use super::slurm::{InMemory, PLUGIN, Seen, library_version};
 use super::{Findings, kinds_slurm as kinds};
 
 impl Findings {
@@ -40,14 +40,25 @@ impl Findings {
             self.add_kind(kinds::PLUGIN_VERSION, other_version(&file.display().to_string(), version.as_deref()));
         }
         // SLURM-04: slurmd looks for plugins with an epilog only when it starts.
-        let early: Vec<String> =
-            seen.slurmds.iter().filter(|(_, has_plugin)| !has_plugin).map(|(pid, _)| pid.to_string()).collect();
+        let those = |of: &dyn Fn(&InMemory) -> bool| -> Vec<String> {
+            seen.slurmds.iter().filter(|(_, plugin)| of(plugin)).map(|(pid, _)| pid.to_string()).collect()
+        };
+        let early = those(&|plugin| *plugin == InMemory::Absent);
         if !early.is_empty() {
             let text = format!(
                 "slurmd (process {}) was started before the plugin was there: it may call no epilog, and the agent learns of the end of jobs late",
                 early.join(" ")
             );
             self.add_kind(kinds::SLURMD_STARTED_EARLIER, text);
+        }
+        let upgraded =
+            those(&|plugin| matches!(plugin, InMemory::Version(version) if version.as_deref() != Some(VERSION)));
+        if !upgraded.is_empty() {
+            let text = format!(
+                "slurmd (process {}) was started before the plugin was upgraded: it calls the epilog of another version than {VERSION}",
+                upgraded.join(" ")
+            );
+            self.add_kind(kinds::SLURMD_BEFORE_UPGRADE, text);
         }
         if self.findings.len() == before {
             let file = seen.file.as_ref().map_or_else(|| PLUGIN.to_owned(), |(file, _)| file.display().to_string());
@@ -112,7 +123,7 @@ mod tests {
                 relative: false,
             }],
             file: Some((PathBuf::from("/usr/lib/slurm/spank_mytoken.so"), Some(VERSION.to_owned()))),
-            slurmds: vec![(7, true)],
+            slurmds: vec![(7, InMemory::Version(Some(VERSION.to_owned())))],
             private: vec![],
         }
     }
@@ -145,7 +156,12 @@ mod tests {
         for version in [None, Some("0.0.9".to_owned())] {
             assert_eq!(ids(|seen| seen.file.as_mut().unwrap().1 = version), ["plugin-version"]);
         }
-        assert_eq!(ids(|seen| seen.slurmds.push((8, false))), ["slurmd-without-plugin"]);
+        assert_eq!(ids(|seen| seen.slurmds.push((8, InMemory::Absent))), ["slurmd-without-plugin"]);
+        for version in [None, Some("0.0.9".to_owned())] {
+            let older = InMemory::Version(version);
+            assert_eq!(ids(|seen| seen.slurmds.push((8, older))), ["slurmd-before-upgrade"]);
+        }
+        assert_eq!(ids(|seen| seen.slurmds.push((8, InMemory::Present))), Vec::<String>::new(), "not known");
     }
 
     #[test]
@@ -158,7 +174,7 @@ mod tests {
     fn slurmd_is_not_blamed_for_a_plugin_that_is_missing() {
         let change = |seen: &mut Seen| {
             seen.help = Some(Err("srun failed: srun: error: x".into()));
-            (seen.file, seen.slurmds) = (None, vec![(7, false)]);
+            (seen.file, seen.slurmds) = (None, vec![(7, InMemory::Absent)]);
         };
         assert_eq!(ids(change), ["plugin-file"]);
     }

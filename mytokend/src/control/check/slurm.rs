@@ -35,10 +35,21 @@ pub(super) struct Seen {
     pub lines: Vec<PluginLine>,
     /// The plugin's file where Slurm looks for it, with its version.
     pub file: Option<(PathBuf, Option<String>)>,
-    /// Process ids of slurmd, and whether each has the plugin.
-    pub slurmds: Vec<(u32, bool)>,
+    /// Process ids of slurmd, and the plugin in the memory of each.
+    pub slurmds: Vec<(u32, InMemory)>,
     /// The directories of which each job has its own.
     pub private: Vec<String>,
+}
+
+/// The plugin in the memory of a process. It stays there until the process ends (`-z nodelete`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum InMemory {
+    /// It is not there.
+    Absent,
+    /// It is there, and its file cannot be opened to read the version.
+    Present,
+    /// It is there with this version; `None` for the first ones, which do not tell it.
+    Version(Option<String>),
 }
 
 /// The output of `scontrol show config`.
@@ -146,7 +157,7 @@ impl Seen {
                 let version = library_version(&path);
                 (path, version)
             }),
-            slurmds: process::named("slurmd").into_iter().filter_map(|pid| Some((pid, has_plugin(pid)?))).collect(),
+            slurmds: process::named("slurmd").into_iter().filter_map(|pid| Some((pid, in_memory(pid)?))).collect(),
             private: read_text(&directory.join("job_container.conf"))
                 .map(|text| private_directories(&text))
                 .unwrap_or_default(),
@@ -184,15 +195,23 @@ fn plugin_files(plugin_dirs: &str, lines: &[PluginLine]) -> Vec<PathBuf> {
 
 /// The version in a library's file. Notes are near its beginning.
 pub(super) fn library_version(file: &Path) -> Option<String> {
+    version_in(fs::File::open(file).ok()?)
+}
+
+fn version_in(file: fs::File) -> Option<String> {
     let mut start = Vec::new();
-    fs::File::open(file).ok()?.take(1024 * 1024).read_to_end(&mut start).ok()?;
+    file.take(1024 * 1024).read_to_end(&mut start).ok()?;
     version::in_file(&start).map(str::to_owned)
 }
 
-/// Whether a process has the plugin in its memory; `None` when that cannot be read. The plugin stays there until the process ends
-/// (`-z nodelete`).
-fn has_plugin(pid: u32) -> Option<bool> {
-    read_text(Path::new(&format!("/proc/{pid}/maps"))).filter(|maps| !maps.is_empty()).map(|maps| maps.contains(PLUGIN))
+/// The plugin in a process; `None` when its memory cannot be read.
+fn in_memory(pid: u32) -> Option<InMemory> {
+    let maps = read_text(Path::new(&format!("/proc/{pid}/maps"))).filter(|maps| !maps.is_empty())?;
+    let Some(line) = maps.lines().find(|line| line.contains(PLUGIN)) else { return Some(InMemory::Absent) };
+    let range = line.split_whitespace().next().unwrap_or_default();
+    // This leads to the file that was loaded, also after an upgrade has replaced it.
+    let file = fs::File::open(format!("/proc/{pid}/map_files/{range}"));
+    Some(file.map_or(InMemory::Present, |file| InMemory::Version(version_in(file))))
 }
 
 /// The `Dirs` of `job_container.conf`: directories of which each job has its own.
