@@ -99,3 +99,35 @@ fn names_are_recognised() {
         Page::parse("`ca_file` `[http]` `[exchange] audience = \"\"` `a b_c` `proxy` `max_age = \"0s\"` `[JOB]` `A_B`");
     assert_eq!(named(&page).into_iter().collect::<Vec<_>>(), ["[exchange]", "[http]", "ca_file", "max_age"]);
 }
+
+/// The lines of a file that are neither empty nor comments, with single blanks.
+fn lines(text: &str) -> Vec<String> {
+    let words = |line: &str| line.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    text.lines().map(words).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+fn packaging(file: &str) -> String {
+    fs::read_to_string(root().join("packaging").join(file)).unwrap()
+}
+
+#[test]
+fn settings_of_sshd_on_the_page_are_those_of_the_drop_in() {
+    let page = fs::read_to_string(root().join("docs/admin/ssh.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).map(str::to_owned);
+    assert_eq!(rows.collect::<Vec<_>>(), lines(&packaging("sshd.conf")));
+}
+
+#[test]
+fn the_pam_stack_in_the_manual_is_that_of_the_example() {
+    let page = packaging("man/pam_mytoken.8");
+    let stack = page.split_once(".Sh EXAMPLES").unwrap().1.split_once(".Bd -literal").unwrap().1;
+    let stack = stack.split_once('\n').unwrap().1.split_once(".Ed").unwrap().0.replace("\\e\n", "");
+    let stack = lines(&stack);
+    assert_eq!(stack.len(), 4, "{stack:?}");
+    for example in ["pam-sshd.example", "rpm/pam-sshd.example"] {
+        let known = lines(&packaging(example));
+        for line in &stack {
+            assert!(known.contains(line), "{example} has no line: {line}");
+        }
+    }
+}
