@@ -15,6 +15,7 @@ pub mod wait;
 
 pub use drive::story::{skip, story, story_with_own_servers};
 pub use error::{Error, Result};
+pub use site::emulation::can_emulate;
 pub use site::host::{can_hold_a_site, has_program};
 pub use site::options::{Foreign, Options};
 pub use site::release::Release;

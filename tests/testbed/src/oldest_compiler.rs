@@ -32,6 +32,7 @@ pub(crate) fn check() -> Result<ExitCode> {
         network: Network::Callers,
         binds: vec![(paths::repository(), "/src".into()), (registry()?, "/cargo/registry".into())],
         users: false,
+        emulated: false,
         install: None,
     };
     let namespace = Namespace::create(&plan)?;

@@ -16,6 +16,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
 
 use crate::error::WithContext;
+use crate::site::emulation;
 use crate::site::plan::{HOST_NAME, Installation, Network, Plan, SERVER_NAMES, STATE_DIR};
 use crate::site::users;
 use crate::{Error, Result};
@@ -33,7 +34,10 @@ pub fn run(plan: &Plan) -> Result<()> {
     // `/proc` is still the host's here, so this is the process id on the host.
     let host_pid = fs::read_link("/proc/self").with_context(|| "reading /proc/self".into())?;
     let new_root = mount_overlay(plan)?;
-    mount_kernel_file_systems(&new_root)?;
+    mount_kernel_file_systems(&new_root, plan.emulated)?;
+    if plan.emulated {
+        emulation::register(&new_root)?;
+    }
     for (outside, inside) in &plan.binds {
         bind(outside, &new_root.join(inside.strip_prefix("/").unwrap_or(inside)))?;
     }
@@ -43,7 +47,9 @@ pub fn run(plan: &Plan) -> Result<()> {
         Some(Installation::Packages { files, layer }) => {
             install_packages(files, &new_root)?;
             // At this point the upper directory contains only what the packages changed.
-            run_to_end(Command::new("cp").arg("-a").arg(plan.mount_point.join("upper")).arg(layer))?;
+            if let Some(layer) = layer {
+                run_to_end(Command::new("cp").arg("-a").arg(plan.mount_point.join("upper")).arg(layer))?;
+            }
         }
     }
     let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
@@ -80,12 +86,14 @@ fn mount_overlay(plan: &Plan) -> Result<PathBuf> {
         Some(layer) => symlink(layer, "layer").map(|()| "layer:lower").with_context(|| "linking the layer".into())?,
         None => "lower",
     };
-    let options = format!("lowerdir={lower},upperdir=upper,workdir=work");
+    // In a user namespace an overlay cannot use its usual extended attributes.
+    let attributes = if plan.emulated { ",userxattr" } else { "" };
+    let options = format!("lowerdir={lower},upperdir=upper,workdir=work{attributes}");
     mount_at(Some("overlay"), &new_root, Some("overlay"), MsFlags::empty(), Some(&options))?;
     Ok(new_root)
 }
 
-fn mount_kernel_file_systems(new_root: &Path) -> Result<()> {
+fn mount_kernel_file_systems(new_root: &Path, in_user_namespace: bool) -> Result<()> {
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
     mount_at(Some("proc"), &new_root.join("proc"), Some("proc"), quiet, None)?;
     // hwloc reads /sys/devices. A new sysfs has the site's network and does not have the host's cgroups.
@@ -101,6 +109,11 @@ fn mount_kernel_file_systems(new_root: &Path) -> Result<()> {
     mount_at(Some("tmpfs"), &dev, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755"))?;
     for (name, major, minor) in DEVICES {
         let path = dev.join(name);
+        if in_user_namespace {
+            // Here no node can be made. The bind mount is read-only, so that `chmod` fails; writing to the device works.
+            bind(&Path::new("/dev").join(name), &path)?;
+            continue;
+        }
         mknod(&path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(*major, *minor))
             .with_context(|| format!("making {}", path.display()))?;
         set_mode(&path, 0o666)?;

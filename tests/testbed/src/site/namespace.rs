@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::WithContext;
+use crate::site::emulation::USER_NAMESPACE;
 use crate::site::plan::{Network, Plan};
 use crate::site::{host, paths};
 use crate::{Error, Result};
@@ -34,6 +35,11 @@ impl Namespace {
         let plan_text =
             serde_json::to_string(plan).map_err(std::io::Error::from).with_context(|| "writing the plan".into())?;
         let mut command = Command::new("unshare");
+        if plan.emulated {
+            let [program, arguments @ ..] = USER_NAMESPACE;
+            command = Command::new(program);
+            command.args(arguments).arg("unshare");
+        }
         command.args(host::NAMESPACES);
         if plan.network == Network::Own {
             command.arg("--net");

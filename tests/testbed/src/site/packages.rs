@@ -25,6 +25,12 @@ pub fn earlier() -> Option<Vec<PathBuf>> {
     listed(&paths::earlier_packages())
 }
 
+/// The packages of the last `make arm64`; `None` when there are none.
+#[must_use]
+pub fn built_for_arm64() -> Option<Vec<PathBuf>> {
+    listed(&paths::arm64_packages())
+}
+
 fn listed(directory: &Path) -> Option<Vec<PathBuf>> {
     let list = fs::read_to_string(directory.join("packages")).ok()?;
     let files: Vec<PathBuf> =
@@ -92,7 +98,8 @@ fn make(packages: &[PathBuf], root: &Root, directory: &Path) -> Result<()> {
         network: Network::Own,
         binds: Vec::new(),
         users: false,
-        install: Some(Installation::Packages { files: packages.to_vec(), layer: fresh.clone() }),
+        emulated: false,
+        install: Some(Installation::Packages { files: packages.to_vec(), layer: Some(fresh.clone()) }),
     };
     drop(Namespace::create(&plan)?);
     remove(directory)?;
@@ -109,6 +116,18 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// The packages for arm64, which an emulated site installs itself.
+    ///
+    /// # Errors
+    /// When they are not built.
+    pub(crate) fn for_arm64() -> Result<Self> {
+        let files = built_for_arm64().ok_or_else(|| {
+            let directory = paths::arm64_packages();
+            Error::Refused(format!("there are no packages in {}; run `make arm64`", directory.display()))
+        })?;
+        Ok(Self::Install(Installation::Packages { files, layer: None }))
+    }
+
     /// The product as cargo built it in this profile.
     ///
     /// # Errors

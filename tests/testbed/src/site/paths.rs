@@ -44,6 +44,12 @@ pub fn earlier_packages() -> PathBuf {
     target().join("earlier")
 }
 
+/// Where `make arm64` puts the Debian packages for arm64.
+#[must_use]
+pub fn arm64_packages() -> PathBuf {
+    target().join("deb-arm64")
+}
+
 /// Where `make rpm` puts the product's RPM packages.
 #[must_use]
 pub fn rpm_packages() -> PathBuf {

@@ -66,6 +66,8 @@ pub struct Plan {
     pub binds: Vec<(PathBuf, PathBuf)>,
     /// Whether to create the users of a site.
     pub users: bool,
+    /// Whether programs for arm64 run in this site, in a user namespace of its own.
+    pub emulated: bool,
     /// How this site installs the product; `None` if it does not.
     pub install: Option<Installation>,
 }
@@ -85,6 +87,6 @@ pub enum Installation {
         /// The packages, on the host.
         files: Vec<PathBuf>,
         /// A directory on the host that gets a copy of everything that the installation changed: a layer for other sites.
-        layer: PathBuf,
+        layer: Option<PathBuf>,
     },
 }

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::WithContext;
+use crate::site::emulation::{REGISTERED, USER_NAMESPACE};
 use crate::site::paths;
 use crate::{Error, Release, Result};
 
@@ -42,11 +43,17 @@ const ANSIBLE_PACKAGES: &[&str] = &["python3", "python3-apt"];
 /// Packages of a site with fail2ban, in addition to those of a site that boots systemd.
 const FAIL2BAN_PACKAGES: &[&str] = &["fail2ban", "python3-systemd", "nftables"];
 
+/// Those of [`SITE_PACKAGES`] that are for arm64 in an emulated site.
+const ARM64_PACKAGES: &[&str] =
+    &["slurmctld", "slurmd", "slurm-client", "munge", "openssh-server", "openssh-client", "pamtester"];
+
 /// How a root file system is made.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     name: String,
     arguments: Vec<String>,
+    /// Whether programs for arm64 run while the root is made.
+    emulated: bool,
 }
 
 impl Recipe {
@@ -86,7 +93,25 @@ impl Recipe {
             arguments.push("--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned());
         }
         arguments.push(release.name().to_owned());
-        Self { name: name.to_owned(), arguments }
+        Self { name: name.to_owned(), arguments, emulated: false }
+    }
+
+    /// The root of a site with sshd and Slurm for arm64. The rest of the system is as on the host, so that the test servers run in it.
+    #[must_use]
+    pub fn emulated_site(release: Release) -> Self {
+        let (emulated, native): (Vec<&str>, Vec<&str>) =
+            SITE_PACKAGES.iter().partition(|package| ARM64_PACKAGES.contains(package));
+        let mut recipe = Self::with_packages(&format!("{release}-arm64"), release, &native);
+        let install = emulated.iter().map(|package| format!(" {package}:arm64")).collect::<String>();
+        let options = [
+            "--architectures=amd64,arm64".to_owned(),
+            // Before the packages for arm64, whose scripts need it.
+            "--include=qemu-user-static".to_owned(),
+            format!("--customize-hook=chroot \"$1\" apt-get --yes --no-install-recommends install{install}"),
+        ];
+        recipe.arguments.splice(0..0, options);
+        recipe.emulated = true;
+        recipe
     }
 
     /// A root with the oldest compiler that the workspace supports (MSRV): bookworm without its security archive,
@@ -99,6 +124,7 @@ impl Recipe {
             arguments: ["--variant=apt", packages, "bookworm", "deb http://deb.debian.org/debian bookworm main"]
                 .map(str::to_owned)
                 .to_vec(),
+            emulated: false,
         }
     }
 
@@ -195,8 +221,11 @@ fn create(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
     // In its own PID and mount namespaces, mmdebstrap ends when this process ends, even by SIGKILL, and its mounts stay
     // off the host.
     let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    command.args(recipe.emulated.then_some(USER_NAMESPACE).into_iter().flatten());
     command
-        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(recipe.emulated.then_some(REGISTERED).into_iter().flatten())
         .arg("mmdebstrap")
         .args(before)
         .arg(&fresh)

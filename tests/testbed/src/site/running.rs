@@ -39,6 +39,7 @@ impl Site {
     pub fn without_services(options: Options) -> Result<Self> {
         host::can_hold_a_site()?;
         let recipe = match (options.systemd, options.python, options.fail2ban) {
+            (false, _, _) if options.emulated => Recipe::emulated_site,
             (false, _, _) => Recipe::site,
             (true, false, false) => Recipe::systemd_site,
             (true, true, _) => Recipe::ansible_site,
@@ -53,8 +54,9 @@ impl Site {
             paths::testserver_program().filter(|_| (options.product || options.systemd) && options.foreign.is_none());
         let has_testserver = testserver.is_some();
         binds.extend(testserver.map(|program| (program, TESTSERVER_INSIDE.into())));
-        let profile = paths::product_profile();
-        let (layer, install) = match options.product.then(|| Source::open(&profile, &root)).transpose()? {
+        let source =
+            || if options.emulated { Source::for_arm64() } else { Source::open(&paths::product_profile(), &root) };
+        let (layer, install) = match options.product.then(source).transpose()? {
             None => (None, None),
             Some(Source::Layer(layer)) => (Some(layer), None),
             Some(Source::Install(installation)) => (None, Some(installation)),
@@ -66,6 +68,7 @@ impl Site {
             network: network_of(&options),
             binds,
             users: true,
+            emulated: options.emulated,
             install,
         };
         let namespace = Namespace::create(&plan)?;

@@ -36,6 +36,7 @@ impl Host {
             network: Network::Callers,
             binds: vec![(paths::rpm_packages(), "/packages".into())],
             users: false,
+            emulated: false,
             install: None,
         };
         Ok(Some(Self { namespace: Namespace::create(&plan)?, _root: root }))
