@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier rpm rpm-check reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv portable deb-source dist clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv portable deb-source dist clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -35,12 +35,13 @@ help:
 	@echo 'build    the product, in release mode          install  copy it below DESTDIR, as packages do'
 	@echo 'demo     show a login and a job in a site      shell    a shell as alice in a site'
 	@echo 'deb      Debian packages of it, in target/deb  book     the documents as HTML, in target/book'
+	@echo 'arm64    Debian packages for arm64, cross-built in a chroot, in target/deb-arm64'
 	@echo 'rpm      RPM packages for RHEL 8-10 and SUSE 15/16, in target/rpm; needs zig  rpm-check  their tests'
 	@echo 'reproducible  build the packages twice in two directories and compare; PACKAGES=deb|rpm, both by default'
 	@echo 'dist     archives, licences and checksums of a release, in target/dist'
 	@echo 'deb-source  the Debian source package, built in a root file system of ROOT=bookworm|trixie|sid, all by default'
 	@echo 'test     all tests, ROOT=bookworm|trixie       lint     formatting, clippy, rustdoc, licences'
-	@echo 'test-all  the same with the RPM packages, the Debian source package and an upgrade from an earlier commit, which need builds of their own'
+	@echo 'test-all  the same with the RPM packages, those for arm64, the Debian source package and an upgrade from an earlier commit, which need builds of their own'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
 	@echo 'msrv     check with the oldest supported compiler  portable  check mytoken-ssh for macOS and FreeBSD'
@@ -85,6 +86,10 @@ dist: compiler
 
 deb-source: mmdebstrap deb dist
 	@$(AS_ROOT) packaging/deb-source $(TARGET_DIR)/dist $(TARGET_DIR)/deb-source $(TARGET_DIR)/deb $(or $(ROOT),bookworm trixie sid)
+
+# Debian packages for arm64, built on a machine of another architecture. It has its own builds, below target/cross-arm64.
+arm64: debhelper
+	@$(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" packaging/cross/build $(TARGET_DIR)
 
 # The release build against an older glibc, packaged. packaging/rpm/mytoken.spec says which package gets which file.
 RPM_BUILT := $(TARGET_DIR)/$(shell uname -m)-unknown-linux-gnu/release
@@ -138,7 +143,7 @@ earlier: debhelper
 	@CARGO='$(CARGO)' tests/testbed/earlier $(TARGET_DIR)/earlier
 
 # Tests of packages that were not built are skipped by `make test`.
-test-all: rpm earlier deb-source
+test-all: rpm arm64 earlier deb-source
 	@$(MAKE) test
 
 # Both use the product that `site` builds, so that they need no release build.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The packages of `make arm64`, with sshd and Slurm for arm64, on x86_64: qemu-user runs them. The test servers are native.
+//! The packages of `make arm64`, with sshd and Slurm for arm64, on amd64: qemu-user runs them. The test servers are native.
 
 use std::process::Command;
 use std::time::Duration;

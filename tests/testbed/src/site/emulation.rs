@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// Where the kernel's list of formats is mounted.
 const LIST: &str = "proc/sys/fs/binfmt_misc";
 
-/// Executables and libraries of arm64, for the kernel's list (binfmt_misc in the kernel's documents). Debian's package
+/// Executables and libraries of arm64, for the kernel's list (`binfmt_misc` in the kernel's documents). Debian's package
 /// qemu-user-static has the program. `P` and `C`: argv\[0\] stays, and set-user-id programs keep their meaning.
 const FORMAT: &str = ":qemu-aarch64:M::\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\
                       \\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:\
