@@ -45,7 +45,7 @@ pub fn run(plan: &Plan) -> Result<()> {
         None => {}
         Some(Installation::Make { repository, profile }) => make_install(repository, profile, &new_root)?,
         Some(Installation::Packages { files, layer }) => {
-            install_packages(files, &new_root)?;
+            install_packages(files, &new_root, plan.emulated)?;
             // At this point the upper directory contains only what the packages changed.
             if let Some(layer) = layer {
                 run_to_end(Command::new("cp").arg("-a").arg(plan.mount_point.join("upper")).arg(layer))?;
@@ -166,20 +166,30 @@ fn make_install(repository: &Path, profile: &str, new_root: &Path) -> Result<()>
 }
 
 /// Installs packages with their scripts, as an administrator does.
-fn install_packages(files: &[PathBuf], new_root: &Path) -> Result<()> {
-    let inside = Path::new("/run/packages");
+fn install_packages(files: &[PathBuf], new_root: &Path, emulated: bool) -> Result<()> {
     let directory = new_root.join("run/packages");
     make_directory(&directory, 0o755)?;
-    let mut dpkg = Command::new("chroot");
-    dpkg.arg(new_root).args(["dpkg", "--install"]).env_clear();
-    dpkg.envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("DEBIAN_FRONTEND", "noninteractive")]);
     for file in files {
         let name = file.file_name().unwrap_or_default();
         fs::copy(file, directory.join(name)).with_context(|| format!("copying {}", file.display()))?;
-        dpkg.arg(inside.join(name));
     }
-    run_to_end(&mut dpkg)?;
+    let (for_all, others): (Vec<_>, Vec<_>) =
+        files.iter().partition(|file| emulated && file.to_string_lossy().ends_with("_all.deb"));
+    dpkg(new_root, &[], &others)?;
+    if !for_all.is_empty() {
+        // In a root for amd64, mytoken-sshd-config (for all architectures) depends on the module for amd64.
+        dpkg(new_root, &["--force-depends"], &for_all)?;
+    }
     fs::remove_dir_all(&directory).with_context(|| format!("removing {}", directory.display()))
+}
+
+/// Installs these packages, of which there are copies in `/run/packages`.
+fn dpkg(new_root: &Path, options: &[&str], files: &[&PathBuf]) -> Result<()> {
+    let mut dpkg = Command::new("chroot");
+    dpkg.arg(new_root).arg("dpkg").args(options).arg("--install").env_clear();
+    dpkg.envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("DEBIAN_FRONTEND", "noninteractive")]);
+    dpkg.args(files.iter().map(|file| Path::new("/run/packages").join(file.file_name().unwrap_or_default())));
+    run_to_end(&mut dpkg)
 }
 
 fn run_to_end(command: &mut Command) -> Result<()> {
