@@ -266,6 +266,13 @@ fn every_document_with_commands_for_administrators_is_run_or_says_why_not() -> R
     let mut listed: Vec<&str> = COMMANDS.iter().map(|(name, _)| *name).collect();
     listed.sort_unstable();
     assert_eq!(found, listed);
+    let tests = include_str!("written_commands.rs");
+    for test in COMMANDS.iter().filter_map(|(_, how)| how.strip_prefix("run by ")) {
+        let is_file = test
+            .strip_prefix("the test ")
+            .is_some_and(|name| repository.join(format!("tests/testbed/tests/{name}.rs")).is_file());
+        assert!(is_file || tests.contains(&format!("fn {test}()")), "there is no {test}");
+    }
     Ok(())
 }
 
