@@ -1,0 +1,1 @@
+../../../../../../completions/fish/mytoken-ssh.fish
