@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv portable deb-source dist clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv portable deb-source dist clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -37,11 +37,13 @@ help:
 	@echo 'deb      Debian packages of it, in target/deb  book     the documents as HTML, in target/book'
 	@echo 'arm64    Debian packages for arm64, cross-built in a chroot, in target/deb-arm64'
 	@echo 'rpm      RPM packages for RHEL 8-10 and SUSE 15/16, in target/rpm; needs zig  rpm-check  their tests'
+	@echo 'tarball  archives to unpack, in target/tarball; needs zig        wheel  a Python wheel of mytoken-ssh; needs maturin'
+	@echo 'image    container images, in target/image; needs buildah'
 	@echo 'reproducible  build the packages twice in two directories and compare; PACKAGES=deb|rpm, both by default'
 	@echo 'dist     archives, licences and checksums of a release, in target/dist'
 	@echo 'deb-source  the Debian source package, built in a root file system of ROOT=bookworm|trixie|sid, all by default'
 	@echo 'test     all tests, ROOT=bookworm|trixie       lint     formatting, clippy, rustdoc, licences'
-	@echo 'test-all  the same with the RPM packages, those for arm64, the Debian source package and an upgrade from an earlier commit, which need builds of their own'
+	@echo 'test-all  the same with all other packages, and an upgrade from an earlier commit, which need builds of their own'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
 	@echo 'msrv     check with the oldest supported compiler  portable  check mytoken-ssh for macOS and FreeBSD'
@@ -95,12 +97,26 @@ arm64: debhelper
 RPM_BUILT := $(TARGET_DIR)/$(shell uname -m)-unknown-linux-gnu/release
 
 rpm: compiler
+	@command -v rpmbuild >/dev/null || { echo 'This machine lacks rpmbuild. Install it: apt-get install rpm' >&2; exit 1; }
 	@echo 'Building the product against glibc 2.28. The first time takes several minutes on two cores.'
 	@packaging/rpm/build $(TARGET_DIR)
 	@packaging/make-rpm $(TARGET_DIR)/rpm $(RPM_BUILT)
 
 rpm-check: mmdebstrap site rpm
 	$(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" $(CARGO) test --locked -p testbed --test rpm
+
+# The same build, as archives for systems without our packages.
+tarball: compiler
+	@echo 'Building the product against glibc 2.28. The first time takes several minutes on two cores.'
+	@packaging/rpm/build $(TARGET_DIR)
+	@packaging/make-tarball $(TARGET_DIR)/tarball $(RPM_BUILT)
+
+wheel: compiler
+	@packaging/make-wheel $(TARGET_DIR)/wheel $(TARGET_DIR)
+
+# IMAGE_RELEASE is the release of Debian inside.
+image: mmdebstrap deb
+	@packaging/make-image $(TARGET_DIR)/image $(TARGET_DIR)/deb $(IMAGE_RELEASE)
 
 reproducible: compiler
 	@packaging/reproducible $(PACKAGES)
@@ -143,7 +159,7 @@ earlier: debhelper
 	@CARGO='$(CARGO)' tests/testbed/earlier $(TARGET_DIR)/earlier
 
 # Tests of packages that were not built are skipped by `make test`.
-test-all: rpm arm64 earlier deb-source
+test-all: rpm arm64 earlier deb-source tarball wheel image portable
 	@$(MAKE) test
 
 # Both use the product that `site` builds, so that they need no release build.
@@ -170,7 +186,7 @@ BOOK_SOURCE := $(TARGET_DIR)/book-source
 book:
 	@command -v mdbook >/dev/null || { echo 'mdbook is missing: cargo install --locked mdbook' >&2; exit 1; }
 	@rm -rf $(BOOK_SOURCE) && mkdir -p $(BOOK_SOURCE)
-	@tar -c *.md LICENSE-* docs packaging mytoken-wire/src/agent tests/captures/README.md | tar -x -C $(BOOK_SOURCE)
+	@tar -c *.md LICENSE-* THIRD-PARTY.txt docs packaging mytoken-wire/src/agent tests/captures/README.md | tar -x -C $(BOOK_SOURCE)
 	@mv $(BOOK_SOURCE)/docs/book.toml $(BOOK_SOURCE)
 	@sed 's,](\([^.]\),](docs/\1,; s,](\.\./,](,' docs/SUMMARY.md >$(BOOK_SOURCE)/SUMMARY.md && rm $(BOOK_SOURCE)/docs/SUMMARY.md
 	mdbook build --dest-dir $(abspath $(TARGET_DIR))/book $(BOOK_SOURCE)

@@ -77,6 +77,9 @@ fn other_targets_name_missing_packages_and_install_nothing() {
     for target in [
         "build",
         "rpm",
+        "tarball",
+        "wheel",
+        "image",
         "site",
         "tools",
         "lint",

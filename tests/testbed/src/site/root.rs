@@ -138,6 +138,13 @@ impl Recipe {
         )
     }
 
+    /// The root of an older release: Debian 11 has glibc 2.31.
+    #[must_use]
+    pub fn older_glibc() -> Self {
+        let arguments = ["--variant=apt", "bullseye"].map(str::to_owned).to_vec();
+        Self { name: "bullseye".to_owned(), arguments, emulated: false }
+    }
+
     /// A root with rpm, sshd, systemd's tools and Debian's reference policy of `SELinux`, for the RPM packages. Installing the policy
     /// takes a minute.
     #[must_use]

@@ -13,10 +13,9 @@ use testbed::{Error, Result, has_program, skip};
 
 mod host;
 mod installation;
+#[path = "../old_glibc/mod.rs"]
+mod old_glibc;
 mod selinux;
-
-/// The highest version of glibc's symbols: RHEL 8 has this glibc, SUSE 15 a newer one.
-const GLIBC: (u32, u32) = (2, 28);
 
 /// Scripts of a package, as tags of rpm.
 const SCRIPTS: [&str; 4] = ["PREIN", "POSTIN", "PREUN", "POSTUN"];
@@ -54,16 +53,6 @@ fn query(package: &Path, arguments: &[&str]) -> Result<String> {
 
 fn is_for_all(package: &Path) -> bool {
     package.parent().is_some_and(|directory| directory == paths::rpm_packages())
-}
-
-/// The versions of glibc in `GLIBC_2.17`, wherever they are in a text.
-fn glibc_versions(text: &str) -> Vec<(u32, u32)> {
-    let version = |rest: &str| {
-        let digits: String = rest.chars().take_while(|letter| letter.is_ascii_digit() || *letter == '.').collect();
-        let (major, minor) = digits.split_once('.')?;
-        Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
-    };
-    text.split("GLIBC_").skip(1).filter_map(version).collect()
 }
 
 /// The content of a package in a directory of the host.
@@ -111,21 +100,9 @@ fn no_file_needs_a_newer_glibc_or_another_library() -> Result<()> {
             }
             seen += 1;
             let name = file.rsplit('/').next().unwrap_or_default();
-            let facts = text(Command::new("readelf").args(["--wide", "--version-info", "--dynamic", file]))?;
-            let versions = glibc_versions(&facts);
-            assert!(!versions.is_empty(), "{name}: {facts}");
-            let newer: Vec<_> = versions.into_iter().filter(|version| *version > GLIBC).collect();
-            assert!(newer.is_empty(), "{name} needs glibc {newer:?}");
-            // Parts of glibc, and libpam for the module that it loads.
-            let allowed = ["libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1", "libutil.so.1"];
-            for line in facts.lines().filter(|line| line.contains("(NEEDED)")) {
-                let library = line.rsplit(['[', ']']).nth(1).unwrap_or_default();
-                let is_libpam = name == "pam_mytoken.so" && library == "libpam.so.0";
-                let is_allowed = allowed.contains(&library) || library.starts_with("ld-linux-") || is_libpam;
-                assert!(is_allowed, "{name} needs {library}");
-            }
-            let sections = text(Command::new("readelf").args(["--wide", "--sections", file]))?;
-            assert!(!sections.contains(" .debug_info"), "{name} has debug symbols");
+            // The module also needs the library that loads it.
+            let others: &[&str] = if name == "pam_mytoken.so" { &["libpam.so.0"] } else { &[] };
+            old_glibc::check(Path::new(file), others)?;
         }
     }
     assert_eq!(seen, 7, "programs and modules, one of them twice");
