@@ -16,7 +16,8 @@ use crate::{Error, Options, Result, Site};
 /// The node's host name, in Slurm too.
 pub const NODE: &str = "n1";
 
-/// Makes the node's root from the unchanged one, and enters it. What a reboot keeps is in a directory of the site.
+/// Makes the node's root from the unchanged one, and puts it above the site's: then nsenter enters it too. Without `pivot_root`, which is
+/// an optional package on sid. What a reboot keeps is in a directory of the site.
 const ENTER: &str = "
     base=/run/testbed/machine.n1
     mkdir -p $base/upper $base/work $base/root
@@ -32,9 +33,8 @@ const ENTER: &str = "
     fi
     for shared in dev sys home; do mount --rbind /$shared $shared; done
     mount -t proc -o nosuid,noexec,nodev proc proc
-    pivot_root . mnt
-    umount -l /mnt
-    cd /";
+    mount --move . /
+    new_root=.";
 
 /// The two machines.
 #[derive(Debug)]

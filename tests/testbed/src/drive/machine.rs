@@ -129,7 +129,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Starts the daemon `name`, whose only child becomes systemd, and waits for the boot. `namespaces` are options of unshare, beside
-    /// those that every machine has; `prepare` are shell commands that run in them.
+    /// those that every machine has; `prepare` are shell commands that run in them and may set `new_root`.
     pub(super) fn start(site: &'a Site, name: &'static str, namespaces: &[&str], prepare: &str) -> Result<Self> {
         let group = control_groups::enter(site.init_pid(), name);
         let tried = site.run("root", ["unshare", "--mount", "--propagation=private", "sh", "-c", &group])?;
@@ -140,7 +140,7 @@ impl<'a> Machine<'a> {
         let start = format!(
             "{group}
              {prepare}
-             exec unshare --mount --propagation=private --pid --cgroup --fork --kill-child sh -c \"$1\""
+             exec chroot \"${{new_root:-/}}\" unshare --mount --propagation=private --pid --cgroup --fork --kill-child sh -c \"$1\""
         );
         let outer = ["unshare", "--mount", "--propagation=private"];
         let argv = outer.iter().chain(namespaces).copied().chain(["sh", "-c", &start, "sh", BOOT]);
