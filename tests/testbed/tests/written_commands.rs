@@ -28,6 +28,10 @@ const COMMANDS: &[(&str, &str)] = &[
         "not run: the cross build is a target of its own; the test arm64 installs its packages",
     ),
     ("docs/admin/check.md", "run by the_plugin_is_switched_on_and_off"),
+    (
+        "docs/admin/container.md",
+        "not run: nested containers have no processes of the host; the test portable runs the image",
+    ),
     ("docs/admin/install.md", "run by the_plugin_is_switched_on_and_off"),
     ("docs/admin/logs.md", "run by the test fail2ban"),
     ("docs/admin/network.md", "run by both_ways_of_the_module_and_the_ways_back"),
