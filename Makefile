@@ -186,7 +186,7 @@ BOOK_SOURCE := $(TARGET_DIR)/book-source
 book:
 	@command -v mdbook >/dev/null || { echo 'mdbook is missing: cargo install --locked mdbook' >&2; exit 1; }
 	@rm -rf $(BOOK_SOURCE) && mkdir -p $(BOOK_SOURCE)
-	@tar -c *.md LICENSE-* THIRD-PARTY.txt docs packaging mytoken-wire/src/agent tests/captures/README.md | tar -x -C $(BOOK_SOURCE)
+	@cp -a --parents *.md LICENSE-* THIRD-PARTY.txt docs packaging mytoken-wire/src/agent tests/captures/README.md $(BOOK_SOURCE)
 	@mv $(BOOK_SOURCE)/docs/book.toml $(BOOK_SOURCE)
 	@sed 's,](\([^.]\),](docs/\1,; s,](\.\./,](,' docs/SUMMARY.md >$(BOOK_SOURCE)/SUMMARY.md && rm $(BOOK_SOURCE)/docs/SUMMARY.md
 	mdbook build --dest-dir $(abspath $(TARGET_DIR))/book $(BOOK_SOURCE)

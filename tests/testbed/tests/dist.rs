@@ -121,6 +121,24 @@ fn the_archives_are_reproducible_and_compile_without_git_and_network() {
     );
 }
 
+/// Of a pipe, the shell sees only the last status: an archive without some files looked like a success.
+#[test]
+fn an_archive_that_lacks_a_file_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    if Command::new("git").arg("--version").output().is_err() {
+        skip("git is not installed").unwrap();
+        return;
+    }
+    let copy = r#"mkdir "$1" && cp -a Cargo.toml CHANGELOG.md packaging "$1" && cd "$1" && git init -q . && git add . && rm packaging/sshd.conf"#;
+    let script = ["-c", copy, "sh"];
+    let made = run(Command::new("sh").args(script).arg(&tree).current_dir(paths::repository()));
+    assert!(made.status.success(), "{}", said(&made));
+    let output = run(Command::new(tree.join("packaging/archive")).arg(folder.path().join("out")));
+    assert!(!output.status.success() && said(&output).contains("packaging/sshd.conf"), "{}", said(&output));
+    assert!(!folder.path().join("out").read_dir().is_ok_and(|mut files| files.next().is_some()), "a file is left");
+}
+
 #[test]
 fn the_file_of_licences_matches_the_crates_that_are_shipped() {
     let script = paths::repository().join("packaging/licences/check");
