@@ -2,7 +2,9 @@
 //! The wrapper's side: a private directory with the socket, and with the link by which ssh runs this program as its
 //! askpass.
 
+use std::ffi::OsStr;
 use std::fs::Permissions;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ impl AskpassServer {
     /// Creates the directory (0700) with socket (0600) and link, and starts a thread that answers.
     pub fn start(responder: Responder) -> Result<Self, Error> {
         let executable = std::env::current_exe().map_err(Error::system("cannot find this program's own file"))?;
+        let executable = installed(executable);
         let directory = PrivateDirectory::create()?;
         let server = Self { responder: Arc::new(Mutex::new(responder)), directory };
         let action = || format!("cannot create the askpass socket in {}", server.directory.path().display());
@@ -66,6 +69,17 @@ impl AskpassServer {
     }
 }
 
+/// The file at the place of this program. An upgrade replaces the file of a running program; Linux then adds a word to the path of the
+/// old one.
+fn installed(executable: PathBuf) -> PathBuf {
+    if executable.exists() {
+        return executable;
+    }
+    let replaced =
+        executable.as_os_str().as_bytes().strip_suffix(b" (deleted)").map(OsStr::from_bytes).map(PathBuf::from);
+    replaced.filter(|path| path.exists()).unwrap_or(executable)
+}
+
 fn serve(stream: &UnixStream, responder: &Mutex<Responder>) -> Result<(), Error> {
     stream.set_read_timeout(Some(REQUEST_TIMEOUT)).map_err(Error::system("the askpass socket"))?;
     stream.set_write_timeout(Some(REQUEST_TIMEOUT)).map_err(Error::system("the askpass socket"))?;
@@ -76,4 +90,22 @@ fn serve(stream: &UnixStream, responder: &Mutex<Responder>) -> Result<(), Error>
         AskpassResponse::Refused
     };
     send(stream, &response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_an_upgrade_replaced_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("mytoken-ssh");
+        let replaced = directory.path().join("mytoken-ssh (deleted)");
+        assert_eq!(installed(replaced.clone()), replaced, "nothing is there");
+        std::fs::write(&program, "").unwrap();
+        assert_eq!(installed(replaced.clone()), program);
+        assert_eq!(installed(program.clone()), program);
+        std::fs::write(&replaced, "").unwrap();
+        assert_eq!(installed(replaced.clone()), replaced, "a file of this name");
+    }
 }
