@@ -27,7 +27,8 @@ fn plain(head: &str) -> String {
             "Ns" => glued = true,
             "Cm" | "Ar" => {}
             _ => {
-                if !glued && !text.ends_with('-') {
+                // A lone colon is a closing delimiter, which follows without a space.
+                if !glued && !text.ends_with('-') && word != ":" {
                     text.push(' ');
                 }
                 glued = false;
