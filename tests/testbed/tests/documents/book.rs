@@ -64,8 +64,8 @@ fn fixed_parts(message: &str) -> Vec<&str> {
 /// The paths that `make book` copies into the book.
 fn copied() -> Vec<String> {
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
-    let line = makefile.lines().find_map(|line| line.strip_prefix("\t@tar -c ")).unwrap();
-    line.split(" | ").next().unwrap().split(' ').map(str::to_owned).collect()
+    let line = makefile.lines().find_map(|line| line.strip_prefix("\t@cp -a --parents ")).unwrap();
+    line.split(' ').filter(|path| *path != "$(BOOK_SOURCE)").map(str::to_owned).collect()
 }
 
 /// Whether one of the paths that are copied, which can end or begin with `*`, is this path or a folder above it.
