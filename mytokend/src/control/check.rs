@@ -13,6 +13,8 @@ pub mod kinds;
 pub mod kinds_slurm;
 pub mod kinds_user;
 mod map_files;
+mod node_answer;
+mod node_differences;
 mod nodes;
 mod package_tool;
 mod pam;
@@ -159,9 +161,8 @@ pub fn check_nodes(options: CheckOptions<'_>, list: &str, launcher: Launcher) ->
     let jobs = Shared::load(options.config, trust)
         .map_err(Error::from)
         .and_then(|shared| JobsSettings::load(options.config, trust, &shared));
-    let squeue = jobs.ok().and_then(|jobs| jobs.agent.squeue);
     let mut findings = check(options)?;
-    nodes::add_nodes(&mut findings, list, launcher, squeue.as_deref())?;
+    nodes::add_nodes(&mut findings, list, launcher, jobs.ok().as_ref())?;
     Ok(findings)
 }
 

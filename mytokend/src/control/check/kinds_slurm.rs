@@ -53,6 +53,12 @@ kinds! {
     NODE_VERSION: "node-version", "hosts", Warning, "";
     /// Another host has another key pair.
     NODE_KEY: "node-key", "hosts", Error, "";
+    /// Another host has a finding that this version does not know.
+    NODE_UNKNOWN: "node-finding-unknown", "hosts", Warning, "";
+    /// Another host has more findings than are shown.
+    NODE_MORE: "node-more-findings", "hosts", Warning, "";
+    /// There was no time for some of the other hosts.
+    NODE_NOT_ASKED: "node-not-asked", "hosts", Warning, "mytokenctl check --nodes LIST   # with parts of the list";
     /// slurmd runs here, and the agent cannot open credentials.
     NODE_WITHOUT_KEY: "node-without-key", "private key", Error, "";
     /// `SELinux` enforces a policy without the module.
@@ -81,6 +87,8 @@ mod tests {
             "node-silent",
             "node-version",
             "node-key",
+            "node-finding-unknown",
+            "node-more-findings",
             "node-without-key",
         ];
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty()) {
