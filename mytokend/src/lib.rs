@@ -9,3 +9,4 @@ pub mod log;
 pub mod privacy;
 pub mod program;
 pub mod submit;
+pub mod terminal;

@@ -3,11 +3,13 @@
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use mytoken::Deadline;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct ProgramOutcome {
     pub output: String,
     /// Its standard error.
     pub errors: String,
+    /// The signal that killed it.
+    pub signal: Option<i32>,
 }
 
 impl ProgramOutcome {
@@ -25,6 +29,19 @@ impl ProgramOutcome {
     #[must_use]
     pub fn first_error(&self) -> &str {
         self.errors.lines().next().unwrap_or("no error output")
+    }
+
+    /// Why it failed: its error output, or else the signal that killed it.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match (self.errors.trim(), self.signal) {
+            ("", Some(number)) => {
+                let name = Signal::try_from(number).map_or_else(|_| number.to_string(), |name| name.to_string());
+                format!("it was killed by signal {name}")
+            }
+            ("", None) => "it gave no reason".to_owned(),
+            (errors, _) => errors.to_owned(),
+        }
     }
 }
 
@@ -43,6 +60,9 @@ pub enum ProgramError {
     /// It took too long, and was killed.
     #[error("did not answer in time")]
     Timeout,
+    /// It took too long, and did not end when it was killed. The kernel waits for a file system or a device.
+    #[error("did not answer in time, and cannot be killed: see its state in ps(1), D waits for a file system or a device")]
+    Stuck,
 }
 
 /// Longest output in bytes. squeue prints one line for each task of an array.
@@ -50,6 +70,9 @@ const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
 
 /// Between two looks at a program that has closed its output. Most have ended by then.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// How long a killed program may take to end.
+const KILLED: Duration = Duration::from_secs(1);
 
 /// Runs `command` until it ends or `deadline` passes. It has no standard input, and a clean environment except for `SLURM_CONF`: a
 /// service may name a slurm.conf outside the default path.
@@ -63,19 +86,33 @@ pub fn run(command: &mut Command, deadline: Deadline) -> Result<ProgramOutcome, 
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
     let mut child = command.spawn().map_err(ProgramError::Start)?;
-    let result = read_output(&mut child, deadline).and_then(|texts| Ok((texts, wait_for_end(&mut child, deadline)?)));
-    if result.is_err() {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    let ((output, errors), status) = result?;
-    Ok(ProgramOutcome { success: status.success(), output, errors })
+    let result =
+        read_output(&mut child, deadline).and_then(|texts| Ok((texts, wait_for_end(|| child.try_wait(), deadline)?)));
+    let ((output, errors), status) = match result {
+        Ok(done) => done,
+        Err(error) => {
+            let _ = child.kill();
+            return Err(match wait_for_end(|| child.try_wait(), Deadline::after(KILLED)) {
+                Err(ProgramError::Timeout) => {
+                    // No thread of the caller waits for it. A daemon must reap it if it ends later.
+                    std::thread::spawn(move || child.wait());
+                    ProgramError::Stuck
+                }
+                _ => error,
+            });
+        }
+    };
+    Ok(ProgramOutcome { success: status.success(), output, errors, signal: status.signal() })
 }
 
-/// A program that has closed its output may go on running.
-fn wait_for_end(child: &mut Child, deadline: Deadline) -> Result<ExitStatus, ProgramError> {
+/// Waits until a program has ended, at most until `deadline`: one that has closed its output may go on running, and one that was killed
+/// may wait in the kernel for a file system that hangs.
+fn wait_for_end(
+    mut end: impl FnMut() -> io::Result<Option<ExitStatus>>,
+    deadline: Deadline,
+) -> Result<ExitStatus, ProgramError> {
     loop {
-        if let Some(status) = child.try_wait().map_err(ProgramError::Output)? {
+        if let Some(status) = end().map_err(ProgramError::Output)? {
             return Ok(status);
         }
         let left = deadline.remaining().ok_or(ProgramError::Timeout)?;
@@ -144,6 +181,22 @@ mod tests {
         let begin = Instant::now();
         assert!(matches!(shell("exec sleep 30 >&- 2>&-"), Err(ProgramError::Timeout)));
         assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+
+    /// A process in state D needs a file system that hangs; the waiting is tested instead.
+    #[test]
+    fn the_wait_for_a_program_that_never_ends_is_bounded() {
+        let begin = Instant::now();
+        let waited = wait_for_end(|| Ok(None), Deadline::after(Duration::from_millis(50)));
+        assert!(matches!(waited, Err(ProgramError::Timeout)));
+        assert!(begin.elapsed() >= Duration::from_millis(50) && begin.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_program_without_words_has_its_signal_as_the_reason() {
+        assert_eq!(shell("kill -KILL $$").unwrap().reason(), "it was killed by signal SIGKILL");
+        assert_eq!(shell("exit 3").unwrap().reason(), "it gave no reason");
+        assert_eq!(shell("echo ' bad ' >&2; kill -KILL $$").unwrap().reason(), "bad");
     }
 
     #[test]

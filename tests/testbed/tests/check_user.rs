@@ -66,7 +66,7 @@ fn each_fault_of_a_users_files_is_found_alone() -> Result<()> {
         assert_eq!(findings(site, "--as alice")?, (vec![], 0));
         for (break_it, id, mend) in BROKEN {
             for found in sees_alone(site, "--as alice", &command(break_it), id, 1)? {
-                assert!(found.fix.starts_with("runuser -u alice -- ") && !found.fix.contains('\n'), "{found:?}");
+                assert!(found.fix.starts_with("setsid -w runuser -u alice -- ") && !found.fix.contains('\n'), "{found:?}");
                 assert!(!found.text.contains('\n') && !found.text.contains("root:"), "{found:?}");
             }
             // The findings are about alice, so others have none.
@@ -92,6 +92,30 @@ fn an_agent_that_does_not_answer_the_user_is_found_once() -> Result<()> {
         site.stop("agent", "TERM")?;
         sees_alone(site, "--as alice", "true", "agent-not-running", 2)?;
         secrets_stay_hidden(site)
+    })
+}
+
+/// A user can trace what runs with her rights. On root's terminal she could so write commands into root's shell.
+#[test]
+fn what_runs_with_the_users_rights_has_no_terminal_of_root() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        // In the helper's place, a program that shows session, terminal and descriptors of itself.
+        let spy = "mv /usr/bin/mytoken-ssh /root/ && cat >/usr/bin/mytoken-ssh && chmod 755 /usr/bin/mytoken-ssh";
+        let script = "#!/bin/sh\nread -r _ _ _ _ _ session terminal _ </proc/self/stat\n\
+                      { echo terminal $terminal; echo session $session; ls -l /proc/$$/fd | sed -n 's/.* -> //p'; \
+                      } >/tmp/seen 2>&1\n";
+        site.sh("root", &format!("printf '%s' '{}' | {{ {spy}; }}", script.replace('\'', "'\\''")))?.ok()?;
+        let root = "exec 9<>/dev/tty; read -r _ _ _ _ _ session terminal _ </proc/self/stat; \
+                    echo of root $session $terminal; mytokenctl check --as alice; exit 0";
+        let shown = site.sh("root", &format!("script -qec '{root}' /dev/null </dev/null"))?.ok()?.stdout;
+        let of_root = shown.lines().find_map(|line| line.strip_prefix("of root ")).unwrap_or_default();
+        let (session, terminal) = of_root.trim().split_once(' ').unwrap_or_default();
+        let seen = site.read("/tmp/seen")?;
+        assert!(!session.is_empty() && !["", "0"].contains(&terminal), "root has a terminal: {shown}");
+        assert!(seen.starts_with("terminal 0\n") && seen.contains("\nsession "), "{seen}");
+        assert!(!seen.contains(&format!("session {session}\n")) && !seen.contains("/dev/pts"), "{shown}{seen}");
+        assert!(!seen.contains("/dev/tty"), "{seen}");
+        Ok(())
     })
 }
 

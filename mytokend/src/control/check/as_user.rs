@@ -22,7 +22,7 @@ use super::{Findings, kinds};
 use crate::jobs::SealError;
 use crate::jobs::keys::PublicKey;
 use crate::jobs::settings::JobsSettings;
-use crate::program;
+use crate::{program, terminal};
 
 /// The account for what every user must be able to read.
 pub const ANYBODY: &str = "nobody";
@@ -45,11 +45,12 @@ pub fn ask_child(user: &str, dir: &Path, socket: &Path) -> Result<Findings, Stri
         .map_err(|_| format!("reading as \"{user}\" failed: {}", outcome.errors.trim()))
 }
 
-/// The child's part: becomes `user` for good, and reads.
+/// The child's part: leaves root's terminal, becomes `user` for good, and reads.
 ///
 /// # Errors
 /// A sentence, when this process cannot become the user.
 pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
+    terminal::leave()?;
     let account = account(user)?;
     become_user(&account).map_err(|errno| format!("this process cannot become \"{user}\": {errno}"))?;
     let mut findings = Findings::default();

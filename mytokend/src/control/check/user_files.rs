@@ -164,9 +164,14 @@ impl Findings {
 
     /// Adds a finding whose command the user runs. A command of root would follow the user's links.
     fn add_user(&mut self, kind: Kind, places: &Places, text: &str, command: &str) {
-        let fix = format!("runuser -u {} -- {command}", word(&places.account));
-        self.add_fixed(kind, printable(text, LONGEST), fix);
+        self.add_fixed(kind, printable(text, LONGEST), as_user(&places.account, command));
     }
+}
+
+/// The command, run by the user. In a session of its own: with root's terminal as the controlling one, the user could write into root's
+/// shell (`TIOCSTI`).
+pub(super) fn as_user(account: &str, command: &str) -> String {
+    format!("setsid -w runuser -u {} -- {command}", word(account))
 }
 
 /// A path as one word of a shell. Of a name with control characters only the directory above is shown.
@@ -240,7 +245,7 @@ mod tests {
             break_it(&home);
             let found = home.found();
             assert!(found.len() == 1 && found[0].0 == id, "{id}: {found:?}");
-            assert!(found[0].1.starts_with("runuser -u alice -- "), "{found:?}");
+            assert!(found[0].1.starts_with("setsid -w runuser -u alice -- "), "{found:?}");
         }
         let home = Home::new();
         fs::remove_dir_all(home.path(".config")).unwrap();
