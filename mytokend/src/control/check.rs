@@ -118,12 +118,15 @@ pub struct Findings {
 /// must be able to read: for logins and commands of `user` if one is named.
 ///
 /// # Errors
-/// A sentence, when a user is named and the caller is not root.
+/// A sentence, when a user is named, and the caller is not root or there is no such account.
 pub fn check(options: CheckOptions<'_>) -> Result<Findings, String> {
     let CheckOptions { config, socket, user, .. } = options;
     let root = Owner::current().uid == 0;
     if user.is_some() && !root {
         return Err("only root can check as another user; without --as the check runs as you".to_owned());
+    }
+    if let Some(user) = user {
+        as_user::account(user)?;
     }
     let host: Option<&dyn Host> = if root { Some(&ThisHost) } else { None };
     let mut findings = check_with(FileTrust::current(), options, host);
@@ -132,19 +135,7 @@ pub fn check(options: CheckOptions<'_>) -> Result<Findings, String> {
             .problems()
             .any(|finding| finding.part == "configuration" || finding.id.as_deref() == Some(kinds::CA_FILE.id))
     {
-        match as_user::ask_child(user.unwrap_or(as_user::ANYBODY), config, socket) {
-            Ok(mut read) => {
-                // An agent that answers nobody is one finding.
-                let of_agent = [kinds_slurm::AGENT_DOWN.part, kinds_slurm::RUNTIME_DIR_MODE.part];
-                let agent = findings.problems().any(|finding| of_agent.contains(&finding.part.as_str()));
-                read.findings.retain(|found| !agent || found.id.as_deref() != Some(kinds_user::AGENT.id));
-                let last = findings.findings.iter().rposition(|finding| finding.part == "configuration");
-                let at = last.map_or(0, |last| last + 1);
-                findings.findings.splice(at..at, read.findings);
-            }
-            Err(error) if user.is_some() => return Err(error),
-            Err(error) => findings.add_kind(kinds::USERS_NOT_CHECKED, error),
-        }
+        findings.read_as(user, config, socket);
     }
     Ok(findings)
 }

@@ -27,6 +27,20 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     ("echo 'sever = 1' >TOKENS/../config.toml", "user-settings", "rm TOKENS/../config.toml"),
     (
+        "rm -rf /tmp/helper; mv /usr/bin/mytoken-ssh /tmp/helper; printf '#!/bin/sh\\nexec sleep 60' >/usr/bin/mytoken-ssh; \
+         chmod 755 /usr/bin/mytoken-ssh",
+        "user-helper",
+        "mv /tmp/helper /usr/bin/mytoken-ssh",
+    ),
+    // The helper runs with alice's rights, and kills the process that waits for it.
+    (
+        "mv /usr/bin/mytoken-ssh /tmp/helper; printf '#!/bin/sh\\nkill -KILL $PPID' >/usr/bin/mytoken-ssh; \
+         chmod 755 /usr/bin/mytoken-ssh",
+        "user-not-checked",
+        "mv /tmp/helper /usr/bin/mytoken-ssh",
+    ),
+    ("mkfifo -m 600 TOKENS/fifo.json; chown alice TOKENS/fifo.json", "user-store", "rm TOKENS/fifo.json"),
+    (
         "echo 'server = 1' >TOKENS/../config.toml; chmod 666 TOKENS/../config.toml",
         "user-settings",
         "rm TOKENS/../config.toml",

@@ -4,6 +4,7 @@
 //! Rights of files are decided by the kernel, access lists and security modules included. So root starts this program again
 //! ([`ask_child`]); the child gives up root's rights and reads with the functions of `mytoken-submit` ([`read`]).
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -14,27 +15,28 @@ use std::time::Duration;
 use mytoken::config::{ConfigError, FileTrust, Shared};
 use mytoken::http::{HttpClient, HttpError};
 use mytoken::{Deadline, Error};
+use mytoken_wire::printable;
 use nix::unistd::{AccessFlags, Gid, Uid, User, access, initgroups, setgid, setuid};
 
 use super::configuration::{exists, word};
-use super::user_files::Places;
-use super::{Findings, kinds};
+use super::user_files::{LONGEST, Places, as_user};
+use super::{Findings, kinds, kinds_slurm, kinds_user};
 use crate::jobs::SealError;
 use crate::jobs::keys::PublicKey;
 use crate::jobs::settings::JobsSettings;
 use crate::{program, terminal};
 
 /// The account for what every user must be able to read.
-pub const ANYBODY: &str = "nobody";
+const ANYBODY: &str = "nobody";
+
+/// The most findings of one kind that are shown: a user can make any number of files.
+const MOST: usize = 20;
 
 /// Time limit of the child: its files may be on a file system that hangs, and NSS may ask a directory server.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Starts the child.
-///
-/// # Errors
-/// A sentence, when there is no such account or the child fails.
-pub fn ask_child(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
+fn ask_child(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
     account(user)?;
     let mut child = Command::new("/proc/self/exe");
     child.args(["check", "--json", "--only-read", "--as", user, "--config"]).arg(dir).arg("--socket").arg(socket);
@@ -42,7 +44,7 @@ pub fn ask_child(user: &str, dir: &Path, socket: &Path) -> Result<Findings, Stri
         .map_err(|error| format!("the child process that reads as \"{user}\" {error}"))?;
     // Its exit status tells the findings, too.
     serde_json::from_str(&outcome.output)
-        .map_err(|_| format!("reading as \"{user}\" failed: {}", outcome.errors.trim()))
+        .map_err(|_| format!("reading as \"{user}\" failed: {}", outcome.reason()))
 }
 
 /// The child's part: leaves root's terminal, becomes `user` for good, and reads.
@@ -66,10 +68,15 @@ pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
             findings.ok("user", format!("{who} has no file in the way, and an answer from the agent"));
         }
     }
+    findings.limit(MOST);
     Ok(findings)
 }
 
-fn account(name: &str) -> Result<User, String> {
+/// Looks up an account.
+///
+/// # Errors
+/// A sentence, when there is none.
+pub fn account(name: &str) -> Result<User, String> {
     match User::from_name(name) {
         Ok(Some(user)) => Ok(user),
         Ok(None) => Err(format!("this host has no account \"{name}\"")),
@@ -92,6 +99,51 @@ fn become_user(user: &User) -> nix::Result<()> {
 }
 
 impl Findings {
+    /// Adds what a child process finds with the rights of `user`, or of an ordinary user.
+    pub(super) fn read_as(&mut self, user: Option<&str>, dir: &Path, socket: &Path) {
+        self.add_read(user, ask_child(user.unwrap_or(ANYBODY), dir, socket));
+    }
+
+    fn add_read(&mut self, user: Option<&str>, read: Result<Self, String>) {
+        match (read, user) {
+            (Ok(mut read), _) => {
+                // An agent that answers nobody is one finding.
+                let of_agent = [kinds_slurm::AGENT_DOWN.part, kinds_slurm::RUNTIME_DIR_MODE.part];
+                let agent = self.problems().any(|finding| of_agent.contains(&finding.part.as_str()));
+                read.findings.retain(|found| !agent || found.id.as_deref() != Some(kinds_user::AGENT.id));
+                let last = self.findings.iter().rposition(|finding| finding.part == "configuration");
+                let at = last.map_or(0, |last| last + 1);
+                self.findings.splice(at..at, read.findings);
+            }
+            // The user can have caused this, and must not hide the other findings.
+            (Err(error), Some(user)) => {
+                let fix = as_user(user, "mytoken-ssh status");
+                self.add_fixed(kinds_user::NOT_CHECKED, printable(&error, LONGEST), fix);
+            }
+            (Err(error), None) => self.add_kind(kinds::USERS_NOT_CHECKED, error),
+        }
+    }
+
+    /// Leaves at most `most` findings of each kind, and one more that counts the others.
+    fn limit(&mut self, most: usize) {
+        let mut seen: BTreeMap<Option<String>, usize> = BTreeMap::new();
+        let mut rest = Vec::new();
+        self.findings.retain(|finding| {
+            let count = seen.entry(finding.id.clone()).or_default();
+            *count += 1;
+            if *count == most + 1 {
+                rest.push(finding.clone());
+            }
+            *count <= most
+        });
+        for mut finding in rest {
+            let more = seen.get(&finding.id).map_or(0, |count| count - most);
+            finding.text = format!("and {more} more like these");
+            finding.fix = None;
+            self.findings.push(finding);
+        }
+    }
+
     /// Reads what `mytoken-submit` reads. Mistakes that do not depend on the reader are left to the check of root.
     fn reading(&mut self, who: &str, dir: &Path) -> Option<(Shared, JobsSettings)> {
         let trust = FileTrust::current();
@@ -162,4 +214,41 @@ fn first_closed(path: &Path) -> Option<(PathBuf, &'static str)> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(findings: &Findings) -> Vec<(&str, &str)> {
+        findings.findings.iter().map(|found| (found.id.as_deref().unwrap_or(""), found.text.as_str())).collect()
+    }
+
+    #[test]
+    fn a_user_cannot_hide_the_findings_of_root() {
+        for (user, id) in [(Some("alice"), "user-not-checked"), (None, "users-not-checked")] {
+            let mut findings = Findings::default();
+            findings.add_kind(kinds::CLOCK, "late");
+            findings.add_read(user, Err("it was killed\n\u{1b}[2J".to_owned()));
+            let ids: Vec<_> = shown(&findings).into_iter().map(|(id, _)| id).collect();
+            assert_eq!(ids, ["clock", id]);
+            assert_eq!(findings.exit_status(), 1);
+        }
+    }
+
+    #[test]
+    fn many_findings_of_one_kind_are_counted() {
+        let mut findings = Findings::default();
+        findings.add_kind(kinds_user::HOME, "home");
+        for number in 0..7 {
+            findings.add_kind(kinds_user::SESSION, number.to_string());
+        }
+        findings.limit(7);
+        assert_eq!(findings.findings.len(), 8);
+        findings.limit(3);
+        let session = "user-session";
+        let wanted =
+            [("user-home", "home"), (session, "0"), (session, "1"), (session, "2"), (session, "and 4 more like these")];
+        assert_eq!(shown(&findings), wanted);
+    }
 }

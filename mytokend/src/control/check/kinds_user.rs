@@ -10,6 +10,8 @@ kinds! {
     HOME: "user-home", "user", Warning, "";
     /// The store of mytokens is not used.
     STORE: "user-store", "user", Warning, "";
+    /// The helper gives no answer.
+    HELPER: "user-helper", "user", Warning, "";
     /// The helper cannot use its settings.
     SETTINGS: "user-settings", "user", Warning, "";
     /// `XDG_RUNTIME_DIR` is not private.
@@ -20,4 +22,6 @@ kinds! {
     SESSION_MYTOKEN: "user-session-mytoken", "user", Warning, "";
     /// The agent does not answer this user.
     AGENT: "user-agent", "user", Warning, "";
+    /// The process that reads with the user's rights gave no findings.
+    NOT_CHECKED: "user-not-checked", "user", Warning, "";
 }

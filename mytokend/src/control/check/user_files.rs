@@ -2,6 +2,7 @@
 //! Findings about a user's own files and sockets. The process has this user's rights: links lead no further than the user could go.
 
 use std::fs::{self, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +20,7 @@ use super::configuration::word;
 use super::kinds::Kind;
 use super::{Findings, kinds_user as kinds};
 use crate::jobs::settings::{DEFAULT, JobsSettings};
-use crate::program;
+use crate::program::{self, ProgramError, ProgramOutcome};
 use crate::submit::unusable_session_mytoken;
 
 /// The ssh helper.
@@ -29,7 +30,7 @@ const HELPER: &str = "/usr/bin/mytoken-ssh";
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Longest part of a message that has names of the user's choice.
-const LONGEST: usize = 400;
+pub(super) const LONGEST: usize = 400;
 
 /// The places of a user's files.
 pub(super) struct Places {
@@ -101,8 +102,10 @@ impl Findings {
         }
         let Err(error) = TokenStore::open(&path).and_then(|store| store.tokens()) else { return true };
         let command = match &error {
-            StoreError::Unsafe { path, .. } => format!("chmod go= {}", quoted(Path::new(path))),
-            StoreError::Unusable { path, .. } | StoreError::Busy { path } => {
+            StoreError::Unsafe { path, .. } if opened_to_others(Path::new(path), places.uid) => {
+                format!("chmod go= {}", quoted(Path::new(path)))
+            }
+            StoreError::Unsafe { path, .. } | StoreError::Unusable { path, .. } | StoreError::Busy { path } => {
                 format!("ls -ld {}", quoted(Path::new(path)))
             }
             // Only a login makes another token.
@@ -116,11 +119,25 @@ impl Findings {
     /// Lets the helper read its settings: it shows what it cannot use.
     fn helper_settings(&mut self, places: &Places) {
         let mut status = Command::new(HELPER);
-        // Its exit status tells whether there is a token; a login host may have no helper.
-        let Ok(outcome) = program::run(status.arg("status"), Deadline::after(LIMIT)) else { return };
-        if let Some(error) = outcome.errors.lines().next() {
-            self.add_user(kinds::SETTINGS, places, error, "mytoken-ssh status");
-        }
+        let ran = program::run(status.arg("status"), Deadline::after(LIMIT));
+        self.helper_ran(places, ran);
+    }
+
+    fn helper_ran(&mut self, places: &Places, ran: Result<ProgramOutcome, ProgramError>) {
+        let (kind, text) = match ran {
+            // A login host may have no helper.
+            Err(ProgramError::Start(error)) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => (kinds::HELPER, format!("mytoken-ssh status {error}")),
+            Ok(killed) if killed.signal.is_some() => {
+                (kinds::HELPER, format!("mytoken-ssh status failed: {}", killed.reason()))
+            }
+            // Its exit status tells whether there is a token.
+            Ok(outcome) => match outcome.errors.lines().next() {
+                Some(error) => (kinds::SETTINGS, error.to_owned()),
+                None => return,
+            },
+        };
+        self.add_user(kind, places, &text, "mytoken-ssh status");
     }
 
     fn session(&mut self, places: &Places, session: &Path, used: Option<&(Shared, JobsSettings)>) {
@@ -168,6 +185,12 @@ impl Findings {
     }
 }
 
+/// Whether only the mode of this file or directory of the user is wrong. It does not help to change that of a FIFO.
+fn opened_to_others(path: &Path, uid: u32) -> bool {
+    let wrong_mode = |meta: &Metadata| meta.uid() == uid && meta.mode() & 0o077 != 0;
+    path.symlink_metadata().is_ok_and(|meta| (meta.is_dir() || meta.is_file()) && wrong_mode(&meta))
+}
+
 /// The command, run by the user. In a session of its own: with root's terminal as the controlling one, the user could write into root's
 /// shell (`TIOCSTI`).
 pub(super) fn as_user(account: &str, command: &str) -> String {
@@ -211,18 +234,21 @@ mod tests {
             fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
         }
 
-        /// Ids and commands; there is no agent.
-        fn found(&self) -> Vec<(String, String)> {
-            let places = Places {
+        fn places(&self) -> Places {
+            Places {
                 account: "alice".to_owned(),
                 uid: Owner::current().uid,
                 home: self.0.path().to_owned(),
                 runtime: self.path("run"),
                 sessions: self.path("sessions"),
                 socket: self.path("agent.sock"),
-            };
+            }
+        }
+
+        /// Ids and commands; there is no agent.
+        fn found(&self) -> Vec<(String, String)> {
             let mut findings = Findings::default();
-            findings.user_files(&places, None);
+            findings.user_files(&self.places(), None);
             let all = findings.findings.into_iter().map(|finding| (finding.id.unwrap(), finding.fix.unwrap()));
             all.filter(|(id, _)| id != kinds::AGENT.id).collect()
         }
@@ -251,6 +277,42 @@ mod tests {
         fs::remove_dir_all(home.path(".config")).unwrap();
         assert_eq!(home.found(), []);
         assert!(!home.path(".config").exists(), "the check makes nothing");
+    }
+
+    #[test]
+    fn only_a_wrong_mode_is_corrected_with_chmod() {
+        let home = Home::new();
+        let (plain, fifo) = (home.path("a.json"), home.path(".config/mytoken/tokens/b.json"));
+        fs::write(&plain, "").unwrap();
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let uid = Owner::current().uid;
+        for (mode, wanted) in [(0o600, false), (0o640, true)] {
+            home.mode("a.json", mode);
+            home.mode(".config/mytoken/tokens/b.json", mode);
+            assert_eq!((opened_to_others(&plain, uid), opened_to_others(&fifo, uid)), (wanted, false), "{mode:o}");
+        }
+        let found = home.found();
+        assert!(found.len() == 1 && found[0].0 == "user-store" && found[0].1.contains(" -- ls -ld "), "{found:?}");
+    }
+
+    #[test]
+    fn a_helper_without_an_answer_is_found() {
+        let outcome = |errors: &str, signal| {
+            Ok(ProgramOutcome { success: false, output: String::new(), errors: errors.to_owned(), signal })
+        };
+        let rows = [
+            (outcome("", None), None),
+            (outcome("config.toml: bad\nmore", None), Some(("user-settings", "config.toml: bad"))),
+            (outcome("", Some(9)), Some(("user-helper", "mytoken-ssh status failed: it was killed by signal SIGKILL"))),
+            (Err(ProgramError::Timeout), Some(("user-helper", "mytoken-ssh status did not answer in time"))),
+            (Err(ProgramError::Start(ErrorKind::NotFound.into())), None),
+        ];
+        for (ran, wanted) in rows {
+            let mut findings = Findings::default();
+            findings.helper_ran(&Home::new().places(), ran);
+            let found = findings.findings.first().map(|found| (found.id.as_deref().unwrap(), found.text.as_str()));
+            assert_eq!(found, wanted);
+        }
     }
 
     #[test]
