@@ -193,15 +193,10 @@ impl DiskCache {
         }
     }
 
-    /// Tests both directories. Returns an error for each that cannot be written.
+    /// Looks at both directories, and makes nothing. Returns an error for each that a write could not use.
     #[must_use]
     pub fn check(&self) -> Vec<FileError> {
-        let check = |dir: &CacheDir| {
-            let directory = dir.make()?;
-            directory.write(".check", b"", dir.owner, 0o600)?;
-            directory.remove(".check").map(drop)
-        };
-        [Some(&self.first), self.second.as_ref()].into_iter().flatten().filter_map(|dir| check(dir).err()).collect()
+        [Some(&self.first), self.second.as_ref()].into_iter().flatten().filter_map(|dir| dir.check().err()).collect()
     }
 }
 
@@ -225,6 +220,23 @@ impl CacheDir {
             ParentDir::CreateMissing(mode) => Directory::open(parent).or_else(|_| make_parent(mode))?,
         };
         parent.make(name, self.owner, 0o700)
+    }
+
+    /// Whether [`Self::make`] and a write would succeed.
+    fn check(&self) -> Result<(), FileError> {
+        let (parent, name) = self.split(&self.path)?;
+        let parent = match self.parent {
+            ParentDir::MustExist => Directory::open(parent)?,
+            ParentDir::SetMode(mode) | ParentDir::CreateMissing(mode) => {
+                let (above, name) = self.split(parent)?;
+                let above = Directory::open(above)?;
+                match above.look(name, self.owner, mode)? {
+                    Some(parent) => parent,
+                    None => return above.could_write(),
+                }
+            }
+        };
+        parent.look(name, self.owner, 0o700)?.unwrap_or(parent).could_write()
     }
 
     /// Splits a path into its parent directory and its last name.

@@ -61,7 +61,9 @@ pub enum ProgramError {
     #[error("did not answer in time")]
     Timeout,
     /// It took too long, and did not end when it was killed. The kernel waits for a file system or a device.
-    #[error("did not answer in time, and cannot be killed: see its state in ps(1), D waits for a file system or a device")]
+    #[error(
+        "did not answer in time, and cannot be killed: see its state in ps(1), D waits for a file system or a device"
+    )]
     Stuck,
 }
 

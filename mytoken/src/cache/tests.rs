@@ -31,14 +31,15 @@ fn the_second_directory_is_used_when_the_first_is_not_writable() {
     let first = dir.path().join("var/cache");
     std::fs::create_dir(dir.path().join("var")).unwrap();
     let cache = DiskCache::new(&first, Owner::current()).or(&dir.path().join("run/mytoken"));
+    let made = |path: &str| dir.path().join(path).exists();
+    assert!(cache.check().is_empty() && !made("run") && !first.exists(), "a check makes no directory");
     cache.write("a", b"1").unwrap();
     assert!(cache.check().is_empty() && first.join("a").exists());
 
     std::fs::rename(dir.path().join("var"), dir.path().join("gone")).unwrap();
-    let made = |path: &str| dir.path().join(path).exists();
-    std::fs::remove_dir_all(dir.path().join("run")).unwrap();
     assert!(cache.read("a").is_none() && !made("run") && !made("var"), "reading makes no directory");
     assert_eq!(cache.check().len(), 1);
+    assert!(!made("run"), "a check makes no directory");
     cache.write("a", b"2").unwrap();
     assert_eq!(cache.read("a").unwrap(), b"2");
 
@@ -56,6 +57,33 @@ fn the_second_directory_is_used_when_the_first_is_not_writable() {
     assert_eq!(cache.read("a").unwrap(), b"3");
     cache.remove("a");
     assert_eq!(cache.read("a"), None);
+}
+
+#[test]
+fn a_check_tells_what_a_write_would_do_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (above, own) = (dir.path().join("run"), dir.path().join("run/cache"));
+    let first = dir.path().join("cache");
+    std::fs::create_dir(&above).unwrap();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let mode_of = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    mode(&above, 0o700);
+    let cache = DiskCache::new(&first, Owner::current()).or(&own);
+    let errors = |count| {
+        assert_eq!(cache.check().len(), count, "{:?}", cache.check());
+    };
+    // A write would correct both modes.
+    errors(0);
+    std::fs::create_dir(&own).unwrap();
+    mode(&own, 0o755);
+    errors(0);
+    assert_eq!((mode_of(&above), mode_of(&own), first.exists()), (0o700, 0o755, false));
+    std::fs::remove_dir(&own).unwrap();
+    std::fs::write(&own, "").unwrap();
+    errors(1);
+    std::fs::write(&first, "").unwrap();
+    errors(2);
+    cache.write("a", b"1").unwrap_err();
 }
 
 #[test]

@@ -389,5 +389,6 @@ fn refused(path: &Path, reason: &str) -> FileError {
     FileError::Unusable { path: path.display().to_string(), reason: reason.to_owned() }
 }
 
+mod look;
 #[cfg(test)]
 mod tests;

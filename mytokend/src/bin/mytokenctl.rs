@@ -16,17 +16,24 @@ use mytokend::control::{explain, explain_submission, keygen, logins::Logins, sta
 use mytokend::privacy;
 use zeroize::Zeroizing;
 
+/// The exit status of a check that could not be done: UNKNOWN for monitoring systems.
+const NOT_CHECKED: u8 = 3;
+
 fn main() -> ExitCode {
     // Private keys and tokens are read and made here.
     privacy::protect();
     // The local time zone can only be determined while the process has a single thread.
     let times = TimeFormat::local(SystemClock.now());
-    let result = match ControlArguments::parse().command {
+    let arguments = match ControlArguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse_arguments(&error),
+    };
+    let result = match arguments.command {
         ControlCommand::Status { login: true, json, config, .. } => show_logins(&config, json),
         ControlCommand::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
         ControlCommand::Keygen { dir } => make_keys(&dir),
         ControlCommand::Check { config, user: Some(user), only_read: true, json, socket, .. } => {
-            check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json))
+            not_checked(check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json)))
         }
         ControlCommand::Check { config, user, nodes, via, offline, json, socket, .. } => {
             let options = CheckOptions { config: &config, socket: &socket, user: user.as_deref(), offline };
@@ -34,7 +41,7 @@ fn main() -> ExitCode {
                 Some(list) => check::check_nodes(options, &list, via),
                 None => check::check(options),
             };
-            checked.and_then(|findings| show_findings(&findings, json))
+            not_checked(checked.and_then(|findings| show_findings(&findings, json)))
         }
         ControlCommand::Explain { submission: Some(profile), config, .. } => show_submission(&profile, &config, times),
         ControlCommand::Explain { user, config, .. } => show_explanation(&user.unwrap_or_default(), &config),
@@ -43,6 +50,26 @@ fn main() -> ExitCode {
         eprintln!("mytokenctl: {error}");
         ExitCode::FAILURE
     })
+}
+
+/// Prints why the arguments are wrong, or the help. A check with wrong arguments was not done.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    // A closed pipe is not an error.
+    let _ = error.print();
+    let check = std::env::args_os().nth(1).is_some_and(|command| command == "check");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if check => ExitCode::from(NOT_CHECKED),
+        _ => ExitCode::from(2),
+    }
+}
+
+/// Says why the check could not be done. Its exit status is not one of a check.
+fn not_checked(done: Result<ExitCode, String>) -> Result<ExitCode, String> {
+    Ok(done.unwrap_or_else(|error| {
+        eprintln!("mytokenctl: {error}");
+        ExitCode::from(NOT_CHECKED)
+    }))
 }
 
 fn show_status(socket: &std::path::Path, job: Option<u32>, json: bool, times: TimeFormat) -> Result<ExitCode, String> {

@@ -65,7 +65,7 @@ pub enum ControlCommand {
         #[arg(long, value_name = "DIR", default_value = "/etc/mytoken/keys")]
         dir: PathBuf,
     },
-    /// Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work
+    /// Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done
     Check {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]

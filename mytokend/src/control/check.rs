@@ -181,7 +181,6 @@ fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Hos
         findings.keys(jobs, trust);
     }
     if let Some(host) = host {
-        // Before the cache, which corrects the directory's mode.
         findings.runtime_dir(jobs.as_ref().map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir));
         if login.is_some() {
             findings.cache(&DiskCache::of_host());

@@ -28,7 +28,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -s h -l help -d 'Pri
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -s V -l version -d 'Print version'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "status" -d 'Shows the credentials of your jobs and sessions on this node, and what happened to them'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "keygen" -d 'Makes the cluster\'s key pair'
-complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "explain" -d 'Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l config -d 'Directory of the configuration, for --login' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l socket -d 'The agent\'s socket' -r -F

@@ -9,7 +9,7 @@ use std::time::Duration;
 use checked::{findings, healthy, sees_alone};
 use mytokend::control::check::pam_stack::{Group, ModuleLine, Stack};
 use mytokend::control::check::{kinds, kinds_slurm, kinds_user};
-use testbed::{Options, Result, story};
+use testbed::{Options, Result, Site, story};
 
 const STACK: &str = "/etc/pam.d/sshd";
 const OURS: &str = "auth     [success=done authinfo_unavail=ignore service_err=ignore user_unknown=ignore default=die]";
@@ -76,6 +76,36 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
             site.sh("root", &mend)?.ok()?;
         }
         assert_eq!(findings(site, "--as alice")?, (vec![], 0));
+        refuses_what_it_cannot_check(site)
+    })
+}
+
+/// Monitoring systems take this exit status for "unknown".
+fn refuses_what_it_cannot_check(site: &Site) -> Result<()> {
+    let rows = [
+        ("root", "--as nosuch", "has no account \"nosuch\""),
+        ("alice", "--as alice", "only root can check as another user"),
+        ("root", "--nosuch", "unexpected argument"),
+    ];
+    for (user, arguments, reason) in rows {
+        let refused = site.sh(user, &format!("mytokenctl check {arguments}"))?;
+        assert!(refused.code == 3 && refused.stdout.is_empty() && refused.stderr.contains(reason), "{refused:?}");
+    }
+    Ok(())
+}
+
+/// It reports a wrong mode and missing directories, and corrects and makes none.
+#[test]
+fn a_check_changes_nothing() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        let state = "find /etc/mytoken /run/mytoken /var/cache /home/alice -printf '%p %m %u %s %T@\n' | sort";
+        site.sh("root", "rm -rf /var/cache/mytoken /run/mytoken/cache")?.ok()?;
+        sees_alone(site, "", "chmod 700 /run/mytoken", "runtime-dir-mode", 2)?;
+        let before = site.sh("root", state)?.ok()?.stdout;
+        assert!(before.contains("/run/mytoken 700 ") && !before.contains("/cache/mytoken"), "{before}");
+        sees_alone(site, "--as alice", "true", "runtime-dir-mode", 2)?;
+        assert_eq!(site.sh("root", state)?.ok()?.stdout, before);
         Ok(())
     })
 }

@@ -88,7 +88,7 @@ fn differences_between_hosts_are_found() -> Result<()> {
         site.sh("root", "scontrol update nodename=n1 state=drain reason=story")?.ok()?;
         is_alone(&found(site, all)?, "node-silent", "n1 gave no findings: ");
         let refused = site.sh("root", "mytokenctl check --nodes ' -oX'")?;
-        assert!(refused.code == 1 && refused.stderr.contains("is not the name of a host"), "{refused:?}");
+        assert!(refused.code == 3 && refused.stderr.contains("is not the name of a host"), "{refused:?}");
         Ok(())
     })
 }

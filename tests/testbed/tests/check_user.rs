@@ -80,7 +80,10 @@ fn each_fault_of_a_users_files_is_found_alone() -> Result<()> {
         assert_eq!(findings(site, "--as alice")?, (vec![], 0));
         for (break_it, id, mend) in BROKEN {
             for found in sees_alone(site, "--as alice", &command(break_it), id, 1)? {
-                assert!(found.fix.starts_with("setsid -w runuser -u alice -- ") && !found.fix.contains('\n'), "{found:?}");
+                assert!(
+                    found.fix.starts_with("setsid -w runuser -u alice -- ") && !found.fix.contains('\n'),
+                    "{found:?}"
+                );
                 assert!(!found.text.contains('\n') && !found.text.contains("root:"), "{found:?}");
             }
             // The findings are about alice, so others have none.

@@ -43,8 +43,7 @@ fn ask_child(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> 
     let outcome = program::run(&mut child, Deadline::after(LIMIT))
         .map_err(|error| format!("the child process that reads as \"{user}\" {error}"))?;
     // Its exit status tells the findings, too.
-    serde_json::from_str(&outcome.output)
-        .map_err(|_| format!("reading as \"{user}\" failed: {}", outcome.reason()))
+    serde_json::from_str(&outcome.output).map_err(|_| format!("reading as \"{user}\" failed: {}", outcome.reason()))
 }
 
 /// The child's part: leaves root's terminal, becomes `user` for good, and reads.
