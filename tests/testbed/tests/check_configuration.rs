@@ -286,10 +286,6 @@ fn the_check_reads_with_the_rights_of_the_user() -> Result<()> {
             );
             assert_eq!((code, found[0].fix.as_str()), (2, "chmod a+r /etc/mytoken/jobs.toml"), "{user}");
         }
-        let unknown = site.sh("root", "mytokenctl check --as carol-x")?;
-        assert!(unknown.code == 1 && unknown.stderr.contains("this host has no account \"carol-x\""), "{unknown:?}");
-        let other = site.sh("alice", "mytokenctl check --as bob")?;
-        assert!(other.code == 1 && other.stderr.contains("only root can check as another user"), "{other:?}");
         Ok(())
     })
 }
