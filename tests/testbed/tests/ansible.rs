@@ -125,14 +125,19 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
         login_host.wait_for_slurm()?;
         let controller = Controller::new(site, &[login_host, node])?;
 
-        // A mistake stops before anything that concerns logins or Slurm.
-        let output = controller.play(|inventory| inventory.replace("required_scopes", "audience_typo"))?;
-        assert_eq!(recap(&output, "testbed", "failed"), Some(1), "{output}");
-        assert!(output.contains("unknown key \\\"audience_typo\\\""), "{output}");
-        for untouched in ["! grep -rq mytoken /etc/pam.d", "! test -e /etc/ssh/sshd_config.d/10-mytoken.conf"] {
-            login_host.sh(untouched)?.ok()?;
+        // A mistake stops before anything that concerns logins or Slurm. The agent does not read login.toml.
+        for (right, typo) in [("required_scopes", "audience_typo"), ("template", "rule_typo")] {
+            let output = controller.play(|inventory| inventory.replace(right, typo))?;
+            assert_eq!(recap(&output, "testbed", "failed"), Some(1), "{output}");
+            assert!(output.contains(&format!("unknown key \\\"{typo}\\\"")), "{output}");
+            for untouched in ["! grep -rq mytoken /etc/pam.d", "! test -e /etc/ssh/sshd_config.d/10-mytoken.conf"] {
+                login_host.sh(untouched)?.ok()?;
+            }
+            // The second mistake is in a file that only the login host has.
+            if right == "required_scopes" {
+                node.sh("! test -e /etc/slurm/plugstack.conf.d/mytoken.conf")?.ok()?;
+            }
         }
-        node.sh("! test -e /etc/slurm/plugstack.conf.d/mytoken.conf")?.ok()?;
         login_by_key(site)?;
 
         let output = controller.play(|inventory| inventory)?;
