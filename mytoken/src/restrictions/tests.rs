@@ -61,9 +61,22 @@ fn the_server_drops_clauses_that_do_not_fit() {
     }
 }
 
+/// Each row: parent, wanted, child or part of the error.
+fn check_narrowing(table: &[(&str, &str, Result<&str, &str>)], uses: Uses, now: u64) {
+    for (parent, wanted, expected) in table {
+        let child = narrow(&clauses(parent), &clauses(wanted), uses, now);
+        match (&child, expected) {
+            (Ok(child), Ok(expected)) => assert_eq!(child, &clauses(expected), "{parent} / {wanted}"),
+            (Err(error), Err(expected)) => {
+                assert!(error.to_string().contains(expected), "{parent} / {wanted}: {error}");
+            }
+            _ => panic!("{parent} / {wanted}: {child:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_child_is_narrowed_or_refused_with_a_reason() {
-    // parent, wanted, child or part of the error
     let table: &[(&str, &str, Result<&str, &str>)] = &[
         ("[]", "[]", Ok("[]")),
         ("[]", r#"[{"exp":100}]"#, Ok(r#"[{"exp":100}]"#)),
@@ -107,16 +120,7 @@ fn a_child_is_narrowed_or_refused_with_a_reason() {
         (r#"[{"later":1}]"#, r#"[{"later":2}]"#, Err("restriction later")),
         (r#"[{"future_bound":[1]}]"#, r#"[{"exp":9}]"#, Ok(r#"[{"exp":9,"future_bound":[1]}]"#)),
     ];
-    for (parent, wanted, expected) in table {
-        let child = narrow(&clauses(parent), &clauses(wanted), BOTH, 0);
-        match (&child, expected) {
-            (Ok(child), Ok(expected)) => assert_eq!(child, &clauses(expected), "{parent} / {wanted}"),
-            (Err(error), Err(expected)) => {
-                assert!(error.to_string().contains(expected), "{parent} / {wanted}: {error}");
-            }
-            _ => panic!("{parent} / {wanted}: {child:?}"),
-        }
-    }
+    check_narrowing(table, BOTH, 0);
 }
 
 /// Each row is for a child that only gets access tokens, at time 10.
@@ -165,16 +169,7 @@ fn a_child_gets_each_clause_that_works_now_or_later() {
         ),
         (r#"[{"usages_AT":1}]"#, r#"[{"scope":"a"},{"scope":"b"}]"#, Err("too few uses")),
     ];
-    for (parent, wanted, expected) in table {
-        let child = narrow(&clauses(parent), &clauses(wanted), AT_ONLY, 10);
-        match (&child, expected) {
-            (Ok(child), Ok(expected)) => assert_eq!(child, &clauses(expected), "{parent} / {wanted}"),
-            (Err(error), Err(expected)) => {
-                assert!(error.to_string().contains(expected), "{parent} / {wanted}: {error}");
-            }
-            _ => panic!("{parent} / {wanted}: {child:?}"),
-        }
-    }
+    check_narrowing(table, AT_ONLY, 10);
 }
 
 #[test]
