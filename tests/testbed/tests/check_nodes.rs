@@ -83,6 +83,15 @@ fn differences_between_hosts_are_found() -> Result<()> {
         let screen = site.sh("root", &format!("mytokenctl check {all}"))?.stdout;
         assert!(screen.contains("\nnetwork         ✗ n2: late?]0;t? hosts ok\n"), "{screen:?}");
         assert!(!screen.contains("curl") && screen.contains("fix: srun -w n2 mytokenctl check\n"), "{screen:?}");
+        // Of a finding that this program does not know, only the name; of too many, their number.
+        let many = r#",{"id":"made-up","part":"x","level":"error","text":"x","fix":""}"#.repeat(120);
+        let answer = format!(r#"{{"findings":[{}]}}"#, many.trim_start_matches(','));
+        site.write("/root/longer", &format!("#!/bin/sh\ncat <<'END'\n{answer}\nEND\n"), "0755")?;
+        site.on_node("n2", &format!("{mend} && mount --bind /root/longer {program}"))?.ok()?;
+        let json = site.sh("root", &format!("mytokenctl check --json {all}"))?.stdout;
+        for id in ["node-finding-unknown", "node-more-findings"] {
+            assert!(json.contains(&format!("\"{id}\"")), "{id}: {json}");
+        }
         site.on_node("n2", &mend)?.ok()?;
         // A node that Slurm gives to nobody.
         site.sh("root", "scontrol update nodename=n1 state=drain reason=story")?.ok()?;
