@@ -29,6 +29,8 @@ fuzz_target!(|data: &[u8]| {
         scope: one.to_owned(),
         audience: other.to_owned(),
         required: true,
+        made: read_number(one),
+        shared_for: read_number(other),
     };
     if let Ok(sealed) = seal(&credential, public) {
         if let Ok(opened) = open(&sealed, private) {

@@ -252,6 +252,8 @@ mod tests {
             scope: "storage.read".into(),
             audience: "https://testbed".into(),
             required: true,
+            made: 0,
+            shared_for: 0,
         }
     }
 

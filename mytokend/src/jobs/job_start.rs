@@ -105,6 +105,8 @@ mod tests {
             scope: "storage.read".into(),
             audience: "https://testbed".into(),
             required: false,
+            made: 0,
+            shared_for: 0,
         }
     }
 

@@ -53,6 +53,13 @@ pub struct JobCredential {
     /// Whether the job must fail without a credential.
     #[serde(default)]
     pub required: bool,
+    /// When the sub-token was made, Unix seconds. 0: an earlier release sealed it.
+    #[serde(default)]
+    pub made: u64,
+    /// For how many seconds after [`Self::made`] further submissions may use this credential too. 0: only one submission has it. The
+    /// credential ends when all jobs that were submitted in this window have ended.
+    #[serde(default)]
+    pub shared_for: u64,
 }
 
 /// Seals `credential` to `key`.
@@ -147,6 +154,8 @@ mod tests {
             scope: "storage.read".into(),
             audience: "https://testbed".into(),
             required: false,
+            made: 1_893_000_000,
+            shared_for: 60,
         }
     }
 
@@ -182,8 +191,9 @@ mod tests {
             zS4GVaaZIT7nHOpIHZesJLc0gPigz-G2lmgub5FoM7rVswL7W8SKgtfJa80V8-t8wHVYx0FatKU8ufJKVy47v_bfcyFz4laR5fgwPceiIHoebD1QBUAthX4lFcY\
             NTt1iWSC44uA175jUZF9gaIuK7al8V-x-0QLFVdM5y0e5toM249St11VS0GAXsfdc_28go2TYXIFCdsvRqicX-JVOoZK5r9xs_t0ouP02FXf2xAZqy91--1QjNe\
             h1BeNhjcQgQDyZzewV-7DsL8-Nd072DGVFhJRYX9jKc0jhD75IreNS-YLiHRQIxtX04cno9X";
-        assert_eq!(open(plain, &key).unwrap(), sample());
-        assert_eq!(open(required, &key).unwrap(), JobCredential { required: true, ..sample() });
+        let earlier = JobCredential { made: 0, shared_for: 0, ..sample() };
+        assert_eq!(open(plain, &key).unwrap(), earlier);
+        assert_eq!(open(required, &key).unwrap(), JobCredential { required: true, ..earlier });
     }
 
     #[test]

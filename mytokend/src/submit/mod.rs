@@ -123,10 +123,11 @@ pub fn submit(
     let cache = cache(environment.home.as_deref());
     let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?;
     let handle = Handle::new(rand::random());
-    let wanted = request::wanted(profile, &config.jobs.cluster, clock.now());
+    let made = clock.now();
+    let wanted = request::wanted(profile, &config.jobs.cluster, made);
     let name = request::name(&config.jobs.cluster, &handle);
     let granted = create(&server, parent, wanted, &name, deadline)?;
-    let submission = sealed(config, request, profile, &url, &granted, &handle).inspect_err(|_| {
+    let submission = sealed(config, request, profile, &url, &granted, &handle, made).inspect_err(|_| {
         // The sub-token exists, and no job will use it.
         let _ = server.revoke(&granted.mytoken, true, deadline);
     })?;
@@ -220,6 +221,7 @@ fn sealed(
     url: &ServerUrl,
     granted: &Granted,
     handle: &Handle,
+    made: u64,
 ) -> Result<SealedSubmission, SealError> {
     let exp = granted.expires_at.ok_or_else(|| {
         Error::Input(InputError::InvalidRequest {
@@ -237,6 +239,8 @@ fn sealed(
         scope: profile.scope.clone(),
         audience: profile.audience.clone(),
         required: request.required,
+        made,
+        shared_for: 0,
     };
     Ok(SealedSubmission { sealed: seal(&credential, &config.key)?, handle: handle.to_string() })
 }

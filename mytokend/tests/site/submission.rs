@@ -22,6 +22,8 @@ fn a_submission_seals_a_sub_token_with_the_rights_of_its_profile_only() {
     );
     assert_eq!((credential.scope.as_str(), credential.audience.as_str()), (SCOPE, AUDIENCE));
     assert!(!credential.required);
+    assert!((unix_time() - 60..=unix_time()).contains(&credential.made), "{}", credential.made);
+    assert_eq!(credential.shared_for, 0);
     // The parent expires in a day, before the nine days of the longest wait and job.
     assert!(credential.exp <= unix_time() + 86_400);
     let claims = mytoken::token::unverified_claims(&credential.sub_token).unwrap();
