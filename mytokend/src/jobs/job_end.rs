@@ -4,6 +4,8 @@
 //! The command is `squeue --noheader --states=all --jobs=ID --format=%A|%T|%N|%B` ([`FORMAT`]): job id, state, nodes, batch host.
 //! `scontrol show job` is not used, because its output begins with the job's name, which the user chooses (SLURM-25).
 
+use super::host_list;
+
 /// The format for `squeue`: job id, state, nodes, host of the batch script. Users can choose the text of the last field only: for a job of
 /// salloc or srun it is the name that the command gave for its own host (SLURM-26).
 pub const FORMAT: &str = "%A|%T|%N|%B";
@@ -96,74 +98,13 @@ fn phase(state: &str) -> JobPhase {
 /// different names) revokes: a second revocation does no harm, a missing one does. Only a batch script is sure to have run on the first node.
 /// The command of salloc or srun runs on a host outside the allocation, and its only step may have run on this node.
 fn another_node_revokes(list: &str, batch_host: Option<&str>, node: &str) -> bool {
-    let nodes = hosts(list);
-    let is_batch = batch_host.is_none_or(|host| nodes.iter().any(|name| name == host));
-    is_batch && nodes.first().is_some_and(|first| first != node) && nodes.iter().any(|name| name == node)
-}
-
-/// Maximum number of names of a list. No cluster has more nodes.
-const MOST_HOSTS: usize = 65_536;
-
-/// The names in a Slurm host list in order: `n[1-2,07],m1` is n1, n2, n07, m1; `r[1-2]n[1-2]` is r1n1, r1n2, r2n1, r2n2.
-fn hosts(list: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut depth = 0_usize;
-    let elements = list.trim().split(|c| {
-        match c {
-            '[' => depth += 1,
-            ']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        c == ',' && depth == 0
-    });
-    for element in elements.filter(|element| !element.is_empty() && !["(null)", "n/a"].contains(element)) {
-        names.extend(expand(element));
-        names.truncate(MOST_HOSTS);
-    }
-    names
-}
-
-fn expand(element: &str) -> Vec<String> {
-    let bracket = element.split_once('[').and_then(|(front, rest)| Some((front, rest.split_once(']')?)));
-    let Some((front, (ranges, back))) = bracket else { return vec![element.to_owned()] };
-    let tails = expand(back);
-    let mut names = Vec::new();
-    for range in ranges.split(',') {
-        let (low, high) = range.split_once('-').unwrap_or((range, range));
-        let (Ok(first), Ok(last)) = (low.parse::<usize>(), high.parse::<usize>()) else { return Vec::new() };
-        for number in (first..=last).take(MOST_HOSTS) {
-            names.extend(tails.iter().map(|tail| format!("{front}{number:0width$}{tail}", width = low.len())));
-            if names.len() > MOST_HOSTS {
-                return names;
-            }
-        }
-    }
-    names
+    let is_batch = batch_host.is_none_or(|host| host_list::contains(list, host));
+    is_batch && host_list::position(list, node).is_some_and(|place| place > 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn host_lists_are_expanded_in_order() {
-        for (list, names) in [
-            ("n1", "n1"),
-            ("n[1-3]", "n1 n2 n3"),
-            ("n[09-11,07],m1", "n09 n10 n11 n07 m1"),
-            ("a,b", "a b"),
-            ("r[1-2]n[1-2]", "r1n1 r1n2 r2n1 r2n2"),
-            ("n[3,5]-ib", "n3-ib n5-ib"),
-            ("", ""),
-            ("(null)", ""),
-            ("n[1", "n[1"),
-            ("n[x-y]", ""),
-        ] {
-            assert_eq!(hosts(list).join(" "), names, "{list}");
-        }
-        assert!(hosts("n[0-99999999]").len() <= MOST_HOSTS);
-        assert!(hosts("n[0-9999][0-9999]").len() <= MOST_HOSTS);
-    }
 
     #[test]
     fn the_state_of_a_single_job_decides() {

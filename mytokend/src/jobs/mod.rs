@@ -3,6 +3,7 @@
 //! parameters.
 
 pub mod history;
+pub mod host_list;
 pub mod job_end;
 pub mod job_start;
 pub mod keys;
