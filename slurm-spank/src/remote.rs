@@ -41,14 +41,15 @@ pub fn init(call: &HookCall) {
     call.register_option();
 }
 
-/// Starts a step, as root, before slurmstepd changes to the user. A job without credential costs two look-ups.
+/// Starts a step, as root, before slurmstepd changes to the user. A job without credential costs two look-ups and one `stat`.
 pub fn start(call: &HookCall) {
     if call.spank.item(Item::Step).is_none_or(|step| step == EXTERN_STEP) {
         return;
     }
     let sealed = call.spank.job_env(SEALED, u16::try_from(sealed::LIMIT).unwrap_or(u16::MAX));
     let handle = call.spank.job_env(HANDLE_STEP, 64);
-    if sealed == JobEnv::Absent && handle == JobEnv::Absent {
+    let is_attached = sealed == JobEnv::Absent && handle == JobEnv::Absent;
+    if is_attached && !has_directory(call) {
         return;
     }
     for problem in &call.settings.problems {
@@ -58,12 +59,21 @@ pub fn start(call: &HookCall) {
         info("no access token: Slurm gives no job id or user");
         return;
     };
-    let step = ask_agent(&call.settings, &request, is_required(call));
+    let is_first = request.step == 0 || request.step == BATCH_STEP;
+    let step =
+        StepToken { announces: is_first || is_attached, ..ask_agent(&call.settings, &request, is_required(call)) };
     if !call.spank.set_job_env(TOKEN_FILE, &step.file.to_string_lossy()) {
         info("Slurm refused to set BEARER_TOKEN_FILE");
     }
     call.spank.unset_job_env(TOKEN);
     state::change(|state| state.step = Some(step));
+}
+
+/// Whether the agent knows a credential of this job. A step that comes from outside the job (`srun --jobid` in another session) does not
+/// have the job's environment; the agent made the job's directory when an earlier step brought the credential.
+fn has_directory(call: &HookCall) -> bool {
+    let directory = call.spank.item(Item::Job).map(|job| call.settings.jobs().join(job.to_string()));
+    directory.is_some_and(|directory| std::fs::symlink_metadata(directory).is_ok_and(|found| found.is_dir()))
 }
 
 /// The request to the agent. The ids come from Slurm, never from the environment, which the user controls.
@@ -105,8 +115,9 @@ fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) -> S
                 }
             },
             required: required_by_credential || required,
+            announces: false,
         },
-        Err(error) => StepToken { file, state: TokenState::Failed(error.to_string()), required },
+        Err(error) => StepToken { file, state: TokenState::Failed(error.to_string()), required, announces: false },
     };
     match &step.state {
         TokenState::Ready => {}
@@ -158,7 +169,7 @@ pub fn task(call: &HookCall) -> Verdict {
     let reason = match (&step.state, step.required) {
         (TokenState::Failed(reason), false) => {
             // SLURM-22: messages of earlier hooks go to slurmd's log, not to the job's output.
-            if is_first_task(call) && call.spank.item(Item::Step).is_some_and(|step| step == 0 || step == BATCH_STEP) {
+            if is_first_task(call) && step.announces {
                 error(&format!("no access token: {reason}"));
             }
             return Verdict::Proceed;

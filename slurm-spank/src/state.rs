@@ -44,6 +44,8 @@ pub struct StepToken {
     pub state: TokenState,
     /// Whether the job requires an access token.
     pub required: bool,
+    /// Whether the step prints why there is none: the first step of the job, and a step from outside the job.
+    pub announces: bool,
 }
 
 /// State of an access token.

@@ -11,6 +11,7 @@ pub mod direct;
 pub mod lease;
 pub mod lease_table;
 pub mod listener;
+mod missed_starts;
 pub mod process;
 mod renew;
 mod requests;

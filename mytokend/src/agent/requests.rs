@@ -34,6 +34,12 @@ impl Agent {
 
     fn job_start(&self, start: &JobStart) -> Started {
         let begin = self.clock.elapsed();
+        self.begin_job(start);
+        self.first_answer(&LeaseKey::Job(start.job), begin)
+    }
+
+    /// Makes the lease of a job that starts here, if there is none.
+    pub(super) fn begin_job(&self, start: &JobStart) {
         let key = LeaseKey::Job(start.job);
         let known = {
             let table = self.leases();
@@ -44,11 +50,11 @@ impl Agent {
             let mut table = self.leases();
             // Another step of the job may have inserted a lease in the meantime.
             if !table.get(&key).is_some_and(|lease| answers_for(lease, start)) {
+                self.make_job_directory(start);
                 table.insert(lease);
                 self.lease_changed(&mut table, &key);
             }
         }
-        self.first_answer(&key, begin)
     }
 
     /// The lease of a job that starts here: refused, or due for its first token. It keeps the history of an earlier run of the job (a

@@ -44,6 +44,14 @@ impl RuntimeDir {
         directory.join(token_name(lease.uid))
     }
 
+    /// Makes a job's directory. It tells the plugin that the job has a credential, also while there is no access token.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn make_job(&self, job: u32) -> Result<(), FileError> {
+        self.jobs.make(&job.to_string(), self.owner, 0o711).map(drop)
+    }
+
     /// Writes an access token to the lease's file.
     ///
     /// # Errors

@@ -27,6 +27,22 @@ fn the_first_step_gets_a_token_and_later_steps_the_same_answer() {
 }
 
 #[test]
+fn a_job_with_a_credential_has_a_directory_before_its_token_and_without_one() {
+    let agent = TestAgent::new();
+    let directory = |job| agent.token(job).parent().unwrap().to_owned();
+    agent.services.with(|script| script.failure = Some(outage()));
+    assert_eq!(agent.start(7, "h1").state, JobState::Pending);
+    assert!(directory(7).is_dir());
+    let stolen = JobStart { sealed: Some("0:h".into()), uid: 1, ..step(8) };
+    assert_eq!(agent.start_with(&stolen).state, JobState::Failed);
+    assert!(directory(8).is_dir());
+    agent.start_with(&step(9));
+    assert!(!directory(9).exists(), "this job has no credential");
+    agent.finish(7);
+    assert!(!directory(7).exists());
+}
+
+#[test]
 fn a_hundred_steps_at_once_cause_one_request() {
     const STEPS: usize = 100;
     let agent = TestAgent::new();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The hooks in slurmstepd and in epilogs.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::agent::FakeAgent;
@@ -58,6 +59,25 @@ fn a_step_with_credential_asks_the_agent_once_and_gets_the_file() {
         r#"{{"v":1,"call":"job_start","job":4711,"step":{BATCH},"uid":2001,"gid":3001,"sealed":"{SEALED}","handle":"{HANDLE}"}}"#
     );
     assert_eq!(agent.requests(), [wanted]);
+}
+
+#[test]
+fn a_step_from_outside_the_job_gets_the_file_of_a_job_with_a_directory() {
+    let agent = FakeAgent::ready();
+    let attached = |agent: &FakeAgent| step(Host::step(7), agent, &["job HOME /home/alice", "arg agent_seconds=1"]);
+    std::fs::create_dir_all(Path::new(&agent.file(4712, 2001)).parent().unwrap()).unwrap();
+    assert_eq!(attached(&agent).job("BEARER_TOKEN_FILE"), None, "the directory is another job's");
+    assert!(agent.requests().is_empty());
+    std::fs::create_dir_all(Path::new(&agent.file(4711, 2001)).parent().unwrap()).unwrap();
+    let seen = attached(&agent);
+    assert!(seen.all_zero() && seen.has(TASK_RUNS) && seen.logs().is_empty(), "{:?}", seen.lines);
+    assert_eq!(seen.job("BEARER_TOKEN_FILE"), Some("/run/mytoken/jobs/4711/bt_u2001"));
+    assert_eq!(agent.requests(), [r#"{"v":1,"call":"job_start","job":4711,"step":7,"uid":2001,"gid":3001}"#]);
+    // Its user is told when there is no token, although it is not the job's first step.
+    let refused = FakeAgent::answering(Some(&started("failed", false)));
+    std::fs::create_dir_all(Path::new(&refused.file(4711, 2001)).parent().unwrap()).unwrap();
+    let seen = attached(&refused);
+    assert!(seen.has(TASK_RUNS) && seen.logs().contains(&"error mytoken: no access token: the sub-token has expired"));
 }
 
 #[test]
@@ -270,7 +290,7 @@ fn the_epilog_of_another_job_calls_the_agent_only_if_it_has_files() {
     let agent = FakeAgent::answering(Some(r#"{"v":1,"done":{}}"#));
     assert!(epilog(&agent, &[]).all_zero());
     assert!(agent.requests().is_empty());
-    std::fs::create_dir_all(std::path::Path::new(&agent.file(4711, 2001)).parent().unwrap()).unwrap();
+    std::fs::create_dir_all(Path::new(&agent.file(4711, 2001)).parent().unwrap()).unwrap();
     assert!(epilog(&agent, &[]).all_zero());
     assert_eq!(agent.requests().len(), 1);
 }
