@@ -2,6 +2,7 @@
 //! `mytokenctl`: shows credentials and logins, makes keys, checks a host, explains the decision about a login or a submission.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::agent::{StatusQuery, ask};
 use mytokend::control::arguments::{ControlArguments, ControlCommand};
 use mytokend::control::check::{self, CheckOptions};
-use mytokend::control::{explain, explain_submission, keygen, logins::Logins, status};
+use mytokend::control::launch::BEARER_TOKEN_FILE;
+use mytokend::control::{explain, explain_submission, keygen, logins::Logins, status, with_token};
 use mytokend::privacy;
 use zeroize::Zeroizing;
 
@@ -20,14 +22,17 @@ use zeroize::Zeroizing;
 const NOT_CHECKED: u8 = 3;
 
 fn main() -> ExitCode {
-    // Private keys and tokens are read and made here.
-    privacy::protect();
     // The local time zone can only be determined while the process has a single thread.
     let times = TimeFormat::local(SystemClock.now());
     let arguments = match ControlArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse_arguments(&error),
     };
+    // Private keys and tokens are read and made here.
+    match arguments.command {
+        ControlCommand::WithToken { .. } => privacy::hide(),
+        _ => privacy::protect(),
+    }
     let result = match arguments.command {
         ControlCommand::Status { login: true, json, config, .. } => show_logins(&config, json),
         ControlCommand::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
@@ -44,6 +49,7 @@ fn main() -> ExitCode {
             not_checked(checked.and_then(|findings| show_findings(&findings, json)))
         }
         ControlCommand::Explain { submission: Some(profile), config, .. } => show_submission(&profile, &config, times),
+        ControlCommand::WithToken { command } => Ok(run_with_token(&command)),
         ControlCommand::Explain { user, config, .. } => show_explanation(&user.unwrap_or_default(), &config),
     };
     result.unwrap_or_else(|error| {
@@ -129,6 +135,14 @@ fn show_submission(profile: &str, config: &std::path::Path, times: TimeFormat) -
         .map_err(|error| error.to_string())?;
     print(explanation.trim_end());
     Ok(if requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Becomes the command. Returns only when that fails.
+fn run_with_token(command: &[OsString]) -> ExitCode {
+    let uid = nix::unistd::geteuid().as_raw();
+    let refused = with_token::exec(std::env::var_os(BEARER_TOKEN_FILE), command, uid, &SystemClock);
+    eprintln!("mytokenctl: {refused}");
+    ExitCode::from(refused.exit_status())
 }
 
 /// The token on standard input.

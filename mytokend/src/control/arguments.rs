@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line of `mytokenctl`. The manual page and the completions are made of it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -105,5 +106,11 @@ pub enum ControlCommand {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
+    },
+    /// Runs a program that reads no token file with the access token of $BEARER_TOKEN_FILE in its environment, in BEARER_TOKEN
+    WithToken {
+        /// The program and its arguments
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
     },
 }

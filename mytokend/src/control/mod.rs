@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl`: shows credentials and logins, makes keys, checks a host, explains the decision about a login or a submission.
+//! `mytokenctl`: shows credentials and logins, makes keys, checks a host, explains the decision about a login or a submission,
+//! gives access tokens to programs.
 
 pub mod arguments;
 pub mod check;
 pub mod explain;
 pub mod explain_submission;
 pub mod keygen;
+pub mod launch;
 pub mod logins;
 pub mod status;
+pub mod with_token;

@@ -69,6 +69,11 @@ fn with_values(command: &Command, synopsis: &str) -> String {
         let shown = format!("{option} {value}");
         text = text.replace(&format!("<{option}>"), &shown).replace(&format!("[{option}]"), &format!("[{shown}]"));
     }
+    // `clap_mangen` shows neither the two dashes in front of a command nor that it may have several words.
+    for argument in command.get_arguments().filter(|argument| argument.is_last_set()) {
+        let value = argument.get_value_names().into_iter().flatten().next().map_or("", |name| name.as_str());
+        text = text.replace(&format!("<\\fI{value}\\fR>"), &format!("\\fB\\-\\-\\fR \\fI{value}\\fR ..."));
+    }
     text
 }
 
