@@ -107,7 +107,7 @@ pub enum ControlCommand {
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
     },
-    /// Runs a program that reads no token file with the access token of $BEARER_TOKEN_FILE in its environment, in BEARER_TOKEN
+    /// Runs a program that reads no token file, with the access token of the job or session in its environment
     WithToken {
         /// The program and its arguments
         #[arg(last = true, required = true, value_name = "COMMAND")]

@@ -30,7 +30,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "status" -d 'S
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "keygen" -d 'Makes the cluster\'s key pair'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "explain" -d 'Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up'
-complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "with-token" -d 'Runs a program that reads no token file with the access token of $BEARER_TOKEN_FILE in its environment, in BEARER_TOKEN'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "with-token" -d 'Runs a program that reads no token file, with the access token of the job or session in its environment'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l config -d 'Directory of the configuration, for --login' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l socket -d 'The agent\'s socket' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l login -d 'Shows instead the requests that logins on this host sent to the mytoken server, and the servers that are paused (root)'

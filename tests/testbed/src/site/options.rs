@@ -18,6 +18,8 @@ pub struct Options {
     pub python: bool,
     /// Whether the root of a story that boots systemd also has fail2ban.
     pub fail2ban: bool,
+    /// Whether the root has the data clients and storage servers of Debian, and slurmrestd.
+    pub data_clients: bool,
     /// Whether sshd, Slurm and the product are programs for arm64, which qemu-user runs. See [`crate::can_emulate`].
     pub emulated: bool,
     /// Number of Slurm nodes.
@@ -80,6 +82,7 @@ impl Options {
             second_machine: false,
             python: false,
             fail2ban: false,
+            data_clients: false,
             emulated: false,
             nodes: 4,
             product: true,

@@ -43,6 +43,22 @@ const ANSIBLE_PACKAGES: &[&str] = &["python3", "python3-apt"];
 /// Packages of a site with fail2ban, in addition to those of a site that boots systemd.
 const FAIL2BAN_PACKAGES: &[&str] = &["fail2ban", "python3-systemd", "nftables"];
 
+/// Packages of a site with real storage servers, their clients and slurmrestd, in addition to [`SITE_PACKAGES`].
+const CLIENTS_PACKAGES: &[&str] = &[
+    "apache2",
+    "libapache2-mod-oauth2",
+    "bubblewrap",
+    "davix",
+    "gfal2-util-scripts",
+    "gfal2-plugin-http",
+    "rclone",
+    "slurmrestd",
+    "xrootd-client",
+    "xrootd-client-http-plugins",
+    "xrootd-scitokens-plugins",
+    "xrootd-server",
+];
+
 /// Those of [`SITE_PACKAGES`] that are for arm64 in an emulated site.
 const ARM64_PACKAGES: &[&str] =
     &["slurmctld", "slurmd", "slurm-client", "munge", "openssh-server", "openssh-client", "pamtester"];
@@ -83,6 +99,13 @@ impl Recipe {
     pub fn fail2ban_site(release: Release) -> Self {
         let packages = SITE_PACKAGES.iter().chain(SYSTEMD_PACKAGES).chain(FAIL2BAN_PACKAGES).copied();
         Self::with_packages(&format!("{release}-fail2ban"), release, &packages.collect::<Vec<_>>())
+    }
+
+    /// The root of a site with the data clients and storage servers of Debian.
+    #[must_use]
+    pub fn clients_site(release: Release) -> Self {
+        let packages: Vec<&str> = SITE_PACKAGES.iter().chain(CLIENTS_PACKAGES).copied().collect();
+        Self::with_packages(&format!("{release}-clients"), release, &packages)
     }
 
     fn with_packages(name: &str, release: Release, packages: &[&str]) -> Self {
