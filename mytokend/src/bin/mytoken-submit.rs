@@ -2,18 +2,19 @@
 //! `mytoken-submit`: the Slurm plugin starts it at submission. It prints one JSON line to standard output and nothing else.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use mytoken::{Deadline, SystemClock};
 use mytoken_wire::submission::SubmitAnswer;
+use mytokend::log::{Level, Log};
 use mytokend::privacy;
 use mytokend::submit::arguments::SubmitArguments;
-use mytokend::submit::{CreatedCredential, SubmitConfig, SubmitRequest, UserEnvironment, submit};
+use mytokend::submit::patience::{LATE_ANSWER, Patience};
+use mytokend::submit::{CreatedCredential, SubmitConfig, SubmitError, SubmitRequest, UserEnvironment, relay, submit};
 use nix::unistd::{User, getuid};
 
 /// Requests end this long before the process, so that their result can still be printed.
@@ -24,46 +25,52 @@ fn main() -> ExitCode {
     privacy::protect();
     // Standard error is the user's terminal, and the message of a panic could contain a secret.
     std::panic::set_hook(Box::new(|_| {}));
-    let arguments = match SubmitArguments::try_parse() {
-        Ok(arguments) => arguments,
+    match SubmitArguments::try_parse() {
+        Ok(arguments) if arguments.worker => work(arguments, begin),
+        Ok(_) => relay::front(),
         Err(error) if !error.use_stderr() => {
             let _ = error.print();
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
         Err(_) => {
-            return fail(
-                "mytoken-submit got unknown arguments; are the plugin and mytoken-submit of the same version?",
-            );
+            relay::fail("mytoken-submit got unknown arguments; are the plugin and mytoken-submit of the same version?")
         }
-    };
+    }
+}
+
+/// The worker: makes the credential, and revokes it if nobody takes it.
+fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
+    relay::leave_submission();
     let config = match SubmitConfig::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => return fail(&error.to_string()),
     };
     let total = config.jobs.submit.deadline.get();
     let (send, receive) = mpsc::channel();
-    // Name resolution has no deadline, so another thread does the work. This thread stops waiting at the deadline.
+    // Name resolution has no deadline, so another thread does the work. This thread answers at the deadline.
     let worker = std::thread::Builder::new().spawn(move || {
         let deadline = Deadline::after(total.saturating_sub(begin.elapsed()).saturating_sub(MARGIN));
+        let patience = Patience { deadline, waits: &relay::caller_waits };
         let request = SubmitRequest {
             profile: arguments.profile,
             required: arguments.required,
             command: arguments.context.name().to_owned(),
         };
-        let result =
-            submit(&config, &request, &user_environment(), &SystemClock, deadline).map(|created| (created, deadline));
-        let _ = send.send(result);
+        let _ = send.send(submit(&config, &request, &user_environment(), &SystemClock, &patience));
     });
     if worker.is_err() {
         return fail("the system cannot start a thread");
     }
     match receive.recv_timeout(total.saturating_sub(begin.elapsed())) {
-        Ok(Ok((created, deadline))) => print_credential(&created, deadline),
+        Ok(Ok(created)) => give(&created),
         Ok(Err(error)) => fail(&error.to_string()),
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            fail(&format!("the mytoken server did not answer within {} s; try again later", total.as_secs()))
+        Err(RecvTimeoutError::Timeout) => {
+            let status =
+                fail(&format!("the mytoken server did not answer within {} s; try again later", total.as_secs()));
+            revoke_late(receive.recv_timeout(LATE_ANSWER + MARGIN));
+            status
         }
-        Err(mpsc::RecvTimeoutError::Disconnected) => fail("an internal error of mytoken-submit; please report it"),
+        Err(RecvTimeoutError::Disconnected) => fail("an internal error of mytoken-submit; please report it"),
     }
 }
 
@@ -73,24 +80,33 @@ fn user_environment() -> UserEnvironment {
     UserEnvironment { home, mytoken_file: absolute("MYTOKEN_FILE") }
 }
 
-fn print_credential(created: &CreatedCredential, deadline: Deadline) -> ExitCode {
+/// Gives the credential to the submission.
+fn give(created: &CreatedCredential) -> ExitCode {
     let submission = &created.submission;
-    let line = SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone());
-    if print(&line).is_ok() {
+    if relay::answer(&SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone())) {
         return ExitCode::SUCCESS;
     }
-    // The plugin does not read any more (sbatch was interrupted), so no job will use the sub-token.
-    let _ = created.revoke(deadline);
+    // Nobody reads any more (sbatch was interrupted), so no job will use the sub-token.
+    revoke(created);
     ExitCode::FAILURE
+}
+
+/// Revokes what was granted after the caller had given up.
+fn revoke_late(result: Result<Result<CreatedCredential, SubmitError>, RecvTimeoutError>) {
+    if let Ok(Ok(created)) = result {
+        revoke(&created);
+    }
+}
+
+fn revoke(created: &CreatedCredential) {
+    if let Err(error) = created.revoke() {
+        let handle = &created.submission.handle;
+        let line = format!("the credential {handle} has no job and could not be revoked: {error}");
+        Log::open("mytoken-submit").line(Level::Warning, &line);
+    }
 }
 
 fn fail(sentence: &str) -> ExitCode {
-    let _ = print(&SubmitAnswer::failed(sentence.to_owned()));
+    let _ = relay::answer(&SubmitAnswer::failed(sentence.to_owned()));
     ExitCode::FAILURE
-}
-
-fn print(answer: &SubmitAnswer) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", answer.line())?;
-    out.flush()
 }

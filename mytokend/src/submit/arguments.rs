@@ -21,6 +21,9 @@ pub struct SubmitArguments {
     /// Directory of the configuration
     #[arg(long, value_name = "DIR", default_value = mytoken::config::DIRECTORY)]
     pub config: PathBuf,
+    /// This is the process that makes the credential (`crate::submit::relay`)
+    #[arg(long, hide = true)]
+    pub worker: bool,
 }
 
 /// The command that submits.

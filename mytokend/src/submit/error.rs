@@ -49,6 +49,9 @@ pub enum SubmitError {
         /// Why the mytoken in the store cannot be used; `None` when there is none.
         stored: Option<UnusableMytoken>,
     },
+    /// The caller has given up, and nothing was requested.
+    #[error("the submission did not wait for its credential")]
+    Abandoned,
     /// Configuration, store, network or server.
     #[error(transparent)]
     Client(#[from] Error),

@@ -2,14 +2,17 @@
 //! `mytoken-submit`: makes one sub-token for one submission and seals it to the cluster.
 //!
 //! The Slurm plugin starts it with the rights of the submitting user. It sends one request to the mytoken server, or two when the server's
-//! discovery document is not in the user's cache.
+//! discovery document is not in the user's cache. A failure of the server costs one more. A sub-token that comes too late is revoked.
 
 pub mod arguments;
 mod error;
 mod parent;
+pub mod patience;
+pub mod relay;
 
 use mytoken::InputError;
 use std::path::Path;
+use std::time::Duration;
 
 use mytoken::cache::{DiskCache, MemoryCache, Storage};
 use mytoken::capabilities::{AT, Capabilities};
@@ -28,6 +31,7 @@ use crate::jobs::settings::{JobsSettings, ProfileSettings};
 use crate::jobs::{SealError, request};
 
 use parent::Parent;
+use patience::Patience;
 
 pub use error::{SubmitError, UnusableMytoken};
 pub use parent::{UserEnvironment, unusable_session_mytoken};
@@ -91,12 +95,30 @@ pub struct CreatedCredential {
     settings: HttpSettings,
 }
 
+/// How long a revocation is tried, and how long one request of it takes at most.
+const REVOCATION: (Duration, Duration) = (Duration::from_secs(180), Duration::from_secs(20));
+
 impl CreatedCredential {
-    /// Revokes the sub-token, because no job will use it.
+    /// Revokes the sub-token, because no job will use it. Tries again for three minutes while the server is not available.
     ///
     /// # Errors
-    /// The error of the request. The sub-token then ends by its expiry.
-    pub fn revoke(&self, deadline: Deadline) -> Result<(), Error> {
+    /// The last error. The sub-token then ends by its expiry.
+    pub fn revoke(&self) -> Result<(), Error> {
+        let (total, each) = REVOCATION;
+        let deadline = Deadline::after(total);
+        let mut pause = Duration::from_secs(1);
+        loop {
+            match self.revoke_once(deadline.at_most(each)) {
+                Err(error) if error.is_unavailable() && deadline.remaining().is_some_and(|left| left > pause) => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_secs(30));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn revoke_once(&self, deadline: Deadline) -> Result<(), Error> {
         let http = HttpClient::new(&self.settings)?;
         Server::from_discovery(&http, &self.url, self.discovery.clone())?.revoke(&self.sub_token, true, deadline)
     }
@@ -111,8 +133,9 @@ pub fn submit(
     request: &SubmitRequest,
     environment: &UserEnvironment,
     clock: &dyn Clock,
-    deadline: Deadline,
+    patience: &Patience<'_>,
 ) -> Result<CreatedCredential, SubmitError> {
+    let deadline = patience.deadline;
     let profile = config.profile(&request.profile)?;
     let url = config.shared.server_url(&profile.server)?;
     let store = parent::open_store(environment.home.as_deref())?;
@@ -121,15 +144,15 @@ pub fn submit(
     settings.user_agent = format!("mytoken-submit/{} ({})", env!("CARGO_PKG_VERSION"), request.command);
     let http = HttpClient::new(&settings)?;
     let cache = cache(environment.home.as_deref());
-    let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?;
+    let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?.once();
     let handle = Handle::new(rand::random());
     let made = clock.now();
     let wanted = request::wanted(profile, &config.jobs.cluster, made);
     let name = request::name(&config.jobs.cluster, &handle);
-    let granted = create(&server, parent, wanted, &name, deadline)?;
+    let granted = create(&server, parent, wanted, &name, patience)?;
     let submission = sealed(config, request, profile, &url, &granted, &handle, made).inspect_err(|_| {
         // The sub-token exists, and no job will use it.
-        let _ = server.revoke(&granted.mytoken, true, deadline);
+        let _ = server.revoke(&granted.mytoken, true, patience.answers());
     })?;
     Ok(CreatedCredential {
         submission,
@@ -155,13 +178,16 @@ fn create(
     mut parent: Parent<'_>,
     wanted: Clause,
     name: &str,
-    deadline: Deadline,
-) -> Result<Granted, Error> {
-    let capabilities = Capabilities::new([AT])?;
+    patience: &Patience<'_>,
+) -> Result<Granted, SubmitError> {
+    let capabilities = Capabilities::new([AT]).map_err(Error::from)?;
     let (token, clauses) = (parent.token().clone(), parent.clauses().map(<[_]>::to_vec));
     let wanted = [wanted];
     let request = sub_token_request(&token, clauses.as_deref(), &wanted, &capabilities, name);
-    server.create(&request, &mut |successor| parent.keep(successor), deadline)
+    let single = parent.rotates();
+    patience
+        .request(single, || server.create(&request, &mut |successor| parent.keep(successor), patience.answers()))
+        .map_err(|error| error.map_or(SubmitError::Abandoned, SubmitError::Client))
 }
 
 fn sub_token_request<'a>(

@@ -50,6 +50,14 @@ impl Parent<'_> {
         }
     }
 
+    /// Whether each use replaces it.
+    pub(super) fn rotates(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Stored(acquired) => acquired.stored().rotates(),
+        }
+    }
+
     /// Stores the successor of a rotated token.
     pub(super) fn keep(&mut self, successor: &Secret) -> Result<(), Error> {
         match self {

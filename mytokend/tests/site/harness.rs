@@ -2,7 +2,7 @@
 //! A site in a temporary directory: test server, configuration, keys, a user's home, an agent.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -153,6 +153,13 @@ impl TestSite {
         serde_json::from_slice(&answer.body).unwrap()
     }
 
+    pub fn clear_journal(&self) {
+        let url = self.endpoint("control").trim_start_matches("http://").to_owned();
+        let mut control = std::net::TcpStream::connect(url).unwrap();
+        control.write_all(b"DELETE /journal?service=mytoken HTTP/1.0\r\nHost: control\r\n\r\n").unwrap();
+        control.read_to_end(&mut Vec::new()).unwrap();
+    }
+
     pub fn requests(&self, endpoint: &str) -> usize {
         self.journal().iter().filter(|request| request["endpoint"] == endpoint).count()
     }
@@ -222,12 +229,36 @@ impl TestSite {
         Printed { status: output.status, line, stderr: String::from_utf8(output.stderr).unwrap(), took }
     }
 
-    /// A submission whose answer is not read. Returns its exit status.
-    pub fn submit_without_reader(&self) -> ExitStatus {
+    /// A submission whose answer is not read: the reader goes `after` its start.
+    pub fn submit_without_reader(&self, after: Duration) -> Child {
         let mut child = self.submission(&["--profile", "default"]).stdout(Stdio::piped()).spawn().unwrap();
-        // The program writes its answer only after its request to the server.
+        std::thread::sleep(after);
         drop(child.stdout.take());
-        child.wait().unwrap()
+        child
+    }
+
+    /// The processes of `mytoken-submit` that belong to this site.
+    pub fn submitting(&self) -> Vec<PathBuf> {
+        let config = self.config();
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let mine = |path: &PathBuf| {
+            let line = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+            line.contains("mytoken-submit") && line.contains(config.to_str().unwrap())
+        };
+        processes.filter(mine).collect()
+    }
+
+    /// The names of the sub-tokens of the session's mytoken that are alive, as the server lists them.
+    pub fn sub_tokens(&self) -> Vec<String> {
+        let token = fs::read_to_string(self.dir.path().join("mt")).unwrap();
+        let shared = Shared::load(&self.config(), FileTrust::current()).unwrap();
+        let http = HttpClient::new(&shared.http_settings()).unwrap();
+        let url = format!("{}/api/v0/tokeninfo", self.endpoint("mytoken"));
+        let query = json!({"action": "subtokens", "mytoken": token});
+        let answer = http.post_json(&url, &query, soon(), 1 << 20).unwrap();
+        let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+        let children = answer["mytokens"]["children"].as_array().cloned().unwrap_or_default();
+        children.iter().map(|child| child["token"]["name"].as_str().unwrap().to_owned()).collect()
     }
 
     /// A successful submission: sealed text and handle.

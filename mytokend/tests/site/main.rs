@@ -9,3 +9,5 @@ mod job;
 mod plan;
 #[cfg(test)]
 mod submission;
+#[cfg(test)]
+mod submission_late;

@@ -112,20 +112,6 @@ fn a_sub_token_with_too_many_rights_is_revoked_and_not_used() {
 }
 
 #[test]
-fn without_a_reader_of_the_answer_the_sub_token_is_revoked() {
-    let site = TestSite::new(60);
-    site.log_in();
-    let before = site.requests("mytoken");
-    assert_eq!(site.submit_without_reader().code(), Some(1));
-    assert_eq!((site.requests("mytoken"), site.requests("revocation")), (before + 1, 1), "{:?}", site.journal());
-    let answers = site.journal();
-    let revocation = answers.iter().find(|request| request["endpoint"] == "revocation").unwrap();
-    assert_eq!(revocation["status"], 204, "{revocation}");
-    site.submit();
-    assert_eq!(site.requests("revocation"), 1, "a sub-token whose answer was read is kept");
-}
-
-#[test]
 fn a_scope_that_the_mytoken_lacks_is_an_error_without_a_request() {
     let site = TestSite::new(60);
     let restrictions = json!([{"scope": "openid compute.read", "audience": [AUDIENCE], "exp": unix_time() + 3600}]);

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytoken-submit` when the server fails or answers too late, and when nobody waits for the answer.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::harness::{TestSite, eventually};
+
+/// Status of each request to the endpoint.
+fn answers(site: &TestSite, endpoint: &str) -> Vec<u64> {
+    let requests = site.journal();
+    let mine = requests.iter().filter(|request| request["endpoint"] == endpoint);
+    mine.map(|request| request["status"].as_u64().unwrap_or_default()).collect()
+}
+
+/// A site with a session, whose discovery document is in the user's cache, and an empty journal.
+fn warm_site() -> TestSite {
+    let site = TestSite::new(60);
+    site.log_in();
+    let sub_token = site.open(&site.submit().0).sub_token;
+    site.revoke(&sub_token);
+    assert_eq!(site.sub_tokens(), Vec::<String>::new());
+    site.clear_journal();
+    site
+}
+
+/// Waits until the sub-token that nobody took is revoked and no process is left.
+fn assert_revoked_once(site: &TestSite) {
+    eventually("the revocation", || !answers(site, "revocation").is_empty());
+    eventually("the end of mytoken-submit", || site.submitting().is_empty());
+    assert_eq!((answers(site, "mytoken"), answers(site, "revocation")), (vec![200], vec![204]));
+    assert_eq!(site.sub_tokens(), Vec::<String>::new());
+}
+
+#[test]
+fn a_single_failure_of_the_server_costs_one_request_more() {
+    let site = warm_site();
+    site.control("/mytoken/fault", &json!({"name": "500-html", "endpoint": "mytoken", "times": 1}));
+    let (_, handle) = site.submit();
+    assert_eq!(answers(&site, "mytoken"), [500, 200]);
+    assert_eq!(site.sub_tokens(), [format!("site:{handle}")]);
+    site.control("/mytoken/fault", &json!({"name": "500-html", "endpoint": "mytoken", "times": 2}));
+    let printed = site.submit_with(&["--profile", "default"]);
+    assert!(printed.line["error"].as_str().unwrap().contains("try again later"), "{printed:?}");
+    assert_eq!(answers(&site, "mytoken"), [500, 200, 500, 500]);
+}
+
+#[test]
+fn a_rotating_mytoken_is_not_used_twice_after_a_failure() {
+    let site = warm_site();
+    fs::remove_file(site.dir.path().join("mt")).unwrap();
+    site.store(&site.mytoken(&json!({"rotation": {"on_AT": true, "on_other": true}})));
+    site.clear_journal();
+    site.control("/mytoken/fault", &json!({"name": "500-html", "endpoint": "mytoken", "times": 1}));
+    assert!(site.submit_with(&["--profile", "default"]).line["error"].is_string());
+    assert_eq!(answers(&site, "mytoken"), [500]);
+    site.submit();
+}
+
+#[test]
+fn a_server_that_starts_again_costs_nothing() {
+    let site = warm_site();
+    site.control("/outage", &json!({"service": "mytoken", "on": true}));
+    std::thread::scope(|scope| {
+        let submission = scope.spawn(|| site.submit());
+        std::thread::sleep(Duration::from_millis(100));
+        site.control("/outage", &json!({"service": "mytoken", "on": false}));
+        submission.join().unwrap();
+    });
+}
+
+#[test]
+fn what_comes_after_the_deadline_is_revoked() {
+    let site = warm_site();
+    // The deadline is 3 s. The server makes the sub-token at once and answers late.
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 5000, "endpoint": "mytoken", "times": 1}));
+    let printed = site.submit_with(&["--profile", "default"]);
+    assert!(printed.line["error"].as_str().unwrap().contains("did not answer within 3 s"), "{printed:?}");
+    assert!(printed.took < Duration::from_secs(4), "{:?}", printed.took);
+    assert_eq!(site.sub_tokens().len(), 1, "the server has made it");
+    assert_revoked_once(&site);
+}
+
+#[test]
+fn what_a_killed_submission_left_is_revoked() {
+    let site = warm_site();
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 1500, "endpoint": "mytoken", "times": 1}));
+    let begin = Instant::now();
+    let mut child = site.submit_without_reader(Duration::from_millis(500));
+    // The plugin kills the process that it has started, as after its own deadline.
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL).unwrap();
+    child.wait().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert_revoked_once(&site);
+}
+
+#[test]
+fn without_a_reader_of_the_answer_the_sub_token_is_revoked() {
+    let site = warm_site();
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 1500, "endpoint": "mytoken", "times": 1}));
+    let begin = Instant::now();
+    let mut child = site.submit_without_reader(Duration::from_millis(500));
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(begin.elapsed() < Duration::from_millis(1400), "it notices at once that nobody waits");
+    assert_revoked_once(&site);
+    site.submit();
+    assert_eq!(answers(&site, "revocation").len(), 1, "a sub-token whose answer was read is kept");
+}
+
+#[test]
+fn nothing_is_requested_for_a_submission_that_was_interrupted_before() {
+    let site = warm_site();
+    fs::remove_dir_all(site.home().join(".cache")).unwrap();
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 1000, "times": 1}));
+    site.submit_without_reader(Duration::from_millis(300)).wait().unwrap();
+    eventually("the end of mytoken-submit", || site.submitting().is_empty());
+    assert_eq!(answers(&site, "mytoken"), Vec::<u64>::new());
+}
+
+#[test]
+fn the_process_that_stays_belongs_to_no_session_and_holds_nothing() {
+    let site = warm_site();
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 2000, "endpoint": "mytoken", "times": 1}));
+    let mut child = site.submit_without_reader(Duration::from_millis(500));
+    child.wait().unwrap();
+    let [worker] = site.submitting().try_into().unwrap();
+    let stat = fs::read_to_string(worker.join("stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let pid = worker.file_name().unwrap().to_str().unwrap();
+    // Process group and session are its own; no terminal.
+    assert_eq!((fields[2], fields[3], fields[4]), (pid, pid, "0"), "{stat}");
+    assert_eq!(fs::read_link(worker.join("cwd")).unwrap(), std::path::Path::new("/"));
+    for entry in fs::read_dir(worker.join("fd")).unwrap().flatten() {
+        let file = fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned();
+        let own = ["/dev/null", "pipe:", "socket:", "anon_inode:"].iter().any(|kind| file.starts_with(kind));
+        assert!(own, "{file}");
+    }
+    assert_revoked_once(&site);
+}
