@@ -390,5 +390,6 @@ fn refused(path: &Path, reason: &str) -> FileError {
 }
 
 mod look;
+mod relocate;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ pub mod lease_table;
 pub mod listener;
 mod missed_starts;
 pub mod process;
+mod recovery;
 mod renew;
 mod requests;
 pub mod runtime_dir;
@@ -21,6 +22,7 @@ pub mod service_manager;
 mod settle;
 pub mod slurm;
 pub mod startup;
+mod store;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -93,6 +95,8 @@ pub struct Agent {
     /// When the schedule thread began its turn, or while it sleeps, when it will wake up; elapsed time.
     schedule_turn: Mutex<Duration>,
     leases: Mutex<LeaseTable>,
+    /// Locked after `leases`.
+    unstored: Mutex<store::Unstored>,
     /// Notified when a lease changes: steps wait for it.
     changed: Condvar,
     /// Notified when an action may be due earlier: the schedule thread waits for it.
@@ -113,21 +117,7 @@ impl Agent {
         clock: Arc<dyn ScheduleClock>,
         log: Log,
     ) -> Result<Arc<Self>, Error> {
-        let mut table = LeaseTable::default();
-        let now = clock.unix_millis();
-        for mut lease in runtime_dir.load_leases(|problem| log.line(Level::Warning, &problem))? {
-            lease.last_seen = now;
-            table.insert(lease);
-        }
-        for job in runtime_dir.jobs()? {
-            if table.get(&LeaseKey::Job(job)).is_none_or(|lease| !lease.is_running()) {
-                log.line(
-                    Level::Info,
-                    &format!("job {job}: removed its directory, because no stored lease belongs to it"),
-                );
-                runtime_dir.remove_job(job)?;
-            }
-        }
+        let table = recovery::recover(&runtime_dir, clock.unix_millis(), &log)?;
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),
@@ -137,6 +127,7 @@ impl Agent {
             log,
             draw: rand::random::<f64>,
             leases: Mutex::new(table),
+            unstored: Mutex::default(),
             changed: Condvar::new(),
             wake: Condvar::new(),
             queued: Condvar::new(),
@@ -188,11 +179,7 @@ impl Agent {
 
     /// Stores a changed lease, schedules its next action and wakes the threads that wait.
     fn lease_changed(&self, table: &mut LeaseTable, key: &LeaseKey) {
-        if let Some(lease) = table.get(key) {
-            if let Err(error) = self.runtime_dir.store_lease(lease) {
-                self.log.line(Level::Error, &format!("{}: its state could not be stored: {error}", name(lease)));
-            }
-        }
+        self.store(table, key);
         table.schedule(key);
         self.changed.notify_all();
         self.wake.notify_all();

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Token files and stored leases below `/run/mytoken`.
 
+mod left_token;
+mod records;
+
 use std::path::{Path, PathBuf};
 
 use mytoken::private_files::FileError;
@@ -10,6 +13,9 @@ use mytoken_login::open_runtime_dir;
 use mytoken_wire::clock::FixedClock;
 
 use super::lease::{Lease, LeaseKey};
+
+pub use left_token::LeftToken;
+pub use records::{Records, UnreadableRecord, parse_record};
 
 /// Longest file of a stored lease in bytes: the longest sealed text and 32 events, with room to spare.
 const STATE_LIMIT: usize = 256 * 1024;
@@ -98,10 +104,12 @@ impl RuntimeDir {
             return Ok(false);
         }
         let directory = self.jobs.make(&name, self.owner, 0o711)?;
+        // One entry that cannot be removed must not save the access token behind it.
+        let mut removed = Ok(());
         for file in directory.names()? {
-            directory.remove(&file)?;
+            removed = removed.and(directory.remove(&file).map(drop));
         }
-        self.jobs.remove_dir(&name)
+        removed.and_then(|()| self.jobs.remove_dir(&name))
     }
 
     /// Removes a session's tokens and its directory, with the rights of its user. The directory stays when the user put other files
@@ -136,7 +144,8 @@ impl RuntimeDir {
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn jobs(&self) -> Result<Vec<u32>, FileError> {
-        Ok(self.jobs.names()?.iter().filter_map(|name| name.parse().ok()).collect())
+        let is_own = |name: &String| name.parse().ok().filter(|job: &u32| job.to_string() == *name);
+        Ok(self.jobs.names()?.iter().filter_map(is_own).collect())
     }
 
     /// Stores the lease for the agent's next run.
@@ -157,29 +166,6 @@ impl RuntimeDir {
     /// [`FileError::Unusable`].
     pub fn delete_lease(&self, key: &LeaseKey) -> Result<(), FileError> {
         self.state.remove(&state_name(key)).map(drop)
-    }
-
-    /// Loads the leases of the agent's earlier run. A file that is not a valid lease is removed; `warn` gets a sentence about it.
-    ///
-    /// # Errors
-    /// [`FileError::Unusable`].
-    pub fn load_leases(&self, mut warn: impl FnMut(String)) -> Result<Vec<Lease>, FileError> {
-        let mut leases = Vec::new();
-        for name in self.state.names()? {
-            let read = self.state.read(&name, self.owner, 0o600, STATE_LIMIT);
-            let lease = read.map(|bytes| bytes.and_then(|bytes| serde_json::from_slice::<Lease>(&bytes).ok()));
-            match lease {
-                Ok(Some(lease)) if state_name(&lease.key) == name => leases.push(lease),
-                _ => {
-                    warn(format!(
-                        "{}/{name} is not a lease of this version; it is removed",
-                        self.state.path().display()
-                    ));
-                    self.state.remove(&name)?;
-                }
-            }
-        }
-        Ok(leases)
     }
 
     fn in_session(

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::Owner;
@@ -25,6 +26,9 @@ use crate::jobs::keys::PrivateKey;
 use crate::jobs::settings::{AgentSettings, ClusterSettings, JobsSettings};
 use crate::log::{Level, Log};
 use crate::privacy;
+
+/// Leases that could not be stored are stored again after this time.
+const LONGEST_TURN: Duration = Duration::from_secs(10);
 
 /// The options of `mytokend agent`.
 #[derive(Debug, Clone)]
@@ -229,7 +233,8 @@ impl Prepared {
             }
         };
         log(manager.ready(&self.status));
-        let served = self.listener.serve(&agent, &arrived, manager.interval(), |signalled| {
+        let longest = manager.interval().unwrap_or(LONGEST_TURN).min(LONGEST_TURN);
+        let served = self.listener.serve(&agent, &arrived, Some(longest), |signalled| {
             if signalled {
                 while let Ok(Some(signal)) = arrived.read_signal() {
                     if signal.ssi_signo != Signal::SIGHUP as u32 {
@@ -240,6 +245,7 @@ impl Prepared {
                     log(manager.ready(&self.status));
                 }
             }
+            agent.store_again();
             log(manager.working(agent.schedule_overdue()));
             ControlFlow::Continue(())
         });

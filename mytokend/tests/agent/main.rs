@@ -9,8 +9,9 @@ mod harness;
 #[path = "../../../tests/ordinary_user.rs"]
 mod ordinary_user;
 #[cfg(test)]
-mod reload;
+mod recovery;
 #[cfg(test)]
+mod reload;
 mod renewal;
 #[cfg(test)]
 mod session;

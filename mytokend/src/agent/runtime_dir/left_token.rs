@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Access tokens of jobs and sessions that have no readable lease. They stay until they expire: the job or session may still run.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::UNIX_EPOCH;
+
+use mytoken::Secret;
+use mytoken::private_files::{Directory, FileError, Owner, as_user};
+use mytoken::token::{Presented, TOKEN_LIMIT, classify};
+
+use super::{RuntimeDir, token_name};
+
+/// How long an access token is kept that does not say when it expires, in seconds since it was written. No access token should live longer
+/// (WLCG profile).
+const OPAQUE_LIFETIME: u64 = 6 * 3600;
+
+/// An access token without a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftToken {
+    /// Owner of the file.
+    pub owner: Owner,
+    /// When it expires, Unix seconds.
+    pub exp: u64,
+}
+
+impl RuntimeDir {
+    /// The access token in a job's directory. `now` is Unix seconds.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn left_in_job(&self, job: u32, now: u64) -> Result<Option<LeftToken>, FileError> {
+        let directory = self.jobs.enter(&job.to_string(), self.owner, 0o711)?;
+        let names = directory.names()?;
+        Ok(names.iter().find_map(|name| {
+            let uid = name.strip_prefix("bt_u")?.parse().ok()?;
+            left_token(&directory, uid, 0o400, now)
+        }))
+    }
+
+    /// The access token of a session. `now` is Unix seconds.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`], [`FileError::Identity`].
+    pub fn left_in_session(&self, session: &str, now: u64) -> Result<Option<LeftToken>, FileError> {
+        if !self.root.has("sessions")? {
+            return Ok(None);
+        }
+        let sessions = self.root.enter("sessions", self.owner, 0o711)?;
+        for name in sessions.names()? {
+            let Ok(uid) = name.parse() else { continue };
+            let Ok(meta) = fs::symlink_metadata(sessions.path().join(&name)) else { continue };
+            let owner = Owner { uid, gid: meta.gid() };
+            // A user may have changed the directory; the session may be in the next one.
+            let found = as_user(owner, || {
+                let own = sessions.enter(&name, owner, 0o700)?;
+                if !own.has(session)? {
+                    return Ok(None);
+                }
+                Ok(left_token(&own.enter(session, owner, 0o700)?, uid, 0o600, now))
+            });
+            if let Ok(Some(left)) = found {
+                return Ok(Some(left));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The access token of user `uid` in `directory`.
+fn left_token(directory: &Directory, uid: u32, mode: u32, now: u64) -> Option<LeftToken> {
+    let name = token_name(uid);
+    let meta = fs::symlink_metadata(directory.path().join(&name)).ok().filter(|meta| meta.uid() == uid)?;
+    let owner = Owner { uid, gid: meta.gid() };
+    let written = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let token = directory.read(&name, owner, mode, TOKEN_LIMIT).ok()??;
+    let token = Secret::new(String::from_utf8_lossy(&token).trim());
+    Some(LeftToken { owner, exp: expiry(&token, written.map_or(0, |time| time.as_secs()), now) })
+}
+
+/// When a token expires that was written at `written`.
+fn expiry(token: &Secret, written: u64, now: u64) -> u64 {
+    match classify(token) {
+        Presented::AccessToken(jwt) => jwt.unverified_exp,
+        Presented::Mytoken(claims) => claims.unverified().exp,
+        _ => None,
+    }
+    .unwrap_or_else(|| written.min(now).saturating_add(OPAQUE_LIFETIME))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    use super::*;
+
+    #[test]
+    fn the_token_of_a_session_is_found_without_its_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, session) = (Owner::current(), "0".repeat(32));
+        let runtime = RuntimeDir::open(&dir.path().join("mytoken"), own).unwrap();
+        assert_eq!(runtime.left_in_session(&session, 5), Ok(None));
+        let sessions = runtime.root.make("sessions", own, 0o711).unwrap();
+        let user = sessions.make(&own.uid.to_string(), own, 0o700).unwrap();
+        let directory = user.make(&session, own, 0o700).unwrap();
+        assert_eq!(runtime.left_in_session(&session, 5), Ok(None));
+        directory.write(&token_name(own.uid), b"an-opaque-access-token", own, 0o600).unwrap();
+        let left = runtime.left_in_session(&session, 5).unwrap().unwrap();
+        assert_eq!(left, LeftToken { owner: own, exp: 5 + OPAQUE_LIFETIME });
+        assert_eq!(runtime.left_in_session(&"1".repeat(32), 5), Ok(None));
+    }
+
+    #[test]
+    fn a_token_ends_when_it_says_so_or_after_a_limit() {
+        let part = |json: &str| URL_SAFE_NO_PAD.encode(json);
+        let jwt =
+            |payload: &str| Secret::new(format!("{}.{}.{}", part("{\"alg\":\"none\"}"), part(payload), part("x")));
+        let opaque = Secret::new("an-opaque-access-token");
+        assert_eq!(expiry(&jwt("{\"exp\":1234}"), 1, 2), 1234);
+        assert_eq!(expiry(&jwt("{}"), 1000, 2000), 1000 + OPAQUE_LIFETIME);
+        assert_eq!(expiry(&opaque, 1000, 2000), 1000 + OPAQUE_LIFETIME);
+        assert_eq!(expiry(&opaque, u64::MAX, 2000), 2000 + OPAQUE_LIFETIME, "the clock was ahead when it was written");
+    }
+}

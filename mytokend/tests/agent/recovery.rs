@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Files of an earlier run that the agent cannot read, and a file system that is full for a while.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use mytoken_wire::agent::{EventKind, JobState};
+
+use crate::harness::{RENEWAL, SETTLE, TestAgent};
+use crate::skipped::skip;
+
+fn state_file(agent: &TestAgent, job: u32) -> PathBuf {
+    agent.dir.path().join(format!("mytoken/state/job-{job}.json"))
+}
+
+/// Six hours and a minute: an access token that does not say when it ends is removed by then.
+const OPAQUE_END: Duration = Duration::from_secs(6 * 3600 + 60);
+
+/// Stops the agent, changes the job's stored lease, and starts it again.
+fn restart_with(agent: &mut TestAgent, job: u32, change: impl FnOnce(String) -> String) {
+    agent.end();
+    let path = state_file(agent, job);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, change(text)).unwrap();
+    // The tokens of these tests have the time of the test's clock, not of this machine.
+    let token = fs::File::options().read(true).open(agent.token(job)).unwrap();
+    token.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(agent.clock.now())).unwrap();
+    agent.begin();
+}
+
+#[test]
+fn a_damaged_lease_costs_the_job_no_token_before_its_end() {
+    let mut agent = TestAgent::new();
+    for job in [7, 8, 9] {
+        agent.start(job, &format!("h{job}"));
+    }
+    restart_with(&mut agent, 7, |text| text[..text.len() / 2].to_owned());
+    assert_eq!(agent.read_token(7), "token-1");
+    let status = agent.status(7);
+    assert_eq!(status.state, JobState::Ready);
+    assert!(status.events[0].text.contains("its stored lease cannot be read"), "{status:?}");
+    // The others are as they were, and the job's next step brings the credential again.
+    assert_eq!(agent.status(8).state, JobState::Ready);
+    agent.start(7, "h7");
+    assert_eq!(agent.read_token(7), "token-4");
+    // Also without a further step nothing outlives the job.
+    restart_with(&mut agent, 8, |_| String::new());
+    assert!(agent.token(8).exists());
+    agent.finish(8);
+    assert!(!agent.token(8).exists());
+    restart_with(&mut agent, 9, |_| String::new());
+    agent.advance(OPAQUE_END);
+    assert!(!agent.token(9).exists());
+    assert_eq!(agent.status(9).state, JobState::Failed);
+}
+
+#[test]
+fn a_lease_of_a_later_version_survives_a_downgrade() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.start(8, "h8");
+    let dreaming = |text: String| text.replace("\"alive\"", "\"dreaming\"");
+    restart_with(&mut agent, 7, dreaming);
+    restart_with(&mut agent, 8, dreaming);
+    agent.finish(8);
+    agent.advance(SETTLE);
+    assert_eq!(agent.revoked(), 0, "without the lease nobody can revoke");
+    // The upgrade: in place of another version, the word is one that this version knows.
+    agent.end();
+    for entry in fs::read_dir(agent.dir.path().join("mytoken/unreadable")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace("\"dreaming\"", "\"alive\"")).unwrap();
+    }
+    agent.squeue_prints("8|COMPLETED|n1");
+    agent.begin();
+    agent.advance(SETTLE);
+    assert_eq!(agent.revoked(), 1);
+    assert!(agent.has_event(8, &EventKind::Revoked));
+    assert_eq!(agent.read_token(7), "token-1");
+    agent.advance(RENEWAL);
+    assert!(agent.has_event(7, &EventKind::Renewed), "{:?}", agent.status(7));
+    assert_eq!(fs::read_dir(agent.dir.path().join("mytoken/unreadable")).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_in_the_runtime_directory_stops_the_agent() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.end();
+    let runtime = agent.dir.path().join("mytoken");
+    fs::create_dir_all(runtime.join("state/job-3.json/below")).unwrap();
+    fs::create_dir_all(runtime.join("jobs/4/below")).unwrap();
+    fs::write(runtime.join("jobs/5"), "").unwrap();
+    fs::create_dir_all(runtime.join("jobs/+6")).unwrap();
+    std::os::unix::fs::symlink("/etc", runtime.join("jobs/6")).unwrap();
+    fs::write(runtime.join("unreadable"), "").unwrap();
+    agent.begin();
+    assert_eq!(agent.status(7).state, JobState::Ready);
+    agent.start(8, "h8");
+    assert_eq!(agent.read_token(8), "token-2");
+    assert!(runtime.join("state/job-3.json/below").exists() && PathBuf::from("/etc/passwd").exists());
+}
+
+#[test]
+fn a_job_that_begins_while_the_file_system_is_full_gets_its_token_later() {
+    let mut agent = TestAgent::new();
+    agent.end();
+    let runtime = agent.dir.path().join("mytoken");
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=0711", "tmpfs"]).arg(&runtime).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return skip("a small file system cannot be mounted").unwrap();
+    }
+    let _mounted = Mounted(runtime.clone());
+    agent.begin();
+    let fillers: Vec<PathBuf> = (0..)
+        .map(|number| runtime.join(format!("filler-{number}")))
+        .take_while(|path| fs::write(path, [0; 4096]).is_ok())
+        .collect();
+    let started = agent.start(7, "h7");
+    assert_eq!(started.state, JobState::Pending);
+    assert!(started.reason.unwrap().contains("could not be written"));
+    fillers.iter().for_each(|path| fs::remove_file(path).unwrap());
+    agent.advance(Duration::from_secs(60));
+    assert_eq!(agent.status(7).state, JobState::Ready);
+    assert!(agent.token(7).exists());
+    assert!(state_file(&agent, 7).exists());
+    agent.end();
+}
+
+#[test]
+fn a_lease_that_could_not_be_stored_is_stored_with_the_next_one() {
+    let agent = TestAgent::new();
+    fs::create_dir_all(state_file(&agent, 7).join("below")).unwrap();
+    agent.start(7, "h7");
+    assert_eq!(agent.status(7).state, JobState::Ready);
+    fs::remove_dir_all(state_file(&agent, 7)).unwrap();
+    agent.start(8, "h8");
+    assert!(state_file(&agent, 7).is_file() && state_file(&agent, 8).is_file());
+}
+
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
