@@ -6,7 +6,7 @@
 //! environment `--export-file` replaced: there it shows that the credential was lost. On a node both are untrusted: every user can set them.
 
 use std::ffi::CStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mytoken_wire::{Handle, sealed};
 
@@ -22,6 +22,8 @@ pub const HANDLE_STEP: &CStr = c"SLURM_SPANK_MYTOKEN_H";
 pub const HANDLE_EPILOG: &str = "SPANK_MYTOKEN_H";
 /// The option's value. sbatch and salloc put it into the job's environment, and commands inside the job import it from there (SLURM-16).
 pub const OPTION: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken";
+/// Set by srun in a step of a job from outside it (`--jobid`) when the user typed `--mytoken` for the step.
+pub const WANTED: &CStr = c"SLURM_MYTOKEN_WANTED";
 /// The path of the file with the access token (WLCG Bearer Token Discovery).
 pub const TOKEN_FILE: &CStr = c"BEARER_TOKEN_FILE";
 /// An access token itself. It takes precedence over the file (WLCG Bearer Token Discovery).
@@ -57,6 +59,7 @@ impl Credential {
 pub fn remove_inherited(jobs: &Path) {
     unset_env(SEALED);
     unset_env(HANDLE_STEP);
+    unset_env(WANTED);
     let file = TOKEN_FILE.to_str().ok().and_then(std::env::var_os);
     if file.is_some_and(|file| Path::new(&file).starts_with(jobs)) {
         unset_env(TOKEN_FILE);
@@ -65,5 +68,20 @@ pub fn remove_inherited(jobs: &Path) {
 
 /// Whether this process runs inside a job.
 pub fn inside_job() -> bool {
-    std::env::var_os("SLURM_JOB_ID").is_some_and(|value| !value.is_empty())
+    std::env::var_os(JOB_ID).is_some_and(|value| !value.is_empty())
 }
+
+/// Whether `job`, the argument of `--jobid`, is another job than the one in whose environment this process runs.
+pub fn is_other_job(job: &str) -> bool {
+    let own = std::env::var(JOB_ID).ok().and_then(|own| own.parse::<u32>().ok());
+    own.zip(job.parse::<u32>().ok()).is_some_and(|(own, other)| own != other)
+}
+
+/// The directory of the job in whose environment this process runs, below `jobs`. It exists on the job's nodes.
+pub fn own_directory(jobs: &Path) -> Option<PathBuf> {
+    let id: u32 = std::env::var(JOB_ID).ok()?.parse().ok()?;
+    Some(jobs.join(id.to_string()))
+}
+
+/// The job's id, for all its processes.
+const JOB_ID: &str = "SLURM_JOB_ID";

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! srun. Outside a job it allocates like salloc; inside it only starts a step, whose credential is the job's.
+//! srun. Outside a job it allocates like salloc; inside it, or with `--jobid`, it only starts a step, whose credential is the job's.
 
 use std::ffi::CStr;
 
-use crate::credential_option::CredentialOption;
-use crate::ffi::{error, set_env, unset_env};
+use mytoken_wire::ProfileName;
+
+use crate::credential_option::{self, CredentialOption};
+use crate::ffi::{command_options, error, set_env, unset_env};
 use crate::hook::{HookCall, Verdict};
-use crate::job_env::{self, HANDLE_STEP, OPTION, SEALED};
+use crate::job_env::{self, HANDLE_STEP, OPTION, SEALED, WANTED};
 use crate::{allocator, state};
 
 /// Registers the option. Inside a job, hides the job's own option from Slurm until the submission hook: the callback then sees only
@@ -24,25 +26,68 @@ pub fn init(call: &HookCall) {
 
 /// The submission hook.
 pub fn submit(call: &HookCall) -> Verdict {
+    let joined = command_options::value(c"jobid");
     if !job_env::inside_job() {
-        return allocator::submit(call);
+        return if joined.is_some() { join(call) } else { allocator::submit(call) };
     }
     let (option, hidden) =
         state::change(|state| (state.option.clone(), state.hidden_option.take())).unwrap_or_default();
-    if let Some(value) = hidden {
+    if joined.is_some_and(|job| job_env::is_other_job(&job)) {
+        return join(call);
+    }
+    if let Some(value) = &hidden {
         // In this variable the steps find whether the job requires its credential.
-        let _ = set_env(OPTION, &value);
+        let _ = set_env(OPTION, value);
     }
     let set = |name: &CStr| name.to_str().is_ok_and(|name| std::env::var_os(name).is_some());
     // A handle alone means that --export-file removed the credential. The agent will say so.
     let has_credential = set(SEALED) || set(HANDLE_STEP);
     match option {
+        Some(_) if !has_credential && job_env::own_directory(&call.settings.jobs()).is_some_and(|own| own.is_dir()) => {
+            // A session that pam_slurm_adopt has put into a job knows the job's id, not its environment.
+            join(call)
+        }
         Some(CredentialOption::On { required, .. }) if !has_credential => {
             error(
-                "no credential: this job was submitted without --mytoken; steps only use the credential of their job",
+                "no credential: this job was submitted without --mytoken, or this is not its own session; steps only use the credential of their job",
             );
             if required { Verdict::Refuse } else { Verdict::Proceed }
         }
+        Some(CredentialOption::On { profile: Some(profile), .. })
+            if profile_of(hidden.as_deref()).as_ref() != Some(&profile) =>
+        {
+            warn_of(&profile);
+            Verdict::Proceed
+        }
         _ => Verdict::Proceed,
+    }
+}
+
+/// Starts a step of a job whose environment is not here. The node knows whether the job has a credential. A second one would serve nothing,
+/// and no end of a job would revoke it.
+fn join(call: &HookCall) -> Verdict {
+    job_env::remove_inherited(&call.settings.jobs());
+    if let Some(Some(CredentialOption::On { profile, .. })) = state::change(|state| state.option.clone()) {
+        let _ = set_env(WANTED, "1");
+        if let Some(profile) = profile {
+            warn_of(&profile);
+        }
+    }
+    Verdict::Proceed
+}
+
+/// Says that a step does not choose its profile.
+fn warn_of(profile: &ProfileName) {
+    error(&format!(
+        "a job has one profile, that of its submission; \"--mytoken={}\" on a step does not change it",
+        profile.as_str()
+    ));
+}
+
+/// The profile in the value of the job's own option.
+fn profile_of(option: Option<&str>) -> Option<ProfileName> {
+    match credential_option::parse(Some(option?)) {
+        Ok(CredentialOption::On { profile, .. }) => profile,
+        _ => None,
     }
 }

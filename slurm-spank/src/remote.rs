@@ -14,7 +14,7 @@ use mytoken_wire::{Handle, sealed};
 use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Item, JobEnv, error, info};
 use crate::hook::{HookCall, Verdict};
-use crate::job_env::{HANDLE_STEP, OPTION, SEALED, TOKEN, TOKEN_FILE};
+use crate::job_env::{HANDLE_STEP, OPTION, SEALED, TOKEN, TOKEN_FILE, WANTED};
 use crate::settings::PluginSettings;
 use crate::state::{self, StepToken, TokenState};
 
@@ -50,6 +50,9 @@ pub fn start(call: &HookCall) {
     let handle = call.spank.job_env(HANDLE_STEP, 64);
     let is_attached = sealed == JobEnv::Absent && handle == JobEnv::Absent;
     if is_attached && !has_directory(call) {
+        if call.spank.job_env(WANTED, 8) != JobEnv::Absent {
+            refuse_unknown(call);
+        }
         return;
     }
     for problem in &call.settings.problems {
@@ -74,6 +77,15 @@ pub fn start(call: &HookCall) {
 fn has_directory(call: &HookCall) -> bool {
     let directory = call.spank.item(Item::Job).map(|job| call.settings.jobs().join(job.to_string()));
     directory.is_some_and(|directory| std::fs::symlink_metadata(directory).is_ok_and(|found| found.is_dir()))
+}
+
+/// For a step from outside the job whose user typed `--mytoken`: no step of the job has brought a credential to this node.
+fn refuse_unknown(call: &HookCall) {
+    let reason = "no step from inside the job has brought its credential to this node; start the step inside the job";
+    info(&format!("no access token: {reason}"));
+    let state = TokenState::Failed(reason.to_owned());
+    let step = StepToken { file: PathBuf::new(), state, required: is_required(call), announces: true };
+    state::change(|state| state.step = Some(step));
 }
 
 /// The request to the agent. The ids come from Slurm, never from the environment, which the user controls.

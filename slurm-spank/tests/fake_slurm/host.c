@@ -2,7 +2,7 @@
 // A host that imitates sbatch, srun, slurmstepd or an epilog. It defines Slurm's symbols, loads the plugin as Slurm does, and calls
 // the hooks that a script on standard input names. It prints one line for each result.
 //
-//   context N | arg TEXT | item N VALUE | job NAME VALUE | env NAME VALUE | unset NAME | ignore SIGNAL | block SIGNAL | close FD
+//   context N | jobid ID (srun --jobid) | arg TEXT | item N VALUE | job NAME VALUE | env NAME VALUE | unset NAME | ignore SIGNAL | block SIGNAL | close FD
 //   load | option VALUE | option-null | hook NAME | task NAME | dump
 //
 // usage: PLUGIN=path [API=number] host [words that look like the command's own]
@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,6 +121,12 @@ unsigned spank_option_register(void *spank, struct option *option)
 	return 0;
 }
 
+// The options of the command: an opaque structure of the program, and functions of libslurm.
+char opt[16];
+static char *jobid;
+bool slurm_option_isset(void *options, const char *name) { return options == opt && !strcmp(name, "jobid") && jobid; }
+char *slurm_option_get(void *options, const char *name) { return slurm_option_isset(options, name) ? strdup(jobid) : NULL; }
+
 static void say(const char *level, const char *format, va_list arguments)
 {
 	fprintf(out, "log %s ", level);
@@ -227,6 +234,7 @@ static void run(char *line)
 		return;
 	fflush(out);
 	if (!strcmp(word, "context")) context = atoi(first);
+	else if (!strcmp(word, "jobid")) jobid = strdup(first);
 	else if (!strcmp(word, "arg")) argv_plugin[argc_plugin++] = strdup(first);
 	else if (!strcmp(word, "item")) { item_known[atoi(first)] = 1; item_value[atoi(first)] = atol(rest); }
 	else if (!strcmp(word, "job")) job_set(first, rest ? rest : "");

@@ -81,6 +81,26 @@ fn a_step_from_outside_the_job_gets_the_file_of_a_job_with_a_directory() {
 }
 
 #[test]
+fn a_step_from_outside_that_wants_a_token_is_told_where_there_is_none() {
+    let agent = FakeAgent::ready();
+    let wanted = |option: &str| {
+        let lines = [&agent.argument(), "job SLURM_MYTOKEN_WANTED 1", "load", "hook init", option];
+        Host::step(7).lines(&lines).lines(&["hook init_post_opt", "task task_init"]).run()
+    };
+    let seen = wanted("option-null");
+    assert!(seen.all_zero() && seen.has(TASK_RUNS) && seen.job("BEARER_TOKEN_FILE").is_none(), "{:?}", seen.lines);
+    assert!(
+        seen.logs()[1].starts_with("error mytoken: no access token: no step from inside the job"),
+        "{:?}",
+        seen.logs()
+    );
+    let seen = wanted("option required");
+    assert!(seen.all_zero() && seen.has(TASK_REFUSED), "{:?}", seen.lines);
+    assert!(seen.logs()[1].contains("does not start without it: no step from inside the job"), "{:?}", seen.logs());
+    assert!(agent.requests().is_empty());
+}
+
+#[test]
 fn only_tasks_of_an_array_send_its_id() {
     let agent = FakeAgent::ready();
     with_credential(&agent, &["item 30 4700", "item 31 3"]);

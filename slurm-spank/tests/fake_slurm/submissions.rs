@@ -278,6 +278,47 @@ fn srun_inside_a_job_keeps_the_credential_of_the_job() {
 }
 
 #[test]
+fn srun_for_a_step_of_another_job_requests_no_credential() {
+    let program = FakeSubmit::good();
+    // `srun --jobid=7` in a login session, with the option and with a default profile of the site.
+    for (option, logs, is_wanted) in [
+        (None, 0, None),
+        (Some("off"), 0, None),
+        (Some(""), 0, Some("1")),
+        (Some("required"), 0, Some("1")),
+        (Some("other"), 1, Some("1")),
+    ] {
+        let seen = submit(LOCAL, &program, &["jobid 7", "arg default=site"], option);
+        assert!(seen.all_zero() && seen.status == Some(0), "{option:?} {:?}", seen.lines);
+        assert_eq!((seen.logs().len(), seen.env("SLURM_MYTOKEN_WANTED")), (logs, is_wanted), "{option:?}");
+        assert_eq!(seen.env("SLURM_MYTOKEN"), None, "{option:?}");
+    }
+    // In another job: that job's credential does not go to the step.
+    let seen = submit(LOCAL, &program, &[&INSIDE[..], &["jobid 8"]].concat(), None);
+    assert_eq!((seen.env("SLURM_MYTOKEN"), seen.env("SLURM_SPANK_MYTOKEN_H")), (None, None));
+    // Slurm takes the variable of its own job for the option.
+    let seen = submit(LOCAL, &program, &[&INSIDE[..], &["jobid 7"]].concat(), None);
+    assert_eq!(seen.env("SLURM_MYTOKEN"), Some("mt1.ffffffff.T0xE"));
+    assert!(program.calls().is_empty());
+}
+
+#[test]
+fn srun_says_that_a_step_does_not_choose_its_profile() {
+    let program = FakeSubmit::good();
+    for (option, count) in [("new", 1), ("required:new", 1), ("old", 0), ("required:old", 0)] {
+        let seen = submit(LOCAL, &program, &INSIDE, Some(option));
+        assert!(seen.all_zero() && has_credential_of_the_job(&seen), "{option} {:?}", seen.lines);
+        let told = seen.logs().iter().filter(|line| line.contains("a job has one profile")).count();
+        assert_eq!((told, seen.logs().len()), (count, count), "{option} {:?}", seen.logs());
+    }
+    assert!(program.calls().is_empty());
+}
+
+fn has_credential_of_the_job(seen: &HostOutput) -> bool {
+    seen.env("SLURM_MYTOKEN") == Some("mt1.ffffffff.T0xE")
+}
+
+#[test]
 fn srun_with_the_option_reports_that_the_job_has_no_credential() {
     let program = FakeSubmit::good();
     let seen = submit(LOCAL, &program, &INSIDE[..1], Some(""));
