@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Faults that a test can set. A fault can be limited to an endpoint and to a number of requests:
-//! `{"endpoint": "access_token", "times": 1}`.
+//! Faults that a test can set. A fault can be limited to an endpoint, to a number of requests, and to a random share of
+//! the requests: `{"endpoint": "access_token", "times": 1, "percent": 10}`.
 //!
 //! | Name | Arguments | What happens |
 //! |---|---|---|
@@ -50,6 +50,8 @@ struct Fault {
     kind: FaultKind,
     endpoint: Option<String>,
     left: Option<u64>,
+    /// The share of requests that it hits.
+    percent: Option<f64>,
 }
 
 /// The faults that are set.
@@ -104,7 +106,11 @@ impl ServerFaults {
         if let Some(unknown) = endpoint.as_ref().filter(|name| !paths::is_endpoint(name)) {
             return Err(format!("unknown endpoint {unknown}"));
         }
-        let fault = Fault { kind, endpoint, left: number("times") };
+        let percent = args.get("percent").map(|share| {
+            let share = share.as_f64().filter(|share| (0.0..=100.0).contains(share));
+            share.ok_or_else(|| format!("{name}: percent is a number from 0 to 100"))
+        });
+        let fault = Fault { kind, endpoint, left: number("times"), percent: percent.transpose()? };
         locked(&self.set).push(fault);
         Ok(())
     }
@@ -121,7 +127,8 @@ impl ServerFaults {
                 _ => true,
             };
             let selected = fault.endpoint.as_ref().is_none_or(|name| name == endpoint);
-            if has_effect && selected && fault.left != Some(0) {
+            let hits = || fault.percent.is_none_or(|percent| rand::random::<f64>() * 100.0 < percent);
+            if has_effect && selected && fault.left != Some(0) && hits() {
                 fault.left = fault.left.map(|left| left - 1);
                 faults.push(fault.kind.clone());
             }
@@ -208,10 +215,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_hits_its_share_of_the_requests() {
+        let hits = |percent: u32| {
+            let faults = ServerFaults::default();
+            faults.set("outage", &json!({"percent": percent})).unwrap();
+            (0..1000).filter(|_| !faults.take_for("mytoken").0.is_empty()).count()
+        };
+        assert_eq!((hits(0), hits(100)), (0, 1000));
+        assert!((50..200).contains(&hits(10)));
+    }
+
+    #[test]
     fn unknown_faults_and_endpoints_are_refused() {
         let faults = ServerFaults::default();
         assert!(faults.set("earthquake", &json!({})).is_err());
         assert!(faults.set("latency", &json!({})).is_err());
         assert!(faults.set("outage", &json!({"endpoint": "kitchen"})).is_err());
+        assert!(faults.set("outage", &json!({"percent": 101})).is_err());
     }
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The journal of the mytoken server: its requests, for assertions in tests. It contains no secrets: no queries, no
-//! bodies, no codes of paths.
+//! bodies, no codes of paths. A mytoken is shown by its fingerprint, the begin of its SHA-256 in hexadecimal digits.
 
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::http::Request;
+use crate::http::{Reply, Request};
 use crate::locked;
 use crate::mytoken::body;
 
@@ -16,8 +17,16 @@ use crate::mytoken::body;
 pub(crate) struct Journal(Mutex<Vec<Value>>);
 
 impl Journal {
-    /// Records a request; the status is `None` for a closed connection.
-    pub(crate) fn record(&self, request: &Request, endpoint: &str, status: Option<u16>) {
+    /// Records a request. The status is null for a closed connection. `token` is the mytoken of the request, `made` the
+    /// mytoken of the answer, `mom_id` that of the answer.
+    pub(crate) fn record(&self, request: &Request, endpoint: &str, reply: &Reply) {
+        let answer = match reply {
+            Reply::Close => None,
+            Reply::Answer(answer) | Reply::Drip(answer, _) | Reply::Late(answer, _) => Some(answer),
+        };
+        let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let answered: Value = answer.and_then(|answer| serde_json::from_slice(&answer.body).ok()).unwrap_or_default();
+        let text = |from: &Value, member: &str| from.get(member).and_then(Value::as_str).map(str::to_owned);
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64());
         let path = if endpoint == "consent" { "/c/*" } else { &request.path };
         let entry = json!({
@@ -28,7 +37,10 @@ impl Journal {
             "endpoint": endpoint,
             "grant_type": keyword_member(request, "grant_type"),
             "action": keyword_member(request, "action"),
-            "status": status,
+            "status": answer.map(|answer| answer.status),
+            "token": text(&asked, "mytoken").or_else(|| text(&asked, "token")).as_deref().map(fingerprint),
+            "made": text(&answered, "mytoken").as_deref().map(fingerprint),
+            "mom_id": text(&answered, "mom_id"),
         });
         locked(&self.0).push(entry);
     }
@@ -40,6 +52,11 @@ impl Journal {
     pub(crate) fn clear(&self) {
         locked(&self.0).clear();
     }
+}
+
+/// The begin of its SHA-256.
+fn fingerprint(token: &str) -> String {
+    Sha256::digest(token).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The value of a member like `grant_type` if it looks like a keyword. Any other text could be a secret in the wrong
@@ -57,6 +74,28 @@ fn keyword_member(request: &Request, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Response;
+
+    #[test]
+    fn a_mytoken_is_shown_by_its_fingerprint() {
+        let journal = Journal::default();
+        let request = Request {
+            method: "POST".into(),
+            path: "/".into(),
+            query: None,
+            headers: Vec::new(),
+            body: br#"{"mytoken":"secret-parent"}"#.to_vec(),
+            peer: std::net::Ipv4Addr::LOCALHOST.into(),
+        };
+        let answer = Response::json(200, &json!({"mytoken": "secret-child", "mom_id": "m1"}));
+        journal.record(&request, "mytoken", &Reply::Answer(answer));
+        let entries = Value::from(journal.entries());
+        let shown = |member: &str| entries.pointer(&format!("/0/{member}")).cloned();
+        assert_eq!(shown("token"), Some(fingerprint("secret-parent").into()));
+        assert_eq!(shown("made"), Some(fingerprint("secret-child").into()));
+        assert_eq!((shown("mom_id"), shown("status")), (Some("m1".into()), Some(200.into())));
+        assert!(!entries.to_string().contains("secret"), "{entries}");
+    }
 
     #[test]
     fn a_secret_in_the_wrong_member_is_not_recorded() {

@@ -16,11 +16,7 @@ impl Handler for Server {
         let faults = self.faults.take_for(endpoint);
         let reply =
             faults.replacement(request).unwrap_or_else(|| faults.deliver(self.answer_within_limit(request, &faults)));
-        let status = match &reply {
-            Reply::Close => None,
-            Reply::Answer(answer) | Reply::Drip(answer, _) | Reply::Late(answer, _) => Some(answer.status),
-        };
-        self.journal.record(request, endpoint, status);
+        self.journal.record(request, endpoint, &reply);
         reply
     }
 }
