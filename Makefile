@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-all demo shell bench book picture fuzz lint msrv portable deb-source dist clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-all demo shell bench soak book picture fuzz lint msrv portable deb-source dist clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -45,6 +45,7 @@ help:
 	@echo 'test     all tests, ROOT=bookworm|trixie       lint     formatting, clippy, rustdoc, licences'
 	@echo 'test-all  the same with all other packages, and an upgrade from an earlier commit, which need builds of their own'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
+	@echo 'soak     run 220 jobs for 15 minutes while servers and agents fail; SOAK= passes arguments on'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
 	@echo 'msrv     check with the oldest supported compiler  portable  check mytoken-ssh for macOS and FreeBSD'
 	@echo 'toolchain  on Debian, install what is missing: a C compiler, Rust, mmdebstrap, debhelper; demo and test do this too'
@@ -163,7 +164,7 @@ test-all: rpm arm64 earlier deb-source tarball wheel image portable
 	@$(MAKE) test
 
 # Both use the product that `site` builds, so that they need no release build.
-demo shell picture: export TESTBED_PROFILE ?= debug
+demo shell picture soak: export TESTBED_PROFILE ?= debug
 
 demo: mmdebstrap site
 	@$(SITE) demo
@@ -179,6 +180,10 @@ picture: mmdebstrap site
 # BENCH='--scale 20 logins'.
 bench: mmdebstrap deb site
 	@$(SITE) bench $(BENCH)
+
+# Prints what was lost beside the goals, and fails when it is more than today. `make soak SOAK=--help` shows the parameters.
+soak: mmdebstrap site
+	@$(SITE) soak $(SOAK)
 
 # The documents as a book. Pages outside of docs belong to it, so it is built from a copy with one root.
 BOOK_SOURCE := $(TARGET_DIR)/book-source

@@ -11,7 +11,7 @@ use testbed::site::root::{Recipe, Root};
 use testbed::site::servers::{AUDIENCE, CA};
 use testbed::site::services::syslog;
 use testbed::site::{foreign, init, plan};
-use testbed::{Error, Foreign, Options, Release, Result, Site, bench, demo, picture};
+use testbed::{Error, Foreign, Options, Release, Result, Site, bench, demo, picture, soak};
 
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version, about = "A whole site on one machine: real sshd, real Slurm, namespaces")]
@@ -87,6 +87,11 @@ enum Action {
         /// Only parts whose name contains this
         part: Option<String>,
     },
+    /// Run many jobs while servers and agents fail, print what was lost
+    Soak {
+        #[command(flatten)]
+        plan: soak::plan::Plan,
+    },
     /// Check that the workspace compiles with the oldest supported compiler, Debian 12's
     Msrv,
     /// Check that mytoken-ssh compiles for macOS and FreeBSD
@@ -107,6 +112,9 @@ enum Action {
     /// The system log of a site
     #[command(hide = true)]
     Syslog,
+    /// A task of a soak, inside a site
+    #[command(hide = true)]
+    SoakTask { tag: String, seconds: u32 },
     /// Time commands for the bench, inside a site
     #[command(hide = true)]
     TimeCommands,
@@ -135,6 +143,8 @@ pub(crate) fn run() -> Result<ExitCode> {
             let amount = bench::Amount { percent: scale, part: part.unwrap_or_default() };
             bench::run(options(&cli.site)?, &amount).map(|()| ExitCode::SUCCESS)
         }
+        Action::Soak { plan } => soak(options(&cli.site)?, &plan),
+        Action::SoakTask { tag, seconds } => soak::task::run(&tag, seconds).map(|()| ExitCode::SUCCESS),
         Action::TimeCommands => bench::time_commands().map(|()| ExitCode::SUCCESS),
         Action::JobStarts => bench::start_jobs().map(|()| ExitCode::SUCCESS),
         Action::Msrv => oldest_compiler::check(),
@@ -160,6 +170,14 @@ fn options(site: &SiteArguments) -> Result<Options> {
         foreign: foreign.or(chosen.foreign.clone()),
         ..chosen
     })
+}
+
+fn soak(chosen: Options, plan: &soak::plan::Plan) -> Result<ExitCode> {
+    let site = Site::start(soak::options(plan, chosen))?;
+    println!("{plan:?}");
+    let figures = soak::run(&site, plan)?;
+    println!("{}", soak::goals::Table(&figures));
+    Ok(if soak::goals::missed(&figures).is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn shell(options: Options, user: &str) -> Result<ExitCode> {

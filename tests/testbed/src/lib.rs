@@ -11,6 +11,7 @@ pub mod picture;
 pub mod site;
 #[path = "../../skipped.rs"]
 mod skipped;
+pub mod soak;
 pub mod wait;
 
 pub use drive::story::{skip, story, story_with_own_servers};

@@ -86,6 +86,7 @@ fn other_targets_name_missing_packages_and_install_nothing() {
         "fuzz",
         "shell",
         "bench",
+        "soak",
         "msrv",
         "portable",
         "reproducible",

@@ -2,6 +2,7 @@
 //! The site's mytoken server records all requests in a journal.
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::drive::people::control;
 use crate::site::servers::CONTROL;
@@ -24,6 +25,35 @@ pub struct Request {
     pub grant_type: Option<String>,
     /// The status of the answer; `None` if the server closed the connection instead.
     pub status: Option<u16>,
+    /// Fingerprint of the mytoken in the request.
+    pub token: Option<String>,
+    /// Fingerprint of the mytoken in the answer: of a new sub-token.
+    pub made: Option<String>,
+    /// `mom_id` of a new sub-token.
+    pub mom_id: Option<String>,
+}
+
+/// What happened with one sub-token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubToken {
+    /// Its fingerprint.
+    pub fingerprint: String,
+    /// Its `mom_id`.
+    pub mom_id: String,
+    /// Fingerprint of the mytoken that it was made of.
+    pub parent: String,
+    /// Number of access tokens that were granted to it.
+    pub access_tokens: usize,
+    /// Number of requests for an access token that were refused.
+    pub refused: usize,
+    /// Number of its revocations.
+    pub revocations: usize,
+}
+
+/// The fingerprint of a mytoken in the journal: the begin of its SHA-256.
+#[must_use]
+pub fn fingerprint(mytoken: &str) -> String {
+    Sha256::digest(mytoken).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Journal {
@@ -63,16 +93,45 @@ impl Journal {
         self.0.iter().filter(|request| request.endpoint == endpoint).count()
     }
 
+    /// The sub-tokens, oldest first.
+    #[must_use]
+    pub fn each_sub_token(&self) -> Vec<SubToken> {
+        let made = self.0.iter().filter(|request| request.is_sub_token());
+        made.filter_map(|request| {
+            let fingerprint = request.made.clone()?;
+            let count = |endpoint: &str, granted: bool| {
+                let of = |other: &&Request| {
+                    other.endpoint == endpoint
+                        && other.token.as_ref() == Some(&fingerprint)
+                        && other.is_granted() == granted
+                };
+                self.0.iter().filter(of).count()
+            };
+            Some(SubToken {
+                mom_id: request.mom_id.clone().unwrap_or_default(),
+                parent: request.token.clone().unwrap_or_default(),
+                access_tokens: count("access_token", true),
+                refused: count("access_token", false),
+                revocations: count("revocation", true),
+                fingerprint,
+            })
+        })
+        .collect()
+    }
+
     /// Number of mytokens that were made from another one: the sub-tokens of submissions and logins.
     #[must_use]
     pub fn sub_tokens(&self) -> usize {
-        let is_sub_token =
-            |request: &&Request| request.endpoint == "mytoken" && request.grant_type.as_deref() == Some("mytoken");
-        self.0.iter().filter(is_sub_token).filter(|request| request.is_granted()).count()
+        self.0.iter().filter(|request| request.is_sub_token()).count()
     }
 }
 
 impl Request {
+    /// Whether it made a mytoken of another one.
+    fn is_sub_token(&self) -> bool {
+        self.endpoint == "mytoken" && self.grant_type.as_deref() == Some("mytoken") && self.is_granted()
+    }
+
     fn is_granted(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }

@@ -88,6 +88,26 @@ pub fn history(site: &Site, mytoken: &str, whose: &[&str]) -> Result<Value> {
     call(site, "/api/v0/tokeninfo", &json!({"action": "event_history", "mytoken": mytoken, "mom_ids": whose}))
 }
 
+/// The `mom_id` of each sub-token of a mytoken, and of their sub-tokens, that the server lists and that has not expired. The
+/// mytoken needs the capability `tokeninfo`.
+///
+/// # Errors
+/// When the server refuses.
+pub fn living_sub_tokens(site: &Site, mytoken: &str) -> Result<Vec<String>> {
+    let tree = call(site, "/api/v0/tokeninfo", &json!({"action": "subtokens", "mytoken": mytoken}))?;
+    let mut found = Vec::new();
+    let mut trees: Vec<&Value> =
+        tree.pointer("/mytokens/children").and_then(Value::as_array).into_iter().flatten().collect();
+    while let Some(tree) = trees.pop() {
+        let token = tree.get("token").unwrap_or(tree);
+        let has_expired = token.get("expires_at").and_then(Value::as_u64).is_some_and(|exp| exp <= now());
+        let mom_id = token.get("mom_id").and_then(Value::as_str).unwrap_or_default();
+        found.extend((!has_expired).then(|| mom_id.to_owned()));
+        trees.extend(tree.get("children").and_then(Value::as_array).into_iter().flatten());
+    }
+    Ok(found)
+}
+
 /// Whether the server accepts a mytoken. The mytoken needs the capability `tokeninfo`: without it, a valid mytoken gets
 /// the same answer as a revoked one. The request counts as a use of the mytoken.
 ///
@@ -124,7 +144,11 @@ fn post(site: &Site, path: &str, body: &Value) -> Result<String> {
 }
 
 fn in_an_hour() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) + 3600
+    now() + 3600
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn parse(answer: &str) -> Result<Value> {

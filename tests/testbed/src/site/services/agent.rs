@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::site::daemon::Daemon;
 use crate::{Result, Site};
 
-const PROGRAM: &str = "/usr/sbin/mytokend";
+/// The program.
+pub const PROGRAM: &str = "/usr/sbin/mytokend";
 const SOCKET: &str = "/run/mytoken/agent.sock";
 
 /// The name of a node's agent for [`Site::stop`] and [`Site::restart`]; the login node's is "agent".

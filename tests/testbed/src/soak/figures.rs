@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Counts what a soak has shown. Pure: records, journal and lists come in as parameters.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::agents::Growth;
+use super::records::Record;
+use super::task::Seen;
+use crate::drive::journal::SubToken;
+
+/// The numbers of a soak.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figures {
+    /// Whether clocks jumped.
+    pub clock_jumped: bool,
+    /// Number of submissions.
+    pub submissions: usize,
+    /// Submissions of which a task did not reach its end.
+    pub lost: Vec<String>,
+    /// Number of tasks that ran.
+    pub tasks: usize,
+    /// Tasks without `BEARER_TOKEN_FILE`.
+    pub tasks_without_credential: usize,
+    /// Number of readings of the token file.
+    pub readings: usize,
+    /// Readings that found an expired token.
+    pub expired: usize,
+    /// The longest time without a valid token, in seconds, without what lies in the outage or goes over its end.
+    pub longest_gap: f64,
+    /// The longest time without a valid token after the end of the outage, of gaps that began before it, in seconds.
+    pub longest_after_outage: f64,
+    /// Files that were left in the directories of jobs.
+    pub files_left: usize,
+    /// Sub-tokens that were made.
+    pub sub_tokens: usize,
+    /// Sub-tokens that the server lists at the end.
+    pub alive: usize,
+    /// Those of them that never got an access token: their job has not begun, or its submission gave up.
+    pub alive_unused: usize,
+    /// The largest number of revocations of one sub-token.
+    pub most_revocations: usize,
+    /// Sub-tokens that were revoked more than once.
+    pub revoked_again: usize,
+    /// Nodes that Slurm has drained or lost.
+    pub nodes_out: usize,
+    /// Growth of the agents that were not killed.
+    pub growth: Growth,
+}
+
+/// A time without a valid token: begin and end, Unix milliseconds.
+type Gap = (u64, u64);
+
+impl Figures {
+    /// Adds the records of the tasks. `outage` is its begin and end; `expected` has each submission with the number of its tasks.
+    pub(super) fn add_records(&mut self, records: &[Record], expected: &[(String, usize)], outage: Option<Gap>) {
+        let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+        for record in records {
+            self.tasks += 1;
+            let seen = record.readings();
+            *ends.entry(&record.tag).or_default() += usize::from(record.has_ended());
+            if seen.iter().any(|(_, seen)| *seen == Seen::NoCredential) {
+                self.tasks_without_credential += 1;
+                continue;
+            }
+            self.readings += seen.len();
+            self.expired += seen.iter().filter(|(_, seen)| *seen == Seen::Expired).count();
+            for gap in gaps(&seen) {
+                self.add_gap(gap, outage);
+            }
+        }
+        let has_ended = |(tag, tasks): &&(String, usize)| ends.get(tag.as_str()).copied().unwrap_or_default() < *tasks;
+        self.lost = expected.iter().filter(has_ended).map(|(tag, _)| tag.clone()).collect();
+        self.submissions = expected.len();
+    }
+
+    fn add_gap(&mut self, (begin, end): Gap, outage: Option<Gap>) {
+        let longest = |so_far: f64, millis: u64| so_far.max(seconds(millis));
+        match outage {
+            Some((from, to)) if begin < to && end > from => {
+                self.longest_gap = longest(self.longest_gap, from.saturating_sub(begin));
+                self.longest_after_outage = longest(self.longest_after_outage, end.saturating_sub(to));
+            }
+            _ => self.longest_gap = longest(self.longest_gap, end.saturating_sub(begin)),
+        }
+    }
+
+    /// Adds the sub-tokens of the journal, and the `mom_id` of those that the server lists at the end.
+    pub(super) fn add_sub_tokens(&mut self, made: &[SubToken], alive: &[String]) {
+        let revocations = || made.iter().map(|token| token.revocations);
+        self.sub_tokens = made.len();
+        self.most_revocations = revocations().max().unwrap_or_default();
+        self.revoked_again = revocations().filter(|count| *count > 1).count();
+        let alive: HashSet<&String> = alive.iter().collect();
+        // A sub-token whose answer did not arrive is not in the journal with its name.
+        let was_used =
+            |mom_id: &&&String| made.iter().any(|token| token.mom_id == ***mom_id && token.access_tokens > 0);
+        self.alive = alive.len();
+        self.alive_unused = alive.len() - alive.iter().filter(was_used).count();
+    }
+}
+
+/// The times without a valid token: from the first reading without one to the next reading with one, or to the last reading.
+fn gaps(seen: &[(u64, Seen)]) -> Vec<Gap> {
+    let mut found = Vec::new();
+    let mut begin = None;
+    for (time, seen) in seen {
+        match (seen, begin) {
+            (Seen::Valid, Some(from)) => {
+                found.push((from, *time));
+                begin = None;
+            }
+            (Seen::Valid, None) => {}
+            (_, None) => begin = Some(*time),
+            (_, Some(_)) => {}
+        }
+    }
+    if let (Some(from), Some((last, _))) = (begin, seen.last()) {
+        found.push((from, *last));
+    }
+    found
+}
+
+/// Exact below 2^53 ms.
+#[allow(clippy::cast_precision_loss)]
+fn seconds(millis: u64) -> f64 {
+    millis as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::task::Line;
+    use super::*;
+
+    fn record(tag: &str, lines: &[(u64, Seen)], ends: bool) -> Record {
+        let read = lines.iter().map(|(time, seen)| Line::Read(*time, *seen));
+        Record {
+            tag: tag.into(),
+            job: "1".into(),
+            node: "n1".into(),
+            lines: read.chain(ends.then_some(Line::End)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_gap_lasts_until_the_next_valid_token() {
+        let seen = [
+            (1, Seen::Missing),
+            (5, Seen::Expired),
+            (9, Seen::Valid),
+            (12, Seen::Valid),
+            (20, Seen::Expired),
+            (31, Seen::Missing),
+        ];
+        assert_eq!(gaps(&seen), [(1, 9), (20, 31)]);
+        assert_eq!(gaps(&[]), []);
+    }
+
+    #[test]
+    fn gaps_in_the_outage_count_only_outside_of_it() {
+        let mut figures = Figures::default();
+        for gap in [(1_000, 4_000), (9_000, 13_000), (15_000, 26_000), (22_000, 23_500)] {
+            figures.add_gap(gap, Some((10_000, 20_000)));
+        }
+        assert_eq!((figures.longest_gap, figures.longest_after_outage), (3.0, 6.0));
+        figures.add_gap((9_000, 13_000), None);
+        assert_eq!(figures.longest_gap, 4.0);
+    }
+
+    #[test]
+    fn a_submission_is_lost_when_a_task_of_it_has_no_end() {
+        let records = [
+            record("one", &[(1, Seen::Valid), (2, Seen::Expired)], true),
+            record("two", &[(1, Seen::Valid)], true),
+            record("two", &[(1, Seen::Valid)], false),
+            record("four", &[(1, Seen::NoCredential)], true),
+        ];
+        let expected = [("one", 1), ("two", 2), ("three", 1), ("four", 1)].map(|(tag, tasks)| (tag.to_owned(), tasks));
+        let mut figures = Figures::default();
+        figures.add_records(&records, &expected, None);
+        assert_eq!((figures.submissions, figures.tasks, figures.readings, figures.expired), (4, 4, 4, 1));
+        assert_eq!((figures.lost, figures.tasks_without_credential), (vec!["two".to_owned(), "three".to_owned()], 1));
+    }
+
+    #[test]
+    fn revocations_are_counted_for_each_sub_token() {
+        let token = |revocations| SubToken {
+            fingerprint: String::new(),
+            mom_id: String::new(),
+            parent: String::new(),
+            access_tokens: 1,
+            refused: 0,
+            revocations,
+        };
+        let mut figures = Figures::default();
+        figures.add_sub_tokens(&[token(0), token(1), token(3), token(2)], &["m".into(), "m".into()]);
+        assert_eq!((figures.sub_tokens, figures.alive, figures.alive_unused), (4, 1, 1));
+        assert_eq!((figures.most_revocations, figures.revoked_again), (3, 2));
+        figures.add_sub_tokens(&[SubToken { mom_id: "m".into(), ..token(0) }], &["m".into(), "k".into()]);
+        assert_eq!((figures.alive, figures.alive_unused), (2, 1));
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The records of tasks, from the users' home directories.
+
+use super::task::{self, Line, RECORDS, Seen};
+use crate::{Result, Site};
+
+/// The record of one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The name that the submission gave it.
+    pub tag: String,
+    /// The id of the job.
+    pub job: String,
+    /// The node.
+    pub node: String,
+    /// Its lines.
+    pub lines: Vec<Line>,
+}
+
+impl Record {
+    /// What the task saw, with the times in Unix milliseconds.
+    #[must_use]
+    pub fn readings(&self) -> Vec<(u64, Seen)> {
+        let reading = |line: &Line| if let Line::Read(time, seen) = line { Some((*time, *seen)) } else { None };
+        self.lines.iter().filter_map(reading).collect()
+    }
+
+    /// Whether the task has reached its end.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.lines.contains(&Line::End)
+    }
+}
+
+/// The records of all tasks of all users.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn read(site: &Site) -> Result<Vec<Record>> {
+    let print = format!(
+        "cd /home && for file in */{RECORDS}/*.*.*.*; do test -e $file && echo \"file $file\" && cat $file; done; true"
+    );
+    Ok(parse(&site.sh("root", &print)?.ok()?.stdout))
+}
+
+fn parse(printed: &str) -> Vec<Record> {
+    let mut records: Vec<Record> = Vec::new();
+    for line in printed.lines() {
+        if let Some(path) = line.strip_prefix("file ") {
+            records.extend(of_file(path));
+        } else if let Some(record) = records.last_mut() {
+            record.lines.extend(task::parse(line));
+        }
+    }
+    records
+}
+
+/// The name of a file is that of the submission, the job's id, the node and the process id.
+fn of_file(path: &str) -> Option<Record> {
+    let mut parts = path.rsplit('/').next()?.split('.').map(str::to_owned);
+    Some(Record { tag: parts.next()?, job: parts.next()?, node: parts.next()?, lines: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_read_with_their_names() {
+        let records = parse("file alice/soak/a.7.n1.99\n1000 valid\nend\nfile bob/soak/b.8.n2.1\n2000 missing\n20");
+        let shown: Vec<_> = records
+            .iter()
+            .map(|record| (&*record.tag, &*record.job, &*record.node, record.readings(), record.has_ended()))
+            .collect();
+        assert_eq!(
+            shown,
+            [("a", "7", "n1", vec![(1000, Seen::Valid)], true), ("b", "8", "n2", vec![(2000, Seen::Missing)], false)]
+        );
+    }
+}
