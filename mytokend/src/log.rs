@@ -3,12 +3,15 @@
 //!
 //! Only sentences of errors and events are logged. They contain no secrets.
 
+mod limits;
+
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use limits::{LeftOut, LineLimits};
 pub use mytoken_login::Level;
 use mytoken_wire::printable;
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
@@ -26,6 +29,8 @@ pub struct Log {
     process: &'static str,
     socket: Option<PathBuf>,
     system: Mutex<Option<SystemLog>>,
+    opened: Instant,
+    limits: Mutex<LineLimits>,
 }
 
 impl Log {
@@ -38,17 +43,58 @@ impl Log {
     /// The same with the system log at `socket`.
     #[must_use]
     pub fn open_at(process: &'static str, socket: &Path) -> Self {
-        Self { process, socket: Some(socket.to_owned()), system: Mutex::new(connect(process, socket)) }
+        Self { socket: Some(socket.to_owned()), system: Mutex::new(connect(process, socket)), ..Self::stderr(process) }
     }
 
     /// A log to standard error.
     #[must_use]
     pub fn stderr(process: &'static str) -> Self {
-        Self { process, socket: None, system: Mutex::new(None) }
+        Self { process, socket: None, system: Mutex::new(None), opened: Instant::now(), limits: Mutex::default() }
     }
 
-    /// Writes one line. Characters that are not printable become `?`, so that a text cannot forge a second line.
+    /// Writes one line about what user `uid` does, unless there were too many about this user within a minute. The number of lines that
+    /// were left out is logged after that minute.
+    pub fn line_of(&self, uid: u32, level: Level, text: &str) {
+        self.line_of_at(self.opened.elapsed(), uid, level, text);
+    }
+
+    /// Writes how many lines were left out in the minutes that are over. Every line does the same; this is for a quiet log.
+    pub fn tell_left_out(&self) {
+        self.tell_left_out_at(self.opened.elapsed());
+    }
+
+    fn line_of_at(&self, elapsed: Duration, uid: u32, level: Level, text: &str) {
+        self.tell_left_out_at(elapsed);
+        if self.limits().admit(uid, elapsed) {
+            self.write(level, text);
+        }
+    }
+
+    fn tell_left_out_at(&self, elapsed: Duration) {
+        // Not in the condition of the loop: the lock would be held while the system log is written to.
+        let ended = self.limits().take_ended(elapsed);
+        for LeftOut { uid, lines } in ended {
+            let whom = uid.map_or_else(|| "other users".to_owned(), |uid| format!("user {uid}"));
+            let most = limits::LINES;
+            self.write(
+                Level::Warning,
+                &format!("{lines} lines about {whom} were left out; the log takes {most} a minute"),
+            );
+        }
+    }
+
+    fn limits(&self) -> MutexGuard<'_, LineLimits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes one line. Characters that are not printable become `?`, so that a text cannot forge a second line. For a line that users can
+    /// cause as often as they want there is [`Self::line_of`].
     pub fn line(&self, level: Level, text: &str) {
+        self.tell_left_out();
+        self.write(level, text);
+    }
+
+    fn write(&self, level: Level, text: &str) {
         let text = printable(text, usize::MAX);
         let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sent = send(system.as_mut(), level, &text);
@@ -131,6 +177,27 @@ mod tests {
         let after = UnixDatagram::bind(&path).unwrap();
         log.line(Level::Warning, "two");
         assert!(received(&after).ends_with(": two"));
+    }
+
+    #[test]
+    fn lines_about_a_user_are_limited_and_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let log = Log::open_at("mytokend", &path);
+        let second = Duration::from_secs(1);
+        for number in 0..=limits::LINES {
+            log.line_of_at(second, 2001, Level::Info, &number.to_string());
+            if number < limits::LINES {
+                assert!(received(&socket).ends_with(&format!(": {number}")));
+            }
+        }
+        log.line_of_at(second, 2002, Level::Info, "bob");
+        assert!(received(&socket).ends_with(": bob"));
+        log.tell_left_out_at(second * 61);
+        assert!(received(&socket).ends_with(": 1 lines about user 2001 were left out; the log takes 300 a minute"));
+        log.line_of_at(second * 61, 2001, Level::Info, "alice");
+        assert!(received(&socket).ends_with(": alice"));
     }
 
     #[test]

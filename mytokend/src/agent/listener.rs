@@ -135,7 +135,7 @@ fn serve_connection(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool)
         Err(error) => return Err(error),
     };
     if let Answer::Error(reason) = &answer {
-        agent.log.line(Level::Warning, &format!("request of user {uid} refused: {reason}"));
+        agent.log.line_of(uid, Level::Warning, &format!("request of user {uid} refused: {reason}"));
     }
     let mut bytes = serde_json::to_vec(&Envelope::of(answer))?;
     if bytes.len() >= LINE_LIMIT {

@@ -188,7 +188,7 @@ impl Agent {
     /// Adds an event to the lease and a line to the log.
     fn record(&self, lease: &mut Lease, level: Level, kind: EventKind, text: impl Into<String>) {
         let text = text.into();
-        self.log.line(level, &format!("{}: {kind}: {text}", name(lease)));
+        self.log.line_of(lease.uid, level, &format!("{}: {kind}: {text}", name(lease)));
         lease.record(self.clock.unix_millis(), kind, text);
     }
 }

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Limits the log lines about each user, so that one user cannot fill the log or make the system log drop the lines about others.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Maximum number of lines about one user in one [`WINDOW`]. An array of a hundred tasks that begins on a node has fewer.
+pub(super) const LINES: u32 = 300;
+
+/// Time after which a user's lines are counted anew.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Maximum number of users with a count of their own. All further ones share one.
+const MOST_USERS: usize = 1024;
+
+/// The numbers of lines. Times are elapsed time: a clock that is set does not matter.
+#[derive(Default)]
+pub(super) struct LineLimits {
+    /// `None`: the users beyond [`MOST_USERS`].
+    windows: HashMap<Option<u32>, Window>,
+    /// No window ends before this.
+    next_end: Duration,
+}
+
+struct Window {
+    end: Duration,
+    lines: u32,
+    left_out: u64,
+}
+
+/// Lines that were left out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// The user; `None`: several users.
+    pub uid: Option<u32>,
+    pub lines: u64,
+}
+
+impl LineLimits {
+    /// Whether a line about user `uid` may be written at `now`. Lines about root are not limited. Call [`Self::take_ended`] before.
+    pub fn admit(&mut self, uid: u32, now: Duration) -> bool {
+        if uid == 0 {
+            return true;
+        }
+        let own = self.windows.contains_key(&Some(uid)) || self.windows.len() < MOST_USERS;
+        let end = now.saturating_add(WINDOW);
+        let window = self.windows.entry(own.then_some(uid)).or_insert(Window { end, lines: 0, left_out: 0 });
+        self.next_end = self.next_end.min(window.end);
+        if window.lines < LINES {
+            window.lines += 1;
+            true
+        } else {
+            window.left_out += 1;
+            false
+        }
+    }
+
+    /// Ends the windows that are over at `now`. Returns what was left out in them.
+    pub fn take_ended(&mut self, now: Duration) -> Vec<LeftOut> {
+        if now < self.next_end {
+            return Vec::new();
+        }
+        let mut left_out = Vec::new();
+        self.next_end = Duration::MAX;
+        self.windows.retain(|uid, window| {
+            let over = window.end <= now;
+            if over && window.left_out > 0 {
+                left_out.push(LeftOut { uid: *uid, lines: window.left_out });
+            }
+            if !over {
+                self.next_end = self.next_end.min(window.end);
+            }
+            !over
+        });
+        left_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the line is written, and what was left out before it.
+    fn line(limits: &mut LineLimits, uid: u32, seconds: u64) -> (bool, Vec<LeftOut>) {
+        let now = Duration::from_secs(seconds);
+        let ended = limits.take_ended(now);
+        (limits.admit(uid, now), ended)
+    }
+
+    #[test]
+    fn the_flood_of_one_user_hides_no_line_of_another_and_is_counted() {
+        let mut limits = LineLimits::default();
+        let written = (0..39_000).filter(|_| line(&mut limits, 2001, 5).0).count();
+        assert_eq!(written, LINES as usize);
+        assert_eq!((line(&mut limits, 2002, 6), line(&mut limits, 0, 6)), ((true, vec![]), (true, vec![])));
+        assert_eq!(line(&mut limits, 2001, 64), (false, vec![]));
+        let counted = LeftOut { uid: Some(2001), lines: 39_000 - u64::from(LINES) + 1 };
+        assert_eq!(line(&mut limits, 2002, 65), (true, vec![counted]));
+        assert_eq!(line(&mut limits, 2001, 66), (true, vec![]));
+        assert!((0..1000).all(|_| line(&mut limits, 0, 66).0), "root is not limited");
+    }
+
+    #[test]
+    fn the_number_of_counted_users_is_limited() {
+        let mut limits = LineLimits::default();
+        for uid in 1..=5_000 {
+            line(&mut limits, uid, 1);
+        }
+        assert_eq!(limits.windows.len(), MOST_USERS + 1);
+        let shared = 5_000 - MOST_USERS as u64 - u64::from(LINES);
+        assert_eq!(limits.take_ended(Duration::from_secs(61)), [LeftOut { uid: None, lines: shared }]);
+        assert!(limits.windows.is_empty());
+        assert!(line(&mut limits, 5_000, 61).0);
+    }
+}
