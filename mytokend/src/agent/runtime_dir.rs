@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Token files and stored leases below `/run/mytoken`.
 
+mod agent_lock;
 mod left_token;
 mod records;
 
@@ -14,6 +15,7 @@ use mytoken_wire::clock::FixedClock;
 
 use super::lease::{Lease, LeaseKey};
 
+pub use agent_lock::LockError;
 pub use left_token::LeftToken;
 pub use records::{Records, UnreadableRecord, parse_record};
 

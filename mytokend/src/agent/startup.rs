@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mytoken::config::{FileTrust, Shared};
-use mytoken::private_files::Owner;
+use mytoken::private_files::{Lock, Owner};
 use mytoken::{ScheduleClock, SystemClock};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
@@ -17,7 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::direct::{ClusterKeys, DirectMode, NoClusterKey};
 use super::listener::Listener;
-use super::runtime_dir::RuntimeDir;
+use super::runtime_dir::{LockError, RuntimeDir};
 use super::service_manager::{NotificationFailures, ServiceManager};
 use super::slurm::Squeue;
 use super::{Agent, Configured, Intervals, Threads};
@@ -27,7 +27,7 @@ use crate::jobs::settings::{AgentSettings, ClusterSettings, JobsSettings};
 use crate::log::{Level, Log};
 use crate::privacy;
 
-/// Leases that could not be stored are stored again after this time.
+/// After this time, leases that could not be stored are stored again, and the log tells what it left out.
 const LONGEST_TURN: Duration = Duration::from_secs(10);
 
 /// The options of `mytokend agent`.
@@ -60,6 +60,9 @@ pub enum StartupError {
         /// Path of the file.
         String,
     ),
+    /// The runtime directory is in use.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The socket cannot be made.
     #[error("cannot listen at {path}: {error}")]
     Listen {
@@ -189,6 +192,7 @@ struct Prepared {
     runtime_dir: PathBuf,
     /// For `systemctl status`.
     status: String,
+    _lock: Lock,
 }
 
 fn prepare(options: &AgentOptions, log: Log) -> Result<Prepared, StartupError> {
@@ -205,13 +209,16 @@ fn prepare(options: &AgentOptions, log: Log) -> Result<Prepared, StartupError> {
     let Found { configured, runtime_dir, scope } = configuration.read(FileTrust::current())?;
     let node = options.node.clone().map_or_else(host_name, Ok)?;
     let clock = Arc::clone(&configuration.clock);
-    let agent = Agent::new(node, configured, RuntimeDir::open(&runtime_dir, owner)?, clock, log)?;
+    let opened = RuntimeDir::open(&runtime_dir, owner)?;
+    // Before the leases are read, and until this process ends.
+    let lock = opened.lock()?;
+    let agent = Agent::new(node, configured, opened, clock, log)?;
     let socket = options.socket.clone().unwrap_or_else(|| runtime_dir.join("agent.sock"));
     let listener = Listener::bind(&socket, owner.uid)
         .map_err(|error| StartupError::Listen { path: socket.display().to_string(), error })?;
     let status = format!("node {} serves {scope}", agent.node);
     agent.log.line(Level::Info, &format!("{status} at {}", socket.display()));
-    Ok(Prepared { configuration, agent, listener, socket, runtime_dir, status })
+    Ok(Prepared { configuration, agent, listener, socket, runtime_dir, status, _lock: lock })
 }
 
 impl Prepared {
@@ -246,6 +253,7 @@ impl Prepared {
                 }
             }
             agent.store_again();
+            agent.log.tell_left_out();
             log(manager.working(agent.schedule_overdue()));
             ControlFlow::Continue(())
         });
