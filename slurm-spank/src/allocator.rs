@@ -2,11 +2,13 @@
 //! sbatch, salloc, and srun outside a job: gets a credential for the submission and puts it into the job's environment.
 
 use std::env;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
 use mytoken_wire::ProfileName;
 
 use crate::credential_option::CredentialOption;
-use crate::ffi::{error, unset_env};
+use crate::ffi::{command_options, error, unset_env};
 use crate::hook::{HookCall, Verdict};
 use crate::job_env::{self, TOKEN};
 use crate::state::{self, Submission};
@@ -32,13 +34,14 @@ pub fn submit(call: &HookCall) -> Verdict {
     }
     let site = call.settings.default.clone();
     let (profile, required) = match option {
-        Some(CredentialOption::Off) => return not_requested(),
+        Some(CredentialOption::Off) => return without_credential(Submission::NotRequested),
         Some(CredentialOption::On { profile, required }) => (profile.or(site), required),
         None if site.is_some() => (site, false),
-        None => return not_requested(),
+        None => return without_credential(Submission::NotRequested),
     };
     let result = match before {
-        Submission::New if is_test_only() => return not_requested(),
+        Submission::New if is_test_only() => return without_credential(Submission::Test),
+        Submission::Test => return Verdict::Proceed,
         Submission::New => acquire(call, &profile.unwrap_or_else(ProfileName::standard), required),
         // SLURM-18: Slurm keeps one set of job-control variables per component.
         Submission::Placed(credential) => credential.place(call.spank).map(|()| credential).map_err(str::to_owned),
@@ -50,11 +53,11 @@ pub fn submit(call: &HookCall) -> Verdict {
     conclude(result, required)
 }
 
-/// Submits without a credential.
-fn not_requested() -> Verdict {
+/// Proceeds without a credential. The first component decides for the whole job.
+fn without_credential(submission: Submission) -> Verdict {
     state::change(|state| {
         if state.submission == Submission::New {
-            state.submission = Submission::NotRequested;
+            state.submission = submission;
         }
     });
     Verdict::Proceed
@@ -64,6 +67,14 @@ fn not_requested() -> Verdict {
 fn acquire(call: &HookCall, profile: &ProfileName, required: bool) -> Result<job_env::Credential, String> {
     if let Some(problem) = call.settings.problems.first() {
         return Err(format!("the plugin is misconfigured: {problem}"));
+    }
+    // SLURM-35: the job then belongs to another user or group, who must not get what is made of the submitter's mytoken.
+    for (option, name) in [(c"uid", "--uid"), (c"gid", "--gid")] {
+        if command_options::is_set(option).unwrap_or_else(|| has_word(env::args_os().skip(1), name)) {
+            return Err(format!(
+                "with {name} it would belong to the user who submits, not to the job's; submit as the job's user"
+            ));
+        }
     }
     let credential = submit::run(&call.settings, profile, required, call.context)?;
     credential.place(call.spank)?;
@@ -89,11 +100,57 @@ fn conclude(result: Result<job_env::Credential, String>, required: bool) -> Verd
     verdict
 }
 
-/// Whether this is `sbatch --test-only`, which runs the hooks and submits nothing (SLURM-17). Only arguments before the first one without
-/// a dash count: later ones may belong to the script.
+/// Whether this is `sbatch --test-only` or `srun --test-only`, which run the hooks and submit nothing (SLURM-17).
 fn is_test_only() -> bool {
-    env::args_os()
-        .skip(1)
-        .take_while(|argument| argument != "--" && argument.as_encoded_bytes().starts_with(b"-"))
-        .any(|argument| argument == "--test-only")
+    command_options::is_set(c"test-only").unwrap_or_else(|| is_test_only_in(env::args_os().skip(1)))
+}
+
+/// The same by the words of the command line, for a Slurm that does not say how it has parsed them. Only words before the first one without
+/// a dash count: later ones may be the argument of an option, or belong to the script. A test that is overlooked costs a credential that
+/// nobody uses; a job that is taken for a test would have none.
+fn is_test_only_in(words: impl Iterator<Item = OsString>) -> bool {
+    // getopt_long(3) accepts the beginning of a name if no other option begins like that.
+    let is_test = |word: &OsString| word.len() >= "--te".len() && "--test-only".as_bytes().starts_with(word.as_bytes());
+    words.take_while(|word| word != "--" && word.as_bytes().starts_with(b"-")).any(|word| is_test(&word))
+}
+
+/// Whether the option `name` with its argument is among the words of the command line, as in [`is_test_only_in`].
+fn has_word(words: impl Iterator<Item = OsString>, name: &str) -> bool {
+    let is_it = |word: &OsString| {
+        word.as_bytes().strip_prefix(name.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b'=')))
+    };
+    words.take_while(|word| word != "--" && word.as_bytes().starts_with(b"-")).any(|word| is_it(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_command_line_show_a_test() {
+        for (words, test) in [
+            ("--mytoken --test-only job.sh", true),
+            ("--mytoken --test job.sh", true),
+            ("-n1 --te job.sh", true),
+            ("--t job.sh", false),
+            ("--test-only=1 job.sh", false),
+            ("--mytoken job.sh --test-only", false),
+            ("--mytoken -- --test-only", false),
+            ("", false),
+        ] {
+            assert_eq!(is_test_only_in(words.split_whitespace().map(OsString::from)), test, "{words}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_the_command_line_show_another_user() {
+        for (words, other) in [
+            ("--mytoken --uid=alice job.sh", true),
+            ("--uid alice --mytoken job.sh", true),
+            ("--uidx=1 job.sh", false),
+            ("job.sh --uid=1", false),
+        ] {
+            assert_eq!(has_word(words.split_whitespace().map(OsString::from), "--uid"), other, "{words}");
+        }
+    }
 }

@@ -29,6 +29,8 @@ pub enum Submission {
     New,
     /// No credential was requested.
     NotRequested,
+    /// Nothing is submitted: `--test-only`.
+    Test,
     /// The credential is in the environment.
     Placed(Credential),
     /// There is no credential, for this reason.

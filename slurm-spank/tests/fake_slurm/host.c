@@ -3,7 +3,7 @@
 // the hooks that a script on standard input names. It prints one line for each result.
 //
 //   context N | jobid ID (srun --jobid) | arg TEXT | item N VALUE | job NAME VALUE | env NAME VALUE | unset NAME | ignore SIGNAL | block SIGNAL | close FD
-//   load | option VALUE | option-null | hook NAME | task NAME | dump
+//   set OPTION | load | option VALUE | option-null | hook NAME | task NAME | dump
 //
 // usage: PLUGIN=path [API=number] host [words that look like the command's own]
 #define _GNU_SOURCE
@@ -121,11 +121,18 @@ unsigned spank_option_register(void *spank, struct option *option)
 	return 0;
 }
 
-// The options of the command: an opaque structure of the program, and functions of libslurm.
+// The options of the command: an opaque structure of the program, and functions of libslurm. WITHOUT_OPTIONS: a Slurm without these.
+static char *jobid, *set_option;
+#ifndef WITHOUT_OPTIONS
 char opt[16];
-static char *jobid;
-bool slurm_option_isset(void *options, const char *name) { return options == opt && !strcmp(name, "jobid") && jobid; }
+bool slurm_option_isset(void *options, const char *name)
+{
+	if (options != opt)
+		return false;
+	return (!strcmp(name, "jobid") && jobid) || (set_option && !strcmp(name, set_option));
+}
 char *slurm_option_get(void *options, const char *name) { return slurm_option_isset(options, name) ? strdup(jobid) : NULL; }
+#endif
 
 static void say(const char *level, const char *format, va_list arguments)
 {
@@ -243,6 +250,7 @@ static void run(char *line)
 	else if (!strcmp(word, "ignore")) signal(atoi(first), SIG_IGN);
 	else if (!strcmp(word, "block")) { sigset_t s; sigemptyset(&s); sigaddset(&s, atoi(first)); sigprocmask(SIG_BLOCK, &s, NULL); }
 	else if (!strcmp(word, "close")) close(atoi(first));
+	else if (!strcmp(word, "set")) set_option = strdup(first);
 	else if (!strcmp(word, "load")) load();
 	else if (!strcmp(word, "task")) task(first);
 	else if (!strcmp(word, "option") || !strcmp(word, "option-null")) {

@@ -48,16 +48,16 @@ fn build(target: &Path, features: &[&str]) -> PathBuf {
     target.join("debug/libspank_mytoken.so")
 }
 
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
+fn program(silent: bool) -> &'static Path {
+    static PROGRAMS: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
+    let (name, definition) = if silent { ("slurm-host-silent", "-DWITHOUT_OPTIONS") } else { ("slurm-host", "-DHOST") };
+    PROGRAMS[usize::from(silent)].get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (program, fresh) =
-            (directory.join("slurm-host"), directory.join(format!("slurm-host.{}", std::process::id())));
+        let (program, fresh) = (directory.join(name), directory.join(format!("{name}.{}", std::process::id())));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake_slurm/host.c");
-        let status =
-            Command::new("cc").args(["-O1", "-Wall", "-rdynamic", "-o"]).arg(&fresh).arg(source).arg("-ldl").status();
-        assert!(status.unwrap().success(), "host.c does not compile");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O1", "-Wall", "-rdynamic", definition, "-o"]).arg(&fresh).arg(source).arg("-ldl");
+        assert!(compiler.status().unwrap().success(), "host.c does not compile");
         std::fs::rename(fresh, &program).unwrap();
         program
     })
@@ -70,6 +70,7 @@ pub struct Host {
     name: String,
     words: Vec<String>,
     api: u32,
+    silent: bool,
 }
 
 /// Output and end of a host.
@@ -88,6 +89,7 @@ impl Host {
             name: "sbatch".into(),
             words: Vec::new(),
             api: 38,
+            silent: false,
         }
     }
 
@@ -114,6 +116,12 @@ impl Host {
         self
     }
 
+    /// A Slurm that does not say how it has parsed the options.
+    pub fn silent(mut self) -> Self {
+        self.silent = true;
+        self
+    }
+
     /// The command as the user typed it.
     pub fn typed(mut self, words: &[&str]) -> Self {
         self.name = words[0].to_owned();
@@ -132,7 +140,7 @@ impl Host {
 
     pub fn run(self) -> HostOutput {
         let start = Instant::now();
-        let mut child = Command::new(program())
+        let mut child = Command::new(program(self.silent))
             .arg0(&self.name)
             .args(&self.words)
             .env_clear()

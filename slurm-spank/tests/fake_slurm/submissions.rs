@@ -368,20 +368,51 @@ fn only_the_first_component_can_request_a_credential() {
     assert!(program.calls().is_empty());
 }
 
+/// The number of calls of mytoken-submit by `words`, when Slurm has parsed these as the option `set`.
+fn calls_of(words: &[&str], set: Option<&str>, silent: bool) -> usize {
+    let program = FakeSubmit::good();
+    let host = Host::new(ALLOCATOR).typed(words).line(&program.argument());
+    let host = if silent { host.silent() } else { host };
+    let host = set.into_iter().fold(host, |host, option| host.line(&format!("set {option}")));
+    let seen = host.lines(&["load", "hook init", "option required", "hook init_post_opt"]).run();
+    assert!(seen.all_zero());
+    program.calls().len()
+}
+
 #[test]
-fn sbatch_test_only_gets_no_credential() {
-    for (typed, calls) in [
-        (&["sbatch", "--mytoken", "--test-only", "job.sh"][..], 0),
-        (&["sbatch", "--mytoken", "job.sh", "--test-only"][..], 1),
-        (&["sbatch", "--mytoken", "--", "--test-only"][..], 1),
-    ] {
-        let program = FakeSubmit::good();
-        let seen = Host::new(ALLOCATOR)
-            .typed(typed)
-            .line(&program.argument())
-            .lines(&["load", "hook init", "option required", "hook init_post_opt"])
-            .run();
-        assert!(seen.all_zero());
-        assert_eq!(program.calls().len(), calls, "{typed:?}");
+fn a_test_gets_no_credential_if_slurm_has_parsed_it_as_one() {
+    assert_eq!(calls_of(&["sbatch", "-N", "1", "--test", "job.sh"], Some("test-only"), false), 0);
+    assert_eq!(calls_of(&["sbatch", "job.sh"], Some("test-only"), false), 0, "the script has it");
+    assert_eq!(calls_of(&["sbatch", "--comment", "--test-only", "job.sh"], Some("comment"), false), 1);
+}
+
+#[test]
+fn without_the_options_of_slurm_the_command_line_shows_a_test() {
+    assert_eq!(calls_of(&["sbatch", "--mytoken", "--test-only", "job.sh"], None, true), 0);
+    assert_eq!(calls_of(&["sbatch", "--mytoken", "job.sh", "--test-only"], None, true), 1);
+}
+
+#[test]
+fn a_test_of_a_heterogeneous_job_is_silent_and_proceeds() {
+    let program = FakeSubmit::good();
+    let seen = Host::new(ALLOCATOR)
+        .lines(&[&program.argument(), "set test-only", "load", "hook init", "option required"])
+        .lines(&["hook init_post_opt", "set other", "hook init_post_opt"])
+        .run();
+    assert!(seen.all_zero() && seen.logs().is_empty(), "{:?}", seen.lines);
+    assert!(program.calls().is_empty());
+}
+
+#[test]
+fn a_job_of_another_user_gets_no_credential() {
+    let program = FakeSubmit::good();
+    for option in ["uid", "gid"] {
+        let set = format!("set {option}");
+        let seen = submit(ALLOCATOR, &program, &[&set], Some(""));
+        assert!(seen.all_zero() && !has_credential(&seen), "{:?}", seen.lines);
+        let [line] = seen.logs()[..] else { panic!("{:?}", seen.logs()) };
+        assert!(line.contains(&format!("with --{option}")) && line.contains("submit as the job's user"), "{line}");
+        assert_eq!(submit(ALLOCATOR, &program, &[&set], Some("required")).status, Some(1));
     }
+    assert!(program.calls().is_empty());
 }

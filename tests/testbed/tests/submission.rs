@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Submissions: which of them make a credential, and what the user is told.
+
+use testbed::drive::journal::Journal;
+use testbed::drive::people;
+use testbed::{Options, Result, Site, story_with_own_servers};
+
+/// A site with a stored mytoken of alice and an empty journal. `job.sh` does nothing, `test.sh` has `--test-only` in it.
+fn with_alice(body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story_with_own_servers(Options { nodes: 2, ..Options::new()? }, |site| {
+        people::first_mytoken(site, "alice")?;
+        let scripts =
+            "printf '#!/bin/sh\\ntrue\\n' >job.sh; sed '1a #SBATCH --test-only' job.sh >test.sh; chmod 755 *.sh";
+        site.sh("alice", scripts)?.ok()?;
+        Journal::clear(site)?;
+        body(site)
+    })
+}
+
+#[test]
+fn no_spelling_of_test_only_makes_a_credential() -> Result<()> {
+    with_alice(|site| {
+        for (command, sub_tokens) in [
+            ("sbatch --mytoken --test-only job.sh", 0),
+            ("sbatch -N 1 --mytoken=required --test-only job.sh", 0),
+            ("sbatch -n1 -J name --test --mytoken job.sh", 0),
+            ("sbatch --comment x --te --mytoken job.sh", 0),
+            ("sbatch --mytoken test.sh", 0),
+            ("sbatch --mytoken <test.sh", 0),
+            ("srun --mytoken -N 1 --test-only true", 0),
+            ("sbatch --mytoken=required --test-only -N1 : -N1 job.sh", 0),
+            ("srun --mytoken=required --test-only -N1 true : -N1 true", 0),
+            // These are no tests.
+            ("sbatch --mytoken --hold job.sh --test-only", 1),
+            ("sbatch --mytoken --hold --comment --test-only job.sh", 1),
+            ("srun --mytoken echo --test-only", 1),
+        ] {
+            Journal::clear(site)?;
+            let outcome = site.sh("alice", command)?.ok()?;
+            assert_eq!(Journal::read(site)?.sub_tokens(), sub_tokens, "{command}: {outcome:?}");
+            assert_eq!(outcome.stderr.contains("to start at"), sub_tokens == 0, "{command}: {outcome:?}");
+            assert!(!outcome.stderr.contains("mytoken:"), "{command}: {outcome:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn root_gets_no_credential_for_a_job_of_another_user() -> Result<()> {
+    with_alice(|site| {
+        // Root has a usable mytoken, so that only the option is the reason.
+        let copy = "mkdir -p /root/.config && cp -r ~alice/.config/mytoken /root/.config && chown -R root: /root/.config && cp ~alice/job.sh /tmp";
+        site.sh("root", copy)?.ok()?;
+        for option in ["--uid=alice", "--uid alice", "--gid=$(id -g alice)"] {
+            let name = &option[..5];
+            let outcome = site.sh("root", &format!("cd /tmp; sbatch --hold --mytoken {option} job.sh"))?.ok()?;
+            assert!(outcome.stderr.contains(&format!("no credential: with {name}")), "{outcome:?}");
+            let refused = site.sh("root", &format!("cd /tmp; sbatch --hold --mytoken=required {option} job.sh"))?;
+            assert!(refused.code == 1 && refused.stderr.contains(name), "{refused:?}");
+        }
+        assert_eq!(Journal::read(site)?.sub_tokens(), 0);
+        site.sh("root", "cd /tmp; sbatch --hold --mytoken job.sh")?.ok()?;
+        assert_eq!(Journal::read(site)?.sub_tokens(), 1, "root's own job gets one");
+        Ok(())
+    })
+}
