@@ -2,7 +2,6 @@
 //! `mytoken-submit`: the Slurm plugin starts it at submission. It prints one JSON line to standard output and nothing else.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -15,7 +14,6 @@ use mytokend::privacy;
 use mytokend::submit::arguments::SubmitArguments;
 use mytokend::submit::patience::{LATE_ANSWER, Patience};
 use mytokend::submit::{CreatedCredential, SubmitConfig, SubmitError, SubmitRequest, UserEnvironment, relay, submit};
-use nix::unistd::{User, getuid};
 
 /// Requests end this long before the process, so that their result can still be printed.
 const MARGIN: Duration = Duration::from_millis(300);
@@ -56,7 +54,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
             required: arguments.required,
             command: arguments.context.name().to_owned(),
         };
-        let _ = send.send(submit(&config, &request, &user_environment(), &SystemClock, &patience));
+        let _ = send.send(submit(&config, &request, &UserEnvironment::current(), &SystemClock, &patience));
     });
     if worker.is_err() {
         return fail("the system cannot start a thread");
@@ -72,12 +70,6 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
         }
         Err(RecvTimeoutError::Disconnected) => fail("an internal error of mytoken-submit; please report it"),
     }
-}
-
-fn user_environment() -> UserEnvironment {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = absolute("HOME").or_else(|| Some(User::from_uid(getuid()).ok()??.dir));
-    UserEnvironment { home, mytoken_file: absolute("MYTOKEN_FILE") }
 }
 
 /// Gives the credential to the submission.

@@ -6,7 +6,7 @@
 
 pub mod arguments;
 mod error;
-mod parent;
+pub(crate) mod parent;
 pub mod patience;
 pub mod relay;
 
@@ -78,11 +78,16 @@ impl SubmitConfig {
     }
 
     fn profile(&self, name: &str) -> Result<&ProfileSettings, SubmitError> {
-        self.jobs.profile(name).ok_or_else(|| {
-            let known: Vec<&str> = self.jobs.profile.iter().map(|profile| profile.name.as_str()).collect();
-            SubmitError::UnknownProfile { name: name.to_owned(), known: known.join(", ") }
-        })
+        profile(&self.jobs, name)
     }
+}
+
+/// The profile called `name`.
+pub(crate) fn profile<'jobs>(jobs: &'jobs JobsSettings, name: &str) -> Result<&'jobs ProfileSettings, SubmitError> {
+    jobs.profile(name).ok_or_else(|| {
+        let known: Vec<&str> = jobs.profile.iter().map(|profile| profile.name.as_str()).collect();
+        SubmitError::UnknownProfile { name: name.to_owned(), known: known.join(", ") }
+    })
 }
 
 /// A new sub-token and its sealed form.
@@ -164,7 +169,7 @@ pub fn submit(
 }
 
 /// The cache for discovery documents in the user's home directory. Without it, each submission sends one more request.
-fn cache(home: Option<&Path>) -> Box<dyn Storage> {
+pub(crate) fn cache(home: Option<&Path>) -> Box<dyn Storage> {
     // The path of a home directory often contains a symbolic link of the administrator.
     match home.and_then(|home| home.canonicalize().ok()) {
         Some(home) => Box::new(DiskCache::of_user(&home)),
@@ -173,7 +178,7 @@ fn cache(home: Option<&Path>) -> Box<dyn Storage> {
 }
 
 /// Makes a sub-token that can only get access tokens.
-fn create(
+pub(crate) fn create(
     server: &Server<'_>,
     mut parent: Parent<'_>,
     wanted: Clause,

@@ -13,6 +13,7 @@ use mytoken::token::{MytokenClaims, unverified_claims};
 use mytoken::token_store::{AcquiredToken, StoreError, TokenStore};
 use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, Secret};
+use nix::unistd::{User, getuid};
 use zeroize::Zeroizing;
 
 use super::error::{SubmitError, UnusableMytoken};
@@ -26,8 +27,18 @@ pub struct UserEnvironment {
     pub mytoken_file: Option<PathBuf>,
 }
 
+impl UserEnvironment {
+    /// That of this process.
+    #[must_use]
+    pub fn current() -> Self {
+        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = absolute("HOME").or_else(|| Some(User::from_uid(getuid()).ok()??.dir));
+        Self { home, mytoken_file: absolute("MYTOKEN_FILE") }
+    }
+}
+
 /// A mytoken that can make sub-tokens, as far as its own claims say.
-pub(super) enum Parent<'store> {
+pub(crate) enum Parent<'store> {
     /// From the session's file. It does not rotate.
     File(Secret),
     /// From the store. The store is locked while a rotating token is in use.
@@ -35,7 +46,7 @@ pub(super) enum Parent<'store> {
 }
 
 impl Parent<'_> {
-    pub(super) fn token(&self) -> &Secret {
+    pub(crate) fn token(&self) -> &Secret {
         match self {
             Self::File(token) => token,
             Self::Stored(acquired) => &acquired.stored().mytoken,
@@ -43,7 +54,7 @@ impl Parent<'_> {
     }
 
     /// The clauses that the server granted, if they are stored with the token.
-    pub(super) fn clauses(&self) -> Option<&[Clause]> {
+    pub(crate) fn clauses(&self) -> Option<&[Clause]> {
         match self {
             Self::File(_) => None,
             Self::Stored(acquired) => Some(&acquired.stored().restrictions),
@@ -59,7 +70,7 @@ impl Parent<'_> {
     }
 
     /// Stores the successor of a rotated token.
-    pub(super) fn keep(&mut self, successor: &Secret) -> Result<(), Error> {
+    pub(crate) fn keep(&mut self, successor: &Secret) -> Result<(), Error> {
         match self {
             Self::File(_) => refuse_rotation(successor),
             Self::Stored(acquired) => Ok(acquired.store_successor(successor)?),
@@ -68,7 +79,7 @@ impl Parent<'_> {
 }
 
 /// Opens the store of mytoken-ssh, if there is one.
-pub(super) fn open_store(home: Option<&Path>) -> Result<Option<TokenStore>, StoreError> {
+pub(crate) fn open_store(home: Option<&Path>) -> Result<Option<TokenStore>, StoreError> {
     let Some(path) = home.map(TokenStore::default_path).filter(|path| path.is_dir()) else { return Ok(None) };
     TokenStore::open(&path).map(Some)
 }
@@ -77,7 +88,7 @@ pub(super) fn open_store(home: Option<&Path>) -> Result<Option<TokenStore>, Stor
 ///
 /// # Errors
 /// [`SubmitError::NoMytoken`], and the errors of the store.
-pub(super) fn find<'store>(
+pub(crate) fn find<'store>(
     server: &ServerUrl,
     environment: &UserEnvironment,
     store: Option<&'store TokenStore>,
@@ -120,7 +131,7 @@ pub fn unusable_session_mytoken(path: &Path, server: &ServerUrl, now: u64) -> Op
 }
 
 /// Whether a mytoken can be the parent, as far as its own claims say.
-pub(super) fn usable(token: &Secret, server: &ServerUrl, now: u64) -> Result<(), UnusableMytoken> {
+pub(crate) fn usable(token: &Secret, server: &ServerUrl, now: u64) -> Result<(), UnusableMytoken> {
     let claims = unverified_claims(token).ok_or(UnusableMytoken::Malformed)?;
     check(claims.unverified(), server, now)
 }
