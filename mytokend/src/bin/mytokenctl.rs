@@ -14,7 +14,7 @@ use mytoken_wire::agent::{StatusQuery, ask};
 use mytokend::control::arguments::{ControlArguments, ControlCommand};
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
-use mytokend::control::{explain, explain_submission, keygen, logins::Logins, status, with_token};
+use mytokend::control::{explain, explain_submission, keygen, logins::Logins, run, status, with_token};
 use mytokend::privacy;
 use zeroize::Zeroizing;
 
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     };
     // Private keys and tokens are read and made here.
     match arguments.command {
-        ControlCommand::WithToken { .. } => privacy::hide(),
+        ControlCommand::WithToken { .. } | ControlCommand::Run { .. } => privacy::hide(),
         _ => privacy::protect(),
     }
     let result = match arguments.command {
@@ -49,6 +49,7 @@ fn main() -> ExitCode {
             not_checked(checked.and_then(|findings| show_findings(&findings, json)))
         }
         ControlCommand::Explain { submission: Some(profile), config, .. } => show_submission(&profile, &config, times),
+        ControlCommand::Run { profile, config, command } => Ok(run_command(&config, &profile, &command)),
         ControlCommand::WithToken { command } => Ok(run_with_token(&command)),
         ControlCommand::Explain { user, config, .. } => show_explanation(&user.unwrap_or_default(), &config),
     };
@@ -104,8 +105,7 @@ fn show_logins(config: &std::path::Path, json: bool) -> Result<ExitCode, String>
 }
 
 fn make_keys(dir: &std::path::Path) -> Result<ExitCode, String> {
-    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let id = keygen::keygen(dir, &host).map_err(|error| error.to_string())?;
+    let id = keygen::keygen(dir, &host_name()).map_err(|error| error.to_string())?;
     let (public, private) = (dir.join(keygen::PUBLIC), dir.join(keygen::PRIVATE));
     print(&format!("key pair {id}"));
     print(&format!("  {}   for all hosts that submit or run jobs (mode 0644)", public.display()));
@@ -135,6 +135,19 @@ fn show_submission(profile: &str, config: &std::path::Path, times: TimeFormat) -
         .map_err(|error| error.to_string())?;
     print(explanation.trim_end());
     Ok(if requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Runs the command with a token that is kept fresh.
+fn run_command(config: &std::path::Path, profile: &str, command: &[OsString]) -> ExitCode {
+    let ended = run::run(config, profile, &host_name(), command).unwrap_or_else(|error| {
+        eprintln!("mytokenctl: {error}");
+        error.exit_status()
+    });
+    ExitCode::from(ended)
 }
 
 /// Becomes the command. Returns only when that fails.

@@ -107,6 +107,18 @@ pub enum ControlCommand {
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
     },
+    /// Keeps an access token fresh in a file for a program outside Slurm, and names the file to it
+    Run {
+        /// The profile of jobs.toml
+        #[arg(long, value_name = "PROFILE", default_value = DEFAULT)]
+        profile: String,
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+        /// The program and its arguments
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
     /// Runs a program that reads no token file, with the access token of the job or session in its environment
     WithToken {
         /// The program and its arguments

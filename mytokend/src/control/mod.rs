@@ -9,5 +9,6 @@ pub mod explain_submission;
 pub mod keygen;
 pub mod launch;
 pub mod logins;
+pub mod run;
 pub mod status;
 pub mod with_token;

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The sub-token of one program, and the access tokens that it gives.
+
+use std::path::Path;
+use std::time::Duration;
+
+use mytoken::config::{FileTrust, Shared};
+use mytoken::http::{HttpClient, HttpSettings};
+use mytoken::server::{AccessToken, AccessTokenRequest, Discovery, Server, ServerError, refuse_rotation};
+use mytoken::urls::ServerUrl;
+use mytoken::{Clock, Deadline, Error, Kind, Secret};
+
+use crate::jobs::request;
+use crate::jobs::settings::{JobsSettings, ProfileSettings};
+use crate::submit::patience::Patience;
+use crate::submit::{self, SubmitError, UserEnvironment, parent};
+
+/// Assumed lifetime in seconds of an access token whose expiry is unknown.
+const UNKNOWN_LIFETIME: u64 = 300;
+
+/// Longest name of a sub-token. MT-23: the server fails with 500 on more than 89 characters.
+const NAME_LIMIT: usize = 80;
+
+/// A sub-token that was made for one program.
+#[derive(Clone)]
+pub struct Credential {
+    sub_token: Secret,
+    url: ServerUrl,
+    discovery: Discovery,
+    settings: HttpSettings,
+    scope: String,
+    audience: String,
+    comment: String,
+}
+
+/// The part of the site's configuration that is needed.
+pub struct RunConfig {
+    shared: Shared,
+    jobs: JobsSettings,
+}
+
+impl RunConfig {
+    /// Reads `mytoken.toml` and `jobs.toml` in `config`. Root's files are trusted, and the user's own.
+    ///
+    /// # Errors
+    /// A sentence about the error in the configuration.
+    pub fn load(config: &Path) -> Result<Self, Error> {
+        let trust = FileTrust::current();
+        let shared = Shared::load(config, trust)?;
+        let jobs = JobsSettings::load(config, trust, &shared)?;
+        Ok(Self { shared, jobs })
+    }
+
+    /// Time limit of what is requested before the program starts.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.jobs.submit.deadline.get()
+    }
+
+    /// Makes the sub-token: the user's mytoken narrowed to what `profile` wants, for `cluster.max_wall`.
+    ///
+    /// # Errors
+    /// [`SubmitError`], as for a submission.
+    pub fn create(
+        &self,
+        profile: &str,
+        environment: &UserEnvironment,
+        host: &str,
+        clock: &dyn Clock,
+        deadline: Deadline,
+    ) -> Result<Credential, SubmitError> {
+        let profile: &ProfileSettings = submit::profile(&self.jobs, profile)?;
+        let url = self.shared.server_url(&profile.server)?;
+        let store = parent::open_store(environment.home.as_deref())?;
+        let parent = parent::find(&url, environment, store.as_ref(), clock.now(), deadline)?;
+        let mut settings = self.shared.http_settings();
+        settings.user_agent = format!("mytokenctl/{} (run)", env!("CARGO_PKG_VERSION"));
+        let http = HttpClient::new(&settings)?;
+        let cache = submit::cache(environment.home.as_deref());
+        let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?;
+        let mut wanted = request::wanted(profile, &self.jobs.cluster, clock.now());
+        // Nothing waits in a queue.
+        let longest = clock.now().saturating_add(self.jobs.cluster.max_wall.as_secs());
+        wanted.exp = Some(wanted.exp.map_or(longest, |exp| exp.min(longest)));
+        let name: String = format!("{}:run on {host}", self.jobs.cluster.name).chars().take(NAME_LIMIT).collect();
+        let patience = Patience { deadline, waits: &|| true };
+        let granted = submit::create(&server, parent, wanted, &name, &patience)?;
+        Ok(Credential {
+            sub_token: granted.mytoken,
+            discovery: server.discovery().clone(),
+            scope: profile.scope.clone(),
+            audience: profile.audience.clone(),
+            comment: format!("mytokenctl run on {host}"),
+            url,
+            settings,
+        })
+    }
+}
+
+impl Credential {
+    /// Requests an access token.
+    ///
+    /// # Errors
+    /// Those of the network and of the server.
+    pub fn access_token(&self, deadline: Deadline) -> Result<AccessToken, Error> {
+        let request = AccessTokenRequest {
+            mytoken: &self.sub_token,
+            scope: &self.scope,
+            audience: &self.audience,
+            comment: &self.comment,
+        };
+        self.with_server(|server| server.access_token(&request, &mut refuse_rotation, deadline))
+    }
+
+    /// Revokes the sub-token.
+    ///
+    /// # Errors
+    /// The sub-token then ends by its expiry.
+    pub fn revoke(&self, deadline: Deadline) -> Result<(), Error> {
+        self.with_server(|server| server.revoke(&self.sub_token, true, deadline))
+    }
+
+    fn with_server<T>(&self, work: impl FnOnce(&Server<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let http = HttpClient::new(&self.settings)?;
+        work(&Server::from_discovery(&http, &self.url, self.discovery.clone())?)
+    }
+}
+
+/// Remaining lifetime in seconds.
+pub fn lifetime(token: &AccessToken) -> u64 {
+    token.expires_in.unwrap_or(UNKNOWN_LIFETIME)
+}
+
+/// Whether the same request may succeed later, and after which time the server wants it. Only a refusal of the token itself is final: a
+/// maintenance page may be any answer.
+pub fn is_temporary(error: &Error) -> Option<Option<Duration>> {
+    match error {
+        Error::Server(
+            ServerError::TooManyRequests { retry_after, .. } | ServerError::ProviderTooManyRequests { retry_after, .. },
+        ) => Some(*retry_after),
+        Error::Server(ServerError::Rejected { .. } | ServerError::ForeignIssuer { .. }) => Some(None),
+        error => matches!(error.kind(), Kind::Unavailable | Kind::Configuration | Kind::Storage).then_some(None),
+    }
+}

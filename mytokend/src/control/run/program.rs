@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The program: its start, the signals that are passed on to it, and its end.
+
+use std::ffi::{OsString, c_int};
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getpid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Event;
+use super::inherited::{in_foreground, not_ignored};
+use crate::control::launch::{BEARER_TOKEN, BEARER_TOKEN_FILE, CannotRun};
+
+/// Signals that end a program. They are passed on, so that this process ends after the program.
+const ENDING: [c_int; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// A program that was started.
+pub struct Program(Pid);
+
+/// From now on the signals that would end this process are events.
+pub fn catch_signals(events: &Sender<Event>) -> std::io::Result<()> {
+    let mut signals = Signals::new(not_ignored(&ENDING))?;
+    let events = events.clone();
+    thread::Builder::new().spawn(move || {
+        for signal in signals.forever() {
+            let _ = events.send(Event::Signal(signal));
+        }
+    })?;
+    Ok(())
+}
+
+impl Program {
+    /// Starts the program. Its end becomes an event.
+    pub fn start(argv: &[OsString], token_file: &Path, events: &Sender<Event>) -> Result<Self, CannotRun> {
+        let Some((program, arguments)) = argv.split_first() else { return Err(CannotRun::nothing()) };
+        let failed = |error: std::io::Error| CannotRun::new(program, &error);
+        let mut command = Command::new(program);
+        // BEARER_TOKEN would take precedence over the file.
+        command.args(arguments).env(BEARER_TOKEN_FILE, token_file).env_remove(BEARER_TOKEN);
+        let child = command.spawn().map_err(failed)?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        let ended = events.clone();
+        let waiting = thread::Builder::new().spawn(move || {
+            let _ = ended.send(Event::Ended(wait(pid)));
+        });
+        if let Err(error) = waiting {
+            let _ = kill(pid, Signal::SIGKILL);
+            return Err(failed(error));
+        }
+        Ok(Self(pid))
+    }
+
+    /// Passes a signal on. The terminal sends those of its keys to the program itself.
+    pub fn pass(&self, signal: c_int) {
+        if [SIGINT, SIGQUIT].contains(&signal) && in_foreground() {
+            return;
+        }
+        let _ = Signal::try_from(signal).and_then(|signal| kill(self.0, signal));
+    }
+}
+
+/// Waits for the end of the program. Returns its exit status as a shell reports it: 128 plus the number of the signal that ended it.
+fn wait(pid: Pid) -> u8 {
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::WUNTRACED)) {
+            Ok(WaitStatus::Exited(_, code)) => return u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return u8::try_from(128 + signal as i32).unwrap_or(u8::MAX),
+            // The shell must see that the program was stopped. Both continue together.
+            Ok(WaitStatus::Stopped(..)) => {
+                let _ = kill(getpid(), Signal::SIGSTOP);
+                let _ = kill(pid, Signal::SIGCONT);
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return u8::MAX,
+        }
+    }
+}

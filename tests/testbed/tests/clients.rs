@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Access tokens for programs that are not made for this product: outside Slurm, by REST, and real clients against real servers.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testbed::drive::jobs::{Calls, calling_script, calls};
+use testbed::drive::journal::Journal;
+use testbed::drive::{people, tokens};
+use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
+
+/// How long a story waits for something.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+fn control(site: &Site, path: &str, body: &serde_json::Value) -> Result<()> {
+    people::control(site, path, Some(&body.to_string())).map(drop)
+}
+
+/// A site with a stored mytoken of alice and an empty journal. Access tokens live `lifetime` seconds.
+fn with_alice(options: Options, lifetime: u32, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story_with_own_servers(options, |site| {
+        control(site, "/provider/lifetime", &json!({"seconds": lifetime}))?;
+        tokens::store(site, "alice", &tokens::mytoken(site, "alice", &json!({}))?)?;
+        Journal::clear(site)?;
+        body(site)
+    })
+}
+
+/// The numbers of sub-tokens that were made and revoked.
+fn sub_tokens_and_revocations(site: &Site) -> Result<(usize, usize)> {
+    let journal = Journal::read(site)?;
+    Ok((journal.sub_tokens(), journal.granted("revocation")))
+}
+
+/// The file of a `mytokenctl run` of alice, and the directory for it.
+const RUN_FILES: &str = "ls /tmp/mytoken-run-*/bt_u2001";
+
+#[test]
+fn run_keeps_a_token_fresh_and_leaves_nothing_behind() -> Result<()> {
+    with_alice(Options { nodes: 1, ..Options::new()? }, 8, |site| {
+        let mytoken = tokens::stored(site, "alice")?;
+        let script = format!(
+            "SLURMD_NODENAME=here; stat -c '%a %U' $BEARER_TOKEN_FILE ${{BEARER_TOKEN_FILE%/*}}; echo ${{BEARER_TOKEN-unset}}\n\
+             {}exit 7",
+            calling_script(14)
+        );
+        site.script("alice", "cat >task").stdin(script).run()?.ok()?;
+        let ended = site.script("alice", "BEARER_TOKEN=old mytokenctl run -- bash ./task one 'a b'").run()?;
+        assert_eq!((ended.code, ended.stderr.as_str()), (7, ""), "{}", ended.stdout);
+        assert!(ended.stdout.starts_with("400 alice\n700 alice\nunset\n"), "{}", ended.stdout);
+        let reports = calls(&ended.stdout);
+        assert!(
+            matches!(reports.as_slice(), [Calls { refused: 0, tokens: 3.., .. }]),
+            "each call has a valid token: {}",
+            ended.stdout
+        );
+        assert_eq!(sub_tokens_and_revocations(site)?, (1, 1));
+        assert!(!site.sh("root", "ls -d /tmp/mytoken-run-*")?.success(), "its directory is gone");
+        assert!(tokens::is_valid(site, &mytoken)?, "the mytoken of the store stays");
+
+        an_outage_removes_the_token_at_its_expiry(site)?;
+
+        // A refusal before the start: nothing is started, nothing is left.
+        Journal::clear(site)?;
+        let refused = site.sh("alice", "mytokenctl run --profile other -- touch started; echo $?; ls started")?;
+        assert!(refused.stdout == "125\n" && refused.stderr.contains("no profile \"other\""), "{refused:?}");
+        let missing = site.sh("alice", "mytokenctl run -- /no/such/program; echo $?")?;
+        assert_eq!(missing.stdout, "127\n", "{missing:?}");
+        assert_eq!(sub_tokens_and_revocations(site)?, (1, 1));
+        assert!(!site.sh("root", "ls -d /tmp/mytoken-run-*")?.success());
+        Ok(())
+    })
+}
+
+/// The file goes at the token's expiry and comes back. Then a signal ends the program, and everything is removed.
+fn an_outage_removes_the_token_at_its_expiry(site: &Site) -> Result<()> {
+    Journal::clear(site)?;
+    let ignores_hup = "trap '' HUP; exec mytokenctl run -- bash -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done'";
+    let running = site.script("alice", ignores_hup).spawn()?;
+    site.wait_for("the token of run", TIMEOUT, "root", RUN_FILES)?;
+    control(site, "/outage", &json!({"service": "mytoken", "on": true}))?;
+    let begin = Instant::now();
+    wait::until("the end of the token", TIMEOUT, || Ok((!site.sh("root", RUN_FILES)?.success()).then_some(())))?;
+    assert!(begin.elapsed() < Duration::from_secs(10), "a token of 8 s stayed for {:?}", begin.elapsed());
+    control(site, "/clear", &json!({}))?;
+    site.wait_for("the token after the outage", TIMEOUT, "root", RUN_FILES)?;
+    // HUP was ignored by the caller and stays so. TERM is for the program.
+    site.sh("root", "pkill -HUP -x mytokenctl; sleep 0.5; pkill -TERM -x mytokenctl")?.ok()?;
+    let ended = running.wait_with_output().map_err(|error| Error::Refused(error.to_string()))?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("expired and was removed: ") && said.contains("is there again"), "{said}");
+    assert_eq!(ended.status.code(), Some(9), "{said}");
+    assert_eq!(sub_tokens_and_revocations(site)?, (1, 1));
+    Ok(())
+}
