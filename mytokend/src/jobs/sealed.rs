@@ -23,7 +23,7 @@ use super::seal_error::SealError;
 type Kem = X25519HkdfSha256;
 type Encapsulated = <Kem as hpke::Kem>::EncappedKey;
 
-/// Longest text in a credential, except for the sub-token: these texts appear in messages.
+/// Longest text in a credential in bytes, except for the sub-token: these texts appear in messages.
 const TEXT_LIMIT: usize = 1024;
 
 const INFO: &[u8] = b"mytoken job credential";
@@ -65,8 +65,9 @@ pub struct JobCredential {
 /// Seals `credential` to `key`.
 ///
 /// # Errors
-/// [`SealError::Invalid`] when it would be longer than [`LIMIT`].
+/// [`SealError::Invalid`] when it would be longer than [`LIMIT`], or the nodes would refuse it.
 pub fn seal(credential: &JobCredential, key: &PublicKey) -> Result<String, SealError> {
+    check(credential)?;
     let plain = Zeroizing::new(serde_json::to_vec(credential).map_err(|error| invalid(&error.to_string()))?);
     let header = format!("{VERSION}.{}", key.id());
     let (encapsulated, ciphertext) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem>(
@@ -109,14 +110,34 @@ pub fn open(text: &str, key: &PrivateKey) -> Result<JobCredential, SealError> {
     // serde's message could quote a value, for example a sub-token at the place of a number.
     let credential: JobCredential =
         serde_json::from_slice(&plain).map_err(|_| invalid("its content is not a job credential"))?;
+    check(&credential)?;
+    Ok(credential)
+}
+
+/// What the nodes check, and the submission too: what they would refuse is not made.
+fn check(credential: &JobCredential) -> Result<(), SealError> {
     if Handle::parse(&credential.id).is_none() || credential.sub_token.is_empty() {
         return Err(invalid("its content is not a job credential"));
     }
-    let texts = [&credential.server, &credential.cluster, &credential.profile, &credential.scope, &credential.audience];
-    if texts.iter().any(|text| text.len() > TEXT_LIMIT || text.chars().any(char::is_control)) {
-        return Err(invalid("its content has control characters or is too long"));
+    let texts = [
+        ("server", &credential.server),
+        ("cluster", &credential.cluster),
+        ("profile", &credential.profile),
+        ("scope", &credential.scope),
+        ("audience", &credential.audience),
+    ];
+    texts.iter().try_for_each(|(what, text)| check_text(text).map_err(|fault| invalid(&format!("its {what} {fault}"))))
+}
+
+/// Checks a text that becomes part of a credential.
+///
+/// # Errors
+/// The predicate of a sentence.
+pub fn check_text(text: &str) -> Result<(), &'static str> {
+    if text.len() > TEXT_LIMIT {
+        return Err("has more than 1024 bytes");
     }
-    Ok(credential)
+    if text.chars().any(char::is_control) { Err("has control characters") } else { Ok(()) }
 }
 
 /// The key id in the header of a sealed text.

@@ -11,6 +11,8 @@ use mytoken_wire::ProfileName;
 use mytoken_wire::profile::RULE;
 use serde::Deserialize;
 
+use super::sealed;
+
 /// The content of `jobs.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -134,6 +136,12 @@ impl JobsSettings {
         let jobs: Self = read(dir, "jobs", trust)?;
         let servers: Vec<&str> = shared.servers.iter().map(|server| server.name.as_str()).collect();
         jobs.check(&servers).map_err(|problem| invalid(dir, "jobs", problem))?;
+        let used = |name: &str| jobs.profile.iter().any(|profile| profile.server == name);
+        for server in shared.servers.iter().filter(|server| used(&server.name)) {
+            sealed::check_text(server.url.as_str()).map_err(|fault| {
+                invalid(dir, "jobs", format!("the url of the server \"{}\" {fault}; no node accepts it", server.name))
+            })?;
+        }
         Ok(jobs)
     }
 
@@ -189,6 +197,10 @@ impl ProfileSettings {
             // MT-11: doubled blanks reach the provider verbatim and are refused there.
             return Err("scope must be a list of scopes separated by single blanks, and not empty".to_owned());
         }
+        // What the nodes refuse, and so every job.
+        for (key, text) in [("scope", &self.scope), ("audience", &self.audience)] {
+            sealed::check_text(text).map_err(|fault| format!("{key} {fault}; no node accepts it"))?;
+        }
         if self.audience.is_empty() || self.audience.contains(char::is_whitespace) {
             return Err("audience must be exactly one audience, without blanks".to_owned());
         }
@@ -219,7 +231,16 @@ fn check_network(host: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
+    use mytoken::Secret;
+    use proptest::prelude::*;
+
+    use super::super::keys::{PrivateKey, PublicKey, generate};
+    use super::super::sealed::JobCredential;
     use super::*;
+
+    static KEYS: OnceLock<(PublicKey, PrivateKey)> = OnceLock::new();
 
     const DOCUMENTED: &str = r#"
         [cluster]
@@ -277,6 +298,20 @@ mod tests {
             ("server = \"testbed\"", "server = \"other\"", "other"),
             ("scope = \"storage.read\"", "scope = \"a  b\"", "single blanks"),
             ("audience = \"https://testbed\"", "audience = \"\"", "audience"),
+            (
+                "scope = \"storage.read\"",
+                &format!("scope = \"{}\"", "a".repeat(1025)),
+                "scope has more than 1024 bytes",
+            ),
+            ("scope = \"storage.read\"", "scope = \"a\\tb\"", "scope has control characters"),
+            (
+                "audience = \"https://testbed\"",
+                &format!("audience = \"{}\"", "a".repeat(1025)),
+                "audience has more than",
+            ),
+            ("audience = \"https://testbed\"", "audience = \"a\\u007f\"", "audience has control characters"),
+            ("hosts = []", "hosts = [\"10.0.0.0/+24\"]", "neither"),
+            ("hosts = []", "hosts = [\"10.0.0.0/\"]", "neither"),
             ("hosts = []", "hosts = [\"login.example.org\"]", "reverse zone"),
             ("hosts = []", "hosts = [\"192.0.2.7/24\"]", "single address"),
             ("hosts = []", "hosts = [\"192.0.2.0/33\"]", "neither"),
@@ -309,5 +344,38 @@ mod tests {
         assert!(load(jobs).is_ok());
         assert!(load(&jobs.replace("'s'", "'elsewhere'")).is_err_and(|problem| problem.contains("\"elsewhere\"")));
         assert!(load("this is not TOML").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_check_accepts_is_opened_on_a_node(
+            scope in r"[a-z:/ \t\x00\x7f\u{e4}\u{85}]{0,20}|a{1020,1028}",
+            audience in r"[a-z:/ \n\u{e4}\u{85}]{0,20}|b{1020,1028}",
+            name in r"[a-z\-_.]{1,70}",
+        ) {
+            let mut settings: JobsSettings = toml::from_str(DOCUMENTED).unwrap();
+            settings.profile[0].scope = scope.clone();
+            settings.profile[0].audience = audience.clone();
+            settings.cluster.name = name.clone();
+            settings.profile[0].name = name.clone();
+            let accepted = settings.check(&["testbed"]).is_ok();
+            let (public, private) = KEYS.get_or_init(generate);
+            let credential = JobCredential {
+                server: "https://mytoken.testbed:8443".into(),
+                sub_token: Secret::new("a.b.c"),
+                uid: 1,
+                cluster: name.clone(),
+                id: "0".repeat(32),
+                exp: 1,
+                profile: name,
+                scope,
+                audience,
+                required: false,
+                made: 0,
+                shared_for: 0,
+            };
+            let opened = sealed::seal(&credential, public).and_then(|text| sealed::open(&text, private));
+            prop_assert!(!accepted || opened.is_ok_and(|opened| opened == credential));
+        }
     }
 }

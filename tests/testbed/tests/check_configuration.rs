@@ -78,6 +78,17 @@ const FILES: &[(&str, &str, i32)] = &[
     ("echo 'proxi = 1' >>/etc/mytoken/mytoken.toml", "configuration-invalid", 2),
     ("echo '[[rule' >>/etc/mytoken/login.toml", "configuration-invalid", 2),
     ("sed -i 's/^name = \"testbed\"/name = \"-testbed\"/' /etc/mytoken/jobs.toml", "configuration-invalid", 2),
+    // What no node accepts.
+    (
+        "sed -i \"s/^scope = .*/scope = \\\"$(printf %01025d 0)\\\"/\" /etc/mytoken/jobs.toml",
+        "configuration-invalid",
+        2,
+    ),
+    (
+        "sed -i '/^hosts/d; s,^audience = .*,&\\nhosts = [\"10.0.0.0/+24\"],' /etc/mytoken/jobs.toml",
+        "configuration-invalid",
+        2,
+    ),
     ("sed -i 's/^issuer = .*/issuer = \"egi\"/' /etc/mytoken/login.toml", "configuration-invalid", 2),
     ("chmod 0666 /etc/mytoken/mytoken.toml", "configuration-unsafe", 2),
     ("chmod 0777 /etc/mytoken", "configuration-unsafe", 2),
