@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -14,8 +14,11 @@ use std::time::Duration;
 
 use mytoken::Deadline;
 use mytoken_wire::agent::{Answer, Envelope, LINE_LIMIT, Request, VERSION};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt::PeerCredentials,
+};
 use zeroize::Zeroizing;
 
 use super::Agent;
@@ -30,6 +33,9 @@ const ROOT_LIMIT: usize = 512;
 const OTHERS_LIMIT: usize = 32;
 /// Maximum number of connections of one other user.
 const USER_LIMIT: usize = 4;
+
+/// Maximum number of connections that are accepted between two looks at the signals.
+const BURST: usize = 64;
 
 /// Stack of a connection's thread in bytes.
 const STACK: usize = 256 * 1024;
@@ -50,7 +56,7 @@ impl Listener {
     pub fn bind(path: &Path, trusted: u32) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Ok(meta) if meta.file_type().is_socket() => {
-                if UnixStream::connect(path).is_ok() {
+                if has_listener(path) {
                     return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent listens there"));
                 }
                 std::fs::remove_file(path)?;
@@ -92,12 +98,19 @@ impl Listener {
                 return Ok(());
             }
             if connected {
-                match self.socket.accept() {
-                    Ok((stream, _)) => self.start_connection(agent, stream),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // No free descriptor, or the caller is gone already. The pause keeps this loop from spinning.
-                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
-                }
+                self.accept_some(agent);
+            }
+        }
+    }
+
+    /// Accepts those who wait, but not more than [`BURST`]: a signal must not wait behind an endless stream of callers.
+    fn accept_some(&self, agent: &Arc<Agent>) {
+        for _ in 0..BURST {
+            match self.socket.accept() {
+                Ok((stream, _)) => self.start_connection(agent, stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // No free descriptor, or the caller is gone already. The pause keeps the caller's loop from spinning.
+                Err(_) => return std::thread::sleep(Duration::from_millis(20)),
             }
         }
     }
@@ -106,13 +119,16 @@ impl Listener {
         let Ok(peer) = getsockopt(&stream, PeerCredentials) else { return };
         let (uid, trusted) = (peer.uid(), peer.uid() == self.trusted);
         let Some(slot) = Slot::take(&self.connected, uid, trusted, self.trusted) else { return };
-        let agent = Arc::clone(agent);
-        // Without a thread the connection is closed. The caller then reports that the agent did not answer.
-        let _ = Builder::new().name("caller".to_owned()).stack_size(STACK).spawn(move || {
+        let own = Arc::clone(agent);
+        let thread = Builder::new().name("caller".to_owned()).stack_size(STACK).spawn(move || {
             let _slot = slot;
             // The connection failed or was closed, so there is no way to report the error.
-            let _ = serve_connection(&agent, &stream, uid, trusted);
+            let _ = serve_connection(&own, &stream, uid, trusted);
         });
+        // Without a thread the connection is closed. The caller then reports that the agent did not answer.
+        if let Err(error) = thread {
+            agent.log.line_of(uid, Level::Error, &format!("a request of user {uid} gets no thread: {error}"));
+        }
     }
 }
 
@@ -127,6 +143,8 @@ fn serve_connection(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool)
             Err(_) => Answer::Error("malformed request".to_owned()),
             // serde's message could contain a secret.
             Ok(_) => match serde_json::from_slice::<Envelope<Request>>(&line) {
+                // The agent was stopped for a while, and the caller has waited long enough.
+                Ok(envelope) if is_for_caller(&envelope.message) && is_gone(stream) => return Ok(()),
                 Ok(envelope) => agent.answer(envelope.message, uid, trusted),
                 Err(_) => Answer::Error("unknown or malformed request".to_owned()),
             },
@@ -143,9 +161,47 @@ fn serve_connection(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool)
         bytes = serde_json::to_vec(&Envelope::of(error))?;
     }
     bytes.push(b'\n');
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut stream = stream;
-    stream.write_all(&bytes)
+    write_all(stream, &bytes)
+}
+
+/// Whether a request is of no use once its caller does not wait for the answer. The end of a job or session is a fact; so is the session
+/// that began. A job that begins asks again with its next step.
+fn is_for_caller(request: &Request) -> bool {
+    match request {
+        Request::Status(_) | Request::JobStart(_) => true,
+        Request::JobEnd(_) | Request::SessionStart(_) | Request::SessionEnd(_) => false,
+    }
+}
+
+/// Whether the caller has closed the connection.
+fn is_gone(stream: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    let ended = PollFlags::POLLHUP | PollFlags::POLLERR;
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds.iter().any(|fd| fd.revents().is_some_and(|events| events.intersects(ended)))
+}
+
+/// Whether somebody listens at `path`. Without waiting: one that hangs has a full queue.
+fn has_listener(path: &Path) -> bool {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let Ok(socket) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
+    let connected = UnixAddr::new(path).and_then(|address| connect(socket.as_raw_fd(), &address));
+    matches!(connected, Ok(()) | Err(Errno::EAGAIN))
+}
+
+/// Writes the answer. A caller who reads it slowly gets no more than [`PATIENCE`] for all of it.
+fn write_all(mut stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    let deadline = Deadline::after(PATIENCE);
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(deadline.remaining().ok_or(io::ErrorKind::TimedOut)?))?;
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[derive(serde::Deserialize)]
@@ -215,6 +271,24 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_that_hangs_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let _hanging = UnixListener::bind(&path).unwrap();
+        let mut waiting = Vec::new();
+        // It accepts nobody, so its queue fills.
+        while {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+            let connected = connect(socket.as_raw_fd(), &UnixAddr::new(&path).unwrap());
+            waiting.push(socket);
+            connected.is_ok() && waiting.len() < 900
+        } {}
+        let refused = Listener::bind(&path, 0).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+    }
 
     #[test]
     fn users_cannot_use_up_the_connections_of_root_or_of_each_other() {

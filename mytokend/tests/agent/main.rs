@@ -6,12 +6,15 @@ mod end;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 #[path = "../../../tests/ordinary_user.rs"]
 mod ordinary_user;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
 mod reload;
+#[cfg(test)]
 mod renewal;
 #[cfg(test)]
 mod session;
