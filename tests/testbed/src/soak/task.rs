@@ -58,7 +58,9 @@ pub enum Line {
 /// When the record cannot be written.
 pub fn run(tag: &str, seconds: u32) -> Result<()> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let folder = PathBuf::from(variable("HOME")).join(RECORDS);
+    // `--export` can remove HOME from the environment.
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).ok().flatten();
+    let folder = user.map(|user| user.dir).unwrap_or_default().join(RECORDS);
     let name = format!("{tag}.{}.{}.{}", variable("SLURM_JOB_ID"), variable("SLURMD_NODENAME"), std::process::id());
     let path = folder.join(name);
     let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;

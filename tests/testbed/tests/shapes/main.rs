@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every shape of submission: a token while it runs, no file afterwards, one sub-token that is revoked within a minute. The
+//! rows of the table run at the same time, each with a mytoken of its own, so that the journal shows its requests.
+//!
+//! In direct mode each agent that held the submission may revoke the sub-token, at most three of them.
+
+mod document;
+mod rows;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::thread;
+use std::time::Duration;
+
+use rows::{RUNNING, Row, VARIED};
+use serde_json::json;
+use testbed::drive::journal::{Journal, SubToken, fingerprint};
+use testbed::drive::tokens;
+use testbed::soak::records::{self, Record};
+use testbed::soak::task::{RECORDS, Seen};
+use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
+
+const PRELUDE: &str = include_str!("prelude.sh");
+
+/// Lines of slurm.conf for the rows with scrontab and with an interactive step.
+const SLURM: &str = "ScronParameters=enable
+LaunchParameters=use_interactive_step
+InteractiveStepOptions=\"--interactive --preserve-env bash\"";
+
+/// From the end of the last job to the end of its sub-token.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A first token may arrive this much later than the task on a busy machine.
+const LATE_MS: u64 = 3_000;
+
+/// The most revocations of one sub-token in direct mode.
+const MOST_REVOCATIONS: usize = 3;
+
+/// What a row has shown.
+struct Played {
+    row: &'static Row,
+    /// The name of its tasks and jobs.
+    name: String,
+    /// Fingerprint of its mytoken.
+    parent: String,
+    problems: Vec<String>,
+}
+
+#[test]
+fn submissions_that_run_have_a_token_and_leave_nothing() -> Result<()> {
+    play_all(RUNNING)
+}
+
+#[test]
+fn other_submissions_have_a_token_or_none_and_leave_nothing() -> Result<()> {
+    play_all(VARIED)
+}
+
+fn play_all(rows: &'static [Row]) -> Result<()> {
+    // Each row asks the server about its sub-tokens once a second, more often than the limit allows.
+    story_with_own_servers(Options { nodes: 4, request_limit: "", ..Options::new()? }, |site| {
+        site.sh("alice", &format!("mkdir {RECORDS} shapes"))?.ok()?;
+        site.sh("root", &format!("echo '{SLURM}' >>/etc/slurm/slurm.conf && scontrol reconfigure"))?.ok()?;
+        let has = |program: &str| site.sh("root", &format!("command -v {program}")).is_ok_and(|found| found.success());
+        let (rows, missing): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| has(row.needs));
+        for row in missing {
+            println!("not played: {}, because this Slurm has no {}", row.shape, row.needs);
+        }
+        let played: Vec<Result<Played>> = thread::scope(|scope| {
+            let threads: Vec<_> = rows.into_iter().map(|row| scope.spawn(move || play(site, row))).collect();
+            let panicked = |_| Err(Error::Refused("a row panicked".into()));
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+        });
+        let mut played = played.into_iter().collect::<Result<Vec<_>>>()?;
+        let (journal, records) = (Journal::read(site)?.each_sub_token(), records::read(site)?);
+        for row in &mut played {
+            row.compare(&journal, &records);
+        }
+        let wrong: Vec<String> = played.iter().filter_map(Played::verdict).collect();
+        println!("{}", report(&played, &journal));
+        assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), report(&played, &journal));
+        Ok(())
+    })
+}
+
+/// Runs a row and waits for the end of its sub-tokens.
+fn play(site: &Site, row: &'static Row) -> Result<Played> {
+    let name: String = row.shape.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    // A name must not look like an option.
+    let name = format!("row-{name}");
+    let directory = format!("/home/alice/shapes/{name}");
+    let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
+    let keep = format!("umask 077 && mkdir -m 755 {directory} && cat >{directory}/mytoken");
+    site.script("alice", &keep).stdin(mytoken.as_str()).run()?.ok()?;
+    let mut played = Played { row, parent: fingerprint(&mytoken), problems: Vec::new(), name };
+
+    let script = format!("NAME='{}' DIR='{directory}'\n{PRELUDE}\n{}", played.name, row.script);
+    let outcome = site.script("root", &script).timeout(Duration::from_secs(120)).run()?;
+    if !outcome.success() {
+        let log = site.read(&format!("{directory}/log"))?;
+        played.problems.push(format!("its script ended with status {}:\n{log}", outcome.code));
+    }
+    let gone = format!("sleep 0.3; test -z \"$(squeue -h -n {})\"", played.name);
+    if let Err(error) = site.wait_for("the end of its jobs", Duration::from_secs(90), "root", &gone) {
+        played.problems.push(error.to_string());
+    }
+    let settled = wait::until("the end of its sub-tokens and files", PATIENCE, || {
+        thread::sleep(Duration::from_secs(1));
+        let living = tokens::living_sub_tokens(site, &mytoken)?.len();
+        let files = left(site, &played.name)?;
+        Ok((living == 0 && files.is_empty()).then_some(()))
+    });
+    if settled.is_err() {
+        let (living, files) = (tokens::living_sub_tokens(site, &mytoken)?.len(), left(site, &played.name)?);
+        played.problems.push(format!("after {} s {living} sub-tokens are alive, files: {files:?}", PATIENCE.as_secs()));
+    }
+    Ok(played)
+}
+
+/// The directories of the row's jobs that are left on the nodes.
+fn left(site: &Site, name: &str) -> Result<Vec<String>> {
+    let records = records::read(site)?;
+    let jobs: BTreeSet<&str> = records.iter().filter(|record| record.tag == name).map(|record| &*record.job).collect();
+    let mut left = Vec::new();
+    for node in site.nodes() {
+        let listed = site.on_node(&node, "ls /run/mytoken/jobs")?.ok()?.stdout;
+        left.extend(listed.lines().filter(|job| jobs.contains(job)).map(|job| format!("{node}:{job}")));
+    }
+    Ok(left)
+}
+
+impl Played {
+    /// Compares what happened with the row.
+    fn compare(&mut self, journal: &[SubToken], records: &[Record]) {
+        let row = self.row;
+        let made = self.sub_tokens(journal);
+        if made.len() != row.sub_tokens {
+            self.problems.push(format!("{} sub-tokens instead of {}", made.len(), row.sub_tokens));
+        }
+        for token in &made {
+            if !(1..=MOST_REVOCATIONS).contains(&token.revocations) {
+                self.problems.push(format!("{} revocations of a sub-token", token.revocations));
+            }
+        }
+        let access_tokens: usize = made.iter().map(|token| token.access_tokens).sum();
+        if access_tokens > row.access_tokens {
+            self.problems.push(format!("{access_tokens} access tokens instead of {}", row.access_tokens));
+        }
+        let own: Vec<&Record> = records.iter().filter(|record| record.tag == self.name).collect();
+        let with_token = own.iter().filter(|record| always_has_token(record)).count();
+        if (own.len(), with_token) != (row.tasks, row.tasks) {
+            let seen: Vec<_> = own.iter().map(|record| record.readings()).collect();
+            let text = format!("{} tasks, {with_token} with a token, instead of {}: {seen:?}", own.len(), row.tasks);
+            self.problems.push(text);
+        }
+    }
+
+    fn sub_tokens<'j>(&self, journal: &'j [SubToken]) -> Vec<&'j SubToken> {
+        journal.iter().filter(|token| token.parent == self.parent).collect()
+    }
+
+    /// What is wrong, if the row is not as it should be, or if it is although its mark says that it is not yet.
+    fn verdict(&self) -> Option<String> {
+        let shape = self.row.shape;
+        match (self.row.not_yet, self.problems.is_empty()) {
+            (None, true) | (Some(_), false) => None,
+            (None, false) => Some(format!("{shape}: {}", self.problems.join("; "))),
+            (Some(reason), true) => Some(format!("{shape}: it works now, so remove the mark \"{reason}\" of its row")),
+        }
+    }
+}
+
+/// Whether the task saw a valid token whenever it looked, except for a moment at its begin.
+fn always_has_token(record: &Record) -> bool {
+    let readings = record.readings();
+    let begin = readings.first().map_or(0, |(time, _)| *time);
+    let late = readings
+        .iter()
+        .take_while(|(time, seen)| *seen == Seen::Missing && time.saturating_sub(begin) < LATE_MS)
+        .count();
+    readings.len() > late && readings.iter().skip(late).all(|(_, seen)| *seen == Seen::Valid)
+}
+
+/// The rows with the requests that they caused.
+fn report(played: &[Played], journal: &[SubToken]) -> String {
+    let mut text = format!("{:<52}{:>11}{:>15}{:>13}\n", "", "sub-tokens", "access tokens", "revocations");
+    for row in played {
+        let made = row.sub_tokens(journal);
+        let sum = |count: fn(&SubToken) -> usize| made.iter().map(|token| count(token)).sum::<usize>();
+        let (access, revoked) = (sum(|token| token.access_tokens), sum(|token| token.revocations));
+        let _ = write!(text, "{:<52}{:>11}{access:>15}{revoked:>13}", row.row.shape, made.len());
+        let _ = writeln!(
+            text,
+            "{}",
+            if row.problems.is_empty() { String::new() } else { format!("  {}", row.problems.join("; ")) }
+        );
+    }
+    text
+}
