@@ -19,6 +19,8 @@ pub mod profile;
 pub mod sealed;
 mod secret;
 pub mod submission;
+#[cfg(target_os = "linux")]
+pub mod token_file;
 pub mod version;
 
 pub use clock::{Clock, Deadline, ScheduleClock, SystemClock};

@@ -10,6 +10,9 @@ pub const AGENT_SOCKET: &str = "/run/mytoken/agent.sock";
 /// Directory of the jobs' access tokens below [`RUNTIME`]: `jobs/<job>/bt_u<uid>`.
 pub const JOBS: &str = "jobs";
 
+/// Directory of the records of starts that the agent did not answer, below [`RUNTIME`].
+pub const MISSED: &str = "missed";
+
 /// File name of a user's access token (WLCG Bearer Token Discovery).
 #[must_use]
 pub fn bearer_token_file(uid: u32) -> String {

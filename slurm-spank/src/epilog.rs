@@ -10,11 +10,13 @@ use mytoken_wire::agent::{JobEnd, ask};
 use crate::ffi::{Item, info};
 use crate::hook::HookCall;
 use crate::job_env::HANDLE_EPILOG;
+use crate::missed::MissedFile;
 
 /// Longest wait for the agent.
 const TIME: Duration = Duration::from_secs(1);
 
-/// Tells the agent that a job ended, if the job had a credential.
+/// Tells the agent that a job ended, if the job had a credential. The record of its start goes first: an agent that comes back must not
+/// start the job again.
 pub fn job_ended(call: &HookCall) {
     let Some(job) = call.spank.item(Item::Job) else {
         return;
@@ -23,6 +25,7 @@ pub fn job_ended(call: &HookCall) {
     if std::env::var_os(HANDLE_EPILOG).is_none() && !call.settings.jobs().join(job.to_string()).exists() {
         return;
     }
+    MissedFile::of(&call.settings, job).remove();
     if let Err(error) = ask(&call.settings.socket, &JobEnd { job }, Deadline::after(TIME)) {
         // The agent also finds out by itself that the job has no process left.
         info(&format!("job {job}: {error}"));

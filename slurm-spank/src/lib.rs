@@ -9,6 +9,7 @@
 //! Unsafe code and all symbols for Slurm are in `ffi`.
 #![deny(unsafe_code)]
 
+mod agent_answer;
 mod allocator;
 mod credential_option;
 mod dispatch;
@@ -21,6 +22,7 @@ mod local;
 #[cfg(test)]
 #[path = "../../tests/manual_page.rs"]
 mod manual_page;
+mod missed;
 mod remote;
 mod settings;
 mod slurmd;

@@ -7,15 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mytoken_wire::Deadline;
-use mytoken_wire::agent::{AgentError, JobStart, JobState, Started, ask};
-use mytoken_wire::paths::bearer_token_file;
+use mytoken_wire::agent::JobStart;
 use mytoken_wire::{Handle, sealed};
 
+use crate::agent_answer::ask_agent;
 use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Item, JobEnv, error, info};
 use crate::hook::{HookCall, Verdict};
 use crate::job_env::{HANDLE_STEP, OPTION, SEALED, TOKEN, TOKEN_FILE, WANTED};
-use crate::settings::PluginSettings;
 use crate::state::{self, StepToken, TokenState};
 
 /// `SLURM_EXTERN_CONT`: the step for processes that Slurm did not start (`pam_slurm_adopt`). Its environment is empty (SLURM-20).
@@ -26,12 +25,6 @@ const BATCH_STEP: u32 = 0xffff_fffb;
 
 /// `S_JOB_ARRAY_TASK_ID` of a job outside an array (`NO_VAL`). Its `S_JOB_ARRAY_ID` may be the job's own id (SLURM-21).
 const NO_TASK: u32 = 0xffff_fffe;
-
-/// Longest restart of an agent.
-const RESTART: Duration = Duration::from_millis(1500);
-
-/// Pause between two requests while no agent listens.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a task waits for the file when its job requires it.
 const PENDING_TIME: Duration = Duration::from_secs(5);
@@ -110,54 +103,6 @@ fn request(call: &HookCall, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> 
         sealed: well_formed(sealed, |text| sealed::parse(text).is_ok()),
         handle: well_formed(handle, |text| Handle::parse(text).is_some()),
     })
-}
-
-/// Asks the agent. A step gets a path even without an answer, because the file may appear later.
-fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) -> StepToken {
-    let job = request.job;
-    let file = settings.jobs().join(job.to_string()).join(bearer_token_file(request.uid));
-    let step = match ask_with_retries(settings, request, required) {
-        Ok(Started { path, state, reason, required: required_by_credential }) => StepToken {
-            file: if is_plain(&path) { PathBuf::from(path) } else { file },
-            state: match state {
-                JobState::Ready => TokenState::Ready,
-                JobState::Pending => TokenState::Pending,
-                JobState::Failed => {
-                    TokenState::Failed(reason.unwrap_or_else(|| "the agent gives no reason".to_owned()))
-                }
-            },
-            required: required_by_credential || required,
-            announces: false,
-        },
-        Err(error) => StepToken { file, state: TokenState::Failed(error.to_string()), required, announces: false },
-    };
-    match &step.state {
-        TokenState::Ready => {}
-        TokenState::Pending => info(&format!("job {job}: the access token is not there yet")),
-        TokenState::Failed(reason) => info(&format!("job {job}: no access token: {reason}")),
-    }
-    step
-}
-
-/// Repeats the request while no agent listens: a job with a single step would never get its token if the agent restarted at that moment.
-/// Only a job that requires its credential waits for the whole [`PluginSettings::agent_time`].
-fn ask_with_retries(settings: &PluginSettings, request: &JobStart, required: bool) -> Result<Started, AgentError> {
-    let deadline = Deadline::after(settings.agent_time);
-    let retries = Deadline::after(if required { settings.agent_time } else { settings.agent_time.min(RESTART) });
-    loop {
-        match ask(&settings.socket, request, deadline) {
-            Err(error @ AgentError::Unreachable { .. }) => {
-                let Some(left) = retries.remaining() else { return Err(error) };
-                std::thread::sleep(left.min(PAUSE));
-            }
-            answer => return answer,
-        }
-    }
-}
-
-/// Whether `path` can be the value of a variable.
-fn is_plain(path: &str) -> bool {
-    path.starts_with('/') && path.len() < 4096 && !path.chars().any(char::is_control)
 }
 
 /// Whether the user's option says `required`. The sealed credential says it too, but only an agent can open it. A forged option harms

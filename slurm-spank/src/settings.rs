@@ -118,6 +118,11 @@ impl PluginSettings {
         self.socket.with_file_name(mytoken_wire::paths::JOBS)
     }
 
+    /// Where the starts are recorded that the agent did not answer: beside its socket.
+    pub fn missed(&self) -> PathBuf {
+        self.socket.with_file_name(mytoken_wire::paths::MISSED)
+    }
+
     /// Whether a test build has to panic in `hook`.
     pub fn panics_in(&self, hook: &str) -> bool {
         #[cfg(feature = "panic-injection")]

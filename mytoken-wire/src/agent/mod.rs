@@ -10,6 +10,7 @@ mod client;
 mod envelope;
 mod error;
 mod event;
+mod missed_start;
 mod renewal;
 mod request;
 
@@ -29,5 +30,6 @@ pub use client::ask;
 pub use envelope::{Envelope, LINE_LIMIT, VERSION};
 pub use error::AgentError;
 pub use event::{Event, EventKind};
+pub use missed_start::MissedStart;
 pub use renewal::RenewalCredential;
 pub use request::{JobEnd, JobStart, Request, SessionEnd, SessionStart, StatusQuery};

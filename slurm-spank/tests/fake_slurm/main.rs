@@ -19,3 +19,5 @@ mod skipped;
 mod steps;
 #[cfg(test)]
 mod submissions;
+#[cfg(test)]
+mod unanswered;

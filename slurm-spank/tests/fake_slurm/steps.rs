@@ -7,34 +7,34 @@ use std::time::{Duration, Instant};
 use super::agent::FakeAgent;
 use super::host::{ALLOCATOR, HANDLE, Host, HostOutput, JOB_SCRIPT, LOCAL, SEALED};
 
-const BATCH: u32 = 0xffff_fffb;
+pub const BATCH: u32 = 0xffff_fffb;
 const EXTERN: u32 = 0xffff_fffc;
 
-fn credential_variables() -> [String; 2] {
+pub fn credential_variables() -> [String; 2] {
     [format!("job SLURM_MYTOKEN {SEALED}"), format!("job SLURM_SPANK_MYTOKEN_H {HANDLE}")]
 }
 
 /// Runs the hooks in slurmstepd's order, with the task in its own process.
-fn step(host: Host, agent: &FakeAgent, environment: &[&str]) -> HostOutput {
+pub fn step(host: Host, agent: &FakeAgent, environment: &[&str]) -> HostOutput {
     host.line(&agent.argument())
         .lines(environment)
         .lines(&["load", "hook init", "hook init_post_opt", "task task_init"])
         .run()
 }
 
-fn with_credential(agent: &FakeAgent, more: &[&str]) -> HostOutput {
+pub fn with_credential(agent: &FakeAgent, more: &[&str]) -> HostOutput {
     let [sealed, handle] = credential_variables();
     step(Host::step(BATCH).lines(&[&sealed, &handle]), agent, more)
 }
 
-fn started(state: &str, required: bool) -> String {
+pub fn started(state: &str, required: bool) -> String {
     format!(
         r#"{{"v":1,"started":{{"path":"/run/mytoken/jobs/4711/bt_u2001","state":"{state}","reason":"the sub-token has expired","required":{required}}}}}"#
     )
 }
 
-const TASK_RUNS: &str = "task status 0 signal 0";
-const TASK_REFUSED: &str = "task status 1 signal 0";
+pub const TASK_RUNS: &str = "task status 0 signal 0";
+pub const TASK_REFUSED: &str = "task status 1 signal 0";
 
 #[test]
 fn a_job_without_credential_sends_no_request() {
@@ -292,7 +292,7 @@ fn the_task_hook_does_nothing_at_submission() {
     }
 }
 
-fn epilog(agent: &FakeAgent, more: &[&str]) -> HostOutput {
+pub fn epilog(agent: &FakeAgent, more: &[&str]) -> HostOutput {
     let host = Host::new(JOB_SCRIPT).lines(&["item 0 2001", "item 1 3001", "item 2 4711"]).line(&agent.argument());
     host.lines(more).lines(&["load", "hook job_epilog"]).run()
 }

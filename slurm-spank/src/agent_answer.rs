@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Asks the agent for a step's access token, and decides what the step gets without an answer.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mytoken_wire::agent::{AgentError, JobStart, JobState, MissedStart, Started, ask};
+use mytoken_wire::clock::uptime;
+use mytoken_wire::paths::bearer_token_file;
+use mytoken_wire::{Clock as _, Deadline, SystemClock, token_file};
+
+use crate::ffi::info;
+use crate::missed::MissedFile;
+use crate::settings::PluginSettings;
+use crate::state::{StepToken, TokenState};
+
+/// Longest restart of an agent.
+const RESTART: Duration = Duration::from_millis(1500);
+
+/// Pause between two requests while no agent listens.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Time for the answer when waiting longer is useless: the file has a token, or an earlier step of the job has waited already.
+const PROBE: Duration = Duration::from_millis(100);
+
+/// Time for the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Patience {
+    /// For the answer.
+    answer: Duration,
+    /// For an agent that does not listen.
+    listener: Duration,
+}
+
+/// Asks the agent. A step gets a path even without an answer, because the file may appear later.
+pub fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) -> StepToken {
+    let job = request.job;
+    let file = settings.jobs().join(job.to_string()).join(bearer_token_file(request.uid));
+    let (missed, now) = (MissedFile::of(settings, job), uptime());
+    let record = missed.read();
+    let is_valid = token_file::is_valid(&file, SystemClock.now());
+    let has_waited = record.as_ref().is_some_and(|record| record.is_recent(now));
+    let step = match ask_with_retries(&settings.socket, request, patience(settings, required, is_valid || has_waited)) {
+        Ok(started) => {
+            if record.is_some() {
+                missed.remove();
+            }
+            answered(started, file, required)
+        }
+        Err(error) => {
+            if !(has_waited && record.as_ref().is_some_and(MissedStart::has_credential)) {
+                // A step from another session does not bring the credential of the step before.
+                let earlier = record.filter(MissedStart::has_credential).map(|record| record.start);
+                if let Err(error) = missed.write(earlier.as_ref().unwrap_or(request), now) {
+                    info(&format!("job {job}: its start could not be recorded for the agent: {error}"));
+                }
+            }
+            unanswered(&error, file, required, is_valid)
+        }
+    };
+    match &step.state {
+        TokenState::Ready => {}
+        TokenState::Pending => info(&format!("job {job}: the access token is not there yet")),
+        TokenState::Failed(reason) => info(&format!("job {job}: no access token: {reason}")),
+    }
+    step
+}
+
+/// Without `required` a job waits only as long as a restart of the agent takes: a job with a single step would otherwise have no token if
+/// the agent restarted at that moment.
+fn patience(settings: &PluginSettings, required: bool, is_waiting_useless: bool) -> Patience {
+    let answer = settings.agent_time;
+    match (is_waiting_useless, required) {
+        (true, _) => Patience { answer: answer.min(PROBE), listener: Duration::ZERO },
+        (false, true) => Patience { answer, listener: answer },
+        (false, false) => Patience { answer, listener: answer.min(RESTART) },
+    }
+}
+
+/// Repeats the request while no agent listens.
+fn ask_with_retries(socket: &Path, request: &JobStart, patience: Patience) -> Result<Started, AgentError> {
+    let (deadline, retries) = (Deadline::after(patience.answer), Deadline::after(patience.listener));
+    loop {
+        match ask(socket, request, deadline) {
+            Err(error @ AgentError::Unreachable { .. }) => {
+                let Some(left) = retries.remaining() else { return Err(error) };
+                std::thread::sleep(left.min(PAUSE));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// The step of an answer. `file` is used if the agent names none that can be the value of a variable.
+fn answered(started: Started, file: PathBuf, required: bool) -> StepToken {
+    let Started { path, state, reason, required: required_by_credential } = started;
+    let state = match state {
+        JobState::Ready => TokenState::Ready,
+        JobState::Pending => TokenState::Pending,
+        JobState::Failed => TokenState::Failed(reason.unwrap_or_else(|| "the agent gives no reason".to_owned())),
+    };
+    let file = if is_plain(&path) { PathBuf::from(path) } else { file };
+    StepToken { file, state, required: required_by_credential || required, announces: false }
+}
+
+/// The step without an answer. A token in the file is still good: the agent removes it at its expiry, and the agent's absence alone must not
+/// fail a job that requires it.
+fn unanswered(error: &AgentError, file: PathBuf, required: bool, is_valid: bool) -> StepToken {
+    let state = if is_valid {
+        info(&format!("{error} The access token in {} is still valid.", file.display()));
+        TokenState::Ready
+    } else {
+        TokenState::Failed(error.to_string())
+    };
+    StepToken { file, state, required, announces: false }
+}
+
+/// Whether `path` can be the value of a variable.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/') && path.len() < 4096 && !path.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_waits_for_the_agent_as_long_as_waiting_helps() {
+        let settings = PluginSettings::default();
+        let times = |required, is_waiting_useless| {
+            let Patience { answer, listener } = patience(&settings, required, is_waiting_useless);
+            [answer, listener].map(|time| time.as_millis())
+        };
+        assert_eq!(times(false, false), [3000, 1500]);
+        assert_eq!(times(true, false), [3000, 3000]);
+        assert_eq!([times(false, true), times(true, true)], [[100, 0]; 2]);
+    }
+}

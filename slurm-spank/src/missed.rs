@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Starts of jobs that the agent did not answer. The agent serves them when it is back, so that a job whose only step has begun still gets
+//! its token. For the job's further steps the record says that waiting is useless.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use mytoken_wire::agent::{JobStart, MissedStart};
+use nix::fcntl::OFlag;
+
+use crate::settings::PluginSettings;
+
+/// Highest number of records on a node. Jobs beyond it get their token at their next step.
+const MOST: usize = 1024;
+
+/// The place of a job's record.
+pub struct MissedFile {
+    directory: PathBuf,
+    job: u32,
+}
+
+impl MissedFile {
+    /// The place of the record of `job`.
+    pub fn of(settings: &PluginSettings, job: u32) -> Self {
+        Self { directory: settings.missed(), job }
+    }
+
+    /// The record, if there is one.
+    pub fn read(&self) -> Option<MissedStart> {
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = File::options().read(true).custom_flags(flags.bits()).open(self.path()).ok()?;
+        let mut bytes = Vec::new();
+        file.take(MissedStart::LIMIT as u64).read_to_end(&mut bytes).ok()?;
+        MissedStart::parse(&bytes).filter(|record| record.start.job == self.job)
+    }
+
+    /// Records a start. A reader sees the whole record or none.
+    ///
+    /// # Errors
+    /// When it cannot be written, and when somebody else could change it.
+    pub fn write(&self, start: &JobStart, uptime: u64) -> io::Result<()> {
+        let runtime = self.directory.parent().ok_or(ErrorKind::InvalidInput)?;
+        make_directory(runtime, 0o711)?;
+        make_directory(&self.directory, 0o700)?;
+        if fs::read_dir(&self.directory)?.take(MOST).count() >= MOST {
+            return Err(io::Error::other(format!("there are {MOST} already")));
+        }
+        let temporary = self.directory.join(format!(".{}.{}", self.job, std::process::id()));
+        let text = MissedStart::new(start.clone(), uptime).text();
+        let written = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .and_then(|()| fs::rename(&temporary, self.path()));
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    /// Removes the record.
+    pub fn remove(&self) {
+        // It may be missing, or the agent has removed it.
+        let _ = fs::remove_file(self.path());
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(MissedStart::file_name(self.job))
+    }
+}
+
+/// Makes a directory if it is missing. One that others can change is an error.
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        // The process's umask must not decide.
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode))?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let found = fs::symlink_metadata(path)?;
+    let is_private = found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw() && found.mode() & 0o022 == 0;
+    if is_private { Ok(()) } else { Err(io::Error::other(format!("others can change {}", path.display()))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(job: u32) -> JobStart {
+        JobStart { job, step: 0, uid: 1, gid: 1, array_job: None, sealed: Some("mt1.x".into()), handle: None }
+    }
+
+    fn place(dir: &Path, job: u32) -> MissedFile {
+        MissedFile { directory: dir.join("mytoken/missed"), job }
+    }
+
+    #[test]
+    fn a_record_is_private_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = place(dir.path(), 7);
+        assert_eq!(file.read(), None);
+        file.write(&start(7), 5).unwrap();
+        file.write(&start(7), 6).unwrap();
+        assert_eq!(file.read(), Some(MissedStart::new(start(7), 6)));
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        let modes = [dir.path().join("mytoken"), file.directory.clone(), file.path()].map(|path| mode(&path));
+        assert_eq!(modes, [0o711, 0o700, 0o600]);
+        assert_eq!(fs::read_dir(&file.directory).unwrap().count(), 1);
+        file.remove();
+        file.remove();
+        assert_eq!(file.read(), None);
+    }
+
+    #[test]
+    fn records_are_bounded_and_never_in_a_directory_that_others_can_change() {
+        let dir = tempfile::tempdir().unwrap();
+        place(dir.path(), 0).write(&start(0), 5).unwrap();
+        for job in 1..MOST {
+            fs::write(dir.path().join("mytoken/missed").join(job.to_string()), "").unwrap();
+        }
+        let error = place(dir.path(), 7).write(&start(7), 5).unwrap_err();
+        assert!(error.to_string().contains("already"), "{error}");
+        fs::set_permissions(dir.path().join("mytoken"), Permissions::from_mode(0o777)).unwrap();
+        let error = place(dir.path(), 7).write(&start(7), 5).unwrap_err();
+        assert!(error.to_string().contains("others can change"), "{error}");
+    }
+}
