@@ -1,12 +1,45 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Steps that do not bring their job's credential.
+//! Jobs that began while no agent answered, and steps that do not bring their job's credential.
 
-use mytoken_wire::agent::JobStart;
+use mytoken::private_files::FileError;
+use mytoken_wire::agent::{JobStart, MissedStart};
 
 use super::Agent;
 use crate::log::Level;
 
 impl Agent {
+    /// Starts the jobs whose steps got no answer from an agent, as if they asked now. The plugin records them in the runtime directory. A
+    /// batch script gets its token in this way without a further step.
+    pub(super) fn take_missed_starts(&self) {
+        let (directory, _) = self.runtime_dir.missed();
+        let names = match directory.names() {
+            Ok(names) => names,
+            Err(error) => return self.log.line(Level::Error, &error.to_string()),
+        };
+        // Other names are temporary files of a plugin that is writing.
+        for (name, job) in names.iter().filter_map(|name| Some((name, MissedStart::job_of(name)?))) {
+            match self.read_missed_start(name, job) {
+                Ok(Some(record)) if record.has_credential() => {
+                    self.log.line(Level::Info, &format!("job {job}: began while no agent answered"));
+                    self.begin_job(&record.start);
+                }
+                // Only the job's further steps need this record, and only until an agent is back.
+                Ok(Some(_)) => {}
+                Ok(None) => self.log.line(Level::Warning, &format!("{name} does not record a start; it is removed")),
+                Err(error) => self.log.line(Level::Warning, &format!("{error}; it is removed")),
+            }
+            if let Err(error) = directory.remove(name) {
+                self.log.line(Level::Error, &error.to_string());
+            }
+        }
+    }
+
+    fn read_missed_start(&self, name: &str, job: u32) -> Result<Option<MissedStart>, FileError> {
+        let (directory, owner) = self.runtime_dir.missed();
+        let bytes = directory.read(name, owner, 0o600, MissedStart::LIMIT)?;
+        Ok(bytes.and_then(|bytes| MissedStart::parse(&bytes)).filter(|record| record.start.job == job))
+    }
+
     /// Makes the directory of a job with a credential. By it the plugin finds out that a step from outside the job (`srun --jobid`) belongs
     /// to such a job.
     pub(super) fn make_job_directory(&self, start: &JobStart) {

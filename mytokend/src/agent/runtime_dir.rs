@@ -11,7 +11,9 @@ use mytoken::private_files::FileError;
 use mytoken::private_files::{Directory, Owner, as_user};
 use mytoken_login::handover::Handover;
 use mytoken_login::open_runtime_dir;
+use mytoken_wire::agent::MissedStart;
 use mytoken_wire::clock::FixedClock;
+use mytoken_wire::paths::MISSED;
 
 use super::lease::{Lease, LeaseKey};
 
@@ -28,6 +30,7 @@ pub struct RuntimeDir {
     root: Directory,
     jobs: Directory,
     state: Directory,
+    missed: Directory,
 }
 
 impl RuntimeDir {
@@ -39,7 +42,8 @@ impl RuntimeDir {
         let root = open_runtime_dir(runtime, owner)?;
         let jobs = root.make("jobs", owner, 0o711)?;
         let state = root.make("state", owner, 0o700)?;
-        Ok(Self { owner, root, jobs, state })
+        let missed = root.make(MISSED, owner, 0o700)?;
+        Ok(Self { owner, root, jobs, state, missed })
     }
 
     /// Path of the lease's access token.
@@ -50,6 +54,12 @@ impl RuntimeDir {
             LeaseKey::Session(session) => self.root.path().join("sessions").join(lease.uid.to_string()).join(session),
         };
         directory.join(token_name(lease.uid))
+    }
+
+    /// The records of starts that no agent answered, for their owner alone.
+    #[must_use]
+    pub fn missed(&self) -> (&Directory, Owner) {
+        (&self.missed, self.owner)
     }
 
     /// Makes a job's directory. It tells the plugin that the job has a credential, also while there is no access token.
@@ -96,18 +106,18 @@ impl RuntimeDir {
         }
     }
 
-    /// Removes a job's directory with everything in it. Returns whether there was one.
+    /// Removes a job's directory with everything in it, and the record of its start. Returns whether there was one.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn remove_job(&self, job: u32) -> Result<bool, FileError> {
         let name = job.to_string();
+        let mut removed = self.missed.remove(&MissedStart::file_name(job)).map(drop);
         if !self.jobs.has(&name)? {
-            return Ok(false);
+            return removed.map(|()| false);
         }
         let directory = self.jobs.make(&name, self.owner, 0o711)?;
         // One entry that cannot be removed must not save the access token behind it.
-        let mut removed = Ok(());
         for file in directory.names()? {
             removed = removed.and(directory.remove(&file).map(drop));
         }

@@ -42,6 +42,7 @@ impl Threads {
     /// When the system cannot start a thread.
     pub fn start(agent: &Arc<Agent>) -> std::io::Result<Self> {
         let mut handles = Vec::new();
+        agent.take_missed_starts();
         for (queue, count) in WORKERS {
             for number in 0..count {
                 let agent = Arc::clone(agent);
@@ -164,6 +165,7 @@ impl Agent {
     /// Removes the records of logins without a session, ends sessions without a process, and asks about jobs without a process.
     fn sweep(&self) {
         self.runtime_dir.sweep_handover(self.clock.unix_millis() / 1000);
+        self.take_missed_starts();
         self.sweep_sessions();
         self.sweep_jobs();
     }

@@ -7,18 +7,26 @@ use testbed::drive::jobs::Job;
 use testbed::drive::journal::Journal;
 use testbed::drive::people;
 use testbed::site::command::CommandOutcome;
-use testbed::{Options, Result, Site, story_with_own_servers};
+use testbed::site::services::agent;
+use testbed::{Options, Result, Site, story_with_own_servers, wait};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Prints the name of the token's file and the first bytes of the token.
 const SHOW: &str = "sh -c 'echo $BEARER_TOKEN_FILE; head -c 3 $BEARER_TOKEN_FILE </dev/null'";
 
-/// A site of two nodes, with a job of alice that has both and whose only step runs on the first.
-fn with_job(body: impl FnOnce(&Site, &Job) -> Result<()>) -> Result<()> {
+/// A site of two nodes with a stored mytoken of alice and an empty journal.
+fn with_alice(body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
     story_with_own_servers(Options { nodes: 2, ..Options::new()? }, |site| {
         people::first_mytoken(site, "alice")?;
         Journal::clear(site)?;
+        body(site)
+    })
+}
+
+/// The same with a job of alice that has both nodes and whose only step runs on the first.
+fn with_job(body: impl FnOnce(&Site, &Job) -> Result<()>) -> Result<()> {
+    with_alice(|site| {
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken -N2 --wrap 'srun -N1 -n1 -w n1 sleep 600'")?;
         job.wait_for_start(site)?;
         job.wait_for_token(site, "n1")?;
@@ -90,5 +98,90 @@ fn interactive_steps_and_attached_terminals_have_the_jobs_token() -> Result<()> 
         job.wait_for_token(site, "n1")?;
         site.sh("alice", &format!("scancel {}", job.id))?.ok()?;
         job.wait_for_end(site, TIMEOUT)
+    })
+}
+
+/// Waits until the start of `job` is recorded on n1, for root alone.
+fn wait_for_record(site: &Site, job: &Job) -> Result<()> {
+    let record = format!("cd /run/mytoken/missed && stat -c '%a %U' . {}.json", job.id);
+    let found = wait::until("the record of the start", TIMEOUT, || {
+        Ok(Some(site.on_node("n1", &record)?).filter(CommandOutcome::success))
+    })?;
+    assert_eq!(found.stdout, "700 root\n600 root\n");
+    Ok(())
+}
+
+#[test]
+fn a_job_that_began_without_an_agent_gets_its_token_when_the_agent_is_back() -> Result<()> {
+    with_alice(|site| {
+        site.stop(&agent::name("n1"), "TERM")?;
+        let wait = "until test -s $BEARER_TOKEN_FILE; do sleep 0.1; done; head -c 3 $BEARER_TOKEN_FILE";
+        let (job, _) = Job::submit(site, "alice", &format!("sbatch --mytoken -w n1 --wrap '{wait}'"))?;
+        job.wait_for_start(site)?;
+        wait_for_record(site, &job)?;
+        site.restart(&agent::name("n1"))?;
+        job.wait_for_end(site, TIMEOUT)?;
+        let output = job.output(site)?;
+        assert!(output.ends_with("eyJ") && output.contains("no access token"), "{output}");
+        job.wait_until_settled(site, &["n1".to_owned()])?;
+        assert_eq!(site.on_node("n1", "ls -A /run/mytoken/missed")?.ok()?.stdout, "");
+        let journal = Journal::read(site)?;
+        assert_eq!((journal.sub_tokens(), journal.granted("revocation")), (1, 1));
+        Ok(())
+    })
+}
+
+#[test]
+fn the_record_of_a_start_ends_with_the_job_also_without_an_agent() -> Result<()> {
+    with_alice(|site| {
+        site.stop(&agent::name("n1"), "TERM")?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken -w n1 --wrap 'sleep 600'")?;
+        wait_for_record(site, &job)?;
+        site.sh("alice", &format!("scancel {}", job.id))?.ok()?;
+        job.wait_for_end(site, TIMEOUT)?;
+        wait::until("the end of the record", TIMEOUT, || {
+            let left = site.on_node("n1", "ls -A /run/mytoken/missed")?.ok()?;
+            Ok(left.stdout.is_empty().then_some(()))
+        })
+    })
+}
+
+/// Runs three steps and prints the status of each and its time in milliseconds.
+const THREE_STEPS: &str = "until test -e go; do sleep 0.1; done; rm go
+for i in 1 2 3; do t=$(date +%s%N); srun --overlap -n1 true; echo \"step $? $((($(date +%s%N) - t) / 1000000))\"; done";
+
+fn times(output: &str) -> Vec<(u32, u64)> {
+    let steps = output.lines().filter_map(|line| line.strip_prefix("step ")?.split_once(' '));
+    steps.filter_map(|(code, time)| Some((code.parse().ok()?, time.parse().ok()?))).collect()
+}
+
+#[test]
+fn a_stopped_agent_costs_a_job_one_wait() -> Result<()> {
+    with_alice(|site| {
+        let signal =
+            |signal: &str| site.on_node("n1", &format!("kill -{signal} $(pgrep -f 'agent [-]-node n1')"))?.ok();
+        site.write("/home/alice/steps.sh", &format!("#!/bin/bash\n{THREE_STEPS}\n"), "0755")?;
+        // This job has its token, and requires it. It needs no answer.
+        let (with_token, _) = Job::submit(site, "alice", "sbatch --mytoken=required -w n1 steps.sh")?;
+        with_token.wait_for_start(site)?;
+        with_token.wait_for_token(site, "n1")?;
+        signal("STOP")?;
+        site.sh("alice", "touch go")?.ok()?;
+        with_token.wait_for_end(site, TIMEOUT)?;
+        let output = with_token.output(site)?;
+        let steps = times(&output);
+        assert!(steps.len() == 3 && steps.iter().all(|(code, took)| *code == 0 && *took < 2000), "{output}");
+        // The batch step of this job waits for `agent_seconds`, its other steps do not.
+        let (without, _) = Job::submit(site, "alice", "sbatch --mytoken -w n1 steps.sh")?;
+        without.wait_for_start(site)?;
+        site.sh("alice", "touch go")?.ok()?;
+        without.wait_for_end(site, TIMEOUT)?;
+        let output = without.output(site)?;
+        let steps = times(&output);
+        assert!(steps.len() == 3 && steps.iter().all(|(code, took)| *code == 0 && *took < 2000), "{output}");
+        signal("CONT")?;
+        wait::until("the end of the records", TIMEOUT, || {
+            Ok(site.on_node("n1", "ls -A /run/mytoken/missed")?.ok()?.stdout.is_empty().then_some(()))
+        })
     })
 }
