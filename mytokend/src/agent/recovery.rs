@@ -24,18 +24,24 @@ const MOST_LINES: usize = 8;
 pub fn recover(runtime_dir: &RuntimeDir, now: u64, log: &Log) -> Result<LeaseTable, FileError> {
     let Records { leases, readable_again, unreadable, removed } = runtime_dir.load_records()?;
     let mut leases: HashMap<LeaseKey, Lease> = leases.into_iter().map(|lease| (lease.key.clone(), lease)).collect();
-    for (file, lease) in readable_again {
+    // The newest of several is the one to read; the others then belong to an earlier run.
+    for (file, lease) in readable_again.into_iter().rev() {
         read_again(runtime_dir, &mut leases, (&file, lease), now, log);
     }
     tell_unreadable(&unreadable, removed, log);
-    for key in unreadable.into_iter().filter_map(|record| record.key) {
+    for UnreadableRecord { key, kept, .. } in unreadable {
+        let Some(key) = key else { continue };
         let left = match &key {
             LeaseKey::Job(job) => runtime_dir.left_in_job(*job, now / 1000),
             LeaseKey::Session(session) => runtime_dir.left_in_session(session, now / 1000),
         };
         // Without a directory the job or session has nothing here.
         let Ok(Some(left)) = left else { continue };
-        keep_token(runtime_dir, &mut leases, (key, left), "its stored lease cannot be read", now, log);
+        let lease = keep_token(&mut leases, (key, left), "its stored lease cannot be read", now, log);
+        // Not if the record is still in that place.
+        if let (Some(lease), true) = (lease, kept.is_ok()) {
+            store(runtime_dir, lease, log);
+        }
     }
     for job in runtime_dir.jobs()? {
         let key = LeaseKey::Job(job);
@@ -44,7 +50,10 @@ pub fn recover(runtime_dir: &RuntimeDir, now: u64, log: &Log) -> Result<LeaseTab
             Some(_) => {}
             None => {
                 if let Ok(Some(left)) = runtime_dir.left_in_job(job, now / 1000) {
-                    keep_token(runtime_dir, &mut leases, (key, left), "there is no stored lease of it", now, log);
+                    let lease = keep_token(&mut leases, (key, left), "there is no stored lease of it", now, log);
+                    if let Some(lease) = lease {
+                        store(runtime_dir, lease, log);
+                    }
                     continue;
                 }
             }
@@ -111,22 +120,24 @@ fn take_back(stored: Option<&Lease>, mut kept: Lease, now: u64) -> Option<Lease>
     Some(kept)
 }
 
-/// Makes a lease of an access token that has none.
-fn keep_token(
-    runtime_dir: &RuntimeDir,
-    leases: &mut HashMap<LeaseKey, Lease>,
+/// Makes a lease of an access token that has none. Returns it.
+fn keep_token<'a>(
+    leases: &'a mut HashMap<LeaseKey, Lease>,
     (key, left): (LeaseKey, LeftToken),
     why: &str,
     now: u64,
     log: &Log,
-) {
-    let Entry::Vacant(place) = leases.entry(key) else { return };
+) -> Option<&'a Lease> {
+    let Entry::Vacant(place) = leases.entry(key) else { return None };
     let lease = lease_of_token(place.key().clone(), left, why, now);
-    let lease = place.insert(lease);
     let ends = time_format::short(left.exp.saturating_sub(now / 1000));
-    let text = format!("{}: {why}; its access token stays until it expires in {ends}", name(lease));
-    log.line(Level::Warning, &text);
-    // So that the next start knows the job, also after the token's end.
+    let text = format!("{}: {why}; its access token stays until it expires in {ends}", name(&lease));
+    log.line_of(lease.uid, Level::Warning, &text);
+    Some(place.insert(lease))
+}
+
+/// Stores a lease of a token, so that the next start knows the job or session, also after the token's end.
+fn store(runtime_dir: &RuntimeDir, lease: &Lease, log: &Log) {
     if let Err(error) = runtime_dir.store_lease(lease) {
         log.line(Level::Warning, &error.to_string());
     }

@@ -85,6 +85,33 @@ fn a_lease_of_a_later_version_survives_a_downgrade() {
 }
 
 #[test]
+fn of_two_kept_leases_of_a_job_the_newer_one_is_taken_back() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h7");
+    restart_with(&mut agent, 7, |text| text.replace("\"alive\"", "\"dreaming\""));
+    agent.end();
+    let kept = agent.dir.path().join("mytoken/unreadable");
+    let newer = fs::read_to_string(kept.join("000001-job-7.json")).unwrap().replace("\"dreaming\"", "\"alive\"");
+    fs::write(kept.join("000001-job-7.json"), newer.replace(":h7\"", ":older\"")).unwrap();
+    fs::copy(kept.join("000001-job-7.json"), kept.join("000002-job-7.json")).unwrap();
+    fs::write(kept.join("000002-job-7.json"), newer).unwrap();
+    agent.begin();
+    let stored = fs::read_to_string(state_file(&agent, 7)).unwrap();
+    assert!(stored.contains(":h7\"") && !stored.contains(":older\""), "{stored}");
+    assert_eq!(fs::read_dir(kept).unwrap().count(), 0);
+}
+
+#[test]
+fn a_lease_that_cannot_be_kept_aside_is_not_overwritten_at_the_start() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h7");
+    fs::write(agent.dir.path().join("mytoken/unreadable"), "").unwrap();
+    restart_with(&mut agent, 7, |text| text.replace("\"alive\"", "\"dreaming\""));
+    assert_eq!(agent.read_token(7), "token-1");
+    assert!(fs::read_to_string(state_file(&agent, 7)).unwrap().contains("dreaming"));
+}
+
+#[test]
 fn nothing_in_the_runtime_directory_stops_the_agent() {
     let mut agent = TestAgent::new();
     agent.start(7, "h7");
