@@ -140,6 +140,7 @@ impl Provider {
                     "aud": policy.default_audience, "client_id": client, "jti": random()?, "scope": scope
                 })),
             );
+            usual = with_overrides(usual, &policy.extra_claims);
         }
         let mut claims = with_overrides(if order.bare { json!({}) } else { usual }, &order.claims);
         if let (Some(members), 1..) = (claims.as_object_mut(), order.pad) {
@@ -214,6 +215,9 @@ mod tests {
         assert_eq!(ordered.get("nbf"), None);
         assert_eq!(claims(&json!(minted(&provider, json!({"bare": true, "claims": {"x": 1}})))), json!({"x": 1}));
         assert!(minted(&provider, json!({"pad": 71680})).len() > 71680);
+        provider.change_policy(&json!({"extra_claims": {"wlcg.ver": "1.0"}})).unwrap();
+        assert_eq!(claims(&json!(minted(&provider, json!({}))))["wlcg.ver"], "1.0");
+        assert_eq!(claims(&json!(minted(&provider, json!({"id_token": true})))).get("wlcg.ver"), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::keys::Algorithm;
 use super::users::Users;
@@ -58,6 +58,8 @@ pub struct Policy {
     pub default_audience: String,
     /// Resources that a refresh may request even if the login did not; `*` permits all.
     pub extra_resources: Vec<String>,
+    /// Claims that all access tokens have in addition, for example `wlcg.ver` of the WLCG token profile.
+    pub extra_claims: Map<String, Value>,
 }
 
 impl Default for Policy {
@@ -72,6 +74,7 @@ impl Default for Policy {
             claims_in_access_token: true,
             default_audience: "https://default.example.org".into(),
             extra_resources: Vec::new(),
+            extra_claims: Map::new(),
         }
     }
 }

@@ -45,6 +45,7 @@ impl Provider {
                 user_claims.retain(|claim, _| claim == "sub");
             }
             members.extend(user_claims);
+            members.extend(policy.extra_claims.clone());
         }
         if policy.opaque {
             return self.issue_opaque_token(claims);
