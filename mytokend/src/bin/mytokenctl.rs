@@ -12,6 +12,7 @@ use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::agent::{StatusQuery, ask};
 use mytokend::control::arguments::{ControlArguments, ControlCommand};
+use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
 use mytokend::control::{explain, explain_submission, keygen, logins::Logins, run, status, with_token};
@@ -50,6 +51,9 @@ fn main() -> ExitCode {
         }
         ControlCommand::Explain { submission: Some(profile), config, .. } => show_submission(&profile, &config, times),
         ControlCommand::Run { profile, config, command } => Ok(run_command(&config, &profile, &command)),
+        ControlCommand::Attach { profile, required, json, config } => {
+            show_attachment(&config, &profile, required, json)
+        }
         ControlCommand::WithToken { command } => Ok(run_with_token(&command)),
         ControlCommand::Explain { user, config, .. } => show_explanation(&user.unwrap_or_default(), &config),
     };
@@ -135,6 +139,18 @@ fn show_submission(profile: &str, config: &std::path::Path, times: TimeFormat) -
         .map_err(|error| error.to_string())?;
     print(explanation.trim_end());
     Ok(if requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_attachment(config: &std::path::Path, profile: &str, required: bool, json: bool) -> Result<ExitCode, String> {
+    let created = attach(config, profile, required)?;
+    let attachment = Attachment::of(&created.submission);
+    let text = if json { serde_json::to_string(&attachment) } else { Ok(attachment.lines()) };
+    let printed = text.map_err(|error| error.to_string()).and_then(|text| {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| error.to_string())
+    });
+    // No job can get it then.
+    printed.inspect_err(|_| drop(created.revoke())).map(|()| ExitCode::SUCCESS)
 }
 
 fn host_name() -> String {

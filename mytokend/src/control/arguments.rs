@@ -119,6 +119,21 @@ pub enum ControlCommand {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+    /// Makes a credential as sbatch does, and prints the environment that gives it to a job submitted by REST
+    Attach {
+        /// The profile of jobs.toml
+        #[arg(default_value = DEFAULT)]
+        profile: String,
+        /// The job must fail without a credential
+        #[arg(long)]
+        required: bool,
+        /// Print members of a job's description for slurmrestd, since v0.0.39
+        #[arg(long)]
+        json: bool,
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+    },
     /// Runs a program that reads no token file, with the access token of the job or session in its environment
     WithToken {
         /// The program and its arguments

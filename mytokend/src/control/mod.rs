@@ -3,6 +3,7 @@
 //! gives access tokens to programs.
 
 pub mod arguments;
+pub mod attach;
 pub mod check;
 pub mod explain;
 pub mod explain_submission;

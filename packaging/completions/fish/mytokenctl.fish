@@ -31,6 +31,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "keygen" -d 'M
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "explain" -d 'Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "run" -d 'Keeps an access token fresh in a file for a program outside Slurm, and names the file to it'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "attach" -d 'Makes a credential as sbatch does, and prints the environment that gives it to a job submitted by REST'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "with-token" -d 'Runs a program that reads no token file, with the access token of the job or session in its environment'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l config -d 'Directory of the configuration, for --login' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l socket -d 'The agent\'s socket' -r -F
@@ -56,4 +57,8 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -s h -l h
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand run" -l profile -d 'The profile of jobs.toml' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand run" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand run" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand attach" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand attach" -l required -d 'The job must fail without a credential'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand attach" -l json -d 'Print members of a job\'s description for slurmrestd, since v0.0.39'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand attach" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand with-token" -s h -l help -d 'Print help'

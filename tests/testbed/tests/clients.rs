@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testbed::drive::jobs::{Calls, calling_script, calls};
+use testbed::drive::jobs::{Calls, Job, calling_script, calls};
 use testbed::drive::journal::Journal;
 use testbed::drive::{people, tokens};
-use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
+use testbed::{Error, Options, Release, Result, Site, story_with_own_servers, wait};
 
 /// How long a story waits for something.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -92,4 +92,55 @@ fn an_outage_removes_the_token_at_its_expiry(site: &Site) -> Result<()> {
     assert_eq!(ended.status.code(), Some(9), "{said}");
     assert_eq!(sub_tokens_and_revocations(site)?, (1, 1));
     Ok(())
+}
+
+/// Submits by REST what `attach` printed: slurmrestd runs as the user and knows her by her socket. Prints the job's id. The description of
+/// a job has its variables as an object until v0.0.38, and as a list since v0.0.39.
+fn rest_submission(release: Release) -> String {
+    let (plugins, job) = match release {
+        Release::Bookworm => (
+            "openapi/v0.0.38",
+            r#"mytokenctl attach >attached && printf 'PATH=/usr/bin:/bin\n' >>attached &&
+            jq -R 'capture("(?<key>[^=]*)=(?<value>.*)")' attached |
+            jq -s --rawfile script job.sh '{job: {name: "rest", tasks: 1, nodes: 2, current_working_directory: "/home/alice",
+                environment: from_entries}, script: $script}'"#,
+        ),
+        _ => (
+            "slurmctld",
+            r#"mytokenctl attach --json |
+            jq --rawfile script job.sh '{job: (. + {name: "rest", tasks: 2, nodes: "2", current_working_directory: "/home/alice",
+                environment: (.environment + ["PATH=/usr/bin:/bin"]), script: $script})}'"#,
+        ),
+    };
+    format!(
+        r#"set -e -o pipefail
+slurmrestd -s {plugins} -a rest_auth/local unix:$HOME/rest.sock >rest.log 2>&1 &
+for try in $(seq 100); do test -S rest.sock && break; sleep 0.1; done
+ask() {{ curl -sS --max-time 20 --unix-socket rest.sock "$@"; }}
+path=$(ask http://localhost/openapi/v3 | jq -r '.paths | keys[]' | grep '^/slurm/.*/job/submit$' | tail -n 1)
+{job} >job.json
+ask -H 'Content-Type: application/json' --data-binary @job.json "http://localhost$path" >answer.json
+kill $! && jq -er '"Submitted batch job \(.job_id)"' answer.json || {{ cat answer.json rest.log >&2; exit 1; }}
+"#
+    )
+}
+
+#[test]
+fn a_job_that_is_submitted_by_rest_has_a_token() -> Result<()> {
+    with_alice(Options { nodes: 2, data_clients: true, ..Options::new()? }, 3600, |site| {
+        let script = format!("#!/bin/bash\nsrun -N2 -n2 {}\n", people::call("-sS -w \"%{http_code}\\n\" -o /dev/null"));
+        let script = script.replace("srun -N2 -n2 ", "srun -N2 -n2 bash -c '").trim_end().to_owned() + "'\n";
+        site.script("alice", "cat >job.sh").stdin(script).run()?.ok()?;
+        let (job, _) = Job::submit(site, "alice", &rest_submission(site.options().release))?;
+        job.wait_for_end(site, TIMEOUT)?;
+        assert_eq!(job.output(site)?, "200\n200\n");
+        job.wait_until_settled(site, &job.nodes(site)?)?;
+        assert_eq!(sub_tokens_and_revocations(site)?, (1, 1));
+        // Other words for a profile, and a reader that is gone.
+        let wrong = site.sh("alice", "mytokenctl attach nothing")?;
+        assert!(wrong.code == 1 && wrong.stderr.contains("there is no profile \"nothing\""), "{wrong:?}");
+        site.sh("alice", "mytokenctl attach >/dev/full; test $? = 1")?.ok()?;
+        assert_eq!(sub_tokens_and_revocations(site)?, (2, 2), "what no job can get is revoked");
+        Ok(())
+    })
 }

@@ -46,7 +46,11 @@ impl Site {
             (true, true, _) => Recipe::ansible_site,
             (true, false, true) => Recipe::fail2ban_site,
         };
-        let root = Root::open(&recipe(options.release))?;
+        let root = Root::open(&recipe(options.release)).map_err(|error| match options.data_clients {
+            // Debian's unstable release lacks one or the other of these packages from time to time.
+            true => Error::Impossible(format!("its root with Debian's data clients cannot be made: {error}")),
+            false => error,
+        })?;
         let mut binds = vec![(paths::testbed_program()?, TESTBED_INSIDE.into())];
         if options.second_machine {
             binds.push((root.directory().to_owned(), ROOT_INSIDE.into()));

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl attach`: prints the environment that gives a credential to a job which no Slurm command submits: slurmrestd and programs
+//! with libslurm load no plugin at submission.
+
+use std::path::Path;
+
+use mytoken::{Deadline, SystemClock};
+use serde::Serialize;
+
+use crate::submit::patience::Patience;
+use crate::submit::{CreatedCredential, SealedSubmission, SubmitConfig, SubmitRequest, UserEnvironment, submit};
+
+/// The variable with the sealed credential.
+const SEALED: &str = "SLURM_MYTOKEN";
+/// The handle in the job's steps.
+const HANDLE: &str = "SLURM_SPANK_MYTOKEN_H";
+/// The handle as a job-control variable, which epilogs see.
+const HANDLE_CONTROL: &str = "MYTOKEN_H";
+
+/// The members of a job's description that carry a credential, as slurmrestd takes them since `v0.0.39`.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Attachment {
+    environment: Vec<String>,
+    spank_environment: Vec<String>,
+}
+
+impl Attachment {
+    /// The attachment of a submission.
+    #[must_use]
+    pub fn of(submission: &SealedSubmission) -> Self {
+        let SealedSubmission { sealed, handle } = submission;
+        Self {
+            environment: vec![format!("{SEALED}={sealed}"), format!("{HANDLE}={handle}")],
+            spank_environment: vec![format!("{HANDLE_CONTROL}={handle}")],
+        }
+    }
+
+    /// The lines of the environment.
+    #[must_use]
+    pub fn lines(&self) -> String {
+        self.environment.join("\n")
+    }
+}
+
+/// Makes a credential as sbatch does. Nothing of it is on this host afterwards.
+///
+/// # Errors
+/// A sentence that says why there is none.
+pub fn attach(config: &Path, profile: &str, required: bool) -> Result<CreatedCredential, String> {
+    let config = SubmitConfig::load(config).map_err(|error| error.to_string())?;
+    let deadline = Deadline::after(config.jobs.submit.deadline.get());
+    let request = SubmitRequest { profile: profile.to_owned(), required, command: "attach".to_owned() };
+    let patience = Patience { deadline, waits: &|| true };
+    submit(&config, &request, &UserEnvironment::current(), &SystemClock, &patience).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variables_are_those_of_the_plugin() {
+        let attachment = Attachment::of(&SealedSubmission { sealed: "mt1.a.b".into(), handle: "0f".into() });
+        assert_eq!(attachment.lines(), "SLURM_MYTOKEN=mt1.a.b\nSLURM_SPANK_MYTOKEN_H=0f");
+        assert_eq!(
+            serde_json::to_string(&attachment).unwrap(),
+            r#"{"environment":["SLURM_MYTOKEN=mt1.a.b","SLURM_SPANK_MYTOKEN_H=0f"],"spank_environment":["MYTOKEN_H=0f"]}"#
+        );
+    }
+}
