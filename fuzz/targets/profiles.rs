@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Fuzzes the profiles of jobs: what the configuration may say, a submission can seal and a node opens.
+#![no_main]
+
+use std::sync::OnceLock;
+
+use fuzz::NOW;
+use libfuzzer_sys::fuzz_target;
+use mytoken::restrictions::hosts::{HostEntry, read};
+use mytokend::jobs::keys::{PrivateKey, PublicKey, generate};
+use mytokend::jobs::request::wanted;
+use mytokend::jobs::sealed::{JobCredential, open, seal};
+use mytokend::jobs::settings::JobsSettings;
+use serde_json::json;
+
+fuzz_target!(|text: &str| {
+    static KEYS: OnceLock<(PublicKey, PrivateKey)> = OnceLock::new();
+    let (public, private) = KEYS.get_or_init(generate);
+    let Ok(jobs) = toml::from_str::<JobsSettings>(text) else { return };
+    if jobs.check(&["s"]).is_err() {
+        return;
+    }
+    for profile in &jobs.profile {
+        assert!(profile.hosts.iter().all(|host| matches!(read(host), HostEntry::Network(_))), "{:?}", profile.hosts);
+        let clause = wanted(profile, &jobs.cluster, NOW);
+        assert!(clause.exp.is_some_and(|exp| exp >= NOW));
+        // By its stored form, so that a new field needs no change here.
+        let credential: JobCredential = serde_json::from_value(json!({
+            "server": "https://mt.example.org", "sub_token": "a.b.c", "uid": 2001, "cluster": jobs.cluster.name, "id": "0".repeat(32),
+            "exp": clause.exp, "profile": profile.name, "scope": clause.scope, "audience": clause.audience.concat(),
+        }))
+        .expect("a credential");
+        let sealed = seal(&credential, public).expect("what was checked can be sealed");
+        assert_eq!(open(&sealed, private).as_ref(), Ok(&credential));
+    }
+});
