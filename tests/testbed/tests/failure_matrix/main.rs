@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every hook of the Slurm plugin under every fault. The job of a row runs through all hooks, so that each of them meets the fault: a job
+//! without credential, one with, and one that requires it. No node is drained, no submission takes longer than its budget.
+
+mod rows;
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use rows::{Fault, HELPERS, NODE, Required, Row, SUBMISSION};
+use testbed::drive::people;
+use testbed::site::daemon::Daemon;
+use testbed::site::paths;
+use testbed::site::services::agent;
+use testbed::soak::clock;
+use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
+
+/// `submit_seconds` of the rows, and the time of Slurm on a busy machine.
+const SUBMISSION_LIMIT: Duration = Duration::from_secs(3 + 10);
+
+/// A row's jobs have ended within this time.
+const ROW_LIMIT: Duration = Duration::from_secs(60);
+
+const PANICKING: &str = "/usr/local/lib/panicking/spank_mytoken.so";
+
+/// Submits three jobs at once. `$1` is the option, `$2` more options. Prints the longest time in milliseconds.
+const SUBMIT: &str = r#"
+rm -f row.*
+submit() {
+  name=$1; shift
+  t=$(date +%s%N)
+  sbatch --parsable --overcommit -o row.$name.out "$@" --wrap 'echo RAN; srun -n1 --overlap echo STEP' >row.$name.id 2>row.$name.err
+  echo "$? $((($(date +%s%N) - t) / 1000000))" >row.$name.end
+}
+submit plain $2 & submit wants $1 $2 & [ -z "$1" ] || submit requires $1=required $2 &
+wait
+"#;
+
+/// Waits for the end of the jobs and prints a report.
+const REPORT: &str = r#"
+while squeue -h -u alice | grep -q .; do sleep 0.1; done
+for name in plain wants requires; do
+  [ -e row.$name.end ] || continue
+  sed "s/^/$name end /" row.$name.end; sed "s/^/$name err /" row.$name.err
+  id=$(cat row.$name.id); [ -n "$id" ] || continue
+  scontrol -o show job $id | grep -o 'JobState=[A-Z]*' | sed "s/^/$name /"
+  sed "s/^/$name out /" row.$name.out
+done
+"#;
+
+#[test]
+fn faults_on_the_node_fail_only_the_job_that_requires_its_credential() -> Result<()> {
+    play(NODE)
+}
+
+#[test]
+fn faults_at_the_submission_and_panics_fail_only_the_job_that_requires_its_credential() -> Result<()> {
+    play(SUBMISSION)
+}
+
+fn play(rows: &[Row]) -> Result<()> {
+    let options = Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? };
+    story_with_own_servers(options, |site| {
+        people::first_mytoken(site, "alice")?;
+        for (path, script) in HELPERS {
+            site.write(path, &format!("#!/bin/sh\n{script}\n"), "0755")?;
+        }
+        if rows.iter().any(|row| matches!(row.fault, Fault::Clock(_))) {
+            clock::install(site, &["n1"])?;
+        }
+        let mut problems = String::new();
+        for row in rows {
+            let begin = Instant::now();
+            let report = play_row(site, row)?;
+            for problem in judge(&report, row.required) {
+                let _ = writeln!(problems, "{}: {problem}\n{report}", row.name);
+            }
+            eprintln!("{:>6.1} s  {}", begin.elapsed().as_secs_f64(), row.name);
+        }
+        assert!(problems.is_empty(), "{problems}");
+        let log = site.sh("root", "grep -i 'drain\\|panicked\\|injected-panic' /var/log/slurm/*.log")?;
+        assert_eq!(log.stdout, "", "a node was drained, or a panic was printed");
+        Ok(())
+    })
+}
+
+/// Plays a row, and ends its fault.
+fn play_row(site: &Site, row: &Row) -> Result<String> {
+    let (plugin, arguments, option) = match row.fault {
+        Fault::Arguments(arguments) => ("spank_mytoken.so", arguments.to_owned(), "--mytoken"),
+        // After a panic in init the option is not registered.
+        Fault::Panic("init") => (panicking(site)?, "panic=init".to_owned(), ""),
+        Fault::Panic(hook) => (panicking(site)?, format!("panic={hook}"), "--mytoken"),
+        _ => ("spank_mytoken.so", String::new(), "--mytoken"),
+    };
+    let line = format!("optional {plugin} submit_seconds=3 agent_seconds=1 {arguments}\n");
+    site.sh("root", "rm -f /etc/slurm/plugstack.conf.d/mytoken.conf")?.ok()?;
+    site.write("/etc/slurm/plugstack.conf.d/mytoken.conf", &line, "0644")?;
+    let at_start = matches!(row.fault, Fault::ServerAtStart(..));
+    if !at_start {
+        begin(site, &row.fault)?;
+    }
+    let hold = if at_start { "--hold" } else { "" };
+    site.sh("alice", &format!("set -- '{option}' '{hold}'; {SUBMIT}"))?;
+    if at_start {
+        begin(site, &row.fault)?;
+        site.sh("alice", "scontrol release $(cat row.*.id)")?.ok()?;
+    }
+    let started = Instant::now();
+    let report =
+        site.sh("alice", &format!("timeout {} bash -c '{}'", ROW_LIMIT.as_secs(), REPORT.replace('\'', "'\\''")))?;
+    if !report.success() {
+        return Err(Error::Refused(format!("{}: after {:?} {report:?}", row.name, started.elapsed())));
+    }
+    // The epilogs meet the fault too.
+    let idle = "test \"$(sinfo -h -N -o %T | tee /dev/stderr)\" = idle && test -z \"$(sinfo -h -R)\"";
+    let is_idle = site.wait_for("an idle node", Duration::from_secs(30), "root", idle);
+    end(site, &row.fault)?;
+    is_idle.map(|_| report.stdout)
+}
+
+fn panicking(site: &Site) -> Result<&'static str> {
+    if !site.exists(PANICKING)? {
+        let file = paths::target().join("tmp/panic-injection/debug/libspank_mytoken.so");
+        let library = std::fs::read(&file)
+            .map_err(|error| Error::Refused(format!("{}: {error}; run `make tools`", file.display())))?;
+        let install = format!("mkdir -p $(dirname {PANICKING}) && cat >{PANICKING}");
+        site.script("root", &install).stdin(library).run()?.ok()?;
+    }
+    Ok(PANICKING)
+}
+
+fn signal(site: &Site, signal: &str) -> Result<()> {
+    site.on_node("n1", &format!("kill -{signal} $(pgrep -f 'agent [-]-node n1')"))?.ok().map(drop)
+}
+
+fn begin(site: &Site, fault: &Fault) -> Result<()> {
+    match fault {
+        Fault::Arguments(_) | Fault::Panic(_) => Ok(()),
+        Fault::Server(path, body) | Fault::ServerAtStart(path, body) => {
+            people::control(site, path, Some(body)).map(drop)
+        }
+        Fault::StoppedAgent => signal(site, "STOP"),
+        Fault::OtherAgent(program) => {
+            site.stop(&agent::name("n1"), "TERM")?;
+            if program.is_empty() {
+                return Ok(());
+            }
+            let listens = "use Socket; $SIG{CHLD} = $SIG{PIPE} = 'IGNORE'; my $p = '/run/mytoken/agent.sock'; unlink $p; \
+                           socket(my $s, PF_UNIX, SOCK_STREAM, 0); bind($s, sockaddr_un($p)) or die; chmod 0666, $p; listen($s, 9);";
+            site.start_daemon(Daemon::new("other", ["perl", "-e", &format!("{listens} {program}")]).on("n1"))?;
+            wait::until("the other agent", ROW_LIMIT, || {
+                Ok(site.on_node("n1", "test -S /run/mytoken/agent.sock")?.success().then_some(()))
+            })
+        }
+        Fault::Clock(seconds) => clock::set(site, "n1", *seconds),
+        Fault::Node(begin, _) => site.on_node("n1", begin)?.ok().map(drop),
+    }
+}
+
+fn end(site: &Site, fault: &Fault) -> Result<()> {
+    match fault {
+        Fault::Arguments(_) | Fault::Panic(_) => Ok(()),
+        Fault::Server(..) | Fault::ServerAtStart(..) => people::control(site, "/clear", Some("{}")).map(drop),
+        Fault::StoppedAgent => signal(site, "CONT"),
+        Fault::OtherAgent(program) => {
+            if !program.is_empty() {
+                site.stop("other", "KILL")?;
+            }
+            site.restart(&agent::name("n1"))?;
+            wait::until("the agent", ROW_LIMIT, || {
+                Ok(site.on_node("n1", "mytokenctl status >/dev/null")?.success().then_some(()))
+            })
+        }
+        Fault::Clock(_) => clock::set(site, "n1", 0),
+        Fault::Node(_, end) => site.on_node("n1", end)?.ok().map(drop),
+    }
+}
+
+/// What is wrong in the report of a row.
+fn judge(report: &str, required: Required) -> Vec<String> {
+    let mut problems = Vec::new();
+    let of = |job: &str, what: &str| -> Vec<&str> {
+        let prefix = format!("{job} {what}");
+        report.lines().filter_map(|line| line.strip_prefix(&prefix)).collect()
+    };
+    let mut wanted = |holds: bool, text: &str| {
+        if !holds {
+            problems.push(text.to_owned());
+        }
+    };
+    let ran = |job: &str| {
+        let lines = of(job, "out ");
+        of(job, "JobState=") == ["COMPLETED"] && lines.contains(&"RAN") && lines.contains(&"STEP")
+    };
+    wanted(ran("plain") && of("plain", "out ").len() == 2, "the job without credential does not run as always");
+    wanted(of("plain", "err ").is_empty(), "sbatch without the option prints something");
+    wanted(ran("wants"), "the job that wants a credential does not run");
+    wanted(of("wants", "err ").len() <= 1, "more than one line at the submission");
+    let errors = of("requires", "err ").join("\n");
+    match required {
+        Required::Runs => wanted(ran("requires"), "the job that requires its credential does not run"),
+        Required::NotTried => wanted(of("requires", "end ").is_empty(), "a job without the option was submitted"),
+        Required::Refused(text) => {
+            wanted(of("requires", "JobState=").is_empty(), "it was submitted");
+            wanted(of("requires", "end ").iter().all(|end| !end.starts_with("0 ")), "sbatch exits with 0");
+            wanted(errors.contains(text) && errors.contains("mytoken: "), "the refusal does not say why");
+        }
+        Required::Fails(text) => {
+            let output = of("requires", "out ").join("\n");
+            wanted(of("requires", "JobState=") == ["FAILED"], "it does not fail");
+            wanted(!output.contains("RAN"), "its program ran");
+            let told =
+                output.contains("requires an access token and does not start without it") && output.contains(text);
+            wanted(told, "its output does not say why");
+        }
+    }
+    let times = ["plain", "wants", "requires"].map(|job| of(job, "end ")).concat();
+    let in_time = |end: &&str| {
+        end.split_once(' ')
+            .and_then(|(_, time)| time.parse().ok())
+            .is_some_and(|ms| Duration::from_millis(ms) < SUBMISSION_LIMIT)
+    };
+    wanted(times.iter().all(in_time), "a submission took longer than its budget");
+    problems
+}
+
+#[test]
+fn each_kind_of_harm_is_seen_in_a_report() {
+    let good = "plain end 0 300\nplain JobState=COMPLETED\nplain out RAN\nplain out STEP\n\
+                wants end 0 300\nwants JobState=COMPLETED\nwants out RAN\nwants out STEP\n";
+    let refused = "requires end 1 300\nrequires err sbatch: error: mytoken: no credential: gone\n";
+    let failed = "requires end 0 300\nrequires JobState=FAILED\nrequires out slurmstepd: error: mytoken: this job requires an access token \
+                  and does not start without it: gone\n";
+    let runs = "requires end 0 300\nrequires JobState=COMPLETED\nrequires out RAN\nrequires out STEP\n";
+    let count = |report: String, required| judge(&report, required).len();
+    assert_eq!(count(format!("{good}{refused}"), Required::Refused("gone")), 0);
+    assert_eq!(count(format!("{good}{failed}"), Required::Fails("gone")), 0);
+    assert_eq!(count(format!("{good}{runs}"), Required::Runs), 0);
+    for (report, required) in [
+        (format!("{good}{failed}"), Required::Refused("gone")),
+        (format!("{good}{refused}"), Required::Fails("gone")),
+        (format!("{good}{refused}"), Required::Refused("other reason")),
+        (format!("{good}{failed}requires out RAN\n"), Required::Fails("gone")),
+        (format!("{good}{failed}"), Required::Runs),
+        (good.replace("plain JobState=COMPLETED", "plain JobState=FAILED"), Required::NotTried),
+        (good.replace("wants JobState=COMPLETED", "wants JobState=CANCELLED"), Required::NotTried),
+        (good.replace("wants out STEP\n", ""), Required::NotTried),
+        (format!("{good}plain err mytoken: noise\n"), Required::NotTried),
+        (format!("{good}plain out mytoken: noise\n"), Required::NotTried),
+        (good.replace("wants end 0 300", "wants end 0 13001"), Required::NotTried),
+    ] {
+        assert_ne!(count(report.clone(), required), 0, "{required:?}\n{report}");
+    }
+}
