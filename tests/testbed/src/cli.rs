@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use testbed::site::root::{Recipe, Root};
 use testbed::site::servers::{AUDIENCE, CA};
 use testbed::site::services::syslog;
-use testbed::site::{foreign, init, plan};
+use testbed::site::{foreign, init, memory, plan};
 use testbed::{Error, Foreign, Options, Release, Result, Site, bench, demo, picture, soak};
 
 #[derive(Debug, Parser)]
@@ -115,6 +115,9 @@ enum Action {
     /// A task of a soak, inside a site
     #[command(hide = true)]
     SoakTask { tag: String, seconds: u32 },
+    /// The memory of processes, inside a site
+    #[command(hide = true)]
+    DumpMemory { pids: Vec<u32> },
     /// Time commands for the bench, inside a site
     #[command(hide = true)]
     TimeCommands,
@@ -145,6 +148,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Action::Soak { plan } => soak(options(&cli.site)?, &plan),
         Action::SoakTask { tag, seconds } => soak::task::run(&tag, seconds).map(|()| ExitCode::SUCCESS),
+        Action::DumpMemory { pids } => memory::dump(&pids).map(|()| ExitCode::SUCCESS),
         Action::TimeCommands => bench::time_commands().map(|()| ExitCode::SUCCESS),
         Action::JobStarts => bench::start_jobs().map(|()| ExitCode::SUCCESS),
         Action::Msrv => oldest_compiler::check(),

@@ -9,6 +9,7 @@ pub(crate) mod emulation;
 pub mod foreign;
 pub(crate) mod host;
 pub mod init;
+pub mod memory;
 pub mod namespace;
 pub(crate) mod options;
 pub mod packages;

@@ -20,6 +20,8 @@ pub struct Options {
     pub fail2ban: bool,
     /// Whether the root has the data clients and storage servers of Debian, and slurmrestd.
     pub data_clients: bool,
+    /// Whether the root has slurmdbd and its database ([`crate::site::services::accounting`]).
+    pub accounting: bool,
     /// Whether sshd, Slurm and the product are programs for arm64, which qemu-user runs. See [`crate::can_emulate`].
     pub emulated: bool,
     /// Number of Slurm nodes.
@@ -83,6 +85,7 @@ impl Options {
             python: false,
             fail2ban: false,
             data_clients: false,
+            accounting: false,
             emulated: false,
             nodes: 4,
             product: true,

@@ -60,6 +60,9 @@ const CLIENTS_PACKAGES: &[&str] = &[
     "xrootd-server",
 ];
 
+/// Packages of a site whose jobs are recorded in a database, in addition to [`SITE_PACKAGES`].
+const ACCOUNTING_PACKAGES: &[&str] = &["slurmdbd", "mariadb-server"];
+
 /// Those of [`SITE_PACKAGES`] that are for arm64 in an emulated site.
 const ARM64_PACKAGES: &[&str] =
     &["slurmctld", "slurmd", "slurm-client", "munge", "openssh-server", "openssh-client", "pamtester"];
@@ -107,6 +110,13 @@ impl Recipe {
     pub fn clients_site(release: Release) -> Self {
         let packages: Vec<&str> = SITE_PACKAGES.iter().chain(CLIENTS_PACKAGES).copied().collect();
         Self::with_packages(&format!("{release}-clients"), release, &packages)
+    }
+
+    /// The root of a site with slurmdbd and its database.
+    #[must_use]
+    pub fn accounting_site(release: Release) -> Self {
+        let packages: Vec<&str> = SITE_PACKAGES.iter().chain(ACCOUNTING_PACKAGES).copied().collect();
+        Self::with_packages(&format!("{release}-accounting"), release, &packages)
     }
 
     fn with_packages(name: &str, release: Release, packages: &[&str]) -> Self {

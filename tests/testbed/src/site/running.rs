@@ -41,6 +41,7 @@ impl Site {
         let recipe = match (options.systemd, options.python, options.fail2ban) {
             (false, _, _) if options.emulated => Recipe::emulated_site,
             (false, _, _) if options.data_clients => Recipe::clients_site,
+            (false, _, _) if options.accounting => Recipe::accounting_site,
             (false, _, _) => Recipe::site,
             (true, false, false) => Recipe::systemd_site,
             (true, true, _) => Recipe::ansible_site,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The services of a site, one file each.
 
+pub mod accounting;
 pub mod agent;
 pub mod munge;
 pub mod slurm;
