@@ -65,7 +65,8 @@ impl Log {
 
     fn line_of_at(&self, elapsed: Duration, uid: u32, level: Level, text: &str) {
         self.tell_left_out_at(elapsed);
-        if self.limits().admit(uid, elapsed) {
+        let problem = !matches!(level, Level::Notice | Level::Info | Level::Debug);
+        if self.limits().admit(uid, problem, elapsed) {
             self.write(level, text);
         }
     }
@@ -78,7 +79,7 @@ impl Log {
             let most = limits::LINES;
             self.write(
                 Level::Warning,
-                &format!("{lines} lines about {whom} were left out; the log takes {most} a minute"),
+                &format!("{lines} lines about {whom} were left out; the log takes {most} of a kind in a minute"),
             );
         }
     }
@@ -195,7 +196,10 @@ mod tests {
         log.line_of_at(second, 2002, Level::Info, "bob");
         assert!(received(&socket).ends_with(": bob"));
         log.tell_left_out_at(second * 61);
-        assert!(received(&socket).ends_with(": 1 lines about user 2001 were left out; the log takes 300 a minute"));
+        assert!(
+            received(&socket)
+                .ends_with(": 1 lines about user 2001 were left out; the log takes 300 of a kind in a minute")
+        );
         log.line_of_at(second * 61, 2001, Level::Info, "alice");
         assert!(received(&socket).ends_with(": alice"));
     }

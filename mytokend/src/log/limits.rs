@@ -4,22 +4,30 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Maximum number of lines about one user in one [`WINDOW`]. An array of a hundred tasks that begins on a node has fewer.
+/// Maximum number of lines about one user in one [`WINDOW`], of ordinary events and of problems each: a flood of short tasks must not hide
+/// why one of them was refused.
 pub(super) const LINES: u32 = 300;
 
 /// Time after which a user's lines are counted anew.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Maximum number of users with a count of their own. All further ones share one.
-const MOST_USERS: usize = 1024;
+/// Maximum number of counts. All further users share two.
+const MOST_COUNTS: usize = 2048;
 
 /// The numbers of lines. Times are elapsed time: a clock that is set does not matter.
 #[derive(Default)]
 pub(super) struct LineLimits {
-    /// `None`: the users beyond [`MOST_USERS`].
-    windows: HashMap<Option<u32>, Window>,
+    windows: HashMap<Count, Window>,
     /// No window ends before this.
     next_end: Duration,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Count {
+    /// `None`: the users beyond [`MOST_COUNTS`].
+    uid: Option<u32>,
+    problems: bool,
 }
 
 struct Window {
@@ -37,14 +45,17 @@ pub(super) struct LeftOut {
 }
 
 impl LineLimits {
-    /// Whether a line about user `uid` may be written at `now`. Lines about root are not limited. Call [`Self::take_ended`] before.
-    pub fn admit(&mut self, uid: u32, now: Duration) -> bool {
+    /// Whether a line about user `uid` may be written at `now`. `problem`: it tells one. Lines about root are not limited. Call
+    /// [`Self::take_ended`] before.
+    pub fn admit(&mut self, uid: u32, problem: bool, now: Duration) -> bool {
         if uid == 0 {
             return true;
         }
-        let own = self.windows.contains_key(&Some(uid)) || self.windows.len() < MOST_USERS;
+        let own = Count { uid: Some(uid), problems: problem };
+        let room = self.windows.contains_key(&own) || self.windows.len() < MOST_COUNTS;
+        let count = if room { own } else { Count { uid: None, ..own } };
         let end = now.saturating_add(WINDOW);
-        let window = self.windows.entry(own.then_some(uid)).or_insert(Window { end, lines: 0, left_out: 0 });
+        let window = self.windows.entry(count).or_insert(Window { end, lines: 0, left_out: 0 });
         self.next_end = self.next_end.min(window.end);
         if window.lines < LINES {
             window.lines += 1;
@@ -62,10 +73,10 @@ impl LineLimits {
         }
         let mut left_out = Vec::new();
         self.next_end = Duration::MAX;
-        self.windows.retain(|uid, window| {
+        self.windows.retain(|count, window| {
             let over = window.end <= now;
             if over && window.left_out > 0 {
-                left_out.push(LeftOut { uid: *uid, lines: window.left_out });
+                left_out.push(LeftOut { uid: count.uid, lines: window.left_out });
             }
             if !over {
                 self.next_end = self.next_end.min(window.end);
@@ -84,7 +95,7 @@ mod tests {
     fn line(limits: &mut LineLimits, uid: u32, seconds: u64) -> (bool, Vec<LeftOut>) {
         let now = Duration::from_secs(seconds);
         let ended = limits.take_ended(now);
-        (limits.admit(uid, now), ended)
+        (limits.admit(uid, false, now), ended)
     }
 
     #[test]
@@ -93,6 +104,7 @@ mod tests {
         let written = (0..39_000).filter(|_| line(&mut limits, 2001, 5).0).count();
         assert_eq!(written, LINES as usize);
         assert_eq!((line(&mut limits, 2002, 6), line(&mut limits, 0, 6)), ((true, vec![]), (true, vec![])));
+        assert!(limits.admit(2001, true, Duration::from_secs(6)), "nor a problem of the same user");
         assert_eq!(line(&mut limits, 2001, 64), (false, vec![]));
         let counted = LeftOut { uid: Some(2001), lines: 39_000 - u64::from(LINES) + 1 };
         assert_eq!(line(&mut limits, 2002, 65), (true, vec![counted]));
@@ -106,8 +118,8 @@ mod tests {
         for uid in 1..=5_000 {
             line(&mut limits, uid, 1);
         }
-        assert_eq!(limits.windows.len(), MOST_USERS + 1);
-        let shared = 5_000 - MOST_USERS as u64 - u64::from(LINES);
+        assert_eq!(limits.windows.len(), MOST_COUNTS + 1);
+        let shared = 5_000 - MOST_COUNTS as u64 - u64::from(LINES);
         assert_eq!(limits.take_ended(Duration::from_secs(61)), [LeftOut { uid: None, lines: shared }]);
         assert!(limits.windows.is_empty());
         assert!(line(&mut limits, 5_000, 61).0);
