@@ -20,11 +20,12 @@ pub struct Goal {
     today: [f64; 2],
 }
 
-/// The goals. Times are in seconds.
+/// The goals. Times are in seconds. Today an expired token stays in its file while a request for the next one hangs, up to 24 s with
+/// tokens of 20 s. A clock that is set back stops all renewals for that time.
 #[rustfmt::skip]
 pub const GOALS: &[Goal] = &[
     Goal { name: "jobs lost", figure: |f| count(f.lost.len()), before: Some(0.0), wanted: 0.0, today: [0.0, 0.0] },
-    Goal { name: "readings of an expired token", figure: |f| count(f.expired), before: Some(70.0), wanted: 0.0, today: [0.0, 50_000.0] },
+    Goal { name: "readings of an expired token", figure: |f| count(f.expired), before: Some(70.0), wanted: 0.0, today: [1_200.0, 50_000.0] },
     Goal { name: "longest time without a token, s", figure: |f| f.longest_gap, before: Some(57.8), wanted: 5.0, today: [65.0, 900.0] },
     Goal { name: "the same after the outage, s", figure: |f| f.longest_after_outage, before: None, wanted: 10.0, today: [65.0, 900.0] },
     Goal { name: "tasks without a credential, %", figure: share_without, before: Some(22.7), wanted: 0.0, today: [50.0, 50.0] },
