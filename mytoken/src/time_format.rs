@@ -69,6 +69,14 @@ impl TimeFormat {
     }
 }
 
+/// A time for a reader whose time zone is unknown, without seconds: `2026-11-29 18:00 UTC`.
+#[must_use]
+pub fn utc_minute(at: u64) -> String {
+    let Some(at) = date_time(at, UtcOffset::UTC) else { return "?".to_owned() };
+    let (hour, minute) = (at.hour(), at.minute());
+    format!("{:04}-{:02}-{:02} {hour:02}:{minute:02} UTC", at.year(), u8::from(at.month()), at.day())
+}
+
 fn date_time(at: u64, zone: UtcOffset) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(i64::try_from(at).ok()?).ok()?.checked_to_offset(zone)
 }

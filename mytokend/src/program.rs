@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs a program, with limits for its time and its output: a daemon must not hang because a program hangs.
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -76,13 +77,15 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// How long a killed program may take to end.
 const KILLED: Duration = Duration::from_secs(1);
 
-/// Runs `command` until it ends or `deadline` passes. It has no standard input, and a clean environment except for `SLURM_CONF`: a
-/// service may name a slurm.conf outside the default path.
+/// Runs `command` until it ends or `deadline` passes. It has no standard input, and a clean environment except for the variables that
+/// `command` sets and for `SLURM_CONF`: a service may name a slurm.conf outside the default path.
 ///
 /// # Errors
 /// [`ProgramError`].
 pub fn run(command: &mut Command, deadline: Deadline) -> Result<ProgramOutcome, ProgramError> {
-    command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin");
+    let own = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+    let own: Vec<(OsString, OsString)> = own.collect();
+    command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").envs(own);
     if let Some(file) = std::env::var_os("SLURM_CONF") {
         command.env("SLURM_CONF", file);
     }

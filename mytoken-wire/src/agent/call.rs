@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::VERSION;
-use super::{JobEnd, JobStart, SessionEnd, SessionStart, Started, Status, StatusQuery};
+use super::{JobEnd, JobStart, SessionEnd, SessionStart, Started, Status, StatusQuery, Submitted};
 
 /// A request and its answer. Each caller links the code for its own requests only, which keeps the Slurm plugin small.
 pub trait Call: Serialize {
@@ -26,6 +26,11 @@ impl Call for JobStart {
 
 impl Call for JobEnd {
     const NAME: &'static str = "job_end";
+    type Answer = Done;
+}
+
+impl Call for Submitted {
+    const NAME: &'static str = "submitted";
     type Answer = Done;
 }
 
@@ -90,12 +95,18 @@ mod tests {
         serde_json::from_str(r#"{"session":"0","uid":1,"gid":1,"pid":1,"exp":1,"lifetime":1}"#).unwrap()
     }
 
+    fn submitted() -> Submitted {
+        let text = r#"{"handle":"0","server":"main","sub_token":"a.b.c","exp":2,"made":1,"profile":"default"}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
     #[test]
     fn the_agent_reads_what_its_callers_write() {
         let start: JobStart = serde_json::from_str(r#"{"job":1,"step":0,"uid":1,"gid":1}"#).unwrap();
         let requests = [
             (line(&JobEnd { job: 4711 }), Request::JobEnd(JobEnd { job: 4711 })),
             (line(&start), Request::JobStart(start)),
+            (line(&submitted()), Request::Submitted(submitted())),
             (line(&session()), Request::SessionStart(session())),
             (line(&SessionEnd { session: "0".into() }), Request::SessionEnd(SessionEnd { session: "0".into() })),
             (line(&StatusQuery { job: Some(1) }), Request::Status(StatusQuery { job: Some(1) })),

@@ -43,6 +43,10 @@ pub enum EventKind {
     Started,
     /// A new access token replaced the old one.
     Renewed,
+    /// A further job of the submission started on the node.
+    Joined,
+    /// The credential gives no access token now, but will again; the text says from when on.
+    Waiting,
     /// An attempt to get an access token failed; the agent tries again.
     Retry,
     /// There will be no access token, or no further one.
@@ -59,7 +63,7 @@ pub enum EventKind {
     Kept,
     /// Another node revokes the sub-token.
     Left,
-    /// The job was requeued; its sub-token stays valid.
+    /// The job was requeued, or other jobs of the submission wait or run; the sub-token stays valid.
     Requeued,
     /// The agent is finished with the credential.
     Dropped,
@@ -76,6 +80,8 @@ impl EventKind {
             Self::Opened => "opened",
             Self::Started => "started",
             Self::Renewed => "renewed",
+            Self::Joined => "joined",
+            Self::Waiting => "waiting",
             Self::Retry => "retry",
             Self::Refused => "refused",
             Self::Expired => "expired",
@@ -113,8 +119,8 @@ mod tests {
     #[test]
     fn every_kind_has_its_own_word_and_an_unknown_word_is_kept() {
         for word in [
-            "opened", "started", "renewed", "retry", "refused", "expired", "removed", "missed", "revoked", "kept",
-            "left", "requeued", "dropped",
+            "opened", "started", "renewed", "joined", "waiting", "retry", "refused", "expired", "removed", "missed",
+            "revoked", "kept", "left", "requeued", "dropped",
         ] {
             let kind: EventKind = word.parse().unwrap();
             assert!(!matches!(kind, EventKind::Other(_)), "{word}");

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::RenewalCredential;
+use crate::Secret;
 
 /// A request to the agent. On the wire `{"v":1,"call":"job_start",...}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -13,6 +14,8 @@ pub enum Request {
     JobStart(JobStart),
     /// A job has ended on this node (root; from the plugin's epilog).
     JobEnd(JobEnd),
+    /// A submission was made on this host (its user; from mytoken-submit). The agent revokes its sub-token if no job ever starts with it.
+    Submitted(Submitted),
     /// A login session begins; the agent renews its access token (root; from the PAM module's `open_session`).
     SessionStart(SessionStart),
     /// A login session has ended (root).
@@ -49,6 +52,26 @@ pub struct JobStart {
 pub struct JobEnd {
     /// Job id.
     pub job: u32,
+}
+
+/// A submission was made. The caller is its user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// The handle of the submission.
+    pub handle: String,
+    /// Name of the mytoken server in `mytoken.toml` that issued the sub-token.
+    pub server: String,
+    /// The sub-token.
+    pub sub_token: Secret,
+    /// Expiry of the sub-token, Unix seconds.
+    pub exp: u64,
+    /// When it was made, Unix seconds.
+    pub made: u64,
+    /// For how many seconds further submissions may use it, too.
+    #[serde(default)]
+    pub shared_for: u64,
+    /// Name of the profile.
+    pub profile: String,
 }
 
 /// A session begins.

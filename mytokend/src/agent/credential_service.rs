@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use mytoken::{Deadline, Secret};
-use mytoken_wire::agent::JobStart;
+use mytoken_wire::agent::{JobStart, RenewalCredential};
 
 use super::lease::LeaseCredential;
+use crate::jobs::Window;
 
 /// The content of an opened credential, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,16 @@ pub struct Admitted {
     pub required: bool,
     /// Expiry of the sub-token, Unix seconds.
     pub exp: u64,
+    /// When the sub-token gives access tokens, as its own text says. Empty: always.
+    pub windows: Vec<Window>,
+    /// Begin and end of the time in which jobs may have been submitted with it, Unix seconds. Only if several submissions share it.
+    pub submitted: Option<(u64, u64)>,
+    /// The agent of the submission's host follows it, too.
+    pub followed: bool,
+    /// Where requests for its access tokens belong: mytoken server and provider.
+    pub lane: String,
+    /// Whether the sub-token limits the number of access tokens.
+    pub limited_uses: bool,
     /// Scopes and audience of the sub-token, as text for the job's owner.
     pub description: String,
 }
@@ -38,8 +49,8 @@ pub struct Denied {
 pub struct IssuedToken {
     /// The token.
     pub token: Secret,
-    /// Expiry, Unix seconds.
-    pub exp: u64,
+    /// Seconds until its expiry, counted from the answer. They do not depend on this machine's clock if the answer names them.
+    pub left: u64,
     /// Lifetime in seconds.
     pub lifetime: u64,
 }
@@ -88,7 +99,13 @@ pub trait CredentialService: Send + Sync {
         deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure>;
 
-    /// Revokes the sub-token in a sealed text. Does nothing for a session's mytoken.
+    /// Where requests with a session's mytoken belong: mytoken server and provider.
+    fn lane_of(&self, renewal: &RenewalCredential) -> String;
+
+    /// Whether `mytoken.toml` names this mytoken server.
+    fn knows_server(&self, name: &str) -> bool;
+
+    /// Revokes the sub-token of a submission. Does nothing for a session's mytoken.
     ///
     /// # Errors
     /// [`RequestFailure`].

@@ -8,16 +8,18 @@ use mytoken::config::Shared;
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::server::ServerError;
 use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
+use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, Kind, ScheduleClock, Secret};
-use mytoken_wire::agent::JobStart;
+use mytoken_wire::agent::{JobStart, RenewalCredential};
 use mytoken_wire::clock::FixedClock;
+use mytoken_wire::printable;
 
 use super::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
 use super::lease::LeaseCredential;
 use crate::jobs::keys::PrivateKey;
 use crate::jobs::sealed::{self, JobCredential};
-use crate::jobs::{SealError, StartRefusal, job_start};
+use crate::jobs::{SealError, StartRefusal, job_start, windows};
 
 /// Assumed lifetime in seconds of an access token whose expiry is unknown.
 const UNKNOWN_LIFETIME: u64 = 300;
@@ -142,8 +144,8 @@ impl DirectMode {
         let lifetime = from_answer.or(from_token).unwrap_or(UNKNOWN_LIFETIME);
         // If this clock is behind, the token's `exp` seems far away, and an expired token would stay in its file. The lifetime in the
         // answer does not depend on this clock.
-        let exp = granted.exp.unwrap_or(u64::MAX).min(now.saturating_add(lifetime));
-        Ok(IssuedToken { token: granted.token, exp, lifetime })
+        let left = from_token.unwrap_or(u64::MAX).min(lifetime);
+        Ok(IssuedToken { token: granted.token, left, lifetime })
     }
 }
 
@@ -158,7 +160,16 @@ impl CredentialService for DirectMode {
             // The requirement of another user does not apply to this job.
             required: credential.required && !matches!(refusal, StartRefusal::OtherUser { .. }),
         })?;
+        let claims = unverified_claims(&credential.sub_token);
+        let clauses = claims.as_ref().map_or(&[][..], |claims| &claims.unverified().restrictions);
+        let provider = claims.as_ref().map_or("", |claims| &claims.unverified().oidc_iss);
         Ok(Admitted {
+            // The signature is not verified, and need not be: whoever sealed it deceives only himself.
+            windows: windows::of_clauses(clauses, &credential.scope, &credential.audience),
+            limited_uses: windows::uses_are_limited(clauses),
+            lane: lane(&credential.server, provider),
+            submitted: credential.submission_time(),
+            followed: credential.followed,
             description: format!("sub-token: scopes {}, audience {}", credential.scope, credential.audience),
             profile: credential.profile,
             handle: credential.id,
@@ -183,14 +194,33 @@ impl CredentialService for DirectMode {
                 let request = access_token_request(&renewal.mytoken, &renewal.scope, &renewal.audience, comment);
                 self.request(self.by_name(&renewal.server)?, &request, deadline)
             }
+            LeaseCredential::SubToken { .. } => {
+                Err(RequestFailure::permanent("this host follows the submission and needs no access token"))
+            }
         }
     }
 
+    fn lane_of(&self, renewal: &RenewalCredential) -> String {
+        let claims = unverified_claims(&renewal.mytoken);
+        let provider = claims.as_ref().map_or("", |claims| &claims.unverified().oidc_iss);
+        let server = self.by_name(&renewal.server).map(ToString::to_string).unwrap_or_default();
+        lane(&server, provider)
+    }
+
+    fn knows_server(&self, name: &str) -> bool {
+        self.by_name(name).is_ok()
+    }
+
     fn revoke(&self, credential: &LeaseCredential, deadline: Deadline) -> Result<(), RequestFailure> {
-        let LeaseCredential::Sealed(text) = credential else { return Ok(()) };
-        let credential = self.open(text)?;
-        let url = self.by_url(&credential.server)?;
-        self.with_server(url, deadline, |server| server.revoke(&credential.sub_token, true, deadline))
+        let (url, sub_token) = match credential {
+            LeaseCredential::Sealed(text) => {
+                let credential = self.open(text)?;
+                (self.by_url(&credential.server)?, credential.sub_token)
+            }
+            LeaseCredential::SubToken { server, sub_token } => (self.by_name(server)?, sub_token.clone()),
+            LeaseCredential::Mytoken(_) => return Ok(()),
+        };
+        self.with_server(url, deadline, |server| server.revoke(&sub_token, true, deadline))
             .map_err(|error| failure(&error))
     }
 
@@ -198,6 +228,11 @@ impl CredentialService for DirectMode {
         let Ok(keys) = &self.keys else { return Vec::new() };
         [&keys.current].into_iter().chain(&keys.earlier).map(|key| key.id().to_owned()).collect()
     }
+}
+
+/// Requests to one provider at one server share a lane. A user can choose the provider's name, which gives more lanes, and no more threads.
+fn lane(server: &str, provider: &str) -> String {
+    format!("{server} {}", printable(provider, 200))
 }
 
 fn access_token_request<'a>(
@@ -254,6 +289,7 @@ mod tests {
             required: true,
             made: 0,
             shared_for: 0,
+            followed: false,
         }
     }
 

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
+use super::lanes::{Lanes, Place};
 use super::lease::{Action, Lease, LeaseKey, Phase};
 
 /// Maximum number of leases. Above it the oldest finished ones are deleted: an array of many short tasks must not fill the memory.
@@ -35,7 +36,7 @@ pub enum Queue {
 pub struct LeaseTable {
     leases: HashMap<LeaseKey, Lease>,
     heap: BinaryHeap<Reverse<(u64, LeaseKey)>>,
-    tokens: VecDeque<Task>,
+    tokens: Lanes,
     slurm: VecDeque<Task>,
     /// The agent is stopping.
     pub stopping: bool,
@@ -54,6 +55,13 @@ impl LeaseTable {
         self.leases.get_mut(key)
     }
 
+    /// The lease under which the job runs here, or else the last one under which it ran.
+    #[must_use]
+    pub fn of_job(&self, job: u32) -> Option<&Lease> {
+        let having = self.leases.values().filter(|lease| lease.jobs.contains_key(&job));
+        having.max_by_key(|lease| (lease.runs(job), lease.generation))
+    }
+
     /// All leases.
     pub fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.leases.values()
@@ -69,6 +77,7 @@ impl LeaseTable {
         self.last_generation += 1;
         lease.generation = self.last_generation;
         lease.in_progress = false;
+        (lease.attempts, lease.second_due) = (0, None);
         lease.scheduled = None;
         let key = lease.key.clone();
         self.leases.insert(key.clone(), lease);
@@ -87,6 +96,18 @@ impl LeaseTable {
         if lease.scheduled.is_none_or(|scheduled| due < scheduled) {
             lease.scheduled = Some(due);
             self.heap.push(Reverse((due, key.clone())));
+        }
+    }
+
+    /// Schedules all leases anew, after their times have changed.
+    pub fn schedule_all(&mut self) {
+        self.heap.clear();
+        let keys: Vec<LeaseKey> = self.leases.keys().cloned().collect();
+        for key in keys {
+            if let Some(lease) = self.leases.get_mut(&key) {
+                lease.scheduled = None;
+            }
+            self.schedule(&key);
         }
     }
 
@@ -119,28 +140,41 @@ impl LeaseTable {
     /// Whether no action is due at `now` and no request for a token is queued or running.
     #[must_use]
     pub fn is_idle(&self, now: u64) -> bool {
-        let running = self.leases.values().any(|lease| lease.in_progress);
+        let running = self.leases.values().any(|lease| lease.in_progress || lease.attempts > 0);
         self.next_due().is_none_or(|due| due > now) && self.tokens.is_empty() && !running
     }
 
     /// Queues an action of the lease for the worker threads.
     pub fn enqueue(&mut self, key: &LeaseKey, action: Action) {
         let Some(lease) = self.leases.get_mut(key) else { return };
-        // A query changes nothing before its answer, and meanwhile the token is renewed.
-        lease.in_progress |= action != Action::QueryJob;
         let task = Task { key: key.clone(), action, generation: lease.generation };
         match action {
-            Action::Settle | Action::QueryJob => self.slurm.push_back(task),
-            Action::Renew | Action::Expire | Action::Delete => self.tokens.push_back(task),
+            Action::Settle => {
+                lease.in_progress = true;
+                self.slurm.push_back(task);
+            }
+            // A query changes nothing before its answer, and meanwhile the token is renewed.
+            Action::QueryJobs => self.slurm.push_back(task),
+            Action::Renew => {
+                lease.attempts = lease.attempts.saturating_add(1);
+                lease.second_due = None;
+                self.tokens.push(Place { lane: lease.lane.clone(), uid: lease.uid }, task);
+            }
+            Action::Write | Action::Expire | Action::Delete => {}
         }
     }
 
-    /// The next task of `queue`, in the order in which the tasks were due.
-    pub fn dequeue(&mut self, queue: Queue) -> Option<Task> {
+    /// The next task of `queue` that may run. A task of the queue of tokens comes with its place, for [`Self::done`].
+    pub fn dequeue(&mut self, queue: Queue) -> Option<(Option<Place>, Task)> {
         match queue {
-            Queue::Tokens => self.tokens.pop_front(),
-            Queue::Slurm => self.slurm.pop_front(),
+            Queue::Tokens => self.tokens.take().map(|(place, task)| (Some(place), task)),
+            Queue::Slurm => self.slurm.pop_front().map(|task| (None, task)),
         }
+    }
+
+    /// Gives the place of a task of [`Self::dequeue`] to another one.
+    pub fn done(&mut self, place: &Place) {
+        self.tokens.done(place);
     }
 
     /// Copies the data that a worker needs for `task`. If `copy` returns nothing, the task is done.
@@ -148,7 +182,7 @@ impl LeaseTable {
         let lease = self.current(task)?;
         let copied = copy(lease);
         if copied.is_none() {
-            lease.in_progress = false;
+            lease.end_task(task.action);
             self.schedule(&task.key);
         }
         copied
@@ -157,7 +191,7 @@ impl LeaseTable {
     /// Marks `task` as done and returns its lease. `None` when the lease was replaced in the meantime.
     pub fn finish(&mut self, task: &Task) -> Option<&mut Lease> {
         let lease = self.current(task)?;
-        lease.in_progress = false;
+        lease.end_task(task.action);
         Some(lease)
     }
 
@@ -214,7 +248,7 @@ mod tests {
     fn a_new_time_replaces_the_old_one() {
         let mut table = LeaseTable::default();
         table.insert(lease(1, 100));
-        table.get_mut(&LeaseKey::Job(1)).unwrap().phase = Phase::Ended { due: 10, tries: 0 };
+        table.get_mut(&LeaseKey::Job(1)).unwrap().phase = Phase::Ended { due: 10, tries: 0, revoke: None };
         table.schedule(&LeaseKey::Job(1));
         assert_eq!(table.take_due(10), Some((LeaseKey::Job(1), Action::Settle)));
         table.get_mut(&LeaseKey::Job(1)).unwrap().phase = Phase::Finished { due: 500 };
@@ -231,7 +265,7 @@ mod tests {
         table.enqueue(&LeaseKey::Job(1), Action::Renew);
         table.remove(&LeaseKey::Job(2));
         assert_eq!(table.take_due(50), None);
-        table.get_mut(&LeaseKey::Job(1)).unwrap().in_progress = false;
+        table.get_mut(&LeaseKey::Job(1)).unwrap().end_task(Action::Renew);
         table.schedule(&LeaseKey::Job(1));
         assert!(table.take_due(50).is_some());
     }
@@ -241,11 +275,13 @@ mod tests {
         let mut table = LeaseTable::default();
         table.insert(lease(1, 10));
         table.enqueue(&LeaseKey::Job(1), Action::Renew);
-        let task = table.dequeue(Queue::Tokens).unwrap();
+        let (place, task) = table.dequeue(Queue::Tokens).unwrap();
         assert!(!table.is_idle(0) && table.begin(&task, |lease| Some(lease.uid)) == Some(1));
         table.insert(lease(1, 20));
         assert!(table.finish(&task).is_none() && table.begin(&task, |lease| Some(lease.uid)).is_none());
         assert_eq!(table.take_due(19), None);
+        assert!(!table.is_idle(19), "the request still runs");
+        table.done(&place.unwrap());
         assert!(table.is_idle(19) && !table.is_idle(20));
     }
 

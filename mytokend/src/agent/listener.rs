@@ -169,7 +169,7 @@ fn serve_connection(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool)
 fn is_for_caller(request: &Request) -> bool {
     match request {
         Request::Status(_) | Request::JobStart(_) => true,
-        Request::JobEnd(_) | Request::SessionStart(_) | Request::SessionEnd(_) => false,
+        Request::JobEnd(_) | Request::Submitted(_) | Request::SessionStart(_) | Request::SessionEnd(_) => false,
     }
 }
 

@@ -8,6 +8,8 @@
 pub mod arguments;
 pub mod credential_service;
 pub mod direct;
+mod job_requests;
+pub mod lanes;
 pub mod lease;
 pub mod lease_table;
 pub mod listener;
@@ -23,7 +25,9 @@ mod settle;
 pub mod slurm;
 pub mod startup;
 mod store;
+mod submissions;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -88,6 +92,8 @@ pub struct Agent {
     pub runtime_dir: RuntimeDir,
     /// Time of day and elapsed time.
     pub clock: Arc<dyn ScheduleClock>,
+    /// The time of day minus elapsed time, in milliseconds, as the schedule thread has last seen it.
+    offset: AtomicI64,
     /// The log.
     pub log: Log,
     /// Gives a random number of [0, 1).
@@ -117,11 +123,13 @@ impl Agent {
         clock: Arc<dyn ScheduleClock>,
         log: Log,
     ) -> Result<Arc<Self>, Error> {
-        let table = recovery::recover(&runtime_dir, clock.unix_millis(), &log)?;
+        let moment = recovery::Moment { now: clock.unix_millis(), offset: offset(clock.as_ref()) };
+        let table = recovery::recover(&runtime_dir, moment, &log)?;
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),
             schedule_turn: Mutex::new(clock.elapsed()),
+            offset: AtomicI64::new(offset(clock.as_ref())),
             runtime_dir,
             clock,
             log,
@@ -132,6 +140,43 @@ impl Agent {
             wake: Condvar::new(),
             queued: Condvar::new(),
         }))
+    }
+
+    /// The time for all plans, Unix milliseconds: elapsed time, counted from the time of day. When somebody sets the time of day, this
+    /// time stays as it is until [`Self::follow_clock`] has planned everything again.
+    fn now(&self) -> u64 {
+        let offset = self.offset.load(Ordering::Relaxed);
+        u64::try_from(elapsed_millis(self.clock.as_ref()).saturating_add(offset)).unwrap_or(0)
+    }
+
+    /// By how many milliseconds the time of day was set since the plans were made.
+    fn jump(&self) -> i64 {
+        offset(self.clock.as_ref()).saturating_sub(self.offset.load(Ordering::Relaxed))
+    }
+
+    /// Plans again if the time of day was set: what is due in ten minutes stays due in ten minutes.
+    fn follow_clock(&self, table: &mut LeaseTable) {
+        let jump = self.jump();
+        if jump.unsigned_abs() < SMALLEST_JUMP {
+            return;
+        }
+        let new = self.offset.fetch_add(jump, Ordering::Relaxed).saturating_add(jump);
+        let direction = if jump < 0 { "back" } else { "forward" };
+        self.log.line(
+            Level::Warning,
+            &format!(
+                "the clock was set {direction} by {} s; all renewals were planned again",
+                jump.unsigned_abs() / 1000
+            ),
+        );
+        let now = self.now();
+        for lease in table.leases_mut() {
+            lease.follow_jump(jump, new, now.saturating_add(spread((self.draw)())));
+            if let Err(error) = self.runtime_dir.store_lease(lease) {
+                self.log.line(Level::Error, &format!("{}: its state could not be stored: {error}", name(lease)));
+            }
+        }
+        table.schedule_all();
     }
 
     /// What the configuration decides at present.
@@ -166,10 +211,10 @@ impl Agent {
         self.wake.notify_all();
     }
 
-    /// Whether no action is due and no request for a token runs.
+    /// Whether no action is due, no request for a token runs, and the plans follow the clock.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.leases().is_idle(self.clock.unix_millis())
+        self.jump().unsigned_abs() < SMALLEST_JUMP && self.leases().is_idle(self.now())
     }
 
     fn leases(&self) -> MutexGuard<'_, LeaseTable> {
@@ -179,6 +224,9 @@ impl Agent {
 
     /// Stores a changed lease, schedules its next action and wakes the threads that wait.
     fn lease_changed(&self, table: &mut LeaseTable, key: &LeaseKey) {
+        if let Some(lease) = table.get_mut(key) {
+            lease.clock_offset = Some(self.offset.load(Ordering::Relaxed));
+        }
         self.store(table, key);
         table.schedule(key);
         self.changed.notify_all();
@@ -189,16 +237,47 @@ impl Agent {
     fn record(&self, lease: &mut Lease, level: Level, kind: EventKind, text: impl Into<String>) {
         let text = text.into();
         self.log.line_of(lease.uid, level, &format!("{}: {kind}: {text}", name(lease)));
-        lease.record(self.clock.unix_millis(), kind, text);
+        lease.record(self.now(), kind, text);
     }
 }
 
-/// The name of a lease in the log.
+/// The name of a lease in the log: its jobs on this node, or the begin of its session's id.
 fn name(lease: &Lease) -> String {
+    let jobs = || {
+        let running: Vec<u32> = lease.running_jobs().collect();
+        // After the end, the last job.
+        let shown = if running.is_empty() { lease.jobs.keys().copied().last().into_iter().collect() } else { running };
+        let ids: Vec<String> = shown.iter().take(SHOWN_JOBS).map(u32::to_string).collect();
+        let others =
+            if shown.len() > SHOWN_JOBS { format!(" and {} others", shown.len() - SHOWN_JOBS) } else { String::new() };
+        format!("job {}{others} uid {}", ids.join(","), lease.uid)
+    };
     match &lease.key {
-        LeaseKey::Job(job) => format!("job {job} uid {}", lease.uid),
         LeaseKey::Session(session) => format!("session {} uid {}", session.get(..8).unwrap_or_default(), lease.uid),
+        LeaseKey::Job(_) | LeaseKey::Submission { .. } => jobs(),
     }
+}
+
+/// Most jobs in the name of a lease.
+const SHOWN_JOBS: usize = 3;
+
+/// A smaller difference is the clock's daily work, Unix milliseconds.
+const SMALLEST_JUMP: u64 = 1_500;
+
+/// After a jump of the clock, tokens are renewed within this time, because nobody knows whether the host was suspended. Milliseconds.
+const RENEWAL_AFTER_JUMP: f64 = 30_000.0;
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 30,000")]
+fn spread(draw: f64) -> u64 {
+    (RENEWAL_AFTER_JUMP * draw.clamp(0.0, 1.0)) as u64
+}
+
+fn elapsed_millis(clock: &dyn ScheduleClock) -> i64 {
+    i64::try_from(clock.elapsed().as_millis()).unwrap_or(i64::MAX)
+}
+
+fn offset(clock: &dyn ScheduleClock) -> i64 {
+    i64::try_from(clock.unix_millis()).unwrap_or(i64::MAX).saturating_sub(elapsed_millis(clock))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -17,45 +17,65 @@ use crate::log::{Level, Log};
 /// Maximum number of unreadable records with a log line of their own.
 const MOST_LINES: usize = 8;
 
-/// The leases of an earlier run. `now` is Unix milliseconds.
+/// When an earlier run is taken up.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Unix milliseconds.
+    pub now: u64,
+    /// The time of day minus elapsed time, in milliseconds: the time of day may have been set since the leases were stored.
+    pub offset: i64,
+}
+
+/// The leases of an earlier run.
 ///
 /// # Errors
 /// [`FileError::Unusable`] when `runtime_dir` cannot be listed.
-pub fn recover(runtime_dir: &RuntimeDir, now: u64, log: &Log) -> Result<LeaseTable, FileError> {
-    let Records { leases, readable_again, unreadable, removed } = runtime_dir.load_records()?;
-    let mut leases: HashMap<LeaseKey, Lease> = leases.into_iter().map(|lease| (lease.key.clone(), lease)).collect();
+pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<LeaseTable, FileError> {
+    let now = moment.now;
+    let Records { leases: records, readable_again, unreadable, removed } = runtime_dir.load_records()?;
+    let mut leases = HashMap::new();
+    for record in records {
+        let stored = record.key.clone();
+        let lease = in_present(record, moment);
+        if lease.key != stored {
+            if let Err(error) = runtime_dir.store_lease(&lease).and_then(|()| runtime_dir.delete_lease(&stored)) {
+                log.line(Level::Warning, &error.to_string());
+            }
+        }
+        add(&mut leases, lease);
+    }
     // The newest of several is the one to read; the others then belong to an earlier run.
     for (file, lease) in readable_again.into_iter().rev() {
-        read_again(runtime_dir, &mut leases, (&file, lease), now, log);
+        read_again(runtime_dir, &mut leases, (&file, in_present(lease, moment)), now, log);
     }
     tell_unreadable(&unreadable, removed, log);
+    let why = if unreadable.is_empty() { "there is no stored lease of it" } else { "its stored lease cannot be read" };
     for UnreadableRecord { key, kept, .. } in unreadable {
         let Some(key) = key else { continue };
         let left = match &key {
             LeaseKey::Job(job) => runtime_dir.left_in_job(*job, now / 1000),
             LeaseKey::Session(session) => runtime_dir.left_in_session(session, now / 1000),
+            // Nobody knows its jobs; below, each of their directories is found.
+            LeaseKey::Submission { .. } => continue,
         };
         // Without a directory the job or session has nothing here.
         let Ok(Some(left)) = left else { continue };
-        let lease = keep_token(&mut leases, (key, left), "its stored lease cannot be read", now, log);
+        let lease = keep_token(&mut leases, (key, left), why, now, log);
         // Not if the record is still in that place.
         if let (Some(lease), true) = (lease, kept.is_ok()) {
             store(runtime_dir, lease, log);
         }
     }
     for job in runtime_dir.jobs()? {
-        let key = LeaseKey::Job(job);
-        match leases.get(&key) {
-            Some(lease) if lease.is_running() => continue,
-            Some(_) => {}
-            None => {
-                if let Ok(Some(left)) = runtime_dir.left_in_job(job, now / 1000) {
-                    let lease = keep_token(&mut leases, (key, left), "there is no stored lease of it", now, log);
-                    if let Some(lease) = lease {
-                        store(runtime_dir, lease, log);
-                    }
-                    continue;
+        if leases.values().any(|lease| lease.runs(job)) {
+            continue;
+        }
+        if !leases.values().any(|lease| lease.jobs.contains_key(&job)) {
+            if let Ok(Some(left)) = runtime_dir.left_in_job(job, now / 1000) {
+                if let Some(lease) = keep_token(&mut leases, (LeaseKey::Job(job), left), why, now, log) {
+                    store(runtime_dir, lease, log);
                 }
+                continue;
             }
         }
         match runtime_dir.remove_job(job) {
@@ -70,11 +90,28 @@ pub fn recover(runtime_dir: &RuntimeDir, now: u64, log: &Log) -> Result<LeaseTab
         }
     }
     let mut table = LeaseTable::default();
-    for mut lease in leases.into_values() {
-        lease.last_seen = now;
-        table.insert(lease);
-    }
+    leases.into_values().for_each(|lease| table.insert(lease));
     Ok(table)
+}
+
+fn in_present(record: Lease, moment: Moment) -> Lease {
+    let mut lease = record.in_present_form(moment.now);
+    if let Some(stored) = lease.clock_offset {
+        lease.follow_jump(moment.offset.saturating_sub(stored), moment.offset, u64::MAX);
+    }
+    lease
+}
+
+/// Adds a stored lease. Release 0.1.0 stored one for each job of a submission: they become one.
+fn add(leases: &mut HashMap<LeaseKey, Lease>, lease: Lease) {
+    let Some(other) = leases.remove(&lease.key) else {
+        leases.insert(lease.key.clone(), lease);
+        return;
+    };
+    let (mut kept, other) = if lease.is_running() { (lease, other) } else { (other, lease) };
+    kept.jobs.extend(other.jobs);
+    kept.leaders.extend(other.leaders);
+    leases.insert(kept.key.clone(), kept);
 }
 
 /// A lease that another version could not read takes its place again, unless there is a newer one.
@@ -85,7 +122,7 @@ fn read_again(
     now: u64,
     log: &Log,
 ) {
-    let stored = match take_back(leases.get(&lease.key), lease, now) {
+    let stored = match take_back(leases, lease, now) {
         Some(lease) => {
             log.line(Level::Info, &format!("{}: its lease, which was kept in {file}, can be read again", name(&lease)));
             let stored = runtime_dir.store_lease(&lease);
@@ -102,20 +139,33 @@ fn read_again(
     }
 }
 
-/// The lease that is in force when `kept` can be read again; `None` if it is not needed any more. `stored` is the lease of the same job or
-/// session that the agent had in the meantime.
-fn take_back(stored: Option<&Lease>, mut kept: Lease, now: u64) -> Option<Lease> {
-    let Some(stored) = stored else { return Some(kept) };
-    let replaces = stored.lacks_credential && stored.credential.is_none() && stored.uid == kept.uid;
-    if !replaces || kept.credential.is_none() {
+/// The lease that is in force when `kept` can be read again; `None` if it is not needed any more. In the meantime the agent may have had
+/// leases of its jobs, or of its session, that only remove the access token when it expires.
+fn take_back(leases: &mut HashMap<LeaseKey, Lease>, mut kept: Lease, now: u64) -> Option<Lease> {
+    let only_removes = |lease: &Lease| lease.lacks_credential && lease.credential.is_none() && lease.uid == kept.uid;
+    if leases.get(&kept.key).is_some_and(|stored| !only_removes(stored) || kept.credential.is_none()) {
         return None;
     }
-    if stored.is_running() {
+    if let Some(stored) = leases.get(&kept.key) {
         kept.token = stored.token;
-    } else if kept.is_running() && matches!(kept.key, LeaseKey::Job(_)) {
-        // The job ended in the meantime, and nobody could revoke its sub-token.
-        kept.token = None;
-        kept.phase = Phase::Ended { due: now, tries: 0 };
+    }
+    for (id, job) in &mut kept.jobs {
+        let key = LeaseKey::Job(*id);
+        if let Some(stored) = leases.get(&key).filter(|stored| only_removes(stored)) {
+            job.file = stored.jobs.get(id).and_then(|job| job.file);
+            job.running &= stored.runs(*id);
+            leases.remove(&key);
+        }
+    }
+    if !matches!(kept.key, LeaseKey::Session(_)) {
+        let lifetime = kept.token.map(|token| token.lifetime);
+        let in_file = kept.jobs.values().filter_map(|job| job.file).min();
+        kept.token =
+            in_file.map(|exp| CurrentToken { exp, lifetime: lifetime.unwrap_or(exp.saturating_sub(now / 1000)) });
+        if kept.is_running() && kept.running_jobs().next().is_none() {
+            // The jobs ended in the meantime, and nobody could revoke the sub-token.
+            kept.phase = Phase::Ended { due: now, tries: 0, revoke: None };
+        }
     }
     Some(kept)
 }
@@ -153,8 +203,11 @@ fn lease_of_token(key: LeaseKey, left: LeftToken, why: &str, now: u64) -> Lease 
         if is_job { ", so its access token is not renewed; its next step brings the credential again" } else { "" };
     lease.refuse(now, format!("{why}{advice}"));
     lease.lacks_credential = true;
-    lease.token = Some(CurrentToken { exp: left.exp, lifetime });
-    if !is_job {
+    if let LeaseKey::Job(job) = lease.key {
+        lease.add_job(job, gid, None, now);
+        lease.jobs.entry(job).and_modify(|job| job.file = Some(left.exp));
+    } else {
+        lease.token = Some(CurrentToken { exp: left.exp, lifetime });
         // The PAM module removes the files of a session that ends. After the token's end nothing is left to be done.
         lease.phase = Phase::Finished { due: left.exp.saturating_mul(1000).saturating_add(1) };
     }
@@ -195,8 +248,10 @@ mod tests {
     const NOW: u64 = 1_000_000;
 
     fn with_credential() -> Lease {
-        let mut lease = Lease::new(LeaseKey::Job(1), Owner { uid: 7, gid: 7 }, "default", 0);
+        let key = LeaseKey::Submission { uid: 7, handle: "h".into() };
+        let mut lease = Lease::new(key, Owner { uid: 7, gid: 7 }, "default", 0);
         lease.credential = Some(LeaseCredential::Sealed("mt1.x".into()));
+        lease.add_job(1, 7, None, 0);
         lease
     }
 
@@ -204,18 +259,40 @@ mod tests {
         lease_of_token(key, LeftToken { owner: Owner { uid: 7, gid: 7 }, exp: 2_000 }, "because", NOW)
     }
 
+    fn take_back_beside(leases: &[Lease]) -> (Option<Lease>, usize) {
+        let mut leases = leases.iter().map(|lease| (lease.key.clone(), lease.clone())).collect();
+        let back = take_back(&mut leases, with_credential(), NOW);
+        (back, leases.len())
+    }
+
     #[test]
     fn a_kept_lease_comes_back_unless_a_newer_one_has_a_credential() {
-        assert_eq!(take_back(None, with_credential(), NOW).unwrap().phase, Phase::Active { due: 0 });
-        assert!(take_back(Some(&with_credential()), with_credential(), NOW).is_none());
+        assert_eq!(take_back_beside(&[]).0.unwrap().phase, Phase::Active { due: 0 });
+        assert!(take_back_beside(&[with_credential()]).0.is_none());
         let running = of_token(LeaseKey::Job(1));
-        let back = take_back(Some(&running), with_credential(), NOW).unwrap();
-        assert_eq!((back.phase, back.token.map(|token| token.exp)), (Phase::Active { due: 0 }, Some(2_000)));
+        let (back, others) = take_back_beside(std::slice::from_ref(&running));
+        let back = back.unwrap();
+        assert_eq!((back.phase, back.jobs[&1].file, others), (Phase::Active { due: 0 }, Some(2_000), 0));
         let foreign = Lease { uid: 8, ..running.clone() };
-        assert!(take_back(Some(&foreign), with_credential(), NOW).is_none());
-        let ended = Lease { phase: Phase::Finished { due: 9 }, token: None, ..running };
-        let back = take_back(Some(&ended), with_credential(), NOW).unwrap();
-        assert_eq!((back.phase, back.token), (Phase::Ended { due: NOW, tries: 0 }, None));
+        let (back, others) = take_back_beside(&[foreign]);
+        assert_eq!((back.unwrap().jobs[&1].file, others), (None, 1), "a lease of another user stays beside it");
+        let mut ended = running;
+        ended.jobs.get_mut(&1).unwrap().running = false;
+        let back = take_back_beside(&[ended]).0.unwrap();
+        assert_eq!(back.phase, Phase::Ended { due: NOW, tries: 0, revoke: None });
+    }
+
+    #[test]
+    fn the_jobs_of_one_submission_become_one_lease() {
+        let mut leases = HashMap::new();
+        for job in [1, 2] {
+            let mut lease = with_credential();
+            lease.jobs.clear();
+            lease.add_job(job, 7, Some(9), 0);
+            add(&mut leases, lease);
+        }
+        let lease = leases.into_values().next().unwrap();
+        assert_eq!(lease.running_jobs().collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

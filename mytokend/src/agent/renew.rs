@@ -10,29 +10,45 @@ use super::credential_service::{IssuedToken, RequestFailure};
 use super::lease::{CurrentToken, Lease, LeaseKey, Phase};
 use super::lease_table::Task;
 use super::{Agent, millis};
-use crate::jobs::{backoff, renew_at};
+use crate::jobs::{Validity, attempt_times, backoff, renew_at, validity, windows};
 use crate::log::Level;
 
 /// Shortest time between two renewals: a token that comes with little life left must not cause a loop.
 const SHORTEST_PAUSE: u64 = 500;
 
+/// How much this machine's clock and the server's may differ, in seconds. So long after the begin of a window, a refusal is temporary.
+const CLOCK_DIFFERENCE: u64 = 600;
+
 impl Agent {
-    /// Requests an access token and writes it to the job's or session's file.
+    /// Requests an access token and writes it to the files of the jobs, or of the session.
     pub(super) fn renew(&self, task: &Task) {
-        let Some((credential, comment, until)) = self.leases().begin(task, |lease| {
-            lease.credential.clone().map(|credential| (credential, self.comment(lease), lease.until))
-        }) else {
-            return;
+        let now = self.now();
+        let longest = self.configured().intervals.request_deadline;
+        let begun = {
+            let mut table = self.leases();
+            let begun = table.begin(task, |lease| {
+                let credential = lease.credential.clone()?;
+                let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
+                let times = attempt_times(left, lease.failures, longest);
+                Some((credential, self.comment(lease), validity(&lease.windows, now / 1000), times))
+            });
+            // While this request has no answer, a second one may become due.
+            if let (Some((.., times)), Some(lease)) = (&begun, table.current(task)) {
+                let alone = lease.attempts == 1 && !lease.limited_uses;
+                lease.second_due = alone.then(|| now.saturating_add(millis(times.second)));
+                table.schedule(&task.key);
+                self.wake.notify_all();
+            }
+            begun
         };
+        let Some((credential, comment, validity, times)) = begun else { return };
         let begin = self.clock.elapsed();
-        let result = if until.is_some_and(|until| until.saturating_mul(1000) <= self.clock.unix_millis()) {
-            Err(RequestFailure::permanent("the credential itself has expired"))
-        } else {
-            self.configured().service.access_token(
-                &credential,
-                &comment,
-                Deadline::after(self.configured().intervals.request_deadline),
-            )
+        let result = match validity {
+            // Only the server's clock says whether a credential has expired.
+            Validity::Now | Validity::Over => {
+                self.configured().service.access_token(&credential, &comment, Deadline::after(times.deadline))
+            }
+            Validity::From(_) => Err(RequestFailure::permanent("the credential is not valid yet")),
         };
         drop(credential);
         let took = self.clock.elapsed().saturating_sub(begin);
@@ -41,14 +57,12 @@ impl Agent {
         // A job that ended during the request gets no file.
         match (lease.phase, result) {
             (Phase::Active { .. }, Ok(issued)) => self.install(lease, &issued, took),
-            (Phase::Active { .. }, Err(failure)) => self.request_failed(lease, failure),
+            // The other request may still be answered.
+            (Phase::Active { .. }, Err(failure)) if failure.temporary && lease.attempts > 0 => {}
+            (Phase::Active { .. }, Err(failure)) => self.request_failed(lease, &failure),
             (_, Ok(_)) => {
-                self.record(
-                    lease,
-                    Level::Info,
-                    EventKind::Dropped,
-                    "an access token arrived after the end of the job or session",
-                );
+                let text = "an access token arrived after the end of the job or session";
+                self.record(lease, Level::Info, EventKind::Dropped, text);
             }
             (_, Err(_)) => {}
         }
@@ -57,41 +71,65 @@ impl Agent {
 
     /// Writes a new access token to its file and schedules the next renewal.
     fn install(&self, lease: &mut Lease, issued: &IssuedToken, took: Duration) {
-        let now = self.clock.unix_millis();
-        let left = issued.exp.saturating_sub(now / 1000);
+        let now = self.now();
+        let left = issued.left;
         if left == 0 {
-            let ago = (now / 1000).saturating_sub(issued.exp);
-            let reason = format!("the new access token expired {ago} s ago; check this node's clock");
-            return self.request_failed(lease, RequestFailure::temporary(reason));
+            let reason = "the new access token has expired already; check this node's clock";
+            return self.request_failed(lease, &RequestFailure::temporary(reason));
         }
-        if let Err(error) = self.runtime_dir.write_token(lease, issued.token.expose()) {
-            let reason = format!("the access token could not be written: {error}");
-            return self.request_failed(lease, RequestFailure::temporary(reason));
+        // The time of the request belongs to the token's life. The clock of this agent counts whole seconds of it.
+        let exp = (now / 1000).saturating_add(left);
+        // Two requests were answered. The token of the other one is in the files already, and its renewal is planned.
+        let planned = matches!(lease.phase, Phase::Active { due } if due > now);
+        if planned && lease.token.is_some_and(|token| token.exp >= exp) {
+            return;
         }
+        lease.second_due = None;
         let first = lease.token.is_none();
-        lease.token = Some(CurrentToken { exp: issued.exp, lifetime: issued.lifetime });
+        if matches!(lease.key, LeaseKey::Session(_)) {
+            if let Err(error) = self.runtime_dir.write_session_token(lease, issued.token.expose()) {
+                let reason = format!("the access token could not be written: {error}");
+                return self.request_failed(lease, &RequestFailure::temporary(reason));
+            }
+        }
+        lease.token = Some(CurrentToken { exp, lifetime: issued.lifetime });
         lease.failures = 0;
         lease.reason = None;
+        lease.waits_until = None;
         // If this clock is ahead, or the provider issues old tokens, less than the lifetime is left. If the next renewal were computed
         // from the whole lifetime, it would be due at once, every time and on every node.
         let lifetime = issued.lifetime.min(left);
-        let due = renew_at(issued.exp, lifetime, (self.draw)()).max(now.saturating_add(SHORTEST_PAUSE));
+        let due = renew_at(exp, lifetime, (self.draw)()).max(now.saturating_add(SHORTEST_PAUSE));
         lease.phase = Phase::Active { due };
         let kind = if first { EventKind::Started } else { EventKind::Renewed };
         let next = time_format::short(due.saturating_sub(now) / 1000);
+        if !matches!(lease.key, LeaseKey::Session(_)) {
+            lease.token_text = Some(issued.token.clone());
+            self.write_files(lease);
+        }
         self.record(lease, Level::Info, kind, format!("access token in {} ms, next in {next}", took.as_millis()));
     }
 
     /// Ends the renewal after a permanent failure, schedules the next attempt after a temporary one.
-    pub(super) fn request_failed(&self, lease: &mut Lease, failure: RequestFailure) {
-        let now = self.clock.unix_millis();
-        if !failure.temporary {
-            self.log.line(Level::Warning, &format!("{}: refused: {}", super::name(lease), failure.reason));
-            return lease.refuse(now, failure.reason);
+    pub(super) fn request_failed(&self, lease: &mut Lease, failure: &RequestFailure) {
+        let now = self.now();
+        let begun = windows::begun_since(&lease.windows, now / 1000, CLOCK_DIFFERENCE);
+        if !failure.temporary && !begun {
+            // Not valid yet is not refused: the server gives the same answer to both.
+            if let Some(begin) = windows::next_begin(&lease.windows, now / 1000) {
+                return self.wait_for_window(lease, begin);
+            }
+            let expired = lease.until.is_some_and(|until| until <= now / 1000);
+            let prefix = if expired { "the credential itself has expired: " } else { "" };
+            let reason = format!("{prefix}{}", failure.reason);
+            self.log.line(Level::Warning, &format!("{}: refused: {reason}", super::name(lease)));
+            return lease.refuse(now, reason);
         }
         lease.failures = lease.failures.saturating_add(1);
+        lease.second_due = None;
+        let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
         let lifetime = lease.token.map_or(0, |token| token.lifetime);
-        let wait = backoff(lease.failures, lifetime, failure.retry_after, (self.draw)());
+        let wait = backoff(lease.failures, lifetime, left, failure.retry_after, (self.draw)());
         lease.phase = Phase::Active { due: now.saturating_add(millis(wait)) };
         let kept = if lease.token.is_some() { "the old access token stays, " } else { "" };
         let text = format!("{}; {kept}the agent tries again", failure.reason);
@@ -99,11 +137,26 @@ impl Agent {
         lease.reason = Some(text);
     }
 
+    /// The credential gives no access token now, but will again from `begin` on, Unix seconds.
+    fn wait_for_window(&self, lease: &mut Lease, begin: u64) {
+        lease.failures = 0;
+        lease.waits_until = Some(begin);
+        // A second later: the server compares with whole seconds.
+        lease.phase = Phase::Active { due: begin.saturating_add(1).saturating_mul(1000) };
+        let from = time_format::utc_minute(begin);
+        let kept = if lease.token.is_some() { "; the last access token stays until it expires" } else { "" };
+        let text = format!("the credential gives access tokens again from {from} on{kept}");
+        self.record(lease, Level::Info, EventKind::Waiting, text.clone());
+        lease.reason = Some(text);
+    }
+
     /// The comment for the token's history at the mytoken server.
     fn comment(&self, lease: &Lease) -> String {
-        match &lease.key {
-            LeaseKey::Job(job) => format!("job {job} on {}", self.node),
-            LeaseKey::Session(_) => format!("session on {}", self.node),
+        let node = &self.node;
+        match (&lease.key, lease.running_jobs().next()) {
+            (LeaseKey::Session(_), _) => format!("session on {node}"),
+            (_, Some(job)) => format!("job {job} on {node}"),
+            (_, None) => format!("jobs on {node}"),
         }
     }
 }

@@ -7,6 +7,7 @@ mod records;
 
 use std::path::{Path, PathBuf};
 
+use mytoken::Secret;
 use mytoken::private_files::FileError;
 use mytoken::private_files::{Directory, Owner, as_user};
 use mytoken_login::handover::Handover;
@@ -23,6 +24,9 @@ pub use records::{Records, UnreadableRecord, parse_record};
 
 /// Longest file of a stored lease in bytes: the longest sealed text and 32 events, with room to spare.
 const STATE_LIMIT: usize = 256 * 1024;
+
+/// Longest access token in bytes.
+const TOKEN_LIMIT: usize = 64 * 1024;
 
 /// The agent's runtime directory, opened.
 pub struct RuntimeDir {
@@ -46,14 +50,10 @@ impl RuntimeDir {
         Ok(Self { owner, root, jobs, state, missed })
     }
 
-    /// Path of the lease's access token.
+    /// Path of a job's access token.
     #[must_use]
-    pub fn token_path(&self, lease: &Lease) -> PathBuf {
-        let directory = match &lease.key {
-            LeaseKey::Job(job) => self.jobs.path().join(job.to_string()),
-            LeaseKey::Session(session) => self.root.path().join("sessions").join(lease.uid.to_string()).join(session),
-        };
-        directory.join(token_name(lease.uid))
+    pub fn job_token_path(&self, job: u32, uid: u32) -> PathBuf {
+        self.jobs.path().join(job.to_string()).join(token_name(uid))
     }
 
     /// The records of starts that no agent answered, for their owner alone.
@@ -70,21 +70,38 @@ impl RuntimeDir {
         self.jobs.make(&job.to_string(), self.owner, 0o711).map(drop)
     }
 
-    /// Writes an access token to the lease's file.
+    /// Writes an access token to a job's file. Every directory is root's, so that the user cannot place a link there.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn write_job_token(&self, lease: &Lease, job: u32, token: &str) -> Result<(), FileError> {
+        let directory = self.jobs.make(&job.to_string(), self.owner, 0o711)?;
+        directory.write(&token_name(lease.uid), token.as_bytes(), lease.owner(Some(job)), 0o400)
+    }
+
+    /// The access token in a job's file, if there is one.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn read_job_token(&self, lease: &Lease, job: u32) -> Result<Option<Secret>, FileError> {
+        let name = job.to_string();
+        if !self.jobs.has(&name)? {
+            return Ok(None);
+        }
+        let directory = self.jobs.make(&name, self.owner, 0o711)?;
+        let bytes = directory.read(&token_name(lease.uid), lease.owner(Some(job)), 0o400, TOKEN_LIMIT)?;
+        Ok(bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()).map(Secret::new))
+    }
+
+    /// Writes an access token to a session's file.
     ///
     /// # Errors
     /// [`FileError::Unusable`], [`FileError::Identity`].
-    pub fn write_token(&self, lease: &Lease, token: &str) -> Result<(), FileError> {
-        let name = token_name(lease.uid);
-        match &lease.key {
-            // Every directory is root's, so that the user cannot place a link there.
-            LeaseKey::Job(job) => {
-                let directory = self.jobs.make(&job.to_string(), self.owner, 0o711)?;
-                directory.write(&name, token.as_bytes(), lease.owner(), 0o400)
-            }
-            LeaseKey::Session(session) => self
-                .in_session(lease, session, |directory| directory.write(&name, token.as_bytes(), lease.owner(), 0o600)),
-        }
+    pub fn write_session_token(&self, lease: &Lease, token: &str) -> Result<(), FileError> {
+        let LeaseKey::Session(session) = &lease.key else { return Ok(()) };
+        self.in_session(lease, session, |directory| {
+            directory.write(&token_name(lease.uid), token.as_bytes(), lease.owner(None), 0o600)
+        })
     }
 
     /// Removes the tokens of logins that did not lead to a session. `now` is Unix seconds.
@@ -92,18 +109,23 @@ impl RuntimeDir {
         Handover::new(&self.root.path().join("handover"), self.owner).sweep_all(&FixedClock(now));
     }
 
-    /// Removes the access token and keeps its directory: the job or session still runs.
+    /// Removes the access tokens that the lease does not list any more, and keeps their directories: the jobs or the session still run.
     ///
     /// # Errors
-    /// [`FileError::Unusable`], [`FileError::Identity`].
-    pub fn remove_token(&self, lease: &Lease) -> Result<(), FileError> {
+    /// [`FileError::Unusable`], [`FileError::Identity`]; the other files are removed all the same.
+    pub fn remove_expired(&self, lease: &Lease) -> Result<(), FileError> {
         let name = token_name(lease.uid);
-        match &lease.key {
-            LeaseKey::Job(job) => self.jobs.make(&job.to_string(), self.owner, 0o711)?.remove(&name).map(drop),
-            LeaseKey::Session(session) => {
-                self.in_session(lease, session, |directory| directory.remove(&name).map(drop))
-            }
+        if let LeaseKey::Session(session) = &lease.key {
+            return self.in_session(lease, session, |directory| directory.remove(&name).map(drop));
         }
+        let remove = |job: u32| {
+            let job = job.to_string();
+            if self.jobs.has(&job)? { self.jobs.make(&job, self.owner, 0o711)?.remove(&name).map(drop) } else { Ok(()) }
+        };
+        // All are tried before the first error is returned.
+        let without = lease.jobs.iter().filter(|(_, job)| job.running && job.file.is_none());
+        let results: Vec<Result<(), FileError>> = without.map(|(id, _)| remove(*id)).collect();
+        results.into_iter().collect()
     }
 
     /// Removes a job's directory with everything in it, and the record of its start. Returns whether there was one.
@@ -138,13 +160,13 @@ impl RuntimeDir {
         if !sessions.has(&uid)? {
             return Ok(());
         }
-        as_user(lease.owner(), || {
-            let own = sessions.enter(&uid, lease.owner(), 0o700)?;
+        as_user(lease.owner(None), || {
+            let own = sessions.enter(&uid, lease.owner(None), 0o700)?;
             // No listing: the user may have put a million files into the directory.
             if !own.has(session)? {
                 return Ok(());
             }
-            let directory = own.enter(session, lease.owner(), 0o700)?;
+            let directory = own.enter(session, lease.owner(None), 0o700)?;
             directory.remove(&token_name(lease.uid))?;
             directory.remove(&format!("mt_u{}", lease.uid))?;
             own.remove_dir(session).map(drop)
@@ -188,9 +210,9 @@ impl RuntimeDir {
     ) -> Result<(), FileError> {
         let sessions = self.root.enter("sessions", self.owner, 0o711)?;
         // The user owns the directory and may put anything into it at any time. So this uses the rights of the user.
-        as_user(lease.owner(), || {
-            let own = sessions.enter(&lease.uid.to_string(), lease.owner(), 0o700)?;
-            work(&own.enter(session, lease.owner(), 0o700)?)
+        as_user(lease.owner(None), || {
+            let own = sessions.enter(&lease.uid.to_string(), lease.owner(None), 0o700)?;
+            work(&own.enter(session, lease.owner(None), 0o700)?)
         })
     }
 }
@@ -201,6 +223,7 @@ fn token_name(uid: u32) -> String {
 
 fn state_name(key: &LeaseKey) -> String {
     match key {
+        LeaseKey::Submission { uid, handle } => format!("submission-{uid}-{handle}.json"),
         LeaseKey::Job(job) => format!("job-{job}.json"),
         LeaseKey::Session(session) => format!("session-{session}.json"),
     }

@@ -14,7 +14,7 @@ use super::{Agent, millis, process};
 use crate::log::Level;
 
 /// Number of worker threads of each queue.
-const WORKERS: [(Queue, usize); 2] = [(Queue::Tokens, 4), (Queue::Slurm, 2)];
+const WORKERS: [(Queue, usize); 2] = [(Queue::Tokens, 24), (Queue::Slurm, 2)];
 
 /// Stack of a thread in bytes. Enough for TLS; the default of 2 MiB would make the agent look larger than it is.
 const STACK: usize = 512 * 1024;
@@ -88,17 +88,19 @@ impl Agent {
             if table.stopping {
                 return;
             }
-            while let Some((key, action)) = table.take_due(self.clock.unix_millis()) {
+            self.follow_clock(&mut table);
+            while let Some((key, action)) = table.take_due(self.now()) {
                 match action {
                     Action::Expire => self.expire(&mut table, &key),
+                    Action::Write => self.write_again(&mut table, &key),
                     Action::Delete => self.delete(&mut table, &key),
-                    Action::Renew | Action::Settle | Action::QueryJob => {
+                    Action::Renew | Action::Settle | Action::QueryJobs => {
                         table.enqueue(&key, action);
                         self.queued.notify_all();
                     }
                 }
             }
-            let now = self.clock.unix_millis();
+            let now = self.now();
             let until_due =
                 table.next_due().map_or(LONGEST_SLEEP, |due| Duration::from_millis(due.saturating_sub(now)));
             let since_sweep = self.clock.elapsed().saturating_sub(swept);
@@ -113,12 +115,12 @@ impl Agent {
     fn run_tasks(&self, queue: Queue) {
         loop {
             let mut table = self.leases();
-            let task = loop {
+            let (place, task) = loop {
                 if table.stopping {
                     return;
                 }
-                if let Some(task) = table.dequeue(queue) {
-                    break task;
+                if let Some(next) = table.dequeue(queue) {
+                    break next;
                 }
                 table = self.queued.wait(table).unwrap_or_else(PoisonError::into_inner);
             };
@@ -127,6 +129,10 @@ impl Agent {
             if catch_unwind(AssertUnwindSafe(|| self.run_task(&task))).is_err() {
                 self.task_panicked(&task);
             }
+            if let Some(place) = place {
+                self.leases().done(&place);
+                self.queued.notify_all();
+            }
         }
     }
 
@@ -134,24 +140,40 @@ impl Agent {
         match task.action {
             Action::Renew => self.renew(task),
             Action::Settle => self.settle(task),
-            Action::QueryJob => self.query_job(task),
-            Action::Expire | Action::Delete => {}
+            Action::QueryJobs => self.query_jobs(task),
+            Action::Write | Action::Expire | Action::Delete => {}
         }
     }
 
     fn expire(&self, table: &mut LeaseTable, key: &LeaseKey) {
         let Some(lease) = table.get_mut(key) else { return };
-        if let Err(error) = self.runtime_dir.remove_token(lease) {
-            self.log.line(Level::Error, &format!("{}: {error}", super::name(lease)));
+        let now = self.now() / 1000;
+        let mut removed = false;
+        if lease.token.is_some_and(|token| token.exp <= now) {
+            removed = matches!(key, LeaseKey::Session(_));
+            (lease.token, lease.token_text, lease.write_due) = (None, None, None);
         }
-        lease.token = None;
-        let why = lease.reason.clone().unwrap_or_else(|| "it was not renewed".to_owned());
-        self.record(
-            lease,
-            Level::Warning,
-            EventKind::Expired,
-            format!("the access token expired and was removed: {why}"),
-        );
+        for job in lease.jobs.values_mut().filter(|job| job.file.is_some_and(|exp| exp <= now)) {
+            job.file = None;
+            removed = true;
+        }
+        if removed {
+            if let Err(error) = self.runtime_dir.remove_expired(lease) {
+                self.log.line(Level::Error, &format!("{}: {error}", super::name(lease)));
+            }
+            let why = lease.reason.clone().unwrap_or_else(|| "it was not renewed".to_owned());
+            let text = format!("the access token expired and was removed: {why}");
+            self.record(lease, Level::Warning, EventKind::Expired, text);
+        }
+        self.lease_changed(table, key);
+    }
+
+    fn write_again(&self, table: &mut LeaseTable, key: &LeaseKey) {
+        let Some(lease) = table.get_mut(key) else { return };
+        if self.write_files(lease) {
+            lease.reason = None;
+            self.record(lease, Level::Info, EventKind::Started, "the access token was written");
+        }
         self.lease_changed(table, key);
     }
 
@@ -164,7 +186,7 @@ impl Agent {
 
     /// Removes the records of logins without a session, ends sessions without a process, and asks about jobs without a process.
     fn sweep(&self) {
-        self.runtime_dir.sweep_handover(self.clock.unix_millis() / 1000);
+        self.runtime_dir.sweep_handover(self.now() / 1000);
         self.take_missed_starts();
         self.sweep_sessions();
         self.sweep_jobs();
@@ -185,21 +207,26 @@ impl Agent {
 
     fn sweep_jobs(&self) {
         let with_process = process::jobs_with_steps();
-        let now = self.clock.unix_millis();
+        let now = self.now();
         let delay = millis(self.configured().intervals.missing_job_delay);
         let mut table = self.leases();
         let mut missing = Vec::new();
         for lease in table.leases_mut() {
-            let LeaseKey::Job(job) = lease.key else { continue };
-            if with_process.contains(&job) {
-                lease.last_seen = now;
-            } else if lease.is_running() && !lease.in_progress && now.saturating_sub(lease.last_seen) > delay {
-                lease.last_seen = now.saturating_add(delay.saturating_mul(QUERY_PAUSE));
+            let (mut overdue, busy) = (false, lease.in_progress);
+            for (id, job) in lease.jobs.iter_mut().filter(|(_, job)| job.running) {
+                if with_process.contains(id) {
+                    job.last_seen = now;
+                } else if !busy && now.saturating_sub(job.last_seen) > delay {
+                    job.last_seen = now.saturating_add(delay.saturating_mul(QUERY_PAUSE));
+                    overdue = true;
+                }
+            }
+            if overdue {
                 missing.push(lease.key.clone());
             }
         }
         for key in missing {
-            table.enqueue(&key, Action::QueryJob);
+            table.enqueue(&key, Action::QueryJobs);
             self.queued.notify_all();
         }
     }

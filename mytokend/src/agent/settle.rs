@@ -1,123 +1,211 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Settles ended jobs: slurmctld says whether a job is final, then its sub-token is revoked or left to others. The lease table is not
-//! locked during a query.
+//! Settles submissions that have no job on this node any more: slurmctld says whether the whole submission is final, then its sub-token is
+//! revoked or left to other nodes. The lease table is not locked during a query.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use mytoken::Deadline;
 use mytoken_wire::agent::EventKind;
 
 use super::credential_service::RequestFailure;
-use super::lease::{Lease, LeaseCredential, LeaseKey, Phase};
+use super::lease::{Lease, LeaseCredential, Phase};
 use super::lease_table::Task;
 use super::{Agent, millis};
-use crate::jobs::{EndDecision, decide_end, is_gone};
+use crate::jobs::submission_end::{gone, shows};
+use crate::jobs::{EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow};
 use crate::log::Level;
 
-/// How many times slurmctld is asked about an ended job, including failed revocations. Afterwards the sub-token ends by its expiry.
-/// With [`DOUBLINGS`] the tries cover eleven hours without slurmctld or without the mytoken server.
-const MAX_TRIES: u32 = 20;
+/// Longest pause between two questions about a submission. Shorter than the five minutes after which slurmctld forgets a job (`MinJobAge`).
+const LONGEST_PAUSE: Duration = Duration::from_secs(240);
 
-/// How many times the pause between two tries doubles: from seconds to an hour.
-const DOUBLINGS: u32 = 11;
+/// Longest pause between two attempts to revoke.
+const LONGEST_REVOCATION_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// How much later than the node before it a node revokes.
+const RANK_DELAY: Duration = Duration::from_secs(600);
+
+/// How often an answer without the jobs that just ran here is doubted. slurmctld forgets a job after minutes, not seconds.
+const DOUBTS: u32 = 3;
 
 /// The result of one try.
 enum Settlement {
     /// The lease is finished. The event says why.
     Finished(EventKind, String),
-    /// There is no decision yet, for this reason.
-    TryAgain(String),
+    /// The submission is final. The sub-token is revoked after this time, unless a job comes back.
+    RevokeLater(Duration),
+    /// Jobs of the submission wait or run elsewhere.
+    Continues(&'static str),
+    /// slurmctld gave no answer, or none that decides.
+    AskAgain,
+    /// The revocation failed for this reason.
+    RevokeAgain(String),
 }
 
 impl Agent {
-    /// Asks slurmctld about an ended job and acts on the answer.
+    /// Asks slurmctld about an ended submission and acts on the answer.
     pub(super) fn settle(&self, task: &Task) {
-        let LeaseKey::Job(job) = task.key else { return };
-        let copied = self.leases().begin(task, |lease| Some((lease.credential.clone(), lease.array_job, lease.phase)));
-        let Some((credential, array, Phase::Ended { tries, .. })) = copied else { return };
-        let settlement = match self.configured().controller.job_states(array.unwrap_or(job)) {
-            Ok(states) => self.carry_out(decide_end(states.as_deref(), job, &self.node), &task.key, credential),
-            Err(error) => Settlement::TryAgain(error.to_string()),
+        let copied = self.leases().begin(task, |lease| {
+            let held = HeldSubmission {
+                jobs: lease.jobs.keys().copied().collect(),
+                leaders: lease.leaders.clone(),
+                submitted: lease.submitted,
+                followed: lease.followed,
+            };
+            let progress = lease.progress.filter(|_| lease.is_followed_here());
+            Some((lease.credential.clone(), lease.uid, lease.until, (held, progress), lease.phase))
+        });
+        let Some((credential, uid, until, (held, before), Phase::Ended { tries, revoke, .. })) = copied else { return };
+        let now = self.now();
+        let expired = until.is_some_and(|until| until.saturating_mul(1000) <= now);
+        let (mut leaders, mut progress) = (None, None);
+        let settlement = match credential {
+            Some(_) if expired => Settlement::Finished(EventKind::Kept, "the sub-token has expired".to_owned()),
+            None => Settlement::Finished(EventKind::Kept, "there is no sub-token to revoke".to_owned()),
+            Some(credential) => match self.configured().controller.jobs_of(uid) {
+                Ok(output) if before.is_some() => {
+                    let submitted = held.submitted.unwrap_or_default();
+                    let (decision, seen) = follow(&output, submitted, before.unwrap_or(Progress::Nothing), now / 1000);
+                    progress = Some(seen);
+                    self.carry_out_follow(decision, &credential, revoke.is_some_and(|revoke| revoke <= now))
+                }
+                Ok(output) => {
+                    let (decision, seen) = decide_end(&output, &held, &self.node);
+                    let doubtful = tries < DOUBTS && revoke.is_none() && !shows(&output, &held);
+                    leaders = Some(seen);
+                    if doubtful && matches!(decision, EndDecision::Revoke { .. }) {
+                        Settlement::AskAgain
+                    } else {
+                        self.carry_out(decision, &credential, revoke.is_some_and(|revoke| revoke <= now))
+                    }
+                }
+                Err(error) => {
+                    self.log
+                        .line(Level::Warning, &format!("{}: slurmctld cannot be asked: {error}", self.name_of(task)));
+                    Settlement::AskAgain
+                }
+            },
         };
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };
         if matches!(lease.phase, Phase::Ended { .. }) {
-            self.apply(lease, settlement, tries.saturating_add(1));
+            lease.leaders.extend(leaders.unwrap_or_default());
+            lease.progress = progress.or(lease.progress);
+            self.apply(lease, settlement, tries.saturating_add(1), revoke);
         }
         self.lease_changed(&mut table, &task.key);
     }
 
-    fn carry_out(&self, decision: EndDecision, key: &LeaseKey, credential: Option<LeaseCredential>) -> Settlement {
-        let left = |text: &str| Settlement::Finished(EventKind::Left, text.to_owned());
-        match (decision, credential) {
-            (EndDecision::Revoke, _) if self.is_shared(key) => {
-                left("another job of the same submission still runs on this node")
+    fn name_of(&self, task: &Task) -> String {
+        self.leases().get(&task.key).map(super::name).unwrap_or_default()
+    }
+
+    fn carry_out(&self, decision: EndDecision, credential: &LeaseCredential, waited: bool) -> Settlement {
+        match decision {
+            EndDecision::Revoke { rank } if rank > 0 && !waited => {
+                Settlement::RevokeLater(RANK_DELAY.saturating_mul(rank))
             }
-            (EndDecision::Revoke, Some(credential)) => self.revoke(&credential),
-            (EndDecision::Revoke | EndDecision::Leave, _) => {
-                left("the job's first node revokes the sub-token, or the node of the array's last task")
-            }
-            (EndDecision::Requeued, _) => Settlement::Finished(
-                EventKind::Requeued,
-                "the job is back in the queue and keeps its credential".to_owned(),
+            EndDecision::Revoke { .. } => self.revoke(credential),
+            EndDecision::Leave => Settlement::Finished(
+                EventKind::Left,
+                "the submission is over; the nodes of its last jobs revoke the sub-token".to_owned(),
             ),
-            (EndDecision::Undecided, _) => {
-                Settlement::TryAgain("slurmctld does not report the job as finished yet".to_owned())
-            }
+            EndDecision::Requeued => Settlement::Continues("the job is back in the queue and keeps its credential"),
+            EndDecision::Continues => Settlement::Continues(
+                "other jobs of the submission wait or run; the sub-token is revoked after the last one",
+            ),
+            EndDecision::Undecided => Settlement::AskAgain,
         }
     }
 
-    fn apply(&self, lease: &mut Lease, settlement: Settlement, tries: u32) {
-        let now = self.clock.unix_millis();
-        let finished = Phase::Finished { due: now.saturating_add(millis(self.configured().intervals.retention)) };
+    fn carry_out_follow(&self, decision: FollowDecision, credential: &LeaseCredential, waited: bool) -> Settlement {
+        match decision {
+            FollowDecision::RevokeLast if !waited => Settlement::RevokeLater(RANK_DELAY.saturating_mul(2)),
+            FollowDecision::Revoke | FollowDecision::RevokeLast => self.revoke(credential),
+            FollowDecision::Leave => {
+                Settlement::Finished(EventKind::Left, "its jobs have run; the nodes revoke the sub-token".to_owned())
+            }
+            FollowDecision::Wait => Settlement::AskAgain,
+        }
+    }
+
+    fn apply(&self, lease: &mut Lease, settlement: Settlement, tries: u32, revoke: Option<u64>) {
+        let now = self.now();
+        let settle_delay = self.configured().intervals.settle_delay;
+        let pause =
+            |tries: u32, longest: Duration| millis(settle_delay.saturating_mul(1 << tries.min(12)).min(longest));
+        let after = |pause: u64, tries, revoke| Phase::Ended { due: now.saturating_add(pause), tries, revoke };
         match settlement {
             Settlement::Finished(kind, text) => {
                 self.record(lease, Level::Info, kind, text);
                 lease.credential = None;
-                lease.phase = finished;
+                // The token of an ended submission is in no file any more.
+                (lease.token, lease.token_text) = (None, None);
+                lease.phase =
+                    Phase::Finished { due: now.saturating_add(millis(self.configured().intervals.retention)) };
             }
-            Settlement::TryAgain(_) if tries < MAX_TRIES => {
-                let wait = self.configured().intervals.settle_delay.saturating_mul(1 << tries.min(DOUBLINGS));
-                lease.phase = Phase::Ended { due: now.saturating_add(millis(wait)), tries };
+            Settlement::RevokeLater(delay) => {
+                let first = revoke.unwrap_or_else(|| now.saturating_add(millis(delay)));
+                if revoke.is_none() {
+                    let minutes = delay.as_secs() / 60;
+                    let text = format!(
+                        "the submission is over; another node revokes the sub-token, this one in {minutes} min"
+                    );
+                    self.record(lease, Level::Info, EventKind::Left, text);
+                }
+                lease.phase = after(first.saturating_sub(now).max(1_000), 0, Some(first));
             }
-            Settlement::TryAgain(reason) => {
-                let text = format!("the sub-token was not revoked ({reason}); it ends by its expiry");
-                self.record(lease, Level::Warning, EventKind::Kept, text);
-                lease.credential = None;
-                lease.phase = finished;
+            Settlement::Continues(text) => {
+                if lease.reason.as_deref() != Some(text) {
+                    self.record(lease, Level::Info, EventKind::Requeued, text);
+                    lease.reason = Some(text.to_owned());
+                }
+                lease.phase = after(pause(tries, LONGEST_PAUSE), tries, None);
+            }
+            Settlement::AskAgain => lease.phase = after(pause(tries, LONGEST_PAUSE), tries, revoke),
+            Settlement::RevokeAgain(reason) => {
+                let text = format!("the sub-token was not revoked: {reason}; the agent tries again");
+                self.record(lease, Level::Warning, EventKind::Retry, text);
+                lease.phase = after(pause(tries, LONGEST_REVOCATION_PAUSE), tries, Some(now));
             }
         }
     }
 
     fn revoke(&self, credential: &LeaseCredential) -> Settlement {
-        match self
-            .configured()
-            .service
-            .revoke(credential, Deadline::after(self.configured().intervals.request_deadline))
-        {
-            Ok(()) => Settlement::Finished(EventKind::Revoked, "the job is over; its sub-token was revoked".to_owned()),
-            Err(failure) if failure.temporary => Settlement::TryAgain(failure.reason),
+        let configured = self.configured();
+        match configured.service.revoke(credential, Deadline::after(configured.intervals.request_deadline)) {
+            Ok(()) => {
+                Settlement::Finished(EventKind::Revoked, "the submission is over; its sub-token was revoked".to_owned())
+            }
+            Err(failure) if failure.temporary => Settlement::RevokeAgain(failure.reason),
             Err(failure) => {
                 Settlement::Finished(EventKind::Kept, format!("the sub-token could not be revoked: {}", failure.reason))
             }
         }
     }
 
-    /// Whether another job of the same submission runs here: components of a heterogeneous job and tasks of an array share one
-    /// credential. Jobs of different users never share one: every user can seal a credential with the handle of another user.
-    fn is_shared(&self, key: &LeaseKey) -> bool {
-        let table = self.leases();
-        let Some(own) = table.get(key).filter(|own| !own.handle.is_empty()) else { return false };
-        let same = |other: &Lease| other.uid == own.uid && other.handle == own.handle;
-        table.leases().any(|other| other.key != own.key && other.is_running() && same(other))
-    }
-
-    /// Ends a job that has no process here, if slurmctld says that it has left all nodes. Its epilog did not run or did not reach the agent.
-    pub(super) fn query_job(&self, task: &Task) {
-        let LeaseKey::Job(job) = task.key else { return };
-        let gone = self.configured().controller.job_states(job).is_ok_and(|states| is_gone(states.as_deref(), job));
+    /// Ends jobs that have no process here, if slurmctld says that they have left all nodes. Their epilogs did not run or did not reach
+    /// the agent.
+    pub(super) fn query_jobs(&self, task: &Task) {
+        let copied =
+            self.leases().current(task).map(|lease| (lease.uid, lease.running_jobs().collect::<BTreeSet<u32>>()));
+        let Some((uid, jobs)) = copied else { return };
+        let gone = self.configured().controller.jobs_of(uid).map(|output| gone(&output, &jobs)).unwrap_or_default();
+        let now = self.now();
+        let delay = millis(self.configured().intervals.missing_job_delay);
         let mut table = self.leases();
-        let Some(lease) = table.current(task) else { return };
-        if gone && lease.is_running() {
-            self.record(lease, Level::Warning, EventKind::Missed, "the job ended, but no epilog called the agent");
+        for job in gone {
+            let Some(lease) = table.current(task) else { return };
+            // A job that shows a process again after the question has been requeued to this node.
+            if lease.jobs.get(&job).is_none_or(|own| !own.running || now.saturating_add(delay) > own.last_seen) {
+                continue;
+            }
+            self.record(
+                lease,
+                Level::Warning,
+                EventKind::Missed,
+                format!("job {job} ended, but no epilog called the agent"),
+            );
             if let Err(error) = self.runtime_dir.remove_job(job) {
                 self.log.line(Level::Error, &format!("job {job}: its files could not be removed: {error}"));
             }
@@ -131,9 +219,9 @@ impl Agent {
         let Some(lease) = table.finish(task) else { return };
         let reason = "an internal error of the agent";
         match lease.phase {
-            Phase::Active { .. } => self.request_failed(lease, RequestFailure::temporary(reason)),
-            Phase::Ended { tries, .. } => {
-                self.apply(lease, Settlement::TryAgain(reason.to_owned()), tries.saturating_add(1));
+            Phase::Active { .. } => self.request_failed(lease, &RequestFailure::temporary(reason)),
+            Phase::Ended { tries, revoke, .. } => {
+                self.apply(lease, Settlement::AskAgain, tries.saturating_add(1), revoke);
             }
             Phase::Refused | Phase::Finished { .. } => {}
         }

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use mytoken::Deadline;
 
-use crate::jobs::job_end::FORMAT;
+use crate::jobs::submission_end::{FORMAT, TIME_FORMAT};
 use crate::program::{self, ProgramError};
 
 /// Answers queries about jobs.
 pub trait Controller: Send + Sync {
-    /// The output of squeue in [`FORMAT`] for a job, or for all tasks of an array. `None` when slurmctld does not know the job.
+    /// The output of squeue in [`FORMAT`] about all jobs of a user that slurmctld knows.
     ///
     /// # Errors
     /// [`SqueueError`].
-    fn job_states(&self, job: u32) -> Result<Option<String>, SqueueError>;
+    fn jobs_of(&self, uid: u32) -> Result<String, SqueueError>;
 }
 
 /// Why squeue gave no answer.
@@ -68,16 +68,14 @@ impl Squeue {
 }
 
 impl Controller for Squeue {
-    fn job_states(&self, job: u32) -> Result<Option<String>, SqueueError> {
+    fn jobs_of(&self, uid: u32) -> Result<String, SqueueError> {
         let mut command = Command::new(self.program().ok_or(SqueueError::Missing)?);
-        command.args(["--noheader", "--states=all", "--format", FORMAT, "--jobs"]).arg(job.to_string());
+        command.env("SLURM_TIME_FORMAT", TIME_FORMAT);
+        command.args(["--noheader", "--states=all", "--format", FORMAT, "--user"]).arg(uid.to_string());
         let outcome = program::run(&mut command, Deadline::after(self.deadline))?;
-        if outcome.success {
-            return Ok(Some(outcome.output));
-        }
-        // SLURM-31: the error about a job that slurmctld has forgotten.
-        if outcome.errors.contains("Invalid job id") {
-            return Ok(None);
+        // SLURM-31: without the user's account on this node, squeue prints an error and an empty list, which must not look like "no jobs".
+        if outcome.success && !outcome.errors.contains("Invalid user") {
+            return Ok(outcome.output);
         }
         Err(SqueueError::Failed(outcome.first_error().to_owned()))
     }
@@ -98,26 +96,30 @@ mod tests {
     }
 
     #[test]
-    fn squeue_gets_the_job_and_the_format() {
-        let (_dir, squeue) = fake("echo \"$@\"");
-        let line = squeue.job_states(4711).unwrap().unwrap();
-        assert_eq!(line.trim(), "--noheader --states=all --format %A|%T|%N|%B --jobs 4711");
+    fn squeue_gets_the_user_and_the_format() {
+        let (_dir, squeue) = fake("echo \"$SLURM_TIME_FORMAT $@\"");
+        let line = squeue.jobs_of(4711).unwrap();
+        assert_eq!(line.trim(), "%s --noheader --states=all --format %A|%i|%T|%V|%N|%B --user 4711");
     }
 
     #[test]
-    fn an_unknown_job_is_not_an_error() {
-        let (_dir, squeue) = fake("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1");
-        assert!(matches!(squeue.job_states(1), Ok(None)));
-        let (_dir, squeue) = fake("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1");
-        assert!(squeue.job_states(1).unwrap_err().to_string().contains("Unable to contact"));
+    fn an_error_is_not_an_empty_list() {
+        for script in [
+            "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
+            "echo 'squeue: error: Invalid user: 2001' >&2",
+        ] {
+            let (_dir, squeue) = fake(script);
+            let error = squeue.jobs_of(2001).unwrap_err().to_string();
+            assert!(error.contains("Unable to contact") || error.contains("Invalid user"), "{error}");
+        }
         let none = Squeue { configured: Some("/nonexistent/squeue".into()), deadline: Duration::ZERO };
-        assert!(none.job_states(1).unwrap_err().to_string().starts_with("squeue cannot be run: "));
+        assert!(none.jobs_of(1).unwrap_err().to_string().starts_with("squeue cannot be run: "));
     }
 
     #[test]
     fn a_hanging_squeue_is_killed() {
         let (_dir, squeue) = fake("exec sleep 30");
-        assert_eq!(squeue.job_states(1).unwrap_err().to_string(), "squeue did not answer in time");
+        assert_eq!(squeue.jobs_of(1).unwrap_err().to_string(), "squeue did not answer in time");
     }
 
     #[test]

@@ -339,7 +339,7 @@ mod tests {
         ] {
             let begin = Instant::now();
             let _ = (first(&list), position(&list, &node), position(&list, "n1111111111"), contains(&list, "a65536"));
-            assert!(begin.elapsed() < Duration::from_secs(3), "{} bytes: {:?}", list.len(), begin.elapsed());
+            assert!(begin.elapsed() < Duration::from_secs(20), "{} bytes: {:?}", list.len(), begin.elapsed());
         }
     }
 }

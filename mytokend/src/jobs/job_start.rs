@@ -107,6 +107,7 @@ mod tests {
             required: false,
             made: 0,
             shared_for: 0,
+            followed: false,
         }
     }
 

@@ -4,7 +4,6 @@
 
 pub mod history;
 pub mod host_list;
-pub mod job_end;
 pub mod job_start;
 pub mod keys;
 pub mod renewal;
@@ -12,9 +11,12 @@ pub mod request;
 mod seal_error;
 pub mod sealed;
 pub mod settings;
+pub mod submission_end;
+pub mod windows;
 
 pub use history::EventHistory;
-pub use job_end::{EndDecision, decide_end, is_gone};
 pub use job_start::StartRefusal;
-pub use renewal::{backoff, renew_at};
+pub use renewal::{attempt_times, backoff, renew_at};
 pub use seal_error::SealError;
+pub use submission_end::{EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow};
+pub use windows::{Validity, Window, validity};

@@ -17,15 +17,48 @@ pub fn renew_at(exp: u64, lifetime: u64, draw: f64) -> u64 {
 /// The pause after `failures` consecutive failures: random between zero and a window that starts at two seconds and doubles up to a
 /// twentieth of the token's `lifetime` (at least 10 s, at most 5 min).
 ///
+/// While the old token has `left` milliseconds, the pause is at most a quarter of them.
+///
 /// A `Retry-After` of the server, up to an hour, is added: all nodes of the cluster got the same one, and the random part spreads them.
 #[must_use]
-pub fn backoff(failures: u32, lifetime: u64, retry_after: Option<Duration>, draw: f64) -> Duration {
-    let longest = (lifetime / 20).clamp(10, 300).saturating_mul(1000);
+pub fn backoff(failures: u32, lifetime: u64, left: Option<u64>, retry_after: Option<Duration>, draw: f64) -> Duration {
+    let longest = (lifetime / 20).clamp(10, 300).saturating_mul(1000).min(left.map_or(u64::MAX, |left| left / 4));
     let window = 2_000_u64.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
     // At least 100 ms: a broken random number must not cause a loop.
     let jitter = Duration::from_millis(share(window, unit(draw)).max(100));
     retry_after.map_or(Duration::ZERO, |wait| wait.min(Duration::from_secs(3_600))).saturating_add(jitter)
 }
+
+/// The times of one request for an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptTimes {
+    /// When the request is given up.
+    pub deadline: Duration,
+    /// When a second request is sent if the first has no answer. One hang must not cost the time that the old token has left.
+    pub second: Duration,
+}
+
+/// The times of a request while the old token has `left` milliseconds; `None`: there is no token. `longest` is the configured limit.
+#[must_use]
+pub fn attempt_times(left: Option<u64>, failures: u32, longest: Duration) -> AttemptTimes {
+    let (deadline, second) = match left.map(Duration::from_millis) {
+        Some(left) => (left / 2, left / 6),
+        // A step waits two seconds for its first token.
+        None if failures == 0 => (Duration::from_secs(10), FIRST_SECOND),
+        None => (longest, Duration::from_secs(3)),
+    };
+    let deadline = deadline.clamp(SHORTEST_ATTEMPT, longest.max(SHORTEST_ATTEMPT));
+    AttemptTimes { deadline, second: second.clamp(FIRST_SECOND, LONGEST_WAIT_FOR_ANSWER).min(deadline) }
+}
+
+/// A request gets at least this time: a slow server must be able to answer.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(3);
+
+/// The second request for a first token is sent after this time. Providers answer within a few hundred milliseconds.
+const FIRST_SECOND: Duration = Duration::from_millis(1_200);
+
+/// Longest wait for the answer to a request before a second one is sent.
+const LONGEST_WAIT_FOR_ANSWER: Duration = Duration::from_secs(10);
 
 fn unit(draw: f64) -> f64 {
     if draw.is_finite() { draw.clamp(0.0, 1.0) } else { 0.5 }
@@ -59,18 +92,41 @@ mod tests {
 
     #[test]
     fn the_window_doubles_up_to_its_limit() {
-        let longest: Vec<u64> = (1..=9).map(|n| backoff(n, 3600, None, 1.0).as_secs()).collect();
+        let longest: Vec<u64> = (1..=9).map(|n| backoff(n, 3600, None, None, 1.0).as_secs()).collect();
         assert_eq!(longest, [2, 4, 8, 16, 32, 64, 128, 180, 180]);
-        assert_eq!(backoff(30, 15, None, 1.0).as_secs(), 10);
-        assert_eq!(backoff(u32::MAX, 1_000_000, None, 1.0).as_secs(), 300);
+        assert_eq!(backoff(30, 15, None, None, 1.0).as_secs(), 10);
+        assert_eq!(backoff(u32::MAX, 1_000_000, None, None, 1.0).as_secs(), 300);
     }
 
     #[test]
     fn retry_after_is_observed_and_spread() {
         let two_minutes = Some(Duration::from_secs(120));
-        assert_eq!(backoff(1, 3600, two_minutes, 0.0).as_millis(), 120_100);
-        assert_eq!(backoff(1, 3600, two_minutes, 1.0).as_secs(), 122);
-        assert_eq!(backoff(1, 3600, Some(Duration::from_secs(u64::MAX)), 0.0).as_millis(), 3_600_100);
+        assert_eq!(backoff(1, 3600, None, two_minutes, 0.0).as_millis(), 120_100);
+        assert_eq!(backoff(1, 3600, None, two_minutes, 1.0).as_secs(), 122);
+        assert_eq!(backoff(1, 3600, None, Some(Duration::from_secs(u64::MAX)), 0.0).as_millis(), 3_600_100);
+    }
+
+    #[test]
+    fn one_hang_leaves_time_for_further_requests() {
+        let limit = Duration::from_secs(30);
+        for (left, failures, deadline, second) in [
+            // A token of 20 s is renewed when it has 5 to 8 s left.
+            (Some(6_000), 0, 3_000, 1_200),
+            (Some(1_000_000), 0, 30_000, 10_000),
+            (Some(20_000), 0, 10_000, 3_333),
+            (Some(0), 3, 3_000, 1_200),
+            (None, 0, 10_000, 1_200),
+            (None, 1, 30_000, 3_000),
+        ] {
+            let times = attempt_times(left, failures, limit);
+            assert_eq!((times.deadline.as_millis(), times.second.as_millis()), (deadline, second), "{left:?}");
+        }
+    }
+
+    #[test]
+    fn the_pause_leaves_time_for_further_requests_too() {
+        assert_eq!(backoff(9, 20, Some(4_000), None, 1.0).as_millis(), 1_000);
+        assert_eq!(backoff(9, 20, Some(0), None, 1.0).as_millis(), 100);
     }
 
     proptest! {
@@ -82,7 +138,7 @@ mod tests {
 
         #[test]
         fn a_pause_is_never_zero_and_never_long(failures in any::<u32>(), lifetime in any::<u64>(), draw in any::<f64>()) {
-            let wait = backoff(failures, lifetime, None, draw);
+            let wait = backoff(failures, lifetime, None, None, draw);
             prop_assert!(wait >= Duration::from_millis(100) && wait <= Duration::from_secs(300));
         }
     }

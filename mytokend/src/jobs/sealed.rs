@@ -60,6 +60,28 @@ pub struct JobCredential {
     /// credential ends when all jobs that were submitted in this window have ended.
     #[serde(default)]
     pub shared_for: u64,
+    /// The agent of the submission's host has promised to revoke the sub-token if no node does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub followed: bool,
+}
+
+/// How much later than its credential a job may be submitted, in seconds: sbatch waits for a busy slurmctld, and the clocks of both hosts
+/// may differ.
+const SUBMISSION_SLACK: u64 = 120;
+
+/// Begin and end of the time in which jobs may have been submitted with a sub-token, Unix seconds.
+#[must_use]
+pub fn submission_time(made: u64, shared_for: u64) -> (u64, u64) {
+    let end = made.saturating_add(shared_for).saturating_add(SUBMISSION_SLACK);
+    (made.saturating_sub(SUBMISSION_SLACK), end)
+}
+
+impl JobCredential {
+    /// Begin and end of the time in which jobs may have been submitted with it, Unix seconds, if several submissions share it.
+    #[must_use]
+    pub fn submission_time(&self) -> Option<(u64, u64)> {
+        (self.made > 0 && self.shared_for > 0).then(|| submission_time(self.made, self.shared_for))
+    }
 }
 
 /// Seals `credential` to `key`.
@@ -177,6 +199,7 @@ mod tests {
             required: false,
             made: 1_893_000_000,
             shared_for: 60,
+            followed: true,
         }
     }
 
@@ -212,7 +235,7 @@ mod tests {
             zS4GVaaZIT7nHOpIHZesJLc0gPigz-G2lmgub5FoM7rVswL7W8SKgtfJa80V8-t8wHVYx0FatKU8ufJKVy47v_bfcyFz4laR5fgwPceiIHoebD1QBUAthX4lFcY\
             NTt1iWSC44uA175jUZF9gaIuK7al8V-x-0QLFVdM5y0e5toM249St11VS0GAXsfdc_28go2TYXIFCdsvRqicX-JVOoZK5r9xs_t0ouP02FXf2xAZqy91--1QjNe\
             h1BeNhjcQgQDyZzewV-7DsL8-Nd072DGVFhJRYX9jKc0jhD75IreNS-YLiHRQIxtX04cno9X";
-        let earlier = JobCredential { made: 0, shared_for: 0, ..sample() };
+        let earlier = JobCredential { made: 0, shared_for: 0, followed: false, ..sample() };
         assert_eq!(open(plain, &key).unwrap(), earlier);
         assert_eq!(open(required, &key).unwrap(), JobCredential { required: true, ..earlier });
     }

@@ -373,6 +373,7 @@ mod tests {
                 required: false,
                 made: 0,
                 shared_for: 0,
+                followed: false,
             };
             let opened = sealed::seal(&credential, public).and_then(|text| sealed::open(&text, private));
             prop_assert!(!accepted || opened.is_ok_and(|opened| opened == credential));

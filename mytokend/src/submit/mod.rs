@@ -272,6 +272,7 @@ fn sealed(
         required: request.required,
         made,
         shared_for: 0,
+        followed: false,
     };
     Ok(SealedSubmission { sealed: seal(&credential, &config.key)?, handle: handle.to_string() })
 }

@@ -5,22 +5,30 @@ use std::time::Duration;
 
 use mytoken_wire::agent::{EventKind, JobStart, JobState};
 
-use crate::harness::{MISSING, SETTLE, SWEEP, TestAgent, eventually, me, step};
+use mytokend::agent::credential_service::RequestFailure;
+
+use crate::harness::{MISSING, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, me, step};
 use crate::skipped::skip;
 
 /// Longer than all pauses between the queries about a job, and shorter than the time for which a finished lease is kept.
 const LATER: Duration = Duration::from_secs(12 * 3_600);
 
+/// How much later than the node before it a node revokes.
+const RANK_DELAY: Duration = Duration::from_secs(600);
+
+/// Longest pause between two questions about a submission.
+const LONGEST_PAUSE: Duration = Duration::from_secs(240);
+
 #[test]
 fn the_end_of_a_job_removes_its_file_and_revokes_its_sub_token() {
     let agent = TestAgent::new();
-    agent.squeue_prints("7|COMPLETING|n1");
+    agent.squeue_prints(&[(7, "7", "COMPLETING", "n1")]);
     agent.start(7, "h1");
     agent.finish(7);
     assert!(!agent.token(7).parent().unwrap().exists());
     agent.advance(SETTLE);
     assert_eq!((agent.queries(), agent.revoked()), (1, 0), "a completing job may still be requeued");
-    agent.squeue_prints("7|COMPLETED|n[1-3]");
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n[1-3]")]);
     agent.advance(SETTLE * 2);
     assert_eq!((agent.queries(), agent.revoked()), (2, 1));
     assert_eq!(agent.events(7), [EventKind::Opened, EventKind::Started, EventKind::Removed, EventKind::Revoked]);
@@ -31,105 +39,198 @@ fn the_end_of_a_job_removes_its_file_and_revokes_its_sub_token() {
 }
 
 #[test]
-fn only_the_first_node_of_a_job_revokes_its_sub_token() {
+fn nodes_revoke_one_after_the_other() {
     let agent = TestAgent::new();
-    agent.squeue_prints("7|COMPLETED|n[0-3]");
+    // The third node from the first.
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n[00,0,1-3]")]);
     agent.start(7, "h1");
     agent.finish(7);
     agent.advance(SETTLE);
-    assert_eq!(agent.last_event(7), EventKind::Left);
+    assert_eq!((agent.last_event(7), agent.revoked()), (EventKind::Left, 0));
+    agent.advance(RANK_DELAY * 2 - Duration::from_secs(2));
     assert_eq!(agent.revoked(), 0);
+    agent.advance(Duration::from_secs(2));
+    assert_eq!((agent.last_event(7), agent.revoked()), (EventKind::Revoked, 1));
+    assert_eq!(agent.queries(), 2, "it has asked again before the revocation");
+}
+
+#[test]
+fn most_nodes_of_a_large_job_leave_the_sub_token_to_others() {
+    let agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "m[1-5],n[1-30]")]);
+    agent.start(7, "h1");
+    agent.finish(7);
+    agent.advance(SETTLE);
+    agent.advance(LATER);
+    assert_eq!((agent.last_event(7), agent.revoked(), agent.queries()), (EventKind::Left, 0, 1));
 }
 
 #[test]
 fn a_requeued_job_keeps_its_credential_and_starts_again() {
     let agent = TestAgent::new();
-    agent.squeue_prints("7|PENDING|");
+    agent.squeue_prints(&[(7, "7", "PENDING", "")]);
     agent.start(7, "h1");
     agent.finish(7);
     agent.advance(SETTLE);
     assert_eq!(agent.last_event(7), EventKind::Requeued);
-    assert_eq!(agent.revoked(), 0);
+    agent.advance(Duration::from_secs(3_600 * 3));
+    assert_eq!((agent.revoked(), agent.last_event(7)), (0, EventKind::Requeued));
     assert_eq!(agent.start(7, "h1").state, JobState::Ready);
-    assert_eq!(
-        agent.events(7),
-        [
-            EventKind::Opened,
-            EventKind::Started,
-            EventKind::Removed,
-            EventKind::Requeued,
-            EventKind::Opened,
-            EventKind::Started
-        ]
-    );
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+    agent.finish(7);
+    agent.advance(SETTLE);
+    assert_eq!(agent.revoked(), 1);
+    use EventKind::{Expired, Joined, Opened, Removed, Renewed, Requeued, Revoked, Started};
+    let mut events = agent.events(7);
+    events.retain(|event| ![Renewed, Expired].contains(event));
+    assert_eq!(events, [Opened, Started, Removed, Requeued, Joined, Started, Removed, Revoked]);
+}
+
+#[test]
+fn a_requeued_job_that_is_cancelled_in_the_queue_is_revoked() {
+    let agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "PENDING", "")]);
+    agent.start(7, "h1");
+    agent.finish(7);
+    agent.advance(SETTLE);
+    agent.advance(Duration::from_secs(3_600));
+    agent.squeue_prints(&[(7, "7", "CANCELLED", "")]);
+    agent.advance(LONGEST_PAUSE);
+    assert_eq!(agent.revoked(), 1);
 }
 
 #[test]
 fn a_job_that_starts_again_before_the_decision_is_not_revoked() {
     let agent = TestAgent::new();
-    agent.squeue_prints("7|COMPLETING|n1");
+    agent.squeue_prints(&[(7, "7", "COMPLETING", "n1")]);
     agent.start(7, "h1");
     agent.finish(7);
     assert_eq!(agent.start(7, "h1").state, JobState::Ready);
-    agent.squeue_prints("7|COMPLETED|n1");
+    assert_eq!(agent.token_requests(), 1, "the token of the first run is still good");
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
     agent.advance(SETTLE * 4);
     assert_eq!((agent.queries(), agent.revoked()), (0, 0));
 }
 
 #[test]
-fn the_sub_token_of_an_array_is_revoked_with_its_last_task() {
+fn an_array_has_one_token_and_is_revoked_with_its_last_task() {
     let agent = TestAgent::new();
+    agent.squeue_prints(&[(11, "10_1", "RUNNING", "n1"), (12, "10_2", "RUNNING", "n1")]);
     let sealed = Some(format!("{}:array", me().uid));
     for job in [11, 12] {
-        agent.start_with(&JobStart { array_job: Some(10), sealed: sealed.clone(), ..step(job) });
+        let started = agent.start_with(&JobStart { array_job: Some(10), sealed: sealed.clone(), ..step(job) });
+        assert_eq!((started.state, started.path), (JobState::Ready, agent.token(job).display().to_string()));
+        assert_eq!(agent.read_token(job), "token-1");
     }
-    agent.squeue_prints("11|COMPLETED|n1\n12|RUNNING|n1");
+    assert_eq!(agent.token_requests(), 1);
+    agent.advance(RENEWAL);
+    assert_eq!(
+        (agent.read_token(11), agent.read_token(12), agent.token_requests()),
+        ("token-2".into(), "token-2".into(), 2)
+    );
     agent.finish(11);
+    assert!(!agent.token(11).exists() && agent.token(12).exists());
+    let before = agent.queries();
     agent.advance(SETTLE);
-    assert_eq!((agent.last_event(11), agent.revoked()), (EventKind::Left, 0));
-    agent.squeue_prints("11|COMPLETED|n1\n12|COMPLETED|n1");
+    assert_eq!((agent.queries() - before, agent.revoked()), (0, 0), "a task still runs here");
+    agent.squeue_prints(&[
+        (11, "10_1", "COMPLETED", "n1"),
+        (12, "10_2", "COMPLETED", "n1"),
+        (10, "10_[3-9]", "PENDING", ""),
+    ]);
     agent.finish(12);
     agent.advance(SETTLE);
+    assert_eq!((agent.last_event(12), agent.revoked()), (EventKind::Requeued, 0));
+    // slurmctld has forgotten the tasks of this node; the last ones are cancelled in the queue.
+    agent.squeue_prints(&[(10, "10_[3-9]", "CANCELLED", "")]);
+    agent.advance(LONGEST_PAUSE);
     assert_eq!(agent.revoked(), 1);
 }
 
 #[test]
-fn jobs_of_one_submission_do_not_revoke_each_other() {
+fn a_thousand_tasks_end_with_one_question_and_one_revocation() {
+    let agent = TestAgent::new();
+    let sealed = Some(format!("{}:array", me().uid));
+    for first in (1_000..2_000).step_by(50) {
+        for job in first..first + 50 {
+            agent.start_with(&JobStart { array_job: Some(1_000), sealed: sealed.clone(), ..step(job) });
+        }
+        (first..first + 50).for_each(|job| agent.finish(job));
+    }
+    assert_eq!(agent.token_requests(), 1);
+    agent.squeue_prints(&[(1_999, "1000_999", "COMPLETED", "n1")]);
+    agent.advance(SETTLE);
+    agent.advance(LATER);
+    assert_eq!((agent.queries(), agent.revoked()), (1, 1));
+}
+
+#[test]
+fn the_components_of_a_heterogeneous_job_are_one_submission() {
     let agent = TestAgent::new();
     agent.start(20, "het");
     agent.start(21, "het");
-    agent.squeue_prints("20|COMPLETED|n1");
+    agent.squeue_prints(&[(20, "20+0", "COMPLETED", "n1"), (21, "20+1", "RUNNING", "n1")]);
     agent.finish(20);
     agent.advance(SETTLE);
-    assert_eq!((agent.last_event(20), agent.revoked()), (EventKind::Left, 0));
-    agent.squeue_prints("21|COMPLETED|n1");
+    assert_eq!((agent.queries(), agent.revoked()), (0, 0));
+    // A third component runs on another node.
+    agent.squeue_prints(&[(21, "20+1", "CANCELLED", "n1"), (22, "20+2", "RUNNING", "n2")]);
     agent.finish(21);
+    agent.advance(SETTLE);
+    assert_eq!((agent.last_event(21), agent.revoked()), (EventKind::Requeued, 0));
+    agent.squeue_prints(&[(20, "20+0", "COMPLETED", "n1"), (22, "20+2", "COMPLETED", "n2")]);
+    agent.advance(LONGEST_PAUSE);
+    assert_eq!(agent.revoked(), 1);
+}
+
+#[test]
+fn a_refused_submission_is_revoked_too() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| script.failure = Some(RequestFailure::permanent("the scope is not allowed")));
+    assert_eq!(agent.start(7, "h1").state, JobState::Failed);
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+    agent.finish(7);
     agent.advance(SETTLE);
     assert_eq!(agent.revoked(), 1);
 }
 
 #[test]
-fn without_a_final_state_the_queries_end_and_the_sub_token_is_kept() {
+fn a_list_without_the_job_that_just_ended_is_doubted() {
     let agent = TestAgent::new();
-    agent.squeue_prints("7|COMPLETING|n1");
+    agent.squeue_prints(&[]);
     agent.start(7, "h1");
     agent.finish(7);
-    // 19 pauses that double up to an hour.
-    for _ in 0..20 {
-        agent.advance(SETTLE * (1 << 11));
+    agent.advance(SETTLE);
+    assert_eq!((agent.queries(), agent.revoked()), (1, 0));
+    (0..3).for_each(|_| agent.advance(Duration::from_secs(20)));
+    assert_eq!((agent.queries(), agent.revoked()), (4, 1));
+}
+
+#[test]
+fn a_job_that_stays_undecided_is_asked_about_until_the_sub_token_expires() {
+    let agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "COMPLETING", "n1")]);
+    agent.start(7, "h1");
+    agent.finish(7);
+    for _ in 0..30 {
+        agent.advance(LONGEST_PAUSE);
     }
-    assert_eq!((agent.queries(), agent.revoked()), (20, 0));
-    assert_eq!(agent.last_event(7), EventKind::Kept);
+    assert!((20..=40).contains(&agent.queries()), "{}", agent.queries());
+    agent.advance(Duration::from_secs(2 * 86_400));
+    agent.advance(LONGEST_PAUSE);
+    let queries = agent.queries();
+    agent.advance(LATER);
+    assert_eq!((agent.queries(), agent.revoked(), agent.last_event(7)), (queries, 0, EventKind::Kept));
 }
 
 #[test]
 fn an_ended_job_is_settled_after_a_restart() {
     let mut agent = TestAgent::new();
-    agent.squeue_prints("7|COMPLETING|n1");
+    agent.squeue_prints(&[(7, "7", "COMPLETING", "n1")]);
     agent.start(7, "h1");
     agent.finish(7);
     agent.end();
-    agent.squeue_prints("7|COMPLETED|n1");
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
     agent.begin();
     agent.advance(SETTLE);
     assert_eq!(agent.revoked(), 1);
@@ -138,7 +239,7 @@ fn an_ended_job_is_settled_after_a_restart() {
 #[test]
 fn a_job_that_ended_without_an_epilog_is_found() {
     let agent = TestAgent::new();
-    agent.squeue_prints("7|COMPLETED|n1");
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
     agent.start(7, "h1");
     agent.move_clock(MISSING);
     eventually("the removal", || !agent.token(7).exists());
@@ -178,13 +279,13 @@ fn a_job_that_ends_during_its_request_gets_no_file() {
 fn a_hanging_slurmctld_delays_no_token() {
     let agent = TestAgent::new();
     for job in 1..=12 {
-        agent.start(job, "h1");
+        agent.start(job, &format!("h{job}"));
     }
     agent.services.with(|script| script.hold_squeue = true);
     (1..=12).for_each(|job| agent.finish(job));
     agent.move_clock(SETTLE);
     eventually("queries by all threads of the queue", || agent.queries() == 2);
-    assert_eq!(agent.start(20, "h2").state, JobState::Ready);
+    assert_eq!(agent.start(20, "h20").state, JobState::Ready);
 }
 
 #[test]
@@ -196,7 +297,7 @@ fn a_copied_handle_does_not_prevent_the_revocation() {
     agent.start(20, "h1");
     let copied = JobStart { uid: 54_321, gid: 54_321, sealed: Some("54321:h1".into()), ..step(21) };
     assert_eq!(agent.start_with(&copied).state, JobState::Ready);
-    agent.squeue_prints("20|COMPLETED|n1");
+    agent.squeue_prints(&[(20, "20+0", "COMPLETED", "n1")]);
     agent.finish(20);
     agent.advance(SETTLE);
     assert_eq!(agent.revoked(), 1);

@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 
 use mytoken::private_files::Owner;
 use mytoken::{Deadline, ScheduleClock, Secret};
-use mytoken_wire::agent::{AgentError, Call, EventKind, JobEnd, JobStart, JobStatus, Started, StatusQuery, ask};
+use mytoken_wire::agent::{
+    AgentError, Call, EventKind, JobEnd, JobStart, JobStatus, RenewalCredential, Started, StatusQuery, ask,
+};
 use mytokend::agent::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
 use mytokend::agent::lease::LeaseCredential;
 use mytokend::agent::listener::Listener;
 use mytokend::agent::runtime_dir::RuntimeDir;
 use mytokend::agent::slurm::{Controller, SqueueError};
 use mytokend::agent::{Agent, Configured, Intervals, Threads};
+use mytokend::jobs::{Window, host_list};
 use mytokend::log::Log;
 
 /// Unix time when a test begins.
@@ -37,9 +40,9 @@ pub const MISSING: Duration = Duration::from_secs(141);
 /// Within this time, the agent asks slurmctld about an ended job.
 pub const SETTLE: Duration = Duration::from_secs(2);
 
-/// A clock that stands still until the test moves it.
+/// A clock that stands still until the test moves it: elapsed time, and by how many seconds somebody has set the time of day.
 #[derive(Clone, Default)]
-pub struct FakeClock(Arc<Mutex<Duration>>);
+pub struct FakeClock(Arc<Mutex<Duration>>, Arc<Mutex<i64>>);
 
 impl FakeClock {
     /// Unix seconds.
@@ -50,7 +53,8 @@ impl FakeClock {
 
 impl ScheduleClock for FakeClock {
     fn unix_millis(&self) -> u64 {
-        NOW * 1000 + u64::try_from(self.elapsed().as_millis()).unwrap()
+        let set = *self.1.lock().unwrap() * 1000;
+        (NOW * 1000 + u64::try_from(self.elapsed().as_millis()).unwrap()).saturating_add_signed(set)
     }
 
     fn elapsed(&self) -> Duration {
@@ -65,8 +69,17 @@ pub struct ServiceScript {
     pub failure: Option<RequestFailure>,
     /// Requests for tokens wait while this is set.
     pub hold_tokens: bool,
+    /// The next request for a token waits while this is set, and no other one.
+    pub hold_first: bool,
+    /// Requests that wait for [`Self::hold_tokens`] go on waiting while this is set.
+    pub hold_lane: bool,
+    is_first_held: bool,
     /// This many requests for tokens panic.
     pub panics: usize,
+    /// The lane of new credentials.
+    pub lane: String,
+    /// The windows of new credentials.
+    pub windows: Vec<Window>,
     /// Seconds between now and the expiry of new tokens, negative for the past; in place of [`LIFETIME`].
     pub left: Option<i64>,
     /// Number of requests for tokens.
@@ -85,7 +98,6 @@ pub struct ServiceScript {
 #[derive(Clone)]
 pub struct FakeServices {
     pub script: Arc<(Mutex<ServiceScript>, Condvar)>,
-    pub clock: FakeClock,
 }
 
 impl FakeServices {
@@ -112,7 +124,12 @@ impl CredentialService for FakeServices {
             profile: "data".into(),
             handle: handle.into(),
             required: handle.starts_with("required"),
-            exp: now + if handle.starts_with("short") { 1 } else { 86_400 },
+            exp: now + if handle.starts_with("short") { 1 } else { 2 * 86_400 },
+            windows: self.with(|script| script.windows.clone()),
+            submitted: None,
+            followed: handle.starts_with("followed"),
+            lane: self.with(|script| script.lane.clone()),
+            limited_uses: handle.starts_with("limited"),
             description: "sub-token: scopes a, audience b".into(),
         })
     }
@@ -123,23 +140,38 @@ impl CredentialService for FakeServices {
         _comment: &str,
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
-        let (number, panics) = self.with(|script| {
+        let (number, panics, held) = self.with(|script| {
             script.token_requests += 1;
+            let held = script.hold_first && !script.is_first_held;
+            script.is_first_held |= held;
+            let was_held = script.hold_tokens;
             let panics = script.panics > 0;
             script.panics = script.panics.saturating_sub(1);
-            (script.token_requests, panics)
+            (script.token_requests, panics, (held, was_held))
         });
         assert!(!panics, "on purpose");
-        self.wait_while(|script| script.hold_tokens);
+        self.wait_while(|script| script.hold_tokens || (held.0 && script.hold_first) || (held.1 && script.hold_lane));
         let (failure, left) = self.with(|script| (script.failure.clone(), script.left));
         failure.map_or(Ok(()), Err)?;
-        let exp = self.clock.now().saturating_add_signed(left.unwrap_or(LIFETIME.try_into().unwrap()));
-        Ok(IssuedToken { token: Secret::new(format!("token-{number}")), exp, lifetime: LIFETIME })
+        let left = left.unwrap_or(LIFETIME.try_into().unwrap()).try_into().unwrap_or(0);
+        Ok(IssuedToken { token: Secret::new(format!("token-{number}")), left, lifetime: LIFETIME })
+    }
+
+    fn lane_of(&self, renewal: &RenewalCredential) -> String {
+        renewal.server.clone()
+    }
+
+    fn knows_server(&self, name: &str) -> bool {
+        name == "main"
     }
 
     fn revoke(&self, credential: &LeaseCredential, _deadline: Deadline) -> Result<(), RequestFailure> {
-        let LeaseCredential::Sealed(text) = credential else { return Ok(()) };
-        self.with(|script| script.revoked.push(text.clone()));
+        let text = match credential {
+            LeaseCredential::Sealed(text) => text.clone(),
+            LeaseCredential::SubToken { sub_token, .. } => sub_token.expose().to_owned(),
+            LeaseCredential::Mytoken(_) => return Ok(()),
+        };
+        self.with(|script| script.revoked.push(text));
         Ok(())
     }
 
@@ -149,11 +181,24 @@ impl CredentialService for FakeServices {
 }
 
 impl Controller for FakeServices {
-    fn job_states(&self, job: u32) -> Result<Option<String>, SqueueError> {
+    fn jobs_of(&self, _uid: u32) -> Result<String, SqueueError> {
         self.with(|script| script.queries += 1);
         self.wait_while(|script| script.hold_squeue);
-        self.with(|script| Ok(Some(script.squeue.clone().unwrap_or_else(|| format!("{job}|RUNNING|n1")))))
+        self.with(|script| Ok(script.squeue.clone().unwrap_or_else(|| squeue(&ALL_RUNNING))))
     }
+}
+
+/// Every job of these tests runs on this node.
+const ALL_RUNNING: [(u32, &str, &str, &str); 3] =
+    [(7, "7", "RUNNING", "n1"), (8, "8", "RUNNING", "n1"), (20, "20", "RUNNING", "n1")];
+
+/// Lines of squeue: `job shown state nodes`. The script runs on the first node.
+pub fn squeue(lines: &[(u32, &str, &str, &str)]) -> String {
+    let line = |(job, shown, state, nodes): &(u32, &str, &str, &str)| {
+        let first = host_list::first(nodes).unwrap_or_else(|| "n/a".to_owned());
+        format!("{job}|{shown}|{state}|{NOW}|{nodes}|{first}\n")
+    };
+    lines.iter().map(line).collect()
 }
 
 /// The configuration of an agent with these services.
@@ -180,7 +225,7 @@ pub struct TestAgent {
 impl TestAgent {
     pub fn new() -> Self {
         let clock = FakeClock::default();
-        let services = FakeServices { script: Arc::default(), clock: clock.clone() };
+        let services = FakeServices { script: Arc::default() };
         let mut agent = Self { dir: tempfile::tempdir().unwrap(), clock, services, running: None };
         agent.begin();
         agent
@@ -205,7 +250,10 @@ impl TestAgent {
     pub fn end(&mut self) {
         let Some(RunningAgent { threads, listener, stop, .. }) = self.running.take() else { return };
         drop(stop);
-        self.services.with(|script| (script.hold_tokens, script.hold_squeue) = (false, false));
+        self.services.with(|script| {
+            (script.hold_tokens, script.hold_first, script.hold_lane, script.hold_squeue) =
+                (false, false, false, false);
+        });
         listener.join().unwrap();
         threads.stop();
     }
@@ -220,6 +268,15 @@ impl TestAgent {
         *self.clock.0.lock().unwrap() += time;
         if let Some(running) = &self.running {
             running.agent.clock_was_set();
+        }
+    }
+
+    /// Sets the time of day, whether the agent runs or not. Elapsed time stays as it is.
+    pub fn set_clock(&self, seconds: i64) {
+        *self.clock.1.lock().unwrap() += seconds;
+        if let Some(running) = &self.running {
+            running.agent.clock_was_set();
+            self.wait_until_idle();
         }
     }
 
@@ -285,8 +342,8 @@ impl TestAgent {
     }
 
     /// Output of squeue from now on.
-    pub fn squeue_prints(&self, lines: &str) {
-        self.services.with(|script| script.squeue = Some(lines.to_owned()));
+    pub fn squeue_prints(&self, lines: &[(u32, &str, &str, &str)]) {
+        self.services.with(|script| script.squeue = Some(squeue(lines)));
     }
 
     /// Number of revocations.

@@ -27,3 +27,4 @@ mod skipped;
 mod socket;
 #[cfg(test)]
 mod start;
+mod submission;

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use mytoken_wire::agent::{EventKind, JobState};
 
-use crate::harness::{RENEWAL, SETTLE, TestAgent};
+use crate::harness::{RENEWAL, SETTLE, TestAgent, me};
 use crate::skipped::skip;
 
+/// The stored lease of the submission `h<job>`.
 fn state_file(agent: &TestAgent, job: u32) -> PathBuf {
-    agent.dir.path().join(format!("mytoken/state/job-{job}.json"))
+    agent.dir.path().join(format!("mytoken/state/submission-{}-h{job}.json", me().uid))
 }
 
 /// Six hours and a minute: an access token that does not say when it ends is removed by then.
@@ -73,7 +74,7 @@ fn a_lease_of_a_later_version_survives_a_downgrade() {
         let path = entry.unwrap().path();
         fs::write(&path, fs::read_to_string(&path).unwrap().replace("\"dreaming\"", "\"alive\"")).unwrap();
     }
-    agent.squeue_prints("8|COMPLETED|n1");
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n1"), (8, "8", "COMPLETED", "n1")]);
     agent.begin();
     agent.advance(SETTLE);
     assert_eq!(agent.revoked(), 1);

@@ -9,7 +9,7 @@ fn a_reload_keeps_the_leases_and_renews_them_with_the_new_configuration() {
     agent.start(7, "h1");
     // The servers of the old configuration are out from now on.
     agent.services.with(|script| script.failure = Some(outage()));
-    let new = FakeServices { script: std::sync::Arc::default(), clock: agent.clock.clone() };
+    let new = FakeServices { script: std::sync::Arc::default() };
     agent.reload(&new);
     assert_eq!(agent.read_token(7), "token-1");
     agent.advance(RENEWAL);

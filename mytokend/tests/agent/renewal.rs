@@ -5,9 +5,13 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mytoken_wire::agent::{EventKind, JobState};
+use mytoken_wire::agent::{EventKind, JobStart, JobState};
 
-use crate::harness::{BEFORE_RENEWAL, EXPIRY, MISSING, RENEWAL, TestAgent, eventually, outage, revocation};
+use mytokend::jobs::Window;
+
+use crate::harness::{
+    BEFORE_RENEWAL, EXPIRY, MISSING, NOW, RENEWAL, TestAgent, eventually, me, outage, revocation, step,
+};
 
 /// Longer than the first pause after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
@@ -75,7 +79,8 @@ fn a_restart_keeps_the_schedule_and_sends_no_further_request() {
     agent.start(7, "h1");
     agent.end();
     assert!(agent.token(7).exists());
-    let state = fs::read_to_string(agent.dir.path().join("mytoken/state/job-7.json")).unwrap();
+    let state =
+        fs::read_to_string(agent.dir.path().join(format!("mytoken/state/submission-{}-h1.json", me().uid))).unwrap();
     assert!(!state.contains("token-1"), "the access token is not in the state");
     agent.begin();
     assert_eq!(agent.start(7, "h1").state, JobState::Ready);
@@ -102,7 +107,8 @@ fn damaged_state_is_removed_and_all_other_state_is_used() {
     agent.start(7, "h1");
     agent.start(8, "h2");
     agent.end();
-    fs::write(agent.dir.path().join("mytoken/state/job-8.json"), "{\"key\":{\"job\":").unwrap();
+    fs::write(agent.dir.path().join(format!("mytoken/state/submission-{}-h2.json", me().uid)), "{\"key\":{\"job\":")
+        .unwrap();
     fs::write(agent.dir.path().join("mytoken/state/rubbish"), "x").unwrap();
     agent.begin();
     assert_eq!(agent.status(7).state, JobState::Ready);
@@ -114,10 +120,12 @@ fn damaged_state_is_removed_and_all_other_state_is_used() {
 fn an_expired_sub_token_ends_the_renewal() {
     let agent = TestAgent::new();
     agent.start(7, "short");
+    agent.services.with(|script| script.failure = Some(revocation()));
     agent.advance(RENEWAL);
     assert!(agent.has_event(7, &EventKind::Refused));
     assert!(agent.status(7).events.iter().any(|event| event.text.contains("credential itself has expired")));
-    assert_eq!(agent.token_requests(), 1);
+    agent.advance(RENEWAL);
+    assert_eq!(agent.token_requests(), 2, "only the server's clock says that it has expired, and it is asked once");
 }
 
 #[test]
@@ -163,9 +171,181 @@ fn a_panic_fails_one_attempt_and_ends_no_thread() {
     let agent = TestAgent::new();
     agent.services.with(|script| script.panics = 6);
     for job in 1..=6 {
-        assert_eq!(agent.start(job, "h1").state, JobState::Pending);
+        assert_eq!(agent.start(job, &format!("h{job}")).state, JobState::Pending);
     }
-    assert_eq!(agent.start(7, "h1").state, JobState::Ready);
+    assert_eq!(agent.start(7, "h7").state, JobState::Ready);
     agent.advance(FIRST_RETRY);
     assert!(agent.token(1).exists());
+}
+
+/// The mytoken authors' own example: stage-in in the first hour, stage-out from hour 24 to 36.
+fn stage_in_and_out() -> Vec<Window> {
+    let hour = |hour: u64| Some(NOW + hour * 3_600);
+    vec![Window { nbf: None, exp: hour(1) }, Window { nbf: hour(24), exp: hour(36) }]
+}
+
+#[test]
+fn between_two_windows_the_agent_waits_and_says_until_when() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| script.windows = stage_in_and_out());
+    assert_eq!(agent.start(7, "h1").state, JobState::Ready);
+    agent.advance(RENEWAL);
+    assert_eq!((agent.read_token(7).as_str(), agent.token_requests()), ("token-2", 2));
+    // The last token of the first window was issued in its last quarter.
+    agent.advance(EXPIRY * 2);
+    assert!(!agent.token(7).exists());
+    let waits = agent.status(7);
+    assert_eq!(waits.state, JobState::Pending);
+    let text = &waits.events.iter().find(|event| event.kind == EventKind::Waiting).unwrap().text;
+    assert!(text.contains("from 2027-01-16 08:00 UTC on"), "{text}");
+    assert_eq!(agent.token_requests(), 2, "no request between the windows");
+    // A further step is told why, at once.
+    let started = agent.start(7, "h1");
+    assert!(
+        started.state == JobState::Pending && started.reason.as_ref().unwrap().contains("again from"),
+        "{started:?}"
+    );
+    agent.advance(Duration::from_secs(24 * 3_600));
+    assert_eq!((agent.status(7).state, agent.read_token(7).as_str()), (JobState::Ready, "token-3"));
+}
+
+#[test]
+fn a_job_that_begins_between_two_windows_gets_its_token_in_the_second() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| script.windows = stage_in_and_out());
+    agent.advance(Duration::from_secs(2 * 3_600));
+    let started = agent.start(7, "h1");
+    assert_eq!((started.state, agent.token_requests()), (JobState::Pending, 0));
+    assert!(started.reason.unwrap().contains("again from 2027-01-16 08:00 UTC"));
+    agent.advance(Duration::from_secs(22 * 3_600 + 1));
+    assert_eq!((agent.status(7).state, agent.token_requests()), (JobState::Ready, 1));
+    // After the last window the server refuses, and is not asked again.
+    agent.services.with(|script| script.failure = Some(revocation()));
+    agent.advance(Duration::from_secs(13 * 3_600));
+    let requests = agent.token_requests();
+    agent.advance(Duration::from_secs(3 * 3_600));
+    assert_eq!((agent.status(7).state, agent.token_requests()), (JobState::Failed, requests));
+}
+
+#[test]
+fn what_the_server_refuses_now_is_asked_for_again_in_the_next_window() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| (script.windows, script.failure) = (stage_in_and_out(), Some(revocation())));
+    let started = agent.start(7, "h1");
+    assert_eq!((started.state, agent.token_requests()), (JobState::Pending, 1));
+    agent.services.with(|script| script.failure = None);
+    agent.advance(Duration::from_secs(24 * 3_600 + 1));
+    assert_eq!((agent.status(7).state, agent.token_requests()), (JobState::Ready, 2));
+}
+
+#[test]
+fn files_that_cannot_be_written_are_written_later_without_a_request() {
+    let agent = TestAgent::new();
+    // A file in the place of the job's directory: the write fails as on a full file system.
+    let directory = agent.token(7).parent().unwrap().to_owned();
+    fs::write(&directory, "").unwrap();
+    let started = agent.start(7, "h1");
+    assert_eq!(started.state, JobState::Pending);
+    assert!(started.reason.unwrap().contains("could not be written"));
+    fs::remove_file(&directory).unwrap();
+    agent.advance(Duration::from_secs(5));
+    assert_eq!((agent.status(7).state, agent.token_requests()), (JobState::Ready, 1));
+    assert_eq!(agent.read_token(7), "token-1");
+}
+
+#[test]
+fn one_request_that_hangs_does_not_cost_the_token() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.services.with(|script| script.hold_first = true);
+    agent.move_clock(RENEWAL);
+    eventually("the first request", || agent.token_requests() == 2);
+    // The second one is sent while the first is under way, and is answered.
+    agent.move_clock(Duration::from_secs(10));
+    eventually("the next token", || agent.read_token(7) == "token-3");
+    agent.services.with(|script| script.hold_first = false);
+    agent.wait_until_idle();
+    assert_eq!((agent.read_token(7).as_str(), agent.token_requests()), ("token-3", 3), "the late one is not newer");
+}
+
+#[test]
+fn a_token_that_expires_during_a_request_is_removed_at_its_end() {
+    let agent = TestAgent::new();
+    agent.start(7, "limited");
+    agent.services.with(|script| script.hold_tokens = true);
+    agent.move_clock(RENEWAL);
+    eventually("the request", || agent.token_requests() == 2);
+    agent.move_clock(EXPIRY - RENEWAL);
+    eventually("the removal", || !agent.token(7).exists());
+    assert_eq!(agent.token_requests(), 2, "a limited number of uses is not spent on second requests");
+    agent.services.with(|script| script.hold_tokens = false);
+    eventually("the late token", || agent.token(7).exists());
+}
+
+#[test]
+fn a_clock_that_is_set_changes_no_plan() {
+    for seconds in [-3_600, 3_600, 400 * 86_400] {
+        let mut agent = TestAgent::new();
+        agent.start(7, "h1");
+        agent.advance(Duration::from_secs(600));
+        agent.set_clock(seconds);
+        // Within half a minute the token is renewed once: the host may have been suspended.
+        agent.advance(Duration::from_secs(30));
+        assert_eq!((agent.read_token(7).as_str(), agent.token_requests()), ("token-2", 2), "{seconds}");
+        agent.advance(BEFORE_RENEWAL - Duration::from_secs(30));
+        assert_eq!((agent.read_token(7).as_str(), agent.token_requests()), ("token-2", 2), "{seconds}");
+        agent.advance(RENEWAL - BEFORE_RENEWAL + Duration::from_secs(30));
+        assert_eq!(agent.token_requests(), 3, "{seconds}");
+        // While the agent is away, too.
+        agent.end();
+        agent.set_clock(-seconds);
+        agent.begin();
+        agent.advance(Duration::from_secs(60));
+        assert_eq!((agent.status(7).state, agent.token_requests()), (JobState::Ready, 3), "{seconds}");
+        agent.advance(RENEWAL);
+        assert_eq!(agent.token_requests(), 4, "{seconds}");
+    }
+}
+
+#[test]
+fn a_provider_that_hangs_delays_no_other_one_and_no_other_user() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| (script.lane, script.hold_tokens) = ("hangs".into(), true));
+    std::thread::scope(|scope| {
+        for job in 1..=6 {
+            let agent = &agent;
+            scope.spawn(move || agent.start(job, &format!("h{job}")));
+        }
+        eventually("three requests of this user", || agent.token_requests() == 3);
+        agent
+            .services
+            .with(|script| (script.lane, script.hold_tokens, script.hold_lane) = ("works".into(), false, true));
+        assert_eq!(agent.start(20, "h20").state, JobState::Ready);
+        if me().uid == 0 {
+            agent.services.with(|script| script.lane = "hangs".into());
+            let bob = JobStart { uid: 54_321, gid: 54_321, sealed: Some("54321:h1".into()), ..step(21) };
+            let before = agent.token_requests();
+            let agent = &agent;
+            let bobs = scope.spawn(move || agent.start_with(&bob));
+            eventually("the request of another user", || agent.token_requests() == before + 1);
+            agent.services.with(|script| script.hold_lane = false);
+            assert_eq!(bobs.join().unwrap().state, JobState::Ready);
+        }
+        agent.services.with(|script| script.hold_lane = false);
+    });
+}
+
+#[test]
+fn a_server_whose_clock_is_behind_is_asked_again_at_the_begin_of_a_window() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| {
+        script.windows = vec![Window { nbf: Some(NOW + 60), exp: None }];
+        script.failure = Some(revocation());
+    });
+    assert_eq!(agent.start(7, "h1").state, JobState::Pending);
+    agent.advance(Duration::from_secs(61));
+    assert_eq!((agent.status(7).state, agent.token_requests()), (JobState::Pending, 1));
+    agent.services.with(|script| script.failure = None);
+    agent.advance(Duration::from_secs(10));
+    assert_eq!(agent.status(7).state, JobState::Ready);
 }

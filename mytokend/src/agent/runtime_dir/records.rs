@@ -127,9 +127,16 @@ pub fn parse_record(name: &str, bytes: &[u8]) -> Result<Lease, String> {
 /// The job or session whose record has this name.
 fn key_of(name: &str) -> Option<LeaseKey> {
     let stem = name.strip_suffix(".json")?;
-    let key = match stem.strip_prefix("job-") {
-        Some(job) => LeaseKey::Job(job.parse().ok()?),
-        None => LeaseKey::Session(Handle::parse(stem.strip_prefix("session-")?)?.to_string()),
+    let (kind, rest) = stem.split_once('-')?;
+    let handle = |text| Handle::parse(text).map(|handle| handle.to_string());
+    let key = match kind {
+        "job" => LeaseKey::Job(rest.parse().ok()?),
+        "session" => LeaseKey::Session(handle(rest)?),
+        "submission" => {
+            let (uid, text) = rest.split_once('-')?;
+            LeaseKey::Submission { uid: uid.parse().ok()?, handle: handle(text)? }
+        }
+        _ => return None,
     };
     (state_name(&key) == name).then_some(key)
 }
@@ -263,8 +270,8 @@ mod tests {
         put(dir.path(), ".job-1.json.0123456789abcdef", "half of a le");
 
         let records = runtime.load_records().unwrap();
-        let keys: Vec<_> = records.leases.iter().map(Lease::job_id).collect();
-        assert_eq!(keys, [1]);
+        let keys: Vec<_> = records.leases.iter().map(|lease| lease.key.clone()).collect();
+        assert_eq!(keys, [LeaseKey::Job(1)]);
         let told: Vec<String> = records
             .unreadable
             .iter()
@@ -310,8 +317,8 @@ mod tests {
         fs::write(&path, &text).unwrap();
         let again = runtime.load_records().unwrap().readable_again;
         assert_eq!(
-            again.iter().map(|(file, lease)| (file.as_str(), lease.job_id())).collect::<Vec<_>>(),
-            [("000001-job-7.json", 7)]
+            again.iter().map(|(file, lease)| (file.as_str(), &lease.key)).collect::<Vec<_>>(),
+            [("000001-job-7.json", &LeaseKey::Job(7))]
         );
         runtime.delete_kept("000001-job-7.json").unwrap();
         assert!(kept(dir.path()).is_empty());

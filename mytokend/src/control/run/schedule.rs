@@ -93,7 +93,8 @@ impl Schedule {
         self.requesting = false;
         self.failures = self.failures.saturating_add(1);
         let lifetime = self.held.map_or(self.lifetime, |held| held.lifetime);
-        self.due = Some(now.saturating_add(backoff(self.failures, lifetime, retry_after, draw)));
+        let left = self.left(now).map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        self.due = Some(now.saturating_add(backoff(self.failures, lifetime, left, retry_after, draw)));
     }
 
     /// There will be no further token.

@@ -347,20 +347,58 @@ fn squeue_and_ps_show_no_text_chosen_by_the_user() -> Result<()> {
     })
 }
 
+/// The list that the agent asks for.
+const OF_USER: &str = "SLURM_TIME_FORMAT=%s squeue --noheader --states=all --format '%A|%i|%T|%V|%N' --user";
+
 #[test]
-fn squeue_lists_the_tasks_of_an_array_and_fails_for_an_unknown_job() -> Result<()> {
+fn squeue_lists_a_users_jobs_with_the_ids_of_arrays_and_heterogeneous_jobs() -> Result<()> {
     story(without_product()?, |site| {
-        let states = |id: u32| site.sh("root", &format!("squeue --noheader --states=all --format '%A|%T' --jobs {id}"));
-        let unknown = states(7)?;
-        assert!(unknown.code == 1 && unknown.stderr.contains("Invalid job id specified"), "{unknown:?}");
-        site.sh("alice", "sbatch --hold --array=1-3 --wrap 'sleep 60'")?.ok()?;
-        assert_eq!(states(1)?.ok()?.lines(), ["1|PENDING"]);
+        let jobs = || -> Result<Vec<String>> {
+            let output = site.sh("root", &format!("date +%s; {OF_USER} 2001"))?.ok()?.stdout;
+            let mut lines = output.lines();
+            let now: i64 = lines.next().and_then(|now| now.parse().ok()).unwrap_or_default();
+            let shown = lines.map(|line| {
+                let fields: Vec<&str> = line.split('|').collect();
+                let [id, shown, state, submitted, nodes] = fields[..] else { panic!("{line}") };
+                let ago = now - submitted.parse::<i64>().unwrap();
+                assert!((0..60).contains(&ago), "{line}");
+                format!("{id} {shown} {state} {nodes}")
+            });
+            let mut shown: Vec<String> = shown.map(|line| line.trim().to_owned()).collect();
+            shown.sort_unstable();
+            Ok(shown)
+        };
+        site.sh("alice", "sbatch --hold --array=1-3%2 --wrap 'sleep 60'")?.ok()?;
+        assert_eq!(jobs()?, ["1 1_[1-3%2] PENDING"]);
         site.sh("root", "scontrol release 1")?.ok()?;
-        site.wait_for("the tasks", Duration::from_secs(20), "root", "test $(squeue -h -t R | wc -l) = 3")?;
-        let (all, one) = (states(1)?.ok()?, states(2)?.ok()?);
-        let mut all = all.lines();
-        all.sort_unstable();
-        assert_eq!((all, one.lines()), (vec!["1|RUNNING", "2|RUNNING", "3|RUNNING"], vec!["2|RUNNING"]));
+        site.wait_for("two tasks", Duration::from_secs(20), "root", "test $(squeue -h -t R | wc -l) = 2")?;
+        let running = jobs()?;
+        assert!(
+            running.len() == 3 && running[0] == "1 1_[3%2] PENDING" && running[1].starts_with("2 1_1 RUNNING n"),
+            "{running:?}"
+        );
+        site.sh("root", "scancel 1")?.ok()?;
+        site.wait_for("the end", Duration::from_secs(20), "root", "! squeue -h | grep .")?;
+        assert!(jobs()?.contains(&"1 1_3 CANCELLED".to_owned()), "{:?}", jobs()?);
+        site.sh("alice", "sbatch -N1 --wrap 'sleep 60' : -N1")?.ok()?;
+        site.wait_for("both components", Duration::from_secs(40), "root", "test $(squeue -h -t R | wc -l) = 2")?;
+        let both = jobs()?;
+        assert!(
+            both.iter().any(|line| line.starts_with("4 4+0 RUNNING"))
+                && both.iter().any(|line| line.starts_with("5 4+1 RUNNING")),
+            "{both:?}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn squeue_prints_an_empty_list_and_an_error_for_a_user_without_an_account() -> Result<()> {
+    story(without_product()?, |site| {
+        let unknown = site.sh("root", &format!("{OF_USER} 54321"))?;
+        assert!(unknown.stderr.contains("Invalid user") && unknown.stdout.is_empty(), "{unknown:?}");
+        let none = site.sh("root", &format!("{OF_USER} 2001"))?;
+        assert!(none.code == 0 && none.stdout.is_empty() && none.stderr.is_empty(), "{none:?}");
         Ok(())
     })
 }

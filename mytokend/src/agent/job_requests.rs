@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Answers the Slurm plugin: a step of a job starts, and a job has ended. Jobs with the same credential share a lease.
+
+use std::time::Duration;
+
+use mytoken::Secret;
+use mytoken::private_files::Owner;
+use mytoken_wire::agent::{Answer, EventKind, JobEnd, JobStart, JobState, Started};
+
+use super::credential_service::{Admitted, Denied};
+use super::lease::{Lease, LeaseCredential, LeaseKey, LocalJob, Phase};
+use super::lease_table::LeaseTable;
+use super::{Agent, millis};
+use crate::jobs::{job_start, renew_at};
+use crate::log::Level;
+
+impl Agent {
+    pub(super) fn job_start(&self, start: &JobStart) -> Started {
+        let begin = self.clock.elapsed();
+        let key = self.begin_job(start);
+        self.first_answer(&key, start.job, begin)
+    }
+
+    /// The key of the lease of a job that starts here. It is made if there is none.
+    pub(super) fn begin_job(&self, start: &JobStart) -> LeaseKey {
+        let table = self.leases();
+        let known = table.of_job(start.job).filter(|lease| answers_for(lease, start)).map(|lease| lease.key.clone());
+        drop(table);
+        known.unwrap_or_else(|| self.new_job(start))
+    }
+
+    /// Adds a job that starts here to the lease of its submission. A submission without a lease gets one: refused, or due for its first
+    /// token.
+    fn new_job(&self, start: &JobStart) -> LeaseKey {
+        let now = self.now();
+        let sealed = job_start::sealed_of(start);
+        let lacks_credential = sealed.is_err();
+        let opened = match sealed {
+            Ok(sealed) => self.configured().service.admit(start, sealed, now / 1000).map(|admitted| (admitted, sealed)),
+            Err(missing) => Err(Denied { reason: missing.to_string(), required: false }),
+        };
+        let mut table = self.leases();
+        // Another step of the job may have been faster.
+        if let Some(lease) = table.of_job(start.job).filter(|lease| answers_for(lease, start)) {
+            return lease.key.clone();
+        }
+        let earlier = self.leave_earlier_lease(&mut table, start);
+        self.make_job_directory(start);
+        let key = match &opened {
+            Ok((admitted, _)) => LeaseKey::Submission { uid: start.uid, handle: admitted.handle.clone() },
+            Err(_) => LeaseKey::Job(start.job),
+        };
+        let joined = match table.get_mut(&key).filter(|lease| !matches!(lease.phase, Phase::Finished { .. })) {
+            // The submission was made on this host, and its first job starts here.
+            Some(lease) if lease.progress.is_some() && lease.jobs.is_empty() => false,
+            Some(lease) => {
+                self.join(lease, start, now);
+                true
+            }
+            None => false,
+        };
+        if !joined {
+            let mut lease = Lease::new(key.clone(), Owner { uid: start.uid, gid: start.gid }, "-", now);
+            // A requeued job keeps its id (SLURM-28).
+            if let Some(finished) = table.get(&key).filter(|finished| finished.uid == start.uid) {
+                lease.history = finished.history.clone();
+            } else if let Some(history) = earlier {
+                lease.history = history;
+            }
+            lease.lacks_credential = lacks_credential;
+            lease.add_job(start.job, start.gid, start.array_job, now);
+            self.begin_lease(&mut lease, opened, now);
+            table.insert(lease);
+        }
+        self.lease_changed(&mut table, &key);
+        key
+    }
+
+    /// Takes the job out of a lease that does not answer for it: a lease of another user, of an earlier run, or without a credential.
+    fn leave_earlier_lease(&self, table: &mut LeaseTable, start: &JobStart) -> Option<crate::jobs::EventHistory> {
+        let key = table.of_job(start.job)?.key.clone();
+        if table.get(&key).is_some_and(|lease| lease.runs(start.job)) {
+            self.end_job(table, start.job);
+        }
+        table.get_mut(&key)?.jobs.remove(&start.job);
+        let lease = table.get(&key).filter(|lease| matches!(lease.key, LeaseKey::Job(_)))?;
+        let history = (lease.uid == start.uid).then(|| lease.history.clone());
+        self.delete(table, &key);
+        history
+    }
+
+    fn begin_lease(&self, lease: &mut Lease, opened: Result<(Admitted, &str), Denied>, now: u64) {
+        match opened {
+            Ok((admitted, sealed)) => {
+                lease.profile = admitted.profile;
+                lease.handle = admitted.handle;
+                lease.required = admitted.required;
+                lease.until = Some(admitted.exp);
+                lease.windows = admitted.windows;
+                lease.lane = admitted.lane;
+                lease.limited_uses = admitted.limited_uses;
+                lease.submitted = admitted.submitted;
+                lease.followed = admitted.followed;
+                lease.credential = Some(LeaseCredential::Sealed(sealed.to_owned()));
+                self.record(lease, Level::Info, EventKind::Opened, admitted.description);
+            }
+            Err(denied) => {
+                lease.required = denied.required;
+                self.log.line(Level::Warning, &format!("{}: refused: {}", super::name(lease), denied.reason));
+                lease.refuse(now, denied.reason);
+            }
+        }
+    }
+
+    /// A further job of the submission starts here. It gets the access token that the others have.
+    fn join(&self, lease: &mut Lease, start: &JobStart, now: u64) {
+        lease.add_job(start.job, start.gid, start.array_job, now);
+        if let Phase::Ended { .. } = lease.phase {
+            lease.reason = None;
+            let due = lease.token.map_or(now, |token| renew_at(token.exp, token.lifetime, (self.draw)()));
+            lease.phase = Phase::Active { due: lease.waits_until.map_or(due, |begin| begin.saturating_mul(1000)) };
+        }
+        self.record(
+            lease,
+            Level::Info,
+            EventKind::Joined,
+            format!("job {} of the same submission starts here", start.job),
+        );
+        if lease.token.is_some() && !self.write_files(lease) {
+            if let (true, Phase::Active { due }) = (lease.token_text.is_none(), &mut lease.phase) {
+                *due = now;
+            }
+        }
+    }
+
+    /// Writes the current access token for the jobs that run here and lack it. Returns whether all have it now. What could not be
+    /// written is tried again.
+    pub(super) fn write_files(&self, lease: &mut Lease) -> bool {
+        lease.write_due = None;
+        let Some(exp) = lease.token.map(|token| token.exp) else { return true };
+        let lacks = |job: &LocalJob| job.running && job.file != Some(exp);
+        let lacking: Vec<u32> = lease.jobs.iter().filter(|(_, job)| lacks(job)).map(|(id, _)| *id).collect();
+        let Some(text) = self.token_text(lease) else { return lacking.is_empty() };
+        let mut failed = None;
+        for id in lacking {
+            match self.runtime_dir.write_job_token(lease, id, text.expose()) {
+                Ok(()) => lease.jobs.entry(id).and_modify(|job| job.file = Some(exp)),
+                Err(error) => {
+                    failed = Some(error.to_string());
+                    continue;
+                }
+            };
+        }
+        lease.token_text = Some(text);
+        let Some(error) = failed else { return true };
+        let text = format!("the access token could not be written ({error}); the agent tries again");
+        lease.write_due = Some(self.now().saturating_add(millis(WRITE_PAUSE)));
+        self.record(lease, Level::Warning, EventKind::Retry, text.clone());
+        lease.reason = Some(text);
+        false
+    }
+
+    /// The current access token. After a restart it is in the files only.
+    fn token_text(&self, lease: &Lease) -> Option<Secret> {
+        let from_file =
+            || lease.running_jobs().find_map(|job| self.runtime_dir.read_job_token(lease, job).ok().flatten());
+        lease.token_text.clone().or_else(from_file)
+    }
+
+    /// Waits for the end of the first request for a token, at most [`super::Intervals::start_deadline`] after `begin`, the arrival of the
+    /// step's request.
+    fn first_answer(&self, key: &LeaseKey, job: u32, begin: Duration) -> Started {
+        let mut table = self.leases();
+        loop {
+            let Some(lease) = table.get(key).filter(|lease| lease.runs(job)) else {
+                return Started {
+                    path: String::new(),
+                    state: JobState::Failed,
+                    reason: Some("the job ended before its first access token arrived".to_owned()),
+                    required: false,
+                };
+            };
+            let state = lease.state(Some(job));
+            let undecided = state == JobState::Pending && lease.failures == 0 && lease.reason.is_none();
+            let waited = self.clock.elapsed().saturating_sub(begin);
+            let deadline = self.configured().intervals.start_deadline;
+            let left = deadline.checked_sub(waited).filter(|left| undecided && !left.is_zero());
+            let Some(left) = left else {
+                let reason = match state {
+                    JobState::Ready => None,
+                    JobState::Pending => Some(lease.reason.clone().unwrap_or_else(|| {
+                        "the mytoken server has not answered yet; the file appears after its answer".to_owned()
+                    })),
+                    JobState::Failed => lease.reason.clone(),
+                };
+                let path = self.runtime_dir.job_token_path(job, lease.uid).display().to_string();
+                return Started { path, state, reason, required: lease.required };
+            };
+            table =
+                self.changed.wait_timeout(table, left).map_or_else(|poison| poison.into_inner().0, |(table, _)| table);
+        }
+    }
+
+    pub(super) fn job_end(&self, end: &JobEnd) -> Answer {
+        let mut table = self.leases();
+        let removed = self.runtime_dir.remove_job(end.job);
+        if let Err(error) = &removed {
+            self.log.line(Level::Error, &format!("job {}: its files could not be removed: {error}", end.job));
+        }
+        self.end_job(&mut table, end.job);
+        match removed {
+            Ok(_) => Answer::Done {},
+            Err(error) => Answer::Error(error.to_string()),
+        }
+    }
+
+    /// Ends a job whose files are removed already. After the last job of the submission on this node, the query is scheduled that
+    /// decides on revocation.
+    pub(super) fn end_job(&self, table: &mut LeaseTable, job: u32) {
+        let Some(key) = table.of_job(job).filter(|lease| lease.runs(job)).map(|lease| lease.key.clone()) else {
+            return;
+        };
+        let Some(lease) = table.get_mut(&key) else { return };
+        let now = self.now();
+        if let Some(ended) = lease.jobs.get_mut(&job) {
+            (ended.running, ended.file) = (false, None);
+        }
+        let text = format!("job {job} ended on this node; its access token was removed");
+        self.record(lease, Level::Info, EventKind::Removed, text);
+        if lease.running_jobs().next().is_none() {
+            lease.reason = None;
+            lease.write_due = None;
+            let configured = self.configured();
+            lease.phase = if lease.credential.is_some() {
+                let due = now.saturating_add(millis(configured.intervals.settle_delay));
+                Phase::Ended { due, tries: 0, revoke: None }
+            } else {
+                Phase::Finished { due: now.saturating_add(millis(configured.intervals.retention)) }
+            };
+        }
+        self.lease_changed(table, &key);
+        for key in table.surplus() {
+            self.delete(table, &key);
+        }
+    }
+}
+
+/// Pause before files that could not be written are tried again.
+const WRITE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Whether this lease serves the step: the job runs under it, as the same user, and the step does not bring a credential that the lease
+/// lacks.
+fn answers_for(lease: &Lease, start: &JobStart) -> bool {
+    let brings_credential = lease.lacks_credential && start.sealed.is_some();
+    lease.runs(start.job) && lease.uid == start.uid && !brings_credential
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Submissions that were made on this host. If no job ever starts with one (it was refused, cancelled in the queue, or lost its
+//! credential), no node knows its sub-token, and the agent of this host revokes it.
+
+use std::time::Duration;
+
+use mytoken::private_files::Owner;
+use mytoken_wire::Handle;
+use mytoken_wire::agent::{Answer, EventKind, Submitted};
+
+use super::lease::{Lease, LeaseCredential, LeaseKey, Phase};
+use super::{Agent, millis};
+use crate::jobs::Progress;
+use crate::jobs::sealed::submission_time;
+use crate::log::Level;
+
+/// Most submissions of one user that are followed at a time. Each ends with a request to the mytoken server at most.
+const MOST_OF_USER: usize = 512;
+
+/// Longest text of a submission. A sub-token has up to 8 KiB, a name of a profile or a server much less.
+const TEXT_LIMIT: usize = 16 * 1024;
+
+/// When slurmctld is asked for the first time: sbatch has submitted the job by then.
+const FIRST_QUESTION: Duration = Duration::from_secs(30);
+
+impl Agent {
+    /// Begins to follow a submission of the user `uid`, who is the caller.
+    pub(super) fn submitted(&self, submitted: Submitted, uid: u32) -> Answer {
+        let Submitted { handle, server, sub_token, exp, made, shared_for, profile } = submitted;
+        if Handle::parse(&handle).is_none() {
+            return Answer::Error("a submission's handle is 32 hexadecimal digits".to_owned());
+        }
+        let texts = [sub_token.expose(), &profile];
+        if texts.iter().any(|text| text.is_empty() || text.len() > TEXT_LIMIT || text.chars().any(char::is_control)) {
+            return Answer::Error("a submission names its sub-token and its profile".to_owned());
+        }
+        if !self.configured().service.knows_server(&server) {
+            return Answer::Error("mytoken.toml of this host does not name the server of the submission".to_owned());
+        }
+        let now = self.now();
+        let key = LeaseKey::Submission { uid, handle: handle.clone() };
+        let mut table = self.leases();
+        if table.get(&key).is_some() {
+            return Answer::Done {};
+        }
+        let followed = table.leases().filter(|lease| lease.uid == uid && lease.is_followed_here()).count();
+        if followed >= MOST_OF_USER {
+            return Answer::Error(format!("{followed} submissions of this user are followed already"));
+        }
+        let mut lease = Lease::new(key.clone(), Owner { uid, gid: uid }, &profile, now);
+        lease.handle = handle;
+        lease.until = Some(exp);
+        lease.submitted = Some(submission_time(made, shared_for));
+        lease.progress = Some(Progress::Nothing);
+        lease.credential = Some(LeaseCredential::SubToken { server, sub_token });
+        lease.phase = Phase::Ended { due: now.saturating_add(millis(FIRST_QUESTION)), tries: 0, revoke: None };
+        self.record(&mut lease, Level::Info, EventKind::Opened, "submitted on this host");
+        table.insert(lease);
+        self.lease_changed(&mut table, &key);
+        Answer::Done {}
+    }
+}

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decides from squeue's output whether a submission is final, and whether this node revokes its sub-token.
+//!
+//! The command is `squeue --noheader --states=all --user=UID --format=...` ([`FORMAT`]): all jobs of the user, because slurmctld answers
+//! about a job's id alone with that job, and an array or a heterogeneous job has several. `scontrol show job` is not used, because its
+//! output begins with the job's name, which the user chooses (SLURM-25).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::host_list;
+
+/// The format for `squeue`: job id, id as Slurm prints it, state, time of submission, nodes, host of the batch script. Users can choose
+/// the text of the last field only: for a job of salloc or srun it is the name that the command gave for its own host (SLURM-26).
+pub const FORMAT: &str = "%A|%i|%T|%V|%N|%B";
+
+/// The format of the times in [`FORMAT`], for `SLURM_TIME_FORMAT`: Unix seconds.
+pub const TIME_FORMAT: &str = "%s";
+
+/// What an agent knows of a submission that had jobs on its node.
+#[derive(Debug, Clone, Default)]
+pub struct HeldSubmission {
+    /// Jobs that ran here.
+    pub jobs: BTreeSet<u32>,
+    /// Ids under which slurmctld lists the jobs: of an array the array job, of a heterogeneous job the leader.
+    pub leaders: BTreeSet<u32>,
+    /// Begin and end of the time in which further jobs with the same credential may have been submitted, Unix seconds.
+    pub submitted: Option<(u64, u64)>,
+    /// The agent of the host of the submission follows it, too.
+    pub followed: bool,
+}
+
+/// What the agent of the host of a submission has seen of its jobs. It does not know their ids: they were submitted in a certain time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// No job so far.
+    Nothing,
+    /// Jobs that have not started.
+    Waiting,
+    /// Jobs that have started on nodes. Those whose agents hold the credential revoke it.
+    Started,
+    /// Jobs that have started, and it is not sure that an agent holds the credential: a command of salloc may start no step, a node may
+    /// be lost, or jobs without this credential were submitted at the same time.
+    Unsure,
+}
+
+/// What to do with a submission at the host where it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FollowDecision {
+    /// No job has started with it, and none can: revoke the sub-token at once.
+    Revoke,
+    /// The jobs have ended, and perhaps no agent held the credential: revoke it after the nodes had the time to do so.
+    RevokeLast,
+    /// Agents of nodes revoke it.
+    Leave,
+    /// Ask again.
+    Wait,
+}
+
+/// Decides about a submission on its own host. `submitted` is the time in which its jobs were submitted, `now` is Unix seconds, `before`
+/// what was seen so far.
+#[must_use]
+pub fn follow(output: &str, submitted: (u64, u64), before: Progress, now: u64) -> (FollowDecision, Progress) {
+    let Some(rows) = rows(output) else { return (FollowDecision::Wait, before) };
+    let in_time = |row: &&JobRow<'_>| row.submitted.is_none_or(|time| (submitted.0..=submitted.1).contains(&time));
+    let own: Vec<&JobRow<'_>> = rows.iter().filter(in_time).collect();
+    let leaders: BTreeSet<u32> = own.iter().map(|row| row.leader).collect();
+    let progress = own.iter().map(|row| progress(row)).max().unwrap_or(Progress::Nothing).max(before);
+    let several = progress == Progress::Started && leaders.len() > 1;
+    let progress = if several { Progress::Unsure } else { progress };
+    let live = own.iter().any(|row| row.phase != JobPhase::Final);
+    let decision = match progress {
+        Progress::Nothing if now <= submitted.1 => FollowDecision::Wait,
+        // Another submission may still come.
+        _ if live || now <= submitted.1 => FollowDecision::Wait,
+        Progress::Nothing | Progress::Waiting => FollowDecision::Revoke,
+        Progress::Started => FollowDecision::Leave,
+        Progress::Unsure => FollowDecision::RevokeLast,
+    };
+    (decision, progress)
+}
+
+fn progress(row: &JobRow<'_>) -> Progress {
+    match row.phase {
+        JobPhase::Queued => Progress::Waiting,
+        JobPhase::Final if row.nodes.is_empty() => Progress::Waiting,
+        _ if row.lost || !host_list::contains(row.nodes, row.batch_host) => Progress::Unsure,
+        _ => Progress::Started,
+    }
+}
+
+/// What to do with the sub-token of a submission that has no job on this node any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndDecision {
+    /// No job of the submission can run any more. This node revokes the sub-token; with a rank above zero only after other nodes had
+    /// the time to do so. A second revocation does no harm, a missing one does.
+    Revoke {
+        /// 0: at once.
+        rank: u32,
+    },
+    /// No job of the submission can run any more, and other nodes revoke the sub-token.
+    Leave,
+    /// A job that ran here is back in the queue.
+    Requeued,
+    /// Other jobs of the submission wait or run.
+    Continues,
+    /// Ask again soon. While the epilog runs, the state is COMPLETING (SLURM-27), also for a job that is requeued afterwards: the flag hides
+    /// the state below it.
+    Undecided,
+}
+
+/// Number of nodes that revoke one after the other.
+const RANKS: usize = 3;
+
+/// A line of squeue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct JobRow<'a> {
+    job: u32,
+    leader: u32,
+    phase: JobPhase,
+    submitted: Option<u64>,
+    nodes: &'a str,
+    batch_host: &'a str,
+    /// A node of the job failed, and the agent's memory with it.
+    lost: bool,
+}
+
+/// Decides about a submission on the node `node`. `output` is squeue's output about all jobs of its user. The second value is the set
+/// of leaders that the output shows.
+#[must_use]
+pub fn decide_end(output: &str, held: &HeldSubmission, node: &str) -> (EndDecision, BTreeSet<u32>) {
+    let mut leaders = held.leaders.clone();
+    let Some(rows) = rows(output) else { return (EndDecision::Undecided, leaders) };
+    // The first component of a heterogeneous job leads the others (SLURM-32).
+    leaders.extend(rows.iter().filter(|row| held.jobs.contains(&row.job)).map(|row| row.leader));
+    let in_time = |row: &JobRow<'_>| {
+        held.submitted.is_some_and(|(from, to)| row.submitted.is_none_or(|time| (from..=to).contains(&time)))
+    };
+    let own: Vec<&JobRow<'_>> =
+        rows.iter().filter(|row| leaders.contains(&row.leader) || leaders.contains(&row.job) || in_time(row)).collect();
+    let any = |phase| own.iter().any(|row| row.phase == phase);
+    let requeued = own.iter().any(|row| row.phase == JobPhase::Queued && held.jobs.contains(&row.job));
+    let decision = if requeued {
+        EndDecision::Requeued
+    } else if any(JobPhase::Active) || any(JobPhase::Queued) {
+        EndDecision::Continues
+    } else if any(JobPhase::Completing) {
+        EndDecision::Undecided
+    } else {
+        who_revokes(&own, held, node)
+    };
+    (decision, leaders)
+}
+
+/// Whether squeue's output shows a job of the submission. slurmctld forgets a job some minutes after its end (`MinJobAge`).
+#[must_use]
+pub fn shows(output: &str, held: &HeldSubmission) -> bool {
+    let own = |row: &JobRow<'_>| held.jobs.contains(&row.job) || held.leaders.contains(&row.leader);
+    rows(output).is_some_and(|rows| rows.iter().any(own))
+}
+
+/// The jobs of `jobs` that have left all nodes: they are final or queued, or slurmctld has forgotten them.
+#[must_use]
+pub fn gone(output: &str, jobs: &BTreeSet<u32>) -> Vec<u32> {
+    let Some(rows) = rows(output) else { return Vec::new() };
+    let phases: BTreeMap<u32, JobPhase> = rows.iter().map(|row| (row.job, row.phase)).collect();
+    let here = |job: &u32| matches!(phases.get(job), Some(JobPhase::Active | JobPhase::Completing));
+    jobs.iter().copied().filter(|job| !here(job)).collect()
+}
+
+/// The nodes of the final jobs are ranked: hosts of batch scripts first, then the others in the order of their job's nodes. A node that is
+/// not among the nodes of a job that ran on it (agent and slurmd have different names) takes the last rank.
+fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDecision {
+    // slurmctld has forgotten all jobs, so nobody knows who else held the credential.
+    if own.iter().all(|row| row.nodes.is_empty()) {
+        return EndDecision::Revoke { rank: 0 };
+    }
+    let is_batch = |row: &&&JobRow<'_>| host_list::contains(row.nodes, row.batch_host);
+    let mut batch_hosts: Vec<&str> = Vec::new();
+    for row in own.iter().filter(is_batch) {
+        if !batch_hosts.contains(&row.batch_host) {
+            batch_hosts.push(row.batch_host);
+        }
+    }
+    let rank = |rank: usize| EndDecision::Revoke { rank: u32::try_from(rank).unwrap_or(u32::MAX) };
+    if let Some(position) = batch_hosts.iter().position(|host| *host == node) {
+        return rank(position);
+    }
+    let place = |row: &&JobRow<'_>| {
+        let position = host_list::position(row.nodes, node)?;
+        let before = batch_hosts.iter().filter_map(|host| host_list::position(row.nodes, host));
+        Some(batch_hosts.len() + position - before.filter(|before| *before < position).count())
+    };
+    let Some(place) = own.iter().filter_map(place).min() else {
+        let misnamed = own.iter().any(|row| held.jobs.contains(&row.job));
+        return if misnamed { rank(RANKS - 1) } else { EndDecision::Leave };
+    };
+    // The command of salloc or srun runs on a host outside the allocation, and its only step may have run on this node.
+    let alone = own.iter().any(|row| held.jobs.contains(&row.job) && !is_batch(&row)) && !held.followed;
+    if place < RANKS || alone { rank(place) } else { EndDecision::Leave }
+}
+
+/// The lines of squeue. `None` when one is not of [`FORMAT`].
+fn rows(output: &str) -> Option<Vec<JobRow<'_>>> {
+    output.lines().map(str::trim).filter(|line| !line.is_empty()).map(row).collect()
+}
+
+fn row(line: &str) -> Option<JobRow<'_>> {
+    let mut fields = line.splitn(6, '|').map(str::trim);
+    let (job, shown, state) = (fields.next()?.parse().ok()?, fields.next()?, fields.next()?);
+    // `8_3` and `8_[1-5%2]` are tasks of the array job 8, `8+1` is a component of the heterogeneous job 8.
+    let leader = shown.split(['_', '+']).next()?.parse().ok()?;
+    let submitted = fields.next()?.parse().ok();
+    let nodes =
+        Some(fields.next()?).filter(|nodes| !["(null)", "n/a", "None assigned"].contains(nodes)).unwrap_or_default();
+    let lost = matches!(state, "NODE_FAIL" | "BOOT_FAIL");
+    Some(JobRow { job, leader, phase: phase(state), submitted, nodes, batch_host: fields.next()?, lost })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum JobPhase {
+    Queued,
+    Active,
+    Completing,
+    Final,
+}
+
+/// The phase of a job in one of Slurm's states (SLURM-27). An unknown state keeps the credential: a wrong revocation cannot be undone.
+fn phase(state: &str) -> JobPhase {
+    match state {
+        "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" | "RESV_DEL_HOLD" => JobPhase::Queued,
+        "COMPLETING" | "STAGE_OUT" => JobPhase::Completing,
+        "BOOT_FAIL" | "CANCELLED" | "COMPLETED" | "DEADLINE" | "FAILED" | "LAUNCH_FAILED" | "NODE_FAIL"
+        | "OUT_OF_MEMORY" | "PREEMPTED" | "RECONFIG_FAIL" | "REVOKED" | "TIMEOUT" => JobPhase::Final,
+        _ => JobPhase::Active,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(jobs: &[u32], leader: u32) -> HeldSubmission {
+        HeldSubmission { jobs: jobs.iter().copied().collect(), leaders: [leader].into(), ..HeldSubmission::default() }
+    }
+
+    fn revoke(rank: u32) -> EndDecision {
+        EndDecision::Revoke { rank }
+    }
+
+    /// Lines `job shown state nodes`, submitted at 50 by a batch script on the first node.
+    fn squeue(lines: &[(u32, &str, &str, &str)]) -> String {
+        let line = |(job, shown, state, nodes): &(u32, &str, &str, &str)| {
+            let first = host_list::first(nodes).unwrap_or_else(|| "n/a".to_owned());
+            format!("{job}|{shown}|{state}|50|{nodes}|{first}\n")
+        };
+        lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_state_of_a_single_job_decides() {
+        for (state, nodes, expected) in [
+            ("COMPLETED", "n[1-3]", revoke(0)),
+            ("CANCELLED", "n1", revoke(0)),
+            ("TIMEOUT", "n[0-2]", revoke(1)),
+            ("TIMEOUT", "n0,m1,n1", revoke(2)),
+            ("TIMEOUT", "n[00-20],n1", EndDecision::Leave),
+            // Agent and slurmd have different names.
+            ("TIMEOUT", "m[0-2]", revoke(2)),
+            ("FAILED", "", revoke(0)),
+            ("COMPLETING", "n1", EndDecision::Undecided),
+            ("RUNNING", "n1", EndDecision::Continues),
+            ("SUSPENDED", "n1", EndDecision::Continues),
+            ("SOMETHING_NEW", "n1", EndDecision::Continues),
+            ("PENDING", "", EndDecision::Requeued),
+            ("REQUEUE_HOLD", "", EndDecision::Requeued),
+            ("SPECIAL_EXIT", "", EndDecision::Requeued),
+        ] {
+            let output = squeue(&[(4711, "4711", state, nodes)]);
+            assert_eq!(decide_end(&output, &held(&[4711], 4711), "n1").0, expected, "{output}");
+        }
+        for (output, expected) in
+            [("", revoke(0)), ("no table", EndDecision::Undecided), ("5|5|RUNNING|1|n1|n1", revoke(0))]
+        {
+            assert_eq!(decide_end(output, &held(&[4711], 4711), "n9").0, expected, "{output}");
+        }
+    }
+
+    #[test]
+    fn an_array_is_final_with_its_last_task() {
+        use EndDecision::{Continues, Requeued, Undecided};
+        for (lines, expected) in [
+            (
+                &[(10, "10_3", "COMPLETED", "n1"), (11, "10_1", "COMPLETED", "n2"), (12, "10_2", "FAILED", "n3")][..],
+                revoke(0),
+            ),
+            (&[(11, "10_1", "COMPLETED", "n1"), (12, "10_2", "RUNNING", "n2")], Continues),
+            (&[(10, "10_[2-9%2]", "PENDING", ""), (11, "10_1", "COMPLETED", "n1")], Continues),
+            (&[(10, "10_[2-9]", "CANCELLED", ""), (11, "10_1", "COMPLETED", "n1")], revoke(0)),
+            (&[(11, "10_1", "COMPLETED", "n1"), (12, "10_2", "COMPLETING", "n2")], Undecided),
+            (&[(11, "10_1", "PENDING", ""), (12, "10_2", "RUNNING", "n2")], Requeued),
+            // slurmctld has forgotten the task of this node; the nodes of the last tasks revoke.
+            (&[(12, "10_2", "COMPLETED", "n2")], EndDecision::Leave),
+            // Another array, and a job that mentions the id only in its name, do not count.
+            (&[(11, "10_1", "COMPLETED", "n1"), (21, "20_1", "RUNNING", "n1")], revoke(0)),
+        ] {
+            let output = squeue(lines);
+            assert_eq!(decide_end(&output, &held(&[11], 10), "n1").0, expected, "{output}");
+        }
+    }
+
+    #[test]
+    fn a_heterogeneous_job_is_final_with_all_components() {
+        let own = held(&[9], 9);
+        let both = squeue(&[(8, "8+0", "RUNNING", "n2"), (9, "8+1", "CANCELLED", "n1")]);
+        assert_eq!(decide_end(&both, &own, "n1"), (EndDecision::Continues, [8, 9].into()));
+        let leader_only = squeue(&[(8, "8+0", "RUNNING", "n2")]);
+        let told = HeldSubmission { leaders: [8, 9].into(), ..own };
+        assert_eq!(decide_end(&leader_only, &told, "n1").0, EndDecision::Continues, "slurmctld has forgotten 8+1");
+        let ended = squeue(&[(8, "8+0", "COMPLETED", "n2"), (9, "8+1", "CANCELLED", "n1")]);
+        assert_eq!((decide_end(&ended, &told, "n2").0, decide_end(&ended, &told, "n1").0), (revoke(0), revoke(1)));
+    }
+
+    #[test]
+    fn a_shared_credential_is_final_with_all_jobs_of_its_time() {
+        let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[7], 7) };
+        let output = |time| format!("7|7|COMPLETED|45|n1|n1\n8|8|PENDING|{time}||n/a\n");
+        for (time, expected) in [
+            ("39", revoke(0)),
+            ("40", EndDecision::Continues),
+            ("60", EndDecision::Continues),
+            ("61", revoke(0)),
+            ("?", EndDecision::Continues),
+        ] {
+            assert_eq!(decide_end(&output(time), &shared, "n1").0, expected, "{time}");
+        }
+    }
+
+    #[test]
+    fn the_nodes_of_an_allocation_without_batch_script_revoke_in_their_order() {
+        let on =
+            |batch_host, node| decide_end(&format!("7|7|COMPLETED|50|n[1-9]|{batch_host}"), &held(&[7], 7), node).0;
+        assert_eq!((on("n1", "n1"), on("n3", "n1"), on("n3", "n3")), (revoke(0), revoke(1), revoke(0)));
+        assert_eq!((on("login", "n1"), on("login", "n2"), on("login", "n7")), (revoke(0), revoke(1), revoke(6)));
+        assert_eq!((on("n1", "n7"), on("a|b", "n3")), (EndDecision::Leave, revoke(2)));
+        let followed = HeldSubmission { followed: true, ..held(&[7], 7) };
+        let output = "7|7|COMPLETED|50|n[1-9]|login";
+        assert_eq!(decide_end(output, &followed, "n7").0, EndDecision::Leave, "the host of the submission revokes");
+    }
+
+    #[test]
+    fn a_job_is_gone_when_it_is_final_queued_or_forgotten() {
+        let output = squeue(&[
+            (1, "1", "RUNNING", "n1"),
+            (2, "2", "COMPLETED", "n1"),
+            (3, "3", "PENDING", ""),
+            (4, "4", "COMPLETING", "n1"),
+        ]);
+        assert_eq!(gone(&output, &[1, 2, 3, 4, 5].into()), [2, 3, 5]);
+        assert!(gone("an error", &[1].into()).is_empty());
+        assert!(shows(&output, &held(&[9, 1], 9)) && shows(&output, &held(&[9], 3)));
+        assert!(!shows(&output, &held(&[9], 9)) && !shows("", &held(&[1], 1)));
+    }
+
+    #[test]
+    fn a_submission_without_a_job_is_revoked_by_its_own_host() {
+        use FollowDecision::{Leave, Revoke, RevokeLast, Wait};
+        use Progress::{Nothing, Started, Unsure, Waiting};
+        let time = (40, 60);
+        for (output, before, now, expected) in [
+            // sbatch has not submitted yet, or slurmctld has refused the job.
+            ("", Nothing, 60, (Wait, Nothing)),
+            ("", Nothing, 61, (Revoke, Nothing)),
+            ("5|5|RUNNING|39|n1|n1\n6|6|RUNNING|61|n1|n1", Nothing, 61, (Revoke, Nothing)),
+            ("5|5|PENDING|50||n/a", Nothing, 9_999, (Wait, Waiting)),
+            ("5|5|CANCELLED|50||n/a", Waiting, 61, (Revoke, Waiting)),
+            ("5|5|CANCELLED|50||n/a", Waiting, 50, (Wait, Waiting)),
+            // slurmctld has forgotten the job.
+            ("", Waiting, 61, (Revoke, Waiting)),
+            ("", Started, 61, (Leave, Started)),
+            ("", Unsure, 61, (RevokeLast, Unsure)),
+            ("5|5|RUNNING|50|n[1-2]|n1", Waiting, 61, (Wait, Started)),
+            ("5|5|COMPLETED|50|n1|n1", Started, 61, (Leave, Started)),
+            ("5|5_1|COMPLETED|50|n1|n1\n6|5_2|CANCELLED|50||n/a", Started, 61, (Leave, Started)),
+            // salloc without a step, a lost node, and a job without this credential at the same time.
+            ("5|5|RUNNING|50|n1|login", Nothing, 61, (Wait, Unsure)),
+            ("5|5|COMPLETED|50|n1|login", Unsure, 61, (RevokeLast, Unsure)),
+            ("5|5|NODE_FAIL|50|n1|n1", Started, 61, (RevokeLast, Unsure)),
+            ("5|5|CANCELLED|50||n/a\n6|6|COMPLETED|50|n1|n1", Started, 61, (RevokeLast, Unsure)),
+            ("an error", Waiting, 61, (Wait, Waiting)),
+        ] {
+            assert_eq!(follow(output, time, before, now), expected, "{output} {before:?} {now}");
+        }
+    }
+}

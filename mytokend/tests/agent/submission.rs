@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Submissions that were made on the agent's host.
+
+use std::time::Duration;
+
+use mytoken::Secret;
+use mytoken_wire::agent::{JobState, StatusQuery, Submitted};
+
+use crate::harness::{NOW, TestAgent, me};
+
+const HANDLE: &str = "0123456789abcdef0123456789abcdef";
+
+fn submitted() -> Submitted {
+    Submitted {
+        handle: HANDLE.into(),
+        server: "main".into(),
+        sub_token: Secret::new("sub.to.ken"),
+        exp: NOW + 2 * 86_400,
+        made: NOW,
+        shared_for: 0,
+        profile: "data".into(),
+    }
+}
+
+fn minutes(agent: &TestAgent, count: u32) {
+    (0..count).for_each(|_| agent.advance(Duration::from_secs(60)));
+}
+
+#[test]
+fn a_job_that_is_never_submitted_is_revoked_after_some_minutes() {
+    let mut agent = TestAgent::new();
+    agent.squeue_prints(&[]);
+    agent.ask(&submitted()).unwrap();
+    minutes(&agent, 1);
+    assert_eq!(agent.revoked(), 0, "sbatch may be about to submit it");
+    // It is kept over a restart.
+    agent.end();
+    agent.begin();
+    minutes(&agent, 6);
+    assert_eq!(agent.revoked(), 1);
+    let queries = agent.queries();
+    minutes(&agent, 30);
+    assert_eq!((agent.queries(), agent.revoked()), (queries, 1));
+}
+
+#[test]
+fn a_job_that_is_cancelled_in_the_queue_is_revoked_and_one_that_ran_is_left_to_its_node() {
+    for (end, revoked) in [(&[(7, "7", "CANCELLED", "")], 1), (&[(7, "7", "COMPLETED", "n5")], 0)] {
+        let agent = TestAgent::new();
+        agent.squeue_prints(&[(7, "7", "PENDING", "")]);
+        agent.ask(&submitted()).unwrap();
+        minutes(&agent, 90);
+        assert_eq!(agent.revoked(), 0);
+        agent.squeue_prints(end);
+        minutes(&agent, 60);
+        assert_eq!(agent.revoked(), revoked, "{end:?}");
+    }
+}
+
+#[test]
+fn a_job_that_starts_on_the_same_host_takes_the_submission_over() {
+    let agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n1")]);
+    agent.ask(&submitted()).unwrap();
+    assert_eq!(agent.start(7, HANDLE).state, JobState::Ready);
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+    agent.finish(7);
+    minutes(&agent, 60);
+    assert_eq!(agent.services.with(|script| script.revoked.clone()), [format!("{}:{HANDLE}", me().uid)]);
+}
+
+#[test]
+fn what_a_user_says_about_a_submission_is_checked_and_limited() {
+    let agent = TestAgent::new();
+    agent.squeue_prints(&[]);
+    for wrong in [
+        Submitted { handle: "../../etc".into(), ..submitted() },
+        Submitted { server: "https://evil.example".into(), ..submitted() },
+        Submitted { sub_token: Secret::new(""), ..submitted() },
+        Submitted { profile: "a\nb".into(), ..submitted() },
+    ] {
+        assert!(agent.ask(&wrong).is_err(), "{wrong:?}");
+    }
+    let results = (0..600_u128).map(|number| agent.ask(&Submitted { handle: format!("{number:032x}"), ..submitted() }));
+    assert_eq!(results.filter(Result::is_ok).count(), 512);
+    assert!(agent.ask(&StatusQuery { job: None }).unwrap().jobs.is_empty(), "they are no jobs of this node");
+}
