@@ -7,6 +7,9 @@ pub const RUNTIME: &str = "/run/mytoken";
 /// The agent's socket.
 pub const AGENT_SOCKET: &str = "/run/mytoken/agent.sock";
 
+/// Name of the agent's socket in its runtime directory.
+pub const AGENT_SOCKET_NAME: &str = "agent.sock";
+
 /// Directory of the jobs' access tokens below [`RUNTIME`]: `jobs/<job>/bt_u<uid>`.
 pub const JOBS: &str = "jobs";
 

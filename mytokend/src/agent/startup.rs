@@ -11,6 +11,7 @@ use std::time::Duration;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::{Lock, Owner};
 use mytoken::{ScheduleClock, SystemClock};
+use mytoken_wire::paths::AGENT_SOCKET_NAME;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -213,7 +214,7 @@ fn prepare(options: &AgentOptions, log: Log) -> Result<Prepared, StartupError> {
     // Before the leases are read, and until this process ends.
     let lock = opened.lock()?;
     let agent = Agent::new(node, configured, opened, clock, log)?;
-    let socket = options.socket.clone().unwrap_or_else(|| runtime_dir.join("agent.sock"));
+    let socket = options.socket.clone().unwrap_or_else(|| runtime_dir.join(AGENT_SOCKET_NAME));
     let listener = Listener::bind(&socket, owner.uid)
         .map_err(|error| StartupError::Listen { path: socket.display().to_string(), error })?;
     let status = format!("node {} serves {scope}", agent.node);

@@ -24,6 +24,8 @@ use mytoken::server::{Deliver, Discovery, Granted, Server, SubTokenRequest};
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, Secret};
 use mytoken_wire::Handle;
+use mytoken_wire::agent::{Submitted, ask};
+use mytoken_wire::paths::AGENT_SOCKET_NAME;
 
 use crate::jobs::keys::PublicKey;
 use crate::jobs::sealed::{JobCredential, seal};
@@ -155,7 +157,8 @@ pub fn submit(
     let wanted = request::wanted(profile, &config.jobs.cluster, made);
     let name = request::name(&config.jobs.cluster, &handle);
     let granted = create(&server, parent, wanted, &name, patience)?;
-    let submission = sealed(config, request, profile, &url, &granted, &handle, made).inspect_err(|_| {
+    let followed = is_followed(config, profile, &granted, &handle, made, deadline);
+    let submission = sealed(config, request, profile, &url, &granted, &handle, (made, followed)).inspect_err(|_| {
         // The sub-token exists, and no job will use it.
         let _ = server.revoke(&granted.mytoken, true, patience.answers());
     })?;
@@ -245,6 +248,33 @@ pub fn plan(
     Ok(PlannedSubmission { server: url.to_string(), wanted, clauses, key: config.key.id().to_owned() })
 }
 
+/// Longest wait for the agent of this host.
+const AGENT_TIME: Duration = Duration::from_millis(500);
+
+/// Whether the agent of this host follows the submission: it revokes the sub-token if no job ever starts with it. Without an agent, the
+/// sub-token of such a submission ends by its expiry.
+fn is_followed(
+    config: &SubmitConfig,
+    profile: &ProfileSettings,
+    granted: &Granted,
+    handle: &Handle,
+    made: u64,
+    deadline: Deadline,
+) -> bool {
+    let Some(exp) = granted.expires_at else { return false };
+    let submitted = Submitted {
+        handle: handle.to_string(),
+        server: profile.server.clone(),
+        sub_token: granted.mytoken.clone(),
+        exp,
+        made,
+        shared_for: 0,
+        profile: profile.name.clone(),
+    };
+    let socket = config.jobs.agent.runtime_dir.join(AGENT_SOCKET_NAME);
+    ask(&socket, &submitted, deadline.at_most(AGENT_TIME)).is_ok()
+}
+
 fn sealed(
     config: &SubmitConfig,
     request: &SubmitRequest,
@@ -252,7 +282,7 @@ fn sealed(
     url: &ServerUrl,
     granted: &Granted,
     handle: &Handle,
-    made: u64,
+    (made, followed): (u64, bool),
 ) -> Result<SealedSubmission, SealError> {
     let exp = granted.expires_at.ok_or_else(|| {
         Error::Input(InputError::InvalidRequest {
@@ -272,7 +302,7 @@ fn sealed(
         required: request.required,
         made,
         shared_for: 0,
-        followed: false,
+        followed,
     };
     Ok(SealedSubmission { sealed: seal(&credential, &config.key)?, handle: handle.to_string() })
 }
