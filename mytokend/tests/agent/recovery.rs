@@ -92,10 +92,12 @@ fn of_two_kept_leases_of_a_job_the_newer_one_is_taken_back() {
     restart_with(&mut agent, 7, |text| text.replace("\"alive\"", "\"dreaming\""));
     agent.end();
     let kept = agent.dir.path().join("mytoken/unreadable");
-    let newer = fs::read_to_string(kept.join("000001-job-7.json")).unwrap().replace("\"dreaming\"", "\"alive\"");
-    fs::write(kept.join("000001-job-7.json"), newer.replace(":h7\"", ":older\"")).unwrap();
-    fs::copy(kept.join("000001-job-7.json"), kept.join("000002-job-7.json")).unwrap();
-    fs::write(kept.join("000002-job-7.json"), newer).unwrap();
+    let file = |number: u32| kept.join(format!("{number:06}-submission-{}-h7.json", me().uid));
+    let newer = fs::read_to_string(file(1)).unwrap().replace("\"dreaming\"", "\"alive\"");
+    fs::write(file(1), newer.replace(":h7\"", ":older\"")).unwrap();
+    // The copy has the mode of the file.
+    fs::copy(file(1), file(2)).unwrap();
+    fs::write(file(2), newer).unwrap();
     agent.begin();
     let stored = fs::read_to_string(state_file(&agent, 7)).unwrap();
     assert!(stored.contains(":h7\"") && !stored.contains(":older\""), "{stored}");
