@@ -9,6 +9,10 @@ use testbed::drive::journal::Journal;
 use testbed::drive::{people, tokens};
 use testbed::{Error, Options, Release, Result, Site, story_with_own_servers, wait};
 
+mod storage;
+mod table;
+mod tools;
+
 /// How long a story waits for something.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
