@@ -15,3 +15,17 @@ fn jobs_of_a_minute_with_failing_servers_and_agents_meet_the_goals() -> Result<(
         Ok(())
     })
 }
+
+#[test]
+fn refusals_and_killed_agents_alone_cost_no_job_its_token() -> Result<()> {
+    let plan = Plan::refusals_and_kills();
+    story_with_own_servers(soak::options(&plan, Options::new()?), |site| {
+        let figures = soak::run(site, &plan)?;
+        let table = Table(&figures).to_string();
+        assert_eq!(missed(&figures), [""; 0], "\n{table}");
+        assert_eq!((figures.expired, figures.alive, figures.alive_unused), (0, 0, 0), "\n{table}");
+        // The first token of a task may be late on a busy machine.
+        assert!(figures.longest_gap < 3.0, "\n{table}");
+        Ok(())
+    })
+}

@@ -64,6 +64,12 @@ impl Plan {
         }
     }
 
+    /// Half a minute of refusals and killed agents alone: nothing hangs, and the server is never away.
+    #[must_use]
+    pub fn refusals_and_kills() -> Self {
+        Self { seconds: 30, short_jobs: 12, outage: 0, hangs: 0.0, kill_every: 5, ..Self::short() }
+    }
+
     /// Begin and end of the outage, in seconds after the begin of the soak.
     #[must_use]
     pub fn outage_window(&self) -> Option<(u32, u32)> {
