@@ -20,19 +20,28 @@ pub struct SubmitAnswer {
     /// Why there is no credential: a sentence for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the user must know about the credential: sentences. Plugins of earlier releases ignore them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl SubmitAnswer {
     /// The answer with a credential.
     #[must_use]
     pub fn made(sealed: String, handle: String) -> Self {
-        Self { v: VERSION, sealed: Some(sealed), handle: Some(handle), error: None }
+        Self { v: VERSION, sealed: Some(sealed), handle: Some(handle), error: None, notes: Vec::new() }
+    }
+
+    /// The same answer with notes.
+    #[must_use]
+    pub fn with_notes(self, notes: Vec<String>) -> Self {
+        Self { notes, ..self }
     }
 
     /// The answer without a credential; `sentence` says why.
     #[must_use]
     pub fn failed(sentence: String) -> Self {
-        Self { v: VERSION, sealed: None, handle: None, error: Some(sentence) }
+        Self { v: VERSION, sealed: None, handle: None, error: Some(sentence), notes: Vec::new() }
     }
 
     /// Reads the line.
@@ -55,10 +64,15 @@ mod tests {
 
     #[test]
     fn an_answer_survives_a_round_trip() {
-        for answer in [SubmitAnswer::made("mt1.x".into(), "00".into()), SubmitAnswer::failed("no".into())] {
+        let made = SubmitAnswer::made("mt1.x".into(), "00".into());
+        let noted = made.clone().with_notes(vec!["it ends soon".into()]);
+        for answer in [made, noted, SubmitAnswer::failed("no".into())] {
             assert_eq!(SubmitAnswer::parse(answer.line().as_bytes()), Some(answer));
         }
         assert_eq!(SubmitAnswer::failed("no".into()).line(), r#"{"v":1,"error":"no"}"#);
         assert_eq!(SubmitAnswer::parse(b"mt1.x"), None);
+        // A member of a later release is no reason to refuse the credential.
+        let later = br#"{"v":1,"sealed":"mt1.x","handle":"00","later":true}"#;
+        assert_eq!(SubmitAnswer::parse(later), Some(SubmitAnswer::made("mt1.x".into(), "00".into())));
     }
 }

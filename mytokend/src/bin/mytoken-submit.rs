@@ -7,7 +7,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use mytoken::{Deadline, SystemClock};
+use mytoken::time_format::TimeFormat;
+use mytoken::{Clock, Deadline, SystemClock};
 use mytoken_wire::submission::SubmitAnswer;
 use mytokend::log::{Level, Log};
 use mytokend::privacy;
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
 /// The worker: makes the credential, and revokes it if nobody takes it.
 fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
     relay::leave_submission();
+    // The local time zone can only be determined while the process has a single thread.
+    let times = TimeFormat::local(SystemClock.now());
     let config = match SubmitConfig::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => return fail(&error.to_string()),
@@ -53,6 +56,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
             profile: arguments.profile,
             required: arguments.required,
             command: arguments.context.name().to_owned(),
+            times,
         };
         let _ = send.send(submit(&config, &request, &UserEnvironment::current(), &SystemClock, &patience));
     });
@@ -75,7 +79,8 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
 /// Gives the credential to the submission.
 fn give(created: &CreatedCredential) -> ExitCode {
     let submission = &created.submission;
-    if relay::answer(&SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone())) {
+    let answer = SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone());
+    if relay::answer(&answer.with_notes(created.notes.clone())) {
         return ExitCode::SUCCESS;
     }
     // Nobody reads any more (sbatch was interrupted), so no job will use the sub-token.

@@ -24,8 +24,14 @@ pub enum UnusableMytoken {
     #[error("is replaced at each use and cannot be shared by a file")]
     Rotates,
     /// It lacks the capability `create_mytoken`.
-    #[error("may not make sub-tokens")]
+    #[error("may not make sub-tokens (it lacks the capability create_mytoken)")]
     MissingCapability,
+    /// It lacks the capability `AT`, so its sub-tokens do too.
+    #[error("gives no access tokens (it lacks the capability AT)")]
+    NoAccessTokens,
+    /// All its restrictions begin later. The text is the time.
+    #[error("is not valid before {0}")]
+    NotYet(String),
 }
 
 /// Why a submission gets no credential. A sentence for the user who submits.
@@ -52,6 +58,14 @@ pub enum SubmitError {
     /// The caller has given up, and nothing was requested.
     #[error("the submission did not wait for its credential")]
     Abandoned,
+    /// The server refused the use of the mytoken.
+    #[error("{error}; {limits}")]
+    Restricted {
+        /// Its refusal.
+        error: Error,
+        /// When, where and how often the mytoken may be used.
+        limits: String,
+    },
     /// Configuration, store, network or server.
     #[error(transparent)]
     Client(#[from] Error),

@@ -6,6 +6,7 @@
 
 pub mod arguments;
 mod error;
+pub mod notes;
 pub(crate) mod parent;
 pub mod patience;
 pub mod relay;
@@ -20,7 +21,9 @@ use mytoken::config::{FileTrust, Shared};
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::private_files::Owner;
 use mytoken::restrictions::Clause;
-use mytoken::server::{Deliver, Discovery, Granted, Server, SubTokenRequest};
+use mytoken::server::{Deliver, Discovery, Granted, Server, ServerError, SubTokenRequest};
+use mytoken::time_format::TimeFormat;
+use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, Secret};
 use mytoken_wire::Handle;
@@ -32,6 +35,7 @@ use crate::jobs::sealed::{JobCredential, seal};
 use crate::jobs::settings::{JobsSettings, ProfileSettings};
 use crate::jobs::{SealError, request};
 
+use notes::Comparison;
 use parent::Parent;
 use patience::Patience;
 
@@ -47,6 +51,8 @@ pub struct SubmitRequest {
     pub required: bool,
     /// `sbatch`, `srun` or `salloc`, for the server's event history.
     pub command: String,
+    /// The form of times in notes.
+    pub times: TimeFormat,
 }
 
 /// What Slurm carries to the nodes.
@@ -96,6 +102,8 @@ pub(crate) fn profile<'jobs>(jobs: &'jobs JobsSettings, name: &str) -> Result<&'
 pub struct CreatedCredential {
     /// What Slurm carries to the nodes.
     pub submission: SealedSubmission,
+    /// What the user must know about it.
+    pub notes: Vec<String>,
     sub_token: Secret,
     url: ServerUrl,
     discovery: Discovery,
@@ -156,14 +164,18 @@ pub fn submit(
     let made = clock.now();
     let wanted = request::wanted(profile, &config.jobs.cluster, made);
     let name = request::name(&config.jobs.cluster, &handle);
-    let granted = create(&server, parent, wanted, &name, patience)?;
+    let source = parent.source();
+    let granted = create(&server, parent, &wanted, &name, patience)?;
     let followed = is_followed(config, profile, &granted, &handle, made, deadline);
     let submission = sealed(config, request, profile, &url, &granted, &handle, (made, followed)).inspect_err(|_| {
         // The sub-token exists, and no job will use it.
         let _ = server.revoke(&granted.mytoken, true, patience.answers());
     })?;
+    let (clauses, exp) = (granted.restrictions.as_slice(), granted.expires_at.unwrap_or(0));
+    let notes = Comparison { source, wanted: &wanted, clauses, exp, now: made }.notes(request.times);
     Ok(CreatedCredential {
         submission,
+        notes,
         sub_token: granted.mytoken,
         discovery: server.discovery().clone(),
         url,
@@ -184,18 +196,31 @@ pub(crate) fn cache(home: Option<&Path>) -> Box<dyn Storage> {
 pub(crate) fn create(
     server: &Server<'_>,
     mut parent: Parent<'_>,
-    wanted: Clause,
+    wanted: &Clause,
     name: &str,
     patience: &Patience<'_>,
 ) -> Result<Granted, SubmitError> {
     let capabilities = Capabilities::new([AT]).map_err(Error::from)?;
     let (token, clauses) = (parent.token().clone(), parent.clauses().map(<[_]>::to_vec));
-    let wanted = [wanted];
+    let wanted = [wanted.clone()];
     let request = sub_token_request(&token, clauses.as_deref(), &wanted, &capabilities, name);
     let single = parent.rotates();
     patience
         .request(single, || server.create(&request, &mut |successor| parent.keep(successor), patience.answers()))
-        .map_err(|error| error.map_or(SubmitError::Abandoned, SubmitError::Client))
+        .map_err(|error| match error {
+            None => SubmitError::Abandoned,
+            // Today's limits of the mytoken itself: the server does not say which of them it was.
+            Some(error @ Error::Server(ServerError::UsageRestricted { .. })) => {
+                SubmitError::Restricted { error, limits: notes::limits(&restrictions_of(&token, clauses.as_deref())) }
+            }
+            Some(error) => SubmitError::Client(error),
+        })
+}
+
+/// The clauses of a mytoken, as far as it or the store tells them.
+fn restrictions_of(token: &Secret, stored: Option<&[Clause]>) -> Vec<Clause> {
+    let own = || unverified_claims(token).map(|claims| claims.unverified().restrictions.clone());
+    stored.map(<[_]>::to_vec).or_else(own).unwrap_or_default()
 }
 
 fn sub_token_request<'a>(

@@ -6,9 +6,10 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use mytoken::capabilities::CREATE_MYTOKEN;
+use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities};
 use mytoken::restrictions::Clause;
 use mytoken::server::refuse_rotation;
+use mytoken::time_format::TimeFormat;
 use mytoken::token::{MytokenClaims, unverified_claims};
 use mytoken::token_store::{AcquiredToken, StoreError, TokenStore};
 use mytoken::urls::ServerUrl;
@@ -17,6 +18,7 @@ use nix::unistd::{User, getuid};
 use zeroize::Zeroizing;
 
 use super::error::{SubmitError, UnusableMytoken};
+use super::notes::ParentSource;
 
 /// The parts of the user's environment that name mytokens.
 #[derive(Debug, Clone)]
@@ -58,6 +60,13 @@ impl Parent<'_> {
         match self {
             Self::File(_) => None,
             Self::Stored(acquired) => Some(&acquired.stored().restrictions),
+        }
+    }
+
+    pub(super) fn source(&self) -> ParentSource {
+        match self {
+            Self::File(_) => ParentSource::Session,
+            Self::Stored(_) => ParentSource::Store,
         }
     }
 
@@ -103,12 +112,14 @@ pub(crate) fn find<'store>(
     let stored = match store.map(|store| store.acquire(server, deadline)).transpose()?.flatten() {
         Some(acquired) => {
             let entry = acquired.stored();
-            if entry.expired(now) {
-                Some(UnusableMytoken::Expired)
-            } else if !entry.capabilities.has(CREATE_MYTOKEN) {
-                Some(UnusableMytoken::MissingCapability)
+            let checked = if entry.expired(now) {
+                Err(UnusableMytoken::Expired)
             } else {
-                return Ok(Parent::Stored(Box::new(acquired)));
+                check_rights(&entry.capabilities, None, &entry.restrictions, now)
+            };
+            match checked {
+                Ok(()) => return Ok(Parent::Stored(Box::new(acquired))),
+                Err(unusable) => Some(unusable),
             }
         }
         None => None,
@@ -144,8 +155,27 @@ fn check(claims: &MytokenClaims, server: &ServerUrl, now: u64) -> Result<(), Unu
         Err(UnusableMytoken::Expired)
     } else if claims.rotates() {
         Err(UnusableMytoken::Rotates)
-    } else if !claims.capabilities.has(CREATE_MYTOKEN) {
+    } else {
+        check_rights(&claims.capabilities, claims.nbf, &claims.restrictions, now)
+    }
+}
+
+/// Checks what a parent may do now. Times within five minutes are left to the server, whose clock counts.
+fn check_rights(
+    capabilities: &Capabilities,
+    nbf: Option<u64>,
+    clauses: &[Clause],
+    now: u64,
+) -> Result<(), UnusableMytoken> {
+    const SKEW: u64 = 300;
+    let first = clauses.iter().map(|clause| clause.nbf.unwrap_or(0)).min().unwrap_or(0);
+    let begin = nbf.unwrap_or(0).max(first);
+    if !capabilities.has(CREATE_MYTOKEN) {
         Err(UnusableMytoken::MissingCapability)
+    } else if !capabilities.has(AT) {
+        Err(UnusableMytoken::NoAccessTokens)
+    } else if begin > now.saturating_add(SKEW) {
+        Err(UnusableMytoken::NotYet(format!("{} UTC", TimeFormat::utc(now).minutes(begin))))
     } else {
         Ok(())
     }
@@ -199,7 +229,10 @@ mod tests {
             (("\"iss\":\"https://mt.example\"", "\"iss\":\"https://evil.example\""), "another mytoken server"),
             (("2000", "999"), "expired"),
             (("\"exp\"", "\"rotation\":{\"on_other\":true},\"exp\""), "replaced at each use"),
-            ((",\"create_mytoken\"", ""), "may not make"),
+            ((",\"create_mytoken\"", ""), "lacks the capability create_mytoken"),
+            (("\"AT\",", ""), "lacks the capability AT"),
+            (("\"exp\"", "\"nbf\":1500,\"exp\""), "is not valid before 00:25 UTC"),
+            (("\"exp\"", "\"restrictions\":[{\"nbf\":1500}],\"exp\""), "is not valid before 00:25 UTC"),
         ] {
             let error = found(&jwt(&claims(change))).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

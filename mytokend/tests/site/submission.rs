@@ -166,3 +166,53 @@ fn an_unusable_mytoken_is_refused_with_a_reason() {
     let error = refusal(revoked.expose());
     assert!(error.contains("expired, revoked, replaced") && !error.contains("eyJ"), "{error}");
 }
+
+/// The answer to a submission with a mytoken that has these restrictions.
+fn answer_with(site: &TestSite, change: &serde_json::Value) -> serde_json::Value {
+    let granted = site.mytoken(change);
+    fs::write(site.dir.path().join("mt"), granted["mytoken"].as_str().unwrap()).unwrap();
+    site.submit_with(&["--profile", "default"]).line
+}
+
+#[test]
+fn the_user_is_told_what_the_credential_lacks() {
+    let site = TestSite::new(60);
+    let now = unix_time();
+    let clause = json!({"scope": "openid storage.read", "audience": [AUDIENCE], "exp": now + 3600, "usages_AT": 7});
+    let told = answer_with(&site, &json!({"restrictions": [clause]}));
+    let notes: Vec<&str> = told["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap()).collect();
+    assert!(
+        notes.len() == 2
+            && notes[0].contains("because your session's mytoken does")
+            && notes[0].ends_with("mytoken-ssh ssh --delegate=9d")
+            && notes[1].contains("at most 7 access tokens"),
+        "{notes:?}"
+    );
+    let long = json!({"scope": "openid storage.read", "audience": [AUDIENCE], "exp": now + 9 * 86_400});
+    let told = answer_with(&site, &json!({"restrictions": [long]}));
+    assert!(told["sealed"].is_string() && told["notes"].is_null(), "{told}");
+}
+
+#[test]
+fn a_refusal_names_dimension_and_value() {
+    let site = TestSite::new(60);
+    let base = json!({"scope": "openid storage.read", "audience": [AUDIENCE], "exp": unix_time() + 3600});
+    let with = |key: &str, value: serde_json::Value| {
+        let mut clause = base.clone();
+        clause[key] = value;
+        json!({"restrictions": [clause]})
+    };
+    for (change, words) in [
+        (with("audience", json!(["https://other"])), &["audience", AUDIENCE][..]),
+        (with("scope", json!("openid compute.read")), &["scope", SCOPE]),
+        (with("hosts", json!(["198.51.100.0/24"])), &["hosts 198.51.100.0/24"]),
+        (with("usages_other", json!(0)), &["0 times for other requests", "usages_other"]),
+        (with("nbf", json!(unix_time() + 1800)), &["is not valid before", "UTC"]),
+        (json!({"capabilities": ["AT"]}), &["capability create_mytoken"]),
+        (json!({"capabilities": ["create_mytoken"]}), &["capability AT"]),
+    ] {
+        let told = answer_with(&site, &change);
+        let error = told["error"].as_str().unwrap_or_default();
+        assert!(words.iter().all(|word| error.contains(word)), "{change}: {told}");
+    }
+}

@@ -84,7 +84,7 @@ impl RunConfig {
         wanted.exp = Some(wanted.exp.map_or(longest, |exp| exp.min(longest)));
         let name: String = format!("{}:run on {host}", self.jobs.cluster.name).chars().take(NAME_LIMIT).collect();
         let patience = Patience { deadline, waits: &|| true };
-        let granted = submit::create(&server, parent, wanted, &name, &patience)?;
+        let granted = submit::create(&server, parent, &wanted, &name, &patience)?;
         Ok(Credential {
             sub_token: granted.mytoken,
             discovery: server.discovery().clone(),
