@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use mytoken_wire::ProfileName;
 
 use crate::credential_option::CredentialOption;
-use crate::ffi::{command_options, error, unset_env};
+use crate::ffi::{command_options, error, info, unset_env};
 use crate::hook::{HookCall, Verdict};
 use crate::job_env::{self, TOKEN};
 use crate::state::{self, Submission};
@@ -23,8 +23,20 @@ pub fn init(call: &HookCall) {
     }
 }
 
-/// The submission hook. Runs once per component of a heterogeneous job (SLURM-17); one credential serves them all.
+/// The submission hook.
 pub fn submit(call: &HookCall) -> Verdict {
+    let command = submit::command_name(env::args_os().next(), call.context);
+    let verdict = submit_component(call, command == "sbatch");
+    // The shell of salloc runs in the session.
+    if command != "salloc" {
+        job_env::remove_session(&call.settings.jobs());
+    }
+    verdict
+}
+
+/// Runs once per component of a heterogeneous job (SLURM-17); one credential serves them all. `batch`: the user sees no output of the
+/// command when the job runs.
+fn submit_component(call: &HookCall, batch: bool) -> Verdict {
     let Some((option, before)) = state::change(|state| (state.option.clone(), state.submission.clone())) else {
         return Verdict::Proceed;
     };
@@ -50,7 +62,7 @@ pub fn submit(call: &HookCall) -> Verdict {
         // The batch script and all steps get the environment of the first component, which Slurm has already read.
         Submission::NotRequested => Err("in a heterogeneous job, the first component must have --mytoken".to_owned()),
     };
-    conclude(result, required)
+    conclude(result, required, batch)
 }
 
 /// Proceeds without a credential. The first component decides for the whole job.
@@ -76,13 +88,16 @@ fn acquire(call: &HookCall, profile: &ProfileName, required: bool) -> Result<job
             ));
         }
     }
-    let credential = submit::run(&call.settings, profile, required, call.context)?;
+    let submit::Submitted { credential, notes } = submit::run(&call.settings, profile, required, call.context)?;
     credential.place(call.spank)?;
+    for note in &notes {
+        info(note);
+    }
     Ok(credential)
 }
 
 /// Stores the result and reports a failure to the user.
-fn conclude(result: Result<job_env::Credential, String>, required: bool) -> Verdict {
+fn conclude(result: Result<job_env::Credential, String>, required: bool, batch: bool) -> Verdict {
     // On the nodes the variable would take precedence over the file, with a token that expires soon.
     unset_env(TOKEN);
     let (submission, verdict) = match result {
@@ -93,6 +108,9 @@ fn conclude(result: Result<job_env::Credential, String>, required: bool) -> Verd
         }
         Err(reason) => {
             error(&format!("no credential: {reason} (submitting without)"));
+            if batch {
+                job_env::explain(&reason);
+            }
             (Submission::Failed(reason), Verdict::Proceed)
         }
     };

@@ -24,6 +24,10 @@ pub const HANDLE_EPILOG: &str = "SPANK_MYTOKEN_H";
 pub const OPTION: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken";
 /// Set by srun in a step of a job from outside it (`--jobid`) when the user typed `--mytoken` for the step.
 pub const WANTED: &CStr = c"SLURM_MYTOKEN_WANTED";
+/// Why the job has no credential: a sentence for its output.
+pub const REASON: &CStr = c"SLURM_MYTOKEN_REASON";
+/// The path of the file with a login session's mytoken.
+pub const MYTOKEN_FILE: &CStr = c"MYTOKEN_FILE";
 /// The path of the file with the access token (WLCG Bearer Token Discovery).
 pub const TOKEN_FILE: &CStr = c"BEARER_TOKEN_FILE";
 /// An access token itself. It takes precedence over the file (WLCG Bearer Token Discovery).
@@ -60,10 +64,31 @@ pub fn remove_inherited(jobs: &Path) {
     unset_env(SEALED);
     unset_env(HANDLE_STEP);
     unset_env(WANTED);
+    unset_env(REASON);
     let file = TOKEN_FILE.to_str().ok().and_then(std::env::var_os);
     if file.is_some_and(|file| Path::new(&file).starts_with(jobs)) {
         unset_env(TOKEN_FILE);
     }
+}
+
+/// Removes the files of a login session from the environment of a job: the node does not have them, and here they end with the session.
+/// The directory of sessions is beside `jobs`. Files elsewhere are the user's own affair.
+pub fn remove_session(jobs: &Path) {
+    let sessions = jobs.with_file_name("sessions");
+    for name in [TOKEN_FILE, MYTOKEN_FILE] {
+        let file = name.to_str().ok().and_then(std::env::var_os);
+        if file.is_some_and(|file| Path::new(&file).starts_with(&sessions)) {
+            unset_env(name);
+        }
+    }
+}
+
+/// Longest reason in bytes.
+pub const REASON_LIMIT: u16 = 1600;
+
+/// Sends the job the reason for its lack of a credential. It holds no secret: the user has just seen it.
+pub fn explain(reason: &str) {
+    let _ = set_env(REASON, &mytoken_wire::printable(reason, usize::from(REASON_LIMIT) / 4));
 }
 
 /// Whether this process runs inside a job.

@@ -27,6 +27,10 @@ pub fn init(call: &HookCall) {
 /// The submission hook.
 pub fn submit(call: &HookCall) -> Verdict {
     let joined = command_options::value(c"jobid");
+    // The shell of salloc keeps the variables of its session, the job's steps do not get them.
+    if job_env::inside_job() || joined.is_some() {
+        job_env::remove_session(&call.settings.jobs());
+    }
     if !job_env::inside_job() {
         return if joined.is_some() { join(call) } else { allocator::submit(call) };
     }

@@ -14,7 +14,7 @@ use crate::agent_answer::ask_agent;
 use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Item, JobEnv, error, info};
 use crate::hook::{HookCall, Verdict};
-use crate::job_env::{HANDLE_STEP, OPTION, SEALED, TOKEN, TOKEN_FILE, WANTED};
+use crate::job_env::{HANDLE_STEP, OPTION, REASON, REASON_LIMIT, SEALED, TOKEN, TOKEN_FILE, WANTED};
 use crate::state::{self, StepToken, TokenState};
 
 /// `SLURM_EXTERN_CONT`: the step for processes that Slurm did not start (`pam_slurm_adopt`). Its environment is empty (SLURM-20).
@@ -43,7 +43,9 @@ pub fn start(call: &HookCall) {
     let handle = call.spank.job_env(HANDLE_STEP, 64);
     let is_attached = sealed == JobEnv::Absent && handle == JobEnv::Absent;
     if is_attached && !has_directory(call) {
-        if call.spank.job_env(WANTED, 8) != JobEnv::Absent {
+        if let JobEnv::Text(reason) = call.spank.job_env(REASON, REASON_LIMIT) {
+            explain(call, &reason);
+        } else if call.spank.job_env(WANTED, 8) != JobEnv::Absent {
             refuse_unknown(call);
         }
         return;
@@ -78,6 +80,15 @@ fn refuse_unknown(call: &HookCall) {
     info(&format!("no access token: {reason}"));
     let state = TokenState::Failed(reason.to_owned());
     let step = StepToken { file: PathBuf::new(), state, required: is_required(call), announces: true };
+    state::change(|state| state.step = Some(step));
+}
+
+/// For a job that was submitted without the credential that its user wanted: the submission has sent the reason.
+fn explain(call: &HookCall, reason: &str) {
+    call.spank.unset_job_env(REASON);
+    let is_first = call.spank.item(Item::Step).is_some_and(|step| step == BATCH_STEP);
+    let state = TokenState::Failed(mytoken_wire::printable(reason, usize::from(REASON_LIMIT)));
+    let step = StepToken { file: PathBuf::new(), state, required: false, announces: is_first };
     state::change(|state| state.step = Some(step));
 }
 

@@ -12,6 +12,18 @@ use crate::job_env::Credential;
 use crate::settings::PluginSettings;
 use crate::spawn::{self, ChildOutput, ChildStatus, SpawnError};
 
+/// Most notes that are shown.
+const NOTES: usize = 4;
+
+/// What `mytoken-submit` gave.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// For the job.
+    pub credential: Credential,
+    /// For the user: sentences.
+    pub notes: Vec<String>,
+}
+
 /// Runs `mytoken-submit`.
 ///
 /// # Errors
@@ -21,7 +33,7 @@ pub fn run(
     profile: &ProfileName,
     required: bool,
     context: SpankContext,
-) -> Result<Credential, String> {
+) -> Result<Submitted, String> {
     let program = CString::new(settings.submit.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
     let mut arguments = vec![program.clone(), c"--profile".to_owned(), c_string(profile.as_str())];
     if required {
@@ -51,7 +63,7 @@ enum SubmitFailure {
 }
 
 /// Reads the credential in the output of mytoken-submit.
-fn read(output: &ChildOutput) -> Result<Credential, SubmitFailure> {
+fn read(output: &ChildOutput) -> Result<Submitted, SubmitFailure> {
     let misbehaved = |fault: &str| SubmitFailure::Misbehaved(fault.to_owned());
     if let ChildStatus::Killed(signal) = output.status {
         return Err(SubmitFailure::Misbehaved(format!("was ended by signal {signal}")));
@@ -68,10 +80,11 @@ fn read(output: &ChildOutput) -> Result<Credential, SubmitFailure> {
         SubmitAnswer { error: Some(sentence), .. } if !sentence.trim().is_empty() => {
             Err(SubmitFailure::Reported(sentence.trim().to_owned()))
         }
-        SubmitAnswer { sealed: Some(sealed), handle: Some(handle), .. }
+        SubmitAnswer { sealed: Some(sealed), handle: Some(handle), notes, .. }
             if matches!(output.status, ChildStatus::Exited(0) | ChildStatus::Unknown) =>
         {
             Credential::parse(&sealed, &handle)
+                .map(|credential| Submitted { credential, notes: notes.into_iter().take(NOTES).collect() })
                 .map_err(|fault| SubmitFailure::Misbehaved(format!("answered, but {fault}")))
         }
         _ => Err(misbehaved("gave an answer without a credential")),
@@ -79,7 +92,7 @@ fn read(output: &ChildOutput) -> Result<Credential, SubmitFailure> {
 }
 
 /// The name of the command that the user typed.
-fn command_name(own: Option<OsString>, context: SpankContext) -> &'static str {
+pub fn command_name(own: Option<OsString>, context: SpankContext) -> &'static str {
     let own = own.unwrap_or_default();
     let base = own.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     match (base, context) {
@@ -98,7 +111,7 @@ fn c_string(text: &str) -> CString {
 mod tests {
     use super::*;
 
-    fn read_line(line: &str, status: ChildStatus) -> Result<Credential, SubmitFailure> {
+    fn read_line(line: &str, status: ChildStatus) -> Result<Submitted, SubmitFailure> {
         read(&ChildOutput { line: line.as_bytes().to_vec(), status })
     }
 

@@ -190,7 +190,7 @@ pub fn error(text: &str) {
     unsafe { slurm_error(c"mytoken: %s".as_ptr(), line.as_ptr()) };
 }
 
-/// Writes a line to slurmd's log. On a node the user never sees it.
+/// Writes a line to the user's terminal at submission, and to slurmd's log on a node, where the user never sees it.
 pub fn info(text: &str) {
     let line = printable(text);
     // SAFETY: as in `error`.

@@ -20,4 +20,6 @@ mod steps;
 #[cfg(test)]
 mod submissions;
 #[cfg(test)]
+mod submissions_told;
+#[cfg(test)]
 mod unanswered;

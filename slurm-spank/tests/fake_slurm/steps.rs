@@ -328,3 +328,16 @@ fn an_epilog_is_short_and_never_fails() {
         assert!(seen.logs().iter().all(|line| line.starts_with("info ")), "{:?}", seen.logs());
     }
 }
+
+#[test]
+fn a_job_without_its_credential_is_told_the_reason_of_its_submission() {
+    let agent = FakeAgent::ready();
+    let reason = "job SLURM_MYTOKEN_REASON your session \x1b[31mhas none";
+    let seen = step(Host::step(BATCH), &agent, &[reason]);
+    assert!(seen.all_zero() && seen.has(TASK_RUNS), "{:?}", seen.lines);
+    assert_eq!(seen.logs(), ["error mytoken: no access token: your session ?[31mhas none"]);
+    assert_eq!((seen.job("SLURM_MYTOKEN_REASON"), seen.job("BEARER_TOKEN_FILE")), (None, None));
+    let seen = step(Host::step(0), &agent, &[reason]);
+    assert!(seen.has(TASK_RUNS) && seen.logs().is_empty(), "the batch step has told it");
+    assert!(agent.requests().is_empty());
+}

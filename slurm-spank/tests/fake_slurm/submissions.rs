@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::host::{ALLOCATOR, FakeSubmit, HANDLE, Host, HostOutput, LOCAL, SEALED};
 
 /// A submission with this value of `--mytoken` (`None`: without the option), after the script lines `before`.
-fn submit(context: u32, submit: &FakeSubmit, before: &[&str], option: Option<&str>) -> HostOutput {
+pub(crate) fn submit(context: u32, submit: &FakeSubmit, before: &[&str], option: Option<&str>) -> HostOutput {
     let host = Host::new(context).line(&submit.argument()).lines(before).lines(&["load", "hook init"]);
     let host = match option {
         None => host,
@@ -16,7 +16,7 @@ fn submit(context: u32, submit: &FakeSubmit, before: &[&str], option: Option<&st
     host.line("hook init_post_opt").run()
 }
 
-fn has_credential(seen: &HostOutput) -> bool {
+pub(crate) fn has_credential(seen: &HostOutput) -> bool {
     let control = format!("control MYTOKEN_H {HANDLE} 1");
     let (sealed, handle) = (seen.env("SLURM_MYTOKEN"), seen.env("SLURM_SPANK_MYTOKEN_H"));
     let found = (sealed == Some(SEALED), handle == Some(HANDLE), seen.has(&control));
@@ -222,11 +222,11 @@ fn with_a_credential_the_variable_of_the_token_is_removed() {
     let seen = submit(ALLOCATOR, &program, &before, Some(""));
     assert_eq!(seen.env("BEARER_TOKEN"), None);
     assert_eq!(seen.env("MYTOKEN_FILE"), Some("/x"));
-    assert!(seen.env("BEARER_TOKEN_FILE").is_some());
+    assert_eq!(seen.env("BEARER_TOKEN_FILE"), None, "the file of the session");
 }
 
 /// The environment of sbatch, salloc and srun inside job 7.
-const INSIDE: [&str; 6] = [
+pub(crate) const INSIDE: [&str; 6] = [
     "env SLURM_JOB_ID 7",
     "env SLURM_MYTOKEN mt1.ffffffff.T0xE",
     "env SLURM_SPANK_MYTOKEN_H ffffffffffffffffffffffffffffffff",

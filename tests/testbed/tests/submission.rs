@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Submissions: which of them make a credential, and what the user is told.
 
+use std::time::Duration;
+
+use testbed::drive::jobs::Job;
 use testbed::drive::journal::Journal;
-use testbed::drive::people;
+use testbed::drive::people::{self, Session};
 use testbed::{Options, Result, Site, story_with_own_servers};
 
 /// A site with a stored mytoken of alice and an empty journal. `job.sh` does nothing, `test.sh` has `--test-only` in it.
@@ -62,5 +65,46 @@ fn root_gets_no_credential_for_a_job_of_another_user() -> Result<()> {
         site.sh("root", "cd /tmp; sbatch --hold --mytoken job.sh")?.ok()?;
         assert_eq!(Journal::read(site)?.sub_tokens(), 1, "root's own job gets one");
         Ok(())
+    })
+}
+
+#[test]
+fn the_job_says_in_its_output_why_it_has_no_credential() -> Result<()> {
+    with_alice(|site| {
+        site.sh("alice", "mv .config/mytoken .config/away")?.ok()?;
+        for export in ["ALL", "NONE", "HOME"] {
+            let command = format!("sbatch --mytoken --export={export} --wrap 'env; srun env'");
+            let (job, told) = Job::submit(site, "alice", &command)?;
+            let reason = "your session has none and ~/.config/mytoken holds no token for mytoken.testbed:8443";
+            assert!(told.stderr.contains(&format!("no credential: {reason}")), "{told:?}");
+            job.wait_for_end(site, Duration::from_secs(60))?;
+            let output = job.output(site)?;
+            assert_eq!(output.matches(&format!("mytoken: no access token: {reason}")).count(), 1, "{output}");
+            assert!(!output.contains("SLURM_MYTOKEN"), "{output}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_job_has_neither_file_of_its_login_session() -> Result<()> {
+    with_alice(|site| {
+        let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
+        let timeout = Duration::from_secs(60);
+        for (option, files) in [("", 0), ("--mytoken", 2)] {
+            let submission = format!("sbatch {option} --wrap 'env; srun env'");
+            let told = session.run(&submission, timeout)?.ok()?;
+            let job = Job::submitted("alice", &told)?;
+            job.wait_for_end(site, timeout)?;
+            let output = job.output(site)?;
+            assert!(!output.contains("/run/mytoken/sessions"), "{output}");
+            assert_eq!(output.matches("BEARER_TOKEN_FILE=/run/mytoken/jobs/").count(), files, "{output}");
+        }
+        let inside = "salloc sh -c 'env; echo ----; srun env' 2>/dev/null";
+        let shown = session.run(inside, timeout)?.ok()?.stdout;
+        let (shell, step) = shown.split_once("----").unwrap();
+        assert!(shell.contains("MYTOKEN_FILE=/run/mytoken/sessions"), "{shell}");
+        assert!(!step.contains("/run/mytoken/sessions"), "{step}");
+        session.close()
     })
 }
