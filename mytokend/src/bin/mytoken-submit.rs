@@ -14,7 +14,7 @@ use mytokend::log::{Level, Log};
 use mytokend::privacy;
 use mytokend::submit::arguments::SubmitArguments;
 use mytokend::submit::patience::{LATE_ANSWER, Patience};
-use mytokend::submit::{CreatedCredential, SubmitConfig, SubmitError, SubmitRequest, UserEnvironment, relay, submit};
+use mytokend::submit::{SubmitConfig, SubmitError, SubmitRequest, SubmittedCredential, UserEnvironment, relay, submit};
 
 /// Requests end this long before the process, so that their result can still be printed.
 const MARGIN: Duration = Duration::from_millis(300);
@@ -56,6 +56,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
             profile: arguments.profile,
             required: arguments.required,
             command: arguments.context.name().to_owned(),
+            shares: true,
             times,
         };
         let _ = send.send(submit(&config, &request, &UserEnvironment::current(), &SystemClock, &patience));
@@ -64,7 +65,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
         return fail("the system cannot start a thread");
     }
     match receive.recv_timeout(total.saturating_sub(begin.elapsed())) {
-        Ok(Ok(created)) => give(&created),
+        Ok(Ok(credential)) => give(credential),
         Ok(Err(error)) => fail(&error.to_string()),
         Err(RecvTimeoutError::Timeout) => {
             let status =
@@ -77,27 +78,28 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
 }
 
 /// Gives the credential to the submission.
-fn give(created: &CreatedCredential) -> ExitCode {
-    let submission = &created.submission;
+fn give(credential: SubmittedCredential) -> ExitCode {
+    let submission = &credential.submission;
     let answer = SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone());
-    if relay::answer(&answer.with_notes(created.notes.clone())) {
+    if relay::answer(&answer.with_notes(credential.notes.clone())) {
+        credential.taken();
         return ExitCode::SUCCESS;
     }
-    // Nobody reads any more (sbatch was interrupted), so no job will use the sub-token.
-    revoke(created);
+    // Nobody reads any more (sbatch was interrupted), so no job will use it.
+    revoke(credential);
     ExitCode::FAILURE
 }
 
 /// Revokes what was granted after the caller had given up.
-fn revoke_late(result: Result<Result<CreatedCredential, SubmitError>, RecvTimeoutError>) {
-    if let Ok(Ok(created)) = result {
-        revoke(&created);
+fn revoke_late(result: Result<Result<SubmittedCredential, SubmitError>, RecvTimeoutError>) {
+    if let Ok(Ok(credential)) = result {
+        revoke(credential);
     }
 }
 
-fn revoke(created: &CreatedCredential) {
-    if let Err(error) = created.revoke() {
-        let handle = &created.submission.handle;
+fn revoke(credential: SubmittedCredential) {
+    let handle = credential.submission.handle.clone();
+    if let Err(error) = credential.revoke() {
         let line = format!("the credential {handle} has no job and could not be revoked: {error}");
         Log::open("mytoken-submit").line(Level::Warning, &line);
     }

@@ -143,6 +143,9 @@ fn show_submission(profile: &str, config: &std::path::Path, times: TimeFormat) -
 
 fn show_attachment(config: &std::path::Path, profile: &str, required: bool, json: bool) -> Result<ExitCode, String> {
     let created = attach(config, profile, required)?;
+    for note in &created.notes {
+        eprintln!("mytokenctl: {note}");
+    }
     let attachment = Attachment::of(&created.submission);
     let text = if json { serde_json::to_string(&attachment) } else { Ok(attachment.lines()) };
     let printed = text.map_err(|error| error.to_string()).and_then(|text| {

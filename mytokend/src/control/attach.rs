@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
-use mytoken::{Deadline, SystemClock};
+use mytoken::time_format::TimeFormat;
+use mytoken::{Clock, Deadline, SystemClock};
 use serde::Serialize;
 
 use crate::submit::patience::Patience;
-use crate::submit::{CreatedCredential, SealedSubmission, SubmitConfig, SubmitRequest, UserEnvironment, submit};
+use crate::submit::{SealedSubmission, SubmitConfig, SubmitRequest, SubmittedCredential, UserEnvironment, submit};
 
 /// The variable with the sealed credential.
 const SEALED: &str = "SLURM_MYTOKEN";
@@ -46,10 +47,12 @@ impl Attachment {
 ///
 /// # Errors
 /// A sentence that says why there is none.
-pub fn attach(config: &Path, profile: &str, required: bool) -> Result<CreatedCredential, String> {
+pub fn attach(config: &Path, profile: &str, required: bool) -> Result<SubmittedCredential, String> {
     let config = SubmitConfig::load(config).map_err(|error| error.to_string())?;
     let deadline = Deadline::after(config.jobs.submit.deadline.get());
-    let request = SubmitRequest { profile: profile.to_owned(), required, command: "attach".to_owned() };
+    let times = TimeFormat::local(SystemClock.now());
+    let request =
+        SubmitRequest { profile: profile.to_owned(), required, command: "attach".to_owned(), shares: false, times };
     let patience = Patience { deadline, waits: &|| true };
     submit(&config, &request, &UserEnvironment::current(), &SystemClock, &patience).map_err(|error| error.to_string())
 }

@@ -74,11 +74,16 @@ impl ClusterSettings {
 pub struct SubmitSettings {
     /// Time limit of `mytoken-submit`.
     pub deadline: Duration,
+    /// For how long submissions in a loop share a credential. Zero: never.
+    pub share_for: Duration,
 }
+
+/// Longest `submit.share_for` in seconds. A shared credential ends with the last job of all its submissions.
+const LONGEST_SHARE: u64 = 600;
 
 impl Default for SubmitSettings {
     fn default() -> Self {
-        Self { deadline: Duration::seconds(10) }
+        Self { deadline: Duration::seconds(10), share_for: Duration::seconds(0) }
     }
 }
 
@@ -170,6 +175,9 @@ impl JobsSettings {
                 return Err(format!("{key} is zero"));
             }
         }
+        if self.submit.share_for.as_secs() > LONGEST_SHARE {
+            return Err("submit.share_for is longer than 10m".to_owned());
+        }
         if self.agent.squeue.as_ref().is_some_and(|path| !path.is_absolute()) {
             return Err("agent.squeue is not an absolute path".to_owned());
         }
@@ -251,6 +259,7 @@ mod tests {
         max_wall = "2d"
         [submit]
         deadline = "10s"
+        share_for = "0s"
         [agent]
         runtime_dir = "/run/mytoken"
         start_deadline = "2s"
@@ -318,6 +327,7 @@ mod tests {
             ("hosts = []", "hosts = [\"0.0.0.0/0\"]", "write []"),
             ("hosts = []", "hosts = [\"::/0\"]", "write []"),
             ("start_deadline = \"2s\"", "start_deadline = \"0s\"", "start_deadline"),
+            ("share_for = \"0s\"", "share_for = \"11m\"", "share_for"),
         ] {
             let settings: JobsSettings = toml::from_str(&DOCUMENTED.replace(old, new)).unwrap();
             let fault = settings.check(&["testbed"]).unwrap_err();

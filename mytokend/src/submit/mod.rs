@@ -10,6 +10,7 @@ pub mod notes;
 pub(crate) mod parent;
 pub mod patience;
 pub mod relay;
+mod share;
 
 use mytoken::InputError;
 use std::path::Path;
@@ -38,6 +39,7 @@ use crate::jobs::{SealError, request};
 use notes::Comparison;
 use parent::Parent;
 use patience::Patience;
+use share::{Binding, Share, SharePlace, SharedCredential};
 
 pub use error::{SubmitError, UnusableMytoken};
 pub use parent::{UserEnvironment, unusable_session_mytoken};
@@ -51,6 +53,8 @@ pub struct SubmitRequest {
     pub required: bool,
     /// `sbatch`, `srun` or `salloc`, for the server's event history.
     pub command: String,
+    /// Whether it may share the credential of a loop of submissions. Not if its job is submitted some time later.
+    pub shares: bool,
     /// The form of times in notes.
     pub times: TimeFormat,
 }
@@ -98,12 +102,20 @@ pub(crate) fn profile<'jobs>(jobs: &'jobs JobsSettings, name: &str) -> Result<&'
     })
 }
 
-/// A new sub-token and its sealed form.
-pub struct CreatedCredential {
+/// The credential of a submission.
+pub struct SubmittedCredential {
     /// What Slurm carries to the nodes.
     pub submission: SealedSubmission,
     /// What the user must know about it.
     pub notes: Vec<String>,
+    /// `None`: an earlier submission made it.
+    sub_token: Option<CreatedToken>,
+    /// Where it is kept for the next submissions.
+    place: Option<SharePlace>,
+}
+
+/// A new sub-token, and how to revoke it.
+struct CreatedToken {
     sub_token: Secret,
     url: ServerUrl,
     discovery: Discovery,
@@ -113,12 +125,29 @@ pub struct CreatedCredential {
 /// How long a revocation is tried, and how long one request of it takes at most.
 const REVOCATION: (Duration, Duration) = (Duration::from_secs(180), Duration::from_secs(20));
 
-impl CreatedCredential {
-    /// Revokes the sub-token, because no job will use it. Tries again for three minutes while the server is not available.
+impl SubmittedCredential {
+    /// The submission has taken the credential. If it is to be shared, the next submissions get it too.
+    pub fn taken(self) {
+        if let Some(place) = self.place {
+            let SealedSubmission { sealed, handle } = self.submission;
+            place.keep(SharedCredential { sealed, handle });
+        }
+    }
+
+    /// No job will use the credential: its sub-token is revoked if it was made for this submission. Tries again for three minutes while
+    /// the server is not available.
     ///
     /// # Errors
     /// The last error. The sub-token then ends by its expiry.
-    pub fn revoke(&self) -> Result<(), Error> {
+    pub fn revoke(self) -> Result<(), Error> {
+        // The next submission need not wait for this.
+        drop(self.place);
+        self.sub_token.map_or(Ok(()), |token| token.revoke())
+    }
+}
+
+impl CreatedToken {
+    fn revoke(&self) -> Result<(), Error> {
         let (total, each) = REVOCATION;
         let deadline = Deadline::after(total);
         let mut pause = Duration::from_secs(1);
@@ -149,12 +178,21 @@ pub fn submit(
     environment: &UserEnvironment,
     clock: &dyn Clock,
     patience: &Patience<'_>,
-) -> Result<CreatedCredential, SubmitError> {
+) -> Result<SubmittedCredential, SubmitError> {
     let deadline = patience.deadline;
     let profile = config.profile(&request.profile)?;
     let url = config.shared.server_url(&profile.server)?;
     let store = parent::open_store(environment.home.as_deref())?;
     let parent = parent::find(&url, environment, store.as_ref(), clock.now(), deadline)?;
+    let share_for = config.jobs.submit.share_for.as_secs();
+    let place = match share(config, request, profile, &url, &parent, environment, deadline) {
+        Share::Own => None,
+        Share::New(place) => Some(place),
+        Share::Shared(SharedCredential { sealed, handle }) => {
+            let submission = SealedSubmission { sealed, handle };
+            return Ok(SubmittedCredential { submission, notes: Vec::new(), sub_token: None, place: None });
+        }
+    };
     let mut settings = config.shared.http_settings();
     settings.user_agent = format!("mytoken-submit/{} ({})", env!("CARGO_PKG_VERSION"), request.command);
     let http = HttpClient::new(&settings)?;
@@ -166,21 +204,49 @@ pub fn submit(
     let name = request::name(&config.jobs.cluster, &handle);
     let source = parent.source();
     let granted = create(&server, parent, &wanted, &name, patience)?;
-    let followed = is_followed(config, profile, &granted, &handle, made, deadline);
-    let submission = sealed(config, request, profile, &url, &granted, &handle, (made, followed)).inspect_err(|_| {
-        // The sub-token exists, and no job will use it.
-        let _ = server.revoke(&granted.mytoken, true, patience.answers());
-    })?;
+    let window = Window { made, shared_for: if place.is_some() { share_for } else { 0 } };
+    let followed = is_followed(config, profile, &granted, &handle, window, deadline);
+    let submission =
+        sealed(config, request, profile, &url, &granted, &handle, (window, followed)).inspect_err(|_| {
+            // The sub-token exists, and no job will use it.
+            let _ = server.revoke(&granted.mytoken, true, patience.answers());
+        })?;
     let (clauses, exp) = (granted.restrictions.as_slice(), granted.expires_at.unwrap_or(0));
     let notes = Comparison { source, wanted: &wanted, clauses, exp, now: made }.notes(request.times);
-    Ok(CreatedCredential {
-        submission,
-        notes,
-        sub_token: granted.mytoken,
-        discovery: server.discovery().clone(),
-        url,
-        settings,
-    })
+    let discovery = server.discovery().clone();
+    let token = CreatedToken { sub_token: granted.mytoken, discovery, url, settings };
+    Ok(SubmittedCredential { submission, notes, sub_token: Some(token), place })
+}
+
+/// When a credential was made, and for how long further submissions may use it.
+#[derive(Clone, Copy)]
+struct Window {
+    made: u64,
+    shared_for: u64,
+}
+
+/// Whether the submission shares a credential with others of a loop.
+fn share(
+    config: &SubmitConfig,
+    request: &SubmitRequest,
+    profile: &ProfileSettings,
+    url: &ServerUrl,
+    parent: &Parent<'_>,
+    environment: &UserEnvironment,
+    deadline: Deadline,
+) -> Share {
+    let Some(boot) = share::boot().filter(|_| request.shares) else { return Share::Own };
+    let binding = Binding {
+        key: config.key.id(),
+        cluster: &config.jobs.cluster.name,
+        server: url.as_str(),
+        // A profile that was changed in the meantime makes another credential.
+        profile: &format!("{profile:?}"),
+        parent: &parent.identity(),
+        required: request.required,
+        boot: &boot,
+    };
+    Share::find(environment.home.as_deref(), &binding, config.jobs.submit.share_for.as_secs(), deadline)
 }
 
 /// The cache for discovery documents in the user's home directory. Without it, each submission sends one more request.
@@ -283,7 +349,7 @@ fn is_followed(
     profile: &ProfileSettings,
     granted: &Granted,
     handle: &Handle,
-    made: u64,
+    window: Window,
     deadline: Deadline,
 ) -> bool {
     let Some(exp) = granted.expires_at else { return false };
@@ -292,8 +358,8 @@ fn is_followed(
         server: profile.server.clone(),
         sub_token: granted.mytoken.clone(),
         exp,
-        made,
-        shared_for: 0,
+        made: window.made,
+        shared_for: window.shared_for,
         profile: profile.name.clone(),
     };
     let socket = config.jobs.agent.runtime_dir.join(AGENT_SOCKET_NAME);
@@ -307,7 +373,7 @@ fn sealed(
     url: &ServerUrl,
     granted: &Granted,
     handle: &Handle,
-    (made, followed): (u64, bool),
+    (window, followed): (Window, bool),
 ) -> Result<SealedSubmission, SealError> {
     let exp = granted.expires_at.ok_or_else(|| {
         Error::Input(InputError::InvalidRequest {
@@ -325,8 +391,8 @@ fn sealed(
         scope: profile.scope.clone(),
         audience: profile.audience.clone(),
         required: request.required,
-        made,
-        shared_for: 0,
+        made: window.made,
+        shared_for: window.shared_for,
         followed,
     };
     Ok(SealedSubmission { sealed: seal(&credential, &config.key)?, handle: handle.to_string() })

@@ -70,6 +70,13 @@ impl Parent<'_> {
         }
     }
 
+    /// Which mytoken this is. A rotation does not change it.
+    pub(super) fn identity(&self) -> String {
+        let id =
+            unverified_claims(self.token()).map(|claims| claims.unverified().jti.clone()).filter(|id| !id.is_empty());
+        id.unwrap_or_else(|| mytoken::token::fingerprint(self.token()))
+    }
+
     /// Whether each use replaces it.
     pub(super) fn rotates(&self) -> bool {
         match self {

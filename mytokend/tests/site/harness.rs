@@ -105,7 +105,7 @@ impl TestSite {
         let (keys, squeue, run) = (config.join("keys"), path.join("squeue"), path.join("run"));
         let jobs = format!(
             "[cluster]\nname = 'site'\npublic_key_file = '{0}/cluster.pub'\nprivate_key_file = '{0}/cluster.key'\n\
-             [submit]\ndeadline = '3s'\n[agent]\nruntime_dir = '{1}'\nsqueue = '{2}'\nrequest_deadline = '5s'\n\
+             [submit]\ndeadline = '3s'\nshare_for = '0s'\n[agent]\nruntime_dir = '{1}'\nsqueue = '{2}'\nrequest_deadline = '5s'\n\
              [[profile]]\nname = 'default'\nserver = 't'\nscope = '{SCOPE}'\naudience = '{AUDIENCE}'\n",
             keys.display(),
             run.display(),

@@ -11,3 +11,5 @@ mod plan;
 mod submission;
 #[cfg(test)]
 mod submission_late;
+#[cfg(test)]
+mod submission_loop;

@@ -108,3 +108,29 @@ fn a_job_has_neither_file_of_its_login_session() -> Result<()> {
         session.close()
     })
 }
+
+/// More than the mytoken server's limit of 100 requests in 300 s.
+const LOOP: usize = 120;
+
+#[test]
+fn a_loop_of_submissions_costs_few_requests() -> Result<()> {
+    with_alice(|site| {
+        site.script("root", "mkdir -p /etc/mytoken/jobs.d && cat >/etc/mytoken/jobs.d/share.toml")
+            .stdin("[submit]\nshare_for = \"60s\"\n")
+            .run()?
+            .ok()?;
+        let submissions =
+            format!("for i in $(seq {LOOP}); do sbatch --hold --mytoken --output=/dev/null job.sh || exit 1; done");
+        let outcome = site.script("alice", &submissions).timeout(Duration::from_secs(240)).run()?.ok()?;
+        assert_eq!((outcome.stdout.lines().count(), outcome.stderr.as_str()), (LOOP, ""));
+        let journal = Journal::read(site)?;
+        let statuses: Vec<u16> = journal.requests().iter().filter_map(|request| request.status).collect();
+        assert!(statuses.len() <= 10 && !statuses.contains(&429), "{statuses:?}");
+        // Every job carries a credential, most of them the same.
+        let carried = "for f in /var/spool/slurmctld/hash.*/job.*/environment; do tr '\\0' '\\n' <$f | grep -a ^SLURM_MYTOKEN=; done";
+        let carried = site.sh("root", carried)?.ok()?.stdout;
+        assert_eq!(carried.lines().count(), LOOP);
+        assert_eq!(carried.lines().collect::<std::collections::BTreeSet<_>>().len(), journal.sub_tokens());
+        Ok(())
+    })
+}

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cost of the plugin at submission, without and with a credential.
 
+use std::time::Duration;
+
 use super::amount::Amount;
 use super::figure::{Figure, Goal};
 use super::stacks::Stack;
 use super::statistics::compare;
 use super::timing::{Measurement, Step};
 use super::tokens::{self, MYTOKEN};
-use crate::{Result, Site};
+use crate::drive::journal::Journal;
+use crate::{Error, Result, Site};
 
 const IDLE_NOTE: &str = "`sbatch --hold`, plugin loaded, no --mytoken";
 
@@ -49,6 +52,33 @@ pub(super) fn with_credential(site: &Site, amount: &Amount) -> Result<Vec<Figure
         .map(|found| Figure::from_comparison("sbatch_optin_over_curl", found, Goal::RatioPlus(1.2, 10.0), note))
         .into_iter()
         .collect())
+}
+
+/// Number of submissions in the loop.
+const LOOP: usize = 300;
+
+/// Counts the requests of a loop of submissions.
+pub(super) fn in_a_loop(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
+    let count = amount.scale(LOOP);
+    let switch = |time: &str| {
+        let file = "mkdir -p /etc/mytoken/jobs.d && cat >/etc/mytoken/jobs.d/share.toml";
+        site.script("root", file).stdin(format!("[submit]\nshare_for = \"{time}\"\n")).run()?.ok()
+    };
+    switch("60s")?;
+    Journal::clear(site)?;
+    let submissions = format!(
+        "for i in $(seq {count}); do MYTOKEN_FILE={MYTOKEN} sbatch --hold --mytoken --output=/dev/null --wrap true || exit 1; done"
+    );
+    let done = site.script("alice", &submissions).timeout(Duration::from_secs(240)).run()?.ok()?;
+    let requests = Journal::read(site)?.requests().len();
+    switch("0s")?;
+    site.sh("alice", "scancel --user=alice --state=PENDING")?.ok()?;
+    if done.stderr.contains("no credential") {
+        return Err(Error::Refused(format!("a submission got no credential: {}", done.stderr)));
+    }
+    let note = format!("requests to the mytoken server for {count} `sbatch --mytoken` in a loop");
+    let requests = f64::from(u32::try_from(requests).unwrap_or(u32::MAX));
+    Ok(vec![Figure::value("sbatch_loop_requests", requests, "requests", 10.0, &note)])
 }
 
 /// A held job, so that no job runs during the measurement.

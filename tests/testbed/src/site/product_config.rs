@@ -59,6 +59,10 @@ fn jobs() -> String {
         r#"[cluster]
 name = "testbed"
 
+[submit]
+# Stories count sub-tokens. Those about loops switch it on.
+share_for = "0s"
+
 [[profile]]
 name = "default"
 server = "testbed"

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytoken-submit` in a loop: the fourth submission within a minute makes a credential for those that follow.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{AUDIENCE, SCOPE, TestSite, eventually, unix_time};
+
+/// A site in which submissions share a credential for so long.
+fn sharing(time: &str) -> TestSite {
+    let site = TestSite::new(60);
+    let drop_ins = site.config().join("jobs.d");
+    fs::create_dir(&drop_ins).unwrap();
+    fs::write(drop_ins.join("share.toml"), format!("[submit]\nshare_for = '{time}'\n")).unwrap();
+    site.log_in();
+    site.clear_journal();
+    site
+}
+
+/// The handles of so many submissions, one after another.
+fn handles(site: &TestSite, count: usize) -> Vec<String> {
+    (0..count).map(|_| site.submit().1).collect()
+}
+
+fn different(handles: &[String]) -> usize {
+    handles.iter().collect::<BTreeSet<_>>().len()
+}
+
+#[test]
+fn a_loop_makes_four_credentials_in_a_window() {
+    let site = sharing("60s");
+    let (first, handle) = site.submit();
+    assert_eq!(site.open(&first).shared_for, 0);
+    let handles = [vec![handle], handles(&site, 11)].concat();
+    assert_eq!(different(&handles), 4, "{handles:?}");
+    assert_eq!(different(&handles[3..]), 1, "the fourth is shared");
+    assert_eq!((site.requests("mytoken"), site.sub_tokens().len()), (4, 4));
+    let (sealed, handle) = site.submit();
+    assert_eq!(handle, handles[3]);
+    let credential = site.open(&sealed);
+    assert_eq!((credential.shared_for, credential.id.as_str()), (60, handle.as_str()));
+    assert!((unix_time() - 60..=unix_time()).contains(&credential.made));
+}
+
+#[test]
+fn the_file_is_private_and_holds_no_token() {
+    let site = sharing("60s");
+    let handle = handles(&site, 5).pop().unwrap();
+    let directory = site.home().join(".cache/mytoken/submissions");
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&directory), mode(&directory.join("shared.json"))), (0o700, 0o600));
+    let text = fs::read_to_string(directory.join("shared.json")).unwrap();
+    assert!(text.contains(&handle) && text.contains("mt1.") && !text.contains("eyJ"), "{text}");
+    for server in [site.endpoint("mytoken"), SCOPE, AUDIENCE] {
+        assert!(!text.contains(server), "{server}: {text}");
+    }
+    // A file that others can write, a directory that they can open, a link: no credential comes from there.
+    fs::set_permissions(directory.join("shared.json"), fs::Permissions::from_mode(0o666)).unwrap();
+    assert_ne!(site.submit().1, handle);
+    fs::remove_dir_all(&directory).unwrap();
+    std::os::unix::fs::symlink(site.dir.path(), &directory).unwrap();
+    assert_eq!(different(&handles(&site, 6)), 6, "without a usable cache nothing is shared");
+}
+
+#[test]
+fn other_jobs_do_not_share() {
+    let site = sharing("60s");
+    let shared = handles(&site, 5).pop().unwrap();
+    let required = site.submit_with(&["--profile", "default", "--required"]);
+    assert!(site.open(required.line["sealed"].as_str().unwrap()).required, "a required job has its own");
+    // A new login has a new mytoken.
+    site.log_in();
+    assert_ne!(site.submit().1, shared);
+}
+
+#[test]
+fn after_the_window_a_new_credential_is_made() {
+    let site = sharing("1s");
+    let shared = handles(&site, 4).pop().unwrap();
+    std::thread::sleep(Duration::from_millis(2100));
+    let next = handles(&site, 3);
+    assert!(next[0] != shared && different(&next) == 1, "the loop goes on: {shared} {next:?}");
+}
+
+#[test]
+fn zero_switches_sharing_off() {
+    let site = sharing("0s");
+    assert_eq!(different(&handles(&site, 7)), 7);
+    assert!(!site.home().join(".cache/mytoken/submissions").exists());
+}
+
+#[test]
+fn a_credential_that_nobody_took_is_not_shared() {
+    let site = sharing("60s");
+    handles(&site, 3);
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 1000, "endpoint": "mytoken", "times": 1}));
+    site.submit_without_reader(Duration::from_millis(500)).wait().unwrap();
+    eventually("the revocation", || site.requests("revocation") == 1);
+    let (sealed, _) = site.submit();
+    assert!(site.access_token(&site.open(&sealed).sub_token).is_ok());
+}
+
+#[test]
+fn submissions_at_the_same_time_share_too() {
+    let site = sharing("60s");
+    handles(&site, 3);
+    let all: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(|| site.submit().1)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(different(&all), 1, "{all:?}");
+}
+
+#[test]
+fn a_server_that_hangs_holds_up_nobody_else() {
+    let site = sharing("60s");
+    handles(&site, 3);
+    // The fourth hangs beyond its deadline of 3 s, while it holds the lock.
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 8000, "endpoint": "mytoken", "times": 1}));
+    std::thread::scope(|scope| {
+        scope.spawn(|| site.submit_with(&["--profile", "default"]));
+        std::thread::sleep(Duration::from_millis(400));
+        site.submit();
+    });
+}
