@@ -83,7 +83,7 @@ const LONGEST_SHARE: u64 = 600;
 
 impl Default for SubmitSettings {
     fn default() -> Self {
-        Self { deadline: Duration::seconds(10), share_for: Duration::seconds(0) }
+        Self { deadline: Duration::seconds(10), share_for: Duration::seconds(60) }
     }
 }
 
@@ -259,7 +259,7 @@ mod tests {
         max_wall = "2d"
         [submit]
         deadline = "10s"
-        share_for = "0s"
+        share_for = "60s"
         [agent]
         runtime_dir = "/run/mytoken"
         start_deadline = "2s"
@@ -327,7 +327,7 @@ mod tests {
             ("hosts = []", "hosts = [\"0.0.0.0/0\"]", "write []"),
             ("hosts = []", "hosts = [\"::/0\"]", "write []"),
             ("start_deadline = \"2s\"", "start_deadline = \"0s\"", "start_deadline"),
-            ("share_for = \"0s\"", "share_for = \"11m\"", "share_for"),
+            ("share_for = \"60s\"", "share_for = \"11m\"", "share_for"),
         ] {
             let settings: JobsSettings = toml::from_str(&DOCUMENTED.replace(old, new)).unwrap();
             let fault = settings.check(&["testbed"]).unwrap_err();
