@@ -17,7 +17,7 @@ use skipped::skip;
 const WIDTH: usize = 80;
 
 /// Long options of other programs that pages name.
-const OTHERS: [&str; 1] = ["mytoken"];
+const OTHERS: [&str; 2] = ["mytoken", "jobid"];
 
 fn folder(name: &str) -> PathBuf {
     manual::packaging().join(name)
@@ -107,9 +107,10 @@ fn pages_fit_80_columns() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The long options of a command and of all commands below it.
+/// The long options of a command and of all commands below it. A hidden one is for the program itself.
 fn long_options(command: &clap::Command) -> BTreeSet<String> {
-    let own = command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_owned);
+    let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    let own = shown.filter_map(|argument| argument.get_long()).map(str::to_owned);
     own.chain(command.get_subcommands().flat_map(long_options)).collect()
 }
 
