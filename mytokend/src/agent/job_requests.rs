@@ -106,7 +106,11 @@ impl Agent {
             }
             Err(denied) => {
                 lease.required = denied.required;
-                self.log.line(Level::Warning, &format!("{}: refused: {}", super::name(lease), denied.reason));
+                self.log.line_of(
+                    lease.uid,
+                    Level::Warning,
+                    &format!("{}: refused: {}", super::name(lease), denied.reason),
+                );
                 lease.refuse(now, denied.reason);
             }
         }

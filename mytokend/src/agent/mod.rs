@@ -172,9 +172,10 @@ impl Agent {
         let now = self.now();
         for lease in table.leases_mut() {
             lease.follow_jump(jump, new, now.saturating_add(spread((self.draw)())));
-            if let Err(error) = self.runtime_dir.store_lease(lease) {
-                self.log.line(Level::Error, &format!("{}: its state could not be stored: {error}", name(lease)));
-            }
+        }
+        let keys: Vec<LeaseKey> = table.leases().map(|lease| lease.key.clone()).collect();
+        for key in keys {
+            self.store(table, &key);
         }
         table.schedule_all();
     }

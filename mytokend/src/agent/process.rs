@@ -84,7 +84,12 @@ mod tests {
     #[test]
     fn processes_are_found_by_the_name_of_their_program() {
         let mut sleep = std::process::Command::new("/bin/sleep").arg("30").spawn().unwrap();
-        let found = named("sleep");
+        // Until it runs its program, a child has the name of this process.
+        let begin = std::time::Instant::now();
+        let mut found = named("sleep");
+        while !found.contains(&sleep.id()) && begin.elapsed() < std::time::Duration::from_secs(10) {
+            found = named("sleep");
+        }
         sleep.kill().unwrap();
         sleep.wait().unwrap();
         assert!(found.contains(&sleep.id()), "{found:?}");

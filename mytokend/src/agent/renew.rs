@@ -122,7 +122,7 @@ impl Agent {
             let expired = lease.until.is_some_and(|until| until <= now / 1000);
             let prefix = if expired { "the credential itself has expired: " } else { "" };
             let reason = format!("{prefix}{}", failure.reason);
-            self.log.line(Level::Warning, &format!("{}: refused: {reason}", super::name(lease)));
+            self.log.line_of(lease.uid, Level::Warning, &format!("{}: refused: {reason}", super::name(lease)));
             return lease.refuse(now, reason);
         }
         lease.failures = lease.failures.saturating_add(1);

@@ -99,7 +99,7 @@ mod tests {
     fn squeue_gets_the_user_and_the_format() {
         let (_dir, squeue) = fake("echo \"$SLURM_TIME_FORMAT $@\"");
         let line = squeue.jobs_of(4711).unwrap();
-        assert_eq!(line.trim(), "%s --noheader --states=all --format %A|%i|%T|%V|%N|%B --user 4711");
+        assert_eq!(line.trim(), "%s --noheader --states=all --format %A|%i|%T|%V|%e|%N|%B --user 4711");
     }
 
     #[test]

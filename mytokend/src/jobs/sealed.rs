@@ -67,7 +67,7 @@ pub struct JobCredential {
 
 /// How much later than its credential a job may be submitted, in seconds: sbatch waits for a busy slurmctld, and the clocks of both hosts
 /// may differ.
-const SUBMISSION_SLACK: u64 = 120;
+pub const SUBMISSION_SLACK: u64 = 120;
 
 /// Begin and end of the time in which jobs may have been submitted with a sub-token, Unix seconds.
 #[must_use]

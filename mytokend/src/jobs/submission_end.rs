@@ -5,15 +5,17 @@
 //! about a job's id alone with that job, and an array or a heterogeneous job has several. `scontrol show job` is not used, because its
 //! output begins with the job's name, which the user chooses (SLURM-25).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::host_list;
+use super::sealed::SUBMISSION_SLACK;
 
-/// The format for `squeue`: job id, id as Slurm prints it, state, time of submission, nodes, host of the batch script. Users can choose
+/// The format for `squeue`: job id, id as Slurm prints it, state, times of submission and end, nodes, host of the batch script. Users can choose
 /// the text of the last field only: for a job of salloc or srun it is the name that the command gave for its own host (SLURM-26).
-pub const FORMAT: &str = "%A|%i|%T|%V|%N|%B";
+pub const FORMAT: &str = "%A|%i|%T|%V|%e|%N|%B";
 
 /// The format of the times in [`FORMAT`], for `SLURM_TIME_FORMAT`: Unix seconds.
 pub const TIME_FORMAT: &str = "%s";
@@ -41,15 +43,15 @@ pub enum Progress {
     Waiting,
     /// Jobs that have started on nodes. Those whose agents hold the credential revoke it.
     Started,
-    /// Jobs that have started, and it is not sure that an agent holds the credential: a command of salloc may start no step, a node may
-    /// be lost, or jobs without this credential were submitted at the same time.
+    /// Jobs that have started, and it is not sure that an agent holds the credential: the command of salloc may start no step, a node was
+    /// lost, or jobs without this credential were submitted at the same time.
     Unsure,
 }
 
 /// What to do with a submission at the host where it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FollowDecision {
-    /// No job has started with it, and none can: revoke the sub-token at once.
+    /// No job can start with it any more, and no agent of a node is sure to hold it: revoke the sub-token at once.
     Revoke,
     /// The jobs have ended, and perhaps no agent held the credential: revoke it after the nodes had the time to do so.
     RevokeLast,
@@ -64,17 +66,24 @@ pub enum FollowDecision {
 #[must_use]
 pub fn follow(output: &str, submitted: (u64, u64), before: Progress, now: u64) -> (FollowDecision, Progress) {
     let Some(rows) = rows(output) else { return (FollowDecision::Wait, before) };
-    let in_time = |row: &&JobRow<'_>| row.submitted.is_none_or(|time| (submitted.0..=submitted.1).contains(&time));
-    let own: Vec<&JobRow<'_>> = rows.iter().filter(in_time).collect();
+    let (begin, end) = submitted;
+    let within = |from: u64, to: u64| -> Vec<&JobRow<'_>> {
+        let in_time = |row: &&JobRow<'_>| row.submitted.is_none_or(|time| (from..=to).contains(&time));
+        rows.iter().filter(in_time).collect()
+    };
+    // One call of sbatch makes one job, in the seconds after its credential was made.
+    let made = begin.saturating_add(SUBMISSION_SLACK);
+    let single = end.saturating_sub(begin) <= 2 * SUBMISSION_SLACK;
+    let soon = within(made.saturating_sub(EARLY), made.saturating_add(SOON));
+    let own = if single && !soon.is_empty() { soon } else { within(begin, end) };
     let leaders: BTreeSet<u32> = own.iter().map(|row| row.leader).collect();
-    let progress = own.iter().map(|row| progress(row)).max().unwrap_or(Progress::Nothing).max(before);
-    let several = progress == Progress::Started && leaders.len() > 1;
-    let progress = if several { Progress::Unsure } else { progress };
+    let seen = own.iter().map(|row| progress(row)).max().unwrap_or(Progress::Nothing).max(before);
+    let progress = if seen == Progress::Started && leaders.len() > 1 { Progress::Unsure } else { seen };
     let live = own.iter().any(|row| row.phase != JobPhase::Final);
+    // slurmctld may be slow, and list no job so far.
+    let complete = now > if single && progress > Progress::Nothing { made.saturating_add(SOON) } else { end };
     let decision = match progress {
-        Progress::Nothing if now <= submitted.1 => FollowDecision::Wait,
-        // Another submission may still come.
-        _ if live || now <= submitted.1 => FollowDecision::Wait,
+        _ if live || !complete => FollowDecision::Wait,
         Progress::Nothing | Progress::Waiting => FollowDecision::Revoke,
         Progress::Started => FollowDecision::Leave,
         Progress::Unsure => FollowDecision::RevokeLast,
@@ -82,12 +91,18 @@ pub fn follow(output: &str, submitted: (u64, u64), before: Progress, now: u64) -
     (decision, progress)
 }
 
+/// How many seconds before its credential a job may seem to be submitted, because the clocks of two hosts differ.
+const EARLY: u64 = 5;
+
+/// Seconds after which the job of a submission is submitted, if slurmctld is not slow.
+const SOON: u64 = 20;
+
 fn progress(row: &JobRow<'_>) -> Progress {
     match row.phase {
         JobPhase::Queued => Progress::Waiting,
         JobPhase::Final if row.nodes.is_empty() => Progress::Waiting,
-        _ if row.lost || !host_list::contains(row.nodes, row.batch_host) => Progress::Unsure,
-        _ => Progress::Started,
+        _ if !row.lost && (row.runs_batch_script() || row.is_component) => Progress::Started,
+        _ => Progress::Unsure,
     }
 }
 
@@ -121,8 +136,11 @@ struct JobRow<'a> {
     leader: u32,
     phase: JobPhase,
     submitted: Option<u64>,
+    ended: Option<u64>,
     nodes: &'a str,
     batch_host: &'a str,
+    /// Not the first component of a heterogeneous job: its batch script runs elsewhere.
+    is_component: bool,
     /// A node of the job failed, and the agent's memory with it.
     lost: bool,
 }
@@ -170,14 +188,16 @@ pub fn gone(output: &str, jobs: &BTreeSet<u32>) -> Vec<u32> {
     jobs.iter().copied().filter(|job| !here(job)).collect()
 }
 
-/// The nodes of the final jobs are ranked: hosts of batch scripts first, then the others in the order of their job's nodes. A node that is
-/// not among the nodes of a job that ran on it (agent and slurmd have different names) takes the last rank.
+/// The nodes of the final jobs are ranked: hosts of batch scripts first, of the job that ended last before the others, because the agents
+/// there ask at once; then the other nodes in the order of their job's nodes. A node that is not among the nodes of a job that ran on it (agent and slurmd have different names) takes the last rank.
 fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDecision {
     // slurmctld has forgotten all jobs, so nobody knows who else held the credential.
     if own.iter().all(|row| row.nodes.is_empty()) {
         return EndDecision::Revoke { rank: 0 };
     }
-    let is_batch = |row: &&&JobRow<'_>| host_list::contains(row.nodes, row.batch_host);
+    let mut own = own.to_vec();
+    own.sort_by_key(|row| (Reverse(row.ended), row.job));
+    let is_batch = |row: &&&JobRow<'_>| row.runs_batch_script();
     let mut batch_hosts: Vec<&str> = Vec::new();
     for row in own.iter().filter(is_batch) {
         if !batch_hosts.contains(&row.batch_host) {
@@ -198,6 +218,7 @@ fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDec
         return if misnamed { rank(RANKS - 1) } else { EndDecision::Leave };
     };
     // The command of salloc or srun runs on a host outside the allocation, and its only step may have run on this node.
+    // If the host of the submission has promised to follow it, it revokes after the first nodes.
     let alone = own.iter().any(|row| held.jobs.contains(&row.job) && !is_batch(&row)) && !held.followed;
     if place < RANKS || alone { rank(place) } else { EndDecision::Leave }
 }
@@ -208,15 +229,24 @@ fn rows(output: &str) -> Option<Vec<JobRow<'_>>> {
 }
 
 fn row(line: &str) -> Option<JobRow<'_>> {
-    let mut fields = line.splitn(6, '|').map(str::trim);
+    let mut fields = line.splitn(7, '|').map(str::trim);
     let (job, shown, state) = (fields.next()?.parse().ok()?, fields.next()?, fields.next()?);
     // `8_3` and `8_[1-5%2]` are tasks of the array job 8, `8+1` is a component of the heterogeneous job 8.
     let leader = shown.split(['_', '+']).next()?.parse().ok()?;
-    let submitted = fields.next()?.parse().ok();
+    let (submitted, ended) = (fields.next()?.parse().ok(), fields.next()?.parse().ok());
+    let is_component = shown.split_once('+').is_some_and(|(_, offset)| offset != "0");
     let nodes =
         Some(fields.next()?).filter(|nodes| !["(null)", "n/a", "None assigned"].contains(nodes)).unwrap_or_default();
     let lost = matches!(state, "NODE_FAIL" | "BOOT_FAIL");
-    Some(JobRow { job, leader, phase: phase(state), submitted, nodes, batch_host: fields.next()?, lost })
+    let batch_host = fields.next()?;
+    Some(JobRow { job, leader, phase: phase(state), submitted, ended, nodes, batch_host, is_component, lost })
+}
+
+impl JobRow<'_> {
+    /// Whether a batch script ran on one of the nodes. salloc and srun run their command outside the allocation.
+    fn runs_batch_script(&self) -> bool {
+        !self.is_component && host_list::contains(self.nodes, self.batch_host)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,7 +284,7 @@ mod tests {
     fn squeue(lines: &[(u32, &str, &str, &str)]) -> String {
         let line = |(job, shown, state, nodes): &(u32, &str, &str, &str)| {
             let first = host_list::first(nodes).unwrap_or_else(|| "n/a".to_owned());
-            format!("{job}|{shown}|{state}|50|{nodes}|{first}\n")
+            format!("{job}|{shown}|{state}|50|60|{nodes}|{first}\n")
         };
         lines.iter().map(line).collect()
     }
@@ -282,7 +312,7 @@ mod tests {
             assert_eq!(decide_end(&output, &held(&[4711], 4711), "n1").0, expected, "{output}");
         }
         for (output, expected) in
-            [("", revoke(0)), ("no table", EndDecision::Undecided), ("5|5|RUNNING|1|n1|n1", revoke(0))]
+            [("", revoke(0)), ("no table", EndDecision::Undecided), ("5|5|RUNNING|1|N/A|n1|n1", revoke(0))]
         {
             assert_eq!(decide_end(output, &held(&[4711], 4711), "n9").0, expected, "{output}");
         }
@@ -324,9 +354,19 @@ mod tests {
     }
 
     #[test]
+    fn the_host_of_the_job_that_ended_last_revokes_first() {
+        let output = "8|8+1|CANCELLED|50|55|n2|n2\n9|8+0|COMPLETED|50|70|n1|n1\n";
+        let own = HeldSubmission { leaders: [8].into(), ..held(&[9], 8) };
+        assert_eq!(decide_end(output, &own, "n1").0, revoke(0), "no script ran on n2");
+        let array = "11|10_1|COMPLETED|50|61|n1|n1\n12|10_2|COMPLETED|50|63|n2|n2\n13|10_3|COMPLETED|50|62|n3|n3\n";
+        let on = |node, job| decide_end(array, &held(&[job], 10), node).0;
+        assert_eq!((on("n2", 12), on("n3", 13), on("n1", 11)), (revoke(0), revoke(1), revoke(2)));
+    }
+
+    #[test]
     fn a_shared_credential_is_final_with_all_jobs_of_its_time() {
         let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[7], 7) };
-        let output = |time| format!("7|7|COMPLETED|45|n1|n1\n8|8|PENDING|{time}||n/a\n");
+        let output = |time| format!("7|7|COMPLETED|45|46|n1|n1\n8|8|PENDING|{time}|N/A||n/a\n");
         for (time, expected) in [
             ("39", revoke(0)),
             ("40", EndDecision::Continues),
@@ -341,13 +381,17 @@ mod tests {
     #[test]
     fn the_nodes_of_an_allocation_without_batch_script_revoke_in_their_order() {
         let on =
-            |batch_host, node| decide_end(&format!("7|7|COMPLETED|50|n[1-9]|{batch_host}"), &held(&[7], 7), node).0;
+            |batch_host, node| decide_end(&format!("7|7|COMPLETED|50|60|n[1-9]|{batch_host}"), &held(&[7], 7), node).0;
         assert_eq!((on("n1", "n1"), on("n3", "n1"), on("n3", "n3")), (revoke(0), revoke(1), revoke(0)));
         assert_eq!((on("login", "n1"), on("login", "n2"), on("login", "n7")), (revoke(0), revoke(1), revoke(6)));
         assert_eq!((on("n1", "n7"), on("a|b", "n3")), (EndDecision::Leave, revoke(2)));
         let followed = HeldSubmission { followed: true, ..held(&[7], 7) };
-        let output = "7|7|COMPLETED|50|n[1-9]|login";
-        assert_eq!(decide_end(output, &followed, "n7").0, EndDecision::Leave, "the host of the submission revokes");
+        let output = "7|7|COMPLETED|50|60|n[1-9]|login";
+        let followed_on = |node| decide_end(output, &followed, node).0;
+        assert_eq!(
+            (followed_on("n1"), followed_on("n3"), followed_on("n4")),
+            (revoke(0), revoke(2), EndDecision::Leave)
+        );
     }
 
     #[test]
@@ -368,28 +412,37 @@ mod tests {
     fn a_submission_without_a_job_is_revoked_by_its_own_host() {
         use FollowDecision::{Leave, Revoke, RevokeLast, Wait};
         use Progress::{Nothing, Started, Unsure, Waiting};
-        let time = (40, 60);
+        let time = (40, 400);
+        // One submission, made at 120: its only job decides soon.
+        let cancelled = "5|5|CANCELLED|121|130||n/a";
+        assert_eq!(follow(cancelled, (0, 240), Waiting, 140), (Wait, Waiting));
+        assert_eq!(follow(cancelled, (0, 240), Waiting, 141), (Revoke, Waiting));
+        assert_eq!(follow("", (0, 240), Nothing, 240), (Wait, Nothing));
+        // A job that was submitted a minute later is another one, unless there is no earlier one.
+        let later = "6|6|RUNNING|181|N/A|n1|n1";
+        assert_eq!(follow(&format!("{cancelled}\n{later}"), (0, 240), Waiting, 190), (Revoke, Waiting));
+        assert_eq!(follow(later, (0, 240), Nothing, 999), (Wait, Started));
         for (output, before, now, expected) in [
             // sbatch has not submitted yet, or slurmctld has refused the job.
-            ("", Nothing, 60, (Wait, Nothing)),
-            ("", Nothing, 61, (Revoke, Nothing)),
-            ("5|5|RUNNING|39|n1|n1\n6|6|RUNNING|61|n1|n1", Nothing, 61, (Revoke, Nothing)),
-            ("5|5|PENDING|50||n/a", Nothing, 9_999, (Wait, Waiting)),
-            ("5|5|CANCELLED|50||n/a", Waiting, 61, (Revoke, Waiting)),
-            ("5|5|CANCELLED|50||n/a", Waiting, 50, (Wait, Waiting)),
+            ("", Nothing, 400, (Wait, Nothing)),
+            ("", Nothing, 401, (Revoke, Nothing)),
+            ("5|5|RUNNING|39|60|n1|n1\n6|6|RUNNING|401|60|n1|n1", Nothing, 401, (Revoke, Nothing)),
+            ("5|5|PENDING|50|60||n/a", Nothing, 9_999, (Wait, Waiting)),
+            ("5|5|CANCELLED|50|60||n/a", Waiting, 401, (Revoke, Waiting)),
+            ("5|5|CANCELLED|50|60||n/a", Waiting, 50, (Wait, Waiting)),
             // slurmctld has forgotten the job.
-            ("", Waiting, 61, (Revoke, Waiting)),
-            ("", Started, 61, (Leave, Started)),
-            ("", Unsure, 61, (RevokeLast, Unsure)),
-            ("5|5|RUNNING|50|n[1-2]|n1", Waiting, 61, (Wait, Started)),
-            ("5|5|COMPLETED|50|n1|n1", Started, 61, (Leave, Started)),
-            ("5|5_1|COMPLETED|50|n1|n1\n6|5_2|CANCELLED|50||n/a", Started, 61, (Leave, Started)),
+            ("", Waiting, 401, (Revoke, Waiting)),
+            ("", Started, 401, (Leave, Started)),
+            ("", Unsure, 401, (RevokeLast, Unsure)),
+            ("5|5|RUNNING|50|60|n[1-2]|n1", Waiting, 401, (Wait, Started)),
+            ("5|5|COMPLETED|50|60|n1|n1", Started, 401, (Leave, Started)),
+            ("5|5_1|COMPLETED|50|60|n1|n1\n6|5_2|CANCELLED|50|60||n/a", Started, 401, (Leave, Started)),
             // salloc without a step, a lost node, and a job without this credential at the same time.
-            ("5|5|RUNNING|50|n1|login", Nothing, 61, (Wait, Unsure)),
-            ("5|5|COMPLETED|50|n1|login", Unsure, 61, (RevokeLast, Unsure)),
-            ("5|5|NODE_FAIL|50|n1|n1", Started, 61, (RevokeLast, Unsure)),
-            ("5|5|CANCELLED|50||n/a\n6|6|COMPLETED|50|n1|n1", Started, 61, (RevokeLast, Unsure)),
-            ("an error", Waiting, 61, (Wait, Waiting)),
+            ("5|5|RUNNING|50|60|n1|login", Nothing, 401, (Wait, Unsure)),
+            ("5|5|COMPLETED|50|60|n1|login", Unsure, 401, (RevokeLast, Unsure)),
+            ("5|5|NODE_FAIL|50|60|n1|n1", Started, 401, (RevokeLast, Unsure)),
+            ("5|5|CANCELLED|50|60||n/a\n6|6|COMPLETED|50|60|n1|n1", Started, 401, (RevokeLast, Unsure)),
+            ("an error", Waiting, 401, (Wait, Waiting)),
         ] {
             assert_eq!(follow(output, time, before, now), expected, "{output} {before:?} {now}");
         }

@@ -196,7 +196,7 @@ const ALL_RUNNING: [(u32, &str, &str, &str); 3] =
 pub fn squeue(lines: &[(u32, &str, &str, &str)]) -> String {
     let line = |(job, shown, state, nodes): &(u32, &str, &str, &str)| {
         let first = host_list::first(nodes).unwrap_or_else(|| "n/a".to_owned());
-        format!("{job}|{shown}|{state}|{NOW}|{nodes}|{first}\n")
+        format!("{job}|{shown}|{state}|{NOW}|{NOW}|{nodes}|{first}\n")
     };
     lines.iter().map(line).collect()
 }

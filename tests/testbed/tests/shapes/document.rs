@@ -12,7 +12,8 @@ const HEAD: &str = "| Submission | Gets | Its sub-token ends |\n|---|---|---|\n"
 fn table() -> String {
     let rows = RUNNING.iter().chain(VARIED).map(|row| {
         let not_yet = row.not_yet.map_or_else(String::new, |reason| format!("; not yet: {reason}"));
-        format!("| {} | {} | {}{not_yet} |\n", row.shape, row.gets, row.ends)
+        let later = if row.later { "; by the agent of the login host" } else { "" };
+        format!("| {} | {} | {}{later}{not_yet} |\n", row.shape, row.gets, row.ends)
     });
     HEAD.to_owned() + &rows.collect::<String>()
 }
