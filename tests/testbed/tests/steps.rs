@@ -6,9 +6,11 @@ use std::time::Duration;
 use testbed::drive::jobs::Job;
 use testbed::drive::journal::Journal;
 use testbed::drive::people;
+use testbed::site::addresses;
 use testbed::site::command::CommandOutcome;
+use testbed::site::daemon::Daemon;
 use testbed::site::services::agent;
-use testbed::{Options, Result, Site, story_with_own_servers, wait};
+use testbed::{Options, Release, Result, Site, story_with_own_servers, wait};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -183,5 +185,55 @@ fn a_stopped_agent_costs_a_job_one_wait() -> Result<()> {
         wait::until("the end of the records", TIMEOUT, || {
             Ok(site.on_node("n1", "ls -A /run/mytoken/missed")?.ok()?.stdout.is_empty().then_some(()))
         })
+    })
+}
+
+/// An sshd on the node, as on a real one: its PAM service has its name.
+const NODE_SSHD: &str =
+    "set -e; cp /usr/sbin/sshd /usr/sbin/sshd-node; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/node_key
+cat >/etc/pam.d/sshd-node <<END
+auth required pam_deny.so
+account required pam_slurm_adopt.so nodename=n1 service=sshd-node action_adopt_failure=deny
+session required pam_permit.so
+END
+mkdir -p /run/sshd";
+
+/// The line of the user guide for such a session.
+const EXPORT: &str = "export BEARER_TOKEN_FILE=/run/mytoken/jobs/$SLURM_JOB_ID/bt_u$(id -u)";
+
+/// A login of alice on the node.
+const TO_NODE: &str = "ssh -p 2222 -o BatchMode=yes -o StrictHostKeyChecking=no -o LogLevel=ERROR -i .ssh/site_key";
+
+#[test]
+fn a_session_that_pam_slurm_adopt_puts_into_a_job_can_use_the_jobs_token() -> Result<()> {
+    let options = Options { nodes: 1, slurm_adopt: true, prolog_flags: "Contain", ..Options::new()? };
+    story_with_own_servers(options, |site| {
+        people::first_mytoken(site, "alice")?;
+        site.sh("root", NODE_SSHD)?.ok()?;
+        // OpenSSH 9.8 and newer do not take the program's name.
+        let service = if site.options().release == Release::Bookworm { "" } else { " -o PAMServiceName=sshd-node" };
+        let sshd = "/usr/sbin/sshd-node -D -e -p 2222 -f /dev/null -h /etc/ssh/node_key -o UsePAM=yes -o PidFile=none";
+        let sshd = format!("{sshd}{service}");
+        site.start_daemon(Daemon::new("sshd-node", sshd.split(' ')).on("n1"))?;
+        let address = addresses::node(1);
+        let login = |command: &str| site.sh("alice", &format!("{TO_NODE} {address} '{command}'"));
+        let before = login("true")?;
+        assert!(!before.success(), "without a job there is no session: {before:?}");
+        Journal::clear(site)?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --wrap 'sleep 600'")?;
+        job.wait_for_start(site)?;
+        job.wait_for_token(site, "n1")?;
+        let bare = login("echo $SLURM_JOB_ID $BEARER_TOKEN_FILE")?;
+        assert_eq!(bare.stdout, format!("{}\n", job.id), "{bare:?}");
+        // The line of the user guide.
+        let seen = login(&format!("{EXPORT}; head -c 3 $BEARER_TOKEN_FILE"))?;
+        assert_eq!(seen.stdout, "eyJ", "{seen:?}");
+        let step = login("srun --overlap --mytoken -n1 printenv BEARER_TOKEN_FILE")?;
+        assert_eq!(
+            (step.stdout.as_str(), step.stderr.as_str()),
+            (&*format!("/run/mytoken/jobs/{}/bt_u2001\n", job.id), "")
+        );
+        assert_eq!(Journal::read(site)?.sub_tokens(), 1);
+        Ok(())
     })
 }

@@ -18,6 +18,8 @@ pub struct Options {
     pub python: bool,
     /// Whether the root of a story that boots systemd also has fail2ban.
     pub fail2ban: bool,
+    /// Whether the root has `pam_slurm_adopt`.
+    pub slurm_adopt: bool,
     /// Whether the root has the data clients and storage servers of Debian, and slurmrestd.
     pub data_clients: bool,
     /// Whether the root has slurmdbd and its database ([`crate::site::services::accounting`]).
@@ -84,6 +86,7 @@ impl Options {
             second_machine: false,
             python: false,
             fail2ban: false,
+            slurm_adopt: false,
             data_clients: false,
             accounting: false,
             emulated: false,

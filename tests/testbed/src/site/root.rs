@@ -119,6 +119,13 @@ impl Recipe {
         Self::with_packages(&format!("{release}-accounting"), release, &packages)
     }
 
+    /// The root of a site whose sshd puts sessions into jobs.
+    #[must_use]
+    pub fn adopting_site(release: Release) -> Self {
+        let packages: Vec<&str> = SITE_PACKAGES.iter().copied().chain(["libpam-slurm-adopt"]).collect();
+        Self::with_packages(&format!("{release}-adopt"), release, &packages)
+    }
+
     fn with_packages(name: &str, release: Release, packages: &[&str]) -> Self {
         let mut arguments = vec!["--variant=apt".to_owned(), format!("--include={}", packages.join(","))];
         if release == Release::Sid {

@@ -40,6 +40,7 @@ impl Site {
         host::can_hold_a_site()?;
         let recipe = match (options.systemd, options.python, options.fail2ban) {
             (false, _, _) if options.emulated => Recipe::emulated_site,
+            (false, _, _) if options.slurm_adopt => Recipe::adopting_site,
             (false, _, _) if options.data_clients => Recipe::clients_site,
             (false, _, _) if options.accounting => Recipe::accounting_site,
             (false, _, _) => Recipe::site,
