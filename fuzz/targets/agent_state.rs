@@ -23,6 +23,12 @@ fuzz_target!(|data: &[u8]| {
         let read = parse_record(name, &written).expect("its own form");
         assert_eq!(serde_json::to_vec(&read).expect("JSON"), written);
         assert!(lease.next_action().is_none_or(|(due, _)| due < u64::MAX));
+        // The agent takes it up, perhaps after the clock was set.
+        let mut lease = lease.in_present_form(NOW * 1000);
+        if let Some(stored) = lease.clock_offset {
+            lease.follow_jump(0_i64.saturating_sub(stored), 0, u64::MAX);
+        }
+        let _ = (lease.state(None), lease.status(None, usize::MAX), lease.running_jobs().count());
         let key = lease.key.clone();
         table.insert(lease);
         assert!(table.get(&key).is_some());
