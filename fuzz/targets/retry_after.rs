@@ -13,7 +13,7 @@ fuzz_target!(|text: &str| {
     for date in [None, Some(UNIX_EPOCH), Some(UNIX_EPOCH + Duration::from_secs(NOW))] {
         if let Some(wait) = retry_after(text, date) {
             assert!(wait.is_zero() || Deadline::after(wait).remaining().is_some());
-            let _ = mytokend::jobs::renewal::backoff(1, 3_600, Some(wait), 0.5);
+            let _ = mytokend::jobs::renewal::backoff(1, 3_600, None, Some(wait), 0.5);
         }
     }
 });

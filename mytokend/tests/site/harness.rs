@@ -112,7 +112,7 @@ impl TestSite {
             squeue.display(),
         );
         fs::write(config.join("jobs.toml"), jobs).unwrap();
-        self.squeue_prints("1|RUNNING|n1");
+        self.squeue_prints("1|1|RUNNING|1|N/A|n1|n1");
     }
 
     pub fn config(&self) -> PathBuf {

@@ -8,6 +8,7 @@ use mytoken::Error;
 use mytoken::private_files::Owner;
 use mytoken::server::ServerError;
 use mytoken_wire::agent::{EventKind, JobState};
+use mytokend::jobs::sealed::JobCredential;
 use serde_json::json;
 
 use crate::harness::{TestSite, eventually};
@@ -37,7 +38,7 @@ fn a_job_always_has_a_valid_token_and_its_sub_token_is_revoked_at_the_end() {
         tokens.dedup();
         tokens.len() == 4
     });
-    site.squeue_prints("7|COMPLETED|n[1-2]");
+    site.squeue_prints("7|7|COMPLETED|1|2|n[1-2]|n1");
     site.end(7);
     assert!(!file.exists());
     eventually("the revocation", || site.has_event(7, &EventKind::Revoked));
@@ -98,8 +99,9 @@ fn the_agent_stops_on_sigterm_and_continues_after_a_restart() {
     let file = PathBuf::from(site.start(7, me(), &sealed).path);
     assert_eq!(site.end_agent().code(), Some(0));
     assert!(!site.socket().exists() && file.exists());
-    let state = fs::read_to_string(site.dir.path().join("run/state/job-7.json")).unwrap();
-    let sub_token = site.open(&sealed).sub_token;
+    let JobCredential { id, sub_token, .. } = site.open(&sealed);
+    let name = format!("submission-{}-{id}.json", me());
+    let state = fs::read_to_string(site.dir.path().join("run/state").join(name)).unwrap();
     assert!(!state.contains(sub_token.expose()) && !state.contains("eyJ"), "the state holds ciphertext only");
     site.begin_agent();
     let first = fs::read_to_string(&file).unwrap();
@@ -116,7 +118,7 @@ fn the_log_contains_no_secret() {
     site.start(8, me() + 1, &sealed);
     site.control("/mytoken/fault", &json!({"name": "500-html"}));
     eventually("a failed renewal", || site.has_event(7, &EventKind::Retry));
-    site.squeue_prints("7|COMPLETED|n1");
+    site.squeue_prints("7|7|COMPLETED|1|2|n1|n1");
     site.end(7);
     let log = fs::read_to_string(site.dir.path().join("agent.log")).unwrap();
     let sub_token = site.open(&sealed).sub_token;
