@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use mytoken::private_files::Owner;
-use mytoken_wire::Handle;
+use mytoken::token::unverified_claims;
 use mytoken_wire::agent::{Answer, EventKind, Submitted};
+use mytoken_wire::{Handle, ProfileName};
 
 use super::lease::{Lease, LeaseCredential, LeaseKey, Phase};
 use super::{Agent, millis};
@@ -15,10 +16,10 @@ use crate::jobs::sealed::submission_time;
 use crate::log::Level;
 
 /// Most submissions of one user that are followed at a time. Each ends with a request to the mytoken server at most.
-const MOST_OF_USER: usize = 512;
+const MOST_OF_USER: usize = 128;
 
-/// Longest text of a submission. A sub-token has up to 8 KiB, a name of a profile or a server much less.
-const TEXT_LIMIT: usize = 16 * 1024;
+/// Longest sub-token in bytes.
+const TOKEN_LIMIT: usize = 8 * 1024;
 
 /// When slurmctld is asked for the first time: sbatch has submitted the job by then.
 const FIRST_QUESTION: Duration = Duration::from_secs(30);
@@ -30,8 +31,8 @@ impl Agent {
         if Handle::parse(&handle).is_none() {
             return Answer::Error("a submission's handle is 32 hexadecimal digits".to_owned());
         }
-        let texts = [sub_token.expose(), &profile];
-        if texts.iter().any(|text| text.is_empty() || text.len() > TEXT_LIMIT || text.chars().any(char::is_control)) {
+        let is_mytoken = sub_token.expose().len() <= TOKEN_LIMIT && unverified_claims(&sub_token).is_some();
+        if !is_mytoken || ProfileName::parse(&profile).is_none() {
             return Answer::Error("a submission names its sub-token and its profile".to_owned());
         }
         if !self.configured().service.knows_server(&server) {

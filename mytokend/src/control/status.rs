@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use mytoken::time_format::TimeFormat;
-use mytoken_wire::agent::{EventKind, JobState, JobStatus, Status};
+use mytoken_wire::agent::{Event, EventKind, JobState, JobStatus, Status};
 use mytoken_wire::printable;
 use nix::unistd::{Uid, User};
 
@@ -43,7 +43,10 @@ fn credential(job: &JobStatus, times: TimeFormat) -> String {
             let renewed = renewal.map(|event| format!("renewed {}", times.ago(event.time)));
             [until, renewed].into_iter().flatten().collect::<Vec<_>>().join(", ")
         }
-        JobState::Pending => "no access token yet, the agent tries again".to_owned(),
+        JobState::Pending => match job.events.last() {
+            Some(Event { kind: EventKind::Waiting, text, .. }) => shown(text),
+            _ => "no access token yet, the agent tries again".to_owned(),
+        },
         JobState::Failed => match job.events.last().map(|event| &event.kind) {
             Some(EventKind::Revoked) => "ended, revoked".to_owned(),
             Some(EventKind::Removed | EventKind::Dropped | EventKind::Left | EventKind::Kept | EventKind::Requeued) => {
@@ -67,8 +70,6 @@ pub fn account(uid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use mytoken_wire::agent::Event;
-
     use super::*;
 
     fn event(time: u64, what: &str, text: &str) -> Event {
@@ -95,6 +96,18 @@ mod tests {
                     ],
                 },
                 JobStatus {
+                    job: 4713,
+                    uid: 2001,
+                    profile: "data".into(),
+                    state: JobState::Pending,
+                    until: Some(now + 75_709),
+                    events: vec![event(
+                        now - 5,
+                        "waiting",
+                        "the credential gives access tokens again from tomorrow on",
+                    )],
+                },
+                JobStatus {
                     job: 4712,
                     uid: 2002,
                     profile: "-".into(),
@@ -113,6 +126,8 @@ JOB 4711  profile data  uid alice                    credential: valid until Sun
   20:24:51  opened     n1       sub-token: scopes storage.read, audience https://se.example.org
   20:24:52  started    n1       access token in 31 ms, next in 42 min
   20:55:11  renewed    n1       access token in 18 ms, next in 40 min (2 times)
+JOB 4713  profile data  uid alice                    credential: the credential gives access tokens again from tomorrow on
+  20:58:06  waiting    n1       the credential gives access tokens again from tomorrow on
 JOB 4712  profile -  uid 2002                        credential: none
   20:58:06  refused    n1       the credential was made for user 2001?[2J
 ";
