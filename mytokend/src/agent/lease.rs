@@ -3,73 +3,18 @@
 //!
 //! Everything here is a function of the lease and the time. The times of actions are Unix milliseconds.
 
+mod parts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use mytoken::Secret;
 use mytoken::private_files::Owner;
-use mytoken_wire::agent::{EventKind, JobState, JobStatus, RenewalCredential};
+use mytoken_wire::agent::{EventKind, JobState, JobStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::{EventHistory, Progress, Window};
 
-/// The submission or session of a lease.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LeaseKey {
-    /// A submission. The uid belongs to it: every user can seal a credential with the handle of another user.
-    Submission {
-        /// The user who submitted.
-        uid: u32,
-        /// The handle.
-        handle: String,
-    },
-    /// A job without a credential that can be opened, so that nobody knows its submission.
-    Job(u32),
-    /// A login session.
-    Session(String),
-}
-
-/// The credential that access tokens are obtained with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LeaseCredential {
-    /// A submission's sealed credential. It is opened for each request, and the content is not kept.
-    Sealed(String),
-    /// A session's mytoken.
-    Mytoken(RenewalCredential),
-    /// The sub-token of a submission that was made on this host. It is only revoked here.
-    SubToken {
-        /// Name of the mytoken server in `mytoken.toml`.
-        server: String,
-        /// The sub-token.
-        sub_token: Secret,
-    },
-}
-
-/// The current access token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CurrentToken {
-    /// Expiry, Unix seconds.
-    pub exp: u64,
-    /// Lifetime in seconds when it was issued.
-    pub lifetime: u64,
-}
-
-/// One job of a submission on this node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LocalJob {
-    /// Group of its file.
-    pub gid: u32,
-    /// Whether it still runs here. Jobs that have ended are kept for `mytokenctl status`.
-    pub running: bool,
-    /// Expiry of the access token in its file, Unix seconds, if there is one. It is another one than the lease's own when the last write
-    /// failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<u64>,
-    /// When a process of the job was last seen on this node, Unix milliseconds.
-    #[serde(skip)]
-    pub last_seen: u64,
-}
+pub use parts::{CurrentToken, LeaseCredential, LeaseKey, LocalJob};
 
 /// Most jobs of a lease that have ended and are still shown.
 const MOST_ENDED_JOBS: usize = 16;
@@ -430,144 +375,4 @@ impl Lease {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OWNER: Owner = Owner { uid: 1, gid: 1 };
-
-    fn lease(phase: Phase, token: Option<u64>) -> Lease {
-        let mut lease = Lease::new(LeaseKey::Job(1), OWNER, "default", 0);
-        lease.phase = phase;
-        lease.token = token.map(|exp| CurrentToken { exp, lifetime: 60 });
-        lease
-    }
-
-    #[test]
-    fn the_next_action_is_the_earliest() {
-        let ended = Phase::Ended { due: 7, tries: 0, revoke: None };
-        for (lease, next, while_busy) in [
-            (lease(Phase::Active { due: 5_000 }, None), Some((5_000, Action::Renew)), None),
-            (lease(Phase::Active { due: 5_000 }, Some(10)), Some((5_000, Action::Renew)), Some(10_000)),
-            (lease(Phase::Active { due: 50_000 }, Some(10)), Some((10_000, Action::Expire)), Some(10_000)),
-            (lease(Phase::Refused, None), None, None),
-            (lease(Phase::Refused, Some(10)), Some((10_000, Action::Expire)), Some(10_000)),
-            (lease(ended, None), Some((7, Action::Settle)), None),
-            (lease(Phase::Finished { due: 9 }, None), Some((9, Action::Delete)), None),
-            (Lease { write_due: Some(3), ..lease(Phase::Refused, Some(10)) }, Some((3, Action::Write)), Some(3)),
-        ] {
-            assert_eq!(lease.next_action(), next, "{:?}", lease.phase);
-            let busy = Lease { in_progress: true, ..lease };
-            assert_eq!(busy.next_action().map(|(due, _)| due), while_busy, "{:?}", busy.phase);
-        }
-    }
-
-    #[test]
-    fn a_second_request_has_its_own_time() {
-        let mut lease = Lease { attempts: 1, ..lease(Phase::Active { due: 5_000 }, Some(10)) };
-        assert_eq!(lease.next_action(), Some((10_000, Action::Expire)));
-        lease.second_due = Some(7_000);
-        assert_eq!(lease.next_action(), Some((7_000, Action::Renew)));
-    }
-
-    #[test]
-    fn a_jump_of_the_clock_moves_the_plans_and_not_the_credential() {
-        let hour = 3_600_000;
-        let start = Lease { until: Some(9_000), ..lease(Phase::Active { due: 5_000_000 }, Some(6_000)) };
-        let mut back = start.clone();
-        back.follow_jump(-hour, 1, 9_000_000);
-        assert_eq!((back.phase, back.token.unwrap().exp), (Phase::Active { due: 1_400_000 }, 2_400));
-        assert_eq!((back.until, back.clock_offset), (Some(9_000), Some(1)));
-        let mut forward = start.clone();
-        forward.follow_jump(hour, 1, 5_500_000);
-        assert_eq!((forward.phase, forward.token.unwrap().exp), (Phase::Active { due: 5_500_000 }, 9_600));
-        let mut waiting = Lease { waits_until: Some(7_000), ..start };
-        waiting.follow_jump(-hour, 1, 0);
-        assert_eq!(waiting.phase, Phase::Active { due: 7_001_000 });
-        let mut ended = lease(Phase::Ended { due: 5_000_000, tries: 3, revoke: Some(5_500_000) }, None);
-        ended.follow_jump(-hour, 1, 0);
-        assert_eq!(ended.phase, Phase::Ended { due: 1_400_000, tries: 3, revoke: Some(1_900_000) });
-    }
-
-    #[test]
-    fn a_stored_lease_is_read_back() {
-        let mut before = lease(Phase::Ended { due: 5, tries: 1, revoke: Some(9) }, Some(10));
-        before.key = LeaseKey::Submission { uid: 1, handle: "h".into() };
-        before.credential = Some(LeaseCredential::Sealed("mt1.x".into()));
-        before.windows = vec![Window { nbf: Some(5), exp: None }];
-        before.in_progress = true;
-        before.token_text = Some(Secret::new("an access token"));
-        before.add_job(8, 5, Some(7), 1);
-        before.record(1_000, EventKind::Started, "here");
-        let text = serde_json::to_string(&before).unwrap();
-        assert!(!text.contains("an access token"), "{text}");
-        let after: Lease = serde_json::from_str(&text).unwrap();
-        assert_eq!(
-            (after.key.clone(), after.phase, after.token, after.credential.clone()),
-            (before.key, before.phase, before.token, before.credential)
-        );
-        assert_eq!((&after.history, &after.windows), (&before.history, &before.windows));
-        assert_eq!((after.running_jobs().collect::<Vec<_>>(), after.leaders.clone()), (vec![8], [7].into()));
-        assert!(!after.in_progress && after.scheduled.is_none());
-        assert_eq!(after.in_present_form(4).jobs[&8].last_seen, 4);
-    }
-
-    #[test]
-    fn an_old_token_that_could_not_be_replaced_expires_at_its_own_time() {
-        let mut lease = lease(Phase::Active { due: 900_000 }, Some(1_000));
-        lease.add_job(8, 5, None, 1);
-        lease.jobs.get_mut(&8).unwrap().file = Some(400);
-        assert_eq!(lease.next_action(), Some((400_000, Action::Expire)));
-        assert_eq!(lease.state(Some(8)), JobState::Ready);
-    }
-
-    #[test]
-    fn of_many_ended_jobs_the_last_ones_are_shown() {
-        let mut lease = lease(Phase::Active { due: 0 }, None);
-        for job in 0..1_000 {
-            lease.add_job(job, 1, Some(7), 0);
-            lease.jobs.get_mut(&job).unwrap().running = job == 3;
-        }
-        assert_eq!(lease.jobs.len(), MOST_ENDED_JOBS + 2, "{:?}", lease.jobs.keys());
-        assert!(lease.runs(3) && lease.jobs.contains_key(&999));
-        assert_eq!(lease.leaders, [7].into());
-    }
-
-    #[test]
-    fn a_refused_submission_keeps_its_credential_for_the_revocation() {
-        for (key, kept) in
-            [(LeaseKey::Submission { uid: 1, handle: "h".into() }, true), (LeaseKey::Session("s".into()), false)]
-        {
-            let mut lease = Lease::new(key, OWNER, "p", 0);
-            lease.credential = Some(LeaseCredential::Sealed("mt1.x".into()));
-            lease.refuse(1, "no".into());
-            assert_eq!(lease.credential.is_some(), kept, "{:?}", lease.key);
-        }
-    }
-
-    /// Jobs continue while the agent is upgraded. These are files of release 0.1.0 with invented secrets.
-    #[test]
-    fn files_of_earlier_releases_are_read() {
-        let job = r#"{"key":{"job":1},"uid":1,"gid":2,"array_job":7,"process":null,"profile":"default","handle":"0123456789abcdef0123456789abcdef",
-                "required":true,"until":1800086400,"source":{"sealed":"mt1.6a1d98ed.AAAA"},"held":{"exp":1800000120,"lifetime":60},
-                "phase":{"alive":{"due":1800000060500}},"failures":0,"reason":null,
-                "history":[{"time":1800000000,"what":"started","text":"node1"}]}"#;
-        let lease = serde_json::from_str::<Lease>(job).unwrap().in_present_form(5);
-        let handle = "0123456789abcdef0123456789abcdef".to_owned();
-        assert_eq!(lease.key, LeaseKey::Submission { uid: 1, handle });
-        let local = LocalJob { gid: 2, running: true, file: Some(1_800_000_120), last_seen: 5 };
-        assert_eq!((lease.jobs, lease.leaders), ([(1, local)].into(), [7].into()));
-        let session = r#"{"key":{"session":"s1"},"uid":1,"gid":1,"array_job":null,"process":[4711,99],"profile":"session","handle":"",
-                "required":false,"until":null,"source":{"mytoken":{"server":"main","mytoken":"a.b.c","scope":"openid",
-                "audience":"https://testbed"}},"held":null,"phase":{"ended":{"due":5,"tries":2}},"failures":3,"reason":"no token",
-                "history":[]}"#;
-        let lease = serde_json::from_str::<Lease>(session).unwrap().in_present_form(5);
-        assert_eq!(lease.key, LeaseKey::Session("s1".into()));
-        assert_eq!((lease.phase, lease.process), (Phase::Ended { due: 5, tries: 2, revoke: None }, Some((4711, 99))));
-        // A job that was refused before the upgrade has no credential, so nobody knows its submission.
-        let refused = job
-            .replace(r#"{"sealed":"mt1.6a1d98ed.AAAA"}"#, "null")
-            .replace(r#"{"alive":{"due":1800000060500}}"#, r#""refused""#);
-        let lease = serde_json::from_str::<Lease>(&refused).unwrap().in_present_form(5);
-        assert_eq!((lease.key.clone(), lease.runs(1)), (LeaseKey::Job(1), true));
-    }
-}
+mod tests;

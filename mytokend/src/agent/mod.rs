@@ -26,6 +26,7 @@ pub mod slurm;
 pub mod startup;
 mod store;
 mod submissions;
+mod user_jobs;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -103,6 +104,7 @@ pub struct Agent {
     leases: Mutex<LeaseTable>,
     /// Locked after `leases`.
     unstored: Mutex<store::Unstored>,
+    user_jobs: Mutex<user_jobs::UserJobs>,
     /// Notified when a lease changes: steps wait for it.
     changed: Condvar,
     /// Notified when an action may be due earlier: the schedule thread waits for it.
@@ -136,6 +138,7 @@ impl Agent {
             draw: rand::random::<f64>,
             leases: Mutex::new(table),
             unstored: Mutex::default(),
+            user_jobs: Mutex::default(),
             changed: Condvar::new(),
             wake: Condvar::new(),
             queued: Condvar::new(),

@@ -11,6 +11,8 @@ use mytoken_wire::agent::EventKind;
 use super::credential_service::RequestFailure;
 use super::lease::{Lease, LeaseCredential, Phase};
 use super::lease_table::Task;
+use super::slurm::SqueueError;
+use super::user_jobs::{FRESH, USABLE};
 use super::{Agent, millis};
 use crate::jobs::submission_end::{gone, shows};
 use crate::jobs::{EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow};
@@ -24,6 +26,9 @@ const LONGEST_REVOCATION_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// How much later than the node before it a node revokes.
 const RANK_DELAY: Duration = Duration::from_secs(600);
+
+/// After so many questions with the same answer, more than a minute passes between two of them, and an older answer will do.
+const SLOW: u32 = 5;
 
 /// How often an answer without the jobs that just ran here is doubted. slurmctld forgets a job after minutes, not seconds.
 const DOUBTS: u32 = 3;
@@ -40,6 +45,24 @@ enum Settlement {
     AskAgain,
     /// The revocation failed for this reason.
     RevokeAgain(String),
+}
+
+/// What slurmctld's answer means for a submission.
+enum Judgement {
+    /// For one whose jobs ran here, with the leaders that the answer shows.
+    End(EndDecision, BTreeSet<u32>),
+    /// For one that was made here.
+    Follow(FollowDecision, Progress),
+}
+
+impl Judgement {
+    /// Whether no job of the submission can run any more.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::End(decision, _) => matches!(decision, EndDecision::Revoke { .. } | EndDecision::Leave),
+            Self::Follow(decision, _) => *decision != FollowDecision::Wait,
+        }
+    }
 }
 
 impl Agent {
@@ -62,18 +85,14 @@ impl Agent {
         let settlement = match credential {
             Some(_) if expired => Settlement::Finished(EventKind::Kept, "the sub-token has expired".to_owned()),
             None => Settlement::Finished(EventKind::Kept, "there is no sub-token to revoke".to_owned()),
-            Some(credential) => match self.configured().controller.jobs_of(uid) {
-                Ok(output) if before.is_some() => {
-                    let submitted = held.submitted.unwrap_or_default();
-                    let (decision, seen) = follow(&output, submitted, before.unwrap_or(Progress::Nothing), now / 1000);
+            Some(credential) => match self.judge(uid, &held, before, tries < SLOW || revoke.is_some()) {
+                Ok((Judgement::Follow(decision, seen), _)) => {
                     progress = Some(seen);
                     self.carry_out_follow(decision, &credential, revoke.is_some_and(|revoke| revoke <= now))
                 }
-                Ok(output) => {
-                    let (decision, seen) = decide_end(&output, &held, &self.node);
-                    let doubtful = tries < DOUBTS && revoke.is_none() && !shows(&output, &held);
+                Ok((Judgement::End(decision, seen), shown)) => {
                     leaders = Some(seen);
-                    if doubtful && matches!(decision, EndDecision::Revoke { .. }) {
+                    if tries < DOUBTS && revoke.is_none() && !shown && matches!(decision, EndDecision::Revoke { .. }) {
                         Settlement::AskAgain
                     } else {
                         self.carry_out(decision, &credential, revoke.is_some_and(|revoke| revoke <= now))
@@ -94,6 +113,34 @@ impl Agent {
             self.apply(lease, settlement, tries.saturating_add(1), revoke);
         }
         self.lease_changed(&mut table, &task.key);
+    }
+
+    /// What slurmctld's answer means, and whether it shows the submission. An older answer can say that a submission goes on, never that
+    /// it is over.
+    fn judge(
+        &self,
+        uid: u32,
+        held: &HeldSubmission,
+        before: Option<Progress>,
+        fresh: bool,
+    ) -> Result<(Judgement, bool), SqueueError> {
+        let of = |output: &str| match before {
+            Some(before) => {
+                let (decision, seen) = follow(output, held.submitted.unwrap_or_default(), before, self.now() / 1000);
+                Judgement::Follow(decision, seen)
+            }
+            None => {
+                let (decision, leaders) = decide_end(output, held, &self.node);
+                Judgement::End(decision, leaders)
+            }
+        };
+        let (output, is_fresh) = self.jobs_of(uid, if fresh { FRESH } else { USABLE })?;
+        let judgement = of(&output);
+        if is_fresh || !judgement.is_over() {
+            return Ok((judgement, shows(&output, held)));
+        }
+        let (output, _) = self.jobs_of(uid, FRESH)?;
+        Ok((of(&output), shows(&output, held)))
     }
 
     fn name_of(&self, task: &Task) -> String {
@@ -190,7 +237,7 @@ impl Agent {
         let copied =
             self.leases().current(task).map(|lease| (lease.uid, lease.running_jobs().collect::<BTreeSet<u32>>()));
         let Some((uid, jobs)) = copied else { return };
-        let gone = self.configured().controller.jobs_of(uid).map(|output| gone(&output, &jobs)).unwrap_or_default();
+        let gone = self.jobs_of(uid, FRESH).map(|(output, _)| gone(&output, &jobs)).unwrap_or_default();
         let now = self.now();
         let delay = millis(self.configured().intervals.missing_job_delay);
         let mut table = self.leases();

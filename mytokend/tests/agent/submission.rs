@@ -94,3 +94,19 @@ fn what_a_user_says_about_a_submission_is_checked_and_limited() {
     assert_eq!(results.filter(Result::is_ok).count(), 128);
     assert!(agent.ask(&StatusQuery { job: None }).unwrap().jobs.is_empty(), "they are no jobs of this node");
 }
+
+#[test]
+fn one_answer_of_slurmctld_serves_all_submissions_of_a_user_that_wait() {
+    let agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "PENDING", "")]);
+    for number in 0..100_u128 {
+        agent.ask(&Submitted { handle: format!("{number:032x}"), ..submitted() }).unwrap();
+    }
+    minutes(&agent, 60);
+    let queries = agent.queries();
+    assert!(queries <= 120, "{queries} questions in an hour");
+    // That they are over is asked for anew.
+    agent.squeue_prints(&[(7, "7", "CANCELLED", "")]);
+    minutes(&agent, 10);
+    assert_eq!(agent.revoked(), 100);
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The parts of a lease: its key, its credential, its token and its jobs.
+
+use mytoken::Secret;
+use mytoken_wire::agent::RenewalCredential;
+use serde::{Deserialize, Serialize};
+
+/// The submission or session of a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseKey {
+    /// A submission. The uid belongs to it: every user can seal a credential with the handle of another user.
+    Submission {
+        /// The user who submitted.
+        uid: u32,
+        /// The handle.
+        handle: String,
+    },
+    /// A job without a credential that can be opened, so that nobody knows its submission.
+    Job(u32),
+    /// A login session.
+    Session(String),
+}
+
+/// The credential that access tokens are obtained with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseCredential {
+    /// A submission's sealed credential. It is opened for each request, and the content is not kept.
+    Sealed(String),
+    /// A session's mytoken.
+    Mytoken(RenewalCredential),
+    /// The sub-token of a submission that was made on this host. It is only revoked here.
+    SubToken {
+        /// Name of the mytoken server in `mytoken.toml`.
+        server: String,
+        /// The sub-token.
+        sub_token: Secret,
+    },
+}
+
+/// The current access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CurrentToken {
+    /// Expiry, Unix seconds.
+    pub exp: u64,
+    /// Lifetime in seconds when it was issued.
+    pub lifetime: u64,
+}
+
+/// One job of a submission on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalJob {
+    /// Group of its file.
+    pub gid: u32,
+    /// Whether it still runs here. Jobs that have ended are kept for `mytokenctl status`.
+    pub running: bool,
+    /// Expiry of the access token in its file, Unix seconds, if there is one. It is another one than the lease's own when the last write
+    /// failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<u64>,
+    /// When a process of the job was last seen on this node, Unix milliseconds.
+    #[serde(skip)]
+    pub last_seen: u64,
+}

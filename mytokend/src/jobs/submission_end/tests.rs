@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+use super::*;
+
+fn held(jobs: &[u32], leader: u32) -> HeldSubmission {
+    HeldSubmission { jobs: jobs.iter().copied().collect(), leaders: [leader].into(), ..HeldSubmission::default() }
+}
+
+fn revoke(rank: u32) -> EndDecision {
+    EndDecision::Revoke { rank }
+}
+
+/// Lines `job shown state nodes`, submitted at 50 by a batch script on the first node.
+fn squeue(lines: &[(u32, &str, &str, &str)]) -> String {
+    let line = |(job, shown, state, nodes): &(u32, &str, &str, &str)| {
+        let first = host_list::first(nodes).unwrap_or_else(|| "n/a".to_owned());
+        format!("{job}|{shown}|{state}|50|60|{nodes}|{first}\n")
+    };
+    lines.iter().map(line).collect()
+}
+
+#[test]
+fn the_state_of_a_single_job_decides() {
+    for (state, nodes, expected) in [
+        ("COMPLETED", "n[1-3]", revoke(0)),
+        ("CANCELLED", "n1", revoke(0)),
+        ("TIMEOUT", "n[0-2]", revoke(1)),
+        ("TIMEOUT", "n0,m1,n1", revoke(2)),
+        ("TIMEOUT", "n[00-20],n1", EndDecision::Leave),
+        // Agent and slurmd have different names.
+        ("TIMEOUT", "m[0-2]", revoke(2)),
+        ("FAILED", "", revoke(0)),
+        ("COMPLETING", "n1", EndDecision::Undecided),
+        ("RUNNING", "n1", EndDecision::Continues),
+        ("SUSPENDED", "n1", EndDecision::Continues),
+        ("SOMETHING_NEW", "n1", EndDecision::Continues),
+        ("PENDING", "", EndDecision::Requeued),
+        ("REQUEUE_HOLD", "", EndDecision::Requeued),
+        ("SPECIAL_EXIT", "", EndDecision::Requeued),
+    ] {
+        let output = squeue(&[(4711, "4711", state, nodes)]);
+        assert_eq!(decide_end(&output, &held(&[4711], 4711), "n1").0, expected, "{output}");
+    }
+    for (output, expected) in
+        [("", revoke(0)), ("no table", EndDecision::Undecided), ("5|5|RUNNING|1|N/A|n1|n1", revoke(0))]
+    {
+        assert_eq!(decide_end(output, &held(&[4711], 4711), "n9").0, expected, "{output}");
+    }
+}
+
+#[test]
+fn an_array_is_final_with_its_last_task() {
+    use EndDecision::{Continues, Requeued, Undecided};
+    for (lines, expected) in [
+        (
+            &[(10, "10_3", "COMPLETED", "n1"), (11, "10_1", "COMPLETED", "n2"), (12, "10_2", "FAILED", "n3")][..],
+            revoke(0),
+        ),
+        (&[(11, "10_1", "COMPLETED", "n1"), (12, "10_2", "RUNNING", "n2")], Continues),
+        (&[(10, "10_[2-9%2]", "PENDING", ""), (11, "10_1", "COMPLETED", "n1")], Continues),
+        (&[(10, "10_[2-9]", "CANCELLED", ""), (11, "10_1", "COMPLETED", "n1")], revoke(0)),
+        (&[(11, "10_1", "COMPLETED", "n1"), (12, "10_2", "COMPLETING", "n2")], Undecided),
+        (&[(11, "10_1", "PENDING", ""), (12, "10_2", "RUNNING", "n2")], Requeued),
+        // slurmctld has forgotten the task of this node; the nodes of the last tasks revoke.
+        (&[(12, "10_2", "COMPLETED", "n2")], EndDecision::Leave),
+        // Another array, and a job that mentions the id only in its name, do not count.
+        (&[(11, "10_1", "COMPLETED", "n1"), (21, "20_1", "RUNNING", "n1")], revoke(0)),
+    ] {
+        let output = squeue(lines);
+        assert_eq!(decide_end(&output, &held(&[11], 10), "n1").0, expected, "{output}");
+    }
+}
+
+#[test]
+fn a_heterogeneous_job_is_final_with_all_components() {
+    let own = held(&[9], 9);
+    let both = squeue(&[(8, "8+0", "RUNNING", "n2"), (9, "8+1", "CANCELLED", "n1")]);
+    assert_eq!(decide_end(&both, &own, "n1"), (EndDecision::Continues, [8, 9].into()));
+    let leader_only = squeue(&[(8, "8+0", "RUNNING", "n2")]);
+    let told = HeldSubmission { leaders: [8, 9].into(), ..own };
+    assert_eq!(decide_end(&leader_only, &told, "n1").0, EndDecision::Continues, "slurmctld has forgotten 8+1");
+    let ended = squeue(&[(8, "8+0", "COMPLETED", "n2"), (9, "8+1", "CANCELLED", "n1")]);
+    assert_eq!((decide_end(&ended, &told, "n2").0, decide_end(&ended, &told, "n1").0), (revoke(0), revoke(1)));
+}
+
+#[test]
+fn the_host_of_the_job_that_ended_last_revokes_first() {
+    let output = "8|8+1|CANCELLED|50|55|n2|n2\n9|8+0|COMPLETED|50|70|n1|n1\n";
+    let own = HeldSubmission { leaders: [8].into(), ..held(&[9], 8) };
+    assert_eq!(decide_end(output, &own, "n1").0, revoke(0), "no script ran on n2");
+    let array = "11|10_1|COMPLETED|50|61|n1|n1\n12|10_2|COMPLETED|50|63|n2|n2\n13|10_3|COMPLETED|50|62|n3|n3\n";
+    let on = |node, job| decide_end(array, &held(&[job], 10), node).0;
+    assert_eq!((on("n2", 12), on("n3", 13), on("n1", 11)), (revoke(0), revoke(1), revoke(2)));
+}
+
+#[test]
+fn a_shared_credential_is_final_with_all_jobs_of_its_time() {
+    let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[7], 7) };
+    let output = |time| format!("7|7|COMPLETED|45|46|n1|n1\n8|8|PENDING|{time}|N/A||n/a\n");
+    for (time, expected) in [
+        ("39", revoke(0)),
+        ("40", EndDecision::Continues),
+        ("60", EndDecision::Continues),
+        ("61", revoke(0)),
+        ("?", EndDecision::Continues),
+    ] {
+        assert_eq!(decide_end(&output(time), &shared, "n1").0, expected, "{time}");
+    }
+}
+
+#[test]
+fn the_nodes_of_an_allocation_without_batch_script_revoke_in_their_order() {
+    let on = |batch_host, node| decide_end(&format!("7|7|COMPLETED|50|60|n[1-9]|{batch_host}"), &held(&[7], 7), node).0;
+    assert_eq!((on("n1", "n1"), on("n3", "n1"), on("n3", "n3")), (revoke(0), revoke(1), revoke(0)));
+    assert_eq!((on("login", "n1"), on("login", "n2"), on("login", "n7")), (revoke(0), revoke(1), revoke(6)));
+    assert_eq!((on("n1", "n7"), on("a|b", "n3")), (EndDecision::Leave, revoke(2)));
+    let followed = HeldSubmission { followed: true, ..held(&[7], 7) };
+    let output = "7|7|COMPLETED|50|60|n[1-9]|login";
+    let followed_on = |node| decide_end(output, &followed, node).0;
+    assert_eq!((followed_on("n1"), followed_on("n3"), followed_on("n4")), (revoke(0), revoke(2), EndDecision::Leave));
+}
+
+#[test]
+fn a_job_is_gone_when_it_is_final_queued_or_forgotten() {
+    let output = squeue(&[
+        (1, "1", "RUNNING", "n1"),
+        (2, "2", "COMPLETED", "n1"),
+        (3, "3", "PENDING", ""),
+        (4, "4", "COMPLETING", "n1"),
+    ]);
+    assert_eq!(gone(&output, &[1, 2, 3, 4, 5].into()), [2, 3, 5]);
+    assert!(gone("an error", &[1].into()).is_empty());
+    assert!(shows(&output, &held(&[9, 1], 9)) && shows(&output, &held(&[9], 3)));
+    assert!(!shows(&output, &held(&[9], 9)) && !shows("", &held(&[1], 1)));
+}
+
+#[test]
+fn a_submission_without_a_job_is_revoked_by_its_own_host() {
+    use FollowDecision::{Leave, Revoke, RevokeLast, Wait};
+    use Progress::{Nothing, Started, Unsure, Waiting};
+    let time = (40, 400);
+    // One submission, made at 120: its only job decides soon.
+    let cancelled = "5|5|CANCELLED|121|130||n/a";
+    assert_eq!(follow(cancelled, (0, 240), Waiting, 140), (Wait, Waiting));
+    assert_eq!(follow(cancelled, (0, 240), Waiting, 141), (Revoke, Waiting));
+    assert_eq!(follow("", (0, 240), Nothing, 240), (Wait, Nothing));
+    // A job that was submitted a minute later is another one, unless there is no earlier one.
+    let later = "6|6|RUNNING|181|N/A|n1|n1";
+    assert_eq!(follow(&format!("{cancelled}\n{later}"), (0, 240), Waiting, 190), (Revoke, Waiting));
+    assert_eq!(follow(later, (0, 240), Nothing, 999), (Wait, Started));
+    for (output, before, now, expected) in [
+        // sbatch has not submitted yet, or slurmctld has refused the job.
+        ("", Nothing, 400, (Wait, Nothing)),
+        ("", Nothing, 401, (Revoke, Nothing)),
+        ("5|5|RUNNING|39|60|n1|n1\n6|6|RUNNING|401|60|n1|n1", Nothing, 401, (Revoke, Nothing)),
+        ("5|5|PENDING|50|60||n/a", Nothing, 9_999, (Wait, Waiting)),
+        ("5|5|CANCELLED|50|60||n/a", Waiting, 401, (Revoke, Waiting)),
+        ("5|5|CANCELLED|50|60||n/a", Waiting, 50, (Wait, Waiting)),
+        // slurmctld has forgotten the job.
+        ("", Waiting, 401, (Revoke, Waiting)),
+        ("", Started, 401, (Leave, Started)),
+        ("", Unsure, 401, (RevokeLast, Unsure)),
+        ("5|5|RUNNING|50|60|n[1-2]|n1", Waiting, 401, (Wait, Started)),
+        ("5|5|COMPLETED|50|60|n1|n1", Started, 401, (Leave, Started)),
+        ("5|5_1|COMPLETED|50|60|n1|n1\n6|5_2|CANCELLED|50|60||n/a", Started, 401, (Leave, Started)),
+        // salloc without a step, a lost node, and a job without this credential at the same time.
+        ("5|5|RUNNING|50|60|n1|login", Nothing, 401, (Wait, Unsure)),
+        ("5|5|COMPLETED|50|60|n1|login", Unsure, 401, (RevokeLast, Unsure)),
+        ("5|5|NODE_FAIL|50|60|n1|n1", Started, 401, (RevokeLast, Unsure)),
+        ("5|5|CANCELLED|50|60||n/a\n6|6|COMPLETED|50|60|n1|n1", Started, 401, (RevokeLast, Unsure)),
+        ("an error", Waiting, 401, (Wait, Waiting)),
+    ] {
+        assert_eq!(follow(output, time, before, now), expected, "{output} {before:?} {now}");
+    }
+}
