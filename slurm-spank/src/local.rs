@@ -48,7 +48,7 @@ pub fn submit(call: &HookCall) -> Verdict {
     let has_credential = set(SEALED) || set(HANDLE_STEP);
     match option {
         Some(_) if !has_credential && job_env::own_directory(&call.settings.jobs()).is_some_and(|own| own.is_dir()) => {
-            // SLURM-35: a session that pam_slurm_adopt has put into a job knows the job's id, not its environment.
+            // SLURM-36: a session that pam_slurm_adopt has put into a job knows the job's id, not its environment.
             join(call)
         }
         Some(CredentialOption::On { required, .. }) if !has_credential => {
