@@ -19,17 +19,17 @@ fuzz_target!(|data: &[u8]| {
         submitted: (from <= to).then_some((from, to)),
         followed: node.len() % 2 == 1,
     };
-    let (_, leaders) = decide_end(output, &held, node);
+    let (_, leaders) = decide_end(output, &held, node, NOW);
     assert!(leaders.is_superset(&held.leaders));
     assert!(gone(output, &held.jobs).iter().all(|job| held.jobs.contains(job)));
-    let (_, progress) = follow(output, (from, to), Progress::Waiting, NOW);
+    let (_, progress, _) = follow(output, (from, to), &held.leaders, Progress::Waiting, NOW);
     assert!(progress >= Progress::Waiting, "what was seen once is not forgotten");
     // Whatever else squeue prints: a submission with a job that runs keeps its sub-token.
     let running = format!("{output}\n{job}|{job}|RUNNING|{from}|n[1-2]|n1");
-    let (decision, _) = decide_end(&running, &held, node);
+    let (decision, _) = decide_end(&running, &held, node, NOW);
     assert!(!matches!(decision, EndDecision::Revoke { .. } | EndDecision::Leave), "{decision:?}");
     if shows(&running, &held) {
-        let (decision, _) = follow(&running, (from, from), Progress::Nothing, NOW);
+        let (decision, ..) = follow(&running, (from, from), &held.leaders, Progress::Nothing, NOW);
         assert!(!matches!(decision, FollowDecision::Revoke | FollowDecision::RevokeLast), "{decision:?}");
     }
 });

@@ -37,7 +37,12 @@ impl ScheduleClock for SystemClock {
 
     fn elapsed(&self) -> Duration {
         use nix::time::{ClockId, clock_gettime};
-        clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+        // With the time of a suspend, during which tokens get older, too.
+        #[cfg(target_os = "linux")]
+        let id = ClockId::CLOCK_BOOTTIME;
+        #[cfg(not(target_os = "linux"))]
+        let id = ClockId::CLOCK_MONOTONIC;
+        clock_gettime(id).map_or(Duration::ZERO, Duration::from)
     }
 }
 

@@ -76,10 +76,14 @@ impl Agent {
         key
     }
 
-    /// Takes the job out of a lease that does not answer for it: a lease of another user, of an earlier run, or without a credential.
+    /// Takes the job out of a lease that does not answer for it: a lease of another user, of an earlier run, or without a credential. Its
+    /// file goes too: nobody would remove it at its end.
     fn leave_earlier_lease(&self, table: &mut LeaseTable, start: &JobStart) -> Option<crate::jobs::EventHistory> {
         let key = table.of_job(start.job)?.key.clone();
         if table.get(&key).is_some_and(|lease| lease.runs(start.job)) {
+            if let Err(error) = self.runtime_dir.remove_job(start.job) {
+                self.log.line(Level::Error, &format!("job {}: its files could not be removed: {error}", start.job));
+            }
             self.end_job(table, start.job);
         }
         table.get_mut(&key)?.jobs.remove(&start.job);

@@ -34,15 +34,22 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
     let now = moment.now;
     let Records { leases: records, readable_again, unreadable, removed } = runtime_dir.load_records()?;
     let mut leases = HashMap::new();
+    let mut earlier_forms = Vec::new();
     for record in records {
         let stored = record.key.clone();
         let lease = in_present(record, moment);
         if lease.key != stored {
-            if let Err(error) = runtime_dir.store_lease(&lease).and_then(|()| runtime_dir.delete_lease(&stored)) {
+            earlier_forms.push((stored, lease.key.clone()));
+        }
+        add(&mut leases, lease);
+    }
+    // After all jobs of a submission have come together.
+    for (stored, key) in earlier_forms {
+        if let Some(lease) = leases.get(&key) {
+            if let Err(error) = runtime_dir.store_lease(lease).and_then(|()| runtime_dir.delete_lease(&stored)) {
                 log.line(Level::Warning, &error.to_string());
             }
         }
-        add(&mut leases, lease);
     }
     // The newest of several is the one to read; the others then belong to an earlier run.
     for (file, lease) in readable_again.into_iter().rev() {

@@ -30,7 +30,8 @@ impl Agent {
                 let credential = lease.credential.clone()?;
                 let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
                 let times = attempt_times(left, lease.failures, longest);
-                Some((credential, self.comment(lease), validity(&lease.windows, now / 1000), times))
+                let about = (self.comment(lease), lease.token.map(|token| token.exp));
+                Some((credential, about, validity(&lease.windows, now / 1000), times))
             });
             // While this request has no answer, a second one may become due.
             if let (Some((.., times)), Some(lease)) = (&begun, table.current(task)) {
@@ -41,7 +42,7 @@ impl Agent {
             }
             begun
         };
-        let Some((credential, comment, validity, times)) = begun else { return };
+        let Some((credential, (comment, replaced), validity, times)) = begun else { return };
         let begin = self.clock.elapsed();
         let result = match validity {
             // Only the server's clock says whether a credential has expired.
@@ -57,6 +58,8 @@ impl Agent {
         // A job that ended during the request gets no file.
         match (lease.phase, result) {
             (Phase::Active { .. }, Ok(issued)) => self.install(lease, &issued, took),
+            // The other request was answered, and its token is in the files.
+            (Phase::Active { .. }, Err(_)) if lease.token.is_some_and(|token| Some(token.exp) > replaced) => {}
             // The other request may still be answered.
             (Phase::Active { .. }, Err(failure)) if failure.temporary && lease.attempts > 0 => {}
             (Phase::Active { .. }, Err(failure)) => self.request_failed(lease, &failure),

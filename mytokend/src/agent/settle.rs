@@ -30,6 +30,9 @@ const RANK_DELAY: Duration = Duration::from_secs(600);
 /// After so many questions with the same answer, more than a minute passes between two of them, and an older answer will do.
 const SLOW: u32 = 5;
 
+/// How long the lease of a followed submission is kept after its end. Meanwhile it counts as one of its user's.
+const FOLLOWED_RETENTION: Duration = Duration::from_secs(600);
+
 /// How often an answer without the jobs that just ran here is doubted. slurmctld forgets a job after minutes, not seconds.
 const DOUBTS: u32 = 3;
 
@@ -51,8 +54,8 @@ enum Settlement {
 enum Judgement {
     /// For one whose jobs ran here, with the leaders that the answer shows.
     End(EndDecision, BTreeSet<u32>),
-    /// For one that was made here.
-    Follow(FollowDecision, Progress),
+    /// For one that was made here, with the leaders that were seen so far.
+    Follow(FollowDecision, Progress, BTreeSet<u32>),
 }
 
 impl Judgement {
@@ -60,7 +63,7 @@ impl Judgement {
     fn is_over(&self) -> bool {
         match self {
             Self::End(decision, _) => matches!(decision, EndDecision::Revoke { .. } | EndDecision::Leave),
-            Self::Follow(decision, _) => *decision != FollowDecision::Wait,
+            Self::Follow(decision, ..) => *decision != FollowDecision::Wait,
         }
     }
 }
@@ -86,8 +89,8 @@ impl Agent {
             Some(_) if expired => Settlement::Finished(EventKind::Kept, "the sub-token has expired".to_owned()),
             None => Settlement::Finished(EventKind::Kept, "there is no sub-token to revoke".to_owned()),
             Some(credential) => match self.judge(uid, &held, before, tries < SLOW || revoke.is_some()) {
-                Ok((Judgement::Follow(decision, seen), _)) => {
-                    progress = Some(seen);
+                Ok((Judgement::Follow(decision, seen, all), _)) => {
+                    (progress, leaders) = (Some(seen), Some(all));
                     self.carry_out_follow(decision, &credential, revoke.is_some_and(|revoke| revoke <= now))
                 }
                 Ok((Judgement::End(decision, seen), shown)) => {
@@ -126,11 +129,12 @@ impl Agent {
     ) -> Result<(Judgement, bool), SqueueError> {
         let of = |output: &str| match before {
             Some(before) => {
-                let (decision, seen) = follow(output, held.submitted.unwrap_or_default(), before, self.now() / 1000);
-                Judgement::Follow(decision, seen)
+                let submitted = held.submitted.unwrap_or_default();
+                let (decision, seen, leaders) = follow(output, submitted, &held.leaders, before, self.now() / 1000);
+                Judgement::Follow(decision, seen, leaders)
             }
             None => {
-                let (decision, leaders) = decide_end(output, held, &self.node);
+                let (decision, leaders) = decide_end(output, held, &self.node, self.now() / 1000);
                 Judgement::End(decision, leaders)
             }
         };
@@ -188,8 +192,10 @@ impl Agent {
                 lease.credential = None;
                 // The token of an ended submission is in no file any more.
                 (lease.token, lease.token_text) = (None, None);
-                lease.phase =
-                    Phase::Finished { due: now.saturating_add(millis(self.configured().intervals.retention)) };
+                // Nobody asks about a submission of this host whose jobs were elsewhere.
+                let retention = self.configured().intervals.retention;
+                let kept = if lease.jobs.is_empty() { retention.min(FOLLOWED_RETENTION) } else { retention };
+                lease.phase = Phase::Finished { due: now.saturating_add(millis(kept)) };
             }
             Settlement::RevokeLater(delay) => {
                 let first = revoke.unwrap_or_else(|| now.saturating_add(millis(delay)));

@@ -21,6 +21,12 @@ const MOST_OF_USER: usize = 128;
 /// Longest sub-token in bytes.
 const TOKEN_LIMIT: usize = 8 * 1024;
 
+/// How much the times of mytoken-submit and of this agent may differ, in seconds. They have one clock, and a submission takes a while.
+const MOST_CLOCK_DIFFERENCE: u64 = 300;
+
+/// Longest time for which submissions share a credential, in seconds.
+const LONGEST_SHARE: u64 = 3_600;
+
 /// When slurmctld is asked for the first time: sbatch has submitted the job by then.
 const FIRST_QUESTION: Duration = Duration::from_secs(30);
 
@@ -39,12 +45,17 @@ impl Agent {
             return Answer::Error("mytoken.toml of this host does not name the server of the submission".to_owned());
         }
         let now = self.now();
+        let about_now = made.abs_diff(now / 1000) <= MOST_CLOCK_DIFFERENCE;
+        if !about_now || shared_for > LONGEST_SHARE || exp <= now / 1000 {
+            return Answer::Error("a submission is made now, and its sub-token is valid".to_owned());
+        }
         let key = LeaseKey::Submission { uid, handle: handle.clone() };
         let mut table = self.leases();
         if table.get(&key).is_some() {
             return Answer::Done {};
         }
-        let followed = table.leases().filter(|lease| lease.uid == uid && lease.is_followed_here()).count();
+        let of_user = |lease: &&Lease| lease.uid == uid && lease.progress.is_some() && lease.jobs.is_empty();
+        let followed = table.leases().filter(of_user).count();
         if followed >= MOST_OF_USER {
             return Answer::Error(format!("{followed} submissions of this user are followed already"));
         }
@@ -58,6 +69,9 @@ impl Agent {
         self.record(&mut lease, Level::Info, EventKind::Opened, "submitted on this host");
         table.insert(lease);
         self.lease_changed(&mut table, &key);
+        for key in table.surplus() {
+            self.delete(&mut table, &key);
+        }
         Answer::Done {}
     }
 }

@@ -61,46 +61,54 @@ pub enum FollowDecision {
     Wait,
 }
 
-/// Decides about a submission on its own host. `submitted` is the time in which its jobs were submitted, `now` is Unix seconds, `before`
-/// what was seen so far.
+/// Decides about a submission on its own host. `submitted` is the time in which its jobs were submitted, `leaders` are those seen so far,
+/// `now` is Unix seconds, `before` what was seen so far. The last value is the set of leaders with those of this answer.
 #[must_use]
-pub fn follow(output: &str, submitted: (u64, u64), before: Progress, now: u64) -> (FollowDecision, Progress) {
-    let Some(rows) = rows(output) else { return (FollowDecision::Wait, before) };
+pub fn follow(
+    output: &str,
+    submitted: (u64, u64),
+    leaders: &BTreeSet<u32>,
+    before: Progress,
+    now: u64,
+) -> (FollowDecision, Progress, BTreeSet<u32>) {
+    let Some(rows) = rows(output) else { return (FollowDecision::Wait, before, leaders.clone()) };
     let (begin, end) = submitted;
     let within = |from: u64, to: u64| -> Vec<&JobRow<'_>> {
-        let in_time = |row: &&JobRow<'_>| row.submitted.is_none_or(|time| (from..=to).contains(&time));
-        rows.iter().filter(in_time).collect()
+        let in_time = |row: &JobRow<'_>| row.submitted.is_none_or(|time| (from..=to).contains(&time));
+        // A requeue gives a job a new time of submission (SLURM-28).
+        rows.iter().filter(|row| in_time(row) || leaders.contains(&row.leader)).collect()
     };
-    // One call of sbatch makes one job, in the seconds after its credential was made.
+    // One call of sbatch makes one job, mostly in the seconds after its credential was made. Whether one of them still lives is asked of
+    // all jobs that may be it.
     let made = begin.saturating_add(SUBMISSION_SLACK);
     let single = end.saturating_sub(begin) <= 2 * SUBMISSION_SLACK;
-    let soon = within(made.saturating_sub(EARLY), made.saturating_add(SOON));
-    let own = if single && !soon.is_empty() { soon } else { within(begin, end) };
-    let leaders: BTreeSet<u32> = own.iter().map(|row| row.leader).collect();
-    let seen = own.iter().map(|row| progress(row)).max().unwrap_or(Progress::Nothing).max(before);
-    let progress = if seen == Progress::Started && leaders.len() > 1 { Progress::Unsure } else { seen };
-    let live = own.iter().any(|row| row.phase != JobPhase::Final);
-    // slurmctld may be slow, and list no job so far.
-    let complete = now > if single && progress > Progress::Nothing { made.saturating_add(SOON) } else { end };
+    let (soon, all) = (within(made.saturating_sub(EARLY), made.saturating_add(SOON)), within(begin, end));
+    let seen = if single && !soon.is_empty() { &soon } else { &all };
+    let several = seen.iter().map(|row| row.leader).collect::<BTreeSet<u32>>().len() > 1;
+    let progress = seen.iter().map(|row| progress(row)).max().unwrap_or(Progress::Nothing).max(before);
+    let progress = if progress == Progress::Started && several { Progress::Unsure } else { progress };
+    let live = all.iter().any(|row| row.phase != JobPhase::Final);
     let decision = match progress {
-        _ if live || !complete => FollowDecision::Wait,
+        _ if live || now <= end => FollowDecision::Wait,
         Progress::Nothing | Progress::Waiting => FollowDecision::Revoke,
         Progress::Started => FollowDecision::Leave,
         Progress::Unsure => FollowDecision::RevokeLast,
     };
-    (decision, progress)
+    (decision, progress, leaders.iter().copied().chain(all.iter().map(|row| row.leader)).collect())
 }
 
 /// How many seconds before its credential a job may seem to be submitted, because the clocks of two hosts differ.
 const EARLY: u64 = 5;
 
-/// Seconds after which the job of a submission is submitted, if slurmctld is not slow.
+/// Seconds in which the job of a submission is submitted, if slurmctld is not slow.
 const SOON: u64 = 20;
 
 fn progress(row: &JobRow<'_>) -> Progress {
     match row.phase {
         JobPhase::Queued => Progress::Waiting,
         JobPhase::Final if row.nodes.is_empty() => Progress::Waiting,
+        // The nodes that have completed are not in the list any more.
+        JobPhase::Completing => Progress::Started,
         _ if !row.lost && (row.runs_batch_script() || row.is_component) => Progress::Started,
         _ => Progress::Unsure,
     }
@@ -148,7 +156,7 @@ struct JobRow<'a> {
 /// Decides about a submission on the node `node`. `output` is squeue's output about all jobs of its user. The second value is the set
 /// of leaders that the output shows.
 #[must_use]
-pub fn decide_end(output: &str, held: &HeldSubmission, node: &str) -> (EndDecision, BTreeSet<u32>) {
+pub fn decide_end(output: &str, held: &HeldSubmission, node: &str, now: u64) -> (EndDecision, BTreeSet<u32>) {
     let mut leaders = held.leaders.clone();
     let Some(rows) = rows(output) else { return (EndDecision::Undecided, leaders) };
     // The first component of a heterogeneous job leads the others (SLURM-32).
@@ -158,11 +166,14 @@ pub fn decide_end(output: &str, held: &HeldSubmission, node: &str) -> (EndDecisi
     };
     let own: Vec<&JobRow<'_>> =
         rows.iter().filter(|row| leaders.contains(&row.leader) || leaders.contains(&row.job) || in_time(row)).collect();
+    // A requeue gives a job a new time of submission (SLURM-28), so its leader is kept.
+    leaders.extend(own.iter().map(|row| row.leader));
     let any = |phase| own.iter().any(|row| row.phase == phase);
+    let may_come = held.submitted.is_some_and(|(_, to)| now <= to);
     let requeued = own.iter().any(|row| row.phase == JobPhase::Queued && held.jobs.contains(&row.job));
     let decision = if requeued {
         EndDecision::Requeued
-    } else if any(JobPhase::Active) || any(JobPhase::Queued) {
+    } else if any(JobPhase::Active) || any(JobPhase::Queued) || may_come {
         EndDecision::Continues
     } else if any(JobPhase::Completing) {
         EndDecision::Undecided

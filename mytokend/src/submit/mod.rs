@@ -205,7 +205,8 @@ pub fn submit(
     let source = parent.source();
     let granted = create(&server, parent, &wanted, &name, patience)?;
     let window = Window { made, shared_for: if place.is_some() { share_for } else { 0 } };
-    let followed = is_followed(config, profile, &granted, &handle, window, deadline);
+    // What `mytokenctl attach` prints may be submitted much later.
+    let followed = request.shares && is_followed(config, profile, &granted, &handle, window, deadline);
     let submission =
         sealed(config, request, profile, &url, &granted, &handle, (window, followed)).inspect_err(|_| {
             // The sub-token exists, and no job will use it.

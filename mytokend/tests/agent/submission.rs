@@ -87,6 +87,9 @@ fn what_a_user_says_about_a_submission_is_checked_and_limited() {
         Submitted { sub_token: Secret::new(""), ..submitted() },
         Submitted { sub_token: Secret::new("not.a.mytoken"), ..submitted() },
         Submitted { profile: "a\nb".into(), ..submitted() },
+        Submitted { made: 1, ..submitted() },
+        Submitted { exp: NOW, ..submitted() },
+        Submitted { shared_for: u64::MAX, ..submitted() },
     ] {
         assert!(agent.ask(&wrong).is_err(), "{wrong:?}");
     }

@@ -5,6 +5,9 @@ fn held(jobs: &[u32], leader: u32) -> HeldSubmission {
     HeldSubmission { jobs: jobs.iter().copied().collect(), leaders: [leader].into(), ..HeldSubmission::default() }
 }
 
+/// After each submission of these tests.
+const LATE: u64 = 100_000;
+
 fn revoke(rank: u32) -> EndDecision {
     EndDecision::Revoke { rank }
 }
@@ -38,12 +41,12 @@ fn the_state_of_a_single_job_decides() {
         ("SPECIAL_EXIT", "", EndDecision::Requeued),
     ] {
         let output = squeue(&[(4711, "4711", state, nodes)]);
-        assert_eq!(decide_end(&output, &held(&[4711], 4711), "n1").0, expected, "{output}");
+        assert_eq!(decide_end(&output, &held(&[4711], 4711), "n1", LATE).0, expected, "{output}");
     }
     for (output, expected) in
         [("", revoke(0)), ("no table", EndDecision::Undecided), ("5|5|RUNNING|1|N/A|n1|n1", revoke(0))]
     {
-        assert_eq!(decide_end(output, &held(&[4711], 4711), "n9").0, expected, "{output}");
+        assert_eq!(decide_end(output, &held(&[4711], 4711), "n9", LATE).0, expected, "{output}");
     }
 }
 
@@ -66,7 +69,7 @@ fn an_array_is_final_with_its_last_task() {
         (&[(11, "10_1", "COMPLETED", "n1"), (21, "20_1", "RUNNING", "n1")], revoke(0)),
     ] {
         let output = squeue(lines);
-        assert_eq!(decide_end(&output, &held(&[11], 10), "n1").0, expected, "{output}");
+        assert_eq!(decide_end(&output, &held(&[11], 10), "n1", LATE).0, expected, "{output}");
     }
 }
 
@@ -74,22 +77,47 @@ fn an_array_is_final_with_its_last_task() {
 fn a_heterogeneous_job_is_final_with_all_components() {
     let own = held(&[9], 9);
     let both = squeue(&[(8, "8+0", "RUNNING", "n2"), (9, "8+1", "CANCELLED", "n1")]);
-    assert_eq!(decide_end(&both, &own, "n1"), (EndDecision::Continues, [8, 9].into()));
+    assert_eq!(decide_end(&both, &own, "n1", LATE), (EndDecision::Continues, [8, 9].into()));
     let leader_only = squeue(&[(8, "8+0", "RUNNING", "n2")]);
     let told = HeldSubmission { leaders: [8, 9].into(), ..own };
-    assert_eq!(decide_end(&leader_only, &told, "n1").0, EndDecision::Continues, "slurmctld has forgotten 8+1");
+    assert_eq!(decide_end(&leader_only, &told, "n1", LATE).0, EndDecision::Continues, "slurmctld has forgotten 8+1");
     let ended = squeue(&[(8, "8+0", "COMPLETED", "n2"), (9, "8+1", "CANCELLED", "n1")]);
-    assert_eq!((decide_end(&ended, &told, "n2").0, decide_end(&ended, &told, "n1").0), (revoke(0), revoke(1)));
+    assert_eq!(
+        (decide_end(&ended, &told, "n2", LATE).0, decide_end(&ended, &told, "n1", LATE).0),
+        (revoke(0), revoke(1))
+    );
 }
 
 #[test]
 fn the_host_of_the_job_that_ended_last_revokes_first() {
     let output = "8|8+1|CANCELLED|50|55|n2|n2\n9|8+0|COMPLETED|50|70|n1|n1\n";
     let own = HeldSubmission { leaders: [8].into(), ..held(&[9], 8) };
-    assert_eq!(decide_end(output, &own, "n1").0, revoke(0), "no script ran on n2");
+    assert_eq!(decide_end(output, &own, "n1", LATE).0, revoke(0), "no script ran on n2");
     let array = "11|10_1|COMPLETED|50|61|n1|n1\n12|10_2|COMPLETED|50|63|n2|n2\n13|10_3|COMPLETED|50|62|n3|n3\n";
-    let on = |node, job| decide_end(array, &held(&[job], 10), node).0;
+    let on = |node, job| decide_end(array, &held(&[job], 10), node, LATE).0;
     assert_eq!((on("n2", 12), on("n3", 13), on("n1", 11)), (revoke(0), revoke(1), revoke(2)));
+}
+
+#[test]
+fn a_requeued_job_is_known_by_its_leader_although_its_time_of_submission_is_new() {
+    let before = "7|7|RUNNING|45|N/A|n1|n1\n";
+    let requeued = "7|7|PENDING|999|N/A||n/a\n";
+    let (_, progress, leaders) = super::follow(before, (40, 400), &BTreeSet::new(), Progress::Waiting, 50);
+    let (decision, ..) = super::follow(requeued, (40, 400), &leaders, progress, 1_000);
+    assert_eq!(decision, FollowDecision::Wait);
+    let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[6], 6) };
+    let (_, leaders) = decide_end(&format!("6|6|COMPLETED|44|45|n2|n2\n{before}"), &shared, "n2", LATE);
+    let shared = HeldSubmission { leaders, ..shared };
+    assert_eq!(decide_end(requeued, &shared, "n2", LATE).0, EndDecision::Continues);
+}
+
+#[test]
+fn a_shared_credential_is_not_revoked_while_others_may_still_take_it() {
+    let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[7], 7) };
+    let ended = "7|7|COMPLETED|41|42|n1|n1";
+    for (now, expected) in [(43, EndDecision::Continues), (60, EndDecision::Continues), (61, revoke(0))] {
+        assert_eq!(decide_end(ended, &shared, "n1", now).0, expected, "{now}");
+    }
 }
 
 #[test]
@@ -103,19 +131,21 @@ fn a_shared_credential_is_final_with_all_jobs_of_its_time() {
         ("61", revoke(0)),
         ("?", EndDecision::Continues),
     ] {
-        assert_eq!(decide_end(&output(time), &shared, "n1").0, expected, "{time}");
+        assert_eq!(decide_end(&output(time), &shared, "n1", LATE).0, expected, "{time}");
     }
 }
 
 #[test]
 fn the_nodes_of_an_allocation_without_batch_script_revoke_in_their_order() {
-    let on = |batch_host, node| decide_end(&format!("7|7|COMPLETED|50|60|n[1-9]|{batch_host}"), &held(&[7], 7), node).0;
+    let on = |batch_host, node| {
+        decide_end(&format!("7|7|COMPLETED|50|60|n[1-9]|{batch_host}"), &held(&[7], 7), node, LATE).0
+    };
     assert_eq!((on("n1", "n1"), on("n3", "n1"), on("n3", "n3")), (revoke(0), revoke(1), revoke(0)));
     assert_eq!((on("login", "n1"), on("login", "n2"), on("login", "n7")), (revoke(0), revoke(1), revoke(6)));
     assert_eq!((on("n1", "n7"), on("a|b", "n3")), (EndDecision::Leave, revoke(2)));
     let followed = HeldSubmission { followed: true, ..held(&[7], 7) };
     let output = "7|7|COMPLETED|50|60|n[1-9]|login";
-    let followed_on = |node| decide_end(output, &followed, node).0;
+    let followed_on = |node| decide_end(output, &followed, node, LATE).0;
     assert_eq!((followed_on("n1"), followed_on("n3"), followed_on("n4")), (revoke(0), revoke(2), EndDecision::Leave));
 }
 
@@ -139,13 +169,19 @@ fn a_submission_without_a_job_is_revoked_by_its_own_host() {
     use Progress::{Nothing, Started, Unsure, Waiting};
     let time = (40, 400);
     // One submission, made at 120: its only job decides soon.
+    let follow = |output: &str, time, before, now| {
+        let (decision, progress, _) = follow(output, time, &BTreeSet::new(), before, now);
+        (decision, progress)
+    };
     let cancelled = "5|5|CANCELLED|121|130||n/a";
-    assert_eq!(follow(cancelled, (0, 240), Waiting, 140), (Wait, Waiting));
-    assert_eq!(follow(cancelled, (0, 240), Waiting, 141), (Revoke, Waiting));
+    assert_eq!(follow(cancelled, (0, 240), Waiting, 240), (Wait, Waiting), "another job may be the one");
+    assert_eq!(follow(cancelled, (0, 240), Waiting, 241), (Revoke, Waiting));
     assert_eq!(follow("", (0, 240), Nothing, 240), (Wait, Nothing));
     // A job that was submitted a minute later is another one, unless there is no earlier one.
     let later = "6|6|RUNNING|181|N/A|n1|n1";
-    assert_eq!(follow(&format!("{cancelled}\n{later}"), (0, 240), Waiting, 190), (Revoke, Waiting));
+    assert_eq!(follow(&format!("{cancelled}\n{later}"), (0, 240), Waiting, 999), (Wait, Waiting), "it may be the one");
+    let ended = later.replace("RUNNING", "COMPLETED");
+    assert_eq!(follow(&format!("{cancelled}\n{ended}"), (0, 240), Waiting, 999), (Revoke, Waiting));
     assert_eq!(follow(later, (0, 240), Nothing, 999), (Wait, Started));
     for (output, before, now, expected) in [
         // sbatch has not submitted yet, or slurmctld has refused the job.
