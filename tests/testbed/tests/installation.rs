@@ -28,6 +28,8 @@ fn active(machine: &Machine<'_>) -> Result<()> {
 fn set_up(site: &Site, machine: &Machine<'_>) -> Result<()> {
     site.configure_product()?;
     for command in [
+        // An earlier commit does not know this key.
+        "mytokend agent --check 2>/dev/null || sed -i '/^share_for/d' /etc/mytoken/jobs.toml",
         "systemctl reload ssh",
         "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session",
         "ln -s /usr/share/mytoken/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf",
@@ -85,7 +87,10 @@ impl Work {
         let begun = format!("srun -Q {token} sh -c 'test -s \"$BEARER_TOKEN_FILE\" && echo with; echo ran'");
         let job = self.session.run(&begun, Duration::from_secs(40))?;
         assert!(job.success() && job.stdout.ends_with("ran\n"), "a new job after {after}: {job:?}");
-        assert!(!with_token || job.stdout == "with\nran\n", "a new job after {after}: {job:?}");
+        // The session's mytoken lives for a day, and the plugin says that a job may live longer.
+        let printed: Vec<&str> =
+            job.stdout.lines().filter(|line| !line.contains("this job's credential ends")).collect();
+        assert!(!with_token || printed == ["with", "ran"], "a new job after {after}: {job:?}");
         Ok(())
     }
 
