@@ -25,7 +25,7 @@ script() {
 
 # Waits until a part of the job has this state.
 until_state() {
-    for _ in $(seq 300); do
+    for _ in $(seq 600); do
         squeue -h -j "$JOB" -t "$1" -o %i | grep -q . && return
         sleep 0.1
     done
@@ -34,7 +34,7 @@ until_state() {
 
 # Waits until no part of the job has this state or is completing.
 until_no_state() {
-    for _ in $(seq 300); do
+    for _ in $(seq 600); do
         squeue -h -j "$JOB" -t "$1,CG" -o %i | grep -q . || return 0
         sleep 0.1
     done
