@@ -205,7 +205,9 @@ fn the_plugin_is_switched_on_and_off() -> Result<()> {
         let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed")?;
         let limit = Duration::from_secs(60);
         let job = "srun -Q --mytoken=required sh -c 'test -s \"$BEARER_TOKEN_FILE\" && echo token'";
-        assert_eq!(session.run(job, limit)?.stdout, "token\n");
+        // Before it, the plugin says that the credential ends with the session's mytoken.
+        let printed = session.run(job, limit)?.stdout;
+        assert_eq!(printed.lines().last(), Some("token"), "{printed}");
         wait::until("the end of the job's credential", limit, || {
             let log = machine.sh("journalctl -b --no-pager -o cat -t mytokend")?.stdout;
             Ok(log.contains(": revoked: ").then_some(()))
