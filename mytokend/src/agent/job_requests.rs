@@ -11,7 +11,7 @@ use super::credential_service::{Admitted, Denied};
 use super::lease::{Lease, LeaseCredential, LeaseKey, LocalJob, Phase};
 use super::lease_table::LeaseTable;
 use super::{Agent, millis};
-use crate::jobs::{job_start, renew_at};
+use crate::jobs::{EventHistory, job_start, renew_at};
 use crate::log::Level;
 
 impl Agent {
@@ -54,7 +54,7 @@ impl Agent {
             // The submission was made on this host, and its first job starts here.
             Some(lease) if lease.progress.is_some() && lease.jobs.is_empty() => false,
             Some(lease) => {
-                self.join(lease, start, now);
+                self.join(lease, start, earlier.file, now);
                 true
             }
             None => false,
@@ -64,11 +64,12 @@ impl Agent {
             // A requeued job keeps its id (SLURM-28).
             if let Some(finished) = table.get(&key).filter(|finished| finished.uid == start.uid) {
                 lease.history = finished.history.clone();
-            } else if let Some(history) = earlier {
+            } else if let Some(history) = earlier.history {
                 lease.history = history;
             }
             lease.lacks_credential = lacks_credential;
             lease.add_job(start.job, start.gid, start.array_job, now);
+            lease.jobs.entry(start.job).and_modify(|job| job.file = earlier.file);
             self.begin_lease(&mut lease, opened, now);
             table.insert(lease);
         }
@@ -76,21 +77,28 @@ impl Agent {
         key
     }
 
-    /// Takes the job out of a lease that does not answer for it: a lease of another user, of an earlier run, or without a credential. Its
-    /// file goes too: nobody would remove it at its end.
-    fn leave_earlier_lease(&self, table: &mut LeaseTable, start: &JobStart) -> Option<crate::jobs::EventHistory> {
-        let key = table.of_job(start.job)?.key.clone();
-        if table.get(&key).is_some_and(|lease| lease.runs(start.job)) {
-            if let Err(error) = self.runtime_dir.remove_job(start.job) {
-                self.log.line(Level::Error, &format!("job {}: its files could not be removed: {error}", start.job));
+    /// Takes the job out of a lease that does not answer for it: a lease of another user, of an earlier run, or without a credential. The
+    /// file of another user goes with it; that of the same user stays until it is replaced or expires.
+    fn leave_earlier_lease(&self, table: &mut LeaseTable, start: &JobStart) -> EarlierLease {
+        let Some(earlier) = table.of_job(start.job) else { return EarlierLease::default() };
+        let (key, same_user) = (earlier.key.clone(), earlier.uid == start.uid);
+        let file = earlier.jobs.get(&start.job).and_then(|job| job.file).filter(|_| same_user);
+        if earlier.runs(start.job) {
+            if !same_user {
+                if let Err(error) = self.runtime_dir.remove_job(start.job) {
+                    self.log.line(Level::Error, &format!("job {}: its files could not be removed: {error}", start.job));
+                }
             }
             self.end_job(table, start.job);
         }
-        table.get_mut(&key)?.jobs.remove(&start.job);
-        let lease = table.get(&key).filter(|lease| matches!(lease.key, LeaseKey::Job(_)))?;
-        let history = (lease.uid == start.uid).then(|| lease.history.clone());
+        let Some(lease) = table.get_mut(&key) else { return EarlierLease::default() };
+        lease.jobs.remove(&start.job);
+        if !matches!(key, LeaseKey::Job(_)) {
+            return EarlierLease { history: None, file };
+        }
+        let history = same_user.then(|| lease.history.clone());
         self.delete(table, &key);
-        history
+        EarlierLease { history, file }
     }
 
     fn begin_lease(&self, lease: &mut Lease, opened: Result<(Admitted, &str), Denied>, now: u64) {
@@ -121,8 +129,9 @@ impl Agent {
     }
 
     /// A further job of the submission starts here. It gets the access token that the others have.
-    fn join(&self, lease: &mut Lease, start: &JobStart, now: u64) {
+    fn join(&self, lease: &mut Lease, start: &JobStart, file: Option<u64>, now: u64) {
         lease.add_job(start.job, start.gid, start.array_job, now);
+        lease.jobs.entry(start.job).and_modify(|job| job.file = file);
         if let Phase::Ended { .. } = lease.phase {
             lease.reason = None;
             let due = lease.token.map_or(now, |token| renew_at(token.exp, token.lifetime, (self.draw)()));
@@ -170,8 +179,11 @@ impl Agent {
 
     /// The current access token. After a restart it is in the files only.
     fn token_text(&self, lease: &Lease) -> Option<Secret> {
-        let from_file =
-            || lease.running_jobs().find_map(|job| self.runtime_dir.read_job_token(lease, job).ok().flatten());
+        // A file whose last write failed holds an older token.
+        let exp = lease.token.map(|token| token.exp);
+        let is_current = |job: &u32| exp.is_some() && lease.jobs.get(job).is_some_and(|job| job.file == exp);
+        let read = |job| self.runtime_dir.read_job_token(lease, job).ok().flatten();
+        let from_file = || lease.running_jobs().filter(is_current).find_map(read);
         lease.token_text.clone().or_else(from_file)
     }
 
@@ -253,8 +265,16 @@ impl Agent {
     }
 }
 
-/// Pause before files that could not be written are tried again.
-const WRITE_PAUSE: Duration = Duration::from_secs(5);
+/// What a lease leaves to another one that takes its job.
+#[derive(Default)]
+struct EarlierLease {
+    history: Option<EventHistory>,
+    /// Expiry of the access token in the job's file, Unix seconds.
+    file: Option<u64>,
+}
+
+/// Pause before files that could not be written or removed are tried again.
+pub(super) const WRITE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Whether this lease serves the step: the job runs under it, as the same user, and the step does not bring a credential that the lease
 /// lacks.

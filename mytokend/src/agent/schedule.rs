@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use mytoken_wire::agent::EventKind;
 
-use super::lease::{Action, LeaseKey};
+use super::job_requests::WRITE_PAUSE;
+use super::lease::{Action, Lease, LeaseKey};
 use super::lease_table::{LeaseTable, Queue, Task};
 use super::{Agent, millis, process};
 use crate::log::Level;
@@ -158,9 +159,7 @@ impl Agent {
             removed = true;
         }
         if removed {
-            if let Err(error) = self.runtime_dir.remove_expired(lease) {
-                self.log.line(Level::Error, &format!("{}: {error}", super::name(lease)));
-            }
+            self.remove_expired(lease);
             let why = lease.reason.clone().unwrap_or_else(|| "it was not renewed".to_owned());
             let text = format!("the access token expired and was removed: {why}");
             self.record(lease, Level::Warning, EventKind::Expired, text);
@@ -168,11 +167,25 @@ impl Agent {
         self.lease_changed(table, key);
     }
 
+    /// Removes the files of expired tokens. What could not be removed is tried again.
+    fn remove_expired(&self, lease: &mut Lease) {
+        if let Err(error) = self.runtime_dir.remove_expired(lease) {
+            let text = format!("{}: an expired access token could not be removed: {error}", super::name(lease));
+            self.log.line(Level::Error, &text);
+            lease.write_due = Some(self.now().saturating_add(millis(WRITE_PAUSE)));
+        }
+    }
+
     fn write_again(&self, table: &mut LeaseTable, key: &LeaseKey) {
         let Some(lease) = table.get_mut(key) else { return };
-        if self.write_files(lease) {
+        let lacking = lease.token.is_some();
+        if self.write_files(lease) && lacking && !matches!(lease.key, LeaseKey::Session(_)) {
             lease.reason = None;
             self.record(lease, Level::Info, EventKind::Started, "the access token was written");
+        }
+        // A session's file is the current token's, if there is one.
+        if !matches!(lease.key, LeaseKey::Session(_)) || lease.token.is_none() {
+            self.remove_expired(lease);
         }
         self.lease_changed(table, key);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mytoken_wire::agent::{EventKind, JobState};
 
-use crate::harness::{RENEWAL, SETTLE, TestAgent, me};
+use crate::harness::{EXPIRY, RENEWAL, SETTLE, TestAgent, me, outage};
 use crate::skipped::skip;
 
 /// The stored lease of the submission `h<job>`.
@@ -55,6 +55,34 @@ fn a_damaged_lease_costs_the_job_no_token_before_its_end() {
     agent.advance(OPAQUE_END);
     assert!(!agent.token(9).exists());
     assert_eq!(agent.status(9).state, JobState::Failed);
+}
+
+#[test]
+fn a_step_that_brings_the_credential_again_costs_no_token_in_an_outage() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h7");
+    restart_with(&mut agent, 7, |_| String::new());
+    agent.services.with(|script| script.failure = Some(outage()));
+    assert_eq!(agent.start(7, "h7").state, JobState::Ready);
+    assert_eq!(agent.read_token(7), "token-1");
+    // The outage goes on, and the old token ends at its own time.
+    agent.advance(OPAQUE_END);
+    assert!(!agent.token(7).exists() && agent.has_event(7, &EventKind::Expired));
+}
+
+#[test]
+fn a_file_that_could_not_be_removed_is_removed_later() {
+    let agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.services.with(|script| script.failure = Some(outage()));
+    // A directory in the place of the file cannot be removed like one.
+    fs::remove_file(agent.token(7)).unwrap();
+    fs::create_dir(agent.token(7)).unwrap();
+    agent.advance(EXPIRY);
+    fs::remove_dir(agent.token(7)).unwrap();
+    fs::write(agent.token(7), "expired").unwrap();
+    agent.advance(Duration::from_secs(5));
+    assert!(!agent.token(7).exists());
 }
 
 #[test]
