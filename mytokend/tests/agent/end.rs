@@ -184,6 +184,19 @@ fn the_components_of_a_heterogeneous_job_are_one_submission() {
 }
 
 #[test]
+fn a_component_that_is_alone_on_its_node_remembers_its_leader() {
+    let agent = TestAgent::new();
+    agent.start(21, "het");
+    agent.squeue_prints(&[(20, "20+0", "RUNNING", "n2"), (21, "20+1", "CANCELLED", "n1")]);
+    agent.finish(21);
+    agent.advance(SETTLE);
+    // slurmctld has forgotten this component.
+    agent.squeue_prints(&[(20, "20+0", "RUNNING", "n2")]);
+    (0..6).for_each(|_| agent.advance(LONGEST_PAUSE));
+    assert_eq!((agent.last_event(21), agent.revoked()), (EventKind::Requeued, 0));
+}
+
+#[test]
 fn a_refused_submission_is_revoked_too() {
     let agent = TestAgent::new();
     agent.services.with(|script| script.failure = Some(RequestFailure::permanent("the scope is not allowed")));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mytoken_wire::agent::{EventKind, JobState};
 
-use crate::harness::{EXPIRY, RENEWAL, SETTLE, TestAgent, me, outage};
+use crate::harness::{EXPIRY, NOW, RENEWAL, SETTLE, TestAgent, me, outage};
 use crate::skipped::skip;
 
 /// The stored lease of the submission `h<job>`.
@@ -70,6 +70,23 @@ fn a_step_that_brings_the_credential_again_costs_no_token_in_an_outage() {
     // The outage goes on, and the old token ends at its own time.
     agent.advance(OPAQUE_END);
     assert!(!agent.token(7).exists() && agent.has_event(7, &EventKind::Expired));
+}
+
+#[test]
+fn after_a_restart_a_further_job_gets_the_current_token_and_not_an_older_one() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.start(9, "h7");
+    agent.end();
+    // The last write for job 7 failed: its file holds a token that expires earlier.
+    let path = state_file(&agent, 7);
+    let mut stored: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    stored["jobs"]["7"]["file"] = (NOW + 60).into();
+    fs::write(&path, stored.to_string()).unwrap();
+    fs::write(agent.token(7), "older").unwrap();
+    agent.begin();
+    agent.start(10, "h7");
+    assert_eq!(agent.read_token(10), "token-1");
 }
 
 #[test]
