@@ -157,6 +157,14 @@ impl Agent {
         offset(self.clock.as_ref()).saturating_sub(self.offset.load(Ordering::Relaxed))
     }
 
+    /// Plans again if the time of day was set, before a request is judged: the schedule thread may sleep.
+    fn read_clock(&self) {
+        if self.jump().unsigned_abs() >= SMALLEST_JUMP {
+            self.follow_clock(&mut self.leases());
+            self.wake.notify_all();
+        }
+    }
+
     /// Plans again if the time of day was set: what is due in ten minutes stays due in ten minutes.
     fn follow_clock(&self, table: &mut LeaseTable) {
         let jump = self.jump();

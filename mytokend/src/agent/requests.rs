@@ -14,6 +14,7 @@ use crate::log::Level;
 impl Agent {
     /// Answers a request of the user `caller`. `trusted` is true for root.
     pub fn answer(&self, request: Request, caller: u32, trusted: bool) -> Answer {
+        self.read_clock();
         match request {
             Request::Status(query) => Answer::Status(self.status(query.job, (!trusted).then_some(caller))),
             Request::Submitted(submitted) => self.submitted(submitted, caller),

@@ -138,6 +138,7 @@ impl Agent {
     }
 
     fn run_task(&self, task: &Task) {
+        self.read_clock();
         match task.action {
             Action::Renew => self.renew(task),
             Action::Settle => self.settle(task),

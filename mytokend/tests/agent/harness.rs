@@ -263,7 +263,6 @@ impl TestAgent {
         self.running.as_ref().unwrap().agent.configure(configured(services));
     }
 
-    /// Moves the clock, whether the agent runs or not.
     pub fn move_clock(&self, time: Duration) {
         *self.clock.0.lock().unwrap() += time;
         if let Some(running) = &self.running {
@@ -273,11 +272,16 @@ impl TestAgent {
 
     /// Sets the time of day, whether the agent runs or not. Elapsed time stays as it is.
     pub fn set_clock(&self, seconds: i64) {
-        *self.clock.1.lock().unwrap() += seconds;
+        self.set_clock_unseen(seconds);
         if let Some(running) = &self.running {
             running.agent.clock_was_set();
             self.wait_until_idle();
         }
+    }
+
+    /// The schedule thread sleeps on.
+    pub fn set_clock_unseen(&self, seconds: i64) {
+        *self.clock.1.lock().unwrap() += seconds;
     }
 
     /// Moves the clock and waits until the agent has done everything that is due.

@@ -43,6 +43,16 @@ fn a_job_with_a_credential_has_a_directory_before_its_token_and_without_one() {
 }
 
 #[test]
+fn a_start_is_judged_by_the_time_of_day() {
+    for seconds in [-3_600, 400 * 86_400] {
+        let agent = TestAgent::new();
+        agent.set_clock_unseen(seconds);
+        agent.start(7, "h1");
+        assert_eq!(agent.status(7).until, Some(agent.clock.now() + 2 * 86_400), "{seconds}");
+    }
+}
+
+#[test]
 fn a_hundred_steps_at_once_cause_one_request() {
     const STEPS: usize = 100;
     let agent = TestAgent::new();
