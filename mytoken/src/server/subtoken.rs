@@ -215,10 +215,22 @@ fn with_both_counters(clause: Clause) -> Clause {
     }
 }
 
+/// A name for the server's lists and pages of consent. A person reads it there: without characters that hide or turn text.
 pub(super) fn short_name(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(NAME_LIMIT).collect()
+    name.chars().filter(|c| mytoken_wire::is_printable(*c)).take(NAME_LIMIT).collect()
 }
 
 pub(super) fn invalid(reason: &str) -> Error {
     Error::Input(InputError::InvalidRequest { reason: reason.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_only_characters_that_a_person_sees() {
+        assert_eq!(short_name("job 7\u{202e} ecila\n\u{200b}of Zoë"), "job 7 ecilaof Zoë");
+        assert_eq!(short_name(&"é".repeat(NAME_LIMIT + 1)).chars().count(), NAME_LIMIT);
+    }
 }

@@ -20,7 +20,7 @@ use super::lease::{Lease, LeaseKey};
 
 pub use agent_lock::LockError;
 pub use left_token::LeftToken;
-pub use records::{Records, UnreadableRecord, parse_record};
+pub use records::{Records, UNREADABLE_RECORDS, UnreadableRecord, parse_record};
 
 /// Longest file of a stored lease in bytes: the longest sealed text and 32 events, with room to spare.
 const STATE_LIMIT: usize = 256 * 1024;

@@ -52,10 +52,10 @@ impl PublicKey {
         Ok(Self { key, id })
     }
 
-    /// The content of the public key file. Control characters in `comment` are removed.
+    /// The content of the public key file. Characters in `comment` that a terminal would not show are removed.
     #[must_use]
     pub fn to_text(&self, comment: &str) -> String {
-        let comment: String = comment.chars().filter(|c| !c.is_control()).collect();
+        let comment: String = comment.chars().filter(|c| mytoken_wire::is_printable(*c)).collect();
         format!("{PUBLIC} {} {comment}\n", URL_SAFE_NO_PAD.encode(self.key.to_bytes()))
     }
 

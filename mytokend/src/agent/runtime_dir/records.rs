@@ -13,7 +13,7 @@ use super::{RuntimeDir, STATE_LIMIT, state_name};
 use crate::agent::lease::{Lease, LeaseKey};
 
 /// Directory of the records that could not be read.
-const KEPT: &str = "unreadable";
+pub const UNREADABLE_RECORDS: &str = "unreadable";
 
 /// Maximum number of records in it: the number of leases that an agent has at most.
 const MOST_KEPT: usize = 4096;
@@ -55,7 +55,7 @@ impl RuntimeDir {
     pub fn load_records(&self) -> Result<Records, FileError> {
         let mut records = Records::default();
         let mut kept = None;
-        if self.root.has(KEPT)? {
+        if self.root.has(UNREADABLE_RECORDS)? {
             // Not an error: without the kept records the agent still serves all others.
             if let Ok(found) = Kept::open(self) {
                 for record in &found.records {
@@ -96,7 +96,7 @@ impl RuntimeDir {
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn delete_kept(&self, file: &str) -> Result<(), FileError> {
-        self.root.enter(KEPT, self.owner, 0o700)?.remove(file).map(drop)
+        self.root.enter(UNREADABLE_RECORDS, self.owner, 0o700)?.remove(file).map(drop)
     }
 
     fn read_record(&self, directory: &Directory, file: &str, name: &str) -> Result<Lease, String> {
@@ -166,7 +166,7 @@ struct KeptRecord {
 
 impl Kept {
     fn open(runtime: &RuntimeDir) -> Result<Self, FileError> {
-        let directory = runtime.root.make(KEPT, runtime.owner, 0o700)?;
+        let directory = runtime.root.make(UNREADABLE_RECORDS, runtime.owner, 0o700)?;
         let mut records: Vec<KeptRecord> = directory
             .names()?
             .into_iter()
@@ -242,7 +242,7 @@ mod tests {
     }
 
     fn kept(dir: &Path) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(dir.join("mytoken").join(KEPT))
+        let mut names: Vec<String> = fs::read_dir(dir.join("mytoken").join(UNREADABLE_RECORDS))
             .into_iter()
             .flatten()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -313,7 +313,7 @@ mod tests {
         put(dir.path(), "job-7.json", &text.replace("\"alive\"", "\"dreaming\""));
         assert_eq!(runtime.load_records().unwrap().unreadable.len(), 1);
         // The later version knows the word.
-        let path = dir.path().join("mytoken").join(KEPT).join("000001-job-7.json");
+        let path = dir.path().join("mytoken").join(UNREADABLE_RECORDS).join("000001-job-7.json");
         fs::write(&path, &text).unwrap();
         let again = runtime.load_records().unwrap().readable_again;
         assert_eq!(

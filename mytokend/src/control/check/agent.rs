@@ -14,6 +14,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use super::kinds::Kind;
 use super::{Findings, Severity, kinds_slurm as kinds};
 use crate::agent::process;
+use crate::agent::runtime_dir::UNREADABLE_RECORDS;
 use crate::jobs::keys::{PrivateKey, PublicKey};
 use crate::jobs::settings::JobsSettings;
 
@@ -157,6 +158,18 @@ impl Findings {
         let Ok(meta) = directory.metadata() else { return };
         let in_memory = statfs(directory).map_or(true, |about| about.filesystem_type() == TMPFS_MAGIC);
         self.runtime_dir_seen(directory, meta.mode() & 0o777, in_memory);
+        let kept = directory.join(UNREADABLE_RECORDS);
+        // Without the directory, or without the right to list it, there is nothing to say.
+        let count = kept.read_dir().map_or(0, Iterator::count);
+        if count > 0 {
+            let text = format!(
+                "{} has {count} leases of jobs or sessions that the agent cannot read: of another version, or damaged; their sub-tokens \
+                 are not revoked; an upgrade to the newer version takes them back, and what is damaged may be removed",
+                kept.display()
+            );
+            let fix = format!("ls -l {}   # the agent's log says what is wrong with each", kept.display());
+            self.add_fixed(kinds::LEASES_UNREADABLE, text, fix);
+        }
     }
 
     fn runtime_dir_seen(&mut self, directory: &Path, mode: u32, in_memory: bool) {
@@ -270,6 +283,22 @@ mod tests {
             let ids: Vec<_> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
             assert_eq!(ids, expected, "{slurmd}");
         }
+    }
+
+    #[test]
+    fn leases_that_the_agent_could_not_read_are_told() {
+        let ids = |directory: &Path| {
+            let mut findings = Findings::default();
+            findings.runtime_dir(directory);
+            let ids = findings.findings.into_iter().filter_map(|finding| finding.id);
+            ids.filter(|id| id.starts_with("leases")).collect::<Vec<_>>()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(ids(dir.path()), [""; 0]);
+        std::fs::create_dir(dir.path().join(UNREADABLE_RECORDS)).unwrap();
+        assert_eq!(ids(dir.path()), [""; 0]);
+        std::fs::write(dir.path().join(UNREADABLE_RECORDS).join("000001-job-7.json"), "x").unwrap();
+        assert_eq!(ids(dir.path()), ["leases-unreadable"]);
     }
 
     #[test]

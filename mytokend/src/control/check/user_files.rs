@@ -197,9 +197,9 @@ pub(super) fn as_user(account: &str, command: &str) -> String {
     format!("setsid -w runuser -u {} -- {command}", word(account))
 }
 
-/// A path as one word of a shell. Of a name with control characters only the directory above is shown.
+/// A path as one word of a shell. Of a name that a terminal would not show as it is, only the directory above is shown.
 fn quoted(path: &Path) -> String {
-    let plain = |path: &Path| path.to_str().is_some_and(|text| !text.chars().any(char::is_control));
+    let plain = |path: &Path| path.to_str().is_some_and(|text| text.chars().all(mytoken_wire::is_printable));
     let shown = path.ancestors().find(|path| plain(path)).unwrap_or(Path::new("/"));
     word(&shown.to_string_lossy())
 }
@@ -318,6 +318,7 @@ mod tests {
     #[test]
     fn names_of_users_cannot_add_lines_to_a_command() {
         assert_eq!(quoted(Path::new("/home/a b/x\n; rm y")), "'/home/a b'");
+        assert_eq!(quoted(Path::new("/home/a/x\u{202e}fr- mr")), "/home/a", "it would be shown in the other direction");
         assert_eq!(quoted(Path::new("/home/a/tokens")), "/home/a/tokens");
     }
 }
