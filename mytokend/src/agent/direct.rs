@@ -13,10 +13,9 @@ use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, Kind, ScheduleClock, Secret};
 use mytoken_wire::agent::{JobStart, RenewalCredential};
 use mytoken_wire::clock::FixedClock;
-use mytoken_wire::printable;
 
 use super::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
-use super::lease::LeaseCredential;
+use super::lease::{LeaseCredential, lane};
 use crate::jobs::keys::PrivateKey;
 use crate::jobs::sealed::{self, JobCredential};
 use crate::jobs::{SealError, StartRefusal, job_start, windows};
@@ -228,11 +227,6 @@ impl CredentialService for DirectMode {
         let Ok(keys) = &self.keys else { return Vec::new() };
         [&keys.current].into_iter().chain(&keys.earlier).map(|key| key.id().to_owned()).collect()
     }
-}
-
-/// Requests to one provider at one server share a lane. A user can choose the provider's name, which gives more lanes, and no more threads.
-fn lane(server: &str, provider: &str) -> String {
-    format!("{server} {}", printable(provider, 200))
 }
 
 fn access_token_request<'a>(

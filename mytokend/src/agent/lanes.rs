@@ -1,21 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The order of the requests for access tokens. Requests to one provider at one mytoken server form a lane of their own, so that a
-//! provider that hangs delays no other one. Within a lane the users share the room.
+//! The order of the requests to mytoken servers. Requests for access tokens of one provider at one server form a lane of their own, and so
+//! do the revocations at one server, so that one that hangs delays no other one. Within a lane the users share the room.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::lease_table::Task;
 
-/// Most simultaneous requests of a lane.
-const LANE_LIMIT: usize = 8;
+/// How many requests run at the same time.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Of a lane.
+    lane: usize,
+    /// Of one user in a lane.
+    user: usize,
+}
 
-/// Most simultaneous requests of one user in a lane.
-const USER_LIMIT: usize = 3;
+/// For access tokens.
+const TOKENS: Limits = Limits { lane: 8, user: 3 };
+
+/// For revocations. Nothing waits for them.
+const REVOCATIONS: Limits = Limits { lane: 2, user: 2 };
 
 /// Where a request belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Server and provider.
+    /// Server and provider, or the server alone.
     pub lane: String,
     /// The user.
     pub uid: u32,
@@ -29,14 +38,14 @@ struct Lane {
 
 impl Lane {
     /// The task that waits longest among those of the users with the fewest running requests.
-    fn next(&mut self) -> Option<(u32, Task)> {
-        if self.running.values().sum::<usize>() >= LANE_LIMIT {
+    fn next(&mut self, limits: Limits) -> Option<(u32, Task)> {
+        if self.running.values().sum::<usize>() >= limits.lane {
             return None;
         }
         let running = |uid: &u32| self.running.get(uid).copied().unwrap_or(0);
         let candidates = self.waiting.iter().enumerate().map(|(index, (uid, _))| (running(uid), index));
         let (count, index) = candidates.min()?;
-        if count >= USER_LIMIT {
+        if count >= limits.user {
             return None;
         }
         let (uid, task) = self.waiting.remove(index)?;
@@ -46,14 +55,30 @@ impl Lane {
 }
 
 /// The waiting and running requests of all lanes.
-#[derive(Default)]
 pub struct Lanes {
+    limits: Limits,
     lanes: BTreeMap<String, Lane>,
     /// The lane that was served last.
     last: String,
 }
 
 impl Lanes {
+    fn new(limits: Limits) -> Self {
+        Self { limits, lanes: BTreeMap::new(), last: String::new() }
+    }
+
+    /// Lanes of requests for access tokens.
+    #[must_use]
+    pub fn of_tokens() -> Self {
+        Self::new(TOKENS)
+    }
+
+    /// Lanes of revocations.
+    #[must_use]
+    pub fn of_revocations() -> Self {
+        Self::new(REVOCATIONS)
+    }
+
     /// Adds a task at the end of its lane.
     pub fn push(&mut self, place: Place, task: Task) {
         self.lanes.entry(place.lane).or_default().waiting.push_back((place.uid, task));
@@ -64,7 +89,7 @@ impl Lanes {
         let after = self.lanes.keys().filter(|name| **name > self.last);
         let order: Vec<String> = after.chain(self.lanes.keys().filter(|name| **name <= self.last)).cloned().collect();
         for name in order {
-            if let Some((uid, task)) = self.lanes.get_mut(&name).and_then(Lane::next) {
+            if let Some((uid, task)) = self.lanes.get_mut(&name).and_then(|lane| lane.next(self.limits)) {
                 self.last.clone_from(&name);
                 return Some((Place { lane: name, uid }, task));
             }
@@ -110,23 +135,23 @@ mod tests {
 
     #[test]
     fn a_lane_that_hangs_delays_no_other_lane_and_no_other_user() {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::of_tokens();
         (0..100).for_each(|number| lanes.push(place("hangs", 1), task(number)));
-        assert_eq!(taken(&mut lanes).len(), USER_LIMIT);
+        assert_eq!(taken(&mut lanes).len(), TOKENS.user);
         lanes.push(place("hangs", 2), task(200));
         lanes.push(place("works", 1), task(300));
         let next = taken(&mut lanes);
         assert!(next.contains(&("hangs".into(), 2, LeaseKey::Job(200))), "{next:?}");
         assert!(next.contains(&("works".into(), 1, LeaseKey::Job(300))), "{next:?}");
         (3..20).for_each(|uid| lanes.push(place("hangs", uid), task(uid)));
-        assert_eq!(taken(&mut lanes).len(), LANE_LIMIT - USER_LIMIT - 1);
+        assert_eq!(taken(&mut lanes).len(), TOKENS.lane - TOKENS.user - 1);
         lanes.done(&place("hangs", 1));
         assert_eq!(taken(&mut lanes).len(), 1);
     }
 
     #[test]
     fn users_and_lanes_take_turns() {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::of_tokens();
         for (number, (lane, uid)) in [("a", 1), ("a", 1), ("a", 1), ("a", 2), ("b", 1)].into_iter().enumerate() {
             lanes.push(place(lane, uid), task(u32::try_from(number).unwrap()));
         }

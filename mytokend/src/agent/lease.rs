@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::jobs::{EventHistory, Progress, Window};
 
-pub use parts::{CurrentToken, LeaseCredential, LeaseKey, LocalJob};
+pub use parts::{CurrentToken, LeaseCredential, LeaseKey, LocalJob, lane, server};
 
 /// Most jobs of a lease that have ended and are still shown.
 const MOST_ENDED_JOBS: usize = 16;
@@ -58,8 +58,10 @@ pub enum Action {
     Write,
     /// Remove the files with the expired token.
     Expire,
-    /// Find out whether the ended submission is final, and revoke its sub-token.
+    /// Find out whether the ended submission is final.
     Settle,
+    /// Revoke the sub-token of a submission that is final.
+    Revoke,
     /// Delete the lease.
     Delete,
     /// Ask slurmctld whether a job still exists, because it has had no process here for a while.
@@ -158,9 +160,12 @@ pub struct Lease {
     /// A number that no earlier lease with the same key had. A worker compares it before it changes the lease.
     #[serde(skip)]
     pub generation: u64,
-    /// A worker thread settles this lease.
+    /// A worker thread settles this lease, or it is queued for that.
     #[serde(skip)]
     pub in_progress: bool,
+    /// The revocation of the sub-token is queued or has no answer yet, and no job has come back since then.
+    #[serde(skip)]
+    pub revoking: bool,
     /// Due time of the lease's entry in the heap.
     #[serde(skip)]
     pub scheduled: Option<u64>,
@@ -203,6 +208,7 @@ impl Lease {
             second_due: None,
             generation: 0,
             in_progress: false,
+            revoking: false,
             scheduled: None,
         }
     }
@@ -229,6 +235,7 @@ impl Lease {
     /// Adds a job that starts on this node.
     pub fn add_job(&mut self, job: u32, gid: u32, array_job: Option<u32>, now: u64) {
         self.jobs.insert(job, LocalJob { gid, running: true, file: None, last_seen: now });
+        self.revoking = false;
         self.leaders.insert(array_job.filter(|array| *array != 0).unwrap_or(job));
         let ended: Vec<u32> = self.jobs.iter().filter(|(_, job)| !job.running).map(|(id, _)| *id).collect();
         for old in ended.iter().take(ended.len().saturating_sub(MOST_ENDED_JOBS)) {
@@ -285,7 +292,10 @@ impl Lease {
     #[must_use]
     pub fn next_action(&self) -> Option<(u64, Action)> {
         let (due, action) = match self.phase {
-            _ if self.in_progress => (u64::MAX, Action::Delete),
+            // A job that came back meanwhile needs its token.
+            Phase::Ended { .. } | Phase::Finished { .. } if self.in_progress || self.revoking => {
+                (u64::MAX, Action::Delete)
+            }
             Phase::Active { due } if self.attempts == 0 => (due, Action::Renew),
             Phase::Active { .. } => (self.second_due.unwrap_or(u64::MAX), Action::Renew),
             Phase::Ended { due, .. } => (due, Action::Settle),
@@ -305,6 +315,7 @@ impl Lease {
     pub fn end_task(&mut self, action: Action) {
         match action {
             Action::Renew => self.attempts = self.attempts.saturating_sub(1),
+            Action::Revoke => self.revoking = false,
             _ => self.in_progress = false,
         }
     }

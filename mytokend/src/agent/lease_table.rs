@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use super::lanes::{Lanes, Place};
-use super::lease::{Action, Lease, LeaseKey, Phase};
+use super::lease::{Action, Lease, LeaseKey, Phase, server};
 
 /// Maximum number of leases. Above it the oldest finished ones are deleted: an array of many short tasks must not fill the memory.
 const MAX_LEASES: usize = 4096;
@@ -22,25 +22,41 @@ pub struct Task {
 }
 
 /// The queues. They are separate, because the queries about all ended jobs of a node may hang, and the tokens of running jobs must not
-/// wait for them.
+/// wait for them. Nor must the queries wait for revocations at a server that hangs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queue {
     /// Requests for access tokens.
     Tokens,
-    /// Queries of slurmctld, and the revocations that follow.
+    /// Queries of slurmctld.
     Slurm,
+    /// Revocations of sub-tokens.
+    Revocations,
 }
 
 /// The table.
-#[derive(Default)]
 pub struct LeaseTable {
     leases: HashMap<LeaseKey, Lease>,
     heap: BinaryHeap<Reverse<(u64, LeaseKey)>>,
     tokens: Lanes,
+    revocations: Lanes,
     slurm: VecDeque<Task>,
     /// The agent is stopping.
     pub stopping: bool,
     last_generation: u64,
+}
+
+impl Default for LeaseTable {
+    fn default() -> Self {
+        Self {
+            leases: HashMap::new(),
+            heap: BinaryHeap::new(),
+            tokens: Lanes::of_tokens(),
+            revocations: Lanes::of_revocations(),
+            slurm: VecDeque::new(),
+            stopping: false,
+            last_generation: 0,
+        }
+    }
 }
 
 impl LeaseTable {
@@ -76,7 +92,7 @@ impl LeaseTable {
     pub fn insert(&mut self, mut lease: Lease) {
         self.last_generation += 1;
         lease.generation = self.last_generation;
-        lease.in_progress = false;
+        (lease.in_progress, lease.revoking) = (false, false);
         (lease.attempts, lease.second_due) = (0, None);
         lease.scheduled = None;
         let key = lease.key.clone();
@@ -137,11 +153,12 @@ impl LeaseTable {
         self.heap.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// Whether no action is due at `now` and no request for a token is queued or running.
+    /// Whether no action is due at `now` and no request to a server is queued or running.
     #[must_use]
     pub fn is_idle(&self, now: u64) -> bool {
         let running = self.leases.values().any(|lease| lease.in_progress || lease.attempts > 0);
-        self.next_due().is_none_or(|due| due > now) && self.tokens.is_empty() && !running
+        let waiting = !self.tokens.is_empty() || !self.revocations.is_empty();
+        self.next_due().is_none_or(|due| due > now) && !waiting && !running
     }
 
     /// Queues an action of the lease for the worker threads.
@@ -152,6 +169,13 @@ impl LeaseTable {
             Action::Settle => {
                 lease.in_progress = true;
                 self.slurm.push_back(task);
+            }
+            Action::Revoke => {
+                lease.revoking = true;
+                self.revocations.push(
+                    Place { lane: server(lease.credential.as_ref(), &lease.lane).to_owned(), uid: lease.uid },
+                    task,
+                );
             }
             // A query changes nothing before its answer, and meanwhile the token is renewed.
             Action::QueryJobs => self.slurm.push_back(task),
@@ -164,17 +188,22 @@ impl LeaseTable {
         }
     }
 
-    /// The next task of `queue` that may run. A task of the queue of tokens comes with its place, for [`Self::done`].
+    /// The next task of `queue` that may run. A request to a mytoken server comes with its place, for [`Self::done`].
     pub fn dequeue(&mut self, queue: Queue) -> Option<(Option<Place>, Task)> {
         match queue {
             Queue::Tokens => self.tokens.take().map(|(place, task)| (Some(place), task)),
+            Queue::Revocations => self.revocations.take().map(|(place, task)| (Some(place), task)),
             Queue::Slurm => self.slurm.pop_front().map(|task| (None, task)),
         }
     }
 
     /// Gives the place of a task of [`Self::dequeue`] to another one.
-    pub fn done(&mut self, place: &Place) {
-        self.tokens.done(place);
+    pub fn done(&mut self, queue: Queue, place: &Place) {
+        match queue {
+            Queue::Tokens => self.tokens.done(place),
+            Queue::Revocations => self.revocations.done(place),
+            Queue::Slurm => {}
+        }
     }
 
     /// Copies the data that a worker needs for `task`. If `copy` returns nothing, the task is done.
@@ -281,7 +310,7 @@ mod tests {
         assert!(table.finish(&task).is_none() && table.begin(&task, |lease| Some(lease.uid)).is_none());
         assert_eq!(table.take_due(19), None);
         assert!(!table.is_idle(19), "the request still runs");
-        table.done(&place.unwrap());
+        table.done(Queue::Tokens, &place.unwrap());
         assert!(table.is_idle(19) && !table.is_idle(20));
     }
 

@@ -15,7 +15,7 @@ use super::{Agent, millis, process};
 use crate::log::Level;
 
 /// Number of worker threads of each queue.
-const WORKERS: [(Queue, usize); 2] = [(Queue::Tokens, 24), (Queue::Slurm, 2)];
+const WORKERS: [(Queue, usize); 3] = [(Queue::Tokens, 24), (Queue::Slurm, 2), (Queue::Revocations, 6)];
 
 /// Stack of a thread in bytes. Enough for TLS; the default of 2 MiB would make the agent look larger than it is.
 const STACK: usize = 512 * 1024;
@@ -95,7 +95,7 @@ impl Agent {
                     Action::Expire => self.expire(&mut table, &key),
                     Action::Write => self.write_again(&mut table, &key),
                     Action::Delete => self.delete(&mut table, &key),
-                    Action::Renew | Action::Settle | Action::QueryJobs => {
+                    Action::Renew | Action::Settle | Action::Revoke | Action::QueryJobs => {
                         table.enqueue(&key, action);
                         self.queued.notify_all();
                     }
@@ -131,7 +131,7 @@ impl Agent {
                 self.task_panicked(&task);
             }
             if let Some(place) = place {
-                self.leases().done(&place);
+                self.leases().done(queue, &place);
                 self.queued.notify_all();
             }
         }
@@ -142,6 +142,7 @@ impl Agent {
         match task.action {
             Action::Renew => self.renew(task),
             Action::Settle => self.settle(task),
+            Action::Revoke => self.revoke(task),
             Action::QueryJobs => self.query_jobs(task),
             Action::Write | Action::Expire | Action::Delete => {}
         }

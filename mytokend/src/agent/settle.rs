@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Settles submissions that have no job on this node any more: slurmctld says whether the whole submission is final, then its sub-token is
-//! revoked or left to other nodes. The lease table is not locked during a query.
+//! revoked or left to other nodes. The lease table is not locked during a query or a revocation. Revocations have worker threads of their
+//! own: a server that hangs delays neither the queries nor the revocations at other servers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use mytoken::Deadline;
 use mytoken_wire::agent::EventKind;
 
 use super::credential_service::RequestFailure;
-use super::lease::{Lease, LeaseCredential, Phase};
+use super::lease::{Action, Lease, Phase};
 use super::lease_table::Task;
 use super::slurm::SqueueError;
 use super::user_jobs::{FRESH, USABLE};
@@ -40,6 +41,8 @@ const DOUBTS: u32 = 3;
 enum Settlement {
     /// The lease is finished. The event says why.
     Finished(EventKind, String),
+    /// The submission is final, and its sub-token is to be revoked now.
+    Revoke,
     /// The submission is final. The sub-token is revoked after this time, unless a job comes back.
     RevokeLater(Duration),
     /// Jobs of the submission wait or run elsewhere.
@@ -68,10 +71,39 @@ impl Judgement {
     }
 }
 
+fn carry_out(decision: EndDecision, waited: bool) -> Settlement {
+    match decision {
+        EndDecision::Revoke { rank } if rank > 0 && !waited => Settlement::RevokeLater(RANK_DELAY.saturating_mul(rank)),
+        EndDecision::Revoke { .. } => Settlement::Revoke,
+        EndDecision::Leave => Settlement::Finished(
+            EventKind::Left,
+            "the submission is over; the nodes of its last jobs revoke the sub-token".to_owned(),
+        ),
+        EndDecision::Requeued => Settlement::Continues("the job is back in the queue and keeps its credential"),
+        EndDecision::Continues => Settlement::Continues(
+            "other jobs of the submission wait or run; the sub-token is revoked after the last one",
+        ),
+        EndDecision::Undecided => Settlement::AskAgain,
+    }
+}
+
+fn carry_out_follow(decision: FollowDecision, waited: bool) -> Settlement {
+    match decision {
+        FollowDecision::RevokeLast if !waited => Settlement::RevokeLater(RANK_DELAY.saturating_mul(2)),
+        FollowDecision::Revoke | FollowDecision::RevokeLast => Settlement::Revoke,
+        FollowDecision::Leave => {
+            Settlement::Finished(EventKind::Left, "its jobs have run; the nodes revoke the sub-token".to_owned())
+        }
+        FollowDecision::Wait => Settlement::AskAgain,
+    }
+}
+
 impl Agent {
     /// Asks slurmctld about an ended submission and acts on the answer.
     pub(super) fn settle(&self, task: &Task) {
         let copied = self.leases().begin(task, |lease| {
+            // A job may have come back while this waited for a worker thread.
+            let Phase::Ended { due, tries, revoke } = lease.phase else { return None };
             let held = HeldSubmission {
                 jobs: lease.jobs.keys().copied().collect(),
                 leaders: lease.leaders.clone(),
@@ -79,26 +111,26 @@ impl Agent {
                 followed: lease.followed,
             };
             let progress = lease.progress.filter(|_| lease.is_followed_here());
-            Some((lease.credential.clone(), lease.uid, lease.until, (held, progress), lease.phase))
+            Some((lease.credential.clone(), lease.uid, lease.until, (held, progress), (due, tries, revoke)))
         });
-        let Some((credential, uid, until, (held, before), Phase::Ended { tries, revoke, .. })) = copied else { return };
+        let Some((credential, uid, until, (held, before), (ended, tries, revoke))) = copied else { return };
         let now = self.now();
         let expired = until.is_some_and(|until| until.saturating_mul(1000) <= now);
         let (mut leaders, mut progress) = (None, None);
         let settlement = match credential {
             Some(_) if expired => Settlement::Finished(EventKind::Kept, "the sub-token has expired".to_owned()),
             None => Settlement::Finished(EventKind::Kept, "there is no sub-token to revoke".to_owned()),
-            Some(credential) => match self.judge(uid, &held, before, tries < SLOW || revoke.is_some()) {
+            Some(_) => match self.judge(uid, &held, before, tries < SLOW || revoke.is_some()) {
                 Ok((Judgement::Follow(decision, seen, all), _)) => {
                     (progress, leaders) = (Some(seen), Some(all));
-                    self.carry_out_follow(decision, &credential, revoke.is_some_and(|revoke| revoke <= now))
+                    carry_out_follow(decision, revoke.is_some_and(|revoke| revoke <= now))
                 }
                 Ok((Judgement::End(decision, seen), shown)) => {
                     leaders = Some(seen);
                     if tries < DOUBTS && revoke.is_none() && !shown && matches!(decision, EndDecision::Revoke { .. }) {
                         Settlement::AskAgain
                     } else {
-                        self.carry_out(decision, &credential, revoke.is_some_and(|revoke| revoke <= now))
+                        carry_out(decision, revoke.is_some_and(|revoke| revoke <= now))
                     }
                 }
                 Err(error) => {
@@ -110,10 +142,44 @@ impl Agent {
         };
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };
-        if matches!(lease.phase, Phase::Ended { .. }) {
+        // What slurmctld said before a job came back and ended again does not count.
+        if matches!(lease.phase, Phase::Ended { due, .. } if due == ended) {
             lease.leaders.extend(leaders.unwrap_or_default());
             lease.progress = progress.or(lease.progress);
+            let revokes = matches!(settlement, Settlement::Revoke);
             self.apply(lease, settlement, tries.saturating_add(1), revoke);
+            if revokes {
+                table.enqueue(&task.key, Action::Revoke);
+                self.queued.notify_all();
+            }
+        }
+        self.lease_changed(&mut table, &task.key);
+    }
+
+    /// Revokes the sub-token of a submission that is final, unless a job has come back.
+    pub(super) fn revoke(&self, task: &Task) {
+        let copied = self.leases().begin(task, |lease| match lease.phase {
+            Phase::Ended { tries, revoke, .. } if lease.revoking => Some((lease.credential.clone()?, tries, revoke)),
+            _ => None,
+        });
+        let Some((credential, tries, revoke)) = copied else { return };
+        let configured = self.configured();
+        let deadline = Deadline::after(configured.intervals.request_deadline);
+        let settlement = match configured.service.revoke(&credential, deadline) {
+            Ok(()) => {
+                Settlement::Finished(EventKind::Revoked, "the submission is over; its sub-token was revoked".to_owned())
+            }
+            Err(failure) if failure.temporary => Settlement::RevokeAgain(failure.reason),
+            Err(failure) => {
+                Settlement::Finished(EventKind::Kept, format!("the sub-token could not be revoked: {}", failure.reason))
+            }
+        };
+        drop(credential);
+        let mut table = self.leases();
+        let still = table.current(task).is_some_and(|lease| lease.revoking);
+        let Some(lease) = table.finish(task) else { return };
+        if still && matches!(lease.phase, Phase::Ended { .. }) {
+            self.apply(lease, settlement, tries, revoke);
         }
         self.lease_changed(&mut table, &task.key);
     }
@@ -151,35 +217,6 @@ impl Agent {
         self.leases().get(&task.key).map(super::name).unwrap_or_default()
     }
 
-    fn carry_out(&self, decision: EndDecision, credential: &LeaseCredential, waited: bool) -> Settlement {
-        match decision {
-            EndDecision::Revoke { rank } if rank > 0 && !waited => {
-                Settlement::RevokeLater(RANK_DELAY.saturating_mul(rank))
-            }
-            EndDecision::Revoke { .. } => self.revoke(credential),
-            EndDecision::Leave => Settlement::Finished(
-                EventKind::Left,
-                "the submission is over; the nodes of its last jobs revoke the sub-token".to_owned(),
-            ),
-            EndDecision::Requeued => Settlement::Continues("the job is back in the queue and keeps its credential"),
-            EndDecision::Continues => Settlement::Continues(
-                "other jobs of the submission wait or run; the sub-token is revoked after the last one",
-            ),
-            EndDecision::Undecided => Settlement::AskAgain,
-        }
-    }
-
-    fn carry_out_follow(&self, decision: FollowDecision, credential: &LeaseCredential, waited: bool) -> Settlement {
-        match decision {
-            FollowDecision::RevokeLast if !waited => Settlement::RevokeLater(RANK_DELAY.saturating_mul(2)),
-            FollowDecision::Revoke | FollowDecision::RevokeLast => self.revoke(credential),
-            FollowDecision::Leave => {
-                Settlement::Finished(EventKind::Left, "its jobs have run; the nodes revoke the sub-token".to_owned())
-            }
-            FollowDecision::Wait => Settlement::AskAgain,
-        }
-    }
-
     fn apply(&self, lease: &mut Lease, settlement: Settlement, tries: u32, revoke: Option<u64>) {
         let now = self.now();
         let settle_delay = self.configured().intervals.settle_delay;
@@ -215,24 +252,13 @@ impl Agent {
                 }
                 lease.phase = after(pause(tries, LONGEST_PAUSE), tries, None);
             }
+            // Settled again if the agent ends before the revocation.
+            Settlement::Revoke => lease.phase = after(0, tries, revoke),
             Settlement::AskAgain => lease.phase = after(pause(tries, LONGEST_PAUSE), tries, revoke),
             Settlement::RevokeAgain(reason) => {
                 let text = format!("the sub-token was not revoked: {reason}; the agent tries again");
                 self.record(lease, Level::Warning, EventKind::Retry, text);
                 lease.phase = after(pause(tries, LONGEST_REVOCATION_PAUSE), tries, Some(now));
-            }
-        }
-    }
-
-    fn revoke(&self, credential: &LeaseCredential) -> Settlement {
-        let configured = self.configured();
-        match configured.service.revoke(credential, Deadline::after(configured.intervals.request_deadline)) {
-            Ok(()) => {
-                Settlement::Finished(EventKind::Revoked, "the submission is over; its sub-token was revoked".to_owned())
-            }
-            Err(failure) if failure.temporary => Settlement::RevokeAgain(failure.reason),
-            Err(failure) => {
-                Settlement::Finished(EventKind::Kept, format!("the sub-token could not be revoked: {}", failure.reason))
             }
         }
     }

@@ -84,6 +84,9 @@ pub struct ServiceScript {
     pub left: Option<i64>,
     /// Number of requests for tokens.
     pub token_requests: usize,
+    /// Revocations of credentials whose text ends with this wait.
+    pub hold_revocations: Option<&'static str>,
+    pub revocation_requests: usize,
     /// Sealed texts that were revoked.
     pub revoked: Vec<String>,
     /// The output of squeue, in place of "the job is running".
@@ -171,6 +174,8 @@ impl CredentialService for FakeServices {
             LeaseCredential::SubToken { sub_token, .. } => sub_token.expose().to_owned(),
             LeaseCredential::Mytoken(_) => return Ok(()),
         };
+        self.with(|script| script.revocation_requests += 1);
+        self.wait_while(|script| script.hold_revocations.is_some_and(|held| text.ends_with(held)));
         self.with(|script| script.revoked.push(text));
         Ok(())
     }
@@ -251,8 +256,8 @@ impl TestAgent {
         let Some(RunningAgent { threads, listener, stop, .. }) = self.running.take() else { return };
         drop(stop);
         self.services.with(|script| {
-            (script.hold_tokens, script.hold_first, script.hold_lane, script.hold_squeue) =
-                (false, false, false, false);
+            (script.hold_tokens, script.hold_first, script.hold_lane) = (false, false, false);
+            (script.hold_squeue, script.hold_revocations) = (false, None);
         });
         listener.join().unwrap();
         threads.stop();

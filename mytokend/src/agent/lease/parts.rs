@@ -3,6 +3,7 @@
 
 use mytoken::Secret;
 use mytoken_wire::agent::RenewalCredential;
+use mytoken_wire::printable;
 use serde::{Deserialize, Serialize};
 
 /// The submission or session of a lease.
@@ -62,4 +63,21 @@ pub struct LocalJob {
     /// When a process of the job was last seen on this node, Unix milliseconds.
     #[serde(skip)]
     pub last_seen: u64,
+}
+
+/// The lane of requests to one provider at one mytoken server. A user can choose the provider's name, which gives more lanes, and no more
+/// threads.
+#[must_use]
+pub fn lane(server: &str, provider: &str) -> String {
+    format!("{server} {}", printable(provider, 200))
+}
+
+/// The mytoken server of a lease: its URL, or its name in `mytoken.toml`. Empty if it is unknown.
+#[must_use]
+pub fn server<'a>(credential: Option<&'a LeaseCredential>, lane: &'a str) -> &'a str {
+    match credential {
+        Some(LeaseCredential::SubToken { server, .. }) => server,
+        // No URL contains a blank.
+        _ => lane.split(' ').next().unwrap_or_default(),
+    }
 }

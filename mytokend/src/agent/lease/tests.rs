@@ -14,8 +14,8 @@ fn lease(phase: Phase, token: Option<u64>) -> Lease {
 fn the_next_action_is_the_earliest() {
     let ended = Phase::Ended { due: 7, tries: 0, revoke: None };
     for (lease, next, while_busy) in [
-        (lease(Phase::Active { due: 5_000 }, None), Some((5_000, Action::Renew)), None),
-        (lease(Phase::Active { due: 5_000 }, Some(10)), Some((5_000, Action::Renew)), Some(10_000)),
+        (lease(Phase::Active { due: 5_000 }, None), Some((5_000, Action::Renew)), Some(5_000)),
+        (lease(Phase::Active { due: 5_000 }, Some(10)), Some((5_000, Action::Renew)), Some(5_000)),
         (lease(Phase::Active { due: 50_000 }, Some(10)), Some((10_000, Action::Expire)), Some(10_000)),
         (lease(Phase::Refused, None), None, None),
         (lease(Phase::Refused, Some(10)), Some((10_000, Action::Expire)), Some(10_000)),
@@ -26,6 +26,8 @@ fn the_next_action_is_the_earliest() {
         assert_eq!(lease.next_action(), next, "{:?}", lease.phase);
         let busy = Lease { in_progress: true, ..lease };
         assert_eq!(busy.next_action().map(|(due, _)| due), while_busy, "{:?}", busy.phase);
+        let revoking = Lease { in_progress: false, revoking: true, ..busy };
+        assert_eq!(revoking.next_action().map(|(due, _)| due), while_busy, "{:?}", revoking.phase);
     }
 }
 
@@ -137,4 +139,18 @@ fn files_of_earlier_releases_are_read() {
         .replace(r#"{"alive":{"due":1800000060500}}"#, r#""refused""#);
     let lease = serde_json::from_str::<Lease>(&refused).unwrap().in_present_form(5);
     assert_eq!((lease.key.clone(), lease.runs(1)), (LeaseKey::Job(1), true));
+}
+
+#[test]
+fn a_lease_knows_its_server() {
+    let followed = LeaseCredential::SubToken { server: "main".into(), sub_token: Secret::new("a.b.c") };
+    let own = lane("https://mt.example", "https://op.example");
+    for (credential, lane, expected) in [
+        (None, own.as_str(), "https://mt.example"),
+        (Some(&LeaseCredential::Sealed("mt1.x".into())), &own, "https://mt.example"),
+        (Some(&followed), "", "main"),
+        (None, "", ""),
+    ] {
+        assert_eq!(server(credential, lane), expected);
+    }
 }
