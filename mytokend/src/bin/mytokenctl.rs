@@ -11,12 +11,13 @@ use clap::Parser;
 use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::agent::{StatusQuery, ask};
-use mytokend::control::arguments::{ControlArguments, ControlCommand};
+use mytokend::control::arguments::{ControlArguments, ControlCommand, ProfileCommand};
 use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
-use mytokend::control::{explain, explain_submission, keygen, logins::Logins, run, status, with_token};
+use mytokend::control::{explain, explain_submission, keygen, logins::Logins, profile, run, status, with_token};
 use mytokend::privacy;
+use mytokend::submit::UserEnvironment;
 use zeroize::Zeroizing;
 
 /// The exit status of a check that could not be done: UNKNOWN for monitoring systems.
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
             not_checked(checked.and_then(|findings| show_findings(&findings, json)))
         }
         ControlCommand::Explain { submission: Some(profile), config, .. } => show_submission(&profile, &config, times),
+        ControlCommand::Profile { command } => show_profiles(command, times),
         ControlCommand::Run { profile, config, command } => Ok(run_command(&config, &profile, &command)),
         ControlCommand::Attach { profile, required, json, config } => {
             show_attachment(&config, &profile, required, json)
@@ -138,6 +140,18 @@ fn show_submission(profile: &str, config: &std::path::Path, times: TimeFormat) -
     let (explanation, requested) = explain_submission::explain(config, profile, &mytoken, &SystemClock, times)
         .map_err(|error| error.to_string())?;
     print(explanation.trim_end());
+    Ok(if requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_profiles(command: ProfileCommand, times: TimeFormat) -> Result<ExitCode, String> {
+    let (text, requested) = match command {
+        ProfileCommand::List { config } => (profile::list(&config).map_err(|error| error.to_string())?, true),
+        ProfileCommand::Show { profile: name, config } => {
+            profile::show(&config, &name, &UserEnvironment::current(), &SystemClock, times)
+                .map_err(|error| error.to_string())?
+        }
+    };
+    print(text.trim_end());
     Ok(if requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -107,6 +107,12 @@ pub enum ControlCommand {
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
     },
+    /// Shows the profiles of jobs.toml. Nothing is made, and no mytoken is sent
+    Profile {
+        /// What to show.
+        #[command(subcommand)]
+        command: ProfileCommand,
+    },
     /// Keeps an access token fresh in a file for a program outside Slurm, and names the file to it
     Run {
         /// The profile of jobs.toml
@@ -139,5 +145,25 @@ pub enum ControlCommand {
         /// The program and its arguments
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
+    },
+}
+
+/// What to show of profiles.
+#[derive(Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Shows what a submission with this profile would request with your mytoken, and what it would not get
+    Show {
+        /// The profile of jobs.toml
+        #[arg(default_value = DEFAULT)]
+        profile: String,
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+    },
+    /// Lists the profiles
+    List {
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
     },
 }

@@ -11,7 +11,8 @@ use mytoken::{Clock, Deadline, Secret};
 use mytoken_wire::printable;
 
 use crate::jobs::SealError;
-use crate::submit::{self, PlannedSubmission, SubmitConfig};
+use crate::submit::SubmitConfig;
+use crate::submit::plan::{PlannedSubmission, plan};
 
 /// Time limit for the discovery of the mytoken server.
 const NETWORK: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ pub fn explain(
 ) -> Result<(String, bool), SealError> {
     let config = SubmitConfig::load(config)?;
     let mytoken = Secret::new(mytoken.expose().trim());
-    Ok(match submit::plan(&config, profile, &mytoken, clock, Deadline::after(NETWORK)) {
+    Ok(match plan(&config, profile, &mytoken, clock, Deadline::after(NETWORK)) {
         Ok(plan) => (render(&plan, &config.jobs.cluster.name, profile, times), true),
         Err(error) => (format!("no credential: {error}\n"), false),
     })
@@ -52,7 +53,7 @@ fn render(plan: &PlannedSubmission, cluster: &str, profile: &str, times: TimeFor
 }
 
 /// A clause with its end as text, and the other members as they are sent.
-fn described(clause: &Clause, times: TimeFormat) -> String {
+pub(super) fn described(clause: &Clause, times: TimeFormat) -> String {
     let end = clause.exp.map(|exp| format!("until {}", times.minutes(exp))).unwrap_or_default();
     let rest = serde_json::to_string(&Clause { exp: None, ..clause.clone() }).unwrap_or_default();
     format!("{end} {rest}")

@@ -10,6 +10,7 @@ pub mod explain_submission;
 pub mod keygen;
 pub mod launch;
 pub mod logins;
+pub mod profile;
 pub mod run;
 pub mod status;
 pub mod with_token;

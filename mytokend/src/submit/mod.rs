@@ -9,6 +9,7 @@ mod error;
 pub mod notes;
 pub(crate) mod parent;
 pub mod patience;
+pub mod plan;
 pub mod relay;
 mod share;
 
@@ -298,46 +299,6 @@ fn sub_token_request<'a>(
     name: &'a str,
 ) -> SubTokenRequest<'a> {
     SubTokenRequest { parent, parent_clauses, wanted, capabilities, name, deliver: Deliver::Token }
-}
-
-/// What a submission would request from the mytoken server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlannedSubmission {
-    /// URL of the mytoken server.
-    pub server: String,
-    /// What the profile wants.
-    pub wanted: Clause,
-    /// The restrictions of the sub-token: the mytoken's own, narrowed to what the profile wants.
-    pub clauses: Vec<Clause>,
-    /// Id of the key pair to which the credential would be sealed.
-    pub key: String,
-}
-
-/// What [`submit`] would request with `mytoken` in the session's file. Nothing is made, and the mytoken is not sent.
-///
-/// # Errors
-/// Why there would be no credential, as far as that is known before the request.
-pub fn plan(
-    config: &SubmitConfig,
-    profile: &str,
-    mytoken: &Secret,
-    clock: &dyn Clock,
-    deadline: Deadline,
-) -> Result<PlannedSubmission, SubmitError> {
-    let profile = config.profile(profile)?;
-    let url = config.shared.server_url(&profile.server)?;
-    let no_mytoken = |unusable| {
-        let server = url.as_str().trim_start_matches("https://").to_owned();
-        SubmitError::NoMytoken { server, session: Some(unusable), stored: None }
-    };
-    parent::usable(mytoken, &url, clock.now()).map_err(no_mytoken)?;
-    let http = HttpClient::new(&config.shared.http_settings())?;
-    let server = Server::discover(&http, &url, deadline)?;
-    let wanted = request::wanted(profile, &config.jobs.cluster, clock.now());
-    let (capabilities, all_wanted) = (Capabilities::new([AT]).map_err(Error::from)?, [wanted.clone()]);
-    let planned = sub_token_request(mytoken, None, &all_wanted, &capabilities, "");
-    let clauses = server.child_clauses(&planned, deadline)?;
-    Ok(PlannedSubmission { server: url.to_string(), wanted, clauses, key: config.key.id().to_owned() })
 }
 
 /// Longest wait for the agent of this host.

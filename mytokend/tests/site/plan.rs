@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl explain --submission`: what a submission would request, without the request.
+//! `mytokenctl explain --submission` and `profile show`: what a submission would request, without the request.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -66,4 +66,33 @@ fn each_reason_for_no_credential_is_told_without_a_request_for_one() {
     assert_eq!(sub_tokens(&site), 0, "{:?}", site.journal());
     let (status, text) = explained(&site, &json!({"mytoken": "ABCD2345"}), &["default"]);
     assert!(status == 1 && text.contains("is malformed"), "{text}");
+}
+
+/// What `mytokenctl profile` prints for the owner of the site's home, and its status.
+fn profile(site: &TestSite, arguments: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mytokenctl"));
+    command.arg("profile").args(arguments).arg("--config").arg(site.config());
+    let output = command.env("HOME", site.home()).env_remove("MYTOKEN_FILE").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().unwrap(), text)
+}
+
+#[test]
+fn a_profile_is_shown_against_the_mytoken_of_the_caller() {
+    let site = TestSite::new(60);
+    let (status, text) = profile(&site, &["list"]);
+    assert_eq!((status, text), (0, format!("default  scope {SCOPE}, audience {AUDIENCE}\n")));
+    let (status, text) = profile(&site, &["show"]);
+    assert!(status == 1 && text.contains(&format!("{{\"scope\":\"{SCOPE}\"")), "{text}");
+    assert!(text.contains("\nresult       no credential: your session has none and "), "{text}");
+    site.store(&site.mytoken(&json!({})));
+    let login = site.journal().len();
+    let (status, text) = profile(&site, &["show", "default"]);
+    assert!(status == 0 && text.contains("\nmytoken      that of mytoken-ssh login"), "{text}");
+    assert!(text.lines().filter(|line| line.starts_with("sub-token    until ")).count() == 1, "{text}");
+    let (status, text) = profile(&site, &["show", "other"]);
+    assert!(status == 1 && text.contains("no profile \"other\"; this cluster has: default"), "{text}");
+    let journal = site.journal();
+    let sent = journal.get(login..).unwrap_or_default();
+    assert!(!sent.is_empty() && sent.iter().all(|request| request["endpoint"] == "discovery"), "{sent:?}");
 }

@@ -30,6 +30,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "status" -d 'S
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "keygen" -d 'Makes the cluster\'s key pair'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "explain" -d 'Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "profile" -d 'Shows the profiles of jobs.toml. Nothing is made, and no mytoken is sent'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "run" -d 'Keeps an access token fresh in a file for a program outside Slurm, and names the file to it'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "attach" -d 'Makes a credential as sbatch does, and prints the environment that gives it to a job submitted by REST'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "with-token" -d 'Runs a program that reads no token file, with the access token of the job or session in its environment'
@@ -54,6 +55,13 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l user -
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l submission -d 'Explains instead what sbatch would request with the mytoken on standard input. Nothing is made, and the mytoken is not sent' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and not __fish_seen_subcommand_from show list" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and not __fish_seen_subcommand_from show list" -f -a "show" -d 'Shows what a submission with this profile would request with your mytoken, and what it would not get'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and not __fish_seen_subcommand_from show list" -f -a "list" -d 'Lists the profiles'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and __fish_seen_subcommand_from list" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand run" -l profile -d 'The profile of jobs.toml' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand run" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand run" -s h -l help -d 'Print help'

@@ -24,7 +24,7 @@ pub fn page(program: &Program, date: &str) -> io::Result<GeneratedFile> {
     };
     let written = crate::read(Path::new("manual/sections").join(format!("{name}.man")))?;
     let (description, sections) = written.split_at(written.find("\n.SH ").map_or(written.len(), |at| at + 1));
-    let commands: Vec<Command> = program.command.get_subcommands().cloned().collect();
+    let commands: Vec<Command> = program.command.get_subcommands().flat_map(leaves).collect();
     let whole = man(program.command.clone());
     let mut text = String::from(".\\\" Made of the code; see packaging/manual. Do not edit.\n");
     text += &rendered(|out| whole.render_title(out))?;
@@ -38,6 +38,12 @@ pub fn page(program: &Program, date: &str) -> io::Result<GeneratedFile> {
     text += sections;
     let path = Path::new("man").join(format!("{name}.{}", program.section));
     Ok(GeneratedFile { path, text })
+}
+
+/// The commands of a command that is only a word in front of them, or itself.
+fn leaves(command: &Command) -> Vec<Command> {
+    let below: Vec<Command> = command.get_subcommands().filter(|one| one.get_name() != "help").cloned().collect();
+    if below.is_empty() { vec![command.clone()] } else { below }
 }
 
 fn section(heading: &str, body: &str) -> String {

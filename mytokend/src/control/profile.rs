@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl profile`: which profiles there are, and what a submission with one of them would request for the caller.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use mytoken::config::{FileTrust, Shared};
+use mytoken::restrictions::Clause;
+use mytoken::time_format::TimeFormat;
+use mytoken::{Clock, Deadline, Error};
+use mytoken_wire::printable;
+
+use super::explain_submission::described;
+use crate::jobs::settings::{JobsSettings, ProfileSettings};
+use crate::submit::notes::ParentSource;
+use crate::submit::plan::{CallersPlan, plan_of_caller, wanted};
+use crate::submit::{SubmitError, UserEnvironment, profile};
+
+/// Time limit for the discovery of the mytoken server.
+const NETWORK: Duration = Duration::from_secs(10);
+
+fn load(config: &Path) -> Result<(Shared, JobsSettings), Error> {
+    let trust = FileTrust::current();
+    let shared = Shared::load(config, trust)?;
+    let jobs = JobsSettings::load(config, trust, &shared)?;
+    Ok((shared, jobs))
+}
+
+/// The profiles of the site, one a line.
+///
+/// # Errors
+/// An error in the configuration.
+pub fn list(config: &Path) -> Result<String, Error> {
+    let (_, jobs) = load(config)?;
+    Ok(render_list(&jobs.profile))
+}
+
+/// What a submission with the profile `name` would request with the caller's mytoken, and whether it would. Nothing is made, and the
+/// mytoken is not sent.
+///
+/// # Errors
+/// An error in the configuration, or there is no such profile.
+pub fn show(
+    config: &Path,
+    name: &str,
+    environment: &UserEnvironment,
+    clock: &dyn Clock,
+    times: TimeFormat,
+) -> Result<(String, bool), SubmitError> {
+    let (shared, jobs) = load(config)?;
+    let profile = profile(&jobs, name)?;
+    let (url, wanted) = wanted(&shared, &jobs.cluster, profile, clock.now())?;
+    let limits = (times, Deadline::after(NETWORK));
+    let plan = plan_of_caller(&shared, &url, &wanted, environment, clock, limits);
+    Ok((render(&profile.name, url.as_str(), &wanted, &plan, times), plan.is_ok()))
+}
+
+fn render_list(profiles: &[ProfileSettings]) -> String {
+    let width = profiles.iter().map(|profile| profile.name.len()).max().unwrap_or(0);
+    let line = |profile: &ProfileSettings| {
+        let text = format!("{:<width$}  scope {}, audience {}", profile.name, profile.scope, profile.audience);
+        printable(&text, usize::MAX) + "\n"
+    };
+    profiles.iter().map(line).collect()
+}
+
+fn render(
+    name: &str,
+    server: &str,
+    wanted: &Clause,
+    plan: &Result<CallersPlan, SubmitError>,
+    times: TimeFormat,
+) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<12} {}", printable(value, usize::MAX));
+    };
+    line("profile", name);
+    line("server", server);
+    line("wanted", &described(wanted, times));
+    match plan {
+        Ok(plan) => {
+            line("mytoken", &format!("{}; it was not sent", source(plan.source)));
+            for clause in &plan.clauses {
+                line("sub-token", &described(clause, times));
+            }
+            for note in &plan.notes {
+                line("note", note);
+            }
+            line("result", "a submission requests this sub-token; nothing was made here");
+        }
+        Err(error) => line("result", &format!("no credential: {error}")),
+    }
+    text
+}
+
+fn source(source: ParentSource) -> &'static str {
+    match source {
+        ParentSource::Session => "that of your session (MYTOKEN_FILE)",
+        ParentSource::Store => "that of mytoken-ssh login (~/.config/mytoken)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // 2026-11-21 20:58:11 UTC, a Saturday.
+    const NOW: u64 = 1_795_294_691;
+
+    fn wanted() -> Clause {
+        Clause {
+            exp: Some(NOW + 9 * 86_400),
+            scope: "storage.read".into(),
+            audience: vec!["https://se.example.org".into()],
+            ..Clause::default()
+        }
+    }
+
+    fn rendered(plan: &Result<CallersPlan, SubmitError>) -> String {
+        render("data", "https://mt.example.org", &wanted(), plan, TimeFormat::utc(NOW))
+    }
+
+    #[test]
+    fn the_screen_shows_what_the_callers_mytoken_gives_of_the_profile() {
+        let clause = Clause { exp: Some(NOW + 3600), ..wanted() };
+        let plan = CallersPlan {
+            source: ParentSource::Session,
+            clauses: vec![clause],
+            notes: vec!["this job's credential ends on 21:58".into()],
+        };
+        let expected = "\
+profile      data
+server       https://mt.example.org
+wanted       until 2026-11-30 20:58 {\"scope\":\"storage.read\",\"audience\":[\"https://se.example.org\"]}
+mytoken      that of your session (MYTOKEN_FILE); it was not sent
+sub-token    until 21:58 {\"scope\":\"storage.read\",\"audience\":[\"https://se.example.org\"]}
+note         this job's credential ends on 21:58
+result       a submission requests this sub-token; nothing was made here
+";
+        assert_eq!(rendered(&Ok(plan)), expected);
+    }
+
+    #[test]
+    fn without_a_mytoken_the_screen_shows_what_the_profile_wants() {
+        let error = SubmitError::NoMytoken { server: "mt.example.org".into(), session: None, stored: None };
+        let text = rendered(&Err(error));
+        assert!(text.contains("\nwanted       until 2026-11-30 20:58 "), "{text}");
+        assert!(text.ends_with("Run: mytoken-ssh login\n") && !text.contains("sub-token "), "{text}");
+    }
+
+    #[test]
+    fn the_list_has_a_line_for_each_profile() {
+        let jobs: JobsSettings = toml::from_str(
+            "[cluster]\nname='c'\n[[profile]]\nname='default'\nserver='s'\nscope='a b'\naudience='https://x'\n\
+             [[profile]]\nname='w'\nserver='s'\nscope='c'\naudience='https://y'",
+        )
+        .unwrap();
+        assert_eq!(
+            render_list(&jobs.profile),
+            "default  scope a b, audience https://x\nw        scope c, audience https://y\n"
+        );
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a submission would request, without making anything. No mytoken is sent.
+
+use mytoken::capabilities::{AT, Capabilities};
+use mytoken::config::Shared;
+use mytoken::http::HttpClient;
+use mytoken::restrictions::Clause;
+use mytoken::server::Server;
+use mytoken::time_format::TimeFormat;
+use mytoken::urls::ServerUrl;
+use mytoken::{Clock, Deadline, Error, Secret};
+
+use super::error::SubmitError;
+use super::notes::{Comparison, ParentSource};
+use super::{SubmitConfig, UserEnvironment, cache, parent, sub_token_request};
+use crate::jobs::request;
+use crate::jobs::settings::{ClusterSettings, ProfileSettings};
+
+/// What a submission would request from the mytoken server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedSubmission {
+    /// URL of the mytoken server.
+    pub server: String,
+    /// What the profile wants.
+    pub wanted: Clause,
+    /// The restrictions of the sub-token: the mytoken's own, narrowed to what the profile wants.
+    pub clauses: Vec<Clause>,
+    /// Id of the key pair to which the credential would be sealed.
+    pub key: String,
+}
+
+/// What a submission would request with `mytoken` in the session's file. Nothing is made, and the mytoken is not sent.
+///
+/// # Errors
+/// Why there would be no credential, as far as that is known before the request.
+pub fn plan(
+    config: &SubmitConfig,
+    profile: &str,
+    mytoken: &Secret,
+    clock: &dyn Clock,
+    deadline: Deadline,
+) -> Result<PlannedSubmission, SubmitError> {
+    let profile = config.profile(profile)?;
+    let url = config.shared.server_url(&profile.server)?;
+    let no_mytoken = |unusable| {
+        let server = url.as_str().trim_start_matches("https://").to_owned();
+        SubmitError::NoMytoken { server, session: Some(unusable), stored: None }
+    };
+    parent::usable(mytoken, &url, clock.now()).map_err(no_mytoken)?;
+    let http = HttpClient::new(&config.shared.http_settings())?;
+    let server = Server::discover(&http, &url, deadline)?;
+    let wanted = request::wanted(profile, &config.jobs.cluster, clock.now());
+    let clauses = narrowed(&server, (mytoken, None), &wanted, deadline)?;
+    Ok(PlannedSubmission { server: url.to_string(), wanted, clauses, key: config.key.id().to_owned() })
+}
+
+/// What a submission of the caller would get of what its profile wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallersPlan {
+    /// From where the mytoken comes.
+    pub source: ParentSource,
+    /// The restrictions of the sub-token.
+    pub clauses: Vec<Clause>,
+    /// One sentence for each difference that matters.
+    pub notes: Vec<String>,
+}
+
+/// What a submission would request for `wanted` with the caller's own mytoken: that of the session, or of the store.
+///
+/// # Errors
+/// Why there would be no credential, as far as that is known before the request.
+pub fn plan_of_caller(
+    shared: &Shared,
+    url: &ServerUrl,
+    wanted: &Clause,
+    environment: &UserEnvironment,
+    clock: &dyn Clock,
+    (times, deadline): (TimeFormat, Deadline),
+) -> Result<CallersPlan, SubmitError> {
+    let store = parent::open_store(environment.home.as_deref())?;
+    let parent = parent::find(url, environment, store.as_ref(), clock.now(), deadline)?;
+    let (source, mytoken, own) = (parent.source(), parent.token().clone(), parent.clauses().map(<[Clause]>::to_vec));
+    // The store is locked as long as a rotating mytoken is in use. This one is not used.
+    drop(parent);
+    let http = HttpClient::new(&shared.http_settings())?;
+    let cache = cache(environment.home.as_deref());
+    let server = Server::discover_cached(&http, url, cache.as_ref(), clock, deadline)?;
+    let clauses = narrowed(&server, (&mytoken, own.as_deref()), wanted, deadline)?;
+    let exp = clauses.iter().filter_map(|clause| clause.exp).max().unwrap_or(0);
+    let notes = Comparison { source, wanted, clauses: &clauses, exp, now: clock.now() }.notes(times);
+    Ok(CallersPlan { source, clauses, notes })
+}
+
+/// The clauses of a sub-token. Nothing is sent: the mytoken's own clauses are known.
+fn narrowed(
+    server: &Server<'_>,
+    (mytoken, own): (&Secret, Option<&[Clause]>),
+    wanted: &Clause,
+    deadline: Deadline,
+) -> Result<Vec<Clause>, SubmitError> {
+    let (capabilities, wanted) = (Capabilities::new([AT]).map_err(Error::from)?, [wanted.clone()]);
+    Ok(server.child_clauses(&sub_token_request(mytoken, own, &wanted, &capabilities, ""), deadline)?)
+}
+
+/// What `profile` wants, and the URL of its server. `now` is Unix seconds.
+///
+/// # Errors
+/// `mytoken.toml` has no such server.
+pub fn wanted(
+    shared: &Shared,
+    cluster: &ClusterSettings,
+    profile: &ProfileSettings,
+    now: u64,
+) -> Result<(ServerUrl, Clause), Error> {
+    Ok((shared.server_url(&profile.server)?, request::wanted(profile, cluster, now)))
+}
