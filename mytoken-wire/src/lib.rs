@@ -13,6 +13,7 @@ pub mod chunks;
 pub mod clock;
 mod handle;
 pub mod hex;
+mod job_name;
 pub mod paths;
 mod printable;
 pub mod profile;
@@ -25,6 +26,7 @@ pub mod version;
 
 pub use clock::{Clock, Deadline, ScheduleClock, SystemClock};
 pub use handle::Handle;
+pub use job_name::{JobName, NotAJob};
 pub use printable::{is_printable, printable};
 pub use profile::ProfileName;
 pub use secret::Secret;

@@ -5,12 +5,12 @@
 //! 0600 file and not in memory (SLURM-12). A job-control variable holds the random handle. It also reaches epilogs, and jobs whose
 //! environment `--export-file` replaced: there it shows that the credential was lost. On a node both are untrusted: every user can set them.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
-use mytoken_wire::{Handle, sealed};
+use mytoken_wire::{Handle, JobName, sealed};
 
-use crate::ffi::{Spank, set_env, unset_env};
+use crate::ffi::{JobEnv, Spank, set_env, unset_env};
 
 /// The sealed credential, in the environment of submission and job.
 pub const SEALED: &CStr = c"SLURM_MYTOKEN";
@@ -107,6 +107,23 @@ pub fn own_directory(jobs: &Path) -> Option<PathBuf> {
     let id: u32 = std::env::var(JOB_ID).ok()?.parse().ok()?;
     Some(jobs.join(id.to_string()))
 }
+
+/// The name of `job`, a component of a heterogeneous job. slurmctld tells each component the ids of all.
+pub fn component(spank: &Spank, job: u32) -> Option<JobName> {
+    let id = |offset: u32| {
+        let name = CString::new(format!("SLURM_JOB_ID_HET_GROUP_{offset}")).ok()?;
+        match spank.job_env(&name, 16) {
+            JobEnv::Text(id) => id.parse::<u32>().ok(),
+            JobEnv::Absent | JobEnv::Unusable => None,
+        }
+    };
+    let leader = id(0)?;
+    let offset = (0..MOST_COMPONENTS).map_while(|offset| Some((offset, id(offset)?))).find(|(_, id)| *id == job)?.0;
+    Some(JobName::Component { leader, offset })
+}
+
+/// Slurm's own limit of components (`MAX_HET_JOB_COMPS`).
+const MOST_COMPONENTS: u32 = 128;
 
 /// The job's id, for all its processes.
 const JOB_ID: &str = "SLURM_JOB_ID";

@@ -91,7 +91,16 @@ mod tests {
     use super::*;
 
     fn start(job: u32) -> JobStart {
-        JobStart { job, step: 0, uid: 1, gid: 1, array_job: None, sealed: Some("mt1.x".into()), handle: None }
+        JobStart {
+            job,
+            step: 0,
+            uid: 1,
+            gid: 1,
+            array_job: None,
+            name: None,
+            sealed: Some("mt1.x".into()),
+            handle: None,
+        }
     }
 
     fn place(dir: &Path, job: u32) -> MissedFile {

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use mytoken_wire::Deadline;
 use mytoken_wire::agent::JobStart;
-use mytoken_wire::{Handle, sealed};
+use mytoken_wire::{Handle, JobName, sealed};
 
 use crate::agent_answer::ask_agent;
 use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Item, JobEnv, error, info};
 use crate::hook::{HookCall, Verdict};
-use crate::job_env::{HANDLE_STEP, OPTION, REASON, REASON_LIMIT, SEALED, TOKEN, TOKEN_FILE, WANTED};
+use crate::job_env::{HANDLE_STEP, OPTION, REASON, REASON_LIMIT, SEALED, TOKEN, TOKEN_FILE, WANTED, component};
 use crate::state::{self, StepToken, TokenState};
 
 /// `SLURM_EXTERN_CONT`: the step for processes that Slurm did not start (`pam_slurm_adopt`). Its environment is empty (SLURM-20).
@@ -104,13 +104,17 @@ fn request(call: &HookCall, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> 
             None
         }
     };
-    let in_array = item(Item::ArrayTask).is_some_and(|task| task != NO_TASK);
+    let task = item(Item::ArrayTask).filter(|task| *task != NO_TASK);
+    let array_job = item(Item::ArrayJob).filter(|id| task.is_some() && *id != 0);
+    let job = item(Item::Job)?;
+    let of_array = array_job.zip(task).map(|(array, task)| JobName::Task { array, task });
     Some(JobStart {
-        job: item(Item::Job)?,
+        job,
         step: item(Item::Step)?,
         uid: item(Item::Uid)?,
         gid: item(Item::Gid)?,
-        array_job: item(Item::ArrayJob).filter(|id| in_array && *id != 0),
+        array_job,
+        name: of_array.or_else(|| component(call.spank, job)),
         sealed: well_formed(sealed, |text| sealed::parse(text).is_ok()),
         handle: well_formed(handle, |text| Handle::parse(text).is_some()),
     })

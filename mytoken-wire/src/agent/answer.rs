@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Event;
+use super::{Condition, Event};
+use crate::JobName;
 
 /// An answer. On the wire `{"v":1,"started":{...}}`, `{"v":1,"status":{...}}`, `{"v":1,"done":{}}` or `{"v":1,"error":"sentence"}`.
 #[derive(Debug, Clone, Serialize)]
@@ -82,6 +83,33 @@ pub struct JobStatus {
     pub profile: String,
     /// State of the credential.
     pub state: JobState,
+    /// The job's id as Slurm prints it, if that is not the number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<JobName>,
+    /// Id of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Whether it runs on this node.
+    #[serde(default)]
+    pub running: bool,
+    /// What is the matter with the access token. The first agents did not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    /// Since when, Unix seconds: of an outage, a refusal, a revocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// When the credential gives access tokens again, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// A sentence that says why there is no access token, or why it is not renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Path of the file with the access token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Expiry of the access token in the file, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_until: Option<u64>,
     /// Expiry of the sub-token or mytoken in Unix seconds; for a session without renewal, expiry of its access token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,

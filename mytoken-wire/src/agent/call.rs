@@ -103,14 +103,15 @@ mod tests {
     #[test]
     fn the_agent_reads_what_its_callers_write() {
         let start: JobStart = serde_json::from_str(r#"{"job":1,"step":0,"uid":1,"gid":1}"#).unwrap();
+        let task = StatusQuery { job: "8_3".parse().ok(), all: true };
         let requests = [
             (line(&JobEnd { job: 4711 }), Request::JobEnd(JobEnd { job: 4711 })),
             (line(&start), Request::JobStart(start)),
             (line(&submitted()), Request::Submitted(submitted())),
             (line(&session()), Request::SessionStart(session())),
             (line(&SessionEnd { session: "0".into() }), Request::SessionEnd(SessionEnd { session: "0".into() })),
-            (line(&StatusQuery { job: Some(1) }), Request::Status(StatusQuery { job: Some(1) })),
-            (line(&StatusQuery { job: None }), Request::Status(StatusQuery { job: None })),
+            (line(&task), Request::Status(task)),
+            (line(&StatusQuery::default()), Request::Status(StatusQuery::default())),
         ];
         assert_eq!(requests[0].0, r#"{"v":1,"call":"job_end","job":4711}"#);
         for (line, request) in requests {

@@ -77,7 +77,16 @@ mod tests {
     use super::*;
 
     fn start() -> JobStart {
-        JobStart { job: 7, step: 0, uid: 1, gid: 1, array_job: None, sealed: Some("mt1.x".into()), handle: None }
+        JobStart {
+            job: 7,
+            step: 0,
+            uid: 1,
+            gid: 1,
+            array_job: None,
+            name: None,
+            sealed: Some("mt1.x".into()),
+            handle: None,
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod answer;
 mod call;
 mod client;
+mod condition;
 mod envelope;
 mod error;
 mod event;
@@ -27,6 +28,7 @@ pub fn is_answer(line: &[u8]) -> bool {
 pub use answer::{Answer, JobState, JobStatus, Started, Status};
 pub use call::{Call, Done};
 pub use client::ask;
+pub use condition::Condition;
 pub use envelope::{Envelope, LINE_LIMIT, VERSION};
 pub use error::AgentError;
 pub use event::{Event, EventKind};

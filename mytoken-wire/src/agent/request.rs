@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::RenewalCredential;
-use crate::Secret;
+use crate::{JobName, Secret};
 
 /// A request to the agent. On the wire `{"v":1,"call":"job_start",...}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub enum Request {
     SessionStart(SessionStart),
     /// A login session has ended (root).
     SessionEnd(SessionEnd),
-    /// The events of the caller's jobs and sessions; of all users for root.
+    /// The events of the caller's jobs and sessions; root may ask for those of all users.
     Status(StatusQuery),
 }
 
@@ -39,6 +39,10 @@ pub struct JobStart {
     /// Array job id, if the job is a task of an array.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub array_job: Option<u32>,
+    /// The id as Slurm prints it, of a task of an array or a component of a heterogeneous job. It is shown, and chooses among the
+    /// owner's own jobs: the component's comes from the job's environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<JobName>,
     /// `SLURM_MYTOKEN` from the job's environment: ciphertext, at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
@@ -102,9 +106,12 @@ pub struct SessionEnd {
 }
 
 /// Asks for the events of jobs and sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StatusQuery {
-    /// Only of this job.
+    /// Only of this job, or of those that it leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<u32>,
+    pub job: Option<JobName>,
+    /// Of all users (root). Without it, of the caller; root gets a job that it names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
 }

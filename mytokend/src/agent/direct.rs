@@ -288,7 +288,7 @@ mod tests {
     }
 
     fn start(uid: u32) -> JobStart {
-        JobStart { job: 1, step: 0, uid, gid: uid, array_job: None, sealed: None, handle: None }
+        JobStart { job: 1, step: 0, uid, gid: uid, array_job: None, name: None, sealed: None, handle: None }
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Agent {
             }
             lease.lacks_credential = lacks_credential;
             lease.add_job(start.job, start.gid, start.array_job, now);
-            lease.jobs.entry(start.job).and_modify(|job| job.file = earlier.file);
+            lease.jobs.entry(start.job).and_modify(|job| (job.file, job.name) = (earlier.file, start.name));
             self.begin_lease(&mut lease, opened, now);
             table.insert(lease);
         }
@@ -131,7 +131,7 @@ impl Agent {
     /// A further job of the submission starts here. It gets the access token that the others have.
     fn join(&self, lease: &mut Lease, start: &JobStart, file: Option<u64>, now: u64) {
         lease.add_job(start.job, start.gid, start.array_job, now);
-        lease.jobs.entry(start.job).and_modify(|job| job.file = file);
+        lease.jobs.entry(start.job).and_modify(|job| (job.file, job.name) = (file, start.name));
         if let Phase::Ended { .. } = lease.phase {
             lease.reason = None;
             let due = lease.token.map_or(now, |token| renew_at(token.exp, token.lifetime, (self.draw)()));

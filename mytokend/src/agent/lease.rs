@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mytoken::Secret;
 use mytoken::private_files::Owner;
-use mytoken_wire::agent::{EventKind, JobState, JobStatus};
+use mytoken_wire::agent::{EventKind, JobState};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::{EventHistory, Progress, Window};
@@ -136,6 +136,9 @@ pub struct Lease {
     /// Number of consecutive failures.
     #[serde(default)]
     pub failures: u32,
+    /// Since when each request has failed, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<u64>,
     /// Why there is no token, or why it is not renewed. A sentence.
     #[serde(default)]
     pub reason: Option<String>,
@@ -199,6 +202,7 @@ impl Lease {
             phase: Phase::Active { due: now },
             waits_until: None,
             failures: 0,
+            failing_since: None,
             reason: None,
             history: EventHistory::default(),
             lane: String::new(),
@@ -219,7 +223,7 @@ impl Lease {
         if let LeaseKey::Job(job) = self.key {
             if self.jobs.is_empty() {
                 let (running, file) = (self.is_running(), self.token.map(|token| token.exp));
-                self.jobs.insert(job, LocalJob { gid: self.gid, running, file, last_seen: now });
+                self.jobs.insert(job, LocalJob { gid: self.gid, name: None, running, file, last_seen: now });
                 self.leaders.insert(self.array_job.unwrap_or(job));
             }
             if self.credential.is_some() && !self.handle.is_empty() {
@@ -234,7 +238,7 @@ impl Lease {
 
     /// Adds a job that starts on this node.
     pub fn add_job(&mut self, job: u32, gid: u32, array_job: Option<u32>, now: u64) {
-        self.jobs.insert(job, LocalJob { gid, running: true, file: None, last_seen: now });
+        self.jobs.insert(job, LocalJob { gid, name: None, running: true, file: None, last_seen: now });
         self.revoking = false;
         self.leaders.insert(array_job.filter(|array| *array != 0).unwrap_or(job));
         let ended: Vec<u32> = self.jobs.iter().filter(|(_, job)| !job.running).map(|(id, _)| *id).collect();
@@ -368,20 +372,6 @@ impl Lease {
     #[must_use]
     pub fn first_event(&self) -> Option<u64> {
         self.history.events().first().map(|event| event.time)
-    }
-
-    /// One job of the lease, or the session, for `mytokenctl status`, with the last `most` events.
-    #[must_use]
-    pub fn status(&self, job: Option<u32>, most: usize) -> JobStatus {
-        let events = self.history.events();
-        JobStatus {
-            job: job.unwrap_or(0),
-            uid: self.uid,
-            profile: self.profile.clone(),
-            state: self.state(job),
-            until: self.until,
-            events: events.get(events.len().saturating_sub(most)..).unwrap_or_default().to_vec(),
-        }
     }
 }
 

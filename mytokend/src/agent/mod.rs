@@ -6,6 +6,7 @@
 //! and randomness are fields of [`Agent`].
 
 pub mod arguments;
+mod condition;
 pub mod credential_service;
 pub mod direct;
 mod job_requests;
@@ -24,6 +25,7 @@ pub mod service_manager;
 mod settle;
 pub mod slurm;
 pub mod startup;
+mod status;
 mod store;
 mod submissions;
 mod user_jobs;

@@ -96,7 +96,7 @@ impl Agent {
             }
         }
         lease.token = Some(CurrentToken { exp, lifetime: issued.lifetime });
-        lease.failures = 0;
+        (lease.failures, lease.failing_since) = (0, None);
         lease.reason = None;
         lease.waits_until = None;
         // If this clock is ahead, or the provider issues old tokens, less than the lifetime is left. If the next renewal were computed
@@ -129,6 +129,7 @@ impl Agent {
             return lease.refuse(now, reason);
         }
         lease.failures = lease.failures.saturating_add(1);
+        lease.failing_since = lease.failing_since.or(Some(now / 1000));
         lease.second_due = None;
         let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
         let lifetime = lease.token.map_or(0, |token| token.lifetime);
@@ -142,7 +143,7 @@ impl Agent {
 
     /// The credential gives no access token now, but will again from `begin` on, Unix seconds.
     fn wait_for_window(&self, lease: &mut Lease, begin: u64) {
-        lease.failures = 0;
+        (lease.failures, lease.failing_since) = (0, None);
         lease.waits_until = Some(begin);
         // A second later: the server compares with whole seconds.
         lease.phase = Phase::Active { due: begin.saturating_add(1).saturating_mul(1000) };

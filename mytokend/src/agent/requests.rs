@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Answers the requests of the Slurm plugin, the PAM module and `mytokenctl status`.
+//! Answers the requests of the Slurm plugin, the PAM module and `mytokenctl`.
 
 use mytoken::private_files::Owner;
 use mytoken_wire::Handle;
-use mytoken_wire::agent::{Answer, EventKind, JobStatus, LINE_LIMIT, Request, SessionEnd, SessionStart, Status};
+use mytoken_wire::agent::{Answer, EventKind, Request, SessionEnd, SessionStart};
 
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
 use super::lease_table::LeaseTable;
@@ -16,7 +16,7 @@ impl Agent {
     pub fn answer(&self, request: Request, caller: u32, trusted: bool) -> Answer {
         self.read_clock();
         match request {
-            Request::Status(query) => Answer::Status(self.status(query.job, (!trusted).then_some(caller))),
+            Request::Status(query) => self.status(&query, caller, trusted),
             Request::Submitted(submitted) => self.submitted(submitted, caller),
             _ if !trusted => {
                 Answer::Error("only root may send this request; every user may run mytokenctl status".to_owned())
@@ -102,51 +102,4 @@ impl Agent {
             self.delete(table, &key);
         }
     }
-
-    fn status(&self, job: Option<u32>, only: Option<u32>) -> Status {
-        let mut jobs: Vec<_> = {
-            let table = self.leases();
-            let visible = table.leases().filter(|lease| only.is_none_or(|uid| uid == lease.uid));
-            let mut chosen: Vec<(&Lease, Option<u32>)> =
-                visible.flat_map(entries).filter(|(_, own)| job.is_none() || *own == job).collect();
-            chosen.sort_by_key(|(lease, own)| (lease.first_event(), *own));
-            let events = if chosen.len() <= SHORT_LIST { usize::MAX } else { EVENTS_IN_LIST };
-            chosen.into_iter().map(|(lease, own)| lease.status(own, events)).collect()
-        };
-        let omitted = oldest_to_omit(&jobs);
-        jobs.drain(..omitted);
-        Status {
-            node: self.node.clone(),
-            jobs,
-            omitted,
-            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            keys: self.configured().service.key_ids(),
-        }
-    }
-}
-
-/// The jobs of a lease; the session of a session's lease.
-fn entries(lease: &Lease) -> Vec<(&Lease, Option<u32>)> {
-    match lease.key {
-        LeaseKey::Session(_) => vec![(lease, None)],
-        LeaseKey::Job(_) | LeaseKey::Submission { .. } => lease.jobs.keys().map(|job| (lease, Some(*job))).collect(),
-    }
-}
-
-/// A list of at most this length shows all events of its entries. One user on one node rarely has more, and it fits into one line.
-const SHORT_LIST: usize = 8;
-
-/// Number of events of each entry in a longer list.
-const EVENTS_IN_LIST: usize = 2;
-
-/// Number of the oldest entries that have to be omitted, because an answer is one line.
-fn oldest_to_omit(jobs: &[JobStatus]) -> usize {
-    let mut room = LINE_LIMIT - 1024;
-    let included = jobs.iter().rev().take_while(|job| {
-        let length = serde_json::to_string(job).map_or(LINE_LIMIT, |text| text.len() + 1);
-        let enough = length <= room;
-        room = room.saturating_sub(length);
-        enough
-    });
-    jobs.len() - included.count()
 }

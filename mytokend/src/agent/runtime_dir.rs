@@ -56,6 +56,12 @@ impl RuntimeDir {
         self.jobs.path().join(job.to_string()).join(token_name(uid))
     }
 
+    /// Path of a session's access token.
+    #[must_use]
+    pub fn session_token_path(&self, session: &str, uid: u32) -> PathBuf {
+        self.root.path().join("sessions").join(uid.to_string()).join(session).join(token_name(uid))
+    }
+
     /// The records of starts that no agent answered, for their owner alone.
     #[must_use]
     pub fn missed(&self) -> (&Directory, Owner) {
@@ -99,7 +105,7 @@ impl RuntimeDir {
     /// [`FileError::Unusable`], [`FileError::Identity`].
     pub fn write_session_token(&self, lease: &Lease, token: &str) -> Result<(), FileError> {
         let LeaseKey::Session(session) = &lease.key else { return Ok(()) };
-        self.in_session(lease, session, |directory| {
+        self.in_session(lease.owner(None), session, |directory| {
             directory.write(&token_name(lease.uid), token.as_bytes(), lease.owner(None), 0o600)
         })
     }
@@ -116,7 +122,7 @@ impl RuntimeDir {
     pub fn remove_expired(&self, lease: &Lease) -> Result<(), FileError> {
         let name = token_name(lease.uid);
         if let LeaseKey::Session(session) = &lease.key {
-            return self.in_session(lease, session, |directory| directory.remove(&name).map(drop));
+            return self.in_session(lease.owner(None), session, |directory| directory.remove(&name).map(drop));
         }
         let remove = |job: u32| {
             let job = job.to_string();
@@ -202,17 +208,25 @@ impl RuntimeDir {
         self.state.remove(&state_name(key)).map(drop)
     }
 
-    fn in_session(
+    /// Whether a session has a file for its access token.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`], [`FileError::Identity`].
+    pub fn has_session_token(&self, owner: Owner, session: &str) -> Result<bool, FileError> {
+        self.in_session(owner, session, |directory| directory.has(&token_name(owner.uid)))
+    }
+
+    fn in_session<T>(
         &self,
-        lease: &Lease,
+        owner: Owner,
         session: &str,
-        work: impl FnOnce(&Directory) -> Result<(), FileError>,
-    ) -> Result<(), FileError> {
+        work: impl FnOnce(&Directory) -> Result<T, FileError>,
+    ) -> Result<T, FileError> {
         let sessions = self.root.enter("sessions", self.owner, 0o711)?;
         // The user owns the directory and may put anything into it at any time. So this uses the rights of the user.
-        as_user(lease.owner(None), || {
-            let own = sessions.enter(&lease.uid.to_string(), lease.owner(None), 0o700)?;
-            work(&own.enter(session, lease.owner(None), 0o700)?)
+        as_user(owner, || {
+            let own = sessions.enter(&owner.uid.to_string(), owner, 0o700)?;
+            work(&own.enter(session, owner, 0o700)?)
         })
     }
 }

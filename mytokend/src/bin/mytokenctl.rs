@@ -37,7 +37,9 @@ fn main() -> ExitCode {
     }
     let result = match arguments.command {
         ControlCommand::Status { login: true, json, config, .. } => show_logins(&config, json),
-        ControlCommand::Status { job, json, socket, .. } => show_status(&socket, job, json, times),
+        ControlCommand::Status { job, all, json, socket, .. } => {
+            show_status(&socket, StatusQuery { job, all }, json, times)
+        }
         ControlCommand::Keygen { dir } => make_keys(&dir),
         ControlCommand::Check { config, user: Some(user), only_read: true, json, socket, .. } => {
             not_checked(check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json)))
@@ -85,19 +87,26 @@ fn not_checked(done: Result<ExitCode, String>) -> Result<ExitCode, String> {
     }))
 }
 
-fn show_status(socket: &std::path::Path, job: Option<u32>, json: bool, times: TimeFormat) -> Result<ExitCode, String> {
-    let found = ask(socket, &StatusQuery { job }, Deadline::after(Duration::from_secs(5)))
-        .map_err(|error| error.to_string())?;
+fn show_status(
+    socket: &std::path::Path,
+    query: StatusQuery,
+    json: bool,
+    times: TimeFormat,
+) -> Result<ExitCode, String> {
+    let found = ask(socket, &query, Deadline::after(Duration::from_secs(5))).map_err(|error| error.to_string())?;
     if json {
-        print(&serde_json::to_string_pretty(&found).map_err(|error| error.to_string())?);
-        return Ok(ExitCode::SUCCESS);
+        let report = status::Report::of(&found, &status::account);
+        print(&serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?);
+        // A program that lists all sees an empty list.
+        let unknown = query.job.is_some() && found.jobs.is_empty();
+        return Ok(if unknown { ExitCode::FAILURE } else { status::exit_status(&found, query.job.is_some()).into() });
     }
     if found.jobs.is_empty() {
-        let what = job.map_or_else(|| "no job or session".to_owned(), |job| format!("no job {job}"));
-        return Err(format!("the agent on {} has {what} of yours with a credential", found.node));
+        let is_root = nix::unistd::geteuid().is_root();
+        return Err(status::nothing(&found.node, query, is_root));
     }
     print(status::render(&found, times, &status::account).trim_end());
-    Ok(ExitCode::SUCCESS)
+    Ok(status::exit_status(&found, query.job.is_some()).into())
 }
 
 fn show_logins(config: &std::path::Path, json: bool) -> Result<ExitCode, String> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use mytoken::config::DIRECTORY;
+use mytoken_wire::JobName;
 use mytoken_wire::paths::AGENT_SOCKET;
 
 use crate::jobs::settings::DEFAULT;
@@ -44,9 +45,12 @@ impl Launcher {
 pub enum ControlCommand {
     /// Shows the credentials of your jobs and sessions on this node, and what happened to them
     Status {
-        /// Only this job
+        /// Only this job, as squeue shows it, also a task of an array or a component of a heterogeneous job
         #[arg(conflicts_with = "login")]
-        job: Option<u32>,
+        job: Option<JobName>,
+        /// Of all users (root)
+        #[arg(long, conflicts_with_all = ["job", "login"])]
+        all: bool,
         /// Shows instead the requests that logins on this host sent to the mytoken server, and the servers that are paused (root)
         #[arg(long)]
         login: bool,

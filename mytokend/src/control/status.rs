@@ -4,9 +4,107 @@
 use std::fmt::Write as _;
 
 use mytoken::time_format::TimeFormat;
-use mytoken_wire::agent::{Event, EventKind, JobState, JobStatus, Status};
+use mytoken_wire::agent::{Condition, Event, EventKind, JobState, JobStatus, Status, StatusQuery};
 use mytoken_wire::printable;
 use nix::unistd::{Uid, User};
+use serde::Serialize;
+
+/// Exit status when a running job that was asked for has no valid access token, or its token is not renewed any more.
+pub const NOT_VALID: u8 = 3;
+
+/// What `--json` prints. Names and words never change their meaning.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    node: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    keys: &'a [String],
+    omitted: usize,
+    jobs: Vec<Entry<'a>>,
+    sessions: Vec<Entry<'a>>,
+}
+
+/// A job or a session.
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
+    uid: u32,
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<&'a str>,
+    running: bool,
+    state: Condition,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    access_token_until: Option<u64>,
+    credential_until: Option<u64>,
+    events: &'a [Event],
+}
+
+impl<'a> Report<'a> {
+    /// The report of an agent's answer. `account_of` gives the account name of a uid.
+    #[must_use]
+    pub fn of(status: &'a Status, account_of: &dyn Fn(u32) -> Option<String>) -> Self {
+        let entry = |job: &'a JobStatus| Entry {
+            job: (!is_session(job)).then_some(job.job),
+            name: (!is_session(job)).then(|| job_name(job)),
+            session: job.session.as_deref(),
+            uid: job.uid,
+            user: account_of(job.uid),
+            profile: (!is_session(job)).then_some(job.profile.as_str()),
+            running: job.running,
+            state: condition(job),
+            since: job.since,
+            from: job.from,
+            reason: job.reason.as_deref(),
+            file: job.file.as_deref(),
+            access_token_until: job.token_until,
+            credential_until: job.until,
+            events: &job.events,
+        };
+        let (sessions, jobs): (Vec<&JobStatus>, Vec<&JobStatus>) = status.jobs.iter().partition(|job| is_session(job));
+        Self {
+            node: &status.node,
+            version: status.version.as_deref(),
+            keys: &status.keys,
+            omitted: status.omitted,
+            jobs: jobs.into_iter().map(entry).collect(),
+            sessions: sessions.into_iter().map(entry).collect(),
+        }
+    }
+}
+
+/// The exit status of a status that shows something. `asked` says whether a job was named.
+#[must_use]
+pub fn exit_status(status: &Status, asked: bool) -> u8 {
+    let bad = |job: &JobStatus| job.running && !condition(job).is_good();
+    if asked && status.jobs.iter().any(bad) { NOT_VALID } else { 0 }
+}
+
+/// Says that the agent has nothing to show.
+#[must_use]
+pub fn nothing(node: &str, query: StatusQuery, is_root: bool) -> String {
+    match (query.job, query.all, is_root) {
+        (Some(job), _, true) => format!("the agent on {node} has no job {job} with a credential"),
+        (Some(job), _, false) => format!("the agent on {node} has no job {job} of yours with a credential"),
+        (None, true, _) => format!("the agent on {node} has no job or session with a credential"),
+        (None, false, true) => {
+            format!("the agent on {node} has no job or session of root; of all users: mytokenctl status --all")
+        }
+        (None, false, false) => format!("the agent on {node} has no job or session of yours with a credential"),
+    }
+}
 
 /// The status for a terminal. `account_of` gives the account name of a uid.
 #[must_use]
@@ -20,10 +118,14 @@ pub fn render(status: &Status, times: TimeFormat, account_of: &dyn Fn(u32) -> Op
         );
     }
     for job in &status.jobs {
-        let title = if job.job == 0 { "SESSION".to_owned() } else { format!("JOB {}", job.job) };
         let user = account_of(job.uid).unwrap_or_else(|| job.uid.to_string());
-        let head = format!("{title}  profile {}  uid {user}", shown(&job.profile));
-        let _ = writeln!(text, "{head:<52} credential: {}", credential(job, times));
+        let head = if is_session(job) {
+            let id = job.session.as_deref().and_then(|id| id.get(..8)).unwrap_or("-");
+            format!("SESSION {id}  user {user}")
+        } else {
+            format!("JOB {}  profile {}  user {user}", job_name(job), shown(&job.profile))
+        };
+        let _ = writeln!(text, "{head:<44}  {}", headline(job, times));
         for event in &job.events {
             let time = times.seconds(event.time);
             let (kind, sentence) = (shown(event.kind.as_str()), shown(&event.text));
@@ -34,26 +136,67 @@ pub fn render(status: &Status, times: TimeFormat, account_of: &dyn Fn(u32) -> Op
     text
 }
 
-/// The state of the credential.
-fn credential(job: &JobStatus, times: TimeFormat) -> String {
-    let renewal = job.events.iter().rev().find(|event| matches!(event.kind, EventKind::Started | EventKind::Renewed));
-    let until = job.until.map(|until| format!("valid until {}", times.minutes(until)));
-    match job.state {
-        JobState::Ready => {
-            let renewed = renewal.map(|event| format!("renewed {}", times.ago(event.time)));
-            [until, renewed].into_iter().flatten().collect::<Vec<_>>().join(", ")
+/// The agents of the first release had the number 0 for sessions, and nothing else.
+fn is_session(job: &JobStatus) -> bool {
+    job.session.is_some() || job.job == 0
+}
+
+fn job_name(job: &JobStatus) -> String {
+    job.name.map_or_else(|| job.job.to_string(), |name| name.to_string())
+}
+
+/// What is the matter with the access token. An agent that was not restarted since an upgrade does not say it.
+fn condition(job: &JobStatus) -> Condition {
+    job.condition.clone().unwrap_or(match job.state {
+        JobState::Ready => Condition::Valid,
+        JobState::Pending => Condition::Pending,
+        JobState::Failed => Condition::Ended,
+    })
+}
+
+/// One sentence about the access token and the credential.
+fn headline(job: &JobStatus, times: TimeFormat) -> String {
+    let token = job
+        .token_until
+        .map_or("no access token".to_owned(), |until| format!("access token valid until {}", times.minutes(until)));
+    let credential = job.until.map_or(String::new(), |until| format!("; credential until {}", times.minutes(until)));
+    let since = job.since.map_or(String::new(), |since| format!(" since {}", times.minutes(since)));
+    let reason = job.reason.as_deref().map_or(String::new(), |reason| format!(": {}", shown(reason)));
+    match condition(job) {
+        Condition::Valid => {
+            let is_new = |event: &&Event| matches!(event.kind, EventKind::Started | EventKind::Renewed);
+            let renewed = job.events.iter().rev().find(is_new);
+            let renewed = renewed.map_or(String::new(), |event| format!(", renewed {}", times.ago(event.time)));
+            format!("{token}{renewed}{credential}")
         }
-        JobState::Pending => match job.events.last() {
-            Some(Event { kind: EventKind::Waiting, text, .. }) => shown(text),
-            _ => "no access token yet, the agent tries again".to_owned(),
-        },
-        JobState::Failed => match job.events.last().map(|event| &event.kind) {
-            Some(EventKind::Revoked) => "ended, revoked".to_owned(),
-            Some(EventKind::Removed | EventKind::Dropped | EventKind::Left | EventKind::Kept | EventKind::Requeued) => {
-                "ended".to_owned()
-            }
-            _ => "none".to_owned(),
-        },
+        Condition::NotRenewed => format!("{token}, not renewed{reason}"),
+        Condition::Pending => format!("no access token yet, the agent requests one{credential}"),
+        Condition::Waiting => {
+            let from = job.from.map_or(String::new(), |from| format!(" from {} on", times.minutes(from)));
+            format!("{token}; the credential gives the next{from}{credential}")
+        }
+        Condition::Outage => format!("outage{since}: {token}, the agent tries again{credential}"),
+        Condition::FileMissing => {
+            format!("the file with the access token is missing or was changed; the next renewal writes it{credential}")
+        }
+        Condition::Refused => format!("refused{since}: {token}, no further one"),
+        Condition::Revoked if job.running => format!("revoked{since}, {token}"),
+        Condition::Revoked => "ended, revoked".to_owned(),
+        Condition::Ended => ended(job, times),
+        Condition::Other(word) => format!("{}: {token}{credential}", shown(&word)),
+    }
+}
+
+/// What became of the credential of a job or session that has ended here.
+fn ended(job: &JobStatus, times: TimeFormat) -> String {
+    match job.events.last().map(|event| &event.kind) {
+        Some(EventKind::Left) => "ended; another node revokes the sub-token".to_owned(),
+        Some(EventKind::Requeued) => "ended here; the submission goes on and keeps its credential".to_owned(),
+        Some(EventKind::Kept) => {
+            let until = job.until.map_or(String::new(), |until| format!(", valid until {}", times.minutes(until)));
+            format!("ended, not revoked{until}")
+        }
+        _ => "ended".to_owned(),
     }
 }
 
@@ -69,68 +212,4 @@ pub fn account(uid: u32) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(time: u64, what: &str, text: &str) -> Event {
-        Event { time, kind: what.parse().unwrap(), text: text.into(), times: 1 }
-    }
-
-    #[test]
-    fn the_screen_shows_state_and_events() {
-        // 2026-11-21 20:58:11 UTC, a Saturday.
-        let now = 1_795_294_691;
-        let status = Status {
-            node: "n1".into(),
-            jobs: vec![
-                JobStatus {
-                    job: 4711,
-                    uid: 2001,
-                    profile: "data".into(),
-                    state: JobState::Ready,
-                    until: Some(now + 75_709),
-                    events: vec![
-                        event(now - 2_000, "opened", "sub-token: scopes storage.read, audience https://se.example.org"),
-                        event(now - 1_999, "started", "access token in 31 ms, next in 42 min"),
-                        Event { times: 2, ..event(now - 180, "renewed", "access token in 18 ms, next in 40 min") },
-                    ],
-                },
-                JobStatus {
-                    job: 4713,
-                    uid: 2001,
-                    profile: "data".into(),
-                    state: JobState::Pending,
-                    until: Some(now + 75_709),
-                    events: vec![event(
-                        now - 5,
-                        "waiting",
-                        "the credential gives access tokens again from tomorrow on",
-                    )],
-                },
-                JobStatus {
-                    job: 4712,
-                    uid: 2002,
-                    profile: "-".into(),
-                    state: JobState::Failed,
-                    until: None,
-                    events: vec![event(now - 5, "refused", "the credential was made for user 2001\u{1b}[2J")],
-                },
-            ],
-            omitted: 3,
-            ..Status::default()
-        };
-        let account = |uid| (uid == 2001).then(|| "alice".to_owned());
-        let expected = "\
-(3 older jobs and sessions are not shown; for one job: mytokenctl status JOB)
-JOB 4711  profile data  uid alice                    credential: valid until Sun 18:00, renewed 3 min ago
-  20:24:51  opened     n1       sub-token: scopes storage.read, audience https://se.example.org
-  20:24:52  started    n1       access token in 31 ms, next in 42 min
-  20:55:11  renewed    n1       access token in 18 ms, next in 40 min (2 times)
-JOB 4713  profile data  uid alice                    credential: the credential gives access tokens again from tomorrow on
-  20:58:06  waiting    n1       the credential gives access tokens again from tomorrow on
-JOB 4712  profile -  uid 2002                        credential: none
-  20:58:06  refused    n1       the credential was made for user 2001?[2J
-";
-        assert_eq!(render(&status, TimeFormat::utc(now), &account), expected);
-    }
-}
+mod tests;

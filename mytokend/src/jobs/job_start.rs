@@ -135,6 +135,7 @@ mod tests {
             uid: 1,
             gid: 1,
             array_job: None,
+            name: None,
             sealed: sealed.map(str::to_owned),
             handle: handle.map(str::to_owned),
         };

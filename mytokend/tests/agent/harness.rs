@@ -9,9 +9,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mytoken::private_files::Owner;
-use mytoken::{Deadline, ScheduleClock, Secret};
+use mytoken::{Deadline, Secret};
+use mytoken_wire::JobName;
 use mytoken_wire::agent::{
-    AgentError, Call, EventKind, JobEnd, JobStart, JobStatus, RenewalCredential, Started, StatusQuery, ask,
+    AgentError, Answer, Call, EventKind, JobEnd, JobStart, JobStatus, RenewalCredential, Request, Started, StatusQuery,
+    ask,
 };
 use mytokend::agent::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
 use mytokend::agent::lease::LeaseCredential;
@@ -21,6 +23,8 @@ use mytokend::agent::slurm::{Controller, SqueueError};
 use mytokend::agent::{Agent, Configured, Intervals, Threads};
 use mytokend::jobs::{Window, host_list};
 use mytokend::log::Log;
+
+use crate::clock::FakeClock;
 
 /// Unix time when a test begins.
 pub const NOW: u64 = 1_800_000_000;
@@ -39,28 +43,6 @@ pub const SWEEP: Duration = Duration::from_secs(20);
 pub const MISSING: Duration = Duration::from_secs(141);
 /// Within this time, the agent asks slurmctld about an ended job.
 pub const SETTLE: Duration = Duration::from_secs(2);
-
-/// A clock that stands still until the test moves it: elapsed time, and by how many seconds somebody has set the time of day.
-#[derive(Clone, Default)]
-pub struct FakeClock(Arc<Mutex<Duration>>, Arc<Mutex<i64>>);
-
-impl FakeClock {
-    /// Unix seconds.
-    pub fn now(&self) -> u64 {
-        self.unix_millis() / 1000
-    }
-}
-
-impl ScheduleClock for FakeClock {
-    fn unix_millis(&self) -> u64 {
-        let set = *self.1.lock().unwrap() * 1000;
-        (NOW * 1000 + u64::try_from(self.elapsed().as_millis()).unwrap()).saturating_add_signed(set)
-    }
-
-    fn elapsed(&self) -> Duration {
-        *self.0.lock().unwrap()
-    }
-}
 
 /// The answers of the fake services, and the requests that they got.
 #[derive(Default)]
@@ -309,6 +291,11 @@ impl TestAgent {
         ask(&self.socket(), request, Deadline::after(Duration::from_secs(30)))
     }
 
+    /// The answer to a request of the user `caller`; `trusted` is true for root.
+    pub fn answer(&self, request: Request, caller: u32, trusted: bool) -> Answer {
+        self.running.as_ref().unwrap().agent.answer(request, caller, trusted)
+    }
+
     pub fn start(&self, job: u32, handle: &str) -> Started {
         let uid = me().uid;
         self.start_with(&JobStart { sealed: Some(format!("{uid}:{handle}")), ..step(job) })
@@ -323,7 +310,7 @@ impl TestAgent {
     }
 
     pub fn status(&self, job: u32) -> JobStatus {
-        self.ask(&StatusQuery { job: Some(job) }).unwrap().jobs.remove(0)
+        self.ask(&StatusQuery { job: Some(JobName::Job(job)), all: false }).unwrap().jobs.remove(0)
     }
 
     /// The kinds of the job's events, oldest first.
@@ -383,7 +370,7 @@ pub fn me() -> Owner {
 
 /// A step of this process's user, without a credential.
 pub fn step(job: u32) -> JobStart {
-    JobStart { job, step: 0, uid: me().uid, gid: me().gid, array_job: None, sealed: None, handle: None }
+    JobStart { job, step: 0, uid: me().uid, gid: me().gid, array_job: None, name: None, sealed: None, handle: None }
 }
 
 pub fn outage() -> RequestFailure {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use mytoken_wire::JobName;
 use mytoken_wire::agent::{JobState, StatusQuery};
 use proptest::prelude::*;
 
@@ -71,7 +72,7 @@ fn ten_thousand_connections_of_a_user_do_not_delay_a_step() {
         longest
     });
     assert!(made.load(Ordering::Relaxed) >= 10_000 && longest < SOON, "{longest:?}");
-    assert!(agent.ask(&StatusQuery { job: Some(1) }).is_ok());
+    assert!(agent.ask(&StatusQuery { job: Some(JobName::Job(1)), all: false }).is_ok());
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn a_request_whose_caller_is_gone_is_dropped_unless_it_tells_an_end() {
     send_and_leave("{\"v\":1,\"call\":\"job_end\",\"job\":7}");
     eventually("the end of the job", || !agent.token(7).exists());
     agent.advance(SETTLE);
-    assert!(agent.ask(&StatusQuery { job: Some(8) }).unwrap().jobs.is_empty());
+    assert!(agent.ask(&StatusQuery { job: Some(JobName::Job(8)), all: false }).unwrap().jobs.is_empty());
     assert_eq!(agent.token_requests(), 1);
     // With a caller who waits, the same line is answered.
     let mut stream = UnixStream::connect(agent.socket()).unwrap();
@@ -188,7 +189,7 @@ proptest! {
                 let _ = stream.read_to_string(&mut answer);
                 assert!(answer.starts_with("{\"v\":1,") && answer.ends_with("}\n"), "{line}: {answer}");
             }
-            assert!(agent.ask(&StatusQuery { job: None }).is_ok());
+            assert!(agent.ask(&StatusQuery::default()).is_ok());
         });
     }
 }

@@ -2,6 +2,8 @@
 //! The agent over its socket, with a fake clock, a fake mytoken server and a fake slurmctld.
 
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod end;
 #[cfg(test)]
 mod harness;
@@ -27,4 +29,6 @@ mod skipped;
 mod socket;
 #[cfg(test)]
 mod start;
+#[cfg(test)]
+mod status;
 mod submission;

@@ -81,7 +81,7 @@ fn send(agent: &TestAgent, start: &SessionStart) {
 }
 
 fn until(agent: &TestAgent) -> Option<u64> {
-    agent.ask(&StatusQuery { job: None }).unwrap().jobs[0].until
+    agent.ask(&StatusQuery::default()).unwrap().jobs[0].until
 }
 
 fn state_file(agent: &TestAgent) -> PathBuf {

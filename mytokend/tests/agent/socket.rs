@@ -42,7 +42,7 @@ fn a_malformed_request_is_refused_and_not_quoted() {
     }
     let answer = raw(&agent, &vec![b'x'; LINE_LIMIT + 5000]);
     assert!(answer.is_empty() || answer.contains("at most"), "{answer}");
-    assert!(agent.ask(&StatusQuery { job: None }).is_ok(), "the agent still works");
+    assert!(agent.ask(&StatusQuery::default()).is_ok(), "the agent still works");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_long_list_of_jobs_fits_into_one_answer() {
     for job in 1..=600 {
         agent.start_with(&step(job));
     }
-    let status = agent.ask(&StatusQuery { job: None }).unwrap();
+    let status = agent.ask(&StatusQuery::default()).unwrap();
     assert!(
         status.omitted > 0 && status.jobs.len() + status.omitted == 600,
         "{} {}",

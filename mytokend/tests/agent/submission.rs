@@ -95,7 +95,7 @@ fn what_a_user_says_about_a_submission_is_checked_and_limited() {
     }
     let results = (0..200_u128).map(|number| agent.ask(&Submitted { handle: format!("{number:032x}"), ..submitted() }));
     assert_eq!(results.filter(Result::is_ok).count(), 128);
-    assert!(agent.ask(&StatusQuery { job: None }).unwrap().jobs.is_empty(), "they are no jobs of this node");
+    assert!(agent.ask(&StatusQuery::default()).unwrap().jobs.is_empty(), "they are no jobs of this node");
 }
 
 #[test]

@@ -307,7 +307,7 @@ impl TestSite {
             .spawn()
             .unwrap();
         self.agent = Some(agent);
-        eventually("the agent's answer", || self.ask(&StatusQuery { job: None }).is_ok());
+        eventually("the agent's answer", || self.ask(&StatusQuery::default()).is_ok());
     }
 
     /// Ends the agent with SIGTERM.
@@ -328,7 +328,8 @@ impl TestSite {
 
     pub fn start(&self, job: u32, uid: u32, sealed: &str) -> Started {
         let gid = Owner::current().gid;
-        let start = JobStart { job, step: 0, uid, gid, array_job: None, sealed: Some(sealed.into()), handle: None };
+        let start =
+            JobStart { job, step: 0, uid, gid, array_job: None, name: None, sealed: Some(sealed.into()), handle: None };
         self.ask(&start).unwrap()
     }
 
@@ -337,7 +338,7 @@ impl TestSite {
     }
 
     pub fn status(&self, job: u32) -> JobStatus {
-        self.ask(&StatusQuery { job: Some(job) }).unwrap().jobs.remove(0)
+        self.ask(&StatusQuery { job: Some(mytoken_wire::JobName::Job(job)), all: false }).unwrap().jobs.remove(0)
     }
 
     pub fn has_event(&self, job: u32, kind: &EventKind) -> bool {

@@ -36,6 +36,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "attach" -d 'M
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "with-token" -d 'Runs a program that reads no token file, with the access token of the job or session in its environment'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l config -d 'Directory of the configuration, for --login' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l all -d 'Of all users (root)'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l login -d 'Shows instead the requests that logins on this host sent to the mytoken server, and the servers that are paused (root)'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l json -d 'Print JSON'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -s h -l help -d 'Print help'

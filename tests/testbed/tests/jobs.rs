@@ -169,7 +169,9 @@ fn a_job_without_the_users_environment_has_its_token() -> Result<()> {
 #[test]
 fn the_tasks_of_an_array_share_one_sub_token_until_the_last_one_ends() -> Result<()> {
     with_alice(2, 60, |site| {
-        write_script(site, "alice", "job.sh", &format!("sleep $((SLURM_ARRAY_TASK_ID * 3)); {}\n", call()))?;
+        let name = "mytokenctl status ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID.batch >status.$SLURM_ARRAY_TASK_ID";
+        let script = format!("sleep $((SLURM_ARRAY_TASK_ID * 3)); {}; {name}\n", call());
+        write_script(site, "alice", "job.sh", &script)?;
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --array=1-3 --output=task.%a job.sh")?;
         job.wait_for_end(site, TIMEOUT)?;
         let revoked = wait::until("the end of the sub-token", TIMEOUT, || {
@@ -178,6 +180,17 @@ fn the_tasks_of_an_array_share_one_sub_token_until_the_last_one_ends() -> Result
         })?;
         assert_eq!(site.sh("alice", "cat task.1 task.2 task.3")?.stdout, "200\n200\n200\n");
         assert_eq!(revoked, (1, 1));
+        let first = format!("JOB {}_2  profile default  user alice  ", job.id);
+        let shown = site.sh("alice", "cat status.2")?.stdout;
+        assert!(shown.starts_with(&first) && shown.contains("  access token valid until"), "{shown}");
+
+        // A component of a heterogeneous job, asked for by Slurm's name and by its number.
+        let ask = "mytokenctl status ${SLURM_JOB_ID_HET_GROUP_0}+1 --json; mytokenctl status $SLURM_JOB_ID_HET_GROUP_1 --json";
+        write_script(site, "alice", "ask", ask)?;
+        let het = "salloc --mytoken -n1 : -n1 srun --het-group=1 ./ask | jq -r '.jobs[] | .name + \" \" + .state'";
+        let names = site.sh("alice", het)?;
+        let is_component = |line: &&str| line.contains("+1 valid");
+        assert_eq!(names.lines().into_iter().filter(is_component).count(), 2, "{names:?}");
         Ok(())
     })
 }

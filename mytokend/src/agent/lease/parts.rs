@@ -2,6 +2,7 @@
 //! The parts of a lease: its key, its credential, its token and its jobs.
 
 use mytoken::Secret;
+use mytoken_wire::JobName;
 use mytoken_wire::agent::RenewalCredential;
 use mytoken_wire::printable;
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,9 @@ pub struct CurrentToken {
 pub struct LocalJob {
     /// Group of its file.
     pub gid: u32,
+    /// Its id as Slurm prints it, if that is not the number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<JobName>,
     /// Whether it still runs here. Jobs that have ended are kept for `mytokenctl status`.
     pub running: bool,
     /// Expiry of the access token in its file, Unix seconds, if there is one. It is another one than the lease's own when the last write

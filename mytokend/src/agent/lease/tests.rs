@@ -124,7 +124,7 @@ fn files_of_earlier_releases_are_read() {
     let lease = serde_json::from_str::<Lease>(job).unwrap().in_present_form(5);
     let handle = "0123456789abcdef0123456789abcdef".to_owned();
     assert_eq!(lease.key, LeaseKey::Submission { uid: 1, handle });
-    let local = LocalJob { gid: 2, running: true, file: Some(1_800_000_120), last_seen: 5 };
+    let local = LocalJob { gid: 2, name: None, running: true, file: Some(1_800_000_120), last_seen: 5 };
     assert_eq!((lease.jobs, lease.leaders), ([(1, local)].into(), [7].into()));
     let session = r#"{"key":{"session":"s1"},"uid":1,"gid":1,"array_job":null,"process":[4711,99],"profile":"session","handle":"",
             "required":false,"until":null,"source":{"mytoken":{"server":"main","mytoken":"a.b.c","scope":"openid",

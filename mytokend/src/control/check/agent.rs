@@ -63,7 +63,7 @@ impl Findings {
     /// Checks the agent behind `socket`.
     pub(super) fn agent(&mut self, socket: &Path, jobs: Option<&JobsSettings>, trust: FileTrust) {
         let seen = Seen {
-            answer: ask(socket, &StatusQuery { job: None }, Deadline::after(Duration::from_secs(3))),
+            answer: ask(socket, &StatusQuery::default(), Deadline::after(Duration::from_secs(3))),
             socket_mode: socket.metadata().ok().map(|meta| meta.mode() & 0o777),
             key: KeyOnDisk::of(jobs, trust),
             systemd: Path::new("/run/systemd/system").exists(),

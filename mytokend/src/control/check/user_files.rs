@@ -87,7 +87,7 @@ impl Findings {
                 self.session(places, &session.path(), used);
             }
         }
-        if let Err(error) = ask(&places.socket, &StatusQuery { job: None }, Deadline::after(LIMIT)) {
+        if let Err(error) = ask(&places.socket, &StatusQuery::default(), Deadline::after(LIMIT)) {
             let text = format!("\"{}\" gets no answer from the agent: {error}", places.account);
             self.add_user(kinds::AGENT, places, &text, &format!("ls -l {}", quoted(&places.socket)));
         }

@@ -179,9 +179,10 @@ impl Job {
     /// # Errors
     /// When the answer cannot be parsed.
     pub fn events(&self, site: &Site, node: &str) -> Result<Vec<Event>> {
-        let outcome = site.script(&self.user, &format!("mytokenctl status {} --json", self.id)).on(node).run()?.ok()?;
+        // The exit status says whether the job has a valid token.
+        let outcome = site.script(&self.user, &format!("mytokenctl status {} --json", self.id)).on(node).run()?;
         let status: Value = serde_json::from_str(&outcome.stdout)
-            .map_err(|error| Error::Refused(format!("mytokenctl status --json: {error}:\n{}", outcome.stdout)))?;
+            .map_err(|error| Error::Refused(format!("mytokenctl status --json: {error}:\n{outcome:?}")))?;
         let Some(events) = status.pointer("/jobs/0/events") else { return Ok(Vec::new()) };
         serde_json::from_value(events.clone()).map_err(|error| Error::Refused(format!("events: {error}: {events}")))
     }

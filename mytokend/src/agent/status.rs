@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Answers `mytokenctl status`. The files of tokens are read after the lease table was unlocked.
+
+use mytoken::private_files::Owner;
+use mytoken_wire::agent::{Answer, Event, JobStatus, LINE_LIMIT, Status, StatusQuery};
+use mytoken_wire::token_file;
+
+use super::Agent;
+use super::condition::{Facts, condition};
+use super::lease::{Lease, LeaseKey, Phase};
+
+/// A list of at most this length shows all events of its entries. One user on one node rarely has more, and it fits into one line.
+const SHORT_LIST: usize = 8;
+
+/// Number of events of each entry in a longer list.
+const EVENTS_IN_LIST: usize = 2;
+
+/// What one entry of the list needs from its lease.
+struct Entry {
+    status: JobStatus,
+    owner: Owner,
+    phase: Phase,
+    written: bool,
+    failing_since: Option<u64>,
+    /// All events, of which `status` may have the last ones only.
+    events: Vec<Event>,
+}
+
+impl Agent {
+    pub(super) fn status(&self, query: &StatusQuery, caller: u32, trusted: bool) -> Answer {
+        if query.all && !trusted {
+            return Answer::Error("only root may see the jobs and sessions of all users".to_owned());
+        }
+        let only = (!trusted || !(query.all || query.job.is_some())).then_some(caller);
+        Answer::Status(self.list(|lease, job| {
+            let asked = query.job.is_none_or(|asked| {
+                let name = job.and_then(|job| lease.jobs.get(&job)).and_then(|job| job.name);
+                job.is_some_and(|job| asked.means(job, name))
+            });
+            asked && only.is_none_or(|uid| uid == lease.uid)
+        }))
+    }
+
+    /// The jobs and sessions that `chosen` chooses. Its second argument is the job; `None` is the session.
+    pub(super) fn list(&self, chosen: impl Fn(&Lease, Option<u32>) -> bool) -> Status {
+        let mut entries: Vec<Entry> = {
+            let table = self.leases();
+            let all = table.leases().flat_map(jobs_of);
+            let mut chosen: Vec<(&Lease, Option<u32>)> = all.filter(|(lease, job)| chosen(lease, *job)).collect();
+            chosen.sort_by_key(|(lease, own)| (lease.first_event(), *own));
+            let events = if chosen.len() <= SHORT_LIST { usize::MAX } else { EVENTS_IN_LIST };
+            chosen.into_iter().map(|(lease, own)| self.entry(lease, own, events)).collect()
+        };
+        let omitted = oldest_to_omit(&entries);
+        entries.drain(..omitted);
+        Status {
+            node: self.node.clone(),
+            jobs: entries.into_iter().map(|entry| self.judged(entry)).collect(),
+            omitted,
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            keys: self.configured().service.key_ids(),
+        }
+    }
+
+    /// One job of the lease, or the session, with the last `most` events.
+    fn entry(&self, lease: &Lease, job: Option<u32>, most: usize) -> Entry {
+        let events = lease.history.events();
+        let own = job.and_then(|job| lease.jobs.get(&job));
+        let (session, file) = match (&lease.key, job) {
+            (LeaseKey::Session(session), _) => {
+                (Some(session.clone()), Some(self.runtime_dir.session_token_path(session, lease.uid)))
+            }
+            (_, job) => (None, job.map(|job| self.runtime_dir.job_token_path(job, lease.uid))),
+        };
+        let token_until =
+            if session.is_some() { lease.token.map(|token| token.exp) } else { own.and_then(|job| job.file) };
+        let running = own.map_or(session.is_some() && lease.is_running(), |job| job.running);
+        let status = JobStatus {
+            job: job.unwrap_or(0),
+            uid: lease.uid,
+            profile: lease.profile.clone(),
+            state: lease.state(job),
+            name: own.and_then(|job| job.name),
+            session,
+            running,
+            condition: None,
+            since: None,
+            from: lease.waits_until.filter(|_| running),
+            reason: lease.reason.clone().filter(|_| running),
+            file: file.filter(|_| running).map(|path| path.display().to_string()),
+            token_until: token_until.filter(|_| running),
+            until: lease.until,
+            events: events.get(events.len().saturating_sub(most)..).unwrap_or_default().to_vec(),
+        };
+        let (phase, failing_since) = (lease.phase, lease.failing_since);
+        let owner = lease.owner(job);
+        Entry { status, owner, phase, written: token_until.is_some(), failing_since, events: events.to_vec() }
+    }
+
+    /// The entry with its condition.
+    fn judged(&self, entry: Entry) -> JobStatus {
+        let Entry { mut status, owner, phase, written, failing_since, events } = entry;
+        let now = self.clock.unix_millis() / 1000;
+        let on_disk = match (&status.session, &status.file) {
+            (_, None) => false,
+            // The user owns the directories of a session, so the agent looks there with the user's rights.
+            (Some(session), Some(_)) => written && self.runtime_dir.has_session_token(owner, session).unwrap_or(false),
+            (None, Some(path)) => token_file::is_valid(path.as_ref(), now),
+        };
+        let waits_until = status.from;
+        let running = status.running;
+        let (condition, since) =
+            condition(&Facts { running, phase, written, on_disk, waits_until, failing_since, events: &events });
+        (status.condition, status.since) = (Some(condition), since);
+        status
+    }
+}
+
+/// The jobs of a lease; the session of a session's lease.
+fn jobs_of(lease: &Lease) -> Vec<(&Lease, Option<u32>)> {
+    match lease.key {
+        LeaseKey::Session(_) => vec![(lease, None)],
+        LeaseKey::Job(_) | LeaseKey::Submission { .. } => lease.jobs.keys().map(|job| (lease, Some(*job))).collect(),
+    }
+}
+
+/// Bytes that the condition of an entry adds to it at most.
+const CONDITION: usize = 64;
+
+/// Number of the oldest entries that have to be omitted, because an answer is one line.
+fn oldest_to_omit(entries: &[Entry]) -> usize {
+    let mut room = LINE_LIMIT - 1024;
+    let included = entries.iter().rev().take_while(|entry| {
+        let length = serde_json::to_string(&entry.status).map_or(LINE_LIMIT, |text| text.len() + 1 + CONDITION);
+        let enough = length <= room;
+        room = room.saturating_sub(length);
+        enough
+    });
+    entries.len() - included.count()
+}
