@@ -126,8 +126,11 @@ impl Recipe {
         Self::with_packages(&format!("{release}-adopt"), release, &packages)
     }
 
+    /// In sid, bsdutils with the program `script` is no longer essential.
     fn with_packages(name: &str, release: Release, packages: &[&str]) -> Self {
-        let mut arguments = vec!["--variant=apt".to_owned(), format!("--include={}", packages.join(","))];
+        let packages = packages.iter().chain((release == Release::Sid).then_some(&"bsdutils")).copied();
+        let include = format!("--include={}", packages.collect::<Vec<_>>().join(","));
+        let mut arguments = vec!["--variant=apt".to_owned(), include];
         if release == Release::Sid {
             // On a snapshot mirror the index of unstable can be older than its Valid-Until allows. Signatures are still
             // checked.
