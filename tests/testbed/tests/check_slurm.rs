@@ -79,6 +79,13 @@ fn each_fault_of_agent_and_host_is_found_alone() -> Result<()> {
                 "head -n -2 /etc/mytoken/jobs.toml >/root/jobs; cat /root/jobs >/etc/mytoken/jobs.toml".into(),
             ),
             (
+                "install -d -m 0700 /run/mytoken/unreadable; echo damaged >/run/mytoken/unreadable/000001-job-7.json"
+                    .into(),
+                "leases-unreadable",
+                1,
+                "rm -r /run/mytoken/unreadable".into(),
+            ),
+            (
                 format!("mv {KEYS}/cluster.key /root/"),
                 "agent-key-file",
                 1,
