@@ -21,6 +21,9 @@ const PLAIN: &str = "\u{1b}[0m";
 const COMMANDS: [&str; 5] =
     ["ls -l $BEARER_TOKEN_FILE", "mytokenctl status", "sbatch --mytoken job.sh", "cat job.out", "logout"];
 
+/// Width of the terminal. README's page shows about so many columns at their full size.
+const COLUMNS: usize = 100;
+
 /// How long a command may take, and the job.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -48,14 +51,37 @@ pub fn draw(options: Options, file: &Path) -> Result<()> {
             "logout" => break,
             _ => session.run("sleep 1", LIMIT)?.ok()?,
         };
-        screen.push_str(session.run(command, LIMIT)?.ok()?.stdout.trim_end());
-        screen.push('\n');
+        for shown in session.run(command, LIMIT)?.ok()?.stdout.trim_end().lines().flat_map(rows) {
+            screen.push_str(&shown);
+            screen.push('\n');
+        }
     }
     session.close()?;
     let picture = Term::new().min_width_px(760).render_svg(&screen);
     fs::write(file, picture).with_context(|| format!("writing {}", file.display()))
 }
 
+/// The rows of a line, as a terminal breaks it.
+fn rows(line: &str) -> Vec<String> {
+    if line.is_empty() {
+        return vec![String::new()];
+    }
+    let characters: Vec<char> = line.chars().collect();
+    characters.chunks(COLUMNS).map(|row| row.iter().collect()).collect()
+}
+
 fn line(screen: &mut String, place: &str, command: &str) {
     screen.push_str(&format!("{PROMPT}{place}:~$ {PLAIN}{TYPED}{command}{PLAIN}\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_takes_more_rows() {
+        assert_eq!(rows("short"), ["short"]);
+        assert_eq!(rows(""), [""]);
+        assert_eq!(rows(&"é".repeat(COLUMNS + 1)), ["é".repeat(COLUMNS), "é".to_owned()]);
+    }
 }
