@@ -15,6 +15,12 @@ use crate::missed::MissedFile;
 /// Longest wait for the agent.
 const TIME: Duration = Duration::from_secs(1);
 
+/// The nodes of the job, in an epilog (SLURM-37).
+const NODES: &str = "SLURM_JOB_NODELIST";
+
+/// Longest list of nodes in bytes. Slurm writes neighbours as ranges.
+const NODES_LIMIT: usize = 16 * 1024;
+
 /// Tells the agent that a job ended, if the job had a credential. The record of its start goes first: an agent that comes back must not
 /// start the job again.
 pub fn job_ended(call: &HookCall) {
@@ -26,7 +32,8 @@ pub fn job_ended(call: &HookCall) {
         return;
     }
     MissedFile::of(&call.settings, job).remove();
-    if let Err(error) = ask(&call.settings.socket, &JobEnd { job }, Deadline::after(TIME)) {
+    let nodes = std::env::var(NODES).ok().filter(|nodes| nodes.len() <= NODES_LIMIT);
+    if let Err(error) = ask(&call.settings.socket, &JobEnd { job, nodes }, Deadline::after(TIME)) {
         // The agent also finds out by itself that the job has no process left.
         info(&format!("job {job}: {error}"));
     }

@@ -102,10 +102,12 @@ mod tests {
 
     #[test]
     fn the_agent_reads_what_its_callers_write() {
+        let end = |nodes: Option<&str>| JobEnd { job: 4711, nodes: nodes.map(str::to_owned) };
         let start: JobStart = serde_json::from_str(r#"{"job":1,"step":0,"uid":1,"gid":1}"#).unwrap();
         let task = StatusQuery { job: "8_3".parse().ok(), all: true };
         let requests = [
-            (line(&JobEnd { job: 4711 }), Request::JobEnd(JobEnd { job: 4711 })),
+            (line(&end(None)), Request::JobEnd(end(None))),
+            (line(&end(Some("n[1-2]"))), Request::JobEnd(end(Some("n[1-2]")))),
             (line(&start), Request::JobStart(start)),
             (line(&submitted()), Request::Submitted(submitted())),
             (line(&session()), Request::SessionStart(session())),

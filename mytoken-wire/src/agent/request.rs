@@ -56,6 +56,9 @@ pub struct JobStart {
 pub struct JobEnd {
     /// Job id.
     pub job: u32,
+    /// All nodes of the job (`SLURM_JOB_NODELIST`): slurmctld may not tell them any more when the agent asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<String>,
 }
 
 /// A submission was made. The caller is its user.

@@ -69,7 +69,9 @@ impl Agent {
             }
             lease.lacks_credential = lacks_credential;
             lease.add_job(start.job, start.gid, start.array_job, now);
-            lease.jobs.entry(start.job).and_modify(|job| (job.file, job.name) = (earlier.file, start.name));
+            lease.jobs.entry(start.job).and_modify(|job| {
+                (job.file, job.name, job.script) = (earlier.file, start.name, start.step == BATCH_STEP);
+            });
             self.begin_lease(&mut lease, opened, now);
             table.insert(lease);
         }
@@ -131,7 +133,9 @@ impl Agent {
     /// A further job of the submission starts here. It gets the access token that the others have.
     fn join(&self, lease: &mut Lease, start: &JobStart, file: Option<u64>, now: u64) {
         lease.add_job(start.job, start.gid, start.array_job, now);
-        lease.jobs.entry(start.job).and_modify(|job| (job.file, job.name) = (file, start.name));
+        lease.jobs.entry(start.job).and_modify(|job| {
+            (job.file, job.name, job.script) = (file, start.name, start.step == BATCH_STEP);
+        });
         if let Phase::Ended { .. } = lease.phase {
             lease.reason = None;
             let due = lease.token.map_or(now, |token| renew_at(token.exp, token.lifetime, (self.draw)()));
@@ -227,6 +231,12 @@ impl Agent {
         if let Err(error) = &removed {
             self.log.line(Level::Error, &format!("job {}: its files could not be removed: {error}", end.job));
         }
+        if let (Some(nodes), Some(key)) = (&end.nodes, table.of_job(end.job).map(|lease| lease.key.clone())) {
+            if let Some(lease) = table.get_mut(&key).filter(|lease| lease.runs(end.job)) {
+                let script = lease.jobs.get(&end.job).is_some_and(|job| job.script);
+                lease.known.remember_own(end.job, nodes, &self.node, script);
+            }
+        }
         self.end_job(&mut table, end.job);
         match removed {
             Ok(_) => Answer::Done {},
@@ -272,6 +282,9 @@ struct EarlierLease {
     /// Expiry of the access token in the job's file, Unix seconds.
     file: Option<u64>,
 }
+
+/// `SLURM_BATCH_SCRIPT`: the step that runs the script.
+const BATCH_STEP: u32 = 0xffff_fffb;
 
 /// Pause before files that could not be written or removed are tried again.
 pub(super) const WRITE_PAUSE: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use mytoken::private_files::Owner;
 use mytoken_wire::agent::{EventKind, JobState};
 use serde::{Deserialize, Serialize};
 
-use crate::jobs::{EventHistory, Progress, Window};
+use crate::jobs::{EventHistory, KnownNodes, Progress, Window};
 
 pub use parts::{CurrentToken, LeaseCredential, LeaseKey, LocalJob, lane, server};
 
@@ -93,6 +93,9 @@ pub struct Lease {
     /// The agent of the submission's host follows it, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub followed: bool,
+    /// Nodes of the submission's jobs.
+    #[serde(default, skip_serializing_if = "KnownNodes::is_unknown")]
+    pub known: KnownNodes,
     /// The submission was made on this host: what was seen of its jobs in slurmctld so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -187,6 +190,7 @@ impl Lease {
             array_job: None,
             submitted: None,
             followed: false,
+            known: KnownNodes::default(),
             progress: None,
             process: None,
             profile: profile.to_owned(),
@@ -223,7 +227,8 @@ impl Lease {
         if let LeaseKey::Job(job) = self.key {
             if self.jobs.is_empty() {
                 let (running, file) = (self.is_running(), self.token.map(|token| token.exp));
-                self.jobs.insert(job, LocalJob { gid: self.gid, name: None, running, file, last_seen: now });
+                let (name, script) = (None, false);
+                self.jobs.insert(job, LocalJob { gid: self.gid, name, running, file, script, last_seen: now });
                 self.leaders.insert(self.array_job.unwrap_or(job));
             }
             if self.credential.is_some() && !self.handle.is_empty() {
@@ -238,7 +243,8 @@ impl Lease {
 
     /// Adds a job that starts on this node.
     pub fn add_job(&mut self, job: u32, gid: u32, array_job: Option<u32>, now: u64) {
-        self.jobs.insert(job, LocalJob { gid, name: None, running: true, file: None, last_seen: now });
+        let (name, file, script) = (None, None, false);
+        self.jobs.insert(job, LocalJob { gid, name, running: true, file, script, last_seen: now });
         self.revoking = false;
         self.leaders.insert(array_job.filter(|array| *array != 0).unwrap_or(job));
         let ended: Vec<u32> = self.jobs.iter().filter(|(_, job)| !job.running).map(|(id, _)| *id).collect();

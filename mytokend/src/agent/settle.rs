@@ -15,8 +15,8 @@ use super::lease_table::Task;
 use super::slurm::SqueueError;
 use super::user_jobs::{FRESH, USABLE};
 use super::{Agent, millis};
-use crate::jobs::submission_end::{gone, shows};
-use crate::jobs::{EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow};
+use crate::jobs::submission_end::{gone, learn, shows};
+use crate::jobs::{EndDecision, FollowDecision, HeldSubmission, KnownNodes, Progress, decide_end, follow};
 use crate::log::Level;
 
 /// Longest pause between two questions about a submission. Shorter than the five minutes after which slurmctld forgets a job (`MinJobAge`).
@@ -55,8 +55,8 @@ enum Settlement {
 
 /// What slurmctld's answer means for a submission.
 enum Judgement {
-    /// For one whose jobs ran here, with the leaders that the answer shows.
-    End(EndDecision, BTreeSet<u32>),
+    /// For one whose jobs ran here, with the leaders that the answer shows, and the nodes that are known now.
+    End(EndDecision, BTreeSet<u32>, KnownNodes),
     /// For one that was made here, with the leaders that were seen so far.
     Follow(FollowDecision, Progress, BTreeSet<u32>),
 }
@@ -65,7 +65,7 @@ impl Judgement {
     /// Whether no job of the submission can run any more.
     fn is_over(&self) -> bool {
         match self {
-            Self::End(decision, _) => matches!(decision, EndDecision::Revoke { .. } | EndDecision::Leave),
+            Self::End(decision, ..) => matches!(decision, EndDecision::Revoke { .. } | EndDecision::Leave),
             Self::Follow(decision, ..) => *decision != FollowDecision::Wait,
         }
     }
@@ -109,6 +109,7 @@ impl Agent {
                 leaders: lease.leaders.clone(),
                 submitted: lease.submitted,
                 followed: lease.followed,
+                known: lease.known.clone(),
             };
             let progress = lease.progress.filter(|_| lease.is_followed_here());
             Some((lease.credential.clone(), lease.uid, lease.until, (held, progress), (due, tries, revoke)))
@@ -116,7 +117,7 @@ impl Agent {
         let Some((credential, uid, until, (held, before), (ended, tries, revoke))) = copied else { return };
         let now = self.now();
         let expired = until.is_some_and(|until| until.saturating_mul(1000) <= now);
-        let (mut leaders, mut progress) = (None, None);
+        let (mut leaders, mut progress, mut known) = (None, None, None);
         let settlement = match credential {
             Some(_) if expired => Settlement::Finished(EventKind::Kept, "the sub-token has expired".to_owned()),
             None => Settlement::Finished(EventKind::Kept, "there is no sub-token to revoke".to_owned()),
@@ -125,8 +126,8 @@ impl Agent {
                     (progress, leaders) = (Some(seen), Some(all));
                     carry_out_follow(decision, revoke.is_some_and(|revoke| revoke <= now))
                 }
-                Ok((Judgement::End(decision, seen), shown)) => {
-                    leaders = Some(seen);
+                Ok((Judgement::End(decision, seen, nodes), shown)) => {
+                    (leaders, known) = (Some(seen), Some(nodes));
                     if tries < DOUBTS && revoke.is_none() && !shown && matches!(decision, EndDecision::Revoke { .. }) {
                         Settlement::AskAgain
                     } else {
@@ -146,6 +147,7 @@ impl Agent {
         if matches!(lease.phase, Phase::Ended { due, .. } if due == ended) {
             lease.leaders.extend(leaders.unwrap_or_default());
             lease.progress = progress.or(lease.progress);
+            lease.known = known.unwrap_or_else(|| lease.known.clone());
             let revokes = matches!(settlement, Settlement::Revoke);
             self.apply(lease, settlement, tries.saturating_add(1), revoke);
             if revokes {
@@ -201,7 +203,7 @@ impl Agent {
             }
             None => {
                 let (decision, leaders) = decide_end(output, held, &self.node, self.now() / 1000);
-                Judgement::End(decision, leaders)
+                Judgement::End(decision, leaders, learn(output, held))
             }
         };
         let (output, is_fresh) = self.jobs_of(uid, if fresh { FRESH } else { USABLE })?;

@@ -55,6 +55,25 @@ pub fn first(list: &str) -> Option<String> {
     first
 }
 
+/// The first `most` names of the list.
+#[must_use]
+pub fn first_names(list: &str, most: usize) -> Vec<String> {
+    // The whole list must be well formed.
+    if first(list).is_none() {
+        return Vec::new();
+    }
+    let elements = elements(list).into_iter().flatten().filter_map(Element::read);
+    let mut names = Vec::new();
+    for element in elements {
+        let missing = most.saturating_sub(names.len());
+        names.extend((0..element.names.min(missing)).filter_map(|place| element.name(place)));
+        if names.len() >= most {
+            break;
+        }
+    }
+    names
+}
+
 fn count_of(names: usize) -> Option<usize> {
     (names <= MOST_NAMES).then_some(names)
 }
@@ -112,6 +131,16 @@ impl<'a> Element<'a> {
         name
     }
 
+    /// The name at `place`.
+    fn name(&self, mut place: usize) -> Option<String> {
+        let mut ends = Vec::new();
+        for (bracket, tail) in self.brackets.iter().rev() {
+            ends.push(format!("{}{tail}", bracket.number(place.checked_rem(bracket.names)?)?));
+            place /= bracket.names;
+        }
+        Some(ends.into_iter().rev().fold(self.front.to_owned(), |name, end| name + &end))
+    }
+
     /// The place of `node` among the names of this element. Brackets side by side can give one name twice (`n[1-2][1-12]`); the first
     /// place counts.
     fn position(&self, node: &str) -> Option<usize> {
@@ -153,6 +182,20 @@ impl<'a> Bracket<'a> {
         }
         let first = Range::read(text.split(',').next()?)?;
         Some(Self { ranges: text, first, names })
+    }
+
+    /// The number at `place`, as it is written.
+    fn number(&self, mut place: usize) -> Option<String> {
+        for range in self.ranges.split(',') {
+            let range = Range::read(range)?;
+            let (names, width) = (range.names()?, range.width);
+            if place < names {
+                let number = range.low.checked_add(u64::try_from(place).ok()?)?;
+                return Some(format!("{number:0width$}"));
+            }
+            place -= names;
+        }
+        None
     }
 
     fn position(&self, number: &str) -> Option<usize> {
@@ -250,6 +293,7 @@ mod tests {
             let list = list.join(",");
             let names: Vec<String> = elements.into_iter().flat_map(|(_, names)| names).collect();
             prop_assert_eq!(first(&list), names.first().cloned());
+            prop_assert_eq!(first_names(&list, 30), names.iter().take(30).cloned().collect::<Vec<_>>(), "{}", list);
             for name in names.iter().take(300) {
                 prop_assert_eq!(position(&list, name), names.iter().position(|other| other == name), "{} in {}", name, list);
             }
@@ -324,6 +368,7 @@ mod tests {
         ] {
             let shown = list.get(..30).unwrap_or(list);
             assert_eq!((first(list), position(list, "n1"), position(list, "n[1")), (None, None, None), "{shown}");
+            assert!(first_names(list, 3).is_empty(), "{shown}");
         }
         assert_eq!(position(&"x".repeat(65), &"x".repeat(65)), None);
     }
@@ -338,7 +383,7 @@ mod tests {
             format!("[{0}1][{0}1][1]", "1,111,111111,".repeat(9_000)),
         ] {
             let begin = Instant::now();
-            let _ = (first(&list), position(&list, &node), position(&list, "n1111111111"), contains(&list, "a65536"));
+            let _ = (first_names(&list, 3), position(&list, &node), position(&list, "n1111111111"), contains(&list, "a65536"));
             assert!(begin.elapsed() < Duration::from_secs(20), "{} bytes: {:?}", list.len(), begin.elapsed());
         }
     }

@@ -6,6 +6,7 @@ pub mod history;
 pub mod host_list;
 pub mod job_start;
 pub mod keys;
+pub mod known_nodes;
 pub mod renewal;
 pub mod request;
 mod seal_error;
@@ -16,6 +17,7 @@ pub mod windows;
 
 pub use history::EventHistory;
 pub use job_start::StartRefusal;
+pub use known_nodes::KnownNodes;
 pub use renewal::{attempt_times, backoff, renew_at};
 pub use seal_error::SealError;
 pub use submission_end::{EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow};

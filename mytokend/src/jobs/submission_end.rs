@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::host_list;
+use super::known_nodes::{KnownNodes, RANKS};
 use super::sealed::SUBMISSION_SLACK;
 
 /// The format for `squeue`: job id, id as Slurm prints it, state, times of submission and end, nodes, host of the batch script. Users can choose
@@ -31,6 +32,8 @@ pub struct HeldSubmission {
     pub submitted: Option<(u64, u64)>,
     /// The agent of the host of the submission follows it, too.
     pub followed: bool,
+    /// Nodes of its jobs.
+    pub known: KnownNodes,
 }
 
 /// What the agent of the host of a submission has seen of its jobs. It does not know their ids: they were submitted in a certain time.
@@ -134,9 +137,6 @@ pub enum EndDecision {
     Undecided,
 }
 
-/// Number of nodes that revoke one after the other.
-const RANKS: usize = 3;
-
 /// A line of squeue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct JobRow<'a> {
@@ -183,6 +183,20 @@ pub fn decide_end(output: &str, held: &HeldSubmission, node: &str, now: u64) -> 
     (decision, leaders)
 }
 
+/// What a node knows of the submission's nodes, with those that the output shows. A job that ran here tells its nodes when it ends, and a
+/// completing one only some of them.
+#[must_use]
+pub fn learn(output: &str, held: &HeldSubmission) -> KnownNodes {
+    let mut known = held.known.clone();
+    let is_new = |row: &JobRow<'_>| held.leaders.contains(&row.leader) && !(held.jobs.contains(&row.job) && known.has(row.job));
+    let rows = rows(output).unwrap_or_default();
+    let told: Vec<&JobRow<'_>> = rows.iter().filter(|row| row.phase != JobPhase::Completing && is_new(row)).collect();
+    for row in told {
+        known.remember(row.job, row.nodes, row.runs_batch_script().then_some(row.batch_host));
+    }
+    known
+}
+
 /// Whether squeue's output shows a job of the submission. slurmctld forgets a job some minutes after its end (`MinJobAge`).
 #[must_use]
 pub fn shows(output: &str, held: &HeldSubmission) -> bool {
@@ -200,12 +214,9 @@ pub fn gone(output: &str, jobs: &BTreeSet<u32>) -> Vec<u32> {
 }
 
 /// The nodes of the final jobs are ranked: hosts of batch scripts first, of the job that ended last before the others, because the agents
-/// there ask at once; then the other nodes in the order of their job's nodes. A node that is not among the nodes of a job that ran on it (agent and slurmd have different names) takes the last rank.
+/// there ask at once; then the other nodes in the order of their job's nodes; then those that are known from before. A node that is not
+/// among the nodes of a job that ran on it (agent and slurmd have different names) takes the last rank.
 fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDecision {
-    // slurmctld has forgotten all jobs, so nobody knows who else held the credential.
-    if own.iter().all(|row| row.nodes.is_empty()) {
-        return EndDecision::Revoke { rank: 0 };
-    }
     let mut own = own.to_vec();
     own.sort_by_key(|row| (Reverse(row.ended), row.job));
     let is_batch = |row: &&&JobRow<'_>| row.runs_batch_script();
@@ -224,13 +235,25 @@ fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDec
         let before = batch_hosts.iter().filter_map(|host| host_list::position(row.nodes, host));
         Some(batch_hosts.len() + position - before.filter(|before| *before < position).count())
     };
+    let ran_here = |row: &&JobRow<'_>| held.jobs.contains(&row.job);
     let Some(place) = own.iter().filter_map(place).min() else {
-        let misnamed = own.iter().any(|row| held.jobs.contains(&row.job));
-        return if misnamed { rank(RANKS - 1) } else { EndDecision::Leave };
+        let is_shown = own.iter().any(|row| !row.nodes.is_empty());
+        if is_shown && !own.iter().any(ran_here) {
+            return EndDecision::Leave;
+        }
+        let shown = own.iter().flat_map(|row| host_list::first_names(row.nodes, RANKS));
+        let shown: Vec<String> = batch_hosts.iter().map(|host| (*host).to_owned()).chain(shown).collect();
+        return match held.known.rank_after(&shown, node) {
+            Some(known) => rank(known),
+            // Nobody knows who else held the credential.
+            None if !is_shown && held.known.is_empty() => rank(0),
+            None if held.known.is_named() => EndDecision::Leave,
+            None => rank(RANKS - 1),
+        };
     };
     // The command of salloc or srun runs on a host outside the allocation, and its only step may have run on this node.
     // If the host of the submission has promised to follow it, it revokes after the first nodes.
-    let alone = own.iter().any(|row| held.jobs.contains(&row.job) && !is_batch(&row)) && !held.followed;
+    let alone = own.iter().any(|row| ran_here(row) && !is_batch(&row)) && !held.followed;
     if place < RANKS || alone { rank(place) } else { EndDecision::Leave }
 }
 

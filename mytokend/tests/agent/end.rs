@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mytoken_wire::agent::{EventKind, JobStart, JobState};
+use mytoken_wire::agent::{EventKind, JobEnd, JobStart, JobState};
 
 use mytokend::agent::credential_service::RequestFailure;
 
@@ -97,6 +97,26 @@ fn a_requeued_job_that_is_cancelled_in_the_queue_is_revoked() {
     agent.squeue_prints(&[(7, "7", "CANCELLED", "")]);
     agent.advance(LONGEST_PAUSE);
     assert_eq!(agent.revoked(), 1);
+}
+
+#[test]
+fn one_node_of_a_requeued_job_revokes_first_when_it_is_cancelled() {
+    for (nodes, revoked) in [("n[1-8]", 1), ("m1,n[1-8]", 0), ("m[1-3],n1", 0)] {
+        let mut agent = TestAgent::new();
+        agent.squeue_prints(&[(7, "7", "PENDING", "")]);
+        agent.start(7, "h1");
+        agent.ask(&JobEnd { job: 7, nodes: Some(nodes.into()) }).unwrap();
+        agent.advance(SETTLE);
+        // What the node knows is kept over a restart.
+        agent.end();
+        agent.begin();
+        agent.squeue_prints(&[(7, "7", "CANCELLED", "")]);
+        agent.advance(LONGEST_PAUSE);
+        assert_eq!(agent.revoked(), revoked, "{nodes}");
+        let later = usize::from(nodes != "m[1-3],n1");
+        agent.advance(LATER);
+        assert_eq!(agent.revoked(), later, "{nodes}");
+    }
 }
 
 #[test]

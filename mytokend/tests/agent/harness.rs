@@ -306,7 +306,7 @@ impl TestAgent {
     }
 
     pub fn finish(&self, job: u32) {
-        self.ask(&JobEnd { job }).unwrap();
+        self.ask(&JobEnd { job, nodes: None }).unwrap();
     }
 
     pub fn status(&self, job: u32) -> JobStatus {

@@ -334,7 +334,7 @@ impl TestSite {
     }
 
     pub fn end(&self, job: u32) {
-        self.ask(&JobEnd { job }).unwrap();
+        self.ask(&JobEnd { job, nodes: None }).unwrap();
     }
 
     pub fn status(&self, job: u32) -> JobStatus {

@@ -303,6 +303,12 @@ fn the_epilog_of_a_job_with_credential_calls_the_agent() {
     let seen = epilog(&agent, &[&format!("env SPANK_MYTOKEN_H {HANDLE}")]);
     assert!(seen.all_zero() && seen.logs().is_empty());
     assert_eq!(agent.requests(), [r#"{"v":1,"call":"job_end","job":4711}"#]);
+    let long = format!("env SLURM_JOB_NODELIST {}", "n1,".repeat(8_000));
+    for (nodes, told) in [("env SLURM_JOB_NODELIST n[1-8]", r#","nodes":"n[1-8]""#), (&long, "")] {
+        let agent = FakeAgent::answering(Some(r#"{"v":1,"done":{}}"#));
+        assert!(epilog(&agent, &[&format!("env SPANK_MYTOKEN_H {HANDLE}"), nodes]).all_zero());
+        assert_eq!(agent.requests(), [format!(r#"{{"v":1,"call":"job_end","job":4711{told}}}"#)]);
+    }
 }
 
 #[test]

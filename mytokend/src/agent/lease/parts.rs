@@ -64,6 +64,9 @@ pub struct LocalJob {
     /// failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<u64>,
+    /// Its batch script runs here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub script: bool,
     /// When a process of the job was last seen on this node, Unix milliseconds.
     #[serde(skip)]
     pub last_seen: u64,

@@ -67,6 +67,7 @@ fn a_stored_lease_is_read_back() {
     before.in_progress = true;
     before.token_text = Some(Secret::new("an access token"));
     before.add_job(8, 5, Some(7), 1);
+    before.known.remember_own(8, "n[1-4]", "n2", false);
     before.record(1_000, EventKind::Started, "here");
     let text = serde_json::to_string(&before).unwrap();
     assert!(!text.contains("an access token"), "{text}");
@@ -76,6 +77,7 @@ fn a_stored_lease_is_read_back() {
         (before.key, before.phase, before.token, before.credential)
     );
     assert_eq!((&after.history, &after.windows), (&before.history, &before.windows));
+    assert_eq!(after.known, before.known);
     assert_eq!((after.running_jobs().collect::<Vec<_>>(), after.leaders.clone()), (vec![8], [7].into()));
     assert!(!after.in_progress && after.scheduled.is_none());
     assert_eq!(after.in_present_form(4).jobs[&8].last_seen, 4);
@@ -124,7 +126,9 @@ fn files_of_earlier_releases_are_read() {
     let lease = serde_json::from_str::<Lease>(job).unwrap().in_present_form(5);
     let handle = "0123456789abcdef0123456789abcdef".to_owned();
     assert_eq!(lease.key, LeaseKey::Submission { uid: 1, handle });
-    let local = LocalJob { gid: 2, name: None, running: true, file: Some(1_800_000_120), last_seen: 5 };
+    assert!(lease.known.is_unknown());
+    let (name, file) = (None, Some(1_800_000_120));
+    let local = LocalJob { gid: 2, name, running: true, file, script: false, last_seen: 5 };
     assert_eq!((lease.jobs, lease.leaders), ([(1, local)].into(), [7].into()));
     let session = r#"{"key":{"session":"s1"},"uid":1,"gid":1,"array_job":null,"process":[4711,99],"profile":"session","handle":"",
             "required":false,"until":null,"source":{"mytoken":{"server":"main","mytoken":"a.b.c","scope":"openid",

@@ -208,3 +208,68 @@ fn a_submission_without_a_job_is_revoked_by_its_own_host() {
         assert_eq!(follow(output, time, before, now), expected, "{output} {before:?} {now}");
     }
 }
+
+/// What eight nodes decide about job 7, each with what it knows.
+fn eight_nodes(output: &str, known: impl Fn(&str) -> KnownNodes) -> Vec<EndDecision> {
+    let on = |number: u32| {
+        let node = format!("n{number}");
+        decide_end(output, &HeldSubmission { known: known(&node), ..held(&[7], 7) }, &node, LATE).0
+    };
+    (1..=8).map(on).collect()
+}
+
+#[test]
+fn one_of_eight_nodes_revokes_first_also_when_slurmctld_does_not_tell_them() {
+    use EndDecision::Leave;
+    let ended = |list: &'static str, script: &'static str| {
+        move |node: &str| {
+            let mut known = KnownNodes::default();
+            known.remember_own(7, list, node, node == script);
+            known
+        }
+    };
+    let all = "n[1-8]";
+    let first_three = [revoke(0), revoke(1), revoke(2), Leave, Leave, Leave, Leave, Leave];
+    for (output, list, script, expected) in [
+        // slurmctld has forgotten the job, or it was cancelled when it was back in the queue.
+        ("", all, "n1", first_three),
+        ("7|7|CANCELLED|50|60||n/a", all, "n1", first_three),
+        ("7|7|CANCELLED|50|60|(null)|n/a", "n[1-3],n[4-8]", "", first_three),
+        ("", "n8,n[1-7]", "n8", [revoke(1), revoke(2), Leave, Leave, Leave, Leave, Leave, revoke(0)]),
+        // The last run was on another node.
+        ("7|7|COMPLETED|50|60|m1|m1", all, "n1", [revoke(1), revoke(2), Leave, Leave, Leave, Leave, Leave, Leave]),
+        ("7|7|COMPLETED|50|60|n5|n5", all, "n1", [revoke(1), revoke(2), Leave, Leave, revoke(0), Leave, Leave, Leave]),
+        ("7|7|COMPLETED|50|60|n[1-8]|n2", all, "n2", [revoke(1), revoke(0), revoke(2), Leave, Leave, Leave, Leave, Leave]),
+        // Agent and slurmd have different names, and the list cannot be read.
+        ("", "m[1-8]", "", [revoke(2); 8]),
+        ("", "n[1-", "", [revoke(0); 8]),
+    ] {
+        assert_eq!(eight_nodes(output, ended(list, script)), expected, "{output} {list}");
+    }
+    // --batch: the host of the script is not the first node, and only it knows that.
+    let decisions = eight_nodes("", ended(all, "n5"));
+    assert_eq!((decisions[0], decisions[4], decisions[7]), (revoke(0), revoke(0), Leave));
+}
+
+#[test]
+fn the_nodes_of_an_array_know_its_first_tasks() {
+    let running = "11|10_1|RUNNING|50|60|n1|n1\n12|10_2|RUNNING|50|60|n2|n2\n13|10_3|COMPLETING|50|60|n3|n3\n\
+                   14|10_4|RUNNING|50|60|n4|n4\n99|99|RUNNING|50|60|m1|m1\n";
+    let on = |job: u32, node: &str| {
+        let mut own = held(&[job], 10);
+        own.known.remember_own(job, node, node, true);
+        // slurmctld forgets one task after the other.
+        for output in [running, "14|10_4|RUNNING|50|60|n4|n4\n"] {
+            own.known = learn(output, &own);
+        }
+        decide_end("99|99|RUNNING|50|60|m1|m1", &own, node, LATE).0
+    };
+    assert_eq!(on(11, "n1"), revoke(0));
+    assert_eq!((on(12, "n2"), on(14, "n4")), (revoke(1), revoke(2)));
+    assert_eq!((on(13, "n3"), on(15, "n5")), (revoke(2), EndDecision::Leave));
+    let mut requeued = held(&[7], 7);
+    requeued.known.remember_own(7, "n[1-2]", "n1", true);
+    let known = requeued.known.clone();
+    assert_eq!(learn("7|7|RUNNING|50|N/A|n9|n9", &requeued), known, "the nodes of its own run stay");
+    assert_eq!(learn("an error", &requeued), known);
+}
