@@ -60,7 +60,7 @@ pub fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) 
     };
     match &step.state {
         TokenState::Ready => {}
-        TokenState::Pending => info(&format!("job {job}: the access token is not there yet")),
+        TokenState::Pending(reason) => info(&format!("job {job}: no access token yet: {reason}")),
         TokenState::Failed(reason) => info(&format!("job {job}: no access token: {reason}")),
     }
     step
@@ -94,10 +94,11 @@ fn ask_with_retries(socket: &Path, request: &JobStart, patience: Patience) -> Re
 /// The step of an answer. `file` is used if the agent names none that can be the value of a variable.
 fn answered(started: Started, file: PathBuf, required: bool) -> StepToken {
     let Started { path, state, reason, required: required_by_credential } = started;
+    let reason = reason.unwrap_or_else(|| "the agent gives no reason".to_owned());
     let state = match state {
         JobState::Ready => TokenState::Ready,
-        JobState::Pending => TokenState::Pending,
-        JobState::Failed => TokenState::Failed(reason.unwrap_or_else(|| "the agent gives no reason".to_owned())),
+        JobState::Pending => TokenState::Pending(reason),
+        JobState::Failed => TokenState::Failed(reason),
     };
     let file = if is_plain(&path) { PathBuf::from(path) } else { file };
     StepToken { file, state, required: required_by_credential || required, announces: false }

@@ -139,17 +139,20 @@ pub fn task(call: &HookCall) -> Verdict {
         return Verdict::Proceed;
     };
     let reason = match (&step.state, step.required) {
-        (TokenState::Failed(reason), false) => {
+        (TokenState::Failed(reason) | TokenState::Pending(reason), false) => {
+            let yet = if matches!(step.state, TokenState::Pending(_)) { " yet" } else { "" };
             // SLURM-22: messages of earlier hooks go to slurmd's log, not to the job's output.
             if is_first_task(call) && step.announces {
-                error(&format!("no access token: {reason}"));
+                error(&format!("no access token{yet}: {reason}"));
             }
             return Verdict::Proceed;
         }
-        (TokenState::Pending, false) | (TokenState::Ready, _) => return Verdict::Proceed,
+        (TokenState::Ready, _) => return Verdict::Proceed,
         (TokenState::Failed(reason), true) => reason.clone(),
-        (TokenState::Pending, true) if wait_for_file(&step.file) => return Verdict::Proceed,
-        (TokenState::Pending, true) => format!("the agent got no token within {} s", PENDING_TIME.as_secs()),
+        (TokenState::Pending(_), true) if wait_for_file(&step.file) => return Verdict::Proceed,
+        (TokenState::Pending(reason), true) => {
+            format!("the agent got no token within {} s: {reason}", PENDING_TIME.as_secs())
+        }
     };
     if is_first_task(call) {
         error(&format!("this job requires an access token and does not start without it: {reason}"));

@@ -55,8 +55,8 @@ pub struct StepToken {
 pub enum TokenState {
     /// The file exists.
     Ready,
-    /// The agent still tries to get one.
-    Pending,
+    /// The agent still tries to get one. This is why there is none yet.
+    Pending(String),
     /// There will be none, for this reason.
     Failed(String),
 }

@@ -11,6 +11,7 @@ use super::credential_service::{Admitted, Denied};
 use super::lease::{Lease, LeaseCredential, LeaseKey, LocalJob, Phase};
 use super::lease_table::LeaseTable;
 use super::{Agent, millis};
+use crate::jobs::windows::first_request;
 use crate::jobs::{EventHistory, job_start, renew_at};
 use crate::log::Level;
 
@@ -139,7 +140,8 @@ impl Agent {
         if let Phase::Ended { .. } = lease.phase {
             lease.reason = None;
             let due = lease.token.map_or(now, |token| renew_at(token.exp, token.lifetime, (self.draw)()));
-            lease.phase = Phase::Active { due: lease.waits_until.map_or(due, |begin| begin.saturating_mul(1000)) };
+            let begin = lease.waits_until.map(|begin| first_request(&lease.windows, begin, (self.draw)()));
+            lease.phase = Phase::Active { due: begin.unwrap_or(due) };
         }
         self.record(
             lease,

@@ -12,7 +12,7 @@ use mytoken::private_files::Owner;
 use mytoken_wire::agent::{EventKind, JobState};
 use serde::{Deserialize, Serialize};
 
-use crate::jobs::{EventHistory, KnownNodes, Progress, Window};
+use crate::jobs::{EventHistory, KnownNodes, Progress, Window, windows};
 
 pub use parts::{CurrentToken, LeaseCredential, LeaseKey, LocalJob, lane, server};
 
@@ -288,8 +288,9 @@ impl Lease {
         self.second_due = self.second_due.map(later);
         self.phase = match self.phase {
             Phase::Active { due } => {
-                let window = self.waits_until.map(|begin| begin.saturating_add(1).saturating_mul(1000));
-                Phase::Active { due: window.unwrap_or_else(|| later(due).min(soon)) }
+                let window = self.waits_until.map(windows::earliest_request);
+                let in_window = |begin: u64| due.clamp(begin, begin.saturating_add(windows::SPREAD));
+                Phase::Active { due: window.map_or_else(|| later(due).min(soon), in_window) }
             }
             Phase::Ended { due, tries, revoke } => Phase::Ended { due: later(due), tries, revoke: revoke.map(later) },
             Phase::Finished { due } => Phase::Finished { due: later(due) },

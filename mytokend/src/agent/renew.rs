@@ -145,8 +145,7 @@ impl Agent {
     fn wait_for_window(&self, lease: &mut Lease, begin: u64) {
         (lease.failures, lease.failing_since) = (0, None);
         lease.waits_until = Some(begin);
-        // A second later: the server compares with whole seconds.
-        lease.phase = Phase::Active { due: begin.saturating_add(1).saturating_mul(1000) };
+        lease.phase = Phase::Active { due: windows::first_request(&lease.windows, begin, (self.draw)()) };
         let from = time_format::utc_minute(begin);
         let kept = if lease.token.is_some() { "; the last access token stays until it expires" } else { "" };
         let text = format!("the credential gives access tokens again from {from} on{kept}");

@@ -60,13 +60,14 @@ const FIRST_SECOND: Duration = Duration::from_millis(1_200);
 /// Longest wait for the answer to a request before a second one is sent.
 const LONGEST_WAIT_FOR_ANSWER: Duration = Duration::from_secs(10);
 
-fn unit(draw: f64) -> f64 {
+/// `draw` in [0, 1].
+pub(super) fn unit(draw: f64) -> f64 {
     if draw.is_finite() { draw.clamp(0.0, 1.0) } else { 0.5 }
 }
 
 /// `fraction` (of [0, 1]) of `whole` milliseconds. Exact below 2^53 ms, which are 285,000 years.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-fn share(whole: u64, fraction: f64) -> u64 {
+pub(super) fn share(whole: u64, fraction: f64) -> u64 {
     (whole as f64 * fraction) as u64
 }
 

@@ -4,6 +4,8 @@
 use mytoken::restrictions::Clause;
 use serde::{Deserialize, Serialize};
 
+use super::renewal::{share, unit};
+
 /// A time in which one clause gives access tokens, Unix seconds. An absent end is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
@@ -75,6 +77,27 @@ pub fn next_begin(windows: &[Window], now: u64) -> Option<u64> {
     later.filter_map(|window| window.nbf.filter(|nbf| *nbf > now)).min()
 }
 
+/// The time after the begin of a window in which the nodes send their first requests, in milliseconds. A job gets its token within
+/// seconds.
+pub const SPREAD: u64 = 5_000;
+
+/// When a node sends its first request in the window that begins at `begin` (Unix seconds), Unix milliseconds: at least a second later,
+/// because the server compares with whole seconds, and at most [`SPREAD`] after that, or a tenth of a short window. `draw` is a random
+/// number of [0, 1): all nodes of a job wait for the same second.
+#[must_use]
+pub fn first_request(windows: &[Window], begin: u64, draw: f64) -> u64 {
+    let ends = windows.iter().filter(|window| window.nbf == Some(begin)).map(|window| window.exp.unwrap_or(u64::MAX));
+    let length = ends.max().unwrap_or(u64::MAX).saturating_sub(begin);
+    let spread = length.saturating_mul(100).min(SPREAD);
+    earliest_request(begin).saturating_add(share(spread, unit(draw)))
+}
+
+/// The earliest request in the window that begins at `begin` (Unix seconds), Unix milliseconds.
+#[must_use]
+pub fn earliest_request(begin: u64) -> u64 {
+    begin.saturating_add(1).saturating_mul(1000)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -106,6 +129,25 @@ mod tests {
         assert_eq!(validity(&[], 5), Validity::Now);
         assert_eq!(validity(&[window(None, None)], 5), Validity::Now);
         assert_eq!(validity(&[window(Some(9), Some(7))], 5), Validity::Over, "never open");
+    }
+
+    #[test]
+    fn the_first_requests_of_a_window_are_spread_over_some_seconds() {
+        let day = [window(None, Some(50)), window(Some(100), Some(86_400)), window(Some(200), None)];
+        for (windows, begin, draw, expected) in [
+            (&day[..], 100, 0.0, 101_000),
+            (&day, 100, 0.5, 103_500),
+            (&day, 100, 1.0, 106_000),
+            (&day, 200, 1.0, 206_000),
+            // A short window: of two clauses that begin together, the longer one counts.
+            (&[window(Some(100), Some(110))], 100, 1.0, 102_000),
+            (&[window(Some(100), Some(110)), window(Some(100), Some(130))], 100, 1.0, 104_000),
+            (&[window(Some(100), Some(100))], 100, 1.0, 101_000),
+            (&[], 100, f64::NAN, 103_500),
+        ] {
+            assert_eq!(first_request(windows, begin, draw), expected, "{windows:?} {draw}");
+        }
+        assert_eq!(first_request(&[window(Some(u64::MAX), None)], u64::MAX, 1.0), u64::MAX);
     }
 
     #[test]

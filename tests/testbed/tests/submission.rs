@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Submissions: which of them make a credential, and what the user is told.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde_json::json;
 use testbed::drive::jobs::Job;
 use testbed::drive::journal::Journal;
 use testbed::drive::people::{self, Session};
-use testbed::{Options, Result, Site, story_with_own_servers};
+use testbed::drive::tokens;
+use testbed::site::servers::AUDIENCE;
+use testbed::soak::records;
+use testbed::soak::task::{RECORDS, Seen};
+use testbed::{Options, Result, Site, story_with_own_servers, wait};
 
 /// A site with a stored mytoken of alice and an empty journal. `job.sh` does nothing, `test.sh` has `--test-only` in it.
 fn with_alice(body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
@@ -131,6 +136,79 @@ fn a_loop_of_submissions_costs_few_requests() -> Result<()> {
         let carried = site.sh("root", carried)?.ok()?.stdout;
         assert_eq!(carried.lines().count(), LOOP);
         assert_eq!(carried.lines().collect::<std::collections::BTreeSet<_>>().len(), journal.sub_tokens());
+        Ok(())
+    })
+}
+
+/// Unix milliseconds.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs() * 1000 + u64::from(since.subsec_millis())
+}
+
+/// What the task `tag` saw so far, with the times.
+fn readings(site: &Site, tag: &str) -> Result<Vec<(u64, Seen)>> {
+    let own = records::read(site)?.into_iter().find(|record| record.tag == tag);
+    Ok(own.map(|record| record.readings()).unwrap_or_default())
+}
+
+#[test]
+fn a_job_has_a_token_in_both_windows_of_its_mytoken_and_knows_why_not_in_between() -> Result<()> {
+    /// Lifetime of access tokens in seconds.
+    const LIFETIME: u64 = 3;
+    with_alice(|site| {
+        people::control(site, "/provider/lifetime", Some(&json!({"seconds": LIFETIME}).to_string()))?;
+        site.sh("alice", &format!("mkdir {RECORDS}"))?.ok()?;
+        let begin = now() / 1000;
+        let (end, again) = (begin + 10, begin + 20);
+        let (scope, audience) = ("openid profile storage.read", [AUDIENCE]);
+        let clauses = json!([
+            {"exp": end, "scope": scope, "audience": audience},
+            {"nbf": again, "exp": begin + 300, "scope": scope, "audience": audience},
+        ]);
+        let mytoken = tokens::mytoken(site, "alice", &json!({"restrictions": clauses}))?;
+        site.script("alice", "umask 077 && cat >mytoken").stdin(mytoken.as_str()).run()?.ok()?;
+        let submit = |tag: &str, options: &str| {
+            let task = format!("testbed soak-task {tag} 120");
+            let command =
+                format!("MYTOKEN_FILE=~/mytoken sbatch --mytoken -w n1 -n1 {options} --wrap '/usr/local/bin/{task}'");
+            Job::submit(site, "alice", &command).map(|(job, _)| job)
+        };
+        let (first, second) = (submit("first", "")?, submit("second", "--hold")?);
+        site.wait_for(
+            "the end of the first window",
+            Duration::from_secs(30),
+            "root",
+            &format!("test $(date +%s) -gt {end}"),
+        )?;
+        site.sh("alice", &format!("scontrol release {}", second.id))?.ok()?;
+        wait::until("the second job", Duration::from_secs(60), || Ok(readings(site, "second")?.first().copied()))?;
+        let status = site.script("alice", &format!("mytokenctl status {}", first.id)).on("n1").run()?;
+        let told_in_time = now() / 1000 < again;
+        for tag in ["first", "second"] {
+            let in_second = |(time, seen): &(u64, Seen)| *time > again * 1000 && *seen == Seen::Valid;
+            wait::until("a token in the second window", Duration::from_secs(60), || {
+                Ok(readings(site, tag)?.iter().any(in_second).then_some(()))
+            })?;
+            let seen = readings(site, tag)?;
+            let late = seen.iter().find(|reading| in_second(reading)).map(|(time, _)| time - again * 1000);
+            assert!(late.is_some_and(|late| late < 12_000), "{tag}: {late:?} ms after the begin of the window");
+            let in_first = seen.iter().any(|(time, seen)| *time < end * 1000 && *seen == Seen::Valid);
+            assert_eq!(in_first, tag == "first", "{tag}: {seen:?}");
+            let between = (end + LIFETIME) * 1000..again * 1000;
+            let wrong = |(time, seen): &&(u64, Seen)| between.contains(time) && *seen != Seen::Missing;
+            assert_eq!(seen.iter().find(wrong), None, "{tag}");
+            assert!(seen.iter().all(|(_, seen)| *seen != Seen::Expired), "{tag}: {seen:?}");
+        }
+        let why = "the credential gives access tokens again from 2";
+        if told_in_time {
+            assert!(status.stdout.contains(why), "{status:?}");
+            let output = second.output(site)?;
+            assert!(output.contains(&format!("mytoken: no access token yet: {why}")), "{output}");
+        } else {
+            println!("not checked: what is said between the windows, because the second job began too late");
+        }
+        assert!(!first.output(site)?.contains("mytoken:"), "{:?}", first.output(site));
         Ok(())
     })
 }
