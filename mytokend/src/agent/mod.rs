@@ -128,7 +128,8 @@ impl Agent {
         log: Log,
     ) -> Result<Arc<Self>, Error> {
         let moment = recovery::Moment { now: clock.unix_millis(), offset: offset(clock.as_ref()) };
-        let table = recovery::recover(&runtime_dir, moment, &log)?;
+        let mut table = recovery::recover(&runtime_dir, moment, &log)?;
+        recovery::complete(&mut table, configured.service.as_ref(), moment.now);
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),

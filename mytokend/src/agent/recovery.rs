@@ -7,8 +7,10 @@ use std::collections::hash_map::Entry;
 
 use mytoken::private_files::{FileError, Owner};
 use mytoken::time_format;
+use mytoken_wire::agent::JobStart;
 
-use super::lease::{CurrentToken, Lease, LeaseKey, Phase};
+use super::credential_service::CredentialService;
+use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
 use super::lease_table::LeaseTable;
 use super::name;
 use super::runtime_dir::{LeftToken, Records, RuntimeDir, UnreadableRecord};
@@ -99,6 +101,33 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
     let mut table = LeaseTable::default();
     leases.into_values().for_each(|lease| table.insert(lease));
     Ok(table)
+}
+
+/// Adds what release 0.1.0 did not store of a credential: its lane, its windows, and whether its uses are limited.
+pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, now: u64) {
+    for lease in table.leases_mut().filter(|lease| lease.lane.is_empty()) {
+        match &lease.credential {
+            Some(LeaseCredential::Mytoken(renewal)) => lease.lane = service.lane_of(renewal),
+            Some(LeaseCredential::Sealed(sealed)) => {
+                let job = lease.jobs.keys().next().copied().unwrap_or_default();
+                let start = JobStart {
+                    job,
+                    step: 0,
+                    uid: lease.uid,
+                    gid: lease.gid,
+                    array_job: None,
+                    sealed: None,
+                    handle: None,
+                };
+                // If it is refused now, the next request for a token says why.
+                if let Ok(admitted) = service.admit(&start, sealed, now / 1000) {
+                    (lease.lane, lease.windows) = (admitted.lane, admitted.windows);
+                    lease.limited_uses = admitted.limited_uses;
+                }
+            }
+            Some(LeaseCredential::SubToken { .. }) | None => {}
+        }
+    }
 }
 
 fn in_present(record: Lease, moment: Moment) -> Lease {
@@ -250,7 +279,7 @@ mod tests {
     use mytoken::private_files::Owner;
 
     use super::*;
-    use crate::agent::lease::{Action, LeaseCredential};
+    use crate::agent::lease::Action;
 
     const NOW: u64 = 1_000_000;
 

@@ -2,6 +2,7 @@
 //! Files of an earlier run that the agent cannot read, and a file system that is full for a while.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -224,4 +225,33 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// A lease in the form of release 0.1.0, with an invented credential.
+const OLD_LEASE: &str = r#"{"key":{"job":7},"uid":UID,"gid":GID,"array_job":null,"process":null,"profile":"default",
+    "handle":"limited0","required":true,"until":UNTIL,"source":{"sealed":"UID:limited0"},"held":{"exp":EXP,"lifetime":3600},
+    "phase":{"alive":{"due":DUE}},"failures":0,"reason":null,"history":[{"time":1800000000,"what":"started","text":"n1"}]}"#;
+
+#[test]
+fn a_lease_of_the_first_release_is_renewed_and_ended() {
+    let mut agent = TestAgent::new();
+    agent.end();
+    agent.services.with(|script| script.lane = "main provider".to_owned());
+    let now = agent.clock.now();
+    let text = OLD_LEASE.replace("UID", &me().uid.to_string()).replace("GID", &me().gid.to_string());
+    let text = text.replace("UNTIL", &(now + 86_400).to_string()).replace("EXP", &(now + 1_200).to_string());
+    let state = agent.dir.path().join("mytoken/state");
+    fs::write(state.join("job-7.json"), text.replace("DUE", &format!("{}000", now + 60))).unwrap();
+    fs::set_permissions(state.join("job-7.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    agent.begin();
+    agent.advance(Duration::from_secs(60));
+    assert_eq!((agent.read_token(7).as_str(), agent.token_requests()), ("token-1", 1));
+    let stored = fs::read_to_string(state.join(format!("submission-{}-limited0.json", me().uid))).unwrap();
+    assert!(stored.contains(r#""lane":"main provider""#) && stored.contains(r#""limited_uses":true"#), "{stored}");
+    agent.advance(RENEWAL);
+    assert_eq!(agent.read_token(7), "token-2");
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+    agent.finish(7);
+    agent.advance(SETTLE);
+    assert_eq!((agent.revoked(), agent.token(7).exists()), (1, false));
 }
