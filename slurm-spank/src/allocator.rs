@@ -2,7 +2,7 @@
 //! sbatch, salloc, and srun outside a job: gets a credential for the submission and puts it into the job's environment.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use mytoken_wire::ProfileName;
@@ -82,16 +82,25 @@ fn acquire(call: &HookCall, profile: &ProfileName, required: bool) -> Result<job
     }
     // SLURM-35: the job then belongs to another user or group, who must not get what is made of the submitter's mytoken.
     for (option, name) in [(c"uid", "--uid"), (c"gid", "--gid")] {
-        if command_options::is_set(option).unwrap_or_else(|| has_word(env::args_os().skip(1), name)) {
+        if has_option(option, name) {
             return Err(format!(
                 "with {name} it would belong to the user who submits, not to the job's; submit as the job's user"
             ));
         }
     }
-    let submit::Submitted { credential, notes } = submit::run(&call.settings, profile, required, call.context)?;
+    // SLURM-11: only job-control variables would reach the job.
+    if has_option(c"export-file", "--export-file") {
+        return Err(
+            "--export-file replaces the job's environment, and the credential with it; use --export=NAME,... instead"
+                .to_owned(),
+        );
+    }
+    let wanted = submit::Wanted { profile, required, clusters: command_options::value(c"clusters") };
+    let submit::Submitted { credential, notes } = submit::run(&call.settings, &wanted, call.context)?;
     credential.place(call.spank)?;
-    for note in &notes {
-        info(note);
+    // SLURM-63: Slurm obeys --quiet later than this hook runs.
+    if !(has_option(c"quiet", "--quiet") || has_option(c"quiet", "-Q")) {
+        notes.iter().for_each(|note| info(note));
     }
     Ok(credential)
 }
@@ -130,6 +139,11 @@ fn is_test_only_in(words: impl Iterator<Item = OsString>) -> bool {
     // getopt_long(3) accepts the beginning of a name if no other option begins like that.
     let is_test = |word: &OsString| word.len() >= "--te".len() && "--test-only".as_bytes().starts_with(word.as_bytes());
     words.take_while(|word| word != "--" && word.as_bytes().starts_with(b"-")).any(|word| is_test(&word))
+}
+
+/// Whether the option is set. Without Slurm's own answer, whether `word` is on the command line.
+fn has_option(name: &CStr, word: &str) -> bool {
+    command_options::is_set(name).unwrap_or_else(|| has_word(env::args_os().skip(1), word))
 }
 
 /// Whether the option `name` with its argument is among the words of the command line, as in [`is_test_only_in`].

@@ -24,20 +24,28 @@ pub struct Submitted {
     pub notes: Vec<String>,
 }
 
+/// What the submission wants.
+pub struct Wanted<'a> {
+    /// The profile.
+    pub profile: &'a ProfileName,
+    /// Whether the job must not run without a credential.
+    pub required: bool,
+    /// The value of `--clusters`.
+    pub clusters: Option<String>,
+}
+
 /// Runs `mytoken-submit`.
 ///
 /// # Errors
 /// A sentence for the user.
-pub fn run(
-    settings: &PluginSettings,
-    profile: &ProfileName,
-    required: bool,
-    context: SpankContext,
-) -> Result<Submitted, String> {
+pub fn run(settings: &PluginSettings, wanted: &Wanted<'_>, context: SpankContext) -> Result<Submitted, String> {
     let program = CString::new(settings.submit.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
-    let mut arguments = vec![program.clone(), c"--profile".to_owned(), c_string(profile.as_str())];
-    if required {
+    let mut arguments = vec![program.clone(), c"--profile".to_owned(), c_string(wanted.profile.as_str())];
+    if wanted.required {
         arguments.push(c"--required".to_owned());
+    }
+    if let Some(clusters) = &wanted.clusters {
+        arguments.push(c_string(&format!("--clusters={clusters}")));
     }
     arguments.extend([c"--context".to_owned(), c_string(command_name(std::env::args_os().next(), context))]);
     let output = spawn::run(&program, &arguments, Deadline::after(settings.submit_time));

@@ -55,6 +55,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
         let request = SubmitRequest {
             profile: arguments.profile,
             required: arguments.required,
+            clusters: arguments.clusters,
             command: arguments.context.name().to_owned(),
             shares: true,
             times,

@@ -51,8 +51,14 @@ pub fn attach(config: &Path, profile: &str, required: bool) -> Result<SubmittedC
     let config = SubmitConfig::load(config).map_err(|error| error.to_string())?;
     let deadline = Deadline::after(config.jobs.submit.deadline.get());
     let times = TimeFormat::local(SystemClock.now());
-    let request =
-        SubmitRequest { profile: profile.to_owned(), required, command: "attach".to_owned(), shares: false, times };
+    let request = SubmitRequest {
+        profile: profile.to_owned(),
+        required,
+        clusters: None,
+        command: "attach".to_owned(),
+        shares: false,
+        times,
+    };
     let patience = Patience { deadline, waits: &|| true };
     submit(&config, &request, &UserEnvironment::current(), &SystemClock, &patience).map_err(|error| error.to_string())
 }

@@ -15,6 +15,9 @@ pub struct SubmitArguments {
     /// The job must fail without a credential
     #[arg(long)]
     pub required: bool,
+    /// The clusters that the job may go to, if the user has named some
+    #[arg(long, value_name = "NAMES")]
+    pub clusters: Option<String>,
     /// The command that submits
     #[arg(long, value_enum)]
     pub context: SubmitCommand,

@@ -45,6 +45,17 @@ pub enum SubmitError {
         /// The names in `jobs.toml`.
         known: String,
     },
+    /// The job may go to another cluster.
+    #[error(
+        "--clusters={} names another cluster than \"{own}\", and only this one can open the credential; submit on a login host of the other cluster",
+        mytoken_wire::printable(named, 200)
+    )]
+    OtherCluster {
+        /// What the user has named.
+        named: String,
+        /// This cluster.
+        own: String,
+    },
     /// The user has no mytoken that can make the sub-token.
     #[error("{} and {}. Run: mytoken-ssh login", session_reason(session.as_ref()), stored_reason(server, stored.as_ref()))]
     NoMytoken {

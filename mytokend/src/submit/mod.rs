@@ -5,7 +5,9 @@
 //! discovery document is not in the user's cache. A failure of the server costs one more. A sub-token that comes too late is revoked.
 
 pub mod arguments;
+mod clusters;
 mod error;
+mod followed;
 pub mod notes;
 pub(crate) mod parent;
 pub mod patience;
@@ -29,14 +31,13 @@ use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, Secret};
 use mytoken_wire::Handle;
-use mytoken_wire::agent::{Submitted, ask};
-use mytoken_wire::paths::AGENT_SOCKET_NAME;
 
 use crate::jobs::keys::PublicKey;
 use crate::jobs::sealed::{JobCredential, seal};
 use crate::jobs::settings::{JobsSettings, ProfileSettings};
 use crate::jobs::{SealError, request};
 
+use followed::Window;
 use notes::Comparison;
 use parent::Parent;
 use patience::Patience;
@@ -52,6 +53,8 @@ pub struct SubmitRequest {
     pub profile: String,
     /// Whether the job must fail without a credential.
     pub required: bool,
+    /// The value of Slurm's option `--clusters`.
+    pub clusters: Option<String>,
     /// `sbatch`, `srun` or `salloc`, for the server's event history.
     pub command: String,
     /// Whether it may share the credential of a loop of submissions. Not if its job is submitted some time later.
@@ -181,6 +184,7 @@ pub fn submit(
     patience: &Patience<'_>,
 ) -> Result<SubmittedCredential, SubmitError> {
     let deadline = patience.deadline;
+    clusters::check(request.clusters.as_deref(), &config.jobs.cluster.name)?;
     let profile = config.profile(&request.profile)?;
     let url = config.shared.server_url(&profile.server)?;
     let store = parent::open_store(environment.home.as_deref())?;
@@ -207,7 +211,8 @@ pub fn submit(
     let granted = create(&server, parent, &wanted, &name, patience)?;
     let window = Window { made, shared_for: if place.is_some() { share_for } else { 0 } };
     // What `mytokenctl attach` prints may be submitted much later.
-    let followed = request.shares && is_followed(config, profile, &granted, &handle, window, deadline);
+    let followed = request.shares
+        && followed::is_followed(&config.jobs.agent.runtime_dir, profile, &granted, &handle, window, deadline);
     let submission =
         sealed(config, request, profile, &url, &granted, &handle, (window, followed)).inspect_err(|_| {
             // The sub-token exists, and no job will use it.
@@ -218,13 +223,6 @@ pub fn submit(
     let discovery = server.discovery().clone();
     let token = CreatedToken { sub_token: granted.mytoken, discovery, url, settings };
     Ok(SubmittedCredential { submission, notes, sub_token: Some(token), place })
-}
-
-/// When a credential was made, and for how long further submissions may use it.
-#[derive(Clone, Copy)]
-struct Window {
-    made: u64,
-    shared_for: u64,
 }
 
 /// Whether the submission shares a credential with others of a loop.
@@ -299,33 +297,6 @@ fn sub_token_request<'a>(
     name: &'a str,
 ) -> SubTokenRequest<'a> {
     SubTokenRequest { parent, parent_clauses, wanted, capabilities, name, deliver: Deliver::Token }
-}
-
-/// Longest wait for the agent of this host.
-const AGENT_TIME: Duration = Duration::from_millis(500);
-
-/// Whether the agent of this host follows the submission: it revokes the sub-token if no job ever starts with it. Without an agent, the
-/// sub-token of such a submission ends by its expiry.
-fn is_followed(
-    config: &SubmitConfig,
-    profile: &ProfileSettings,
-    granted: &Granted,
-    handle: &Handle,
-    window: Window,
-    deadline: Deadline,
-) -> bool {
-    let Some(exp) = granted.expires_at else { return false };
-    let submitted = Submitted {
-        handle: handle.to_string(),
-        server: profile.server.clone(),
-        sub_token: granted.mytoken.clone(),
-        exp,
-        made: window.made,
-        shared_for: window.shared_for,
-        profile: profile.name.clone(),
-    };
-    let socket = config.jobs.agent.runtime_dir.join(AGENT_SOCKET_NAME);
-    ask(&socket, &submitted, deadline.at_most(AGENT_TIME)).is_ok()
 }
 
 fn sealed(

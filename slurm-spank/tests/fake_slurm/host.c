@@ -129,9 +129,15 @@ bool slurm_option_isset(void *options, const char *name)
 {
 	if (options != opt)
 		return false;
-	return (!strcmp(name, "jobid") && jobid) || (set_option && !strcmp(name, set_option));
+	size_t length = strlen(name);
+	return (!strcmp(name, "jobid") && jobid)
+		|| (set_option && !strncmp(name, set_option, length) && (!set_option[length] || set_option[length] == '='));
 }
-char *slurm_option_get(void *options, const char *name) { return slurm_option_isset(options, name) ? strdup(jobid) : NULL; }
+char *slurm_option_get(void *options, const char *name)
+{
+	char *value = set_option ? strchr(set_option, '=') : NULL;
+	return slurm_option_isset(options, name) ? strdup(!strcmp(name, "jobid") ? jobid : value ? value + 1 : "set") : NULL;
+}
 #endif
 
 static void say(const char *level, const char *format, va_list arguments)

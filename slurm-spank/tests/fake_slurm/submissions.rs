@@ -404,6 +404,24 @@ fn a_test_of_a_heterogeneous_job_is_silent_and_proceeds() {
 }
 
 #[test]
+fn a_job_that_would_lose_its_credential_gets_none() {
+    let program = FakeSubmit::good();
+    let seen = submit(ALLOCATOR, &program, &["set export-file=vars"], Some(""));
+    assert!(seen.all_zero() && !has_credential(&seen), "{:?}", seen.lines);
+    let [line] = seen.logs()[..] else { panic!("{:?}", seen.logs()) };
+    assert!(line.contains("--export-file replaces") && line.contains("use --export="), "{line}");
+    assert_eq!(submit(ALLOCATOR, &program, &["set export-file=vars"], Some("required")).status, Some(1));
+    assert!(program.calls().is_empty());
+}
+
+#[test]
+fn mytoken_submit_is_told_for_which_clusters_the_job_is() {
+    let program = FakeSubmit::good();
+    assert!(submit(ALLOCATOR, &program, &["set clusters=blue,red"], Some("")).all_zero());
+    assert!(program.calls()[0].contains(" --clusters=blue,red "), "{:?}", program.calls());
+}
+
+#[test]
 fn a_job_of_another_user_gets_no_credential() {
     let program = FakeSubmit::good();
     for option in ["uid", "gid"] {

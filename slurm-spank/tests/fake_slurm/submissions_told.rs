@@ -46,6 +46,9 @@ fn notes_are_shown_to_the_user() {
     assert!(seen.all_zero() && has_credential(&seen));
     let lines = ["info mytoken: it ends soon?second line", "info mytoken: b", "info mytoken: c", "info mytoken: d"];
     assert_eq!(seen.logs(), lines);
+    assert!(submit(ALLOCATOR, &program, &["set quiet"], Some("")).logs().is_empty());
+    let failing = FakeSubmit::script(r#"printf '%s\n' '{"v":1,"error":"none"}'; exit 1"#);
+    assert_eq!(submit(ALLOCATOR, &failing, &["set quiet"], Some("")).logs().len(), 1, "an error is no note");
 }
 
 #[test]

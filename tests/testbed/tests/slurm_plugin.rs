@@ -123,23 +123,33 @@ fn the_plugin_does_not_change_the_environment_of_a_job_without_the_option() -> R
 #[test]
 fn every_export_option_carries_the_credential_to_every_node() -> Result<()> {
     with_plugin(&product_plugin(), "", |site| {
-        site.write("/home/alice/exported", "FOO=bar\0", "0644")?;
         let script = format!("{}srun /bin/sh -c '{}'", print_variables("batch"), print_variables("step").trim_end());
-        for (export, has_sealed) in [
-            ("", true),
-            ("--export=NONE", true),
-            ("--export=NIL", true),
-            ("--export=FOO=bar", true),
-            ("--export-file=exported", false),
-        ] {
+        for export in ["", "--export=NONE", "--export=NIL", "--export=FOO=bar"] {
             let outcome = run_job(site, &format!("--mytoken -N2 {export}"), &script)?.ok()?;
             assert!(outcome.stdout.contains("JobState=COMPLETED"), "{export}: {outcome:?}");
             for (place, times) in [("batch", 1), ("step", 2)] {
                 let values = lines_of(&outcome, place);
                 let count = |wanted: &str| values.iter().filter(|value| value.starts_with(wanted)).count();
                 assert_eq!(count(HANDLE), times, "{export} {place}: {outcome:?}");
-                assert_eq!(count(SEALED), if has_sealed { times } else { 0 }, "{export} {place}: {outcome:?}");
+                assert_eq!(count(SEALED), times, "{export} {place}: {outcome:?}");
                 assert_eq!(count("/run/mytoken/jobs/"), times, "{export} {place}: {outcome:?}");
+            }
+        }
+        wait_for_idle_nodes(site)
+    })
+}
+
+#[test]
+fn notes_are_for_those_who_do_not_ask_for_quiet() -> Result<()> {
+    with_plugin(&product_plugin(), "", |site| {
+        let answer = format!(r#"{{"v":1,"sealed":"{SEALED}","handle":"{HANDLE}","notes":["it ends soon"]}}"#);
+        site.write(SUBMIT, &format!("#!/bin/sh\necho '{answer}'\n"), "0755")?;
+        for command in
+            ["sbatch OPTION --mytoken --wrap true", "srun OPTION --mytoken true", "salloc OPTION --mytoken true"]
+        {
+            for (option, notes) in [("", 1), ("-Q", 0), ("--quiet", 0)] {
+                let outcome = site.sh("alice", &command.replace("OPTION", option))?.ok()?;
+                assert_eq!(outcome.stderr.matches("mytoken: it ends soon").count(), notes, "{option}: {outcome:?}");
             }
         }
         wait_for_idle_nodes(site)
