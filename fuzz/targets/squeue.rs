@@ -5,20 +5,25 @@
 use fuzz::{NOW, read_number, split_input};
 use libfuzzer_sys::fuzz_target;
 use mytokend::jobs::submission_end::{
-    EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow, gone, shows,
+    EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow, gone, learn, shows,
 };
+use mytokend::jobs::KnownNodes;
 
 fuzz_target!(|data: &[u8]| {
     let Some([output, node, numbers]) = split_input(data) else { return };
     let mut numbers = numbers.lines().map(|line| u32::try_from(read_number(line)).unwrap_or(7));
     let (job, leader) = (numbers.next().unwrap_or(7), numbers.next().unwrap_or(7));
     let (from, to) = (numbers.next().map_or(0, u64::from), numbers.next().map_or(NOW, u64::from));
+    let mut known = KnownNodes::default();
+    known.remember_own(job, node, node, from % 2 == 0);
     let held = HeldSubmission {
         jobs: [job].into(),
         leaders: [leader].into(),
         submitted: (from <= to).then_some((from, to)),
         followed: node.len() % 2 == 1,
+        known,
     };
+    let held = HeldSubmission { known: learn(output, &held), ..held };
     let (_, leaders) = decide_end(output, &held, node, NOW);
     assert!(leaders.is_superset(&held.leaders));
     assert!(gone(output, &held.jobs).iter().all(|job| held.jobs.contains(job)));

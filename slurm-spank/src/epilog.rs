@@ -15,8 +15,8 @@ use crate::missed::MissedFile;
 /// Longest wait for the agent.
 const TIME: Duration = Duration::from_secs(1);
 
-/// The nodes of the job, in an epilog (SLURM-37).
-const NODES: &str = "SLURM_JOB_NODELIST";
+/// The nodes of the job, in an epilog: the first name since Slurm 23, the second one before (SLURM-61).
+const NODES: [&str; 2] = ["SLURM_JOB_NODELIST", "SLURM_NODELIST"];
 
 /// Longest list of nodes in bytes. Slurm writes neighbours as ranges.
 const NODES_LIMIT: usize = 16 * 1024;
@@ -32,7 +32,7 @@ pub fn job_ended(call: &HookCall) {
         return;
     }
     MissedFile::of(&call.settings, job).remove();
-    let nodes = std::env::var(NODES).ok().filter(|nodes| nodes.len() <= NODES_LIMIT);
+    let nodes = NODES.iter().find_map(|name| std::env::var(name).ok()).filter(|nodes| nodes.len() <= NODES_LIMIT);
     if let Err(error) = ask(&call.settings.socket, &JobEnd { job, nodes }, Deadline::after(TIME)) {
         // The agent also finds out by itself that the job has no process left.
         info(&format!("job {job}: {error}"));

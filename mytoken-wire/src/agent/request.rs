@@ -56,7 +56,7 @@ pub struct JobStart {
 pub struct JobEnd {
     /// Job id.
     pub job: u32,
-    /// All nodes of the job (`SLURM_JOB_NODELIST`): slurmctld may not tell them any more when the agent asks.
+    /// All nodes of the job, from the epilog's environment: slurmctld may not tell them any more when the agent asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<String>,
 }

@@ -118,6 +118,7 @@ pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, now: u6
                     array_job: None,
                     sealed: None,
                     handle: None,
+                    name: None,
                 };
                 // If it is refused now, the next request for a token says why.
                 if let Ok(admitted) = service.admit(&start, sealed, now / 1000) {

@@ -383,7 +383,12 @@ mod tests {
             format!("[{0}1][{0}1][1]", "1,111,111111,".repeat(9_000)),
         ] {
             let begin = Instant::now();
-            let _ = (first_names(&list, 3), position(&list, &node), position(&list, "n1111111111"), contains(&list, "a65536"));
+            let _ = (
+                first_names(&list, 3),
+                position(&list, &node),
+                position(&list, "n1111111111"),
+                contains(&list, "a65536"),
+            );
             assert!(begin.elapsed() < Duration::from_secs(20), "{} bytes: {:?}", list.len(), begin.elapsed());
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The nodes of a submission's jobs, for the time when slurmctld does not tell them any more: it has forgotten the job, or the job is back
-//! in the queue (SLURM-37). Without them, every node of a job would revoke the sub-token first.
+//! in the queue (SLURM-61). Without them, every node of a job would revoke the sub-token first.
 
 use std::collections::BTreeMap;
 

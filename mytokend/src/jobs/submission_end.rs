@@ -188,7 +188,8 @@ pub fn decide_end(output: &str, held: &HeldSubmission, node: &str, now: u64) -> 
 #[must_use]
 pub fn learn(output: &str, held: &HeldSubmission) -> KnownNodes {
     let mut known = held.known.clone();
-    let is_new = |row: &JobRow<'_>| held.leaders.contains(&row.leader) && !(held.jobs.contains(&row.job) && known.has(row.job));
+    let is_new =
+        |row: &JobRow<'_>| held.leaders.contains(&row.leader) && !(held.jobs.contains(&row.job) && known.has(row.job));
     let rows = rows(output).unwrap_or_default();
     let told: Vec<&JobRow<'_>> = rows.iter().filter(|row| row.phase != JobPhase::Completing && is_new(row)).collect();
     for row in told {

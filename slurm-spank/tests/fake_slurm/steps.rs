@@ -283,6 +283,8 @@ fn a_task_waits_for_a_limited_time() {
     // Without `required` a task does not wait.
     let seen = with_credential(&FakeAgent::answering(Some(&started("pending", false))), &[]);
     assert!(seen.has(TASK_RUNS) && seen.took < Duration::from_secs(3));
+    let output = seen.logs().last().copied();
+    assert_eq!(output, Some("error mytoken: no access token yet: the sub-token has expired"));
 }
 
 #[test]
@@ -304,7 +306,8 @@ fn the_epilog_of_a_job_with_credential_calls_the_agent() {
     assert!(seen.all_zero() && seen.logs().is_empty());
     assert_eq!(agent.requests(), [r#"{"v":1,"call":"job_end","job":4711}"#]);
     let long = format!("env SLURM_JOB_NODELIST {}", "n1,".repeat(8_000));
-    for (nodes, told) in [("env SLURM_JOB_NODELIST n[1-8]", r#","nodes":"n[1-8]""#), (&long, "")] {
+    let eight = r#","nodes":"n[1-8]""#;
+    for (nodes, told) in [("env SLURM_JOB_NODELIST n[1-8]", eight), ("env SLURM_NODELIST n[1-8]", eight), (&long, "")] {
         let agent = FakeAgent::answering(Some(r#"{"v":1,"done":{}}"#));
         assert!(epilog(&agent, &[&format!("env SPANK_MYTOKEN_H {HANDLE}"), nodes]).all_zero());
         assert_eq!(agent.requests(), [format!(r#"{{"v":1,"call":"job_end","job":4711{told}}}"#)]);

@@ -239,7 +239,12 @@ fn one_of_eight_nodes_revokes_first_also_when_slurmctld_does_not_tell_them() {
         // The last run was on another node.
         ("7|7|COMPLETED|50|60|m1|m1", all, "n1", [revoke(1), revoke(2), Leave, Leave, Leave, Leave, Leave, Leave]),
         ("7|7|COMPLETED|50|60|n5|n5", all, "n1", [revoke(1), revoke(2), Leave, Leave, revoke(0), Leave, Leave, Leave]),
-        ("7|7|COMPLETED|50|60|n[1-8]|n2", all, "n2", [revoke(1), revoke(0), revoke(2), Leave, Leave, Leave, Leave, Leave]),
+        (
+            "7|7|COMPLETED|50|60|n[1-8]|n2",
+            all,
+            "n2",
+            [revoke(1), revoke(0), revoke(2), Leave, Leave, Leave, Leave, Leave],
+        ),
         // Agent and slurmd have different names, and the list cannot be read.
         ("", "m[1-8]", "", [revoke(2); 8]),
         ("", "n[1-", "", [revoke(0); 8]),

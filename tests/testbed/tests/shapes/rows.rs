@@ -104,8 +104,21 @@ pub(crate) const RUNNING: &[Row] = &[
                  scontrol update jobid=$JOB starttime=now", ..ROW
     },
     Row {
-        shape: "requeued, then cancelled in the queue", ends: "when it is cancelled",
-        script: "job -n1 --requeue --wrap \"srun $TASK 60\"; until_state R; sleep 2; requeue; sleep 8; alice scancel $JOB", ..ROW
+        shape: "requeued on two nodes, then cancelled in the queue", ends: "when it is cancelled", tasks: 2, access_tokens: 2,
+        script: "job -N2 --ntasks-per-node=1 --requeue --wrap \"srun $TASK 60\"; until_state R; sleep 2; requeue; sleep 8
+                 alice scancel $JOB", ..ROW
+    },
+    Row {
+        shape: "requeued by preemption", ends: "with the last run", tasks: 2, access_tokens: 2,
+        script: "job -p apart -w n5 -n1 --exclusive --requeue --wrap \"srun $TASK 6\"; until_state R; sleep 2
+                 alice sbatch -p urgent -w n5 -n1 --exclusive -o /dev/null --wrap 'sleep 1'; until_state PD; sleep 2
+                 scontrol update jobid=$JOB starttime=now", ..ROW
+    },
+    Row {
+        shape: "requeued because its node failed", ends: "with the last run", tasks: 2, access_tokens: 2,
+        script: "job -p apart -w n6 -n1 --requeue --wrap \"srun $TASK 6\"; until_state R; sleep 2
+                 scontrol update nodename=n6 state=down reason=story; until_state PD; sleep 2
+                 scontrol update nodename=n6 state=resume; scontrol update jobid=$JOB starttime=now", ..ROW
     },
     Row {
         shape: "sbatch --mytoken inside a job", gets: "a sub-token of its own", ends: "each with its own job",
@@ -121,9 +134,10 @@ pub(crate) const VARIED: &[Row] = &[
     Row { shape: "--export=NIL", script: "job -n1 --export=NIL --wrap \"srun $TASK 2\"", ..ROW },
     Row { shape: "--export=NAME,...", script: "job -n1 --export=HOME,FOO=bar --wrap \"srun $TASK 2\"", ..ROW },
     Row {
-        shape: "--export-file", gets: "nothing: Slurm replaces the environment", ends: "when it expires", tasks: 0, access_tokens: 0,
-        not_yet: Some("nobody revokes it: the node of the script is expected to do so"),
-        script: "printf 'HOME=/home/alice\\0' >$DIR/exported; job -n1 --export-file=$DIR/exported --wrap 'sleep 1'", ..ROW
+        shape: "--export-file", gets: "nothing: refused with a reason", ends: "-", sub_tokens: 0, tasks: 0, access_tokens: 0,
+        script: "printf 'HOME=/home/alice\\0' >$DIR/exported
+                 alice sbatch --mytoken=required -n1 --export-file=$DIR/exported --wrap true 2>$DIR/said && exit 1
+                 grep -e 'mytoken: no credential: --export-file' $DIR/said", ..ROW
     },
     Row { shape: "--get-user-env", script: "job -n1 --get-user-env --wrap \"srun $TASK 2\"", ..ROW },
     Row {
@@ -155,6 +169,10 @@ pub(crate) const VARIED: &[Row] = &[
         shape: "time limit raised",
         script: "job -n1 --wrap \"srun $TASK 6\"; until_state R; scontrol update jobid=$JOB timelimit=9", ..ROW
     },
+    Row {
+        shape: "time limit reached", ends: "when Slurm ends the job",
+        script: "job -n1 --wrap \"srun $TASK 90\"; until_state R; scontrol update jobid=$JOB endtime=now+2", ..ROW
+    },
     Row { shape: "cancelled while it runs", script: "job -n1 --wrap \"srun $TASK 60\"; until_state R; sleep 3; alice scancel $JOB", ..ROW },
     Row {
         shape: "--batch on another node than the first", tasks: 2, access_tokens: 2,
@@ -164,8 +182,10 @@ pub(crate) const VARIED: &[Row] = &[
     },
     Row {
         shape: "-M of another cluster", gets: "nothing: refused with a reason", ends: "-", sub_tokens: 0, tasks: 0,
-        access_tokens: 0, not_yet: Some("a sub-token is made before Slurm refuses the cluster"),
-        script: "alice sbatch --mytoken=required -M elsewhere --wrap true 2>$DIR/said && exit 1; grep mytoken: $DIR/said", ..ROW
+        access_tokens: 0,
+        script: "alice sbatch --mytoken=required -M elsewhere --wrap true 2>$DIR/said && exit 1
+                 alice env SBATCH_CLUSTERS=elsewhere sbatch --mytoken=required --wrap true 2>>$DIR/said && exit 1
+                 test $(grep -c 'mytoken: no credential: --clusters=elsewhere' $DIR/said) = 2", ..ROW
     },
     Row {
         shape: "root's --uid", gets: "nothing: refused with a reason", ends: "-", sub_tokens: 0, tasks: 0,
