@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
         if let Some(stored) = lease.clock_offset {
             lease.follow_jump(0_i64.saturating_sub(stored), 0, u64::MAX);
         }
-        let _ = (lease.state(None), lease.status(None, usize::MAX), lease.running_jobs().count());
+        let _ = (lease.state(None), lease.running_jobs().count());
         let key = lease.key.clone();
         table.insert(lease);
         assert!(table.get(&key).is_some());

@@ -4,10 +4,10 @@
 
 use fuzz::{NOW, read_number, split_input};
 use libfuzzer_sys::fuzz_target;
+use mytokend::jobs::KnownNodes;
 use mytokend::jobs::submission_end::{
     EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow, gone, learn, shows,
 };
-use mytokend::jobs::KnownNodes;
 
 fuzz_target!(|data: &[u8]| {
     let Some([output, node, numbers]) = split_input(data) else { return };
