@@ -70,8 +70,7 @@ impl Work {
 
     /// The session's service accepts its token, and the job has made another call since, as all its calls, with success.
     fn assert_alive(&mut self, after: &str) -> Result<()> {
-        let session = self.session.run(&people::call("-s -o /dev/null -w '%{http_code}'"), Duration::from_secs(20))?;
-        assert_eq!(session.stdout, "200", "the session after {after}");
+        self.assert_session(after)?;
         let before = self.calls()?.len();
         let calls = wait::until("the next calls of the job", Duration::from_secs(30), || {
             let calls = self.calls()?;
@@ -79,6 +78,18 @@ impl Work {
         })?;
         assert!(calls.iter().all(|code| code == "200"), "the job after {after}: {calls:?}");
         Ok(())
+    }
+
+    fn assert_session(&mut self, after: &str) -> Result<()> {
+        let session = self.session.run(&people::call("-s -o /dev/null -w '%{http_code}'"), Duration::from_secs(20))?;
+        assert_eq!(session.stdout, "200", "the session after {after}");
+        Ok(())
+    }
+
+    /// A new session and a new job, instead of those that an agent did not know any more.
+    fn begin_again(&mut self, site: &Site) -> Result<()> {
+        self.session.run(&format!("scancel {}; rm -f calls", self.job), Duration::from_secs(20))?.ok()?;
+        std::mem::replace(self, Self::begin(site)?).session.close()
     }
 
     /// A new job starts too; one with a token has it. Each with a token costs the server three requests of its limit.
@@ -131,7 +142,9 @@ fn while_people_log_in(site: &Site, body: impl FnOnce() -> Result<()>) -> Result
 
 /// A machine with an earlier version and people at work goes through everything that an administrator does to it but removal. The
 /// packages are in /root/earlier and /root/packages.
-fn upgrade_and_downgrade(site: &Site, machine: &Machine<'_>) -> Result<()> {
+///
+/// `reads_leases`: whether the earlier version reads the leases of jobs that the present one stored.
+fn upgrade_and_downgrade(site: &Site, machine: &Machine<'_>, reads_leases: bool) -> Result<()> {
     machine.sh(&format!("{APT} install /root/earlier/*.deb"))?.ok()?;
     set_up(site, machine)?;
     people::first_mytoken(site, "carol")?;
@@ -154,6 +167,11 @@ fn upgrade_and_downgrade(site: &Site, machine: &Machine<'_>) -> Result<()> {
             active(machine)?;
             let is_earlier = version()? == EARLIER;
             assert_eq!(is_earlier, ["restart", "reload", "downgrade"].contains(&step), "after {step}");
+            if step == "downgrade" && !reads_leases {
+                // It removes such leases, and the job's access token with them.
+                work.assert_session(step)?;
+                work.begin_again(site)?;
+            }
             work.assert_alive(step)?;
             work.assert_jobs_start(["upgrade", "downgrade"].contains(&step), step)?;
         }
@@ -172,7 +190,7 @@ fn sessions_jobs_and_logins_live_through_restart_upgrade_downgrade_and_a_crash()
     machine_story(|site, machine| {
         bring_packages(site)?;
         bring_earlier_packages(site)?;
-        upgrade_and_downgrade(site, machine)
+        upgrade_and_downgrade(site, machine, true)
     })
 }
 
@@ -184,7 +202,7 @@ fn sessions_jobs_and_logins_live_through_an_upgrade_from_an_earlier_commit_and_b
     machine_story(|site, machine| {
         bring_packages(site)?;
         bring(site, &earlier, "/root/earlier")?;
-        upgrade_and_downgrade(site, machine)
+        upgrade_and_downgrade(site, machine, false)
     })
 }
 
