@@ -122,9 +122,9 @@ impl Job {
     /// Waits until it has an access token on `node`.
     ///
     /// # Errors
-    /// When it has none within 20 s.
+    /// When it has none within a minute.
     pub fn wait_for_token(&self, site: &Site, node: &str) -> Result<()> {
-        wait::until(&format!("the access token of job {} on {node}", self.id), Duration::from_secs(20), || {
+        wait::until(&format!("the access token of job {} on {node}", self.id), Duration::from_secs(60), || {
             Ok(self.token(site, node)?.map(drop))
         })
     }
@@ -141,10 +141,10 @@ impl Job {
     /// Waits until it runs.
     ///
     /// # Errors
-    /// When it does not within 30 s.
+    /// When it does not within a minute.
     pub fn wait_for_start(&self, site: &Site) -> Result<()> {
         let running = format!("squeue -h -j {} -t R -o %N | grep n", self.id);
-        site.wait_for(&format!("the start of job {}", self.id), Duration::from_secs(30), "root", &running).map(drop)
+        site.wait_for(&format!("the start of job {}", self.id), Duration::from_secs(60), "root", &running).map(drop)
     }
 
     /// Waits until it has left the queue.
@@ -191,13 +191,13 @@ impl Job {
     /// Returns the last event of each agent.
     ///
     /// # Errors
-    /// When that takes longer than 30 s.
+    /// When that takes longer than a minute.
     pub fn wait_until_settled(&self, site: &Site, nodes: &[String]) -> Result<Vec<String>> {
         nodes
             .iter()
             .map(|node| {
                 let what = format!("the end of job {} on {node}", self.id);
-                wait::until(&what, Duration::from_secs(30), || {
+                wait::until(&what, Duration::from_secs(60), || {
                     let is_removed = site.on_node(node, &format!("test ! -e /run/mytoken/jobs/{}", self.id))?.success();
                     let last = self.events(site, node)?.pop().map(|event| event.what).unwrap_or_default();
                     let is_settled = ["revoked", "left", "kept"].contains(&last.as_str());

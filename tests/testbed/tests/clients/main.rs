@@ -14,7 +14,7 @@ mod table;
 mod tools;
 
 /// How long a story waits for something.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn control(site: &Site, path: &str, body: &serde_json::Value) -> Result<()> {
     people::control(site, path, Some(&body.to_string())).map(drop)
@@ -85,7 +85,7 @@ fn an_outage_removes_the_token_at_its_expiry(site: &Site) -> Result<()> {
     control(site, "/outage", &json!({"service": "mytoken", "on": true}))?;
     let begin = Instant::now();
     wait::until("the end of the token", TIMEOUT, || Ok((!site.sh("root", RUN_FILES)?.success()).then_some(())))?;
-    assert!(begin.elapsed() < Duration::from_secs(10), "a token of 8 s stayed for {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(25), "a token of 8 s stayed for {:?}", begin.elapsed());
     control(site, "/clear", &json!({}))?;
     site.wait_for("the token after the outage", TIMEOUT, "root", RUN_FILES)?;
     // HUP was ignored by the caller and stays so. TERM is for the program.
@@ -119,7 +119,7 @@ fn rest_submission(release: Release) -> String {
     format!(
         r#"set -e -o pipefail
 slurmrestd -s {plugins} -a rest_auth/local unix:$HOME/rest.sock >rest.log 2>&1 &
-for try in $(seq 100); do test -S rest.sock && break; sleep 0.1; done
+for try in $(seq 600); do test -S rest.sock && break; sleep 0.1; done
 ask() {{ curl -sS --max-time 20 --unix-socket rest.sock "$@"; }}
 path=$(ask http://localhost/openapi/v3 | jq -r '.paths | keys[]' | grep '^/slurm/.*/job/submit$' | tail -n 1)
 {job} >job.json

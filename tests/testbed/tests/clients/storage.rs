@@ -101,5 +101,5 @@ pub fn start(site: &Site) -> Result<()> {
     site.write("/etc/xrootd/scitokens.cfg", &scitokens, "0644")?;
     root(START_XROOTD)?;
     let listen = "for port in 443 1094; do timeout 1 bash -c \"</dev/tcp/se.testbed/$port\" || exit 1; done";
-    site.wait_for("the storage servers", Duration::from_secs(20), "root", listen).map(drop)
+    site.wait_for("the storage servers", Duration::from_secs(60), "root", listen).map(drop)
 }

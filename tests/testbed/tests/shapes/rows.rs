@@ -75,7 +75,7 @@ pub(crate) const RUNNING: &[Row] = &[
     },
     Row {
         shape: "srun --jobid --overlap", gets: "the token of the job",
-        script: "job -n1 --wrap 'sleep 8'; until_state R; alice srun --jobid=$JOB --overlap $TASK 2", ..ROW
+        script: "job -n1 --wrap 'until test -e done; do sleep 0.1; done'; until_state R; alice srun --jobid=$JOB --overlap $TASK 2; touch $DIR/done", ..ROW
     },
     Row {
         shape: "array", ends: "with its last task", tasks: 3,
