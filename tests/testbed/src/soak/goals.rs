@@ -11,7 +11,7 @@ pub struct Goal {
     /// The name of the figure.
     pub name: &'static str,
     figure: fn(&Figures) -> f64,
-    /// The figure before work on the life cycle of jobs began: eight nodes, five minutes, without a jump of the clock.
+    /// The baseline, from before a lease belonged to a submission: eight nodes, five minutes, without a jump of the clock.
     before: Option<f64>,
     /// What the product must hold.
     wanted: f64,
@@ -20,22 +20,22 @@ pub struct Goal {
     today: [f64; 2],
 }
 
-/// The goals. Times are in seconds. Today an expired token stays in its file while a request for the next one hangs, up to 24 s with
-/// tokens of 20 s. A clock that is set back stops all renewals for that time.
+/// The goals. Times are in seconds. What is not as wanted: a submission that is made during the outage, or whose request hangs, runs
+/// without a credential unless it requires one. A sub-token whose answer was lost may stay until it expires, because nobody knows it.
 #[rustfmt::skip]
 pub const GOALS: &[Goal] = &[
     Goal { name: "jobs lost", figure: |f| count(f.lost.len()), before: Some(0.0), wanted: 0.0, today: [0.0, 0.0] },
-    Goal { name: "readings of an expired token", figure: |f| count(f.expired), before: Some(70.0), wanted: 0.0, today: [1_200.0, 50_000.0] },
-    Goal { name: "longest time without a token, s", figure: |f| f.longest_gap, before: Some(57.8), wanted: 5.0, today: [65.0, 900.0] },
-    Goal { name: "the same after the outage, s", figure: |f| f.longest_after_outage, before: None, wanted: 10.0, today: [65.0, 900.0] },
-    Goal { name: "tasks without a credential, %", figure: share_without, before: Some(22.7), wanted: 0.0, today: [50.0, 50.0] },
-    Goal { name: "files left", figure: |f| count(f.files_left), before: None, wanted: 0.0, today: [0.0, 8.0] },
-    Goal { name: "sub-tokens alive at the end", figure: |f| count(f.alive), before: Some(1.0), wanted: 0.0, today: [8.0, 30.0] },
-    Goal { name: "most revocations of one sub-token", figure: |f| count(f.most_revocations), before: None, wanted: 3.0, today: [6.0, 8.0] },
+    Goal { name: "readings of an expired token", figure: |f| count(f.expired), before: Some(70.0), wanted: 0.0, today: [0.0, 0.0] },
+    Goal { name: "longest time without a token, s", figure: |f| f.longest_gap, before: Some(57.8), wanted: 5.0, today: [5.0, 10.0] },
+    Goal { name: "the same after the outage, s", figure: |f| f.longest_after_outage, before: None, wanted: 10.0, today: [15.0, 15.0] },
+    Goal { name: "tasks without a credential, %", figure: share_without, before: Some(22.7), wanted: 0.0, today: [40.0, 40.0] },
+    Goal { name: "files left", figure: |f| count(f.files_left), before: None, wanted: 0.0, today: [0.0, 0.0] },
+    Goal { name: "sub-tokens alive at the end", figure: |f| count(f.alive), before: Some(1.0), wanted: 0.0, today: [4.0, 8.0] },
+    Goal { name: "most revocations of one sub-token", figure: |f| count(f.most_revocations), before: None, wanted: 3.0, today: [3.0, 3.0] },
     Goal { name: "nodes drained or lost", figure: |f| count(f.nodes_out), before: None, wanted: 0.0, today: [0.0, 0.0] },
-    Goal { name: "growth of an agent, KiB", figure: |f| signed(f.growth.rss), before: None, wanted: 4096.0, today: [12288.0, 16384.0] },
-    Goal { name: "growth of an agent, descriptors", figure: |f| signed(f.growth.descriptors), before: None, wanted: 4.0, today: [16.0, 16.0] },
-    Goal { name: "growth of an agent, threads", figure: |f| signed(f.growth.threads), before: None, wanted: 2.0, today: [4.0, 4.0] },
+    Goal { name: "growth of an agent, KiB", figure: |f| signed(f.growth.rss), before: None, wanted: 4096.0, today: [6144.0, 8192.0] },
+    Goal { name: "growth of an agent, descriptors", figure: |f| signed(f.growth.descriptors), before: None, wanted: 4.0, today: [4.0, 4.0] },
+    Goal { name: "growth of an agent, threads", figure: |f| signed(f.growth.threads), before: None, wanted: 2.0, today: [2.0, 2.0] },
 ];
 
 #[allow(clippy::cast_precision_loss)]
