@@ -64,7 +64,8 @@ pub fn init_post_opt(call: &HookCall) -> Verdict {
     }
 }
 
-/// After a panic in the hook. A submission is refused as in [`option_panicked`]; on a node, [`task_init`] refuses the task.
+/// After a panic in the hook. A submission is refused as in [`option_panicked`]. On a node the step runs as without this plugin, also if
+/// it requires a token: the job's environment, which says so, was not read yet.
 pub fn init_post_opt_panicked(context: SpankContext) -> Verdict {
     match state::change(|state| state.option.clone()).flatten() {
         Some(CredentialOption::On { required, .. }) if context.is_client() => {

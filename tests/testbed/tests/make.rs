@@ -87,6 +87,7 @@ fn other_targets_name_missing_packages_and_install_nothing() {
         "shell",
         "bench",
         "soak",
+        "matrix",
         "msrv",
         "portable",
         "reproducible",

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every hook of the Slurm plugin under every fault. The job of a row runs through all hooks, so that each of them meets the fault: a job
 //! without credential, one with, and one that requires it. No node is drained, no submission takes longer than its budget.
+//!
+//! `make test` plays each fault from before the submission on, and the server's outage at the start. `make matrix` plays every fault at
+//! every moment: with `TESTBED_MATRIX=long`.
 
 mod rows;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use rows::{Fault, HELPERS, NODE, Required, Row, SUBMISSION};
+use rows::{Fault, HELPERS, Moment, NODE, Required, Row, SUBMISSION};
 use testbed::drive::people;
 use testbed::site::daemon::Daemon;
 use testbed::site::paths;
@@ -23,13 +26,14 @@ const ROW_LIMIT: Duration = Duration::from_secs(60);
 
 const PANICKING: &str = "/usr/local/lib/panicking/spank_mytoken.so";
 
-/// Submits three jobs at once. `$1` is the option, `$2` more options. Prints the longest time in milliseconds.
+/// Submits three jobs at once. `$1` is the option, `$2` more options. A job waits for the second step while there is a file `row.wait`.
 const SUBMIT: &str = r#"
-rm -f row.*
+rm -f row.*.*
 submit() {
   name=$1; shift
   t=$(date +%s%N)
-  sbatch --parsable --overcommit -o row.$name.out "$@" --wrap 'echo RAN; srun -n1 --overlap echo STEP' >row.$name.id 2>row.$name.err
+  sbatch --parsable --overcommit -o row.$name.out "$@" --wrap "echo RAN; echo >row.$name.runs; \
+    while [ -e row.wait ]; do sleep 0.1; done; srun -n1 --overlap echo STEP" >row.$name.id 2>row.$name.err
   echo "$? $((($(date +%s%N) - t) / 1000000))" >row.$name.end
 }
 submit plain $2 & submit wants $1 $2 & [ -z "$1" ] || submit requires $1=required $2 &
@@ -58,8 +62,18 @@ fn faults_at_the_submission_and_panics_fail_only_the_job_that_requires_its_crede
     play(SUBMISSION)
 }
 
+/// The long form has every moment. The short one has the first, and the start for the outage, which a submission would see else.
+fn moments(row: &Row, long: bool) -> Vec<Moment> {
+    match row.fault {
+        _ if long => Moment::ALL.to_vec(),
+        Fault::Server("/outage", _) => vec![Moment::Submission, Moment::Start],
+        _ => vec![Moment::Submission],
+    }
+}
+
 fn play(rows: &[Row]) -> Result<()> {
-    let options = Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? };
+    let long = std::env::var("TESTBED_MATRIX").is_ok_and(|form| form == "long");
+    let options = Options { nodes: 1, request_limit: "10000/300s", ..Options::new()? };
     story_with_own_servers(options, |site| {
         people::first_mytoken(site, "alice")?;
         for (path, script) in HELPERS {
@@ -69,13 +83,16 @@ fn play(rows: &[Row]) -> Result<()> {
             clock::install(site, &["n1"])?;
         }
         let mut problems = String::new();
-        for row in rows {
+        for (row, moment) in rows.iter().flat_map(|row| moments(row, long).into_iter().map(move |moment| (row, moment)))
+        {
             let begin = Instant::now();
-            let report = play_row(site, row)?;
-            for problem in judge(&report, row.required) {
-                let _ = writeln!(problems, "{}: {problem}\n{report}", row.name);
+            let report = play_row(site, row, moment)?;
+            let wrong = judge(&report, moment.required(row));
+            if !wrong.is_empty() {
+                let _ = writeln!(problems, "{}, {moment:?}: {}", row.name, wrong.join("; "));
+                eprintln!("{}, {moment:?}: {}\n{report}", row.name, wrong.join("; "));
             }
-            eprintln!("{:>6.1} s  {}", begin.elapsed().as_secs_f64(), row.name);
+            eprintln!("{:>6.1} s  {}, {moment:?}", begin.elapsed().as_secs_f64(), row.name);
         }
         assert!(problems.is_empty(), "{problems}");
         let log = site.sh("root", "grep -i 'drain\\|panicked\\|injected-panic' /var/log/slurm/*.log")?;
@@ -85,38 +102,45 @@ fn play(rows: &[Row]) -> Result<()> {
 }
 
 /// Plays a row, and ends its fault.
-fn play_row(site: &Site, row: &Row) -> Result<String> {
-    let (plugin, arguments, option) = match row.fault {
-        Fault::Arguments(arguments) => ("spank_mytoken.so", arguments.to_owned(), "--mytoken"),
-        // After a panic in init the option is not registered.
-        Fault::Panic("init") => (panicking(site)?, "panic=init".to_owned(), ""),
-        Fault::Panic(hook) => (panicking(site)?, format!("panic={hook}"), "--mytoken"),
-        _ => ("spank_mytoken.so", String::new(), "--mytoken"),
-    };
-    let line = format!("optional {plugin} submit_seconds=3 agent_seconds=1 {arguments}\n");
-    site.sh("root", "rm -f /etc/slurm/plugstack.conf.d/mytoken.conf")?.ok()?;
-    site.write("/etc/slurm/plugstack.conf.d/mytoken.conf", &line, "0644")?;
-    let at_start = matches!(row.fault, Fault::ServerAtStart(..));
-    if !at_start {
+fn play_row(site: &Site, row: &Row, moment: Moment) -> Result<String> {
+    // After a panic in init the option is not registered.
+    let no_option = matches!(row.fault, Fault::Panic("init")) && moment == Moment::Submission;
+    let option = if no_option { "" } else { "--mytoken" };
+    use_plugin(site, "spank_mytoken.so", "")?;
+    if moment == Moment::Submission {
         begin(site, &row.fault)?;
     }
-    let hold = if at_start { "--hold" } else { "" };
-    site.sh("alice", &format!("set -- '{option}' '{hold}'; {SUBMIT}"))?;
-    if at_start {
+    let hold = if moment == Moment::Start { "--hold" } else { "" };
+    let wait = if moment == Moment::Run { "touch" } else { "rm -f" };
+    site.sh("alice", &format!("{wait} row.wait; set -- '{option}' '{hold}'; {SUBMIT}"))?;
+    if moment == Moment::Start {
         begin(site, &row.fault)?;
         site.sh("alice", "scontrol release $(cat row.*.id)")?.ok()?;
+    }
+    if moment == Moment::Run {
+        let all_run = "test $(ls row.*.runs | wc -l) = 3";
+        site.wait_for("three jobs that run", ROW_LIMIT, "alice", all_run)?;
+        begin(site, &row.fault)?;
+        site.sh("alice", "rm row.wait")?.ok()?;
     }
     let started = Instant::now();
     let report =
         site.sh("alice", &format!("timeout {} bash -c '{}'", ROW_LIMIT.as_secs(), REPORT.replace('\'', "'\\''")))?;
     if !report.success() {
-        return Err(Error::Refused(format!("{}: after {:?} {report:?}", row.name, started.elapsed())));
+        return Err(Error::Refused(format!("{}, {moment:?}: after {:?} {report:?}", row.name, started.elapsed())));
     }
     // The epilogs meet the fault too.
     let idle = "test \"$(sinfo -h -N -o %T | tee /dev/stderr)\" = idle && test -z \"$(sinfo -h -R)\"";
     let is_idle = site.wait_for("an idle node", Duration::from_secs(30), "root", idle);
     end(site, &row.fault)?;
     is_idle.map(|_| report.stdout)
+}
+
+/// Slurm's programs that start from now on load this plugin.
+fn use_plugin(site: &Site, plugin: &str, arguments: &str) -> Result<()> {
+    let line = format!("optional {plugin} submit_seconds=3 agent_seconds=1 {arguments}\n");
+    site.sh("root", "rm -f /etc/slurm/plugstack.conf.d/mytoken.conf")?.ok()?;
+    site.write("/etc/slurm/plugstack.conf.d/mytoken.conf", &line, "0644")
 }
 
 fn panicking(site: &Site) -> Result<&'static str> {
@@ -136,10 +160,9 @@ fn signal(site: &Site, signal: &str) -> Result<()> {
 
 fn begin(site: &Site, fault: &Fault) -> Result<()> {
     match fault {
-        Fault::Arguments(_) | Fault::Panic(_) => Ok(()),
-        Fault::Server(path, body) | Fault::ServerAtStart(path, body) => {
-            people::control(site, path, Some(body)).map(drop)
-        }
+        Fault::Arguments(arguments) => use_plugin(site, "spank_mytoken.so", arguments),
+        Fault::Panic(hook) => use_plugin(site, panicking(site)?, &format!("panic={hook}")),
+        Fault::Server(path, body) => people::control(site, path, Some(body)).map(drop),
         Fault::StoppedAgent => signal(site, "STOP"),
         Fault::OtherAgent(program) => {
             site.stop(&agent::name("n1"), "TERM")?;
@@ -161,7 +184,14 @@ fn begin(site: &Site, fault: &Fault) -> Result<()> {
 fn end(site: &Site, fault: &Fault) -> Result<()> {
     match fault {
         Fault::Arguments(_) | Fault::Panic(_) => Ok(()),
-        Fault::Server(..) | Fault::ServerAtStart(..) => people::control(site, "/clear", Some("{}")).map(drop),
+        Fault::Server(..) => {
+            people::control(site, "/clear", Some("{}"))?;
+            // Requests that hang keep the user's share of the agent's requests.
+            let none = "test -z \"$(ss -Htn state established '( dport = :8443 )')\"";
+            wait::until("the end of the agent's requests", ROW_LIMIT, || {
+                Ok(site.on_node("n1", none)?.success().then_some(()))
+            })
+        }
         Fault::StoppedAgent => signal(site, "CONT"),
         Fault::OtherAgent(program) => {
             if !program.is_empty() {
@@ -169,7 +199,8 @@ fn end(site: &Site, fault: &Fault) -> Result<()> {
             }
             site.restart(&agent::name("n1"))?;
             wait::until("the agent", ROW_LIMIT, || {
-                Ok(site.on_node("n1", "mytokenctl status >/dev/null")?.success().then_some(()))
+                // Without --json its exit status is 1 when there is no credential.
+                Ok(site.on_node("n1", "mytokenctl status --json >/dev/null")?.success().then_some(()))
             })
         }
         Fault::Clock(_) => clock::set(site, "n1", 0),
@@ -214,6 +245,12 @@ fn judge(report: &str, required: Required) -> Vec<String> {
                 output.contains("requires an access token and does not start without it") && output.contains(text);
             wanted(told, "its output does not say why");
         }
+        Required::StepFails(text) => {
+            let output = of("requires", "out ").join("\n");
+            wanted(of("requires", "JobState=") == ["FAILED"], "it does not fail");
+            wanted(output.contains("RAN") && !output.contains("STEP"), "its second step ran");
+            wanted(output.contains(text), "its output does not say why");
+        }
     }
     let times = ["plain", "wants", "requires"].map(|job| of(job, "end ")).concat();
     let in_time = |end: &&str| {
@@ -243,6 +280,8 @@ fn each_kind_of_harm_is_seen_in_a_report() {
         (format!("{good}{refused}"), Required::Refused("other reason")),
         (format!("{good}{failed}requires out RAN\n"), Required::Fails("gone")),
         (format!("{good}{failed}"), Required::Runs),
+        (format!("{good}{failed}"), Required::StepFails("gone")),
+        (format!("{good}{runs}"), Required::StepFails("")),
         (good.replace("plain JobState=COMPLETED", "plain JobState=FAILED"), Required::NotTried),
         (good.replace("wants JobState=COMPLETED", "wants JobState=CANCELLED"), Required::NotTried),
         (good.replace("wants out STEP\n", ""), Required::NotTried),

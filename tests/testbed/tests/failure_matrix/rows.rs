@@ -5,7 +5,33 @@
 pub struct Row {
     pub name: &'static str,
     pub fault: Fault,
-    pub required: Required,
+    /// For each [`Moment`].
+    pub required: [Required; 3],
+}
+
+/// When a fault begins. It lasts until the jobs have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the submission.
+    Submission,
+    /// After the submission, before the job starts.
+    Start,
+    /// While the job runs, before its second step.
+    Run,
+}
+
+impl Moment {
+    pub const ALL: [Self; 3] = [Self::Submission, Self::Start, Self::Run];
+
+    /// What becomes of a job that requires its credential.
+    pub fn required(self, row: &Row) -> Required {
+        let [submission, start, run] = row.required;
+        match self {
+            Self::Submission => submission,
+            Self::Start => start,
+            Self::Run => run,
+        }
+    }
 }
 
 /// How a fault is made.
@@ -14,9 +40,8 @@ pub enum Fault {
     Arguments(&'static str),
     /// This hook of the plugin panics, in a build that can.
     Panic(&'static str),
-    /// The path and the body of a request to the test server. `AtStart`: after the submission, before the job starts.
+    /// The path and the body of a request to the test server.
     Server(&'static str, &'static str),
-    ServerAtStart(&'static str, &'static str),
     /// The node's agent is stopped (SIGSTOP).
     StoppedAgent,
     /// The node's agent has ended. A program in perl may listen in its place; it has the socket `$s`.
@@ -34,41 +59,53 @@ pub enum Required {
     Refused(&'static str),
     /// It fails before its program starts. Its output contains this.
     Fails(&'static str),
+    /// Its program runs, its second step does not. Its output contains this.
+    StepFails(&'static str),
     Runs,
     /// Without the option in `init` there is nothing to require.
     NotTried,
 }
 
-use Fault::{Arguments, Clock, Node, OtherAgent, Panic, Server, ServerAtStart, StoppedAgent};
-use Required::{Fails, NotTried, Refused, Runs};
+use Fault::{Arguments, Clock, Node, OtherAgent, Panic, Server, StoppedAgent};
+use Required::{Fails, NotTried, Refused, Runs, StepFails};
 
-const fn row(name: &'static str, fault: Fault, required: Required) -> Row {
+/// A fault on the node. It makes no difference whether it begins before or after the submission. A job that runs keeps its token.
+const fn node(name: &'static str, fault: Fault, required: Required) -> Row {
+    Row { name, fault, required: [required, required, Runs] }
+}
+
+/// A fault of the program that submissions start.
+const fn helper(name: &'static str, path: &'static str, required: Required) -> Row {
+    Row { name, fault: Arguments(path), required: [required, Runs, Runs] }
+}
+
+const fn row(name: &'static str, fault: Fault, required: [Required; 3]) -> Row {
     Row { name, fault, required }
 }
 
 /// Faults on the node.
 pub const NODE: &[Row] = &[
-    row("no fault", Arguments(""), Runs),
-    row("agent absent", OtherAgent(""), Fails("did not answer")),
-    row("agent stopped", StoppedAgent, Fails("did not answer")),
-    row(
+    node("no fault", Arguments(""), Runs),
+    node("agent absent", OtherAgent(""), Fails("did not answer")),
+    node("agent stopped", StoppedAgent, Fails("did not answer")),
+    node(
         "agent answers garbage",
         OtherAgent(r#"while (accept(my $c, $s)) { sysread $c, my $line, 65536; syswrite $c, "\0garbage\n" }"#),
         Fails("does not understand the answer"),
     ),
-    row(
+    node(
         "agent answers without end",
         OtherAgent("while (accept(my $c, $s)) { 1 while syswrite $c, 'x' x 65536 }"),
         Fails("does not understand the answer"),
     ),
-    row(
+    node(
         "agent answers late",
         OtherAgent(
             "while (accept(my $c, $s)) { next if fork; close $s; sleep 5; syswrite $c, qq({\"v\":1,\"done\":{}}\\n); exit }",
         ),
         Fails("did not answer"),
     ),
-    row(
+    node(
         "disk full",
         Node(
             "mount -o remount,size=64k /run/mytoken; ! cat /dev/zero >/run/mytoken/ballast",
@@ -76,32 +113,37 @@ pub const NODE: &[Row] = &[
         ),
         Fails("got no token within 5 s"),
     ),
-    row("clock a year ahead", Clock(366 * 86_400), Fails("expired")),
-    row("clock an hour behind", Clock(-3600), Runs),
-    row(
-        "server out at the start",
-        ServerAtStart("/outage", r#"{"service":"mytoken","on":true}"#),
-        Fails("got no token within 5 s"),
-    ),
+    node("clock a year ahead", Clock(366 * 86_400), Fails("expired")),
+    node("clock an hour behind", Clock(-3600), Runs),
 ];
 
 /// Faults at the submission, and panics.
 pub const SUBMISSION: &[Row] = &[
-    row("helper killed", Arguments("submit=/usr/local/bin/killed"), Refused("was ended by signal 9")),
-    row("helper hangs", Arguments("submit=/usr/local/bin/hanging"), Refused("did not answer within 3 s")),
-    row("helper prints without end", Arguments("submit=/usr/local/bin/huge"), Refused("an answer that is too long")),
-    row("helper missing", Arguments("submit=/nonexistent"), Refused("cannot be started")),
-    row("server out", Server("/outage", r#"{"service":"mytoken","on":true}"#), Refused("mytoken.testbed")),
+    helper("helper killed", "submit=/usr/local/bin/killed", Refused("was ended by signal 9")),
+    helper("helper hangs", "submit=/usr/local/bin/hanging", Refused("did not answer within 3 s")),
+    helper("helper prints without end", "submit=/usr/local/bin/huge", Refused("an answer that is too long")),
+    helper("helper missing", "submit=/nonexistent", Refused("cannot be started")),
+    row(
+        "server out",
+        Server("/outage", r#"{"service":"mytoken","on":true}"#),
+        [Refused("mytoken.testbed"), Fails("got no token within 5 s"), Runs],
+    ),
     row(
         "server slow",
-        Server("/mytoken/fault", r#"{"name":"latency","ms":60000}"#),
-        Refused("did not answer within 3 s"),
+        // Longer than the deadlines of the rows.
+        Server("/mytoken/fault", r#"{"name":"latency","ms":9000}"#),
+        [Refused("did not answer within 3 s"), Fails("no answer in time"), Runs],
     ),
-    row("panic in init", Panic("init"), NotTried),
-    row("panic in the option", Panic("option"), Refused("internal error")),
-    row("panic in init_post_opt", Panic("init_post_opt"), Refused("internal error")),
-    row("panic in task_init", Panic("task_init"), Fails("internal error")),
-    row("panic in job_epilog", Panic("job_epilog"), Runs),
+    row("panic in init", Panic("init"), [NotTried, Runs, Runs]),
+    row("panic in the option", Panic("option"), [Refused("internal error"), Runs, Runs]),
+    // On the node a plugin that panics before it has read the job's option is as no plugin.
+    row("panic in init_post_opt", Panic("init_post_opt"), [Refused("internal error"), Runs, Runs]),
+    row(
+        "panic in task_init",
+        Panic("task_init"),
+        [Fails("internal error"), Fails("internal error"), StepFails("internal error")],
+    ),
+    row("panic in job_epilog", Panic("job_epilog"), [Runs, Runs, Runs]),
 ];
 
 /// The programs in place of mytoken-submit.
