@@ -22,12 +22,15 @@ fuzz_target!(|text: &str| {
     }
     for profile in &jobs.profile {
         assert!(profile.hosts.iter().all(|host| matches!(read(host), HostEntry::Network(_))), "{:?}", profile.hosts);
-        let clause = wanted(profile, &jobs.cluster, NOW);
-        assert!(clause.exp.is_some_and(|exp| exp >= NOW));
+        let clauses = wanted(profile, &jobs.cluster, NOW);
+        assert!(!clauses.is_empty() && clauses.iter().all(|clause| clause.exp.is_some_and(|exp| exp >= NOW)));
+        // The sub-token is a JWT: claims of a kilobyte at most, these restrictions, a signature.
+        let length = 1024 + serde_json::to_string(&clauses).expect("clauses").len();
+        let sub_token = format!("a.{}.c", "b".repeat(length * 4 / 3));
         // By its stored form, so that a new field needs no change here.
         let credential: JobCredential = serde_json::from_value(json!({
-            "server": "https://mt.example.org", "sub_token": "a.b.c", "uid": 2001, "cluster": jobs.cluster.name, "id": "0".repeat(32),
-            "exp": clause.exp, "profile": profile.name, "scope": clause.scope, "audience": clause.audience.concat(),
+            "server": "https://mt.example.org", "sub_token": sub_token, "uid": 2001, "cluster": jobs.cluster.name, "id": "0".repeat(32),
+            "exp": NOW, "profile": profile.name, "scope": profile.scope, "audience": profile.audience,
         }))
         .expect("a credential");
         let sealed = seal(&credential, public).expect("what was checked can be sealed");

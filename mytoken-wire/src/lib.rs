@@ -22,6 +22,7 @@ mod secret;
 pub mod submission;
 #[cfg(target_os = "linux")]
 pub mod token_file;
+pub mod tools;
 pub mod version;
 
 pub use clock::{Clock, Deadline, ScheduleClock, SystemClock};

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tools::Tool;
+
 /// Version of the line.
 pub const VERSION: u32 = 1;
 
@@ -23,13 +25,23 @@ pub struct SubmitAnswer {
     /// What the user must know about the credential: sentences. Plugins of earlier releases ignore them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Names of tools for which the job's environment names the token file, as in [`crate::tools`]. Plugins of earlier releases ignore them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
 }
 
 impl SubmitAnswer {
     /// The answer with a credential.
     #[must_use]
     pub fn made(sealed: String, handle: String) -> Self {
-        Self { v: VERSION, sealed: Some(sealed), handle: Some(handle), error: None, notes: Vec::new() }
+        Self {
+            v: VERSION,
+            sealed: Some(sealed),
+            handle: Some(handle),
+            error: None,
+            notes: Vec::new(),
+            tools: Vec::new(),
+        }
     }
 
     /// The same answer with notes.
@@ -38,10 +50,16 @@ impl SubmitAnswer {
         Self { notes, ..self }
     }
 
+    /// The same answer with tools.
+    #[must_use]
+    pub fn with_tools(self, tools: &[Tool]) -> Self {
+        Self { tools: tools.iter().map(|tool| tool.name().to_owned()).collect(), ..self }
+    }
+
     /// The answer without a credential; `sentence` says why.
     #[must_use]
     pub fn failed(sentence: String) -> Self {
-        Self { v: VERSION, sealed: None, handle: None, error: Some(sentence), notes: Vec::new() }
+        Self { v: VERSION, sealed: None, handle: None, error: Some(sentence), notes: Vec::new(), tools: Vec::new() }
     }
 
     /// Reads the line.
@@ -66,7 +84,9 @@ mod tests {
     fn an_answer_survives_a_round_trip() {
         let made = SubmitAnswer::made("mt1.x".into(), "00".into());
         let noted = made.clone().with_notes(vec!["it ends soon".into()]);
-        for answer in [made, noted, SubmitAnswer::failed("no".into())] {
+        let with_tools = made.clone().with_tools(&crate::tools::ALL);
+        assert!(with_tools.line().ends_with(r#","tools":["rclone"]}"#), "{}", with_tools.line());
+        for answer in [made, noted, with_tools, SubmitAnswer::failed("no".into())] {
             assert_eq!(SubmitAnswer::parse(answer.line().as_bytes()), Some(answer));
         }
         assert_eq!(SubmitAnswer::failed("no".into()).line(), r#"{"v":1,"error":"no"}"#);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use mytoken::config::{FileTrust, Shared};
 use mytoken_login::{LoginSettings, MapFile};
+use mytokend::jobs::own_profiles::OwnProfiles;
 use mytokend::jobs::settings::JobsSettings;
 
 fn docs() -> PathBuf {
@@ -30,9 +31,17 @@ fn pages(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The `toml` blocks of a page: name of the file, and text.
+/// The texts of the `toml` blocks of a page.
+fn texts(page: &str) -> impl Iterator<Item = &str> {
+    page.split("\n```toml\n").skip(1).map(|rest| rest.split_once("\n```").unwrap().0)
+}
+
+/// The first line of a block with a user's own file.
+const OWN: &str = "# ~/.config/mytoken/jobs.toml\n";
+
+/// The `toml` blocks of a page with files of the site: name of the file, and text.
 fn blocks(page: &str) -> Vec<(String, String)> {
-    let texts = page.split("\n```toml\n").skip(1).map(|rest| rest.split_once("\n```").unwrap().0);
+    let texts = texts(page).filter(|text| !text.starts_with(OWN));
     let named = texts.map(|text| {
         let first = text.lines().next().unwrap();
         let name = first.strip_prefix("# /etc/mytoken/").unwrap_or_else(|| panic!("no file is named: {text}"));
@@ -79,6 +88,23 @@ fn load_files(page: &Path, files: Vec<(String, String)>) -> BTreeSet<String> {
 fn the_configuration_of_every_page_can_be_loaded() {
     let loaded: usize = pages(&docs()).iter().map(|page| load(page).len()).sum();
     assert!(loaded >= 10, "only {loaded} files were found");
+}
+
+#[test]
+fn the_users_own_file_of_every_page_narrows_the_profile_of_the_sample() {
+    let sample = fs::read_to_string(docs().join("../packaging/samples/jobs.toml")).unwrap();
+    let jobs: JobsSettings = toml::from_str(&sample).unwrap();
+    let mut found = 0;
+    for page in pages(&docs()) {
+        for text in texts(&fs::read_to_string(&page).unwrap()).filter(|text| text.starts_with(OWN)) {
+            let own: OwnProfiles = toml::from_str(text).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+            for name in own.names() {
+                loaded(&page, own.narrowed(&jobs, name.name).unwrap());
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 0);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
+use mytoken_wire::tools::{self, Tool};
 use mytoken_wire::{Handle, JobName, sealed};
 
 use crate::ffi::{JobEnv, Spank, set_env, unset_env};
@@ -26,6 +27,8 @@ pub const OPTION: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken";
 pub const WANTED: &CStr = c"SLURM_MYTOKEN_WANTED";
 /// Why the job has no credential: a sentence for its output.
 pub const REASON: &CStr = c"SLURM_MYTOKEN_REASON";
+/// The tools of the profile, as [`tools::join`] writes them.
+pub const TOOLS: &CStr = c"SLURM_MYTOKEN_TOOLS";
 /// The path of the file with a login session's mytoken.
 pub const MYTOKEN_FILE: &CStr = c"MYTOKEN_FILE";
 /// The path of the file with the access token (WLCG Bearer Token Discovery).
@@ -38,6 +41,7 @@ pub const TOKEN: &CStr = c"BEARER_TOKEN";
 pub struct Credential {
     sealed: String,
     handle: Handle,
+    tools: Vec<Tool>,
 }
 
 impl Credential {
@@ -45,7 +49,12 @@ impl Credential {
     pub fn parse(sealed: &str, handle: &str) -> Result<Self, &'static str> {
         sealed::parse(sealed).map_err(|_| "its sealed credential is malformed")?;
         let handle = Handle::parse(handle).ok_or("its handle is malformed")?;
-        Ok(Self { sealed: sealed.to_owned(), handle })
+        Ok(Self { sealed: sealed.to_owned(), handle, tools: Vec::new() })
+    }
+
+    /// With these tools of the profile. Unknown names are of a later release.
+    pub fn with_tools(self, names: &[String]) -> Self {
+        Self { tools: tools::split(&names.join(",")), ..self }
     }
 
     /// Sets the variables for the job that is about to be submitted. The handle also goes into this process's environment, because
@@ -53,6 +62,7 @@ impl Credential {
     pub fn place(&self, spank: &Spank) -> Result<(), &'static str> {
         let placed = set_env(SEALED, &self.sealed)
             && set_env(HANDLE_STEP, self.handle.as_str())
+            && (self.tools.is_empty() || set_env(TOOLS, &tools::join(&self.tools)))
             && spank.set_job_control(HANDLE_CONTROL, self.handle.as_str());
         if placed { Ok(()) } else { Err("Slurm refused to set the credential's variables") }
     }
@@ -63,11 +73,18 @@ impl Credential {
 pub fn remove_inherited(jobs: &Path) {
     unset_env(SEALED);
     unset_env(HANDLE_STEP);
+    unset_env(TOOLS);
     unset_env(WANTED);
     unset_env(REASON);
     let file = TOKEN_FILE.to_str().ok().and_then(std::env::var_os);
     if file.is_some_and(|file| Path::new(&file).starts_with(jobs)) {
         unset_env(TOKEN_FILE);
+    }
+    for tool in tools::ALL {
+        let value = tool.variable().to_str().ok().and_then(|name| std::env::var(name).ok());
+        if value.is_some_and(|value| tool.file(&value).is_some_and(|file| Path::new(file).starts_with(jobs))) {
+            unset_env(tool.variable());
+        }
     }
 }
 

@@ -3,18 +3,18 @@
 //!
 //! The job's environment alone decides whether a step gets a token: the option's callback does not run in all batch steps (SLURM-14).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mytoken_wire::Deadline;
 use mytoken_wire::agent::JobStart;
-use mytoken_wire::{Handle, JobName, sealed};
+use mytoken_wire::{Handle, JobName, sealed, tools};
 
 use crate::agent_answer::ask_agent;
 use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Item, JobEnv, error, info};
 use crate::hook::{HookCall, Verdict};
-use crate::job_env::{HANDLE_STEP, OPTION, REASON, REASON_LIMIT, SEALED, TOKEN, TOKEN_FILE, WANTED, component};
+use crate::job_env::{HANDLE_STEP, OPTION, REASON, REASON_LIMIT, SEALED, TOKEN, TOKEN_FILE, TOOLS, WANTED, component};
 use crate::state::{self, StepToken, TokenState};
 
 /// `SLURM_EXTERN_CONT`: the step for processes that Slurm did not start (`pam_slurm_adopt`). Its environment is empty (SLURM-20).
@@ -64,7 +64,20 @@ pub fn start(call: &HookCall) {
         info("Slurm refused to set BEARER_TOKEN_FILE");
     }
     call.spank.unset_job_env(TOKEN);
+    name_file_to_tools(call, &step.file);
     state::change(|state| state.step = Some(step));
+}
+
+/// Sets the variables of the profile's tools. They name the file, which is at its path for the whole job, whether it has a token now or not.
+/// The user can choose the tools; each of them only refers to the job's own file.
+fn name_file_to_tools(call: &HookCall, file: &Path) {
+    let JobEnv::Text(names) = call.spank.job_env(TOOLS, 256) else { return };
+    for tool in tools::split(&names) {
+        let set = |value: String| call.spank.set_job_env(tool.variable(), &value);
+        if !file.to_str().and_then(|file| tool.value(file)).is_some_and(set) {
+            info(&format!("the variable of {} could not be set", tool.name()));
+        }
+    }
 }
 
 /// Whether the agent knows a credential of this job. A step that comes from outside the job (`srun --jobid` in another session) does not

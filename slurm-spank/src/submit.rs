@@ -88,10 +88,11 @@ fn read(output: &ChildOutput) -> Result<Submitted, SubmitFailure> {
         SubmitAnswer { error: Some(sentence), .. } if !sentence.trim().is_empty() => {
             Err(SubmitFailure::Reported(sentence.trim().to_owned()))
         }
-        SubmitAnswer { sealed: Some(sealed), handle: Some(handle), notes, .. }
+        SubmitAnswer { sealed: Some(sealed), handle: Some(handle), notes, tools, .. }
             if matches!(output.status, ChildStatus::Exited(0) | ChildStatus::Unknown) =>
         {
             Credential::parse(&sealed, &handle)
+                .map(|credential| credential.with_tools(&tools))
                 .map(|credential| Submitted { credential, notes: notes.into_iter().take(NOTES).collect() })
                 .map_err(|fault| SubmitFailure::Misbehaved(format!("answered, but {fault}")))
         }
@@ -127,6 +128,9 @@ mod tests {
     fn a_credential_is_used_when_the_exit_status_is_zero_or_unknown() {
         let line = format!(r#"{{"v":1,"sealed":"mt1.00000000.AAAA","handle":"{}"}}"#, "0".repeat(32));
         assert!(read_line(&line, ChildStatus::Exited(0)).is_ok());
+        let with_tools = line.replace('}', r#","tools":["later","rclone"]}"#);
+        let read = read_line(&with_tools, ChildStatus::Exited(0)).unwrap();
+        assert_ne!(read, read_line(&line, ChildStatus::Exited(0)).unwrap());
         assert!(read_line(&line, ChildStatus::Unknown).is_ok());
         let failed = SubmitFailure::Misbehaved("gave an answer without a credential".into());
         assert_eq!(read_line(&line, ChildStatus::Exited(1)), Err(failed));

@@ -82,7 +82,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
 fn give(credential: SubmittedCredential) -> ExitCode {
     let submission = &credential.submission;
     let answer = SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone());
-    if relay::answer(&answer.with_notes(credential.notes.clone())) {
+    if relay::answer(&answer.with_notes(credential.notes.clone()).with_tools(&credential.tools)) {
         credential.taken();
         return ExitCode::SUCCESS;
     }

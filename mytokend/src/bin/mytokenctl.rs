@@ -153,13 +153,14 @@ fn show_submission(profile: &str, config: &std::path::Path, times: TimeFormat) -
 }
 
 fn show_profiles(command: ProfileCommand, times: TimeFormat) -> Result<ExitCode, String> {
+    let environment = UserEnvironment::current();
     let (text, requested) = match command {
-        ProfileCommand::List { config } => (profile::list(&config).map_err(|error| error.to_string())?, true),
+        ProfileCommand::List { config } => profile::list(&config, &environment).map(|text| (text, true)),
         ProfileCommand::Show { profile: name, config } => {
-            profile::show(&config, &name, &UserEnvironment::current(), &SystemClock, times)
-                .map_err(|error| error.to_string())?
+            profile::show(&config, &name, &environment, &SystemClock, times)
         }
-    };
+    }
+    .map_err(|error| error.to_string())?;
     print(text.trim_end());
     Ok(if requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -169,7 +170,7 @@ fn show_attachment(config: &std::path::Path, profile: &str, required: bool, json
     for note in &created.notes {
         eprintln!("mytokenctl: {note}");
     }
-    let attachment = Attachment::of(&created.submission);
+    let attachment = Attachment::of(&created.submission, &created.tools);
     let text = if json { serde_json::to_string(&attachment) } else { Ok(attachment.lines()) };
     let printed = text.map_err(|error| error.to_string()).and_then(|text| {
         let mut out = std::io::stdout().lock();

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, SystemClock};
+use mytoken_wire::tools::{self, Tool};
 use serde::Serialize;
 
 use crate::submit::patience::Patience;
@@ -15,6 +16,8 @@ use crate::submit::{SealedSubmission, SubmitConfig, SubmitRequest, SubmittedCred
 const SEALED: &str = "SLURM_MYTOKEN";
 /// The handle in the job's steps.
 const HANDLE: &str = "SLURM_SPANK_MYTOKEN_H";
+/// The tools of the profile.
+const TOOLS: &str = "SLURM_MYTOKEN_TOOLS";
 /// The handle as a job-control variable, which epilogs see.
 const HANDLE_CONTROL: &str = "MYTOKEN_H";
 
@@ -26,14 +29,15 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// The attachment of a submission.
+    /// The attachment of a submission, with the tools of its profile.
     #[must_use]
-    pub fn of(submission: &SealedSubmission) -> Self {
+    pub fn of(submission: &SealedSubmission, tools: &[Tool]) -> Self {
         let SealedSubmission { sealed, handle } = submission;
-        Self {
-            environment: vec![format!("{SEALED}={sealed}"), format!("{HANDLE}={handle}")],
-            spank_environment: vec![format!("{HANDLE_CONTROL}={handle}")],
+        let mut environment = vec![format!("{SEALED}={sealed}"), format!("{HANDLE}={handle}")];
+        if !tools.is_empty() {
+            environment.push(format!("{TOOLS}={}", tools::join(tools)));
         }
+        Self { environment, spank_environment: vec![format!("{HANDLE_CONTROL}={handle}")] }
     }
 
     /// The lines of the environment.
@@ -69,7 +73,10 @@ mod tests {
 
     #[test]
     fn the_variables_are_those_of_the_plugin() {
-        let attachment = Attachment::of(&SealedSubmission { sealed: "mt1.a.b".into(), handle: "0f".into() });
+        let submission = SealedSubmission { sealed: "mt1.a.b".into(), handle: "0f".into() };
+        let with_tools = Attachment::of(&submission, &tools::ALL).lines();
+        assert!(with_tools.ends_with("\nSLURM_MYTOKEN_TOOLS=rclone"), "{with_tools}");
+        let attachment = Attachment::of(&submission, &[]);
         assert_eq!(attachment.lines(), "SLURM_MYTOKEN=mt1.a.b\nSLURM_SPANK_MYTOKEN_H=0f");
         assert_eq!(
             serde_json::to_string(&attachment).unwrap(),

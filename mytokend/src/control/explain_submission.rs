@@ -11,8 +11,8 @@ use mytoken::{Clock, Deadline, Secret};
 use mytoken_wire::printable;
 
 use crate::jobs::SealError;
-use crate::submit::SubmitConfig;
 use crate::submit::plan::{PlannedSubmission, plan};
+use crate::submit::{SubmitConfig, UserEnvironment};
 
 /// Time limit for the discovery of the mytoken server.
 const NETWORK: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub fn explain(
 ) -> Result<(String, bool), SealError> {
     let config = SubmitConfig::load(config)?;
     let mytoken = Secret::new(mytoken.expose().trim());
-    Ok(match plan(&config, profile, &mytoken, clock, Deadline::after(NETWORK)) {
+    Ok(match plan(&config, (profile, &UserEnvironment::current()), &mytoken, clock, Deadline::after(NETWORK)) {
         Ok(plan) => (render(&plan, &config.jobs.cluster.name, profile, times), true),
         Err(error) => (format!("no credential: {error}\n"), false),
     })
@@ -43,7 +43,9 @@ fn render(plan: &PlannedSubmission, cluster: &str, profile: &str, times: TimeFor
     };
     line("submission", &format!("profile {profile}, cluster {cluster}"));
     line("mytoken", &format!("of {}, as its own claims say: it was not sent", plan.server));
-    line("wanted", &described(&plan.wanted, times));
+    for clause in &plan.wanted {
+        line("wanted", &described(clause, times));
+    }
     for clause in &plan.clauses {
         line("sub-token", &described(clause, times));
     }
@@ -52,11 +54,11 @@ fn render(plan: &PlannedSubmission, cluster: &str, profile: &str, times: TimeFor
     text
 }
 
-/// A clause with its end as text, and the other members as they are sent.
+/// A clause with its times as text, and the other members as they are sent.
 pub(super) fn described(clause: &Clause, times: TimeFormat) -> String {
-    let end = clause.exp.map(|exp| format!("until {}", times.minutes(exp))).unwrap_or_default();
-    let rest = serde_json::to_string(&Clause { exp: None, ..clause.clone() }).unwrap_or_default();
-    format!("{end} {rest}")
+    let time = |word: &str, at: Option<u64>| at.map(|at| format!("{word} {} ", times.minutes(at))).unwrap_or_default();
+    let rest = serde_json::to_string(&Clause { nbf: None, exp: None, ..clause.clone() }).unwrap_or_default();
+    format!("{}{}{rest}", time("from", clause.nbf), time("until", clause.exp))
 }
 
 #[cfg(test)]
@@ -76,7 +78,7 @@ mod tests {
         let clause = Clause { exp: Some(now + 3600), hosts: vec!["192.0.2.0/24".into()], ..wanted.clone() };
         let plan = PlannedSubmission {
             server: "https://mt.example.org".into(),
-            wanted,
+            wanted: vec![wanted],
             clauses: vec![clause],
             key: "0a1b2c3d".into(),
         };

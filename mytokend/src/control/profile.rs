@@ -12,7 +12,9 @@ use mytoken::{Clock, Deadline, Error};
 use mytoken_wire::printable;
 
 use super::explain_submission::described;
-use crate::jobs::settings::{JobsSettings, ProfileSettings};
+use crate::jobs::own_profiles::{OwnName, OwnProfiles};
+use crate::jobs::profile::ProfileSettings;
+use crate::jobs::settings::JobsSettings;
 use crate::submit::notes::ParentSource;
 use crate::submit::plan::{CallersPlan, plan_of_caller, wanted};
 use crate::submit::{SubmitError, UserEnvironment, profile};
@@ -27,13 +29,14 @@ fn load(config: &Path) -> Result<(Shared, JobsSettings), Error> {
     Ok((shared, jobs))
 }
 
-/// The profiles of the site, one a line.
+/// The profiles of the site, one a line, and those of the caller's own file.
 ///
 /// # Errors
-/// An error in the configuration.
-pub fn list(config: &Path) -> Result<String, Error> {
+/// An error in the configuration, or in the caller's own file.
+pub fn list(config: &Path, environment: &UserEnvironment) -> Result<String, SubmitError> {
     let (_, jobs) = load(config)?;
-    Ok(render_list(&jobs.profile))
+    let own = OwnProfiles::load(environment.home.as_deref()).map_err(SubmitError::OwnProfiles)?;
+    Ok(render_list(&jobs.profile, &own.names().collect::<Vec<_>>()))
 }
 
 /// What a submission with the profile `name` would request with the caller's mytoken, and whether it would. Nothing is made, and the
@@ -49,26 +52,30 @@ pub fn show(
     times: TimeFormat,
 ) -> Result<(String, bool), SubmitError> {
     let (shared, jobs) = load(config)?;
-    let profile = profile(&jobs, name)?;
+    let profile = &profile(&jobs, environment, name)?;
     let (url, wanted) = wanted(&shared, &jobs.cluster, profile, clock.now())?;
     let limits = (times, Deadline::after(NETWORK));
     let plan = plan_of_caller(&shared, &url, &wanted, environment, clock, limits);
     Ok((render(&profile.name, url.as_str(), &wanted, &plan, times), plan.is_ok()))
 }
 
-fn render_list(profiles: &[ProfileSettings]) -> String {
-    let width = profiles.iter().map(|profile| profile.name.len()).max().unwrap_or(0);
-    let line = |profile: &ProfileSettings| {
-        let text = format!("{:<width$}  scope {}, audience {}", profile.name, profile.scope, profile.audience);
-        printable(&text, usize::MAX) + "\n"
-    };
-    profiles.iter().map(line).collect()
+fn render_list(profiles: &[ProfileSettings], own: &[OwnName<'_>]) -> String {
+    let names = profiles.iter().map(|profile| profile.name.as_str()).chain(own.iter().map(|own| own.name));
+    let width = names.map(str::len).max().unwrap_or(0);
+    let line = |name: &str, text: &str| printable(&format!("{name:<width$}  {text}"), usize::MAX) + "\n";
+    let of_site = profiles
+        .iter()
+        .map(|profile| line(&profile.name, &format!("scope {}, audience {}", profile.scope, profile.audience)));
+    let of_user = own.iter().map(|own| {
+        line(own.name, &format!("narrows \"{}\" of the site, in ~/.config/mytoken/jobs.toml", own.based_on))
+    });
+    of_site.chain(of_user).collect()
 }
 
 fn render(
     name: &str,
     server: &str,
-    wanted: &Clause,
+    wanted: &[Clause],
     plan: &Result<CallersPlan, SubmitError>,
     times: TimeFormat,
 ) -> String {
@@ -78,7 +85,9 @@ fn render(
     };
     line("profile", name);
     line("server", server);
-    line("wanted", &described(wanted, times));
+    for clause in wanted {
+        line("wanted", &described(clause, times));
+    }
     match plan {
         Ok(plan) => {
             line("mytoken", &format!("{}; it was not sent", source(plan.source)));
@@ -119,7 +128,7 @@ mod tests {
     }
 
     fn rendered(plan: &Result<CallersPlan, SubmitError>) -> String {
-        render("data", "https://mt.example.org", &wanted(), plan, TimeFormat::utc(NOW))
+        render("data", "https://mt.example.org", &[wanted()], plan, TimeFormat::utc(NOW))
     }
 
     #[test]
@@ -158,8 +167,9 @@ result       a submission requests this sub-token; nothing was made here
         )
         .unwrap();
         assert_eq!(
-            render_list(&jobs.profile),
-            "default  scope a b, audience https://x\nw        scope c, audience https://y\n"
+            render_list(&jobs.profile, &[OwnName { name: "mine", based_on: "w" }]),
+            "default  scope a b, audience https://x\nw        scope c, audience https://y\n\
+             mine     narrows \"w\" of the site, in ~/.config/mytoken/jobs.toml\n"
         );
     }
 }

@@ -206,7 +206,7 @@ impl Running {
         let schedule = Schedule::new(begin, now(), lifetime(&token), (self.draw)());
         drop(token);
         waiting.undisturbed()?;
-        let program = Program::start(argv, &self.file.path(), &self.sender)?;
+        let program = Program::start(argv, &self.file.path(), self.credential.tools(), &self.sender)?;
         Ok(self.renew(schedule, &program, waiting.events))
     }
 

@@ -7,6 +7,8 @@ pub mod host_list;
 pub mod job_start;
 pub mod keys;
 pub mod known_nodes;
+pub mod own_profiles;
+pub mod profile;
 pub mod renewal;
 pub mod request;
 mod seal_error;

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use mytoken::Error;
 use mytoken::config::{Duration, FileTrust, Shared, invalid, read};
-use mytoken::restrictions::hosts::{self, HostEntry};
 use mytoken_wire::ProfileName;
+use mytoken_wire::paths::AGENT_SOCKET_NAME;
 use mytoken_wire::profile::RULE;
 use serde::Deserialize;
 
+use super::profile::ProfileSettings;
 use super::sealed;
 
 /// The content of `jobs.toml`.
@@ -51,6 +52,12 @@ pub struct ClusterSettings {
 }
 
 impl ClusterSettings {
+    /// Longest wait and run time of a job, in seconds.
+    #[must_use]
+    pub fn longest(&self) -> u64 {
+        self.max_pending.as_secs().saturating_add(self.max_wall.as_secs())
+    }
+
     fn public_key_file() -> PathBuf {
         PathBuf::from("/etc/mytoken/keys/cluster.pub")
     }
@@ -77,6 +84,9 @@ pub struct SubmitSettings {
     /// For how long submissions in a loop share a credential. Zero: never.
     pub share_for: Duration,
 }
+
+/// Longest path of a socket in bytes (unix(7)).
+const SOCKET_PATH: usize = 107;
 
 /// Longest `submit.share_for` in seconds. A shared credential ends with the last job of all its submissions.
 const LONGEST_SHARE: u64 = 600;
@@ -110,23 +120,6 @@ impl Default for AgentSettings {
             squeue: None,
         }
     }
-}
-
-/// `[[profile]]`: server, scopes and audience of a job credential.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProfileSettings {
-    /// The NAME in `--mytoken=NAME`. The profile `default` is used by `--mytoken` without a name.
-    pub name: String,
-    /// Name of a `[[server]]` of `mytoken.toml`.
-    pub server: String,
-    /// Scopes, separated by single blanks.
-    pub scope: String,
-    /// The audience of the access tokens.
-    pub audience: String,
-    /// Addresses and networks from which the mytoken server sees this cluster. Empty: any address.
-    #[serde(default)]
-    pub hosts: Vec<String>,
 }
 
 /// The profile of `--mytoken` without a name.
@@ -178,10 +171,22 @@ impl JobsSettings {
         if self.submit.share_for.as_secs() > LONGEST_SHARE {
             return Err("submit.share_for is longer than 10m".to_owned());
         }
+        for (key, path) in [
+            ("cluster.public_key_file", &self.cluster.public_key_file),
+            ("cluster.private_key_file", &self.cluster.private_key_file),
+            ("agent.runtime_dir", &self.agent.runtime_dir),
+        ] {
+            if !path.is_absolute() {
+                return Err(format!("{key} is not an absolute path"));
+            }
+        }
+        if self.agent.runtime_dir.join(AGENT_SOCKET_NAME).as_os_str().len() > SOCKET_PATH {
+            return Err("agent.runtime_dir is too long: the path of a socket has at most 107 bytes".to_owned());
+        }
         if self.agent.squeue.as_ref().is_some_and(|path| !path.is_absolute()) {
             return Err("agent.squeue is not an absolute path".to_owned());
         }
-        let mut seen = HashSet::new();
+        let (mut seen, longest) = (HashSet::new(), self.cluster.longest());
         for profile in &self.profile {
             let name = &profile.name;
             if ProfileName::parse(name).is_none() {
@@ -190,29 +195,9 @@ impl JobsSettings {
             if !seen.insert(name) {
                 return Err(format!("there are two profiles called \"{name}\""));
             }
-            profile.check(servers).map_err(|fault| format!("profile \"{name}\": {fault}"))?;
+            profile.check(servers, longest).map_err(|fault| format!("profile \"{name}\": {fault}"))?;
         }
         Ok(())
-    }
-}
-
-impl ProfileSettings {
-    fn check(&self, servers: &[&str]) -> Result<(), String> {
-        if !servers.contains(&self.server.as_str()) {
-            return Err(format!("mytoken.toml has no [[server]] \"{}\"", self.server));
-        }
-        if self.scope.is_empty() || self.scope.split(' ').any(str::is_empty) {
-            // MT-11: doubled blanks reach the provider verbatim and are refused there.
-            return Err("scope must be a list of scopes separated by single blanks, and not empty".to_owned());
-        }
-        // What the nodes refuse, and so every job.
-        for (key, text) in [("scope", &self.scope), ("audience", &self.audience)] {
-            sealed::check_text(text).map_err(|fault| format!("{key} {fault}; no node accepts it"))?;
-        }
-        if self.audience.is_empty() || self.audience.contains(char::is_whitespace) {
-            return Err("audience must be exactly one audience, without blanks".to_owned());
-        }
-        self.hosts.iter().try_for_each(|host| check_network(host))
     }
 }
 
@@ -220,21 +205,6 @@ fn is_name(name: &str, longest: usize) -> bool {
     (1..=longest).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         && !name.starts_with(['-', '.'])
-}
-
-/// Checks that `host` is an address, or a network with a zero host part. The server takes `192.0.2.7/24` for a single address, and
-/// `0.0.0.0/0` for a host name (MT-21).
-fn check_network(host: &str) -> Result<(), String> {
-    match hosts::read(host) {
-        HostEntry::Network(_) => Ok(()),
-        HostEntry::Address(_) => Err(format!(
-            "hosts: \"{host}\" has bits set after its network bits; the server would take it for a single address"
-        )),
-        HostEntry::Name => Err(format!(
-            "hosts: \"{}\" is neither an address nor a network like 192.0.2.0/24; a host name is not safe here, because its reverse zone decides; for any address write []",
-            host.escape_debug()
-        )),
-    }
 }
 
 #[cfg(test)]
@@ -270,6 +240,8 @@ mod tests {
         scope = "storage.read"
         audience = "https://testbed"
         hosts = []
+        windows = []
+        tools = []
     "#;
     const SHORT: &str = r#"
         [cluster]
@@ -326,15 +298,32 @@ mod tests {
             ("hosts = []", "hosts = [\"192.0.2.0/33\"]", "neither"),
             ("hosts = []", "hosts = [\"0.0.0.0/0\"]", "write []"),
             ("hosts = []", "hosts = [\"::/0\"]", "write []"),
+            ("hosts = []", &format!("hosts = [{}]", "\"2001:db8:1:2::/64\", ".repeat(300)), "at most 3072 fit"),
+            ("hosts = []", "max_lifetime = \"0s\"", "max_lifetime is zero"),
+            ("hosts = []", "usages = 0", "usages is zero"),
+            ("windows = []", "windows = [{ from = \"2h\", until = \"2h\" }]", "later than"),
+            ("windows = []", "windows = [{ until = \"2h\" }, { from = \"9d\", until = \"10d\" }]", "has ended"),
+            ("windows = []", &format!("windows = [{}]", "{ until = \"2h\" }, ".repeat(9)), "9 windows"),
+            ("windows = []", "max_lifetime = \"1h\"\nwindows = [{ from = \"1h\", until = \"2h\" }]", "has ended"),
+            ("runtime_dir = \"/run/mytoken\"", "runtime_dir = \"run\"", "runtime_dir is not an absolute"),
+            (
+                "runtime_dir = \"/run/mytoken\"",
+                &format!("runtime_dir = \"/{}\"", "r".repeat(100)),
+                "runtime_dir is too long",
+            ),
+            ("/etc/mytoken/keys/cluster.pub", "cluster.pub", "public_key_file is not an absolute"),
+            ("/etc/mytoken/keys/cluster.key", "cluster.key", "private_key_file is not an absolute"),
             ("start_deadline = \"2s\"", "start_deadline = \"0s\"", "start_deadline"),
             ("share_for = \"60s\"", "share_for = \"11m\"", "share_for"),
         ] {
-            let settings: JobsSettings = toml::from_str(&DOCUMENTED.replace(old, new)).unwrap();
+            let text = DOCUMENTED.replace(old, new);
+            assert_ne!(text, DOCUMENTED, "{old}");
+            let settings: JobsSettings = toml::from_str(&text).unwrap();
             let fault = settings.check(&["testbed"]).unwrap_err();
             assert!(fault.contains(word), "{new}: {fault}");
         }
         for host in ["192.0.2.7", "192.0.2.0/24", "128.0.0.0/1", "192.0.2.1/32", "2001:db8::/32", "2001:db8::1"] {
-            assert_eq!(check_network(host), Ok(()), "{host}");
+            assert_eq!(super::super::profile::check_network(host), Ok(()), "{host}");
         }
     }
 

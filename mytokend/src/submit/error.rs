@@ -56,6 +56,9 @@ pub enum SubmitError {
         /// This cluster.
         own: String,
     },
+    /// The user's own `jobs.toml` cannot be used. The text is a sentence.
+    #[error("{0}")]
+    OwnProfiles(String),
     /// The user has no mytoken that can make the sub-token.
     #[error("{} and {}. Run: mytoken-ssh login", session_reason(session.as_ref()), stored_reason(server, stored.as_ref()))]
     NoMytoken {

@@ -10,7 +10,7 @@ use mytoken_wire::Handle;
 use mytoken_wire::agent::{Submitted, ask};
 use mytoken_wire::paths::AGENT_SOCKET_NAME;
 
-use crate::jobs::settings::ProfileSettings;
+use crate::jobs::profile::ProfileSettings;
 
 /// When a credential was made, and for how long further submissions may use it.
 #[derive(Clone, Copy)]

@@ -31,10 +31,13 @@ use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, Secret};
 use mytoken_wire::Handle;
+use mytoken_wire::tools::Tool;
 
 use crate::jobs::keys::PublicKey;
+use crate::jobs::own_profiles::OwnProfiles;
+use crate::jobs::profile::ProfileSettings;
 use crate::jobs::sealed::{JobCredential, seal};
-use crate::jobs::settings::{JobsSettings, ProfileSettings};
+use crate::jobs::settings::JobsSettings;
 use crate::jobs::{SealError, request};
 
 use followed::Window;
@@ -93,16 +96,25 @@ impl SubmitConfig {
         Ok(Self { shared, jobs, key })
     }
 
-    fn profile(&self, name: &str) -> Result<&ProfileSettings, SubmitError> {
-        profile(&self.jobs, name)
+    fn profile(&self, name: &str, environment: &UserEnvironment) -> Result<ProfileSettings, SubmitError> {
+        profile(&self.jobs, environment, name)
     }
 }
 
-/// The profile called `name`.
-pub(crate) fn profile<'jobs>(jobs: &'jobs JobsSettings, name: &str) -> Result<&'jobs ProfileSettings, SubmitError> {
-    jobs.profile(name).ok_or_else(|| {
-        let known: Vec<&str> = jobs.profile.iter().map(|profile| profile.name.as_str()).collect();
-        SubmitError::UnknownProfile { name: name.to_owned(), known: known.join(", ") }
+/// The profile called `name`: one of the user's own file, or else of the site.
+pub(crate) fn profile(
+    jobs: &JobsSettings,
+    environment: &UserEnvironment,
+    name: &str,
+) -> Result<ProfileSettings, SubmitError> {
+    let own = OwnProfiles::load(environment.home.as_deref()).map_err(SubmitError::OwnProfiles)?;
+    if let Some(narrowed) = own.narrowed(jobs, name) {
+        return narrowed.map_err(SubmitError::OwnProfiles);
+    }
+    jobs.profile(name).cloned().ok_or_else(|| {
+        let names = jobs.profile.iter().map(|profile| profile.name.as_str());
+        let known: Vec<&str> = names.chain(own.names().map(|own| own.name)).collect();
+        SubmitError::UnknownProfile { name: name.to_owned(), known: mytoken_wire::printable(&known.join(", "), 400) }
     })
 }
 
@@ -110,6 +122,8 @@ pub(crate) fn profile<'jobs>(jobs: &'jobs JobsSettings, name: &str) -> Result<&'
 pub struct SubmittedCredential {
     /// What Slurm carries to the nodes.
     pub submission: SealedSubmission,
+    /// The tools for which the job's environment names the token file.
+    pub tools: Vec<Tool>,
     /// What the user must know about it.
     pub notes: Vec<String>,
     /// `None`: an earlier submission made it.
@@ -185,7 +199,7 @@ pub fn submit(
 ) -> Result<SubmittedCredential, SubmitError> {
     let deadline = patience.deadline;
     clusters::check(request.clusters.as_deref(), &config.jobs.cluster.name)?;
-    let profile = config.profile(&request.profile)?;
+    let profile = &config.profile(&request.profile, environment)?;
     let url = config.shared.server_url(&profile.server)?;
     let store = parent::open_store(environment.home.as_deref())?;
     let parent = parent::find(&url, environment, store.as_ref(), clock.now(), deadline)?;
@@ -195,7 +209,8 @@ pub fn submit(
         Share::New(place) => Some(place),
         Share::Shared(SharedCredential { sealed, handle }) => {
             let submission = SealedSubmission { sealed, handle };
-            return Ok(SubmittedCredential { submission, notes: Vec::new(), sub_token: None, place: None });
+            let tools = profile.tools.clone();
+            return Ok(SubmittedCredential { submission, tools, notes: Vec::new(), sub_token: None, place: None });
         }
     };
     let mut settings = config.shared.http_settings();
@@ -222,7 +237,8 @@ pub fn submit(
     let notes = Comparison { source, wanted: &wanted, clauses, exp, now: made }.notes(request.times);
     let discovery = server.discovery().clone();
     let token = CreatedToken { sub_token: granted.mytoken, discovery, url, settings };
-    Ok(SubmittedCredential { submission, notes, sub_token: Some(token), place })
+    let tools = profile.tools.clone();
+    Ok(SubmittedCredential { submission, tools, notes, sub_token: Some(token), place })
 }
 
 /// Whether the submission shares a credential with others of a loop.
@@ -262,14 +278,13 @@ pub(crate) fn cache(home: Option<&Path>) -> Box<dyn Storage> {
 pub(crate) fn create(
     server: &Server<'_>,
     mut parent: Parent<'_>,
-    wanted: &Clause,
+    wanted: &[Clause],
     name: &str,
     patience: &Patience<'_>,
 ) -> Result<Granted, SubmitError> {
     let capabilities = Capabilities::new([AT]).map_err(Error::from)?;
     let (token, clauses) = (parent.token().clone(), parent.clauses().map(<[_]>::to_vec));
-    let wanted = [wanted.clone()];
-    let request = sub_token_request(&token, clauses.as_deref(), &wanted, &capabilities, name);
+    let request = sub_token_request(&token, clauses.as_deref(), wanted, &capabilities, name);
     let single = parent.rotates();
     patience
         .request(single, || server.create(&request, &mut |successor| parent.keep(successor), patience.answers()))

@@ -22,7 +22,7 @@ pub struct Comparison<'a> {
     /// From where its parent comes.
     pub source: ParentSource,
     /// What the profile asks for.
-    pub wanted: &'a Clause,
+    pub wanted: &'a [Clause],
     /// The clauses of the sub-token.
     pub clauses: &'a [Clause],
     /// When the sub-token ends, Unix seconds.
@@ -47,7 +47,7 @@ impl Comparison<'_> {
 
     /// The credential ends before the longest job of the cluster could, after the longest wait.
     fn end(&self, times: TimeFormat) -> Option<String> {
-        let longest = self.wanted.exp?.saturating_sub(self.now);
+        let longest = self.wanted.iter().filter_map(|clause| clause.exp).max()?.saturating_sub(self.now);
         if self.exp.saturating_sub(self.now) >= longest / 100 * ENOUGH {
             return None;
         }
@@ -66,7 +66,8 @@ impl Comparison<'_> {
     /// No clause is valid yet.
     fn begin(&self, times: TimeFormat) -> Option<String> {
         let begin = self.clauses.iter().map(|clause| clause.nbf.unwrap_or(0)).min()?;
-        (begin > self.now).then(|| {
+        let wanted = self.wanted.iter().map(|clause| clause.nbf.unwrap_or(0)).min()?;
+        (begin > self.now.max(wanted)).then(|| {
             let begin = times.minutes(begin);
             format!("this job gets its first access token on {begin}: {} allows none before", self.parent())
         })
@@ -77,7 +78,7 @@ impl Comparison<'_> {
         let allowed = |scope: &&str| {
             self.clauses.iter().any(|clause| clause.scope.is_empty() || clause.scopes().any(|own| own == *scope))
         };
-        let missing: Vec<&str> = self.wanted.scopes().filter(|scope| !allowed(scope)).collect();
+        let missing: Vec<&str> = self.wanted.first()?.scopes().filter(|scope| !allowed(scope)).collect();
         (!missing.is_empty()).then(|| {
             let missing = mytoken_wire::printable(&missing.join(" "), 200);
             format!("this job's access tokens lack the scope {missing}: the mytoken server did not give it")
@@ -86,11 +87,9 @@ impl Comparison<'_> {
 
     /// The number of access tokens is limited.
     fn uses(&self) -> Option<String> {
-        let mut total: i64 = 0;
-        for clause in self.clauses {
-            total = total.saturating_add(clause.usages_at?);
-        }
-        (total < MANY && !self.clauses.is_empty()).then(|| {
+        let total = total(self.clauses)?;
+        // A limit of the profile is no news.
+        (total < total_of_profile(self.wanted)).then(|| {
             format!(
                 "this job gets at most {total} access tokens on all its nodes, because {} is limited",
                 self.parent()
@@ -101,6 +100,16 @@ impl Comparison<'_> {
 
 /// More access tokens than a job could need.
 const MANY: i64 = 10_000;
+
+/// The access tokens of all clauses. `None` without a limit.
+fn total(clauses: &[Clause]) -> Option<i64> {
+    let number = |total: i64, clause: &Clause| Some(total.saturating_add(clause.usages_at?));
+    clauses.iter().try_fold(0, number).filter(|_| !clauses.is_empty())
+}
+
+fn total_of_profile(wanted: &[Clause]) -> i64 {
+    total(wanted).map_or(MANY, |total| total.min(MANY))
+}
 
 /// `9d`, `36h`, `90m`: the form that `mytoken-ssh ssh --delegate` reads, rounded up.
 fn duration(seconds: u64) -> String {
@@ -162,7 +171,7 @@ mod tests {
     }
 
     fn notes(source: ParentSource, clauses: &[Clause], exp: u64) -> Vec<String> {
-        let comparison = Comparison { source, wanted: &wanted(), clauses, exp, now: NOW };
+        let comparison = Comparison { source, wanted: &[wanted()], clauses, exp, now: NOW };
         comparison.notes(TimeFormat::utc(NOW))
     }
 
@@ -193,6 +202,20 @@ mod tests {
         let few = Clause { usages_at: Some(4), ..wanted() };
         assert!(told(&[few.clone(), few.clone()]).contains("at most 8 access tokens"));
         assert_eq!(told(&[few, wanted()]), "", "the second clause has no limit");
+    }
+
+    #[test]
+    fn what_the_profile_itself_limits_is_no_news() {
+        let wanted = [Clause { nbf: Some(NOW + DAY), usages_at: Some(5), ..wanted() }];
+        let told = |clauses: &[Clause]| {
+            Comparison { source: ParentSource::Session, wanted: &wanted, clauses, exp: NOW + 9 * DAY, now: NOW }
+                .notes(TimeFormat::utc(NOW))
+                .join("\n")
+        };
+        assert_eq!(told(&wanted), "");
+        let less = Clause { nbf: Some(NOW + 2 * DAY), usages_at: Some(4), ..wanted[0].clone() };
+        let told = told(&[less]);
+        assert!(told.contains("first access token on Sun") && told.contains("at most 4 access tokens"), "{told}");
     }
 
     #[test]

@@ -13,16 +13,17 @@ use mytoken::{Clock, Deadline, Error, Secret};
 use super::error::SubmitError;
 use super::notes::{Comparison, ParentSource};
 use super::{SubmitConfig, UserEnvironment, cache, parent, sub_token_request};
+use crate::jobs::profile::ProfileSettings;
 use crate::jobs::request;
-use crate::jobs::settings::{ClusterSettings, ProfileSettings};
+use crate::jobs::settings::ClusterSettings;
 
 /// What a submission would request from the mytoken server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedSubmission {
     /// URL of the mytoken server.
     pub server: String,
-    /// What the profile wants.
-    pub wanted: Clause,
+    /// What the profile wants, a clause for each of its windows.
+    pub wanted: Vec<Clause>,
     /// The restrictions of the sub-token: the mytoken's own, narrowed to what the profile wants.
     pub clauses: Vec<Clause>,
     /// Id of the key pair to which the credential would be sealed.
@@ -35,12 +36,12 @@ pub struct PlannedSubmission {
 /// Why there would be no credential, as far as that is known before the request.
 pub fn plan(
     config: &SubmitConfig,
-    profile: &str,
+    (profile, environment): (&str, &UserEnvironment),
     mytoken: &Secret,
     clock: &dyn Clock,
     deadline: Deadline,
 ) -> Result<PlannedSubmission, SubmitError> {
-    let profile = config.profile(profile)?;
+    let profile = &config.profile(profile, environment)?;
     let url = config.shared.server_url(&profile.server)?;
     let no_mytoken = |unusable| {
         let server = url.as_str().trim_start_matches("https://").to_owned();
@@ -72,7 +73,7 @@ pub struct CallersPlan {
 pub fn plan_of_caller(
     shared: &Shared,
     url: &ServerUrl,
-    wanted: &Clause,
+    wanted: &[Clause],
     environment: &UserEnvironment,
     clock: &dyn Clock,
     (times, deadline): (TimeFormat, Deadline),
@@ -95,11 +96,11 @@ pub fn plan_of_caller(
 fn narrowed(
     server: &Server<'_>,
     (mytoken, own): (&Secret, Option<&[Clause]>),
-    wanted: &Clause,
+    wanted: &[Clause],
     deadline: Deadline,
 ) -> Result<Vec<Clause>, SubmitError> {
-    let (capabilities, wanted) = (Capabilities::new([AT]).map_err(Error::from)?, [wanted.clone()]);
-    Ok(server.child_clauses(&sub_token_request(mytoken, own, &wanted, &capabilities, ""), deadline)?)
+    let capabilities = Capabilities::new([AT]).map_err(Error::from)?;
+    Ok(server.child_clauses(&sub_token_request(mytoken, own, wanted, &capabilities, ""), deadline)?)
 }
 
 /// What `profile` wants, and the URL of its server. `now` is Unix seconds.
@@ -111,6 +112,6 @@ pub fn wanted(
     cluster: &ClusterSettings,
     profile: &ProfileSettings,
     now: u64,
-) -> Result<(ServerUrl, Clause), Error> {
+) -> Result<(ServerUrl, Vec<Clause>), Error> {
     Ok((shared.server_url(&profile.server)?, request::wanted(profile, cluster, now)))
 }

@@ -8,6 +8,8 @@ mod job;
 #[cfg(test)]
 mod plan;
 #[cfg(test)]
+mod profiles;
+#[cfg(test)]
 mod submission;
 #[cfg(test)]
 mod submission_late;

@@ -8,10 +8,10 @@ use mytoken::config::{FileTrust, Shared};
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::server::{AccessToken, AccessTokenRequest, Discovery, Server, ServerError, refuse_rotation};
 use mytoken::urls::ServerUrl;
-use mytoken::{Clock, Deadline, Error, Kind, Secret};
+use mytoken::{Clock, Deadline, Error, InputError, Kind, Secret};
+use mytoken_wire::tools::Tool;
 
-use crate::jobs::request;
-use crate::jobs::settings::{JobsSettings, ProfileSettings};
+use crate::jobs::settings::JobsSettings;
 use crate::submit::patience::Patience;
 use crate::submit::{self, SubmitError, UserEnvironment, parent};
 
@@ -31,6 +31,7 @@ pub struct Credential {
     scope: String,
     audience: String,
     comment: String,
+    tools: Vec<Tool>,
 }
 
 /// The part of the site's configuration that is needed.
@@ -69,7 +70,7 @@ impl RunConfig {
         clock: &dyn Clock,
         deadline: Deadline,
     ) -> Result<Credential, SubmitError> {
-        let profile: &ProfileSettings = submit::profile(&self.jobs, profile)?;
+        let profile = &submit::profile(&self.jobs, environment, profile)?;
         let url = self.shared.server_url(&profile.server)?;
         let store = parent::open_store(environment.home.as_deref())?;
         let parent = parent::find(&url, environment, store.as_ref(), clock.now(), deadline)?;
@@ -78,10 +79,12 @@ impl RunConfig {
         let http = HttpClient::new(&settings)?;
         let cache = submit::cache(environment.home.as_deref());
         let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?;
-        let mut wanted = request::wanted(profile, &self.jobs.cluster, clock.now());
         // Nothing waits in a queue.
-        let longest = clock.now().saturating_add(self.jobs.cluster.max_wall.as_secs());
-        wanted.exp = Some(wanted.exp.map_or(longest, |exp| exp.min(longest)));
+        let wanted = profile.clauses(self.jobs.cluster.max_wall.as_secs(), clock.now());
+        if wanted.is_empty() {
+            let reason = "all windows of the profile begin after the longest run time of the cluster".to_owned();
+            return Err(SubmitError::Client(InputError::NotNarrower { reason }.into()));
+        }
         let name: String = format!("{}:run on {host}", self.jobs.cluster.name).chars().take(NAME_LIMIT).collect();
         let patience = Patience { deadline, waits: &|| true };
         let granted = submit::create(&server, parent, &wanted, &name, &patience)?;
@@ -91,6 +94,7 @@ impl RunConfig {
             scope: profile.scope.clone(),
             audience: profile.audience.clone(),
             comment: format!("mytokenctl run on {host}"),
+            tools: profile.tools.clone(),
             url,
             settings,
         })
@@ -110,6 +114,11 @@ impl Credential {
             comment: &self.comment,
         };
         self.with_server(|server| server.access_token(&request, &mut refuse_rotation, deadline))
+    }
+
+    /// The tools for which the program's environment names the file.
+    pub fn tools(&self) -> &[Tool] {
+        &self.tools
     }
 
     /// Revokes the sub-token.

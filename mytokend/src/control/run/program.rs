@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The program: its start, the signals that are passed on to it, and its end.
 
-use std::ffi::{OsString, c_int};
+use std::ffi::{OsStr, OsString, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::Sender;
 use std::thread;
 
+use mytoken_wire::tools::Tool;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -38,12 +40,22 @@ pub fn catch_signals(events: &Sender<Event>) -> std::io::Result<()> {
 
 impl Program {
     /// Starts the program. Its end becomes an event.
-    pub fn start(argv: &[OsString], token_file: &Path, events: &Sender<Event>) -> Result<Self, CannotRun> {
+    pub fn start(
+        argv: &[OsString],
+        token_file: &Path,
+        tools: &[Tool],
+        events: &Sender<Event>,
+    ) -> Result<Self, CannotRun> {
         let Some((program, arguments)) = argv.split_first() else { return Err(CannotRun::nothing()) };
         let failed = |error: std::io::Error| CannotRun::new(program, &error);
         let mut command = Command::new(program);
         // BEARER_TOKEN would take precedence over the file.
         command.args(arguments).env(BEARER_TOKEN_FILE, token_file).env_remove(BEARER_TOKEN);
+        for tool in tools {
+            if let Some(value) = token_file.to_str().and_then(|file| tool.value(file)) {
+                command.env(OsStr::from_bytes(tool.variable().to_bytes()), value);
+            }
+        }
         let child = command.spawn().map_err(failed)?;
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         let ended = events.clone();

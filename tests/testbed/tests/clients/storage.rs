@@ -87,7 +87,7 @@ pub fn start(site: &Site) -> Result<()> {
     });
     people::control(site, "/provider/policy", Some(&policy.to_string()))?;
     let profile = format!(
-        "[[profile]]\nname = \"{PROFILE}\"\nserver = \"testbed\"\nscope = \"{SCOPE}\"\naudience = \"{AUDIENCE}\"\n"
+        "[[profile]]\nname = \"{PROFILE}\"\nserver = \"testbed\"\nscope = \"{SCOPE}\"\naudience = \"{AUDIENCE}\"\ntools = [\"rclone\"]\n"
     );
     site.write("/etc/mytoken/jobs.d/store.toml", &profile, "0644")?;
     let root = |script: &str| site.script("root", script).env("CA", CA).env("CONTENT", CONTENT).run()?.ok().map(drop);

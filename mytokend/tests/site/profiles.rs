@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Profiles of the site with windows, numbers and tools, and the user's own file, which narrows them.
+
+use std::fs;
+use std::process::Command;
+
+use mytoken::restrictions::Clause;
+use serde_json::Value;
+
+use crate::harness::{AUDIENCE, SCOPE, TestSite, unix_time};
+
+/// A site with the profile `staged`, whose user has logged in.
+fn site() -> TestSite {
+    let site = TestSite::new(60);
+    fs::create_dir(site.config().join("jobs.d")).unwrap();
+    let profile = format!(
+        "[[profile]]\nname = 'staged'\nserver = 't'\nscope = '{SCOPE} compute.read'\naudience = '{AUDIENCE}'\nusages = 6\ntools = ['rclone']\n\
+         windows = [{{ until = '2h' }}, {{ from = '10h', until = '20h' }}]\n"
+    );
+    fs::write(site.config().join("jobs.d/staged.toml"), profile).unwrap();
+    site.log_in();
+    site
+}
+
+/// Writes the user's own file.
+fn write_own(site: &TestSite, text: &str) {
+    let directory = site.home().join(".config/mytoken");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("jobs.toml"), text).unwrap();
+}
+
+/// The clauses of the sub-token in an answer, as the server made it.
+fn clauses(site: &TestSite, answer: &Value) -> Vec<Clause> {
+    let credential = site.open(answer["sealed"].as_str().unwrap_or_else(|| panic!("{answer}")));
+    mytoken::token::unverified_claims(&credential.sub_token).unwrap().unverified().restrictions.clone()
+}
+
+/// Begin and end of clauses in hours from now, and their uses.
+fn hours(clauses: &[Clause]) -> Vec<(Option<u64>, u64, Option<i64>)> {
+    let now = unix_time();
+    let after = |time: u64| (time.saturating_sub(now) + 1800) / 3600;
+    clauses.iter().map(|clause| (clause.nbf.map(after), after(clause.exp.unwrap()), clause.usages_at)).collect()
+}
+
+#[test]
+fn a_profile_with_windows_gives_a_clause_for_each() {
+    let site = site();
+    let printed = site.submit_with(&["--profile", "staged"]);
+    assert!(printed.status.success(), "{printed:?}");
+    assert_eq!(hours(&clauses(&site, &printed.line)), [(None, 2, Some(6)), (Some(10), 20, Some(6))]);
+    assert_eq!(printed.line["tools"], serde_json::json!(["rclone"]));
+    assert!(site.submit_with(&["--profile", "default"]).line["tools"].is_null());
+}
+
+#[test]
+fn the_users_own_file_narrows_and_never_widens() {
+    let site = site();
+    write_own(
+        &site,
+        &format!(
+            "[[profile]]\nname = 'mine'\nbased_on = 'staged'\nscope = '{SCOPE}'\nusages = 9\nmax_lifetime = '12h'\nwindows = [{{ from = '1h', until = '99h' }}]\n\
+             [[profile]]\nname = 'more'\nbased_on = 'default'\nscope = '{SCOPE} compute.read'\n"
+        ),
+    );
+    let printed = site.submit_with(&["--profile", "mine"]);
+    assert!(printed.status.success(), "{printed:?}");
+    let made = clauses(&site, &printed.line);
+    assert_eq!(hours(&made), [(Some(1), 2, Some(6)), (Some(10), 12, Some(6))]);
+    assert!(made.iter().all(|clause| clause.scope == SCOPE && clause.audience == [AUDIENCE]), "{made:?}");
+    assert_eq!(site.open(printed.line["sealed"].as_str().unwrap()).profile, "mine");
+    let refused = site.submit_with(&["--profile", "more"]);
+    assert_eq!(
+        refused.line["error"],
+        "profile \"more\" of ~/.config/mytoken/jobs.toml: the scope compute.read is not in the site's profile \"default\""
+    );
+    assert!(site.submit_with(&["--profile", "default"]).status.success(), "a mistake in one does not stop the others");
+    let unknown = site.submit_with(&["--profile", "none"]);
+    let known = "this cluster has: default, staged, mine, more";
+    assert!(unknown.line["error"].as_str().is_some_and(|error| error.ends_with(known)), "{unknown:?}");
+}
+
+#[test]
+fn an_own_file_that_cannot_be_used_gives_no_credential_and_one_sentence() {
+    let site = site();
+    let before = site.journal().len();
+    for text in ["this is not TOML", "[[profile]]\nname = 'mine'\nserver = 'https://evil.example'\n", "\u{1b}[2J"] {
+        write_own(&site, text);
+        let refused = site.submit_with(&["--profile", "default"]);
+        let error = refused.line["error"].as_str().unwrap();
+        assert!(error.contains(".config/mytoken/jobs.toml:"), "{error}");
+        assert!(!error.chars().any(char::is_control) && refused.stderr.is_empty(), "{refused:?}");
+    }
+    let own = site.home().join(".config/mytoken/jobs.toml");
+    fs::remove_file(&own).unwrap();
+    nix::unistd::mkfifo(&own, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let refused = site.submit_with(&["--profile", "default"]);
+    assert!(refused.line["error"].is_string() && refused.took.as_secs() < 2, "a FIFO: {refused:?}");
+    assert_eq!(site.journal().len(), before, "nothing was requested");
+}
+
+#[test]
+fn a_program_outside_slurm_gets_the_variables_of_the_tools() {
+    let site = site();
+    let shows = "echo \"$RCLONE_WEBDAV_BEARER_TOKEN_COMMAND|cat $BEARER_TOKEN_FILE\"";
+    let mut run = Command::new(env!("CARGO_BIN_EXE_mytokenctl"));
+    run.args(["run", "--profile", "staged", "--config"]).arg(site.config()).args(["--", "sh", "-c", shows]);
+    run.env("HOME", site.home()).env("MYTOKEN_FILE", site.dir.path().join("mt"));
+    let output = run.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (tool, file) = text.trim().split_once('|').unwrap();
+    assert!(tool == file && tool.starts_with("cat /"), "{text} {}", String::from_utf8_lossy(&output.stderr));
+}
