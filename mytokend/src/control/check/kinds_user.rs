@@ -14,6 +14,8 @@ kinds! {
     HELPER: "user-helper", "user", Warning, "";
     /// The helper cannot use its settings.
     SETTINGS: "user-settings", "user", Warning, "";
+    /// The user's own profiles of jobs give no credential.
+    PROFILES: "user-profiles", "user", Warning, "";
     /// `XDG_RUNTIME_DIR` is not private.
     RUNTIME_DIR: "user-runtime-dir", "user", Warning, "";
     /// A file of a session is not the user's, or others can read it.

@@ -19,6 +19,7 @@ use nix::unistd::User;
 use super::configuration::word;
 use super::kinds::Kind;
 use super::{Findings, kinds_user as kinds};
+use crate::jobs::own_profiles::OwnProfiles;
 use crate::jobs::settings::{DEFAULT, JobsSettings};
 use crate::program::{self, ProgramError, ProgramOutcome};
 use crate::submit::unusable_session_mytoken;
@@ -73,6 +74,7 @@ impl Findings {
         } else if self.token_store(places) {
             self.helper_settings(places);
         }
+        self.own_profiles(places, used.map(|(_, jobs)| jobs));
         // The helper follows a link at this path, as metadata does.
         if places.runtime.exists() && !is_private_directory(&places.runtime) {
             let text = format!(
@@ -90,6 +92,19 @@ impl Findings {
         if let Err(error) = ask(&places.socket, &StatusQuery::default(), Deadline::after(LIMIT)) {
             let text = format!("\"{}\" gets no answer from the agent: {error}", places.account);
             self.add_user(kinds::AGENT, places, &text, &format!("ls -l {}", quoted(&places.socket)));
+        }
+    }
+
+    /// Whether the user's own profiles can be used. `jobs`: the profiles of the site that they narrow.
+    fn own_profiles(&mut self, places: &Places, jobs: Option<&JobsSettings>) {
+        let faults = match OwnProfiles::load(Some(&places.home)) {
+            Err(fault) => vec![fault],
+            Ok(own) => jobs.map_or_else(Vec::new, |jobs| {
+                own.names().filter_map(|own_name| own.narrowed(jobs, own_name.name)?.err()).collect()
+            }),
+        };
+        for fault in faults {
+            self.add_user(kinds::PROFILES, places, &fault, "mytokenctl profile list");
         }
     }
 
@@ -257,7 +272,8 @@ mod tests {
     #[test]
     fn each_fault_of_a_users_files_is_found_alone() {
         type Row<'a> = (&'a str, &'a dyn Fn(&Home));
-        let rows: [Row<'_>; 6] = [
+        let rows: [Row<'_>; 7] = [
+            ("user-profiles", &|home| fs::write(home.path(".config/mytoken/jobs.toml"), "profile = 7").unwrap()),
             ("user-store", &|home| home.mode(".config/mytoken/tokens", 0o755)),
             ("user-store", &|home| fs::write(home.path(".config/mytoken/tokens/a.json"), "{").unwrap()),
             ("user-runtime-dir", &|home| home.mode("run", 0o755)),
@@ -277,6 +293,26 @@ mod tests {
         fs::remove_dir_all(home.path(".config")).unwrap();
         assert_eq!(home.found(), []);
         assert!(!home.path(".config").exists(), "the check makes nothing");
+    }
+
+    #[test]
+    fn an_own_profile_that_is_broader_than_the_sites_is_found() {
+        let jobs: JobsSettings = toml::from_str(
+            "[cluster]\nname='c'\n[[profile]]\nname='default'\nserver='s'\nscope='a'\naudience='https://x'",
+        )
+        .unwrap();
+        let found = |own: &str| {
+            let home = tempfile::tempdir_in(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).unwrap();
+            fs::create_dir_all(home.path().join(".config/mytoken")).unwrap();
+            fs::write(home.path().join(".config/mytoken/jobs.toml"), own).unwrap();
+            let places = Places { home: home.path().to_owned(), ..Home::new().places() };
+            let mut findings = Findings::default();
+            findings.own_profiles(&places, Some(&jobs));
+            findings.findings.into_iter().map(|found| found.text).collect::<Vec<_>>().join("|")
+        };
+        assert_eq!(found("[[profile]]\nname='mine'\nbased_on='default'\nusages=3"), "");
+        let broader = found("[[profile]]\nname='mine'\nbased_on='default'\nscope='a b'");
+        assert!(broader.ends_with("the scope b is not in the site's profile \"default\""), "{broader}");
     }
 
     #[test]
