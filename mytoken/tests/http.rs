@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fake::{Fake, Reply, authority};
 use mytoken::http::HttpError;
-use mytoken::http::{ANSWER_LIMIT, CertificateFault, HttpClient, HttpSettings, RequestLimit, Roots};
+use mytoken::http::{ANSWER_LIMIT, CertificateFault, HttpClient, HttpSettings, RequestLimit, Roots, Traffic};
 use mytoken::urls::UrlError;
 use mytoken::{Deadline, Error, Secret};
 
@@ -169,16 +169,24 @@ fn only_certificates_of_the_given_authority_are_accepted() {
 
 #[test]
 fn the_request_limit_and_the_clock_of_a_server_are_read() {
-    for (limit, left, expected) in
-        [("100", "97", Some(RequestLimit { requests: 100, left: 97 })), ("many", "97", None), ("-1", "97", None)]
-    {
+    let told =
+        |reset: Option<u64>| Some(RequestLimit { requests: 100, left: 97, reset: reset.map(Duration::from_secs) });
+    for (limit, left, reset, expected) in [
+        ("100", "97", "240", told(Some(240))),
+        ("100", "97", "soon", told(None)),
+        ("many", "97", "240", None),
+        ("-1", "97", "240", None),
+    ] {
         let fake = Fake::plain(move |_| {
             Reply::new(200, "text/plain", "")
                 .header("X-RateLimit-Limit", limit)
                 .header("X-RateLimit-Remaining", left)
+                .header("X-RateLimit-Reset", reset)
                 .header("Date", "Thu, 26 Nov 2026 02:00:00 GMT")
         });
-        let head = client().get(&fake.url("/"), None, soon(), 1024).unwrap().head;
+        let client = client();
+        let head = client.get(&fake.url("/"), None, soon(), 1024).unwrap().head;
+        assert_eq!(client.traffic(), Traffic { sent: 1, limit: expected });
         assert_eq!(head.request_limit, expected, "{limit}");
         assert_eq!(head.date, Some(std::time::UNIX_EPOCH + Duration::from_secs(1_795_658_400)));
     }

@@ -15,6 +15,8 @@ pub enum Answer {
     Started(Started),
     /// To [`StatusQuery`](super::StatusQuery).
     Status(Status),
+    /// To [`Permit`](super::Permit).
+    Permit(Permitted),
     /// To all other requests.
     Done {},
     /// A refusal, with a sentence that says why.
@@ -34,6 +36,14 @@ pub struct Started {
     /// Whether the user required a credential. If it is missing, the plugin's `task_init` fails the job.
     #[serde(default)]
     pub required: bool,
+}
+
+/// Whether a request may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Permitted {
+    /// Milliseconds after which the caller may ask again. Absent: the request may be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<u64>,
 }
 
 /// State of a job's access token on a node.
@@ -65,11 +75,47 @@ pub struct Status {
     /// this one replaced. Empty where it serves sessions only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
+    /// The budget of requests to each mytoken server that has a limit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<BudgetStatus>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(number: &usize) -> bool {
     *number == 0
+}
+
+/// What this host may still send to a mytoken server, and who sent what in the last period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetStatus {
+    /// URL of the server.
+    pub server: String,
+    /// Requests that this host may send in a period.
+    pub requests: u32,
+    /// Seconds of the period.
+    pub period: u64,
+    /// Whether `left` and `uses` are those of the caller, who is not root.
+    #[serde(default)]
+    pub own: bool,
+    /// How many of them are left. If `own`, how many submissions the caller may send now.
+    pub left: u32,
+    /// What was sent in the last period.
+    pub uses: Vec<BudgetUse>,
+    /// How many further entries were left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
+}
+
+/// The requests of one kind and user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetUse {
+    /// `login`, `token` (of a running job or session), `revocation` or `submission`.
+    pub kind: String,
+    /// Absent: it was for nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Their number.
+    pub requests: u32,
 }
 
 /// One job (or session) as `mytokenctl status` shows it.

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::VERSION;
-use super::{JobEnd, JobStart, SessionEnd, SessionStart, Started, Status, StatusQuery, Submitted};
+use super::{JobEnd, JobStart, Permit, Permitted, SessionEnd, SessionStart, Started, Status, StatusQuery, Submitted};
 
 /// A request and its answer. Each caller links the code for its own requests only, which keeps the Slurm plugin small.
 pub trait Call: Serialize {
@@ -32,6 +32,11 @@ impl Call for JobEnd {
 impl Call for Submitted {
     const NAME: &'static str = "submitted";
     type Answer = Done;
+}
+
+impl Call for Permit {
+    const NAME: &'static str = "permit";
+    type Answer = Permitted;
 }
 
 impl Call for SessionStart {
@@ -74,7 +79,7 @@ pub(super) struct AnswerLine<A> {
     #[serde(default)]
     pub error: Option<String>,
     /// The answer; its key is its kind.
-    #[serde(rename = "started", alias = "status", alias = "done", default = "none")]
+    #[serde(rename = "started", alias = "status", alias = "permit", alias = "done", default = "none")]
     pub answer: Option<A>,
 }
 
@@ -110,6 +115,10 @@ mod tests {
             (line(&end(Some("n[1-2]"))), Request::JobEnd(end(Some("n[1-2]")))),
             (line(&start), Request::JobStart(start)),
             (line(&submitted()), Request::Submitted(submitted())),
+            (
+                line(&Permit { server: "main".into(), sent: 2 }),
+                Request::Permit(Permit { server: "main".into(), sent: 2 }),
+            ),
             (line(&session()), Request::SessionStart(session())),
             (line(&SessionEnd { session: "0".into() }), Request::SessionEnd(SessionEnd { session: "0".into() })),
             (line(&task), Request::Status(task)),
@@ -137,6 +146,9 @@ mod tests {
         let status = Status { node: "n1".into(), version, keys, ..Status::default() };
         assert_eq!(read::<StatusQuery>(Answer::Status(status.clone())).answer, Some(status));
         assert_eq!(read::<JobEnd>(Answer::Done {}).answer, Some(Done {}));
+        for permitted in [Permitted { wait: None }, Permitted { wait: Some(1200) }] {
+            assert_eq!(read::<Permit>(Answer::Permit(permitted)).answer, Some(permitted));
+        }
         let refused = read::<JobEnd>(Answer::Error("no".into()));
         assert_eq!((refused.v, refused.error.as_deref(), refused.answer), (VERSION, Some("no"), None));
         assert!(serde_json::from_str::<AnswerLine<Done>>(r#"{"done":{}}"#).is_err(), "no version");

@@ -2,7 +2,7 @@
 //! The protocol of a node's agent (`mytokend agent`): one JSON line as request, one as answer, one request per connection.
 //!
 //! The socket is [`AGENT_SOCKET`](crate::paths::AGENT_SOCKET). The agent identifies its caller by `SO_PEERCRED`: all requests except
-//! [`StatusQuery`] and [`Submitted`] are for root only. A line has at most [`LINE_LIMIT`] bytes. A longer line, or one of another version, is refused.
+//! [`StatusQuery`], [`Submitted`] and [`Permit`] are for root only. A line has at most [`LINE_LIMIT`] bytes. A longer line, or one of another version, is refused.
 
 mod answer;
 mod call;
@@ -22,10 +22,10 @@ pub fn is_answer(line: &[u8]) -> bool {
     fn reads<C: Call>(line: &[u8]) -> bool {
         serde_json::from_slice::<call::AnswerLine<C::Answer>>(line).is_ok()
     }
-    reads::<JobStart>(line) || reads::<JobEnd>(line) || reads::<StatusQuery>(line)
+    reads::<JobStart>(line) || reads::<JobEnd>(line) || reads::<StatusQuery>(line) || reads::<Permit>(line)
 }
 
-pub use answer::{Answer, JobState, JobStatus, Started, Status};
+pub use answer::{Answer, BudgetStatus, BudgetUse, JobState, JobStatus, Permitted, Started, Status};
 pub use call::{Call, Done};
 pub use client::ask;
 pub use condition::Condition;
@@ -34,4 +34,4 @@ pub use error::AgentError;
 pub use event::{Event, EventKind};
 pub use missed_start::MissedStart;
 pub use renewal::RenewalCredential;
-pub use request::{JobEnd, JobStart, Request, SessionEnd, SessionStart, StatusQuery, Submitted};
+pub use request::{JobEnd, JobStart, Permit, Request, SessionEnd, SessionStart, StatusQuery, Submitted};

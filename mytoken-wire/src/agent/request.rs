@@ -16,6 +16,8 @@ pub enum Request {
     JobEnd(JobEnd),
     /// A submission was made on this host (its user; from mytoken-submit). The agent revokes its sub-token if no job ever starts with it.
     Submitted(Submitted),
+    /// Whether a submission may send a request to a mytoken server (its user; from mytoken-submit).
+    Permit(Permit),
     /// A login session begins; the agent renews its access token (root; from the PAM module's `open_session`).
     SessionStart(SessionStart),
     /// A login session has ended (root).
@@ -79,6 +81,16 @@ pub struct Submitted {
     pub shared_for: u64,
     /// Name of the profile.
     pub profile: String,
+}
+
+/// A submission asks for a permit to send one request to a mytoken server, or tells what it has sent beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permit {
+    /// Name of the mytoken server in `mytoken.toml`.
+    pub server: String,
+    /// Zero: asks for a permit. Otherwise the number of requests that were sent without one: discovery, or a second attempt.
+    #[serde(default)]
+    pub sent: u32,
 }
 
 /// A session begins.

@@ -56,6 +56,35 @@ pub struct ServerSettings {
     pub name: String,
     /// The server's URL, exactly as its discovery document gives it (except for one trailing slash).
     pub url: String,
+    /// Requests that this host may send in `request_period`. Zero: any number. `None`: what the server says in its answers.
+    #[serde(default)]
+    pub request_limit: Option<u32>,
+    /// The period of `request_limit`.
+    #[serde(default = "ServerSettings::request_period")]
+    pub request_period: Duration,
+}
+
+impl ServerSettings {
+    /// Largest `request_limit`: each request of a period is remembered.
+    pub const MOST_REQUESTS: u32 = 10_000;
+
+    const fn request_period() -> Duration {
+        Duration::seconds(300)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.request_limit.is_some_and(|limit| limit > Self::MOST_REQUESTS) {
+            return Err(format!(
+                "request_limit of the server \"{}\" can be at most {}; 0 means any number",
+                self.name,
+                Self::MOST_REQUESTS
+            ));
+        }
+        if !(1..=86_400).contains(&self.request_period.as_secs()) {
+            return Err(format!("request_period of the server \"{}\" must be between \"1s\" and \"1d\"", self.name));
+        }
+        Ok(())
+    }
 }
 
 impl Shared {
@@ -80,6 +109,7 @@ impl Shared {
         }
         for server in &shared.servers {
             shared.server_url(&server.name).map_err(|error| invalid(dir, "mytoken", error.to_string()))?;
+            server.check().map_err(|problem| invalid(dir, "mytoken", problem))?;
         }
         for issuer in &shared.issuers {
             IssuerUrl::parse(&issuer.url, shared.http.allow_loopback_http)
@@ -161,6 +191,21 @@ mod tests {
         assert_eq!(error("http://127.0.0.1:8000", "allow_loopback_http = true"), None);
         assert!(error("http://127.0.0.1:8000", "").unwrap().contains("allow_loopback_http"));
         assert!(error("http://mytoken.testbed", "allow_loopback_http = true").is_some());
+    }
+
+    #[test]
+    fn a_request_limit_is_within_its_range() {
+        let read = |keys: &str| {
+            let text = SHARED.replace("8443\"", &format!("8443\"\n{keys}"));
+            let read = Shared::load(config_dir(&[("mytoken.toml", &text)]).path(), me());
+            read.map(|shared| (shared.servers[0].request_limit, shared.servers[0].request_period.as_secs()))
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(read(""), Ok((None, 300)));
+        assert_eq!(read("request_limit = 25\nrequest_period = \"1m\""), Ok((Some(25), 60)));
+        assert_eq!(read("request_limit = 0"), Ok((Some(0), 300)));
+        assert!(read("request_limit = 10001").unwrap_err().contains("at most 10000"));
+        assert!(read("request_period = \"0s\"").unwrap_err().contains("request_period"));
     }
 
     #[test]

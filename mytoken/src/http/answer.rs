@@ -41,6 +41,17 @@ pub struct RequestLimit {
     pub requests: u64,
     /// How many of them are left.
     pub left: u64,
+    /// When its period ends, if it tells that.
+    pub reset: Option<Duration>,
+}
+
+/// What a client has sent, and what was answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Number of requests that may have arrived, repeated ones included.
+    pub sent: u32,
+    /// The request limit in the last answer that told one.
+    pub limit: Option<RequestLimit>,
 }
 
 /// What an answer tells about the server.

@@ -5,7 +5,8 @@
 use std::error::Error as _;
 use std::fmt;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -15,7 +16,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::HttpError;
-use super::answer::{AnswerHead, RequestLimit, retry_after};
+use super::answer::{AnswerHead, RequestLimit, Traffic, retry_after};
 use super::certificate::CertificateFault;
 use super::resolver::{Lookups, Resolver};
 use super::{HttpAnswer, HttpSettings, Roots, roots};
@@ -30,6 +31,7 @@ pub struct HttpClient {
     loopback_http: bool,
     /// Scheme, host and port of the configured proxy.
     proxy: Option<String>,
+    traffic: Mutex<Traffic>,
     /// Must be dropped after the client, whose runtime waits for the lookups.
     _lookups: Lookups,
 }
@@ -68,6 +70,7 @@ impl HttpClient {
             client,
             loopback_http: settings.loopback_http,
             proxy: proxy.as_ref().map(urls::origin),
+            traffic: Mutex::default(),
             _lookups: Lookups(resolver),
         })
     }
@@ -135,6 +138,17 @@ impl HttpClient {
         self.loopback_http
     }
 
+    /// What was sent so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        *self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, limit: Option<RequestLimit>) {
+        let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        *traffic = Traffic { sent: traffic.sent.saturating_add(1), limit: limit.or(traffic.limit) };
+    }
+
     /// Parses a URL and checks that secrets may be sent to it.
     fn check_url(&self, url: &str) -> Result<Url, HttpError> {
         let parsed = urls::parse_url(url).map_err(|error| UrlError {
@@ -172,6 +186,11 @@ impl HttpClient {
             .header(ACCEPT, "application/json")
             .timeout(left)
             .send()
+            .inspect_err(|error| {
+                if !error.is_connect() {
+                    self.count(None);
+                }
+            })
             .map_err(|error| self.send_error(url, &error, deadline))?;
         let headers = response.headers();
         let date = header(headers, &DATE).and_then(|text| httpdate::parse_http_date(text).ok());
@@ -183,6 +202,7 @@ impl HttpClient {
             head: AnswerHead { date, request_limit: request_limit(headers) },
             body: Zeroizing::new(Vec::new()),
         };
+        self.count(answer.head.request_limit);
         let body = read(url, response, deadline, limit)?;
         Ok(HttpAnswer { body, ..answer })
     }
@@ -255,7 +275,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 fn request_limit(headers: &HeaderMap) -> Option<RequestLimit> {
     let number = |name| header(headers, &HeaderName::from_static(name)).and_then(|text| text.trim().parse().ok());
-    Some(RequestLimit { requests: number("x-ratelimit-limit")?, left: number("x-ratelimit-remaining")? })
+    let (requests, left) = (number("x-ratelimit-limit")?, number("x-ratelimit-remaining")?);
+    Some(RequestLimit { requests, left, reset: number("x-ratelimit-reset").map(Duration::from_secs) })
 }
 
 fn read_error(url: &Url, error: &std::io::Error, deadline: Deadline) -> HttpError {
@@ -282,7 +303,7 @@ fn root_cause(error: &reqwest::Error) -> String {
 mod tests {
     use std::io::Write;
     use std::thread;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 

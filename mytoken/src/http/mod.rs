@@ -18,7 +18,7 @@ mod roots;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use answer::{AnswerHead, BodyError, HttpAnswer, RequestLimit, retry_after};
+pub use answer::{AnswerHead, BodyError, HttpAnswer, RequestLimit, Traffic, retry_after};
 pub use certificate::CertificateFault;
 pub use client::HttpClient;
 pub use error::HttpError;

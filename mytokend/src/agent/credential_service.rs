@@ -7,6 +7,7 @@ use std::time::Duration;
 use mytoken::{Deadline, Secret};
 use mytoken_wire::agent::{JobStart, RenewalCredential};
 
+use super::budget::Budgets;
 use super::lease::LeaseCredential;
 use crate::jobs::Window;
 
@@ -110,6 +111,14 @@ pub trait CredentialService: Send + Sync {
     /// # Errors
     /// [`RequestFailure`].
     fn revoke(&self, credential: &LeaseCredential, deadline: Deadline) -> Result<(), RequestFailure>;
+
+    /// The budgets of requests to the mytoken servers. `None`: this service does not count.
+    fn budgets(&self) -> Option<&Budgets> {
+        None
+    }
+
+    /// Sends the server at this URL a request whose answer tells what is left of its limit.
+    fn ask_for_limit(&self, _server: &str, _deadline: Deadline) {}
 
     /// Ids of the key pairs whose sealed texts it opens, the current one first.
     fn key_ids(&self) -> Vec<String>;

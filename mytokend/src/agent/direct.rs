@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mytoken::cache::MemoryCache;
 use mytoken::config::Shared;
-use mytoken::http::{HttpClient, HttpSettings};
+use mytoken::http::HttpSettings;
 use mytoken::server::ServerError;
 use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
 use mytoken::token::unverified_claims;
@@ -14,6 +14,8 @@ use mytoken::{Deadline, Error, Kind, ScheduleClock, Secret};
 use mytoken_wire::agent::{JobStart, RenewalCredential};
 use mytoken_wire::clock::FixedClock;
 
+use super::budget::ledger::Purpose;
+use super::budget::{Budgets, Unsent};
 use super::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
 use super::lease::{LeaseCredential, lane};
 use crate::jobs::keys::PrivateKey;
@@ -77,6 +79,7 @@ pub struct DirectMode {
     servers: Vec<(String, ServerUrl)>,
     keys: Result<ClusterKeys, NoClusterKey>,
     clock: Arc<dyn ScheduleClock>,
+    budgets: Arc<Budgets>,
     discovery: MemoryCache,
 }
 
@@ -95,20 +98,40 @@ impl DirectMode {
             .iter()
             .map(|server| Ok((server.name.clone(), shared.server_url(&server.name)?)))
             .collect::<Result<_, Error>>()?;
-        Ok(Self { http: shared.http_settings(), servers, keys, clock, discovery: MemoryCache::default() })
+        let budgets = Arc::new(Budgets::new(Arc::clone(&clock)));
+        Ok(Self { http: shared.http_settings(), servers, keys, clock, budgets, discovery: MemoryCache::default() })
     }
 
-    /// Runs `work` with a client for the server `url`. The HTTP client is dropped afterwards.
+    /// The same with budgets that outlive it.
+    ///
+    /// # Errors
+    /// When the URL of a server is not allowed.
+    pub fn with_budgets(self, budgets: &Arc<Budgets>, shared: &Shared) -> Result<Self, Error> {
+        budgets.configure(shared)?;
+        Ok(Self { budgets: Arc::clone(budgets), ..self })
+    }
+
+    /// Runs `work` with a client for the server `url`, if the budget permits it. The HTTP client is dropped afterwards.
     fn with_server<T>(
         &self,
         url: &ServerUrl,
+        purpose: (Purpose, Option<u32>),
         deadline: Deadline,
         work: impl FnOnce(&Server<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let http = HttpClient::new(&self.http)?;
+    ) -> Result<T, RequestFailure> {
         // The cache ends with this process, so its times are elapsed time: setting the time of day does not change their age.
         let elapsed = FixedClock(self.clock.elapsed().as_secs());
-        work(&Server::discover_cached(&http, url, &self.discovery, &elapsed, deadline)?)
+        let sent = self.budgets.send((&url.to_string(), purpose.0, purpose.1), &self.http, |http| {
+            work(&Server::discover_cached(http, url, &self.discovery, &elapsed, deadline)?)
+        });
+        sent.map_err(|unsent| match unsent {
+            Unsent::NoPermit(wait) => RequestFailure {
+                reason: format!("this host has used up its requests to {url} for the next {} s", wait.as_secs() + 1),
+                temporary: true,
+                retry_after: Some(wait),
+            },
+            Unsent::Failed(error) => failure(&error),
+        })
     }
 
     fn by_url(&self, url: &str) -> Result<&ServerUrl, RequestFailure> {
@@ -132,11 +155,12 @@ impl DirectMode {
         &self,
         url: &ServerUrl,
         request: &AccessTokenRequest<'_>,
+        uid: Option<u32>,
         deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
-        let granted = self
-            .with_server(url, deadline, |server| server.access_token(request, &mut refuse_rotation, deadline))
-            .map_err(|error| failure(&error))?;
+        let granted = self.with_server(url, (Purpose::Token, uid), deadline, |server| {
+            server.access_token(request, &mut refuse_rotation, deadline)
+        })?;
         let now = self.clock.unix_millis() / 1000;
         let from_answer = granted.expires_in.filter(|seconds| *seconds > 0);
         let from_token = granted.exp.map(|exp| exp.saturating_sub(now));
@@ -185,13 +209,13 @@ impl CredentialService for DirectMode {
     ) -> Result<IssuedToken, RequestFailure> {
         match credential {
             LeaseCredential::Sealed(text) => {
-                let JobCredential { server, sub_token, scope, audience, .. } = self.open(text)?;
+                let JobCredential { server, sub_token, scope, audience, uid, .. } = self.open(text)?;
                 let request = access_token_request(&sub_token, &scope, &audience, comment);
-                self.request(self.by_url(&server)?, &request, deadline)
+                self.request(self.by_url(&server)?, &request, Some(uid), deadline)
             }
             LeaseCredential::Mytoken(renewal) => {
                 let request = access_token_request(&renewal.mytoken, &renewal.scope, &renewal.audience, comment);
-                self.request(self.by_name(&renewal.server)?, &request, deadline)
+                self.request(self.by_name(&renewal.server)?, &request, None, deadline)
             }
             LeaseCredential::SubToken { .. } => {
                 Err(RequestFailure::permanent("this host follows the submission and needs no access token"))
@@ -219,8 +243,17 @@ impl CredentialService for DirectMode {
             LeaseCredential::SubToken { server, sub_token } => (self.by_name(server)?, sub_token.clone()),
             LeaseCredential::Mytoken(_) => return Ok(()),
         };
-        self.with_server(url, deadline, |server| server.revoke(&sub_token, true, deadline))
-            .map_err(|error| failure(&error))
+        self.with_server(url, (Purpose::Revocation, None), deadline, |server| server.revoke(&sub_token, true, deadline))
+    }
+
+    fn budgets(&self) -> Option<&Budgets> {
+        Some(&self.budgets)
+    }
+
+    fn ask_for_limit(&self, server: &str, deadline: Deadline) {
+        let Ok(url) = self.by_url(server) else { return };
+        let question = (server, Purpose::Token, None);
+        let _ = self.budgets.send(question, &self.http, |http| Server::discover_once(http, url, deadline).map(drop));
     }
 
     fn key_ids(&self) -> Vec<String> {

@@ -168,7 +168,7 @@ fn serve_connection(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool)
 /// that began. A job that begins asks again with its next step.
 fn is_for_caller(request: &Request) -> bool {
     match request {
-        Request::Status(_) | Request::JobStart(_) => true,
+        Request::Status(_) | Request::Permit(_) | Request::JobStart(_) => true,
         Request::JobEnd(_) | Request::Submitted(_) | Request::SessionStart(_) | Request::SessionEnd(_) => false,
     }
 }

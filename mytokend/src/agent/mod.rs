@@ -6,6 +6,7 @@
 //! and randomness are fields of [`Agent`].
 
 pub mod arguments;
+pub mod budget;
 mod condition;
 pub mod credential_service;
 pub mod direct;
@@ -15,6 +16,7 @@ pub mod lease;
 pub mod lease_table;
 pub mod listener;
 mod missed_starts;
+mod permits;
 pub mod process;
 mod recovery;
 mod renew;

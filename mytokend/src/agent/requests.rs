@@ -18,6 +18,7 @@ impl Agent {
         match request {
             Request::Status(query) => self.status(&query, caller, trusted),
             Request::Submitted(submitted) => self.submitted(submitted, caller),
+            Request::Permit(asked) => self.permit(&asked, caller),
             _ if !trusted => {
                 Answer::Error("only root may send this request; every user may run mytokenctl status".to_owned())
             }
@@ -43,6 +44,7 @@ impl Agent {
         let due = renew_at(start.exp, start.lifetime, (self.draw)());
         let renewal = match start.renewal {
             Some(renewal) if !renewal.mytoken.is_empty() => {
+                self.count_login(&renewal.server, start.uid);
                 let claims = mytoken::token::unverified_claims(&renewal.mytoken);
                 let until = claims.as_ref().and_then(|claims| claims.unverified().exp);
                 let clauses = claims.as_ref().map_or(&[][..], |claims| &claims.unverified().restrictions);

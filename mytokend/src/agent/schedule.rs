@@ -18,7 +18,7 @@ use crate::log::Level;
 const WORKERS: [(Queue, usize); 3] = [(Queue::Tokens, 24), (Queue::Slurm, 2), (Queue::Revocations, 6)];
 
 /// Stack of a thread in bytes. Enough for TLS; the default of 2 MiB would make the agent look larger than it is.
-const STACK: usize = 512 * 1024;
+pub(super) const STACK: usize = 512 * 1024;
 
 /// Longest sleep of the schedule thread: the time of day may be set in the meantime.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::budget::Budgets;
 use super::direct::{ClusterKeys, DirectMode, NoClusterKey};
 use super::listener::Listener;
 use super::runtime_dir::{LockError, RuntimeDir};
@@ -116,6 +117,7 @@ pub fn check(options: &AgentOptions) -> Result<(), StartupError> {
 struct Configuration {
     options: AgentOptions,
     clock: Arc<dyn ScheduleClock>,
+    budgets: Arc<Budgets>,
     /// All private keys since the start, the current one last.
     keys: Vec<Arc<PrivateKey>>,
 }
@@ -130,7 +132,8 @@ struct Found {
 
 impl Configuration {
     fn new(options: AgentOptions) -> Self {
-        Self { options, clock: Arc::new(SystemClock), keys: Vec::new() }
+        let clock: Arc<dyn ScheduleClock> = Arc::new(SystemClock);
+        Self { options, budgets: Arc::new(Budgets::new(Arc::clone(&clock))), clock, keys: Vec::new() }
     }
 
     fn read(&mut self, trust: FileTrust) -> Result<Found, StartupError> {
@@ -154,7 +157,8 @@ impl Configuration {
             request_deadline: settings.request_deadline.get(),
             ..Intervals::default()
         };
-        let service = Box::new(DirectMode::new(&shared, keys, Arc::clone(&self.clock))?);
+        let service =
+            Box::new(DirectMode::new(&shared, keys, Arc::clone(&self.clock))?.with_budgets(&self.budgets, &shared)?);
         let controller = Box::new(Squeue::new(settings.squeue));
         let runtime_dir = self.options.runtime_dir.clone().unwrap_or(settings.runtime_dir);
         Ok(Found { configured: Configured { intervals, service, controller }, runtime_dir, scope })

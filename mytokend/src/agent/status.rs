@@ -15,6 +15,9 @@ const SHORT_LIST: usize = 8;
 /// Number of events of each entry in a longer list.
 const EVENTS_IN_LIST: usize = 2;
 
+/// Room for the budgets of requests, in bytes.
+const BUDGETS: usize = 8 * 1024;
+
 /// What one entry of the list needs from its lease.
 struct Entry {
     status: JobStatus,
@@ -32,13 +35,15 @@ impl Agent {
             return Answer::Error("only root may see the jobs and sessions of all users".to_owned());
         }
         let only = (!trusted || !(query.all || query.job.is_some())).then_some(caller);
-        Answer::Status(self.list(|lease, job| {
+        let status = self.list(|lease, job| {
             let asked = query.job.is_none_or(|asked| {
                 let name = job.and_then(|job| lease.jobs.get(&job)).and_then(|job| job.name);
                 job.is_some_and(|job| asked.means(job, name))
             });
             asked && only.is_none_or(|uid| uid == lease.uid)
-        }))
+        });
+        let budgets = if query.job.is_none() { self.budgets_for((!trusted).then_some(caller)) } else { Vec::new() };
+        Answer::Status(Status { budgets, ..status })
     }
 
     /// The jobs and sessions that `chosen` chooses. Its second argument is the job; `None` is the session.
@@ -59,6 +64,7 @@ impl Agent {
             omitted,
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             keys: self.configured().service.key_ids(),
+            budgets: Vec::new(),
         }
     }
 
@@ -129,7 +135,7 @@ const CONDITION: usize = 64;
 
 /// Number of the oldest entries that have to be omitted, because an answer is one line.
 fn oldest_to_omit(entries: &[Entry]) -> usize {
-    let mut room = LINE_LIMIT - 1024;
+    let mut room = LINE_LIMIT - 1024 - BUDGETS;
     let included = entries.iter().rev().take_while(|entry| {
         let length = serde_json::to_string(&entry.status).map_or(LINE_LIMIT, |text| text.len() + 1 + CONDITION);
         let enough = length <= room;

@@ -15,7 +15,9 @@ use mytokend::control::arguments::{ControlArguments, ControlCommand, ProfileComm
 use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
-use mytokend::control::{explain, explain_submission, keygen, logins::Logins, profile, run, status, with_token};
+use mytokend::control::{
+    budgets, explain, explain_submission, keygen, logins::Logins, profile, run, status, with_token,
+};
 use mytokend::privacy;
 use mytokend::submit::UserEnvironment;
 use zeroize::Zeroizing;
@@ -101,6 +103,7 @@ fn show_status(
         let unknown = query.job.is_some() && found.jobs.is_empty();
         return Ok(if unknown { ExitCode::FAILURE } else { status::exit_status(&found, query.job.is_some()).into() });
     }
+    print_some(&budgets::render(&found.budgets, &status::account));
     if found.jobs.is_empty() {
         let is_root = nix::unistd::geteuid().is_root();
         return Err(status::nothing(&found.node, query, is_root));
@@ -206,6 +209,13 @@ fn read_token() -> Result<Secret, String> {
     let mut text = Zeroizing::new(String::with_capacity(128 * 1024));
     std::io::stdin().take(128 * 1024).read_to_string(&mut text).map_err(|error| error.to_string())?;
     Ok(Secret::new(text.as_str()))
+}
+
+/// Prints lines, if there are any.
+fn print_some(text: &str) {
+    if !text.is_empty() {
+        print(text.trim_end());
+    }
 }
 
 /// Prints a line. A closed pipe (`| head`) is not an error.

@@ -4,6 +4,7 @@
 
 pub mod arguments;
 pub mod attach;
+pub mod budgets;
 pub mod check;
 pub mod explain;
 pub mod explain_submission;

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use mytoken::time_format::TimeFormat;
-use mytoken_wire::agent::{Condition, Event, EventKind, JobState, JobStatus, Status, StatusQuery};
+use mytoken_wire::agent::{BudgetStatus, Condition, Event, EventKind, JobState, JobStatus, Status, StatusQuery};
 use mytoken_wire::printable;
 use nix::unistd::{Uid, User};
 use serde::Serialize;
@@ -22,6 +22,8 @@ pub struct Report<'a> {
     omitted: usize,
     jobs: Vec<Entry<'a>>,
     sessions: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    budgets: &'a [BudgetStatus],
 }
 
 /// A job or a session.
@@ -81,6 +83,7 @@ impl<'a> Report<'a> {
             omitted: status.omitted,
             jobs: jobs.into_iter().map(entry).collect(),
             sessions: sessions.into_iter().map(entry).collect(),
+            budgets: &status.budgets,
         }
     }
 }

@@ -72,6 +72,16 @@ pub enum SubmitError {
     /// The caller has given up, and nothing was requested.
     #[error("the submission did not wait for its credential")]
     Abandoned,
+    /// The server has a request limit, and the user's share of it is used up.
+    #[error(
+        "the site's budget of requests to the mytoken server \"{server}\" is used up for you until {until}; submit again then, or put the loop into an array"
+    )]
+    NoPermit {
+        /// Name of the server in `mytoken.toml`.
+        server: String,
+        /// When there will be a permit again.
+        until: String,
+    },
     /// The server refused the use of the mytoken.
     #[error("{error}; {limits}")]
     Restricted {

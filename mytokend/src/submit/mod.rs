@@ -11,6 +11,7 @@ mod followed;
 pub mod notes;
 pub(crate) mod parent;
 pub mod patience;
+pub(crate) mod permit;
 pub mod plan;
 pub mod relay;
 mod share;
@@ -44,6 +45,7 @@ use followed::Window;
 use notes::Comparison;
 use parent::Parent;
 use patience::Patience;
+use permit::{tell_sent, wait_for_permit};
 use share::{Binding, Share, SharePlace, SharedCredential};
 
 pub use error::{SubmitError, UnusableMytoken};
@@ -213,6 +215,7 @@ pub fn submit(
             return Ok(SubmittedCredential { submission, tools, notes: Vec::new(), sub_token: None, place: None });
         }
     };
+    wait_for_permit(&config.jobs, profile, patience, clock, request.times)?;
     let mut settings = config.shared.http_settings();
     settings.user_agent = format!("mytoken-submit/{} ({})", env!("CARGO_PKG_VERSION"), request.command);
     let http = HttpClient::new(&settings)?;
@@ -223,7 +226,9 @@ pub fn submit(
     let wanted = request::wanted(profile, &config.jobs.cluster, made);
     let name = request::name(&config.jobs.cluster, &handle);
     let source = parent.source();
-    let granted = create(&server, parent, &wanted, &name, patience)?;
+    let granted = create(&server, parent, &wanted, &name, patience);
+    tell_sent(&config.jobs, profile, http.traffic().sent, deadline);
+    let granted = granted?;
     let window = Window { made, shared_for: if place.is_some() { share_for } else { 0 } };
     // What `mytokenctl attach` prints may be submitted much later.
     let followed = request.shares

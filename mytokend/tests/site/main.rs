@@ -2,6 +2,8 @@
 //! The programs as they are installed, against the test server: from a submission to the end of its job.
 
 #[cfg(test)]
+mod budget;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod job;

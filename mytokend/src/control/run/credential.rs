@@ -7,12 +7,14 @@ use std::time::Duration;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::server::{AccessToken, AccessTokenRequest, Discovery, Server, ServerError, refuse_rotation};
+use mytoken::time_format::TimeFormat;
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, InputError, Kind, Secret};
 use mytoken_wire::tools::Tool;
 
 use crate::jobs::settings::JobsSettings;
 use crate::submit::patience::Patience;
+use crate::submit::permit::{tell_sent, wait_for_permit};
 use crate::submit::{self, SubmitError, UserEnvironment, parent};
 
 /// Assumed lifetime in seconds of an access token whose expiry is unknown.
@@ -74,6 +76,8 @@ impl RunConfig {
         let url = self.shared.server_url(&profile.server)?;
         let store = parent::open_store(environment.home.as_deref())?;
         let parent = parent::find(&url, environment, store.as_ref(), clock.now(), deadline)?;
+        let patience = Patience { deadline, waits: &|| true };
+        wait_for_permit(&self.jobs, profile, &patience, clock, TimeFormat::local(clock.now()))?;
         let mut settings = self.shared.http_settings();
         settings.user_agent = format!("mytokenctl/{} (run)", env!("CARGO_PKG_VERSION"));
         let http = HttpClient::new(&settings)?;
@@ -86,8 +90,9 @@ impl RunConfig {
             return Err(SubmitError::Client(InputError::NotNarrower { reason }.into()));
         }
         let name: String = format!("{}:run on {host}", self.jobs.cluster.name).chars().take(NAME_LIMIT).collect();
-        let patience = Patience { deadline, waits: &|| true };
-        let granted = submit::create(&server, parent, &wanted, &name, &patience)?;
+        let granted = submit::create(&server, parent, &wanted, &name, &patience);
+        tell_sent(&self.jobs, profile, http.traffic().sent, deadline);
+        let granted = granted?;
         Ok(Credential {
             sub_token: granted.mytoken,
             discovery: server.discovery().clone(),

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The budget of requests of this host: who may send how many to a mytoken server that has a limit. The agent's own requests and the
+//! submissions on this host ask for permits; logins are only counted. It is kept in memory: after a restart, the first answer of the server
+//! tells what is left.
+
+pub mod ledger;
+pub mod limit;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mytoken::config::Shared;
+use mytoken::http::{HttpClient, HttpSettings};
+use mytoken::server::ServerError;
+use mytoken::{Error, ScheduleClock};
+use mytoken_wire::agent::{BudgetStatus, BudgetUse};
+
+use ledger::{Ledger, Purpose};
+use limit::Limit;
+
+/// From so many requests in a period on, the agent wants to know the limit of a server that has told none.
+const WORTH_A_QUESTION: u32 = 8;
+
+/// Pause between two such questions to a server that has told no limit. Most of them have none for this host.
+const QUESTION_PAUSE: u64 = 3_600_000;
+
+/// Most entries of a server in the status.
+const SHOWN: usize = 20;
+
+#[derive(Default)]
+struct ServerBudget {
+    name: String,
+    ledger: Ledger,
+    /// When the server was last asked for its limit.
+    asked: Option<u64>,
+}
+
+/// The budgets of all configured servers, by URL.
+pub struct Budgets {
+    clock: Arc<dyn ScheduleClock>,
+    servers: Mutex<BTreeMap<String, ServerBudget>>,
+}
+
+/// Why a request was not answered.
+#[derive(Debug)]
+pub enum Unsent {
+    /// It had no permit; one may be had after this time.
+    NoPermit(Duration),
+    /// It failed.
+    Failed(Error),
+}
+
+impl Budgets {
+    /// No server yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn ScheduleClock>) -> Self {
+        Self { clock, servers: Mutex::default() }
+    }
+
+    /// Takes over the servers of `mytoken.toml`. What was counted stays.
+    ///
+    /// # Errors
+    /// When the URL of a server is not allowed.
+    pub fn configure(&self, shared: &Shared) -> Result<(), Error> {
+        let mut servers = self.servers();
+        let mut before = std::mem::take(&mut *servers);
+        for settings in &shared.servers {
+            let url = shared.server_url(&settings.name)?.to_string();
+            let mut server = before.remove(&url).unwrap_or_default();
+            server.name.clone_from(&settings.name);
+            let period = settings.request_period.as_secs().saturating_mul(1000);
+            let limit = |requests| (requests > 0).then_some(Limit { requests, period, guessed: false });
+            server.ledger.configure(settings.request_limit.map(limit));
+            servers.insert(url, server);
+        }
+        Ok(())
+    }
+
+    /// Sends requests with a new client: with a permit, and learns from the answers. `work` sends at least one.
+    ///
+    /// # Errors
+    /// [`Unsent`].
+    pub fn send<T>(
+        &self,
+        (server, purpose, uid): (&str, Purpose, Option<u32>),
+        settings: &HttpSettings,
+        work: impl FnOnce(&HttpClient) -> Result<T, Error>,
+    ) -> Result<T, Unsent> {
+        let http = HttpClient::new(settings).map_err(|error| Unsent::Failed(error.into()))?;
+        let permit = self.with(server, |found, now| found.ledger.ask(purpose, uid, now)).unwrap_or(Ok(()));
+        permit.map_err(|wait| Unsent::NoPermit(Duration::from_millis(wait)))?;
+        let result = work(&http);
+        let traffic = http.traffic();
+        self.with(server, |found, now| {
+            if traffic.sent == 0 {
+                found.ledger.refund(purpose, uid, now);
+            }
+            for _ in 1..traffic.sent {
+                found.ledger.count(purpose, uid, now);
+            }
+            if let Some(limit) = traffic.limit {
+                found.ledger.learn(limit, now);
+            }
+            if let Err(Error::Server(ServerError::TooManyRequests { retry_after, .. })) = &result {
+                found.ledger.refused(*retry_after, now);
+            }
+        });
+        result.map_err(Unsent::Failed)
+    }
+
+    /// A permit for a submission, by the name of the server. Counts nothing for a server that is not configured.
+    ///
+    /// # Errors
+    /// After which time the same submission would get a permit.
+    pub fn submission(&self, name: &str, uid: u32) -> Result<(), Duration> {
+        let asked = self.with_name(name, |found, now| found.ledger.ask(Purpose::Submission, Some(uid), now));
+        asked.unwrap_or(Ok(())).map_err(Duration::from_millis)
+    }
+
+    /// A submission tells that it has sent more requests than it had permits for. The user may say anything, so this never takes more than
+    /// his share.
+    pub fn submission_sent(&self, name: &str, uid: u32, count: u32) {
+        self.with_name(name, |found, now| {
+            for _ in 0..count {
+                if found.ledger.ask(Purpose::Submission, Some(uid), now).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// A login has sent requests.
+    pub fn login(&self, name: &str, uid: u32) {
+        self.with_name(name, |found, now| found.ledger.count(Purpose::Login, Some(uid), now));
+    }
+
+    /// The URL of a server that should tell what is left, because this host sends it many requests: perhaps it has a limit, perhaps other
+    /// hosts at this address have used it up. The caller asks it.
+    #[must_use]
+    pub fn question(&self, name: &str) -> Option<String> {
+        let now = self.now();
+        let mut servers = self.servers();
+        let (url, found) = servers.iter_mut().find(|(_, server)| server.name == name)?;
+        let pause = found.ledger.limit(now).map_or(QUESTION_PAUSE, |limit| limit.period);
+        let paused = found.asked.is_some_and(|asked| now.saturating_sub(asked) < pause);
+        if paused || found.ledger.is_informed(now) || found.ledger.recent(now) < WORTH_A_QUESTION {
+            return None;
+        }
+        found.asked = Some(now);
+        Some(url.clone())
+    }
+
+    /// What is left at each server with a limit. `only`: for this user.
+    #[must_use]
+    pub fn status(&self, only: Option<u32>) -> Vec<BudgetStatus> {
+        let now = self.now();
+        let servers = self.servers();
+        let limited = servers.iter().filter_map(|(url, server)| Some((url, &server.ledger, server.ledger.limit(now)?)));
+        limited
+            .map(|(url, ledger, limit)| {
+                let mut uses: Vec<BudgetUse> = ledger
+                    .uses(only, now)
+                    .into_iter()
+                    .map(|(purpose, uid, requests)| BudgetUse { kind: purpose.as_str().to_owned(), uid, requests })
+                    .collect();
+                let omitted = uses.len().saturating_sub(SHOWN);
+                uses.truncate(SHOWN);
+                BudgetStatus {
+                    server: url.clone(),
+                    requests: limit.requests,
+                    period: limit.period.div_ceil(1000),
+                    own: only.is_some(),
+                    left: only.map_or_else(|| ledger.left(now), |uid| ledger.left_for(uid, now)),
+                    uses,
+                    omitted,
+                }
+            })
+            .collect()
+    }
+
+    fn with<T>(&self, url: &str, work: impl FnOnce(&mut ServerBudget, u64) -> T) -> Option<T> {
+        let now = self.now();
+        self.servers().get_mut(url).map(|found| work(found, now))
+    }
+
+    fn with_name<T>(&self, name: &str, work: impl FnOnce(&mut ServerBudget, u64) -> T) -> Option<T> {
+        let now = self.now();
+        self.servers().values_mut().find(|server| server.name == name).map(|found| work(found, now))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, ServerBudget>> {
+        // Each change is complete before anything that can fail.
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tests of the budget: a table of decisions, and properties of any sequence of requests.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use Purpose::{Login, Revocation, Submission, Token};
+
+const SECOND: u64 = 1_000;
+const PERIOD: u64 = 300 * SECOND;
+const ALICE: u32 = 2001;
+const BOB: u32 = 2002;
+const CAROL: u32 = 2003;
+
+fn limited(requests: u32) -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.configure(Some(Some(Limit { requests, period: PERIOD, guessed: false })));
+    ledger
+}
+
+fn answer(requests: u64, left: u64, reset: u64) -> RequestLimit {
+    RequestLimit { requests, left, reset: Some(Duration::from_secs(reset)) }
+}
+
+/// A purpose, a user, and the number of his requests.
+type Requests = (Purpose, u32, u32);
+
+/// A ledger with so many requests at the time 0.
+fn after(limit: u32, sent: &[Requests]) -> Ledger {
+    let mut ledger = limited(limit);
+    for (purpose, uid, count) in sent {
+        (0..*count).for_each(|_| ledger.count(*purpose, Some(*uid), 0));
+    }
+    ledger
+}
+
+#[test]
+fn the_table_of_decisions() {
+    let rows: &[(&str, &[Requests], Purpose, u32, bool)] = &[
+        ("nothing was sent", &[], Submission, ALICE, true),
+        ("one user alone in a loop", &[(Submission, ALICE, 46)], Submission, ALICE, true),
+        ("he has his share", &[(Submission, ALICE, 47)], Submission, ALICE, false),
+        ("another one asks", &[(Submission, ALICE, 47)], Submission, BOB, true),
+        ("his share of the rest", &[(Submission, ALICE, 47), (Submission, BOB, 16)], Submission, BOB, false),
+        ("a third one", &[(Submission, ALICE, 47), (Submission, BOB, 16)], Submission, CAROL, true),
+        ("a loop leaves something", &[(Token, 0, 60), (Submission, ALICE, 7)], Submission, ALICE, false),
+        ("to whoever submits few jobs", &[(Token, 0, 60), (Submission, ALICE, 7)], Submission, BOB, true),
+        ("three tenths are for jobs and logins", &[(Token, 0, 60), (Submission, ALICE, 10)], Submission, BOB, false),
+        ("which they may use", &[(Token, 0, 60), (Submission, ALICE, 10)], Token, BOB, true),
+        ("to the last", &[(Token, 0, 99)], Token, ALICE, true),
+        ("and not beyond", &[(Token, 0, 100)], Token, ALICE, false),
+        ("a login too", &[(Submission, ALICE, 99)], Login, BOB, true),
+        ("submissions are assured of a tenth", &[(Token, 0, 89)], Submission, ALICE, true),
+        ("and not of more", &[(Token, 0, 80), (Submission, ALICE, 5), (Submission, BOB, 5)], Submission, CAROL, false),
+        ("nor of what is not there", &[(Token, 0, 100)], Submission, ALICE, false),
+        ("a revocation leaves the last tenth", &[(Token, 0, 90)], Revocation, 0, false),
+        ("and takes what is before it", &[(Token, 0, 89)], Revocation, 0, true),
+    ];
+    for (what, sent, purpose, uid, expected) in rows {
+        let mut ledger = after(100, sent);
+        assert_eq!(ledger.ask(*purpose, Some(*uid), SECOND).is_ok(), *expected, "{what}");
+        let free = if *expected { 0 } else { PERIOD + 1 };
+        assert!(ledger.ask(*purpose, Some(*uid), SECOND + free).is_ok() || *expected, "{what}: later");
+    }
+}
+
+#[test]
+fn small_limits_have_no_share_of_zero() {
+    for limit in 1..12 {
+        assert!(limited(limit).ask(Submission, Some(ALICE), 0).is_ok(), "{limit}");
+        assert!(limited(limit).ask(Revocation, None, 0).is_ok(), "{limit}");
+        assert!(limited(limit).ask(Token, None, 0).is_ok(), "{limit}");
+    }
+}
+
+#[test]
+fn without_a_limit_everything_is_permitted_and_counted() {
+    let mut ledger = Ledger::default();
+    assert!((0..500).all(|_| ledger.ask(Submission, Some(ALICE), 0).is_ok()));
+    assert_eq!((ledger.limit(0), ledger.recent(1), ledger.left(1)), (None, 500, u32::MAX));
+    ledger.configure(Some(None));
+    ledger.learn(answer(100, 0, 60), 1);
+    assert!(ledger.ask(Submission, Some(ALICE), 2).is_ok(), "the configuration says: no limit");
+}
+
+#[test]
+fn the_servers_answer_counts_the_other_hosts_at_this_address() {
+    let mut ledger = Ledger::default();
+    ledger.count(Token, None, 0);
+    ledger.learn(answer(100, 12, 200), 0);
+    assert_eq!((ledger.left(1), ledger.limit(1).unwrap().period), (12, PERIOD));
+    assert!(ledger.ask(Token, None, 1).is_ok());
+    // A tenth is assured to submissions, of which a user takes two thirds.
+    assert_eq!((ledger.left(2), ledger.left_for(ALICE, 2)), (11, 7));
+    // An older answer that arrives late takes nothing back.
+    ledger.learn(answer(100, 12, 199), SECOND);
+    assert_eq!(ledger.left(SECOND), 11);
+    ledger.learn(answer(100, 0, 100), 100 * SECOND);
+    let wait = ledger.ask(Token, None, 100 * SECOND).unwrap_err();
+    assert_eq!(wait, 102 * SECOND, "until the server begins a new period");
+    assert!(ledger.ask(Token, None, 100 * SECOND + wait).is_ok());
+    // The first answer of a period tells how long it is.
+    ledger.learn(answer(100, 99, 60), 400 * SECOND);
+    assert_eq!(ledger.limit(400 * SECOND).unwrap().period, 60 * SECOND);
+    // Without an answer for an hour, the limit is not known any more.
+    assert_eq!(ledger.limit(400 * SECOND + 3_600 * SECOND), None);
+}
+
+#[test]
+fn a_refusal_without_a_limit_stops_everything_until_its_end_and_submissions_longer() {
+    let mut ledger = Ledger::default();
+    (0..40).for_each(|_| ledger.count(Submission, Some(ALICE), 0));
+    ledger.refused(Some(Duration::from_secs(60)), SECOND);
+    assert_eq!(ledger.ask(Token, None, 2 * SECOND), Err(61 * SECOND));
+    assert!(ledger.ask(Submission, Some(BOB), 2 * SECOND).is_err());
+    // A guessed limit of 40 holds for submissions, and never for a running job.
+    assert!((0..100).all(|_| ledger.ask(Token, None, 64 * SECOND).is_ok()));
+    assert!(ledger.ask(Submission, Some(ALICE), 64 * SECOND).is_err());
+    ledger.refused(Some(Duration::from_secs(u64::MAX)), 70 * SECOND);
+    assert!(ledger.ask(Token, None, 70 * SECOND).unwrap_err() <= 903 * SECOND, "no server stops a host for ever");
+}
+
+#[test]
+fn a_request_that_was_not_sent_costs_nothing() {
+    let mut ledger = limited(10);
+    for _ in 0..50 {
+        ledger.ask(Token, None, 0).unwrap();
+        ledger.refund(Token, None, 0);
+    }
+    assert_eq!(ledger.left(0), 10);
+}
+
+#[test]
+fn what_is_shown_to_a_user_is_what_he_gets() {
+    for sent in [&[][..], &[(Submission, ALICE, 30)], &[(Submission, BOB, 47)], &[(Token, 0, 95)], &[(Token, 0, 100)]] {
+        let mut ledger = after(100, sent);
+        let shown = ledger.left_for(ALICE, SECOND);
+        let got = (0..200).filter(|_| ledger.ask(Submission, Some(ALICE), SECOND).is_ok()).count();
+        assert_eq!(shown as usize, got, "{sent:?}");
+    }
+    let ledger = after(100, &[(Submission, ALICE, 2), (Submission, BOB, 3), (Token, 0, 1)]);
+    assert_eq!(ledger.uses(Some(ALICE), 1), [(Submission, Some(ALICE), 2)]);
+    assert_eq!(ledger.uses(None, 1), [(Token, Some(0), 1), (Submission, Some(BOB), 3), (Submission, Some(ALICE), 2)]);
+}
+
+/// Requests with the milliseconds since the one before.
+fn requests() -> impl Strategy<Value = Vec<(u64, Purpose, u32)>> {
+    let purpose = prop_oneof![Just(Token), Just(Revocation), Just(Submission), Just(Submission)];
+    prop::collection::vec((0..6 * SECOND, purpose, 0..4_u32), 0..400)
+}
+
+/// The limit of a mytoken server: a period begins with the first request after the one before (MT-07).
+struct Server {
+    requests: u32,
+    period: u64,
+    begin: u64,
+    seen: u32,
+}
+
+impl Server {
+    /// The answer's headers; `None`: refused. It counts whole seconds.
+    fn answer(&mut self, now: u64) -> Option<RequestLimit> {
+        let now = now / SECOND;
+        if self.seen == 0 || now >= self.begin + self.period {
+            (self.begin, self.seen) = (now, 0);
+        }
+        self.seen += 1;
+        let left = self.requests.checked_sub(self.seen)?;
+        Some(answer(u64::from(self.requests), u64::from(left), (self.begin + self.period - now).max(1)))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn no_period_has_more_than_the_limit(limit in 1..80_u32, requests in requests()) {
+        let (mut ledger, mut now, mut permitted) = (limited(limit), 0, Vec::new());
+        for (pause, purpose, uid) in requests {
+            now += pause;
+            let left = ledger.left(now);
+            match ledger.ask(purpose, Some(uid), now) {
+                Ok(()) => permitted.push(now),
+                Err(wait) => {
+                    prop_assert!((1..=PERIOD + 1).contains(&wait));
+                    // A login or a running job gets a permit while any is left.
+                    prop_assert!(purpose != Token || left == 0);
+                    let mut later = ledger.clone();
+                    prop_assert!(later.ask(purpose, Some(uid), now + wait).is_ok(), "after the wait");
+                    prop_assert!(wait < 2 || ledger.clone().ask(purpose, Some(uid), now + wait - 2).is_err(), "not before");
+                }
+            }
+            let recent = permitted.iter().filter(|at| **at + PERIOD >= now).count();
+            prop_assert!(recent <= limit as usize);
+        }
+    }
+
+    #[test]
+    fn the_server_refuses_nothing_that_has_a_permit(
+        limit in 20..120_u32,
+        period in 20..300_u64,
+        others in 0..15_u32,
+        heard in prop::collection::vec(any::<bool>(), 400),
+        requests in requests(),
+    ) {
+        let mut server = Server { requests: limit, period, begin: 0, seen: 0 };
+        // The host has heard of the limit, when other hosts had sent something.
+        let mut ledger = Ledger::default();
+        (0..others).for_each(|_| assert!(server.answer(0).is_some()));
+        ledger.count(Token, None, 0);
+        ledger.learn(server.answer(0).unwrap(), 0);
+        let mut now = 0;
+        for ((pause, purpose, uid), heard) in requests.into_iter().zip(heard) {
+            now += pause;
+            if ledger.ask(purpose, Some(uid), now).is_ok() {
+                let told = server.answer(now);
+                prop_assert!(told.is_some(), "refused at {now}: {ledger:?}");
+                // The agent hears the answers to its own requests only.
+                if let Some(told) = told.filter(|_| heard && purpose != Submission) {
+                    ledger.learn(told, now);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_starves(limit in 10..200_u32, loops in 1..5_u32, pause in 1..40_u64) {
+        // Some users submit in a loop as fast as they can. Another one submits a job now and then.
+        let mut ledger = limited(limit);
+        let mut got: BTreeMap<u32, u32> = BTreeMap::new();
+        let (mut asked, mut next) = (0, 400 * SECOND);
+        for now in (0..4 * PERIOD).step_by(500) {
+            for uid in 1..=loops {
+                if ledger.ask(Submission, Some(uid), now).is_ok() {
+                    *got.entry(uid).or_default() += 1;
+                }
+            }
+            if now >= next {
+                next += pause * SECOND;
+                asked += 1;
+                if ledger.ask(Submission, Some(99), now).is_ok() {
+                    *got.entry(99).or_default() += 1;
+                }
+            }
+            prop_assert!(ledger.left(now) >= limit * 3 / 10, "what is kept for logins and jobs is there");
+        }
+        let most = got.values().max().copied().unwrap_or(0);
+        let all = (1..=loops).chain([99]).map(|uid| got.get(&uid).copied().unwrap_or(0));
+        let fewest = all.min().unwrap_or(0);
+        prop_assert!(fewest > 0, "{got:?}");
+        let late = got.get(&99).copied().unwrap_or(0);
+        prop_assert!(late >= asked.min(most / 8), "{late} of {asked}, others {got:?}");
+    }
+}

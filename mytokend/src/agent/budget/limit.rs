@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is known about the request limit of a mytoken server: from the configuration, from the server's answers, or from its refusals.
+//! Pure: times are milliseconds of elapsed time and come as parameters.
+
+use std::time::Duration;
+
+use mytoken::http::RequestLimit;
+
+/// Most requests that are remembered; no limit is larger.
+pub const MOST: u32 = mytoken::config::ServerSettings::MOST_REQUESTS;
+
+/// The mytoken server's default period (MT-07). Its answers do not tell the period, only when it ends.
+const PERIOD: u64 = 300_000;
+
+/// How long a limit is believed after the server told it.
+const AGE: u64 = 3_600_000;
+
+/// How much the server's end of a period may differ from the one that was computed: it counts whole seconds.
+const MARGIN: u64 = 2_000;
+
+/// Wait after a refusal without `Retry-After`, and the longest wait after one.
+const DEFAULT_WAIT: u64 = 30_000;
+const LONGEST_WAIT: u64 = 900_000;
+
+/// A limit that follows from a refusal is not lower.
+const LEAST_GUESS: u32 = 10;
+
+/// How many requests a server accepts in a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Requests in a period.
+    pub requests: u32,
+    /// The period in milliseconds.
+    pub period: u64,
+    /// It follows from a refusal only.
+    pub guessed: bool,
+}
+
+/// What the server's last answer said about its present period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// How many requests are left, less those that were sent since.
+    pub left: u32,
+    /// When the period ends.
+    pub until: u64,
+}
+
+/// What is known.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known {
+    /// By the configuration: `Some(None)` for a server without a limit.
+    pub configured: Option<Option<Limit>>,
+    /// From an answer or a refusal, and when.
+    learned: Option<(Limit, u64)>,
+    told: Option<Told>,
+}
+
+impl Known {
+    /// The limit. `None`: there is none, or none is known.
+    pub fn limit(&self, now: u64) -> Option<Limit> {
+        let learned = || self.learned.filter(|(_, at)| now.saturating_sub(*at) < AGE).map(|(limit, _)| limit);
+        self.configured.unwrap_or_else(learned)
+    }
+
+    /// The period in which requests are counted.
+    pub fn period(&self) -> u64 {
+        let learned = || self.learned.map(|(limit, _)| limit);
+        self.configured.unwrap_or_else(learned).map_or(PERIOD, |limit| limit.period)
+    }
+
+    /// What the server said about its present period, unless that is over.
+    pub fn told(&self, now: u64) -> Option<Told> {
+        self.told.filter(|told| now < told.until)
+    }
+
+    /// From when on requests count. A server that told the end of its period counts from there on.
+    pub fn counts_from(&self, limit: Limit, now: u64) -> u64 {
+        let period = now.saturating_sub(limit.period);
+        match self.told {
+            Some(told) if self.configured.is_none() && told.until <= now => {
+                period.max(told.until.saturating_sub(2 * MARGIN))
+            }
+            _ => period,
+        }
+    }
+
+    /// A request was counted.
+    pub fn spend(&mut self, now: u64) {
+        if let Some(told) = self.told.as_mut().filter(|told| now < told.until) {
+            told.left = told.left.saturating_sub(1);
+        }
+    }
+
+    /// A request that was counted was not sent.
+    pub fn refund(&mut self, now: u64) {
+        if let Some(told) = self.told.as_mut().filter(|told| now < told.until) {
+            told.left = told.left.saturating_add(1);
+        }
+    }
+
+    /// An answer told the limit.
+    pub fn learn(&mut self, answer: RequestLimit, now: u64) {
+        let Some(requests) = u32::try_from(answer.requests).ok().filter(|count| (1..=MOST).contains(count)) else {
+            (self.learned, self.told) = (None, None);
+            return;
+        };
+        let reset = answer.reset.map(|reset| u64::try_from(reset.as_millis()).unwrap_or(u64::MAX).min(86_400_000));
+        let before = self.learned.filter(|(limit, _)| !limit.guessed).map(|(limit, _)| limit.period);
+        let period = match reset {
+            // The first request of a period.
+            Some(reset) if answer.left.saturating_add(1) == answer.requests && reset > 0 => reset,
+            reset => before.unwrap_or(PERIOD).max(reset.unwrap_or(0)),
+        };
+        self.learned = Some((Limit { requests, period, guessed: false }, now));
+        let until = now.saturating_add(reset.unwrap_or(period)).saturating_add(MARGIN);
+        let left = u32::try_from(answer.left).unwrap_or(u32::MAX).min(requests);
+        self.tell(Told { left, until }, now);
+    }
+
+    /// The server refused a request because of its limit. `count`: how many this host has sent in the last period.
+    pub fn refused(&mut self, retry_after: Option<Duration>, count: u32, now: u64) {
+        if self.limit(now).is_none() {
+            let requests = count.max(LEAST_GUESS);
+            self.learned = Some((Limit { requests, period: PERIOD, guessed: true }, now));
+        }
+        let wait = retry_after.map_or(DEFAULT_WAIT, |wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let until = now.saturating_add(wait.min(LONGEST_WAIT)).saturating_add(MARGIN);
+        self.tell(Told { left: 0, until }, now);
+    }
+
+    /// Answers of the same period may arrive in any order, and meanwhile permits were given: the lowest number counts.
+    fn tell(&mut self, new: Told, now: u64) {
+        let same = self.told(now).filter(|old| old.until.abs_diff(new.until) <= 2 * MARGIN);
+        self.told =
+            Some(same.map_or(new, |old| Told { left: old.left.min(new.left), until: old.until.max(new.until) }));
+    }
+}

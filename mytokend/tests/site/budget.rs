@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The budget of requests: submissions and the agent share the limit that a host has at a mytoken server.
+
+use std::fs;
+
+use mytoken::private_files::Owner;
+use mytoken_wire::agent::{JobState, Permit, StatusQuery};
+
+use crate::harness::TestSite;
+
+/// A site with an agent and this limit in mytoken.toml.
+fn limited(requests: u32, period: &str) -> TestSite {
+    let mut site = TestSite::new(60);
+    let file = site.config().join("mytoken.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}request_limit = {requests}\nrequest_period = '{period}'\n")).unwrap();
+    site.log_in();
+    site.begin_agent();
+    // The discovery document is in the user's cache after the first one, which costs two requests.
+    site.submit();
+    site
+}
+
+#[test]
+fn a_loop_ends_at_its_share_and_the_jobs_get_their_tokens() {
+    let site = limited(20, "1h");
+    let mut sealed = Vec::new();
+    let refused = loop {
+        let printed = site.submit_with(&["--profile", "default"]);
+        match printed.line["sealed"].as_str() {
+            Some(text) => sealed.push(text.to_owned()),
+            None => break printed,
+        }
+    };
+    // Of 20 requests 6 are kept, and two thirds of the others are a single user's.
+    assert_eq!(sealed.len(), 8, "and the first one");
+    let error = refused.line["error"].as_str().unwrap();
+    assert!(
+        error.starts_with("the site's budget of requests to the mytoken server \"t\" is used up for you until ")
+            && error.ends_with("; submit again then, or put the loop into an array"),
+        "{error}"
+    );
+    assert!(refused.took.as_secs() < 2, "nobody waits for an hour: {refused:?}");
+    let requests = site.journal().len();
+    assert!(!site.submit_with(&["--profile", "default", "--required"]).status.success());
+    assert_eq!(site.journal().len(), requests, "without a permit nothing is sent");
+    for (job, text) in (1..).zip(&sealed) {
+        assert_eq!(site.start(job, Owner::current().uid, text).state, JobState::Ready, "job {job}");
+    }
+    let status = site.ask(&StatusQuery { job: None, all: true }).unwrap();
+    let [budget] = &status.budgets[..] else { panic!("{status:?}") };
+    let of = |kind: &str| budget.uses.iter().filter(|used| used.kind == kind).map(|used| used.requests).sum::<u32>();
+    // The agent has asked for the discovery document, too.
+    assert_eq!((budget.requests, budget.left, of("submission"), of("token")), (20, 1, 10, 9), "{budget:?}");
+    // What a user tells beside his permits takes nothing that is kept for jobs.
+    site.ask(&Permit { server: "t".into(), sent: 1_000 }).unwrap();
+    let (shown, _) = site.ctl(&["status", "--socket", site.socket().to_str().unwrap()]);
+    assert!(shown.contains("1 left of 20 in 3600 s"), "{shown}");
+}
+
+#[test]
+fn a_submission_waits_within_its_patience() {
+    // Of three requests two are for a user alone, and the first submission has sent both. The deadline is 3 s.
+    let site = limited(3, "1s");
+    for _ in 0..4 {
+        site.submit();
+    }
+    assert_eq!(site.ask(&Permit { server: "other".into(), sent: 0 }).unwrap().wait, None);
+}
