@@ -13,7 +13,7 @@ use crate::JobName;
 pub enum Answer {
     /// To [`JobStart`](super::JobStart).
     Started(Started),
-    /// To [`StatusQuery`](super::StatusQuery).
+    /// To [`StatusQuery`](super::StatusQuery), [`Renew`](super::Renew) and [`Revoke`](super::Revoke).
     Status(Status),
     /// To [`Permit`](super::Permit).
     Permit(Permitted),

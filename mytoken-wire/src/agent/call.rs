@@ -5,7 +5,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::VERSION;
-use super::{JobEnd, JobStart, Permit, Permitted, SessionEnd, SessionStart, Started, Status, StatusQuery, Submitted};
+use super::{
+    JobEnd, JobStart, Permit, Permitted, Renew, Replace, Retire, Revoke, SessionEnd, SessionStart, Started, Status,
+    StatusQuery, Submitted,
+};
 
 /// A request and its answer. Each caller links the code for its own requests only, which keeps the Slurm plugin small.
 pub trait Call: Serialize {
@@ -47,6 +50,26 @@ impl Call for SessionStart {
 impl Call for SessionEnd {
     const NAME: &'static str = "session_end";
     type Answer = Done;
+}
+
+impl Call for Renew {
+    const NAME: &'static str = "renew";
+    type Answer = Status;
+}
+
+impl Call for Revoke {
+    const NAME: &'static str = "revoke";
+    type Answer = Status;
+}
+
+impl Call for Replace {
+    const NAME: &'static str = "replace";
+    type Answer = Status;
+}
+
+impl Call for Retire {
+    const NAME: &'static str = "retire";
+    type Answer = Status;
 }
 
 impl Call for StatusQuery {
@@ -110,6 +133,10 @@ mod tests {
         let end = |nodes: Option<&str>| JobEnd { job: 4711, nodes: nodes.map(str::to_owned) };
         let start: JobStart = serde_json::from_str(r#"{"job":1,"step":0,"uid":1,"gid":1}"#).unwrap();
         let task = StatusQuery { job: "8_3".parse().ok(), all: true };
+        let renew = Renew { job: "8+1".parse().ok(), all: false };
+        let revoke = Revoke { job: "8".parse().unwrap() };
+        let replace = Replace { job: revoke.job, sealed: "mt1.x".into() };
+        let retire = Retire { job: revoke.job, old: "leave".parse().unwrap() };
         let requests = [
             (line(&end(None)), Request::JobEnd(end(None))),
             (line(&end(Some("n[1-2]"))), Request::JobEnd(end(Some("n[1-2]")))),
@@ -122,6 +149,10 @@ mod tests {
             (line(&session()), Request::SessionStart(session())),
             (line(&SessionEnd { session: "0".into() }), Request::SessionEnd(SessionEnd { session: "0".into() })),
             (line(&task), Request::Status(task)),
+            (line(&renew), Request::Renew(renew)),
+            (line(&revoke), Request::Revoke(revoke)),
+            (line(&replace), Request::Replace(replace)),
+            (line(&retire), Request::Retire(retire)),
             (line(&StatusQuery::default()), Request::Status(StatusQuery::default())),
         ];
         assert_eq!(requests[0].0, r#"{"v":1,"call":"job_end","job":4711}"#);

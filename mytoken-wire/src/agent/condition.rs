@@ -22,6 +22,8 @@ pub enum Condition {
     FileMissing,
     /// There will be no further access token.
     Refused,
+    /// The access token was removed on request, and the server has not revoked the credential yet.
+    Revoking,
     /// The credential was revoked.
     Revoked,
     /// The job or session has ended here.
@@ -45,9 +47,18 @@ mod tests {
 
     #[test]
     fn every_condition_is_a_word_and_an_unknown_one_is_kept() {
-        for word in
-            ["valid", "not_renewed", "pending", "waiting", "outage", "file_missing", "refused", "revoked", "ended"]
-        {
+        for word in [
+            "valid",
+            "not_renewed",
+            "pending",
+            "waiting",
+            "outage",
+            "file_missing",
+            "refused",
+            "revoking",
+            "revoked",
+            "ended",
+        ] {
             let condition: Condition = serde_json::from_str(&format!("\"{word}\"")).unwrap();
             assert!(!matches!(condition, Condition::Other(_)), "{word}");
             assert_eq!(serde_json::to_string(&condition).unwrap(), format!("\"{word}\""));

@@ -67,6 +67,8 @@ pub enum EventKind {
     Requeued,
     /// The agent is finished with the credential.
     Dropped,
+    /// The job has a new credential.
+    Replaced,
     /// A kind that a newer agent sends.
     #[serde(untagged)]
     Other(String),
@@ -92,6 +94,7 @@ impl EventKind {
             Self::Left => "left",
             Self::Requeued => "requeued",
             Self::Dropped => "dropped",
+            Self::Replaced => "replaced",
             Self::Other(word) => word,
         }
     }
@@ -120,7 +123,7 @@ mod tests {
     fn every_kind_has_its_own_word_and_an_unknown_word_is_kept() {
         for word in [
             "opened", "started", "renewed", "joined", "waiting", "retry", "refused", "expired", "removed", "missed",
-            "revoked", "kept", "left", "requeued", "dropped",
+            "revoked", "kept", "left", "requeued", "dropped", "replaced",
         ] {
             let kind: EventKind = word.parse().unwrap();
             assert!(!matches!(kind, EventKind::Other(_)), "{word}");

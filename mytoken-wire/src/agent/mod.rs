@@ -2,7 +2,8 @@
 //! The protocol of a node's agent (`mytokend agent`): one JSON line as request, one as answer, one request per connection.
 //!
 //! The socket is [`AGENT_SOCKET`](crate::paths::AGENT_SOCKET). The agent identifies its caller by `SO_PEERCRED`: all requests except
-//! [`StatusQuery`], [`Submitted`] and [`Permit`] are for root only. A line has at most [`LINE_LIMIT`] bytes. A longer line, or one of another version, is refused.
+//! [`StatusQuery`], [`Renew`], [`Revoke`], [`Replace`], [`Retire`], [`Submitted`] and [`Permit`] are for root only. A line has at most
+//! [`LINE_LIMIT`] bytes. A longer line, or one of another version, is refused.
 
 mod answer;
 mod call;
@@ -34,4 +35,7 @@ pub use error::AgentError;
 pub use event::{Event, EventKind};
 pub use missed_start::MissedStart;
 pub use renewal::RenewalCredential;
-pub use request::{JobEnd, JobStart, Permit, Request, SessionEnd, SessionStart, StatusQuery, Submitted};
+pub use request::{
+    JobEnd, JobStart, OldCredential, Permit, Renew, Replace, Request, Retire, Revoke, SessionEnd, SessionStart,
+    StatusQuery, Submitted,
+};

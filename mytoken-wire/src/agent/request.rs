@@ -22,6 +22,14 @@ pub enum Request {
     SessionStart(SessionStart),
     /// A login session has ended (root).
     SessionEnd(SessionEnd),
+    /// A new access token now (the owner, or root; from mytokenctl renew).
+    Renew(Renew),
+    /// The sub-token of a running job is revoked now (the owner, or root; from mytokenctl revoke).
+    Revoke(Revoke),
+    /// A running job gets a new credential (the owner, or root; from mytokenctl replace on each node of the job).
+    Replace(Replace),
+    /// All nodes of the job have the new credential (the owner, or root).
+    Retire(Retire),
     /// The events of the caller's jobs and sessions; root may ask for those of all users.
     Status(StatusQuery),
 }
@@ -118,6 +126,75 @@ pub struct SessionStart {
 pub struct SessionEnd {
     /// The session's id.
     pub session: String,
+}
+
+/// Renews access tokens before their time. The answer is the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Renew {
+    /// Only of this job, or of those that it leads. Without it, of the caller's jobs and sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobName>,
+    /// Of all users (root).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+}
+
+/// Revokes the sub-token of a job's submission, and removes its access tokens on this node. The answer is the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoke {
+    /// The job, or those that it leads.
+    pub job: JobName,
+}
+
+/// Gives a running job a new credential. The answer is the status of the job; its file then has an access token of the new credential.
+/// If the new one gives none, it is an error, and the old one stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replace {
+    /// The job.
+    pub job: JobName,
+    /// The new sealed credential, with a handle of its own. It was made for the job's owner.
+    pub sealed: String,
+}
+
+/// Decides about the credential that [`Replace`] has replaced. The answer is the status of the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retire {
+    /// The job.
+    pub job: JobName,
+    /// What becomes of the old sub-token.
+    pub old: OldCredential,
+}
+
+/// What becomes of a sub-token that was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OldCredential {
+    /// This node revokes it.
+    Revoke,
+    /// Another node revokes it.
+    Leave,
+}
+
+impl OldCredential {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoke => "revoke",
+            Self::Leave => "leave",
+        }
+    }
+}
+
+impl std::str::FromStr for OldCredential {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        [Self::Revoke, Self::Leave]
+            .into_iter()
+            .find(|old| old.as_str() == word)
+            .ok_or_else(|| "revoke or leave".to_owned())
+    }
 }
 
 /// Asks for the events of jobs and sessions.

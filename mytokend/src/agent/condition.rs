@@ -30,13 +30,18 @@ pub fn condition(facts: &Facts<'_>) -> (Condition, Option<u64>) {
     let last = |kind: &EventKind| facts.events.iter().rev().find(|event| event.kind == *kind).map(|event| event.time);
     let revoked = last(&EventKind::Revoked);
     if !facts.running {
-        let ended = facts.events.last().is_some_and(|event| event.kind == EventKind::Revoked);
-        return if ended { (Condition::Revoked, revoked) } else { (Condition::Ended, None) };
+        // A requeued job may have had a credential that was revoked.
+        let place = |kind: &EventKind| facts.events.iter().rposition(|event| event.kind == *kind);
+        let is_revoked =
+            place(&EventKind::Revoked).is_some_and(|at| place(&EventKind::Opened).is_none_or(|opened| opened < at));
+        return if is_revoked { (Condition::Revoked, revoked) } else { (Condition::Ended, None) };
     }
     let refused = last(&EventKind::Refused);
     match facts.phase {
         // The job runs, and its credential was given back.
-        Phase::Ended { .. } | Phase::Finished { .. } => (Condition::Revoked, revoked),
+        Phase::Ended { .. } => (Condition::Revoking, None),
+        Phase::Finished { .. } if revoked.is_some() => (Condition::Revoked, revoked),
+        Phase::Finished { .. } => (Condition::Refused, refused),
         Phase::Refused if refused.is_none() && facts.on_disk => (Condition::NotRenewed, None),
         Phase::Refused => (Condition::Refused, refused),
         Phase::Active { .. } if facts.written && !facts.on_disk => (Condition::FileMissing, None),
@@ -71,6 +76,8 @@ mod tests {
         };
         let refused = [event(1, EventKind::Refused)];
         let revoked = [event(2, EventKind::Removed), event(3, EventKind::Revoked)];
+        let earlier = [event(3, EventKind::Revoked), event(4, EventKind::Removed)];
+        let requeued = [event(3, EventKind::Revoked), event(4, EventKind::Opened), event(5, EventKind::Removed)];
         let left = [event(2, EventKind::Removed), event(3, EventKind::Left)];
         let without = Facts { written: false, on_disk: false, ..valid };
         for (facts, expected) in [
@@ -87,11 +94,14 @@ mod tests {
             (Facts { phase: Phase::Refused, events: &refused, ..valid }, (Condition::Refused, Some(1))),
             (Facts { phase: Phase::Refused, ..valid }, (Condition::NotRenewed, None)),
             (Facts { phase: Phase::Refused, ..without }, (Condition::Refused, None)),
-            (Facts { phase: ended, ..without }, (Condition::Revoked, None)),
+            (Facts { phase: ended, ..without }, (Condition::Revoking, None)),
+            (Facts { phase: finished, events: &left, ..without }, (Condition::Refused, None)),
             (Facts { phase: finished, events: &revoked, ..without }, (Condition::Revoked, Some(3))),
             (Facts { running: false, phase: ended, ..without }, (Condition::Ended, None)),
             (Facts { running: false, phase: finished, events: &left, ..without }, (Condition::Ended, None)),
             (Facts { running: false, phase: finished, events: &revoked, ..without }, (Condition::Revoked, Some(3))),
+            (Facts { running: false, phase: finished, events: &earlier, ..without }, (Condition::Revoked, Some(3))),
+            (Facts { running: false, phase: finished, events: &requeued, ..without }, (Condition::Ended, None)),
         ] {
             assert_eq!(condition(&facts), expected, "{facts:?}");
         }

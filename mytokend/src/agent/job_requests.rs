@@ -8,7 +8,7 @@ use mytoken::private_files::Owner;
 use mytoken_wire::agent::{Answer, EventKind, JobEnd, JobStart, JobState, Started};
 
 use super::credential_service::{Admitted, Denied};
-use super::lease::{Lease, LeaseCredential, LeaseKey, LocalJob, Phase};
+use super::lease::{Ends, Lease, LeaseCredential, LeaseKey, LocalJob, Phase};
 use super::lease_table::LeaseTable;
 use super::{Agent, millis};
 use crate::jobs::windows::first_request;
@@ -104,7 +104,7 @@ impl Agent {
         EarlierLease { history, file }
     }
 
-    fn begin_lease(&self, lease: &mut Lease, opened: Result<(Admitted, &str), Denied>, now: u64) {
+    pub(super) fn begin_lease(&self, lease: &mut Lease, opened: Result<(Admitted, &str), Denied>, now: u64) {
         match opened {
             Ok((admitted, sealed)) => {
                 lease.profile = admitted.profile;
@@ -137,7 +137,7 @@ impl Agent {
         lease.jobs.entry(start.job).and_modify(|job| {
             (job.file, job.name, job.script) = (file, start.name, start.step == BATCH_STEP);
         });
-        if let Phase::Ended { .. } = lease.phase {
+        if matches!(lease.phase, Phase::Ended { .. }) && lease.ends != Ends::OnRequest {
             lease.reason = None;
             let due = lease.token.map_or(now, |token| renew_at(token.exp, token.lifetime, (self.draw)()));
             let begin = lease.waits_until.map(|begin| first_request(&lease.windows, begin, (self.draw)()));

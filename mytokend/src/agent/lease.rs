@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::jobs::{EventHistory, KnownNodes, Progress, Window, windows};
 
-pub use parts::{CurrentToken, LeaseCredential, LeaseKey, LocalJob, lane, server};
+pub use parts::{CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, lane, server};
 
 /// Most jobs of a lease that have ended and are still shown.
 const MOST_ENDED_JOBS: usize = 16;
@@ -99,6 +99,12 @@ pub struct Lease {
     /// The submission was made on this host: what was seen of its jobs in slurmctld so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// What ends the credential.
+    #[serde(default, skip_serializing_if = "Ends::is_default")]
+    pub ends: Ends,
+    /// Handle of the credential that this one has replaced, while that is not settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<String>,
     /// Process id and start time of the session's process. The session ends with this process.
     #[serde(default)]
     pub process: Option<(u32, u64)>,
@@ -160,6 +166,9 @@ pub struct Lease {
     /// Number of requests for an access token that are queued or have no answer yet.
     #[serde(skip)]
     pub attempts: u8,
+    /// When a new token was last asked for with `mytokenctl renew`, Unix milliseconds.
+    #[serde(skip)]
+    pub requested: Option<u64>,
     /// When to send a second request if the first has no answer yet, Unix milliseconds.
     #[serde(skip)]
     pub second_due: Option<u64>,
@@ -192,6 +201,8 @@ impl Lease {
             followed: false,
             known: KnownNodes::default(),
             progress: None,
+            ends: Ends::Submission,
+            replaced: None,
             process: None,
             profile: profile.to_owned(),
             handle: String::new(),
@@ -213,6 +224,7 @@ impl Lease {
             limited_uses: false,
             clock_offset: None,
             attempts: 0,
+            requested: None,
             second_due: None,
             generation: 0,
             in_progress: false,
@@ -245,7 +257,7 @@ impl Lease {
     pub fn add_job(&mut self, job: u32, gid: u32, array_job: Option<u32>, now: u64) {
         let (name, file, script) = (None, None, false);
         self.jobs.insert(job, LocalJob { gid, name, running: true, file, script, last_seen: now });
-        self.revoking = false;
+        self.revoking &= self.ends == Ends::OnRequest;
         self.leaders.insert(array_job.filter(|array| *array != 0).unwrap_or(job));
         let ended: Vec<u32> = self.jobs.iter().filter(|(_, job)| !job.running).map(|(id, _)| *id).collect();
         for old in ended.iter().take(ended.len().saturating_sub(MOST_ENDED_JOBS)) {

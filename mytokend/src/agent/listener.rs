@@ -37,8 +37,8 @@ const USER_LIMIT: usize = 4;
 /// Maximum number of connections that are accepted between two looks at the signals.
 const BURST: usize = 64;
 
-/// Stack of a connection's thread in bytes.
-const STACK: usize = 256 * 1024;
+/// Stack of a connection's thread in bytes. `mytokenctl replace` waits there for the mytoken server: enough for TLS.
+const STACK: usize = 512 * 1024;
 
 /// The socket, and the number of connections of each user.
 pub struct Listener {
@@ -168,8 +168,14 @@ fn serve_connection(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool)
 /// that began. A job that begins asks again with its next step.
 fn is_for_caller(request: &Request) -> bool {
     match request {
-        Request::Status(_) | Request::Permit(_) | Request::JobStart(_) => true,
-        Request::JobEnd(_) | Request::Submitted(_) | Request::SessionStart(_) | Request::SessionEnd(_) => false,
+        Request::Status(_) | Request::Permit(_) | Request::JobStart(_) | Request::Renew(_) => true,
+        Request::JobEnd(_)
+        | Request::Revoke(_)
+        | Request::Replace(_)
+        | Request::Retire(_)
+        | Request::Submitted(_)
+        | Request::SessionStart(_)
+        | Request::SessionEnd(_) => false,
     }
 }
 

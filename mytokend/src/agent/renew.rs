@@ -73,7 +73,7 @@ impl Agent {
     }
 
     /// Writes a new access token to its file and schedules the next renewal.
-    fn install(&self, lease: &mut Lease, issued: &IssuedToken, took: Duration) {
+    pub(super) fn install(&self, lease: &mut Lease, issued: &IssuedToken, took: Duration) {
         let now = self.now();
         let left = issued.left;
         if left == 0 {

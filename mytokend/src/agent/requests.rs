@@ -7,6 +7,7 @@ use mytoken_wire::agent::{Answer, EventKind, Request, SessionEnd, SessionStart};
 
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
 use super::lease_table::LeaseTable;
+use super::on_request::Caller;
 use super::{Agent, millis, process};
 use crate::jobs::{renew_at, windows};
 use crate::log::Level;
@@ -17,6 +18,10 @@ impl Agent {
         self.read_clock();
         match request {
             Request::Status(query) => self.status(&query, caller, trusted),
+            Request::Renew(renew) => self.renew_on_request(&renew, Caller { uid: caller, trusted }),
+            Request::Revoke(revoke) => self.revoke_on_request(&revoke, Caller { uid: caller, trusted }),
+            Request::Replace(replace) => self.replace(&replace, Caller { uid: caller, trusted }),
+            Request::Retire(retire) => self.retire(&retire, Caller { uid: caller, trusted }),
             Request::Submitted(submitted) => self.submitted(submitted, caller),
             Request::Permit(asked) => self.permit(&asked, caller),
             _ if !trusted => {

@@ -170,7 +170,7 @@ impl Agent {
     }
 
     /// Removes the files of expired tokens. What could not be removed is tried again.
-    fn remove_expired(&self, lease: &mut Lease) {
+    pub(super) fn remove_expired(&self, lease: &mut Lease) {
         if let Err(error) = self.runtime_dir.remove_expired(lease) {
             let text = format!("{}: an expired access token could not be removed: {error}", super::name(lease));
             self.log.line(Level::Error, &text);

@@ -10,7 +10,7 @@ use mytoken::Deadline;
 use mytoken_wire::agent::EventKind;
 
 use super::credential_service::RequestFailure;
-use super::lease::{Action, Lease, Phase};
+use super::lease::{Action, Ends, Lease, Phase};
 use super::lease_table::Task;
 use super::slurm::SqueueError;
 use super::user_jobs::{FRESH, USABLE};
@@ -112,15 +112,17 @@ impl Agent {
                 known: lease.known.clone(),
             };
             let progress = lease.progress.filter(|_| lease.is_followed_here());
-            Some((lease.credential.clone(), lease.uid, lease.until, (held, progress), (due, tries, revoke)))
+            let about = (lease.credential.clone(), lease.ends, lease.uid);
+            Some((about, lease.until, (held, progress), (due, tries, revoke)))
         });
-        let Some((credential, uid, until, (held, before), (ended, tries, revoke))) = copied else { return };
+        let Some(((credential, ends, uid), until, (held, before), (ended, tries, revoke))) = copied else { return };
         let now = self.now();
         let expired = until.is_some_and(|until| until.saturating_mul(1000) <= now);
         let (mut leaders, mut progress, mut known) = (None, None, None);
         let settlement = match credential {
             Some(_) if expired => Settlement::Finished(EventKind::Kept, "the sub-token has expired".to_owned()),
             None => Settlement::Finished(EventKind::Kept, "there is no sub-token to revoke".to_owned()),
+            Some(_) if ends != Ends::Submission => Settlement::Revoke,
             Some(_) => match self.judge(uid, &held, before, tries < SLOW || revoke.is_some()) {
                 Ok((Judgement::Follow(decision, seen, all), _)) => {
                     (progress, leaders) = (Some(seen), Some(all));
@@ -161,15 +163,18 @@ impl Agent {
     /// Revokes the sub-token of a submission that is final, unless a job has come back.
     pub(super) fn revoke(&self, task: &Task) {
         let copied = self.leases().begin(task, |lease| match lease.phase {
-            Phase::Ended { tries, revoke, .. } if lease.revoking => Some((lease.credential.clone()?, tries, revoke)),
+            Phase::Ended { tries, revoke, .. } if lease.revoking => {
+                Some((lease.credential.clone()?, lease.ends, (tries, revoke)))
+            }
             _ => None,
         });
-        let Some((credential, tries, revoke)) = copied else { return };
+        let Some((credential, ends, (tries, revoke))) = copied else { return };
         let configured = self.configured();
         let deadline = Deadline::after(configured.intervals.request_deadline);
         let settlement = match configured.service.revoke(&credential, deadline) {
             Ok(()) => {
-                Settlement::Finished(EventKind::Revoked, "the submission is over; its sub-token was revoked".to_owned())
+                let why = if ends == Ends::Submission { "the submission is over; its" } else { "the" };
+                Settlement::Finished(EventKind::Revoked, format!("{why} sub-token was revoked"))
             }
             Err(failure) if failure.temporary => Settlement::RevokeAgain(failure.reason),
             Err(failure) => {

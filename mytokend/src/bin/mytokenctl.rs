@@ -10,13 +10,14 @@ use std::time::Duration;
 use clap::Parser;
 use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
-use mytoken_wire::agent::{StatusQuery, ask};
+use mytoken_wire::JobName;
+use mytoken_wire::agent::{Call, Condition, Renew, Retire, Revoke, Status, StatusQuery, ask};
 use mytokend::control::arguments::{ControlArguments, ControlCommand, ProfileCommand};
 use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
 use mytokend::control::{
-    budgets, explain, explain_submission, keygen, logins::Logins, profile, run, status, with_token,
+    budgets, explain, explain_submission, keygen, logins::Logins, profile, replace, run, status, with_token,
 };
 use mytokend::privacy;
 use mytokend::submit::UserEnvironment;
@@ -42,6 +43,19 @@ fn main() -> ExitCode {
         ControlCommand::Status { job, all, json, socket, .. } => {
             show_status(&socket, StatusQuery { job, all }, json, times)
         }
+        ControlCommand::Renew { job, all, socket } => {
+            show_result(&socket, &Renew { job, all }, times, |state| state.is_good())
+        }
+        ControlCommand::Revoke { job, socket } => {
+            show_result(&socket, &Revoke { job }, times, |state| *state == Condition::Revoked)
+        }
+        ControlCommand::Replace { job: Some(job), take: true, socket, .. } => {
+            replace::take(&socket, job).map(print).map(|()| ExitCode::SUCCESS)
+        }
+        ControlCommand::Replace { job: Some(job), retire: Some(old), socket, .. } => {
+            show_result(&socket, &Retire { job, old: replace::of_this_node(old) }, times, |_| true)
+        }
+        ControlCommand::Replace { job, config, .. } => replace_credentials(&config, job),
         ControlCommand::Keygen { dir } => make_keys(&dir),
         ControlCommand::Check { config, user: Some(user), only_read: true, json, socket, .. } => {
             not_checked(check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json)))
@@ -110,6 +124,34 @@ fn show_status(
     }
     print(status::render(&found, times, &status::account).trim_end());
     Ok(status::exit_status(&found, query.job.is_some()).into())
+}
+
+/// Sends a request that changes something, and shows what became of the jobs and sessions. `is_done` says whether a condition is what the
+/// caller wanted.
+fn show_result<C: Call<Answer = Status>>(
+    socket: &std::path::Path,
+    request: &C,
+    times: TimeFormat,
+    is_done: impl Fn(&Condition) -> bool,
+) -> Result<ExitCode, String> {
+    // Longer than the agent waits for the mytoken server.
+    let found = ask(socket, request, Deadline::after(Duration::from_secs(40))).map_err(|error| error.to_string())?;
+    print(status::render(&found, times, &status::account).trim_end());
+    let done = found.jobs.iter().all(|job| job.condition.as_ref().is_some_and(&is_done));
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(status::NOT_VALID) })
+}
+
+/// Gives jobs new credentials, and says for each what was done.
+fn replace_credentials(config: &std::path::Path, job: Option<JobName>) -> Result<ExitCode, String> {
+    let done = replace::replace(config, job)?;
+    for (line, replaced) in &done {
+        if *replaced {
+            print(line);
+        } else {
+            eprintln!("mytokenctl: {line}");
+        }
+    }
+    Ok(if done.iter().all(|(_, replaced)| *replaced) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn show_logins(config: &std::path::Path, json: bool) -> Result<ExitCode, String> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use mytoken::config::DIRECTORY;
 use mytoken_wire::JobName;
+use mytoken_wire::agent::OldCredential;
 use mytoken_wire::paths::AGENT_SOCKET;
 
 use crate::jobs::settings::DEFAULT;
@@ -58,6 +59,46 @@ pub enum ControlCommand {
         #[arg(long)]
         json: bool,
         /// Directory of the configuration, for --login
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+        /// The agent's socket
+        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
+        socket: PathBuf,
+    },
+    /// Gets a new access token now for your jobs and sessions on this node, and writes files that are missing
+    Renew {
+        /// Only for this job
+        job: Option<JobName>,
+        /// For those of all users (root)
+        #[arg(long, conflicts_with = "job")]
+        all: bool,
+        /// The agent's socket
+        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
+        socket: PathBuf,
+    },
+    /// Revokes the credential of a running job, for all jobs of its submission, and removes its access tokens on this node
+    Revoke {
+        /// The job, as squeue shows it
+        job: JobName,
+        /// The agent's socket
+        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
+        socket: PathBuf,
+    },
+    /// Gives a running job a new credential, made from your mytoken, and revokes the old one. It asks the nodes of the job by srun
+    Replace {
+        /// The job, as squeue shows it
+        #[arg(required_unless_present = "all")]
+        job: Option<JobName>,
+        /// All your jobs that run
+        #[arg(long, conflicts_with = "job")]
+        all: bool,
+        /// In a step on a node of the job: bring the agent the credential of the environment
+        #[arg(long, hide = true)]
+        take: bool,
+        /// In a step on a node of the job: settle the old credential
+        #[arg(long, hide = true, value_name = "WHAT", conflicts_with = "take")]
+        retire: Option<OldCredential>,
+        /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
         /// The agent's socket

@@ -52,6 +52,11 @@ impl Attachment {
 /// # Errors
 /// A sentence that says why there is none.
 pub fn attach(config: &Path, profile: &str, required: bool) -> Result<SubmittedCredential, String> {
+    make(config, profile, required, "attach")
+}
+
+/// The same for another command, which the server's history names.
+pub(super) fn make(config: &Path, profile: &str, required: bool, command: &str) -> Result<SubmittedCredential, String> {
     let config = SubmitConfig::load(config).map_err(|error| error.to_string())?;
     let deadline = Deadline::after(config.jobs.submit.deadline.get());
     let times = TimeFormat::local(SystemClock.now());
@@ -59,7 +64,7 @@ pub fn attach(config: &Path, profile: &str, required: bool) -> Result<SubmittedC
         profile: profile.to_owned(),
         required,
         clusters: None,
-        command: "attach".to_owned(),
+        command: command.to_owned(),
         shares: false,
         times,
     };

@@ -12,6 +12,7 @@ pub mod keygen;
 pub mod launch;
 pub mod logins;
 pub mod profile;
+pub mod replace;
 pub mod run;
 pub mod status;
 pub mod with_token;

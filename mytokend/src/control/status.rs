@@ -180,9 +180,10 @@ fn headline(job: &JobStatus, times: TimeFormat) -> String {
         }
         Condition::Outage => format!("outage{since}: {token}, the agent tries again{credential}"),
         Condition::FileMissing => {
-            format!("the file with the access token is missing or was changed; the next renewal writes it{credential}")
+            format!("the file with the access token is missing or was changed; mytokenctl renew writes it{credential}")
         }
         Condition::Refused => format!("refused{since}: {token}, no further one"),
+        Condition::Revoking => format!("{token}; the server has not revoked the credential yet, the agent tries again"),
         Condition::Revoked if job.running => format!("revoked{since}, {token}"),
         Condition::Revoked => "ended, revoked".to_owned(),
         Condition::Ended => ended(job, times),

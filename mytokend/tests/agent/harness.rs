@@ -66,6 +66,8 @@ pub struct ServiceScript {
     pub left: Option<i64>,
     /// Number of requests for tokens.
     pub token_requests: usize,
+    /// Every revocation fails with this.
+    pub revocation_failure: Option<RequestFailure>,
     /// Revocations of credentials whose text ends with this wait.
     pub hold_revocations: Option<&'static str>,
     pub revocation_requests: usize,
@@ -158,8 +160,13 @@ impl CredentialService for FakeServices {
         };
         self.with(|script| script.revocation_requests += 1);
         self.wait_while(|script| script.hold_revocations.is_some_and(|held| text.ends_with(held)));
-        self.with(|script| script.revoked.push(text));
-        Ok(())
+        self.with(|script| match &script.revocation_failure {
+            Some(failure) => Err(failure.clone()),
+            None => {
+                script.revoked.push(text);
+                Ok(())
+            }
+        })
     }
 
     fn key_ids(&self) -> Vec<String> {

@@ -12,6 +12,8 @@ mod hostile;
 #[cfg(test)]
 mod missed;
 #[cfg(test)]
+mod on_request;
+#[cfg(test)]
 #[path = "../../../tests/ordinary_user.rs"]
 mod ordinary_user;
 #[cfg(test)]

@@ -27,6 +27,9 @@ end
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -s V -l version -d 'Print version'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "status" -d 'Shows the credentials of your jobs and sessions on this node, and what happened to them'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "renew" -d 'Gets a new access token now for your jobs and sessions on this node, and writes files that are missing'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "revoke" -d 'Revokes the credential of a running job, for all jobs of its submission, and removes its access tokens on this node'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "replace" -d 'Gives a running job a new credential, made from your mytoken, and revokes the old one. It asks the nodes of the job by srun'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "keygen" -d 'Makes the cluster\'s key pair'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "explain" -d 'Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up'
@@ -40,6 +43,17 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l all -d 
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l login -d 'Shows instead the requests that logins on this host sent to the mytoken server, and the servers that are paused (root)'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l json -d 'Print JSON'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -l all -d 'For those of all users (root)'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l retire -d 'In a step on a node of the job: settle the old credential' -r
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l all -d 'All your jobs that run'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l take -d 'In a step on a node of the job: bring the agent the credential of the environment'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -l dir -d 'Directory for the two files' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l config -d 'Directory of the configuration' -r -F

@@ -244,3 +244,71 @@ fn a_session_that_pam_slurm_adopt_puts_into_a_job_can_use_the_jobs_token() -> Re
         Ok(())
     })
 }
+
+#[test]
+fn the_owner_renews_and_revokes_the_credential_of_a_running_job() -> Result<()> {
+    with_job(|site, job| {
+        let id = job.id;
+        let on_node = |user: &str, command: &str| site.script(user, command).on("n1").run();
+        let foreign = on_node("bob", &format!("mytokenctl renew {id}; mytokenctl revoke {id}"))?;
+        assert!(!foreign.success() && foreign.stderr.matches("of yours with a credential").count() == 2, "{foreign:?}");
+        let first = job.token(site, "n1")?;
+        on_node("root", &format!("rm /run/mytoken/jobs/{id}/bt_u2001"))?.ok()?;
+        let missing = on_node("alice", &format!("mytokenctl status {id}"))?;
+        assert!(missing.code == 3 && missing.stdout.contains("mytokenctl renew writes it"), "{missing:?}");
+        // A token that expires in the same second is as good, and stays.
+        std::thread::sleep(Duration::from_millis(1_100));
+        // From the session on the login host, through Slurm.
+        let renew = format!("srun --overlap --jobid {id} -N1 -n1 -w n1 mytokenctl renew {id}");
+        assert!(site.sh("alice", &renew)?.ok()?.stdout.contains("access token valid until"));
+        let second = job.token(site, "n1")?;
+        assert!(second.is_some() && first != second, "{:?}", job.events(site, "n1")?);
+
+        let revoked = on_node("alice", &format!("mytokenctl revoke {id}"))?.ok()?;
+        assert!(revoked.stdout.contains("  revoked since "), "{revoked:?}");
+        let seen = on_node("alice", &format!("mytokenctl status {id}"))?;
+        let journal = Journal::read(site)?;
+        assert_eq!((seen.code, job.token(site, "n1")?, journal.granted("revocation")), (3, None, 1), "{seen:?}");
+        site.run("alice", ["scancel", &id.to_string()])?.ok()?;
+        wait::until("the end of the job", TIMEOUT, || {
+            Ok(on_node("alice", &format!("mytokenctl status {id} | grep 'ended, revoked'"))?.success().then_some(()))
+        })?;
+        assert_eq!(Journal::read(site)?.granted("revocation"), 1);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_running_job_gets_a_new_credential_from_the_login_host() -> Result<()> {
+    with_alice(|site| {
+        let submit = |nodes: u8, script: &str| -> Result<Job> {
+            let (job, _) =
+                Job::submit(site, "alice", &format!("sbatch --mytoken -N{nodes} -n{nodes} --wrap '{script}'"))?;
+            job.wait_for_start(site)?;
+            Ok(job)
+        };
+        let job = submit(2, "srun sleep 600")?;
+        job.wait_for_token(site, "n1")?;
+        job.wait_for_token(site, "n2")?;
+        let (held, _) = Job::submit(site, "alice", "sbatch --hold --wrap true")?;
+        let pending = site.sh("alice", &format!("mytokenctl replace {}", held.id))?;
+        assert!(!pending.success() && pending.stderr.contains("it is pending: its credential is in Slurm's own files"));
+        assert!(!site.sh("root", &format!("mytokenctl replace {}", job.id))?.success());
+        site.run("alice", ["scancel", &held.id.to_string()])?.ok()?;
+        Journal::clear(site)?;
+
+        let before = [job.token(site, "n1")?, job.token(site, "n2")?];
+        let told = site.sh("alice", "mytokenctl replace --all")?;
+        let line = format!("job {}: has a new credential; the old one was revoked\n", job.id);
+        assert_eq!((told.stdout.as_str(), told.code), (line.as_str(), 0), "{told:?}");
+        let after = [job.token(site, "n1")?, job.token(site, "n2")?];
+        assert!(after.iter().all(Option::is_some) && after[0] != before[0] && after[1] != before[1]);
+        let journal = Journal::read(site)?;
+        assert_eq!((journal.sub_tokens(), journal.granted("revocation")), (1, 1));
+
+        site.run("alice", ["scancel", &job.id.to_string()])?.ok()?;
+        job.wait_until_settled(site, &["n1".to_owned(), "n2".to_owned()])?;
+        assert_eq!(Journal::read(site)?.granted("revocation"), 2, "the new one, by one node");
+        Ok(())
+    })
+}

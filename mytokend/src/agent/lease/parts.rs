@@ -41,6 +41,25 @@ pub enum LeaseCredential {
     },
 }
 
+/// What ends the credential of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ends {
+    /// The end of the submission. slurmctld knows it.
+    #[default]
+    Submission,
+    /// The end of its last job here: perhaps no other node has it.
+    JobsHere,
+    /// Its owner or root: it is revoked now.
+    OnRequest,
+}
+
+impl Ends {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// The current access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CurrentToken {

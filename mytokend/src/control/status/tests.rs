@@ -99,10 +99,15 @@ fn each_condition_has_a_headline_and_an_exit_status() {
         ),
         (
             job(Condition::FileMissing),
-            "the file with the access token is missing or was changed; the next renewal writes it; credential until Sun 18:00",
+            "the file with the access token is missing or was changed; mytokenctl renew writes it; credential until Sun 18:00",
             3,
         ),
         (since(job(Condition::Refused)), "refused since 20:57: access token valid until 21:38, no further one", 3),
+        (
+            none(job(Condition::Revoking)),
+            "no access token; the server has not revoked the credential yet, the agent tries again",
+            3,
+        ),
         (since(none(job(Condition::Revoked))), "revoked since 20:57, no access token", 3),
         (ended("revoked"), "ended, revoked", 0),
         (ended("left"), "ended; another node revokes the sub-token", 0),

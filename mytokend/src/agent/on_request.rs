@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Carries out `mytokenctl renew` and `mytokenctl revoke`: for the owner of a job, and for root.
+
+use std::time::Duration;
+
+use mytoken_wire::JobName;
+use mytoken_wire::agent::{Answer, EventKind, Renew, Revoke};
+use mytoken_wire::token_file;
+
+use super::lease::{Action, Ends, Lease, LeaseKey, Phase};
+use super::lease_table::LeaseTable;
+use super::{Agent, millis};
+use crate::log::Level;
+
+/// How long a caller waits for the mytoken server.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// On request, a lease gets at most one access token in this time: each one is a request to the mytoken server.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Who asks, and for whose jobs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    /// The user.
+    pub uid: u32,
+    /// Whether it is root.
+    pub trusted: bool,
+}
+
+impl Caller {
+    /// Whether this caller may act on the lease.
+    pub(super) fn may(self, lease: &Lease) -> bool {
+        self.trusted || lease.uid == self.uid
+    }
+}
+
+impl Agent {
+    pub(super) fn renew_on_request(&self, request: &Renew, caller: Caller) -> Answer {
+        if request.all && !caller.trusted {
+            return Answer::Error("only root may renew the access tokens of all users".to_owned());
+        }
+        let own = |lease: &Lease| request.all || request.job.is_some() || lease.uid == caller.uid;
+        let chosen = |lease: &Lease| caller.may(lease) && own(lease) && request.job.is_none_or(|job| runs(lease, job));
+        let begin = self.clock.elapsed();
+        let mut table = self.leases();
+        let running: Vec<&Lease> = table.leases().filter(|lease| is_here(lease) && chosen(lease)).collect();
+        let renewable = |lease: &&&Lease| lease.is_running() && lease.credential.is_some();
+        let keys: Vec<LeaseKey> = running.iter().filter(renewable).map(|lease| lease.key.clone()).collect();
+        if keys.is_empty() {
+            let reason = running.first().and_then(|lease| lease.reason.clone());
+            let without = || reason.unwrap_or_else(|| "it has no credential".to_owned());
+            let text = if running.is_empty() {
+                none_here(request.job, &self.node)
+            } else {
+                format!("nothing can be renewed: {}", without())
+            };
+            return Answer::Error(text);
+        }
+        let now = self.now();
+        for key in &keys {
+            self.renew_soon(&mut table, key, now);
+        }
+        drop(table);
+        self.wait_until(&keys, begin, |lease| {
+            lease.attempts == 0 && !matches!(lease.phase, Phase::Active { due } if due <= now)
+        });
+        Answer::Status(self.list(|lease, job| {
+            keys.contains(&lease.key)
+                && job.is_none_or(|job| lease.runs(job))
+                && request.job.is_none_or(|asked| job.is_some_and(|job| asked.means(job, job_name(lease, job))))
+        }))
+    }
+
+    /// Writes files that are missing, and plans a request for a new token at once.
+    fn renew_soon(&self, table: &mut LeaseTable, key: &LeaseKey, now: u64) {
+        let Some(lease) = table.get_mut(key) else { return };
+        let missing: Vec<u32> = lease.running_jobs().filter(|job| self.lost_file(lease, *job)).collect();
+        for job in &missing {
+            lease.jobs.entry(*job).and_modify(|job| job.file = None);
+        }
+        if !missing.is_empty() {
+            self.write_files(lease);
+        }
+        let recent = lease.requested.is_some_and(|last| last.saturating_add(millis(PAUSE)) > now);
+        if lease.attempts == 0 && (!recent || !missing.is_empty() && lease.token_text.is_none()) {
+            lease.requested = Some(now);
+            lease.phase = Phase::Active { due: now };
+        }
+        self.lease_changed(table, key);
+    }
+
+    /// Whether the agent has written the job's file, and it holds no valid token any more.
+    fn lost_file(&self, lease: &Lease, job: u32) -> bool {
+        let written = lease.jobs.get(&job).is_some_and(|job| job.file.is_some());
+        let path = self.runtime_dir.job_token_path(job, lease.uid);
+        written && !token_file::is_valid(&path, self.clock.unix_millis() / 1000)
+    }
+
+    pub(super) fn revoke_on_request(&self, request: &Revoke, caller: Caller) -> Answer {
+        let begin = self.clock.elapsed();
+        let mut table = self.leases();
+        let chosen = |lease: &&Lease| caller.may(lease) && runs(lease, request.job);
+        let keys: Vec<LeaseKey> = table.leases().filter(chosen).map(|lease| lease.key.clone()).collect();
+        if keys.is_empty() {
+            return Answer::Error(none_here(Some(request.job), &self.node));
+        }
+        for key in &keys {
+            self.give_back(&mut table, key, &format!("user {} revokes the credential", caller.uid));
+        }
+        drop(table);
+        self.wait_until(&keys, begin, |lease| !lease.revoking);
+        Answer::Status(self.list(|lease, job| keys.contains(&lease.key) && job.is_some_and(|job| lease.runs(job))))
+    }
+
+    /// Removes the access tokens of the lease from its files, and revokes its sub-token until that is done.
+    pub(super) fn give_back(&self, table: &mut LeaseTable, key: &LeaseKey, why: &str) {
+        let Some(lease) = table.get_mut(key) else { return };
+        if lease.credential.is_none() || lease.ends == Ends::OnRequest {
+            return;
+        }
+        for job in lease.jobs.values_mut() {
+            job.file = None;
+        }
+        (lease.token, lease.token_text, lease.write_due, lease.waits_until) = (None, None, None, None);
+        self.remove_expired(lease);
+        self.record(lease, Level::Info, EventKind::Removed, why);
+        lease.reason = Some("the credential was revoked on request".to_owned());
+        lease.ends = Ends::OnRequest;
+        // Settled again if the agent ends before the revocation, or if that fails.
+        lease.phase = Phase::Ended { due: self.now(), tries: 0, revoke: None };
+        table.enqueue(key, Action::Revoke);
+        self.queued.notify_all();
+        self.lease_changed(table, key);
+    }
+
+    /// Waits until `done` holds for each of the leases, at most [`PATIENCE`] after `begin`.
+    pub(super) fn wait_until(&self, keys: &[LeaseKey], begin: Duration, done: impl Fn(&Lease) -> bool) {
+        let mut table = self.leases();
+        while keys.iter().filter_map(|key| table.get(key)).any(|lease| !done(lease)) {
+            let waited = self.clock.elapsed().saturating_sub(begin);
+            let Some(left) = PATIENCE.checked_sub(waited).filter(|left| !left.is_zero()) else { return };
+            table =
+                self.changed.wait_timeout(table, left).map_or_else(|poison| poison.into_inner().0, |(table, _)| table);
+        }
+    }
+}
+
+/// Whether the session, or a job of the lease, runs here.
+fn is_here(lease: &Lease) -> bool {
+    match lease.key {
+        LeaseKey::Session(_) => lease.is_running(),
+        LeaseKey::Job(_) | LeaseKey::Submission { .. } => lease.running_jobs().next().is_some(),
+    }
+}
+
+pub(super) fn job_name(lease: &Lease, job: u32) -> Option<JobName> {
+    lease.jobs.get(&job).and_then(|job| job.name)
+}
+
+/// Whether a job that `asked` means runs here under this lease.
+pub(super) fn runs(lease: &Lease, asked: JobName) -> bool {
+    lease.running_jobs().any(|job| asked.means(job, job_name(lease, job)))
+}
+
+/// Says that the agent knows no such job.
+pub(super) fn none_here(job: Option<JobName>, node: &str) -> String {
+    match job {
+        Some(job) => format!(
+            "no job {job} of yours with a credential runs on {node}; on its node: srun --jobid={job} --overlap mytokenctl ..."
+        ),
+        None => format!("no job or session of yours with a credential runs on {node}"),
+    }
+}

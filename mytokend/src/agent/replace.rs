@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Carries out `mytokenctl replace`: a running job gets a new credential. The old one stays in place until the new one has given an access
+//! token on each node of the job; then one node revokes it.
+
+use mytoken::Deadline;
+use mytoken_wire::agent::{Answer, EventKind, JobStart, OldCredential, Replace, Retire};
+
+use super::lease::{Action, Ends, Lease, LeaseCredential, LeaseKey, Phase};
+use super::on_request::{Caller, job_name, none_here, runs};
+use super::{Agent, millis};
+use crate::jobs::{Validity, validity};
+use crate::log::Level;
+
+impl Agent {
+    pub(super) fn replace(&self, request: &Replace, caller: Caller) -> Answer {
+        match self.try_to_replace(request, caller) {
+            Ok(job) => Answer::Status(self.list(|lease, own| own == Some(job) && lease.runs(job))),
+            Err(reason) => Answer::Error(reason),
+        }
+    }
+
+    /// Returns the job.
+    fn try_to_replace(&self, request: &Replace, caller: Caller) -> Result<u32, String> {
+        let (key, generation, job, owner) = {
+            let table = self.leases();
+            let jobs_of = |lease: &Lease| lease.running_jobs().collect::<Vec<u32>>();
+            let all = table
+                .leases()
+                .filter(|lease| caller.may(lease))
+                .flat_map(|lease| jobs_of(lease).into_iter().map(move |job| (lease, job)));
+            let means = |(lease, job): &(&Lease, u32)| request.job.means(*job, job_name(lease, *job));
+            match all.filter(means).collect::<Vec<_>>()[..] {
+                [] => return Err(none_here(Some(request.job), &self.node)),
+                [(lease, job)] if matches!(lease.key, LeaseKey::Submission { .. }) => {
+                    (lease.key.clone(), lease.generation, job, lease.owner(Some(job)))
+                }
+                [_] => return Err(format!("job {} has no credential that could be replaced", request.job)),
+                [..] => return Err(format!("{} means several jobs; name one", request.job)),
+            }
+        };
+        let start = JobStart {
+            job,
+            step: 0,
+            uid: owner.uid,
+            gid: owner.gid,
+            array_job: None,
+            name: None,
+            sealed: None,
+            handle: None,
+        };
+        let configured = self.configured();
+        let now = self.now() / 1000;
+        let admitted = configured.service.admit(&start, &request.sealed, now).map_err(|denied| denied.reason)?;
+        let new_key = LeaseKey::Submission { uid: owner.uid, handle: admitted.handle.clone() };
+        if self.leases().get(&new_key).is_some() {
+            return Err("this credential is in use already".to_owned());
+        }
+        if let Validity::From(_) = validity(&admitted.windows, now) {
+            return Err("the new credential is not valid yet, and the old one stays".to_owned());
+        }
+        let begin = self.clock.elapsed();
+        let issued = configured
+            .service
+            .access_token(
+                &LeaseCredential::Sealed(request.sealed.clone()),
+                &format!("job {job} on {}", self.node),
+                Deadline::after(configured.intervals.request_deadline),
+            )
+            .map_err(|failure| {
+                format!("the new credential gives no access token, and the old one stays: {}", failure.reason)
+            })?;
+        let took = self.clock.elapsed().saturating_sub(begin);
+
+        let now = self.now();
+        let mut table = self.leases();
+        let here = table.get_mut(&key).filter(|lease| lease.generation == generation);
+        let Some((old, local)) = here.and_then(|lease| {
+            let local = lease.jobs.get(&job).filter(|job| job.running).cloned()?;
+            Some((lease, local))
+        }) else {
+            return Err(format!("job {job} ended in the meantime"));
+        };
+        old.jobs.remove(&job);
+        let mut new = Lease::new(new_key.clone(), owner, "-", now);
+        (new.history, new.leaders, new.known) = (old.history.clone(), old.leaders.clone(), old.known.clone());
+        let LeaseKey::Submission { handle, .. } = &key else {
+            return Err("internal error: not a submission".to_owned());
+        };
+        new.replaced = Some(handle.clone());
+        let required = old.required;
+        if old.is_running() && old.running_jobs().next().is_none() {
+            old.phase = if old.credential.is_some() {
+                let due = now.saturating_add(millis(configured.intervals.settle_delay));
+                Phase::Ended { due, tries: 0, revoke: None }
+            } else {
+                Phase::Finished { due: now.saturating_add(millis(configured.intervals.retention)) }
+            };
+        }
+        new.jobs.insert(job, local);
+        self.record(&mut new, Level::Info, EventKind::Replaced, "the job has a new credential");
+        self.begin_lease(&mut new, Ok((admitted, &request.sealed)), now);
+        new.required = required;
+        // Until it is known that every node has it, no other one revokes it.
+        new.ends = Ends::JobsHere;
+        self.install(&mut new, &issued, took);
+        table.insert(new);
+        self.lease_changed(&mut table, &key);
+        self.lease_changed(&mut table, &new_key);
+        Ok(job)
+    }
+
+    /// All nodes of the job have the new credential: it ends as that of a submission does, and the old one is revoked by one node.
+    pub(super) fn retire(&self, request: &Retire, caller: Caller) -> Answer {
+        let begin = self.clock.elapsed();
+        let mut table = self.leases();
+        let replaced = |lease: &&Lease| caller.may(lease) && lease.replaced.is_some() && runs(lease, request.job);
+        let Some(key) = table.leases().find(replaced).map(|lease| lease.key.clone()) else {
+            return Answer::Error(format!("no credential of job {} was replaced here", request.job));
+        };
+        let Some(new) = table.get_mut(&key) else { return Answer::Done {} };
+        new.ends = Ends::Submission;
+        let (uid, handle) = (new.uid, new.replaced.take().unwrap_or_default());
+        self.lease_changed(&mut table, &key);
+        let old_key = LeaseKey::Submission { uid, handle };
+        let now = self.now();
+        let retention = millis(self.configured().intervals.retention);
+        if let Some(old) = table.get_mut(&old_key).filter(|old| matches!(old.phase, Phase::Ended { .. })) {
+            match request.old {
+                OldCredential::Leave => {
+                    self.record(old, Level::Info, EventKind::Left, "another node revokes the replaced sub-token");
+                    old.credential = None;
+                    old.phase = Phase::Finished { due: now.saturating_add(retention) };
+                }
+                // Jobs that run under it here keep it.
+                OldCredential::Revoke if old.running_jobs().next().is_some() || old.credential.is_none() => {}
+                OldCredential::Revoke => {
+                    old.ends = Ends::OnRequest;
+                    old.phase = Phase::Ended { due: now, tries: 0, revoke: None };
+                    table.enqueue(&old_key, Action::Revoke);
+                    self.queued.notify_all();
+                }
+            }
+            self.lease_changed(&mut table, &old_key);
+        }
+        drop(table);
+        self.wait_until(&[old_key], begin, |lease| !lease.revoking);
+        Answer::Status(self.list(|lease, job| lease.key == key && job.is_some_and(|job| lease.runs(job))))
+    }
+}

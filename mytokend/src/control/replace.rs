@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl replace`: gives running jobs a new credential.
+//!
+//! The credential is made here, from the caller's mytoken, and sealed. Steps of the job (`srun --overlap`) bring the sealed text to the
+//! agents of its nodes. When it has given an access token on each of them, one node revokes the old sub-token.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use mytoken::Deadline;
+use mytoken_wire::JobName;
+use mytoken_wire::agent::{OldCredential, Replace, StatusQuery, ask};
+use nix::unistd::Uid;
+use serde::Deserialize;
+
+use super::attach::make;
+use crate::agent::slurm;
+use crate::program::{self, ProgramOutcome};
+use crate::submit::SubmitConfig;
+
+/// The variable with the sealed credential, in the steps that bring it to the agents. It is ciphertext.
+const REPLACEMENT: &str = "MYTOKEN_REPLACEMENT";
+
+/// How long a step may take: the agents wait for the mytoken server, and slurmctld may be slow.
+const STEP: Duration = Duration::from_secs(90);
+
+/// How long squeue may take.
+const SQUEUE: Duration = Duration::from_secs(10);
+
+/// Job id, id as Slurm prints it, state, number of nodes.
+const FORMAT: &str = "%A|%i|%T|%D";
+
+/// A job of the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnJob {
+    job: u32,
+    name: JobName,
+    state: String,
+    nodes: u32,
+}
+
+/// What to do for a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Replace its credential. `alone` says that no other job of its submission waits or runs.
+    Replace(OwnJob, bool),
+    /// It cannot be done, for this reason.
+    Refuse(JobName, String),
+}
+
+/// Reads squeue's output about the jobs of one user. Tasks of an array that wait have one line, `8_[4-9]`.
+#[must_use]
+pub fn jobs(output: &str) -> Vec<OwnJob> {
+    let job = |line: &str| {
+        let mut fields = line.trim().splitn(4, '|');
+        let (job, shown, state, nodes) = (fields.next()?.parse().ok()?, fields.next()?, fields.next()?, fields.next()?);
+        let leader = || shown.split(['_', '+']).next()?.parse().ok().map(JobName::Job);
+        let name = shown.parse().ok().or_else(leader)?;
+        Some(OwnJob { job, name, state: state.to_owned(), nodes: nodes.parse().ok()? })
+    };
+    output.lines().filter_map(job).collect()
+}
+
+/// What to do for the job `asked`, or for all jobs.
+#[must_use]
+pub fn plan(jobs: &[OwnJob], asked: Option<JobName>) -> Vec<Plan> {
+    let is_live = |job: &&OwnJob| !matches!(job.state.as_str(), "COMPLETING" | "STAGE_OUT");
+    let live: Vec<&OwnJob> = jobs.iter().filter(is_live).collect();
+    let means = |job: &&&OwnJob| asked.is_none_or(|asked| asked.means(job.job, Some(job.name)));
+    let one = |job: &&OwnJob| match job.state.as_str() {
+        "RUNNING" | "SUSPENDED" => {
+            let others = live.iter().filter(|other| other.name.leader() == job.name.leader()).count();
+            Plan::Replace((*job).clone(), others == 1)
+        }
+        state => Plan::Refuse(
+            job.name,
+            format!(
+                "it is {}: its credential is in Slurm's own files, where nobody can change it. Replace it when the job runs, \
+                 or cancel the job and submit it again",
+                state.to_lowercase()
+            ),
+        ),
+    };
+    live.iter().filter(means).map(one).collect()
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    jobs: Vec<ShownJob>,
+}
+
+#[derive(Deserialize)]
+struct ShownJob {
+    profile: String,
+}
+
+/// A step on a node brings the credential to the agent. Returns the word for the command that started it.
+///
+/// # Errors
+/// Why the agent did not take it.
+pub fn take(socket: &Path, job: JobName) -> Result<&'static str, String> {
+    let deadline = Deadline::after(STEP);
+    let known =
+        ask(socket, &StatusQuery { job: Some(job), all: false }, deadline).map_err(|error| error.to_string())?;
+    if !known.jobs.iter().any(|job| job.running) {
+        return Ok(NONE);
+    }
+    let sealed = std::env::var(REPLACEMENT).unwrap_or_default();
+    ask(socket, &Replace { job, sealed }, deadline).map_err(|error| error.to_string())?;
+    Ok(TAKEN)
+}
+
+/// The agent has taken the new credential.
+const TAKEN: &str = "taken";
+
+/// The agent does not know the job: none of its steps has run there.
+const NONE: &str = "none";
+
+/// What a step on a node does with the old credential: of several nodes, the first one revokes it.
+#[must_use]
+pub fn of_this_node(old: OldCredential) -> OldCredential {
+    let is_first = std::env::var("SLURM_PROCID").is_ok_and(|rank| rank == "0");
+    if old == OldCredential::Revoke && !is_first { OldCredential::Leave } else { old }
+}
+
+/// Replaces the credential of the job `asked`, or of all jobs of the caller that run. Returns a line for each job, and whether it has a
+/// new credential.
+///
+/// # Errors
+/// A sentence, if nothing could be done.
+pub fn replace(config: &Path, asked: Option<JobName>) -> Result<Vec<(String, bool)>, String> {
+    let settings = SubmitConfig::load(config).map_err(|error| error.to_string())?;
+    Replacing { config, squeue: settings.jobs.agent.squeue.as_deref() }.replace(asked)
+}
+
+/// Where the commands of Slurm and the configuration are.
+struct Replacing<'a> {
+    config: &'a Path,
+    squeue: Option<&'a Path>,
+}
+
+impl Replacing<'_> {
+    fn replace(&self, asked: Option<JobName>) -> Result<Vec<(String, bool)>, String> {
+        if Uid::effective().is_root() {
+            return Err("a new credential is made from the mytoken of the job's owner: only the owner can replace it"
+                .to_owned());
+        }
+        let uid = Uid::current().to_string();
+        let listed = self.run("squeue", &["--noheader", "--format", FORMAT, "--user", &uid], None, SQUEUE)?;
+        if !listed.success {
+            return Err(format!("squeue failed: {}", listed.first_error()));
+        }
+        let plans = plan(&jobs(&listed.output), asked);
+        if plans.is_empty() {
+            let what = asked.map_or("no job".to_owned(), |job| format!("no job {job}"));
+            return Err(format!("you have {what} that waits or runs"));
+        }
+        let done = plans.into_iter().map(|plan| match plan {
+            Plan::Refuse(job, reason) => (format!("job {job}: not replaced: {reason}"), false),
+            Plan::Replace(job, alone) => match self.replace_one(&job, alone) {
+                Ok(line) => (format!("job {}: {line}", job.name), true),
+                Err(reason) => (format!("job {}: not replaced: {reason}", job.name), false),
+            },
+        });
+        Ok(done.collect())
+    }
+
+    fn replace_one(&self, job: &OwnJob, alone: bool) -> Result<String, String> {
+        let id = job.job.to_string();
+        let status = self.step(job, 1, &["status", &id, "--json"], None)?;
+        let shown: Option<Shown> = serde_json::from_str(&status.output).ok();
+        let Some(profile) = shown.and_then(|shown| Some(shown.jobs.into_iter().next()?.profile)) else {
+            return Err(if status.output.trim_start().starts_with('{') {
+                "it has no credential".to_owned()
+            } else {
+                status.reason()
+            });
+        };
+        let credential = make(self.config, &profile, false, "replace")?;
+        let sealed = &credential.submission.sealed;
+        let taken = self.step(job, job.nodes, &["replace", "--take", &id], Some(sealed))?;
+        let count = |word: &str| taken.output.lines().filter(|line| *line == word).count();
+        let (with, without) = (count(TAKEN), count(NONE));
+        if with == 0 {
+            // No agent uses it.
+            drop(credential.revoke());
+            return Err(taken.reason());
+        }
+        if !taken.success {
+            return Err(format!(
+                "only some of its nodes have a new credential, and both end with it: {}",
+                taken.reason()
+            ));
+        }
+        // Revoked before that, it would be missing where a job or step of the submission begins.
+        if !alone || without > 0 {
+            let needs = if alone { "nodes on which no step of it has run" } else { "other jobs of its submission" };
+            return Ok(format!("has a new credential; the old one stays for {needs}"));
+        }
+        let retired = self.step(job, job.nodes, &["replace", "--retire", "revoke", &id], None)?;
+        Ok(if retired.success {
+            "has a new credential; the old one was revoked".to_owned()
+        } else {
+            format!("has a new credential; the old one stays until the job ends: {}", retired.reason())
+        })
+    }
+
+    /// Runs mytokenctl once on each of `nodes` nodes of the job.
+    fn step(
+        &self,
+        job: &OwnJob,
+        nodes: u32,
+        arguments: &[&str],
+        sealed: Option<&str>,
+    ) -> Result<ProgramOutcome, String> {
+        let (id, nodes) = (format!("--jobid={}", job.job), nodes.to_string());
+        let mut all = vec![
+            "--quiet",
+            "--overlap",
+            &id,
+            "--nodes",
+            &nodes,
+            "--ntasks",
+            &nodes,
+            "--ntasks-per-node=1",
+            "mytokenctl",
+        ];
+        all.extend(arguments);
+        self.run("srun", &all, sealed, STEP)
+    }
+
+    fn run(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        sealed: Option<&str>,
+        limit: Duration,
+    ) -> Result<ProgramOutcome, String> {
+        let program = slurm::command(name, self.squeue).ok_or_else(|| format!("there is no {name} on this host"))?;
+        let mut command = Command::new(program);
+        command.args(arguments);
+        if let Some(sealed) = sealed {
+            command.env(REPLACEMENT, sealed);
+        }
+        program::run(&mut command, Deadline::after(limit)).map_err(|error| format!("{name} {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_running_jobs_get_a_new_credential() {
+        let jobs =
+            jobs("7|7|RUNNING|2\n11|10_1|RUNNING|1\n10|10_[2-9%2]|PENDING|1\n31|30+1|COMPLETING|1\n40|40|PENDING|1\n");
+        let names = |plans: Vec<Plan>| -> Vec<String> {
+            let one = |plan| match plan {
+                Plan::Replace(job, alone) => format!("{} {alone}", job.name),
+                Plan::Refuse(job, reason) => format!("{job} {}", reason.split(':').next().unwrap_or_default()),
+            };
+            plans.into_iter().map(one).collect()
+        };
+        for (asked, expected) in [
+            (None, &["7 true", "10_1 false", "10 it is pending", "40 it is pending"][..]),
+            (Some("7"), &["7 true"]),
+            (Some("10"), &["10_1 false", "10 it is pending"]),
+            (Some("10_1"), &["10_1 false"]),
+            (Some("40"), &["40 it is pending"]),
+            (Some("31"), &[]),
+            (Some("8"), &[]),
+        ] {
+            let asked = asked.map(|asked| asked.parse().unwrap());
+            assert_eq!(names(plan(&jobs, asked)), expected, "{asked:?}");
+        }
+    }
+}
