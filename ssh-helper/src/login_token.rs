@@ -104,18 +104,28 @@ impl SubTokenSource {
     /// login is harder to understand.
     pub fn check(&mut self) -> Result<(), Error> {
         let entry = self.store.token(&self.server)?.ok_or_else(|| self.not_logged_in())?;
-        if entry.expired(SystemClock.now()) {
+        if !self.ca_configured {
+            trust_ca_file(&mut self.http, entry.ca_file.as_deref());
+        }
+        let mut now = SystemClock.now();
+        if entry.expired(now) {
+            // This machine's clock may be wrong.
+            now = self.server_now().unwrap_or(now);
+        }
+        if entry.expired(now) {
             return Err(Error::Expired { server: self.server.to_string() });
         }
         for request in &self.requests {
             let uses = Uses::of(&request.capabilities(&entry.capabilities)?);
-            let now = SystemClock.now();
             mytoken::restrictions::narrow(&entry.restrictions, &[request.clause(now)], uses, now)?;
         }
-        if !self.ca_configured {
-            trust_ca_file(&mut self.http, entry.ca_file.as_deref());
-        }
         Ok(())
+    }
+
+    /// The server's time of day, Unix seconds.
+    fn server_now(&self) -> Option<u64> {
+        let http = HttpClient::new(&self.http).ok()?;
+        Some(Server::discover(&http, &self.server, Deadline::after(TOKEN_TIMEOUT)).ok()?.now())
     }
 
     fn not_logged_in(&self) -> Error {
@@ -144,7 +154,7 @@ impl LoginTokenSource for SubTokenSource {
         let sub_token = SubTokenRequest {
             parent: &parent.mytoken,
             parent_clauses: Some(&parent.restrictions),
-            wanted: &[request.clause(SystemClock.now())],
+            wanted: &[request.clause(server.now())],
             capabilities: &request.capabilities(&parent.capabilities)?,
             name: &request.name,
             deliver: Deliver::TransferCode,

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::server_clock::ServerClock;
+
 /// Why a body is not the expected JSON object. `Display` tells line and column, never the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
@@ -59,6 +61,8 @@ pub struct Traffic {
 pub struct AnswerHead {
     /// `Date`: the server's clock, in whole seconds.
     pub date: Option<SystemTime>,
+    /// The server's clock, if the answer comes from the server itself and not from a cache on the way.
+    pub clock: Option<ServerClock>,
     /// Its request limit, if it tells one.
     pub request_limit: Option<RequestLimit>,
 }

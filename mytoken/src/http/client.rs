@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use reqwest::{NoProxy, Proxy};
 use serde::Serialize;
 use url::Url;
@@ -19,10 +21,11 @@ use super::HttpError;
 use super::answer::{AnswerHead, RequestLimit, Traffic, retry_after};
 use super::certificate::CertificateFault;
 use super::resolver::{Lookups, Resolver};
+use super::server_clock::ServerClock;
 use super::{HttpAnswer, HttpSettings, Roots, roots};
 use crate::InputError;
 use crate::urls::UrlError;
-use crate::{Deadline, Secret, urls};
+use crate::{Deadline, ScheduleClock, Secret, SystemClock, urls};
 
 /// The client. Dropping it joins its threads and closes its sockets. Only the thread of a name lookup that hangs in the system's resolver
 /// is detached, because the lookup cannot be interrupted and must not delay a login.
@@ -182,6 +185,7 @@ impl HttpClient {
         let late = || HttpError::TooLate { host: urls::origin(url) };
         let left = deadline.remaining().ok_or_else(late)?;
         // reqwest applies this timeout to the whole request, including the body, and to each read.
+        let sent = SystemClock.elapsed();
         let response = request
             .header(ACCEPT, "application/json")
             .timeout(left)
@@ -194,12 +198,15 @@ impl HttpClient {
             .map_err(|error| self.send_error(url, &error, deadline))?;
         let headers = response.headers();
         let date = header(headers, &DATE).and_then(|text| httpdate::parse_http_date(text).ok());
+        // A cache keeps the `Date` of the answer that it stored, and adds its age (RFC 9111 5.1).
+        let own_date = date.filter(|_| !headers.contains_key(AGE));
+        let clock = own_date.and_then(|date| ServerClock::measure(date, sent, SystemClock.elapsed()));
         let answer = HttpAnswer {
             status: response.status().as_u16(),
             content_type: header(headers, &CONTENT_TYPE)
                 .map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()),
             retry_after: header(headers, &RETRY_AFTER).and_then(|text| retry_after(text, date)),
-            head: AnswerHead { date, request_limit: request_limit(headers) },
+            head: AnswerHead { date, clock, request_limit: request_limit(headers) },
             body: Zeroizing::new(Vec::new()),
         };
         self.count(answer.head.request_limit);

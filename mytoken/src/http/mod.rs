@@ -14,6 +14,7 @@ mod error;
 mod lazy;
 mod resolver;
 mod roots;
+mod server_clock;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use certificate::CertificateFault;
 pub use client::HttpClient;
 pub use error::HttpError;
 pub use lazy::LazyClient;
+pub use server_clock::{ServerClock, boot_id, clock_difference};
 
 /// Largest ordinary answer in bytes.
 pub const ANSWER_LIMIT: usize = 64 * 1024;

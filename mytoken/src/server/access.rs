@@ -8,7 +8,7 @@ use super::wire::seconds;
 use super::{OnRotation, Server};
 use crate::http::{ANSWER_LIMIT, HttpAnswer};
 use crate::server::ServerError;
-use crate::token::{self, Presented};
+use crate::token::{self, Jwt, Presented};
 use crate::{Deadline, Error, Secret, capabilities};
 
 /// Scopes that the server (MT-11) or the provider adds. Resource servers ignore them, so they do not make a token broader.
@@ -34,7 +34,7 @@ pub struct AccessToken {
     pub token: Secret,
     /// Remaining lifetime in seconds. `None`: unknown (MT-14); do not cache the token.
     pub expires_in: Option<u64>,
-    /// Expiry in Unix seconds.
+    /// Expiry in Unix seconds of this machine's clock.
     pub exp: Option<u64>,
     /// Granted scopes, separated by blanks.
     pub scope: String,
@@ -117,12 +117,17 @@ impl Server<'_> {
         if !audience.is_empty() && audience_known && !same_set(audience, &granted_audience) {
             return Err(other("audience".to_owned()));
         }
+        // The end in the token is a time of the server's clock. The lifetime of the token limits what a wrong clock can add.
+        let of_token = |jwt: &Jwt| {
+            let left = jwt.unverified_exp?.saturating_sub(self.now());
+            Some(jwt.unverified_lifetime().map_or(left, |lifetime| left.min(lifetime)))
+        };
+        let expires_in = said.expires_in.or_else(|| of_token(jwt.as_ref()?));
         let now = self.clock.now();
-        let exp = said.expires_in.map(|seconds| now.saturating_add(seconds)).or(jwt.and_then(|jwt| jwt.unverified_exp));
         Ok(AccessToken {
             token,
-            expires_in: exp.map(|exp| exp.saturating_sub(now)),
-            exp,
+            expires_in,
+            exp: expires_in.map(|seconds| now.saturating_add(seconds)),
             scope: granted_scope,
             audience: granted_audience,
         })

@@ -51,7 +51,9 @@ impl Server<'_> {
         deadline: Deadline,
     ) -> Result<HttpAnswer, HttpError> {
         let repeat = if self.once { Repeat::Once } else { repeat };
-        repeated(repeat, deadline, || self.http.post_json(endpoint, body, deadline, limit))
+        let answer = repeated(repeat, deadline, || self.http.post_json(endpoint, body, deadline, limit))?;
+        self.measured(answer.head);
+        Ok(answer)
     }
 
     pub(super) fn refusal(&self, answer: &HttpAnswer, context: Context<'_>) -> Error {

@@ -74,7 +74,7 @@ impl Server<'_> {
             return Err(self.refusal(answer, Context::Code));
         }
         let said: MytokenAnswer = answer.json().map_err(|reason| self.not_understood(answer, &reason))?;
-        said.granted(self.clock.now()).map_err(|reason| self.not_understood(answer, &reason))
+        said.granted(self.now()).map_err(|reason| self.not_understood(answer, &reason))
     }
 
     pub(super) fn endpoint<'e>(&self, endpoint: Option<&'e str>, what: &str) -> Result<&'e str, Error> {

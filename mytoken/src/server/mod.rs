@@ -15,12 +15,16 @@ mod revoke;
 mod subtoken;
 mod wire;
 
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
 use crate::InputError;
 use crate::cache::Storage;
 use crate::document::PrivateDocument;
-use crate::http::{AnswerHead, HttpClient};
+use crate::http::{AnswerHead, HttpClient, ServerClock, boot_id};
 use crate::urls::ServerUrl;
-use crate::{Clock, Deadline, Error, Secret, SystemClock};
+use crate::{Clock, Deadline, Error, ScheduleClock, Secret, SystemClock};
 
 pub use access::{AccessToken, AccessTokenRequest};
 pub use codes::TransferCode;
@@ -55,7 +59,38 @@ pub struct Server<'h> {
     url: ServerUrl,
     discovery: Discovery,
     head: AnswerHead,
+    /// Its clock, as the last answer told it.
+    measured: Mutex<Option<ServerClock>>,
     once: bool,
+}
+
+/// What is kept between processes.
+#[derive(Serialize, Deserialize)]
+struct StoredServer {
+    #[serde(flatten)]
+    discovery: Discovery,
+    /// The server's clock, and the boot whose elapsed time it is compared with.
+    #[serde(default)]
+    server_clock: Option<(String, ServerClock)>,
+    /// The server does not tell its clock.
+    #[serde(default)]
+    without_clock: bool,
+}
+
+impl StoredServer {
+    fn of(server: &Server<'_>) -> Self {
+        let clock = server.server_clock();
+        let server_clock = boot_id().zip(clock);
+        Self { discovery: server.discovery.clone(), server_clock, without_clock: clock.is_none() }
+    }
+
+    /// The server's clock. The outer `None`: it has to be asked.
+    fn clock(&self) -> Option<Option<ServerClock>> {
+        match &self.server_clock {
+            Some((boot, clock)) if Some(boot) == boot_id().as_ref() => Some(Some(*clock)),
+            _ => self.without_clock.then_some(None),
+        }
+    }
 }
 
 impl<'h> Server<'h> {
@@ -67,10 +102,11 @@ impl<'h> Server<'h> {
     /// https, else the error of the network.
     pub fn discover(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
         let (discovery, head) = discovery::fetch(http, url, call::Repeat::Harmless, deadline)?;
-        Ok(Self { head, ..Self::from_discovery(http, url, discovery)? })
+        Ok(Self::from_discovery(http, url, discovery)?.with_head(head))
     }
 
-    /// Uses the discovery document in `storage` if it is at most an hour old. Otherwise fetches it as [`Server::discover`] and stores it.
+    /// Uses the discovery document in `storage` if it is at most an hour old and came with the server's clock on this host. Otherwise
+    /// fetches it as [`Server::discover`] and stores it.
     ///
     /// # Errors
     /// As [`Server::discover`].
@@ -82,9 +118,12 @@ impl<'h> Server<'h> {
         deadline: Deadline,
     ) -> Result<Self, Error> {
         let document = PrivateDocument::new("server", url.as_str(), storage, clock);
-        let stored = document.read(DISCOVERY_AGE).and_then(|stored| Self::from_discovery(http, url, stored).ok());
+        let stored = document.read(DISCOVERY_AGE).and_then(|stored: StoredServer| {
+            let clock = stored.clock()?;
+            Some(Self::from_discovery(http, url, stored.discovery).ok()?.with_server_clock(clock))
+        });
         stored.map_or_else(
-            || Self::discover(http, url, deadline).inspect(|server| document.write(server.discovery())),
+            || Self::discover(http, url, deadline).inspect(|server| document.write(&StoredServer::of(server))),
             Ok,
         )
     }
@@ -95,7 +134,7 @@ impl<'h> Server<'h> {
     /// As [`Server::discover`].
     pub fn discover_once(http: &'h HttpClient, url: &ServerUrl, deadline: Deadline) -> Result<Self, Error> {
         let (discovery, head) = discovery::fetch(http, url, call::Repeat::Once, deadline)?;
-        Ok(Self { head, ..Self::from_discovery(http, url, discovery)? })
+        Ok(Self::from_discovery(http, url, discovery)?.with_head(head))
     }
 
     /// Uses a cached discovery document. It is checked again.
@@ -104,7 +143,42 @@ impl<'h> Server<'h> {
     /// As [`Server::discover`], except errors of the network.
     pub fn from_discovery(http: &'h HttpClient, url: &ServerUrl, discovery: Discovery) -> Result<Self, Error> {
         discovery.check(url, http.loopback_http())?;
-        Ok(Self { http, clock: &SystemClock, url: url.clone(), discovery, head: AnswerHead::default(), once: false })
+        let (head, measured) = (AnswerHead::default(), Mutex::default());
+        Ok(Self { http, clock: &SystemClock, url: url.clone(), discovery, head, measured, once: false })
+    }
+
+    fn with_head(self, head: AnswerHead) -> Self {
+        Self { head, ..self }.with_server_clock(head.clock)
+    }
+
+    /// The same server, whose clock was measured before.
+    #[must_use]
+    pub fn with_server_clock(self, clock: Option<ServerClock>) -> Self {
+        Self { measured: Mutex::new(clock), ..self }
+    }
+
+    /// The server's clock, if it has told it.
+    #[must_use]
+    pub fn server_clock(&self) -> Option<ServerClock> {
+        *self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server's time of day, Unix seconds; this machine's if the server has not told it.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.server_clock().map_or_else(|| self.clock.now(), |clock| clock.at(SystemClock.elapsed()))
+    }
+
+    /// A sentence, if this machine's clock differs much from the server's.
+    #[must_use]
+    pub fn clock_difference(&self) -> Option<String> {
+        crate::http::clock_difference(self.now(), self.clock.now())
+    }
+
+    fn measured(&self, head: AnswerHead) {
+        if head.clock.is_some() {
+            *self.measured.lock().unwrap_or_else(PoisonError::into_inner) = head.clock;
+        }
     }
 
     /// The same server with another clock.

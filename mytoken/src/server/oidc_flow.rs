@@ -150,7 +150,7 @@ impl Server<'_> {
         if audiences.len() > 1 {
             return Err(invalid("a login can have only one audience; log in once per audience"));
         }
-        let now = self.clock.now();
+        let now = self.now();
         if request.restrictions.iter().any(|clause| clause.exp.is_some_and(|exp| exp <= now)) {
             return Err(invalid("a restriction of the login ends in the past"));
         }

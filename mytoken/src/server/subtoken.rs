@@ -117,7 +117,7 @@ impl Server<'_> {
         let Some(secret) = said.secret() else {
             return Err(self.not_understood(&answer, "neither a mytoken nor a code"));
         };
-        let granted = said.granted(self.clock.now()).map_err(|fault| fault.to_string());
+        let granted = said.granted(self.now()).map_err(|fault| fault.to_string());
         let checked =
             granted.and_then(|granted| match excess(&granted, &clauses, request.capabilities, request.deliver) {
                 None => Ok(granted),
@@ -141,7 +141,7 @@ impl Server<'_> {
             (None, Some(claims)) => claims.unverified().restrictions.clone(),
             (None, None) => self.introspect(request.parent, deadline)?.claims.restrictions,
         };
-        let now = self.clock.now();
+        let now = self.now();
         let narrowed = restrictions::narrow(&parent, request.wanted, Uses::of(request.capabilities), now)?;
         let clauses: Vec<Clause> = narrowed.into_iter().map(with_both_counters).collect();
         self.check_supported(&clauses)?;

@@ -25,6 +25,16 @@ pub struct Jwt {
     pub unverified_issuer: Option<String>,
     /// Claim `exp` in Unix seconds.
     pub unverified_exp: Option<u64>,
+    /// Claim `iat` in Unix seconds.
+    pub unverified_iat: Option<u64>,
+}
+
+impl Jwt {
+    /// Seconds between issue and expiry. They do not depend on any clock.
+    #[must_use]
+    pub fn unverified_lifetime(&self) -> Option<u64> {
+        self.unverified_exp?.checked_sub(self.unverified_iat?)
+    }
 }
 
 pub(super) enum Parsed {
@@ -60,6 +70,7 @@ pub(super) fn parse(text: &str) -> Parsed {
         typ,
         unverified_issuer: payload.get("iss").and_then(Value::as_str).map(str::to_owned),
         unverified_exp: payload.get("exp").and_then(Value::as_u64),
+        unverified_iat: payload.get("iat").and_then(Value::as_u64),
     };
     Parsed::Good { jwt, payload, signature_fits }
 }

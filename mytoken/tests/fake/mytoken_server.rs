@@ -51,6 +51,17 @@ impl MytokenServer {
         Self::with_discovery_and_handler(json!({}), handler)
     }
 
+    /// Adds these headers to every answer, `Date` for example, and answers all requests but discovery with `reply`.
+    pub fn with_headers(headers: Vec<(&'static str, String)>, reply: Reply) -> Self {
+        let fake = Fake::plain(move |request| {
+            let url = format!("http://{}", request.header("host").unwrap_or_default());
+            let discovered = request.path.starts_with("/.well-known/");
+            let reply = if discovered { Reply::json(200, &discovery(&url)) } else { reply.clone() };
+            headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value))
+        });
+        Self { fake }
+    }
+
     fn with_discovery_and_handler(change: Value, mut handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
         let fake = Fake::plain(move |request| {
             if request.path.starts_with("/.well-known/") {
@@ -119,6 +130,11 @@ impl MytokenServer {
     /// The requests except those for discovery.
     pub fn requests(&self) -> Vec<Request> {
         self.fake.requests().into_iter().filter(|request| !request.path.starts_with("/.well-known/")).collect()
+    }
+
+    /// Number of requests for the discovery document.
+    pub fn discoveries(&self) -> usize {
+        self.fake.requests().iter().filter(|request| request.path.starts_with("/.well-known/")).count()
     }
 }
 

@@ -83,11 +83,12 @@ impl RequestFailure {
 
 /// Opens credentials, obtains tokens, revokes them.
 pub trait CredentialService: Send + Sync {
-    /// Opens the sealed text of a starting job and checks that it was made for this job's user and cluster. `now` is Unix seconds.
+    /// Opens the sealed text of a starting job and checks that it was made for this job's user and cluster, and has not expired by its
+    /// server's clock.
     ///
     /// # Errors
     /// [`Denied`].
-    fn admit(&self, start: &JobStart, sealed: &str, now: u64) -> Result<Admitted, Denied>;
+    fn admit(&self, start: &JobStart, sealed: &str) -> Result<Admitted, Denied>;
 
     /// Obtains an access token. The mytoken server writes `comment` into the token's history.
     ///
@@ -119,6 +120,9 @@ pub trait CredentialService: Send + Sync {
 
     /// Sends the server at this URL a request whose answer tells what is left of its limit.
     fn ask_for_limit(&self, _server: &str, _deadline: Deadline) {}
+
+    /// The time of day at a mytoken server, by its URL or its name, Unix seconds. `None` while the server has not told it.
+    fn server_time(&self, server: &str) -> Option<u64>;
 
     /// Ids of the key pairs whose sealed texts it opens, the current one first.
     fn key_ids(&self) -> Vec<String>;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Direct mode: this node has the cluster's private key and sends requests to the mytoken servers itself.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mytoken::cache::MemoryCache;
 use mytoken::config::Shared;
-use mytoken::http::HttpSettings;
+use mytoken::http::{HttpSettings, ServerClock};
 use mytoken::server::ServerError;
 use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
 use mytoken::token::unverified_claims;
@@ -81,6 +82,8 @@ pub struct DirectMode {
     clock: Arc<dyn ScheduleClock>,
     budgets: Arc<Budgets>,
     discovery: MemoryCache,
+    /// The clocks of the servers, by URL.
+    clocks: Mutex<HashMap<String, ServerClock>>,
 }
 
 impl DirectMode {
@@ -99,7 +102,15 @@ impl DirectMode {
             .map(|server| Ok((server.name.clone(), shared.server_url(&server.name)?)))
             .collect::<Result<_, Error>>()?;
         let budgets = Arc::new(Budgets::new(Arc::clone(&clock)));
-        Ok(Self { http: shared.http_settings(), servers, keys, clock, budgets, discovery: MemoryCache::default() })
+        Ok(Self {
+            http: shared.http_settings(),
+            servers,
+            keys,
+            clock,
+            budgets,
+            discovery: MemoryCache::default(),
+            clocks: Mutex::default(),
+        })
     }
 
     /// The same with budgets that outlive it.
@@ -122,7 +133,12 @@ impl DirectMode {
         // The cache ends with this process, so its times are elapsed time: setting the time of day does not change their age.
         let elapsed = FixedClock(self.clock.elapsed().as_secs());
         let sent = self.budgets.send((&url.to_string(), purpose.0, purpose.1), &self.http, |http| {
-            work(&Server::discover_cached(http, url, &self.discovery, &elapsed, deadline)?)
+            let server = Server::discover_cached(http, url, &self.discovery, &elapsed, deadline)?;
+            let result = work(&server);
+            if let Some(clock) = server.server_clock() {
+                self.clocks.lock().unwrap_or_else(PoisonError::into_inner).insert(url.to_string(), clock);
+            }
+            result
         });
         sent.map_err(|unsent| match unsent {
             Unsent::NoPermit(wait) => RequestFailure {
@@ -173,8 +189,9 @@ impl DirectMode {
 }
 
 impl CredentialService for DirectMode {
-    fn admit(&self, job: &JobStart, sealed: &str, now: u64) -> Result<Admitted, Denied> {
+    fn admit(&self, job: &JobStart, sealed: &str) -> Result<Admitted, Denied> {
         let credential = self.open(sealed).map_err(|error| Denied { reason: error.to_string(), required: false })?;
+        let now = self.server_time(&credential.server);
         let cluster = self.keys.as_ref().map(|key| key.cluster.as_str()).unwrap_or_default();
         let servers: Vec<String> = self.servers.iter().map(|(_, url)| url.to_string()).collect();
         let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
@@ -256,6 +273,12 @@ impl CredentialService for DirectMode {
         let _ = self.budgets.send(question, &self.http, |http| Server::discover_once(http, url, deadline).map(drop));
     }
 
+    fn server_time(&self, server: &str) -> Option<u64> {
+        let named = self.by_name(server).map(ToString::to_string);
+        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(clocks.get(named.as_deref().unwrap_or(server))?.at(self.clock.elapsed()))
+    }
+
     fn key_ids(&self) -> Vec<String> {
         let Ok(keys) = &self.keys else { return Vec::new() };
         [&keys.current].into_iter().chain(&keys.earlier).map(|key| key.id().to_owned()).collect()
@@ -329,13 +352,32 @@ mod tests {
         let (public, private) = keys::generate();
         let direct = direct(private);
         let text = sealed::seal(&credential(), &public).unwrap();
-        let admitted = direct.admit(&start(2001), &text, 999).unwrap();
+        let admitted = direct.admit(&start(2001), &text).unwrap();
         assert_eq!((admitted.profile.as_str(), admitted.required, admitted.exp), ("data", true, 1000));
-        let denied = direct.admit(&start(2002), &text, 999).unwrap_err();
+        let denied = direct.admit(&start(2002), &text).unwrap_err();
         assert!(denied.reason.contains("made for user 2001") && !denied.required, "{denied:?}");
-        let denied = direct.admit(&start(2001), &text, 1000).unwrap_err();
+        assert!(direct.admit(&start(2001), "mt1.nonsense").is_err());
+    }
+
+    #[test]
+    fn only_the_servers_clock_says_that_a_credential_has_expired() {
+        let (public, private) = keys::generate();
+        let (direct, url) = (direct(private), "https://mytoken.testbed:8443");
+        let text = sealed::seal(&credential(), &public).unwrap();
+        assert_eq!(direct.server_time(url), None);
+        assert!(direct.admit(&start(2001), &text).is_ok(), "the server decides");
+        let elapsed = SystemClock.elapsed();
+        let date = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let clock = ServerClock::measure(date, elapsed, elapsed).unwrap();
+        direct.clocks.lock().unwrap().insert(url.to_owned(), clock);
+        for server in [url, "t"] {
+            assert!(direct.server_time(server).is_some_and(|time| time.abs_diff(1_700_000_000) < 60), "{server}");
+        }
+        let denied = direct.admit(&start(2001), &text).unwrap_err();
         assert!(denied.reason.contains("expired") && denied.required, "{denied:?}");
-        assert!(direct.admit(&start(2001), "mt1.nonsense", 1).is_err());
+        // By this host's clock this one has expired.
+        let valid = JobCredential { exp: 1_700_001_000, ..credential() };
+        assert!(direct.admit(&start(2001), &sealed::seal(&valid, &public).unwrap()).is_ok());
     }
 
     #[test]
@@ -348,7 +390,7 @@ mod tests {
         assert_eq!(direct.key_ids(), [new_public.id(), old_public.id()]);
         for (public, opens) in [(&old_public, true), (&new_public, true), (&foreign, false)] {
             let text = sealed::seal(&credential(), public).unwrap();
-            assert_eq!(direct.admit(&start(2001), &text, 999).is_ok(), opens, "{}", public.id());
+            assert_eq!(direct.admit(&start(2001), &text).is_ok(), opens, "{}", public.id());
         }
     }
 
@@ -358,7 +400,7 @@ mod tests {
         let direct = direct(private);
         let text =
             sealed::seal(&JobCredential { server: "https://evil.example".into(), ..credential() }, &public).unwrap();
-        assert!(direct.admit(&start(2001), &text, 1).unwrap_err().reason.contains("does not name"));
+        assert!(direct.admit(&start(2001), &text).unwrap_err().reason.contains("does not name"));
         let failure = direct
             .access_token(&LeaseCredential::Sealed(text), "", Deadline::after(Duration::from_secs(1)))
             .unwrap_err();

@@ -11,7 +11,6 @@ use super::credential_service::{Admitted, Denied};
 use super::lease::{Ends, Lease, LeaseCredential, LeaseKey, LocalJob, Phase};
 use super::lease_table::LeaseTable;
 use super::{Agent, millis};
-use crate::jobs::windows::first_request;
 use crate::jobs::{EventHistory, job_start, renew_at};
 use crate::log::Level;
 
@@ -37,7 +36,7 @@ impl Agent {
         let sealed = job_start::sealed_of(start);
         let lacks_credential = sealed.is_err();
         let opened = match sealed {
-            Ok(sealed) => self.configured().service.admit(start, sealed, now / 1000).map(|admitted| (admitted, sealed)),
+            Ok(sealed) => self.configured().service.admit(start, sealed).map(|admitted| (admitted, sealed)),
             Err(missing) => Err(Denied { reason: missing.to_string(), required: false }),
         };
         let mut table = self.leases();
@@ -140,7 +139,7 @@ impl Agent {
         if matches!(lease.phase, Phase::Ended { .. }) && lease.ends != Ends::OnRequest {
             lease.reason = None;
             let due = lease.token.map_or(now, |token| renew_at(token.exp, token.lifetime, (self.draw)()));
-            let begin = lease.waits_until.map(|begin| first_request(&lease.windows, begin, (self.draw)()));
+            let begin = lease.waits_until.map(|begin| self.first_request(lease, begin));
             lease.phase = Phase::Active { due: begin.unwrap_or(due) };
         }
         self.record(

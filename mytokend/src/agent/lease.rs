@@ -300,9 +300,9 @@ impl Lease {
         self.second_due = self.second_due.map(later);
         self.phase = match self.phase {
             Phase::Active { due } => {
-                let window = self.waits_until.map(windows::earliest_request);
-                let in_window = |begin: u64| due.clamp(begin, begin.saturating_add(windows::SPREAD));
-                Phase::Active { due: window.map_or_else(|| later(due).min(soon), in_window) }
+                // Too early does no harm: the server's clock decides then.
+                let latest = |begin: u64| windows::earliest_request(begin).saturating_add(windows::SPREAD);
+                Phase::Active { due: later(due).min(self.waits_until.map_or(soon, latest)) }
             }
             Phase::Ended { due, tries, revoke } => Phase::Ended { due: later(due), tries, revoke: revoke.map(later) },
             Phase::Finished { due } => Phase::Finished { due: later(due) },

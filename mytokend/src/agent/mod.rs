@@ -25,6 +25,7 @@ mod replace;
 mod requests;
 pub mod runtime_dir;
 mod schedule;
+mod server_time;
 pub mod service_manager;
 mod settle;
 pub mod slurm;
@@ -111,6 +112,7 @@ pub struct Agent {
     /// Locked after `leases`.
     unstored: Mutex<store::Unstored>,
     user_jobs: Mutex<user_jobs::UserJobs>,
+    told_differences: Mutex<server_time::Told>,
     /// Notified when a lease changes: steps wait for it.
     changed: Condvar,
     /// Notified when an action may be due earlier: the schedule thread waits for it.
@@ -133,7 +135,7 @@ impl Agent {
     ) -> Result<Arc<Self>, Error> {
         let moment = recovery::Moment { now: clock.unix_millis(), offset: offset(clock.as_ref()) };
         let mut table = recovery::recover(&runtime_dir, moment, &log)?;
-        recovery::complete(&mut table, configured.service.as_ref(), moment.now);
+        recovery::complete(&mut table, configured.service.as_ref());
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),
@@ -146,6 +148,7 @@ impl Agent {
             leases: Mutex::new(table),
             unstored: Mutex::default(),
             user_jobs: Mutex::default(),
+            told_differences: Mutex::default(),
             changed: Condvar::new(),
             wake: Condvar::new(),
             queued: Condvar::new(),

@@ -104,7 +104,7 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
 }
 
 /// Adds what release 0.1.0 did not store of a credential: its lane, its windows, and whether its uses are limited.
-pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, now: u64) {
+pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService) {
     for lease in table.leases_mut().filter(|lease| lease.lane.is_empty()) {
         match &lease.credential {
             Some(LeaseCredential::Mytoken(renewal)) => lease.lane = service.lane_of(renewal),
@@ -121,7 +121,7 @@ pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, now: u6
                     name: None,
                 };
                 // If it is refused now, the next request for a token says why.
-                if let Ok(admitted) = service.admit(&start, sealed, now / 1000) {
+                if let Ok(admitted) = service.admit(&start, sealed) {
                     (lease.lane, lease.windows) = (admitted.lane, admitted.windows);
                     lease.limited_uses = admitted.limited_uses;
                 }

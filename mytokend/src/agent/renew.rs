@@ -10,7 +10,7 @@ use super::credential_service::{IssuedToken, RequestFailure};
 use super::lease::{CurrentToken, Lease, LeaseKey, Phase};
 use super::lease_table::Task;
 use super::{Agent, millis};
-use crate::jobs::{Validity, attempt_times, backoff, renew_at, validity, windows};
+use crate::jobs::{StartRefusal, Validity, attempt_times, backoff, renew_at, validity, windows};
 use crate::log::Level;
 
 /// Shortest time between two renewals: a token that comes with little life left must not cause a loop.
@@ -18,6 +18,10 @@ const SHORTEST_PAUSE: u64 = 500;
 
 /// How much this machine's clock and the server's may differ, in seconds. So long after the begin of a window, a refusal is temporary.
 const CLOCK_DIFFERENCE: u64 = 600;
+
+fn had_token(lease: &Lease) -> bool {
+    lease.history.events().iter().any(|event| matches!(event.kind, EventKind::Started | EventKind::Renewed))
+}
 
 impl Agent {
     /// Requests an access token and writes it to the files of the jobs, or of the session.
@@ -31,7 +35,7 @@ impl Agent {
                 let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
                 let times = attempt_times(left, lease.failures, longest);
                 let about = (self.comment(lease), lease.token.map(|token| token.exp));
-                Some((credential, about, validity(&lease.windows, now / 1000), times))
+                Some((credential, about, validity(&lease.windows, self.server_time(lease)), times))
             });
             // While this request has no answer, a second one may become due.
             if let (Some((.., times)), Some(lease)) = (&begun, table.current(task)) {
@@ -52,6 +56,7 @@ impl Agent {
             Validity::From(_) => Err(RequestFailure::permanent("the credential is not valid yet")),
         };
         drop(credential);
+        self.tell_difference(task);
         let took = self.clock.elapsed().saturating_sub(begin);
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };
@@ -116,15 +121,19 @@ impl Agent {
     /// Ends the renewal after a permanent failure, schedules the next attempt after a temporary one.
     pub(super) fn request_failed(&self, lease: &mut Lease, failure: &RequestFailure) {
         let now = self.now();
-        let begun = windows::begun_since(&lease.windows, now / 1000, CLOCK_DIFFERENCE);
+        let at_server = self.server_time(lease);
+        let begun = windows::begun_since(&lease.windows, at_server, CLOCK_DIFFERENCE);
         if !failure.temporary && !begun {
             // Not valid yet is not refused: the server gives the same answer to both.
-            if let Some(begin) = windows::next_begin(&lease.windows, now / 1000) {
+            if let Some(begin) = windows::next_begin(&lease.windows, at_server) {
                 return self.wait_for_window(lease, begin);
             }
-            let expired = lease.until.is_some_and(|until| until <= now / 1000);
-            let prefix = if expired { "the credential itself has expired: " } else { "" };
-            let reason = format!("{prefix}{}", failure.reason);
+            let reason = match lease.until.filter(|until| *until <= at_server) {
+                // The server's clock was not known when the job began.
+                Some(exp) if !had_token(lease) => StartRefusal::Expired { exp }.to_string(),
+                Some(_) => format!("the credential itself has expired: {}", failure.reason),
+                None => failure.reason.clone(),
+            };
             self.log.line_of(lease.uid, Level::Warning, &format!("{}: refused: {reason}", super::name(lease)));
             return lease.refuse(now, reason);
         }
@@ -145,7 +154,7 @@ impl Agent {
     fn wait_for_window(&self, lease: &mut Lease, begin: u64) {
         (lease.failures, lease.failing_since) = (0, None);
         lease.waits_until = Some(begin);
-        lease.phase = Phase::Active { due: windows::first_request(&lease.windows, begin, (self.draw)()) };
+        lease.phase = Phase::Active { due: self.first_request(lease, begin) };
         let from = time_format::utc_minute(begin);
         let kept = if lease.token.is_some() { "; the last access token stays until it expires" } else { "" };
         let text = format!("the credential gives access tokens again from {from} on{kept}");

@@ -112,12 +112,12 @@ impl Agent {
                 known: lease.known.clone(),
             };
             let progress = lease.progress.filter(|_| lease.is_followed_here());
+            let expired = lease.until.is_some_and(|until| until <= self.server_time(lease));
             let about = (lease.credential.clone(), lease.ends, lease.uid);
-            Some((about, lease.until, (held, progress), (due, tries, revoke)))
+            Some((about, expired, (held, progress), (due, tries, revoke)))
         });
-        let Some(((credential, ends, uid), until, (held, before), (ended, tries, revoke))) = copied else { return };
+        let Some(((credential, ends, uid), expired, (held, before), (ended, tries, revoke))) = copied else { return };
         let now = self.now();
-        let expired = until.is_some_and(|until| until.saturating_mul(1000) <= now);
         let (mut leaders, mut progress, mut known) = (None, None, None);
         let settlement = match credential {
             Some(_) if expired => Settlement::Finished(EventKind::Kept, "the sub-token has expired".to_owned()),

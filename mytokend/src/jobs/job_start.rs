@@ -62,7 +62,8 @@ pub fn sealed_of(start: &JobStart) -> Result<&str, StartRefusal> {
     }
 }
 
-/// Checks an opened credential against its job. `servers` are the configured URLs, `now` is Unix seconds.
+/// Checks an opened credential against its job. `servers` are the configured URLs, `now` is the time of the credential's server in Unix
+/// seconds. If it is unknown, the server decides about the expiry.
 ///
 /// # Errors
 /// The first reason for a refusal.
@@ -71,7 +72,7 @@ pub fn check(
     uid: u32,
     cluster: &str,
     servers: &[&str],
-    now: u64,
+    now: Option<u64>,
 ) -> Result<(), StartRefusal> {
     if credential.uid != uid {
         return Err(StartRefusal::OtherUser { made_for: credential.uid, job: uid });
@@ -79,7 +80,7 @@ pub fn check(
     if credential.cluster != cluster {
         return Err(StartRefusal::OtherCluster { made_for: credential.cluster.clone(), here: cluster.to_owned() });
     }
-    if credential.exp <= now {
+    if now.is_some_and(|now| credential.exp <= now) {
         return Err(StartRefusal::Expired { exp: credential.exp });
     }
     if !servers.contains(&credential.server.as_str()) {
@@ -117,12 +118,13 @@ mod tests {
         let with = |change: fn(&mut JobCredential)| {
             let mut credential = sample();
             change(&mut credential);
-            check(&credential, 2001, "testbed", &servers, 999)
+            check(&credential, 2001, "testbed", &servers, Some(999))
         };
         assert_eq!(with(|_| ()), Ok(()));
         assert_eq!(with(|c| c.uid = 2002), Err(StartRefusal::OtherUser { made_for: 2002, job: 2001 }));
         assert!(matches!(with(|c| c.cluster = "other".into()), Err(StartRefusal::OtherCluster { .. })));
         assert_eq!(with(|c| c.exp = 999), Err(StartRefusal::Expired { exp: 999 }));
+        assert_eq!(check(&sample(), 2001, "testbed", &servers, None), Ok(()));
         assert!(matches!(with(|c| c.server.push('/')), Err(StartRefusal::UnknownServer { .. })));
         assert!(matches!(with(|c| c.server = "https://evil.example".into()), Err(StartRefusal::UnknownServer { .. })));
     }

@@ -34,6 +34,15 @@ pub enum UnusableMytoken {
     NotYet(String),
 }
 
+impl SubmitError {
+    /// Whether a mytoken is unusable because of the time of day.
+    pub(super) fn is_about_time(&self) -> bool {
+        let about_time =
+            |why: &Option<UnusableMytoken>| matches!(why, Some(UnusableMytoken::Expired | UnusableMytoken::NotYet(_)));
+        matches!(self, Self::NoMytoken { session, stored, .. } if about_time(session) || about_time(stored))
+    }
+}
+
 /// Why a submission gets no credential. A sentence for the user who submits.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {

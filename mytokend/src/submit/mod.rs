@@ -14,16 +14,16 @@ pub mod patience;
 pub(crate) mod permit;
 pub mod plan;
 pub mod relay;
+mod server_time;
 mod share;
 
 use mytoken::InputError;
 use std::path::Path;
 use std::time::Duration;
 
-use mytoken::cache::{DiskCache, MemoryCache, Storage};
 use mytoken::capabilities::{AT, Capabilities};
 use mytoken::config::{FileTrust, Shared};
-use mytoken::http::{HttpClient, HttpSettings};
+use mytoken::http::{HttpClient, HttpSettings, boot_id};
 use mytoken::private_files::Owner;
 use mytoken::restrictions::Clause;
 use mytoken::server::{Deliver, Discovery, Granted, Server, ServerError, SubTokenRequest};
@@ -50,6 +50,7 @@ use share::{Binding, Share, SharePlace, SharedCredential};
 
 pub use error::{SubmitError, UnusableMytoken};
 pub use parent::{UserEnvironment, unusable_session_mytoken};
+pub(crate) use server_time::{cache, find_parent};
 
 /// The arguments of the plugin.
 #[derive(Debug, Clone)]
@@ -204,7 +205,9 @@ pub fn submit(
     let profile = &config.profile(&request.profile, environment)?;
     let url = config.shared.server_url(&profile.server)?;
     let store = parent::open_store(environment.home.as_deref())?;
-    let parent = parent::find(&url, environment, store.as_ref(), clock.now(), deadline)?;
+    let mut settings = config.shared.http_settings();
+    settings.user_agent = format!("mytoken-submit/{} ({})", env!("CARGO_PKG_VERSION"), request.command);
+    let parent = find_parent(&url, environment, store.as_ref(), clock, &settings, deadline)?;
     let share_for = config.jobs.submit.share_for.as_secs();
     let place = match share(config, request, profile, &url, &parent, environment, deadline) {
         Share::Own => None,
@@ -216,14 +219,13 @@ pub fn submit(
         }
     };
     wait_for_permit(&config.jobs, profile, patience, clock, request.times)?;
-    let mut settings = config.shared.http_settings();
-    settings.user_agent = format!("mytoken-submit/{} ({})", env!("CARGO_PKG_VERSION"), request.command);
     let http = HttpClient::new(&settings)?;
     let cache = cache(environment.home.as_deref());
-    let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?.once();
+    let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?.with_clock(clock).once();
     let handle = Handle::new(rand::random());
+    // slurmctld's clock is this host's.
     let made = clock.now();
-    let wanted = request::wanted(profile, &config.jobs.cluster, made);
+    let wanted = request::wanted(profile, &config.jobs.cluster, server.now());
     let name = request::name(&config.jobs.cluster, &handle);
     let source = parent.source();
     let granted = create(&server, parent, &wanted, &name, patience);
@@ -239,7 +241,8 @@ pub fn submit(
             let _ = server.revoke(&granted.mytoken, true, patience.answers());
         })?;
     let (clauses, exp) = (granted.restrictions.as_slice(), granted.expires_at.unwrap_or(0));
-    let notes = Comparison { source, wanted: &wanted, clauses, exp, now: made }.notes(request.times);
+    let mut notes = Comparison { source, wanted: &wanted, clauses, exp, now: server.now() }.notes(request.times);
+    notes.extend(server.clock_difference().map(|text| format!("{text}; please tell the administrator")));
     let discovery = server.discovery().clone();
     let token = CreatedToken { sub_token: granted.mytoken, discovery, url, settings };
     let tools = profile.tools.clone();
@@ -256,7 +259,7 @@ fn share(
     environment: &UserEnvironment,
     deadline: Deadline,
 ) -> Share {
-    let Some(boot) = share::boot().filter(|_| request.shares) else { return Share::Own };
+    let Some(boot) = boot_id().filter(|_| request.shares) else { return Share::Own };
     let binding = Binding {
         key: config.key.id(),
         cluster: &config.jobs.cluster.name,
@@ -268,15 +271,6 @@ fn share(
         boot: &boot,
     };
     Share::find(environment.home.as_deref(), &binding, config.jobs.submit.share_for.as_secs(), deadline)
-}
-
-/// The cache for discovery documents in the user's home directory. Without it, each submission sends one more request.
-pub(crate) fn cache(home: Option<&Path>) -> Box<dyn Storage> {
-    // The path of a home directory often contains a symbolic link of the administrator.
-    match home.and_then(|home| home.canonicalize().ok()) {
-        Some(home) => Box::new(DiskCache::of_user(&home)),
-        None => Box::new(MemoryCache::default()),
-    }
 }
 
 /// Makes a sub-token that can only get access tokens.

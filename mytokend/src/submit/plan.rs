@@ -12,7 +12,7 @@ use mytoken::{Clock, Deadline, Error, Secret};
 
 use super::error::SubmitError;
 use super::notes::{Comparison, ParentSource};
-use super::{SubmitConfig, UserEnvironment, cache, parent, sub_token_request};
+use super::{SubmitConfig, UserEnvironment, cache, find_parent, parent, sub_token_request};
 use crate::jobs::profile::ProfileSettings;
 use crate::jobs::request;
 use crate::jobs::settings::ClusterSettings;
@@ -50,7 +50,7 @@ pub fn plan(
     parent::usable(mytoken, &url, clock.now()).map_err(no_mytoken)?;
     let http = HttpClient::new(&config.shared.http_settings())?;
     let server = Server::discover(&http, &url, deadline)?;
-    let wanted = request::wanted(profile, &config.jobs.cluster, clock.now());
+    let wanted = request::wanted(profile, &config.jobs.cluster, server.now());
     let clauses = narrowed(&server, (mytoken, None), &wanted, deadline)?;
     Ok(PlannedSubmission { server: url.to_string(), wanted, clauses, key: config.key.id().to_owned() })
 }
@@ -79,7 +79,7 @@ pub fn plan_of_caller(
     (times, deadline): (TimeFormat, Deadline),
 ) -> Result<CallersPlan, SubmitError> {
     let store = parent::open_store(environment.home.as_deref())?;
-    let parent = parent::find(url, environment, store.as_ref(), clock.now(), deadline)?;
+    let parent = find_parent(url, environment, store.as_ref(), clock, &shared.http_settings(), deadline)?;
     let (source, mytoken, own) = (parent.source(), parent.token().clone(), parent.clauses().map(<[Clause]>::to_vec));
     // The store is locked as long as a rotating mytoken is in use. This one is not used.
     drop(parent);
@@ -88,7 +88,7 @@ pub fn plan_of_caller(
     let server = Server::discover_cached(&http, url, cache.as_ref(), clock, deadline)?;
     let clauses = narrowed(&server, (&mytoken, own.as_deref()), wanted, deadline)?;
     let exp = clauses.iter().filter_map(|clause| clause.exp).max().unwrap_or(0);
-    let notes = Comparison { source, wanted, clauses: &clauses, exp, now: clock.now() }.notes(times);
+    let notes = Comparison { source, wanted, clauses: &clauses, exp, now: server.now() }.notes(times);
     Ok(CallersPlan { source, clauses, notes })
 }
 

@@ -65,12 +65,6 @@ impl Binding<'_> {
     }
 }
 
-/// The id of this host's boot. `None` outside Linux.
-#[must_use]
-pub fn boot() -> Option<String> {
-    Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
-}
-
 /// A credential that is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedCredential {

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mytoken::private_files::Owner;
-use mytoken::{Deadline, Secret};
+use mytoken::{Deadline, ScheduleClock, Secret};
 use mytoken_wire::JobName;
 use mytoken_wire::agent::{
     AgentError, Answer, Call, EventKind, JobEnd, JobStart, JobStatus, RenewalCredential, Request, Started, StatusQuery,
@@ -58,6 +58,8 @@ pub struct ServiceScript {
     is_first_held: bool,
     /// This many requests for tokens panic.
     pub panics: usize,
+    /// The server has told its time: [`NOW`] and the elapsed time of this clock.
+    pub server_clock: Option<FakeClock>,
     /// The lane of new credentials.
     pub lane: String,
     /// The windows of new credentials.
@@ -81,7 +83,6 @@ pub struct ServiceScript {
     pub queries: usize,
 }
 
-/// The fake services.
 #[derive(Clone)]
 pub struct FakeServices {
     pub script: Arc<(Mutex<ServiceScript>, Condvar)>,
@@ -102,7 +103,7 @@ impl FakeServices {
 
 impl CredentialService for FakeServices {
     /// Sealed texts have the form `user:handle`.
-    fn admit(&self, start: &JobStart, sealed: &str, now: u64) -> Result<Admitted, Denied> {
+    fn admit(&self, start: &JobStart, sealed: &str) -> Result<Admitted, Denied> {
         let (user, handle) = sealed.split_once(':').unwrap_or_default();
         if user != start.uid.to_string() {
             return Err(Denied { reason: format!("made for user {user}"), required: false });
@@ -111,7 +112,7 @@ impl CredentialService for FakeServices {
             profile: "data".into(),
             handle: handle.into(),
             required: handle.starts_with("required"),
-            exp: now + if handle.starts_with("short") { 1 } else { 2 * 86_400 },
+            exp: NOW + if handle.starts_with("short") { 1 } else { 2 * 86_400 },
             windows: self.with(|script| script.windows.clone()),
             submitted: None,
             followed: handle.starts_with("followed"),
@@ -169,6 +170,10 @@ impl CredentialService for FakeServices {
         })
     }
 
+    fn server_time(&self, _server: &str) -> Option<u64> {
+        self.with(|script| script.server_clock.as_ref().map(|clock| NOW + clock.elapsed().as_secs()))
+    }
+
     fn key_ids(&self) -> Vec<String> {
         Vec::new()
     }
@@ -208,7 +213,6 @@ struct RunningAgent {
     stop: UnixStream,
 }
 
-/// A running agent.
 pub struct TestAgent {
     pub dir: tempfile::TempDir,
     pub clock: FakeClock,
@@ -284,7 +288,6 @@ impl TestAgent {
         self.wait_until_idle();
     }
 
-    /// Waits until nothing is due.
     pub fn wait_until_idle(&self) {
         let agent = &self.running.as_ref().unwrap().agent;
         eventually("an idle agent", || agent.is_idle());
@@ -325,17 +328,14 @@ impl TestAgent {
         self.status(job).events.into_iter().map(|event| event.kind).collect()
     }
 
-    /// The kind of the job's last event.
     pub fn last_event(&self, job: u32) -> EventKind {
         self.events(job).pop().unwrap()
     }
 
-    /// Whether the job has an event of this kind.
     pub fn has_event(&self, job: u32, kind: &EventKind) -> bool {
         self.events(job).contains(kind)
     }
 
-    /// Path of the job's access token.
     pub fn token(&self, job: u32) -> PathBuf {
         self.dir.path().join(format!("mytoken/jobs/{job}/bt_u{}", me().uid))
     }
@@ -344,22 +344,18 @@ impl TestAgent {
         std::fs::read_to_string(self.token(job)).expect("there is a token file at every moment")
     }
 
-    /// Output of squeue from now on.
     pub fn squeue_prints(&self, lines: &[(u32, &str, &str, &str)]) {
         self.services.with(|script| script.squeue = Some(squeue(lines)));
     }
 
-    /// Number of revocations.
     pub fn revoked(&self) -> usize {
         self.services.with(|script| script.revoked.len())
     }
 
-    /// Number of queries of slurmctld.
     pub fn queries(&self) -> usize {
         self.services.with(|script| script.queries)
     }
 
-    /// Number of requests for tokens.
     pub fn token_requests(&self) -> usize {
         self.services.with(|script| script.token_requests)
     }

@@ -48,7 +48,7 @@ fn a_start_is_judged_by_the_time_of_day() {
         let agent = TestAgent::new();
         agent.set_clock_unseen(seconds);
         agent.start(7, "h1");
-        assert_eq!(agent.status(7).until, Some(agent.clock.now() + 2 * 86_400), "{seconds}");
+        assert_eq!(agent.status(7).events[0].time, agent.clock.now(), "{seconds}");
     }
 }
 

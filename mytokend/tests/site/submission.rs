@@ -4,8 +4,12 @@
 use std::fs;
 use std::time::Duration;
 
-use mytoken::Secret;
 use mytoken::private_files::Owner;
+use mytoken::time_format::TimeFormat;
+use mytoken::{Deadline, Secret};
+use mytoken_wire::clock::FixedClock;
+use mytokend::submit::patience::Patience;
+use mytokend::submit::{SubmitConfig, SubmitRequest, UserEnvironment, submit};
 use serde_json::json;
 
 use crate::harness::{AUDIENCE, SCOPE, TestSite, unix_time};
@@ -214,5 +218,33 @@ fn a_refusal_names_dimension_and_value() {
         let told = answer_with(&site, &change);
         let error = told["error"].as_str().unwrap_or_default();
         assert!(words.iter().all(|word| error.contains(word)), "{change}: {told}");
+    }
+}
+
+#[test]
+fn a_wrong_clock_of_this_host_costs_no_credential() {
+    let site = TestSite::new(60);
+    site.log_in();
+    let config = SubmitConfig::load(&site.config()).unwrap();
+    let environment = UserEnvironment { home: Some(site.home()), mytoken_file: Some(site.dir.path().join("mt")) };
+    let request = SubmitRequest {
+        profile: "default".into(),
+        required: true,
+        clusters: None,
+        command: "sbatch".into(),
+        shares: false,
+        times: TimeFormat::utc(0),
+    };
+    let year = 366 * 86_400;
+    for (here, difference) in
+        [(unix_time() + year, " s ahead of"), (unix_time() - year, " s behind"), (unix_time(), "")]
+    {
+        let patience = Patience { deadline: Deadline::after(Duration::from_secs(20)), waits: &|| true };
+        let made = submit(&config, &request, &environment, &FixedClock(here), &patience).unwrap();
+        let credential = site.open(&made.submission.sealed);
+        assert!((unix_time() + 3_600..unix_time() + 86_500).contains(&credential.exp), "{}", credential.exp);
+        assert!(site.access_token(&credential.sub_token).is_ok());
+        let told = made.notes.iter().any(|note| note.contains("this host's clock is") && note.contains(difference));
+        assert_eq!(told, !difference.is_empty(), "{:?}", made.notes);
     }
 }

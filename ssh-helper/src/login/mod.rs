@@ -49,7 +49,7 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     // --issuer.
     let offered: Vec<&str> = providers.filter(|issuer| !issuer.starts_with(url.as_str())).collect();
     let issuer = settings.issuer(options.issuer.as_deref(), &offered)?;
-    let requested = RequestedMytoken::new(options, &settings.user, SystemClock.now())?;
+    let requested = RequestedMytoken::new(options, &settings.user, server.now())?;
     let request = LoginRequest {
         issuer: &issuer,
         capabilities: &requested.capabilities,
@@ -60,6 +60,9 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     };
     let pending = server.start_login(&request, Deadline::after(STEP_TIMEOUT))?;
     let mut screen = Screen::new();
+    if let Some(difference) = server.clock_difference() {
+        screen.warning(&format!("{difference}; set it: times on this screen and in other programs are wrong"));
+    }
     screen.show_link(pending.consent_uri.expose(), pending.expires_in);
     let granted = wait_for_consent(&server, &pending, &interrupted, &mut screen)?;
 
@@ -72,7 +75,7 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
             screen.warning(&format!("the new mytoken {id} (\"{name}\") could not be stored, and it was not revoked"));
         }
     })?;
-    report(&screen, &entry, &granted, &requested);
+    report(&screen, &entry, &granted, &requested, server.now());
     // Not recursive: running jobs keep their sub-tokens of the previous mytoken.
     if let Some(previous) = previous {
         if server.revoke(&previous.mytoken, false, Deadline::after(STEP_TIMEOUT)).is_err() {
@@ -132,12 +135,12 @@ fn store_mytoken(store: &TokenStore, entry: &StoredToken) -> Result<Option<Store
     Ok(previous.filter(|previous| previous.mytoken != entry.mytoken))
 }
 
-fn report(screen: &Screen, entry: &StoredToken, granted: &Granted, requested: &RequestedMytoken) {
+fn report(screen: &Screen, entry: &StoredToken, granted: &Granted, requested: &RequestedMytoken, now: u64) {
     screen.success(&format!(
         "{}: mytoken \"{}\", {}, may: {}",
         describe::owner(entry),
         printable(&entry.name),
-        validity(entry.expires_at, SystemClock.now()),
+        validity(entry.expires_at, now),
         describe::capabilities(&entry.capabilities)
     ));
     for difference in differences(granted, &requested.clause, &requested.capabilities) {

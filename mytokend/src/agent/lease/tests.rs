@@ -52,7 +52,9 @@ fn a_jump_of_the_clock_moves_the_plans_and_not_the_credential() {
     assert_eq!((forward.phase, forward.token.unwrap().exp), (Phase::Active { due: 5_500_000 }, 9_600));
     let mut waiting = Lease { waits_until: Some(7_000), ..start };
     waiting.follow_jump(-hour, 1, 0);
-    assert_eq!(waiting.phase, Phase::Active { due: 7_001_000 });
+    assert_eq!(waiting.phase, Phase::Active { due: 1_400_000 }, "and then it waits again");
+    waiting.follow_jump(2 * hour, 1, 0);
+    assert_eq!(waiting.phase, Phase::Active { due: 7_006_000 });
     let mut ended = lease(Phase::Ended { due: 5_000_000, tries: 3, revoke: Some(5_500_000) }, None);
     ended.follow_jump(-hour, 1, 0);
     assert_eq!(ended.phase, Phase::Ended { due: 1_400_000, tries: 3, revoke: Some(1_900_000) });

@@ -15,7 +15,7 @@ use mytoken_wire::tools::Tool;
 use crate::jobs::settings::JobsSettings;
 use crate::submit::patience::Patience;
 use crate::submit::permit::{tell_sent, wait_for_permit};
-use crate::submit::{self, SubmitError, UserEnvironment, parent};
+use crate::submit::{self, SubmitError, UserEnvironment};
 
 /// Assumed lifetime in seconds of an access token whose expiry is unknown.
 const UNKNOWN_LIFETIME: u64 = 300;
@@ -74,17 +74,17 @@ impl RunConfig {
     ) -> Result<Credential, SubmitError> {
         let profile = &submit::profile(&self.jobs, environment, profile)?;
         let url = self.shared.server_url(&profile.server)?;
-        let store = parent::open_store(environment.home.as_deref())?;
-        let parent = parent::find(&url, environment, store.as_ref(), clock.now(), deadline)?;
+        let store = submit::parent::open_store(environment.home.as_deref())?;
         let patience = Patience { deadline, waits: &|| true };
         wait_for_permit(&self.jobs, profile, &patience, clock, TimeFormat::local(clock.now()))?;
         let mut settings = self.shared.http_settings();
         settings.user_agent = format!("mytokenctl/{} (run)", env!("CARGO_PKG_VERSION"));
+        let parent = submit::find_parent(&url, environment, store.as_ref(), clock, &settings, deadline)?;
         let http = HttpClient::new(&settings)?;
         let cache = submit::cache(environment.home.as_deref());
         let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?;
         // Nothing waits in a queue.
-        let wanted = profile.clauses(self.jobs.cluster.max_wall.as_secs(), clock.now());
+        let wanted = profile.clauses(self.jobs.cluster.max_wall.as_secs(), server.now());
         if wanted.is_empty() {
             let reason = "all windows of the profile begin after the longest run time of the cluster".to_owned();
             return Err(SubmitError::Client(InputError::NotNarrower { reason }.into()));

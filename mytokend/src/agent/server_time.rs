@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The begin and the end of a credential are times of its server's clock.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use mytoken::http::clock_difference;
+
+use super::Agent;
+use super::lease::{Lease, server};
+use super::lease_table::Task;
+use crate::jobs::windows;
+use crate::log::Level;
+
+/// When the difference of a server's clock was told last, elapsed time.
+pub(super) type Told = HashMap<String, Duration>;
+
+/// Time between two lines about the same server's clock.
+const PAUSE: Duration = Duration::from_secs(3_600);
+
+impl Agent {
+    /// The time of day at the server of a lease, Unix seconds. This host's, while the server has not told it.
+    pub(super) fn server_time(&self, lease: &Lease) -> u64 {
+        let server = server(lease.credential.as_ref(), &lease.lane);
+        self.configured().service.server_time(server).unwrap_or_else(|| self.now() / 1000)
+    }
+
+    /// When to send the first request in the window of the lease that begins at `begin` (Unix seconds of its server), Unix milliseconds
+    /// of this agent's plans.
+    pub(super) fn first_request(&self, lease: &Lease, begin: u64) -> u64 {
+        let at_server = windows::first_request(&lease.windows, begin, (self.draw)());
+        let wait = at_server.saturating_sub(self.server_time(lease).saturating_mul(1000));
+        self.now().saturating_add(wait)
+    }
+
+    /// Says if this host's clock and that of the task's server differ much.
+    pub(super) fn tell_difference(&self, task: &Task) {
+        let name = match self.leases().get(&task.key) {
+            Some(lease) => server(lease.credential.as_ref(), &lease.lane).to_owned(),
+            None => return,
+        };
+        let Some(at_server) = self.configured().service.server_time(&name) else { return };
+        let Some(difference) = clock_difference(at_server, self.clock.unix_millis() / 1000) else { return };
+        let now = self.clock.elapsed();
+        let mut told = self.told_differences.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&name).is_none_or(|last| now.saturating_sub(*last) >= PAUSE) {
+            self.log.line(Level::Warning, &format!("{name}: {difference}; set it: jobs and logins go by both clocks"));
+            told.insert(name, now);
+        }
+    }
+}
