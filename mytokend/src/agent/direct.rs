@@ -11,7 +11,7 @@ use mytoken::server::ServerError;
 use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
 use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
-use mytoken::{Deadline, Error, Kind, ScheduleClock, Secret};
+use mytoken::{Deadline, Error, ScheduleClock, Secret};
 use mytoken_wire::agent::{JobStart, RenewalCredential};
 use mytoken_wire::clock::FixedClock;
 
@@ -21,7 +21,7 @@ use super::credential_service::{Admitted, CredentialService, Denied, IssuedToken
 use super::lease::{LeaseCredential, lane};
 use crate::jobs::keys::PrivateKey;
 use crate::jobs::sealed::{self, JobCredential};
-use crate::jobs::{SealError, StartRefusal, job_start, windows};
+use crate::jobs::{SealError, StartRefusal, job_start, repeatable, windows};
 
 /// Assumed lifetime in seconds of an access token whose expiry is unknown.
 const UNKNOWN_LIFETIME: u64 = 300;
@@ -260,7 +260,13 @@ impl CredentialService for DirectMode {
             LeaseCredential::SubToken { server, sub_token } => (self.by_name(server)?, sub_token.clone()),
             LeaseCredential::Mytoken(_) => return Ok(()),
         };
-        self.with_server(url, (Purpose::Revocation, None), deadline, |server| server.revoke(&sub_token, true, deadline))
+        self.with_server(url, (Purpose::Revocation, None), deadline, |server| {
+            match server.revoke(&sub_token, true, deadline) {
+                // What the server does not accept any more need not be revoked.
+                Err(Error::Server(ServerError::TokenRefused { .. })) => Ok(()),
+                result => result,
+            }
+        })
     }
 
     fn budgets(&self) -> Option<&Budgets> {
@@ -294,19 +300,9 @@ fn access_token_request<'a>(
     AccessTokenRequest { mytoken, scope, audience, comment }
 }
 
-/// Only a refusal of the token itself ends the renewal. All other errors are temporary: a maintenance page may be any answer, and an
-/// administrator may correct a wrong CA file.
 fn failure(error: &Error) -> RequestFailure {
-    let retry_after = match error {
-        Error::Server(ServerError::TooManyRequests { retry_after, .. })
-        | Error::Server(ServerError::ProviderTooManyRequests { retry_after, .. }) => *retry_after,
-        _ => None,
-    };
-    let temporary = match error {
-        Error::Server(ServerError::Rejected { .. }) | Error::Server(ServerError::ForeignIssuer { .. }) => true,
-        error => matches!(error.kind(), Kind::Unavailable | Kind::Configuration | Kind::Storage),
-    };
-    RequestFailure { reason: error.to_string(), temporary, retry_after }
+    let repeated = repeatable(error);
+    RequestFailure { reason: error.to_string(), temporary: repeated.is_some(), retry_after: repeated.flatten() }
 }
 
 #[cfg(test)]

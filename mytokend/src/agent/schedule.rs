@@ -26,6 +26,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How long a stopping agent waits for its threads.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long it waits for revocations that have been sent: without their answers, the next run sends them again.
+const REVOCATION_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Pause between two queries about the same missing job, as a multiple of [`super::Intervals::missing_job_delay`]. It is long, because
 /// slurmctld serves thousands of nodes.
 const QUERY_PAUSE: u64 = 5;
@@ -33,7 +36,8 @@ const QUERY_PAUSE: u64 = 5;
 /// The agent's permanent threads. [`Threads::stop`] ends them.
 pub struct Threads {
     agent: Arc<Agent>,
-    handles: Vec<JoinHandle<()>>,
+    /// With the time for which a stop waits for them.
+    handles: Vec<(JoinHandle<()>, Duration)>,
 }
 
 impl Threads {
@@ -48,13 +52,14 @@ impl Threads {
             for number in 0..count {
                 let agent = Arc::clone(agent);
                 let builder = Builder::new().name(format!("{queue:?}-{number}")).stack_size(STACK);
-                handles.push(builder.spawn(move || agent.run_tasks(queue))?);
+                let patience = if queue == Queue::Revocations { REVOCATION_PATIENCE } else { STOP_PATIENCE };
+                handles.push((builder.spawn(move || agent.run_tasks(queue))?, patience));
             }
         }
         let own = Arc::clone(agent);
         let begin = agent.clock.elapsed();
-        handles
-            .push(Builder::new().name("schedule".to_owned()).stack_size(STACK).spawn(move || own.run_schedule(begin))?);
+        let builder = Builder::new().name("schedule".to_owned()).stack_size(STACK);
+        handles.push((builder.spawn(move || own.run_schedule(begin))?, STOP_PATIENCE));
         Ok(Self { agent: Arc::clone(agent), handles })
     }
 
@@ -65,8 +70,8 @@ impl Threads {
         self.agent.queued.notify_all();
         self.agent.changed.notify_all();
         let begin = Instant::now();
-        for handle in self.handles {
-            while !handle.is_finished() && begin.elapsed() < STOP_PATIENCE {
+        for (handle, patience) in self.handles {
+            while !handle.is_finished() && begin.elapsed() < patience {
                 std::thread::sleep(Duration::from_millis(5));
             }
             if handle.is_finished() {
@@ -173,7 +178,7 @@ impl Agent {
     pub(super) fn remove_expired(&self, lease: &mut Lease) {
         if let Err(error) = self.runtime_dir.remove_expired(lease) {
             let text = format!("{}: an expired access token could not be removed: {error}", super::name(lease));
-            self.log.line(Level::Error, &text);
+            self.log.line_of(lease.uid, Level::Error, &text);
             lease.write_due = Some(self.now().saturating_add(millis(WRITE_PAUSE)));
         }
     }
@@ -193,9 +198,9 @@ impl Agent {
     }
 
     pub(super) fn delete(&self, table: &mut LeaseTable, key: &LeaseKey) {
-        table.remove(key);
+        let Some(lease) = table.remove(key) else { return };
         if let Err(error) = self.runtime_dir.delete_lease(key) {
-            self.log.line(Level::Error, &error.to_string());
+            self.log.line_of(lease.uid, Level::Error, &error.to_string());
         }
     }
 

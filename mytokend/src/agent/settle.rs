@@ -137,8 +137,8 @@ impl Agent {
                     }
                 }
                 Err(error) => {
-                    self.log
-                        .line(Level::Warning, &format!("{}: slurmctld cannot be asked: {error}", self.name_of(task)));
+                    let text = format!("{}: slurmctld cannot be asked: {error}", self.name_of(task));
+                    self.log.line_of(uid, Level::Warning, &text);
                     Settlement::AskAgain
                 }
             },
@@ -293,7 +293,7 @@ impl Agent {
                 format!("job {job} ended, but no epilog called the agent"),
             );
             if let Err(error) = self.runtime_dir.remove_job(job) {
-                self.log.line(Level::Error, &format!("job {job}: its files could not be removed: {error}"));
+                self.log.line_of(uid, Level::Error, &format!("job {job}: its files could not be removed: {error}"));
             }
             self.end_job(&mut table, job);
         }

@@ -22,9 +22,10 @@ use mytoken::{Deadline, Error, SystemClock};
 use nix::time::{ClockId, clock_gettime};
 
 use super::launch::{CannotRun, NO_TOKEN};
+use crate::jobs::repeatable;
 use crate::submit::patience::LATE_ANSWER;
 use crate::submit::{SubmitError, UserEnvironment};
-use credential::{Credential, RunConfig, is_temporary, lifetime};
+use credential::{Credential, RunConfig, lifetime};
 use program::{Program, catch_signals};
 use schedule::{Schedule, Step};
 use token_file::TokenFile;
@@ -264,7 +265,7 @@ impl Running {
 
     fn explain_failure(&self, schedule: &mut Schedule, error: &Error, trouble: &mut String) {
         *trouble = error.to_string();
-        match is_temporary(error) {
+        match repeatable(error) {
             Some(retry_after) => schedule.failed(now(), retry_after, (self.draw)()),
             None => {
                 schedule.refused();

@@ -20,7 +20,7 @@ pub mod windows;
 pub use history::EventHistory;
 pub use job_start::StartRefusal;
 pub use known_nodes::KnownNodes;
-pub use renewal::{attempt_times, backoff, renew_at};
+pub use renewal::{attempt_times, backoff, renew_at, repeatable};
 pub use seal_error::SealError;
 pub use submission_end::{EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow};
 pub use windows::{Validity, Window, validity};

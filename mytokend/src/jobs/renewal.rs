@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use mytoken::server::ServerError;
+use mytoken::{Error, Kind};
+
 /// When to renew a token that expires at `exp` (Unix seconds) and was issued for `lifetime` seconds: when between 25 and 40 percent of the
 /// lifetime are left. The share is random for each node and renewal. So the requests of ten thousand nodes that started together are spread
 /// over 15 percent of the lifetime. A token in a file normally has at least a quarter of its lifetime left.
@@ -27,6 +30,19 @@ pub fn backoff(failures: u32, lifetime: u64, left: Option<u64>, retry_after: Opt
     // At least 100 ms: a broken random number must not cause a loop.
     let jitter = Duration::from_millis(share(window, unit(draw)).max(100));
     retry_after.map_or(Duration::ZERO, |wait| wait.min(Duration::from_secs(3_600))).saturating_add(jitter)
+}
+
+/// Whether the same request for an access token may succeed later, and after which time the server wants it. Only a refusal of the token
+/// itself is final: a maintenance page may be any answer, and an administrator may correct a wrong CA file.
+#[must_use]
+pub fn repeatable(error: &Error) -> Option<Option<Duration>> {
+    match error {
+        Error::Server(
+            ServerError::TooManyRequests { retry_after, .. } | ServerError::ProviderTooManyRequests { retry_after, .. },
+        ) => Some(*retry_after),
+        Error::Server(ServerError::Rejected { .. } | ServerError::ForeignIssuer { .. }) => Some(None),
+        error => matches!(error.kind(), Kind::Unavailable | Kind::Configuration | Kind::Storage).then_some(None),
+    }
 }
 
 /// The times of one request for an access token.

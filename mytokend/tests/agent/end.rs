@@ -321,59 +321,6 @@ fn a_hanging_slurmctld_delays_no_token() {
     assert_eq!(agent.start(20, "h20").state, JobState::Ready);
 }
 
-fn all_print(agent: &TestAgent, state: &str) {
-    let shown: Vec<_> = (1..140).map(|job| (job, job.to_string())).collect();
-    let lines: Vec<_> = shown.iter().map(|(job, shown)| (*job, shown.as_str(), state, "n1")).collect();
-    agent.squeue_prints(&lines);
-}
-
-/// The credentials of these jobs are from the server `a`, which hangs when it revokes, and from `b`.
-fn with_hanging_revocations(jobs_of_a: std::ops::Range<u32>, job_of_b: u32) -> TestAgent {
-    let agent = TestAgent::new();
-    agent.services.with(|script| (script.lane, script.hold_revocations) = ("a op".into(), Some("at-a")));
-    jobs_of_a.clone().for_each(|job| drop(agent.start(job, &format!("{job}-at-a"))));
-    agent.services.with(|script| script.lane = "b op".into());
-    agent.start(job_of_b, "at-b");
-    all_print(&agent, "COMPLETED");
-    jobs_of_a.clone().for_each(|job| agent.finish(job));
-    agent.move_clock(SETTLE);
-    eventually("revocations at a", || agent.services.with(|script| script.revocation_requests) == 2);
-    agent
-}
-
-#[test]
-fn a_server_that_hangs_delays_no_revocation_at_another_one_and_no_question() {
-    let agent = with_hanging_revocations(100..140, 7);
-    assert_eq!(agent.start(8, "at-b").state, JobState::Ready);
-    [7, 8].into_iter().for_each(|job| agent.finish(job));
-    agent.move_clock(SETTLE);
-    eventually("the revocation at b", || agent.revoked() == 1);
-    assert_eq!(agent.last_event(7), EventKind::Revoked);
-    assert_eq!(agent.services.with(|script| script.revocation_requests), 3, "two at a time at the server that hangs");
-    // When it answers again, everything is done.
-    agent.services.with(|script| script.hold_revocations = None);
-    eventually("all revocations", || agent.revoked() == 41);
-    agent.wait_until_idle();
-    assert_eq!((agent.last_event(139), agent.revoked()), (EventKind::Revoked, 41));
-}
-
-#[test]
-fn a_job_that_comes_back_before_its_revocation_was_sent_keeps_its_credential() {
-    let agent = with_hanging_revocations(100..104, 7);
-    // Those of two jobs wait behind the others.
-    let sent = |job: u32| agent.has_event(job, &EventKind::Revoked);
-    (100..104).for_each(|job| assert_eq!(agent.start(job, &format!("{job}-at-a")).state, JobState::Ready));
-    all_print(&agent, "RUNNING");
-    agent.move_clock(RENEWAL);
-    eventually("renewals, although revocations hang", || {
-        (100..104).all(|job| agent.has_event(job, &EventKind::Renewed))
-    });
-    agent.services.with(|script| script.hold_revocations = None);
-    agent.wait_until_idle();
-    assert_eq!(agent.revoked(), 2, "those that were under way");
-    assert!(!(100..104).any(sent));
-}
-
 #[test]
 fn a_job_that_comes_back_while_slurmctld_hangs_has_its_token_renewed() {
     let agent = TestAgent::new();

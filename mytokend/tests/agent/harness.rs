@@ -73,6 +73,8 @@ pub struct ServiceScript {
     /// Revocations of credentials whose text ends with this wait.
     pub hold_revocations: Option<&'static str>,
     pub revocation_requests: usize,
+    /// How long each of them takes.
+    pub revocation_time: Duration,
     /// Sealed texts that were revoked.
     pub revoked: Vec<String>,
     /// The output of squeue, in place of "the job is running".
@@ -160,6 +162,7 @@ impl CredentialService for FakeServices {
             LeaseCredential::Mytoken(_) => return Ok(()),
         };
         self.with(|script| script.revocation_requests += 1);
+        std::thread::sleep(self.with(|script| script.revocation_time));
         self.wait_while(|script| script.hold_revocations.is_some_and(|held| text.ends_with(held)));
         self.with(|script| match &script.revocation_failure {
             Some(failure) => Err(failure.clone()),

@@ -23,6 +23,8 @@ mod reload;
 #[cfg(test)]
 mod renewal;
 #[cfg(test)]
+mod revocation;
+#[cfg(test)]
 mod server_time;
 #[cfg(test)]
 mod session;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use mytoken::config::{FileTrust, Shared};
 use mytoken::http::{HttpClient, HttpSettings};
-use mytoken::server::{AccessToken, AccessTokenRequest, Discovery, Server, ServerError, refuse_rotation};
+use mytoken::server::{AccessToken, AccessTokenRequest, Discovery, Server, refuse_rotation};
 use mytoken::time_format::TimeFormat;
 use mytoken::urls::ServerUrl;
-use mytoken::{Clock, Deadline, Error, InputError, Kind, Secret};
+use mytoken::{Clock, Deadline, Error, InputError, Secret};
 use mytoken_wire::tools::Tool;
 
 use crate::jobs::settings::JobsSettings;
@@ -143,16 +143,4 @@ impl Credential {
 /// Remaining lifetime in seconds.
 pub fn lifetime(token: &AccessToken) -> u64 {
     token.expires_in.unwrap_or(UNKNOWN_LIFETIME)
-}
-
-/// Whether the same request may succeed later, and after which time the server wants it. Only a refusal of the token itself is final: a
-/// maintenance page may be any answer.
-pub fn is_temporary(error: &Error) -> Option<Option<Duration>> {
-    match error {
-        Error::Server(
-            ServerError::TooManyRequests { retry_after, .. } | ServerError::ProviderTooManyRequests { retry_after, .. },
-        ) => Some(*retry_after),
-        Error::Server(ServerError::Rejected { .. } | ServerError::ForeignIssuer { .. }) => Some(None),
-        error => matches!(error.kind(), Kind::Unavailable | Kind::Configuration | Kind::Storage).then_some(None),
-    }
 }
