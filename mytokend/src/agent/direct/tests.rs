@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+use std::time::Duration;
+
+use mytoken::SystemClock;
+
+use crate::jobs::keys;
+
+use super::*;
+
+fn direct(key: PrivateKey) -> DirectMode {
+    let shared: Shared = toml::from_str("[[server]]\nname = 't'\nurl = 'https://mytoken.testbed:8443'").unwrap();
+    let keys = ClusterKeys { cluster: "testbed".into(), current: Arc::new(key), earlier: Vec::new() };
+    DirectMode::new(&shared, Ok(keys), Arc::new(SystemClock)).unwrap()
+}
+
+fn credential() -> JobCredential {
+    JobCredential {
+        server: "https://mytoken.testbed:8443".into(),
+        sub_token: Secret::new("a.b.c"),
+        uid: 2001,
+        cluster: "testbed".into(),
+        id: "0".repeat(32),
+        exp: 1000,
+        profile: "data".into(),
+        scope: "storage.read".into(),
+        audience: "https://testbed".into(),
+        required: true,
+        made: 0,
+        shared_for: 0,
+        followed: false,
+    }
+}
+
+fn start(uid: u32) -> JobStart {
+    JobStart { job: 1, step: 0, uid, gid: uid, array_job: None, name: None, sealed: None, handle: None }
+}
+
+#[test]
+fn the_owner_is_admitted_and_another_user_gets_a_reason() {
+    let (public, private) = keys::generate();
+    let direct = direct(private);
+    let text = sealed::seal(&credential(), &public).unwrap();
+    let admitted = direct.admit(&start(2001), &text).unwrap();
+    assert_eq!((admitted.profile.as_str(), admitted.required, admitted.exp), ("data", true, 1000));
+    let denied = direct.admit(&start(2002), &text).unwrap_err();
+    assert!(denied.reason.contains("made for user 2001") && !denied.required, "{denied:?}");
+    assert!(direct.admit(&start(2001), "mt1.nonsense").is_err());
+}
+
+#[test]
+fn only_the_servers_clock_says_that_a_credential_has_expired() {
+    let (public, private) = keys::generate();
+    let (direct, url) = (direct(private), "https://mytoken.testbed:8443");
+    let text = sealed::seal(&credential(), &public).unwrap();
+    assert_eq!(direct.server_time(url), None);
+    assert!(direct.admit(&start(2001), &text).is_ok(), "the server decides");
+    let elapsed = SystemClock.elapsed();
+    let date = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let clock = ServerClock::measure(date, elapsed, elapsed).unwrap();
+    direct.clocks.lock().unwrap().insert(url.to_owned(), clock);
+    for server in [url, "t"] {
+        assert!(direct.server_time(server).is_some_and(|time| time.abs_diff(1_700_000_000) < 60), "{server}");
+    }
+    let denied = direct.admit(&start(2001), &text).unwrap_err();
+    assert!(denied.reason.contains("expired") && denied.required, "{denied:?}");
+    // By this host's clock this one has expired.
+    let valid = JobCredential { exp: 1_700_001_000, ..credential() };
+    assert!(direct.admit(&start(2001), &sealed::seal(&valid, &public).unwrap()).is_ok());
+}
+
+#[test]
+fn jobs_sealed_to_a_replaced_key_are_still_opened() {
+    let ((old_public, old), (new_public, new), (foreign, _)) = (keys::generate(), keys::generate(), keys::generate());
+    let shared: Shared = toml::from_str("[[server]]\nname = 't'\nurl = 'https://mytoken.testbed:8443'").unwrap();
+    let keys = ClusterKeys { cluster: "testbed".into(), current: Arc::new(new), earlier: vec![Arc::new(old)] };
+    let direct = DirectMode::new(&shared, Ok(keys), Arc::new(SystemClock)).unwrap();
+    assert_eq!(direct.key_ids(), [new_public.id(), old_public.id()]);
+    for (public, opens) in [(&old_public, true), (&new_public, true), (&foreign, false)] {
+        let text = sealed::seal(&credential(), public).unwrap();
+        assert_eq!(direct.admit(&start(2001), &text).is_ok(), opens, "{}", public.id());
+    }
+}
+
+#[test]
+fn nothing_is_sent_to_a_server_that_is_not_configured() {
+    let (public, private) = keys::generate();
+    let direct = direct(private);
+    let text = sealed::seal(&JobCredential { server: "https://evil.example".into(), ..credential() }, &public).unwrap();
+    assert!(direct.admit(&start(2001), &text).unwrap_err().reason.contains("does not name"));
+    let failure =
+        direct.access_token(&LeaseCredential::Sealed(text), "", Deadline::after(Duration::from_secs(1))).unwrap_err();
+    assert!(!failure.temporary && failure.reason.contains("does not name"), "{failure:?}");
+}
+
+#[test]
+fn only_a_refusal_of_the_token_ends_the_renewal() {
+    let server = || "https://mt.example".to_owned();
+    for (error, temporary) in [
+        (Error::Server(ServerError::EmptyAccessToken { server: server() }), true),
+        (Error::Server(ServerError::Rejected { server: server(), status: 404, code: "not found".into() }), true),
+        (Error::Server(ServerError::Failed { server: server(), status: 500 }), true),
+        (Error::Server(ServerError::TokenRefused { server: server() }), false),
+        (Error::Server(ServerError::UsageRestricted { server: server() }), false),
+        (Error::Server(ServerError::ProviderRefused { server: server(), code: "invalid_grant".into() }), false),
+        (Error::Server(ServerError::OtherAccessToken { server: server(), what: "scope".into() }), false),
+    ] {
+        assert_eq!(failure(&error).temporary, temporary, "{error}");
+    }
+    let seven = Some(Duration::from_secs(7));
+    assert_eq!(
+        failure(&Error::Server(ServerError::TooManyRequests { server: server(), retry_after: seven })).retry_after,
+        seven
+    );
+}
