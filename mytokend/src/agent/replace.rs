@@ -50,7 +50,7 @@ impl Agent {
         };
         let configured = self.configured();
         let now = self.now() / 1000;
-        let admitted = configured.service.admit(&start, &request.sealed, now).map_err(|denied| denied.reason)?;
+        let admitted = configured.service.admit(&start, &request.sealed).map_err(|denied| denied.reason)?;
         let new_key = LeaseKey::Submission { uid: owner.uid, handle: admitted.handle.clone() };
         if self.leases().get(&new_key).is_some() {
             return Err("this credential is in use already".to_owned());
