@@ -22,4 +22,6 @@ mod submissions;
 #[cfg(test)]
 mod submissions_told;
 #[cfg(test)]
+mod submit_failures;
+#[cfg(test)]
 mod unanswered;

@@ -6,3 +6,4 @@ mod openssh;
 mod probe;
 mod record;
 mod slurm;
+mod squeue;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use testbed::{Options, Release, Result, story};
+use testbed::{Options, Release, Result};
 
 use crate::probe::{
     Call, PLUGIN, calls, clear_calls, compile, configure, restart_slurmd, run_job, with_probe, without_product,
@@ -323,81 +323,6 @@ fn a_plugin_of_another_release_is_not_loaded() -> Result<()> {
         assert_eq!(site.read("/var/probe")?, "");
         configure(site, "required probe")?;
         assert!(!site.sh("alice", "sbatch --wrap true")?.success());
-        Ok(())
-    })
-}
-
-#[test]
-fn squeue_and_ps_show_no_text_chosen_by_the_user() -> Result<()> {
-    story(without_product()?, |site| {
-        let columns = "squeue -h -o '%T|%N|%B'; ps -eo args | grep -o '^slurmstepd: .*'";
-        site.sh("alice", "sbatch --job-name='x JobState=PENDING' --wrap 'sleep 60'")?.ok()?;
-        site.wait_for("the job", Duration::from_secs(20), "root", "squeue -h -t R | grep .")?;
-        let batch = site.sh("root", columns)?.ok()?.stdout;
-        assert!(batch.contains("RUNNING|n1|n1\n") && batch.contains("slurmstepd: [1.batch]"), "{batch}");
-        let job = site.sh("root", "scontrol -o show job 1")?.ok()?.stdout;
-        assert!(job.contains("JobName=x JobState=PENDING"), "{job}");
-        site.sh("root", "scancel 1")?.ok()?;
-        // Without a batch script `%B` is the host on which the command ran.
-        site.sh("alice", "srun sleep 60 >/dev/null 2>&1 &")?.ok()?;
-        site.wait_for("the step", Duration::from_secs(20), "root", "squeue -h -t R -j 2 | grep .")?;
-        let step = site.sh("root", "squeue -h -j 2 -o '%T|%N|%B'")?.ok()?.stdout;
-        assert_eq!(step, "RUNNING|n1|testbed\n");
-        Ok(())
-    })
-}
-
-/// The list that the agent asks for.
-const OF_USER: &str = "SLURM_TIME_FORMAT=%s squeue --noheader --states=all --format '%A|%i|%T|%V|%N' --user";
-
-#[test]
-fn squeue_lists_a_users_jobs_with_the_ids_of_arrays_and_heterogeneous_jobs() -> Result<()> {
-    story(without_product()?, |site| {
-        let jobs = || -> Result<Vec<String>> {
-            let output = site.sh("root", &format!("date +%s; {OF_USER} 2001"))?.ok()?.stdout;
-            let mut lines = output.lines();
-            let now: i64 = lines.next().and_then(|now| now.parse().ok()).unwrap_or_default();
-            let shown = lines.map(|line| {
-                let fields: Vec<&str> = line.split('|').collect();
-                let [id, shown, state, submitted, nodes] = fields[..] else { panic!("{line}") };
-                let ago = now - submitted.parse::<i64>().unwrap();
-                assert!((0..60).contains(&ago), "{line}");
-                format!("{id} {shown} {state} {nodes}")
-            });
-            let mut shown: Vec<String> = shown.map(|line| line.trim().to_owned()).collect();
-            shown.sort_unstable();
-            Ok(shown)
-        };
-        site.sh("alice", "sbatch --hold --array=1-3%2 --wrap 'sleep 60'")?.ok()?;
-        assert_eq!(jobs()?, ["1 1_[1-3%2] PENDING"]);
-        site.sh("root", "scontrol release 1")?.ok()?;
-        site.wait_for("two tasks", Duration::from_secs(20), "root", "test $(squeue -h -t R | wc -l) = 2")?;
-        let running = jobs()?;
-        assert!(
-            running.len() == 3
-                && running[0].ends_with("PENDING")
-                && running[0].starts_with("1 1_")
-                && running[1].starts_with("2 1_1 RUNNING n"),
-            "{running:?}"
-        );
-        site.sh("root", "scancel 1")?.ok()?;
-        site.wait_for("the end", Duration::from_secs(20), "root", "! squeue -h | grep .")?;
-        assert!(jobs()?.contains(&"1 1_3 CANCELLED".to_owned()), "{:?}", jobs()?);
-        site.sh("alice", "sbatch --hold -N1 --wrap 'sleep 60' : --hold -N1")?.ok()?;
-        let both = jobs()?;
-        let shows = |text: &str| both.iter().any(|line| line == text);
-        assert!(shows("4 4+0 PENDING") && shows("5 4+1 PENDING"), "{both:?}");
-        Ok(())
-    })
-}
-
-#[test]
-fn squeue_prints_an_empty_list_and_an_error_for_a_user_without_an_account() -> Result<()> {
-    story(without_product()?, |site| {
-        let unknown = site.sh("root", &format!("{OF_USER} 54321"))?;
-        assert!(unknown.stderr.contains("Invalid user") && unknown.stdout.is_empty(), "{unknown:?}");
-        let none = site.sh("root", &format!("{OF_USER} 2001"))?;
-        assert!(none.code == 0 && none.stdout.is_empty() && none.stderr.is_empty(), "{none:?}");
         Ok(())
     })
 }
