@@ -17,7 +17,7 @@ use skipped::skip;
 const WIDTH: usize = 80;
 
 /// Long options of other programs that pages name.
-const OTHERS: [&str; 2] = ["mytoken", "jobid"];
+const OTHERS: [&str; 3] = ["mytoken", "jobid", "overlap"];
 
 fn folder(name: &str) -> PathBuf {
     manual::packaging().join(name)
