@@ -3,12 +3,16 @@
 //! token on each node of the job; then one node revokes it.
 
 use mytoken::Deadline;
+use mytoken_wire::JobName;
 use mytoken_wire::agent::{Answer, EventKind, JobStart, OldCredential, Replace, Retire};
 
 use super::lease::{Action, Ends, Lease, LeaseCredential, LeaseKey, Phase};
 use super::on_request::{Caller, job_name, none_here, runs};
+use super::settle::held;
+use super::user_jobs::FRESH;
 use super::{Agent, millis};
-use crate::jobs::{Validity, validity};
+use crate::jobs::submission_end::decide_end;
+use crate::jobs::{EndDecision, Validity, validity};
 use crate::log::Level;
 
 impl Agent {
@@ -29,7 +33,12 @@ impl Agent {
                 .filter(|lease| caller.may(lease))
                 .flat_map(|lease| jobs_of(lease).into_iter().map(move |job| (lease, job)));
             let means = |(lease, job): &(&Lease, u32)| request.job.means(*job, job_name(lease, *job));
-            match all.filter(means).collect::<Vec<_>>()[..] {
+            let mut meant: Vec<(&Lease, u32)> = all.filter(means).collect();
+            // The number of an array's last task, and of the first component, is that of the whole.
+            if let Some(exact) = meant.iter().find(|(_, job)| request.job == JobName::Job(*job)).copied() {
+                meant = vec![exact];
+            }
+            match meant[..] {
                 [] => return Err(none_here(Some(request.job), &self.node)),
                 [(lease, job)] if matches!(lease.key, LeaseKey::Submission { .. }) => {
                     (lease.key.clone(), lease.generation, job, lease.owner(Some(job)))
@@ -109,22 +118,28 @@ impl Agent {
         Ok(job)
     }
 
-    /// All nodes of the job have the new credential: it ends as that of a submission does, and the old one is revoked by one node.
+    /// All nodes of the job have the new credential: it ends as that of a submission does, and the old one is revoked by one node, unless
+    /// other jobs need it.
     pub(super) fn retire(&self, request: &Retire, caller: Caller) -> Answer {
         let begin = self.clock.elapsed();
-        let mut table = self.leases();
-        let replaced = |lease: &&Lease| caller.may(lease) && lease.replaced.is_some() && runs(lease, request.job);
-        let Some(key) = table.leases().find(replaced).map(|lease| lease.key.clone()) else {
-            return Answer::Error(format!("no credential of job {} was replaced here", request.job));
+        let (key, old_key) = {
+            let mut table = self.leases();
+            let replaced = |lease: &&Lease| caller.may(lease) && lease.replaced.is_some() && runs(lease, request.job);
+            let exact = |lease: &&Lease| lease.running_jobs().any(|job| request.job == JobName::Job(job));
+            let found = table.leases().filter(replaced).max_by_key(exact).map(|lease| lease.key.clone());
+            let Some((key, new)) = found.and_then(|key| Some((key.clone(), table.get_mut(&key)?))) else {
+                return Answer::Error(format!("no credential of job {} was replaced here", request.job));
+            };
+            new.ends = Ends::Submission;
+            let old_key = LeaseKey::Submission { uid: new.uid, handle: new.replaced.take().unwrap_or_default() };
+            self.lease_changed(&mut table, &key);
+            (key, old_key)
         };
-        let Some(new) = table.get_mut(&key) else { return Answer::Done {} };
-        new.ends = Ends::Submission;
-        let (uid, handle) = (new.uid, new.replaced.take().unwrap_or_default());
-        self.lease_changed(&mut table, &key);
-        let old_key = LeaseKey::Submission { uid, handle };
+        let kept = request.old == OldCredential::Revoke && self.others_need(&old_key, &key);
         let now = self.now();
         let retention = millis(self.configured().intervals.retention);
-        if let Some(old) = table.get_mut(&old_key).filter(|old| matches!(old.phase, Phase::Ended { .. })) {
+        let mut table = self.leases();
+        if let Some(old) = table.get_mut(&old_key).filter(|old| matches!(old.phase, Phase::Ended { .. }) && !kept) {
             match request.old {
                 OldCredential::Leave => {
                     self.record(old, Level::Info, EventKind::Left, "another node revokes the replaced sub-token");
@@ -143,7 +158,27 @@ impl Agent {
             self.lease_changed(&mut table, &old_key);
         }
         drop(table);
+        if kept {
+            return Answer::Error("other jobs that were submitted with the old credential may need it".to_owned());
+        }
         self.wait_until(&[old_key], begin, |lease| !lease.revoking);
         Answer::Status(self.list(|lease, job| lease.key == key && job.is_some_and(|job| lease.runs(job))))
+    }
+
+    /// Whether jobs beside those of the lease `new` may run with the credential of `old`: submissions of a loop share one, and only
+    /// slurmctld knows the jobs on other nodes and in the queue.
+    fn others_need(&self, old: &LeaseKey, new: &LeaseKey) -> bool {
+        let (uid, held, replaced) = {
+            let table = self.leases();
+            let Some(lease) = table.get(old).filter(|lease| lease.credential.is_some()) else { return false };
+            let replaced: Vec<u32> = table.get(new).map(|new| new.running_jobs().collect()).unwrap_or_default();
+            (lease.uid, held(lease), replaced)
+        };
+        let Ok((output, _)) = self.jobs_of(uid, FRESH) else { return true };
+        let id = |line: &str| line.split('|').next().and_then(|id| id.trim().parse::<u32>().ok());
+        let others: Vec<&str> =
+            output.lines().filter(|line| id(line).is_none_or(|id| !replaced.contains(&id))).collect();
+        let (decision, _) = decide_end(&others.join("\n"), &held, &self.node, self.now() / 1000);
+        !matches!(decision, EndDecision::Revoke { .. } | EndDecision::Leave)
     }
 }

@@ -71,6 +71,17 @@ impl Judgement {
     }
 }
 
+/// What this node knows of the submission of a lease.
+pub(super) fn held(lease: &Lease) -> HeldSubmission {
+    HeldSubmission {
+        jobs: lease.jobs.keys().copied().collect(),
+        leaders: lease.leaders.clone(),
+        submitted: lease.submitted,
+        followed: lease.followed,
+        known: lease.known.clone(),
+    }
+}
+
 fn carry_out(decision: EndDecision, waited: bool) -> Settlement {
     match decision {
         EndDecision::Revoke { rank } if rank > 0 && !waited => Settlement::RevokeLater(RANK_DELAY.saturating_mul(rank)),
@@ -104,13 +115,7 @@ impl Agent {
         let copied = self.leases().begin(task, |lease| {
             // A job may have come back while this waited for a worker thread.
             let Phase::Ended { due, tries, revoke } = lease.phase else { return None };
-            let held = HeldSubmission {
-                jobs: lease.jobs.keys().copied().collect(),
-                leaders: lease.leaders.clone(),
-                submitted: lease.submitted,
-                followed: lease.followed,
-                known: lease.known.clone(),
-            };
+            let held = held(lease);
             let progress = lease.progress.filter(|_| lease.is_followed_here());
             let expired = lease.until.is_some_and(|until| until <= self.server_time(lease));
             let about = (lease.credential.clone(), lease.ends, lease.uid);

@@ -180,3 +180,37 @@ fn a_credential_that_other_jobs_need_stays_until_the_submission_ends() {
         assert!(matches!(agent.answer(request, STRANGER, false), Answer::Error(_)));
     }
 }
+
+#[test]
+fn a_credential_that_submissions_share_stays_for_the_other_ones() {
+    let agent = TestAgent::new();
+    agent.start(7, "shared");
+    // Job 8 is of another submission of the same loop, on another node.
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n1"), (8, "8", "RUNNING", "n2")]);
+    agent.advance(Duration::from_secs(300));
+    agent.ask(&REPLACE("new")).unwrap();
+    let kept = agent.ask(&retire(OldCredential::Revoke)).unwrap_err().to_string();
+    assert!(kept.contains("other jobs"), "{kept}");
+    agent.advance(SETTLE * 10);
+    assert_eq!(agent.revoked(), 0);
+    // Both end, and so do both credentials.
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1"), (8, "8", "COMPLETED", "n2")]);
+    agent.finish(7);
+    agent.advance(Duration::from_secs(3 * 3_600));
+    assert_eq!(agent.revoked(), 2);
+}
+
+#[test]
+fn the_task_with_the_number_of_its_array_gets_a_new_credential() {
+    let agent = TestAgent::new();
+    let task = |job, task| JobStart {
+        name: Some(JobName::Task { array: 7, task }),
+        array_job: Some(7),
+        sealed: Some(format!("{}:old", me().uid)),
+        ..step(job)
+    };
+    agent.start_with(&task(8, 1));
+    agent.start_with(&task(7, 2));
+    agent.ask(&REPLACE("new")).unwrap();
+    assert!(agent.has_event(7, &EventKind::Replaced));
+}
