@@ -241,7 +241,8 @@ impl Agent {
                     overdue = true;
                 }
             }
-            if overdue {
+            let runs = lease.credential.is_some() && lease.running_jobs().next().is_some();
+            if overdue || runs && lease.known.is_to_ask(lease.submitted, now / 1000) {
                 missing.push(lease.key.clone());
             }
         }

@@ -278,13 +278,20 @@ impl Agent {
     /// Ends jobs that have no process here, if slurmctld says that they have left all nodes. Their epilogs did not run or did not reach
     /// the agent.
     pub(super) fn query_jobs(&self, task: &Task) {
-        let copied =
-            self.leases().current(task).map(|lease| (lease.uid, lease.running_jobs().collect::<BTreeSet<u32>>()));
-        let Some((uid, jobs)) = copied else { return };
-        let gone = self.jobs_of(uid, FRESH).map(|(output, _)| gone(&output, &jobs)).unwrap_or_default();
+        let copied = self.leases().current(task).map(|lease| {
+            let shares = lease.submitted.is_some();
+            (lease.uid, lease.running_jobs().collect::<BTreeSet<u32>>(), shares.then(|| held(lease)))
+        });
+        let Some((uid, jobs, shared)) = copied else { return };
+        let Ok((output, _)) = self.jobs_of(uid, FRESH) else { return };
+        let gone = gone(&output, &jobs);
         let now = self.now();
         let delay = millis(self.configured().intervals.missing_job_delay);
         let mut table = self.leases();
+        if let (Some(held), Some(lease)) = (shared, table.current(task)) {
+            lease.leaders.extend(decide_end(&output, &held, &self.node, now / 1000).1);
+            self.lease_changed(&mut table, &task.key);
+        }
         for job in gone {
             let Some(lease) = table.current(task) else { return };
             // A job that shows a process again after the question has been requeued to this node.

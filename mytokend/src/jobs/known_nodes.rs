@@ -20,6 +20,9 @@ pub struct KnownNodes {
     /// This node is among the nodes of a job that ran here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     named: bool,
+    /// slurmctld was asked which jobs share the credential.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    asked: bool,
 }
 
 impl KnownNodes {
@@ -44,6 +47,14 @@ impl KnownNodes {
         while self.first.len() > RANKS {
             self.first.pop_last();
         }
+    }
+
+    /// Whether slurmctld should be asked now which jobs share the credential: once, when no further one can take it. Later a job that was
+    /// requeued has another time of submission. `submitted` is the time in which they were submitted, `now` is Unix seconds.
+    pub fn is_to_ask(&mut self, submitted: Option<(u64, u64)>, now: u64) -> bool {
+        let asks = !self.asked && submitted.is_some_and(|(_, end)| end < now);
+        self.asked |= asks;
+        asks
     }
 
     /// Whether nothing is known.

@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -164,8 +165,9 @@ pub fn decide_end(output: &str, held: &HeldSubmission, node: &str, now: u64) -> 
     let in_time = |row: &JobRow<'_>| {
         held.submitted.is_some_and(|(from, to)| row.submitted.is_none_or(|time| (from..=to).contains(&time)))
     };
-    let own: Vec<&JobRow<'_>> =
-        rows.iter().filter(|row| leaders.contains(&row.leader) || leaders.contains(&row.job) || in_time(row)).collect();
+    let between = numbers_of(&rows, held);
+    let is_own = |row: &&JobRow<'_>| leaders.contains(&row.leader) || leaders.contains(&row.job) || in_time(row);
+    let own: Vec<&JobRow<'_>> = rows.iter().filter(|row| is_own(row) || between.contains(&row.leader)).collect();
     // A requeue gives a job a new time of submission (SLURM-28), so its leader is kept.
     leaders.extend(own.iter().map(|row| row.leader));
     let any = |phase| own.iter().any(|row| row.phase == phase);
@@ -181,6 +183,18 @@ pub fn decide_end(output: &str, held: &HeldSubmission, node: &str, now: u64) -> 
         who_revokes(&own, held, node)
     };
     (decision, leaders)
+}
+
+/// The numbers of the jobs that share the credential: a job between them was submitted between them, whatever its time of submission says
+/// (a requeue changes it). Empty if nothing is shared. Tasks of an array have numbers of the time when they start, so leaders count.
+fn numbers_of(rows: &[JobRow<'_>], held: &HeldSubmission) -> RangeInclusive<u32> {
+    let Some((from, to)) = held.submitted else { return RangeInclusive::new(1, 0) };
+    let in_time = |row: &&JobRow<'_>| row.submitted.is_some_and(|time| (from..=to).contains(&time));
+    let shown = rows.iter().filter(in_time).map(|row| row.leader);
+    let (low, high) = shown
+        .chain(held.leaders.iter().copied())
+        .fold((u32::MAX, 0), |(low, high), leader| (leader.min(low), leader.max(high)));
+    low..=high
 }
 
 /// What a node knows of the submission's nodes, with those that the output shows. A job that ran here tells its nodes when it ends, and a

@@ -100,6 +100,31 @@ fn a_requeued_job_that_is_cancelled_in_the_queue_is_revoked() {
 }
 
 #[test]
+fn a_shared_credential_stays_for_a_job_that_was_requeued_elsewhere() {
+    let agent = TestAgent::new();
+    // Both jobs are of one loop, and have one credential.
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n1"), (8, "8", "RUNNING", "n2")]);
+    agent.start(7, "shared");
+    agent.advance(Duration::from_secs(90));
+    // No further job can take the credential, so the agent learns which jobs have it.
+    let stored = agent.dir.path().join(format!("mytoken/state/submission-{}-shared.json", me().uid));
+    let is_learned = || std::fs::read_to_string(&stored).is_ok_and(|lease| lease.contains(r#""leaders":[7,8]"#));
+    eventually("the jobs of the loop", is_learned);
+    agent.advance(Duration::from_secs(20));
+    assert_eq!(agent.queries(), 1, "once");
+    // A requeue gives job 8 a new time of submission.
+    let (ended, requeued) = ("7|7|COMPLETED|1800000000|1800000000|n1|n1", "8|8|PENDING|1800003600|N/A||n/a");
+    agent.services.with(|script| script.squeue = Some(format!("{ended}\n{requeued}\n")));
+    agent.finish(7);
+    agent.advance(SETTLE * 10);
+    assert_eq!(agent.revoked(), 0);
+    agent.squeue_prints(&[(8, "8", "CANCELLED", "")]);
+    agent.advance(LONGEST_PAUSE);
+    agent.advance(LATER);
+    assert_eq!(agent.revoked(), 1);
+}
+
+#[test]
 fn one_node_of_a_requeued_job_revokes_first_when_it_is_cancelled() {
     for (nodes, revoked) in [("n[1-8]", 1), ("m1,n[1-8]", 0), ("m[1-3],n1", 0)] {
         let mut agent = TestAgent::new();

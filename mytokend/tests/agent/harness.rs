@@ -116,7 +116,7 @@ impl CredentialService for FakeServices {
             required: handle.starts_with("required"),
             exp: NOW + if handle.starts_with("short") { 1 } else { 2 * 86_400 },
             windows: self.with(|script| script.windows.clone()),
-            submitted: handle.starts_with("shared").then_some((NOW - 60, NOW + 120)),
+            submitted: handle.starts_with("shared").then_some((NOW - 60, NOW + 60)),
             followed: handle.starts_with("followed"),
             lane: self.with(|script| script.lane.clone()),
             limited_uses: handle.starts_with("limited"),

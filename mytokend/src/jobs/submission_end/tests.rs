@@ -112,6 +112,23 @@ fn a_requeued_job_is_known_by_its_leader_although_its_time_of_submission_is_new(
 }
 
 #[test]
+fn a_requeued_job_is_known_by_its_number_between_those_of_its_loop() {
+    let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[6], 6) };
+    let ended = "6|6|COMPLETED|44|45|n1|n1\n9|9|COMPLETED|48|49|n2|n2\n";
+    for (requeued, expected) in [
+        ("8|8|PENDING|999|N/A||n/a\n", EndDecision::Continues),
+        // A task of an array has a number of the time when it starts.
+        ("90|8_1|PENDING|999|N/A||n/a\n", EndDecision::Continues),
+        ("10|10|PENDING|999|N/A||n/a\n", revoke(0)),
+        ("5|5|PENDING|999|N/A||n/a\n", revoke(0)),
+    ] {
+        assert_eq!(decide_end(&format!("{ended}{requeued}"), &shared, "n2", LATE).0, expected, "{requeued}");
+    }
+    let own = format!("{ended}8|8|PENDING|999|N/A||n/a\n");
+    assert_eq!(decide_end(&own, &held(&[6], 6), "n1", LATE).0, revoke(0), "nothing is shared");
+}
+
+#[test]
 fn a_shared_credential_is_not_revoked_while_others_may_still_take_it() {
     let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[7], 7) };
     let ended = "7|7|COMPLETED|41|42|n1|n1";
