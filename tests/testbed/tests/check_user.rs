@@ -26,6 +26,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "cd TOKENS/..; rm tokens; mv elsewhere tokens",
     ),
     ("echo 'sever = 1' >TOKENS/../config.toml", "user-settings", "rm TOKENS/../config.toml"),
+    ("echo 'profile = 7' >TOKENS/../jobs.toml", "user-profiles", "rm TOKENS/../jobs.toml"),
     (
         "rm -rf /tmp/helper; mv /usr/bin/mytoken-ssh /tmp/helper; printf '#!/bin/sh\\nexec sleep 60' >/usr/bin/mytoken-ssh; \
          chmod 755 /usr/bin/mytoken-ssh",

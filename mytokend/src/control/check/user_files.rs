@@ -71,10 +71,12 @@ impl Findings {
             let home = places.home.display();
             let text = format!("the home directory {home} cannot be read ({error}): no mytoken can be stored there");
             self.add_user(kinds::HOME, places, &text, &format!("ls -ld {}", quoted(&places.home)));
-        } else if self.token_store(places) {
-            self.helper_settings(places);
+        } else {
+            if self.token_store(places) {
+                self.helper_settings(places);
+            }
+            self.own_profiles(places, used.map(|(_, jobs)| jobs));
         }
-        self.own_profiles(places, used.map(|(_, jobs)| jobs));
         // The helper follows a link at this path, as metadata does.
         if places.runtime.exists() && !is_private_directory(&places.runtime) {
             let text = format!(
