@@ -16,7 +16,7 @@ use crate::log::Level;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// On request, a lease gets at most one access token in this time: each one is a request to the mytoken server.
-const PAUSE: Duration = Duration::from_secs(10);
+pub(super) const PAUSE: Duration = Duration::from_secs(10);
 
 /// Who asks, and for whose jobs.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use mytoken_wire::JobName;
 use mytoken_wire::agent::{Answer, EventKind, JobStart, OldCredential, Replace, Retire};
 
 use super::lease::{Action, Ends, Lease, LeaseCredential, LeaseKey, Phase};
-use super::on_request::{Caller, job_name, none_here, runs};
+use super::on_request::{Caller, PAUSE, job_name, none_here, runs};
 use super::settle::held;
 use super::user_jobs::FRESH;
 use super::{Agent, millis};
@@ -67,6 +67,12 @@ impl Agent {
         if let Validity::From(_) = validity(&admitted.windows, now) {
             return Err("the new credential is not valid yet, and the old one stays".to_owned());
         }
+        // Anybody can seal a text that the server refuses, and each one costs a request.
+        let is_recent =
+            |lease: &Lease| lease.requested.is_some_and(|last| last.saturating_add(millis(PAUSE)) > self.now());
+        if self.leases().get(&key).is_some_and(is_recent) {
+            return Err(format!("the last request for this job was a moment ago; wait {} s", PAUSE.as_secs()));
+        }
         let begin = self.clock.elapsed();
         let issued = configured
             .service
@@ -76,6 +82,9 @@ impl Agent {
                 Deadline::after(configured.intervals.request_deadline),
             )
             .map_err(|failure| {
+                if let Some(lease) = self.leases().get_mut(&key) {
+                    lease.requested = Some(self.now());
+                }
                 format!("the new credential gives no access token, and the old one stays: {}", failure.reason)
             })?;
         let took = self.clock.elapsed().saturating_sub(begin);

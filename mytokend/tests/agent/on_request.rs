@@ -152,6 +152,10 @@ fn a_replacement_that_gives_no_token_leaves_the_old_one() {
     agent.services.with(|script| script.failure = Some(outage()));
     let refused = agent.ask(&REPLACE("new")).unwrap_err().to_string();
     assert!(refused.contains("gives no access token, and the old one stays"), "{refused}");
+    // Each attempt costs a request, and everybody can make a credential that the server refuses.
+    let again = agent.ask(&REPLACE("forged")).unwrap_err().to_string();
+    assert!(again.contains("wait 10 s"), "{again}");
+    assert_eq!(agent.token_requests(), 2);
     let foreign = Replace { sealed: format!("{STRANGER}:new"), ..REPLACE("") };
     assert!(agent.ask(&foreign).unwrap_err().to_string().contains("made for user 4242"));
     assert!(agent.ask(&retire(OldCredential::Revoke)).unwrap_err().to_string().contains("was replaced"));
