@@ -253,7 +253,9 @@ fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDec
     let ran_here = |row: &&JobRow<'_>| held.jobs.contains(&row.job);
     let Some(place) = own.iter().filter_map(place).min() else {
         let is_shown = own.iter().any(|row| !row.nodes.is_empty());
-        if is_shown && !own.iter().any(ran_here) {
+        // Of a shared credential nobody knows whether the jobs that are shown have it.
+        let is_doubtful = held.submitted.is_some() && !held.followed;
+        if is_shown && !own.iter().any(ran_here) && !is_doubtful {
             return EndDecision::Leave;
         }
         let shown = own.iter().flat_map(|row| host_list::first_names(row.nodes, RANKS));

@@ -129,6 +129,18 @@ fn a_requeued_job_is_known_by_its_number_between_those_of_its_loop() {
 }
 
 #[test]
+fn a_shared_credential_is_not_left_to_the_node_of_a_job_that_may_not_have_it() {
+    // slurmctld has forgotten job 6, which ran here. Job 7 was submitted in the same minute.
+    let output = "7|7|COMPLETED|45|46|n2|n2\n";
+    let mut shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[6], 6) };
+    shared.known.remember_own(6, "n1", "n1", true);
+    for (followed, expected) in [(false, revoke(1)), (true, EndDecision::Leave)] {
+        let shared = HeldSubmission { followed, ..shared.clone() };
+        assert_eq!(decide_end(output, &shared, "n1", LATE).0, expected, "{followed}");
+    }
+}
+
+#[test]
 fn a_shared_credential_is_not_revoked_while_others_may_still_take_it() {
     let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[7], 7) };
     let ended = "7|7|COMPLETED|41|42|n1|n1";
