@@ -298,6 +298,7 @@ impl Lease {
         }
         self.write_due = self.write_due.map(later);
         self.second_due = self.second_due.map(later);
+        self.requested = self.requested.map(later);
         self.phase = match self.phase {
             Phase::Active { due } => {
                 // Too early does no harm: the server's clock decides then.

@@ -37,6 +37,13 @@ fn a_token_is_renewed_on_request_and_a_lost_file_is_written() {
     agent.move_clock(Duration::from_secs(11));
     let all = agent.ask(&Renew { job: None, all: false }).unwrap();
     assert_eq!((conditions(&all).len(), agent.token_requests()), (2, 5));
+    // The pause is elapsed time.
+    agent.set_clock(-3_600);
+    // All tokens are renewed soon after a jump.
+    agent.advance(Duration::from_secs(300));
+    let before = agent.token_requests();
+    agent.ask(&RENEW).unwrap();
+    assert_eq!(agent.token_requests(), before + 1);
 }
 
 #[test]
