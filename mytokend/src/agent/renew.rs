@@ -113,6 +113,10 @@ impl Agent {
         let next = time_format::short(due.saturating_sub(now) / 1000);
         if !matches!(lease.key, LeaseKey::Session(_)) {
             lease.token_text = Some(issued.token.clone());
+            // A file is known by the end of its token. One with an earlier token of the same end is written again.
+            for job in lease.jobs.values_mut().filter(|job| job.file == Some(exp)) {
+                job.file = exp.checked_sub(1);
+            }
             self.write_files(lease);
         }
         self.record(lease, Level::Info, kind, format!("access token in {} ms, next in {next}", took.as_millis()));
