@@ -177,19 +177,13 @@ impl DirectMode {
         let granted = self.with_server(url, (Purpose::Token, uid), deadline, |server| {
             server.access_token(request, &mut refuse_rotation, deadline)
         })?;
-        let (left, lifetime) = self.times_of(&url.to_string(), granted.expires_in, granted.exp);
-        Ok(IssuedToken { token: granted.token, left, lifetime })
-    }
-
-    /// The seconds that a new access token has left, and its lifetime: from the answer, and from the token itself. The token's `exp` is
-    /// compared with the server's clock: this host's may be wrong.
-    fn times_of(&self, server: &str, expires_in: Option<u64>, exp: Option<u64>) -> (u64, u64) {
-        let now = self.server_time(server).unwrap_or_else(|| self.clock.unix_millis() / 1000);
-        let from_answer = expires_in.filter(|seconds| *seconds > 0);
-        let from_token = exp.map(|exp| exp.saturating_sub(now));
+        let now = self.clock.unix_millis() / 1000;
+        let from_answer = granted.expires_in.filter(|seconds| *seconds > 0);
+        let from_token = granted.exp.map(|exp| exp.saturating_sub(now));
         let lifetime = from_answer.or(from_token).unwrap_or(UNKNOWN_LIFETIME);
-        // The lifetime in the answer depends on no clock.
-        (from_token.unwrap_or(u64::MAX).min(lifetime), lifetime)
+        // Both ends are of this host's clock: `exp` was computed from the lifetime in the answer, or by the server's clock.
+        let left = from_token.unwrap_or(u64::MAX).min(lifetime);
+        Ok(IssuedToken { token: granted.token, left, lifetime })
     }
 }
 

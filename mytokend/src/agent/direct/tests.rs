@@ -69,29 +69,6 @@ fn only_the_servers_clock_says_that_a_credential_has_expired() {
 }
 
 #[test]
-fn a_new_token_is_as_old_as_the_servers_clock_says() {
-    let (direct, url) = (direct(keys::generate().1), "https://mytoken.testbed:8443");
-    let elapsed = SystemClock.elapsed();
-    let here = std::time::SystemTime::now();
-    let unix = here.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    assert_eq!(direct.times_of(url, Some(300), Some(unix + 1_000)), (300, 300), "the server's clock is not known");
-    // This host's clock is ten minutes ahead of the server's.
-    let clock = ServerClock::measure(here - Duration::from_secs(600), elapsed, elapsed).unwrap();
-    direct.clocks.lock().unwrap().insert(url.to_owned(), clock);
-    for (expires_in, exp, expected) in [
-        (Some(300), Some(unix - 300), (300, 300)),
-        // The provider gives the same token again.
-        (Some(300), Some(unix - 500), (100, 300)),
-        (None, Some(unix - 500), (100, 100)),
-        (Some(300), None, (300, 300)),
-    ] {
-        let (left, lifetime) = direct.times_of(url, expires_in, exp);
-        let near = left.abs_diff(expected.0) < 20 && lifetime.abs_diff(expected.1) < 20;
-        assert!(near, "{expires_in:?} {exp:?}: {left} {lifetime}");
-    }
-}
-
-#[test]
 fn jobs_sealed_to_a_replaced_key_are_still_opened() {
     let ((old_public, old), (new_public, new), (foreign, _)) = (keys::generate(), keys::generate(), keys::generate());
     let shared: Shared = toml::from_str("[[server]]\nname = 't'\nurl = 'https://mytoken.testbed:8443'").unwrap();
