@@ -11,6 +11,7 @@
 pub mod agent;
 pub mod chunks;
 pub mod clock;
+pub mod credential_option;
 mod handle;
 pub mod hex;
 mod job_name;
@@ -26,6 +27,7 @@ pub mod tools;
 pub mod version;
 
 pub use clock::{Clock, Deadline, ScheduleClock, SystemClock};
+pub use credential_option::CredentialOption;
 pub use handle::Handle;
 pub use job_name::{JobName, NotAJob};
 pub use printable::{is_printable, printable};

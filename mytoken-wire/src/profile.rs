@@ -6,11 +6,14 @@ use std::fmt;
 /// Longest name in bytes.
 const LIMIT: usize = 64;
 
-/// Values of the option `--mytoken` with another meaning, which cannot be names of profiles.
-const RESERVED: [&str; 2] = ["off", "required"];
+/// The value of `default=` in plugstack.conf for the `[[default]]` tables of `jobs.toml`.
+pub const DEFAULT_TABLES: &str = "jobs.toml";
+
+/// Values of the option `--mytoken` and of the site's default with another meaning, which cannot be names of profiles.
+const RESERVED: [&str; 3] = ["off", "required", DEFAULT_TABLES];
 
 /// The form that [`ProfileName::parse`] accepts, for messages.
-pub const RULE: &str = "1 to 64 letters, digits, \"-\", \"_\", \".\", begins with a letter or digit and is neither \"off\" nor \"required\"";
+pub const RULE: &str = "1 to 64 letters, digits, \"-\", \"_\", \".\", begins with a letter or digit and is none of \"off\", \"required\", \"jobs.toml\"";
 
 /// Name of a profile. It appears on command lines and in messages, and Slurm shows it to other users (SLURM-19).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +60,9 @@ mod tests {
         }
         assert_eq!(ProfileName::parse("default"), Some(ProfileName::standard()));
         let long = "x".repeat(LIMIT + 1);
-        for wrong in ["", "off", "required", "-x", ".x", "_x", "a b", "a:b", "../x", "é", "a,b", "a\n", &long] {
+        for wrong in
+            ["", "off", "required", "jobs.toml", "-x", ".x", "_x", "a b", "a:b", "../x", "é", "a,b", "a\n", &long]
+        {
             assert_eq!(ProfileName::parse(wrong), None, "{wrong:?}");
         }
     }

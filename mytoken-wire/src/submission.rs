@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::CredentialOption;
 use crate::tools::Tool;
 
 /// Version of the line.
@@ -22,6 +23,13 @@ pub struct SubmitAnswer {
     /// Why there is no credential: a sentence for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Nobody wants a credential for this submission: the defaults say `off`, or say nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub off: bool,
+    /// What the defaults said of this submission: the profile, and whether the job must not run without a credential, as
+    /// [`CredentialOption`] reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<String>,
     /// What the user must know about the credential: sentences. Plugins of earlier releases ignore them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -34,11 +42,17 @@ impl SubmitAnswer {
     /// The answer with a credential.
     #[must_use]
     pub fn made(sealed: String, handle: String) -> Self {
+        Self { sealed: Some(sealed), handle: Some(handle), ..Self::empty() }
+    }
+
+    fn empty() -> Self {
         Self {
             v: VERSION,
-            sealed: Some(sealed),
-            handle: Some(handle),
+            sealed: None,
+            handle: None,
             error: None,
+            off: false,
+            chosen: None,
             notes: Vec::new(),
             tools: Vec::new(),
         }
@@ -59,7 +73,19 @@ impl SubmitAnswer {
     /// The answer without a credential; `sentence` says why.
     #[must_use]
     pub fn failed(sentence: String) -> Self {
-        Self { v: VERSION, sealed: None, handle: None, error: Some(sentence), notes: Vec::new(), tools: Vec::new() }
+        Self { error: Some(sentence), ..Self::empty() }
+    }
+
+    /// The answer to a submission for which nobody wants a credential.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { off: true, ..Self::empty() }
+    }
+
+    /// The same answer with what the defaults chose, if the caller has left the choice to them.
+    #[must_use]
+    pub fn with_choice(self, chosen: Option<&CredentialOption>) -> Self {
+        Self { chosen: chosen.map(ToString::to_string), ..self }
     }
 
     /// Reads the line.
@@ -76,6 +102,12 @@ impl SubmitAnswer {
     }
 }
 
+// serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,10 +118,13 @@ mod tests {
         let noted = made.clone().with_notes(vec!["it ends soon".into()]);
         let with_tools = made.clone().with_tools(&crate::tools::ALL);
         assert!(with_tools.line().ends_with(r#","tools":["rclone"]}"#), "{}", with_tools.line());
-        for answer in [made, noted, with_tools, SubmitAnswer::failed("no".into())] {
+        let chosen = made.clone().with_choice(CredentialOption::parse("required:data").as_ref());
+        assert!(chosen.line().ends_with(r#","chosen":"required:data"}"#), "{}", chosen.line());
+        for answer in [made, noted, with_tools, chosen, SubmitAnswer::failed("no".into()), SubmitAnswer::off()] {
             assert_eq!(SubmitAnswer::parse(answer.line().as_bytes()), Some(answer));
         }
         assert_eq!(SubmitAnswer::failed("no".into()).line(), r#"{"v":1,"error":"no"}"#);
+        assert_eq!(SubmitAnswer::off().line(), r#"{"v":1,"off":true}"#);
         assert_eq!(SubmitAnswer::parse(b"mt1.x"), None);
         // A member of a later release is no reason to refuse the credential.
         let later = br#"{"v":1,"sealed":"mt1.x","handle":"00","later":true}"#;

@@ -39,9 +39,12 @@ fn texts(page: &str) -> impl Iterator<Item = &str> {
 /// The first line of a block with a user's own file.
 const OWN: &str = "# ~/.config/mytoken/jobs.toml\n";
 
+/// The begin of a block with a drop-in for jobs.toml.
+const DROP_IN: &str = "# /etc/mytoken/jobs.d/";
+
 /// The `toml` blocks of a page with files of the site: name of the file, and text.
 fn blocks(page: &str) -> Vec<(String, String)> {
-    let texts = texts(page).filter(|text| !text.starts_with(OWN));
+    let texts = texts(page).filter(|text| !text.starts_with(OWN) && !text.starts_with(DROP_IN));
     let named = texts.map(|text| {
         let first = text.lines().next().unwrap();
         let name = first.strip_prefix("# /etc/mytoken/").unwrap_or_else(|| panic!("no file is named: {text}"));
@@ -102,6 +105,21 @@ fn the_users_own_file_of_every_page_narrows_the_profile_of_the_sample() {
                 loaded(&page, own.narrowed(&jobs, name.name).unwrap());
                 found += 1;
             }
+            loaded(&page, own.defaults(&jobs));
+        }
+    }
+    assert!(found > 0);
+}
+
+#[test]
+fn the_drop_ins_of_every_page_fit_the_sample() {
+    let sample = fs::read_to_string(docs().join("../packaging/samples/jobs.toml")).unwrap();
+    let mut found = 0;
+    for page in pages(&docs()) {
+        for text in texts(&fs::read_to_string(&page).unwrap()).filter(|text| text.starts_with(DROP_IN)) {
+            let jobs: JobsSettings = loaded(&page, toml::from_str(&format!("{sample}\n{text}")));
+            loaded(&page, jobs.check(&["mytoken"]));
+            found += 1;
         }
     }
     assert!(found > 0);

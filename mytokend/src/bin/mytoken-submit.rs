@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -13,6 +14,7 @@ use mytoken_wire::submission::SubmitAnswer;
 use mytokend::log::{Level, Log};
 use mytokend::privacy;
 use mytokend::submit::arguments::SubmitArguments;
+use mytokend::submit::choice::Choice;
 use mytokend::submit::patience::{LATE_ANSWER, Patience};
 use mytokend::submit::{SubmitConfig, SubmitError, SubmitRequest, SubmittedCredential, UserEnvironment, relay, submit};
 
@@ -48,41 +50,62 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
     };
     let total = config.jobs.submit.deadline.get();
     let (send, receive) = mpsc::channel();
-    // Name resolution has no deadline, so another thread does the work. This thread answers at the deadline.
+    let chosen = Arc::new(OnceLock::new());
+    let worker_chosen = Arc::clone(&chosen);
+    // Name resolution has no deadline, and a home directory neither, so another thread does the work. This thread answers at the deadline.
     let worker = std::thread::Builder::new().spawn(move || {
         let deadline = Deadline::after(total.saturating_sub(begin.elapsed()).saturating_sub(MARGIN));
         let patience = Patience { deadline, waits: &relay::caller_waits };
+        let environment = UserEnvironment::current();
+        let choice = match Choice::of(&arguments, &config.jobs, &environment) {
+            Ok(Some(choice)) => choice,
+            without => {
+                let _ = send.send(without.map(|_| None));
+                return;
+            }
+        };
+        let _ = worker_chosen.set(choice.by_defaults);
         let request = SubmitRequest {
-            profile: arguments.profile,
-            required: arguments.required,
+            profile: choice.profile,
+            required: choice.required,
             clusters: arguments.clusters,
             command: arguments.context.name().to_owned(),
             shares: true,
             times,
         };
-        let _ = send.send(submit(&config, &request, &UserEnvironment::current(), &SystemClock, &patience));
+        let _ = send.send(submit(&config, &request, &environment, &SystemClock, &patience).map(Some));
     });
     if worker.is_err() {
         return fail("the system cannot start a thread");
     }
-    match receive.recv_timeout(total.saturating_sub(begin.elapsed())) {
-        Ok(Ok(credential)) => give(credential),
-        Ok(Err(error)) => fail(&error.to_string()),
+    let result = receive.recv_timeout(total.saturating_sub(begin.elapsed()));
+    let answer = |answer: SubmitAnswer| answer.with_choice(chosen.get().and_then(Option::as_ref));
+    let fail = |sentence: String| {
+        let _ = relay::answer(&answer(SubmitAnswer::failed(sentence)));
+        ExitCode::FAILURE
+    };
+    match result {
+        Ok(Ok(Some(credential))) => give(credential, answer),
+        Ok(Ok(None)) => {
+            let _ = relay::answer(&SubmitAnswer::off());
+            ExitCode::SUCCESS
+        }
+        Ok(Err(error)) => fail(error.to_string()),
         Err(RecvTimeoutError::Timeout) => {
             let status =
-                fail(&format!("the mytoken server did not answer within {} s; try again later", total.as_secs()));
+                fail(format!("the mytoken server did not answer within {} s; try again later", total.as_secs()));
             revoke_late(receive.recv_timeout(LATE_ANSWER + MARGIN));
             status
         }
-        Err(RecvTimeoutError::Disconnected) => fail("an internal error of mytoken-submit; please report it"),
+        Err(RecvTimeoutError::Disconnected) => fail("an internal error of mytoken-submit; please report it".to_owned()),
     }
 }
 
 /// Gives the credential to the submission.
-fn give(credential: SubmittedCredential) -> ExitCode {
+fn give(credential: SubmittedCredential, answer: impl FnOnce(SubmitAnswer) -> SubmitAnswer) -> ExitCode {
     let submission = &credential.submission;
-    let answer = SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone());
-    if relay::answer(&answer.with_notes(credential.notes.clone()).with_tools(&credential.tools)) {
+    let made = SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone());
+    if relay::answer(&answer(made.with_notes(credential.notes.clone()).with_tools(&credential.tools))) {
         credential.taken();
         return ExitCode::SUCCESS;
     }
@@ -92,8 +115,8 @@ fn give(credential: SubmittedCredential) -> ExitCode {
 }
 
 /// Revokes what was granted after the caller had given up.
-fn revoke_late(result: Result<Result<SubmittedCredential, SubmitError>, RecvTimeoutError>) {
-    if let Ok(Ok(credential)) = result {
+fn revoke_late(result: Result<Result<Option<SubmittedCredential>, SubmitError>, RecvTimeoutError>) {
+    if let Ok(Ok(Some(credential))) = result {
         revoke(credential);
     }
 }

@@ -2,6 +2,7 @@
 //! The rules about job credentials: request, sealing, admission, renewal and end. All functions are pure: the clock and random numbers are
 //! parameters.
 
+pub mod defaults;
 pub mod history;
 pub mod host_list;
 pub mod job_start;

@@ -14,6 +14,7 @@ use mytoken_wire::tools::Tool;
 use mytoken_wire::{ProfileName, printable};
 use serde::Deserialize;
 
+use super::defaults::{self, DefaultSettings};
 use super::profile::{ProfileSettings, WindowSettings, check_limits, check_scope};
 use super::settings::JobsSettings;
 
@@ -23,13 +24,16 @@ const DIRECTORY: &str = ".config/mytoken";
 /// Largest file in bytes.
 const LIMIT: u64 = 64 * 1024;
 
-/// The profiles in the user's file.
+/// The user's file: profiles and defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnProfiles {
     /// They are checked when they are used, so that a mistake in one does not stop submissions with another.
     #[serde(default)]
     profile: Vec<OwnProfile>,
+    /// What the user's submissions get that name no profile.
+    #[serde(default)]
+    default: Vec<DefaultSettings>,
 }
 
 /// A `[[profile]]` of the user's file. What it leaves out is that of the site's profile.
@@ -88,6 +92,17 @@ impl OwnProfiles {
     /// The names of the profiles.
     pub fn names(&self) -> impl Iterator<Item = OwnName<'_>> {
         self.profile.iter().map(|own| OwnName { name: &own.name, based_on: own.based_on() })
+    }
+
+    /// The defaults of the user.
+    ///
+    /// # Errors
+    /// One sentence: one cannot be meant.
+    pub fn defaults(&self, jobs: &JobsSettings) -> Result<&[DefaultSettings], String> {
+        let is_known = |name: &str| jobs.profile(name).is_some() || self.names().any(|own| own.name == name);
+        defaults::check(&self.default, is_known)
+            .map(|()| self.default.as_slice())
+            .map_err(|fault| sentence(&format!("~/{DIRECTORY}/jobs.toml: {fault}")))
     }
 
     /// The profile of this name narrowed, if the file has one of this name.

@@ -11,6 +11,7 @@ use mytoken_wire::paths::AGENT_SOCKET_NAME;
 use mytoken_wire::profile::RULE;
 use serde::Deserialize;
 
+use super::defaults::{self, DefaultSettings};
 use super::profile::ProfileSettings;
 use super::sealed;
 
@@ -29,6 +30,9 @@ pub struct JobsSettings {
     /// The profiles.
     #[serde(default)]
     pub profile: Vec<ProfileSettings>,
+    /// What submissions get that name no profile. The first that matches counts.
+    #[serde(default)]
+    pub default: Vec<DefaultSettings>,
 }
 
 /// `[cluster]`.
@@ -43,6 +47,9 @@ pub struct ClusterSettings {
     /// The private key, on nodes only.
     #[serde(default = "ClusterSettings::private_key_file")]
     pub private_key_file: PathBuf,
+    /// Slurm's default partition, for `[[default]]`. `None`: a submission without `--partition` matches no table with one.
+    #[serde(default)]
+    pub default_partition: Option<String>,
     /// Longest wait of a job in the queue.
     #[serde(default = "ClusterSettings::max_pending")]
     pub max_pending: Duration,
@@ -197,7 +204,7 @@ impl JobsSettings {
             }
             profile.check(servers, longest).map_err(|fault| format!("profile \"{name}\": {fault}"))?;
         }
-        Ok(())
+        defaults::check(&self.default, |name| self.profile(name).is_some())
     }
 }
 
@@ -305,6 +312,7 @@ mod tests {
             ("windows = []", "windows = [{ until = \"2h\" }, { from = \"9d\", until = \"10d\" }]", "has ended"),
             ("windows = []", &format!("windows = [{}]", "{ until = \"2h\" }, ".repeat(9)), "9 windows"),
             ("windows = []", "max_lifetime = \"1h\"\nwindows = [{ from = \"1h\", until = \"2h\" }]", "has ended"),
+            ("tools = []", "tools = []\n[[default]]\npartition = \"gpu\"\nmytoken = \"other\"", "no profile \"other\""),
             ("runtime_dir = \"/run/mytoken\"", "runtime_dir = \"run\"", "runtime_dir is not an absolute"),
             (
                 "runtime_dir = \"/run/mytoken\"",

@@ -4,14 +4,28 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use mytoken_wire::ProfileName;
+use mytoken_wire::profile::RULE;
 
 /// The command line of mytoken-submit.
 #[derive(Debug, Parser)]
 #[command(name = "mytoken-submit", version, about = "Makes and seals a job's credential; called by the Slurm plugin")]
 pub struct SubmitArguments {
-    /// The profile of jobs.toml
+    /// The profile of jobs.toml. Without it the defaults choose it
     #[arg(long, value_name = "NAME")]
-    pub profile: String,
+    pub profile: Option<String>,
+    /// The site's default profile in plugstack.conf
+    #[arg(long, value_name = "NAME", conflicts_with = "profile", value_parser = profile_name)]
+    pub default: Option<ProfileName>,
+    /// Nobody has asked for a credential: the defaults may say that there is none
+    #[arg(long, conflicts_with = "profile")]
+    pub by_default: bool,
+    /// The partitions that the job may go to, if the user has named some
+    #[arg(long, value_name = "NAMES")]
+    pub partition: Option<String>,
+    /// The account of the job, if the user has named one
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
     /// The job must fail without a credential
     #[arg(long)]
     pub required: bool,
@@ -27,6 +41,11 @@ pub struct SubmitArguments {
     /// This is the process that makes the credential (`crate::submit::relay`)
     #[arg(long, hide = true)]
     pub worker: bool,
+}
+
+/// The name of a profile.
+fn profile_name(text: &str) -> Result<ProfileName, String> {
+    ProfileName::parse(text).ok_or_else(|| format!("a profile's name is {RULE}"))
 }
 
 /// The command that submits.

@@ -5,6 +5,7 @@
 //! discovery document is not in the user's cache. A failure of the server costs one more. A sub-token that comes too late is revoked.
 
 pub mod arguments;
+pub mod choice;
 mod clusters;
 mod error;
 mod followed;

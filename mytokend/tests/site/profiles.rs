@@ -99,6 +99,57 @@ fn an_own_file_that_cannot_be_used_gives_no_credential_and_one_sentence() {
 }
 
 #[test]
+fn a_submission_that_names_no_profile_gets_that_of_the_defaults() {
+    let site = site();
+    let defaults = "[cluster]\ndefault_partition = 'cpu'\n[[default]]\npartition = 'gpu'\nmytoken = 'required:staged'\n[[default]]\n\
+                    partition = 'cpu'\nmytoken = 'off'\n";
+    fs::write(site.config().join("jobs.d/defaults.toml"), defaults).unwrap();
+    let profile_of = |arguments: &[&str]| {
+        let printed = site.submit_with(arguments);
+        assert!(printed.status.success() && printed.stderr.is_empty(), "{printed:?}");
+        let sealed = printed.line["sealed"].as_str().map(|sealed| site.open(sealed));
+        assert_eq!(printed.line["off"], serde_json::json!(sealed.is_none().then_some(true)), "{printed:?}");
+        let chosen = printed.line["chosen"].as_str().unwrap_or_default().to_owned();
+        (sealed.map(|sealed| (sealed.profile, sealed.required)), chosen)
+    };
+    let made = |name: &str, required| Some((name.to_owned(), required));
+    for (arguments, wanted, chosen) in [
+        (&["--by-default", "--partition=gpu,big"][..], made("staged", true), "required:staged"),
+        (&["--by-default", "--default=default", "--partition=gpu"], made("staged", true), "required:staged"),
+        (&["--by-default", "--default=default", "--partition=big"], made("default", false), "default"),
+        // Slurm's default partition.
+        (&["--by-default", "--default=default"], None, ""),
+        (&["--by-default", "--partition=big"], None, ""),
+        (&["--partition=gpu"], made("staged", false), "staged"),
+        (&["--partition=cpu", "--required"], made("default", true), "required:default"),
+        (&["--profile=default", "--required"], made("default", true), ""),
+    ] {
+        assert_eq!(profile_of(arguments), (wanted, chosen.to_owned()), "{arguments:?}");
+    }
+    // The user's own file counts first.
+    let own = "[[profile]]\nname = 'mine'\nbased_on = 'staged'\n[[default]]\npartition = 'gpu'\nmytoken = 'off'\n[[default]]\nmytoken = 'mine'\n";
+    write_own(&site, own);
+    assert_eq!(profile_of(&["--by-default", "--partition=gpu"]), (None, String::new()));
+    assert_eq!(profile_of(&["--by-default"]), (made("mine", false), "mine".to_owned()));
+    write_own(&site, "[[default]]\nmytoken = 'nothing'\n");
+    let refused = site.submit_with(&["--by-default", "--partition=gpu"]);
+    let error = refused.line["error"].as_str().unwrap();
+    assert_eq!(error, "~/.config/mytoken/jobs.toml: [[default]] for any submission: there is no profile \"nothing\"");
+    assert!(site.submit_with(&["--profile=default"]).status.success(), "it is not asked");
+}
+
+#[test]
+fn a_failure_says_what_the_defaults_required() {
+    // The user has not logged in.
+    let site = TestSite::new(60);
+    fs::create_dir(site.config().join("jobs.d")).unwrap();
+    fs::write(site.config().join("jobs.d/defaults.toml"), "[[default]]\nmytoken = 'required'\n").unwrap();
+    let refused = site.submit_with(&["--by-default"]);
+    assert!(!refused.status.success() && refused.line["error"].is_string(), "{refused:?}");
+    assert_eq!(refused.line["chosen"], "required:default");
+}
+
+#[test]
 fn a_program_outside_slurm_gets_the_variables_of_the_tools() {
     let site = site();
     let shows = "echo \"$RCLONE_WEBDAV_BEARER_TOKEN_COMMAND|cat $BEARER_TOKEN_FILE\"";

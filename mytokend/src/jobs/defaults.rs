@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `[[default]]`: what a submission gets for which the user says nothing, by its partition and account.
+
+use mytoken_wire::credential_option::FORMS;
+use mytoken_wire::{CredentialOption, ProfileName};
+use serde::{Deserialize, Deserializer};
+
+use super::settings::DEFAULT;
+
+/// A `[[default]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DefaultSettings {
+    /// Only for submissions to this partition. `None`: to any.
+    pub partition: Option<String>,
+    /// Only for submissions with this account. `None`: with any, or none.
+    pub account: Option<String>,
+    /// What they get, as in `--mytoken=`.
+    #[serde(deserialize_with = "option")]
+    pub mytoken: CredentialOption,
+}
+
+fn option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CredentialOption, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    CredentialOption::parse(&text).ok_or_else(|| {
+        let [profile, off, required, both] = FORMS;
+        serde::de::Error::custom(format!("mytoken = {text:?} is not valid; use {profile}, {off}, {required} or {both}"))
+    })
+}
+
+/// Where a job goes, as far as its submission says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Destination<'a> {
+    /// The value of `--partition`: one, or several with commas. Slurm's own choice where there is none is made later, by slurmctld.
+    pub partition: Option<&'a str>,
+    /// The value of `--account`.
+    pub account: Option<&'a str>,
+}
+
+impl DefaultSettings {
+    /// Whether it is about this submission.
+    fn matches(&self, to: Destination<'_>) -> bool {
+        let partition = self.partition.as_deref().is_none_or(|partition| {
+            to.partition.is_some_and(|list| list.split(',').any(|one| one.trim() == partition))
+        });
+        // Slurm's accounts do not differ in their letters' case alone.
+        let account = self
+            .account
+            .as_deref()
+            .is_none_or(|account| to.account.is_some_and(|given| given.eq_ignore_ascii_case(account)));
+        partition && account
+    }
+
+    /// Whether it is about every submission that `other` is about.
+    fn covers(&self, other: &Self) -> bool {
+        let partition = self.partition.is_none() || self.partition == other.partition;
+        let account = match (&self.account, &other.account) {
+            (None, _) => true,
+            (Some(own), Some(other)) => own.eq_ignore_ascii_case(other),
+            (Some(_), None) => false,
+        };
+        partition && account
+    }
+
+    /// For which submissions it is, in the words of the command line.
+    #[must_use]
+    pub fn whose(&self) -> String {
+        match (&self.partition, &self.account) {
+            (None, None) => "any submission".to_owned(),
+            (Some(partition), None) => format!("partition {partition}"),
+            (None, Some(account)) => format!("account {account}"),
+            (Some(partition), Some(account)) => format!("partition {partition}, account {account}"),
+        }
+    }
+}
+
+/// The first table that is about this submission.
+#[must_use]
+pub fn first<'a>(tables: &'a [DefaultSettings], to: Destination<'_>) -> Option<&'a DefaultSettings> {
+    tables.iter().find(|table| table.matches(to))
+}
+
+/// Checks what the types cannot express. `is_known` says whether there is a profile of a name.
+///
+/// # Errors
+/// A sentence that names the table.
+pub fn check(tables: &[DefaultSettings], is_known: impl Fn(&str) -> bool) -> Result<(), String> {
+    for (number, table) in tables.iter().enumerate() {
+        let whose = format!("[[default]] for {}", printable(&table.whose()));
+        for (key, value) in [("partition", &table.partition), ("account", &table.account)] {
+            let is_name = |name: &String| {
+                !name.is_empty() && !name.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control())
+            };
+            if !value.as_ref().is_none_or(is_name) {
+                return Err(format!("{whose}: {key} must be one name, without commas and blanks"));
+            }
+        }
+        if let CredentialOption::On { profile: Some(profile), .. } = &table.mytoken {
+            if !is_known(profile.as_str()) {
+                return Err(format!("{whose}: there is no profile \"{profile}\""));
+            }
+        }
+        if let Some(earlier) = tables.iter().take(number).find(|earlier| earlier.covers(table)) {
+            return Err(format!(
+                "{whose} is never used, because one for {} stands before it; write the most specific first",
+                printable(&earlier.whose())
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn printable(text: &str) -> String {
+    mytoken_wire::printable(text, 200)
+}
+
+/// What is known of a submission that leaves the profile to the defaults.
+#[derive(Debug, Clone, Copy)]
+pub struct Unnamed<'a> {
+    /// Where the job goes.
+    pub to: Destination<'a>,
+    /// The site's default profile in plugstack.conf.
+    pub of_site: Option<&'a ProfileName>,
+    /// Whether nobody asked for a credential: the site gives them by default.
+    pub by_default: bool,
+    /// Whether the user said that the job must not run without one.
+    pub required: bool,
+}
+
+/// Where a choice comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// A table of the user's own file.
+    Own(&'a DefaultSettings),
+    /// A table of the site.
+    Site(&'a DefaultSettings),
+    /// `default=` in plugstack.conf.
+    Plugstack,
+    /// Nothing says anything.
+    Nothing,
+}
+
+/// What a submission gets that names no profile: what the first matching table of the user's own file says, or else of the site's file, or
+/// else the site's default. Who asks for a credential without naming a profile takes only the name from there: the tables decide neither
+/// that there is none, nor that it is required.
+#[must_use]
+pub fn choose<'a>(
+    own: &'a [DefaultSettings],
+    site: &'a [DefaultSettings],
+    job: Unnamed<'_>,
+) -> (CredentialOption, Origin<'a>) {
+    let of_site = job.of_site.cloned();
+    let table = first(own, job.to).map(|table| (table, Origin::Own(table)));
+    let table = table.or_else(|| first(site, job.to).map(|table| (table, Origin::Site(table))));
+    let fallback = if job.of_site.is_some() { Origin::Plugstack } else { Origin::Nothing };
+    let standard = || of_site.clone().or_else(|| ProfileName::parse(DEFAULT));
+    match (table, job.by_default) {
+        (Some((table, origin)), true) => match &table.mytoken {
+            CredentialOption::On { profile: None, required } => {
+                (CredentialOption::On { profile: standard(), required: *required }, origin)
+            }
+            named => (named.clone(), origin),
+        },
+        (Some((table, origin)), false) => {
+            let named = match &table.mytoken {
+                CredentialOption::On { profile: Some(profile), .. } => Some(profile.clone()),
+                CredentialOption::On { profile: None, .. } | CredentialOption::Off => None,
+            };
+            let origin = if named.is_some() { origin } else { fallback };
+            (CredentialOption::On { profile: named.or_else(standard), required: job.required }, origin)
+        }
+        (None, true) if of_site.is_none() => (CredentialOption::Off, fallback),
+        (None, _) => (CredentialOption::On { profile: standard(), required: job.required }, fallback),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables from `partition/account=mytoken`, where each name may be missing.
+    fn tables(lines: &[&str]) -> Vec<DefaultSettings> {
+        let table = |line: &&str| {
+            let (whose, mytoken) = line.split_once('=').unwrap();
+            let (partition, account) = whose.split_once('/').unwrap();
+            let name = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+            let mytoken = CredentialOption::parse(mytoken).unwrap();
+            DefaultSettings { partition: name(partition), account: name(account), mytoken }
+        };
+        lines.iter().map(table).collect()
+    }
+
+    fn to<'a>(partition: &'a str, account: &'a str) -> Destination<'a> {
+        let given = |name: &'a str| (!name.is_empty()).then_some(name);
+        Destination { partition: given(partition), account: given(account) }
+    }
+
+    #[test]
+    fn the_first_table_that_matches_counts() {
+        let site = tables(&["gpu/bio=a", "gpu/=b", "cpu/=c", "/bio=d", "/=e"]);
+        for (partition, account, wanted) in [
+            ("gpu", "bio", "a"),
+            ("gpu", "BIO", "a"),
+            ("gpu", "chem", "b"),
+            ("gpu", "", "b"),
+            ("cpu", "bio", "c"),
+            ("big", "bio", "d"),
+            ("", "bio", "d"),
+            ("", "", "e"),
+            ("GPU", "", "e"),
+            // Of a list, each partition counts; of the tables, the first.
+            ("big,gpu", "", "b"),
+            ("cpu,gpu", "", "b"),
+            ("big,cpu", "", "c"),
+            ("gpus", "", "e"),
+            ("", "biology", "e"),
+        ] {
+            let found = first(&site, to(partition, account)).unwrap();
+            assert_eq!(found.mytoken.to_string(), wanted, "-p {partition} -A {account}");
+        }
+        assert_eq!(first(&site[..4], to("", "")), None);
+        assert_eq!(first(&site[..1], to("gpu", "")), None, "an account that is not named is not known");
+    }
+
+    #[test]
+    fn each_order_of_defaults_gives_one_result() {
+        let (none, gpu): (&[&str], &[&str]) = (&[], &["gpu/=data"]);
+        for (own, site, plugstack, by_default, required, wanted) in [
+            // Nobody asked for a credential.
+            (none, none, "", true, false, "off"),
+            (none, none, "site", true, false, "site"),
+            (none, gpu, "site", true, false, "data"),
+            (none, &["cpu/=data"], "site", true, false, "site"),
+            (none, &["cpu/=data"], "", true, false, "off"),
+            (none, &["gpu/=off"], "site", true, false, "off"),
+            (none, &["gpu/=required:data"], "", true, false, "required:data"),
+            (none, &["gpu/=required"], "", true, false, "required:default"),
+            (none, &["gpu/=required"], "site", true, false, "required:site"),
+            (&["/=off"], gpu, "site", true, false, "off"),
+            (&["gpu/=mine"], gpu, "", true, false, "mine"),
+            (&["cpu/=mine"], gpu, "", true, false, "data"),
+            // --mytoken, or --mytoken=required, without a name.
+            (none, none, "", false, false, "default"),
+            (none, none, "site", false, true, "required:site"),
+            (none, gpu, "site", false, false, "data"),
+            (none, gpu, "", false, true, "required:data"),
+            (none, &["gpu/=off"], "", false, false, "default"),
+            (none, &["gpu/=off"], "site", false, true, "required:site"),
+            (none, &["gpu/=required:data"], "", false, false, "data"),
+            (&["/=mine"], gpu, "site", false, false, "mine"),
+            (&["/=off"], gpu, "site", false, false, "site"),
+        ] {
+            let (own, site) = (tables(own), tables(site));
+            let of_site = ProfileName::parse(plugstack);
+            let job = Unnamed { to: to("gpu", ""), of_site: of_site.as_ref(), by_default, required };
+            let (chosen, origin) = choose(&own, &site, job);
+            assert_eq!(chosen.to_string(), wanted, "{own:?} {site:?} {job:?}");
+            match origin {
+                Origin::Own(table) => assert!(own.contains(table)),
+                Origin::Site(table) => assert!(site.contains(table)),
+                Origin::Plugstack => assert!(of_site.is_some()),
+                Origin::Nothing => assert!(["off", "default"].contains(&wanted), "{wanted}"),
+            }
+        }
+    }
+
+    #[test]
+    fn tables_that_cannot_be_meant_are_refused() {
+        let known = |name: &str| ["data", "default"].contains(&name);
+        let name = |partition: &str| DefaultSettings {
+            partition: Some(partition.to_owned()),
+            account: None,
+            mytoken: CredentialOption::Off,
+        };
+        for wrong in ["", "a,b", "a b", "a\n"] {
+            let fault = check(&[name(wrong)], known).unwrap_err();
+            assert!(fault.contains("partition must be one name"), "{fault}");
+        }
+        for (lines, wanted) in [
+            (&["gpu/=other"][..], Some("[[default]] for partition gpu: there is no profile \"other\"")),
+            (&["gpu/=required:other"], Some("there is no profile \"other\"")),
+            (
+                &["gpu/=data", "gpu/bio=off"],
+                Some(
+                    "[[default]] for partition gpu, account bio is never used, because one for partition gpu stands before it; write the most specific first",
+                ),
+            ),
+            (&["/=data", "gpu/=off"], Some("one for any submission stands before it")),
+            (&["/bio=data", "/BIO=off"], Some("[[default]] for account BIO is never used")),
+            (&["gpu/bio=off", "gpu/=data", "/bio=required", "/=off"], None),
+            (&["gpu/bio=off", "cpu/bio=off"], None),
+        ] {
+            let found = check(&tables(lines), known).err();
+            match wanted {
+                Some(wanted) => assert!(found.as_ref().is_some_and(|fault| fault.contains(wanted)), "{found:?}"),
+                None => assert_eq!(found, None),
+            }
+        }
+    }
+
+    #[test]
+    fn a_form_that_the_option_lacks_is_refused() {
+        let read = |mytoken: &str| toml::from_str::<DefaultSettings>(&format!("mytoken = '{mytoken}'"));
+        assert_eq!(read("required:data").unwrap().mytoken.to_string(), "required:data");
+        for wrong in ["", "required:", "a b", "jobs.toml"] {
+            assert!(read(wrong).is_err_and(|error| error.message().contains("use PROFILE, off, required")), "{wrong}");
+        }
+        assert!(toml::from_str::<DefaultSettings>("partition = 'gpu'").is_err(), "mytoken is missing");
+    }
+}
