@@ -5,14 +5,16 @@ use std::env;
 use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use mytoken_wire::ProfileName;
+use mytoken_wire::CredentialOption;
+use mytoken_wire::credential_option::VARIABLE;
 
-use crate::credential_option::CredentialOption;
-use crate::ffi::{command_options, error, info, unset_env};
+use crate::credential_option::{self, Wish};
+use crate::ffi::{SpankContext, command_options, error, info, unset_env};
 use crate::hook::{HookCall, Verdict};
 use crate::job_env::{self, TOKEN};
+use crate::settings::SiteDefault;
 use crate::state::{self, Submission};
-use crate::submit;
+use crate::submit::{self, Failure};
 
 /// Registers the option.
 pub fn init(call: &HookCall) {
@@ -44,25 +46,57 @@ fn submit_component(call: &HookCall, batch: bool) -> Verdict {
     if first {
         job_env::remove_inherited(&call.settings.jobs());
     }
-    let site = call.settings.default.clone();
-    let (profile, required) = match option {
-        Some(CredentialOption::Off) => return without_credential(Submission::NotRequested),
-        Some(CredentialOption::On { profile, required }) => (profile.or(site), required),
-        None if site.is_some() => (site, false),
-        None => return without_credential(Submission::NotRequested),
+    let wish = match wish(call.context, option, &call.settings.default) {
+        Ok(Some(wish)) => wish,
+        Ok(None) => return without_credential(Submission::NotRequested),
+        Err(_) if first && is_test_only() => return without_credential(Submission::Test),
+        Err(sentence) if first => return conclude(Err(sentence.into()), batch),
+        Err(_) => return Verdict::Proceed,
     };
+    let failed = |reason| Failure { reason, required: wish.is_required() };
     let result = match before {
         Submission::New if is_test_only() => return without_credential(Submission::Test),
         Submission::Test => return Verdict::Proceed,
-        Submission::New => acquire(call, &profile.unwrap_or_else(ProfileName::standard), required),
+        Submission::New => match acquire(call, &wish) {
+            Ok(None) => return without_credential(Submission::NotRequested),
+            Ok(Some(credential)) => Ok(credential),
+            Err(failure) => Err(failure),
+        },
         // SLURM-18: Slurm keeps one set of job-control variables per component.
-        Submission::Placed(credential) => credential.place(call.spank).map(|()| credential).map_err(str::to_owned),
-        Submission::Failed(reason) if required => Err(reason),
+        Submission::Placed(credential) => {
+            credential.place(call.spank).map(|()| credential).map_err(|fault| failed(fault.to_owned()))
+        }
+        Submission::Failed(reason) if wish.is_required() => Err(failed(reason)),
         Submission::Failed(_) => return Verdict::Proceed,
+        // The defaults chose for the first component, and so for the whole job.
+        Submission::NotRequested if wish.by_default => return Verdict::Proceed,
         // The batch script and all steps get the environment of the first component, which Slurm has already read.
-        Submission::NotRequested => Err("in a heterogeneous job, the first component must have --mytoken".to_owned()),
+        Submission::NotRequested => {
+            Err(failed("in a heterogeneous job, the first component must have --mytoken".to_owned()))
+        }
     };
-    conclude(result, required, batch)
+    conclude(result, batch)
+}
+
+/// What the submission wants.
+///
+/// # Errors
+/// A sentence about the user's variable.
+pub fn wish(
+    context: SpankContext,
+    option: Option<CredentialOption>,
+    site: &SiteDefault,
+) -> Result<Option<Wish>, String> {
+    let is_step = context == SpankContext::Local && job_env::inside_job();
+    let variable = || {
+        // sbatch passes the variable on to the job, whose steps have the job's profile.
+        if is_step {
+            return Ok(None);
+        }
+        let value = env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned());
+        credential_option::parse_variable(value.as_deref())
+    };
+    credential_option::wish(option, variable, *site != SiteDefault::Off)
 }
 
 /// Proceeds without a credential. The first component decides for the whole job.
@@ -75,8 +109,28 @@ fn without_credential(submission: Submission) -> Verdict {
     Verdict::Proceed
 }
 
-/// Runs mytoken-submit and sets the variables.
-fn acquire(call: &HookCall, profile: &ProfileName, required: bool) -> Result<job_env::Credential, String> {
+/// Runs mytoken-submit and sets the variables. `None`: the defaults say that there is no credential.
+fn acquire(call: &HookCall, wish: &Wish) -> Result<Option<job_env::Credential>, Failure> {
+    check(call).map_err(|reason| Failure { reason, required: wish.is_required() })?;
+    let Some(submitted) = submit::run(&call.settings, wish, call.context)? else { return Ok(None) };
+    let submit::Submitted { credential, chosen, notes } = submitted;
+    let required = chosen.is_required();
+    credential.place(call.spank).map_err(|fault| Failure { reason: fault.to_owned(), required })?;
+    if state::change(|state| state.option.is_none()).unwrap_or(false) {
+        job_env::note_option(&chosen);
+    }
+    // SLURM-63: Slurm obeys --quiet later than this hook runs.
+    if !(has_option(c"quiet", "--quiet") || has_option(c"quiet", "-Q")) {
+        notes.iter().for_each(|note| info(note));
+    }
+    Ok(Some(credential))
+}
+
+/// Whether this submission can have a credential.
+///
+/// # Errors
+/// A sentence for the user.
+fn check(call: &HookCall) -> Result<(), String> {
     if let Some(problem) = call.settings.problems.first() {
         return Err(format!("the plugin is misconfigured: {problem}"));
     }
@@ -95,27 +149,20 @@ fn acquire(call: &HookCall, profile: &ProfileName, required: bool) -> Result<job
                 .to_owned(),
         );
     }
-    let wanted = submit::Wanted { profile, required, clusters: command_options::value(c"clusters") };
-    let submit::Submitted { credential, notes } = submit::run(&call.settings, &wanted, call.context)?;
-    credential.place(call.spank)?;
-    // SLURM-63: Slurm obeys --quiet later than this hook runs.
-    if !(has_option(c"quiet", "--quiet") || has_option(c"quiet", "-Q")) {
-        notes.iter().for_each(|note| info(note));
-    }
-    Ok(credential)
+    Ok(())
 }
 
 /// Stores the result and reports a failure to the user.
-fn conclude(result: Result<job_env::Credential, String>, required: bool, batch: bool) -> Verdict {
+fn conclude(result: Result<job_env::Credential, Failure>, batch: bool) -> Verdict {
     // On the nodes the variable would take precedence over the file, with a token that expires soon.
     unset_env(TOKEN);
     let (submission, verdict) = match result {
         Ok(credential) => (Submission::Placed(credential), Verdict::Proceed),
-        Err(reason) if required => {
+        Err(Failure { reason, required: true }) => {
             error(&format!("no credential: {reason}"));
             (Submission::Failed(reason), Verdict::Refuse)
         }
-        Err(reason) => {
+        Err(Failure { reason, required: false }) => {
             error(&format!("no credential: {reason} (submitting without)"));
             if batch {
                 job_env::explain(&reason);

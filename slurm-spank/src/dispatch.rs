@@ -4,6 +4,7 @@
 use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{SpankContext, error};
 use crate::hook::{HookCall, Verdict};
+use crate::settings::SiteDefault;
 use crate::{allocator, epilog, local, remote, slurmd, state};
 
 /// `slurm_spank_init`.
@@ -67,10 +68,12 @@ pub fn init_post_opt(call: &HookCall) -> Verdict {
 /// After a panic in the hook. A submission is refused as in [`option_panicked`]. On a node the step runs as without this plugin, also if
 /// it requires a token: the job's environment, which says so, was not read yet.
 pub fn init_post_opt_panicked(context: SpankContext) -> Verdict {
-    match state::change(|state| state.option.clone()).flatten() {
-        Some(CredentialOption::On { required, .. }) if context.is_client() => {
+    let option = state::change(|state| state.option.clone()).flatten();
+    // The site's default is not known here, and requires nothing.
+    match allocator::wish(context, option, &SiteDefault::Off) {
+        Ok(Some(wish)) if context.is_client() => {
             error("no credential: internal error");
-            if required { Verdict::Refuse } else { Verdict::Proceed }
+            if wish.is_required() { Verdict::Refuse } else { Verdict::Proceed }
         }
         _ => Verdict::Proceed,
     }

@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
 use mytoken_wire::tools::{self, Tool};
-use mytoken_wire::{Handle, JobName, sealed};
+use mytoken_wire::{CredentialOption, Handle, JobName, sealed};
 
 use crate::ffi::{JobEnv, Spank, set_env, unset_env};
 
@@ -106,6 +106,12 @@ pub const REASON_LIMIT: u16 = 1600;
 /// Sends the job the reason for its lack of a credential. It holds no secret: the user has just seen it.
 pub fn explain(reason: &str) {
     let _ = set_env(REASON, &mytoken_wire::printable(reason, usize::from(REASON_LIMIT) / 4));
+}
+
+/// Gives the job the option's variable as if the user had typed the option: from it steps know whether the job requires its credential
+/// while no agent answers, and which profile it has.
+pub fn note_option(option: &CredentialOption) {
+    let _ = set_env(OPTION, &option.to_string());
 }
 
 /// Whether this process runs inside a job.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mytoken_wire::ProfileName;
+use mytoken_wire::profile::DEFAULT_TABLES;
 
 /// A key.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,17 @@ fn find(name: &str) -> Result<Key, String> {
         .ok_or_else(|| format!("is unknown; known are {}", KEYS.map(|(known, _)| known).join(", ")))
 }
 
+/// What a submission gets for which the user says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SiteDefault {
+    /// No credential, and no program is started.
+    Off,
+    /// A credential of this profile, unless the tables of `jobs.toml` name another.
+    Profile(ProfileName),
+    /// What the tables of `jobs.toml` say.
+    Tables,
+}
+
 /// What the administrator wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginSettings {
@@ -47,8 +59,8 @@ pub struct PluginSettings {
     pub submit: PathBuf,
     /// The agent's socket.
     pub socket: PathBuf,
-    /// The profile of submissions without the option; `None`: they get no credential.
-    pub default: Option<ProfileName>,
+    /// What submissions without the option get.
+    pub default: SiteDefault,
     /// Time limit of [`PluginSettings::submit`].
     pub submit_time: Duration,
     /// Time limit for the agent's answer at the start of a step.
@@ -64,7 +76,7 @@ impl Default for PluginSettings {
         Self {
             submit: PathBuf::from("/usr/libexec/mytoken/mytoken-submit"),
             socket: PathBuf::from(mytoken_wire::paths::AGENT_SOCKET),
-            default: None,
+            default: SiteDefault::Off,
             submit_time: Duration::from_secs(12),
             // A second more than `[agent] start_deadline`, so that the answer "pending" arrives in time.
             agent_time: Duration::from_secs(3),
@@ -101,10 +113,7 @@ impl PluginSettings {
         match find(key)? {
             Key::Submit => self.submit = absolute_path(value)?,
             Key::Socket => self.socket = absolute_path(value)?,
-            Key::Default if value == "off" => self.default = None,
-            Key::Default => {
-                self.default = Some(ProfileName::parse(value).ok_or("is neither a profile name nor \"off\"")?);
-            }
+            Key::Default => self.default = site_default(value)?,
             Key::SubmitSeconds => self.submit_time = seconds(value, 1..=120)?,
             Key::AgentSeconds => self.agent_time = seconds(value, 1..=30)?,
             #[cfg(feature = "panic-injection")]
@@ -152,6 +161,16 @@ pub fn injected_panic() {
     }
 }
 
+fn site_default(value: &str) -> Result<SiteDefault, String> {
+    match value {
+        "off" => Ok(SiteDefault::Off),
+        DEFAULT_TABLES => Ok(SiteDefault::Tables),
+        name => ProfileName::parse(name)
+            .map(SiteDefault::Profile)
+            .ok_or_else(|| format!("is no profile name, and neither \"off\" nor \"{DEFAULT_TABLES}\"")),
+    }
+}
+
 fn absolute_path(value: &str) -> Result<PathBuf, String> {
     if value.starts_with('/') { Ok(PathBuf::from(value)) } else { Err("is not an absolute path".to_owned()) }
 }
@@ -175,7 +194,7 @@ mod tests {
         let values = [
             defaults.submit.display().to_string(),
             defaults.socket.display().to_string(),
-            defaults.default.as_ref().map_or("off", ProfileName::as_str).to_owned(),
+            "off".to_owned(),
             defaults.submit_time.as_secs().to_string(),
             defaults.agent_time.as_secs().to_string(),
         ];
@@ -200,7 +219,7 @@ mod tests {
         let wanted = PluginSettings {
             submit: "/a".into(),
             socket: "/b".into(),
-            default: ProfileName::parse("data"),
+            default: SiteDefault::Profile(ProfileName::parse("data").unwrap()),
             submit_time: Duration::from_secs(3),
             agent_time: Duration::from_secs(1),
             ..PluginSettings::default()
@@ -208,6 +227,7 @@ mod tests {
         assert_eq!(settings, wanted);
         // "off" is a keyword, not the name of a profile.
         assert_eq!(parse(&["default=off"]), PluginSettings::default());
+        assert_eq!(parse(&["default=jobs.toml"]).default, SiteDefault::Tables);
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod steps;
 #[cfg(test)]
 mod submissions;
 #[cfg(test)]
+mod submissions_defaults;
+#[cfg(test)]
 mod submissions_told;
 #[cfg(test)]
 mod submit_failures;

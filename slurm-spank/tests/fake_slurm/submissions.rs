@@ -36,10 +36,10 @@ fn without_the_option_nothing_is_set_or_started() {
 #[test]
 fn the_option_runs_mytoken_submit_and_sets_the_variables() {
     for (option, called) in [
-        ("", "--profile default --context sbatch"),
-        ("data", "--profile data --context sbatch"),
-        ("required", "--profile default --required --context sbatch"),
-        ("required:data", "--profile data --required --context sbatch"),
+        ("", "--context=sbatch"),
+        ("data", "--profile=data --context=sbatch"),
+        ("required", "--context=sbatch --required"),
+        ("required:data", "--profile=data --context=sbatch --required"),
     ] {
         let program = FakeSubmit::good();
         let seen = submit(ALLOCATOR, &program, &[], Some(option));
@@ -60,7 +60,7 @@ fn mytoken_submit_gets_the_name_of_the_command() {
             .line(&program.argument())
             .lines(&["load", "hook init", "option-null", "hook init_post_opt"])
             .run();
-        assert_eq!(program.calls(), [format!("--profile default --context {called}")]);
+        assert_eq!(program.calls(), [format!("--context={called}")]);
     }
 }
 
@@ -71,7 +71,7 @@ fn a_default_of_the_site_applies_unless_the_user_says_off() {
     assert!(has_credential(&submit(ALLOCATOR, &program, &["arg default=site"], Some(""))));
     assert!(!has_credential(&submit(ALLOCATOR, &program, &["arg default=site"], Some("off"))));
     assert!(!has_credential(&submit(ALLOCATOR, &program, &["arg default=off"], None)));
-    assert_eq!(program.calls(), ["--profile site --context sbatch", "--profile site --context sbatch"]);
+    assert_eq!(program.calls(), ["--default=site --context=sbatch --by-default", "--default=site --context=sbatch"]);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_nested_submission_with_the_option_gets_its_own_credential() {
     let program = FakeSubmit::good();
     let seen = submit(ALLOCATOR, &program, &INSIDE, Some("new"));
     assert!(has_credential(&seen), "{:?}", seen.lines);
-    assert_eq!(program.calls(), ["--profile new --context sbatch"]);
+    assert_eq!(program.calls(), ["--profile=new --context=sbatch"]);
     let program = FakeSubmit::script("exit 1");
     let seen = submit(ALLOCATOR, &program, &INSIDE, Some("new"));
     assert!(seen.all_zero() && !has_credential(&seen), "{:?}", seen.lines);
@@ -325,7 +325,7 @@ fn a_job_that_would_lose_its_credential_gets_none() {
 fn mytoken_submit_is_told_for_which_clusters_the_job_is() {
     let program = FakeSubmit::good();
     assert!(submit(ALLOCATOR, &program, &["set clusters=blue,red"], Some("")).all_zero());
-    assert!(program.calls()[0].contains(" --clusters=blue,red "), "{:?}", program.calls());
+    assert!(program.calls()[0].contains("--clusters=blue,red "), "{:?}", program.calls());
 }
 
 #[test]

@@ -189,6 +189,49 @@ fn a_job_submitted_by_a_job_inherits_nothing() -> Result<()> {
 }
 
 #[test]
+fn the_defaults_are_told_the_partition_and_account_that_a_submission_names() -> Result<()> {
+    with_plugin(&product_plugin(), "default=jobs.toml", |site| {
+        let told = "/var/tmp/told";
+        site.write(SUBMIT, &format!("#!/bin/sh\necho \"$@\" >>{told}\necho '{{\"v\":1,\"off\":true}}'\n"), "0755")?;
+        let partitions = "for name in gpu cpu; do scontrol create partitionname=$name nodes=ALL; done";
+        site.sh("root", &format!("{partitions}; install -m 666 /dev/null {told}"))?.ok()?;
+        let scripts = "for line in 'p gpu' 'A bio' '-partition=gpu,cpu'; do printf '#!/bin/sh\\n#SBATCH -%s\\ntrue\\n' \"$line\" >\"${line%[ =]*}.sh\"; done";
+        site.sh("alice", scripts)?.ok()?;
+        let mut wrong = Vec::new();
+        for (command, wanted) in [
+            ("sbatch --hold --wrap true", ""),
+            ("sbatch --hold -p gpu --wrap true", "--partition=gpu"),
+            ("sbatch --hold --part gpu --accou bio --wrap true", "--partition=gpu --account=bio"),
+            ("sbatch --hold -pgpu,cpu --wrap true", "--partition=gpu,cpu"),
+            ("sbatch --hold -A BIO --wrap true", "--account=BIO"),
+            ("sbatch --hold p.sh", "--partition=gpu"),
+            ("sbatch --hold A.sh", "--account=bio"),
+            ("sbatch --hold ./-partition.sh", "--partition=gpu,cpu"),
+            ("sbatch --hold -p cpu p.sh", "--partition=cpu"),
+            ("SBATCH_PARTITION=cpu SBATCH_ACCOUNT=chem sbatch --hold p.sh", "--partition=cpu --account=chem"),
+            ("SBATCH_PARTITION=cpu sbatch --hold -p gpu --wrap true", "--partition=gpu"),
+            ("SLURM_PARTITION=cpu SALLOC_PARTITION=cpu sbatch --hold --wrap true", ""),
+            ("sbatch --hold -p gpu : -p cpu p.sh", "--partition=gpu"),
+            ("salloc -p gpu -A bio true", "--partition=gpu --account=bio"),
+            ("SALLOC_PARTITION=gpu SALLOC_ACCOUNT=bio salloc true", "--partition=gpu --account=bio"),
+            ("srun -p gpu true", "--partition=gpu"),
+            ("SLURM_PARTITION=gpu SLURM_ACCOUNT=bio srun true", "--partition=gpu --account=bio"),
+            ("srun sh -c 'echo -p cpu'", ""),
+            ("srun -p gpu sbatch --hold --wrap true", "--partition=gpu/"),
+        ] {
+            site.sh("root", &format!("truncate -s0 {told}"))?.ok()?;
+            let outcome = site.sh("alice", command)?.ok()?;
+            let seen = site.sh("root", &format!("sed 's/ *--context=.*//' {told} | paste -sd/"))?.ok()?.stdout;
+            if seen.trim() != wanted || outcome.stderr.contains("mytoken:") {
+                wrong.push(format!("{command}: {} {}", seen.trim(), outcome.stderr));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn required_without_credential_is_refused_with_one_line_and_nothing_is_submitted() -> Result<()> {
     with_plugin(&product_plugin(), "", |site| {
         site.write(
