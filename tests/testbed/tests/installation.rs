@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use testbed::drive::jobs::Job;
-use testbed::drive::machine::{Machine, machine_story};
+use testbed::drive::machine::{Machine, machine_story, machine_story_with};
 use testbed::drive::people::{self, Session};
 use testbed::site::command::finish;
 use testbed::site::packages;
-use testbed::{Result, Site, skip, wait};
+use testbed::{Options, Result, Site, skip, wait};
 
 mod built_packages;
 use built_packages::{EARLIER, PURGE, bring, bring_earlier_packages, bring_packages, difference, etc, login_by_key};
@@ -122,6 +122,11 @@ impl Work {
     }
 }
 
+/// People log in every few seconds for as long as the story takes, on a slow machine more often than the limit of requests allows.
+fn busy() -> Result<Options> {
+    Ok(Options { request_limit: "", ..Options::new()? })
+}
+
 /// Logs in again and again while `body` runs, by key and by token. No login may fail.
 fn while_people_log_in(site: &Site, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let again = |login: &str, pause: &str| {
@@ -187,7 +192,7 @@ fn upgrade_and_downgrade(site: &Site, machine: &Machine<'_>, reads_leases: bool)
 
 #[test]
 fn sessions_jobs_and_logins_live_through_restart_upgrade_downgrade_and_a_crash() -> Result<()> {
-    machine_story(|site, machine| {
+    machine_story_with(busy()?, |site, machine| {
         bring_packages(site)?;
         bring_earlier_packages(site)?;
         upgrade_and_downgrade(site, machine, true)
@@ -199,7 +204,7 @@ fn sessions_jobs_and_logins_live_through_an_upgrade_from_an_earlier_commit_and_b
     let Some(earlier) = packages::earlier() else {
         return skip("there are no packages of an earlier commit; run `make earlier` in a clone with its history");
     };
-    machine_story(|site, machine| {
+    machine_story_with(busy()?, |site, machine| {
         bring_packages(site)?;
         bring(site, &earlier, "/root/earlier")?;
         upgrade_and_downgrade(site, machine, false)
