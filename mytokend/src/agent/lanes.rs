@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The order of the requests to mytoken servers. Requests for access tokens of one provider at one server form a lane of their own, and so
-//! do the revocations at one server, so that one that hangs delays no other one. Within a lane the users share the room.
+//! do the revocations at one server, so that one that hangs delays no other one. The users share the room of a lane, and all workers: a
+//! user can name as many lanes as he likes, because the provider stands in his own token.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -8,18 +9,24 @@ use super::lease_table::Task;
 
 /// How many requests run at the same time.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+pub struct Limits {
+    /// Of all lanes together: the number of worker threads.
+    pub all: usize,
+    /// Of these, so many only take a request whose user and whose lane have none that runs.
+    pub reserve: usize,
     /// Of a lane.
-    lane: usize,
-    /// Of one user in a lane.
-    user: usize,
+    pub lane: usize,
+    /// Of one user in all lanes.
+    pub user: usize,
+    /// Of one user in one lane.
+    pub user_in_lane: usize,
 }
 
 /// For access tokens.
-const TOKENS: Limits = Limits { lane: 8, user: 3 };
+pub const TOKENS: Limits = Limits { all: 24, reserve: 4, lane: 8, user: 6, user_in_lane: 3 };
 
 /// For revocations. Nothing waits for them.
-const REVOCATIONS: Limits = Limits { lane: 2, user: 2 };
+pub const REVOCATIONS: Limits = Limits { all: 6, reserve: 1, lane: 2, user: 3, user_in_lane: 2 };
 
 /// Where a request belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,69 +39,78 @@ pub struct Place {
 
 #[derive(Default)]
 struct Lane {
-    waiting: VecDeque<(u32, Task)>,
+    waiting: VecDeque<(u32, u64, Task)>,
     running: HashMap<u32, usize>,
+    /// When it was served last: the number of that request.
+    served: u64,
 }
 
-impl Lane {
-    /// The task that waits longest among those of the users with the fewest running requests.
-    fn next(&mut self, limits: Limits) -> Option<(u32, Task)> {
-        if self.running.values().sum::<usize>() >= limits.lane {
-            return None;
-        }
-        let running = |uid: &u32| self.running.get(uid).copied().unwrap_or(0);
-        let candidates = self.waiting.iter().enumerate().map(|(index, (uid, _))| (running(uid), index));
-        let (count, index) = candidates.min()?;
-        if count >= limits.user {
-            return None;
-        }
-        let (uid, task) = self.waiting.remove(index)?;
-        *self.running.entry(uid).or_default() += 1;
-        Some((uid, task))
-    }
+/// A user's requests in all lanes.
+#[derive(Default)]
+struct User {
+    running: usize,
+    /// When he was served last: the number of that request.
+    served: u64,
 }
+
+/// The order of the waiting requests, the smallest first: users with few running requests, users who were served long ago, then the same
+/// for the user's lanes, then the request that waits longest.
+type Rank = (usize, u64, usize, u64, u64);
 
 /// The waiting and running requests of all lanes.
 pub struct Lanes {
     limits: Limits,
     lanes: BTreeMap<String, Lane>,
-    /// The lane that was served last.
-    last: String,
+    users: HashMap<u32, User>,
+    /// Number of the last request that came, or was served.
+    last: u64,
 }
 
 impl Lanes {
-    fn new(limits: Limits) -> Self {
-        Self { limits, lanes: BTreeMap::new(), last: String::new() }
-    }
-
-    /// Lanes of requests for access tokens.
+    /// No request yet.
     #[must_use]
-    pub fn of_tokens() -> Self {
-        Self::new(TOKENS)
-    }
-
-    /// Lanes of revocations.
-    #[must_use]
-    pub fn of_revocations() -> Self {
-        Self::new(REVOCATIONS)
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, lanes: BTreeMap::new(), users: HashMap::new(), last: 0 }
     }
 
     /// Adds a task at the end of its lane.
     pub fn push(&mut self, place: Place, task: Task) {
-        self.lanes.entry(place.lane).or_default().waiting.push_back((place.uid, task));
+        self.last += 1;
+        self.users.entry(place.uid).or_default();
+        self.lanes.entry(place.lane).or_default().waiting.push_back((place.uid, self.last, task));
     }
 
-    /// The next task that may run, of each lane in turn. [`Self::done`] has to be called after it.
+    /// The next task that may run. [`Self::done`] has to be called after it.
     pub fn take(&mut self) -> Option<(Place, Task)> {
-        let after = self.lanes.keys().filter(|name| **name > self.last);
-        let order: Vec<String> = after.chain(self.lanes.keys().filter(|name| **name <= self.last)).cloned().collect();
-        for name in order {
-            if let Some((uid, task)) = self.lanes.get_mut(&name).and_then(|lane| lane.next(self.limits)) {
-                self.last.clone_from(&name);
-                return Some((Place { lane: name, uid }, task));
-            }
+        let running = self.users.values().map(|user| user.running).sum::<usize>();
+        let free = self.limits.all.saturating_sub(running);
+        let ranked = self.lanes.iter().filter_map(|(name, lane)| Some((self.first_of(lane, free)?, name)));
+        let ((_, index), name) = ranked.min()?;
+        let name = name.clone();
+        let lane = self.lanes.get_mut(&name)?;
+        let (uid, _, task) = lane.waiting.remove(index)?;
+        self.last += 1;
+        *lane.running.entry(uid).or_default() += 1;
+        lane.served = self.last;
+        let user = self.users.entry(uid).or_default();
+        (user.running, user.served) = (user.running + 1, self.last);
+        Some((Place { lane: name, uid }, task))
+    }
+
+    /// The first request of the lane that may run, as its rank and its index, with `free` workers.
+    fn first_of(&self, lane: &Lane, free: usize) -> Option<(Rank, usize)> {
+        let in_lane: usize = lane.running.values().sum();
+        if free == 0 || in_lane >= self.limits.lane {
+            return None;
         }
-        None
+        let waiting = lane.waiting.iter().enumerate().filter_map(|(index, (uid, number, _))| {
+            let (all, served) = self.users.get(uid).map_or((0, 0), |user| (user.running, user.served));
+            let here = lane.running.get(uid).copied().unwrap_or(0);
+            let room = all < self.limits.user && here < self.limits.user_in_lane;
+            let admitted = room && (free > self.limits.reserve || all == 0 && in_lane == 0);
+            admitted.then_some(((all, served, here, lane.served, *number), index))
+        });
+        waiting.min()
     }
 
     /// A task of [`Self::take`] has ended.
@@ -107,6 +123,13 @@ impl Lanes {
         if lane.running.is_empty() && lane.waiting.is_empty() {
             self.lanes.remove(&place.lane);
         }
+        if let Some(user) = self.users.get_mut(&place.uid) {
+            user.running = user.running.saturating_sub(1);
+        }
+        // Who was served last is remembered while anybody waits.
+        if self.lanes.is_empty() {
+            self.users.clear();
+        }
     }
 
     /// Whether nothing waits and nothing runs.
@@ -117,50 +140,4 @@ impl Lanes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::lease::{Action, LeaseKey};
-    use super::*;
-
-    fn task(number: u32) -> Task {
-        Task { key: LeaseKey::Job(number), action: Action::Renew, generation: 1 }
-    }
-
-    fn place(lane: &str, uid: u32) -> Place {
-        Place { lane: lane.to_owned(), uid }
-    }
-
-    fn taken(lanes: &mut Lanes) -> Vec<(String, u32, LeaseKey)> {
-        std::iter::from_fn(|| lanes.take()).map(|(place, task)| (place.lane, place.uid, task.key)).collect()
-    }
-
-    #[test]
-    fn a_lane_that_hangs_delays_no_other_lane_and_no_other_user() {
-        let mut lanes = Lanes::of_tokens();
-        (0..100).for_each(|number| lanes.push(place("hangs", 1), task(number)));
-        assert_eq!(taken(&mut lanes).len(), TOKENS.user);
-        lanes.push(place("hangs", 2), task(200));
-        lanes.push(place("works", 1), task(300));
-        let next = taken(&mut lanes);
-        assert!(next.contains(&("hangs".into(), 2, LeaseKey::Job(200))), "{next:?}");
-        assert!(next.contains(&("works".into(), 1, LeaseKey::Job(300))), "{next:?}");
-        (3..20).for_each(|uid| lanes.push(place("hangs", uid), task(uid)));
-        assert_eq!(taken(&mut lanes).len(), TOKENS.lane - TOKENS.user - 1);
-        lanes.done(&place("hangs", 1));
-        assert_eq!(taken(&mut lanes).len(), 1);
-    }
-
-    #[test]
-    fn users_and_lanes_take_turns() {
-        let mut lanes = Lanes::of_tokens();
-        for (number, (lane, uid)) in [("a", 1), ("a", 1), ("a", 1), ("a", 2), ("b", 1)].into_iter().enumerate() {
-            lanes.push(place(lane, uid), task(u32::try_from(number).unwrap()));
-        }
-        let order: Vec<LeaseKey> = taken(&mut lanes).into_iter().map(|(_, _, key)| key).collect();
-        assert_eq!(order, [0, 4, 3, 1, 2].map(LeaseKey::Job));
-        for place in [place("a", 1), place("a", 1), place("a", 1), place("a", 2), place("b", 1)] {
-            assert!(!lanes.is_empty());
-            lanes.done(&place);
-        }
-        assert!(lanes.is_empty());
-    }
-}
+mod tests;

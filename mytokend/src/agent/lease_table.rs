@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
-use super::lanes::{Lanes, Place};
+use super::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use super::lease::{Action, Lease, LeaseKey, Phase, server};
 
 /// Maximum number of leases. Above it the oldest finished ones are deleted: an array of many short tasks must not fill the memory.
@@ -50,8 +50,8 @@ impl Default for LeaseTable {
         Self {
             leases: HashMap::new(),
             heap: BinaryHeap::new(),
-            tokens: Lanes::of_tokens(),
-            revocations: Lanes::of_revocations(),
+            tokens: Lanes::new(TOKENS),
+            revocations: Lanes::new(REVOCATIONS),
             slurm: VecDeque::new(),
             stopping: false,
             last_generation: 0,

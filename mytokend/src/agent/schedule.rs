@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 use mytoken_wire::agent::EventKind;
 
 use super::job_requests::WRITE_PAUSE;
+use super::lanes::{REVOCATIONS, TOKENS};
 use super::lease::{Action, Lease, LeaseKey};
 use super::lease_table::{LeaseTable, Queue, Task};
 use super::{Agent, millis, process};
 use crate::log::Level;
 
 /// Number of worker threads of each queue.
-const WORKERS: [(Queue, usize); 3] = [(Queue::Tokens, 24), (Queue::Slurm, 2), (Queue::Revocations, 6)];
+const WORKERS: [(Queue, usize); 3] =
+    [(Queue::Tokens, TOKENS.all), (Queue::Slurm, 2), (Queue::Revocations, REVOCATIONS.all)];
 
 /// Stack of a thread in bytes. Enough for TLS; the default of 2 MiB would make the agent look larger than it is.
 pub(super) const STACK: usize = 512 * 1024;
