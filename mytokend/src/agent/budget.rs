@@ -16,6 +16,7 @@ use mytoken::server::ServerError;
 use mytoken::{Error, ScheduleClock};
 use mytoken_wire::agent::{BudgetStatus, BudgetUse};
 
+use crate::jobs::repeatable;
 use ledger::{Ledger, Purpose};
 use limit::Limit;
 
@@ -45,8 +46,13 @@ pub struct Budgets {
 /// Why a request was not answered.
 #[derive(Debug)]
 pub enum Unsent {
-    /// It had no permit; one may be had after this time.
-    NoPermit(Duration),
+    /// It had no permit.
+    NoPermit {
+        /// After this time one may be had.
+        wait: Duration,
+        /// Only the user's share is used up.
+        only_his: bool,
+    },
     /// It failed.
     Failed(Error),
 }
@@ -88,8 +94,12 @@ impl Budgets {
         work: impl FnOnce(&HttpClient) -> Result<T, Error>,
     ) -> Result<T, Unsent> {
         let http = HttpClient::new(settings).map_err(|error| Unsent::Failed(error.into()))?;
-        let permit = self.with(server, |found, now| found.ledger.ask(purpose, uid, now)).unwrap_or(Ok(()));
-        permit.map_err(|wait| Unsent::NoPermit(Duration::from_millis(wait)))?;
+        let permit = self.with(server, |found, now| {
+            let only_his = found.ledger.left(now) > 0;
+            let asked = found.ledger.ask(purpose, uid, now);
+            asked.map_err(|wait| Unsent::NoPermit { wait: Duration::from_millis(wait), only_his })
+        });
+        permit.unwrap_or(Ok(()))?;
         let result = work(&http);
         let traffic = http.traffic();
         self.with(server, |found, now| {
@@ -105,6 +115,10 @@ impl Budgets {
             if let Err(Error::Server(ServerError::TooManyRequests { retry_after, .. })) = &result {
                 found.ledger.refused(*retry_after, now);
             }
+            let refused = matches!(&result, Err(error) if repeatable(error).is_none());
+            if refused && purpose == Purpose::FirstToken && traffic.sent > 0 {
+                found.ledger.refused_token(uid);
+            }
         });
         result.map_err(Unsent::Failed)
     }
@@ -116,6 +130,15 @@ impl Budgets {
     pub fn submission(&self, name: &str, uid: u32) -> Result<(), Duration> {
         let asked = self.with_name(name, |found, now| found.ledger.ask(Purpose::Submission, Some(uid), now));
         asked.unwrap_or(Ok(())).map_err(Duration::from_millis)
+    }
+
+    /// For how long a request of this purpose would get no permit, at a server with this name or URL. Counts nothing.
+    #[must_use]
+    pub fn wait(&self, server: &str, purpose: Purpose, uid: u32) -> Option<Duration> {
+        let now = self.now();
+        let servers = self.servers();
+        let (_, found) = servers.iter().find(|(url, found)| *url == server || found.name == server)?;
+        found.ledger.wait_for(purpose, Some(uid), now).map(Duration::from_millis)
     }
 
     /// A submission tells that it has sent more requests than it had permits for. The user may say anything, so this never takes more than
@@ -162,7 +185,7 @@ impl Budgets {
                 let mut uses: Vec<BudgetUse> = ledger
                     .uses(only, now)
                     .into_iter()
-                    .map(|(purpose, uid, requests)| BudgetUse { kind: purpose.as_str().to_owned(), uid, requests })
+                    .map(|(kind, uid, requests)| BudgetUse { kind: kind.to_owned(), uid, requests })
                     .collect();
                 let omitted = uses.len().saturating_sub(SHOWN);
                 uses.truncate(SHOWN);

@@ -8,6 +8,7 @@ use mytoken::{Deadline, Secret};
 use mytoken_wire::agent::{JobStart, RenewalCredential};
 
 use super::budget::Budgets;
+use super::budget::ledger::Purpose;
 use super::lease::LeaseCredential;
 use crate::jobs::Window;
 
@@ -63,21 +64,32 @@ pub struct RequestFailure {
     pub reason: String,
     /// Whether the same request may succeed later.
     pub temporary: bool,
-    /// The server's `Retry-After`.
+    /// The server's `Retry-After`, or when the budget has a permit.
     pub retry_after: Option<Duration>,
+    /// Nothing was sent: the budget had no permit.
+    pub unsent: bool,
+}
+
+/// Who has caused a request, and what it is for: the budget of requests goes by both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge {
+    /// The user.
+    pub uid: u32,
+    /// The purpose.
+    pub purpose: Purpose,
 }
 
 impl RequestFailure {
     /// The same request may succeed later.
     #[must_use]
     pub fn temporary(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), temporary: true, retry_after: None }
+        Self { reason: reason.into(), temporary: true, retry_after: None, unsent: false }
     }
 
     /// The same request will fail again.
     #[must_use]
     pub fn permanent(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), temporary: false, retry_after: None }
+        Self { reason: reason.into(), temporary: false, retry_after: None, unsent: false }
     }
 }
 
@@ -98,6 +110,7 @@ pub trait CredentialService: Send + Sync {
         &self,
         credential: &LeaseCredential,
         comment: &str,
+        charge: Charge,
         deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure>;
 
@@ -111,7 +124,7 @@ pub trait CredentialService: Send + Sync {
     ///
     /// # Errors
     /// [`RequestFailure`].
-    fn revoke(&self, credential: &LeaseCredential, deadline: Deadline) -> Result<(), RequestFailure>;
+    fn revoke(&self, credential: &LeaseCredential, charge: Charge, deadline: Deadline) -> Result<(), RequestFailure>;
 
     /// The budgets of requests to the mytoken servers. `None`: this service does not count.
     fn budgets(&self) -> Option<&Budgets> {

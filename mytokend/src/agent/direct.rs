@@ -17,7 +17,7 @@ use mytoken_wire::clock::FixedClock;
 
 use super::budget::ledger::Purpose;
 use super::budget::{Budgets, Unsent};
-use super::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
+use super::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
 use super::lease::{LeaseCredential, lane};
 use crate::jobs::keys::PrivateKey;
 use crate::jobs::sealed::{self, JobCredential};
@@ -126,13 +126,13 @@ impl DirectMode {
     fn with_server<T>(
         &self,
         url: &ServerUrl,
-        purpose: (Purpose, Option<u32>),
+        charge: Charge,
         deadline: Deadline,
         work: impl FnOnce(&Server<'_>) -> Result<T, Error>,
     ) -> Result<T, RequestFailure> {
         // The cache ends with this process, so its times are elapsed time: setting the time of day does not change their age.
         let elapsed = FixedClock(self.clock.elapsed().as_secs());
-        let sent = self.budgets.send((&url.to_string(), purpose.0, purpose.1), &self.http, |http| {
+        let sent = self.budgets.send((&url.to_string(), charge.purpose, Some(charge.uid)), &self.http, |http| {
             let server = Server::discover_cached(http, url, &self.discovery, &elapsed, deadline)?;
             let result = work(&server);
             if let Some(clock) = server.server_clock() {
@@ -141,11 +141,13 @@ impl DirectMode {
             result
         });
         sent.map_err(|unsent| match unsent {
-            Unsent::NoPermit(wait) => RequestFailure {
-                reason: format!("this host has used up its requests to {url} for the next {} s", wait.as_secs() + 1),
-                temporary: true,
-                retry_after: Some(wait),
-            },
+            Unsent::NoPermit { wait, only_his } => {
+                let whose = if only_his { "your share of this host's" } else { "this host has used up its" };
+                let end = if only_his { " is used up" } else { "" };
+                let seconds = wait.as_secs().saturating_add(1);
+                let reason = format!("{whose} requests to {url}{end} for the next {seconds} s");
+                RequestFailure { reason, temporary: true, retry_after: Some(wait), unsent: true }
+            }
             Unsent::Failed(error) => failure(&error),
         })
     }
@@ -171,10 +173,10 @@ impl DirectMode {
         &self,
         url: &ServerUrl,
         request: &AccessTokenRequest<'_>,
-        uid: Option<u32>,
+        charge: Charge,
         deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
-        let granted = self.with_server(url, (Purpose::Token, uid), deadline, |server| {
+        let granted = self.with_server(url, charge, deadline, |server| {
             server.access_token(request, &mut refuse_rotation, deadline)
         })?;
         let now = self.clock.unix_millis() / 1000;
@@ -221,17 +223,18 @@ impl CredentialService for DirectMode {
         &self,
         credential: &LeaseCredential,
         comment: &str,
+        charge: Charge,
         deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         match credential {
             LeaseCredential::Sealed(text) => {
-                let JobCredential { server, sub_token, scope, audience, uid, .. } = self.open(text)?;
+                let JobCredential { server, sub_token, scope, audience, .. } = self.open(text)?;
                 let request = access_token_request(&sub_token, &scope, &audience, comment);
-                self.request(self.by_url(&server)?, &request, Some(uid), deadline)
+                self.request(self.by_url(&server)?, &request, charge, deadline)
             }
             LeaseCredential::Mytoken(renewal) => {
                 let request = access_token_request(&renewal.mytoken, &renewal.scope, &renewal.audience, comment);
-                self.request(self.by_name(&renewal.server)?, &request, None, deadline)
+                self.request(self.by_name(&renewal.server)?, &request, charge, deadline)
             }
             LeaseCredential::SubToken { .. } => {
                 Err(RequestFailure::permanent("this host follows the submission and needs no access token"))
@@ -250,7 +253,7 @@ impl CredentialService for DirectMode {
         self.by_name(name).is_ok()
     }
 
-    fn revoke(&self, credential: &LeaseCredential, deadline: Deadline) -> Result<(), RequestFailure> {
+    fn revoke(&self, credential: &LeaseCredential, charge: Charge, deadline: Deadline) -> Result<(), RequestFailure> {
         let (url, sub_token) = match credential {
             LeaseCredential::Sealed(text) => {
                 let credential = self.open(text)?;
@@ -259,7 +262,7 @@ impl CredentialService for DirectMode {
             LeaseCredential::SubToken { server, sub_token } => (self.by_name(server)?, sub_token.clone()),
             LeaseCredential::Mytoken(_) => return Ok(()),
         };
-        self.with_server(url, (Purpose::Revocation, None), deadline, |server| {
+        self.with_server(url, charge, deadline, |server| {
             match server.revoke(&sub_token, true, deadline) {
                 // What the server does not accept any more need not be revoked.
                 Err(Error::Server(ServerError::TokenRefused { .. })) => Ok(()),
@@ -301,7 +304,8 @@ fn access_token_request<'a>(
 
 fn failure(error: &Error) -> RequestFailure {
     let repeated = repeatable(error);
-    RequestFailure { reason: error.to_string(), temporary: repeated.is_some(), retry_after: repeated.flatten() }
+    let (reason, retry_after) = (error.to_string(), repeated.flatten());
+    RequestFailure { reason, temporary: repeated.is_some(), retry_after, unsent: false }
 }
 
 #[cfg(test)]

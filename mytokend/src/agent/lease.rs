@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::jobs::{EventHistory, KnownNodes, Progress, Window, windows};
 
-pub use parts::{CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, lane, server};
+pub use parts::{Action, CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, lane, server};
 
 /// Most jobs of a lease that have ended and are still shown.
 const MOST_ENDED_JOBS: usize = 16;
@@ -47,25 +47,6 @@ pub enum Phase {
         /// Time of its deletion, Unix milliseconds.
         due: u64,
     },
-}
-
-/// What the agent has to do for a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Obtain an access token.
-    Renew,
-    /// Write the current access token for the jobs that lack it: an earlier attempt failed.
-    Write,
-    /// Remove the files with the expired token.
-    Expire,
-    /// Find out whether the ended submission is final.
-    Settle,
-    /// Revoke the sub-token of a submission that is final.
-    Revoke,
-    /// Delete the lease.
-    Delete,
-    /// Ask slurmctld whether a job still exists, because it has had no process here for a while.
-    QueryJobs,
 }
 
 /// A lease. It is stored as JSON between two runs of the agent.
@@ -128,6 +109,9 @@ pub struct Lease {
     /// No step of the job has brought a sealed credential so far (for example `srun --export-file`). A later step may bring it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lacks_credential: bool,
+    /// The credential has given an access token. Before, only its user says that it is one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proven: bool,
     /// The current access token, if there is one.
     #[serde(default, rename = "held")]
     pub token: Option<CurrentToken>,
@@ -169,6 +153,9 @@ pub struct Lease {
     /// When a new token was last asked for with `mytokenctl renew`, Unix milliseconds.
     #[serde(skip)]
     pub requested: Option<u64>,
+    /// The phase before a new token was asked for, until the request for it was answered.
+    #[serde(skip)]
+    pub asked: Option<Phase>,
     /// When to send a second request if the first has no answer yet, Unix milliseconds.
     #[serde(skip)]
     pub second_due: Option<u64>,
@@ -211,6 +198,7 @@ impl Lease {
             windows: Vec::new(),
             credential: None,
             lacks_credential: false,
+            proven: false,
             token: None,
             token_text: None,
             write_due: None,
@@ -225,6 +213,7 @@ impl Lease {
             clock_offset: None,
             attempts: 0,
             requested: None,
+            asked: None,
             second_due: None,
             generation: 0,
             in_progress: false,
@@ -250,6 +239,7 @@ impl Lease {
         for job in self.jobs.values_mut() {
             job.last_seen = now;
         }
+        self.proven |= self.token.is_some();
         self
     }
 
@@ -299,6 +289,7 @@ impl Lease {
         self.write_due = self.write_due.map(later);
         self.second_due = self.second_due.map(later);
         self.requested = self.requested.map(later);
+        self.asked = None;
         self.phase = match self.phase {
             Phase::Active { due } => {
                 // Too early does no harm: the server's clock decides then.

@@ -57,10 +57,18 @@ impl Agent {
             return Answer::Error(text);
         }
         let now = self.now();
-        for key in &keys {
-            self.renew_soon(&mut table, key, now);
-        }
+        let waits: Vec<Option<Duration>> = keys.iter().map(|key| self.renew_soon(&mut table, key, now)).collect();
         drop(table);
+        // The files that were missing are written all the same.
+        if let Some(wait) =
+            waits.into_iter().collect::<Option<Vec<Duration>>>().and_then(|waits| waits.into_iter().min())
+        {
+            return Answer::Error(format!(
+                "your share of this host's requests to the mytoken server is used up for the next {} s; until then each token is renewed \
+                 at its time",
+                wait.as_secs().saturating_add(1)
+            ));
+        }
         self.wait_until(&keys, begin, |lease| {
             lease.attempts == 0 && !matches!(lease.phase, Phase::Active { due } if due <= now)
         });
@@ -71,9 +79,10 @@ impl Agent {
         }))
     }
 
-    /// Writes files that are missing, and plans a request for a new token at once.
-    fn renew_soon(&self, table: &mut LeaseTable, key: &LeaseKey, now: u64) {
-        let Some(lease) = table.get_mut(key) else { return };
+    /// Writes files that are missing, and plans a request for a new token at once. Returns the time to wait if the owner's share of the
+    /// requests is used up.
+    fn renew_soon(&self, table: &mut LeaseTable, key: &LeaseKey, now: u64) -> Option<Duration> {
+        let lease = table.get_mut(key)?;
         let missing: Vec<u32> = lease.running_jobs().filter(|job| self.lost_file(lease, *job)).collect();
         for job in &missing {
             lease.jobs.entry(*job).and_modify(|job| job.file = None);
@@ -82,11 +91,17 @@ impl Agent {
             self.write_files(lease);
         }
         let recent = lease.requested.is_some_and(|last| last.saturating_add(millis(PAUSE)) > now);
+        let mut wait = None;
         if lease.attempts == 0 && (!recent || !missing.is_empty() && lease.token_text.is_none()) {
-            lease.requested = Some(now);
-            lease.phase = Phase::Active { due: now };
+            wait = self.wait_for_share(lease);
+            if wait.is_none() {
+                lease.requested = Some(now);
+                lease.asked = Some(lease.phase);
+                lease.phase = Phase::Active { due: now };
+            }
         }
         self.lease_changed(table, key);
+        wait
     }
 
     /// Whether the agent has written the job's file, and it holds no valid token any more.

@@ -2,10 +2,13 @@
 //! Answers submissions that ask whether they may send a request, and counts logins.
 
 use std::thread::Builder;
+use std::time::Duration;
 
 use mytoken::Deadline;
 use mytoken_wire::agent::{Answer, BudgetStatus, Permit, Permitted};
 
+use super::budget::ledger::Purpose;
+use super::lease::{Lease, server};
 use super::{Agent, millis};
 use crate::log::Level;
 
@@ -39,6 +42,12 @@ impl Agent {
         if let Some(budgets) = self.configured().service.budgets() {
             budgets.login(server, uid);
         }
+    }
+
+    /// For how long the owner of the lease has used up his share of the requests to its server.
+    pub(super) fn wait_for_share(&self, lease: &Lease) -> Option<Duration> {
+        let server = server(lease.credential.as_ref(), &lease.lane);
+        self.configured().service.budgets()?.wait(server, Purpose::Asked, lease.uid)
     }
 
     /// What is left, for `mytokenctl status`.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use mytoken::{Deadline, time_format};
 use mytoken_wire::agent::EventKind;
 
-use super::credential_service::{IssuedToken, RequestFailure};
+use super::budget::ledger::Purpose;
+use super::credential_service::{Charge, IssuedToken, RequestFailure};
 use super::lease::{CurrentToken, Lease, LeaseKey, Phase};
 use super::lease_table::Task;
 use super::{Agent, millis};
@@ -34,7 +35,13 @@ impl Agent {
                 let credential = lease.credential.clone()?;
                 let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
                 let times = attempt_times(left, lease.failures, longest);
-                let about = (self.comment(lease), lease.token.map(|token| token.exp));
+                let purpose = match lease.asked {
+                    Some(_) => Purpose::Asked,
+                    None if lease.proven => Purpose::Token,
+                    None => Purpose::FirstToken,
+                };
+                let charge = Charge { uid: lease.uid, purpose };
+                let about = (self.comment(lease), charge, lease.token.map(|token| token.exp));
                 Some((credential, about, validity(&lease.windows, self.server_time(lease)), times))
             });
             // While this request has no answer, a second one may become due.
@@ -46,12 +53,12 @@ impl Agent {
             }
             begun
         };
-        let Some((credential, (comment, replaced), validity, times)) = begun else { return };
+        let Some((credential, (comment, charge, replaced), validity, times)) = begun else { return };
         let begin = self.clock.elapsed();
         let result = match validity {
             // Only the server's clock says whether a credential has expired.
             Validity::Now | Validity::Over => {
-                self.configured().service.access_token(&credential, &comment, Deadline::after(times.deadline))
+                self.configured().service.access_token(&credential, &comment, charge, Deadline::after(times.deadline))
             }
             Validity::From(_) => Err(RequestFailure::permanent("the credential is not valid yet")),
         };
@@ -60,6 +67,7 @@ impl Agent {
         let took = self.clock.elapsed().saturating_sub(begin);
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };
+        let asked = lease.asked.take().filter(|_| charge.purpose == Purpose::Asked);
         // A job that ended during the request gets no file.
         match (lease.phase, result) {
             (Phase::Active { .. }, Ok(issued)) => self.install(lease, &issued, took),
@@ -67,6 +75,13 @@ impl Agent {
             (Phase::Active { .. }, Err(_)) if lease.token.is_some_and(|token| Some(token.exp) > replaced) => {}
             // The other request may still be answered.
             (Phase::Active { .. }, Err(failure)) if failure.temporary && lease.attempts > 0 => {}
+            // The renewal that was planned stays.
+            (Phase::Active { .. }, Err(failure)) if failure.unsent && asked.is_some() => {
+                let text = format!("not renewed on request: {}", failure.reason);
+                self.record(lease, Level::Info, EventKind::Retry, text);
+                lease.second_due = None;
+                lease.phase = asked.unwrap_or(lease.phase);
+            }
             (Phase::Active { .. }, Err(failure)) => self.request_failed(lease, &failure),
             (_, Ok(_)) => {
                 let text = "an access token arrived after the end of the job or session";
@@ -101,6 +116,7 @@ impl Agent {
             }
         }
         lease.token = Some(CurrentToken { exp, lifetime: issued.lifetime });
+        lease.proven = true;
         (lease.failures, lease.failing_since) = (0, None);
         lease.reason = None;
         lease.waits_until = None;

@@ -6,6 +6,8 @@ use mytoken::Deadline;
 use mytoken_wire::JobName;
 use mytoken_wire::agent::{Answer, EventKind, JobStart, OldCredential, Replace, Retire};
 
+use super::budget::ledger::Purpose;
+use super::credential_service::Charge;
 use super::lease::{Action, Ends, Lease, LeaseCredential, LeaseKey, Phase};
 use super::on_request::{Caller, PAUSE, job_name, none_here, runs};
 use super::settle::held;
@@ -79,6 +81,7 @@ impl Agent {
             .access_token(
                 &LeaseCredential::Sealed(request.sealed.clone()),
                 &format!("job {job} on {}", self.node),
+                Charge { uid: owner.uid, purpose: Purpose::Asked },
                 Deadline::after(configured.intervals.request_deadline),
             )
             .map_err(|failure| {

@@ -69,6 +69,8 @@ impl Agent {
         let text = match renewal {
             Ok((credential, until)) => {
                 lease.credential = Some(credential);
+                // The login's access token is of it.
+                lease.proven = true;
                 lease.until = until;
                 lease.phase = Phase::Active { due };
                 "the access token of the login will be renewed"

@@ -9,7 +9,8 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken_wire::agent::EventKind;
 
-use super::credential_service::RequestFailure;
+use super::budget::ledger::Purpose;
+use super::credential_service::{Charge, RequestFailure};
 use super::lease::{Action, Ends, Lease, Phase};
 use super::lease_table::Task;
 use super::slurm::SqueueError;
@@ -51,6 +52,8 @@ enum Settlement {
     AskAgain,
     /// The revocation failed for this reason.
     RevokeAgain(String),
+    /// The revocation has to wait for the budget of requests.
+    NoPermit(Duration),
 }
 
 /// What slurmctld's answer means for a submission.
@@ -169,17 +172,22 @@ impl Agent {
     pub(super) fn revoke(&self, task: &Task) {
         let copied = self.leases().begin(task, |lease| match lease.phase {
             Phase::Ended { tries, revoke, .. } if lease.revoking => {
-                Some((lease.credential.clone()?, lease.ends, (tries, revoke)))
+                let purpose = if lease.proven { Purpose::Revocation } else { Purpose::UnverifiedRevocation };
+                let charge = Charge { uid: lease.uid, purpose };
+                Some((lease.credential.clone()?, charge, lease.ends, (tries, revoke)))
             }
             _ => None,
         });
-        let Some((credential, ends, (tries, revoke))) = copied else { return };
+        let Some((credential, charge, ends, (tries, revoke))) = copied else { return };
         let configured = self.configured();
         let deadline = Deadline::after(configured.intervals.request_deadline);
-        let settlement = match configured.service.revoke(&credential, deadline) {
+        let settlement = match configured.service.revoke(&credential, charge, deadline) {
             Ok(()) => {
                 let why = if ends == Ends::Submission { "the submission is over; its" } else { "the" };
                 Settlement::Finished(EventKind::Revoked, format!("{why} sub-token was revoked"))
+            }
+            Err(RequestFailure { unsent: true, retry_after, .. }) => {
+                Settlement::NoPermit(retry_after.unwrap_or_default())
             }
             Err(failure) if failure.temporary => Settlement::RevokeAgain(failure.reason),
             Err(failure) => {
@@ -271,6 +279,14 @@ impl Agent {
                 let text = format!("the sub-token was not revoked: {reason}; the agent tries again");
                 self.record(lease, Level::Warning, EventKind::Retry, text);
                 lease.phase = after(pause(tries, LONGEST_REVOCATION_PAUSE), tries, Some(now));
+            }
+            Settlement::NoPermit(wait) => {
+                let text = "the sub-token is revoked when the budget of requests to the mytoken server permits it";
+                if lease.reason.as_deref() != Some(text) {
+                    self.record(lease, Level::Info, EventKind::Retry, text);
+                    lease.reason = Some(text.to_owned());
+                }
+                lease.phase = after(millis(wait).max(millis(settle_delay)), tries, Some(now));
             }
         }
     }

@@ -2,7 +2,7 @@
 //! A clock that only the test moves.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mytoken::ScheduleClock;
 
@@ -27,5 +27,14 @@ impl ScheduleClock for FakeClock {
 
     fn elapsed(&self) -> Duration {
         *self.0.lock().unwrap()
+    }
+}
+
+/// Waits until `condition` holds, in real time.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mytoken::private_files::Owner;
 use mytoken::{Deadline, ScheduleClock, Secret};
@@ -15,7 +15,7 @@ use mytoken_wire::agent::{
     AgentError, Answer, Call, EventKind, JobEnd, JobStart, JobStatus, RenewalCredential, Request, Started, StatusQuery,
     ask,
 };
-use mytokend::agent::credential_service::{Admitted, CredentialService, Denied, IssuedToken, RequestFailure};
+use mytokend::agent::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
 use mytokend::agent::lease::LeaseCredential;
 use mytokend::agent::listener::Listener;
 use mytokend::agent::runtime_dir::RuntimeDir;
@@ -25,6 +25,7 @@ use mytokend::jobs::{Window, host_list};
 use mytokend::log::Log;
 
 use crate::clock::FakeClock;
+pub use crate::clock::eventually;
 
 /// Unix time when a test begins.
 pub const NOW: u64 = 1_800_000_000;
@@ -68,6 +69,8 @@ pub struct ServiceScript {
     pub left: Option<i64>,
     /// Number of requests for tokens.
     pub token_requests: usize,
+    /// Who has caused each request, and its purpose.
+    pub charges: Vec<Charge>,
     /// Every revocation fails with this.
     pub revocation_failure: Option<RequestFailure>,
     /// Revocations of credentials whose text ends with this wait.
@@ -128,15 +131,16 @@ impl CredentialService for FakeServices {
         &self,
         _source: &LeaseCredential,
         _comment: &str,
+        charge: Charge,
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         let (number, panics, held) = self.with(|script| {
-            script.token_requests += 1;
+            (script.token_requests += 1, script.charges.push(charge));
             let held = script.hold_first && !script.is_first_held;
             script.is_first_held |= held;
             let was_held = script.hold_tokens;
             let panics = script.panics > 0;
-            script.panics = script.panics.saturating_sub(1);
+            script.panics -= usize::from(panics);
             (script.token_requests, panics, (held, was_held))
         });
         assert!(!panics, "on purpose");
@@ -155,13 +159,13 @@ impl CredentialService for FakeServices {
         name == "main"
     }
 
-    fn revoke(&self, credential: &LeaseCredential, _deadline: Deadline) -> Result<(), RequestFailure> {
+    fn revoke(&self, credential: &LeaseCredential, charge: Charge, _deadline: Deadline) -> Result<(), RequestFailure> {
         let text = match credential {
             LeaseCredential::Sealed(text) => text.clone(),
             LeaseCredential::SubToken { sub_token, .. } => sub_token.expose().to_owned(),
             LeaseCredential::Mytoken(_) => return Ok(()),
         };
-        self.with(|script| script.revocation_requests += 1);
+        self.with(|script| (script.revocation_requests += 1, script.charges.push(charge)));
         std::thread::sleep(self.with(|script| script.revocation_time));
         self.wait_while(|script| script.hold_revocations.is_some_and(|held| text.ends_with(held)));
         self.with(|script| match &script.revocation_failure {
@@ -385,13 +389,4 @@ pub fn outage() -> RequestFailure {
 
 pub fn revocation() -> RequestFailure {
     RequestFailure::permanent("the token was revoked")
-}
-
-/// Waits until `condition` holds, in real time.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

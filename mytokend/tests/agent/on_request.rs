@@ -9,7 +9,10 @@ use mytoken_wire::agent::{
     Answer, Condition, EventKind, JobStart, JobState, OldCredential, Renew, Replace, Request, Retire, Revoke, Status,
 };
 
-use crate::harness::{RENEWAL, SETTLE, TestAgent, eventually, me, outage, revocation, step};
+use mytokend::agent::budget::ledger::Purpose;
+use mytokend::agent::credential_service::RequestFailure;
+
+use crate::harness::{BEFORE_RENEWAL, RENEWAL, SETTLE, TestAgent, eventually, me, outage, revocation, step};
 
 /// Another user.
 const STRANGER: u32 = 4_242;
@@ -44,6 +47,26 @@ fn a_token_is_renewed_on_request_and_a_lost_file_is_written() {
     let before = agent.token_requests();
     agent.ask(&RENEW).unwrap();
     assert_eq!(agent.token_requests(), before + 1);
+}
+
+#[test]
+fn a_new_token_on_request_is_of_the_users_share_and_leaves_the_planned_renewal() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.advance(Duration::from_secs(60));
+    agent.services.with(|script| {
+        script.failure = Some(RequestFailure { unsent: true, ..RequestFailure::temporary("your share is used up") });
+    });
+    assert_eq!(conditions(&agent.ask(&RENEW).unwrap()), [Condition::Valid]);
+    assert_eq!(agent.last_event(7), EventKind::Retry);
+    agent.services.with(|script| script.failure = None);
+    // The token is renewed when it would have been renewed, and not before.
+    agent.advance(BEFORE_RENEWAL - Duration::from_secs(60));
+    assert_eq!(agent.token_requests(), 2);
+    agent.advance(RENEWAL - BEFORE_RENEWAL);
+    let purposes: Vec<Purpose> = agent.services.with(|script| script.charges.iter().map(|of| of.purpose).collect());
+    assert_eq!(purposes, [Purpose::FirstToken, Purpose::Asked, Purpose::Token]);
+    assert_eq!(agent.status(7).condition, Some(Condition::Valid));
 }
 
 #[test]

@@ -8,6 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::Secret;
 use mytoken_wire::agent::{JobState, StatusQuery, Submitted};
 
+use mytokend::agent::budget::ledger::Purpose;
+use mytokend::agent::credential_service::{Charge, RequestFailure};
+
 use crate::harness::{NOW, TestAgent, me};
 
 const HANDLE: &str = "0123456789abcdef0123456789abcdef";
@@ -96,6 +99,47 @@ fn what_a_user_says_about_a_submission_is_checked_and_limited() {
     let results = (0..200_u128).map(|number| agent.ask(&Submitted { handle: format!("{number:032x}"), ..submitted() }));
     assert_eq!(results.filter(Result::is_ok).count(), 128);
     assert!(agent.ask(&StatusQuery::default()).unwrap().jobs.is_empty(), "they are no jobs of this node");
+}
+
+#[test]
+fn what_nobody_has_verified_is_revoked_from_the_users_share_and_never_lost() {
+    let mut agent = TestAgent::new();
+    agent.squeue_prints(&[]);
+    let no_permit = RequestFailure {
+        unsent: true,
+        retry_after: Some(Duration::from_secs(200)),
+        ..RequestFailure::temporary("your share is used up")
+    };
+    agent.services.with(|script| script.revocation_failure = Some(no_permit));
+    for number in 0..128_u128 {
+        agent.ask(&Submitted { handle: format!("{number:032x}"), ..submitted() }).unwrap();
+    }
+    minutes(&agent, 60);
+    let all_his = |agent: &TestAgent| {
+        let his = Charge { uid: me().uid, purpose: Purpose::UnverifiedRevocation };
+        agent.services.with(|script| script.charges.iter().all(|charge| *charge == his) && !script.charges.is_empty())
+    };
+    assert!(all_his(&agent) && agent.revoked() == 0);
+    agent.end();
+    agent.begin();
+    agent.services.with(|script| script.revocation_failure = None);
+    minutes(&agent, 10);
+    assert!(all_his(&agent));
+    assert_eq!(agent.revoked(), 128);
+}
+
+#[test]
+fn what_has_given_an_access_token_is_revoked_before_it() {
+    let mut agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n1")]);
+    agent.start(7, HANDLE);
+    agent.end();
+    agent.begin();
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+    agent.finish(7);
+    minutes(&agent, 1);
+    let last = agent.services.with(|script| script.charges.pop());
+    assert_eq!(last, Some(Charge { uid: me().uid, purpose: Purpose::Revocation }));
 }
 
 #[test]

@@ -2,10 +2,13 @@
 //! What this host has sent to one mytoken server, and whether a further request fits into the server's limit. Pure: times are
 //! milliseconds of elapsed time and come as parameters.
 //!
-//! Three tenths of the limit are kept for logins and for the tokens of running jobs and sessions, which may use all of it. A tenth is
-//! never denied to submissions. What submissions may use is shared by one rule: a user gets a permit while his own submissions of the
-//! period are fewer than twice what is left for submissions. So nobody can use up the part alone, users who ask at the same time get
-//! equal shares, and whoever has the fewest gets the next permit: a loop comes last.
+//! Three tenths of the limit are kept for logins and for the tokens of running jobs and sessions, which may use all of it; the last
+//! twentieth only for users who have few. A tenth is never denied to submissions. What submissions may use is shared by one rule: a user
+//! gets a permit while his own requests of the period are fewer than twice what is left for submissions. So nobody can use up the part
+//! alone, users who ask at the same time get equal shares, and whoever has the fewest gets the next permit: a loop comes last.
+//!
+//! Whatever a user can cause as often as he likes counts for his share, and so does what nobody but he says: new tokens on request, and
+//! revocations of sub-tokens that have given no access token on this host. A credential of a job that the server refuses counts, too.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,10 +22,18 @@ use super::limit::{Known, Limit, MOST, Told};
 pub enum Purpose {
     /// A login. It is counted after it was sent: a login never waits for the budget.
     Login,
-    /// The access token of a running job or session.
+    /// The access token of a running job or session, for a credential that has given one before.
     Token,
-    /// A revocation. It can wait.
+    /// The first access token of a credential. Until it arrives, only the credential's user says that it is one.
+    FirstToken,
+    /// The same, and the server refused the credential.
+    RefusedToken,
+    /// A new access token or credential that a user asked for.
+    Asked,
+    /// The revocation of a credential that has given an access token. It can wait.
     Revocation,
+    /// The revocation of what only its user calls a sub-token.
+    UnverifiedRevocation,
     /// The credential of a submission.
     Submission,
 }
@@ -33,10 +44,15 @@ impl Purpose {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
-            Self::Token => "token",
-            Self::Revocation => "revocation",
+            Self::Token | Self::FirstToken | Self::RefusedToken | Self::Asked => "token",
+            Self::Revocation | Self::UnverifiedRevocation => "revocation",
             Self::Submission => "submission",
         }
+    }
+
+    /// Whether the request counts for a user's share of what submissions may use.
+    const fn is_at_will(self) -> bool {
+        matches!(self, Self::Submission | Self::Asked | Self::UnverifiedRevocation)
     }
 }
 
@@ -85,6 +101,12 @@ impl Ledger {
         Err(self.wait(purpose, uid, now))
     }
 
+    /// After how many milliseconds such a request would get a permit. `None`: now.
+    #[must_use]
+    pub fn wait_for(&self, purpose: Purpose, uid: Option<u32>, now: u64) -> Option<u64> {
+        (!self.admits(purpose, uid, now)).then(|| self.wait(purpose, uid, now))
+    }
+
     /// Counts a request that was sent without a permit.
     pub fn count(&mut self, purpose: Purpose, uid: Option<u32>, now: u64) {
         self.forget(now);
@@ -124,21 +146,22 @@ impl Ledger {
     #[must_use]
     pub fn left_for(&self, uid: u32, now: u64) -> u32 {
         let Some(limit) = self.known.limit(now) else { return u32::MAX };
-        let share = self.share(limit, Some(uid), now);
+        let share = self.share(Purpose::Submission, limit, Some(uid), now);
         (0..=limit.requests).find(|more| !share.after(*more).admits()).unwrap_or(limit.requests)
     }
 
-    /// The requests of the last period by purpose and user, the largest number first.
+    /// The requests of the last period by the word of their purpose and user, the largest number first.
     #[must_use]
-    pub fn uses(&self, only: Option<u32>, now: u64) -> Vec<(Purpose, Option<u32>, u32)> {
+    pub fn uses(&self, only: Option<u32>, now: u64) -> Vec<(&'static str, Option<u32>, u32)> {
         let begin = now.saturating_sub(self.known.period());
         let mut counts = std::collections::BTreeMap::new();
         for sent in self.sent.iter().filter(|sent| sent.at >= begin && (only.is_none() || sent.uid == only)) {
-            *counts.entry((sent.purpose, sent.uid)).or_insert(0_u32) += 1;
+            let place = KINDS.iter().position(|kind| *kind == sent.purpose.as_str());
+            *counts.entry((place, sent.purpose.as_str(), sent.uid)).or_insert(0_u32) += 1;
         }
-        let mut uses: Vec<_> = counts.into_iter().map(|((purpose, uid), count)| (purpose, uid, count)).collect();
-        uses.sort_by_key(|(purpose, _, count)| (*purpose, std::cmp::Reverse(*count)));
-        uses
+        let mut uses: Vec<_> = counts.into_iter().collect();
+        uses.sort_by_key(|((place, ..), count)| (*place, std::cmp::Reverse(*count)));
+        uses.into_iter().map(|((_, kind, uid), count)| (kind, uid, count)).collect()
     }
 
     fn admits(&self, purpose: Purpose, uid: Option<u32>, now: u64) -> bool {
@@ -146,23 +169,39 @@ impl Ledger {
         let (left, all) = (self.left(now), limit.requests);
         match purpose {
             // A guess must not stop a running job.
-            Purpose::Login | Purpose::Token if limit.guessed => self.known.told(now).is_none_or(|told| told.left > 0),
-            Purpose::Login | Purpose::Token => left > 0,
-            Purpose::Revocation => left > all / 10,
-            Purpose::Submission => self.share(limit, uid, now).admits(),
+            Purpose::Login | Purpose::Token | Purpose::FirstToken if limit.guessed => {
+                self.known.told(now).is_none_or(|told| told.left > 0)
+            }
+            Purpose::Login => left > 0,
+            Purpose::Token => left > all / 20 || self.share(purpose, limit, uid, now).admits(),
+            Purpose::FirstToken => {
+                self.admits(Purpose::Token, uid, now) && self.share(Purpose::RefusedToken, limit, uid, now).admits()
+            }
+            _ => self.share(purpose, limit, uid, now).admits(),
         }
     }
 
-    fn share(&self, limit: Limit, uid: Option<u32>, now: u64) -> Share {
+    fn share(&self, purpose: Purpose, limit: Limit, uid: Option<u32>, now: u64) -> Share {
+        use Purpose::{FirstToken, RefusedToken, Revocation, Submission, Token, UnverifiedRevocation};
         let begin = self.known.counts_from(limit, now);
-        let submissions =
-            || self.sent.iter().filter(|sent| (begin..=now).contains(&sent.at) && sent.purpose == Purpose::Submission);
-        Share {
-            all: limit.requests,
-            left: self.left(now),
-            submissions: number(submissions().count()),
-            own: number(submissions().filter(|sent| sent.uid == uid).count()),
-        }
+        let count = |counts: &dyn Fn(&Sent) -> bool| {
+            number(self.sent.iter().filter(|sent| (begin..=now).contains(&sent.at) && counts(sent)).count())
+        };
+        let own = |counts: fn(Purpose) -> bool| count(&|sent| sent.uid == uid && counts(sent.purpose));
+        let part = |tenths: u32| limit.requests.saturating_mul(tenths) / 10;
+        let assured = |part: u32| part.saturating_sub(count(&|sent| sent.purpose == purpose));
+        let left = self.left(now);
+        let (kept, assured, own) = match purpose {
+            Token => (0, 0, own(|purpose| matches!(purpose, Token | FirstToken | RefusedToken))),
+            // One job of each user may begin.
+            RefusedToken => (part(3), 1, own(|purpose| purpose == RefusedToken)),
+            Revocation => (part(1), 0, own(|purpose| purpose == Revocation)),
+            // They can wait, but not for ever.
+            UnverifiedRevocation => (part(3), assured(limit.requests / 20), own(Purpose::is_at_will)),
+            Submission => (part(3), assured(part(1)), own(Purpose::is_at_will)),
+            _ => (part(3), 0, own(Purpose::is_at_will)),
+        };
+        Share { left, kept, assured, own }
     }
 
     /// When the answer changes from no to yes, if nothing else is sent: when an earlier request has left the period, or when the server's
@@ -183,6 +222,14 @@ impl Ledger {
         if let Some(found) = self.sent.iter().rposition(|sent| (sent.purpose, sent.uid) == (purpose, uid)) {
             self.sent.remove(found);
             self.known.refund(now);
+        }
+    }
+
+    /// The server refused the credential of the last request for a first access token of this user.
+    pub fn refused_token(&mut self, uid: Option<u32>) {
+        let is_it = |sent: &&mut Sent| (sent.purpose, sent.uid) == (Purpose::FirstToken, uid);
+        if let Some(sent) = self.sent.iter_mut().rev().find(is_it) {
+            sent.purpose = Purpose::RefusedToken;
         }
     }
 
@@ -208,36 +255,38 @@ impl Ledger {
     }
 }
 
-/// A user's share of what submissions may use.
+/// A user's share of what requests of a purpose may use.
 #[derive(Debug, Clone, Copy)]
 struct Share {
-    /// The limit.
-    all: u32,
-    /// What is left of it.
+    /// What is left of the limit.
     left: u32,
-    /// Submissions of all users in the period.
-    submissions: u32,
-    /// His own.
+    /// What is kept of it for other purposes.
+    kept: u32,
+    /// What is there for this purpose all the same.
+    assured: u32,
+    /// The user's own requests in the period.
     own: u32,
 }
 
 impl Share {
     fn admits(self) -> bool {
-        let assured = (self.all / 10).saturating_sub(self.submissions).min(self.left);
-        let free = self.left.saturating_sub(self.all.saturating_mul(3) / 10).max(assured);
+        let free = self.left.saturating_sub(self.kept).max(self.assured.min(self.left));
         self.own < free.saturating_mul(2)
     }
 
-    /// After so many more submissions of the user.
+    /// After so many more of these requests of the user.
     fn after(self, more: u32) -> Self {
         Self {
             left: self.left.saturating_sub(more),
-            submissions: self.submissions.saturating_add(more),
+            assured: self.assured.saturating_sub(more),
             own: self.own.saturating_add(more),
             ..self
         }
     }
 }
+
+/// The words of the purposes, in the order of the status.
+const KINDS: [&str; 4] = ["login", "token", "revocation", "submission"];
 
 fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)

@@ -24,6 +24,25 @@ pub enum LeaseKey {
     Session(String),
 }
 
+/// What the agent has to do for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Obtain an access token.
+    Renew,
+    /// Write the current access token for the jobs that lack it: an earlier attempt failed.
+    Write,
+    /// Remove the files with the expired token.
+    Expire,
+    /// Find out whether the ended submission is final.
+    Settle,
+    /// Revoke the sub-token of a submission that is final.
+    Revoke,
+    /// Delete the lease.
+    Delete,
+    /// Ask slurmctld whether a job still exists, because it has had no process here for a while.
+    QueryJobs,
+}
+
 /// The credential that access tokens are obtained with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -91,8 +110,8 @@ pub struct LocalJob {
     pub last_seen: u64,
 }
 
-/// The lane of requests to one provider at one mytoken server. A user can choose the provider's name, which gives more lanes, and no more
-/// threads.
+/// The lane of requests to one provider at one mytoken server. A user can choose the provider's name, which gives him more lanes, and no more
+/// requests at the same time.
 #[must_use]
 pub fn lane(server: &str, provider: &str) -> String {
     format!("{server} {}", printable(provider, 200))

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use Purpose::{Login, Revocation, Submission, Token};
+use Purpose::{Asked, FirstToken, Login, RefusedToken, Revocation, Submission, Token, UnverifiedRevocation};
 
 const SECOND: u64 = 1_000;
 const PERIOD: u64 = 300 * SECOND;
@@ -50,11 +50,31 @@ fn the_table_of_decisions() {
         ("three tenths are for jobs and logins", &[(Token, 0, 60), (Submission, ALICE, 10)], Submission, BOB, false),
         ("which they may use", &[(Token, 0, 60), (Submission, ALICE, 10)], Token, BOB, true),
         ("to the last", &[(Token, 0, 99)], Token, ALICE, true),
+        ("unless a user has many", &[(Token, ALICE, 95)], Token, ALICE, false),
+        ("which leaves something for", &[(Token, ALICE, 95)], Token, BOB, true),
+        ("and for jobs that begin", &[(Token, ALICE, 95)], FirstToken, BOB, true),
+        ("also his own, to the twentieth", &[(Token, ALICE, 94)], FirstToken, ALICE, true),
+        ("what the server refuses counts", &[(RefusedToken, ALICE, 47)], FirstToken, ALICE, false),
+        ("for his share alone", &[(RefusedToken, ALICE, 47)], FirstToken, BOB, true),
+        ("and not for running jobs", &[(RefusedToken, ALICE, 47)], Token, ALICE, true),
+        ("one job of each user may begin", &[(Token, 0, 98)], FirstToken, ALICE, true),
+        ("what a user asks for", &[(Asked, ALICE, 46)], Asked, ALICE, true),
+        ("is of his share", &[(Asked, ALICE, 47)], Asked, ALICE, false),
+        ("with his submissions", &[(Asked, ALICE, 40), (Submission, ALICE, 7)], Asked, ALICE, false),
+        ("and they with it", &[(Asked, ALICE, 47)], Submission, ALICE, false),
+        ("not of another user's", &[(Asked, ALICE, 47)], Asked, BOB, true),
+        ("nor of what is kept for jobs", &[(Token, 0, 70)], Asked, ALICE, false),
+        ("what nobody has verified", &[(UnverifiedRevocation, ALICE, 47)], UnverifiedRevocation, ALICE, false),
+        ("takes from nobody else", &[(UnverifiedRevocation, ALICE, 47)], UnverifiedRevocation, BOB, true),
+        ("is never put off for ever", &[(Token, 0, 90)], UnverifiedRevocation, ALICE, true),
+        ("by much traffic", &[(Token, 0, 80), (UnverifiedRevocation, BOB, 5)], UnverifiedRevocation, ALICE, false),
         ("and not beyond", &[(Token, 0, 100)], Token, ALICE, false),
         ("a login too", &[(Submission, ALICE, 99)], Login, BOB, true),
         ("submissions are assured of a tenth", &[(Token, 0, 89)], Submission, ALICE, true),
         ("and not of more", &[(Token, 0, 80), (Submission, ALICE, 5), (Submission, BOB, 5)], Submission, CAROL, false),
         ("nor of what is not there", &[(Token, 0, 100)], Submission, ALICE, false),
+        ("revocations are shared, too", &[(Revocation, ALICE, 60)], Revocation, ALICE, false),
+        ("among the users", &[(Revocation, ALICE, 60)], Revocation, BOB, true),
         ("a revocation leaves the last tenth", &[(Token, 0, 90)], Revocation, 0, false),
         ("and takes what is before it", &[(Token, 0, 89)], Revocation, 0, true),
     ];
@@ -140,14 +160,16 @@ fn what_is_shown_to_a_user_is_what_he_gets() {
         let got = (0..200).filter(|_| ledger.ask(Submission, Some(ALICE), SECOND).is_ok()).count();
         assert_eq!(shown as usize, got, "{sent:?}");
     }
-    let ledger = after(100, &[(Submission, ALICE, 2), (Submission, BOB, 3), (Token, 0, 1)]);
-    assert_eq!(ledger.uses(Some(ALICE), 1), [(Submission, Some(ALICE), 2)]);
-    assert_eq!(ledger.uses(None, 1), [(Token, Some(0), 1), (Submission, Some(BOB), 3), (Submission, Some(ALICE), 2)]);
+    let ledger = after(100, &[(Submission, ALICE, 2), (Submission, BOB, 3), (Token, ALICE, 1), (Asked, ALICE, 1)]);
+    assert_eq!(ledger.uses(Some(BOB), 1), [("submission", Some(BOB), 3)]);
+    let all = [("token", Some(ALICE), 2), ("submission", Some(BOB), 3), ("submission", Some(ALICE), 2)];
+    assert_eq!(ledger.uses(None, 1), all);
 }
 
 /// Requests with the milliseconds since the one before.
 fn requests() -> impl Strategy<Value = Vec<(u64, Purpose, u32)>> {
-    let purpose = prop_oneof![Just(Token), Just(Revocation), Just(Submission), Just(Submission)];
+    let all = vec![Token, FirstToken, Asked, Revocation, UnverifiedRevocation, Submission, Submission];
+    let purpose = prop::sample::select(all);
     prop::collection::vec((0..6 * SECOND, purpose, 0..4_u32), 0..400)
 }
 
@@ -185,8 +207,8 @@ proptest! {
                 Ok(()) => permitted.push(now),
                 Err(wait) => {
                     prop_assert!((1..=PERIOD + 1).contains(&wait));
-                    // A login or a running job gets a permit while any is left.
-                    prop_assert!(purpose != Token || left == 0);
+                    // A running job gets a permit while any is left, except the last of a user with many.
+                    prop_assert!(purpose != Token || left <= limit / 20);
                     let mut later = ledger.clone();
                     prop_assert!(later.ask(purpose, Some(uid), now + wait).is_ok(), "after the wait");
                     prop_assert!(wait < 2 || ledger.clone().ask(purpose, Some(uid), now + wait - 2).is_err(), "not before");
@@ -194,6 +216,43 @@ proptest! {
             }
             let recent = permitted.iter().filter(|at| **at + PERIOD >= now).count();
             prop_assert!(recent <= limit as usize);
+        }
+    }
+
+    #[test]
+    fn whatever_a_user_does_the_jobs_of_others_get_their_tokens(
+        limit in 40..200_u32,
+        harm in prop::collection::vec((0..2 * SECOND, 0..6_usize), 100..800),
+    ) {
+        // All that a user can cause: jobs with credentials of which some are refused, messages, commands.
+        let all = [Token, FirstToken, Asked, Revocation, UnverifiedRevocation, Submission];
+        let (mut ledger, mut now) = (limited(limit), 0);
+        for (number, (pause, which)) in harm.into_iter().enumerate() {
+            now += pause;
+            if ledger.ask(all[which], Some(ALICE), now).is_ok() && number % 2 == 0 {
+                ledger.refused_token(Some(ALICE));
+            }
+            for purpose in [Token, FirstToken] {
+                prop_assert_eq!(ledger.wait_for(purpose, Some(BOB), now), None, "{:?}: {:?}", purpose, ledger);
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_has_verified_leaves_what_is_kept(
+        limit in 40..200_u32,
+        harm in prop::collection::vec((0..2 * SECOND, 0..3_usize, 0..40_u32), 100..800),
+    ) {
+        let (mut ledger, mut now) = (limited(limit), 0);
+        for (pause, which, uid) in harm {
+            now += pause;
+            let purpose = [FirstToken, Asked, UnverifiedRevocation][which];
+            if ledger.ask(purpose, Some(uid), now).is_ok() && purpose == FirstToken {
+                ledger.refused_token(Some(uid));
+            }
+            // A twentieth for revocations, and one job of each user.
+            prop_assert!(ledger.left(now) + limit / 20 + 40 >= limit * 3 / 10, "{ledger:?}");
+            prop_assert!(ledger.left(now) > 0 || limit < 160);
         }
     }
 
