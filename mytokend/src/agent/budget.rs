@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The budget of requests of this host: who may send how many to a mytoken server that has a limit. The agent's own requests and the
-//! submissions on this host ask for permits; logins are only counted. It is kept in memory: after a restart, the first answer of the server
-//! tells what is left.
+//! submissions on this host ask for permits; logins are only counted. A copy is in the runtime directory, for the next run.
 
 pub mod ledger;
 pub mod limit;
+pub mod stored;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mytoken::config::Shared;
 use mytoken::http::{HttpClient, HttpSettings};
+use mytoken::private_files::FileError;
 use mytoken::server::ServerError;
 use mytoken::{Error, ScheduleClock};
 use mytoken_wire::agent::{BudgetStatus, BudgetUse};
@@ -19,6 +20,7 @@ use mytoken_wire::agent::{BudgetStatus, BudgetUse};
 use crate::jobs::repeatable;
 use ledger::{Ledger, Purpose};
 use limit::Limit;
+use stored::Stored;
 
 /// From so many requests in a period on, the agent wants to know the limit of a server that has told none.
 const WORTH_A_QUESTION: u32 = 8;
@@ -37,10 +39,22 @@ struct ServerBudget {
     asked: Option<u64>,
 }
 
+/// Where the counts are kept for the next run.
+pub trait Keep: Send + Sync {
+    /// Replaces what is kept.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn keep(&self, counts: &[u8]) -> Result<(), FileError>;
+}
+
 /// The budgets of all configured servers, by URL.
 pub struct Budgets {
     clock: Arc<dyn ScheduleClock>,
     servers: Mutex<BTreeMap<String, ServerBudget>>,
+    kept: OnceLock<Box<dyn Keep>>,
+    /// Why the last counts could not be kept. Locked after `servers`.
+    trouble: Mutex<Option<String>>,
 }
 
 /// Why a request was not answered.
@@ -61,7 +75,31 @@ impl Budgets {
     /// No server yet.
     #[must_use]
     pub fn new(clock: Arc<dyn ScheduleClock>) -> Self {
-        Self { clock, servers: Mutex::default() }
+        Self { clock, servers: Mutex::default(), kept: OnceLock::new(), trouble: Mutex::default() }
+    }
+
+    /// From now on the counts are kept there. `before` is what an earlier run has kept.
+    ///
+    /// # Errors
+    /// When that cannot be read. The server's next answer then tells what is left.
+    pub fn keep_in(&self, place: Box<dyn Keep>, before: Option<&[u8]>) -> Result<(), serde_json::Error> {
+        let now = self.now();
+        let restored = before.map_or(Ok(None), |bytes| serde_json::from_slice::<Stored>(bytes).map(Some));
+        let mut servers = self.servers();
+        let restored = restored.map(|stored| {
+            if let Some(stored) = stored {
+                stored.restore(servers.iter_mut().map(|(url, server)| (url.as_str(), &mut server.ledger)), now);
+            }
+        });
+        drop(servers);
+        let _ = self.kept.set(place);
+        restored
+    }
+
+    /// Why the counts cannot be kept at present, if that is so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes over the servers of `mytoken.toml`. What was counted stays.
@@ -115,7 +153,12 @@ impl Budgets {
             if let Err(Error::Server(ServerError::TooManyRequests { retry_after, .. })) = &result {
                 found.ledger.refused(*retry_after, now);
             }
-            let refused = matches!(&result, Err(error) if repeatable(error).is_none());
+            // The agent tries a request again that the server rejected, because an administrator may have made the mistake.
+            let refused = match &result {
+                Err(Error::Server(ServerError::Rejected { status: 400..=499, .. })) => true,
+                Err(error) => repeatable(error).is_none(),
+                Ok(_) => false,
+            };
             if refused && purpose == Purpose::FirstToken && traffic.sent > 0 {
                 found.ledger.refused_token(uid);
             }
@@ -204,12 +247,28 @@ impl Budgets {
 
     fn with<T>(&self, url: &str, work: impl FnOnce(&mut ServerBudget, u64) -> T) -> Option<T> {
         let now = self.now();
-        self.servers().get_mut(url).map(|found| work(found, now))
+        let mut servers = self.servers();
+        let result = servers.get_mut(url).map(|found| work(found, now));
+        self.keep(&servers, now);
+        result
     }
 
     fn with_name<T>(&self, name: &str, work: impl FnOnce(&mut ServerBudget, u64) -> T) -> Option<T> {
         let now = self.now();
-        self.servers().values_mut().find(|server| server.name == name).map(|found| work(found, now))
+        let mut servers = self.servers();
+        let result = servers.values_mut().find(|server| server.name == name).map(|found| work(found, now));
+        self.keep(&servers, now);
+        result
+    }
+
+    /// Before a request is sent, so that none is missing after the end of this process.
+    fn keep(&self, servers: &BTreeMap<String, ServerBudget>, now: u64) {
+        let Some(place) = self.kept.get() else { return };
+        let ledgers = servers.iter().map(|(url, server)| (url.as_str(), &server.ledger));
+        let Some(stored) = Stored::of(ledgers, now) else { return };
+        let kept = serde_json::to_vec(&stored).map_err(|error| error.to_string());
+        let kept = kept.and_then(|bytes| place.keep(&bytes).map_err(|error| error.to_string()));
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = kept.err();
     }
 
     fn now(&self) -> u64 {

@@ -2,6 +2,7 @@
 //! Token files and stored leases below `/run/mytoken`.
 
 mod agent_lock;
+mod budget_file;
 mod left_token;
 mod records;
 
@@ -19,6 +20,7 @@ use mytoken_wire::paths::MISSED;
 use super::lease::{Lease, LeaseKey};
 
 pub use agent_lock::LockError;
+pub use budget_file::BudgetFile;
 pub use left_token::LeftToken;
 pub use records::{Records, UNREADABLE_RECORDS, UnreadableRecord, parse_record};
 

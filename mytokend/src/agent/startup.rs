@@ -217,6 +217,7 @@ fn prepare(options: &AgentOptions, log: Log) -> Result<Prepared, StartupError> {
     let opened = RuntimeDir::open(&runtime_dir, owner)?;
     // Before the leases are read, and until this process ends.
     let lock = opened.lock()?;
+    keep_counts(&configuration.budgets, &opened, &log)?;
     let agent = Agent::new(node, configured, opened, clock, log)?;
     let socket = options.socket.clone().unwrap_or_else(|| runtime_dir.join(AGENT_SOCKET_NAME));
     let listener = Listener::bind(&socket, owner.uid)
@@ -224,6 +225,22 @@ fn prepare(options: &AgentOptions, log: Log) -> Result<Prepared, StartupError> {
     let status = format!("node {} serves {scope}", agent.node);
     agent.log.line(Level::Info, &format!("{status} at {}", socket.display()));
     Ok(Prepared { configuration, agent, listener, socket, runtime_dir, status, _lock: lock })
+}
+
+/// Takes over the counts of requests of an earlier run, and keeps them for the next one.
+fn keep_counts(budgets: &Budgets, runtime_dir: &RuntimeDir, log: &Log) -> Result<(), StartupError> {
+    let file = runtime_dir.budget_file()?;
+    let before = file.read().map_err(|error| error.to_string());
+    let bytes = before.as_ref().ok().and_then(Option::as_ref);
+    let restored = budgets.keep_in(Box::new(file), bytes.map(|bytes| bytes.as_slice()));
+    let restored = before.as_ref().map(drop).map_err(Clone::clone).and(restored.map_err(|error| error.to_string()));
+    if let Err(error) = restored {
+        let text = format!(
+            "the counts of the requests of the last run cannot be read: {error}; the next answer of the mytoken server tells what is left"
+        );
+        log.line(Level::Warning, &text);
+    }
+    Ok(())
 }
 
 impl Prepared {
@@ -245,6 +262,7 @@ impl Prepared {
             }
         };
         log(manager.ready(&self.status));
+        let (budgets, mut told) = (Arc::clone(&self.configuration.budgets), None);
         let longest = manager.interval().unwrap_or(LONGEST_TURN).min(LONGEST_TURN);
         let served = self.listener.serve(&agent, &arrived, Some(longest), |signalled| {
             if signalled {
@@ -258,6 +276,12 @@ impl Prepared {
                 }
             }
             agent.store_again();
+            let trouble = budgets.trouble();
+            if let (Some(trouble), None) = (&trouble, &told) {
+                let text = format!("the counts of requests cannot be kept for the next run: {trouble}");
+                agent.log.line(Level::Error, &text);
+            }
+            told = trouble;
             agent.log.tell_left_out();
             log(manager.working(agent.schedule_overdue()));
             ControlFlow::Continue(())

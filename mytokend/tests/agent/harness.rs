@@ -135,7 +135,8 @@ impl CredentialService for FakeServices {
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         let (number, panics, held) = self.with(|script| {
-            (script.token_requests += 1, script.charges.push(charge));
+            script.token_requests += 1;
+            script.charges.push(charge);
             let held = script.hold_first && !script.is_first_held;
             script.is_first_held |= held;
             let was_held = script.hold_tokens;

@@ -3,8 +3,13 @@
 
 use std::fs;
 
+use mytoken::Secret;
+use mytoken::config::FileTrust;
 use mytoken::private_files::Owner;
 use mytoken_wire::agent::{JobState, Permit, StatusQuery};
+
+use mytokend::jobs::keys::PublicKey;
+use mytokend::jobs::sealed::{JobCredential, seal};
 
 use crate::harness::TestSite;
 
@@ -66,4 +71,35 @@ fn a_submission_waits_within_its_patience() {
         site.submit();
     }
     assert_eq!(site.ask(&Permit { server: "other".into(), sent: 0 }).unwrap().wait, None);
+}
+
+/// A credential whose sub-token nobody has made.
+fn forged(site: &TestSite, sealed: &str, number: u128) -> String {
+    let id = format!("{number:032x}");
+    let credential = JobCredential { sub_token: Secret::new("not.a.mytoken"), id, ..site.open(sealed) };
+    let key = PublicKey::load(&site.config().join("keys/cluster.pub"), FileTrust::current()).unwrap();
+    seal(&credential, &key).unwrap()
+}
+
+#[test]
+fn forged_credentials_cost_their_users_share_also_over_a_restart() {
+    let mut site = limited(30, "1h");
+    let sealed = site.submit_with(&["--profile", "default"]).line["sealed"].as_str().unwrap().to_owned();
+    let uid = Owner::current().uid;
+    let left = |site: &TestSite| site.ask(&StatusQuery { job: None, all: true }).unwrap().budgets[0].left;
+    for job in 1..=40 {
+        let started = site.start(job, uid, &forged(&site, &sealed, u128::from(job)));
+        assert_ne!(started.state, JobState::Ready);
+        site.end(job);
+    }
+    let before = left(&site);
+    assert!((9..20).contains(&before), "three tenths are kept, and {before} are left");
+    // Killed, not ended.
+    site.kill_agent();
+    site.begin_agent();
+    assert_eq!(left(&site), before);
+    let requests = site.requests("access_token");
+    let reason = site.start(41, uid, &forged(&site, &sealed, 41)).reason.unwrap();
+    assert!(reason.starts_with("your share of this host's requests to "), "{reason}");
+    assert_eq!(site.requests("access_token"), requests);
 }

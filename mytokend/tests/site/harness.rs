@@ -318,6 +318,11 @@ impl TestSite {
         agent.wait().unwrap()
     }
 
+    pub fn kill_agent(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        agent.kill().and_then(|()| agent.wait()).unwrap();
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("run/agent.sock")
     }

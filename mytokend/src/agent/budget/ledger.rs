@@ -14,11 +14,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use mytoken::http::RequestLimit;
+use serde::{Deserialize, Serialize};
 
 use super::limit::{Known, Limit, MOST, Told};
 
 /// What a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// A login. It is counted after it was sent: a login never waits for the budget.
     Login,
@@ -34,7 +36,8 @@ pub enum Purpose {
     Revocation,
     /// The revocation of what only its user calls a sub-token.
     UnverifiedRevocation,
-    /// The credential of a submission.
+    /// The credential of a submission; in a stored ledger also what this version does not know.
+    #[serde(other)]
     Submission,
 }
 
@@ -58,10 +61,13 @@ impl Purpose {
 
 /// A request that was sent, or has a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sent {
-    at: u64,
-    purpose: Purpose,
-    uid: Option<u32>,
+pub struct Sent {
+    /// When, in milliseconds of elapsed time.
+    pub at: u64,
+    /// What for.
+    pub purpose: Purpose,
+    /// For whom.
+    pub uid: Option<u32>,
 }
 
 /// The requests of this host to one server.
@@ -223,6 +229,25 @@ impl Ledger {
             self.sent.remove(found);
             self.known.refund(now);
         }
+    }
+
+    /// The requests of the last period.
+    pub fn sent(&self) -> impl Iterator<Item = &Sent> {
+        self.sent.iter()
+    }
+
+    /// What is known of the limit.
+    #[must_use]
+    pub const fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// Takes over what an earlier run has sent and learned.
+    pub fn restore(&mut self, sent: impl Iterator<Item = Sent>, known: Known) {
+        self.sent = sent.take(MOST as usize).collect();
+        let configured = self.known.configured;
+        self.known = known;
+        self.known.configured = configured;
     }
 
     /// The server refused the credential of the last request for a first access token of this user.

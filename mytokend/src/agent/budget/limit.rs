@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use mytoken::http::RequestLimit;
+use serde::{Deserialize, Serialize};
 
 /// Most requests that are remembered; no limit is larger.
 pub const MOST: u32 = mytoken::config::ServerSettings::MOST_REQUESTS;
@@ -26,7 +27,7 @@ const LONGEST_WAIT: u64 = 900_000;
 const LEAST_GUESS: u32 = 10;
 
 /// How many requests a server accepts in a period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// Requests in a period.
     pub requests: u32,
@@ -37,7 +38,7 @@ pub struct Limit {
 }
 
 /// What the server's last answer said about its present period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     /// How many requests are left, less those that were sent since.
     pub left: u32,
@@ -46,9 +47,10 @@ pub struct Told {
 }
 
 /// What is known.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Known {
     /// By the configuration: `Some(None)` for a server without a limit.
+    #[serde(skip)]
     pub configured: Option<Option<Limit>>,
     /// From an answer or a refusal, and when.
     learned: Option<(Limit, u64)>,
@@ -96,6 +98,13 @@ impl Known {
         if let Some(told) = self.told.as_mut().filter(|told| now < told.until) {
             told.left = told.left.saturating_add(1);
         }
+    }
+
+    /// The same with all times changed by `present`.
+    #[must_use]
+    pub fn moved(self, present: impl Fn(u64) -> u64) -> Self {
+        let told = self.told.map(|told| Told { until: present(told.until), ..told });
+        Self { learned: self.learned.map(|(limit, at)| (limit, present(at))), told, ..self }
     }
 
     /// An answer told the limit.
