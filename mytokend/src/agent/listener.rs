@@ -22,6 +22,7 @@ use nix::sys::socket::{
 use zeroize::Zeroizing;
 
 use super::Agent;
+use super::waiting::Places;
 use crate::log::Level;
 
 /// Time limit for receiving a request, and for sending its answer.
@@ -29,10 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Maximum number of connections of root at a time. Starting steps keep theirs open while they wait.
 const ROOT_LIMIT: usize = 512;
-/// Maximum number of connections of all other users together.
-const OTHERS_LIMIT: usize = 32;
-/// Maximum number of connections of one other user.
-const USER_LIMIT: usize = 4;
+/// Maximum number of connections of all other users.
+const OTHERS: Places = Places { user: 4, all: 32, first: 32 };
 
 /// Maximum number of connections that are accepted between two looks at the signals.
 const BURST: usize = 64;
@@ -253,7 +252,7 @@ impl Slot {
         let mut map = connected.lock().unwrap_or_else(PoisonError::into_inner);
         let own = map.get(&uid).copied().unwrap_or(0);
         let others: usize = map.iter().filter(|(other, _)| **other != root).map(|(_, count)| count).sum();
-        let room = if trusted { own < ROOT_LIMIT } else { own < USER_LIMIT && others < OTHERS_LIMIT };
+        let room = if trusted { own < ROOT_LIMIT } else { OTHERS.has_room(own, others) };
         if !room {
             return None;
         }
@@ -299,7 +298,7 @@ mod tests {
     #[test]
     fn users_cannot_use_up_the_connections_of_root_or_of_each_other() {
         let connected = Arc::default();
-        let alice: Vec<_> = (0..USER_LIMIT).map(|_| Slot::take(&connected, 2001, false, 0).unwrap()).collect();
+        let alice: Vec<_> = (0..OTHERS.user).map(|_| Slot::take(&connected, 2001, false, 0).unwrap()).collect();
         assert!(Slot::take(&connected, 2001, false, 0).is_none());
         let bob = Slot::take(&connected, 2002, false, 0);
         assert!(bob.is_some());
@@ -307,7 +306,7 @@ mod tests {
         for uid in 3000..3100 {
             crowd.extend(Slot::take(&connected, uid, false, 0));
         }
-        assert_eq!(alice.len() + 1 + crowd.len(), OTHERS_LIMIT);
+        assert_eq!(alice.len() + 1 + crowd.len(), OTHERS.all + OTHERS.first);
         assert!(Slot::take(&connected, 0, true, 0).is_some());
         drop((alice, bob, crowd));
         assert!(connected.lock().unwrap().is_empty());

@@ -34,6 +34,7 @@ mod status;
 mod store;
 mod submissions;
 mod user_jobs;
+mod waiting;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -113,6 +114,7 @@ pub struct Agent {
     unstored: Mutex<store::Unstored>,
     user_jobs: Mutex<user_jobs::UserJobs>,
     told_differences: Mutex<server_time::Told>,
+    waiting: waiting::Waiting,
     /// Notified when a lease changes: steps wait for it.
     changed: Condvar,
     /// Notified when an action may be due earlier: the schedule thread waits for it.
@@ -149,6 +151,7 @@ impl Agent {
             unstored: Mutex::default(),
             user_jobs: Mutex::default(),
             told_differences: Mutex::default(),
+            waiting: waiting::Waiting::default(),
             changed: Condvar::new(),
             wake: Condvar::new(),
             queued: Condvar::new(),

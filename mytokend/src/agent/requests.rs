@@ -16,12 +16,13 @@ impl Agent {
     /// Answers a request of the user `caller`. `trusted` is true for root.
     pub fn answer(&self, request: Request, caller: u32, trusted: bool) -> Answer {
         self.read_clock();
+        let by = Caller { uid: caller, trusted };
         match request {
             Request::Status(query) => self.status(&query, caller, trusted),
-            Request::Renew(renew) => self.renew_on_request(&renew, Caller { uid: caller, trusted }),
-            Request::Revoke(revoke) => self.revoke_on_request(&revoke, Caller { uid: caller, trusted }),
-            Request::Replace(replace) => self.replace(&replace, Caller { uid: caller, trusted }),
-            Request::Retire(retire) => self.retire(&retire, Caller { uid: caller, trusted }),
+            Request::Renew(renew) => self.in_turn(by, || self.renew_on_request(&renew, by)),
+            Request::Revoke(revoke) => self.in_turn(by, || self.revoke_on_request(&revoke, by)),
+            Request::Replace(replace) => self.in_turn(by, || self.replace(&replace, by)),
+            Request::Retire(retire) => self.in_turn(by, || self.retire(&retire, by)),
             Request::Submitted(submitted) => self.submitted(submitted, caller),
             Request::Permit(asked) => self.permit(&asked, caller),
             _ if !trusted => {

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use mytoken::Deadline;
 use mytoken_wire::JobName;
-use mytoken_wire::agent::{JobState, StatusQuery};
+use mytoken_wire::agent::{JobStart, JobState, Replace, StatusQuery, ask};
 use proptest::prelude::*;
 
-use crate::harness::{SETTLE, TestAgent, eventually, me};
+use crate::harness::{SETTLE, TestAgent, eventually, me, step};
 use crate::ordinary_user::as_ordinary_user;
 use crate::skipped::skip;
 
@@ -124,6 +125,33 @@ fn slow_and_silent_callers_are_cut_off_and_delay_nobody() {
         }
     }
     assert!(ends.iter().all(|end| end.is_some_and(|end| end < Duration::from_secs(10))), "{ends:?}");
+}
+
+#[test]
+fn a_server_that_hangs_leaves_connections_to_users_and_workers_to_jobs() {
+    let Some(agent) = agent_with_others() else { return };
+    let (socket, uid) = (agent.socket(), 65_534);
+    for job in 1..=4 {
+        agent.start_with(&JobStart { uid, gid: uid, sealed: Some(format!("{uid}:h{job}")), ..step(job) });
+    }
+    agent.services.with(|script| (script.hold_tokens, script.hold_lane) = (true, true));
+    let replace = |job: u32| {
+        let request = Replace { job: JobName::Job(job), sealed: format!("{uid}:new{job}") };
+        as_ordinary_user(|| ask(&socket, &request, Deadline::after(Duration::from_secs(60))))
+    };
+    let results = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (1..=4).map(|job| scope.spawn(move || replace(job).map_err(|error| error.to_string()))).collect();
+        eventually("the other ones' end", || threads.iter().filter(|thread| thread.is_finished()).count() == 2);
+        agent.services.with(|script| script.hold_tokens = false);
+        let status = || ask(&socket, &StatusQuery::default(), Deadline::after(Duration::from_secs(60)));
+        assert_eq!(as_ordinary_user(status).unwrap().jobs.len(), 4);
+        assert!(start_jobs(&agent, 10, 10) < SOON);
+        agent.services.with(|script| script.hold_lane = false);
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let refused: Vec<&String> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    assert!(refused.len() == 2 && refused.iter().all(|text| text.contains("too many requests")), "{refused:?}");
 }
 
 #[test]
