@@ -56,8 +56,8 @@ pub enum ProgramError {
     #[error("failed: its output cannot be read: {0}")]
     Output(io::Error),
     /// Its output is too long.
-    #[error("failed: its output is longer than {OUTPUT_LIMIT} bytes")]
-    TooLong,
+    #[error("failed: its output is longer than {0} bytes")]
+    TooLong(usize),
     /// It took too long, and was killed.
     #[error("did not answer in time")]
     Timeout,
@@ -83,6 +83,14 @@ const KILLED: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`ProgramError`].
 pub fn run(command: &mut Command, deadline: Deadline) -> Result<ProgramOutcome, ProgramError> {
+    run_limited(command, deadline, OUTPUT_LIMIT)
+}
+
+/// As [`run`], with a limit in bytes for each of the two outputs.
+///
+/// # Errors
+/// [`ProgramError`].
+pub fn run_limited(command: &mut Command, deadline: Deadline, limit: usize) -> Result<ProgramOutcome, ProgramError> {
     let own = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
     let own: Vec<(OsString, OsString)> = own.collect();
     command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").envs(own);
@@ -91,8 +99,8 @@ pub fn run(command: &mut Command, deadline: Deadline) -> Result<ProgramOutcome, 
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
     let mut child = command.spawn().map_err(ProgramError::Start)?;
-    let result =
-        read_output(&mut child, deadline).and_then(|texts| Ok((texts, wait_for_end(|| child.try_wait(), deadline)?)));
+    let result = read_output(&mut child, deadline, limit)
+        .and_then(|texts| Ok((texts, wait_for_end(|| child.try_wait(), deadline)?)));
     let ((output, errors), status) = match result {
         Ok(done) => done,
         Err(error) => {
@@ -126,7 +134,7 @@ fn wait_for_end(
 }
 
 /// Reads standard output and standard error to their end.
-fn read_output(child: &mut Child, deadline: Deadline) -> Result<(String, String), ProgramError> {
+fn read_output(child: &mut Child, deadline: Deadline, limit: usize) -> Result<(String, String), ProgramError> {
     let (Some(mut out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(ProgramError::Output(io::ErrorKind::BrokenPipe.into()));
     };
@@ -140,21 +148,21 @@ fn read_output(child: &mut Child, deadline: Deadline) -> Result<(String, String)
         poll(&mut fds, timeout).map_err(|errno| ProgramError::Output(errno.into()))?;
         let [ready_out, ready_err] = fds.map(|fd| fd.any().unwrap_or(false));
         if out_open && ready_out {
-            out_open = read_once(&mut out, &mut output)?;
+            out_open = read_once(&mut out, &mut output, limit)?;
         }
         if err_open && ready_err {
-            err_open = read_once(&mut err, &mut errors)?;
+            err_open = read_once(&mut err, &mut errors, limit)?;
         }
     }
     Ok((String::from_utf8_lossy(&output).into_owned(), String::from_utf8_lossy(&errors).into_owned()))
 }
 
 /// Reads once and returns whether there may be more.
-fn read_once(from: &mut impl Read, into: &mut Vec<u8>) -> Result<bool, ProgramError> {
+fn read_once(from: &mut impl Read, into: &mut Vec<u8>, limit: usize) -> Result<bool, ProgramError> {
     let mut chunk = [0_u8; 8192];
     let count = from.read(&mut chunk).map_err(ProgramError::Output)?;
     into.extend_from_slice(chunk.get(..count).unwrap_or_default());
-    if into.len() > OUTPUT_LIMIT { Err(ProgramError::TooLong) } else { Ok(count > 0) }
+    if into.len() > limit { Err(ProgramError::TooLong(limit)) } else { Ok(count > 0) }
 }
 
 #[cfg(test)]
@@ -208,6 +216,15 @@ mod tests {
     fn long_output_on_both_pipes_does_not_block() {
         let outcome = shell("head -c 200000 /dev/zero | tr '\\0' 'x'; head -c 200000 /dev/zero >&2").unwrap();
         assert_eq!((outcome.output.len(), outcome.errors.len()), (200_000, 200_000));
+    }
+
+    #[test]
+    fn no_more_than_the_limit_is_read() {
+        for script in ["head -c 3000 /dev/zero", "head -c 3000 /dev/zero >&2", "exec cat /dev/zero"] {
+            let mut command = Command::new("/bin/sh");
+            let ended = run_limited(command.args(["-c", script]), Deadline::after(Duration::from_secs(20)), 2000);
+            assert!(matches!(ended, Err(ProgramError::TooLong(2000))), "{ended:?}");
+        }
     }
 
     #[test]

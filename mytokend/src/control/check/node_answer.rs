@@ -10,7 +10,7 @@ use super::kinds::{self, Kind};
 use super::{CheckFinding, Findings, Severity, kinds_slurm, kinds_user};
 
 /// Longest answer in bytes. A hundred findings are about 30 KiB.
-const LONGEST: usize = 256 * 1024;
+pub(super) const LONGEST: usize = 256 * 1024;
 
 /// How many problems of one host are kept.
 pub(super) const MOST_KEPT: usize = 100;

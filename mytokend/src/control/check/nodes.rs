@@ -11,7 +11,7 @@ use std::time::Duration;
 use mytoken::Deadline;
 
 use super::Findings;
-use super::node_answer::{Answer, NodeAnswer, NodeText};
+use super::node_answer::{Answer, LONGEST, NodeAnswer, NodeText};
 use super::node_differences::CopyKeys;
 use crate::agent::slurm;
 use crate::control::arguments::Launcher;
@@ -113,10 +113,11 @@ impl Launch {
     }
 
     fn ask(&self, host: &str) -> Answer {
-        let outcome = program::run(&mut self.command(host), Deadline::after(LIMIT)).map_err(|error| {
-            let launcher = self.launcher.name();
-            NodeText::of_reason(&format!("{launcher} {error}"))
-        })?;
+        let outcome =
+            program::run_limited(&mut self.command(host), Deadline::after(LIMIT), LONGEST).map_err(|error| {
+                let launcher = self.launcher.name();
+                NodeText::of_reason(&format!("{launcher} {error}"))
+            })?;
         // The exit status tells the findings, and the launchers pass it on.
         NodeAnswer::parse(&outcome.output, &outcome.errors)
     }
