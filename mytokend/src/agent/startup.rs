@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::{Lock, Owner};
-use mytoken::{ScheduleClock, SystemClock};
+use mytoken::{Deadline, ScheduleClock, SystemClock};
+use mytoken_wire::agent::{StatusQuery, ask};
 use mytoken_wire::paths::AGENT_SOCKET_NAME;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
@@ -31,6 +32,9 @@ use crate::privacy;
 
 /// After this time, leases that could not be stored are stored again, and the log tells what it left out.
 const LONGEST_TURN: Duration = Duration::from_secs(10);
+
+/// How long an agent that runs may take to answer a check.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// The options of `mytokend agent`.
 #[derive(Debug, Clone)]
@@ -104,13 +108,19 @@ pub fn run(options: &AgentOptions) -> Result<(), StartupError> {
     }
 }
 
-/// Reads configuration and keys as the agent does, and nothing more.
+/// Reads configuration and keys as the agent does, and as an agent that runs would at a reload.
 ///
 /// # Errors
 /// [`StartupError`].
 pub fn check(options: &AgentOptions) -> Result<(), StartupError> {
     privacy::protect();
-    Configuration::new(options.clone()).read(FileTrust::current()).map(drop)
+    let found = Configuration::new(options.clone()).read(FileTrust::current())?;
+    let Some(missing) = found.missing else { return Ok(()) };
+    let socket = options.socket.clone().unwrap_or_else(|| found.runtime_dir.join(AGENT_SOCKET_NAME));
+    match ask(&socket, &StatusQuery::default(), Deadline::after(ANSWER)) {
+        Ok(status) if !status.keys.is_empty() => Err(StartupError::Gone(missing)),
+        _ => Ok(()),
+    }
 }
 
 /// Where the configuration is, and the keys that it has had.
@@ -128,6 +138,8 @@ struct Found {
     runtime_dir: PathBuf,
     /// What the agent serves, in words.
     scope: String,
+    /// The file without which it serves sessions only.
+    missing: Option<String>,
 }
 
 impl Configuration {
@@ -144,6 +156,10 @@ impl Configuration {
             // Without it running jobs would lose their tokens.
             None => return Err(StartupError::Gone(self.options.config.join("jobs.toml").display().to_string())),
         };
+        let missing = keys.as_ref().err().map(|why| match why {
+            NoClusterKey::NoJobsToml => self.options.config.join("jobs.toml").display().to_string(),
+            NoClusterKey::NoKeyFile(path) => path.clone(),
+        });
         let scope = match &keys {
             Err(why) => format!("sessions only: {why}"),
             Ok(ClusterKeys { earlier, .. }) if earlier.is_empty() => "jobs and sessions".to_owned(),
@@ -161,7 +177,7 @@ impl Configuration {
             Box::new(DirectMode::new(&shared, keys, Arc::clone(&self.clock))?.with_budgets(&self.budgets, &shared)?);
         let controller = Box::new(Squeue::new(settings.squeue));
         let runtime_dir = self.options.runtime_dir.clone().unwrap_or(settings.runtime_dir);
-        Ok(Found { configured: Configured { intervals, service, controller }, runtime_dir, scope })
+        Ok(Found { configured: Configured { intervals, service, controller }, runtime_dir, scope, missing })
     }
 
     /// The cluster's private keys. A login host has `jobs.toml` for its submissions, but no private key. Any other problem with the
@@ -211,7 +227,7 @@ fn prepare(options: &AgentOptions, log: Log) -> Result<Prepared, StartupError> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let owner = Owner::current();
     let mut configuration = Configuration::new(options.clone());
-    let Found { configured, runtime_dir, scope } = configuration.read(FileTrust::current())?;
+    let Found { configured, runtime_dir, scope, .. } = configuration.read(FileTrust::current())?;
     let node = options.node.clone().map_or_else(host_name, Ok)?;
     let clock = Arc::clone(&configuration.clock);
     let opened = RuntimeDir::open(&runtime_dir, owner)?;

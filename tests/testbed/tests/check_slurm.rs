@@ -154,7 +154,11 @@ fn keys_that_the_agent_has_not_read_are_found_with_the_command_that_mends_it() -
         let log = site.logs();
         let told = log.contains(&format!("until a restart also jobs of the replaced key {key}"));
         assert!(told && log.contains("reloaded: node n1 serves"), "{log}");
-        // Without jobs.toml its jobs would lose their tokens.
+        // Without jobs.toml its jobs would lose their tokens. `systemctl reload` runs the check first.
+        let check = "mv /etc/mytoken/jobs.toml /root/; mytokend agent --check";
+        let refused = site.sh("root", &format!("{check}; test $? = 1; mv /root/jobs.toml /etc/mytoken/"))?.ok()?;
+        assert!(refused.stderr.contains("/etc/mytoken/jobs.toml is gone; put it back"), "{refused:?}");
+        site.sh("root", "mytokend agent --check")?.ok()?;
         site.sh("root", "mv /etc/mytoken/jobs.toml /root/; pkill -HUP -x mytokend; sleep 1")?.ok()?;
         let log = site.logs();
         assert!(log.contains("not reloaded: /etc/mytoken/jobs.toml is gone; put it back"), "{log}");
