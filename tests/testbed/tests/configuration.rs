@@ -105,7 +105,7 @@ fn linked_configuration_is_used_only_when_root_owns_the_whole_path() -> Result<(
         site.sh("root", in_alices_home)?.ok()?;
         assert!(!log_in(site, "alice", &[&token])?.success(), "a configuration in alice's directory was used");
         let message = "/etc/mytoken/mytoken.toml is not used: the directory /home/alice (reached by the link /etc/mytoken) \
-                    belongs to user 2001; it must belong to root";
+                    belongs to user 2001, not to root; put the file elsewhere";
         assert!(log_lines(site, message)? > 0, "{}", site.read("/var/log/all.log")?);
         let check = site.run("root", ["mytokenctl", "check"])?;
         assert!(!check.success() && check.stdout.contains(message), "{check:?}");

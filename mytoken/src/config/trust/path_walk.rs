@@ -160,6 +160,12 @@ impl PathWalk<'_> {
         };
         match self.trust.fault(part, uid, mode) {
             None => Ok(()),
+            // The owner may need the directory: it can be a home.
+            Some(Fault::Owner(uid))
+                if part == PathPart::Directory && self.trust == FileTrust::ROOT && !path.starts_with("/etc") =>
+            {
+                Err(self.refused(&named, &format!("belongs to user {uid}, not to root; put the file elsewhere")))
+            }
             Some(Fault::Owner(uid)) => {
                 let (owner, fix) = if self.trust == FileTrust::ROOT {
                     ("root", format!("chown -h root: {}", path.display()))
