@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 
 use super::HttpError;
 use super::Roots;
@@ -49,11 +49,20 @@ fn load(path: &Path) -> Result<RootCertStore, HttpError> {
     let wrong = |reason: String| HttpError::Roots { file: path.display().to_string(), reason };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| wrong(error.to_string()))?;
+        .map_err(|error| wrong(sentence(&error)))?;
     let mut store = RootCertStore::empty();
     // webpki cannot parse a few certificates in the distributions' bundles. They are left out.
     let (added, _) = store.add_parsable_certificates(certificates);
     if added == 0 { Err(wrong("it holds no certificate".to_owned())) } else { Ok(store) }
+}
+
+/// The crate's own words for these list bytes.
+fn sentence(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "it ends within a certificate: the line with END is missing".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a line with BEGIN is not complete".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -68,6 +77,14 @@ mod tests {
             let error = tls(&Roots::File(file.path().to_owned())).unwrap_err();
             assert!(matches!(error, HttpError::Roots { .. }), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_is_named_as_such() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
+        let error = tls(&Roots::File(file.path().to_owned())).unwrap_err().to_string();
+        assert!(error.contains("ends within a certificate") && !error.contains('['), "{error}");
     }
 
     #[test]
