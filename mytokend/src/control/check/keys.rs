@@ -2,13 +2,14 @@
 //! Findings about the cluster's keys, and about the directories for the keys of issuers.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use mytoken::cache::DiskCache;
 use mytoken::config::FileTrust;
 use mytoken::private_files::Owner;
 
 use super::Findings;
-use super::configuration::exists;
+use super::configuration::{exists, word};
 use super::kinds::{self, Kind};
 use crate::jobs::SealError;
 use crate::jobs::keys::{PrivateKey, PublicKey};
@@ -24,11 +25,12 @@ impl Findings {
                 self.ok("public key", format!("{} ({})", public.id(), public_file.display()));
                 Some(public)
             }
-            Err(error) if exists(public_file) => self.unusable_key(kinds::PUBLIC_KEY, &error),
-            Err(error) => {
+            // keygen makes a pair where there is none.
+            Err(error) if !exists(public_file) && !exists(private_file) => {
                 self.add_kind(kinds::PUBLIC_KEY, error.to_string());
                 None
             }
+            Err(error) => self.unusable_key(kinds::PUBLIC_KEY, &error, public_file),
         };
         if !exists(private_file) {
             let text = format!("{} does not exist; correct on a host without slurmd", private_file.display());
@@ -38,7 +40,7 @@ impl Findings {
             return self.ok("private key", "only root can check it");
         }
         match (PrivateKey::load(private_file, trust), public) {
-            (Err(error), _) => drop(self.unusable_key::<()>(kinds::PRIVATE_KEY, &error)),
+            (Err(error), _) => drop(self.unusable_key::<()>(kinds::PRIVATE_KEY, &error, private_file)),
             (Ok(private), Some(public)) if private.id() != public.id() => {
                 let text = format!("{} does not belong to the public key {}", private.id(), public.id());
                 self.add_kind(kinds::KEY_PAIR, text);
@@ -47,11 +49,17 @@ impl Findings {
         }
     }
 
-    fn unusable_key<T>(&mut self, kind: Kind, error: &SealError) -> Option<T> {
+    fn unusable_key<T>(&mut self, kind: Kind, error: &SealError, path: &Path) -> Option<T> {
         let text = error.to_string();
         match error {
-            SealError::File(file) => self.add_file_error(kind, file, &text),
-            _ => self.add_kind(kind, text),
+            SealError::File(file) if exists(path) => self.add_file_error(kind, file, &text),
+            _ => {
+                let path = word(&path.to_string_lossy());
+                let fix = format!(
+                    "scp -p HOST:{path} {path}   # HOST: one with the right key. If there is none, move both keys away and run mytokenctl keygen: jobs in the queue lose their tokens"
+                );
+                self.add_fixed(kind, text, fix);
+            }
         }
         None
     }
@@ -68,8 +76,6 @@ impl Findings {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use mytoken::config::Shared;
 
     use super::*;
@@ -110,6 +116,29 @@ mod tests {
         std::fs::copy(other.path().join("keys/cluster.pub"), dir.path().join("keys/cluster.pub")).unwrap();
         assert_eq!(ids(dir.path()), ["keys-differ"]);
         assert_eq!(ids(site(false).path()), ["public-key"]);
+    }
+
+    /// `mytokenctl keygen` replaces no key.
+    #[test]
+    fn keygen_is_the_command_only_where_there_is_no_key() {
+        let fix = |dir: &Path| {
+            let me = FileTrust::user(Owner::current().uid);
+            let jobs = JobsSettings::load(dir, me, &Shared::load(dir, me).unwrap()).unwrap();
+            let mut findings = Findings::default();
+            findings.keys(&jobs, me);
+            findings.problems().filter_map(|finding| finding.fix.clone()).collect::<Vec<_>>().join("\n")
+        };
+        assert!(fix(site(false).path()).starts_with("mytokenctl keygen"));
+        for (file, empty) in [("cluster.pub", false), ("cluster.pub", true), ("cluster.key", true)] {
+            let dir = site(true);
+            let path = dir.path().join("keys").join(file);
+            if empty {
+                std::fs::File::options().write(true).truncate(true).open(&path).unwrap();
+            } else {
+                std::fs::remove_file(&path).unwrap();
+            }
+            assert!(fix(dir.path()).starts_with(&format!("scp -p HOST:{} ", path.display())), "{}", fix(dir.path()));
+        }
     }
 
     #[test]
