@@ -105,6 +105,12 @@ const FILES: &[(&str, &str, i32)] = &[
     ("chmod 0700 /etc/mytoken/keys", "users-cannot-read", 2),
     ("chmod 0700 /etc/mytoken", "users-cannot-read", 2),
     ("chmod 0600 /etc/ssl/both.pem", "users-cannot-read", 2),
+    (
+        "rm -rf /srv/closed; install -D -m 0644 /etc/ssl/both.pem /srv/closed/ca.pem; chmod 0700 /srv/closed; \
+         ln -s /srv/closed/ca.pem /etc/mytoken/ca.pem; sed -i s,/etc/ssl/both.pem,/etc/mytoken/ca.pem, /etc/mytoken/mytoken.toml",
+        "users-cannot-read",
+        2,
+    ),
     ("(umask 077; mkdir -p /etc/mytoken/jobs.d)", "users-cannot-read", 2),
     ("mkdir -p /etc/mytoken/jobs.d; (umask 077; echo >/etc/mytoken/jobs.d/a.toml)", "users-cannot-read", 2),
     ("sed -i /^nobody:/d /etc/passwd", "users-not-checked", 1),
@@ -225,6 +231,12 @@ fn each_alone(site: &Site, rows: &[(&str, &str, i32)]) -> Result<()> {
         for found in sees_alone(site, "", &command(row), id, *status)? {
             assert!(found.fix != "-" && !found.fix.contains('\n'), "{found:?}");
             assert!(!found.text.contains('\n'), "{found:?}");
+            // A home must stay its user's.
+            assert!(!found.fix.starts_with("chown") || !found.fix.contains("/home/"), "{found:?}");
+            if *id == "users-cannot-read" {
+                site.sh("root", &found.fix)?.ok()?;
+                assert_eq!(findings(site, "")?, (vec![], 0), "{row}: {}", found.fix);
+            }
             for (of, words) in CERTIFICATES {
                 assert!(!row.contains(of) || found.text.contains(words), "{found:?}");
             }
@@ -239,7 +251,14 @@ fn each_alone(site: &Site, rows: &[(&str, &str, i32)]) -> Result<()> {
 fn each_fault_of_the_configuration_is_found_alone() -> Result<()> {
     story(Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? }, |site| {
         prepared(site)?;
-        each_alone(site, FILES)
+        each_alone(site, FILES)?;
+        // A warning, or another error, hides no error.
+        let break_it = "chmod 0600 /etc/mytoken/jobs.toml; mkdir /etc/mytoken/login.d; \
+                        printf '[accounts]\ndeny = [\"root\", \"no-such\"]\n' >/etc/mytoken/login.d/a.toml";
+        site.sh("root", break_it)?.ok()?;
+        let ids: Vec<String> = findings(site, "")?.0.into_iter().map(|found| found.id).collect();
+        assert_eq!(ids, ["accounts-unknown", "users-cannot-read"]);
+        Ok(())
     })
 }
 

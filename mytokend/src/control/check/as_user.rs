@@ -20,11 +20,13 @@ use nix::unistd::{AccessFlags, Gid, Uid, User, access, initgroups, setgid, setui
 
 use super::configuration::{exists, word};
 use super::user_files::{LONGEST, Places, as_user};
-use super::{Findings, kinds, kinds_slurm, kinds_user};
+use super::{Findings, Severity, kinds, kinds_slurm, kinds_user};
 use crate::jobs::SealError;
 use crate::jobs::keys::PublicKey;
 use crate::jobs::settings::JobsSettings;
 use crate::{program, terminal};
+
+const PART: &str = "configuration";
 
 /// The account for what every user must be able to read.
 const ANYBODY: &str = "nobody";
@@ -34,6 +36,9 @@ const MOST: usize = 20;
 
 /// Time limit of the child: its files may be on a file system that hangs, and NSS may ask a directory server.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// The most links on the way to a file, as in the kernel.
+const LINKS: usize = 40;
 
 /// Starts the child.
 fn ask_child(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
@@ -58,7 +63,7 @@ pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
     let who = if user == ANYBODY { "ordinary users".to_owned() } else { format!("\"{user}\"") };
     let used = findings.reading(&who, dir);
     if findings.findings.is_empty() {
-        findings.ok("configuration", format!("{who} can read it, the key cluster.pub and the certificates"));
+        findings.ok(PART, format!("{who} can read it, the key cluster.pub and the certificates"));
     }
     if user != ANYBODY {
         let before = findings.findings.len();
@@ -110,7 +115,12 @@ impl Findings {
                 let of_agent = [kinds_slurm::AGENT_DOWN.part, kinds_slurm::RUNTIME_DIR_MODE.part];
                 let agent = self.problems().any(|finding| of_agent.contains(&finding.part.as_str()));
                 read.findings.retain(|found| !agent || found.id.as_deref() != Some(kinds_user::AGENT.id));
-                let last = self.findings.iter().rposition(|finding| finding.part == "configuration");
+                // What root cannot read was not read as the user, either.
+                let files = self
+                    .problems()
+                    .any(|finding| finding.part == PART || finding.id.as_deref() == Some(kinds::CA_FILE.id));
+                read.findings.retain(|found| !files || found.level != Severity::Ok || found.part != PART);
+                let last = self.findings.iter().rposition(|finding| finding.part == PART);
                 let at = last.map_or(0, |last| last + 1);
                 self.findings.splice(at..at, read.findings);
             }
@@ -200,16 +210,31 @@ impl Findings {
 
 /// The first part of the path that this process cannot use, and the rights that it lacks.
 fn first_closed(path: &Path) -> Option<(PathBuf, &'static str)> {
-    let mut parts: Vec<&Path> = path.ancestors().collect();
-    parts.reverse();
-    for part in parts {
-        let (flags, rights) = match (part.is_dir(), part == path) {
-            (true, true) => (AccessFlags::R_OK | AccessFlags::X_OK, "rx"),
-            (true, false) => (AccessFlags::X_OK, "x"),
-            (false, _) => (AccessFlags::R_OK, "r"),
-        };
-        if access(part, flags).is_err() {
-            return Some((part.to_owned(), rights));
+    let mut ahead: Vec<PathBuf> = vec![path.to_owned()];
+    let mut links = 0;
+    while let Some(next) = ahead.pop() {
+        let mut parts: Vec<&Path> = next.ancestors().collect();
+        parts.reverse();
+        for part in parts {
+            // The rights are those of a link's target, which may be behind a closed directory.
+            if let Ok(target) = std::fs::read_link(part) {
+                links += 1;
+                if links > LINKS {
+                    return None;
+                }
+                let target = part.parent().unwrap_or(part).join(target);
+                // No slash after the last name.
+                ahead.push(target.components().chain(next.components().skip(part.components().count())).collect());
+                break;
+            }
+            let (flags, rights) = match (part.is_dir(), part == next) {
+                (true, true) => (AccessFlags::R_OK | AccessFlags::X_OK, "rx"),
+                (true, false) => (AccessFlags::X_OK, "x"),
+                (false, _) => (AccessFlags::R_OK, "r"),
+            };
+            if access(part, flags).is_err() {
+                return Some((part.to_owned(), rights));
+            }
         }
     }
     None
