@@ -43,18 +43,18 @@ kinds! {
     /// `UsePAM no`.
     SSHD_USE_PAM: "sshd-use-pam", "sshd", Error, "apt install mytoken-sshd-config && systemctl reload ssh";
     /// `KbdInteractiveAuthentication no`.
-    SSHD_KEYBOARD_INTERACTIVE: "sshd-keyboard-interactive", "sshd", Error, "grep -ni kbdinteractive /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf   # the first line counts";
+    SSHD_KEYBOARD_INTERACTIVE: "sshd-keyboard-interactive", "sshd", Error, "apt install mytoken-sshd-config && systemctl reload ssh";
     /// Keyboard-interactive is on in general, but not for the account that was asked for.
     SSHD_METHODS: "sshd-authentication-methods", "sshd", Error, "grep -ni authenticationmethods /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf";
     /// `PasswordAuthentication yes`.
     SSHD_PASSWORD: "sshd-password", "sshd", Warning, "apt install mytoken-sshd-config && systemctl reload ssh";
     /// `LoginGraceTime` ends before the deadline of login.toml, and before a person has pasted a token.
-    SSHD_GRACE_TIME: "sshd-login-grace-time", "sshd", Error, "sshd -T | grep -i logingracetime   # at least deadline of login.toml, and 30 s for the person";
+    SSHD_GRACE_TIME: "sshd-login-grace-time", "sshd", Error, "grep -in logingracetime /etc/ssh/sshd_config.d/*.conf /etc/ssh/sshd_config   # at least deadline of login.toml, and 30 s for the person";
     /// `MaxStartups` is as shipped.
     SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "apt install mytoken-sshd-config && systemctl reload ssh";
     /// `PerSourcePenalties` is as shipped.
     SSHD_PENALTIES: "sshd-penalties", "sshd", Ok, "ln -s /usr/share/mytoken/sshd-penalties.conf /etc/ssh/sshd_config.d/11-mytoken-penalties.conf && sshd -t";
-    /// A line that libpam cannot read.
+    /// A line that libpam cannot read, or that names a file which does not exist.
     PAM_LINE: "pam-line", "PAM", Error, "";
     /// The module is not in the auth stack.
     PAM_AUTH: "pam-auth-missing", "PAM", Error, "pam-auth-update --enable mytoken mytoken-session";
@@ -64,12 +64,16 @@ kinds! {
     PAM_SESSION: "pam-session-missing", "PAM", Warning, "pam-auth-update --enable mytoken mytoken-session";
     /// The stack names a file that does not exist.
     PAM_FILE: "pam-module-file", "PAM", Error, "apt install --reinstall libpam-mytoken";
+    /// libpam never comes to the module's line.
+    PAM_NOT_REACHED: "pam-line-not-reached", "PAM", Error, "";
     /// A refused token logs in.
     PAM_OPEN: "pam-refused-token-logs-in", "PAM", Error, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// After a refused token the next line asks.
     PAM_FALLS_THROUGH: "pam-refused-token-falls-through", "PAM", Warning, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// An accepted token does not log in.
     PAM_CLOSED: "pam-accepted-token-refused", "PAM", Error, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
+    /// A password is asked for before the token.
+    PAM_PASSWORD_FIRST: "pam-password-first", "PAM", Warning, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// The session line comes before `pam_systemd`.
     PAM_ORDER: "pam-session-order", "PAM", Warning, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// `user_readenv=1`.
@@ -179,7 +183,11 @@ mod tests {
         // The commands of servers and issuers have a URL in them.
         let made = |kind: &&Kind| ["issuer", "mytoken server"].contains(&kind.part);
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty() && !made(kind)) {
-            assert!(["sshd-missing", "pam-line", "profile-audience"].contains(&kind.id), "{}", kind.id);
+            assert!(
+                ["sshd-missing", "pam-line", "pam-line-not-reached", "profile-audience"].contains(&kind.id),
+                "{}",
+                kind.id
+            );
         }
     }
 }

@@ -29,6 +29,7 @@ const PAM_LINES: &str = "diff /etc/pam.d/sshd /usr/share/mytoken/pam-sshd.exampl
 /// commands of the host's tool.
 const RPM: &[(Kind, &str)] = &[
     (kinds::SSHD_USE_PAM, SSHD_CONFIG),
+    (kinds::SSHD_KEYBOARD_INTERACTIVE, SSHD_CONFIG),
     (kinds::SSHD_PASSWORD, SSHD_CONFIG),
     (kinds::SSHD_MAX_STARTUPS, SSHD_CONFIG),
     (kinds::PAM_AUTH, PAM_LINES),

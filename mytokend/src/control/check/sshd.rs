@@ -7,11 +7,20 @@ use std::time::Duration;
 
 use mytoken_login::LoginSettings;
 
+use super::Findings;
 use super::host::{Host, Ran};
-use super::{Findings, kinds};
+use super::kinds::{self, Kind};
+use super::package_tool::PackageTool;
 
 /// sshd must be started by its path; Debian, Red Hat and SUSE have it here.
 const SSHD: &str = "/usr/sbin/sshd";
+
+/// Where our settings for sshd are, and what Debian's package links there.
+const DROP_IN: &str = "/etc/ssh/sshd_config.d/10-mytoken.conf";
+const SHIPPED: &str = "/usr/share/mytoken/sshd.conf";
+
+/// The methods that reach PAM's prompts.
+const TOKEN_METHODS: [&str; 2] = ["keyboard-interactive", "keyboard-interactive:pam"];
 
 /// What a person needs to paste a token.
 const PERSON: Duration = Duration::from_secs(30);
@@ -19,10 +28,7 @@ const PERSON: Duration = Duration::from_secs(30);
 impl Findings {
     /// Checks what sshd would do for `user`, or for everybody.
     pub(super) fn sshd(&mut self, host: &dyn Host, user: Option<&str>, login: &LoginSettings) {
-        let connection = user.map(|user| format!("user={user},host=localhost,addr=127.0.0.1"));
-        let mut arguments = vec!["-T"];
-        arguments.extend(connection.iter().flat_map(|connection| ["-C", connection.as_str()]));
-        let text = match host.run(Path::new(SSHD), &arguments) {
+        let text = match effective(host, user) {
             Ran::Output(text) => text,
             Ran::Missing => {
                 return self.add_kind(kinds::SSHD_MISSING, format!("there is no {SSHD}: no login over ssh is checked"));
@@ -35,7 +41,7 @@ impl Findings {
         };
         let before = self.findings.len();
         let sshd = Effective::parse(&text);
-        self.effective(&sshd, login.deadline.get());
+        self.effective(host, &sshd, login.deadline.get());
         self.root(&sshd, login);
         if self.findings.len() == before {
             let whom = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
@@ -53,27 +59,38 @@ impl Findings {
         }
     }
 
-    fn effective(&mut self, sshd: &Effective, deadline: Duration) {
+    /// Adds the finding about a setting that the product's sshd.conf has. `keyword`: a regular expression.
+    fn setting(&mut self, host: &dyn Host, kind: Kind, text: &str, keyword: &str) {
+        let fix = if host.exists(Path::new(DROP_IN)) {
+            lines(keyword)
+        } else if host.exists(Path::new(SHIPPED)) && self.package_tool == PackageTool::Apt {
+            // The package is here, and somebody has removed its link.
+            format!("ln -s {SHIPPED} {DROP_IN} && sshd -t && systemctl reload ssh")
+        } else {
+            self.package_tool.fix(kind).into_owned()
+        };
+        self.add_fixed(kind, text, fix);
+    }
+
+    fn effective(&mut self, host: &dyn Host, sshd: &Effective, deadline: Duration) {
         if sshd.is("usepam", "no") {
-            self.add_kind(kinds::SSHD_USE_PAM, "UsePAM is off: sshd asks no PAM module");
+            self.setting(host, kinds::SSHD_USE_PAM, "UsePAM is off: sshd asks no PAM module", "usepam");
         }
         if sshd.is("kbdinteractiveauthentication", "no") {
             let text = "KbdInteractiveAuthentication is off: nobody is asked for a token";
-            self.add_kind(kinds::SSHD_KEYBOARD_INTERACTIVE, text);
+            self.setting(host, kinds::SSHD_KEYBOARD_INTERACTIVE, text, "kbdinteractive|challengeresponse");
         }
         // Lists of methods that must all succeed; one list without keyboard-interactive leaves tokens out.
         let methods = sshd.get("authenticationmethods").unwrap_or("any");
         if methods != "any"
-            && !methods
-                .split_whitespace()
-                .any(|list| list.split(',').any(|method| method.starts_with("keyboard-interactive")))
+            && !methods.split_whitespace().any(|list| list.split(',').any(|method| TOKEN_METHODS.contains(&method)))
         {
             let text = format!("AuthenticationMethods is \"{methods}\": keyboard-interactive is not among them");
             self.add_kind(kinds::SSHD_METHODS, text);
         }
         if sshd.is("passwordauthentication", "yes") {
             let text = "PasswordAuthentication is on: unix passwords reach pam_mytoken, and one of 8 letters is sent to the mytoken server";
-            self.add_kind(kinds::SSHD_PASSWORD, text);
+            self.setting(host, kinds::SSHD_PASSWORD, text, "passwordauth");
         }
         // 0: no limit.
         let grace = sshd.get("logingracetime").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
@@ -89,7 +106,7 @@ impl Findings {
         let begin = sshd.get("maxstartups").and_then(|value| value.split(':').next()?.parse::<u32>().ok());
         if let Some(begin) = begin.filter(|begin| *begin < 30) {
             let text = format!("MaxStartups begins at {begin}: that many people at the token prompt shut others out");
-            self.add_kind(kinds::SSHD_MAX_STARTUPS, text);
+            self.setting(host, kinds::SSHD_MAX_STARTUPS, &text, "maxstartups");
         }
         // SSH-12.
         if sshd
@@ -99,6 +116,38 @@ impl Findings {
             let text = "PerSourcePenalties is as shipped: four refused logins shut an address out, which matters where many people share one";
             self.add_kind(kinds::SSHD_PENALTIES, text);
         }
+    }
+}
+
+/// The command that shows the lines of a keyword in the order in which sshd reads them.
+fn lines(keyword: &str) -> String {
+    let counts = if keyword == "maxstartups" { "before OpenSSH 10.6 the last" } else { "the first" };
+    format!(
+        "grep -inE '^[^#]*({keyword})' /etc/ssh/sshd_config.d/*.conf /etc/ssh/sshd_config   # {counts} line counts; then reload sshd"
+    )
+}
+
+/// The output of `sshd -T`, for a login of `user` from this host, or for everybody.
+fn effective(host: &dyn Host, user: Option<&str>) -> Ran {
+    let run = |arguments: &[&str]| host.run(Path::new(SSHD), arguments);
+    let at = |port: &str| {
+        let user = user.map(|user| format!("user={user},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,"));
+        run(&["-T", "-C", &format!("{}lport={port}", user.unwrap_or_default())])
+    };
+    if user.is_none() {
+        match run(&["-T"]) {
+            // OpenSSH 9.2 to 10.6 show a configuration with `Match LocalPort` for a connection to a port only.
+            Ran::Failed(reason) if reason.contains("'lport' not in connection test specification") => {}
+            other => return other,
+        }
+    }
+    let first = at("22");
+    match &first {
+        Ran::Output(text) => match Effective::parse(text).get("port") {
+            Some(port) if port != "22" => at(port),
+            _ => first,
+        },
+        _ => first,
     }
 }
 
@@ -126,9 +175,62 @@ impl Effective {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     struct Sshd(Ran);
+
+    /// A host with these files, whose sshd listens at port 2222 and has a block for a local port.
+    struct WithMatch(&'static [&'static str], RefCell<Vec<String>>);
+
+    impl Host for WithMatch {
+        fn read(&self, _path: &Path) -> Option<String> {
+            None
+        }
+        fn exists(&self, path: &Path) -> bool {
+            self.0.iter().any(|file| path == Path::new(file))
+        }
+        fn run(&self, _program: &Path, arguments: &[&str]) -> Ran {
+            self.1.borrow_mut().push(arguments.join(" "));
+            if arguments.last().is_some_and(|last| last.contains("lport=")) {
+                return Ran::Output(format!("port 2222\n{}", HEALTHY.replace("tication no", "tication yes")));
+            }
+            Ran::Failed("'Match LocalPort' in configuration but 'lport' not in connection test specification.".into())
+        }
+    }
+
+    #[test]
+    fn a_block_for_a_port_is_asked_for_the_port_of_this_sshd() {
+        for (user, asked) in [
+            (None, &["-T", "-T -C lport=22", "-T -C lport=2222"][..]),
+            (
+                Some("alice"),
+                &[
+                    "-T -C user=alice,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22",
+                    "-T -C user=alice,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=2222",
+                ],
+            ),
+        ] {
+            let host = WithMatch(&[], RefCell::default());
+            assert!(matches!(effective(&host, user), Ran::Output(_)));
+            assert_eq!(host.1.into_inner(), asked);
+        }
+    }
+
+    #[test]
+    fn the_command_is_one_that_can_help_on_this_host() {
+        for (files, begin) in [
+            (&[][..], "apt install mytoken-sshd-config && "),
+            (&[SHIPPED][..], "ln -s /usr/share/mytoken/sshd.conf /etc/ssh/sshd_config.d/10-mytoken.conf && "),
+            (&[SHIPPED, DROP_IN][..], "grep -inE '^[^#]*(passwordauth)' "),
+        ] {
+            let mut findings = Findings::default();
+            findings.sshd(&WithMatch(files, RefCell::default()), None, &toml::from_str("").unwrap());
+            let fix = findings.problems().next().unwrap().fix.clone().unwrap();
+            assert!(fix.starts_with(begin), "{files:?}: {fix}");
+        }
+    }
 
     impl Host for Sshd {
         fn read(&self, _path: &Path) -> Option<String> {
@@ -163,6 +265,11 @@ mod tests {
             ("kbdinteractiveauthentication yes", "kbdinteractiveauthentication no", "sshd-keyboard-interactive"),
             ("passwordauthentication no", "passwordauthentication yes", "sshd-password"),
             ("authenticationmethods any", "authenticationmethods publickey", "sshd-authentication-methods"),
+            (
+                "authenticationmethods any",
+                "authenticationmethods keyboard-interactive:bsdauth",
+                "sshd-authentication-methods",
+            ),
             ("logingracetime 120", "logingracetime 45", "sshd-login-grace-time"),
             ("maxstartups 100:30:200", "maxstartups 10:30:100", "sshd-max-startups"),
             ("usepam yes", "usepam yes\npersourcepenalties crash:90 authfail:5 noauth:1", "sshd-penalties"),
