@@ -32,6 +32,16 @@ const BROKEN: &[(&str, &str, i32)] = &[
         "sshd-max-startups",
         1,
     ),
+    (
+        "echo 'ChallengeResponseAuthentication no' >/etc/ssh/sshd_config.d/01-broken.conf",
+        "sshd-keyboard-interactive",
+        2,
+    ),
+    (
+        "echo 'AuthenticationMethods keyboard-interactive:bsdauth' >/etc/ssh/sshd_config.d/01-broken.conf",
+        "sshd-authentication-methods",
+        2,
+    ),
     ("echo 'NoSuchKeyword yes' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-configuration", 2),
     ("sed -i '/^auth .*pam_mytoken/d' STACK", "pam-auth-missing", 2),
     ("sed -i '/^account .*pam_mytoken/d' STACK", "pam-account-missing", 2),
@@ -44,6 +54,17 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ),
     ("sed -i 's/^auth .*default=die]/auth required/' STACK", "pam-accepted-token-refused", 2),
     ("sed -i 's/requisite /requisit /' STACK", "pam-line", 2),
+    ("echo 'session include no-such' >>STACK", "pam-line", 2),
+    ("sed -i 's/^auth  *.success=/auth [sucess=/' STACK", "pam-line", 2),
+    ("echo 'account required pam_nosuch.so' >>STACK", "pam-module-file", 2),
+    ("sed -i 's/^\\(auth .*\\)pam_mytoken/\\1pam_mytokn/' STACK", "pam-module-file", 2),
+    ("sed -i 's/^account .*pam_mytoken/account optional pam_mytoken/' STACK", "pam-refused-token-logs-in", 2),
+    ("sed -i '0,/^account/s//account sufficient pam_permit.so\\n&/' STACK", "pam-line-not-reached", 2),
+    (
+        "sed -i '0,/^auth/s//auth [success=2 default=ignore] pam_unix.so\\n&/' STACK; echo 'auth required pam_permit.so' >>STACK",
+        "pam-password-first",
+        1,
+    ),
     (
         "sed -i 's,^session .*envfile=,session required pam_env.so user_readenv=1 envfile=,' STACK",
         "pam-user-environment",
@@ -59,6 +80,13 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ),
 ];
 
+/// What is unusual, and right.
+const LEGAL: &[&str] = &[
+    "printf 'Match LocalPort 2222\n KbdInteractiveAuthentication no\nMatch all\n' >/etc/ssh/sshd_config.d/01-broken.conf",
+    "sed -i 's/^account/-ACCOUNT/; s/^@include/@INCLUDE/; s/success=/success = /' STACK",
+    "mv STACK /usr/lib/pam.d/",
+];
+
 #[test]
 fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
     story(Options { nodes: 1, ..Options::new()? }, |site| {
@@ -67,17 +95,38 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
         assert!(site.read(STACK)?.contains(OURS));
         site.sh("root", &format!("cp {STACK} /root/stack"))?.ok()?;
         for (break_it, id, status) in BROKEN {
-            sees_alone(site, "--as alice", &break_it.replace("STACK", STACK), id, *status)?;
-            let mend = format!(
-                "rm -f /etc/ssh/sshd_config.d/*-broken.conf; cp /root/stack {STACK}; \
-                                mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; \
-                                mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /etc/mytoken/login.d; true"
-            );
-            site.sh("root", &mend)?.ok()?;
+            let found = sees_alone(site, "--as alice", &break_it.replace("STACK", STACK), id, *status)?;
+            if break_it.contains("sshd_config.d") && *id != "sshd-configuration" {
+                // The pasted command shows the line.
+                let shown = site.sh("root", &found[0].fix)?.ok()?.stdout;
+                assert!(shown.contains("-broken.conf:"), "{break_it}: {found:?} {shown}");
+            }
+            mend(site)?;
         }
+        for legal in LEGAL {
+            site.sh("root", &format!("mkdir -p /usr/lib/pam.d; {}", legal.replace("STACK", STACK)))?.ok()?;
+            for arguments in ["--as alice", ""] {
+                assert_eq!(findings(site, arguments)?, (vec![], 0), "{legal}");
+            }
+            mend(site)?;
+        }
+        site.sh("root", "rm /etc/ssh/sshd_config.d/10-mytoken.conf")?.ok()?;
+        let (found, _) = findings(site, "")?;
+        assert!(found.iter().any(|found| found.id == "sshd-keyboard-interactive"), "{found:?}");
+        site.sh("root", found[0].fix.split(" && systemctl").next().unwrap_or_default())?.ok()?;
         assert_eq!(findings(site, "--as alice")?, (vec![], 0));
         refuses_what_it_cannot_check(site)
     })
+}
+
+fn mend(site: &Site) -> Result<()> {
+    let mend = format!(
+        "rm -f /etc/ssh/sshd_config.d/*-broken.conf /usr/lib/pam.d/sshd; cp /root/stack {STACK}; \
+         mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; \
+         mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /etc/mytoken/login.d; true"
+    );
+    site.sh("root", &mend)?.ok()?;
+    Ok(())
 }
 
 /// Monitoring systems take this exit status for "unknown".
@@ -175,21 +224,46 @@ impl Numbers {
     }
 }
 
+/// Spellings. What libpam cannot read fails.
+const FORMS: &[&str] = &[
+    "AUTH Required pam_debug.so auth=success\n",
+    "auth INCLUDE evaluator-inner\n",
+    "auth SubStack evaluator-inner\n",
+    "@INCLUDE evaluator-inner\n",
+    "@include evaluator-none\n",
+    "auth include evaluator-none\nauth required pam_debug.so auth=success\n",
+    "account include evaluator-none\nauth required pam_debug.so auth=success\n",
+    "auth [success = ok default=die] pam_debug.so auth=success\n",
+    "auth [ success=ok ] pam_debug.so auth=success\n",
+    "auth [sucess=ok default=ok] pam_debug.so auth=success\n",
+    "auth [SUCCESS=ok default=ok] pam_debug.so auth=success\n",
+    "auth [success=OK default=ok] pam_debug.so auth=success\n",
+    "auth [success=ok,default=ok] pam_debug.so auth=success\n",
+    "auth [success=0 default=ok] pam_debug.so auth=success\n",
+    "auth [success=ok \\\n default=die] pam_debug.so auth=success\n",
+    "auth optional pam_debug.so auth=success \\  \nauth required pam_deny.so\n",
+    "auth optional pam_debug.so auth=success # \\\nauth required pam_deny.so\n",
+    "-auth required pam_none.so\nauth required pam_debug.so auth=success\n",
+    "-auth optional pam_none.so\nauth required pam_debug.so auth=success\n",
+];
+
 #[test]
 fn the_stack_evaluator_decides_as_libpam() -> Result<()> {
     story(Options { nodes: 1, product: false, ..Options::new()? }, |site| {
         let mut numbers = Numbers(26);
         let mut script = String::from("cd /etc/pam.d\n");
         let mut expected = Vec::new();
-        for _ in 0..400 {
-            let (outer, inner) = (numbers.stack(), numbers.stack().replace("evaluator-inner", "evaluator-last"));
+        let random = (0..400).map(|_| (numbers.stack(), numbers.stack().replace("evaluator-inner", "evaluator-last")));
+        let forms =
+            FORMS.iter().map(|form| ((*form).to_owned(), "auth required pam_debug.so auth=success\n".to_owned()));
+        for (outer, inner) in random.chain(forms).collect::<Vec<_>>() {
             let last = "auth required pam_debug.so auth=success\n";
             let files = [("evaluator", outer.as_str()), ("evaluator-inner", inner.as_str()), ("evaluator-last", last)];
             let read = |path: &Path| {
                 let name = path.file_name()?.to_str()?;
                 files.iter().find(|(file, _)| *file == name).map(|(_, text)| (*text).to_owned())
             };
-            let stack = Stack::read(Path::new("/etc/pam.d"), "evaluator", Group::Auth, &read);
+            let stack = Stack::read(&[Path::new("/etc/pam.d")], "evaluator", Group::Auth, &read);
             let argument = |line: &ModuleLine| {
                 let value = line.arguments.first().and_then(|argument| argument.strip_prefix("auth=")).unwrap_or("?");
                 // The evaluator takes words that live as long as the program.
@@ -198,7 +272,7 @@ fn the_stack_evaluator_decides_as_libpam() -> Result<()> {
                     .find(|word| *word == value)
             };
             let ours = stack.run(|line| argument(line).unwrap_or("?"));
-            expected.push((ours == "success", format!("{outer}--- inner\n{inner}")));
+            expected.push((ours == "success" && stack.mistakes.is_empty(), format!("{outer}--- inner\n{inner}")));
             for (name, text) in files {
                 script += &format!("cat >{name} <<'END'\n{text}END\n");
             }

@@ -80,7 +80,13 @@ pub fn module_paths(module: &str) -> Vec<PathBuf> {
     if module.starts_with('/') {
         return vec![PathBuf::from(module)];
     }
-    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let little = cfg!(target_endian = "little");
+    let triplet = match std::env::consts::ARCH {
+        "powerpc64" if little => "powerpc64le-linux-gnu".to_owned(),
+        "x86" => "i386-linux-gnu".to_owned(),
+        "arm" => "arm-linux-gnueabihf".to_owned(),
+        arch => format!("{arch}-linux-gnu"),
+    };
     [
         format!("/usr/lib/{triplet}"),
         format!("/lib/{triplet}"),

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about the PAM stacks of sshd.
 
+use std::cell::RefCell;
 use std::path::Path;
 
+use mytoken_wire::printable;
+
 use super::Findings;
+use super::configuration::edit;
 use super::host::{Host, module_paths};
 use super::kinds::{self, Kind};
 use super::pam_stack::{Action, Group, ModuleLine, Stack};
@@ -11,86 +15,133 @@ use super::pam_stack::{Action, Group, ModuleLine, Stack};
 /// Our module.
 const MODULE: &str = "pam_mytoken";
 
-/// What it returns for a token that it refuses, and for an identity that may not use the account.
+/// Where libpam looks for the files of services. SUSE has its own ones in the second; administrators' are in the first everywhere.
+const DIRECTORIES: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
+
+/// Modules that ask for a password. Somebody who has a token has none.
+const PASSWORD: [&str; 5] = ["pam_unix", "pam_sss", "pam_krb5", "pam_ldap", "pam_winbind"];
+
+/// What our module returns for a token that it refuses, and for an identity that may not use the account.
 const REFUSALS: [&str; 2] = ["auth_err", "perm_denied"];
+
+/// What it returns in the account stack for a token that expired during the login, and for a login whose record cannot be used.
+const ACCOUNT_REFUSALS: [&str; 2] = ["acct_expired", "perm_denied"];
+
+/// Longest name of a module in a text.
+const NAME: usize = 80;
 
 impl Findings {
     /// Checks the stacks of `service`.
     pub(super) fn pam(&mut self, host: &dyn Host, service: &str) {
-        let directory = Path::new("/etc/pam.d");
-        let read = |group| Stack::read(directory, service, group, &|path| host.read(path));
-        let (auth, account, session) = (read(Group::Auth), read(Group::Account), read(Group::Session));
+        let [auth, account, session] =
+            [Group::Auth, Group::Account, Group::Session].map(|group| (group, read(host, service, group)));
         let before = self.findings.len();
-        for mistake in &auth.mistakes {
-            self.add_kind(kinds::PAM_LINE, mistake.clone());
-        }
-        for (stack, group, kind, effect) in [
-            (&auth, Group::Auth, kinds::PAM_AUTH, "tokens are not asked for"),
-            (&account, Group::Account, kinds::PAM_ACCOUNT, "a token that expired during the login is not refused"),
-            (&session, Group::Session, kinds::PAM_SESSION, "sessions get no access token"),
+        self.mistakes([&auth.1, &account.1, &session.1]);
+        for (stack, kind, effect) in [
+            (&auth, kinds::PAM_AUTH, "tokens are not asked for"),
+            (&account, kinds::PAM_ACCOUNT, "a token that expired during the login is not refused"),
+            (&session, kinds::PAM_SESSION, "sessions get no access token"),
         ] {
+            let (group, stack) = stack;
+            let misspelt = self.module_files(host, *group, stack)
+                || stack.mistakes.iter().any(|mistake| mistake.is_of(*group, MODULE));
             match ours(stack) {
+                // Our line is there, and its mistake is told.
+                None if misspelt => {}
                 None => {
                     let text = format!("the {} stack of {service} has no {MODULE}.so: {effect}", group.name());
                     self.add_kind(kind, text);
                 }
-                Some(line) => self.module_file(host, line),
+                Some(line) => self.decisions(*group, stack, line, service, effect),
             }
         }
-        if let Some(line) = ours(&auth) {
-            self.decisions(&auth, line, service);
-        }
-        self.session_order(&session);
+        self.session_order(&session.1);
         if self.findings.len() == before {
             self.ok("PAM", format!("the stacks of {service} ask for tokens and refuse what they must"));
         }
     }
 
-    fn module_file(&mut self, host: &dyn Host, line: &ModuleLine) {
-        if module_paths(&line.module).iter().any(|path| host.exists(path)) {
-            return;
+    /// Adds each line that libpam cannot read once: those of all groups are in each stack.
+    fn mistakes(&mut self, stacks: [&Stack; 3]) {
+        let mut known = Vec::new();
+        for mistake in stacks.into_iter().flat_map(|stack| &stack.mistakes) {
+            if !known.contains(&mistake) {
+                known.push(mistake);
+                self.add_fixed(kinds::PAM_LINE, mistake.text.clone(), edit(&mistake.place));
+            }
         }
-        let effect = if line.may_be_missing { "the line is passed over" } else { "every login of this service fails" };
-        self.add_kind(kinds::PAM_FILE, format!("{}: there is no {}: {effect}", line.place, line.module));
     }
 
-    /// Lets the auth stack decide about an accepted and a refused token.
-    fn decisions(&mut self, auth: &Stack, line: &ModuleLine, service: &str) {
-        let decide = |ours: &'static str| {
-            auth.run(|line| match line.name() {
-                MODULE => ours,
-                // These two answer the same to everybody.
-                "pam_permit" => "success",
-                "pam_deny" => "auth_err",
-                // A condition for our line, which a login over ssh fulfils.
-                "pam_succeed_if" if line.arguments.iter().any(|argument| argument == "service") => {
-                    if line.arguments.iter().any(|argument| argument.split(':').any(|name| name == service)) {
-                        "success"
-                    } else {
-                        "auth_err"
-                    }
-                }
-                // Somebody without any other credential.
-                "pam_unix" | "pam_sss" | "pam_krb5" | "pam_ldap" | "pam_winbind" => "auth_err",
-                // Others (pam_env, pam_faildelay, pam_nologin) let a login pass.
-                _ => "success",
-            })
-        };
-        if decide("success") != "success" {
-            let text = format!("{}: an accepted token does not log in: a later line asks for more", line.place);
-            self.add_kind(kinds::PAM_CLOSED, text);
+    /// Looks for the files of the modules. Returns whether one that is missing has nearly our name.
+    fn module_files(&mut self, host: &dyn Host, group: Group, stack: &Stack) -> bool {
+        let mut misspelt = false;
+        for line in stack.lines() {
+            if module_paths(&line.module).iter().any(|path| host.exists(path)) {
+                continue;
+            }
+            let own = line.name() == MODULE;
+            let nearly = !own && strsim::damerau_levenshtein(line.name(), MODULE) <= 3;
+            misspelt |= nearly;
+            // A leading `-` changes only what is logged (pam.conf(5)).
+            let fails = matches!(line.control.action("module_unknown"), Action::Bad | Action::Die);
+            if !(own || nearly || fails) {
+                continue;
+            }
+            let effect = match (fails, group) {
+                (false, _) => "the line is passed over",
+                (true, Group::Session) => "sessions are not complete",
+                (true, _) => "every login of this service fails",
+            };
+            let meant = if nearly { format!("; it should be {MODULE}.so") } else { String::new() };
+            let text = format!("{}: there is no {}: {effect}{meant}", line.place, printable(&line.module, NAME));
+            if own && line.module.strip_suffix(".so") == Some(MODULE) {
+                self.add_kind(kinds::PAM_FILE, text);
+            } else {
+                self.add_fixed(kinds::PAM_FILE, text, edit(&line.place));
+            }
         }
-        let open: Vec<&str> = REFUSALS.into_iter().filter(|refusal| decide(refusal) == "success").collect();
+        misspelt
+    }
+
+    /// Lets a stack decide about tokens that our module accepts and refuses.
+    fn decisions(&mut self, group: Group, stack: &Stack, line: &ModuleLine, service: &str, effect: &str) {
+        let place = &line.place;
+        let (decision, asked) = run(stack, group, service, "success");
+        let Some(turn) = asked.iter().position(|asked| asked.name() == MODULE) else {
+            let text = format!("{place}: libpam never comes to this line of the {} stack: {effect}", group.name());
+            return self.add_fixed(kinds::PAM_NOT_REACHED, text, edit(place));
+        };
+        if group == Group::Session {
+            return;
+        }
+        if decision != "success" {
+            let reason = if group == Group::Auth { "a later line asks for more" } else { "another line refuses it" };
+            self.add_kind(kinds::PAM_CLOSED, format!("{place}: an accepted token does not log in: {reason}"));
+        }
+        let refusals = if group == Group::Auth { REFUSALS } else { ACCOUNT_REFUSALS };
+        let open: Vec<&str> =
+            refusals.into_iter().filter(|refusal| run(stack, group, service, refusal).0 == "success").collect();
         if !open.is_empty() {
-            let text = format!("{}: a refused token logs in ({} counts as success)", line.place, open.join(", "));
+            let token = if group == Group::Auth { "refused" } else { "refused or expired" };
+            let text = format!("{place}: a {token} token logs in ({} counts as success)", open.join(", "));
             return self.add_kind(kinds::PAM_OPEN, text);
+        }
+        if group == Group::Account {
+            return;
         }
         let passes =
             |refusal: &&str| matches!(line.control.action(refusal), Action::Ignore | Action::Jump(_) | Action::Reset);
         let through: Vec<&str> = REFUSALS.into_iter().filter(passes).collect();
         if !through.is_empty() {
-            let text = format!("{}: after a refused token the next line is asked ({})", line.place, through.join(", "));
+            let text = format!("{place}: after a refused token the next line is asked ({})", through.join(", "));
             self.add_kind(kinds::PAM_FALLS_THROUGH, text);
+        }
+        if let Some(password) = asked.iter().take(turn).find(|asked| PASSWORD.contains(&asked.name())) {
+            let text = format!(
+                "{}: {} asks for a password before {MODULE}.so asks for a token: each login by token is a wrong password first",
+                password.place, password.module
+            );
+            self.add_kind(kinds::PAM_PASSWORD_FIRST, text);
         }
     }
 
@@ -116,9 +167,42 @@ impl Findings {
     }
 }
 
+fn read(host: &dyn Host, service: &str, group: Group) -> Stack {
+    Stack::read(&DIRECTORIES.map(Path::new), service, group, &|path| host.read(path))
+}
+
+/// Runs a stack for a login over ssh of somebody whose only credential is a token, to which our module returns `ours`. Returns the
+/// decision, and the lines that libpam came to, in their order.
+fn run<'a>(stack: &'a Stack, group: Group, service: &str, ours: &'static str) -> (&'static str, Vec<&'a ModuleLine>) {
+    let asked = RefCell::new(Vec::new());
+    let decision = stack.run(|line| {
+        asked.borrow_mut().push(line);
+        let has = |word: &str| line.arguments.iter().any(|argument| argument == word);
+        match line.name() {
+            MODULE => ours,
+            // These two answer the same to everybody.
+            "pam_permit" => "success",
+            "pam_deny" => "auth_err",
+            // A condition for our line, which a login over ssh fulfils.
+            "pam_succeed_if" if has("service") => {
+                if line.arguments.iter().any(|argument| argument.split(':').any(|name| name == service)) {
+                    "success"
+                } else {
+                    "auth_err"
+                }
+            }
+            "pam_usertype" if has("issystem") => "auth_err",
+            name if group == Group::Auth && PASSWORD.contains(&name) => "auth_err",
+            // Others (pam_env, pam_faildelay, pam_nologin) let a login pass.
+            _ => "success",
+        }
+    });
+    (decision, asked.into_inner())
+}
+
 /// Whether sshd's auth stack has our module.
 pub(super) fn sshd_asks_us(host: &dyn Host) -> bool {
-    ours(&Stack::read(Path::new("/etc/pam.d"), "sshd", Group::Auth, &|path| host.read(path))).is_some()
+    ours(&read(host, "sshd", Group::Auth)).is_some()
 }
 
 fn ours(stack: &Stack) -> Option<&ModuleLine> {
@@ -130,8 +214,8 @@ mod tests {
     use std::collections::HashMap;
     use std::path::PathBuf;
 
-    use super::super::Severity;
     use super::super::host::Ran;
+    use super::super::{CheckFinding, Severity};
     use super::*;
 
     struct Files(HashMap<PathBuf, String>);
@@ -140,20 +224,26 @@ mod tests {
         fn read(&self, path: &Path) -> Option<String> {
             self.0.get(path).cloned()
         }
+        /// It has all modules but some.
         fn exists(&self, path: &Path) -> bool {
-            path.ends_with("security/pam_mytoken.so")
+            path.starts_with("/usr/lib64/security")
+                && !["mytokn", "nosuch", "\r"].iter().any(|no| path.to_string_lossy().contains(no))
         }
         fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
             Ran::Missing
         }
     }
 
-    /// The ids that are found when the line `from` of the shipped example is `to` instead.
     fn found(from: &str, to: &str) -> Vec<String> {
+        found_in("/etc/pam.d", from, to).into_iter().filter_map(|finding| finding.id).collect()
+    }
+
+    /// What is found when the line `from` of the shipped example is `to` instead.
+    fn found_in(directory: &str, from: &str, to: &str) -> Vec<CheckFinding> {
         let example = include_str!("../../../../packaging/pam-sshd.example");
         assert!(example.contains(from), "{from}");
         let common = "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_unix.so\nsession optional pam_systemd.so\n";
-        let mut files = HashMap::from([(PathBuf::from("/etc/pam.d/sshd"), example.replacen(from, to, 1))]);
+        let mut files = HashMap::from([(Path::new(directory).join("sshd"), example.replacen(from, to, 1))]);
         for name in ["common-auth", "common-account", "common-session", "common-password"] {
             let group = name.trim_start_matches("common-");
             let lines: Vec<&str> = common.lines().filter(|line| line.starts_with(group)).collect();
@@ -161,17 +251,14 @@ mod tests {
         }
         let mut findings = Findings::default();
         findings.pam(&Files(files), "sshd");
-        findings
-            .findings
-            .into_iter()
-            .filter(|finding| finding.level != Severity::Ok)
-            .filter_map(|finding| finding.id)
-            .collect()
+        findings.findings.into_iter().filter(|finding| finding.level != Severity::Ok).collect()
     }
 
     #[test]
     fn the_shipped_example_has_no_finding() {
         assert_eq!(found("auth ", "auth "), Vec::<String>::new());
+        // SUSE's place for the files of packages.
+        assert!(found_in("/usr/lib/pam.d", "auth ", "auth ").is_empty());
     }
 
     #[test]
@@ -182,11 +269,7 @@ mod tests {
             (&format!("auth     {ours}")[..], "", "pam-auth-missing"),
             ("account  required     pam_mytoken.so", "", "pam-account-missing"),
             ("session  optional     pam_mytoken.so", "", "pam-session-missing"),
-            (
-                "session  optional     pam_mytoken.so",
-                "session optional pam_mytokn.so\nsession optional /opt/pam_mytoken.so",
-                "pam-module-file",
-            ),
+            ("session  optional     pam_mytoken.so", "session optional /opt/pam_mytoken.so", "pam-module-file"),
             (ours, "optional pam_mytoken.so\nauth sufficient pam_permit.so", "pam-refused-token-logs-in"),
             (ours, "sufficient pam_mytoken.so", "pam-refused-token-falls-through"),
             (ours, "required pam_mytoken.so", "pam-accepted-token-refused"),
@@ -197,8 +280,41 @@ mod tests {
                 "pam-session-order",
             ),
             ("pam_env.so envfile=", "pam_env.so user_readenv=1 envfile=", "pam-user-environment"),
+            ("@include common-password", "account include no-such", "pam-line"),
+            ("@include common-password", "session include no-such", "pam-line"),
+            ("[success=done", "[sucess=done", "pam-line"),
+            ("auth     requisite    pam_deny.so", "auth requisite pam_deny.so\r", "pam-module-file"),
+            ("pam_loginuid.so", "pam_nosuch.so", "pam-module-file"),
+            ("account  required     pam_nologin.so", "-account required pam_nosuch.so", "pam-module-file"),
+            (&format!("auth     {ours}")[..], "auth required pam_mytokn.so", "pam-module-file"),
+            ("session  optional     pam_mytoken.so", "session optional pam_mytokn.so", "pam-module-file"),
+            ("account  required     pam_mytoken.so", "account optional pam_mytoken.so", "pam-refused-token-logs-in"),
+            ("account  required     pam_nologin.so", "account required pam_deny.so", "pam-accepted-token-refused"),
+            ("account  required     pam_nologin.so", "account sufficient pam_localuser.so", "pam-line-not-reached"),
+            ("account  required     pam_nologin.so", "account [default=1] pam_nologin.so", "pam-line-not-reached"),
+            (
+                "session  optional     pam_mytoken.so",
+                "session [default=1] pam_permit.so\nsession optional pam_mytoken.so",
+                "pam-line-not-reached",
+            ),
+            (
+                &format!("auth     {ours}")[..],
+                &format!("auth [default=1] pam_env.so\nauth {ours}")[..],
+                "pam-line-not-reached",
+            ),
+            (
+                &format!("auth     {ours}")[..],
+                &format!("auth [success=2 default=ignore] pam_unix.so\nauth {ours}")[..],
+                "pam-password-first",
+            ),
+            // Not in the way.
+            ("session  optional     pam_keyinit.so", "session optional pam_nosuch.so", ""),
+            ("account  required     pam_nologin.so", "account sufficient pam_usertype.so issystem", ""),
         ] {
-            assert_eq!(found(from, to), [id], "{to}");
+            let found = found_in("/etc/pam.d", from, to);
+            let ids: Vec<&str> = found.iter().filter_map(|finding| finding.id.as_deref()).collect();
+            assert_eq!(ids, Vec::from_iter((!id.is_empty()).then_some(id)), "{to}");
+            assert!(found.iter().all(|finding| finding.fix.is_some()), "{found:?}");
         }
     }
 }

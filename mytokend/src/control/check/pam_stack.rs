@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A PAM stack as libpam reads and runs it (pam.conf(5), Linux-PAM 1.1 to 1.7), without running a module.
 
-use std::collections::BTreeMap;
+mod control;
+
 use std::path::{Path, PathBuf};
+
+pub use control::{Action, Control};
 
 /// The result when no module decided.
 const MUST_FAIL: &str = "must_fail";
@@ -46,81 +49,6 @@ impl Group {
     }
 }
 
-/// What libpam does after a module returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// The result does not count.
-    Ignore,
-    /// Success, unless a module failed before.
-    Ok,
-    /// Success, and the stack ends, unless a module failed before.
-    Done,
-    /// Failure; the stack goes on.
-    Bad,
-    /// Failure, and the stack ends.
-    Die,
-    /// Forgets what came before.
-    Reset,
-    /// Skips this number of lines.
-    Jump(usize),
-}
-
-/// The control field: an action for each return value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Control {
-    actions: BTreeMap<String, Action>,
-    default: Action,
-}
-
-impl Control {
-    fn of(actions: &[(&str, Action)], default: Action) -> Self {
-        let actions = actions.iter().map(|(value, action)| ((*value).to_owned(), *action)).collect();
-        Self { actions, default }
-    }
-
-    fn parse(field: &str) -> Option<Self> {
-        let fine = [("success", Action::Ok), ("new_authtok_reqd", Action::Ok)];
-        let done = [("success", Action::Done), ("new_authtok_reqd", Action::Done)];
-        let with_ignore = |actions: [(&'static str, Action); 2]| [actions[0], actions[1], ("ignore", Action::Ignore)];
-        Some(match field.to_ascii_lowercase().as_str() {
-            "required" => Self::of(&with_ignore(fine), Action::Bad),
-            "requisite" => Self::of(&with_ignore(fine), Action::Die),
-            "sufficient" => Self::of(&done, Action::Ignore),
-            "optional" => Self::of(&fine, Action::Ignore),
-            _ => return Self::parse_pairs(field.strip_prefix('[')?.strip_suffix(']')?),
-        })
-    }
-
-    fn parse_pairs(text: &str) -> Option<Self> {
-        // Without `default`, libpam fails on the values that are not named.
-        let mut control = Self { actions: BTreeMap::new(), default: Action::Bad };
-        for pair in text.split_whitespace() {
-            let (value, action) = pair.split_once('=')?;
-            let action = match action {
-                "ignore" => Action::Ignore,
-                "ok" => Action::Ok,
-                "done" => Action::Done,
-                "bad" => Action::Bad,
-                "die" => Action::Die,
-                "reset" => Action::Reset,
-                number => Action::Jump(number.parse().ok().filter(|count| *count > 0)?),
-            };
-            if value == "default" {
-                control.default = action;
-            } else {
-                control.actions.insert(value.to_owned(), action);
-            }
-        }
-        Some(control)
-    }
-
-    /// What happens when the module returns `value`, written as in a configuration: `success`, `auth_err`.
-    #[must_use]
-    pub fn action(&self, value: &str) -> Action {
-        self.actions.get(value).copied().unwrap_or(self.default)
-    }
-}
-
 /// A line that names a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleLine {
@@ -132,7 +60,7 @@ pub struct ModuleLine {
     pub module: String,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// The line begins with `-`: a module that is missing is passed over.
+    /// The line begins with `-`: libpam does not log that the module is missing. It fails all the same.
     pub may_be_missing: bool,
 }
 
@@ -153,63 +81,104 @@ impl ModuleLine {
     }
 }
 
+/// A line that libpam cannot read, or a file that it does not find. libpam then fails the line or the whole stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// `FILE:LINE`: the line itself, or the one that names the file; for the service's own file its path alone.
+    pub place: String,
+    /// A sentence.
+    pub text: String,
+    /// The line, if it is one that libpam cannot read.
+    pub line: String,
+}
+
+impl Mistake {
+    /// Whether it is a line of this group with this module.
+    #[must_use]
+    pub fn is_of(&self, group: Group, module: &str) -> bool {
+        let first = self.line.split_whitespace().next().unwrap_or_default();
+        first.trim_start_matches('-').eq_ignore_ascii_case(group.name()) && self.line.contains(module)
+    }
+}
+
 /// The stack of one service and group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stack {
     /// In the order in which libpam runs them, with the number of substacks around each.
     steps: Vec<(usize, Step)>,
-    /// Lines that libpam cannot read, or files that it does not find, as sentences. libpam then fails the line or the whole stack.
-    pub mistakes: Vec<String>,
+    /// What libpam cannot use.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// Where a stack is read from.
+struct Source<'a> {
+    /// A name without a directory is looked for in these, in this order.
+    directories: &'a [&'a Path],
+    group: Group,
+    read: &'a dyn Fn(&Path) -> Option<String>,
+}
+
+impl Source<'_> {
+    /// The path and text of a file. Without a text, the path is the first of those that libpam tries.
+    fn file(&self, name: &str) -> (PathBuf, Option<String>) {
+        // An absolute name replaces the directory.
+        let paths = || self.directories.iter().map(|directory| directory.join(name));
+        let found = paths().find_map(|path| Some(((self.read)(&path)?, path)));
+        match found {
+            Some((text, path)) => (path, Some(text)),
+            None => (paths().next().unwrap_or_default(), None),
+        }
+    }
 }
 
 impl Stack {
-    /// Reads the stack of `service` from the directory of `pam.d`. `read` returns a file's text.
+    /// Reads the stack of `service` from the first of these directories that has it. `read` returns a file's text.
     #[must_use]
-    pub fn read(directory: &Path, service: &str, group: Group, read: &dyn Fn(&Path) -> Option<String>) -> Self {
+    pub fn read(directories: &[&Path], service: &str, group: Group, read: &dyn Fn(&Path) -> Option<String>) -> Self {
         let mut stack = Self::default();
-        stack.add_file(&directory.join(service), directory, group, 0, 0, read);
+        stack.add_file(&Source { directories, group, read }, service, None, 0, 0);
         stack
     }
 
-    fn add_file(
-        &mut self,
-        path: &Path,
-        directory: &Path,
-        group: Group,
-        depth: usize,
-        level: usize,
-        read: &dyn Fn(&Path) -> Option<String>,
-    ) {
+    /// `by`: the place that includes the file.
+    fn add_file(&mut self, source: &Source<'_>, name: &str, by: Option<&str>, depth: usize, level: usize) {
+        let (path, text) = source.file(name);
+        let path = path.display();
+        let place = by.map_or_else(|| path.to_string(), str::to_owned);
         if depth > DEEPEST {
-            return self.mistakes.push(format!("{}: files include each other", path.display()));
+            return self.mistake(place, format!("{path}: files include each other"));
         }
-        let Some(text) = read(path).filter(|text| text.len() <= FILE_LIMIT) else {
-            return self.mistakes.push(format!("{} cannot be read", path.display()));
+        let Some(text) = text.filter(|text| text.len() <= FILE_LIMIT) else {
+            let by = by.map(|by| format!("{by}: ")).unwrap_or_default();
+            return self.mistake(place, format!("{by}{path} cannot be read"));
         };
         for (number, line) in logical_lines(&text) {
             if self.steps.len() >= LINE_LIMIT {
-                return self.mistakes.push(format!("{}: more than {LINE_LIMIT} lines", path.display()));
+                return self.mistake(place, format!("{path}: more than {LINE_LIMIT} lines"));
             }
-            let place = format!("{}:{number}", path.display());
+            let here = format!("{path}:{number}");
             match parse_line(&line) {
                 Ok(Parsed::Include { group: of, file, substack }) => {
-                    if of.is_none_or(|of| of == group) {
+                    if of.is_none_or(|of| of == source.group) {
                         if substack {
                             self.steps.push((level, Step::Substack));
                         }
-                        let file = if file.starts_with('/') { PathBuf::from(file) } else { directory.join(file) };
-                        self.add_file(&file, directory, group, depth + 1, level + usize::from(substack), read);
+                        self.add_file(source, &file, Some(&here), depth + 1, level + usize::from(substack));
                     }
                 }
                 Ok(Parsed::Module { group: of, may_be_missing, control, module, arguments }) => {
-                    if of == group {
-                        let line = ModuleLine { place, control, module, arguments, may_be_missing };
+                    if of == source.group {
+                        let line = ModuleLine { place: here, control, module, arguments, may_be_missing };
                         self.steps.push((level, Step::Module(line)));
                     }
                 }
-                Err(why) => self.mistakes.push(format!("{place}: {why}")),
+                Err(why) => self.mistakes.push(Mistake { text: format!("{here}: {why}"), place: here, line }),
             }
         }
+    }
+
+    fn mistake(&mut self, place: String, text: String) {
+        self.mistakes.push(Mistake { place, text, line: String::new() });
     }
 
     /// The lines that name a module, in the order in which libpam runs them.
@@ -294,13 +263,19 @@ enum Parsed {
     Module { group: Group, may_be_missing: bool, control: Control, module: String, arguments: Vec<String> },
 }
 
+/// What separates words.
+const BLANKS: [char; 3] = [' ', '\t', '\n'];
+
 /// Lines without comments, with continuations joined, and the number of their first line.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
     let mut continued = false;
-    for (number, line) in (1..).zip(text.lines()) {
+    // Not `lines`: to libpam a carriage return belongs to the last word.
+    for (number, line) in (1..).zip(text.split('\n')) {
         let line = line.split('#').next().unwrap_or_default();
-        let (line, goes_on) = line.strip_suffix('\\').map_or((line, false), |line| (line, true));
+        // Blanks may follow the backslash.
+        let (line, goes_on) =
+            line.trim_end_matches(BLANKS).strip_suffix('\\').map_or((line, false), |line| (line, true));
         match lines.last_mut() {
             Some((_, last)) if continued => {
                 last.push(' ');
@@ -310,7 +285,7 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
         }
         continued = goes_on;
     }
-    lines.retain(|(_, line)| !line.trim().is_empty());
+    lines.retain(|(_, line)| !line.trim_matches(BLANKS).is_empty());
     lines
 }
 
@@ -321,7 +296,7 @@ fn words(line: &str) -> Vec<String> {
         match char {
             '[' if word.is_empty() && !bracket => bracket = true,
             ']' if bracket => bracket = false,
-            _ if char.is_whitespace() && !bracket => {
+            _ if BLANKS.contains(&char) && !bracket => {
                 if !word.is_empty() {
                     words.push(std::mem::take(&mut word));
                 }
@@ -341,18 +316,21 @@ fn parse_line(line: &str) -> Result<Parsed, String> {
     let words = words(line);
     let mut words = words.iter().map(String::as_str);
     let first = words.next().unwrap_or_default();
-    if first == "@include" {
+    if first.eq_ignore_ascii_case("@include") {
         let file = words.next().ok_or("@include without a file")?;
         return Ok(Parsed::Include { group: None, file: file.to_owned(), substack: false });
     }
     let (may_be_missing, word) = first.strip_prefix('-').map_or((false, first), |word| (true, word));
-    let group = Group::parse(word).ok_or_else(|| format!("\"{word}\" is none of auth, account, session, password"))?;
+    let group = Group::parse(word)
+        .ok_or_else(|| format!("\"{}\" is none of auth, account, session, password", word.escape_debug()))?;
     let field = words.next().ok_or("the control field is missing")?;
     let module = words.next().ok_or("the module is missing")?.to_owned();
-    if field == "include" || field == "substack" {
-        return Ok(Parsed::Include { group: Some(group), file: module, substack: field == "substack" });
+    let substack = field.eq_ignore_ascii_case("substack");
+    if substack || field.eq_ignore_ascii_case("include") {
+        return Ok(Parsed::Include { group: Some(group), file: module, substack });
     }
-    let control = Control::parse(field).ok_or_else(|| format!("the control field {field} cannot be read"))?;
+    let control =
+        Control::parse(field).ok_or_else(|| format!("the control field {} cannot be read", field.escape_debug()))?;
     Ok(Parsed::Module { group, may_be_missing, control, module, arguments: words.map(str::to_owned).collect() })
 }
 

@@ -7,7 +7,8 @@ use super::*;
 fn stack(files: &[(&str, &str)], group: Group) -> Stack {
     let files: HashMap<PathBuf, String> =
         files.iter().map(|(name, text)| (Path::new("/etc/pam.d").join(name), (*text).to_owned())).collect();
-    Stack::read(Path::new("/etc/pam.d"), "sshd", group, &|path| files.get(path).cloned())
+    let directories = ["/etc/pam.d", "/usr/lib/pam.d"].map(Path::new);
+    Stack::read(&directories, "sshd", group, &|path| files.get(path).cloned())
 }
 
 fn names(stack: &Stack) -> Vec<&str> {
@@ -45,13 +46,14 @@ fn lines_that_libpam_cannot_read_are_named() {
         "auth requird pam_a.so\nauht required pam_a.so\nauth required\nauth [success=0] pam_a.so\n@include nothing\nauth include sshd\n",
     )];
     let stack = stack(&files, Group::Auth);
-    let mistakes = stack.mistakes.join("\n");
+    let mistakes: Vec<&str> = stack.mistakes.iter().map(|mistake| mistake.text.as_str()).collect();
+    let mistakes = mistakes.join("\n");
     for mistake in [
         "/etc/pam.d/sshd:1: the control field requird cannot be read",
         "/etc/pam.d/sshd:2: \"auht\" is none of",
         "/etc/pam.d/sshd:3: the module is missing",
         "/etc/pam.d/sshd:4: the control field [success=0] cannot be read",
-        "/etc/pam.d/nothing cannot be read",
+        "/etc/pam.d/sshd:5: /etc/pam.d/nothing cannot be read",
         "files include each other",
     ] {
         assert!(mistakes.contains(mistake), "{mistake} in {mistakes}");
