@@ -4,7 +4,7 @@
 
 use fuzz::{NOW, read_number, split_input};
 use libfuzzer_sys::fuzz_target;
-use mytokend::jobs::KnownNodes;
+use mytokend::jobs::{KnownNodes, SubmissionTime};
 use mytokend::jobs::submission_end::{
     EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow, gone, learn, shows,
 };
@@ -20,6 +20,7 @@ fuzz_target!(|data: &[u8]| {
         jobs: [job].into(),
         leaders: [leader].into(),
         submitted: (from <= to).then_some((from, to)),
+        complete: from % 3 == 0,
         followed: node.len() % 2 == 1,
         known,
     };
@@ -27,14 +28,16 @@ fuzz_target!(|data: &[u8]| {
     let (_, leaders) = decide_end(output, &held, node, NOW);
     assert!(leaders.is_superset(&held.leaders));
     assert!(gone(output, &held.jobs).iter().all(|job| held.jobs.contains(job)));
-    let (_, progress, _) = follow(output, (from, to), &held.leaders, Progress::Waiting, NOW);
+    let submitted = SubmissionTime { made: from, begin: from, end: to, single: to % 2 == 0 };
+    let (_, progress, _) = follow(output, submitted, &held.leaders, Progress::Waiting, NOW);
     assert!(progress >= Progress::Waiting, "what was seen once is not forgotten");
     // Whatever else squeue prints: a submission with a job that runs keeps its sub-token.
     let running = format!("{output}\n{job}|{job}|RUNNING|{from}|n[1-2]|n1");
     let (decision, _) = decide_end(&running, &held, node, NOW);
     assert!(!matches!(decision, EndDecision::Revoke { .. } | EndDecision::Leave), "{decision:?}");
     if shows(&running, &held) {
-        let (decision, ..) = follow(&running, (from, from), &held.leaders, Progress::Nothing, NOW);
+        let at = SubmissionTime { end: from, ..submitted };
+        let (decision, ..) = follow(&running, at, &held.leaders, Progress::Nothing, NOW);
         assert!(!matches!(decision, FollowDecision::Revoke | FollowDecision::RevokeLast), "{decision:?}");
     }
 });

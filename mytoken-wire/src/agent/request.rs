@@ -82,11 +82,14 @@ pub struct Submitted {
     pub sub_token: Secret,
     /// Expiry of the sub-token, Unix seconds.
     pub exp: u64,
-    /// When it was made, Unix seconds.
+    /// When it was made, Unix seconds. Both times are of its server's clock.
     pub made: u64,
     /// For how many seconds further submissions may use it, too.
     #[serde(default)]
     pub shared_for: u64,
+    /// Process id of the command that submits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<u32>,
     /// Name of the profile.
     pub profile: String,
 }

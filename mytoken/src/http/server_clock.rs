@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The clock of a server, as its `Date` tells it (RFC 9110 6.6.1).
+//! The clock of a server, as its `Date` tells it (RFC 9110 6.6.1, MT-74).
 //!
 //! The ends and begins in a mytoken are times of the server's clock, and this machine's clock may differ. How each judgement errs:
 //! - Whether a mytoken is expired or not valid yet only decides whether a request is worthwhile. If the server's clock is unknown, this

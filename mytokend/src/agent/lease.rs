@@ -3,6 +3,7 @@
 //!
 //! Everything here is a function of the lease and the time. The times of actions are Unix milliseconds.
 
+mod jump;
 mod parts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,9 +13,9 @@ use mytoken::private_files::Owner;
 use mytoken_wire::agent::{EventKind, JobState};
 use serde::{Deserialize, Serialize};
 
-use crate::jobs::{EventHistory, KnownNodes, Progress, Window, windows};
+use crate::jobs::{EventHistory, KnownNodes, Progress, Window};
 
-pub use parts::{Action, CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, lane, server};
+pub use parts::{Action, CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, Submitter, lane, server};
 
 /// Most jobs of a lease that have ended and are still shown.
 const MOST_ENDED_JOBS: usize = 16;
@@ -67,8 +68,8 @@ pub struct Lease {
     /// In files of release 0.1.0: the array job of the job that is the key.
     #[serde(default, skip_serializing)]
     pub array_job: Option<u32>,
-    /// Begin and end of the time in which jobs of this submission may have been submitted, Unix seconds. Only of a credential that several
-    /// submissions share.
+    /// Begin and end of the time in which jobs of this submission may have been submitted, Unix seconds: by the clock of its server if several
+    /// submissions share its credential, by this agent's plans if it was made here and none of its jobs has run here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitted: Option<(u64, u64)>,
     /// The agent of the submission's host follows it, too.
@@ -80,6 +81,9 @@ pub struct Lease {
     /// The submission was made on this host: what was seen of its jobs in slurmctld so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// The command that submits, if it was made on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitter: Option<Submitter>,
     /// What ends the credential.
     #[serde(default, skip_serializing_if = "Ends::is_default")]
     pub ends: Ends,
@@ -97,7 +101,7 @@ pub struct Lease {
     /// Whether the job must fail without a credential.
     #[serde(default)]
     pub required: bool,
-    /// Expiry of the sub-token or mytoken, or of a session's access token when nothing can renew it. Unix seconds.
+    /// Expiry of the sub-token or mytoken, or of a session's access token when nothing can renew it. Unix seconds, as [`Self::submitted`].
     #[serde(default)]
     pub until: Option<u64>,
     /// When the credential gives access tokens. Empty: always, as far as its own text says.
@@ -188,6 +192,7 @@ impl Lease {
             followed: false,
             known: KnownNodes::default(),
             progress: None,
+            submitter: None,
             ends: Ends::Submission,
             replaced: None,
             process: None,
@@ -271,35 +276,6 @@ impl Lease {
     pub fn owner(&self, job: Option<u32>) -> Owner {
         let gid = job.and_then(|job| self.jobs.get(&job)).map_or(self.gid, |job| job.gid);
         Owner { uid: self.uid, gid }
-    }
-
-    /// Moves all plans by `jump` milliseconds, because the time of day was set by that much. The plans of this machine follow; the times of
-    /// the credential are those of its server. `soon` is when to renew at the latest.
-    pub fn follow_jump(&mut self, jump: i64, offset: i64, soon: u64) {
-        let later = |at: u64| at.saturating_add_signed(jump);
-        let seconds = |exp: u64| exp.saturating_mul(1000).saturating_add_signed(jump) / 1000;
-        self.clock_offset = Some(offset);
-        if let Some(token) = &mut self.token {
-            token.exp = seconds(token.exp);
-        }
-        for job in self.jobs.values_mut() {
-            job.last_seen = later(job.last_seen);
-            job.file = job.file.map(seconds);
-        }
-        self.write_due = self.write_due.map(later);
-        self.second_due = self.second_due.map(later);
-        self.requested = self.requested.map(later);
-        self.asked = None;
-        self.phase = match self.phase {
-            Phase::Active { due } => {
-                // Too early does no harm: the server's clock decides then.
-                let latest = |begin: u64| windows::earliest_request(begin).saturating_add(windows::SPREAD);
-                Phase::Active { due: later(due).min(self.waits_until.map_or(soon, latest)) }
-            }
-            Phase::Ended { due, tries, revoke } => Phase::Ended { due: later(due), tries, revoke: revoke.map(later) },
-            Phase::Finished { due } => Phase::Finished { due: later(due) },
-            Phase::Refused => Phase::Refused,
-        };
     }
 
     /// The next action and its time. While a worker thread processes the lease, only an expired token is removed, and a second request

@@ -178,6 +178,7 @@ impl LeaseTable {
                 );
             }
             // A query changes nothing before its answer, and meanwhile the token is renewed.
+            Action::QueryJobs if self.slurm.contains(&task) => {}
             Action::QueryJobs => self.slurm.push_back(task),
             Action::Renew => {
                 lease.attempts = lease.attempts.saturating_add(1);

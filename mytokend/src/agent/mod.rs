@@ -29,6 +29,7 @@ mod server_time;
 pub mod service_manager;
 mod settle;
 pub mod slurm;
+mod slurmctld_time;
 pub mod startup;
 mod status;
 mod store;
@@ -115,6 +116,7 @@ pub struct Agent {
     user_jobs: Mutex<user_jobs::UserJobs>,
     told_differences: Mutex<server_time::Told>,
     waiting: waiting::Waiting,
+    slurmctld: Mutex<slurmctld_time::Measured>,
     /// Notified when a lease changes: steps wait for it.
     changed: Condvar,
     /// Notified when an action may be due earlier: the schedule thread waits for it.
@@ -152,6 +154,7 @@ impl Agent {
             user_jobs: Mutex::default(),
             told_differences: Mutex::default(),
             waiting: waiting::Waiting::default(),
+            slurmctld: Mutex::default(),
             changed: Condvar::new(),
             wake: Condvar::new(),
             queued: Condvar::new(),

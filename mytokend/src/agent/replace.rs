@@ -180,17 +180,18 @@ impl Agent {
     /// Whether jobs beside those of the lease `new` may run with the credential of `old`: submissions of a loop share one, and only
     /// slurmctld knows the jobs on other nodes and in the queue.
     fn others_need(&self, old: &LeaseKey, new: &LeaseKey) -> bool {
-        let (uid, held, replaced) = {
+        let (uid, held, times, replaced) = {
             let table = self.leases();
             let Some(lease) = table.get(old).filter(|lease| lease.credential.is_some()) else { return false };
             let replaced: Vec<u32> = table.get(new).map(|new| new.running_jobs().collect()).unwrap_or_default();
-            (lease.uid, held(lease), replaced)
+            (lease.uid, held(lease), self.times(lease), replaced)
         };
         let Ok((output, _)) = self.jobs_of(uid, FRESH) else { return true };
         let id = |line: &str| line.split('|').next().and_then(|id| id.trim().parse::<u32>().ok());
         let others: Vec<&str> =
             output.lines().filter(|line| id(line).is_none_or(|id| !replaced.contains(&id))).collect();
-        let (decision, _) = decide_end(&others.join("\n"), &held, &self.node, self.now() / 1000);
+        let (held, now) = self.by_slurmctld(held, times, FRESH);
+        let (decision, _) = decide_end(&others.join("\n"), &held, &self.node, now);
         !matches!(decision, EndDecision::Revoke { .. } | EndDecision::Leave)
     }
 }

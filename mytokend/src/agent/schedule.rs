@@ -244,7 +244,7 @@ impl Agent {
                 }
             }
             let runs = lease.credential.is_some() && lease.running_jobs().next().is_some();
-            if overdue || runs && lease.known.is_to_ask(lease.submitted, now / 1000) {
+            if overdue || runs && lease.known.is_to_ask(lease.submitted, self.times(lease).now()) {
                 missing.push(lease.key.clone());
             }
         }

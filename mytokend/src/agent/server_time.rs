@@ -22,8 +22,13 @@ const PAUSE: Duration = Duration::from_secs(3_600);
 impl Agent {
     /// The time of day at the server of a lease, Unix seconds. This host's, while the server has not told it.
     pub(super) fn server_time(&self, lease: &Lease) -> u64 {
+        self.known_server_time(lease).unwrap_or_else(|| self.now() / 1000)
+    }
+
+    /// The same. `None` while the server has not told it.
+    pub(super) fn known_server_time(&self, lease: &Lease) -> Option<u64> {
         let server = server(lease.credential.as_ref(), &lease.lane);
-        self.configured().service.server_time(server).unwrap_or_else(|| self.now() / 1000)
+        self.configured().service.server_time(server)
     }
 
     /// When to send the first request in the window of the lease that begins at `begin` (Unix seconds of its server), Unix milliseconds

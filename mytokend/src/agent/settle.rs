@@ -14,8 +14,9 @@ use super::credential_service::{Charge, RequestFailure};
 use super::lease::{Action, Ends, Lease, Phase};
 use super::lease_table::Task;
 use super::slurm::SqueueError;
+use super::slurmctld_time::{DRIFTING, LeaseTimes};
 use super::user_jobs::{FRESH, USABLE};
-use super::{Agent, millis};
+use super::{Agent, millis, process};
 use crate::jobs::submission_end::{gone, learn, shows};
 use crate::jobs::{EndDecision, FollowDecision, HeldSubmission, KnownNodes, Progress, decide_end, follow};
 use crate::log::Level;
@@ -80,6 +81,7 @@ pub(super) fn held(lease: &Lease) -> HeldSubmission {
         jobs: lease.jobs.keys().copied().collect(),
         leaders: lease.leaders.clone(),
         submitted: lease.submitted,
+        complete: lease.known.was_asked(),
         followed: lease.followed,
         known: lease.known.clone(),
     }
@@ -115,14 +117,15 @@ fn carry_out_follow(decision: FollowDecision, waited: bool) -> Settlement {
 impl Agent {
     /// Asks slurmctld about an ended submission and acts on the answer.
     pub(super) fn settle(&self, task: &Task) {
+        self.see_submitter(task);
         let copied = self.leases().begin(task, |lease| {
             // A job may have come back while this waited for a worker thread.
             let Phase::Ended { due, tries, revoke } = lease.phase else { return None };
-            let held = held(lease);
+            let (held, times) = (held(lease), self.times(lease));
             let progress = lease.progress.filter(|_| lease.is_followed_here());
-            let expired = lease.until.is_some_and(|until| until <= self.server_time(lease));
+            let expired = lease.until.is_some_and(|until| until <= times.now());
             let about = (lease.credential.clone(), lease.ends, lease.uid);
-            Some((about, expired, (held, progress), (due, tries, revoke)))
+            Some((about, expired, ((held, times), progress), (due, tries, revoke)))
         });
         let Some(((credential, ends, uid), expired, (held, before), (ended, tries, revoke))) = copied else { return };
         let now = self.now();
@@ -209,28 +212,41 @@ impl Agent {
     fn judge(
         &self,
         uid: u32,
-        held: &HeldSubmission,
+        (held, times): &(HeldSubmission, LeaseTimes),
         before: Option<Progress>,
         fresh: bool,
     ) -> Result<(Judgement, bool), SqueueError> {
-        let of = |output: &str| match before {
+        let of = |output: &str, clock: Duration| match before {
             Some(before) => {
-                let submitted = held.submitted.unwrap_or_default();
-                let (decision, seen, leaders) = follow(output, submitted, &held.leaders, before, self.now() / 1000);
+                let (submitted, now) = self.submission_time(*times, clock);
+                let (decision, seen, leaders) = follow(output, submitted, &held.leaders, before, now);
                 Judgement::Follow(decision, seen, leaders)
             }
             None => {
-                let (decision, leaders) = decide_end(output, held, &self.node, self.now() / 1000);
-                Judgement::End(decision, leaders, learn(output, held))
+                let (held, now) = self.by_slurmctld(held.clone(), *times, clock);
+                let (decision, leaders) = decide_end(output, &held, &self.node, now);
+                let mut known = learn(output, &held);
+                known.asked_at(times.submitted(), times.now());
+                Judgement::End(decision, leaders, known)
             }
         };
-        let (output, is_fresh) = self.jobs_of(uid, if fresh { FRESH } else { USABLE })?;
-        let judgement = of(&output);
-        if is_fresh || !judgement.is_over() {
+        let (mut output, is_fresh) = self.jobs_of(uid, if fresh { FRESH } else { USABLE })?;
+        let judgement = of(&output, DRIFTING);
+        if !judgement.is_over() {
             return Ok((judgement, shows(&output, held)));
         }
-        let (output, _) = self.jobs_of(uid, FRESH)?;
-        Ok((of(&output), shows(&output, held)))
+        if !is_fresh {
+            (output, _) = self.jobs_of(uid, FRESH)?;
+        }
+        Ok((of(&output, FRESH), shows(&output, held)))
+    }
+
+    /// Looks whether the command that submits still lives.
+    fn see_submitter(&self, task: &Task) {
+        let now = self.now() / 1000;
+        if let Some(lease) = self.leases().current(task) {
+            lease.submitter = lease.submitter.map(|command| command.seen(process::start_time(command.process.0), now));
+        }
     }
 
     fn name_of(&self, task: &Task) -> String {
@@ -295,17 +311,19 @@ impl Agent {
     /// the agent.
     pub(super) fn query_jobs(&self, task: &Task) {
         let copied = self.leases().current(task).map(|lease| {
-            let shares = lease.submitted.is_some();
-            (lease.uid, lease.running_jobs().collect::<BTreeSet<u32>>(), shares.then(|| held(lease)))
+            let shared = lease.submitted.is_some().then(|| (held(lease), self.times(lease)));
+            (lease.uid, lease.running_jobs().collect::<BTreeSet<u32>>(), shared)
         });
         let Some((uid, jobs, shared)) = copied else { return };
         let Ok((output, _)) = self.jobs_of(uid, FRESH) else { return };
         let gone = gone(&output, &jobs);
+        let shared = shared.map(|(held, times)| (self.by_slurmctld(held, times, DRIFTING), times));
         let now = self.now();
         let delay = millis(self.configured().intervals.missing_job_delay);
         let mut table = self.leases();
-        if let (Some(held), Some(lease)) = (shared, table.current(task)) {
-            lease.leaders.extend(decide_end(&output, &held, &self.node, now / 1000).1);
+        if let (Some(((held, at), times)), Some(lease)) = (shared, table.current(task)) {
+            lease.leaders.extend(decide_end(&output, &held, &self.node, at).1);
+            lease.known.asked_at(times.submitted(), times.now());
             self.lease_changed(&mut table, &task.key);
         }
         for job in gone {

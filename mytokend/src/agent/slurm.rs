@@ -17,6 +17,9 @@ pub trait Controller: Send + Sync {
     /// # Errors
     /// [`SqueueError`].
     fn jobs_of(&self, uid: u32) -> Result<String, SqueueError>;
+
+    /// slurmctld's time of day, Unix seconds. `None`: it does not tell it.
+    fn time_of_day(&self) -> Option<u64>;
 }
 
 /// Why squeue gave no answer.
@@ -79,6 +82,18 @@ impl Controller for Squeue {
         }
         Err(SqueueError::Failed(outcome.first_error().to_owned()))
     }
+
+    fn time_of_day(&self) -> Option<u64> {
+        let mut scontrol = Command::new(command("scontrol", self.configured.as_deref())?);
+        scontrol.env("SLURM_TIME_FORMAT", TIME_FORMAT).args(["show", "config"]);
+        let outcome = program::run(&mut scontrol, Deadline::after(self.deadline)).ok()?;
+        time_of_answer(&outcome.output)
+    }
+}
+
+/// The time at which slurmctld made the output of `scontrol show config` (SLURM-73).
+fn time_of_answer(output: &str) -> Option<u64> {
+    output.lines().find_map(|line| line.strip_prefix("Configuration data as of "))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -114,6 +129,25 @@ mod tests {
         }
         let none = Squeue { configured: Some("/nonexistent/squeue".into()), deadline: Duration::ZERO };
         assert!(none.jobs_of(1).unwrap_err().to_string().starts_with("squeue cannot be run: "));
+    }
+
+    #[test]
+    fn the_first_line_of_the_configuration_tells_slurmctlds_time() {
+        let (dir, squeue) = fake("exit 1");
+        assert_eq!(squeue.time_of_day(), None, "there is no scontrol");
+        for (script, expected) in [
+            ("echo 'Configuration data as of 2026-11-26T23:09:19'", None),
+            (
+                "test \"$*$SLURM_TIME_FORMAT\" = 'show config%s' && echo 'Configuration data as of 1795734559'; echo 'A = 1'",
+                Some(1_795_734_559),
+            ),
+            ("echo 'slurm_load_ctl_conf error: Unable to contact slurm controller' >&2; exit 1", None),
+        ] {
+            let path = dir.path().join("scontrol");
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(squeue.time_of_day(), expected, "{script}");
+        }
     }
 
     #[test]

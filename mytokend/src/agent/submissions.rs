@@ -9,10 +9,10 @@ use mytoken::token::unverified_claims;
 use mytoken_wire::agent::{Answer, EventKind, Submitted};
 use mytoken_wire::{Handle, ProfileName};
 
-use super::lease::{Lease, LeaseCredential, LeaseKey, Phase};
-use super::{Agent, millis};
+use super::lease::{Lease, LeaseCredential, LeaseKey, Phase, Submitter};
+use super::{Agent, millis, process};
 use crate::jobs::Progress;
-use crate::jobs::sealed::submission_time;
+use crate::jobs::submission_time::submission_time;
 use crate::log::Level;
 
 /// Most submissions of one user that are followed at a time. Each ends with a request to the mytoken server at most.
@@ -20,9 +20,6 @@ const MOST_OF_USER: usize = 128;
 
 /// Longest sub-token in bytes.
 const TOKEN_LIMIT: usize = 8 * 1024;
-
-/// How much the times of mytoken-submit and of this agent may differ, in seconds. They have one clock, and a submission takes a while.
-const MOST_CLOCK_DIFFERENCE: u64 = 300;
 
 /// Longest time for which submissions share a credential, in seconds.
 const LONGEST_SHARE: u64 = 3_600;
@@ -33,7 +30,7 @@ const FIRST_QUESTION: Duration = Duration::from_secs(30);
 impl Agent {
     /// Begins to follow a submission of the user `uid`, who is the caller.
     pub(super) fn submitted(&self, submitted: Submitted, uid: u32) -> Answer {
-        let Submitted { handle, server, sub_token, exp, made, shared_for, profile } = submitted;
+        let Submitted { handle, server, sub_token, exp, made, shared_for, command, profile } = submitted;
         if Handle::parse(&handle).is_none() {
             return Answer::Error("a submission's handle is 32 hexadecimal digits".to_owned());
         }
@@ -44,11 +41,12 @@ impl Agent {
         if !self.configured().service.knows_server(&server) {
             return Answer::Error("mytoken.toml of this host does not name the server of the submission".to_owned());
         }
+        // Both are of the server's clock, which this host may not know. Their difference is elapsed time.
+        let Some(left) = exp.checked_sub(made).filter(|left| *left > 0 && shared_for <= LONGEST_SHARE) else {
+            return Answer::Error("the sub-token of a submission is valid, and shared for a short time".to_owned());
+        };
         let now = self.now();
-        let about_now = made.abs_diff(now / 1000) <= MOST_CLOCK_DIFFERENCE;
-        if !about_now || shared_for > LONGEST_SHARE || exp <= now / 1000 {
-            return Answer::Error("a submission is made now, and its sub-token is valid".to_owned());
-        }
+        let made = now / 1000;
         let key = LeaseKey::Submission { uid, handle: handle.clone() };
         let mut table = self.leases();
         if table.get(&key).is_some() {
@@ -61,9 +59,11 @@ impl Agent {
         }
         let mut lease = Lease::new(key.clone(), Owner { uid, gid: uid }, &profile, now);
         lease.handle = handle;
-        lease.until = Some(exp);
+        lease.until = Some(made.saturating_add(left));
         lease.submitted = Some(submission_time(made, shared_for));
         lease.progress = Some(Progress::Nothing);
+        let started = command.and_then(|pid| Some((pid, process::start_time(pid)?)));
+        lease.submitter = started.map(|process| Submitter { process, ended: None });
         lease.credential = Some(LeaseCredential::SubToken { server, sub_token });
         lease.phase = Phase::Ended { due: now.saturating_add(millis(FIRST_QUESTION)), tries: 0, revoke: None };
         self.record(&mut lease, Level::Info, EventKind::Opened, "submitted on this host");

@@ -71,6 +71,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
             clusters: arguments.clusters,
             command: arguments.context.name().to_owned(),
             shares: true,
+            command_pid: arguments.command_pid,
             times,
         };
         let _ = send.send(submit(&config, &request, &environment, &SystemClock, &patience).map(Some));

@@ -66,6 +66,7 @@ pub(super) fn make(config: &Path, profile: &str, required: bool, command: &str) 
         clusters: None,
         command: command.to_owned(),
         shares: false,
+        command_pid: None,
         times,
     };
     let patience = Patience { deadline, waits: &|| true };

@@ -20,7 +20,7 @@ pub struct KnownNodes {
     /// This node is among the nodes of a job that ran here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     named: bool,
-    /// slurmctld was asked which jobs share the credential.
+    /// slurmctld was asked which jobs share the credential, when no further one could take it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     asked: bool,
 }
@@ -49,12 +49,22 @@ impl KnownNodes {
         }
     }
 
-    /// Whether slurmctld should be asked now which jobs share the credential: once, when no further one can take it. Later a job that was
-    /// requeued has another time of submission. `submitted` is the time in which they were submitted, `now` is Unix seconds.
-    pub fn is_to_ask(&mut self, submitted: Option<(u64, u64)>, now: u64) -> bool {
-        let asks = !self.asked && submitted.is_some_and(|(_, end)| end < now);
-        self.asked |= asks;
-        asks
+    /// Whether slurmctld should be asked now which jobs share the credential: when no further one can take it, until it answers. Later a job
+    /// that was requeued has another time of submission. `submitted` is the time in which they were submitted, `now` is Unix seconds.
+    #[must_use]
+    pub fn is_to_ask(&self, submitted: Option<(u64, u64)>, now: u64) -> bool {
+        !self.asked && submitted.is_some_and(|(_, end)| end < now)
+    }
+
+    /// slurmctld has answered at `now` which jobs share the credential.
+    pub fn asked_at(&mut self, submitted: Option<(u64, u64)>, now: u64) {
+        self.asked |= self.is_to_ask(submitted, now);
+    }
+
+    /// Whether slurmctld was asked which jobs share the credential, when no further one could take it.
+    #[must_use]
+    pub fn was_asked(&self) -> bool {
+        self.asked
     }
 
     /// Whether nothing is known.

@@ -16,6 +16,7 @@ mod seal_error;
 pub mod sealed;
 pub mod settings;
 pub mod submission_end;
+pub mod submission_time;
 pub mod windows;
 
 pub use history::EventHistory;
@@ -24,4 +25,5 @@ pub use known_nodes::KnownNodes;
 pub use renewal::{attempt_times, backoff, renew_at, repeatable};
 pub use seal_error::SealError;
 pub use submission_end::{EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow};
+pub use submission_time::{Conversion, SubmissionTime};
 pub use windows::{Validity, Window, validity};

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::keys::{PrivateKey, PublicKey};
 use super::seal_error::SealError;
+use super::submission_time::submission_time;
 
 type Kem = X25519HkdfSha256;
 type Encapsulated = <Kem as hpke::Kem>::EncappedKey;
@@ -53,7 +54,7 @@ pub struct JobCredential {
     /// Whether the job must fail without a credential.
     #[serde(default)]
     pub required: bool,
-    /// When the sub-token was made, Unix seconds. 0: an earlier release sealed it.
+    /// When the sub-token was made, Unix seconds of its server's clock. 0: an earlier release sealed it.
     #[serde(default)]
     pub made: u64,
     /// For how many seconds after [`Self::made`] further submissions may use this credential too. 0: only one submission has it. The
@@ -65,19 +66,9 @@ pub struct JobCredential {
     pub followed: bool,
 }
 
-/// How much later than its credential a job may be submitted, in seconds: sbatch waits for a busy slurmctld, and the clocks of both hosts
-/// may differ.
-pub const SUBMISSION_SLACK: u64 = 120;
-
-/// Begin and end of the time in which jobs may have been submitted with a sub-token, Unix seconds.
-#[must_use]
-pub fn submission_time(made: u64, shared_for: u64) -> (u64, u64) {
-    let end = made.saturating_add(shared_for).saturating_add(SUBMISSION_SLACK);
-    (made.saturating_sub(SUBMISSION_SLACK), end)
-}
-
 impl JobCredential {
-    /// Begin and end of the time in which jobs may have been submitted with it, Unix seconds, if several submissions share it.
+    /// Begin and end of the time in which jobs may have been submitted with it, Unix seconds of its server's clock, if several submissions
+    /// share it.
     #[must_use]
     pub fn submission_time(&self) -> Option<(u64, u64)> {
         (self.made > 0 && self.shared_for > 0).then(|| submission_time(self.made, self.shared_for))

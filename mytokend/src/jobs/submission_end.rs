@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host_list;
 use super::known_nodes::{KnownNodes, RANKS};
-use super::sealed::SUBMISSION_SLACK;
+use super::submission_time::SubmissionTime;
 
 /// The format for `squeue`: job id, id as Slurm prints it, state, times of submission and end, nodes, host of the batch script. Users can choose
 /// the text of the last field only: for a job of salloc or srun it is the name that the command gave for its own host (SLURM-26).
@@ -29,8 +29,11 @@ pub struct HeldSubmission {
     pub jobs: BTreeSet<u32>,
     /// Ids under which slurmctld lists the jobs: of an array the array job, of a heterogeneous job the leader.
     pub leaders: BTreeSet<u32>,
-    /// Begin and end of the time in which further jobs with the same credential may have been submitted, Unix seconds.
+    /// Begin and end of the time in which further jobs with the same credential may have been submitted, Unix seconds of slurmctld's
+    /// clock.
     pub submitted: Option<(u64, u64)>,
+    /// slurmctld was asked after that time. [`Self::leaders`] has all jobs that share the credential.
+    pub complete: bool,
     /// The agent of the host of the submission follows it, too.
     pub followed: bool,
     /// Nodes of its jobs.
@@ -65,18 +68,19 @@ pub enum FollowDecision {
     Wait,
 }
 
-/// Decides about a submission on its own host. `submitted` is the time in which its jobs were submitted, `leaders` are those seen so far,
-/// `now` is Unix seconds, `before` what was seen so far. The last value is the set of leaders with those of this answer.
+/// Decides about a submission on its own host. `submitted` is the time in which its jobs were submitted, and `now` the time of day, both by
+/// slurmctld's clock. `leaders` are those seen so far, `before` what was seen so far. The last value is the set of leaders with those of
+/// this answer.
 #[must_use]
 pub fn follow(
     output: &str,
-    submitted: (u64, u64),
+    submitted: SubmissionTime,
     leaders: &BTreeSet<u32>,
     before: Progress,
     now: u64,
 ) -> (FollowDecision, Progress, BTreeSet<u32>) {
     let Some(rows) = rows(output) else { return (FollowDecision::Wait, before, leaders.clone()) };
-    let (begin, end) = submitted;
+    let SubmissionTime { made, begin, end, single } = submitted;
     let within = |from: u64, to: u64| -> Vec<&JobRow<'_>> {
         let in_time = |row: &JobRow<'_>| row.submitted.is_none_or(|time| (from..=to).contains(&time));
         // A requeue gives a job a new time of submission (SLURM-28).
@@ -84,8 +88,6 @@ pub fn follow(
     };
     // One call of sbatch makes one job, mostly in the seconds after its credential was made. Whether one of them still lives is asked of
     // all jobs that may be it.
-    let made = begin.saturating_add(SUBMISSION_SLACK);
-    let single = end.saturating_sub(begin) <= 2 * SUBMISSION_SLACK;
     let (soon, all) = (within(made.saturating_sub(EARLY), made.saturating_add(SOON)), within(begin, end));
     let seen = if single && !soon.is_empty() { &soon } else { &all };
     let several = seen.iter().map(|row| row.leader).collect::<BTreeSet<u32>>().len() > 1;
@@ -101,7 +103,7 @@ pub fn follow(
     (decision, progress, leaders.iter().copied().chain(all.iter().map(|row| row.leader)).collect())
 }
 
-/// How many seconds before its credential a job may seem to be submitted, because the clocks of two hosts differ.
+/// How many seconds before its credential a job may seem to be submitted: slurmctld's clock is measured to some seconds.
 const EARLY: u64 = 5;
 
 /// Seconds in which the job of a submission is submitted, if slurmctld is not slow.
@@ -154,18 +156,20 @@ struct JobRow<'a> {
     lost: bool,
 }
 
-/// Decides about a submission on the node `node`. `output` is squeue's output about all jobs of its user. The second value is the set
-/// of leaders that the output shows.
+/// Decides about a submission on the node `node`. `output` is squeue's output about all jobs of its user, `now` the time of day by slurmctld's
+/// clock. The second value is the set of leaders that the output shows.
 #[must_use]
 pub fn decide_end(output: &str, held: &HeldSubmission, node: &str, now: u64) -> (EndDecision, BTreeSet<u32>) {
     let mut leaders = held.leaders.clone();
     let Some(rows) = rows(output) else { return (EndDecision::Undecided, leaders) };
     // The first component of a heterogeneous job leads the others (SLURM-32).
     leaders.extend(rows.iter().filter(|row| held.jobs.contains(&row.job)).map(|row| row.leader));
+    // Until the first question after that time, a job of it may have been requeued, and have a later time of submission (SLURM-28).
+    let submitted = held.submitted.map(|(from, to)| (from, if held.complete { to } else { to.max(now) }));
     let in_time = |row: &JobRow<'_>| {
-        held.submitted.is_some_and(|(from, to)| row.submitted.is_none_or(|time| (from..=to).contains(&time)))
+        submitted.is_some_and(|(from, to)| row.submitted.is_none_or(|time| (from..=to).contains(&time)))
     };
-    let between = numbers_of(&rows, held);
+    let between = numbers_of(&rows, &held.leaders, submitted);
     let is_own = |row: &&JobRow<'_>| leaders.contains(&row.leader) || leaders.contains(&row.job) || in_time(row);
     let own: Vec<&JobRow<'_>> = rows.iter().filter(|row| is_own(row) || between.contains(&row.leader)).collect();
     // A requeue gives a job a new time of submission (SLURM-28), so its leader is kept.
@@ -187,12 +191,12 @@ pub fn decide_end(output: &str, held: &HeldSubmission, node: &str, now: u64) -> 
 
 /// The numbers of the jobs that share the credential: a job between them was submitted between them, whatever its time of submission says
 /// (a requeue changes it). Empty if nothing is shared. Tasks of an array have numbers of the time when they start, so leaders count.
-fn numbers_of(rows: &[JobRow<'_>], held: &HeldSubmission) -> RangeInclusive<u32> {
-    let Some((from, to)) = held.submitted else { return RangeInclusive::new(1, 0) };
+fn numbers_of(rows: &[JobRow<'_>], leaders: &BTreeSet<u32>, submitted: Option<(u64, u64)>) -> RangeInclusive<u32> {
+    let Some((from, to)) = submitted else { return RangeInclusive::new(1, 0) };
     let in_time = |row: &&JobRow<'_>| row.submitted.is_some_and(|time| (from..=to).contains(&time));
     let shown = rows.iter().filter(in_time).map(|row| row.leader);
     let (low, high) = shown
-        .chain(held.leaders.iter().copied())
+        .chain(leaders.iter().copied())
         .fold((u32::MAX, 0), |(low, high), leader| (leader.min(low), leader.max(high)));
     low..=high
 }

@@ -41,6 +41,9 @@ pub struct SubmitArguments {
     /// This is the process that makes the credential (`crate::submit::relay`)
     #[arg(long, hide = true)]
     pub worker: bool,
+    /// Process id of the command that submits
+    #[arg(long, hide = true)]
+    pub command_pid: Option<u32>,
 }
 
 /// The name of a profile.

@@ -12,11 +12,13 @@ use mytoken_wire::paths::AGENT_SOCKET_NAME;
 
 use crate::jobs::profile::ProfileSettings;
 
-/// When a credential was made, and for how long further submissions may use it.
+/// When a credential was made by its server's clock, and for how long further submissions may use it.
 #[derive(Clone, Copy)]
 pub(super) struct Window {
     pub made: u64,
     pub shared_for: u64,
+    /// Process id of the command that submits.
+    pub command: Option<u32>,
 }
 
 /// Longest wait for the agent of this host.
@@ -40,6 +42,7 @@ pub(super) fn is_followed(
         exp,
         made: window.made,
         shared_for: window.shared_for,
+        command: window.command,
         profile: profile.name.clone(),
     };
     let socket = runtime_dir.join(AGENT_SOCKET_NAME);

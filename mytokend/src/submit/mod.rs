@@ -66,6 +66,8 @@ pub struct SubmitRequest {
     pub command: String,
     /// Whether it may share the credential of a loop of submissions. Not if its job is submitted some time later.
     pub shares: bool,
+    /// Process id of the command that submits.
+    pub command_pid: Option<u32>,
     /// The form of times in notes.
     pub times: TimeFormat,
 }
@@ -224,15 +226,15 @@ pub fn submit(
     let cache = cache(environment.home.as_deref());
     let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?.with_clock(clock).once();
     let handle = Handle::new(rand::random());
-    // slurmctld's clock is this host's.
-    let made = clock.now();
+    let made = server.now();
     let wanted = request::wanted(profile, &config.jobs.cluster, server.now());
     let name = request::name(&config.jobs.cluster, &handle);
     let source = parent.source();
     let granted = create(&server, parent, &wanted, &name, patience);
     tell_sent(&config.jobs, profile, http.traffic().sent, deadline);
     let granted = granted?;
-    let window = Window { made, shared_for: if place.is_some() { share_for } else { 0 } };
+    let shared_for = if place.is_some() { share_for } else { 0 };
+    let window = Window { made, shared_for, command: request.command_pid };
     // What `mytokenctl attach` prints may be submitted much later.
     let followed = request.shares
         && followed::is_followed(&config.jobs.agent.runtime_dir, profile, &granted, &handle, window, deadline);

@@ -21,6 +21,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// The argument of the worker.
 pub const WORKER: &str = "--worker";
 
+/// The argument of the worker with the front's parent, which is sbatch, srun or salloc.
+const COMMAND_PID: &str = "--command-pid";
+
 /// The front ends after this time at the latest. The longest time that the plugin waits is 120 s.
 const LONGEST: Duration = Duration::from_secs(150);
 
@@ -68,6 +71,7 @@ fn start_worker() -> std::io::Result<(ChildStdin, ChildStdout)> {
         .arg0("mytoken-submit")
         .args(std::env::args_os().skip(1))
         .arg(WORKER)
+        .arg(format!("{COMMAND_PID}={}", std::os::unix::process::parent_id()))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -21,11 +21,12 @@ use mytokend::agent::listener::Listener;
 use mytokend::agent::runtime_dir::RuntimeDir;
 use mytokend::agent::slurm::{Controller, SqueueError};
 use mytokend::agent::{Agent, Configured, Intervals, Threads};
-use mytokend::jobs::{Window, host_list};
+use mytokend::jobs::Window;
 use mytokend::log::Log;
 
 use crate::clock::FakeClock;
 pub use crate::clock::eventually;
+use crate::squeue::{ALL_RUNNING, squeue};
 
 /// Unix time when a test begins.
 pub const NOW: u64 = 1_800_000_000;
@@ -86,6 +87,8 @@ pub struct ServiceScript {
     pub hold_squeue: bool,
     /// Number of queries of slurmctld.
     pub queries: usize,
+    /// slurmctld's clock: [`NOW`], the elapsed time of this clock, and these seconds. `None`: it cannot be asked.
+    pub slurmctld: Option<(FakeClock, i64)>,
 }
 
 #[derive(Clone)]
@@ -193,19 +196,11 @@ impl Controller for FakeServices {
         self.wait_while(|script| script.hold_squeue);
         self.with(|script| Ok(script.squeue.clone().unwrap_or_else(|| squeue(&ALL_RUNNING))))
     }
-}
 
-/// Every job of these tests runs on this node.
-const ALL_RUNNING: [(u32, &str, &str, &str); 3] =
-    [(7, "7", "RUNNING", "n1"), (8, "8", "RUNNING", "n1"), (20, "20", "RUNNING", "n1")];
-
-/// Lines of squeue: `job shown state nodes`. The script runs on the first node.
-pub fn squeue(lines: &[(u32, &str, &str, &str)]) -> String {
-    let line = |(job, shown, state, nodes): &(u32, &str, &str, &str)| {
-        let first = host_list::first(nodes).unwrap_or_else(|| "n/a".to_owned());
-        format!("{job}|{shown}|{state}|{NOW}|{NOW}|{nodes}|{first}\n")
-    };
-    lines.iter().map(line).collect()
+    fn time_of_day(&self) -> Option<u64> {
+        let time = |(clock, ahead): &(FakeClock, i64)| (NOW + clock.elapsed().as_secs()).saturating_add_signed(*ahead);
+        self.with(|script| script.slurmctld.as_ref().map(time))
+    }
 }
 
 /// The configuration of an agent with these services.
@@ -232,6 +227,7 @@ impl TestAgent {
     pub fn new() -> Self {
         let clock = FakeClock::default();
         let services = FakeServices { script: Arc::default() };
+        services.with(|script| script.slurmctld = Some((clock.clone(), 0)));
         let mut agent = Self { dir: tempfile::tempdir().unwrap(), clock, services, running: None };
         agent.begin();
         agent

@@ -32,7 +32,11 @@ mod session;
 #[path = "../../../tests/skipped.rs"]
 mod skipped;
 #[cfg(test)]
+mod slurmctld_time;
+#[cfg(test)]
 mod socket;
+#[cfg(test)]
+mod squeue;
 #[cfg(test)]
 mod start;
 #[cfg(test)]

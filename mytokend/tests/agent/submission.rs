@@ -15,7 +15,7 @@ use crate::harness::{NOW, TestAgent, me};
 
 const HANDLE: &str = "0123456789abcdef0123456789abcdef";
 
-fn submitted() -> Submitted {
+pub fn submitted() -> Submitted {
     Submitted {
         handle: HANDLE.into(),
         server: "main".into(),
@@ -23,6 +23,7 @@ fn submitted() -> Submitted {
         exp: NOW + 2 * 86_400,
         made: NOW,
         shared_for: 0,
+        command: None,
         profile: "data".into(),
     }
 }
@@ -33,7 +34,7 @@ fn mytoken() -> String {
     format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"alg":"ES512","typ":"JWT"}"#), URL_SAFE_NO_PAD.encode(claims))
 }
 
-fn minutes(agent: &TestAgent, count: u32) {
+pub fn minutes(agent: &TestAgent, count: u32) {
     (0..count).for_each(|_| agent.advance(Duration::from_secs(60)));
 }
 
@@ -90,7 +91,6 @@ fn what_a_user_says_about_a_submission_is_checked_and_limited() {
         Submitted { sub_token: Secret::new(""), ..submitted() },
         Submitted { sub_token: Secret::new("not.a.mytoken"), ..submitted() },
         Submitted { profile: "a\nb".into(), ..submitted() },
-        Submitted { made: 1, ..submitted() },
         Submitted { exp: NOW, ..submitted() },
         Submitted { shared_for: u64::MAX, ..submitted() },
     ] {

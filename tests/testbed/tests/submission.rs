@@ -9,7 +9,9 @@ use testbed::drive::journal::Journal;
 use testbed::drive::people::{self, Session};
 use testbed::drive::tokens;
 use testbed::site::command::finish;
+use testbed::site::daemon::Daemon;
 use testbed::site::servers::AUDIENCE;
+use testbed::soak::clock;
 use testbed::soak::records;
 use testbed::soak::task::{RECORDS, Seen};
 use testbed::{Options, Result, Site, story_with_own_servers, wait};
@@ -138,6 +140,49 @@ fn a_loop_of_submissions_costs_few_requests() -> Result<()> {
         assert_eq!(carried.lines().count(), LOOP);
         assert_eq!(carried.lines().collect::<std::collections::BTreeSet<_>>().len(), journal.sub_tokens());
         Ok(())
+    })
+}
+
+/// The states of the submissions that the agent of this host follows.
+const FOLLOWED: &str = "cat /run/mytoken/state/submission-*.json";
+
+#[test]
+fn a_submission_is_followed_by_slurmctlds_clock_until_sbatch_has_ended() -> Result<()> {
+    with_alice(|site| {
+        let restart = |edit: &str| {
+            site.sh("root", &format!("sed -i '{edit}' /etc/slurm/slurm.conf"))?.ok()?;
+            site.stop("slurmctld", "TERM")?;
+            site.restart("slurmctld")?;
+            site.wait_for("slurmctld", Duration::from_secs(30), "root", "scontrol ping | grep -w UP")
+        };
+        clock::start_again(site, "slurmctld", 400, Daemon::new("slurmctld", ["slurmctld", "-D", "-i"]))?;
+        clock::start_again(site, "login", 0, Daemon::new("agent", ["/usr/sbin/mytokend", "agent"]))?;
+        site.wait_for("the agent", Duration::from_secs(30), "root", "mytokenctl status 2>&1 | grep 'has no job'")?;
+        restart("1i MaxJobCount=2")?;
+        // There is room for one job, since 26.05 for two.
+        site.sh("alice", "for job in 1 2 3; do sbatch --hold --mytoken job.sh; done >jobs 2>&1 &")?.ok()?;
+        site.wait_for("the second try", Duration::from_secs(30), "alice", "grep 'sleeping and retrying' jobs")?;
+        // For the agent of the login host time passes faster. A reload makes it look.
+        let mut passed = 0;
+        let mut pass = || {
+            passed += 300;
+            clock::pass(site, "login", passed)?;
+            site.sh("root", "kill -HUP $(pgrep -of 'mytokend agent$')")?.ok().map(drop)
+        };
+        pass()?;
+        wait::until("what slurmctld said", Duration::from_secs(60), || {
+            let states = site.sh("root", FOLLOWED)?.stdout;
+            assert_eq!(Journal::read(site)?.granted("revocation"), 0, "its job may come, or waits");
+            let all_asked = states.contains("\"tries\":") && !states.contains("\"tries\":0");
+            Ok((all_asked && states.contains("\"progress\":\"waiting\"")).then_some(()))
+        })?;
+        restart("/^MaxJobCount/d")?;
+        site.wait_for("the jobs", Duration::from_secs(60), "alice", "test $(grep -c Submitted jobs) = 3")?;
+        site.sh("alice", "scancel --user alice")?.ok()?;
+        wait::until("all revocations", Duration::from_secs(60), || {
+            pass()?;
+            Ok((Journal::read(site)?.granted("revocation") == 3).then_some(()))
+        })
     })
 }
 

@@ -60,6 +60,37 @@ pub enum LeaseCredential {
     },
 }
 
+/// The command that submits: sbatch, salloc or srun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitter {
+    /// Process id and start time.
+    pub process: (u32, u64),
+    /// When its end was seen, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
+}
+
+impl Submitter {
+    /// Until when it has lived: `now` if it still lives.
+    #[must_use]
+    pub fn lived(&self, now: u64) -> u64 {
+        self.ended.unwrap_or(now)
+    }
+
+    /// The same after a look at `now`. `start`: the start time of the process that has its id now.
+    #[must_use]
+    pub fn seen(self, start: Option<u64>, now: u64) -> Self {
+        let ended = (start != Some(self.process.1)).then_some(now);
+        Self { ended: self.ended.or(ended), ..self }
+    }
+
+    /// The same with another time.
+    #[must_use]
+    pub fn moved(self, time: impl Fn(u64) -> u64) -> Self {
+        Self { ended: self.ended.map(time), ..self }
+    }
+}
+
 /// What ends the credential of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -102,10 +102,11 @@ fn the_host_of_the_job_that_ended_last_revokes_first() {
 fn a_requeued_job_is_known_by_its_leader_although_its_time_of_submission_is_new() {
     let before = "7|7|RUNNING|45|N/A|n1|n1\n";
     let requeued = "7|7|PENDING|999|N/A||n/a\n";
-    let (_, progress, leaders) = super::follow(before, (40, 400), &BTreeSet::new(), Progress::Waiting, 50);
-    let (decision, ..) = super::follow(requeued, (40, 400), &leaders, progress, 1_000);
+    let time = SubmissionTime { made: 160, begin: 40, end: 400, single: false };
+    let (_, progress, leaders) = super::follow(before, time, &BTreeSet::new(), Progress::Waiting, 50);
+    let (decision, ..) = super::follow(requeued, time, &leaders, progress, 1_000);
     assert_eq!(decision, FollowDecision::Wait);
-    let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[6], 6) };
+    let shared = HeldSubmission { submitted: Some((40, 60)), complete: true, ..held(&[6], 6) };
     let (_, leaders) = decide_end(&format!("6|6|COMPLETED|44|45|n2|n2\n{before}"), &shared, "n2", LATE);
     let shared = HeldSubmission { leaders, ..shared };
     assert_eq!(decide_end(requeued, &shared, "n2", LATE).0, EndDecision::Continues);
@@ -113,7 +114,7 @@ fn a_requeued_job_is_known_by_its_leader_although_its_time_of_submission_is_new(
 
 #[test]
 fn a_requeued_job_is_known_by_its_number_between_those_of_its_loop() {
-    let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[6], 6) };
+    let shared = HeldSubmission { submitted: Some((40, 60)), complete: true, ..held(&[6], 6) };
     let ended = "6|6|COMPLETED|44|45|n1|n1\n9|9|COMPLETED|48|49|n2|n2\n";
     for (requeued, expected) in [
         ("8|8|PENDING|999|N/A||n/a\n", EndDecision::Continues),
@@ -129,10 +130,22 @@ fn a_requeued_job_is_known_by_its_number_between_those_of_its_loop() {
 }
 
 #[test]
+fn a_requeued_job_is_known_by_its_new_time_at_the_first_question_after_its_loop() {
+    let requeued = "6|6|COMPLETED|44|45|n1|n1\n10|10|PENDING|999|N/A||n/a\n";
+    let first = HeldSubmission { submitted: Some((40, 60)), ..held(&[6], 6) };
+    let (decision, leaders) = decide_end(requeued, &first, "n1", 1_000);
+    assert_eq!((decision, &leaders), (EndDecision::Continues, &[6, 10].into()));
+    // What is submitted after that question has a credential of its own.
+    let later = HeldSubmission { complete: true, leaders, ..first };
+    let others = "6|6|COMPLETED|44|45|n1|n1\n10|10|COMPLETED|999|1000|n2|n2\n11|11|PENDING|1001|N/A||n/a\n";
+    assert_eq!(decide_end(others, &later, "n2", 1_010).0, revoke(0));
+}
+
+#[test]
 fn a_shared_credential_is_not_left_to_the_node_of_a_job_that_may_not_have_it() {
     // slurmctld has forgotten job 6, which ran here. Job 7 was submitted in the same minute.
     let output = "7|7|COMPLETED|45|46|n2|n2\n";
-    let mut shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[6], 6) };
+    let mut shared = HeldSubmission { submitted: Some((40, 60)), complete: true, ..held(&[6], 6) };
     shared.known.remember_own(6, "n1", "n1", true);
     for (followed, expected) in [(false, revoke(1)), (true, EndDecision::Leave)] {
         let shared = HeldSubmission { followed, ..shared.clone() };
@@ -142,7 +155,7 @@ fn a_shared_credential_is_not_left_to_the_node_of_a_job_that_may_not_have_it() {
 
 #[test]
 fn a_shared_credential_is_not_revoked_while_others_may_still_take_it() {
-    let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[7], 7) };
+    let shared = HeldSubmission { submitted: Some((40, 60)), complete: true, ..held(&[7], 7) };
     let ended = "7|7|COMPLETED|41|42|n1|n1";
     for (now, expected) in [(43, EndDecision::Continues), (60, EndDecision::Continues), (61, revoke(0))] {
         assert_eq!(decide_end(ended, &shared, "n1", now).0, expected, "{now}");
@@ -151,7 +164,7 @@ fn a_shared_credential_is_not_revoked_while_others_may_still_take_it() {
 
 #[test]
 fn a_shared_credential_is_final_with_all_jobs_of_its_time() {
-    let shared = HeldSubmission { submitted: Some((40, 60)), ..held(&[7], 7) };
+    let shared = HeldSubmission { submitted: Some((40, 60)), complete: true, ..held(&[7], 7) };
     let output = |time| format!("7|7|COMPLETED|45|46|n1|n1\n8|8|PENDING|{time}|N/A||n/a\n");
     for (time, expected) in [
         ("39", revoke(0)),
@@ -198,7 +211,8 @@ fn a_submission_without_a_job_is_revoked_by_its_own_host() {
     use Progress::{Nothing, Started, Unsure, Waiting};
     let time = (40, 400);
     // One submission, made at 120: its only job decides soon.
-    let follow = |output: &str, time, before, now| {
+    let follow = |output: &str, (begin, end), before, now| {
+        let time = SubmissionTime { made: begin + 120, begin, end, single: end - begin <= 240 };
         let (decision, progress, _) = follow(output, time, &BTreeSet::new(), before, now);
         (decision, progress)
     };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A clock that can be set: an agent with a preloaded library adds the number in a file to the time of day. The other
-//! processes of the site keep the time of the host.
+//! A clock that can be set: a daemon with a preloaded library adds the first number in a file to the time of day, and
+//! the second one also to the time since boot. The other processes of the site keep the time of the host.
 
 use std::process::{Command, Stdio};
 
@@ -17,6 +17,7 @@ const SOURCE: &str = r#"
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,15 +27,33 @@ __attribute__((constructor)) static void open_offset(void) {
     const char *path = getenv("TESTBED_CLOCK");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (file < 0) return;
-    void *page = mmap(NULL, sizeof(long), PROT_READ, MAP_SHARED, file, 0);
+    void *page = mmap(NULL, 2 * sizeof(long), PROT_READ, MAP_SHARED, file, 0);
     if (page != MAP_FAILED) offset = page;
     close(file);
 }
 
 int clock_gettime(clockid_t id, struct timespec *now) {
     int status = (int)syscall(SYS_clock_gettime, id, now);
-    if (status == 0 && offset && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) now->tv_sec += *offset;
+    if (status != 0 || !offset) return status;
+    if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE) now->tv_sec += offset[0] + offset[1];
+    if (id == CLOCK_BOOTTIME) now->tv_sec += offset[1];
     return status;
+}
+
+time_t time(time_t *seconds) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (seconds) *seconds = now.tv_sec;
+    return now.tv_sec;
+}
+
+int gettimeofday(struct timeval *now, void *zone) {
+    struct timespec precise;
+    (void)zone;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return 0;
 }
 "#;
 
@@ -49,24 +68,46 @@ fn file_of(node: &str) -> String {
 /// # Errors
 /// When there is no compiler, or an agent does not start.
 pub fn install(site: &Site, nodes: &[&str]) -> Result<()> {
-    site.script("root", &format!("cat >{LIBRARY}")).stdin(compile()?).run()?.ok()?;
-    for node in nodes {
-        set(site, node, 0)?;
-        site.stop(&agent::name(node), "TERM")?;
+    nodes.iter().try_for_each(|node| {
         let argv = [agent::PROGRAM, "agent", "--node", node];
-        let daemon = Daemon::new(&agent::name(node), argv).on(node);
-        site.start_daemon(daemon.env("LD_PRELOAD", LIBRARY).env("TESTBED_CLOCK", &file_of(node)))?;
-    }
-    Ok(())
+        start_again(site, node, 0, Daemon::new(&agent::name(node), argv).on(node))
+    })
 }
 
-/// Sets the agent's clock ahead of the host's by this number of seconds; negative numbers set it back.
+/// Starts a daemon again with a clock of its own, whose name is `clock`. It is `seconds` ahead of the host's.
+///
+/// # Errors
+/// When there is no compiler, or the daemon does not start.
+pub fn start_again(site: &Site, clock: &str, seconds: i64, daemon: Daemon) -> Result<()> {
+    let there = site.sh("root", &format!("test -e {LIBRARY}"))?.success();
+    if !there {
+        site.script("root", &format!("cat >{LIBRARY}")).stdin(compile()?).run()?.ok()?;
+    }
+    set(site, clock, seconds)?;
+    site.stop(daemon.name(), "TERM")?;
+    site.start_daemon(daemon.env("LD_PRELOAD", LIBRARY).env("TESTBED_CLOCK", &file_of(clock)))
+}
+
+/// Sets a clock ahead of the host's by this number of seconds; negative numbers set it back.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn set(site: &Site, node: &str, seconds: i64) -> Result<()> {
-    let write = format!("test -e {0} || truncate -s 8 {0}; dd of={0} conv=notrunc status=none", file_of(node));
-    site.script("root", &write).stdin(seconds.to_ne_bytes()).run()?.ok().map(drop)
+pub fn set(site: &Site, clock: &str, seconds: i64) -> Result<()> {
+    write(site, clock, 0, seconds)
+}
+
+/// For the daemon with this clock, these seconds have passed since it started.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn pass(site: &Site, clock: &str, seconds: i64) -> Result<()> {
+    write(site, clock, 1, seconds)
+}
+
+fn write(site: &Site, clock: &str, place: u8, seconds: i64) -> Result<()> {
+    let dd = format!("dd of={} bs=8 seek={place} conv=notrunc status=none", file_of(clock));
+    let script = format!("test -e {0} || truncate -s 16 {0}; {dd}", file_of(clock));
+    site.script("root", &script).stdin(seconds.to_ne_bytes()).run()?.ok().map(drop)
 }
 
 fn compile() -> Result<Vec<u8>> {

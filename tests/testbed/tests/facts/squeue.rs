@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use testbed::site::daemon::Daemon;
+use testbed::soak::clock;
 use testbed::{Release, Result, story};
 
 use crate::probe::without_product;
@@ -92,6 +94,45 @@ fn squeue_for_a_user_without_an_account_refuses_or_lists_the_jobs_of_the_uid() -
         let hidden = site.sh("root", &without_alice)?;
         assert_eq!(hidden.stderr.contains("Invalid user"), is_refused, "{hidden:?}");
         assert_eq!(hidden.stdout.contains("PENDING"), !is_refused, "{hidden:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn scontrol_and_squeue_print_times_of_slurmctlds_clock() -> Result<()> {
+    story(without_product()?, |site| {
+        clock::start_again(site, "slurmctld", 4_000, Daemon::new("slurmctld", ["slurmctld", "-D", "-i"]))?;
+        site.wait_for("slurmctld", Duration::from_secs(30), "root", "scontrol ping | grep -w UP")?;
+        site.sh("alice", "sbatch --hold --wrap true")?.ok()?;
+        let ask = "export SLURM_TIME_FORMAT=%s; date +%s; squeue -h -o %V; scontrol show config | head -n 1; date +%s";
+        // By a user, too: the agent of a login host is root, but slurmctld may run as another user.
+        let told = site.sh("alice", ask)?.ok()?.stdout;
+        let lines: Vec<&str> = told.lines().collect();
+        let [before, submitted, now, after] = lines[..] else { panic!("{told}") };
+        let now = now.strip_prefix("Configuration data as of ").unwrap_or_default();
+        let [before, submitted, now, after] = [before, submitted, now, after].map(|time| time.parse::<u64>().unwrap());
+        assert!((before + 4_000..=after + 4_000).contains(&now), "{told}");
+        assert!((now - 60..=now).contains(&submitted), "{told}");
+        Ok(())
+    })
+}
+
+#[test]
+fn sbatch_tries_again_while_slurmctld_has_no_room() -> Result<()> {
+    story(without_product()?, |site| {
+        let restart = |edit: &str| {
+            site.sh("root", &format!("sed -i '{edit}' /etc/slurm/slurm.conf"))?.ok()?;
+            site.stop("slurmctld", "TERM")?;
+            site.restart("slurmctld")?;
+            site.wait_for("slurmctld", Duration::from_secs(30), "root", "scontrol ping | grep -w UP")
+        };
+        restart("1i MaxJobCount=2")?;
+        // Up to 24.11 there is room for one job.
+        site.sh("alice", "for job in 1 2 3; do sbatch --hold --wrap true; done >jobs 2>&1 &")?.ok()?;
+        site.wait_for("the second try", Duration::from_secs(30), "alice", "grep 'sleeping and retrying' jobs")?;
+        site.sh("alice", "pgrep -x sbatch")?.ok()?;
+        restart("/^MaxJobCount/d")?;
+        site.wait_for("the jobs", Duration::from_secs(60), "alice", "test $(grep -c Submitted jobs) = 3")?;
         Ok(())
     })
 }
