@@ -322,14 +322,18 @@ fn the_check_reads_with_the_rights_of_the_user() -> Result<()> {
 
 #[test]
 fn the_request_limit_of_the_server_is_told() -> Result<()> {
-    story(Options { nodes: 1, request_limit: "3/300s", ..Options::new()? }, |site| {
+    story(Options { nodes: 1, request_limit: "4/300s", ..Options::new()? }, |site| {
         healthy(site)?;
         let found = sees_alone(site, "", "true", "server-request-limit", 1)?;
-        assert!(found[0].text.contains("accepts 3 requests from one address"), "{found:?}");
+        assert!(found[0].text.contains("accepts 4 requests from one address"), "{found:?}");
         site.sh("root", "printf '[budget]\\nper_host = 2\\nper_address = 2\\n' >>/etc/mytoken/login.toml")?.ok()?;
         assert_eq!(findings(site, "")?, (vec![], 0));
+        let set = "sed -i '/^url = .*mytoken/a request_limit = 5' /etc/mytoken/mytoken.toml";
+        let found = sees_alone(site, "", set, "server-request-limit-set", 1)?;
+        assert!(found[0].text.contains("5 requests in 300 s") && found[0].text.contains("accepts 4"), "{found:?}");
+        site.sh("root", "sed -i /^request_limit/d /etc/mytoken/mytoken.toml")?.ok()?;
         let screen = site.sh("root", "mytokenctl check")?;
-        assert!(screen.stdout.contains("accepts 3 requests from this address in its period, 0 are left"), "{screen:?}");
+        assert!(screen.stdout.contains("accepts 4 requests from this address in its period, 0 are left"), "{screen:?}");
         sees_alone(site, "", "true", "server-busy", 1)?;
         Ok(())
     })

@@ -150,6 +150,8 @@ kinds! {
     SERVER_LIMIT: "server-request-limit", "mytoken server", Warning, "${EDITOR:-vi} /etc/mytoken/login.toml   # [budget] per_host";
     /// A job on all nodes can use up a mytoken server's request limit.
     SERVER_LIMIT_CLUSTER: "server-request-limit-cluster", "mytoken server", Warning, "";
+    /// `request_limit` permits this host more than the mytoken server accepts.
+    SERVER_LIMIT_SET: "server-request-limit-set", "mytoken server", Warning, "grep -rn request_limit /etc/mytoken   # remove it: the agent then learns the limit from the server's answers";
     /// A mytoken server knows none of the providers whose tokens log in.
     SERVER_PROVIDER: "server-provider", "mytoken server", Error, "";
     /// A provider gives no usable answer at the moment.

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
 
-use mytoken::config::Shared;
+use mytoken::config::{ServerSettings, Shared};
+use mytoken::http::RequestLimit;
 use mytoken_login::LoginSettings;
 
 use super::servers::{curl, uses};
@@ -69,6 +70,29 @@ fn too_many(limit: &ServerLimit, addresses: &Addresses, nodes: u64, refused: u64
     Some(format!(
         "{} accepts {} requests from one address in its period, and sees {nodes} nodes at {} address{plural} ({}): a job on all nodes sends {nodes} at its start, and as many at each renewal{logins}",
         limit.url, limit.requests, addresses.count, addresses.known_by
+    ))
+}
+
+/// The usual period of a mytoken server's limit in seconds: it tells the limit, and not the period.
+const USUAL_PERIOD: u64 = 300;
+
+/// The sentence, when the configuration permits this host more requests than the server says that it accepts. `told`: from its answer.
+pub(super) fn set_too_high(named: &ServerSettings, told: RequestLimit) -> Option<String> {
+    let set = u64::from(named.request_limit?);
+    let period = named.request_period.as_secs();
+    // What is left of the server's period is a part of it.
+    let servers = told.reset.map_or(0, |reset| reset.as_secs()).max(USUAL_PERIOD);
+    let permitted = match set {
+        0 => "any number of requests (request_limit = 0)".to_owned(),
+        // Those of a longer period can all come within one of the server's.
+        _ if set.saturating_mul(servers.max(period)) > told.requests.saturating_mul(period) => {
+            format!("{set} requests in {period} s (request_limit)")
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "mytoken.toml permits this host {permitted}, and {} says that it accepts {} from one address in its period, taken as {servers} s",
+        named.url, told.requests
     ))
 }
 
@@ -148,6 +172,38 @@ mod tests {
         let jobs = toml::from_str(&format!("[cluster]\nname = 'c'\n{profiles}")).unwrap();
         let route = Some((here.parse().unwrap(), server.parse().unwrap()));
         addresses(&shared, &jobs, &limit(), route).map(|addresses| addresses.count)
+    }
+
+    #[test]
+    fn a_configured_limit_is_compared_with_what_the_server_tells() {
+        for (set, requests, reset, wanted) in [
+            ("", 100, Some(7), None),
+            ("request_limit = 100", 100, Some(7), None),
+            ("request_limit = 50", 100, None, None),
+            (
+                "request_limit = 101",
+                100,
+                None,
+                Some("101 requests in 300 s (request_limit), and https://mt.example.org says that it accepts 100"),
+            ),
+            ("request_limit = 30\nrequest_period = '60s'", 100, Some(7), Some("30 requests in 60 s")),
+            ("request_limit = 20\nrequest_period = '60s'", 100, Some(7), None),
+            ("request_limit = 100\nrequest_period = '10m'", 100, Some(7), None),
+            ("request_limit = 201\nrequest_period = '10m'", 100, Some(7), Some("201 requests in 600 s")),
+            // A server with a long period.
+            ("request_limit = 100", 100, Some(3000), Some("taken as 3000 s")),
+            ("request_limit = 11", 100, Some(3600), Some("11 requests in 300 s")),
+            ("request_limit = 8", 100, Some(3600), None),
+            ("request_limit = 0", 100, None, Some("any number of requests (request_limit = 0)")),
+        ] {
+            let named = format!("name = 't'\nurl = 'https://mt.example.org'\n{set}");
+            let told = RequestLimit { requests, left: 1, reset: reset.map(std::time::Duration::from_secs) };
+            let found = set_too_high(&toml::from_str(&named).unwrap(), told);
+            match wanted {
+                Some(wanted) => assert!(found.as_ref().is_some_and(|text| text.contains(wanted)), "{set}: {found:?}"),
+                None => assert_eq!(found, None, "{set}"),
+            }
+        }
     }
 
     #[test]

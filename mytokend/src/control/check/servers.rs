@@ -11,7 +11,7 @@ use mytoken_login::LoginSettings;
 
 use super::configuration::word;
 use super::kinds::{self, Kind};
-use super::request_limit::ServerLimit;
+use super::request_limit::{ServerLimit, set_too_high};
 use super::{Findings, Severity};
 
 const PART: &str = "mytoken server";
@@ -94,6 +94,9 @@ impl Findings {
         };
         let before = self.findings.len();
         self.clock(&named.url, server.head(), SKEW);
+        if let Some(text) = server.head().request_limit.and_then(|limit| set_too_high(named, limit)) {
+            self.add_kind(kinds::SERVER_LIMIT_SET, text);
+        }
         if let Some(login) = login {
             let known = |issuer: &&IssuerSettings| {
                 server.discovery().providers_supported.iter().any(|provider| issuer.is(&provider.issuer))
