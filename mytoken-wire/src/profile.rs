@@ -9,6 +9,29 @@ const LIMIT: usize = 64;
 /// The value of `default=` in plugstack.conf for the `[[default]]` tables of `jobs.toml`.
 pub const DEFAULT_TABLES: &str = "jobs.toml";
 
+/// What submissions get for which the user says nothing: `default=` in plugstack.conf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SiteDefault {
+    /// No credential, and no program is started.
+    Off,
+    /// A credential of this profile, unless the tables of `jobs.toml` name another.
+    Profile(ProfileName),
+    /// What the tables of `jobs.toml` say.
+    Tables,
+}
+
+impl SiteDefault {
+    /// Reads the value: `off`, `jobs.toml` or the name of a profile.
+    #[must_use]
+    pub fn parse(value: &str) -> Option<Self> {
+        match value {
+            "off" => Some(Self::Off),
+            DEFAULT_TABLES => Some(Self::Tables),
+            name => ProfileName::parse(name).map(Self::Profile),
+        }
+    }
+}
+
 /// Values of the option `--mytoken` and of the site's default with another meaning, which cannot be names of profiles.
 const RESERVED: [&str; 3] = ["off", "required", DEFAULT_TABLES];
 

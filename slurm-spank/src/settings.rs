@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mytoken_wire::ProfileName;
 use mytoken_wire::profile::DEFAULT_TABLES;
+pub use mytoken_wire::profile::SiteDefault;
 
 /// A key.
 #[derive(Debug, Clone, Copy)]
@@ -39,17 +39,6 @@ fn find(name: &str) -> Result<Key, String> {
     found
         .map(|(_, key)| *key)
         .ok_or_else(|| format!("is unknown; known are {}", KEYS.map(|(known, _)| known).join(", ")))
-}
-
-/// What a submission gets for which the user says nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SiteDefault {
-    /// No credential, and no program is started.
-    Off,
-    /// A credential of this profile, unless the tables of `jobs.toml` name another.
-    Profile(ProfileName),
-    /// What the tables of `jobs.toml` say.
-    Tables,
 }
 
 /// What the administrator wrote.
@@ -113,7 +102,10 @@ impl PluginSettings {
         match find(key)? {
             Key::Submit => self.submit = absolute_path(value)?,
             Key::Socket => self.socket = absolute_path(value)?,
-            Key::Default => self.default = site_default(value)?,
+            Key::Default => {
+                self.default = SiteDefault::parse(value)
+                    .ok_or_else(|| format!("is no profile name, and neither \"off\" nor \"{DEFAULT_TABLES}\""))?;
+            }
             Key::SubmitSeconds => self.submit_time = seconds(value, 1..=120)?,
             Key::AgentSeconds => self.agent_time = seconds(value, 1..=30)?,
             #[cfg(feature = "panic-injection")]
@@ -158,16 +150,6 @@ pub fn injected_panic() {
     #[allow(clippy::panic)]
     {
         panic!("injected-panic-text");
-    }
-}
-
-fn site_default(value: &str) -> Result<SiteDefault, String> {
-    match value {
-        "off" => Ok(SiteDefault::Off),
-        DEFAULT_TABLES => Ok(SiteDefault::Tables),
-        name => ProfileName::parse(name)
-            .map(SiteDefault::Profile)
-            .ok_or_else(|| format!("is no profile name, and neither \"off\" nor \"{DEFAULT_TABLES}\"")),
     }
 }
 
@@ -219,7 +201,7 @@ mod tests {
         let wanted = PluginSettings {
             submit: "/a".into(),
             socket: "/b".into(),
-            default: SiteDefault::Profile(ProfileName::parse("data").unwrap()),
+            default: SiteDefault::parse("data").unwrap(),
             submit_time: Duration::from_secs(3),
             agent_time: Duration::from_secs(1),
             ..PluginSettings::default()

@@ -12,6 +12,7 @@ use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::JobName;
 use mytoken_wire::agent::{Call, Condition, Renew, Retire, Revoke, Status, StatusQuery, ask};
+use mytoken_wire::credential_option::VARIABLE;
 use mytokend::control::arguments::{ControlArguments, ControlCommand, ProfileCommand};
 use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
@@ -199,10 +200,13 @@ fn show_submission(profile: &str, config: &std::path::Path, times: TimeFormat) -
 
 fn show_profiles(command: ProfileCommand, times: TimeFormat) -> Result<ExitCode, String> {
     let environment = UserEnvironment::current();
+    let variable = std::env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned());
+    let caller = profile::Caller { environment: &environment, variable: variable.as_deref() };
     let (text, requested) = match command {
-        ProfileCommand::List { config } => profile::list(&config, &environment).map(|text| (text, true)),
-        ProfileCommand::Show { profile: name, config } => {
-            profile::show(&config, &name, &environment, &SystemClock, times)
+        ProfileCommand::List { config } => profile::list(&config, caller).map(|text| (text, true)),
+        ProfileCommand::Show { profile: name, partition, account, config } => {
+            let destination = (partition.as_deref(), account.as_deref());
+            profile::show(&config, (name.as_deref(), destination), caller, &SystemClock, times)
         }
     }
     .map_err(|error| error.to_string())?;

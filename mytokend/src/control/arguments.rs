@@ -198,14 +198,19 @@ pub enum ControlCommand {
 pub enum ProfileCommand {
     /// Shows what a submission with this profile would request with your mytoken, and what it would not get
     Show {
-        /// The profile of jobs.toml
-        #[arg(default_value = DEFAULT)]
-        profile: String,
+        /// The profile of jobs.toml. Without it the one of a submission with --mytoken and without a name
+        profile: Option<String>,
+        /// For a submission to this partition
+        #[arg(long, value_name = "NAMES", conflicts_with = "profile")]
+        partition: Option<String>,
+        /// For a submission with this account
+        #[arg(long, value_name = "NAME", conflicts_with = "profile")]
+        account: Option<String>,
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
     },
-    /// Lists the profiles
+    /// Lists the profiles, and which of them a submission gets that names none
     List {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]

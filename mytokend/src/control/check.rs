@@ -6,6 +6,7 @@ mod as_user;
 mod audiences;
 mod configuration;
 mod confinement;
+mod defaults;
 mod host;
 mod issuers;
 mod keys;
@@ -23,7 +24,7 @@ mod plugin;
 mod plugstack;
 mod request_limit;
 mod servers;
-mod slurm;
+pub(super) mod slurm;
 mod sshd;
 mod user_files;
 

@@ -12,6 +12,7 @@ pub mod keygen;
 pub mod launch;
 pub mod logins;
 pub mod profile;
+mod profile_defaults;
 pub mod replace;
 pub mod run;
 pub mod status;

@@ -11,7 +11,9 @@ use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Error};
 use mytoken_wire::printable;
 
+use super::check::slurm::site_default;
 use super::explain_submission::described;
+use super::profile_defaults::Defaults;
 use crate::jobs::own_profiles::{OwnName, OwnProfiles};
 use crate::jobs::profile::ProfileSettings;
 use crate::jobs::settings::JobsSettings;
@@ -29,34 +31,66 @@ fn load(config: &Path) -> Result<(Shared, JobsSettings), Error> {
     Ok((shared, jobs))
 }
 
-/// The profiles of the site, one a line, and those of the caller's own file.
+/// Who asks.
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    /// The environment.
+    pub environment: &'a UserEnvironment,
+    /// The value of `MYTOKEN_PROFILE`.
+    pub variable: Option<&'a str>,
+}
+
+/// The profiles of the site, one a line, those of the caller's own file, and which of them a submission gets that names none.
 ///
 /// # Errors
 /// An error in the configuration, or in the caller's own file.
-pub fn list(config: &Path, environment: &UserEnvironment) -> Result<String, SubmitError> {
+pub fn list(config: &Path, caller: Caller<'_>) -> Result<String, SubmitError> {
     let (_, jobs) = load(config)?;
-    let own = OwnProfiles::load(environment.home.as_deref()).map_err(SubmitError::OwnProfiles)?;
-    Ok(render_list(&jobs.profile, &own.names().collect::<Vec<_>>()))
+    let own = OwnProfiles::load(caller.environment.home.as_deref()).map_err(SubmitError::OwnProfiles)?;
+    let defaults = defaults(&jobs, &own, caller)?.list();
+    Ok(render_list(&jobs.profile, &own.names().collect::<Vec<_>>()) + &printable_lines(&defaults))
 }
 
-/// What a submission with the profile `name` would request with the caller's mytoken, and whether it would. Nothing is made, and the
+fn defaults<'a>(jobs: &'a JobsSettings, own: &'a OwnProfiles, caller: Caller<'a>) -> Result<Defaults<'a>, SubmitError> {
+    let of_user = own.defaults(jobs).map_err(SubmitError::OwnProfiles)?;
+    Ok(Defaults { variable: caller.variable, own: of_user, site: &jobs.default, plugstack: site_default() })
+}
+
+fn printable_lines(text: &str) -> String {
+    text.lines().map(|line| printable(line, usize::MAX) + "\n").collect()
+}
+
+/// What a submission with the profile `name`, or to a partition and with an account without a name, would request with the caller's mytoken, and whether it would. Nothing is made, and the
 /// mytoken is not sent.
 ///
 /// # Errors
 /// An error in the configuration, or there is no such profile.
 pub fn show(
     config: &Path,
-    name: &str,
-    environment: &UserEnvironment,
+    (name, (partition, account)): (Option<&str>, (Option<&str>, Option<&str>)),
+    caller: Caller<'_>,
     clock: &dyn Clock,
     times: TimeFormat,
 ) -> Result<(String, bool), SubmitError> {
     let (shared, jobs) = load(config)?;
-    let profile = &profile(&jobs, environment, name)?;
+    let environment = caller.environment;
+    let (name, by_default) = match name {
+        Some(name) => (name.to_owned(), String::new()),
+        None => {
+            let own = OwnProfiles::load(environment.home.as_deref()).map_err(SubmitError::OwnProfiles)?;
+            let defaults = defaults(&jobs, &own, caller)?;
+            let to = jobs.destination(partition, account);
+            let (name, origin) = defaults.of_option(to);
+            let (without, who) = defaults.without_option(to);
+            (name, format!("named by     {origin}\nwithout      --mytoken: {without} ({who})\n"))
+        }
+    };
+    let profile = &profile(&jobs, environment, &name)?;
     let (url, wanted) = wanted(&shared, &jobs.cluster, profile, clock.now())?;
     let limits = (times, Deadline::after(NETWORK));
     let plan = plan_of_caller(&shared, &url, &wanted, environment, clock, limits);
-    Ok((render(&profile.name, url.as_str(), &wanted, &plan, times), plan.is_ok()))
+    let text = printable_lines(&by_default) + &render(&profile.name, url.as_str(), &wanted, &plan, times);
+    Ok((text, plan.is_ok()))
 }
 
 fn render_list(profiles: &[ProfileSettings], own: &[OwnName<'_>]) -> String {

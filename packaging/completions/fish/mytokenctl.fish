@@ -72,7 +72,9 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l config
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and not __fish_seen_subcommand_from show list" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and not __fish_seen_subcommand_from show list" -f -a "show" -d 'Shows what a submission with this profile would request with your mytoken, and what it would not get'
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and not __fish_seen_subcommand_from show list" -f -a "list" -d 'Lists the profiles'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and not __fish_seen_subcommand_from show list" -f -a "list" -d 'Lists the profiles, and which of them a submission gets that names none'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l partition -d 'For a submission to this partition' -r
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l account -d 'For a submission with this account' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand profile; and __fish_seen_subcommand_from list" -l config -d 'Directory of the configuration' -r -F

@@ -167,6 +167,24 @@ fn keys_that_the_agent_has_not_read_are_found_with_the_command_that_mends_it() -
     })
 }
 
+const DROP_IN: &str = "/etc/mytoken/jobs.d/default.toml";
+
+/// Gives the plugin this default, and jobs.toml one for this partition.
+fn with_default(default: &str, partition: &str) -> String {
+    let table =
+        "printf '[cluster]\\ndefault_partition = \"main\"\\n[[default]]\\nmytoken = \"off\"\\npartition = \"%s\"\\n'";
+    let write = if partition.is_empty() {
+        String::new()
+    } else {
+        format!("mkdir -p /etc/mytoken/jobs.d; {table} {partition} >{DROP_IN}; ")
+    };
+    format!("{write}sed -i --follow-symlinks 's/^optional.*/& default={default}/' {LINE}")
+}
+
+fn without_default() -> String {
+    format!("rm -f {DROP_IN}; sed -i --follow-symlinks 's/ default=.*//' {LINE}")
+}
+
 #[test]
 fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
     story(Options { nodes: 1, ..Options::new()? }, |site| {
@@ -213,6 +231,15 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                 "slurm-job-env",
                 1,
                 format!("sed -i /AccountingStoreFlags/d {SLURM_CONF}; {RECONFIGURE}"),
+            ),
+            (with_default("other", ""), "plugin-default-profile", 2, without_default()),
+            (with_default("off", "main"), "plugin-default-off", 1, without_default()),
+            (with_default("jobs.toml", "gone"), "slurm-partition", 1, without_default()),
+            (
+                format!("{}; sed -i /default_partition/d {DROP_IN}", with_default("jobs.toml", "main")),
+                "slurm-default-partition",
+                1,
+                without_default(),
             ),
         ];
         for (break_it, id, status, repair) in rows {

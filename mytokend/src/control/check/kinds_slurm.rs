@@ -43,6 +43,14 @@ kinds! {
     PLUGIN_REQUIRED: "plugin-required", "Slurm plugin", Warning, "";
     /// The plugin's line does not reach hosts without configuration files.
     PLUGIN_CONFIGLESS: "plugin-configless", "Slurm plugin", Warning, "cat /usr/share/mytoken/plugstack.conf >>/etc/slurm/plugstack.conf && scontrol reconfigure   # and remove the include";
+    /// `default=` names a profile that jobs.toml does not have.
+    PLUGIN_DEFAULT_PROFILE: "plugin-default-profile", "Slurm plugin", Error, "mytokenctl profile list   # the names; plugstack.conf must have one of them";
+    /// `default=` switches the `[[default]]` tables of jobs.toml off.
+    PLUGIN_DEFAULT_OFF: "plugin-default-off", "Slurm plugin", Warning, "grep -rn spank_mytoken /etc/slurm /usr/share/mytoken/plugstack.conf   # add default=jobs.toml to the line";
+    /// jobs.toml names a partition that the cluster does not have.
+    SLURM_PARTITION: "slurm-partition", "Slurm", Warning, "sinfo --all --format=%R   # the partitions";
+    /// Submissions that name no partition do not get the default of the one to which they go.
+    SLURM_DEFAULT_PARTITION: "slurm-default-partition", "Slurm", Warning, "${EDITOR:-vi} /etc/mytoken/jobs.toml   # [cluster] default_partition";
     /// The plugin is of another version than this program.
     PLUGIN_VERSION: "plugin-version", "Slurm plugin", Warning, "apt install --only-upgrade slurm-spank-mytoken mytokend";
     /// slurmd was started before the plugin was there.

@@ -121,6 +121,7 @@ mod tests {
                 required: false,
                 plugin: PLUGIN.into(),
                 relative: false,
+                default: None,
             }],
             file: Some((PathBuf::from("/usr/lib/slurm/spank_mytoken.so"), Some(VERSION.to_owned()))),
             slurmds: vec![(7, InMemory::Version(Some(VERSION.to_owned())))],

@@ -16,6 +16,8 @@ pub(super) struct PluginLine {
     pub plugin: String,
     /// Whether an include with a relative path led to the file. Hosts in configless mode do not have such files (SLURM-05).
     pub relative: bool,
+    /// The value of its argument `default=`.
+    pub default: Option<String>,
 }
 
 /// The files of a host.
@@ -49,6 +51,7 @@ fn collect(files: &dyn Files, file: &Path, relative: bool, depth: usize, found: 
                 required: control == "required",
                 plugin: plugin.to_owned(),
                 relative,
+                default: words.find_map(|word| word.strip_prefix("default=")).map(str::to_owned),
             }),
             (Some("include"), Some(pattern)) => {
                 let relative = relative || !pattern.starts_with('/');
@@ -103,6 +106,13 @@ mod tests {
                 ("/opt/b.so", 1, true, true, "/opt/p.d/1"),
             ]
         );
+    }
+
+    #[test]
+    fn the_argument_of_a_line_is_read() {
+        let files = Texts(vec![("/p", "optional a.so x=1\tdefault=d # default=e\noptional b.so # default=e\n")]);
+        let defaults: Vec<_> = lines(&files, Path::new("/p")).into_iter().map(|line| line.default).collect();
+        assert_eq!(defaults, [Some("d".to_owned()), None]);
     }
 
     #[test]

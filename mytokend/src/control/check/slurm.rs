@@ -9,8 +9,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use mytoken::Deadline;
+use mytoken_wire::profile::SiteDefault;
 use mytoken_wire::version;
 
+use super::defaults;
 use super::host::read_text;
 use super::plugstack::{self, Files, PluginLine};
 use super::{Findings, kinds_slurm as kinds};
@@ -82,11 +84,22 @@ impl Config {
 /// What slurmctld sent to a host without configuration files (SLURM-05).
 const SENT: &str = "/run/slurm/conf/plugstack.conf";
 
+/// The lines of plugstack.conf at its usual places that load our plugin.
+fn usual_lines() -> Vec<PluginLine> {
+    let file = ["/etc/slurm/plugstack.conf", SENT].map(Path::new).into_iter().find(|path| path.exists());
+    let mut lines = file.map(|file| plugstack::lines(&ThisHost, file)).unwrap_or_default();
+    lines.retain(|line| Path::new(&line.plugin).file_name().is_some_and(|name| name == PLUGIN));
+    lines
+}
+
 /// Whether plugstack.conf at its usual places loads our plugin.
 pub(super) fn loads_us() -> bool {
-    let file = ["/etc/slurm/plugstack.conf", SENT].map(Path::new).into_iter().find(|path| path.exists());
-    let lines = file.map(|file| plugstack::lines(&ThisHost, file)).unwrap_or_default();
-    lines.iter().any(|line| Path::new(&line.plugin).file_name().is_some_and(|name| name == PLUGIN))
+    !usual_lines().is_empty()
+}
+
+/// What `default=` of plugstack.conf at its usual places says.
+pub(in crate::control) fn site_default() -> Option<SiteDefault> {
+    defaults::site_default(&usual_lines())
 }
 
 impl Findings {
@@ -95,7 +108,14 @@ impl Findings {
         let seen = Seen::here(jobs.agent.squeue.as_deref());
         self.slurm_config(&seen, &jobs.agent.runtime_dir);
         self.plugin(&seen);
-        if !matches!(seen.config, Some(Ok(_))) {
+        let answers = matches!(seen.config, Some(Ok(_)));
+        let squeue = jobs.agent.squeue.as_deref();
+        let listed = (answers && !jobs.default.is_empty())
+            .then(|| run("sinfo", &["--all", "--noheader", "--format=%P"], squeue)?.ok())
+            .flatten();
+        let site = defaults::site_default(&seen.lines);
+        self.defaults(jobs, site.as_ref(), &defaults::partitions(&listed.unwrap_or_default()));
+        if !answers {
             return None;
         }
         let counted = run("sinfo", &["--noheader", "--format=%D"], jobs.agent.squeue.as_deref())?.ok()?;
@@ -295,6 +315,7 @@ mod tests {
             required: false,
             plugin: plugin.into(),
             relative: false,
+            default: None,
         };
         let paths = plugin_files("/usr/lib/slurm:/opt/slurm", &[line(PLUGIN), line("/x/spank_mytoken.so")]);
         assert_eq!(
