@@ -117,6 +117,100 @@ fn a_job_has_neither_file_of_its_login_session() -> Result<()> {
     })
 }
 
+/// What the configuration and the user's own file say in the story below.
+const PROFILES: &str = r#"
+mkdir -p /etc/mytoken/jobs.d ~alice/.config/mytoken
+cat >/etc/mytoken/jobs.d/wide.toml <<END
+[[profile]]
+name = "wide"
+server = "testbed"
+scope = "storage.read compute.read"
+audience = "https://testbed"
+max_lifetime = "2h"
+[[default]]
+partition = "main"
+mytoken = "wide"
+END
+cat >~alice/.config/mytoken/jobs.toml <<END
+[[profile]]
+name = "mine"
+based_on = "wide"
+scope = "storage.read"
+max_lifetime = "1h"
+[[profile]]
+name = "later"
+based_on = "wide"
+windows = [{ from = "1h", until = "3h" }]
+[[default]]
+account = "small"
+mytoken = "mine"
+END
+chown alice: ~alice/.config/mytoken/jobs.toml
+sed -i 's/^optional.*/& default=jobs.toml/' /usr/share/mytoken/plugstack.conf
+"#;
+
+#[test]
+fn a_jobs_token_has_the_scopes_of_the_profile_that_the_defaults_choose() -> Result<()> {
+    with_alice(|site| {
+        site.sh("root", PROFILES)?.ok()?;
+        // The claims of the job's access token, and the end of its credential in minutes from now.
+        let show = "cut -d. -f2 $BEARER_TOKEN_FILE | { tr _- /+; echo ==; } | base64 -d 2>/dev/null | jq -r .scope\n\
+                    mytokenctl status $SLURM_JOB_ID --json | jq -r '.jobs[0] | .profile + \" \" + (.credential_until / 60 - now / 60 | ceil | tostring)'\n\
+                    srun --mytoken=$1 true; srun true\n";
+        site.script("alice", "cat >show.sh").stdin(format!("#!/bin/bash\n{show}")).run()?.ok()?;
+        let both = "compute.read storage.read";
+        for (submission, profile, scopes, minutes) in [
+            ("sbatch -p main", "wide", both, 120),
+            ("sbatch -p main -A small", "mine", "storage.read", 60),
+            ("sbatch -p main -A small --mytoken=wide", "wide", both, 120),
+            ("MYTOKEN_PROFILE=mine sbatch -p main", "mine", "storage.read", 60),
+        ] {
+            let (job, told) = Job::submit(site, "alice", &format!("{submission} show.sh {profile}"))?;
+            assert_eq!(told.stderr, "", "{submission}");
+            job.wait_for_end(site, Duration::from_secs(60))?;
+            let output = job.output(site)?;
+            // The steps say nothing of the job's own profile.
+            assert!(!output.contains("mytoken:"), "{submission}: {output}");
+            let [shown, status, ..] = output.lines().collect::<Vec<_>>()[..] else { panic!("{submission}: {output}") };
+            let mut shown: Vec<&str> = shown.split(' ').filter(|scope| both.contains(scope)).collect();
+            shown.sort_unstable();
+            assert_eq!(shown.join(" "), scopes, "{submission}: {output}");
+            let left: u64 = status.strip_prefix(&format!("{profile} ")).and_then(|left| left.parse().ok()).unwrap_or(0);
+            assert!((minutes - 5..=minutes).contains(&left), "{submission}: {output}");
+        }
+        // The window of the user's own profile, clipped to the site's longest life, has not begun.
+        let (job, told) = Job::submit(site, "alice", "MYTOKEN_PROFILE=later sbatch --wrap 'ls $BEARER_TOKEN_FILE'")?;
+        assert!(!told.stderr.contains("no credential"), "{told:?}");
+        job.wait_for_end(site, Duration::from_secs(60))?;
+        let output = job.output(site)?;
+        assert!(output.contains("no access token yet: ") && output.contains("No such file"), "{output}");
+        // Slurm's default partition is not seen, and the site has not named it.
+        Journal::clear(site)?;
+        for (submission, told) in [
+            ("sbatch --hold --wrap true", ""),
+            ("sbatch --hold -p main --mytoken=off --wrap true", ""),
+            ("MYTOKEN_PROFILE=off sbatch --hold -p main --wrap true", ""),
+            (
+                "MYTOKEN_PROFILE='a b' sbatch --hold -p main --wrap true",
+                "the variable MYTOKEN_PROFILE=\"a b\" is not valid",
+            ),
+            ("MYTOKEN_PROFILE=nope sbatch --hold --wrap true", "there is no profile \"nope\""),
+        ] {
+            let outcome = site.sh("alice", submission)?.ok()?;
+            assert!(outcome.stderr.contains(told) && outcome.stderr.is_empty() == told.is_empty(), "{outcome:?}");
+        }
+        let refused = site.sh("alice", "MYTOKEN_PROFILE=required:nope sbatch --hold --wrap true")?;
+        assert_eq!((refused.code, refused.stdout.as_str()), (1, ""), "{refused:?}");
+        assert_eq!(Journal::read(site)?.sub_tokens(), 0);
+        let listed =
+            site.sh("alice", "mytokenctl profile list; mytokenctl profile show --partition=main --account=small")?;
+        assert!(listed.stdout.contains("  account small   mine  ~/.config/mytoken/jobs.toml\n"), "{listed:?}");
+        assert!(listed.stdout.contains("  partition main  wide  jobs.toml\n"), "{listed:?}");
+        assert!(listed.stdout.contains("\nprofile      mine\n"), "{listed:?}");
+        Ok(())
+    })
+}
+
 /// More than the mytoken server's limit of 100 requests in 300 s.
 const LOOP: usize = 120;
 
