@@ -142,10 +142,12 @@ impl DirectMode {
         });
         sent.map_err(|unsent| match unsent {
             Unsent::NoPermit { wait, only_his } => {
-                let whose = if only_his { "your share of this host's" } else { "this host has used up its" };
-                let end = if only_his { " is used up" } else { "" };
                 let seconds = wait.as_secs().saturating_add(1);
-                let reason = format!("{whose} requests to {url}{end} for the next {seconds} s");
+                let reason = if only_his {
+                    format!("your share of this host's requests to {url} is used up for the next {seconds} s")
+                } else {
+                    format!("this host has used up its requests to {url} for the next {seconds} s")
+                };
                 RequestFailure { reason, temporary: true, retry_after: Some(wait), unsent: true }
             }
             Unsent::Failed(error) => failure(&error),
