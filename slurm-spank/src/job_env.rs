@@ -27,6 +27,8 @@ pub const OPTION: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken";
 pub const WANTED: &CStr = c"SLURM_MYTOKEN_WANTED";
 /// Why the job has no credential: a sentence for its output.
 pub const REASON: &CStr = c"SLURM_MYTOKEN_REASON";
+/// How often the job was requeued; absent in its first run (SLURM-28).
+pub const RESTARTS: &CStr = c"SLURM_RESTART_COUNT";
 /// The tools of the profile, as [`tools::join`] writes them.
 pub const TOOLS: &CStr = c"SLURM_MYTOKEN_TOOLS";
 /// The path of the file with a login session's mytoken.

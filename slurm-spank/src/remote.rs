@@ -14,7 +14,9 @@ use crate::agent_answer::ask_agent;
 use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Item, JobEnv, error, info};
 use crate::hook::{HookCall, Verdict};
-use crate::job_env::{HANDLE_STEP, OPTION, REASON, REASON_LIMIT, SEALED, TOKEN, TOKEN_FILE, TOOLS, WANTED, component};
+use crate::job_env::{
+    HANDLE_STEP, OPTION, REASON, REASON_LIMIT, RESTARTS, SEALED, TOKEN, TOKEN_FILE, TOOLS, WANTED, component,
+};
 use crate::state::{self, StepToken, TokenState};
 
 /// `SLURM_EXTERN_CONT`: the step for processes that Slurm did not start (`pam_slurm_adopt`). Its environment is empty (SLURM-20).
@@ -58,14 +60,29 @@ pub fn start(call: &HookCall) {
         return;
     };
     let is_first = request.step == 0 || request.step == BATCH_STEP;
-    let step =
-        StepToken { announces: is_first || is_attached, ..ask_agent(&call.settings, &request, is_required(call)) };
+    let answered = ask_agent(&call.settings, &request, is_required(call));
+    let state = explain_requeue(call, answered.state);
+    let step = StepToken { announces: is_first || is_attached, state, ..answered };
     if !call.spank.set_job_env(TOKEN_FILE, &step.file.to_string_lossy()) {
         info("Slurm refused to set BEARER_TOKEN_FILE");
     }
     call.spank.unset_job_env(TOKEN);
     name_file_to_tools(call, &step.file);
     state::change(|state| state.step = Some(step));
+}
+
+/// A requeued job brings the credential of its submission (SLURM-28), also if that one was replaced while the job ran. Only the agents of
+/// the nodes where it ran know the new one.
+fn explain_requeue(call: &HookCall, state: TokenState) -> TokenState {
+    match state {
+        TokenState::Failed(reason) if call.spank.job_env(RESTARTS, 16) != JobEnv::Absent => {
+            TokenState::Failed(format!(
+                "{reason}; this job was requeued: if mytokenctl replace gave it a new credential, only the nodes where it ran \
+             then know that one, so submit the job again"
+            ))
+        }
+        state => state,
+    }
 }
 
 /// Sets the variables of the profile's tools. They name the file, which is at its path for the whole job, whether it has a token now or not.

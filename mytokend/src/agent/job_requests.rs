@@ -44,12 +44,14 @@ impl Agent {
         if let Some(lease) = table.of_job(start.job).filter(|lease| answers_for(lease, start)) {
             return lease.key.clone();
         }
+        let handle = opened.as_ref().map_or(start.handle.as_deref(), |(admitted, _)| Some(&admitted.handle));
+        let replacing = handle.and_then(|handle| replacing(&table, start, handle));
         let earlier = self.leave_earlier_lease(&mut table, start);
         self.make_job_directory(start);
-        let key = match &opened {
+        let key = replacing.unwrap_or_else(|| match &opened {
             Ok((admitted, _)) => LeaseKey::Submission { uid: start.uid, handle: admitted.handle.clone() },
             Err(_) => LeaseKey::Job(start.job),
-        };
+        });
         let joined = match table.get_mut(&key).filter(|lease| !matches!(lease.phase, Phase::Finished { .. })) {
             // The submission was made on this host, and its first job starts here.
             Some(lease) if lease.progress.is_some() && lease.jobs.is_empty() => false,
@@ -235,7 +237,10 @@ impl Agent {
         if let (Some(nodes), Some(key)) = (&end.nodes, table.of_job(end.job).map(|lease| lease.key.clone())) {
             if let Some(lease) = table.get_mut(&key).filter(|lease| lease.runs(end.job)) {
                 let script = lease.jobs.get(&end.job).is_some_and(|job| job.script);
-                lease.known.remember_own(end.job, nodes, &self.node, script);
+                // When its job is requeued, a replacing credential does not come to further nodes.
+                if lease.stands_for.is_none() || !lease.known.has(end.job) {
+                    lease.known.remember_own(end.job, nodes, &self.node, script);
+                }
             }
         }
         self.end_job(&mut table, end.job);
@@ -295,4 +300,17 @@ pub(super) const WRITE_PAUSE: Duration = Duration::from_secs(5);
 fn answers_for(lease: &Lease, start: &JobStart) -> bool {
     let brings_credential = lease.lacks_credential && start.sealed.is_some();
     lease.runs(start.job) && lease.uid == start.uid && !brings_credential
+}
+
+/// The lease with the credential that has replaced `handle`, which the job brings. Its job was requeued: its environment is that of its
+/// submission. While not every node of the job has confirmed it, the old credential is valid, and the new one ends with the job's run.
+fn replacing(table: &LeaseTable, start: &JobStart, handle: &str) -> Option<LeaseKey> {
+    let stands = |lease: &&Lease| {
+        let stands_for = lease.stands_for.as_ref();
+        stands_for.is_some_and(|own| own.job == start.job && own.handles.contains(handle))
+            && lease.uid == start.uid
+            && lease.ends == Ends::Submission
+            && lease.credential.is_some()
+    };
+    table.leases().filter(stands).max_by_key(|lease| lease.generation).map(|lease| lease.key.clone())
 }

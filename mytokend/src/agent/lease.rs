@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::jobs::{EventHistory, KnownNodes, Progress, Window};
 
-pub use parts::{Action, CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, Submitter, lane, server};
+pub use parts::{Action, CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, StandsFor, Submitter, lane, server};
 
 /// Most jobs of a lease that have ended and are still shown.
 const MOST_ENDED_JOBS: usize = 16;
@@ -90,6 +90,9 @@ pub struct Lease {
     /// Handle of the credential that this one has replaced, while that is not settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced: Option<String>,
+    /// The credentials that this one has replaced. Its job brings one of them when it is requeued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_for: Option<StandsFor>,
     /// Process id and start time of the session's process. The session ends with this process.
     #[serde(default)]
     pub process: Option<(u32, u64)>,
@@ -195,6 +198,7 @@ impl Lease {
             submitter: None,
             ends: Ends::Submission,
             replaced: None,
+            stands_for: None,
             process: None,
             profile: profile.to_owned(),
             handle: String::new(),

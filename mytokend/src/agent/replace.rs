@@ -8,7 +8,7 @@ use mytoken_wire::agent::{Answer, EventKind, JobStart, OldCredential, Replace, R
 
 use super::budget::ledger::Purpose;
 use super::credential_service::Charge;
-use super::lease::{Action, Ends, Lease, LeaseCredential, LeaseKey, Phase};
+use super::lease::{Action, Ends, Lease, LeaseCredential, LeaseKey, Phase, StandsFor};
 use super::on_request::{Caller, PAUSE, job_name, none_here, runs};
 use super::settle::held;
 use super::user_jobs::FRESH;
@@ -103,11 +103,14 @@ impl Agent {
         };
         old.jobs.remove(&job);
         let mut new = Lease::new(new_key.clone(), owner, "-", now);
-        (new.history, new.leaders, new.known) = (old.history.clone(), old.leaders.clone(), old.known.clone());
+        // Which nodes have the new credential is known at the end of this run.
+        (new.history, new.leaders) = (old.history.clone(), old.leaders.clone());
         let LeaseKey::Submission { handle, .. } = &key else {
             return Err("internal error: not a submission".to_owned());
         };
         new.replaced = Some(handle.clone());
+        let earlier = old.stands_for.iter().flat_map(|earlier| earlier.handles.iter().cloned());
+        new.stands_for = Some(StandsFor { job, handles: earlier.chain([handle.clone()]).collect() });
         let required = old.required;
         if old.is_running() && old.running_jobs().next().is_none() {
             old.phase = if old.credential.is_some() {
@@ -153,6 +156,8 @@ impl Agent {
         let mut table = self.leases();
         if let Some(old) = table.get_mut(&old_key).filter(|old| matches!(old.phase, Phase::Ended { .. }) && !kept) {
             match request.old {
+                // That of an earlier replacement is perhaps not on the node that revokes: settled at the end of the job.
+                OldCredential::Leave if old.stands_for.is_some() => {}
                 OldCredential::Leave => {
                     self.record(old, Level::Info, EventKind::Left, "another node revokes the replaced sub-token");
                     old.credential = None;

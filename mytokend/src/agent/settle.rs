@@ -84,6 +84,7 @@ pub(super) fn held(lease: &Lease) -> HeldSubmission {
         complete: lease.known.was_asked(),
         followed: lease.followed,
         known: lease.known.clone(),
+        replaces: lease.stands_for.is_some(),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct HeldSubmission {
     pub followed: bool,
     /// Nodes of its jobs.
     pub known: KnownNodes,
+    /// The credential has replaced another one while its job ran: only the nodes of that run have it.
+    pub replaces: bool,
 }
 
 /// What the agent of the host of a submission has seen of its jobs. It does not know their ids: they were submitted in a certain time.
@@ -236,6 +238,14 @@ pub fn gone(output: &str, jobs: &BTreeSet<u32>) -> Vec<u32> {
 /// there ask at once; then the other nodes in the order of their job's nodes; then those that are known from before. A node that is not
 /// among the nodes of a job that ran on it (agent and slurmd have different names) takes the last rank.
 fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDecision {
+    let rank = |rank: usize| EndDecision::Revoke { rank: u32::try_from(rank).unwrap_or(u32::MAX) };
+    if held.replaces && !held.known.is_empty() {
+        return match held.known.rank_after(&[], node) {
+            Some(known) => rank(known),
+            None if held.known.is_named() => EndDecision::Leave,
+            None => rank(RANKS - 1),
+        };
+    }
     let mut own = own.to_vec();
     own.sort_by_key(|row| (Reverse(row.ended), row.job));
     let is_batch = |row: &&&JobRow<'_>| row.runs_batch_script();
@@ -245,7 +255,6 @@ fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDec
             batch_hosts.push(row.batch_host);
         }
     }
-    let rank = |rank: usize| EndDecision::Revoke { rank: u32::try_from(rank).unwrap_or(u32::MAX) };
     if let Some(position) = batch_hosts.iter().position(|host| *host == node) {
         return rank(position);
     }

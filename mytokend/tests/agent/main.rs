@@ -23,6 +23,8 @@ mod reload;
 #[cfg(test)]
 mod renewal;
 #[cfg(test)]
+mod replaced;
+#[cfg(test)]
 mod revocation;
 #[cfg(test)]
 mod server_time;

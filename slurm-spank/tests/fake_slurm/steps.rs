@@ -62,6 +62,20 @@ fn a_step_with_credential_asks_the_agent_once_and_gets_the_file() {
 }
 
 #[test]
+fn a_requeued_job_without_a_token_is_told_of_replaced_credentials() {
+    for (answer, restarts, told) in [
+        (started("failed", false), "job SLURM_RESTART_COUNT 1", 1),
+        (started("failed", false), "job HOME /home/alice", 0),
+        (started("ready", false), "job SLURM_RESTART_COUNT 1", 0),
+    ] {
+        let seen = with_credential(&FakeAgent::answering(Some(&answer)), &[restarts]);
+        let lines = seen.logs();
+        let about = lines.iter().filter(|line| line.contains("only the nodes where it ran then know that one"));
+        assert_eq!(about.count(), told, "{lines:?}");
+    }
+}
+
+#[test]
 fn a_step_from_outside_the_job_gets_the_file_of_a_job_with_a_directory() {
     let agent = FakeAgent::ready();
     let attached = |agent: &FakeAgent| step(Host::step(7), agent, &["job HOME /home/alice", "arg agent_seconds=1"]);

@@ -21,7 +21,11 @@ const SHOW: &str = "sh -c 'echo $BEARER_TOKEN_FILE; head -c 3 $BEARER_TOKEN_FILE
 
 /// A site of two nodes with a stored mytoken of alice and an empty journal.
 fn with_alice(body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
-    story_with_own_servers(Options { nodes: 2, ..Options::new()? }, |site| {
+    on_nodes(2, body)
+}
+
+fn on_nodes(nodes: u8, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story_with_own_servers(Options { nodes, ..Options::new()? }, |site| {
         people::first_mytoken(site, "alice")?;
         Journal::clear(site)?;
         body(site)
@@ -282,7 +286,7 @@ fn the_owner_renews_and_revokes_the_credential_of_a_running_job() -> Result<()> 
 
 #[test]
 fn a_running_job_gets_a_new_credential_from_the_login_host() -> Result<()> {
-    with_alice(|site| {
+    on_nodes(3, |site| {
         let submit = |nodes: u8, script: &str| -> Result<Job> {
             let (job, _) =
                 Job::submit(site, "alice", &format!("sbatch --mytoken -N{nodes} -n{nodes} --wrap '{script}'"))?;
@@ -308,9 +312,16 @@ fn a_running_job_gets_a_new_credential_from_the_login_host() -> Result<()> {
         let journal = Journal::read(site)?;
         assert_eq!((journal.sub_tokens(), journal.granted("revocation")), (1, 1));
 
+        requeue_without(site, &job, "n1")?;
+        // The environment of the job has the old credential. n2 knows the new one, n3 does not.
+        job.wait_for_token(site, "n2")?;
+        let output = format!("grep 'mytoken: no access token: .*only the nodes where it ran' slurm-{}.out", job.id);
+        site.wait_for("the reason", TIMEOUT, "alice", &output)?;
+        assert_eq!(Journal::read(site)?.granted("revocation"), 1, "the new one stays");
+
         site.run("alice", ["scancel", &job.id.to_string()])?.ok()?;
         job.wait_until_settled(site, &["n1".to_owned(), "n2".to_owned()])?;
-        assert_eq!(Journal::read(site)?.granted("revocation"), 2, "the new one, by one node");
+        assert_eq!(Journal::read(site)?.granted("revocation"), 2, "the new one, by the first node that had it");
         Ok(())
     })
 }
@@ -367,4 +378,15 @@ fn a_provider_that_hangs_for_six_jobs_of_a_user_delays_no_other_user() -> Result
         }
         Ok(())
     })
+}
+
+/// Requeues a running job, which begins again on other nodes than `node`.
+fn requeue_without(site: &Site, job: &Job, node: &str) -> Result<()> {
+    site.run("root", ["scontrol", "requeue", &job.id.to_string()])?.ok()?;
+    let pending = format!("squeue -h -j {} -t PD -o %i | grep .", job.id);
+    site.wait_for("the job in the queue", TIMEOUT, "root", &pending)?;
+    // SLURM-28
+    std::thread::sleep(Duration::from_secs(2));
+    site.sh("root", &format!("scontrol update jobid={} starttime=now excnodelist={node}", job.id))?.ok()?;
+    job.wait_for_start(site)
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The parts of a lease: its key, its credential, its token and its jobs.
 
+use std::collections::BTreeSet;
+
 use mytoken::Secret;
 use mytoken_wire::JobName;
 use mytoken_wire::agent::RenewalCredential;
@@ -108,6 +110,16 @@ impl Ends {
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What a credential from `mytokenctl replace` stands for. The environment of a job does not change: when the job is requeued, it begins
+/// with the credential of its submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandsFor {
+    /// The job.
+    pub job: u32,
+    /// Handles of the credentials that were replaced one after the other.
+    pub handles: BTreeSet<String>,
 }
 
 /// The current access token.

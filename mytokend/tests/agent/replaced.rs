@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What becomes of a credential that has replaced another one: its job is requeued, and brings the old one again.
+
+use std::time::Duration;
+
+use mytoken_wire::JobName;
+use mytoken_wire::agent::{EventKind, JobEnd, JobState, OldCredential, Replace, Retire};
+
+use crate::harness::{SETTLE, TestAgent, me, revocation};
+
+/// Longer than all pauses of an end.
+const LATER: Duration = Duration::from_secs(3_600);
+
+/// Job 7 has the credential `new` in place of `old`, and this node revokes `old`.
+fn replaced(agent: &TestAgent, old: &str, new: &str) {
+    agent.ask(&Replace { job: JobName::Job(7), sealed: text(new) }).unwrap();
+    agent.ask(&Retire { job: JobName::Job(7), old: OldCredential::Revoke }).unwrap();
+    assert_eq!(agent.services.with(|script| script.revoked.pop()), Some(text(old)));
+}
+
+fn text(handle: &str) -> String {
+    format!("{}:{handle}", me().uid)
+}
+
+fn revoked(agent: &TestAgent) -> Vec<String> {
+    agent.services.with(|script| script.revoked.clone())
+}
+
+fn requeue(agent: &TestAgent, nodes: &str) {
+    agent.squeue_prints(&[(7, "7", "PENDING", "")]);
+    agent.ask(&JobEnd { job: 7, nodes: Some(nodes.to_owned()) }).unwrap();
+    agent.advance(SETTLE);
+    assert_eq!(agent.last_event(7), EventKind::Requeued);
+}
+
+fn finish(agent: &TestAgent, nodes: &str) {
+    agent.squeue_prints(&[(7, "7", "COMPLETED", nodes)]);
+    agent.ask(&JobEnd { job: 7, nodes: Some(nodes.to_owned()) }).unwrap();
+}
+
+#[test]
+fn a_requeued_job_begins_with_the_credential_that_replaced_its_own() {
+    for restart in [false, true] {
+        let mut agent = TestAgent::new();
+        agent.start(7, "required-old");
+        replaced(&agent, "required-old", "new");
+        // A second replacement: the environment still has the first credential.
+        agent.advance(Duration::from_secs(11));
+        replaced(&agent, "new", "newest");
+        requeue(&agent, "n1");
+        if restart {
+            agent.end();
+            agent.begin();
+        }
+        let requests = agent.token_requests();
+        let started = agent.start(7, "required-old");
+        assert_eq!((started.state, started.required), (JobState::Ready, true));
+        assert_eq!(agent.token_requests(), requests + usize::from(restart), "of the new one, which has a token");
+        finish(&agent, "n1");
+        agent.advance(LATER);
+        assert_eq!(revoked(&agent), [text("newest")], "each once");
+    }
+}
+
+#[test]
+fn a_requeued_job_whose_own_credential_cannot_be_opened_any_more_has_the_new_one() {
+    let agent = TestAgent::new();
+    agent.start(7, "old");
+    replaced(&agent, "old", "new");
+    requeue(&agent, "n1");
+    let start = |handle: &str| mytoken_wire::agent::JobStart {
+        sealed: Some("other:old".to_owned()),
+        handle: Some(handle.to_owned()),
+        ..crate::harness::step(7)
+    };
+    assert_eq!(agent.start_with(&start("another")).state, JobState::Failed);
+    requeue_of_refused(&agent);
+    assert_eq!(agent.start_with(&start("old")).state, JobState::Ready);
+}
+
+fn requeue_of_refused(agent: &TestAgent) {
+    agent.finish(7);
+    agent.advance(SETTLE);
+}
+
+#[test]
+fn a_replaced_credential_that_was_not_retired_is_what_a_requeued_job_begins_with() {
+    let agent = TestAgent::new();
+    agent.start(7, "old");
+    agent.ask(&Replace { job: JobName::Job(7), sealed: text("new") }).unwrap();
+    agent.squeue_prints(&[(7, "7", "PENDING", "")]);
+    agent.finish(7);
+    agent.advance(SETTLE);
+    assert_eq!(revoked(&agent), [text("new")], "perhaps no other node has it");
+    assert_eq!(agent.start(7, "old").state, JobState::Ready);
+    finish(&agent, "n1");
+    agent.advance(LATER);
+    assert_eq!(revoked(&agent), [text("new"), text("old")]);
+}
+
+#[test]
+fn the_nodes_that_had_the_new_credential_revoke_it_wherever_the_job_ran_last() {
+    for (last, here) in [("m[1-9]", false), ("m[1-9],n1", true), ("n2,n1", true), ("n[2-9]", false)] {
+        let agent = TestAgent::new();
+        agent.start(7, "old");
+        replaced(&agent, "old", "new");
+        requeue(&agent, "n[1-2]");
+        if here {
+            assert_eq!(agent.start(7, "old").state, JobState::Ready);
+            finish(&agent, last);
+        } else {
+            agent.squeue_prints(&[(7, "7", "COMPLETED", last)]);
+        }
+        agent.advance(Duration::from_secs(241));
+        assert_eq!(revoked(&agent), [text("new")], "{last}: this node is the first that had it");
+    }
+}
+
+#[test]
+fn on_a_node_that_never_had_it_the_old_credential_is_refused() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| script.failure = Some(revocation()));
+    let started = agent.start(7, "required-old");
+    assert_eq!((started.state, started.required), (JobState::Failed, true));
+}
