@@ -14,7 +14,8 @@ pub enum Request {
     JobStart(JobStart),
     /// A job has ended on this node (root; from the plugin's epilog).
     JobEnd(JobEnd),
-    /// A submission was made on this host (its user; from mytoken-submit). The agent revokes its sub-token if no job ever starts with it.
+    /// A submission was made on this host (its user; from mytoken-submit and mytokenctl replace). The agent revokes its sub-token if no
+    /// job ever starts with it.
     Submitted(Submitted),
     /// Whether a submission may send a request to a mytoken server (its user; from mytoken-submit).
     Permit(Permit),
@@ -92,6 +93,13 @@ pub struct Submitted {
     pub command: Option<u32>,
     /// Name of the profile.
     pub profile: String,
+    /// It is for this job, which runs already, or for those that it leads (mytokenctl replace). The agent revokes the sub-token after the
+    /// job's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u32>,
+    /// Agents of the job's nodes have it and revoke it, or it is revoked already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
 }
 
 /// A submission asks for a permit to send one request to a mytoken server, or tells what it has sent beside it.

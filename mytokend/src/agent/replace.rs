@@ -63,8 +63,10 @@ impl Agent {
         let now = self.now() / 1000;
         let admitted = configured.service.admit(&start, &request.sealed).map_err(|denied| denied.reason)?;
         let new_key = LeaseKey::Submission { uid: owner.uid, handle: admitted.handle.clone() };
-        if self.leases().get(&new_key).is_some() {
-            return Err("this credential is in use already".to_owned());
+        // Where it was made, the agent follows it.
+        if let Some(known) = self.leases().get(&new_key).filter(|known| !known.is_followed_here()) {
+            let is_done = known.runs(job) && known.replaced.is_some();
+            return if is_done { Ok(job) } else { Err("this credential is in use already".to_owned()) };
         }
         if let Validity::From(_) = validity(&admitted.windows, now) {
             return Err("the new credential is not valid yet, and the old one stays".to_owned());

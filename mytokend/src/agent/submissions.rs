@@ -30,7 +30,7 @@ const FIRST_QUESTION: Duration = Duration::from_secs(30);
 impl Agent {
     /// Begins to follow a submission of the user `uid`, who is the caller.
     pub(super) fn submitted(&self, submitted: Submitted, uid: u32) -> Answer {
-        let Submitted { handle, server, sub_token, exp, made, shared_for, command, profile } = submitted;
+        let Submitted { handle, server, sub_token, exp, made, shared_for, command, profile, job, settled } = submitted;
         if Handle::parse(&handle).is_none() {
             return Answer::Error("a submission's handle is 32 hexadecimal digits".to_owned());
         }
@@ -49,7 +49,13 @@ impl Agent {
         let made = now / 1000;
         let key = LeaseKey::Submission { uid, handle: handle.clone() };
         let mut table = self.leases();
-        if table.get(&key).is_some() {
+        // For a job that runs already, its nodes revoke the sub-token only when they have taken it.
+        let running = if settled { Progress::Started } else { Progress::Unsure };
+        if let Some(known) = table.get_mut(&key) {
+            if job.is_some() && known.is_followed_here() {
+                known.progress = Some(running);
+                self.lease_changed(&mut table, &key);
+            }
             return Answer::Done {};
         }
         let of_user = |lease: &&Lease| lease.uid == uid && lease.progress.is_some() && lease.jobs.is_empty();
@@ -60,13 +66,16 @@ impl Agent {
         let mut lease = Lease::new(key.clone(), Owner { uid, gid: uid }, &profile, now);
         lease.handle = handle;
         lease.until = Some(made.saturating_add(left));
-        lease.submitted = Some(submission_time(made, shared_for));
-        lease.progress = Some(Progress::Nothing);
-        let started = command.and_then(|pid| Some((pid, process::start_time(pid)?)));
+        // The job's own time of submission was another one.
+        lease.submitted = Some(if job.is_some() { (0, 0) } else { submission_time(made, shared_for) });
+        lease.leaders.extend(job);
+        lease.progress = Some(if job.is_some() { running } else { Progress::Nothing });
+        let started = command.filter(|_| job.is_none()).and_then(|pid| Some((pid, process::start_time(pid)?)));
         lease.submitter = started.map(|process| Submitter { process, ended: None });
         lease.credential = Some(LeaseCredential::SubToken { server, sub_token });
         lease.phase = Phase::Ended { due: now.saturating_add(millis(FIRST_QUESTION)), tries: 0, revoke: None };
-        self.record(&mut lease, Level::Info, EventKind::Opened, "submitted on this host");
+        let text = if job.is_some() { "made on this host for a job that runs" } else { "submitted on this host" };
+        self.record(&mut lease, Level::Info, EventKind::Opened, text);
         table.insert(lease);
         self.lease_changed(&mut table, &key);
         for key in table.surplus() {

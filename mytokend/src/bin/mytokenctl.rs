@@ -51,7 +51,9 @@ fn main() -> ExitCode {
             show_result(&socket, &Revoke { job }, times, |state| *state == Condition::Revoked)
         }
         ControlCommand::Replace { job: Some(job), take: true, socket, .. } => {
-            replace::take(&socket, job).map(print).map(|()| ExitCode::SUCCESS)
+            let (word, taken) = replace::take(&socket, job);
+            word.map(print);
+            taken.map(|()| ExitCode::SUCCESS)
         }
         ControlCommand::Replace { job: Some(job), retire: Some(old), socket, .. } => {
             show_result(&socket, &Retire { job, old: replace::of_this_node(old) }, times, |_| true)

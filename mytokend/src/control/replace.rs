@@ -2,22 +2,27 @@
 //! `mytokenctl replace`: gives running jobs a new credential.
 //!
 //! The credential is made here, from the caller's mytoken, and sealed. Steps of the job (`srun --overlap`) bring the sealed text to the
-//! agents of its nodes. When it has given an access token on each of them, one node revokes the old sub-token.
+//! agents of its nodes. When it has given an access token on each of them, one node revokes the old sub-token. If nobody knows what became
+//! of the new one, the agent of this host revokes it after the job.
+
+mod answers;
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use mytoken::Deadline;
+use mytoken::{Deadline, time_format};
 use mytoken_wire::JobName;
-use mytoken_wire::agent::{OldCredential, Replace, StatusQuery, ask};
+use mytoken_wire::agent::{AgentError, OldCredential, Replace, StatusQuery, ask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::Uid;
 use serde::Deserialize;
 
 use super::attach::make;
 use crate::agent::slurm;
 use crate::program::{self, ProgramOutcome};
-use crate::submit::SubmitConfig;
+use crate::submit::{Follower, SubmitConfig, SubmittedCredential};
+use answers::{Holders, NONE, REFUSED, TAKEN, holders};
 
 /// The variable with the sealed credential, in the steps that bring it to the agents. It is ciphertext.
 const REPLACEMENT: &str = "MYTOKEN_REPLACEMENT";
@@ -95,27 +100,23 @@ struct ShownJob {
     profile: String,
 }
 
-/// A step on a node brings the credential to the agent. Returns the word for the command that started it.
-///
-/// # Errors
-/// Why the agent did not take it.
-pub fn take(socket: &Path, job: JobName) -> Result<&'static str, String> {
+/// A step on a node brings the credential to the agent. Returns the word for the command that started it: if there is none, nobody knows
+/// whether the agent has taken the credential.
+pub fn take(socket: &Path, job: JobName) -> (Option<&'static str>, Result<(), String>) {
     let deadline = Deadline::after(STEP);
-    let known =
-        ask(socket, &StatusQuery { job: Some(job), all: false }, deadline).map_err(|error| error.to_string())?;
-    if !known.jobs.iter().any(|job| job.running) {
-        return Ok(NONE);
+    match ask(socket, &StatusQuery { job: Some(job), all: false }, deadline) {
+        Ok(known) if !known.jobs.iter().any(|job| job.running) => return (Some(NONE), Ok(())),
+        Ok(_) => {}
+        // Nothing was brought yet.
+        Err(error) => return (Some(REFUSED), Err(error.to_string())),
     }
     let sealed = std::env::var(REPLACEMENT).unwrap_or_default();
-    ask(socket, &Replace { job, sealed }, deadline).map_err(|error| error.to_string())?;
-    Ok(TAKEN)
+    match ask(socket, &Replace { job, sealed }, deadline) {
+        Ok(_) => (Some(TAKEN), Ok(())),
+        Err(error @ AgentError::Refused { .. }) => (Some(REFUSED), Err(error.to_string())),
+        Err(error) => (None, Err(error.to_string())),
+    }
 }
-
-/// The agent has taken the new credential.
-const TAKEN: &str = "taken";
-
-/// The agent does not know the job: none of its steps has run there.
-const NONE: &str = "none";
 
 /// What a step on a node does with the old credential: of several nodes, the first one revokes it.
 #[must_use]
@@ -131,13 +132,15 @@ pub fn of_this_node(old: OldCredential) -> OldCredential {
 /// A sentence, if nothing could be done.
 pub fn replace(config: &Path, asked: Option<JobName>) -> Result<Vec<(String, bool)>, String> {
     let settings = SubmitConfig::load(config).map_err(|error| error.to_string())?;
-    Replacing { config, squeue: settings.jobs.agent.squeue.as_deref() }.replace(asked)
+    let agent = &settings.jobs.agent;
+    Replacing { config, squeue: agent.squeue.as_deref(), runtime_dir: &agent.runtime_dir }.replace(asked)
 }
 
 /// Where the commands of Slurm and the configuration are.
 struct Replacing<'a> {
     config: &'a Path,
     squeue: Option<&'a Path>,
+    runtime_dir: &'a Path,
 }
 
 impl Replacing<'_> {
@@ -177,33 +180,69 @@ impl Replacing<'_> {
                 status.reason()
             });
         };
-        let credential = make(self.config, &profile, false, "replace")?;
+        let (credential, follower, followed) = self.make(&profile, job)?;
         let sealed = &credential.submission.sealed;
-        let taken = self.step(job, job.nodes, &["replace", "--take", &id], Some(sealed))?;
-        let count = |word: &str| taken.output.lines().filter(|line| *line == word).count();
-        let (with, without) = (count(TAKEN), count(NONE));
-        if with == 0 {
-            // No agent uses it.
-            drop(credential.revoke());
-            return Err(taken.reason());
-        }
-        if !taken.success {
-            return Err(format!(
-                "only some of its nodes have a new credential, and both end with it: {}",
-                taken.reason()
-            ));
-        }
+        let taken = self.step(job, job.nodes, &["replace", "--take", &id], Some(sealed));
+        let reason = || taken.as_ref().map_or_else(Clone::clone, ProgramOutcome::reason);
+        let fate = if followed {
+            "the agent of this host revokes it after the job".to_owned()
+        } else {
+            let expiry = time_format::utc_minute(credential.expires_at().unwrap_or_default());
+            format!("no agent of this host answers, so it is valid until {expiry}")
+        };
+        let without = match taken.as_ref().map_or(Holders::Unknown, |taken| holders(&taken.output, job.nodes)) {
+            Holders::Unknown => {
+                return Err(format!("{}. Perhaps a node has the new credential; {fate}", reason()));
+            }
+            Holders::None => {
+                let failed = credential.revoke().err().map(|error| {
+                    format!(". The new credential, which no node has, could not be revoked: {error}; {fate}")
+                });
+                if failed.is_none() {
+                    follower.tell(true);
+                }
+                return Err(format!("{}{}", reason(), failed.unwrap_or_default()));
+            }
+            // From here on, the nodes that have it revoke it.
+            Holders::Some => {
+                follower.tell(true);
+                let both = "only some of its nodes have a new credential, and both end with it";
+                return Err(format!("{both}: {}", reason()));
+            }
+            Holders::All { without } => {
+                follower.tell(true);
+                without
+            }
+        };
         // Revoked before that, it would be missing where a job or step of the submission begins.
         if !alone || without > 0 {
             let needs = if alone { "nodes on which no step of it has run" } else { "other jobs of its submission" };
             return Ok(format!("has a new credential; the old one stays for {needs}"));
         }
-        let retired = self.step(job, job.nodes, &["replace", "--retire", "revoke", &id], None)?;
-        Ok(if retired.success {
-            "has a new credential; the old one was revoked".to_owned()
-        } else {
-            format!("has a new credential; the old one stays until the job ends: {}", retired.reason())
+        let retired = self.step(job, job.nodes, &["replace", "--retire", "revoke", &id], None);
+        Ok(match retired {
+            Ok(retired) if retired.success => "has a new credential; the old one was revoked".to_owned(),
+            retired => {
+                let reason = retired.map_or_else(|error| error, |retired| retired.reason());
+                format!("has a new credential; the old one stays until the job ends: {reason}")
+            }
         })
+    }
+
+    /// Makes a credential, and asks the agent of this host to follow it: this command may be ended before it knows what became of it. The
+    /// last value says whether the agent does it.
+    fn make(&self, profile: &str, job: &OwnJob) -> Result<(SubmittedCredential, Follower, bool), String> {
+        // Of a sub-token whose answer nobody reads, nobody knows.
+        let mut ends = SigSet::empty();
+        ends.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        let before = ends.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok();
+        let made = make(self.config, profile, false, "replace").map(|credential| {
+            let follower = credential.follower(self.runtime_dir, job.name.leader());
+            let followed = follower.tell(false);
+            (credential, follower, followed)
+        });
+        before.map(|before| before.thread_set_mask());
+        made
     }
 
     /// Runs mytokenctl once on each of `nodes` nodes of the job.

@@ -33,6 +33,7 @@ use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, Secret};
 use mytoken_wire::Handle;
+use mytoken_wire::agent::Submitted;
 use mytoken_wire::tools::Tool;
 
 use crate::jobs::keys::PublicKey;
@@ -50,6 +51,7 @@ use permit::{tell_sent, wait_for_permit};
 use share::{Binding, Share, SharePlace, SharedCredential};
 
 pub use error::{SubmitError, UnusableMytoken};
+pub use followed::Follower;
 pub use parent::{UserEnvironment, unusable_session_mytoken};
 pub(crate) use server_time::{cache, find_parent};
 
@@ -136,6 +138,8 @@ pub struct SubmittedCredential {
     sub_token: Option<CreatedToken>,
     /// Where it is kept for the next submissions.
     place: Option<SharePlace>,
+    /// What an agent needs to know to follow it.
+    about: Option<Submitted>,
 }
 
 /// A new sub-token, and how to revoke it.
@@ -156,6 +160,18 @@ impl SubmittedCredential {
             let SealedSubmission { sealed, handle } = self.submission;
             place.keep(SharedCredential { sealed, handle });
         }
+    }
+
+    /// Tells the agent of this host about the credential, which is for the running job `leader` or for those that it leads.
+    #[must_use]
+    pub fn follower(&self, runtime_dir: &Path, leader: u32) -> Follower {
+        Follower::new(runtime_dir, self.about.clone().map(|about| Submitted { job: Some(leader), ..about }))
+    }
+
+    /// When the sub-token expires, Unix seconds.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<u64> {
+        self.about.as_ref().map(|about| about.exp)
     }
 
     /// No job will use the credential: its sub-token is revoked if it was made for this submission. Tries again for three minutes while
@@ -218,7 +234,8 @@ pub fn submit(
         Share::Shared(SharedCredential { sealed, handle }) => {
             let submission = SealedSubmission { sealed, handle };
             let tools = profile.tools.clone();
-            return Ok(SubmittedCredential { submission, tools, notes: Vec::new(), sub_token: None, place: None });
+            let (notes, sub_token, place, about) = (Vec::new(), None, None, None);
+            return Ok(SubmittedCredential { submission, tools, notes, sub_token, place, about });
         }
     };
     wait_for_permit(&config.jobs, profile, patience, clock, request.times)?;
@@ -236,8 +253,8 @@ pub fn submit(
     let shared_for = if place.is_some() { share_for } else { 0 };
     let window = Window { made, shared_for, command: request.command_pid };
     // What `mytokenctl attach` prints may be submitted much later.
-    let followed = request.shares
-        && followed::is_followed(&config.jobs.agent.runtime_dir, profile, &granted, &handle, window, deadline);
+    let about = followed::message(profile, &granted, &handle, window);
+    let followed = request.shares && followed::is_followed(&config.jobs.agent.runtime_dir, about.as_ref(), deadline);
     let submission =
         sealed(config, request, profile, &url, &granted, &handle, (window, followed)).inspect_err(|_| {
             // The sub-token exists, and no job will use it.
@@ -249,7 +266,7 @@ pub fn submit(
     let discovery = server.discovery().clone();
     let token = CreatedToken { sub_token: granted.mytoken, discovery, url, settings };
     let tools = profile.tools.clone();
-    Ok(SubmittedCredential { submission, tools, notes, sub_token: Some(token), place })
+    Ok(SubmittedCredential { submission, tools, notes, sub_token: Some(token), place, about })
 }
 
 /// Whether the submission shares a credential with others of a loop.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::Secret;
-use mytoken_wire::agent::{JobState, StatusQuery, Submitted};
+use mytoken_wire::JobName;
+use mytoken_wire::agent::{JobState, Replace, StatusQuery, Submitted};
 
 use mytokend::agent::budget::ledger::Purpose;
 use mytokend::agent::credential_service::{Charge, RequestFailure};
@@ -25,6 +26,8 @@ pub fn submitted() -> Submitted {
         shared_for: 0,
         command: None,
         profile: "data".into(),
+        job: None,
+        settled: false,
     }
 }
 
@@ -156,4 +159,58 @@ fn one_answer_of_slurmctld_serves_all_submissions_of_a_user_that_wait() {
     agent.squeue_prints(&[(7, "7", "CANCELLED", "")]);
     minutes(&agent, 10);
     assert_eq!(agent.revoked(), 100);
+}
+
+fn for_job(settled: bool) -> Submitted {
+    Submitted { job: Some(7), settled, ..submitted() }
+}
+
+#[test]
+fn a_replacing_credential_of_which_nobody_knows_whether_a_node_has_it_is_revoked_after_its_job() {
+    let mut agent = TestAgent::new();
+    // Job 9 was submitted when the credential was made, and has another one.
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n5"), (9, "9", "RUNNING", "n6")]);
+    agent.ask(&for_job(false)).unwrap();
+    minutes(&agent, 90);
+    agent.end();
+    agent.begin();
+    minutes(&agent, 30);
+    assert_eq!(agent.revoked(), 0);
+    // It is requeued.
+    agent.squeue_prints(&[(7, "7", "PENDING", ""), (9, "9", "RUNNING", "n6")]);
+    minutes(&agent, 30);
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n5"), (9, "9", "RUNNING", "n6")]);
+    minutes(&agent, 30);
+    assert_eq!(agent.services.with(|script| script.revoked.clone()), [mytoken()]);
+    minutes(&agent, 60);
+    assert_eq!(agent.revoked(), 1);
+}
+
+#[test]
+fn a_replacing_credential_that_nodes_have_is_left_to_them() {
+    let agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n5")]);
+    agent.ask(&for_job(false)).unwrap();
+    minutes(&agent, 5);
+    agent.ask(&for_job(true)).unwrap();
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n5")]);
+    minutes(&agent, 90);
+    assert_eq!(agent.revoked(), 0);
+}
+
+#[test]
+fn the_host_where_a_replacing_credential_is_made_may_be_a_node_of_the_job() {
+    let agent = TestAgent::new();
+    agent.start(7, "old");
+    let new = Replace { job: JobName::Job(7), sealed: format!("{}:{HANDLE}", me().uid) };
+    agent.ask(&for_job(false)).unwrap();
+    agent.ask(&new).unwrap();
+    // The answer may have been lost.
+    agent.ask(&new).unwrap();
+    assert_eq!((agent.read_token(7).as_str(), agent.token_requests()), ("token-2", 2));
+    agent.ask(&for_job(true)).unwrap();
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+    agent.finish(7);
+    minutes(&agent, 90);
+    assert_eq!(agent.revoked(), 2, "the old one, which was not retired, and the new one");
 }
