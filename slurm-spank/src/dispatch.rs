@@ -2,7 +2,7 @@
 //! Calls the file that handles a hook in the current program. In all other programs a hook does nothing and succeeds.
 
 use crate::credential_option::{self, CredentialOption};
-use crate::ffi::{SpankContext, error};
+use crate::ffi::{Spank, SpankContext, error};
 use crate::hook::{HookCall, Verdict};
 use crate::settings::SiteDefault;
 use crate::{allocator, epilog, local, remote, slurmd, state};
@@ -65,9 +65,13 @@ pub fn init_post_opt(call: &HookCall) -> Verdict {
     }
 }
 
-/// After a panic in the hook. A submission is refused as in [`option_panicked`]. On a node the step runs as without this plugin, also if
-/// it requires a token: the job's environment, which says so, was not read yet.
-pub fn init_post_opt_panicked(context: SpankContext) -> Verdict {
+/// After a panic in the hook. A submission is refused as in [`option_panicked`]. On a node the step goes on, and its tasks do not if they
+/// require a token.
+pub fn init_post_opt_panicked(context: SpankContext, spank: &Spank) -> Verdict {
+    if context == SpankContext::Remote {
+        remote::start_panicked(spank);
+        return Verdict::Proceed;
+    }
     let option = state::change(|state| state.option.clone()).flatten();
     // The site's default is not known here, and requires nothing.
     match allocator::wish(context, option, &SiteDefault::Off) {
@@ -88,7 +92,7 @@ pub fn task_init(call: &HookCall) -> Verdict {
 }
 
 /// After a panic in the hook. It is unknown whether there is an access token, so a task that requires one does not start.
-pub fn task_init_panicked(_context: SpankContext) -> Verdict {
+pub fn task_init_panicked(_context: SpankContext, _spank: &Spank) -> Verdict {
     if state::change(|state| state.step.as_ref().is_some_and(|step| step.required)).unwrap_or(false) {
         error("internal error; this job requires an access token and does not start without it");
         return Verdict::Refuse;

@@ -12,7 +12,7 @@ use mytoken_wire::{Handle, JobName, sealed, tools};
 
 use crate::agent_answer::ask_agent;
 use crate::credential_option::{self, CredentialOption};
-use crate::ffi::{Item, JobEnv, error, info};
+use crate::ffi::{Item, JobEnv, Spank, error, info};
 use crate::hook::{HookCall, Verdict};
 use crate::job_env::{
     HANDLE_STEP, OPTION, REASON, REASON_LIMIT, RESTARTS, SEALED, TOKEN, TOKEN_FILE, TOOLS, WANTED, component,
@@ -60,7 +60,7 @@ pub fn start(call: &HookCall) {
         return;
     };
     let is_first = request.step == 0 || request.step == BATCH_STEP;
-    let answered = ask_agent(&call.settings, &request, is_required(call));
+    let answered = ask_agent(&call.settings, &request, is_required(call.spank));
     let state = explain_requeue(call, answered.state);
     let step = StepToken { announces: is_first || is_attached, state, ..answered };
     if !call.spank.set_job_env(TOKEN_FILE, &step.file.to_string_lossy()) {
@@ -69,6 +69,18 @@ pub fn start(call: &HookCall) {
     call.spank.unset_job_env(TOKEN);
     name_file_to_tools(call, &step.file);
     state::change(|state| state.step = Some(step));
+}
+
+/// After a panic in [`start`]. Whether the job has an access token is unknown, so its tasks are told that there is none. What the agent
+/// does is not known here, but the job's environment says whether the job has a credential, and whether it requires one.
+pub fn start_panicked(spank: &Spank) {
+    let has = |name| spank.job_env(name, 8) != JobEnv::Absent;
+    if !(has(SEALED) || has(HANDLE_STEP) || has(WANTED)) {
+        return;
+    }
+    let state = TokenState::Failed("internal error of the Slurm plugin; please tell the administrator".to_owned());
+    let step = StepToken { file: PathBuf::new(), state, required: is_required(spank), announces: true };
+    state::change(|state| state.step.get_or_insert(step).clone());
 }
 
 /// A requeued job brings the credential of its submission (SLURM-28), also if that one was replaced while the job ran. Only the agents of
@@ -109,7 +121,7 @@ fn refuse_unknown(call: &HookCall) {
     let reason = "no step from inside the job has brought its credential to this node; start the step inside the job";
     info(&format!("no access token: {reason}"));
     let state = TokenState::Failed(reason.to_owned());
-    let step = StepToken { file: PathBuf::new(), state, required: is_required(call), announces: true };
+    let step = StepToken { file: PathBuf::new(), state, required: is_required(call.spank), announces: true };
     state::change(|state| state.step = Some(step));
 }
 
@@ -152,10 +164,10 @@ fn request(call: &HookCall, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> 
 
 /// Whether the user's option says `required`. The sealed credential says it too, but only an agent can open it. A forged option harms
 /// only the user's own job.
-fn is_required(call: &HookCall) -> bool {
+fn is_required(spank: &Spank) -> bool {
     let required = |option: &CredentialOption| matches!(option, CredentialOption::On { required: true, .. });
     let sent = state::change(|state| state.option.as_ref().is_some_and(required)).unwrap_or(false);
-    let inherited = match call.spank.job_env(OPTION, 128) {
+    let inherited = match spank.job_env(OPTION, 128) {
         JobEnv::Text(text) => credential_option::parse(Some(&text)).is_ok_and(|option| required(&option)),
         JobEnv::Absent | JobEnv::Unusable => false,
     };

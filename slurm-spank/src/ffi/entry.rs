@@ -20,7 +20,7 @@ use crate::settings::PluginSettings;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn slurm_spank_init(spank: *mut c_void, count: c_int, arguments: *const *const c_char) -> c_int {
     // SAFETY: this hook's own arguments, passed on unchanged.
-    unsafe { hook("init", spank, count, arguments, dispatch::init, |_| Verdict::Proceed) }
+    unsafe { hook("init", spank, count, arguments, dispatch::init, |_, _| Verdict::Proceed) }
 }
 
 /// Called at submission and at the start of a step, when the options are known.
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn slurm_spank_job_epilog(
     arguments: *const *const c_char,
 ) -> c_int {
     // SAFETY: this hook's own arguments, passed on unchanged.
-    unsafe { hook("job_epilog", spank, count, arguments, dispatch::job_epilog, |_| Verdict::Proceed) }
+    unsafe { hook("job_epilog", spank, count, arguments, dispatch::job_epilog, |_, _| Verdict::Proceed) }
 }
 
 impl Spank<'_> {
@@ -102,7 +102,7 @@ unsafe fn hook(
     count: c_int,
     arguments: *const *const c_char,
     run: fn(&HookCall) -> Verdict,
-    panicked: fn(SpankContext) -> Verdict,
+    panicked: fn(SpankContext, &Spank) -> Verdict,
 ) -> c_int {
     // SAFETY: guaranteed by the caller.
     let spank = unsafe { Spank::of(spank) };
@@ -114,7 +114,7 @@ unsafe fn hook(
         call.settings.inject_panic(name);
         run(&call)
     };
-    let verdict = guard(name, run, || panicked(SpankContext::now()));
+    let verdict = guard(name, run, || panicked(SpankContext::now(), &spank));
     match verdict {
         Verdict::Proceed => 0,
         Verdict::Refuse => exit_refused(),

@@ -68,7 +68,33 @@ fn steps_survive_a_panic() {
             seen.lines
         );
         let wanted = format!("info mytoken: internal error in {hook}; the job continues without this plugin");
-        assert_eq!(seen.logs(), [wanted.as_str()]);
+        let told = "error mytoken: no access token: internal error of the Slurm plugin; please tell the administrator";
+        let lines = if hook == "init_post_opt" { vec![wanted.as_str(), told] } else { vec![wanted.as_str()] };
+        assert_eq!(seen.logs(), lines);
+        assert_panic_is_not_printed(&seen.lines);
+    }
+}
+
+#[test]
+fn a_step_that_requires_its_token_does_not_run_after_a_panic() {
+    let option = "job SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken required:data";
+    let credential = format!("job SLURM_MYTOKEN {SEALED}");
+    for (lines, refused) in [
+        (&[credential.as_str(), option][..], true),
+        (&["job SLURM_MYTOKEN_WANTED 1", option], true),
+        (&[credential.as_str()], false),
+        // A job without a credential: the option was for another one.
+        (&[option], false),
+    ] {
+        let agent = FakeAgent::ready();
+        let host =
+            Host::step(0).with_plugin(panicking_plugin()).line(&agent.argument()).line("arg panic=init_post_opt");
+        let seen = host.lines(lines).lines(&["load", "hook init", "hook init_post_opt", "task task_init"]).run();
+        let told = "error mytoken: this job requires an access token and does not start without it: internal error";
+        assert!(seen.all_zero() || refused, "{lines:?}: {:?}", seen.lines);
+        let ended = if refused { "task status 1 signal 0" } else { "task status 0 signal 0" };
+        assert!(seen.has(ended) && seen.has("hook init_post_opt 0"), "{lines:?}: {:?}", seen.lines);
+        assert_eq!(seen.logs().iter().any(|line| line.starts_with(told)), refused, "{:?}", seen.logs());
         assert_panic_is_not_printed(&seen.lines);
     }
 }

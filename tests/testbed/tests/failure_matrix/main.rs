@@ -2,7 +2,7 @@
 //! Every hook of the Slurm plugin under every fault. The job of a row runs through all hooks, so that each of them meets the fault: a job
 //! without credential, one with, and one that requires it. No node is drained, no submission takes longer than its budget.
 //!
-//! `make test` plays each fault from before the submission on, and the server's outage at the start. `make matrix` plays every fault at
+//! `make test` plays each fault from before the submission on, and two of them at the start. `make matrix` plays every fault at
 //! every moment: with `TESTBED_MATRIX=long`.
 
 mod rows;
@@ -62,11 +62,12 @@ fn faults_at_the_submission_and_panics_fail_only_the_job_that_requires_its_crede
     play(SUBMISSION)
 }
 
-/// The long form has every moment. The short one has the first, and the start for the outage, which a submission would see else.
+/// The long form has every moment. The short one has the first, and the start for what a submission would see else: the outage, and the
+/// panic that loses what a step knows.
 fn moments(row: &Row, long: bool) -> Vec<Moment> {
     match row.fault {
         _ if long => Moment::ALL.to_vec(),
-        Fault::Server("/outage", _) => vec![Moment::Submission, Moment::Start],
+        Fault::Server("/outage", _) | Fault::Panic("init_post_opt") => vec![Moment::Submission, Moment::Start],
         _ => vec![Moment::Submission],
     }
 }

@@ -137,8 +137,11 @@ pub const SUBMISSION: &[Row] = &[
     ),
     row("panic in init", Panic("init"), [NotTried, Runs, Runs]),
     row("panic in the option", Panic("option"), [Refused("internal error"), Runs, Runs]),
-    // On the node a plugin that panics before it has read the job's option is as no plugin.
-    row("panic in init_post_opt", Panic("init_post_opt"), [Refused("internal error"), Runs, Runs]),
+    row(
+        "panic in init_post_opt",
+        Panic("init_post_opt"),
+        [Refused("internal error"), Fails("internal error"), StepFails("internal error")],
+    ),
     row(
         "panic in task_init",
         Panic("task_init"),
