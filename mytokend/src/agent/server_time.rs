@@ -16,6 +16,9 @@ use crate::log::Level;
 /// When the difference of a server's clock was told last, elapsed time.
 pub(super) type Told = HashMap<String, Duration>;
 
+/// By how much this host's clock may be ahead of a server that has not told its time, in seconds.
+const LARGEST_DIFFERENCE: u64 = 86_400;
+
 /// Time between two lines about the same server's clock.
 const PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -29,6 +32,19 @@ impl Agent {
     pub(super) fn known_server_time(&self, lease: &Lease) -> Option<u64> {
         let server = server(lease.credential.as_ref(), &lease.lane);
         self.configured().service.server_time(server)
+    }
+
+    /// Whether the sub-token of the lease has expired, so that nobody can use it. While its server has not told its time, which it has to
+    /// do again after a restart of the agent, this host's clock may be hours ahead.
+    pub(super) fn is_expired(&self, lease: &Lease) -> bool {
+        let here = self.now() / 1000;
+        let now = match self.known_server_time(lease) {
+            // The end of what was made here is a time of this host's clock.
+            _ if lease.is_followed_here() => here,
+            Some(at_server) => at_server,
+            None => here.saturating_sub(LARGEST_DIFFERENCE),
+        };
+        lease.until.is_some_and(|until| until <= now)
     }
 
     /// When to send the first request in the window of the lease that begins at `begin` (Unix seconds of its server), Unix milliseconds

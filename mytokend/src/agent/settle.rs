@@ -124,7 +124,7 @@ impl Agent {
             let Phase::Ended { due, tries, revoke } = lease.phase else { return None };
             let (held, times) = (held(lease), self.times(lease));
             let progress = lease.progress.filter(|_| lease.is_followed_here());
-            let expired = lease.until.is_some_and(|until| until <= times.now());
+            let expired = self.is_expired(lease);
             let about = (lease.credential.clone(), lease.ends, lease.uid);
             Some((about, expired, ((held, times), progress), (due, tries, revoke)))
         });
@@ -289,8 +289,8 @@ impl Agent {
                 }
                 lease.phase = after(pause(tries, LONGEST_PAUSE), tries, None);
             }
-            // Settled again if the agent ends before the revocation.
-            Settlement::Revoke => lease.phase = after(0, tries, revoke),
+            // Settled again if the agent ends before the revocation. Before its first attempt, `tries` counts questions, perhaps of days.
+            Settlement::Revoke => lease.phase = after(0, revoke.map_or(0, |_| tries), revoke),
             Settlement::AskAgain => lease.phase = after(pause(tries, LONGEST_PAUSE), tries, revoke),
             Settlement::RevokeAgain(reason) => {
                 let text = format!("the sub-token was not revoked: {reason}; the agent tries again");

@@ -267,6 +267,7 @@ fn a_list_without_the_job_that_just_ended_is_doubted() {
 #[test]
 fn a_job_that_stays_undecided_is_asked_about_until_the_sub_token_expires() {
     let agent = TestAgent::new();
+    agent.services.with(|script| script.server_clock = Some(agent.clock.clone()));
     agent.squeue_prints(&[(7, "7", "COMPLETING", "n1")]);
     agent.start(7, "h1");
     agent.finish(7);

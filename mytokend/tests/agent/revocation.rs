@@ -77,3 +77,22 @@ fn a_revocation_that_was_sent_before_a_restart_is_not_sent_again() {
         (EventKind::Revoked, 1)
     );
 }
+
+#[test]
+fn a_revocation_that_fails_after_a_long_wait_is_soon_tried_again() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.squeue_prints(&[(7, "7_1", "COMPLETED", "n1"), (8, "7_2", "RUNNING", "n2")]);
+    agent.finish(7);
+    // Two hours of questions about the other task.
+    (0..120).for_each(|_| agent.advance(Duration::from_secs(60)));
+    agent.services.with(|script| script.revocation_failure = Some(crate::harness::outage()));
+    agent.squeue_prints(&[(7, "7_1", "COMPLETED", "n1"), (8, "7_2", "COMPLETED", "n1")]);
+    let requests = || agent.services.with(|script| script.revocation_requests);
+    while requests() == 0 {
+        agent.advance(Duration::from_secs(10));
+    }
+    agent.services.with(|script| script.revocation_failure = None);
+    agent.advance(SETTLE * 2);
+    assert_eq!(agent.revoked(), 1);
+}

@@ -72,3 +72,16 @@ fn a_credential_that_the_server_refuses_after_its_end_has_expired() {
     assert_eq!(started.state, JobState::Failed);
     assert!(started.reason.unwrap().contains("expired at Unix time 1800000001 while the job waited in the queue"));
 }
+
+#[test]
+fn what_has_expired_only_by_this_hosts_clock_is_revoked() {
+    for (later, revoked) in [(3_600, 1), (2 * 86_400, 0)] {
+        let agent = TestAgent::new();
+        agent.start(7, "short");
+        agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+        agent.finish(7);
+        agent.set_clock(later);
+        agent.advance(SETTLE);
+        assert_eq!(agent.revoked(), revoked, "{later}");
+    }
+}
