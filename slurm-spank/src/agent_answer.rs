@@ -37,6 +37,8 @@ pub fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) 
     let job = request.job;
     let file = settings.jobs().join(job.to_string()).join(bearer_token_file(request.uid));
     let (missed, now) = (MissedFile::of(settings, job), uptime());
+    // Before the agent hears of this start.
+    missed.remove_end();
     let record = missed.read();
     let is_valid = token_file::is_valid(&file, SystemClock.now());
     let has_waited = record.as_ref().is_some_and(|record| record.is_recent(now));

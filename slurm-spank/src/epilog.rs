@@ -21,8 +21,8 @@ const NODES: [&str; 2] = ["SLURM_JOB_NODELIST", "SLURM_NODELIST"];
 /// Longest list of nodes in bytes. Slurm writes neighbours as ranges.
 const NODES_LIMIT: usize = 16 * 1024;
 
-/// Tells the agent that a job ended, if the job had a credential. The record of its start goes first: an agent that comes back must not
-/// start the job again.
+/// Tells the agent that a job ended, if the job had a credential. Without an answer the end is recorded, and the record of its start stays:
+/// perhaps no other agent knows the job's credential, and has to revoke it.
 pub fn job_ended(call: &HookCall) {
     let Some(job) = call.spank.item(Item::Job) else {
         return;
@@ -31,10 +31,16 @@ pub fn job_ended(call: &HookCall) {
     if std::env::var_os(HANDLE_EPILOG).is_none() && !call.settings.jobs().join(job.to_string()).exists() {
         return;
     }
-    MissedFile::of(&call.settings, job).remove();
     let nodes = NODES.iter().find_map(|name| std::env::var(name).ok()).filter(|nodes| nodes.len() <= NODES_LIMIT);
-    if let Err(error) = ask(&call.settings.socket, &JobEnd { job, nodes }, Deadline::after(TIME)) {
-        // The agent also finds out by itself that the job has no process left.
-        info(&format!("job {job}: {error}"));
+    let (end, missed) = (JobEnd { job, nodes }, MissedFile::of(&call.settings, job));
+    match ask(&call.settings.socket, &end, Deadline::after(TIME)) {
+        Ok(_) => missed.remove(),
+        Err(error) => {
+            info(&format!("job {job}: {error}"));
+            // The agent also finds out by itself that the job has no process left, some minutes later.
+            if let Err(error) = missed.write_end(end) {
+                info(&format!("job {job}: its end could not be recorded for the agent: {error}"));
+            }
+        }
     }
 }

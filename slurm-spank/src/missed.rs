@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Starts of jobs that the agent did not answer. The agent serves them when it is back, so that a job whose only step has begun still gets
-//! its token. For the job's further steps the record says that waiting is useless.
+//! Starts and ends of jobs that the agent did not answer. The agent serves them when it is back, so that a job whose only step has begun
+//! still gets its token, and one that has ended gives its credential back. For the job's further steps the record says that waiting is useless.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use mytoken_wire::agent::{JobStart, MissedStart};
+use mytoken_wire::agent::{JobEnd, JobStart, MissedEnd, MissedStart};
 use nix::fcntl::OFlag;
 
 use crate::settings::PluginSettings;
@@ -15,19 +15,19 @@ use crate::settings::PluginSettings;
 /// Highest number of records on a node. Jobs beyond it get their token at their next step.
 const MOST: usize = 1024;
 
-/// The place of a job's record.
+/// The place of a job's records.
 pub struct MissedFile {
     directory: PathBuf,
     job: u32,
 }
 
 impl MissedFile {
-    /// The place of the record of `job`.
+    /// The place of the records of `job`.
     pub fn of(settings: &PluginSettings, job: u32) -> Self {
         Self { directory: settings.missed(), job }
     }
 
-    /// The record, if there is one.
+    /// The record of its start, if there is one.
     pub fn read(&self) -> Option<MissedStart> {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let file = File::options().read(true).custom_flags(flags.bits()).open(self.path()).ok()?;
@@ -41,6 +41,18 @@ impl MissedFile {
     /// # Errors
     /// When it cannot be written, and when somebody else could change it.
     pub fn write(&self, start: &JobStart, uptime: u64) -> io::Result<()> {
+        self.put(&MissedStart::file_name(self.job), &MissedStart::new(start.clone(), uptime).text())
+    }
+
+    /// Records the job's end.
+    ///
+    /// # Errors
+    /// When it cannot be written, and when somebody else could change it.
+    pub fn write_end(&self, end: JobEnd) -> io::Result<()> {
+        self.put(&MissedEnd::file_name(self.job), &MissedEnd::new(end).text())
+    }
+
+    fn put(&self, name: &str, text: &str) -> io::Result<()> {
         let runtime = self.directory.parent().ok_or(ErrorKind::InvalidInput)?;
         make_directory(runtime, 0o711)?;
         make_directory(&self.directory, 0o700)?;
@@ -48,21 +60,26 @@ impl MissedFile {
             return Err(io::Error::other(format!("there are {MOST} already")));
         }
         let temporary = self.directory.join(format!(".{}.{}", self.job, std::process::id()));
-        let text = MissedStart::new(start.clone(), uptime).text();
         let written = File::options()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&temporary)
             .and_then(|mut file| file.write_all(text.as_bytes()))
-            .and_then(|()| fs::rename(&temporary, self.path()));
+            .and_then(|()| fs::rename(&temporary, self.directory.join(name)));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
         written
     }
 
-    /// Removes the record.
+    /// Removes the record of an earlier end: the job starts again.
+    pub fn remove_end(&self) {
+        // It is missing, except when the job was requeued and no agent has seen its end.
+        let _ = fs::remove_file(self.directory.join(MissedEnd::file_name(self.job)));
+    }
+
+    /// Removes the record of its start.
     pub fn remove(&self) {
         // It may be missing, or the agent has removed it.
         let _ = fs::remove_file(self.path());

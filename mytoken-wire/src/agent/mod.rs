@@ -12,6 +12,7 @@ mod condition;
 mod envelope;
 mod error;
 mod event;
+mod missed_end;
 mod missed_start;
 mod renewal;
 mod request;
@@ -33,6 +34,7 @@ pub use condition::Condition;
 pub use envelope::{Envelope, LINE_LIMIT, VERSION};
 pub use error::AgentError;
 pub use event::{Event, EventKind};
+pub use missed_end::MissedEnd;
 pub use missed_start::MissedStart;
 pub use renewal::RenewalCredential;
 pub use request::{

@@ -229,6 +229,7 @@ impl Agent {
     }
 
     pub(super) fn job_end(&self, end: &JobEnd) -> Answer {
+        self.take_missed_start_of(end.job);
         let mut table = self.leases();
         let removed = self.runtime_dir.remove_job(end.job);
         if let Err(error) = &removed {

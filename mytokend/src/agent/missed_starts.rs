@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Jobs that began while no agent answered, and steps that do not bring their job's credential.
+//! Jobs that began or ended while no agent answered, and steps that do not bring their job's credential.
 
 use mytoken::private_files::FileError;
-use mytoken_wire::agent::{JobStart, MissedStart};
+use mytoken_wire::agent::{JobStart, MissedEnd, MissedStart};
 
 use super::Agent;
 use crate::log::Level;
 
 impl Agent {
-    /// Starts the jobs whose steps got no answer from an agent, as if they asked now. The plugin records them in the runtime directory. A
-    /// batch script gets its token in this way without a further step.
-    pub(super) fn take_missed_starts(&self) {
+    /// Starts the jobs whose steps got no answer from an agent, as if they asked now, and ends those whose epilogs got none. The plugin
+    /// records them in the runtime directory. A batch script gets its token in this way without a further step. The schedule thread, which
+    /// plans requests, calls this: a job that has ended gets no token.
+    pub(super) fn take_missed(&self) {
         let (directory, _) = self.runtime_dir.missed();
         let names = match directory.names() {
             Ok(names) => names,
@@ -18,19 +19,49 @@ impl Agent {
         };
         // Other names are temporary files of a plugin that is writing.
         for (name, job) in names.iter().filter_map(|name| Some((name, MissedStart::job_of(name)?))) {
-            match self.read_missed_start(name, job) {
-                Ok(Some(record)) if record.has_credential() => {
-                    self.log.line(Level::Info, &format!("job {job}: began while no agent answered"));
-                    self.begin_job(&record.start);
+            self.take_missed_start(name, job);
+        }
+        for (name, job) in names.iter().filter_map(|name| Some((name, MissedEnd::job_of(name)?))) {
+            let (_, owner) = self.runtime_dir.missed();
+            let read = directory.read(name, owner, 0o600, MissedEnd::LIMIT);
+            let record = read.map(|bytes| bytes.and_then(|bytes| MissedEnd::parse(&bytes)));
+            match record {
+                Ok(Some(record)) if record.end.job == job => {
+                    self.log.line(Level::Info, &format!("job {job}: ended while no agent answered"));
+                    self.job_end(&record.end);
                 }
-                // Only the job's further steps need this record, and only until an agent is back.
-                Ok(Some(_)) => {}
-                Ok(None) => self.log.line(Level::Warning, &format!("{name} does not record a start; it is removed")),
+                // It is gone if the job has started again.
+                Ok(_) => {}
                 Err(error) => self.log.line(Level::Warning, &format!("{error}; it is removed")),
             }
             if let Err(error) = directory.remove(name) {
                 self.log.line(Level::Error, &error.to_string());
             }
+        }
+    }
+
+    /// Makes a lease for a job that ends and whose start got no answer: nobody else may know its credential.
+    pub(super) fn take_missed_start_of(&self, job: u32) {
+        let name = MissedStart::file_name(job);
+        let is_known = self.leases().of_job(job).is_some_and(|lease| lease.runs(job));
+        if !is_known && self.runtime_dir.missed().0.has(&name).unwrap_or(false) {
+            self.take_missed_start(&name, job);
+        }
+    }
+
+    fn take_missed_start(&self, name: &str, job: u32) {
+        match self.read_missed_start(name, job) {
+            Ok(Some(record)) if record.has_credential() => {
+                self.log.line(Level::Info, &format!("job {job}: began while no agent answered"));
+                self.begin_job(&record.start);
+            }
+            // Only the job's further steps need this record, and only until an agent is back.
+            Ok(Some(_)) => {}
+            Ok(None) => self.log.line(Level::Warning, &format!("{name} does not record a start; it is removed")),
+            Err(error) => self.log.line(Level::Warning, &format!("{error}; it is removed")),
+        }
+        if let Err(error) = self.runtime_dir.missed().0.remove(name) {
+            self.log.line(Level::Error, &error.to_string());
         }
     }
 

@@ -49,7 +49,7 @@ impl Threads {
     /// When the system cannot start a thread.
     pub fn start(agent: &Arc<Agent>) -> std::io::Result<Self> {
         let mut handles = Vec::new();
-        agent.take_missed_starts();
+        agent.take_missed();
         for (queue, count) in WORKERS {
             for number in 0..count {
                 let agent = Arc::clone(agent);
@@ -209,7 +209,7 @@ impl Agent {
     /// Removes the records of logins without a session, ends sessions without a process, and asks about jobs without a process.
     fn sweep(&self) {
         self.runtime_dir.sweep_handover(self.now() / 1000);
-        self.take_missed_starts();
+        self.take_missed();
         self.sweep_sessions();
         self.sweep_jobs();
     }

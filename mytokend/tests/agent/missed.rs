@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Jobs that began while no agent answered.
+//! Jobs that began or ended while no agent answered.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use mytoken_wire::agent::{EventKind, JobStart, JobState, MissedStart};
+use mytoken_wire::agent::{EventKind, JobEnd, JobStart, JobState, MissedEnd, MissedStart};
 
-use crate::harness::{SWEEP, TestAgent, eventually, me, step};
+use crate::harness::{SETTLE, SWEEP, TestAgent, eventually, me, step};
 
 /// Writes what the plugin writes at a step of `job` without an answer.
 fn record(agent: &TestAgent, job: u32, sealed: Option<&str>) -> PathBuf {
@@ -49,11 +49,54 @@ fn an_agent_that_was_stopped_finds_the_job_at_its_next_sweep() {
 }
 
 #[test]
-fn a_record_ends_with_its_job() {
+fn a_record_ends_with_its_job_which_gives_its_credential_back() {
     let agent = TestAgent::new();
     let file = record(&agent, 7, Some("h1"));
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
     agent.finish(7);
-    assert!(!file.exists() && !agent.token(7).exists());
+    assert!(!file.exists() && !agent.token(7).parent().unwrap().exists());
+    agent.advance(SETTLE);
+    assert_eq!((agent.revoked(), agent.last_event(7)), (1, EventKind::Revoked), "nobody else knows it");
+}
+
+/// Writes what the plugin writes in an epilog of `job` without an answer.
+fn record_end(agent: &TestAgent, job: u32) -> PathBuf {
+    let end = MissedEnd::new(JobEnd { job, nodes: Some("n1".into()) });
+    write(agent, &MissedEnd::file_name(job), &end.text())
+}
+
+#[test]
+fn a_job_that_ended_without_an_agent_is_ended_by_the_next_one() {
+    for starts_missed in [false, true] {
+        let mut agent = TestAgent::new();
+        if !starts_missed {
+            agent.start(7, "h1");
+        }
+        let requests = agent.token_requests();
+        agent.end();
+        if starts_missed {
+            record(&agent, 7, Some("h1"));
+        }
+        let end = record_end(&agent, 7);
+        agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+        agent.begin();
+        eventually("the end", || !end.exists() && !agent.token(7).parent().unwrap().exists());
+        agent.advance(SETTLE);
+        assert_eq!((agent.revoked(), agent.token_requests()), (1, requests), "{starts_missed}");
+        assert_eq!(fs::read_dir(end.parent().unwrap()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_stopped_agent_ends_at_its_next_sweep_what_ended_meanwhile() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    let (end, other) = (record_end(&agent, 7), record_end(&agent, 99));
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+    agent.move_clock(SWEEP);
+    eventually("the end", || !end.exists() && !other.exists() && !agent.token(7).exists());
+    agent.advance(SETTLE);
+    assert_eq!(agent.revoked(), 1);
 }
 
 #[test]

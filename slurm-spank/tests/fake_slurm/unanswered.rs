@@ -79,3 +79,17 @@ fn an_answer_and_the_end_of_the_job_remove_the_record_of_its_start() {
     epilog(&agent, &[&format!("env SPANK_MYTOKEN_H {HANDLE}")]);
     assert!(!record_of(&agent).exists());
 }
+
+#[test]
+fn an_end_without_an_agent_is_recorded_until_the_job_starts_again() {
+    for agent in [FakeAgent::down(), FakeAgent::answering(None)] {
+        with_credential(&agent, &["arg agent_seconds=1"]);
+        let end = agent.socket().with_file_name("missed/4711.end.json");
+        let seen = epilog(&agent, &[&format!("env SPANK_MYTOKEN_H {HANDLE}"), "env SLURM_JOB_NODELIST n[1-2]"]);
+        assert!(seen.has("hook job_epilog 0"), "{:?}", seen.lines);
+        assert_eq!(std::fs::read_to_string(&end).unwrap(), r#"{"v":1,"end":{"job":4711,"nodes":"n[1-2]"}}"#);
+        assert!(record_of(&agent).exists(), "perhaps no other agent knows the credential");
+        with_credential(&agent, &["arg agent_seconds=1"]);
+        assert!(!end.exists() && record_of(&agent).exists());
+    }
+}
