@@ -18,6 +18,8 @@ const SEALED: &str = "SLURM_MYTOKEN";
 const HANDLE: &str = "SLURM_SPANK_MYTOKEN_H";
 /// The tools of the profile.
 const TOOLS: &str = "SLURM_MYTOKEN_TOOLS";
+/// The value of the option `--mytoken`.
+const OPTION: &str = "SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken";
 /// The handle as a job-control variable, which epilogs see.
 const HANDLE_CONTROL: &str = "MYTOKEN_H";
 
@@ -38,6 +40,14 @@ impl Attachment {
             environment.push(format!("{TOOLS}={}", tools::join(tools)));
         }
         Self { environment, spank_environment: vec![format!("{HANDLE_CONTROL}={handle}")] }
+    }
+
+    /// The same for a job that must not run without its credential. The sealed text says it too, but only an agent can open it: this
+    /// variable says it while no agent answers.
+    #[must_use]
+    pub fn requiring(mut self, profile: &str) -> Self {
+        self.environment.push(format!("{OPTION}=required:{profile}"));
+        self
     }
 
     /// The lines of the environment.
@@ -82,6 +92,8 @@ mod tests {
         let submission = SealedSubmission { sealed: "mt1.a.b".into(), handle: "0f".into() };
         let with_tools = Attachment::of(&submission, &tools::ALL).lines();
         assert!(with_tools.ends_with("\nSLURM_MYTOKEN_TOOLS=rclone"), "{with_tools}");
+        let requiring = Attachment::of(&submission, &[]).requiring("data").lines();
+        assert!(requiring.ends_with("\nSLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken=required:data"), "{requiring}");
         let attachment = Attachment::of(&submission, &[]);
         assert_eq!(attachment.lines(), "SLURM_MYTOKEN=mt1.a.b\nSLURM_SPANK_MYTOKEN_H=0f");
         assert_eq!(
