@@ -4,8 +4,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use mytoken::Error;
 use mytoken::cache::DiskCache;
-use mytoken::config::FileTrust;
+use mytoken::config::{ConfigError, FileTrust};
 use mytoken::private_files::Owner;
 
 use super::Findings;
@@ -52,7 +53,11 @@ impl Findings {
     fn unusable_key<T>(&mut self, kind: Kind, error: &SealError, path: &Path) -> Option<T> {
         let text = error.to_string();
         match error {
-            SealError::File(file) if exists(path) => self.add_file_error(kind, file, &text),
+            SealError::File(file @ Error::Config(ConfigError::Unsafe { .. } | ConfigError::Unreadable { .. }))
+                if exists(path) =>
+            {
+                self.add_file_error(kind, file, &text);
+            }
             _ => {
                 let path = word(&path.to_string_lossy());
                 let fix = format!(
