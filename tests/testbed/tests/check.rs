@@ -54,7 +54,10 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ),
     ("sed -i 's/^auth .*default=die]/auth required/' STACK", "pam-accepted-token-refused", 2),
     ("sed -i 's/requisite /requisit /' STACK", "pam-line", 2),
+    ("rm STACK", "pam-line", 2),
     ("echo 'session include no-such' >>STACK", "pam-line", 2),
+    // A mistake that mytoken-ssh sees, too.
+    ("mkdir /etc/mytoken/mytoken.d; echo 'proxi = 1' >/etc/mytoken/mytoken.d/a.toml", "configuration-invalid", 2),
     ("sed -i 's/^auth  *.success=/auth [sucess=/' STACK", "pam-line", 2),
     ("echo 'account required pam_nosuch.so' >>STACK", "pam-module-file", 2),
     ("sed -i 's/^\\(auth .*\\)pam_mytoken/\\1pam_mytokn/' STACK", "pam-module-file", 2),
@@ -110,11 +113,13 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
             }
             mend(site)?;
         }
-        site.sh("root", "rm /etc/ssh/sshd_config.d/10-mytoken.conf")?.ok()?;
-        let (found, _) = findings(site, "")?;
-        assert!(found.iter().any(|found| found.id == "sshd-keyboard-interactive"), "{found:?}");
-        site.sh("root", found[0].fix.split(" && systemctl").next().unwrap_or_default())?.ok()?;
-        assert_eq!(findings(site, "--as alice")?, (vec![], 0));
+        for off in ["rm /etc/ssh/sshd_config.d/10-mytoken.conf", "sed -i s/^Include/#Include/ /etc/ssh/sshd_config"] {
+            site.sh("root", off)?.ok()?;
+            let (found, _) = findings(site, "")?;
+            assert!(found.iter().any(|found| found.id == "sshd-keyboard-interactive"), "{found:?}");
+            site.sh("root", found[0].fix.split(" && systemctl").next().unwrap_or_default())?.ok()?;
+            assert_eq!(findings(site, "--as alice")?, (vec![], 0), "{off}");
+        }
         refuses_what_it_cannot_check(site)
     })
 }
@@ -123,7 +128,7 @@ fn mend(site: &Site) -> Result<()> {
     let mend = format!(
         "rm -f /etc/ssh/sshd_config.d/*-broken.conf /usr/lib/pam.d/sshd; cp /root/stack {STACK}; \
          mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; \
-         mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /etc/mytoken/login.d; true"
+         mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /etc/mytoken/login.d /etc/mytoken/mytoken.d; true"
     );
     site.sh("root", &mend)?.ok()?;
     Ok(())

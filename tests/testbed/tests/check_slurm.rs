@@ -199,6 +199,20 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                 2,
                 format!("mv /root/library {PLUGIN}"),
             ),
+            // A wrong line: the command replaces it.
+            (
+                format!("rm {LINE}; echo 'optional spank_mytokn.so' >{LINE}"),
+                "plugin-line",
+                2,
+                "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(mkdir .*\\)/\\1/p')\"".into(),
+            ),
+            // Then srun and sbatch of each user fail.
+            (
+                format!("chmod 0600 {SNIPPET}; ! runuser -u alice -- srun --help"),
+                "users-cannot-read",
+                2,
+                "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(chmod .*\\)/\\1/p')\"".into(),
+            ),
             (
                 format!("sed -i 's/^optional/required/' {SNIPPET}"),
                 "plugin-required",

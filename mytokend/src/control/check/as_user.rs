@@ -20,7 +20,7 @@ use nix::unistd::{AccessFlags, Gid, Uid, User, access, initgroups, setgid, setui
 
 use super::configuration::{exists, word};
 use super::user_files::{LONGEST, Places, as_user};
-use super::{Findings, Severity, kinds, kinds_slurm, kinds_user};
+use super::{CheckFinding, Findings, Severity, kinds, kinds_slurm, kinds_user, slurm};
 use crate::jobs::SealError;
 use crate::jobs::keys::PublicKey;
 use crate::jobs::settings::JobsSettings;
@@ -36,6 +36,9 @@ const MOST: usize = 20;
 
 /// Time limit of the child: its files may be on a file system that hangs, and NSS may ask a directory server.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// What users lack who cannot read the configuration.
+const NO_TOKEN: &str = "their jobs get no token, and they cannot use mytoken-ssh";
 
 /// The most links on the way to a file, as in the kernel.
 const LINKS: usize = 40;
@@ -62,6 +65,10 @@ pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
     let mut findings = Findings::default();
     let who = if user == ANYBODY { "ordinary users".to_owned() } else { format!("\"{user}\"") };
     let used = findings.reading(&who, dir);
+    for file in slurm::closed_files() {
+        // Without the rights for one file Slurm's commands end.
+        findings.closed(&who, &file, "their srun and sbatch fail");
+    }
     if findings.findings.is_empty() {
         findings.ok(PART, format!("{who} can read it, the key cluster.pub and the certificates"));
     }
@@ -120,6 +127,12 @@ impl Findings {
                     .problems()
                     .any(|finding| finding.part == PART || finding.id.as_deref() == Some(kinds::CA_FILE.id));
                 read.findings.retain(|found| !files || found.level != Severity::Ok || found.part != PART);
+                // The helper reads mytoken.toml, too: one fault is one finding.
+                let unusable = |found: &CheckFinding| found.part == PART && found.level == Severity::Error;
+                let helper = [Some(kinds_user::HELPER.id), Some(kinds_user::SETTINGS.id)];
+                if read.findings.iter().chain(self.problems()).any(unusable) {
+                    read.findings.retain(|found| !helper.contains(&found.id.as_deref()));
+                }
                 let last = self.findings.iter().rposition(|finding| finding.part == PART);
                 let at = last.map_or(0, |last| last + 1);
                 self.findings.splice(at..at, read.findings);
@@ -164,7 +177,7 @@ impl Findings {
             }
         };
         if let Err(HttpError::Roots { file, .. }) = HttpClient::new(&shared.http_settings()) {
-            self.closed(who, Path::new(&file));
+            self.closed(who, Path::new(&file), NO_TOKEN);
         }
         if !exists(&dir.join("jobs.toml")) {
             return None;
@@ -186,16 +199,15 @@ impl Findings {
 
     fn closed_config(&mut self, who: &str, error: &ConfigError) {
         if let ConfigError::Unreadable { file, .. } = error {
-            self.closed(who, Path::new(file));
+            self.closed(who, Path::new(file), NO_TOKEN);
         }
     }
 
     /// Adds the finding about a file or directory that this process has no right to read.
-    fn closed(&mut self, who: &str, file: &Path) {
+    fn closed(&mut self, who: &str, file: &Path, effect: &str) {
         if !matches!(File::open(file), Err(error) if error.kind() == ErrorKind::PermissionDenied) {
             return;
         }
-        let effect = "their jobs get no token, and they cannot use mytoken-ssh";
         let effect = if who.starts_with('"') { effect.replace("their", "its") } else { effect.to_owned() };
         let (by, fix) = match first_closed(file) {
             Some((part, rights)) => {

@@ -36,7 +36,7 @@ kinds! {
     /// The plugin's file is not in `PluginDir`.
     PLUGIN_FILE: "plugin-file", "Slurm plugin", Error, "apt install --reinstall slurm-spank-mytoken";
     /// No line of plugstack.conf loads the plugin.
-    PLUGIN_LINE: "plugin-line", "Slurm plugin", Error, "mkdir -p /etc/slurm/plugstack.conf.d && ln -s /usr/share/mytoken/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf   # plugstack.conf must include this directory";
+    PLUGIN_LINE: "plugin-line", "Slurm plugin", Error, "mkdir -p /etc/slurm/plugstack.conf.d && ln -sfb /usr/share/mytoken/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf   # plugstack.conf must include this directory";
     /// Slurm does not load the plugin although file and line are there.
     PLUGIN_NOT_LOADED: "plugin-not-loaded", "Slurm plugin", Error, "srun --help | grep -A4 mytoken";
     /// The plugin's line says `required`.

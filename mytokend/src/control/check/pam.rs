@@ -46,8 +46,8 @@ impl Findings {
             let misspelt = self.module_files(host, *group, stack)
                 || stack.mistakes.iter().any(|mistake| mistake.is_of(*group, MODULE));
             match ours(stack) {
-                // Our line is there, and its mistake is told.
-                None if misspelt => {}
+                // Our line is there, and its mistake is told. Of a file that cannot be read, no line is known.
+                None if misspelt || (stack.lines().next().is_none() && !stack.mistakes.is_empty()) => {}
                 None => {
                     let text = format!("the {} stack of {service} has no {MODULE}.so: {effect}", group.name());
                     self.add_kind(kind, text);
@@ -149,20 +149,22 @@ impl Findings {
         let at = |name: &str| session.lines().position(|line| line.name() == name);
         let Some(own) = at(MODULE) else { return };
         if at("pam_systemd").is_some_and(|systemd| own < systemd) {
-            self.add_line(kinds::PAM_ORDER, session, own, "comes before pam_systemd: the session is not complete yet");
+            let effect = "comes before pam_systemd: the session is not complete yet";
+            self.add_line(kinds::PAM_ORDER, session, own, effect, "move the line to the end of the session lines");
         }
         let read_by_users = session.lines().position(|line| {
             line.name() == "pam_env" && line.arguments.iter().any(|argument| argument == "user_readenv=1")
         });
         if let Some(line) = read_by_users {
             let effect = "lets ~/.pam_environment set variables: a user's own file can hide the session's token";
-            self.add_line(kinds::PAM_USER_ENVIRONMENT, session, line, effect);
+            self.add_line(kinds::PAM_USER_ENVIRONMENT, session, line, effect, "remove user_readenv=1");
         }
     }
 
-    fn add_line(&mut self, kind: Kind, stack: &Stack, number: usize, text: &str) {
+    fn add_line(&mut self, kind: Kind, stack: &Stack, number: usize, text: &str, change: &str) {
         if let Some(line) = stack.lines().nth(number) {
-            self.add_kind(kind, format!("{}: {} {text}", line.place, line.module));
+            let fix = format!("{}   # {change}", edit(&line.place));
+            self.add_fixed(kind, format!("{}: {} {text}", line.place, line.module), fix);
         }
     }
 }
@@ -257,6 +259,9 @@ mod tests {
     #[test]
     fn the_shipped_example_has_no_finding() {
         assert_eq!(found("auth ", "auth "), Vec::<String>::new());
+        let missing = found_in("/nonexistent", "auth ", "auth ");
+        let ids: Vec<_> = missing.iter().filter_map(|finding| finding.id.as_deref()).collect();
+        assert_eq!(ids, ["pam-line"], "a file that does not exist is one fault");
         // SUSE's place for the files of packages.
         assert!(found_in("/usr/lib/pam.d", "auth ", "auth ").is_empty());
     }
@@ -307,6 +312,7 @@ mod tests {
                 &format!("auth [success=2 default=ignore] pam_unix.so\nauth {ours}")[..],
                 "pam-password-first",
             ),
+            ("@include common-password", "@include sshd", "pam-line"),
             // Not in the way.
             ("session  optional     pam_keyinit.so", "session optional pam_nosuch.so", ""),
             ("account  required     pam_nologin.so", "account sufficient pam_usertype.so issystem", ""),

@@ -108,6 +108,8 @@ pub struct Stack {
     steps: Vec<(usize, Step)>,
     /// What libpam cannot use.
     pub mistakes: Vec<Mistake>,
+    /// Whether files include each other.
+    is_circle: bool,
 }
 
 /// Where a stack is read from.
@@ -146,7 +148,11 @@ impl Stack {
         let path = path.display();
         let place = by.map_or_else(|| path.to_string(), str::to_owned);
         if depth > DEEPEST {
-            return self.mistake(place, format!("{path}: files include each other"));
+            // Each file of the circle, and what these include, would be one.
+            if !std::mem::replace(&mut self.is_circle, true) {
+                self.mistake(place, format!("{path}: files include each other"));
+            }
+            return;
         }
         let Some(text) = text.filter(|text| text.len() <= FILE_LIMIT) else {
             let by = by.map(|by| format!("{by}: ")).unwrap_or_default();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `mytokenctl check` sees of Slurm, by Slurm's own commands, and the findings about its configuration.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read as _;
@@ -11,6 +12,8 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken_wire::profile::SiteDefault;
 use mytoken_wire::version;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
 use super::defaults;
 use super::host::read_text;
@@ -243,6 +246,33 @@ fn private_directories(text: &str) -> Vec<String> {
         .map(|directory| directory.trim_matches('"').to_owned())
         .filter(|one| !one.is_empty())
         .collect()
+}
+
+/// The files of plugstack.conf that this process has no right to read.
+pub(super) fn closed_files() -> Vec<PathBuf> {
+    let file = ["/etc/slurm/plugstack.conf", SENT].map(Path::new).into_iter().find(|path| path.exists());
+    let closed = Closed::default();
+    if let Some(file) = file {
+        plugstack::lines(&closed, file);
+    }
+    closed.0.into_inner()
+}
+
+/// This host's files, and which of them this process has no right to read.
+#[derive(Default)]
+struct Closed(RefCell<Vec<PathBuf>>);
+
+impl Files for Closed {
+    fn read(&self, path: &Path) -> Option<String> {
+        if access(path, AccessFlags::R_OK) == Err(Errno::EACCES) {
+            self.0.borrow_mut().push(path.to_owned());
+        }
+        ThisHost.read(path)
+    }
+
+    fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
+        ThisHost.expand(pattern)
+    }
 }
 
 struct ThisHost;

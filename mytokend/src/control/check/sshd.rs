@@ -17,6 +17,7 @@ const SSHD: &str = "/usr/sbin/sshd";
 
 /// Where our settings for sshd are, and what Debian's package links there.
 const DROP_IN: &str = "/etc/ssh/sshd_config.d/10-mytoken.conf";
+const MAIN: &str = "/etc/ssh/sshd_config";
 const SHIPPED: &str = "/usr/share/mytoken/sshd.conf";
 
 /// The methods that reach PAM's prompts.
@@ -61,9 +62,15 @@ impl Findings {
 
     /// Adds the finding about a setting that the product's sshd.conf has. `keyword`: a regular expression.
     fn setting(&mut self, host: &dyn Host, kind: Kind, text: &str, keyword: &str) {
-        let fix = if host.exists(Path::new(DROP_IN)) {
+        let debian = self.package_tool == PackageTool::Apt;
+        let main = host.read(Path::new(MAIN)).unwrap_or_default().to_ascii_lowercase();
+        let included =
+            main.lines().any(|line| line.trim_start().starts_with("include") && line.contains("/sshd_config.d/"));
+        let fix = if host.exists(Path::new(DROP_IN)) && debian && !main.is_empty() && !included {
+            format!("sed -i '1i Include /etc/ssh/sshd_config.d/*.conf' {MAIN} && sshd -t && systemctl reload ssh")
+        } else if host.exists(Path::new(DROP_IN)) {
             lines(keyword)
-        } else if host.exists(Path::new(SHIPPED)) && self.package_tool == PackageTool::Apt {
+        } else if host.exists(Path::new(SHIPPED)) && debian {
             // The package is here, and somebody has removed its link.
             format!("ln -s {SHIPPED} {DROP_IN} && sshd -t && systemctl reload ssh")
         } else {
@@ -123,7 +130,7 @@ impl Findings {
 fn lines(keyword: &str) -> String {
     let counts = if keyword == "maxstartups" { "before OpenSSH 10.6 the last" } else { "the first" };
     format!(
-        "grep -inE '^[^#]*({keyword})' /etc/ssh/sshd_config.d/*.conf /etc/ssh/sshd_config   # {counts} line counts; then reload sshd"
+        "grep -inE '^[^#]*({keyword}|include)' {MAIN} /etc/ssh/sshd_config.d/*.conf   # {counts} line counts, in included files where they are included; then reload sshd"
     )
 }
 
@@ -223,7 +230,7 @@ mod tests {
         for (files, begin) in [
             (&[][..], "apt install mytoken-sshd-config && "),
             (&[SHIPPED][..], "ln -s /usr/share/mytoken/sshd.conf /etc/ssh/sshd_config.d/10-mytoken.conf && "),
-            (&[SHIPPED, DROP_IN][..], "grep -inE '^[^#]*(passwordauth)' "),
+            (&[SHIPPED, DROP_IN][..], "grep -inE '^[^#]*(passwordauth|include)' "),
         ] {
             let mut findings = Findings::default();
             findings.sshd(&WithMatch(files, RefCell::default()), None, &toml::from_str("").unwrap());
