@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,6 +17,16 @@ use crate::Secret;
 /// Longest access token in bytes.
 const LIMIT: usize = 64 * 1024;
 
+/// When an access token in a file ends, Unix seconds of this host's clock. The claims `exp` and `iat` are times of another clock, but their
+/// difference is a duration, which counts from `written`: the token was issued then or earlier.
+#[must_use]
+pub fn end(exp: u64, iat: Option<u64>, written: u64) -> u64 {
+    let Some(lifetime) = iat.and_then(|iat| exp.checked_sub(iat)) else { return exp };
+    let latest = written.saturating_add(lifetime);
+    // If both clocks agree, `exp` is better: a provider may give a token a second time.
+    if (written..=latest).contains(&exp) { exp } else { latest }
+}
+
 /// Whether the file at `path` holds an access token that has not expired at `now` (Unix seconds). Nothing verifies the token. One that does
 /// not tell its expiry counts as valid: the agent removes it when it expires.
 #[must_use]
@@ -23,24 +34,34 @@ pub fn is_valid(path: &Path, now: u64) -> bool {
     // O_NONBLOCK: a FIFO in the place of the file must not hang the reader.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let Ok(file) = File::options().read(true).custom_flags(flags.bits()).open(path) else { return false };
+    let written = written(&file).map(|written| written.min(now));
     // The buffer has its full size from the start: a growing one would leave copies of the token in freed memory.
     let mut text = String::with_capacity(LIMIT);
     let read = file.take(LIMIT as u64).read_to_string(&mut text);
     let token = Secret::new(text);
-    read.is_ok() && !token.is_empty() && expiry(&token).is_none_or(|exp| exp > now)
+    read.is_ok() && !token.is_empty() && expiry(&token, written).is_none_or(|end| end > now)
+}
+
+/// When a file was written, Unix seconds.
+#[must_use]
+pub fn written(file: &File) -> Option<u64> {
+    Some(file.metadata().ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 #[derive(Deserialize)]
 struct Claims {
     exp: Option<u64>,
+    iat: Option<serde_json::Value>,
 }
 
-/// The claim `exp` of an unverified JWT. `None` for opaque tokens.
-fn expiry(token: &Secret) -> Option<u64> {
+/// When an unverified JWT ends that was written at `written`. `None` for opaque tokens.
+fn expiry(token: &Secret, written: Option<u64>) -> Option<u64> {
     let (_, payload) = token.expose().split_once('.')?;
     let (payload, _) = payload.split_once('.')?;
     let claims = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
-    serde_json::from_slice::<Claims>(&claims).ok()?.exp
+    let Claims { exp, iat } = serde_json::from_slice(&claims).ok()?;
+    let iat = iat.and_then(|iat| iat.as_u64());
+    written.map_or(exp, |written| Some(end(exp?, iat, written)))
 }
 
 #[cfg(test)]
@@ -71,6 +92,31 @@ mod tests {
         }
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
         assert!(!is_valid(&path, 1000));
+    }
+
+    #[test]
+    fn a_token_lives_as_long_as_it_says_whatever_the_clocks() {
+        const YEAR: u64 = 366 * 86_400;
+        for (exp, iat, written, expected) in [
+            (YEAR + 4_600, Some(YEAR + 1_000), YEAR + 1_002, YEAR + 4_600),
+            // The provider gave it a second time.
+            (YEAR + 4_600, Some(YEAR + 1_000), YEAR + 4_000, YEAR + 4_600),
+            // This host's clock is a year ahead, a year behind, and a little behind.
+            (YEAR + 4_600, Some(YEAR + 1_000), 2 * YEAR, 2 * YEAR + 3_600),
+            (YEAR + 4_600, Some(YEAR + 1_000), 7, 3_607),
+            (YEAR + 4_600, Some(YEAR + 1_000), YEAR + 700, YEAR + 4_300),
+            (YEAR, None, 7, YEAR),
+            (7, Some(8), YEAR, 7),
+        ] {
+            assert_eq!(end(exp, iat, written), expected, "{exp} {iat:?} {written}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bt_u1");
+        std::fs::write(&path, jwt(r#"{"exp":4600,"iat":1000}"#)).unwrap();
+        let written = written(&File::open(&path).unwrap()).unwrap();
+        assert!(is_valid(&path, written + 3_599) && !is_valid(&path, written + 3_601), "this host is far ahead");
+        std::fs::write(&path, jwt(r#"{"exp":1000,"iat":"x"}"#)).unwrap();
+        assert!(!is_valid(&path, 1_001));
     }
 
     #[test]

@@ -161,7 +161,7 @@ impl LoginTokenSource for SubTokenSource {
         };
         let granted = server.create(&sub_token, &mut |successor| Ok(acquired.store_successor(successor)?), deadline)?;
         let code = granted.mytoken.clone();
-        self.created.push(CreatedSubToken::new(granted, &parent, &request.name, &request.host));
+        self.created.push(CreatedSubToken::new(granted, server.now(), &parent, &request.name, &request.host));
         Ok(code)
     }
 

@@ -16,9 +16,10 @@ use super::explain_submission::described;
 use super::profile_defaults::Defaults;
 use crate::jobs::own_profiles::{OwnName, OwnProfiles};
 use crate::jobs::profile::ProfileSettings;
+use crate::jobs::request;
 use crate::jobs::settings::JobsSettings;
 use crate::submit::notes::ParentSource;
-use crate::submit::plan::{CallersPlan, plan_of_caller, wanted};
+use crate::submit::plan::{CallersPlan, plan_of_caller};
 use crate::submit::{SubmitError, UserEnvironment, profile};
 
 /// Time limit for the discovery of the mytoken server.
@@ -86,9 +87,12 @@ pub fn show(
         }
     };
     let profile = &profile(&jobs, environment, &name)?;
-    let (url, wanted) = wanted(&shared, &jobs.cluster, profile, clock.now())?;
+    let url = shared.server_url(&profile.server)?;
     let limits = (times, Deadline::after(NETWORK));
-    let plan = plan_of_caller(&shared, &url, &wanted, environment, clock, limits);
+    let wanted = |now| request::wanted(profile, &jobs.cluster, now);
+    let plan = plan_of_caller(&shared, &url, wanted, environment, clock, limits);
+    // Without a plan nobody has asked the server for its time.
+    let wanted = plan.as_ref().map_or_else(|_| wanted(clock.now()), |plan| plan.wanted.clone());
     let text = printable_lines(&by_default) + &render(&profile.name, url.as_str(), &wanted, &plan, times);
     Ok((text, plan.is_ok()))
 }
@@ -169,6 +173,7 @@ mod tests {
     fn the_screen_shows_what_the_callers_mytoken_gives_of_the_profile() {
         let clause = Clause { exp: Some(NOW + 3600), ..wanted() };
         let plan = CallersPlan {
+            wanted: Vec::new(),
             source: ParentSource::Session,
             clauses: vec![clause],
             notes: vec!["this job's credential ends on 21:58".into()],

@@ -14,6 +14,7 @@ use std::process::Command;
 
 use mytoken::token::{Presented, TOKEN_LIMIT, classify};
 use mytoken::{Clock, Secret};
+use mytoken_wire::token_file;
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
@@ -55,7 +56,8 @@ impl NoToken {
 #[must_use]
 pub fn exec(file: Option<OsString>, argv: &[OsString], uid: u32, clock: &dyn Clock) -> NoToken {
     let Some(file) = file.filter(|file| !file.is_empty()).map(PathBuf::from) else { return NoToken::NoFile };
-    let token = match read(&file, uid).and_then(|token| check(token, clock.now())) {
+    let checked = read(&file, uid).and_then(|(token, written)| check(token, written, clock.now()));
+    let token = match checked {
         Ok(token) => token,
         Err(reason) => return NoToken::File { path: file, reason },
     };
@@ -64,8 +66,8 @@ pub fn exec(file: Option<OsString>, argv: &[OsString], uid: u32, clock: &dyn Clo
     CannotRun::new(program, &error).into()
 }
 
-/// Reads a file of this user. Others cannot read or change it, and it is not another user's trap.
-fn read(path: &Path, uid: u32) -> Result<Secret, String> {
+/// Reads a file of this user, and when it was written. Others cannot read or change it, and it is not another user's trap.
+fn read(path: &Path, uid: u32) -> Result<(Secret, Option<u64>), String> {
     // O_NONBLOCK: a FIFO must not hang the program.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = File::options().read(true).custom_flags(flags.bits()).open(path).map_err(|error| unreadable(&error))?;
@@ -79,11 +81,12 @@ fn read(path: &Path, uid: u32) -> Result<Secret, String> {
     if found.mode() & 0o077 != 0 {
         return Err(format!("other users can use it (mode {:04o}); run: chmod 600", found.mode() & 0o7777));
     }
+    let written = token_file::written(&file);
     // The whole size from the start: a growing buffer would leave copies of the token in freed memory.
     let limit = u64::try_from(TOKEN_LIMIT).unwrap_or(u64::MAX).saturating_add(2);
     let mut text = Zeroizing::new(String::with_capacity(TOKEN_LIMIT + 2));
     file.take(limit).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
-    Ok(Secret::new(text.as_str()))
+    Ok((Secret::new(text.as_str()), written))
 }
 
 fn unreadable(error: &io::Error) -> String {
@@ -96,10 +99,11 @@ fn unreadable(error: &io::Error) -> String {
     }
 }
 
-/// Checks that `text` is an access token that has not expired, as far as its form and its own claims say. `now` is Unix seconds.
-fn check(token: Secret, now: u64) -> Result<Secret, String> {
+/// Checks that `token` is an access token that has not expired, as far as its form, its own claims and its file say. `now` is Unix seconds.
+fn check(token: Secret, written: Option<u64>, now: u64) -> Result<Secret, String> {
+    let end = |exp: u64, iat| written.map_or(exp, |written| token_file::end(exp, iat, written.min(now)));
     match classify(&token) {
-        Presented::AccessToken(jwt) => match jwt.unverified_exp {
+        Presented::AccessToken(jwt) => match jwt.unverified_exp.map(|exp| end(exp, jwt.unverified_iat)) {
             Some(exp) if exp <= now => Err(format!(
                 "its access token expired {} s ago; mytokenctl status says why. Wait a minute and try again",
                 now.saturating_sub(exp)
@@ -143,13 +147,19 @@ mod tests {
 
     #[test]
     fn only_a_valid_access_token_is_given() {
-        let checked = |text: &str| check(Secret::new(text), NOW);
+        let checked = |text: &str| check(Secret::new(text), Some(NOW - 60), NOW);
         let good = jwt(&format!(r#"{{"iss":"x","exp":{}}}"#, NOW + 1));
         assert_eq!(checked(&format!("{good}\n")).unwrap().expose(), good, "without the line's end");
         assert!(checked(&jwt(r#"{"iss":"x"}"#)).is_ok());
         assert!(checked("0123456789.0123456789").is_ok(), "an opaque token");
         let expired = checked(&jwt(&format!(r#"{{"iss":"x","exp":{NOW}}}"#))).unwrap_err();
         assert!(expired.contains("expired 0 s ago"), "{expired}");
+        // A year of this host's clock more or less.
+        for (exp, good) in [(NOW - 31_000_000, true), (NOW + 31_000_000, true)] {
+            let text = jwt(&format!(r#"{{"iss":"x","exp":{exp},"iat":{}}}"#, exp - 3_600));
+            assert_eq!(checked(&text).is_ok(), good, "{exp}");
+            assert!(check(Secret::new(text), Some(NOW - 3_700), NOW).unwrap_err().contains("expired 100 s ago"));
+        }
         let mytoken = r#"{"ver":"0.7","token_type":"mytoken","iss":"https://mt","aud":"https://mt"}"#;
         for (text, why) in [
             (jwt(mytoken), "holds a mytoken"),

@@ -13,9 +13,7 @@ use mytoken::{Clock, Deadline, Error, Secret};
 use super::error::SubmitError;
 use super::notes::{Comparison, ParentSource};
 use super::{SubmitConfig, UserEnvironment, cache, find_parent, parent, sub_token_request};
-use crate::jobs::profile::ProfileSettings;
 use crate::jobs::request;
-use crate::jobs::settings::ClusterSettings;
 
 /// What a submission would request from the mytoken server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +45,14 @@ pub fn plan(
         let server = url.as_str().trim_start_matches("https://").to_owned();
         SubmitError::NoMytoken { server, session: Some(unusable), stored: None }
     };
-    parent::usable(mytoken, &url, clock.now()).map_err(no_mytoken)?;
+    let usable = |now| parent::usable(mytoken, &url, now).map_err(no_mytoken);
+    // As a submission: this host's clock alone refuses nothing.
+    if let Some(error) = usable(clock.now()).err().filter(|error| !error.is_about_time()) {
+        return Err(error);
+    }
     let http = HttpClient::new(&config.shared.http_settings())?;
-    let server = Server::discover(&http, &url, deadline)?;
+    let server = Server::discover(&http, &url, deadline)?.with_clock(clock);
+    usable(server.now())?;
     let wanted = request::wanted(profile, &config.jobs.cluster, server.now());
     let clauses = narrowed(&server, (mytoken, None), &wanted, deadline)?;
     Ok(PlannedSubmission { server: url.to_string(), wanted, clauses, key: config.key.id().to_owned() })
@@ -60,20 +63,23 @@ pub fn plan(
 pub struct CallersPlan {
     /// From where the mytoken comes.
     pub source: ParentSource,
+    /// What the profile wants now by the server's clock.
+    pub wanted: Vec<Clause>,
     /// The restrictions of the sub-token.
     pub clauses: Vec<Clause>,
     /// One sentence for each difference that matters.
     pub notes: Vec<String>,
 }
 
-/// What a submission would request for `wanted` with the caller's own mytoken: that of the session, or of the store.
+/// What a submission would request with the caller's own mytoken: that of the session, or of the store. `wanted` is what its profile wants at
+/// a time of day (Unix seconds).
 ///
 /// # Errors
 /// Why there would be no credential, as far as that is known before the request.
 pub fn plan_of_caller(
     shared: &Shared,
     url: &ServerUrl,
-    wanted: &[Clause],
+    wanted: impl Fn(u64) -> Vec<Clause>,
     environment: &UserEnvironment,
     clock: &dyn Clock,
     (times, deadline): (TimeFormat, Deadline),
@@ -85,11 +91,12 @@ pub fn plan_of_caller(
     drop(parent);
     let http = HttpClient::new(&shared.http_settings())?;
     let cache = cache(environment.home.as_deref());
-    let server = Server::discover_cached(&http, url, cache.as_ref(), clock, deadline)?;
-    let clauses = narrowed(&server, (&mytoken, own.as_deref()), wanted, deadline)?;
+    let server = Server::discover_cached(&http, url, cache.as_ref(), clock, deadline)?.with_clock(clock);
+    let wanted = wanted(server.now());
+    let clauses = narrowed(&server, (&mytoken, own.as_deref()), &wanted, deadline)?;
     let exp = clauses.iter().filter_map(|clause| clause.exp).max().unwrap_or(0);
-    let notes = Comparison { source, wanted, clauses: &clauses, exp, now: server.now() }.notes(times);
-    Ok(CallersPlan { source, clauses, notes })
+    let notes = Comparison { source, wanted: &wanted, clauses: &clauses, exp, now: server.now() }.notes(times);
+    Ok(CallersPlan { source, wanted, clauses, notes })
 }
 
 /// The clauses of a sub-token. Nothing is sent: the mytoken's own clauses are known.
@@ -101,17 +108,4 @@ fn narrowed(
 ) -> Result<Vec<Clause>, SubmitError> {
     let capabilities = Capabilities::new([AT]).map_err(Error::from)?;
     Ok(server.child_clauses(&sub_token_request(mytoken, own, wanted, &capabilities, ""), deadline)?)
-}
-
-/// What `profile` wants, and the URL of its server. `now` is Unix seconds.
-///
-/// # Errors
-/// `mytoken.toml` has no such server.
-pub fn wanted(
-    shared: &Shared,
-    cluster: &ClusterSettings,
-    profile: &ProfileSettings,
-    now: u64,
-) -> Result<(ServerUrl, Vec<Clause>), Error> {
-    Ok((shared.server_url(&profile.server)?, request::wanted(profile, cluster, now)))
 }

@@ -4,6 +4,11 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use mytoken::Secret;
+use mytoken::time_format::TimeFormat;
+use mytoken_wire::clock::FixedClock;
+use mytokend::control::{explain_submission, profile};
+use mytokend::submit::UserEnvironment;
 use serde_json::{Value, json};
 
 use crate::harness::{AUDIENCE, SCOPE, TestSite, unix_time};
@@ -69,7 +74,7 @@ fn each_reason_for_no_credential_is_told_without_a_request_for_one() {
 }
 
 /// What `mytokenctl profile` prints for the owner of the site's home, and its status.
-fn profile(site: &TestSite, arguments: &[&str]) -> (i32, String) {
+fn profiles(site: &TestSite, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mytokenctl"));
     command.arg("profile").args(arguments).arg("--config").arg(site.config());
     let output = command.env("HOME", site.home()).env_remove("MYTOKEN_FILE").output().unwrap();
@@ -80,19 +85,41 @@ fn profile(site: &TestSite, arguments: &[&str]) -> (i32, String) {
 #[test]
 fn a_profile_is_shown_against_the_mytoken_of_the_caller() {
     let site = TestSite::new(60);
-    let (status, text) = profile(&site, &["list"]);
+    let (status, text) = profiles(&site, &["list"]);
     assert_eq!((status, text), (0, format!("default  scope {SCOPE}, audience {AUDIENCE}\n")));
-    let (status, text) = profile(&site, &["show"]);
+    let (status, text) = profiles(&site, &["show"]);
     assert!(status == 1 && text.contains(&format!("{{\"scope\":\"{SCOPE}\"")), "{text}");
     assert!(text.contains("\nresult       no credential: your session has none and "), "{text}");
     site.store(&site.mytoken(&json!({})));
     let login = site.journal().len();
-    let (status, text) = profile(&site, &["show", "default"]);
+    let (status, text) = profiles(&site, &["show", "default"]);
     assert!(status == 0 && text.contains("\nmytoken      that of mytoken-ssh login"), "{text}");
     assert!(text.lines().filter(|line| line.starts_with("sub-token    until ")).count() == 1, "{text}");
-    let (status, text) = profile(&site, &["show", "other"]);
+    let (status, text) = profiles(&site, &["show", "other"]);
     assert!(status == 1 && text.contains("no profile \"other\"; this cluster has: default"), "{text}");
     let journal = site.journal();
     let sent = journal.get(login..).unwrap_or_default();
     assert!(!sent.is_empty() && sent.iter().all(|request| request["endpoint"] == "discovery"), "{sent:?}");
+}
+
+#[test]
+fn a_wrong_clock_of_this_host_changes_no_plan() {
+    let site = TestSite::new(60);
+    let granted = site.mytoken(&json!({}));
+    site.store(&granted);
+    let (mytoken, years) = (Secret::new(granted["mytoken"].as_str().unwrap()), 3 * 31_557_600);
+    let environment = UserEnvironment { home: Some(site.home()), mytoken_file: None };
+    let caller = profile::Caller { environment: &environment, variable: None };
+    let year = |time: u64| format!("{}-", 1970 + time / 31_556_952);
+    for here in [unix_time() - years, unix_time() + years] {
+        let (clock, times) = (FixedClock(here), TimeFormat::utc(here));
+        let explained = explain_submission::explain(&site.config(), "default", &mytoken, &clock, times).unwrap();
+        let shown = profile::show(&site.config(), (Some("default"), (None, None)), caller, &clock, times).unwrap();
+        for (text, good) in [explained, shown] {
+            assert!(good, "{text}");
+            // Until a day of this year, or of the next one in December.
+            let right = [unix_time(), unix_time() + 31_557_600].map(year);
+            assert!(right.iter().any(|year| text.contains(year)) && !text.contains(&year(here)), "{text}");
+        }
+    }
 }

@@ -4,13 +4,15 @@
 //! A refusal does not mean that the transfer code is unused: a hostile host redeems it before it refuses. Then the code
 //! no longer exists, and only the handle leads to the mytoken behind it (MT-40).
 
+use std::time::{Duration, Instant};
+
 use mytoken::InputError;
 use mytoken::server::ServerError;
 use mytoken::server::{Granted, Server};
 use mytoken::token::unverified_claims;
 use mytoken::token_store::{StoredToken, TokenStore};
 use mytoken::urls::ServerUrl;
-use mytoken::{Clock, Deadline, Error, Secret, SystemClock};
+use mytoken::{Deadline, Error, Secret};
 
 use crate::printable::printable;
 use mytoken::time_format::duration;
@@ -18,15 +20,20 @@ use mytoken::time_format::duration;
 /// A sub-token that was created for a login.
 pub struct CreatedSubToken {
     granted: Granted,
+    /// Its lifetime when it was created. `None`: it does not expire.
+    lifetime: Option<Duration>,
+    created: Instant,
     parent: Option<String>,
     name: String,
     host: String,
 }
 
 impl CreatedSubToken {
-    /// A sub-token of `parent` for `host`, with this name in the server's lists.
-    pub fn new(granted: Granted, parent: &StoredToken, name: &str, host: &str) -> Self {
-        Self { granted, parent: token_id(parent), name: name.to_owned(), host: host.to_owned() }
+    /// A sub-token of `parent` for `host`, with this name in the server's lists. `now`: the server's time of day, Unix seconds.
+    pub fn new(granted: Granted, now: u64, parent: &StoredToken, name: &str, host: &str) -> Self {
+        let lifetime = granted.expires_at.map(|exp| Duration::from_secs(exp.saturating_sub(now)));
+        let (parent, name, host) = (token_id(parent), name.to_owned(), host.to_owned());
+        Self { granted, lifetime, created: Instant::now(), parent, name, host }
     }
 
     /// Revokes the sub-token and its own sub-tokens. After an error it may still be valid.
@@ -65,8 +72,10 @@ impl CreatedSubToken {
 
     /// A warning for the user after a failed revocation. `stored` is the mytoken that is stored now.
     pub fn warning(&self, error: &Error, stored: Option<&StoredToken>, server: &ServerUrl) -> String {
-        let lifetime = match self.granted.expires_at {
-            Some(exp) => format!("is valid for {}", duration(exp.saturating_sub(SystemClock.now()))),
+        let lifetime = match self.lifetime {
+            Some(lifetime) => {
+                format!("is valid for {}", duration(lifetime.saturating_sub(self.created.elapsed()).as_secs()))
+            }
             None => "does not expire".to_owned(),
         };
         // `mytoken-ssh logout` revokes the sub-tokens of the stored mytoken, so it must be the parent.

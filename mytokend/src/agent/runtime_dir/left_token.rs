@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use mytoken::Secret;
 use mytoken::private_files::{Directory, FileError, Owner, as_user};
 use mytoken::token::{Presented, TOKEN_LIMIT, classify};
+use mytoken_wire::token_file;
 
 use super::{RuntimeDir, token_name};
 
@@ -78,10 +79,12 @@ fn left_token(directory: &Directory, uid: u32, mode: u32, now: u64) -> Option<Le
     Some(LeftToken { owner, exp: expiry(&token, written.map_or(0, |time| time.as_secs()), now) })
 }
 
-/// When a token expires that was written at `written`.
+/// When a token expires that was written at `written`, by this host's clock.
 fn expiry(token: &Secret, written: u64, now: u64) -> u64 {
     match classify(token) {
-        Presented::AccessToken(jwt) => jwt.unverified_exp,
+        Presented::AccessToken(jwt) => {
+            jwt.unverified_exp.map(|exp| token_file::end(exp, jwt.unverified_iat, written.min(now)))
+        }
         Presented::Mytoken(claims) => claims.unverified().exp,
         _ => None,
     }
@@ -118,6 +121,10 @@ mod tests {
             |payload: &str| Secret::new(format!("{}.{}.{}", part("{\"alg\":\"none\"}"), part(payload), part("x")));
         let opaque = Secret::new("an-opaque-access-token");
         assert_eq!(expiry(&jwt("{\"exp\":1234}"), 1, 2), 1234);
+        let year = "{\"exp\":40003600,\"iat\":40000000}";
+        assert_eq!(expiry(&jwt(year), 1000, 2000), 1000 + 3600, "this host's clock is far behind");
+        assert_eq!(expiry(&jwt(year), 90_000_000, 90_000_100), 90_003_600, "this host's clock is far ahead");
+        assert_eq!(expiry(&jwt(year), 90_000_000, 50_000_000), 50_003_600, "and was set back");
         assert_eq!(expiry(&jwt("{}"), 1000, 2000), 1000 + OPAQUE_LIFETIME);
         assert_eq!(expiry(&opaque, 1000, 2000), 1000 + OPAQUE_LIFETIME);
         assert_eq!(expiry(&opaque, u64::MAX, 2000), 2000 + OPAQUE_LIFETIME, "the clock was ahead when it was written");
