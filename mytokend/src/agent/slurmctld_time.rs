@@ -89,10 +89,30 @@ impl Agent {
         // Not locked: slurmctld may hang.
         let told = self.configured().controller.time_of_day();
         let received = self.clock.elapsed();
-        let clock = told.and_then(|now| ServerClock::measure(UNIX_EPOCH + Duration::from_secs(now), sent, received));
+        let clock = told.and_then(|now| measured_clock(now, sent, received));
         if let Some(clock) = clock {
             *self.slurmctld.lock().unwrap_or_else(PoisonError::into_inner) = Some((received, clock));
         }
         clock.or_else(|| measured().map(|(_, clock)| clock))
+    }
+}
+
+/// slurmctld's clock, which was at `now` Unix seconds between these elapsed times. `None`: that cannot be.
+fn measured_clock(now: u64, sent: Duration, received: Duration) -> Option<ServerClock> {
+    ServerClock::measure(UNIX_EPOCH.checked_add(Duration::from_secs(now))?, sent, received)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_cannot_be_is_no_measurement() {
+        let (sent, received) = (Duration::from_secs(10), Duration::from_secs(11));
+        let clock = |now| measured_clock(now, sent, received).map(|clock| clock.at(received));
+        assert_eq!(clock(1_795_734_559), Some(1_795_734_560));
+        for wrong in [0, i64::MAX as u64, u64::MAX] {
+            assert_eq!(clock(wrong), None, "{wrong}");
+        }
     }
 }
