@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -50,7 +50,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
     };
     let total = config.jobs.submit.deadline.get();
     let (send, receive) = mpsc::channel();
-    let chosen = Arc::new(OnceLock::new());
+    let chosen = Arc::new(Mutex::new(Choice::of_site(&arguments, &config.jobs)));
     let worker_chosen = Arc::clone(&chosen);
     // Name resolution has no deadline, and a home directory neither, so another thread does the work. This thread answers at the deadline.
     let worker = std::thread::Builder::new().spawn(move || {
@@ -64,7 +64,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
                 return;
             }
         };
-        let _ = worker_chosen.set(choice.by_defaults);
+        *worker_chosen.lock().unwrap_or_else(PoisonError::into_inner) = choice.by_defaults;
         let request = SubmitRequest {
             profile: choice.profile,
             required: choice.required,
@@ -80,7 +80,8 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
         return fail("the system cannot start a thread");
     }
     let result = receive.recv_timeout(total.saturating_sub(begin.elapsed()));
-    let answer = |answer: SubmitAnswer| answer.with_choice(chosen.get().and_then(Option::as_ref));
+    let answer =
+        |answer: SubmitAnswer| answer.with_choice(chosen.lock().unwrap_or_else(PoisonError::into_inner).as_ref());
     let fail = |sentence: String| {
         let _ = relay::answer(&answer(SubmitAnswer::failed(sentence)));
         ExitCode::FAILURE

@@ -34,15 +34,9 @@ impl Choice {
         if let Some(profile) = &arguments.profile {
             return Ok(Some(Self { profile: profile.clone(), required, by_defaults: None }));
         }
-        let job = Unnamed {
-            to: jobs.destination(arguments.partition.as_deref(), arguments.account.as_deref()),
-            of_site: arguments.default.as_ref(),
-            by_default: arguments.by_default,
-            required,
-        };
         let own = OwnProfiles::load(environment.home.as_deref()).map_err(SubmitError::OwnProfiles)?;
         let own = own.defaults(jobs).map_err(SubmitError::OwnProfiles)?;
-        let (chosen, _) = defaults::choose(own, &jobs.default, job);
+        let (chosen, _) = defaults::choose(own, &jobs.default, unnamed(arguments, jobs));
         Ok(match &chosen {
             CredentialOption::Off => None,
             CredentialOption::On { profile, required } => Some(Self {
@@ -51,6 +45,23 @@ impl Choice {
                 by_defaults: Some(chosen.clone()),
             }),
         })
+    }
+
+    /// What the site's defaults say of the submission. It counts until the user's own file was read: one that cannot be read, or hangs,
+    /// must not start a job without the credential that the site requires. `None`: no credential, or the submission names the profile.
+    #[must_use]
+    pub fn of_site(arguments: &SubmitArguments, jobs: &JobsSettings) -> Option<CredentialOption> {
+        let chosen = || defaults::choose(&[], &jobs.default, unnamed(arguments, jobs)).0;
+        arguments.profile.is_none().then(chosen).filter(|chosen| *chosen != CredentialOption::Off)
+    }
+}
+
+fn unnamed<'a>(arguments: &'a SubmitArguments, jobs: &'a JobsSettings) -> Unnamed<'a> {
+    Unnamed {
+        to: jobs.destination(arguments.partition.as_deref(), arguments.account.as_deref()),
+        of_site: arguments.default.as_ref(),
+        by_default: arguments.by_default,
+        required: arguments.required,
     }
 }
 

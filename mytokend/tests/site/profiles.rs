@@ -147,6 +147,14 @@ fn a_failure_says_what_the_defaults_required() {
     let refused = site.submit_with(&["--by-default"]);
     assert!(!refused.status.success() && refused.line["error"].is_string(), "{refused:?}");
     assert_eq!(refused.line["chosen"], "required:default");
+    // Nor does an own file that cannot be read free the job of it.
+    for broken in ["[[default", "[[default]]\nmytoken = 'nothing'\n"] {
+        write_own(&site, broken);
+        let refused = site.submit_with(&["--by-default"]);
+        assert!(!refused.status.success(), "{refused:?}");
+        assert!(refused.line["error"].as_str().unwrap().contains("/.config/mytoken/jobs.toml:"), "{refused:?}");
+        assert_eq!(refused.line["chosen"], "required:default", "{broken}");
+    }
 }
 
 #[test]
