@@ -124,6 +124,16 @@ mod tests {
     }
 
     #[test]
+    fn a_purpose_of_a_later_release_counts_as_a_submission() {
+        let text = serde_json::to_string(&Stored::of([(URL, &ledger())].into_iter(), 1_001 * SECOND).unwrap()).unwrap();
+        let later = text.replace("\"token\"", "\"later\"");
+        assert_ne!(later, text);
+        let mut restored = Ledger::default();
+        serde_json::from_str::<Stored>(&later).unwrap().restore([(URL, &mut restored)].into_iter(), 1_002 * SECOND);
+        assert_eq!(restored.uses(None, 1_002 * SECOND), [("submission", Some(ALICE), 95)]);
+    }
+
+    #[test]
     fn a_host_with_many_requests_stores_few_lines() {
         let mut ledger = Ledger::default();
         ledger.learn(RequestLimit { requests: 10_000, left: 9_999, reset: Some(Duration::from_secs(300)) }, 0);
