@@ -17,6 +17,9 @@ const DEEPEST: usize = 16;
 const FILE_LIMIT: usize = 256 * 1024;
 const LINE_LIMIT: usize = 2_000;
 
+/// Most files of a stack. Two lines that include their own file would double them at each depth.
+const MOST_FILES: usize = 500;
+
 /// The management groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
@@ -110,6 +113,8 @@ pub struct Stack {
     pub mistakes: Vec<Mistake>,
     /// Whether files include each other.
     is_circle: bool,
+    /// How many were read.
+    files: usize,
 }
 
 /// Where a stack is read from.
@@ -144,10 +149,14 @@ impl Stack {
 
     /// `by`: the place that includes the file.
     fn add_file(&mut self, source: &Source<'_>, name: &str, by: Option<&str>, depth: usize, level: usize) {
+        self.files = self.files.saturating_add(1);
+        if self.files > MOST_FILES && self.is_circle {
+            return;
+        }
         let (path, text) = source.file(name);
         let path = path.display();
         let place = by.map_or_else(|| path.to_string(), str::to_owned);
-        if depth > DEEPEST {
+        if depth > DEEPEST || self.files > MOST_FILES {
             // Each file of the circle, and what these include, would be one.
             if !std::mem::replace(&mut self.is_circle, true) {
                 self.mistake(place, format!("{path}: files include each other"));

@@ -60,6 +60,18 @@ fn lines_that_libpam_cannot_read_are_named() {
     }
 }
 
+#[test]
+fn files_that_include_each_other_many_times_are_read_a_limited_number_of_times() {
+    let reads = std::cell::Cell::new(0);
+    let read = |_: &Path| {
+        reads.set(reads.get() + 1);
+        Some("@include sshd\n".repeat(2) + "auth include sshd\n".repeat(2).as_str())
+    };
+    let stack = Stack::read(&[Path::new("/etc/pam.d")], "sshd", Group::Session, &read);
+    assert!(reads.get() <= 1_000, "{}", reads.get());
+    assert_eq!(stack.mistakes.len(), 1, "{:?}", stack.mistakes);
+}
+
 /// The table of pam.conf(5): the four words and their long forms.
 #[test]
 fn the_four_words_decide_as_their_long_forms() {
