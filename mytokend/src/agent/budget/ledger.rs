@@ -5,7 +5,8 @@
 //! Three tenths of the limit are kept for logins and for the tokens of running jobs and sessions, which may use all of it; the last
 //! twentieth only for users who have few. A tenth is never denied to submissions. What submissions may use is shared by one rule: a user
 //! gets a permit while his own requests of the period are fewer than twice what is left for submissions. So nobody can use up the part
-//! alone, users who ask at the same time get equal shares, and whoever has the fewest gets the next permit: a loop comes last.
+//! alone, users who ask at the same time get equal shares, and whoever has the fewest gets the next permit: a loop comes last. The last
+//! one that is left is for a user who has none.
 //!
 //! Whatever a user can cause as often as he likes counts for his share, and so does what nobody but he says: new tokens on request, and
 //! revocations of sub-tokens that have given no access token on this host. A credential of a job that the server refuses counts, too.
@@ -296,7 +297,9 @@ struct Share {
 impl Share {
     fn admits(self) -> bool {
         let free = self.left.saturating_sub(self.kept).max(self.assured.min(self.left));
-        self.own < free.saturating_mul(2)
+        // At a small limit a few users could use up everything before another one asks.
+        let is_last = free == 1 && self.own > 0;
+        self.own < free.saturating_mul(2) && !is_last
     }
 
     /// After so many more of these requests of the user.
