@@ -32,6 +32,7 @@ fuzz_target!(|data: &[u8]| {
         made: read_number(one),
         shared_for: read_number(other),
         followed: false,
+        files: Vec::new(),
     };
     if let Ok(sealed) = seal(&credential, public) {
         assert_eq!(open(&sealed, private).as_ref(), Ok(&credential), "what a submission seals, a node opens");

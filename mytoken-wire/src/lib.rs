@@ -12,6 +12,7 @@ pub mod agent;
 pub mod chunks;
 pub mod clock;
 pub mod credential_option;
+mod file_name;
 mod handle;
 pub mod hex;
 mod job_name;
@@ -28,6 +29,7 @@ pub mod version;
 
 pub use clock::{Clock, Deadline, ScheduleClock, SystemClock};
 pub use credential_option::CredentialOption;
+pub use file_name::{FileName, MOST_FILES};
 pub use handle::Handle;
 pub use job_name::{JobName, NotAJob};
 pub use printable::{is_printable, printable};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Paths that processes of the suite share on one host.
 
+use crate::FileName;
+
 /// The runtime directory, owner root, mode 0711. The agent or the PAM module makes it, whichever starts first.
 pub const RUNTIME: &str = "/run/mytoken";
 
@@ -20,4 +22,10 @@ pub const MISSED: &str = "missed";
 #[must_use]
 pub fn bearer_token_file(uid: u32) -> String {
     format!("bt_u{uid}")
+}
+
+/// File name of a further access token of a job, beside [`bearer_token_file`].
+#[must_use]
+pub fn named_token_file(uid: u32, name: &FileName) -> String {
+    format!("bt_u{uid}-{name}")
 }

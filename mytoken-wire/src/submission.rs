@@ -36,6 +36,9 @@ pub struct SubmitAnswer {
     /// Names of tools for which the job's environment names the token file, as in [`crate::tools`]. Plugins of earlier releases ignore them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
+    /// Whether the job has several token files. Plugins of earlier releases ignore it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub several_files: bool,
 }
 
 impl SubmitAnswer {
@@ -55,6 +58,7 @@ impl SubmitAnswer {
             chosen: None,
             notes: Vec::new(),
             tools: Vec::new(),
+            several_files: false,
         }
     }
 
@@ -120,7 +124,10 @@ mod tests {
         assert!(with_tools.line().ends_with(r#","tools":["rclone"]}"#), "{}", with_tools.line());
         let chosen = made.clone().with_choice(CredentialOption::parse("required:data").as_ref());
         assert!(chosen.line().ends_with(r#","chosen":"required:data"}"#), "{}", chosen.line());
-        for answer in [made, noted, with_tools, chosen, SubmitAnswer::failed("no".into()), SubmitAnswer::off()] {
+        let several = SubmitAnswer { several_files: true, ..made.clone() };
+        assert!(several.line().ends_with(r#","several_files":true}"#), "{}", several.line());
+        let made_ones = [made, noted, with_tools, chosen, several];
+        for answer in made_ones.into_iter().chain([SubmitAnswer::failed("no".into()), SubmitAnswer::off()]) {
             assert_eq!(SubmitAnswer::parse(answer.line().as_bytes()), Some(answer));
         }
         assert_eq!(SubmitAnswer::failed("no".into()).line(), r#"{"v":1,"error":"no"}"#);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mytoken_wire::agent::{AgentError, JobStart, JobState, MissedStart, Started, ask};
 use mytoken_wire::clock::uptime;
 use mytoken_wire::paths::bearer_token_file;
-use mytoken_wire::{Clock as _, Deadline, SystemClock, token_file};
+use mytoken_wire::{Clock as _, Deadline, MOST_FILES, SystemClock, token_file};
 
 use crate::ffi::info;
 use crate::missed::MissedFile;
@@ -95,7 +95,7 @@ fn ask_with_retries(socket: &Path, request: &JobStart, patience: Patience) -> Re
 
 /// The step of an answer. `file` is used if the agent names none that can be the value of a variable.
 fn answered(started: Started, file: PathBuf, required: bool) -> StepToken {
-    let Started { path, state, reason, required: required_by_credential } = started;
+    let Started { path, state, reason, required: required_by_credential, files } = started;
     let reason = reason.unwrap_or_else(|| "the agent gives no reason".to_owned());
     let state = match state {
         JobState::Ready => TokenState::Ready,
@@ -103,7 +103,9 @@ fn answered(started: Started, file: PathBuf, required: bool) -> StepToken {
         JobState::Failed => TokenState::Failed(reason),
     };
     let file = if is_plain(&path) { PathBuf::from(path) } else { file };
-    StepToken { file, state, required: required_by_credential || required, announces: false }
+    let several = !files.is_empty();
+    let missing = files.into_iter().filter_map(|file| Some((file.name, file.reason?))).take(MOST_FILES).collect();
+    StepToken { missing, several, ..StepToken::new(file, state, required_by_credential || required) }
 }
 
 /// The step without an answer. A token in the file is still good: the agent removes it at its expiry, and the agent's absence alone must not
@@ -115,7 +117,7 @@ fn unanswered(error: &AgentError, file: PathBuf, required: bool, is_valid: bool)
     } else {
         TokenState::Failed(error.to_string())
     };
-    StepToken { file, state, required, announces: false }
+    StepToken::new(file, state, required)
 }
 
 /// Whether `path` can be the value of a variable.

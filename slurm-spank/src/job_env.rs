@@ -31,6 +31,10 @@ pub const REASON: &CStr = c"SLURM_MYTOKEN_REASON";
 pub const RESTARTS: &CStr = c"SLURM_RESTART_COUNT";
 /// The tools of the profile, as [`tools::join`] writes them.
 pub const TOOLS: &CStr = c"SLURM_MYTOKEN_TOOLS";
+/// Set when the job has several token files.
+pub const FILES: &CStr = c"SLURM_MYTOKEN_FILES";
+/// The directory of the job's token files, in a job with several.
+pub const TOKEN_DIR: &CStr = c"MYTOKEN_TOKEN_DIR";
 /// The path of the file with a login session's mytoken.
 pub const MYTOKEN_FILE: &CStr = c"MYTOKEN_FILE";
 /// The path of the file with the access token (WLCG Bearer Token Discovery).
@@ -44,6 +48,7 @@ pub struct Credential {
     sealed: String,
     handle: Handle,
     tools: Vec<Tool>,
+    several_files: bool,
 }
 
 impl Credential {
@@ -51,12 +56,17 @@ impl Credential {
     pub fn parse(sealed: &str, handle: &str) -> Result<Self, &'static str> {
         sealed::parse(sealed).map_err(|_| "its sealed credential is malformed")?;
         let handle = Handle::parse(handle).ok_or("its handle is malformed")?;
-        Ok(Self { sealed: sealed.to_owned(), handle, tools: Vec::new() })
+        Ok(Self { sealed: sealed.to_owned(), handle, tools: Vec::new(), several_files: false })
     }
 
     /// With these tools of the profile. Unknown names are of a later release.
     pub fn with_tools(self, names: &[String]) -> Self {
         Self { tools: tools::split(&names.join(",")), ..self }
+    }
+
+    /// For a job with several token files, or with one.
+    pub fn with_several_files(self, several_files: bool) -> Self {
+        Self { several_files, ..self }
     }
 
     /// Sets the variables for the job that is about to be submitted. The handle also goes into this process's environment, because
@@ -65,22 +75,26 @@ impl Credential {
         let placed = set_env(SEALED, &self.sealed)
             && set_env(HANDLE_STEP, self.handle.as_str())
             && (self.tools.is_empty() || set_env(TOOLS, &tools::join(&self.tools)))
+            && (!self.several_files || set_env(FILES, "1"))
             && spank.set_job_control(HANDLE_CONTROL, self.handle.as_str());
         if placed { Ok(()) } else { Err("Slurm refused to set the credential's variables") }
     }
 }
 
-/// Removes the credential of an outer job from this environment: it belongs to that job alone. `BEARER_TOKEN_FILE` is removed only if it
-/// points into `jobs`, the agent's directory of jobs. The variable of a login session stays.
+/// Removes the credential of an outer job from this environment: it belongs to that job alone. `BEARER_TOKEN_FILE` and
+/// `MYTOKEN_TOKEN_DIR` are removed only if they point into `jobs`, the agent's directory of jobs. The variable of a login session stays.
 pub fn remove_inherited(jobs: &Path) {
     unset_env(SEALED);
     unset_env(HANDLE_STEP);
     unset_env(TOOLS);
+    unset_env(FILES);
     unset_env(WANTED);
     unset_env(REASON);
-    let file = TOKEN_FILE.to_str().ok().and_then(std::env::var_os);
-    if file.is_some_and(|file| Path::new(&file).starts_with(jobs)) {
-        unset_env(TOKEN_FILE);
+    for name in [TOKEN_FILE, TOKEN_DIR] {
+        let path = name.to_str().ok().and_then(std::env::var_os);
+        if path.is_some_and(|path| Path::new(&path).starts_with(jobs)) {
+            unset_env(name);
+        }
     }
     for tool in tools::ALL {
         let value = tool.variable().to_str().ok().and_then(|name| std::env::var(name).ok());

@@ -15,7 +15,8 @@ use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Item, JobEnv, Spank, error, info};
 use crate::hook::{HookCall, Verdict};
 use crate::job_env::{
-    HANDLE_STEP, OPTION, REASON, REASON_LIMIT, RESTARTS, SEALED, TOKEN, TOKEN_FILE, TOOLS, WANTED, component,
+    FILES, HANDLE_STEP, OPTION, REASON, REASON_LIMIT, RESTARTS, SEALED, TOKEN, TOKEN_DIR, TOKEN_FILE, TOOLS, WANTED,
+    component,
 };
 use crate::state::{self, StepToken, TokenState};
 
@@ -68,6 +69,9 @@ pub fn start(call: &HookCall) {
     }
     call.spank.unset_job_env(TOKEN);
     name_file_to_tools(call, &step.file);
+    if step.several || call.spank.job_env(FILES, 8) != JobEnv::Absent {
+        name_directory(call, &step.file);
+    }
     state::change(|state| state.step = Some(step));
 }
 
@@ -79,7 +83,7 @@ pub fn start_panicked(spank: &Spank) {
         return;
     }
     let state = TokenState::Failed("internal error of the Slurm plugin; please tell the administrator".to_owned());
-    let step = StepToken { file: PathBuf::new(), state, required: is_required(spank), announces: true };
+    let step = StepToken { announces: true, ..StepToken::new(PathBuf::new(), state, is_required(spank)) };
     state::change(|state| state.step.get_or_insert(step).clone());
 }
 
@@ -109,6 +113,14 @@ fn name_file_to_tools(call: &HookCall, file: &Path) {
     }
 }
 
+/// Sets the variable with the directory of the job's files. Without an answer of the agent the submission says that there are several.
+fn name_directory(call: &HookCall, file: &Path) {
+    let set = |directory: &Path| call.spank.set_job_env(TOKEN_DIR, &directory.to_string_lossy());
+    if !file.parent().is_some_and(set) {
+        info("Slurm refused to set MYTOKEN_TOKEN_DIR");
+    }
+}
+
 /// Whether the agent knows a credential of this job. A step that comes from outside the job (`srun --jobid` in another session) does not
 /// have the job's environment; the agent made the job's directory when an earlier step brought the credential.
 fn has_directory(call: &HookCall) -> bool {
@@ -121,7 +133,7 @@ fn refuse_unknown(call: &HookCall) {
     let reason = "no step from inside the job has brought its credential to this node; start the step inside the job";
     info(&format!("no access token: {reason}"));
     let state = TokenState::Failed(reason.to_owned());
-    let step = StepToken { file: PathBuf::new(), state, required: is_required(call.spank), announces: true };
+    let step = StepToken { announces: true, ..StepToken::new(PathBuf::new(), state, is_required(call.spank)) };
     state::change(|state| state.step = Some(step));
 }
 
@@ -130,7 +142,7 @@ fn explain(call: &HookCall, reason: &str) {
     call.spank.unset_job_env(REASON);
     let is_first = call.spank.item(Item::Step).is_some_and(|step| step == BATCH_STEP);
     let state = TokenState::Failed(mytoken_wire::printable(reason, usize::from(REASON_LIMIT)));
-    let step = StepToken { file: PathBuf::new(), state, required: false, announces: is_first };
+    let step = StepToken { announces: is_first, ..StepToken::new(PathBuf::new(), state, false) };
     state::change(|state| state.step = Some(step));
 }
 
@@ -180,6 +192,11 @@ pub fn task(call: &HookCall) -> Verdict {
     let Some(Some(step)) = state::change(|state| state.step.clone()) else {
         return Verdict::Proceed;
     };
+    if is_first_task(call) && step.announces {
+        for (name, reason) in &step.missing {
+            error(&format!("no access token in the file \"{name}\": {reason}"));
+        }
+    }
     let reason = match (&step.state, step.required) {
         (TokenState::Failed(reason) | TokenState::Pending(reason), false) => {
             let yet = if matches!(step.state, TokenState::Pending(_)) { " yet" } else { "" };

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, TryLockError};
 
+use mytoken_wire::FileName;
+
 use crate::credential_option::CredentialOption;
 use crate::job_env::Credential;
 
@@ -48,6 +50,17 @@ pub struct StepToken {
     pub required: bool,
     /// Whether the step prints why there is none: the first step of the job, and a step from outside the job.
     pub announces: bool,
+    /// The further files of the job that do not exist, with the reason.
+    pub missing: Vec<(FileName, String)>,
+    /// Whether the job has further files.
+    pub several: bool,
+}
+
+impl StepToken {
+    /// A step that prints nothing, of a job with one file.
+    pub fn new(file: PathBuf, state: TokenState, required: bool) -> Self {
+        Self { file, state, required, announces: false, missing: Vec::new(), several: false }
+    }
 }
 
 /// State of an access token.

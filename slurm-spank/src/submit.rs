@@ -117,12 +117,13 @@ fn read(output: &ChildOutput, wanted: &CredentialOption) -> Result<Option<Submit
             Err(SubmitFailure::Reported(Failure { reason: sentence.trim().to_owned(), required }))
         }
         SubmitAnswer { off: true, .. } => Ok(None),
-        SubmitAnswer { sealed: Some(sealed), handle: Some(handle), notes, tools, .. }
+        SubmitAnswer { sealed: Some(sealed), handle: Some(handle), notes, tools, several_files, .. }
             if matches!(output.status, ChildStatus::Exited(0) | ChildStatus::Unknown) =>
         {
             let credential = Credential::parse(&sealed, &handle)
                 .map_err(|fault| SubmitFailure::Misbehaved(format!("answered, but {fault}")))?
-                .with_tools(&tools);
+                .with_tools(&tools)
+                .with_several_files(several_files);
             Ok(Some(Submitted { credential, chosen, notes: notes.into_iter().take(NOTES).collect() }))
         }
         _ => Err(misbehaved("gave an answer without a credential")),
@@ -162,6 +163,7 @@ mod tests {
         let with_tools = line.replace('}', r#","tools":["later","rclone"]}"#);
         assert_ne!(of(&with_tools).credential, of(&line).credential);
         assert_eq!(of(&line.replace('}', r#","chosen":"required:x"}"#)).chosen.to_string(), "required:x");
+        assert_ne!(of(&line.replace('}', r#","several_files":true}"#)).credential, of(&line).credential);
         assert!(read_line(&line, ChildStatus::Unknown).is_ok());
         let failed = SubmitFailure::Misbehaved("gave an answer without a credential".into());
         assert_eq!(read_line(&line, ChildStatus::Exited(1)), Err(failed));

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, Event};
-use crate::JobName;
+use crate::{FileName, JobName};
 
 /// An answer. On the wire `{"v":1,"started":{...}}`, `{"v":1,"status":{...}}`, `{"v":1,"done":{}}` or `{"v":1,"error":"sentence"}`.
 #[derive(Debug, Clone, Serialize)]
@@ -36,6 +36,19 @@ pub struct Started {
     /// Whether the user required a credential. If it is missing, the plugin's `task_init` fails the job.
     #[serde(default)]
     pub required: bool,
+    /// The further files of the job, beside `path`. The plugins of earlier releases ignore them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<StartedFile>,
+}
+
+/// A further token file of a job that started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedFile {
+    /// The NAME in `bt_u<uid>-NAME`.
+    pub name: FileName,
+    /// A sentence that says why the file does not exist. Absent: it does, or will in a moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Whether a request may be sent.
@@ -159,6 +172,33 @@ pub struct JobStatus {
     /// Expiry of the sub-token or mytoken in Unix seconds; for a session without renewal, expiry of its access token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
+    /// The further files of the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileStatus>,
     /// Events, oldest first.
     pub events: Vec<Event>,
+}
+
+/// A further token file of a job, as `mytokenctl status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStatus {
+    /// The NAME in `bt_u<uid>-NAME`.
+    pub name: FileName,
+    /// Path of the file.
+    pub file: String,
+    /// What is the matter with its access token.
+    #[serde(rename = "state")]
+    pub condition: Condition,
+    /// Since when there is an outage, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// When it gets access tokens again, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// A sentence that says why there is no access token, or why it is not renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Expiry of the access token in the file, Unix seconds.
+    #[serde(rename = "access_token_until", default, skip_serializing_if = "Option::is_none")]
+    pub token_until: Option<u64>,
 }

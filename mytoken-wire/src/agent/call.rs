@@ -112,8 +112,9 @@ fn none<A>() -> Option<A> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Answer, Envelope, JobState, Request};
+    use super::super::{Answer, Envelope, JobState, Request, StartedFile};
     use super::*;
+    use crate::FileName;
 
     fn line(call: &impl Call) -> String {
         serde_json::to_string(&RequestLine::of(call)).unwrap()
@@ -167,9 +168,14 @@ mod tests {
         fn read<C: Call>(answer: Answer) -> AnswerLine<C::Answer> {
             serde_json::from_str(&serde_json::to_string(&Envelope::of(answer)).unwrap()).unwrap()
         }
+        let files = vec![StartedFile { name: FileName::parse("compute").unwrap(), reason: None }];
         let started =
-            Started { path: "/x".into(), state: JobState::Failed, reason: Some("why".into()), required: true };
+            Started { path: "/x".into(), state: JobState::Failed, reason: Some("why".into()), required: true, files };
         assert_eq!(read::<JobStart>(Answer::Started(started.clone())).answer, Some(started));
+        // The agent of an earlier release knows one file, and the plugin of an earlier release reads one file.
+        let of_older_agent: AnswerLine<Started> =
+            serde_json::from_str(r#"{"v":1,"started":{"path":"/x","state":"ready"}}"#).unwrap();
+        assert!(of_older_agent.answer.is_some_and(|started| started.files.is_empty()));
         let of_older_agent: AnswerLine<Status> =
             serde_json::from_str(r#"{"v":1,"status":{"node":"n1","jobs":[]}}"#).unwrap();
         assert_eq!(of_older_agent.answer, Some(Status { node: "n1".into(), ..Status::default() }));

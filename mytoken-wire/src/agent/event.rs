@@ -69,6 +69,8 @@ pub enum EventKind {
     Dropped,
     /// The job has a new credential.
     Replaced,
+    /// Something happened to one of the job's further files; the text names it.
+    File,
     /// A kind that a newer agent sends.
     #[serde(untagged)]
     Other(String),
@@ -95,6 +97,7 @@ impl EventKind {
             Self::Requeued => "requeued",
             Self::Dropped => "dropped",
             Self::Replaced => "replaced",
+            Self::File => "file",
             Self::Other(word) => word,
         }
     }
@@ -123,7 +126,7 @@ mod tests {
     fn every_kind_has_its_own_word_and_an_unknown_word_is_kept() {
         for word in [
             "opened", "started", "renewed", "joined", "waiting", "retry", "refused", "expired", "removed", "missed",
-            "revoked", "kept", "left", "requeued", "dropped", "replaced",
+            "revoked", "kept", "left", "requeued", "dropped", "replaced", "file",
         ] {
             let kind: EventKind = word.parse().unwrap();
             assert!(!matches!(kind, EventKind::Other(_)), "{word}");

@@ -27,7 +27,9 @@ pub fn is_answer(line: &[u8]) -> bool {
     reads::<JobStart>(line) || reads::<JobEnd>(line) || reads::<StatusQuery>(line) || reads::<Permit>(line)
 }
 
-pub use answer::{Answer, BudgetStatus, BudgetUse, JobState, JobStatus, Permitted, Started, Status};
+pub use answer::{
+    Answer, BudgetStatus, BudgetUse, FileStatus, JobState, JobStatus, Permitted, Started, StartedFile, Status,
+};
 pub use call::{Call, Done};
 pub use client::ask;
 pub use condition::Condition;

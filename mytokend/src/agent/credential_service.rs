@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use mytoken::{Deadline, Secret};
+use mytoken_wire::FileName;
 use mytoken_wire::agent::{JobStart, RenewalCredential};
 
 use super::budget::Budgets;
 use super::budget::ledger::Purpose;
-use super::lease::LeaseCredential;
+use super::lease::{AdmittedFile, LeaseCredential};
 use crate::jobs::Window;
 
 /// The content of an opened credential, without its secret.
@@ -35,6 +36,8 @@ pub struct Admitted {
     pub limited_uses: bool,
     /// Scopes and audience of the sub-token, as text for the job's owner.
     pub description: String,
+    /// The further files of the submission.
+    pub files: Vec<AdmittedFile>,
 }
 
 /// The credential of a job was refused.
@@ -102,13 +105,14 @@ pub trait CredentialService: Send + Sync {
     /// [`Denied`].
     fn admit(&self, start: &JobStart, sealed: &str) -> Result<Admitted, Denied>;
 
-    /// Obtains an access token. The mytoken server writes `comment` into the token's history.
+    /// Obtains an access token: for the main file, or for a further one. The mytoken server writes `comment` into the token's history.
     ///
     /// # Errors
     /// [`RequestFailure`].
     fn access_token(
         &self,
         credential: &LeaseCredential,
+        file: Option<&FileName>,
         comment: &str,
         charge: Charge,
         deadline: Deadline,

@@ -7,18 +7,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mytoken::cache::MemoryCache;
 use mytoken::config::Shared;
 use mytoken::http::{HttpSettings, ServerClock};
+use mytoken::restrictions::Clause;
 use mytoken::server::ServerError;
 use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
 use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, ScheduleClock, Secret};
+use mytoken_wire::FileName;
 use mytoken_wire::agent::{JobStart, RenewalCredential};
 use mytoken_wire::clock::FixedClock;
 
 use super::budget::ledger::Purpose;
 use super::budget::{Budgets, Unsent};
 use super::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
-use super::lease::{LeaseCredential, lane};
+use super::lease::{AdmittedFile, LeaseCredential, lane};
+use crate::jobs::files::SealedFile;
 use crate::jobs::keys::PrivateKey;
 use crate::jobs::sealed::{self, JobCredential};
 use crate::jobs::{SealError, StartRefusal, job_start, repeatable, windows};
@@ -218,19 +221,26 @@ impl CredentialService for DirectMode {
             handle: credential.id,
             required: credential.required,
             exp: credential.exp,
+            files: credential.files.into_iter().map(|file| admitted_file(file, clauses)).collect(),
         })
     }
 
     fn access_token(
         &self,
         credential: &LeaseCredential,
+        file: Option<&FileName>,
         comment: &str,
         charge: Charge,
         deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         match credential {
             LeaseCredential::Sealed(text) => {
-                let JobCredential { server, sub_token, scope, audience, .. } = self.open(text)?;
+                let JobCredential { server, sub_token, mut scope, mut audience, files, .. } = self.open(text)?;
+                if let Some(name) = file {
+                    let own = files.into_iter().find(|file| file.name == *name);
+                    let unknown = || RequestFailure::permanent(format!("the credential has no file \"{name}\""));
+                    (scope, audience) = own.map(|file| (file.scope, file.audience)).ok_or_else(unknown)?;
+                }
                 let request = access_token_request(&sub_token, &scope, &audience, comment);
                 self.request(self.by_url(&server)?, &request, charge, deadline)
             }
@@ -293,6 +303,18 @@ impl CredentialService for DirectMode {
         let Ok(keys) = &self.keys else { return Vec::new() };
         [&keys.current].into_iter().chain(&keys.earlier).map(|key| key.id().to_owned()).collect()
     }
+}
+
+/// A further file, by the clauses of its sub-token. A file that the user's mytoken did not allow has none, and costs no request.
+fn admitted_file(file: SealedFile, clauses: &[Clause]) -> AdmittedFile {
+    let windows = windows::of_clauses(clauses, &file.scope, &file.audience);
+    let refused = (windows.is_empty() && !clauses.is_empty()).then(|| {
+        format!(
+            "the mytoken of the submission does not allow the scopes {} for the audience {}",
+            file.scope, file.audience
+        )
+    });
+    AdmittedFile { name: file.name, windows, refused }
 }
 
 fn access_token_request<'a>(

@@ -8,8 +8,9 @@ use mytoken::private_files::Owner;
 use mytoken_wire::agent::{Answer, EventKind, JobEnd, JobStart, JobState, Started};
 
 use super::credential_service::{Admitted, Denied};
-use super::lease::{Ends, Lease, LeaseCredential, LeaseKey, LocalJob, Phase};
+use super::lease::{Ends, Lease, LeaseCredential, LeaseKey, LocalJob, NamedFile, Phase};
 use super::lease_table::LeaseTable;
+use super::named_files::{FilesOfJob, started_files, take_files};
 use super::{Agent, millis};
 use crate::jobs::{EventHistory, job_start, renew_at};
 use crate::log::Level;
@@ -46,7 +47,7 @@ impl Agent {
         }
         let handle = opened.as_ref().map_or(start.handle.as_deref(), |(admitted, _)| Some(&admitted.handle));
         let replacing = handle.and_then(|handle| replacing(&table, start, handle));
-        let earlier = self.leave_earlier_lease(&mut table, start);
+        let mut earlier = self.leave_earlier_lease(&mut table, start);
         self.make_job_directory(start);
         let key = replacing.unwrap_or_else(|| match &opened {
             Ok((admitted, _)) => LeaseKey::Submission { uid: start.uid, handle: admitted.handle.clone() },
@@ -56,6 +57,7 @@ impl Agent {
             // The submission was made on this host, and its first job starts here.
             Some(lease) if lease.progress.is_some() && lease.jobs.is_empty() => false,
             Some(lease) => {
+                self.take_over_files(lease, start.job, std::mem::take(&mut earlier.files));
                 self.join(lease, start, earlier.file, now);
                 true
             }
@@ -75,6 +77,7 @@ impl Agent {
                 (job.file, job.name, job.script) = (earlier.file, start.name, start.step == BATCH_STEP);
             });
             self.begin_lease(&mut lease, opened, now);
+            self.take_over_files(&mut lease, start.job, earlier.files);
             table.insert(lease);
         }
         self.lease_changed(&mut table, &key);
@@ -87,7 +90,9 @@ impl Agent {
         let Some(earlier) = table.of_job(start.job) else { return EarlierLease::default() };
         let (key, same_user) = (earlier.key.clone(), earlier.uid == start.uid);
         let file = earlier.jobs.get(&start.job).and_then(|job| job.file).filter(|_| same_user);
-        if earlier.runs(start.job) {
+        let files = table.get_mut(&key).map(|lease| take_files(lease, start.job)).filter(|_| same_user);
+        let files = files.unwrap_or_default();
+        if table.get(&key).is_some_and(|earlier| earlier.runs(start.job)) {
             if !same_user {
                 if let Err(error) = self.runtime_dir.remove_job(start.job) {
                     self.log.line(Level::Error, &format!("job {}: its files could not be removed: {error}", start.job));
@@ -98,11 +103,11 @@ impl Agent {
         let Some(lease) = table.get_mut(&key) else { return EarlierLease::default() };
         lease.jobs.remove(&start.job);
         if !matches!(key, LeaseKey::Job(_)) {
-            return EarlierLease { history: None, file };
+            return EarlierLease { history: None, file, files };
         }
         let history = same_user.then(|| lease.history.clone());
         self.delete(table, &key);
-        EarlierLease { history, file }
+        EarlierLease { history, file, files }
     }
 
     pub(super) fn begin_lease(&self, lease: &mut Lease, opened: Result<(Admitted, &str), Denied>, now: u64) {
@@ -118,7 +123,9 @@ impl Agent {
                 lease.submitted = admitted.submitted;
                 lease.followed = admitted.followed;
                 lease.credential = Some(LeaseCredential::Sealed(sealed.to_owned()));
+                lease.files = admitted.files.into_iter().map(|file| NamedFile::new(file, now)).collect();
                 self.record(lease, Level::Info, EventKind::Opened, admitted.description);
+                self.tell_refused_files(lease);
             }
             Err(denied) => {
                 lease.required = denied.required;
@@ -150,6 +157,7 @@ impl Agent {
             EventKind::Joined,
             format!("job {} of the same submission starts here", start.job),
         );
+        self.write_named_files(lease);
         if lease.token.is_some() && !self.write_files(lease) {
             if let (true, Phase::Active { due }) = (lease.token_text.is_none(), &mut lease.phase) {
                 *due = now;
@@ -205,10 +213,12 @@ impl Agent {
                     state: JobState::Failed,
                     reason: Some("the job ended before its first access token arrived".to_owned()),
                     required: false,
+                    files: Vec::new(),
                 };
             };
             let state = lease.state(Some(job));
-            let undecided = state == JobState::Pending && lease.failures == 0 && lease.reason.is_none();
+            let undecided = state == JobState::Pending && lease.failures == 0 && lease.reason.is_none()
+                || state != JobState::Failed && lease.files.iter().any(|file| file.is_undecided(job));
             let waited = self.clock.elapsed().saturating_sub(begin);
             let deadline = self.configured().intervals.start_deadline;
             let left = deadline.checked_sub(waited).filter(|left| undecided && !left.is_zero());
@@ -221,7 +231,8 @@ impl Agent {
                     JobState::Failed => lease.reason.clone(),
                 };
                 let path = self.runtime_dir.job_token_path(job, lease.uid).display().to_string();
-                return Started { path, state, reason, required: lease.required };
+                let files = started_files(lease, job);
+                return Started { path, state, reason, required: lease.required, files };
             };
             table =
                 self.changed.wait_timeout(table, left).map_or_else(|poison| poison.into_inner().0, |(table, _)| table);
@@ -262,6 +273,7 @@ impl Agent {
         if let Some(ended) = lease.jobs.get_mut(&job) {
             (ended.running, ended.file) = (false, None);
         }
+        drop(take_files(lease, job));
         let text = format!("job {job} ended on this node; its access token was removed");
         self.record(lease, Level::Info, EventKind::Removed, text);
         if lease.running_jobs().next().is_none() {
@@ -288,6 +300,7 @@ struct EarlierLease {
     history: Option<EventHistory>,
     /// Expiry of the access token in the job's file, Unix seconds.
     file: Option<u64>,
+    files: FilesOfJob,
 }
 
 /// `SLURM_BATCH_SCRIPT`: the step that runs the script.

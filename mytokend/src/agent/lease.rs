@@ -3,7 +3,9 @@
 //!
 //! Everything here is a function of the lease and the time. The times of actions are Unix milliseconds.
 
+mod actions;
 mod jump;
+mod named_file;
 mod parts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::jobs::{EventHistory, KnownNodes, Progress, Window};
 
+pub use named_file::{AdmittedFile, NamedFile};
 pub use parts::{Action, CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, StandsFor, Submitter, lane, server};
 
 /// Most jobs of a lease that have ended and are still shown.
@@ -128,6 +131,9 @@ pub struct Lease {
     /// When to try again to write the files of jobs that lack them, Unix milliseconds.
     #[serde(skip)]
     pub write_due: Option<u64>,
+    /// The further files. Agents of earlier releases do not know them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<NamedFile>,
     /// State.
     pub phase: Phase,
     /// Begin of the next window, Unix seconds, while the agent waits for it.
@@ -211,6 +217,7 @@ impl Lease {
             token: None,
             token_text: None,
             write_due: None,
+            files: Vec::new(),
             phase: Phase::Active { due: now },
             waits_until: None,
             failures: 0,
@@ -280,39 +287,6 @@ impl Lease {
     pub fn owner(&self, job: Option<u32>) -> Owner {
         let gid = job.and_then(|job| self.jobs.get(&job)).map_or(self.gid, |job| job.gid);
         Owner { uid: self.uid, gid }
-    }
-
-    /// The next action and its time. While a worker thread processes the lease, only an expired token is removed, and a second request
-    /// is sent when the first has no answer for a long time.
-    #[must_use]
-    pub fn next_action(&self) -> Option<(u64, Action)> {
-        let (due, action) = match self.phase {
-            // A job that came back meanwhile needs its token.
-            Phase::Ended { .. } | Phase::Finished { .. } if self.in_progress || self.revoking => {
-                (u64::MAX, Action::Delete)
-            }
-            Phase::Active { due } if self.attempts == 0 => (due, Action::Renew),
-            Phase::Active { .. } => (self.second_due.unwrap_or(u64::MAX), Action::Renew),
-            Phase::Ended { due, .. } => (due, Action::Settle),
-            Phase::Finished { due } => (due, Action::Delete),
-            Phase::Refused => (u64::MAX, Action::Delete),
-        };
-        // A token that expires before the next request is removed first.
-        let in_files = self.jobs.values().filter_map(|job| job.file);
-        let expiry = in_files.chain(self.token.map(|token| token.exp)).min();
-        let expiry = expiry.map(|exp| (exp.saturating_mul(1000), Action::Expire));
-        let write = self.write_due.map(|due| (due, Action::Write));
-        let next = [expiry, write, Some((due, action))].into_iter().flatten().min_by_key(|(due, _)| *due)?;
-        (next.0 != u64::MAX).then_some(next)
-    }
-
-    /// A worker thread has done `action`.
-    pub fn end_task(&mut self, action: Action) {
-        match action {
-            Action::Renew => self.attempts = self.attempts.saturating_sub(1),
-            Action::Revoke => self.revoking = false,
-            _ => self.in_progress = false,
-        }
     }
 
     /// Whether the submission was made on this host, and none of its jobs has run here.

@@ -94,6 +94,9 @@ impl LeaseTable {
         lease.generation = self.last_generation;
         (lease.in_progress, lease.revoking) = (false, false);
         (lease.attempts, lease.second_due) = (0, None);
+        for file in &mut lease.files {
+            (file.attempts, file.second_due) = (0, None);
+        }
         lease.scheduled = None;
         let key = lease.key.clone();
         self.leases.insert(key.clone(), lease);
@@ -156,7 +159,8 @@ impl LeaseTable {
     /// Whether no action is due at `now` and no request to a server is queued or running.
     #[must_use]
     pub fn is_idle(&self, now: u64) -> bool {
-        let running = self.leases.values().any(|lease| lease.in_progress || lease.attempts > 0);
+        let asks = |lease: &Lease| lease.attempts > 0 || lease.files.iter().any(|file| file.attempts > 0);
+        let running = self.leases.values().any(|lease| lease.in_progress || asks(lease));
         let waiting = !self.tokens.is_empty() || !self.revocations.is_empty();
         self.next_due().is_none_or(|due| due > now) && !waiting && !running
     }
@@ -184,6 +188,13 @@ impl LeaseTable {
                 lease.attempts = lease.attempts.saturating_add(1);
                 lease.second_due = None;
                 self.tokens.push(Place { lane: lease.lane.clone(), uid: lease.uid }, task);
+            }
+            Action::RenewFile(index) => {
+                let place = Place { lane: lease.lane.clone(), uid: lease.uid };
+                let Some(file) = lease.file_mut(index) else { return };
+                file.attempts = file.attempts.saturating_add(1);
+                file.second_due = None;
+                self.tokens.push(place, task);
             }
             Action::Write | Action::Expire | Action::Delete => {}
         }

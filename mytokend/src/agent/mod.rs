@@ -16,6 +16,7 @@ pub mod lease;
 pub mod lease_table;
 pub mod listener;
 mod missed_starts;
+mod named_files;
 mod on_request;
 mod permits;
 pub mod process;
@@ -139,7 +140,7 @@ impl Agent {
     ) -> Result<Arc<Self>, Error> {
         let moment = recovery::Moment { now: clock.unix_millis(), offset: offset(clock.as_ref()) };
         let mut table = recovery::recover(&runtime_dir, moment, &log)?;
-        recovery::complete(&mut table, configured.service.as_ref());
+        recovery::complete(&mut table, configured.service.as_ref(), &runtime_dir, moment.now);
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),

@@ -7,7 +7,7 @@ use mytoken_wire::JobName;
 use mytoken_wire::agent::{Answer, EventKind, Renew, Revoke};
 use mytoken_wire::token_file;
 
-use super::lease::{Action, Ends, Lease, LeaseKey, Phase};
+use super::lease::{Action, Ends, Lease, LeaseKey, NamedFile, Phase};
 use super::lease_table::LeaseTable;
 use super::{Agent, millis};
 use crate::log::Level;
@@ -70,7 +70,10 @@ impl Agent {
             ));
         }
         self.wait_until(&keys, begin, |lease| {
-            lease.attempts == 0 && !matches!(lease.phase, Phase::Active { due } if due <= now)
+            let waits = |file: &NamedFile| file.attempts > 0 || file.due.is_some_and(|due| due <= now);
+            lease.attempts == 0
+                && !matches!(lease.phase, Phase::Active { due } if due <= now)
+                && !lease.files.iter().any(waits)
         });
         Answer::Status(self.list(|lease, job| {
             keys.contains(&lease.key)
@@ -100,6 +103,7 @@ impl Agent {
                 lease.phase = Phase::Active { due: now };
             }
         }
+        self.renew_files_soon(lease, recent, wait.is_none(), now);
         self.lease_changed(table, key);
         wait
     }
@@ -137,7 +141,9 @@ impl Agent {
             job.file = None;
         }
         (lease.token, lease.token_text, lease.write_due, lease.waits_until) = (None, None, None, None);
+        lease.files.iter_mut().for_each(NamedFile::clear);
         self.remove_expired(lease);
+        self.remove_expired_files(lease);
         self.record(lease, Level::Info, EventKind::Removed, why);
         lease.reason = Some("the credential was revoked on request".to_owned());
         lease.ends = Ends::OnRequest;

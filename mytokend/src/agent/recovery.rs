@@ -10,10 +10,10 @@ use mytoken::time_format;
 use mytoken_wire::agent::JobStart;
 
 use super::credential_service::CredentialService;
-use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
+use super::lease::{AdmittedFile, CurrentToken, Lease, LeaseCredential, LeaseKey, NamedFile, Phase};
 use super::lease_table::LeaseTable;
 use super::name;
-use super::runtime_dir::{LeftToken, Records, RuntimeDir, UnreadableRecord};
+use super::runtime_dir::{Left, Records, RuntimeDir, UnreadableRecord};
 use crate::log::{Level, Log};
 
 /// Maximum number of unreadable records with a log line of their own.
@@ -62,8 +62,10 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
     for UnreadableRecord { key, kept, .. } in unreadable {
         let Some(key) = key else { continue };
         let left = match &key {
-            LeaseKey::Job(job) => runtime_dir.left_in_job(*job, now / 1000),
-            LeaseKey::Session(session) => runtime_dir.left_in_session(session, now / 1000),
+            LeaseKey::Job(job) => runtime_dir.left_in_job(*job, now / 1000).map(|left| left.map(Left::Job)),
+            LeaseKey::Session(session) => {
+                runtime_dir.left_in_session(session, now / 1000).map(|left| left.map(Left::Session))
+            }
             // Nobody knows its jobs; below, each of their directories is found.
             LeaseKey::Submission { .. } => continue,
         };
@@ -81,7 +83,7 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
         }
         if !leases.values().any(|lease| lease.jobs.contains_key(&job)) {
             if let Ok(Some(left)) = runtime_dir.left_in_job(job, now / 1000) {
-                if let Some(lease) = keep_token(&mut leases, (LeaseKey::Job(job), left), why, now, log) {
+                if let Some(lease) = keep_token(&mut leases, (LeaseKey::Job(job), Left::Job(left)), why, now, log) {
                     store(runtime_dir, lease, log);
                 }
                 continue;
@@ -103,11 +105,18 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
     Ok(table)
 }
 
-/// Adds what release 0.1.0 did not store of a credential: its lane, its windows, and whether its uses are limited.
-pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService) {
-    for lease in table.leases_mut().filter(|lease| lease.lane.is_empty()) {
+/// Adds what earlier releases did not store of a credential: its lane, its windows, whether its uses are limited, and its further files,
+/// whose tokens on disk then have nobody who removes them when they expire.
+pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, runtime_dir: &RuntimeDir, now: u64) {
+    let is_incomplete = |lease: &Lease| lease.lane.is_empty() || lease.files.is_empty() && lease.is_running();
+    let mut completed = Vec::new();
+    for lease in table.leases_mut().filter(|lease| is_incomplete(lease)) {
         match &lease.credential {
-            Some(LeaseCredential::Mytoken(renewal)) => lease.lane = service.lane_of(renewal),
+            Some(LeaseCredential::Mytoken(renewal)) => {
+                if lease.lane.is_empty() {
+                    lease.lane = service.lane_of(renewal);
+                }
+            }
             Some(LeaseCredential::Sealed(sealed)) => {
                 let job = lease.jobs.keys().next().copied().unwrap_or_default();
                 let start = JobStart {
@@ -124,9 +133,28 @@ pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService) {
                 if let Ok(admitted) = service.admit(&start, sealed) {
                     (lease.lane, lease.windows) = (admitted.lane, admitted.windows);
                     lease.limited_uses = admitted.limited_uses;
+                    if lease.files.is_empty() {
+                        lease.files = admitted.files.into_iter().map(|file| NamedFile::new(file, now)).collect();
+                        adopt_files(lease, runtime_dir, now);
+                        completed.push(lease.key.clone());
+                    }
                 }
             }
             Some(LeaseCredential::SubToken { .. }) | None => {}
+        }
+    }
+    completed.iter().for_each(|key| table.schedule(key));
+}
+
+/// Takes the tokens on disk into the further files of the lease.
+fn adopt_files(lease: &mut Lease, runtime_dir: &RuntimeDir, now: u64) {
+    let running: Vec<u32> = lease.running_jobs().filter(|_| !lease.files.is_empty()).collect();
+    for job in running {
+        let Ok(Some(left)) = runtime_dir.left_in_job(job, now / 1000) else { continue };
+        for (name, exp) in left.files.into_iter().filter(|_| left.owner.uid == lease.uid) {
+            if let Some(file) = lease.files.iter_mut().find(|file| file.name == name) {
+                file.written.insert(job, exp);
+            }
         }
     }
 }
@@ -190,6 +218,13 @@ fn take_back(leases: &mut HashMap<LeaseKey, Lease>, mut kept: Lease, now: u64) -
         let key = LeaseKey::Job(*id);
         if let Some(stored) = leases.get(&key).filter(|stored| only_removes(stored)) {
             job.file = stored.jobs.get(id).and_then(|job| job.file);
+            for file in &mut kept.files {
+                let on_disk = stored.files.iter().find(|stored| stored.name == file.name);
+                match on_disk.and_then(|stored| stored.written.get(id)) {
+                    Some(exp) => drop(file.written.insert(*id, *exp)),
+                    None => drop(file.written.remove(id)),
+                }
+            }
             job.running &= stored.runs(*id);
             leases.remove(&key);
         }
@@ -210,14 +245,15 @@ fn take_back(leases: &mut HashMap<LeaseKey, Lease>, mut kept: Lease, now: u64) -
 /// Makes a lease of an access token that has none. Returns it.
 fn keep_token<'a>(
     leases: &'a mut HashMap<LeaseKey, Lease>,
-    (key, left): (LeaseKey, LeftToken),
+    (key, left): (LeaseKey, Left),
     why: &str,
     now: u64,
     log: &Log,
 ) -> Option<&'a Lease> {
     let Entry::Vacant(place) = leases.entry(key) else { return None };
+    let end = left.end();
     let lease = lease_of_token(place.key().clone(), left, why, now);
-    let ends = time_format::short(left.exp.saturating_sub(now / 1000));
+    let ends = time_format::short(end.saturating_sub(now / 1000));
     let text = format!("{}: {why}; its access token stays until it expires in {ends}", name(&lease));
     log.line_of(lease.uid, Level::Warning, &text);
     Some(place.insert(lease))
@@ -231,22 +267,29 @@ fn store(runtime_dir: &RuntimeDir, lease: &Lease, log: &Log) {
 }
 
 /// A lease that removes an access token when it expires. A job's next step may bring a credential for further ones.
-fn lease_of_token(key: LeaseKey, left: LeftToken, why: &str, now: u64) -> Lease {
-    let Owner { uid, gid } = left.owner;
+fn lease_of_token(key: LeaseKey, left: Left, why: &str, now: u64) -> Lease {
+    let (Owner { uid, gid }, exp) = (left.owner(), left.end());
     let is_job = matches!(key, LeaseKey::Job(_));
-    let lifetime = left.exp.saturating_sub(now / 1000);
+    let lifetime = exp.saturating_sub(now / 1000);
     let mut lease = Lease::new(key, Owner { uid, gid }, "-", now);
     let advice =
         if is_job { ", so its access token is not renewed; its next step brings the credential again" } else { "" };
-    lease.refuse(now, format!("{why}{advice}"));
+    let why = format!("{why}{advice}");
+    lease.refuse(now, why.clone());
     lease.lacks_credential = true;
-    if let LeaseKey::Job(job) = lease.key {
+    if let (LeaseKey::Job(job), Left::Job(left)) = (&lease.key, left) {
+        let job = *job;
         lease.add_job(job, gid, None, now);
-        lease.jobs.entry(job).and_modify(|job| job.file = Some(left.exp));
+        lease.jobs.entry(job).and_modify(|job| job.file = left.main);
+        for (name, exp) in left.files {
+            let admitted = AdmittedFile { name, windows: Vec::new(), refused: Some(why.clone()) };
+            let written = [(job, exp)].into();
+            lease.files.push(NamedFile { written, ..NamedFile::new(admitted, now) });
+        }
     } else {
-        lease.token = Some(CurrentToken { exp: left.exp, lifetime });
+        lease.token = Some(CurrentToken { exp, lifetime });
         // The PAM module removes the files of a session that ends. After the token's end nothing is left to be done.
-        lease.phase = Phase::Finished { due: left.exp.saturating_mul(1000).saturating_add(1) };
+        lease.phase = Phase::Finished { due: exp.saturating_mul(1000).saturating_add(1) };
     }
     lease
 }
@@ -281,6 +324,7 @@ mod tests {
 
     use super::*;
     use crate::agent::lease::Action;
+    use crate::agent::runtime_dir::{LeftInJob, LeftToken};
 
     const NOW: u64 = 1_000_000;
 
@@ -293,7 +337,12 @@ mod tests {
     }
 
     fn of_token(key: LeaseKey) -> Lease {
-        lease_of_token(key, LeftToken { owner: Owner { uid: 7, gid: 7 }, exp: 2_000 }, "because", NOW)
+        let owner = Owner { uid: 7, gid: 7 };
+        let left = match key {
+            LeaseKey::Job(_) => Left::Job(LeftInJob { owner, main: Some(2_000), files: Vec::new() }),
+            _ => Left::Session(LeftToken { owner, exp: 2_000 }),
+        };
+        lease_of_token(key, left, "because", NOW)
     }
 
     fn take_back_beside(leases: &[Lease]) -> (Option<Lease>, usize) {

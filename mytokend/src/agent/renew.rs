@@ -11,14 +11,12 @@ use super::credential_service::{Charge, IssuedToken, RequestFailure};
 use super::lease::{CurrentToken, Lease, LeaseKey, Phase};
 use super::lease_table::Task;
 use super::{Agent, millis};
-use crate::jobs::{StartRefusal, Validity, attempt_times, backoff, renew_at, validity, windows};
+use crate::jobs::renewal::Plan;
+use crate::jobs::{StartRefusal, Validity, attempt_times, backoff, plan, validity, windows};
 use crate::log::Level;
 
-/// Shortest time between two renewals: a token that comes with little life left must not cause a loop.
-const SHORTEST_PAUSE: u64 = 500;
-
 /// How much this machine's clock and the server's may differ, in seconds. So long after the begin of a window, a refusal is temporary.
-const CLOCK_DIFFERENCE: u64 = 600;
+pub(super) const CLOCK_DIFFERENCE: u64 = 600;
 
 fn had_token(lease: &Lease) -> bool {
     lease.history.events().iter().any(|event| matches!(event.kind, EventKind::Started | EventKind::Renewed))
@@ -57,9 +55,13 @@ impl Agent {
         let begin = self.clock.elapsed();
         let result = match validity {
             // Only the server's clock says whether a credential has expired.
-            Validity::Now | Validity::Over => {
-                self.configured().service.access_token(&credential, &comment, charge, Deadline::after(times.deadline))
-            }
+            Validity::Now | Validity::Over => self.configured().service.access_token(
+                &credential,
+                None,
+                &comment,
+                charge,
+                Deadline::after(times.deadline),
+            ),
             Validity::From(_) => Err(RequestFailure::permanent("the credential is not valid yet")),
         };
         drop(credential);
@@ -100,8 +102,7 @@ impl Agent {
             let reason = "the new access token has expired already; check this node's clock";
             return self.request_failed(lease, &RequestFailure::temporary(reason));
         }
-        // The time of the request belongs to the token's life. The clock of this agent counts whole seconds of it.
-        let exp = (now / 1000).saturating_add(left);
+        let Plan { exp, renewal: due } = plan(now, left, issued.lifetime, (self.draw)());
         // Two requests were answered. The token of the other one is in the files already, and its renewal is planned.
         let planned = matches!(lease.phase, Phase::Active { due } if due > now);
         if planned && lease.token.is_some_and(|token| token.exp >= exp) {
@@ -120,10 +121,6 @@ impl Agent {
         (lease.failures, lease.failing_since) = (0, None);
         lease.reason = None;
         lease.waits_until = None;
-        // If this clock is ahead, or the provider issues old tokens, less than the lifetime is left. If the next renewal were computed
-        // from the whole lifetime, it would be due at once, every time and on every node.
-        let lifetime = issued.lifetime.min(left);
-        let due = renew_at(exp, lifetime, (self.draw)()).max(now.saturating_add(SHORTEST_PAUSE));
         lease.phase = Phase::Active { due };
         let kind = if first { EventKind::Started } else { EventKind::Renewed };
         let next = time_format::short(due.saturating_sub(now) / 1000);
@@ -183,7 +180,7 @@ impl Agent {
     }
 
     /// The comment for the token's history at the mytoken server.
-    fn comment(&self, lease: &Lease) -> String {
+    pub(super) fn comment(&self, lease: &Lease) -> String {
         let node = &self.node;
         match (&lease.key, lease.running_jobs().next()) {
             (LeaseKey::Session(_), _) => format!("session on {node}"),

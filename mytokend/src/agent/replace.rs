@@ -9,6 +9,7 @@ use mytoken_wire::agent::{Answer, EventKind, JobStart, OldCredential, Replace, R
 use super::budget::ledger::Purpose;
 use super::credential_service::Charge;
 use super::lease::{Action, Ends, Lease, LeaseCredential, LeaseKey, Phase, StandsFor};
+use super::named_files::take_files;
 use super::on_request::{Caller, PAUSE, job_name, none_here, runs};
 use super::settle::held;
 use super::user_jobs::FRESH;
@@ -82,6 +83,7 @@ impl Agent {
             .service
             .access_token(
                 &LeaseCredential::Sealed(request.sealed.clone()),
+                None,
                 &format!("job {job} on {}", self.node),
                 Charge { uid: owner.uid, purpose: Purpose::Asked },
                 Deadline::after(configured.intervals.request_deadline),
@@ -104,6 +106,7 @@ impl Agent {
             return Err(format!("job {job} ended in the meantime"));
         };
         old.jobs.remove(&job);
+        let files = take_files(old, job);
         let mut new = Lease::new(new_key.clone(), owner, "-", now);
         // Which nodes have the new credential is known at the end of this run.
         (new.history, new.leaders) = (old.history.clone(), old.leaders.clone());
@@ -125,6 +128,7 @@ impl Agent {
         new.jobs.insert(job, local);
         self.record(&mut new, Level::Info, EventKind::Replaced, "the job has a new credential");
         self.begin_lease(&mut new, Ok((admitted, &request.sealed)), now);
+        self.take_over_files(&mut new, job, files);
         new.required = required;
         // Until it is known that every node has it, no other one revokes it.
         new.ends = Ends::JobsHere;

@@ -13,15 +13,16 @@ use mytoken::private_files::FileError;
 use mytoken::private_files::{Directory, Owner, as_user};
 use mytoken_login::handover::Handover;
 use mytoken_login::open_runtime_dir;
+use mytoken_wire::FileName;
 use mytoken_wire::agent::MissedStart;
 use mytoken_wire::clock::FixedClock;
-use mytoken_wire::paths::MISSED;
+use mytoken_wire::paths::{MISSED, named_token_file};
 
 use super::lease::{Lease, LeaseKey};
 
 pub use agent_lock::LockError;
 pub use budget_file::BudgetFile;
-pub use left_token::LeftToken;
+pub use left_token::{Left, LeftInJob, LeftToken};
 pub use records::{Records, UNREADABLE_RECORDS, UnreadableRecord, parse_record};
 
 /// Longest file of a stored lease in bytes: the longest sealed text and 32 events, with room to spare.
@@ -92,12 +93,50 @@ impl RuntimeDir {
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn read_job_token(&self, lease: &Lease, job: u32) -> Result<Option<Secret>, FileError> {
+        self.read_job(job, &token_name(lease.uid), lease.owner(Some(job)))
+    }
+
+    /// Path of a further access token of a job.
+    #[must_use]
+    pub fn job_file_path(&self, job: u32, uid: u32, name: &FileName) -> PathBuf {
+        self.jobs.path().join(job.to_string()).join(named_token_file(uid, name))
+    }
+
+    /// Writes an access token to a further file of a job.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn write_job_file(&self, owner: Owner, job: u32, name: &FileName, token: &str) -> Result<(), FileError> {
+        let directory = self.jobs.make(&job.to_string(), self.owner, 0o711)?;
+        directory.write(&named_token_file(owner.uid, name), token.as_bytes(), owner, 0o400)
+    }
+
+    /// The access token in a further file of a job, if there is one.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn read_job_file(&self, owner: Owner, job: u32, name: &FileName) -> Result<Option<Secret>, FileError> {
+        self.read_job(job, &named_token_file(owner.uid, name), owner)
+    }
+
+    /// Removes a further file of a job.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn remove_job_file(&self, job: u32, uid: u32, name: &FileName) -> Result<(), FileError> {
+        let job = job.to_string();
+        if !self.jobs.has(&job)? {
+            return Ok(());
+        }
+        self.jobs.make(&job, self.owner, 0o711)?.remove(&named_token_file(uid, name)).map(drop)
+    }
+
+    fn read_job(&self, job: u32, file: &str, owner: Owner) -> Result<Option<Secret>, FileError> {
         let name = job.to_string();
         if !self.jobs.has(&name)? {
             return Ok(None);
         }
-        let directory = self.jobs.make(&name, self.owner, 0o711)?;
-        let bytes = directory.read(&token_name(lease.uid), lease.owner(Some(job)), 0o400, TOKEN_LIMIT)?;
+        let bytes = self.jobs.make(&name, self.owner, 0o711)?.read(file, owner, 0o400, TOKEN_LIMIT)?;
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()).map(Secret::new))
     }
 

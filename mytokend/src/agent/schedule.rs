@@ -102,7 +102,7 @@ impl Agent {
                     Action::Expire => self.expire(&mut table, &key),
                     Action::Write => self.write_again(&mut table, &key),
                     Action::Delete => self.delete(&mut table, &key),
-                    Action::Renew | Action::Settle | Action::Revoke | Action::QueryJobs => {
+                    Action::Renew | Action::RenewFile(_) | Action::Settle | Action::Revoke | Action::QueryJobs => {
                         table.enqueue(&key, action);
                         self.queued.notify_all();
                     }
@@ -148,6 +148,7 @@ impl Agent {
         self.read_clock();
         match task.action {
             Action::Renew => self.renew(task),
+            Action::RenewFile(index) => self.renew_file(task, index),
             Action::Settle => self.settle(task),
             Action::Revoke => self.revoke(task),
             Action::QueryJobs => self.query_jobs(task),
@@ -173,6 +174,7 @@ impl Agent {
             let text = format!("the access token expired and was removed: {why}");
             self.record(lease, Level::Warning, EventKind::Expired, text);
         }
+        self.expire_named_files(lease);
         self.lease_changed(table, key);
     }
 
@@ -196,6 +198,8 @@ impl Agent {
         if !matches!(lease.key, LeaseKey::Session(_)) || lease.token.is_none() {
             self.remove_expired(lease);
         }
+        self.write_named_files(lease);
+        self.remove_expired_files(lease);
         self.lease_changed(table, key);
     }
 

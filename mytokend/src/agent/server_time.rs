@@ -10,7 +10,7 @@ use mytoken::http::clock_difference;
 use super::Agent;
 use super::lease::{Lease, server};
 use super::lease_table::Task;
-use crate::jobs::windows;
+use crate::jobs::{Window, windows};
 use crate::log::Level;
 
 /// When the difference of a server's clock was told last, elapsed time.
@@ -50,9 +50,13 @@ impl Agent {
     /// When to send the first request in the window of the lease that begins at `begin` (Unix seconds of its server), Unix milliseconds
     /// of this agent's plans.
     pub(super) fn first_request(&self, lease: &Lease, begin: u64) -> u64 {
-        let at_server = windows::first_request(&lease.windows, begin, (self.draw)());
-        let wait = at_server.saturating_sub(self.server_time(lease).saturating_mul(1000));
-        self.now().saturating_add(wait)
+        self.first_request_in(&lease.windows, begin, self.server_time(lease))
+    }
+
+    /// The same for these windows, by the time at the server.
+    pub(super) fn first_request_in(&self, windows: &[Window], begin: u64, at_server: u64) -> u64 {
+        let first = windows::first_request(windows, begin, (self.draw)());
+        self.now().saturating_add(first.saturating_sub(at_server.saturating_mul(1000)))
     }
 
     /// Says if this host's clock and that of the task's server differ much.

@@ -11,7 +11,7 @@ use mytoken_wire::agent::EventKind;
 
 use super::budget::ledger::Purpose;
 use super::credential_service::{Charge, RequestFailure};
-use super::lease::{Action, Ends, Lease, Phase};
+use super::lease::{Action, Ends, Lease, NamedFile, Phase};
 use super::lease_table::Task;
 use super::slurm::SqueueError;
 use super::slurmctld_time::{DRIFTING, LeaseTimes};
@@ -266,6 +266,7 @@ impl Agent {
                 lease.credential = None;
                 // The token of an ended submission is in no file any more.
                 (lease.token, lease.token_text) = (None, None);
+                lease.files.iter_mut().for_each(NamedFile::clear);
                 // Nobody asks about a submission of this host whose jobs were elsewhere.
                 let retention = self.configured().intervals.retention;
                 let kept = if lease.jobs.is_empty() { retention.min(FOLLOWED_RETENTION) } else { retention };
@@ -352,6 +353,11 @@ impl Agent {
         let Some(lease) = table.finish(task) else { return };
         let reason = "an internal error of the agent";
         match lease.phase {
+            _ if matches!(task.action, Action::RenewFile(_)) => {
+                if let Action::RenewFile(index) = task.action {
+                    self.file_request_failed(lease, index, &RequestFailure::temporary(reason));
+                }
+            }
             Phase::Active { .. } => self.request_failed(lease, &RequestFailure::temporary(reason)),
             Phase::Ended { tries, revoke, .. } => {
                 self.apply(lease, Settlement::AskAgain, tries.saturating_add(1), revoke);

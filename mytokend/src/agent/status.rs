@@ -2,12 +2,12 @@
 //! Answers `mytokenctl status`. The files of tokens are read after the lease table was unlocked.
 
 use mytoken::private_files::Owner;
-use mytoken_wire::agent::{Answer, Event, JobStatus, LINE_LIMIT, Status, StatusQuery};
+use mytoken_wire::agent::{Answer, Condition, Event, FileStatus, JobStatus, LINE_LIMIT, Status, StatusQuery};
 use mytoken_wire::token_file;
 
 use super::Agent;
 use super::condition::{Facts, condition};
-use super::lease::{Lease, LeaseKey, Phase};
+use super::lease::{Lease, LeaseKey, NamedFile, Phase};
 
 /// A list of at most this length shows all events of its entries. One user on one node rarely has more, and it fits into one line.
 const SHORT_LIST: usize = 8;
@@ -25,6 +25,7 @@ struct Entry {
     phase: Phase,
     written: bool,
     failing_since: Option<u64>,
+    files: Vec<NamedFile>,
     /// All events, of which `status` may have the last ones only.
     events: Vec<Event>,
 }
@@ -96,16 +97,19 @@ impl Agent {
             file: file.filter(|_| running).map(|path| path.display().to_string()),
             token_until: token_until.filter(|_| running),
             until: lease.until,
+            files: Vec::new(),
             events: events.get(events.len().saturating_sub(most)..).unwrap_or_default().to_vec(),
         };
         let (phase, failing_since) = (lease.phase, lease.failing_since);
         let owner = lease.owner(job);
-        Entry { status, owner, phase, written: token_until.is_some(), failing_since, events: events.to_vec() }
+        let files = if running { lease.files.clone() } else { Vec::new() };
+        let written = token_until.is_some();
+        Entry { status, owner, phase, written, failing_since, files, events: events.to_vec() }
     }
 
     /// The entry with its condition.
     fn judged(&self, entry: Entry) -> JobStatus {
-        let Entry { mut status, owner, phase, written, failing_since, events } = entry;
+        let Entry { mut status, owner, phase, written, failing_since, files, events } = entry;
         let now = self.clock.unix_millis() / 1000;
         let on_disk = match (&status.session, &status.file) {
             (_, None) => false,
@@ -117,8 +121,25 @@ impl Agent {
         let running = status.running;
         let (condition, since) =
             condition(&Facts { running, phase, written, on_disk, waits_until, failing_since, events: &events });
+        let renewed = matches!(phase, Phase::Active { .. } | Phase::Refused);
+        status.files = files.iter().map(|file| self.judged_file(&status, file, now, renewed, &condition)).collect();
         (status.condition, status.since) = (Some(condition), since);
         status
+    }
+
+    /// A further file of a running job. Without renewal it shares the condition of the main file: the credential was given back.
+    fn judged_file(&self, job: &JobStatus, file: &NamedFile, now: u64, renewed: bool, main: &Condition) -> FileStatus {
+        let path = self.runtime_dir.job_file_path(job.job, job.uid, &file.name);
+        let condition = if renewed { file.condition(job.job, token_file::is_valid(&path, now)) } else { main.clone() };
+        FileStatus {
+            name: file.name.clone(),
+            file: path.display().to_string(),
+            condition,
+            since: file.failing_since,
+            from: file.waits_until,
+            reason: file.reason.clone(),
+            token_until: file.written.get(&job.job).copied(),
+        }
     }
 }
 
@@ -133,11 +154,18 @@ fn jobs_of(lease: &Lease) -> Vec<(&Lease, Option<u32>)> {
 /// Bytes that the condition of an entry adds to it at most.
 const CONDITION: usize = 64;
 
+/// Bytes that a further file adds to an entry, beside its reason.
+const FILE: usize = 512;
+
 /// Number of the oldest entries that have to be omitted, because an answer is one line.
 fn oldest_to_omit(entries: &[Entry]) -> usize {
+    let files = |files: &[NamedFile]| -> usize {
+        files.iter().map(|file| FILE + file.reason.as_ref().map_or(0, |reason| 2 * reason.len())).sum()
+    };
     let mut room = LINE_LIMIT - 1024 - BUDGETS;
     let included = entries.iter().rev().take_while(|entry| {
-        let length = serde_json::to_string(&entry.status).map_or(LINE_LIMIT, |text| text.len() + 1 + CONDITION);
+        let length = serde_json::to_string(&entry.status).map_or(LINE_LIMIT, |text| text.len() + 1 + CONDITION)
+            + files(&entry.files);
         let enough = length <= room;
         room = room.saturating_sub(length);
         enough

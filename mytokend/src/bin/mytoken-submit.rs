@@ -107,7 +107,8 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
 fn give(credential: SubmittedCredential, answer: impl FnOnce(SubmitAnswer) -> SubmitAnswer) -> ExitCode {
     let submission = &credential.submission;
     let made = SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone());
-    if relay::answer(&answer(made.with_notes(credential.notes.clone()).with_tools(&credential.tools))) {
+    let made = made.with_notes(credential.notes.clone()).with_tools(&credential.tools);
+    if relay::answer(&answer(SubmitAnswer { several_files: credential.several_files, ..made })) {
         credential.taken();
         return ExitCode::SUCCESS;
     }

@@ -221,7 +221,7 @@ fn show_attachment(config: &std::path::Path, profile: &str, required: bool, json
     for note in &created.notes {
         eprintln!("mytokenctl: {note}");
     }
-    let attachment = Attachment::of(&created.submission, &created.tools);
+    let attachment = Attachment::of(&created.submission, &created.tools, created.several_files);
     let attachment = if required { attachment.requiring(profile) } else { attachment };
     let text = if json { serde_json::to_string(&attachment) } else { Ok(attachment.lines()) };
     let printed = text.map_err(|error| error.to_string()).and_then(|text| {

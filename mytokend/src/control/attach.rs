@@ -18,6 +18,8 @@ const SEALED: &str = "SLURM_MYTOKEN";
 const HANDLE: &str = "SLURM_SPANK_MYTOKEN_H";
 /// The tools of the profile.
 const TOOLS: &str = "SLURM_MYTOKEN_TOOLS";
+/// Set when the job has several token files.
+const FILES: &str = "SLURM_MYTOKEN_FILES";
 /// The value of the option `--mytoken`.
 const OPTION: &str = "SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken";
 /// The handle as a job-control variable, which epilogs see.
@@ -33,11 +35,14 @@ pub struct Attachment {
 impl Attachment {
     /// The attachment of a submission, with the tools of its profile.
     #[must_use]
-    pub fn of(submission: &SealedSubmission, tools: &[Tool]) -> Self {
+    pub fn of(submission: &SealedSubmission, tools: &[Tool], several_files: bool) -> Self {
         let SealedSubmission { sealed, handle } = submission;
         let mut environment = vec![format!("{SEALED}={sealed}"), format!("{HANDLE}={handle}")];
         if !tools.is_empty() {
             environment.push(format!("{TOOLS}={}", tools::join(tools)));
+        }
+        if several_files {
+            environment.push(format!("{FILES}=1"));
         }
         Self { environment, spank_environment: vec![format!("{HANDLE_CONTROL}={handle}")] }
     }
@@ -90,11 +95,12 @@ mod tests {
     #[test]
     fn the_variables_are_those_of_the_plugin() {
         let submission = SealedSubmission { sealed: "mt1.a.b".into(), handle: "0f".into() };
-        let with_tools = Attachment::of(&submission, &tools::ALL).lines();
-        assert!(with_tools.ends_with("\nSLURM_MYTOKEN_TOOLS=rclone"), "{with_tools}");
-        let requiring = Attachment::of(&submission, &[]).requiring("data").lines();
+        let with_tools = Attachment::of(&submission, &tools::ALL, true).lines();
+        let more = "\nSLURM_MYTOKEN_TOOLS=rclone\nSLURM_MYTOKEN_FILES=1";
+        assert!(with_tools.ends_with(more), "{with_tools}");
+        let requiring = Attachment::of(&submission, &[], false).requiring("data").lines();
         assert!(requiring.ends_with("\nSLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken=required:data"), "{requiring}");
-        let attachment = Attachment::of(&submission, &[]);
+        let attachment = Attachment::of(&submission, &[], false);
         assert_eq!(attachment.lines(), "SLURM_MYTOKEN=mt1.a.b\nSLURM_SPANK_MYTOKEN_H=0f");
         assert_eq!(
             serde_json::to_string(&attachment).unwrap(),

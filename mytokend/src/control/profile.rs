@@ -89,21 +89,28 @@ pub fn show(
     let profile = &profile(&jobs, environment, &name)?;
     let url = shared.server_url(&profile.server)?;
     let limits = (times, Deadline::after(NETWORK));
-    let wanted = |now| request::wanted(profile, &jobs.cluster, now);
-    let plan = plan_of_caller(&shared, &url, wanted, environment, clock, limits);
+    let what = (profile, jobs.cluster.longest());
+    let plan = plan_of_caller(&shared, &url, what, environment, clock, limits);
     // Without a plan nobody has asked the server for its time.
-    let wanted = plan.as_ref().map_or_else(|_| wanted(clock.now()), |plan| plan.wanted.clone());
-    let text = printable_lines(&by_default) + &render(&profile.name, url.as_str(), &wanted, &plan, times);
+    let wanted = |_: &SubmitError| request::wanted(profile, &jobs.cluster, clock.now());
+    let wanted = plan.as_ref().map_or_else(wanted, |plan| plan.wanted.clone());
+    let text = printable_lines(&by_default) + &render(profile, url.as_str(), &wanted, &plan, times);
     Ok((text, plan.is_ok()))
+}
+
+/// The names of the further files.
+fn files(profile: &ProfileSettings) -> String {
+    let names: Vec<&str> = profile.files.iter().map(|file| file.name.as_str()).collect();
+    if names.is_empty() { String::new() } else { format!(", files {}", names.join(" ")) }
 }
 
 fn render_list(profiles: &[ProfileSettings], own: &[OwnName<'_>]) -> String {
     let names = profiles.iter().map(|profile| profile.name.as_str()).chain(own.iter().map(|own| own.name));
     let width = names.map(str::len).max().unwrap_or(0);
     let line = |name: &str, text: &str| printable(&format!("{name:<width$}  {text}"), usize::MAX) + "\n";
-    let of_site = profiles
-        .iter()
-        .map(|profile| line(&profile.name, &format!("scope {}, audience {}", profile.scope, profile.audience)));
+    let of_site = profiles.iter().map(|profile| {
+        line(&profile.name, &format!("scope {}, audience {}{}", profile.scope, profile.audience, files(profile)))
+    });
     let of_user = own.iter().map(|own| {
         line(own.name, &format!("narrows \"{}\" of the site, in ~/.config/mytoken/jobs.toml", own.based_on))
     });
@@ -111,7 +118,7 @@ fn render_list(profiles: &[ProfileSettings], own: &[OwnName<'_>]) -> String {
 }
 
 fn render(
-    name: &str,
+    profile: &ProfileSettings,
     server: &str,
     wanted: &[Clause],
     plan: &Result<CallersPlan, SubmitError>,
@@ -121,8 +128,15 @@ fn render(
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:<12} {}", printable(value, usize::MAX));
     };
-    line("profile", name);
+    line("profile", &profile.name);
     line("server", server);
+    if !profile.files.is_empty() {
+        let files = std::iter::once(("main", &profile.scope, &profile.audience))
+            .chain(profile.files.iter().map(|file| (file.name.as_str(), &file.scope, &file.audience)));
+        for (name, scope, audience) in files {
+            line("file", &format!("{name}: scope {scope}, audience {audience}"));
+        }
+    }
     for clause in wanted {
         line("wanted", &described(clause, times));
     }
@@ -165,8 +179,27 @@ mod tests {
         }
     }
 
+    fn profile(more: &str) -> ProfileSettings {
+        let text = format!(
+            "[cluster]\nname='c'\n[[profile]]\nname='data'\nserver='s'\nscope='storage.read'\naudience='https://se.example.org'\n{more}"
+        );
+        toml::from_str::<JobsSettings>(&text).unwrap().profile.remove(0)
+    }
+
+    #[test]
+    fn each_file_is_shown_with_what_it_asks_for() {
+        let profile = profile("files=[{name='ce', scope='compute.read', audience='https://ce.example.org'}]");
+        let error = SubmitError::NoMytoken { server: "mt.example.org".into(), session: None, stored: None };
+        let text = render(&profile, "https://mt.example.org", &[wanted()], &Err(error), TimeFormat::utc(NOW));
+        let lines = "\nfile         main: scope storage.read, audience https://se.example.org\n\
+                     file         ce: scope compute.read, audience https://ce.example.org\nwanted ";
+        assert!(text.contains(lines), "{text}");
+        let list = render_list(&[profile], &[]);
+        assert_eq!(list, "data  scope storage.read, audience https://se.example.org, files ce\n");
+    }
+
     fn rendered(plan: &Result<CallersPlan, SubmitError>) -> String {
-        render("data", "https://mt.example.org", &[wanted()], plan, TimeFormat::utc(NOW))
+        render(&profile(""), "https://mt.example.org", &[wanted()], plan, TimeFormat::utc(NOW))
     }
 
     #[test]

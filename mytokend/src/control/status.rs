@@ -4,7 +4,9 @@
 use std::fmt::Write as _;
 
 use mytoken::time_format::TimeFormat;
-use mytoken_wire::agent::{BudgetStatus, Condition, Event, EventKind, JobState, JobStatus, Status, StatusQuery};
+use mytoken_wire::agent::{
+    BudgetStatus, Condition, Event, EventKind, FileStatus, JobState, JobStatus, Status, StatusQuery,
+};
 use mytoken_wire::printable;
 use nix::unistd::{Uid, User};
 use serde::Serialize;
@@ -51,6 +53,8 @@ struct Entry<'a> {
     file: Option<&'a str>,
     access_token_until: Option<u64>,
     credential_until: Option<u64>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    files: &'a [FileStatus],
     events: &'a [Event],
 }
 
@@ -73,6 +77,7 @@ impl<'a> Report<'a> {
             file: job.file.as_deref(),
             access_token_until: job.token_until,
             credential_until: job.until,
+            files: &job.files,
             events: &job.events,
         };
         let (sessions, jobs): (Vec<&JobStatus>, Vec<&JobStatus>) = status.jobs.iter().partition(|job| is_session(job));
@@ -91,7 +96,9 @@ impl<'a> Report<'a> {
 /// The exit status of a status that shows something. `asked` says whether a job was named.
 #[must_use]
 pub fn exit_status(status: &Status, asked: bool) -> u8 {
-    let bad = |job: &JobStatus| job.running && !condition(job).is_good();
+    let bad = |job: &JobStatus| {
+        job.running && (!condition(job).is_good() || job.files.iter().any(|file| !file.condition.is_good()))
+    };
     if asked && status.jobs.iter().any(bad) { NOT_VALID } else { 0 }
 }
 
@@ -129,6 +136,9 @@ pub fn render(status: &Status, times: TimeFormat, account_of: &dyn Fn(u32) -> Op
             format!("JOB {}  profile {}  user {user}", job_name(job), shown(&job.profile))
         };
         let _ = writeln!(text, "{head:<44}  {}", headline(job, times));
+        for file in &job.files {
+            let _ = writeln!(text, "  file {}  {}", file.name, file_line(file, times));
+        }
         for event in &job.events {
             let time = times.seconds(event.time);
             let (kind, sentence) = (shown(event.kind.as_str()), shown(&event.text));
@@ -188,6 +198,30 @@ fn headline(job: &JobStatus, times: TimeFormat) -> String {
         Condition::Revoked => "ended, revoked".to_owned(),
         Condition::Ended => ended(job, times),
         Condition::Other(word) => format!("{}: {token}{credential}", shown(&word)),
+    }
+}
+
+/// One sentence about the access token of a further file.
+fn file_line(file: &FileStatus, times: TimeFormat) -> String {
+    let token = file
+        .token_until
+        .map_or("no access token".to_owned(), |until| format!("access token valid until {}", times.minutes(until)));
+    let since = file.since.map_or(String::new(), |since| format!(" since {}", times.minutes(since)));
+    let reason = file.reason.as_deref().map_or(String::new(), |reason| format!(": {}", shown(reason)));
+    match &file.condition {
+        Condition::Valid => token,
+        Condition::Pending => "no access token yet, the agent requests one".to_owned(),
+        Condition::Waiting => {
+            let from = file.from.map_or(String::new(), |from| format!(" from {} on", times.minutes(from)));
+            format!("{token}; the credential gives the next{from}")
+        }
+        Condition::Outage => format!("outage{since}: {token}, the agent tries again{reason}"),
+        Condition::FileMissing => "the file is missing or was changed; mytokenctl renew writes it".to_owned(),
+        Condition::Refused => format!("refused{reason}; {token}"),
+        Condition::NotRenewed => format!("{token}, not renewed{reason}"),
+        Condition::Revoking | Condition::Revoked => "revoked with the credential".to_owned(),
+        Condition::Ended => "ended".to_owned(),
+        Condition::Other(word) => format!("{}: {token}", shown(word)),
     }
 }
 

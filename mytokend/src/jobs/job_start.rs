@@ -109,6 +109,7 @@ mod tests {
             made: 0,
             shared_for: 0,
             followed: false,
+            files: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! parameters.
 
 pub mod defaults;
+pub mod files;
 pub mod history;
 pub mod host_list;
 pub mod job_start;
@@ -22,7 +23,7 @@ pub mod windows;
 pub use history::EventHistory;
 pub use job_start::StartRefusal;
 pub use known_nodes::KnownNodes;
-pub use renewal::{attempt_times, backoff, renew_at, repeatable};
+pub use renewal::{AttemptTimes, attempt_times, backoff, plan, renew_at, repeatable};
 pub use seal_error::SealError;
 pub use submission_end::{EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow};
 pub use submission_time::{Conversion, SubmissionTime};

@@ -11,10 +11,11 @@ use mytoken::config::{Duration, FileTrust, read};
 use mytoken::restrictions::Clause;
 use mytoken_wire::profile::RULE;
 use mytoken_wire::tools::Tool;
-use mytoken_wire::{ProfileName, printable};
+use mytoken_wire::{FileName, ProfileName, printable};
 use serde::Deserialize;
 
 use super::defaults::{self, DefaultSettings};
+use super::files::{FileSettings, check_names};
 use super::profile::{ProfileSettings, WindowSettings, check_limits, check_scope};
 use super::settings::JobsSettings;
 
@@ -51,6 +52,16 @@ struct OwnProfile {
     #[serde(default)]
     windows: Vec<WindowSettings>,
     tools: Option<Vec<Tool>>,
+    /// The further files that stay.
+    files: Option<Vec<OwnFile>>,
+}
+
+/// An entry of `files`: a file of the site's profile, perhaps with fewer scopes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnFile {
+    name: FileName,
+    scope: Option<String>,
 }
 
 /// A name and the site's profile that it narrows.
@@ -132,11 +143,7 @@ impl OwnProfile {
     fn narrow(&self, site: &ProfileSettings, longest: u64) -> Result<ProfileSettings, String> {
         let mut narrowed = ProfileSettings { name: self.name.clone(), ..site.clone() };
         if let Some(scope) = &self.scope {
-            check_scope(scope)?;
-            if let Some(more) = scope.split(' ').find(|own| !site.scope.split(' ').any(|scope| scope == *own)) {
-                return Err(format!("the scope {more} is not in the site's profile \"{}\"", site.name));
-            }
-            narrowed.scope.clone_from(scope);
+            narrowed.scope = part_of(scope, &site.scope, &site.name)?;
         }
         let hosts = self.hosts.clone().unwrap_or_else(|| site.hosts.clone());
         check_limits(&hosts, self.max_lifetime, self.usages, &self.windows)?;
@@ -170,8 +177,36 @@ impl OwnProfile {
         if let Some(tools) = &self.tools {
             narrowed.tools.clone_from(tools);
         }
+        if let Some(files) = &self.files {
+            check_names(files.iter().map(|file| &file.name))?;
+            narrowed.files = files.iter().map(|own| own.narrow(site)).collect::<Result<_, String>>()?;
+        }
         narrowed.check_size(longest)?;
         Ok(narrowed)
+    }
+}
+
+impl OwnFile {
+    /// The site's file of this name, narrowed.
+    fn narrow(&self, site: &ProfileSettings) -> Result<FileSettings, String> {
+        let found = site.files.iter().find(|file| file.name == self.name);
+        let mut narrowed = found
+            .cloned()
+            .ok_or_else(|| format!("the site's profile \"{}\" has no file \"{}\"", site.name, self.name))?;
+        if let Some(scope) = &self.scope {
+            narrowed.scope = part_of(scope, &narrowed.scope, &site.name)
+                .map_err(|fault| format!("files: \"{}\": {fault}", self.name))?;
+        }
+        Ok(narrowed)
+    }
+}
+
+/// The scopes `own`, if all of them are in `whole`, those of the site's profile.
+fn part_of(own: &str, whole: &str, site: &str) -> Result<String, String> {
+    check_scope(own)?;
+    match own.split(' ').find(|own| !whole.split(' ').any(|scope| scope == *own)) {
+        Some(more) => Err(format!("the scope {more} is not in the site's profile \"{site}\"")),
+        None => Ok(own.to_owned()),
     }
 }
 
@@ -240,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_is_broader_or_wrong_is_refused_with_its_reason() {
-        let windows = "windows=[{until='2h'}]\nhosts=['192.0.2.0/24']\nusages=1";
+        let windows = "windows=[{until='2h'}]\nhosts=['192.0.2.0/24']\nusages=1\nfiles=[{name='tape', scope='a b', audience='https://t'}]";
         for (own, reason) in [
             ("scope='a d'", "the scope d is not in the site's profile \"default\""),
             ("scope='a  b'", "single blanks"),
@@ -253,6 +288,9 @@ mod tests {
             ("windows=[{until='1h'}, {from='1h', until='2h'}]", "more windows than usages"),
             ("usages=0", "usages is zero"),
             ("max_lifetime='0s'", "max_lifetime is zero"),
+            ("files=[{name='tape', scope='c'}]", "files: \"tape\": the scope c is not in the site's"),
+            ("files=[{name='other'}]", "has no file \"other\""),
+            ("files=[{name='tape'}, {name='tape'}]", "two have the name"),
             ("based_on='other'", "this cluster has no profile \"other\""),
         ] {
             let base = if own.starts_with("based_on") { "" } else { "based_on='default'\n" };
@@ -282,6 +320,8 @@ mod tests {
             ("profile = 7".to_owned(), "jobs.toml:1: "),
             ("[[profile]]\nname='x'\nserver='https://evil.example'".to_owned(), "unknown key \"server\""),
             ("[[profile]]\nname='x'\naudience='y'".to_owned(), "unknown key \"audience\""),
+            ("[[profile]]\nname='x'\nfiles=[{name='y', audience='z'}]".to_owned(), "unknown key \"audience\""),
+            ("[[profile]]\nname='x'\nfiles=[{name='../y'}]".to_owned(), "the name of a file is"),
             ("[[profile]]\nname='x'\ntools=['rm']".to_owned(), "no tool \"rm\""),
             ("[[profile]]\nname='x'\nscope=\"\u{1b}[2J\n\"".to_owned(), "jobs.toml:"),
             ("[".repeat(60_000), "jobs.toml:1: "),

@@ -7,6 +7,7 @@ use mytoken::restrictions::hosts::{self, HostEntry};
 use mytoken_wire::tools::Tool;
 use serde::Deserialize;
 
+use super::files::{self, FileSettings};
 use super::sealed;
 
 /// Most windows of a profile.
@@ -43,6 +44,9 @@ pub struct ProfileSettings {
     /// Tools for which the job's environment names the token file.
     #[serde(default)]
     pub tools: Vec<Tool>,
+    /// Further token files, with other scopes or audiences.
+    #[serde(default)]
+    pub files: Vec<FileSettings>,
 }
 
 /// A time in which the job gets access tokens, counted from its submission.
@@ -80,35 +84,43 @@ impl ProfileSettings {
             return Err(format!("mytoken.toml has no [[server]] \"{}\"", self.server));
         }
         check_scope(&self.scope)?;
-        sealed::check_text(&self.audience).map_err(|fault| format!("audience {fault}; no node accepts it"))?;
-        if self.audience.is_empty() || self.audience.contains(char::is_whitespace) {
-            return Err("audience must be exactly one audience, without blanks".to_owned());
-        }
+        check_audience(&self.audience)?;
+        files::check(&self.files)?;
         check_limits(&self.hosts, self.max_lifetime, self.usages, &self.windows)?;
         self.check_size(longest)
     }
 
-    /// The restrictions of a sub-token of this profile that lives for `longest` seconds from `now` on, a clause for each window. Windows that
+    /// The profile without its further files.
+    #[must_use]
+    pub fn main_alone(&self) -> Self {
+        Self { files: Vec::new(), ..self.clone() }
+    }
+
+    /// The restrictions of a sub-token of this profile that lives for `longest` seconds from `now` on, a clause for each window of the main
+    /// file, then of each further one: together they allow what the files need, and no other pair of scope and audience. Windows that
     /// begin later are left out, so there may be none.
     #[must_use]
     pub fn clauses(&self, longest: u64, now: u64) -> Vec<Clause> {
         let longest = self.max_lifetime.map_or(longest, |lifetime| longest.min(lifetime.as_secs()));
         let always = [WindowSettings { from: Duration::seconds(0), until: Duration::seconds(longest) }];
         let windows = if self.windows.is_empty() { always.as_slice() } else { self.windows.as_slice() };
-        let clause = |window: &WindowSettings| Clause {
+        let clause = |window: &WindowSettings, scope: &str, audience: &str| Clause {
             // Without a begin where there is none: the server's clock may be slow.
             nbf: Some(window.from.as_secs()).filter(|from| *from > 0).map(|from| now.saturating_add(from)),
             exp: Some(now.saturating_add(window.until.as_secs().min(longest))),
-            scope: self.scope.clone(),
-            audience: vec![self.audience.clone()],
+            scope: scope.to_owned(),
+            audience: vec![audience.to_owned()],
             hosts: self.hosts.clone(),
             usages_at: self.usages.map(i64::from),
             ..Clause::default()
         };
-        windows
-            .iter()
-            .filter(|window| window.from.as_secs() == 0 || window.from.as_secs() < longest)
-            .map(clause)
+        let begins = |window: &&WindowSettings| window.from.as_secs() == 0 || window.from.as_secs() < longest;
+        let further = self.files.iter().map(|file| (file.scope.as_str(), file.audience.as_str()));
+        std::iter::once((self.scope.as_str(), self.audience.as_str()))
+            .chain(further)
+            .flat_map(|(scope, audience)| {
+                windows.iter().filter(begins).map(move |window| clause(window, scope, audience))
+            })
             .collect()
     }
 
@@ -118,13 +130,13 @@ impl ProfileSettings {
     /// A sentence without the profile's name.
     pub(super) fn check_size(&self, longest: u64) -> Result<(), String> {
         let clauses = self.clauses(longest, 0);
-        if clauses.len() < self.windows.len().max(1) {
+        if clauses.len() < self.windows.len().max(1) * (1 + self.files.len()) {
             return Err("windows: one begins when the job's mytoken has ended".to_owned());
         }
         let length = serde_json::to_string(&clauses).map_or(usize::MAX, |text| text.len());
         if length > RESTRICTIONS {
             return Err(format!(
-                "scope, audience and hosts of all windows have {length} bytes together; at most {RESTRICTIONS} fit into a credential"
+                "scope, audience and hosts of all windows and files have {length} bytes together; at most {RESTRICTIONS} fit into a credential"
             ));
         }
         Ok(())
@@ -141,6 +153,18 @@ pub(super) fn check_scope(scope: &str) -> Result<(), String> {
         return Err("scope must be a list of scopes separated by single blanks, and not empty".to_owned());
     }
     sealed::check_text(scope).map_err(|fault| format!("scope {fault}; no node accepts it"))
+}
+
+/// Checks an audience of a profile.
+///
+/// # Errors
+/// A sentence that names the key.
+pub(super) fn check_audience(audience: &str) -> Result<(), String> {
+    sealed::check_text(audience).map_err(|fault| format!("audience {fault}; no node accepts it"))?;
+    if audience.is_empty() || audience.contains(char::is_whitespace) {
+        return Err("audience must be exactly one audience, without blanks".to_owned());
+    }
+    Ok(())
 }
 
 /// Checks what limits a profile.

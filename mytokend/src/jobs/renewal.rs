@@ -17,6 +17,29 @@ pub fn renew_at(exp: u64, lifetime: u64, draw: f64) -> u64 {
     exp.saturating_mul(1000).saturating_sub(early)
 }
 
+/// The end of a new token by this host's clock, and when to renew it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Expiry, Unix seconds.
+    pub exp: u64,
+    /// Unix milliseconds.
+    pub renewal: u64,
+}
+
+/// Shortest time between two renewals in milliseconds: a token that comes with little life left must not cause a loop.
+const SHORTEST_PAUSE: u64 = 500;
+
+/// The plan for a token with `left` seconds of `lifetime`.
+#[must_use]
+pub fn plan(now: u64, left: u64, lifetime: u64, draw: f64) -> Plan {
+    // The time of the request belongs to the token's life. The clock of this agent counts whole seconds of it.
+    let exp = (now / 1000).saturating_add(left);
+    // If this clock is ahead, or the provider issues old tokens, less than the lifetime is left. If the next renewal were computed
+    // from the whole lifetime, it would be due at once, every time and on every node.
+    let renewal = renew_at(exp, lifetime.min(left), draw).max(now.saturating_add(SHORTEST_PAUSE));
+    Plan { exp, renewal }
+}
+
 /// The pause after `failures` consecutive failures: random between zero and a window that starts at two seconds and doubles up to a
 /// twentieth of the token's `lifetime` (at least 10 s, at most 5 min).
 ///

@@ -17,6 +17,7 @@ use mytoken_wire::sealed::{LIMIT, SealedParts, VERSION, parse};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::files::{SealedFile, check_names};
 use super::keys::{PrivateKey, PublicKey};
 use super::seal_error::SealError;
 use super::submission_time::submission_time;
@@ -64,6 +65,9 @@ pub struct JobCredential {
     /// The agent of the submission's host has promised to revoke the sub-token if no node does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub followed: bool,
+    /// The further files. Agents of earlier releases do not know them, and serve the main file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<SealedFile>,
 }
 
 impl JobCredential {
@@ -139,7 +143,12 @@ fn check(credential: &JobCredential) -> Result<(), SealError> {
         ("scope", &credential.scope),
         ("audience", &credential.audience),
     ];
-    texts.iter().try_for_each(|(what, text)| check_text(text).map_err(|fault| invalid(&format!("its {what} {fault}"))))
+    let of_files = credential.files.iter().flat_map(|file| [("scope", &file.scope), ("audience", &file.audience)]);
+    check_names(credential.files.iter().map(|file| &file.name)).map_err(|fault| invalid(&format!("its {fault}")))?;
+    texts
+        .into_iter()
+        .chain(of_files)
+        .try_for_each(|(what, text)| check_text(text).map_err(|fault| invalid(&format!("its {what} {fault}"))))
 }
 
 /// Checks a text that becomes part of a credential.
@@ -191,6 +200,7 @@ mod tests {
             made: 1_893_000_000,
             shared_for: 60,
             followed: true,
+            files: Vec::new(),
         }
     }
 

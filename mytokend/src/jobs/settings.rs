@@ -249,6 +249,7 @@ mod tests {
         hosts = []
         windows = []
         tools = []
+        files = []
     "#;
     const SHORT: &str = r#"
         [cluster]
@@ -279,6 +280,10 @@ mod tests {
 
     #[test]
     fn values_that_would_fail_later_are_refused() {
+        let file = |scope: &str, audience: &str| {
+            format!("{{ name = \"ce\", scope = \"{scope}\", audience = \"{audience}\" }}, ")
+        };
+        let five = ["1", "2", "3", "4", "5"].map(|name| file("a", "x").replace("\"ce\"", &format!("\"{name}\"")));
         for (old, new, word) in [
             ("name = \"testbed\"", "name = \"../x\"", "cluster.name"),
             ("name = \"default\"", "name = \"required\"", "required"),
@@ -312,7 +317,11 @@ mod tests {
             ("windows = []", "windows = [{ until = \"2h\" }, { from = \"9d\", until = \"10d\" }]", "has ended"),
             ("windows = []", &format!("windows = [{}]", "{ until = \"2h\" }, ".repeat(9)), "9 windows"),
             ("windows = []", "max_lifetime = \"1h\"\nwindows = [{ from = \"1h\", until = \"2h\" }]", "has ended"),
-            ("tools = []", "tools = []\n[[default]]\npartition = \"gpu\"\nmytoken = \"other\"", "no profile \"other\""),
+            ("files = []", "[[default]]\npartition = \"gpu\"\nmytoken = \"other\"", "no profile \"other\""),
+            ("files = []", &format!("files = [{}]", file("a b", "x").repeat(2)), "two have the name \"ce\""),
+            ("files = []", &format!("files = [{}]", file("a", "x y")), "files: \"ce\": audience must be"),
+            ("files = []", &format!("files = [{}]", five.concat()), "there are 5; at most 4"),
+            ("files = []", &format!("files = [{}]", file(&"a".repeat(1025), "x")), "\"ce\": scope has more than 1024"),
             ("runtime_dir = \"/run/mytoken\"", "runtime_dir = \"run\"", "runtime_dir is not an absolute"),
             (
                 "runtime_dir = \"/run/mytoken\"",
@@ -381,6 +390,7 @@ mod tests {
                 made: 0,
                 shared_for: 0,
                 followed: false,
+                files: Vec::new(),
             };
             let opened = sealed::seal(&credential, public).and_then(|text| sealed::open(&text, private));
             prop_assert!(!accepted || opened.is_ok_and(|opened| opened == credential));

@@ -36,6 +36,7 @@ use mytoken_wire::Handle;
 use mytoken_wire::agent::Submitted;
 use mytoken_wire::tools::Tool;
 
+use crate::jobs::files::{self, SealedFile};
 use crate::jobs::keys::PublicKey;
 use crate::jobs::own_profiles::OwnProfiles;
 use crate::jobs::profile::ProfileSettings;
@@ -132,6 +133,8 @@ pub struct SubmittedCredential {
     pub submission: SealedSubmission,
     /// The tools for which the job's environment names the token file.
     pub tools: Vec<Tool>,
+    /// Whether the job has several token files.
+    pub several_files: bool,
     /// What the user must know about it.
     pub notes: Vec<String>,
     /// `None`: an earlier submission made it.
@@ -227,6 +230,7 @@ pub fn submit(
     let mut settings = config.shared.http_settings();
     settings.user_agent = format!("mytoken-submit/{} ({})", env!("CARGO_PKG_VERSION"), request.command);
     let parent = find_parent(&url, environment, store.as_ref(), clock, &settings, deadline)?;
+    let several_files = !profile.files.is_empty();
     let share_for = config.jobs.submit.share_for.as_secs();
     let place = match share(config, request, profile, &url, &parent, environment, deadline) {
         Share::Own => None,
@@ -235,7 +239,7 @@ pub fn submit(
             let submission = SealedSubmission { sealed, handle };
             let tools = profile.tools.clone();
             let (notes, sub_token, place, about) = (Vec::new(), None, None, None);
-            return Ok(SubmittedCredential { submission, tools, notes, sub_token, place, about });
+            return Ok(SubmittedCredential { submission, tools, several_files, notes, sub_token, place, about });
         }
     };
     wait_for_permit(&config.jobs, profile, patience, clock, request.times)?;
@@ -244,7 +248,8 @@ pub fn submit(
     let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?.with_clock(clock).once();
     let handle = Handle::new(rand::random());
     let made = server.now();
-    let wanted = request::wanted(profile, &config.jobs.cluster, server.now());
+    let own = restrictions_of(parent.token(), parent.clauses());
+    let (wanted, left_out) = files::fitting(profile, &own, config.jobs.cluster.longest(), server.now());
     let name = request::name(&config.jobs.cluster, &handle);
     let source = parent.source();
     let granted = create(&server, parent, &wanted, &name, patience);
@@ -262,11 +267,12 @@ pub fn submit(
         })?;
     let (clauses, exp) = (granted.restrictions.as_slice(), granted.expires_at.unwrap_or(0));
     let mut notes = Comparison { source, wanted: &wanted, clauses, exp, now: server.now() }.notes(request.times);
+    notes.extend(left_out.iter().map(|left| source.left_out(left)));
     notes.extend(server.clock_difference().map(|text| format!("{text}; please tell the administrator")));
     let discovery = server.discovery().clone();
     let token = CreatedToken { sub_token: granted.mytoken, discovery, url, settings };
     let tools = profile.tools.clone();
-    Ok(SubmittedCredential { submission, tools, notes, sub_token: Some(token), place, about })
+    Ok(SubmittedCredential { submission, tools, several_files, notes, sub_token: Some(token), place, about })
 }
 
 /// Whether the submission shares a credential with others of a loop.
@@ -361,6 +367,7 @@ fn sealed(
         made: window.made,
         shared_for: window.shared_for,
         followed,
+        files: profile.files.iter().map(SealedFile::from).collect(),
     };
     Ok(SealedSubmission { sealed: seal(&credential, &config.key)?, handle: handle.to_string() })
 }

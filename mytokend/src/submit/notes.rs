@@ -4,6 +4,8 @@
 use mytoken::restrictions::Clause;
 use mytoken::time_format::TimeFormat;
 
+use crate::jobs::files::LeftOut;
+
 /// A note about the end is left out if the credential has this part of the longest time, in percent: a session of this morning that was
 /// made for the longest job is no reason for a line at each submission.
 const ENOUGH: u64 = 90;
@@ -15,6 +17,26 @@ pub enum ParentSource {
     Session,
     /// The store of mytoken-ssh.
     Store,
+}
+
+impl ParentSource {
+    const fn mytoken(self) -> &'static str {
+        match self {
+            Self::Session => "your session's mytoken",
+            Self::Store => "your mytoken in ~/.config/mytoken",
+        }
+    }
+
+    /// A further file of the profile gets no token, because the parent does not allow it.
+    #[must_use]
+    pub fn left_out(self, file: &LeftOut) -> String {
+        let reason = mytoken_wire::printable(&file.reason, 200);
+        format!(
+            "this job gets no access token for its file \"{}\": {} does not allow it ({reason})",
+            file.name,
+            self.mytoken()
+        )
+    }
 }
 
 /// A new credential beside what its profile asks for.
@@ -39,10 +61,7 @@ impl Comparison<'_> {
     }
 
     fn parent(&self) -> &'static str {
-        match self.source {
-            ParentSource::Session => "your session's mytoken",
-            ParentSource::Store => "your mytoken in ~/.config/mytoken",
-        }
+        self.source.mytoken()
     }
 
     /// The credential ends before the longest job of the cluster could, after the longest wait.

@@ -12,8 +12,9 @@ use mytoken::{Clock, Deadline, Error, Secret};
 
 use super::error::SubmitError;
 use super::notes::{Comparison, ParentSource};
-use super::{SubmitConfig, UserEnvironment, cache, find_parent, parent, sub_token_request};
-use crate::jobs::request;
+use super::{SubmitConfig, UserEnvironment, cache, find_parent, parent, restrictions_of, sub_token_request};
+use crate::jobs::files;
+use crate::jobs::profile::ProfileSettings;
 
 /// What a submission would request from the mytoken server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +54,8 @@ pub fn plan(
     let http = HttpClient::new(&config.shared.http_settings())?;
     let server = Server::discover(&http, &url, deadline)?.with_clock(clock);
     usable(server.now())?;
-    let wanted = request::wanted(profile, &config.jobs.cluster, server.now());
+    let own = restrictions_of(mytoken, None);
+    let (wanted, _) = files::fitting(profile, &own, config.jobs.cluster.longest(), server.now());
     let clauses = narrowed(&server, (mytoken, None), &wanted, deadline)?;
     Ok(PlannedSubmission { server: url.to_string(), wanted, clauses, key: config.key.id().to_owned() })
 }
@@ -71,15 +73,15 @@ pub struct CallersPlan {
     pub notes: Vec<String>,
 }
 
-/// What a submission would request with the caller's own mytoken: that of the session, or of the store. `wanted` is what its profile wants at
-/// a time of day (Unix seconds).
+/// What a submission with `profile` would request with the caller's own mytoken: that of the session, or of the store. `longest` is the
+/// longest wait and run time of the cluster in seconds.
 ///
 /// # Errors
 /// Why there would be no credential, as far as that is known before the request.
 pub fn plan_of_caller(
     shared: &Shared,
     url: &ServerUrl,
-    wanted: impl Fn(u64) -> Vec<Clause>,
+    (profile, longest): (&ProfileSettings, u64),
     environment: &UserEnvironment,
     clock: &dyn Clock,
     (times, deadline): (TimeFormat, Deadline),
@@ -92,10 +94,12 @@ pub fn plan_of_caller(
     let http = HttpClient::new(&shared.http_settings())?;
     let cache = cache(environment.home.as_deref());
     let server = Server::discover_cached(&http, url, cache.as_ref(), clock, deadline)?.with_clock(clock);
-    let wanted = wanted(server.now());
+    let now = server.now();
+    let (wanted, left_out) = files::fitting(profile, &restrictions_of(&mytoken, own.as_deref()), longest, now);
     let clauses = narrowed(&server, (&mytoken, own.as_deref()), &wanted, deadline)?;
     let exp = clauses.iter().filter_map(|clause| clause.exp).max().unwrap_or(0);
-    let notes = Comparison { source, wanted: &wanted, clauses: &clauses, exp, now: server.now() }.notes(times);
+    let mut notes = Comparison { source, wanted: &wanted, clauses: &clauses, exp, now }.notes(times);
+    notes.extend(left_out.iter().map(|left| source.left_out(left)));
     Ok(CallersPlan { source, wanted, clauses, notes })
 }
 

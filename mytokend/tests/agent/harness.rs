@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use mytoken::private_files::Owner;
 use mytoken::{Deadline, ScheduleClock, Secret};
-use mytoken_wire::JobName;
 use mytoken_wire::agent::{
     AgentError, Answer, Call, EventKind, JobEnd, JobStart, JobStatus, RenewalCredential, Request, Started, StatusQuery,
     ask,
 };
+use mytoken_wire::{FileName, JobName};
 use mytokend::agent::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
 use mytokend::agent::lease::LeaseCredential;
 use mytokend::agent::listener::Listener;
@@ -26,6 +26,7 @@ use mytokend::log::Log;
 
 use crate::clock::FakeClock;
 pub use crate::clock::eventually;
+use crate::files::FileScript;
 use crate::squeue::{ALL_RUNNING, squeue};
 
 /// Unix time when a test begins.
@@ -51,6 +52,7 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 pub struct ServiceScript {
     /// Every request for a token fails with this.
     pub failure: Option<RequestFailure>,
+    pub files: FileScript,
     /// Requests for tokens wait while this is set.
     pub hold_tokens: bool,
     /// The next request for a token waits while this is set, and no other one.
@@ -127,16 +129,21 @@ impl CredentialService for FakeServices {
             lane: self.with(|script| script.lane.clone()),
             limited_uses: handle.starts_with("limited"),
             description: "sub-token: scopes a, audience b".into(),
+            files: self.with(|script| script.files.admitted()),
         })
     }
 
     fn access_token(
         &self,
         _source: &LeaseCredential,
+        file: Option<&FileName>,
         _comment: &str,
         charge: Charge,
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
+        if let Some(name) = file {
+            return self.with(|script| script.files.token(name, script.failure.clone()));
+        }
         let (number, panics, held) = self.with(|script| {
             script.token_requests += 1;
             script.charges.push(charge);

@@ -6,6 +6,8 @@ mod clock;
 #[cfg(test)]
 mod end;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod hostile;

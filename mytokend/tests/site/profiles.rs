@@ -52,6 +52,43 @@ fn a_profile_with_windows_gives_a_clause_for_each() {
     assert!(site.submit_with(&["--profile", "default"]).line["tools"].is_null());
 }
 
+/// Two further files; the user's mytoken allows one of them.
+const FILES: &str = "files = [{ name = 'ce', scope = 'compute.read', audience = 'AUDIENCE' },
+    { name = 'tape', scope = 'storage.read', audience = 'https://tape.example.org' }]";
+
+#[test]
+fn each_file_is_sealed_and_one_that_is_not_allowed_costs_no_other() {
+    let site = site();
+    let profile = format!(
+        "[[profile]]\nname = 'several'\nserver = 't'\nscope = '{SCOPE}'\naudience = '{AUDIENCE}'\n{}\n",
+        FILES.replace("AUDIENCE", AUDIENCE)
+    );
+    fs::write(site.config().join("jobs.d/several.toml"), profile).unwrap();
+    let printed = site.submit_with(&["--profile", "several", "--required"]);
+    assert!(printed.status.success(), "{printed:?}");
+    assert_eq!(printed.line["several_files"], true);
+    let notes = printed.line["notes"].to_string();
+    assert!(
+        notes.contains("no access token for its file \\\"tape\\\"") && notes.contains("tape.example.org"),
+        "{notes}"
+    );
+    let asked: Vec<_> =
+        clauses(&site, &printed.line).into_iter().map(|clause| (clause.scope, clause.audience)).collect();
+    let audience = vec![AUDIENCE.to_owned()];
+    assert_eq!(asked, [(SCOPE.to_owned(), audience.clone()), ("compute.read".to_owned(), audience)]);
+    let sealed = site.open(printed.line["sealed"].as_str().unwrap());
+    let names: Vec<_> = sealed.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["ce", "tape"], "a node tells of both");
+    assert!(site.submit_with(&["--profile", "default"]).line["several_files"].is_null());
+    // The user keeps one of them.
+    write_own(&site, "[[profile]]\nname = 'several'\nfiles = [{ name = 'ce' }]\n");
+    let printed = site.submit_with(&["--profile", "several"]);
+    assert_eq!(site.open(printed.line["sealed"].as_str().unwrap()).files.len(), 1);
+    assert!(!printed.line["notes"].to_string().contains("tape"), "{printed:?}");
+    write_own(&site, "[[profile]]\nname = 'several'\nfiles = []\n");
+    assert!(site.submit_with(&["--profile", "several"]).line["several_files"].is_null());
+}
+
 #[test]
 fn the_users_own_file_narrows_and_never_widens() {
     let site = site();

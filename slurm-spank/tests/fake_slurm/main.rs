@@ -7,6 +7,8 @@ mod agent;
 #[cfg(test)]
 mod exports;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod host;
 #[cfg(test)]
 mod loading;

@@ -28,6 +28,7 @@ fn credential() -> JobCredential {
         made: 0,
         shared_for: 0,
         followed: false,
+        files: Vec::new(),
     }
 }
 
@@ -89,7 +90,7 @@ fn nothing_is_sent_to_a_server_that_is_not_configured() {
     assert!(direct.admit(&start(2001), &text).unwrap_err().reason.contains("does not name"));
     let charge = Charge { uid: 2001, purpose: Purpose::Token };
     let deadline = Deadline::after(Duration::from_secs(1));
-    let failure = direct.access_token(&LeaseCredential::Sealed(text), "", charge, deadline).unwrap_err();
+    let failure = direct.access_token(&LeaseCredential::Sealed(text), None, "", charge, deadline).unwrap_err();
     assert!(!failure.temporary && failure.reason.contains("does not name"), "{failure:?}");
 }
 

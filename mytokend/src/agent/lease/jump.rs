@@ -27,6 +27,9 @@ impl Lease {
         self.second_due = self.second_due.map(later);
         self.requested = self.requested.map(later);
         self.asked = None;
+        for file in &mut self.files {
+            file.follow_jump(jump, soon);
+        }
         self.phase = match self.phase {
             Phase::Active { due } => {
                 // Too early does no harm: the server's clock decides then.

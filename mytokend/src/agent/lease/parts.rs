@@ -31,6 +31,8 @@ pub enum LeaseKey {
 pub enum Action {
     /// Obtain an access token.
     Renew,
+    /// Obtain an access token for the further file with this index.
+    RenewFile(u8),
     /// Write the current access token for the jobs that lack it: an earlier attempt failed.
     Write,
     /// Remove the files with the expired token.

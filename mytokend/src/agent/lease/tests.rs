@@ -139,12 +139,45 @@ fn files_of_earlier_releases_are_read() {
     let lease = serde_json::from_str::<Lease>(session).unwrap().in_present_form(5);
     assert_eq!(lease.key, LeaseKey::Session("s1".into()));
     assert_eq!((lease.phase, lease.process), (Phase::Ended { due: 5, tries: 2, revoke: None }, Some((4711, 99))));
+    assert!(serde_json::from_str::<Lease>(job).unwrap().files.is_empty());
     // A job that was refused before the upgrade has no credential, so nobody knows its submission.
     let refused = job
         .replace(r#"{"sealed":"mt1.6a1d98ed.AAAA"}"#, "null")
         .replace(r#"{"alive":{"due":1800000060500}}"#, r#""refused""#);
     let lease = serde_json::from_str::<Lease>(&refused).unwrap().in_present_form(5);
     assert_eq!((lease.key.clone(), lease.runs(1)), (LeaseKey::Job(1), true));
+}
+
+#[test]
+fn a_further_file_is_asked_for_and_expires_beside_the_main_one() {
+    let file = |name: &str, due, exp: Option<u64>| {
+        let admitted =
+            AdmittedFile { name: mytoken_wire::FileName::parse(name).unwrap(), windows: Vec::new(), refused: None };
+        NamedFile { token: exp.map(|exp| CurrentToken { exp, lifetime: 60 }), ..NamedFile::new(admitted, due) }
+    };
+    let mut lease = lease(Phase::Active { due: 50_000 }, Some(100));
+    lease.files = vec![file("a", 40_000, None), file("b", 30_000, Some(35))];
+    assert_eq!(lease.next_action(), Some((35_000, Action::Expire)), "nothing to ask with");
+    lease.credential = Some(LeaseCredential::Sealed("mt1.x".into()));
+    assert_eq!(lease.next_action(), Some((30_000, Action::RenewFile(1))));
+    lease.phase = Phase::Refused;
+    assert_eq!(lease.next_action(), Some((30_000, Action::RenewFile(1))), "the main file alone was refused");
+    lease.files[1].attempts = 1;
+    assert_eq!(lease.next_action(), Some((35_000, Action::Expire)));
+    lease.end_task(Action::RenewFile(1));
+    lease.end_task(Action::RenewFile(9));
+    assert_eq!(lease.files[1].attempts, 0);
+    lease.phase = Phase::Finished { due: 20_000 };
+    assert_eq!(lease.next_action(), Some((20_000, Action::Delete)), "nothing is asked for after the end");
+    let stored = serde_json::to_string(&lease).unwrap();
+    let back: Lease = serde_json::from_str(&stored).unwrap();
+    assert_eq!(
+        (back.files[1].name.as_str(), back.files[1].due, back.files[1].token),
+        ("b", Some(30_000), lease.files[1].token)
+    );
+    // An agent of an earlier release reads such a lease, and ignores what it does not know.
+    let unknown: Lease = serde_json::from_str(&stored.replace("\"files\"", "\"later\"")).unwrap();
+    assert_eq!((unknown.files.len(), unknown.token), (0, lease.token));
 }
 
 #[test]

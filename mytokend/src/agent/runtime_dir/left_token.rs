@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use mytoken::Secret;
 use mytoken::private_files::{Directory, FileError, Owner, as_user};
 use mytoken::token::{Presented, TOKEN_LIMIT, classify};
+use mytoken_wire::FileName;
 use mytoken_wire::token_file;
 
 use super::{RuntimeDir, token_name};
@@ -25,18 +26,65 @@ pub struct LeftToken {
     pub exp: u64,
 }
 
+/// The access tokens of a job without a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftInJob {
+    /// Owner of the files.
+    pub owner: Owner,
+    /// When the main token expires, Unix seconds.
+    pub main: Option<u64>,
+    /// The further files, and when the token of each expires.
+    pub files: Vec<(FileName, u64)>,
+}
+
+/// What is left without a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// In a job's directory.
+    Job(LeftInJob),
+    /// In a session's directory.
+    Session(LeftToken),
+}
+
+impl Left {
+    /// Owner of the files.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        match self {
+            Self::Job(left) => left.owner,
+            Self::Session(left) => left.owner,
+        }
+    }
+
+    /// When the last of the tokens expires, Unix seconds.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        match self {
+            Self::Job(left) => left.files.iter().map(|(_, exp)| *exp).chain(left.main).max().unwrap_or(0),
+            Self::Session(left) => left.exp,
+        }
+    }
+}
+
 impl RuntimeDir {
-    /// The access token in a job's directory. `now` is Unix seconds.
+    /// The access tokens in a job's directory, of its first user. `now` is Unix seconds.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
-    pub fn left_in_job(&self, job: u32, now: u64) -> Result<Option<LeftToken>, FileError> {
+    pub fn left_in_job(&self, job: u32, now: u64) -> Result<Option<LeftInJob>, FileError> {
         let directory = self.jobs.enter(&job.to_string(), self.owner, 0o711)?;
-        let names = directory.names()?;
-        Ok(names.iter().find_map(|name| {
-            let uid = name.strip_prefix("bt_u")?.parse().ok()?;
-            left_token(&directory, uid, 0o400, now)
-        }))
+        let mut left: Option<LeftInJob> = None;
+        for file in directory.names()? {
+            let Some((uid, name)) = token_file(&file) else { continue };
+            let Some(found) = left_token(&directory, &file, uid, 0o400, now) else { continue };
+            let left = left.get_or_insert_with(|| LeftInJob { owner: found.owner, main: None, files: Vec::new() });
+            match name {
+                _ if left.owner.uid != uid => {}
+                None => left.main = Some(found.exp),
+                Some(name) => left.files.push((name, found.exp)),
+            }
+        }
+        Ok(left)
     }
 
     /// The access token of a session. `now` is Unix seconds.
@@ -58,7 +106,7 @@ impl RuntimeDir {
                 if !own.has(session)? {
                     return Ok(None);
                 }
-                Ok(left_token(&own.enter(session, owner, 0o700)?, uid, 0o600, now))
+                Ok(left_token(&own.enter(session, owner, 0o700)?, &token_name(uid), uid, 0o600, now))
             });
             if let Ok(Some(left)) = found {
                 return Ok(Some(left));
@@ -68,13 +116,21 @@ impl RuntimeDir {
     }
 }
 
-/// The access token of user `uid` in `directory`.
-fn left_token(directory: &Directory, uid: u32, mode: u32, now: u64) -> Option<LeftToken> {
-    let name = token_name(uid);
-    let meta = fs::symlink_metadata(directory.path().join(&name)).ok().filter(|meta| meta.uid() == uid)?;
+/// The uid in the name of a token file, and the NAME of a further one.
+fn token_file(name: &str) -> Option<(u32, Option<FileName>)> {
+    let rest = name.strip_prefix("bt_u")?;
+    match rest.split_once('-') {
+        Some((uid, name)) => Some((uid.parse().ok()?, Some(FileName::parse(name)?))),
+        None => Some((rest.parse().ok()?, None)),
+    }
+}
+
+/// The access token of user `uid` in the file `name` of `directory`.
+fn left_token(directory: &Directory, name: &str, uid: u32, mode: u32, now: u64) -> Option<LeftToken> {
+    let meta = fs::symlink_metadata(directory.path().join(name)).ok().filter(|meta| meta.uid() == uid)?;
     let owner = Owner { uid, gid: meta.gid() };
     let written = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let token = directory.read(&name, owner, mode, TOKEN_LIMIT).ok()??;
+    let token = directory.read(name, owner, mode, TOKEN_LIMIT).ok()??;
     let token = Secret::new(String::from_utf8_lossy(&token).trim());
     Some(LeftToken { owner, exp: expiry(&token, written.map_or(0, |time| time.as_secs()), now) })
 }
@@ -112,6 +168,27 @@ mod tests {
         let left = runtime.left_in_session(&session, 5).unwrap().unwrap();
         assert_eq!(left, LeftToken { owner: own, exp: 5 + OPAQUE_LIFETIME });
         assert_eq!(runtime.left_in_session(&"1".repeat(32), 5), Ok(None));
+    }
+
+    #[test]
+    fn all_files_of_a_job_are_found_without_its_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = Owner::current();
+        let runtime = RuntimeDir::open(&dir.path().join("mytoken"), own).unwrap();
+        runtime.make_job(7).unwrap();
+        assert_eq!(runtime.left_in_job(7, 5), Ok(None));
+        let directory = runtime.jobs.make("7", own, 0o711).unwrap();
+        let compute = FileName::parse("compute").unwrap();
+        let exp = 5 + OPAQUE_LIFETIME;
+        for (name, main, files) in [
+            (format!("bt_u{}-compute", own.uid), None, vec![(compute.clone(), exp)]),
+            ("bt_ux".to_owned(), None, vec![(compute.clone(), exp)]),
+            (format!("bt_u{}-..", own.uid), None, vec![(compute.clone(), exp)]),
+            (token_name(own.uid), Some(exp), vec![(compute, exp)]),
+        ] {
+            directory.write(&name, b"opaque", own, 0o400).unwrap();
+            assert_eq!(runtime.left_in_job(7, 5), Ok(Some(LeftInJob { owner: own, main, files })), "{name}");
+        }
     }
 
     #[test]

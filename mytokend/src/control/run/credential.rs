@@ -72,7 +72,9 @@ impl RunConfig {
         clock: &dyn Clock,
         deadline: Deadline,
     ) -> Result<Credential, SubmitError> {
-        let profile = &submit::profile(&self.jobs, environment, profile)?;
+        let whole = submit::profile(&self.jobs, environment, profile)?;
+        // One file is enough for one program.
+        let profile = &whole.main_alone();
         let url = self.shared.server_url(&profile.server)?;
         let store = submit::parent::open_store(environment.home.as_deref())?;
         let patience = Patience { deadline, waits: &|| true };

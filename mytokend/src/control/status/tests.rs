@@ -24,6 +24,7 @@ fn job(condition: Condition) -> JobStatus {
         file: Some("/run/mytoken/jobs/4711/bt_u2001".into()),
         token_until: Some(NOW + 2_400),
         until: Some(NOW + 75_709),
+        files: Vec::new(),
         events: vec![event(NOW - 1_999, "started", "access token in 31 ms, next in 42 min")],
     }
 }
@@ -34,6 +35,35 @@ fn alice(uid: u32) -> Option<String> {
 
 fn status(jobs: Vec<JobStatus>) -> Status {
     Status { node: "n1".into(), jobs, version: Some("1.2.3".into()), ..Status::default() }
+}
+
+#[test]
+fn each_further_file_has_a_line_and_counts_for_the_exit_status() {
+    let file = |name: &str, state: &str| -> FileStatus {
+        let json = format!(
+            r#"{{"name":"{name}","file":"/run/mytoken/jobs/4711/bt_u2001-{name}","state":"{state}","reason":"why","since":{NOW},"from":{NOW}}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    };
+    let valid = FileStatus { token_until: Some(NOW + 2_400), reason: None, ..file("ce", "valid") };
+    let line = |file: &FileStatus| file_line(file, TimeFormat::utc(NOW));
+    for (state, expected) in [
+        ("pending", "no access token yet, the agent requests one"),
+        ("waiting", "no access token; the credential gives the next from 20:58 on"),
+        ("outage", "outage since 20:58: no access token, the agent tries again: why"),
+        ("file_missing", "the file is missing or was changed; mytokenctl renew writes it"),
+        ("refused", "refused: why; no access token"),
+        ("revoked", "revoked with the credential"),
+        ("frozen", "frozen: no access token"),
+    ] {
+        assert_eq!(line(&file("ce", state)), expected);
+    }
+    let good = JobStatus { files: vec![valid.clone()], ..job(Condition::Valid) };
+    let screen = render(&status(vec![good.clone()]), TimeFormat::utc(NOW), &alice);
+    assert!(screen.contains("\n  file ce  access token valid until 21:38\n  20:2"), "{screen}");
+    assert_eq!(exit_status(&status(vec![good]), true), 0);
+    let bad = JobStatus { files: vec![valid, file("tape", "refused")], ..job(Condition::Valid) };
+    assert_eq!(exit_status(&status(vec![bad]), true), NOT_VALID);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use testbed::drive::journal::Journal;
 use testbed::drive::{people, tokens};
 use testbed::{Error, Options, Release, Result, Site, story_with_own_servers, wait};
 
+mod files;
 mod storage;
 mod table;
 mod tools;
@@ -72,7 +73,7 @@ fn run_keeps_a_token_fresh_and_leaves_nothing_behind() -> Result<()> {
         assert_eq!(missing.stdout, "127\n", "{missing:?}");
         assert_eq!(sub_tokens_and_revocations(site)?, (1, 1));
         assert!(!site.sh("root", "ls -d /tmp/mytoken-run-*")?.success());
-        Ok(())
+        files::each_file_has_its_audience_and_a_refused_one_costs_no_other(site)
     })
 }
 

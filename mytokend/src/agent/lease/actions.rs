@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The next action of a lease and its time.
+
+use super::{Action, Lease, NamedFile, Phase};
+
+impl Lease {
+    /// The next action and its time. While a worker thread processes the lease, only an expired token is removed, and a second request
+    /// is sent when the first has no answer for a long time.
+    #[must_use]
+    pub fn next_action(&self) -> Option<(u64, Action)> {
+        let (due, action) = match self.phase {
+            // A job that came back meanwhile needs its token.
+            Phase::Ended { .. } | Phase::Finished { .. } if self.in_progress || self.revoking => {
+                (u64::MAX, Action::Delete)
+            }
+            Phase::Active { due } if self.attempts == 0 => (due, Action::Renew),
+            Phase::Active { .. } => (self.second_due.unwrap_or(u64::MAX), Action::Renew),
+            Phase::Ended { due, .. } => (due, Action::Settle),
+            Phase::Finished { due } => (due, Action::Delete),
+            Phase::Refused => (u64::MAX, Action::Delete),
+        };
+        // A token that expires before the next request is removed first.
+        let in_files = self.jobs.values().filter_map(|job| job.file);
+        let own = in_files.chain(self.token.map(|token| token.exp)).min().map(|exp| exp.saturating_mul(1000));
+        let expiry = own.into_iter().chain(self.files.iter().filter_map(NamedFile::next_expiry)).min();
+        let write = self.write_due.into_iter().chain(self.files.iter().filter_map(|file| file.write_due)).min();
+        [expiry.map(|at| (at, Action::Expire)), write.map(|at| (at, Action::Write)), Some((due, action))]
+            .into_iter()
+            .flatten()
+            .chain(self.next_file_request())
+            .min_by_key(|(due, _)| *due)
+            .filter(|(due, _)| *due != u64::MAX)
+    }
+
+    /// The next request for one of the further files. A main file that was refused does not end them.
+    fn next_file_request(&self) -> Option<(u64, Action)> {
+        let request = |(index, file): (usize, &NamedFile)| {
+            Some((file.next_request()?, Action::RenewFile(u8::try_from(index).ok()?)))
+        };
+        let runs = self.is_running() && self.credential.is_some();
+        self.files.iter().enumerate().filter(|_| runs).filter_map(request).min_by_key(|(due, _)| *due)
+    }
+
+    /// The further file of an action.
+    pub fn file_mut(&mut self, index: u8) -> Option<&mut NamedFile> {
+        self.files.get_mut(usize::from(index))
+    }
+
+    /// A worker thread has done `action`.
+    pub fn end_task(&mut self, action: Action) {
+        match action {
+            Action::Renew => self.attempts = self.attempts.saturating_sub(1),
+            Action::RenewFile(index) => {
+                if let Some(file) = self.file_mut(index) {
+                    file.attempts = file.attempts.saturating_sub(1);
+                }
+            }
+            Action::Revoke => self.revoking = false,
+            _ => self.in_progress = false,
+        }
+    }
+}
