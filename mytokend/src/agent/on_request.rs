@@ -94,11 +94,13 @@ impl Agent {
             self.write_files(lease);
         }
         let recent = lease.requested.is_some_and(|last| last.saturating_add(millis(PAUSE)) > now);
-        let mut wait = None;
-        if lease.attempts == 0 && (!recent || !missing.is_empty() && lease.token_text.is_none()) {
-            wait = self.wait_for_share(lease);
-            if wait.is_none() {
-                lease.requested = Some(now);
+        // The request for the main file may be under way already.
+        let free = lease.attempts == 0;
+        let asks = (free || !lease.files.is_empty()) && (!recent || !missing.is_empty() && lease.token_text.is_none());
+        let wait = if asks { self.wait_for_share(lease) } else { None };
+        if asks && wait.is_none() {
+            lease.requested = Some(now);
+            if free {
                 lease.asked = Some(lease.phase);
                 lease.phase = Phase::Active { due: now };
             }

@@ -246,3 +246,23 @@ fn a_credential_without_the_files_removes_them() {
     agent.wait_until_idle();
     assert_eq!((read(&agent, 7, "ce"), read(&agent, 7, "tape").as_deref()), (None, Some("tape-2")));
 }
+
+#[test]
+fn a_request_for_new_tokens_has_its_pause_also_while_the_main_files_one_hangs() {
+    let agent = agent_with(&["ce"]);
+    agent.start(7, "h1");
+    agent.services.with(|script| script.hold_tokens = true);
+    agent.move_clock(RENEWAL);
+    eventually("the renewal of the other file", || requests(&agent).len() == 2);
+    let renew = || agent.ask(&Renew { job: Some(JobName::Job(7)), all: false });
+    std::thread::scope(|scope| {
+        scope.spawn(renew);
+        eventually("the first one", || requests(&agent).len() == 3 && read(&agent, 7, "ce").as_deref() == Some("ce-3"));
+        fs::remove_file(path(&agent, 7, "ce")).unwrap();
+        scope.spawn(renew);
+        eventually("the second one, which writes the file", || read(&agent, 7, "ce").is_some());
+        agent.services.with(|script| script.hold_tokens = false);
+    });
+    agent.wait_until_idle();
+    assert_eq!(requests(&agent).len(), 3);
+}
