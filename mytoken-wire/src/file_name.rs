@@ -21,7 +21,7 @@ pub const RULE: &str = "1 to 32 letters, digits, \"-\", \"_\", and begins with a
 pub struct FileName(String);
 
 impl FileName {
-    /// Reads a name; see [`RULE`].
+    /// Reads a name. `None`: the text has another form.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');

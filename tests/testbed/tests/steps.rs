@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Steps that join a job from elsewhere, and steps while the node's agent does not answer.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::json;
 use testbed::drive::jobs::Job;
 use testbed::drive::journal::Journal;
-use testbed::drive::{people, tokens};
+use testbed::drive::people;
 use testbed::site::addresses;
 use testbed::site::command::CommandOutcome;
 use testbed::site::daemon::Daemon;
-use testbed::site::servers::{AUDIENCE, MYTOKEN_SERVER};
 use testbed::site::services::agent;
 use testbed::{Options, Release, Result, Site, story_with_own_servers, wait};
 
@@ -334,60 +332,6 @@ fn a_running_job_gets_a_new_credential_from_the_login_host() -> Result<()> {
             // The second one by the first node that had it, and the third by both nodes, which do not know of each other.
             Ok((Journal::read(site)?.granted("revocation") == 4).then_some(()))
         })
-    })
-}
-
-/// A profile for a mytoken of the mytoken server's own provider (MT-54).
-const OTHER_PROFILE: &str =
-    "[[profile]]\nname = \"other\"\nserver = \"testbed\"\nscope = \"openid\"\naudience = \"https://testbed\"\n";
-
-/// How long the provider hangs: longer than the agent waits for an answer.
-const HANG_MS: u64 = 40_000;
-
-/// The times of a job of bob at the other provider, and of a step of his job that has a token of the provider that hangs.
-fn times_of_bob(site: &Site, own: &Job) -> Result<[Duration; 2]> {
-    let at_other = "srun --mytoken=required:other -w n1 -n1 sh -c 'test -s $BEARER_TOKEN_FILE'";
-    let with_token = format!("srun --overlap --jobid {} --mytoken=required -w n1 -N1 -n1 {SHOW}", own.id);
-    let mut times = [Duration::ZERO; 2];
-    for (time, command) in times.iter_mut().zip([at_other, &with_token]) {
-        let begin = Instant::now();
-        site.sh("bob", command)?.ok()?;
-        *time = begin.elapsed();
-    }
-    Ok(times)
-}
-
-#[test]
-fn a_provider_that_hangs_for_six_jobs_of_a_user_delays_no_other_user() -> Result<()> {
-    with_alice(|site| {
-        people::first_mytoken(site, "bob")?;
-        let (own, _) = Job::submit(site, "bob", "sbatch --mytoken -w n1 --wrap 'sleep 600'")?;
-        own.wait_for_start(site)?;
-        own.wait_for_token(site, "n1")?;
-        site.write("/etc/mytoken/jobs.d/other.toml", OTHER_PROFILE, "0644")?;
-        let guests = format!("{MYTOKEN_SERVER}/api/v0/guests");
-        let clause = json!({"scope": "openid", "audience": [AUDIENCE]});
-        let of_guest = tokens::mytoken(site, "bob", &json!({"issuer": guests, "restrictions": [clause]}))?;
-        tokens::store(site, "bob", &of_guest)?;
-        let usual = times_of_bob(site, &own)?;
-
-        let fault = json!({"name": "latency", "endpoint": "token", "argument": HANG_MS});
-        people::control(site, "/provider/fault", Some(&fault.to_string()))?;
-        let submit = |_| Ok(Job::submit(site, "alice", "sbatch --mytoken -w n1 --wrap 'sleep 600'")?.0);
-        let hanging = (0..6).map(submit).collect::<Result<Vec<Job>>>()?;
-        for job in &hanging {
-            job.wait_for_start(site)?;
-            let begun = format!("test -d /run/mytoken/jobs/{}", job.id);
-            wait::until("the job at the agent", TIMEOUT, || Ok(site.on_node("n1", &begun)?.success().then_some(())))?;
-        }
-        let during = times_of_bob(site, &own)?;
-        for (usual, during) in usual.into_iter().zip(during) {
-            assert!(during < usual * 4 + Duration::from_secs(6), "{usual:?} before, {during:?} during the hang");
-        }
-        for job in &hanging {
-            assert_eq!(job.token(site, "n1")?, None, "the provider hangs");
-        }
-        Ok(())
     })
 }
 
