@@ -4,10 +4,10 @@
 
 use fuzz::{NOW, read_number, split_input};
 use libfuzzer_sys::fuzz_target;
-use mytokend::jobs::{KnownNodes, SubmissionTime};
 use mytokend::jobs::submission_end::{
     EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow, gone, learn, shows,
 };
+use mytokend::jobs::{KnownNodes, SubmissionTime};
 
 fuzz_target!(|data: &[u8]| {
     let Some([output, node, numbers]) = split_input(data) else { return };
@@ -23,6 +23,7 @@ fuzz_target!(|data: &[u8]| {
         complete: from % 3 == 0,
         followed: node.len() % 2 == 1,
         known,
+        replaces: to % 3 == 0,
     };
     let held = HeldSubmission { known: learn(output, &held), ..held };
     let (_, leaders) = decide_end(output, &held, node, NOW);
