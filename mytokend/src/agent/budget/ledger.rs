@@ -297,8 +297,8 @@ struct Share {
 impl Share {
     fn admits(self) -> bool {
         let free = self.left.saturating_sub(self.kept).max(self.assured.min(self.left));
-        // At a small limit a few users could use up everything before another one asks.
-        let is_last = free == 1 && self.own > 0;
+        // At a small limit a few users could use up everything before another one asks. What is assured is nobody else's.
+        let is_last = free == 1 && self.own > 0 && self.assured == 0;
         self.own < free.saturating_mul(2) && !is_last
     }
 
