@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The order of the requests to mytoken servers. Requests for access tokens of one provider at one server form a lane of their own, and so
-//! do the revocations at one server, so that one that hangs delays no other one. The users share the room of a lane, and all workers: a
-//! user can name as many lanes as he likes, because the provider stands in his own token.
+//! do those for further files of jobs, and the revocations at one server, so that one that hangs delays no other one. The users share the
+//! room of a lane, and all workers: a user can name as many lanes as he likes, because the provider stands in his own token.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

@@ -190,7 +190,7 @@ impl LeaseTable {
                 self.tokens.push(Place { lane: lease.lane.clone(), uid: lease.uid }, task);
             }
             Action::RenewFile(index) => {
-                let place = Place { lane: lease.lane.clone(), uid: lease.uid };
+                let place = Place { lane: format!("{} further files", lease.lane), uid: lease.uid };
                 let Some(file) = lease.file_mut(index) else { return };
                 file.attempts = file.attempts.saturating_add(1);
                 file.second_due = None;

@@ -105,6 +105,8 @@ impl Agent {
                     Action::Renew | Action::RenewFile(_) | Action::Settle | Action::Revoke | Action::QueryJobs => {
                         table.enqueue(&key, action);
                         self.queued.notify_all();
+                        // The request may wait for a place for long, and meanwhile the token expires.
+                        table.schedule(&key);
                     }
                 }
             }

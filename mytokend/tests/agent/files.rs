@@ -23,6 +23,8 @@ pub struct FileScript {
     names: Vec<&'static str>,
     /// Every request for the token of this file fails with this.
     failure: Option<(&'static str, RequestFailure)>,
+    /// Requests wait while this is set.
+    pub held: bool,
     /// Of each request, the file.
     requests: Vec<String>,
 }
@@ -265,4 +267,21 @@ fn a_request_for_new_tokens_has_its_pause_also_while_the_main_files_one_hangs() 
     });
     agent.wait_until_idle();
     assert_eq!(requests(&agent).len(), 3);
+}
+
+#[test]
+fn further_files_whose_requests_hang_delay_no_main_file() {
+    let agent = agent_with(&["ce", "disk", "tape"]);
+    agent.start(7, "h1");
+    agent.services.with(|script| script.files.held = true);
+    // These are as many requests as a user has at the same time at a provider.
+    for token in ["token-2", "token-3"] {
+        agent.move_clock(RENEWAL);
+        eventually("the next token of the main file", || agent.read_token(7) == token);
+    }
+    agent.services.with(|script| script.files.held = false);
+    agent.wait_until_idle();
+    // The first or the second request was answered first.
+    let tape = read(&agent, 7, "tape");
+    assert!(tape.as_ref().is_some_and(|token| ["tape-2", "tape-3"].contains(&token.as_str())), "{tape:?}");
 }

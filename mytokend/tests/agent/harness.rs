@@ -142,6 +142,7 @@ impl CredentialService for FakeServices {
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         if let Some(name) = file {
+            self.wait_while(|script| script.files.held);
             return self.with(|script| script.files.token(name, script.failure.clone()));
         }
         let (number, panics, held) = self.with(|script| {
@@ -261,7 +262,7 @@ impl TestAgent {
         drop(stop);
         self.services.with(|script| {
             (script.hold_tokens, script.hold_first, script.hold_lane) = (false, false, false);
-            (script.hold_squeue, script.hold_revocations) = (false, None);
+            (script.hold_squeue, script.hold_revocations, script.files.held) = (false, None, false);
         });
         listener.join().unwrap();
         threads.stop();

@@ -286,6 +286,23 @@ fn a_late_refusal_does_not_end_what_another_request_has_renewed() {
 }
 
 #[test]
+fn a_token_that_expires_while_its_request_waits_for_a_place_is_removed_at_its_end() {
+    let agent = TestAgent::new();
+    // One more than a user's requests at a provider.
+    let jobs = 7..11;
+    jobs.clone().for_each(|job| drop(agent.start(job, &format!("h{job}"))));
+    let rows = [(7, "7"), (8, "8"), (9, "9"), (10, "10")];
+    agent.squeue_prints(&rows.map(|(job, shown)| (job, shown, "RUNNING", "n1")));
+    agent.services.with(|script| script.hold_tokens = true);
+    agent.move_clock(RENEWAL);
+    eventually("the requests that have a place", || agent.token_requests() == 7);
+    agent.move_clock(EXPIRY - RENEWAL);
+    for job in jobs {
+        eventually("the removal of the file", || !agent.token(job).exists());
+    }
+}
+
+#[test]
 fn a_token_that_expires_during_a_request_is_removed_at_its_end() {
     let agent = TestAgent::new();
     agent.start(7, "limited");
