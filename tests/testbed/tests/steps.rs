@@ -138,17 +138,20 @@ fn a_job_that_began_without_an_agent_gets_its_token_when_the_agent_is_back() -> 
 }
 
 #[test]
-fn the_record_of_a_start_ends_with_the_job_also_without_an_agent() -> Result<()> {
+fn a_job_that_began_and_ended_without_an_agent_is_revoked_when_the_agent_is_back() -> Result<()> {
     with_alice(|site| {
         site.stop(&agent::name("n1"), "TERM")?;
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken -w n1 --wrap 'sleep 600'")?;
         wait_for_record(site, &job)?;
         site.sh("alice", &format!("scancel {}", job.id))?.ok()?;
         job.wait_for_end(site, TIMEOUT)?;
-        wait::until("the end of the record", TIMEOUT, || {
-            let left = site.on_node("n1", "ls -A /run/mytoken/missed")?.ok()?;
-            Ok(left.stdout.is_empty().then_some(()))
-        })
+        // The record of the start has the only copy of the credential.
+        let records = format!("{0}.end.json\n{0}.json\n", job.id);
+        let left = || Ok::<_, testbed::Error>(site.on_node("n1", "LC_ALL=C ls -A /run/mytoken/missed")?.ok()?.stdout);
+        wait::until("the record of the end", TIMEOUT, || Ok((left()? == records).then_some(())))?;
+        site.restart(&agent::name("n1"))?;
+        wait::until("the end of the records", TIMEOUT, || Ok(left()?.is_empty().then_some(())))?;
+        wait::until("the revocation", TIMEOUT, || Ok((Journal::read(site)?.granted("revocation") == 1).then_some(())))
     })
 }
 
