@@ -2,22 +2,23 @@
 //! The budget of requests of this host: who may send how many to a mytoken server that has a limit. The agent's own requests and the
 //! submissions on this host ask for permits; logins are only counted. A copy is in the runtime directory, for the next run.
 
+pub mod kept;
 pub mod ledger;
 pub mod limit;
 pub mod stored;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mytoken::config::Shared;
 use mytoken::http::{HttpClient, HttpSettings};
-use mytoken::private_files::FileError;
 use mytoken::server::ServerError;
 use mytoken::{Error, ScheduleClock};
 use mytoken_wire::agent::{BudgetStatus, BudgetUse};
 
 use crate::jobs::repeatable;
+use kept::{Keep, Kept};
 use ledger::{Ledger, Purpose};
 use limit::Limit;
 use stored::Stored;
@@ -39,22 +40,11 @@ struct ServerBudget {
     asked: Option<u64>,
 }
 
-/// Where the counts are kept for the next run.
-pub trait Keep: Send + Sync {
-    /// Replaces what is kept.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    fn keep(&self, counts: &[u8]) -> Result<(), FileError>;
-}
-
 /// The budgets of all configured servers, by URL.
 pub struct Budgets {
     clock: Arc<dyn ScheduleClock>,
     servers: Mutex<BTreeMap<String, ServerBudget>>,
-    kept: OnceLock<Box<dyn Keep>>,
-    /// Why the last counts could not be kept. Locked after `servers`.
-    trouble: Mutex<Option<String>>,
+    kept: Kept,
 }
 
 /// Why a request was not answered.
@@ -75,10 +65,10 @@ impl Budgets {
     /// No server yet.
     #[must_use]
     pub fn new(clock: Arc<dyn ScheduleClock>) -> Self {
-        Self { clock, servers: Mutex::default(), kept: OnceLock::new(), trouble: Mutex::default() }
+        Self { clock, servers: Mutex::default(), kept: Kept::default() }
     }
 
-    /// From now on the counts are kept there. `before` is what an earlier run has kept.
+    /// [`Self::write_counts`] will keep the counts there. `before` is what an earlier run has kept.
     ///
     /// # Errors
     /// When that cannot be read. The server's next answer then tells what is left.
@@ -92,14 +82,29 @@ impl Budgets {
             }
         });
         drop(servers);
-        let _ = self.kept.set(place);
+        self.kept.set_place(place);
         restored
     }
 
     /// Why the counts cannot be kept at present, if that is so.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.kept.trouble()
+    }
+
+    /// Writes the counts after each change, in a thread of its own: no request waits for a file system. Changes during a write become
+    /// one. Returns after [`Self::stop_writing`].
+    pub fn write_counts(&self) {
+        self.kept.write(|| {
+            let now = self.now();
+            let servers = self.servers();
+            Stored::of(servers.iter().map(|(url, server)| (url.as_str(), &server.ledger)), now)
+        });
+    }
+
+    /// [`Self::write_counts`] writes the last change and returns.
+    pub fn stop_writing(&self) {
+        self.kept.stop();
     }
 
     /// Takes over the servers of `mytoken.toml`. What was counted stays.
@@ -247,28 +252,16 @@ impl Budgets {
 
     fn with<T>(&self, url: &str, work: impl FnOnce(&mut ServerBudget, u64) -> T) -> Option<T> {
         let now = self.now();
-        let mut servers = self.servers();
-        let result = servers.get_mut(url).map(|found| work(found, now));
-        self.keep(&servers, now);
+        let result = self.servers().get_mut(url).map(|found| work(found, now));
+        self.kept.changed();
         result
     }
 
     fn with_name<T>(&self, name: &str, work: impl FnOnce(&mut ServerBudget, u64) -> T) -> Option<T> {
         let now = self.now();
-        let mut servers = self.servers();
-        let result = servers.values_mut().find(|server| server.name == name).map(|found| work(found, now));
-        self.keep(&servers, now);
+        let result = self.servers().values_mut().find(|server| server.name == name).map(|found| work(found, now));
+        self.kept.changed();
         result
-    }
-
-    /// Before a request is sent, so that none is missing after the end of this process.
-    fn keep(&self, servers: &BTreeMap<String, ServerBudget>, now: u64) {
-        let Some(place) = self.kept.get() else { return };
-        let ledgers = servers.iter().map(|(url, server)| (url.as_str(), &server.ledger));
-        let Some(stored) = Stored::of(ledgers, now) else { return };
-        let kept = serde_json::to_vec(&stored).map_err(|error| error.to_string());
-        let kept = kept.and_then(|bytes| place.keep(&bytes).map_err(|error| error.to_string()));
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = kept.err();
     }
 
     fn now(&self) -> u64 {

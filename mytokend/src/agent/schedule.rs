@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use mytoken_wire::agent::EventKind;
 
+use super::budget::Budgets;
 use super::job_requests::WRITE_PAUSE;
 use super::lanes::{REVOCATIONS, TOKENS};
 use super::lease::{Action, Lease, LeaseKey};
@@ -73,13 +74,38 @@ impl Threads {
         self.agent.changed.notify_all();
         let begin = Instant::now();
         for (handle, patience) in self.handles {
-            while !handle.is_finished() && begin.elapsed() < patience {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if handle.is_finished() {
-                let _ = handle.join();
-            }
+            join(handle, begin, patience);
         }
+    }
+}
+
+/// A thread that writes the counts of requests ([`Budgets::write_counts`]).
+pub(super) struct CountsWriter {
+    budgets: Arc<Budgets>,
+    handle: JoinHandle<()>,
+}
+
+impl CountsWriter {
+    pub(super) fn start(budgets: &Arc<Budgets>) -> std::io::Result<Self> {
+        let own = Arc::clone(budgets);
+        let builder = Builder::new().name("counts".to_owned()).stack_size(STACK);
+        Ok(Self { budgets: Arc::clone(budgets), handle: builder.spawn(move || own.write_counts())? })
+    }
+
+    /// Ends it after the last counts. A write that hangs is abandoned.
+    pub(super) fn stop(self) {
+        self.budgets.stop_writing();
+        join(self.handle, Instant::now(), STOP_PATIENCE);
+    }
+}
+
+/// Waits for the end of a thread until `patience` after `begin`.
+fn join(handle: JoinHandle<()>, begin: Instant, patience: Duration) {
+    while !handle.is_finished() && begin.elapsed() < patience {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if handle.is_finished() {
+        let _ = handle.join();
     }
 }
 

@@ -21,6 +21,7 @@ use super::budget::Budgets;
 use super::direct::{ClusterKeys, DirectMode, NoClusterKey};
 use super::listener::Listener;
 use super::runtime_dir::{LockError, RuntimeDir};
+use super::schedule::CountsWriter;
 use super::service_manager::{NotificationFailures, ServiceManager};
 use super::slurm::Squeue;
 use super::{Agent, Configured, Intervals, Threads};
@@ -279,6 +280,7 @@ impl Prepared {
         };
         log(manager.ready(&self.status));
         let (budgets, mut told) = (Arc::clone(&self.configuration.budgets), None);
+        let counts = CountsWriter::start(&budgets).map_err(StartupError::Thread)?;
         let longest = manager.interval().unwrap_or(LONGEST_TURN).min(LONGEST_TURN);
         let served = self.listener.serve(&agent, &arrived, Some(longest), |signalled| {
             if signalled {
@@ -305,6 +307,7 @@ impl Prepared {
         log(manager.stopping());
         let _ = fs::remove_file(&self.socket);
         threads.stop();
+        counts.stop();
         agent.log.line(Level::Info, "stopped; the leases are stored for the next start");
         served.map_err(StartupError::Socket)
     }

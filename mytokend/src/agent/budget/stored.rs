@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The counts of an earlier run of the agent: without them, a restart would give a host its whole budget again, and the server would
-//! refuse what goes beyond. They are written before each request, so that the end of the agent loses none.
+//! refuse what goes beyond. They are written while a request is sent, and once more when the agent ends.
 
 use std::collections::BTreeMap;
 
