@@ -9,6 +9,8 @@ use std::io;
 pub const BEARER_TOKEN: &str = "BEARER_TOKEN";
 /// The variable for the path of the file with the access token.
 pub const BEARER_TOKEN_FILE: &str = "BEARER_TOKEN_FILE";
+/// The variable for the directory of the token files, where there are several.
+pub const MYTOKEN_TOKEN_DIR: &str = "MYTOKEN_TOKEN_DIR";
 
 /// Exit status when there is no access token, so that the program was not started.
 pub const NO_TOKEN: u8 = 125;

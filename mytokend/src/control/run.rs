@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl run`: keeps an access token fresh in a file for a program outside Slurm.
+//! `mytokenctl run`: keeps an access token fresh in each file of a profile, for a program outside Slurm.
 //!
-//! The token comes from a sub-token that is made for this program and revoked at its end, so the mytoken of the session stays where it is.
+//! The tokens come from a sub-token that is made for this program and revoked at its end, so the mytoken of the session stays where it is.
 
 mod credential;
 mod inherited;
+mod kept_files;
 mod program;
 mod schedule;
 mod token_file;
@@ -17,18 +18,16 @@ use std::thread;
 use std::time::Duration;
 
 use mytoken::server::AccessToken;
-use mytoken::time_format;
 use mytoken::{Deadline, Error, SystemClock};
 use nix::time::{ClockId, clock_gettime};
 
 use super::launch::{CannotRun, NO_TOKEN};
-use crate::jobs::repeatable;
 use crate::submit::patience::LATE_ANSWER;
 use crate::submit::{SubmitError, UserEnvironment};
-use credential::{Credential, RunConfig, lifetime};
+use credential::{Created, Credential, RunConfig};
+use kept_files::KeptFiles;
 use program::{Program, catch_signals};
-use schedule::{Schedule, Step};
-use token_file::TokenFile;
+use token_file::TokenFiles;
 
 /// Time limit of the revocation, for which the user waits.
 const REVOCATION_TIME: Duration = Duration::from_secs(5);
@@ -76,13 +75,22 @@ enum Event {
     /// A signal came to this process.
     Signal(c_int),
     /// There is a sub-token, or none.
-    Made(Box<Result<Credential, SubmitError>>),
-    /// The answer to a request that was sent at this time.
-    Answer(Duration, Result<AccessToken, Error>),
+    Made(Box<Result<Created, SubmitError>>),
+    /// The answer to a request.
+    Answer(Answered),
     /// The program ended.
     Ended(u8),
     /// The sub-token was revoked, or not.
     Revoked(Result<(), Error>),
+}
+
+/// The answer to a request.
+struct Answered {
+    /// The number of its file; 0 is the main one.
+    file: usize,
+    /// When it was sent.
+    begin: Duration,
+    answer: Result<AccessToken, Error>,
 }
 
 /// Time since boot, with the time in which the computer slept.
@@ -90,7 +98,7 @@ fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Runs `argv` with `BEARER_TOKEN_FILE`, and returns its exit status.
+/// Runs `argv` with `BEARER_TOKEN_FILE`, and `MYTOKEN_TOKEN_DIR` if the profile has further files, and returns its exit status.
 ///
 /// # Errors
 /// Why it was not started. Nothing is left behind then.
@@ -99,28 +107,32 @@ pub fn run(config: &Path, profile: &str, host: &str, argv: &[OsString]) -> Resul
     let (sender, events) = channel();
     catch_signals(&sender).map_err(|error| refused_thread(&error))?;
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(Into::into);
-    let file = TokenFile::new(runtime, std::env::temp_dir()).map_err(NotStarted::System)?;
+    let directory = TokenFiles::new(runtime, std::env::temp_dir()).map_err(NotStarted::System)?;
     let waiting = Waiting::new(&events, config.deadline());
-    let deadline = waiting.until;
+    let (deadline, patience) = (waiting.until, config.file_patience());
     let (profile, host) = (profile.to_owned(), host.to_owned());
     in_background(&sender, move || {
         let made = config.create(&profile, &UserEnvironment::current(), &host, &SystemClock, deadline);
         Event::Made(Box::new(made))
     })?;
     let made = |event| if let Event::Made(made) = event { Some(*made) } else { None };
-    let credential = match waiting.next(made) {
+    let Created { credential, left_out } = match waiting.next(made) {
         Err(late @ NotStarted::Late { .. }) => {
             eprintln!("mytokenctl: {late}; a mytoken that still comes is revoked (up to {} s)", LATE_ANSWER.as_secs());
-            if let Ok(Ok(credential)) = Waiting::new(&events, LATE_ANSWER).next(made) {
-                revoke(credential, &sender, &events)?;
+            if let Ok(Ok(created)) = Waiting::new(&events, LATE_ANSWER).next(made) {
+                revoke(created.credential, &sender, &events)?;
             }
             return Err(late);
         }
         made => made??,
     };
-    let ended = Running { credential: credential.clone(), file, sender: sender.clone(), draw: rand::random::<f64> }
-        .start_and_renew(argv, &waiting);
-    // The file is gone by now.
+    for (name, reason) in &left_out {
+        eprintln!("mytokenctl: no access token in the file \"{name}\": {reason}");
+    }
+    let several = !left_out.is_empty() || credential.files().len() > 1;
+    let files = KeptFiles::new(credential.clone(), directory, sender.clone(), rand::random::<f64>);
+    let ended = Running { files, several, patience }.start_and_renew(argv, &waiting);
+    // The files are gone by now.
     revoke(credential, &sender, &events)?;
     ended
 }
@@ -188,99 +200,62 @@ impl<'events> Waiting<'events> {
     }
 }
 
-/// A program with its credential and its file.
+/// The answer to a request, if the event is one.
+fn answered(event: Event) -> Option<Answered> {
+    if let Event::Answer(answered) = event { Some(answered) } else { None }
+}
+
+/// A program with its files.
 struct Running {
-    credential: Credential,
-    file: TokenFile,
-    sender: Sender<Event>,
-    draw: fn() -> f64,
+    files: KeptFiles,
+    /// The profile has further files.
+    several: bool,
+    /// How long the start waits for them.
+    patience: Duration,
 }
 
 impl Running {
-    fn start_and_renew(self, argv: &[OsString], waiting: &Waiting<'_>) -> Result<u8, NotStarted> {
+    fn start_and_renew(mut self, argv: &[OsString], waiting: &Waiting<'_>) -> Result<u8, NotStarted> {
         waiting.undisturbed()?;
-        self.request(waiting.until.remaining().unwrap_or_default());
-        let answer = |event| if let Event::Answer(begin, answer) = event { Some((begin, answer)) } else { None };
-        let (begin, token) = waiting.next(answer)?;
-        let token = token?;
-        self.file.write(token.token.expose()).map_err(|error| NotStarted::System(error.to_string()))?;
-        let schedule = Schedule::new(begin, now(), lifetime(&token), (self.draw)());
-        drop(token);
+        self.files.request_all(waiting.until.remaining().unwrap_or_default());
+        // Without the main file the program is not started.
+        loop {
+            let Answered { file, begin, answer } = waiting.next(answered)?;
+            if file == 0 {
+                self.files.install_first(begin, &answer?).map_err(NotStarted::System)?;
+                break;
+            }
+            self.files.answered(Answered { file, begin, answer });
+        }
+        let left = waiting.until.remaining().unwrap_or_default();
+        let further = Waiting::new(waiting.events, self.patience.min(left));
+        while self.files.is_undecided() {
+            match further.next(answered) {
+                Ok(answered) => self.files.answered(answered),
+                Err(NotStarted::Late { .. }) => break,
+                Err(signal) => return Err(signal),
+            }
+        }
+        self.files.tell_undecided();
+        further.undisturbed()?;
         waiting.undisturbed()?;
-        let program = Program::start(argv, &self.file.path(), self.credential.tools(), &self.sender)?;
-        Ok(self.renew(schedule, &program, waiting.events))
+        let program =
+            self.files.start(|file, tools, sender| Program::start(argv, (file, self.several), tools, sender))?;
+        Ok(self.renew(&program, waiting.events))
     }
 
-    /// Renews the token until the program ends. Returns its exit status.
-    fn renew(&self, mut schedule: Schedule, program: &Program, events: &Receiver<Event>) -> u8 {
-        // Why there is no new token, for the message when the old one expires.
-        let mut trouble = String::new();
+    /// Renews the tokens until the program ends. Returns its exit status.
+    fn renew(&mut self, program: &Program, events: &Receiver<Event>) -> u8 {
         loop {
-            let wait = match schedule.next(now()) {
-                Step::Wait(wait) => wait,
-                Step::Remove => {
-                    self.remove(&trouble);
-                    continue;
-                }
-                Step::Request(limit) => {
-                    self.request(limit);
-                    continue;
-                }
-            };
+            let wait = self.files.act();
             match events.recv_timeout(wait) {
                 Ok(Event::Signal(signal)) => program.pass(signal),
                 Ok(Event::Ended(status)) => return status,
-                Ok(Event::Answer(begin, Ok(token))) => self.install(&mut schedule, begin, &token, &mut trouble),
-                Ok(Event::Answer(_, Err(error))) => self.explain_failure(&mut schedule, &error, &mut trouble),
+                Ok(Event::Answer(answered)) => self.files.answered(answered),
                 Ok(Event::Made(_) | Event::Revoked(_)) | Err(RecvTimeoutError::Timeout) => {}
                 // Not possible: this value has a sender.
                 Err(RecvTimeoutError::Disconnected) => return u8::MAX,
             }
         }
-    }
-
-    /// Sends a request. Its answer becomes an event, so that the file can be removed in time.
-    fn request(&self, limit: Duration) {
-        let (credential, begin) = (self.credential.clone(), now());
-        let started =
-            in_background(&self.sender, move || Event::Answer(begin, credential.access_token(Deadline::after(limit))));
-        if let Err(refused) = started {
-            let refused = Error::Input(mytoken::InputError::InvalidRequest { reason: refused.to_string() });
-            let _ = self.sender.send(Event::Answer(begin, Err(refused)));
-        }
-    }
-
-    fn install(&self, schedule: &mut Schedule, begin: Duration, token: &AccessToken, trouble: &mut String) {
-        let was_removed = schedule.left(now()).is_none();
-        if let Err(error) = self.file.write(token.token.expose()) {
-            *trouble = error.to_string();
-            return schedule.failed(now(), None, (self.draw)());
-        }
-        schedule.granted(begin, now(), lifetime(token), (self.draw)());
-        trouble.clear();
-        if was_removed {
-            eprintln!("mytokenctl: the access token is there again");
-        }
-    }
-
-    fn explain_failure(&self, schedule: &mut Schedule, error: &Error, trouble: &mut String) {
-        *trouble = error.to_string();
-        match repeatable(error) {
-            Some(retry_after) => schedule.failed(now(), retry_after, (self.draw)()),
-            None => {
-                schedule.refused();
-                let left = schedule.left(now()).map_or(0, |left| left.as_secs());
-                let ends = time_format::short(left);
-                eprintln!("mytokenctl: the access token is not renewed any more and ends in {ends}: {error}");
-            }
-        }
-    }
-
-    fn remove(&self, trouble: &str) {
-        if let Err(error) = self.file.remove() {
-            eprintln!("mytokenctl: the expired access token cannot be removed: {error}");
-        }
-        let reason = if trouble.is_empty() { "the mytoken server does not answer" } else { trouble };
-        eprintln!("mytokenctl: the access token expired and was removed: {reason}");
     }
 }

@@ -324,7 +324,7 @@ pub(crate) fn create(
 }
 
 /// The clauses of a mytoken, as far as it or the store tells them.
-fn restrictions_of(token: &Secret, stored: Option<&[Clause]>) -> Vec<Clause> {
+pub(crate) fn restrictions_of(token: &Secret, stored: Option<&[Clause]>) -> Vec<Clause> {
     let own = || unverified_claims(token).map(|claims| claims.unverified().restrictions.clone());
     stored.map(<[_]>::to_vec).or_else(own).unwrap_or_default()
 }

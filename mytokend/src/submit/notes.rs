@@ -30,12 +30,14 @@ impl ParentSource {
     /// A further file of the profile gets no token, because the parent does not allow it.
     #[must_use]
     pub fn left_out(self, file: &LeftOut) -> String {
+        format!("this job gets no access token for its file \"{}\": {}", file.name, self.refuses(file))
+    }
+
+    /// Why a further file gets no token.
+    #[must_use]
+    pub fn refuses(self, file: &LeftOut) -> String {
         let reason = mytoken_wire::printable(&file.reason, 200);
-        format!(
-            "this job gets no access token for its file \"{}\": {} does not allow it ({reason})",
-            file.name,
-            self.mytoken()
-        )
+        format!("{} does not allow it ({reason})", self.mytoken())
     }
 }
 

@@ -63,7 +63,7 @@ impl Parent<'_> {
         }
     }
 
-    pub(super) fn source(&self) -> ParentSource {
+    pub(crate) fn source(&self) -> ParentSource {
         match self {
             Self::File(_) => ParentSource::Session,
             Self::Stored(_) => ParentSource::Store,

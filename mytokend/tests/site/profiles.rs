@@ -206,3 +206,39 @@ fn a_program_outside_slurm_gets_the_variables_of_the_tools() {
     let (tool, file) = text.trim().split_once('|').unwrap();
     assert!(tool == file && tool.starts_with("cat /"), "{text} {}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Prints the names of the files, waits until both have another token, and prints what the further one is for.
+const WITH_FILES: &str = r#"ls $MYTOKEN_TOKEN_DIR | sed "s/$(id -u)/U/"; test "$MYTOKEN_TOKEN_DIR" = "${BEARER_TOKEN_FILE%/*}" && echo beside
+ce=$BEARER_TOKEN_FILE-ce; test -f $ce || exit 1
+first=$(cat $ce) main=$(cat $BEARER_TOKEN_FILE)
+for try in $(seq 300); do test "$(cat $ce)" = "$first" || test "$(cat $BEARER_TOKEN_FILE)" = "$main" || break; sleep 0.1; done
+test $try -lt 300 && echo renewed
+cut -d. -f2 $ce | tr _- /+ | sed 's/$/==/' | base64 -d 2>/dev/null | grep -o 'https://ce.example.org'
+echo $MYTOKEN_TOKEN_DIR"#;
+
+#[test]
+fn a_program_outside_slurm_has_each_file_of_its_profile_and_a_refused_one_costs_no_other() {
+    let site = TestSite::new(4);
+    site.control("/provider/policy", &serde_json::json!({"extra_resources": [AUDIENCE, "https://ce.example.org"]}));
+    fs::create_dir(site.config().join("jobs.d")).unwrap();
+    let profile = format!(
+        "[[profile]]\nname = 'several'\nserver = 't'\nscope = '{SCOPE}'\naudience = '{AUDIENCE}'\nfiles = [\n\
+         {{ name = 'ce', scope = '{SCOPE}', audience = 'https://ce.example.org' }},\n\
+         {{ name = 'tape', scope = '{SCOPE}', audience = 'https://tape.example.org' }}]\n"
+    );
+    fs::write(site.config().join("jobs.d/several.toml"), profile).unwrap();
+    let clause = serde_json::json!({"scope": "openid storage.read compute.read", "exp": unix_time() + 86_400});
+    let mytoken = site.mytoken(&serde_json::json!({"restrictions": [clause]}));
+    fs::write(site.dir.path().join("mt"), mytoken["mytoken"].as_str().unwrap()).unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_mytokenctl"));
+    run.args(["run", "--profile", "several", "--config"]).arg(site.config()).args(["--", "sh", "-c", WITH_FILES]);
+    let output = run.env("HOME", site.home()).env("MYTOKEN_FILE", site.dir.path().join("mt")).output().unwrap();
+    let (told, text) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    let lines: Vec<&str> = text.lines().collect();
+    let expected = ["bt_uU", "bt_uU-ce", "beside", "renewed", "https://ce.example.org"];
+    assert!(lines.len() == 6 && lines[..5] == expected, "{text} {told}");
+    assert!(told.starts_with("mytokenctl: no access token in the file \"tape\": "), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(!std::path::Path::new(lines.last().unwrap()).exists(), "all files went with the program");
+    assert_eq!(site.sub_tokens().len(), 0, "one mytoken, and it was revoked");
+}

@@ -10,8 +10,10 @@ use mytoken::server::{AccessToken, AccessTokenRequest, Discovery, Server, refuse
 use mytoken::time_format::TimeFormat;
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, InputError, Secret};
+use mytoken_wire::FileName;
 use mytoken_wire::tools::Tool;
 
+use crate::jobs::files;
 use crate::jobs::settings::JobsSettings;
 use crate::submit::patience::Patience;
 use crate::submit::permit::{tell_sent, wait_for_permit};
@@ -30,10 +32,26 @@ pub struct Credential {
     url: ServerUrl,
     discovery: Discovery,
     settings: HttpSettings,
-    scope: String,
-    audience: String,
+    files: Vec<RequestedFile>,
     comment: String,
     tools: Vec<Tool>,
+}
+
+/// What is requested for a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestedFile {
+    /// `None`: the main file.
+    pub name: Option<FileName>,
+    scope: String,
+    audience: String,
+}
+
+/// A credential, and what it lacks.
+pub struct Created {
+    /// The credential.
+    pub credential: Credential,
+    /// The further files that the user's mytoken does not allow, each with a reason.
+    pub left_out: Vec<(FileName, String)>,
 }
 
 /// The part of the site's configuration that is needed.
@@ -54,6 +72,12 @@ impl RunConfig {
         Ok(Self { shared, jobs })
     }
 
+    /// How long the start of the program waits for its further files.
+    #[must_use]
+    pub fn file_patience(&self) -> Duration {
+        self.jobs.agent.start_deadline.get()
+    }
+
     /// Time limit of what is requested before the program starts.
     #[must_use]
     pub fn deadline(&self) -> Duration {
@@ -71,10 +95,8 @@ impl RunConfig {
         host: &str,
         clock: &dyn Clock,
         deadline: Deadline,
-    ) -> Result<Credential, SubmitError> {
-        let whole = submit::profile(&self.jobs, environment, profile)?;
-        // One file is enough for one program.
-        let profile = &whole.main_alone();
+    ) -> Result<Created, SubmitError> {
+        let profile = &submit::profile(&self.jobs, environment, profile)?;
         let url = self.shared.server_url(&profile.server)?;
         let store = submit::parent::open_store(environment.home.as_deref())?;
         let patience = Patience { deadline, waits: &|| true };
@@ -86,38 +108,53 @@ impl RunConfig {
         let cache = submit::cache(environment.home.as_deref());
         let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?;
         // Nothing waits in a queue.
-        let wanted = profile.clauses(self.jobs.cluster.max_wall.as_secs(), server.now());
+        let own = submit::restrictions_of(parent.token(), parent.clauses());
+        let (wanted, left_out) = files::fitting(profile, &own, self.jobs.cluster.max_wall.as_secs(), server.now());
         if wanted.is_empty() {
             let reason = "all windows of the profile begin after the longest run time of the cluster".to_owned();
             return Err(SubmitError::Client(InputError::NotNarrower { reason }.into()));
         }
         let name: String = format!("{}:run on {host}", self.jobs.cluster.name).chars().take(NAME_LIMIT).collect();
+        let source = parent.source();
         let granted = submit::create(&server, parent, &wanted, &name, &patience);
         tell_sent(&self.jobs, profile, http.traffic().sent, deadline);
         let granted = granted?;
-        Ok(Credential {
+        let main = RequestedFile { name: None, scope: profile.scope.clone(), audience: profile.audience.clone() };
+        let allowed = profile.files.iter().filter(|file| left_out.iter().all(|left| left.name != file.name));
+        let further = allowed.map(|file| RequestedFile {
+            name: Some(file.name.clone()),
+            scope: file.scope.clone(),
+            audience: file.audience.clone(),
+        });
+        let credential = Credential {
             sub_token: granted.mytoken,
             discovery: server.discovery().clone(),
-            scope: profile.scope.clone(),
-            audience: profile.audience.clone(),
+            files: std::iter::once(main).chain(further).collect(),
             comment: format!("mytokenctl run on {host}"),
             tools: profile.tools.clone(),
             url,
             settings,
-        })
+        };
+        let left_out = left_out.into_iter().map(|left| (left.name.clone(), source.refuses(&left))).collect();
+        Ok(Created { credential, left_out })
     }
 }
 
 impl Credential {
-    /// Requests an access token.
+    /// The files for which it gives access tokens, the main one first.
+    pub fn files(&self) -> &[RequestedFile] {
+        &self.files
+    }
+
+    /// Requests an access token for a file.
     ///
     /// # Errors
     /// Those of the network and of the server.
-    pub fn access_token(&self, deadline: Deadline) -> Result<AccessToken, Error> {
+    pub fn access_token(&self, file: &RequestedFile, deadline: Deadline) -> Result<AccessToken, Error> {
         let request = AccessTokenRequest {
             mytoken: &self.sub_token,
-            scope: &self.scope,
-            audience: &self.audience,
+            scope: &file.scope,
+            audience: &file.audience,
             comment: &self.comment,
         };
         self.with_server(|server| server.access_token(&request, &mut refuse_rotation, deadline))

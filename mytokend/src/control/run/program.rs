@@ -18,7 +18,7 @@ use signal_hook::iterator::Signals;
 
 use super::Event;
 use super::inherited::{in_foreground, not_ignored};
-use crate::control::launch::{BEARER_TOKEN, BEARER_TOKEN_FILE, CannotRun};
+use crate::control::launch::{BEARER_TOKEN, BEARER_TOKEN_FILE, CannotRun, MYTOKEN_TOKEN_DIR};
 
 /// Signals that end a program. They are passed on, so that this process ends after the program.
 const ENDING: [c_int; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
@@ -39,10 +39,10 @@ pub fn catch_signals(events: &Sender<Event>) -> std::io::Result<()> {
 }
 
 impl Program {
-    /// Starts the program. Its end becomes an event.
+    /// Starts the program. Its end becomes an event. `several`: there are further files beside `token_file`.
     pub fn start(
         argv: &[OsString],
-        token_file: &Path,
+        (token_file, several): (&Path, bool),
         tools: &[Tool],
         events: &Sender<Event>,
     ) -> Result<Self, CannotRun> {
@@ -51,6 +51,9 @@ impl Program {
         let mut command = Command::new(program);
         // BEARER_TOKEN would take precedence over the file.
         command.args(arguments).env(BEARER_TOKEN_FILE, token_file).env_remove(BEARER_TOKEN);
+        if let (true, Some(directory)) = (several, token_file.parent()) {
+            command.env(MYTOKEN_TOKEN_DIR, directory);
+        }
         for tool in tools {
             if let Some(value) = token_file.to_str().and_then(|file| tool.value(file)) {
                 command.env(OsStr::from_bytes(tool.variable().to_bytes()), value);

@@ -46,12 +46,16 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A first token came that lives for `lifetime` seconds after `begin`, the time of its request.
+    /// The first request was sent.
     #[must_use]
-    pub fn new(begin: Duration, now: Duration, lifetime: u64, draw: f64) -> Self {
-        let mut schedule = Self { held: None, due: None, requesting: false, failures: 0, lifetime: 0 };
-        schedule.granted(begin, now, lifetime, draw);
-        schedule
+    pub fn new() -> Self {
+        Self { held: None, due: None, requesting: true, failures: 0, lifetime: 0 }
+    }
+
+    /// Whether a request has no answer yet.
+    #[must_use]
+    pub fn is_requesting(&self) -> bool {
+        self.requesting
     }
 
     /// What to do at `now`. A request that it names counts as sent.
@@ -114,9 +118,27 @@ mod tests {
         Duration::from_secs(number)
     }
 
+    /// A first token came that lives for `lifetime` seconds after `begin`.
+    fn granted(begin: Duration, now: Duration, lifetime: u64, draw: f64) -> Schedule {
+        let mut schedule = Schedule::new();
+        assert!(schedule.is_requesting() && schedule.next(now) == Step::Wait(LONGEST_WAIT));
+        schedule.granted(begin, now, lifetime, draw);
+        schedule
+    }
+
+    #[test]
+    fn a_first_request_that_fails_is_repeated_and_one_that_is_refused_is_not() {
+        let mut schedule = Schedule::new();
+        schedule.failed(seconds(2), None, 0.0);
+        assert!(!schedule.is_requesting() && schedule.left(seconds(2)).is_none());
+        assert!(matches!(schedule.next(seconds(60)), Step::Request(_)));
+        schedule.refused();
+        assert_eq!(schedule.next(seconds(1_000)), Step::Wait(LONGEST_WAIT));
+    }
+
     #[test]
     fn a_token_of_an_hour_is_renewed_in_its_last_quarter() {
-        let mut schedule = Schedule::new(seconds(100), seconds(101), 3600, 0.0);
+        let mut schedule = granted(seconds(100), seconds(101), 3600, 0.0);
         assert_eq!(schedule.next(seconds(101)), Step::Wait(LONGEST_WAIT));
         assert_eq!(schedule.next(seconds(2_799)), Step::Wait(seconds(1)));
         assert_eq!(schedule.next(seconds(2_800)), Step::Request(REQUEST_LIMIT));
@@ -125,7 +147,7 @@ mod tests {
 
     #[test]
     fn an_expired_token_is_removed_while_a_request_hangs() {
-        let mut schedule = Schedule::new(seconds(0), seconds(0), 20, 0.0);
+        let mut schedule = granted(seconds(0), seconds(0), 20, 0.0);
         assert_eq!(schedule.next(seconds(15)), Step::Request(Duration::from_millis(2_500)));
         assert_eq!(schedule.next(seconds(18)), Step::Wait(seconds(2)));
         assert_eq!(schedule.next(seconds(20)), Step::Remove);
@@ -136,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_hang_leaves_time_for_another_request() {
-        let mut schedule = Schedule::new(seconds(0), seconds(0), 40, 0.0);
+        let mut schedule = granted(seconds(0), seconds(0), 40, 0.0);
         assert_eq!(schedule.next(seconds(30)), Step::Request(seconds(5)));
         schedule.failed(seconds(35), None, 0.0);
         assert_eq!(schedule.next(seconds(36)), Step::Request(seconds(2)), "before the token expires");
@@ -144,7 +166,7 @@ mod tests {
 
     #[test]
     fn after_a_refusal_the_token_stays_until_it_expires() {
-        let mut schedule = Schedule::new(seconds(0), seconds(0), 20, 0.0);
+        let mut schedule = granted(seconds(0), seconds(0), 20, 0.0);
         assert!(matches!(schedule.next(seconds(15)), Step::Request(_)));
         schedule.refused();
         assert_eq!(schedule.next(seconds(16)), Step::Wait(seconds(4)));
@@ -154,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_token_without_life_causes_no_loop() {
-        let mut schedule = Schedule::new(seconds(5), seconds(5), 0, 0.5);
+        let mut schedule = granted(seconds(5), seconds(5), 0, 0.5);
         assert_eq!(schedule.next(seconds(5)), Step::Remove);
         assert_eq!(schedule.next(seconds(5)), Step::Wait(SHORTEST_PAUSE));
     }
@@ -162,7 +184,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_step_leaves_an_expired_token(lifetime in 0_u64..10_000, waits in prop::collection::vec((0_u64..40_000, 0.0..1.0), 1..40)) {
-            let mut schedule = Schedule::new(Duration::ZERO, Duration::ZERO, lifetime, 0.5);
+            let mut schedule = granted(Duration::ZERO, Duration::ZERO, lifetime, 0.5);
             let mut now = Duration::ZERO;
             for (wait, draw) in waits {
                 match schedule.next(now) {

@@ -71,5 +71,20 @@ pub fn each_file_has_its_audience_and_a_refused_one_costs_no_other(site: &Site) 
     assert!(output.contains("invalid_target"), "the provider's reason: {output}");
     job.wait_until_settled(site, &job.nodes(site)?)?;
     assert_eq!(sub_tokens_and_revocations(site)?, (1, 1));
+    outside_slurm(site)?;
     people::control(site, "/clear", Some("{}")).map(drop)
+}
+
+/// `mytokenctl run` gives a program the same files.
+fn outside_slurm(site: &Site) -> Result<()> {
+    Journal::clear(site)?;
+    let script = "cd $MYTOKEN_TOKEN_DIR && ls && cut -d. -f2 bt_u2001-ce | tr _- /+ | sed s/$/==/ | base64 -d 2>/dev/null | jq -r .aud";
+    site.script("alice", "cat >outside").stdin(script).run()?.ok()?;
+    let ended =
+        site.script("alice", "MYTOKEN_FILE=~/several mytokenctl run --profile several -- bash ./outside").run()?;
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "bt_u2001\nbt_u2001-ce\nhttps://ce.testbed\n"), "{ended:?}");
+    assert!(ended.stderr.starts_with("mytokenctl: no access token in the file \"tape\": "), "{ended:?}");
+    assert_eq!(sub_tokens_and_revocations(site)?, (1, 1));
+    assert!(!site.sh("root", "ls -d /tmp/mytoken-run-*")?.success(), "its directory is gone");
+    Ok(())
 }
