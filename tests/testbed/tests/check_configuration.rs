@@ -282,6 +282,13 @@ fn another_audience_of_jobs_is_told_and_no_mistake() -> Result<()> {
             screen.contains("\"profile-audience\"") && screen.contains("want tokens for https://other"),
             "{screen}"
         );
+        // Also if a further file alone wants another one.
+        let files = "sed -i 's,https://other,https://testbed,; /^audience/a files = [{ name = \"ce\", scope = \"a\", audience = \"https://ce\" }]' \
+                     /etc/mytoken/jobs.toml";
+        site.sh("root", files)?.ok()?;
+        assert_eq!(findings(site, "")?, (vec![], 0));
+        let screen = site.sh("root", "mytokenctl check --json")?.ok()?.stdout;
+        assert!(screen.contains("want tokens for https://ce in the file \\\"ce\\\", "), "{screen}");
         Ok(())
     })
 }

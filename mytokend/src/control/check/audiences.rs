@@ -45,27 +45,28 @@ fn of_exchange(shared: &Shared, login: &LoginSettings) -> Vec<(Kind, String)> {
     unfit.into_iter().map(|issuer| (kind, text(issuer))).collect()
 }
 
-/// The profiles that want another audience than the login, or than the first profile of their server, each with a sentence. No document
-/// of a provider or mytoken server says whether one login gives tokens for several audiences (RFC 8707 has no metadata), so this is no
-/// mistake before a token is refused.
+/// The profiles of which a file wants another audience than the login, or than the first profile of their server, each with a sentence. No
+/// document of a provider or mytoken server says whether one login gives tokens for several audiences (RFC 8707 has no metadata), so this
+/// is no mistake before a token is refused.
 fn of_profiles<'a>(login: Option<&LoginSettings>, jobs: &'a JobsSettings) -> Vec<(&'a str, String)> {
     let exchange = login.and_then(|login| login.exchange.as_ref()).filter(|exchange| !exchange.audience.is_empty());
-    let text = |profile: &str, audience: &str, other: String| {
-        format!(
-            "jobs with the profile \"{profile}\" want tokens for {audience}, {other}: this works if the provider gives one login tokens for both, which none of its documents tells"
-        )
-    };
-    let differing = jobs.profile.iter().filter_map(|profile| {
-        let (name, audience) = (profile.name.as_str(), profile.audience.as_str());
-        match exchange.filter(|exchange| exchange.server == profile.server) {
-            Some(exchange) if exchange.audience == *audience => None,
-            Some(exchange) => Some((name, text(name, audience, format!("logins for {}", exchange.audience)))),
+    let differing = jobs.profile.iter().flat_map(|profile| {
+        let name = profile.name.as_str();
+        let (expected, whose) = match exchange.filter(|exchange| exchange.server == profile.server) {
+            Some(exchange) => (&exchange.audience, "logins".to_owned()),
             None => {
-                let first = jobs.profile.iter().find(|first| first.server == profile.server)?;
-                let other = format!("the profile \"{}\" for {}", first.name, first.audience);
-                (first.audience != *audience).then(|| (name, text(name, audience, other)))
+                let first = jobs.profile.iter().find(|first| first.server == profile.server).unwrap_or(profile);
+                (&first.audience, format!("the profile \"{}\"", first.name))
             }
-        }
+        };
+        let further = profile.files.iter().map(|file| (format!(" in the file \"{}\"", file.name), &file.audience));
+        let audiences = std::iter::once((String::new(), &profile.audience)).chain(further);
+        audiences.filter(move |(_, audience)| *audience != expected).map(move |(place, audience)| {
+            let text = format!(
+                "jobs with the profile \"{name}\" want tokens for {audience}{place}, {whose} for {expected}: this works if the provider gives one login tokens for both, which none of its documents tells"
+            );
+            (name, text)
+        })
     });
     differing.collect()
 }
@@ -74,6 +75,7 @@ fn of_profiles<'a>(login: Option<&LoginSettings>, jobs: &'a JobsSettings) -> Vec
 mod tests {
     use super::*;
 
+    /// A profile for each audience. `A+B` is one with a further file for B.
     fn ids(shared: &str, login: &str, jobs: &str) -> Vec<String> {
         let issuer = |name: &str| format!("[[issuer]]\nname = '{name}'\nurl = 'https://{name}.example.org'\n");
         let shared = shared.replace("ONE", &issuer("one")).replace("TWO", &issuer("two"));
@@ -81,8 +83,11 @@ mod tests {
         let login = login.replace("ONE", &rule("one")).replace("TWO", &rule("two"));
         let profiles: String = jobs
             .split_whitespace()
-            .map(|audience| {
-                format!("[[profile]]\nname = '{audience}'\nserver = 't'\nscope = 's'\naudience = '{audience}'\n")
+            .map(|audiences| {
+                let (main, file) = audiences.split_once('+').unwrap_or((audiences, ""));
+                let file = format!("files = [{{ name = 'ce', scope = 's', audience = '{file}' }}]\n");
+                let files = if audiences == main { "" } else { &file };
+                format!("[[profile]]\nname = '{main}'\nserver = 't'\nscope = 's'\naudience = '{main}'\n{files}")
             })
             .collect();
         let jobs = format!("[cluster]\nname = 'c'\n{profiles}");
@@ -105,11 +110,16 @@ mod tests {
             (both, "ONE", "A", &[]),
             (both, "ONE TWO", "A", &["exchange-audience-issuer"]),
             ("ONEaudiences = ['A']", "ONE", "A B", &["profile-audience"]),
+            ("ONEaudiences = ['A']", "ONE", "A+A", &[]),
+            ("ONEaudiences = ['A']", "ONE", "A+B", &["profile-audience"]),
+            ("ONEaudiences = ['A']", "ONE", "B+A", &["profile-audience"]),
         ] {
             let rules = rules.replace(' ', "");
             assert_eq!(ids(shared, &format!("{exchange}{rules}"), jobs), expected, "{shared} {rules} {jobs}");
         }
         assert_eq!(ids("ONEaudiences = ['B']", "ONE", "A A2 B"), ["profile-audience", "profile-audience"]);
+        assert_eq!(ids("ONEaudiences = ['B']", "ONE", "A+A A2+A"), ["profile-audience"]);
+        assert_eq!(ids("ONEaudiences = ['B']", "ONE", "A+B A2"), ["profile-audience", "profile-audience"]);
         assert_eq!(ids("ONEaudiences = ['B']", "[exchange]\nserver = 't'\nONE", "A"), Vec::<String>::new());
     }
 }

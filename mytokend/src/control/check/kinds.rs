@@ -106,7 +106,7 @@ kinds! {
     EXCHANGE_AUDIENCE: "exchange-audience", "audience", Error, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
     /// The exchange asks for tokens that some issuers' audiences do not accept.
     EXCHANGE_AUDIENCE_PARTLY: "exchange-audience-issuer", "audience", Warning, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
-    /// Jobs want another audience than logins. Whether the provider gives both is in none of its documents.
+    /// A file of jobs has another audience than logins. Whether the provider gives both is in none of its documents.
     PROFILE_AUDIENCE: "profile-audience", "audience", Ok, "";
     /// A map file that is not used.
     MAP_UNUSABLE: "map-file-unusable", "map file", Error, "namei -l /etc/mytoken";
