@@ -50,10 +50,12 @@ pub enum Progress {
     Nothing,
     /// Jobs that have not started.
     Waiting,
-    /// Jobs that have started on nodes. Those whose agents hold the credential revoke it.
+    /// Jobs that got nodes. Whether their programs have begun is not seen: a prolog may still run, or fail (SLURM-75).
+    Assigned,
+    /// Jobs whose programs have run on nodes. Those whose agents hold the credential revoke it.
     Started,
-    /// Jobs that have started, and it is not sure that an agent holds the credential: the command of salloc may start no step, a node was
-    /// lost, or jobs without this credential were submitted at the same time.
+    /// Jobs that got nodes, and it is not sure that an agent holds the credential: they may have been ended during the prolog, the command
+    /// of salloc may start no step, a node was lost, or jobs without this credential were submitted at the same time.
     Unsure,
 }
 
@@ -100,7 +102,7 @@ pub fn follow(
         _ if live || now <= end => FollowDecision::Wait,
         Progress::Nothing | Progress::Waiting => FollowDecision::Revoke,
         Progress::Started => FollowDecision::Leave,
-        Progress::Unsure => FollowDecision::RevokeLast,
+        Progress::Assigned | Progress::Unsure => FollowDecision::RevokeLast,
     };
     (decision, progress, leaders.iter().copied().chain(all.iter().map(|row| row.leader)).collect())
 }
@@ -115,10 +117,9 @@ fn progress(row: &JobRow<'_>) -> Progress {
     match row.phase {
         JobPhase::Queued => Progress::Waiting,
         JobPhase::Final if row.nodes.is_empty() => Progress::Waiting,
-        // The nodes that have completed are not in the list any more.
-        JobPhase::Completing => Progress::Started,
-        _ if !row.lost && (row.runs_batch_script() || row.is_component) => Progress::Started,
-        _ => Progress::Unsure,
+        JobPhase::Active | JobPhase::Completing => Progress::Assigned,
+        JobPhase::Final if row.has_run && (row.runs_batch_script() || row.is_component) => Progress::Started,
+        JobPhase::Final => Progress::Unsure,
     }
 }
 
@@ -154,8 +155,8 @@ struct JobRow<'a> {
     batch_host: &'a str,
     /// Not the first component of a heterogeneous job: its batch script runs elsewhere.
     is_component: bool,
-    /// A node of the job failed, and the agent's memory with it.
-    lost: bool,
+    /// Its program has ended, with whatever result. A job that was ended from outside, or whose node failed, may have had none.
+    has_run: bool,
 }
 
 /// Decides about a submission on the node `node`. `output` is squeue's output about all jobs of its user, `now` the time of day by slurmctld's
@@ -301,9 +302,10 @@ fn row(line: &str) -> Option<JobRow<'_>> {
     let is_component = shown.split_once('+').is_some_and(|(_, offset)| offset != "0");
     let nodes =
         Some(fields.next()?).filter(|nodes| !["(null)", "n/a", "None assigned"].contains(nodes)).unwrap_or_default();
-    let lost = matches!(state, "NODE_FAIL" | "BOOT_FAIL");
+    // A job that ended during its prolog, or because of it, is CANCELLED or waits again, like one whose program ran (SLURM-75).
+    let has_run = matches!(state, "COMPLETED" | "FAILED" | "OUT_OF_MEMORY");
     let batch_host = fields.next()?;
-    Some(JobRow { job, leader, phase: phase(state), submitted, ended, nodes, batch_host, is_component, lost })
+    Some(JobRow { job, leader, phase: phase(state), submitted, ended, nodes, batch_host, is_component, has_run })
 }
 
 impl JobRow<'_> {

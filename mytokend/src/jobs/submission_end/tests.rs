@@ -208,7 +208,7 @@ fn a_job_is_gone_when_it_is_final_queued_or_forgotten() {
 #[test]
 fn a_submission_without_a_job_is_revoked_by_its_own_host() {
     use FollowDecision::{Leave, Revoke, RevokeLast, Wait};
-    use Progress::{Nothing, Started, Unsure, Waiting};
+    use Progress::{Assigned, Nothing, Started, Unsure, Waiting};
     let time = (40, 400);
     // One submission, made at 120: its only job decides soon.
     let follow = |output: &str, (begin, end), before, now| {
@@ -225,7 +225,7 @@ fn a_submission_without_a_job_is_revoked_by_its_own_host() {
     assert_eq!(follow(&format!("{cancelled}\n{later}"), (0, 240), Waiting, 999), (Wait, Waiting), "it may be the one");
     let ended = later.replace("RUNNING", "COMPLETED");
     assert_eq!(follow(&format!("{cancelled}\n{ended}"), (0, 240), Waiting, 999), (Revoke, Waiting));
-    assert_eq!(follow(later, (0, 240), Nothing, 999), (Wait, Started));
+    assert_eq!(follow(later, (0, 240), Nothing, 999), (Wait, Assigned));
     for (output, before, now, expected) in [
         // sbatch has not submitted yet, or slurmctld has refused the job.
         ("", Nothing, 400, (Wait, Nothing)),
@@ -238,17 +238,55 @@ fn a_submission_without_a_job_is_revoked_by_its_own_host() {
         ("", Waiting, 401, (Revoke, Waiting)),
         ("", Started, 401, (Leave, Started)),
         ("", Unsure, 401, (RevokeLast, Unsure)),
-        ("5|5|RUNNING|50|60|n[1-2]|n1", Waiting, 401, (Wait, Started)),
+        ("5|5|RUNNING|50|60|n[1-2]|n1", Waiting, 401, (Wait, Assigned)),
+        ("", Assigned, 401, (RevokeLast, Assigned)),
         ("5|5|COMPLETED|50|60|n1|n1", Started, 401, (Leave, Started)),
         ("5|5_1|COMPLETED|50|60|n1|n1\n6|5_2|CANCELLED|50|60||n/a", Started, 401, (Leave, Started)),
         // salloc without a step, a lost node, and a job without this credential at the same time.
-        ("5|5|RUNNING|50|60|n1|login", Nothing, 401, (Wait, Unsure)),
+        ("5|5|RUNNING|50|60|n1|login", Nothing, 401, (Wait, Assigned)),
         ("5|5|COMPLETED|50|60|n1|login", Unsure, 401, (RevokeLast, Unsure)),
         ("5|5|NODE_FAIL|50|60|n1|n1", Started, 401, (RevokeLast, Unsure)),
         ("5|5|CANCELLED|50|60||n/a\n6|6|COMPLETED|50|60|n1|n1", Started, 401, (RevokeLast, Unsure)),
         ("an error", Waiting, 401, (Wait, Waiting)),
     ] {
         assert_eq!(follow(output, time, before, now), expected, "{output} {before:?} {now}");
+    }
+}
+
+#[test]
+fn a_job_that_was_ended_before_its_program_began_is_not_left_to_its_nodes() {
+    use FollowDecision::{Leave, RevokeLast, Wait};
+    // SLURM-75: the same whether the prolog failed, or was interrupted, or the program ran.
+    for (state, expected) in [
+        ("CANCELLED", RevokeLast),
+        ("LAUNCH_FAILED", RevokeLast),
+        ("TIMEOUT", RevokeLast),
+        ("PREEMPTED", RevokeLast),
+        ("NODE_FAIL", RevokeLast),
+        ("COMPLETED", Leave),
+        ("FAILED", Leave),
+        ("OUT_OF_MEMORY", Leave),
+    ] {
+        let time = SubmissionTime { made: 160, begin: 40, end: 280, single: true };
+        let (mut progress, mut decision, mut leaders) = (Progress::Nothing, Wait, BTreeSet::new());
+        for output in
+            ["5|5|RUNNING|161|N/A|n1|n1", "5|5|COMPLETING|161|200|n1|n1", &format!("5|5|{state}|161|200|n1|n1")]
+        {
+            (decision, progress, leaders) = super::follow(output, time, &leaders, progress, 999);
+        }
+        assert_eq!(decision, expected, "{state}");
+    }
+    // "launch failed requeued held", and then cancelled.
+    let time = SubmissionTime { made: 160, begin: 40, end: 280, single: true };
+    let (mut progress, mut leaders) = (Progress::Nothing, BTreeSet::new());
+    for (output, expected) in [
+        ("5|5|RUNNING|161|N/A|n1|n1", Wait),
+        ("5|5|PENDING|300|N/A||n/a", Wait),
+        ("5|5|CANCELLED|300|400||n/a", RevokeLast),
+    ] {
+        let (decision, seen, all) = super::follow(output, time, &leaders, progress, 999);
+        assert_eq!(decision, expected, "{output}");
+        (progress, leaders) = (seen, all);
     }
 }
 

@@ -113,6 +113,8 @@ fn scontrol_and_squeue_print_times_of_slurmctlds_clock() -> Result<()> {
         let [before, submitted, now, after] = [before, submitted, now, after].map(|time| time.parse::<u64>().unwrap());
         assert!((before + 4_000..=after + 4_000).contains(&now), "{told}");
         assert!((now - 60..=now).contains(&submitted), "{told}");
+        let timeout = site.sh("alice", "scontrol show config | grep ^MessageTimeout")?.ok()?.stdout;
+        assert_eq!(timeout.split_whitespace().collect::<Vec<_>>(), ["MessageTimeout", "=", "10", "sec"]);
         Ok(())
     })
 }
@@ -134,5 +136,63 @@ fn sbatch_tries_again_while_slurmctld_has_no_room() -> Result<()> {
         restart("/^MaxJobCount/d")?;
         site.wait_for("the jobs", Duration::from_secs(60), "alice", "test $(grep -c Submitted jobs) = 3")?;
         Ok(())
+    })
+}
+
+#[test]
+fn a_job_that_ended_in_its_prolog_looks_like_one_that_ran() -> Result<()> {
+    story(without_product()?, |site| {
+        let columns = "squeue -h --states=all -o '%T|%N|%B|%r' -j";
+        let prolog = |line: &str| -> Result<()> {
+            let edit = format!("sed -i '/^Prolog/d' /etc/slurm/slurm.conf; sed -i '1i {line}' /etc/slurm/slurm.conf");
+            site.sh("root", &edit)?.ok()?;
+            for daemon in ["slurmctld", "slurmd.n1"] {
+                site.stop(daemon, "TERM")?;
+                site.restart(daemon)?;
+            }
+            let idle = "scontrol update nodename=n1 state=resume 2>/dev/null; test \"$(sinfo -h -N -o %T)\" = idle";
+            site.wait_for("an idle node", Duration::from_secs(60), "root", idle).map(drop)
+        };
+        // Submits a job, waits for one of these lines, and returns it.
+        let until = |job: &str, lines: &str| -> Result<String> {
+            let command = format!("{columns} {job} | grep -xE '{lines}'");
+            let found = site.wait_for(lines, Duration::from_secs(30), "root", &command)?;
+            Ok(found.stdout.trim().to_owned())
+        };
+        let submit = |options: &str| -> Result<String> {
+            let said = site.sh("alice", &format!("sbatch --parsable {options} --wrap 'touch ran; sleep 60'"))?.ok()?;
+            Ok(said.stdout.trim().to_owned())
+        };
+        site.write("/usr/local/bin/fails", "#!/bin/sh\nexit 1\n", "0755")?;
+        site.write("/usr/local/bin/slow", "#!/bin/sh\nsleep 8\n", "0755")?;
+        for (line, state) in [("#", "RUNNING"), ("Prolog=/usr/local/bin/slow", "RUNNING")] {
+            prolog(line)?;
+            let job = submit("")?;
+            until(&job, &format!("{state}\\|n1\\|n1\\|None"))?;
+            site.sh("root", &format!("sleep 2; scancel {job}"))?.ok()?;
+            assert_eq!(until(&job, "CANCELLED.*")?, "CANCELLED|n1|n1|None", "{line}");
+            let ran = site.sh("alice", "rm ran")?.success();
+            assert_eq!(ran, line == "#", "{line}");
+        }
+        prolog("PrologSlurmctld=/usr/local/bin/slow")?;
+        let job = submit("")?;
+        until(&job, "CONFIGURING\\|n1\\|n1\\|None")?;
+        site.sh("root", &format!("scancel {job}"))?.ok()?;
+        assert_eq!(until(&job, "CANCELLED.*")?, "CANCELLED|n1|n1|None");
+        for (line, reason) in [
+            ("Prolog=/usr/local/bin/fails", "launch failed requeued held"),
+            ("PrologSlurmctld=/usr/local/bin/fails", "None"),
+        ] {
+            prolog(line)?;
+            let (once, again) = (submit("--no-requeue")?, submit("--requeue")?);
+            assert_eq!(until(&once, "CANCELLED.*")?, "CANCELLED|n1|n1|None", "{line}");
+            // Its node was drained by the first one.
+            site.sh("root", "scontrol update nodename=n1 state=resume 2>/dev/null; true")?.ok()?;
+            until(&again, &format!("PENDING\\|\\|n/a\\|({reason}|BeginTime)"))?;
+            let times = site.sh("root", &format!("scontrol show job {again} | grep -o 'Restarts=[0-9]*'"))?.ok()?;
+            assert_ne!(times.stdout.trim(), "Restarts=0", "{line}");
+            site.sh("root", &format!("scancel {again}"))?.ok()?;
+        }
+        site.sh("alice", "test ! -e ran")?.ok().map(drop)
     })
 }

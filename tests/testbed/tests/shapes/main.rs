@@ -22,15 +22,19 @@ use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
 
 const PRELUDE: &str = include_str!("prelude.sh");
 
-/// Lines of slurm.conf for the rows with scrontab, with an interactive step, and with preemption. The rows that harm other jobs of their
-/// node have nodes of their own.
+/// Lines of slurm.conf for the rows with scrontab, with a prolog, with an interactive step, and with preemption. The rows that harm other
+/// jobs of their node have nodes of their own.
 const SLURM: &str = "ScronParameters=enable
+Prolog=/usr/local/bin/prolog
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PartitionName=apart Nodes=n[5-6] PriorityTier=1
 PartitionName=urgent Nodes=n[5-6] PriorityTier=9
 LaunchParameters=use_interactive_step
 InteractiveStepOptions=\"--interactive --preserve-env bash\"";
+
+/// The prolog of a job lasts while there is a file with its id.
+const PROLOG: &str = "#!/bin/sh\nwhile [ -e /var/tmp/prolog.$SLURM_JOB_ID ]; do sleep 0.1; done\n";
 
 /// From the end of the last job to the end of its sub-token.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,6 +85,7 @@ fn play_all(rows: &'static [Row]) -> Result<()> {
     story_with_own_servers(Options { nodes: 6, request_limit: "", ..Options::new()? }, |site| {
         site.sh("alice", &format!("mkdir {RECORDS} shapes"))?.ok()?;
         let main = "sed -i '/^PartitionName=main/s/Nodes=ALL/Nodes=n[1-4]/' /etc/slurm/slurm.conf";
+        site.write("/usr/local/bin/prolog", PROLOG, "0755")?;
         let reconfigure = format!("{main} && echo '{SLURM}' >>/etc/slurm/slurm.conf && scontrol reconfigure");
         site.sh("root", &reconfigure)?.ok()?;
         let has = |program: &str| site.sh("root", &format!("command -v {program}")).is_ok_and(|found| found.success());

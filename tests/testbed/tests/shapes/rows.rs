@@ -175,6 +175,12 @@ pub(crate) const VARIED: &[Row] = &[
     },
     Row { shape: "cancelled while it runs", script: "job -n1 --wrap \"srun $TASK 60\"; until_state R; sleep 3; alice scancel $JOB", ..ROW },
     Row {
+        shape: "cancelled during the prolog", gets: "nothing: its program does not begin", ends: "when it is cancelled", tasks: 0,
+        access_tokens: 0, later: true,
+        script: "job -n1 --hold --wrap true; touch /var/tmp/prolog.$JOB; alice scontrol release $JOB; until_state R
+                 sleep 1; alice scancel $JOB; sleep 1; rm /var/tmp/prolog.$JOB", ..ROW
+    },
+    Row {
         shape: "--batch on another node than the first", tasks: 2, access_tokens: 2,
         script: "scontrol update nodename=n1 availablefeatures=plain activefeatures=plain
                  scontrol update nodename=n2 availablefeatures=last activefeatures=last
