@@ -276,7 +276,8 @@ impl Agent {
                 }
             }
             let runs = lease.credential.is_some() && lease.running_jobs().next().is_some();
-            if overdue || runs && lease.known.is_to_ask(lease.submitted, self.times(lease).now()) {
+            let times = self.times(lease);
+            if overdue || runs && lease.known.is_to_ask(self.submitted_within(times), times.now()) {
                 missing.push(lease.key.clone());
             }
         }

@@ -227,7 +227,7 @@ impl Agent {
                 let (held, now) = self.by_slurmctld(held.clone(), *times, clock);
                 let (decision, leaders) = decide_end(output, &held, &self.node, now);
                 let mut known = learn(output, &held);
-                known.asked_at(times.submitted(), times.now());
+                known.asked_at(self.submitted_within(*times), times.now());
                 Judgement::End(decision, leaders, known)
             }
         };
@@ -325,7 +325,7 @@ impl Agent {
         let mut table = self.leases();
         if let (Some(((held, at), times)), Some(lease)) = (shared, table.current(task)) {
             lease.leaders.extend(decide_end(&output, &held, &self.node, at).1);
-            lease.known.asked_at(times.submitted(), times.now());
+            lease.known.asked_at(self.submitted_within(times), times.now());
             self.lease_changed(&mut table, &task.key);
         }
         for job in gone {

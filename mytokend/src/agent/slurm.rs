@@ -18,8 +18,17 @@ pub trait Controller: Send + Sync {
     /// [`SqueueError`].
     fn jobs_of(&self, uid: u32) -> Result<String, SqueueError>;
 
-    /// slurmctld's time of day, Unix seconds. `None`: it does not tell it.
-    fn time_of_day(&self) -> Option<u64>;
+    /// What slurmctld says of itself. `None`: it does not tell its time of day.
+    fn itself(&self) -> Option<ControllerFacts>;
+}
+
+/// What slurmctld says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControllerFacts {
+    /// Its time of day, Unix seconds.
+    pub now: u64,
+    /// `MessageTimeout`, in seconds.
+    pub message_timeout: Option<u64>,
 }
 
 /// Why squeue gave no answer.
@@ -83,17 +92,27 @@ impl Controller for Squeue {
         Err(SqueueError::Failed(outcome.first_error().to_owned()))
     }
 
-    fn time_of_day(&self) -> Option<u64> {
+    fn itself(&self) -> Option<ControllerFacts> {
         let mut scontrol = Command::new(command("scontrol", self.configured.as_deref())?);
         scontrol.env("SLURM_TIME_FORMAT", TIME_FORMAT).args(["show", "config"]);
         let outcome = program::run(&mut scontrol, Deadline::after(self.deadline)).ok()?;
-        time_of_answer(&outcome.output)
+        Some(ControllerFacts {
+            now: time_of_answer(&outcome.output)?,
+            message_timeout: message_timeout(&outcome.output),
+        })
     }
 }
 
 /// The time at which slurmctld made the output of `scontrol show config` (SLURM-73).
 fn time_of_answer(output: &str) -> Option<u64> {
     output.lines().find_map(|line| line.strip_prefix("Configuration data as of "))?.trim().parse().ok()
+}
+
+/// `MessageTimeout` in the same output: `MessageTimeout = 10 sec`.
+fn message_timeout(output: &str) -> Option<u64> {
+    let values = output.lines().filter_map(|line| line.split_once('='));
+    let mut found = values.filter(|(name, _)| name.trim() == "MessageTimeout");
+    found.next()?.1.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -132,21 +151,26 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_of_the_configuration_tells_slurmctlds_time() {
+    fn the_configuration_tells_slurmctlds_time_and_patience() {
         let (dir, squeue) = fake("exit 1");
-        assert_eq!(squeue.time_of_day(), None, "there is no scontrol");
+        assert_eq!(squeue.itself(), None, "there is no scontrol");
+        let told = |message_timeout| Some(ControllerFacts { now: 1_795_734_559, message_timeout });
         for (script, expected) in [
             ("echo 'Configuration data as of 2026-11-26T23:09:19'", None),
             (
                 "test \"$*$SLURM_TIME_FORMAT\" = 'show config%s' && echo 'Configuration data as of 1795734559'; echo 'A = 1'",
-                Some(1_795_734_559),
+                told(None),
+            ),
+            (
+                "echo 'Configuration data as of 1795734559'; echo 'XMessageTimeout = 1'; echo 'MessageTimeout          = 60 sec'",
+                told(Some(60)),
             ),
             ("echo 'slurm_load_ctl_conf error: Unable to contact slurm controller' >&2; exit 1", None),
         ] {
             let path = dir.path().join("scontrol");
             std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-            assert_eq!(squeue.time_of_day(), expected, "{script}");
+            assert_eq!(squeue.itself(), expected, "{script}");
         }
     }
 

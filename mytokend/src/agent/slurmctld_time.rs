@@ -9,10 +9,11 @@ use mytoken::http::ServerClock;
 
 use super::Agent;
 use super::lease::Lease;
+use crate::jobs::submission_time::{is_single, with_attempts};
 use crate::jobs::{Conversion, HeldSubmission, SubmissionTime};
 
-/// slurmctld's clock, and the elapsed time of its measurement.
-pub(super) type Measured = Option<(Duration, ServerClock)>;
+/// slurmctld's clock and `MessageTimeout`, and the elapsed time of their measurement.
+pub(super) type Measured = Option<(Duration, ServerClock, Option<u64>)>;
 
 /// While a submission goes on, a measurement of this age will do: clocks drift by milliseconds meanwhile. Before a submission is over,
 /// slurmctld is asked again, because its clock may have been set.
@@ -22,6 +23,8 @@ pub(super) const DRIFTING: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LeaseTimes {
     submitted: Option<(u64, u64)>,
+    /// Several commands submit with the credential.
+    shared: bool,
     /// Until when the command that submits has lived.
     command: Option<u64>,
     /// The time of their clock, Unix seconds, when this host's elapsed time was [`Self::elapsed`].
@@ -36,11 +39,6 @@ impl LeaseTimes {
     pub(super) fn now(&self) -> u64 {
         self.now
     }
-
-    /// Begin and end of the time in which the submission's jobs may have been submitted, by that clock.
-    pub(super) fn submitted(&self) -> Option<(u64, u64)> {
-        self.submitted
-    }
 }
 
 impl Agent {
@@ -50,21 +48,36 @@ impl Agent {
         let at_server = if lease.is_followed_here() { Some(here) } else { self.known_server_time(lease) };
         let (now, known) = (at_server.unwrap_or(here), at_server.is_some());
         let command = lease.submitter.filter(|_| lease.is_followed_here()).map(|command| command.lived(here));
-        LeaseTimes { submitted: lease.submitted, command, now, known, elapsed: self.clock.elapsed() }
+        let submitted = lease.submitted;
+        // A node has a time only of a credential that is shared.
+        let shared = !lease.is_followed_here() || !submitted.is_some_and(is_single);
+        LeaseTimes { submitted, shared, command, now, known, elapsed: self.clock.elapsed() }
+    }
+
+    /// Begin and end of the time in which the submission's jobs may have been submitted, by the clock of `times`. While slurmctld has told
+    /// nothing of itself, its unknown clock makes that time an hour longer.
+    pub(super) fn submitted_within(&self, times: LeaseTimes) -> Option<(u64, u64)> {
+        let told = *self.slurmctld.lock().unwrap_or_else(PoisonError::into_inner);
+        let message_timeout = told.filter(|_| times.shared).map(|(.., message_timeout)| message_timeout);
+        times.submitted.map(|time| message_timeout.map_or(time, |timeout| with_attempts(time, timeout)))
     }
 
     /// What a node knows of a submission, and the time of day, by slurmctld's clock. That is measured again if its last measurement is older
     /// than `age`.
     pub(super) fn by_slurmctld(&self, held: HeldSubmission, times: LeaseTimes, age: Duration) -> (HeldSubmission, u64) {
-        let Some(submitted) = times.submitted else { return (held, self.now() / 1000) };
+        if times.submitted.is_none() {
+            return (held, self.now() / 1000);
+        }
         let (conversion, now) = self.conversion(times, age);
-        (HeldSubmission { submitted: Some(conversion.convert(submitted)), ..held }, now)
+        let submitted = self.submitted_within(times).map(|submitted| conversion.convert(submitted));
+        (HeldSubmission { submitted, ..held }, now)
     }
 
     /// When the jobs of a submission that was made here were submitted, and the time of day. As [`Self::by_slurmctld`].
     pub(super) fn submission_time(&self, times: LeaseTimes, age: Duration) -> (SubmissionTime, u64) {
         let (conversion, now) = self.conversion(times, age);
-        (SubmissionTime::of(times.submitted.unwrap_or_default(), times.command).by(conversion), now)
+        let submitted = self.submitted_within(times).unwrap_or_default();
+        (SubmissionTime::of(submitted, times.command).by(conversion), now)
     }
 
     fn conversion(&self, times: LeaseTimes, age: Duration) -> (Conversion, u64) {
@@ -83,17 +96,18 @@ impl Agent {
     fn slurmctld_clock(&self, age: Duration) -> Option<ServerClock> {
         let measured = || *self.slurmctld.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = self.clock.elapsed();
-        if let Some((_, clock)) = measured().filter(|(at, _)| sent.saturating_sub(*at) <= age) {
+        if let Some((_, clock, _)) = measured().filter(|(at, ..)| sent.saturating_sub(*at) <= age) {
             return Some(clock);
         }
         // Not locked: slurmctld may hang.
-        let told = self.configured().controller.time_of_day();
+        let told = self.configured().controller.itself();
         let received = self.clock.elapsed();
-        let clock = told.and_then(|now| measured_clock(now, sent, received));
-        if let Some(clock) = clock {
-            *self.slurmctld.lock().unwrap_or_else(PoisonError::into_inner) = Some((received, clock));
+        let told = told.and_then(|told| Some((measured_clock(told.now, sent, received)?, told.message_timeout)));
+        if let Some((clock, message_timeout)) = told {
+            let measurement = Some((received, clock, message_timeout));
+            *self.slurmctld.lock().unwrap_or_else(PoisonError::into_inner) = measurement;
         }
-        clock.or_else(|| measured().map(|(_, clock)| clock))
+        told.map(|(clock, _)| clock).or_else(|| measured().map(|(_, clock, _)| clock))
     }
 }
 

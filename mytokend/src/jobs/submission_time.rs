@@ -7,8 +7,17 @@
 pub const SUBMISSION_SLACK: u64 = 120;
 
 /// The same after the time in which submissions share a credential. sbatch tries again for 120 s and the time of its requests (SLURM-74),
-/// and a node does not see the commands that do.
+/// and a node does not see the commands that do. Enough for the usual `MessageTimeout` of 10 s; see [`with_attempts`].
 const SHARED_SLACK: u64 = 300;
+
+/// How often sbatch asks at most, with pauses of so many seconds altogether (SLURM-74).
+const ATTEMPTS: (u64, u64) = (16, 120);
+
+/// How much longer its attempts may last.
+const ATTEMPTS_MARGIN: u64 = 20;
+
+/// The longest `MessageTimeout` that Slurm accepts without a warning, in seconds.
+const LONGEST_MESSAGE_TIMEOUT: u64 = 100;
 
 /// After this time a command that still lives does not try to submit any more, in seconds: salloc, srun and `sbatch --wait` live as long
 /// as their job. sbatch sleeps for 120 s between its attempts, and the longest `MessageTimeout` makes each of them last for 100 s.
@@ -26,6 +35,22 @@ const UNKNOWN_CLOCK: u64 = 3_600;
 pub fn submission_time(made: u64, shared_for: u64) -> (u64, u64) {
     let slack = if shared_for == 0 { SUBMISSION_SLACK } else { SHARED_SLACK };
     (made.saturating_sub(SUBMISSION_SLACK), made.saturating_add(shared_for).saturating_add(slack))
+}
+
+/// Begin and end of the time in which jobs that share a credential may have been submitted, from [`submission_time`] and slurmctld's
+/// `MessageTimeout` in seconds: the last command of a loop may wait that long for each answer. `None`: slurmctld does not tell it.
+#[must_use]
+pub fn with_attempts((begin, end): (u64, u64), message_timeout: Option<u64>) -> (u64, u64) {
+    let ((requests, pauses), each) = (ATTEMPTS, message_timeout.unwrap_or(LONGEST_MESSAGE_TIMEOUT));
+    let attempts = requests.saturating_mul(each).saturating_add(pauses);
+    let more = attempts.saturating_add(ATTEMPTS_MARGIN).saturating_sub(SHARED_SLACK);
+    (begin, end.saturating_add(more))
+}
+
+/// Whether one command submits with a credential: it is not shared.
+#[must_use]
+pub fn is_single((begin, end): (u64, u64)) -> bool {
+    end <= begin.saturating_add(2 * SUBMISSION_SLACK)
 }
 
 /// When the jobs of a submission were submitted, Unix seconds.
@@ -47,8 +72,7 @@ impl SubmissionTime {
     pub fn of((begin, end): (u64, u64), command: Option<u64>) -> Self {
         let made = begin.saturating_add(SUBMISSION_SLACK);
         let tried = command.map(|lived| lived.min(made.saturating_add(LONGEST_ATTEMPTS)).saturating_add(AFTER_COMMAND));
-        let single = end <= made.saturating_add(SUBMISSION_SLACK);
-        Self { made, begin, end: tried.map_or(end, |tried| tried.max(end)), single }
+        Self { made, begin, end: tried.map_or(end, |tried| tried.max(end)), single: is_single((begin, end)) }
     }
 
     /// The same by slurmctld's clock.
@@ -116,6 +140,15 @@ mod tests {
         assert_eq!((own, shared), ((880, 1_120), (880, 1_360)));
         let single = |time, command| SubmissionTime::of(time, command).single;
         assert!(single(own, None) && single(own, Some(5_000)) && !single(shared, None));
+    }
+
+    #[test]
+    fn the_last_command_of_a_loop_waits_for_each_answer_as_long_as_slurm_says() {
+        let shared = submission_time(1_000, 60);
+        for (message_timeout, end) in [(Some(10), 1_360), (Some(5), 1_360), (Some(60), 2_160), (None, 2_800)] {
+            assert_eq!(with_attempts(shared, message_timeout), (880, end), "{message_timeout:?}");
+        }
+        assert_eq!(with_attempts(shared, Some(u64::MAX)), (880, u64::MAX));
     }
 
     #[test]

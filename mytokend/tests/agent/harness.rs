@@ -19,7 +19,7 @@ use mytokend::agent::credential_service::{Admitted, Charge, CredentialService, D
 use mytokend::agent::lease::LeaseCredential;
 use mytokend::agent::listener::Listener;
 use mytokend::agent::runtime_dir::RuntimeDir;
-use mytokend::agent::slurm::{Controller, SqueueError};
+use mytokend::agent::slurm::{Controller, ControllerFacts, SqueueError};
 use mytokend::agent::{Agent, Configured, Intervals, Threads};
 use mytokend::jobs::Window;
 use mytokend::log::Log;
@@ -91,6 +91,7 @@ pub struct ServiceScript {
     pub queries: usize,
     /// slurmctld's clock: [`NOW`], the elapsed time of this clock, and these seconds. `None`: it cannot be asked.
     pub slurmctld: Option<(FakeClock, i64)>,
+    pub message_timeout: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -205,9 +206,10 @@ impl Controller for FakeServices {
         self.with(|script| Ok(script.squeue.clone().unwrap_or_else(|| squeue(&ALL_RUNNING))))
     }
 
-    fn time_of_day(&self) -> Option<u64> {
+    fn itself(&self) -> Option<ControllerFacts> {
         let time = |(clock, ahead): &(FakeClock, i64)| (NOW + clock.elapsed().as_secs()).saturating_add_signed(*ahead);
-        self.with(|script| script.slurmctld.as_ref().map(time))
+        let (now, timeout) = self.with(|script| (script.slurmctld.as_ref().map(time), script.message_timeout));
+        now.map(|now| ControllerFacts { now, message_timeout: timeout.or(Some(10)) })
     }
 }
 

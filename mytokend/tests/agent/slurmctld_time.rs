@@ -179,3 +179,49 @@ fn jobs_that_share_a_credential_are_found_by_slurmctlds_clock() {
         assert_eq!(agent.revoked(), 1, "{here} {slurmctld}");
     }
 }
+
+/// Job 7 of a loop has ended here at once; the last command of the loop submits job 8 after `seconds`.
+fn last_job_comes(agent: &TestAgent, seconds: u64, state: &str) {
+    let own = format!("7|7|COMPLETED|{NOW}|{NOW}|n1|n1\n");
+    let squeue = format!("{own}8|8|{state}|{}|N/A||n/a\n", NOW + seconds);
+    agent.services.with(|script| script.squeue = Some(if state.is_empty() { own } else { squeue }));
+}
+
+#[test]
+fn a_node_keeps_a_shared_credential_for_the_last_command_of_a_loop() {
+    // `MessageTimeout`, and how long the agent still waits after the usual time.
+    for (message_timeout, minutes_longer) in [(None, 0), (Some(60), 13)] {
+        let agent = TestAgent::new();
+        agent.services.with(|script| script.message_timeout = message_timeout);
+        agent.services.with(|script| script.server_clock = Some(agent.clock.clone()));
+        agent.start(7, "shared");
+        last_job_comes(&agent, 0, "");
+        agent.finish(7);
+        agent.advance(SETTLE);
+        minutes(&agent, minutes_longer);
+        assert_eq!(agent.revoked(), 0, "{message_timeout:?}: its last command may still submit");
+        if minutes_longer > 0 {
+            last_job_comes(&agent, 600, "PENDING");
+            minutes(&agent, 60);
+            assert_eq!(agent.revoked(), 0, "{message_timeout:?}: the job of the last command waits");
+            last_job_comes(&agent, 600, "CANCELLED");
+        }
+        minutes(&agent, 10);
+        assert_eq!(agent.revoked(), 1, "{message_timeout:?}: all have ended");
+    }
+}
+
+#[test]
+fn the_host_of_a_loop_keeps_its_credential_for_the_last_command() {
+    for (message_timeout, revoked) in [(None, 1), (Some(60), 0)] {
+        let agent = TestAgent::new();
+        agent.services.with(|script| script.message_timeout = message_timeout);
+        agent.squeue_prints(&[]);
+        agent.ask(&Submitted { shared_for: 60, ..submitted() }).unwrap();
+        minutes(&agent, 15);
+        assert_eq!(agent.revoked(), revoked, "{message_timeout:?}");
+        if revoked == 0 {
+            is_kept_for_a_job_of(&agent, NOW + 900, "the last command");
+        }
+    }
+}
