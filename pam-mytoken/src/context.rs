@@ -5,10 +5,8 @@
 use std::ffi::CStr;
 
 use mytoken_login::handover::VARIABLE;
-use mytoken_login::{Level, LoginResources};
+use mytoken_login::{Level, LoginResources, ModuleArguments};
 use pamsm::{LogLvl, Pam, PamFlags, PamLibExt, PamResult};
-
-use crate::arguments::Arguments;
 
 /// Name of the module data that `open_session` stores for `close_session`.
 const SESSION: &str = "pam_mytoken_session";
@@ -20,12 +18,12 @@ pub struct PamContext<'a> {
     /// Whether the user must not see messages (`PAM_SILENT`).
     pub silent: bool,
     /// The module's arguments.
-    pub arguments: Arguments,
+    pub arguments: ModuleArguments,
 }
 
 impl<'a> PamContext<'a> {
     /// The context of this call.
-    pub fn new(pam: &'a Pam, flags: PamFlags, arguments: Arguments) -> Self {
+    pub fn new(pam: &'a Pam, flags: PamFlags, arguments: ModuleArguments) -> Self {
         Self { pam, silent: flags.contains(PamFlags::SILENT), arguments }
     }
 

@@ -4,10 +4,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 
-use mytoken_login::{Level, escape_field};
+use mytoken_login::{Level, ModuleArguments, escape_field};
 use pamsm::{Pam, PamError, PamFlags};
 
-use crate::arguments::Arguments;
 use crate::codes::{self, LoginMethod};
 use crate::context::PamContext;
 use crate::hook::Hook;
@@ -33,17 +32,19 @@ pub fn entry(
         }
     }));
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let context = PamContext::new(pam, flags, Arguments::parse(args));
-        for unknown in &context.arguments.unknown {
+        let context = PamContext::new(pam, flags, ModuleArguments::parse(args));
+        // `panic=HOOK` of test builds is not one of the module's arguments.
+        let injected = |argument: &str| cfg!(feature = "panic-injection") && argument.starts_with("panic=");
+        for unknown in context.arguments.unknown.iter().filter(|argument| !injected(argument)) {
             context.log(Level::Error, &format!("unknown argument {}", escape_field(unknown)));
         }
-        inject_panic(hook, &context.arguments);
+        inject_panic(hook, args);
         let code = phase(&context);
         context.log(Level::Debug, &format!("{}: {code}", hook.name()));
         code
     }));
     let code = result.unwrap_or_else(|_| {
-        let context = || PamContext::new(pam, flags, Arguments::parse(&[]));
+        let context = || PamContext::new(pam, flags, ModuleArguments::parse(&[]));
         let method = catch_unwind(AssertUnwindSafe(|| clean_up(hook, &context())));
         codes::after_panic(hook, method.unwrap_or(LoginMethod::Token))
     });
@@ -63,12 +64,12 @@ fn clean_up(hook: Hook, context: &PamContext<'_>) -> LoginMethod {
 }
 
 #[cfg(feature = "panic-injection")]
-fn inject_panic(hook: Hook, arguments: &Arguments) {
+fn inject_panic(hook: Hook, args: &[String]) {
     #[expect(clippy::panic, reason = "the purpose of the feature")]
-    if arguments.panic.as_deref() == Some(hook.name()) {
+    if args.iter().any(|arg| arg.strip_prefix("panic=") == Some(hook.name())) {
         panic!("injected");
     }
 }
 
 #[cfg(not(feature = "panic-injection"))]
-fn inject_panic(_: Hook, _: &Arguments) {}
+fn inject_panic(_: Hook, _: &[String]) {}

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! PAM entry points. Each runs one phase in `entry()` and returns one PAM code.
 
-mod arguments;
 mod codes;
 mod context;
 mod conversation;

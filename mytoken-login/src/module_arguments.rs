@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: GPL-3.0-or-later
-//! The module's arguments in `/etc/pam.d`. These files are world-readable, so no argument is secret.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The arguments of `pam_mytoken` in `/etc/pam.d`. These files are world-readable, so no argument is secret.
 
 use std::path::PathBuf;
 
@@ -16,13 +16,11 @@ enum Name {
     Config,
     Prompt,
     Services,
-    #[cfg(feature = "panic-injection")]
-    Panic,
 }
 
 /// The arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arguments {
+pub struct ModuleArguments {
     /// `config=DIR`: the directory of the configuration.
     pub config: PathBuf,
     /// `debug`: log more.
@@ -32,25 +30,16 @@ pub struct Arguments {
     pub services: Option<Vec<String>>,
     /// `prompt=TEXT`: the prompt, instead of the configured one.
     pub prompt: Option<String>,
-    /// `panic=HOOK`, in test builds.
-    #[cfg(feature = "panic-injection")]
-    pub panic: Option<String>,
     /// Unknown arguments. Logged, not fatal: a typo must not lock users out.
     pub unknown: Vec<String>,
 }
 
-impl Arguments {
+impl ModuleArguments {
     /// Reads the arguments.
+    #[must_use]
     pub fn parse(args: &[String]) -> Self {
-        let mut arguments = Self {
-            config: PathBuf::from(DIRECTORY),
-            debug: false,
-            services: None,
-            prompt: None,
-            #[cfg(feature = "panic-injection")]
-            panic: None,
-            unknown: Vec::new(),
-        };
+        let mut arguments =
+            Self { config: PathBuf::from(DIRECTORY), debug: false, services: None, prompt: None, unknown: Vec::new() };
         for arg in args {
             match arg.split_once('=').and_then(|(name, value)| Some((find(name)?, value))) {
                 Some((Name::Config, directory)) => arguments.config = PathBuf::from(directory),
@@ -58,8 +47,6 @@ impl Arguments {
                     arguments.services = Some(names.split(',').map(|name| name.trim().to_owned()).collect());
                 }
                 Some((Name::Prompt, text)) => arguments.prompt = Some(text.to_owned()),
-                #[cfg(feature = "panic-injection")]
-                Some((Name::Panic, hook)) => arguments.panic = Some(hook.to_owned()),
                 None if arg == DEBUG => arguments.debug = true,
                 Some((Name::Services, _)) | None => arguments.unknown.push(arg.clone()),
             }
@@ -69,10 +56,6 @@ impl Arguments {
 }
 
 fn find(name: &str) -> Option<Name> {
-    #[cfg(feature = "panic-injection")]
-    if name == "panic" {
-        return Some(Name::Panic);
-    }
     WITH_VALUE.iter().find(|(known, _)| *known == name).map(|(_, name)| *name)
 }
 
@@ -92,14 +75,14 @@ mod tests {
         assert_eq!(with_value, WITH_VALUE.map(|(name, _)| name));
         let alone: Vec<&String> = documented.iter().filter(|head| !head.contains('=')).collect();
         assert_eq!(alone, [DEBUG]);
-        assert_eq!(Arguments::parse(&documented).unknown, Vec::<String>::new(), "{documented:?}");
+        assert_eq!(ModuleArguments::parse(&documented).unknown, Vec::<String>::new(), "{documented:?}");
     }
 
     #[test]
     fn unknown_arguments_are_kept_for_the_log() {
         let args = ["config=/etc/x", "debug", "prompt=Token: ", "dbug", "use_first_pass", "debug=1", "services="]
             .map(str::to_owned);
-        let arguments = Arguments::parse(&args);
+        let arguments = ModuleArguments::parse(&args);
         assert_eq!(arguments.config, PathBuf::from("/etc/x"));
         assert_eq!(arguments.prompt.as_deref(), Some("Token: "));
         assert!(arguments.debug);
@@ -108,7 +91,7 @@ mod tests {
 
     #[test]
     fn services_are_separated_by_commas() {
-        let services = |arg: &str| Arguments::parse(&[arg.to_owned()]).services;
+        let services = |arg: &str| ModuleArguments::parse(&[arg.to_owned()]).services;
         assert_eq!(services("services=sshd"), Some(vec!["sshd".to_owned()]));
         assert_eq!(services("services=sshd,su, login"), Some(vec!["sshd".into(), "su".into(), "login".into()]));
         assert_eq!(services("debug"), None, "login.toml applies");
@@ -116,6 +99,6 @@ mod tests {
 
     #[test]
     fn the_default_configuration_directory_is_etc_mytoken() {
-        assert_eq!(Arguments::parse(&[]).config, PathBuf::from("/etc/mytoken"));
+        assert_eq!(ModuleArguments::parse(&[]).config, PathBuf::from("/etc/mytoken"));
     }
 }
