@@ -74,6 +74,8 @@ kinds! {
     PAM_CLOSED: "pam-accepted-token-refused", "PAM", Error, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// A password is asked for before the token.
     PAM_PASSWORD_FIRST: "pam-password-first", "PAM", Warning, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
+    /// An argument that `pam_mytoken` does not have.
+    PAM_ARGUMENT: "pam-argument", "PAM", Warning, "";
     /// The session line comes before `pam_systemd`.
     PAM_ORDER: "pam-session-order", "PAM", Warning, "";
     /// `user_readenv=1`.
@@ -185,7 +187,7 @@ mod tests {
         // The commands of servers and issuers have a URL in them.
         let made = |kind: &&Kind| ["issuer", "mytoken server"].contains(&kind.part);
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty() && !made(kind)) {
-            let of_line = ["pam-line", "pam-line-not-reached", "pam-session-order", "pam-user-environment"];
+            let of_line = ["pam-line", "pam-line-not-reached", "pam-session-order", "pam-user-environment", "pam-argument"];
             assert!(
                 ["sshd-missing", "profile-audience"].iter().chain(&of_line).any(|id| *id == kind.id),
                 "{}",

@@ -4,19 +4,23 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use mytoken_login::ModuleArguments;
 use mytoken_wire::printable;
 
 use super::Findings;
 use super::configuration::edit;
-use super::host::{Host, module_paths};
+use super::host::{Host, Ran, module_paths};
 use super::kinds::{self, Kind};
-use super::pam_stack::{Action, Group, ModuleLine, Stack};
+use super::pam_stack::{Action, Directories, Group, ModuleLine, Stack};
 
 /// Our module.
 const MODULE: &str = "pam_mytoken";
 
 /// Where libpam looks for the files of services. SUSE has its own ones in the second; administrators' are in the first everywhere.
 const DIRECTORIES: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
+
+/// Debian's first package of libpam that also looks for included files in both (SSH-36).
+const INCLUDES_FROM_BOTH: &str = "1.7.0-6";
 
 /// Modules that ask for a password. Somebody who has a token has none.
 const PASSWORD: [&str; 5] = ["pam_unix", "pam_sss", "pam_krb5", "pam_ldap", "pam_winbind"];
@@ -56,6 +60,7 @@ impl Findings {
             }
         }
         self.session_order(&session.1);
+        self.arguments([&auth.1, &account.1, &session.1]);
         if self.findings.len() == before {
             self.ok("PAM", format!("the stacks of {service} ask for tokens and refuse what they must"));
         }
@@ -145,6 +150,20 @@ impl Findings {
         }
     }
 
+    /// Lets the module's own parser judge its arguments. An included line can be in several stacks.
+    fn arguments(&mut self, stacks: [&Stack; 3]) {
+        for line in stacks.into_iter().flat_map(Stack::lines).filter(|line| line.name() == MODULE) {
+            for unknown in ModuleArguments::parse(&line.arguments).unknown {
+                let text = format!(
+                    "{}: {MODULE}.so has no argument {}: it is passed over, and logged at each login",
+                    line.place,
+                    printable(&unknown, NAME)
+                );
+                self.add_fixed(kinds::PAM_ARGUMENT, text, format!("{}   # man 8 pam_mytoken", edit(&line.place)));
+            }
+        }
+    }
+
     fn session_order(&mut self, session: &Stack) {
         let at = |name: &str| session.lines().position(|line| line.name() == name);
         let Some(own) = at(MODULE) else { return };
@@ -170,7 +189,25 @@ impl Findings {
 }
 
 fn read(host: &dyn Host, service: &str, group: Group) -> Stack {
-    Stack::read(&DIRECTORIES.map(Path::new), service, group, &|path| host.read(path))
+    let services = DIRECTORIES.map(Path::new);
+    let read = |path: &Path| host.read(path);
+    let both = Stack::read(Directories { services: &services, includes: &services }, service, group, &read);
+    let elsewhere = |line: &ModuleLine| line.place.starts_with(DIRECTORIES[1]);
+    if !both.lines().any(elsewhere) || includes_from_both(host) {
+        return both;
+    }
+    Stack::read(Directories { services: &services, includes: &services[..1] }, service, group, &read)
+}
+
+/// Whether this host's libpam looks for included files in both directories.
+fn includes_from_both(host: &dyn Host) -> bool {
+    let Ran::Output(version) = host.run(Path::new("/usr/bin/dpkg-query"), &["-W", "-f", "${Version} ", "libpam0g"])
+    else {
+        return true;
+    };
+    let version = version.split(' ').next().unwrap_or_default();
+    let compare = ["--compare-versions", version, "lt", INCLUDES_FROM_BOTH];
+    !matches!(host.run(Path::new("/usr/bin/dpkg"), &compare), Ran::Output(_))
 }
 
 /// Runs a stack for a login over ssh of somebody whose only credential is a token, to which our module returns `ours`. Returns the
@@ -313,6 +350,8 @@ mod tests {
                 "pam-password-first",
             ),
             ("@include common-password", "@include sshd", "pam-line"),
+            ("account  required     pam_mytoken.so", "account required pam_mytoken.so dbug", "pam-argument"),
+            ("session  optional     pam_mytoken.so", "session optional pam_mytoken.so services=", "pam-argument"),
             // Not in the way.
             ("session  optional     pam_keyinit.so", "session optional pam_nosuch.so", ""),
             ("account  required     pam_nologin.so", "account sufficient pam_usertype.so issystem", ""),

@@ -117,19 +117,28 @@ pub struct Stack {
     files: usize,
 }
 
+/// Where libpam looks for files whose names have no directory, in this order.
+#[derive(Debug, Clone, Copy)]
+pub struct Directories<'a> {
+    /// For the service's own file.
+    pub services: &'a [&'a Path],
+    /// For the files that others include. Debian's libpam before 1.7.0-6 knows one directory only (SSH-36).
+    pub includes: &'a [&'a Path],
+}
+
 /// Where a stack is read from.
 struct Source<'a> {
-    /// A name without a directory is looked for in these, in this order.
-    directories: &'a [&'a Path],
+    directories: Directories<'a>,
     group: Group,
     read: &'a dyn Fn(&Path) -> Option<String>,
 }
 
 impl Source<'_> {
     /// The path and text of a file. Without a text, the path is the first of those that libpam tries.
-    fn file(&self, name: &str) -> (PathBuf, Option<String>) {
+    fn file(&self, name: &str, is_included: bool) -> (PathBuf, Option<String>) {
+        let directories = if is_included { self.directories.includes } else { self.directories.services };
         // An absolute name replaces the directory.
-        let paths = || self.directories.iter().map(|directory| directory.join(name));
+        let paths = || directories.iter().map(|directory| directory.join(name));
         let found = paths().find_map(|path| Some(((self.read)(&path)?, path)));
         match found {
             Some((text, path)) => (path, Some(text)),
@@ -141,7 +150,12 @@ impl Source<'_> {
 impl Stack {
     /// Reads the stack of `service` from the first of these directories that has it. `read` returns a file's text.
     #[must_use]
-    pub fn read(directories: &[&Path], service: &str, group: Group, read: &dyn Fn(&Path) -> Option<String>) -> Self {
+    pub fn read(
+        directories: Directories<'_>,
+        service: &str,
+        group: Group,
+        read: &dyn Fn(&Path) -> Option<String>,
+    ) -> Self {
         let mut stack = Self::default();
         stack.add_file(&Source { directories, group, read }, service, None, 0, 0);
         stack
@@ -153,7 +167,7 @@ impl Stack {
         if self.files > MOST_FILES && self.is_circle {
             return;
         }
-        let (path, text) = source.file(name);
+        let (path, text) = source.file(name, by.is_some());
         let path = path.display();
         let place = by.map_or_else(|| path.to_string(), str::to_owned);
         if depth > DEEPEST || self.files > MOST_FILES {

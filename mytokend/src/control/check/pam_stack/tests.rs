@@ -8,7 +8,8 @@ fn stack(files: &[(&str, &str)], group: Group) -> Stack {
     let files: HashMap<PathBuf, String> =
         files.iter().map(|(name, text)| (Path::new("/etc/pam.d").join(name), (*text).to_owned())).collect();
     let directories = ["/etc/pam.d", "/usr/lib/pam.d"].map(Path::new);
-    Stack::read(&directories, "sshd", group, &|path| files.get(path).cloned())
+    let directories = Directories { services: &directories, includes: &directories };
+    Stack::read(directories, "sshd", group, &|path| files.get(path).cloned())
 }
 
 fn names(stack: &Stack) -> Vec<&str> {
@@ -67,7 +68,9 @@ fn files_that_include_each_other_many_times_are_read_a_limited_number_of_times()
         reads.set(reads.get() + 1);
         Some("@include sshd\n".repeat(2) + "auth include sshd\n".repeat(2).as_str())
     };
-    let stack = Stack::read(&[Path::new("/etc/pam.d")], "sshd", Group::Session, &read);
+    let directories = [Path::new("/etc/pam.d")];
+    let directories = Directories { services: &directories, includes: &directories };
+    let stack = Stack::read(directories, "sshd", Group::Session, &read);
     assert!(reads.get() <= 1_000, "{}", reads.get());
     assert_eq!(stack.mistakes.len(), 1, "{:?}", stack.mistakes);
 }
