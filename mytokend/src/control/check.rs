@@ -166,7 +166,7 @@ fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Hos
         findings.map_files(login, &shared.issuers, trust, &NssAccounts);
         findings.id_tokens(&shared, login);
         if let Some(host) = host {
-            findings.sshd(host, user, login);
+            findings.sshd(host, user, login, &map_files::named(login, trust));
             for service in &login.services {
                 findings.pam(host, service);
             }

@@ -6,10 +6,10 @@ mod checked;
 use std::path::Path;
 use std::time::Duration;
 
-use checked::{findings, healthy, sees_alone};
-use mytokend::control::check::pam_stack::{Group, ModuleLine, Stack};
+use checked::{RELOAD_SSHD, findings, healthy, sees_alone};
+use mytokend::control::check::pam_stack::{Directories, Group, ModuleLine, Stack};
 use mytokend::control::check::{kinds, kinds_slurm, kinds_user};
-use testbed::{Options, Result, Site, story};
+use testbed::{Options, Release, Result, Site, story};
 
 const STACK: &str = "/etc/pam.d/sshd";
 const OURS: &str = "auth     [success=done authinfo_unavail=ignore service_err=ignore user_unknown=ignore default=die]";
@@ -76,6 +76,10 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ("mv /usr/lib/x86_64-linux-gnu/security/pam_mytoken.so /root/", "pam-module-file", 2),
     ("echo 'session optional pam_systemd.so' >>STACK", "pam-session-order", 1),
     ("mv /usr/sbin/sshd /root/", "sshd-missing", 1),
+    ("mv /run/sshd /root/run-sshd", "sshd-run-directory", 2),
+    ("chmod 0777 /run/sshd", "sshd-run-directory", 2),
+    // Logged at each login, and otherwise passed over.
+    ("sed -i 's/^account .*pam_mytoken.so/& dbug services=/' STACK", "pam-argument", 1),
     (
         "mkdir /etc/mytoken/login.d; printf '[accounts]\\nallow_system = [\"root\"]\\ndeny = []\\n' >/etc/mytoken/login.d/root.toml",
         "sshd-permit-root-login",
@@ -98,37 +102,75 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
         assert!(site.read(STACK)?.contains(OURS));
         site.sh("root", &format!("cp {STACK} /root/stack"))?.ok()?;
         for (break_it, id, status) in BROKEN {
-            let found = sees_alone(site, "--as alice", &break_it.replace("STACK", STACK), id, *status)?;
+            let break_it = break_it.replace("STACK", STACK);
+            let found = sees_alone(site, "--as alice", &with_reload(&break_it, id), id, *status)?;
             if break_it.contains("sshd_config.d") && *id != "sshd-configuration" {
                 // The pasted command shows the line.
                 let shown = site.sh("root", &found[0].fix)?.ok()?.stdout;
                 assert!(shown.contains("-broken.conf:"), "{break_it}: {found:?} {shown}");
             }
+            if *id == "sshd-run-directory" {
+                let answer = site.sh("alice", "ssh -o BatchMode=yes testbed true")?.stderr;
+                let dropped = answer.contains("reset") || answer.contains("closed");
+                // The mode counts only at the start of newer releases.
+                let starts_only = break_it.contains("chmod") && site.options().release != Release::Bookworm;
+                assert_ne!(dropped, starts_only, "{break_it}: {answer}");
+                assert_eq!(found[0].text.contains("drops"), break_it.contains("mv"), "{found:?}");
+                site.sh("root", &found[0].fix)?.ok()?;
+                assert_eq!(findings(site, "")?, (vec![], 0), "{break_it}");
+            }
             mend(site)?;
         }
         for legal in LEGAL {
-            site.sh("root", &format!("mkdir -p /usr/lib/pam.d; {}", legal.replace("STACK", STACK)))?.ok()?;
+            let legal = with_reload(&legal.replace("STACK", STACK), "");
+            site.sh("root", &format!("mkdir -p /usr/lib/pam.d; {legal}"))?.ok()?;
             for arguments in ["--as alice", ""] {
                 assert_eq!(findings(site, arguments)?, (vec![], 0), "{legal}");
             }
             mend(site)?;
         }
-        for off in ["rm /etc/ssh/sshd_config.d/10-mytoken.conf", "sed -i s/^Include/#Include/ /etc/ssh/sshd_config"] {
-            site.sh("root", off)?.ok()?;
+        let link =
+            "cd /etc/ssh; mv sshd_config of-site; ln -s of-site sshd_config; sed -i s/^Include/#Include/ of-site";
+        for off in ["rm /etc/ssh/sshd_config.d/10-mytoken.conf", link] {
+            site.sh("root", &format!("{off}; {RELOAD_SSHD}"))?.ok()?;
             let (found, _) = findings(site, "")?;
             assert!(found.iter().any(|found| found.id == "sshd-keyboard-interactive"), "{found:?}");
-            site.sh("root", found[0].fix.split(" && systemctl").next().unwrap_or_default())?.ok()?;
+            site.sh("root", &found[0].fix.replace("systemctl reload ssh", RELOAD_SSHD))?.ok()?;
             assert_eq!(findings(site, "--as alice")?, (vec![], 0), "{off}");
         }
+        site.sh("root", "test -L /etc/ssh/sshd_config")?.ok()?;
+        included_files_are_looked_for_as_libpam_does(site)?;
         refuses_what_it_cannot_check(site)
     })
+}
+
+fn included_files_are_looked_for_as_libpam_does(site: &Site) -> Result<()> {
+    let moved = "mv /etc/pam.d/common-account /usr/lib/pam.d/";
+    if includes_from_both(site) {
+        site.sh("root", moved)?.ok()?;
+        assert_eq!(findings(site, "--as alice")?, (vec![], 0));
+    } else {
+        let found = sees_alone(site, "--as alice", moved, "pam-line", 2)?;
+        assert!(
+            found.iter().all(|found| found.text.ends_with("/etc/pam.d/common-account cannot be read")),
+            "{found:?}"
+        );
+    }
+    site.sh("root", "mv /usr/lib/pam.d/common-account /etc/pam.d/")?.ok()?;
+    Ok(())
+}
+
+/// An administrator reloads sshd after a change of its configuration. With one that it does not accept, it would end.
+fn with_reload(change: &str, id: &str) -> String {
+    let reload = change.contains("sshd_config.d") && id != "sshd-configuration";
+    if reload { format!("{change}; {RELOAD_SSHD}") } else { change.to_owned() }
 }
 
 fn mend(site: &Site) -> Result<()> {
     let mend = format!(
         "rm -f /etc/ssh/sshd_config.d/*-broken.conf /usr/lib/pam.d/sshd; cp /root/stack {STACK}; \
          mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; \
-         mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /etc/mytoken/login.d /etc/mytoken/mytoken.d; true"
+         mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /root/run-sshd; rm -rf /etc/mytoken/login.d /etc/mytoken/mytoken.d; {RELOAD_SSHD}"
     );
     site.sh("root", &mend)?.ok()?;
     Ok(())
@@ -178,6 +220,7 @@ fn each_kind_of_finding_has_a_story() {
         include_str!("check_configuration.rs"),
         include_str!("check_nodes.rs"),
         include_str!("check_slurm.rs"),
+        include_str!("check_sshd.rs"),
         include_str!("check_user.rs"),
     ];
     let all = kinds::ALL.iter().chain(kinds_slurm::ALL).chain(kinds_user::ALL);
@@ -250,25 +293,61 @@ const FORMS: &[&str] = &[
     "auth optional pam_debug.so auth=success # \\\nauth required pam_deny.so\n",
     "-auth required pam_none.so\nauth required pam_debug.so auth=success\n",
     "-auth optional pam_none.so\nauth required pam_debug.so auth=success\n",
+    "auth include evaluator-vendor\n",
+    "auth substack evaluator-vendor\n",
+    "@include evaluator-vendor\n",
+    "auth include /usr/lib/pam.d/evaluator-vendor\n",
+    "auth include ./evaluator-vendor\n",
+    "auth include ../pam.d/evaluator-vendor\n",
+    "auth include evaluator.d/vendor\n",
+    "@include evaluator.d/vendor\n",
+    "auth include evaluator-both\n",
+    "auth include /usr/lib/pam.d/evaluator-both\n",
+    "@include /etc/pam.d/evaluator-vendor\n",
+];
+
+/// Whether libpam looks for included files in both directories (SSH-36).
+fn includes_from_both(site: &Site) -> bool {
+    site.options().release == Release::Sid
+}
+
+/// What distributions have in the second directory.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("/usr/lib/pam.d/evaluator-vendor", "auth include evaluator-inner\n@include evaluator.d/vendor\n"),
+    ("/usr/lib/pam.d/evaluator.d/vendor", "auth required pam_debug.so auth=success\n"),
+    ("/usr/lib/pam.d/evaluator-both", "auth required pam_debug.so auth=success\n"),
+    ("/etc/pam.d/evaluator-both", "auth required pam_debug.so auth=auth_err\n"),
 ];
 
 #[test]
 fn the_stack_evaluator_decides_as_libpam() -> Result<()> {
     story(Options { nodes: 1, product: false, ..Options::new()? }, |site| {
         let mut numbers = Numbers(26);
-        let mut script = String::from("cd /etc/pam.d\n");
+        let mut script = String::from("mkdir -p /usr/lib/pam.d/evaluator.d\n");
+        for (path, text) in ELSEWHERE {
+            script += &format!("cat >{path} <<'END'\n{text}END\n");
+        }
         let mut expected = Vec::new();
         let random = (0..400).map(|_| (numbers.stack(), numbers.stack().replace("evaluator-inner", "evaluator-last")));
         let forms =
             FORMS.iter().map(|form| ((*form).to_owned(), "auth required pam_debug.so auth=success\n".to_owned()));
         for (outer, inner) in random.chain(forms).collect::<Vec<_>>() {
             let last = "auth required pam_debug.so auth=success\n";
-            let files = [("evaluator", outer.as_str()), ("evaluator-inner", inner.as_str()), ("evaluator-last", last)];
+            let files = [
+                ("/etc/pam.d/evaluator", outer.as_str()),
+                ("/etc/pam.d/evaluator-inner", inner.as_str()),
+                ("/etc/pam.d/evaluator-last", last),
+            ];
             let read = |path: &Path| {
-                let name = path.file_name()?.to_str()?;
-                files.iter().find(|(file, _)| *file == name).map(|(_, text)| (*text).to_owned())
+                // As the kernel reads such a path.
+                let path = path.to_str()?.replace("/./", "/").replace("/pam.d/../", "/");
+                let all = files.iter().chain(ELSEWHERE);
+                all.clone().find(|(file, _)| *file == path).map(|(_, text)| (*text).to_owned())
             };
-            let stack = Stack::read(&[Path::new("/etc/pam.d")], "evaluator", Group::Auth, &read);
+            let services = ["/etc/pam.d", "/usr/lib/pam.d"].map(Path::new);
+            let includes = if includes_from_both(site) { &services[..] } else { &services[..1] };
+            let directories = Directories { services: &services, includes };
+            let stack = Stack::read(directories, "evaluator", Group::Auth, &read);
             let argument = |line: &ModuleLine| {
                 let value = line.arguments.first().and_then(|argument| argument.strip_prefix("auth=")).unwrap_or("?");
                 // The evaluator takes words that live as long as the program.

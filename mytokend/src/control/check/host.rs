@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the checks of sshd and PAM look at, so that they are decided without a host in tests.
 
-use std::fs::File;
+use std::ffi::CString;
+use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mytoken::Deadline;
+use nix::unistd::{Group, User, getgrouplist};
 
 use crate::program::{self, ProgramError};
 
@@ -26,6 +28,39 @@ pub trait Host {
     fn exists(&self, path: &Path) -> bool;
     /// Runs a program with a fixed path.
     fn run(&self, program: &Path, arguments: &[&str]) -> Ran;
+    /// The files that match a pattern, in order.
+    fn expand(&self, _pattern: &Path) -> Vec<PathBuf> {
+        Vec::new()
+    }
+    /// When a file or the link to it was last changed, renamed or put there; for a directory, when a file was added or removed.
+    fn last_change(&self, _path: &Path) -> Option<SystemTime> {
+        None
+    }
+    /// An account with exactly this name.
+    fn person(&self, _name: &str) -> Option<Person> {
+        None
+    }
+    /// Whether there is a group.
+    fn has_group(&self, _name: &str) -> bool {
+        false
+    }
+    /// A member of a group, by its list of members.
+    fn member(&self, _group: &str) -> Option<String> {
+        None
+    }
+}
+
+/// An account, as sshd looks it up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Person {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// The names of all groups.
+    pub groups: Vec<String>,
+    /// The login shell.
+    pub shell: PathBuf,
 }
 
 /// How a program ended.
@@ -59,6 +94,42 @@ impl Host for ThisHost {
             Err(ProgramError::Start(error)) if error.kind() == ErrorKind::NotFound => Ran::Missing,
             Err(error) => Ran::Failed(format!("it {error}")),
         }
+    }
+
+    fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
+        let paths = pattern.to_str().and_then(|pattern| glob::glob(pattern).ok());
+        paths.into_iter().flatten().filter_map(Result::ok).collect()
+    }
+
+    fn last_change(&self, path: &Path) -> Option<SystemTime> {
+        let target = path.metadata().ok()?;
+        if target.is_dir() {
+            return target.modified().ok();
+        }
+        // Packages and `cp -p` set the time of modification to one in the past, but not this one.
+        let changed = |meta: &Metadata| {
+            let seconds = Duration::from_secs(u64::try_from(meta.ctime()).ok()?);
+            let nanoseconds = Duration::from_nanos(u64::try_from(meta.ctime_nsec()).ok()?);
+            UNIX_EPOCH.checked_add(seconds)?.checked_add(nanoseconds)
+        };
+        changed(&target).max(path.symlink_metadata().ok().as_ref().and_then(changed))
+    }
+
+    fn person(&self, name: &str) -> Option<Person> {
+        let user = User::from_name(name).ok().flatten().filter(|user| user.name == name)?;
+        let groups = getgrouplist(&CString::new(name).ok()?, user.gid).unwrap_or_default();
+        let groups = groups.into_iter().filter_map(|gid| Some(Group::from_gid(gid).ok()??.name)).collect();
+        // As in sshd.
+        let shell = if user.shell.as_os_str().is_empty() { "/bin/sh".into() } else { user.shell };
+        Some(Person { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups, shell })
+    }
+
+    fn has_group(&self, name: &str) -> bool {
+        matches!(Group::from_name(name), Ok(Some(_)) | Err(_))
+    }
+
+    fn member(&self, group: &str) -> Option<String> {
+        Group::from_name(group).ok().flatten()?.mem.into_iter().next()
     }
 }
 

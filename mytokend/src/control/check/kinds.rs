@@ -36,6 +36,8 @@ pub(super) use kinds;
 kinds! {
     /// sshd -T fails.
     SSHD_CONFIGURATION: "sshd-configuration", "sshd", Error, "sshd -t";
+    /// The directory that sshd needs to separate privileges is missing, or not only root can write to it.
+    SSHD_RUN_DIRECTORY: "sshd-run-directory", "sshd", Error, "install -d -m 0755 -o root -g root /run/sshd";
     /// There is no sshd to ask.
     SSHD_MISSING: "sshd-missing", "sshd", Warning, "";
     /// login.toml lets tokens open root, and sshd refuses them.
@@ -52,6 +54,14 @@ kinds! {
     SSHD_GRACE_TIME: "sshd-login-grace-time", "sshd", Error, "grep -in logingracetime /etc/ssh/sshd_config.d/*.conf /etc/ssh/sshd_config   # at least deadline of login.toml, and 30 s for the person";
     /// `MaxStartups` is as shipped.
     SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "apt install mytoken-sshd-config && systemctl reload ssh";
+    /// A `Match` block for other addresses or hosts changes what sshd does with tokens.
+    SSHD_MATCH: "sshd-match", "sshd", Warning, "";
+    /// `AllowUsers` and similar lists, or a shell that does not exist, keep out accounts that tokens open; all of them: an error.
+    SSHD_SHUT_OUT: "sshd-accounts-shut-out", "sshd", Warning, "grep -niE '^[^#]*(allow|deny)(users|groups)' /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf";
+    /// `AllowUsers` and similar lists are set. Which accounts the rules open is not known in advance.
+    SSHD_LISTS: "sshd-access-lists", "sshd", Ok, "";
+    /// The running sshd has not read its files since they were changed.
+    SSHD_NOT_RELOADED: "sshd-not-reloaded", "sshd", Warning, "sshd -t && systemctl reload ssh";
     /// `PerSourcePenalties` is as shipped.
     SSHD_PENALTIES: "sshd-penalties", "sshd", Ok, "ln -s /usr/share/mytoken/sshd-penalties.conf /etc/ssh/sshd_config.d/11-mytoken-penalties.conf && sshd -t";
     /// A line that libpam cannot read, or that names a file which does not exist.
@@ -187,9 +197,13 @@ mod tests {
         // The commands of servers and issuers have a URL in them.
         let made = |kind: &&Kind| ["issuer", "mytoken server"].contains(&kind.part);
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty() && !made(kind)) {
-            let of_line = ["pam-line", "pam-line-not-reached", "pam-session-order", "pam-user-environment", "pam-argument"];
+            let of_line =
+                ["pam-line", "pam-line-not-reached", "pam-session-order", "pam-user-environment", "pam-argument"];
             assert!(
-                ["sshd-missing", "profile-audience"].iter().chain(&of_line).any(|id| *id == kind.id),
+                ["sshd-missing", "sshd-match", "sshd-access-lists", "profile-audience"]
+                    .iter()
+                    .chain(&of_line)
+                    .any(|id| *id == kind.id),
                 "{}",
                 kind.id
             );

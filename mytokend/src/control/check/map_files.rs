@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about the map files.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,14 @@ impl Findings {
             self.ok(PART, format!("{path}: {} lines are used", file.used_lines()));
         }
     }
+}
+
+/// The accounts that the map files name, each once.
+pub(super) fn named(login: &LoginSettings, trust: FileTrust) -> Vec<String> {
+    let maps = Maps::load(&login.rules, trust);
+    let files = maps.files().filter_map(|(_, file)| file.as_ref().ok());
+    let names = files.flat_map(MapFile::named_accounts).map(|(_, account)| account.as_str().to_owned());
+    names.collect::<BTreeSet<String>>().into_iter().collect()
 }
 
 /// The lines whose account NSS does not return under exactly this name, and whether all accounts were looked up.

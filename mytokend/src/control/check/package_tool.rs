@@ -32,6 +32,7 @@ const RPM: &[(Kind, &str)] = &[
     (kinds::SSHD_KEYBOARD_INTERACTIVE, SSHD_CONFIG),
     (kinds::SSHD_PASSWORD, SSHD_CONFIG),
     (kinds::SSHD_MAX_STARTUPS, SSHD_CONFIG),
+    (kinds::SSHD_NOT_RELOADED, "sshd -t && systemctl reload sshd"),
     (kinds::PAM_AUTH, PAM_LINES),
     (kinds::PAM_ACCOUNT, PAM_LINES),
     (kinds::PAM_SESSION, PAM_LINES),

@@ -1,52 +1,147 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about sshd's effective configuration.
 
+mod access;
+mod blocks;
+mod files;
+mod people;
+mod reload;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use mytoken_login::LoginSettings;
 
-use super::Findings;
+use super::configuration::word;
 use super::host::{Host, Ran};
 use super::kinds::{self, Kind};
 use super::package_tool::PackageTool;
+use super::{Findings, Severity};
+use files::{Block, Files, MAIN};
 
 /// sshd must be started by its path; Debian, Red Hat and SUSE have it here.
 const SSHD: &str = "/usr/sbin/sshd";
 
 /// Where our settings for sshd are, and what Debian's package links there.
 const DROP_IN: &str = "/etc/ssh/sshd_config.d/10-mytoken.conf";
-const MAIN: &str = "/etc/ssh/sshd_config";
 const SHIPPED: &str = "/usr/share/mytoken/sshd.conf";
 
 /// The methods that reach PAM's prompts.
 const TOKEN_METHODS: [&str; 2] = ["keyboard-interactive", "keyboard-interactive:pam"];
 
+/// The lines that say whom sshd lets in.
+const LISTS: &str = "(allow|deny)(users|groups)";
+
+/// Most `Match` blocks for which sshd is asked.
+const MOST_BLOCKS: usize = 50;
+
 /// What a person needs to paste a token.
 const PERSON: Duration = Duration::from_secs(30);
 
+/// A setting that keeps tokens out or is dangerous with them, and that a `Match` block can have.
+struct Closing {
+    kind: Kind,
+    text: String,
+    /// A regular expression for its lines.
+    keyword: &'static str,
+}
+
+/// The settings of `sshd` that are wrong, of those that `Match` blocks can have.
+fn closing(sshd: &Effective) -> Vec<Closing> {
+    let mut found = Vec::new();
+    if sshd.is("kbdinteractiveauthentication", "no") {
+        let text = "KbdInteractiveAuthentication is off: nobody is asked for a token".to_owned();
+        let keyword = "kbdinteractive|challengeresponse";
+        found.push(Closing { kind: kinds::SSHD_KEYBOARD_INTERACTIVE, text, keyword });
+    }
+    // Lists of methods that must all succeed; one list without keyboard-interactive leaves tokens out.
+    let methods = sshd.get("authenticationmethods").unwrap_or("any");
+    if methods != "any"
+        && !methods.split_whitespace().any(|list| list.split(',').any(|method| TOKEN_METHODS.contains(&method)))
+    {
+        let text = format!("AuthenticationMethods is \"{methods}\": keyboard-interactive is not among them");
+        found.push(Closing { kind: kinds::SSHD_METHODS, text, keyword: "authenticationmethods" });
+    }
+    if sshd.is("passwordauthentication", "yes") {
+        let text = "PasswordAuthentication is on: unix passwords reach pam_mytoken, and one of 8 letters is sent to the mytoken server".to_owned();
+        found.push(Closing { kind: kinds::SSHD_PASSWORD, text, keyword: "passwordauth" });
+    }
+    found
+}
+
 impl Findings {
-    /// Checks what sshd would do for `user`, or for everybody.
-    pub(super) fn sshd(&mut self, host: &dyn Host, user: Option<&str>, login: &LoginSettings) {
+    /// Checks what sshd would do for `user`, or for everybody. `mapped`: the accounts of the map files.
+    pub(super) fn sshd(&mut self, host: &dyn Host, user: Option<&str>, login: &LoginSettings, mapped: &[String]) {
         let text = match effective(host, user) {
             Ran::Output(text) => text,
             Ran::Missing => {
                 return self.add_kind(kinds::SSHD_MISSING, format!("there is no {SSHD}: no login over ssh is checked"));
             }
-            Ran::Failed(reason) => {
-                let first = reason.lines().next().unwrap_or("it gave no reason").to_owned();
-                return self
-                    .add_kind(kinds::SSHD_CONFIGURATION, format!("sshd does not accept its configuration: {first}"));
-            }
+            Ran::Failed(reason) => return self.no_configuration(host, &reason),
         };
         let before = self.findings.len();
         let sshd = Effective::parse(&text);
+        let files = Files::read(host);
         self.effective(host, &sshd, login.deadline.get());
+        self.by_address(host, &sshd, &files.blocks, user);
         self.root(&sshd, login);
+        self.shut_out(host, &sshd, &files, user, login, mapped);
+        self.reload(host, &sshd, &files);
         if self.findings.len() == before {
             let whom = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
             self.ok("sshd", format!("its configuration lets {whom} answer the token prompt"));
+        }
+    }
+
+    /// `sshd -T` failed.
+    fn no_configuration(&mut self, host: &dyn Host, reason: &str) {
+        let first = reason.lines().next().unwrap_or("it gave no reason");
+        if let Some(directory) = reason.lines().find_map(run_directory) {
+            // SSH-37.
+            let also = if host.exists(Path::new(directory)) { "" } else { ", and drops each connection if it runs" };
+            let text = format!("{first}: sshd does not start{also}");
+            let fix = format!("install -d -m 0755 -o root -g root {}", word(directory));
+            return self.add_fixed(kinds::SSHD_RUN_DIRECTORY, text, fix);
+        }
+        self.add_kind(kinds::SSHD_CONFIGURATION, format!("sshd does not accept its configuration: {first}"));
+    }
+
+    /// Adds the settings that `Match` blocks can have: for logins in general, and for those from the addresses of a block.
+    fn by_address(&mut self, host: &dyn Host, sshd: &Effective, blocks: &[Block], user: Option<&str>) {
+        let port = sshd.get("port").unwrap_or("22");
+        let resolves = sshd.is("usedns", "yes");
+        let mut elsewhere = Vec::new();
+        for block in blocks.iter().take(MOST_BLOCKS) {
+            let Some(origin) = blocks::origin(block, user, resolves, host) else { continue };
+            let connection = format!("{}lport={port}", origin.connection);
+            if let Ran::Output(text) = host.run(Path::new(SSHD), &["-T", "-C", &connection]) {
+                elsewhere.push((block, connection, closing(&Effective::parse(&text))));
+            }
+        }
+        let has = |found: &[Closing], kind: Kind| found.iter().any(|closed| closed.kind.id == kind.id);
+        let general = closing(sshd);
+        for Closing { kind, text, keyword } in &general {
+            // Blocks that switch it on again: a site can let tokens in from its own network only.
+            let without = elsewhere.iter().find(|(_, _, found)| !has(found, *kind));
+            let kind = Kind { level: without.map_or(kind.level, |_| Severity::Warning), ..*kind };
+            let text = without.map_or_else(
+                || text.clone(),
+                |(block, _, _)| format!("{text}. It differs for \"{}\" ({})", block.text(), block.place),
+            );
+            // The product's sshd.conf does not have it.
+            if kind.id == kinds::SSHD_METHODS.id {
+                self.add_kind(kind, text);
+            } else {
+                self.setting(host, kind, &text, keyword);
+            }
+        }
+        for (block, connection, found) in &elsewhere {
+            for closed in found.iter().filter(|closed| !has(&general, closed.kind)) {
+                let text = format!("{}: it differs for \"{}\": {}", block.place, block.text(), closed.text);
+                let fix = format!("sshd -T -C {}   # what counts for a login from there", word(connection));
+                self.add_fixed(kinds::SSHD_MATCH, text, fix);
+            }
         }
     }
 
@@ -67,12 +162,14 @@ impl Findings {
         let included =
             main.lines().any(|line| line.trim_start().starts_with("include") && line.contains("/sshd_config.d/"));
         let fix = if host.exists(Path::new(DROP_IN)) && debian && !main.is_empty() && !included {
-            format!("sed -i '1i Include /etc/ssh/sshd_config.d/*.conf' {MAIN} && sshd -t && systemctl reload ssh")
+            format!(
+                "sed -i --follow-symlinks '1i Include /etc/ssh/sshd_config.d/*.conf' {MAIN} && sshd -t && systemctl reload ssh"
+            )
         } else if host.exists(Path::new(DROP_IN)) {
             lines(keyword)
         } else if host.exists(Path::new(SHIPPED)) && debian {
             // The package is here, and somebody has removed its link.
-            format!("ln -s {SHIPPED} {DROP_IN} && sshd -t && systemctl reload ssh")
+            format!("ln -sf {SHIPPED} {DROP_IN} && sshd -t && systemctl reload ssh")
         } else {
             self.package_tool.fix(kind).into_owned()
         };
@@ -82,22 +179,6 @@ impl Findings {
     fn effective(&mut self, host: &dyn Host, sshd: &Effective, deadline: Duration) {
         if sshd.is("usepam", "no") {
             self.setting(host, kinds::SSHD_USE_PAM, "UsePAM is off: sshd asks no PAM module", "usepam");
-        }
-        if sshd.is("kbdinteractiveauthentication", "no") {
-            let text = "KbdInteractiveAuthentication is off: nobody is asked for a token";
-            self.setting(host, kinds::SSHD_KEYBOARD_INTERACTIVE, text, "kbdinteractive|challengeresponse");
-        }
-        // Lists of methods that must all succeed; one list without keyboard-interactive leaves tokens out.
-        let methods = sshd.get("authenticationmethods").unwrap_or("any");
-        if methods != "any"
-            && !methods.split_whitespace().any(|list| list.split(',').any(|method| TOKEN_METHODS.contains(&method)))
-        {
-            let text = format!("AuthenticationMethods is \"{methods}\": keyboard-interactive is not among them");
-            self.add_kind(kinds::SSHD_METHODS, text);
-        }
-        if sshd.is("passwordauthentication", "yes") {
-            let text = "PasswordAuthentication is on: unix passwords reach pam_mytoken, and one of 8 letters is sent to the mytoken server";
-            self.setting(host, kinds::SSHD_PASSWORD, text, "passwordauth");
         }
         // 0: no limit.
         let grace = sshd.get("logingracetime").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
@@ -126,11 +207,21 @@ impl Findings {
     }
 }
 
+/// The directory that a message of sshd is about: it is missing, or its owner or mode is wrong.
+fn run_directory(message: &str) -> Option<&str> {
+    let missing = message.strip_prefix("Missing privilege separation directory: ");
+    missing.or_else(|| message.strip_suffix(" must be owned by root and not group or world-writable."))
+}
+
 /// The command that shows the lines of a keyword in the order in which sshd reads them.
 fn lines(keyword: &str) -> String {
-    let counts = if keyword == "maxstartups" { "before OpenSSH 10.6 the last" } else { "the first" };
+    let counts = match keyword {
+        "maxstartups" => "before OpenSSH 10.6 the last line counts",
+        LISTS => "all lines count",
+        _ => "the first line counts",
+    };
     format!(
-        "grep -inE '^[^#]*({keyword}|include)' {MAIN} /etc/ssh/sshd_config.d/*.conf   # {counts} line counts, in included files where they are included; then reload sshd"
+        "grep -inE '^[^#]*({keyword}|include)' {MAIN} /etc/ssh/sshd_config.d/*.conf   # {counts}, in included files where they are included; then reload sshd"
     )
 }
 
@@ -158,21 +249,26 @@ fn effective(host: &dyn Host, user: Option<&str>) -> Ran {
     }
 }
 
-/// The output of `sshd -T`: a keyword in small letters and its value on each line.
-struct Effective(HashMap<String, String>);
+/// The output of `sshd -T`: a keyword in small letters and a value on each line. Lists of names have a line for each.
+struct Effective(HashMap<String, Vec<String>>);
 
 impl Effective {
     fn parse(text: &str) -> Self {
-        let mut values = HashMap::new();
+        let mut values: HashMap<String, Vec<String>> = HashMap::new();
         for (keyword, value) in text.lines().filter_map(|line| line.split_once(' ')) {
-            // OpenSSH prints each list of AuthenticationMethods on one line, other repeated keywords on several.
-            values.entry(keyword.to_ascii_lowercase()).or_insert_with(|| value.trim().to_owned());
+            values.entry(keyword.to_ascii_lowercase()).or_default().push(value.trim().to_owned());
         }
         Self(values)
     }
 
+    /// All values of a keyword.
+    fn all(&self, keyword: &str) -> &[String] {
+        self.0.get(keyword).map_or(&[], Vec::as_slice)
+    }
+
+    /// The first value of a keyword.
     fn get(&self, keyword: &str) -> Option<&str> {
-        self.0.get(keyword).map(String::as_str)
+        self.all(keyword).first().map(String::as_str)
     }
 
     fn is(&self, keyword: &str, value: &str) -> bool {
@@ -181,125 +277,4 @@ impl Effective {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-
-    use super::*;
-
-    struct Sshd(Ran);
-
-    /// A host with these files, whose sshd listens at port 2222 and has a block for a local port.
-    struct WithMatch(&'static [&'static str], RefCell<Vec<String>>);
-
-    impl Host for WithMatch {
-        fn read(&self, _path: &Path) -> Option<String> {
-            None
-        }
-        fn exists(&self, path: &Path) -> bool {
-            self.0.iter().any(|file| path == Path::new(file))
-        }
-        fn run(&self, _program: &Path, arguments: &[&str]) -> Ran {
-            self.1.borrow_mut().push(arguments.join(" "));
-            if arguments.last().is_some_and(|last| last.contains("lport=")) {
-                return Ran::Output(format!("port 2222\n{}", HEALTHY.replace("tication no", "tication yes")));
-            }
-            Ran::Failed("'Match LocalPort' in configuration but 'lport' not in connection test specification.".into())
-        }
-    }
-
-    #[test]
-    fn a_block_for_a_port_is_asked_for_the_port_of_this_sshd() {
-        for (user, asked) in [
-            (None, &["-T", "-T -C lport=22", "-T -C lport=2222"][..]),
-            (
-                Some("alice"),
-                &[
-                    "-T -C user=alice,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22",
-                    "-T -C user=alice,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=2222",
-                ],
-            ),
-        ] {
-            let host = WithMatch(&[], RefCell::default());
-            assert!(matches!(effective(&host, user), Ran::Output(_)));
-            assert_eq!(host.1.into_inner(), asked);
-        }
-    }
-
-    #[test]
-    fn the_command_is_one_that_can_help_on_this_host() {
-        for (files, begin) in [
-            (&[][..], "apt install mytoken-sshd-config && "),
-            (&[SHIPPED][..], "ln -s /usr/share/mytoken/sshd.conf /etc/ssh/sshd_config.d/10-mytoken.conf && "),
-            (&[SHIPPED, DROP_IN][..], "grep -inE '^[^#]*(passwordauth|include)' "),
-        ] {
-            let mut findings = Findings::default();
-            findings.sshd(&WithMatch(files, RefCell::default()), None, &toml::from_str("").unwrap());
-            let fix = findings.problems().next().unwrap().fix.clone().unwrap();
-            assert!(fix.starts_with(begin), "{files:?}: {fix}");
-        }
-    }
-
-    impl Host for Sshd {
-        fn read(&self, _path: &Path) -> Option<String> {
-            None
-        }
-        fn exists(&self, _path: &Path) -> bool {
-            false
-        }
-        fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
-            self.0.clone()
-        }
-    }
-
-    const HEALTHY: &str = "usepam yes\nkbdinteractiveauthentication yes\npasswordauthentication no\nauthenticationmethods any\n\
-                           logingracetime 120\nmaxstartups 100:30:200\npermitrootlogin without-password\n";
-
-    fn found(ran: Ran) -> Vec<String> {
-        found_with(ran, "deadline = '20s'")
-    }
-
-    fn found_with(ran: Ran, login: &str) -> Vec<String> {
-        let mut findings = Findings::default();
-        findings.sshd(&Sshd(ran), Some("alice"), &toml::from_str(login).unwrap());
-        findings.findings.into_iter().filter_map(|finding| finding.id).filter(|id| id != "sshd-ok").collect()
-    }
-
-    #[test]
-    fn each_setting_that_keeps_tokens_out_is_found_alone() {
-        assert_eq!(found(Ran::Output(HEALTHY.into())), Vec::<String>::new());
-        for (from, to, id) in [
-            ("usepam yes", "usepam no", "sshd-use-pam"),
-            ("kbdinteractiveauthentication yes", "kbdinteractiveauthentication no", "sshd-keyboard-interactive"),
-            ("passwordauthentication no", "passwordauthentication yes", "sshd-password"),
-            ("authenticationmethods any", "authenticationmethods publickey", "sshd-authentication-methods"),
-            (
-                "authenticationmethods any",
-                "authenticationmethods keyboard-interactive:bsdauth",
-                "sshd-authentication-methods",
-            ),
-            ("logingracetime 120", "logingracetime 45", "sshd-login-grace-time"),
-            ("maxstartups 100:30:200", "maxstartups 10:30:100", "sshd-max-startups"),
-            ("usepam yes", "usepam yes\npersourcepenalties crash:90 authfail:5 noauth:1", "sshd-penalties"),
-        ] {
-            assert_eq!(found(Ran::Output(HEALTHY.replace(from, to))), [id], "{to}");
-        }
-        let two_steps = HEALTHY.replace("methods any", "methods publickey,keyboard-interactive publickey,password");
-        assert_eq!(found(Ran::Output(two_steps)), Vec::<String>::new());
-        assert_eq!(found(Ran::Output(HEALTHY.replace("time 120", "time 0"))), Vec::<String>::new());
-        assert_eq!(found(Ran::Failed("line 3: Bad configuration option".into())), ["sshd-configuration"]);
-        assert_eq!(found(Ran::Missing), ["sshd-missing"]);
-    }
-
-    #[test]
-    fn root_needs_both_configurations() {
-        let open = "[accounts]\nallow_system = ['root']\ndeny = []\n";
-        let (keys, all) = (Ran::Output(HEALTHY.into()), HEALTHY.replace("login without-password", "login yes"));
-        assert_eq!(found_with(keys.clone(), open), ["sshd-permit-root-login"]);
-        assert_eq!(found_with(Ran::Output(all), open), Vec::<String>::new());
-        assert_eq!(
-            found_with(keys, "[accounts]\nallow_system = ['root']\n"),
-            Vec::<String>::new(),
-            "denied by default"
-        );
-    }
-}
+mod tests;

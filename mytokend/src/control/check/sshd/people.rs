@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Findings about accounts that tokens open by our rules, and that sshd keeps out.
+
+use std::time::{Duration, Instant};
+
+use mytoken_login::{LocalAccount, LoginSettings, Mapping};
+
+use super::super::configuration::word;
+use super::super::host::{Host, Person, Ran};
+use super::super::kinds::{self, Kind};
+use super::super::{Findings, Severity};
+use super::access::{Access, Left};
+use super::files::Files;
+use super::{Closing, Effective, LISTS, closing, effective, lines};
+
+/// Most accounts of the map files for which sshd is asked one by one, where it has `Match` blocks for users.
+const MOST_ASKED: usize = 100;
+
+/// Time limit for all accounts: NSS may ask a directory server.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Most accounts in a sentence.
+const MOST_SHOWN: usize = 5;
+
+/// An account that sshd does not let in.
+struct ShutOut {
+    name: String,
+    reason: String,
+    /// The command that shows the lines.
+    fix: String,
+}
+
+fn shut_out(host: &dyn Host, access: &Access, name: &str, person: &Person) -> Option<ShutOut> {
+    let name = name.to_owned();
+    if !host.exists(&person.shell) {
+        let reason = format!("its shell {} does not exist", person.shell.display());
+        let fix = format!("getent passwd {}   # the last field is the shell", word(&name));
+        return Some(ShutOut { name, reason, fix });
+    }
+    let reason = access.refuses(&name, person)?;
+    Some(ShutOut { name, reason, fix: lines(LISTS) })
+}
+
+impl Findings {
+    /// `sshd`: what it does for `user`, or for everybody. `mapped`: the accounts of the map files.
+    pub(super) fn shut_out(
+        &mut self,
+        host: &dyn Host,
+        sshd: &Effective,
+        files: &Files,
+        user: Option<&str>,
+        login: &LoginSettings,
+        mapped: &[String],
+    ) {
+        let access = Access::of(sshd);
+        if let Some(user) = user {
+            let person = host.person(user).filter(|person| opens(login, user, person, true));
+            if let Some(shut) = person.and_then(|person| shut_out(host, &access, user, &person)) {
+                let text = format!("sshd does not let \"{user}\" in, whatever the token: {}", shut.reason);
+                self.add_fixed(kinds::SSHD_SHUT_OUT, text, shut.fix);
+            }
+            return;
+        }
+        let (open, shut) = self.judge(host, sshd, files, login, mapped);
+        let templates = login.rules.iter().any(|rule| matches!(rule.mapping, Mapping::Template(_)));
+        let some_template = templates
+            && match access.left(host) {
+                Left::Unknown => true,
+                Left::Only(names) => names.iter().any(|name| {
+                    let person = host.person(name).filter(|person| opens(login, name, person, false));
+                    person.is_some_and(|person| shut_out(host, &access, name, &person).is_none())
+                }),
+            };
+        let shown: Vec<String> =
+            shut.iter().take(MOST_SHOWN).map(|shut| format!("{} ({})", shut.name, shut.reason)).collect();
+        let more = shut.len().saturating_sub(MOST_SHOWN);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let shown = shown.join(", ") + &more;
+        let fix = shut.first().map_or_else(|| lines(LISTS), |shut| shut.fix.clone());
+        if open == 0 && !some_template && (templates || !shut.is_empty()) {
+            let kind = Kind { level: Severity::Error, ..kinds::SSHD_SHUT_OUT };
+            let whom = if templates { access.keywords() } else { shown };
+            let text = format!("sshd lets nobody in for whom login.toml accepts a token: {whom}");
+            self.add_fixed(kind, text, fix);
+        } else if !shut.is_empty() {
+            let text = format!("sshd does not let accounts of the map files in, whatever the token: {shown}");
+            self.add_fixed(kinds::SSHD_SHUT_OUT, text, fix);
+        } else if templates && !access.keywords().is_empty() {
+            let text = format!("sshd lets in only whom these allow, whatever the token: {}", access.keywords());
+            self.add_kind(kinds::SSHD_LISTS, text);
+        }
+    }
+
+    /// The number of accounts that sshd lets in, and those that it does not, with the reason.
+    fn judge(
+        &mut self,
+        host: &dyn Host,
+        sshd: &Effective,
+        files: &Files,
+        login: &LoginSettings,
+        mapped: &[String],
+    ) -> (usize, Vec<ShutOut>) {
+        let by_user = files.blocks.iter().any(|block| block.get("user").or(block.get("group")).is_some());
+        let began = Instant::now();
+        let (mut open, mut shut, mut asked) = (0_usize, Vec::new(), 0_usize);
+        for name in mapped {
+            if began.elapsed() > LIMIT || (by_user && asked >= MOST_ASKED) {
+                let text = format!("it was asked about {asked} of the {} accounts of the map files", mapped.len());
+                self.ok("sshd", text);
+                // Of the others some can be open.
+                open = open.saturating_add(1);
+                break;
+            }
+            asked = asked.saturating_add(1);
+            let Some(person) = host.person(name).filter(|person| opens(login, name, person, true)) else { continue };
+            let own = by_user.then(|| effective(host, Some(name)));
+            let own = match &own {
+                Some(Ran::Output(text)) => Some(Effective::parse(text)),
+                _ => None,
+            };
+            let known = |kind: Kind| closing(sshd).iter().any(|closed| closed.kind.id == kind.id);
+            let closed = own.as_ref().and_then(|own| closing(own).into_iter().find(|closed| !known(closed.kind)));
+            let access = Access::of(own.as_ref().unwrap_or(sshd));
+            let by_block =
+                |closed: Closing| ShutOut { name: name.clone(), reason: closed.text, fix: lines(closed.keyword) };
+            match shut_out(host, &access, name, &person).or(closed.map(by_block)) {
+                Some(account) => shut.push(account),
+                None => open = open.saturating_add(1),
+            }
+        }
+        (open, shut)
+    }
+}
+
+/// Whether our own settings let a rule open this account. Only map files open system accounts.
+fn opens(login: &LoginSettings, name: &str, person: &Person, by_map: bool) -> bool {
+    let has = |names: &[String]| names.iter().any(|other| other == name);
+    let account = LocalAccount::new(name, person.uid, person.gid, &login.accounts);
+    !has(&login.accounts.deny) && (!account.system || (by_map && has(&login.accounts.allow_system)))
+}

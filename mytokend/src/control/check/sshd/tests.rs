@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::super::host::Person;
+use super::*;
+
+struct Sshd(Ran);
+
+/// A host with files, and an sshd that answers by its arguments.
+#[derive(Default)]
+pub(super) struct Site {
+    files: HashMap<PathBuf, String>,
+    /// When paths were changed.
+    pub times: HashMap<PathBuf, u64>,
+    /// What is in the arguments, and the answer; the first one counts.
+    answers: Vec<(&'static str, String)>,
+}
+
+impl Site {
+    pub(super) fn of(files: &[(&str, &str)]) -> Self {
+        let files = files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())).collect();
+        Self { files, ..Self::default() }
+    }
+}
+
+impl Host for Site {
+    fn read(&self, path: &Path) -> Option<String> {
+        self.files.get(path).cloned()
+    }
+    fn exists(&self, path: &Path) -> bool {
+        self.files.keys().any(|file| file.starts_with(path))
+    }
+    fn run(&self, _program: &Path, arguments: &[&str]) -> Ran {
+        let arguments = arguments.join(" ");
+        let answer = self.answers.iter().find(|(part, _)| arguments.contains(part));
+        answer.map_or(Ran::Missing, |(_, text)| Ran::Output(text.clone()))
+    }
+    fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
+        let pattern = glob::Pattern::new(pattern.to_str().unwrap()).unwrap();
+        self.files.keys().filter(|file| pattern.matches_path(file)).cloned().collect()
+    }
+    fn last_change(&self, path: &Path) -> Option<SystemTime> {
+        self.times.get(path).map(|seconds| UNIX_EPOCH + Duration::from_secs(*seconds))
+    }
+    fn person(&self, name: &str) -> Option<Person> {
+        let (uid, group) = match name {
+            "alice" => (2_001, "hpc"),
+            "bob" => (2_002, "users"),
+            "daemon" => (2, "daemon"),
+            _ => return None,
+        };
+        Some(Person { uid, gid: uid, groups: vec![group.to_owned()], shell: "/bin/sh".into() })
+    }
+    fn has_group(&self, name: &str) -> bool {
+        name == "hpc"
+    }
+    fn member(&self, group: &str) -> Option<String> {
+        (group == "hpc").then(|| "carol".to_owned())
+    }
+}
+
+/// Levels, ids and texts, without what works.
+fn shown(findings: &Findings) -> Vec<String> {
+    let of_interest = findings.findings.iter().filter(|finding| finding.id.as_deref() != Some("sshd-ok"));
+    of_interest
+        .map(|finding| format!("{:?} {}: {}", finding.level, finding.id.as_deref().unwrap(), finding.text))
+        .collect()
+}
+
+const TEMPLATE: &str = "[[rule]]\nname = 'r'\nissuer = 'op'\ntemplate = '{sub}'\n";
+
+#[test]
+fn accounts_that_sshd_keeps_out_are_told_with_the_reason() {
+    let file = "[[rule]]\nname = 'r'\nissuer = 'op'\nmap_file = '/m'\n";
+    let both = format!("{TEMPLATE}{file}");
+    for (lists, user, text, expected) in [
+        ("", None, TEMPLATE, ""),
+        ("allowusers alice", Some("alice"), TEMPLATE, ""),
+        (
+            "allowusers bob",
+            Some("alice"),
+            TEMPLATE,
+            "Warning sshd-accounts-shut-out: sshd does not let \"alice\" in, whatever the token: AllowUsers does not name it",
+        ),
+        ("allowusers bob", Some("daemon"), TEMPLATE, ""),
+        ("denyusers carol", None, file, ""),
+        (
+            "denygroups hpc",
+            None,
+            file,
+            "Warning sshd-accounts-shut-out: sshd does not let accounts of the map files in, whatever the token: alice (DenyGroups hpc)",
+        ),
+        (
+            "allowgroups wheel",
+            None,
+            file,
+            "Error sshd-accounts-shut-out: sshd lets nobody in for whom login.toml accepts a token: \
+             alice (AllowGroups names none of its groups), bob (AllowGroups names none of its groups)",
+        ),
+        (
+            "allowusers daemon\nallowusers nosuch",
+            None,
+            TEMPLATE,
+            "Error sshd-accounts-shut-out: sshd lets nobody in for whom login.toml accepts a token: AllowUsers daemon nosuch",
+        ),
+        (
+            "allowgroups nosuch",
+            None,
+            &both,
+            "Error sshd-accounts-shut-out: sshd lets nobody in for whom login.toml accepts a token: AllowGroups nosuch",
+        ),
+        (
+            "denyusers *",
+            None,
+            &both,
+            "Error sshd-accounts-shut-out: sshd lets nobody in for whom login.toml accepts a token: DenyUsers *",
+        ),
+        (
+            "allowgroups hpc",
+            None,
+            TEMPLATE,
+            "Ok sshd-access-lists: sshd lets in only whom these allow, whatever the token: AllowGroups hpc",
+        ),
+        (
+            "allowusers alice",
+            None,
+            TEMPLATE,
+            "Ok sshd-access-lists: sshd lets in only whom these allow, whatever the token: AllowUsers alice",
+        ),
+    ] {
+        let mut site = Site::of(&[("/bin/sh", "")]);
+        site.answers = vec![("-T", format!("{HEALTHY}{lists}\n"))];
+        let login = toml::from_str(text).unwrap();
+        let mapped = if text.contains("map_file") { vec!["alice".to_owned(), "bob".to_owned()] } else { vec![] };
+        let mut findings = Findings::default();
+        findings.sshd(&site, user, &login, &mapped);
+        assert_eq!(shown(&findings).join("; "), expected, "{lists} {user:?}");
+    }
+}
+
+#[test]
+fn an_account_without_a_shell_is_kept_out() {
+    let mut site = Site::of(&[]);
+    site.answers = vec![("-T", HEALTHY.to_owned())];
+    let mut findings = Findings::default();
+    findings.sshd(&site, Some("alice"), &toml::from_str(TEMPLATE).unwrap(), &[]);
+    let reason = "sshd does not let \"alice\" in, whatever the token: its shell /bin/sh does not exist";
+    assert_eq!(shown(&findings), [format!("Warning sshd-accounts-shut-out: {reason}")]);
+}
+
+#[test]
+fn accounts_of_map_files_are_asked_for_where_blocks_are_about_users() {
+    let login = toml::from_str("[[rule]]\nname = 'r'\nissuer = 'op'\nmap_file = '/m'\n").unwrap();
+    let mut site = Site::of(&[("/bin/sh", ""), (MAIN, "Match User bob\n KbdInteractiveAuthentication no\n")]);
+    let off = HEALTHY.replace("kbdinteractiveauthentication yes", "kbdinteractiveauthentication no");
+    site.answers = vec![("user=bob", off), ("-T", HEALTHY.to_owned())];
+    let mut findings = Findings::default();
+    findings.sshd(&site, None, &login, &["alice".to_owned(), "bob".to_owned()]);
+    assert_eq!(
+        shown(&findings),
+        ["Warning sshd-accounts-shut-out: sshd does not let accounts of the map files in, whatever the token: \
+          bob (KbdInteractiveAuthentication is off: nobody is asked for a token)"]
+    );
+}
+
+#[test]
+fn blocks_for_addresses_are_asked_for_and_told() {
+    let off = HEALTHY.replace("kbdinteractiveauthentication yes", "kbdinteractiveauthentication no");
+    let config = "Match Address 10.0.0.0/8\n KbdInteractiveAuthentication no\nMatch LocalPort 2222\n";
+    let found = |config: &str, of_block: &str, general: &str| {
+        let mut site = Site::of(&[(MAIN, config)]);
+        site.answers = vec![("addr=10.0.0.1,", of_block.to_owned()), ("-T", general.to_owned())];
+        let mut findings = Findings::default();
+        findings.sshd(&site, None, &toml::from_str(TEMPLATE).unwrap(), &[]);
+        shown(&findings)
+    };
+    assert_eq!(
+        found(config, &off, HEALTHY),
+        ["Warning sshd-match: /etc/ssh/sshd_config:1: it differs for \"Match address 10.0.0.0/8\": \
+          KbdInteractiveAuthentication is off: nobody is asked for a token"]
+    );
+    assert_eq!(
+        found(config, HEALTHY, &off),
+        ["Warning sshd-keyboard-interactive: KbdInteractiveAuthentication is off: nobody is asked for a token. \
+          It differs for \"Match address 10.0.0.0/8\" (/etc/ssh/sshd_config:1)"]
+    );
+    assert_eq!(found(config, HEALTHY, HEALTHY), [""; 0]);
+    assert_eq!(
+        found(config, &off, &off),
+        ["Error sshd-keyboard-interactive: KbdInteractiveAuthentication is off: nobody is asked for a token"]
+    );
+    assert_eq!(found("Match User alice\n", &off, HEALTHY), [""; 0]);
+}
+
+/// A host with these files, whose sshd listens at port 2222 and has a block for a local port.
+struct WithMatch(&'static [&'static str], RefCell<Vec<String>>);
+
+impl Host for WithMatch {
+    fn read(&self, _path: &Path) -> Option<String> {
+        None
+    }
+    fn exists(&self, path: &Path) -> bool {
+        self.0.iter().any(|file| path == Path::new(file))
+    }
+    fn run(&self, _program: &Path, arguments: &[&str]) -> Ran {
+        self.1.borrow_mut().push(arguments.join(" "));
+        if arguments.last().is_some_and(|last| last.contains("lport=")) {
+            return Ran::Output(format!("port 2222\n{}", HEALTHY.replace("tication no", "tication yes")));
+        }
+        Ran::Failed("'Match LocalPort' in configuration but 'lport' not in connection test specification.".into())
+    }
+}
+
+#[test]
+fn a_block_for_a_port_is_asked_for_the_port_of_this_sshd() {
+    for (user, asked) in [
+        (None, &["-T", "-T -C lport=22", "-T -C lport=2222"][..]),
+        (
+            Some("alice"),
+            &[
+                "-T -C user=alice,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22",
+                "-T -C user=alice,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=2222",
+            ],
+        ),
+    ] {
+        let host = WithMatch(&[], RefCell::default());
+        assert!(matches!(effective(&host, user), Ran::Output(_)));
+        assert_eq!(host.1.into_inner(), asked);
+    }
+}
+
+#[test]
+fn the_command_is_one_that_can_help_on_this_host() {
+    for (files, begin) in [
+        (&[][..], "apt install mytoken-sshd-config && "),
+        (&[SHIPPED][..], "ln -sf /usr/share/mytoken/sshd.conf /etc/ssh/sshd_config.d/10-mytoken.conf && "),
+        (&[SHIPPED, DROP_IN][..], "grep -inE '^[^#]*(passwordauth|include)' "),
+    ] {
+        let mut findings = Findings::default();
+        findings.sshd(&WithMatch(files, RefCell::default()), None, &toml::from_str("").unwrap(), &[]);
+        let fix = findings.problems().next().unwrap().fix.clone().unwrap();
+        assert!(fix.starts_with(begin), "{files:?}: {fix}");
+    }
+}
+
+impl Host for Sshd {
+    fn read(&self, _path: &Path) -> Option<String> {
+        None
+    }
+    fn exists(&self, _path: &Path) -> bool {
+        false
+    }
+    fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
+        self.0.clone()
+    }
+}
+
+pub(super) const HEALTHY: &str = "usepam yes\nkbdinteractiveauthentication yes\npasswordauthentication no\nauthenticationmethods any\n\
+                       logingracetime 120\nmaxstartups 100:30:200\npermitrootlogin without-password\n";
+
+fn found(ran: Ran) -> Vec<String> {
+    found_with(ran, "deadline = '20s'")
+}
+
+fn found_with(ran: Ran, login: &str) -> Vec<String> {
+    let mut findings = Findings::default();
+    findings.sshd(&Sshd(ran), Some("alice"), &toml::from_str(login).unwrap(), &[]);
+    findings.findings.into_iter().filter_map(|finding| finding.id).filter(|id| id != "sshd-ok").collect()
+}
+
+#[test]
+fn each_setting_that_keeps_tokens_out_is_found_alone() {
+    assert_eq!(found(Ran::Output(HEALTHY.into())), Vec::<String>::new());
+    for (from, to, id) in [
+        ("usepam yes", "usepam no", "sshd-use-pam"),
+        ("kbdinteractiveauthentication yes", "kbdinteractiveauthentication no", "sshd-keyboard-interactive"),
+        ("passwordauthentication no", "passwordauthentication yes", "sshd-password"),
+        ("authenticationmethods any", "authenticationmethods publickey", "sshd-authentication-methods"),
+        (
+            "authenticationmethods any",
+            "authenticationmethods keyboard-interactive:bsdauth",
+            "sshd-authentication-methods",
+        ),
+        ("logingracetime 120", "logingracetime 45", "sshd-login-grace-time"),
+        ("maxstartups 100:30:200", "maxstartups 10:30:100", "sshd-max-startups"),
+        ("usepam yes", "usepam yes\npersourcepenalties crash:90 authfail:5 noauth:1", "sshd-penalties"),
+    ] {
+        assert_eq!(found(Ran::Output(HEALTHY.replace(from, to))), [id], "{to}");
+    }
+    let two_steps = HEALTHY.replace("methods any", "methods publickey,keyboard-interactive publickey,password");
+    assert_eq!(found(Ran::Output(two_steps)), Vec::<String>::new());
+    assert_eq!(found(Ran::Output(HEALTHY.replace("time 120", "time 0"))), Vec::<String>::new());
+    assert_eq!(found(Ran::Failed("line 3: Bad configuration option".into())), ["sshd-configuration"]);
+    assert_eq!(found(Ran::Missing), ["sshd-missing"]);
+    for reason in [
+        "Missing privilege separation directory: /run/sshd",
+        "/run/sshd must be owned by root and not group or world-writable.",
+    ] {
+        assert_eq!(found(Ran::Failed(reason.into())), ["sshd-run-directory"]);
+    }
+}
+
+#[test]
+fn root_needs_both_configurations() {
+    let open = "[accounts]\nallow_system = ['root']\ndeny = []\n";
+    let (keys, all) = (Ran::Output(HEALTHY.into()), HEALTHY.replace("login without-password", "login yes"));
+    assert_eq!(found_with(keys.clone(), open), ["sshd-permit-root-login"]);
+    assert_eq!(found_with(Ran::Output(all), open), Vec::<String>::new());
+    assert_eq!(found_with(keys, "[accounts]\nallow_system = ['root']\n"), Vec::<String>::new(), "denied by default");
+}
