@@ -213,12 +213,29 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                 2,
                 "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(chmod .*\\)/\\1/p')\"".into(),
             ),
+            // To users this is a directory without files, so their srun and sbatch have no --mytoken.
+            (
+                "chmod 0700 /etc/slurm/plugstack.conf.d; ! runuser -u alice -- srun --help | grep mytoken".into(),
+                "users-cannot-read",
+                2,
+                "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(chmod .*\\)/\\1/p')\"; \
+                 runuser -u alice -- srun --help | grep mytoken"
+                    .into(),
+            ),
+            (
+                "chmod 0700 /etc/slurm; ! runuser -u alice -- srun --help | grep mytoken".into(),
+                "users-cannot-read",
+                2,
+                "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(chmod .*\\)/\\1/p')\"; \
+                 runuser -u alice -- srun --help | grep mytoken"
+                    .into(),
+            ),
             (
                 format!("sed -i 's/^optional/required/' {SNIPPET}"),
                 "plugin-required",
                 1,
-                // The command of the finding.
-                "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(sed .*\\)/\\1/p')\"".into(),
+                // The command of the finding. The link stays one: packages own it.
+                format!("sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(sed .*\\)/\\1/p')\"; test -L {LINE}"),
             ),
             (of_another_version(PLUGIN), "plugin-version", 1, format!("mv /root/library {PLUGIN}")),
             (

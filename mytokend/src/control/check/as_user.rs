@@ -66,8 +66,8 @@ pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
     let who = if user == ANYBODY { "ordinary users".to_owned() } else { format!("\"{user}\"") };
     let used = findings.reading(&who, dir);
     for file in slurm::closed_files() {
-        // Without the rights for one file Slurm's commands end.
-        findings.closed(&who, &file, "their srun and sbatch fail");
+        // Without the rights for one file Slurm's commands end; to them a directory without rights has no files (SLURM-82).
+        findings.closed(&who, &file, "their srun and sbatch fail, or do not know --mytoken");
     }
     if findings.findings.is_empty() {
         findings.ok(PART, format!("{who} can read it, the key cluster.pub and the certificates"));

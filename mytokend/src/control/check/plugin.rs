@@ -2,6 +2,7 @@
 //! The findings of `mytokenctl check` about the Slurm plugin, and about the version of the PAM module.
 
 use super::agent::VERSION;
+use super::configuration::word;
 use super::host::{Host, module_paths};
 use super::slurm::{InMemory, PLUGIN, Seen, library_version};
 use super::{Findings, kinds_slurm as kinds};
@@ -20,7 +21,9 @@ impl Findings {
             // SLURM-06.
             let text =
                 format!("{place} says required: a node where the plugin is missing is drained, and its jobs are held");
-            let fix = format!("sed -i '{}s/required/optional/' {}", line.number, line.file.display());
+            // Packages own the file, and the place in /etc is a link to it.
+            let file = word(&line.file.to_string_lossy());
+            let fix = format!("sed -i --follow-symlinks '{}s/required/optional/' {file}", line.number);
             self.add_fixed(kinds::PLUGIN_REQUIRED, text, fix);
         }
         let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
@@ -153,7 +156,7 @@ mod tests {
         assert!(refused[0].1.ends_with("exports 0 symbols"), "{refused:?}");
         let required = found(|seen| seen.lines[0].required = true);
         assert!(required.len() == 1 && required[0].0 == "plugin-required", "{required:?}");
-        assert_eq!(required[0].2, "sed -i '3s/required/optional/' /etc/slurm/plugstack.conf");
+        assert_eq!(required[0].2, "sed -i --follow-symlinks '3s/required/optional/' /etc/slurm/plugstack.conf");
         for version in [None, Some("0.0.9".to_owned())] {
             assert_eq!(ids(|seen| seen.file.as_mut().unwrap().1 = version), ["plugin-version"]);
         }

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use super::defaults;
-use super::host::read_text;
+use super::host::{self, Host as _, read_text};
 use super::plugstack::{self, Files, PluginLine};
 use super::{Findings, kinds_slurm as kinds};
 use crate::agent::{process, slurm};
@@ -248,9 +248,10 @@ fn private_directories(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The files of plugstack.conf that this process has no right to read.
+/// The files of plugstack.conf, and their directories, that this process has no right to read.
 pub(super) fn closed_files() -> Vec<PathBuf> {
-    let file = ["/etc/slurm/plugstack.conf", SENT].map(Path::new).into_iter().find(|path| path.exists());
+    let there = |path: &Path| path.exists() || access(path, AccessFlags::F_OK) == Err(Errno::EACCES);
+    let file = ["/etc/slurm/plugstack.conf", SENT].map(Path::new).into_iter().find(|path| there(path));
     let closed = Closed::default();
     if let Some(file) = file {
         plugstack::lines(&closed, file);
@@ -271,7 +272,24 @@ impl Files for Closed {
     }
 
     fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
-        ThisHost.expand(pattern)
+        let Ok(paths) = glob::glob(&pattern.to_string_lossy()) else { return Vec::new() };
+        let (mut found, mut seen) = (Vec::new(), false);
+        for path in paths {
+            seen = true;
+            match path {
+                Ok(path) => found.push(path),
+                // A directory that cannot be listed. To Slurm it has no files.
+                Err(error) if error.error().kind() == ErrorKind::PermissionDenied => {
+                    self.0.borrow_mut().push(error.path().to_owned());
+                }
+                Err(_) => {}
+            }
+        }
+        // A path without wildcards behind a closed directory.
+        if !seen && access(pattern, AccessFlags::F_OK) == Err(Errno::EACCES) {
+            self.0.borrow_mut().push(pattern.to_owned());
+        }
+        found
     }
 }
 
@@ -283,13 +301,7 @@ impl Files for ThisHost {
     }
 
     fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
-        pattern
-            .to_str()
-            .and_then(|pattern| glob::glob(pattern).ok())
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok)
-            .collect()
+        host::ThisHost.expand(pattern)
     }
 }
 
