@@ -2,10 +2,10 @@
 //! Runs a program, with limits for its time and its output: a daemon must not hang because a program hangs.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use mytoken::Deadline;
@@ -17,6 +17,8 @@ use nix::sys::signal::Signal;
 pub struct ProgramOutcome {
     /// Whether its exit status is 0.
     pub success: bool,
+    /// Its exit status. `None`: a signal killed it.
+    pub status: Option<i32>,
     /// Its standard output.
     pub output: String,
     /// Its standard error.
@@ -71,6 +73,9 @@ pub enum ProgramError {
 /// Longest output in bytes. squeue prints one line for each task of an array.
 const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
 
+/// A pipe that is ready for writing takes this many bytes at least (`PIPE_BUF`).
+const PIPE: usize = 4096;
+
 /// Between two looks at a program that has closed its output. Most have ended by then.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -91,15 +96,38 @@ pub fn run(command: &mut Command, deadline: Deadline) -> Result<ProgramOutcome, 
 /// # Errors
 /// [`ProgramError`].
 pub fn run_limited(command: &mut Command, deadline: Deadline, limit: usize) -> Result<ProgramOutcome, ProgramError> {
+    exchange(command, None, deadline, limit)
+}
+
+/// As [`run_limited`], with `input` as standard input. A program may end or close it before it has read all of it.
+///
+/// # Errors
+/// [`ProgramError`].
+pub fn run_with_input(
+    command: &mut Command,
+    input: &[u8],
+    deadline: Deadline,
+    limit: usize,
+) -> Result<ProgramOutcome, ProgramError> {
+    exchange(command, Some(input), deadline, limit)
+}
+
+fn exchange(
+    command: &mut Command,
+    input: Option<&[u8]>,
+    deadline: Deadline,
+    limit: usize,
+) -> Result<ProgramOutcome, ProgramError> {
     let own = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
     let own: Vec<(OsString, OsString)> = own.collect();
     command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").envs(own);
     if let Some(file) = std::env::var_os("SLURM_CONF") {
         command.env("SLURM_CONF", file);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
     let mut child = command.spawn().map_err(ProgramError::Start)?;
-    let result = read_output(&mut child, deadline, limit)
+    let result = move_texts(&mut child, input.unwrap_or_default(), deadline, limit)
         .and_then(|texts| Ok((texts, wait_for_end(|| child.try_wait(), deadline)?)));
     let ((output, errors), status) = match result {
         Ok(done) => done,
@@ -115,7 +143,7 @@ pub fn run_limited(command: &mut Command, deadline: Deadline, limit: usize) -> R
             });
         }
     };
-    Ok(ProgramOutcome { success: status.success(), output, errors, signal: status.signal() })
+    Ok(ProgramOutcome { success: status.success(), status: status.code(), output, errors, signal: status.signal() })
 }
 
 /// Waits until a program has ended, at most until `deadline`: one that has closed its output may go on running, and one that was killed
@@ -133,28 +161,48 @@ fn wait_for_end(
     }
 }
 
-/// Reads standard output and standard error to their end.
-fn read_output(child: &mut Child, deadline: Deadline, limit: usize) -> Result<(String, String), ProgramError> {
+/// Writes standard input, and reads standard output and standard error to their end.
+fn move_texts(
+    child: &mut Child,
+    mut input: &[u8],
+    deadline: Deadline,
+    limit: usize,
+) -> Result<(String, String), ProgramError> {
     let (Some(mut out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(ProgramError::Output(io::ErrorKind::BrokenPipe.into()));
     };
+    // Closed as soon as all is written: the program waits for the end.
+    let mut stdin = child.stdin.take().filter(|_| !input.is_empty());
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let (mut out_open, mut err_open) = (true, true);
     while out_open || err_open {
         let left = deadline.remaining().ok_or(ProgramError::Timeout)?;
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let events = |open| if open { PollFlags::POLLIN } else { PollFlags::empty() };
-        let mut fds = [PollFd::new(out.as_fd(), events(out_open)), PollFd::new(err.as_fd(), events(err_open))];
+        let mut fds = vec![PollFd::new(out.as_fd(), events(out_open)), PollFd::new(err.as_fd(), events(err_open))];
+        fds.extend(stdin.as_ref().map(|stdin| PollFd::new(stdin.as_fd(), PollFlags::POLLOUT)));
         poll(&mut fds, timeout).map_err(|errno| ProgramError::Output(errno.into()))?;
-        let [ready_out, ready_err] = fds.map(|fd| fd.any().unwrap_or(false));
+        let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect::<Vec<_>>().into_iter();
+        let mut next = || ready.next().unwrap_or(false);
+        let (ready_out, ready_err, ready_in) = (next(), next(), next());
         if out_open && ready_out {
             out_open = read_once(&mut out, &mut output, limit)?;
         }
         if err_open && ready_err {
             err_open = read_once(&mut err, &mut errors, limit)?;
         }
+        if ready_in {
+            stdin = stdin.and_then(|stdin| write_once(stdin, &mut input));
+        }
     }
     Ok((String::from_utf8_lossy(&output).into_owned(), String::from_utf8_lossy(&errors).into_owned()))
+}
+
+/// Writes once. `None` if all is written, or if the program has closed its standard input.
+fn write_once(mut into: ChildStdin, from: &mut &[u8]) -> Option<ChildStdin> {
+    let count = into.write(from.get(..PIPE).unwrap_or(from)).ok()?;
+    *from = from.get(count..).unwrap_or_default();
+    (!from.is_empty()).then_some(into)
 }
 
 /// Reads once and returns whether there may be more.
@@ -216,6 +264,29 @@ mod tests {
     fn long_output_on_both_pipes_does_not_block() {
         let outcome = shell("head -c 200000 /dev/zero | tr '\\0' 'x'; head -c 200000 /dev/zero >&2").unwrap();
         assert_eq!((outcome.output.len(), outcome.errors.len()), (200_000, 200_000));
+    }
+
+    fn shell_with(script: &str, input: &[u8]) -> Result<ProgramOutcome, ProgramError> {
+        let mut command = Command::new("/bin/sh");
+        run_with_input(command.args(["-c", script]), input, Deadline::after(Duration::from_millis(800)), 300_000)
+    }
+
+    #[test]
+    fn standard_input_arrives_whole_however_long_it_is() {
+        for length in [0, 1, 4095, 4096, 4097, 200_000] {
+            let text = "x".repeat(length);
+            let outcome = shell_with("exec cat", text.as_bytes()).unwrap();
+            assert!(outcome.success && outcome.output == text, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_does_not_read_its_input_is_waited_for_no_longer() {
+        let long = vec![b'x'; 200_000];
+        assert_eq!(shell_with("echo done", &long).unwrap().output, "done\n");
+        assert_eq!(shell_with("exec <&-; sleep 0.1; echo closed", &long).unwrap().output, "closed\n");
+        assert!(matches!(shell_with("exec sleep 30", &long), Err(ProgramError::Timeout)));
+        assert_eq!(shell("cat; echo end").unwrap().output, "end\n", "without input there is none");
     }
 
     #[test]

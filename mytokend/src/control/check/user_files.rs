@@ -336,7 +336,13 @@ mod tests {
     #[test]
     fn a_helper_without_an_answer_is_found() {
         let outcome = |errors: &str, signal| {
-            Ok(ProgramOutcome { success: false, output: String::new(), errors: errors.to_owned(), signal })
+            Ok(ProgramOutcome {
+                success: false,
+                status: None,
+                output: String::new(),
+                errors: errors.to_owned(),
+                signal,
+            })
         };
         let rows = [
             (outcome("", None), None),
