@@ -14,6 +14,20 @@ pub fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// The bytes that [`encode`] writes as `text`. `None`: it is not exactly that.
+#[must_use]
+pub fn decode<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
+    if !is_hex(text, LENGTH.checked_mul(2)?) {
+        return None;
+    }
+    let value = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
+    let mut bytes = [0; LENGTH];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = pair.iter().fold(0, |byte, digit| byte << 4 | value(*digit));
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,6 +45,16 @@ mod tests {
         assert!(is_hex("0123456789abcdef", 16) && is_hex("", 0));
         for wrong in ["", "012", "01234", "012G", "012A", "-123", "é12"] {
             assert!(!is_hex(wrong, 4), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_read_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decode(&encode(&all)), Some(<[u8; 256]>::try_from(all).unwrap()));
+        assert_eq!(decode::<0>(""), Some([]));
+        for wrong in ["", "0", "000", "0G", "A0", "é"] {
+            assert_eq!(decode::<1>(wrong), None, "{wrong}");
         }
     }
 }
