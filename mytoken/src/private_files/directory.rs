@@ -149,14 +149,6 @@ impl Directory {
         self.put(name, bytes, owner, mode, IfExists::Replace, true)
     }
 
-    /// Like [`Self::write`], but fails if the file exists.
-    ///
-    /// # Errors
-    /// [`FileError::Unusable`].
-    pub fn write_new(&self, name: &str, bytes: &[u8], owner: Owner, mode: u32) -> Result<(), FileError> {
-        self.put(name, bytes, owner, mode, IfExists::Fail, false)
-    }
-
     /// Reads the regular file `name`. It must belong to `owner`, have no permissions beyond `mode`, no second name (hard link) and at most
     /// `limit` bytes. `None` if there is none.
     ///
@@ -393,3 +385,4 @@ mod look;
 mod relocate;
 #[cfg(test)]
 mod tests;
+mod write_new;
