@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod broker;
 pub mod control;
 pub mod jobs;
 pub mod log;

@@ -11,7 +11,7 @@ const LONGEST_LIST: usize = 256 * 1024;
 const MOST_NAMES: usize = 1 << 20;
 
 /// Longest name in bytes (`HOST_NAME_MAX` of Linux).
-const LONGEST_NAME: usize = 64;
+pub const LONGEST_NAME: usize = 64;
 
 /// Maximum number of digits of a number.
 const MOST_DIGITS: usize = 10;
