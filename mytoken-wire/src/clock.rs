@@ -54,6 +54,13 @@ pub fn uptime() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0))
 }
 
+/// The same in milliseconds, for the order of events.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn uptime_millis() -> u64 {
+    u64::try_from(SystemClock.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A clock that stands still.
 #[derive(Debug, Clone, Copy)]
 pub struct FixedClock(

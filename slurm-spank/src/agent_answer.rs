@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mytoken_wire::agent::{AgentError, JobStart, JobState, MissedStart, Started, ask};
+use mytoken_wire::agent::{AgentError, JobStart, JobState, Started, ask};
 use mytoken_wire::clock::uptime;
 use mytoken_wire::paths::bearer_token_file;
 use mytoken_wire::{Clock as _, Deadline, MOST_FILES, SystemClock, token_file};
@@ -50,9 +50,9 @@ pub fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) 
             answered(started, file, required)
         }
         Err(error) => {
-            if !(has_waited && record.as_ref().is_some_and(MissedStart::has_credential)) {
+            if !(has_waited && record.as_ref().is_some_and(|record| record.start.has_credential())) {
                 // A step from another session does not bring the credential of the step before.
-                let earlier = record.filter(MissedStart::has_credential).map(|record| record.start);
+                let earlier = record.map(|record| record.start).filter(JobStart::has_credential);
                 if let Err(error) = missed.write(earlier.as_ref().unwrap_or(request), now) {
                     info(&format!("job {job}: its start could not be recorded for the agent: {error}"));
                 }

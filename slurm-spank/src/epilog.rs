@@ -32,7 +32,7 @@ pub fn job_ended(call: &HookCall) {
         return;
     }
     let nodes = NODES.iter().find_map(|name| std::env::var(name).ok()).filter(|nodes| nodes.len() <= NODES_LIMIT);
-    let (end, missed) = (JobEnd { job, nodes }, MissedFile::of(&call.settings, job));
+    let (end, missed) = (JobEnd { job, nodes, at: None }, MissedFile::of(&call.settings, job));
     match ask(&call.settings.socket, &end, Deadline::after(TIME)) {
         Ok(_) => missed.remove(),
         Err(error) => {

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use mytoken_wire::agent::{JobEnd, JobStart, MissedEnd, MissedStart};
+use mytoken_wire::agent::{JobEnd, JobStart, MissedEnd, MissedRecord as _, MissedStart};
 use nix::fcntl::OFlag;
 
 use crate::settings::PluginSettings;
@@ -33,7 +33,7 @@ impl MissedFile {
         let file = File::options().read(true).custom_flags(flags.bits()).open(self.path()).ok()?;
         let mut bytes = Vec::new();
         file.take(MissedStart::LIMIT as u64).read_to_end(&mut bytes).ok()?;
-        MissedStart::parse(&bytes).filter(|record| record.start.job == self.job)
+        MissedStart::parse(&bytes, self.job)
     }
 
     /// Records a start. A reader sees the whole record or none.
@@ -108,16 +108,7 @@ mod tests {
     use super::*;
 
     fn start(job: u32) -> JobStart {
-        JobStart {
-            job,
-            step: 0,
-            uid: 1,
-            gid: 1,
-            array_job: None,
-            name: None,
-            sealed: Some("mt1.x".into()),
-            handle: None,
-        }
+        JobStart { job, sealed: Some("mt1.x".into()), ..JobStart::default() }
     }
 
     fn place(dir: &Path, job: u32) -> MissedFile {

@@ -171,6 +171,7 @@ fn request(call: &HookCall, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> 
         name: of_array.or_else(|| component(call.spank, job)),
         sealed: well_formed(sealed, |text| sealed::parse(text).is_ok()),
         handle: well_formed(handle, |text| Handle::parse(text).is_some()),
+        at: None,
     })
 }
 

@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_agent_reads_what_its_callers_write() {
-        let end = |nodes: Option<&str>| JobEnd { job: 4711, nodes: nodes.map(str::to_owned) };
+        let end = |nodes: Option<&str>| JobEnd { job: 4711, nodes: nodes.map(str::to_owned), at: None };
         let start: JobStart = serde_json::from_str(r#"{"job":1,"step":0,"uid":1,"gid":1}"#).unwrap();
         let task = StatusQuery { job: "8_3".parse().ok(), all: true };
         let renew = Renew { job: "8+1".parse().ok(), all: false };

@@ -143,8 +143,8 @@ mod tests {
         nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
         let _first = UnixStream::connect(&path).unwrap();
         let start = Instant::now();
-        let error =
-            ask(&path, &JobEnd { job: 1, nodes: None }, Deadline::after(Duration::from_millis(300))).unwrap_err();
+        let error = ask(&path, &JobEnd { job: 1, ..JobEnd::default() }, Deadline::after(Duration::from_millis(300)))
+            .unwrap_err();
         assert!(matches!(error, AgentError::Unreachable { .. }), "{error}");
         assert!(start.elapsed() >= Duration::from_millis(250) && start.elapsed() < Duration::from_secs(3));
     }

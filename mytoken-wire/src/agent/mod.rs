@@ -12,8 +12,7 @@ mod condition;
 mod envelope;
 mod error;
 mod event;
-mod missed_end;
-mod missed_start;
+mod missed;
 mod renewal;
 mod request;
 
@@ -36,8 +35,7 @@ pub use condition::Condition;
 pub use envelope::{Envelope, LINE_LIMIT, VERSION};
 pub use error::AgentError;
 pub use event::{Event, EventKind};
-pub use missed_end::MissedEnd;
-pub use missed_start::MissedStart;
+pub use missed::{MissedEnd, MissedRecord, MissedStart};
 pub use renewal::RenewalCredential;
 pub use request::{
     JobEnd, JobStart, OldCredential, Permit, Renew, Replace, Request, Retire, Revoke, SessionEnd, SessionStart,

@@ -37,7 +37,7 @@ pub enum Request {
 
 /// A step starts. All fields come from SPANK items, except `sealed` and `handle`: those come from the job's environment and must not be
 /// trusted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobStart {
     /// Job id (`S_JOB_ID`).
     pub job: u32,
@@ -60,16 +60,31 @@ pub struct JobStart {
     /// The handle of the submission. A handle without `sealed` shows that the sealed text was lost (`--export-file`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<String>,
+    /// When the step began to ask, in milliseconds since boot. It tells the runs of a requeued job apart: an end before this time is that of
+    /// an earlier run. The plugins of earlier releases do not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
+}
+
+impl JobStart {
+    /// Whether the step brings something for the agent.
+    #[must_use]
+    pub fn has_credential(&self) -> bool {
+        self.sealed.is_some() || self.handle.is_some()
+    }
 }
 
 /// A job has ended on this node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobEnd {
     /// Job id.
     pub job: u32,
     /// All nodes of the job, from the epilog's environment: slurmctld may not tell them any more when the agent asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<String>,
+    /// When the epilog ran, in milliseconds since boot, as [`JobStart::at`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
 }
 
 /// A submission was made. The caller is its user.

@@ -2,7 +2,7 @@
 //! Jobs that began or ended while no agent answered, and steps that do not bring their job's credential.
 
 use mytoken::private_files::FileError;
-use mytoken_wire::agent::{JobStart, MissedEnd, MissedStart};
+use mytoken_wire::agent::{JobStart, MissedEnd, MissedRecord as _, MissedStart};
 
 use super::Agent;
 use crate::log::Level;
@@ -24,9 +24,9 @@ impl Agent {
         for (name, job) in names.iter().filter_map(|name| Some((name, MissedEnd::job_of(name)?))) {
             let (_, owner) = self.runtime_dir.missed();
             let read = directory.read(name, owner, 0o600, MissedEnd::LIMIT);
-            let record = read.map(|bytes| bytes.and_then(|bytes| MissedEnd::parse(&bytes)));
+            let record = read.map(|bytes| bytes.and_then(|bytes| MissedEnd::parse(&bytes, job)));
             match record {
-                Ok(Some(record)) if record.end.job == job => {
+                Ok(Some(record)) => {
                     self.log.line(Level::Info, &format!("job {job}: ended while no agent answered"));
                     self.job_end(&record.end);
                 }
@@ -51,7 +51,7 @@ impl Agent {
 
     fn take_missed_start(&self, name: &str, job: u32) {
         match self.read_missed_start(name, job) {
-            Ok(Some(record)) if record.has_credential() => {
+            Ok(Some(record)) if record.start.has_credential() => {
                 self.log.line(Level::Info, &format!("job {job}: began while no agent answered"));
                 self.begin_job(&record.start);
             }
@@ -68,13 +68,13 @@ impl Agent {
     fn read_missed_start(&self, name: &str, job: u32) -> Result<Option<MissedStart>, FileError> {
         let (directory, owner) = self.runtime_dir.missed();
         let bytes = directory.read(name, owner, 0o600, MissedStart::LIMIT)?;
-        Ok(bytes.and_then(|bytes| MissedStart::parse(&bytes)).filter(|record| record.start.job == job))
+        Ok(bytes.and_then(|bytes| MissedStart::parse(&bytes, job)))
     }
 
     /// Makes the directory of a job with a credential. By it the plugin finds out that a step from outside the job (`srun --jobid`) belongs
     /// to such a job.
     pub(super) fn make_job_directory(&self, start: &JobStart) {
-        if start.sealed.is_none() && start.handle.is_none() {
+        if !start.has_credential() {
             return;
         }
         if let Err(error) = self.runtime_dir.make_job(start.job) {

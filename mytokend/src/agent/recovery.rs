@@ -119,16 +119,7 @@ pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, runtime
             }
             Some(LeaseCredential::Sealed(sealed)) => {
                 let job = lease.jobs.keys().next().copied().unwrap_or_default();
-                let start = JobStart {
-                    job,
-                    step: 0,
-                    uid: lease.uid,
-                    gid: lease.gid,
-                    array_job: None,
-                    sealed: None,
-                    handle: None,
-                    name: None,
-                };
+                let start = JobStart { job, uid: lease.uid, gid: lease.gid, ..JobStart::default() };
                 // If it is refused now, the next request for a token says why.
                 if let Ok(admitted) = service.admit(&start, sealed) {
                     (lease.lane, lease.windows) = (admitted.lane, admitted.windows);

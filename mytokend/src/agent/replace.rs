@@ -50,16 +50,7 @@ impl Agent {
                 [..] => return Err(format!("{} means several jobs; name one", request.job)),
             }
         };
-        let start = JobStart {
-            job,
-            step: 0,
-            uid: owner.uid,
-            gid: owner.gid,
-            array_job: None,
-            name: None,
-            sealed: None,
-            handle: None,
-        };
+        let start = JobStart { job, uid: owner.uid, gid: owner.gid, ..JobStart::default() };
         let configured = self.configured();
         let now = self.now() / 1000;
         let admitted = configured.service.admit(&start, &request.sealed).map_err(|denied| denied.reason)?;

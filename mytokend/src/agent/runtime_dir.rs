@@ -14,7 +14,7 @@ use mytoken::private_files::{Directory, Owner, as_user};
 use mytoken_login::handover::Handover;
 use mytoken_login::open_runtime_dir;
 use mytoken_wire::FileName;
-use mytoken_wire::agent::MissedStart;
+use mytoken_wire::agent::{MissedRecord as _, MissedStart};
 use mytoken_wire::clock::FixedClock;
 use mytoken_wire::paths::{MISSED, named_token_file};
 

@@ -134,13 +134,9 @@ mod tests {
     fn a_handle_without_a_sealed_text_means_that_it_was_lost() {
         let start = |sealed: Option<&str>, handle: Option<&str>| JobStart {
             job: 1,
-            step: 0,
-            uid: 1,
-            gid: 1,
-            array_job: None,
-            name: None,
             sealed: sealed.map(str::to_owned),
             handle: handle.map(str::to_owned),
+            ..JobStart::default()
         };
         assert_eq!(sealed_of(&start(Some("mt1.x"), None)), Ok("mt1.x"));
         assert_eq!(sealed_of(&start(None, Some("ab"))), Err(StartRefusal::Lost));

@@ -130,7 +130,7 @@ fn one_node_of_a_requeued_job_revokes_first_when_it_is_cancelled() {
         let mut agent = TestAgent::new();
         agent.squeue_prints(&[(7, "7", "PENDING", "")]);
         agent.start(7, "h1");
-        agent.ask(&JobEnd { job: 7, nodes: Some(nodes.into()) }).unwrap();
+        agent.ask(&JobEnd { job: 7, nodes: Some(nodes.into()), at: None }).unwrap();
         agent.advance(SETTLE);
         // What the node knows is kept over a restart.
         agent.end();

@@ -330,7 +330,7 @@ impl TestAgent {
     }
 
     pub fn finish(&self, job: u32) {
-        self.ask(&JobEnd { job, nodes: None }).unwrap();
+        self.ask(&JobEnd { job, ..JobEnd::default() }).unwrap();
     }
 
     pub fn status(&self, job: u32) -> JobStatus {
@@ -387,7 +387,7 @@ pub fn me() -> Owner {
 
 /// A step of this process's user, without a credential.
 pub fn step(job: u32) -> JobStart {
-    JobStart { job, step: 0, uid: me().uid, gid: me().gid, array_job: None, name: None, sealed: None, handle: None }
+    JobStart { job, uid: me().uid, gid: me().gid, ..JobStart::default() }
 }
 
 pub fn outage() -> RequestFailure {

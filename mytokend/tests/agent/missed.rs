@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use mytoken_wire::agent::{EventKind, JobEnd, JobStart, JobState, MissedEnd, MissedStart};
+use mytoken_wire::agent::{EventKind, JobEnd, JobStart, JobState, MissedEnd, MissedRecord as _, MissedStart};
 
 use crate::harness::{SETTLE, SWEEP, TestAgent, eventually, me, step};
 
@@ -61,7 +61,7 @@ fn a_record_ends_with_its_job_which_gives_its_credential_back() {
 
 /// Writes what the plugin writes in an epilog of `job` without an answer.
 fn record_end(agent: &TestAgent, job: u32) -> PathBuf {
-    let end = MissedEnd::new(JobEnd { job, nodes: Some("n1".into()) });
+    let end = MissedEnd::new(JobEnd { job, nodes: Some("n1".into()), at: None });
     write(agent, &MissedEnd::file_name(job), &end.text())
 }
 

@@ -28,14 +28,14 @@ fn revoked(agent: &TestAgent) -> Vec<String> {
 
 fn requeue(agent: &TestAgent, nodes: &str) {
     agent.squeue_prints(&[(7, "7", "PENDING", "")]);
-    agent.ask(&JobEnd { job: 7, nodes: Some(nodes.to_owned()) }).unwrap();
+    agent.ask(&JobEnd { job: 7, nodes: Some(nodes.to_owned()), at: None }).unwrap();
     agent.advance(SETTLE);
     assert_eq!(agent.last_event(7), EventKind::Requeued);
 }
 
 fn finish(agent: &TestAgent, nodes: &str) {
     agent.squeue_prints(&[(7, "7", "COMPLETED", nodes)]);
-    agent.ask(&JobEnd { job: 7, nodes: Some(nodes.to_owned()) }).unwrap();
+    agent.ask(&JobEnd { job: 7, nodes: Some(nodes.to_owned()), at: None }).unwrap();
 }
 
 #[test]

@@ -333,13 +333,12 @@ impl TestSite {
 
     pub fn start(&self, job: u32, uid: u32, sealed: &str) -> Started {
         let gid = Owner::current().gid;
-        let start =
-            JobStart { job, step: 0, uid, gid, array_job: None, name: None, sealed: Some(sealed.into()), handle: None };
+        let start = JobStart { job, uid, gid, sealed: Some(sealed.into()), ..JobStart::default() };
         self.ask(&start).unwrap()
     }
 
     pub fn end(&self, job: u32) {
-        self.ask(&JobEnd { job, nodes: None }).unwrap();
+        self.ask(&JobEnd { job, ..JobEnd::default() }).unwrap();
     }
 
     pub fn status(&self, job: u32) -> JobStatus {

@@ -33,7 +33,7 @@ fn credential() -> JobCredential {
 }
 
 fn start(uid: u32) -> JobStart {
-    JobStart { job: 1, step: 0, uid, gid: uid, array_job: None, name: None, sealed: None, handle: None }
+    JobStart { job: 1, uid, gid: uid, ..JobStart::default() }
 }
 
 #[test]
