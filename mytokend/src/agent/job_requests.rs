@@ -18,16 +18,26 @@ use crate::log::Level;
 impl Agent {
     pub(super) fn job_start(&self, start: &JobStart) -> Started {
         let begin = self.clock.elapsed();
+        // A step from outside the job brings no credential; one that got no answer may have brought it.
+        if start.sealed.is_none() {
+            self.take_missed_start(start.job);
+        }
         let key = self.begin_job(start);
         self.first_answer(&key, start.job, begin)
     }
 
     /// The key of the lease of a job that starts here. It is made if there is none.
     pub(super) fn begin_job(&self, start: &JobStart) -> LeaseKey {
-        let table = self.leases();
-        let known = table.of_job(start.job).filter(|lease| answers_for(lease, start)).map(|lease| lease.key.clone());
-        drop(table);
+        let known = self.note_step(&mut self.leases(), start);
         known.unwrap_or_else(|| self.new_job(start))
+    }
+
+    /// The key of the lease that answers for a step, from which the lease learns that the job runs.
+    pub(super) fn note_step(&self, table: &mut LeaseTable, start: &JobStart) -> Option<LeaseKey> {
+        let key = table.of_job(start.job).filter(|lease| answers_for(lease, start))?.key.clone();
+        let job = table.get_mut(&key)?.jobs.get_mut(&start.job)?;
+        (job.began, job.last_seen) = (job.began.max(start.at), self.now());
+        Some(key)
     }
 
     /// Adds a job that starts here to the lease of its submission. A submission without a lease gets one: refused, or due for its first
@@ -42,8 +52,8 @@ impl Agent {
         };
         let mut table = self.leases();
         // Another step of the job may have been faster.
-        if let Some(lease) = table.of_job(start.job).filter(|lease| answers_for(lease, start)) {
-            return lease.key.clone();
+        if let Some(key) = self.note_step(&mut table, start) {
+            return key;
         }
         let handle = opened.as_ref().map_or(start.handle.as_deref(), |(admitted, _)| Some(&admitted.handle));
         let replacing = handle.and_then(|handle| replacing(&table, start, handle));
@@ -75,6 +85,7 @@ impl Agent {
             lease.add_job(start.job, start.gid, start.array_job, now);
             lease.jobs.entry(start.job).and_modify(|job| {
                 (job.file, job.name, job.script) = (earlier.file, start.name, start.step == BATCH_STEP);
+                job.began = start.at;
             });
             self.begin_lease(&mut lease, opened, now);
             self.take_over_files(&mut lease, start.job, earlier.files);
@@ -144,6 +155,7 @@ impl Agent {
         lease.add_job(start.job, start.gid, start.array_job, now);
         lease.jobs.entry(start.job).and_modify(|job| {
             (job.file, job.name, job.script) = (file, start.name, start.step == BATCH_STEP);
+            job.began = start.at;
         });
         if matches!(lease.phase, Phase::Ended { .. }) && lease.ends != Ends::OnRequest {
             lease.reason = None;
@@ -240,12 +252,8 @@ impl Agent {
     }
 
     pub(super) fn job_end(&self, end: &JobEnd) -> Answer {
-        self.take_missed_start_of(end.job);
+        self.take_missed_start(end.job);
         let mut table = self.leases();
-        let removed = self.runtime_dir.remove_job(end.job);
-        if let Err(error) = &removed {
-            self.log.line(Level::Error, &format!("job {}: its files could not be removed: {error}", end.job));
-        }
         if let (Some(nodes), Some(key)) = (&end.nodes, table.of_job(end.job).map(|lease| lease.key.clone())) {
             if let Some(lease) = table.get_mut(&key).filter(|lease| lease.runs(end.job)) {
                 let script = lease.jobs.get(&end.job).is_some_and(|job| job.script);
@@ -254,6 +262,15 @@ impl Agent {
                     lease.known.remember_own(end.job, nodes, &self.node, script);
                 }
             }
+        }
+        if is_of_earlier_run(&table, end) {
+            let text = format!("job {}: the end of an earlier run was told late; the job runs again", end.job);
+            self.log.line(Level::Info, &text);
+            return Answer::Done {};
+        }
+        let removed = self.runtime_dir.remove_job(end.job);
+        if let Err(error) = &removed {
+            self.log.line(Level::Error, &format!("job {}: its files could not be removed: {error}", end.job));
         }
         self.end_job(&mut table, end.job);
         match removed {
@@ -314,6 +331,13 @@ pub(super) const WRITE_PAUSE: Duration = Duration::from_secs(5);
 fn answers_for(lease: &Lease, start: &JobStart) -> bool {
     let brings_credential = lease.lacks_credential && start.sealed.is_some();
     lease.runs(start.job) && lease.uid == start.uid && !brings_credential
+}
+
+/// Whether a step of the job has begun after this end: the job was requeued, and the request or its record waited meanwhile. On a node, an
+/// epilog comes before the next run.
+fn is_of_earlier_run(table: &LeaseTable, end: &JobEnd) -> bool {
+    let began = table.of_job(end.job).and_then(|lease| lease.jobs.get(&end.job)?.began);
+    end.at.is_some_and(|end| began.is_some_and(|began| began > end))
 }
 
 /// The lease with the credential that has replaced `handle`, which the job brings. Its job was requeued: its environment is that of its

@@ -245,7 +245,8 @@ impl Lease {
             if self.jobs.is_empty() {
                 let (running, file) = (self.is_running(), self.token.map(|token| token.exp));
                 let (name, script) = (None, false);
-                self.jobs.insert(job, LocalJob { gid: self.gid, name, running, file, script, last_seen: now });
+                self.jobs
+                    .insert(job, LocalJob { gid: self.gid, name, running, file, script, began: None, last_seen: now });
                 self.leaders.insert(self.array_job.unwrap_or(job));
             }
             if self.credential.is_some() && !self.handle.is_empty() {
@@ -261,8 +262,8 @@ impl Lease {
 
     /// Adds a job that starts on this node.
     pub fn add_job(&mut self, job: u32, gid: u32, array_job: Option<u32>, now: u64) {
-        let (name, file, script) = (None, None, false);
-        self.jobs.insert(job, LocalJob { gid, name, running: true, file, script, last_seen: now });
+        let (name, file, script, began) = (None, None, false, None);
+        self.jobs.insert(job, LocalJob { gid, name, running: true, file, script, began, last_seen: now });
         self.revoking &= self.ends == Ends::OnRequest;
         self.leaders.insert(array_job.filter(|array| *array != 0).unwrap_or(job));
         let ended: Vec<u32> = self.jobs.iter().filter(|(_, job)| !job.running).map(|(id, _)| *id).collect();

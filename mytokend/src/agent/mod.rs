@@ -15,7 +15,7 @@ pub mod lanes;
 pub mod lease;
 pub mod lease_table;
 pub mod listener;
-mod missed_starts;
+mod missed;
 mod named_files;
 mod on_request;
 mod permits;
@@ -117,6 +117,8 @@ pub struct Agent {
     user_jobs: Mutex<user_jobs::UserJobs>,
     told_differences: Mutex<server_time::Told>,
     waiting: waiting::Waiting,
+    /// Held while the record of a start is served. Locked before `leases`.
+    missed: Mutex<()>,
     slurmctld: Mutex<slurmctld_time::Measured>,
     /// Notified when a lease changes: steps wait for it.
     changed: Condvar,
@@ -155,6 +157,7 @@ impl Agent {
             user_jobs: Mutex::default(),
             told_differences: Mutex::default(),
             waiting: waiting::Waiting::default(),
+            missed: Mutex::default(),
             slurmctld: Mutex::default(),
             changed: Condvar::new(),
             wake: Condvar::new(),

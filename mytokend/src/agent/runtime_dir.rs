@@ -4,6 +4,7 @@
 mod agent_lock;
 mod budget_file;
 mod left_token;
+mod missed;
 mod records;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,6 @@ use mytoken::private_files::{Directory, Owner, as_user};
 use mytoken_login::handover::Handover;
 use mytoken_login::open_runtime_dir;
 use mytoken_wire::FileName;
-use mytoken_wire::agent::{MissedRecord as _, MissedStart};
 use mytoken_wire::clock::FixedClock;
 use mytoken_wire::paths::{MISSED, named_token_file};
 
@@ -23,6 +23,7 @@ use super::lease::{Lease, LeaseKey};
 pub use agent_lock::LockError;
 pub use budget_file::BudgetFile;
 pub use left_token::{Left, LeftInJob, LeftToken};
+pub use missed::{MissedJobs, Taken};
 pub use records::{Records, UNREADABLE_RECORDS, UnreadableRecord, parse_record};
 
 /// Longest file of a stored lease in bytes: the longest sealed text and 32 events, with room to spare.
@@ -63,12 +64,6 @@ impl RuntimeDir {
     #[must_use]
     pub fn session_token_path(&self, session: &str, uid: u32) -> PathBuf {
         self.root.path().join("sessions").join(uid.to_string()).join(session).join(token_name(uid))
-    }
-
-    /// The records of starts that no agent answered, for their owner alone.
-    #[must_use]
-    pub fn missed(&self) -> (&Directory, Owner) {
-        (&self.missed, self.owner)
     }
 
     /// Makes a job's directory. It tells the plugin that the job has a credential, also while there is no access token.
@@ -175,16 +170,18 @@ impl RuntimeDir {
         results.into_iter().collect()
     }
 
-    /// Removes a job's directory with everything in it, and the record of its start. Returns whether there was one.
+    /// Removes a job's directory with everything in it, and its records that could not be read. Returns whether there was one.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn remove_job(&self, job: u32) -> Result<bool, FileError> {
         let name = job.to_string();
-        let mut removed = self.missed.remove(&MissedStart::file_name(job)).map(drop);
+        // Not a record that nobody has taken: a further run of the job may have begun.
+        self.remove_kept_missed(job);
         if !self.jobs.has(&name)? {
-            return removed.map(|()| false);
+            return Ok(false);
         }
+        let mut removed = Ok(());
         let directory = self.jobs.make(&name, self.owner, 0o711)?;
         // One entry that cannot be removed must not save the access token behind it.
         for file in directory.names()? {

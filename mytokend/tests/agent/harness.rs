@@ -26,6 +26,7 @@ use mytokend::log::Log;
 
 use crate::clock::FakeClock;
 pub use crate::clock::eventually;
+pub use crate::failures::{outage, revocation};
 use crate::files::FileScript;
 use crate::squeue::{ALL_RUNNING, squeue};
 
@@ -53,6 +54,7 @@ pub struct ServiceScript {
     /// Every request for a token fails with this.
     pub failure: Option<RequestFailure>,
     pub files: FileScript,
+    pub held_start: crate::runs::HeldStart,
     /// Requests for tokens wait while this is set.
     pub hold_tokens: bool,
     /// The next request for a token waits while this is set, and no other one.
@@ -116,6 +118,7 @@ impl CredentialService for FakeServices {
     /// Sealed texts have the form `user:handle`.
     fn admit(&self, start: &JobStart, sealed: &str) -> Result<Admitted, Denied> {
         let (user, handle) = sealed.split_once(':').unwrap_or_default();
+        crate::runs::hold_first(self);
         if user != start.uid.to_string() {
             return Err(Denied { reason: format!("made for user {user}"), required: false });
         }
@@ -388,12 +391,4 @@ pub fn me() -> Owner {
 /// A step of this process's user, without a credential.
 pub fn step(job: u32) -> JobStart {
     JobStart { job, uid: me().uid, gid: me().gid, ..JobStart::default() }
-}
-
-pub fn outage() -> RequestFailure {
-    RequestFailure::temporary("the provider is down")
-}
-
-pub fn revocation() -> RequestFailure {
-    RequestFailure::permanent("the token was revoked")
 }

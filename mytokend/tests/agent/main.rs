@@ -6,6 +6,8 @@ mod clock;
 #[cfg(test)]
 mod end;
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod harness;
@@ -28,6 +30,8 @@ mod renewal;
 mod replaced;
 #[cfg(test)]
 mod revocation;
+#[cfg(test)]
+mod runs;
 #[cfg(test)]
 mod server_time;
 #[cfg(test)]

@@ -3,11 +3,11 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mytoken_wire::agent::{EventKind, JobEnd, JobStart, JobState, MissedEnd, MissedRecord as _, MissedStart};
 
-use crate::harness::{SETTLE, SWEEP, TestAgent, eventually, me, step};
+use crate::harness::{MISSING, SETTLE, SWEEP, TestAgent, eventually, me, step};
 
 /// Writes what the plugin writes at a step of `job` without an answer.
 fn record(agent: &TestAgent, job: u32, sealed: Option<&str>) -> PathBuf {
@@ -100,18 +100,60 @@ fn a_stopped_agent_ends_at_its_next_sweep_what_ended_meanwhile() {
 }
 
 #[test]
-fn records_that_start_no_job_are_removed_and_foreign_names_stay() {
+fn a_record_without_credential_is_removed_and_foreign_names_stay() {
     let mut agent = TestAgent::new();
     agent.end();
-    let removed = [
-        record(&agent, 8, None),
-        write(&agent, "9.json", "{"),
-        write(&agent, "10.json", &MissedStart::new(step(11), 1).text()),
-    ];
-    let readable = record(&agent, 12, Some("h1"));
-    fs::set_permissions(&readable, Permissions::from_mode(0o644)).unwrap();
+    let removed = record(&agent, 8, None);
     let kept = write(&agent, ".13.4711", "");
     agent.begin();
-    eventually("the end of the records", || removed.iter().all(|file| !file.exists()) && !readable.exists());
-    assert!(kept.exists() && agent.token_requests() == 0);
+    assert!(!removed.exists() && kept.exists() && agent.token_requests() == 0);
+}
+
+/// The name under which the agent keeps it.
+fn kept(file: &Path) -> PathBuf {
+    file.with_file_name(format!("{}.unreadable", file.file_name().unwrap().display()))
+}
+
+#[test]
+fn records_that_cannot_be_read_cost_a_running_job_nothing_and_go_with_it() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    let later = MissedEnd::new(JobEnd { job: 7, ..JobEnd::default() }).text().replace("\"v\":1", "\"v\":2");
+    let records = [write(&agent, "7.json", "{"), write(&agent, &MissedEnd::file_name(7), &later)];
+    agent.move_clock(SWEEP);
+    eventually("the new names", || records.iter().all(|file| !file.exists() && kept(file).exists()));
+    agent.advance(SETTLE);
+    assert_eq!((agent.read_token(7).as_str(), agent.status(7).state, agent.revoked()), ("token-1", JobState::Ready, 0));
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+    agent.finish(7);
+    assert!(!agent.token(7).exists() && records.iter().all(|file| !kept(file).exists()));
+    agent.advance(SETTLE);
+    assert_eq!(agent.revoked(), 1);
+}
+
+#[test]
+fn a_job_whose_end_cannot_be_read_is_ended_after_the_answer_of_slurmctld() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    let end = write(&agent, &MissedEnd::file_name(7), "");
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+    agent.move_clock(MISSING);
+    eventually("the end", || !agent.token(7).exists() && !kept(&end).exists());
+    agent.wait_until_idle();
+    agent.advance(SETTLE);
+    assert_eq!((agent.revoked(), agent.has_event(7, &EventKind::Missed)), (1, true));
+}
+
+#[test]
+fn a_start_that_can_be_read_again_begins_the_job() {
+    let mut agent = TestAgent::new();
+    agent.end();
+    let file = record(&agent, 7, Some("h1"));
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    agent.begin();
+    assert!(kept(&file).exists() && agent.token_requests() == 0);
+    fs::set_permissions(kept(&file), Permissions::from_mode(0o600)).unwrap();
+    agent.move_clock(SWEEP);
+    eventually("the token", || agent.token(7).exists());
+    assert_eq!((kept(&file).exists(), agent.token_requests()), (false, 1));
 }

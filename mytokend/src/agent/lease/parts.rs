@@ -150,6 +150,9 @@ pub struct LocalJob {
     /// Its batch script runs here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub script: bool,
+    /// When a step of the job last began, in milliseconds since boot, if its plugin told it.
+    #[serde(skip)]
+    pub began: Option<u64>,
     /// When a process of the job was last seen on this node, Unix milliseconds.
     #[serde(skip)]
     pub last_seen: u64,
