@@ -10,7 +10,7 @@ use mytoken_wire::paths::bearer_token_file;
 use mytoken_wire::{Clock as _, Deadline, MOST_FILES, SystemClock, token_file};
 
 use crate::ffi::info;
-use crate::missed::MissedFile;
+use crate::missed::{MissedFile, Recorded};
 use crate::settings::PluginSettings;
 use crate::state::{StepToken, TokenState};
 
@@ -37,23 +37,22 @@ pub fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) 
     let job = request.job;
     let file = settings.jobs().join(job.to_string()).join(bearer_token_file(request.uid));
     let (missed, now) = (MissedFile::of(settings, job), uptime());
-    // Before the agent hears of this start.
-    missed.remove_end();
-    let record = missed.read();
+    // Before the agent hears of this start. The end and what is recorded of a start are then those of an earlier run.
+    let is_new_run = missed.remove_end();
+    let recorded = missed.read();
     let is_valid = token_file::is_valid(&file, SystemClock.now());
-    let has_waited = record.as_ref().is_some_and(|record| record.is_recent(now));
+    let has_waited = !is_new_run && matches!(&recorded, Recorded::Start(record) if record.is_recent(now));
     let step = match ask_with_retries(&settings.socket, request, patience(settings, required, is_valid || has_waited)) {
         Ok(started) => {
-            if record.is_some() {
+            // A step from another session does not bring the credential that is recorded.
+            if recorded != Recorded::Nothing && request.sealed.is_some() {
                 missed.remove();
             }
             answered(started, file, required)
         }
         Err(error) => {
-            if !(has_waited && record.as_ref().is_some_and(|record| record.start.has_credential())) {
-                // A step from another session does not bring the credential of the step before.
-                let earlier = record.map(|record| record.start).filter(JobStart::has_credential);
-                if let Err(error) = missed.write(earlier.as_ref().unwrap_or(request), now) {
+            if let Some(start) = to_record(request, recorded, is_new_run, has_waited) {
+                if let Err(error) = missed.write(&start, now) {
                     info(&format!("job {job}: its start could not be recorded for the agent: {error}"));
                 }
             }
@@ -66,6 +65,19 @@ pub fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) 
         TokenState::Failed(reason) => info(&format!("job {job}: no access token: {reason}")),
     }
     step
+}
+
+/// The start to record for the agent. A step from another session does not bring the job's credential, and must not replace what does.
+fn to_record(request: &JobStart, recorded: Recorded, is_new_run: bool, has_waited: bool) -> Option<JobStart> {
+    let brings = request.sealed.is_some();
+    match recorded {
+        Recorded::Start(earlier) if earlier.start.sealed.is_some() => {
+            let start = if is_new_run && brings { request.clone() } else { earlier.start };
+            (!has_waited).then_some(JobStart { at: request.at, ..start })
+        }
+        Recorded::Unreadable if !brings => None,
+        Recorded::Nothing | Recorded::Start(_) | Recorded::Unreadable => Some(request.clone()),
+    }
 }
 
 /// Without `required` a job waits only as long as a restart of the agent takes: a job with a single step would otherwise have no token if
@@ -127,7 +139,32 @@ fn is_plain(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use mytoken_wire::agent::MissedStart;
+
     use super::*;
+
+    fn request(sealed: Option<&str>, at: u64) -> JobStart {
+        JobStart { job: 7, sealed: sealed.map(str::to_owned), at: Some(at), ..JobStart::default() }
+    }
+
+    #[test]
+    fn what_is_recorded_has_the_credential_of_the_job_and_the_time_of_its_run() {
+        let recorded = |sealed| Recorded::Start(MissedStart::new(request(sealed, 1), 0));
+        let (own, outside) = (request(Some("own"), 2), request(None, 2));
+        let at_2 = |sealed| Some(request(Some(sealed), 2));
+        for (recorded, is_new_run, has_waited, of_own, of_outside) in [
+            (Recorded::Nothing, false, false, at_2("own"), Some(outside.clone())),
+            (Recorded::Unreadable, false, false, at_2("own"), None),
+            (Recorded::Unreadable, true, false, at_2("own"), None),
+            (recorded(None), false, true, at_2("own"), Some(outside.clone())),
+            (recorded(Some("first")), false, true, None, None),
+            (recorded(Some("first")), false, false, at_2("first"), at_2("first")),
+            (recorded(Some("first")), true, false, at_2("own"), at_2("first")),
+        ] {
+            let record = |request| to_record(request, recorded.clone(), is_new_run, has_waited);
+            assert_eq!((record(&own), record(&outside)), (of_own, of_outside), "{recorded:?} {is_new_run}");
+        }
+    }
 
     #[test]
     fn a_step_waits_for_the_agent_as_long_as_waiting_helps() {

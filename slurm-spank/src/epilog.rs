@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mytoken_wire::Deadline;
 use mytoken_wire::agent::{JobEnd, ask};
+use mytoken_wire::clock::uptime_millis;
 
 use crate::ffi::{Item, info};
 use crate::hook::HookCall;
@@ -32,7 +33,7 @@ pub fn job_ended(call: &HookCall) {
         return;
     }
     let nodes = NODES.iter().find_map(|name| std::env::var(name).ok()).filter(|nodes| nodes.len() <= NODES_LIMIT);
-    let (end, missed) = (JobEnd { job, nodes, at: None }, MissedFile::of(&call.settings, job));
+    let (end, missed) = (JobEnd { job, nodes, at: Some(uptime_millis()) }, MissedFile::of(&call.settings, job));
     match ask(&call.settings.socket, &end, Deadline::after(TIME)) {
         Ok(_) => missed.remove(),
         Err(error) => {

@@ -15,6 +15,17 @@ use crate::settings::PluginSettings;
 /// Highest number of records on a node. Jobs beyond it get their token at their next step.
 const MOST: usize = 1024;
 
+/// What is recorded of a job's start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    /// Nothing.
+    Nothing,
+    /// This start.
+    Start(MissedStart),
+    /// A start that cannot be read. It may have the job's only credential on this node.
+    Unreadable,
+}
+
 /// The place of a job's records.
 pub struct MissedFile {
     directory: PathBuf,
@@ -27,13 +38,18 @@ impl MissedFile {
         Self { directory: settings.missed(), job }
     }
 
-    /// The record of its start, if there is one.
-    pub fn read(&self) -> Option<MissedStart> {
+    /// The record of its start.
+    pub fn read(&self) -> Recorded {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let file = File::options().read(true).custom_flags(flags.bits()).open(self.path()).ok()?;
+        let file = match File::options().read(true).custom_flags(flags.bits()).open(self.path()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Recorded::Nothing,
+            Err(_) => return Recorded::Unreadable,
+        };
         let mut bytes = Vec::new();
-        file.take(MissedStart::LIMIT as u64).read_to_end(&mut bytes).ok()?;
-        MissedStart::parse(&bytes, self.job)
+        let read = file.take(MissedStart::LIMIT as u64).read_to_end(&mut bytes);
+        let record = read.ok().and_then(|_| MissedStart::parse(&bytes, self.job));
+        record.map_or(Recorded::Unreadable, Recorded::Start)
     }
 
     /// Records a start. A reader sees the whole record or none.
@@ -73,10 +89,12 @@ impl MissedFile {
         written
     }
 
-    /// Removes the record of an earlier end: the job starts again.
-    pub fn remove_end(&self) {
-        // It is missing, except when the job was requeued and no agent has seen its end.
-        let _ = fs::remove_file(self.directory.join(MissedEnd::file_name(self.job)));
+    /// Removes the record of an earlier end, also while an agent serves it: the job starts again. Returns whether there was one. It is missing,
+    /// except when the job was requeued and no agent has seen its end.
+    pub fn remove_end(&self) -> bool {
+        // The agent gives one that it takes the second name. In this order it cannot slip through.
+        let names = [MissedEnd::file_name(self.job), MissedEnd::taken_name(self.job)];
+        names.map(|name| fs::remove_file(self.directory.join(name)).is_ok()).contains(&true)
     }
 
     /// Removes the record of its start.
@@ -119,17 +137,44 @@ mod tests {
     fn a_record_is_private_and_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let file = place(dir.path(), 7);
-        assert_eq!(file.read(), None);
+        assert_eq!(file.read(), Recorded::Nothing);
         file.write(&start(7), 5).unwrap();
         file.write(&start(7), 6).unwrap();
-        assert_eq!(file.read(), Some(MissedStart::new(start(7), 6)));
+        assert_eq!(file.read(), Recorded::Start(MissedStart::new(start(7), 6)));
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
         let modes = [dir.path().join("mytoken"), file.directory.clone(), file.path()].map(|path| mode(&path));
         assert_eq!(modes, [0o711, 0o700, 0o600]);
         assert_eq!(fs::read_dir(&file.directory).unwrap().count(), 1);
         file.remove();
         file.remove();
-        assert_eq!(file.read(), None);
+        assert_eq!(file.read(), Recorded::Nothing);
+    }
+
+    #[test]
+    fn a_start_that_cannot_be_read_is_not_one_that_does_not_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = place(dir.path(), 7);
+        file.write(&start(8), 5).unwrap();
+        assert_eq!(file.read(), Recorded::Unreadable, "of another job");
+        for text in ["", "{", &MissedStart::new(start(7), 5).text().replace("\"v\":1", "\"v\":2")] {
+            fs::write(file.path(), text).unwrap();
+            assert_eq!(file.read(), Recorded::Unreadable, "{text}");
+        }
+        fs::remove_file(file.path()).unwrap();
+        std::os::unix::fs::symlink("/dev/null", file.path()).unwrap();
+        assert_eq!(file.read(), Recorded::Unreadable);
+    }
+
+    #[test]
+    fn a_start_removes_the_end_of_the_run_before_also_while_an_agent_serves_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = place(dir.path(), 7);
+        assert!(!file.remove_end());
+        for name in [MissedEnd::file_name(7), MissedEnd::taken_name(7)] {
+            file.write_end(JobEnd { job: 7, ..JobEnd::default() }).unwrap();
+            fs::rename(file.directory.join(MissedEnd::file_name(7)), file.directory.join(name)).unwrap();
+            assert_eq!((file.remove_end(), fs::read_dir(&file.directory).unwrap().count()), (true, 0));
+        }
     }
 
     #[test]

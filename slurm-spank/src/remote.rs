@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mytoken_wire::Deadline;
 use mytoken_wire::agent::JobStart;
+use mytoken_wire::clock::uptime_millis;
 use mytoken_wire::{Handle, JobName, sealed, tools};
 
 use crate::agent_answer::ask_agent;
@@ -171,7 +172,7 @@ fn request(call: &HookCall, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> 
         name: of_array.or_else(|| component(call.spank, job)),
         sealed: well_formed(sealed, |text| sealed::parse(text).is_ok()),
         handle: well_formed(handle, |text| Handle::parse(text).is_some()),
-        at: None,
+        at: Some(uptime_millis()),
     })
 }
 

@@ -87,7 +87,14 @@ impl FakeAgent {
         self.dir.path().join(format!("jobs/{job}/bt_u{uid}")).display().to_string()
     }
 
+    /// The requests, without the time that each of them tells.
     pub fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
+        self.requests.lock().unwrap().iter().map(|line| without_time(line)).collect()
     }
+}
+
+/// A request, or the record of one, without the time that it tells.
+pub fn without_time(line: &str) -> String {
+    let (begin, rest) = line.split_once(r#","at":"#).expect("it tells its time");
+    format!("{begin}{}", rest.trim_start_matches(|byte: char| byte.is_ascii_digit()))
 }

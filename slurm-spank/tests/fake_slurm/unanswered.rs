@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::agent::FakeAgent;
+use super::agent::{FakeAgent, without_time};
 use super::host::{HANDLE, Host, SEALED};
 use super::steps::{TASK_REFUSED, TASK_RUNS, epilog, step, with_credential};
 
@@ -17,6 +17,12 @@ fn put_token(agent: &FakeAgent, token: &str) {
 
 fn record_of(agent: &FakeAgent) -> PathBuf {
     agent.socket().with_file_name("missed/4711.json")
+}
+
+/// The time that a record tells, milliseconds since boot.
+fn time(record: &str) -> u64 {
+    let (_, rest) = record.split_once(r#""at":"#).unwrap();
+    rest.trim_end_matches('}').parse().unwrap()
 }
 
 const REQUIRED: &str = "job SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken required";
@@ -87,9 +93,29 @@ fn an_end_without_an_agent_is_recorded_until_the_job_starts_again() {
         let end = agent.socket().with_file_name("missed/4711.end.json");
         let seen = epilog(&agent, &[&format!("env SPANK_MYTOKEN_H {HANDLE}"), "env SLURM_JOB_NODELIST n[1-2]"]);
         assert!(seen.has("hook job_epilog 0"), "{:?}", seen.lines);
-        assert_eq!(std::fs::read_to_string(&end).unwrap(), r#"{"v":1,"end":{"job":4711,"nodes":"n[1-2]"}}"#);
-        assert!(record_of(&agent).exists(), "perhaps no other agent knows the credential");
+        let ended = std::fs::read_to_string(&end).unwrap();
+        assert_eq!(without_time(&ended), r#"{"v":1,"end":{"job":4711,"nodes":"n[1-2]"}}"#);
+        let began = std::fs::read_to_string(record_of(&agent)).expect("perhaps no other agent knows the credential");
+        // The next run waits for an agent as the first one did, and is recorded as a run that began after the end.
+        let next = with_credential(&agent, &["arg agent_seconds=1"]);
+        assert!(next.took >= Duration::from_millis(900) && !end.exists(), "{:?}", next.took);
+        let again = std::fs::read_to_string(record_of(&agent)).unwrap();
+        assert!(time(&began) < time(&ended) && time(&ended) < time(&again), "{began} {ended} {again}");
+    }
+}
+
+#[test]
+fn a_step_from_outside_the_job_does_not_cost_the_job_its_record() {
+    // The agent may have answered it before it has served the record.
+    for (agent, record) in
+        [(FakeAgent::ready(), r#"{"v":1,"uptime":1,"start":{"job":4711}}"#), (FakeAgent::down(), "{")]
+    {
+        std::fs::create_dir_all(Path::new(&agent.file(4711, 2001)).parent().unwrap()).unwrap();
+        std::fs::create_dir_all(record_of(&agent).parent().unwrap()).unwrap();
+        std::fs::write(record_of(&agent), record).unwrap();
+        step(Host::step(7), &agent, &["arg agent_seconds=1"]);
+        assert_eq!(std::fs::read_to_string(record_of(&agent)).unwrap(), record);
         with_credential(&agent, &["arg agent_seconds=1"]);
-        assert!(!end.exists() && record_of(&agent).exists());
+        assert_ne!(std::fs::read_to_string(record_of(&agent)).unwrap_or_default(), record);
     }
 }
