@@ -82,11 +82,20 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
             continue;
         }
         if !leases.values().any(|lease| lease.jobs.contains_key(&job)) {
-            if let Ok(Some(left)) = runtime_dir.left_in_job(job, now / 1000) {
-                if let Some(lease) = keep_token(&mut leases, (LeaseKey::Job(job), Left::Job(left)), why, now, log) {
-                    store(runtime_dir, lease, log);
+            match runtime_dir.left_in_job(job, now / 1000) {
+                Ok(Some(left)) => {
+                    if let Some(lease) = keep_token(&mut leases, (LeaseKey::Job(job), Left::Job(left)), why, now, log) {
+                        store(runtime_dir, lease, log);
+                    }
+                    continue;
                 }
-                continue;
+                Ok(None) => {}
+                Err(error) => {
+                    let text =
+                        format!("job {job}: its directory cannot be read, and stays until the job ends: {error}");
+                    log.line(Level::Warning, &text);
+                    continue;
+                }
             }
         }
         match runtime_dir.remove_job(job) {

@@ -26,10 +26,14 @@ fn restart_with(agent: &mut TestAgent, job: u32, change: impl FnOnce(String) -> 
     let path = state_file(agent, job);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, change(text)).unwrap();
-    // The tokens of these tests have the time of the test's clock, not of this machine.
+    write_time(agent, job);
+    agent.begin();
+}
+
+/// The tokens of these tests have the time of the test's clock, not of this machine.
+fn write_time(agent: &TestAgent, job: u32) {
     let token = fs::File::options().read(true).open(agent.token(job)).unwrap();
     token.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(agent.clock.now())).unwrap();
-    agent.begin();
 }
 
 #[test]
@@ -58,6 +62,28 @@ fn a_damaged_lease_costs_the_job_no_token_before_its_end() {
     agent.advance(OPAQUE_END);
     assert!(!agent.token(9).exists());
     assert_eq!(agent.status(9).state, JobState::Failed);
+}
+
+#[test]
+fn files_of_a_job_that_cannot_be_read_stay_until_the_job_ends() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.start(8, "h8");
+    agent.end();
+    let directory = agent.token(8).parent().unwrap().to_owned();
+    for (path, mode) in [(agent.token(7), 0o440), (directory, 0o755)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for job in [7, 8] {
+        fs::remove_file(state_file(&agent, job)).unwrap();
+        write_time(&agent, job);
+    }
+    agent.begin();
+    assert!([7, 8].map(|job| agent.token(job)).iter().all(|token| token.exists()));
+    for job in [7, 8] {
+        agent.finish(job);
+        assert!(!agent.token(job).parent().unwrap().exists());
+    }
 }
 
 #[test]

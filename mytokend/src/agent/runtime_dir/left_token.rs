@@ -130,8 +130,11 @@ fn left_token(directory: &Directory, name: &str, uid: u32, mode: u32, now: u64) 
     let meta = fs::symlink_metadata(directory.path().join(name)).ok().filter(|meta| meta.uid() == uid)?;
     let owner = Owner { uid, gid: meta.gid() };
     let written = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let token = directory.read(name, owner, mode, TOKEN_LIMIT).ok()??;
-    let token = Secret::new(String::from_utf8_lossy(&token).trim());
+    let token = match directory.read(name, owner, mode, TOKEN_LIMIT) {
+        Ok(token) => Secret::new(String::from_utf8_lossy(&token?).trim()),
+        // It may be valid. It is removed when the longest token would have expired.
+        Err(_) => Secret::new(""),
+    };
     Some(LeftToken { owner, exp: expiry(&token, written.map_or(0, |time| time.as_secs()), now) })
 }
 
@@ -189,6 +192,18 @@ mod tests {
             directory.write(&name, b"opaque", own, 0o400).unwrap();
             assert_eq!(runtime.left_in_job(7, 5), Ok(Some(LeftInJob { owner: own, main, files })), "{name}");
         }
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_read_is_one_that_does_not_say_when_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = Owner::current();
+        let runtime = RuntimeDir::open(&dir.path().join("mytoken"), own).unwrap();
+        runtime.make_job(7).unwrap();
+        let directory = runtime.jobs.make("7", own, 0o711).unwrap();
+        directory.write(&token_name(own.uid), b"opaque", own, 0o440).unwrap();
+        let left = LeftInJob { owner: own, main: Some(5 + OPAQUE_LIFETIME), files: Vec::new() };
+        assert_eq!(runtime.left_in_job(7, 5), Ok(Some(left)));
     }
 
     #[test]
