@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use mytoken::Deadline;
 use mytoken::config::FileTrust;
-use mytoken_wire::agent::{AgentError, Status, StatusQuery, ask};
+use mytoken_wire::agent::{AgentError, MissedEnd, MissedRecord as _, MissedStart, Status, StatusQuery, ask};
+use mytoken_wire::paths::MISSED;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::kinds::Kind;
@@ -170,6 +171,19 @@ impl Findings {
             let fix = format!("ls -l {}   # the agent's log says what is wrong with each", kept.display());
             self.add_fixed(kinds::LEASES_UNREADABLE, text, fix);
         }
+        let missed = directory.join(MISSED);
+        let is_kept = |name: &str| MissedStart::job_of_kept(name).or_else(|| MissedEnd::job_of_kept(name)).is_some();
+        let names = missed.read_dir().into_iter().flatten().flatten();
+        let count = names.filter(|entry| entry.file_name().to_str().is_some_and(is_kept)).count();
+        if count > 0 {
+            let text = format!(
+                "{} has {count} records of jobs that began or ended without an agent, and the agent cannot read them: of another version, or \
+                 damaged; what is damaged may be removed",
+                missed.display()
+            );
+            let fix = format!("ls -l {}   # the agent's log says what is wrong with each", missed.display());
+            self.add_fixed(kinds::LEASES_UNREADABLE, text, fix);
+        }
     }
 
     fn runtime_dir_seen(&mut self, directory: &Path, mode: u32, in_memory: bool) {
@@ -299,6 +313,11 @@ mod tests {
         assert_eq!(ids(dir.path()), [""; 0]);
         std::fs::write(dir.path().join(UNREADABLE_RECORDS).join("000001-job-7.json"), "x").unwrap();
         assert_eq!(ids(dir.path()), ["leases-unreadable"]);
+        std::fs::create_dir(dir.path().join(MISSED)).unwrap();
+        std::fs::write(dir.path().join(MISSED).join("7.json"), "x").unwrap();
+        assert_eq!(ids(dir.path()), ["leases-unreadable"]);
+        std::fs::write(dir.path().join(MISSED).join("7.json.unreadable"), "x").unwrap();
+        assert_eq!(ids(dir.path()), ["leases-unreadable"; 2]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ kinds! {
     RUNTIME_DIR_MODE: "runtime-dir-mode", "runtime", Error, "systemctl restart mytokend";
     /// Tokens are written to a disk.
     RUNTIME_DIR_DISK: "runtime-dir-on-disk", "runtime", Warning, "grep -rn runtime_dir /etc/mytoken   # choose a directory below /run";
-    /// The agent keeps leases that it cannot read. Their sub-tokens are not revoked until a version reads them.
+    /// The agent keeps leases, or records of jobs, that it cannot read. Their sub-tokens are not revoked until a version reads them.
     LEASES_UNREADABLE: "leases-unreadable", "runtime", Warning, "ls -l /run/mytoken/unreadable   # the agent's log says what is wrong with each";
     /// The PAM module is of another version than this program.
     PAM_VERSION: "pam-module-version", "PAM", Warning, "apt install --only-upgrade libpam-mytoken mytokend";
