@@ -55,6 +55,9 @@ impl Agent {
         if let Some(key) = self.note_step(&mut table, start) {
             return key;
         }
+        if let (Err(_), Some(handle)) = (&opened, &start.handle) {
+            self.doubt_submission(&mut table, start.uid, handle);
+        }
         let handle = opened.as_ref().map_or(start.handle.as_deref(), |(admitted, _)| Some(&admitted.handle));
         let replacing = handle.and_then(|handle| replacing(&table, start, handle));
         let mut earlier = self.leave_earlier_lease(&mut table, start);

@@ -160,7 +160,8 @@ impl Agent {
         // What slurmctld said before a job came back and ended again does not count.
         if matches!(lease.phase, Phase::Ended { due, .. } if due == ended) {
             lease.leaders.extend(leaders.unwrap_or_default());
-            lease.progress = progress.or(lease.progress);
+            // A job may have failed to open the credential here during the question.
+            lease.progress = progress.max(lease.progress);
             lease.known = known.unwrap_or_else(|| lease.known.clone());
             let revokes = matches!(settlement, Settlement::Revoke);
             self.apply(lease, settlement, tries.saturating_add(1), revoke);

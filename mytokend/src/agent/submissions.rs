@@ -10,6 +10,7 @@ use mytoken_wire::agent::{Answer, EventKind, Submitted};
 use mytoken_wire::{Handle, ProfileName};
 
 use super::lease::{Lease, LeaseCredential, LeaseKey, Phase, Submitter};
+use super::lease_table::LeaseTable;
 use super::{Agent, millis, process};
 use crate::jobs::Progress;
 use crate::jobs::submission_time::submission_time;
@@ -28,6 +29,16 @@ const LONGEST_SHARE: u64 = 3_600;
 const FIRST_QUESTION: Duration = Duration::from_secs(30);
 
 impl Agent {
+    /// The credential of a job that starts here cannot be opened, so this node cannot revoke its sub-token. If the submission was made on
+    /// this host, it is revoked here after the last of its jobs, when other nodes have had the time to do so.
+    pub(super) fn doubt_submission(&self, table: &mut LeaseTable, uid: u32, handle: &str) {
+        let key = LeaseKey::Submission { uid, handle: handle.to_owned() };
+        if let Some(lease) = table.get_mut(&key).filter(|lease| lease.is_followed_here()) {
+            lease.progress = Some(Progress::Unsure);
+            self.lease_changed(table, &key);
+        }
+    }
+
     /// Begins to follow a submission of the user `uid`, who is the caller.
     pub(super) fn submitted(&self, submitted: Submitted, uid: u32) -> Answer {
         let Submitted { handle, server, sub_token, exp, made, shared_for, command, profile, job, settled } = submitted;

@@ -7,12 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::Secret;
 use mytoken_wire::JobName;
-use mytoken_wire::agent::{JobState, Replace, StatusQuery, Submitted};
+use mytoken_wire::agent::{JobStart, JobState, Replace, StatusQuery, Submitted};
 
 use mytokend::agent::budget::ledger::Purpose;
 use mytokend::agent::credential_service::{Charge, RequestFailure};
 
-use crate::harness::{NOW, TestAgent, me};
+use crate::harness::{NOW, TestAgent, me, step};
 
 const HANDLE: &str = "0123456789abcdef0123456789abcdef";
 
@@ -82,6 +82,23 @@ fn a_job_that_starts_on_the_same_host_takes_the_submission_over() {
     agent.finish(7);
     minutes(&agent, 60);
     assert_eq!(agent.services.with(|script| script.revoked.clone()), [format!("{}:{HANDLE}", me().uid)]);
+}
+
+#[test]
+fn a_credential_that_cannot_be_opened_on_the_host_of_its_submission_is_revoked_after_all_jobs() {
+    let agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n[1-2]")]);
+    agent.ask(&submitted()).unwrap();
+    let start = JobStart { sealed: Some("damaged".into()), handle: Some(HANDLE.into()), ..step(7) };
+    assert_eq!(agent.start_with(&start).state, JobState::Failed);
+    // Another node may have opened it.
+    minutes(&agent, 60);
+    assert_eq!(agent.revoked(), 0);
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n[1-2]")]);
+    minutes(&agent, 15);
+    assert_eq!(agent.revoked(), 0, "that node comes first");
+    minutes(&agent, 15);
+    assert_eq!(agent.services.with(|script| script.revoked.clone()), [mytoken()]);
 }
 
 #[test]
