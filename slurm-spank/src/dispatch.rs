@@ -72,6 +72,9 @@ pub fn init_post_opt_panicked(context: SpankContext, spank: &Spank) -> Verdict {
         remote::start_panicked(spank);
         return Verdict::Proceed;
     }
+    if context == SpankContext::Local {
+        local::show_option();
+    }
     let option = state::change(|state| state.option.clone()).flatten();
     // The site's default is not known here, and requires nothing.
     match allocator::wish(context, option, &SiteDefault::Off) {

@@ -67,6 +67,13 @@ pub fn submit(call: &HookCall) -> Verdict {
     }
 }
 
+/// After a panic in [`submit`], which may not have given the job's option back.
+pub fn show_option() {
+    if let Some(Some(value)) = state::change(|state| state.hidden_option.take()) {
+        let _ = set_env(OPTION, &value);
+    }
+}
+
 /// Starts a step of a job whose environment is not here. The node knows whether the job has a credential. A second one would serve nothing,
 /// and no end of a job would revoke it.
 fn join(call: &HookCall) -> Verdict {

@@ -62,12 +62,13 @@ fn faults_at_the_submission_and_panics_fail_only_the_job_that_requires_its_crede
     play(SUBMISSION)
 }
 
-/// The long form has every moment. The short one has the first, and the start for what a submission would see else: the outage, and the
+/// The long form has every moment. The short one has the first, and the others for what a submission would see else: the outage, and the
 /// panic that loses what a step knows.
 fn moments(row: &Row, long: bool) -> Vec<Moment> {
     match row.fault {
         _ if long => Moment::ALL.to_vec(),
-        Fault::Server("/outage", _) | Fault::Panic("init_post_opt") => vec![Moment::Submission, Moment::Start],
+        Fault::Panic("init_post_opt") => Moment::ALL.to_vec(),
+        Fault::Server("/outage", _) => vec![Moment::Submission, Moment::Start],
         _ => vec![Moment::Submission],
     }
 }

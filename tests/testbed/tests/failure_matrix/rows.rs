@@ -108,7 +108,9 @@ pub const NODE: &[Row] = &[
     node(
         "disk full",
         Node(
-            "mount -o remount,size=64k /run/mytoken; ! cat /dev/zero >/run/mytoken/ballast",
+            // A size below what is in use is refused, and without a limit the host's memory would be filled.
+            "used=$(df -k --output=used /run/mytoken | tail -n 1) && mount -o remount,size=$((used + 16))k /run/mytoken && \
+             ! cat /dev/zero >/run/mytoken/ballast",
             "rm /run/mytoken/ballast; mount -o remount,size=50% /run/mytoken",
         ),
         Fails("got no token within 5 s"),
