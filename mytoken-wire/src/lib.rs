@@ -12,6 +12,7 @@ pub mod agent;
 pub mod chunks;
 pub mod clock;
 pub mod credential_option;
+pub mod defaults;
 mod file_name;
 mod handle;
 pub mod hex;

@@ -3,6 +3,9 @@
 
 use crate::FileName;
 
+/// The directory of the configuration.
+pub const CONFIGURATION: &str = "/etc/mytoken";
+
 /// The runtime directory, owner root, mode 0711. The agent or the PAM module makes it, whichever starts first.
 pub const RUNTIME: &str = "/run/mytoken";
 

@@ -50,7 +50,8 @@ fn submit_component(call: &HookCall, batch: bool) -> Verdict {
         Ok(Some(wish)) => wish,
         Ok(None) => return without_credential(Submission::NotRequested),
         Err(_) if first && is_test_only() => return without_credential(Submission::Test),
-        Err(sentence) if first => return conclude(Err(sentence.into()), batch),
+        // The user's variable is not valid, so it says nothing.
+        Err(sentence) if first => return conclude(Err(Failure::untold(sentence, &Wish::by_default())), batch),
         Err(_) => return Verdict::Proceed,
     };
     let failed = |reason| Failure { reason, required: wish.is_required() };
@@ -111,7 +112,7 @@ fn without_credential(submission: Submission) -> Verdict {
 
 /// Runs mytoken-submit and sets the variables. `None`: the defaults say that there is no credential.
 fn acquire(call: &HookCall, wish: &Wish) -> Result<Option<job_env::Credential>, Failure> {
-    check(call).map_err(|reason| Failure { reason, required: wish.is_required() })?;
+    check(call).map_err(|reason| Failure::untold(reason, wish))?;
     let Some(submitted) = submit::run(&call.settings, wish, call.context)? else { return Ok(None) };
     let submit::Submitted { credential, chosen, notes } = submitted;
     let required = chosen.is_required();

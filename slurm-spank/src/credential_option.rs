@@ -50,6 +50,11 @@ pub struct Wish {
 }
 
 impl Wish {
+    /// The user says nothing, and the site gives credentials by default.
+    pub const fn by_default() -> Self {
+        Self { option: PLAIN, by_default: true }
+    }
+
     /// Whether the job must not run without a credential.
     pub fn is_required(&self) -> bool {
         self.option.is_required()
@@ -69,7 +74,7 @@ pub fn wish(
     Ok(match said {
         Some(CredentialOption::Off) => None,
         Some(option) => Some(Wish { option, by_default: false }),
-        None => has_default.then_some(Wish { option: PLAIN, by_default: true }),
+        None => has_default.then_some(Wish::by_default()),
     })
 }
 

@@ -5,6 +5,7 @@ use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Spank, SpankContext, error};
 use crate::hook::{HookCall, Verdict};
 use crate::settings::SiteDefault;
+use crate::submit::Failure;
 use crate::{allocator, epilog, local, remote, slurmd, state};
 
 /// `slurm_spank_init`.
@@ -16,7 +17,10 @@ pub fn init(call: &HookCall) -> Verdict {
         SpankContext::Slurmd => slurmd::init(call),
         SpankContext::JobScript | SpankContext::Other => {}
     }
-    state::change(|state| state.panic_in_option = call.settings.panics_in("option"));
+    state::change(|state| {
+        state.default = call.settings.default.clone();
+        state.panic_in_option = call.settings.panics_in("option");
+    });
     Verdict::Proceed
 }
 
@@ -75,12 +79,15 @@ pub fn init_post_opt_panicked(context: SpankContext, spank: &Spank) -> Verdict {
     if context == SpankContext::Local {
         local::show_option();
     }
-    let option = state::change(|state| state.option.clone()).flatten();
-    // The site's default is not known here, and requires nothing.
-    match allocator::wish(context, option, &SiteDefault::Off) {
+    let known = state::change(|state| (state.option.clone(), state.default.clone()));
+    let (option, site) = known.unwrap_or((None, SiteDefault::Off));
+    match allocator::wish(context, option, &site) {
         Ok(Some(wish)) if context.is_client() => {
-            error("no credential: internal error");
-            if wish.is_required() { Verdict::Refuse } else { Verdict::Proceed }
+            let Failure { reason, required } = Failure::untold("internal error".to_owned(), &wish);
+            if required || !wish.by_default {
+                error(&format!("no credential: {reason}"));
+            }
+            if required { Verdict::Refuse } else { Verdict::Proceed }
         }
         _ => Verdict::Proceed,
     }

@@ -12,6 +12,7 @@
 mod agent_answer;
 mod allocator;
 mod credential_option;
+mod demand;
 mod dispatch;
 mod epilog;
 #[allow(unsafe_code)]

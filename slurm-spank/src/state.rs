@@ -8,12 +8,15 @@ use mytoken_wire::FileName;
 
 use crate::credential_option::CredentialOption;
 use crate::job_env::Credential;
+use crate::settings::SiteDefault;
 
 /// State that is kept between hooks.
 #[derive(Debug)]
 pub struct HookState {
     /// The last value of `--mytoken`: as the user typed it, or on a node as Slurm sent it.
     pub option: Option<CredentialOption>,
+    /// What submissions get for which the user says nothing.
+    pub default: SiteDefault,
     /// The result of the submission hook so far. Slurm calls it once per component of a heterogeneous job.
     pub submission: Submission,
     /// Value of the option's variable, which `crate::local` takes out of the environment for a while.
@@ -76,6 +79,7 @@ pub enum TokenState {
 
 static STATE: Mutex<HookState> = Mutex::new(HookState {
     option: None,
+    default: SiteDefault::Off,
     submission: Submission::New,
     hidden_option: None,
     step: None,

@@ -3,11 +3,15 @@
 
 use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use mytoken_wire::defaults::Destination;
+use mytoken_wire::paths::CONFIGURATION;
 use mytoken_wire::submission::{SubmitAnswer, VERSION};
 use mytoken_wire::{CredentialOption, Deadline};
 
 use crate::credential_option::Wish;
+use crate::demand::{self, Demand};
 use crate::ffi::{SpankContext, command_options};
 use crate::job_env::Credential;
 use crate::settings::{PluginSettings, SiteDefault};
@@ -36,16 +40,38 @@ pub struct Failure {
     pub required: bool,
 }
 
-/// The job need not have it.
-impl From<String> for Failure {
-    fn from(reason: String) -> Self {
-        Self { reason, required: false }
+impl Failure {
+    /// mytoken-submit has not said what the site's tables want.
+    pub fn untold(reason: String, wish: &Wish) -> Self {
+        Self::by_tables(reason, wish, Path::new(CONFIGURATION), command_options::value)
+    }
+
+    /// The same with the directory of the tables. `value` gives the value of an option of the command.
+    fn by_tables(reason: String, wish: &Wish, directory: &Path, value: impl Fn(&CStr) -> Option<String>) -> Self {
+        if !wish.by_default {
+            return Self { reason, required: wish.is_required() };
+        }
+        let (partition, account) = (value(c"partition"), value(c"account"));
+        let to = Destination { partition: partition.as_deref(), account: account.as_deref() };
+        match demand::of_site(directory, to) {
+            Demand::None => Self { reason, required: false },
+            Demand::Required => {
+                Self { reason: format!("{reason}; the site requires one for this job"), required: true }
+            }
+            Demand::Unknown(file) => Self {
+                reason: format!(
+                    "{reason}; {} cannot be read, so the site may require one for this job. --mytoken=off submits without one",
+                    file.display()
+                ),
+                required: true,
+            },
+        }
     }
 }
 
 /// Runs `mytoken-submit`. `None`: the defaults say that this submission gets no credential.
 pub fn run(settings: &PluginSettings, wish: &Wish, context: SpankContext) -> Result<Option<Submitted>, Failure> {
-    let failed = |reason| Failure { reason, required: wish.is_required() };
+    let failed = |reason| Failure::untold(reason, wish);
     let program = CString::new(settings.submit.as_os_str().as_bytes()).map_err(|error| failed(error.to_string()))?;
     let own = command_name(std::env::args_os().next(), context);
     let arguments = [vec![program.clone()], arguments(wish, &settings.default, own, command_options::value)].concat();
@@ -53,7 +79,10 @@ pub fn run(settings: &PluginSettings, wish: &Wish, context: SpankContext) -> Res
     let name = settings.submit.display();
     match output {
         Ok(output) => read(&output, &wish.option).map_err(|failure| match failure {
-            SubmitFailure::Reported(failure) => failure,
+            SubmitFailure::Reported { reason, chosen: Some(chosen) } => {
+                Failure { reason, required: wish.is_required() || chosen.is_required() }
+            }
+            SubmitFailure::Reported { reason, chosen: None } => failed(reason),
             SubmitFailure::Misbehaved(fault) => failed(format!("{name} {fault}")),
         }),
         Err(SpawnError::NotStarted(error)) => Err(failed(format!("{name} cannot be started: {error}"))),
@@ -90,8 +119,13 @@ fn arguments(wish: &Wish, site: &SiteDefault, own: &str, value: impl Fn(&CStr) -
 /// Why mytoken-submit gave no credential.
 #[derive(Debug, PartialEq, Eq)]
 enum SubmitFailure {
-    /// Its own reason.
-    Reported(Failure),
+    /// Its own reason, and what the tables want, if they have chosen.
+    Reported {
+        /// A sentence.
+        reason: String,
+        /// With the name of the profile.
+        chosen: Option<CredentialOption>,
+    },
     /// What it did wrong. Follows the program's name.
     Misbehaved(String),
 }
@@ -107,14 +141,13 @@ fn read(output: &ChildOutput, wanted: &CredentialOption) -> Result<Option<Submit
         None if output.line.is_empty() => return Err(misbehaved("gave no answer")),
         None => return Err(misbehaved("gave an answer that this plugin does not understand")),
     };
-    let chosen = answer.chosen.as_deref().and_then(CredentialOption::parse).unwrap_or_else(|| wanted.clone());
+    let chosen = answer.chosen.as_deref().and_then(CredentialOption::parse);
     match answer {
         SubmitAnswer { v, .. } if v != VERSION => {
             Err(SubmitFailure::Misbehaved(format!("speaks version {v}, this plugin version {VERSION}")))
         }
         SubmitAnswer { error: Some(sentence), .. } if !sentence.trim().is_empty() => {
-            let required = wanted.is_required() || chosen.is_required();
-            Err(SubmitFailure::Reported(Failure { reason: sentence.trim().to_owned(), required }))
+            Err(SubmitFailure::Reported { reason: sentence.trim().to_owned(), chosen })
         }
         SubmitAnswer { off: true, .. } => Ok(None),
         SubmitAnswer { sealed: Some(sealed), handle: Some(handle), notes, tools, several_files, .. }
@@ -124,6 +157,7 @@ fn read(output: &ChildOutput, wanted: &CredentialOption) -> Result<Option<Submit
                 .map_err(|fault| SubmitFailure::Misbehaved(format!("answered, but {fault}")))?
                 .with_tools(&tools)
                 .with_several_files(several_files);
+            let chosen = chosen.unwrap_or_else(|| wanted.clone());
             Ok(Some(Submitted { credential, chosen, notes: notes.into_iter().take(NOTES).collect() }))
         }
         _ => Err(misbehaved("gave an answer without a credential")),
@@ -171,13 +205,46 @@ mod tests {
 
     #[test]
     fn the_reason_of_mytoken_submit_is_passed_on() {
-        for (chosen, required) in [("", false), (r#","chosen":"data""#, false), (r#","chosen":"required:data""#, true)]
-        {
+        for chosen in ["", "data", "required:data"] {
+            let more = if chosen.is_empty() { String::new() } else { format!(r#","chosen":"{chosen}""#) };
             let read =
-                read_line(&format!(r#"{{"v":1,"error":" your session has none. "{chosen}}}"#), ChildStatus::Exited(1));
-            let failure = Failure { reason: "your session has none.".into(), required };
-            assert_eq!(read, Err(SubmitFailure::Reported(failure)), "{chosen}");
+                read_line(&format!(r#"{{"v":1,"error":" your session has none. "{more}}}"#), ChildStatus::Exited(1));
+            let failure = SubmitFailure::Reported {
+                reason: "your session has none.".into(),
+                chosen: CredentialOption::parse(chosen),
+            };
+            assert_eq!(read, Err(failure), "{chosen}");
         }
+    }
+
+    #[test]
+    fn without_an_answer_the_sites_tables_say_whether_the_job_may_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(directory.path().join("jobs.toml"), text).unwrap();
+        let failure = |option: Option<&str>, partition: &str| {
+            let option = option.map_or(CredentialOption::On { profile: None, required: false }, |text| {
+                CredentialOption::parse(text).unwrap()
+            });
+            let wish = Wish { by_default: option == CredentialOption::On { profile: None, required: false }, option };
+            let value = |name: &CStr| (name == c"partition").then(|| partition.to_owned());
+            let Failure { reason, required } = Failure::by_tables("it died".to_owned(), &wish, directory.path(), value);
+            (reason, required)
+        };
+        let runs = ("it died".to_owned(), false);
+        assert_eq!(failure(None, "secured"), runs, "no file");
+        write("[[default]]\npartition = \"secured\"\nmytoken = \"required:data\"\n");
+        let required = ("it died; the site requires one for this job".to_owned(), true);
+        for (option, partition, wanted) in [
+            (None, "secured", required),
+            (None, "main", runs.clone()),
+            (Some("data"), "secured", runs),
+            (Some("required"), "main", ("it died".to_owned(), true)),
+        ] {
+            assert_eq!(failure(option, partition), wanted, "{option:?} {partition}");
+        }
+        write("[[default]]\nmytoken = [\"required\"]\n");
+        let (reason, is_required) = failure(None, "main");
+        assert!(is_required && reason.contains("jobs.toml cannot be read") && reason.contains("--mytoken=off"));
     }
 
     #[test]

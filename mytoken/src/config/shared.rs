@@ -11,7 +11,7 @@ use crate::http::{HttpSettings, Roots};
 use crate::urls::{IssuerUrl, ServerUrl};
 
 /// Default directory of the configuration.
-pub const DIRECTORY: &str = "/etc/mytoken";
+pub const DIRECTORY: &str = mytoken_wire::paths::CONFIGURATION;
 
 /// The content of `mytoken.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

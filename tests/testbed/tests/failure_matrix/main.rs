@@ -5,6 +5,7 @@
 //! `make test` plays each fault from before the submission on, and two of them at the start. `make matrix` plays every fault at
 //! every moment: with `TESTBED_MATRIX=long`.
 
+mod demanded;
 mod rows;
 
 use std::fmt::Write as _;
