@@ -12,6 +12,8 @@ use markdown::Page;
 mod book;
 #[path = "documents/keys.rs"]
 mod keys;
+#[path = "documents/log_lines.rs"]
+mod log_lines;
 #[path = "documents/markdown.rs"]
 mod markdown;
 
