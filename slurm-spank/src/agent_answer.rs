@@ -11,8 +11,8 @@ use mytoken_wire::{Clock as _, Deadline, MOST_FILES, SystemClock, token_file};
 
 use crate::ffi::info;
 use crate::missed::{MissedFile, Recorded};
-use crate::settings::PluginSettings;
 use crate::state::{StepToken, TokenState};
+use mytoken_wire::PluginSettings;
 
 /// Longest restart of an agent.
 const RESTART: Duration = Duration::from_millis(1500);

@@ -2,7 +2,7 @@
 //! Input and result of a hook.
 
 use crate::ffi::{Spank, SpankContext};
-use crate::settings::PluginSettings;
+use crate::settings::HookSettings;
 
 /// Input of a hook.
 pub struct HookCall<'call> {
@@ -11,7 +11,7 @@ pub struct HookCall<'call> {
     /// The program.
     pub context: SpankContext,
     /// The plugin's arguments.
-    pub settings: PluginSettings,
+    pub settings: HookSettings,
 }
 
 impl HookCall<'_> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use mytoken_wire::agent::{JobEnd, JobStart, MissedEnd, MissedRecord as _, MissedStart};
 use nix::fcntl::OFlag;
 
-use crate::settings::PluginSettings;
+use mytoken_wire::PluginSettings;
 
 /// Highest number of records on a node. Jobs beyond it get their token at their next step.
 const MOST: usize = 1024;

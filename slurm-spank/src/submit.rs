@@ -14,8 +14,9 @@ use crate::credential_option::Wish;
 use crate::demand::{self, Demand};
 use crate::ffi::{SpankContext, command_options};
 use crate::job_env::Credential;
-use crate::settings::{PluginSettings, SiteDefault};
+use crate::settings::SiteDefault;
 use crate::spawn::{self, ChildOutput, ChildStatus, SpawnError};
+use mytoken_wire::PluginSettings;
 
 /// Most notes that are shown.
 const NOTES: usize = 4;

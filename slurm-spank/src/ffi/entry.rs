@@ -11,7 +11,7 @@ use super::process::exit_refused;
 use super::slurm::{Spank, SpankContext, info};
 use crate::dispatch;
 use crate::hook::{HookCall, Verdict};
-use crate::settings::PluginSettings;
+use crate::settings::HookSettings;
 
 /// Called in every process of Slurm that loads the plugin.
 ///
@@ -109,8 +109,7 @@ unsafe fn hook(
     // SAFETY: guaranteed by the caller.
     let arguments = unsafe { copy_arguments(count, arguments) };
     let run = || {
-        let call =
-            HookCall { spank: &spank, context: SpankContext::now(), settings: PluginSettings::parse(&arguments) };
+        let call = HookCall { spank: &spank, context: SpankContext::now(), settings: HookSettings::parse(&arguments) };
         call.settings.inject_panic(name);
         run(&call)
     };

@@ -204,7 +204,10 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                 format!("rm {LINE}; echo 'optional spank_mytokn.so' >{LINE}"),
                 "plugin-line",
                 2,
-                "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(mkdir .*\\)/\\1/p')\"".into(),
+                // A copy beside it would be read, too: many sites include all files of the directory.
+                "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(mkdir .*\\)/\\1/p')\"; \
+                 test \"$(ls -A /etc/slurm/plugstack.conf.d)\" = mytoken.conf; rm /etc/slurm/mytoken.conf"
+                    .into(),
             ),
             // Then srun and sbatch of each user fail.
             (
@@ -212,6 +215,18 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                 "users-cannot-read",
                 2,
                 "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(chmod .*\\)/\\1/p')\"".into(),
+            ),
+            (
+                format!("chmod 0600 {PLUGIN}; ! runuser -u alice -- srun --help | grep mytoken"),
+                "plugin-users",
+                2,
+                format!("chmod 0644 {PLUGIN}"),
+            ),
+            (
+                format!("sed -i 's/^optional.*/& defualt=x/' {SNIPPET}"),
+                "plugin-argument",
+                2,
+                format!("sed -i 's/ defualt=x//' {SNIPPET}"),
             ),
             // To users this is a directory without files, so their srun and sbatch have no --mytoken.
             (

@@ -70,6 +70,9 @@ pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
         findings.closed(&who, &file, "their srun and sbatch fail, or do not know --mytoken");
     }
     if findings.findings.is_empty() {
+        findings.own_srun(user, &who, used.as_ref().and_then(|(_, jobs)| jobs.agent.squeue.as_deref()));
+    }
+    if findings.findings.is_empty() {
         findings.ok(PART, format!("{who} can read it, the key cluster.pub and the certificates"));
     }
     if user != ANYBODY {
@@ -127,6 +130,9 @@ impl Findings {
                     .problems()
                     .any(|finding| finding.part == PART || finding.id.as_deref() == Some(kinds::CA_FILE.id));
                 read.findings.retain(|found| !files || found.level != Severity::Ok || found.part != PART);
+                // What Slurm does not load for root is not loaded for users, either.
+                let plugin = self.problems().any(|finding| finding.part == kinds_slurm::PLUGIN_USERS.part);
+                read.findings.retain(|found| !plugin || found.id.as_deref() != Some(kinds_slurm::PLUGIN_USERS.id));
                 // The helper reads mytoken.toml, too: one fault is one finding.
                 let unusable = |found: &CheckFinding| found.part == PART && found.level == Severity::Error;
                 let helper = [Some(kinds_user::HELPER.id), Some(kinds_user::SETTINGS.id)];
@@ -164,6 +170,18 @@ impl Findings {
             finding.fix = None;
             self.findings.push(finding);
         }
+    }
+
+    /// Whether srun loads the plugin. For this, Slurm opens its file with the user's rights.
+    fn own_srun(&mut self, user: &str, who: &str, squeue: Option<&Path>) {
+        let Some(help) = slurm::own_help(squeue) else { return };
+        let text = match &help {
+            Ok(help) if help.contains("--mytoken") => return,
+            Ok(help) | Err(help) => help,
+        };
+        let reason = text.lines().find(|line| line.contains("error: ")).unwrap_or("srun --help shows no --mytoken");
+        let text = format!("srun of {who} does not load the plugin: {}", printable(reason, LONGEST));
+        self.add_fixed(kinds_slurm::PLUGIN_USERS, text, as_user(user, "srun --help"));
     }
 
     /// Reads what `mytoken-submit` reads. Mistakes that do not depend on the reader are left to the check of root.

@@ -26,7 +26,7 @@ pub(super) fn partitions(output: &str) -> Vec<Partition> {
 
 /// What `default=` of the plugin's first line says. `None`: no line loads the plugin, or the value is not valid.
 pub(super) fn site_default(lines: &[PluginLine]) -> Option<SiteDefault> {
-    lines.first()?.default.as_deref().map_or(Some(SiteDefault::Off), SiteDefault::parse)
+    lines.first()?.default().map_or(Some(SiteDefault::Off), SiteDefault::parse)
 }
 
 impl Findings {
@@ -99,7 +99,7 @@ mod tests {
             required: false,
             plugin: "p".into(),
             relative: false,
-            default: (!default.is_empty()).then(|| default.to_owned()),
+            arguments: vec![format!("default={default}")].into_iter().filter(|_| !default.is_empty()).collect(),
         };
         let site = site_default(&site.map(line).into_iter().collect::<Vec<_>>());
         faults(&jobs, site.as_ref(), &partitions(sinfo)).iter().map(|(kind, _)| kind.id).collect()

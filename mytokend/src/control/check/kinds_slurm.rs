@@ -36,9 +36,13 @@ kinds! {
     /// The plugin's file is not in `PluginDir`.
     PLUGIN_FILE: "plugin-file", "Slurm plugin", Error, "apt install --reinstall slurm-spank-mytoken";
     /// No line of plugstack.conf loads the plugin.
-    PLUGIN_LINE: "plugin-line", "Slurm plugin", Error, "mkdir -p /etc/slurm/plugstack.conf.d && ln -sfb /usr/share/mytoken/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf   # plugstack.conf must include this directory";
+    PLUGIN_LINE: "plugin-line", "Slurm plugin", Error, "mkdir -p /etc/slurm/plugstack.conf.d; mv -fb -t /etc/slurm /etc/slurm/plugstack.conf.d/mytoken.conf 2>/dev/null; ln -s /usr/share/mytoken/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf   # plugstack.conf must include this directory";
     /// Slurm does not load the plugin although file and line are there.
     PLUGIN_NOT_LOADED: "plugin-not-loaded", "Slurm plugin", Error, "srun --help | grep -A4 mytoken";
+    /// The plugin's line has an argument that the plugin does not accept.
+    PLUGIN_ARGUMENT: "plugin-argument", "Slurm plugin", Error, "";
+    /// srun of ordinary users does not load the plugin, and that of root does.
+    PLUGIN_USERS: "plugin-users", "Slurm plugin", Error, "";
     /// The plugin's line says `required`.
     PLUGIN_REQUIRED: "plugin-required", "Slurm plugin", Warning, "";
     /// The plugin's line does not reach hosts without configuration files.
@@ -91,6 +95,8 @@ mod tests {
         // The command of the others depends on what was found.
         let computed = [
             "agent-key-file",
+            "plugin-argument",
+            "plugin-users",
             "plugin-required",
             "slurm-run-hidden",
             "slurm-missing",

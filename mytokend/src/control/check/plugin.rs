@@ -2,7 +2,9 @@
 //! The findings of `mytokenctl check` about the Slurm plugin, and about the version of the PAM module.
 
 use super::agent::VERSION;
-use super::configuration::word;
+use mytoken_wire::{PluginSettings, printable};
+
+use super::configuration::{edit, word};
 use super::host::{Host, module_paths};
 use super::slurm::{InMemory, PLUGIN, Seen, library_version};
 use super::{Findings, kinds_slurm as kinds};
@@ -25,6 +27,15 @@ impl Findings {
             let file = word(&line.file.to_string_lossy());
             let fix = format!("sed -i --follow-symlinks '{}s/required/optional/' {file}", line.number);
             self.add_fixed(kinds::PLUGIN_REQUIRED, text, fix);
+        }
+        // The plugin's own parser. With a mistake, each submission with a credential fails.
+        for line in &seen.lines {
+            let place = format!("{}:{}", line.file.display(), line.number);
+            for problem in PluginSettings::parse(&line.arguments).problems {
+                let problem = problem.strip_prefix("plugstack.conf: ").unwrap_or(&problem);
+                let text = format!("{place}: {}: no job gets a credential", printable(problem, 200));
+                self.add_fixed(kinds::PLUGIN_ARGUMENT, text, format!("{}   # man 8 spank_mytoken", edit(&place)));
+            }
         }
         let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
         let configless = config.is_some_and(|config| config.has("SlurmctldParameters", "enable_configless"));
@@ -124,7 +135,7 @@ mod tests {
                 required: false,
                 plugin: PLUGIN.into(),
                 relative: false,
-                default: None,
+                arguments: vec![],
             }],
             file: Some((PathBuf::from("/usr/lib/slurm/spank_mytoken.so"), Some(VERSION.to_owned()))),
             slurmds: vec![(7, InMemory::Version(Some(VERSION.to_owned())))],
@@ -157,6 +168,12 @@ mod tests {
         let required = found(|seen| seen.lines[0].required = true);
         assert!(required.len() == 1 && required[0].0 == "plugin-required", "{required:?}");
         assert_eq!(required[0].2, "sed -i --follow-symlinks '3s/required/optional/' /etc/slurm/plugstack.conf");
+        let argument = found(|seen| seen.lines[0].arguments = vec!["defualt=x".to_owned()]);
+        assert!(argument.len() == 1 && argument[0].0 == "plugin-argument", "{argument:?}");
+        assert!(
+            argument[0].1.starts_with("/etc/slurm/plugstack.conf:3: argument \"defualt=x\" is unknown"),
+            "{argument:?}"
+        );
         for version in [None, Some("0.0.9".to_owned())] {
             assert_eq!(ids(|seen| seen.file.as_mut().unwrap().1 = version), ["plugin-version"]);
         }

@@ -16,8 +16,15 @@ pub(super) struct PluginLine {
     pub plugin: String,
     /// Whether an include with a relative path led to the file. Hosts in configless mode do not have such files (SLURM-05).
     pub relative: bool,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl PluginLine {
     /// The value of its argument `default=`.
-    pub default: Option<String>,
+    pub(super) fn default(&self) -> Option<&str> {
+        self.arguments.iter().find_map(|argument| argument.strip_prefix("default="))
+    }
 }
 
 /// The files of a host.
@@ -51,7 +58,7 @@ fn collect(files: &dyn Files, file: &Path, relative: bool, depth: usize, found: 
                 required: control == "required",
                 plugin: plugin.to_owned(),
                 relative,
-                default: words.find_map(|word| word.strip_prefix("default=")).map(str::to_owned),
+                arguments: words.map(str::to_owned).collect(),
             }),
             (Some("include"), Some(pattern)) => {
                 let relative = relative || !pattern.starts_with('/');
@@ -111,8 +118,9 @@ mod tests {
     #[test]
     fn the_argument_of_a_line_is_read() {
         let files = Texts(vec![("/p", "optional a.so x=1\tdefault=d # default=e\noptional b.so # default=e\n")]);
-        let defaults: Vec<_> = lines(&files, Path::new("/p")).into_iter().map(|line| line.default).collect();
-        assert_eq!(defaults, [Some("d".to_owned()), None]);
+        let found = lines(&files, Path::new("/p"));
+        assert_eq!(found.iter().map(PluginLine::default).collect::<Vec<_>>(), [Some("d"), None]);
+        assert_eq!(found.iter().map(|line| line.arguments.len()).collect::<Vec<_>>(), [2, 0]);
     }
 
     #[test]

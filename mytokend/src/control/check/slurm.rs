@@ -259,6 +259,11 @@ pub(super) fn closed_files() -> Vec<PathBuf> {
     closed.0.into_inner()
 }
 
+/// What `srun --help` prints with the rights of this process, where plugstack.conf loads our plugin.
+pub(super) fn own_help(squeue: Option<&Path>) -> Option<Result<String, String>> {
+    loads_us().then(|| run("srun", &["--help"], squeue)).flatten()
+}
+
 /// This host's files, and which of them this process has no right to read.
 #[derive(Default)]
 struct Closed(RefCell<Vec<PathBuf>>);
@@ -357,7 +362,7 @@ mod tests {
             required: false,
             plugin: plugin.into(),
             relative: false,
-            default: None,
+            arguments: vec![],
         };
         let paths = plugin_files("/usr/lib/slurm:/opt/slurm", &[line(PLUGIN), line("/x/spank_mytoken.so")]);
         assert_eq!(
