@@ -19,6 +19,7 @@ mod node_differences;
 mod nodes;
 mod package_tool;
 mod pam;
+mod pam_service;
 pub mod pam_stack;
 mod plugin;
 mod plugstack;
@@ -166,10 +167,11 @@ fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Hos
         findings.map_files(login, &shared.issuers, trust, &NssAccounts);
         findings.id_tokens(&shared, login);
         if let Some(host) = host {
-            findings.sshd(host, user, login, &map_files::named(login, trust));
-            for service in &login.services {
-                findings.pam(host, service);
+            let sshd = findings.sshd(host, user, login, &map_files::named(login, trust));
+            for service in Findings::checked_services(host, &login.services, &sshd) {
+                findings.pam(host, &service, dir, &login.services);
             }
+            findings.nologin(host, &sshd);
             findings.pam_version(host);
         }
     }

@@ -78,6 +78,16 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ("mv /usr/sbin/sshd /root/", "sshd-missing", 1),
     ("mv /run/sshd /root/run-sshd", "sshd-run-directory", 2),
     ("chmod 0777 /run/sshd", "sshd-run-directory", 2),
+    ("mkdir /root/keys; mv /etc/ssh/ssh_host_*_key /root/keys", "sshd-configuration", 2),
+    ("sed -i 's/^auth .*pam_mytoken.so/& services=su/' STACK", "pam-service", 2),
+    (
+        "mkdir /etc/mytoken/login.d; echo 'services = [\"su\"]' >/etc/mytoken/login.d/a.toml; cp STACK /etc/pam.d/su",
+        "pam-service",
+        2,
+    ),
+    ("sed -i 's,^auth .*pam_mytoken.so,& config=/srv,' STACK", "pam-configuration", 1),
+    ("touch /etc/nologin", "nologin", 2),
+    ("touch /run/nologin", "nologin", 2),
     // Logged at each login, and otherwise passed over.
     ("sed -i 's/^account .*pam_mytoken.so/& dbug services=/' STACK", "pam-argument", 1),
     (
@@ -170,7 +180,7 @@ fn mend(site: &Site) -> Result<()> {
     let mend = format!(
         "rm -f /etc/ssh/sshd_config.d/*-broken.conf /usr/lib/pam.d/sshd; cp /root/stack {STACK}; \
          mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; \
-         mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /root/run-sshd; rm -rf /etc/mytoken/login.d /etc/mytoken/mytoken.d; {RELOAD_SSHD}"
+         mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /root/run-sshd /etc/nologin /run/nologin; mv /root/keys/* /etc/ssh/ 2>/dev/null; rm -rf /root/keys; rm -rf /etc/mytoken/login.d /etc/mytoken/mytoken.d; {RELOAD_SSHD}"
     );
     site.sh("root", &mend)?.ok()?;
     Ok(())

@@ -4,7 +4,7 @@
 mod checked;
 
 use checked::{RELOAD_SSHD, findings, healthy, sees_alone};
-use testbed::{Options, Result, Site, story};
+use testbed::{Options, Release, Result, Site, story};
 
 const BROKEN: &str = "/etc/ssh/sshd_config.d/01-broken.conf";
 
@@ -96,7 +96,9 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
             let pasted = site.sh("root", &found[0].fix.replace("systemctl reload ssh", RELOAD_SSHD))?;
             match id {
                 NOT_READ => assert_eq!(findings(site, arguments)?, (vec![], 0), "{break_it}"),
-                "sshd-match" => assert!(pasted.stdout.contains("kbdinteractiveauthentication "), "{pasted:?}"),
+                "sshd-match" => {
+                    assert!(pasted.stdout.to_lowercase().contains("kbdinteractiveauthentication "), "{pasted:?}");
+                }
                 _ => assert!(
                     pasted.stdout.contains("-broken.conf:") || pasted.stdout.ends_with(":/bin/nosuch\n"),
                     "{pasted:?}"
@@ -112,7 +114,21 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
         site.sh("root", &with("AllowUsers alice"))?.ok()?;
         let report = site.sh("root", "mytokenctl check --json")?.ok()?.stdout;
         assert!(report.contains("\"sshd-access-lists\"") && report.contains("AllowUsers alice"), "{report}");
-        mend(site)
+        mend(site)?;
+        let other = "/usr/sbin/sshd -p 2299 -oKbdInteractiveAuthentication=no; until test -s /run/sshd.pid; do sleep 0.05; done; sleep 1";
+        sees_alone(site, "", other, "sshd-options", 1)?;
+        let end = "kill $(cat /run/sshd.pid); touch /run/reload; pkill -HUP -o -x sshd; \
+                   until test /run/sshd.pid -nt /run/reload; do sleep 0.05; done";
+        site.sh("root", end)?.ok()?;
+        assert_eq!(findings(site, "")?, (vec![], 0));
+        // Newer releases have this keyword.
+        if site.options().release != Release::Bookworm {
+            site.sh("root", "cp /etc/pam.d/sshd /etc/pam.d/ssh-site")?.ok()?;
+            sees_alone(site, "", &with("PAMServiceName ssh-site"), "pam-service", 2)?;
+            sees_alone(site, "", "rm /etc/pam.d/ssh-site", "pam-line", 2)?;
+            mend(site)?;
+        }
+        Ok(())
     })
 }
 

@@ -60,6 +60,8 @@ kinds! {
     SSHD_SHUT_OUT: "sshd-accounts-shut-out", "sshd", Warning, "grep -niE '^[^#]*(allow|deny)(users|groups)' /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf";
     /// `AllowUsers` and similar lists are set. Which accounts the rules open is not known in advance.
     SSHD_LISTS: "sshd-access-lists", "sshd", Ok, "";
+    /// The running sshd was started with options that count before its files.
+    SSHD_OPTIONS: "sshd-options", "sshd", Warning, "";
     /// The running sshd has not read its files since they were changed.
     SSHD_NOT_RELOADED: "sshd-not-reloaded", "sshd", Warning, "sshd -t && systemctl reload ssh";
     /// `PerSourcePenalties` is as shipped.
@@ -84,6 +86,12 @@ kinds! {
     PAM_CLOSED: "pam-accepted-token-refused", "PAM", Error, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// A password is asked for before the token.
     PAM_PASSWORD_FIRST: "pam-password-first", "PAM", Warning, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
+    /// `services` does not name the service, so the module passes it over.
+    PAM_SERVICE: "pam-service", "PAM", Error, "";
+    /// The module reads another configuration than the one that is checked.
+    PAM_CONFIG: "pam-configuration", "PAM", Warning, "";
+    /// `/etc/nologin` or `/run/nologin` exists: nobody but root can log in.
+    NOLOGIN: "nologin", "PAM", Error, "";
     /// An argument that `pam_mytoken` does not have.
     PAM_ARGUMENT: "pam-argument", "PAM", Warning, "";
     /// The session line comes before `pam_systemd`.
@@ -197,10 +205,18 @@ mod tests {
         // The commands of servers and issuers have a URL in them.
         let made = |kind: &&Kind| ["issuer", "mytoken server"].contains(&kind.part);
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty() && !made(kind)) {
-            let of_line =
-                ["pam-line", "pam-line-not-reached", "pam-session-order", "pam-user-environment", "pam-argument"];
+            let of_line = [
+                "pam-line",
+                "pam-line-not-reached",
+                "pam-session-order",
+                "pam-user-environment",
+                "pam-argument",
+                "pam-service",
+                "pam-configuration",
+                "nologin",
+            ];
             assert!(
-                ["sshd-missing", "sshd-match", "sshd-access-lists", "profile-audience"]
+                ["sshd-missing", "sshd-match", "sshd-access-lists", "sshd-options", "profile-audience"]
                     .iter()
                     .chain(&of_line)
                     .any(|id| *id == kind.id),

@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use mytoken_login::ModuleArguments;
 use mytoken_wire::printable;
 
 use super::Findings;
@@ -14,13 +13,16 @@ use super::kinds::{self, Kind};
 use super::pam_stack::{Action, Directories, Group, ModuleLine, Stack};
 
 /// Our module.
-const MODULE: &str = "pam_mytoken";
+pub(super) const MODULE: &str = "pam_mytoken";
 
 /// Where libpam looks for the files of services. SUSE has its own ones in the second; administrators' are in the first everywhere.
 const DIRECTORIES: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
 
 /// Debian's first package of libpam that also looks for included files in both (SSH-36).
 const INCLUDES_FROM_BOTH: &str = "1.7.0-6";
+
+/// The service of sshd, unless `PAMServiceName` of newer releases has another.
+pub(super) const SSHD: &str = "sshd";
 
 /// Modules that ask for a password. Somebody who has a token has none.
 const PASSWORD: [&str; 5] = ["pam_unix", "pam_sss", "pam_krb5", "pam_ldap", "pam_winbind"];
@@ -32,11 +34,11 @@ const REFUSALS: [&str; 2] = ["auth_err", "perm_denied"];
 const ACCOUNT_REFUSALS: [&str; 2] = ["acct_expired", "perm_denied"];
 
 /// Longest name of a module in a text.
-const NAME: usize = 80;
+pub(super) const NAME: usize = 80;
 
 impl Findings {
-    /// Checks the stacks of `service`.
-    pub(super) fn pam(&mut self, host: &dyn Host, service: &str) {
+    /// Checks the stacks of `service`. `dir`: the directory of the configuration that is checked. `listed`: `services` of `login.toml`.
+    pub(super) fn pam(&mut self, host: &dyn Host, service: &str, dir: &Path, listed: &[String]) {
         let [auth, account, session] =
             [Group::Auth, Group::Account, Group::Session].map(|group| (group, read(host, service, group)));
         let before = self.findings.len();
@@ -60,7 +62,8 @@ impl Findings {
             }
         }
         self.session_order(&session.1);
-        self.arguments([&auth.1, &account.1, &session.1]);
+        self.arguments([&auth.1, &account.1, &session.1], dir);
+        self.served(&auth.1, service, listed);
         if self.findings.len() == before {
             self.ok("PAM", format!("the stacks of {service} ask for tokens and refuse what they must"));
         }
@@ -150,20 +153,6 @@ impl Findings {
         }
     }
 
-    /// Lets the module's own parser judge its arguments. An included line can be in several stacks.
-    fn arguments(&mut self, stacks: [&Stack; 3]) {
-        for line in stacks.into_iter().flat_map(Stack::lines).filter(|line| line.name() == MODULE) {
-            for unknown in ModuleArguments::parse(&line.arguments).unknown {
-                let text = format!(
-                    "{}: {MODULE}.so has no argument {}: it is passed over, and logged at each login",
-                    line.place,
-                    printable(&unknown, NAME)
-                );
-                self.add_fixed(kinds::PAM_ARGUMENT, text, format!("{}   # man 8 pam_mytoken", edit(&line.place)));
-            }
-        }
-    }
-
     fn session_order(&mut self, session: &Stack) {
         let at = |name: &str| session.lines().position(|line| line.name() == name);
         let Some(own) = at(MODULE) else { return };
@@ -188,7 +177,7 @@ impl Findings {
     }
 }
 
-fn read(host: &dyn Host, service: &str, group: Group) -> Stack {
+pub(super) fn read(host: &dyn Host, service: &str, group: Group) -> Stack {
     let services = DIRECTORIES.map(Path::new);
     let read = |path: &Path| host.read(path);
     let both = Stack::read(Directories { services: &services, includes: &services }, service, group, &read);
@@ -241,10 +230,10 @@ fn run<'a>(stack: &'a Stack, group: Group, service: &str, ours: &'static str) ->
 
 /// Whether sshd's auth stack has our module.
 pub(super) fn sshd_asks_us(host: &dyn Host) -> bool {
-    ours(&read(host, "sshd", Group::Auth)).is_some()
+    ours(&read(host, SSHD, Group::Auth)).is_some()
 }
 
-fn ours(stack: &Stack) -> Option<&ModuleLine> {
+pub(super) fn ours(stack: &Stack) -> Option<&ModuleLine> {
     stack.lines().find(|line| line.name() == MODULE)
 }
 
@@ -256,6 +245,7 @@ mod tests {
     use super::super::host::Ran;
     use super::super::{CheckFinding, Severity};
     use super::*;
+    use mytoken::config::DIRECTORY;
 
     struct Files(HashMap<PathBuf, String>);
 
@@ -289,7 +279,7 @@ mod tests {
             files.insert(Path::new("/etc/pam.d").join(name), lines.join("\n"));
         }
         let mut findings = Findings::default();
-        findings.pam(&Files(files), "sshd");
+        findings.pam(&Files(files), "sshd", Path::new(DIRECTORY), &["sshd".to_owned()]);
         findings.findings.into_iter().filter(|finding| finding.level != Severity::Ok).collect()
     }
 
@@ -351,6 +341,13 @@ mod tests {
             ),
             ("@include common-password", "@include sshd", "pam-line"),
             ("account  required     pam_mytoken.so", "account required pam_mytoken.so dbug", "pam-argument"),
+            (ours, &format!("{ours} services=su,login")[..], "pam-service"),
+            (ours, &format!("{ours} services=su,sshd")[..], ""),
+            (
+                "account  required     pam_mytoken.so",
+                "account required pam_mytoken.so config=/srv",
+                "pam-configuration",
+            ),
             ("session  optional     pam_mytoken.so", "session optional pam_mytoken.so services=", "pam-argument"),
             // Not in the way.
             ("session  optional     pam_keyinit.so", "session optional pam_nosuch.so", ""),

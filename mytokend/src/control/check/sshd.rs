@@ -12,11 +12,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use mytoken_login::LoginSettings;
+use mytoken_wire::printable;
 
 use super::configuration::word;
 use super::host::{Host, Ran};
 use super::kinds::{self, Kind};
 use super::package_tool::PackageTool;
+use super::pam;
 use super::{Findings, Severity};
 use files::{Block, Files, MAIN};
 
@@ -32,6 +34,9 @@ const TOKEN_METHODS: [&str; 2] = ["keyboard-interactive", "keyboard-interactive:
 
 /// The lines that say whom sshd lets in.
 const LISTS: &str = "(allow|deny)(users|groups)";
+
+/// Longest reason of sshd in a sentence.
+const LONGEST: usize = 400;
 
 /// Most `Match` blocks for which sshd is asked.
 const MOST_BLOCKS: usize = 50;
@@ -71,14 +76,25 @@ fn closing(sshd: &Effective) -> Vec<Closing> {
 }
 
 impl Findings {
-    /// Checks what sshd would do for `user`, or for everybody. `mapped`: the accounts of the map files.
-    pub(super) fn sshd(&mut self, host: &dyn Host, user: Option<&str>, login: &LoginSettings, mapped: &[String]) {
+    /// Checks what sshd would do for `user`, or for everybody. `mapped`: the accounts of the map files. Returns sshd's name for PAM.
+    pub(super) fn sshd(
+        &mut self,
+        host: &dyn Host,
+        user: Option<&str>,
+        login: &LoginSettings,
+        mapped: &[String],
+    ) -> String {
+        let service = pam::SSHD.to_owned();
         let text = match effective(host, user) {
             Ran::Output(text) => text,
             Ran::Missing => {
-                return self.add_kind(kinds::SSHD_MISSING, format!("there is no {SSHD}: no login over ssh is checked"));
+                self.add_kind(kinds::SSHD_MISSING, format!("there is no {SSHD}: no login over ssh is checked"));
+                return service;
             }
-            Ran::Failed(reason) => return self.no_configuration(host, &reason),
+            Ran::Failed(reason) => {
+                self.no_configuration(host, &reason);
+                return service;
+            }
         };
         let before = self.findings.len();
         let sshd = Effective::parse(&text);
@@ -92,6 +108,7 @@ impl Findings {
             let whom = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
             self.ok("sshd", format!("its configuration lets {whom} answer the token prompt"));
         }
+        sshd.get("pamservicename").map_or(service, str::to_owned)
     }
 
     /// `sshd -T` failed.
@@ -104,7 +121,17 @@ impl Findings {
             let fix = format!("install -d -m 0755 -o root -g root {}", word(directory));
             return self.add_fixed(kinds::SSHD_RUN_DIRECTORY, text, fix);
         }
-        self.add_kind(kinds::SSHD_CONFIGURATION, format!("sshd does not accept its configuration: {first}"));
+        // Warnings about old keywords can come before the reason.
+        let lines: Vec<&str> = reason.lines().map(str::trim).collect();
+        let text = format!("sshd -T fails: {}", printable(&lines.join("; "), LONGEST));
+        if reason.contains("no hostkeys available") {
+            return self.add_fixed(
+                kinds::SSHD_CONFIGURATION,
+                text,
+                "ssh-keygen -A   # makes those that are missing".to_owned(),
+            );
+        }
+        self.add_kind(kinds::SSHD_CONFIGURATION, text);
     }
 
     /// Adds the settings that `Match` blocks can have: for logins in general, and for those from the addresses of a block.

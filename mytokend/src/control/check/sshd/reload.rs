@@ -1,22 +1,37 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether the running sshd has read its files since they were changed.
+//! Whether the running sshd has what its files say: whether it has read them since they were changed, and with which options it runs.
 //!
 //! SIGHUP makes sshd execute itself again: the process, its start time and /proc/PID stay the same. But each time it has read its
 //! configuration and listens, it writes its PID file again (SSH-35).
 
 use std::path::Path;
 
+use mytoken_wire::printable;
+
 use super::super::host::Host;
 use super::super::{Findings, kinds};
-use super::Effective;
 use super::files::Files;
+use super::{Effective, LONGEST};
 
 impl Findings {
+    /// `sshd -T` does not know the command line of the running sshd.
+    fn options(&mut self, host: &dyn Host, pid: u32) {
+        let line = host.read(Path::new(&format!("/proc/{pid}/cmdline"))).unwrap_or_default();
+        let options = options(&line).join(" ");
+        if !options.is_empty() {
+            let options = printable(&options, LONGEST);
+            let text = format!("sshd (process {pid}) was started with {options}: this counts before what is said here");
+            let fix = format!("tr '\\0' ' ' </proc/{pid}/cmdline; systemctl status {pid}   # its unit");
+            self.add_fixed(kinds::SSHD_OPTIONS, text, fix);
+        }
+    }
+
     pub(super) fn reload(&mut self, host: &dyn Host, sshd: &Effective, files: &Files) {
         // Without a PID file it is not known. With ssh.socket each connection has an sshd of its own, which reads everything.
         let Some(file) = sshd.get("pidfile").filter(|file| *file != "none").map(Path::new) else { return };
         let pid = host.read(file).and_then(|text| text.trim().parse::<u32>().ok());
         let Some(pid) = pid.filter(|pid| runs(host, *pid)) else { return };
+        self.options(host, pid);
         let Some(read) = host.last_change(file) else { return };
         let changes = files.paths.iter().filter_map(|path| Some((host.last_change(path)?, path)));
         if let Some((_, path)) = changes.max().filter(|(changed, _)| *changed > read) {
@@ -27,6 +42,43 @@ impl Findings {
             self.add_kind(kinds::SSHD_NOT_RELOADED, text);
         }
     }
+}
+
+/// What counts for tokens, in small letters. Red Hat's sshd always has options about ciphers.
+const OPTIONS: [&str; 10] = [
+    "usepam",
+    "kbdinteractive",
+    "challengeresponse",
+    "passwordauth",
+    "authenticationmethods",
+    "logingracetime",
+    "maxstartups",
+    "permitrootlogin",
+    "allow",
+    "deny",
+];
+
+/// The options of a command line that count for tokens. sshd shows its own behind its name, with blanks between them.
+fn options(command_line: &str) -> Vec<String> {
+    let command = command_line.split('[').next().unwrap_or_default();
+    let mut words = command.split([' ', '\0']).filter(|word| !word.is_empty());
+    let mut found = Vec::new();
+    while let Some(word) = words.next() {
+        let Some((option, value)) = ["-o", "-f"].iter().find_map(|option| Some((*option, word.strip_prefix(option)?)))
+        else {
+            continue;
+        };
+        let value = if value.is_empty() { words.next().unwrap_or_default() } else { value };
+        let counts = if option == "-f" {
+            value != super::MAIN
+        } else {
+            OPTIONS.iter().any(|known| value.to_ascii_lowercase().starts_with(known))
+        };
+        if counts {
+            found.push(format!("{option} {value}"));
+        }
+    }
+    found
 }
 
 /// Whether the process is an sshd: a number can be that of another process by now.
@@ -41,6 +93,19 @@ mod tests {
 
     const MAIN: &str = "/etc/ssh/sshd_config";
     const PID: &str = "/run/sshd.pid";
+
+    #[test]
+    fn options_that_count_for_tokens_are_found() {
+        for (line, expected) in [
+            ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups\0\0", ""),
+            ("sshd: /usr/sbin/sshd -D -oCiphers=a,b -oGSSAPIKexAlgorithms=c [listener] 0 of 10-100", ""),
+            ("sshd: /usr/sbin/sshd -D -oUsePAM=no -o AllowUsers=a [listener] -f x", "-o UsePAM=no -o AllowUsers=a"),
+            ("/usr/sbin/sshd\0-f\0/etc/ssh/other\0", "-f /etc/ssh/other"),
+            ("sshd: /usr/sbin/sshd -f /etc/ssh/sshd_config [listener]", ""),
+        ] {
+            assert_eq!(options(line).join(" "), expected, "{line}");
+        }
+    }
 
     #[test]
     fn a_file_that_is_newer_than_the_last_reload_is_found() {

@@ -301,6 +301,12 @@ fn each_setting_that_keeps_tokens_out_is_found_alone() {
     ] {
         assert_eq!(found(Ran::Failed(reason.into())), ["sshd-run-directory"]);
     }
+    let mut findings = Findings::default();
+    let reason = "line 1: Deprecated option UseLogin\r\nline 3: Bad configuration option: nosuch";
+    findings.no_configuration(&Site::default(), reason);
+    findings.no_configuration(&Site::default(), "sshd: no hostkeys available -- exiting.");
+    assert!(findings.findings[0].text.ends_with("UseLogin; line 3: Bad configuration option: nosuch"), "{findings:?}");
+    assert!(findings.findings[1].fix.as_ref().unwrap().starts_with("ssh-keygen -A "), "{findings:?}");
 }
 
 #[test]
