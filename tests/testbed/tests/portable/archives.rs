@@ -12,7 +12,7 @@ use testbed::site::plan::{Network, Plan};
 use testbed::site::root::{Recipe, Root};
 use testbed::{Error, Options, Release, Result, can_hold_a_site, skip, story_with_own_servers};
 
-use super::{built, old_glibc, read, run, temporary, text};
+use super::{build_paths, built, old_glibc, read, run, temporary, text};
 
 /// All files, without the directory that holds them.
 const HELPER: &[&str] = &[
@@ -82,6 +82,7 @@ fn the_archives_have_these_files_and_need_nothing_but_an_old_glibc() -> Result<(
                 .arg(&directory),
         )?;
         assert_eq!(found.lines().collect::<Vec<_>>(), expected, "{}", archive.display());
+        build_paths::check(&directory)?;
         for program in programs {
             old_glibc::check(&directory.join(program), &[])?;
         }

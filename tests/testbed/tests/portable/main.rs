@@ -9,6 +9,8 @@ use testbed::site::paths;
 use testbed::{Error, Result, skip};
 
 mod archives;
+#[path = "../build_paths/mod.rs"]
+mod build_paths;
 mod formula;
 mod images;
 #[path = "../old_glibc/mod.rs"]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use testbed::{Result, has_program, skip};
 
-use super::{built, old_glibc, read, run, temporary, text};
+use super::{build_paths, built, old_glibc, read, run, temporary, text};
 
 /// The wheel; `None` after the test was recorded as skipped.
 fn wheel() -> Result<Option<PathBuf>> {
@@ -40,6 +40,7 @@ fn the_wheel_holds_the_program_and_its_manual() -> Result<()> {
     assert_eq!(name, expected);
     let folder = temporary()?;
     text(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(folder.path()))?;
+    build_paths::check(folder.path())?;
     let stem = format!("mytoken_ssh-{}", env!("CARGO_PKG_VERSION"));
     let data = folder.path().join(format!("{stem}.data"));
     old_glibc::check(&data.join("scripts/mytoken-ssh"), &[])?;

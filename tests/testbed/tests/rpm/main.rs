@@ -11,6 +11,8 @@ use std::process::{Command, Output};
 use testbed::site::paths;
 use testbed::{Error, Result, has_program, skip};
 
+#[path = "../build_paths/mod.rs"]
+mod build_paths;
 mod host;
 mod installation;
 #[path = "../old_glibc/mod.rs"]
@@ -87,12 +89,13 @@ fn requires_and_provides_are_those_of_the_list() -> Result<()> {
 }
 
 #[test]
-fn no_file_needs_a_newer_glibc_or_another_library() -> Result<()> {
+fn no_file_needs_a_newer_glibc_or_another_library_or_names_a_directory_of_this_host() -> Result<()> {
     let Some(packages) = built(&["rpm", "rpm2archive", "readelf"])? else { return Ok(()) };
     let mut seen = 0;
     for package in packages {
         let folder = tempfile::tempdir().map_err(|source| Error::Io { what: "making a directory".into(), source })?;
         unpack(&package, folder.path())?;
+        build_paths::check(folder.path())?;
         let files = text(Command::new("find").arg(folder.path()).args(["-type", "f"]))?;
         for file in files.lines() {
             if !fs::read(file).is_ok_and(|content| content.starts_with(b"\x7fELF")) {
