@@ -4,6 +4,7 @@
 use mytoken_wire::agent::{Condition, Event, EventKind};
 
 use super::lease::Phase;
+use crate::jobs::JobWindow;
 
 /// What is known of the access token of one job, or of a session.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +19,8 @@ pub struct Facts<'a> {
     pub on_disk: bool,
     /// Begin of the next window, while the agent waits for it.
     pub waits_until: Option<u64>,
+    /// The windows that count from the job's start.
+    pub window: JobWindow,
     /// Since when each request for a token fails.
     pub failing_since: Option<u64>,
     /// What happened so far.
@@ -44,6 +47,7 @@ pub fn condition(facts: &Facts<'_>) -> (Condition, Option<u64>) {
         Phase::Finished { .. } => (Condition::Refused, refused),
         Phase::Refused if refused.is_none() && facts.on_disk => (Condition::NotRenewed, None),
         Phase::Refused => (Condition::Refused, refused),
+        Phase::Active { .. } if facts.window == JobWindow::Over => (Condition::Refused, None),
         Phase::Active { .. } if facts.written && !facts.on_disk => (Condition::FileMissing, None),
         Phase::Active { .. } if facts.waits_until.is_some() => (Condition::Waiting, None),
         Phase::Active { .. } if facts.failing_since.is_some() => (Condition::Outage, facts.failing_since),
@@ -71,6 +75,7 @@ mod tests {
             written: true,
             on_disk: true,
             waits_until: None,
+            window: JobWindow::Always,
             failing_since: None,
             events: &[],
         };
@@ -89,6 +94,7 @@ mod tests {
             (Facts { failing_since: Some(7), ..without }, (Condition::Outage, Some(7))),
             (Facts { waits_until: Some(9), ..valid }, (Condition::Waiting, None)),
             (Facts { waits_until: Some(9), ..without }, (Condition::Waiting, None)),
+            (Facts { window: JobWindow::Over, waits_until: Some(9), ..without }, (Condition::Refused, None)),
             // The file of the user alone does not make a token.
             (Facts { written: false, phase: Phase::Refused, events: &refused, ..valid }, (Condition::Refused, Some(1))),
             (Facts { phase: Phase::Refused, events: &refused, ..valid }, (Condition::Refused, Some(1))),

@@ -11,7 +11,7 @@ use mytoken_wire::agent::{JobStart, RenewalCredential};
 use super::budget::Budgets;
 use super::budget::ledger::Purpose;
 use super::lease::{AdmittedFile, LeaseCredential};
-use crate::jobs::Window;
+use crate::jobs::{StartWindow, Window};
 
 /// The content of an opened credential, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Admitted {
     pub exp: u64,
     /// When the sub-token gives access tokens, as its own text says. Empty: always.
     pub windows: Vec<Window>,
+    /// When its jobs get access tokens, counted from the start of each. Empty: always. The server does not know these windows.
+    pub start_windows: Vec<StartWindow>,
     /// Begin and end of the time in which jobs may have been submitted with it, Unix seconds. Only if several submissions share it.
     pub submitted: Option<(u64, u64)>,
     /// The agent of the submission's host follows it, too.

@@ -215,6 +215,7 @@ impl CredentialService for DirectMode {
             limited_uses: windows::uses_are_limited(clauses),
             lane: lane(&credential.server, provider),
             submitted: credential.submission_time(),
+            start_windows: credential.start_windows,
             followed: credential.followed,
             description: format!("sub-token: scopes {}, audience {}", credential.scope, credential.audience),
             profile: credential.profile,

@@ -12,7 +12,7 @@ use super::lease::{Ends, Lease, LeaseCredential, LeaseKey, LocalJob, NamedFile, 
 use super::lease_table::LeaseTable;
 use super::named_files::{FilesOfJob, started_files, take_files};
 use super::{Agent, millis};
-use crate::jobs::{EventHistory, job_start, renew_at};
+use crate::jobs::{EventHistory, JobWindow, job_start, renew_at};
 use crate::log::Level;
 
 impl Agent {
@@ -132,6 +132,7 @@ impl Agent {
                 lease.required = admitted.required;
                 lease.until = Some(admitted.exp);
                 lease.windows = admitted.windows;
+                lease.set_start_windows(admitted.start_windows, now);
                 lease.lane = admitted.lane;
                 lease.limited_uses = admitted.limited_uses;
                 lease.submitted = admitted.submitted;
@@ -172,12 +173,7 @@ impl Agent {
             EventKind::Joined,
             format!("job {} of the same submission starts here", start.job),
         );
-        self.write_named_files(lease);
-        if lease.token.is_some() && !self.write_files(lease) {
-            if let (true, Phase::Active { due }) = (lease.token_text.is_none(), &mut lease.phase) {
-                *due = now;
-            }
-        }
+        self.write_again_or_request(lease);
     }
 
     /// Writes the current access token for the jobs that run here and lack it. Returns whether all have it now. What could not be
@@ -185,7 +181,7 @@ impl Agent {
     pub(super) fn write_files(&self, lease: &mut Lease) -> bool {
         lease.write_due = None;
         let Some(exp) = lease.token.map(|token| token.exp) else { return true };
-        let lacks = |job: &LocalJob| job.running && job.file != Some(exp);
+        let lacks = |job: &LocalJob| job.running && job.window.is_open() && job.file != Some(exp);
         let lacking: Vec<u32> = lease.jobs.iter().filter(|(_, job)| lacks(job)).map(|(id, _)| *id).collect();
         let Some(text) = self.token_text(lease) else { return lacking.is_empty() };
         let mut failed = None;
@@ -232,18 +228,26 @@ impl Agent {
                 };
             };
             let state = lease.state(Some(job));
-            let undecided = state == JobState::Pending && lease.failures == 0 && lease.reason.is_none()
-                || state != JobState::Failed && lease.files.iter().any(|file| file.is_undecided(job));
+            let window = lease.told_window_of(job);
+            let undecided = match window {
+                JobWindow::Asking => true,
+                JobWindow::Closed { .. } | JobWindow::Over => false,
+                JobWindow::Always | JobWindow::Open { .. } => {
+                    state == JobState::Pending && lease.failures == 0 && lease.reason.is_none()
+                        || state != JobState::Failed && lease.files.iter().any(|file| file.is_undecided(job))
+                }
+            };
+            let reason = || window.reason().or_else(|| lease.reason.clone());
             let waited = self.clock.elapsed().saturating_sub(begin);
             let deadline = self.configured().intervals.start_deadline;
             let left = deadline.checked_sub(waited).filter(|left| undecided && !left.is_zero());
             let Some(left) = left else {
                 let reason = match state {
                     JobState::Ready => None,
-                    JobState::Pending => Some(lease.reason.clone().unwrap_or_else(|| {
+                    JobState::Pending => Some(reason().unwrap_or_else(|| {
                         "the mytoken server has not answered yet; the file appears after its answer".to_owned()
                     })),
-                    JobState::Failed => lease.reason.clone(),
+                    JobState::Failed => reason(),
                 };
                 let path = self.runtime_dir.job_token_path(job, lease.uid).display().to_string();
                 let files = started_files(lease, job);

@@ -4,6 +4,7 @@
 //! Everything here is a function of the lease and the time. The times of actions are Unix milliseconds.
 
 mod actions;
+mod job_windows;
 mod jump;
 mod named_file;
 mod parts;
@@ -15,7 +16,7 @@ use mytoken::private_files::Owner;
 use mytoken_wire::agent::{EventKind, JobState};
 use serde::{Deserialize, Serialize};
 
-use crate::jobs::{EventHistory, KnownNodes, Progress, Window};
+use crate::jobs::{EventHistory, JobWindow, KnownNodes, Progress, StartWindow, Window};
 
 pub use named_file::{AdmittedFile, NamedFile};
 pub use parts::{Action, CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, StandsFor, Submitter, lane, server};
@@ -113,6 +114,9 @@ pub struct Lease {
     /// When the credential gives access tokens. Empty: always, as far as its own text says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Window>,
+    /// When its jobs get access tokens, counted from the start of each. Empty: always. The server does not know these windows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start_windows: Vec<StartWindow>,
     /// The credential. Removed when the agent does not need it any more.
     #[serde(default, rename = "source")]
     pub credential: Option<LeaseCredential>,
@@ -175,6 +179,9 @@ pub struct Lease {
     /// A number that no earlier lease with the same key had. A worker compares it before it changes the lease.
     #[serde(skip)]
     pub generation: u64,
+    /// slurmctld is asked when its jobs began, or that is queued.
+    #[serde(skip)]
+    pub asking: bool,
     /// A worker thread settles this lease, or it is queued for that.
     #[serde(skip)]
     pub in_progress: bool,
@@ -211,6 +218,7 @@ impl Lease {
             required: false,
             until: None,
             windows: Vec::new(),
+            start_windows: Vec::new(),
             credential: None,
             lacks_credential: false,
             proven: false,
@@ -232,6 +240,7 @@ impl Lease {
             asked: None,
             second_due: None,
             generation: 0,
+            asking: false,
             in_progress: false,
             revoking: false,
             scheduled: None,
@@ -244,9 +253,7 @@ impl Lease {
         if let LeaseKey::Job(job) = self.key {
             if self.jobs.is_empty() {
                 let (running, file) = (self.is_running(), self.token.map(|token| token.exp));
-                let (name, script) = (None, false);
-                self.jobs
-                    .insert(job, LocalJob { gid: self.gid, name, running, file, script, began: None, last_seen: now });
+                self.jobs.insert(job, LocalJob { running, file, ..LocalJob::new(self.gid, now) });
                 self.leaders.insert(self.array_job.unwrap_or(job));
             }
             if self.credential.is_some() && !self.handle.is_empty() {
@@ -262,8 +269,8 @@ impl Lease {
 
     /// Adds a job that starts on this node.
     pub fn add_job(&mut self, job: u32, gid: u32, array_job: Option<u32>, now: u64) {
-        let (name, file, script, began) = (None, None, false, None);
-        self.jobs.insert(job, LocalJob { gid, name, running: true, file, script, began, last_seen: now });
+        let (start, window) = self.first_window(now);
+        self.jobs.insert(job, LocalJob { start, window, ..LocalJob::new(gid, now) });
         self.revoking &= self.ends == Ends::OnRequest;
         self.leaders.insert(array_job.filter(|array| *array != 0).unwrap_or(job));
         let ended: Vec<u32> = self.jobs.iter().filter(|(_, job)| !job.running).map(|(id, _)| *id).collect();
@@ -309,11 +316,13 @@ impl Lease {
             Some(job) => self.jobs.get(&job).map_or((false, false), |job| (job.running, job.file.is_some())),
             None => (true, self.token.is_some()),
         };
+        let window = job.map_or(JobWindow::Always, |job| self.window_of(job));
         match self.phase {
             Phase::Active { .. } | Phase::Refused if running && ready => JobState::Ready,
+            Phase::Active { .. } | Phase::Refused if window == JobWindow::Over => JobState::Failed,
             Phase::Active { .. } if running => JobState::Pending,
             // The files could not be written yet.
-            Phase::Refused if running && self.token.is_some() => JobState::Pending,
+            Phase::Refused if running && self.token.is_some() && window.is_open() => JobState::Pending,
             _ => JobState::Failed,
         }
     }

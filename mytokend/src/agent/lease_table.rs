@@ -92,7 +92,7 @@ impl LeaseTable {
     pub fn insert(&mut self, mut lease: Lease) {
         self.last_generation += 1;
         lease.generation = self.last_generation;
-        (lease.in_progress, lease.revoking) = (false, false);
+        (lease.in_progress, lease.revoking, lease.asking) = (false, false, false);
         (lease.attempts, lease.second_due) = (0, None);
         for file in &mut lease.files {
             (file.attempts, file.second_due) = (0, None);
@@ -160,7 +160,7 @@ impl LeaseTable {
     #[must_use]
     pub fn is_idle(&self, now: u64) -> bool {
         let asks = |lease: &Lease| lease.attempts > 0 || lease.files.iter().any(|file| file.attempts > 0);
-        let running = self.leases.values().any(|lease| lease.in_progress || asks(lease));
+        let running = self.leases.values().any(|lease| lease.in_progress || lease.asking || asks(lease));
         let waiting = !self.tokens.is_empty() || !self.revocations.is_empty();
         self.next_due().is_none_or(|due| due > now) && !waiting && !running
     }
@@ -181,6 +181,11 @@ impl LeaseTable {
                     task,
                 );
             }
+            // A job waits for its token.
+            Action::AskStart => {
+                lease.asking = true;
+                self.slurm.push_front(task);
+            }
             // A query changes nothing before its answer, and meanwhile the token is renewed.
             Action::QueryJobs if self.slurm.contains(&task) => {}
             Action::QueryJobs => self.slurm.push_back(task),
@@ -196,7 +201,7 @@ impl LeaseTable {
                 file.second_due = None;
                 self.tokens.push(place, task);
             }
-            Action::Write | Action::Expire | Action::Delete => {}
+            Action::Write | Action::Expire | Action::Delete | Action::FollowWindows => {}
         }
     }
 

@@ -11,6 +11,7 @@ mod condition;
 pub mod credential_service;
 pub mod direct;
 mod job_requests;
+mod job_windows;
 pub mod lanes;
 pub mod lease;
 pub mod lease_table;

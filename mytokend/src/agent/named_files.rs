@@ -31,8 +31,10 @@ pub(super) fn take_files(lease: &mut Lease, job: u32) -> FilesOfJob {
 
 /// The further files of a starting job for the answer to its step.
 pub(super) fn started_files(lease: &Lease, job: u32) -> Vec<StartedFile> {
+    let window = lease.window_of(job);
     let reason = |file: &NamedFile| {
-        let reason = || file.reason.clone().unwrap_or_else(|| NO_ANSWER_YET.to_owned());
+        let window = window.reason().filter(|_| file.due.is_some());
+        let reason = || window.or_else(|| file.reason.clone()).unwrap_or_else(|| NO_ANSWER_YET.to_owned());
         (!file.written.contains_key(&job)).then(reason)
     };
     lease.files.iter().map(|file| StartedFile { name: file.name.clone(), reason: reason(file) }).collect()
@@ -60,7 +62,7 @@ impl Agent {
         let begun = {
             let mut table = self.leases();
             let begun = table.begin(task, |lease| {
-                let credential = lease.credential.clone().filter(|_| lease.is_running())?;
+                let credential = lease.credential.clone().filter(|_| lease.is_running() && !lease.is_closed())?;
                 let file = lease.files.get(usize::from(index))?;
                 let comment = format!("{}, file {}", self.comment(lease), file.name);
                 let purpose = match file.asked {
@@ -176,7 +178,8 @@ impl Agent {
 
     /// What could not be written is tried again.
     fn write_named_file(&self, lease: &mut Lease, index: u8) {
-        let running: Vec<(u32, Owner)> = lease.running_jobs().map(|job| (job, lease.owner(Some(job)))).collect();
+        let open = lease.running_jobs().filter(|job| lease.window_of(*job).is_open());
+        let running: Vec<(u32, Owner)> = open.map(|job| (job, lease.owner(Some(job)))).collect();
         let now = self.now();
         let Some(file) = lease.file_mut(index) else { return };
         let tried_again = file.write_due.take().is_some();

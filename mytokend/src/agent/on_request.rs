@@ -71,9 +71,10 @@ impl Agent {
         }
         self.wait_until(&keys, begin, |lease| {
             let waits = |file: &NamedFile| file.attempts > 0 || file.due.is_some_and(|due| due <= now);
-            lease.attempts == 0
-                && !matches!(lease.phase, Phase::Active { due } if due <= now)
-                && !lease.files.iter().any(waits)
+            lease.is_closed()
+                || lease.attempts == 0
+                    && !matches!(lease.phase, Phase::Active { due } if due <= now)
+                    && !lease.files.iter().any(waits)
         });
         Answer::Status(self.list(|lease, job| {
             keys.contains(&lease.key)
@@ -96,7 +97,9 @@ impl Agent {
         let recent = lease.requested.is_some_and(|last| last.saturating_add(millis(PAUSE)) > now);
         // The request for the main file may be under way already.
         let free = lease.attempts == 0;
-        let asks = (free || !lease.files.is_empty()) && (!recent || !missing.is_empty() && lease.token_text.is_none());
+        let asks = !lease.is_closed()
+            && (free || !lease.files.is_empty())
+            && (!recent || !missing.is_empty() && lease.token_text.is_none());
         let wait = if asks { self.wait_for_share(lease) } else { None };
         if asks && wait.is_none() {
             lease.requested = Some(now);
@@ -105,7 +108,8 @@ impl Agent {
                 lease.phase = Phase::Active { due: now };
             }
         }
-        self.renew_files_soon(lease, recent, wait.is_none(), now);
+        let may_ask = wait.is_none() && !lease.is_closed();
+        self.renew_files_soon(lease, recent, may_ask, now);
         self.lease_changed(table, key);
         wait
     }

@@ -117,7 +117,8 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
 /// Adds what earlier releases did not store of a credential: its lane, its windows, whether its uses are limited, and its further files,
 /// whose tokens on disk then have nobody who removes them when they expire.
 pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, runtime_dir: &RuntimeDir, now: u64) {
-    let is_incomplete = |lease: &Lease| lease.lane.is_empty() || lease.files.is_empty() && lease.is_running();
+    let lacks = |lease: &Lease| lease.files.is_empty() || lease.start_windows.is_empty();
+    let is_incomplete = |lease: &Lease| lease.lane.is_empty() || lacks(lease) && lease.is_running();
     let mut completed = Vec::new();
     for lease in table.leases_mut().filter(|lease| is_incomplete(lease)) {
         match &lease.credential {
@@ -133,11 +134,14 @@ pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, runtime
                 if let Ok(admitted) = service.admit(&start, sealed) {
                     (lease.lane, lease.windows) = (admitted.lane, admitted.windows);
                     lease.limited_uses = admitted.limited_uses;
+                    if lease.start_windows.is_empty() {
+                        lease.set_start_windows(admitted.start_windows, now);
+                    }
                     if lease.files.is_empty() {
                         lease.files = admitted.files.into_iter().map(|file| NamedFile::new(file, now)).collect();
                         adopt_files(lease, runtime_dir, now);
-                        completed.push(lease.key.clone());
                     }
+                    completed.push(lease.key.clone());
                 }
             }
             Some(LeaseCredential::SubToken { .. }) | None => {}

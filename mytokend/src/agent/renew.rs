@@ -30,7 +30,7 @@ impl Agent {
         let begun = {
             let mut table = self.leases();
             let begun = table.begin(task, |lease| {
-                let credential = lease.credential.clone()?;
+                let credential = lease.credential.clone().filter(|_| !lease.is_closed())?;
                 let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
                 let times = attempt_times(left, lease.failures, longest);
                 let purpose = match lease.asked {

@@ -60,6 +60,9 @@ impl Agent {
             let is_done = known.runs(job) && known.replaced.is_some();
             return if is_done { Ok(job) } else { Err("this credential is in use already".to_owned()) };
         }
+        if let Some(reason) = self.leases().get(&key).and_then(|lease| lease.window_of(job).reason()) {
+            return Err(format!("the new credential cannot be tried now, and the old one stays: {reason}"));
+        }
         if let Validity::From(_) = validity(&admitted.windows, now) {
             return Err("the new credential is not valid yet, and the old one stays".to_owned());
         }

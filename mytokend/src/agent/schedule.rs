@@ -128,7 +128,13 @@ impl Agent {
                     Action::Expire => self.expire(&mut table, &key),
                     Action::Write => self.write_again(&mut table, &key),
                     Action::Delete => self.delete(&mut table, &key),
-                    Action::Renew | Action::RenewFile(_) | Action::Settle | Action::Revoke | Action::QueryJobs => {
+                    Action::FollowWindows => self.follow_windows_of(&mut table, &key),
+                    Action::Renew
+                    | Action::RenewFile(_)
+                    | Action::Settle
+                    | Action::Revoke
+                    | Action::AskStart
+                    | Action::QueryJobs => {
                         table.enqueue(&key, action);
                         self.queued.notify_all();
                         // The request may wait for a place for long, and meanwhile the token expires.
@@ -180,7 +186,8 @@ impl Agent {
             Action::Settle => self.settle(task),
             Action::Revoke => self.revoke(task),
             Action::QueryJobs => self.query_jobs(task),
-            Action::Write | Action::Expire | Action::Delete => {}
+            Action::AskStart => self.ask_starts(task),
+            Action::Write | Action::Expire | Action::Delete | Action::FollowWindows => {}
         }
     }
 

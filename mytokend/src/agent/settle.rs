@@ -353,17 +353,16 @@ impl Agent {
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };
         let reason = "an internal error of the agent";
-        match lease.phase {
-            _ if matches!(task.action, Action::RenewFile(_)) => {
-                if let Action::RenewFile(index) = task.action {
-                    self.file_request_failed(lease, index, &RequestFailure::temporary(reason));
-                }
+        match (lease.phase, task.action) {
+            (_, Action::RenewFile(index)) => {
+                self.file_request_failed(lease, index, &RequestFailure::temporary(reason));
             }
-            Phase::Active { .. } => self.request_failed(lease, &RequestFailure::temporary(reason)),
-            Phase::Ended { tries, revoke, .. } => {
+            (_, Action::AskStart) => self.take_unknown_starts(lease),
+            (Phase::Active { .. }, _) => self.request_failed(lease, &RequestFailure::temporary(reason)),
+            (Phase::Ended { tries, revoke, .. }, _) => {
                 self.apply(lease, Settlement::AskAgain, tries.saturating_add(1), revoke);
             }
-            Phase::Refused | Phase::Finished { .. } => {}
+            (Phase::Refused | Phase::Finished { .. }, _) => {}
         }
         self.lease_changed(&mut table, &task.key);
     }

@@ -18,6 +18,12 @@ pub trait Controller: Send + Sync {
     /// [`SqueueError`].
     fn jobs_of(&self, uid: u32) -> Result<String, SqueueError>;
 
+    /// When the present run of a job began by slurmctld's clock, Unix seconds (SLURM-87). `None`: slurmctld does not know it.
+    ///
+    /// # Errors
+    /// [`SqueueError`].
+    fn start_of(&self, job: u32) -> Result<Option<u64>, SqueueError>;
+
     /// What slurmctld says of itself. `None`: it does not tell its time of day.
     fn itself(&self) -> Option<ControllerFacts>;
 }
@@ -92,6 +98,17 @@ impl Controller for Squeue {
         Err(SqueueError::Failed(outcome.first_error().to_owned()))
     }
 
+    fn start_of(&self, job: u32) -> Result<Option<u64>, SqueueError> {
+        let mut command = Command::new(self.program().ok_or(SqueueError::Missing)?);
+        command.env("SLURM_TIME_FORMAT", TIME_FORMAT);
+        command.args(["--noheader", "--states=all", "--format", "%A|%S", "--jobs"]).arg(job.to_string());
+        let outcome = program::run(&mut command, Deadline::after(self.deadline))?;
+        if outcome.success {
+            return Ok(start_in(&outcome.output, job));
+        }
+        Err(SqueueError::Failed(outcome.first_error().to_owned()))
+    }
+
     fn itself(&self) -> Option<ControllerFacts> {
         let mut scontrol = Command::new(command("scontrol", self.configured.as_deref())?);
         scontrol.env("SLURM_TIME_FORMAT", TIME_FORMAT).args(["show", "config"]);
@@ -101,6 +118,15 @@ impl Controller for Squeue {
             message_timeout: message_timeout(&outcome.output),
         })
     }
+}
+
+/// The start of `job`. The answer about the first job of an array or of a heterogeneous job has all of them.
+fn start_in(output: &str, job: u32) -> Option<u64> {
+    let of = |line: &str| {
+        let (id, start) = line.trim().split_once('|')?;
+        (id.parse() == Ok(job)).then(|| start.parse().ok()).flatten()
+    };
+    output.lines().find_map(of).filter(|start| *start > 0)
 }
 
 /// The time at which slurmctld made the output of `scontrol show config` (SLURM-73).
@@ -172,6 +198,17 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
             assert_eq!(squeue.itself(), expected, "{script}");
         }
+    }
+
+    #[test]
+    fn the_start_of_a_job_is_found_among_those_of_its_array() {
+        let (_dir, squeue) =
+            fake("test $SLURM_TIME_FORMAT = %s && echo '8|1795734559'; echo '9|N/A'; echo \"7|$((1795734500 + $#))\"");
+        for (job, start) in [(7, Some(1_795_734_506)), (8, Some(1_795_734_559)), (9, None), (10, None)] {
+            assert_eq!(squeue.start_of(job).unwrap(), start, "{job}");
+        }
+        let (_dir, squeue) = fake("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1");
+        assert!(squeue.start_of(7).unwrap_err().to_string().contains("Invalid job id"));
     }
 
     #[test]

@@ -92,6 +92,11 @@ impl Agent {
         (conversion, clock.map_or(here, |clock| clock.at(self.clock.elapsed())))
     }
 
+    /// The time of day at slurmctld, Unix seconds; this host's while it is unknown.
+    pub(super) fn slurmctld_now(&self) -> u64 {
+        self.slurmctld_clock(DRIFTING).map_or_else(|| self.now() / 1000, |clock| clock.at(self.clock.elapsed()))
+    }
+
     /// slurmctld's clock. `None`: it has never told it.
     fn slurmctld_clock(&self, age: Duration) -> Option<ServerClock> {
         let measured = || *self.slurmctld.lock().unwrap_or_else(PoisonError::into_inner);

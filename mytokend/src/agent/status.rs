@@ -8,6 +8,7 @@ use mytoken_wire::token_file;
 use super::Agent;
 use super::condition::{Facts, condition};
 use super::lease::{Lease, LeaseKey, NamedFile, Phase};
+use crate::jobs::JobWindow;
 
 /// A list of at most this length shows all events of its entries. One user on one node rarely has more, and it fits into one line.
 const SHORT_LIST: usize = 8;
@@ -24,6 +25,7 @@ struct Entry {
     owner: Owner,
     phase: Phase,
     written: bool,
+    window: JobWindow,
     failing_since: Option<u64>,
     files: Vec<NamedFile>,
     /// All events, of which `status` may have the last ones only.
@@ -82,6 +84,8 @@ impl Agent {
         let token_until =
             if session.is_some() { lease.token.map(|token| token.exp) } else { own.and_then(|job| job.file) };
         let running = own.map_or(session.is_some() && lease.is_running(), |job| job.running);
+        let window = own.map_or(JobWindow::Always, |job| job.window);
+        let told = job.map_or(JobWindow::Always, |job| lease.told_window_of(job));
         let status = JobStatus {
             job: job.unwrap_or(0),
             uid: lease.uid,
@@ -92,8 +96,8 @@ impl Agent {
             running,
             condition: None,
             since: None,
-            from: lease.waits_until.filter(|_| running),
-            reason: lease.reason.clone().filter(|_| running),
+            from: lease.waits_until.max(told.from()).filter(|_| running),
+            reason: told.reason().or_else(|| lease.reason.clone()).filter(|_| running),
             file: file.filter(|_| running).map(|path| path.display().to_string()),
             token_until: token_until.filter(|_| running),
             until: lease.until,
@@ -104,12 +108,12 @@ impl Agent {
         let owner = lease.owner(job);
         let files = if running { lease.files.clone() } else { Vec::new() };
         let written = token_until.is_some();
-        Entry { status, owner, phase, written, failing_since, files, events: events.to_vec() }
+        Entry { status, owner, phase, written, window, failing_since, files, events: events.to_vec() }
     }
 
     /// The entry with its condition.
     fn judged(&self, entry: Entry) -> JobStatus {
-        let Entry { mut status, owner, phase, written, failing_since, files, events } = entry;
+        let Entry { mut status, owner, phase, written, window, failing_since, files, events } = entry;
         let now = self.clock.unix_millis() / 1000;
         let on_disk = match (&status.session, &status.file) {
             (_, None) => false,
@@ -119,25 +123,39 @@ impl Agent {
         };
         let waits_until = status.from;
         let running = status.running;
-        let (condition, since) =
-            condition(&Facts { running, phase, written, on_disk, waits_until, failing_since, events: &events });
+        let facts = Facts { running, phase, written, on_disk, waits_until, window, failing_since, events: &events };
+        let (condition, since) = condition(&facts);
         let renewed = matches!(phase, Phase::Active { .. } | Phase::Refused);
-        status.files = files.iter().map(|file| self.judged_file(&status, file, now, renewed, &condition)).collect();
+        let renewal = if renewed { Ok(window) } else { Err(&condition) };
+        status.files = files.iter().map(|file| self.judged_file(&status, file, now, renewal)).collect();
         (status.condition, status.since) = (Some(condition), since);
         status
     }
 
-    /// A further file of a running job. Without renewal it shares the condition of the main file: the credential was given back.
-    fn judged_file(&self, job: &JobStatus, file: &NamedFile, now: u64, renewed: bool, main: &Condition) -> FileStatus {
+    /// A further file of a running job, within the windows of the job. Without renewal it shares the condition of the main file: the
+    /// credential was given back.
+    fn judged_file(
+        &self,
+        job: &JobStatus,
+        file: &NamedFile,
+        now: u64,
+        renewal: Result<JobWindow, &Condition>,
+    ) -> FileStatus {
         let path = self.runtime_dir.job_file_path(job.job, job.uid, &file.name);
-        let condition = if renewed { file.condition(job.job, token_file::is_valid(&path, now)) } else { main.clone() };
+        let condition = match renewal {
+            Ok(JobWindow::Closed { .. }) if file.due.is_some() => Condition::Waiting,
+            Ok(JobWindow::Over) => Condition::Refused,
+            Ok(_) => file.condition(job.job, token_file::is_valid(&path, now)),
+            Err(main) => main.clone(),
+        };
+        let window = renewal.unwrap_or_default();
         FileStatus {
             name: file.name.clone(),
             file: path.display().to_string(),
             condition,
             since: file.failing_since,
-            from: file.waits_until,
-            reason: file.reason.clone(),
+            from: file.waits_until.max(window.from()),
+            reason: window.reason().filter(|_| file.due.is_some()).or_else(|| file.reason.clone()),
             token_until: file.written.get(&job.job).copied(),
         }
     }

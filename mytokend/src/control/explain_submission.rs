@@ -49,6 +49,9 @@ fn render(plan: &PlannedSubmission, cluster: &str, profile: &str, times: TimeFor
     for clause in &plan.clauses {
         line("sub-token", &described(clause, times));
     }
+    if let Some(windows) = &plan.start_windows {
+        line("at nodes", windows);
+    }
     line("sealed to", &format!("key {}", plan.key));
     line("result", "a submission requests this sub-token; nothing was made here");
     text
@@ -80,6 +83,7 @@ mod tests {
             server: "https://mt.example.org".into(),
             wanted: vec![wanted],
             clauses: vec![clause],
+            start_windows: Some("tokens until 1h after the start of each job".into()),
             key: "0a1b2c3d".into(),
         };
         let expected = "\
@@ -87,6 +91,7 @@ submission   profile data, cluster c
 mytoken      of https://mt.example.org, as its own claims say: it was not sent
 wanted       until 2026-11-30 20:58 {\"scope\":\"storage.read\",\"audience\":[\"https://se.example.org\"]}
 sub-token    until 21:58 {\"scope\":\"storage.read\",\"audience\":[\"https://se.example.org\"],\"hosts\":[\"192.0.2.0/24\"]}
+at nodes     tokens until 1h after the start of each job
 sealed to    key 0a1b2c3d
 result       a submission requests this sub-token; nothing was made here
 ";

@@ -16,8 +16,8 @@ use super::explain_submission::described;
 use super::profile_defaults::Defaults;
 use crate::jobs::own_profiles::{OwnName, OwnProfiles};
 use crate::jobs::profile::ProfileSettings;
-use crate::jobs::request;
 use crate::jobs::settings::JobsSettings;
+use crate::jobs::{request, start_windows};
 use crate::submit::notes::ParentSource;
 use crate::submit::plan::{CallersPlan, plan_of_caller};
 use crate::submit::{SubmitError, UserEnvironment, profile};
@@ -140,6 +140,9 @@ fn render(
     for clause in wanted {
         line("wanted", &described(clause, times));
     }
+    if let Some(windows) = start_windows::described(&profile.start_windows) {
+        line("at nodes", &windows);
+    }
     match plan {
         Ok(plan) => {
             line("mytoken", &format!("{}; it was not sent", source(plan.source)));
@@ -194,8 +197,18 @@ mod tests {
         let lines = "\nfile         main: scope storage.read, audience https://se.example.org\n\
                      file         ce: scope compute.read, audience https://ce.example.org\nwanted ";
         assert!(text.contains(lines), "{text}");
+        assert!(!text.contains("at nodes"), "{text}");
         let list = render_list(&[profile], &[]);
         assert_eq!(list, "data  scope storage.read, audience https://se.example.org, files ce\n");
+    }
+
+    #[test]
+    fn windows_that_the_nodes_keep_are_shown_as_such() {
+        let profile = profile("start_windows=[{until='1h'}, {from='23h', until='24h'}]");
+        let error = SubmitError::NoMytoken { server: "mt.example.org".into(), session: None, stored: None };
+        let text = render(&profile, "https://mt.example.org", &[wanted()], &Err(error), TimeFormat::utc(NOW));
+        let line = "\nat nodes     access tokens only from 0s to 1h and from 23h to 1d after the start of a job; its nodes keep this, not the mytoken server\n";
+        assert!(text.contains(line), "{text}");
     }
 
     fn rendered(plan: &Result<CallersPlan, SubmitError>) -> String {

@@ -110,6 +110,7 @@ mod tests {
             shared_for: 0,
             followed: false,
             files: Vec::new(),
+            start_windows: Vec::new(),
         }
     }
 

@@ -16,8 +16,9 @@ use serde::Deserialize;
 
 use super::defaults::{self, DefaultSettings};
 use super::files::{FileSettings, check_names};
-use super::profile::{ProfileSettings, WindowSettings, check_limits, check_scope};
-use super::settings::JobsSettings;
+use super::profile::{ProfileSettings, WindowSettings, check_limits, check_scope, clipped};
+use super::settings::{ClusterSettings, JobsSettings};
+use super::start_windows::MOST;
 
 /// Directory of the file below the home directory.
 const DIRECTORY: &str = ".config/mytoken";
@@ -51,6 +52,8 @@ struct OwnProfile {
     usages: Option<u32>,
     #[serde(default)]
     windows: Vec<WindowSettings>,
+    #[serde(default)]
+    start_windows: Vec<WindowSettings>,
     tools: Option<Vec<Tool>>,
     /// The further files that stay.
     files: Option<Vec<OwnFile>>,
@@ -127,7 +130,7 @@ impl OwnProfiles {
             (Some(_), _, _) => Err("the file has two profiles of this name".to_owned()),
             (_, None, _) => Err(format!("a profile's name is {RULE}")),
             (_, _, None) => Err(format!("this cluster has no profile \"{}\" (based_on)", own.based_on())),
-            (None, Some(_), Some(site)) => own.narrow(site, jobs.cluster.longest()),
+            (None, Some(_), Some(site)) => own.narrow(site, &jobs.cluster),
         };
         Some(result.map_err(|fault| sentence(&format!("profile \"{name}\" of ~/{DIRECTORY}/jobs.toml: {fault}"))))
     }
@@ -140,13 +143,13 @@ impl OwnProfile {
 
     /// The site's profile, narrowed. Times and numbers are clipped to those of the site; scopes and hosts are never cut, because the user
     /// asks for something that there is not.
-    fn narrow(&self, site: &ProfileSettings, longest: u64) -> Result<ProfileSettings, String> {
+    fn narrow(&self, site: &ProfileSettings, cluster: &ClusterSettings) -> Result<ProfileSettings, String> {
         let mut narrowed = ProfileSettings { name: self.name.clone(), ..site.clone() };
         if let Some(scope) = &self.scope {
             narrowed.scope = part_of(scope, &site.scope, &site.name)?;
         }
         let hosts = self.hosts.clone().unwrap_or_else(|| site.hosts.clone());
-        check_limits(&hosts, self.max_lifetime, self.usages, &self.windows)?;
+        check_limits(&hosts, self.max_lifetime, self.usages)?;
         let of_hosts = |hosts: &[String]| Clause { hosts: hosts.to_vec(), ..Clause::default() };
         if !of_hosts(&hosts).is_within(&of_hosts(&site.hosts)) {
             return Err(format!("hosts are not within those of the site's profile \"{}\"", site.name));
@@ -154,14 +157,10 @@ impl OwnProfile {
         narrowed.hosts = hosts;
         narrowed.max_lifetime = least(self.max_lifetime, site.max_lifetime);
         narrowed.usages = least(self.usages, site.usages);
-        if !self.windows.is_empty() {
-            narrowed.windows = common(&self.windows, &site.windows);
-            if narrowed.windows.is_empty() {
-                return Err(format!(
-                    "windows have no time in common with those of the site's profile \"{}\"",
-                    site.name
-                ));
-            }
+        narrowed.windows = clipped("windows", &self.windows, &site.windows, &site.name)?;
+        narrowed.start_windows = clipped("start_windows", &self.start_windows, &site.start_windows, &site.name)?;
+        if narrowed.start_windows.len() > MOST {
+            return Err(format!("start_windows: with those of the site they are more than {MOST}"));
         }
         // Each window has its own number of uses, so those of the site's window are divided.
         narrowed.usages = match (narrowed.usages, site.usages) {
@@ -181,7 +180,7 @@ impl OwnProfile {
             check_names(files.iter().map(|file| &file.name))?;
             narrowed.files = files.iter().map(|own| own.narrow(site)).collect::<Result<_, String>>()?;
         }
-        narrowed.check_size(longest)?;
+        narrowed.check_together(cluster)?;
         Ok(narrowed)
     }
 }
@@ -208,14 +207,6 @@ fn part_of(own: &str, whole: &str, site: &str) -> Result<String, String> {
         Some(more) => Err(format!("the scope {more} is not in the site's profile \"{site}\"")),
         None => Ok(own.to_owned()),
     }
-}
-
-/// What both lists of windows have in common. An empty list of the site is any time.
-fn common(own: &[WindowSettings], site: &[WindowSettings]) -> Vec<WindowSettings> {
-    if site.is_empty() {
-        return own.to_vec();
-    }
-    own.iter().flat_map(|own| site.iter().filter_map(|site| own.common(*site))).collect()
 }
 
 /// How many windows of the user a window of the site has at most.
@@ -275,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_is_broader_or_wrong_is_refused_with_its_reason() {
-        let windows = "windows=[{until='2h'}]\nhosts=['192.0.2.0/24']\nusages=1\nfiles=[{name='tape', scope='a b', audience='https://t'}]";
+        let windows = "windows=[{until='2h'}]\nstart_windows=[{until='2h'}]\nhosts=['192.0.2.0/24']\nusages=1\nfiles=[{name='tape', scope='a b', audience='https://t'}]";
         for (own, reason) in [
             ("scope='a d'", "the scope d is not in the site's profile \"default\""),
             ("scope='a  b'", "single blanks"),
@@ -285,6 +276,7 @@ mod tests {
             ("hosts=['example.org']", "reverse zone"),
             ("windows=[{from='2h', until='3h'}]", "no time in common"),
             ("windows=[{from='2h', until='1h'}]", "later than"),
+            ("start_windows=[{from='2h', until='3h'}]", "no time in common"),
             ("windows=[{until='1h'}, {from='1h', until='2h'}]", "more windows than usages"),
             ("usages=0", "usages is zero"),
             ("max_lifetime='0s'", "max_lifetime is zero"),
@@ -304,7 +296,7 @@ mod tests {
         assert!(
             narrowed("", &format!("[[profile]]\nname='mine'\nbased_on='default'\n{many}"))
                 .unwrap_err()
-                .contains("9 windows")
+                .contains("windows: there are 9;")
         );
     }
 
@@ -344,10 +336,10 @@ mod tests {
         assert!(load().unwrap_err().contains("directory"), "a directory");
     }
 
-    fn windows() -> impl Strategy<Value = String> {
+    fn windows(key: &'static str) -> impl Strategy<Value = String> {
         let window =
             (0_u32..40, 1_u32..40).prop_map(|(from, length)| format!("{{from='{from}h', until='{}h'}}", from + length));
-        proptest::collection::vec(window, 0..5).prop_map(|windows| format!("windows=[{}]\n", windows.join(", ")))
+        proptest::collection::vec(window, 0..5).prop_map(move |windows| format!("{key}=[{}]\n", windows.join(", ")))
     }
 
     fn profile() -> impl Strategy<Value = String> {
@@ -362,8 +354,8 @@ mod tests {
             .prop_map(|uses| uses.map_or(String::new(), |uses| format!("usages={uses}\n")));
         let lifetime = proptest::option::of(1_u32..60)
             .prop_map(|hours| hours.map_or(String::new(), |hours| format!("max_lifetime='{hours}h'\n")));
-        (hosts, usages, lifetime, windows())
-            .prop_map(|(hosts, usages, lifetime, windows)| format!("{hosts}{usages}{lifetime}{windows}"))
+        (hosts, usages, lifetime, windows("windows"), windows("start_windows"))
+            .prop_map(|(hosts, usages, lifetime, windows, start)| format!("{hosts}{usages}{lifetime}{windows}{start}"))
     }
 
     proptest! {
@@ -383,6 +375,11 @@ mod tests {
                 prop_assert!(within(&child, &bound), "{child:?} is not within {bound:?}");
                 let uses = |clauses: &[Clause]| -> i64 { clauses.iter().filter_map(|clause| clause.usages_at).sum() };
                 prop_assert!(site.usages.is_none() || (narrowed.usages.is_some() && uses(&child) <= uses(&bound)));
+                let open = |profile: &ProfileSettings, hour: u64| {
+                    let within = |window: &WindowSettings| (window.from.as_secs()..window.until.as_secs()).contains(&(hour * 3600));
+                    profile.start_windows.is_empty() || profile.start_windows.iter().any(within)
+                };
+                prop_assert!((0..100).all(|hour| open(site, hour) || !open(&narrowed, hour)));
                 prop_assert_eq!((&narrowed.server, &narrowed.audience), (&site.server, &site.audience));
             }
         }

@@ -9,9 +9,8 @@ use serde::Deserialize;
 
 use super::files::{self, FileSettings};
 use super::sealed;
-
-/// Most windows of a profile.
-const WINDOWS: usize = 8;
+use super::settings::ClusterSettings;
+use super::start_windows::MOST;
 
 /// Longest form of a sub-token's restrictions in bytes. A longer sub-token might not fit into a sealed credential
 /// ([`mytoken_wire::sealed::LIMIT`]).
@@ -38,9 +37,13 @@ pub struct ProfileSettings {
     /// Number of access tokens that the sub-token gives in each window. `None`: any.
     #[serde(default)]
     pub usages: Option<u32>,
-    /// Times in which the job gets access tokens. Empty: always.
+    /// Times in which the job gets access tokens, counted from its submission. Empty: always.
     #[serde(default)]
     pub windows: Vec<WindowSettings>,
+    /// Times in which a job gets access tokens, counted from its start. Empty: always. The agents of its nodes keep them, not the mytoken
+    /// server.
+    #[serde(default)]
+    pub start_windows: Vec<WindowSettings>,
     /// Tools for which the job's environment names the token file.
     #[serde(default)]
     pub tools: Vec<Tool>,
@@ -49,7 +52,7 @@ pub struct ProfileSettings {
     pub files: Vec<FileSettings>,
 }
 
-/// A time in which the job gets access tokens, counted from its submission.
+/// A time in which the job gets access tokens, counted from its submission, or from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowSettings {
@@ -74,20 +77,33 @@ impl WindowSettings {
 }
 
 impl ProfileSettings {
-    /// Checks what the types cannot express. `servers` are the names in `mytoken.toml`, `longest` is the longest wait and run time of the
-    /// cluster in seconds.
+    /// Checks what the types cannot express. `servers` are the names in `mytoken.toml`.
     ///
     /// # Errors
     /// A sentence without the profile's name.
-    pub(super) fn check(&self, servers: &[&str], longest: u64) -> Result<(), String> {
+    pub(super) fn check(&self, servers: &[&str], cluster: &ClusterSettings) -> Result<(), String> {
         if !servers.contains(&self.server.as_str()) {
             return Err(format!("mytoken.toml has no [[server]] \"{}\"", self.server));
         }
         check_scope(&self.scope)?;
         check_audience(&self.audience)?;
         files::check(&self.files)?;
-        check_limits(&self.hosts, self.max_lifetime, self.usages, &self.windows)?;
-        self.check_size(longest)
+        check_limits(&self.hosts, self.max_lifetime, self.usages)?;
+        check_windows("windows", &self.windows)?;
+        check_windows("start_windows", &self.start_windows)?;
+        self.check_together(cluster)
+    }
+
+    /// The profile for a program that starts when its mytoken is made: all its windows are those of the mytoken. `None`: they have no time
+    /// in common.
+    #[must_use]
+    pub fn at_start(&self) -> Option<Self> {
+        let windows = if self.start_windows.is_empty() {
+            self.windows.clone()
+        } else {
+            Some(common(&self.start_windows, &self.windows)).filter(|common| !common.is_empty())?
+        };
+        Some(Self { windows, start_windows: Vec::new(), ..self.clone() })
     }
 
     /// The profile without its further files.
@@ -124,12 +140,16 @@ impl ProfileSettings {
             .collect()
     }
 
-    /// Checks that something is left to request, and that it fits into a sealed credential.
+    /// Checks that something is left to request, that it fits into a sealed credential, and that each window can begin.
     ///
     /// # Errors
     /// A sentence without the profile's name.
-    pub(super) fn check_size(&self, longest: u64) -> Result<(), String> {
-        let clauses = self.clauses(longest, 0);
+    pub(super) fn check_together(&self, cluster: &ClusterSettings) -> Result<(), String> {
+        let most = cluster.max_wall.min(self.max_lifetime.unwrap_or(cluster.max_wall));
+        if self.start_windows.iter().any(|window| window.from >= most) {
+            return Err("start_windows: one begins when the longest job (cluster.max_wall), or the mytoken of each job (max_lifetime), has ended".to_owned());
+        }
+        let clauses = self.clauses(cluster.longest(), 0);
         if clauses.len() < self.windows.len().max(1) * (1 + self.files.len()) {
             return Err("windows: one begins when the job's mytoken has ended".to_owned());
         }
@@ -175,7 +195,6 @@ pub(super) fn check_limits(
     hosts: &[String],
     max_lifetime: Option<Duration>,
     usages: Option<u32>,
-    windows: &[WindowSettings],
 ) -> Result<(), String> {
     if max_lifetime.is_some_and(|lifetime| lifetime.as_secs() == 0) {
         return Err("max_lifetime is zero".to_owned());
@@ -183,13 +202,47 @@ pub(super) fn check_limits(
     if usages == Some(0) {
         return Err("usages is zero, so the job would get no access token".to_owned());
     }
-    if windows.len() > WINDOWS {
-        return Err(format!("there are {} windows; at most {WINDOWS} are possible", windows.len()));
+    hosts.iter().try_for_each(|host| check_network(host))
+}
+
+/// Checks the windows of `key`.
+///
+/// # Errors
+/// A sentence that names the key.
+fn check_windows(key: &str, windows: &[WindowSettings]) -> Result<(), String> {
+    if windows.len() > MOST {
+        return Err(format!("{key}: there are {}; at most {MOST} are possible", windows.len()));
     }
     if windows.iter().any(|window| window.from >= window.until) {
-        return Err("windows: \"until\" must be later than \"from\"".to_owned());
+        return Err(format!("{key}: \"until\" must be later than \"from\""));
     }
-    hosts.iter().try_for_each(|host| check_network(host))
+    Ok(())
+}
+
+/// What both lists of windows have in common. An empty list of the site is any time.
+fn common(own: &[WindowSettings], site: &[WindowSettings]) -> Vec<WindowSettings> {
+    if site.is_empty() {
+        return own.to_vec();
+    }
+    own.iter().flat_map(|own| site.iter().filter_map(|site| own.common(*site))).collect()
+}
+
+/// The user's windows within those of the site; those of the site if the user has none.
+///
+/// # Errors
+/// A sentence that names the key.
+pub(super) fn clipped(
+    key: &str,
+    own: &[WindowSettings],
+    site: &[WindowSettings],
+    name: &str,
+) -> Result<Vec<WindowSettings>, String> {
+    check_windows(key, own)?;
+    let clipped = if own.is_empty() { site.to_vec() } else { common(own, site) };
+    if clipped.is_empty() && !own.is_empty() {
+        return Err(format!("{key} have no time in common with those of the site's profile \"{name}\""));
+    }
+    Ok(clipped)
 }
 
 /// Checks that `host` is an address, or a network with a zero host part. The server takes `192.0.2.7/24` for a single address, and

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::files::{SealedFile, check_names};
 use super::keys::{PrivateKey, PublicKey};
 use super::seal_error::SealError;
+use super::start_windows::{self, StartWindow};
 use super::submission_time::submission_time;
 
 type Kem = X25519HkdfSha256;
@@ -68,6 +69,10 @@ pub struct JobCredential {
     /// The further files. Agents of earlier releases do not know them, and serve the main file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<SealedFile>,
+    /// Times after the start of a job in which the agents give it access tokens. Empty: always. Agents of earlier releases do not know
+    /// them, and give access tokens always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start_windows: Vec<StartWindow>,
 }
 
 impl JobCredential {
@@ -144,6 +149,7 @@ fn check(credential: &JobCredential) -> Result<(), SealError> {
         ("audience", &credential.audience),
     ];
     let of_files = credential.files.iter().flat_map(|file| [("scope", &file.scope), ("audience", &file.audience)]);
+    start_windows::check(&credential.start_windows).map_err(|fault| invalid(&format!("its start_windows {fault}")))?;
     check_names(credential.files.iter().map(|file| &file.name)).map_err(|fault| invalid(&format!("its {fault}")))?;
     texts
         .into_iter()
@@ -179,30 +185,32 @@ fn invalid(reason: &str) -> SealError {
 }
 
 #[cfg(test)]
+pub(crate) fn sample() -> JobCredential {
+    JobCredential {
+        server: "https://mytoken.testbed:8443".into(),
+        sub_token: Secret::new("eyJhbGciOiJFUzUxMiJ9.e30.c2ln"),
+        uid: 2001,
+        cluster: "testbed".into(),
+        id: "0123456789abcdef0123456789abcdef".into(),
+        exp: 1_893_456_000,
+        profile: "default".into(),
+        scope: "storage.read".into(),
+        audience: "https://testbed".into(),
+        required: false,
+        made: 1_893_000_000,
+        shared_for: 60,
+        followed: true,
+        files: Vec::new(),
+        start_windows: Vec::new(),
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::super::keys::generate;
     use super::*;
-
-    fn sample() -> JobCredential {
-        JobCredential {
-            server: "https://mytoken.testbed:8443".into(),
-            sub_token: Secret::new("eyJhbGciOiJFUzUxMiJ9.e30.c2ln"),
-            uid: 2001,
-            cluster: "testbed".into(),
-            id: "0123456789abcdef0123456789abcdef".into(),
-            exp: 1_893_456_000,
-            profile: "default".into(),
-            scope: "storage.read".into(),
-            audience: "https://testbed".into(),
-            required: false,
-            made: 1_893_000_000,
-            shared_for: 60,
-            followed: true,
-            files: Vec::new(),
-        }
-    }
 
     fn seal_raw(plain: &[u8], key: &PublicKey, info: &[u8], aad: &[u8], header: &str) -> String {
         let (enc, ct) =
@@ -239,6 +247,16 @@ mod tests {
         let earlier = JobCredential { made: 0, shared_for: 0, followed: false, ..sample() };
         assert_eq!(open(plain, &key).unwrap(), earlier);
         assert_eq!(open(required, &key).unwrap(), JobCredential { required: true, ..earlier });
+    }
+
+    #[test]
+    fn windows_after_the_start_are_carried_and_checked() {
+        let (public, private) = generate();
+        let windows = |until| vec![StartWindow { from: 60, until }];
+        let credential = JobCredential { start_windows: windows(120), ..sample() };
+        assert_eq!(open(&seal(&credential, &public).unwrap(), &private).unwrap(), credential);
+        let wrong = JobCredential { start_windows: windows(60), ..sample() };
+        assert!(seal(&wrong, &public).unwrap_err().to_string().contains("start_windows end before"));
     }
 
     #[test]

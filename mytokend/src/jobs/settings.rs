@@ -193,7 +193,7 @@ impl JobsSettings {
         if self.agent.squeue.as_ref().is_some_and(|path| !path.is_absolute()) {
             return Err("agent.squeue is not an absolute path".to_owned());
         }
-        let (mut seen, longest) = (HashSet::new(), self.cluster.longest());
+        let mut seen = HashSet::new();
         for profile in &self.profile {
             let name = &profile.name;
             if ProfileName::parse(name).is_none() {
@@ -202,7 +202,7 @@ impl JobsSettings {
             if !seen.insert(name) {
                 return Err(format!("there are two profiles called \"{name}\""));
             }
-            profile.check(servers, longest).map_err(|fault| format!("profile \"{name}\": {fault}"))?;
+            profile.check(servers, &self.cluster).map_err(|fault| format!("profile \"{name}\": {fault}"))?;
         }
         defaults::check(&self.default, |name| self.profile(name).is_some())
     }
@@ -218,7 +218,6 @@ fn is_name(name: &str, longest: usize) -> bool {
 mod tests {
     use std::sync::OnceLock;
 
-    use mytoken::Secret;
     use proptest::prelude::*;
 
     use super::super::keys::{PrivateKey, PublicKey, generate};
@@ -248,6 +247,7 @@ mod tests {
         audience = "https://testbed"
         hosts = []
         windows = []
+        start_windows = [ ]
         tools = []
         files = []
     "#;
@@ -315,7 +315,9 @@ mod tests {
             ("hosts = []", "usages = 0", "usages is zero"),
             ("windows = []", "windows = [{ from = \"2h\", until = \"2h\" }]", "later than"),
             ("windows = []", "windows = [{ until = \"2h\" }, { from = \"9d\", until = \"10d\" }]", "has ended"),
-            ("windows = []", &format!("windows = [{}]", "{ until = \"2h\" }, ".repeat(9)), "9 windows"),
+            ("windows = []", &format!("windows = [{}]", "{ until = \"2h\" }, ".repeat(9)), "there are 9"),
+            ("start_windows = [ ]", "start_windows = [{ from = \"2h\", until = \"1h\" }]", "start_windows: \"until\""),
+            ("start_windows = [ ]", "start_windows = [{ from = \"2d\", until = \"3d\" }]", "the longest job"),
             ("windows = []", "max_lifetime = \"1h\"\nwindows = [{ from = \"1h\", until = \"2h\" }]", "has ended"),
             ("files = []", "[[default]]\npartition = \"gpu\"\nmytoken = \"other\"", "no profile \"other\""),
             ("files = []", &format!("files = [{}]", file("a b", "x").repeat(2)), "two have the name \"ce\""),
@@ -376,22 +378,8 @@ mod tests {
             settings.profile[0].name = name.clone();
             let accepted = settings.check(&["testbed"]).is_ok();
             let (public, private) = KEYS.get_or_init(generate);
-            let credential = JobCredential {
-                server: "https://mytoken.testbed:8443".into(),
-                sub_token: Secret::new("a.b.c"),
-                uid: 1,
-                cluster: name.clone(),
-                id: "0".repeat(32),
-                exp: 1,
-                profile: name,
-                scope,
-                audience,
-                required: false,
-                made: 0,
-                shared_for: 0,
-                followed: false,
-                files: Vec::new(),
-            };
+            let credential =
+                JobCredential { cluster: name.clone(), profile: name, scope, audience, ..sealed::sample() };
             let opened = sealed::seal(&credential, public).and_then(|text| sealed::open(&text, private));
             prop_assert!(!accepted || opened.is_ok_and(|opened| opened == credential));
         }

@@ -42,7 +42,7 @@ use crate::jobs::own_profiles::OwnProfiles;
 use crate::jobs::profile::ProfileSettings;
 use crate::jobs::sealed::{JobCredential, seal};
 use crate::jobs::settings::JobsSettings;
-use crate::jobs::{SealError, request};
+use crate::jobs::{SealError, StartWindow, request};
 
 use followed::Window;
 use notes::Comparison;
@@ -368,6 +368,7 @@ fn sealed(
         shared_for: window.shared_for,
         followed,
         files: profile.files.iter().map(SealedFile::from).collect(),
+        start_windows: profile.start_windows.iter().map(StartWindow::from).collect(),
     };
     Ok(SealedSubmission { sealed: seal(&credential, &config.key)?, handle: handle.to_string() })
 }

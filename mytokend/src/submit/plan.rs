@@ -15,6 +15,7 @@ use super::notes::{Comparison, ParentSource};
 use super::{SubmitConfig, UserEnvironment, cache, find_parent, parent, restrictions_of, sub_token_request};
 use crate::jobs::files;
 use crate::jobs::profile::ProfileSettings;
+use crate::jobs::start_windows;
 
 /// What a submission would request from the mytoken server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct PlannedSubmission {
     pub wanted: Vec<Clause>,
     /// The restrictions of the sub-token: the mytoken's own, narrowed to what the profile wants.
     pub clauses: Vec<Clause>,
+    /// When the agents of the nodes give access tokens, if the profile limits that.
+    pub start_windows: Option<String>,
     /// Id of the key pair to which the credential would be sealed.
     pub key: String,
 }
@@ -57,7 +60,8 @@ pub fn plan(
     let own = restrictions_of(mytoken, None);
     let (wanted, _) = files::fitting(profile, &own, config.jobs.cluster.longest(), server.now());
     let clauses = narrowed(&server, (mytoken, None), &wanted, deadline)?;
-    Ok(PlannedSubmission { server: url.to_string(), wanted, clauses, key: config.key.id().to_owned() })
+    let start_windows = start_windows::described(&profile.start_windows);
+    Ok(PlannedSubmission { server: url.to_string(), wanted, clauses, start_windows, key: config.key.id().to_owned() })
 }
 
 /// What a submission of the caller would get of what its profile wants.

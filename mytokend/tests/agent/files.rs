@@ -30,6 +30,11 @@ pub struct FileScript {
 }
 
 impl FileScript {
+    /// The names of the files of new credentials.
+    pub fn name(&mut self, names: &[&'static str]) {
+        self.names = names.to_vec();
+    }
+
     pub fn admitted(&self) -> Vec<AdmittedFile> {
         let refused = |name: &str| name.starts_with("no").then(|| "the mytoken does not allow it".to_owned());
         let file = |name: &&str| AdmittedFile {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! An agent in a temporary directory, with a clock that only the test moves, a fake mytoken server and a fake slurmctld.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -19,16 +20,15 @@ use mytokend::agent::credential_service::{Admitted, Charge, CredentialService, D
 use mytokend::agent::lease::LeaseCredential;
 use mytokend::agent::listener::Listener;
 use mytokend::agent::runtime_dir::RuntimeDir;
-use mytokend::agent::slurm::{Controller, ControllerFacts, SqueueError};
 use mytokend::agent::{Agent, Configured, Intervals, Threads};
-use mytokend::jobs::Window;
+use mytokend::jobs::{StartWindow, Window};
 use mytokend::log::Log;
 
 use crate::clock::FakeClock;
 pub use crate::clock::eventually;
 pub use crate::failures::{outage, revocation};
 use crate::files::FileScript;
-use crate::squeue::{ALL_RUNNING, squeue};
+use crate::squeue::squeue;
 
 /// Unix time when a test begins.
 pub const NOW: u64 = 1_800_000_000;
@@ -70,6 +70,14 @@ pub struct ServiceScript {
     pub lane: String,
     /// The windows of new credentials.
     pub windows: Vec<Window>,
+    /// Their windows that count from the start of a job.
+    pub start_windows: Vec<StartWindow>,
+    /// When jobs began, as slurmctld says.
+    pub starts: HashMap<u32, u64>,
+    /// slurmctld is asked in vain when jobs began.
+    pub no_starts: bool,
+    /// Number of these questions.
+    pub start_questions: usize,
     /// Seconds between now and the expiry of new tokens, negative for the past; in place of [`LIFETIME`].
     pub left: Option<i64>,
     /// Number of requests for tokens.
@@ -108,7 +116,7 @@ impl FakeServices {
         result
     }
 
-    fn wait_while(&self, held: impl Fn(&ServiceScript) -> bool) {
+    pub fn wait_while(&self, held: impl Fn(&ServiceScript) -> bool) {
         let script = self.script.0.lock().unwrap();
         drop(self.script.1.wait_while(script, |script| held(script)).unwrap());
     }
@@ -128,6 +136,7 @@ impl CredentialService for FakeServices {
             required: handle.starts_with("required"),
             exp: NOW + if handle.starts_with("short") { 1 } else { 2 * 86_400 },
             windows: self.with(|script| script.windows.clone()),
+            start_windows: self.with(|script| script.start_windows.clone()),
             submitted: handle.starts_with("shared").then_some((NOW - 60, NOW + 60)),
             followed: handle.starts_with("followed"),
             lane: self.with(|script| script.lane.clone()),
@@ -199,20 +208,6 @@ impl CredentialService for FakeServices {
 
     fn key_ids(&self) -> Vec<String> {
         Vec::new()
-    }
-}
-
-impl Controller for FakeServices {
-    fn jobs_of(&self, _uid: u32) -> Result<String, SqueueError> {
-        self.with(|script| script.queries += 1);
-        self.wait_while(|script| script.hold_squeue);
-        self.with(|script| Ok(script.squeue.clone().unwrap_or_else(|| squeue(&ALL_RUNNING))))
-    }
-
-    fn itself(&self) -> Option<ControllerFacts> {
-        let time = |(clock, ahead): &(FakeClock, i64)| (NOW + clock.elapsed().as_secs()).saturating_add_signed(*ahead);
-        let (now, timeout) = self.with(|script| (script.slurmctld.as_ref().map(time), script.message_timeout));
-        now.map(|now| ControllerFacts { now, message_timeout: timeout.or(Some(10)) })
     }
 }
 

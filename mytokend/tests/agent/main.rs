@@ -48,5 +48,7 @@ mod squeue;
 #[cfg(test)]
 mod start;
 #[cfg(test)]
+mod start_windows;
+#[cfg(test)]
 mod status;
 mod submission;

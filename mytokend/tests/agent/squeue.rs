@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The output of a fake squeue.
+//! A fake slurmctld, and the output of its squeue.
 
+use mytoken::ScheduleClock;
+use mytokend::agent::slurm::{Controller, ControllerFacts, SqueueError};
 use mytokend::jobs::host_list;
 
-use crate::harness::NOW;
+use crate::clock::FakeClock;
+use crate::harness::{FakeServices, NOW};
 
 /// Every job of these tests runs on this node.
 pub const ALL_RUNNING: [(u32, &str, &str, &str); 3] =
@@ -16,4 +19,26 @@ pub fn squeue(lines: &[(u32, &str, &str, &str)]) -> String {
         format!("{job}|{shown}|{state}|{NOW}|{NOW}|{nodes}|{first}\n")
     };
     lines.iter().map(line).collect()
+}
+
+impl Controller for FakeServices {
+    fn jobs_of(&self, _uid: u32) -> Result<String, SqueueError> {
+        self.with(|script| script.queries += 1);
+        self.wait_while(|script| script.hold_squeue);
+        self.with(|script| Ok(script.squeue.clone().unwrap_or_else(|| squeue(&ALL_RUNNING))))
+    }
+
+    fn start_of(&self, job: u32) -> Result<Option<u64>, SqueueError> {
+        self.with(|script| script.start_questions += 1);
+        self.wait_while(|script| script.hold_squeue);
+        self.with(
+            |script| if script.no_starts { Err(SqueueError::Missing) } else { Ok(script.starts.get(&job).copied()) },
+        )
+    }
+
+    fn itself(&self) -> Option<ControllerFacts> {
+        let time = |(clock, ahead): &(FakeClock, i64)| (NOW + clock.elapsed().as_secs()).saturating_add_signed(*ahead);
+        let (now, timeout) = self.with(|script| (script.slurmctld.as_ref().map(time), script.message_timeout));
+        now.map(|now| ControllerFacts { now, message_timeout: timeout.or(Some(10)) })
+    }
 }

@@ -29,6 +29,7 @@ fn credential() -> JobCredential {
         shared_for: 0,
         followed: false,
         files: Vec::new(),
+        start_windows: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ impl Lease {
             Phase::Ended { .. } | Phase::Finished { .. } if self.in_progress || self.revoking => {
                 (u64::MAX, Action::Delete)
             }
+            Phase::Active { .. } if self.is_closed() => (u64::MAX, Action::Renew),
             Phase::Active { due } if self.attempts == 0 => (due, Action::Renew),
             Phase::Active { .. } => (self.second_due.unwrap_or(u64::MAX), Action::Renew),
             Phase::Ended { due, .. } => (due, Action::Settle),
@@ -28,6 +29,7 @@ impl Lease {
             .into_iter()
             .flatten()
             .chain(self.next_file_request())
+            .chain(self.next_window())
             .min_by_key(|(due, _)| *due)
             .filter(|(due, _)| *due != u64::MAX)
     }
@@ -37,7 +39,7 @@ impl Lease {
         let request = |(index, file): (usize, &NamedFile)| {
             Some((file.next_request()?, Action::RenewFile(u8::try_from(index).ok()?)))
         };
-        let runs = self.is_running() && self.credential.is_some();
+        let runs = self.is_running() && self.credential.is_some() && !self.is_closed();
         self.files.iter().enumerate().filter(|_| runs).filter_map(request).min_by_key(|(due, _)| *due)
     }
 
@@ -56,6 +58,7 @@ impl Lease {
                 }
             }
             Action::Revoke => self.revoking = false,
+            Action::AskStart => self.asking = false,
             _ => self.in_progress = false,
         }
     }

@@ -22,6 +22,7 @@ impl Lease {
         for job in self.jobs.values_mut() {
             job.last_seen = later(job.last_seen);
             job.file = job.file.map(seconds);
+            (job.start, job.window) = (job.start.map(later), job.window.moved(later));
         }
         self.write_due = self.write_due.map(later);
         self.second_due = self.second_due.map(later);

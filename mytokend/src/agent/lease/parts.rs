@@ -9,6 +9,8 @@ use mytoken_wire::agent::RenewalCredential;
 use mytoken_wire::printable;
 use serde::{Deserialize, Serialize};
 
+use crate::jobs::JobWindow;
+
 /// The submission or session of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,6 +43,10 @@ pub enum Action {
     Settle,
     /// Revoke the sub-token of a submission that is final.
     Revoke,
+    /// Ask slurmctld when jobs began whose windows count from their start.
+    AskStart,
+    /// Such a window of a job begins or ends.
+    FollowWindows,
     /// Delete the lease.
     Delete,
     /// Ask slurmctld whether a job still exists, because it has had no process here for a while.
@@ -147,6 +153,12 @@ pub struct LocalJob {
     /// failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<u64>,
+    /// When it began, Unix milliseconds, if its profile has windows that count from then. Until slurmctld has told it: its first step here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<u64>,
+    /// What these windows mean at present.
+    #[serde(default, skip_serializing_if = "JobWindow::is_always")]
+    pub window: JobWindow,
     /// Its batch script runs here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub script: bool,
@@ -156,6 +168,15 @@ pub struct LocalJob {
     /// When a process of the job was last seen on this node, Unix milliseconds.
     #[serde(skip)]
     pub last_seen: u64,
+}
+
+impl LocalJob {
+    /// A job that runs here since `now`, Unix milliseconds.
+    #[must_use]
+    pub fn new(gid: u32, now: u64) -> Self {
+        let (name, file, start, window) = (None, None, None, JobWindow::Always);
+        Self { gid, name, running: true, file, start, window, script: false, began: None, last_seen: now }
+    }
 }
 
 /// The lane of requests to one provider at one mytoken server. A user can choose the provider's name, which gives him more lanes, and no more

@@ -130,7 +130,7 @@ fn files_of_earlier_releases_are_read() {
     assert_eq!(lease.key, LeaseKey::Submission { uid: 1, handle });
     assert!(lease.known.is_unknown());
     let (name, file) = (None, Some(1_800_000_120));
-    let local = LocalJob { gid: 2, name, running: true, file, script: false, began: None, last_seen: 5 };
+    let local = LocalJob { name, file, ..LocalJob::new(2, 5) };
     assert_eq!((lease.jobs, lease.leaders), ([(1, local)].into(), [7].into()));
     let session = r#"{"key":{"session":"s1"},"uid":1,"gid":1,"array_job":null,"process":[4711,99],"profile":"session","handle":"",
             "required":false,"until":null,"source":{"mytoken":{"server":"main","mytoken":"a.b.c","scope":"openid",

@@ -96,7 +96,10 @@ impl RunConfig {
         clock: &dyn Clock,
         deadline: Deadline,
     ) -> Result<Created, SubmitError> {
-        let profile = &submit::profile(&self.jobs, environment, profile)?;
+        // The program starts now, so the mytoken server can keep the windows that count from its start.
+        let reason = "windows and start_windows of the profile have no time in common";
+        let not_narrower = || SubmitError::Client(InputError::NotNarrower { reason: reason.to_owned() }.into());
+        let profile = &submit::profile(&self.jobs, environment, profile)?.at_start().ok_or_else(not_narrower)?;
         let url = self.shared.server_url(&profile.server)?;
         let store = submit::parent::open_store(environment.home.as_deref())?;
         let patience = Patience { deadline, waits: &|| true };

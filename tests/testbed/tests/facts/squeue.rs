@@ -120,6 +120,44 @@ fn scontrol_and_squeue_print_times_of_slurmctlds_clock() -> Result<()> {
 }
 
 #[test]
+fn squeue_tells_when_the_present_run_of_a_job_began() -> Result<()> {
+    story(without_product()?, |site| {
+        let ask = |job: u32| -> Result<Option<u64>> {
+            let ask = format!("SLURM_TIME_FORMAT=%s squeue -h --states=all -o '%A|%S' --jobs {job}");
+            let told = site.sh("root", &ask)?.ok()?.stdout;
+            let line = |line: &str| line.trim().split_once('|').map(|(id, start)| (id.to_owned(), start.to_owned()));
+            let own = told.lines().filter_map(line).find(|(id, _)| *id == job.to_string());
+            Ok(own.unwrap_or_else(|| panic!("{told}")).1.parse().ok())
+        };
+        let now = || -> Result<u64> { Ok(site.sh("root", "date +%s")?.ok()?.stdout.trim().parse().unwrap()) };
+        let run = |job: u32| {
+            site.wait_for(
+                "the job",
+                Duration::from_secs(30),
+                "root",
+                &format!("squeue -h -t R -j {job} -o %A | grep -qx {job}"),
+            )
+        };
+        site.sh(
+            "alice",
+            "sbatch --hold --wrap true; sbatch --requeue --wrap 'sleep 600'; sbatch --array=1-2 --wrap 'sleep 600'",
+        )?
+        .ok()?;
+        assert_eq!(ask(1)?, None, "a job that waits");
+        run(2)?;
+        let first = ask(2)?.unwrap();
+        assert!((first..first + 60).contains(&now()?));
+        // The array's own number is that of one of its tasks.
+        run(3)?;
+        assert!(ask(3)?.is_some_and(|start| start >= first));
+        site.sh("root", "scontrol requeue 2; sleep 3; scontrol update jobid=2 starttime=now")?.ok()?;
+        run(2)?;
+        assert!(ask(2)?.is_some_and(|second| second > first));
+        Ok(())
+    })
+}
+
+#[test]
 fn sbatch_tries_again_while_slurmctld_has_no_room() -> Result<()> {
     story(without_product()?, |site| {
         let restart = |edit: &str| {

@@ -6,6 +6,7 @@
 
 mod document;
 mod rows;
+mod start_windows;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
