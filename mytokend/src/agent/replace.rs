@@ -18,6 +18,9 @@ use crate::jobs::submission_end::decide_end;
 use crate::jobs::{EndDecision, Validity, validity};
 use crate::log::Level;
 
+/// Most new credentials of a job. Each is a lease until the job ends, and every one that follows remembers them all.
+const MOST_OF_JOB: usize = 16;
+
 impl Agent {
     pub(super) fn replace(&self, request: &Replace, caller: Caller) -> Answer {
         match self.try_to_replace(request, caller) {
@@ -72,6 +75,10 @@ impl Agent {
         if self.leases().get(&key).is_some_and(is_recent) {
             return Err(format!("the last request for this job was a moment ago; wait {} s", PAUSE.as_secs()));
         }
+        let had = |lease: &Lease| lease.stands_for.as_ref().map_or(0, |earlier| earlier.handles.len());
+        if self.leases().get(&key).is_some_and(|lease| had(lease) >= MOST_OF_JOB) {
+            return Err(format!("job {job} has had {MOST_OF_JOB} new credentials; submit it again"));
+        }
         let begin = self.clock.elapsed();
         let issued = configured
             .service
@@ -110,6 +117,7 @@ impl Agent {
         new.replaced = Some(handle.clone());
         let earlier = old.stands_for.iter().flat_map(|earlier| earlier.handles.iter().cloned());
         new.stands_for = Some(StandsFor { job, handles: earlier.chain([handle.clone()]).collect() });
+        new.requested = Some(now);
         let required = old.required;
         if old.is_running() && old.running_jobs().next().is_none() {
             old.phase = if old.credential.is_some() {

@@ -123,3 +123,41 @@ fn on_a_node_that_never_had_it_the_old_credential_is_refused() {
     let started = agent.start(7, "required-old");
     assert_eq!((started.state, started.required), (JobState::Failed, true));
 }
+
+#[test]
+fn another_user_whose_job_has_the_same_number_and_handle_gets_nothing_of_it() {
+    let agent = TestAgent::new();
+    agent.start(7, "old");
+    replaced(&agent, "old", "new");
+    requeue(&agent, "n1");
+    let requests = agent.token_requests();
+    // slurmctld has forgotten its jobs, and counts from 1 again.
+    let stranger =
+        mytoken_wire::agent::JobStart { uid: 54_321, sealed: Some("54321:old".to_owned()), ..crate::harness::step(7) };
+    let started = agent.start_with(&stranger);
+    assert!(started.path.ends_with("/7/bt_u54321"), "{started:?}");
+    assert_eq!(agent.token_requests(), requests + 1, "with his own credential");
+}
+
+#[test]
+fn a_job_gets_few_new_credentials_and_not_many_at_once() {
+    let agent = TestAgent::new();
+    agent.start(7, "h0");
+    let replace = |number: usize| agent.ask(&Replace { job: JobName::Job(7), sealed: text(&format!("h{number}")) });
+    replace(1).unwrap();
+    // Each one is a lease, a file in /run and a request.
+    let soon = replace(2).unwrap_err().to_string();
+    assert!(soon.contains("wait 10 s"), "{soon}");
+    let mut done = 1;
+    let refused = loop {
+        agent.advance(Duration::from_secs(11));
+        match replace(done + 1) {
+            Ok(_) if done < 100 => done += 1,
+            Ok(_) => panic!("{done} new credentials"),
+            Err(refused) => break refused.to_string(),
+        }
+    };
+    assert!(refused.contains("has had 16 new credentials") && done == 16, "{done}: {refused}");
+    assert_eq!(agent.token_requests(), 17, "a refusal costs no request");
+    assert_eq!(agent.status(7).condition, Some(mytoken_wire::agent::Condition::Valid));
+}
