@@ -9,6 +9,8 @@ use crate::jobs::JobWindow;
 /// What is known of the access token of one job, or of a session.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
+    /// Whether it is that of a session.
+    pub is_session: bool,
     /// Whether the job or session runs here.
     pub running: bool,
     /// The state of its lease.
@@ -45,7 +47,8 @@ pub fn condition(facts: &Facts<'_>) -> (Condition, Option<u64>) {
         Phase::Ended { .. } => (Condition::Revoking, None),
         Phase::Finished { .. } if revoked.is_some() => (Condition::Revoked, revoked),
         Phase::Finished { .. } => (Condition::Refused, refused),
-        Phase::Refused if refused.is_none() && facts.on_disk => (Condition::NotRenewed, None),
+        // Of a job, the event may be missing: only the last ones are kept.
+        Phase::Refused if facts.is_session && refused.is_none() && facts.on_disk => (Condition::NotRenewed, None),
         Phase::Refused => (Condition::Refused, refused),
         Phase::Active { .. } if facts.window == JobWindow::Over => (Condition::Refused, None),
         Phase::Active { .. } if facts.written && !facts.on_disk => (Condition::FileMissing, None),
@@ -70,6 +73,7 @@ mod tests {
         let ended = Phase::Ended { due: 0, tries: 0, revoke: None };
         let finished = Phase::Finished { due: 0 };
         let valid = Facts {
+            is_session: false,
             running: true,
             phase: active,
             written: true,
@@ -98,7 +102,12 @@ mod tests {
             // The file of the user alone does not make a token.
             (Facts { written: false, phase: Phase::Refused, events: &refused, ..valid }, (Condition::Refused, Some(1))),
             (Facts { phase: Phase::Refused, events: &refused, ..valid }, (Condition::Refused, Some(1))),
-            (Facts { phase: Phase::Refused, ..valid }, (Condition::NotRenewed, None)),
+            (Facts { is_session: true, phase: Phase::Refused, ..valid }, (Condition::NotRenewed, None)),
+            (
+                Facts { is_session: true, phase: Phase::Refused, events: &refused, ..valid },
+                (Condition::Refused, Some(1)),
+            ),
+            (Facts { phase: Phase::Refused, ..valid }, (Condition::Refused, None)),
             (Facts { phase: Phase::Refused, ..without }, (Condition::Refused, None)),
             (Facts { phase: ended, ..without }, (Condition::Revoking, None)),
             (Facts { phase: finished, events: &left, ..without }, (Condition::Refused, None)),

@@ -18,10 +18,6 @@ use crate::log::Level;
 /// How much this machine's clock and the server's may differ, in seconds. So long after the begin of a window, a refusal is temporary.
 pub(super) const CLOCK_DIFFERENCE: u64 = 600;
 
-fn had_token(lease: &Lease) -> bool {
-    lease.history.events().iter().any(|event| matches!(event.kind, EventKind::Started | EventKind::Renewed))
-}
-
 impl Agent {
     /// Requests an access token and writes it to the files of the jobs, or of the session.
     pub(super) fn renew(&self, task: &Task) {
@@ -147,7 +143,7 @@ impl Agent {
             }
             let reason = match lease.until.filter(|until| *until <= at_server) {
                 // The server's clock was not known when the job began.
-                Some(exp) if !had_token(lease) => StartRefusal::Expired { exp }.to_string(),
+                Some(exp) if !lease.proven => StartRefusal::Expired { exp }.to_string(),
                 Some(_) => format!("the credential itself has expired: {}", failure.reason),
                 None => failure.reason.clone(),
             };

@@ -122,9 +122,18 @@ impl Agent {
             (None, Some(path)) => token_file::is_valid(path.as_ref(), now),
         };
         let waits_until = status.from;
-        let running = status.running;
-        let facts = Facts { running, phase, written, on_disk, waits_until, window, failing_since, events: &events };
-        let (condition, since) = condition(&facts);
+        let (is_session, running) = (status.session.is_some(), status.running);
+        let (condition, since) = condition(&Facts {
+            is_session,
+            running,
+            phase,
+            written,
+            on_disk,
+            waits_until,
+            window,
+            failing_since,
+            events: &events,
+        });
         let renewed = matches!(phase, Phase::Active { .. } | Phase::Refused);
         let renewal = if renewed { Ok(window) } else { Err(&condition) };
         status.files = files.iter().map(|file| self.judged_file(&status, file, now, renewal)).collect();

@@ -21,10 +21,15 @@ use crate::harness::{EXPIRY, LIFETIME, NOW, RENEWAL, SETTLE, TestAgent, eventual
 pub struct FileScript {
     /// Names of the files of new credentials. One whose name begins with `no` is not allowed.
     names: Vec<&'static str>,
-    /// Every request for the token of this file fails with this.
+    /// Every request for the token of this file fails with this; of each file if the name is empty.
     failure: Option<(&'static str, RequestFailure)>,
+    /// What the main file fails with is not for these.
+    apart: bool,
     /// Requests wait while this is set.
     pub held: bool,
+    /// The next request waits while this is set, and no other one.
+    pub hold_first: bool,
+    is_first_held: bool,
     /// Of each request, the file.
     requests: Vec<String>,
 }
@@ -45,12 +50,20 @@ impl FileScript {
         self.names.iter().map(file).collect()
     }
 
+    /// Whether a request that comes now is the one that [`Self::hold_first`] means.
+    pub fn is_first(&mut self) -> bool {
+        let is_first = self.hold_first && !self.is_first_held;
+        self.is_first_held |= is_first;
+        is_first
+    }
+
     /// The tokens are `NAME-1`, `NAME-2` and so on.
     pub fn token(&mut self, name: &FileName, failure: Option<RequestFailure>) -> Result<IssuedToken, RequestFailure> {
         self.requests.push(name.to_string());
         let number = self.requests.iter().filter(|own| *own == name.as_str()).count();
-        let own = self.failure.clone().filter(|(file, _)| *file == name.as_str()).map(|(_, failure)| failure);
-        own.or(failure).map_or(Ok(()), Err)?;
+        let own =
+            self.failure.clone().filter(|(file, _)| [name.as_str(), ""].contains(file)).map(|(_, failure)| failure);
+        own.or(failure.filter(|_| !self.apart)).map_or(Ok(()), Err)?;
         Ok(IssuedToken { token: Secret::new(format!("{name}-{number}")), left: LIFETIME, lifetime: LIFETIME })
     }
 }
@@ -149,6 +162,12 @@ fn a_refused_main_file_does_not_cost_the_other_ones() {
     assert_eq!(agent.status(7).condition, Some(Condition::Refused));
     assert_eq!(file(&agent, 7, "ce").condition, Condition::Refused);
     let agent = agent_with(&TWO);
+    agent.services.with(|script| (script.files.apart, script.failure) = (true, Some(revocation())));
+    agent.start(7, "h1");
+    agent.advance(RENEWAL);
+    assert_eq!((agent.status(7).condition, read(&agent, 7, "ce").as_deref()), (Some(Condition::Refused), Some("ce-2")));
+    assert_eq!(file(&agent, 7, "ce").condition, Condition::Valid);
+    let agent = agent_with(&TWO);
     agent.start(7, "h1");
     agent.services.with(|script| script.files.failure = Some(("ce", outage())));
     agent.advance(RENEWAL);
@@ -165,6 +184,25 @@ fn a_refused_main_file_does_not_cost_the_other_ones() {
     agent.services.with(|script| script.files.failure = None);
     agent.advance(Duration::from_secs(300));
     assert!(read(&agent, 7, "ce").is_some());
+}
+
+#[test]
+fn what_happens_to_other_files_does_not_hide_what_happened_to_the_main_file() {
+    let agent = agent_with(&TWO);
+    agent.services.with(|script| script.files.failure = Some(("", outage())));
+    agent.start(7, "short");
+    // Each failure is an event, and only the last ones are kept.
+    let fail = || (0..60).for_each(|_| agent.advance(Duration::from_secs(10)));
+    fail();
+    agent.services.with(|script| script.failure = Some(revocation()));
+    agent.advance(RENEWAL - Duration::from_secs(600));
+    let status = agent.status(7);
+    assert!(status.reason.as_ref().unwrap().starts_with("the credential itself has expired"), "{status:?}");
+    fail();
+    let status = agent.status(7);
+    assert!(status.events.iter().all(|event| event.kind != EventKind::Refused), "{:?}", status.events);
+    // Its last token is in the file: it has not expired yet.
+    assert_eq!(status.condition, Some(Condition::Refused));
 }
 
 #[test]
@@ -289,4 +327,53 @@ fn further_files_whose_requests_hang_delay_no_main_file() {
     // The first or the second request was answered first.
     let tape = read(&agent, 7, "tape");
     assert!(tape.as_ref().is_some_and(|token| ["tape-2", "tape-3"].contains(&token.as_str())), "{tape:?}");
+}
+
+/// Job 7 has one further file. The request for its next token hangs, and a second one is sent and answered.
+fn with_a_request_that_hangs(answer: Option<RequestFailure>) -> TestAgent {
+    let agent = agent_with(&["ce"]);
+    agent.start(7, "h1");
+    agent.services.with(|script| script.files.hold_first = true);
+    agent.move_clock(RENEWAL);
+    eventually("the first request", || agent.services.with(|script| script.files.is_first_held));
+    agent.services.with(|script| script.files.failure = answer.map(|failure| ("ce", failure)));
+    agent.move_clock(Duration::from_secs(10));
+    eventually("the second request", || requests(&agent).len() == 2);
+    agent
+}
+
+#[test]
+fn while_one_request_for_a_file_may_be_answered_the_failure_of_another_says_nothing() {
+    let agent = with_a_request_that_hangs(Some(outage()));
+    agent.services.with(|script| (script.files.failure, script.files.hold_first) = (None, false));
+    agent.wait_until_idle();
+    assert_eq!(read(&agent, 7, "ce").as_deref(), Some("ce-3"));
+    let told = agent.status(7).events.into_iter().find(|event| event.text.contains("tries again"));
+    assert_eq!(told, None);
+}
+
+#[test]
+fn a_late_refusal_does_not_end_a_file_that_another_request_has_renewed() {
+    let agent = with_a_request_that_hangs(None);
+    eventually("the next token", || read(&agent, 7, "ce").as_deref() == Some("ce-2"));
+    agent.services.with(|script| {
+        (script.files.failure, script.files.hold_first) = (Some(("ce", revocation())), false);
+    });
+    agent.wait_until_idle();
+    assert_eq!(file(&agent, 7, "ce").condition, Condition::Valid);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_written_later_and_then_told_as_valid() {
+    let agent = agent_with(&["ce"]);
+    // A file in the place of the job's directory: the write fails as on a full file system.
+    let directory = agent.token(7).parent().unwrap().to_owned();
+    fs::write(&directory, "").unwrap();
+    let started = agent.start(7, "h1");
+    assert!(started.files[0].reason.as_ref().unwrap().contains("could not be written"), "{started:?}");
+    fs::remove_file(&directory).unwrap();
+    agent.advance(Duration::from_secs(6));
+    let status = file(&agent, 7, "ce");
+    assert_eq!((status.condition, status.reason), (Condition::Valid, None));
+    assert_eq!((read(&agent, 7, "ce").as_deref(), requests(&agent).len()), (Some("ce-1"), 1));
 }

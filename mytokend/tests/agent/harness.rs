@@ -155,7 +155,8 @@ impl CredentialService for FakeServices {
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         if let Some(name) = file {
-            self.wait_while(|script| script.files.held);
+            let is_first = self.with(|script| script.files.is_first());
+            self.wait_while(|script| script.files.held || is_first && script.files.hold_first);
             return self.with(|script| script.files.token(name, script.failure.clone()));
         }
         let (number, panics, held) = self.with(|script| {
@@ -163,10 +164,9 @@ impl CredentialService for FakeServices {
             script.charges.push(charge);
             let held = script.hold_first && !script.is_first_held;
             script.is_first_held |= held;
-            let was_held = script.hold_tokens;
             let panics = script.panics > 0;
             script.panics -= usize::from(panics);
-            (script.token_requests, panics, (held, was_held))
+            (script.token_requests, panics, (held, script.hold_tokens))
         });
         assert!(!panics, "on purpose");
         self.wait_while(|script| script.hold_tokens || (held.0 && script.hold_first) || (held.1 && script.hold_lane));
@@ -261,8 +261,8 @@ impl TestAgent {
         let Some(RunningAgent { threads, listener, stop, .. }) = self.running.take() else { return };
         drop(stop);
         self.services.with(|script| {
-            (script.hold_tokens, script.hold_first, script.hold_lane) = (false, false, false);
-            (script.hold_squeue, script.hold_revocations, script.files.held) = (false, None, false);
+            [script.hold_tokens, script.hold_first, script.hold_lane, script.hold_squeue] = [false; 4];
+            (script.hold_revocations, script.files.held, script.files.hold_first) = (None, false, false);
         });
         listener.join().unwrap();
         threads.stop();
