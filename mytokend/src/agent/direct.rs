@@ -184,12 +184,7 @@ impl DirectMode {
         let granted = self.with_server(url, charge, deadline, |server| {
             server.access_token(request, &mut refuse_rotation, deadline)
         })?;
-        let now = self.clock.unix_millis() / 1000;
-        let from_answer = granted.expires_in.filter(|seconds| *seconds > 0);
-        let from_token = granted.exp.map(|exp| exp.saturating_sub(now));
-        let lifetime = from_answer.or(from_token).unwrap_or(UNKNOWN_LIFETIME);
-        // Both ends are of this host's clock: `exp` was computed from the lifetime in the answer, or by the server's clock.
-        let left = from_token.unwrap_or(u64::MAX).min(lifetime);
+        let (left, lifetime) = life(granted.expires_in, granted.exp, self.clock.unix_millis() / 1000);
         Ok(IssuedToken { token: granted.token, left, lifetime })
     }
 }
@@ -325,6 +320,15 @@ fn access_token_request<'a>(
     comment: &'a str,
 ) -> AccessTokenRequest<'a> {
     AccessTokenRequest { mytoken, scope, audience, comment }
+}
+
+/// What a new access token has left at `now`, and its lifetime, in seconds. `expires_in` is from the server's answer, `exp` from the token.
+/// Both ends are of this host's clock: `exp` was computed from the lifetime in the answer, or by the server's clock.
+fn life(expires_in: Option<u64>, exp: Option<u64>, now: u64) -> (u64, u64) {
+    let from_answer = expires_in.filter(|seconds| *seconds > 0);
+    let from_token = exp.map(|exp| exp.saturating_sub(now));
+    let lifetime = from_answer.or(from_token).unwrap_or(UNKNOWN_LIFETIME);
+    (from_token.unwrap_or(u64::MAX).min(lifetime), lifetime)
 }
 
 fn failure(error: &Error) -> RequestFailure {
