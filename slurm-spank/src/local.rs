@@ -57,6 +57,10 @@ pub fn submit(call: &HookCall) -> Verdict {
             );
             if required { Verdict::Refuse } else { Verdict::Proceed }
         }
+        Some(CredentialOption::Off) if has_credential => {
+            error("a step has the token of its job; \"--mytoken=off\" on a step does not change it");
+            Verdict::Proceed
+        }
         Some(CredentialOption::On { profile: Some(profile), .. })
             if profile_of(hidden.as_deref()).as_ref() != Some(&profile) =>
         {

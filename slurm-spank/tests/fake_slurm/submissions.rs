@@ -174,7 +174,7 @@ fn a_credential_in_the_environment_outside_a_job_is_removed() {
 #[test]
 fn srun_inside_a_job_keeps_the_credential_of_the_job() {
     let program = FakeSubmit::good();
-    for option in [None, Some("required"), Some("off")] {
+    for option in [None, Some("required")] {
         let seen = submit(LOCAL, &program, &INSIDE, option);
         assert!(seen.all_zero() && seen.logs().is_empty(), "{:?}", seen.lines);
         assert_eq!(seen.env("SLURM_MYTOKEN"), Some("mt1.ffffffff.T0xE"));
@@ -219,6 +219,16 @@ fn srun_says_that_a_step_does_not_choose_its_profile() {
         assert_eq!((told, seen.logs().len()), (count, count), "{option} {:?}", seen.logs());
     }
     assert!(program.calls().is_empty());
+}
+
+#[test]
+fn srun_says_that_a_step_cannot_be_without_the_token_of_its_job() {
+    let program = FakeSubmit::good();
+    let seen = submit(LOCAL, &program, &INSIDE, Some("off"));
+    assert!(seen.all_zero() && has_credential_of_the_job(&seen), "{:?}", seen.lines);
+    assert!(seen.logs().len() == 1 && seen.logs()[0].contains("--mytoken=off"), "{:?}", seen.logs());
+    let without = submit(LOCAL, &program, &["env SLURM_JOB_ID 7"], Some("off"));
+    assert!(without.all_zero() && without.logs().is_empty(), "{:?}", without.logs());
 }
 
 fn has_credential_of_the_job(seen: &HostOutput) -> bool {
