@@ -83,7 +83,12 @@ impl Defaults<'_> {
         let variable = self.variable.filter(|value| !value.is_empty());
         let mut text = String::new();
         if let Some(value) = variable {
-            text += &format!("\nWithout --mytoken your submissions get {value} ({VARIABLE})\n");
+            text += &match CredentialOption::parse(value) {
+                Some(_) => format!("\nWithout --mytoken your submissions get {value} ({VARIABLE})\n"),
+                None => format!(
+                    "\nWithout --mytoken your submissions get no credential: {VARIABLE}={value:?} is not valid\n"
+                ),
+            };
         } else if off && !rows.is_empty() {
             text += "\nWithout --mytoken a submission gets no credential (default=off in plugstack.conf)\n";
         }
@@ -190,6 +195,10 @@ mod tests {
         assert_eq!(
             list(Some("data"), &[], &[], "off"),
             "\nWithout --mytoken your submissions get data (MYTOKEN_PROFILE)\n"
+        );
+        assert_eq!(
+            list(Some("a b"), &[], &[], "off"),
+            "\nWithout --mytoken your submissions get no credential: MYTOKEN_PROFILE=\"a b\" is not valid\n"
         );
         assert_eq!(
             list(None, &own, &site, "site"),
