@@ -8,20 +8,21 @@ use std::process::Command;
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use mytoken_wire::tools::Tool;
+use mytoken_wire::tools::{self, Tool};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::iterator::Signals;
 
 use super::Event;
 use super::inherited::{in_foreground, not_ignored};
 use crate::control::launch::{BEARER_TOKEN, BEARER_TOKEN_FILE, CannotRun, MYTOKEN_TOKEN_DIR};
 
-/// Signals that end a program. They are passed on, so that this process ends after the program.
-const ENDING: [c_int; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+/// Signals that end a program which does not expect them, as people and Slurm (`--signal`) send them. They are passed on, so that this
+/// process ends after the program.
+const ENDING: [c_int; 8] = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU];
 
 /// A program that was started.
 pub struct Program(Pid);
@@ -51,12 +52,18 @@ impl Program {
         let mut command = Command::new(program);
         // BEARER_TOKEN would take precedence over the file.
         command.args(arguments).env(BEARER_TOKEN_FILE, token_file).env_remove(BEARER_TOKEN);
+        // Those of the job in which it runs are about other tokens.
+        command.env_remove(MYTOKEN_TOKEN_DIR);
         if let (true, Some(directory)) = (several, token_file.parent()) {
             command.env(MYTOKEN_TOKEN_DIR, directory);
         }
+        for tool in inherited(tools, std::env::var(BEARER_TOKEN_FILE).ok().as_deref(), |name| std::env::var(name).ok())
+        {
+            command.env_remove(variable(tool));
+        }
         for tool in tools {
             if let Some(value) = token_file.to_str().and_then(|file| tool.value(file)) {
-                command.env(OsStr::from_bytes(tool.variable().to_bytes()), value);
+                command.env(variable(*tool), value);
             }
         }
         let child = command.spawn().map_err(failed)?;
@@ -81,6 +88,16 @@ impl Program {
     }
 }
 
+fn variable(tool: Tool) -> &'static OsStr {
+    OsStr::from_bytes(tool.variable().to_bytes())
+}
+
+/// The tools beside `own` whose variable in the environment names the token file of the job or session: they would use that token.
+fn inherited(own: &[Tool], file: Option<&str>, value: impl Fn(&OsStr) -> Option<String>) -> Vec<Tool> {
+    let names = |tool: &Tool| value(variable(*tool)).is_some_and(|text| tool.file(&text) == file && file.is_some());
+    tools::ALL.into_iter().filter(|tool| !own.contains(tool) && names(tool)).collect()
+}
+
 /// Waits for the end of the program. Returns its exit status as a shell reports it: 128 plus the number of the signal that ended it.
 fn wait(pid: Pid) -> u8 {
     loop {
@@ -94,6 +111,27 @@ fn wait(pid: Pid) -> u8 {
             }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return u8::MAX,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_does_not_use_the_token_of_the_job_in_which_the_program_runs() {
+        let (job, of_job) = (Some("/run/mytoken/jobs/7/bt_u1"), Some("cat /run/mytoken/jobs/7/bt_u1".to_owned()));
+        for (own, file, value, expected) in [
+            (&[][..], job, of_job.clone(), &[Tool::Rclone][..]),
+            (&[Tool::Rclone], job, of_job.clone(), &[]),
+            (&[], None, of_job, &[]),
+            (&[], job, Some("cat /home/alice/mine".to_owned()), &[]),
+            (&[], job, Some("oidc-token".to_owned()), &[]),
+            (&[], None, Some("oidc-token".to_owned()), &[]),
+            (&[], job, None, &[]),
+        ] {
+            assert_eq!(inherited(own, file, |_| value.clone()), expected, "{file:?} {value:?}");
         }
     }
 }

@@ -80,7 +80,7 @@ fn run_keeps_a_token_fresh_and_leaves_nothing_behind() -> Result<()> {
 /// The file goes at the token's expiry and comes back. Then a signal ends the program, and everything is removed.
 fn an_outage_removes_the_token_at_its_expiry(site: &Site) -> Result<()> {
     Journal::clear(site)?;
-    let ignores_hup = "trap '' HUP; exec mytokenctl run -- bash -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done'";
+    let ignores_hup = "trap '' HUP; exec mytokenctl run -- bash -c 'trap \"echo USR1\" USR1; trap \"exit 9\" TERM; while :; do sleep 0.1; done'";
     let running = site.script("alice", ignores_hup).spawn()?;
     site.wait_for("the token of run", TIMEOUT, "root", RUN_FILES)?;
     control(site, "/outage", &json!({"service": "mytoken", "on": true}))?;
@@ -89,12 +89,13 @@ fn an_outage_removes_the_token_at_its_expiry(site: &Site) -> Result<()> {
     assert!(begin.elapsed() < Duration::from_secs(25), "a token of 8 s stayed for {:?}", begin.elapsed());
     control(site, "/clear", &json!({}))?;
     site.wait_for("the token after the outage", TIMEOUT, "root", RUN_FILES)?;
-    // HUP was ignored by the caller and stays so. TERM is for the program.
-    site.sh("root", "pkill -HUP -x mytokenctl; sleep 0.5; pkill -TERM -x mytokenctl")?.ok()?;
+    // HUP was ignored by the caller and stays so. The others are for the program.
+    let kill = "for signal in HUP USR1 TERM; do pkill -$signal -x mytokenctl; sleep 0.5; done";
+    site.sh("root", kill)?.ok()?;
     let ended = running.wait_with_output().map_err(|error| Error::Refused(error.to_string()))?;
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.contains("expired and was removed: ") && said.contains("is there again"), "{said}");
-    assert_eq!(ended.status.code(), Some(9), "{said}");
+    assert_eq!((ended.status.code(), ended.stdout.as_slice()), (Some(9), &b"USR1\n"[..]), "{said}");
     assert_eq!(sub_tokens_and_revocations(site)?, (1, 1));
     Ok(())
 }
