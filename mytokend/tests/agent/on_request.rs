@@ -154,7 +154,13 @@ fn users_act_on_their_own_jobs_and_root_on_all() {
         Answer::Status(status) => format!("{:?}", conditions(&status)),
         other => panic!("{other:?}"),
     };
-    for request in [Request::Renew(RENEW), Request::Revoke(REVOKE), Request::Renew(Renew::default())] {
+    for request in [
+        Request::Renew(RENEW),
+        Request::Revoke(REVOKE),
+        Request::Renew(Renew::default()),
+        // Everybody can seal a credential of his own for another user.
+        Request::Replace(REPLACE("forged")),
+    ] {
         assert!(told(request, false).starts_with("no job "), "of another user");
     }
     assert!(told(Request::Renew(Renew { job: None, all: true }), false).starts_with("only root"));
@@ -184,6 +190,8 @@ fn a_replaced_credential_is_revoked_once_after_the_new_one_gave_a_token() {
         (vec![Condition::Valid], "token-2", 0)
     );
     assert!(agent.has_event(7, &EventKind::Replaced));
+    let foreign = agent.answer(Request::Retire(retire(OldCredential::Leave)), STRANGER, false);
+    assert!(matches!(foreign, Answer::Error(reason) if reason.starts_with("no credential of job 7 was replaced")));
     agent.ask(&retire(OldCredential::Revoke)).unwrap();
     let revoked = || agent.services.with(|script| script.revoked.clone());
     let text = |handle: &str| format!("{}:{handle}", me().uid);
