@@ -28,7 +28,7 @@ pub fn end(exp: u64, iat: Option<u64>, written: u64) -> u64 {
 }
 
 /// Whether the file at `path` holds an access token that has not expired at `now` (Unix seconds). Nothing verifies the token. One that does
-/// not tell its expiry counts as valid: the agent removes it when it expires.
+/// not tell its expiry counts as valid: the agent removes it when it expires. What has not the characters of a token is none.
 #[must_use]
 pub fn is_valid(path: &Path, now: u64) -> bool {
     // O_NONBLOCK: a FIFO in the place of the file must not hang the reader.
@@ -39,7 +39,9 @@ pub fn is_valid(path: &Path, now: u64) -> bool {
     let mut text = String::with_capacity(LIMIT);
     let read = file.take(LIMIT as u64).read_to_string(&mut text);
     let token = Secret::new(text);
-    read.is_ok() && !token.is_empty() && expiry(&token, written).is_none_or(|end| end > now)
+    let text = token.expose();
+    let is_token = !text.is_empty() && text.len() < LIMIT && text.bytes().all(|byte| byte.is_ascii_graphic());
+    read.is_ok() && is_token && expiry(&token, written).is_none_or(|end| end > now)
 }
 
 /// When a file was written, Unix seconds.
@@ -86,9 +88,14 @@ mod tests {
             (jwt(r#"{"exp":1e3}"#), true),
             (jwt(r#"{"sub":"x"}"#), true),
             ("a.b.c".to_owned(), true),
+            // Somebody wrote over it.
+            ("two words".to_owned(), false),
+            ("\0".repeat(LIMIT), false),
+            ("x".repeat(LIMIT), false),
+            (format!("{}x", jwt(r#"{"exp":1001}"#)), false),
         ] {
             std::fs::write(&path, &text).unwrap();
-            assert_eq!(is_valid(&path, 1000), valid, "{text}");
+            assert_eq!(is_valid(&path, 1000), valid, "{text:.40}");
         }
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
         assert!(!is_valid(&path, 1000));

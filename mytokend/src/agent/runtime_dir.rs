@@ -17,6 +17,7 @@ use mytoken_login::open_runtime_dir;
 use mytoken_wire::FileName;
 use mytoken_wire::clock::FixedClock;
 use mytoken_wire::paths::{MISSED, named_token_file};
+use mytoken_wire::token_file;
 
 use super::lease::{Lease, LeaseKey};
 
@@ -246,12 +247,14 @@ impl RuntimeDir {
         self.state.remove(&state_name(key)).map(drop)
     }
 
-    /// Whether a session has a file for its access token.
+    /// Whether a session's file holds an access token that has not expired at `now`, Unix seconds.
     ///
     /// # Errors
     /// [`FileError::Unusable`], [`FileError::Identity`].
-    pub fn has_session_token(&self, owner: Owner, session: &str) -> Result<bool, FileError> {
-        self.in_session(owner, session, |directory| directory.has(&token_name(owner.uid)))
+    pub fn has_session_token(&self, owner: Owner, session: &str, now: u64) -> Result<bool, FileError> {
+        self.in_session(owner, session, |directory| {
+            Ok(token_file::is_valid(&directory.path().join(token_name(owner.uid)), now))
+        })
     }
 
     fn in_session<T>(

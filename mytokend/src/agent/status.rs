@@ -118,7 +118,9 @@ impl Agent {
         let on_disk = match (&status.session, &status.file) {
             (_, None) => false,
             // The user owns the directories of a session, so the agent looks there with the user's rights.
-            (Some(session), Some(_)) => written && self.runtime_dir.has_session_token(owner, session).unwrap_or(false),
+            (Some(session), Some(_)) => {
+                written && self.runtime_dir.has_session_token(owner, session, now).unwrap_or(false)
+            }
             (None, Some(path)) => token_file::is_valid(path.as_ref(), now),
         };
         let waits_until = status.from;

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::Secret;
 use mytoken_login::Process;
-use mytoken_wire::agent::{RenewalCredential, SessionEnd, SessionStart, StatusQuery};
+use mytoken_wire::agent::{Condition, RenewalCredential, SessionEnd, SessionStart, StatusQuery};
 
 use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, TestAgent, eventually, me};
 
@@ -99,6 +99,19 @@ fn the_token_is_renewed_in_place_and_removed_with_the_session() {
     agent.ask(&SessionEnd { session: ID.into() }).unwrap();
     assert!(!session.directory.exists());
     assert!(!fs::read_to_string(state_file(&agent)).unwrap().contains("m.y.t"), "the mytoken is forgotten");
+}
+
+#[test]
+fn the_condition_of_a_session_is_what_is_in_its_file() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("mt")));
+    let condition = || agent.ask(&StatusQuery::default()).unwrap().jobs.remove(0).condition;
+    assert_eq!(condition(), Some(Condition::Valid));
+    for text in ["", "what a program of the user wrote"] {
+        fs::write(session.token(), text).unwrap();
+        assert_eq!(condition(), Some(Condition::FileMissing), "{text}");
+    }
 }
 
 #[test]

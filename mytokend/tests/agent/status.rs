@@ -42,6 +42,8 @@ fn the_condition_is_what_is_on_disk_and_what_the_server_last_said() {
     assert_eq!((status.token_until, status.file), (Some(NOW + 3_600), Some(agent.token(7).display().to_string())));
     std::fs::remove_file(agent.token(7)).unwrap();
     assert_eq!(condition(&agent, 7), Condition::FileMissing);
+    std::fs::write(agent.token(7), "what a program of the user wrote").unwrap();
+    assert_eq!(condition(&agent, 7), Condition::FileMissing);
     agent.services.with(|script| script.failure = Some(outage()));
     agent.advance(RENEWAL);
     let begin = agent.clock.now();
