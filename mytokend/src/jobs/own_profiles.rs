@@ -89,13 +89,17 @@ impl OwnProfiles {
     /// One sentence: it cannot be read, others could have written it, or it has a mistake.
     pub fn load(home: Option<&Path>) -> Result<Self, String> {
         let Some(home) = home else { return Ok(Self::default()) };
+        // Not where a link leads to nothing, such as a directory that is not mounted: what the file narrows is then unknown.
+        let leads_nowhere = || Self::path(home).ancestors().take(3).any(|path| path.is_symlink() && !path.exists());
         match std::fs::metadata(Self::path(home)) {
             Ok(found) if found.len() > LIMIT => {
                 return Err(sentence(&format!("{} is larger than 64 KiB", Self::path(home).display())));
             }
             // Whatever is wrong with it is found below.
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) && !leads_nowhere() =>
+            {
                 return Ok(Self::default());
             }
             Err(error) => return Err(sentence(&format!("cannot read {}: {error}", Self::path(home).display()))),
@@ -306,6 +310,10 @@ mod tests {
         let directory = home.path().join(DIRECTORY);
         let load = || OwnProfiles::load(Some(home.path()));
         assert_eq!(load(), Ok(OwnProfiles::default()), "no file");
+        let link = home.path().join(".config");
+        std::os::unix::fs::symlink("/not/mounted", &link).unwrap();
+        assert!(load().unwrap_err().contains("cannot read"));
+        std::fs::remove_file(link).unwrap();
         std::fs::create_dir_all(&directory).unwrap();
         let path = OwnProfiles::path(home.path());
         for (text, reason) in [
