@@ -70,27 +70,6 @@ fn a_new_token_on_request_is_of_the_users_share_and_leaves_the_planned_renewal()
 }
 
 #[test]
-fn a_renewal_that_is_under_way_is_not_counted_as_the_users_wish() {
-    let agent = TestAgent::new();
-    agent.start(7, "h1");
-    agent.services.with(|script| script.hold_tokens = true);
-    agent.move_clock(RENEWAL);
-    eventually("the renewal", || agent.token_requests() == 2);
-    std::thread::scope(|scope| {
-        scope.spawn(|| agent.ask(&RENEW));
-        // Nothing shows that it has arrived.
-        std::thread::sleep(Duration::from_millis(300));
-        // The second request of the same renewal, while the first has no answer.
-        agent.move_clock(Duration::from_secs(10));
-        eventually("the second request", || agent.token_requests() == 3);
-        agent.services.with(|script| script.hold_tokens = false);
-    });
-    agent.wait_until_idle();
-    let last = agent.services.with(|script| script.charges.last().map(|charge| charge.purpose));
-    assert_eq!(last, Some(Purpose::Token));
-}
-
-#[test]
 fn a_refused_credential_is_tried_again_on_request() {
     let agent = TestAgent::new();
     agent.services.with(|script| script.failure = Some(revocation()));
