@@ -51,7 +51,7 @@ struct Address {
 pub struct Attempt {
     attempts: Attempts,
     address: IpAddr,
-    succeeded: bool,
+    counts: bool,
 }
 
 /// There is no attempt now.
@@ -86,15 +86,15 @@ impl Attempts {
         entry.told = false;
         entry.running += 1;
         state.running += 1;
-        Ok(Attempt { attempts: self.clone(), address, succeeded: false })
+        Ok(Attempt { attempts: self.clone(), address, counts: true })
     }
 
-    fn end(&self, address: IpAddr, succeeded: bool) {
+    fn end(&self, address: IpAddr, counts: bool) {
         let mut state = self.state();
         state.running = state.running.saturating_sub(1);
         if let Some(entry) = state.addresses.get_mut(&address) {
             entry.running = entry.running.saturating_sub(1);
-            entry.failures = entry.failures.saturating_add(u32::from(!succeeded));
+            entry.failures = entry.failures.saturating_add(u32::from(counts));
         }
     }
 
@@ -137,14 +137,19 @@ impl Address {
 
 impl Attempt {
     /// Ends the attempt, which succeeded.
-    pub fn succeeded(mut self) {
-        self.succeeded = true;
+    pub fn succeeded(self) {
+        self.not_counted();
+    }
+
+    /// Ends the attempt, which failed without a fault of the address.
+    pub fn not_counted(mut self) {
+        self.counts = false;
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.attempts.end(self.address, self.succeeded);
+        self.attempts.end(self.address, self.counts);
     }
 }
 

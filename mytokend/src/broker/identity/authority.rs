@@ -25,7 +25,8 @@ pub const KEY: &str = "broker-ca.key";
 /// Name of the file with the certificate. Nodes need a copy.
 pub const CERTIFICATE: &str = "broker-ca.pem";
 
-const DAY: u64 = 86_400;
+/// Seconds of a day.
+pub(super) const DAY: u64 = 86_400;
 
 /// Life of the authority's certificate in seconds.
 pub const AUTHORITY_LIFE: u64 = 3653 * DAY;

@@ -7,6 +7,8 @@
 pub mod attempts;
 pub mod authority;
 pub mod certificate;
+pub mod codes;
+pub mod enrolment;
 pub mod key_hash;
 pub mod munge;
 pub mod node_files;

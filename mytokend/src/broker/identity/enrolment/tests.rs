@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Nodes that enrol, and what an attacker tries before and after.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mytoken::config::FileTrust;
+use mytoken::private_files::{Directory, Owner};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::*;
+use crate::broker::identity::authority::{self, NODE_LIFE};
+use crate::broker::identity::certificate;
+use crate::broker::identity::key_hash::KeyHash;
+use crate::broker::identity::tls::Signer;
+
+struct TestClock(AtomicU64);
+
+impl ScheduleClock for TestClock {
+    fn unix_millis(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) * 1000
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+struct Addresses;
+
+impl NodeAddresses for Addresses {
+    fn addresses(&self, node: &NodeName) -> io::Result<Vec<IpAddr>> {
+        let number = node.as_str().trim_start_matches('n').parse().map_err(|_| io::ErrorKind::NotFound)?;
+        Ok(vec![IpAddr::from([10, 0, 0, number])])
+    }
+}
+
+const NOW: u64 = 1_800_000_000;
+
+/// "Encodes" in base64, with the user and the host in front, and "decodes" that.
+const MUNGE: &str = "#!/bin/sh\nprintf MUNGE:; (printf '0 10.0.0.1 '; cat) | base64 -w0; echo :\n";
+const UNMUNGE: &str = "#!/bin/sh\n\
+    [ ! -e \"$0.down\" ] || { echo 'unmunge: Error: Failed to access the socket' >&2; exit 6; }\n\
+    echo called >>\"$0.calls\"\n\
+    text=$(sed 's/^MUNGE://;s/:$//' | base64 -d 2>/dev/null; echo x); text=${text%x}\n\
+    uid=${text%% *}; text=${text#* }; host=${text%% *}; text=${text#* }\n\
+    printf 'STATUS: 0\\nENCODE_HOST: %s\\nUID: %s\\nLENGTH: %s\\n\\n%s' \"$host\" \"$uid\" ${#text} \"$text\"\n";
+
+struct Site {
+    temp: tempfile::TempDir,
+    clock: Arc<TestClock>,
+    enrolments: Enrolments,
+}
+
+impl Site {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        for (name, script) in [("munge", MUNGE), ("unmunge", UNMUNGE)] {
+            std::fs::write(path(name), script).unwrap();
+            std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let directory = |name: &str| {
+            std::fs::create_dir(path(name)).unwrap();
+            Directory::open(&path(name)).unwrap()
+        };
+        let me = Owner::current();
+        Authority::create(&directory("keys"), "testbed", NOW).unwrap();
+        let keys = path("keys");
+        let trust = FileTrust::user(me.uid);
+        let authority = Authority::load(&keys.join(authority::KEY), &keys.join(authority::CERTIFICATE), trust).unwrap();
+        let clock = Arc::new(TestClock(AtomicU64::new(NOW)));
+        let register = Register::open(directory("nodes"), me, Arc::clone(&clock) as _).unwrap();
+        let enrolments = Enrolments {
+            authority: Arc::new(authority),
+            register: Arc::new(register),
+            cluster: "testbed".to_owned(),
+            munge: Some(Munge::at(path("munge"), path("unmunge"), Duration::from_secs(20))),
+            resolver: Arc::new(Addresses),
+            check: ConnectionAddress::Checked,
+            repin: Repin::Refused,
+            codes: Codes::new(directory("codes"), me),
+            attempts: Attempts::default(),
+            clock: Arc::clone(&clock) as _,
+        };
+        Self { temp, clock, enrolments }
+    }
+
+    fn credential(&self, node: &str, request: &[u8]) -> String {
+        let munge = self.enrolments.munge.as_ref().unwrap();
+        munge.encode("testbed", &name(node), &request::hash(request)).unwrap()
+    }
+
+    fn enrol(&self, node: &str, request: &[u8], proof: OfferedProof<'_>) -> Result<Enrolled, EnrolmentRefusal> {
+        self.enrolments.enrol(&Application { node: &name(node), request, proof }, host(1))
+    }
+
+    fn programs_run(&self) -> usize {
+        std::fs::read_to_string(self.temp.path().join("unmunge.calls")).map_or(0, |calls| calls.lines().count())
+    }
+}
+
+fn name(node: &str) -> NodeName {
+    node.parse().unwrap()
+}
+
+fn host(number: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, number])
+}
+
+fn request() -> Vec<u8> {
+    CertificateRequest::make(&rcgen::KeyPair::generate().unwrap()).unwrap()
+}
+
+fn key(request: &[u8]) -> KeyHash {
+    CertificateRequest::read(request).unwrap().key()
+}
+
+fn peer(node: &str, key: KeyHash) -> Peer {
+    Peer { node: name(node), key, ends: NOW + NODE_LIFE, signer: Signer::Cluster }
+}
+
+#[test]
+fn a_node_enrols_by_munge_and_again_with_the_same_key() {
+    let site = Site::new();
+    let request = request();
+    let credential = site.credential("n1", &request);
+    let enrolled = site.enrol("n1", &request, OfferedProof::Munge(&credential)).unwrap();
+    assert_eq!((enrolled.pinned, &enrolled.proof), (Pinned::New, &Proof::Munge { address: host(1) }));
+    let der = CertificateDer::from_pem_slice(enrolled.certificate.pem.as_bytes()).unwrap();
+    let content = certificate::read(&der).unwrap();
+    assert_eq!((content.uris, content.key), (vec!["mytoken:node:n1".to_owned()], key(&request)));
+    assert!(site.enrolments.register.is_pinned(&name("n1"), key(&request)));
+    assert_eq!(site.enrolments.register.list().entries[0].certificate_ends, NOW + NODE_LIFE);
+    let again = site.enrol("n1", &request, OfferedProof::Munge(&site.credential("n1", &request))).unwrap();
+    assert_eq!(again.pinned, Pinned::Again);
+}
+
+#[test]
+fn what_an_attacker_sends_changes_nothing_and_gets_no_signature() {
+    let site = Site::new();
+    let (own, other) = (request(), request());
+    let credential = site.credential("n1", &own);
+    let of_user = {
+        use base64::Engine as _;
+        let payload = super::super::munge::payload("testbed", &name("n1"), &request::hash(&own));
+        let text = format!("1000 10.0.0.1 {payload}");
+        format!("MUNGE:{}:", base64::engine::general_purpose::STANDARD.encode(text))
+    };
+    let munge = OfferedProof::Munge;
+    for (node, request, proof, word) in [
+        ("n1", &other, munge(&credential), "not made for this request"),
+        ("n2", &own, munge(&credential), "not made for this request"),
+        ("n1", &own, munge(&of_user), "by user 1000, not by root"),
+        ("n1", &own, munge("MUNGE:AAAA:"), "does not accept the credential"),
+        ("n1", &own, munge("hello"), "not a MUNGE credential"),
+        ("n1", &own, OfferedProof::Code("0000-0000"), "one-time code is not valid"),
+    ] {
+        let refusal = site.enrol(node, request, proof).unwrap_err();
+        assert!(refusal.to_string().contains(word), "{refusal}");
+        assert!(refusal.is_to_log() && refusal.kind() == RefusalKind::Refused, "{refusal:?}");
+    }
+    let elsewhere = Application { node: &name("n1"), request: &own, proof: munge(&credential) };
+    let refusal = site.enrolments.enrol(&elsewhere, host(9)).unwrap_err();
+    assert!(refusal.to_string().contains("comes from 10.0.0.9"), "{refusal}");
+    assert!(site.enrolments.register.list().entries.is_empty());
+    // Whatever it sends, the request is not read before the proof.
+    let garbage = b"garbage".to_vec();
+    assert!(matches!(site.enrol("n1", &garbage, munge(&credential)), Err(EnrolmentRefusal::Munge(_))));
+    let honest = site.credential("n1", &garbage);
+    assert!(matches!(site.enrol("n1", &garbage, munge(&honest)), Err(EnrolmentRefusal::Request(_))));
+    let runs = site.programs_run();
+    assert!(matches!(site.enrol("n1", &vec![0; 5000], munge(&credential)), Err(EnrolmentRefusal::Request(_))));
+    assert_eq!(site.programs_run(), runs, "no program for a request that is too long");
+}
+
+#[test]
+fn an_address_that_fails_again_and_again_runs_no_program_and_keeps_nobody_out() {
+    let site = Site::new();
+    let own = request();
+    let wrong = Application { node: &name("n1"), request: &own, proof: OfferedProof::Munge("MUNGE:AAAA:") };
+    let mut to_log = 0;
+    for _ in 0..100 {
+        to_log += usize::from(site.enrolments.enrol(&wrong, host(66)).unwrap_err().is_to_log());
+    }
+    assert_eq!((site.programs_run(), to_log), (10, 11));
+    assert!(matches!(site.enrolments.enrol(&wrong, host(66)).unwrap_err().kind(), RefusalKind::Wait(_)));
+    assert!(site.enrol("n1", &own, OfferedProof::Munge(&site.credential("n1", &own))).is_ok());
+}
+
+#[test]
+fn without_munged_nobody_is_refused_for_good() {
+    let site = Site::new();
+    let own = request();
+    let credential = site.credential("n1", &own);
+    let down = site.temp.path().join("unmunge.down");
+    std::fs::write(&down, "").unwrap();
+    for _ in 0..50 {
+        let refusal = site.enrol("n1", &own, OfferedProof::Munge(&credential)).unwrap_err();
+        assert_eq!(refusal.kind(), RefusalKind::Unavailable, "{refusal}");
+    }
+    std::fs::remove_file(down).unwrap();
+    assert!(site.enrol("n1", &own, OfferedProof::Munge(&credential)).is_ok());
+    let without = Enrolments { munge: None, ..Site::new().enrolments };
+    let application = Application { node: &name("n1"), request: &own, proof: OfferedProof::Munge(&credential) };
+    assert!(matches!(without.enrol(&application, host(1)), Err(EnrolmentRefusal::NoMunge)));
+}
+
+#[test]
+fn a_code_enrols_its_node_once_and_is_not_lost_to_another_key() {
+    let site = Site::new();
+    let (own, other) = (request(), request());
+    let code = site.enrolments.codes.issue(&name("n1"), NOW).unwrap();
+    assert_eq!(site.enrol("n1", &own, OfferedProof::Code(&code)).unwrap().proof, Proof::Code);
+    assert!(matches!(site.enrol("n1", &own, OfferedProof::Code(&code)), Err(EnrolmentRefusal::Code(_))));
+    let second = site.enrolments.codes.issue(&name("n1"), NOW).unwrap();
+    let refusal = site.enrol("n1", &other, OfferedProof::Code(&second)).unwrap_err();
+    assert!(refusal.to_string().contains("mytokenctl node remove n1"), "{refusal}");
+    assert!(matches!(site.enrol("n1", b"garbage", OfferedProof::Code(&second)), Err(EnrolmentRefusal::Request(_))));
+    site.enrolments.register.remove(&name("n1")).unwrap();
+    assert_eq!(site.enrol("n1", &other, OfferedProof::Code(&second)).unwrap().pinned, Pinned::New);
+}
+
+#[test]
+fn another_key_is_refused_until_the_node_is_removed_or_where_nodes_have_no_disk() {
+    let site = Site::new();
+    let (own, other) = (request(), request());
+    site.enrol("n1", &own, OfferedProof::Munge(&site.credential("n1", &own))).unwrap();
+    let credential = site.credential("n1", &other);
+    let refusal = site.enrol("n1", &other, OfferedProof::Munge(&credential)).unwrap_err();
+    assert!(refusal.to_string().contains("enrolled with another key"), "{refusal}");
+    assert!(site.enrolments.register.is_pinned(&name("n1"), key(&own)));
+    let diskless = Enrolments { repin: Repin::Allowed, ..site.enrolments };
+    let application = Application { node: &name("n1"), request: &other, proof: OfferedProof::Munge(&credential) };
+    assert_eq!(diskless.enrol(&application, host(1)).unwrap().pinned, Pinned::Replaced(key(&own)));
+    assert!(!diskless.register.is_pinned(&name("n1"), key(&own)));
+}
+
+#[test]
+fn a_certificate_is_renewed_for_the_same_key_of_an_enrolled_node() {
+    let site = Site::new();
+    let (own, other) = (request(), request());
+    site.enrol("n1", &own, OfferedProof::Munge(&site.credential("n1", &own))).unwrap();
+    let renew = |peer: &Peer, request: &[u8]| site.enrolments.renew(peer, request);
+    let node = peer("n1", key(&own));
+    assert!(matches!(renew(&node, &own), Err(EnrolmentRefusal::NotDue { .. })));
+    site.clock.0.fetch_add(NODE_LIFE / 2, Ordering::Relaxed);
+    assert!(matches!(renew(&node, &other), Err(EnrolmentRefusal::OtherKey { .. })));
+    assert!(matches!(renew(&node, b"garbage"), Err(EnrolmentRefusal::Request(_))));
+    assert!(matches!(renew(&peer("n2", key(&own)), &own), Err(EnrolmentRefusal::NotPinned { .. })));
+    assert!(matches!(renew(&peer("n1", key(&other)), &other), Err(EnrolmentRefusal::NotPinned { .. })));
+    let ends = NOW + NODE_LIFE / 2 + NODE_LIFE;
+    assert_eq!(renew(&node, &own).unwrap().ends, ends);
+    assert_eq!(site.enrolments.register.list().entries[0].certificate_ends, ends);
+    site.enrolments.register.remove(&name("n1")).unwrap();
+    assert!(matches!(renew(&node, &own), Err(EnrolmentRefusal::NotPinned { .. })));
+}
