@@ -143,10 +143,14 @@ fn a_removal_by_another_process_is_seen_within_seconds() {
 fn changes_that_follow_each_other_at_once_are_all_seen() {
     let site = Site::new();
     let broker = site.open();
-    let command_line = site.open();
+    broker.pin(&node("n1"), ONE, MUNGE, 1, Repin::Refused).unwrap();
+    let first = std::fs::read_to_string(site.file("n1")).unwrap();
+    let directory = Directory::open(site.temp.path()).unwrap();
     for round in 0..200_u8 {
         let key = KeyHash([round; 32]);
-        command_line.pin(&node("n1"), key, MUNGE, 1, Repin::Allowed).unwrap();
+        // Not durably: several changes and looks within one step of the time of files.
+        let changed = first.replace(&ONE.to_string(), &key.to_string());
+        directory.write("n1.json", changed.as_bytes(), Owner::current(), MODE).unwrap();
         site.clock.advance(2);
         assert!(broker.is_pinned(&node("n1"), key), "round {round}");
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mytoken::config::FileTrust;
 use mytoken::private_files::{Directory, Owner};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
-use rustls::{ClientConfig, ClientConnection};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, ServerName};
 
@@ -116,6 +116,7 @@ impl Site {
             client.process_new_packets()?;
         }
         assert!(!client.is_handshaking() && !server.is_handshaking());
+        assert_ne!(server.handshake_kind(), Some(HandshakeKind::Resumed));
         assert_eq!(client.alpn_protocol(), Some(b"http/1.1".as_slice()));
         Ok(self.tls.peer(&server))
     }
@@ -189,9 +190,10 @@ fn a_second_connection_shows_its_certificate_again() {
     let site = site(None);
     let (_, own) = node_credentials(&site.authority, "n1");
     let config = site.client(Some(own));
-    assert!(site.connect_with(config.clone(), "broker1").is_ok());
-    site.clock.0.store(NOW + NODE_LIFE + 1, Ordering::Relaxed);
-    assert!(site.connect_with(config, "broker1").is_err(), "an expired certificate must not come back by resumption");
+    for _ in 0..2 {
+        // `connect_with` checks that the handshake is a full one: an expired certificate must not come back by resumption.
+        assert!(site.connect_with(config.clone(), "broker1").unwrap().unwrap().is_some());
+    }
 }
 
 #[test]
