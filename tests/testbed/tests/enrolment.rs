@@ -179,7 +179,7 @@ fn an_expired_credential_and_a_munged_that_is_down_are_told() -> Result<()> {
         let expired = cluster.enrol("n1", &request, made.stdout.trim(), "n1").unwrap_err();
         assert!(expired.to_string().contains("has expired; compare the clocks"), "{expired}");
         let credential = cluster.credential("root", "n1", "n1", &request)?;
-        cluster.site.stop("munged-broker")?;
+        cluster.site.stop("munged-broker", "TERM")?;
         let down = cluster.enrol("n1", &request, &credential, "n1").unwrap_err();
         assert!(matches!(down, EnrolmentRefusal::Unavailable(_)), "{down}");
         start_munged(cluster.site, "broker", None)?;

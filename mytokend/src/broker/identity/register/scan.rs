@@ -27,6 +27,13 @@ pub(super) struct Followed {
     pub(super) fault: Option<FileError>,
 }
 
+impl Followed {
+    /// Whether the files have to be read at the next look, whatever the directory's time is.
+    pub(super) fn is_to_be_read(&self) -> bool {
+        self.changed.is_none()
+    }
+}
+
 /// Seconds and nanoseconds of the last changes of the directory's names and attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Change {
@@ -46,7 +53,7 @@ impl Register {
             return;
         }
         followed.next = self.clock.elapsed() + LOOK;
-        if followed.changed.is_none() || self.change().is_none_or(|change| Some(change) != followed.changed) {
+        if followed.is_to_be_read() || self.change().is_none_or(|change| Some(change) != followed.changed) {
             // What was known stays, and the next look tries again.
             followed.fault = self.scan(&mut followed).err();
         }
