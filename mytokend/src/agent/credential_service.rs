@@ -7,6 +7,7 @@ use std::time::Duration;
 use mytoken::{Deadline, Secret};
 use mytoken_wire::FileName;
 use mytoken_wire::agent::{JobStart, RenewalCredential};
+use serde::{Deserialize, Serialize};
 
 use super::budget::Budgets;
 use super::budget::ledger::Purpose;
@@ -14,7 +15,7 @@ use super::lease::{AdmittedFile, LeaseCredential};
 use crate::jobs::{StartWindow, Window};
 
 /// The content of an opened credential, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admitted {
     /// Profile of the submission.
     pub profile: String,
@@ -40,6 +41,9 @@ pub struct Admitted {
     pub description: String,
     /// The further files of the submission.
     pub files: Vec<AdmittedFile>,
+    /// The text could not be opened here. A later answer says what it contains.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_provisional: bool,
 }
 
 /// The credential of a job was refused.
@@ -82,6 +86,8 @@ pub struct Charge {
     pub uid: u32,
     /// The purpose.
     pub purpose: Purpose,
+    /// A job for which it is, if there is one.
+    pub job: Option<u32>,
 }
 
 impl RequestFailure {
@@ -131,6 +137,16 @@ pub trait CredentialService: Send + Sync {
     /// # Errors
     /// [`RequestFailure`].
     fn revoke(&self, credential: &LeaseCredential, charge: Charge, deadline: Deadline) -> Result<(), RequestFailure>;
+
+    /// What the last request has told of a credential that could not be opened here. It is told once.
+    fn learned(&self, _credential: &LeaseCredential) -> Option<Admitted> {
+        None
+    }
+
+    /// Whether it finds out itself when a submission is over. `revoke` then only tells it that no job of it runs here any more.
+    fn decides_ends(&self) -> bool {
+        false
+    }
 
     /// The budgets of requests to the mytoken servers. `None`: this service does not count.
     fn budgets(&self) -> Option<&Budgets> {

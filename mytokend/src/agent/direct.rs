@@ -218,6 +218,7 @@ impl CredentialService for DirectMode {
             required: credential.required,
             exp: credential.exp,
             files: credential.files.into_iter().map(|file| admitted_file(file, clauses)).collect(),
+            is_provisional: false,
         })
     }
 

@@ -127,20 +127,8 @@ impl Agent {
     pub(super) fn begin_lease(&self, lease: &mut Lease, opened: Result<(Admitted, &str), Denied>, now: u64) {
         match opened {
             Ok((admitted, sealed)) => {
-                lease.profile = admitted.profile;
-                lease.handle = admitted.handle;
-                lease.required = admitted.required;
-                lease.until = Some(admitted.exp);
-                lease.windows = admitted.windows;
-                lease.set_start_windows(admitted.start_windows, now);
-                lease.lane = admitted.lane;
-                lease.limited_uses = admitted.limited_uses;
-                lease.submitted = admitted.submitted;
-                lease.followed = admitted.followed;
                 lease.credential = Some(LeaseCredential::Sealed(sealed.to_owned()));
-                lease.files = admitted.files.into_iter().map(|file| NamedFile::new(file, now)).collect();
-                self.record(lease, Level::Info, EventKind::Opened, admitted.description);
-                self.tell_refused_files(lease);
+                self.take_content(lease, admitted, now);
             }
             Err(denied) => {
                 lease.required = denied.required;
@@ -152,6 +140,24 @@ impl Agent {
                 lease.refuse(now, denied.reason);
             }
         }
+    }
+
+    /// Takes over what the credential says.
+    pub(super) fn take_content(&self, lease: &mut Lease, admitted: Admitted, now: u64) {
+        lease.is_unopened = admitted.is_provisional;
+        lease.profile = admitted.profile;
+        lease.handle = admitted.handle;
+        lease.required = admitted.required;
+        lease.until = (!admitted.is_provisional).then_some(admitted.exp);
+        lease.windows = admitted.windows;
+        lease.set_start_windows(admitted.start_windows, now);
+        lease.lane = admitted.lane;
+        lease.limited_uses = admitted.limited_uses;
+        lease.submitted = admitted.submitted;
+        lease.followed = admitted.followed;
+        lease.files = admitted.files.into_iter().map(|file| NamedFile::new(file, now)).collect();
+        self.record(lease, Level::Info, EventKind::Opened, admitted.description);
+        self.tell_refused_files(lease);
     }
 
     /// A further job of the submission starts here. It gets the access token that the others have.

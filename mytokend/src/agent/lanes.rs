@@ -37,12 +37,17 @@ pub struct Place {
     pub uid: u32,
 }
 
-#[derive(Default)]
-struct Lane {
-    waiting: VecDeque<(u32, u64, Task)>,
+struct Lane<T> {
+    waiting: VecDeque<(u32, u64, T)>,
     running: HashMap<u32, usize>,
     /// When it was served last: the number of that request.
     served: u64,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), running: HashMap::new(), served: 0 }
+    }
 }
 
 /// A user's requests in all lanes.
@@ -57,16 +62,16 @@ struct User {
 /// for the user's lanes, then the request that waits longest.
 type Rank = (usize, u64, usize, u64, u64);
 
-/// The waiting and running requests of all lanes.
-pub struct Lanes {
+/// The waiting and running requests of all lanes. `T` says what is requested.
+pub struct Lanes<T = Task> {
     limits: Limits,
-    lanes: BTreeMap<String, Lane>,
+    lanes: BTreeMap<String, Lane<T>>,
     users: HashMap<u32, User>,
     /// Number of the last request that came, or was served.
     last: u64,
 }
 
-impl Lanes {
+impl<T> Lanes<T> {
     /// No request yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
@@ -74,14 +79,14 @@ impl Lanes {
     }
 
     /// Adds a task at the end of its lane.
-    pub fn push(&mut self, place: Place, task: Task) {
+    pub fn push(&mut self, place: Place, task: T) {
         self.last += 1;
         self.users.entry(place.uid).or_default();
         self.lanes.entry(place.lane).or_default().waiting.push_back((place.uid, self.last, task));
     }
 
     /// The next task that may run. [`Self::done`] has to be called after it.
-    pub fn take(&mut self) -> Option<(Place, Task)> {
+    pub fn take(&mut self) -> Option<(Place, T)> {
         let running = self.users.values().map(|user| user.running).sum::<usize>();
         let free = self.limits.all.saturating_sub(running);
         let ranked = self.lanes.iter().filter_map(|(name, lane)| Some((self.first_of(lane, free)?, name)));
@@ -98,7 +103,7 @@ impl Lanes {
     }
 
     /// The first request of the lane that may run, as its rank and its index, with `free` workers.
-    fn first_of(&self, lane: &Lane, free: usize) -> Option<(Rank, usize)> {
+    fn first_of(&self, lane: &Lane<T>, free: usize) -> Option<(Rank, usize)> {
         let in_lane: usize = lane.running.values().sum();
         if free == 0 || in_lane >= self.limits.lane {
             return None;

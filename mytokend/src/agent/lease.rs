@@ -120,6 +120,9 @@ pub struct Lease {
     /// The credential. Removed when the agent does not need it any more.
     #[serde(default, rename = "source")]
     pub credential: Option<LeaseCredential>,
+    /// Only a broker can open the credential, and has not told yet what it says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unopened: bool,
     /// No step of the job has brought a sealed credential so far (for example `srun --export-file`). A later step may bring it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lacks_credential: bool,
@@ -220,6 +223,7 @@ impl Lease {
             windows: Vec::new(),
             start_windows: Vec::new(),
             credential: None,
+            is_unopened: false,
             lacks_credential: false,
             proven: false,
             token: None,

@@ -6,6 +6,7 @@
 //! and randomness are fields of [`Agent`].
 
 pub mod arguments;
+pub mod brokered;
 pub mod budget;
 mod condition;
 pub mod credential_service;

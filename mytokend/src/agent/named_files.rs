@@ -70,7 +70,7 @@ impl Agent {
                     None if lease.proven => Purpose::Token,
                     None => Purpose::FirstToken,
                 };
-                let charge = Charge { uid: lease.uid, purpose };
+                let charge = Charge { uid: lease.uid, purpose, job: lease.running_jobs().next() };
                 let about = (file.name.clone(), comment, charge, file.token.map(|token| token.exp));
                 Some((credential, about, validity(&file.windows, self.server_time(lease)), file.times(now, longest)))
             });

@@ -131,7 +131,8 @@ pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, runtime
                 let job = lease.jobs.keys().next().copied().unwrap_or_default();
                 let start = JobStart { job, uid: lease.uid, gid: lease.gid, ..JobStart::default() };
                 // If it is refused now, the next request for a token says why.
-                if let Ok(admitted) = service.admit(&start, sealed) {
+                let admitted = service.admit(&start, sealed).ok();
+                if let Some(admitted) = admitted.filter(|admitted| !admitted.is_provisional) {
                     (lease.lane, lease.windows) = (admitted.lane, admitted.windows);
                     lease.limited_uses = admitted.limited_uses;
                     if lease.start_windows.is_empty() {

@@ -34,7 +34,7 @@ impl Agent {
                     None if lease.proven => Purpose::Token,
                     None => Purpose::FirstToken,
                 };
-                let charge = Charge { uid: lease.uid, purpose };
+                let charge = Charge { uid: lease.uid, purpose, job: lease.running_jobs().next() };
                 let about = (self.comment(lease), charge, lease.token.map(|token| token.exp));
                 Some((credential, about, validity(&lease.windows, self.server_time(lease)), times))
             });
@@ -60,11 +60,15 @@ impl Agent {
             ),
             Validity::From(_) => Err(RequestFailure::permanent("the credential is not valid yet")),
         };
+        let learned = self.configured().service.learned(&credential);
         drop(credential);
         self.tell_difference(task);
         let took = self.clock.elapsed().saturating_sub(begin);
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };
+        if let Some(admitted) = learned.filter(|_| lease.is_unopened) {
+            self.take_content(lease, admitted, now);
+        }
         let asked = lease.asked.take().filter(|_| charge.purpose == Purpose::Asked);
         // A job that ended during the request gets no file.
         match (lease.phase, result) {

@@ -86,7 +86,7 @@ impl Agent {
                 &LeaseCredential::Sealed(request.sealed.clone()),
                 None,
                 &format!("job {job} on {}", self.node),
-                Charge { uid: owner.uid, purpose: Purpose::Asked },
+                Charge { uid: owner.uid, purpose: Purpose::Asked, job: None },
                 Deadline::after(configured.intervals.request_deadline),
             )
             .map_err(|failure| {

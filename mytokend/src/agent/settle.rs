@@ -11,7 +11,7 @@ use mytoken_wire::agent::EventKind;
 
 use super::budget::ledger::Purpose;
 use super::credential_service::{Charge, RequestFailure};
-use super::lease::{Action, Ends, Lease, NamedFile, Phase};
+use super::lease::{Action, Ends, Lease, LeaseCredential, NamedFile, Phase};
 use super::lease_table::Task;
 use super::slurm::SqueueError;
 use super::slurmctld_time::{DRIFTING, LeaseTimes};
@@ -53,8 +53,8 @@ enum Settlement {
     AskAgain,
     /// The revocation failed for this reason.
     RevokeAgain(String),
-    /// The revocation has to wait for the budget of requests.
-    NoPermit(Duration),
+    /// The revocation has to wait for this time, for this reason.
+    Waits(Duration, String),
 }
 
 /// What slurmctld's answer means for a submission.
@@ -87,6 +87,9 @@ pub(super) fn held(lease: &Lease) -> HeldSubmission {
         replaces: lease.stands_for.is_some(),
     }
 }
+
+/// Why a revocation waits for the budget.
+const NO_PERMIT: &str = "the sub-token is revoked when the budget of requests to the mytoken server permits it";
 
 fn carry_out(decision: EndDecision, waited: bool) -> Settlement {
     match decision {
@@ -134,6 +137,7 @@ impl Agent {
         let settlement = match credential {
             Some(_) if expired => Settlement::Finished(EventKind::Kept, "the sub-token has expired".to_owned()),
             None => Settlement::Finished(EventKind::Kept, "there is no sub-token to revoke".to_owned()),
+            Some(LeaseCredential::Sealed(_)) if self.configured().service.decides_ends() => Settlement::Revoke,
             Some(_) if ends != Ends::Submission => Settlement::Revoke,
             Some(_) => match self.judge(uid, &held, before, tries < SLOW || revoke.is_some()) {
                 Ok((Judgement::Follow(decision, seen, all), _)) => {
@@ -178,7 +182,7 @@ impl Agent {
         let copied = self.leases().begin(task, |lease| match lease.phase {
             Phase::Ended { tries, revoke, .. } if lease.revoking => {
                 let purpose = if lease.proven { Purpose::Revocation } else { Purpose::UnverifiedRevocation };
-                let charge = Charge { uid: lease.uid, purpose };
+                let charge = Charge { uid: lease.uid, purpose, job: lease.jobs.keys().copied().last() };
                 Some((lease.credential.clone()?, charge, lease.ends, (tries, revoke)))
             }
             _ => None,
@@ -191,8 +195,9 @@ impl Agent {
                 let why = if ends == Ends::Submission { "the submission is over; its" } else { "the" };
                 Settlement::Finished(EventKind::Revoked, format!("{why} sub-token was revoked"))
             }
-            Err(RequestFailure { unsent: true, retry_after, .. }) => {
-                Settlement::NoPermit(retry_after.unwrap_or_default())
+            Err(RequestFailure { unsent: true, retry_after, reason, .. }) => {
+                let text = if configured.service.decides_ends() { reason } else { NO_PERMIT.to_owned() };
+                Settlement::Waits(retry_after.unwrap_or_default(), text)
             }
             Err(failure) if failure.temporary => Settlement::RevokeAgain(failure.reason),
             Err(failure) => {
@@ -299,11 +304,10 @@ impl Agent {
                 self.record(lease, Level::Warning, EventKind::Retry, text);
                 lease.phase = after(pause(tries, LONGEST_REVOCATION_PAUSE), tries, Some(now));
             }
-            Settlement::NoPermit(wait) => {
-                let text = "the sub-token is revoked when the budget of requests to the mytoken server permits it";
-                if lease.reason.as_deref() != Some(text) {
-                    self.record(lease, Level::Info, EventKind::Retry, text);
-                    lease.reason = Some(text.to_owned());
+            Settlement::Waits(wait, text) => {
+                if lease.reason.as_deref() != Some(&text) {
+                    self.record(lease, Level::Info, EventKind::Retry, text.clone());
+                    lease.reason = Some(text);
                 }
                 lease.phase = after(millis(wait).max(millis(settle_delay)), tries, Some(now));
             }

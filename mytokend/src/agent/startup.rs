@@ -26,8 +26,9 @@ use super::service_manager::{NotificationFailures, ServiceManager};
 use super::slurm::Squeue;
 use super::{Agent, Configured, Intervals, Threads};
 use crate::jobs::SealError;
+use crate::jobs::agent_settings::AgentSettings;
 use crate::jobs::keys::PrivateKey;
-use crate::jobs::settings::{AgentSettings, ClusterSettings, JobsSettings};
+use crate::jobs::settings::{ClusterSettings, JobsSettings};
 use crate::log::{Level, Log};
 use crate::privacy;
 

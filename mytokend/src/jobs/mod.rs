@@ -2,6 +2,7 @@
 //! The rules about job credentials: request, sealing, admission, renewal and end. All functions are pure: the clock and random numbers are
 //! parameters.
 
+pub mod agent_settings;
 pub mod defaults;
 pub mod files;
 pub mod history;

@@ -11,6 +11,7 @@ use mytoken_wire::paths::AGENT_SOCKET_NAME;
 use mytoken_wire::profile::RULE;
 use serde::Deserialize;
 
+use super::agent_settings::AgentSettings;
 use super::defaults::{self, DefaultSettings};
 use super::profile::ProfileSettings;
 use super::sealed;
@@ -101,31 +102,6 @@ const LONGEST_SHARE: u64 = 600;
 impl Default for SubmitSettings {
     fn default() -> Self {
         Self { deadline: Duration::seconds(10), share_for: Duration::seconds(60) }
-    }
-}
-
-/// `[agent]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AgentSettings {
-    /// Directory of the socket, the token files and the stored leases.
-    pub runtime_dir: PathBuf,
-    /// A starting step gets its answer within this time.
-    pub start_deadline: Duration,
-    /// Time limit of one request to a mytoken server, including connection and discovery.
-    pub request_deadline: Duration,
-    /// Path of `squeue`. `None`: the first one at the usual paths.
-    pub squeue: Option<PathBuf>,
-}
-
-impl Default for AgentSettings {
-    fn default() -> Self {
-        Self {
-            runtime_dir: PathBuf::from(mytoken_wire::paths::RUNTIME),
-            start_deadline: Duration::seconds(2),
-            request_deadline: Duration::seconds(30),
-            squeue: None,
-        }
     }
 }
 

@@ -145,13 +145,13 @@ pub enum EndDecision {
 
 /// A line of squeue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct JobRow<'a> {
-    job: u32,
-    leader: u32,
-    phase: JobPhase,
-    submitted: Option<u64>,
+pub(crate) struct JobRow<'a> {
+    pub(crate) job: u32,
+    pub(crate) leader: u32,
+    pub(crate) phase: JobPhase,
+    pub(crate) submitted: Option<u64>,
     ended: Option<u64>,
-    nodes: &'a str,
+    pub(crate) nodes: &'a str,
     batch_host: &'a str,
     /// Not the first component of a heterogeneous job: its batch script runs elsewhere.
     is_component: bool,
@@ -226,6 +226,13 @@ pub fn shows(output: &str, held: &HeldSubmission) -> bool {
     rows(output).is_some_and(|rows| rows.iter().any(own))
 }
 
+/// The leaders of the jobs that are not final. `None`: the output is not of [`FORMAT`].
+#[must_use]
+pub fn live_leaders(output: &str) -> Option<BTreeSet<u32>> {
+    let live = |row: &JobRow<'_>| (row.phase != JobPhase::Final).then_some(row.leader);
+    rows(output).map(|rows| rows.iter().filter_map(live).collect())
+}
+
 /// The jobs of `jobs` that have left all nodes: they are final or queued, or slurmctld has forgotten them.
 #[must_use]
 pub fn gone(output: &str, jobs: &BTreeSet<u32>) -> Vec<u32> {
@@ -293,7 +300,8 @@ fn rows(output: &str) -> Option<Vec<JobRow<'_>>> {
     output.lines().map(str::trim).filter(|line| !line.is_empty()).map(row).collect()
 }
 
-fn row(line: &str) -> Option<JobRow<'_>> {
+/// One line of [`FORMAT`].
+pub(crate) fn row(line: &str) -> Option<JobRow<'_>> {
     let mut fields = line.splitn(7, '|').map(str::trim);
     let (job, shown, state) = (fields.next()?.parse().ok()?, fields.next()?, fields.next()?);
     // `8_3` and `8_[1-5%2]` are tasks of the array job 8, `8+1` is a component of the heterogeneous job 8.
@@ -315,11 +323,16 @@ impl JobRow<'_> {
     }
 }
 
+/// What a job's state means for its credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum JobPhase {
+pub(crate) enum JobPhase {
+    /// It waits, perhaps after an earlier run.
     Queued,
+    /// It runs, or its state is unknown.
     Active,
+    /// It leaves its nodes.
     Completing,
+    /// It will not run any more.
     Final,
 }
 

@@ -143,6 +143,7 @@ impl CredentialService for FakeServices {
             limited_uses: handle.starts_with("limited"),
             description: "sub-token: scopes a, audience b".into(),
             files: self.with(|script| script.files.admitted()),
+            is_provisional: false,
         })
     }
 

@@ -136,7 +136,7 @@ fn what_nobody_has_verified_is_revoked_from_the_users_share_and_never_lost() {
     }
     minutes(&agent, 60);
     let all_his = |agent: &TestAgent| {
-        let his = Charge { uid: me().uid, purpose: Purpose::UnverifiedRevocation };
+        let his = Charge { uid: me().uid, purpose: Purpose::UnverifiedRevocation, job: None };
         agent.services.with(|script| script.charges.iter().all(|charge| *charge == his) && !script.charges.is_empty())
     };
     assert!(all_his(&agent) && agent.revoked() == 0);
@@ -159,7 +159,7 @@ fn what_has_given_an_access_token_is_revoked_before_it() {
     agent.finish(7);
     minutes(&agent, 1);
     let last = agent.services.with(|script| script.charges.pop());
-    assert_eq!(last, Some(Charge { uid: me().uid, purpose: Purpose::Revocation }));
+    assert_eq!(last, Some(Charge { uid: me().uid, purpose: Purpose::Revocation, job: Some(7) }));
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn nothing_is_sent_to_a_server_that_is_not_configured() {
     let direct = direct(private);
     let text = sealed::seal(&JobCredential { server: "https://evil.example".into(), ..credential() }, &public).unwrap();
     assert!(direct.admit(&start(2001), &text).unwrap_err().reason.contains("does not name"));
-    let charge = Charge { uid: 2001, purpose: Purpose::Token };
+    let charge = Charge { uid: 2001, purpose: Purpose::Token, job: None };
     let deadline = Deadline::after(Duration::from_secs(1));
     let failure = direct.access_token(&LeaseCredential::Sealed(text), None, "", charge, deadline).unwrap_err();
     assert!(!failure.temporary && failure.reason.contains("does not name"), "{failure:?}");

@@ -15,7 +15,7 @@ use super::CurrentToken;
 use crate::jobs::{AttemptTimes, Window, attempt_times, backoff, plan, windows};
 
 /// A further file, as the credential service admits it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdmittedFile {
     /// The NAME in `bt_u<uid>-NAME`.
     pub name: FileName,

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Broker mode: this node has no key of the cluster. It asks a broker for the access tokens of its jobs, and tells it when they have ended.
+//! Login sessions, and submissions of this host, need no key: their requests go to the mytoken servers as in direct mode.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mytoken::Deadline;
+use mytoken_wire::agent::{JobStart, RenewalCredential};
+use mytoken_wire::{FileName, Handle, sealed};
+use sha2::{Digest, Sha256};
+
+use super::budget::Budgets;
+use super::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
+use super::direct::DirectMode;
+use super::lease::LeaseCredential;
+use super::slurm::{Controller, ControllerFacts, SqueueError};
+use crate::broker::client::{BrokerClient, ClientError};
+use crate::broker::messages::{
+    END_PATH, EndAnswer, EndRequest, JOBS_PATH, JobsAnswer, JobsRequest, TOKEN_PATH, TokenAnswer, TokenOutcome,
+    TokenRequest,
+};
+
+/// The lane of jobs whose provider the broker has not told yet.
+const LANE: &str = "broker";
+
+/// Most credentials whose content is kept until their lease takes it.
+const MOST_LEARNED: usize = 1000;
+
+/// Time limit of a question about the jobs of a user.
+const JOBS: Duration = Duration::from_secs(10);
+
+/// The credential service of broker mode.
+pub struct BrokerMode {
+    direct: DirectMode,
+    client: Arc<BrokerClient>,
+    /// What the broker has told of sealed texts, by their hash.
+    learned: Mutex<HashMap<[u8; 32], Admitted>>,
+}
+
+impl BrokerMode {
+    /// Broker mode. `direct` serves login sessions.
+    #[must_use]
+    pub fn new(direct: DirectMode, client: Arc<BrokerClient>) -> Self {
+        Self { direct, client, learned: Mutex::default() }
+    }
+
+    fn learn(&self, sealed: &str, admitted: Admitted) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        if learned.len() < MOST_LEARNED {
+            learned.insert(hash(sealed), admitted);
+        }
+    }
+
+    fn token(
+        &self,
+        sealed: &str,
+        file: Option<&FileName>,
+        charge: Charge,
+        deadline: Deadline,
+    ) -> Result<IssuedToken, RequestFailure> {
+        let job = charge.job.ok_or_else(|| RequestFailure::temporary("no job of the credential runs here"))?;
+        let patience = deadline.remaining().unwrap_or_default().saturating_sub(MARGIN);
+        let request = TokenRequest {
+            job,
+            uid: charge.uid,
+            sealed: sealed.to_owned(),
+            file: file.cloned(),
+            patience: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+        };
+        let TokenAnswer { outcome, admitted } =
+            self.client.post(TOKEN_PATH, &request, deadline).map_err(|error| failure(&error))?;
+        if let Some(admitted) = admitted {
+            self.learn(sealed, admitted);
+        }
+        match outcome {
+            TokenOutcome::Token { token, left, lifetime } => Ok(IssuedToken { token, left, lifetime }),
+            TokenOutcome::Later { reason, wait } => Err(RequestFailure {
+                retry_after: wait.map(Duration::from_millis),
+                ..RequestFailure::temporary(reason)
+            }),
+            TokenOutcome::Refused { reason, .. } => Err(RequestFailure::permanent(reason)),
+        }
+    }
+
+    fn end(&self, sealed: &str, charge: Charge, deadline: Deadline) -> Result<(), RequestFailure> {
+        let request = EndRequest { job: charge.job.unwrap_or_default(), uid: charge.uid, sealed: sealed.to_owned() };
+        match self.client.post(END_PATH, &request, deadline).map_err(|error| failure(&error))? {
+            EndAnswer::Settled {} => Ok(()),
+            EndAnswer::Waits { wait } => Err(RequestFailure {
+                retry_after: Some(Duration::from_millis(wait)),
+                unsent: true,
+                ..RequestFailure::temporary("the broker revokes the sub-token when the submission is over")
+            }),
+        }
+    }
+}
+
+/// What the broker keeps of a node's patience for its way back.
+const MARGIN: Duration = Duration::from_millis(200);
+
+fn failure(error: &ClientError) -> RequestFailure {
+    RequestFailure::temporary(error.to_string())
+}
+
+fn hash(sealed: &str) -> [u8; 32] {
+    Sha256::digest(sealed).into()
+}
+
+/// The handle of a submission while the broker has not told its own: that in the job's environment, or one made of the sealed text, which
+/// all steps of the submission bring. A wrong one in the environment joins only credentials of the same user.
+fn provisional_handle(start: &JobStart, sealed: &str) -> String {
+    let own = start.handle.as_deref().filter(|handle| Handle::parse(handle).is_some());
+    own.map_or_else(
+        || {
+            hash(sealed).iter().take(16).fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+        },
+        str::to_owned,
+    )
+}
+
+impl CredentialService for BrokerMode {
+    /// Only the broker can open the text. The first answer to a request for a token says what it contains.
+    fn admit(&self, start: &JobStart, text: &str) -> Result<Admitted, Denied> {
+        if let Err(fault) = sealed::parse(text) {
+            let reason = format!("the job's credential is not valid: {fault}");
+            return Err(Denied { reason, required: false });
+        }
+        Ok(Admitted {
+            profile: "-".to_owned(),
+            handle: provisional_handle(start, text),
+            required: false,
+            exp: u64::MAX,
+            windows: Vec::new(),
+            start_windows: Vec::new(),
+            submitted: None,
+            followed: false,
+            lane: LANE.to_owned(),
+            limited_uses: true,
+            description: "the broker opens the credential".to_owned(),
+            files: Vec::new(),
+            is_provisional: true,
+        })
+    }
+
+    fn learned(&self, credential: &LeaseCredential) -> Option<Admitted> {
+        let LeaseCredential::Sealed(text) = credential else { return None };
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash(text))
+    }
+
+    fn decides_ends(&self) -> bool {
+        true
+    }
+
+    fn access_token(
+        &self,
+        credential: &LeaseCredential,
+        file: Option<&FileName>,
+        comment: &str,
+        charge: Charge,
+        deadline: Deadline,
+    ) -> Result<IssuedToken, RequestFailure> {
+        match credential {
+            LeaseCredential::Sealed(text) => self.token(text, file, charge, deadline),
+            other => self.direct.access_token(other, file, comment, charge, deadline),
+        }
+    }
+
+    fn lane_of(&self, renewal: &RenewalCredential) -> String {
+        self.direct.lane_of(renewal)
+    }
+
+    fn knows_server(&self, name: &str) -> bool {
+        self.direct.knows_server(name)
+    }
+
+    fn revoke(&self, credential: &LeaseCredential, charge: Charge, deadline: Deadline) -> Result<(), RequestFailure> {
+        match credential {
+            LeaseCredential::Sealed(text) => self.end(text, charge, deadline),
+            other => self.direct.revoke(other, charge, deadline),
+        }
+    }
+
+    fn budgets(&self) -> Option<&Budgets> {
+        self.direct.budgets()
+    }
+
+    fn ask_for_limit(&self, server: &str, deadline: Deadline) {
+        self.direct.ask_for_limit(server, deadline);
+    }
+
+    fn server_time(&self, server: &str) -> Option<u64> {
+        self.direct.server_time(server)
+    }
+
+    fn key_ids(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Answers about jobs from the broker, which asks slurmctld for all nodes.
+pub struct BrokeredJobs(
+    /// The client.
+    pub Arc<BrokerClient>,
+);
+
+impl Controller for BrokeredJobs {
+    fn jobs_of(&self, uid: u32) -> Result<String, SqueueError> {
+        let answer: JobsAnswer = self
+            .0
+            .post(JOBS_PATH, &JobsRequest { uid }, Deadline::after(JOBS))
+            .map_err(|error| SqueueError::Failed(error.to_string()))?;
+        Ok(answer.lines)
+    }
+
+    /// Not known here: the broker has no question for it yet.
+    fn start_of(&self, _job: u32) -> Result<Option<u64>, SqueueError> {
+        Err(SqueueError::Missing)
+    }
+
+    /// Not asked: the broker compares the times of submissions.
+    fn itself(&self) -> Option<ControllerFacts> {
+        None
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which jobs get access tokens for a submission. A sealed text is no secret: each program of its user can read it, and root of each node. So
+//! the broker believes slurmctld alone: the job runs now, on the node that asks, and is one of the submission.
+
+use std::collections::BTreeSet;
+
+use super::cluster_jobs::KnownJob;
+
+/// The jobs that a submission has been given to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// Ids of the jobs that lead the others. Empty: the first job that asks binds it.
+    pub leaders: BTreeSet<u32>,
+    /// Begin and end of the time in which its jobs were submitted, Unix seconds of slurmctld's clock, if several submissions share the
+    /// credential. They then have a leader each.
+    pub submitted: Option<(u64, u64)>,
+}
+
+/// A node asks for a job's access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// The job.
+    pub job: u32,
+    /// The user of the credential. It stands inside the sealed text.
+    pub uid: u32,
+    /// The node, from its certificate.
+    pub node: &'a str,
+}
+
+/// Why a job gets no access token. A sentence for the job's owner and the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BindingRefusal {
+    /// slurmctld does not know it.
+    #[error("slurmctld knows no job {job}")]
+    Unknown {
+        /// The job.
+        job: u32,
+    },
+    /// It is another user's.
+    #[error("job {job} belongs to another user than the credential; a copied SLURM_MYTOKEN cannot be used")]
+    OtherUser {
+        /// The job.
+        job: u32,
+    },
+    /// It does not run there.
+    #[error("slurmctld says that job {job} does not run on {node}")]
+    Elsewhere {
+        /// The job.
+        job: u32,
+        /// The node that asked.
+        node: String,
+    },
+    /// Its credential belongs to another job.
+    #[error(
+        "the credential belongs to job {first}; job {job} has a copy of it, and gets no access token. Submit with --mytoken"
+    )]
+    Copied {
+        /// The job.
+        job: u32,
+        /// The first job with this credential.
+        first: u32,
+    },
+}
+
+impl BindingRefusal {
+    /// Whether a newer answer of slurmctld may say otherwise: the job has started since then.
+    #[must_use]
+    pub fn may_be_late(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::Elsewhere { .. })
+    }
+}
+
+/// Whether a job gets access tokens for a submission, and under which leader.
+///
+/// # Errors
+/// [`BindingRefusal`].
+pub fn judge(job: Option<&KnownJob>, asked: Asked<'_>, bound: &Binding) -> Result<u32, BindingRefusal> {
+    let Asked { job: id, uid, node } = asked;
+    let job = job.ok_or(BindingRefusal::Unknown { job: id })?;
+    if job.uid != uid {
+        return Err(BindingRefusal::OtherUser { job: id });
+    }
+    if !job.is_on(node) {
+        return Err(BindingRefusal::Elsewhere { job: id, node: node.to_owned() });
+    }
+    let Some(first) = bound.leaders.first().copied().filter(|_| !bound.leaders.contains(&job.leader)) else {
+        return Ok(job.leader);
+    };
+    let shares = bound.submitted.is_some_and(|(from, to)| {
+        // A requeue changes the time of submission, and keeps the number.
+        let between = bound.leaders.last().is_some_and(|last| (first..=*last).contains(&job.leader));
+        between || job.submitted.is_none_or(|time| (from..=to).contains(&time))
+    });
+    if shares { Ok(job.leader) } else { Err(BindingRefusal::Copied { job: id, first }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cluster_jobs::ClusterJobs;
+    use super::*;
+
+    const JOBS: &str = "\
+2001|7|7|RUNNING|1000|N/A|n[1-3]|n1
+2001|9|8_1|RUNNING|1001|N/A|n2|n2
+2001|10|8_2|RUNNING|1001|N/A|n3|n3
+2001|13|12+1|COMPLETING|1050|N/A|n4|n4
+2001|20|20|RUNNING|1500|N/A|n1|n1
+2001|21|21|PENDING|1500|N/A||
+2002|30|30|RUNNING|1000|N/A|n1|n1
+";
+
+    fn verdict(job: u32, node: &str, leaders: &[u32], submitted: Option<(u64, u64)>) -> Result<u32, BindingRefusal> {
+        let jobs = ClusterJobs::parse(JOBS).unwrap();
+        let bound = Binding { leaders: leaders.iter().copied().collect(), submitted };
+        judge(jobs.job(job), Asked { job, uid: 2001, node }, &bound)
+    }
+
+    #[test]
+    fn only_a_job_of_the_submission_on_the_node_that_asks_gets_a_token() {
+        let shared = Some((990, 1100));
+        for (job, node, leaders, submitted, expected) in [
+            (7, "n1", &[][..], None, Ok(7)),
+            (7, "n3", &[7], None, Ok(7)),
+            (10, "n3", &[8], None, Ok(8)),
+            (13, "n4", &[12], None, Ok(12)),
+            (20, "n1", &[7], None, Err(BindingRefusal::Copied { job: 20, first: 7 })),
+            (9, "n2", &[7], None, Err(BindingRefusal::Copied { job: 9, first: 7 })),
+            (9, "n2", &[7], shared, Ok(8)),
+            (20, "n1", &[7], shared, Err(BindingRefusal::Copied { job: 20, first: 7 })),
+            // It was requeued: its number is between those of the others.
+            (20, "n1", &[7, 22], shared, Ok(20)),
+            (7, "n4", &[], None, Err(BindingRefusal::Elsewhere { job: 7, node: "n4".to_owned() })),
+            (21, "n1", &[], None, Err(BindingRefusal::Elsewhere { job: 21, node: "n1".to_owned() })),
+            (30, "n1", &[], None, Err(BindingRefusal::OtherUser { job: 30 })),
+            (99, "n1", &[], None, Err(BindingRefusal::Unknown { job: 99 })),
+        ] {
+            assert_eq!(verdict(job, node, leaders, submitted), expected, "job {job} on {node} of {leaders:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_newer_answer_cannot_change_is_not_asked_again() {
+        assert!(verdict(99, "n1", &[], None).unwrap_err().may_be_late());
+        assert!(verdict(7, "n4", &[], None).unwrap_err().may_be_late());
+        assert!(!verdict(30, "n1", &[], None).unwrap_err().may_be_late());
+        assert!(!verdict(20, "n1", &[7], None).unwrap_err().may_be_late());
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! All jobs that slurmctld knows, from one answer of squeue.
+
+use std::collections::HashMap;
+
+use crate::jobs::host_list;
+use crate::jobs::submission_end::{self, JobPhase};
+
+/// The format for `squeue`: the user's number, then the fields of [`submission_end::FORMAT`].
+#[must_use]
+pub fn format() -> String {
+    format!("%U|{}", submission_end::FORMAT)
+}
+
+/// A job, as far as it decides about a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownJob {
+    /// The job's user.
+    pub uid: u32,
+    /// Id of the job that leads it: of an array the array job, of a heterogeneous job the first component.
+    pub leader: u32,
+    /// It has nodes now: it runs or completes.
+    pub is_on_nodes: bool,
+    /// When it was submitted, Unix seconds of slurmctld's clock. A requeue changes it.
+    pub submitted: Option<u64>,
+    nodes: String,
+}
+
+impl KnownJob {
+    /// Whether the job has this node now.
+    #[must_use]
+    pub fn is_on(&self, node: &str) -> bool {
+        self.is_on_nodes && host_list::contains(&self.nodes, node)
+    }
+}
+
+/// The jobs of one answer.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterJobs {
+    jobs: HashMap<u32, KnownJob>,
+    by_user: HashMap<u32, String>,
+}
+
+impl ClusterJobs {
+    /// Reads the output of squeue in [`format`]. `None` when a line is not of that form: half an answer would look like ended jobs.
+    #[must_use]
+    pub fn parse(output: &str) -> Option<Self> {
+        let mut found = Self::default();
+        for line in output.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (uid, rest) = line.split_once('|')?;
+            let uid = uid.trim().parse().ok()?;
+            let row = submission_end::row(rest)?;
+            let is_on_nodes = matches!(row.phase, JobPhase::Active | JobPhase::Completing);
+            let nodes = if is_on_nodes { row.nodes.to_owned() } else { String::new() };
+            let job = KnownJob { uid, leader: row.leader, is_on_nodes, submitted: row.submitted, nodes };
+            found.jobs.insert(row.job, job);
+            let lines = found.by_user.entry(uid).or_default();
+            lines.push_str(rest);
+            lines.push('\n');
+        }
+        Some(found)
+    }
+
+    /// The job with this id.
+    #[must_use]
+    pub fn job(&self, id: u32) -> Option<&KnownJob> {
+        self.jobs.get(&id)
+    }
+
+    /// The lines about a user's jobs, in [`submission_end::FORMAT`].
+    #[must_use]
+    pub fn of_user(&self, uid: u32) -> &str {
+        self.by_user.get(&uid).map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "\
+2001|7|7|RUNNING|1000|N/A|n[1-3]|n1
+2001|9|8_1|COMPLETING|1001|1100|n2|n2
+2002|12|12|PENDING|1002|N/A||
+2002|13|12+1|COMPLETED|1002|1003|n4|n4
+";
+
+    #[test]
+    fn a_job_is_where_slurmctld_says() {
+        let jobs = ClusterJobs::parse(OUTPUT).unwrap();
+        let on = |job: u32, node: &str| jobs.job(job).is_some_and(|job| job.is_on(node));
+        assert!(on(7, "n1") && on(7, "n3") && on(9, "n2"));
+        assert!(!on(7, "n4") && !on(12, "n1"), "another node, or none");
+        assert!(!on(13, "n4"), "it has ended");
+        let job = jobs.job(9).unwrap();
+        assert_eq!((job.uid, job.leader, job.submitted), (2001, 8, Some(1001)));
+        assert_eq!(jobs.job(13).map(|job| job.leader), Some(12));
+        assert_eq!(jobs.job(8), None);
+        assert_eq!(jobs.of_user(2001).lines().count(), 2);
+        assert_eq!(jobs.of_user(2003), "");
+    }
+
+    #[test]
+    fn half_an_answer_is_none() {
+        for wrong in ["2001|7|7|RUNNING|1000", "alice|7|7|RUNNING|1|2|n1|n1", "squeue: error", "2001"] {
+            assert!(ClusterJobs::parse(&format!("{OUTPUT}{wrong}\n")).is_none(), "{wrong}");
+        }
+        assert!(ClusterJobs::parse("").is_some(), "no job is an answer");
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decides from slurmctld's answer whether a submission is over. It is asked once for all submissions.
+
+use std::collections::BTreeSet;
+
+use super::binding::Binding;
+use super::cluster_jobs::ClusterJobs;
+use crate::jobs::submission_end::{EndDecision, HeldSubmission, decide_end, live_leaders, shows};
+
+/// What an answer of slurmctld means for a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// A job of it runs, waits, or may still come.
+    GoesOn,
+    /// slurmctld shows no job of it: it has forgotten them, or does not know them yet.
+    NotShown,
+    /// All its jobs are final.
+    Over,
+}
+
+/// What is known of a submission's jobs.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The user.
+    pub uid: u32,
+    /// Jobs that asked for a token, or whose ends were told.
+    pub jobs: &'a BTreeSet<u32>,
+    /// Their leaders, and when they were submitted.
+    pub binding: &'a Binding,
+    /// slurmctld was asked after the end of that time.
+    pub complete: bool,
+    /// Leaders that belong to other submissions of this user.
+    pub of_others: &'a BTreeSet<u32>,
+}
+
+/// Judges a submission at `now`, Unix seconds of slurmctld's clock. The second value is the set of its leaders with those of this answer.
+#[must_use]
+pub fn judge(jobs: &ClusterJobs, known: Known<'_>, now: u64) -> (Standing, BTreeSet<u32>) {
+    let lines = jobs.of_user(known.uid);
+    if known.binding.leaders.is_empty() && known.binding.submitted.is_none() {
+        // Nobody has seen a job of it on its node. A node may have told a wrong one, so any job of the user that may have it keeps it.
+        let live = live_leaders(lines).is_none_or(|live| !live.is_subset(known.of_others));
+        return (if live { Standing::GoesOn } else { Standing::NotShown }, BTreeSet::new());
+    }
+    let held = HeldSubmission {
+        jobs: known.jobs.clone(),
+        leaders: known.binding.leaders.clone(),
+        submitted: known.binding.submitted,
+        complete: known.complete,
+        ..HeldSubmission::default()
+    };
+    let (decision, leaders) = decide_end(lines, &held, "", now);
+    let standing = match decision {
+        EndDecision::Requeued | EndDecision::Continues | EndDecision::Undecided => Standing::GoesOn,
+        EndDecision::Revoke { .. } | EndDecision::Leave if shows(lines, &held) => Standing::Over,
+        EndDecision::Revoke { .. } | EndDecision::Leave => Standing::NotShown,
+    };
+    (standing, leaders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 2_000;
+
+    fn standing(lines: &str, jobs: &[u32], leaders: &[u32], submitted: Option<(u64, u64)>, others: &[u32]) -> Standing {
+        let jobs_here = ClusterJobs::parse(lines).unwrap();
+        let binding = Binding { leaders: leaders.iter().copied().collect(), submitted };
+        let (jobs, of_others) = (jobs.iter().copied().collect(), others.iter().copied().collect());
+        let known = Known { uid: 7, jobs: &jobs, binding: &binding, complete: true, of_others: &of_others };
+        judge(&jobs_here, known, NOW).0
+    }
+
+    #[test]
+    fn a_submission_is_over_with_the_last_of_its_jobs() {
+        let running = "7|1|1|RUNNING|1000|N/A|n1|n1\n";
+        let ended = "7|1|1|COMPLETED|1000|1500|n1|n1\n";
+        let array = "7|3|2_1|COMPLETED|1000|1500|n1|n1\n7|2|2_[2-9]|PENDING|1000|N/A||\n";
+        let requeued = "7|1|1|PENDING|1900|N/A||\n";
+        for (lines, jobs, leaders, expected) in [
+            (running, &[1][..], &[1][..], Standing::GoesOn),
+            (ended, &[1], &[1], Standing::Over),
+            ("7|1|1|COMPLETING|1000|1500|n1|n1\n", &[1], &[1], Standing::GoesOn),
+            (array, &[3], &[2], Standing::GoesOn),
+            (requeued, &[1], &[1], Standing::GoesOn),
+            ("", &[1], &[1], Standing::NotShown),
+            // Another user's, and another job of the same user.
+            ("8|1|1|RUNNING|1000|N/A|n1|n1\n", &[1], &[1], Standing::NotShown),
+            ("7|9|9|RUNNING|1000|N/A|n1|n1\n", &[1], &[1], Standing::NotShown),
+        ] {
+            assert_eq!(standing(lines, jobs, leaders, None, &[]), expected, "{lines}");
+        }
+    }
+
+    #[test]
+    fn what_no_node_has_proven_waits_for_all_jobs_of_its_user() {
+        let other = "7|9|9|PENDING|1000|N/A||\n";
+        assert_eq!(standing(other, &[1], &[], None, &[]), Standing::GoesOn, "it may be the one");
+        assert_eq!(standing(other, &[1], &[], None, &[9]), Standing::NotShown, "it has another credential");
+        assert_eq!(standing("", &[1], &[], None, &[]), Standing::NotShown);
+        assert_eq!(standing("7|1|1|COMPLETED|1000|1500|n1|n1\n", &[1], &[], None, &[]), Standing::NotShown);
+    }
+
+    #[test]
+    fn further_submissions_may_come_while_the_credential_is_shared() {
+        let ended = "7|1|1|COMPLETED|1000|1500|n1|n1\n";
+        assert_eq!(standing(ended, &[1], &[1], Some((990, NOW + 1)), &[]), Standing::GoesOn);
+        assert_eq!(standing(ended, &[1], &[1], Some((990, NOW - 1)), &[]), Standing::Over);
+        let more = format!("{ended}7|5|5|PENDING|1001|N/A||\n");
+        assert_eq!(standing(&more, &[1], &[1], Some((990, NOW - 1)), &[]), Standing::GoesOn);
+    }
+}

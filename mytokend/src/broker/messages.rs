@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What nodes and brokers say to each other, protocol version 1: JSON in the bodies of POST requests. The node's name is not in them: it is
+//! in its certificate. Times are durations, because the clocks of two hosts differ.
+
+use mytoken_wire::{FileName, Secret};
+use serde::{Deserialize, Serialize};
+
+use crate::agent::credential_service::Admitted;
+
+/// Largest body in bytes, in both directions: a sealed text has at most 16 KiB, an access token and the windows of its sub-token less.
+pub const BODY_LIMIT: usize = 128 * 1024;
+
+/// A job on this node needs an access token.
+pub const TOKEN_PATH: &str = "/v1/token";
+
+/// No job of a submission runs on this node any more.
+pub const END_PATH: &str = "/v1/end";
+
+/// The jobs of a user, as slurmctld has told them last.
+pub const JOBS_PATH: &str = "/v1/jobs";
+
+/// Body of [`TOKEN_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRequest {
+    /// A job that runs on this node.
+    pub job: u32,
+    /// Its user.
+    pub uid: u32,
+    /// The sealed credential that it brought.
+    pub sealed: String,
+    /// The further file; absent: the main one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileName>,
+    /// How long the node waits for the answer, in milliseconds.
+    pub patience: u64,
+}
+
+/// Answer to [`TokenRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenAnswer {
+    /// The token, or why there is none.
+    pub outcome: TokenOutcome,
+    /// What the sealed text says, if it could be opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admitted: Option<Admitted>,
+}
+
+/// The outcome of a [`TokenRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenOutcome {
+    /// An access token.
+    Token {
+        /// The token.
+        token: Secret,
+        /// Seconds until its expiry.
+        left: u64,
+        /// Lifetime in seconds.
+        lifetime: u64,
+    },
+    /// There is none now.
+    Later {
+        /// The reason, a sentence for the job's owner.
+        reason: String,
+        /// When to ask again, in milliseconds. Absent: as after any failure.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait: Option<u64>,
+    },
+    /// The job gets none.
+    Refused {
+        /// The reason, a sentence for the job's owner.
+        reason: String,
+        /// Whether the job must fail without a credential.
+        #[serde(default)]
+        required: bool,
+    },
+}
+
+/// Body of [`END_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndRequest {
+    /// A job of the submission that ran on this node.
+    pub job: u32,
+    /// Its user.
+    pub uid: u32,
+    /// The sealed credential.
+    pub sealed: String,
+}
+
+/// Answer to [`EndRequest`]. The node keeps the end until it is settled: a broker that starts anew knows of no submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndAnswer {
+    /// The sub-token is revoked, or need not be.
+    Settled {},
+    /// The submission is not over, or its sub-token not revoked yet.
+    Waits {
+        /// When to tell it again, in milliseconds.
+        wait: u64,
+    },
+}
+
+/// Body of [`JOBS_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobsRequest {
+    /// The user.
+    pub uid: u32,
+}
+
+/// Answer to [`JobsRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobsAnswer {
+    /// Lines of squeue in `submission_end::FORMAT`.
+    pub lines: String,
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where the brokers are, and what a broker needs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Port of a broker whose name has none.
+pub const PORT: u16 = 7512;
+
+/// The settings of brokers, and of nodes that ask them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BrokerSettings {
+    /// Names of the brokers, with a port if it is not [`PORT`]. Empty: direct mode, each node has the cluster's private key.
+    pub names: Vec<String>,
+    /// Certificate of the authority that has signed the certificates of brokers and nodes.
+    pub ca_file: PathBuf,
+    /// Its key, on brokers only.
+    pub ca_key_file: PathBuf,
+    /// Where a broker listens.
+    pub listen: SocketAddr,
+    /// Where a broker keeps which nodes are enrolled, and a node its key.
+    pub state_dir: PathBuf,
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            ca_file: PathBuf::from("/etc/mytoken/keys/broker-ca.pem"),
+            ca_key_file: PathBuf::from("/etc/mytoken/keys/broker-ca.key"),
+            listen: SocketAddr::from(([0; 16], PORT)),
+            state_dir: PathBuf::from("/var/lib/mytoken"),
+        }
+    }
+}
+
+impl BrokerSettings {
+    /// The names, each with its port.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.names.iter().map(|name| if has_port(name) { name.clone() } else { format!("{name}:{PORT}") }).collect()
+    }
+
+    /// The names without ports: those in a broker's certificate.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<String> {
+        self.names.iter().map(|name| host(name).to_owned()).collect()
+    }
+
+    /// Checks what the types cannot express.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn check(&self) -> Result<(), String> {
+        for name in &self.names {
+            let port = name.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            let host = host(name);
+            let is_name = (1..=253).contains(&host.len())
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+                && !host.starts_with(['-', '.']);
+            if !is_name || matches!(port, Some(Err(_) | Ok(0))) {
+                return Err(format!("broker.names: \"{}\" is not a host's name, or name:port", name.escape_debug()));
+            }
+        }
+        for (key, path) in [
+            ("broker.ca_file", &self.ca_file),
+            ("broker.ca_key_file", &self.ca_key_file),
+            ("broker.state_dir", &self.state_dir),
+        ] {
+            if !path.is_absolute() {
+                return Err(format!("{key} is not an absolute path"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_port(name: &str) -> bool {
+    name.contains(':')
+}
+
+fn host(name: &str) -> &str {
+    name.rsplit_once(':').map_or(name, |(host, _)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_has_a_name_and_a_port() {
+        let of = |names: &[&str]| BrokerSettings {
+            names: names.iter().map(ToString::to_string).collect(),
+            ..BrokerSettings::default()
+        };
+        let two = of(&["broker1.cluster", "broker2:8443"]);
+        assert_eq!(two.check(), Ok(()));
+        assert_eq!(two.addresses(), ["broker1.cluster:7512", "broker2:8443"]);
+        assert_eq!(two.hosts(), ["broker1.cluster", "broker2"]);
+        for wrong in ["", "a:b", "a:0", "a:70000", "a b", "https://a", "-a", "a/b", ":1"] {
+            assert!(of(&[wrong]).check().is_err(), "{wrong}");
+        }
+        let relative = BrokerSettings { state_dir: "x".into(), ..BrokerSettings::default() };
+        assert!(relative.check().is_err_and(|fault| fault.contains("broker.state_dir")));
+    }
+}

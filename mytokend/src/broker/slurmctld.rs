@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Asks slurmctld about all jobs of the cluster: once a minute while there are submissions, and at once for a job that the last answer does
+//! not show on its node. Questions that come meanwhile share the next answer.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mytoken::Deadline;
+use tokio::sync::watch;
+
+use super::cluster_jobs::{self, ClusterJobs};
+use crate::agent::slurm::{Controller, Squeue, SqueueError, command};
+use crate::jobs::submission_end::TIME_FORMAT;
+use crate::program;
+
+/// Answers questions about all jobs.
+pub trait ClusterController: Send + Sync {
+    /// The output of squeue in [`cluster_jobs::format`] about all jobs that slurmctld knows.
+    ///
+    /// # Errors
+    /// [`SqueueError`].
+    fn all_jobs(&self) -> Result<String, SqueueError>;
+
+    /// slurmctld's time of day, Unix seconds. `None`: it does not tell it.
+    fn time_of_day(&self) -> Option<u64>;
+}
+
+/// `squeue` and `scontrol` at the configured path, or at the usual ones.
+pub struct SlurmCommands {
+    configured: Option<PathBuf>,
+    user: Squeue,
+}
+
+/// Longest answer in bytes: some hundred thousand jobs.
+const OUTPUT_LIMIT: usize = 256 * 1024 * 1024;
+
+/// An answer about so many jobs takes a while.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+impl SlurmCommands {
+    /// The `squeue` at the configured path, or the first one at the usual paths.
+    #[must_use]
+    pub fn new(configured: Option<PathBuf>) -> Self {
+        Self { user: Squeue::new(configured.clone()), configured }
+    }
+}
+
+impl ClusterController for SlurmCommands {
+    fn all_jobs(&self) -> Result<String, SqueueError> {
+        let program = self.configured.clone().or_else(|| command("squeue", None)).ok_or(SqueueError::Missing)?;
+        let mut squeue = Command::new(program);
+        squeue.env("SLURM_TIME_FORMAT", TIME_FORMAT);
+        squeue.args(["--noheader", "--states=all", "--format", &cluster_jobs::format()]);
+        let outcome = program::run_limited(&mut squeue, Deadline::after(DEADLINE), OUTPUT_LIMIT)?;
+        if outcome.success { Ok(outcome.output) } else { Err(SqueueError::Failed(outcome.first_error().to_owned())) }
+    }
+
+    fn time_of_day(&self) -> Option<u64> {
+        self.user.itself().map(|facts| facts.now)
+    }
+}
+
+/// The last answer.
+#[derive(Debug, Clone, Default)]
+pub struct Answered {
+    /// The jobs. `None`: there was no answer yet.
+    pub jobs: Option<Arc<ClusterJobs>>,
+    /// When the question was asked, elapsed time.
+    pub asked: Duration,
+    /// slurmctld's time of day minus elapsed time in seconds, if it has told it.
+    pub clock: Option<i64>,
+    /// Why the last question got no answer.
+    pub trouble: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    /// Somebody waits for an answer to a question that is asked from now on.
+    soon: bool,
+    stopping: bool,
+}
+
+/// The questions, and who waits for their answers.
+pub struct Questions {
+    wanted: Mutex<Wanted>,
+    wake: Condvar,
+    answered: watch::Sender<Answered>,
+}
+
+/// Between two questions. slurmctld serves the whole cluster.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Between two questions that nobody waits for.
+pub const INTERVAL: Duration = Duration::from_secs(60);
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self { wanted: Mutex::default(), wake: Condvar::new(), answered: watch::channel(Answered::default()).0 }
+    }
+}
+
+impl Questions {
+    /// The last answer.
+    #[must_use]
+    pub fn last(&self) -> Answered {
+        self.answered.borrow().clone()
+    }
+
+    /// An answer to a question that was asked after `since`, elapsed time; or that there is none.
+    pub async fn after(&self, since: Duration) -> Answered {
+        let mut answers = self.answered.subscribe();
+        self.wanted().soon = true;
+        self.wake.notify_all();
+        match answers.wait_for(|answered| answered.asked >= since).await {
+            Ok(answered) => answered.clone(),
+            Err(_) => Answered::default(),
+        }
+    }
+
+    /// Ends [`Self::run`].
+    pub fn stop(&self) {
+        self.wanted().stopping = true;
+        self.wake.notify_all();
+    }
+
+    /// Asks until [`Self::stop`], if somebody waits for an answer or `has_work`. `elapsed` is a clock; `note` gets each answer before those
+    /// who wait for it.
+    pub fn run(
+        &self,
+        controller: &dyn ClusterController,
+        elapsed: &dyn Fn() -> Duration,
+        has_work: &dyn Fn() -> bool,
+        note: &dyn Fn(&Answered),
+    ) {
+        loop {
+            let wanted = self.wanted();
+            let idle = |wanted: &mut Wanted| !wanted.soon && !wanted.stopping;
+            let waited = self.wake.wait_timeout_while(wanted, INTERVAL, idle);
+            let (mut wanted, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if wanted.stopping {
+                return;
+            }
+            let soon = std::mem::take(&mut wanted.soon);
+            drop(wanted);
+            if !soon && !has_work() {
+                continue;
+            }
+            let asked = elapsed();
+            let result = controller.all_jobs().map_err(|error| error.to_string());
+            let parsed = result.and_then(|output| {
+                ClusterJobs::parse(&output).ok_or_else(|| "squeue printed lines of another form".to_owned())
+            });
+            let before = self.last();
+            let told = parsed.is_ok().then(|| controller.time_of_day()).flatten();
+            let clock = told.and_then(|time| i64::try_from(time).ok()?.checked_sub_unsigned(elapsed().as_secs()));
+            let answered = match parsed {
+                Ok(jobs) => {
+                    Answered { jobs: Some(Arc::new(jobs)), asked, clock: clock.or(before.clock), trouble: None }
+                }
+                Err(trouble) => Answered { asked, trouble: Some(trouble), ..before },
+            };
+            note(&answered);
+            self.answered.send_replace(answered);
+            std::thread::sleep(SHORTEST_PAUSE);
+        }
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The broker with a credential service and a slurmctld that a test plays.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mytoken::{Deadline, Secret, SystemClock};
+use mytoken_wire::FileName;
+use mytoken_wire::agent::RenewalCredential;
+
+use super::*;
+use crate::agent::credential_service::Charge;
+use crate::agent::lease::LeaseCredential;
+use crate::agent::slurm::SqueueError;
+
+/// Sealed texts have the form `user:handle`.
+#[derive(Default)]
+struct Fakes {
+    tokens: AtomicUsize,
+    revocations: AtomicUsize,
+    questions: AtomicUsize,
+    squeue: Mutex<Option<String>>,
+}
+
+struct Of(Arc<Fakes>);
+
+impl CredentialService for Of {
+    fn admit(&self, start: &JobStart, sealed: &str) -> Result<Admitted, Denied> {
+        let (user, handle) = sealed.split_once(':').unwrap_or_default();
+        if user != start.uid.to_string() {
+            return Err(Denied { reason: format!("made for user {user}"), required: false });
+        }
+        Ok(Admitted {
+            profile: "data".into(),
+            handle: handle.into(),
+            required: handle.starts_with("required"),
+            exp: u64::MAX,
+            windows: Vec::new(),
+            start_windows: Vec::new(),
+            submitted: None,
+            followed: false,
+            lane: "https://mytoken https://provider".into(),
+            limited_uses: false,
+            description: String::new(),
+            files: Vec::new(),
+            is_provisional: false,
+        })
+    }
+
+    fn access_token(
+        &self,
+        _credential: &LeaseCredential,
+        _file: Option<&FileName>,
+        _comment: &str,
+        _charge: Charge,
+        _deadline: Deadline,
+    ) -> Result<IssuedToken, RequestFailure> {
+        let number = self.0.tokens.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(IssuedToken { token: Secret::new(format!("token-{number}")), left: 100, lifetime: 100 })
+    }
+
+    fn lane_of(&self, _renewal: &RenewalCredential) -> String {
+        String::new()
+    }
+
+    fn knows_server(&self, _name: &str) -> bool {
+        true
+    }
+
+    fn revoke(
+        &self,
+        _credential: &LeaseCredential,
+        _charge: Charge,
+        _deadline: Deadline,
+    ) -> Result<(), RequestFailure> {
+        self.0.revocations.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn server_time(&self, _server: &str) -> Option<u64> {
+        None
+    }
+
+    fn key_ids(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl ClusterController for Of {
+    fn all_jobs(&self) -> Result<String, SqueueError> {
+        self.0.questions.fetch_add(1, Ordering::Relaxed);
+        let printed = self.0.squeue.lock().unwrap().clone();
+        printed.ok_or_else(|| SqueueError::Failed("slurmctld is away".into()))
+    }
+
+    fn time_of_day(&self) -> Option<u64> {
+        None
+    }
+}
+
+struct TestBroker {
+    fakes: Arc<Fakes>,
+    broker: Arc<Broker>,
+    threads: Option<Threads>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl TestBroker {
+    fn new(squeue: &str) -> Self {
+        let fakes = Arc::new(Fakes::default());
+        *fakes.squeue.lock().unwrap() = Some(squeue.to_owned());
+        let (service, controller) = (Box::new(Of(Arc::clone(&fakes))), Box::new(Of(Arc::clone(&fakes))));
+        let broker = Broker::new(service, controller, Arc::new(SystemClock), Log::stderr("broker"));
+        let threads = Some(Threads::start(&broker).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { fakes, broker, threads, runtime }
+    }
+
+    fn prints(&self, squeue: Option<&str>) {
+        *self.fakes.squeue.lock().unwrap() = squeue.map(str::to_owned);
+    }
+
+    /// The token of a job, or the reason why there is none.
+    fn token(&self, node: &str, job: u32, uid: u32, sealed: &str) -> Result<String, String> {
+        let request = TokenRequest { job, uid, sealed: sealed.to_owned(), file: None, patience: 20_000 };
+        said(self.runtime.block_on(self.broker.token(node, &request)))
+    }
+
+    /// An answer of slurmctld to a question from now on.
+    fn ask_slurmctld(&self) {
+        self.runtime.block_on(self.broker.questions.after(self.broker.clock.elapsed()));
+    }
+
+    fn end(&self, job: u32, sealed: &str) -> EndAnswer {
+        self.broker.end("n1", &EndRequest { job, uid: 7, sealed: sealed.to_owned() })
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.fakes.tokens.load(Ordering::Relaxed), self.fakes.revocations.load(Ordering::Relaxed))
+    }
+
+    fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        for _ in 0..1000 {
+            if holds() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{what}: {:?}", self.counts());
+    }
+}
+
+impl Drop for TestBroker {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.stop();
+        }
+    }
+}
+
+fn said(answer: TokenAnswer) -> Result<String, String> {
+    match answer.outcome {
+        TokenOutcome::Token { token, .. } => Ok(token.expose().to_owned()),
+        TokenOutcome::Later { reason, .. } => Err(format!("later: {reason}")),
+        TokenOutcome::Refused { reason, .. } => Err(format!("refused: {reason}")),
+    }
+}
+
+const RUNNING: &str = "7|1|1|RUNNING|1000|N/A|n[1-9]|n1\n7|2|2|RUNNING|1000|N/A|n1|n1\n";
+const ENDED: &str = "7|1|1|COMPLETED|1000|1100|n[1-9]|n1\n7|2|2|RUNNING|1000|N/A|n1|n1\n";
+
+#[test]
+fn all_nodes_of_a_submission_get_one_token_with_one_request() {
+    let test = TestBroker::new(RUNNING);
+    let request = |_| TokenRequest { job: 1, uid: 7, sealed: "7:a".into(), file: None, patience: 20_000 };
+    let requests: Vec<TokenRequest> = (1..10).map(request).collect();
+    let nodes: Vec<String> = (1..10).map(|number| format!("n{number}")).collect();
+    let answers = test.runtime.block_on(async {
+        let mut asked = Vec::new();
+        for (node, request) in nodes.iter().zip(&requests) {
+            let (broker, node, request) = (Arc::clone(&test.broker), node.clone(), request.clone());
+            asked.push(tokio::spawn(async move { said(broker.token(&node, &request).await) }));
+        }
+        let mut answers = Vec::new();
+        for answer in asked {
+            answers.push(answer.await.unwrap());
+        }
+        answers
+    });
+    assert_eq!(answers, vec![Ok("token-0".to_owned()); 9]);
+    assert_eq!(test.counts(), (1, 0));
+    assert_eq!(test.fakes.questions.load(Ordering::Relaxed), 1, "slurmctld was asked once for all");
+}
+
+#[test]
+fn a_copy_another_node_and_another_user_get_nothing() {
+    let test = TestBroker::new(RUNNING);
+    assert_eq!(test.token("n1", 1, 7, "7:a"), Ok("token-0".to_owned()));
+    let refused = |node: &str, job, uid, sealed: &str| test.token(node, job, uid, sealed).unwrap_err();
+    assert!(refused("n1", 2, 7, "7:a").starts_with("refused: the credential belongs to job 1"));
+    assert!(refused("x1", 1, 7, "7:a").starts_with("later: slurmctld says that job 1 does not run on x1"));
+    assert!(refused("n1", 1, 8, "7:a").starts_with("refused: made for user 7"));
+    assert!(refused("n1", 1, 8, "8:a").starts_with("refused: job 1 belongs to another user"));
+    assert!(refused("n1", 99, 7, "7:b").starts_with("later: slurmctld knows no job 99"));
+    assert_eq!(test.counts().0, 1);
+    assert_eq!(test.broker.state().submissions.len(), 1, "who is refused leaves nothing");
+}
+
+#[test]
+fn the_sub_token_is_revoked_once_after_the_last_job() {
+    let test = TestBroker::new(RUNNING);
+    test.token("n1", 1, 7, "7:a").unwrap();
+    assert!(matches!(test.end(1, "7:a"), EndAnswer::Waits { .. }));
+    test.ask_slurmctld();
+    assert_eq!(test.counts(), (1, 0));
+    test.prints(Some(ENDED));
+    test.ask_slurmctld();
+    test.until("a revocation", || test.counts() == (1, 1));
+    test.until("the end", || test.end(1, "7:a") == EndAnswer::Settled {});
+    test.ask_slurmctld();
+    assert_eq!(test.counts(), (1, 1));
+    assert!(
+        test.token("n1", 1, 7, "7:a")
+            .is_err_and(|reason| reason.starts_with("later: slurmctld says that job 1 does not run"))
+    );
+}
+
+#[test]
+fn a_broker_that_starts_anew_learns_of_an_end_from_a_node() {
+    let test = TestBroker::new(RUNNING);
+    test.ask_slurmctld();
+    assert!(matches!(test.end(1, "7:a"), EndAnswer::Waits { .. }));
+    test.prints(Some(ENDED));
+    test.ask_slurmctld();
+    test.until("a revocation", || test.counts() == (0, 1));
+}
+
+#[test]
+fn without_slurmctld_known_jobs_go_on_and_nothing_ends() {
+    let test = TestBroker::new(RUNNING);
+    test.token("n1", 1, 7, "7:a").unwrap();
+    test.prints(None);
+    test.ask_slurmctld();
+    assert_eq!(test.token("n2", 1, 7, "7:a"), Ok("token-0".to_owned()));
+    let unknown = test.token("n1", 5, 7, "7:b").unwrap_err();
+    assert!(unknown.starts_with("later: the broker cannot ask slurmctld about the job: "), "{unknown}");
+    assert_eq!(test.counts(), (1, 0));
+}

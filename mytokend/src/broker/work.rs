@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The threads of the broker that wait for others: for mytoken servers, and for slurmctld.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use mytoken::Deadline;
+use mytoken_wire::FileName;
+
+use super::submission::End;
+use super::{Broker, State, SubmissionKey, name};
+use crate::agent::budget::ledger::Purpose;
+use crate::agent::credential_service::{Charge, RequestFailure};
+use crate::agent::lanes::{Lanes, REVOCATIONS, TOKENS};
+use crate::agent::lease::LeaseCredential;
+use crate::log::Level;
+
+/// Time limit of one request to a mytoken server.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two looks at the revocations that have to be tried again.
+const TURN: Duration = Duration::from_secs(2);
+
+/// A request to a mytoken server.
+pub(super) enum Work {
+    /// For the access token of this file.
+    Token(SubmissionKey, Option<FileName>),
+    /// Revokes the sub-token.
+    Revoke(SubmissionKey),
+}
+
+/// The threads. [`Threads::stop`] ends them.
+pub struct Threads {
+    broker: Arc<Broker>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// When the system cannot start a thread.
+    pub fn start(broker: &Arc<Broker>) -> std::io::Result<Self> {
+        let mut handles = Vec::new();
+        let mut spawn = |name: String, run: Box<dyn FnOnce(&Broker) + Send>| -> std::io::Result<()> {
+            let broker = Arc::clone(broker);
+            handles.push(Builder::new().name(name).spawn(move || run(&broker))?);
+            Ok(())
+        };
+        for number in 0..TOKENS.all {
+            spawn(format!("tokens-{number}"), Box::new(|broker| broker.run_work(|state| &mut state.tokens)))?;
+        }
+        for number in 0..REVOCATIONS.all {
+            spawn(format!("revoke-{number}"), Box::new(|broker| broker.run_work(|state| &mut state.revocations)))?;
+        }
+        spawn("slurmctld".to_owned(), Box::new(Broker::ask_slurmctld))?;
+        spawn("turns".to_owned(), Box::new(Broker::run_turns))?;
+        Ok(Self { broker: Arc::clone(broker), handles })
+    }
+
+    /// Ends the threads. One that waits for a server is abandoned: a node asks again.
+    pub fn stop(self) {
+        self.broker.state().stopping = true;
+        self.broker.queued.notify_all();
+        self.broker.questions.stop();
+        for handle in self.handles {
+            if handle.is_finished() {
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+impl Broker {
+    fn run_work(&self, lanes: fn(&mut State) -> &mut Lanes<Work>) {
+        loop {
+            let mut state = self.state();
+            let (place, work) = loop {
+                if state.stopping {
+                    return;
+                }
+                if let Some(next) = lanes(&mut state).take() {
+                    break next;
+                }
+                state = self.queued.wait(state).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(state);
+            // A panic must not end the worker thread: all other submissions need it.
+            if catch_unwind(AssertUnwindSafe(|| self.carry_out(&work))).is_err() {
+                self.answered(&work, || RequestFailure::temporary("an internal error of the broker"));
+            }
+            lanes(&mut self.state()).done(&place);
+            self.queued.notify_all();
+        }
+    }
+
+    fn carry_out(&self, work: &Work) {
+        let deadline = Deadline::after(REQUEST_DEADLINE);
+        match work {
+            Work::Token(key, file) => {
+                let Some((credential, proven, job)) = self.credential(key) else { return };
+                let purpose = if proven { Purpose::Token } else { Purpose::FirstToken };
+                let charge = Charge { uid: key.uid, purpose, job };
+                let comment = job.map_or_else(|| "jobs".to_owned(), |job| format!("job {job}"));
+                let result = self.service.access_token(&credential, file.as_ref(), &comment, charge, deadline);
+                if let Err(failure) = &result {
+                    let text = format!("{}: no access token: {}", name(key), failure.reason);
+                    self.log.line_of(key.uid, Level::Warning, &text);
+                }
+                let now = self.clock.elapsed();
+                if let Some(submission) = self.state().submissions.get_mut(key) {
+                    submission.proven |= result.is_ok();
+                    submission.tokens.entry(file.clone()).or_default().answer(result, now, (self.draw)());
+                }
+            }
+            Work::Revoke(key) => {
+                let Some((credential, proven, job)) = self.credential(key) else { return };
+                let purpose = if proven { Purpose::Revocation } else { Purpose::UnverifiedRevocation };
+                let result = self.service.revoke(&credential, Charge { uid: key.uid, purpose, job }, deadline);
+                let (level, text) = match &result {
+                    Ok(()) => (Level::Info, "its sub-token was revoked".to_owned()),
+                    Err(failure) if failure.temporary => {
+                        (Level::Warning, format!("its sub-token was not revoked yet: {}", failure.reason))
+                    }
+                    Err(failure) => (Level::Warning, format!("its sub-token could not be revoked: {}", failure.reason)),
+                };
+                self.log.line_of(key.uid, level, &format!("{}: {text}", name(key)));
+                let now = self.clock.elapsed();
+                if let Some(submission) = self.state().submissions.get_mut(key) {
+                    submission.revoked(&result, now, (self.draw)());
+                }
+            }
+        }
+    }
+
+    fn answered(&self, work: &Work, failure: impl Fn() -> RequestFailure) {
+        let now = self.clock.elapsed();
+        let mut state = self.state();
+        match work {
+            Work::Token(key, file) => {
+                if let Some(submission) = state.submissions.get_mut(key) {
+                    submission.tokens.entry(file.clone()).or_default().answer(Err(failure()), now, (self.draw)());
+                }
+            }
+            Work::Revoke(key) => {
+                if let Some(submission) = state.submissions.get_mut(key) {
+                    submission.revoked(&Err(failure()), now, (self.draw)());
+                }
+            }
+        }
+    }
+
+    /// The credential of a submission, whether it has given a token, and one of its jobs.
+    fn credential(&self, key: &SubmissionKey) -> Option<(LeaseCredential, bool, Option<u32>)> {
+        let state = self.state();
+        let submission = state.submissions.get(key)?;
+        let job = submission.jobs.first().copied();
+        Some((LeaseCredential::Sealed(submission.sealed.clone()), submission.proven, job))
+    }
+
+    fn ask_slurmctld(&self) {
+        let has_work = || !self.state().submissions.is_empty();
+        self.questions.run(self.controller.as_ref(), &|| self.clock.elapsed(), &has_work, &|answered| {
+            self.note(answered);
+        });
+    }
+
+    fn run_turns(&self) {
+        loop {
+            std::thread::sleep(TURN);
+            if self.state().stopping {
+                return;
+            }
+            let due = |submission: &super::Submission| matches!(submission.end, End::Revoking { asked: false, .. });
+            if self.state().submissions.values().any(due) {
+                self.queue_revocations();
+            }
+        }
+    }
+}
