@@ -137,6 +137,12 @@ impl<T> Lanes<T> {
         }
     }
 
+    /// Whether a request waits for its turn.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.lanes.values().any(|lane| !lane.waiting.is_empty())
+    }
+
     /// Whether nothing waits and nothing runs.
     #[must_use]
     pub fn is_empty(&self) -> bool {

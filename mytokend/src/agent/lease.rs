@@ -65,7 +65,7 @@ pub struct Lease {
     pub gid: u32,
     /// The jobs of the submission on this node.
     #[serde(default)]
-    pub jobs: BTreeMap<u32, LocalJob>,
+    pub jobs: BTreeMap<u32, Box<LocalJob>>,
     /// Ids under which slurmctld lists the submission's jobs: of an array the array job, of a heterogeneous job the leader.
     #[serde(default)]
     pub leaders: BTreeSet<u32>,
@@ -257,7 +257,8 @@ impl Lease {
         if let LeaseKey::Job(job) = self.key {
             if self.jobs.is_empty() {
                 let (running, file) = (self.is_running(), self.token.map(|token| token.exp));
-                self.jobs.insert(job, LocalJob { running, file, ..LocalJob::new(self.gid, now) });
+                let job_here = LocalJob { running, file, ..LocalJob::new(self.gid, now) };
+                self.jobs.insert(job, Box::new(job_here));
                 self.leaders.insert(self.array_job.unwrap_or(job));
             }
             if self.credential.is_some() && !self.handle.is_empty() {
@@ -274,7 +275,7 @@ impl Lease {
     /// Adds a job that starts on this node.
     pub fn add_job(&mut self, job: u32, gid: u32, array_job: Option<u32>, now: u64) {
         let (start, window) = self.first_window(now);
-        self.jobs.insert(job, LocalJob { start, window, ..LocalJob::new(gid, now) });
+        self.jobs.insert(job, Box::new(LocalJob { start, window, ..LocalJob::new(gid, now) }));
         self.revoking &= self.ends == Ends::OnRequest;
         self.leaders.insert(array_job.filter(|array| *array != 0).unwrap_or(job));
         let ended: Vec<u32> = self.jobs.iter().filter(|(_, job)| !job.running).map(|(id, _)| *id).collect();

@@ -2,7 +2,7 @@
 //! All leases of this node, a heap of their next actions by time, and the queues of the worker threads. One lock guards all of it.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 
 use super::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use super::lease::{Action, Lease, LeaseKey, Phase, server};
@@ -23,7 +23,7 @@ pub struct Task {
 
 /// The queues. They are separate, because the queries about all ended jobs of a node may hang, and the tokens of running jobs must not
 /// wait for them. Nor must the queries wait for revocations at a server that hangs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Queue {
     /// Requests for access tokens.
     Tokens,
@@ -35,11 +35,14 @@ pub enum Queue {
 
 /// The table.
 pub struct LeaseTable {
-    leases: HashMap<LeaseKey, Lease>,
+    // Boxed: a hash table has up to twice as many places as entries.
+    leases: HashMap<LeaseKey, Box<Lease>>,
     heap: BinaryHeap<Reverse<(u64, LeaseKey)>>,
     tokens: Lanes,
     revocations: Lanes,
     slurm: VecDeque<Task>,
+    /// The workers that wait for a task.
+    idle: BTreeSet<(Queue, usize)>,
     /// The agent is stopping.
     pub stopping: bool,
     last_generation: u64,
@@ -53,6 +56,7 @@ impl Default for LeaseTable {
             tokens: Lanes::new(TOKENS),
             revocations: Lanes::new(REVOCATIONS),
             slurm: VecDeque::new(),
+            idle: BTreeSet::new(),
             stopping: false,
             last_generation: 0,
         }
@@ -63,29 +67,29 @@ impl LeaseTable {
     /// The lease of `key`.
     #[must_use]
     pub fn get(&self, key: &LeaseKey) -> Option<&Lease> {
-        self.leases.get(key)
+        self.leases.get(key).map(Box::as_ref)
     }
 
     /// The lease of `key`, for a change. Call [`Self::schedule`] afterwards.
     pub fn get_mut(&mut self, key: &LeaseKey) -> Option<&mut Lease> {
-        self.leases.get_mut(key)
+        self.leases.get_mut(key).map(Box::as_mut)
     }
 
     /// The lease under which the job runs here, or else the last one under which it ran.
     #[must_use]
     pub fn of_job(&self, job: u32) -> Option<&Lease> {
         let having = self.leases.values().filter(|lease| lease.jobs.contains_key(&job));
-        having.max_by_key(|lease| (lease.runs(job), lease.generation))
+        having.max_by_key(|lease| (lease.runs(job), lease.generation)).map(Box::as_ref)
     }
 
     /// All leases.
     pub fn leases(&self) -> impl Iterator<Item = &Lease> {
-        self.leases.values()
+        self.leases.values().map(Box::as_ref)
     }
 
     /// All leases, for changes.
     pub fn leases_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
-        self.leases.values_mut()
+        self.leases.values_mut().map(Box::as_mut)
     }
 
     /// Inserts a lease, replaces an earlier one of the same key, and schedules it.
@@ -99,13 +103,13 @@ impl LeaseTable {
         }
         lease.scheduled = None;
         let key = lease.key.clone();
-        self.leases.insert(key.clone(), lease);
+        self.leases.insert(key.clone(), Box::new(lease));
         self.schedule(&key);
     }
 
     /// Removes a lease.
     pub fn remove(&mut self, key: &LeaseKey) -> Option<Lease> {
-        self.leases.remove(key)
+        self.leases.remove(key).map(|lease| *lease)
     }
 
     /// Puts the next action of the lease into the heap. An earlier entry stays in the heap and is ignored when its time comes.
@@ -160,7 +164,7 @@ impl LeaseTable {
     #[must_use]
     pub fn is_idle(&self, now: u64) -> bool {
         let asks = |lease: &Lease| lease.attempts > 0 || lease.files.iter().any(|file| file.attempts > 0);
-        let running = self.leases.values().any(|lease| lease.in_progress || lease.asking || asks(lease));
+        let running = self.leases().any(|lease| lease.in_progress || lease.asking || asks(lease));
         let waiting = !self.tokens.is_empty() || !self.revocations.is_empty();
         self.next_due().is_none_or(|due| due > now) && !waiting && !running
     }
@@ -205,6 +209,29 @@ impl LeaseTable {
         }
     }
 
+    /// Whether further tasks wait in a queue.
+    #[must_use]
+    pub fn has_waiting(&self, queue: Queue) -> bool {
+        match queue {
+            Queue::Tokens => self.tokens.has_waiting(),
+            Queue::Revocations => self.revocations.has_waiting(),
+            Queue::Slurm => !self.slurm.is_empty(),
+        }
+    }
+
+    /// Takes a task for the worker `number` of a queue. `None`: there is none, or a worker with a lower number is idle, whose turn it is. So
+    /// only as many threads work as there are requests at a time. The stack and the heap of each thread that has sent one stay in memory.
+    pub fn task_for(&mut self, queue: Queue, number: usize) -> Option<(Option<Place>, Task)> {
+        let is_turn = self.idle.range((queue, 0)..(queue, number)).next().is_none();
+        let task = if is_turn { self.dequeue(queue) } else { None };
+        if task.is_some() {
+            self.idle.remove(&(queue, number));
+        } else {
+            self.idle.insert((queue, number));
+        }
+        task
+    }
+
     /// The next task of `queue` that may run. A request to a mytoken server comes with its place, for [`Self::done`].
     pub fn dequeue(&mut self, queue: Queue) -> Option<(Option<Place>, Task)> {
         match queue {
@@ -243,7 +270,7 @@ impl LeaseTable {
 
     /// The lease of `task`. `None` when it was replaced in the meantime.
     pub fn current(&mut self, task: &Task) -> Option<&mut Lease> {
-        self.leases.get_mut(&task.key).filter(|lease| lease.generation == task.generation)
+        self.get_mut(&task.key).filter(|lease| lease.generation == task.generation)
     }
 
     /// The finished leases above the number that is kept, oldest first.
@@ -329,6 +356,20 @@ mod tests {
         assert!(!table.is_idle(19), "the request still runs");
         table.done(Queue::Tokens, &place.unwrap());
         assert!(table.is_idle(19) && !table.is_idle(20));
+    }
+
+    #[test]
+    fn the_idle_worker_with_the_lowest_number_takes_a_task() {
+        let mut table = LeaseTable::default();
+        assert!((0..3).all(|number| table.task_for(Queue::Tokens, number).is_none()));
+        for job in [1, 2] {
+            table.insert(lease(job, 10));
+            table.enqueue(&LeaseKey::Job(job), Action::Renew);
+        }
+        assert!(table.task_for(Queue::Tokens, 2).is_none() && table.task_for(Queue::Tokens, 1).is_none());
+        assert!(table.task_for(Queue::Tokens, 0).is_some() && table.has_waiting(Queue::Tokens));
+        assert!(table.task_for(Queue::Tokens, 2).is_none(), "the first one works, and the second is idle");
+        assert!(table.task_for(Queue::Tokens, 1).is_some() && !table.has_waiting(Queue::Tokens));
     }
 
     #[test]

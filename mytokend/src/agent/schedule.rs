@@ -56,7 +56,7 @@ impl Threads {
                 let agent = Arc::clone(agent);
                 let builder = Builder::new().name(format!("{queue:?}-{number}")).stack_size(STACK);
                 let patience = if queue == Queue::Revocations { REVOCATION_PATIENCE } else { STOP_PATIENCE };
-                handles.push((builder.spawn(move || agent.run_tasks(queue))?, patience));
+                handles.push((builder.spawn(move || agent.run_tasks(queue, number))?, patience));
             }
         }
         let own = Arc::clone(agent);
@@ -154,18 +154,22 @@ impl Agent {
         }
     }
 
-    fn run_tasks(&self, queue: Queue) {
+    fn run_tasks(&self, queue: Queue, number: usize) {
         loop {
             let mut table = self.leases();
             let (place, task) = loop {
                 if table.stopping {
                     return;
                 }
-                if let Some(next) = table.dequeue(queue) {
+                if let Some(next) = table.task_for(queue, number) {
                     break next;
                 }
                 table = self.queued.wait(table).unwrap_or_else(PoisonError::into_inner);
             };
+            // Those with higher numbers have left this task to this worker.
+            if table.has_waiting(queue) {
+                self.queued.notify_all();
+            }
             drop(table);
             // A panic must not end the worker thread: all other leases need it.
             if catch_unwind(AssertUnwindSafe(|| self.run_task(&task))).is_err() {

@@ -38,7 +38,8 @@ impl Lease {
 
     /// A job whose first step here was at `seen` has begun at `begun`. Nothing is known of another run of it.
     pub fn set_begun(&mut self, job: u32, seen: Option<u64>, begun: Option<u64>, now: u64) {
-        let is_same = |job: &&mut super::LocalJob| job.running && job.window == JobWindow::Asking && job.start == seen;
+        let is_same =
+            |job: &&mut Box<super::LocalJob>| job.running && job.window == JobWindow::Asking && job.start == seen;
         if let Some(job) = self.jobs.get_mut(&job).filter(is_same) {
             let begun = begun.into_iter().chain(seen).min().unwrap_or(now);
             (job.start, job.window) = (Some(begun), start_windows::at(&self.start_windows, begun, now));

@@ -131,7 +131,7 @@ fn files_of_earlier_releases_are_read() {
     assert!(lease.known.is_unknown());
     let (name, file) = (None, Some(1_800_000_120));
     let local = LocalJob { name, file, ..LocalJob::new(2, 5) };
-    assert_eq!((lease.jobs, lease.leaders), ([(1, local)].into(), [7].into()));
+    assert_eq!((lease.jobs, lease.leaders), ([(1, Box::new(local))].into(), [7].into()));
     let session = r#"{"key":{"session":"s1"},"uid":1,"gid":1,"array_job":null,"process":[4711,99],"profile":"session","handle":"",
             "required":false,"until":null,"source":{"mytoken":{"server":"main","mytoken":"a.b.c","scope":"openid",
             "audience":"https://testbed"}},"held":null,"phase":{"ended":{"due":5,"tries":2}},"failures":3,"reason":"no token",
