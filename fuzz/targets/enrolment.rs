@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(entry) = serde_json::from_str::<NodeEntry>(text) {
         for (proof, repin) in [(Proof::Code, Repin::Allowed), (Proof::Site, Repin::Refused)] {
-            let decided = decide(Some(&entry), &node, KeyHash([7; 32]), &proof, repin);
+            let decided = decide(Some(&entry), &node, KeyHash([7; 32]), &proof, u64::from(*kind), repin);
             assert!(!entry.is_blocked() || matches!(decided, Err(PinRefusal::Blocked { .. })));
         }
     }

@@ -20,7 +20,7 @@ use super::munge::{Claim, ConnectionAddress, Munge, MungeRefusal, MungeUnavailab
 use super::node_name::NodeName;
 use super::register::{PinRefusal, Pinned, Proof, Register, Repin};
 use super::request::{self, CertificateRequest, RequestError};
-use super::tls::Peer;
+use super::tls::{Peer, Signer};
 
 /// Enrols nodes. Its calls run programs and read files: not for a thread of the asynchronous runtime.
 pub struct Enrolments {
@@ -111,6 +111,12 @@ pub enum EnrolmentRefusal {
         /// The node.
         node: NodeName,
     },
+    /// Its certificate expired while the connection was open.
+    #[error("the certificate of the node {node} has expired; it has to connect again with a new one")]
+    Expired {
+        /// The node.
+        node: NodeName,
+    },
     /// A certificate is renewed for the same key only.
     #[error("the request of the node {node} is for another key than its certificate")]
     OtherKey {
@@ -196,12 +202,12 @@ impl Enrolments {
             Proven::Munge(address) => Proof::Munge { address: *address },
             Proven::Code(_) => Proof::Code,
         };
+        let ends = self.authority.node_end(now);
         if let Proven::Code(code) = proven {
             // A code must not be lost to a node that is enrolled already.
-            self.register.would_pin(node, request.key(), &proof, self.repin)?;
+            self.register.would_pin(node, request.key(), &proof, ends, self.repin)?;
             self.codes.take(node, code)?;
         }
-        let ends = self.authority.node_end(now);
         let pinned = self.register.pin(node, request.key(), proof.clone(), ends, self.repin)?;
         Ok(Enrolled { certificate: self.authority.sign_node(&request, node, now)?, pinned, proof })
     }
@@ -216,6 +222,26 @@ impl Enrolments {
                 let claim = Claim { cluster: &self.cluster, node, request, connection, check: self.check };
                 Ok(Proven::Munge(munge.verify(credential, &claim, self.resolver.as_ref())??))
             }
+        }
+    }
+
+    /// Whether a node may make requests: it is enrolled with its key, and its certificate has not expired. To be asked at each request,
+    /// because a connection may outlast both. A node with a certificate of the site is enrolled here; then the result tells what was done
+    /// in the register.
+    ///
+    /// # Errors
+    /// [`EnrolmentRefusal`].
+    pub fn admit(&self, peer: &Peer) -> Result<Option<Pinned>, EnrolmentRefusal> {
+        let node = || peer.node.clone();
+        if self.now() > peer.ends {
+            return Err(EnrolmentRefusal::Expired { node: node() });
+        }
+        if self.register.is_pinned(&peer.node, peer.key) {
+            return Ok(None);
+        }
+        match peer.signer {
+            Signer::Cluster => Err(EnrolmentRefusal::NotPinned { node: node() }),
+            Signer::Site => Ok(Some(self.register.pin(&peer.node, peer.key, Proof::Site, peer.ends, self.repin)?)),
         }
     }
 

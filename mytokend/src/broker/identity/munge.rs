@@ -3,7 +3,7 @@
 //!
 //! A MUNGE credential can be decoded once by each munged, within five minutes, by anybody. What it encodes binds it to the request: whoever
 //! steals or replays it can enrol nobody else's key with it. The address in it is told by the munged that made it, which root on any host
-//! of the cluster can replace. So it does not identify a node without the address of the connection.
+//! of the cluster can replace (SLURM-91). So it does not identify a node without the address of the connection.
 
 mod output;
 mod payload;
@@ -271,7 +271,7 @@ pub fn decide_content(decoded: &Decoded, claim: &Claim<'_>) -> Result<(), MungeR
 pub fn decide_address(host: IpAddr, claim: &Claim<'_>, addresses: &[IpAddr]) -> Result<(), MungeRefusal> {
     let node = || claim.node.clone();
     let is_node = |address: IpAddr| addresses.iter().any(|own| own.to_canonical() == address.to_canonical());
-    // munged has no address if the name of its host does not resolve or has IPv6 only, and that of /etc/hosts, on Debian 127.0.1.1, otherwise.
+    // SLURM-91: munged has no address if the name of its host does not resolve. On Debian, /etc/hosts has 127.0.1.1 for it.
     let untold = host.is_unspecified() || host.is_loopback();
     if !untold && !is_node(host) {
         return Err(MungeRefusal::OtherHost { address: host, node: node() });

@@ -82,10 +82,17 @@ impl Register {
     ///
     /// # Errors
     /// [`PinRefusal`].
-    pub fn would_pin(&self, node: &NodeName, key: KeyHash, proof: &Proof, repin: Repin) -> Result<Pinned, PinRefusal> {
+    pub fn would_pin(
+        &self,
+        node: &NodeName,
+        key: KeyHash,
+        proof: &Proof,
+        ends: u64,
+        repin: Repin,
+    ) -> Result<Pinned, PinRefusal> {
         let _held = self.hold();
         let existing = self.read(node)?;
-        decide(existing.as_ref(), node, key, proof, repin)
+        decide(existing.as_ref(), node, key, proof, ends, repin)
     }
 
     /// Enrols `node` with this key. `proof` is how it proved its identity, `ends` the last second of its certificate.
@@ -102,7 +109,7 @@ impl Register {
     ) -> Result<Pinned, PinRefusal> {
         let _held = self.hold();
         let existing = self.read(node)?;
-        let pinned = decide(existing.as_ref(), node, key, &proof, repin)?;
+        let pinned = decide(existing.as_ref(), node, key, &proof, ends, repin)?;
         let enrolled = self.clock.unix_millis() / 1000;
         let entry =
             NodeEntry { node: node.clone(), key: Some(key), enrolled, proof: Some(proof), certificate_ends: ends };

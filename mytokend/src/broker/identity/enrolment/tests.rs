@@ -14,7 +14,6 @@ use super::*;
 use crate::broker::identity::authority::{self, NODE_LIFE};
 use crate::broker::identity::certificate;
 use crate::broker::identity::key_hash::KeyHash;
-use crate::broker::identity::tls::Signer;
 
 struct TestClock(AtomicU64);
 
@@ -256,4 +255,38 @@ fn a_certificate_is_renewed_for_the_same_key_of_an_enrolled_node() {
     assert_eq!(site.enrolments.register.list().entries[0].certificate_ends, ends);
     site.enrolments.register.remove(&name("n1")).unwrap();
     assert!(matches!(renew(&node, &own), Err(EnrolmentRefusal::NotPinned { .. })));
+}
+
+#[test]
+fn a_node_is_admitted_while_it_is_enrolled_and_its_certificate_lasts() {
+    let site = Site::new();
+    let own = request();
+    site.enrol("n1", &own, OfferedProof::Munge(&site.credential("n1", &own))).unwrap();
+    let node = peer("n1", key(&own));
+    let admit = |peer: &Peer| site.enrolments.admit(peer);
+    assert!(matches!(admit(&node), Ok(None)));
+    assert!(matches!(admit(&peer("n2", key(&own))), Err(EnrolmentRefusal::NotPinned { .. })));
+    let by_site = Peer { signer: Signer::Site, ..peer("n1", KeyHash([9; 32])) };
+    assert!(matches!(admit(&by_site), Err(EnrolmentRefusal::Pin(_))), "it is enrolled by MUNGE");
+    site.clock.0.store(node.ends, Ordering::Relaxed);
+    assert!(matches!(admit(&node), Ok(None)));
+    site.clock.0.store(node.ends + 1, Ordering::Relaxed);
+    assert!(matches!(admit(&node), Err(EnrolmentRefusal::Expired { .. })));
+    site.clock.0.store(NOW, Ordering::Relaxed);
+    site.enrolments.register.remove(&name("n1")).unwrap();
+    assert!(matches!(admit(&node), Err(EnrolmentRefusal::NotPinned { .. })));
+}
+
+#[test]
+fn a_site_vouches_for_its_nodes_and_their_newest_keys() {
+    let site = Site::new();
+    let with = |key: u8, ends| Peer { ends, signer: Signer::Site, ..peer("n1", KeyHash([key; 32])) };
+    let admit = |peer: &Peer| site.enrolments.admit(peer);
+    assert!(matches!(admit(&with(1, NOW + 100)), Ok(Some(Pinned::New))));
+    assert!(matches!(admit(&with(1, NOW + 100)), Ok(None)));
+    assert!(matches!(admit(&with(2, NOW + 200)), Ok(Some(Pinned::Replaced(_)))));
+    assert!(matches!(admit(&with(1, NOW + 100)), Err(EnrolmentRefusal::Pin(_))), "an open connection with the old one");
+    assert!(matches!(admit(&with(2, NOW + 200)), Ok(None)));
+    site.enrolments.register.block(&name("n1")).unwrap();
+    assert!(matches!(admit(&with(2, NOW + 200)), Err(EnrolmentRefusal::Pin(PinRefusal::Blocked { .. }))));
 }

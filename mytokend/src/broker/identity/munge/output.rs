@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The output of `unmunge --numeric --keys=STATUS,ENCODE_HOST,UID,LENGTH`: a line for each key, an empty line, and the payload, which may
-//! look like more lines.
+//! look like more lines (SLURM-90).
 
 use std::net::IpAddr;
 

@@ -51,7 +51,7 @@ pub enum PinRefusal {
     File(#[from] FileError),
 }
 
-/// Decides whether `node` may enrol with `key`. `existing` is its file.
+/// Decides whether `node` may enrol with `key`. `existing` is its file, `ends` the last second of its new certificate.
 ///
 /// # Errors
 /// [`PinRefusal::OtherKey`], [`PinRefusal::Blocked`].
@@ -60,6 +60,7 @@ pub fn decide(
     node: &NodeName,
     key: KeyHash,
     proof: &Proof,
+    ends: u64,
     repin: Repin,
 ) -> Result<Pinned, PinRefusal> {
     let Some(existing) = existing else { return Ok(Pinned::New) };
@@ -69,8 +70,8 @@ pub fn decide(
     }
     let replaceable = match proof {
         Proof::Munge { .. } => repin == Repin::Allowed,
-        // A renewed certificate of a site usually has a new key.
-        Proof::Site => existing.proof == Some(Proof::Site),
+        // A renewed certificate of a site usually has a new key. A connection with the one before must not take the place back.
+        Proof::Site => existing.proof == Some(Proof::Site) && ends >= existing.certificate_ends,
         Proof::Code => false,
     };
     if replaceable { Ok(Pinned::Replaced(pinned)) } else { Err(PinRefusal::OtherKey { node: node.clone() }) }

@@ -61,10 +61,12 @@ fn a_key_replaces_another_one_only_where_the_table_says_so() {
         key: proof.map(|_| ONE),
         enrolled: 0,
         proof: proof.cloned(),
-        certificate_ends: 0,
+        certificate_ends: 100,
     };
     let refused = || PinRefusal::OtherKey { node: node("n1") };
     let (site, code) = (Proof::Site, Proof::Code);
+    let decided =
+        |existing: Option<&NodeEntry>, key, proof, ends, repin| decide(existing, &node("n1"), key, proof, ends, repin);
     for (existing, key, proof, repin, expected) in [
         (None, ONE, &MUNGE, Repin::Refused, Ok(Pinned::New)),
         (None, ONE, &code, Repin::Refused, Ok(Pinned::New)),
@@ -81,16 +83,13 @@ fn a_key_replaces_another_one_only_where_the_table_says_so() {
         (Some(&site), TWO, &MUNGE, Repin::Refused, Err(refused())),
     ] {
         let existing = existing.map(|proof| entry(Some(proof)));
-        assert_eq!(
-            decide(existing.as_ref(), &node("n1"), key, proof, repin),
-            expected,
-            "{existing:?} {proof} {repin:?}"
-        );
+        assert_eq!(decided(existing.as_ref(), key, proof, 100, repin), expected, "{existing:?} {proof} {repin:?}");
     }
     for proof in [&MUNGE, &code, &site] {
-        let blocked = decide(Some(&entry(None)), &node("n1"), ONE, proof, Repin::Allowed).unwrap_err();
+        let blocked = decided(Some(&entry(None)), ONE, proof, 100, Repin::Allowed).unwrap_err();
         assert!(blocked.to_string().contains("mytokenctl node remove n1"), "{blocked}");
     }
+    assert_eq!(decided(Some(&entry(Some(&site))), TWO, &site, 99, Repin::Allowed), Err(refused()), "the one before");
 }
 
 #[test]
@@ -98,7 +97,7 @@ fn a_pinned_node_is_known_after_a_restart() {
     let site = Site::new();
     let register = site.open();
     assert!(!register.is_pinned(&node("n1"), ONE));
-    assert_eq!(register.would_pin(&node("n1"), ONE, &MUNGE, Repin::Refused), Ok(Pinned::New));
+    assert_eq!(register.would_pin(&node("n1"), ONE, &MUNGE, 9_000, Repin::Refused), Ok(Pinned::New));
     assert_eq!(register.pin(&node("n1"), ONE, MUNGE, 9_000, Repin::Refused), Ok(Pinned::New));
     assert_eq!(register.pin(&node("n2"), TWO, Proof::Code, 9_000, Repin::Refused), Ok(Pinned::New));
     for register in [&register, &site.open()] {
