@@ -155,6 +155,33 @@ fn a_job_that_began_and_ended_without_an_agent_is_revoked_when_the_agent_is_back
     })
 }
 
+#[test]
+fn a_job_that_is_requeued_while_the_agent_is_stopped_has_its_token_when_the_agent_goes_on() -> Result<()> {
+    with_alice(|site| {
+        let signal =
+            |signal: &str| site.on_node("n1", &format!("kill -{signal} $(pgrep -f 'agent [-]-node n1')"))?.ok();
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --requeue -w n1 --wrap 'sleep 600'")?;
+        job.wait_for_start(site)?;
+        job.wait_for_token(site, "n1")?;
+        signal("STOP")?;
+        // The request of the epilog waits in the socket of the stopped agent until the next run has begun.
+        requeue(site, &job, "nodelist=n1")?;
+        wait_for_record(site, &job)?;
+        let records = || Ok::<_, testbed::Error>(site.on_node("n1", "ls -A /run/mytoken/missed")?.ok()?.stdout);
+        assert_eq!(records()?, format!("{}.json\n", job.id), "the next run removes the record of the end");
+        signal("CONT")?;
+        wait::until("the end of the records", TIMEOUT, || Ok(records()?.is_empty().then_some(())))?;
+        // It answers after the requests that waited.
+        site.on_node("n1", "mytokenctl status --all")?.ok()?;
+        assert!(job.token(site, "n1")?.is_some(), "the end was that of the run before");
+        assert_eq!(Journal::read(site)?.granted("revocation"), 0);
+        site.run("alice", ["scancel", &job.id.to_string()])?.ok()?;
+        assert_eq!(job.wait_until_settled(site, &["n1".to_owned()])?, ["revoked"]);
+        assert_eq!(Journal::read(site)?.granted("revocation"), 1);
+        Ok(())
+    })
+}
+
 /// Runs three steps and prints the status of each and its time in milliseconds.
 const THREE_STEPS: &str = "until test -e go; do sleep 0.1; done; rm go
 for i in 1 2 3; do t=$(date +%s%N); srun --overlap -n1 true; echo \"step $? $((($(date +%s%N) - t) / 1000000))\"; done";
@@ -313,7 +340,7 @@ fn a_running_job_gets_a_new_credential_from_the_login_host() -> Result<()> {
         let journal = Journal::read(site)?;
         assert_eq!((journal.sub_tokens(), journal.granted("revocation")), (1, 1));
 
-        requeue_without(site, &job, "n1")?;
+        requeue(site, &job, "excnodelist=n1")?;
         // The environment of the job has the old credential. n2 knows the new one, n3 does not.
         job.wait_for_token(site, "n2")?;
         let output = format!("grep 'mytoken: no access token: .*only the nodes where it ran' slurm-{}.out", job.id);
@@ -345,13 +372,13 @@ case $* in *--take*) /usr/bin/srun "$@" >/dev/null; exit 1;; *) exec /usr/bin/sr
 END
 mkdir -m 700 own && cp /etc/mytoken/*.toml own/ && printf "[agent]\nsqueue = '$PWD/bin/squeue'\n" >> own/jobs.toml"#;
 
-/// Requeues a running job, which begins again on other nodes than `node`.
-fn requeue_without(site: &Site, job: &Job, node: &str) -> Result<()> {
+/// Requeues a running job, which begins again after the change `update`.
+fn requeue(site: &Site, job: &Job, update: &str) -> Result<()> {
     site.run("root", ["scontrol", "requeue", &job.id.to_string()])?.ok()?;
     let pending = format!("squeue -h -j {} -t PD -o %i | grep .", job.id);
     site.wait_for("the job in the queue", TIMEOUT, "root", &pending)?;
     // SLURM-28
     std::thread::sleep(Duration::from_secs(2));
-    site.sh("root", &format!("scontrol update jobid={} starttime=now excnodelist={node}", job.id))?.ok()?;
+    site.sh("root", &format!("scontrol update jobid={} starttime=now {update}", job.id))?.ok()?;
     job.wait_for_start(site)
 }
