@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Nodes that enrol at a broker with real MUNGE: a munged on each node, which knows the node's address, and one at the broker.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::net::IpAddr;
