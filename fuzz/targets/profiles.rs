@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use fuzz::NOW;
 use libfuzzer_sys::fuzz_target;
 use mytoken::restrictions::hosts::{HostEntry, read};
+use mytokend::jobs::StartWindow;
 use mytokend::jobs::keys::{PrivateKey, PublicKey, generate};
 use mytokend::jobs::request::wanted;
 use mytokend::jobs::sealed::{JobCredential, open, seal};
@@ -31,6 +32,7 @@ fuzz_target!(|text: &str| {
         let credential: JobCredential = serde_json::from_value(json!({
             "server": "https://mt.example.org", "sub_token": sub_token, "uid": 2001, "cluster": jobs.cluster.name, "id": "0".repeat(32),
             "exp": NOW, "profile": profile.name, "scope": profile.scope, "audience": profile.audience,
+            "start_windows": profile.start_windows.iter().map(StartWindow::from).collect::<Vec<_>>(),
         }))
         .expect("a credential");
         let sealed = seal(&credential, public).expect("what was checked can be sealed");

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use fuzz::{read_number, split_input};
 use libfuzzer_sys::fuzz_target;
 use mytoken::Secret;
+use mytokend::jobs::StartWindow;
 use mytokend::jobs::keys::{PrivateKey, PublicKey, generate};
 use mytokend::jobs::sealed::{JobCredential, key_id, open, seal};
 
@@ -18,6 +19,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(open(text, private).is_err(), "a text that was not sealed must not open");
     assert!(open(&format!("mt1.{}.{text}", public.id()), private).is_err(), "a text that was not sealed must not open");
     let _ = (PublicKey::parse(text), PrivateKey::parse(text));
+    let window = StartWindow { from: read_number(one), until: read_number(other) };
     let credential = JobCredential {
         server: one.to_owned(),
         sub_token: Secret::new(other),
@@ -33,6 +35,7 @@ fuzz_target!(|data: &[u8]| {
         shared_for: read_number(other),
         followed: false,
         files: Vec::new(),
+        start_windows: Some(window).filter(|window| window.from < window.until).into_iter().collect(),
     };
     if let Ok(sealed) = seal(&credential, public) {
         assert_eq!(open(&sealed, private).as_ref(), Ok(&credential), "what a submission seals, a node opens");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The memory of an agent with many jobs: what each job keeps on the heap, and how many threads send its requests. Both are counted, so the
 //! load of the machine changes neither.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;

@@ -31,7 +31,8 @@ use crate::log::{Level, Log};
 use binding::{Asked, BindingRefusal};
 use messages::{EndAnswer, EndRequest, JobsAnswer, TokenAnswer, TokenOutcome, TokenRequest};
 use slurmctld::{Answered, ClusterController, Questions};
-use submission::{End, Submission, TokenState};
+pub use submission::SubmissionKey;
+use submission::{End, Submission, TokenState, name};
 pub use work::Threads;
 use work::Work;
 
@@ -49,15 +50,6 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// Most submissions. A user's own jobs, and the number of jobs that slurmctld holds, are far below that.
 const MOST_SUBMISSIONS: usize = 200_000;
-
-/// A submission. The uid belongs to it: every user can seal a credential with the handle of another user.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SubmissionKey {
-    /// The user.
-    pub uid: u32,
-    /// The handle.
-    pub handle: String,
-}
 
 struct State {
     submissions: HashMap<SubmissionKey, Submission>,
@@ -394,11 +386,6 @@ fn outcome_of(result: Result<IssuedToken, RequestFailure>, required: bool) -> To
         }
         Err(RequestFailure { reason, .. }) => TokenOutcome::Refused { reason, required },
     }
-}
-
-/// The name of a submission in the log.
-fn name(key: &SubmissionKey) -> String {
-    format!("submission {} uid {}", key.handle.get(..8).unwrap_or_default(), key.uid)
 }
 
 fn millis(duration: Duration) -> u64 {

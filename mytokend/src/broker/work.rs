@@ -9,8 +9,8 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken_wire::FileName;
 
-use super::submission::End;
-use super::{Broker, State, SubmissionKey, name};
+use super::submission::{End, SubmissionKey, name};
+use super::{Broker, State};
 use crate::agent::budget::ledger::Purpose;
 use crate::agent::credential_service::{Charge, RequestFailure};
 use crate::agent::lanes::{Lanes, REVOCATIONS, TOKENS};

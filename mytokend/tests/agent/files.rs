@@ -11,7 +11,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::Secret;
 use mytoken_wire::agent::{Condition, EventKind, FileStatus, JobState, Renew, Replace};
 use mytoken_wire::{FileName, JobName};
-use mytokend::agent::budget::ledger::Purpose;
 use mytokend::agent::credential_service::{IssuedToken, RequestFailure};
 use mytokend::agent::lease::AdmittedFile;
 
@@ -377,25 +376,4 @@ fn a_file_that_cannot_be_written_is_written_later_and_then_told_as_valid() {
     let status = file(&agent, 7, "ce");
     assert_eq!((status.condition, status.reason), (Condition::Valid, None));
     assert_eq!((read(&agent, 7, "ce").as_deref(), requests(&agent).len()), (Some("ce-1"), 1));
-}
-
-#[test]
-fn a_renewal_that_is_under_way_is_not_counted_as_the_users_wish() {
-    let agent = agent_with(&["ce"]);
-    agent.start(7, "h1");
-    agent.services.with(|script| script.hold_tokens = true);
-    agent.move_clock(RENEWAL);
-    eventually("the renewal", || agent.token_requests() == 2);
-    std::thread::scope(|scope| {
-        scope.spawn(|| agent.ask(&Renew { job: None, all: false }));
-        // Nothing shows that it has arrived.
-        std::thread::sleep(Duration::from_millis(300));
-        // The second request of the same renewal, while the first has no answer.
-        agent.move_clock(Duration::from_secs(10));
-        eventually("the second request", || agent.token_requests() == 3);
-        agent.services.with(|script| script.hold_tokens = false);
-    });
-    agent.wait_until_idle();
-    let last = agent.services.with(|script| script.charges.last().map(|charge| charge.purpose));
-    assert_eq!(last, Some(Purpose::Token));
 }
