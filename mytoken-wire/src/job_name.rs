@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 /// The id of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,16 @@ impl JobName {
             // The first component has the number of the whole.
             Self::Component { leader, offset: 0 } if name.is_none() => leader == job,
             _ => name == Some(self),
+        }
+    }
+}
+
+impl JobName {
+    /// The id in a message: a number, or a text.
+    pub(crate) fn of_value(value: &Value) -> Result<Self, NotAJob> {
+        match value.as_str() {
+            Some(text) => text.parse(),
+            None => value.as_u64().and_then(|id| u32::try_from(id).ok()).map(Self::Job).ok_or(NotAJob),
         }
     }
 }
@@ -106,16 +117,7 @@ impl Serialize for JobName {
 
 impl<'de> Deserialize<'de> for JobName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(u32),
-            Text(String),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Number(id) => Ok(Self::Job(id)),
-            Written::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
+        Self::of_value(&Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

@@ -1,43 +1,45 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The answer of `mytoken-submit`, which the Slurm plugin spawns: one JSON line on standard output.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
-use crate::CredentialOption;
+use crate::members::{flag, list, short_number, text};
 use crate::tools::Tool;
+use crate::{CredentialOption, Malformed};
 
 /// Version of the line.
 pub const VERSION: u32 = 1;
 
 /// The content of the line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SubmitAnswer {
     /// [`VERSION`] of the writer.
     pub v: u32,
     /// The sealed credential, for `SLURM_MYTOKEN`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
     /// The handle of the submission, for `MYTOKEN_H`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub handle: Option<String>,
     /// Why there is no credential: a sentence for the user.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Nobody wants a credential for this submission: the defaults say `off`, or say nothing.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_false")]
     pub off: bool,
     /// What the defaults said of this submission: the profile, and whether the job must not run without a credential, as
     /// [`CredentialOption`] reads it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub chosen: Option<String>,
     /// What the user must know about the credential: sentences. Plugins of earlier releases ignore them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Names of tools for which the job's environment names the token file, as in [`crate::tools`]. Plugins of earlier releases ignore them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
     /// Whether the job has several token files. Plugins of earlier releases ignore it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub several_files: bool,
 }
 
@@ -95,7 +97,25 @@ impl SubmitAnswer {
     /// Reads the line.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
-        serde_json::from_slice(line).ok()
+        Self::read(&serde_json::from_slice(line).ok()?).ok()
+    }
+
+    fn read(value: &Value) -> Result<Self, Malformed> {
+        let texts = |name| {
+            let texts = list(value, name)?.iter().map(|text| text.as_str().map(str::to_owned).ok_or(Malformed));
+            texts.collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            v: short_number(value, "v")?.ok_or(Malformed)?,
+            sealed: text(value, "sealed")?,
+            handle: text(value, "handle")?,
+            error: text(value, "error")?,
+            off: flag(value, "off")?,
+            chosen: text(value, "chosen")?,
+            notes: texts("notes")?,
+            tools: texts("tools")?,
+            several_files: flag(value, "several_files")?,
+        })
     }
 
     /// The line, without its newline.

@@ -10,9 +10,11 @@ use std::time::UNIX_EPOCH;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::fcntl::OFlag;
-use serde::Deserialize;
+use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::Secret;
+use crate::members::{member, number};
 
 /// Longest access token in bytes.
 const LIMIT: usize = 64 * 1024;
@@ -50,19 +52,14 @@ pub fn written(file: &File) -> Option<u64> {
     Some(file.metadata().ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    exp: Option<u64>,
-    iat: Option<serde_json::Value>,
-}
-
 /// When an unverified JWT ends that was written at `written`. `None` for opaque tokens.
 fn expiry(token: &Secret, written: Option<u64>) -> Option<u64> {
     let (_, payload) = token.expose().split_once('.')?;
     let (payload, _) = payload.split_once('.')?;
-    let claims = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
-    let Claims { exp, iat } = serde_json::from_slice(&claims).ok()?;
-    let iat = iat.and_then(|iat| iat.as_u64());
+    let claims = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
+    // Without the signature, claims are no token.
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    let (exp, iat) = (number(&claims, "exp").ok()?, member(&claims, "iat").and_then(Value::as_u64));
     written.map_or(exp, |written| Some(end(exp?, iat, written)))
 }
 

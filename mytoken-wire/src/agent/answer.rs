@@ -2,9 +2,11 @@
 //! The answers of the agent, version 1.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Condition, Event};
-use crate::{FileName, JobName};
+use crate::members::{flag, list, text};
+use crate::{FileName, JobName, Malformed};
 
 /// An answer. On the wire `{"v":1,"started":{...}}`, `{"v":1,"status":{...}}`, `{"v":1,"done":{}}` or `{"v":1,"error":"sentence"}`.
 #[derive(Debug, Clone, Serialize)]
@@ -24,31 +26,60 @@ pub enum Answer {
 }
 
 /// The access token of a job that started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(fuzzing, derive(Deserialize), serde(try_from = "Value"))]
 pub struct Started {
     /// `BEARER_TOKEN_FILE` for the job: `/run/mytoken/jobs/<job>/bt_u<uid>`. Also set while the token is pending.
     pub path: String,
     /// Whether the file exists.
     pub state: JobState,
     /// A sentence that says why the file does not exist.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Whether the user required a credential. If it is missing, the plugin's `task_init` fails the job.
-    #[serde(default)]
     pub required: bool,
     /// The further files of the job, beside `path`. The plugins of earlier releases ignore them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<StartedFile>,
 }
 
+impl TryFrom<&Value> for Started {
+    type Error = Malformed;
+
+    fn try_from(value: &Value) -> Result<Self, Malformed> {
+        let state = text(value, "state")?.as_deref().and_then(JobState::parse).ok_or(Malformed)?;
+        let files = list(value, "files")?.iter().map(StartedFile::try_from).collect::<Result<_, _>>()?;
+        let (path, reason) = (text(value, "path")?.ok_or(Malformed)?, text(value, "reason")?);
+        Ok(Self { path, state, reason, required: flag(value, "required")?, files })
+    }
+}
+
+#[cfg(fuzzing)]
+impl TryFrom<Value> for Started {
+    type Error = Malformed;
+
+    fn try_from(value: Value) -> Result<Self, Malformed> {
+        Self::try_from(&value)
+    }
+}
+
 /// A further token file of a job that started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StartedFile {
     /// The NAME in `bt_u<uid>-NAME`.
     pub name: FileName,
     /// A sentence that says why the file does not exist. Absent: it does, or will in a moment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl TryFrom<&Value> for StartedFile {
+    type Error = Malformed;
+
+    fn try_from(value: &Value) -> Result<Self, Malformed> {
+        let name = text(value, "name")?.as_deref().and_then(FileName::parse).ok_or(Malformed)?;
+        Ok(Self { name, reason: text(value, "reason")? })
+    }
 }
 
 /// Whether a request may be sent.
@@ -59,9 +90,17 @@ pub struct Permitted {
     pub wait: Option<u64>,
 }
 
+impl TryFrom<&Value> for Permitted {
+    type Error = Malformed;
+
+    fn try_from(value: &Value) -> Result<Self, Malformed> {
+        Self::deserialize(value).map_err(|_| Malformed)
+    }
+}
+
 /// State of a job's access token on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum JobState {
     /// The file holds a valid access token.
     Ready,
@@ -69,6 +108,35 @@ pub enum JobState {
     Pending,
     /// There will be no access token.
     Failed,
+}
+
+impl JobState {
+    /// The word on the wire.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Ready, Self::Pending, Self::Failed].into_iter().find(|state| state.word() == word)
+    }
+}
+
+impl From<JobState> for &'static str {
+    fn from(state: JobState) -> Self {
+        state.word()
+    }
+}
+
+impl TryFrom<String> for JobState {
+    type Error = Malformed;
+
+    fn try_from(word: String) -> Result<Self, Malformed> {
+        Self::parse(&word).ok_or(Malformed)
+    }
 }
 
 /// The agent's records of the caller's jobs and sessions.
@@ -129,6 +197,14 @@ pub struct BudgetUse {
     pub uid: Option<u32>,
     /// Their number.
     pub requests: u32,
+}
+
+impl TryFrom<&Value> for Status {
+    type Error = Malformed;
+
+    fn try_from(value: &Value) -> Result<Self, Malformed> {
+        Self::deserialize(value).map_err(|_| Malformed)
+    }
 }
 
 /// One job (or session) as `mytokenctl status` shows it.

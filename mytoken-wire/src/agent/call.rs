@@ -1,26 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The answer that belongs to each request, for callers.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::envelope::VERSION;
 use super::{
     JobEnd, JobStart, Permit, Permitted, Renew, Replace, Retire, Revoke, SessionEnd, SessionStart, Started, Status,
     StatusQuery, Submitted,
 };
+use crate::Malformed;
+use crate::members::{member, short_number, text};
 
 /// A request and its answer. Each caller links the code for its own requests only, which keeps the Slurm plugin small.
 pub trait Call: Serialize {
     /// The value of `call` in the line.
     const NAME: &'static str;
     /// The answer of an agent that accepts the request.
-    type Answer: DeserializeOwned;
+    type Answer: for<'v> TryFrom<&'v Value, Error = Malformed>;
 }
 
 /// The answer to a request that is only confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Done {}
+
+impl TryFrom<&Value> for Done {
+    type Error = Malformed;
+
+    fn try_from(value: &Value) -> Result<Self, Malformed> {
+        if value.is_object() { Ok(Self {}) } else { Err(Malformed) }
+    }
+}
 
 impl Call for JobStart {
     const NAME: &'static str = "job_start";
@@ -92,22 +102,28 @@ impl<'a, C: Call> RequestLine<'a, C> {
     }
 }
 
-/// The line of an answer. With an enum in a flattened structure, serde would buffer the line in generic code; that code was a tenth of
-/// the Slurm plugin.
-#[derive(Deserialize)]
-pub(super) struct AnswerLine<A> {
+/// The line of an answer.
+pub(super) struct AnswerLine {
     /// Version of the protocol.
     pub v: u32,
     /// Why the agent refused.
-    #[serde(default)]
     pub error: Option<String>,
-    /// The answer; its key is its kind.
-    #[serde(rename = "started", alias = "status", alias = "permit", alias = "done", default = "none")]
-    pub answer: Option<A>,
+    line: Value,
 }
 
-fn none<A>() -> Option<A> {
-    None
+/// The kinds of answers.
+const KINDS: [&str; 4] = ["started", "status", "permit", "done"];
+
+impl AnswerLine {
+    pub(super) fn parse(line: &[u8]) -> Result<Self, Malformed> {
+        let line: Value = serde_json::from_slice(line).map_err(|_| Malformed)?;
+        Ok(Self { v: short_number(&line, "v")?.ok_or(Malformed)?, error: text(&line, "error")?, line })
+    }
+
+    /// The answer; its key is its kind.
+    pub(super) fn answer(&self) -> Option<&Value> {
+        KINDS.iter().find_map(|kind| member(&self.line, kind))
+    }
 }
 
 #[cfg(test)]
@@ -165,29 +181,31 @@ mod tests {
 
     #[test]
     fn callers_read_what_the_agent_writes() {
-        fn read<C: Call>(answer: Answer) -> AnswerLine<C::Answer> {
-            serde_json::from_str(&serde_json::to_string(&Envelope::of(answer)).unwrap()).unwrap()
+        fn parse<C: Call>(line: &str) -> Option<C::Answer> {
+            AnswerLine::parse(line.as_bytes()).unwrap().answer().map(|answer| answer.try_into().unwrap())
+        }
+        fn read<C: Call>(answer: Answer) -> Option<C::Answer> {
+            parse::<C>(&serde_json::to_string(&Envelope::of(answer)).unwrap())
         }
         let files = vec![StartedFile { name: FileName::parse("compute").unwrap(), reason: None }];
         let started =
             Started { path: "/x".into(), state: JobState::Failed, reason: Some("why".into()), required: true, files };
-        assert_eq!(read::<JobStart>(Answer::Started(started.clone())).answer, Some(started));
+        assert_eq!(read::<JobStart>(Answer::Started(started.clone())), Some(started));
         // The agent of an earlier release knows one file, and the plugin of an earlier release reads one file.
-        let of_older_agent: AnswerLine<Started> =
-            serde_json::from_str(r#"{"v":1,"started":{"path":"/x","state":"ready"}}"#).unwrap();
-        assert!(of_older_agent.answer.is_some_and(|started| started.files.is_empty()));
-        let of_older_agent: AnswerLine<Status> =
-            serde_json::from_str(r#"{"v":1,"status":{"node":"n1","jobs":[]}}"#).unwrap();
-        assert_eq!(of_older_agent.answer, Some(Status { node: "n1".into(), ..Status::default() }));
+        let of_older_agent = parse::<JobStart>(r#"{"v":1,"started":{"path":"/x","state":"ready"}}"#);
+        assert!(of_older_agent.is_some_and(|started| started.files.is_empty()));
+        let of_older_agent = parse::<StatusQuery>(r#"{"v":1,"status":{"node":"n1","jobs":[]}}"#);
+        assert_eq!(of_older_agent, Some(Status { node: "n1".into(), ..Status::default() }));
         let (version, keys) = (Some("1.2.3".into()), vec!["0a1b2c3d".into()]);
         let status = Status { node: "n1".into(), version, keys, ..Status::default() };
-        assert_eq!(read::<StatusQuery>(Answer::Status(status.clone())).answer, Some(status));
-        assert_eq!(read::<JobEnd>(Answer::Done {}).answer, Some(Done {}));
+        assert_eq!(read::<StatusQuery>(Answer::Status(status.clone())), Some(status));
+        assert_eq!(read::<JobEnd>(Answer::Done {}), Some(Done {}));
         for permitted in [Permitted { wait: None }, Permitted { wait: Some(1200) }] {
-            assert_eq!(read::<Permit>(Answer::Permit(permitted)).answer, Some(permitted));
+            assert_eq!(read::<Permit>(Answer::Permit(permitted)), Some(permitted));
         }
-        let refused = read::<JobEnd>(Answer::Error("no".into()));
-        assert_eq!((refused.v, refused.error.as_deref(), refused.answer), (VERSION, Some("no"), None));
-        assert!(serde_json::from_str::<AnswerLine<Done>>(r#"{"done":{}}"#).is_err(), "no version");
+        let refused = serde_json::to_vec(&Envelope::of(Answer::Error("no".into()))).unwrap();
+        let refused = AnswerLine::parse(&refused).unwrap();
+        assert_eq!((refused.v, refused.error.as_deref(), refused.answer()), (VERSION, Some("no"), None));
+        assert!(AnswerLine::parse(br#"{"done":{}}"#).is_err(), "no version");
     }
 }

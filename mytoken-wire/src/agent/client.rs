@@ -27,13 +27,17 @@ use crate::Deadline;
 /// of this version, [`AgentError::Refused`] with the agent's sentence.
 pub fn ask<C: Call>(path: &Path, request: &C, deadline: Deadline) -> Result<C::Answer, AgentError> {
     let line = serde_json::to_vec(&RequestLine::of(request)).map_err(|_| protocol("the request cannot be written"))?;
-    let answer: AnswerLine<C::Answer> = serde_json::from_slice(&exchange(path, Zeroizing::new(line), deadline)?)
-        .map_err(|_| protocol("it is not an answer"))?;
-    match answer {
+    let answer = answer_to(path, Zeroizing::new(line), deadline)?;
+    let answer = answer.answer().ok_or_else(|| protocol("it belongs to another request"))?;
+    answer.try_into().map_err(|_| protocol("it is not an answer"))
+}
+
+/// Sends a line and reads the answer of an agent that accepts the request.
+fn answer_to(path: &Path, line: Zeroizing<Vec<u8>>, deadline: Deadline) -> Result<AnswerLine, AgentError> {
+    match AnswerLine::parse(&exchange(path, line, deadline)?).map_err(|_| protocol("it is not an answer"))? {
         AnswerLine { v, .. } if v != VERSION => Err(protocol(&format!("it has version {v}"))),
         AnswerLine { error: Some(reason), .. } => Err(AgentError::Refused { reason }),
-        AnswerLine { answer: Some(answer), .. } => Ok(answer),
-        AnswerLine { .. } => Err(protocol("it belongs to another request")),
+        accepted => Ok(accepted),
     }
 }
 

@@ -2,11 +2,13 @@
 //! The records of starts and ends of jobs that the agent did not answer, in `missed/` below the runtime directory: 0600 in a 0700 directory
 //! of root. The Slurm plugin writes them, the agent serves them when it is back.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::envelope::{LINE_LIMIT, VERSION};
 use super::{JobEnd, JobStart};
+use crate::Malformed;
+use crate::members::{member, number, short_number};
 
 /// The end of the name of a record that an agent serves.
 const TAKEN: &str = ".taken";
@@ -15,7 +17,7 @@ const TAKEN: &str = ".taken";
 const KEPT: &str = ".unreadable";
 
 /// A record in a file of its own.
-pub trait MissedRecord: Serialize + DeserializeOwned {
+pub trait MissedRecord: Serialize + for<'v> TryFrom<&'v Value, Error = Malformed> {
     /// The end of the file's name.
     const ENDING: &'static str;
 
@@ -32,7 +34,8 @@ pub trait MissedRecord: Serialize + DeserializeOwned {
     #[must_use]
     fn parse(bytes: &[u8], job: u32) -> Option<Self> {
         let fits = |record: &Self| record.version() == VERSION && record.job() == job;
-        serde_json::from_slice(bytes).ok().filter(fits)
+        let record: Value = serde_json::from_slice(bytes).ok()?;
+        Self::try_from(&record).ok().filter(fits)
     }
 
     /// The content of the file.
@@ -81,7 +84,7 @@ pub trait MissedRecord: Serialize + DeserializeOwned {
 }
 
 /// The start of a job, in `<job>.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MissedStart {
     v: u32,
     /// When the step gave up, in seconds since boot ([`uptime`](crate::clock::uptime)).
@@ -92,6 +95,16 @@ pub struct MissedStart {
 
 /// For this time after the record was written, the job's further steps do not wait for the agent again.
 const RECENT: u64 = 600;
+
+impl TryFrom<&Value> for MissedStart {
+    type Error = Malformed;
+
+    fn try_from(value: &Value) -> Result<Self, Malformed> {
+        let (v, uptime) = (short_number(value, "v")?, number(value, "uptime")?);
+        let start = member(value, "start").ok_or(Malformed)?.try_into()?;
+        Ok(Self { v: v.ok_or(Malformed)?, uptime: uptime.ok_or(Malformed)?, start })
+    }
+}
 
 impl MissedRecord for MissedStart {
     const ENDING: &'static str = ".json";
@@ -125,6 +138,14 @@ pub struct MissedEnd {
     v: u32,
     /// The request.
     pub end: JobEnd,
+}
+
+impl TryFrom<&Value> for MissedEnd {
+    type Error = Malformed;
+
+    fn try_from(value: &Value) -> Result<Self, Malformed> {
+        Self::deserialize(value).map_err(|_| Malformed)
+    }
 }
 
 impl MissedRecord for MissedEnd {

@@ -2,9 +2,11 @@
 //! The requests to the agent, version 1.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::RenewalCredential;
-use crate::{JobName, Secret};
+use crate::members::{member, number, short_number, text};
+use crate::{JobName, Malformed, Secret};
 
 /// A request to the agent. On the wire `{"v":1,"call":"job_start",...}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +40,7 @@ pub enum Request {
 /// A step starts. All fields come from SPANK items, except `sealed` and `handle`: those come from the job's environment and must not be
 /// trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
 pub struct JobStart {
     /// Job id (`S_JOB_ID`).
     pub job: u32,
@@ -48,21 +51,21 @@ pub struct JobStart {
     /// The job's group (`S_JOB_GID`).
     pub gid: u32,
     /// Array job id, if the job is a task of an array.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub array_job: Option<u32>,
     /// The id as Slurm prints it, of a task of an array or a component of a heterogeneous job. It is shown, and chooses among the
     /// owner's own jobs: the component's comes from the job's environment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<JobName>,
     /// `SLURM_MYTOKEN` from the job's environment: ciphertext, at most 16 KiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sealed: Option<String>,
     /// The handle of the submission. A handle without `sealed` shows that the sealed text was lost (`--export-file`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub handle: Option<String>,
     /// When the step began to ask, in milliseconds since boot. It tells the runs of a requeued job apart: an end before this time is that of
     /// an earlier run. The plugins of earlier releases do not tell it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
 }
 
@@ -71,6 +74,33 @@ impl JobStart {
     #[must_use]
     pub fn has_credential(&self) -> bool {
         self.sealed.is_some() || self.handle.is_some()
+    }
+}
+
+impl TryFrom<Value> for JobStart {
+    type Error = Malformed;
+
+    fn try_from(value: Value) -> Result<Self, Malformed> {
+        Self::try_from(&value)
+    }
+}
+
+impl TryFrom<&Value> for JobStart {
+    type Error = Malformed;
+
+    fn try_from(value: &Value) -> Result<Self, Malformed> {
+        let id = |name| short_number(value, name)?.ok_or(Malformed);
+        Ok(Self {
+            job: id("job")?,
+            step: id("step")?,
+            uid: id("uid")?,
+            gid: id("gid")?,
+            array_job: short_number(value, "array_job")?,
+            name: member(value, "name").map(JobName::of_value).transpose().map_err(|_| Malformed)?,
+            sealed: text(value, "sealed")?,
+            handle: text(value, "handle")?,
+            at: number(value, "at")?,
+        })
     }
 }
 
