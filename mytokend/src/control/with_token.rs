@@ -52,18 +52,29 @@ impl NoToken {
     }
 }
 
-/// Becomes the program `argv` with the access token of `file` in its environment. It returns only if that is not possible.
+/// Becomes the program `argv` with the access token of `file` in its environment. It returns only if that is not possible, and then this
+/// process does not ignore SIGPIPE any more.
 #[must_use]
 pub fn exec(file: Option<OsString>, argv: &[OsString], uid: u32, clock: &dyn Clock) -> NoToken {
-    let Some(file) = file.filter(|file| !file.is_empty()).map(PathBuf::from) else { return NoToken::NoFile };
+    match prepare(file, argv, uid, clock) {
+        Ok((program, mut command)) => CannotRun::new(program, &command.exec()).into(),
+        Err(reason) => reason,
+    }
+}
+
+fn prepare<'a>(
+    file: Option<OsString>,
+    argv: &'a [OsString],
+    uid: u32,
+    clock: &dyn Clock,
+) -> Result<(&'a OsString, Command), NoToken> {
+    let file = file.filter(|file| !file.is_empty()).map(PathBuf::from).ok_or(NoToken::NoFile)?;
     let checked = read(&file, uid).and_then(|(token, written)| check(token, written, clock.now()));
-    let token = match checked {
-        Ok(token) => token,
-        Err(reason) => return NoToken::File { path: file, reason },
-    };
-    let Some((program, arguments)) = argv.split_first() else { return CannotRun::nothing().into() };
-    let error = Command::new(program).args(arguments).env(BEARER_TOKEN, token.expose()).exec();
-    CannotRun::new(program, &error).into()
+    let token = checked.map_err(|reason| NoToken::File { path: file, reason })?;
+    let (program, arguments) = argv.split_first().ok_or_else(CannotRun::nothing)?;
+    let mut command = Command::new(program);
+    command.args(arguments).env(BEARER_TOKEN, token.expose());
+    Ok((program, command))
 }
 
 /// Reads a file of this user, and when it was written. Others cannot read or change it, and it is not another user's trap.
@@ -140,9 +151,12 @@ mod tests {
         nix::unistd::geteuid().as_raw()
     }
 
+    fn prepared(file: Option<&Path>, uid: u32) -> Result<(), NoToken> {
+        prepare(file.map(Into::into), &["true".into()], uid, &FixedClock(NOW)).map(drop)
+    }
+
     fn refusal(file: &Path) -> String {
-        // A program that cannot be found: nothing is started.
-        exec(Some(file.into()), &["/no/such/program".into()], me(), &FixedClock(NOW)).to_string()
+        prepared(Some(file), me()).unwrap_err().to_string()
     }
 
     #[test]
@@ -182,8 +196,8 @@ mod tests {
         std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
         assert!(refusal(&file).contains("mode 0640"), "{}", refusal(&file));
         std::fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
-        assert!(refusal(&file).contains("/no/such/program"), "the file is good: {}", refusal(&file));
-        let other = exec(Some(file.clone().into()), &["true".into()], me() + 1, &FixedClock(NOW));
+        prepared(Some(&file), me()).unwrap();
+        let other = prepared(Some(&file), me() + 1).unwrap_err();
         assert!(other.to_string().contains("belongs to user") && other.exit_status() == 125, "{other}");
         let link = dir.path().join("link");
         symlink(&file, &link).unwrap();
@@ -192,6 +206,7 @@ mod tests {
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         assert!(refusal(&fifo).contains("not a regular file"), "{}", refusal(&fifo));
-        assert!(matches!(exec(None, &["true".into()], me(), &FixedClock(NOW)), NoToken::NoFile));
+        assert!(matches!(prepared(None, me()), Err(NoToken::NoFile)));
+        assert!(matches!(prepare(Some(file.into()), &[], me(), &FixedClock(NOW)), Err(NoToken::Run(_))));
     }
 }
