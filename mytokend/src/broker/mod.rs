@@ -181,7 +181,8 @@ impl Broker {
                         file.asked = true;
                         let place = Place { lane, uid: key.uid };
                         state.tokens.push(place, Work::Token(key.clone(), request.file.clone()));
-                        self.queued.notify_one();
+                        // All: the threads for revocations wait for it too.
+                        self.queued.notify_all();
                     }
                 }
                 answered
