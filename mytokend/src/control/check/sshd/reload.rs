@@ -34,7 +34,8 @@ impl Findings {
         self.options(host, pid);
         let Some(read) = host.last_change(file) else { return };
         let changes = files.paths.iter().filter_map(|path| Some((host.last_change(path)?, path)));
-        if let Some((_, path)) = changes.max().filter(|(changed, _)| *changed > read) {
+        // File systems count in ticks of some milliseconds: a change in the same tick is taken for a later one.
+        if let Some((_, path)) = changes.max().filter(|(changed, _)| *changed >= read) {
             let text = format!(
                 "{} was changed after sshd (process {pid}) last read its configuration: what is said here is not in force yet",
                 path.display()
@@ -112,6 +113,7 @@ mod tests {
         for (times, comm, expected) in [
             (&[(PID, 2), (MAIN, 1)][..], "sshd\n", None),
             (&[(PID, 1), (MAIN, 2)], "sshd\n", Some("/etc/ssh/sshd_config was changed after sshd (process 7)")),
+            (&[(PID, 2), (MAIN, 2)], "sshd\n", Some("/etc/ssh/sshd_config was changed")),
             (&[(PID, 2), (MAIN, 1), ("/etc/ssh/d", 3)], "sshd\n", Some("/etc/ssh/d was changed")),
             (&[(PID, 1), (MAIN, 2)], "bash\n", None),
             (&[(MAIN, 2)], "sshd\n", None),
