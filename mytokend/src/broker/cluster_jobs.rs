@@ -42,7 +42,7 @@ pub struct ClusterJobs {
 }
 
 impl ClusterJobs {
-    /// Reads the output of squeue in [`format`]. `None` when a line is not of that form: half an answer would look like ended jobs.
+    /// Reads the output of squeue in [`format()`]. `None` when a line is not of that form: half an answer would look like ended jobs.
     #[must_use]
     pub fn parse(output: &str) -> Option<Self> {
         let mut found = Self::default();
