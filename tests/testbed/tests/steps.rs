@@ -347,6 +347,8 @@ fn a_running_job_gets_a_new_credential_from_the_login_host() -> Result<()> {
         site.wait_for("the reason", TIMEOUT, "alice", &output)?;
         assert_eq!(Journal::read(site)?.granted("revocation"), 1, "the new one stays");
 
+        // A job gets one new credential in ten seconds.
+        std::thread::sleep(Duration::from_secs(10));
         // The nodes take a third one, and their answers are lost.
         site.sh("alice", LOSE_ANSWERS)?.ok()?;
         let before = job.token(site, "n2")?;
