@@ -23,6 +23,22 @@ pub struct BrokerSettings {
     pub listen: SocketAddr,
     /// Where a broker keeps which nodes are enrolled, and a node its key.
     pub state_dir: PathBuf,
+    /// Whether nodes enrol by MUNGE. Without it, each needs a one-time code.
+    pub munge: bool,
+    /// Whether a node that enrols by MUNGE must connect from an address of its name.
+    pub check_address: bool,
+    /// Whether a node that enrols by MUNGE may replace the key that it has had.
+    pub replace_keys: bool,
+    /// Certificates of an authority of the site, whose certificates nodes may have instead.
+    pub site_ca_file: Option<PathBuf>,
+    /// The DNS domain of the nodes in certificates of that authority.
+    pub site_domain: Option<String>,
+    /// On a node with a certificate of that authority: the file with it, and those above it.
+    pub site_cert_file: Option<PathBuf>,
+    /// The private key of this certificate.
+    pub site_key_file: Option<PathBuf>,
+    /// Where a broker gives metrics to Prometheus, without TLS.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Default for BrokerSettings {
@@ -33,11 +49,25 @@ impl Default for BrokerSettings {
             ca_key_file: PathBuf::from("/etc/mytoken/keys/broker-ca.key"),
             listen: SocketAddr::from(([0; 16], PORT)),
             state_dir: PathBuf::from("/var/lib/mytoken"),
+            munge: true,
+            check_address: true,
+            replace_keys: false,
+            site_ca_file: None,
+            site_domain: None,
+            site_cert_file: None,
+            site_key_file: None,
+            metrics: None,
         }
     }
 }
 
 impl BrokerSettings {
+    /// Whether nodes ask brokers. If not, each node has the cluster's private key (direct mode).
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        !self.names.is_empty()
+    }
+
     /// The names, each with its port.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
@@ -58,10 +88,7 @@ impl BrokerSettings {
         for name in &self.names {
             let port = name.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
             let host = host(name);
-            let is_name = (1..=253).contains(&host.len())
-                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
-                && !host.starts_with(['-', '.']);
-            if !is_name || matches!(port, Some(Err(_) | Ok(0))) {
+            if !is_host(host) || matches!(port, Some(Err(_) | Ok(0))) {
                 return Err(format!("broker.names: \"{}\" is not a host's name, or name:port", name.escape_debug()));
             }
         }
@@ -74,8 +101,35 @@ impl BrokerSettings {
                 return Err(format!("{key} is not an absolute path"));
             }
         }
-        Ok(())
+        for (key, path) in [
+            ("broker.site_ca_file", &self.site_ca_file),
+            ("broker.site_cert_file", &self.site_cert_file),
+            ("broker.site_key_file", &self.site_key_file),
+        ] {
+            if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+                return Err(format!("{key} is not an absolute path"));
+            }
+        }
+        if self.site_cert_file.is_some() != self.site_key_file.is_some() {
+            return Err("broker.site_cert_file and broker.site_key_file need each other".to_owned());
+        }
+        match (&self.site_ca_file, &self.site_domain) {
+            (Some(_), None) => {
+                Err("broker.site_ca_file needs broker.site_domain, the DNS domain of the nodes".to_owned())
+            }
+            (None, Some(_)) => Err("broker.site_domain needs broker.site_ca_file".to_owned()),
+            (_, Some(domain)) if !is_host(domain) => {
+                Err(format!("broker.site_domain: \"{}\" is not a DNS domain", domain.escape_debug()))
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+fn is_host(name: &str) -> bool {
+    (1..=253).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+        && !name.starts_with(['-', '.'])
 }
 
 fn has_port(name: &str) -> bool {
@@ -105,5 +159,21 @@ mod tests {
         }
         let relative = BrokerSettings { state_dir: "x".into(), ..BrokerSettings::default() };
         assert!(relative.check().is_err_and(|fault| fault.contains("broker.state_dir")));
+        let site = |file: Option<&str>, domain: Option<&str>| BrokerSettings {
+            site_ca_file: file.map(PathBuf::from),
+            site_domain: domain.map(str::to_owned),
+            ..BrokerSettings::default()
+        };
+        assert_eq!(site(Some("/etc/ca.pem"), Some("cluster.example.org")).check(), Ok(()));
+        for (file, domain) in [
+            (Some("/etc/ca.pem"), None),
+            (None, Some("x.org")),
+            (Some("ca.pem"), Some("x.org")),
+            (Some("/c"), Some("x y")),
+        ] {
+            assert!(site(file, domain).check().is_err(), "{file:?} {domain:?}");
+        }
+        let alone = BrokerSettings { site_key_file: Some("/etc/key.pem".into()), ..BrokerSettings::default() };
+        assert!(alone.check().is_err_and(|fault| fault.contains("broker.site_cert_file")));
     }
 }

@@ -15,6 +15,7 @@ use super::agent_settings::AgentSettings;
 use super::defaults::{self, DefaultSettings};
 use super::profile::ProfileSettings;
 use super::sealed;
+use crate::broker::settings::BrokerSettings;
 
 /// The content of `jobs.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -28,6 +29,9 @@ pub struct JobsSettings {
     /// Settings of the agent on each node.
     #[serde(default)]
     pub agent: AgentSettings,
+    /// The brokers.
+    #[serde(default)]
+    pub broker: BrokerSettings,
     /// The profiles.
     #[serde(default)]
     pub profile: Vec<ProfileSettings>,
@@ -169,6 +173,7 @@ impl JobsSettings {
         if self.agent.squeue.as_ref().is_some_and(|path| !path.is_absolute()) {
             return Err("agent.squeue is not an absolute path".to_owned());
         }
+        self.broker.check()?;
         let mut seen = HashSet::new();
         for profile in &self.profile {
             let name = &profile.name;
@@ -216,6 +221,15 @@ mod tests {
         runtime_dir = "/run/mytoken"
         start_deadline = "2s"
         request_deadline = "30s"
+        [broker]
+        names = []
+        ca_file = "/etc/mytoken/keys/broker-ca.pem"
+        ca_key_file = "/etc/mytoken/keys/broker-ca.key"
+        listen = "[::]:7512"
+        state_dir = "/var/lib/mytoken"
+        munge = true
+        check_address = true
+        replace_keys = false
         [[profile]]
         name = "default"
         server = "testbed"
