@@ -5,6 +5,7 @@
 use mytoken_wire::{FileName, Secret};
 use serde::{Deserialize, Serialize};
 
+use super::identity::NodeName;
 use crate::agent::credential_service::Admitted;
 
 /// Largest body in bytes, in both directions: a sealed text has at most 16 KiB, an access token and the windows of its sub-token less.
@@ -18,6 +19,52 @@ pub const END_PATH: &str = "/v1/end";
 
 /// The jobs of a user, as slurmctld has told them last.
 pub const JOBS_PATH: &str = "/v1/jobs";
+
+/// A node wants its first certificate. It shows none in the handshake.
+pub const ENROL_PATH: &str = "/v1/enrol";
+
+/// A node wants its next certificate, and shows the current one in the handshake.
+pub const RENEW_PATH: &str = "/v1/renew";
+
+/// Body of [`ENROL_PATH`]. It has exactly one of `munge` and `code`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolRequest {
+    /// The node that the sender wants to be.
+    pub node: NodeName,
+    /// Its certificate request: DER in base64.
+    pub request: String,
+    /// A MUNGE credential that encodes `identity::munge::payload`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub munge: Option<String>,
+    /// A one-time code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Secret>,
+}
+
+/// Body of [`RENEW_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewRequest {
+    /// The certificate request for the same key: DER in base64.
+    pub request: String,
+}
+
+/// Answer to [`EnrolRequest`] and [`RenewRequest`]. A refusal is a [`Refusal`] with status 403, with 429 if the node shall wait, or with 503
+/// if the broker cannot decide now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateAnswer {
+    /// The certificate: PEM.
+    pub certificate: String,
+}
+
+/// The body of an answer that is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// A sentence.
+    pub error: String,
+    /// When to ask again, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<u64>,
+}
 
 /// Body of [`TOKEN_PATH`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

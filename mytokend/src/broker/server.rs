@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Broker;
-use super::messages::{BODY_LIMIT, END_PATH, EndRequest, JOBS_PATH, JobsRequest, TOKEN_PATH, TokenRequest};
+use super::messages::{BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, JOBS_PATH, JobsRequest, TOKEN_PATH, TokenRequest};
 
 /// Most connections.
 const MOST_CONNECTIONS: usize = 20_000;
@@ -50,9 +50,6 @@ pub trait Peers: Send + Sync {
     /// Answers a request to enrol: a status and a JSON body.
     fn enrol(&self, address: SocketAddr, body: &[u8]) -> (u16, Vec<u8>);
 }
-
-/// The path of a request to enrol.
-pub const ENROL_PATH: &str = "/v1/enrol";
 
 /// What all connections share.
 struct Shared {

@@ -4,6 +4,7 @@
 //! The order of the steps is the defence: limits first, then the proof of identity, which is bound to the bytes of the request, then the
 //! request itself, then the register, and the signature last.
 
+mod messages;
 #[cfg(test)]
 mod tests;
 
@@ -93,6 +94,12 @@ pub enum EnrolmentRefusal {
     /// The request is not one.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The message has another form.
+    #[error("the request to enrol has another form: {0}")]
+    Form(
+        /// What is wrong with it.
+        &'static str,
+    ),
     /// The register refuses.
     #[error(transparent)]
     Pin(#[from] PinRefusal),
@@ -175,8 +182,16 @@ impl Enrolments {
     /// # Errors
     /// [`EnrolmentRefusal`].
     pub fn enrol(&self, application: &Application<'_>, connection: IpAddr) -> Result<Enrolled, EnrolmentRefusal> {
+        self.limited(connection, || self.attempt(application, connection))
+    }
+
+    fn limited(
+        &self,
+        connection: IpAddr,
+        enrol: impl FnOnce() -> Result<Enrolled, EnrolmentRefusal>,
+    ) -> Result<Enrolled, EnrolmentRefusal> {
         let attempt = self.attempts.begin(connection, self.clock.elapsed())?;
-        match self.attempt(application, connection) {
+        match enrol() {
             Ok(enrolled) => {
                 attempt.succeeded();
                 Ok(enrolled)

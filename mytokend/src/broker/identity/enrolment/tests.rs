@@ -290,3 +290,40 @@ fn a_site_vouches_for_its_nodes_and_their_newest_keys() {
     site.enrolments.register.block(&name("n1")).unwrap();
     assert!(matches!(admit(&with(2, NOW + 200)), Err(EnrolmentRefusal::Pin(PinRefusal::Blocked { .. }))));
 }
+
+#[test]
+fn a_message_enrols_and_another_form_counts_as_a_failed_attempt() {
+    use base64::Engine as _;
+    let site = Site::new();
+    let own = request();
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&own);
+    let message = |request: &str, munge: Option<String>, code: Option<&str>| {
+        let (node, code) = (name("n1"), code.map(mytoken_wire::Secret::new));
+        crate::broker::messages::EnrolRequest { node, request: request.to_owned(), munge, code }
+    };
+    let credential = || Some(site.credential("n1", &own));
+    let enrol = |message| site.enrolments.enrol_by(&message, host(1));
+    for (wrong, word) in [
+        (message(&encoded, None, None), "and not both"),
+        (message(&encoded, credential(), Some("0000")), "and not both"),
+        (message("?", credential(), None), "is not base64"),
+    ] {
+        let refusal = enrol(wrong).unwrap_err();
+        assert!(refusal.to_string().contains(word) && refusal.kind() == RefusalKind::Refused, "{refusal}");
+    }
+    assert_eq!(site.programs_run(), 0);
+    assert_eq!(enrol(message(&encoded, credential(), None)).unwrap().pinned, Pinned::New);
+    let code = site.enrolments.codes.issue(&name("n1"), NOW).unwrap();
+    assert_eq!(enrol(message(&encoded, None, Some(&code))).unwrap().pinned, Pinned::Again);
+    site.clock.0.store(NOW + 2 * authority::DAY, Ordering::Relaxed);
+    let renewal = |request: String| crate::broker::messages::RenewRequest { request };
+    let renew = |request| site.enrolments.renew_by(&renewal(request), &peer("n1", key(&own)));
+    assert!(matches!(renew("?".to_owned()), Err(EnrolmentRefusal::Form(_))));
+    assert_eq!(renew(encoded).unwrap().ends, NOW + 2 * authority::DAY + NODE_LIFE);
+    site.clock.0.store(NOW, Ordering::Relaxed);
+    for _ in 0..20 {
+        let _ = site.enrolments.enrol_by(&message("?", None, None), host(66));
+    }
+    let refusal = site.enrolments.enrol_by(&message("?", None, None), host(66)).unwrap_err();
+    assert!(matches!(refusal.kind(), RefusalKind::Wait(_)), "{refusal}");
+}
