@@ -41,6 +41,25 @@ fn rows() -> Vec<(String, &'static str, &'static str, &'static str, i32)> {
         (with(&format!("Match Address 10.0.0.0/8,!10.0.0.0/16{off}")), "", "sshd-match", "10.0.0.0/8", 1),
         (with(&format!("Match Address 10.0.0.0/8 User alice{off}")), "", "sshd-match", "user alice", 1),
         (with(&format!("UseDNS yes\\nMatch Host *.example.org{off}")), "--as alice", "sshd-match", "*.example.org", 1),
+        (with(&format!("{TWO_PORTS}Match LocalPort 2222{off}")), "", "sshd-match", "localport 2222", 1),
+        (with(&format!("{TWO_PORTS}Match LocalPort 2222{off}")), "--as alice", "sshd-match", "localport 2222", 1),
+        (with(&format!("Match LocalAddress *,!127.0.0.1,!::1{off}")), "--as alice", "sshd-match", "localaddress *", 1),
+        (
+            with(&format!(
+                "ListenAddress 127.0.0.1:2222 rdomain lo\\nListenAddress 0.0.0.0:22\\nMatch RDomain l?{off}"
+            )),
+            "",
+            "sshd-match",
+            "rdomain l?",
+            1,
+        ),
+        (
+            with(&format!("{TWO_PORTS}Match LocalPort 22{off}")),
+            "",
+            "sshd-keyboard-interactive",
+            "It differs at port 2222",
+            1,
+        ),
         (
             with("Match Address 2001:db8::/32\\n AuthenticationMethods publickey\\nMatch all"),
             "",
@@ -69,6 +88,9 @@ fn rows() -> Vec<(String, &'static str, &'static str, &'static str, i32)> {
     ]
 }
 
+/// sshd listens at both.
+const TWO_PORTS: &str = "Port 22\\nPort 2222\\n";
+
 const NOT_READ: &str = "sshd-not-reloaded";
 
 /// Nobody is kept out.
@@ -78,6 +100,11 @@ fn legal() -> Vec<String> {
         with("DenyUsers alice@192.0.2.0/24 nosuch"),
         with("AllowGroups nosuch alice"),
         with("Match Address 10.0.0.0/8\\n MaxAuthTries 3\\nMatch all"),
+        // sshd does not listen there.
+        with(
+            "Match LocalPort 2222\\n KbdInteractiveAuthentication no\\nMatch LocalAddress 198.51.100.0/24\\n \
+             KbdInteractiveAuthentication no\\nMatch RDomain lo\\n KbdInteractiveAuthentication no\\nMatch all",
+        ),
         with("Match Host *.example.org\\n KbdInteractiveAuthentication no\\nMatch all"),
         // Then it is not known when sshd has read its files.
         format!("echo PidFile none >{BROKEN}"),
@@ -135,6 +162,39 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
 fn mend(site: &Site) -> Result<()> {
     site.sh("root", &format!("{MEND}; {RELOAD_SSHD}"))?.ok()?;
     Ok(())
+}
+
+/// A block for another port, address or routing domain counts for the connections for which the check asks.
+#[test]
+fn blocks_for_this_hosts_end_count_where_sshd_listens() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        site.sh("root", "cp -p /etc/passwd /root/; cp -a /etc/mytoken /root/")?.ok()?;
+        let off = "\\n KbdInteractiveAuthentication no\\nMatch all";
+        for (lines, criterion, inside, outside) in [
+            (format!("{TWO_PORTS}Match LocalPort 2222{off}"), "localport", "-p 2222 testbed", "testbed"),
+            (format!("Match LocalAddress *,!127.0.0.1,!::1{off}"), "localaddress", "testbed", "127.0.0.1"),
+            (
+                format!("ListenAddress 127.0.0.1:2222 rdomain lo\\nListenAddress 0.0.0.0:22\\nMatch RDomain lo{off}"),
+                "rdomain",
+                "-p 2222 127.0.0.1",
+                "testbed",
+            ),
+        ] {
+            site.sh("root", &with(&lines))?.ok()?;
+            let asks_for_tokens = |to: &str| -> Result<bool> {
+                let options = "-o StrictHostKeyChecking=no -o PreferredAuthentications=none";
+                let methods = site.sh("alice", &format!("ssh {options} {to} true"))?.stderr;
+                assert!(methods.contains("Permission denied (publickey"), "{to}: {methods}");
+                Ok(methods.contains("keyboard-interactive"))
+            };
+            assert_eq!((asks_for_tokens(inside)?, asks_for_tokens(outside)?), (false, true), "{lines}");
+            let (found, _) = findings(site, "")?;
+            assert!(matches!(&found[..], [one] if one.text.contains(criterion)), "{lines}: {found:?}");
+            mend(site)?;
+        }
+        Ok(())
+    })
 }
 
 /// SSH-34: what the check says is what sshd does.

@@ -4,12 +4,15 @@
 use std::ffi::CString;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
+use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mytoken::Deadline;
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
 use nix::unistd::{Group, User, getgrouplist};
 
 use crate::program::{self, ProgramError};
@@ -43,6 +46,10 @@ pub trait Host {
     /// Whether there is a group.
     fn has_group(&self, _name: &str) -> bool {
         false
+    }
+    /// The addresses of this host's interfaces.
+    fn addresses(&self) -> Vec<IpAddr> {
+        Vec::new()
     }
     /// A member of a group, by its list of members.
     fn member(&self, _group: &str) -> Option<String> {
@@ -126,6 +133,15 @@ impl Host for ThisHost {
 
     fn has_group(&self, name: &str) -> bool {
         matches!(Group::from_name(name), Ok(Some(_)) | Err(_))
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        let interfaces = getifaddrs().into_iter().flatten().filter_map(|interface| interface.address);
+        let ip = |address: SockaddrStorage| {
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+            v4.or_else(|| Some(IpAddr::from(address.as_sockaddr_in6()?.ip())))
+        };
+        interfaces.filter_map(ip).collect()
     }
 
     fn member(&self, group: &str) -> Option<String> {

@@ -54,7 +54,7 @@ kinds! {
     SSHD_GRACE_TIME: "sshd-login-grace-time", "sshd", Error, "grep -in logingracetime /etc/ssh/sshd_config.d/*.conf /etc/ssh/sshd_config   # at least deadline of login.toml, and 30 s for the person";
     /// `MaxStartups` is as shipped.
     SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "apt install mytoken-sshd-config && systemctl reload ssh";
-    /// A `Match` block for other addresses or hosts changes what sshd does with tokens.
+    /// A `Match` block changes what sshd does with tokens, for other addresses, hosts or ports.
     SSHD_MATCH: "sshd-match", "sshd", Warning, "";
     /// `AllowUsers` and similar lists, or a shell that does not exist, keep out accounts that tokens open; all of them: an error.
     SSHD_SHUT_OUT: "sshd-accounts-shut-out", "sshd", Warning, "grep -niE '^[^#]*(allow|deny)(users|groups)' /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf";

@@ -4,6 +4,7 @@
 mod access;
 mod blocks;
 mod files;
+mod listeners;
 mod people;
 mod reload;
 
@@ -21,6 +22,7 @@ use super::package_tool::PackageTool;
 use super::pam;
 use super::{Findings, Severity};
 use files::{Block, Files, MAIN};
+use listeners::Listener;
 
 /// sshd must be started by its path; Debian, Red Hat and SUSE have it here.
 const SSHD: &str = "/usr/sbin/sshd";
@@ -75,6 +77,60 @@ fn closing(sshd: &Effective) -> Vec<Closing> {
     found
 }
 
+/// What sshd does for another login than those in general.
+struct Elsewhere<'a> {
+    /// The block that applies to it; otherwise it is at another port.
+    block: Option<&'a Block>,
+    port: u16,
+    /// The argument of `sshd -T -C`.
+    connection: String,
+    found: Vec<Closing>,
+}
+
+impl Elsewhere<'_> {
+    /// `It differs ...`.
+    fn differs(&self) -> String {
+        match self.block {
+            Some(block) => format!("for \"{}\" ({})", block.text(), block.place),
+            None => format!("at port {}", self.port),
+        }
+    }
+
+    /// The begin of a sentence about it.
+    fn told(&self) -> String {
+        match self.block {
+            Some(block) => format!("{}: it differs for \"{}\"", block.place, block.text()),
+            None => format!("it differs at port {}", self.port),
+        }
+    }
+}
+
+/// Asks sshd for a login to which each block applies, and at each port that no block names.
+fn elsewhere<'a>(host: &dyn Host, sshd: &Effective, blocks: &'a [Block], user: Option<&str>) -> Vec<Elsewhere<'a>> {
+    let listeners = Listener::of(sshd, host);
+    let resolves = sshd.is("usedns", "yes");
+    let mut asked: Vec<(Option<&Block>, u16, String)> = Vec::new();
+    for block in blocks.iter().take(MOST_BLOCKS) {
+        if let Some((connection, port)) = blocks::connection(block, user, resolves, &listeners, host) {
+            asked.push((Some(block), port, connection));
+        }
+    }
+    if blocks.iter().any(|block| block.get("localport").is_some()) {
+        let from = user.map(|user| format!("user={user},host=localhost,addr=127.0.0.1,")).unwrap_or_default();
+        let first = listeners.first().map(|listener| listener.port);
+        for listener in listeners.iter().take(MOST_BLOCKS) {
+            if Some(listener.port) != first && !asked.iter().any(|(_, port, _)| *port == listener.port) {
+                asked.push((None, listener.port, format!("{from}{}", listener.end())));
+            }
+        }
+    }
+    let asked = asked.into_iter().filter_map(|(block, port, connection)| {
+        let Ran::Output(text) = host.run(Path::new(SSHD), &["-T", "-C", &connection]) else { return None };
+        Some(Elsewhere { block, port, connection, found: closing(&Effective::parse(&text)) })
+    });
+    asked.collect()
+}
+
 impl Findings {
     /// Checks what sshd would do for `user`, or for everybody. `mapped`: the accounts of the map files. Returns sshd's name for PAM.
     pub(super) fn sshd(
@@ -100,7 +156,7 @@ impl Findings {
         let sshd = Effective::parse(&text);
         let files = Files::read(host);
         self.effective(host, &sshd, login.deadline.get());
-        self.by_address(host, &sshd, &files.blocks, user);
+        self.by_connection(host, &sshd, &files.blocks, user);
         self.root(&sshd, login);
         self.shut_out(host, &sshd, &files, user, login, mapped);
         self.reload(host, &sshd, &files);
@@ -134,28 +190,16 @@ impl Findings {
         self.add_kind(kinds::SSHD_CONFIGURATION, text);
     }
 
-    /// Adds the settings that `Match` blocks can have: for logins in general, and for those from the addresses of a block.
-    fn by_address(&mut self, host: &dyn Host, sshd: &Effective, blocks: &[Block], user: Option<&str>) {
-        let port = sshd.get("port").unwrap_or("22");
-        let resolves = sshd.is("usedns", "yes");
-        let mut elsewhere = Vec::new();
-        for block in blocks.iter().take(MOST_BLOCKS) {
-            let Some(origin) = blocks::origin(block, user, resolves, host) else { continue };
-            let connection = format!("{}lport={port}", origin.connection);
-            if let Ran::Output(text) = host.run(Path::new(SSHD), &["-T", "-C", &connection]) {
-                elsewhere.push((block, connection, closing(&Effective::parse(&text))));
-            }
-        }
+    /// Adds the settings that `Match` blocks can have: for logins in general, and for those to which a block applies.
+    fn by_connection(&mut self, host: &dyn Host, sshd: &Effective, blocks: &[Block], user: Option<&str>) {
+        let elsewhere = elsewhere(host, sshd, blocks, user);
         let has = |found: &[Closing], kind: Kind| found.iter().any(|closed| closed.kind.id == kind.id);
         let general = closing(sshd);
         for Closing { kind, text, keyword } in &general {
             // Blocks that switch it on again: a site can let tokens in from its own network only.
-            let without = elsewhere.iter().find(|(_, _, found)| !has(found, *kind));
+            let without = elsewhere.iter().find(|other| !has(&other.found, *kind));
             let kind = Kind { level: without.map_or(kind.level, |_| Severity::Warning), ..*kind };
-            let text = without.map_or_else(
-                || text.clone(),
-                |(block, _, _)| format!("{text}. It differs for \"{}\" ({})", block.text(), block.place),
-            );
+            let text = without.map_or_else(|| text.clone(), |other| format!("{text}. It differs {}", other.differs()));
             // The product's sshd.conf does not have it.
             if kind.id == kinds::SSHD_METHODS.id {
                 self.add_kind(kind, text);
@@ -163,10 +207,10 @@ impl Findings {
                 self.setting(host, kind, &text, keyword);
             }
         }
-        for (block, connection, found) in &elsewhere {
-            for closed in found.iter().filter(|closed| !has(&general, closed.kind)) {
-                let text = format!("{}: it differs for \"{}\": {}", block.place, block.text(), closed.text);
-                let fix = format!("sshd -T -C {}   # what counts for a login from there", word(connection));
+        for other in &elsewhere {
+            for closed in other.found.iter().filter(|closed| !has(&general, closed.kind)) {
+                let text = format!("{}: {}", other.told(), closed.text);
+                let fix = format!("sshd -T -C {}   # what counts for such a login", word(&other.connection));
                 self.add_fixed(kinds::SSHD_MATCH, text, fix);
             }
         }

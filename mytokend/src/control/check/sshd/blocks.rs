@@ -1,37 +1,44 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `Match` blocks for addresses and names of hosts: what sshd would do for a login from there.
+//! `Match` blocks for addresses, names of hosts and this host's own end: what sshd would do for a login there.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::super::host::Host;
+use super::access;
 use super::files::Block;
+use super::listeners::Listener;
 
 /// What stands for `*` and `?` in a pattern.
 const FILLERS: [&str; 3] = ["1", "2", "7"];
 
-/// Where a login comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Origin {
-    /// The argument of `sshd -T -C`, without the port.
-    pub connection: String,
-    /// For a person.
-    pub address: IpAddr,
-}
-
-/// A login to which the block applies; `None` for blocks without address and host, and where none is known. `resolves`: whether sshd
-/// looks up the names of hosts (`UseDNS`).
-pub(super) fn origin(block: &Block, user: Option<&str>, resolves: bool, host: &dyn Host) -> Option<Origin> {
+/// The argument of `sshd -T -C` for a login to which the block applies, and its port here; `None` for blocks about neither end of a connection, and where
+/// no such login is known. `resolves`: whether sshd looks up the names of hosts (`UseDNS`).
+pub(super) fn connection(
+    block: &Block,
+    user: Option<&str>,
+    resolves: bool,
+    listeners: &[Listener],
+    host: &dyn Host,
+) -> Option<(String, u16)> {
+    let is_local = ["localaddress", "localport", "rdomain"].iter().any(|name| block.get(name).is_some());
     let (by_address, by_name) = (block.get("address"), block.get("host"));
     let (address, name) = match (by_address, by_name) {
-        (None, None) => return None,
-        (Some(list), None) => (address_in(list)?, None),
+        (None, None) if !is_local => return None,
+        (None, None) => (None, None),
+        (Some(list), None) => (Some(address_in(list)?), None),
         // Without UseDNS the name of a host is its address.
-        (None, Some(list)) if !resolves => (address_in(list)?, None),
-        (None, Some(list)) => (IpAddr::from([192, 0, 2, 1]), Some(filled(list)?)),
-        (Some(list), Some(names)) if resolves => (address_in(list)?, Some(filled(names)?)),
+        (None, Some(list)) if !resolves => (Some(address_in(list)?), None),
+        (None, Some(list)) => (Some(IpAddr::from([192, 0, 2, 1])), Some(filled(list)?)),
+        (Some(list), Some(names)) if resolves => (Some(address_in(list)?), Some(filled(names)?)),
         (Some(_), Some(_)) => return None,
+    };
+    let from = match (address, user) {
+        (Some(address), _) => format!("host={},addr={address},", name.unwrap_or_else(|| address.to_string())),
+        // From this host, as where no block is asked for.
+        (None, Some(_)) => "host=localhost,addr=127.0.0.1,".to_owned(),
+        (None, None) => String::new(),
     };
     let user = match (user, block.get("user"), block.get("group")) {
         (Some(user), _, _) => Some(user.to_owned()),
@@ -40,8 +47,28 @@ pub(super) fn origin(block: &Block, user: Option<&str>, resolves: bool, host: &d
         (None, None, None) => None,
     };
     let user = user.map(|user| format!("user={user},")).unwrap_or_default();
-    let name = name.unwrap_or_else(|| address.to_string());
-    Some(Origin { connection: format!("{user}host={name},addr={address},laddr=127.0.0.1,"), address })
+    let listener = listeners.iter().find(|listener| applies(block, listener))?;
+    Some((format!("{user}{from}{}", listener.end()), listener.port))
+}
+
+/// Whether the block's criteria about this host's end of a connection hold for one that sshd accepts here.
+fn applies(block: &Block, listener: &Listener) -> bool {
+    let port = block
+        .get("localport")
+        .is_none_or(|port| port == listener.port.to_string() || (port, listener.port) == ("ssh", 22));
+    let address = block.get("localaddress").is_none_or(|list| in_list(list, |entry| covers(entry, listener.address)));
+    let domain = listener.domain.as_deref();
+    let domain = block
+        .get("rdomain")
+        .is_none_or(|list| domain.is_some_and(|domain| in_list(list, |entry| access::matches(entry, domain))));
+    port && address && domain
+}
+
+/// Whether an entry of the list matches, and none with `!`.
+fn in_list(list: &str, matches: impl Fn(&str) -> bool) -> bool {
+    let mut entries = list.split(',').map(str::trim);
+    let without = entries.clone().filter_map(|entry| entry.strip_prefix('!')).any(&matches);
+    !without && entries.any(|entry| !entry.starts_with('!') && matches(entry))
 }
 
 /// A name that the first entry without `!` and an address matches.
@@ -52,10 +79,8 @@ fn filled(list: &str) -> Option<String> {
 
 /// An address of the list that no entry with `!` takes out.
 fn address_in(list: &str) -> Option<IpAddr> {
-    let entries = || list.split(',').map(str::trim);
-    let without: Vec<&str> = entries().filter_map(|entry| entry.strip_prefix('!')).collect();
-    let free = |address: &IpAddr| !without.iter().any(|entry| covers(entry, *address));
-    entries().filter(|entry| !entry.starts_with('!')).flat_map(candidates).find(free)
+    let entries = list.split(',').map(str::trim).filter(|entry| !entry.starts_with('!'));
+    entries.flat_map(candidates).find(|address| in_list(list, |entry| covers(entry, *address)))
 }
 
 /// Some addresses of an entry: one for each bit that its network leaves open.
@@ -74,7 +99,7 @@ fn candidates(entry: &str) -> Vec<IpAddr> {
 fn covers(entry: &str, address: IpAddr) -> bool {
     match entry.parse::<IpNet>() {
         Ok(network) => network.contains(&address),
-        Err(_) => super::access::matches(entry, &address.to_string()),
+        Err(_) => access::matches(entry, &address.to_string()),
     }
 }
 
@@ -108,12 +133,16 @@ mod tests {
 
     #[test]
     fn a_login_to_which_the_block_applies_is_asked_for() {
+        let listeners = [
+            Listener { address: [127, 0, 0, 1].into(), port: 22, domain: None },
+            Listener { address: [10, 9, 0, 5].into(), port: 2222, domain: Some("vrf-a".into()) },
+        ];
         let asked = |criteria: &[(&str, &str)], user, resolves| {
             let criteria = criteria.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             let block = Block { place: String::new(), criteria };
-            origin(&block, user, resolves, &Site::of(&[])).map(|origin| origin.connection)
+            connection(&block, user, resolves, &listeners, &Site::of(&[])).map(|(connection, _)| connection)
         };
-        let plain = |text: &str| Some(format!("{text},laddr=127.0.0.1,"));
+        let plain = |text: &str| Some(format!("{text},laddr=127.0.0.1,lport=22"));
         let network = ("address", "10.0.0.0/8");
         assert_eq!(asked(&[network], None, false), plain("host=10.0.0.1,addr=10.0.0.1"));
         assert_eq!(asked(&[network], Some("bob"), false), plain("user=bob,host=10.0.0.1,addr=10.0.0.1"));
@@ -129,5 +158,22 @@ mod tests {
         assert_eq!(asked(&[("host", "10.1.*")], None, false), plain("host=10.1.1.1,addr=10.1.1.1"));
         assert_eq!(asked(&[name, network], None, true), plain("host=x.example.org,addr=10.0.0.1"));
         assert_eq!(asked(&[("user", "alice")], None, true), None);
+        let second = "laddr=10.9.0.5,lport=2222,rdomain=vrf-a";
+        for (criteria, expected) in [
+            (&[("localport", "2222")][..], Some(second.to_owned())),
+            (&[("localport", "ssh")], Some("laddr=127.0.0.1,lport=22".to_owned())),
+            (&[("localport", "2022")], None),
+            (&[("localaddress", "10.0.0.0/8,!10.8.0.0/16")], Some(second.to_owned())),
+            (&[("localaddress", "10.*,!10.9.*")], None),
+            (&[("localaddress", "10.0.0.0/8"), ("localport", "22")], None),
+            (&[("rdomain", "vrf-*")], Some(second.to_owned())),
+            (&[("rdomain", "*,!vrf-a")], None),
+            (&[("localport", "2222"), network], Some(format!("host=10.0.0.1,addr=10.0.0.1,{second}"))),
+            (&[("localport", "2222"), ("user", "bob")], Some(format!("user=bob,{second}"))),
+        ] {
+            assert_eq!(asked(criteria, None, false), expected, "{criteria:?}");
+        }
+        let alice = format!("user=alice,host=localhost,addr=127.0.0.1,{second}");
+        assert_eq!(asked(&[("localport", "2222")], Some("alice"), false), Some(alice));
     }
 }

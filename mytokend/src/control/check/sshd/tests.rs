@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -56,6 +57,9 @@ impl Host for Site {
     }
     fn has_group(&self, name: &str) -> bool {
         name == "hpc"
+    }
+    fn addresses(&self) -> Vec<IpAddr> {
+        ["10.9.0.5", "2001:db8::5"].map(|address| address.parse().unwrap()).to_vec()
     }
     fn member(&self, group: &str) -> Option<String> {
         (group == "hpc").then(|| "carol".to_owned())
@@ -193,6 +197,50 @@ fn blocks_for_addresses_are_asked_for_and_told() {
         ["Error sshd-keyboard-interactive: KbdInteractiveAuthentication is off: nobody is asked for a token"]
     );
     assert_eq!(found("Match User alice\n", &off, HEALTHY), [""; 0]);
+}
+
+#[test]
+fn blocks_for_this_hosts_end_are_asked_for_where_sshd_listens() {
+    let off = HEALTHY.replace("kbdinteractiveauthentication yes", "kbdinteractiveauthentication no");
+    let listens = "port 22\nport 2222\nlistenaddress 0.0.0.0:22\nlistenaddress 0.0.0.0:2222\n";
+    let found = |config: &str, elsewhere: (&'static str, &str), general: &str| {
+        let mut site = Site::of(&[(MAIN, config)]);
+        site.answers = vec![(elsewhere.0, elsewhere.1.to_owned()), ("-T", format!("{listens}{general}"))];
+        let mut findings = Findings::default();
+        findings.sshd(&site, None, &toml::from_str(TEMPLATE).unwrap(), &[]);
+        shown(&findings)
+    };
+    let reason = "KbdInteractiveAuthentication is off: nobody is asked for a token";
+    for (block, asked) in [
+        ("localport 2222", "-T -C laddr=10.9.0.5,lport=2222"),
+        ("localaddress 10.0.0.0/8", "-T -C laddr=10.9.0.5,lport=22"),
+    ] {
+        let config = format!("Match {block}\n KbdInteractiveAuthentication no\n");
+        assert_eq!(
+            found(&config, (asked, &off), HEALTHY),
+            [format!("Warning sshd-match: /etc/ssh/sshd_config:1: it differs for \"Match {block}\": {reason}")]
+        );
+        assert_eq!(
+            found(&config, (asked, HEALTHY), &off),
+            [format!(
+                "Warning sshd-keyboard-interactive: {reason}. \
+                 It differs for \"Match {block}\" (/etc/ssh/sshd_config:1)"
+            )]
+        );
+    }
+    // sshd does not listen there.
+    for block in ["LocalPort 2022", "LocalAddress 192.0.2.0/24", "RDomain vrf-a"] {
+        assert_eq!(found(&format!("Match {block}\n"), ("lport=2022", &off), HEALTHY), [""; 0], "{block}");
+    }
+    // The block is for the first port.
+    assert_eq!(
+        found("Match LocalPort 22\n", ("lport=2222", HEALTHY), &off),
+        [format!("Warning sshd-keyboard-interactive: {reason}. It differs at port 2222")]
+    );
+    assert_eq!(
+        found("Match LocalPort 22\n", ("lport=2222", &off), HEALTHY),
+        [format!("Warning sshd-match: it differs at port 2222: {reason}")]
+    );
 }
 
 /// A host with these files, whose sshd listens at port 2222 and has a block for a local port.
