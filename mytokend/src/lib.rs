@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod broker;
 pub mod control;
+mod directories;
 pub mod jobs;
 pub mod log;
 pub mod privacy;

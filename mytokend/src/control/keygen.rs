@@ -4,10 +4,9 @@
 use std::path::Path;
 
 use mytoken::Error;
-use mytoken::config::FileTrust;
-use mytoken::private_files::FileError;
-use mytoken::private_files::{Directory, Owner};
+use mytoken::private_files::{FileError, Owner};
 
+use crate::directories::open_or_make;
 use crate::jobs::keys;
 
 /// Name of the public key's file.
@@ -35,20 +34,6 @@ pub fn keygen(dir: &Path, comment: &str) -> Result<String, Error> {
     Ok(public.id().to_owned())
 }
 
-fn open_or_make(dir: &Path, me: Owner) -> Result<Directory, Error> {
-    if dir.is_relative() {
-        return Err(refused(dir, "the path must be absolute"));
-    }
-    if dir.exists() {
-        // /etc/mytoken may be a symbolic link. Its target must be as safe as for the programs that read the keys.
-        return Ok(Directory::open(&FileTrust::user(me.uid).directory(dir)?)?);
-    }
-    let name = dir.file_name().and_then(|name| name.to_str());
-    let (above, name) =
-        dir.parent().zip(name).ok_or_else(|| refused(dir, "the path must end in the name of a directory"))?;
-    Ok(open_or_make(above, me)?.make(name, me, 0o755)?)
-}
-
 fn refused(path: &Path, reason: &str) -> Error {
     Error::File(FileError::Unusable { path: path.display().to_string(), reason: reason.to_owned() })
 }
@@ -56,6 +41,8 @@ fn refused(path: &Path, reason: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use mytoken::config::FileTrust;
 
     use crate::jobs::keys::{PrivateKey, PublicKey};
 

@@ -20,6 +20,8 @@ use super::node_name::NodeName;
 use super::request::CertificateRequest;
 use super::wiped_key::WipedKey;
 
+pub use files::read_certificates;
+
 /// Name of the file with the private key.
 pub const KEY: &str = "broker-ca.key";
 /// Name of the file with the certificate. Nodes need a copy.

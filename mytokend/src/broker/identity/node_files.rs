@@ -88,6 +88,12 @@ impl NodeFiles {
         Self { directory, node }
     }
 
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &NodeName {
+        &self.node
+    }
+
     /// Reads the key and the certificate. A missing key is made.
     ///
     /// # Errors

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The directory `broker.state_dir`: on a broker which nodes are enrolled and the one-time codes, on a node its key and its certificate.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mytoken::private_files::{Directory, FileError, Owner};
+use mytoken::{Error, ScheduleClock};
+
+use super::codes::Codes;
+use super::node_files::NodeFiles;
+use super::node_name::NodeName;
+use super::register::Register;
+use crate::directories::open_or_make;
+
+/// Name of the directory with the register.
+pub const NODES: &str = "nodes";
+/// Name of the directory with the one-time codes.
+pub const CODES: &str = "codes";
+
+/// Mode of both.
+const MODE: u32 = 0o700;
+
+/// The directory.
+#[derive(Debug)]
+pub struct StateDir(Directory);
+
+impl StateDir {
+    /// Opens the directory, and makes it if it is missing.
+    ///
+    /// # Errors
+    /// A sentence with the path.
+    pub fn open_or_make(path: &Path) -> Result<Self, Error> {
+        open_or_make(path, Owner::current()).map(Self)
+    }
+
+    /// The enrolled nodes.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn register(&self, clock: Arc<dyn ScheduleClock>) -> Result<Register, FileError> {
+        let me = Owner::current();
+        Register::open(self.0.make(NODES, me, MODE)?, me, clock)
+    }
+
+    /// The one-time codes.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn codes(&self) -> Result<Codes, FileError> {
+        let me = Owner::current();
+        Ok(Codes::new(self.0.make(CODES, me, MODE)?, me))
+    }
+
+    /// Key and certificate of this host, which is `node`.
+    #[must_use]
+    pub fn node_files(self, node: NodeName) -> NodeFiles {
+        NodeFiles::new(self.0, node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use mytoken::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn missing_directories_are_made_and_only_root_reads_those_of_a_broker() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("lib/mytoken");
+        let state = StateDir::open_or_make(&path).unwrap();
+        let node: NodeName = "n1".parse().unwrap();
+        state.register(Arc::new(SystemClock)).unwrap().block(&node).unwrap();
+        let _code = state.codes().unwrap().issue(&node, 1_800_000_000).unwrap();
+        StateDir::open_or_make(&path).unwrap().node_files(node).load().unwrap();
+        let mode = |name: &str| std::fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!([".", NODES, CODES].map(mode), [0o755, 0o700, 0o700]);
+        assert_eq!(["nodes/n1.json", "codes/n1.json", "node.key"].map(mode), [0o600; 3]);
+    }
+}
