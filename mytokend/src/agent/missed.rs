@@ -7,6 +7,7 @@ use mytoken_wire::agent::{JobStart, MissedEnd, MissedRecord, MissedStart};
 
 use super::Agent;
 use super::runtime_dir::Taken;
+use super::store::RECORD_PATIENCE;
 use crate::log::Level;
 
 impl Agent {
@@ -41,6 +42,7 @@ impl Agent {
         if let Some(record) = self.runtime_dir.kept_start(job) {
             self.log.line(Level::Info, &format!("job {job}: the record of its start can be read again"));
             self.begin_missed(&record.start);
+            self.wait_until_stored(RECORD_PATIENCE);
             self.runtime_dir.remove_kept_missed(job);
         }
     }
@@ -75,6 +77,7 @@ impl Agent {
                 }
                 Err(error) => return self.log.line(Level::Error, &error.to_string()),
             }
+            self.wait_until_stored(RECORD_PATIENCE);
             if let Err(error) = self.runtime_dir.missed_is_served::<R>(job) {
                 return self.log.line(Level::Error, &error.to_string());
             }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The node agent: keeps the access tokens of jobs and login sessions fresh.
 //!
-//! One thread listens, one keeps the schedule, some worker threads request tokens and query slurmctld; each connection has a thread of
-//! its own. The [`lease_table`] knows which action is due when, [`lease`] says which action that is. Network, Slurm, files, clock, log
+//! One thread listens, one keeps the schedule, one stores the leases, some worker threads request tokens and query slurmctld; each
+//! connection has a thread of its own. The [`lease_table`] knows which action is due when, [`lease`] says which action that is. Network, Slurm, files, clock, log
 //! and randomness are fields of [`Agent`].
 
 pub mod arguments;
@@ -35,7 +35,7 @@ pub mod slurm;
 mod slurmctld_time;
 pub mod startup;
 mod status;
-mod store;
+pub mod store;
 mod submissions;
 mod user_jobs;
 mod waiting;
@@ -114,8 +114,7 @@ pub struct Agent {
     /// When the schedule thread began its turn, or while it sleeps, when it will wake up; elapsed time.
     schedule_turn: Mutex<Duration>,
     leases: Mutex<LeaseTable>,
-    /// Locked after `leases`.
-    unstored: Mutex<store::Unstored>,
+    changes: store::Changes,
     user_jobs: Mutex<user_jobs::UserJobs>,
     told_differences: Mutex<server_time::Told>,
     waiting: waiting::Waiting,
@@ -155,7 +154,7 @@ impl Agent {
             log,
             draw: rand::random::<f64>,
             leases: Mutex::new(table),
-            unstored: Mutex::default(),
+            changes: store::Changes::default(),
             user_jobs: Mutex::default(),
             told_differences: Mutex::default(),
             waiting: waiting::Waiting::default(),
@@ -208,7 +207,7 @@ impl Agent {
         }
         let keys: Vec<LeaseKey> = table.leases().map(|lease| lease.key.clone()).collect();
         for key in keys {
-            self.store(table, &key);
+            self.changes.mark(&key);
         }
         table.schedule_all();
     }
@@ -245,10 +244,10 @@ impl Agent {
         self.wake.notify_all();
     }
 
-    /// Whether no action is due, no request for a token runs, and the plans follow the clock.
+    /// Whether no action is due, no request for a token runs, the plans follow the clock, and all leases are stored.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.jump().unsigned_abs() < SMALLEST_JUMP && self.leases().is_idle(self.now())
+        self.jump().unsigned_abs() < SMALLEST_JUMP && self.leases().is_idle(self.now()) && self.changes.is_idle()
     }
 
     fn leases(&self) -> MutexGuard<'_, LeaseTable> {
@@ -256,12 +255,12 @@ impl Agent {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores a changed lease, schedules its next action and wakes the threads that wait.
+    /// Has a changed lease stored, schedules its next action and wakes the threads that wait.
     fn lease_changed(&self, table: &mut LeaseTable, key: &LeaseKey) {
         if let Some(lease) = table.get_mut(key) {
             lease.clock_offset = Some(self.offset.load(Ordering::Relaxed));
         }
-        self.store(table, key);
+        self.changes.mark(key);
         table.schedule(key);
         self.changed.notify_all();
         self.wake.notify_all();

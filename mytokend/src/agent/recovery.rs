@@ -14,6 +14,7 @@ use super::lease::{AdmittedFile, CurrentToken, Lease, LeaseCredential, LeaseKey,
 use super::lease_table::LeaseTable;
 use super::name;
 use super::runtime_dir::{Left, Records, RuntimeDir, UnreadableRecord};
+use super::store::LeaseRecords as _;
 use crate::log::{Level, Log};
 
 /// Maximum number of unreadable records with a log line of their own.
@@ -48,7 +49,7 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
     // After all jobs of a submission have come together.
     for (stored, key) in earlier_forms {
         if let Some(lease) = leases.get(&key) {
-            if let Err(error) = runtime_dir.store_lease(lease).and_then(|()| runtime_dir.delete_lease(&stored)) {
+            if let Err(error) = runtime_dir.store_lease(lease).and_then(|()| runtime_dir.delete(&stored)) {
                 log.line(Level::Warning, &error.to_string());
             }
         }

@@ -16,6 +16,15 @@ impl Agent {
     /// Answers a request of the user `caller`. `trusted` is true for root.
     pub fn answer(&self, request: Request, caller: u32, trusted: bool) -> Answer {
         self.read_clock();
+        let changes = !matches!(request, Request::Status(_) | Request::Permit(_));
+        let answer = self.answer_now(request, caller, trusted);
+        if changes {
+            self.stored_before_answer();
+        }
+        answer
+    }
+
+    fn answer_now(&self, request: Request, caller: u32, trusted: bool) -> Answer {
         let by = Caller { uid: caller, trusted };
         match request {
             Request::Status(query) => self.status(&query, caller, trusted),

@@ -20,6 +20,7 @@ use mytoken_wire::paths::{MISSED, named_token_file};
 use mytoken_wire::token_file;
 
 use super::lease::{Lease, LeaseKey};
+use super::store::{self, LeaseRecords};
 
 pub use agent_lock::LockError;
 pub use budget_file::BudgetFile;
@@ -232,19 +233,7 @@ impl RuntimeDir {
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn store_lease(&self, lease: &Lease) -> Result<(), FileError> {
-        let bytes = zeroize::Zeroizing::new(serde_json::to_vec(lease).map_err(|error| FileError::Unusable {
-            path: self.state.path().display().to_string(),
-            reason: error.to_string(),
-        })?);
-        self.state.write(&state_name(&lease.key), &bytes, self.owner, 0o600)
-    }
-
-    /// Deletes the stored lease.
-    ///
-    /// # Errors
-    /// [`FileError::Unusable`].
-    pub fn delete_lease(&self, key: &LeaseKey) -> Result<(), FileError> {
-        self.state.remove(&state_name(key)).map(drop)
+        self.put(&lease.key, &store::record(lease)?)
     }
 
     /// Whether a session's file holds an access token that has not expired at `now`, Unix seconds.
@@ -269,6 +258,16 @@ impl RuntimeDir {
             let own = sessions.enter(&owner.uid.to_string(), owner, 0o700)?;
             work(&own.enter(session, owner, 0o700)?)
         })
+    }
+}
+
+impl LeaseRecords for RuntimeDir {
+    fn put(&self, key: &LeaseKey, record: &[u8]) -> Result<(), FileError> {
+        self.state.write(&state_name(key), record, self.owner, 0o600)
+    }
+
+    fn delete(&self, key: &LeaseKey) -> Result<(), FileError> {
+        self.state.remove(&state_name(key)).map(drop)
     }
 }
 

@@ -32,6 +32,9 @@ const STOP_PATIENCE: Duration = Duration::from_millis(500);
 /// How long it waits for revocations that have been sent: without their answers, the next run sends them again.
 const REVOCATION_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long it waits for the disk that stores the leases.
+const STORE_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Pause between two queries about the same missing job, as a multiple of [`super::Intervals::missing_job_delay`]. It is long, because
 /// slurmctld serves thousands of nodes.
 const QUERY_PAUSE: u64 = 5;
@@ -41,6 +44,8 @@ pub struct Threads {
     agent: Arc<Agent>,
     /// With the time for which a stop waits for them.
     handles: Vec<(JoinHandle<()>, Duration)>,
+    /// Stores the leases. It ends last: the others change them.
+    store: JoinHandle<()>,
 }
 
 impl Threads {
@@ -51,6 +56,9 @@ impl Threads {
     pub fn start(agent: &Arc<Agent>) -> std::io::Result<Self> {
         let mut handles = Vec::new();
         agent.take_missed();
+        let own = Arc::clone(agent);
+        agent.changes.begin();
+        let store = Builder::new().name("store".to_owned()).stack_size(STACK).spawn(move || own.run_store())?;
         for (queue, count) in WORKERS {
             for number in 0..count {
                 let agent = Arc::clone(agent);
@@ -63,11 +71,12 @@ impl Threads {
         let begin = agent.clock.elapsed();
         let builder = Builder::new().name("schedule".to_owned()).stack_size(STACK);
         handles.push((builder.spawn(move || own.run_schedule(begin))?, STOP_PATIENCE));
-        Ok(Self { agent: Arc::clone(agent), handles })
+        Ok(Self { agent: Arc::clone(agent), handles, store })
     }
 
-    /// Ends the threads. A thread that waits for a server is abandoned: the agent's next run repeats the request.
-    pub fn stop(self) {
+    /// Ends the threads. A thread that waits for a server is abandoned: the agent's next run repeats the request. Returns whether all
+    /// leases are stored.
+    pub fn stop(self) -> bool {
         self.agent.leases().stopping = true;
         self.agent.wake.notify_all();
         self.agent.queued.notify_all();
@@ -76,6 +85,9 @@ impl Threads {
         for (handle, patience) in self.handles {
             join(handle, begin, patience);
         }
+        self.agent.changes.stop();
+        join(self.store, Instant::now(), STORE_PATIENCE);
+        self.agent.changes.is_stored()
     }
 }
 
@@ -243,9 +255,8 @@ impl Agent {
     }
 
     pub(super) fn delete(&self, table: &mut LeaseTable, key: &LeaseKey) {
-        let Some(lease) = table.remove(key) else { return };
-        if let Err(error) = self.runtime_dir.delete_lease(key) {
-            self.log.line_of(lease.uid, Level::Error, &error.to_string());
+        if table.remove(key).is_some() {
+            self.changes.mark(key);
         }
     }
 

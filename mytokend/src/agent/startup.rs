@@ -307,9 +307,15 @@ impl Prepared {
         });
         log(manager.stopping());
         let _ = fs::remove_file(&self.socket);
-        threads.stop();
+        let stored = threads.stop();
         counts.stop();
-        agent.log.line(Level::Info, "stopped; the leases are stored for the next start");
+        if stored {
+            agent.log.line(Level::Info, "stopped; the leases are stored for the next start");
+        } else {
+            let text =
+                "stopped; the last changes of some leases could not be stored, and the next start has earlier ones";
+            agent.log.line(Level::Error, text);
+        }
         served.map_err(StartupError::Socket)
     }
 }

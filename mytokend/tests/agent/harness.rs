@@ -302,8 +302,11 @@ impl TestAgent {
     }
 
     pub fn wait_until_idle(&self) {
-        let agent = &self.running.as_ref().unwrap().agent;
-        eventually("an idle agent", || agent.is_idle());
+        eventually("an idle agent", || self.agent().is_idle());
+    }
+
+    pub fn agent(&self) -> &Agent {
+        &self.running.as_ref().unwrap().agent
     }
 
     pub fn socket(&self) -> PathBuf {

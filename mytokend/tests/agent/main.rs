@@ -51,4 +51,6 @@ mod start;
 mod start_windows;
 #[cfg(test)]
 mod status;
+#[cfg(test)]
+mod store;
 mod submission;
