@@ -60,6 +60,10 @@ pub struct Squeue {
     deadline: Duration,
 }
 
+/// Longest answer about the jobs of one user, in bytes: some hundred thousand tasks. Those of an array that wait share a line, each other
+/// one has its own.
+const OUTPUT_LIMIT: usize = 64 * 1024 * 1024;
+
 /// Where sites install Slurm's commands.
 const USUAL_DIRECTORIES: [&str; 4] = ["/usr/bin", "/usr/local/bin", "/opt/slurm/bin", "/usr/local/slurm/bin"];
 
@@ -90,7 +94,7 @@ impl Controller for Squeue {
         let mut command = Command::new(self.program().ok_or(SqueueError::Missing)?);
         command.env("SLURM_TIME_FORMAT", TIME_FORMAT);
         command.args(["--noheader", "--states=all", "--format", FORMAT, "--user"]).arg(uid.to_string());
-        let outcome = program::run(&mut command, Deadline::after(self.deadline))?;
+        let outcome = program::run_limited(&mut command, Deadline::after(self.deadline), OUTPUT_LIMIT)?;
         // SLURM-31: without the user's account on this node, squeue prints an error and an empty list, which must not look like "no jobs".
         if outcome.success && !outcome.errors.contains("Invalid user") {
             return Ok(outcome.output);
@@ -209,6 +213,16 @@ mod tests {
         }
         let (_dir, squeue) = fake("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1");
         assert!(squeue.start_of(7).unwrap_err().to_string().contains("Invalid job id"));
+    }
+
+    #[test]
+    fn an_answer_about_many_tasks_is_an_answer() {
+        let nodes = "n[0001,0003,0005,0007,0009,0011,0013,0015,0017,0019,0021,0023,0025,0027,0029,0031,0033,0035,0037]";
+        let line = format!("4711234|4700000_11234|COMPLETED|1795734559|1795734560|{nodes}|n0001");
+        let (_dir, squeue) = fake(&format!("yes '{line}' | head -n 40000"));
+        let squeue = Squeue { deadline: Duration::from_secs(30), ..squeue };
+        let output = squeue.jobs_of(2001).unwrap();
+        assert!(output.len() > 4 * 1024 * 1024 && output.lines().count() == 40_000);
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl Agent {
     /// The output of squeue about the jobs of `uid`, at most `age` old, and whether it is [`FRESH`].
     pub(super) fn jobs_of(&self, uid: u32, age: Duration) -> Result<(Arc<str>, bool), SqueueError> {
         let now = self.clock.elapsed();
+        self.forget_old_answers();
         let known = self.user_jobs.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
         if let Some((asked, output)) = known {
             let old = now.saturating_sub(asked);
@@ -32,8 +33,14 @@ impl Agent {
         // Not locked: slurmctld may hang, and the answers about other users must not wait.
         let output: Arc<str> = self.configured().controller.jobs_of(uid)?.into();
         let mut answers = self.user_jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.retain(|_, (asked, _)| now.saturating_sub(*asked) <= USABLE);
         answers.insert(uid, (now, Arc::clone(&output)));
         Ok((output, true))
+    }
+
+    /// Frees the answers that are of no use any more. One about an array may have megabytes.
+    pub(super) fn forget_old_answers(&self) {
+        let now = self.clock.elapsed();
+        let mut answers = self.user_jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|_, (asked, _)| now.saturating_sub(*asked) <= USABLE);
     }
 }
