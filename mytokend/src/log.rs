@@ -3,14 +3,17 @@
 //!
 //! Only sentences of errors and events are logged. They contain no secrets.
 
+mod background;
 mod limits;
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use background::LogWriter;
+use background::Waiting;
 use limits::{LeftOut, LineLimits};
 pub use mytoken_login::Level;
 use mytoken_wire::printable;
@@ -26,11 +29,17 @@ type SystemLog = Logger<LoggerBackend, Formatter3164>;
 
 /// The log of a program.
 pub struct Log {
+    sink: Arc<Sink>,
+    waiting: Waiting,
+    opened: Instant,
+    limits: Mutex<LineLimits>,
+}
+
+/// Where the lines go.
+struct Sink {
     process: &'static str,
     socket: Option<PathBuf>,
     system: Mutex<Option<SystemLog>>,
-    opened: Instant,
-    limits: Mutex<LineLimits>,
 }
 
 impl Log {
@@ -43,13 +52,18 @@ impl Log {
     /// The same with the system log at `socket`.
     #[must_use]
     pub fn open_at(process: &'static str, socket: &Path) -> Self {
-        Self { socket: Some(socket.to_owned()), system: Mutex::new(connect(process, socket)), ..Self::stderr(process) }
+        Self::to(Sink { process, socket: Some(socket.to_owned()), system: Mutex::new(connect(process, socket)) })
     }
 
     /// A log to standard error.
     #[must_use]
     pub fn stderr(process: &'static str) -> Self {
-        Self { process, socket: None, system: Mutex::new(None), opened: Instant::now(), limits: Mutex::default() }
+        Self::to(Sink { process, socket: None, system: Mutex::new(None) })
+    }
+
+    fn to(sink: Sink) -> Self {
+        let (sink, opened) = (Arc::new(sink), Instant::now());
+        Self { sink, waiting: Waiting::default(), opened, limits: Mutex::default() }
     }
 
     /// Writes one line about what user `uid` does, unless there were too many about this user within a minute. The number of lines that
@@ -97,12 +111,20 @@ impl Log {
 
     fn write(&self, level: Level, text: &str) {
         let text = printable(text, usize::MAX);
+        if let Some(text) = self.waiting.take_in(level, text) {
+            self.sink.write(level, &text);
+        }
+    }
+}
+
+impl Sink {
+    fn write(&self, level: Level, text: &str) {
         let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sent = send(system.as_mut(), level, &text);
+        let mut sent = send(system.as_mut(), level, text);
         if sent == Sent::NoListener {
             // A restarted system log has a new socket.
             *system = self.socket.as_ref().and_then(|socket| connect(self.process, socket));
-            sent = send(system.as_mut(), level, &text);
+            sent = send(system.as_mut(), level, text);
         }
         if sent != Sent::Delivered {
             // Not eprintln, which panics when standard error is closed.

@@ -74,9 +74,8 @@ impl Threads {
         Ok(Self { agent: Arc::clone(agent), handles, store })
     }
 
-    /// Ends the threads. A thread that waits for a server is abandoned: the agent's next run repeats the request. Returns whether all
-    /// leases are stored.
-    pub fn stop(self) -> bool {
+    /// Ends the threads. A thread that waits for a server is abandoned: the agent's next run repeats the request.
+    pub fn stop(self) {
         self.agent.leases().stopping = true;
         self.agent.wake.notify_all();
         self.agent.queued.notify_all();
@@ -87,7 +86,13 @@ impl Threads {
         }
         self.agent.changes.stop();
         join(self.store, Instant::now(), STORE_PATIENCE);
-        self.agent.changes.is_stored()
+        if self.agent.changes.is_stored() {
+            self.agent.log.line(Level::Info, "stopped; the leases are stored for the next start");
+        } else {
+            let text =
+                "stopped; the last changes of some leases could not be stored, and the next start has earlier ones";
+            self.agent.log.line(Level::Error, text);
+        }
     }
 }
 
@@ -266,6 +271,7 @@ impl Agent {
         self.take_missed();
         self.sweep_sessions();
         self.sweep_jobs();
+        self.forget_old_answers();
     }
 
     fn sweep_sessions(&self) {

@@ -271,6 +271,7 @@ impl Prepared {
         signals.thread_block()?;
         let arrived = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let agent = Arc::clone(&self.agent);
+        let log_writer = agent.log.write_in_background().map_err(StartupError::Thread)?;
         let threads = Threads::start(&agent).map_err(StartupError::Thread)?;
         let manager = ServiceManager::from_environment();
         let mut failures = NotificationFailures::default();
@@ -307,15 +308,9 @@ impl Prepared {
         });
         log(manager.stopping());
         let _ = fs::remove_file(&self.socket);
-        let stored = threads.stop();
+        threads.stop();
         counts.stop();
-        if stored {
-            agent.log.line(Level::Info, "stopped; the leases are stored for the next start");
-        } else {
-            let text =
-                "stopped; the last changes of some leases could not be stored, and the next start has earlier ones";
-            agent.log.line(Level::Error, text);
-        }
+        agent.log.stop_writing(log_writer);
         served.map_err(StartupError::Socket)
     }
 }
