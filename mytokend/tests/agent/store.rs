@@ -83,7 +83,8 @@ fn a_hanging_disk_delays_no_renewal_and_no_expiry() {
     agent.services.with(|script| script.failure = Some(outage()));
     agent.move_clock(EXPIRY);
     eventually("the removal of the expired tokens", || !agent.token(7).exists() && !agent.token(8).exists());
-    assert!(agent.status(7).reason.unwrap().contains("the provider is down"));
+    let is_told = |job| agent.status(job).reason.is_some_and(|reason| reason.contains("the provider is down"));
+    eventually("the reason", || is_told(7) && is_told(8));
     assert_eq!(disk.records().len(), 1, "the disk hung");
     disk.set_hanging(false);
     agent.wait_until_idle();
