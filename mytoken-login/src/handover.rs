@@ -6,6 +6,7 @@
 //! is in the PAM environment as `PAM_MYTOKEN_HANDLE`. With the password method one process authenticates and opens the session (SSH-02),
 //! and the record is used in the same way.
 
+mod kept;
 mod name;
 mod record;
 mod sweep;
@@ -19,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::runtime_dir::open_private_dir;
 use name::RecordName;
 
+pub use kept::UNREADABLE;
 pub use record::{Claimant, Record, RecordError};
 pub use sweep::ACCOUNT_LIMIT;
 
@@ -62,7 +64,8 @@ impl Handover {
         Ok(format!("f:{}:{name}", record.uid))
     }
 
-    /// Reads and removes the record, for the session. The file is removed before its content is used.
+    /// Reads and removes the record, for the session. The file is removed before its content is used. One that cannot be read is kept in
+    /// [`UNREADABLE`].
     ///
     /// # Errors
     /// [`RecordError`].
@@ -70,7 +73,7 @@ impl Handover {
         self.get(handle, claimant, clock, true)
     }
 
-    /// Reads the record, for the account phase. The file stays.
+    /// Reads the record, for the account phase. The file stays, but one that cannot be read is kept in [`UNREADABLE`].
     ///
     /// # Errors
     /// [`RecordError`].
@@ -91,12 +94,19 @@ impl Handover {
             return Err(RecordError::Missing);
         }
         let directory = handover.enter(&uid, self.owner, 0o700).map_err(RecordError::File)?;
-        let bytes = directory.read(&name, self.owner, 0o600, SIZE_LIMIT);
+        let read = match directory.read(&name, self.owner, 0o600, SIZE_LIMIT) {
+            Ok(bytes) => Record::parse(&bytes.ok_or(RecordError::Missing)?, claimant, clock),
+            Err(error) => Err(RecordError::File(error)),
+        };
+        if let Err(reason) = &read
+            && reason.is_unreadable()
+        {
+            return Err(self.keep(&handover, (&directory, &uid, &name), reason));
+        }
         if remove {
             directory.remove(&name).map_err(RecordError::File)?;
         }
-        let bytes = bytes.map_err(RecordError::File)?.ok_or(RecordError::Missing)?;
-        Record::parse(&bytes, claimant, clock)
+        read
     }
 
     fn open(&self) -> Result<Directory, FileError> {

@@ -87,10 +87,35 @@ fn files_that_another_user_could_have_written_are_not_used() {
     fs::write(at("d"), "{}").unwrap();
     fs::set_permissions(at("d"), fs::Permissions::from_mode(0o600)).unwrap();
     let take = |handle: &str| runtime.handover.take(handle, &claimant(), &CLOCK);
-    assert!(matches!(take(&handle("a")), Err(RecordError::File(_))));
-    assert!(matches!(take(&handle("b")), Err(RecordError::File(_))));
-    assert!(matches!(take(&handle("c")), Err(RecordError::File(_))));
-    assert_eq!(take(&handle("d")), Err(RecordError::Malformed));
+    for (digit, reason) in
+        [("a", "with mode 0640"), ("b", "it is a symbolic link"), ("c", "not a regular file"), ("d", "malformed")]
+    {
+        let told = take(&handle(digit)).unwrap_err().to_string();
+        let kept =
+            runtime.records_dir().join("unreadable").join(format!("{}-1-{}", Owner::current().uid, digit.repeat(32)));
+        assert!(told.contains(reason) && told.ends_with(&format!("; it is kept as {}", kept.display())), "{told}");
+        assert!(fs::symlink_metadata(kept).is_ok() && fs::symlink_metadata(at(digit)).is_err());
+        assert_eq!(take(&handle(digit)), Err(RecordError::Missing));
+    }
+    runtime.handover.sweep_all(&FixedClock(NOW + 100_000));
+    assert_eq!(fs::read_dir(runtime.records_dir().join("unreadable")).unwrap().count(), 4, "no sweep removes them");
+}
+
+#[test]
+fn the_oldest_kept_records_make_room() {
+    let runtime = Runtime::new();
+    for number in 0..66_u64 {
+        let handle = runtime.handover.store(&record()).unwrap();
+        let file = runtime.record_file(&handle);
+        fs::write(&file, format!("record {number}")).unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(NOW + number);
+        fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        runtime.handover.take(&handle, &claimant(), &CLOCK).unwrap_err();
+    }
+    let kept = fs::read_dir(runtime.records_dir().join("unreadable")).unwrap();
+    let mut kept: Vec<String> = kept.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    kept.sort_by_key(|text| text.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    assert_eq!((kept.len(), kept[0].as_str(), kept[63].as_str()), (64, "record 2", "record 65"));
 }
 
 #[test]
@@ -114,29 +139,33 @@ fn a_directory_of_another_owner_is_not_used() {
     assert!(matches!(stranger.read(&handle, &claimant(), &CLOCK), Err(RecordError::File(_))));
 }
 
-/// Stores a record, replaces its content, and checks that it cannot be used and that the session removes it.
-fn check_refused_and_removed(runtime: &Runtime, content: &Value) {
-    let handle = runtime.handover.store(&record()).unwrap();
-    let file = runtime.record_file(&handle);
-    fs::write(&file, content.to_string()).unwrap();
-    for _ in 0..2 {
-        let read = runtime.handover.read(&handle, &claimant(), &CLOCK);
-        assert_eq!(read, Err(RecordError::Malformed), "{content}");
-        assert!(file.exists(), "the account phase removes nothing");
+/// Stores a record, replaces its content, and checks that it cannot be used, and is kept aside by the phase that finds it.
+fn check_refused_and_kept(runtime: &Runtime, content: &Value) {
+    for by_session in [false, true] {
+        let handle = runtime.handover.store(&record()).unwrap();
+        let file = runtime.record_file(&handle);
+        fs::write(&file, content.to_string()).unwrap();
+        let found = if by_session {
+            runtime.handover.take(&handle, &claimant(), &CLOCK)
+        } else {
+            runtime.handover.read(&handle, &claimant(), &CLOCK)
+        };
+        let told = found.unwrap_err().to_string();
+        let kept = told.strip_prefix("the record is malformed; it is kept as ").unwrap_or_default();
+        assert_eq!(fs::read_to_string(kept).unwrap_or(told), content.to_string());
+        assert!(!file.exists(), "{content}");
     }
-    assert_eq!(runtime.handover.take(&handle, &claimant(), &CLOCK), Err(RecordError::Malformed), "{content}");
-    assert!(!file.exists(), "{content}");
 }
 
 #[test]
-fn a_record_of_another_version_is_refused_and_removed() {
+fn a_record_of_another_version_is_refused_and_kept() {
     let runtime = Runtime::new();
     let written = serde_json::to_value(record()).unwrap();
     let own = written["v"].as_u64().unwrap();
     for version in [json!(own - 1), json!(own + 1), json!(u32::MAX), json!(own.to_string()), Value::Null] {
         let mut other = written.clone();
         other["v"] = version;
-        check_refused_and_removed(&runtime, &other);
+        check_refused_and_kept(&runtime, &other);
     }
 }
 
@@ -157,8 +186,8 @@ fn version_1() -> Value {
 
 /// An upgrade can replace the module between the authentication and the session of a login.
 #[test]
-fn a_record_of_version_1_is_refused_and_removed() {
-    check_refused_and_removed(&Runtime::new(), &version_1());
+fn a_record_of_version_1_is_refused_and_kept() {
+    check_refused_and_kept(&Runtime::new(), &version_1());
 }
 
 /// Why the version was raised: the members of version 1 can be read as version 2, but `delegated` would get lost. The session would

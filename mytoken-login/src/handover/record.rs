@@ -85,8 +85,8 @@ impl Record {
 /// Why a record is not used.
 ///
 /// The account phase then refuses the login and leaves the record to a sweep. The session opens without a credential and removes the
-/// record. Neither revokes a delegated mytoken in the record, even if its text can still be read (`Foreign`, `Old`, another version): it
-/// stays valid until it expires.
+/// record. A record that cannot be read is kept in [`super::UNREADABLE`] in both cases. Neither revokes a delegated mytoken in the record,
+/// even if its text can still be read (`Foreign`, `Old`, another version): it stays valid until it expires.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The handle is malformed.
@@ -101,6 +101,14 @@ pub enum RecordError {
     /// The file does not hold a record of this version: another version of the module may have written it.
     #[error("the record is malformed")]
     Malformed,
+    /// One of the two above, and what became of the file.
+    #[error("{reason}; {fate}")]
+    Unreadable {
+        /// What is wrong. Nothing of the record's content.
+        reason: String,
+        /// Where it is kept.
+        fate: String,
+    },
     /// The record belongs to another login.
     #[error("the record belongs to another {0}")]
     Foreign(
@@ -110,6 +118,13 @@ pub enum RecordError {
     /// The record is older than `AGE_LIMIT`.
     #[error("the record is too old")]
     Old,
+}
+
+impl RecordError {
+    /// Whether there is a record that this version cannot read.
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Malformed)
+    }
 }
 
 /// The login that asks for a record. The record must belong to it.

@@ -11,6 +11,7 @@ use mytoken::Clock;
 use mytoken::private_files::{Directory, FileError};
 
 use super::Handover;
+use super::kept::UNREADABLE;
 use super::name::RecordName;
 use super::record::AGE_LIMIT;
 
@@ -64,7 +65,7 @@ impl Handover {
             if remaining == 0 {
                 return;
             }
-            if name == LAST_SWEEP {
+            if name == LAST_SWEEP || name == UNREADABLE {
                 continue;
             }
             remaining -= 1;
