@@ -73,6 +73,9 @@ impl Log {
         while !writer.thread.is_finished() && begin.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
+        if writer.thread.is_finished() {
+            let _ = writer.thread.join();
+        }
     }
 }
 
