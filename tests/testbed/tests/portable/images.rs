@@ -94,6 +94,25 @@ impl Podman {
         self.ok(&[RUN, options, &[&self.image], arguments].concat())
     }
 
+    /// The image has the licences of all crates in its programs, which must come with each copy. It has no file that is setuid or setgid,
+    /// and nothing of the host that made it.
+    fn holds_what_it_should(&self, package: &str) -> Result<()> {
+        let look = format!(
+            "test -s /usr/share/doc/{package}/copyright && zcat -f /usr/share/doc/{package}/THIRD-PARTY.txt*; \
+             find / -xdev -type f -perm /6000"
+        );
+        let seen = self.run(&["--user", "0", "--entrypoint", "/bin/sh"], &["-c", &look])?;
+        assert_eq!(seen.strip_prefix(include_str!("../../../../THIRD-PARTY.txt")), Some(""), "{package}");
+        // Not in a container, where podman puts files of its own over these.
+        let mounted = self.ok(&["image", "mount", &self.image])?;
+        let etc = Path::new(mounted.trim()).join("etc");
+        assert!(etc.join("os-release").exists(), "{}", etc.display());
+        for file in ["hostname", "resolv.conf"] {
+            assert!(!etc.join(file).exists(), "{package} has /etc/{file}");
+        }
+        Ok(())
+    }
+
     fn label(&self, name: &str) -> Result<String> {
         let format = format!("{{{{index .Labels \"org.opencontainers.image.{name}\"}}}}");
         Ok(self.ok(&["image", "inspect", "--format", &format, &self.image])?.trim().to_owned())
@@ -126,12 +145,13 @@ fn the_client_runs_without_root_and_brings_ssh() -> Result<()> {
     let Some(podman) = Podman::with("mytoken-ssh")? else { return Ok(()) };
     let version = podman.run(&[], &["--version"])?;
     assert_eq!(version.trim(), concat!("mytoken-ssh ", env!("CARGO_PKG_VERSION")));
-    let look = "id -u; ssh -V 2>&1 | cut -d. -f1; touch ~/file && echo writable; find / -xdev -type f -perm /6000; \
+    let look = "id -u; ssh -V 2>&1 | cut -d. -f1; touch ~/file && echo writable; \
                 test -s /etc/ssl/certs/ca-certificates.crt && echo certificates";
     let seen = podman.run(&["--entrypoint", "/bin/sh"], &["-c", look])?;
     let lines: Vec<&str> = seen.lines().collect();
     assert!(lines[1].starts_with("OpenSSH_"), "{seen}");
     assert_eq!((lines[0], &lines[2..]), ("1000", &["writable", "certificates"][..]), "{seen}");
+    podman.holds_what_it_should("mytoken-ssh")?;
     for (label, expected) in
         [("title", "mytoken-ssh"), ("version", env!("CARGO_PKG_VERSION")), ("licenses", "MIT OR Apache-2.0")]
     {
@@ -146,6 +166,7 @@ fn the_agent_tells_its_health_and_ends_when_podman_stops_it() -> Result<()> {
     let folder = temporary()?;
     let [etc, run] = agent_directories(folder.path())?;
     let mounts = [format!("{}:/etc/mytoken:ro", etc.display()), format!("{}:/run/mytoken", run.display())];
+    podman.holds_what_it_should("mytokend")?;
     let options = [
         "--detach",
         "--name",
