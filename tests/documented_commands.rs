@@ -12,6 +12,8 @@ use std::process::Command;
 pub struct Written {
     /// The subcommand; empty if there is none.
     pub command: String,
+    /// The word behind it, which some commands have for a subcommand of theirs.
+    pub next: String,
     /// The long options, without values.
     pub options: Vec<String>,
 }
@@ -30,12 +32,22 @@ pub fn check(program: &str, binary: &str, passes_on: &[&str], at_least: usize) {
         String::from_utf8_lossy(&help.stdout).into_owned()
     };
     let commands = commands(&help(&[]));
-    for (Written { command, options }, path) in found {
+    for (Written { command, next, options }, path) in found {
         // Not by trying: `mytoken-ssh nonsense` connects to a host.
         let exists = command.is_empty() || commands.contains(&command);
         assert!(exists, "{}: {program} has no command {command}, only {commands:?}", path.display());
-        let words: Vec<&str> = [command.as_str()].into_iter().filter(|word| !word.is_empty()).collect();
-        let text = help(&words);
+        let mut words: Vec<&str> = [command.as_str()].into_iter().filter(|word| !word.is_empty()).collect();
+        let mut text = help(&words);
+        let below = self::commands(&text);
+        if !command.is_empty() && !below.is_empty() && !next.is_empty() {
+            assert!(
+                below.contains(&next),
+                "{}: {program} {command} has no command {next}, only {below:?}",
+                path.display()
+            );
+            words.push(&next);
+            text = help(&words);
+        }
         for option in options {
             let known = text.split_ascii_whitespace().any(|word| word.split(['=', '[', ',']).next() == Some(&option));
             assert!(known, "{}: {program} {command} has no option {option}:\n{text}", path.display());
@@ -102,6 +114,8 @@ fn parse(line: &str, program: &str, passes_on: &[&str]) -> Vec<Written> {
         let mut rest = words.get(index + 1..).unwrap_or_default().iter().copied().peekable();
         let is_command = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase()) && !word.contains(['.', '@']);
         let command = rest.next_if(is_command).unwrap_or_default().trim_end_matches(['"', '\'', ';', ',', ':']);
+        let next = rest.clone().next().filter(|word| is_command(word)).unwrap_or_default();
+        let next = next.trim_end_matches(['"', '\'', ';', ',', ':']);
         // `ssh|scp|sftp` in a synopsis are three.
         for command in command.split('|') {
             let mut options = Vec::new();
@@ -119,7 +133,7 @@ fn parse(line: &str, program: &str, passes_on: &[&str]) -> Vec<Written> {
                     break;
                 }
             }
-            found.push(Written { command: command.to_owned(), options });
+            found.push(Written { command: command.to_owned(), next: next.to_owned(), options });
         }
     }
     found
