@@ -3,22 +3,24 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use mytoken::config::FileTrust;
 use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::JobName;
 use mytoken_wire::agent::{Call, Condition, Renew, Retire, Revoke, Status, StatusQuery, ask};
 use mytoken_wire::credential_option::VARIABLE;
-use mytokend::control::arguments::{ControlArguments, ControlCommand, ProfileCommand};
+use mytokend::control::arguments::{ControlArguments, ControlCommand, NodeCommand, ProfileCommand};
 use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
+use mytokend::control::node::{BrokerNodes, Outcome, enrol, list};
 use mytokend::control::{
-    budgets, explain, explain_submission, keygen, logins::Logins, profile, replace, run, status, with_token,
+    broker_ca, budgets, explain, explain_submission, keygen, logins::Logins, profile, replace, run, status, with_token,
 };
 use mytokend::privacy;
 use mytokend::submit::UserEnvironment;
@@ -60,6 +62,8 @@ fn main() -> ExitCode {
         }
         ControlCommand::Replace { job, config, .. } => replace_credentials(&config, job),
         ControlCommand::Keygen { dir } => make_keys(&dir),
+        ControlCommand::BrokerCa { dir, config } => make_authority(&config, dir.as_deref()),
+        ControlCommand::Node { command } => change_nodes(command, times),
         ControlCommand::Check { config, user: Some(user), only_read: true, json, socket, .. } => {
             not_checked(check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json)))
         }
@@ -176,6 +180,67 @@ fn make_keys(dir: &std::path::Path) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn make_authority(config: &std::path::Path, dir: Option<&std::path::Path>) -> Result<ExitCode, String> {
+    let made = broker_ca::make(config, FileTrust::current(), dir, SystemClock.now())?;
+    print("authority of the brokers");
+    print(&format!("  {}   for all brokers and nodes (mode 0644)", made.certificate.display()));
+    print(&format!(
+        "  {}   for the brokers only (root, mode 0600): it makes certificates of nodes",
+        made.key.display()
+    ));
+    if !made.missing.is_empty() {
+        print(&format!(
+            "jobs.toml names other files; to use these ones, write into its [broker]: {}",
+            made.missing.join(", ")
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn change_nodes(command: NodeCommand, times: TimeFormat) -> Result<ExitCode, String> {
+    match command {
+        NodeCommand::List { json, config } => show_nodes(&config, json, times),
+        NodeCommand::Remove { nodes, config } => Ok(show_outcomes(&BrokerNodes::open(&config)?.remove(&nodes))),
+        NodeCommand::Block { nodes, config } => Ok(show_outcomes(&BrokerNodes::open(&config)?.block(&nodes))),
+        NodeCommand::Code { node, config } => {
+            let code = BrokerNodes::open(&config)?.code(&node)?;
+            // Alone, so that it can be piped to the node.
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{}", code.as_str()).and_then(|()| out.flush()).map_err(|error| error.to_string())?;
+            eprintln!(
+                "mytokenctl: valid for one hour and one use; on {node}, as root: mytokenctl node enrol --code, with this code on standard input"
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        NodeCommand::Enrol { code, node, config } => {
+            let code = if code { Some(read_code()?) } else { None };
+            print(&enrol::enrol(&config, node, code.as_ref())?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn show_nodes(config: &std::path::Path, json: bool, times: TimeFormat) -> Result<ExitCode, String> {
+    let nodes = BrokerNodes::open(config)?.list();
+    if json {
+        print(&serde_json::to_string_pretty(&list::Report::of(&nodes)).map_err(|error| error.to_string())?);
+    } else {
+        print(list::render(&nodes, times).trim_end());
+        nodes.unreadable.iter().for_each(|reason| eprintln!("mytokenctl: {reason}"));
+    }
+    Ok(if nodes.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_outcomes(outcomes: &[Outcome]) -> ExitCode {
+    for outcome in outcomes {
+        match outcome {
+            Ok(done) => print(done),
+            Err(refused) => eprintln!("mytokenctl: {refused}"),
+        }
+    }
+    if outcomes.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 fn show_findings(findings: &check::Findings, json: bool) -> Result<ExitCode, String> {
     if json {
         print(&serde_json::to_string_pretty(findings).map_err(|error| error.to_string())?);
@@ -257,6 +322,13 @@ fn run_with_token(command: &[OsString]) -> ExitCode {
 fn read_token() -> Result<Secret, String> {
     let mut text = Zeroizing::new(String::with_capacity(128 * 1024));
     std::io::stdin().take(128 * 1024).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    Ok(Secret::new(text.as_str()))
+}
+
+/// The one-time code on standard input: its first line, because somebody may type it.
+fn read_code() -> Result<Secret, String> {
+    let mut text = Zeroizing::new(String::with_capacity(1024));
+    std::io::stdin().lock().take(1024).read_line(&mut text).map_err(|error| error.to_string())?;
     Ok(Secret::new(text.as_str()))
 }
 

@@ -10,6 +10,7 @@ use mytoken_wire::JobName;
 use mytoken_wire::agent::OldCredential;
 use mytoken_wire::paths::AGENT_SOCKET;
 
+use crate::broker::identity::NodeName;
 use crate::jobs::settings::DEFAULT;
 
 /// The command line of mytokenctl.
@@ -110,6 +111,21 @@ pub enum ControlCommand {
         /// Directory for the two files
         #[arg(long, value_name = "DIR", default_value = "/etc/mytoken/keys")]
         dir: PathBuf,
+    },
+    /// Makes the authority that signs the certificates of brokers and nodes
+    BrokerCa {
+        /// Directory for the two files [default: that of `broker.ca_key_file` in `jobs.toml`]
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+    },
+    /// Shows and changes which nodes are enrolled at the broker on this host, and enrols this host (root)
+    Node {
+        /// What to do.
+        #[command(subcommand)]
+        command: NodeCommand,
     },
     /// Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done
     Check {
@@ -212,6 +228,58 @@ pub enum ProfileCommand {
     },
     /// Lists the profiles, and which of them a submission gets that names none
     List {
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+    },
+}
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Lists the nodes that are enrolled at the broker on this host
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+    },
+    /// Removes nodes: their certificates are refused, and they can enrol again with any key
+    Remove {
+        /// The nodes, as Slurm calls them
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<NodeName>,
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+    },
+    /// Keeps nodes out: their certificates are refused, and they cannot enrol until they are removed
+    Block {
+        /// The nodes, as Slurm calls them
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<NodeName>,
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+    },
+    /// Prints a one-time code with which a node can enrol at the broker on this host, once and within an hour
+    Code {
+        /// The node, as Slurm calls it
+        node: NodeName,
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+    },
+    /// Enrols this host as a node at the first broker that accepts it: by MUNGE, or with a one-time code
+    Enrol {
+        /// With the one-time code on standard input
+        #[arg(long)]
+        code: bool,
+        /// Name of this node in Slurm [default: the host's name without its domain]
+        #[arg(long, value_name = "NAME")]
+        node: Option<NodeName>,
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,

@@ -4,6 +4,7 @@
 mod agent;
 mod as_user;
 mod audiences;
+mod brokers;
 mod configuration;
 mod confinement;
 mod defaults;
@@ -11,6 +12,7 @@ mod host;
 mod issuers;
 mod keys;
 pub mod kinds;
+pub mod kinds_broker;
 pub mod kinds_slurm;
 pub mod kinds_user;
 mod map_files;
@@ -32,9 +34,8 @@ mod user_files;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use mytoken::Error;
 use mytoken::cache::DiskCache;
-use mytoken::config::{FileTrust, Shared};
+use mytoken::config::FileTrust;
 use mytoken::private_files::Owner;
 use mytoken_login::NssAccounts;
 use mytoken_wire::paths::RUNTIME;
@@ -146,10 +147,7 @@ pub fn check_nodes(options: CheckOptions<'_>, list: &str, launcher: Launcher) ->
     if Owner::current().uid != 0 {
         return Err("only root can check other hosts".to_owned());
     }
-    let trust = FileTrust::current();
-    let jobs = Shared::load(options.config, trust)
-        .map_err(Error::from)
-        .and_then(|shared| JobsSettings::load(options.config, trust, &shared));
+    let jobs = JobsSettings::load_alone(options.config, FileTrust::current());
     let mut findings = check(options)?;
     nodes::add_nodes(&mut findings, list, launcher, jobs.ok().as_ref())?;
     Ok(findings)
@@ -178,6 +176,7 @@ fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Hos
     findings.audiences(&shared, login.as_ref(), jobs.as_ref());
     if let Some(jobs) = &jobs {
         findings.keys(jobs, trust);
+        findings.brokers(jobs, trust);
     }
     if let Some(host) = host {
         findings.runtime_dir(jobs.as_ref().map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir));
@@ -195,6 +194,7 @@ fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Hos
     findings.agent(socket, jobs.as_ref(), trust);
     if let (Some(_), Some(jobs)) = (host, &jobs) {
         if let Some(nodes) = findings.slurm(jobs) {
+            findings.direct_mode(&jobs.broker, nodes);
             findings.request_limits(&shared, login.as_ref(), jobs, &limits, nodes);
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod arguments;
 pub mod attach;
+pub mod broker_ca;
 pub mod budgets;
 pub mod check;
 pub mod explain;
@@ -11,6 +12,7 @@ pub mod explain_submission;
 pub mod keygen;
 pub mod launch;
 pub mod logins;
+pub mod node;
 pub mod profile;
 mod profile_defaults;
 pub mod replace;

@@ -130,6 +130,14 @@ impl JobsSettings {
         Ok(jobs)
     }
 
+    /// Reads both configuration files below `dir`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_alone(dir: &Path, trust: FileTrust) -> Result<Self, Error> {
+        Self::load(dir, trust, &Shared::load(dir, trust)?)
+    }
+
     /// The profile called `name`.
     #[must_use]
     pub fn profile(&self, name: &str) -> Option<&ProfileSettings> {

@@ -31,6 +31,8 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "renew" -d 'Ge
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "revoke" -d 'Revokes the credential of a running job, for all jobs of its submission, and removes its access tokens on this node'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "replace" -d 'Gives a running job a new credential, made from your mytoken, and revokes the old one. It asks the nodes of the job by srun'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "keygen" -d 'Makes the cluster\'s key pair'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "broker-ca" -d 'Makes the authority that signs the certificates of brokers and nodes'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "node" -d 'Shows and changes which nodes are enrolled at the broker on this host, and enrols this host (root)'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "explain" -d 'Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "profile" -d 'Shows the profiles of jobs.toml. Nothing is made, and no mytoken is sent'
@@ -56,6 +58,28 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l take -
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -l dir -d 'Directory for the two files' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker-ca" -l dir -d 'Directory for the two files [default: that of `broker.ca_key_file` in `jobs.toml`]' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker-ca" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker-ca" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and not __fish_seen_subcommand_from list remove block code enrol" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and not __fish_seen_subcommand_from list remove block code enrol" -f -a "list" -d 'Lists the nodes that are enrolled at the broker on this host'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and not __fish_seen_subcommand_from list remove block code enrol" -f -a "remove" -d 'Removes nodes: their certificates are refused, and they can enrol again with any key'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and not __fish_seen_subcommand_from list remove block code enrol" -f -a "block" -d 'Keeps nodes out: their certificates are refused, and they cannot enrol until they are removed'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and not __fish_seen_subcommand_from list remove block code enrol" -f -a "code" -d 'Prints a one-time code with which a node can enrol at the broker on this host, once and within an hour'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and not __fish_seen_subcommand_from list remove block code enrol" -f -a "enrol" -d 'Enrols this host as a node at the first broker that accepts it: by MUNGE, or with a one-time code'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from list" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from remove" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from block" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from block" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from code" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from code" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from enrol" -l node -d 'Name of this node in Slurm [default: the host\'s name without its domain]' -r
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from enrol" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from enrol" -l code -d 'With the one-time code on standard input'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from enrol" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l as -d 'Checks what sshd does for logins of this account, and reads files with its rights (root)' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l nodes -d 'Checks these hosts, too: each runs its own check, and differences from this host are findings. Names as in Slurm, for example n[1-99] (root)' -r

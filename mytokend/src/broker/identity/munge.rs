@@ -68,15 +68,25 @@ pub struct SystemResolver {
     pub deadline: Duration,
 }
 
-impl NodeAddresses for SystemResolver {
-    fn addresses(&self, node: &NodeName) -> io::Result<Vec<IpAddr>> {
+impl SystemResolver {
+    /// The addresses of a host.
+    ///
+    /// # Errors
+    /// The resolver's, or that it does not answer in time.
+    pub fn lookup(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         let (answer, answered) = mpsc::channel();
-        let name = node.to_string();
+        let name = host.to_owned();
         std::thread::Builder::new().name("resolve".to_owned()).spawn(move || {
             let found = (name.as_str(), 0).to_socket_addrs();
             let _ = answer.send(found.map(|found| found.map(|address| address.ip()).take(ADDRESSES).collect()));
         })?;
         answered.recv_timeout(self.deadline).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl NodeAddresses for SystemResolver {
+    fn addresses(&self, node: &NodeName) -> io::Result<Vec<IpAddr>> {
+        self.lookup(node.as_str())
     }
 }
 

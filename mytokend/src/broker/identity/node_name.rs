@@ -34,6 +34,15 @@ impl NodeName {
         &self.0
     }
 
+    /// The name by which Slurm usually knows this host: the host's own name without its domain.
+    ///
+    /// # Errors
+    /// [`NodeNameError`].
+    pub fn of_this_host() -> Result<Self, NodeNameError> {
+        let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.split('.').next().unwrap_or_default().parse()
+    }
+
     /// The URI in the certificate of this node.
     #[must_use]
     pub fn to_uri(&self) -> String {

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use mytoken::config::FileTrust;
 use mytoken::private_files::{Directory, FileError, Owner};
 use mytoken::{Error, ScheduleClock};
 
@@ -32,6 +33,15 @@ impl StateDir {
     /// A sentence with the path.
     pub fn open_or_make(path: &Path) -> Result<Self, Error> {
         open_or_make(path, Owner::current()).map(Self)
+    }
+
+    /// Opens the directory, which must be there.
+    ///
+    /// # Errors
+    /// A sentence with the path.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let real = FileTrust::user(Owner::current().uid).directory(path)?;
+        Ok(Self(Directory::open(&real)?))
     }
 
     /// The enrolled nodes.

@@ -95,7 +95,8 @@ impl Findings {
             }
         }
         // An agent of the first version does not tell its keys.
-        if status.version.is_some() {
+        // With brokers, a node has none.
+        if status.version.is_some() && !jobs.is_some_and(|jobs| jobs.broker.is_used()) {
             self.agent_keys(seen, &status.keys, here, jobs);
         }
         if seen.socket_mode.is_some_and(|mode| mode & 0o666 != 0o666) {

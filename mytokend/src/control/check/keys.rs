@@ -34,7 +34,8 @@ impl Findings {
             Err(error) => self.unusable_key(kinds::PUBLIC_KEY, &error, public_file),
         };
         if !exists(private_file) {
-            let text = format!("{} does not exist; correct on a host without slurmd", private_file.display());
+            let without = if jobs.broker.is_used() { "that is not a broker" } else { "without slurmd" };
+            let text = format!("{} does not exist; correct on a host {without}", private_file.display());
             return self.ok("private key", text);
         }
         if Owner::current().uid != 0 && std::fs::metadata(private_file).is_ok_and(|meta| meta.uid() == 0) {

@@ -7,7 +7,7 @@ use std::fmt;
 use mytoken_wire::printable;
 
 use super::kinds::{self, Kind};
-use super::{CheckFinding, Findings, Severity, kinds_slurm, kinds_user};
+use super::{CheckFinding, Findings, Severity, kinds_broker, kinds_slurm, kinds_user};
 
 /// Longest answer in bytes. A hundred findings are about 30 KiB.
 pub(super) const LONGEST: usize = 256 * 1024;
@@ -82,7 +82,7 @@ impl NodeProblem {
 
 /// The kind with this id, if a host can find it about itself.
 fn known(id: &str) -> Option<Kind> {
-    let mut all = kinds::ALL.iter().chain(kinds_slurm::ALL).chain(kinds_user::ALL);
+    let mut all = kinds::ALL.iter().chain(kinds_slurm::ALL).chain(kinds_broker::ALL).chain(kinds_user::ALL);
     all.find(|kind| kind.id == id && kind.part != kinds_slurm::NODE_SILENT.part).copied()
 }
 

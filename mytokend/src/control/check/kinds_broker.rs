@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The table of findings about brokers and the enrolment of nodes. An id never changes its meaning: scripts compare it.
+
+use super::Severity;
+use super::kinds::{Kind, kinds};
+
+kinds! {
+    /// This host is a broker, and the files of the brokers' authority are missing or cannot be used.
+    AUTHORITY: "broker-authority", "brokers", Error, "mytokenctl broker-ca   # on one broker; then copy both files to the other brokers, and broker-ca.pem to the nodes";
+    /// The certificate of the brokers' authority ends within 90 days.
+    AUTHORITY_ENDS: "broker-authority-ends", "brokers", Warning, "mytokenctl broker-ca --dir /root/new-authority   # then as in the chapter on brokers, \"A new authority\"";
+    /// The private key of the brokers' authority is on a host that `broker.names` does not name.
+    AUTHORITY_ELSEWHERE: "broker-authority-elsewhere", "brokers", Warning, "";
+    /// This host is a broker, and does not have the cluster's private key.
+    WITHOUT_KEY: "broker-without-key", "private key", Error, "";
+    /// There are brokers, and this other host has the cluster's private key, too.
+    KEY_ON_NODE: "cluster-key-on-node", "private key", Warning, "";
+    /// A node cannot use the certificate of the brokers' authority.
+    CA_FILE: "broker-ca-file", "brokers", Error, "";
+    /// A node has no certificate for the brokers that is valid.
+    NOT_ENROLLED: "node-not-enrolled", "brokers", Error, "mytokenctl node enrol";
+    /// A broker does not know this node, and another one does.
+    UNKNOWN_NODE: "node-unknown-at-broker", "brokers", Warning, "mytokenctl node list   # on that broker: was the node removed or blocked there?";
+    /// A node's certificate ends within 30 days, and was not renewed.
+    CERTIFICATE_ENDS: "node-certificate-ends", "brokers", Warning, "mytokenctl node enrol";
+    /// The name of a broker cannot be looked up.
+    NAME: "broker-name", "brokers", Error, "";
+    /// A broker gives no answer, and another one does.
+    UNREACHABLE: "broker-unreachable", "brokers", Warning, "";
+    /// No broker gives an answer.
+    ALL_UNREACHABLE: "brokers-unreachable", "brokers", Error, "";
+    /// The cluster has more than 16 nodes and no broker.
+    DIRECT_MODE: "direct-mode-nodes", "brokers", Warning, "${EDITOR:-vi} /etc/mytoken/jobs.toml   # [broker] names";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::check::{kinds, kinds_slurm, kinds_user};
+
+    #[test]
+    fn ids_are_different_and_every_problem_has_a_command_or_says_none() {
+        let others = kinds::ALL.iter().chain(kinds_slurm::ALL).chain(kinds_user::ALL);
+        let others: Vec<&str> = others.map(|kind| kind.id).collect();
+        let mut ids: Vec<&str> = ALL.iter().map(|kind| kind.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert!(ids.len() == ALL.len() && !ids.iter().any(|id| others.contains(id)));
+        // Their command has a path or a name in it.
+        let computed = ["broker-authority-elsewhere", "broker-without-key", "cluster-key-on-node", "broker-ca-file"];
+        let of_name = ["broker-name", "broker-unreachable", "brokers-unreachable"];
+        for kind in ALL.iter().filter(|kind| kind.fix.is_empty()) {
+            assert!(computed.iter().chain(&of_name).any(|id| *id == kind.id), "{}", kind.id);
+        }
+    }
+}

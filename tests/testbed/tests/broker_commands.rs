@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What root does for brokers and nodes: `mytokenctl broker-ca` and `mytokenctl node`.
+
+#![allow(clippy::unwrap_used)]
+
+use testbed::{Options, Result, Site, story};
+
+/// Brokers in jobs.toml.
+const BROKERS: &str =
+    "mkdir -p /etc/mytoken/jobs.d; printf '[broker]\\nnames = [\"broker1\"]\\n' >/etc/mytoken/jobs.d/broker.toml";
+
+/// Runs a script of a user that fails with this exit status, and has this text on standard error.
+fn refused(site: &Site, user: &str, script: &str, status: i32, text: &str) -> Result<()> {
+    let outcome = site.sh(user, script)?;
+    assert!(outcome.code == status && outcome.stderr.contains(text), "{script}: {outcome:?}");
+    Ok(())
+}
+
+#[test]
+fn root_makes_an_authority_and_codes_and_keeps_nodes_out() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        refused(
+            site,
+            "root",
+            "mytokenctl node list",
+            1,
+            "this host is not a broker: it has no /etc/mytoken/keys/broker-ca.key",
+        )?;
+        refused(site, "root", "mytokenctl node enrol", 1, "jobs.toml names no broker")?;
+        assert!(!site.exists("/var/lib/mytoken")?);
+
+        let made = site.sh("root", "mytokenctl broker-ca")?.ok()?.stdout;
+        assert!(!made.contains("jobs.toml") && made.lines().count() == 3, "{made}");
+        let modes = site.sh("root", "cd /etc/mytoken/keys; stat -c '%n %a %U' broker-ca.*")?.ok()?.stdout;
+        assert_eq!(modes, "broker-ca.key 600 root\nbroker-ca.pem 644 root\n");
+        let ends =
+            site.sh("root", "openssl x509 -in /etc/mytoken/keys/broker-ca.pem -noout -subject -ext basicConstraints")?;
+        assert!(ends.stdout.contains("mytoken authority testbed") && ends.stdout.contains("CA:TRUE"), "{ends:?}");
+        refused(site, "root", "mytokenctl broker-ca", 1, "there is an authority already")?;
+        let elsewhere = site.sh("root", "mytokenctl broker-ca --dir /root/other")?.ok()?.stdout;
+        assert!(elsewhere.contains("ca_key_file = \"/root/other/broker-ca.key\""), "{elsewhere}");
+
+        for command in ["list", "remove n1", "block n1", "code n1", "enrol"] {
+            refused(site, "alice", &format!("mytokenctl node {command}"), 1, "only root can do this")?;
+        }
+        refused(site, "alice", "mytokenctl broker-ca --dir /etc/mytoken/other", 1, "/etc/mytoken/other")?;
+        for wrong in ["remove", "remove ../n1", "code", "enrol --code 0123"] {
+            refused(site, "root", &format!("mytokenctl node {wrong}"), 2, "")?;
+        }
+
+        let list = site.sh("root", "mytokenctl node list")?.ok()?.stdout;
+        assert_eq!(list, "no node is enrolled at this broker\n");
+        let code = site.sh("root", "mytokenctl node code n1")?.ok()?;
+        assert!(code.stdout.trim().len() == 39 && code.stderr.contains("mytokenctl node enrol --code"), "{code:?}");
+        let digits = code.stdout.trim().replace('-', "");
+        let kept =
+            site.sh("root", &format!("grep -rlE '{}|{digits}' /var/lib/mytoken /var/log", code.stdout.trim()))?;
+        assert_eq!(kept.stdout, "", "a code is kept nowhere");
+
+        let blocked = site.sh("root", "mytokenctl node block n1 n2")?.ok()?.stdout;
+        assert_eq!(blocked.lines().count(), 2, "{blocked}");
+        let list = site.sh("root", "mytokenctl node list --json")?.ok()?.stdout;
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        assert_eq!((&list["nodes"][1]["node"], &list["nodes"][1]["blocked"]), (&"n2".into(), &true.into()), "{list}");
+        refused(
+            site,
+            "root",
+            "mytokenctl node code n1",
+            1,
+            "n1 is blocked; to let it enrol again: mytokenctl node remove n1",
+        )?;
+        let removed = site.sh("root", "mytokenctl node remove n1 n3")?;
+        assert_eq!((removed.code, removed.stdout.as_str()), (1, "n1: removed; it can enrol again, with any key\n"));
+        assert_eq!(removed.stderr, "mytokenctl: n3: it is not enrolled at this broker\n");
+        // A file that is damaged keeps its node out, and is told.
+        site.sh("root", "echo x >/var/lib/mytoken/nodes/n2.json")?.ok()?;
+        refused(site, "root", "mytokenctl node list", 1, "/var/lib/mytoken/nodes/n2.json")?;
+
+        site.sh("root", BROKERS)?.ok()?;
+        refused(site, "root", "mytokenctl node enrol --node n1", 1, "no broker can be reached: broker1:7512: ")?;
+        let key = site.sh("root", "stat -c '%a %U' /var/lib/mytoken /var/lib/mytoken/node.key")?.ok()?.stdout;
+        assert_eq!(key, "755 root\n600 root\n");
+        Ok(())
+    })
+}

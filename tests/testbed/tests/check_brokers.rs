@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl check` about brokers: the host of a site as a broker and as a node, with one fault after the other.
+
+#![allow(clippy::unwrap_used)]
+
+mod checked;
+
+use std::time::Duration;
+
+use checked::{Found, findings, healthy};
+use mytoken::config::FileTrust;
+use mytoken::private_files::{Directory, Owner};
+use mytoken::{Clock, SystemClock};
+use mytokend::broker::identity::{Authority, CertificateRequest, StateDir};
+use testbed::{Options, Result, Site, story};
+
+const KEYS: &str = "/etc/mytoken/keys";
+
+/// jobs.toml with brokers of these names. No broker runs in this site.
+fn brokers(names: &str) -> String {
+    format!("mkdir -p /etc/mytoken/jobs.d; printf '[broker]\\nnames = [{names}]\\n' >/etc/mytoken/jobs.d/broker.toml")
+}
+
+/// Runs a script, and sees these findings besides those about brokers that do not answer.
+fn sees(site: &Site, script: &str, ids: &[&str]) -> Result<Vec<Found>> {
+    site.sh("root", &format!("set -e; {script}"))?.ok()?;
+    let (mut found, _) = findings(site, "--offline")?;
+    found.retain(|found| !["broker-unreachable", "brokers-unreachable"].contains(&found.id.as_str()));
+    let seen: Vec<&str> = found.iter().map(|found| found.id.as_str()).collect();
+    assert_eq!(seen, ids, "{script}: {found:#?}");
+    Ok(found)
+}
+
+/// Puts files of an authority that was made ten years ago, and of a node that enrolled eleven months ago, into the site.
+fn old_files(site: &Site) -> Result<()> {
+    const DAY: u64 = 86_400;
+    let (temp, now) = (tempfile::tempdir().unwrap(), SystemClock.now());
+    Authority::create(&Directory::open(temp.path()).unwrap(), "testbed", now - 3_600 * DAY).unwrap();
+    let [key, certificate] = ["broker-ca.key", "broker-ca.pem"].map(|name| temp.path().join(name));
+    let authority = Authority::load(&key, &certificate, FileTrust::user(Owner::current().uid)).unwrap();
+    let files = StateDir::open_or_make(temp.path()).unwrap().node_files("n1".parse().unwrap());
+    let identity = files.load().unwrap();
+    let request = CertificateRequest::read(&identity.request().unwrap()).unwrap();
+    files.store(identity, &authority.sign_node(&request, files.node(), now - 340 * DAY).unwrap().pem).unwrap();
+    site.sh("root", "mkdir -p /var/lib/mytoken")?.ok()?;
+    for (name, directory, mode) in [
+        ("broker-ca.key", KEYS, "0600"),
+        ("broker-ca.pem", KEYS, "0644"),
+        ("node.key", "/var/lib/mytoken", "0600"),
+        ("node.pem", "/var/lib/mytoken", "0644"),
+    ] {
+        let text = std::fs::read_to_string(temp.path().join(name)).unwrap();
+        site.write(&format!("{directory}/{name}"), &text, mode)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn certificates_that_end_soon_are_found() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        old_files(site)?;
+        let found = sees(site, &brokers("\"testbed\""), &["broker-authority-ends", "node-certificate-ends"])?;
+        assert_eq!(found[1].fix, "mytokenctl node enrol");
+        // What the other fix begins with.
+        site.sh("root", &found[0].fix)?.ok()?;
+        site.sh("root", "test -e /root/new-authority/broker-ca.pem")?.ok()?;
+        // Two certificates are trusted, and the old key still signs.
+        let both = format!("cat /root/new-authority/broker-ca.pem >>{KEYS}/broker-ca.pem");
+        sees(site, &both, &["broker-authority-ends", "node-certificate-ends"])?;
+        let new = format!("mv /root/new-authority/broker-ca.key {KEYS}/");
+        sees(site, &new, &["node-certificate-ends"])?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_cluster_of_more_than_16_nodes_needs_a_broker() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        for (last, ids) in [(15, &[][..]), (16, &["direct-mode-nodes"])] {
+            let line = format!("NodeName=x[1-{last}] NodeAddr=192.0.2.[100-{}] CPUs=1 State=DOWN", 99 + last);
+            let write = format!("sed -i '/^NodeName=x/d; /^PartitionName/i {line}' /etc/slurm/slurm.conf");
+            site.sh("root", &write)?.ok()?;
+            site.stop("slurmctld", "TERM")?;
+            site.restart("slurmctld")?;
+            site.wait_for("slurmctld", Duration::from_secs(30), "root", "scontrol ping | grep -q UP")?;
+            sees(site, "true", ids)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn each_fault_of_a_broker_is_found_alone() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        sees(site, "true", &[])?;
+        // slurmd runs beside the broker here, so it is a node as well.
+        let found = sees(site, &brokers("\"testbed\""), &["broker-authority"])?;
+        assert!(found[0].fix.starts_with("mytokenctl broker-ca "), "{found:?}");
+        let made = site.sh("root", &found[0].fix)?.ok()?.stdout;
+        assert!(made.contains("/broker-ca.key   for the brokers only"), "{made}");
+        let found = sees(site, "true", &["node-not-enrolled"])?;
+        assert_eq!(found[0].fix, "mytokenctl node enrol");
+        let key = format!("{KEYS}/broker-ca.key");
+        sees(site, &format!("chmod 644 {key}"), &["broker-authority", "node-not-enrolled"])?;
+        sees(
+            site,
+            &format!("chmod 600 {key}; mv {KEYS}/cluster.key /root/"),
+            &["broker-without-key", "node-not-enrolled"],
+        )?;
+        sees(site, &format!("mv /root/cluster.key {KEYS}/"), &["node-not-enrolled"])?;
+        let (found, code) = findings(site, "--offline")?;
+        let away = found.iter().find(|found| found.id == "brokers-unreachable").expect("no broker runs here");
+        assert!(code == 2 && away.text.starts_with("no safe connection to the broker testbed:7512: "), "{found:#?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn each_fault_of_a_node_is_found_alone() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        site.sh("root", &brokers("\"testbed\""))?.ok()?;
+        site.sh("root", "mytokenctl broker-ca")?.ok()?;
+        // Another broker than this host.
+        site.sh("root", &format!("echo 192.0.2.99 broker1 >>/etc/hosts; {}", brokers("\"broker1\"")))?.ok()?;
+        let found = sees(site, "true", &["broker-authority-elsewhere", "cluster-key-on-node", "node-not-enrolled"])?;
+        for found in &found[..2] {
+            site.sh("root", &found.fix)?.ok()?;
+        }
+        sees(site, "true", &["node-not-enrolled"])?;
+        let found = sees(site, &format!("mv {KEYS}/broker-ca.pem /root/"), &["broker-ca-file"])?;
+        assert!(found[0].fix.starts_with("scp -p BROKER:/etc/mytoken/keys/broker-ca.pem "), "{found:?}");
+        sees(site, &format!("mv /root/broker-ca.pem {KEYS}/"), &["node-not-enrolled"])?;
+        let found = sees(site, &brokers("\"no-such-broker\""), &["node-not-enrolled", "broker-name"])?;
+        assert!(site.sh("root", &found[1].fix)?.code != 0, "{found:?}");
+        // Without brokers, the agent needs the key again.
+        sees(site, "rm /etc/mytoken/jobs.d/broker.toml", &["agent-key-file"])?;
+        Ok(())
+    })
+}
