@@ -64,6 +64,12 @@ fn main() -> ExitCode {
         ControlCommand::Keygen { dir } => make_keys(&dir),
         ControlCommand::BrokerCa { dir, config } => make_authority(&config, dir.as_deref()),
         ControlCommand::Node { command } => change_nodes(command, times),
+        ControlCommand::Check { user: Some(user), only_account: Some(about), .. } => {
+            not_checked(answer_about_account(&user, &about).map(|answer| {
+                print(&answer);
+                ExitCode::SUCCESS
+            }))
+        }
         ControlCommand::Check { config, user: Some(user), only_read: true, json, socket, .. } => {
             not_checked(check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json)))
         }
@@ -239,6 +245,13 @@ fn show_outcomes(outcomes: &[Outcome]) -> ExitCode {
         }
     }
     if outcomes.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn answer_about_account(user: &str, about: &[String]) -> Result<String, String> {
+    match about {
+        [directory, service, origin] => check::answer_about_account(directory.as_ref(), service, user, origin),
+        _ => Err("--only-account takes three values".to_owned()),
+    }
 }
 
 fn show_findings(findings: &check::Findings, json: bool) -> Result<ExitCode, String> {

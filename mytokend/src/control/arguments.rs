@@ -149,6 +149,9 @@ pub enum ControlCommand {
         /// Only reads the files, with the rights of USER. The check itself does so, in a child process
         #[arg(long, requires = "user")]
         only_read: bool,
+        /// In a child process: runs a stack of PAM
+        #[arg(long, hide = true, num_args = 3, value_names = ["DIR", "SERVICE", "ORIGIN"], requires = "user")]
+        only_account: Option<Vec<String>>,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytokenctl check`: findings about this host, each with its fix, on one screen.
 
+mod account_child;
 mod agent;
 mod as_user;
 mod audiences;
@@ -21,6 +22,7 @@ mod node_differences;
 mod nodes;
 mod package_tool;
 mod pam;
+mod pam_account;
 mod pam_service;
 pub mod pam_stack;
 mod plugin;
@@ -48,6 +50,7 @@ use package_tool::PackageTool;
 use super::arguments::Launcher;
 use crate::jobs::settings::JobsSettings;
 
+pub use account_child::answer as answer_about_account;
 pub use as_user::read as read_as;
 
 /// The severity of a finding.
@@ -165,11 +168,13 @@ fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Hos
         findings.map_files(login, &shared.issuers, trust, &NssAccounts);
         findings.id_tokens(&shared, login);
         if let Some(host) = host {
-            let sshd = findings.sshd(host, user, login, &map_files::named(login, trust));
+            let mapped = map_files::named(login, trust);
+            let sshd = findings.sshd(host, user, login, &mapped);
             for service in Findings::checked_services(host, &login.services, &sshd) {
                 findings.pam(host, &service, dir, &login.services);
             }
             findings.nologin(host, &sshd);
+            findings.pam_account(host, &sshd, user, login, &mapped);
             findings.pam_version(host);
         }
     }

@@ -85,6 +85,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l as -d 'C
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l nodes -d 'Checks these hosts, too: each runs its own check, and differences from this host are findings. Names as in Slurm, for example n[1-99] (root)' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l via -d 'What starts the check on the hosts of --nodes' -r -f -a "srun\t'A job of Slurm. It reaches nodes that have a free processor'
 ssh\t'ssh as root, without a password'"
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l only-account -d 'In a child process: runs a stack of PAM' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l socket -d 'The agent\'s socket' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l offline -d 'Sends no request to providers and mytoken servers. The checks of --nodes do so, because those of a cluster would use up the servers\' limits'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l only-read -d 'Only reads the files, with the rights of USER. The check itself does so, in a child process'

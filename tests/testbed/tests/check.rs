@@ -228,6 +228,7 @@ const WITHOUT_ROW: &[(&str, &str)] = &[
 fn each_kind_of_finding_has_a_story() {
     let stories = [
         include_str!("check.rs"),
+        include_str!("check_account.rs"),
         include_str!("check_brokers.rs"),
         include_str!("check_configuration.rs"),
         include_str!("check_nodes.rs"),

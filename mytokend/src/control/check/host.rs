@@ -15,6 +15,8 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 use nix::unistd::{Group, User, getgrouplist};
 
+use super::account_child;
+use super::pam_stack::ModuleLine;
 use crate::program::{self, ProgramError};
 
 /// Time limit of a program.
@@ -47,6 +49,13 @@ pub trait Host {
     fn has_group(&self, _name: &str) -> bool {
         false
     }
+    /// Asks libpam what one line of an account stack says about an account.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    fn account(&self, _question: &AccountQuestion<'_>) -> Result<AccountAnswer, AccountError> {
+        Err(AccountError::Unsupported("there is no libpam to ask".to_owned()))
+    }
     /// The addresses of this host's interfaces.
     fn addresses(&self) -> Vec<IpAddr> {
         Vec::new()
@@ -68,6 +77,39 @@ pub struct Person {
     pub groups: Vec<String>,
     /// The login shell.
     pub shell: PathBuf,
+}
+
+/// What libpam is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct AccountQuestion<'a> {
+    /// The only line that it runs.
+    pub line: &'a ModuleLine,
+    /// The service whose line it is.
+    pub service: &'a str,
+    /// The account.
+    pub user: &'a str,
+    /// From where the login would come.
+    pub origin: &'a str,
+    /// How long the answer may take.
+    pub limit: Duration,
+}
+
+/// What a module says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountAnswer {
+    /// Its return value.
+    pub code: i32,
+    /// What it shows to the user.
+    pub messages: Vec<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountError {
+    /// libpam cannot be asked on this host.
+    Unsupported(String),
+    /// The module gave none.
+    NoAnswer(String),
 }
 
 /// How a program ended.
@@ -133,6 +175,10 @@ impl Host for ThisHost {
 
     fn has_group(&self, name: &str) -> bool {
         matches!(Group::from_name(name), Ok(Some(_)) | Err(_))
+    }
+
+    fn account(&self, question: &AccountQuestion<'_>) -> Result<AccountAnswer, AccountError> {
+        account_child::ask(question, PROGRAM)
     }
 
     fn addresses(&self) -> Vec<IpAddr> {

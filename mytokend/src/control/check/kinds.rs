@@ -92,6 +92,12 @@ kinds! {
     PAM_CONFIG: "pam-configuration", "PAM", Warning, "";
     /// `/etc/nologin` or `/run/nologin` exists: nobody but root can log in.
     NOLOGIN: "nologin", "PAM", Error, "";
+    /// A module of the account stack keeps out an account that tokens open: it has expired, or is not allowed; for all accounts of the map files: an error.
+    PAM_SHUT_OUT: "pam-account-shut-out", "PAM", Warning, "";
+    /// PAM asks for a new password before the login.
+    PAM_PASSWORD_EXPIRED: "pam-password-expired", "PAM", Warning, "";
+    /// A module of the account stack gave no answer about an account.
+    PAM_ACCOUNT_UNKNOWN: "pam-account-unknown", "PAM", Warning, "";
     /// An argument that `pam_mytoken` does not have.
     PAM_ARGUMENT: "pam-argument", "PAM", Warning, "";
     /// The session line comes before `pam_systemd`.
@@ -214,6 +220,9 @@ mod tests {
                 "pam-service",
                 "pam-configuration",
                 "nologin",
+                "pam-account-shut-out",
+                "pam-password-expired",
+                "pam-account-unknown",
             ];
             assert!(
                 ["sshd-missing", "sshd-match", "sshd-access-lists", "sshd-options", "profile-audience"]

@@ -201,7 +201,12 @@ fn includes_from_both(host: &dyn Host) -> bool {
 
 /// Runs a stack for a login over ssh of somebody whose only credential is a token, to which our module returns `ours`. Returns the
 /// decision, and the lines that libpam came to, in their order.
-fn run<'a>(stack: &'a Stack, group: Group, service: &str, ours: &'static str) -> (&'static str, Vec<&'a ModuleLine>) {
+pub(super) fn run<'a>(
+    stack: &'a Stack,
+    group: Group,
+    service: &str,
+    ours: &'static str,
+) -> (&'static str, Vec<&'a ModuleLine>) {
     let asked = RefCell::new(Vec::new());
     let decision = stack.run(|line| {
         asked.borrow_mut().push(line);

@@ -24,6 +24,9 @@ use super::{Findings, Severity};
 use files::{Block, Files, MAIN};
 use listeners::Listener;
 
+pub(super) use blocks::origin_in;
+pub(super) use people::opens;
+
 /// sshd must be started by its path; Debian, Red Hat and SUSE have it here.
 const SSHD: &str = "/usr/sbin/sshd";
 

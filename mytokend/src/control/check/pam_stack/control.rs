@@ -22,7 +22,7 @@ pub enum Action {
     Jump(usize),
 }
 
-/// What a module can return, as pam.conf(5) writes it. libpam does not read a line with another word.
+/// What a module can return, as pam.conf(5) writes it, in the order of the numbers. libpam does not read a line with another word.
 const RETURN_VALUES: [&str; 32] = [
     "success",
     "open_err",
@@ -57,6 +57,12 @@ const RETURN_VALUES: [&str; 32] = [
     "conv_again",
     "incomplete",
 ];
+
+/// The word for what a module or a stack returned (`_pam_types.h`).
+#[must_use]
+pub fn return_value(code: i32) -> Option<&'static str> {
+    RETURN_VALUES.get(usize::try_from(code).ok()?).copied()
+}
 
 /// The control field: an action for each return value.
 #[derive(Debug, Clone, PartialEq, Eq)]

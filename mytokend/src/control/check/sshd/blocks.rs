@@ -83,6 +83,22 @@ fn address_in(list: &str) -> Option<IpAddr> {
     entries.flat_map(candidates).find(|address| in_list(list, |entry| covers(entry, *address)))
 }
 
+/// An origin that a word of access.conf(5) may be about: an address of a network, or a name.
+pub(in super::super) fn origin_in(word: &str) -> Option<String> {
+    // pam_access takes a netmask in place of a length.
+    if let Some((address, _)) = word.split_once('/').filter(|(_, mask)| mask.contains(['.', ':'])) {
+        return Some(address.parse::<IpAddr>().ok()?.to_string());
+    }
+    // `10.1.` is the begin of an address, `.example.org` the end of a name.
+    let network = if word.ends_with('.') { format!("{word}*") } else { word.to_owned() };
+    if let Some(address) = candidates(&network).first() {
+        return Some(address.to_string());
+    }
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    let is_name = word.contains('.') && word.bytes().all(name) && word.bytes().any(|byte| byte.is_ascii_alphabetic());
+    is_name.then(|| if word.starts_with('.') { format!("x{word}") } else { word.to_owned() })
+}
+
 /// Some addresses of an entry: one for each bit that its network leaves open.
 fn candidates(entry: &str) -> Vec<IpAddr> {
     if let Ok(network) = entry.parse::<IpNet>() {
@@ -128,6 +144,27 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(address_in(list).map(|address| address.to_string()).as_deref(), address, "{list}");
+        }
+    }
+
+    #[test]
+    fn an_origin_of_a_word_of_pam_access_is_found() {
+        for (word, origin) in [
+            ("10.0.0.0/8", Some("10.0.0.1")),
+            ("192.0.2.7", Some("192.0.2.7")),
+            ("10.1.", Some("10.1.1.1")),
+            ("2001:db8::/32", Some("2001:db8::1")),
+            (".example.org", Some("x.example.org")),
+            ("login1.example.org", Some("login1.example.org")),
+            ("10.0.0.0/255.0.0.0", Some("10.0.0.0")),
+            ("ALL", None),
+            ("LOCAL", None),
+            ("EXCEPT", None),
+            ("tty1", None),
+            ("@netgroup", None),
+            ("$(reboot).x", None),
+        ] {
+            assert_eq!(origin_in(word).as_deref(), origin, "{word}");
         }
     }
 

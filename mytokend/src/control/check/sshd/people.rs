@@ -133,7 +133,7 @@ impl Findings {
 }
 
 /// Whether our own settings let a rule open this account. Only map files open system accounts.
-fn opens(login: &LoginSettings, name: &str, person: &Person, by_map: bool) -> bool {
+pub(in super::super) fn opens(login: &LoginSettings, name: &str, person: &Person, by_map: bool) -> bool {
     let has = |names: &[String]| names.iter().any(|other| other == name);
     let account = LocalAccount::new(name, person.uid, person.gid, &login.accounts);
     !has(&login.accounts.deny) && (!account.system || (by_map && has(&login.accounts.allow_system)))

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Asks a module of PAM about an account, in a child process: modules are foreign code that can hang, crash or change their process.
+//!
+//! The child reads a stack of one line from a directory that only root can read (`pam_start_confdir(3)`). It authenticates nobody and opens
+//! no session. What modules log stays: lines of the system log with the name of this program, and records of the kernel's audit.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use mytoken::Deadline;
+use pam_account::Question;
+use serde::{Deserialize, Serialize};
+
+use super::host::{AccountAnswer, AccountError, AccountQuestion};
+use crate::{program, terminal};
+
+/// What the child prints.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Printed {
+    Answer {
+        code: i32,
+        messages: Vec<String>,
+    },
+    /// There is no libpam that can be asked.
+    Unsupported(String),
+}
+
+/// Asks. `longest`: the time limit of one question.
+///
+/// # Errors
+/// [`AccountError`].
+pub(super) fn ask(question: &AccountQuestion<'_>, longest: Duration) -> Result<AccountAnswer, AccountError> {
+    let no_answer = |reason: String| AccountError::NoAnswer(reason);
+    // The name of the service is that of a file.
+    if question.service.is_empty() || question.service.starts_with('.') || question.service.contains('/') {
+        return Err(no_answer("the name of the service is no file name".to_owned()));
+    }
+    let directory = tempfile::Builder::new().prefix("mytoken-check-").tempdir_in("/run");
+    let directory = directory.map_err(|error| no_answer(format!("/run cannot be written: {error}")))?;
+    let line = question.line;
+    // The stack returns what the line returns.
+    let stack = format!("account [success=ok default=ok] {} {}\n", line.module, line.arguments.join(" "));
+    // libpam logs an error without the second file.
+    for (name, text) in [(question.service, stack.as_str()), ("other", "account required pam_deny.so\n")] {
+        std::fs::write(directory.path().join(name), text)
+            .map_err(|error| no_answer(format!("/run cannot be written: {error}")))?;
+    }
+    let mut child = Command::new("/proc/self/exe");
+    child.arg0("mytokenctl").args(["check", "--as", question.user, "--only-account"]).arg(directory.path());
+    child.args([question.service, question.origin]);
+    let outcome = program::run(&mut child, Deadline::after(question.limit.min(longest)))
+        .map_err(|error| no_answer(format!("the child process that asks it {error}")))?;
+    // Modules may have printed something before.
+    let printed = outcome.output.lines().next_back().and_then(|line| serde_json::from_str(line).ok());
+    match printed {
+        Some(Printed::Answer { code, messages }) => Ok(AccountAnswer { code, messages }),
+        Some(Printed::Unsupported(reason)) => Err(AccountError::Unsupported(reason)),
+        None => Err(no_answer(outcome.reason())),
+    }
+}
+
+/// The child's part. Returns what it prints.
+///
+/// # Errors
+/// A sentence, when this process cannot leave its terminal.
+pub fn answer(directory: &Path, service: &str, user: &str, origin: &str) -> Result<String, String> {
+    terminal::leave()?;
+    let question = Question { directory, service, user, origin, terminal: "ssh" };
+    let printed = match pam_account::ask(&question) {
+        Ok(answer) => Printed::Answer { code: answer.code, messages: answer.messages },
+        Err(reason) => Printed::Unsupported(reason),
+    };
+    serde_json::to_string(&printed).map_err(|error| error.to_string())
+}
